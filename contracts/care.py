@@ -1,0 +1,176 @@
+"""Feedback (facts only), outcomes (restricted, banded) and notifications.
+
+That a check-in was completed is a fact; what was answered is nobody's business and is in no event.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.envelope import EventData, Instant, Topic
+from contracts.people import MemberId, Side
+
+FEEDBACK = Topic("feedback.v1", "time")
+OUTCOMES = Topic("outcomes.v1", "time", readers=("matcher",))
+NOTIFICATIONS = Topic("notifications.v1", "time")
+
+Count = Annotated[int, Field(ge=0)]
+Band = Literal["low", "middle", "high", "unknown"]
+
+
+class Session(BaseModel):
+    """One meeting; ``held`` without ever having been ``scheduled`` is normal."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    session_id: str
+    state: Literal["scheduled", "held", "cancelled", "missed"]
+    starts_at: Instant
+
+
+class FeedbackEvent(EventData):
+    """What is publicly known about how a pairing goes: counts and dates."""
+
+    TOPIC: ClassVar[Topic] = FEEDBACK
+    KEY: ClassVar[str] = "pairing_id"
+
+    pairing_id: str
+    programme_id: str
+    happened_at: Instant
+    recorded_at: Instant
+    sessions_held: Count = 0
+    sessions_scheduled: Count = 0
+    sessions_cancelled: Count = 0
+    sessions_missed: Count = 0
+    checkins_completed: Count = 0
+    first_held_at: Instant | None = None
+    last_held_at: Instant | None = None
+    next_session_at: Instant | None = None
+
+
+class SessionEvent(FeedbackEvent):
+    session: Session
+
+
+class SessionScheduled(SessionEvent):
+    """A meeting has a date; also when it was moved."""
+
+    TYPE: ClassVar[str] = "mentoring.session.scheduled.v1"
+
+
+class SessionHeld(SessionEvent):
+    """They met."""
+
+    TYPE: ClassVar[str] = "mentoring.session.held.v1"
+
+
+class SessionCancelled(SessionEvent):
+    """A meeting was called off; by whom is not said."""
+
+    TYPE: ClassVar[str] = "mentoring.session.cancelled.v1"
+
+
+class SessionMissed(SessionEvent):
+    """A meeting did not take place, and nobody had called it off."""
+
+    TYPE: ClassVar[str] = "mentoring.session.missed.v1"
+
+
+class CheckinEvent(FeedbackEvent):
+    checkin_id: str
+    side: Side
+    milestone: Annotated[str, Field(pattern=r"^(day_[0-9]{1,4}|end)$")]
+    due_at: Instant
+
+
+class CheckinDue(CheckinEvent):
+    """One side is asked how it goes."""
+
+    TYPE: ClassVar[str] = "mentoring.checkin.due.v1"
+
+
+class CheckinCompleted(CheckinEvent):
+    """One side answered: that, never what."""
+
+    TYPE: ClassVar[str] = "mentoring.checkin.completed.v1"
+
+
+class ContactNeeded(FeedbackEvent):
+    """The facts say that this pairing would like some help. Facts about meetings only, never about answers."""
+
+    TYPE: ClassVar[str] = "mentoring.contact.needed.v1"
+
+    facts: tuple[
+        Literal[
+            "no_first_meeting_booked",
+            "no_first_meeting_held",
+            "nothing_scheduled_for_two_weeks",
+            "two_cancellations_in_a_row",
+            "two_missed_in_a_row",
+        ],
+        ...,
+    ] = Field(min_length=1)
+
+
+class PartnerChangeRequested(FeedbackEvent):
+    """Somebody would like another partner; which side is not said."""
+
+    TYPE: ClassVar[str] = "mentoring.partner.change.requested.v1"
+
+
+class OutcomeRecorded(EventData):
+    """How a pairing went, in bands, after its end. Restricted: for the matcher's learning alone."""
+
+    TYPE: ClassVar[str] = "mentoring.outcome.recorded.v1"
+    TOPIC: ClassVar[Topic] = OUTCOMES
+    KEY: ClassVar[str] = "pairing_id"
+
+    pairing_id: str
+    programme_id: str
+    happened_at: Instant
+    recorded_at: Instant
+    meetings: Band
+    senior_learned: Band
+    junior_learned: Band
+    senior_enjoyed: Band
+    junior_enjoyed: Band
+
+
+class NotificationEvent(EventData):
+    """What became of one message to one reader: its kind and channel; no address, no body."""
+
+    TOPIC: ClassVar[Topic] = NOTIFICATIONS
+    KEY: ClassVar[str] = "member_id"
+    SUBJECT: ClassVar[str | None] = "notification_id"
+
+    notification_id: str
+    member_id: MemberId
+    purpose: Annotated[str, Field(min_length=1, max_length=64)]
+    channel: Literal["email", "inbox", "chat"]
+    cause_id: str = Field(description="id of the event that it is about")
+    pairing_id: str | None = None
+    programme_id: str | None = None
+    happened_at: Instant
+    recorded_at: Instant
+
+
+class NotificationSent(NotificationEvent):
+    """Handed over to its channel."""
+
+    TYPE: ClassVar[str] = "mentoring.notification.sent.v1"
+
+
+class NotificationFailed(NotificationEvent):
+    """Given up after its retries."""
+
+    TYPE: ClassVar[str] = "mentoring.notification.failed.v1"
+
+    reason: Literal["no_address", "refused", "unreachable", "invalid"]
+
+
+class NotificationSuppressed(NotificationEvent):
+    """Not sent, on purpose."""
+
+    TYPE: ClassVar[str] = "mentoring.notification.suppressed.v1"
+
+    reason: Literal["left", "erased", "preference", "weekly_cap", "outdated", "duplicate", "away"]

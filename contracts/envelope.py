@@ -1,0 +1,169 @@
+"""The envelope around every event: CloudEvents 1.0 in Kafka's binary mode.
+
+An event is its data alone in the record's value, and everything else in headers. A *tombstone* has the same headers
+and no value: the aggregate named by the key is gone for good.
+
+What a subscriber may rely on: order holds for one key of one topic only; ``ce_sequence`` grows for each event of one
+``(ce_source, ce_subject)``, with gaps; the same ``ce_id`` may arrive more than once; unknown types and fields are to
+be ignored.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+
+CONTENT_TYPE = "application/json"
+SEQUENCE_DIGITS = 20  # zero padded, so that the text sorts as the number does (CloudEvents extension "sequence")
+EPOCH = 2**40  # sequences of one epoch; a restored backup begins the next one
+
+
+def _utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+def _iso(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(_iso, return_type=str, when_used="json")]
+"""A point in time, in UTC; in JSON ``2026-03-01T09:30:00.000Z``. A time without a zone is refused."""
+
+Cleanup = Literal["compact", "time", "keep"]
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic by its logical name; ``prefix + name`` is what the broker knows.
+
+    ``cleanup``: *compact* keeps the newest record of each key, *time* keeps 90 days, *keep* keeps everything.
+    ``readers``: the consumer groups that may read a restricted topic; empty means anyone.
+    ``max_bytes``: the largest record that it takes.
+    """
+
+    name: str
+    cleanup: Cleanup
+    partitions: int = 12
+    readers: tuple[str, ...] = ()
+    max_bytes: int = 1_000_000
+
+    @property
+    def restricted(self) -> bool:
+        return bool(self.readers)
+
+    def full_name(self, prefix: str) -> str:
+        return prefix + self.name
+
+
+def dead_letters_of(service: str) -> Topic:
+    """Where ``service`` puts what it could not process; 64 KiB above the largest source, for the ``dl-*`` headers."""
+    return Topic(f"dead-letters.{service}", "time", max_bytes=1_000_000 + 64 * 1024)
+
+
+def retries_of(service: str) -> Topic:
+    """What ``service``, and nobody else, is to try again."""
+    return Topic(f"retries.{service}", "time", max_bytes=1_000_000 + 64 * 1024)
+
+
+class EventData(BaseModel):
+    """The data of one event type: the whole public state of its aggregate, and what happened.
+
+    A subclass names its ``TYPE`` (for example ``mentoring.pairing.formed.v1``), the ``TOPIC`` it is published on, and
+    which fields are the record's key (that decides the order), the CloudEvents subject (the aggregate) and the
+    correlation (the life that it belongs to: a pairing's or a member's).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    TYPE: ClassVar[str]
+    TOPIC: ClassVar[Topic]
+    KEY: ClassVar[str]
+    SUBJECT: ClassVar[str | None] = None
+    CORRELATION: ClassVar[str | None] = None
+
+    def key(self) -> str:
+        return str(getattr(self, self.KEY))
+
+    def subject(self) -> str:
+        return str(getattr(self, self.SUBJECT or self.KEY))
+
+    def correlation(self) -> str:
+        return str(getattr(self, self.CORRELATION or self.KEY))
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """Says on a compacted topic that the aggregate ``key`` is gone; ``type`` is the type whose state it ends."""
+
+    type: type[EventData]
+    key: str
+
+
+Said = EventData | Tombstone
+
+
+class Envelope(BaseModel):
+    """The attributes of one CloudEvent, without its data."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    id: Annotated[str, Field(min_length=1, max_length=64)]
+    type: Annotated[str, Field(min_length=1, max_length=128)]
+    source: Annotated[str, Field(min_length=1, max_length=128)]
+    subject: Annotated[str, Field(min_length=1, max_length=128)]
+    time: Instant
+    sequence: Annotated[int, Field(ge=0)]
+    correlationid: Annotated[str, Field(max_length=128)]
+    causationid: Annotated[str, Field(max_length=128)] | None = None
+    traceparent: Annotated[str, Field(max_length=64)] | None = None
+
+    @property
+    def dataschema(self) -> str:
+        return schema_urn(self.type)
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """The record's headers, in a fixed order."""
+        named: list[tuple[str, str | None]] = [
+            ("ce_specversion", "1.0"),
+            ("ce_id", self.id),
+            ("ce_type", self.type),
+            ("ce_source", self.source),
+            ("ce_subject", self.subject),
+            ("ce_time", _iso(self.time)),
+            ("ce_dataschema", self.dataschema),
+            ("ce_sequence", f"{self.sequence:0{SEQUENCE_DIGITS}d}"),
+            ("ce_correlationid", self.correlationid),
+            ("ce_causationid", self.causationid),
+            ("traceparent", self.traceparent),
+            ("content-type", CONTENT_TYPE),
+        ]
+        return [(name, value.encode()) for name, value in named if value is not None]
+
+    @classmethod
+    def from_headers(cls, headers: Sequence[tuple[str, bytes]]) -> "Envelope":
+        """Read the attributes from a record's headers; unknown headers are ignored.
+
+        Raises ``ValueError`` (pydantic's ``ValidationError`` is one) when a required one is missing or malformed, also
+        when a header that matters is not UTF-8.
+        """
+        found: Mapping[str, bytes] = dict(headers)
+        attributes: dict[str, str] = {}
+        for name in ("id", "type", "source", "subject", "time", "sequence", "correlationid", "causationid"):
+            if (value := found.get(f"ce_{name}")) is not None:
+                attributes[name] = value.decode("utf-8")
+        if (parent := found.get("traceparent")) is not None:
+            attributes["traceparent"] = parent.decode("utf-8")
+        if found.get("ce_specversion", b"1.0") != b"1.0":
+            raise ValueError("ce_specversion is not 1.0")
+        return cls.model_validate(attributes)
+
+
+def schema_urn(event_type: str) -> str:
+    return f"urn:viceversa:schema:{event_type}"
+
+
+def source_of(service: str) -> str:
+    """The ``ce_source`` of a service."""
+    return f"/viceversa/{service}"

@@ -1,0 +1,143 @@
+"""The life of a pairing: what other systems subscribe to.
+
+Each event carries the whole public state, so any single one brings a subscriber up to date; ``pairing-states.v1`` is
+compacted and tells a late subscriber the current state of every pairing. A refusal and an expiry are both ``lapsed``:
+who refused is nobody's business.
+"""
+
+from datetime import date
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.envelope import EventData, Instant, Topic
+from contracts.people import MemberId, Side
+
+PAIRINGS = Topic("pairings.v1", "keep")
+PAIRING_STATES = Topic("pairing-states.v1", "compact")
+ANSWERS = Topic("answers.v1", "time", readers=("matcher", "notifier"))
+
+PairingStateName = Literal["proposed", "lapsed", "formed", "chartered", "paused", "ended"]
+Origin = Literal["round", "rolling", "request", "coordinator"]
+DeclineReason = Literal[
+    "no_time", "topics_do_not_fit", "know_each_other", "conflict_of_interest", "prefer_somebody_else", "other"
+]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Participant(_Value):
+    member_id: MemberId
+    side: Side
+    organisation_id: str
+    department_id: str
+
+
+class Focus(_Value):
+    """A topic that the pairing is about; ``from_side`` is the side that has the knowledge."""
+
+    topic_id: str
+    from_side: Side
+
+
+class PairingEvent(EventData):
+    """The public state of a pairing. No score, no name, no answerer, no reason for leaving."""
+
+    TOPIC: ClassVar[Topic] = PAIRINGS
+    KEY: ClassVar[str] = "pairing_id"
+
+    pairing_id: str
+    state: PairingStateName
+    previous_state: PairingStateName | None = None
+    happened_at: Instant = Field(description="business time")
+    recorded_at: Instant = Field(description="machine time")
+    programme_id: str
+    programme_version: Annotated[int, Field(ge=1)]
+    round_id: str | None = None
+    origin: Origin
+    participants: tuple[Participant, ...] = Field(min_length=2, description="two today; a list, since groups may come")
+    focus: tuple[Focus, ...] = ()
+    cross_organisation: bool = False
+    proposed_at: Instant
+    answer_by: Instant
+    formed_at: Instant | None = None
+    charter_at: Instant | None = None
+    planned_end: date | None = None
+    ended_at: Instant | None = None
+    end_kind: Literal["completed", "ended_early", "not_started"] | None = None
+    renewals: Annotated[int, Field(ge=0)] = 0
+    predecessor_id: str | None = None
+    receipt_id: str | None = None
+
+
+class PairingProposed(PairingEvent):
+    """Both were asked; a seat is held for them until ``answer_by``."""
+
+    TYPE: ClassVar[str] = "mentoring.pairing.proposed.v1"
+
+
+class PairingLapsed(PairingEvent):
+    """It will not come about: not everybody said yes in time."""
+
+    TYPE: ClassVar[str] = "mentoring.pairing.lapsed.v1"
+
+
+class PairingFormed(PairingEvent):
+    """Both said yes."""
+
+    TYPE: ClassVar[str] = "mentoring.pairing.formed.v1"
+
+
+class PairingChartered(PairingEvent):
+    """Both agreed on goals, dates and confidentiality."""
+
+    TYPE: ClassVar[str] = "mentoring.pairing.chartered.v1"
+
+
+class PairingPaused(PairingEvent):
+    """On hold, for example while somebody is away; the seats stay theirs."""
+
+    TYPE: ClassVar[str] = "mentoring.pairing.paused.v1"
+
+
+class PairingResumed(PairingEvent):
+    """Going on after a pause."""
+
+    TYPE: ClassVar[str] = "mentoring.pairing.resumed.v1"
+
+
+class PairingRenewed(PairingEvent):
+    """Going on beyond its planned end, by both sides' wish."""
+
+    TYPE: ClassVar[str] = "mentoring.pairing.renewed.v1"
+
+
+class PairingEnded(PairingEvent):
+    """Over; its seats are free again. Ending is without blame, and nobody is named."""
+
+    TYPE: ClassVar[str] = "mentoring.pairing.ended.v1"
+
+
+class PairingState(PairingEvent):
+    """The current state, for whoever starts late: the last record of a key is the truth."""
+
+    TYPE: ClassVar[str] = "mentoring.pairing.state.v1"
+    TOPIC: ClassVar[Topic] = PAIRING_STATES
+
+
+class AnswerGiven(EventData):
+    """One side answered a proposal. Restricted: nobody but the matcher's learning and the notifier reads it."""
+
+    TYPE: ClassVar[str] = "mentoring.answer.given.v1"
+    TOPIC: ClassVar[Topic] = ANSWERS
+    KEY: ClassVar[str] = "pairing_id"
+
+    pairing_id: str
+    programme_id: str
+    side: Side
+    answer: Literal["accepted", "declined"]
+    reason: DeclineReason | None = None
+    happened_at: Instant
+    recorded_at: Instant
