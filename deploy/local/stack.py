@@ -1,0 +1,268 @@
+"""Kafka and the store together: started, found again, asked for their health, and stopped.
+
+Under the data folder: `kafka/` and `store/` hold what they keep, `run/` their pid files, `logs/` what they say.
+`VICEVERSA_KAFKA` and `VICEVERSA_MONGO`, when set, name servers that somebody else runs: those are used, and nothing is
+started in their place. Calls are synchronous; from async code use `asyncio.to_thread`.
+"""
+
+import fcntl
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+from deploy.local import health, jars, kafka_server, ports, process
+from deploy.local.errors import ServerError
+from deploy.local.java import java_env
+
+__all__ = ["Endpoints", "Running", "ServerError", "ServerStatus", "start", "status", "stop"]
+
+KAFKA, STORE = "kafka", "store"
+_VARIABLES = {KAFKA: "VICEVERSA_KAFKA", STORE: "VICEVERSA_MONGO"}
+_TITLES = {KAFKA: "Apache Kafka", STORE: "the store"}
+_START_DEADLINE_S = 90.0
+_EXTERNAL_DEADLINE_S = 15.0
+_PORT_TRIES = 3
+_UNDO_GRACE_S = 5.0
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    kafka: str
+    """Bootstrap servers, `host:port`."""
+    mongo: str
+    """A MongoDB connection string."""
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    name: str
+    address: str | None
+    """None when it does not run."""
+    pid: int | None
+    """None when it does not run, or when somebody else runs it."""
+    trouble: str | None
+    """Why it cannot be used just now; None when it answers."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """Servers that answer. As a context manager it stops at the end what it has started, and only that."""
+
+    endpoints: Endpoints
+    data: Path
+    started: tuple[str, ...]
+    """Names of the servers that this very call started; the others ran already."""
+
+    def stop(self, report: Report | None = None) -> None:
+        _stop(self.data, self.started, report or _silent)
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        self.stop()
+
+
+def start(
+    data: Path,
+    *,
+    kafka_port: int = 9092,
+    mongo_port: int = 27017,
+    report: Report | None = None,
+    store_commit_ms: int = 10,
+    kafka_settings: Mapping[str, str] | None = None,
+) -> Running:
+    """Returns when both servers answer; what already runs under `data` is used as it is.
+
+    A port that is taken is replaced by a free one, and `report` told so. `store_commit_ms` bounds what a killed store
+    loses. When anything fails, on Ctrl-C and on SIGTERM, whatever was started here is stopped before the error goes on.
+    """
+    say = report or _silent
+    data = data.absolute()
+    with _one_at_a_time(data), _terminated_like_interrupted(), _undone_on_failure(data) as started:
+        store = partial(_spawn_store, data, store_commit_ms)
+        kafka = partial(_spawn_kafka, data, dict(kafka_settings or {}))
+        waits = [
+            _begin(STORE, data, mongo_port, store, started, say),
+            _begin(KAFKA, data, kafka_port, kafka, started, say),
+        ]
+        mongo_address, kafka_address = (wait() for wait in waits)
+    return Running(Endpoints(kafka_address, mongo_address), data, tuple(started))
+
+
+def stop(data: Path, report: Report | None = None) -> list[str]:
+    """Stops both servers gracefully and returns the names of those that ran; servers of somebody else are left alone."""
+    return _stop(data.absolute(), (KAFKA, STORE), report or _silent)
+
+
+def status(data: Path) -> list[ServerStatus]:
+    return [_status(name, data.absolute()) for name in (KAFKA, STORE)]
+
+
+def _status(name: str, data: Path) -> ServerStatus:
+    found = None
+    address = os.environ.get(_VARIABLES[name])
+    if not address:
+        found = process.alive(name, data)
+        if not found:
+            return ServerStatus(name, None, None, "it does not run")
+        address = _address(name, int(found.facts["port"]))
+    try:
+        _answers(name, address, data if found else None)
+    except health.Unhealthy as error:
+        return ServerStatus(name, address, found and found.pid, str(error))
+    return ServerStatus(name, address, found and found.pid, None)
+
+
+def _begin(
+    name: str, data: Path, port: int, spawn: Callable[[int], process.Process], started: list[str], say: Report
+) -> Callable[[], str]:
+    """Makes sure that the server is on its way; the returned function waits for it and returns its address."""
+    if address := os.environ.get(_VARIABLES[name]):
+        say(f"Using {_TITLES[name]} of {_VARIABLES[name]}; none is started.")
+        return partial(_wait_external, name, address)
+    if found := process.alive(name, data):
+        address = _address(name, int(found.facts["port"]))
+        say(f"Using {_TITLES[name]} that already runs on {address} (pid {found.pid}).")
+        return partial(_wait, name, data, found)
+
+    def launch(wanted: int) -> process.Process:
+        with process.signals_held():
+            launched = spawn(wanted)
+            started.append(name)
+        return launched
+
+    chosen = port if ports.is_free(port) else ports.any_free()
+    if chosen != port:
+        say(f"Port {port} is taken; {_TITLES[name]} gets port {chosen} instead.")
+    return partial(_wait_or_move, name, data, launch, launch(chosen), say)
+
+
+def _wait_or_move(
+    name: str, data: Path, launch: Callable[[int], process.Process], first: process.Process, say: Report
+) -> str:
+    """Waits; a server that lost its port to somebody between the choice and the bind starts again on another."""
+    running = first
+    for tries_left in reversed(range(_PORT_TRIES)):
+        try:
+            address = _wait(name, data, running)
+        except ServerError:
+            lost_its_port = "Address already in use" in process.tail(running.log)
+            if running.running or not lost_its_port or not tries_left:
+                raise
+            running = launch(ports.any_free())
+        else:
+            say(f"{_TITLES[name].capitalize() if name == STORE else _TITLES[name]} answers on {address}.")
+            return address
+    raise AssertionError("the last try returns or raises")
+
+
+def _wait(name: str, data: Path, running: process.Process) -> str:
+    address = _address(name, int(running.facts["port"]))
+    health.wait_until(partial(_answers, name, address, data), _START_DEADLINE_S, running)
+    return address
+
+
+def _wait_external(name: str, address: str) -> str:
+    try:
+        health.wait_until(partial(_answers, name, address, None), _EXTERNAL_DEADLINE_S)
+    except ServerError as error:
+        advice = f"Start it, correct {_VARIABLES[name]}, or unset that variable to have a server started here."
+        raise ServerError(f"{error} {advice}") from error
+    return address
+
+
+def _answers(name: str, address: str, data: Path | None) -> None:
+    """Raises Unhealthy unless the server answers; `data` is where its data lies, when it is one of ours."""
+    if name == STORE:
+        health.mongo_answers(address)
+    else:
+        health.kafka_answers(address, kafka_server.cluster_id(data / KAFKA) if data else None)
+
+
+def _address(name: str, port: int) -> str:
+    return f"{ports.LOOPBACK}:{port}" if name == KAFKA else f"mongodb://{ports.LOOPBACK}:{port}"
+
+
+def _spawn_kafka(data: Path, settings: Mapping[str, str], port: int) -> process.Process:
+    log = data / "logs" / f"{KAFKA}.log"
+    command = kafka_server.prepare(data / KAFKA, jars.class_path(KAFKA), port, ports.any_free(), settings, log)
+    return process.spawn(KAFKA, command, data, java_env(), facts={"port": str(port)})
+
+
+def _spawn_store(data: Path, commit_ms: int, port: int) -> process.Process:
+    (data / STORE).mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "deploy.local.store_server", str(port), str(data / STORE / "store.mv"), str(commit_ms)]
+    return process.spawn(
+        STORE, [*command, *map(str, jars.class_path(STORE))], data, java_env(), facts={"port": str(port)}
+    )
+
+
+def _stop(data: Path, names: tuple[str, ...], say: Report) -> list[str]:
+    with _one_at_a_time(data):
+        return _stop_all(data, names, process.GRACE_S, say)
+
+
+def _stop_all(data: Path, names: tuple[str, ...], grace: float, say: Report) -> list[str]:
+    with ThreadPoolExecutor(2) as together:
+        results = dict(zip(names, together.map(lambda name: process.stop(name, data, grace=grace), names), strict=True))
+    stopped = [name for name, ran in results.items() if ran]
+    for name in stopped:
+        say(f"Stopped {_TITLES[name]}.")
+    return stopped
+
+
+@contextmanager
+def _undone_on_failure(data: Path) -> Iterator[list[str]]:
+    """Yields the list that collects what was started; on any exception those servers are stopped again."""
+    started: list[str] = []
+    try:
+        yield started
+    except BaseException:
+        with process.signals_held():
+            _stop_all(data, tuple(started), _UNDO_GRACE_S, _silent)
+        raise
+
+
+@contextmanager
+def _one_at_a_time(data: Path) -> Iterator[None]:
+    """Two starts, or a start and a stop, of the same data folder wait for each other; the system frees a dead one's lock."""
+    try:
+        (data / "run").mkdir(parents=True, exist_ok=True)
+        lock = (data / "run" / ".lock").open("ab")
+    except OSError as error:
+        raise ServerError(f"Cannot use {data} for the servers' data: {error}. Choose another folder.") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Within it, SIGTERM raises SystemExit, so that what was started is undone as after Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _silent(_message: str) -> None:
+    """For callers that want no report."""
