@@ -1,4 +1,4 @@
-"""`python -m deploy.local up | down | status --data DIR`, and `lock`: the servers by hand, for whoever works on them."""
+"""`python -m deploy.local up | down | status | lock [--data DIR]`: the servers by hand, for whoever works on them."""
 
 import argparse
 import sys

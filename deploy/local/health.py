@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from time import monotonic, sleep
 
 from deploy.local.errors import ServerError
@@ -17,22 +16,16 @@ _PAUSE_S = 0.1
 logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 
-@dataclass(frozen=True)
-class Unhealthy(Exception):
-    """The server did not answer as it should; `why` fits in one line."""
-
-    why: str
-
-    def __str__(self) -> str:
-        return self.why
+class UnhealthyError(Exception):
+    """The server did not answer as it should; the message fits in one line."""
 
 
 def kafka_answers(bootstrap: str, cluster: str | None = None) -> None:
-    """Raises Unhealthy unless a broker of that cluster (any, when None) answers a metadata request."""
+    """Raises UnhealthyError unless a broker of that cluster (any, when None) answers a metadata request."""
     with ThreadPoolExecutor(1) as apart:  # The caller may already be inside an event loop of its own.
         found = apart.submit(lambda: asyncio.run(_cluster_id(bootstrap))).result()
     if cluster is not None and found != cluster:
-        raise Unhealthy(f"another Kafka cluster ({found}) answers on {bootstrap}")
+        raise UnhealthyError(f"another Kafka cluster ({found}) answers on {bootstrap}")
 
 
 async def _cluster_id(bootstrap: str) -> str:
@@ -45,16 +38,16 @@ async def _cluster_id(bootstrap: str) -> str:
             await admin.start()
             described = await admin.describe_cluster()
     except (KafkaError, OSError, TimeoutError) as error:
-        raise Unhealthy(f"no Kafka broker answers on {bootstrap} ({type(error).__name__})") from error
+        raise UnhealthyError(f"no Kafka broker answers on {bootstrap} ({type(error).__name__})") from error
     finally:
         await admin.close()
     if not described["brokers"]:
-        raise Unhealthy(f"the Kafka controller on {bootstrap} has no broker yet")
+        raise UnhealthyError(f"the Kafka controller on {bootstrap} has no broker yet")
     return str(described["cluster_id"])
 
 
 def mongo_answers(uri: str) -> None:
-    """Raises Unhealthy unless the store answers a ping."""
+    """Raises UnhealthyError unless the store answers a ping."""
     from pymongo import MongoClient
     from pymongo.errors import PyMongoError
 
@@ -63,7 +56,7 @@ def mongo_answers(uri: str) -> None:
         with client:
             client.admin.command("ping")
     except PyMongoError as error:
-        raise Unhealthy(f"no store answers on {uri.rpartition('@')[2]} ({type(error).__name__})") from error
+        raise UnhealthyError(f"no store answers on {uri.rpartition('@')[2]} ({type(error).__name__})") from error
 
 
 def wait_until(answers: Callable[[], None], deadline: float, process: Process | None = None) -> None:
@@ -74,10 +67,12 @@ def wait_until(answers: Callable[[], None], deadline: float, process: Process | 
     until = monotonic() + deadline
     while True:
         if process and not process.running:
-            raise ServerError(f"{process.name} ended while it was starting. Its log ({process.log}) ends:\n{tail(process.log)}")
+            raise ServerError(
+                f"{process.name} ended while it was starting. Its log ({process.log}) ends:\n{tail(process.log)}"
+            )
         try:
             answers()
-        except Unhealthy as error:
+        except UnhealthyError as error:
             if monotonic() > until:
                 log = f" Its log ({process.log}) ends:\n{tail(process.log)}" if process else ""
                 raise ServerError(f"Waited {deadline:.0f} s in vain: {error}.{log}") from error

@@ -1,4 +1,4 @@
-"""The servers' jars: named in `jars.lock.toml`, fetched once per user, and checked against their SHA-256 at every start.
+"""The servers' jars: named in `jars.lock.toml`, fetched once per user, and their SHA-256 checked at every start.
 
 jgo fetches but never checks what it fetched, and leaves half a file behind when it is interrupted. So a jar is
 downloaded into a folder of its own, checked, and only then moved to its place in the cache: what lies there is whole.
@@ -49,7 +49,7 @@ class Jar:
 
 
 def cache_dir() -> Path:
-    """Where fetched jars are kept for all checkouts of a user: `VICEVERSA_CACHE`, or the platform's own cache folder."""
+    """Where jars are kept for all checkouts of a user: `VICEVERSA_CACHE`, or the platform's own cache folder."""
     if chosen := os.environ.get("VICEVERSA_CACHE"):
         return Path(chosen).expanduser().absolute()
     if sys.platform == "darwin":
@@ -60,7 +60,12 @@ def cache_dir() -> Path:
 def locked(server: str, lock: Path = LOCK) -> list[Jar]:
     """The jars of one server, as committed."""
     entries = tomllib.loads(lock.read_text(encoding="utf-8"))[server]["jars"]
-    return [Jar(*entry["coordinate"].split(":"), entry["sha256"], entry["bytes"]) for entry in entries]
+    return [_jar(entry["coordinate"], entry["sha256"], entry["bytes"]) for entry in entries]
+
+
+def _jar(coordinate: str, sha256: str, size: int) -> Jar:
+    group, artifact, version = coordinate.split(":")
+    return Jar(group, artifact, version, sha256, size)
 
 
 def class_path(server: str, *, lock: Path = LOCK, quiet: bool = False) -> list[Path]:
@@ -95,7 +100,9 @@ def _fetch(jars: list[Jar], folder: Path, *, title: str, quiet: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ServerError(f"Cannot write to {folder}: {error}. Set VICEVERSA_CACHE to a folder that you own.") from error
+        raise ServerError(
+            f"Cannot write to {folder}: {error}. Set VICEVERSA_CACHE to a folder that you own."
+        ) from error
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -136,7 +143,9 @@ def _fetch_one(jar: Jar, folder: Path) -> None:
                 f"The Maven repository has no {jar.coordinate}.\n"
                 "If VICEVERSA_MAVEN_REPOSITORY is set, check that it mirrors Maven Central; a proxy may also refuse it."
             ) from error
-        _check(jar, path, advice="It was fetched just now: a proxy or mirror altered it, or the lock is wrong. Try again.")
+        _check(
+            jar, path, advice="It was fetched just now: a proxy or mirror altered it, or the lock is wrong. Try again."
+        )
         path.replace(folder / jar.name)
 
 

@@ -74,7 +74,9 @@ def _java(jars: Sequence[Path]) -> list[str]:
 
 
 def _format(folder: Path, jars: Sequence[Path], file: Path, log: Path) -> None:
-    new_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")  # "-" would look like an option
+    new_id = (
+        urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+    )  # "-" would look like an option
     command = [*_java(jars), "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", new_id, "-c", str(file)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:

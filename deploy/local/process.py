@@ -143,16 +143,16 @@ def signals_held() -> Iterator[None]:
         return
     arrived: list[int] = []
     previous = {
-        number: signal.signal(number, lambda received, _frame: arrived.append(received))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        held: signal.signal(held, lambda number, _frame: arrived.append(number))
+        for held in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        for number in arrived:
-            signal.raise_signal(number)
+        for held, handler in previous.items():
+            signal.signal(held, handler)
+        for received in arrived:
+            signal.raise_signal(received)
 
 
 def _pid_file(name: str, data: Path) -> Path:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from deploy.local import health, jars, kafka_server, ports, process
 from deploy.local.errors import ServerError
@@ -66,10 +67,12 @@ class Running:
     def stop(self, report: Report | None = None) -> None:
         _stop(self.data, self.started, report or _silent)
 
-    def __enter__(self) -> "Running":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         self.stop()
 
 
@@ -101,7 +104,7 @@ def start(
 
 
 def stop(data: Path, report: Report | None = None) -> list[str]:
-    """Stops both servers gracefully and returns the names of those that ran; servers of somebody else are left alone."""
+    """Stops both servers gracefully and returns the names of those that ran; somebody else's are left alone."""
     return _stop(data.absolute(), (KAFKA, STORE), report or _silent)
 
 
@@ -119,9 +122,9 @@ def _status(name: str, data: Path) -> ServerStatus:
         address = _address(name, int(found.facts["port"]))
     try:
         _answers(name, address, data if found else None)
-    except health.Unhealthy as error:
-        return ServerStatus(name, address, found and found.pid, str(error))
-    return ServerStatus(name, address, found and found.pid, None)
+    except health.UnhealthyError as error:
+        return ServerStatus(name, address, found.pid if found else None, str(error))
+    return ServerStatus(name, address, found.pid if found else None, None)
 
 
 def _begin(
@@ -183,7 +186,7 @@ def _wait_external(name: str, address: str) -> str:
 
 
 def _answers(name: str, address: str, data: Path | None) -> None:
-    """Raises Unhealthy unless the server answers; `data` is where its data lies, when it is one of ours."""
+    """Raises UnhealthyError unless the server answers; `data` is where its data lies, when it is one of ours."""
     if name == STORE:
         health.mongo_answers(address)
     else:
@@ -202,7 +205,14 @@ def _spawn_kafka(data: Path, settings: Mapping[str, str], port: int) -> process.
 
 def _spawn_store(data: Path, commit_ms: int, port: int) -> process.Process:
     (data / STORE).mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "deploy.local.store_server", str(port), str(data / STORE / "store.mv"), str(commit_ms)]
+    command = [
+        sys.executable,
+        "-m",
+        "deploy.local.store_server",
+        str(port),
+        str(data / STORE / "store.mv"),
+        str(commit_ms),
+    ]
     return process.spawn(
         STORE, [*command, *map(str, jars.class_path(STORE))], data, java_env(), facts={"port": str(port)}
     )
@@ -236,7 +246,7 @@ def _undone_on_failure(data: Path) -> Iterator[list[str]]:
 
 @contextmanager
 def _one_at_a_time(data: Path) -> Iterator[None]:
-    """Two starts, or a start and a stop, of the same data folder wait for each other; the system frees a dead one's lock."""
+    """Starts and stops of the same data folder wait for each other; the system frees the lock of one that died."""
     try:
         (data / "run").mkdir(parents=True, exist_ok=True)
         lock = (data / "run" / ".lock").open("ab")
