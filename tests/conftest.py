@@ -1,0 +1,61 @@
+"""What every test may ask for: real servers, and names of its own on them."""
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local import ports, stack
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Endpoints]:
+    """Kafka and the store: those of VICEVERSA_KAFKA and VICEVERSA_MONGO, or one stack of the session's own."""
+    data: Path = tmp_path_factory.mktemp("servers")
+    with stack.start(data, kafka_port=ports.any_free(), mongo_port=ports.any_free()) as running:
+        yield running.endpoints
+
+
+@pytest.fixture
+def prefix(servers: stack.Endpoints) -> Iterator[str]:
+    """The test's own topic prefix, ten characters long; its databases and groups begin with the first nine.
+
+    The length is fixed because dropping a database of the embedded store also destroys those whose names begin with
+    its name. What the test made under the prefix is removed at its end.
+    """
+    name = f"t{uuid.uuid4().hex[:8]}"
+    yield f"{name}."
+    _drop_databases(servers.mongo, name)
+    asyncio.run(_delete_topics(servers.kafka, name))
+
+
+@pytest.fixture
+def no_external_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the servers themselves: whatever the person running the tests has set does not count."""
+    for variable in ("VICEVERSA_KAFKA", "VICEVERSA_MONGO"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def _drop_databases(uri: str, name: str) -> None:
+    from pymongo import MongoClient
+
+    client: MongoClient[dict[str, object]] = MongoClient(uri, serverSelectionTimeoutMS=2000)
+    with client:
+        for database in client.list_database_names():
+            if database.startswith(name):
+                client.drop_database(database)
+
+
+async def _delete_topics(bootstrap: str, name: str) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        mine = [topic for topic in await admin.list_topics() if topic.startswith(name)]
+        if mine:
+            await admin.delete_topics(mine)
+    finally:
+        await admin.close()

@@ -1,0 +1,180 @@
+"""The local servers, driven as the demo and the tests drive them. These start real ones, apart from the session's."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from pymongo import MongoClient
+
+from deploy.local import ports, process, stack
+
+pytestmark = pytest.mark.usefixtures("no_external_servers")
+
+STARTER = """
+import pathlib, sys
+from deploy.local import ports, stack
+stack.start(pathlib.Path(sys.argv[1]), kafka_port=ports.any_free(), mongo_port=ports.any_free(), report=print)
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    stack.stop(tmp_path)
+
+
+def leftovers(data: Path) -> list[psutil.Process]:
+    """Processes that still run with this data folder in their command line."""
+    return [
+        found
+        for found in psutil.process_iter(["cmdline", "status"])
+        if any(str(data) in part for part in found.info["cmdline"] or []) and found.info["status"] != "zombie"
+    ]
+
+
+def eventually(happened: Callable[[], object], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def numbers(uri: str) -> list[object]:
+    client: MongoClient[dict[str, object]] = MongoClient(uri)
+    with client:
+        return [document["_id"] for document in client.house.numbers.find().sort("_id")]
+
+
+def test_servers_start_are_found_again_and_keep_their_data_over_a_restart(data: Path) -> None:
+    first = stack.start(data, kafka_port=ports.any_free(), mongo_port=ports.any_free())
+    assert set(first.started) == {"kafka", "store"}
+    assert [server.trouble for server in stack.status(data)] == [None, None]
+
+    again = stack.start(data)
+    assert again.started == ()
+    assert again.endpoints == first.endpoints
+
+    with MongoClient[dict[str, object]](first.endpoints.mongo) as client:
+        client.house.numbers.insert_many([{"_id": number} for number in range(100)])
+    topic_made(first.endpoints.kafka, "kept")
+
+    assert set(stack.stop(data)) == {"kafka", "store"}
+    assert leftovers(data) == []
+    assert stack.stop(data) == []
+
+    moved = stack.start(data, kafka_port=ports.any_free(), mongo_port=ports.any_free())
+    assert numbers(moved.endpoints.mongo) == list(range(100))
+    assert "kept" in topics(moved.endpoints.kafka)
+
+
+def test_a_killed_store_loses_next_to_nothing(data: Path) -> None:
+    running = stack.start(data, kafka_port=ports.any_free(), mongo_port=ports.any_free())
+    store = process.alive("store", data)
+    assert store is not None
+    with MongoClient[dict[str, object]](running.endpoints.mongo) as client:
+        for number in range(300):
+            client.house.numbers.insert_one({"_id": number})
+        os.kill(store.pid, signal.SIGKILL)
+    eventually(lambda: process.alive("store", data) is None)
+    again = stack.start(data, mongo_port=ports.any_free())
+    assert again.started == ("store",)
+    kept = numbers(again.endpoints.mongo)
+    assert kept == list(range(len(kept)))
+    assert len(kept) > 200
+
+
+def test_a_taken_port_gives_another_and_says_so(data: Path) -> None:
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as squatter:
+        taken = squatter.getsockname()[1]
+        running = stack.start(data, kafka_port=taken, mongo_port=taken, report=said.append)
+    assert str(taken) not in running.endpoints.kafka + running.endpoints.mongo
+    assert sum(f"Port {taken} is taken" in line for line in said) == 2
+
+
+def test_a_start_that_fails_leaves_no_process_and_shows_the_log(data: Path) -> None:
+    broken = {"log.retention.bytes": "no number"}
+    with pytest.raises(stack.ServerError, match="log.retention.bytes"):
+        stack.start(data, kafka_port=ports.any_free(), mongo_port=ports.any_free(), kafka_settings=broken)
+    assert leftovers(data) == []
+
+
+@pytest.mark.parametrize("signal_sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["run/store.json", "run/kafka.json"])
+def test_a_start_that_is_interrupted_leaves_no_process(data: Path, signal_sent: signal.Signals, moment: str) -> None:
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, str(data)], stderr=subprocess.DEVNULL)
+    eventually((data / moment).exists)
+    starter.send_signal(signal_sent)
+    assert starter.wait(30) != 0
+    assert leftovers(data) == []
+
+
+def test_a_starter_that_is_killed_leaves_servers_that_the_next_start_uses(data: Path) -> None:
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, str(data)])
+    eventually((data / "run/kafka.json").exists)
+    starter.kill()
+    starter.wait()
+    running = stack.start(data)
+    assert running.started == ()
+    assert len(leftovers(data)) == 2
+
+
+def test_servers_of_somebody_else_are_used_and_left_alone(
+    data: Path, servers: stack.Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VICEVERSA_KAFKA", servers.kafka)
+    monkeypatch.setenv("VICEVERSA_MONGO", servers.mongo)
+    running = stack.start(data)
+    assert running.endpoints == servers
+    assert running.started == ()
+    assert leftovers(data) == []
+    assert stack.stop(data) == []
+    assert [server.trouble for server in stack.status(data)] == [None, None]
+
+
+def test_a_server_of_somebody_else_that_does_not_answer_is_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "_EXTERNAL_DEADLINE_S", 0.0)
+    nowhere = f"127.0.0.1:{ports.any_free()}"
+    monkeypatch.setenv("VICEVERSA_KAFKA", nowhere)
+    monkeypatch.setenv("VICEVERSA_MONGO", f"mongodb://{nowhere}")
+    with pytest.raises(stack.ServerError, match=f"{nowhere}.*VICEVERSA_"):
+        stack.start(data)
+
+
+def topic_made(bootstrap: str, name: str) -> None:
+    import asyncio
+
+    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+    async def make() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        try:
+            await admin.create_topics([NewTopic(name, 1, 1)])
+        finally:
+            await admin.close()
+
+    asyncio.run(make())
+
+
+def topics(bootstrap: str) -> list[str]:
+    import asyncio
+
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    async def ask() -> list[str]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        try:
+            return await admin.list_topics()
+        finally:
+            await admin.close()
+
+    return asyncio.run(ask())
