@@ -1,0 +1,157 @@
+"""Who works at the sample company: a proper tree of reporting lines, from the one at the top down to the shop floor."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cli.sample.chance import Chance
+from cli.sample.company import DEPARTMENTS, MAIN, SISTER, SISTER_DEPARTMENTS, SISTER_SITE, SITES, Department, Site
+from cli.sample.names import COMMON_ABROAD, NAMES
+
+_LAYERS = ((1, 17, 18), (2, 14, 16), (3, 11, 13), (4, 8, 10), (5, 1, 7))
+"""Below the one at the top: distance from the top, lowest and highest grade."""
+_SPAN = (1, 18, 8, 4)
+"""Of a department's people one is its head, and so many stand to one director, one manager, one team lead."""
+_WITHOUT_EMAIL = 0.33
+"""Of shift workers; elsewhere nobody is without. It comes to about one person in twelve."""
+
+
+@dataclass
+class Worker:
+    """One row of the HR file, with what the wishes are made from."""
+
+    external_id: str
+    name: str
+    organisation: str
+    department: Department
+    layer: int
+    level: int
+    site: Site
+    discipline: str
+    manager: "Worker | None"
+    shift: bool
+    email: str = ""
+    evaluators: list["Worker"] = field(default_factory=list)
+    employment: str = "active"
+    employed_until: str = ""
+
+
+class _Register:
+    """Hands out names and employee numbers that nobody else has."""
+
+    def __init__(self, chance: Chance) -> None:
+        self._chance = chance
+        self._names: set[str] = set()
+        self._numbers: set[int] = set()
+
+    def name(self, site: Site) -> str:
+        while True:
+            culture = (
+                self._chance.one(COMMON_ABROAD) if self._chance.happens(0.2) else self._chance.weighted(site.cultures)
+            )
+            given, family = NAMES[culture]
+            name = f"{self._chance.one(given.split())} {self._chance.one(family.split('|'))}"
+            if name not in self._names:
+                self._names.add(name)
+                return name
+
+    def number(self) -> str:
+        while True:
+            number = self._chance.between(10_000, 99_999)
+            if number not in self._numbers:
+                self._numbers.add(number)
+                return f"E{number}"
+
+
+def workforce(chance: Chance) -> list[Worker]:
+    """Everybody, from the top down: a manager always comes before those who report to them."""
+    register = _Register(chance)
+    office = DEPARTMENTS[0]
+    chief = _hire(chance, register, MAIN, office, 0, 20, SITES[0], None)
+    everybody = [chief]
+    for department in DEPARTMENTS:
+        everybody += _staff(chance, register, MAIN, department, department.people, department.sites, chief)
+    by_id = {department.id: department for department in DEPARTMENTS}
+    leeds = next(site for site in SITES if site.id == SISTER_SITE)
+    director = _hire(chance, register, SISTER, by_id["field-service"], 0, 18, leeds, None)
+    everybody.append(director)
+    for name, people in SISTER_DEPARTMENTS:
+        everybody += _staff(chance, register, SISTER, by_id[name], people, (SISTER_SITE,), director)
+    _circumstances(chance, everybody)
+    return everybody
+
+
+def _staff(
+    chance: Chance,
+    register: _Register,
+    organisation: str,
+    department: Department,
+    people: int,
+    site_ids: Sequence[str],
+    top: Worker,
+) -> list[Worker]:
+    sites = [(site, site.people) for site in SITES if site.id in site_ids]
+    counts = [1, *(people // span for span in _SPAN[1:])]
+    counts.append(people - sum(counts))
+    above, staff = [top], []
+    for (layer, low, high), number in zip(_LAYERS, counts, strict=True):
+        hired = []
+        for _ in range(number):
+            site = chance.weighted(sites)
+            near = [boss for boss in above if boss.site is site] or above
+            level = chance.between(low, high)
+            hired.append(_hire(chance, register, organisation, department, layer, level, site, chance.one(near)))
+        staff += hired
+        above = hired or above
+    return staff
+
+
+def _hire(
+    chance: Chance,
+    register: _Register,
+    organisation: str,
+    department: Department,
+    layer: int,
+    level: int,
+    site: Site,
+    manager: Worker | None,
+) -> Worker:
+    return Worker(
+        external_id=register.number(),
+        name=register.name(site),
+        organisation=organisation,
+        department=department,
+        layer=layer,
+        level=level,
+        site=site,
+        discipline=chance.one(department.disciplines),
+        manager=manager,
+        shift=layer >= 4 and chance.happens(department.shifts),
+    )
+
+
+def _circumstances(chance: Chance, everybody: list[Worker]) -> None:
+    """Addresses, second evaluators, leave and leaving."""
+    experienced = [worker for worker in everybody if worker.level >= 12]
+    for worker in everybody:
+        if not (worker.shift and chance.happens(_WITHOUT_EMAIL)):
+            worker.email = _address(worker)
+        if worker.layer >= 3 and chance.happens(0.06):
+            others = [
+                boss for boss in experienced if boss.organisation == worker.organisation and boss is not worker.manager
+            ]
+            worker.evaluators = chance.some(others, chance.between(1, 2))
+        if worker.layer < 2:
+            continue
+        fate = chance.share()
+        if fate < 0.03:
+            worker.employment = "on_leave"
+        elif fate < 0.05:
+            worker.employment = "leaving"
+            worker.employed_until = f"2026-{chance.between(4, 9):02d}-{chance.between(1, 28):02d}"
+
+
+def _address(worker: Worker) -> str:
+    plain = unicodedata.normalize("NFKD", worker.name.translate(str.maketrans("đĐłŁıøØ", "dDlLioO")))
+    letters = "".join(letter for letter in plain.lower().replace(" ", ".") if letter.isascii() and letter != "'")
+    return f"{letters}@{worker.organisation}.example"
