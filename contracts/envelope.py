@@ -24,11 +24,11 @@ def _utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
-def _iso(value: datetime) -> str:
+def iso(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(_iso, return_type=str, when_used="json")]
+Instant = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(iso, return_type=str, when_used="json")]
 """A point in time, in UTC; in JSON ``2026-03-01T09:30:00.000Z``. A time without a zone is refused."""
 
 Cleanup = Literal["compact", "time", "keep"]
@@ -131,7 +131,7 @@ class Envelope(BaseModel):
             ("ce_type", self.type),
             ("ce_source", self.source),
             ("ce_subject", self.subject),
-            ("ce_time", _iso(self.time)),
+            ("ce_time", iso(self.time)),
             ("ce_dataschema", self.dataschema),
             ("ce_sequence", f"{self.sequence:0{SEQUENCE_DIGITS}d}"),
             ("ce_correlationid", self.correlationid),

@@ -1,0 +1,380 @@
+"""Aggregates: one document each, changed by one atomic write that carries its events with it.
+
+``update(id, op, decide)`` is the only way in: load, let the pure domain decide, replace where the version is still the
+one that was read. The load-bearing invariants:
+
+* a document is replaced only by equality on the ``version`` that was read, so no writer overwrites another;
+* ``recent`` remembers the last operations with their answers in the same write, so an operation recognises its own
+  success after a lost acknowledgement, a crash or a client's retry, and is never applied twice;
+* the events of a save lie in ``outbox`` in the same write, so nothing is published that was not saved, and nothing
+  saved is forgotten (see relay).
+
+``version`` counts saves; ``sequence`` counts events, one number for each.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Generic, Protocol, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+from pymongo import ReplaceOne
+
+from chassis import outbox
+from chassis.clocks import Clock
+from chassis.mongo import (
+    CHUNK,
+    Collection,
+    ConnectionFailure,
+    Document,
+    DuplicateKeyError,
+    Filter,
+    chunks,
+    inserted,
+    page,
+)
+from contracts.envelope import Envelope, Instant, Said, Tombstone, Topic, iso
+
+RECENT = 32  # operations remembered in the document
+TRIES = 12  # decisions before giving up against faster writers
+MAX_OUTBOX = 100  # events waiting in one document; beyond it, commands are refused until the relay caught up
+LEASE = timedelta(seconds=30)  # for so long only the saving process publishes; then the sweep may
+
+
+class State(BaseModel):
+    """Base of every aggregate's state; immutable, stored flat in its document.
+
+    ``due`` is when its next follow-up is to happen, in business time; ``lease`` the same in machine time, for work of
+    several steps that a crash may have cut short. Both are driven by sweeps.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    due: Instant | None = None
+    lease: Instant | None = None
+
+
+S = TypeVar("S", bound=State)
+Decide: TypeAlias = Callable[[S | None], tuple[S, Sequence[Said]] | None]
+
+
+@dataclass(frozen=True)
+class Op:
+    """What makes an operation the same one when it is tried again.
+
+    ``key``: principal + route + Idempotency-Key, or event id + handler, or due slot. ``request``: a hash of what was
+    asked; the same key with another request is refused.
+    """
+
+    key: str
+    request: str = ""
+
+
+class KeyReused(Exception):
+    """The same operation key came with another request."""
+
+
+class Stale(Exception):
+    """The caller's expected version is not the current one."""
+
+
+class Busy(Exception):
+    """Too many faster writers, or too many unpublished events; nothing was saved, trying again later helps."""
+
+
+@dataclass(frozen=True)
+class Stored(Generic[S]):
+    """An aggregate as it was read."""
+
+    id: str
+    state: S
+    version: int
+
+
+@dataclass(frozen=True)
+class Saved(Generic[S]):
+    """What an update did. ``repeated``: this very operation had been done before, and ``answer`` is that answer."""
+
+    id: str
+    state: S | None
+    version: int
+    answer: JsonValue = None
+    repeated: bool = False
+    changed: bool = True
+
+    def now(self) -> S:
+        """The state, where the decision is known to have made one."""
+        if self.state is None:
+            raise LookupError(f"nothing is stored under {self.id}")
+        return self.state
+
+
+def nothing(state: State) -> JsonValue:
+    return None
+
+
+@dataclass(frozen=True)
+class Change(Generic[S]):
+    """One update of many."""
+
+    id: str
+    op: Op
+    decide: Decide[S]
+    answer: Callable[[S], JsonValue] = nothing
+
+
+class Publishes(Protocol):
+    """Whoever publishes the events of saved documents: the relay."""
+
+    def push(self, aggregates: "Aggregates[S]", documents: Sequence[Document]) -> None: ...
+
+    async def room(self) -> None: ...
+
+
+class Aggregates(Generic[S]):
+    """A collection of aggregates of one kind.
+
+    ``says`` names for each compacted topic how the current state is said on it, for the guardian.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        model: type[S],
+        service: str,
+        relay: Publishes,
+        clock: Clock,
+        says: Mapping[Topic, Callable[[S], Said]] | None = None,
+    ) -> None:
+        self.collection = collection
+        self.model = model
+        self.service = service
+        self.says: Mapping[Topic, Callable[[S], Said]] = says or {}
+        self._relay = relay
+        self._clock = clock
+        self._epoch = 0
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @property
+    def name(self) -> str:
+        return str(self.collection.name)
+
+    def begin_epoch(self, sequence: int) -> None:
+        """From now on every event is numbered above ``sequence``: a restored backup must not reuse numbers."""
+        self._epoch = sequence
+
+    async def get(self, id: str) -> Stored[S] | None:
+        document = await self.collection.find_one({"_id": id})
+        return self.stored(document) if document else None
+
+    async def get_many(self, ids: Sequence[str]) -> dict[str, Stored[S]]:
+        return {id: self.stored(document) for id, document in (await self._read(ids)).items()}
+
+    async def find(
+        self, filter: Filter, *, sort: str = "_id", limit: int = 0, after: str | None = None
+    ) -> AsyncIterator[Stored[S]]:
+        async for document in page(self.collection, filter, sort=sort, limit=limit, after=after):
+            yield self.stored(document)
+
+    async def count(self, filter: Filter) -> int:
+        return await self.collection.count_documents(filter)
+
+    async def update(
+        self,
+        id: str,
+        op: Op,
+        decide: Decide[S],
+        *,
+        answer: Callable[[S], JsonValue] = nothing,
+        expect: int | None = None,
+        cause: Envelope | None = None,
+    ) -> Saved[S]:
+        """Load, decide, save; again when somebody was faster.
+
+        ``expect``: the version that the caller saw (0: none yet). ``cause``: the event that led here. What ``decide``
+        raises passes through and nothing is saved. Raises ``KeyReused``, ``Stale``, ``Busy``, ``outbox.TooLarge``.
+        """
+        lock = self._locks.setdefault(id, asyncio.Lock())
+        attempt = _Attempt(Change(id, op, decide, answer), outbox.Draft(self.service, self._clock.machine(), cause))
+        lost: ConnectionFailure | None = None
+        async with lock:
+            for turn in range(TRIES):
+                try:
+                    document = await self.collection.find_one({"_id": id})
+                    if (done := self._already(document, attempt.change)) is not None:
+                        self._push_waiting(document)
+                        return done
+                    if expect is not None and expect != (document["version"] if document else 0):
+                        raise Stale(f"the current version is {document['version'] if document else 0}, not {expect}")
+                    decided = self._decided(document, attempt)
+                    if decided is None:
+                        return self._untouched(id, document)
+                    after, state = decided
+                    if await self._save(document, after):
+                        self._relay.push(self, [after])
+                        return _saved(after, state)
+                    lost = None
+                except ConnectionFailure as error:  # perhaps saved all the same: the next load recognises it
+                    lost = error
+                await asyncio.sleep(min(0.02 * 2**turn, 1.0) if lost else 0)
+        if lost is not None:
+            raise lost
+        raise Busy("this is being changed by many others at the moment; try again")
+
+    async def update_many(
+        self, changes: Sequence[Change[S]], *, cause: Envelope | None = None
+    ) -> list[Saved[S] | Exception]:
+        """The bulk form: the same guarantees, one read and one write for a thousand documents.
+
+        Each id may occur once. Results come in the order of ``changes``; what ``decide`` raised stands in its place.
+        """
+        if len({change.id for change in changes}) != len(changes):
+            raise ValueError("an aggregate occurs twice in one bulk update")
+        results: list[Saved[S] | Exception] = []
+        for chunk in chunks(changes, CHUNK):
+            await self._relay.room()
+            results += await self._update_chunk(chunk, cause)
+        return results
+
+    async def _update_chunk(self, changes: Sequence[Change[S]], cause: Envelope | None) -> list[Saved[S] | Exception]:
+        results: dict[str, Saved[S] | Exception] = {}
+        documents = await self._read([change.id for change in changes])
+        machine = self._clock.machine()
+        wanted: dict[str, tuple[Change[S], Document | None, Document, S]] = {}
+        for change in changes:
+            document = documents.get(change.id)
+            attempt = _Attempt(change, outbox.Draft(self.service, machine, cause))
+            try:
+                if (done := self._already(document, change)) is not None:
+                    results[change.id] = done
+                    continue
+                decided = self._decided(document, attempt)
+            except Exception as error:  # the caller gets it in the place of the result
+                results[change.id] = error
+                continue
+            if decided is None:
+                results[change.id] = self._untouched(change.id, document)
+            else:
+                wanted[change.id] = (change, document, *decided)
+        missed = await self._save_many([(before, after) for _, before, after, _ in wanted.values()])
+        self._relay.push(self, [after for id, (_, _, after, _) in wanted.items() if id not in missed])
+        for id, (change, _, after, state) in wanted.items():
+            if id not in missed:
+                results[id] = _saved(after, state)
+                continue
+            try:  # somebody was faster, or the acknowledgement was lost: one by one, the usual way
+                results[id] = await self.update(id, change.op, change.decide, answer=change.answer, cause=cause)
+            except Exception as error:
+                results[id] = error
+        return [results[change.id] for change in changes]
+
+    async def _read(self, ids: Sequence[str]) -> dict[str, Document]:
+        found: dict[str, Document] = {}
+        for chunk in chunks(list(ids)):
+            async for document in self.collection.find({"_id": {"$in": list(chunk)}}):
+                found[document["_id"]] = document
+        return found
+
+    async def _save(self, before: Document | None, after: Document) -> bool:
+        if before is None:
+            try:
+                await self.collection.insert_one(after)
+            except DuplicateKeyError:
+                return False
+            return True
+        result = await self.collection.replace_one({"_id": after["_id"], "version": before["version"]}, after)
+        return bool(result.matched_count)
+
+    async def _save_many(self, pairs: Sequence[tuple[Document | None, Document]]) -> set[str]:
+        """Save all; returns the ids of which it is not certain that this very save took place."""
+        new = [after for before, after in pairs if before is None]
+        old = [(before, after) for before, after in pairs if before is not None]
+        ids = {after["_id"] for _, after in pairs}
+        try:
+            missed = {document["_id"] for document in await inserted(self.collection, new)} if new else set()
+            if old:
+                result = await self.collection.bulk_write(
+                    [ReplaceOne({"_id": after["_id"], "version": before["version"]}, after) for before, after in old],
+                    ordered=False,
+                )
+                if result.matched_count != len(old):
+                    missed |= {after["_id"] for _, after in old}
+        except ConnectionFailure:
+            return ids
+        return missed
+
+    def _already(self, document: Document | None, change: Change[S]) -> Saved[S] | None:
+        if document is None:
+            return None
+        for entry in document["recent"]:
+            if entry["op"] == change.op.key:
+                if entry["request"] != change.op.request:
+                    raise KeyReused("this idempotency key was used for another request")
+                stored = self.stored(document)
+                return Saved(stored.id, stored.state, stored.version, entry["answer"], repeated=True)
+        return None
+
+    def _decided(self, document: Document | None, attempt: "_Attempt[S]") -> tuple[Document, S] | None:
+        """The document after the decision, with its events in the outbox, and the state; None: nothing to do."""
+        waiting: list[Document] = document["outbox"] if document else []
+        if len(waiting) >= MAX_OUTBOX:
+            raise Busy("too many events of this wait to be published; try again shortly")
+        decided = attempt.change.decide(self.stored(document).state if document else None)
+        if decided is None:
+            return None
+        state, said = decided
+        sequence, said_before = (document["sequence"], document["said"]) if document else (0, {})
+        sequence = max(sequence, self._epoch)
+        entries = attempt.draft.entries(said, sequence)
+        gone = any(isinstance(event, Tombstone) for event in said)
+        recent = [] if gone or not document else document["recent"][1 - RECENT :]
+        answer = attempt.change.answer(state)
+        now = self._clock.machine()
+        box = outbox.merged(waiting, entries)
+        after = {
+            **state.model_dump(mode="json", exclude={"due", "lease"}),
+            "_id": attempt.change.id,
+            "version": (document["version"] if document else 0) + 1,
+            "sequence": sequence + len(entries),
+            "due": state.due,
+            "lease": state.lease,
+            "outbox": box,
+            "outbox_since": ((document or {}).get("outbox_since") or now) if box else None,
+            "relay_until": now + LEASE if box else None,
+            "recent": [*recent, {"op": attempt.change.op.key, "request": attempt.change.op.request, "answer": answer}],
+            "said": outbox.said_after(said_before, entries),
+        }
+        return after, state
+
+    def stored(self, document: Document) -> Stored[S]:
+        return Stored(document["_id"], self.model.model_validate(document), document["version"])
+
+    def _untouched(self, id: str, document: Document | None) -> Saved[S]:
+        if document is None:
+            return Saved(id, None, 0, changed=False)
+        stored = self.stored(document)
+        return Saved(id, stored.state, stored.version, changed=False)
+
+    def _push_waiting(self, document: Document | None) -> None:
+        """The save is recognised but its acknowledgement was lost: nobody may have published its events yet."""
+        if document and document["outbox"]:
+            self._relay.push(self, [document])
+
+
+@dataclass(frozen=True)
+class _Attempt(Generic[S]):
+    """What is drawn once for all tries of one update: event ids and machine time."""
+
+    change: Change[S]
+    draft: outbox.Draft
+
+
+def _saved(after: Document, state: S) -> Saved[S]:
+    return Saved(after["_id"], state, after["version"], after["recent"][-1]["answer"])
+
+
+def instant(value: datetime | None) -> str | None:
+    """A time as it stands in a stored state, for filters on state fields."""
+    return None if value is None else iso(value)

@@ -1,0 +1,312 @@
+"""The consumer: batches, order per key, keys concurrently, commit after the effects.
+
+The load-bearing invariants:
+
+* a batch is committed only after every record of it had its effect, was skipped as unknown, or lies acknowledged among
+  the dead letters; a transient failure rewinds the whole batch;
+* the guard of a projection protects that write alone: reactions run for every event, however old;
+* when most of what is handled fails for good, the consumer stops and is unhealthy, so that a bad deploy does not empty
+  a topic into the dead letters.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from chassis import metrics
+from chassis.aggregates import Busy
+from chassis.deadletters import DeadLetters
+from chassis.health import Health
+from chassis.hearing import Gone, Hearing
+from chassis.kafka import Connection, as_record
+from chassis.mongo import ConnectionFailure
+from chassis.projections import Contended, Row
+from chassis.records import Event, Poison, Reading, Record, Skipped, origin, read
+from chassis.telemetry import process_span, record_failure
+from contracts.envelope import Topic, retries_of
+
+log = logging.getLogger(__name__)
+
+C = TypeVar("C")
+
+MAX_RECORDS = 1000
+POLL_MS = 20  # FastStream waits this long, twice, for more records: the latency of an idle consumer
+AT_ONCE = 32  # keys whose reactions run concurrently
+PATIENCE = 60.0  # seconds of retries before a batch is rewound; far below the group's max.poll.interval of 300
+LONGEST_WAIT = 5.0  # seconds between two tries
+WINDOW = 100  # last records that count for the breaker
+MOST = 20  # failures among them, and more than half, stop the consumer
+
+
+class Permanent(Exception):
+    """A reaction says that trying again cannot help; its message holds no personal data."""
+
+
+class Halted(Exception):
+    """The consumer has stopped because most records fail."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again may help: the servers were out of reach, slow, or somebody else was faster."""
+    if isinstance(error, KafkaError):
+        return bool(error.retriable)
+    return isinstance(error, ConnectionFailure | Contended | Busy | TimeoutError | OSError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A record that failed for good. ``detail`` holds no data of the record."""
+
+    record: Record
+    code: str
+    detail: str
+
+
+class Consumer(Generic[C]):
+    """Hears for one replica of one service."""
+
+    def __init__(
+        self,
+        service: str,
+        hearing: Hearing[C],
+        context: C,
+        letters: DeadLetters,
+        health: Health,
+        *,
+        connection: Connection,
+        prefix: str,
+        group: str,
+        instance: str,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._service = service
+        self._hearing = hearing
+        self._context = context
+        self._letters = letters
+        self._health = health
+        self._prefix = prefix
+        self._patience = patience
+        self._retries = retries_of(service)
+        self._results: deque[bool] = deque(maxlen=WINDOW)
+        self._closing = asyncio.Event()
+        self._halted = False
+        self._handled: dict[tuple[str, int], int] = {}
+        self._broker = KafkaBroker(
+            connection.servers,
+            security=connection.security(),
+            logger=None,
+            apply_types=False,
+            consumer_only=True,
+            allow_auto_create_topics=False,
+            graceful_timeout=15.0,
+        )
+        self._subscriber = self._broker.subscriber(
+            *(topic.full_name(prefix) for topic in self.topics()),
+            group_id=group,
+            group_instance_id=instance,
+            batch=True,
+            max_records=MAX_RECORDS,
+            batch_timeout_ms=POLL_MS,
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            no_reply=True,
+            parser=_keep_originals,
+            decoder=_originals,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=1_000,
+        )
+        self._subscriber(self._heard)
+
+    def topics(self) -> list[Topic]:
+        return [*self._hearing.topics(), self._retries]
+
+    async def start(self) -> None:
+        await self._broker.start()
+
+    async def stop(self) -> None:
+        self._closing.set()
+        await self._broker.stop()
+
+    async def _heard(self, records: list[ConsumerRecord]) -> None:
+        await self.process([as_record(record, self._prefix) for record in records])
+        for record in records:
+            self._handled[(record.topic, record.partition)] = record.offset + 1
+
+    async def process(self, records: Sequence[Record]) -> None:
+        """Handle one batch; returning means that it may be committed. Raises what makes it come again."""
+        if self._halted:
+            await self._closing.wait()
+            raise Halted
+        readings = [reading for record in records if (reading := await self._read(record)) is not None]
+        events = [reading for reading in readings if isinstance(reading, Event)]
+        failures = [
+            Failure(reading.record, reading.code, reading.detail) for reading in readings if isinstance(reading, Poison)
+        ]
+        failures += await self._project(events)
+        failures += await self._react(events)
+        failed = {id(failure.record) for failure in failures}
+        await self._stop_if_most_fail([id(reading.record) in failed for reading in readings])
+        for failure in failures:
+            log.error(
+                "put aside among the dead letters",
+                extra={"topic": failure.record.topic, "code": failure.code, "offset": failure.record.offset},
+            )
+            await self._letters.send(failure.record, failure.code, failure.detail)
+            metrics.dead_lettered(self._service, failure.record.topic, failure.code)
+        for reading in readings:
+            if isinstance(reading, Skipped):
+                metrics.skipped(self._service, reading.record.topic)
+        for event in events:
+            if id(event.record) in failed:
+                continue
+            metrics.handled(self._service, event.record.topic, event.heard.envelope.type, event.heard.envelope.time)
+
+    async def _read(self, record: Record) -> Reading | None:
+        if record.topic == self._retries.name:
+            place = origin(record.headers)
+            if place is None:
+                return Poison(record, "bad_retry", "a retry without its dl-* headers")
+            first = await self._again(lambda: self._letters.resolve(record, place))
+            return None if first is None else read(first, self._hearing)
+        return read(record, self._hearing)
+
+    async def _project(self, events: Sequence[Event]) -> list[Failure]:
+        """Bring the projections up to date, each topic's in bulk."""
+        by_type: dict[str, list[Event]] = {}
+        for event in events:
+            by_type.setdefault(event.heard.envelope.type, []).append(event)
+        failures: list[Failure] = []
+        for name, group in by_type.items():
+            projection = self._hearing.projection_of(name, self._context)
+            if projection is None:
+                continue
+            rows = [_row(event) for event in group]
+            try:
+                await self._again(lambda p=projection, r=rows: p.apply(r))  # type: ignore[misc]
+            except Exception as error:
+                if is_transient(error):
+                    raise
+                for event, row in zip(group, rows, strict=True):  # find the one that cannot be stored
+                    try:
+                        await self._again(lambda p=projection, r=row: p.apply([r]))  # type: ignore[misc]
+                    except Exception as own:
+                        if is_transient(own):
+                            raise
+                        failures.append(_failure(event, own))
+        return failures
+
+    async def _react(self, events: Sequence[Event]) -> list[Failure]:
+        """Run the reactions: those of one key one after the other, in order; keys concurrently."""
+        by_key: dict[tuple[str, bytes | None], list[Event]] = {}
+        for event in events:
+            by_key.setdefault((event.record.topic, event.record.key), []).append(event)
+        failures: list[Failure] = []
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def follow(group: Sequence[Event]) -> None:
+            async with places:
+                for event in group:
+                    if (failure := await self._follow(event)) is not None:
+                        failures.append(failure)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for group in by_key.values():
+                    tasks.create_task(follow(group))
+        except ExceptionGroup as group_error:
+            raise group_error.exceptions[0] from group_error
+        return failures
+
+    async def _follow(self, event: Event) -> Failure | None:
+        envelope = event.heard.envelope
+        with process_span(self._prefix + event.record.topic, envelope, event.record.partition, event.record.offset) as span:
+            for reaction in self._hearing.reactions_to(event.heard):
+                try:
+                    await self._again(lambda r=reaction: r(event.heard, self._context))  # type: ignore[misc]
+                except Exception as error:
+                    record_failure(span, error)
+                    if is_transient(error):
+                        raise
+                    log.exception(
+                        "a reaction failed for good", extra={"event_type": envelope.type, "event_id": envelope.id}
+                    )
+                    return _failure(event, error)
+        return None
+
+    async def _again(self, action: Callable[[], Awaitable[Any]]) -> Any:
+        """Try until it succeeds, fails for good, or patience is at its end; then raises the last error."""
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(is_transient),
+            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT),
+            stop=stop_after_delay(self._patience),
+            reraise=True,
+            before_sleep=lambda _: metrics.retried(self._service),
+        ):
+            with attempt:
+                return await action()
+        raise AssertionError("a retry ends with a result or an error")
+
+    async def _stop_if_most_fail(self, failed: Sequence[bool]) -> None:
+        recent = deque(self._results, maxlen=WINDOW)
+        recent.extend(failed)
+        if sum(recent) >= MOST and sum(recent) * 2 > len(recent):
+            self._halted = True
+            self._health.fail("most records fail for good; stopped before they all become dead letters")
+            log.critical("most records fail for good; the consumer has stopped and nothing more is put aside")
+            await self._closing.wait()
+            raise Halted
+        self._results = recent
+
+    async def watch(self) -> None:
+        """Tell health and metrics how far behind this replica is; called at intervals."""
+        consumer = self._subscriber.consumer
+        if consumer is None:
+            return
+        for place in consumer.assignment():
+            end = consumer.highwater(place)
+            if end is None:
+                continue
+            position = self._handled.get((place.topic, place.partition))
+            if position is None:
+                position = await consumer.position(place)
+            topic = place.topic.removeprefix(self._prefix)
+            metrics.lag(self._service, topic, place.partition, max(0, end - position))
+            self._health.progress(f"{topic}/{place.partition}", position, end)
+
+
+def _row(event: Event) -> Row:
+    heard = event.heard
+    return Row(heard.envelope.subject, heard.envelope.sequence, None if isinstance(heard, Gone) else heard.data)
+
+
+def _failure(event: Event, error: Exception) -> Failure:
+    if isinstance(error, Permanent):
+        return Failure(event.record, "refused", str(error))
+    return Failure(event.record, "bug", f"{type(error).__name__} while {event.heard.envelope.type} was handled")
+
+
+async def _keep_originals(message: tuple[ConsumerRecord, ...], original: Callable[..., Awaitable[Any]]) -> Any:
+    """Let the raw records through: FastStream would skip a header that is not UTF-8, and hide tombstones."""
+    clean = tuple(
+        dataclasses.replace(
+            record,
+            headers=tuple((name, (value or b"").decode("utf-8", "replace").encode()) for name, value in record.headers),
+        )
+        for record in message
+    )
+    parsed = await original(clean)
+    parsed.originals = message
+    return parsed
+
+
+async def _originals(message: Any) -> list[ConsumerRecord]:
+    return list(message.originals)

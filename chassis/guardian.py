@@ -1,0 +1,116 @@
+"""The guardian reads its own service's compacted topics and sees to it that the last word on each is the right one.
+
+A relay that was stalled between two steps may publish an old state, or what was erased, after a newer one: everybody
+who starts late would then believe it. The document knows (``said``) which sequence was last said on each compacted
+topic; where the newest record of a key, at the end of its partition and with nothing waiting in the outbox, is older
+than that, the current state or tombstone is published again, with the same id and sequence.
+
+The load-bearing invariant: nothing is republished that is already right, so a restart says nothing new. If the guardian
+itself publishes an old word late, it reads it like any other, and mends it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from chassis import metrics, outbox
+from chassis.aggregates import Aggregates
+from chassis.clocks import Clock
+from chassis.kafka import Connection, Producer, partitions_of, reader
+from chassis.mongo import Document, chunks
+from contracts.envelope import Topic
+
+log = logging.getLogger(__name__)
+
+POLL_MS = 1000
+BATCH = 5000
+
+
+class Guardian:
+    """Guards one compacted topic, all of its partitions, for the aggregates that speak on it."""
+
+    def __init__(
+        self,
+        topic: Topic,
+        aggregates: Aggregates[Any],
+        *,
+        connection: Connection,
+        producer: Producer,
+        prefix: str,
+        clock: Clock,
+    ) -> None:
+        self.topic = topic
+        self._aggregates = aggregates
+        self._connection = connection
+        self._producer = producer
+        self._prefix = prefix
+        self._clock = clock
+        self._newest: dict[str, int] = {}  # by key: the sequence of its last record
+        self._doubtful: set[str] = set()  # keys read since they were last compared
+        self.caught_up = asyncio.Event()
+        self.republished = 0
+
+    async def run(self) -> None:
+        """Read from the beginning and never stop; errors of the connection are raised."""
+        async with reader(self._connection) as consumer:
+            partitions = await partitions_of(consumer, self.topic.full_name(self._prefix))
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning()
+            while True:
+                fetched = await consumer.getmany(*partitions, timeout_ms=POLL_MS, max_records=BATCH)
+                for records in fetched.values():
+                    for record in records:
+                        self._see(record)
+                if await self._at_end(consumer, partitions):
+                    await self.compare()
+                    self.caught_up.set()
+
+    def _see(self, record: ConsumerRecord) -> None:
+        try:
+            sequence = int(dict(record.headers)["ce_sequence"])
+        except (KeyError, ValueError):
+            log.warning("a record that is none of ours on a topic of ours", extra={"topic": self.topic.name})
+            return
+        key = (record.key or b"").decode("utf-8", "replace")
+        self._newest[key] = sequence
+        self._doubtful.add(key)
+
+    async def _at_end(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
+        ends = await consumer.end_offsets(list(partitions))
+        return all([await consumer.position(place) >= ends[place] for place in partitions])
+
+    async def compare(self) -> None:
+        """Hold what was read against what the documents last said, and say again what is missing."""
+        doubtful, self._doubtful = self._doubtful, set()
+        for chunk in chunks(sorted(doubtful)):
+            cursor = self._aggregates.collection.find({"_id": {"$in": list(chunk)}}, {"said": 1, "outbox": 1})
+            async for document in cursor:
+                await self._mend(document)
+
+    async def _mend(self, document: Document) -> None:
+        id = document["_id"]
+        last = document["said"].get(outbox.said_field(self.topic.name))
+        if last is None or self._newest[id] >= last["sequence"]:
+            return
+        if any(entry["topic"] == self.topic.name for entry in document["outbox"]):
+            self._doubtful.add(id)  # its relay is about to speak; look again afterwards
+            return
+        whole = await self._aggregates.collection.find_one({"_id": id})
+        if whole is None or whole["said"].get(outbox.said_field(self.topic.name)) != last:
+            self._doubtful.add(id)
+            return
+        stored = self._aggregates.stored(whole)
+        said = self._aggregates.says[self.topic](stored.state)
+        entry = outbox.said_again(said, last["id"], last["sequence"], self._aggregates.service, self._clock.machine())
+        await self._producer.deliver(
+            self.topic.full_name(self._prefix),
+            key=entry["key"].encode(),
+            value=outbox.value(entry),
+            headers=outbox.envelope(entry, self._aggregates.service).headers(),
+        )
+        self.republished += 1
+        metrics.republished(self._aggregates.service, self.topic.name)
+        log.warning("an outdated record was the last of its key; said again", extra={"topic": self.topic.name})

@@ -1,0 +1,193 @@
+"""Kafka: connection, the producer, and plain readers without a group."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from chassis.records import Record
+
+log = logging.getLogger(__name__)
+
+# The largest record of all topics is a dead letter: 1,000,000 bytes and 64 KiB. The client refuses what is larger by
+# itself, before the broker sees it: a refusal by the broker would poison the idempotent producer.
+MAX_REQUEST = 1_000_000 + 64 * 1024 - 1024
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach the brokers. ``protocol`` is Kafka's: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+
+    servers: str
+    protocol: str = "PLAINTEXT"
+    mechanism: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+
+    def arguments(self) -> Mapping[str, Any]:
+        """As aiokafka's clients take them."""
+        arguments: dict[str, Any] = {"bootstrap_servers": self.servers, "security_protocol": self.protocol}
+        if self.protocol.endswith("SSL"):
+            arguments["ssl_context"] = ssl.create_default_context(cafile=self.ca_file)
+        if self.protocol.startswith("SASL"):
+            arguments["sasl_mechanism"] = self.mechanism
+            arguments["sasl_plain_username"] = self.username
+            arguments["sasl_plain_password"] = self.password
+        return arguments
+
+    def security(self) -> BaseSecurity | None:
+        """As FastStream takes it."""
+        arguments = self.arguments()
+        context = arguments.get("ssl_context")
+        if not self.protocol.startswith("SASL"):
+            return BaseSecurity(ssl_context=context) if context else None
+        kinds = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+        return kinds[self.mechanism or "PLAIN"](
+            username=self.username or "", password=self.password or "", ssl_context=context, use_ssl=context is not None
+        )
+
+
+class Producer:
+    """An idempotent producer that waits for all in-sync replicas, and can be renewed after a fatal error."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._producer: AIOKafkaProducer | None = None
+        self._renewing = asyncio.Lock()
+
+    async def start(self) -> None:
+        producer = AIOKafkaProducer(
+            **self._connection.arguments(),
+            acks="all",
+            enable_idempotence=True,
+            max_request_size=MAX_REQUEST,
+            max_batch_size=128 * 1024,
+            linger_ms=0,
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        self._producer = producer
+
+    async def stop(self) -> None:
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await producer.stop()
+
+    async def send(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
+    ) -> "asyncio.Future[Any]":
+        """Hand a record over; the future is done when it is acknowledged."""
+        if self._producer is None:
+            raise ConnectionError("the producer is not connected")
+        return await self._producer.send(topic, key=key, value=value, headers=headers)
+
+    async def deliver(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
+    ) -> None:
+        """Send, and wait until it is acknowledged."""
+        await (await self.send(topic, key=key, value=value, headers=headers))
+
+    async def ping(self) -> None:
+        """Raises an error of Kafka when no broker answers."""
+        if self._producer is None:
+            raise ConnectionError("the producer is not connected")
+        await self._producer.client.fetch_all_metadata()
+
+    async def renew(self) -> None:
+        """Replace the producer: after some errors it would refuse every later record of a partition."""
+        async with self._renewing:
+            old, self._producer = self._producer, None
+            if old is not None:
+                try:
+                    await asyncio.wait_for(old.stop(), timeout=5)
+                except (TimeoutError, KafkaError):
+                    log.warning("the old producer did not stop in time")
+            await self.start()
+
+
+@asynccontextmanager
+async def reader(connection: Connection) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group: it commits nothing and disturbs nobody."""
+    consumer = AIOKafkaConsumer(**connection.arguments(), enable_auto_commit=False, auto_offset_reset="earliest")
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+def as_record(record: ConsumerRecord, prefix: str) -> Record:
+    """Without the prefix of its topic; header values that are absent become empty."""
+    return Record(
+        topic=record.topic.removeprefix(prefix),
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        value=record.value,
+        headers=tuple((name, value or b"") for name, value in record.headers),
+        timestamp=record.timestamp,
+    )
+
+
+async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """All partitions of a topic. Raises ``LookupError`` when the broker has no such topic."""
+    found = consumer.partitions_for_topic(topic)
+    if not found:
+        await consumer.topics()
+        found = consumer.partitions_for_topic(topic)
+    if not found:
+        raise LookupError(f"the broker has no topic {topic}; `viceversa provision` creates what is missing")
+    return [TopicPartition(topic, partition) for partition in sorted(found)]
+
+
+async def position_range(connection: Connection, prefix: str, topic: str) -> dict[int, tuple[int, int]]:
+    """First and next offset of each partition."""
+    async with reader(connection) as consumer:
+        partitions = await partitions_of(consumer, prefix + topic)
+        first = await consumer.beginning_offsets(partitions)
+        end = await consumer.end_offsets(partitions)
+        return {place.partition: (first[place], end[place]) for place in partitions}
+
+
+async def read_range(connection: Connection, prefix: str, topic: str) -> AsyncIterator[Record]:
+    """Every record that a topic holds now, partition by partition in order of offsets."""
+    async with reader(connection) as consumer:
+        partitions = await partitions_of(consumer, prefix + topic)
+        ends = {place: end for place, end in (await consumer.end_offsets(partitions)).items() if end}
+        consumer.assign(list(ends))
+        await consumer.seek_to_beginning()
+        while any([await consumer.position(place) < end for place, end in ends.items()]):
+            for place, records in (await consumer.getmany(timeout_ms=500)).items():
+                for record in records:
+                    if record.offset < ends[place]:
+                        yield as_record(record, prefix)
+
+
+async def record_at(connection: Connection, prefix: str, topic: str, partition: int, offset: int) -> Record | None:
+    """The record at one place; None when it is not there any longer, or never was."""
+    place = TopicPartition(prefix + topic, partition)
+    async with reader(connection) as consumer:
+        if place not in await partitions_of(consumer, prefix + topic):
+            return None
+        consumer.assign([place])
+        first, end = (await consumer.beginning_offsets([place]))[place], (await consumer.end_offsets([place]))[place]
+        if not first <= offset < end:
+            return None
+        consumer.seek(place, offset)
+        while await consumer.position(place) <= offset:
+            for records in (await consumer.getmany(place, timeout_ms=500, max_records=1)).values():
+                for record in records:
+                    return as_record(record, prefix) if record.offset == offset else None
+        return None

@@ -1,0 +1,151 @@
+"""MongoDB: the one file that imports the driver.
+
+Only the portable subset is used: single-document writes, compare-and-swap by equality on a version, unique indexes.
+No multi-document transactions, change streams, TTL or partial index on which correctness depends. Writes wait for a
+majority and the journal, and only then is anything published.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from pymongo import ReadPreference, ReplaceOne
+from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+Document: TypeAlias = dict[str, Any]
+Filter: TypeAlias = Mapping[str, Any]
+Collection: TypeAlias = AsyncIOMotorCollection[Document]
+
+T = TypeVar("T")
+
+CHUNK = 1000  # operations in one bulk write: the embedded store's limit, and a fair size for any server
+DUPLICATE_KEY = 11000
+
+__all__ = [
+    "CHUNK",
+    "BulkWriteError",
+    "Collection",
+    "ConnectionFailure",
+    "Document",
+    "Documents",
+    "DuplicateKeyError",
+    "Filter",
+    "Mongo",
+    "PyMongoError",
+    "chunks",
+    "inserted",
+    "page",
+]
+
+
+class Mongo:
+    """One service's database."""
+
+    def __init__(self, url: str, database: str) -> None:
+        # The protocol recognises its own success (see aggregates), so the driver must not retry writes by itself:
+        # its retries need transaction numbers, which a standalone server refuses.
+        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            url,
+            tz_aware=True,
+            retryWrites=False,
+            serverSelectionTimeoutMS=5000,
+            connectTimeoutMS=5000,
+            appname="viceversa",
+        )
+        self._database: AsyncIOMotorDatabase[Document] = self._client.get_database(
+            database,
+            write_concern=WriteConcern(w="majority", j=True),
+            read_concern=ReadConcern("majority"),
+            read_preference=ReadPreference.PRIMARY,
+        )
+
+    def collection(self, name: str) -> Collection:
+        return self._database[name]
+
+    async def ping(self) -> None:
+        """Raises ``PyMongoError`` when no server answers within its time limit."""
+        await self._client.admin.command("ping")
+
+    async def ensure_index(self, collection: str, fields: Sequence[str], *, unique: bool = False) -> None:
+        await self._database[collection].create_index([(field, 1) for field in fields], unique=unique)
+
+    async def drop(self) -> None:
+        """Drop all collections, one by one: on the embedded store, dropping database "t1" also destroys "t10"."""
+        for name in await self._database.list_collection_names():
+            await self._database.drop_collection(name)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class Documents:
+    """Plain documents beside the aggregates, each written whole: chunks of an upload, proposals of a round, receipts.
+
+    They have no events and no outbox. Writes are repeatable: the same document under the same ``_id`` twice is once.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self.collection = collection
+
+    async def put(self, document: Document) -> None:
+        """Insert, or replace what has the same ``_id``."""
+        await self.collection.replace_one({"_id": document["_id"]}, document, upsert=True)
+
+    async def put_many(self, documents: Sequence[Document]) -> None:
+        """Insert all; those that exist already are replaced."""
+        for chunk in chunks(documents):
+            missed = await inserted(self.collection, chunk)
+            if missed:
+                await self.collection.bulk_write(
+                    [ReplaceOne({"_id": document["_id"]}, document, upsert=True) for document in missed], ordered=False
+                )
+
+    async def get(self, id: str) -> Document | None:
+        return await self.collection.find_one({"_id": id})
+
+    async def get_many(self, ids: Sequence[str]) -> dict[str, Document]:
+        found: dict[str, Document] = {}
+        for chunk in chunks(list(ids)):
+            async for document in self.collection.find({"_id": {"$in": list(chunk)}}):
+                found[document["_id"]] = document
+        return found
+
+    def find(
+        self, filter: Filter, *, sort: str = "_id", limit: int = 0, after: str | None = None
+    ) -> AsyncIterator[Document]:
+        return page(self.collection, filter, sort=sort, limit=limit, after=after)
+
+    async def count(self, filter: Filter) -> int:
+        return await self.collection.count_documents(filter)
+
+    async def delete(self, filter: Filter) -> int:
+        return (await self.collection.delete_many(filter)).deleted_count
+
+
+def chunks(items: Sequence[T], size: int = CHUNK) -> list[Sequence[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+async def page(
+    collection: Collection, filter: Filter, *, sort: str, limit: int, after: str | None
+) -> AsyncIterator[Document]:
+    """Documents in ascending order of ``sort``, those whose value is greater than ``after``; ``limit`` 0 is all."""
+    narrowed: Document = dict(filter)
+    if after is not None:
+        narrowed = {"$and": [narrowed, {sort: {"$gt": after}}]} if narrowed else {sort: {"$gt": after}}
+    async for document in collection.find(narrowed).sort(sort, 1).limit(limit):
+        yield document
+
+
+async def inserted(collection: Collection, documents: Sequence[Document]) -> list[Document]:
+    """Insert in one go, unordered; returns those whose key existed already. Any other error is raised."""
+    try:
+        await collection.insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        errors = (error.details or {}).get("writeErrors", [])
+        if any(entry["code"] != DUPLICATE_KEY for entry in errors):
+            raise
+        return [documents[entry["index"]] for entry in errors]
+    return []

@@ -1,0 +1,118 @@
+"""Projections: what a service keeps of another's aggregates, fed by one topic each.
+
+The load-bearing invariant: a row is written only by a higher sequence than the one it holds, by equality on the
+sequence that was read. A tombstone leaves a *grave*, a row with nothing but its sequence, so that nothing older can
+rise again. The guard protects this write and nothing else: reactions always run.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
+from pymongo import ReplaceOne
+
+from chassis.mongo import CHUNK, Collection, Document, Filter, chunks, inserted, page
+
+M = TypeVar("M", bound=BaseModel)
+
+TRIES = 20
+ALIVE: Filter = {"grave": False}
+
+
+class Contended(Exception):
+    """Others kept writing the same rows; the batch is to be tried again."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The newest record of one aggregate in a batch; ``data`` None is a tombstone."""
+
+    id: str
+    sequence: int
+    data: BaseModel | None
+
+
+class Projection(Generic[M]):
+    """The newest public state of each aggregate of one topic, as its event's data model."""
+
+    def __init__(self, collection: Collection, model: type[M]) -> None:
+        self.collection = collection
+        self.model = model
+
+    async def get(self, id: str) -> M | None:
+        document = await self.collection.find_one({"_id": id})
+        return self._data(document) if document and not document["grave"] else None
+
+    async def get_many(self, ids: Sequence[str]) -> dict[str, M]:
+        found: dict[str, M] = {}
+        for chunk in chunks(list(ids), CHUNK):
+            async for document in self.collection.find({"_id": {"$in": list(chunk)}}):
+                if not document["grave"]:
+                    found[document["_id"]] = self._data(document)
+        return found
+
+    async def find(
+        self, filter: Filter, *, sort: str = "_id", limit: int = 0, after: str | None = None
+    ) -> AsyncIterator[M]:
+        async for document in page(self.collection, {**filter, **ALIVE}, sort=sort, limit=limit, after=after):
+            yield self._data(document)
+
+    async def count(self, filter: Filter) -> int:
+        return await self.collection.count_documents({**filter, **ALIVE})
+
+    async def is_grave(self, id: str) -> bool:
+        document = await self.collection.find_one({"_id": id})
+        return bool(document and document["grave"])
+
+    async def apply(self, rows: Sequence[Row]) -> int:
+        """Write each row whose sequence is higher than what is stored; returns how many were written.
+
+        Raises ``Contended`` after many tries against other writers, and the driver's errors.
+        """
+        newest: dict[str, Row] = {}
+        for row in rows:
+            if row.id not in newest or row.sequence > newest[row.id].sequence:
+                newest[row.id] = row
+        return sum([await self._apply_chunk(chunk) for chunk in chunks(list(newest.values()), CHUNK)])
+
+    async def _apply_chunk(self, rows: Sequence[Row]) -> int:
+        before = await self._sequences(rows)
+        wanted = [row for row in rows if row.sequence > before.get(row.id, -1)]
+        total = len(wanted)
+        for _ in range(TRIES):
+            if not wanted:
+                return total
+            sure = await self._write(wanted, before)
+            if sure:
+                return total
+            before = await self._sequences(wanted)
+            wanted = [row for row in wanted if row.sequence > before.get(row.id, -1)]
+        raise Contended(f"{self.collection.name}: {len(wanted)} rows are being written by others")
+
+    async def _sequences(self, rows: Sequence[Row]) -> dict[str, int]:
+        cursor = self.collection.find({"_id": {"$in": [row.id for row in rows]}}, {"sequence": 1})
+        return {document["_id"]: document["sequence"] async for document in cursor}
+
+    async def _write(self, rows: Sequence[Row], before: dict[str, int]) -> bool:
+        """Whether every row is known to be stored; if not, the sequences are to be read again."""
+        new = [_document(row) for row in rows if row.id not in before]
+        old = [row for row in rows if row.id in before]
+        sure = True
+        if new:
+            sure = not await inserted(self.collection, new)
+        if old:
+            result = await self.collection.bulk_write(
+                [ReplaceOne({"_id": row.id, "sequence": before[row.id]}, _document(row)) for row in old], ordered=False
+            )
+            sure = sure and result.matched_count == len(old)
+        return sure
+
+    def _data(self, document: Document) -> M:
+        return self.model.model_validate(document)
+
+
+def _document(row: Row) -> Document:
+    if row.data is None:
+        return {"_id": row.id, "sequence": row.sequence, "grave": True}
+    return {**row.data.model_dump(mode="json"), "_id": row.id, "sequence": row.sequence, "grave": False}

@@ -1,0 +1,212 @@
+"""The relay publishes what was saved, in every replica, right after the save; a sweep picks up what a crash left.
+
+The load-bearing invariants:
+
+* of one aggregate, events are sent in the order of its outbox, and an outbox entry goes only after its record was
+  acknowledged by all in-sync replicas;
+* the outbox is cleaned by naming exactly the acknowledged ids; ``outbox_since`` goes only where the version is still
+  the one that was read, since a later save has events, and a relay, of its own.
+
+More than one replica may publish the same event; subscribers know it by its id, and the guardian sees to it that the
+last record of a compacted topic is right all the same.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+from pymongo import UpdateOne
+
+from chassis import metrics, outbox
+from chassis.aggregates import LEASE, Aggregates
+from chassis.clocks import Clock
+from chassis.mongo import CHUNK, Document, PyMongoError, chunks
+from chassis.telemetry import send_span
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 100_000  # acknowledged event ids kept, so that a second push of a document sends only what is new
+HIGH_WATER = 5_000  # documents waiting; bulk work pauses there
+AT_ONCE = 1_000  # documents in one go
+
+
+class Sends(Protocol):
+    """Whoever brings records to the broker: the producer."""
+
+    async def send(
+        self, topic: str, *, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]]
+    ) -> "asyncio.Future[Any]":
+        """Hand one record over; the future is done when all in-sync replicas have it."""
+        ...
+
+    async def renew(self) -> None:
+        """Start afresh after an error that this producer cannot recover from."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """One aggregate whose events have been acknowledged and are to leave its outbox."""
+
+    aggregates: Aggregates[Any]
+    document: Document
+    ids: tuple[str, ...]
+
+
+class Relay:
+    """Publishes for all aggregates of one service; ``run`` drives it until it is cancelled."""
+
+    def __init__(self, producer: Sends, service: str, prefix: str, clock: Clock, lease: timedelta = LEASE) -> None:
+        self._producer = producer
+        self._service = service
+        self._prefix = prefix
+        self._clock = clock
+        self.lease = lease
+        self._waiting: OrderedDict[tuple[str, str], tuple[Aggregates[Any], Document]] = OrderedDict()
+        self._wake = asyncio.Event()
+        self._sent: asyncio.Queue[list[_Sent]] = asyncio.Queue(maxsize=8)
+        self._acknowledged: OrderedDict[str, None] = OrderedDict()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def push(self, aggregates: Aggregates[Any], documents: Sequence[Document]) -> None:
+        """Publish what lies in these outboxes, soon. The newest push of a document replaces an older one."""
+        for document in documents:
+            if document["outbox"]:
+                self._waiting[(aggregates.name, document["_id"])] = (aggregates, document)
+        if self._waiting:
+            self._idle.clear()
+            self._wake.set()
+        if len(self._waiting) >= HIGH_WATER:
+            self._room.clear()
+
+    def waits(self, aggregates: Aggregates[Any], id: str) -> bool:
+        return (aggregates.name, id) in self._waiting
+
+    async def room(self) -> None:
+        """Wait until the backlog is small enough for more bulk work."""
+        await self._room.wait()
+
+    async def idle(self) -> None:
+        """Wait until all that was pushed is published and cleaned up."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publish())
+            tasks.create_task(self._clean())
+
+    async def _publish(self) -> None:
+        while True:
+            await self._wake.wait()
+            batch = [self._waiting.popitem(last=False)[1] for _ in range(min(AT_ONCE, len(self._waiting)))]
+            if not self._waiting:
+                self._wake.clear()
+            if len(self._waiting) < HIGH_WATER:
+                self._room.set()
+            try:
+                sent = await self.publish(batch)
+            except Exception:
+                # Nothing is lost: the events lie in their documents, and the sweep comes by after the lease.
+                log.exception("publishing failed; the sweep will try again")
+                await self._producer.renew()
+                sent = []
+            await self._sent.put(sent)
+
+    async def _clean(self) -> None:
+        while True:
+            sent = await self._sent.get()
+            try:
+                await self.clean(sent)
+            except PyMongoError:
+                log.exception("published events could not be taken out of their outboxes; the sweep will try again")
+            if self._sent.empty() and not self._waiting:
+                self._idle.set()
+
+    async def publish(self, batch: Sequence[tuple[Aggregates[Any], Document]]) -> list[_Sent]:
+        """Send the events of these documents and wait until all are acknowledged; raises what sending raised."""
+        futures: list[tuple[str, asyncio.Future[Any]]] = []
+        sent: list[_Sent] = []
+        for aggregates, document in batch:
+            for entry in document["outbox"]:
+                if entry["id"] not in self._acknowledged:
+                    futures.append((entry["id"], await self._send(entry)))
+            sent.append(_Sent(aggregates, document, tuple(entry["id"] for entry in document["outbox"])))
+        results = await asyncio.gather(*(future for _, future in futures), return_exceptions=True)
+        failure: BaseException | None = None
+        for (id, _), result in zip(futures, results, strict=True):
+            if isinstance(result, BaseException):
+                failure = result
+            else:
+                self._remember(id)
+        if failure is not None:
+            raise failure
+        return sent
+
+    async def _send(self, entry: outbox.Entry) -> "asyncio.Future[Any]":
+        topic = self._prefix + entry["topic"]
+        envelope = outbox.envelope(entry, self._service)
+        with send_span(topic, envelope) as traceparent:
+            if traceparent is not None:
+                envelope = envelope.model_copy(update={"traceparent": traceparent})
+            return await self._producer.send(
+                topic, key=entry["key"].encode(), value=outbox.value(entry), headers=envelope.headers()
+            )
+
+    def _remember(self, id: str) -> None:
+        self._acknowledged[id] = None
+        if len(self._acknowledged) > REMEMBERED:
+            self._acknowledged.popitem(last=False)
+
+    async def clean(self, sent: Sequence[_Sent]) -> None:
+        """Take the acknowledged events, and only those, out of their outboxes."""
+        by_collection: dict[str, list[_Sent]] = {}
+        for one in sent:
+            by_collection.setdefault(one.aggregates.name, []).append(one)
+        for group in by_collection.values():
+            collection = group[0].aggregates.collection
+            for chunk in chunks(group, CHUNK):
+                result = await collection.bulk_write([_clean_as_read(one) for one in chunk], ordered=False)
+                if result.matched_count != len(chunk):  # some were saved again meanwhile: their own relay goes on
+                    await collection.bulk_write([_clean_ids(one) for one in chunk], ordered=False)
+
+    async def sweep(self, aggregates: Aggregates[Any], limit: int = 1000) -> int:
+        """Claim and push what waits for longer than its lease; returns how many."""
+        now = self._clock.machine()
+        claimed = 0
+        oldest = None
+        cursor = aggregates.collection.find({"outbox_since": {"$lte": now}}).limit(limit)
+        async for document in cursor:
+            oldest = min(oldest or document["outbox_since"], document["outbox_since"])
+            if document["relay_until"] > now or self.waits(aggregates, document["_id"]):
+                continue
+            if not document["outbox"]:  # all published, but a later save kept its outbox_since
+                await aggregates.collection.update_one(
+                    {"_id": document["_id"], "version": document["version"]}, {"$unset": {"outbox_since": ""}}
+                )
+                continue
+            claim = await aggregates.collection.update_one(
+                {"_id": document["_id"], "version": document["version"]}, {"$set": {"relay_until": now + self.lease}}
+            )
+            if claim.matched_count:
+                self.push(aggregates, [document])
+                claimed += 1
+        metrics.outbox_oldest(aggregates.name, (now - oldest).total_seconds() if oldest else 0.0)
+        return claimed
+
+
+def _clean_as_read(one: _Sent) -> UpdateOne:
+    return UpdateOne(
+        {"_id": one.document["_id"], "version": one.document["version"]},
+        {"$pull": {"outbox": {"id": {"$in": list(one.ids)}}}, "$unset": {"outbox_since": ""}},
+    )
+
+
+def _clean_ids(one: _Sent) -> UpdateOne:
+    return UpdateOne({"_id": one.document["_id"]}, {"$pull": {"outbox": {"id": {"$in": list(one.ids)}}}})

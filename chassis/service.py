@@ -1,0 +1,296 @@
+"""The frame of every service: start, wait for the servers, run, stop.
+
+A service's ``__main__`` says ``run("name", build)``; ``build`` makes its parts from the ``Chassis``. HTTP answers from
+the first moment (health says what is missing); everything else begins when MongoDB and Kafka are there, and is started
+again when it fails. SIGTERM and Ctrl-C stop cleanly: requests and the batch in hand are finished.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import uvicorn
+from fastapi import APIRouter, FastAPI
+
+from chassis import telemetry
+from chassis.aggregates import Aggregates, State
+from chassis.clocks import Clock
+from chassis.consumer import Consumer
+from chassis.deadletters import DeadLetters
+from chassis.guardian import Guardian
+from chassis.health import Health
+from chassis.hearing import Hearing
+from chassis.http import create_app
+from chassis.kafka import Producer
+from chassis.mongo import Documents, Mongo
+from chassis.projections import Projection
+from chassis.provisioning import provision_indexes, provision_topics
+from chassis.relay import Relay
+from chassis.settings import Settings, SettingsError, load
+from chassis.sweeps import Sweep, drive, drive_relay
+from contracts.envelope import EPOCH, EventData, Said, Topic, dead_letters_of, retries_of
+
+log = logging.getLogger(__name__)
+
+C = TypeVar("C")
+S = TypeVar("S", bound=State)
+E = TypeVar("E", bound=EventData)
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 5.0  # seconds between attempts to reach the servers
+WATCH = 2.0  # seconds between looks at lag and at the servers
+DRAIN = 10.0  # seconds that the relay may take for the last events
+
+
+@dataclass
+class Parts(Generic[C]):
+    """What a service is made of. ``says``: the topics that it publishes on."""
+
+    context: C
+    hearing: Hearing[C]
+    routers: Sequence[APIRouter]
+    says: Sequence[Topic]
+    sweeps: Sequence[Sweep[Any]] = ()
+    problems: Mapping[type[Exception], int] = field(default_factory=dict)
+    background: Sequence[Callable[[], Awaitable[None]]] = ()
+
+
+class Chassis:
+    """What ``build`` makes a service from: its collections, clock and settings."""
+
+    def __init__(self, service: str, settings: Settings) -> None:
+        self.service = service
+        self.settings = settings
+        self.clock = Clock(settings.clock)
+        self.health = Health(self.clock.machine)
+        self.mongo = Mongo(settings.mongo_url(), settings.database(service))
+        self.producer = Producer(settings.connection())
+        self.relay = Relay(self.producer, service, settings.topic_prefix, self.clock)
+        self._aggregates: dict[str, Aggregates[Any]] = {}
+        self._projections: list[str] = []
+
+    def aggregates(
+        self, name: str, model: type[S], says: Mapping[Topic, Callable[[S], Said]] | None = None
+    ) -> Aggregates[S]:
+        """A collection of aggregates; ``says`` names how the state is said on each compacted topic it publishes.
+
+        The key of those topics must be the aggregate's id.
+        """
+        made = Aggregates(self.mongo.collection(name), model, self.service, self.relay, self.clock, says)
+        self._aggregates[name] = made
+        return made
+
+    def projection(self, name: str, model: type[E]) -> Projection[E]:
+        self._projections.append(name)
+        return Projection(self.mongo.collection(name), model)
+
+    def documents(self, name: str) -> Documents:
+        return Documents(self.mongo.collection(name))
+
+    def all_aggregates(self) -> list[Aggregates[Any]]:
+        return list(self._aggregates.values())
+
+    async def prepare_database(self) -> None:
+        """Create the indexes and read the epoch; raises the driver's errors."""
+        await self.mongo.ping()
+        await provision_indexes(self.mongo, list(self._aggregates), self._projections)
+        epoch = await self.documents("chassis").get("epoch")
+        for aggregates in self._aggregates.values():
+            aggregates.begin_epoch((epoch or {"value": 0})["value"] * EPOCH)
+
+    async def prepare_topics(self, topics: Sequence[Topic]) -> None:
+        settings = self.settings
+        await provision_topics(
+            settings.connection(),
+            topics,
+            settings.topic_prefix,
+            replication=settings.replication,
+            min_in_sync=settings.min_in_sync,
+        )
+
+    def guardians(self) -> list[Guardian]:
+        return [
+            Guardian(
+                topic,
+                aggregates,
+                connection=self.settings.connection(),
+                producer=self.producer,
+                prefix=self.settings.topic_prefix,
+                clock=self.clock,
+            )
+            for aggregates in self._aggregates.values()
+            for topic in aggregates.says
+        ]
+
+
+def run(service: str, build: Callable[[Chassis], Parts[Any]], port: int) -> None:
+    """Run a service until it is told to stop. Ends the process with 2 when a setting is wrong."""
+    try:
+        settings = load(service, default_port=port)
+    except SettingsError as error:
+        sys.exit(f"{service} cannot start:\n{error}")
+    telemetry.configure(service, settings)
+    try:
+        asyncio.run(_serve(Chassis(service, settings), build))
+    finally:
+        telemetry.shutdown()
+
+
+async def _serve(chassis: Chassis, build: Callable[[Chassis], Parts[Any]]) -> None:
+    parts = build(chassis)
+    app = create_app(
+        chassis.service, chassis.settings, routers=parts.routers, health=chassis.health, problems=parts.problems
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with _http(app, chassis.settings):
+        await _until(stop, _live(chassis, parts, stop))
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def _http(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=settings.http_host,
+            port=settings.port(),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=10,
+            server_header=False,
+        )
+    )
+    serving = asyncio.create_task(server.serve())
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # signals are the service's own business
+
+
+async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
+    """Do the work until it ends or stop is set."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
+
+
+async def _live(chassis: Chassis, parts: Parts[Any], stop: asyncio.Event) -> None:
+    settings = chassis.settings
+    heard = [*parts.hearing.topics(), *parts.says, dead_letters_of(chassis.service), retries_of(chassis.service)]
+    await _reach(chassis.health, "mongodb", chassis.prepare_database)
+    await _reach(chassis.health, "kafka", lambda: chassis.prepare_topics(list(dict.fromkeys(heard))))
+    await _reach(chassis.health, "kafka", chassis.producer.start)
+    letters = DeadLetters(
+        chassis.producer, settings.connection(), chassis.service, settings.topic_prefix, heard, chassis.clock
+    )
+    consumer = Consumer(
+        chassis.service,
+        parts.hearing,
+        parts.context,
+        letters,
+        chassis.health,
+        connection=settings.connection(),
+        prefix=settings.topic_prefix,
+        group=settings.group(chassis.service),
+        instance=settings.instance_of(chassis.service),
+    )
+    tasks = [
+        asyncio.create_task(_kept_up(name, task))
+        for name, task in [
+            ("relay", chassis.relay.run),
+            *((f"relay sweep {a.name}", _bind(drive_relay, chassis.relay, a)) for a in chassis.all_aggregates()),
+            *((f"sweep {s.aggregates.name} {s.on}", _bind(drive, s, chassis.clock)) for s in parts.sweeps),
+            *((f"guardian {g.topic.name}", g.run) for g in chassis.guardians()),
+            *((f"background {n}", work) for n, work in enumerate(parts.background)),
+        ]
+    ]
+    try:
+        await _reach(chassis.health, "consumer", consumer.start)
+        log.info("ready")
+        await _watch(chassis, consumer)
+    finally:
+        await _wind_up(chassis, consumer, tasks)
+
+
+def _bind(function: Callable[..., Awaitable[None]], *arguments: Any) -> Callable[[], Awaitable[None]]:
+    return lambda: function(*arguments)
+
+
+async def _wind_up(chassis: Chassis, consumer: Consumer[Any], tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Finish the batch in hand, publish what was saved, let go of everything."""
+    await consumer.stop()
+    try:
+        await asyncio.wait_for(chassis.relay.idle(), DRAIN)
+    except TimeoutError:
+        log.warning("not everything is published yet; it lies in the outboxes and is published at the next start")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await chassis.producer.stop()
+    chassis.mongo.close()
+
+
+async def _reach(health: Health, name: str, attempt: Callable[[], Awaitable[None]]) -> None:
+    """Try until it succeeds, saying what is waited for."""
+    wait = FIRST_WAIT
+    while True:
+        try:
+            await attempt()
+        except Exception as error:
+            reason = telemetry.safe_message(error)
+            health.dependency(name, ok=False, detail=reason)
+            log.warning("waiting for %s: %s; trying again in %.1f s", name, reason, wait)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
+        else:
+            health.dependency(name, ok=True)
+            return
+
+
+async def _kept_up(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run a task of the frame for ever: when it fails, say so and start it again."""
+    wait = FIRST_WAIT
+    while True:
+        try:
+            await work()
+            return
+        except Exception:
+            log.exception("%s failed; starting it again in %.1f s", name, wait)
+        await asyncio.sleep(wait)
+        wait = min(wait * 2, LONGEST_WAIT)
+
+
+async def _watch(chassis: Chassis, consumer: Consumer[Any]) -> None:
+    while True:
+        try:
+            await asyncio.wait_for(chassis.mongo.ping(), 5)
+            chassis.health.dependency("mongodb", ok=True)
+        except Exception as error:
+            chassis.health.dependency("mongodb", ok=False, detail=telemetry.safe_message(error))
+        try:
+            await asyncio.wait_for(chassis.producer.ping(), 5)
+            chassis.health.dependency("kafka", ok=True)
+            await consumer.watch()
+        except Exception as error:
+            chassis.health.dependency("kafka", ok=False, detail=telemetry.safe_message(error))
+        await asyncio.sleep(WATCH)
