@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ def prefix(servers: stack.Endpoints) -> Iterator[str]:
     name = f"t{uuid.uuid4().hex[:8]}"
     yield f"{name}."
     _drop_databases(servers.mongo, name)
-    asyncio.run(_delete_topics(servers.kafka, name))
+    with ThreadPoolExecutor(1) as apart:  # An asynchronous test has an event loop of its own in this thread.
+        apart.submit(lambda: asyncio.run(_delete_topics(servers.kafka, name))).result()
 
 
 @pytest.fixture

@@ -1,20 +1,24 @@
 """The local servers, driven as the demo and the tests drive them. These start real ones, apart from the session's."""
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pymongo import MongoClient
 
-from deploy.local import ports, process, stack
+from deploy.local import health, ports, process, stack
 
+T = TypeVar("T")
 pytestmark = pytest.mark.usefixtures("no_external_servers")
 
 STARTER = """
@@ -63,7 +67,7 @@ def test_servers_start_are_found_again_and_keep_their_data_over_a_restart(data: 
 
     with MongoClient[dict[str, object]](first.endpoints.mongo) as client:
         client.house.numbers.insert_many([{"_id": number} for number in range(100)])
-    topic_made(first.endpoints.kafka, "kept")
+    asyncio.run(kafka_admin(first.endpoints.kafka, lambda admin: admin.create_topics([NewTopic("kept", 1, 1)])))
 
     assert set(stack.stop(data)) == {"kafka", "store"}
     assert leftovers(data) == []
@@ -71,7 +75,7 @@ def test_servers_start_are_found_again_and_keep_their_data_over_a_restart(data: 
 
     moved = stack.start(data, kafka_port=ports.any_free(), mongo_port=ports.any_free())
     assert numbers(moved.endpoints.mongo) == list(range(100))
-    assert "kept" in topics(moved.endpoints.kafka)
+    assert "kept" in asyncio.run(kafka_admin(moved.endpoints.kafka, lambda admin: admin.list_topics()))
 
 
 def test_a_killed_store_loses_next_to_nothing(data: Path) -> None:
@@ -101,7 +105,7 @@ def test_a_taken_port_gives_another_and_says_so(data: Path) -> None:
 
 def test_a_start_that_fails_leaves_no_process_and_shows_the_log(data: Path) -> None:
     broken = {"log.retention.bytes": "no number"}
-    with pytest.raises(stack.ServerError, match="log.retention.bytes"):
+    with pytest.raises(stack.ServerError, match=r"log\.retention\.bytes"):
         stack.start(data, kafka_port=ports.any_free(), mongo_port=ports.any_free(), kafka_settings=broken)
     assert leftovers(data) == []
 
@@ -148,33 +152,24 @@ def test_a_server_of_somebody_else_that_does_not_answer_is_named(data: Path, mon
         stack.start(data)
 
 
-def topic_made(bootstrap: str, name: str) -> None:
-    import asyncio
-
-    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
-    async def make() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-        await admin.start()
-        try:
-            await admin.create_topics([NewTopic(name, 1, 1)])
-        finally:
-            await admin.close()
-
-    asyncio.run(make())
+async def test_health_can_be_asked_for_inside_an_event_loop(servers: stack.Endpoints) -> None:
+    health.kafka_answers(servers.kafka)
+    health.mongo_answers(servers.mongo)
+    with pytest.raises(health.UnhealthyError, match="another Kafka cluster"):
+        health.kafka_answers(servers.kafka, cluster="not-this-one")
 
 
-def topics(bootstrap: str) -> list[str]:
-    import asyncio
+async def test_a_prefix_is_one_tests_own_and_of_fixed_length(servers: stack.Endpoints, prefix: str) -> None:
+    assert len(prefix) == 10
+    assert prefix.endswith(".")
+    await kafka_admin(servers.kafka, lambda admin: admin.create_topics([NewTopic(f"{prefix}made", 1, 1)]))
+    assert f"{prefix}made" in await kafka_admin(servers.kafka, lambda admin: admin.list_topics())
 
-    from aiokafka.admin import AIOKafkaAdminClient
 
-    async def ask() -> list[str]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-        await admin.start()
-        try:
-            return await admin.list_topics()
-        finally:
-            await admin.close()
-
-    return asyncio.run(ask())
+async def kafka_admin(bootstrap: str, ask: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        return await ask(admin)
+    finally:
+        await admin.close()
