@@ -111,7 +111,7 @@ class Saved(Generic[S]):
         return self.state
 
 
-def nothing(state: State) -> JsonValue:
+def nothing(_: State) -> JsonValue:
     return None
 
 
@@ -251,7 +251,7 @@ class Aggregates(Generic[S]):
                     results[change.id] = done
                     continue
                 decided = self._decided(document, attempt)
-            except Exception as error:  # the caller gets it in the place of the result
+            except Exception as error:  # noqa: BLE001 - the caller gets it in the place of the result
                 results[change.id] = error
                 continue
             if decided is None:
@@ -266,7 +266,7 @@ class Aggregates(Generic[S]):
                 continue
             try:  # somebody was faster, or the acknowledgement was lost: one by one, the usual way
                 results[id] = await self.update(id, change.op, change.decide, answer=change.answer, cause=cause)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the same
                 results[id] = error
         return [results[change.id] for change in changes]
 

@@ -5,7 +5,6 @@ processes and restarts through one file. Speed 0 is a pause. Without a file, bus
 """
 
 import json
-import os
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -70,7 +69,7 @@ class Clock:
         if self._path is None:
             return self._timeline
         try:
-            stat = os.stat(self._path)
+            stat = self._path.stat()
         except FileNotFoundError:
             return self._timeline
         if (seen := (stat.st_size, stat.st_mtime_ns)) != self._seen:

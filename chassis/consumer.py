@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
@@ -27,7 +26,7 @@ from chassis.aggregates import Busy
 from chassis.deadletters import DeadLetters
 from chassis.health import Health
 from chassis.hearing import Gone, Hearing
-from chassis.kafka import Connection, as_record
+from chassis.kafka import Connection, RawRecord, as_record
 from chassis.mongo import ConnectionFailure
 from chassis.projections import Contended, Row
 from chassis.records import Event, Poison, Reading, Record, Skipped, origin, read
@@ -136,7 +135,7 @@ class Consumer(Generic[C]):
         self._closing.set()
         await self._broker.stop()
 
-    async def _heard(self, records: list[ConsumerRecord]) -> None:
+    async def _heard(self, records: list[RawRecord]) -> None:
         await self.process([as_record(record, self._prefix) for record in records])
         for record in records:
             self._handled[(record.topic, record.partition)] = record.offset + 1
@@ -228,7 +227,9 @@ class Consumer(Generic[C]):
 
     async def _follow(self, event: Event) -> Failure | None:
         envelope = event.heard.envelope
-        with process_span(self._prefix + event.record.topic, envelope, event.record.partition, event.record.offset) as span:
+        with process_span(
+            self._prefix + event.record.topic, envelope, event.record.partition, event.record.offset
+        ) as span:
             for reaction in self._hearing.reactions_to(event.heard):
                 try:
                     await self._again(lambda r=reaction: r(event.heard, self._context))  # type: ignore[misc]
@@ -294,7 +295,7 @@ def _failure(event: Event, error: Exception) -> Failure:
     return Failure(event.record, "bug", f"{type(error).__name__} while {event.heard.envelope.type} was handled")
 
 
-async def _keep_originals(message: tuple[ConsumerRecord, ...], original: Callable[..., Awaitable[Any]]) -> Any:
+async def _keep_originals(message: tuple[RawRecord, ...], original: Callable[..., Awaitable[Any]]) -> Any:
     """Let the raw records through: FastStream would skip a header that is not UTF-8, and hide tombstones."""
     clean = tuple(
         dataclasses.replace(
@@ -308,5 +309,5 @@ async def _keep_originals(message: tuple[ConsumerRecord, ...], original: Callabl
     return parsed
 
 
-async def _originals(message: Any) -> list[ConsumerRecord]:
+async def _originals(message: Any) -> list[RawRecord]:
     return list(message.originals)

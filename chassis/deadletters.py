@@ -20,7 +20,13 @@ class DeadLetters:
     """Where one service puts its dead letters."""
 
     def __init__(
-        self, producer: Producer, connection: Connection, service: str, prefix: str, topics: Sequence[Topic], clock: Clock
+        self,
+        producer: Producer,
+        connection: Connection,
+        service: str,
+        prefix: str,
+        topics: Sequence[Topic],
+        clock: Clock,
     ) -> None:
         self._producer = producer
         self._connection = connection

@@ -14,12 +14,12 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis import metrics, outbox
 from chassis.aggregates import Aggregates
 from chassis.clocks import Clock
-from chassis.kafka import Connection, Producer, partitions_of, reader
+from chassis.kafka import Connection, Producer, RawRecord, partitions_of, reader
 from chassis.mongo import Document, chunks
 from contracts.envelope import Topic
 
@@ -55,9 +55,9 @@ class Guardian:
 
     async def run(self) -> None:
         """Read from the beginning and never stop; errors of the connection are raised."""
-        async with reader(self._connection) as consumer:
-            partitions = await partitions_of(consumer, self.topic.full_name(self._prefix))
-            consumer.assign(partitions)
+        name = self.topic.full_name(self._prefix)
+        async with reader(self._connection, name) as consumer:
+            partitions = partitions_of(consumer, name)
             await consumer.seek_to_beginning()
             while True:
                 fetched = await consumer.getmany(*partitions, timeout_ms=POLL_MS, max_records=BATCH)
@@ -68,7 +68,7 @@ class Guardian:
                     await self.compare()
                     self.caught_up.set()
 
-    def _see(self, record: ConsumerRecord) -> None:
+    def _see(self, record: RawRecord) -> None:
         try:
             sequence = int(dict(record.headers)["ce_sequence"])
         except (KeyError, ValueError):

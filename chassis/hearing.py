@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from chassis.projections import Projection
-from contracts.envelope import EventData, Envelope, Topic
+from contracts.envelope import Envelope, EventData, Topic
 
 C = TypeVar("C")
 E = TypeVar("E", bound=EventData)

@@ -6,16 +6,17 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
-
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from chassis.records import Record
 
 log = logging.getLogger(__name__)
+
+RawRecord: TypeAlias = ConsumerRecord[bytes, bytes]
 
 # The largest record of all topics is a dead letter: 1,000,000 bytes and 64 KiB. The client refuses what is larger by
 # itself, before the broker sees it: a refusal by the broker would poison the idempotent producer.
@@ -103,7 +104,8 @@ class Producer:
         """Raises an error of Kafka when no broker answers."""
         if self._producer is None:
             raise ConnectionError("the producer is not connected")
-        await self._producer.client.fetch_all_metadata()
+        if not await self._producer.client.force_metadata_update():
+            raise ConnectionError("no broker answers")
 
     async def renew(self) -> None:
         """Replace the producer: after some errors it would refuse every later record of a partition."""
@@ -118,17 +120,22 @@ class Producer:
 
 
 @asynccontextmanager
-async def reader(connection: Connection) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer without a group: it commits nothing and disturbs nobody."""
-    consumer = AIOKafkaConsumer(**connection.arguments(), enable_auto_commit=False, auto_offset_reset="earliest")
+async def reader(connection: Connection, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of all partitions of a topic without a group: it commits nothing and disturbs nobody.
+
+    Raises ``LookupError`` when the broker has no such topic.
+    """
+    consumer = AIOKafkaConsumer(topic, **connection.arguments(), enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         await consumer.start()
+        if not consumer.partitions_for_topic(topic):
+            raise LookupError(f"the broker has no topic {topic}; `viceversa provision` creates what is missing")
         yield consumer
     finally:
         await consumer.stop()
 
 
-def as_record(record: ConsumerRecord, prefix: str) -> Record:
+def as_record(record: RawRecord, prefix: str) -> Record:
     """Without the prefix of its topic; header values that are absent become empty."""
     return Record(
         topic=record.topic.removeprefix(prefix),
@@ -141,21 +148,14 @@ def as_record(record: ConsumerRecord, prefix: str) -> Record:
     )
 
 
-async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    """All partitions of a topic. Raises ``LookupError`` when the broker has no such topic."""
-    found = consumer.partitions_for_topic(topic)
-    if not found:
-        await consumer.topics()
-        found = consumer.partitions_for_topic(topic)
-    if not found:
-        raise LookupError(f"the broker has no topic {topic}; `viceversa provision` creates what is missing")
-    return [TopicPartition(topic, partition) for partition in sorted(found)]
+def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
 
 
 async def position_range(connection: Connection, prefix: str, topic: str) -> dict[int, tuple[int, int]]:
     """First and next offset of each partition."""
-    async with reader(connection) as consumer:
-        partitions = await partitions_of(consumer, prefix + topic)
+    async with reader(connection, prefix + topic) as consumer:
+        partitions = partitions_of(consumer, prefix + topic)
         first = await consumer.beginning_offsets(partitions)
         end = await consumer.end_offsets(partitions)
         return {place.partition: (first[place], end[place]) for place in partitions}
@@ -163,12 +163,10 @@ async def position_range(connection: Connection, prefix: str, topic: str) -> dic
 
 async def read_range(connection: Connection, prefix: str, topic: str) -> AsyncIterator[Record]:
     """Every record that a topic holds now, partition by partition in order of offsets."""
-    async with reader(connection) as consumer:
-        partitions = await partitions_of(consumer, prefix + topic)
-        ends = {place: end for place, end in (await consumer.end_offsets(partitions)).items() if end}
-        consumer.assign(list(ends))
+    async with reader(connection, prefix + topic) as consumer:
+        ends = await consumer.end_offsets(partitions_of(consumer, prefix + topic))
         await consumer.seek_to_beginning()
-        while any([await consumer.position(place) < end for place, end in ends.items()]):
+        while any([await consumer.position(place) < end for place, end in ends.items() if end]):
             for place, records in (await consumer.getmany(timeout_ms=500)).items():
                 for record in records:
                     if record.offset < ends[place]:
@@ -177,11 +175,12 @@ async def read_range(connection: Connection, prefix: str, topic: str) -> AsyncIt
 
 async def record_at(connection: Connection, prefix: str, topic: str, partition: int, offset: int) -> Record | None:
     """The record at one place; None when it is not there any longer, or never was."""
-    place = TopicPartition(prefix + topic, partition)
-    async with reader(connection) as consumer:
-        if place not in await partitions_of(consumer, prefix + topic):
+    async with reader(connection, prefix + topic) as consumer:
+        partitions = partitions_of(consumer, prefix + topic)
+        place = TopicPartition(prefix + topic, partition)
+        if place not in partitions:
             return None
-        consumer.assign([place])
+        consumer.pause(*(other for other in partitions if other != place))
         first, end = (await consumer.beginning_offsets([place]))[place], (await consumer.end_offsets([place]))[place]
         if not first <= offset < end:
             return None

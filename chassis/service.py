@@ -151,7 +151,7 @@ async def _serve(chassis: Chassis, build: Callable[[Chassis], Parts[Any]]) -> No
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with _http(app, chassis.settings):
-        await _until(stop, _live(chassis, parts, stop))
+        await _until(stop, _live(chassis, parts))
     log.info("stopped")
 
 
@@ -194,7 +194,7 @@ async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
         await working
 
 
-async def _live(chassis: Chassis, parts: Parts[Any], stop: asyncio.Event) -> None:
+async def _live(chassis: Chassis, parts: Parts[Any]) -> None:
     settings = chassis.settings
     heard = [*parts.hearing.topics(), *parts.says, dead_letters_of(chassis.service), retries_of(chassis.service)]
     await _reach(chassis.health, "mongodb", chassis.prepare_database)
@@ -256,7 +256,7 @@ async def _reach(health: Health, name: str, attempt: Callable[[], Awaitable[None
     while True:
         try:
             await attempt()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
             reason = telemetry.safe_message(error)
             health.dependency(name, ok=False, detail=reason)
             log.warning("waiting for %s: %s; trying again in %.1f s", name, reason, wait)
@@ -285,12 +285,12 @@ async def _watch(chassis: Chassis, consumer: Consumer[Any]) -> None:
         try:
             await asyncio.wait_for(chassis.mongo.ping(), 5)
             chassis.health.dependency("mongodb", ok=True)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
             chassis.health.dependency("mongodb", ok=False, detail=telemetry.safe_message(error))
         try:
             await asyncio.wait_for(chassis.producer.ping(), 5)
             chassis.health.dependency("kafka", ok=True)
             await consumer.watch()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
             chassis.health.dependency("kafka", ok=False, detail=telemetry.safe_message(error))
         await asyncio.sleep(WATCH)

@@ -56,7 +56,8 @@ class Sweep(Generic[S]):
                     await self.act(stored)
                 except Exception:
                     log.exception(
-                        "a follow-up failed; it is tried again", extra={"collection": self.aggregates.name, "on": self.on}
+                        "a follow-up failed; it is tried again",
+                        extra={"collection": self.aggregates.name, "on": self.on},
                     )
 
         await asyncio.gather(*(act(stored) for stored in passed))

@@ -10,7 +10,8 @@ from aiokafka.errors import IllegalOperation as IllegalOperation
 from aiokafka.structs import ConsumerRecord as ConsumerRecord
 from aiokafka.structs import OffsetAndMetadata as OffsetAndMetadata
 from aiokafka.structs import OffsetAndTimestamp as OffsetAndTimestamp
-from aiokafka.structs import RecordMetadata, TopicPartition
+from aiokafka.structs import RecordMetadata as RecordMetadata
+from aiokafka.structs import TopicPartition as TopicPartition
 from asyncio import Future
 
 class AIOKafkaProducer:

@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 KT = TypeVar("KT")
@@ -30,6 +31,7 @@ class RecordMetadata(NamedTuple):
     timestamp_type: int
     log_start_offset: int | None
 
+@dataclass(frozen=True)
 class ConsumerRecord(Generic[KT, VT]):
     topic: str
     partition: int
@@ -42,17 +44,3 @@ class ConsumerRecord(Generic[KT, VT]):
     serialized_key_size: int
     serialized_value_size: int
     headers: tuple[tuple[str, bytes], ...]
-    def __init__(
-        self,
-        topic: str,
-        partition: int,
-        offset: int,
-        timestamp: int,
-        timestamp_type: int,
-        key: KT | None,
-        value: VT | None,
-        checksum: int | None,
-        serialized_key_size: int,
-        serialized_value_size: int,
-        headers: tuple[tuple[str, bytes], ...],
-    ) -> None: ...
