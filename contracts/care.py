@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.envelope import EventData, Instant, Topic
+from contracts.envelope import EventData, Id, Instant, Topic
 from contracts.people import MemberId, Side
 
 FEEDBACK = Topic("feedback.v1", "time")
@@ -23,7 +23,7 @@ class Session(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    session_id: str
+    session_id: Id
     state: Literal["scheduled", "held", "cancelled", "missed"]
     starts_at: Instant
 
@@ -34,8 +34,8 @@ class FeedbackEvent(EventData):
     TOPIC: ClassVar[Topic] = FEEDBACK
     KEY: ClassVar[str] = "pairing_id"
 
-    pairing_id: str
-    programme_id: str
+    pairing_id: Id
+    programme_id: Id
     happened_at: Instant
     recorded_at: Instant
     sessions_held: Count = 0
@@ -77,7 +77,7 @@ class SessionMissed(SessionEvent):
 
 
 class CheckinEvent(FeedbackEvent):
-    checkin_id: str
+    checkin_id: Id
     side: Side
     milestone: Annotated[str, Field(pattern=r"^(day_[0-9]{1,4}|end)$")]
     due_at: Instant
@@ -125,8 +125,8 @@ class OutcomeRecorded(EventData):
     TOPIC: ClassVar[Topic] = OUTCOMES
     KEY: ClassVar[str] = "pairing_id"
 
-    pairing_id: str
-    programme_id: str
+    pairing_id: Id
+    programme_id: Id
     happened_at: Instant
     recorded_at: Instant
     meetings: Band
@@ -143,13 +143,13 @@ class NotificationEvent(EventData):
     KEY: ClassVar[str] = "member_id"
     SUBJECT: ClassVar[str | None] = "notification_id"
 
-    notification_id: str
+    notification_id: Id
     member_id: MemberId
-    purpose: Annotated[str, Field(min_length=1, max_length=64)]
+    purpose: Annotated[str, Field(max_length=64, pattern=r"^[a-z][a-z0-9_.-]*$", description="what kind of message")]
     channel: Literal["email", "inbox", "chat"]
-    cause_id: str = Field(description="id of the event that it is about")
-    pairing_id: str | None = None
-    programme_id: str | None = None
+    cause_id: Id = Field(description="id of the event that it is about")
+    pairing_id: Id | None = None
+    programme_id: Id | None = None
     happened_at: Instant
     recorded_at: Instant
 
@@ -161,16 +161,12 @@ class NotificationSent(NotificationEvent):
 
 
 class NotificationFailed(NotificationEvent):
-    """Given up after its retries."""
+    """Given up after its retries. Why is in the notifier's own records and figures."""
 
     TYPE: ClassVar[str] = "mentoring.notification.failed.v1"
 
-    reason: Literal["no_address", "refused", "unreachable", "invalid"]
-
 
 class NotificationSuppressed(NotificationEvent):
-    """Not sent, on purpose."""
+    """Not sent, on purpose. Why is nobody's business: the reader's wish, an absence, a departure, or a cap."""
 
     TYPE: ClassVar[str] = "mentoring.notification.suppressed.v1"
-
-    reason: Literal["left", "erased", "preference", "weekly_cap", "outdated", "duplicate", "away"]

@@ -21,7 +21,11 @@ EPOCH = 2**40  # sequences of one epoch; a restored backup begins the next one
 
 
 def _utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        moved = value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time outside the years 1 to 9999 in UTC") from None
+    return moved.replace(microsecond=moved.microsecond // 1000 * 1000)
 
 
 def iso(value: datetime) -> str:
@@ -29,7 +33,14 @@ def iso(value: datetime) -> str:
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(iso, return_type=str, when_used="json")]
-"""A point in time, in UTC; in JSON ``2026-03-01T09:30:00.000Z``. A time without a zone is refused."""
+"""A point in time, in UTC; in JSON ``2026-03-01T09:30:00.000Z``. A time without a zone is refused, and what is finer
+than a millisecond is dropped, so that a value equals what was written of it."""
+
+Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\s@]+$")]
+"""An id or a code. Neither white space nor ``@``: no sentence, full name or address passes for one."""
+
+Tag = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$")]
+"""A BCP 47 language tag or the IANA name of a time zone."""
 
 Cleanup = Literal["compact", "time", "keep"]
 
@@ -114,7 +125,7 @@ class Envelope(BaseModel):
     source: Annotated[str, Field(min_length=1, max_length=128)]
     subject: Annotated[str, Field(min_length=1, max_length=128)]
     time: Instant
-    sequence: Annotated[int, Field(ge=0)]
+    sequence: Annotated[int, Field(ge=0, lt=2**63)]
     correlationid: Annotated[str, Field(max_length=128)]
     causationid: Annotated[str, Field(max_length=128)] | None = None
     traceparent: Annotated[str, Field(max_length=64)] | None = None
@@ -150,13 +161,15 @@ class Envelope(BaseModel):
         """
         found: Mapping[str, bytes] = dict(headers)
         attributes: dict[str, str] = {}
+        if found.get("ce_specversion") != b"1.0":
+            raise ValueError("ce_specversion is missing or not 1.0")
         for name in ("id", "type", "source", "subject", "time", "sequence", "correlationid", "causationid"):
             if (value := found.get(f"ce_{name}")) is not None:
                 attributes[name] = value.decode("utf-8")
         if (parent := found.get("traceparent")) is not None:
             attributes["traceparent"] = parent.decode("utf-8")
-        if found.get("ce_specversion", b"1.0") != b"1.0":
-            raise ValueError("ce_specversion is not 1.0")
+        if not found.get("ce_sequence", b"").isdigit():
+            raise ValueError("ce_sequence is missing or not a number")
         return cls.model_validate(attributes)
 
 

@@ -10,12 +10,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.envelope import EventData, Instant, Topic
+from contracts.envelope import EventData, Id, Instant, Topic
 from contracts.people import MemberId, Side
 
 PAIRINGS = Topic("pairings.v1", "keep")
 PAIRING_STATES = Topic("pairing-states.v1", "compact")
-ANSWERS = Topic("answers.v1", "time", readers=("matcher", "notifier"))
+ANSWERS = Topic("answers.v1", "time", readers=("notifier",))
 
 PairingStateName = Literal["proposed", "lapsed", "formed", "chartered", "paused", "ended"]
 Origin = Literal["round", "rolling", "request", "coordinator"]
@@ -31,14 +31,14 @@ class _Value(BaseModel):
 class Participant(_Value):
     member_id: MemberId
     side: Side
-    organisation_id: str
-    department_id: str
+    organisation_id: Id
+    department_id: Id
 
 
 class Focus(_Value):
     """A topic that the pairing is about; ``from_side`` is the side that has the knowledge."""
 
-    topic_id: str
+    topic_id: Id
     from_side: Side
 
 
@@ -48,14 +48,14 @@ class PairingEvent(EventData):
     TOPIC: ClassVar[Topic] = PAIRINGS
     KEY: ClassVar[str] = "pairing_id"
 
-    pairing_id: str
+    pairing_id: Id
     state: PairingStateName
     previous_state: PairingStateName | None = None
     happened_at: Instant = Field(description="business time")
     recorded_at: Instant = Field(description="machine time")
-    programme_id: str
+    programme_id: Id
     programme_version: Annotated[int, Field(ge=1)]
-    round_id: str | None = None
+    round_id: Id | None = None
     origin: Origin
     participants: tuple[Participant, ...] = Field(min_length=2, description="two today; a list, since groups may come")
     focus: tuple[Focus, ...] = ()
@@ -68,8 +68,8 @@ class PairingEvent(EventData):
     ended_at: Instant | None = None
     end_kind: Literal["completed", "ended_early", "not_started"] | None = None
     renewals: Annotated[int, Field(ge=0)] = 0
-    predecessor_id: str | None = None
-    receipt_id: str | None = None
+    predecessor_id: Id | None = None
+    receipt_id: Id | None = None
 
 
 class PairingProposed(PairingEvent):
@@ -128,14 +128,14 @@ class PairingState(PairingEvent):
 
 
 class AnswerGiven(EventData):
-    """One side answered a proposal. Restricted: nobody but the matcher's learning and the notifier reads it."""
+    """One side answered a proposal. Restricted: the matcher says it, and nobody but the notifier reads it."""
 
     TYPE: ClassVar[str] = "mentoring.answer.given.v1"
     TOPIC: ClassVar[Topic] = ANSWERS
     KEY: ClassVar[str] = "pairing_id"
 
-    pairing_id: str
-    programme_id: str
+    pairing_id: Id
+    programme_id: Id
     side: Side
     answer: Literal["accepted", "declined"]
     reason: DeclineReason | None = None

@@ -5,17 +5,18 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.envelope import EventData, Instant, Topic
+from contracts.envelope import EventData, Id, Instant, Tag, Topic
 
 PROFILES = Topic("profiles.v1", "compact", readers=("matcher", "feedback"))
 CONTACTS = Topic("contacts.v1", "compact", readers=("notifier",))
 PRIVACY = Topic("privacy.v1", "keep")
 
-MemberId = Annotated[str, Field(min_length=1, max_length=64, description="Random, never reused; says nothing.")]
+MemberId = Annotated[Id, Field(description="Random, never reused; says nothing.")]
 Level = Annotated[int, Field(ge=1, le=20, description="Seniority, normalised over all grade schemes; 20 is highest.")]
 Side = Literal["senior", "junior"]
 Depth = Literal["explain", "use", "teach"]
 Mode = Literal["in_person", "remote", "either"]
+Leaning = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 
 
 class _Value(BaseModel):
@@ -25,14 +26,14 @@ class _Value(BaseModel):
 class Offer(_Value):
     """A topic that somebody can help with: can explain it, uses it, or can teach it."""
 
-    topic: str
+    topic: Id
     level: Depth = "use"
 
 
 class Seek(_Value):
     """A topic that somebody wants to learn about; priority 3 is the strongest wish."""
 
-    topic: str
+    topic: Id
     priority: Annotated[int, Field(ge=1, le=3)] = 2
 
 
@@ -64,16 +65,16 @@ class Style(_Value):
     Absent where a statement was skipped; absence never counts against anybody.
     """
 
-    candour: Annotated[float, Field(ge=-2, le=2)] | None = None
-    pace: Annotated[float, Field(ge=-2, le=2)] | None = None
-    change: Annotated[float, Field(ge=-2, le=2)] | None = None
-    debate: Annotated[float, Field(ge=-2, le=2)] | None = None
+    candour: Leaning | None = None
+    pace: Leaning | None = None
+    change: Leaning | None = None
+    debate: Leaning | None = None
 
 
 class Enrolment(_Value):
     """Taking part in one programme."""
 
-    programme_id: str
+    programme_id: Id
     side: Literal["senior", "junior", "either"]
     capacity: Annotated[int, Field(ge=0, le=20)] = 1
     state: Literal["invited", "enrolled", "ready", "left"]
@@ -91,10 +92,10 @@ class ProfileChanged(EventData):
     KEY: ClassVar[str] = "member_id"
 
     member_id: MemberId
-    organisation_id: str
-    department_id: str
-    site_id: str | None = None
-    discipline_id: str | None = None
+    organisation_id: Id
+    department_id: Id
+    site_id: Id | None = None
+    discipline_id: Id | None = None
     level: Level | None = None
     experience_band: Annotated[int, Field(ge=0, le=5, description="0-2, 3-5, 6-10, 11-15, 16-25, 26+ years")] | None = (
         None
@@ -105,8 +106,8 @@ class ProfileChanged(EventData):
     employed_until: date | None = None
     offers: tuple[Offer, ...] = ()
     seeks: tuple[Seek, ...] = ()
-    languages: tuple[str, ...] = Field((), description="BCP 47 tags")
-    time_zone: str | None = Field(None, description="IANA name")
+    languages: tuple[Tag, ...] = Field((), description="BCP 47 tags")
+    time_zone: Tag | None = Field(None, description="IANA name")
     availability: Availability = Availability()
     meeting_mode: Mode = "either"
     style: Style = Style()
@@ -129,8 +130,8 @@ class ContactChanged(EventData):
     display_name: Annotated[str, Field(max_length=200)]
     email: Annotated[str, Field(max_length=320)] | None = None
     channels: tuple[Literal["email", "inbox", "chat"], ...] = ("inbox",)
-    locale: str = "en"
-    time_zone: str | None = None
+    locale: Tag = "en"
+    time_zone: Tag | None = None
     delegates: tuple[MemberId, ...] = Field((), description="An assistant sees times, nothing else.")
 
 

@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.envelope import EventData, Instant, Topic
+from contracts.envelope import EventData, Id, Instant, Tag, Topic
 from contracts.people import MemberId
 
 PROGRAMMES = Topic("programmes.v1", "compact", partitions=3)
 ROUNDS = Topic("rounds.v1", "time", partitions=3)
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
@@ -104,16 +104,14 @@ class Retention(_Settings):
 class ProgrammeSettings(_Settings):
     """All that a coordinator decides about a programme."""
 
-    labels: dict[str, Labels] = Field(min_length=1, description="by BCP 47 language tag")
+    labels: dict[Tag, Labels] = Field(min_length=1, description="by BCP 47 language tag")
     purpose: Annotated[str, Field(max_length=500)] = ""
-    organisations: tuple[str, ...] = Field(min_length=1)
+    organisations: tuple[Id, ...] = Field(min_length=1)
     coordinators: tuple[MemberId, ...] = ()
     confidential_contact: Annotated[str, Field(min_length=1, max_length=320)] = Field(
         description="whom anybody can turn to, outside every senior's line; a function, not a private address"
     )
-    notice: Annotated[str, Field(min_length=1, max_length=64)] = Field(
-        "1", description="version of the privacy notice that members have seen"
-    )
+    notice: Id = Field("1", description="version of the privacy notice that members have seen")
     starts: date | None = None
     ends: date | None = None
     rules: Rules = Rules()
@@ -130,7 +128,7 @@ class ProgrammeChanged(EventData):
     TOPIC: ClassVar[Topic] = PROGRAMMES
     KEY: ClassVar[str] = "programme_id"
 
-    programme_id: Annotated[str, Field(min_length=1, max_length=64)]
+    programme_id: Id
     version: Annotated[int, Field(ge=1)]
     state: Literal["draft", "open", "closed"]
     settings: ProgrammeSettings
@@ -144,8 +142,8 @@ class RoundEvent(EventData):
     TOPIC: ClassVar[Topic] = ROUNDS
     KEY: ClassVar[str] = "round_id"
 
-    round_id: str
-    programme_id: str
+    round_id: Id
+    programme_id: Id
     programme_version: Annotated[int, Field(ge=1)]
     state: Literal["computed", "publishing", "published", "discarded"]
     seniors: Annotated[int, Field(ge=0)]

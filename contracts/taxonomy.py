@@ -1,0 +1,127 @@
+"""The topics that people offer and seek: a small tree with names and other words for the same thing.
+
+Profiles maps what people type to it; the matcher gives part marks for related topics and names them in its reasons.
+"""
+
+import tomllib
+import unicodedata
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PARENT = 0.5  # one of the two topics contains the other
+SIBLING = 0.3  # both belong to the same topic
+
+TopicId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
+
+
+class SubjectTopic(BaseModel):
+    """One topic. Without a parent it is an area."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: TopicId
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    parent: TopicId | None = None
+    aliases: tuple[str, ...] = ()
+
+
+class Taxonomy(BaseModel):
+    """All topics. Raises ``ValueError`` when an id or a word occurs twice, or a parent is unknown or its own ancestor."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    topics: tuple[SubjectTopic, ...]
+
+    @model_validator(mode="after")
+    def _is_a_tree(self) -> "Taxonomy":
+        parents = {topic.id: topic.parent for topic in self.topics}
+        if len(parents) != len(self.topics):
+            raise ValueError("a topic id occurs twice")
+        for topic in self.topics:
+            seen = {topic.id}
+            above = topic.parent
+            while above is not None:
+                if above not in parents or above in seen:
+                    raise ValueError(f"the parents of {topic.id} lead nowhere or in a circle")
+                seen.add(above)
+                above = parents[above]
+        _words(self.topics)
+        return self
+
+    def by_id(self) -> Mapping[str, SubjectTopic]:
+        return _by_id(self)
+
+    def name(self, id: str) -> str:
+        """The topic's name; of an unknown topic, its id in words."""
+        topic = _by_id(self).get(id)
+        return topic.name if topic else id.replace("-", " ")
+
+    def resolve(self, text: str) -> str | None:
+        """The topic that ``text`` (an id, a name or an alias, in any case) stands for; None if it is unknown."""
+        return _by_word(self).get(_word(text))
+
+    def related(self, a: str, b: str) -> float:
+        """How much knowing ``a`` helps who asks for ``b``, from 0 to 1; symmetric."""
+        if a == b:
+            return 1.0
+        topics = _by_id(self)
+        first, second = topics.get(a), topics.get(b)
+        if first is None or second is None:
+            return 0.0
+        if b == first.parent or a == second.parent:
+            return PARENT
+        if first.parent is not None and first.parent == second.parent:
+            return SIBLING
+        return 0.0
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def _word(text: str) -> str:
+    """``text`` as it is compared: one case, hyphens as spaces, single spaces."""
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("-", " ").replace("_", " ")
+    return " ".join(folded.split())
+
+
+def _words(topics: tuple[SubjectTopic, ...]) -> dict[str, str]:
+    words: dict[str, str] = {}
+    for topic in topics:
+        for word in {_word(text) for text in (topic.id, topic.name, *topic.aliases)}:
+            if words.setdefault(word, topic.id) != topic.id:
+                raise ValueError(f"{word!r} stands for both {words[word]} and {topic.id}")
+    return words
+
+
+@cache
+def _by_id(taxonomy: Taxonomy) -> Mapping[str, SubjectTopic]:
+    return {topic.id: topic for topic in taxonomy.topics}
+
+
+@cache
+def _by_word(taxonomy: Taxonomy) -> Mapping[str, str]:
+    return _words(taxonomy.topics)
+
+
+@cache
+def load() -> Taxonomy:
+    """The taxonomy that comes with the product."""
+    with files("contracts").joinpath("topics.toml").open("rb") as file:
+        return Taxonomy.model_validate(tomllib.load(file))
+
+
+def resolve(text: str) -> str | None:
+    """``load().resolve``."""
+    return load().resolve(text)
+
+
+def related(a: str, b: str) -> float:
+    """``load().related``."""
+    return load().related(a, b)
