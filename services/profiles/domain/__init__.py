@@ -1,0 +1,1 @@
+"""Decisions about people. Pure: time and ids are arguments, and nothing here waits for anything."""
