@@ -57,7 +57,7 @@ DEPARTMENTS = (
         ("mechanics", "electronics", "software", "systems"),
         0.0,
         ("rotterdam", "pune", "montreal"),
-        ("software-engineering", "product-design", "data-analysis", "agile-delivery", "embedded-systems"),
+        ("software-architecture", "prototyping", "data-analysis", "agile", "testing"),
     ),
     Department(
         "production",
@@ -65,7 +65,7 @@ DEPARTMENTS = (
         ("assembly", "machining", "maintenance", "logistics"),
         0.75,
         ("rotterdam", "pune", "campinas"),
-        ("lean-operations", "health-and-safety", "automation", "process-improvement", "maintenance"),
+        ("lean", "occupational-safety", "industry-40", "process-design", "shift-planning"),
     ),
     Department(
         "quality",
@@ -73,7 +73,7 @@ DEPARTMENTS = (
         ("inspection", "validation", "documentation"),
         0.3,
         ("rotterdam", "pune", "leeds"),
-        ("quality-management", "regulation", "data-analysis", "process-improvement", "risk-management"),
+        ("quality", "compliance", "statistics", "process-design", "risk-management"),
     ),
     Department(
         "supply-chain",
@@ -81,7 +81,7 @@ DEPARTMENTS = (
         ("planning", "purchasing", "logistics"),
         0.2,
         ("rotterdam", "campinas"),
-        ("supply-chain", "negotiation", "sustainability", "data-visualisation", "risk-management"),
+        ("supply-chain", "negotiation", "procurement", "dashboards", "circular-economy"),
     ),
     Department(
         "field-service",
@@ -89,7 +89,7 @@ DEPARTMENTS = (
         ("repair", "installation", "training"),
         0.4,
         EVERYWHERE,
-        ("customer-service", "troubleshooting", "maintenance", "public-speaking", "customer-insight"),
+        ("customer-service", "complaints", "maintenance", "public-speaking", "customer-experience"),
     ),
     Department(
         "sales",
@@ -97,7 +97,7 @@ DEPARTMENTS = (
         ("accounts", "tenders", "inside-sales"),
         0.0,
         EVERYWHERE,
-        ("sales", "negotiation", "storytelling", "customer-insight", "networking"),
+        ("sales", "negotiation", "key-accounts", "tenders", "networking"),
     ),
     Department(
         "marketing",
@@ -105,7 +105,7 @@ DEPARTMENTS = (
         ("communications", "product-marketing", "events"),
         0.0,
         ("rotterdam", "leeds", "montreal"),
-        ("social-media", "branding", "storytelling", "content-creation", "market-research"),
+        ("brand", "content-marketing", "market-analysis", "storytelling", "media-relations"),
     ),
     Department(
         "finance",
@@ -113,7 +113,7 @@ DEPARTMENTS = (
         ("accounting", "controlling", "treasury"),
         0.0,
         ("rotterdam", "leeds", "pune"),
-        ("financial-planning", "budgeting", "data-analysis", "risk-management", "spreadsheets"),
+        ("budgeting", "controlling", "financial-statements", "business-cases", "spreadsheets"),
     ),
     Department(
         "people",
@@ -121,7 +121,7 @@ DEPARTMENTS = (
         ("recruiting", "learning", "payroll"),
         0.0,
         ("rotterdam", "leeds", "pune"),
-        ("coaching", "inclusion", "recruiting", "wellbeing", "feedback-culture"),
+        ("coaching", "hiring", "employment-law", "mental-health", "feedback-giving"),
     ),
     Department(
         "information-technology",
@@ -129,7 +129,7 @@ DEPARTMENTS = (
         ("platforms", "security", "support"),
         0.15,
         ("rotterdam", "pune"),
-        ("cloud-computing", "cyber-security", "generative-ai", "software-engineering", "troubleshooting"),
+        ("cloud", "cyber-security", "devops", "sql", "automation"),
     ),
     Department(
         "legal",
@@ -137,7 +137,7 @@ DEPARTMENTS = (
         ("contracts", "compliance"),
         0.0,
         ("rotterdam", "leeds"),
-        ("contract-law", "regulation", "data-protection", "negotiation", "risk-management"),
+        ("contracts", "compliance", "data-protection", "intellectual-property", "employment-law"),
     ),
     Department(
         "medical-affairs",
@@ -145,20 +145,20 @@ DEPARTMENTS = (
         ("clinical", "studies", "safety"),
         0.0,
         ("rotterdam", "montreal", "leeds"),
-        ("clinical-practice", "research-methods", "regulation", "public-speaking", "data-analysis"),
+        ("compliance", "statistics", "public-speaking", "user-research", "writing"),
     ),
 )
 
 FRESH = (
-    "generative-ai", "social-media", "automation", "data-visualisation", "digital-collaboration", "sustainability",
-    "inclusion", "content-creation", "new-generations-at-work", "cyber-security", "user-experience", "remote-work",
-    "wellbeing", "agile-delivery",
+    "generative-ai", "prompt-writing", "social-media", "short-video", "automation",
+    "data-visualisation", "collaboration-tools", "remote-work", "youth-culture", "unconscious-bias",
+    "generations", "inclusive-language", "climate", "user-experience",
 )  # fmt: skip
 """What those with fewer years tend to bring, and those with more of them to wonder about."""
 
 SEASONED = (
-    "strategy", "leadership", "negotiation", "decision-making", "organisational-politics", "career-development",
-    "financial-planning", "public-speaking", "stakeholder-management", "people-management", "networking",
-    "conflict-resolution", "coaching", "industry-knowledge",
+    "strategy", "leading-teams", "negotiation", "decision-making", "organisational-politics",
+    "career-planning", "financial-statements", "executive-presence", "change-management", "networking",
+    "conflict", "industry-knowledge", "delegation", "business-cases",
 )  # fmt: skip
 """What comes with years, and what those with fewer of them tend to wonder about."""

@@ -73,7 +73,7 @@ def workforce(chance: Chance) -> list[Worker]:
         everybody += _staff(chance, register, MAIN, department, department.people, department.sites, chief)
     by_id = {department.id: department for department in DEPARTMENTS}
     leeds = next(site for site in SITES if site.id == SISTER_SITE)
-    director = _hire(chance, register, SISTER, by_id["field-service"], 0, 18, leeds, None)
+    director = _hire(chance, register, SISTER, by_id["field-service"], 0, 19, leeds, None)
     everybody.append(director)
     for name, people in SISTER_DEPARTMENTS:
         everybody += _staff(chance, register, SISTER, by_id[name], people, (SISTER_SITE,), director)

@@ -1,0 +1,101 @@
+"""The services over HTTP, as one person sees them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from cli.console import NOT_RUNNING, REFUSED, Failure
+
+_PAGE = 200
+_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: Any
+    version: str | None
+    """The entity tag: what `If-Match` wants."""
+
+
+class Api:
+    """One service. Every problem that it answers with becomes a ``Failure`` that says what the service said."""
+
+    def __init__(self, name: str, url: str, token: str | None = None) -> None:
+        self._name = name
+        self._url = url
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def get(self, path: str, **query: str | int) -> Any:
+        return self.call("GET", path, query=query).body
+
+    def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
+        """``key`` makes the command safe to repeat: the same key does it once."""
+        return self.call("POST", path, body=body, headers={"Idempotency-Key": key} if key else {}).body
+
+    def pages(self, path: str, **query: str | int) -> Iterator[Any]:
+        """Every item of a list, page by page."""
+        after: str | None = None
+        while True:
+            asked = {**query, "limit": _PAGE, **({"after": after} if after else {})}
+            page = self.get(path, **asked)
+            yield from page["items"]
+            after = page.get("next")
+            if not after:
+                return
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        body: Any = None,
+        content: bytes | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        try:
+            response = self._client.request(
+                method, path, params=dict(query or {}), json=body, content=content, headers=dict(headers or {})
+            )
+        except httpx.ConnectError as error:
+            raise Failure(
+                f"Nothing answers at {self._url} ({self._name}).",
+                "Start everything with `viceversa up`, or say where it runs with --data or "
+                f"VICEVERSA_{self._name.upper()}_URL.",
+                code=NOT_RUNNING,
+            ) from error
+        except httpx.HTTPError as error:
+            raise Failure(f"{self._name} did not answer: {type(error).__name__}.", code=NOT_RUNNING) from error
+        if response.is_error:
+            raise refusal(self._name, response)
+        is_json = "json" in response.headers.get("content-type", "")
+        return Answer(response.status_code, response.json() if is_json else response.text, response.headers.get("etag"))
+
+
+def refusal(name: str, response: httpx.Response) -> Failure:
+    """What a problem answer (RFC 9457) says, as a failure."""
+    try:
+        problem = response.json()
+        said = ": ".join(str(problem[part]) for part in ("title", "detail") if problem.get(part))
+    except (ValueError, AttributeError, TypeError):
+        said = response.text[:300]
+    advice = {
+        401: "The token is missing, wrong or too old: `viceversa token` prints a new one.",
+        403: "This needs another role; see `viceversa token --help`.",
+        404: "Check the id: lists show them, for example `viceversa round list`.",
+        503: "It is busy just now; try again in a moment.",
+    }.get(response.status_code, "")
+    return Failure(f"{name} refused ({response.status_code}): {said or response.reason_phrase}", advice, code=REFUSED)

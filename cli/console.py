@@ -1,0 +1,108 @@
+"""What the commands say: results on standard output, everything else on standard error.
+
+A script that reads standard output gets only what it asked for. Colours and moving bars appear on a terminal alone, and
+never with `NO_COLOR` set.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from typer.core import TyperGroup
+
+FAILED, NOT_RUNNING, REFUSED, INTERRUPTED = 1, 3, 4, 130
+"""Exit codes. 2 is typer's own, for a command that was not understood."""
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Failure(Exception):
+    """A command cannot do what it was asked to; ``advice`` says what the person can do about it."""
+
+    def __init__(self, message: str, advice: str = "", *, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.message, self.advice, self.code = message, advice, code
+
+
+class Commands(TyperGroup):
+    """A group of commands that turns every expected failure into a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from deploy.local.errors import ServerError
+
+        try:
+            return super().invoke(ctx)
+        except Failure as failure:
+            complain(failure.message, failure.advice)
+            raise typer.Exit(failure.code) from failure
+        except ServerError as error:
+            complain(str(error))
+            raise typer.Exit(FAILED) from error
+        except KeyboardInterrupt as error:
+            complain("Interrupted.")
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def complain(message: str, advice: str = "") -> None:
+    err.print(f"[bold red]{escape(message)}[/]")
+    if advice:
+        err.print(escape(advice))
+
+
+def note(message: str) -> None:
+    """A remark on the way: standard error."""
+    err.print(f"[dim]{escape(message)}[/]")
+
+
+def say(message: str) -> None:
+    """A line of the result, in rich's markup."""
+    out.print(message)
+
+
+def as_json(value: Any) -> None:
+    """The result as one JSON document, for a script."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def table(*columns: str, rows: Iterable[Iterable[object]], title: str | None = None) -> None:
+    """A plain table; a column whose name begins with ``>`` is set to the right."""
+    made = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+    for row in rows:
+        made.add_row(*(escape("-" if cell is None else str(cell)) for cell in row))
+    out.print(made)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A spinner on a terminal, one line elsewhere."""
+    if not err.is_terminal:
+        note(f"{what} ...")
+        yield
+        return
+    with err.status(escape(what)):
+        yield
+
+
+def bar() -> Progress:
+    """Progress of counted work, on standard error; nothing where no terminal is."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        disable=not err.is_terminal,
+        transient=True,
+    )

@@ -1,0 +1,157 @@
+"""Another system: it reads the topics with another Kafka client and the CloudEvents SDK, and knows none of our code.
+
+It is also the demo's independent witness: what it has seen is compared with what the services say.
+"""
+
+import json
+import threading
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloudevents.abstract import CloudEvent
+from cloudevents.kafka import KafkaMessage, from_binary
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+OPEN = (
+    "programmes.v1",
+    "rounds.v1",
+    "pairings.v1",
+    "pairing-states.v1",
+    "feedback.v1",
+    "notifications.v1",
+    "privacy.v1",
+)
+RESTRICTED = ("profiles.v1", "contacts.v1", "answers.v1", "outcomes.v1")
+"""A real installation refuses these to other systems; here their events are counted by their headers, never opened."""
+
+_POLL_S = 0.2
+_ANSWER_WITHIN_S = 10.0
+
+
+class SubscriberFailed(Exception):
+    """The broker refused, or a record was not the CloudEvent that the documents promise."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One event, as its subscriber understands it. ``data`` is None for a tombstone and on a restricted topic."""
+
+    topic: str
+    type: str
+    id: str
+    subject: str
+    data: Mapping[str, Any] | None
+
+
+@dataclass
+class Witness:
+    """What was seen so far. Counts are of distinct event ids: the same event may arrive more than once."""
+
+    ids: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    types: Counter[str] = field(default_factory=Counter)
+    states: dict[str, str] = field(default_factory=dict)
+    """Of each pairing, from `pairing-states.v1` alone."""
+    reached: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Ids of the aggregates by the type of event that was seen of them."""
+
+    def note(self, seen: Seen) -> bool:
+        """False when it was seen before."""
+        if seen.id in self.ids[seen.topic]:
+            return False
+        self.ids[seen.topic].add(seen.id)
+        self.types[seen.type] += 1
+        self.reached[seen.type].add(seen.subject)
+        if seen.topic == "pairing-states.v1":
+            if seen.data is None:
+                self.states.pop(seen.subject, None)
+            else:
+                self.states[seen.subject] = str(seen.data["state"])
+        return True
+
+    def by_topic(self) -> dict[str, int]:
+        return {topic: len(ids) for topic, ids in sorted(self.ids.items())}
+
+
+class Subscriber:
+    """Reads from the beginning of every topic, in a thread of its own, until it is stopped."""
+
+    def __init__(self, servers: str, prefix: str, show: Callable[[Seen], None]) -> None:
+        self.witness = Witness()
+        self._prefix = prefix
+        self._show = show
+        self._stopping = threading.Event()
+        self._trouble: Exception | None = None
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": servers,
+                "group.id": f"{prefix}demo-subscriber-{uuid.uuid4().hex[:8]}",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "topic.metadata.refresh.interval.ms": 2000,
+                "log_level": 3,
+            }
+        )
+        self._thread = threading.Thread(target=self._run, name="subscriber", daemon=True)
+
+    def start(self) -> None:
+        self._consumer.subscribe([self._prefix + topic for topic in (*OPEN, *RESTRICTED)])
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Raises ``SubscriberFailed`` when it had failed on the way."""
+        self._stopping.set()
+        self._thread.join(_ANSWER_WITHIN_S)
+        self.check()
+
+    def check(self) -> None:
+        if self._trouble is not None:
+            raise SubscriberFailed(str(self._trouble)) from self._trouble
+
+    def behind(self, topics: Iterable[str] = OPEN) -> int:
+        """How many records of these topics it has not read yet, as the broker counts them."""
+        self.check()
+        return sum(self._behind(topic) for topic in topics)
+
+    def _behind(self, topic: str) -> int:
+        found = self._consumer.list_topics(self._prefix + topic, timeout=_ANSWER_WITHIN_S).topics[self._prefix + topic]
+        places = [TopicPartition(self._prefix + topic, number) for number in found.partitions]
+        left = 0
+        for place in self._consumer.position(places):
+            first, end = self._consumer.get_watermark_offsets(place, timeout=_ANSWER_WITHIN_S)
+            left += end - (place.offset if place.offset >= 0 else first)
+        return left
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                for message in self._consumer.consume(num_messages=200, timeout=_POLL_S):
+                    self._read(message)
+        except (KafkaException, ValueError, KeyError) as error:
+            self._trouble = error
+        finally:
+            self._consumer.close()
+
+    def _read(self, message: Message) -> None:
+        if (error := message.error()) is not None:
+            if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._PARTITION_EOF) or error.retriable():
+                return
+            raise KafkaException(error)
+        seen = understood(message, self._prefix)
+        if self.witness.note(seen):
+            self._show(seen)
+
+
+def understood(message: Message, prefix: str) -> Seen:
+    """A record as a CloudEvent. Raises ``ValueError`` or ``KeyError`` when it is none."""
+    topic = str(message.topic()).removeprefix(prefix)
+    headers = {name: value for name, value in message.headers() or [] if isinstance(value, bytes)}
+    value = b"" if topic in RESTRICTED else message.value() or b""
+    event: CloudEvent = from_binary(
+        KafkaMessage(headers=headers, key=message.key(), value=value),
+        data_unmarshaller=lambda body: json.loads(body) if body else None,
+    )
+    data = event.get_data()
+    return Seen(topic, event["type"], event["id"], event["subject"], data if isinstance(data, Mapping) else None)

@@ -1,0 +1,194 @@
+"""Everything that runs on this machine: Kafka, the store, the issuer and the four services, as detached processes.
+
+`start` and `stop` are what `viceversa up` and `down`, the demo and the tests stand on. What already runs under the data
+folder is used as it is; what a failed start began is stopped again.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from cli import place
+from cli.console import Failure
+from cli.place import ISSUER, SERVICES, Addresses
+from deploy.local import ports, process, stack
+
+SERVERS = ("kafka", "store")
+_READY_WITHIN_S = 60.0
+_PAUSE_S = 0.1
+_LOOPBACK = "127.0.0.1"
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Health:
+    """Of one process, as `status` shows it. ``detail`` names what is missing when it is not ready."""
+
+    name: str
+    url: str | None
+    pid: int | None
+    ready: bool
+    detail: str
+
+
+def start(data: Path, report: Report, *, clock: Path | None = None) -> Addresses:
+    """Returns when everything answers. Raises ``Failure`` or ``ServerError`` that says what did not, and why."""
+    data = data.absolute()
+    before = place.read(data)
+    kafka_port, mongo_port = _port_of(before and before.kafka, 9092), _port_of(before and before.mongo, 27017)
+    with _undone_on_failure(data) as started:
+        running = stack.start(data, kafka_port=kafka_port, mongo_port=mongo_port, report=report)
+        started.extend(running.started)
+        chosen = Addresses(
+            kafka=running.endpoints.kafka,
+            mongo=running.endpoints.mongo,
+            prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or (before or Addresses()).prefix,
+            urls=_urls(data, before or Addresses(), report),
+            clock=clock or (before.clock if before else None),
+        )
+        place.write(data, chosen)
+        _launch(data, chosen, (ISSUER,), started)
+        _await_ready(data, chosen, (ISSUER,), report)
+        _launch(data, chosen, SERVICES, started)
+        _await_ready(data, chosen, SERVICES, report)
+    return chosen
+
+
+def stop(data: Path, report: Report) -> list[str]:
+    """Stops everything gracefully, the servers last, and returns the names of what ran."""
+    data = data.absolute()
+    if not data.is_dir():
+        return []
+    return _stop(data, (*SERVICES, ISSUER), report) + list(stack.stop(data, report=report))
+
+
+def health(data: Path, chosen: Addresses) -> list[Health]:
+    """Of the issuer and the services, asked at the same time."""
+    with ThreadPoolExecutor(len(chosen.urls)) as together:
+        return list(together.map(lambda name: _health(data.absolute(), name, chosen.urls[name]), chosen.urls))
+
+
+def log_of(data: Path, name: str) -> Path:
+    return data.absolute() / "logs" / f"{name}.log"
+
+
+def environment(chosen: Addresses, name: str) -> dict[str, str | None]:
+    """What a process of the estate is told beside this process's own environment."""
+    return {
+        "VICEVERSA_KAFKA": chosen.kafka,
+        "VICEVERSA_MONGO": chosen.mongo,
+        "VICEVERSA_TOPIC_PREFIX": chosen.prefix,
+        "VICEVERSA_HTTP_HOST": _LOOPBACK,
+        "VICEVERSA_HTTP_PORT": str(_port_of(chosen.urls[name], 0)),
+        "VICEVERSA_ISSUER": chosen.urls[ISSUER],
+        "VICEVERSA_CLOCK": str(chosen.clock) if chosen.clock else None,
+        "VICEVERSA_REPLICATION": "1",
+        "VICEVERSA_MIN_IN_SYNC": "1",
+    }
+
+
+def _urls(data: Path, before: Addresses, report: Report) -> dict[str, str]:
+    """Of each process: where it runs, where it ran before, or a free place when that one is taken."""
+    urls: dict[str, str] = {}
+    for name, url in before.urls.items():
+        port = _port_of(url, 0)
+        if not process.alive(name, data) and not ports.is_free(port):
+            free = ports.any_free()
+            report(f"Port {port} is taken; {name} gets port {free} instead.")
+            port = free
+        urls[name] = f"http://{_LOOPBACK}:{port}"
+    return urls
+
+
+def _launch(data: Path, chosen: Addresses, names: Sequence[str], started: list[str]) -> None:
+    for name in names:
+        if process.alive(name, data):
+            continue
+        module = "chassis.issuer" if name == ISSUER else f"services.{name}"
+        process.spawn(name, [sys.executable, "-m", module], data, environment(chosen, name))
+        started.append(name)
+
+
+def _await_ready(data: Path, chosen: Addresses, names: Sequence[str], report: Report) -> None:
+    until = time.monotonic() + _READY_WITHIN_S
+    waiting = list(names)
+    while waiting:
+        for name in list(waiting):
+            found = _health(data, name, chosen.urls[name])
+            if found.ready:
+                waiting.remove(name)
+                report(f"{name} is ready on {chosen.urls[name]}.")
+            elif found.pid is None:
+                raise Failure(*_what_happened(data, f"{name} ended while it was starting", name))
+            elif time.monotonic() > until:
+                problem = f"{name} was not ready within {_READY_WITHIN_S:.0f} s ({found.detail})"
+                raise Failure(*_what_happened(data, problem, name))
+        if waiting:
+            time.sleep(_PAUSE_S)
+
+
+def _what_happened(data: Path, problem: str, name: str) -> tuple[str, str]:
+    log = log_of(data, name)
+    return f"{problem}.", f"Its log ({log}) ends:\n{process.tail(log)}"
+
+
+def _health(data: Path, name: str, url: str) -> Health:
+    found = process.alive(name, data)
+    pid = found.pid if found else None
+    try:
+        answer = httpx.get(f"{url}/health/ready", timeout=3, trust_env=False)
+    except httpx.HTTPError as error:
+        return Health(name, url, pid, ready=False, detail=f"no answer ({type(error).__name__})")
+    return Health(name, url, pid, answer.status_code == httpx.codes.OK, _missing(answer))
+
+
+def _missing(answer: httpx.Response) -> str:
+    """What a health answer says is missing, in a line."""
+    if answer.status_code == httpx.codes.OK:
+        return "ready"
+    return " ".join(answer.text.split())[:200]
+
+
+def _stop(data: Path, names: Sequence[str], report: Report) -> list[str]:
+    with ThreadPoolExecutor(len(names)) as together:
+        ran = dict(zip(names, together.map(lambda name: process.stop(name, data), names), strict=True))
+    stopped = [name for name in names if ran[name]]
+    if stopped:
+        report(f"Stopped {', '.join(stopped)}.")
+    return stopped
+
+
+def _port_of(address: str | None, otherwise: int) -> int:
+    if not address:
+        return otherwise
+    return urlsplit(address if "://" in address else f"//{address}").port or otherwise
+
+
+@contextmanager
+def _undone_on_failure(data: Path) -> Iterator[list[str]]:
+    """Yields the list that collects what was started; after any exception those are stopped, the servers last."""
+    started: list[str] = []
+    try:
+        yield started
+    except BaseException:
+        with process.signals_held():
+            ours = [name for name in started if name not in SERVERS]
+            if ours:
+                _stop(data, ours, _silent)
+            for name in SERVERS:
+                if name in started:
+                    process.stop(name, data)
+        raise
+
+
+def _silent(_message: str) -> None:
+    """For where there is nobody to tell."""

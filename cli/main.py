@@ -1,0 +1,35 @@
+"""`viceversa`: what a person types. Every command explains itself: `viceversa COMMAND --help`."""
+
+import typer
+
+from cli import running
+from cli.console import Commands
+
+app = typer.Typer(
+    name="viceversa",
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Reverse mentoring for a whole organisation.
+
+    [bold]A first round, from nothing:[/]
+
+      viceversa up
+      viceversa programme create my-programme.json --open
+      viceversa import people.csv
+      viceversa round compute PROGRAMME
+      viceversa round show ROUND
+      viceversa round publish ROUND
+
+    [bold]To see all of it at once[/], with a made-up company: ./scripts/demo
+    """,
+    epilog="""Exit codes: 0 done, 1 failed, 2 not understood, 3 not running, 4 refused by a service, 130 interrupted.
+    [bold]--json[/] prints the result for a script; NO_COLOR is respected; VICEVERSA_DATA is the default of --data.""",
+)
+
+running.register(app)
+
+if __name__ == "__main__":
+    app()
