@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -56,7 +56,22 @@ class State(BaseModel):
     lease: Instant | None = None
 
 
-S = TypeVar("S", bound=State)
+class Kept(Protocol):
+    """What can be stored as an aggregate: a ``State``, or a domain's own pydantic model with the same two times."""
+
+    @property
+    def due(self) -> datetime | None: ...
+
+    @property
+    def lease(self) -> datetime | None: ...
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Self: ...
+
+    def model_dump(self, *, mode: str = ..., exclude: set[str] | None = ...) -> dict[str, Any]: ...
+
+
+S = TypeVar("S", bound=Kept)
 Decide: TypeAlias = Callable[[S | None], tuple[S, Sequence[Said]] | None]
 
 
@@ -111,7 +126,7 @@ class Saved(Generic[S]):
         return self.state
 
 
-def nothing(_: State) -> JsonValue:
+def nothing(_: Kept) -> JsonValue:
     return None
 
 

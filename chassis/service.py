@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 
 from chassis import telemetry
-from chassis.aggregates import Aggregates, State
+from chassis.aggregates import Aggregates, Kept
 from chassis.clocks import Clock
 from chassis.consumer import Consumer
 from chassis.deadletters import DeadLetters
@@ -39,7 +39,7 @@ from contracts.envelope import EPOCH, EventData, Said, Topic, dead_letters_of, r
 log = logging.getLogger(__name__)
 
 C = TypeVar("C")
-S = TypeVar("S", bound=State)
+S = TypeVar("S", bound=Kept)
 E = TypeVar("E", bound=EventData)
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 5.0  # seconds between attempts to reach the servers

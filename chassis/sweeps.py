@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from chassis import metrics
-from chassis.aggregates import Aggregates, State, Stored
+from chassis.aggregates import Aggregates, Kept, Stored
 from chassis.clocks import Clock
 from chassis.mongo import PyMongoError
 from chassis.relay import Relay
 
 log = logging.getLogger(__name__)
 
-S = TypeVar("S", bound=State)
+S = TypeVar("S", bound=Kept)
 
 SHORTEST = 0.25  # seconds between two sweeps
 RATIO = 30  # times its own duration that a sweep rests
