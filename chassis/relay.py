@@ -4,8 +4,8 @@ The load-bearing invariants:
 
 * of one aggregate, events are sent in the order of its outbox, and an outbox entry goes only after its record was
   acknowledged by all in-sync replicas;
-* the outbox is cleaned by naming exactly the acknowledged ids; ``outbox_since`` goes only where the version is still
-  the one that was read, since a later save has events, and a relay, of its own.
+* the outbox is emptied, and ``outbox_since`` goes, only where the version is still the one that was read; otherwise
+  exactly the acknowledged ids are taken out, since a later save has events, and a relay, of its own.
 
 More than one replica may publish the same event; subscribers know it by its id, and the guardian sees to it that the
 last record of a compacted topic is right all the same.
@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -154,7 +154,7 @@ class Relay:
         envelope = outbox.envelope(entry, self._service)
         with send_span(topic, envelope) as traceparent:
             if traceparent is not None:
-                envelope = envelope.model_copy(update={"traceparent": traceparent})
+                envelope = replace(envelope, traceparent=traceparent)
             return await self._producer.send(
                 topic, key=entry["key"].encode(), value=outbox.value(entry), headers=envelope.headers()
             )
@@ -188,7 +188,7 @@ class Relay:
                 continue
             if not document["outbox"]:  # all published, but a later save kept its outbox_since
                 await aggregates.collection.update_one(
-                    {"_id": document["_id"], "version": document["version"]}, {"$unset": {"outbox_since": ""}}
+                    {"_id": document["_id"], "version": document["version"]}, {"$set": {"outbox_since": None}}
                 )
                 continue
             claim = await aggregates.collection.update_one(
@@ -202,9 +202,10 @@ class Relay:
 
 
 def _clean_as_read(one: _Sent) -> UpdateOne:
+    # At the version that was read, the outbox holds what was read, all of it acknowledged, or less.
     return UpdateOne(
         {"_id": one.document["_id"], "version": one.document["version"]},
-        {"$pull": {"outbox": {"id": {"$in": list(one.ids)}}}, "$unset": {"outbox_since": ""}},
+        {"$set": {"outbox": [], "outbox_since": None}},
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter
 
 CONTENT_TYPE = "application/json"
 SEQUENCE_DIGITS = 20  # zero padded, so that the text sorts as the number does (CloudEvents extension "sequence")
@@ -115,10 +115,14 @@ class Tombstone:
 Said = EventData | Tombstone
 
 
-class Envelope(BaseModel):
-    """The attributes of one CloudEvent, without its data."""
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The attributes of one CloudEvent, without its data.
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    What is read from a record is validated (``from_headers``); what we write ourselves is not validated again.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
 
     id: Annotated[str, Field(min_length=1, max_length=64)]
     type: Annotated[str, Field(min_length=1, max_length=128)]
@@ -170,7 +174,10 @@ class Envelope(BaseModel):
             attributes["traceparent"] = parent.decode("utf-8")
         if not found.get("ce_sequence", b"").isdigit():
             raise ValueError("ce_sequence is missing or not a number")
-        return cls.model_validate(attributes)
+        return _ENVELOPE.validate_python(attributes)
+
+
+_ENVELOPE = TypeAdapter(Envelope)
 
 
 def schema_urn(event_type: str) -> str:
