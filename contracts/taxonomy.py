@@ -6,7 +6,7 @@ Profiles maps what people type to it; the matcher gives part marks for related t
 import tomllib
 import unicodedata
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Annotated
 
@@ -52,23 +52,29 @@ class Taxonomy(BaseModel):
         _words(self.topics)
         return self
 
+    @cached_property
     def by_id(self) -> Mapping[str, SubjectTopic]:
-        return _by_id(self)
+        return {topic.id: topic for topic in self.topics}
+
+    @cached_property
+    def by_word(self) -> Mapping[str, str]:
+        """Topic ids by every word for them, as ``resolve`` compares them."""
+        return _words(self.topics)
 
     def name(self, id: str) -> str:
         """The topic's name; of an unknown topic, its id in words."""
-        topic = _by_id(self).get(id)
+        topic = self.by_id.get(id)
         return topic.name if topic else id.replace("-", " ")
 
     def resolve(self, text: str) -> str | None:
         """The topic that ``text`` (an id, a name or an alias, in any case) stands for; None if it is unknown."""
-        return _by_word(self).get(_word(text))
+        return self.by_word.get(_word(text))
 
     def related(self, a: str, b: str) -> float:
         """How much knowing ``a`` helps who asks for ``b``, from 0 to 1; symmetric."""
         if a == b:
             return 1.0
-        topics = _by_id(self)
+        topics = self.by_id
         first, second = topics.get(a), topics.get(b)
         if first is None or second is None:
             return 0.0
@@ -77,12 +83,6 @@ class Taxonomy(BaseModel):
         if first.parent is not None and first.parent == second.parent:
             return SIBLING
         return 0.0
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
 
 
 def _word(text: str) -> str:
@@ -98,16 +98,6 @@ def _words(topics: tuple[SubjectTopic, ...]) -> dict[str, str]:
             if words.setdefault(word, topic.id) != topic.id:
                 raise ValueError(f"{word!r} stands for both {words[word]} and {topic.id}")
     return words
-
-
-@cache
-def _by_id(taxonomy: Taxonomy) -> Mapping[str, SubjectTopic]:
-    return {topic.id: topic for topic in taxonomy.topics}
-
-
-@cache
-def _by_word(taxonomy: Taxonomy) -> Mapping[str, str]:
-    return _words(taxonomy.topics)
 
 
 @cache
