@@ -30,7 +30,7 @@ class SubjectTopic(BaseModel):
 
 
 class Taxonomy(BaseModel):
-    """All topics. Raises ``ValueError`` when an id or a word occurs twice, or a parent is unknown or its own ancestor."""
+    """All topics. Raises ``ValueError`` when an id or a word occurs twice, or a parent is unknown or in a circle."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
