@@ -122,8 +122,6 @@ class Envelope:
     What is read from a record is validated (``from_headers``); what we write ourselves is not validated again.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
-
     id: Annotated[str, Field(min_length=1, max_length=64)]
     type: Annotated[str, Field(min_length=1, max_length=128)]
     source: Annotated[str, Field(min_length=1, max_length=128)]
@@ -172,12 +170,13 @@ class Envelope:
                 attributes[name] = value.decode("utf-8")
         if (parent := found.get("traceparent")) is not None:
             attributes["traceparent"] = parent.decode("utf-8")
-        if not found.get("ce_sequence", b"").isdigit():
+        if not (found.get("ce_sequence") or b"").isdigit():  # a header may be null
             raise ValueError("ce_sequence is missing or not a number")
-        return _ENVELOPE.validate_python(attributes)
+        return _ENVELOPE.validate_python((attributes,))[0]
 
 
-_ENVELOPE = TypeAdapter(Envelope)
+# Errors must not repeat what was read, and pydantic takes that from the outermost type, which a dataclass cannot say.
+_ENVELOPE = TypeAdapter(tuple[Envelope], config=ConfigDict(hide_input_in_errors=True))
 
 
 def schema_urn(event_type: str) -> str:

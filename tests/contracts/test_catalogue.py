@@ -1,0 +1,180 @@
+"""The table of topics, and what no event may hold."""
+
+import types
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+from contracts.catalogue import BY_TYPE, EVENTS, SERVICE_TOPICS, SERVICES, TOPICS
+from contracts.envelope import EventData
+from contracts.examples import envelope_of, examples
+
+# name: clean-up, partitions, readers (none: anyone), key, types without "mentoring." and ".v1"
+TABLE: Mapping[str, tuple[str, int, tuple[str, ...], str, str]] = {
+    "profiles.v1": ("compact", 12, ("matcher", "feedback"), "member_id", "profile.changed"),
+    "contacts.v1": ("compact", 12, ("notifier",), "member_id", "contact.changed"),
+    "programmes.v1": ("compact", 3, (), "programme_id", "programme.changed"),
+    "rounds.v1": ("time", 3, (), "round_id", "round.computed round.published"),
+    "pairings.v1": (
+        "keep",
+        12,
+        (),
+        "pairing_id",
+        (
+            "pairing.proposed pairing.lapsed pairing.formed pairing.chartered pairing.paused pairing.resumed "
+            "pairing.renewed pairing.ended"
+        ),
+    ),
+    "pairing-states.v1": ("compact", 12, (), "pairing_id", "pairing.state"),
+    "answers.v1": ("time", 12, ("notifier",), "pairing_id", "answer.given"),
+    "feedback.v1": (
+        "time",
+        12,
+        (),
+        "pairing_id",
+        (
+            "session.scheduled session.held session.cancelled session.missed checkin.due checkin.completed "
+            "contact.needed partner.change.requested"
+        ),
+    ),
+    "outcomes.v1": ("time", 12, ("matcher",), "pairing_id", "outcome.recorded"),
+    "notifications.v1": (
+        "time",
+        12,
+        (),
+        "member_id",
+        "notification.sent notification.failed notification.suppressed",
+    ),
+    "privacy.v1": ("keep", 12, (), "member_id", "erasure.requested erasure.completed"),
+}
+
+# Every field that can hold text of somebody's choice, and why it may. A new one fails here until it is argued.
+ARGUED: Mapping[str, str] = {
+    "ContactChanged.display_name": "the contact topic is where a name belongs; restricted to the notifier",
+    "ContactChanged.email": "the contact topic is where an address belongs; restricted to the notifier",
+    "Labels.name": "a programme's name, written by its coordinator for everybody",
+    "Labels.senior": "what a programme calls one side, written by its coordinator for everybody",
+    "Labels.junior": "what a programme calls one side, written by its coordinator for everybody",
+    "ProgrammeSettings.purpose": "what a programme is for, written by its coordinator for everybody",
+    "ProgrammeSettings.confidential_contact": "a function, not a person; members must be able to see it",
+}
+# Patterns that leave no room for a sentence, a full name or an address.
+CODES = {r"^[^\s@]+$", r"^[A-Za-z0-9_+/-]+$", r"^[a-z][a-z0-9_.-]*$", r"^(day_[0-9]{1,4}|end)$"}
+
+
+def test_the_topics_are_those_of_the_design() -> None:
+    assert {topic.name: _row(topic.name) for topic in TOPICS} == TABLE
+
+
+def _row(name: str) -> tuple[str, int, tuple[str, ...], str, str]:
+    (topic,) = (topic for topic in TOPICS if topic.name == name)
+    events = [event for event in EVENTS if topic == event.TOPIC]
+    (key,) = {event.KEY for event in events}
+    said = " ".join(event.TYPE.removeprefix("mentoring.").removesuffix(".v1") for event in events)
+    return topic.cleanup, topic.partitions, topic.readers, key, said
+
+
+def test_every_service_has_its_dead_letters_and_retries() -> None:
+    names = {f"{kind}.{service}" for kind in ("dead-letters", "retries") for service in SERVICES}
+    assert {topic.name for topic in SERVICE_TOPICS} == names
+    assert {topic.max_bytes - 64 * 1024 for topic in SERVICE_TOPICS} == {max(topic.max_bytes for topic in TOPICS)}
+    assert {topic.cleanup for topic in SERVICE_TOPICS} == {"time"}
+
+
+def test_every_event_class_is_in_the_catalogue_once() -> None:
+    assert set(EVENTS) == {event for event in _subclasses(EventData) if "TYPE" in event.__dict__ and _ours(event)}
+    assert len(BY_TYPE) == len(EVENTS)
+
+
+def _ours(event: type[EventData]) -> bool:
+    return event.__module__.startswith("contracts.")
+
+
+def _subclasses(event: type[EventData]) -> Iterator[type[EventData]]:
+    for child in event.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.TYPE)
+def test_key_subject_and_correlation_are_fields(event: type[EventData]) -> None:
+    example = examples()[event]
+    assert example.key()
+    assert envelope_of(example).subject == example.subject()
+    assert envelope_of(example).correlationid == example.correlation()
+
+
+def test_no_field_can_hold_free_text_unless_it_was_argued() -> None:
+    found = {name for event in EVENTS for name in free_texts(event)}
+    assert found == set(ARGUED)
+
+
+def test_only_the_restricted_contact_event_holds_a_name_or_an_address() -> None:
+    holders = {
+        event.__name__ for event in EVENTS if any("email" in name or "display" in name for name in free_texts(event))
+    }
+    assert holders == {"ContactChanged"}
+    assert BY_TYPE["mentoring.contact.changed.v1"].TOPIC.restricted
+
+
+@pytest.mark.parametrize("word", ["score", "reason", "comment", "intro", "birth", "gender", "salary", "rating"])
+def test_no_field_is_called_what_no_event_may_say(word: str) -> None:
+    named = {name for event in EVENTS for name in field_names(event) if word in name}
+    assert named == ({"AnswerGiven.reason"} if word == "reason" else set())  # a code, and restricted
+
+
+def test_the_walk_finds_free_text_wherever_it_hides() -> None:
+    class Inner(BaseModel):
+        note: str | None = None
+
+    class Hiding(EventData):
+        inner: tuple[Inner, ...] = ()
+        words: dict[str, int] = {}  # noqa: RUF012 - pydantic copies it
+        loose: Any = None
+        fine: Literal["a"] = "a"
+
+    assert set(free_texts(Hiding)) == {"Inner.note", "Hiding.words", "Hiding.loose"}
+
+
+def free_texts(model: type[BaseModel]) -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        whole = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+        for found in _texts(whole, closed=False):
+            yield f"{model.__name__}.{name}" if found == "here" else found
+
+
+def field_names(model: type[BaseModel]) -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        yield f"{model.__name__}.{name}"
+        for inner in _models(info.annotation):
+            yield from field_names(inner)
+
+
+def _texts(kind: Any, *, closed: bool) -> Iterator[str]:
+    """``here`` for an open text in ``kind`` itself, the names of fields for those of models within."""
+    if get_origin(kind) is Annotated:
+        inner, *metadata = get_args(kind)
+        yield from _texts(inner, closed=closed or any(_patterns(metadata)))
+    elif isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield from free_texts(kind)
+    elif get_origin(kind) in (Union, types.UnionType, tuple, dict):
+        for argument in get_args(kind):
+            yield from _texts(argument, closed=closed)
+    elif (kind in (str, bytes) and not closed) or kind in (Any, object, dict, list, tuple):
+        yield "here"
+
+
+def _patterns(metadata: Any) -> Iterator[bool]:
+    for entry in metadata:
+        if getattr(entry, "pattern", None) in CODES:
+            yield True
+        yield from _patterns(getattr(entry, "metadata", ()))
+
+
+def _models(kind: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for argument in get_args(kind):
+        yield from _models(argument)
