@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -24,13 +24,15 @@ from pymongo import ReplaceOne
 
 from chassis import outbox
 from chassis.clocks import Clock
+from chassis.ids import derived_id
 from chassis.mongo import (
     CHUNK,
+    LOST,
     Collection,
-    ConnectionFailure,
     Document,
     DuplicateKeyError,
     Filter,
+    PyMongoError,
     chunks,
     inserted,
     page,
@@ -40,6 +42,9 @@ from contracts.envelope import Envelope, Instant, Said, Tombstone, Topic, iso
 RECENT = 32  # operations remembered in the document
 TRIES = 12  # decisions before giving up against faster writers
 MAX_OUTBOX = 100  # events waiting in one document; beyond it, commands are refused until the relay caught up
+OWN = frozenset(  # fields of the document that are the protocol's own
+    {"_id", "version", "sequence", "outbox", "outbox_since", "relay_until", "recent", "said"}
+)
 LEASE = timedelta(seconds=30)  # for so long only the saving process publishes; then the sweep may
 
 
@@ -163,6 +168,8 @@ class Aggregates(Generic[S]):
         clock: Clock,
         says: Mapping[Topic, Callable[[S], Said]] | None = None,
     ) -> None:
+        if taken := OWN & set(cast("type[BaseModel]", model).model_fields):
+            raise TypeError(f"{model.__name__} has fields that the protocol needs for itself: {sorted(taken)}")
         self.collection = collection
         self.model = model
         self.service = service
@@ -213,7 +220,7 @@ class Aggregates(Generic[S]):
         """
         lock = self._locks.setdefault(id, asyncio.Lock())
         attempt = _Attempt(Change(id, op, decide, answer), outbox.Draft(self.service, self._clock.machine(), cause))
-        lost: ConnectionFailure | None = None
+        lost: PyMongoError | None = None
         async with lock:
             for turn in range(TRIES):
                 try:
@@ -231,7 +238,7 @@ class Aggregates(Generic[S]):
                         self._relay.push(self, [after])
                         return _saved(after, state)
                     lost = None
-                except ConnectionFailure as error:  # perhaps saved all the same: the next load recognises it
+                except LOST as error:  # perhaps saved all the same: the next load recognises it
                     lost = error
                 await asyncio.sleep(min(0.02 * 2**turn, 1.0) if lost else 0)
         if lost is not None:
@@ -316,7 +323,8 @@ class Aggregates(Generic[S]):
                 )
                 if result.matched_count != len(old):
                     missed |= {after["_id"] for _, after in old}
-        except ConnectionFailure:
+        except PyMongoError:
+            # Lost, or refused for some: one by one it will be seen what was applied, and which one fails.
             return ids
         return missed
 
@@ -324,8 +332,8 @@ class Aggregates(Generic[S]):
         if document is None:
             return None
         for entry in document["recent"]:
-            if entry["op"] == change.op.key:
-                if entry["request"] != change.op.request:
+            if entry["op"] in (change.op.key, _digest(change.op.key)):
+                if entry["request"] not in (change.op.request, None):
                     raise KeyReused("this idempotency key was used for another request")
                 stored = self.stored(document)
                 return Saved(stored.id, stored.state, stored.version, entry["answer"], repeated=True)
@@ -344,7 +352,9 @@ class Aggregates(Generic[S]):
         sequence = max(sequence, self._epoch)
         entries = attempt.draft.entries(said, sequence)
         gone = any(isinstance(event, Tombstone) for event in said)
-        recent = [] if gone or not document else document["recent"][1 - RECENT :]
+        recent = document["recent"][1 - RECENT :] if document else []
+        if gone:
+            recent = [_forgotten(entry) for entry in recent]
         answer = attempt.change.answer(state)
         now = self._clock.machine()
         box = outbox.merged(waiting, entries)
@@ -356,7 +366,7 @@ class Aggregates(Generic[S]):
             "due": state.due,
             "lease": state.lease,
             "outbox": box,
-            "outbox_since": ((document or {}).get("outbox_since") or now) if box else None,
+            "outbox_since": ((waiting and document and document.get("outbox_since")) or now) if box else None,
             "relay_until": now + LEASE if box else None,
             "recent": [*recent, {"op": attempt.change.op.key, "request": attempt.change.op.request, "answer": answer}],
             "said": outbox.said_after(said_before, entries),
@@ -388,6 +398,17 @@ class _Attempt(Generic[S]):
 
 def _saved(after: Document, state: S) -> Saved[S]:
     return Saved(after["_id"], state, after["version"], after["recent"][-1]["answer"])
+
+
+def _digest(op: str) -> str:
+    return derived_id("operation", op)
+
+
+def _forgotten(entry: Document) -> Document:
+    """An operation of somebody who is erased: recognised if it is tried again, and nothing can be read from it."""
+    if entry["request"] is None:
+        return entry
+    return {"op": _digest(entry["op"]), "request": None, "answer": None}
 
 
 def instant(value: datetime | None) -> str | None:

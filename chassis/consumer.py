@@ -21,13 +21,12 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from chassis import metrics
+from chassis import metrics, mongo
 from chassis.aggregates import Busy
 from chassis.deadletters import DeadLetters
 from chassis.health import Health
 from chassis.hearing import Gone, Hearing
 from chassis.kafka import Connection, RawRecord, as_record
-from chassis.mongo import ConnectionFailure
 from chassis.projections import Contended, Row
 from chassis.records import Event, Poison, Reading, Record, Skipped, origin, read
 from chassis.telemetry import process_span, record_failure
@@ -58,7 +57,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether trying again may help: the servers were out of reach, slow, or somebody else was faster."""
     if isinstance(error, KafkaError):
         return bool(error.retriable)
-    return isinstance(error, ConnectionFailure | Contended | Busy | TimeoutError | OSError)
+    return mongo.is_transient(error) or isinstance(error, Contended | Busy | TimeoutError | OSError)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,14 @@ from typing import Any, TypeAlias, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import ReadPreference, ReplaceOne
-from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    PyMongoError,
+    WriteConcernError,
+)
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -23,8 +30,12 @@ T = TypeVar("T")
 CHUNK = 1000  # operations in one bulk write: the embedded store's limit, and a fair size for any server
 DUPLICATE_KEY = 11000
 
+# After these nobody knows whether a write took place; whoever tries again must recognise what was done.
+LOST = (ConnectionFailure, WriteConcernError, ExecutionTimeout)
+
 __all__ = [
     "CHUNK",
+    "LOST",
     "BulkWriteError",
     "Collection",
     "ConnectionFailure",
@@ -36,6 +47,7 @@ __all__ = [
     "PyMongoError",
     "chunks",
     "inserted",
+    "is_transient",
     "page",
 ]
 
@@ -52,6 +64,7 @@ class Mongo:
             retryWrites=False,
             serverSelectionTimeoutMS=5000,
             connectTimeoutMS=5000,
+            socketTimeoutMS=30_000,  # a server that hangs is a lost connection, and that is recognised and tried again
             appname="viceversa",
         )
         self._database: AsyncIOMotorDatabase[Document] = self._client.get_database(
@@ -124,6 +137,14 @@ class Documents:
         return (await self.collection.delete_many(filter)).deleted_count
 
 
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again may help: the servers were out of reach, slow, or without a majority."""
+    if isinstance(error, BulkWriteError):
+        details = error.details or {}
+        return bool(details.get("writeConcernErrors")) and not details.get("writeErrors")
+    return isinstance(error, LOST) or (isinstance(error, PyMongoError) and error.has_error_label("RetryableWriteError"))
+
+
 def chunks(items: Sequence[T], size: int = CHUNK) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
@@ -144,8 +165,9 @@ async def inserted(collection: Collection, documents: Sequence[Document]) -> lis
     try:
         await collection.insert_many(documents, ordered=False)
     except BulkWriteError as error:
-        errors = (error.details or {}).get("writeErrors", [])
-        if any(entry["code"] != DUPLICATE_KEY for entry in errors):
+        details = error.details or {}
+        errors = details.get("writeErrors", [])
+        if details.get("writeConcernErrors") or any(entry["code"] != DUPLICATE_KEY for entry in errors):
             raise
         return [documents[entry["index"]] for entry in errors]
     return []

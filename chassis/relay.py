@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 from pymongo import UpdateOne
 
 from chassis import metrics, outbox
@@ -70,16 +71,21 @@ class Relay:
         self._wake = asyncio.Event()
         self._sent: asyncio.Queue[list[_Sent]] = asyncio.Queue(maxsize=8)
         self._acknowledged: OrderedDict[str, None] = OrderedDict()
+        self._in_hand = 0  # batches that were taken and are not cleaned up yet
         self._idle = asyncio.Event()
         self._idle.set()
         self._room = asyncio.Event()
         self._room.set()
 
     def push(self, aggregates: Aggregates[Any], documents: Sequence[Document]) -> None:
-        """Publish what lies in these outboxes, soon. The newest push of a document replaces an older one."""
+        """Publish what lies in these outboxes, soon. Of one document the newest version waits, whoever pushed last."""
         for document in documents:
-            if document["outbox"]:
-                self._waiting[(aggregates.name, document["_id"])] = (aggregates, document)
+            if not document["outbox"]:
+                continue
+            place = (aggregates.name, document["_id"])
+            waiting = self._waiting.get(place)
+            if waiting is None or waiting[1]["version"] <= document["version"]:
+                self._waiting[place] = (aggregates, document)
         if self._waiting:
             self._idle.clear()
             self._wake.set()
@@ -98,6 +104,8 @@ class Relay:
         await self._idle.wait()
 
     async def run(self) -> None:
+        self._in_hand = 0  # what an earlier run left half done, the sweep finds
+        self._sent = asyncio.Queue(maxsize=8)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._publish())
             tasks.create_task(self._clean())
@@ -106,18 +114,23 @@ class Relay:
         while True:
             await self._wake.wait()
             batch = [self._waiting.popitem(last=False)[1] for _ in range(min(AT_ONCE, len(self._waiting)))]
+            self._in_hand += 1
             if not self._waiting:
                 self._wake.clear()
             if len(self._waiting) < HIGH_WATER:
                 self._room.set()
-            try:
-                sent = await self.publish(batch)
-            except Exception:
+            sent, failure = await self.publish(batch)
+            if failure is not None:
                 # Nothing is lost: the events lie in their documents, and the sweep comes by after the lease.
-                log.exception("publishing failed; the sweep will try again")
-                await self._producer.renew()
-                sent = []
+                log.error(
+                    "%d of %d could not be published; the sweep will try again",
+                    len(batch) - len(sent),
+                    len(batch),
+                    exc_info=failure,
+                )
             await self._sent.put(sent)
+            if isinstance(failure, KafkaError | ConnectionError):
+                await self._producer.renew()
 
     async def _clean(self) -> None:
         while True:
@@ -126,28 +139,42 @@ class Relay:
                 await self.clean(sent)
             except PyMongoError:
                 log.exception("published events could not be taken out of their outboxes; the sweep will try again")
-            if self._sent.empty() and not self._waiting:
+            self._in_hand -= 1
+            if not self._in_hand and not self._waiting:
                 self._idle.set()
 
-    async def publish(self, batch: Sequence[tuple[Aggregates[Any], Document]]) -> list[_Sent]:
-        """Send the events of these documents and wait until all are acknowledged; raises what sending raised."""
-        futures: list[tuple[str, asyncio.Future[Any]]] = []
-        sent: list[_Sent] = []
-        for aggregates, document in batch:
-            for entry in document["outbox"]:
-                if entry["id"] not in self._acknowledged:
-                    futures.append((entry["id"], await self._send(entry)))
-            sent.append(_Sent(aggregates, document, tuple(entry["id"] for entry in document["outbox"])))
-        results = await asyncio.gather(*(future for _, future in futures), return_exceptions=True)
-        failure: BaseException | None = None
-        for (id, _), result in zip(futures, results, strict=True):
-            if isinstance(result, BaseException):
-                failure = result
-            else:
-                self._remember(id)
-        if failure is not None:
-            raise failure
-        return sent
+    async def publish(
+        self, batch: Sequence[tuple[Aggregates[Any], Document]]
+    ) -> tuple[list[_Sent], BaseException | None]:
+        """Send the events of these documents and wait for the broker.
+
+        Returns the documents of which every event is acknowledged, and an error if there was one. What fails in one
+        aggregate holds up its own later events, which must not overtake, and nobody else's.
+        """
+        flying: list[tuple[_Sent, list[tuple[str, asyncio.Future[Any]]]]] = []
+        failed: dict[int, BaseException] = {}
+        for n, (aggregates, document) in enumerate(batch):
+            futures: list[tuple[str, asyncio.Future[Any]]] = []
+            one = _Sent(aggregates, document, tuple(entry["id"] for entry in document["outbox"]))
+            flying.append((one, futures))
+            try:
+                for entry in document["outbox"]:
+                    if entry["id"] not in self._acknowledged:
+                        futures.append((entry["id"], await self._send(entry)))
+            except Exception as error:  # noqa: BLE001 - it is returned
+                failed[n] = error
+                if isinstance(error, KafkaTimeoutError | ConnectionError):
+                    break  # the broker, and not this document; the others need not wait for it one by one
+        for n, (_, futures) in enumerate(flying):
+            for (id, _), result in zip(
+                futures, await asyncio.gather(*(f for _, f in futures), return_exceptions=True), strict=True
+            ):
+                if isinstance(result, BaseException):
+                    failed[n] = result
+                else:
+                    self._remember(id)
+        sent = [one for n, (one, _) in enumerate(flying) if n not in failed]
+        return sent, next(iter(failed.values()), None)
 
     async def _send(self, entry: outbox.Entry) -> "asyncio.Future[Any]":
         topic = self._prefix + entry["topic"]
@@ -181,7 +208,8 @@ class Relay:
         now = self._clock.machine()
         claimed = 0
         oldest = None
-        cursor = aggregates.collection.find({"outbox_since": {"$lte": now}}).limit(limit)
+        # The oldest first: what a crash left must not stand behind those whose own relay is at work.
+        cursor = aggregates.collection.find({"outbox_since": {"$lte": now}}).sort("outbox_since", 1).limit(limit)
         async for document in cursor:
             oldest = min(oldest or document["outbox_since"], document["outbox_since"])
             if document["relay_until"] > now or self.waits(aggregates, document["_id"]):
