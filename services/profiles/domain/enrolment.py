@@ -12,9 +12,9 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from contracts import people
-from contracts.envelope import Instant
+from contracts.envelope import Id, Instant
 from contracts.programmes import ProgrammeChanged
-from services.profiles.domain.values import Refused, Value
+from services.profiles.domain.values import Refused, Unknown, Value
 
 EitherSide = Literal["senior", "junior", "either"]
 Capacity = Annotated[int, Field(ge=0, le=20)]
@@ -58,7 +58,7 @@ class Enrolment(Value):
 class Invitation(Value):
     """HR's wish that somebody takes part; ``capacity`` None is the programme's default."""
 
-    programme_id: Annotated[str, Field(min_length=1, max_length=64)]
+    programme_id: Id
     side: EitherSide = "either"
     capacity: Capacity | None = None
 
@@ -106,7 +106,7 @@ def take_part(
     Whether this makes somebody ready is for ``settled`` to say.
     """
     if programme is None:
-        raise Refused("unknown_programme", "there is no such programme")
+        raise Unknown("unknown_programme", "there is no such programme")
     joining = before is None or before.state in ("invited", "left")
     if joining:
         _admit(programme, facts)

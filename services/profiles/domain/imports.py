@@ -12,7 +12,7 @@ from pydantic import Field
 
 from contracts.envelope import Instant
 from services.profiles.domain.person import Person
-from services.profiles.domain.values import Refused, State, Value
+from services.profiles.domain.values import Refused, State, Unknown, Value
 
 LEASE = timedelta(seconds=60)  # for so long a driver owns a running import without a sign of life
 RELEASE_SHARE = 0.05  # of the running pairings; touching more waits for a person
@@ -100,7 +100,7 @@ def advanced(known: Import, cursor: int, tally: Tally, machine: datetime) -> Imp
 def released(known: Import | None, by: str, newer: bool, machine: datetime) -> Import:
     """Let it go on. Raises ``Refused``, also when a newer file has been imported since."""
     if known is None:
-        raise Refused("unknown_import", "there is no such import")
+        raise Unknown("unknown_import", "there is no such import")
     if known.state != "waiting_for_release":
         raise Refused("not_waiting", "this import does not wait for a release")
     if newer:

@@ -31,10 +31,11 @@ from services.profiles.domain.record import (
     Entered,
     ExternalId,
     HrRecord,
+    is_time_zone,
 )
-from services.profiles.domain.style import style_of
+from services.profiles.domain.style import Statements, style_of
 from services.profiles.domain.topics import OfferWords, SeekWords, offers_of, seeks_of, unknown
-from services.profiles.domain.values import Refused, State, Value
+from services.profiles.domain.values import Refused, State, Unknown, Value
 
 MOST_AVOIDED = 50
 MOST_ABSENCES = 20
@@ -62,6 +63,14 @@ class Erasure(Value):
     completed: dict[str, Instant] = Field(default_factory=dict)
 
 
+class Topics(Value):
+    """What the taxonomy made of the words in force, at the last save; ``unknown`` words are never published."""
+
+    offers: tuple[Offer, ...] = ()
+    seeks: tuple[Seek, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
 class Person(State):
     """The aggregate. ``hr`` None is an erased person: a stub that stays for ever, so that nothing re-creates them."""
 
@@ -71,6 +80,8 @@ class Person(State):
     place: Place = Place()
     employment: EmploymentState = "active"
     entered: Entered = Entered()
+    statements: Statements | None = None
+    topics: Topics = Topics()
     contact: ContactWishes = ContactWishes()
     away: tuple[Absence, ...] = ()
     avoid: tuple[str, ...] = ()
@@ -88,15 +99,6 @@ class Person(State):
             return self.entered.seeks
         return self.hr.suggested.seeks if self.hr else ()
 
-    def offers(self) -> tuple[Offer, ...]:
-        return offers_of(self.offer_words())
-
-    def seeks(self) -> tuple[Seek, ...]:
-        return seeks_of(self.seek_words())
-
-    def unknown_topics(self) -> tuple[str, ...]:
-        return unknown((*self.offer_words(), *self.seek_words()))
-
     def languages(self) -> tuple[str, ...]:
         if self.entered.languages is not None:
             return self.entered.languages
@@ -109,6 +111,12 @@ class Person(State):
 
     def time_zone(self) -> str | None:
         return self.contact.time_zone or (self.hr.time_zone if self.hr else None)
+
+    def display_name(self) -> str:
+        return self.contact.display_name or (self.hr.name if self.hr else "")
+
+    def locale(self) -> str:
+        return self.contact.locale or (self.hr.locale if self.hr else None) or "en"
 
     def channels(self) -> tuple[Channel, ...]:
         email = self.hr is not None and self.hr.email is not None
@@ -123,8 +131,8 @@ class Person(State):
         return Facts(
             organisation_id=self.hr.organisation_id,
             level=self.hr.level.normalised if self.hr.level else None,
-            offers=len(self.offers()),
-            seeks=len(self.seeks()),
+            offers=len(self.topics.offers),
+            seeks=len(self.topics.seeks),
             employed=self.employment != "left",
         )
 
@@ -149,13 +157,13 @@ def public_profile(person: Person) -> Said:
         evaluators=person.place.evaluators,
         employment=person.employment,
         employed_until=hr.employed_until,
-        offers=person.offers(),
-        seeks=person.seeks(),
+        offers=person.topics.offers,
+        seeks=person.topics.seeks,
         languages=person.languages(),
         time_zone=person.time_zone(),
         availability=person.entered.availability or Availability(),
         meeting_mode=person.entered.meeting_mode or "either",
-        style=style_of(person.entered.statements),
+        style=style_of(person.statements),
         avoid=person.avoid,
         away=person.away,
         personal_cap=person.entered.personal_cap,
@@ -170,10 +178,10 @@ def public_contact(person: Person) -> Said:
         return Tombstone(ContactChanged, person.member_id)
     return ContactChanged(
         member_id=person.member_id,
-        display_name=person.contact.display_name or hr.name,
+        display_name=person.display_name(),
         email=hr.email,
         channels=person.channels(),
-        locale=person.contact.locale or hr.locale or "en",
+        locale=person.locale(),
         time_zone=person.time_zone(),
         delegates=person.contact.delegates,
     )
@@ -188,7 +196,9 @@ def settle(before: Person | None, after: Person, programmes: Programmes, now: da
     """Draw all conclusions: employment, readiness, the next due time, and what there is to say."""
     assert after.hr is not None, "an erased person does not change"
     employment = employment_at(after.hr, now.date())
-    after = after.model_copy(update={"employment": employment, "due": _due(after.hr, employment)})
+    after = after.model_copy(
+        update={"employment": employment, "due": _due(after.hr, employment), "topics": _topics(after)}
+    )
     if after.enrolments:
         facts = after.facts()
         settled = tuple(
@@ -203,6 +213,13 @@ def settle(before: Person | None, after: Person, programmes: Programmes, now: da
     return after, said
 
 
+def _topics(person: Person) -> Topics:
+    offers, seeks = person.offer_words(), person.seek_words()
+    if not offers and not seeks:
+        return Topics()
+    return Topics(offers=offers_of(offers), seeks=seeks_of(seeks), unknown=unknown((*offers, *seeks)))
+
+
 def _due(hr: HrRecord, employment: EmploymentState) -> datetime | None:
     """The morning after the last day at work, in UTC."""
     if hr.employed_until is None or employment == "left":
@@ -214,16 +231,15 @@ def record(
     person: Person | None,
     member_id: str,
     hr: HrRecord,
-    place: Place | None,
+    place: Place,
     invitation: Invitation | None,
     programmes: Programmes,
     now: datetime,
 ) -> Decision:
     """Take over HR's row. Nothing but HR's own part changes, and an invitation may be added.
 
-    ``place`` None: HR named a manager who cannot be used; the place known so far, if any, is kept. Where a person has
-    several external ids, the one that was added last leads, and rows of the others change nothing. An erased person is
-    not re-created.
+    Where a person has several external ids, the one that was added last leads,
+    and rows of the others change nothing. An erased person is not re-created.
     """
     if person is not None and person.hr is None:
         return None
@@ -234,7 +250,7 @@ def record(
         update={
             "hr": hr,
             "external_ids": ids if hr.external_id in ids else (*ids, hr.external_id),
-            **({"place": place} if place is not None else {}),
+            "place": place,
         }
     )
     if invitation is not None and after.enrolment_in(invitation.programme_id) is None:
@@ -254,23 +270,27 @@ def changed(
 def alive(person: Person | None) -> Person:
     """The person, or ``Refused`` when unknown or erased."""
     if person is None or person.hr is None:
-        raise Refused("unknown_member", "there is no such member")
+        raise Unknown("unknown_member", "there is no such member")
     return person
 
 
-def enter(person: Person, entered: Entered, at: datetime) -> Person:
-    """Replace what a person says of themselves; statements are stamped with the time at which they changed."""
-    statements = entered.statements
-    if statements is not None:
-        known = person.entered.statements
-        same = known is not None and known.model_copy(update={"at": None}) == statements.model_copy(update={"at": None})
-        entered = entered.model_copy(update={"statements": known if same else statements.model_copy(update={"at": at})})
+def enter(person: Person, entered: Entered) -> Person:
+    """Replace what a person says of themselves."""
     return person.model_copy(update={"entered": entered})
+
+
+def state(person: Person, statements: Statements, at: datetime) -> Person:
+    """Replace the answers to the statements; they are stamped with the time at which they changed."""
+    if person.statements is not None and statements == person.statements.model_copy(update={"at": None}):
+        return person
+    return person.model_copy(update={"statements": statements.model_copy(update={"at": at})})
 
 
 def prefer(person: Person, contact: ContactWishes) -> Person:
     if person.member_id in contact.delegates:
         raise Refused("own_delegate", "nobody can be their own delegate")
+    if contact.time_zone is not None and not is_time_zone(contact.time_zone):
+        raise Refused("bad_time_zone", "this is not a time zone such as Europe/Vienna")
     return person.model_copy(update={"contact": contact})
 
 
@@ -309,7 +329,7 @@ def leave(person: Person, programme_id: str, now: datetime) -> Person:
 def invite(person: Person, invitation: Invitation, programmes: Programmes, now: datetime) -> Person:
     """Invite, unless they were invited before; who has left is not asked again."""
     if invitation.programme_id not in programmes:
-        raise Refused("unknown_programme", "there is no such programme")
+        raise Unknown("unknown_programme", "there is no such programme")
     if person.enrolment_in(invitation.programme_id) is not None:
         return person
     return _with(person, enrolments_.invite(invitation, programmes, now))
@@ -337,18 +357,21 @@ def stand(person: Person, place: Place) -> Person:
     return person.model_copy(update={"place": place})
 
 
-def erase(person: Person | None, keys: Iterable[str], now: datetime, machine: datetime) -> Decision:
-    """Replace the person by a stub, and say that they are gone. Asked twice it does nothing. Raises ``Refused``.
+def erase(person: Person | None, hashed: Callable[[str], str], now: datetime, machine: datetime) -> Decision:
+    """Replace the person by a stub, and say that they are gone. Asked twice it does nothing. Raises ``Unknown``.
 
+    ``hashed`` makes of an external id the key under which it is remembered that this one is not to come back.
     ``lease`` drives what is left to forget: external ids, and mentions of this person in others.
     """
     if person is None:
-        raise Refused("unknown_member", "there is no such member")
+        raise Unknown("unknown_member", "there is no such member")
     if person.hr is None:
         return None
     stub = Person(
         member_id=person.member_id,
-        erasure=Erasure(requested_at=now, keys=tuple(keys), heir=person.place.manager),
+        erasure=Erasure(
+            requested_at=now, keys=tuple(hashed(one.ref) for one in person.external_ids), heir=person.place.manager
+        ),
         lease=machine,
     )
     return stub, [

@@ -1,21 +1,33 @@
 """The parts of a person, each with one owner: HR's record, what they entered themselves, how to reach them."""
 
+import zoneinfo
 from datetime import date
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from contracts import envelope
 from contracts.people import Availability, Level, MemberId, Mode
 from services.profiles.domain.enrolment import Capacity
-from services.profiles.domain.style import Statements
 from services.profiles.domain.topics import MOST, OfferWords, SeekWords
 from services.profiles.domain.values import Value
 
-Id = Annotated[str, Field(min_length=1, max_length=64)]
+SEPARATOR = "\x1f"  # ASCII unit separator: a control character, refused in every field
+Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$", max_length=35)]
 Band = Annotated[int, Field(ge=0, le=5)]
 Channel = Literal["email", "inbox", "chat"]
 EmploymentState = Literal["active", "on_leave", "leaving", "left"]
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())
+
+
+def is_time_zone(text: str) -> bool:
+    return text in _zones()
 
 
 class ExternalId(Value):
@@ -23,6 +35,15 @@ class ExternalId(Value):
 
     source: Id
     id: Id
+
+    @property
+    def ref(self) -> str:
+        """One string for both; ``SEPARATOR`` occurs in neither."""
+        return ref(self.source, self.id)
+
+
+def ref(source: str, id: str) -> str:
+    return source + SEPARATOR + id
 
 
 class Grade(Value):
@@ -48,10 +69,10 @@ class HrRecord(Value):
     external_id: ExternalId
     name: Annotated[str, Field(min_length=1, max_length=200)]
     email: Annotated[str, Field(max_length=320)] | None = None
-    organisation_id: Id
-    department_id: Id
-    site_id: Id | None = None
-    discipline_id: Id | None = None
+    organisation_id: envelope.Id
+    department_id: envelope.Id
+    site_id: envelope.Id | None = None
+    discipline_id: envelope.Id | None = None
     level: Grade | None = None
     manager_ref: Id | None = None
     evaluator_refs: tuple[Id, ...] = ()
@@ -73,7 +94,6 @@ class Entered(Value):
     meeting_mode: Mode | None = None
     intro: Annotated[str, Field(max_length=280)] | None = Field(None, description="for the partner only")
     personal_cap: Capacity | None = None
-    statements: Statements | None = None
 
 
 class ContactWishes(Value):
@@ -82,5 +102,5 @@ class ContactWishes(Value):
     display_name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     channels: tuple[Channel, ...] | None = Field(None, max_length=3)
     locale: Language | None = None
-    time_zone: Annotated[str, Field(max_length=64)] | None = None
+    time_zone: envelope.Tag | None = None
     delegates: tuple[MemberId, ...] = Field((), max_length=5, description="an assistant sees times, nothing else")

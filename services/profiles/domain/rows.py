@@ -7,7 +7,6 @@ outlive the person.
 
 import csv
 import re
-import zoneinfo
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -18,7 +17,7 @@ from contracts.people import Depth
 from contracts.taxonomy import resolve
 from services.profiles.domain.enrolment import EitherSide, Invitation
 from services.profiles.domain.levels import NORMALISED, BadLevel, normalised
-from services.profiles.domain.record import EmploymentState, ExternalId, Grade, HrRecord, Suggested
+from services.profiles.domain.record import EmploymentState, ExternalId, Grade, HrRecord, Suggested, is_time_zone
 from services.profiles.domain.splitting import Record
 from services.profiles.domain.topics import MOST, OfferWords, SeekWords
 
@@ -171,10 +170,10 @@ class _Reading:
             ),
             name=self._required("name", _name),
             email=take("email", _email),
-            organisation_id=self._required("organisation", _id),
-            department_id=self._required("department", _id),
-            site_id=take("site", _id),
-            discipline_id=take("discipline", _id),
+            organisation_id=self._required("organisation", _code),
+            department_id=self._required("department", _code),
+            site_id=take("site", _code),
+            discipline_id=take("discipline", _code),
             level=self._level(),
             manager_ref=take("manager", _id),
             evaluator_refs=take("evaluators", _ids) or (),
@@ -217,7 +216,7 @@ class _Reading:
         return self._take("level", lambda text: _grade(scheme, text))
 
     def _invitation(self) -> Invitation | None:
-        programme, side = self._take("programme", _id), self._take("side", _side)
+        programme, side = self._take("programme", _programme), self._take("side", _side)
         capacity = self._take("capacity", lambda text: _whole(text, 20, "bad_capacity"))
         if programme is None:
             return None
@@ -242,6 +241,20 @@ def _plain(text: str, longest: int) -> str:
 
 def _id(text: str) -> str:
     return _plain(text, 64)
+
+
+def _code(text: str) -> str:
+    """An organisation, department, site or discipline as an id: ``Human Resources`` is ``human-resources``."""
+    code = "-".join(_plain(text, 64).casefold().split())
+    if "@" in code:
+        raise Bad("", "bad_code", "the value must not contain an @")
+    return code
+
+
+def _programme(text: str) -> str:
+    if "@" in text or len(text.split()) != 1:
+        raise Bad("", "bad_code", "the value must be the id of a programme")
+    return _id(text)
 
 
 def _name(text: str) -> str:
@@ -293,13 +306,8 @@ def _languages(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_language(part) for part in _parts(text)))[:20]
 
 
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones())
-
-
 def _zone(text: str) -> str:
-    if text not in _zones():
+    if not is_time_zone(text):
         raise Bad("", "bad_time_zone", "this is not a time zone such as Europe/Vienna")
     return text
 

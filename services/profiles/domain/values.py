@@ -25,3 +25,7 @@ class Refused(Exception):
         super().__init__(detail)
         self.code = code
         self.detail = detail
+
+
+class Unknown(Refused):
+    """What the command is about does not exist, or no longer."""

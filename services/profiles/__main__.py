@@ -1,0 +1,50 @@
+"""Composition root: ``python -m services.profiles``."""
+
+from functools import partial
+
+from chassis.service import Chassis, Parts, run
+from chassis.sweeps import Sweep
+from contracts.pairings import PairingState
+from contracts.people import CONTACTS, PRIVACY, PROFILES
+from contracts.programmes import ProgrammeChanged
+from services.profiles import followups, importing
+from services.profiles.domain.imports import Import
+from services.profiles.domain.person import Person, public_contact, public_profile
+from services.profiles.domain.values import Refused, Unknown
+from services.profiles.handlers import hearing
+from services.profiles.http import routes
+from services.profiles.imports_http import import_routes
+from services.profiles.store import Keys, Profiles, Uploads
+
+PORT = 8101
+
+
+def build(chassis: Chassis) -> Parts[Profiles]:
+    keys = Keys(chassis.documents("keys"), chassis.documents("settings"), chassis.settings.required_hmac_key())
+    profiles = Profiles(
+        persons=chassis.aggregates("persons", Person, says={PROFILES: public_profile, CONTACTS: public_contact}),
+        imports=chassis.aggregates("imports", Import),
+        programmes=chassis.projection("programmes", ProgrammeChanged),
+        pairings=chassis.projection("pairings", PairingState),
+        keys=keys,
+        uploads=Uploads(chassis.documents("uploads")),
+        report=chassis.documents("import_errors"),
+        clock=chassis.clock,
+    )
+    return Parts(
+        context=profiles,
+        hearing=hearing,
+        routers=[routes(profiles), import_routes(profiles)],
+        says=[PROFILES, CONTACTS, PRIVACY],
+        sweeps=[
+            Sweep(profiles.persons, partial(followups.end_employment, profiles=profiles), on="due"),
+            Sweep(profiles.persons, partial(followups.forget, profiles=profiles), on="lease"),
+            Sweep(profiles.imports, partial(importing.drive, profiles=profiles), on="lease"),
+        ],
+        problems={Refused: 409, Unknown: 404},
+        background=[partial(followups.read_topics_again, profiles)],
+    )
+
+
+if __name__ == "__main__":
+    run("profiles", build, PORT)

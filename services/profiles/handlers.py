@@ -1,0 +1,42 @@
+"""What profiles hears, and what follows from it."""
+
+from chassis.aggregates import Change, Op
+from chassis.hearing import Heard, Hearing
+from chassis.mongo import chunks
+from contracts.pairings import PairingState
+from contracts.people import ErasureCompleted
+from contracts.programmes import ProgrammeChanged
+from services.profiles.domain.person import changed, note_completed
+from services.profiles.domain.values import Refused
+from services.profiles.store import ALIVE, Profiles
+
+hearing: Hearing[Profiles] = Hearing()
+hearing.projects(ProgrammeChanged, lambda profiles: profiles.programmes)
+hearing.projects(PairingState, lambda profiles: profiles.pairings)
+
+
+@hearing.when(ProgrammeChanged)
+async def when_a_programme_changes_see_who_is_ready(event: Heard[ProgrammeChanged], profiles: Profiles) -> None:
+    """A new version of its notice is yet to be seen by everybody who takes part."""
+    programmes, now = await profiles.all_programmes(), profiles.clock.now()
+    taking_part = {**ALIVE, "enrolments.programme_id": event.data.programme_id}
+    ids = [stored.id async for stored in profiles.persons.find(taking_part)]
+    op = Op(f"{event.envelope.id}/when_a_programme_changes_see_who_is_ready")
+    for some in chunks(ids):
+        results = await profiles.persons.update_many(
+            [Change(id, op, lambda person: changed(person, lambda same: same, programmes, now)) for id in some],
+            cause=event.envelope,
+        )
+        for result in results:
+            if isinstance(result, Exception) and not isinstance(result, Refused):  # refused: erased meanwhile
+                raise result
+
+
+@hearing.when(ErasureCompleted)
+async def when_a_service_has_forgotten_somebody_note_it(event: Heard[ErasureCompleted], profiles: Profiles) -> None:
+    await profiles.persons.update(
+        event.data.member_id,
+        Op(f"{event.envelope.id}/when_a_service_has_forgotten_somebody_note_it"),
+        lambda person: note_completed(person, event.data.service, event.data.completed_at),
+        cause=event.envelope,
+    )

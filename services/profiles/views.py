@@ -1,0 +1,219 @@
+"""What the HTTP API shows of people and imports."""
+
+from datetime import date
+
+from pydantic import BaseModel
+
+from contracts.envelope import Instant
+from contracts.people import Absence, Availability, Offer, Seek, Style
+from services.profiles.domain.enrolment import Enrolment, Notice, Programmes, missing
+from services.profiles.domain.imports import Import
+from services.profiles.domain.person import SERVICES, Person
+from services.profiles.domain.record import ExternalId
+from services.profiles.domain.style import Statements, style_of
+
+
+class EnrolmentView(BaseModel):
+    """``missing``: what still keeps the person from being ready."""
+
+    programme_id: str
+    side: str
+    capacity: int
+    state: str
+    missing: tuple[str, ...]
+    notice: Notice | None
+    confidentiality_acknowledged: bool
+    optional_consents: tuple[str, ...]
+    briefed_at: Instant | None
+    waiting_since: Instant | None
+
+    @classmethod
+    def of(cls, enrolment: Enrolment, person: Person, programmes: Programmes) -> "EnrolmentView":
+        programme = programmes.get(enrolment.programme_id)
+        return cls(
+            **enrolment.model_dump(
+                include={
+                    "programme_id", "side", "capacity", "state", "notice", "optional_consents", "briefed_at",
+                    "waiting_since",
+                }
+            ),
+            confidentiality_acknowledged=enrolment.acknowledged_at is not None,
+            missing=missing(enrolment, programme, person.facts()) if programme and enrolment.state != "left" else (),
+        )  # fmt: skip
+
+
+class ContactView(BaseModel):
+    """How they are called and reached."""
+
+    display_name: str
+    channels: tuple[str, ...]
+    locale: str
+    time_zone: str | None
+    delegates: tuple[str, ...]
+
+    @classmethod
+    def of(cls, person: Person) -> "ContactView":
+        return cls(
+            display_name=person.display_name(),
+            channels=person.channels(),
+            locale=person.locale(),
+            time_zone=person.time_zone(),
+            delegates=person.contact.delegates,
+        )
+
+
+class Private(BaseModel):
+    """What nobody sees but the person."""
+
+    intro: str | None
+    avoid: tuple[str, ...]
+    statements: Statements | None
+    style: Style
+
+
+class Member(BaseModel):
+    """A person. ``private`` is absent for everybody else."""
+
+    member_id: str
+    external_ids: tuple[ExternalId, ...]
+    name: str
+    email: str | None
+    organisation_id: str
+    department_id: str
+    site_id: str | None
+    discipline_id: str | None
+    level: int | None
+    employment: str
+    employed_until: date | None
+    manager: str | None
+    line: tuple[str, ...]
+    evaluators: tuple[str, ...]
+    offers: tuple[Offer, ...]
+    seeks: tuple[Seek, ...]
+    unknown_topics: tuple[str, ...]
+    languages: tuple[str, ...]
+    experience_band: int | None
+    availability: Availability
+    meeting_mode: str
+    time_zone: str | None
+    personal_cap: int | None
+    away: tuple[Absence, ...]
+    contact: ContactView
+    enrolments: list[EnrolmentView]
+    private: Private | None = None
+
+    @classmethod
+    def of(cls, person: Person, programmes: Programmes, *, themselves: bool) -> "Member":
+        hr = person.hr
+        assert hr is not None, "an erased person is not shown"
+        return cls(
+            member_id=person.member_id,
+            external_ids=person.external_ids,
+            name=hr.name,
+            email=hr.email,
+            organisation_id=hr.organisation_id,
+            department_id=hr.department_id,
+            site_id=hr.site_id,
+            discipline_id=hr.discipline_id,
+            level=hr.level.normalised if hr.level else None,
+            employment=person.employment,
+            employed_until=hr.employed_until,
+            manager=person.place.manager,
+            line=person.place.line,
+            evaluators=person.place.evaluators,
+            offers=person.topics.offers,
+            seeks=person.topics.seeks,
+            unknown_topics=person.topics.unknown,
+            languages=person.languages(),
+            experience_band=person.experience_band(),
+            availability=person.entered.availability or Availability(),
+            meeting_mode=person.entered.meeting_mode or "either",
+            time_zone=person.time_zone(),
+            personal_cap=person.entered.personal_cap,
+            away=person.away,
+            contact=ContactView.of(person),
+            enrolments=[EnrolmentView.of(one, person, programmes) for one in person.enrolments],
+            private=_private(person) if themselves else None,
+        )
+
+
+def _private(person: Person) -> Private:
+    return Private(
+        intro=person.entered.intro,
+        avoid=person.avoid,
+        statements=person.statements,
+        style=style_of(person.statements),
+    )
+
+
+class ErasureView(BaseModel):
+    """How far an erasure has come: which services hold nothing any longer, and who is still to report."""
+
+    member_id: str
+    requested_at: Instant
+    completed: dict[str, Instant]
+    pending: list[str]
+    done: bool
+
+    @classmethod
+    def of(cls, stub: Person) -> "ErasureView":
+        assert stub.erasure is not None, "somebody who was erased"
+        pending = sorted(SERVICES - stub.erasure.completed.keys())
+        return cls(
+            member_id=stub.member_id,
+            requested_at=stub.erasure.requested_at,
+            completed=stub.erasure.completed,
+            pending=pending,
+            done=not pending,
+        )
+
+
+class ImportView(BaseModel):
+    """An import: how far it has come, and what became of its rows."""
+
+    import_id: str
+    source: str
+    state: str
+    size: int
+    total: int | None
+    rows: int
+    created: int
+    changed: int
+    unchanged: int
+    failed: int
+    remarks: int
+    running_pairings: int
+    touched_pairings: int
+    received_at: Instant
+    finished_at: Instant | None
+    released_by: str | None
+    failure: str | None
+
+    @classmethod
+    def of(cls, known: Import) -> "ImportView":
+        own = known.model_dump(include=set(cls.model_fields) - {"rows"})
+        return cls(**own, **known.tally.model_dump())
+
+
+class IssueView(BaseModel):
+    """Something wrong in the file; ``refused``: its row was not imported."""
+
+    line: int
+    column: str
+    code: str
+    message: str
+    refused: bool
+
+
+class TopicView(BaseModel):
+    id: str
+    name: str
+    parent: str | None
+    aliases: tuple[str, ...]
+
+
+class UnknownWords(BaseModel):
+    """Words that the taxonomy does not know, and how many people wrote them."""
+
+    words: str
+    people: int
