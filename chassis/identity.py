@@ -72,7 +72,8 @@ class Keys:
 
     async def find(self, kid: str) -> tuple[jwt.PyJWK, str] | None:
         """The key and its algorithm. Raises ``KeysUnavailable`` when no key has ever been read."""
-        if self._due(known=kid in self._keys):
+        known = kid in self._keys
+        if self._due(known=known) and not (known and self._lock.locked()):  # a known key waits for nobody
             async with self._lock:
                 if self._due(known=kid in self._keys):
                     await self._read()
@@ -87,13 +88,13 @@ class Keys:
         return not known or self._read_at is None or now - self._read_at > MAX_AGE
 
     async def _read(self) -> None:
-        self._tried_at = self._monotonic()
         try:
             self._keys = usable(await self._document())
+            self._read_at = self._monotonic()
         except (httpx.HTTPError, OSError, ValueError) as error:
             log.warning("the issuer's keys cannot be read: %s", error)
-            return
-        self._read_at = self._monotonic()
+        finally:
+            self._tried_at = self._monotonic()
 
     async def _document(self) -> Mapping[str, Any]:
         url = self._url

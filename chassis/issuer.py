@@ -64,7 +64,7 @@ def issue(
     }
     if member_id is not None:
         claims["member_id"] = member_id
-    return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": _public(key)["kid"]})
+    return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": public_jwk(key)["kid"]})
 
 
 def signing_key(data: Path) -> ec.EllipticCurvePrivateKey:
@@ -96,13 +96,14 @@ def _make(file: Path) -> None:
 
 def jwks(data: Path) -> dict[str, object]:
     """The public keys, as ``/jwks`` answers them; also fit for a file that ``VICEVERSA_JWKS_URL`` names."""
-    return {"keys": [_public(signing_key(data))]}
+    return {"keys": [public_jwk(signing_key(data))]}
 
 
-def _public(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
+def public_jwk(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
+    """The public half, named by its thumbprint (RFC 7638)."""
     public: dict[str, str] = ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
     told = {name: public[name] for name in ("crv", "kty", "x", "y")}
-    thumbprint = hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).digest()  # RFC 7638
+    thumbprint = hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).digest()
     kid = base64.urlsafe_b64encode(thumbprint).rstrip(b"=").decode()
     return told | {"kid": kid, "use": "sig", "alg": ALGORITHM}
 
@@ -143,7 +144,13 @@ def serve(data: Path, host: str, port: int, issuer: str) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m chassis.issuer", description="The token issuer of one machine.")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("VICEVERSA_DATA", ".viceversa")))
+    parser.add_argument(
+        "--write-keys", type=Path, metavar="FILE", help="write the public keys for VICEVERSA_JWKS_URL=file:..., and end"
+    )
     chosen = parser.parse_args(arguments)
+    if chosen.write_keys:
+        chosen.write_keys.write_text(json.dumps(jwks(chosen.data)), encoding="utf-8")
+        return
     try:
         settings = load("issuer")
         logs.configure("issuer", settings.instance_of("issuer"), settings.log_level)
