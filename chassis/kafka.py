@@ -23,6 +23,9 @@ RawRecord: TypeAlias = ConsumerRecord[bytes, bytes]
 MAX_REQUEST = 1_000_000 + 64 * 1024 - 1024
 
 
+FLUSH = 5.0  # seconds that a producer may take for its last records
+
+
 @dataclass(frozen=True)
 class Connection:
     """How to reach the brokers. ``protocol`` is Kafka's: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
@@ -64,8 +67,12 @@ class Producer:
         self._connection = connection
         self._producer: AIOKafkaProducer | None = None
         self._renewing = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()  # old producers that still have records under way
 
     async def start(self) -> None:
+        self._producer = await self._connected()
+
+    async def _connected(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
             **self._connection.arguments(),
             acks="all",
@@ -79,12 +86,28 @@ class Producer:
         except BaseException:
             await producer.stop()
             raise
-        self._producer = producer
+        return producer
 
     async def stop(self) -> None:
+        """Deliver what is under way and disconnect; gives up on it after a while, when no broker answers."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
-            await producer.stop()
+            self._leave(producer)
+        if self._leaving:
+            _, late = await asyncio.wait(self._leaving, timeout=FLUSH)
+            for task in late:
+                task.cancel()
+
+    def _leave(self, producer: AIOKafkaProducer) -> "asyncio.Task[None]":
+        task = asyncio.create_task(producer.stop())
+        self._leaving.add(task)
+        task.add_done_callback(self._left)
+        return task
+
+    def _left(self, task: "asyncio.Task[None]") -> None:
+        self._leaving.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("a producer did not stop cleanly: %s", type(error).__name__)
 
     async def send(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
@@ -97,8 +120,13 @@ class Producer:
     async def deliver(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
     ) -> None:
-        """Send, and wait until it is acknowledged."""
-        await (await self.send(topic, key=key, value=value, headers=headers))
+        """Send, and wait until it is acknowledged; what cannot be tried again leaves a producer that works."""
+        try:
+            await (await self.send(topic, key=key, value=value, headers=headers))
+        except KafkaError as error:
+            if not error.retriable:
+                await self.renew()
+            raise
 
     async def ping(self) -> None:
         """Raises an error of Kafka when no broker answers."""
@@ -108,15 +136,16 @@ class Producer:
             raise ConnectionError("no broker answers")
 
     async def renew(self) -> None:
-        """Replace the producer: after some errors it would refuse every later record of a partition."""
+        """Replace the producer: after some errors it would refuse every later record of a partition.
+
+        Raises an error of Kafka when no broker answers; then the old producer stays. What the old one had taken is
+        delivered or fails, in its own time: nobody waits in vain for an acknowledgement.
+        """
         async with self._renewing:
-            old, self._producer = self._producer, None
+            new = await self._connected()
+            old, self._producer = self._producer, new
             if old is not None:
-                try:
-                    await asyncio.wait_for(old.stop(), timeout=5)
-                except (TimeoutError, KafkaError):
-                    log.warning("the old producer did not stop in time")
-            await self.start()
+                await asyncio.wait({self._leave(old)}, timeout=FLUSH)
 
 
 @asynccontextmanager

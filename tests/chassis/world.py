@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, cast
 
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
 from chassis.aggregates import Aggregates, Decide, Op, State
 from chassis.clocks import Clock
 from chassis.guardian import Guardian
@@ -252,6 +255,25 @@ async def world(kafka: str, mongo_url: str, prefix: str) -> AsyncIterator[World]
         for replica in made.replicas:
             await replica.stop()
         mongo.close()
+
+
+async def limit_of_topic(toys: World, topic: Topic, largest: int) -> None:
+    """Change how large a record the broker takes."""
+    admin = AIOKafkaAdminClient(**toys.connection.arguments())
+    await admin.start()
+    try:
+        name = topic.full_name(toys.prefix)
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": str(largest)})
+        await admin.alter_configs([resource])
+
+        async def known() -> bool:
+            [described] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+            settings = {entry[0]: entry[1] for entry in described.resources[0][4]}
+            return bool(settings["max.message.bytes"] == str(largest))
+
+        await eventually(known, f"{name} takes at most {largest} bytes")
+    finally:
+        await admin.close()
 
 
 def op(key: str, request: str = "") -> Op:
