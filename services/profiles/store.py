@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
+from uuid import uuid4
 
 from chassis.aggregates import Aggregates, Stored
 from chassis.clocks import Clock
-from chassis.ids import new_id
 from chassis.mongo import Documents, chunks, inserted
 from chassis.projections import Projection
 from contracts.pairings import PairingState
@@ -38,7 +38,8 @@ class Keys:
       nobody. Then the claim is *buried*: ``member_id`` None stays for ever, so the nightly file cannot bring them back,
       and not even who holds the secret can tell any longer which member the external id was.
 
-    The external id itself is never stored here.
+    The external id itself is never stored here. A member's id is drawn at random, unlike other ids: in the order of
+    time it would tell who stood next to whom in HR's file.
     """
 
     def __init__(self, keys: Documents, settings: Documents, secret: bytes) -> None:
@@ -67,7 +68,7 @@ class Keys:
         """As ``find``, and what is new is claimed with a new member id. None: whoever that was has been erased."""
         hashes = await self.hashed(refs)
         found = await self._keys.get_many(list(hashes.values()))
-        new = [{"_id": hash, "member_id": new_id()} for hash in hashes.values() if hash not in found]
+        new = [{"_id": hash, "member_id": str(uuid4())} for hash in hashes.values() if hash not in found]
         for chunk in chunks(new):
             lost = await inserted(self._keys.collection, chunk)
             found |= {document["_id"]: document for document in chunk}

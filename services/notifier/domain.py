@@ -1,0 +1,41 @@
+"""What is said to people and when. For now: forgetting how somebody is reached, and saying when that is done."""
+
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.envelope import Instant, Said
+from contracts.people import ErasureCompleted, MemberId
+
+LOOK_AGAIN = timedelta(seconds=1)
+
+
+class Erasure(BaseModel):
+    """Somebody is to be forgotten here; ``lease`` is when to look again whether nothing is held of them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    member_id: MemberId
+    requested_at: Instant
+    completed_at: Instant | None = None
+    due: Instant | None = None
+    lease: Instant | None = None
+
+
+def requested(
+    known: Erasure | None, member_id: str, at: datetime, machine: datetime
+) -> tuple[Erasure, list[Said]] | None:
+    """Begin to forget; asked again it changes nothing."""
+    if known is not None:
+        return None
+    return Erasure(member_id=member_id, requested_at=at, lease=machine), []
+
+
+def looked(known: Erasure | None, *, gone: bool, now: datetime, machine: datetime) -> tuple[Erasure, list[Said]] | None:
+    """Nothing is held any longer: report it. Otherwise look again soon."""
+    if known is None or known.completed_at is not None:
+        return None
+    if not gone:
+        return known.model_copy(update={"lease": machine + LOOK_AGAIN}), []
+    done = known.model_copy(update={"completed_at": now, "lease": None})
+    return done, [ErasureCompleted(member_id=known.member_id, service="notifier", completed_at=now)]
