@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from opentelemetry.trace import Span
+from opentelemetry.trace import Span, StatusCode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis import metrics, problems
 from chassis.settings import Settings
-from chassis.telemetry import http_span, record_failure
+from chassis.telemetry import failed, http_span, record_failure
 
 log = logging.getLogger(__name__)
 
@@ -142,5 +142,6 @@ class Edge:
             span.set_attribute("http.route", request.route)
         if request.status is not None:
             span.set_attribute("http.response.status_code", request.status)
-            if request.status >= 500:
+            if request.status >= 500 and not failed(span):
                 span.set_attribute("error.type", str(request.status))
+                span.set_status(StatusCode.ERROR)

@@ -33,6 +33,7 @@ __all__ = [
     "attached",
     "configure",
     "current_traceparent",
+    "failed",
     "http_span",
     "life_span",
     "process_span",
@@ -216,9 +217,14 @@ def http_span(method: str, scheme: str, traceparent: str | None) -> Iterator[Spa
         yield made
 
 
+def failed(span: Span) -> bool:
+    """Whether the span is marked as failed already."""
+    return isinstance(span, ReadableSpan) and span.status.status_code is StatusCode.ERROR
+
+
 def record_failure(span: Span, error: BaseException) -> None:
     """Mark a span as failed; a second error of the same span is not added to the first."""
-    if isinstance(span, ReadableSpan) and span.status.status_code is StatusCode.ERROR:
+    if failed(span):
         return
     attributes = {"exception.type": type(error).__name__, "exception.message": safe_message(error)}
     if (code := code_of(error)) is not None:
