@@ -250,8 +250,8 @@ def section(model: type[M]) -> M:
 def example(*models: type[BaseSettings]) -> str:
     """The text of ``.env.example``: every setting with its meaning, commented out with its default."""
     lines = [
-        "# Every setting of Viceversa, with its default. A line without `#` in front counts.",
-        "# Write to `.env.example` with: python -m chassis.settings > .env.example",
+        "# Every setting of Viceversa, with its default. All are environment variables; set what is to differ.",
+        "# This file is made by: python -m chassis.settings > .env.example",
     ]
     for model in models:
         for name, info in model.model_fields.items():
