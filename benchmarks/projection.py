@@ -10,7 +10,6 @@ half are replacements. The three take turns, and ratios are taken within a turn.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from chassis.hearing import Hearing
 from chassis.ids import new_id
 from chassis.projections import Projection
 from chassis.provisioning import provision_indexes, provision_topics
+from chassis.records import Record
 from contracts.envelope import Envelope, dead_letters_of, retries_of, source_of
 from contracts.people import PROFILES, Enrolment, Offer, ProfileChanged, Seek, Style
 
@@ -106,10 +106,10 @@ async def ours(ground: Ground, count: int) -> float:
         done = Countdown(count)
         process = consumer.process
 
-        async def counted(batch: Sequence[Any]) -> None:
+        async def counted(records: Sequence[Record]) -> None:
             done.begins()
-            await process(batch)
-            done.handled(len(batch))
+            await process(records)
+            done.handled(len(records))
 
         consumer.process = counted  # type: ignore[method-assign]
         await consumer.start()
@@ -246,10 +246,3 @@ async def measure(ground: Ground, scale: float = 1.0) -> dict[str, Any]:
         "goals": {"ratio_to_bare_aiokafka": GOAL_FLOOR, "ratio_to_faststream_per_message": GOAL_PEER},
         "met": spread(to_floor)["median"] >= GOAL_FLOOR and spread(to_peer)["median"] >= GOAL_PEER,
     }
-
-
-if __name__ == "__main__":
-    from benchmarks.ground import ground as ground_of
-
-    with ground_of() as here:
-        print(json.dumps(asyncio.run(measure(here)), indent=2))

@@ -1,0 +1,93 @@
+"""`python -m benchmarks [NAME ...]`: run, print JSON, and keep the results in benchmarks/RESULTS.md."""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import command, estate, imports, projection
+from benchmarks.ground import ground
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+PAGE = HERE / "RESULTS.md"
+MEANING = {
+    "projection": projection.__doc__,
+    "command": command.__doc__,
+    "import": imports.__doc__,
+}
+
+
+def run(name: str, scale: float) -> dict[str, Any]:
+    if name == "projection":
+        with ground() as here:
+            return asyncio.run(projection.measure(here, scale))
+    module = {"command": command, "import": imports}[name]
+    with estate.running() as running:
+        return asyncio.run(module.measure(running, scale))
+
+
+def machine() -> dict[str, Any]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(MEANING)}; without one, all")
+    parser.add_argument("--scale", type=float, default=1.0, help="a share of the full size, for a quick look")
+    parser.add_argument("--keep", action="store_true", help="keep the results in benchmarks/")
+    chosen = parser.parse_args()
+    results = []
+    for name in chosen.names or list(MEANING):
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        results.append(run(name, chosen.scale))
+    print(json.dumps(results, indent=2))
+    if chosen.keep:
+        keep(results, chosen.scale)
+    return 0 if all(result["met"] for result in results) else 1
+
+
+def keep(results: list[dict[str, Any]], scale: float) -> None:
+    """Write the results beside those of the other benchmarks."""
+    kept: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    for result in results:
+        kept[result["name"]] = {
+            **result,
+            "machine": machine(),
+            "at": datetime.now(UTC).date().isoformat(),
+            "command": f"python -m benchmarks {result['name']} --keep" + (f" --scale {scale}" if scale != 1 else ""),
+        }
+    RESULTS.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    PAGE.write_text(page(kept), encoding="utf-8")
+
+
+def page(kept: dict[str, Any]) -> str:
+    lines = [
+        "# Results",
+        "",
+        "Made by the commands below; ratios within one run are what counts, not absolute figures.",
+    ]
+    for name, meaning in MEANING.items():
+        if name not in kept:
+            continue
+        result = kept[name]
+        figures = {k: v for k, v in result.items() if k not in ("name", "machine", "at", "command")}
+        lines += ["", f"## {name}", "", (meaning or "").strip(), ""]
+        lines += [f"`{result['command']}`, {result['at']}, {json.dumps(result['machine'])}", ""]
+        lines += ["```json", json.dumps(figures, indent=2), "```"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
