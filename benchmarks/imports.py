@@ -31,7 +31,7 @@ async def measure(estate: Estate, scale: float = 1.0) -> dict[str, Any]:
     start = time.perf_counter()
     state = await _import(estate, people(count))
     imported = time.perf_counter() - start
-    while await mongo[estate.database("matcher")][KEPT["matcher"]].estimated_document_count() < before + count:
+    while await mongo[estate.database("matcher")][KEPT["matcher"]].estimated_document_count() < before + count:  # noqa: ASYNC110
         await asyncio.sleep(0.2)
     projected = time.perf_counter() - start
     memory = estate.peak_memory()

@@ -98,6 +98,7 @@ class Consumer(Generic[C]):
         self._closing = asyncio.Event()
         self._halted = False
         self._handled: dict[tuple[str, int], int] = {}
+        self._watched: set[tuple[str, int]] = set()
         self._broker = KafkaBroker(
             connection.servers,
             security=connection.security(),
@@ -271,7 +272,11 @@ class Consumer(Generic[C]):
         consumer = self._subscriber.consumer
         if consumer is None:
             return
-        for place in consumer.assignment():
+        assigned = consumer.assignment()
+        for topic, partition in self._watched - {(place.topic, place.partition) for place in assigned}:
+            metrics.no_lag(self._service, topic.removeprefix(self._prefix), partition)
+        self._watched = {(place.topic, place.partition) for place in assigned}
+        for place in assigned:
             end = consumer.highwater(place)
             if end is None:
                 continue

@@ -206,11 +206,12 @@ class Relay:
     async def sweep(self, aggregates: Aggregates[Any], limit: int = 1000) -> int:
         """Claim and push what waits for longer than its lease; returns how many."""
         now = self._clock.machine()
-        claimed = 0
+        claimed, waiting = 0, 0
         oldest = None
         # The oldest first: what a crash left must not stand behind those whose own relay is at work.
         cursor = aggregates.collection.find({"outbox_since": {"$lte": now}}).sort("outbox_since", 1).limit(limit)
         async for document in cursor:
+            waiting += 1
             oldest = min(oldest or document["outbox_since"], document["outbox_since"])
             if document["relay_until"] > now or self.waits(aggregates, document["_id"]):
                 continue
@@ -225,6 +226,7 @@ class Relay:
             if claim.matched_count:
                 self.push(aggregates, [document])
                 claimed += 1
+        metrics.outbox_waiting(aggregates.name, waiting)
         metrics.outbox_oldest(aggregates.name, (now - oldest).total_seconds() if oldest else 0.0)
         return claimed
 

@@ -132,11 +132,10 @@ def run(service: str, build: Callable[[Chassis], Parts[Any]], port: int) -> None
     """Run a service until it is told to stop. Ends the process with 2 when a setting is wrong."""
     try:
         settings = load(service, default_port=port)
+        telemetry.configure(service, settings)
+        asyncio.run(_serve(Chassis(service, settings), build))
     except SettingsError as error:
         sys.exit(f"{service} cannot start:\n{error}")
-    telemetry.configure(service, settings)
-    try:
-        asyncio.run(_serve(Chassis(service, settings), build))
     finally:
         telemetry.shutdown()
 
