@@ -4,11 +4,13 @@ Business time is piecewise linear in machine time: an append-only list of (ancho
 processes and restarts through one file. Speed 0 is a pause. Without a file, business time is machine time.
 """
 
+import fcntl
 import json
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,26 @@ class Clock:
         """Let business time run at ``speed`` from now on, for every process that shares the file."""
         if self._path is None:
             raise ValueError("business time is machine time here: no clock file is configured")
-        segment = self.timeline().then(self.machine(), speed, business)
-        line = json.dumps(
-            {
+        with self._path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed: the list stays in order, whoever else sets the speed
+            _drop_half_a_line(file)
+            segment = self.timeline().then(self.machine(), speed, business)
+            line = {
                 "anchor": segment.anchor.isoformat(),
                 "business": segment.business.isoformat(),
                 "speed": segment.speed,
             }
-        )
-        with self._path.open("a", encoding="utf-8") as file:  # one short write: whole or absent to every reader
-            file.write(line + "\n")
+            file.write(json.dumps(line).encode() + b"\n")  # one short write
         return segment
+
+
+def _drop_half_a_line(file: BinaryIO) -> None:
+    """Cut off what a crash left unfinished at the end: the next line would become unreadable by it."""
+    file.seek(0)
+    content = file.read()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        file.truncate(whole)
 
 
 def _read(path: Path) -> list[Segment]:

@@ -102,8 +102,11 @@ class Guardian:
         if whole is None or whole["said"].get(outbox.said_field(self.topic.name)) != last:
             self._doubtful.add(id)
             return
-        stored = self._aggregates.stored(whole)
-        said = self._aggregates.says[self.topic](stored.state)
+        try:
+            said = self._aggregates.says[self.topic](self._aggregates.stored(whole).state)
+        except ValueError:  # pydantic's ValidationError is one
+            log.exception("an aggregate cannot be read, so its last word stays outdated")
+            return
         entry = outbox.said_again(said, last["id"], last["sequence"], self._aggregates.service, self._clock.machine())
         await self._producer.deliver(
             self.topic.full_name(self._prefix),

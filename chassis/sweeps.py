@@ -12,12 +12,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from chassis import metrics
 from chassis.aggregates import Aggregates, Kept, Stored
 from chassis.clocks import Clock
-from chassis.mongo import PyMongoError
+from chassis.mongo import Document, Filter, PyMongoError
 from chassis.relay import Relay
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,9 @@ log = logging.getLogger(__name__)
 S = TypeVar("S", bound=Kept)
 
 SHORTEST = 0.25  # seconds between two sweeps
-RATIO = 30  # times its own duration that a sweep rests
-LIMIT = 500  # documents in one go
+FAILED = 1.0  # seconds of rest after a sweep that failed
+RATIO = 30  # times the duration of its search that a sweep rests
+LIMIT = 500  # documents in one page
 AT_ONCE = 16
 
 
@@ -43,44 +45,80 @@ class Sweep(Generic[S]):
     on: Literal["due", "lease"] = "due"
 
     async def once(self, clock: Clock) -> int:
-        """Act on what has passed; returns how many there were."""
+        """Act on all that has passed; returns how many there were."""
+        return (await self.round(clock)).found
+
+    async def round(self, clock: Clock) -> "Round":
+        """Act on all that has passed, page by page, each once: what fails is passed over until the next time."""
         now = clock.now() if self.on == "due" else clock.machine()
-        cursor = self.aggregates.collection.find({self.on: {"$lte": now}}).sort(self.on, 1).limit(LIMIT)
-        passed = [self.aggregates.stored(document) async for document in cursor]
-        metrics.overdue(self.aggregates.name, self.on, len(passed))
-        places = asyncio.Semaphore(AT_ONCE)
+        found, searching = 0, 0.0
+        after: Document | None = None
+        while True:
+            started = time.monotonic()
+            page = await self._page(now, after)
+            searching += time.monotonic() - started
+            found += len(page)
+            metrics.overdue(self.aggregates.name, self.on, found)
+            places = asyncio.Semaphore(AT_ONCE)
+            await asyncio.gather(*(self._act(document, places) for document in page))
+            if len(page) < LIMIT:
+                return Round(found, searching)
+            after = page[-1]
 
-        async def act(stored: Stored[S]) -> None:
-            async with places:
-                try:
-                    await self.act(stored)
-                except Exception:
-                    log.exception(
-                        "a follow-up failed; it is tried again",
-                        extra={"collection": self.aggregates.name, "on": self.on},
-                    )
+    async def _page(self, now: datetime, after: Document | None) -> list[Document]:
+        passed: Filter = {self.on: {"$lte": now}}
+        if after is not None:
+            last = after[self.on]
+            later = {self.on: {"$gt": last, "$lte": now}}
+            passed = {"$or": [later, {self.on: last, "_id": {"$gt": after["_id"]}}]}
+        cursor = self.aggregates.collection.find(passed).sort([(self.on, 1), ("_id", 1)]).limit(LIMIT)
+        return [document async for document in cursor]
 
-        await asyncio.gather(*(act(stored) for stored in passed))
-        return len(passed)
+    async def _act(self, document: Document, places: asyncio.Semaphore) -> None:
+        async with places:
+            try:
+                await self.act(self.aggregates.stored(document))
+            except Exception:
+                log.exception(
+                    "a follow-up failed; it is tried again",
+                    extra={"collection": self.aggregates.name, "on": self.on},
+                )
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of a sweep found, and the seconds that searching for it took, without acting on it."""
+
+    found: int
+    searching: float
 
 
 async def drive(sweep: Sweep[Any], clock: Clock) -> None:
     """Sweep again and again until cancelled."""
-    await _again(lambda: sweep.once(clock), LIMIT)
+    await _again(lambda: sweep.round(clock))
 
 
 async def drive_relay(relay: Relay, aggregates: Aggregates[Any]) -> None:
     """Let the relay pick up, again and again, what a crash left in the outboxes."""
-    await _again(lambda: relay.sweep(aggregates), None)
 
-
-async def _again(once: Callable[[], Awaitable[int]], full: int | None) -> None:
-    while True:
+    async def once() -> Round:
         started = time.monotonic()
-        found = 0
+        return Round(await relay.sweep(aggregates), time.monotonic() - started)
+
+    await _again(once)
+
+
+async def _again(once: Callable[[], Awaitable[Round]]) -> None:
+    while True:
+        rest = SHORTEST
         try:
-            found = await once()
+            rest = rest_after(await once())
         except PyMongoError:
             log.exception("a sweep failed; it is tried again")
-        took = time.monotonic() - started
-        await asyncio.sleep(SHORTEST if found == full else max(SHORTEST, took * RATIO))
+            rest = FAILED
+        await asyncio.sleep(rest)
+
+
+def rest_after(round: Round) -> float:
+    """Seconds to rest, so that searching, and not acting, takes no more than a few per cent of the time."""
+    return max(SHORTEST, round.searching * RATIO)

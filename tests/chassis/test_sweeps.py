@@ -1,0 +1,127 @@
+"""What is due is driven from the document itself, on the clock that it belongs to."""
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from chassis import sweeps
+from chassis.aggregates import Aggregates, Stored
+from chassis.clocks import Clock
+from chassis.mongo import ConnectionFailure
+from chassis.sweeps import Round, Sweep, drive, rest_after
+from tests.chassis.world import Counter, World, eventually, keep, once, op
+
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Followed:
+    """Acts on a counter by counting it and moving its time on; fails for the ids in ``broken``."""
+
+    def __init__(self, counters: Aggregates[Counter], on: str = "due") -> None:
+        self.counters = counters
+        self.on = on
+        self.broken: set[str] = set()
+        self.seen: list[str] = []
+
+    async def __call__(self, stored: Stored[Counter]) -> None:
+        self.seen.append(stored.id)
+        if stored.id in self.broken:
+            raise RuntimeError("this one never works")
+        slot = getattr(stored.state, self.on)
+        await self.counters.update(
+            stored.id, op(f"{self.on}/{slot}"), keep(stored.id, value=stored.state.value + 1, **{self.on: None})
+        )
+
+
+async def test_what_is_due_is_measured_by_business_time(toys: World, tmp_path: Path) -> None:
+    one = await toys.replica()
+    clock = Clock(tmp_path / "clock.jsonl")
+    clock.set(0)
+    due = clock.now() + timedelta(days=30)
+    await one.counters.update("c", op("1"), keep("c", due=due))
+    follow = Followed(one.counters)
+    sweep = Sweep(one.counters, follow)
+    assert await sweep.once(clock) == 0
+    clock.set(0, business=due - timedelta(seconds=1))
+    assert await sweep.once(clock) == 0
+    clock.set(0, business=due)
+    assert await sweep.once(clock) == 1
+    assert await sweep.once(clock) == 0
+    assert (await toys.stored("c")).value == 1
+
+
+async def test_a_lease_is_measured_by_machine_time_however_business_time_runs(toys: World, tmp_path: Path) -> None:
+    one = await toys.replica()
+    clock = Clock(tmp_path / "clock.jsonl")
+    clock.set(1, business=clock.machine() + timedelta(days=1000))
+    await one.counters.update("late", op("1"), keep("late", lease=clock.machine() + timedelta(hours=1)))
+    await one.counters.update("over", op("1"), keep("over", lease=clock.machine() - timedelta(seconds=1)))
+    follow = Followed(one.counters, on="lease")
+    assert await Sweep(one.counters, follow, on="lease").once(clock) == 1
+    assert follow.seen == ["over"]
+
+
+async def test_an_act_that_fails_is_tried_again_and_keeps_nobody_from_their_turn(
+    toys: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "LIMIT", 3)
+    one = await toys.replica()
+    for n in range(10):
+        await one.counters.update(f"c{n}", op("1"), keep(f"c{n}", due=LONG_AGO + timedelta(days=n // 4)))
+    follow = Followed(one.counters)
+    follow.broken = {f"c{n}" for n in range(7)}  # the oldest, and more than a page
+    sweep = Sweep(one.counters, follow)
+    assert await sweep.once(toys.clock) == 10
+    assert sorted(follow.seen) == [f"c{n}" for n in range(10)]
+    follow.broken.clear()
+    assert await sweep.once(toys.clock) == 7
+    assert await sweep.once(toys.clock) == 0
+
+
+async def test_an_aggregate_that_cannot_be_read_keeps_nobody_from_their_turn(toys: World) -> None:
+    one = await toys.replica()
+    for id in ("a", "b"):
+        await one.counters.update(id, op("1"), keep(id, due=LONG_AGO))
+    await toys.collection.update_one({"_id": "a"}, {"$set": {"value": "no number"}})
+    follow = Followed(one.counters)
+    await Sweep(one.counters, follow).once(toys.clock)
+    assert follow.seen == ["b"]
+
+
+async def test_two_replicas_that_sweep_at_once_act_once_per_slot(toys: World) -> None:
+    one, other = await toys.replica(), await toys.replica()
+    for n in range(20):
+        await one.counters.update(f"c{n}", op("1"), keep(f"c{n}", due=LONG_AGO))
+    await asyncio.gather(
+        *(Sweep(replica.counters, Followed(replica.counters)).once(toys.clock) for replica in (one, other))
+    )
+    assert {(await toys.stored(f"c{n}")).value for n in range(20)} == {1}
+
+
+async def test_a_sweep_goes_on_after_the_store_was_out_of_reach(toys: World) -> None:
+    one = await toys.replica()
+    await one.counters.update("c", op("1"), keep("c", due=LONG_AGO))
+    follow = Followed(one.counters)
+    failing = Sweep(one.counters, follow)
+    search, lost = failing._page, once(ConnectionFailure("lost"))
+
+    async def page(now: datetime, after: object) -> object:
+        await lost()
+        return await search(now, None)
+
+    object.__setattr__(failing, "_page", page)
+    task = asyncio.create_task(drive(failing, toys.clock))
+    try:
+        await eventually(lambda: follow.seen == ["c"], "the sweep comes round again")
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def test_a_sweep_rests_by_what_its_search_took_and_not_by_what_it_did() -> None:
+    assert rest_after(Round(found=400, searching=0.001)) == sweeps.SHORTEST
+    assert rest_after(Round(found=0, searching=0.1)) == pytest.approx(3.0)
