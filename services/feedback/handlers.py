@@ -15,7 +15,7 @@ hearing.projects(ProgrammeChanged, lambda feedback: feedback.programmes)
 
 @hearing.when(ErasureRequested)
 async def when_an_erasure_is_requested_begin_to_forget(event: Heard[ErasureRequested], feedback: Feedback) -> None:
-    """Their pairings end on another topic, in its own time; a sweep looks whether they have."""
+    """The tombstones of their pairings come on another topic, in their own time; a sweep looks for them."""
     machine = feedback.clock.machine()
     await feedback.erasures.update(
         event.data.member_id,

@@ -10,8 +10,6 @@ from contracts.pairings import PairingState
 from contracts.programmes import ProgrammeChanged
 from services.feedback.domain import Erasure
 
-OVER = ("lapsed", "ended")
-
 
 @dataclass(frozen=True)
 class Feedback:
@@ -23,9 +21,8 @@ class Feedback:
     clock: Clock
 
     async def holds(self, member_id: str) -> bool:
-        """Whether this member still takes part in something here."""
-        theirs = {"participants.member_id": member_id, "state": {"$nin": list(OVER)}}
-        return await self.pairings.count(theirs) > 0
+        """Whether a pairing of this member is still kept."""
+        return await self.pairings.count({"participants.member_id": member_id}) > 0
 
     def pairings_of(self, member_id: str, *, limit: int, after: str | None) -> AsyncIterator[PairingState]:
         return self.pairings.find({"participants.member_id": member_id}, limit=limit, after=after)

@@ -136,7 +136,9 @@ def _fields(record: Record, columns: Sequence[str]) -> list[str]:
     except UnicodeDecodeError:
         raise Bad(_not_utf8(record.data, columns), "not_utf8", "the field is not UTF-8") from None
     except csv.Error:
-        raise Bad(columns[0], "malformed", "the row is not valid CSV (look for a stray quote)") from None
+        before = record.data.partition(b'"')[0].count(b",")
+        column = columns[min(before, len(columns) - 1)]
+        raise Bad(column, "malformed", "the row is not valid CSV (look for a stray quote)") from None
     if len(fields) != len(columns):
         column = columns[len(fields)] if len(fields) < len(columns) else columns[-1]
         raise Bad(column, "wrong_number", f"the row has {len(fields)} fields and the header {len(columns)}")

@@ -1,0 +1,178 @@
+"""The real service on a real store, with no process around it: sweeps are turned by hand, nothing is published."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from chassis.aggregates import Aggregates, instant
+from chassis.http import create_app
+from chassis.identity import Principal, Role
+from chassis.projections import Row
+from chassis.service import Chassis, Parts
+from chassis.settings import Settings
+from contracts.envelope import EventData
+from contracts.pairings import PairingState, Participant
+from contracts.programmes import Labels, ProgrammeChanged, ProgrammeSettings
+from deploy.local import stack
+from services.profiles.__main__ import build
+from services.profiles.domain.person import Person
+from services.profiles.store import Profiles
+
+
+class Tokens:
+    """Says of a token who it is, as the issuer's keys would."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Principal] = {}
+
+    async def principal(self, token: str) -> Principal:
+        return self.known[token]
+
+
+@dataclass
+class World:
+    """One service in this process. ``chassis`` can be made again, as after a restart."""
+
+    settings: Settings
+    chassis: Chassis
+    parts: Parts[Profiles]
+    tokens: Tokens
+
+    @property
+    def profiles(self) -> Profiles:
+        return self.parts.context
+
+    async def restart(self) -> None:
+        self.chassis.mongo.close()
+        self.chassis = Chassis("profiles", self.settings)
+        self.parts = build(self.chassis)
+        await self.chassis.prepare_database()
+
+    def client(
+        self, *roles: Role, member: str | None = None, programmes: tuple[str, ...] = (), subject: str | None = None
+    ) -> httpx.AsyncClient:
+        """A client of the HTTP API as this principal."""
+        token = subject or member or "-".join(roles)
+        self.tokens.known[token] = Principal(token, member, frozenset(roles), frozenset(programmes))
+        app = create_app(
+            "profiles",
+            self.settings,
+            routers=self.parts.routers,
+            health=self.chassis.health,
+            problems=self.parts.problems,
+            verifier=self.tokens,  # type: ignore[arg-type]
+        )
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://profiles", headers={"Authorization": f"Bearer {token}"}
+        )
+
+    async def sweep(self) -> None:
+        """Let every sweep act until there is nothing more to do at this moment."""
+        for _ in range(20):
+            if not sum([await sweep.once(self.chassis.clock) for sweep in self.parts.sweeps]):
+                return
+        raise AssertionError("the sweeps do not come to rest")
+
+    async def start_import(self, csv: str | bytes, **asked: str) -> str:
+        async with self.client("admin") as admin:
+            answer = await admin.post("/imports", content=csv, params=asked)
+            assert answer.status_code == 202, answer.text
+            return str(answer.json()["import_id"])
+
+    async def imported(self, csv: str | bytes, **asked: str) -> dict[str, Any]:
+        """Upload a file and let it be worked on; the import as it then is."""
+        import_id = await self.start_import(csv, **asked)
+        await self.sweep()
+        return await self.import_(import_id)
+
+    async def import_(self, import_id: str) -> dict[str, Any]:
+        async with self.client("admin") as admin:
+            return dict((await admin.get(f"/imports/{import_id}")).json())
+
+    async def errors(self, import_id: str) -> list[tuple[int, str, str]]:
+        """The report: line, column, code."""
+        async with self.client("admin") as admin:
+            items = (await admin.get(f"/imports/{import_id}/errors", params={"limit": 200})).json()["items"]
+            return [(one["line"], one["column"], one["code"]) for one in items]
+
+    async def person(self, external_id: str, source: str = "hr") -> Person | None:
+        found = await self.profiles.keys.find([f"{source}\x1f{external_id}"])
+        stored = await self.profiles.persons.get(found[external]) if (external := next(iter(found), None)) else None
+        return stored.state if stored else None
+
+    async def member(self, external_id: str) -> Person:
+        person = await self.person(external_id)
+        assert person is not None, f"{external_id} was imported"
+        return person
+
+    async def said(self, aggregates: Aggregates[Any], id: str) -> list[tuple[str, Any]]:
+        """What waits in an outbox: topic, and data or None for a tombstone."""
+        document = await aggregates.collection.find_one({"_id": id})
+        assert document is not None
+        return [(entry["topic"], entry.get("data")) for entry in document["outbox"]]
+
+    async def hear(self, *events: EventData, sequence: int = 1) -> None:
+        """Keep these in their projections, as the consumer does."""
+        for event in events:
+            projection = self.parts.hearing.projection_of(event.TYPE, self.profiles)
+            assert projection is not None
+            await projection.apply([Row(event.key(), sequence, event)])
+
+    async def publishes(self, programme_id: str = "p1", *, notice: str = "1", state: str = "open") -> None:
+        await self.hear(programme(programme_id, notice=notice, state=state, now=self.chassis.clock.now()))
+
+
+def programme(programme_id: str, *, now: Any, notice: str = "1", state: Any = "open") -> ProgrammeChanged:
+    return ProgrammeChanged(
+        programme_id=programme_id,
+        version=1,
+        state=state,
+        settings=ProgrammeSettings(
+            labels={"en": Labels(name="Both ways")},
+            organisations=("halden",),
+            confidential_contact="ombuds",
+            notice=notice,
+        ),
+        happened_at=now,
+        recorded_at=now,
+    )
+
+
+def pairing(pairing_id: str, *members: str, now: Any, state: Any = "formed") -> PairingState:
+    return PairingState(
+        pairing_id=pairing_id,
+        state=state,
+        happened_at=now,
+        recorded_at=now,
+        programme_id="p1",
+        programme_version=1,
+        origin="round",
+        participants=tuple(
+            Participant(member_id=member, side=side, organisation_id="halden", department_id="it")
+            for member, side in zip(members, ("senior", "junior"), strict=True)
+        ),
+        proposed_at=now,
+        answer_by=now,
+    )
+
+
+@pytest.fixture
+async def world(servers: stack.Endpoints, prefix: str) -> AsyncIterator[World]:
+    settings = Settings(
+        kafka=servers.kafka,
+        mongo=SecretStr(servers.mongo),
+        topic_prefix=prefix,
+        hmac_key=SecretStr("a secret of the tests, long enough"),
+    )
+    chassis = Chassis("profiles", settings)
+    made = World(settings, chassis, build(chassis), Tokens())
+    await chassis.prepare_database()
+    yield made
+    made.chassis.mongo.close()
+
+
+__all__ = ["World", "instant", "pairing", "programme"]
