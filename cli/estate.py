@@ -5,6 +5,7 @@ folder is used as it is; what a failed start began is stopped again.
 """
 
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,17 +44,17 @@ class Health:
 def start(data: Path, report: Report, *, clock: Path | None = None) -> Addresses:
     """Returns when everything answers. Raises ``Failure`` or ``ServerError`` that says what did not, and why."""
     data = data.absolute()
-    before = place.read(data)
-    kafka_port, mongo_port = _port_of(before and before.kafka, 9092), _port_of(before and before.mongo, 27017)
+    before = place.read(data) or Addresses()
+    kafka_port, mongo_port = _port_of(before.kafka), _port_of(before.mongo)
     with _undone_on_failure(data) as started:
         running = stack.start(data, kafka_port=kafka_port, mongo_port=mongo_port, report=report)
         started.extend(running.started)
         chosen = Addresses(
             kafka=running.endpoints.kafka,
             mongo=running.endpoints.mongo,
-            prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or (before or Addresses()).prefix,
-            urls=_urls(data, before or Addresses(), report),
-            clock=clock or (before.clock if before else None),
+            prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or before.prefix,
+            urls=_urls(data, before, report),
+            clock=clock.absolute() if clock else before.clock,
         )
         place.write(data, chosen)
         _launch(data, chosen, (ISSUER,), started)
@@ -81,26 +82,35 @@ def log_of(data: Path, name: str) -> Path:
     return data.absolute() / "logs" / f"{name}.log"
 
 
-def environment(chosen: Addresses, name: str) -> dict[str, str | None]:
+def environment(data: Path, chosen: Addresses, name: str) -> dict[str, str | None]:
     """What a process of the estate is told beside this process's own environment."""
     return {
         "VICEVERSA_KAFKA": chosen.kafka,
         "VICEVERSA_MONGO": chosen.mongo,
         "VICEVERSA_TOPIC_PREFIX": chosen.prefix,
         "VICEVERSA_HTTP_HOST": _LOOPBACK,
-        "VICEVERSA_HTTP_PORT": str(_port_of(chosen.urls[name], 0)),
+        "VICEVERSA_HTTP_PORT": str(_port_of(chosen.urls[name])),
         "VICEVERSA_ISSUER": chosen.urls[ISSUER],
         "VICEVERSA_CLOCK": str(chosen.clock) if chosen.clock else None,
-        "VICEVERSA_REPLICATION": "1",
-        "VICEVERSA_MIN_IN_SYNC": "1",
+        "VICEVERSA_HMAC_KEY": os.environ.get("VICEVERSA_HMAC_KEY") or _own_key(data),
+        "VICEVERSA_DATA": str(data),
     }
+
+
+def _own_key(data: Path) -> str:
+    """This installation's key for what is remembered of erased people; drawn once, readable for its owner alone."""
+    file = data / "hmac.key"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(32), encoding="ascii")
+    return file.read_text(encoding="ascii")
 
 
 def _urls(data: Path, before: Addresses, report: Report) -> dict[str, str]:
     """Of each process: where it runs, where it ran before, or a free place when that one is taken."""
     urls: dict[str, str] = {}
     for name, url in before.urls.items():
-        port = _port_of(url, 0)
+        port = _port_of(url)
         if not process.alive(name, data) and not ports.is_free(port):
             free = ports.any_free()
             report(f"Port {port} is taken; {name} gets port {free} instead.")
@@ -114,7 +124,7 @@ def _launch(data: Path, chosen: Addresses, names: Sequence[str], started: list[s
         if process.alive(name, data):
             continue
         module = "chassis.issuer" if name == ISSUER else f"services.{name}"
-        process.spawn(name, [sys.executable, "-m", module], data, environment(chosen, name))
+        process.spawn(name, [sys.executable, "-m", module], data, environment(data, chosen, name))
         started.append(name)
 
 
@@ -155,7 +165,11 @@ def _missing(answer: httpx.Response) -> str:
     """What a health answer says is missing, in a line."""
     if answer.status_code == httpx.codes.OK:
         return "ready"
-    return " ".join(answer.text.split())[:200]
+    try:
+        checks = answer.json()["checks"]
+        return "; ".join(f"{name}: {check['detail']}" for name, check in checks.items() if not check["ok"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"answers {answer.status_code}"
 
 
 def _stop(data: Path, names: Sequence[str], report: Report) -> list[str]:
@@ -167,10 +181,11 @@ def _stop(data: Path, names: Sequence[str], report: Report) -> list[str]:
     return stopped
 
 
-def _port_of(address: str | None, otherwise: int) -> int:
-    if not address:
-        return otherwise
-    return urlsplit(address if "://" in address else f"//{address}").port or otherwise
+def _port_of(address: str) -> int:
+    port = urlsplit(address if "://" in address else f"//{address}").port
+    if port is None:
+        raise Failure(f"{address} names no port.", "Correct it, or remove addresses.json from the data folder.")
+    return port
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import running
+from cli import letters, operations, pairings, papers, people, programmes, rounds, running
 from cli.console import Commands
 
 app = typer.Typer(
@@ -30,6 +30,13 @@ app = typer.Typer(
 )
 
 running.register(app)
+people.register(app)
+app.add_typer(programmes.app)
+app.add_typer(rounds.app)
+pairings.register(app)
+app.add_typer(letters.app)
+app.add_typer(papers.app)
+operations.register(app)
 
 if __name__ == "__main__":
     app()

@@ -66,8 +66,14 @@ def write(data: Path, chosen: Addresses) -> None:
     fresh.replace(data / "addresses.json")
 
 
+def _variable(name: str) -> str:
+    """The issuer's address is a setting of the services as well, and must be exactly what its tokens say."""
+    return "VICEVERSA_ISSUER" if name == ISSUER else f"VICEVERSA_{name.upper()}_URL"
+
+
 def _overruled(found: Addresses) -> Addresses:
-    urls = {name: os.environ.get(f"VICEVERSA_{name.upper()}_URL", url).rstrip("/") for name, url in found.urls.items()}
+    urls = {name: os.environ.get(_variable(name), url) for name, url in found.urls.items()}
+    urls |= {name: url.rstrip("/") for name, url in urls.items() if name != ISSUER}
     return found.model_copy(
         update={
             "kafka": os.environ.get("VICEVERSA_KAFKA", found.kafka),

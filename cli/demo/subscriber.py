@@ -9,11 +9,13 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from cloudevents.abstract import CloudEvent
+from cloudevents.exceptions import GenericException
 from cloudevents.kafka import KafkaMessage, from_binary
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # it is public
 
 OPEN = (
     "programmes.v1",
@@ -94,6 +96,9 @@ class Subscriber:
                 "log_level": 3,
             }
         )
+        self._admin = AdminClient({"bootstrap.servers": servers, "log_level": 3})
+        self._next: dict[tuple[str, int], int] = {}
+        """The offset that comes next, by topic and partition."""
         self._thread = threading.Thread(target=self._run, name="subscriber", daemon=True)
 
     def start(self) -> None:
@@ -113,15 +118,13 @@ class Subscriber:
     def behind(self, topics: Iterable[str] = OPEN) -> int:
         """How many records of these topics it has not read yet, as the broker counts them."""
         self.check()
-        return sum(self._behind(topic) for topic in topics)
-
-    def _behind(self, topic: str) -> int:
-        found = self._consumer.list_topics(self._prefix + topic, timeout=_ANSWER_WITHIN_S).topics[self._prefix + topic]
-        places = [TopicPartition(self._prefix + topic, number) for number in found.partitions]
+        described = self._admin.list_topics(timeout=_ANSWER_WITHIN_S).topics
+        names = [self._prefix + topic for topic in topics]
+        places = [TopicPartition(name, number) for name in names for number in described[name].partitions]
+        ends = self._admin.list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]
         left = 0
-        for place in self._consumer.position(places):
-            first, end = self._consumer.get_watermark_offsets(place, timeout=_ANSWER_WITHIN_S)
-            left += end - (place.offset if place.offset >= 0 else first)
+        for place, end in ends.items():
+            left += int(end.result(_ANSWER_WITHIN_S).offset) - self._next.get((place.topic, place.partition), 0)
         return left
 
     def _run(self) -> None:
@@ -129,7 +132,7 @@ class Subscriber:
             while not self._stopping.is_set():
                 for message in self._consumer.consume(num_messages=200, timeout=_POLL_S):
                     self._read(message)
-        except (KafkaException, ValueError, KeyError) as error:
+        except (KafkaException, GenericException, ValueError, KeyError) as error:
             self._trouble = error
         finally:
             self._consumer.close()
@@ -142,15 +145,16 @@ class Subscriber:
         seen = understood(message, self._prefix)
         if self.witness.note(seen):
             self._show(seen)
+        self._next[str(message.topic()), int(message.partition() or 0)] = int(message.offset() or 0) + 1
 
 
 def understood(message: Message, prefix: str) -> Seen:
     """A record as a CloudEvent. Raises ``ValueError`` or ``KeyError`` when it is none."""
     topic = str(message.topic()).removeprefix(prefix)
-    headers = {name: value for name, value in message.headers() or [] if isinstance(value, bytes)}
+    pairs = cast("list[tuple[str, bytes]]", message.headers() or [])
     value = b"" if topic in RESTRICTED else message.value() or b""
     event: CloudEvent = from_binary(
-        KafkaMessage(headers=headers, key=message.key(), value=value),
+        KafkaMessage(headers=dict(pairs), key=message.key(), value=value),
         data_unmarshaller=lambda body: json.loads(body) if body else None,
     )
     data = event.get_data()

@@ -10,8 +10,13 @@ from cli.sample.chance import Chance
 from cli.sample.company import FRESH, SEASONED
 from cli.sample.workforce import Worker
 
-STATEMENTS = ("candour", "pace", "change", "debate")
-"""Each is asked twice, in opposite words: `..._for` and `..._against`."""
+STATEMENTS = (
+    ("candour_plain", "candour_gentle"),
+    ("pace_try", "pace_plan"),
+    ("change_enjoy", "change_proven"),
+    ("debate_lively", "debate_common"),
+)
+"""Each dimension is asked twice, in opposite words."""
 
 _SENIOR_FROM, _JUNIOR_TO = 11, 9
 _TRAITS = 4
@@ -89,10 +94,10 @@ def _availability(chance: Chance, worker: Worker) -> dict[str, object]:
 def _statements(chance: Chance) -> dict[str, int]:
     """Answers from -2 to 2; now and then one is skipped. Opposite ones mostly, not always, get opposite answers."""
     answers: dict[str, int] = {}
-    for dimension in STATEMENTS:
+    for one, other in STATEMENTS:
         leaning = chance.between(-2, 2)
         opposite = max(-2, min(2, -leaning + chance.between(-1, 1)))
-        answers |= {f"{dimension}_for": leaning, f"{dimension}_against": opposite}
+        answers |= {one: leaning, other: opposite}
     return {name: answer for name, answer in answers.items() if not chance.happens(0.04)}
 
 

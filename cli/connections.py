@@ -1,0 +1,74 @@
+"""How the commands reach Kafka, MongoDB and the services: settings of the environment, and what `up` wrote down."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from chassis.issuer import HOUR, issue
+from chassis.kafka import Connection
+from chassis.mongo import Mongo
+from chassis.settings import Settings, SettingsError, section
+from cli.api import Api
+from cli.console import Failure
+from cli.place import ISSUER, Addresses, addresses
+
+
+def settings() -> Settings:
+    """Raises ``Failure`` with a line for each setting that is wrong."""
+    try:
+        return section(Settings)
+    except SettingsError as error:
+        raise Failure(f"Some settings are wrong:\n{error}", "They are listed in .env.example.") from error
+
+
+def connection(data: Path) -> Connection:
+    return replace(settings().connection(), servers=addresses(data).kafka)
+
+
+def database(data: Path, service: str) -> Mongo:
+    chosen = addresses(data)
+    named = settings().model_copy(update={"topic_prefix": chosen.prefix})
+    return Mongo(chosen.mongo, named.database(service))
+
+
+def service(data: Path, name: str) -> Api:
+    """A service, asked as `VICEVERSA_TOKEN` says, or else as the local administrator."""
+    chosen = addresses(data)
+    return Api(name, chosen.urls[name], os.environ.get("VICEVERSA_TOKEN") or administrator(data, chosen))
+
+
+def administrator(data: Path, chosen: Addresses) -> str:
+    return token(data, chosen, None, ["admin"], subject="viceversa-cli")
+
+
+def token(
+    data: Path,
+    chosen: Addresses,
+    member_id: str | None,
+    roles: Iterable[str],
+    programmes: Iterable[str] = (),
+    lifetime: timedelta = HOUR,
+    *,
+    subject: str | None = None,
+) -> str:
+    """A token of the local issuer. Raises ``Failure`` where its key is not here."""
+    if not (data / "issuer" / "key.pem").exists():
+        raise Failure(
+            f"There is no issuer under {data}, so no token can be made here.",
+            "Start one with `viceversa up`, name its folder with --data, or set VICEVERSA_TOKEN to a token of your own "
+            "identity provider.",
+        )
+    found = settings()
+    return issue(
+        data, member_id, roles, programmes, lifetime,
+        subject=subject, issuer=chosen.urls[ISSUER], audience=found.audience,
+    )  # fmt: skip
+
+
+def host_of(address: str) -> str:
+    """Without user and password, to be shown."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port}" if parts.scheme and parts.port else address

@@ -1,0 +1,95 @@
+"""`provision` and `restored`: what an operator does before the first start, and after a disaster."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import connections
+from cli.console import FAILED, Failure, as_json, say, waiting
+from cli.place import SERVICES, USUAL_DATA, DataOption, JsonOption, addresses
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(provision)
+    app.command()(restored)
+
+
+def provision(data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
+    """Create every topic that is missing. What exists is checked and left as it is.
+
+    Services create their own at their start as well; this makes all of them before any service runs, with
+    VICEVERSA_REPLICATION and VICEVERSA_MIN_IN_SYNC as they should be in production (3 and 2).
+
+    [bold]Example[/]
+
+      VICEVERSA_KAFKA=kafka:9092 VICEVERSA_REPLICATION=3 VICEVERSA_MIN_IN_SYNC=2 viceversa provision
+    """
+    with waiting("Creating topics"):
+        created = asyncio.run(_provision(data))
+    if json:
+        as_json(created)
+    else:
+        say("\n".join(created) or "Every topic exists.")
+
+
+async def _provision(data: Path) -> list[str]:
+    from chassis.provisioning import ProvisioningError, provision_topics
+    from contracts.catalogue import SERVICE_TOPICS, TOPICS
+
+    found = connections.settings()
+    try:
+        return await provision_topics(
+            connections.connection(data), [*TOPICS, *SERVICE_TOPICS], addresses(data).prefix,
+            replication=found.replication, min_in_sync=found.min_in_sync,
+        )  # fmt: skip
+    except ProvisioningError as error:
+        raise Failure(str(error)) from error
+    except OSError as error:
+        raise Failure(f"Kafka cannot be reached at {addresses(data).kafka}: {error}.") from error
+
+
+def restored(
+    services: Annotated[
+        list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Whose database was restored; all without it.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: DataOption = USUAL_DATA,
+) -> None:
+    """Say that a database was restored from a backup, before its service starts again.
+
+    A restored database has forgotten some events that others have heard. Its next ones must count as newer than those:
+    this begins a new epoch of sequence numbers. Stop the service first, restore, run this, then start it.
+
+    [bold]Example[/]
+
+      viceversa restored matcher
+    """
+    names = services or list(SERVICES)
+    unknown = [name for name in names if name not in SERVICES]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}: no service; the services are {', '.join(SERVICES)}")
+    if not yes and not typer.confirm(f"Was the database of {', '.join(names)} restored, and is it stopped?"):
+        raise typer.Exit(FAILED)
+    for name, epoch in asyncio.run(_begin_epochs(data, names)).items():
+        say(f"{name}: epoch {epoch} begins with its next start.")
+
+
+async def _begin_epochs(data: Path, names: Sequence[str]) -> dict[str, int]:
+    from chassis.mongo import Documents, PyMongoError
+
+    begun = {}
+    for name in names:
+        database = connections.database(data, name)
+        try:
+            documents = Documents(database.collection("chassis"))
+            epoch = int((await documents.get("epoch") or {"value": 0})["value"]) + 1
+            await documents.put({"_id": "epoch", "value": epoch})
+        except PyMongoError as error:
+            raise Failure(f"The database of {name} cannot be reached: {type(error).__name__}.") from error
+        finally:
+            database.close()
+        begun[name] = epoch
+    return begun
