@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 S = TypeVar("S", bound=Kept)
 
 SHORTEST = 0.25  # seconds between two sweeps
+AFTER_A_CRASH = 2.0  # the same for the outboxes: only a crash leaves something there, and its lease runs for longer
 FAILED = 1.0  # seconds of rest after a sweep that failed
 RATIO = 30  # times the duration of its search that a sweep rests
 LIMIT = 500  # documents in one page
@@ -105,14 +106,13 @@ async def drive_relay(relay: Relay, aggregates: Aggregates[Any]) -> None:
         started = time.monotonic()
         return Round(await relay.sweep(aggregates), time.monotonic() - started)
 
-    await _again(once)
+    await _again(once, AFTER_A_CRASH)
 
 
-async def _again(once: Callable[[], Awaitable[Round]]) -> None:
+async def _again(once: Callable[[], Awaitable[Round]], shortest: float = SHORTEST) -> None:
     while True:
-        rest = SHORTEST
         try:
-            rest = rest_after(await once())
+            rest = max(shortest, rest_after(await once()))
         except PyMongoError:
             log.exception("a sweep failed; it is tried again")
             rest = FAILED
