@@ -10,16 +10,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, TypeVar, cast, get_args
 
 from contracts.people import Depth
-from contracts.taxonomy import resolve
 from services.profiles.domain.enrolment import EitherSide, Invitation
 from services.profiles.domain.levels import NORMALISED, BadLevel, normalised
 from services.profiles.domain.record import EmploymentState, ExternalId, Grade, HrRecord, Suggested, is_time_zone
 from services.profiles.domain.splitting import Record
-from services.profiles.domain.topics import MOST, OfferWords, SeekWords
+from services.profiles.domain.topics import MOST, OfferWords, SeekWords, resolve
 
 REQUIRED: Final = ("external_id", "name", "organisation", "department", "level")
 OPTIONAL: Final = (
@@ -27,6 +26,7 @@ OPTIONAL: Final = (
     "locale", "time_zone", "languages", "programme", "side", "capacity", "experience", "offers", "seeks",
 )  # fmt: skip
 LONGEST_FIELD = 4000
+CACHED = 4096  # texts that recur from row to row and name nobody: departments, languages, topics
 FORMULA = ("=", "+", "@", "-")  # how a cell begins that a spreadsheet would run
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -166,36 +166,39 @@ class _Reading:
 
     def row(self) -> Row | list[Issue]:
         take = self._take
-        hr = HrRecord.model_construct(
-            external_id=ExternalId.model_construct(
-                source=take("source", _id) or self.source, id=self._required("external_id", _id)
-            ),
-            name=self._required("name", _name),
-            email=take("email", _email),
-            organisation_id=self._required("organisation", _code),
-            department_id=self._required("department", _code),
-            site_id=take("site", _code),
-            discipline_id=take("discipline", _code),
-            level=self._level(),
-            manager_ref=take("manager", _id),
-            evaluator_refs=take("evaluators", _ids) or (),
-            employment=take("employment", _employment) or "active",
-            employed_until=take("employed_until", _date),
-            locale=take("locale", _language),
-            time_zone=take("time_zone", _zone),
-            suggested=Suggested.model_construct(
-                languages=take("languages", _languages) or (),
-                experience_band=take("experience", _band),
-                offers=self._topics("offers", _offers),
-                seeks=self._topics("seeks", _seeks),
-            ),
-        )
+        source, id = take("source", _id) or self.source, self._required("external_id", _id)
+        hr = {
+            "name": self._required("name", _name),
+            "email": take("email", _email),
+            "organisation_id": self._required("organisation", _code),
+            "department_id": self._required("department", _code),
+            "site_id": take("site", _code),
+            "discipline_id": take("discipline", _code),
+            "level": self._level(),
+            "manager_ref": take("manager", _id),
+            "evaluator_refs": take("evaluators", _ids) or (),
+            "employment": take("employment", _employment) or "active",
+            "employed_until": take("employed_until", _date),
+            "locale": take("locale", _language),
+            "time_zone": take("time_zone", _zone),
+        }
+        suggested = {
+            "languages": take("languages", _languages) or (),
+            "experience_band": take("experience", _band),
+            "offers": self._topics("offers", _offers),
+            "seeks": self._topics("seeks", _seeks),
+        }
         invitation = self._invitation()
-        return self.issues or Row(self.line, hr, invitation, tuple(self.remarks))
+        if self.issues:
+            return self.issues
+        record = HrRecord.model_validate(
+            hr | {"external_id": ExternalId(source=source, id=id), "suggested": Suggested.model_validate(suggested)}
+        )
+        return Row(self.line, record, invitation, tuple(self.remarks))
 
     def _take(self, column: str, read: Callable[[str], T]) -> T | None:
-        text = self.fields.get(column, "").strip()
-        if not text:
+        text = self.fields.get(column)
+        if not text or not (text := text.strip()):
             return None
         try:
             if len(text) > LONGEST_FIELD:
@@ -222,7 +225,9 @@ class _Reading:
         capacity = self._take("capacity", lambda text: _whole(text, 20, "bad_capacity"))
         if programme is None:
             return None
-        return Invitation.model_construct(programme_id=programme, side=side or "either", capacity=capacity)
+        if self.issues:
+            return None
+        return Invitation(programme_id=programme, side=side or "either", capacity=capacity)
 
     def _topics(self, column: str, read: Callable[[str], tuple[T, ...]]) -> tuple[T, ...]:
         found = self._take(column, read) or ()
@@ -245,6 +250,7 @@ def _id(text: str) -> str:
     return _plain(text, 64)
 
 
+@lru_cache(CACHED)
 def _code(text: str) -> str:
     """An organisation, department, site or discipline as an id: ``Human Resources`` is ``human-resources``."""
     code = "-".join(_plain(text, 64).casefold().split())
@@ -298,12 +304,14 @@ def _date(text: str) -> date:
         raise Bad("", "bad_date", "the date must be written as 2026-03-31") from None
 
 
+@lru_cache(CACHED)
 def _language(text: str) -> str:
     if len(text) > 35 or not _LANGUAGE.fullmatch(text):
         raise Bad("", "bad_language", "this is not a language tag such as en or de-AT")
     return text
 
 
+@lru_cache(CACHED)
 def _languages(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_language(part) for part in _parts(text)))[:20]
 
@@ -343,20 +351,19 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
+@lru_cache(CACHED)
 def _offers(text: str) -> tuple[OfferWords, ...]:
     known = get_args(Depth)
     return tuple(
-        OfferWords.model_construct(
-            topic=topic, level=cast("Depth", _one_of(level, known, "bad_topic_level") if level else "use")
-        )
+        OfferWords(topic=topic, level=cast("Depth", _one_of(level, known, "bad_topic_level") if level else "use"))
         for topic, level in _pairs(text)
     )
 
 
+@lru_cache(CACHED)
 def _seeks(text: str) -> tuple[SeekWords, ...]:
     return tuple(
-        SeekWords.model_construct(topic=topic, priority=_priority(priority) if priority else 2)
-        for topic, priority in _pairs(text)
+        SeekWords(topic=topic, priority=_priority(priority) if priority else 2) for topic, priority in _pairs(text)
     )
 
 

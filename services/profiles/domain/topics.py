@@ -5,15 +5,19 @@ published, and it counts as soon as a later version of the taxonomy knows it.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field
 
+from contracts import taxonomy
 from contracts.people import Depth, Offer, Seek
-from contracts.taxonomy import resolve
 from services.profiles.domain.values import Value
 
 MOST = 30  # topics on each side; more than that says nothing about a person
+
+resolve = lru_cache(4096)(taxonomy.resolve)
+"""The topic that some words stand for, or None; a file of people asks for the same words again and again."""
 
 Words = Annotated[str, Field(min_length=1, max_length=80)]
 
