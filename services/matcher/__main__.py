@@ -1,0 +1,68 @@
+"""Composition root: ``python -m services.matcher``."""
+
+from functools import partial
+
+from chassis.service import Chassis, Parts, run
+from chassis.sweeps import Sweep
+from contracts.pairings import ANSWERS, PAIRING_STATES, PAIRINGS
+from contracts.people import PRIVACY, ProfileChanged
+from contracts.programmes import PROGRAMMES, ROUNDS
+from contracts.taxonomy import load
+from services.matcher import followups, leaving, rounds, seats
+from services.matcher.domain import pairing as pairings
+from services.matcher.domain import programme as programmes
+from services.matcher.domain.ledger import Ledger
+from services.matcher.domain.pairing import Pairing
+from services.matcher.domain.programme import Programme
+from services.matcher.domain.refused import Contradiction, Refused, Unknown
+from services.matcher.domain.request import Request
+from services.matcher.domain.round import Round
+from services.matcher.handlers import hearing
+from services.matcher.http import programme_routes, round_routes
+from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
+from services.matcher.solver import Solver
+from services.matcher.store import Matcher
+from services.matcher.tasks import Tasks
+
+PORT = 8102
+
+
+def build(chassis: Chassis) -> Parts[Matcher]:
+    matcher = Matcher(
+        programmes=chassis.aggregates("programmes", Programme, says={PROGRAMMES: programmes.public}),
+        rounds=chassis.aggregates("rounds", Round),
+        pairings=chassis.aggregates("pairings", Pairing, says={PAIRING_STATES: pairings.public}),
+        ledgers=chassis.aggregates("ledgers", Ledger),
+        requests=chassis.aggregates("requests", Request),
+        members=chassis.projection("members", ProfileChanged),
+        proposals=chassis.documents("proposals"),
+        left_over=chassis.documents("left_over"),
+        taxonomy=load(),
+        clock=chassis.clock,
+        solver=Solver(),
+        tasks=Tasks(),
+    )
+    return Parts(
+        context=matcher,
+        hearing=hearing,
+        routers=[
+            programme_routes(matcher),
+            round_routes(matcher),
+            pairing_routes(matcher),
+            request_routes(matcher),
+            ledger_routes(matcher),
+        ],
+        says=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, PRIVACY],
+        sweeps=[
+            Sweep(matcher.pairings, partial(followups.when_a_pairing_is_due, matcher=matcher), on="due"),
+            Sweep(matcher.pairings, partial(seats.give_up_late, matcher=matcher), on="lease"),
+            Sweep(matcher.requests, partial(followups.when_a_request_is_due, matcher=matcher), on="due"),
+            Sweep(matcher.ledgers, partial(leaving.look_after, matcher=matcher), on="lease"),
+            Sweep(matcher.rounds, partial(rounds.drive, matcher=matcher), on="lease"),
+        ],
+        problems={Contradiction: 422, Unknown: 404, Refused: 409},
+    )
+
+
+if __name__ == "__main__":
+    run("matcher", build, PORT)

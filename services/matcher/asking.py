@@ -1,0 +1,283 @@
+"""Choosing a partner oneself: the shortlist, a request by name, and its acceptance."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import numpy as np
+
+from chassis.aggregates import Op, Stored
+from chassis.ids import derived_id, new_id
+from contracts.pairings import Focus, Origin
+from contracts.people import ProfileChanged, Side
+from contracts.programmes import ProgrammeSettings
+from contracts.taxonomy import Taxonomy
+from services.matcher import seats
+from services.matcher.domain import request as requests
+from services.matcher.domain import rules
+from services.matcher.domain.candidates import Pairs
+from services.matcher.domain.fit import Fit, fit, focus
+from services.matcher.domain.pairing import Pairing, Plan
+from services.matcher.domain.programme import Programme
+from services.matcher.domain.reasons import reasons
+from services.matcher.domain.refused import Refused, Unknown
+from services.matcher.domain.request import Request
+from services.matcher.domain.rules import Member
+from services.matcher.rounds import participant
+from services.matcher.store import Matcher
+
+NOT_POSSIBLE = Refused("not_possible", "The rules of this programme do not allow this pair.")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One partner on a shortlist, with the reasons for the one who asks."""
+
+    partner: ProfileChanged
+    side: Side
+    score: float
+    reasons: Sequence[str]
+    focus: tuple[Focus, ...]
+
+
+@dataclass(frozen=True)
+class Couple:
+    """Two members with the sides that they would have, and how they fit."""
+
+    senior: Member
+    junior: Member
+    fit: Fit
+
+
+def pairing_of(request_id: str) -> str:
+    """The id of the pairing that a request may become."""
+    return derived_id("pairing", "request", request_id)
+
+
+async def shortlist(programme: Programme, me: str, limit: int, matcher: Matcher) -> list[Choice]:
+    """The best partners who are free now, the best first. Raises ``Refused``."""
+    own = await _myself(programme, me, matcher)
+    everybody = [profile for profile in await matcher.enrolled(programme.programme_id) if profile.member_id != me]
+    free = await matcher.free_places(everybody, programme.programme_id)
+    today = matcher.clock.now().date()
+    others = [
+        member
+        for profile in everybody
+        if profile.member_id in free
+        and rules.absent(profile, programme.programme_id, programme.settings, today) is None
+        and (member := rules.enrolled(profile, programme.programme_id)) is not None
+    ]
+    earlier = await matcher.earlier(of=[me])
+    return await asyncio.to_thread(_ranked, own, others, programme.settings, matcher.taxonomy, today, earlier, limit)
+
+
+def _ranked(
+    me: Member,
+    others: Sequence[Member],
+    settings: ProgrammeSettings,
+    taxonomy: Taxonomy,
+    on: date,
+    earlier: set[tuple[str, str]],
+    limit: int,
+) -> list[Choice]:
+    best: dict[str, Choice] = {}
+    if me.enrolment.side != "junior":
+        juniors = sorted((one for one in others if one.enrolment.side != "senior"), key=lambda one: one.id)
+        scores = _scores([me], juniors, settings, taxonomy, on, earlier)
+        for junior, score in zip(juniors, scores, strict=True):
+            _keep(best, score, me, junior, "junior", taxonomy, on)
+    if me.enrolment.side != "senior":
+        seniors = sorted((one for one in others if one.enrolment.side != "junior"), key=lambda one: one.id)
+        scores = _scores(seniors, [me], settings, taxonomy, on, earlier)
+        for senior, score in zip(seniors, scores, strict=True):
+            _keep(best, score, senior, me, "senior", taxonomy, on)
+    return sorted(best.values(), key=lambda choice: (-choice.score, choice.partner.member_id))[:limit]
+
+
+def _scores(
+    seniors: Sequence[Member],
+    juniors: Sequence[Member],
+    settings: ProgrammeSettings,
+    taxonomy: Taxonomy,
+    on: date,
+    earlier: set[tuple[str, str]],
+) -> list[float]:
+    """The score of each, 0 where the pair is not possible."""
+    pairs = Pairs(seniors, juniors, settings, taxonomy, on, earlier)
+    block = pairs.block(np.arange(len(seniors)), np.arange(len(juniors)))
+    return [float(score) for score in np.where(block.possible(), block.score, 0.0).ravel()]
+
+
+def _keep(
+    best: dict[str, Choice], score: float, senior: Member, junior: Member, side: Side, taxonomy: Taxonomy, on: date
+) -> None:
+    partner = senior if side == "senior" else junior
+    if score <= 0 or (partner.id in best and best[partner.id].score >= score):
+        return
+    mine: Side = "junior" if side == "senior" else "senior"
+    why = reasons(senior.profile, junior.profile, taxonomy, on)[mine]
+    best[partner.id] = Choice(partner.profile, side, score, why, focus(senior.profile, junior.profile, taxonomy))
+
+
+async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matcher) -> Stored[Request]:
+    """Ask somebody by name. Raises ``Refused``; that they would rather not be paired with ``me`` is no such case."""
+    own = await _myself(programme, me, matcher)
+    if partner in own.profile.avoid:
+        raise Refused("rather_not", "You have said that you would rather not be paired with this person.")
+    profile = await matcher.members.get(partner)
+    other = rules.enrolled(profile, programme.programme_id) if profile else None
+    today = matcher.clock.now().date()
+    if other is None or rules.absent(other.profile, programme.programme_id, programme.settings, today) is not None:
+        raise Refused("not_available", "This person cannot be asked at the moment.")
+    earlier = await matcher.earlier(of=[me])
+    couple = _couple(own, other, programme.settings, matcher.taxonomy, today, earlier)
+    if couple is None:
+        raise NOT_POSSIBLE
+    now = matcher.clock.now()
+    request_id = derived_id("request", op.key)
+    side: Side = "senior" if couple.senior.id == me else "junior"
+    days = programme.settings.matching.answer_within_working_days
+    saved = await matcher.requests.update(
+        request_id,
+        op,
+        lambda state: requests.ask(
+            state,
+            request_id,
+            programme.programme_id,
+            (me, partner),
+            side,
+            days,
+            now,
+            hidden=me in other.profile.avoid,
+        ),
+    )
+    return Stored(request_id, saved.now(), saved.version)
+
+
+async def accept(request_id: str, me: str, matcher: Matcher) -> tuple[Request, Pairing]:
+    """Form the pairing, if both have a place and the rules still allow it. Raises ``Refused``; then it stays open."""
+    stored = await matcher.requests.get(request_id)
+    now = matcher.clock.now()
+    known = stored.state if stored else None
+    if known is not None and known.asked == me and known.state == "accepted" and known.pairing_id is not None:
+        formed = await matcher.pairings.get(known.pairing_id)
+        if formed is not None:
+            return known, formed.state
+    request = requests.open_for(known, me, now)
+    programme = (await matcher.programme(request.programme_id)).state
+    plan = await _plan_of(request, programme, matcher)
+    outcome = (await seats.reserve(matcher, [plan], agreed=True))[plan.pairing_id]
+    if isinstance(outcome, Refused):
+        raise outcome
+    saved = await matcher.requests.update(
+        request_id, Op(new_id()), lambda state: requests.accepted(state, plan.pairing_id) if state else None
+    )
+    return saved.now(), outcome
+
+
+async def put_together(programme: Programme, senior_id: str, junior_id: str, op: Op, matcher: Matcher) -> Pairing:
+    """A coordinator proposes two people to each other. Raises ``Refused``, in the same words for every rule."""
+    profiles = await matcher.members.get_many([senior_id, junior_id])
+    today = matcher.clock.now().date()
+    senior, junior = (
+        rules.enrolled(profiles[id], programme.programme_id) if id in profiles else None
+        for id in (senior_id, junior_id)
+    )
+    if senior is None or junior is None:
+        raise Unknown("member of this programme")
+    for one in (senior, junior):
+        absent = rules.absent(one.profile, programme.programme_id, programme.settings, today)
+        if absent is not None:
+            raise Refused(absent, rules.WORDS[absent])
+    sides = ("junior", senior.enrolment.side), ("senior", junior.enrolment.side)
+    earlier = await matcher.earlier(of=[senior_id])
+    couple = _couple(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
+    if couple is None or any(wrong == side for wrong, side in sides) or couple.senior.id != senior_id:
+        raise NOT_POSSIBLE
+    if rules.broken(senior, junior, programme.settings, today):  # only private ones are left
+        raise NOT_POSSIBLE
+    plan = _plan(derived_id("pairing", "coordinator", op.key), programme, couple, "coordinator", matcher)
+    outcome = (await seats.reserve(matcher, [plan]))[plan.pairing_id]
+    if isinstance(outcome, Refused):
+        raise outcome
+    return outcome
+
+
+async def _myself(programme: Programme, me: str, matcher: Matcher) -> Member:
+    if programme.state != "open" or not programme.settings.matching.shortlist:
+        raise Refused("no_shortlist", "In this programme partners are proposed by the coordinators.")
+    profile = await matcher.members.get(me)
+    own = rules.enrolled(profile, programme.programme_id) if profile else None
+    if profile is None or own is None:
+        raise Refused("not_enrolled", "You do not take part in this programme.")
+    absent = rules.absent(profile, programme.programme_id, programme.settings, matcher.clock.now().date())
+    if absent is not None:
+        raise Refused(absent, "Finish signing up, or wait until you are back, to choose a partner.")
+    return own
+
+
+async def _plan_of(request: Request, programme: Programme, matcher: Matcher) -> Plan:
+    profiles = await matcher.members.get_many([request.asker, request.asked])
+    today = matcher.clock.now().date()
+    people = [
+        rules.enrolled(profiles[id], programme.programme_id) if id in profiles else None
+        for id in (request.asker, request.asked)
+    ]
+    if programme.state != "open" or any(
+        one is None or rules.absent(one.profile, programme.programme_id, programme.settings, today) for one in people
+    ):
+        raise seats.OVER
+    asker, asked = people
+    assert asker is not None, "both are enrolled"
+    assert asked is not None, "both are enrolled"
+    pairing_id = pairing_of(request.request_id)
+    known = await matcher.pairings.get(pairing_id)
+    if known is not None and known.state.state != "abandoned":
+        return known.state.plan
+    senior, junior = (asker, asked) if request.asker_side == "senior" else (asked, asker)
+    earlier = await matcher.earlier(of=[request.asker])
+    again = [id for pair in earlier if senior.id in pair for id in pair if id != senior.id]
+    if rules.broken(senior, junior, programme.settings, today, again):
+        raise seats.OVER
+    found = fit(senior, junior, programme.settings, matcher.taxonomy, today)
+    plan = _plan(pairing_id, programme, Couple(senior, junior, found), "request", matcher)
+    return plan.model_copy(update={"request_id": request.request_id})
+
+
+def _couple(
+    one: Member,
+    other: Member,
+    settings: ProgrammeSettings,
+    taxonomy: Taxonomy,
+    on: date,
+    earlier: set[tuple[str, str]],
+) -> Couple | None:
+    """The better way round in which ``one`` and ``other`` may be paired, whoever would rather not; None if neither."""
+    found: list[Couple] = []
+    for senior, junior in ((one, other), (other, one)):
+        if senior.enrolment.side == "junior" or junior.enrolment.side == "senior":
+            continue
+        again = [id for pair in earlier if senior.id in pair for id in pair if id != senior.id]
+        parts = fit(senior, junior, settings, taxonomy, on)
+        if not rules.shown(rules.broken(senior, junior, settings, on, again)) and not parts.falls_short(settings):
+            found.append(Couple(senior, junior, parts))
+    return max(found, key=lambda couple: couple.fit.score, default=None)
+
+
+def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> Plan:
+    senior, junior = couple.senior.profile, couple.junior.profile
+    now: datetime = matcher.clock.now()
+    return Plan(
+        pairing_id=pairing_id,
+        programme_id=programme.programme_id,
+        programme_version=programme.version,
+        origin=origin,
+        senior=participant(senior, "senior"),
+        junior=participant(junior, "junior"),
+        focus=focus(senior, junior, matcher.taxonomy),
+        reasons={side: tuple(texts) for side, texts in reasons(senior, junior, matcher.taxonomy, now.date()).items()},
+        fit=couple.fit,
+        answer_within_working_days=programme.settings.matching.answer_within_working_days,
+        duration_months=programme.settings.meetings.duration_months,
+    )

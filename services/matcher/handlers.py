@@ -1,0 +1,65 @@
+"""What the matcher hears, and what follows from it."""
+
+from chassis.aggregates import Op
+from chassis.hearing import Gone, Heard, Hearing
+from contracts.care import PartnerChangeRequested, SessionHeld
+from contracts.pairings import PairingEnded, PairingEvent, PairingLapsed
+from contracts.people import ErasureRequested, ProfileChanged
+from services.matcher import leaving, seats
+from services.matcher.domain import pairing as pairings
+from services.matcher.store import Matcher
+
+hearing: Hearing[Matcher] = Hearing()
+hearing.projects(ProfileChanged, lambda matcher: matcher.members)
+
+
+@hearing.when(ProfileChanged)
+async def when_somebody_has_left_end_what_they_have(event: Heard[ProfileChanged], matcher: Matcher) -> None:
+    """Without blame. A changed capacity needs no reaction: it is read when a seat is taken; lowering ends nothing."""
+    profile = event.data
+    if profile.employment == "left" or any(enrolment.state == "left" for enrolment in profile.enrolments):
+        await leaving.end_what_was_left(profile, matcher, event.envelope)
+
+
+@hearing.when(PairingLapsed, PairingEnded)
+async def when_a_pairing_is_over_free_its_seats(event: Heard[PairingEvent], matcher: Matcher) -> None:
+    stored = await matcher.pairings.get(event.data.pairing_id)
+    if stored is not None and not seats.holds_seats(stored.state):
+        people = [participant.member_id for participant in event.data.participants]
+        await seats.free(matcher, stored.id, stored.state.attempt, people)
+
+
+@hearing.when(ErasureRequested)
+async def when_erasure_is_requested_forget_the_member(event: Heard[ErasureRequested], matcher: Matcher) -> None:
+    await leaving.forget(event.data.member_id, matcher, event.envelope)
+
+
+@hearing.when_gone(ProfileChanged)
+async def when_a_profile_is_gone_finish_its_erasure(event: Gone, matcher: Matcher) -> None:
+    """The tombstone may come before or after the request; nothing is said to be forgotten before both have come."""
+    stored = await matcher.ledgers.get(event.key)
+    if stored is not None and stored.state.erasing and stored.state.erased_at is None:
+        await leaving.forget(event.key, matcher, event.envelope)
+
+
+@hearing.when(SessionHeld)
+async def when_a_session_is_held_note_that_they_have_met(event: Heard[SessionHeld], matcher: Matcher) -> None:
+    await matcher.pairings.update(
+        event.data.pairing_id,
+        Op(f"{event.envelope.id}/when_a_session_is_held_note_that_they_have_met"),
+        lambda pairing: pairings.have_met(pairing) if pairing else None,
+        cause=event.envelope,
+    )
+
+
+@hearing.when(PartnerChangeRequested)
+async def when_a_partner_change_is_requested_end_the_pairing(
+    event: Heard[PartnerChangeRequested], matcher: Matcher
+) -> None:
+    now, machine = matcher.clock.now(), matcher.clock.machine()
+    await matcher.pairings.update(
+        event.data.pairing_id,
+        Op(f"{event.envelope.id}/when_a_partner_change_is_requested_end_the_pairing"),
+        lambda pairing: pairings.end(pairing, now, machine) if pairing else None,
+        cause=event.envelope,
+    )

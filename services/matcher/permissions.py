@@ -1,0 +1,80 @@
+"""Applies the table of ``domain.access`` to whoever asks."""
+
+from chassis.aggregates import Stored
+from chassis.http import Principal, forbidden, not_found
+from services.matcher.domain.access import Action, Relation, in_conflict, may, to_pairing, to_programme
+from services.matcher.domain.pairing import Pairing
+from services.matcher.domain.programme import Programme
+from services.matcher.domain.refused import Unknown
+from services.matcher.store import UNSEEN, Matcher
+
+
+def coordinates(principal: Principal, programme_id: str, programme: Programme | None) -> bool:
+    """Whether the programme is one of theirs, by their token or by its settings."""
+    named = programme is not None and principal.member_id in programme.settings.coordinators
+    return "coordinator" in principal.roles and (programme_id in principal.programmes or named)
+
+
+async def programme_for(principal: Principal, programme_id: str, action: Action, matcher: Matcher) -> Programme:
+    """The programme, if they may do this with it. Raises a problem."""
+    programme = (await matcher.programme(programme_id)).state
+    relation = to_programme(principal.roles, coordinates=coordinates(principal, programme_id, programme))
+    if not may(relation, action):
+        raise forbidden("This is for the coordinators of the programme.")
+    return programme
+
+
+async def pairing_for(
+    principal: Principal, pairing_id: str, action: Action, matcher: Matcher
+) -> tuple[Stored[Pairing], Relation]:
+    """The pairing, if they may do this with it; who may not even see it learns nothing, not that it exists."""
+    stored = await matcher.pairings.get(pairing_id)
+    if stored is None or stored.state.gone or stored.state.state in UNSEEN:
+        raise not_found("pairing")
+    relation = await relation_to(principal, stored.state, matcher)
+    if not may(relation, "see_pairing"):
+        raise not_found("pairing")
+    if not may(relation, action):
+        raise forbidden("This is for the two of the pairing.")
+    return stored, relation
+
+
+async def relation_to(principal: Principal, pairing: Pairing, matcher: Matcher) -> Relation:
+    plan = pairing.plan
+    both = {plan.senior.member_id, plan.junior.member_id}
+    if principal.member_id in both:
+        return "participant"
+    programme = await matcher.programmes.get(plan.programme_id)
+    theirs = coordinates(principal, plan.programme_id, programme.state if programme else None)
+    conflicted = (theirs or "admin" in principal.roles) and await conflict(principal, both, matcher)
+    return to_pairing(
+        principal.member_id, principal.roles, coordinates=theirs, participants=both, conflicted=conflicted
+    )
+
+
+async def conflict(principal: Principal, members: set[str], matcher: Matcher) -> bool:
+    """Whether one of ``members`` is in the line of whoever asks."""
+    if principal.member_id is None:
+        return False
+    profiles = await matcher.members.get_many([*members, principal.member_id])
+    others = [profile for id, profile in profiles.items() if id in members]
+    return in_conflict(principal.member_id, profiles.get(principal.member_id), others)
+
+
+async def not_in_conflict(principal: Principal, pairs: list[set[str]], matcher: Matcher) -> list[bool]:
+    """For each pair of members, whether whoever asks is free of conflict with both."""
+    if principal.member_id is None:
+        return [True for _ in pairs]
+    me = principal.member_id
+    profiles = await matcher.members.get_many(sorted({me}.union(*pairs)))
+    own = profiles.get(me)
+    return [
+        me not in pair and not in_conflict(me, own, [profiles[id] for id in pair if id in profiles]) for pair in pairs
+    ]
+
+
+def myself(principal: Principal) -> str:
+    """The member who asks."""
+    if principal.member_id is None:
+        raise Unknown("member")
+    return principal.member_id

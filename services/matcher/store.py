@@ -1,0 +1,126 @@
+"""What the matcher keeps, and the questions it asks of it."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chassis.aggregates import Aggregates, Stored
+from chassis.clocks import Clock
+from chassis.mongo import Document, Documents
+from chassis.projections import Projection
+from contracts.people import ProfileChanged
+from contracts.taxonomy import Taxonomy
+from services.matcher.domain.ledger import Ledger, room
+from services.matcher.domain.pairing import Pairing
+from services.matcher.domain.programme import Programme
+from services.matcher.domain.refused import Unknown
+from services.matcher.domain.request import Request
+from services.matcher.domain.round import Round
+from services.matcher.solver import Solver
+from services.matcher.tasks import Tasks
+
+UNSEEN = ("reserving", "abandoned")
+
+
+@dataclass
+class Matcher:
+    """The service's context."""
+
+    programmes: Aggregates[Programme]
+    rounds: Aggregates[Round]
+    pairings: Aggregates[Pairing]
+    ledgers: Aggregates[Ledger]
+    requests: Aggregates[Request]
+    members: Projection[ProfileChanged]
+    proposals: Documents
+    left_over: Documents
+    taxonomy: Taxonomy
+    clock: Clock
+    solver: Solver
+    tasks: Tasks
+
+    async def programme(self, id: str) -> Stored[Programme]:
+        """Raises ``Unknown``."""
+        found = await self.programmes.get(id)
+        if found is None:
+            raise Unknown("programme")
+        return found
+
+    async def round(self, id: str) -> Stored[Round]:
+        """Raises ``Unknown``."""
+        found = await self.rounds.get(id)
+        if found is None:
+            raise Unknown("round")
+        return found
+
+    async def enrolled(self, programme_id: str) -> list[ProfileChanged]:
+        """Everybody with an enrolment in the programme, whatever its state."""
+        return [profile async for profile in self.members.find({"enrolments.programme_id": programme_id})]
+
+    async def free_places(self, profiles: Sequence[ProfileChanged], programme_id: str) -> dict[str, int]:
+        """Places that are free in the programme, of those who have any."""
+        ledgers = await self.ledgers.get_many([profile.member_id for profile in profiles])
+        places: dict[str, int] = {}
+        for profile in profiles:
+            known = ledgers.get(profile.member_id)
+            ledger = known.state if known else Ledger(member_id=profile.member_id)
+            if (free := ledger.free(room(profile, programme_id), programme_id)) > 0:
+                places[profile.member_id] = free
+        return places
+
+    async def earlier(
+        self, *, but_of_round: str | None = None, of: Iterable[str] | None = None
+    ) -> set[tuple[str, str]]:
+        """Pairs (senior, junior) that were ever proposed, in any programme; ``of``: where one of these takes part."""
+        wanted: dict[str, Any] = {"state": {"$nin": list(UNSEEN)}, "gone": False}
+        if of is not None:
+            wanted.update(_taking_part(list(of)))
+        found: set[tuple[str, str]] = set()
+        shown = {"plan.senior.member_id": 1, "plan.junior.member_id": 1, "plan.round_id": 1}
+        async for document in self.pairings.collection.find(wanted, shown):
+            plan = document["plan"]
+            if but_of_round is None or plan.get("round_id") != but_of_round:
+                found.add((plan["senior"]["member_id"], plan["junior"]["member_id"]))
+        return found
+
+    async def pairings_of(self, member_id: str) -> list[Stored[Pairing]]:
+        """All of a member's pairings, in whatever state."""
+        return [stored async for stored in self.pairings.find(_taking_part([member_id]))]
+
+    async def requests_of(self, member_id: str) -> list[Stored[Request]]:
+        """What a member asked, and what they were asked."""
+        return [stored async for stored in self.requests.find({"$or": [{"asker": member_id}, {"asked": member_id}]})]
+
+    def pairings_page(
+        self,
+        *,
+        member_id: str | None,
+        programme_id: str | None,
+        state: str | None,
+        round_id: str | None,
+        limit: int,
+        after: str | None,
+    ) -> AsyncIterator[Stored[Pairing]]:
+        """Pairings that are to be seen, in the order of their ids."""
+        wanted: dict[str, Any] = {"gone": False, "state": state or {"$nin": list(UNSEEN)}}
+        if programme_id is not None:
+            wanted["plan.programme_id"] = programme_id
+        if round_id is not None:
+            wanted["plan.round_id"] = round_id
+        if member_id is not None:
+            wanted.update(_taking_part([member_id]))
+        return self.pairings.find(wanted, limit=limit, after=after)
+
+    def proposals_page(self, round: Round, *, limit: int, after: str | None) -> AsyncIterator[Document]:
+        """A round's proposals, the best first."""
+        of = {"round_id": round.round_id, "run": round.result}
+        return self.proposals.find(of, sort="place", limit=limit, after=after)
+
+    def left_over_page(self, round: Round, *, limit: int, after: str | None) -> AsyncIterator[Document]:
+        """Who has no partner in this round, in the order of their ids."""
+        of = {"round_id": round.round_id, "run": round.result}
+        return self.left_over.find(of, sort="member_id", limit=limit, after=after)
+
+
+def _taking_part(members: list[str]) -> dict[str, Any]:
+    return {"$or": [{"plan.senior.member_id": {"$in": members}}, {"plan.junior.member_id": {"$in": members}}]}

@@ -1,0 +1,228 @@
+"""What HTTP shows of the matcher's documents, to whom it may be shown."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel
+
+from chassis.aggregates import Stored
+from chassis.mongo import Document
+from contracts.envelope import Instant
+from contracts.pairings import DeclineReason, Focus, PairingState
+from contracts.people import Side
+from contracts.programmes import ProgrammeSettings
+from contracts.taxonomy import Taxonomy
+from services.matcher.asking import Choice
+from services.matcher.domain.fit import Fit
+from services.matcher.domain.ledger import Ledger
+from services.matcher.domain.pairing import Pairing, fields
+from services.matcher.domain.programme import Programme
+from services.matcher.domain.request import Request
+from services.matcher.domain.round import Progress, Round
+
+
+class ProgrammeView(BaseModel):
+    """A programme with all its settings; ``version`` is that of the settings."""
+
+    programme_id: str
+    version: int
+    state: str
+    settings: ProgrammeSettings
+    happened_at: Instant
+    recorded_at: Instant
+
+    @classmethod
+    def of(cls, programme: Programme) -> Self:
+        return cls.model_validate(programme.model_dump())
+
+
+class RoundView(BaseModel):
+    """A round's totals and progress."""
+
+    round_id: str
+    programme_id: str
+    programme_version: int
+    state: str
+    seed: int
+    progress: Progress
+    seniors: int
+    juniors: int
+    pairs: int
+    proposed: int
+    withdrawn: int
+    unmatched_seniors: int
+    unmatched_juniors: int
+    total_fit: float
+    lowest_fit: float | None
+    why: str | None
+    started_at: Instant
+    computed_at: Instant | None
+    published_at: Instant | None
+
+    @classmethod
+    def of(cls, round: Round) -> Self:
+        return cls.model_validate(round.model_dump())
+
+
+class FocusView(BaseModel):
+    """A topic by id and name."""
+
+    topic_id: str
+    name: str
+    from_side: Side
+
+    @classmethod
+    def of(cls, focus: Focus, taxonomy: Taxonomy) -> Self:
+        return cls(topic_id=focus.topic_id, name=taxonomy.name(focus.topic_id), from_side=focus.from_side)
+
+
+class ProposedMember(BaseModel):
+    member_id: str
+    department_id: str | None
+    site_id: str | None
+
+
+class ProposalView(BaseModel):
+    """One pair of a round under review."""
+
+    pairing_id: str
+    place: str
+    senior: ProposedMember
+    junior: ProposedMember
+    fit: Fit
+    reasons: dict[Side, list[str]]
+    focus: list[FocusView]
+    state: Literal["waiting", "proposed", "withdrawn"]
+    why: str | None
+
+
+class LeftOverView(BaseModel):
+    """Somebody without a partner in a round, and why."""
+
+    member_id: str
+    side: Side
+    department_id: str
+    code: str
+    text: str
+    numbers: dict[str, int]
+
+    @classmethod
+    def of(cls, document: Document) -> Self:
+        return cls.model_validate(document)
+
+
+class CharterView(BaseModel):
+    """The charter as one side sees it; ``agreed``: have you agreed to this text?"""
+
+    goals: list[str]
+    meeting_rhythm: str
+    confidential: bool
+    agreed: bool
+
+
+class You(BaseModel):
+    """What only this participant sees; nobody sees the other's."""
+
+    side: Side
+    answer: Literal["accepted", "declined"] | None
+    reason: DeclineReason | None
+    reasons: list[str]
+    charter: CharterView | None
+    wishes_to_renew: bool
+
+
+class PairingView(PairingState):
+    """The public state of a pairing, and a participant's own part in it."""
+
+    version: int
+    you: You | None = None
+
+    @classmethod
+    def seen_by(cls, stored: Stored[Pairing], side: Side | None) -> Self:
+        you = _you(stored.state, side) if side else None
+        return cls(**fields(stored.state), version=stored.version, you=you)
+
+
+def _you(pairing: Pairing, side: Side) -> You:
+    answer, text = pairing.answers.get(side), pairing.charter
+    return You(
+        side=side,
+        answer=answer.answer if answer else None,
+        reason=answer.reason if answer else None,
+        reasons=list(pairing.plan.reasons.get(side, ())),
+        charter=CharterView(
+            goals=list(text.goals),
+            meeting_rhythm=text.meeting_rhythm,
+            confidential=text.confidential,
+            agreed=side in pairing.signed,
+        )
+        if text
+        else None,
+        wishes_to_renew=side in pairing.wish_to_renew,
+    )
+
+
+class ChoiceView(BaseModel):
+    """One possible partner, without a score."""
+
+    member_id: str
+    side: Side
+    department_id: str
+    reasons: list[str]
+    focus: list[FocusView]
+
+    @classmethod
+    def of(cls, choice: Choice, taxonomy: Taxonomy) -> Self:
+        return cls(
+            member_id=choice.partner.member_id,
+            side=choice.side,
+            department_id=choice.partner.department_id,
+            reasons=list(choice.reasons),
+            focus=[FocusView.of(one, taxonomy) for one in choice.focus],
+        )
+
+
+class RequestView(BaseModel):
+    """A request as both sides see it: that it lapsed says nothing about why."""
+
+    request_id: str
+    programme_id: str
+    asker: str
+    asked: str
+    asker_side: Side
+    state: Literal["open", "accepted", "lapsed", "withdrawn"]
+    asked_at: Instant
+    answer_by: Instant
+    pairing_id: str | None
+
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        return cls.model_validate(request.model_dump())
+
+
+class AcceptedView(BaseModel):
+    request: RequestView
+    pairing: PairingView
+
+
+class HeldSeat(BaseModel):
+    pairing_id: str
+    programme_id: str
+    attempt: int
+    partner: str
+
+
+class LedgerView(BaseModel):
+    """A member's seats; ``capacity`` as it was when the last one was taken."""
+
+    member_id: str
+    capacity: int
+    closed: bool
+    held: list[HeldSeat]
+    version: int
+
+    @classmethod
+    def of(cls, ledger: Ledger, version: int) -> Self:
+        held = [HeldSeat(pairing_id=id, **seat.model_dump()) for id, seat in ledger.held.items()]
+        return cls(
+            member_id=ledger.member_id, capacity=ledger.capacity, closed=ledger.closed, held=held, version=version
+        )
