@@ -12,11 +12,17 @@ from deploy.local import ports, stack
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Endpoints]:
+def running_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Running]:
     """Kafka and the store: those of VICEVERSA_KAFKA and VICEVERSA_MONGO, or one stack of the session's own."""
     data: Path = tmp_path_factory.mktemp("servers")
     with stack.start(data, kafka_port=ports.any_free(), mongo_port=ports.any_free()) as running:
-        yield running.endpoints
+        yield running
+
+
+@pytest.fixture(scope="session")
+def servers(running_servers: stack.Running) -> stack.Endpoints:
+    """Where they answer."""
+    return running_servers.endpoints
 
 
 @pytest.fixture
@@ -26,6 +32,16 @@ def prefix(servers: stack.Endpoints) -> Iterator[str]:
     The length is fixed because dropping a database of the embedded store also destroys those whose names begin with
     its name. What the test made under the prefix is removed at its end.
     """
+    yield from _names_of_its_own(servers)
+
+
+@pytest.fixture(scope="session")
+def session_prefix(servers: stack.Endpoints) -> Iterator[str]:
+    """The same, for what runs as long as the session."""
+    yield from _names_of_its_own(servers)
+
+
+def _names_of_its_own(servers: stack.Endpoints) -> Iterator[str]:
     name = f"t{uuid.uuid4().hex[:8]}"
     yield f"{name}."
     _drop_databases(servers.mongo, name)

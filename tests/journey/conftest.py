@@ -1,0 +1,28 @@
+"""One estate for all journey tests: started once, on names, ports and a business clock of its own.
+
+Each test makes a programme and people of its own in it (`people.a_programme`), and leaves every process running.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.local import stack
+from tests.journey.collector import Collector, collecting
+from tests.journey.estate import Estate, an_estate
+
+
+@pytest.fixture(scope="session")
+def collector() -> Iterator[Collector]:
+    """Where all processes of the estate send their spans."""
+    with collecting() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def estate(
+    servers: stack.Endpoints, session_prefix: str, collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Estate]:
+    """Issuer and services as separate processes on real Kafka and a real store."""
+    with an_estate(tmp_path_factory.mktemp("estate"), servers, session_prefix, collector.url) as running:
+        yield running

@@ -1,0 +1,251 @@
+"""People of the journey: HR's file about them, and what they do over HTTP."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import httpx
+
+from tests.journey.estate import Estate
+from tests.journey.waiting import wait_until
+
+Json = dict[str, Any]
+Side = Literal["senior", "junior"]
+
+KNOWS: Mapping[Side, str] = {
+    "senior": "leadership:teach;budgeting:use",
+    "junior": "generative-ai:teach;social-media:use",
+}
+WANTS: Mapping[Side, str] = {"senior": "generative-ai:3;social-media:2", "junior": "leadership:3;budgeting:2"}
+PLACES = ("finance", "production", "sales", "research")
+
+
+@dataclass(frozen=True)
+class Somebody:
+    """One row of HR's file."""
+
+    external_id: str
+    side: Side
+    name: str
+    department: str = "finance"
+    level: int = 0
+    email: str = ""
+    capacity: int = 1
+    manager: str = ""
+
+    def row(self, programme: str | None) -> dict[str, str]:
+        filled = {
+            "external_id": self.external_id,
+            "name": self.name,
+            "organisation": "halden",
+            "department": self.department,
+            "level": str(self.level or (16 if self.side == "senior" else 6)),
+            "email": self.email,
+            "manager": self.manager,
+            "languages": "en",
+            "offers": KNOWS[self.side],
+            "seeks": WANTS[self.side],
+        }
+        invited = {"programme": programme, "side": self.side, "capacity": str(self.capacity)} if programme else {}
+        return {**filled, **invited}
+
+
+def cohort(mark: str, seniors: int, juniors: int, *, capacity: int = 1) -> list[Somebody]:
+    """People who fit each other, in different departments; ``mark`` begins their HR numbers and keeps them apart."""
+    wanted: list[tuple[Side, int]] = [("senior", n) for n in range(seniors)] + [("junior", n) for n in range(juniors)]
+    return [
+        Somebody(
+            external_id=f"{mark}-{side[0].upper()}{n:03}",
+            side=side,
+            name=f"{mark.title()} {side.title()} {n}",
+            department=PLACES[(n + (side == "junior")) % len(PLACES)],
+            email=f"{mark}.{side}.{n}@halden.example",
+            capacity=capacity,
+        )
+        for side, n in wanted
+    ]
+
+
+def csv_of(people: Iterable[Somebody], programme: str | None = None) -> bytes:
+    rows = [somebody.row(programme) for somebody in people]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def settings(**changes: Json) -> Json:
+    """A programme's settings that let everybody of a ``cohort`` meet; ``changes`` by section, such as ``matching``."""
+    return {
+        "labels": {"en": {"name": "Fresh Eyes", "senior": "experienced partner", "junior": "fresh-eyed partner"}},
+        "organisations": ["halden"],
+        "confidential_contact": "speak-up",
+        "notice": "1",
+        **changes,
+    }
+
+
+def ok(response: httpx.Response) -> Any:
+    """The answer's body; an answer that is an error fails the test with its own words."""
+    assert response.is_success, (
+        f"{response.request.method} {response.request.url}: {response.status_code} {response.text}"
+    )
+    return response.json()
+
+
+@dataclass
+class Members:
+    """A programme with its people, each acting with a token of their own. ``ids`` are member ids by HR's numbers."""
+
+    estate: Estate
+    programme: str
+    people: Sequence[Somebody]
+    ids: dict[str, str]
+
+    def of(self, side: Side) -> list[str]:
+        return [self.ids[somebody.external_id] for somebody in self.people if somebody.side == side]
+
+    def profiles(self, member: str) -> httpx.Client:
+        return self.estate.api("profiles", _own(self.estate, member))
+
+    def matcher(self, member: str, replica: str = "matcher") -> httpx.Client:
+        return self.estate.api(replica, _own(self.estate, member))
+
+    def coordinator(self, service: str = "matcher") -> httpx.Client:
+        return self.estate.api(service, _coordinating(self.estate, self.programme))
+
+    # -- what people do --------------------------------------------------------------------------------------------
+
+    def join(self, member: str) -> Json:
+        """See the notice and enrol; what HR knew of offers and wishes makes them ready."""
+        seen = {"notice": "1", "briefed": True}
+        return dict(ok(self.profiles(member).put(f"/members/me/enrolments/{self.programme}", json=seen)))
+
+    def answer(self, member: str, pairing_id: str, answer: str, **more: str) -> Json:
+        return dict(ok(self.matcher(member).post(f"/pairings/{pairing_id}/answer", json={"answer": answer, **more})))
+
+    def accept_both(self, pairing: Json) -> Json:
+        """Both say yes; the pairing as it is then."""
+        answered: Json = {}
+        for member in partners(pairing):
+            answered = self.answer(member, pairing["pairing_id"], "accepted")
+        return answered
+
+    # -- what a coordinator does -----------------------------------------------------------------------------------
+
+    def round(self) -> Json:
+        """Compute a round and wait for it."""
+        started = ok(self.coordinator().post(f"/programmes/{self.programme}/rounds", json={}))
+        return self.round_when(started["round_id"], "computed")
+
+    def publish(self, round_id: str) -> Json:
+        ok(self.coordinator().post(f"/rounds/{round_id}/publish"))
+        return self.round_when(round_id, "published")
+
+    def round_when(self, round_id: str, state: str) -> Json:
+        """The round as soon as it has this state; one that failed fails the test with its own words."""
+
+        def reached() -> Json | None:
+            found: Json = ok(self.coordinator().get(f"/rounds/{round_id}"))
+            assert found["state"] != "failed", found["why"]
+            return found if found["state"] == state else None
+
+        return wait_until(reached, f"the round {state}")
+
+    def pairings(self, **query: str) -> list[Json]:
+        """All that the matcher shows the coordinator."""
+        asked = {"programme_id": self.programme, **query}
+        return everything(partial(self.coordinator().get, "/pairings"), asked)
+
+    def pairing(self, pairing_id: str) -> Json:
+        return dict(ok(self.coordinator().get(f"/pairings/{pairing_id}")))
+
+    def ledger(self, member: str) -> Json:
+        return dict(ok(self.estate.api("matcher", _admin(self.estate)).get(f"/ledgers/{member}")))
+
+
+def partners(pairing: Json) -> tuple[str, str]:
+    """Member ids of the senior and the junior."""
+    by_side = {one["side"]: str(one["member_id"]) for one in pairing["participants"]}
+    return by_side["senior"], by_side["junior"]
+
+
+def everything(ask: Callable[..., httpx.Response], query: Mapping[str, str]) -> list[Json]:
+    """Every item of a list, page by page."""
+    found: list[Json] = []
+    asked: dict[str, str] = {**query, "limit": "200"}
+    while True:
+        page = ok(ask(params=asked))
+        found += page["items"]
+        if not page["next"]:
+            return found
+        asked["after"] = page["next"]
+
+
+def open_programme(estate: Estate, programme: str, **changes: Json) -> Json:
+    api = estate.api("matcher", _admin(estate))
+    ok(api.post("/programmes", json={"programme_id": programme, "settings": settings(**changes)}))
+    return dict(ok(api.post(f"/programmes/{programme}/open")))
+
+
+def begin_import(estate: Estate, content: bytes, key: str | None = None) -> str:
+    """Hand HR's file in; the import's id."""
+    headers = {"Content-Type": "text/csv", **({"Idempotency-Key": key} if key else {})}
+    answer = estate.api("profiles", _admin(estate)).post("/imports", content=content, headers=headers)
+    return str(ok(answer)["import_id"])
+
+
+def imported(estate: Estate, import_id: str) -> Json:
+    """The import, when it has ended well."""
+
+    def done() -> Json | None:
+        found: Json = ok(estate.api("profiles", _admin(estate)).get(f"/imports/{import_id}"))
+        assert found["state"] != "failed", found["failure"]
+        return found if found["state"] == "done" else None
+
+    return wait_until(done, "the import done")
+
+
+def ids_of(estate: Estate, programme: str) -> dict[str, str]:
+    """Member ids by HR's number, of all who have to do with the programme."""
+    found = everything(partial(estate.api("profiles", _admin(estate)).get, "/members"), {"programme": programme})
+    return {one["external_ids"][0]["id"]: str(one["member_id"]) for one in found}
+
+
+def a_programme(estate: Estate, programme: str, people: Sequence[Somebody], **changes: Json) -> Members:
+    """A programme that is open, whose people are imported, have joined and are ready, as every service knows."""
+    open_programme(estate, programme, **changes)
+    estate.settle()
+    imported(estate, begin_import(estate, csv_of(people, programme)))
+    members = Members(estate, programme, people, ids_of(estate, programme))
+    for somebody in people:
+        members.join(members.ids[somebody.external_id])
+    estate.settle()
+    return members
+
+
+def _own(estate: Estate, member: str) -> str:
+    return _token(estate, member, ("member",), ())
+
+
+def _admin(estate: Estate) -> str:
+    return _token(estate, None, ("admin",), ())
+
+
+def _coordinating(estate: Estate, programme: str) -> str:
+    return _token(estate, None, ("coordinator",), (programme,))
+
+
+_tokens: dict[tuple[str, str | None, tuple[str, ...], tuple[str, ...]], str] = {}
+
+
+def _token(estate: Estate, member: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]) -> str:
+    """Drawn once for each principal: a token is good for an hour, and clients are kept by token."""
+    place = (estate.prefix, member, roles, programmes)
+    if place not in _tokens:
+        _tokens[place] = estate.token(member, *roles, programmes=programmes)
+    return _tokens[place]
