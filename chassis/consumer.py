@@ -12,14 +12,15 @@ The load-bearing invariants:
 import asyncio
 import dataclasses
 import logging
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Generic, TypeVar
 
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
 from chassis import metrics, mongo
 from chassis.aggregates import Busy
@@ -39,7 +40,7 @@ C = TypeVar("C")
 MAX_RECORDS = 1000
 POLL_MS = 20  # FastStream waits this long, twice, for more records: the latency of an idle consumer
 AT_ONCE = 32  # keys whose reactions run concurrently
-PATIENCE = 60.0  # seconds of retries before a batch is rewound; far below the group's max.poll.interval of 300
+PATIENCE = 60.0  # seconds of retries in one batch before it is rewound; far below max.poll.interval, which is 300
 LONGEST_WAIT = 5.0  # seconds between two tries
 WINDOW = 100  # last records that count for the breaker
 MOST = 20  # failures among them, and more than half, stop the consumer
@@ -97,6 +98,7 @@ class Consumer(Generic[C]):
         self._results: deque[bool] = deque(maxlen=WINDOW)
         self._closing = asyncio.Event()
         self._halted = False
+        self._deadline = 0.0
         self._handled: dict[tuple[str, int], int] = {}
         self._watched: set[tuple[str, int]] = set()
         self._broker = KafkaBroker(
@@ -145,13 +147,15 @@ class Consumer(Generic[C]):
         if self._halted:
             await self._closing.wait()
             raise Halted
+        self._deadline = time.monotonic() + self._patience
         readings = [reading for record in records if (reading := await self._read(record)) is not None]
         events = [reading for reading in readings if isinstance(reading, Event)]
         failures = [
             Failure(reading.record, reading.code, reading.detail) for reading in readings if isinstance(reading, Poison)
         ]
-        failures += await self._project(events)
-        failures += await self._react(events)
+        failures += (unwritten := await self._project(events))
+        passed_over = {id(failure.record) for failure in unwritten}
+        failures += await self._react([event for event in events if id(event.record) not in passed_over])
         failed = {id(failure.record) for failure in failures}
         await self._stop_if_most_fail([id(reading.record) in failed for reading in readings])
         for failure in failures:
@@ -159,7 +163,7 @@ class Consumer(Generic[C]):
                 "put aside among the dead letters",
                 extra={"topic": failure.record.topic, "code": failure.code, "offset": failure.record.offset},
             )
-            await self._letters.send(failure.record, failure.code, failure.detail)
+            await self._put_aside(failure)
             metrics.dead_lettered(self._service, failure.record.topic, failure.code)
         for reading in readings:
             if isinstance(reading, Skipped):
@@ -174,7 +178,10 @@ class Consumer(Generic[C]):
             place = origin(record.headers)
             if place is None:
                 return Poison(record, "bad_retry", "a retry without its dl-* headers")
-            first = await self._again(lambda: self._letters.resolve(record, place))
+            try:
+                first = await self._again(lambda: self._letters.resolve(record, place))
+            except LookupError:
+                return Poison(record, "bad_retry", "a retry of a record from a topic that does not exist")
             return None if first is None else read(first, self._hearing)
         return read(record, self._hearing)
 
@@ -243,23 +250,37 @@ class Consumer(Generic[C]):
                     return _failure(event, error)
         return None
 
-    async def _again(self, action: Callable[[], Awaitable[Any]]) -> Any:
-        """Try until it succeeds, fails for good, or patience is at its end; then raises the last error."""
+    async def _again(
+        self, action: Callable[[], Awaitable[Any]], worth: Callable[[BaseException], bool] = is_transient
+    ) -> Any:
+        """Try until it succeeds, fails for good, or the batch's deadline has passed; then raises the last error."""
+        try:
+            return await action()  # nearly always; the machinery of retries costs more than many a reaction
+        except Exception as error:
+            if not worth(error) or time.monotonic() >= self._deadline:
+                raise
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception(is_transient),
+            retry=retry_if_exception(worth),
             wait=wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT),
-            stop=stop_after_delay(self._patience),
+            stop=lambda _: time.monotonic() >= self._deadline,
             reraise=True,
-            before_sleep=lambda _: metrics.retried(self._service),
         ):
+            metrics.retried(self._service)
             with attempt:
                 return await action()
         raise AssertionError("a retry ends with a result or an error")
 
+    async def _put_aside(self, failure: Failure) -> None:
+        """Nothing else can be done with it, so whatever the broker says, it is tried within the deadline."""
+        await self._again(
+            lambda: self._letters.send(failure.record, failure.code, failure.detail),
+            lambda error: is_transient(error) or isinstance(error, KafkaError),
+        )
+
     async def _stop_if_most_fail(self, failed: Sequence[bool]) -> None:
         recent = deque(self._results, maxlen=WINDOW)
         recent.extend(failed)
-        if sum(recent) >= MOST and sum(recent) * 2 > len(recent):
+        if _most(recent) or _most(failed):
             self._halted = True
             self._health.fail("most records fail for good; stopped before they all become dead letters")
             log.critical("most records fail for good; the consumer has stopped and nothing more is put aside")
@@ -275,6 +296,7 @@ class Consumer(Generic[C]):
         assigned = consumer.assignment()
         for topic, partition in self._watched - {(place.topic, place.partition) for place in assigned}:
             metrics.no_lag(self._service, topic.removeprefix(self._prefix), partition)
+            self._handled.pop((topic, partition), None)  # another replica goes on from there
         self._watched = {(place.topic, place.partition) for place in assigned}
         for place in assigned:
             end = consumer.highwater(place)
@@ -286,6 +308,10 @@ class Consumer(Generic[C]):
             topic = place.topic.removeprefix(self._prefix)
             metrics.lag(self._service, topic, place.partition, max(0, end - position))
             self._health.progress(f"{topic}/{place.partition}", position, end)
+
+
+def _most(failed: Collection[bool]) -> bool:
+    return sum(failed) >= MOST and sum(failed) * 2 > len(failed)
 
 
 def _row(event: Event) -> Row:

@@ -4,6 +4,7 @@ A record of a restricted topic leaves only a pointer (topic, partition, offset):
 A replay goes to ``retries.<service>``, which that service alone reads.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,11 @@ from chassis.kafka import Connection, Producer, position_range, read_range, reco
 from chassis.records import Record
 from contracts.envelope import Topic, dead_letters_of, iso, retries_of
 
-LARGEST = 1_000_000  # a longer value is left where it is, and pointed to
+LARGEST = 1_000_000  # what is larger is left where it is, and pointed to
+LONGEST_NAME = 256  # bytes of a header that a pointer keeps
 DETAIL = 500  # characters of the explanation
+KEPT = ("ce_id", "ce_type", "traceparent")  # headers of a restricted record that a pointer to it may repeat
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # what is no id may be anything, a name or an address too
 
 
 class DeadLetters:
@@ -37,10 +41,14 @@ class DeadLetters:
 
     async def send(self, record: Record, code: str, detail: str) -> None:
         """Put a record aside; returns when all in-sync replicas have it."""
-        pointer = record.topic in self._restricted or len(record.value or b"") > LARGEST
+        pointer = record.topic in self._restricted or _size(record) > LARGEST
         headers = [(name, value) for name, value in record.headers if not name.startswith("dl-")]
         if pointer:
-            headers = [(name, value) for name, value in headers if name in ("ce_id", "ce_type", "traceparent")]
+            headers = [
+                (name, value[:LONGEST_NAME])
+                for name, value in dict(headers).items()
+                if name in ("ce_id", "ce_type", "traceparent")
+            ]
         headers += [
             ("dl-topic", record.topic.encode()),
             ("dl-partition", str(record.partition).encode()),
@@ -52,7 +60,10 @@ class DeadLetters:
             ("dl-tombstone", b"true" if record.value is None else b"false"),
         ]
         await self._producer.deliver(
-            self._topic, key=None if pointer else record.key, value=None if pointer else record.value, headers=headers
+            self._topic,
+            key=None if pointer else record.key,
+            value=b"" if pointer or (record.key is None and record.value is None) else record.value,
+            headers=headers,
         )
 
     async def resolve(self, record: Record, origin: tuple[str, int, int]) -> Record | None:
@@ -64,7 +75,13 @@ class DeadLetters:
         if record.header("dl-pointer") == "true":
             return await record_at(self._connection, self._prefix, topic, partition, offset)
         headers = tuple(header for header in record.headers if not header[0].startswith("dl-"))
-        return Record(topic, partition, offset, record.key, record.value, headers, record.timestamp)
+        value = None if record.header("dl-tombstone") == "true" else record.value
+        return Record(topic, partition, offset, record.key, value, headers, record.timestamp)
+
+
+def _size(record: Record) -> int:
+    size = len(record.key or b"") + len(record.value or b"")
+    return size + sum(len(name.encode()) + len(value) for name, value in record.headers)
 
 
 @dataclass(frozen=True)

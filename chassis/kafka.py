@@ -23,6 +23,7 @@ RawRecord: TypeAlias = ConsumerRecord[bytes, bytes]
 MAX_REQUEST = 1_000_000 + 64 * 1024 - 1024
 
 
+REACH = 20.0  # seconds that reading one record may take
 FLUSH = 5.0  # seconds that a producer may take for its last records
 
 
@@ -214,8 +215,9 @@ async def record_at(connection: Connection, prefix: str, topic: str, partition: 
         if not first <= offset < end:
             return None
         consumer.seek(place, offset)
-        while await consumer.position(place) <= offset:
-            for records in (await consumer.getmany(place, timeout_ms=500, max_records=1)).values():
-                for record in records:
-                    return as_record(record, prefix) if record.offset == offset else None
+        async with asyncio.timeout(REACH):
+            while await consumer.position(place) <= offset:
+                for records in (await consumer.getmany(place, timeout_ms=500, max_records=1)).values():
+                    for record in records:
+                        return as_record(record, prefix) if record.offset == offset else None
         return None
