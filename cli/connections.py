@@ -1,5 +1,6 @@
 """How the commands reach Kafka, MongoDB and the services: settings of the environment, and what `up` wrote down."""
 
+import asyncio
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -66,6 +67,24 @@ def token(
         data, member_id, roles, programmes, lifetime,
         subject=subject, issuer=chosen.urls[ISSUER], audience=found.audience,
     )  # fmt: skip
+
+
+def provision_all(chosen: Addresses) -> list[str]:
+    """Creates every topic that is missing, and returns their names. Raises ``Failure``."""
+    from chassis.provisioning import ProvisioningError, provision_topics
+    from contracts.catalogue import SERVICE_TOPICS, TOPICS
+
+    found = settings()
+    reach = replace(found.connection(), servers=chosen.kafka)
+    making = provision_topics(
+        reach, [*TOPICS, *SERVICE_TOPICS], chosen.prefix, replication=found.replication, min_in_sync=found.min_in_sync
+    )
+    try:
+        return asyncio.run(making)
+    except ProvisioningError as error:
+        raise Failure(str(error)) from error
+    except OSError as error:
+        raise Failure(f"Kafka cannot be reached at {chosen.kafka}: {error}.") from error
 
 
 def host_of(address: str) -> str:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from cli import place
+from cli.connections import provision_all
 from cli.console import Failure
 from cli.place import ISSUER, SERVICES, Addresses
 from deploy.local import ports, process, stack
@@ -57,6 +58,7 @@ def start(data: Path, report: Report, *, clock: Path | None = None) -> Addresses
             clock=clock.absolute() if clock else before.clock,
         )
         place.write(data, chosen)
+        provision_all(chosen)
         _launch(data, chosen, (ISSUER,), started)
         _await_ready(data, chosen, (ISSUER,), report)
         _launch(data, chosen, SERVICES, started)

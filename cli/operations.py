@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import connections
+from cli.connections import provision_all
 from cli.console import FAILED, Failure, as_json, say, waiting
 from cli.place import SERVICES, USUAL_DATA, DataOption, JsonOption, addresses
 
@@ -28,27 +29,11 @@ def provision(data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
       VICEVERSA_KAFKA=kafka:9092 VICEVERSA_REPLICATION=3 VICEVERSA_MIN_IN_SYNC=2 viceversa provision
     """
     with waiting("Creating topics"):
-        created = asyncio.run(_provision(data))
+        created = provision_all(addresses(data))
     if json:
         as_json(created)
     else:
         say("\n".join(created) or "Every topic exists.")
-
-
-async def _provision(data: Path) -> list[str]:
-    from chassis.provisioning import ProvisioningError, provision_topics
-    from contracts.catalogue import SERVICE_TOPICS, TOPICS
-
-    found = connections.settings()
-    try:
-        return await provision_topics(
-            connections.connection(data), [*TOPICS, *SERVICE_TOPICS], addresses(data).prefix,
-            replication=found.replication, min_in_sync=found.min_in_sync,
-        )  # fmt: skip
-    except ProvisioningError as error:
-        raise Failure(str(error)) from error
-    except OSError as error:
-        raise Failure(f"Kafka cannot be reached at {addresses(data).kafka}: {error}.") from error
 
 
 def restored(

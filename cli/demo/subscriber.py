@@ -107,9 +107,13 @@ class Subscriber:
 
     def stop(self) -> None:
         """Raises ``SubscriberFailed`` when it had failed on the way."""
+        self.close()
+        self.check()
+
+    def close(self) -> None:
+        """Let go of the broker, whatever happened; harmless when repeated."""
         self._stopping.set()
         self._thread.join(_ANSWER_WITHIN_S)
-        self.check()
 
     def check(self) -> None:
         if self._trouble is not None:

@@ -1,0 +1,168 @@
+"""`python -m cli.demo`, which `./scripts/demo` calls."""
+
+import asyncio
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chassis.clocks import Clock
+from cli import estate
+from cli.console import Commands, Failure, note, out, say, table
+from cli.demo import story
+from cli.demo.stream import Stream
+from cli.demo.subscriber import Subscriber, SubscriberFailed
+from cli.demo.web import web
+from cli.place import USUAL_DATA, Addresses
+
+_MARK = "demo"
+"""A file in the data folder that says: made by the demo, and its to remove."""
+
+app = typer.Typer(cls=Commands, add_completion=False, pretty_exceptions_show_locals=False)
+
+
+@app.callback(invoke_without_command=True)
+def demo(
+    exit_: Annotated[bool, typer.Option("--exit", help="Stop everything at the end; the last line is JSON.")] = False,
+    data: Annotated[Path, typer.Option(help="Its own folder: emptied first, unless --keep.")] = USUAL_DATA,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on with what an earlier demo left in the folder.")] = False,
+) -> None:
+    """Reverse mentoring at a made-up company of four hundred, on real servers, while you watch.
+
+    People are imported and join, rounds are computed and published, people answer, pairings form, somebody is
+    forgotten; and another system sees all of it as events. Afterwards it stays up to look around; Ctrl-C ends it.
+    """
+    signal.signal(signal.SIGTERM, _leave)
+    data = data.absolute()
+    began = time.monotonic()
+    _prepare(data, keep=keep)
+    clock = Clock(data / "clock.jsonl")
+    if not clock.timeline().segments:
+        clock.set(0, story.BEGINS)
+    with _everything(data) as addresses:
+        summary = asyncio.run(_play(data, addresses, clock, stay=not exit_, began=began))
+    if exit_:
+        sys.stdout.write(json.dumps(summary) + "\n")
+        sys.stdout.flush()
+
+
+async def _play(data: Path, addresses: Addresses, clock: Clock, *, stay: bool, began: float) -> dict[str, object]:
+    stream = Stream()
+    subscriber = Subscriber(addresses.kafka, addresses.prefix, stream.show)
+    subscriber.start()
+    try:
+        async with web(data, addresses) as services:
+            ending = await story.play(story.Stage(data, services, clock, subscriber, stream))
+        await asyncio.to_thread(subscriber.stop)
+    except SubscriberFailed as error:
+        raise Failure(f"The subscriber failed: {error}") from error
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+    finally:
+        await asyncio.to_thread(subscriber.close)
+    _tell(ending, time.monotonic() - began)
+    if ending.disagreements:
+        raise Failure("The services and the subscriber do not agree:\n  " + "\n  ".join(ending.disagreements))
+    summary = ending.counted.as_json(subscriber.witness)
+    if stay:
+        clock.set(1)
+        _where_to_look(data, addresses, ending)
+        await asyncio.Event().wait()
+    return summary
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of several that came at once; the others rarely say anything else."""
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def _prepare(data: Path, *, keep: bool) -> None:
+    """An empty folder of the demo's own. Raises ``Failure`` rather than to remove what somebody else put there."""
+    if data.exists() and any(data.iterdir()):
+        if not (data / _MARK).exists():
+            raise Failure(
+                f"{data} holds an installation that is not the demo's.",
+                "Give the demo a folder of its own: --data DIR.",
+            )
+        estate.stop(data, note)
+        if not keep:
+            shutil.rmtree(data)
+    data.mkdir(parents=True, exist_ok=True)
+    (data / _MARK).touch()
+
+
+@contextmanager
+def _everything(data: Path) -> Iterator[Addresses]:
+    """All of it runs within, and nothing of it afterwards."""
+    note("Starting Kafka, the store and the services; the first time, some 50 MB are fetched.")
+    addresses = estate.start(data, note, clock=data / "clock.jsonl")
+    try:
+        yield addresses
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        estate.stop(data, note)
+
+
+def _leave(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _tell(ending: story.Ending, seconds: float) -> None:
+    counted = ending.counted
+    say(f"\n[bold]What became of it[/]  [dim]in {seconds:.0f} s[/]")
+    everything = counted.proposed + counted.lapsed + counted.formed
+    table(
+        "", ">people or pairs",
+        rows=[
+            ("people imported", counted.members + counted.erased),
+            ("took part", counted.enrolled),
+            ("pairs proposed", everything),
+            ("formed", counted.formed),
+            ("lapsed: refused or forgotten, nobody is told which", counted.lapsed),
+            ("people forgotten, in every service", counted.erased),
+            ("dead letters", counted.dead_letters),
+        ],
+    )  # fmt: skip
+    if not ending.disagreements:
+        say("[green]The services and the independent subscriber agree on every figure.[/]")
+
+
+def _where_to_look(data: Path, addresses: Addresses, ending: story.Ending) -> None:
+    command = f"{Path(sys.executable).parent / 'viceversa'}"
+    option = "" if data == USUAL_DATA.absolute() else f" --data {data}"
+    urls = addresses.urls
+    listed = f'curl -s -H "Authorization: Bearer $({command} token --as admin{option})" {urls["matcher"]}/pairings'
+    say("\n[bold]Everything still runs. Look around:[/]")
+    rows = [
+        ("how it all is", f"{command} status{option}"),
+        ("one pairing", f"{command} pairing {ending.story}{option}"),
+        ("the first round", f"{command} round show {ending.round_id}{option}"),
+        ("all pairings, over HTTP", listed),
+        ("the coordinator's token", f"{command} token --as {ending.coordinator.external_id}{option}"),
+        ("the APIs", f"{urls['profiles']}/docs and {urls['matcher']}/docs"),
+        ("figures", f"{urls['matcher']}/metrics"),
+        ("the events, as another system", f"VICEVERSA_KAFKA={addresses.kafka} {sys.executable} examples/subscriber.py"),
+        ("topics", f"{addresses.prefix}pairings.v1, {addresses.prefix}pairing-states.v1 at {addresses.kafka}"),
+        ("logs", str(data / "logs")),
+    ]  # fmt: skip
+    for what, where in rows:
+        out.print(f"  [dim]{what:30}[/] ", end="")
+        out.print(where, markup=False)
+    say("\nCtrl-C stops everything.")
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

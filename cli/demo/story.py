@@ -1,0 +1,313 @@
+"""The story, act by act. Business time stands still while people are busy and runs fast while they wait."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from rich.markup import escape
+
+from chassis import deadletters
+from chassis.clocks import Clock
+from cli import connections
+from cli.console import Failure, bar, say
+from cli.demo.crowd import Crowd, Human
+from cli.demo.stream import Stream
+from cli.demo.subscriber import OPEN, RESTRICTED, Subscriber
+from cli.demo.summary import Counted, disagreements, furthest
+from cli.demo.web import Caller, Refusal, Web
+from cli.place import SERVICES
+from cli.sample.generate import FOLDER
+
+PROGRAMME = "fresh-eyes"
+BEGINS = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+"""A Monday morning."""
+ROUNDS = 2
+_FAST = 4 * 86400.0
+"""Four days of business time in a second: the answers' two weeks pass in a few seconds, on a slow machine as well."""
+_POLL_S = 0.15
+_WITHIN_S = 90.0
+
+
+@dataclass
+class Stage:
+    """What every act needs."""
+
+    data: Path
+    web: Web
+    clock: Clock
+    subscriber: Subscriber
+    stream: Stream
+
+    def act(self, title: str) -> None:
+        self.stream.pause()
+        say(f"\n[bold]{escape(title)}[/]  [dim]{self.clock.now():%A, %d %B %Y}[/]")
+
+    async def until(self, what: str, holds: Callable[[], Awaitable[bool]]) -> None:
+        """Raises ``Failure`` naming what it waited for in vain."""
+        deadline = time.monotonic() + _WITHIN_S
+        while not await holds():
+            await asyncio.to_thread(self.subscriber.check)
+            if time.monotonic() > deadline:
+                raise Failure(f"Waited {_WITHIN_S:.0f} s in vain: {what}.", f"The logs are in {self.data / 'logs'}.")
+            await asyncio.sleep(_POLL_S)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the story ended. ``story`` is a pairing worth looking at, if one formed."""
+
+    counted: Counted
+    disagreements: list[str]
+    coordinator: Human
+    story: str | None
+    round_id: str
+
+
+async def play(stage: Stage) -> Ending:
+    crowd, coordinator = await company_arrives(stage)
+    chair = stage.web.coordinator(coordinator.member_id, PROGRAMME)
+    await programme_opens(stage, chair, coordinator)
+    await people_join(stage, chair, crowd)
+    rounds = []
+    for number in range(1, ROUNDS + 1):
+        rounds.append(await a_round(stage, chair, number))
+        await people_answer(stage, chair, crowd)
+    await somebody_is_forgotten(stage, crowd, coordinator)
+    return await the_end(stage, coordinator, rounds[0])
+
+
+async def company_arrives(stage: Stage) -> tuple[Crowd, Human]:
+    """HR's file comes in; the head of people is going to coordinate."""
+    stage.act("HR hands over its file of people")
+    hr = stage.web.admin()
+    begun = await hr.send("profiles", "/imports?source=hr", (FOLDER / "people.csv").read_bytes(), "text/csv")
+    done = begun
+    with bar() as progress:
+        task = progress.add_task("Importing", total=begun["total"])
+        while done["state"] in ("received", "running"):
+            await asyncio.sleep(_POLL_S)
+            done = await hr.get("profiles", f"/imports/{begun['import_id']}")
+            progress.update(task, total=done["total"], completed=done["rows"])
+    if done["state"] != "done" or done["failed"]:
+        raise Failure(f"The import of the sample did not go well: {done}")
+    say(f"  {done['rows']} people, in 12 departments on 5 sites. Importing is not joining: nobody takes part yet.")
+    members = [one async for one in hr.pages("profiles", "/members")]
+    crowd = Crowd(stage.web, members)
+    heads = [one for one in members if one["department_id"] == "people" and one["organisation_id"] == "halden"]
+    chosen = max(heads, key=lambda one: (one["level"] or 0, one["name"]))
+    return crowd, crowd.people[chosen["member_id"]]
+
+
+async def programme_opens(stage: Stage, chair: Caller, coordinator: Human) -> None:
+    import json
+
+    stage.act(f"{coordinator.name}, head of people, opens a programme")
+    settings = json.loads((FOLDER / "programme.json").read_text(encoding="utf-8"))
+    settings["coordinators"] = [coordinator.member_id]
+    try:
+        await chair.post("matcher", "/programmes", {"programme_id": PROGRAMME, "settings": settings})
+        await chair.post("matcher", f"/programmes/{PROGRAMME}/open")
+    except Refusal as refusal:
+        if refusal.reason != "programme_exists":  # kept from an earlier run
+            raise
+    say(f"  Fresh Eyes: {settings['purpose']}")
+
+
+async def people_join(stage: Stage, chair: Caller, crowd: Crowd) -> None:
+    joining = crowd.joining()
+    stage.act(f"{len(joining)} people join: what I offer, what I seek, how I like to work")
+    await stage.until("profiles knows that the programme is open", _knows_programme(stage, joining[0]))
+    with bar() as progress:
+        task = progress.add_task("Joining", total=len(joining))
+        await crowd.join(PROGRAMME, "1", lambda: progress.advance(task))
+    ready = [one async for one in chair.pages("profiles", "/members", programme=PROGRAMME, state="ready")]
+    say(f"  {len(ready)} are ready to be matched.")
+    await stage.until("the matcher has heard of everybody", _heard_everybody(stage))
+
+
+def _knows_programme(stage: Stage, human: Human) -> Callable[[], Awaitable[bool]]:
+    """Joining a programme that profiles has not heard of yet is refused, as it should be."""
+
+    async def holds() -> bool:
+        me = stage.web.member(human.member_id)
+        try:
+            await me.put("profiles", f"/members/me/enrolments/{PROGRAMME}", {"notice": "1"})
+        except Refusal as refusal:
+            if refusal.reason not in ("unknown_programme", "programme_not_open"):
+                raise
+            return False
+        return True
+
+    return holds
+
+
+def _heard_everybody(stage: Stage) -> Callable[[], Awaitable[bool]]:
+    """Every profile that was said has been handled by the matcher, as its own figures tell."""
+
+    async def holds() -> bool:
+        if await asyncio.to_thread(stage.subscriber.behind, ["profiles.v1"]):
+            return False
+        said = len(stage.subscriber.witness.ids["profiles.v1"])
+        text = (await _metrics(stage, "matcher")).text
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "viceversa_events_handled_total" and sample.labels["topic"] == "profiles.v1"
+        ) >= said  # fmt: skip
+
+    return holds
+
+
+async def _metrics(stage: Stage, service: str) -> httpx.Response:
+    return await stage.web.call("GET", f"{stage.web.addresses.urls[service]}/metrics", {})
+
+
+async def a_round(stage: Stage, chair: Caller, number: int) -> str:
+    """Computed, reviewed and published by the coordinator; the id."""
+    again = (
+        "A round is computed"
+        if number == 1
+        else "The next round: whoever is still waiting, and never the same partner twice"
+    )
+    stage.act(again)
+    found = await chair.post("matcher", f"/programmes/{PROGRAMME}/rounds", {"seed": number})
+    round_id = str(found["round_id"])
+    found = await _round_leaves(stage, chair, found, "computing")
+    say(
+        f"  {found['seniors']} seniors, {found['juniors']} juniors: [bold]{found['pairs']} pairs[/]; "
+        f"{found['unmatched_seniors']} seniors and {found['unmatched_juniors']} juniors are left over."
+    )
+    await _review(chair, round_id)
+    stage.act("Published: everybody in it is asked")
+    await chair.post("matcher", f"/rounds/{round_id}/publish")
+    found = await _round_leaves(stage, chair, found, "publishing")
+    if found["state"] != "published":
+        raise Failure(f"The round was not published but is {found['state']}: {found.get('why')}")
+    return round_id
+
+
+async def _round_leaves(stage: Stage, chair: Caller, begun: Mapping[str, Any], state: str) -> Mapping[str, Any]:
+    """The round once it is in that state no longer."""
+    current: dict[str, Any] = {}
+
+    async def holds() -> bool:
+        current.update(await chair.get("matcher", f"/rounds/{begun['round_id']}"))
+        return current["state"] not in (state, "computed" if state == "publishing" else "")
+
+    await stage.until(f"the round {begun['round_id']} is {state} no longer", holds)
+    if current["state"] == "failed":
+        raise Failure(f"The round failed: {current.get('why')}")
+    return current
+
+
+async def _review(chair: Caller, round_id: str) -> None:
+    """What a coordinator reads before releasing it: why these two, and why nobody for somebody."""
+    best = await chair.get("matcher", f"/rounds/{round_id}/proposals", limit=2)
+    for one in best["items"]:
+        sides = " with ".join(one[side]["department_id"] for side in ("senior", "junior"))
+        say(f"  [dim]why[/] {sides}, fit {one['fit']['score']:.2f}")
+        for side in ("senior", "junior"):
+            say(f"      [dim]{side}:[/] {escape(' '.join(one['reasons'][side]))}")
+    left = await chair.get("matcher", f"/rounds/{round_id}/unmatched", limit=2)
+    for one in left["items"]:
+        say(f"  [dim]why not[/] a {one['side']} of {one['department_id']}: {escape(one['text'])}")
+
+
+async def people_answer(stage: Stage, chair: Caller, crowd: Crowd) -> None:
+    """Who was asked answers or forgets; then the deadline passes for what is still open."""
+    asked = sorted({
+        one["member_id"]
+        async for pairing in chair.pages("matcher", "/pairings", programme_id=PROGRAMME, state="proposed")
+        for one in pairing["participants"]
+    })  # fmt: skip
+    stage.act(f"{len(asked)} people answer, each by a taste of their own; some forget")
+    with bar() as progress:
+        task = progress.add_task("Answering", total=len(asked))
+        did = await crowd.answer(asked, lambda: progress.advance(task))
+    said = ", ".join(f"{number} {what}" for what, number in sorted(did.items()))
+    stage.act(f"{said}. Two weeks pass")
+    stage.clock.set(_FAST)
+
+    async def closed() -> bool:
+        open_ones = await chair.get("matcher", "/pairings", programme_id=PROGRAMME, state="proposed", limit=1)
+        return not open_ones["items"]
+
+    await stage.until("every proposal was answered or has lapsed", closed)
+    stage.clock.set(0)
+
+
+async def somebody_is_forgotten(stage: Stage, crowd: Crowd, coordinator: Human) -> None:
+    """One person of a formed pairing wants to be erased; every service confirms it."""
+    admin = stage.web.admin()
+    formed = (await admin.get("matcher", "/pairings", programme_id=PROGRAMME, state="formed", limit=5))["items"]
+    members = [one["member_id"] for pairing in formed for one in pairing["participants"]]
+    leaving = next(crowd.people[one] for one in members if one != coordinator.member_id)
+    stage.act(f"{leaving.name} leaves the company and asks to be forgotten")
+    await stage.web.member(leaving.member_id).post("profiles", "/members/me/erasure")
+
+    async def done() -> bool:
+        return bool((await admin.get("profiles", f"/erasures/{leaving.member_id}"))["done"])
+
+    await stage.until("every service has confirmed the erasure", done)
+
+
+async def the_end(stage: Stage, coordinator: Human, round_id: str) -> Ending:
+    """Counts, waits until the subscriber has seen everything, and compares."""
+    counted = await count(stage)
+
+    async def agree() -> bool:
+        nonlocal counted
+        if await asyncio.to_thread(stage.subscriber.behind, (*OPEN, *RESTRICTED)):
+            return False
+        counted = await count(stage)
+        return not disagreements(counted, stage.subscriber.witness)
+
+    try:
+        await asyncio.wait_for(stage.until("the services and the subscriber agree", agree), 15)
+    except TimeoutError:
+        counted = await count(stage)
+    stage.stream.pause()
+    admin = stage.web.admin()
+    formed = (await admin.get("matcher", "/pairings", programme_id=PROGRAMME, state="formed", limit=1))["items"]
+    found = disagreements(counted, stage.subscriber.witness)
+    return Ending(counted, found, coordinator, formed[0]["pairing_id"] if formed else None, round_id)
+
+
+async def count(stage: Stage) -> Counted:
+    """Everything, as the services answer an administrator just now."""
+    admin, prefix = stage.web.admin(), stage.web.addresses.prefix
+    members = [one async for one in admin.pages("profiles", "/members")]
+    pairings = [one async for one in admin.pages("matcher", "/pairings")]
+    rounds = [one async for one in admin.pages("matcher", f"/programmes/{PROGRAMME}/rounds")]
+    states: dict[str, int] = {}
+    for one in pairings:
+        states[one["state"]] = states.get(one["state"], 0) + 1
+    reached = furthest(pairings)
+    reach = connections.connection(stage.data)
+    letters = [await deadletters.count(reach, prefix, service) for service in SERVICES]
+    return Counted(
+        members=len(members),
+        enrolled=sum(any(one["state"] in ("enrolled", "ready") for one in member["enrolments"]) for member in members),
+        rounds=sum(one["state"] == "published" for one in rounds),
+        proposed=reached["proposed"],
+        lapsed=reached["lapsed"],
+        formed=reached["formed"],
+        erased=await _erased(stage),
+        dead_letters=sum(letters),
+        states=states,
+    )
+
+
+async def _erased(stage: Stage) -> int:
+    """Of the people whose erasure the subscriber heard of, how many the service says are erased everywhere."""
+    admin = stage.web.admin()
+    asked = stage.subscriber.witness.reached.get("mentoring.erasure.requested.v1", set())
+    answers = [await admin.get("profiles", f"/erasures/{member}") for member in sorted(asked)]
+    return sum(bool(one["done"]) for one in answers)

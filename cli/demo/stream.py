@@ -1,0 +1,78 @@
+"""What the subscriber sees, shown as it happens: the first few of each kind in full, the others counted."""
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.markup import escape
+
+from cli.console import out
+from cli.demo.subscriber import Seen
+
+_IN_FULL = 4
+_SHOWN = ("pairings.v1", "rounds.v1", "programmes.v1", "privacy.v1", "feedback.v1", "notifications.v1")
+_COLOURS = {"proposed": "cyan", "lapsed": "yellow", "formed": "green", "ended": "magenta"}
+
+
+class Stream:
+    """Prints events; called from the subscriber's thread, while the story prints from its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shown: Counter[str] = Counter()
+        self._more: Counter[str] = Counter()
+
+    def show(self, seen: Seen) -> None:
+        if seen.topic not in _SHOWN or seen.data is None:
+            return
+        with self._lock:
+            if self._shown[seen.type] >= _IN_FULL:
+                self._more[seen.type] += 1
+                return
+            self._shown[seen.type] += 1
+            out.print(_line(seen, seen.data))
+
+    def pause(self) -> None:
+        """Tells how many were not shown, and shows the next ones in full again."""
+        with self._lock:
+            if self._more:
+                more = ", ".join(f"{number} more {_short(kind)}" for kind, number in sorted(self._more.items()))
+                out.print(f"  [dim]{'':18}... and {more}[/]")
+            self._shown.clear()
+            self._more.clear()
+
+
+def _line(seen: Seen, data: Mapping[str, Any]) -> str:
+    kind = _short(seen.type)
+    when = datetime.fromisoformat(data["happened_at"]) if "happened_at" in data else None
+    colour = _COLOURS.get(kind.rpartition(".")[2], "blue")
+    at = when.strftime("%a %d %b %Y %H:%M") if when else ""
+    return f"  [dim]{at:21}[/] [{colour}]{kind:18}[/] {escape(_what(seen, data))}"
+
+
+def _what(seen: Seen, data: Mapping[str, Any]) -> str:
+    name = seen.subject[-6:]
+    match seen.topic:
+        case "pairings.v1":
+            sides = {one["side"]: one["department_id"] for one in data["participants"]}
+            topics = ", ".join(_topic(focus) for focus in data["focus"])
+            return f"{name}  {sides.get('senior')} with {sides.get('junior')}: {topics}"
+        case "rounds.v1":
+            return f"{name}  {data['seniors']} seniors, {data['juniors']} juniors, {data['pairs']} pairs"
+        case "programmes.v1":
+            return f"{seen.subject}  {data['state']}, version {data['version']}"
+        case "privacy.v1":
+            return f"member {data['member_id'][-6:]} {data.get('service', '')}"
+        case _:
+            return name
+
+
+def _topic(focus: Mapping[str, Any]) -> str:
+    """With an arrow from who knows to who learns; in a pairing the senior stands left."""
+    return f"{focus['topic_id']} {'->' if focus['from_side'] == 'senior' else '<-'}"
+
+
+def _short(kind: str) -> str:
+    return kind.removeprefix("mentoring.").removesuffix(".v1")
