@@ -271,7 +271,7 @@ def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin,
     return Plan(
         pairing_id=pairing_id,
         programme_id=programme.programme_id,
-        programme_version=programme.version,
+        programme_version=programme.settings_version,
         origin=origin,
         senior=participant(senior, "senior"),
         junior=participant(junior, "junior"),

@@ -118,7 +118,7 @@ def round_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small funct
         if await matcher.rounds.count(under_way):
             raise Refused("round_already_running", "Another round of this programme is being computed or published.")
         now, machine = matcher.clock.now(), matcher.clock.machine()
-        about = programme.programme_id, programme.version, programme.state, programme.settings
+        about = programme.programme_id, programme.settings_version, programme.state, programme.settings
         saved = await matcher.rounds.update(
             round_id, asked.op, lambda state: rounds.start(state, round_id, about, body.seed, now, machine)
         )

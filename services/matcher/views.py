@@ -15,7 +15,7 @@ from services.matcher.asking import Choice
 from services.matcher.domain.fit import Fit
 from services.matcher.domain.ledger import Ledger
 from services.matcher.domain.pairing import Pairing, fields
-from services.matcher.domain.programme import Programme
+from services.matcher.domain.programme import Programme, public
 from services.matcher.domain.request import Request
 from services.matcher.domain.round import Progress, Round
 
@@ -32,7 +32,7 @@ class ProgrammeView(BaseModel):
 
     @classmethod
     def of(cls, programme: Programme) -> Self:
-        return cls.model_validate(programme.model_dump())
+        return cls.model_validate(public(programme).model_dump())
 
 
 class RoundView(BaseModel):

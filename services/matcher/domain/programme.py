@@ -21,7 +21,7 @@ class Programme(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     programme_id: str
-    version: int
+    settings_version: int
     state: Literal["draft", "open", "closed"]
     settings: ProgrammeSettings
     happened_at: Instant
@@ -37,7 +37,7 @@ def public(programme: Programme) -> ProgrammeChanged:
     """All of it, as it is told to everybody."""
     return ProgrammeChanged(
         programme_id=programme.programme_id,
-        version=programme.version,
+        version=programme.settings_version,
         state=programme.state,
         settings=programme.settings,
         happened_at=programme.happened_at,
@@ -54,7 +54,7 @@ def create(
     check(settings)
     programme = Programme(
         programme_id=programme_id,
-        version=1,
+        settings_version=1,
         state="draft",
         settings=settings,
         happened_at=now,
@@ -70,7 +70,7 @@ def change(programme: Programme, settings: ProgrammeSettings, now: datetime, rec
     check(settings)
     if settings == programme.settings:
         return None
-    return _said(programme, {"settings": settings, "version": programme.version + 1}, now, recorded_at)
+    return _said(programme, {"settings": settings, "settings_version": programme.settings_version + 1}, now, recorded_at)
 
 
 def open_(programme: Programme, now: datetime, recorded_at: datetime) -> Decision | None:
