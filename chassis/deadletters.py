@@ -14,7 +14,6 @@ from chassis.records import Record
 from contracts.envelope import Topic, dead_letters_of, iso, retries_of
 
 LARGEST = 1_000_000  # what is larger is left where it is, and pointed to
-LONGEST_NAME = 256  # bytes of a header that a pointer keeps
 DETAIL = 500  # characters of the explanation
 KEPT = ("ce_id", "ce_type", "traceparent")  # headers of a restricted record that a pointer to it may repeat
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # what is no id may be anything, a name or an address too
@@ -44,11 +43,7 @@ class DeadLetters:
         pointer = record.topic in self._restricted or _size(record) > LARGEST
         headers = [(name, value) for name, value in record.headers if not name.startswith("dl-")]
         if pointer:
-            headers = [
-                (name, value[:LONGEST_NAME])
-                for name, value in dict(headers).items()
-                if name in ("ce_id", "ce_type", "traceparent")
-            ]
+            headers = [(name, value) for name, value in dict(headers).items() if name in KEPT and _ID.fullmatch(value)]
         headers += [
             ("dl-topic", record.topic.encode()),
             ("dl-partition", str(record.partition).encode()),

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from chassis.hearing import Gone, Heard, Hearing
+from chassis.sanitise import where
 from contracts.envelope import Envelope
 
 ORIGIN = ("dl-topic", "dl-partition", "dl-offset")
@@ -67,7 +68,7 @@ def read(record: Record, hearing: Hearing[Any]) -> Reading:
     except UnicodeDecodeError:
         return Poison(record, "header_not_utf8", "a CloudEvents header is not UTF-8")
     except ValidationError as error:
-        return Poison(record, "bad_envelope", _where(error))
+        return Poison(record, "bad_envelope", where(error))
     except ValueError as error:
         return Poison(record, "bad_envelope", str(error))
     type = hearing.type_named(envelope.type)
@@ -81,7 +82,7 @@ def read(record: Record, hearing: Hearing[Any]) -> Reading:
         data = type.model_validate_json(record.value)
     except ValidationError as error:
         code = "not_json" if error.errors(include_input=False)[0]["type"] == "json_invalid" else "bad_data"
-        return Poison(record, code, _where(error))
+        return Poison(record, code, where(error))
     except ValueError:
         return Poison(record, "bad_data", f"{envelope.type}: the value cannot be read")
     return Event(record, Heard(envelope, data))
@@ -91,12 +92,6 @@ def _tombstone(record: Record, envelope: Envelope, compacted: bool) -> Reading:
     if not compacted:
         return Poison(record, "unexpected_tombstone", f"{record.topic} is not compacted, so it has no tombstones")
     return Event(record, Gone(envelope, (record.key or b"").decode("utf-8", "replace") or envelope.subject))
-
-
-def _where(error: ValidationError) -> str:
-    """Where and why a value was refused, without the value: it may be personal."""
-    first = error.errors(include_input=False, include_url=False, include_context=False)[:5]
-    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'value'}: {one['type']}" for one in first)
 
 
 def origin(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int] | None:
