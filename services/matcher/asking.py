@@ -136,6 +136,8 @@ async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matc
         raise NOT_POSSIBLE
     now = matcher.clock.now()
     request_id = derived_id("request", op.key)
+    if any(_again(known.state, request_id, programme, partner) for known in await matcher.requests_of(me)):
+        raise Refused("already_asked", "You have asked this person before.")
     side: Side = "senior" if couple.senior.id == me else "junior"
     days = programme.settings.matching.answer_within_working_days
     saved = await matcher.requests.update(
@@ -153,6 +155,12 @@ async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matc
         ),
     )
     return Stored(request_id, saved.now(), saved.version)
+
+
+def _again(known: Request, request_id: str, programme: Programme, partner: str) -> bool:
+    """Whether this is another request to somebody who has been asked and has not said yes: nobody is asked twice."""
+    same = known.asked == partner and known.programme_id == programme.programme_id
+    return same and known.request_id != request_id and known.state in ("open", "lapsed")
 
 
 async def accept(request_id: str, me: str, matcher: Matcher) -> tuple[Request, Pairing]:

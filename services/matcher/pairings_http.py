@@ -83,8 +83,10 @@ def pairing_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
     """Pairings: seen, answered, chartered, paused, renewed, ended."""
     router = APIRouter(tags=["pairings"])
 
-    async def done(id: str, asked: Command, action: Action, decide: Deciding, response: Response) -> PairingView:
+    async def done(id: str, asked: Command, action: Action, decide: Deciding) -> PairingView:
         stored, _ = await pairing_for(asked.principal, id, action, matcher)
+        if asked.expect is not None:
+            raise Problem(412, "A pairing has no ETag; repeat a request by its Idempotency-Key.", code="no_etag")
         side = stored.state.side_of(asked.principal.member_id)
 
         def deciding(state: Pairing | None) -> pairings.Decision | None:
@@ -92,9 +94,7 @@ def pairing_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
                 raise Unknown("pairing")
             return decide(state, side)
 
-        saved = await matcher.pairings.update(id, asked.op, deciding, expect=asked.expect)
-        etag(response, saved.version)
-        return PairingView.seen_by(Stored(id, saved.now(), saved.version), side)
+        return PairingView.seen_by((await matcher.pairings.update(id, asked.op, deciding)).now(), side)
 
     @router.get("/pairings")
     async def list_pairings(
@@ -118,24 +118,22 @@ def pairing_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
         return Page(items=await _visible(items, principal, matcher), next=after)
 
     @router.get("/pairings/{id}")
-    async def one(id: str, principal: Viewer, response: Response) -> PairingView:
-        stored, _ = await pairing_for(principal, id, "see_pairing", matcher)
-        etag(response, stored.version)
-        return PairingView.seen_by(stored, stored.state.side_of(principal.member_id))
+    async def one(id: str, principal: Viewer) -> PairingView:
+        pairing = (await pairing_for(principal, id, "see_pairing", matcher))[0].state
+        return PairingView.seen_by(pairing, pairing.side_of(principal.member_id))
 
     @router.post("/pairings/{id}/answer")
-    async def answer(id: str, body: AnswerBody, asked: Taking, response: Response) -> PairingView:
+    async def answer(id: str, body: AnswerBody, asked: Taking) -> PairingView:
         now, machine = matcher.clock.now(), matcher.clock.machine()
         return await done(
             id,
             asked,
             "answer",
             lambda pairing, side: pairings.answer(pairing, _own(side), body.answer, body.reason, now, machine),
-            response,
         )
 
     @router.post("/pairings/{id}/charter")
-    async def charter(id: str, body: CharterBody, asked: Taking, response: Response) -> PairingView:
+    async def charter(id: str, body: CharterBody, asked: Taking) -> PairingView:
         text = None if body.agree else Charter(**body.model_dump(exclude={"agree"}))
         now, machine = matcher.clock.now(), matcher.clock.machine()
         return await done(
@@ -143,36 +141,32 @@ def pairing_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
             asked,
             "charter",
             lambda pairing, side: pairings.sign(pairing, _own(side), text, now, machine),
-            response,
         )
 
     @router.post("/pairings/{id}/pause")
-    async def pause(id: str, body: PauseBody, asked: Acting, response: Response) -> PairingView:
+    async def pause(id: str, body: PauseBody, asked: Acting) -> PairingView:
         now, machine = matcher.clock.now(), matcher.clock.machine()
-        return await done(
-            id, asked, "pause", lambda pairing, _: pairings.pause(pairing, body.until, now, machine), response
-        )
+        return await done(id, asked, "pause", lambda pairing, _: pairings.pause(pairing, body.until, now, machine))
 
     @router.post("/pairings/{id}/resume")
-    async def resume(id: str, asked: Acting, response: Response) -> PairingView:
+    async def resume(id: str, asked: Acting) -> PairingView:
         now, machine = matcher.clock.now(), matcher.clock.machine()
-        return await done(id, asked, "resume", lambda pairing, _: pairings.resume(pairing, now, machine), response)
+        return await done(id, asked, "resume", lambda pairing, _: pairings.resume(pairing, now, machine))
 
     @router.post("/pairings/{id}/renew")
-    async def renew(id: str, body: RenewBody, asked: Taking, response: Response) -> PairingView:
+    async def renew(id: str, body: RenewBody, asked: Taking) -> PairingView:
         now, machine = matcher.clock.now(), matcher.clock.machine()
         return await done(
             id,
             asked,
             "renew",
             lambda pairing, side: pairings.renew(pairing, _own(side), body.months, now, machine),
-            response,
         )
 
     @router.post("/pairings/{id}/end")
-    async def end(id: str, asked: Acting, response: Response) -> PairingView:
+    async def end(id: str, asked: Acting) -> PairingView:
         now, machine = matcher.clock.now(), matcher.clock.machine()
-        return await done(id, asked, "end", lambda pairing, _: pairings.end(pairing, now, machine), response)
+        return await done(id, asked, "end", lambda pairing, _: pairings.end(pairing, now, machine))
 
     @router.post("/programmes/{id}/pairings", status_code=201)
     async def put_together(id: str, body: PairBody, asked: Managing, response: Response) -> PairingView:
@@ -184,9 +178,8 @@ def pairing_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
         made = await asking.put_together(programme, body.senior, body.junior, asked.op, matcher)
         stored = await matcher.pairings.get(made.id)
         assert stored is not None, "it was saved just now"
-        etag(response, stored.version)
         response.headers["Location"] = f"/pairings/{made.id}"
-        return PairingView.seen_by(stored, None)
+        return PairingView.seen_by(stored.state, None)
 
     return router
 
@@ -227,7 +220,7 @@ def request_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
         request, pairing = await asking.accept(id, me, matcher)
         stored = await matcher.pairings.get(pairing.id)
         assert stored is not None, "it was saved just now"
-        view = PairingView.seen_by(stored, stored.state.side_of(me))
+        view = PairingView.seen_by(stored.state, stored.state.side_of(me))
         return AcceptedView(request=RequestView.of(request), pairing=view)
 
     @router.post("/requests/{id}/decline")
@@ -289,7 +282,7 @@ async def _visible(found: list[Stored[Pairing]], principal: Principal, matcher: 
     free = await not_in_conflict(principal, pairs, matcher)
     sides = [stored.state.side_of(principal.member_id) for stored in found]
     return [
-        PairingView.seen_by(stored, side)
+        PairingView.seen_by(stored.state, side)
         for stored, side, ok in zip(found, sides, free, strict=True)
         if ok or side is not None
     ]

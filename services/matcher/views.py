@@ -4,7 +4,6 @@ from typing import Literal, Self
 
 from pydantic import BaseModel
 
-from chassis.aggregates import Stored
 from chassis.mongo import Document
 from contracts.envelope import Instant
 from contracts.pairings import DeclineReason, Focus, PairingState
@@ -131,15 +130,17 @@ class You(BaseModel):
 
 
 class PairingView(PairingState):
-    """The public state of a pairing, and a participant's own part in it."""
+    """The public state of a pairing, and a participant's own part in it.
 
-    version: int
+    Without the version of the document, which grows with every answer: it would tell each of the two that the other has
+    answered, before both have.
+    """
+
     you: You | None = None
 
     @classmethod
-    def seen_by(cls, stored: Stored[Pairing], side: Side | None) -> Self:
-        you = _you(stored.state, side) if side else None
-        return cls(**fields(stored.state), version=stored.version, you=you)
+    def seen_by(cls, pairing: Pairing, side: Side | None) -> Self:
+        return cls(**fields(pairing), you=_you(pairing, side) if side else None)
 
 
 def _you(pairing: Pairing, side: Side) -> You:
