@@ -15,8 +15,13 @@ hearing.projects(ProfileChanged, lambda matcher: matcher.members)
 
 @hearing.when(ProfileChanged)
 async def when_somebody_has_left_end_what_they_have(event: Heard[ProfileChanged], matcher: Matcher) -> None:
-    """Without blame. A changed capacity needs no reaction: it is read when a seat is taken; lowering ends nothing."""
-    profile = event.data
+    """Without blame. A changed capacity needs no reaction: it is read when a seat is taken; lowering ends nothing.
+
+    What counts is the member's state now: an old event that comes again must not end what came after a return.
+    """
+    profile = await matcher.members.get(event.data.member_id)
+    if profile is None:
+        return
     if profile.employment == "left" or any(enrolment.state == "left" for enrolment in profile.enrolments):
         await leaving.end_what_was_left(profile, matcher, event.envelope)
 
