@@ -135,6 +135,17 @@ async def _store(round: Round, answer: Answer, matcher: Matcher) -> None:
     await matcher.left_over.delete(earlier)
     await matcher.proposals.put_many([_proposal(round, n, match) for n, match in enumerate(answer.matches)])
     await matcher.left_over.put_many([_left_over(round, left) for left in answer.left_over])
+    members = {id for match in answer.matches for id in (match.senior.id, match.junior.id)}
+    await _drop_the_erased(round, members | {left.member.id for left in answer.left_over}, matcher)
+
+
+async def _drop_the_erased(round: Round, members: set[str], matcher: Matcher) -> None:
+    """Whoever writes about people looks afterwards who is gone: their erasure may have looked before."""
+    gone = sorted(members - (await matcher.members.get_many(sorted(members))).keys())
+    if gone:
+        theirs = [{"senior": {"$in": gone}}, {"junior": {"$in": gone}}, {"member_id": {"$in": gone}}]
+        for documents in (matcher.proposals, matcher.left_over):
+            await documents.delete({"round_id": round.round_id, "$or": theirs})
 
 
 def _proposal(round: Round, n: int, match: Match) -> Document:
@@ -198,6 +209,7 @@ async def _publish_stretch(round: Round, page: Sequence[Document], matcher: Matc
     outcomes |= await seats.reserve(matcher, plans)
     after = [_with_outcome(found, outcomes[found["pairing_id"]]) for found in page]
     await matcher.proposals.put_many(after)
+    await _drop_the_erased(round, set(members), matcher)
     return sum(found["state"] == "proposed" for found in after)
 
 
