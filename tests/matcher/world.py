@@ -1,0 +1,219 @@
+"""The matcher as it runs, on real servers: one or two replicas, and the other services' events by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+from pydantic import SecretStr
+
+from chassis.http import create_app
+from chassis.identity import Principal, Verifier
+from chassis.ids import new_id
+from chassis.kafka import Connection, Producer, read_range
+from chassis.records import Record
+from chassis.service import Chassis, Parts, _live
+from chassis.settings import Settings
+from contracts.care import FeedbackEvent
+from contracts.envelope import Envelope, EventData, Tombstone, Topic, source_of
+from contracts.people import PRIVACY, PROFILES, ErasureRequested, ProfileChanged
+from contracts.programmes import ProgrammeSettings
+from deploy.local import stack
+from services.matcher.__main__ import build
+from services.matcher.store import Matcher
+from tests.matcher.people import PROGRAMME, settings
+
+LONGEST = 20.0  # seconds that anything may take here
+
+
+class Desk:
+    """Believes a token that names ``role[:member[:programme]]``; what tokens are is the chassis' own test."""
+
+    async def principal(self, token: str) -> Principal:
+        role, member, programmes, *_ = [*token.split(":"), "", ""]
+        return Principal(
+            subject=member or role,
+            member_id=member or None,
+            roles=cast("Any", frozenset(role.split("+"))),
+            programmes=frozenset(programmes.split(",")) - {""},
+        )
+
+
+@dataclass
+class Replica:
+    """One process of the matcher."""
+
+    chassis: Chassis
+    parts: Parts[Matcher]
+    client: httpx.AsyncClient
+    living: "asyncio.Task[None] | None" = None
+
+    @property
+    def matcher(self) -> Matcher:
+        return self.parts.context
+
+    async def ask(
+        self, who: str, method: str, path: str, body: object = None, *, key: str | None = None
+    ) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {who}"} | ({"Idempotency-Key": key} if key else {})
+        return await self.client.request(method, path, json=body, headers=headers)
+
+    async def get(self, who: str, path: str) -> Any:
+        answer = await self.ask(who, "GET", path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def do(
+        self, who: str, path: str, body: object = None, *, method: str = "POST", key: str | None = None
+    ) -> Any:
+        answer = await self.ask(who, method, path, {} if body is None else body, key=key)
+        assert answer.status_code in (200, 201, 202), answer.text
+        return answer.json()
+
+    async def stop(self) -> None:
+        if self.living is not None:
+            self.living.cancel()
+            await asyncio.gather(self.living, return_exceptions=True)
+        await self.client.aclose()
+
+
+@dataclass
+class World:
+    servers: stack.Endpoints
+    prefix: str
+    folder: Path
+    producer: Producer
+    replicas: list[Replica] = field(default_factory=list)
+    _sequence: int = 0
+
+    async def replica(self) -> Replica:
+        """Start one more, and wait until it hears."""
+        named = f"matcher-{len(self.replicas)}"
+        chassis = Chassis("matcher", self._settings(named))
+        parts = build(chassis)
+        app = create_app(
+            "matcher",
+            chassis.settings,
+            routers=parts.routers,
+            health=chassis.health,
+            problems=parts.problems,
+            verifier=cast("Verifier", Desk()),
+        )
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://matcher", timeout=LONGEST)
+        made = Replica(chassis, parts, client)
+        made.living = asyncio.create_task(_live(chassis, parts))
+        self.replicas.append(made)
+        await until(lambda: _ready(chassis))
+        return made
+
+    async def people(self, *profiles: ProfileChanged) -> None:
+        """Say these profiles, and wait until every replica's database has them."""
+        for profile in profiles:
+            await self.say(profile)
+        members = self.replicas[0].matcher.members
+        wanted = {profile.member_id: profile for profile in profiles}
+
+        async def there() -> bool:
+            return await members.get_many(list(wanted)) == wanted
+
+        await until(there)
+
+    async def gone(self, member_id: str) -> None:
+        """What profiles says of somebody who is to be forgotten."""
+        await self.say(ErasureRequested(member_id=member_id, requested_at=datetime.now(UTC)))
+        await self.say(Tombstone(ProfileChanged, member_id))
+
+    async def say(self, event: EventData | Tombstone) -> None:
+        self._sequence += 1
+        kind = event.type if isinstance(event, Tombstone) else type(event)
+        key = event.key if isinstance(event, Tombstone) else event.key()
+        service = "profiles" if kind.TOPIC in (PROFILES, PRIVACY) else "feedback"
+        assert service == "profiles" or issubclass(kind, FeedbackEvent)
+        envelope = Envelope(
+            id=new_id(),
+            type=kind.TYPE,
+            source=source_of(service),
+            subject=key,
+            time=datetime.now(UTC),
+            sequence=self._sequence,
+            correlationid=key,
+        )
+        value = None if isinstance(event, Tombstone) else event.model_dump_json().encode()
+        topic = kind.TOPIC.full_name(self.prefix)
+        await (await self.producer.send(topic, key=key.encode(), value=value, headers=envelope.headers()))
+
+    async def heard(self, topic: Topic) -> list[Record]:
+        """Everything on a topic, in order of partition and offset."""
+        connection = Connection(self.servers.kafka)
+        return [record async for record in read_range(connection, self.prefix, topic.name)]
+
+    async def pass_time(self, by: timedelta) -> None:
+        """Let business time jump."""
+        clock = self.replicas[0].chassis.clock
+        clock.set(1.0, clock.now() + by)
+
+    async def open_programme(self, with_settings: ProgrammeSettings | None = None, id: str = PROGRAMME) -> str:
+        first = self.replicas[0]
+        body = {"programme_id": id, "settings": (with_settings or settings()).model_dump(mode="json")}
+        await first.do("admin", "/programmes", body)
+        await first.do("admin", f"/programmes/{id}/open")
+        return id
+
+    async def round(self, *, publish: bool = True, programme_id: str = PROGRAMME) -> Mapping[str, Any]:
+        """Run a round to its end."""
+        first = self.replicas[0]
+        started = await first.do("admin", f"/programmes/{programme_id}/rounds", {"seed": 1})
+        path = f"/rounds/{started['round_id']}"
+        computed = await self.round_in(path, "computed", "failed")
+        if not publish:
+            return computed
+        await first.do("admin", f"{path}/publish")
+        return await self.round_in(path, "published")
+
+    async def round_in(self, path: str, *states: str) -> Mapping[str, Any]:
+        found: list[Mapping[str, Any]] = []
+
+        async def there() -> bool:
+            found.append(await self.replicas[0].get("admin", path))
+            return found[-1]["state"] in states
+
+        await until(there)
+        return found[-1]
+
+    def _settings(self, instance: str) -> Settings:
+        return Settings(
+            kafka=self.servers.kafka,
+            mongo=SecretStr(self.servers.mongo),
+            topic_prefix=self.prefix,
+            instance=instance,
+            clock=self.folder / "clock.jsonl",
+            http_port=1,
+        )
+
+
+async def _ready(chassis: Chassis) -> bool:
+    return chassis.health.ready().ok
+
+
+async def until(there: Callable[[], Awaitable[bool]], longest: float = LONGEST) -> None:
+    """Wait for a condition; fails when it does not come."""
+    async with asyncio.timeout(longest):
+        while not await there():  # noqa: ASYNC110 - what is waited for is in another process
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def world(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIterator[World]:
+    producer = Producer(Connection(servers.kafka))
+    await producer.start()
+    made = World(servers, prefix, folder, producer)
+    try:
+        await made.replica()
+        yield made
+    finally:
+        await asyncio.gather(*(replica.stop() for replica in made.replicas))
+        await producer.stop()
