@@ -5,6 +5,9 @@ who starts late would then believe it. The document knows (``said``) which seque
 topic; where the newest record of a key, at the end of its partition and with nothing waiting in the outbox, is older
 than that, the current state or tombstone is published again, with the same id and sequence.
 
+A record that is not of this service says nothing, so where it is the last of a key, the service speaks again: otherwise
+compaction would leave only that.
+
 The load-bearing invariant: nothing is republished that is already right, so a restart says nothing new. If the guardian
 itself publishes an old word late, it reads it like any other, and mends it.
 """
@@ -21,12 +24,13 @@ from chassis.aggregates import Aggregates
 from chassis.clocks import Clock
 from chassis.kafka import Connection, Producer, RawRecord, partitions_of, reader
 from chassis.mongo import Document, chunks
-from contracts.envelope import Topic
+from contracts.envelope import Topic, source_of
 
 log = logging.getLogger(__name__)
 
 POLL_MS = 1000
 BATCH = 5000
+NOT_OURS = -1  # older than anything that was ever said, so that the last word of this key is said again
 
 
 class Guardian:
@@ -48,6 +52,7 @@ class Guardian:
         self._producer = producer
         self._prefix = prefix
         self._clock = clock
+        self._source = source_of(aggregates.service).encode()
         self._newest: dict[str, int] = {}  # by key: the sequence of its last record
         self._doubtful: set[str] = set()  # keys read since they were last compared
         self.caught_up = asyncio.Event()
@@ -69,11 +74,15 @@ class Guardian:
                     self.caught_up.set()
 
     def _see(self, record: RawRecord) -> None:
+        headers = dict(record.headers)
         try:
-            sequence = int(dict(record.headers)["ce_sequence"])
+            sequence = int(headers["ce_sequence"] or b"")
         except (KeyError, ValueError):
+            sequence = NOT_OURS
+        if headers.get("ce_source") != self._source:
+            sequence = NOT_OURS
+        if sequence == NOT_OURS:
             log.warning("a record that is none of ours on a topic of ours", extra={"topic": self.topic.name})
-            return
         key = (record.key or b"").decode("utf-8", "replace")
         self._newest[key] = sequence
         self._doubtful.add(key)

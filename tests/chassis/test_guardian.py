@@ -166,3 +166,15 @@ async def test_an_aggregate_that_cannot_be_read_and_a_foreign_record_do_not_stop
         await eventually(lambda: guardian.republished == 1, "the readable one is mended")
         await asyncio.wait_for(guardian.caught_up.wait(), 20)
     assert await last_of(toys, "b") == b'{"counter_id":"b","value":11}'
+
+
+async def test_where_a_record_of_somebody_else_is_the_last_of_a_key_the_state_is_said_again(toys: World) -> None:
+    one = await toys.replica()
+    await one.counters.update("c", op("1"), add("c", 1))
+    await one.relay.idle()
+    topic = toys.prefix + COUNTERS.name
+    async with guarded(one) as guardian:
+        for n, header in enumerate([("x", b"1"), ("ce_sequence", b"one"), ("ce_sequence", None), ("ce_source", b"/x")]):
+            await one.producer.deliver(topic, key=b"c", value=b"{not json", headers=[header])  # type: ignore[list-item]
+            await eventually(lambda n=n: guardian.republished == n + 1, "the guardian says the state again")
+    assert await last_of(toys, "c") == b'{"counter_id":"c","value":1}'
