@@ -8,35 +8,47 @@ import os
 from typing import Any
 
 from cloudevents.kafka import KafkaMessage, from_binary
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaException, Message
+
+PREFIX = os.environ.get("VICEVERSA_TOPIC_PREFIX", "mentoring.")
+TOGETHER = ("formed", "chartered", "paused")
+
+
+def learn(message: Message, pairs: dict[str, list[str]]) -> None:
+    if error := message.error():
+        raise KafkaException(error)
+    headers: dict[str, Any] = dict(message.headers() or [])
+    record = KafkaMessage(headers, message.key(), message.value() or b"null")
+    event = from_binary(record, data_unmarshaller=json.loads)
+    if event["type"] != "mentoring.pairing.state.v1":
+        return  # a type that is not known is to be passed over
+    pairing, state = event["subject"], event.get_data()
+    pairs.pop(pairing, None)
+    if state and state["state"] in TOGETHER:  # no state: a tombstone, the pairing was erased
+        pairs[pairing] = [person["member_id"] for person in state["participants"]]
+    print(f"{len(pairs)} pairs now. {pairing}: {pairs.get(pairing, 'not together')}", flush=True)
 
 
 def main() -> None:
-    pairs: dict[str, list[str]] = {}  # in memory: so nothing is committed, and each start reads from the beginning
     consumer = Consumer(
         {
             "bootstrap.servers": os.environ.get("VICEVERSA_KAFKA", "127.0.0.1:9092"),
-            "group.id": "who-with-whom",
+            "group.id": PREFIX + "who-with-whom",
             "auto.offset.reset": "earliest",
-            "enable.auto.commit": False,
+            "enable.auto.commit": False,  # what it knows is in memory, so each start reads from the beginning
         }
     )
-    consumer.subscribe([os.environ.get("VICEVERSA_TOPIC_PREFIX", "mentoring.") + "pairing-states.v1"])
-    while True:
-        if (message := consumer.poll(1.0)) is None:
-            continue
-        if error := message.error():
-            raise KafkaException(error)
-        headers: dict[str, Any] = dict(message.headers() or [])
-        record = KafkaMessage(headers, message.key(), message.value() or b"null")
-        event = from_binary(record, data_unmarshaller=json.loads)
-        if event["type"] != "mentoring.pairing.state.v1":
-            continue  # a type that is not known is to be passed over
-        pairing, state = event["subject"], event.get_data()
-        pairs.pop(pairing, None)
-        if state and state["state"] in ("formed", "chartered", "paused"):  # no state: a tombstone, it was erased
-            pairs[pairing] = [person["member_id"] for person in state["participants"]]
-        print(f"{len(pairs)} pairs now. {pairing}: {pairs.get(pairing, 'not together')}", flush=True)
+    consumer.subscribe([PREFIX + "pairing-states.v1"])
+    pairs: dict[str, list[str]] = {}
+    try:
+        while True:
+            message = consumer.poll(1.0)
+            if message is not None:  # `if message` would be false for a tombstone
+                learn(message, pairs)
+    except KeyboardInterrupt:
+        print("Stopped.")
+    finally:
+        consumer.close()
 
 
 if __name__ == "__main__":

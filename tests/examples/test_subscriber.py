@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from os import environ
 from pathlib import Path
 from queue import Queue
+from signal import SIGINT
 from threading import Thread
 
 import pytest
@@ -46,8 +47,9 @@ class Running:
         return self._lines.get(timeout=WITHIN_S)
 
     def stop(self) -> None:
-        self.process.kill()
-        self.process.wait(WITHIN_S)
+        """As a person does, with Ctrl-C."""
+        self.process.send_signal(SIGINT)
+        assert self.process.wait(WITHIN_S) == 0
         self._reader.join(WITHIN_S)
 
 
