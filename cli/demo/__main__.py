@@ -18,7 +18,7 @@ from cli import estate
 from cli.console import Commands, Failure, note, out, say, table
 from cli.demo import story
 from cli.demo.stream import Stream
-from cli.demo.subscriber import Subscriber, SubscriberFailed
+from cli.demo.subscriber import Subscriber, SubscriberFailed, Witness
 from cli.demo.web import web
 from cli.place import USUAL_DATA, Addresses
 
@@ -59,7 +59,7 @@ async def _play(data: Path, addresses: Addresses, clock: Clock, *, stay: bool, b
     subscriber.start()
     try:
         async with web(data, addresses) as services:
-            ending = await story.play(story.Stage(data, services, clock, subscriber, stream))
+            ending = await story.play(story.Stage(data, services, clock, subscriber, stream, began))
         await asyncio.to_thread(subscriber.stop)
     except SubscriberFailed as error:
         raise Failure(f"The subscriber failed: {error}") from error
@@ -67,7 +67,7 @@ async def _play(data: Path, addresses: Addresses, clock: Clock, *, stay: bool, b
         raise _first(group) from group
     finally:
         await asyncio.to_thread(subscriber.close)
-    _tell(ending, time.monotonic() - began)
+    _tell(ending, subscriber.witness, time.monotonic() - began)
     if ending.disagreements:
         raise Failure("The services and the subscriber do not agree:\n  " + "\n  ".join(ending.disagreements))
     summary = ending.counted.as_json(subscriber.witness)
@@ -116,10 +116,10 @@ def _leave(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _tell(ending: story.Ending, seconds: float) -> None:
+def _tell(ending: story.Ending, witness: Witness, seconds: float) -> None:
     counted = ending.counted
     say(f"\n[bold]What became of it[/]  [dim]in {seconds:.0f} s[/]")
-    everything = counted.proposed + counted.lapsed + counted.formed
+    everything = counted.proposed + counted.lapsed + counted.formed + len(witness.gone)
     table(
         "", ">people or pairs",
         rows=[
@@ -128,6 +128,7 @@ def _tell(ending: story.Ending, seconds: float) -> None:
             ("pairs proposed", everything),
             ("formed", counted.formed),
             ("lapsed: refused or forgotten, nobody is told which", counted.lapsed),
+            ("pairs that went with a person who was forgotten", len(witness.gone)),
             ("people forgotten, in every service", counted.erased),
             ("dead letters", counted.dead_letters),
         ],

@@ -31,6 +31,7 @@ ROUNDS = 2
 _FAST = 4 * 86400.0
 """Four days of business time in a second: the answers' two weeks pass in a few seconds, on a slow machine as well."""
 _POLL_S = 0.15
+_REASONS = 3
 _WITHIN_S = 90.0
 
 
@@ -44,9 +45,20 @@ class Stage:
     subscriber: Subscriber
     stream: Stream
 
-    def act(self, title: str) -> None:
+    began: float
+    """Of the monotonic clock."""
+
+    async def act(self, title: str) -> None:
+        """Lets the subscriber show what has happened so far, and begins the next part."""
+        await self.until("the subscriber has seen what happened", self._shown)
         self.stream.pause()
-        say(f"\n[bold]{escape(title)}[/]  [dim]{self.clock.now():%A, %d %B %Y}[/]")
+        say(
+            f"\n[bold]{escape(title)}[/]  [dim]{self.clock.now():%A, %d %B %Y}; "
+            f"{time.monotonic() - self.began:.0f} s into the demo[/]"
+        )
+
+    async def _shown(self) -> bool:
+        return not await asyncio.to_thread(self.subscriber.behind)
 
     async def until(self, what: str, holds: Callable[[], Awaitable[bool]]) -> None:
         """Raises ``Failure`` naming what it waited for in vain."""
@@ -77,14 +89,14 @@ async def play(stage: Stage) -> Ending:
     rounds = []
     for number in range(1, ROUNDS + 1):
         rounds.append(await a_round(stage, chair, number))
-        await people_answer(stage, chair, crowd)
+        await people_answer(stage, crowd)
     await somebody_is_forgotten(stage, crowd, coordinator)
     return await the_end(stage, coordinator, rounds[0])
 
 
 async def company_arrives(stage: Stage) -> tuple[Crowd, Human]:
     """HR's file comes in; the head of people is going to coordinate."""
-    stage.act("HR hands over its file of people")
+    await stage.act("HR hands over its file of people")
     hr = stage.web.admin()
     begun = await hr.send("profiles", "/imports?source=hr", (FOLDER / "people.csv").read_bytes(), "text/csv")
     done = begun
@@ -107,7 +119,7 @@ async def company_arrives(stage: Stage) -> tuple[Crowd, Human]:
 async def programme_opens(stage: Stage, chair: Caller, coordinator: Human) -> None:
     import json
 
-    stage.act(f"{coordinator.name}, head of people, opens a programme")
+    await stage.act(f"{coordinator.name}, head of people, opens a programme")
     settings = json.loads((FOLDER / "programme.json").read_text(encoding="utf-8"))
     settings["coordinators"] = [coordinator.member_id]
     try:
@@ -121,7 +133,7 @@ async def programme_opens(stage: Stage, chair: Caller, coordinator: Human) -> No
 
 async def people_join(stage: Stage, chair: Caller, crowd: Crowd) -> None:
     joining = crowd.joining()
-    stage.act(f"{len(joining)} people join: what I offer, what I seek, how I like to work")
+    await stage.act(f"{len(joining)} people join: what I offer, what I seek, how I like to work")
     await stage.until("profiles knows that the programme is open", _knows_programme(stage, joining[0]))
     with bar() as progress:
         task = progress.add_task("Joining", total=len(joining))
@@ -176,7 +188,7 @@ async def a_round(stage: Stage, chair: Caller, number: int) -> str:
         if number == 1
         else "The next round: whoever is still waiting, and never the same partner twice"
     )
-    stage.act(again)
+    await stage.act(again)
     found = await chair.post("matcher", f"/programmes/{PROGRAMME}/rounds", {"seed": number})
     round_id = str(found["round_id"])
     found = await _round_leaves(stage, chair, found, "computing")
@@ -185,7 +197,7 @@ async def a_round(stage: Stage, chair: Caller, number: int) -> str:
         f"{found['unmatched_seniors']} seniors and {found['unmatched_juniors']} juniors are left over."
     )
     await _review(chair, round_id)
-    stage.act("Published: everybody in it is asked")
+    await stage.act("Published: everybody in it is asked")
     await chair.post("matcher", f"/rounds/{round_id}/publish")
     found = await _round_leaves(stage, chair, found, "publishing")
     if found["state"] != "published":
@@ -214,33 +226,34 @@ async def _review(chair: Caller, round_id: str) -> None:
         sides = " with ".join(one[side]["department_id"] for side in ("senior", "junior"))
         say(f"  [dim]why[/] {sides}, fit {one['fit']['score']:.2f}")
         for side in ("senior", "junior"):
-            say(f"      [dim]{side}:[/] {escape(' '.join(one['reasons'][side]))}")
+            say(f"      [dim]{side}:[/] {escape(' '.join(one['reasons'][side][:_REASONS]))}")
     left = await chair.get("matcher", f"/rounds/{round_id}/unmatched", limit=2)
     for one in left["items"]:
         say(f"  [dim]why not[/] a {one['side']} of {one['department_id']}: {escape(one['text'])}")
 
 
-async def people_answer(stage: Stage, chair: Caller, crowd: Crowd) -> None:
+async def people_answer(stage: Stage, crowd: Crowd) -> None:
     """Who was asked answers or forgets; then the deadline passes for what is still open."""
-    asked = sorted({
-        one["member_id"]
-        async for pairing in chair.pages("matcher", "/pairings", programme_id=PROGRAMME, state="proposed")
-        for one in pairing["participants"]
-    })  # fmt: skip
-    stage.act(f"{len(asked)} people answer, each by a taste of their own; some forget")
+    asked = sorted({one["member_id"] for pairing in await _open(stage) for one in pairing["participants"]})
+    await stage.act(f"{len(asked)} people answer, each by a taste of their own; some forget")
     with bar() as progress:
         task = progress.add_task("Answering", total=len(asked))
         did = await crowd.answer(asked, lambda: progress.advance(task))
     said = ", ".join(f"{number} {what}" for what, number in sorted(did.items()))
-    stage.act(f"{said}. Two weeks pass")
+    await stage.act(f"{said}. Two weeks pass")
     stage.clock.set(_FAST)
 
     async def closed() -> bool:
-        open_ones = await chair.get("matcher", "/pairings", programme_id=PROGRAMME, state="proposed", limit=1)
-        return not open_ones["items"]
+        return not await _open(stage)
 
     await stage.until("every proposal was answered or has lapsed", closed)
     stage.clock.set(0)
+
+
+async def _open(stage: Stage) -> list[Any]:
+    """Every proposal that waits for an answer. A coordinator does not see those of their own line, so not they ask."""
+    admin = stage.web.admin()
+    return [one async for one in admin.pages("matcher", "/pairings", programme_id=PROGRAMME, state="proposed")]
 
 
 async def somebody_is_forgotten(stage: Stage, crowd: Crowd, coordinator: Human) -> None:
@@ -249,7 +262,7 @@ async def somebody_is_forgotten(stage: Stage, crowd: Crowd, coordinator: Human) 
     formed = (await admin.get("matcher", "/pairings", programme_id=PROGRAMME, state="formed", limit=5))["items"]
     members = [one["member_id"] for pairing in formed for one in pairing["participants"]]
     leaving = next(crowd.people[one] for one in members if one != coordinator.member_id)
-    stage.act(f"{leaving.name} leaves the company and asks to be forgotten")
+    await stage.act(f"{leaving.name} leaves the company and asks to be forgotten")
     await stage.web.member(leaving.member_id).post("profiles", "/members/me/erasure")
 
     async def done() -> bool:

@@ -56,6 +56,8 @@ class Witness:
     types: Counter[str] = field(default_factory=Counter)
     states: dict[str, str] = field(default_factory=dict)
     """Of each pairing, from `pairing-states.v1` alone."""
+    gone: set[str] = field(default_factory=set)
+    """Pairings that a tombstone took away, because one of the two was erased."""
     reached: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Ids of the aggregates by the type of event that was seen of them."""
 
@@ -69,6 +71,7 @@ class Witness:
         if seen.topic == "pairing-states.v1":
             if seen.data is None:
                 self.states.pop(seen.subject, None)
+                self.gone.add(seen.subject)
             else:
                 self.states[seen.subject] = str(seen.data["state"])
         return True
@@ -93,10 +96,10 @@ class Subscriber:
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
                 "topic.metadata.refresh.interval.ms": 2000,
-                "log_level": 3,
+                "log_level": 0,
             }
         )
-        self._admin = AdminClient({"bootstrap.servers": servers, "log_level": 3})
+        self._admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
         self._next: dict[tuple[str, int], int] = {}
         """The offset that comes next, by topic and partition."""
         self._thread = threading.Thread(target=self._run, name="subscriber", daemon=True)

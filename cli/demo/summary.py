@@ -34,6 +34,7 @@ class Counted:
         names = ("members", "enrolled", "rounds", "proposed", "lapsed", "formed", "erased", "dead_letters")
         return {
             **{name: getattr(self, name) for name in names},
+            "pairings_erased": len(witness.gone),
             "pairings_by_state": dict(sorted(self.states.items())),
             "events_by_topic": witness.by_topic(),
             "events_by_type": dict(sorted(witness.types.items())),
@@ -53,10 +54,10 @@ def furthest(pairings: Iterable[Mapping[str, Any]]) -> Counter[str]:
 
 def disagreements(counted: Counted, witness: Witness) -> list[str]:
     """A sentence for each figure on which the services and the subscriber differ; empty when all agree."""
-    reached = {kind: len(ids) for kind, ids in witness.reached.items()}
 
     def seen(kind: str) -> int:
-        return reached.get(f"mentoring.{kind}.v1", 0)
+        """Aggregates, without pairings that went with somebody who was erased: no service knows them any longer."""
+        return len(witness.reached.get(f"mentoring.{kind}.v1", set()) - witness.gone)
 
     everything = counted.proposed + counted.lapsed + counted.formed
     pairs = (

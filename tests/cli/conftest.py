@@ -1,0 +1,31 @@
+"""A command as a person types it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `viceversa WORDS`; without --data, the data folder is an empty one of the test's own."""
+    monkeypatch.setenv("VICEVERSA_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("VICEVERSA_TOKEN", raising=False)
+
+    def typed(*words: str) -> Result:
+        return CliRunner().invoke(app, list(words))
+
+    return typed
+
+
+def parsed(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)

@@ -1,0 +1,143 @@
+"""`viceversa`: help that teaches, errors that say what to do, exit codes, and output for scripts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from cli.main import app
+from tests.cli.conftest import Run, parsed
+
+TOP = (
+    "up",
+    "down",
+    "status",
+    "import",
+    "round",
+    "pairing",
+    "token",
+    "dead-letters",
+    "contracts",
+    "provision",
+    "programme",
+    "restored",
+)
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Every command there is, as its words."""
+
+    def walk(command: Any, words: tuple[str, ...]) -> list[tuple[str, ...]]:
+        inner = getattr(command, "commands", {})
+        return [found for name, one in inner.items() for found in walk(one, (*words, name))] or [words]
+
+    return walk(get_command(app), ())
+
+
+@pytest.mark.parametrize("name", TOP)
+def test_every_promised_command_is_there(run: Run, name: str) -> None:
+    assert name in run("--help").stdout
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_explains_itself(run: Run, words: tuple[str, ...]) -> None:
+    result = run(*words, "--help")
+    assert result.exit_code == 0
+    assert "viceversa " + " ".join(words) in result.stdout or words in {("programme", "open"), ("programme", "close")}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nonsense",),
+        ("import",),
+        ("import", "a.csv", "--release", "r1"),
+        ("round", "compute"),
+        ("round", "show", "r1", "--proposals", "-1"),
+        ("pairing",),
+        ("token",),
+        ("dead-letters", "list", "nobody"),
+        ("dead-letters", "replay", "matcher"),
+        ("dead-letters", "replay", "matcher", "3-17", "--all"),
+        ("restored", "nobody", "--yes"),
+        ("programme", "create", "there-is-no-such-file.json"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_understood_ends_with_2_and_a_message(run: Run, words: tuple[str, ...]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr
+
+
+@pytest.mark.usefixtures("no_external_servers")
+class TestWhenNothingRuns:
+    @pytest.fixture(autouse=True)
+    def nowhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("PROFILES", "MATCHER", "NOTIFIER", "FEEDBACK"):
+            monkeypatch.setenv(f"VICEVERSA_{name}_URL", "http://127.0.0.1:9")
+
+    def test_status_says_so_and_ends_with_3(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("VICEVERSA_KAFKA", "127.0.0.1:9")
+        monkeypatch.setenv("VICEVERSA_MONGO", "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=200")
+        result = run("status", "--json")
+        assert result.exit_code == 3
+        assert not any(service["ready"] for service in json.loads(result.stdout)["services"])
+
+    def test_down_finds_nothing_to_stop(self, run: Run) -> None:
+        result = run("down")
+        assert result.exit_code == 0
+        assert "Nothing ran" in result.stdout
+
+    @pytest.mark.parametrize("words", [("round", "list", "p"), ("pairing", "x"), ("programme", "list")], ids=" ".join)
+    def test_a_question_says_how_to_start_everything(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setenv("VICEVERSA_TOKEN", "anything")
+        result = run(*words)
+        assert result.exit_code == 3
+        assert "viceversa up" in result.stderr
+
+    def test_without_an_issuer_there_is_no_token(self, run: Run) -> None:
+        result = run("token", "--as", "admin")
+        assert result.exit_code == 1
+        assert "viceversa up" in result.stderr
+
+    def test_a_file_to_import_must_exist(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("VICEVERSA_TOKEN", "anything")
+        result = run("import", "there-is-no-such-file.csv")
+        assert result.exit_code == 1
+        assert "no file" in result.stderr
+
+    def test_addresses_that_cannot_be_read_are_named(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "addresses.json").write_text("not JSON")
+        result = run("status")
+        assert result.exit_code == 1
+        assert "addresses.json" in result.stderr
+
+
+def test_a_wrong_setting_is_named_without_its_value(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICEVERSA_MIN_IN_SYNC", "secret")
+    result = run("provision")
+    assert result.exit_code == 1
+    assert "VICEVERSA_MIN_IN_SYNC" in result.stderr
+    assert "secret" not in result.stderr
+
+
+class TestContracts:
+    def test_the_committed_documents_are_those_of_the_models(self, run: Run) -> None:
+        assert parsed(run("contracts", "check", "--json")) == {"outdated": [], "broken": []}
+
+    def test_export_writes_to_a_folder_and_check_notices_what_was_changed_there(self, run: Run, tmp_path: Path) -> None:
+        folder = str(tmp_path / "papers")
+        written = parsed(run("contracts", "export", "--folder", folder, "--json"))
+        assert any(name.endswith("asyncapi.json") for name in written)
+        assert run("contracts", "check", "--folder", folder).exit_code == 0
+        Path(written[0]).write_text("{}")
+        changed = run("contracts", "check", "--folder", folder)
+        assert changed.exit_code == 1
+        assert "viceversa contracts export" in changed.stderr
