@@ -1,0 +1,118 @@
+"""What the documents say is held against the code: links, commands, routes, files and the tests that they name."""
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.routing import iter_route_contexts
+from typer.main import get_command
+
+from chassis.http import PUBLIC, _Allow, _calls, create_app
+from chassis.service import Chassis
+from chassis.settings import Settings
+from contracts.catalogue import SERVICES
+
+ROOT = Path(__file__).parents[2]
+DECISIONS = ROOT / "docs" / "decisions"
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+ROLES = ("member", "coordinator", "admin", "service")
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text_of(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(document)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (document.parent / path).resolve() if path else document
+        assert found.exists(), f"{named(document)}: {target}"
+        assert not anchor or anchor in anchors(found), f"{named(document)}: {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_test_and_script_that_is_named_exists(document: Path) -> None:
+    tests = "\n".join(text_of(path) for path in sorted((ROOT / "tests").rglob("*.py")))
+    for name in re.findall(r"`(test_\w+)`", text_of(document)):
+        assert f"def {name}(" in tests, f"{named(document)}: {name}"
+    for script in re.findall(r"\./(scripts/[\w-]+)", text_of(document)):
+        assert (ROOT / script).is_file(), f"{named(document)}: {script}"
+
+
+def commands() -> dict[str, set[str]]:
+    """Each command, with groups as `group command`, and its options."""
+    from cli.main import app
+
+    found: dict[str, set[str]] = {}
+    root = get_command(app)
+    for name, command in getattr(root, "commands", {}).items():
+        for inner, one in {"": command, **getattr(command, "commands", {})}.items():
+            found[f"{name} {inner}".strip()] = {option for parameter in one.params for option in parameter.opts}
+    return found
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=named)
+def test_every_command_and_option_that_is_named_exists(document: Path) -> None:
+    known = commands()
+    for line in re.findall(r"viceversa ((?:[a-z][a-z-]*)(?: [^\n`#)]*)?)", text_of(document)):
+        words = line.split()
+        command = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
+        assert command in known, line
+        for option in re.findall(r"(?<!\S)--[a-z-]+", line):
+            assert option in {*known[command], "--help"}, f"{command} {option}"
+
+
+@pytest.mark.parametrize("page", sorted(DECISIONS.glob("[a-z]*.md")), ids=named)
+def test_a_decision_says_what_was_passed_over_and_when_to_look_again(page: Path) -> None:
+    text = text_of(page)
+    assert len(text.splitlines()) < 50
+    for part in ("**Decided.**", "**Passed over, and why**", "**Look at it again when**"):
+        assert part in text, part
+    assert f"({page.name})" in text_of(DECISIONS / "README.md")
+
+
+def test_the_map_names_every_file_of_the_chassis_and_no_other() -> None:
+    part = text_of(ROOT / "ARCHITECTURE.md").partition("## The chassis, file by file")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^\| `(\w+\.py)` \|", part, re.MULTILINE))
+    assert listed == {path.name for path in (ROOT / "chassis").glob("*.py")} - {"__init__.py"}
+
+
+def routes() -> Iterator[tuple[str, frozenset[str]]]:
+    """Every route that needs a token, with the roles that its code lets in."""
+    settings = Settings(hmac_key="only for tests, only for tests, only")  # type: ignore[arg-type]
+    for service in SERVICES:
+        chassis = Chassis(service, settings)
+        parts = importlib.import_module(f"services.{service}.__main__").build(chassis)
+        app = create_app(
+            service, settings, routers=parts.routers, health=chassis.health, problems=parts.problems
+        )  # fmt: skip
+        for route in iter_route_contexts(app.routes):
+            if route.path in PUBLIC:
+                continue
+            allowed = [call.roles for call in _calls(route.dependant) if isinstance(call, _Allow)]
+            for method in route.methods or ():
+                yield f"{method} {route.path}", frozenset(frozenset(ROLES).intersection(*allowed))
+
+
+async def test_the_table_of_who_may_do_what_is_what_the_code_does() -> None:
+    part = text_of(ROOT / "ARCHITECTURE.md").partition("## Who may do what")[2].partition("\n## ")[0]
+    table: dict[str, frozenset[str]] = {}
+    for route, *cells in re.findall(r"^\| `(\w+ /\S+)` \|(.+?)\|(.+?)\|(.+?)\|(.+?)\|$", part, re.MULTILINE):
+        assert route not in table, f"{route} stands there twice"
+        table[route] = frozenset(role for role, cell in zip(ROLES, cells, strict=True) if cell.strip() != "-")
+    assert table == dict(routes())
