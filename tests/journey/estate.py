@@ -23,10 +23,25 @@ from chassis.issuer import issue
 from cli import place
 from cli.place import ISSUER, SERVICES, Addresses
 from deploy.local import ports, process, stack
+from services.feedback import handlers as feedback
+from services.matcher import handlers as matcher
+from services.notifier import handlers as notifier
+from services.profiles import handlers as profiles
 from tests.journey.waiting import wait_until
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 """A Monday morning, when the business time of these tests begins."""
+
+HEARD = {
+    name: {topic.name for topic in hearing.topics()}
+    for name, hearing in (
+        ("profiles", profiles.hearing),
+        ("matcher", matcher.hearing),
+        ("notifier", notifier.hearing),
+        ("feedback", feedback.hearing),
+    )
+}
+"""The topics that each service reads."""
 
 _ANSWER_WITHIN_S = 30.0
 
@@ -102,6 +117,7 @@ class Estate:
             client.close()
         if self._mongo is not None:
             self._mongo.close()
+        self._admin = None  # it would go on looking for a broker that has stopped
         for name in [*sorted(self._replicas), *SERVICES, ISSUER]:
             process.stop(name, self.data)
 
@@ -183,17 +199,14 @@ class Estate:
         return {(place.topic, place.partition): future.result(10).offset for place, future in found.items()}
 
     def _read_to(self, ends: Mapping[tuple[str, int], int]) -> bool:
-        for service in SERVICES:
+        for service, topics in HEARD.items():
             group = self.prefix + service
             asked = self.admin().list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
             committed = {
-                (place.topic, place.partition): place.offset
+                (place.topic, place.partition): max(place.offset, 0)
                 for place in asked[group].result(10).topic_partitions
-                if place.offset >= 0
             }
-            heard = {topic for topic, _ in committed}
-            if not heard:
-                return False
+            heard = {self.prefix + topic for topic in topics}
             if any(end > committed.get(place, 0) for place, end in ends.items() if place[0] in heard):
                 return False
         return True

@@ -165,7 +165,7 @@ class Members:
         return dict(ok(self.coordinator().get(f"/pairings/{pairing_id}")))
 
     def ledger(self, member: str) -> Json:
-        return dict(ok(self.estate.api("matcher", _admin(self.estate)).get(f"/ledgers/{member}")))
+        return dict(ok(self.estate.api("matcher", admin(self.estate)).get(f"/ledgers/{member}")))
 
 
 def partners(pairing: Json) -> tuple[str, str]:
@@ -187,7 +187,7 @@ def everything(ask: Callable[..., httpx.Response], query: Mapping[str, str]) -> 
 
 
 def open_programme(estate: Estate, programme: str, **changes: Json) -> Json:
-    api = estate.api("matcher", _admin(estate))
+    api = estate.api("matcher", admin(estate))
     ok(api.post("/programmes", json={"programme_id": programme, "settings": settings(**changes)}))
     return dict(ok(api.post(f"/programmes/{programme}/open")))
 
@@ -195,7 +195,7 @@ def open_programme(estate: Estate, programme: str, **changes: Json) -> Json:
 def begin_import(estate: Estate, content: bytes, key: str | None = None) -> str:
     """Hand HR's file in; the import's id."""
     headers = {"Content-Type": "text/csv", **({"Idempotency-Key": key} if key else {})}
-    answer = estate.api("profiles", _admin(estate)).post("/imports", content=content, headers=headers)
+    answer = estate.api("profiles", admin(estate)).post("/imports", content=content, headers=headers)
     return str(ok(answer)["import_id"])
 
 
@@ -203,7 +203,7 @@ def imported(estate: Estate, import_id: str) -> Json:
     """The import, when it has ended well."""
 
     def done() -> Json | None:
-        found: Json = ok(estate.api("profiles", _admin(estate)).get(f"/imports/{import_id}"))
+        found: Json = ok(estate.api("profiles", admin(estate)).get(f"/imports/{import_id}"))
         assert found["state"] != "failed", found["failure"]
         return found if found["state"] == "done" else None
 
@@ -212,7 +212,7 @@ def imported(estate: Estate, import_id: str) -> Json:
 
 def ids_of(estate: Estate, programme: str) -> dict[str, str]:
     """Member ids by HR's number, of all who have to do with the programme."""
-    found = everything(partial(estate.api("profiles", _admin(estate)).get, "/members"), {"programme": programme})
+    found = everything(partial(estate.api("profiles", admin(estate)).get, "/members"), {"programme": programme})
     return {one["external_ids"][0]["id"]: str(one["member_id"]) for one in found}
 
 
@@ -232,7 +232,7 @@ def _own(estate: Estate, member: str) -> str:
     return _token(estate, member, ("member",), ())
 
 
-def _admin(estate: Estate) -> str:
+def admin(estate: Estate) -> str:
     return _token(estate, None, ("admin",), ())
 
 

@@ -1,0 +1,319 @@
+"""A programme from HR's file to the end of a pairing, by services in processes of their own, as others see it.
+
+After each step the matcher's API, the pairing's events, `pairing-states` and what other services keep must agree.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.journey.estate import Estate
+from tests.journey.other_system import MAY_READ, TOGETHER, OtherSystem
+from tests.journey.people import (
+    Json,
+    Members,
+    Somebody,
+    a_programme,
+    admin,
+    begin_import,
+    cohort,
+    csv_of,
+    everything,
+    ids_of,
+    imported,
+    ok,
+    partners,
+)
+from tests.journey.waiting import wait_until
+
+PEOPLE = cohort("journey", 9, 9)
+STAYS_AWAY = Somebody("journey-X", "senior", "Nomen Nescio", department="legal")
+GOAL = "speak up in the quiet quokka meeting"
+RHYTHM = "every second purple thursday"
+NOT_STATED = {"receipt_id"}  # of an event's optional fields: what the matcher does not say yet
+
+
+@dataclass
+class Story:
+    """One programme's people, and the other system that listens."""
+
+    members: Members
+    others: OtherSystem
+    told: list[Json] = field(default_factory=list)
+
+    @property
+    def estate(self) -> Estate:
+        return self.members.estate
+
+    def a_proposal(self) -> Json:
+        """A pairing that was proposed and that no other test has touched."""
+        return self.told.pop()
+
+    def a_formed(self) -> Json:
+        return self.members.accept_both(self.a_proposal())
+
+    def agreed(self, pairing_id: str, *happened: str) -> Json:
+        """The pairing, when everybody says the same of it, and these are the events of its life so far."""
+        self.estate.settle()
+        self.others.caught_up()
+        here = self.members.pairing(pairing_id)
+        life = self.others.history(pairing_id)
+        assert [event.type for event in life] == [f"mentoring.pairing.{name}.v1" for name in happened]
+        for said in (life[-1].data, self.others.states()[pairing_id]):
+            assert said is not None
+            assert {name: here[name] for name in said if name not in NOT_STATED} == {
+                name: said[name] for name in said if name not in NOT_STATED
+            }
+        for service in ("feedback", "profiles"):
+            kept = self.estate.database(service)["pairings"].find_one({"_id": pairing_id})
+            assert kept["state"] == here["state"], f"what {service} keeps"
+        return here
+
+    def holders(self, pairing: Json) -> list[str]:
+        """Which of the two hold a seat for it."""
+        held = {member: self.members.ledger(member)["held"] for member in partners(pairing)}
+        return [member for member in held if pairing["pairing_id"] in {seat["pairing_id"] for seat in held[member]}]
+
+
+@pytest.fixture(scope="module")
+def others(estate: Estate) -> Iterator[OtherSystem]:
+    with OtherSystem(estate.endpoints.kafka, estate.prefix) as listening:
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def members(estate: Estate) -> Members:
+    found = a_programme(estate, "journey", PEOPLE)
+    imported(estate, begin_import(estate, csv_of([STAYS_AWAY], "journey")))
+    estate.settle()
+    return found
+
+
+@pytest.fixture(scope="module")
+def round(members: Members) -> Json:
+    return members.round()
+
+
+@pytest.fixture(scope="module")
+def story(members: Members, round: Json, others: OtherSystem) -> Story:
+    members.publish(round["round_id"])
+    return Story(members, others, members.pairings(state="proposed"))
+
+
+def test_hr_s_file_makes_members_once_and_the_same_file_again_changes_nothing(members: Members) -> None:
+    again = imported(members.estate, begin_import(members.estate, csv_of(PEOPLE, "journey")))
+    assert (again["created"], again["changed"], again["unchanged"], again["failed"]) == (0, 0, len(PEOPLE), 0)
+    assert len(ids_of(members.estate, "journey")) == len(PEOPLE) + 1
+
+
+def test_importing_is_not_joining(members: Members, round: Json) -> None:
+    asked = {"programme": "journey", "state": "ready"}
+    ready = everything(partial(members.estate.api("profiles", admin(members.estate)).get, "/members"), asked)
+    assert {one["member_id"] for one in ready} == set(members.ids.values())
+    assert (round["seniors"], round["juniors"]) == (9, 9)
+
+
+def test_a_round_is_reviewed_before_anybody_hears_of_it(members: Members, round: Json, others: OtherSystem) -> None:
+    proposals = everything(partial(members.coordinator().get, f"/rounds/{round['round_id']}/proposals"), {})
+    assert len(proposals) == round["pairs"] == 9
+    assert all(found["reasons"]["senior"] and found["reasons"]["junior"] for found in proposals)
+    assert members.pairings() == []
+    members.estate.settle()
+    others.caught_up()
+    assert not [state for state in others.states().values() if state["programme_id"] == "journey"]
+
+
+def test_publishing_proposes_every_pair_and_holds_both_seats(story: Story) -> None:
+    assert len(story.told) == 9
+    for pairing in story.told:
+        assert story.agreed(pairing["pairing_id"], "proposed")["state"] == "proposed"
+        assert story.holders(pairing) == list(partners(pairing))
+    published = [event for event in story.others.distinct("rounds.v1") if event.type == "mentoring.round.published.v1"]
+    mine = [event.data for event in published if event.data and event.data["programme_id"] == "journey"]
+    assert [(said["proposed"], said["withdrawn"]) for said in mine] == [(9, 0)]
+
+
+def test_a_yes_of_both_forms_a_pairing_and_a_yes_of_one_tells_nobody(story: Story) -> None:
+    pairing = story.a_proposal()
+    senior, junior = partners(pairing)
+    story.members.answer(senior, pairing["pairing_id"], "accepted")
+    assert story.agreed(pairing["pairing_id"], "proposed")["state"] == "proposed"
+    story.members.answer(junior, pairing["pairing_id"], "accepted")
+    formed = story.agreed(pairing["pairing_id"], "proposed", "formed")
+    assert formed["state"] == "formed"
+    assert formed["planned_end"] == "2026-09-02"
+    assert story.holders(pairing) == [senior, junior]
+
+
+def test_a_no_is_a_lapse_like_any_other_and_frees_both_seats(story: Story) -> None:
+    pairing = story.a_proposal()
+    senior, junior = partners(pairing)
+    story.members.answer(senior, pairing["pairing_id"], "accepted")
+    story.members.answer(junior, pairing["pairing_id"], "declined", reason="know_each_other")
+    assert story.agreed(pairing["pairing_id"], "proposed", "lapsed")["state"] == "lapsed"
+    assert story.holders(pairing) == []
+    too_late = story.members.matcher(senior).post(
+        f"/pairings/{pairing['pairing_id']}/answer", json={"answer": "declined"}
+    )
+    assert (too_late.status_code, too_late.json()["code"]) == (409, "not_proposed")
+
+
+def test_a_charter_that_both_agree_to_a_pause_and_going_on(story: Story) -> None:
+    pairing = story.a_formed()
+    id = pairing["pairing_id"]
+    senior, junior = partners(pairing)
+    text = {"goals": [GOAL], "meeting_rhythm": RHYTHM, "confidential": True}
+    ok(story.members.matcher(senior).post(f"/pairings/{id}/charter", json=text))
+    assert story.agreed(id, "proposed", "formed")["state"] == "formed"
+    ok(story.members.matcher(junior).post(f"/pairings/{id}/charter", json={"agree": True}))
+    assert story.agreed(id, "proposed", "formed", "chartered")["charter_at"] is not None
+    ok(story.members.matcher(junior).post(f"/pairings/{id}/pause", json={}))
+    assert story.agreed(id, "proposed", "formed", "chartered", "paused")["state"] == "paused"
+    assert story.holders(pairing) == [senior, junior]
+    ok(story.members.coordinator().post(f"/pairings/{id}/resume"))
+    assert story.agreed(id, "proposed", "formed", "chartered", "paused", "resumed")["state"] == "chartered"
+
+
+def test_a_pairing_is_renewed_when_both_wish_it(story: Story) -> None:
+    pairing = story.a_formed()
+    id = pairing["pairing_id"]
+    senior, junior = partners(pairing)
+    ok(story.members.matcher(senior).post(f"/pairings/{id}/renew", json={"months": 6}))
+    assert story.agreed(id, "proposed", "formed")["renewals"] == 0
+    ok(story.members.matcher(junior).post(f"/pairings/{id}/renew", json={"months": 3}))
+    renewed = story.agreed(id, "proposed", "formed", "renewed")
+    assert (renewed["renewals"], renewed["planned_end"]) == (1, "2026-12-02")
+
+
+def test_an_end_frees_both_seats(story: Story) -> None:
+    pairing = story.a_formed()
+    ok(story.members.matcher(partners(pairing)[1]).post(f"/pairings/{pairing['pairing_id']}/end"))
+    ended = story.agreed(pairing["pairing_id"], "proposed", "formed", "ended")
+    assert (ended["state"], ended["end_kind"]) == ("ended", "not_started")
+    assert story.holders(pairing) == []
+
+
+def test_who_leaves_the_programme_ends_their_pairing(story: Story) -> None:
+    pairing = story.a_formed()
+    leaver = partners(pairing)[0]
+    ok(story.members.profiles(leaver).post("/members/me/enrolments/journey/leave"))
+    assert story.agreed(pairing["pairing_id"], "proposed", "formed", "ended")["state"] == "ended"
+    assert story.holders(pairing) == []
+
+
+def test_who_leaves_the_company_by_hr_s_file_ends_their_pairing(story: Story) -> None:
+    pairing = story.a_formed()
+    by_id = {id: external for external, id in story.members.ids.items()}
+    leaver = by_id[partners(pairing)[1]]
+    row = next(somebody for somebody in PEOPLE if somebody.external_id == leaver)
+    text = csv_of([row]).decode().splitlines()
+    content = f"{text[0]},employment\n{text[1]},left\n".encode()
+    waiting = begin_import(story.estate, content)
+    release_if_it_waits(story, waiting)
+    assert imported(story.estate, waiting)["changed"] == 1
+    assert story.agreed(pairing["pairing_id"], "proposed", "formed", "ended")["state"] == "ended"
+    assert story.holders(pairing) == []
+
+
+def release_if_it_waits(story: Story, import_id: str) -> None:
+    """A file that touches more than 5 % of the running pairings waits for a person; here one pairing is more."""
+    api = story.estate.api("profiles", admin(story.estate))
+    settled = wait_until(
+        lambda: next(
+            (s for s in [ok(api.get(f"/imports/{import_id}"))["state"]] if s in ("done", "waiting_for_release")), None
+        ),
+        "the import done or waiting",
+    )
+    if settled == "waiting_for_release":
+        ok(api.post(f"/imports/{import_id}/release"))
+
+
+def test_who_is_erased_is_forgotten_by_every_service_and_their_partner_is_free(story: Story) -> None:
+    pairing = story.a_formed()
+    story.agreed(pairing["pairing_id"], "proposed", "formed")
+    senior, junior = partners(pairing)
+    asked = ok(story.members.profiles(junior).post("/members/me/erasure"))
+    assert asked["member_id"] == junior
+    api = story.estate.api("profiles", admin(story.estate))
+    done = wait_until(lambda: erased(api.get(f"/erasures/{junior}")), "every service has forgotten them")
+    assert set(done["completed"]) == {"profiles", "matcher", "notifier", "feedback"}
+    story.estate.settle()
+    story.others.caught_up()
+    assert pairing["pairing_id"] not in story.others.states()
+    assert story.others.history(pairing["pairing_id"])[-1].type == "mentoring.pairing.ended.v1"
+    assert api.get(f"/members/{junior}").status_code == 404
+    assert story.members.coordinator().get(f"/pairings/{pairing['pairing_id']}").status_code == 404
+    assert story.members.ledger(senior)["held"] == []
+    assert story.members.ledger(junior) | {"version": 0} == {
+        "member_id": junior, "capacity": 0, "closed": True, "held": [], "version": 0,
+    }  # fmt: skip
+
+
+def erased(answer: Any) -> Json | None:
+    report = ok(answer)
+    return dict(report) if report["done"] else None
+
+
+def test_who_forgets_to_answer_lets_it_lapse_when_business_time_has_come(story: Story) -> None:
+    pairing = story.a_proposal()
+    story.members.answer(partners(pairing)[0], pairing["pairing_id"], "accepted")
+    story.estate.advance(timedelta(days=13))
+    assert story.agreed(pairing["pairing_id"], "proposed")["answer_by"] == pairing["answer_by"]
+    story.estate.advance(timedelta(days=2))
+    wait_until(lambda: story.members.pairing(pairing["pairing_id"])["state"] == "lapsed", "the proposal lapsed")
+    story.agreed(pairing["pairing_id"], "proposed", "lapsed")
+    assert story.holders(pairing) == []
+
+
+def test_another_system_knows_from_pairing_states_alone_who_is_paired_with_whom(story: Story) -> None:
+    with OtherSystem(story.estate.endpoints.kafka, story.estate.prefix, ("pairing-states.v1",)) as late:
+        late.caught_up()
+        now = {frozenset(partners(one)) for one in story.members.pairings() if one["state"] in TOGETHER}
+        assert late.who_with_whom("journey") == story.others.who_with_whom("journey") == now
+        assert len(now) == 3
+
+
+def test_another_system_understands_every_event_and_their_order(story: Story) -> None:
+    story.others.caught_up()
+    assert {event.record.topic for event in story.others.events} >= {
+        "programmes.v1", "rounds.v1", "pairings.v1", "pairing-states.v1", "privacy.v1",
+    }  # fmt: skip
+    for topic in MAY_READ:
+        firsts = {
+            of: list(dict.fromkeys(numbers)) for of, numbers in story.others.sequences(topic).items()
+        }  # the same event may come again
+        assert firsts == {of: sorted(numbers) for of, numbers in firsts.items()}
+
+
+def test_seats_and_pairings_agree_for_everybody(story: Story) -> None:
+    story.estate.settle()
+    holding = {
+        (member, one["pairing_id"])
+        for one in story.members.pairings()
+        if one["state"] in {"proposed", *TOGETHER}
+        for member in partners(one)
+    }
+    held = {
+        (member, seat["pairing_id"])
+        for member in story.members.ids.values()
+        for seat in story.members.ledger(member)["held"]
+        if seat["programme_id"] == "journey"
+    }
+    assert held == holding
+
+
+def test_nothing_personal_is_on_any_topic_that_others_may_read(story: Story) -> None:
+    story.others.caught_up()
+    private = [GOAL, RHYTHM, "know_each_other", "quokka", STAYS_AWAY.name]
+    private += [word for somebody in PEOPLE for word in (somebody.name, somebody.email)]
+    for event in story.others.events:
+        record = event.record
+        everything_said = json.dumps(
+            [record.key, {name: str(value) for name, value in record.headers.items()}, (record.value or b"").decode()]
+        )
+        assert not [word for word in private if word in everything_said], f"on {record.topic}: {event.type}"
