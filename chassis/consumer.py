@@ -181,7 +181,7 @@ class Consumer(Generic[C]):
             try:
                 first = await self._again(lambda: self._letters.resolve(record, place))
             except LookupError:
-                return Poison(record, "bad_retry", "a retry of a record from a topic that does not exist")
+                return Poison(record, "bad_retry", "a retry of a record from a topic that is not heard here")
             return None if first is None else read(first, self._hearing)
         return read(record, self._hearing)
 

@@ -35,6 +35,7 @@ class DeadLetters:
         self._connection = connection
         self._prefix = prefix
         self._clock = clock
+        self._known = {topic.name for topic in topics}
         self._restricted = {topic.name for topic in topics if topic.restricted}
         self._topic = dead_letters_of(service).full_name(prefix)
 
@@ -64,9 +65,12 @@ class DeadLetters:
     async def resolve(self, record: Record, origin: tuple[str, int, int]) -> Record | None:
         """The record as it first came, for one read from a retries topic.
 
-        None when it was pointed to and is gone since: a newer one of its key has taken its place.
+        None when it was pointed to and is gone since: a newer one of its key has taken its place. Raises
+        ``LookupError`` when this service has nothing to do with the topic.
         """
         topic, partition, offset = origin
+        if topic not in self._known:
+            raise LookupError("this service does not hear the topic")
         if record.header("dl-pointer") == "true":
             return await record_at(self._connection, self._prefix, topic, partition, offset)
         headers = tuple(header for header in record.headers if not header[0].startswith("dl-"))

@@ -17,6 +17,7 @@ from chassis.mongo import CHUNK, Collection, Document, Filter, chunks, inserted,
 M = TypeVar("M", bound=BaseModel)
 
 TRIES = 20
+OWN = frozenset({"_id", "sequence", "grave"})  # fields of a row that are the guard's
 ALIVE: Filter = {"grave": False}
 
 
@@ -37,6 +38,8 @@ class Projection(Generic[M]):
     """The newest public state of each aggregate of one topic, as its event's data model."""
 
     def __init__(self, collection: Collection, model: type[M]) -> None:
+        if taken := OWN & set(model.model_fields):
+            raise TypeError(f"{model.__name__} has fields that the guard needs for itself: {sorted(taken)}")
         self.collection = collection
         self.model = model
 

@@ -1,9 +1,12 @@
 """Creates the topics and indexes that a service needs; what exists already is checked and left as it is."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from chassis.kafka import Connection
@@ -12,6 +15,7 @@ from contracts.envelope import Topic
 
 KEPT = timedelta(days=90)  # topics with clean-up "time"
 TOMBSTONES = timedelta(days=30)  # how long a tombstone stays: longer than the longest outage of a subscriber
+TRIES, PAUSE = 20, 0.25  # looks at a topic that was just created, and seconds between them
 
 
 class ProvisioningError(Exception):
@@ -71,13 +75,36 @@ async def provision_topics(
 
 
 async def _check(admin: AIOKafkaAdminClient, names: Sequence[str], wanted: dict[str, Topic]) -> None:
-    for found in await admin.describe_topics(list(names)):
+    for found in await _described(admin, names):
         expected = wanted[found["topic"]].partitions
         if len(found["partitions"]) != expected:
             raise ProvisioningError(
                 f"topic {found['topic']} has {len(found['partitions'])} partitions instead of {expected}; "
                 "delete it if it is empty, or choose another VICEVERSA_TOPIC_PREFIX"
             )
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    for response in await admin.describe_configs(resources):
+        for code, message, _, name, entries, *_ in response.resources:
+            if code != 0:
+                raise ProvisioningError(f"topic {name} cannot be described: {for_code(code).__name__} {message or ''}")
+            policy = next((entry[1] for entry in entries if entry[0] == "cleanup.policy"), None)
+            expected_policy = configuration(wanted[name], 1)["cleanup.policy"]
+            if policy != expected_policy:
+                raise ProvisioningError(
+                    f"topic {name} has cleanup.policy {policy} instead of {expected_policy}; it was not made by "
+                    "`viceversa provision`: change its setting, or choose another VICEVERSA_TOPIC_PREFIX"
+                )
+
+
+async def _described(admin: AIOKafkaAdminClient, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What the broker knows of these topics; what another process has just created takes it a moment."""
+    for _ in range(TRIES):
+        found: list[dict[str, Any]] = await admin.describe_topics(list(names))
+        if all(topic["error_code"] == 0 for topic in found):
+            return found
+        await asyncio.sleep(PAUSE)
+    unknown = {topic["topic"]: for_code(topic["error_code"]).__name__ for topic in found if topic["error_code"]}
+    raise ProvisioningError(f"the broker cannot describe these topics: {unknown}")
 
 
 async def provision_indexes(mongo: Mongo, aggregates: Iterable[str], projections: Iterable[str]) -> None:

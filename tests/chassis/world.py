@@ -269,7 +269,7 @@ async def limit_of_topic(toys: World, topic: Topic, largest: int) -> None:
         async def known() -> bool:
             [described] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
             settings = {entry[0]: entry[1] for entry in described.resources[0][4]}
-            return bool(settings["max.message.bytes"] == str(largest))
+            return bool(settings.get("max.message.bytes") == str(largest))
 
         await eventually(known, f"{name} takes at most {largest} bytes")
     finally:
