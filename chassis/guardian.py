@@ -68,12 +68,13 @@ class Guardian:
                 fetched = await consumer.getmany(*partitions, timeout_ms=POLL_MS, max_records=BATCH)
                 for records in fetched.values():
                     for record in records:
-                        self._see(record)
+                        self.see(record)
                 if await self._at_end(consumer, partitions):
                     await self.compare()
                     self.caught_up.set()
 
-    def _see(self, record: RawRecord) -> None:
+    def see(self, record: RawRecord) -> None:
+        """Take note of a record; ``compare`` will look at its key."""
         headers = dict(record.headers)
         try:
             sequence = int(headers["ce_sequence"] or b"")
