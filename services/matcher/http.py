@@ -18,6 +18,7 @@ from services.matcher.domain.programme import Programme
 from services.matcher.domain.refused import Refused, Unknown
 from services.matcher.domain.round import Round
 from services.matcher.permissions import not_in_conflict, programme_for
+from services.matcher.rounds import take_up
 from services.matcher.store import Matcher
 from services.matcher.views import FocusView, LeftOverView, ProgrammeView, ProposalView, ProposedMember, RoundView
 
@@ -122,6 +123,7 @@ def round_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small funct
         saved = await matcher.rounds.update(
             round_id, asked.op, lambda state: rounds.start(state, round_id, about, body.seed, now, machine)
         )
+        take_up(round_id, matcher)
         response.headers["Location"] = f"/rounds/{round_id}"
         return RoundView.of(saved.now())
 
@@ -157,7 +159,9 @@ def round_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small funct
         if programme.state != "open":
             raise Refused("programme_not_open", "Rounds are published in open programmes only.")
         now, machine = matcher.clock.now(), matcher.clock.machine()
-        return await changed(id, asked.op, lambda state: rounds.publish(state, now, machine))
+        released = await changed(id, asked.op, lambda state: rounds.publish(state, now, machine))
+        take_up(id, matcher)
+        return released
 
     @router.post("/rounds/{id}/discard")
     async def discard(id: str, asked: Managing) -> RoundView:

@@ -30,10 +30,19 @@ STRETCH = 500  # proposals that go out between two saves of the cursor
 RUNS = 5  # attempts at a computation that keeps dying
 
 
+def take_up(round_id: str, matcher: Matcher) -> None:
+    """Begin at once with what was asked for just now; the sweep would find it too, a little later."""
+    matcher.tasks.start("taking up a round", _claim(round_id, matcher))
+
+
 async def drive(stored: Stored[Round], matcher: Matcher) -> None:
     """Take up a round whose lease has passed; the work goes on beside the sweep."""
+    await _claim(stored.id, matcher)
+
+
+async def _claim(round_id: str, matcher: Matcher) -> None:
     machine = matcher.clock.machine()
-    claimed = await matcher.rounds.update(stored.id, Op(new_id()), lambda state: rounds.claim(_known(state), machine))
+    claimed = await matcher.rounds.update(round_id, Op(new_id()), lambda state: rounds.claim(_known(state), machine))
     if not claimed.changed:
         return
     round = claimed.now()

@@ -70,7 +70,9 @@ def change(programme: Programme, settings: ProgrammeSettings, now: datetime, rec
     check(settings)
     if settings == programme.settings:
         return None
-    return _said(programme, {"settings": settings, "settings_version": programme.settings_version + 1}, now, recorded_at)
+    return _said(
+        programme, {"settings": settings, "settings_version": programme.settings_version + 1}, now, recorded_at
+    )
 
 
 def open_(programme: Programme, now: datetime, recorded_at: datetime) -> Decision | None:
