@@ -9,7 +9,8 @@ one that was read. The load-bearing invariants:
 * the events of a save lie in ``outbox`` in the same write, so nothing is published that was not saved, and nothing
   saved is forgotten (see relay).
 
-``version`` counts saves; ``sequence`` counts events, one number for each.
+``version`` counts saves; ``sequence`` counts events, one number for each. ``leg`` is the trace of the latest save that
+had one: its follow-ups go on in it, and the next action points back to it.
 """
 
 import asyncio
@@ -37,13 +38,14 @@ from chassis.mongo import (
     inserted,
     page,
 )
+from chassis.telemetry import current_traceparent, link
 from contracts.envelope import Envelope, Instant, Said, Tombstone, Topic, iso
 
 RECENT = 32  # operations remembered in the document
 TRIES = 12  # decisions before giving up against faster writers
 MAX_OUTBOX = 100  # events waiting in one document; beyond it, commands are refused until the relay caught up
 OWN = frozenset(  # fields of the document that are the protocol's own
-    {"_id", "version", "sequence", "outbox", "outbox_since", "relay_until", "recent", "said"}
+    {"_id", "version", "sequence", "outbox", "outbox_since", "relay_until", "recent", "said", "leg"}
 )
 LEASE = timedelta(seconds=30)  # for so long only the saving process publishes; then the sweep may
 
@@ -235,6 +237,7 @@ class Aggregates(Generic[S]):
                         return self._untouched(id, document)
                     after, state = decided
                     if await self._save(document, after):
+                        link(document.get("leg") if document else None)
                         self._relay.push(self, [after])
                         return _saved(after, state)
                     lost = None
@@ -370,6 +373,7 @@ class Aggregates(Generic[S]):
             "relay_until": now + LEASE if box else None,
             "recent": [*recent, {"op": attempt.change.op.key, "request": attempt.change.op.request, "answer": answer}],
             "said": outbox.said_after(said_before, entries),
+            "leg": current_traceparent() or (document.get("leg") if document else None),
         }
         return after, state
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
@@ -20,6 +21,7 @@ from chassis.aggregates import Aggregates, Kept, Stored
 from chassis.clocks import Clock
 from chassis.mongo import Document, Filter, PyMongoError
 from chassis.relay import Relay
+from chassis.telemetry import attached, span
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +80,19 @@ class Sweep(Generic[S]):
     async def _act(self, document: Document, places: asyncio.Semaphore) -> None:
         async with places:
             try:
-                await self.act(self.aggregates.stored(document))
+                with self._trace_of(document):
+                    await self.act(self.aggregates.stored(document))
             except Exception:
                 log.exception(
                     "a follow-up failed; it is tried again",
                     extra={"collection": self.aggregates.name, "on": self.on},
                 )
+
+    def _trace_of(self, document: Document) -> AbstractContextManager[object]:
+        """Unfinished work goes on in the trace that began it; a deadline begins one, which points back."""
+        if self.on == "lease":
+            return attached(document.get("leg"))
+        return span(f"due {self.aggregates.name}", links=[document.get("leg")])
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from chassis import logs
 from chassis.sanitise import code_of, safe_message
 from chassis.settings import Settings
-from contracts.envelope import Envelope
+from contracts.envelope import Envelope, traced_as
 
 __all__ = [
     "Attributes",
@@ -36,6 +36,7 @@ __all__ = [
     "failed",
     "http_span",
     "life_span",
+    "link",
     "process_span",
     "record_failure",
     "safe_message",
@@ -148,6 +149,14 @@ def attached(traceparent: str | None) -> Iterator[None]:
         otel.detach(token)
 
 
+def link(traceparent: str | None) -> None:
+    """Let the current span point to an earlier trace; within that very trace there is nothing to point to."""
+    here = trace.get_current_span()
+    for one in _links([traceparent]):
+        if here.is_recording() and one.context.trace_id != here.get_span_context().trace_id:
+            here.add_link(one.context)
+
+
 @contextmanager
 def span(name: str, attributes: Attributes | None = None, *, links: Sequence[str | None] = ()) -> Iterator[Span]:
     """A span of one's own inside the current trace; ``links`` are stored contexts of other traces."""
@@ -176,7 +185,7 @@ def _span(
 
 
 def _messaging(operation: str, topic: str, envelope: Envelope) -> dict[str, str | int | float | bool]:
-    return {
+    attributes: dict[str, str | int | float | bool] = {
         "messaging.system": "kafka",
         "messaging.destination.name": topic,
         "messaging.operation.type": operation,
@@ -187,6 +196,9 @@ def _messaging(operation: str, topic: str, envelope: Envelope) -> dict[str, str 
         "cloudevents.event_type": envelope.type,
         "cloudevents.event_source": envelope.source,
     }
+    if named := traced_as(envelope.type):
+        attributes[named] = envelope.correlationid
+    return attributes
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.envelope import EventData, Id, Instant, Topic
+from contracts.pairings import TRACED_AS
 from contracts.people import MemberId, Side
 
 FEEDBACK = Topic("feedback.v1", "time")
@@ -33,6 +34,7 @@ class FeedbackEvent(EventData):
 
     TOPIC: ClassVar[Topic] = FEEDBACK
     KEY: ClassVar[str] = "pairing_id"
+    TRACED_AS: ClassVar[str | None] = TRACED_AS
 
     pairing_id: Id
     programme_id: Id
@@ -124,6 +126,7 @@ class OutcomeRecorded(EventData):
     TYPE: ClassVar[str] = "mentoring.outcome.recorded.v1"
     TOPIC: ClassVar[Topic] = OUTCOMES
     KEY: ClassVar[str] = "pairing_id"
+    TRACED_AS: ClassVar[str | None] = TRACED_AS
 
     pairing_id: Id
     programme_id: Id

@@ -78,6 +78,14 @@ def retries_of(service: str) -> Topic:
     return Topic(f"retries.{service}", "time", max_bytes=1_000_000 + 64 * 1024)
 
 
+_TRACED_AS: dict[str, str] = {}
+
+
+def traced_as(event_type: str) -> str | None:
+    """The span attribute for the correlation of this type's events; None where there is none."""
+    return _TRACED_AS.get(event_type)
+
+
 class EventData(BaseModel):
     """The data of one event type: the whole public state of its aggregate, and what happened.
 
@@ -93,6 +101,14 @@ class EventData(BaseModel):
     KEY: ClassVar[str]
     SUBJECT: ClassVar[str | None] = None
     CORRELATION: ClassVar[str | None] = None
+    TRACED_AS: ClassVar[str | None] = None
+    """The span attribute under which the correlation is found in traces."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if cls.TRACED_AS is not None and "TYPE" in cls.__dict__:
+            _TRACED_AS[cls.TYPE] = cls.TRACED_AS
 
     def key(self) -> str:
         return str(getattr(self, self.KEY))

@@ -16,6 +16,7 @@ from contracts.people import MemberId, Side
 PAIRINGS = Topic("pairings.v1", "keep")
 PAIRING_STATES = Topic("pairing-states.v1", "compact")
 ANSWERS = Topic("answers.v1", "time", readers=("notifier",))
+TRACED_AS = "mentoring.pairing.id"
 
 PairingStateName = Literal["proposed", "lapsed", "formed", "chartered", "paused", "ended"]
 Origin = Literal["round", "rolling", "request", "coordinator"]
@@ -47,6 +48,7 @@ class PairingEvent(EventData):
 
     TOPIC: ClassVar[Topic] = PAIRINGS
     KEY: ClassVar[str] = "pairing_id"
+    TRACED_AS: ClassVar[str | None] = TRACED_AS
 
     pairing_id: Id
     state: PairingStateName
@@ -133,6 +135,7 @@ class AnswerGiven(EventData):
     TYPE: ClassVar[str] = "mentoring.answer.given.v1"
     TOPIC: ClassVar[Topic] = ANSWERS
     KEY: ClassVar[str] = "pairing_id"
+    TRACED_AS: ClassVar[str | None] = TRACED_AS
 
     pairing_id: Id
     programme_id: Id

@@ -42,13 +42,13 @@ def points_to(span: ReadableSpan) -> list[int]:
 async def test_unfinished_work_goes_on_in_the_trace_that_began_it(toys: World, spans: InMemorySpanExporter) -> None:
     one = await toys.replica()
     with telemetry.span("begin"):
-        await one.counters.update("c", op("1"), keep("c", lease=one.clock.machine() - timedelta(seconds=1)))
+        await one.counters.update("c", op("1"), keep("c", lease=toys.clock.machine() - timedelta(seconds=1)))
 
     async def act(stored: Stored[Counter]) -> None:
         with telemetry.span("go on"):
             await one.counters.update("c", op("2"), keep("c", lease=None))
 
-    await Sweep(one.counters, act, on="lease").once(one.clock)
+    await Sweep(one.counters, act, on="lease").once(toys.clock)
     assert trace_of(named(spans, "go on")) == trace_of(named(spans, "begin"))
     assert points_to(named(spans, "go on")) == []
 
@@ -56,12 +56,12 @@ async def test_unfinished_work_goes_on_in_the_trace_that_began_it(toys: World, s
 async def test_a_deadline_begins_a_trace_that_points_back(toys: World, spans: InMemorySpanExporter) -> None:
     one = await toys.replica()
     with telemetry.span("begin"):
-        await one.counters.update("c", op("1"), keep("c", due=one.clock.now() - timedelta(seconds=1)))
+        await one.counters.update("c", op("1"), keep("c", due=toys.clock.now() - timedelta(seconds=1)))
 
     async def act(stored: Stored[Counter]) -> None:
         await one.counters.update("c", op("2"), keep("c", due=None))
 
-    await Sweep(one.counters, act).once(one.clock)
+    await Sweep(one.counters, act).once(toys.clock)
     due = named(spans, "due counters")
     assert trace_of(due) != trace_of(named(spans, "begin"))
     assert set(points_to(due)) == {trace_of(named(spans, "begin"))}
