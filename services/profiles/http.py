@@ -74,6 +74,13 @@ def may_see(person: Person, principal: Principal) -> bool:
     return "coordinator" in principal.roles and bool(theirs & principal.programmes)
 
 
+def shown(person: Person, programmes: Programmes, principal: Principal) -> Member:
+    """The person as the asker may see them; to coordinators other programmes than theirs are nobody's business."""
+    themselves = person.member_id == principal.member_id
+    everything = themselves or principal.roles & {"admin", "service"}
+    return Member.of(person, programmes, themselves=themselves, only=None if everything else principal.programmes)
+
+
 async def _living(profiles: Profiles, member: str, principal: Principal) -> tuple[Person, int]:
     """The person and their version, for who may see them; for everybody else there is no such person."""
     id = principal.member_id if member == "me" else member
@@ -93,7 +100,7 @@ async def _change(profiles: Profiles, id: str, asked: Command, change: Change, r
         expect=asked.expect,
     )
     etag(response, saved.version)
-    return Member.of(people.alive(saved.state), programmes, themselves=id == asked.principal.member_id)
+    return shown(people.alive(saved.state), programmes, asked.principal)
 
 
 def _queries(router: APIRouter, profiles: Profiles) -> None:
@@ -113,8 +120,10 @@ def _queries(router: APIRouter, profiles: Profiles) -> None:
             found = await profiles.keys.find([ref(source, external_id)])
             known = await profiles.persons.get_many(list(found.values()))
             seen = [one.state for one in known.values() if one.state.hr and may_see(one.state, principal)]
-            return Page(items=[Member.of(one, programmes, themselves=False) for one in seen])
+            return Page(items=[shown(one, programmes, principal) for one in seen])
         everybody = bool(principal.roles & {"admin", "service"})
+        if not everybody and programme is not None and programme not in principal.programmes:
+            return Page(items=[])
         filter = search(
             name=name,
             email=email,
@@ -124,7 +133,7 @@ def _queries(router: APIRouter, profiles: Profiles) -> None:
         )
         results = profiles.persons.find(filter, limit=paging.more, after=paging.after)
         stored, after = await page(results, paging, lambda one: one.id)
-        return Page(items=[Member.of(one.state, programmes, themselves=False) for one in stored], next=after)
+        return Page(items=[shown(one.state, programmes, principal) for one in stored], next=after)
 
     @router.get("/members/{member}")
     async def show_member(
@@ -134,7 +143,7 @@ def _queries(router: APIRouter, profiles: Profiles) -> None:
     ) -> Member:
         person, version = await _living(profiles, member, principal)
         etag(response, version)
-        return Member.of(person, await profiles.all_programmes(), themselves=person.member_id == principal.member_id)
+        return shown(person, await profiles.all_programmes(), principal)
 
 
 def _own(router: APIRouter, profiles: Profiles) -> None:

@@ -1,5 +1,6 @@
 """What the HTTP API shows of people and imports."""
 
+from collections.abc import Container
 from datetime import date
 
 from pydantic import BaseModel
@@ -103,7 +104,10 @@ class Member(BaseModel):
     private: Private | None = None
 
     @classmethod
-    def of(cls, person: Person, programmes: Programmes, *, themselves: bool) -> "Member":
+    def of(
+        cls, person: Person, programmes: Programmes, *, themselves: bool, only: Container[str] | None = None
+    ) -> "Member":
+        """``only``: the programmes of which the reader may know."""
         hr = person.hr
         assert hr is not None, "an erased person is not shown"
         return cls(
@@ -132,7 +136,11 @@ class Member(BaseModel):
             personal_cap=person.entered.personal_cap,
             away=person.away,
             contact=ContactView.of(person),
-            enrolments=[EnrolmentView.of(one, person, programmes) for one in person.enrolments],
+            enrolments=[
+                EnrolmentView.of(one, person, programmes)
+                for one in person.enrolments
+                if only is None or one.programme_id in only
+            ],
             private=_private(person) if themselves else None,
         )
 

@@ -1,0 +1,165 @@
+"""The people of the authorization tests: two programmes, their pairings, and whoever has no business there.
+
+A third programme, of the same coordinator as the first, is there to be opened, closed and run through rounds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from chassis.issuer import issue
+from cli.place import ISSUER
+from tests.journey.estate import Estate
+from tests.journey.people import (
+    Json,
+    Members,
+    Somebody,
+    begin_import,
+    csv_of,
+    ids_of,
+    imported,
+    ok,
+    open_programme,
+    settings,
+)
+
+A, B, C = "authz-a", "authz-b", "authz-c"
+REASON = "conflict_of_interest"
+
+
+@dataclass(frozen=True)
+class Cast:
+    """``ids`` by short name: ``s1`` and ``j1`` are paired, so are ``s2`` and ``j2``, and in the other programme ``sb``
+    and ``jb``; ``boss`` stands above ``j1``; ``x1`` to ``x3`` are there to leave and to be erased."""
+
+    estate: Estate
+    ids: Mapping[str, str]
+    pairings: Mapping[str, str]
+    rounds: Mapping[str, str]
+    requests: Mapping[str, str]
+    imports: dict[str, str] = field(default_factory=dict)
+
+    def token(self, who: str | None, *roles: str, programmes: tuple[str, ...] = (), subject: str | None = None) -> str:
+        member = self.ids[who] if who else None
+        return issue(
+            self.estate.data, member, roles, programmes, subject=subject or who, issuer=self.estate.urls[ISSUER]
+        )
+
+    def api(self, service: str, who: str | None, *roles: str, programmes: tuple[str, ...] = ()) -> httpx.Client:
+        subject = who or "-".join((*roles, *programmes[:1]))
+        key = (service, subject, roles, programmes)
+        if key not in _clients:
+            token = self.token(who, *roles, programmes=programmes, subject=subject)
+            _clients[key] = self.estate.api(service, token)
+        return _clients[key]
+
+    def member(self, who: str, service: str = "matcher") -> httpx.Client:
+        return self.api(service, who, "member")
+
+    def coordinator(self, programme: str, service: str = "matcher", who: str | None = None) -> httpx.Client:
+        return self.api(service, who, *(("member",) if who else ()), "coordinator", programmes=(programme,))
+
+    def admin(self, service: str = "matcher", who: str | None = None) -> httpx.Client:
+        return self.api(service, who, *(("member",) if who else ()), "admin")
+
+
+_clients: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], httpx.Client] = {}
+
+
+def assemble(estate: Estate) -> Cast:
+    """Everybody imported and joined; one pairing suggested to each two, one round computed in each programme."""
+    boss = Somebody("AZ-BOSS", "senior", "Boss Authz", level=18)
+    in_a = [
+        Somebody(f"AZ-{name.upper()}", side, f"{name} Authz", department=place, capacity=3, manager=manager)
+        for name, side, place, manager in (
+            ("s1", "senior", "finance", ""),
+            ("s2", "senior", "sales", ""),
+            ("s3", "senior", "research", ""),
+            ("j1", "junior", "production", "AZ-BOSS"),
+            ("j2", "junior", "research", ""),
+            ("j3", "junior", "sales", ""),
+            ("x1", "junior", "finance", ""),
+            ("x2", "junior", "finance", ""),
+            ("x3", "junior", "finance", ""),
+        )
+    ]
+    in_b = [Somebody("AZ-SB", "senior", "sb Authz"), Somebody("AZ-JB", "junior", "jb Authz", department="sales")]
+    for programme in (A, B, C):
+        open_programme(estate, programme, matching={"shortlist": True})
+    estate.settle()
+    imported(estate, begin_import(estate, csv_of([boss])))
+    ids: dict[str, str] = {}
+    for programme, people in ((A, in_a), (B, in_b)):
+        imported(estate, begin_import(estate, csv_of(people, programme)))
+        found = ids_of(estate, programme)
+        ids |= {external.removeprefix("AZ-").lower(): member for external, member in found.items()}
+        joining = Members(estate, programme, people, found)
+        for member in found.values():
+            joining.join(member)
+    ids["boss"] = _id_of(estate, "AZ-BOSS")
+    estate.settle()
+    cast = Cast(estate, ids, {}, {}, {})
+    cast = Cast(estate, ids, _pairings(cast), _rounds(cast), _requests(cast))
+    for who in ("coordinator", "admin"):
+        api = cast.coordinator(A, "profiles") if who == "coordinator" else cast.admin("profiles")
+        answer = api.post("/imports", content=csv_of([boss]), headers={"Content-Type": "text/csv"})
+        cast.imports[who] = ok(answer)["import_id"]
+    return cast
+
+
+def _id_of(estate: Estate, external_id: str) -> str:
+    admin = estate.api("profiles", estate.token(None, "admin"))
+    return str(ok(admin.get("/members", params={"external_id": external_id}))["items"][0]["member_id"])
+
+
+def _pairings(cast: Cast) -> dict[str, str]:
+    def put(programme: str, senior: str, junior: str) -> str:
+        pair = {"senior": cast.ids[senior], "junior": cast.ids[junior]}
+        made: Json = ok(cast.coordinator(programme).post(f"/programmes/{programme}/pairings", json=pair))
+        return str(made["pairing_id"])
+
+    return {"p1": put(A, "s1", "j1"), "p2": put(A, "s2", "j2"), "pb": put(B, "sb", "jb")}
+
+
+def _rounds(cast: Cast) -> dict[str, str]:
+    return {
+        programme: str(ok(cast.coordinator(programme).post(f"/programmes/{programme}/rounds", json={}))["round_id"])
+        for programme in (A, B, C)
+    }
+
+
+def _requests(cast: Cast) -> dict[str, str]:
+    def ask(asker: str, asked: str) -> str:
+        answer = cast.member(asker).post(f"/programmes/{A}/requests", json={"partner": cast.ids[asked]})
+        return str(ok(answer)["request_id"])
+
+    return {"accept": ask("j1", "s3"), "decline": ask("j3", "s2"), "withdraw": ask("s1", "j3"), "see": ask("j2", "s1")}
+
+
+def body_of(method: str, path: str, cast: Cast, *, mine: bool) -> dict[str, Any]:
+    """What to send with a request, so that nothing but who asks can be wrong with it."""
+    bodies: dict[str, Any] = {
+        "PUT /members/{member}/entered": {"offers": [{"topic": "generative-ai"}], "seeks": [{"topic": "leadership"}]},
+        "PUT /members/{member}/statements": {"answers": {"candour_plain": 2}},
+        "PUT /members/{member}/contact": {"display_name": "Authz"},
+        "PUT /members/{member}/away": {"away": []},
+        "PUT /members/{member}/avoid": {"members": []},
+        "PUT /members/{member}/enrolments/{programme}": {"notice": "1"},
+        "POST /members/{member}/enrolments/{programme}/invitation": {"side": "junior"},
+        "POST /members/{member}/external-ids": {"source": "second", "id": "AZ-AGAIN"},
+        "POST /programmes": {"programme_id": C if mine else "authz-new", "settings": settings()},
+        "PUT /programmes/{id}/settings": settings(matching={"shortlist": True}),
+        "POST /programmes/{id}/rounds": {},
+        "POST /programmes/{id}/pairings": {"senior": cast.ids["s1"], "junior": cast.ids["j1"]},
+        "POST /programmes/{id}/requests": {"partner": cast.ids["s1"]},
+        "POST /pairings/{id}/answer": {"answer": "accepted"},
+        "POST /pairings/{id}/charter": {"goals": ["to listen"], "meeting_rhythm": "monthly"},
+        "POST /pairings/{id}/pause": {},
+        "POST /pairings/{id}/renew": {"months": 1},
+    }
+    if f"{method} {path}" == "POST /imports":
+        return {"content": csv_of([Somebody("AZ-BOSS", "senior", "Boss Authz", level=18)])}
+    found = bodies.get(f"{method} {path}")
+    return {} if found is None else {"json": found}

@@ -1,0 +1,427 @@
+"""Who may do what: the table in ARCHITECTURE.md, tried cell by cell with real tokens against running services."""
+
+import base64
+import hmac
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from chassis.issuer import ALGORITHM, issue, public_jwk, signing_key
+from cli.place import ISSUER
+from tests.journey.cast import REASON, A, B, C, Cast, assemble, body_of
+from tests.journey.estate import Estate
+from tests.journey.people import Json, ok
+from tests.journey.waiting import wait_until
+
+ROLES = ("member", "coordinator", "admin", "service")
+OPEN = {"/health/live", "/health/ready", "/metrics"}
+MEANT = {
+    "-": "-",
+    "all": "all",
+    "own": "own",
+    "theirs": "theirs",
+    "all, apart": "all",
+    "theirs, apart": "theirs",
+    "of 5 people or more": "all",
+    "invites to theirs": "all",
+}
+"""What a cell comes to here; the words that narrow it further have tests of their own."""
+
+
+@dataclass(frozen=True)
+class Row:
+    service: str
+    method: str
+    path: str
+    cells: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def table() -> Iterator[Row]:
+    """The rows of the table "Who may do what"."""
+    text = Path("ARCHITECTURE.md").read_text(encoding="utf-8")
+    service = ""
+    for line in text.partition("| method and path | member")[2].splitlines()[2:]:
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if len(cells) != 1 + len(ROLES):
+            return
+        if found := re.fullmatch(r"\*\*(\w+)\*\*", cells[0]):
+            service = found[1]
+            continue
+        method, _, path = cells[0].strip("`").partition(" ")
+        yield Row(service, method, path, dict(zip(ROLES, cells[1:], strict=True)))
+
+
+TABLE = list(table())
+
+
+@pytest.fixture(scope="module")
+def cast(estate: Estate) -> Cast:
+    return assemble(estate)
+
+
+def asker_of(row: Row, role: str, cast: Cast) -> str | None:
+    """Whose token is used; a member for whom this route has something of their own, that nobody else misses."""
+    if role != "member":
+        return None
+    by_request = {"accept": "s3", "decline": "s2", "withdraw": "s1"}
+    if row.path.startswith("/requests/"):
+        return by_request.get(row.path.rpartition("/")[2], "j2")
+    if row.path.endswith("/erasure") or row.path.startswith("/erasures"):
+        return "x2"
+    return "x1" if row.path.endswith("/leave") else "j1"
+
+
+def filled(row: Row, role: str, cast: Cast, *, mine: bool) -> str:
+    """The path with something that is theirs, or with something that is not."""
+    asker = asker_of(row, role, cast)
+    erased = {"member": "x2"}.get(role, "x3")
+    if row.path.endswith("/erasure") or row.path.startswith("/erasures"):
+        person = erased if mine else "s2"
+    elif role == "member":
+        person = asker if mine and asker else "s1"
+    else:
+        person = "s3" if mine else "sb"
+    spent = row.method != "GET" and row.path.startswith(("/programmes/{id}", "/rounds")) and "pairings" not in row.path
+    programme = (C if spent and role != "member" else A) if mine else B
+    request = row.path.rpartition("/")[2] if row.path.endswith(("accept", "decline", "withdraw")) else "see"
+    ids = {
+        "/programmes": programme,
+        "/rounds": cast.rounds[programme],
+        "/pairings": cast.pairings["p1" if mine else "p2" if role == "member" else "pb"],
+        "/requests": cast.requests[request if mine else "withdraw" if request == "accept" else "accept"],
+    }
+    path = row.path.replace("{programme}", programme)
+    path = path.replace("{import_id}", cast.imports["coordinator" if mine else "admin"])
+    path = path.replace("{id}", ids.get("/" + row.path.split("/")[1], ""))
+    return path.replace("{member}", cast.ids[person]).replace("{member_id}", cast.ids[person])
+
+
+def asked(row: Row, role: str, cast: Cast, *, mine: bool) -> httpx.Response:
+    programmes = (A, C) if role == "coordinator" else ()
+    api = cast.api(row.service, asker_of(row, role, cast), role, programmes=programmes)
+    query = {"programme_id": A if mine else B} if str(row) == "GET /pairings" and role == "coordinator" else None
+    headers = {"Content-Type": "text/csv"} if str(row) == "POST /imports" else None
+    sent = body_of(row.method, row.path, cast, mine=mine)
+    return api.request(row.method, filled(row, role, cast, mine=mine), params=query, headers=headers, **sent)
+
+
+def allowed(answer: httpx.Response) -> bool:
+    """It was done, or could not be done now: either way they may. 422 would be a mistake of this test."""
+    assert answer.status_code != 422, answer.text
+    assert answer.status_code < 500, answer.text
+    return answer.is_success or answer.status_code == 409
+
+
+def refused(answer: httpx.Response) -> bool:
+    return answer.status_code in (403, 404) or answer.json().get("code") == "not_enrolled"
+
+
+LISTS = {"GET /members", "GET /imports", "GET /pairings", "GET /requests"}
+
+
+def strangers(row: Row, role: str, cast: Cast) -> set[str]:
+    """What must not stand in a list that is narrowed to who asks."""
+    if str(row) == "GET /members":
+        return {f'"member_id":"{cast.ids[who]}"' for who in ("sb", "jb")}
+    if str(row) == "GET /imports":
+        return {cast.imports["admin"]}
+    if str(row) == "GET /requests":
+        return {cast.requests["see"], cast.requests["decline"]}
+    return {cast.pairings["p2"], cast.pairings["pb"]} if role == "member" else {cast.pairings["pb"]}
+
+
+def test_the_table_names_every_route_of_every_running_service(estate: Estate) -> None:
+    running = set()
+    for service in ("profiles", "matcher", "notifier", "feedback"):
+        described = httpx.get(f"{estate.urls[service]}/openapi.json", trust_env=False).json()
+        for path, methods in described["paths"].items():
+            running |= {(service, method.upper(), path) for method in methods if path not in OPEN}
+    assert running == {(row.service, row.method, row.path) for row in TABLE}
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_each_role_may_do_what_its_cell_says_and_nothing_else(row: Row, cast: Cast) -> None:
+    for role, words in row.cells.items():
+        cell = MEANT[words]
+        mine = asked(row, role, cast, mine=True)
+        if cell == "-":
+            assert mine.status_code == 403, f"{role}: {mine.status_code} {mine.text}"
+            continue
+        assert allowed(mine), f"{role}: {mine.status_code} {mine.text}"
+        if cell == "all":
+            continue
+        others = asked(row, role, cast, mine=False)
+        if str(row) in LISTS and others.is_success:
+            for found in strangers(row, role, cast):
+                assert found not in others.text, f"{role}: {found}"
+        else:
+            assert refused(others), f"{role} with what is not theirs: {others.status_code} {others.text}"
+
+
+@pytest.fixture(scope="module")
+def bad_tokens(cast: Cast) -> dict[str, str | None]:
+    data, issuer = cast.estate.data, cast.estate.urls[ISSUER]
+    good = issue(data, cast.ids["s1"], ROLES, (A, B), issuer=issuer)
+    claims = jwt.decode(good, options={"verify_signature": False})
+    own_kid = public_jwk(signing_key(data))["kid"]
+    other_key = ec.generate_private_key(ec.SECP256R1())
+    header, body, signature = good.split(".")
+    raised = base64.urlsafe_b64encode(json.dumps({**claims, "roles": ["admin"]}).encode()).rstrip(b"=").decode()
+    return {
+        "no token": None,
+        "not a token": "admin",
+        "expired": issue(data, cast.ids["s1"], ROLES, (A, B), lifetime=timedelta(minutes=-5), issuer=issuer),
+        "for another audience": issue(data, cast.ids["s1"], ROLES, (A, B), issuer=issuer, audience="payroll"),
+        "of another issuer": issue(data, cast.ids["s1"], ROLES, (A, B), issuer="http://127.0.0.1:1"),
+        "not signed": jwt.encode(claims, "", algorithm="none", headers={"kid": own_kid}),
+        "signed by somebody else under our key's name": jwt.encode(
+            claims, other_key, algorithm=ALGORITHM, headers={"kid": own_kid}
+        ),
+        "signed with our public key as a secret": _with_public_key_as_secret(signing_key(data), own_kid, body),
+        "raised after it was signed": f"{header}.{raised}.{signature}",
+        "without a key's name": jwt.encode(claims, other_key, algorithm=ALGORITHM),
+    }
+
+
+def _with_public_key_as_secret(key: ec.EllipticCurvePrivateKey, kid: str, body: str) -> str:
+    """By hand, since the library refuses to make such a token."""
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    header = base64.urlsafe_b64encode(json.dumps({"alg": "HS256", "typ": "JWT", "kid": kid}).encode()).rstrip(b"=")
+    signature = hmac.digest(pem, header + b"." + body.encode(), "sha256")
+    return b".".join((header, body.encode(), base64.urlsafe_b64encode(signature).rstrip(b"="))).decode()
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_without_a_token_that_counts_nothing_is_answered(
+    row: Row, cast: Cast, bad_tokens: Mapping[str, str | None]
+) -> None:
+    with httpx.Client(base_url=cast.estate.urls[row.service], trust_env=False) as client:
+        for kind, token in bad_tokens.items():
+            headers = {"X-Roles": "admin", "X-Forwarded-User": "admin", "Content-Type": "application/json"}
+            if token is not None:
+                headers["Authorization"] = f"Bearer {token}"
+            sent = body_of(row.method, row.path, cast, mine=True)
+            path = filled(row, "admin", cast, mine=True)
+            answer = client.request(row.method, path, headers=headers, params={"roles": "admin"}, **sent)
+            assert answer.status_code == 401, f"{kind}: {answer.status_code}"
+            assert set(answer.json()) <= {"type", "title", "status", "detail", "code", "trace"}
+
+
+@pytest.fixture(scope="module")
+def roleless(cast: Cast) -> Mapping[str, str]:
+    data, issuer = cast.estate.data, cast.estate.urls[ISSUER]
+    kinds = (("member",), ("Admin", "root", "ADMIN", "admin,"), ())
+    return {str(roles): issue(data, None, roles, (A, "*"), subject="nobody", issuer=issuer) for roles in kinds}
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_roles_that_are_not_ours_and_a_member_without_an_id_may_nothing(
+    row: Row, cast: Cast, roleless: Mapping[str, str]
+) -> None:
+    for roles, token in roleless.items():
+        sent = body_of(row.method, row.path, cast, mine=True)
+        answer = cast.estate.api(row.service, token).request(row.method, filled(row, "admin", cast, mine=True), **sent)
+        assert answer.status_code == 403, f"{roles}: {answer.status_code} {answer.text}"
+
+
+# -- coordinators and admins who are not disinterested ---------------------------------------------------------------
+
+
+def seen(api: httpx.Client, pairing: str) -> int:
+    return api.get(f"/pairings/{pairing}").status_code
+
+
+@pytest.mark.parametrize("role", ["coordinator", "admin"])
+def test_whose_line_takes_part_in_a_pairing_does_not_see_or_touch_it(role: str, cast: Cast) -> None:
+    boss = cast.coordinator(A, who="boss") if role == "coordinator" else cast.admin(who="boss")
+    p1, p2 = cast.pairings["p1"], cast.pairings["p2"]
+    assert (seen(boss, p1), seen(boss, p2)) == (404, 200)
+    listed = ok(boss.get("/pairings", params={"programme_id": A, "limit": 200}))["items"]
+    assert p1 not in {one["pairing_id"] for one in listed}
+    assert p2 in {one["pairing_id"] for one in listed}
+    for act in ("pause", "resume", "end"):
+        assert boss.post(f"/pairings/{p1}/{act}", json={}).status_code == 404
+    for act, body in (("answer", {"answer": "declined"}), ("charter", {"agree": True}), ("renew", {"months": 1})):
+        assert boss.post(f"/pairings/{p1}/{act}", json=body).status_code == 404
+        assert boss.post(f"/pairings/{p2}/{act}", json=body).status_code == 403
+    own_line = {"senior": cast.ids["s3"], "junior": cast.ids["j1"]}
+    answer = boss.post(f"/programmes/{A}/pairings", json=own_line)
+    assert (answer.status_code, answer.json()["code"]) == (409, "own_line")
+    wait_until(lambda: ok(boss.get(f"/rounds/{cast.rounds[A]}"))["state"] != "computing", "the round computed")
+    proposals = ok(boss.get(f"/rounds/{cast.rounds[A]}/proposals", params={"limit": 200}))["items"]
+    assert cast.ids["j1"] not in {one["junior"]["member_id"] for one in proposals}
+
+
+def test_a_coordinator_who_takes_part_is_a_participant_there_and_no_more(cast: Cast) -> None:
+    s2 = cast.coordinator(A, who="s2")
+    mine = ok(s2.get(f"/pairings/{cast.pairings['p2']}"))
+    assert mine["you"]["side"] == "senior"
+    assert seen(s2, cast.pairings["pb"]) == 404
+    proposals = ok(s2.get(f"/rounds/{cast.rounds[A]}/proposals", params={"limit": 200}))["items"]
+    assert cast.ids["s2"] not in {one["senior"]["member_id"] for one in proposals}
+
+
+def test_a_coordinators_token_without_the_role_opens_no_programme(cast: Cast) -> None:
+    api = cast.api("matcher", "s3", "member", programmes=(A, B))
+    assert api.get(f"/rounds/{cast.rounds[A]}").status_code == 403
+    assert seen(api, cast.pairings["p2"]) == 404
+    people = cast.api("profiles", "s3", "member", programmes=(A, B))
+    assert people.get(f"/members/{cast.ids['s1']}").status_code == 404
+
+
+def test_a_coordinator_sees_of_other_programmes_neither_people_nor_that_somebody_takes_part(cast: Cast) -> None:
+    api = cast.coordinator(A, "profiles")
+    assert ok(api.get("/members", params={"programme": B}))["items"] == []
+    assert ok(api.get("/members", params={"name": "sb Authz"}))["items"] == []
+    assert ok(api.get("/members", params={"external_id": "AZ-SB"}))["items"] == []
+    admin = cast.admin("profiles")
+    ok(admin.post(f"/members/{cast.ids['s3']}/enrolments/{B}/invitation", json={"side": "senior"}))
+    told = ok(api.get(f"/members/{cast.ids['s3']}"))
+    assert [one["programme_id"] for one in told["enrolments"]] == [A]
+    assert ok(api.get("/members", params={"programme": B, "state": "invited"}))["items"] == []
+
+
+# -- what only the person knows --------------------------------------------------------------------------------------
+
+INTRO = "quixotic zeppelins delight me"
+
+
+@pytest.fixture(scope="module")
+def secretive(cast: Cast) -> Cast:
+    """``s1`` has written private things and refuses a pairing with ``j2``, who has said yes to another."""
+    s1 = cast.member("s1", "profiles")
+    entered = {"offers": [{"topic": "leadership", "level": "use"}], "seeks": [{"topic": "generative-ai"}]}
+    ok(s1.put("/members/me/entered", json={**entered, "intro": INTRO}))
+    ok(s1.put("/members/me/statements", json={"answers": {"candour_plain": 2, "candour_gentle": -2}}))
+    ok(s1.put("/members/me/avoid", json={"members": [cast.ids["j3"]]}))
+    before = cast.member("s2").get(f"/pairings/{cast.pairings['p2']}")
+    fresh = ok(cast.coordinator(A).post(f"/programmes/{A}/pairings", json=_pair(cast, "s3", "j2")))["pairing_id"]
+    refusing = ok(cast.coordinator(A).post(f"/programmes/{A}/pairings", json=_pair(cast, "s1", "j2")))["pairing_id"]
+    ok(cast.member("j2").post(f"/pairings/{fresh}/answer", json={"answer": "accepted"}))
+    ok(cast.member("s1").post(f"/pairings/{refusing}/answer", json={"answer": "declined", "reason": REASON}))
+    assert before.is_success
+    cast.estate.settle()
+    return Cast(
+        cast.estate,
+        cast.ids,
+        {**cast.pairings, "half": fresh, "refused": refusing},
+        cast.rounds,
+        cast.requests,
+        cast.imports,
+    )
+
+
+def _pair(cast: Cast, senior: str, junior: str) -> dict[str, str]:
+    return {"senior": cast.ids[senior], "junior": cast.ids[junior]}
+
+
+def viewers(cast: Cast) -> dict[str, Callable[[str], httpx.Client]]:
+    """Everybody but ``s1``, who has the secrets."""
+    return {
+        "the other side": lambda service: cast.member("j2", service),
+        "another member": lambda service: cast.member("j1", service),
+        "a coordinator": lambda service: cast.coordinator(A, service),
+        "a coordinator who takes part": lambda service: cast.coordinator(A, service, who="j2"),
+        "another coordinator": lambda service: cast.coordinator(B, service),
+        "an admin": cast.admin,
+        "an admin who takes part": lambda service: cast.admin(service, who="j2"),
+        "another system": lambda service: cast.api(service, None, "service"),
+    }
+
+
+def everything_readable(api: Callable[[str], httpx.Client], cast: Cast) -> Iterator[tuple[str, str]]:
+    """Every GET route with every id that somebody could put there: the request and what came back."""
+    members = [cast.ids[who] for who in ("s1", "j2")]
+    ids = {
+        "/members": members,
+        "/erasures": members,
+        "/contacts": members,
+        "/ledgers": members,
+        "/programmes": (A, B),
+        "/rounds": cast.rounds.values(),
+        "/pairings": cast.pairings.values(),
+        "/requests": cast.requests.values(),
+        "/imports": cast.imports.values(),
+    }
+    for row in TABLE:
+        if row.method != "GET":
+            continue
+        places = ids["/" + row.path.split("/")[1]] if "{" in row.path else ("",)
+        for place in places:
+            path = re.sub(r"\{\w+\}", place, row.path)
+            query = {"programme_id": A} if str(row) == "GET /pairings" else {}
+            answer = api(row.service).get(path, params=query)
+            assert answer.status_code < 500, answer.text
+            yield f"GET {path}", answer.text + str(dict(answer.headers))
+
+
+def test_nobody_else_can_read_what_somebody_avoids_states_answers_or_refuses(secretive: Cast) -> None:
+    for viewer, api in viewers(secretive).items():
+        for request, text in everything_readable(api, secretive):
+            for secret in (INTRO, REASON, "declined"):
+                assert secret not in text, f"{viewer}: {request}: {secret}"
+            if f'"member_id":"{secretive.ids["s1"]}"' in text and '"private"' in text:
+                assert '"avoid":["' not in text, f"{viewer}: {request}"
+
+
+def test_the_person_reads_all_of_it(secretive: Cast) -> None:
+    own = ok(secretive.member("s1", "profiles").get("/members/me"))["private"]
+    assert (own["intro"], own["avoid"]) == (INTRO, [secretive.ids["j3"]])
+    assert own["statements"]["answers"]["candour_plain"] == 2
+    refusal = ok(secretive.member("s1").get(f"/pairings/{secretive.pairings['refused']}"))
+    assert (refusal["state"], refusal["you"]["answer"], refusal["you"]["reason"]) == ("lapsed", "declined", REASON)
+
+
+def test_before_both_have_answered_neither_can_tell_that_the_other_has(cast: Cast) -> None:
+    pair = ok(cast.coordinator(A).post(f"/programmes/{A}/pairings", json=_pair(cast, "s3", "j3")))
+    place = f"/pairings/{pair['pairing_id']}"
+    watching: dict[str, Any] = {
+        "the other side": cast.member("j3"),
+        "a coordinator": cast.coordinator(A),
+        "an admin": cast.admin(),
+    }
+
+    def looks() -> dict[str, tuple[Json, dict[str, str]]]:
+        found = {}
+        for viewer, api in watching.items():
+            answer = api.get(place)
+            headers = {name: value for name, value in answer.headers.items() if name != "date"}
+            found[viewer] = (ok(answer), headers)
+        return found
+
+    before = looks()
+    ok(cast.member("s3").post(f"{place}/answer", json={"answer": "accepted"}))
+    cast.estate.settle()
+    assert looks() == before
+    guessed = watching["the other side"].post(
+        f"{place}/answer", json={"answer": "accepted"}, headers={"If-Match": '"2"'}
+    )
+    assert (guessed.status_code, guessed.json()["code"]) == (412, "no_etag")
+
+
+def test_who_was_asked_by_somebody_they_avoid_never_knows_and_the_asker_sees_an_open_request(secretive: Cast) -> None:
+    answer = secretive.member("j3").post(f"/programmes/{A}/requests", json={"partner": secretive.ids["s1"]})
+    hidden = ok(answer)
+    usual = ok(secretive.member("j2").get(f"/requests/{secretive.requests['see']}"))
+    assert hidden.keys() == usual.keys()
+    assert hidden["state"] == "open"
+    s1 = secretive.member("s1")
+    assert hidden["request_id"] not in s1.get("/requests").text
+    for act in ("", "/accept", "/decline"):
+        path = f"/requests/{hidden['request_id']}{act}"
+        assert (s1.post(path) if act else s1.get(path)).status_code == 404
+    again = secretive.member("j3").post(f"/programmes/{A}/requests", json={"partner": secretive.ids["s1"]})
+    assert (again.status_code, again.json()["code"]) == (409, "already_asked")
