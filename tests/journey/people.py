@@ -220,10 +220,17 @@ def a_programme(estate: Estate, programme: str, people: Sequence[Somebody], **ch
     """A programme that is open, whose people are imported, have joined and are ready, as every service knows."""
     open_programme(estate, programme, **changes)
     estate.settle()
+    return newcomers(estate, programme, people)
+
+
+def newcomers(estate: Estate, programme: str, people: Sequence[Somebody]) -> Members:
+    """People who come to a programme that is open: imported, joined and ready, as every service knows."""
     imported(estate, begin_import(estate, csv_of(people, programme)))
-    members = Members(estate, programme, people, ids_of(estate, programme))
-    for somebody in people:
-        members.join(members.ids[somebody.external_id])
+    wanted = {somebody.external_id for somebody in people}
+    ids = {external: id for external, id in ids_of(estate, programme).items() if external in wanted}
+    members = Members(estate, programme, people, ids)
+    for id in ids.values():
+        members.join(id)
     estate.settle()
     return members
 

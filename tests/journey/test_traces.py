@@ -1,0 +1,236 @@
+"""One request's trace runs unbroken from HTTP through outbox and Kafka into every service that hears of it.
+
+A chain is written ``service: span > service: span``; each span in it is the direct parent of the next. A service that
+hears more is one line more here.
+"""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import httpx
+import pytest
+
+from tests.journey.collector import Collector, Span
+from tests.journey.estate import Estate
+from tests.journey.other_system import OtherSystem, Record
+from tests.journey.people import Json, Members, a_programme, admin, cohort, csv_of, newcomers, ok, partners
+from tests.journey.waiting import wait_until
+
+SERVER, PRODUCER, CONSUMER = 2, 4, 5
+PEOPLE = cohort("traces", 3, 3)
+
+
+@dataclass
+class Leg:
+    """One human action and all that follows. Its trace id is drawn here, as by a browser that traces too."""
+
+    collector: Collector
+    prefix: str
+    trace_id: str = field(default_factory=lambda: secrets.token_hex(16))
+    caller: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"traceparent": f"00-{self.trace_id}-{self.caller}-01"}
+
+    def spans(self) -> list[Span]:
+        return [span for span in list(self.collector.spans) if span.trace_id == self.trace_id]
+
+    def has(self, *chains: str) -> None:
+        for chain in chains:
+            wait_until(partial(self._chain, chain), f"{chain}; only {sorted(map(self._name, self.spans()))}", 30)
+
+    def of_events(self, kind: int) -> list[Span]:
+        return [span for span in self.spans() if span.kind == kind]
+
+    def _chain(self, chain: str) -> list[Span] | None:
+        """The spans of the chain, if they are there; a first one that answers a request is the caller's child."""
+        names = chain.split(" > ")
+        parents: list[str] | None = (
+            [self.caller] if not names[0].split(": ")[1].startswith(("send", "process")) else None
+        )
+        found: list[Span] = []
+        for name in names:
+            found = [
+                span
+                for span in self.spans()
+                if self._name(span) == name and (parents is None or span.parent_id in parents)
+            ]
+            parents = [span.span_id for span in found]
+        return found or None
+
+    def _name(self, span: Span) -> str:
+        return f"{span.service}: {span.name.replace(self.prefix, '')}"
+
+
+@pytest.fixture(scope="module")
+def records(estate: Estate) -> Iterator[OtherSystem]:
+    """Every record of every topic, also those that other systems may not read."""
+    topics = (
+        "profiles.v1",
+        "contacts.v1",
+        "answers.v1",
+        "programmes.v1",
+        "pairings.v1",
+        "pairing-states.v1",
+        "privacy.v1",
+    )
+    with OtherSystem(estate.endpoints.kafka, estate.prefix, topics) as reading:
+        yield reading
+
+
+@pytest.fixture(scope="module")
+def members(estate: Estate) -> Members:
+    return a_programme(estate, "traces", PEOPLE)
+
+
+@pytest.fixture(scope="module")
+def proposed(members: Members) -> list[Json]:
+    members.publish(members.round()["round_id"])
+    return members.pairings(state="proposed")
+
+
+@pytest.fixture
+def leg(estate: Estate, collector: Collector) -> Leg:
+    return Leg(collector, estate.prefix)
+
+
+def test_what_somebody_enters_reaches_whoever_matches_them(members: Members, leg: Leg) -> None:
+    entered = {
+        "offers": [{"topic": "leadership", "level": "teach"}],
+        "seeks": [{"topic": "generative-ai", "priority": 3}],
+    }
+    act(leg, members.profiles(members.of("senior")[0]), "PUT", "/members/me/entered", entered)
+    leg.has("profiles: PUT /members/{member}/entered > profiles: send profiles.v1 > matcher: process profiles.v1")
+
+
+def test_how_somebody_wants_to_be_reached_reaches_whoever_writes_to_them(members: Members, leg: Leg) -> None:
+    act(
+        leg,
+        members.profiles(members.of("senior")[0]),
+        "PUT",
+        "/members/me/contact",
+        {"display_name": "Senior the First"},
+    )
+    leg.has("profiles: PUT /members/{member}/contact > profiles: send contacts.v1 > notifier: process contacts.v1")
+
+
+def test_a_programme_s_new_settings_reach_every_service(members: Members, leg: Leg) -> None:
+    known = ok(members.coordinator().get("/programmes/traces"))["settings"]
+    act(leg, members.coordinator(), "PUT", "/programmes/traces/settings", {**known, "purpose": "Both gain."})
+    leg.has(
+        *(
+            f"matcher: PUT /programmes/{{id}}/settings > matcher: send programmes.v1 > {service}: process programmes.v1"
+            for service in ("profiles", "notifier", "feedback")
+        )
+    )
+
+
+def test_an_answer_that_forms_a_pairing_reaches_whoever_looks_after_it(
+    members: Members, proposed: list[Json], leg: Leg
+) -> None:
+    senior, junior = partners(proposed[0])
+    members.answer(senior, proposed[0]["pairing_id"], "accepted")
+    act(leg, members.matcher(junior), "POST", f"/pairings/{proposed[0]['pairing_id']}/answer", {"answer": "accepted"})
+    leg.has(
+        "matcher: POST /pairings/{id}/answer > matcher: send answers.v1",
+        "matcher: POST /pairings/{id}/answer > matcher: send pairings.v1",
+        "matcher: POST /pairings/{id}/answer > matcher: send pairing-states.v1 > feedback: process pairing-states.v1",
+        "matcher: POST /pairings/{id}/answer > matcher: send pairing-states.v1 > profiles: process pairing-states.v1",
+    )
+
+
+def test_a_refusal_comes_back_to_the_matcher_that_frees_the_seats(
+    members: Members, proposed: list[Json], leg: Leg
+) -> None:
+    senior, _ = partners(proposed[1])
+    act(leg, members.matcher(senior), "POST", f"/pairings/{proposed[1]['pairing_id']}/answer", {"answer": "declined"})
+    leg.has("matcher: POST /pairings/{id}/answer > matcher: send pairings.v1 > matcher: process pairings.v1")
+
+
+def test_an_erasure_reaches_every_service_and_their_reports_come_back(
+    members: Members, proposed: list[Json], leg: Leg
+) -> None:
+    act(leg, members.profiles(partners(proposed[2])[1]), "POST", "/members/me/erasure", None)
+    leg.has(
+        *(
+            f"profiles: POST /members/{{member}}/erasure > profiles: send privacy.v1 > {service}: process privacy.v1"
+            for service in ("matcher", "notifier", "feedback")
+        ),
+        *(
+            f"{service}: send privacy.v1 > profiles: process privacy.v1"
+            for service in ("profiles", "matcher", "notifier", "feedback")
+        ),
+        "matcher: process privacy.v1 > matcher: send pairings.v1",
+    )
+
+
+def test_publishing_a_round_and_all_that_it_proposes_are_one_trace(members: Members, leg: Leg) -> None:
+    found = newcomers(members.estate, "traces", cohort("tracestoo", 2, 2))
+    computed = found.round()
+    act(leg, found.coordinator(), "POST", f"/rounds/{computed['round_id']}/publish", None)
+    found.round_when(computed["round_id"], "published")
+    leg.has(
+        "matcher: send pairings.v1",
+        "matcher: send rounds.v1",
+        "matcher: send pairing-states.v1 > feedback: process pairing-states.v1",
+    )
+
+
+def test_a_file_of_people_and_all_that_follows_are_one_trace(members: Members, leg: Leg) -> None:
+    api = members.estate.api("profiles", admin(members.estate))
+    content = csv_of(cohort("tracesfile", 1, 1))
+    ok(api.post("/imports", content=content, headers={**leg.headers, "Content-Type": "text/csv"}))
+    leg.has("profiles: POST /imports", "profiles: send profiles.v1 > matcher: process profiles.v1")
+
+
+def test_spans_say_which_event_they_are_about_in_the_agreed_words(
+    members: Members, proposed: list[Json], leg: Leg
+) -> None:
+    pairing_id = proposed[0]["pairing_id"]
+    act(leg, members.matcher(partners(proposed[0])[0]), "POST", f"/pairings/{pairing_id}/pause", {})
+    leg.has("matcher: send pairing-states.v1 > feedback: process pairing-states.v1")
+    for span in [*leg.of_events(PRODUCER), *leg.of_events(CONSUMER)]:
+        operation = "send" if span.kind == PRODUCER else "process"
+        said = span.attributes
+        assert span.name == f"{operation} {said['messaging.destination.name']}"
+        assert said["messaging.system"] == "kafka"
+        assert said["messaging.operation.type"] == said["messaging.operation.name"] == operation
+        assert said["messaging.message.id"] == said["cloudevents.event_id"]
+        assert said["cloudevents.event_source"] == "/viceversa/matcher"
+        assert said["cloudevents.event_type"] in ("mentoring.pairing.paused.v1", "mentoring.pairing.state.v1")
+        assert said["mentoring.pairing.id"] == said["messaging.message.conversation_id"] == pairing_id
+        if operation == "process":
+            assert said["messaging.consumer.group.name"] == members.estate.prefix + span.service
+            assert said["messaging.destination.partition.id"].isdigit()
+
+
+def test_the_traceparent_of_every_record_is_the_span_that_sent_it(
+    members: Members, records: OtherSystem, collector: Collector
+) -> None:
+    members.estate.settle()
+    records.caught_up()
+    sent: dict[str, set[str]] = {}
+
+    def all_spans_are_here() -> bool:
+        sent.clear()
+        for span in list(collector.spans):
+            if span.kind == PRODUCER:
+                event = span.attributes["cloudevents.event_id"]
+                sent.setdefault(event, set()).add(f"00-{span.trace_id}-{span.span_id}-01")
+        return all(record.text("ce_id") in sent for record in everything(records))
+
+    wait_until(all_spans_are_here, "a send span of every record", 20)
+    assert everything(records)
+    for record in everything(records):
+        assert record.text("traceparent") in sent[record.text("ce_id")]
+
+
+def everything(records: OtherSystem) -> list[Record]:
+    return [event.record for event in records.events]
+
+
+def act(leg: Leg, client: httpx.Client, method: str, path: str, body: Json | None) -> None:
+    ok(client.request(method, path, json=body, headers=dict(leg.headers)))
