@@ -25,7 +25,7 @@ from services.profiles.domain.enrolment import Invitation, Programmes
 from services.profiles.domain.imports import Import, Tally
 from services.profiles.domain.line import DEPTH, line_of, loops
 from services.profiles.domain.person import Decision, Person, changed, record, stand
-from services.profiles.domain.rows import Issue, Row, RowReader, header_of, is_blank
+from services.profiles.domain.rows import OPTIONAL, REQUIRED, Issue, Row, RowReader, header_of, is_blank
 from services.profiles.domain.splitting import Record, Splitter
 from services.profiles.domain.survey import Survey
 from services.profiles.domain.values import Refused
@@ -141,7 +141,7 @@ class _Driver:
 
     async def _survey(self, watch: set[str]) -> tuple[Survey, dict[str, Row]]:
         """Read the file through once. Also returns the rows of the members in ``watch``."""
-        survey = Survey()
+        survey = Survey(await self._profiles.keys.hasher())
         watched: dict[str, Row] = {}
         reader: RowReader | None = None
         async for batch in self._batches():
@@ -265,10 +265,10 @@ class _Driver:
         Managers who were named before they were known are found here.
         """
         picture = await self._profiles.hierarchy()
-        found = await self._profiles.keys.find(set(picture.wanted.values())) if picture.wanted else {}
-        late = {id: found.get(wanted) for id, wanted in picture.wanted.items()}
-        manager_of = picture.manager_of | {id: manager for id, manager in late.items() if manager in picture.lines}
-        manager_of |= dict.fromkeys(loops(manager_of).keys() & picture.wanted.keys())
+        found = await self._profiles.keys.behind(set(picture.wanted.values())) if picture.wanted else {}
+        come = {id: manager for id, key in picture.wanted.items() if (manager := found.get(key)) in picture.lines}
+        manager_of = picture.manager_of | come
+        manager_of |= {id: picture.manager_of[id] for id in loops(manager_of).keys() & come.keys()}
         moved = {id: line for id, old in picture.lines.items() if (line := line_of(id, manager_of)) != old}
         for some in chunks(list(moved)):
             changes = [
@@ -289,13 +289,14 @@ class _Driver:
             if person.place.manager != before:
                 return person  # moved since, by an erasure, which has closed the line itself
             manager = line[0] if line else None
-            return stand(person, person.place.model_copy(update={"manager": manager, "line": line}))
+            wanted = None if manager != before else person.place.wanted
+            return stand(person, person.place.model_copy(update={"manager": manager, "line": line, "wanted": wanted}))
 
         return lambda person: changed(person, move, self._programmes, now)
 
     async def _batches(self) -> AsyncIterator[list[Record]]:
         """The records of the file, a batch at a time, beginning with the header; blank lines are passed over."""
-        splitter = Splitter()
+        splitter = Splitter(in_one_line=REQUIRED + OPTIONAL)
         batch: list[Record] = []
         async for piece in self._profiles.uploads.read(self._known.upload_id, self._known.chunks):
             for one in splitter.feed(piece):

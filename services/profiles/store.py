@@ -16,7 +16,7 @@ from contracts.pairings import PairingState
 from contracts.programmes import ProgrammeChanged
 from services.profiles.domain.imports import Import
 from services.profiles.domain.person import Person
-from services.profiles.domain.record import ExternalId, ref
+from services.profiles.domain.record import ExternalId
 
 RUNNING = ("formed", "chartered", "paused")
 ALIVE: Mapping[str, Any] = {"hr": {"$ne": None}}
@@ -63,6 +63,11 @@ class Keys:
         found = await self._keys.get_many(list(hashes.values()))
         members = {ref: found[hash]["member_id"] for ref, hash in hashes.items() if hash in found}
         return {ref: member for ref, member in members.items() if member is not None}
+
+    async def behind(self, keys: Iterable[str]) -> dict[str, str]:
+        """The members behind these keys."""
+        found = await self._keys.get_many(list(keys))
+        return {key: kept["member_id"] for key, kept in found.items() if kept["member_id"] is not None}
 
     async def claim(self, refs: Iterable[str]) -> dict[str, str | None]:
         """As ``find``, and what is new is claimed with a new member id. None: whoever that was has been erased."""
@@ -166,19 +171,18 @@ class Profiles:
     async def hierarchy(self) -> "Hierarchy":
         """Where everybody alive stands; only the fields that this needs are read."""
         picture = Hierarchy({}, {}, {})
-        fields = {"place": 1, "hr.manager_ref": 1, "hr.external_id": 1}
-        async for document in self.persons.collection.find(dict(ALIVE), fields):
-            id, hr, manager = document["_id"], document["hr"], document["place"]["manager"]
-            picture.manager_of[id] = manager
-            picture.lines[id] = tuple(document["place"]["line"])
-            if manager is None and hr["manager_ref"] is not None:
-                picture.wanted[id] = ref(hr["external_id"]["source"], hr["manager_ref"])
+        async for document in self.persons.collection.find(dict(ALIVE), {"place": 1}):
+            id, place = document["_id"], document["place"]
+            picture.manager_of[id] = place["manager"]
+            picture.lines[id] = tuple(place["line"])
+            if place["wanted"] is not None:
+                picture.wanted[id] = place["wanted"]
         return picture
 
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """``lines`` as they are stored; ``wanted``: external ids of managers who could not be used so far."""
+    """``lines`` as they are stored; ``wanted``: the keys of managers who could not be used so far."""
 
     manager_of: dict[str, str | None]
     lines: dict[str, tuple[str, ...]]

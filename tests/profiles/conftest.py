@@ -16,11 +16,14 @@ from chassis.service import Chassis, Parts
 from chassis.settings import Settings
 from contracts.envelope import EventData
 from contracts.pairings import PairingState, Participant
+from contracts.people import Side
 from contracts.programmes import Labels, ProgrammeChanged, ProgrammeSettings
 from deploy.local import stack
 from services.profiles.__main__ import build
 from services.profiles.domain.person import Person
 from services.profiles.store import Profiles
+
+SIDES: tuple[Side, Side] = ("senior", "junior")
 
 
 class Tokens:
@@ -76,6 +79,12 @@ class World:
             if not sum([await sweep.once(self.chassis.clock) for sweep in self.parts.sweeps]):
                 return
         raise AssertionError("the sweeps do not come to rest")
+
+    async def let_leases_pass(self) -> None:
+        """As if a minute had gone by: whoever held a lease has given no sign of life."""
+        for aggregates in (self.profiles.persons, self.profiles.imports):
+            now = self.chassis.clock.machine()
+            await aggregates.collection.update_many({"lease": {"$ne": None}}, {"$set": {"lease": now}})
 
     async def start_import(self, csv: str | bytes, **asked: str) -> str:
         async with self.client("admin") as admin:
@@ -153,7 +162,7 @@ def pairing(pairing_id: str, *members: str, now: Any, state: Any = "formed") -> 
         origin="round",
         participants=tuple(
             Participant(member_id=member, side=side, organisation_id="halden", department_id="it")
-            for member, side in zip(members, ("senior", "junior"), strict=True)
+            for member, side in zip(members, SIDES, strict=True)
         ),
         proposed_at=now,
         answer_by=now,

@@ -153,11 +153,15 @@ async def test_a_manager_who_comes_later_is_found(world: World) -> None:
 
 async def test_a_slip_in_the_manager_column_leaves_the_line_as_it_was(world: World) -> None:
     await world.imported(file("e1,Al,halden,it,15,,", "e2,Bo,halden,it,9,e1,", "e3,Cy,halden,it,4,e2,"))
-    before = [(await world.member(id)).place for id in ("e2", "e3")]
+    before = await _lines(world, "e2", "e3")
     for _ in range(2):
         done = await world.imported(file("e1,Al,halden,it,15,,", "e2,Bo,halden,it,9,typo,", "e3,Cy,halden,it,4,e2,"))
-        assert [(await world.member(id)).place for id in ("e2", "e3")] == before
+        assert await _lines(world, "e2", "e3") == before
     assert (done["changed"], done["unchanged"]) == (0, 3)
+
+
+async def _lines(world: World, *external_ids: str) -> list[tuple[str, ...]]:
+    return [(await world.member(id)).place.line for id in external_ids]
 
 
 class Killed(BaseException):
@@ -173,7 +177,7 @@ async def test_a_killed_import_goes_on_where_it_stopped(world: World, monkeypatc
         await _work_until_killed(world, stop_at)
         assert (await world.import_(import_id))["state"] == "running"
         await world.restart()
-        await _let_the_lease_pass(world, import_id)
+        await world.let_leases_pass()
     await world.sweep()
     done = await world.import_(import_id)
     assert (done["state"], done["rows"], done["created"], done["changed"], done["failed"]) == ("done", 35, 35, 0, 0)
@@ -201,11 +205,6 @@ async def _work_until_killed(world: World, batches: int) -> None:
         await importing.drive(stored[0], world.profiles)
 
 
-async def _let_the_lease_pass(world: World, import_id: str) -> None:
-    imports = world.profiles.imports
-    await imports.collection.update_one({"_id": import_id}, {"$set": {"lease": world.chassis.clock.machine()}})
-
-
 async def test_two_files_are_worked_on_one_after_the_other(world: World) -> None:
     first = await world.start_import(file("e1,Al,halden,it,15,,"))
     second = await world.start_import(file("e1,Al,halden,it,16,,"))
@@ -213,7 +212,7 @@ async def test_two_files_are_worked_on_one_after_the_other(world: World) -> None
     await asyncio.gather(*(importing.drive(stored[id], world.profiles) for id in (second, first)))
     assert (await world.import_(first))["state"] == "done"
     assert (await world.import_(second))["state"] == "received"
-    await _let_the_lease_pass(world, second)
+    await world.let_leases_pass()
     await world.sweep()
     al = await world.member("e1")
     assert al.hr is not None

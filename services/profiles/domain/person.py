@@ -43,11 +43,15 @@ SERVICES = frozenset({"profiles", "matcher", "notifier", "feedback"})
 
 
 class Place(Value):
-    """Where somebody stands in the organisation, as ids of members. ``line`` begins with the manager."""
+    """Where somebody stands in the organisation, as ids of members. ``line`` begins with the manager.
+
+    ``wanted`` is the key (the keyed hash of an external id) of a manager whom HR named and who cannot be used so far.
+    """
 
     manager: str | None = None
     line: tuple[str, ...] = ()
     evaluators: tuple[str, ...] = ()
+    wanted: str | None = None
 
 
 class Erasure(Value):
@@ -409,10 +413,14 @@ def without(person: Person, gone: str, heir: str | None) -> Person:
         return tuple(one for one in ids if one != gone)
 
     manager = heir if person.place.manager == gone else person.place.manager
-    place = Place(
-        manager=None if manager == person.member_id else manager,
-        line=others(person.place.line),
-        evaluators=others(person.place.evaluators),
+    above = (heir if one == gone else one for one in person.place.line)
+    line = tuple(dict.fromkeys(one for one in above if one is not None and one != person.member_id))
+    place = person.place.model_copy(
+        update={
+            "manager": None if manager == person.member_id else manager,
+            "line": line,
+            "evaluators": others(person.place.evaluators),
+        }
     )
     delegates = others(person.contact.delegates)
     return person.model_copy(

@@ -74,8 +74,6 @@ class HrRecord(Value):
     site_id: envelope.Id | None = None
     discipline_id: envelope.Id | None = None
     level: Grade | None = None
-    manager_ref: Id | None = None
-    evaluator_refs: tuple[Id, ...] = ()
     employment: EmploymentState = "active"
     employed_until: date | None = None
     locale: str | None = None

@@ -16,7 +16,7 @@ from typing import Final, TypeVar, cast, get_args
 from contracts.people import Depth
 from services.profiles.domain.enrolment import EitherSide, Invitation
 from services.profiles.domain.levels import NORMALISED, BadLevel, normalised
-from services.profiles.domain.record import EmploymentState, ExternalId, Grade, HrRecord, Suggested, is_time_zone
+from services.profiles.domain.record import EmploymentState, ExternalId, Grade, HrRecord, Suggested, is_time_zone, ref
 from services.profiles.domain.splitting import Record
 from services.profiles.domain.topics import MOST, OfferWords, SeekWords, resolve
 
@@ -48,10 +48,12 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A good row, with remarks about what it refers to."""
+    """A good row, with remarks about what it refers to. ``manager`` and ``evaluators`` are ``ExternalId.ref``."""
 
     line: int
     hr: HrRecord
+    manager: str | None
+    evaluators: tuple[str, ...]
     invitation: Invitation | None
     remarks: tuple[Issue, ...] = ()
 
@@ -85,7 +87,7 @@ def header_of(record: Record) -> Header:
         text = record.data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError:
         return Header((), (Issue(line, "", "not_utf8", "the file is not UTF-8"),))
-    names = tuple(name.strip().lower() for name in next(csv.reader([text]), []))
+    names = tuple(name.strip().lower() for name in _cells(text))
     issues = [
         Issue(line, name, "missing_column", f"the column {name!r} is missing") for name in REQUIRED if name not in names
     ]
@@ -128,7 +130,7 @@ def is_blank(record: Record) -> bool:
 def _fields(record: Record, columns: Sequence[str]) -> list[str]:
     """The fields of one record, as many as there are columns. Raises ``Bad``."""
     if not record.whole:
-        cut = next(csv.reader([record.data.decode("latin-1").replace("\n", " ")]), [])
+        cut = _cells(record.data.decode("latin-1").replace("\n", " "))
         place = min(max(len(cut), 1), len(columns)) - 1
         raise Bad(columns[place], "too_long", "the field is over the limit, or a quote is never closed")
     try:
@@ -145,8 +147,16 @@ def _fields(record: Record, columns: Sequence[str]) -> list[str]:
     return fields
 
 
+def _cells(text: str) -> list[str]:
+    """The fields as well as they can be told, for saying where something is wrong."""
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error:
+        return text.split(",")
+
+
 def _not_utf8(data: bytes, columns: Sequence[str]) -> str:
-    for place, text in enumerate(next(csv.reader([data.decode("latin-1")]), [])):
+    for place, text in enumerate(_cells(data.decode("latin-1"))):
         try:
             text.encode("latin-1").decode("utf-8")
         except UnicodeDecodeError:
@@ -175,8 +185,6 @@ class _Reading:
             "site_id": take("site", _code),
             "discipline_id": take("discipline", _code),
             "level": self._level(),
-            "manager_ref": take("manager", _id),
-            "evaluator_refs": take("evaluators", _ids) or (),
             "employment": take("employment", _employment) or "active",
             "employed_until": take("employed_until", _date),
             "locale": take("locale", _language),
@@ -188,13 +196,21 @@ class _Reading:
             "offers": self._topics("offers", _offers),
             "seeks": self._topics("seeks", _seeks),
         }
+        manager, evaluators = take("manager", _id), take("evaluators", _ids) or ()
         invitation = self._invitation()
         if self.issues:
             return self.issues
         record = HrRecord.model_validate(
             hr | {"external_id": ExternalId(source=source, id=id), "suggested": Suggested.model_validate(suggested)}
         )
-        return Row(self.line, record, invitation, tuple(self.remarks))
+        return Row(
+            self.line,
+            record,
+            None if manager is None else ref(source, manager),
+            tuple(ref(source, one) for one in evaluators),
+            invitation,
+            tuple(self.remarks),
+        )
 
     def _take(self, column: str, read: Callable[[str], T]) -> T | None:
         text = self.fields.get(column)

@@ -2,12 +2,12 @@
 
 Quoted fields may span lines (RFC 4180). A quote that is never closed, or is closed by another stray one far below, must
 not swallow the good rows between: what spans lines is one record only when it reads as one, with as many fields as
-there are columns; otherwise its first line stands alone and the search goes on at the next. A line over the limit is
-passed over and reported.
+there are columns, and lines are broken only in columns that nobody reads; otherwise its first line stands alone and the
+search goes on at the next. A line over the limit is passed over and reported.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 LIMIT = 64 * 1024  # bytes of one record
@@ -25,15 +25,16 @@ class Record:
 class Splitter:
     """Feed it pieces in order, then ``close`` it; records come out as soon as they are complete.
 
-    The first record is the header and says how many columns there are.
+    The first record is the header; fields of its columns among ``in_one_line`` never span lines.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, in_one_line: Collection[str] = ()) -> None:
         self._limit = limit
+        self._in_one_line = in_one_line
         self._rest = b""
         self._line = 1
         self._skipping = False
-        self._columns: int | None = None
+        self._columns: list[str] | None = None
 
     def feed(self, piece: bytes) -> Iterator[Record]:
         self._rest += piece
@@ -66,7 +67,7 @@ class Splitter:
                 return
             record = self._record(lines[index:end])
             if self._columns is None and record.whole:
-                self._columns = len(_fields(record.data) or ())
+                self._columns = names(record.data)
             yield record
             self._line += end - index
             index = end
@@ -81,16 +82,29 @@ class Splitter:
             if size > self._limit:
                 return start + 1
             if lines[place].count(b'"') & 1:
-                fields = _fields(b"\n".join(lines[start : place + 1]))
-                plausible = fields is not None and self._columns in (None, len(fields))
-                return place + 1 if plausible else start + 1
+                whole = self._reads_as_one(b"\n".join(lines[start : place + 1]))
+                return place + 1 if whole else start + 1
         return start + 1 if final or size + len(self._rest) > self._limit else None
+
+    def _reads_as_one(self, data: bytes) -> bool:
+        fields = _fields(data)
+        if fields is None or self._columns is None:
+            return fields is not None
+        return len(fields) == len(self._columns) and not any(
+            "\n" in text and name in self._in_one_line for name, text in zip(self._columns, fields, strict=True)
+        )
 
     def _record(self, lines: list[bytes]) -> Record:
         data = lines[0] if len(lines) == 1 else b"\n".join(lines)
         if len(data) > self._limit:
             return Record(self._line, data[: self._limit], whole=False)
         return Record(self._line, data.removesuffix(b"\r"))
+
+
+def names(header: bytes) -> list[str]:
+    """The columns of a header row; none when it cannot be read."""
+    text = header.removeprefix(b"\xef\xbb\xbf")
+    return [name.strip().lower() for name in _fields(text) or ()]
 
 
 def _fields(data: bytes) -> list[str] | None:

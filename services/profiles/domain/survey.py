@@ -1,10 +1,9 @@
 """The whole picture of one file: who is in it, and who manages whom."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from services.profiles.domain.line import line_of, loops
 from services.profiles.domain.person import Person, Place
-from services.profiles.domain.record import ref
 from services.profiles.domain.rows import Header, Issue, Row
 
 SHOWN = 5  # lines named of a circle of managers
@@ -14,10 +13,12 @@ class Survey:
     """Grows row by row; holds of each person their id, their line in the file, and their manager, and no more.
 
     ``members`` maps the external id (``ExternalId.ref``) of each good row to the member, or to None for somebody who
-    was erased; ``lines`` the member to the line of the first good row about them.
+    was erased; ``lines`` the member to the line of the first good row about them. ``hashed`` makes of an external id
+    the key under which it may be kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hashed: Callable[[str], str]) -> None:
+        self._hashed = hashed
         self.header = Header((), (Issue(1, "", "empty", "the file is empty"),))
         self.total = 0
         self.unusable: frozenset[str] = frozenset()
@@ -37,16 +38,15 @@ class Survey:
 
     def add(self, rows: Sequence[Row], members: Mapping[str, str | None]) -> None:
         for row in rows:
-            hr = row.hr
-            member = members[hr.external_id.ref]
-            self.members.setdefault(hr.external_id.ref, member)
+            external_id = row.hr.external_id.ref
+            member = members[external_id]
+            self.members.setdefault(external_id, member)
             if member is None or member in self.lines:
                 continue
             self.lines[member] = row.line
-            source = hr.external_id.source
-            if hr.manager_ref is not None:
-                self._manager_ref[member] = ref(source, hr.manager_ref)
-            self._mentioned.update(ref(source, one) for one in hr.evaluator_refs)
+            if row.manager is not None:
+                self._manager_ref[member] = row.manager
+            self._mentioned.update(row.evaluators)
 
     def mentioned_elsewhere(self) -> list[str]:
         """External ids of managers and evaluators who have no good row in the file."""
@@ -85,13 +85,11 @@ class Survey:
         Where HR named a manager who cannot be used, the one known so far stays: a slip in a file should pair nobody
         with their own line.
         """
-        evaluators = tuple(
-            id
-            for one in row.hr.evaluator_refs
-            if (id := self._member(ref(row.hr.external_id.source, one))) is not None and id != member
-        )
+        found = (self._member(one) for one in row.evaluators)
+        evaluators = tuple(dict.fromkeys(id for id in found if id is not None and id != member))
+        wanted = self._hashed(row.manager) if row.manager is not None and member in self.unusable else None
         line = line_of(member, self._manager_of)
-        return Place(manager=line[0] if line else None, line=line, evaluators=evaluators)
+        return Place(manager=line[0] if line else None, line=line, evaluators=evaluators, wanted=wanted)
 
     def repeats(self, member: str, row: Row) -> Issue | None:
         first = self.lines[member]
@@ -101,14 +99,14 @@ class Survey:
 
     def remarks(self, member: str, row: Row) -> list[Issue]:
         """What is to be said about the people whom a row refers to."""
-        source, found = row.hr.external_id.source, []
-        if row.hr.manager_ref is not None and member in self._circles:
+        found = []
+        if row.manager is not None and member in self._circles:
             text = f"the managers on these lines form a circle: {self._circle(member)}"
             found.append(Issue(row.line, "manager", "manager_loop", text, refused=False))
-        elif row.hr.manager_ref is not None and member in self.unusable:
+        elif row.manager is not None and member in self.unusable:
             text = "there is no such person, or their own row was refused; the person is imported without this manager"
             found.append(Issue(row.line, "manager", "unknown_manager", text, refused=False))
-        if any(self._member(ref(source, one)) is None for one in row.hr.evaluator_refs):
+        if any(self._member(one) is None for one in row.evaluators):
             text = "there is no such person, or their own row was refused"
             found.append(Issue(row.line, "evaluators", "unknown_evaluator", text, refused=False))
         return found

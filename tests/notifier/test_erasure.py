@@ -1,0 +1,61 @@
+"""Notifier reports an erasure only when no name and no address of the member is left here."""
+
+from datetime import UTC, datetime
+
+from chassis.aggregates import Op
+from chassis.hearing import Heard
+from chassis.projections import Row
+from chassis.service import Chassis
+from chassis.settings import Settings
+from contracts.envelope import Envelope
+from contracts.people import ContactChanged, ErasureCompleted, ErasureRequested
+from deploy.local import stack
+from services.notifier.__main__ import build
+from services.notifier.domain import LOOK_AGAIN, looked, requested
+from services.notifier.handlers import when_an_erasure_is_requested_begin_to_forget
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def test_asked_twice_it_begins_once() -> None:
+    begun = requested(None, "m1", NOW, NOW)
+    assert begun is not None
+    assert requested(begun[0], "m1", NOW, NOW) is None
+    waiting = looked(begun[0], gone=False, now=NOW, machine=NOW)
+    assert waiting is not None
+    assert (waiting[0].lease, waiting[1]) == (NOW + LOOK_AGAIN, [])
+    done = looked(waiting[0], gone=True, now=NOW, machine=NOW)
+    assert done is not None
+    assert done[1] == [ErasureCompleted(member_id="m1", service="notifier", completed_at=NOW)]
+    assert looked(done[0], gone=True, now=NOW, machine=NOW) is None
+
+
+async def test_it_waits_for_the_tombstone_of_the_contact(servers: stack.Endpoints, prefix: str) -> None:
+    chassis = Chassis("notifier", Settings(mongo=servers.mongo, topic_prefix=prefix))  # type: ignore[arg-type]
+    parts = build(chassis)
+    notifier = parts.context
+    await chassis.prepare_database()
+    await notifier.contacts.apply([Row("m1", 1, ContactChanged(member_id="m1", display_name="Al Ek"))])
+    asked = ErasureRequested(member_id="m1", requested_at=NOW)
+    envelope = Envelope(
+        id="x1", type=asked.TYPE, source="/viceversa/profiles", subject="m1", time=NOW, sequence=3, correlationid="m1"
+    )
+    for _ in range(2):
+        await when_an_erasure_is_requested_begin_to_forget(Heard(envelope, asked), notifier)
+    for sweep in parts.sweeps:
+        await sweep.once(chassis.clock)
+    waiting = await notifier.erasures.get("m1")
+    assert waiting is not None
+    assert waiting.state.completed_at is None
+    await notifier.contacts.apply([Row("m1", 2, None)])
+    await notifier.erasures.update(
+        "m1", Op("a second goes by"), lambda known: (known.model_copy(update={"lease": NOW}), []) if known else None
+    )
+    for sweep in parts.sweeps:
+        await sweep.once(chassis.clock)
+    done = await notifier.erasures.get("m1")
+    assert done is not None
+    assert done.state.completed_at is not None
+    kept = [document async for document in chassis.mongo.collection("contacts").find({})]
+    assert "Al Ek" not in str(kept)
+    chassis.mongo.close()

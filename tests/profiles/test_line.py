@@ -1,0 +1,44 @@
+"""Reporting lines, also where people manage each other in circles."""
+
+from hypothesis import given
+from hypothesis import strategies as some
+
+from services.profiles.domain.line import DEPTH, line_of, loops
+
+people = some.integers(0, 9)
+hierarchies = some.dictionaries(people, some.one_of(some.none(), people))
+
+
+def test_the_line_is_the_three_managers_above_nearest_first() -> None:
+    manager_of = {"a": "b", "b": "c", "c": "d", "d": "e", "e": None}
+    assert line_of("a", manager_of) == ("b", "c", "d")
+    assert line_of("d", manager_of) == ("e",)
+    assert line_of("e", manager_of) == ()
+    assert line_of("nobody", manager_of) == ()
+
+
+def test_who_reports_into_a_circle_is_not_on_it() -> None:
+    assert loops({"a": "b", "b": "c", "c": "b"}) == {"b": ("b", "c"), "c": ("b", "c")}
+    assert loops({"a": "a"}) == {"a": ("a",)}
+
+
+@given(hierarchies)
+def test_a_line_never_holds_the_person_or_anybody_twice(manager_of: dict[int, int | None]) -> None:
+    for person in manager_of:
+        line = line_of(person, manager_of)
+        assert len(line) <= DEPTH
+        assert person not in line
+        assert len(set(line)) == len(line)
+
+
+@given(hierarchies)
+def test_exactly_those_on_a_circle_come_back_to_themselves(manager_of: dict[int, int | None]) -> None:
+    def returns(person: int) -> bool:
+        current = manager_of.get(person)
+        for _ in range(len(manager_of)):
+            if current is None or current == person:
+                break
+            current = manager_of.get(current)
+        return current == person
+
+    assert set(loops(manager_of)) == {person for person in manager_of if returns(person)}
