@@ -41,6 +41,12 @@ def session_prefix(servers: stack.Endpoints) -> Iterator[str]:
     yield from _names_of_its_own(servers)
 
 
+@pytest.fixture(scope="session")
+def second_session_prefix(servers: stack.Endpoints) -> Iterator[str]:
+    """Others, for what must not meet the former."""
+    yield from _names_of_its_own(servers)
+
+
 def _names_of_its_own(servers: stack.Endpoints) -> Iterator[str]:
     name = f"t{uuid.uuid4().hex[:8]}"
     yield f"{name}."

@@ -26,3 +26,23 @@ def estate(
     """Issuer and services as separate processes on real Kafka and a real store."""
     with an_estate(tmp_path_factory.mktemp("estate"), servers, session_prefix, collector.url) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def collector_apart() -> Iterator[Collector]:
+    """Where the processes of the estate apart send their spans."""
+    with collecting() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def estate_apart(
+    servers: stack.Endpoints,
+    second_session_prefix: str,
+    collector_apart: Collector,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Estate]:
+    """A second estate, for tests that poison topics, force their compaction, and read every byte that there is."""
+    data = tmp_path_factory.mktemp("apart")
+    with an_estate(data, servers, second_session_prefix, collector_apart.url) as running:
+        yield running
