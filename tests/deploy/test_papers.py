@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
+from chassis import issuer
+from chassis.identity import Verifier
 from chassis.settings import PREFIX, Settings
 from cli.place import USUAL_PORTS
 from contracts.catalogue import SERVICES
@@ -115,6 +117,17 @@ def test_only_the_issuer_and_the_commands_hold_the_key_that_signs(containers: di
     holders = {name for name, one in containers.items() if any("signing-key" in v for v in one.get("volumes", []))}
     assert holders == {"issuer", "cli"}
     assert all(containers[service]["volumes"] == ["keys:/keys:ro"] for service in SERVICES)
+
+
+async def test_a_token_of_the_commands_counts_where_the_issuers_container_laid_its_public_key(
+    containers: dict[str, Any], tmp_path: Path
+) -> None:
+    data, keys = tmp_path / "data", tmp_path / "jwks.json"
+    places = {"/data": str(data), "/keys/jwks.json": str(keys)}
+    issuer.main([places.get(argument, argument) for argument in containers["issuer"]["command"][3:]])
+    verifier = Verifier(Settings(jwks_url=f"file://{keys}"))
+    principal = await verifier.principal(issuer.issue(data, "m-1", ["member"]))
+    assert (principal.member_id, principal.roles) == ("m-1", {"member"})
 
 
 def test_volumes_and_mounted_files_exist(containers: dict[str, Any]) -> None:
