@@ -5,6 +5,7 @@ never with `NO_COLOR` set.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,14 @@ from typer.core import TyperGroup
 FAILED, NOT_RUNNING, REFUSED, INTERRUPTED = 1, 3, 4, 130
 """Exit codes. 2 is typer's own, for a command that was not understood."""
 
-out = Console(highlight=False, soft_wrap=True)
+_UNLIMITED = 250
+"""Columns where no terminal says how many there are: a file or a pipe has room."""
+
+out = Console(
+    highlight=False,
+    soft_wrap=True,
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNLIMITED,
+)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -74,10 +82,15 @@ def as_json(value: Any) -> None:
 
 
 def table(*columns: str, rows: Iterable[Iterable[object]], title: str | None = None) -> None:
-    """A plain table; a column whose name begins with ``>`` is set to the right."""
+    """A plain table. A column whose name begins with ``>`` is set to the right, one with ``=`` is never broken."""
     made = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+        made.add_column(
+            column.lstrip(">="),
+            justify="right" if column.startswith(">") else "left",
+            no_wrap=column.startswith("="),
+            overflow="fold",
+        )
     for row in rows:
         made.add_row(*(escape("-" if cell is None else str(cell)) for cell in row))
     out.print(made)

@@ -49,7 +49,7 @@ def measured(url: str) -> Figures | None:
 def show(servers: Sequence[ServerStatus], services: Sequence[Health], measured: Mapping[str, Figures | None]) -> None:
     rows = [(one.name, host_of(one.address or "-"), one.pid, one.trouble or "answers") for one in servers]
     rows += [(one.name, one.url or "-", one.pid, one.detail) for one in services]
-    table("what", "where", ">pid", "how it is", rows=rows)
+    table("what", "=where", ">pid", "how it is", rows=rows)
     running = {name: figures for name, figures in measured.items() if figures}
     if running:
         say("")

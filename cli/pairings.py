@@ -72,7 +72,7 @@ def pairings(
         say("No pairings yet: viceversa round compute PROGRAMME, then viceversa round publish ROUND")
     else:
         rows = [(one["pairing_id"], one["state"], one["origin"], one["proposed_at"], one["formed_at"]) for one in found]
-        table("id", "state", "origin", "proposed", "formed", rows=rows)
+        table("=id", "state", "origin", "proposed", "formed", rows=rows)
 
 
 def _name(profiles: Api, member: str) -> str:

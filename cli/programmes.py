@@ -71,7 +71,7 @@ def list_(data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
         say("No programmes yet: viceversa programme create FILE")
     else:
         rows = [(one["programme_id"], _name(one), one["state"], one["version"]) for one in found]
-        table("id", "name", "state", ">version", rows=rows)
+        table("=id", "name", "state", ">version", rows=rows)
 
 
 @app.command()

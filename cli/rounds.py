@@ -68,7 +68,7 @@ def list_(
         say(f"No rounds yet: viceversa round compute {programme}")
     else:
         rows = [(one["round_id"], one["state"], one["pairs"], one["proposed"], one["started_at"]) for one in found]
-        table("id", "state", ">pairs", ">proposed", "started", rows=rows)
+        table("=id", "state", ">pairs", ">proposed", "started", rows=rows)
 
 
 @app.command()
@@ -104,7 +104,7 @@ def show(
     if left:
         say("")
         people = [(one["member_id"], one["side"], one["department_id"], one["text"]) for one in left]
-        table("member", "side", "department", "why there is nobody yet", rows=people, title="Left over")
+        table("=member", "side", "department", "why there is nobody yet", rows=people, title="Left over")
 
 
 @app.command()

@@ -74,8 +74,16 @@ async def _play(data: Path, addresses: Addresses, clock: Clock, *, stay: bool, b
     if stay:
         clock.set(1)
         _where_to_look(data, addresses, ending)
-        await asyncio.Event().wait()
+        await _told_to_stop()
     return summary
+
+
+async def _told_to_stop() -> None:
+    """Until Ctrl-C or SIGTERM, which are the ordinary end here."""
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await told.wait()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from rich.markup import escape
 
@@ -32,6 +32,8 @@ _FAST = 4 * 86400.0
 """Four days of business time in a second: the answers' two weeks pass in a few seconds, on a slow machine as well."""
 _POLL_S = 0.15
 _REASONS = 3
+_QUIET_S = 6.0
+"""Longer than services take between two looks at their lag."""
 _WITHIN_S = 90.0
 
 
@@ -160,25 +162,33 @@ def _knows_programme(stage: Stage, human: Human) -> Callable[[], Awaitable[bool]
 
 
 def _heard_everybody(stage: Stage) -> Callable[[], Awaitable[bool]]:
-    """Every profile that was said has been handled by the matcher, as its own figures tell."""
+    """Every profile that was said has been handled by the matcher, as its own figures tell.
+
+    It counts since it started; when it was started again meanwhile, its lag must be nothing for a while instead.
+    """
+    quiet_since = time.monotonic()
 
     async def holds() -> bool:
-        if await asyncio.to_thread(stage.subscriber.behind, ["profiles.v1"]):
+        nonlocal quiet_since
+        figures = await _figures(stage, "matcher")
+        if figures["viceversa_consumer_lag"] or await asyncio.to_thread(stage.subscriber.behind, ["profiles.v1"]):
+            quiet_since = time.monotonic()
             return False
-        said = len(stage.subscriber.witness.ids["profiles.v1"])
-        text = (await _metrics(stage, "matcher")).text
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == "viceversa_events_handled_total" and sample.labels["topic"] == "profiles.v1"
-        ) >= said  # fmt: skip
+        handled = figures["viceversa_events_handled_total"]
+        return handled >= len(stage.subscriber.witness.ids["profiles.v1"]) or time.monotonic() - quiet_since > _QUIET_S
 
     return holds
 
 
-async def _metrics(stage: Stage, service: str) -> httpx.Response:
-    return await stage.web.call("GET", f"{stage.web.addresses.urls[service]}/metrics", {})
+async def _figures(stage: Stage, service: str) -> Counter[str]:
+    """Sums over the partitions of `profiles.v1`."""
+    found: Counter[str] = Counter()
+    response = await stage.web.call("GET", f"{stage.web.addresses.urls[service]}/metrics", {})
+    for family in text_string_to_metric_families(response.text):
+        for sample in family.samples:
+            if sample.labels.get("topic") == "profiles.v1":
+                found[sample.name] += int(sample.value)
+    return found
 
 
 async def a_round(stage: Stage, chair: Caller, number: int) -> str:

@@ -29,6 +29,19 @@ OPEN = (
 RESTRICTED = ("profiles.v1", "contacts.v1", "answers.v1", "outcomes.v1")
 """A real installation refuses these to other systems; here their events are counted by their headers, never opened."""
 
+_PASSING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+    }
+)
+"""Errors that go by themselves: a leader is being chosen, the broker starts again. The client tries again for us."""
+
 _POLL_S = 0.2
 _ANSWER_WITHIN_S = 10.0
 
@@ -129,10 +142,15 @@ class Subscriber:
         names = [self._prefix + topic for topic in topics]
         places = [TopicPartition(name, number) for name in names for number in described[name].partitions]
         ends = self._admin.list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]
-        left = 0
-        for place, end in ends.items():
-            left += int(end.result(_ANSWER_WITHIN_S).offset) - self._next.get((place.topic, place.partition), 0)
-        return left
+        try:
+            return sum(
+                int(end.result(_ANSWER_WITHIN_S).offset) - self._next.get((place.topic, place.partition), 0)
+                for place, end in ends.items()
+            )
+        except KafkaException as error:
+            if error.args[0].code() not in _PASSING:
+                raise
+            return 1  # nobody knows just now; ask again
 
     def _run(self) -> None:
         try:
@@ -146,7 +164,7 @@ class Subscriber:
 
     def _read(self, message: Message) -> None:
         if (error := message.error()) is not None:
-            if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._PARTITION_EOF) or error.retriable():
+            if error.code() in _PASSING:
                 return
             raise KafkaException(error)
         seen = understood(message, self._prefix)
