@@ -2,7 +2,7 @@
 
 import hmac
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -204,8 +204,13 @@ def search(
     if email is not None:
         conditions.append({"hr.email": email.strip().lower()})
     if programmes is not None:
-        conditions.append({"enrolments.programme_id": {"$in": sorted(programmes)}})
-    if programme is not None:
-        taking_part = {"programme_id": programme} | ({"state": state} if state is not None else {})
-        conditions.append({"enrolments": {"$elemMatch": taking_part}})
+        conditions.append(_takes_part({one for one in programmes if programme in (None, one)}, state))
+    elif programme is not None or state is not None:
+        conditions.append(_takes_part({programme} if programme is not None else None, state))
     return {"$and": conditions}
+
+
+def _takes_part(programmes: Collection[str] | None, state: str | None) -> dict[str, Any]:
+    """In one of these programmes (None: in any), and in that state."""
+    enrolment: dict[str, Any] = {} if programmes is None else {"programme_id": {"$in": sorted(programmes)}}
+    return {"enrolments": {"$elemMatch": enrolment | ({"state": state} if state is not None else {})}}

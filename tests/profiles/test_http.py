@@ -166,6 +166,9 @@ async def test_people_are_found_by_external_id_name_and_email(world: World, peop
     async with world.client("coordinator", programmes=("p1",)) as coordinator:
         assert await found(coordinator) == ["Al Ek"]
         assert await found(coordinator, external_id="e2") == []
+        assert await found(coordinator, programme="p2") == []
+        assert await found(coordinator, state="invited") == ["Al Ek"]
+        assert await found(coordinator, state="ready") == []
     async with world.client("member", member=people["e1"].member_id) as member:
         assert (await member.get("/members")).status_code == 403
 
