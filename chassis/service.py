@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,7 +33,7 @@ from chassis.mongo import Documents, Mongo
 from chassis.projections import Projection
 from chassis.provisioning import provision_indexes, provision_topics
 from chassis.relay import Relay
-from chassis.settings import Settings, SettingsError, load
+from chassis.settings import PREFIX, Settings, SettingsError, load
 from chassis.sweeps import Sweep, drive, drive_relay
 from contracts.envelope import EPOCH, EventData, Said, Topic, dead_letters_of, retries_of
 
@@ -156,6 +157,7 @@ async def _serve(chassis: Chassis, build: Callable[[Chassis], Parts[Any]]) -> No
 
 @asynccontextmanager
 async def _http(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    listener = _listener(settings.http_host, settings.port())
     server = _Server(
         uvicorn.Config(
             app,
@@ -167,12 +169,25 @@ async def _http(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             server_header=False,
         )
     )
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield
     finally:
         server.should_exit = True
         await serving
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Raises ``SettingsError`` where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = (error.strerror or "there is no such address").partition(" (")[0]
+        raise SettingsError(
+            f"  {PREFIX}HTTP_PORT: cannot listen on {host}:{port}: {reason}. "
+            "Stop what listens there, or choose another port."
+        ) from error
 
 
 class _Server(uvicorn.Server):
