@@ -131,12 +131,12 @@ class Hand:
         return int(told.partition()), int(told.offset())
 
 
-def headers(type: type[EventData], subject: str, **changed: str) -> Headers:
-    """As the owning service would write them, newer than anything that it has said."""
+def headers(type: type[EventData], subject: str, named: str = "") -> Headers:
+    """As the owning service would write them, newer than anything that it has said; ``named``: as another type."""
     owner = {"profiles.v1": "profiles", "contacts.v1": "profiles", "privacy.v1": "profiles", "feedback.v1": "feedback"}
     envelope = Envelope(
         id=new_id(),
-        type=changed.get("type", type.TYPE),
+        type=named or type.TYPE,
         source=source_of(owner.get(type.TOPIC.name, "matcher")),
         subject=subject,
         time=datetime.now(UTC),
