@@ -42,8 +42,11 @@ class Health:
     detail: str
 
 
-def start(data: Path, report: Report, *, clock: Path | None = None) -> Addresses:
-    """Returns when everything answers. Raises ``Failure`` or ``ServerError`` that says what did not, and why."""
+def start(data: Path, report: Report, *, clock: Path | None = None, prefix: str | None = None) -> Addresses:
+    """Returns when everything answers. ``clock`` and ``prefix`` are remembered for the next start.
+
+    Raises ``Failure`` or ``ServerError`` that says what did not answer, and why.
+    """
     data = data.absolute()
     before = place.read(data) or Addresses()
     kafka_port, mongo_port = _port_of(before.kafka), _port_of(before.mongo)
@@ -53,7 +56,7 @@ def start(data: Path, report: Report, *, clock: Path | None = None) -> Addresses
         chosen = Addresses(
             kafka=running.endpoints.kafka,
             mongo=running.endpoints.mongo,
-            prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or before.prefix,
+            prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or prefix or before.prefix,
             urls=_urls(data, before, report),
             clock=clock.absolute() if clock else before.clock,
         )

@@ -40,8 +40,8 @@ def up(
 
       VICEVERSA_KAFKA=kafka:9092 viceversa up
     """
-    with waiting("Starting everything"):
-        chosen = estate.start(data, note, clock=clock)
+    note("Starting Kafka, the store and the services ...")
+    chosen = estate.start(data, note, clock=clock)
     if json:
         as_json(chosen.model_dump(mode="json"))
         return

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import secrets
 import shutil
 import signal
 import sys
@@ -14,7 +16,7 @@ from typing import Annotated
 import typer
 
 from chassis.clocks import Clock
-from cli import estate
+from cli import estate, place
 from cli.console import Commands, Failure, note, out, say, table
 from cli.demo import story
 from cli.demo.stream import Stream
@@ -111,13 +113,20 @@ def _prepare(data: Path, *, keep: bool) -> None:
 def _everything(data: Path) -> Iterator[Addresses]:
     """All of it runs within, and nothing of it afterwards."""
     note("Starting Kafka, the store and the services; the first time, some 50 MB are fetched.")
-    addresses = estate.start(data, note, clock=data / "clock.jsonl")
+    addresses = estate.start(data, note, clock=data / "clock.jsonl", prefix=_prefix(data))
     try:
         yield addresses
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         estate.stop(data, note)
+
+
+def _prefix(data: Path) -> str | None:
+    """On servers that somebody else runs, names of the demo's own: they may hold anything else."""
+    if place.read(data) or not (os.environ.get("VICEVERSA_KAFKA") or os.environ.get("VICEVERSA_MONGO")):
+        return None
+    return f"demo-{secrets.token_hex(4)}."
 
 
 def _leave(number: int, _frame: object) -> None:
@@ -149,6 +158,7 @@ def _where_to_look(data: Path, addresses: Addresses, ending: story.Ending) -> No
     command = f"{Path(sys.executable).parent / 'viceversa'}"
     option = "" if data == USUAL_DATA.absolute() else f" --data {data}"
     urls = addresses.urls
+    subscriber = f"VICEVERSA_KAFKA={addresses.kafka} VICEVERSA_TOPIC_PREFIX={addresses.prefix}"
     listed = f'curl -s -H "Authorization: Bearer $({command} token --as admin{option})" {urls["matcher"]}/pairings'
     say("\n[bold]Everything still runs. Look around:[/]")
     rows = [
@@ -159,7 +169,7 @@ def _where_to_look(data: Path, addresses: Addresses, ending: story.Ending) -> No
         ("the coordinator's token", f"{command} token --as {ending.coordinator.external_id}{option}"),
         ("the APIs", f"{urls['profiles']}/docs and {urls['matcher']}/docs"),
         ("figures", f"{urls['matcher']}/metrics"),
-        ("the events, as another system", f"VICEVERSA_KAFKA={addresses.kafka} {sys.executable} examples/subscriber.py"),
+        ("the events, as another system", f"{subscriber} {sys.executable} examples/subscriber.py"),
         ("topics", f"{addresses.prefix}pairings.v1, {addresses.prefix}pairing-states.v1 at {addresses.kafka}"),
         ("logs", str(data / "logs")),
     ]  # fmt: skip
