@@ -41,6 +41,12 @@ def session_prefix(servers: stack.Endpoints) -> Iterator[str]:
     yield from _names_of_its_own(servers)
 
 
+@pytest.fixture(scope="module")
+def module_prefix(servers: stack.Endpoints) -> Iterator[str]:
+    """The same, for what the tests of one file share."""
+    yield from _names_of_its_own(servers)
+
+
 @pytest.fixture(scope="session")
 def second_session_prefix(servers: stack.Endpoints) -> Iterator[str]:
     """Others, for what must not meet the former."""
