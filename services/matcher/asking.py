@@ -161,7 +161,20 @@ async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matc
             hidden=me in other.profile.avoid,
         ),
     )
+    await _forget_the_erased(request_id, (me, partner), matcher)
     return Stored(request_id, saved.now(), saved.version)
+
+
+async def _forget_the_erased(request_id: str, people: tuple[str, str], matcher: Matcher) -> None:
+    """Whoever writes about people looks afterwards who is gone: their erasure may have looked before."""
+    for id, stored in (await matcher.ledgers.get_many(people)).items():
+        if stored.state.erasing:
+            await matcher.requests.update(
+                request_id,
+                Op(new_id()),
+                lambda state: requests.forget(state, id) if state else None,  # noqa: B023 - used at once
+            )
+            raise Unknown("member of this programme")
 
 
 def _again(known: Request, request_id: str, programme: Programme, partner: str) -> bool:

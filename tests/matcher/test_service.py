@@ -10,9 +10,11 @@ from contracts.care import PartnerChangeRequested, Session, SessionHeld
 from contracts.pairings import PAIRING_STATES, PAIRINGS
 from contracts.people import PRIVACY, ProfileChanged
 from contracts.programmes import ROUNDS
-from services.matcher import rounds
+from services.matcher import leaving, rounds, seats
 from services.matcher.domain import round as domain_round
+from services.matcher.domain.refused import Refused
 from tests.matcher.people import NOW, PROGRAMME, person, settings
+from tests.matcher.test_seats import plan
 from tests.matcher.world import World, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -368,3 +370,16 @@ async def test_an_empty_round_says_why(company: World) -> None:
     assert done["why"] == "There is no junior who is ready and has a place free."
     [left] = (await company.replicas[0].get("admin", f"/rounds/{done['round_id']}/unmatched"))["items"]
     assert left["code"] == "nobody_on_the_other_side"
+
+
+async def test_a_plan_that_comes_after_an_erasure_leaves_no_trace_of_who_was_forgotten(company: World) -> None:
+    """The erasure has looked through everything; a proposal that was prepared before it is only reserved now."""
+    await company.open_programme()
+    await company.people(person("s"), person("j", "junior"))
+    matcher = company.replicas[0].matcher
+    await leaving.forget("j", matcher)
+    outcome = (await seats.reserve(matcher, [plan("late", "s", "j")]))["late"]
+    assert isinstance(outcome, Refused)
+    assert outcome.code == "closed"
+    assert await matcher.pairings_of("j") == []
+    assert await held_by(company, "s") == 0
