@@ -257,6 +257,8 @@ def test_whose_line_takes_part_in_a_pairing_does_not_see_or_touch_it(role: str, 
     for act, body in (("answer", {"answer": "declined"}), ("charter", {"agree": True}), ("renew", {"months": 1})):
         assert boss.post(f"/pairings/{p1}/{act}", json=body).status_code == 404
         assert boss.post(f"/pairings/{p2}/{act}", json=body).status_code == 403
+    if role == "admin":
+        assert [boss.get(f"/ledgers/{cast.ids[who]}").status_code for who in ("j1", "jb")] == [404, 200]
     own_line = {"senior": cast.ids["s3"], "junior": cast.ids["j1"]}
     answer = boss.post(f"/programmes/{A}/pairings", json=own_line)
     assert (answer.status_code, answer.json()["code"]) == (409, "own_line")
