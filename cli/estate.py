@@ -6,6 +6,7 @@ folder is used as it is; what a failed start began is stopped again.
 
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from cli.place import ISSUER, SERVICES, Addresses
 from deploy.local import ports, process, stack
 
 SERVERS = ("kafka", "store")
-_READY_WITHIN_S = 60.0
+_READY_WITHIN_S = 120.0
 _PAUSE_S = 0.1
 _LOOPBACK = "127.0.0.1"
 
@@ -67,6 +68,15 @@ def start(data: Path, report: Report, *, clock: Path | None = None, prefix: str 
         _launch(data, chosen, SERVICES, started)
         _await_ready(data, chosen, SERVICES, report)
     return chosen
+
+
+def undo_on_sigterm() -> None:
+    """From now on SIGTERM ends this process as an exception does, so that a start that is under way is undone."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def stop(data: Path, report: Report) -> list[str]:

@@ -40,6 +40,7 @@ def up(
 
       VICEVERSA_KAFKA=kafka:9092 viceversa up
     """
+    estate.undo_on_sigterm()
     note("Starting Kafka, the store and the services ...")
     chosen = estate.start(data, note, clock=clock)
     if json:
@@ -61,14 +62,22 @@ def down(data: DataOption = USUAL_DATA) -> None:
     say(f"Stopped {len(stopped)} processes." if stopped else "Nothing ran.")
 
 
-def status(data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
-    """Show what runs, whether it is well, how far behind it is, and how many people have come how far.
+def status(
+    funnel: Annotated[
+        bool, typer.Option("--funnel", help="Also count how many people and pairs have come how far; asks for each.")
+    ] = False,
+    data: DataOption = USUAL_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Show what runs, whether it is well, and how far behind it is.
 
     Exit code 3 when something is not ready, so that a script can wait for it.
 
     [bold]Examples[/]
 
       viceversa status
+
+      viceversa status --funnel
 
       until viceversa status >/dev/null; do sleep 1; done
     """
@@ -78,14 +87,18 @@ def status(data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
     servers = figures.servers(data, chosen)
     services = estate.health(data, chosen)
     measured = {name: figures.measured(chosen.urls[name]) for name in chosen.urls if name != "issuer"}
+    reached = figures.funnel(data) if funnel else None
     if json:
         found: dict[str, Any] = {
+            **({"funnel": reached} if reached is not None else {}),
             "servers": [asdict(server) for server in servers],
             "services": [{**asdict(service), "figures": measured.get(service.name)} for service in services],
         }
         as_json(found)
     else:
         figures.show(servers, services, measured)
+        if reached is not None:
+            figures.show_funnel(reached)
     if not all(server.trouble is None for server in servers) or not all(service.ready for service in services):
         raise typer.Exit(NOT_RUNNING)
 

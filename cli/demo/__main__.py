@@ -41,7 +41,7 @@ def demo(
     People are imported and join, rounds are computed and published, people answer, pairings form, somebody is
     forgotten; and another system sees all of it as events. Afterwards it stays up to look around; Ctrl-C ends it.
     """
-    signal.signal(signal.SIGTERM, _leave)
+    estate.undo_on_sigterm()
     data = data.absolute()
     began = time.monotonic()
     _prepare(data, keep=keep)
@@ -49,13 +49,19 @@ def demo(
     if not clock.timeline().segments:
         clock.set(0, story.BEGINS)
     with _everything(data) as addresses:
-        summary = asyncio.run(_play(data, addresses, clock, stay=not exit_, began=began))
+        try:
+            summary = asyncio.run(_play(data, addresses, clock, stay=not exit_, began=began))
+        except asyncio.CancelledError as cancelled:
+            raise SystemExit(128 + signal.SIGTERM) from cancelled
     if exit_:
         sys.stdout.write(json.dumps(summary) + "\n")
         sys.stdout.flush()
 
 
 async def _play(data: Path, addresses: Addresses, clock: Clock, *, stay: bool, began: float) -> dict[str, object]:
+    playing = asyncio.current_task()
+    assert playing is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
     stream = Stream()
     subscriber = Subscriber(addresses.kafka, addresses.prefix, stream.show)
     subscriber.start()
@@ -127,10 +133,6 @@ def _prefix(data: Path) -> str | None:
     if place.read(data) or not (os.environ.get("VICEVERSA_KAFKA") or os.environ.get("VICEVERSA_MONGO")):
         return None
     return f"demo-{secrets.token_hex(4)}."
-
-
-def _leave(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 def _tell(ending: story.Ending, witness: Witness, seconds: float) -> None:

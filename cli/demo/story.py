@@ -32,9 +32,11 @@ _FAST = 4 * 86400.0
 """Four days of business time in a second: the answers' two weeks pass in a few seconds, on a slow machine as well."""
 _POLL_S = 0.15
 _REASONS = 3
+_AGREE_WITHIN_S = 45.0
+"""What is still on its way arrives long before, on a slow machine as well."""
 _QUIET_S = 6.0
 """Longer than services take between two looks at their lag."""
-_WITHIN_S = 90.0
+_WITHIN_S = 180.0
 
 
 @dataclass
@@ -293,7 +295,7 @@ async def the_end(stage: Stage, coordinator: Human, round_id: str) -> Ending:
         return not disagreements(counted, stage.subscriber.witness)
 
     try:
-        await asyncio.wait_for(stage.until("the services and the subscriber agree", agree), 15)
+        await asyncio.wait_for(stage.until("the services and the subscriber agree", agree), _AGREE_WITHIN_S)
     except TimeoutError:
         counted = await count(stage)
     stage.stream.pause()

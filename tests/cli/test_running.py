@@ -93,6 +93,7 @@ def rounds(run: Run) -> None:
     assert parsed(run("round", "discard", computed["round_id"], "--json"))["state"] == "discarded"
     assert [one["state"] for one in parsed(run("round", "list", "fresh-eyes", "--json"))] == ["discarded"]
     assert parsed(run("pairings", "--json")) == []
+    assert parsed(run("status", "--funnel", "--json"))["funnel"] == {"": {"people": 2}}
     assert run("pairing", "there-is-none").exit_code == 4
 
 
