@@ -34,6 +34,7 @@ app = typer.Typer(cls=Commands, add_completion=False, pretty_exceptions_show_loc
 def demo(
     exit_: Annotated[bool, typer.Option("--exit", help="Stop everything at the end; the last line is JSON.")] = False,
     data: Annotated[Path, typer.Option(help="Its own folder: emptied first, unless --keep.")] = USUAL_DATA,
+    people: Annotated[int | None, typer.Option(min=60, help="Only so many of the sample, for a quick look.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Go on with what an earlier demo left in the folder.")] = False,
 ) -> None:
     """Reverse mentoring at a made-up company of four hundred, on real servers, while you watch.
@@ -50,7 +51,7 @@ def demo(
         clock.set(0, story.BEGINS)
     with _everything(data) as addresses:
         try:
-            summary = asyncio.run(_play(data, addresses, clock, stay=not exit_, began=began))
+            summary = asyncio.run(_play(data, addresses, clock, people=people, stay=not exit_, began=began))
         except asyncio.CancelledError as cancelled:
             raise SystemExit(128 + signal.SIGTERM) from cancelled
     if exit_:
@@ -58,7 +59,9 @@ def demo(
         sys.stdout.flush()
 
 
-async def _play(data: Path, addresses: Addresses, clock: Clock, *, stay: bool, began: float) -> dict[str, object]:
+async def _play(
+    data: Path, addresses: Addresses, clock: Clock, *, people: int | None, stay: bool, began: float
+) -> dict[str, object]:
     playing = asyncio.current_task()
     assert playing is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
@@ -67,7 +70,7 @@ async def _play(data: Path, addresses: Addresses, clock: Clock, *, stay: bool, b
     subscriber.start()
     try:
         async with web(data, addresses) as services:
-            ending = await story.play(story.Stage(data, services, clock, subscriber, stream, began))
+            ending = await story.play(story.Stage(data, services, clock, subscriber, stream, began, people))
         await asyncio.to_thread(subscriber.stop)
     except SubscriberFailed as error:
         raise Failure(f"The subscriber failed: {error}") from error
