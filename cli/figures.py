@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.connections import host_of, service
+from cli.connections import service, without_password
 from cli.console import say, table
 from cli.estate import Health
 from cli.place import Addresses
@@ -48,7 +48,7 @@ def measured(url: str) -> Figures | None:
 
 
 def show(servers: Sequence[ServerStatus], services: Sequence[Health], measured: Mapping[str, Figures | None]) -> None:
-    rows = [(one.name, host_of(one.address or "-"), one.pid, one.trouble or "answers") for one in servers]
+    rows = [(one.name, without_password(one.address or "-"), one.pid, one.trouble or "answers") for one in servers]
     rows += [(one.name, one.url or "-", one.pid, one.detail) for one in services]
     table("what", "=where", ">pid", "how it is", rows=rows)
     running = {name: figures for name, figures in measured.items() if figures}

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import estate
+from cli.connections import without_password
 from cli.console import NOT_RUNNING, as_json, note, say, table, waiting
 from cli.place import USUAL_DATA, Addresses, DataOption, JsonOption, addresses
 
@@ -44,7 +45,7 @@ def up(
     note("Starting Kafka, the store and the services ...")
     chosen = estate.start(data, note, clock=clock)
     if json:
-        as_json(chosen.model_dump(mode="json"))
+        as_json({**chosen.model_dump(mode="json"), "mongo": without_password(chosen.mongo)})
         return
     say("[bold green]Everything runs.[/]")
     _show_addresses(chosen, data)
@@ -91,7 +92,7 @@ def status(
     if json:
         found: dict[str, Any] = {
             **({"funnel": reached} if reached is not None else {}),
-            "servers": [asdict(server) for server in servers],
+            "servers": [{**asdict(server), "address": without_password(server.address or "")} for server in servers],
             "services": [{**asdict(service), "figures": measured.get(service.name)} for service in services],
         }
         as_json(found)
@@ -104,7 +105,7 @@ def status(
 
 
 def _show_addresses(chosen: Addresses, data: Path) -> None:
-    rows = [("kafka", chosen.kafka, ""), ("store", chosen.mongo, "")]
+    rows = [("kafka", chosen.kafka, ""), ("store", without_password(chosen.mongo), "")]
     rows += [(name, url, f"{url}/docs" if name in ("profiles", "matcher") else "") for name, url in chosen.urls.items()]
     table("what", "where", "its API", rows=rows)
     say(f"\nLogs: {data / 'logs'}. Next: viceversa status, viceversa import FILE, viceversa token --as admin.")
