@@ -198,7 +198,7 @@ def err(life: Life) -> None:
         ):
             key = {"Idempotency-Key": ADDRESS} if method != "GET" else {}
             for content in (json.dumps(words).encode(), f'{{"{NAME}": '.encode(), NAME.encode("utf-16")):
-                sent = {"content": content} if method != "GET" else {}
+                sent: dict[str, Any] = {"content": content} if method != "GET" else {}
                 kind = {"Content-Type": "application/json"}
                 life.mistakes.append(api.request(method, path, headers={**baggage, **key, **kind}, **sent))
     with httpx.Client(base_url=estate.urls["profiles"], trust_env=False) as client:

@@ -71,19 +71,17 @@ _clients: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], httpx.Client] 
 def assemble(estate: Estate) -> Cast:
     """Everybody imported and joined; one pairing suggested to each two, one round computed in each programme."""
     boss = Somebody("AZ-BOSS", "senior", "Boss Authz", level=18)
+    places = {"s1": "finance", "s2": "sales", "s3": "research", "j1": "production", "j2": "research", "j3": "sales"}
     in_a = [
-        Somebody(f"AZ-{name.upper()}", side, f"{name} Authz", department=place, capacity=3, manager=manager)
-        for name, side, place, manager in (
-            ("s1", "senior", "finance", ""),
-            ("s2", "senior", "sales", ""),
-            ("s3", "senior", "research", ""),
-            ("j1", "junior", "production", "AZ-BOSS"),
-            ("j2", "junior", "research", ""),
-            ("j3", "junior", "sales", ""),
-            ("x1", "junior", "finance", ""),
-            ("x2", "junior", "finance", ""),
-            ("x3", "junior", "finance", ""),
+        Somebody(
+            f"AZ-{name.upper()}",
+            "senior" if name.startswith("s") else "junior",
+            f"{name} Authz",
+            department=places.get(name, "finance"),
+            capacity=3,
+            manager="AZ-BOSS" if name == "j1" else "",
         )
+        for name in (*places, "x1", "x2", "x3")
     ]
     in_b = [Somebody("AZ-SB", "senior", "sb Authz"), Somebody("AZ-JB", "junior", "jb Authz", department="sales")]
     for programme in (A, B, C):

@@ -243,6 +243,7 @@ def test_a_foreign_record_is_not_left_as_the_last_word_on_somebody(estate: Estat
 
     def last() -> bool:
         said = [one for one in read(estate, PROFILES.name) if one.key == member.encode()]
+        assert len({one.partition for one in said}) == 1
         return said[-1].header("ce_type") == ProfileChanged.TYPE.encode() and len(said) > 2
 
     wait_until(last, "the profile said again")

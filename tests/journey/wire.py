@@ -109,7 +109,12 @@ class Hand:
     def __init__(self, estate: Estate) -> None:
         self._prefix = estate.prefix
         self._producer = Producer(
-            {"bootstrap.servers": estate.endpoints.kafka, "message.max.bytes": 2 * LARGE, "log_level": 3}
+            {
+                "bootstrap.servers": estate.endpoints.kafka,
+                "message.max.bytes": 2 * LARGE,
+                "partitioner": "murmur2_random",  # the services' own: a key's records lie together
+                "log_level": 3,
+            }
         )
 
     def put(
