@@ -94,22 +94,6 @@ def proposed(members: Members, round_id: str) -> list[Json]:
     return members.pairings(state="proposed")
 
 
-def test_an_import_that_is_killed_creates_everybody_exactly_once(estate: Estate, import_id: str, round_id: str) -> None:
-    assert begin_import(estate, csv_of(CROWD, "kill-import"), key=KEY) == import_id
-    done = imported(estate, import_id, LEASES_S)
-    assert (done["rows"], done["created"], done["failed"]) == (MANY, MANY, 0)
-    ids = ids_of(estate, "kill-import")
-    assert len(set(ids.values())) == MANY
-    assert set(ids) == {somebody.external_id for somebody in CROWD}
-    estate.settle(LEASES_S)
-    known = estate.database("matcher")["members"].count_documents({"enrolments.programme_id": "kill-import"})
-    assert known == MANY
-
-
-def begun(found: Json) -> Json | None:
-    return found if found["rows"] else None
-
-
 def test_a_round_that_is_killed_twice_proposes_every_pair_exactly_once(
     members: Members, proposed: list[Json], witness: OtherSystem
 ) -> None:
@@ -125,6 +109,22 @@ def test_a_round_that_is_killed_twice_proposes_every_pair_exactly_once(
         "mentoring.round.computed.v1": 1,
         "mentoring.round.published.v1": 1,
     }
+
+
+def test_an_import_that_is_killed_creates_everybody_exactly_once(estate: Estate, import_id: str, round_id: str) -> None:
+    assert begin_import(estate, csv_of(CROWD, "kill-import"), key=KEY) == import_id
+    done = imported(estate, import_id, LEASES_S)
+    assert (done["rows"], done["created"], done["failed"]) == (MANY, MANY, 0)
+    ids = ids_of(estate, "kill-import")
+    assert len(set(ids.values())) == MANY
+    assert set(ids) == {somebody.external_id for somebody in CROWD}
+    estate.settle(LEASES_S)
+    known = estate.database("matcher")["members"].count_documents({"enrolments.programme_id": "kill-import"})
+    assert known == MANY
+
+
+def begun(found: Json) -> Json | None:
+    return found if found["rows"] else None
 
 
 def test_answers_while_every_service_is_killed_in_turn_form_every_pairing_exactly_once(
