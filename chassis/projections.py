@@ -18,7 +18,7 @@ from contracts.envelope import EPOCH
 M = TypeVar("M", bound=BaseModel)
 
 TRIES = 20
-FIRST = 3  # sequences with which an aggregate begins to speak
+FIRST = 2  # sequences with which an aggregate begins to speak: its first save says at most two events
 OWN = frozenset({"_id", "sequence", "grave"})  # fields of a row that are the guard's
 ALIVE: Filter = {"grave": False}
 
