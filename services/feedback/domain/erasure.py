@@ -1,4 +1,4 @@
-"""How pairings go, and the care for them. For now: forgetting somebody, and saying when that is done."""
+"""Forgetting somebody, and saying when that is done."""
 
 from datetime import datetime, timedelta
 
