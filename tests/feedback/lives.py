@@ -168,6 +168,10 @@ class Life:
     def types(self) -> list[str]:
         return [short(event) for event in self.said]
 
+    def public(self) -> list[FeedbackEvent]:
+        """All but the outcome, which has a restricted topic of its own."""
+        return [event for event in self.said if isinstance(event, FeedbackEvent)]
+
     def told(self, type: str) -> list[Any]:
         return [event for event in self.said if short(event) == type]
 

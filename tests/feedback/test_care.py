@@ -266,7 +266,7 @@ def something(data: st.DataObject, life: Life) -> None:
         case "schedule":
             life.schedule(data.draw(st.floats(0.1, 60)))
         case "met":
-            life.met(data.draw(st.sampled_from(dated)) if dated and data.draw(st.booleans()) else None)
+            life.met(data.draw(st.sampled_from([None, *dated])))
         case "missed" if dated:
             life.missed(data.draw(st.sampled_from(dated)))
         case "cancel" if dated:
