@@ -96,16 +96,19 @@ def filled(row: Row, role: str, cast: Cast, *, mine: bool) -> str:
         person = "s3" if mine else "sb"
     spent = row.method != "GET" and row.path.startswith(("/programmes/{id}", "/rounds")) and "pairings" not in row.path
     programme = (C if spent and role != "member" else A) if mine else B
+    cared = row.service == "feedback"
+    own, elses = ("f1", "f2") if cared else ("p1", "p2")
     request = row.path.rpartition("/")[2] if row.path.endswith(("accept", "decline", "withdraw")) else "see"
     ids = {
         "/programmes": programme,
         "/rounds": cast.rounds[programme],
-        "/pairings": cast.pairings["p1" if mine else "p2" if role == "member" else "pb"],
+        "/pairings": cast.pairings[own if mine else elses if role == "member" else "fb" if cared else "pb"],
         "/requests": cast.requests[request if mine else "withdraw" if request == "accept" else "accept"],
     }
     path = row.path.replace("{programme}", programme)
     path = path.replace("{import_id}", cast.imports["coordinator" if mine else "admin"])
-    path = path.replace("{id}", ids.get("/" + row.path.split("/")[1], ""))
+    path = path.replace("{id}", ids.get("/" + row.path.split("/")[1], "")).replace("{milestone}", "day_0")
+    path = path.replace("{session}", cast.care["session"]).replace("{idea}", cast.care["idea"])
     return path.replace("{member}", cast.ids[person]).replace("{member_id}", cast.ids[person])
 
 
@@ -129,7 +132,7 @@ def refused(answer: httpx.Response) -> bool:
     return answer.status_code in (403, 404) or answer.json().get("code") == "not_enrolled"
 
 
-LISTS = {"GET /members", "GET /imports", "GET /pairings", "GET /requests"}
+LISTS = {"GET /members", "GET /imports", "GET /pairings", "GET /requests", "GET /checkins"}
 
 
 def strangers(row: Row, role: str, cast: Cast) -> set[str]:
@@ -140,6 +143,8 @@ def strangers(row: Row, role: str, cast: Cast) -> set[str]:
         return {cast.imports["admin"]}
     if str(row) == "GET /requests":
         return {cast.requests["see"], cast.requests["decline"]}
+    if str(row) == "GET /checkins":
+        return {cast.pairings["f2"], cast.pairings["fb"]}
     return {cast.pairings["p2"], cast.pairings["pb"]} if role == "member" else {cast.pairings["pb"]}
 
 
