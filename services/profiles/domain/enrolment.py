@@ -54,6 +54,12 @@ class Enrolment(Value):
             waiting_since=self.waiting_since,
         )
 
+    def taking_part(self) -> people.TakingPart:
+        since = {"invited": self.invited_at, "left": self.left_at, "ready": self.waiting_since}.get(self.state)
+        return people.TakingPart(
+            programme_id=self.programme_id, state=self.state, since=since or self.enrolled_at or self.invited_at
+        )
+
 
 class Invitation(Value):
     """HR's wish that somebody takes part; ``capacity`` None is the programme's default."""

@@ -1,4 +1,4 @@
-"""What is said to people and when. For now: forgetting how somebody is reached, and saying when that is done."""
+"""Forgetting a member here, and saying when that is done."""
 
 from datetime import datetime, timedelta
 
