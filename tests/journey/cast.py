@@ -26,6 +26,7 @@ from tests.journey.people import (
     open_programme,
     settings,
 )
+from tests.journey.waiting import wait_until
 
 A, B, C = "authz-a", "authz-b", "authz-c"
 REASON = "conflict_of_interest"
@@ -157,7 +158,19 @@ def _care(cast: Cast) -> dict[str, str]:
     formed = datetime.fromisoformat(ok(cast.member("s4").get(place))["formed_at"])
     dated = ok(s4.post(f"{place}/sessions", json={"starts_at": (formed + timedelta(days=60)).isoformat()}))
     ideas = ok(s4.post(f"{place}/ideas", json={"text": "swap desks for a day"}))
-    return {"session": dated["sessions"][0]["session_id"], "idea": ideas["items"][0]["idea_id"]}
+    return {
+        "session": dated["sessions"][0]["session_id"],
+        "idea": ideas["items"][0]["idea_id"],
+        "message": _message(cast, "j1"),
+        "another's message": _message(cast, "j2"),
+    }
+
+
+def _message(cast: Cast, who: str) -> str:
+    """What notifier tells them of their pairing, once it has."""
+    inbox = cast.member(who, "notifier")
+    wait_until(lambda: bool(ok(inbox.get("/inbox"))["items"]), f"a message for {who}")
+    return str(ok(inbox.get("/inbox"))["items"][0]["id"])
 
 
 def _rounds(cast: Cast) -> dict[str, str]:
@@ -200,6 +213,7 @@ def body_of(method: str, path: str, cast: Cast, *, mine: bool) -> dict[str, Any]
         "PUT /pairings/{id}/sessions/{session}/pulse": {"met": True, "worth": 4},
         "PUT /pairings/{id}/checkins/{milestone}": {"answers": {"1": 4}},
         "POST /pairings/{id}/ideas": {},
+        "PUT /preferences": {"wishes": {"renewed": {"email": False}}},
     }
     if f"{method} {path}" == "POST /imports":
         return {"content": csv_of([Somebody("AZ-BOSS", "senior", "Boss Authz", level=18)])}

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chassis.aggregates import Op
+from chassis.projections import Row
 from contracts.care import CheckinCompleted, ContactNeeded, NotificationSent
 from contracts.pairings import AnswerGiven, PairingEnded, PairingFormed
 from contracts.people import ErasureRequested, TakingPart
 from services.notifier.domain.notification import CLAIM
 from services.notifier.sending import say_what_is_due
 from tests.notifier.smtp import DROP, VANISH
-from tests.notifier.world import NOON, World, checkin, contact, facts, meeting, pairing, programme
+from tests.notifier.world import NOON, World, checkin, facts, meeting, pairing, programme
 
 DAY = timedelta(days=1)
 
@@ -246,8 +246,7 @@ async def test_a_coordinator_hears_of_a_pair_that_needs_a_person_unless_it_is_th
     await notifier.settle()
     assert list(await states(notifier, "pair_needs_a_person")) == ["c1"]
     [mail] = [mail for mail in notifier.server.taken if "c1@" in str(mail["To"])]
-    assert "Name of m1" in str(mail) or "Name of" in str(mail["To"])
-    assert "Name of m2" not in mail.get_payload()
+    assert not any(name in mail.get_payload() for name in ("Name of m1", "Name of m2"))
 
 
 async def test_an_erased_member_leaves_nothing_and_hears_nothing_more(notifier: World) -> None:
@@ -255,9 +254,8 @@ async def test_an_erased_member_leaves_nothing_and_hears_nothing_more(notifier: 
     await notifier.say(pairing())
     await notifier.settle()
     before = len(notifier.server.taken)
-    await notifier.notifier.readers.update("m1", Op("x"), lambda known: (known, []) if known else None)
     await notifier.say(ErasureRequested(member_id="m1", requested_at=NOON))
-    await notifier.notifier.contacts.apply([_grave("m1")])
+    await notifier.notifier.contacts.apply([Row("m1", 10_000, None)])
     notifier.clock.move(timedelta(minutes=1))
     await notifier.settle()
     await notifier.say(pairing(PairingEnded, end_kind="not_started"))
@@ -275,12 +273,6 @@ async def test_an_erased_member_leaves_nothing_and_hears_nothing_more(notifier: 
     ]
     assert "'m1'" not in str([{**one, "recent": None} for one in kept])
     assert "Name of m1" not in str(kept)
-
-
-def _grave(id: str):  # type: ignore[no-untyped-def]
-    from chassis.projections import Row
-
-    return Row(id, 10_000, None)
 
 
 async def test_every_record_has_one_cause_reader_and_purpose(notifier: World) -> None:
@@ -303,4 +295,3 @@ async def test_every_record_has_one_cause_reader_and_purpose(notifier: World) ->
     assert all(one.settled or one.due for one in notes)
     assert all(one.reason for one in notes if one.state in ("suppressed", "failed"))
     assert len(set(notifier.server.ids())) == len(notifier.server.ids())
-    assert contact("m1").display_name == "Name of m1"

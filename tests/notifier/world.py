@@ -1,4 +1,4 @@
-"""A notifier on a real store, with its own SMTP server and clocks that a test sets; events are handed to its reactions."""
+"""A notifier on a real store, with an SMTP server of its own and clocks that a test sets; a test says the events."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -219,8 +219,8 @@ def follow(
             return _finished(known, "suppressed", reason, now, machine, told=told)
         case Fail(reason):
             return _finished(known, "failed", reason, now, machine)
-        case WaitUntil(due):
-            return known.model_copy(update={"state": "held", "due": due, "lease": None}), []
+        case WaitUntil(due):  # an inbox lies still: it may show at night what is not to wake anybody
+            return _shown(known, now).model_copy(update={"state": "held", "due": due, "lease": None}), []
         case WaitForContact():
             wait = min(CONTACT_FIRST * 2 ** min(known.contact_tries, 12), CONTACT_LONGEST)
             tries = known.contact_tries + 1
