@@ -6,6 +6,7 @@ mail over. Whoever tries again uses the same Message-ID, by which servers and ma
 aiosmtplib's errors derive from OSError and quote addresses: none of them leaves this file.
 """
 
+import asyncio
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from services.notifier.domain.notification import Reason
 from services.notifier.settings import MailSettings
 
 PERMANENT = 500  # SMTP codes from here on are final
+LONGEST = 120  # seconds for one attempt with all its steps; less than the domain's CLAIM, or another would begin
 
 
 class Refused(Exception):
@@ -63,17 +65,27 @@ class Mailer:
         """Returns when the server has it. Raises ``Refused``, ``Later`` or ``InDoubt``."""
         content = self._written(letter)
         client = self._client()
+        text_began = False
         try:
-            try:
-                await client.connect()
-                if self._settings.smtp_username is not None and self._settings.smtp_password is not None:
-                    await client.login(self._settings.smtp_username, self._settings.smtp_password.get_secret_value())
-                await self._addressed(client, letter)
-            except (aiosmtplib.SMTPException, OSError) as error:
-                raise Later(type(error).__name__) from None
-            await _data(client, content)
+            async with asyncio.timeout(LONGEST):
+                await self._introduced(client, letter)
+                text_began = True
+                await _data(client, content)
+        except TimeoutError:
+            raise (InDoubt if text_began else Later)("the time for one attempt is over") from None
         finally:
             await _closed(client)
+
+    async def _introduced(self, client: aiosmtplib.SMTP, letter: Letter) -> None:
+        """Everything before the text: nothing was taken over yet."""
+        settings = self._settings
+        try:
+            await client.connect()
+            if settings.smtp_username is not None and settings.smtp_password is not None:
+                await client.login(settings.smtp_username, settings.smtp_password.get_secret_value())
+            await self._addressed(client, letter)
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise Later(type(error).__name__) from None
 
     def _client(self) -> aiosmtplib.SMTP:
         settings = self._settings

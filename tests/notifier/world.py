@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+import httpx
 import pytest
 
 from chassis.clocks import Clock
 from chassis.hearing import Heard
+from chassis.http import create_app
+from chassis.identity import Principal, Role
 from chassis.projections import Row
 from chassis.service import Chassis, Parts
 from chassis.settings import Settings
@@ -43,6 +46,16 @@ class Times(Clock):
     def move(self, by: timedelta) -> None:
         self.business += by
         self.real += by
+
+
+@dataclass(frozen=True)
+class _Anyone:
+    """Takes every token for this principal's."""
+
+    who: Principal
+
+    async def principal(self, _token: str) -> Principal:
+        return self.who
 
 
 @dataclass
@@ -80,6 +93,19 @@ class World:
         for _ in range(rounds):
             for sweep in self.parts.sweeps:
                 await sweep.once(self.clock)
+
+    def client(self, *roles: Role, member: str | None = None) -> httpx.AsyncClient:
+        """A client of the HTTP API as this principal."""
+        app = create_app(
+            "notifier",
+            self.chassis.settings,
+            routers=self.parts.routers,
+            health=self.chassis.health,
+            problems=self.parts.problems,
+            verifier=_Anyone(Principal(member or "x", member, frozenset(roles), frozenset())),  # type: ignore[arg-type]
+        )
+        headers = {"Authorization": "Bearer anything"}
+        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://notifier", headers=headers)
 
     async def pass_time(self, by: timedelta, step: timedelta = timedelta(hours=3)) -> None:
         end = self.clock.business + by

@@ -219,8 +219,10 @@ def follow(
             return _finished(known, "suppressed", reason, now, machine, told=told)
         case Fail(reason):
             return _finished(known, "failed", reason, now, machine)
-        case WaitUntil(due):  # an inbox lies still: it may show at night what is not to wake anybody
-            return _shown(known, now).model_copy(update={"state": "held", "due": due, "lease": None}), []
+        case WaitUntil(due):
+            # An inbox wakes nobody, so it shows at night what is certain to be said; a nudge may still meet the cap.
+            seen_already = known if known.row.kind == "nudge" else _shown(known, now)
+            return seen_already.model_copy(update={"state": "held", "due": due, "lease": None}), []
         case WaitForContact():
             wait = min(CONTACT_FIRST * 2 ** min(known.contact_tries, 12), CONTACT_LONGEST)
             tries = known.contact_tries + 1

@@ -55,7 +55,8 @@ class Enrolment(Value):
         )
 
     def taking_part(self) -> people.TakingPart:
-        since = {"invited": self.invited_at, "left": self.left_at, "ready": self.waiting_since}.get(self.state)
+        """For the notifier; ``since`` stays the same while somebody waits, is paired, and waits again."""
+        since = {"invited": self.invited_at, "left": self.left_at}.get(self.state)
         return people.TakingPart(
             programme_id=self.programme_id, state=self.state, since=since or self.enrolled_at or self.invited_at
         )
