@@ -8,7 +8,8 @@ before the claim repeats everything; one after it leaves the attempt in doubt (s
 from dataclasses import dataclass
 from typing import assert_never
 
-from chassis.aggregates import Op, Stored, instant
+from chassis.aggregates import Decide, Op, Saved, Stored, instant
+from chassis.metrics import Tally
 from contracts.people import ContactChanged
 from contracts.programmes import Care, ProgrammeSettings
 from services.notifier.domain import notification as notes
@@ -18,6 +19,12 @@ from services.notifier.domain.table import Facts
 from services.notifier.mail import InDoubt, Later, Letter, Refused
 from services.notifier.store import Notifier, answered, completed
 from services.notifier.wording import Matter, words_for
+
+_ENDED = Tally(
+    "notifications_ended",
+    "Notifications that came to their end, and why some were not sent.",
+    ("purpose", "channel", "state", "reason"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,14 +48,21 @@ async def say_what_is_due(stored: Stored[Notification], notifier: Notifier) -> N
     if verdict == Say("email") and not await _has_a_place(note, note.member_id, found, slot, notifier):
         await _without_a_place(stored, found, slot, notifier)
         return
-    saved = await notifier.notifications.update(
-        stored.id, Op(slot), lambda known: notes.follow(known, note, verdict, now, machine)
-    )
+    saved = await _saved(stored.id, slot, lambda known: notes.follow(known, note, verdict, now, machine), notifier)
     if found.circumstances.gone:
         await notifier.notifications.update(stored.id, Op(f"{slot}/forget"), notes.forget)
     elif saved.changed and not saved.repeated and saved.now().state == "sending":
         assert found.circumstances.contact is not None, "nobody is written to without a contact"
         await _hand_over(saved.now(), found.circumstances.contact, found, notifier)
+
+
+async def _saved(id: str, op: str, decide: Decide[Notification], notifier: Notifier) -> Saved[Notification]:
+    """Save, and count what came to its end by that; under its public purpose, as in the events."""
+    saved = await notifier.notifications.update(id, Op(op), decide)
+    note = saved.state
+    if note is not None and note.settled and saved.changed and not saved.repeated and note.reason != "not_needed":
+        _ENDED.count(purpose=note.row.told_as, channel=note.channel, state=note.state, reason=note.reason or "none")
+    return saved
 
 
 def _slot(note: Notification) -> str:
@@ -59,7 +73,7 @@ async def _has_a_place(note: Notification, member_id: str, found: Found, slot: s
     now, kind = notifier.clock.now(), note.row.kind
     saved = await notifier.readers.update(
         member_id,
-        Op(f"{note.notification_id}/{slot}"),
+        Op(f"{note.notification_id}/{slot}/{instant(now)}"),
         lambda known: readers.take_place(known, member_id, note.notification_id, kind, found.cap, now),
     )
     return saved.changed
@@ -71,14 +85,15 @@ async def _without_a_place(stored: Stored[Notification], found: Found, slot: str
     reader = await notifier.readers.get(note.member_id or "")
     free = readers.free_again(reader.state if reader else None, note.notification_id, note.row.kind, found.cap, now)
     essential = note.row.kind == "essential"
-    await notifier.notifications.update(
+    await _saved(
         stored.id,
-        Op(slot),
+        slot,
         lambda known: (
             notes.kept_for_later(known, note, free, now)
             if essential and free <= note.useful_until
             else notes.follow(known, note, Say("inbox") if essential else notes.Suppress("cap"), now, machine)
         ),
+        notifier,
     )
 
 
@@ -97,17 +112,13 @@ async def _hand_over(note: Notification, contact: ContactChanged, found: Found, 
     machine = notifier.clock.machine()
     now = note.said_at or note.happened_at
     attempt = note.attempts
-    op = Op(f"outcome/{attempt}")
+    id, op = note.notification_id, f"outcome/{attempt}"
     match outcome:
         case None:
-            await notifier.notifications.update(
-                note.notification_id, op, lambda known: notes.accepted(known, attempt, machine)
-            )
+            await _saved(id, op, lambda known: notes.accepted(known, attempt, machine), notifier)
         case Refused() as error:
             reason = error.reason
-            await notifier.notifications.update(
-                note.notification_id, op, lambda known: notes.refused(known, attempt, reason, now, machine)
-            )
+            await _saved(id, op, lambda known: notes.refused(known, attempt, reason, now, machine), notifier)
             await notifier.readers.update(
                 contact.member_id,
                 Op(f"{note.notification_id}/back/{attempt}"),
@@ -115,10 +126,11 @@ async def _hand_over(note: Notification, contact: ContactChanged, found: Found, 
             )
         case Later() | InDoubt():
             doubt = isinstance(outcome, InDoubt)
-            await notifier.notifications.update(
-                note.notification_id,
+            await _saved(
+                id,
                 op,
                 lambda known: notes.put_off(known, attempt, in_doubt=doubt, now=now, machine=machine),
+                notifier,
             )
         case _:
             assert_never(outcome)
