@@ -79,7 +79,10 @@ async def import_people(client: httpx.AsyncClient, estate: Estate, count: int) -
 async def finished(client: httpx.AsyncClient, url: str, import_id: str, headers: dict[str, str]) -> dict[str, Any]:
     """Wait until an import is done. Raises ``RuntimeError`` when it ended otherwise."""
     while True:
-        state: dict[str, Any] = (await client.get(f"{url}/imports/{import_id}", headers=headers)).json()
+        answer = await client.get(f"{url}/imports/{import_id}", headers=headers)
+        if answer.is_error:
+            raise RuntimeError(f"the import cannot be asked after: {answer.status_code} {answer.text}")
+        state: dict[str, Any] = answer.json()
         if state["state"] == "done":
             return state
         if state["state"] not in ("received", "running"):

@@ -10,10 +10,14 @@ compaction would leave only that.
 
 The load-bearing invariant: nothing is republished that is already right, so a restart says nothing new. If the guardian
 itself publishes an old word late, it reads it like any other, and mends it.
+
+Once it has caught up, only a record that is older than the one before it needs a look at the document: what was newer
+has been read. That holds while the guardian keeps up, since compaction takes hours to hide what was newer.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +34,7 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 1000
 BATCH = 5000
+KEEPS_UP = 600.0  # seconds since it was last at the end; far below the time that compaction needs
 NOT_OURS = -1  # older than anything that was ever said, so that the last word of this key is said again
 
 
@@ -54,7 +59,8 @@ class Guardian:
         self._clock = clock
         self._source = source_of(aggregates.service).encode()
         self._newest: dict[str, int] = {}  # by key: the sequence of its last record
-        self._doubtful: set[str] = set()  # keys read since they were last compared
+        self._doubtful: set[str] = set()  # keys whose document is to be looked at
+        self._at_end_at: float | None = None  # monotonic seconds
         self.caught_up = asyncio.Event()
         self.republished = 0
 
@@ -74,7 +80,7 @@ class Guardian:
                     self.caught_up.set()
 
     def see(self, record: RawRecord) -> None:
-        """Take note of a record; ``compare`` will look at its key."""
+        """Take note of a record; ``compare`` will look at its key where there may be doubt."""
         headers = dict(record.headers)
         try:
             sequence = int(headers["ce_sequence"] or b"")
@@ -85,15 +91,20 @@ class Guardian:
         if sequence == NOT_OURS:
             log.warning("a record that is none of ours on a topic of ours", extra={"topic": self.topic.name})
         key = (record.key or b"").decode("utf-8", "replace")
+        if not self._keeps_up() or sequence < self._newest.get(key, 0):
+            self._doubtful.add(key)
         self._newest[key] = sequence
-        self._doubtful.add(key)
+
+    def _keeps_up(self) -> bool:
+        return self._at_end_at is not None and time.monotonic() - self._at_end_at < KEEPS_UP
 
     async def _at_end(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
         ends = await consumer.end_offsets(list(partitions))
         return all([await consumer.position(place) >= ends[place] for place in partitions])
 
     async def compare(self) -> None:
-        """Hold what was read against what the documents last said, and say again what is missing."""
+        """At the end of all partitions: hold what was read against what the documents last said, and mend it."""
+        self._at_end_at = time.monotonic()
         doubtful, self._doubtful = self._doubtful, set()
         for chunk in chunks(sorted(doubtful)):
             cursor = self._aggregates.collection.find({"_id": {"$in": list(chunk)}}, {"said": 1, "outbox": 1})

@@ -62,8 +62,10 @@ class Mongo:
             url,
             tz_aware=True,
             retryWrites=False,
-            serverSelectionTimeoutMS=5000,
-            connectTimeoutMS=5000,
+            serverSelectionTimeoutMS=10_000,
+            # Also how long the driver's own heartbeat waits, before it gives up every connection that is in use: a
+            # store that is busy with bulk writes answers it late.
+            connectTimeoutMS=20_000,
             socketTimeoutMS=30_000,  # a server that hangs is a lost connection, and that is recognised and tried again
             appname="viceversa",
         )

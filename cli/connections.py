@@ -2,11 +2,11 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from chassis.issuer import HOUR, issue
 from chassis.kafka import Connection
@@ -87,7 +87,6 @@ def provision_all(chosen: Addresses) -> list[str]:
         raise Failure(f"Kafka cannot be reached at {chosen.kafka}: {error}.") from error
 
 
-def host_of(address: str) -> str:
-    """Without user and password, to be shown."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port}" if parts.scheme and parts.port else address
+def without_password(address: str) -> str:
+    """As it may be shown: a connection string without user and password."""
+    return re.sub(r"//[^/]*@", "//", address)

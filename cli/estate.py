@@ -7,6 +7,7 @@ folder is used as it is; what a failed start began is stopped again.
 
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from cli.place import ISSUER, MAIL, SERVICES, Addresses
 from deploy.local import mail, ports, process, stack
 
 SERVERS = ("kafka", "store")
-_READY_WITHIN_S = 60.0
+_READY_WITHIN_S = 120.0
 _PAUSE_S = 0.1
 _LOOPBACK = "127.0.0.1"
 
@@ -43,8 +44,11 @@ class Health:
     detail: str
 
 
-def start(data: Path, report: Report, *, clock: Path | None = None) -> Addresses:
-    """Returns when everything answers. Raises ``Failure`` or ``ServerError`` that says what did not, and why."""
+def start(data: Path, report: Report, *, clock: Path | None = None, prefix: str | None = None) -> Addresses:
+    """Returns when everything answers. ``clock`` and ``prefix`` are remembered for the next start.
+
+    Raises ``Failure`` or ``ServerError`` that says what did not answer, and why.
+    """
     data = data.absolute()
     before = place.read(data) or Addresses()
     kafka_port, mongo_port = _port_of(before.kafka), _port_of(before.mongo)
@@ -54,7 +58,7 @@ def start(data: Path, report: Report, *, clock: Path | None = None) -> Addresses
         chosen = Addresses(
             kafka=running.endpoints.kafka,
             mongo=running.endpoints.mongo,
-            prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or before.prefix,
+            prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or prefix or before.prefix,
             urls=_urls(data, before, report),
             clock=clock.absolute() if clock else before.clock,
             mail_port=_mail_port(data, before, report),
@@ -67,6 +71,15 @@ def start(data: Path, report: Report, *, clock: Path | None = None) -> Addresses
         _launch(data, chosen, SERVICES, started)
         _await_ready(data, chosen, SERVICES, report)
     return chosen
+
+
+def undo_on_sigterm() -> None:
+    """From now on SIGTERM ends this process as an exception does, so that a start that is under way is undone."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def stop(data: Path, report: Report) -> list[str]:

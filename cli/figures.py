@@ -1,12 +1,13 @@
 """What `status` shows, read from the servers and from each service's `/metrics`."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.connections import host_of
+from cli.connections import service, without_password
 from cli.console import say, table
 from cli.estate import Health
 from cli.place import Addresses
@@ -47,7 +48,7 @@ def measured(url: str) -> Figures | None:
 
 
 def show(servers: Sequence[ServerStatus], services: Sequence[Health], measured: Mapping[str, Figures | None]) -> None:
-    rows = [(one.name, host_of(one.address or "-"), one.pid, one.trouble or "answers") for one in servers]
+    rows = [(one.name, without_password(one.address or "-"), one.pid, one.trouble or "answers") for one in servers]
     rows += [(one.name, one.url or "-", one.pid, one.detail) for one in services]
     table("what", "=where", ">pid", "how it is", rows=rows)
     running = {name: figures for name, figures in measured.items() if figures}
@@ -62,6 +63,27 @@ def show(servers: Sequence[ServerStatus], services: Sequence[Health], measured: 
         if business:
             say("")
             table("service", "figure", ">value", rows=business)
+
+
+def funnel(data: Path) -> dict[str, dict[str, int]]:
+    """For each programme, how many people and pairs are in each state; under the empty name, everybody known."""
+    reached: dict[str, Counter[str]] = {"": Counter()}
+    with service(data, "profiles") as profiles, service(data, "matcher") as matcher:
+        for member in profiles.pages("/members"):
+            reached[""]["people"] += 1
+            for enrolment in member["enrolments"]:
+                reached.setdefault(enrolment["programme_id"], Counter())[enrolment["state"]] += 1
+        for pairing in matcher.pages("/pairings"):
+            reached.setdefault(pairing["programme_id"], Counter())[f"pairings {pairing['state']}"] += 1
+    return {name: dict(counts) for name, counts in reached.items()}
+
+
+def show_funnel(reached: Mapping[str, Mapping[str, int]]) -> None:
+    say("")
+    rows = [
+        (name or "everybody", state, number) for name, counts in reached.items() for state, number in counts.items()
+    ]
+    table("programme", "how far", ">number", rows=rows)
 
 
 def _asked(name: str, address: str, ask: Callable[[], None]) -> ServerStatus:

@@ -64,6 +64,7 @@ def read(data: Path) -> Addresses | None:
 def write(data: Path, chosen: Addresses) -> None:
     data.mkdir(parents=True, exist_ok=True)
     fresh = data / "addresses.json.new"
+    fresh.touch(mode=0o600)  # a connection string may hold a password
     fresh.write_text(chosen.model_dump_json(indent=2) + "\n", encoding="utf-8")
     fresh.replace(data / "addresses.json")
 

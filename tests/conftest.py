@@ -6,9 +6,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from deploy.local import ports, stack
+
+# How long an example takes depends on what else the machine does; nothing is timed inside a test.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +45,12 @@ def prefix(servers: stack.Endpoints) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def session_prefix(servers: stack.Endpoints) -> Iterator[str]:
     """The same, for what runs as long as the session."""
+    yield from _names_of_its_own(servers)
+
+
+@pytest.fixture(scope="module")
+def module_prefix(servers: stack.Endpoints) -> Iterator[str]:
+    """The same, for what the tests of one file share."""
     yield from _names_of_its_own(servers)
 
 

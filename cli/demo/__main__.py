@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import secrets
 import shutil
 import signal
 import sys
@@ -14,7 +16,7 @@ from typing import Annotated
 import typer
 
 from chassis.clocks import Clock
-from cli import estate
+from cli import estate, place
 from cli.console import Commands, Failure, note, out, say, table
 from cli.demo import story
 from cli.demo.stream import Stream
@@ -32,6 +34,7 @@ app = typer.Typer(cls=Commands, add_completion=False, pretty_exceptions_show_loc
 def demo(
     exit_: Annotated[bool, typer.Option("--exit", help="Stop everything at the end; the last line is JSON.")] = False,
     data: Annotated[Path, typer.Option(help="Its own folder: emptied first, unless --keep.")] = USUAL_DATA,
+    people: Annotated[int | None, typer.Option(min=60, help="Only so many of the sample, for a quick look.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Go on with what an earlier demo left in the folder.")] = False,
 ) -> None:
     """Reverse mentoring at a made-up company of four hundred, on real servers, while you watch.
@@ -39,7 +42,7 @@ def demo(
     People are imported and join, rounds are computed and published, people answer, pairings form, somebody is
     forgotten; and another system sees all of it as events. Afterwards it stays up to look around; Ctrl-C ends it.
     """
-    signal.signal(signal.SIGTERM, _leave)
+    estate.undo_on_sigterm()
     data = data.absolute()
     began = time.monotonic()
     _prepare(data, keep=keep)
@@ -47,19 +50,27 @@ def demo(
     if not clock.timeline().segments:
         clock.set(0, story.BEGINS)
     with _everything(data) as addresses:
-        summary = asyncio.run(_play(data, addresses, clock, stay=not exit_, began=began))
+        try:
+            summary = asyncio.run(_play(data, addresses, clock, people=people, stay=not exit_, began=began))
+        except asyncio.CancelledError as cancelled:
+            raise SystemExit(128 + signal.SIGTERM) from cancelled
     if exit_:
         sys.stdout.write(json.dumps(summary) + "\n")
         sys.stdout.flush()
 
 
-async def _play(data: Path, addresses: Addresses, clock: Clock, *, stay: bool, began: float) -> dict[str, object]:
+async def _play(
+    data: Path, addresses: Addresses, clock: Clock, *, people: int | None, stay: bool, began: float
+) -> dict[str, object]:
+    playing = asyncio.current_task()
+    assert playing is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
     stream = Stream()
     subscriber = Subscriber(addresses.kafka, addresses.prefix, stream.show)
     subscriber.start()
     try:
         async with web(data, addresses) as services:
-            ending = await story.play(story.Stage(data, services, clock, subscriber, stream, began))
+            ending = await story.play(story.Stage(data, services, clock, subscriber, stream, began, people))
         await asyncio.to_thread(subscriber.stop)
     except SubscriberFailed as error:
         raise Failure(f"The subscriber failed: {error}") from error
@@ -111,7 +122,7 @@ def _prepare(data: Path, *, keep: bool) -> None:
 def _everything(data: Path) -> Iterator[Addresses]:
     """All of it runs within, and nothing of it afterwards."""
     note("Starting Kafka, the store and the services; the first time, some 50 MB are fetched.")
-    addresses = estate.start(data, note, clock=data / "clock.jsonl")
+    addresses = estate.start(data, note, clock=data / "clock.jsonl", prefix=_prefix(data))
     try:
         yield addresses
     finally:
@@ -120,8 +131,11 @@ def _everything(data: Path) -> Iterator[Addresses]:
         estate.stop(data, note)
 
 
-def _leave(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
+def _prefix(data: Path) -> str | None:
+    """On servers that somebody else runs, names of the demo's own: they may hold anything else."""
+    if place.read(data) or not (os.environ.get("VICEVERSA_KAFKA") or os.environ.get("VICEVERSA_MONGO")):
+        return None
+    return f"demo-{secrets.token_hex(4)}."
 
 
 def _tell(ending: story.Ending, witness: Witness, seconds: float) -> None:
@@ -149,6 +163,7 @@ def _where_to_look(data: Path, addresses: Addresses, ending: story.Ending) -> No
     command = f"{Path(sys.executable).parent / 'viceversa'}"
     option = "" if data == USUAL_DATA.absolute() else f" --data {data}"
     urls = addresses.urls
+    subscriber = f"VICEVERSA_KAFKA={addresses.kafka} VICEVERSA_TOPIC_PREFIX={addresses.prefix}"
     listed = f'curl -s -H "Authorization: Bearer $({command} token --as admin{option})" {urls["matcher"]}/pairings'
     say("\n[bold]Everything still runs. Look around:[/]")
     rows = [
@@ -159,7 +174,7 @@ def _where_to_look(data: Path, addresses: Addresses, ending: story.Ending) -> No
         ("the coordinator's token", f"{command} token --as {ending.coordinator.external_id}{option}"),
         ("the APIs", f"{urls['profiles']}/docs and {urls['matcher']}/docs"),
         ("figures", f"{urls['matcher']}/metrics"),
-        ("the events, as another system", f"VICEVERSA_KAFKA={addresses.kafka} {sys.executable} examples/subscriber.py"),
+        ("the events, as another system", f"{subscriber} {sys.executable} examples/subscriber.py"),
         ("topics", f"{addresses.prefix}pairings.v1, {addresses.prefix}pairing-states.v1 at {addresses.kafka}"),
         ("logs", str(data / "logs")),
     ]  # fmt: skip

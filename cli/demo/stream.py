@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from cli.console import out
 from cli.demo.subscriber import Seen
 
 _IN_FULL = 4
+_FEW = 2
 _SHOWN = ("pairings.v1", "rounds.v1", "programmes.v1", "privacy.v1", "feedback.v1", "notifications.v1")
 _COLOURS = {"proposed": "cyan", "lapsed": "yellow", "formed": "green", "ended": "magenta"}
 
@@ -57,8 +58,7 @@ def _what(seen: Seen, data: Mapping[str, Any]) -> str:
     match seen.topic:
         case "pairings.v1":
             sides = {one["side"]: one["department_id"] for one in data["participants"]}
-            topics = ", ".join(_topic(focus) for focus in data["focus"])
-            return f"{name}  {sides.get('senior')} with {sides.get('junior')}: {topics}"
+            return f"{name}  {sides.get('senior')} with {sides.get('junior')}: {_topics(data['focus'])}"
         case "rounds.v1":
             return f"{name}  {data['seniors']} seniors, {data['juniors']} juniors, {data['pairs']} pairs"
         case "programmes.v1":
@@ -67,6 +67,13 @@ def _what(seen: Seen, data: Mapping[str, Any]) -> str:
             return f"member {data['member_id'][-6:]} {data.get('service', '')}"
         case _:
             return name
+
+
+def _topics(focus: Sequence[Mapping[str, Any]]) -> str:
+    """A few from each side."""
+    few = [one for side in ("senior", "junior") for one in [one for one in focus if one["from_side"] == side][:_FEW]]
+    more = f" and {len(focus) - len(few)} more" if len(few) < len(focus) else ""
+    return ", ".join(_topic(one) for one in few) + more
 
 
 def _topic(focus: Mapping[str, Any]) -> str:

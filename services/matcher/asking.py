@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 import numpy as np
 
-from chassis.aggregates import Op, Stored
+from chassis.aggregates import KeyReused, Op, Stored
 from chassis.ids import derived_id, new_id
 from contracts.pairings import Focus, Origin
 from contracts.people import ProfileChanged, Side
@@ -25,7 +25,7 @@ from services.matcher.domain.refused import Refused, Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.rules import Member
 from services.matcher.rounds import participant
-from services.matcher.store import Matcher
+from services.matcher.store import UNSEEN, Matcher
 
 NOT_POSSIBLE = Refused("not_possible", "The rules of this programme do not allow this pair.")
 
@@ -123,6 +123,14 @@ def _keep(
 
 async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matcher) -> Stored[Request]:
     """Ask somebody by name. Raises ``Refused``; that they would rather not be paired with ``me`` is no such case."""
+    request_id = derived_id("request", op.key)
+    made = await matcher.requests.get(request_id)
+    if made is not None:
+        if made.state.state == "erased":
+            raise Unknown("request")
+        if made.state.asked != partner:
+            raise KeyReused("this idempotency key was used for another request")
+        return made
     own = await _myself(programme, me, matcher)
     if partner in own.profile.avoid:
         raise Refused("rather_not", "You have said that you would rather not be paired with this person.")
@@ -136,7 +144,6 @@ async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matc
     if couple is None:
         raise NOT_POSSIBLE
     now = matcher.clock.now()
-    request_id = derived_id("request", op.key)
     if any(_again(known.state, request_id, programme, partner) for known in await matcher.requests_of(me)):
         raise Refused("already_asked", "You have asked this person before.")
     side: Side = "senior" if couple.senior.id == me else "junior"
@@ -155,7 +162,20 @@ async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matc
             hidden=me in other.profile.avoid,
         ),
     )
+    await _forget_the_erased(request_id, (me, partner), matcher)
     return Stored(request_id, saved.now(), saved.version)
+
+
+async def _forget_the_erased(request_id: str, people: tuple[str, str], matcher: Matcher) -> None:
+    """Whoever writes about people looks afterwards who is gone: their erasure may have looked before."""
+    for id, stored in (await matcher.ledgers.get_many(people)).items():
+        if stored.state.erasing:
+            await matcher.requests.update(
+                request_id,
+                Op(new_id()),
+                lambda state: requests.forget(state, id) if state else None,  # noqa: B023 - used at once
+            )
+            raise Unknown("member of this programme")
 
 
 def _again(known: Request, request_id: str, programme: Programme, partner: str) -> bool:
@@ -187,6 +207,12 @@ async def accept(request_id: str, me: str, matcher: Matcher) -> tuple[Request, P
 
 async def put_together(programme: Programme, senior_id: str, junior_id: str, op: Op, matcher: Matcher) -> Pairing:
     """A coordinator proposes two people to each other. Raises ``Refused``, in the same words for every rule."""
+    pairing_id = derived_id("pairing", "coordinator", op.key)
+    known = await matcher.pairings.get(pairing_id)
+    if known is not None and known.state.state not in UNSEEN:
+        if (known.state.plan.senior.member_id, known.state.plan.junior.member_id) != (senior_id, junior_id):
+            raise KeyReused("this idempotency key was used for another pair")
+        return known.state
     profiles = await matcher.members.get_many([senior_id, junior_id])
     today = matcher.clock.now().date()
     senior, junior = (
@@ -206,7 +232,7 @@ async def put_together(programme: Programme, senior_id: str, junior_id: str, op:
         raise NOT_POSSIBLE
     if rules.broken(senior, junior, programme.settings, today):  # only private ones are left
         raise NOT_POSSIBLE
-    plan = _plan(derived_id("pairing", "coordinator", op.key), programme, couple, "coordinator", matcher)
+    plan = _plan(pairing_id, programme, couple, "coordinator", matcher)
     outcome = (await seats.reserve(matcher, [plan]))[plan.pairing_id]
     if isinstance(outcome, Refused):
         raise outcome

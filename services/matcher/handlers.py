@@ -19,10 +19,10 @@ async def when_somebody_has_left_end_what_they_have(event: Heard[ProfileChanged]
 
     What counts is the member's state now: an old event that comes again must not end what came after a return.
     """
-    profile = await matcher.members.get(event.data.member_id)
-    if profile is None:
+    if not leaving.has_left_something(event.data):
         return
-    if profile.employment == "left" or any(enrolment.state == "left" for enrolment in profile.enrolments):
+    profile = await matcher.members.get(event.data.member_id)
+    if profile is not None and leaving.has_left_something(profile):
         await leaving.end_what_was_left(profile, matcher, event.envelope)
 
 

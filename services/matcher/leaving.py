@@ -15,6 +15,11 @@ from services.matcher.domain.pairing import Pairing
 from services.matcher.store import Matcher
 
 
+def has_left_something(profile: ProfileChanged) -> bool:
+    """Whether the member has left the company or any programme."""
+    return profile.employment == "left" or any(enrolment.state == "left" for enrolment in profile.enrolments)
+
+
 def programmes_left(profile: ProfileChanged) -> Callable[[str], bool]:
     """Whether the member no longer takes part in a programme."""
     staying = {enrolment.programme_id for enrolment in profile.enrolments if enrolment.state != "left"}

@@ -256,9 +256,14 @@ def ledger_routes(matcher: Matcher) -> APIRouter:
         if "admin" not in principal.roles and principal.member_id != member_id:
             raise not_found("ledger")
         stored = await matcher.ledgers.get(member_id)
+        ledger = stored.state if stored else Ledger(member_id=member_id)
+        if principal.member_id != member_id:
+            people = {member_id, *(seat.partner for seat in ledger.held.values())}
+            if not all(await not_in_conflict(principal, [people], matcher)):
+                raise not_found("ledger")
         version = stored.version if stored else 0
         etag(response, version)
-        return LedgerView.of(stored.state if stored else Ledger(member_id=member_id), version)
+        return LedgerView.of(ledger, version)
 
     return router
 

@@ -63,6 +63,7 @@ async def _wave(matcher: Matcher, plans: Sequence[Plan], agreed: bool, cause: En
     failed = [plan for plan in seated if proposed[plan.pairing_id].state in ("reserving", "abandoned")]
     failed += [plan for plan in under_way if plan.pairing_id in refused]
     given_up = await _give_up(matcher, failed, attempts)
+    await _forget_the_erased(matcher, [plan for plan in failed if _closed(refused.get(plan.pairing_id))])
     for plan in under_way:
         id = plan.pairing_id
         if id in given_up:
@@ -105,6 +106,24 @@ async def _give_up(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[st
         if after.attempt > attempt or not holds_seats(after):
             await free(matcher, plan.pairing_id, attempt, [me for me, _ in _both(plan)])
     return now
+
+
+async def _forget_the_erased(matcher: Matcher, plans: Sequence[Plan]) -> None:
+    """A plan that came after somebody's erasure had looked for what there is about them leaves no trace of them."""
+    members = [me for plan in plans for me, _ in _both(plan)]
+    erasing = {id for id, stored in (await matcher.ledgers.get_many(members)).items() if stored.state.erasing}
+    now, machine = matcher.clock.now(), matcher.clock.machine()
+    for plan in plans:
+        for me in erasing.intersection(me for me, _ in _both(plan)):
+            await matcher.pairings.update(
+                plan.pairing_id,
+                Op(new_id()),
+                lambda state: pairings.forget(state, me, now, machine) if state else None,  # noqa: B023 - used at once
+            )
+
+
+def _closed(refused: Refused | None) -> bool:
+    return refused is not None and refused.code == "closed"
 
 
 async def free(matcher: Matcher, pairing_id: str, attempt: int, members: Iterable[str]) -> None:

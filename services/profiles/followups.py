@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from chassis.aggregates import Change, Op, Stored, instant
+from chassis.ids import derived_id
 from contracts.envelope import Said
 from services.profiles.domain.person import Decision, Person, changed, forgotten, without
 from services.profiles.domain.values import Refused
@@ -66,12 +67,12 @@ async def _forget_mentions(gone: str, heir: str | None, profiles: Profiles) -> N
     if not mentioning:
         return
 
+    forgetting = Op(derived_id("forget", gone, heir or ""))  # it stays a while with those who mentioned them
+
     def decide(person: Person | None) -> Decision:
         return changed(person, lambda known: without(known, gone, heir), programmes, now)
 
-    for result in await profiles.persons.update_many(
-        [Change(id, Op(f"forget/{gone}/{heir or ''}"), decide) for id in mentioning]
-    ):
+    for result in await profiles.persons.update_many([Change(id, forgetting, decide) for id in mentioning]):
         if isinstance(result, Exception) and not isinstance(result, Refused):  # refused: erased themselves
             raise result
 

@@ -23,6 +23,8 @@ from services.profiles.views import ErasureView, Member, TopicView, UnknownWords
 
 FEW = 5  # people; words that fewer wrote could tell who they are, and only an admin sees them
 
+MOST_WORDS = 1000  # unknown ones that are shown: enough to see what the taxonomy lacks
+
 ANYBODY = allow("member", "coordinator", "admin", "service")
 
 Self: TypeAlias = Annotated[Command, command("member")]
@@ -276,6 +278,5 @@ def _topics(router: APIRouter, profiles: Profiles) -> None:
         async for stored in profiles.persons.find(waiting):
             words.update(set(stored.state.topics.unknown))
         least = 1 if "admin" in principal.roles else FEW
-        return Page(
-            items=[UnknownWords(words=text, people=count) for text, count in words.most_common() if count >= least]
-        )
+        most = words.most_common(MOST_WORDS)
+        return Page(items=[UnknownWords(words=text, people=count) for text, count in most if count >= least])

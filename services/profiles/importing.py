@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from chassis.aggregates import Change, Op, Saved, Stored, instant
-from chassis.ids import new_id
+from chassis.ids import derived_id, new_id
 from chassis.mongo import chunks
 from contracts.envelope import Said
 from services.profiles.domain import imports
@@ -273,7 +273,7 @@ class _Driver:
         for some in chunks(list(moved)):
             changes = [
                 Change(
-                    id, Op(f"{self._known.import_id}/line/{'/'.join(moved[id])}"), self._stands(id, picture, moved[id])
+                    id, Op(derived_id(self._known.import_id, "line", *moved[id])), self._stands(id, picture, moved[id])
                 )
                 for id in some
             ]

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from cli.connections import without_password
 from cli.main import app
+from cli.place import Addresses, write
 from tests.cli.conftest import Run, parsed
 
 TOP = (
@@ -141,3 +143,20 @@ class TestContracts:
         changed = run("contracts", "check", "--folder", folder)
         assert changed.exit_code == 1
         assert "viceversa contracts export" in changed.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("mongodb://127.0.0.1:27017", "mongodb://127.0.0.1:27017"),
+        ("mongodb://ann:se%2Fcret@one:1,two:2/db?w=1", "mongodb://one:1,two:2/db?w=1"),
+        ("kafka:9092", "kafka:9092"),
+    ],
+)
+def test_no_password_is_ever_shown(address: str, shown: str) -> None:
+    assert without_password(address) == shown
+
+
+def test_only_its_owner_can_read_the_addresses(tmp_path: Path) -> None:
+    write(tmp_path, Addresses())
+    assert (tmp_path / "addresses.json").stat().st_mode & 0o077 == 0

@@ -75,7 +75,7 @@ class OtherSystem:
         self._next: dict[tuple[str, int], int] = {}
         self._trouble: Exception | None = None
         self._stopping = threading.Event()
-        self._admin = AdminClient({"bootstrap.servers": servers, "log_level": 3})
+        self._admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
         self._consumer = Consumer(
             {
                 "bootstrap.servers": servers,
@@ -83,7 +83,7 @@ class OtherSystem:
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
                 "topic.metadata.refresh.interval.ms": 1000,
-                "log_level": 3,
+                "log_level": 0,
             }
         )
         self._thread = threading.Thread(target=self._run, name="other-system", daemon=True)

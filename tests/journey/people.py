@@ -10,7 +10,7 @@ from typing import Any, Literal
 import httpx
 
 from tests.journey.estate import Estate
-from tests.journey.waiting import wait_until
+from tests.journey.waiting import PATIENCE_S, wait_until
 
 Json = dict[str, Any]
 Side = Literal["senior", "junior"]
@@ -146,7 +146,7 @@ class Members:
         ok(self.coordinator().post(f"/rounds/{round_id}/publish"))
         return self.round_when(round_id, "published")
 
-    def round_when(self, round_id: str, state: str) -> Json:
+    def round_when(self, round_id: str, state: str, seconds: float = PATIENCE_S) -> Json:
         """The round as soon as it has this state; one that failed fails the test with its own words."""
 
         def reached() -> Json | None:
@@ -154,7 +154,7 @@ class Members:
             assert found["state"] != "failed", found["why"]
             return found if found["state"] == state else None
 
-        return wait_until(reached, f"the round {state}")
+        return wait_until(reached, f"the round {state}", seconds)
 
     def pairings(self, **query: str) -> list[Json]:
         """All that the matcher shows the coordinator."""
@@ -199,7 +199,7 @@ def begin_import(estate: Estate, content: bytes, key: str | None = None) -> str:
     return str(ok(answer)["import_id"])
 
 
-def imported(estate: Estate, import_id: str) -> Json:
+def imported(estate: Estate, import_id: str, seconds: float = PATIENCE_S) -> Json:
     """The import, when it has ended well."""
 
     def done() -> Json | None:
@@ -207,7 +207,7 @@ def imported(estate: Estate, import_id: str) -> Json:
         assert found["state"] != "failed", found["failure"]
         return found if found["state"] == "done" else None
 
-    return wait_until(done, "the import done")
+    return wait_until(done, "the import done", seconds)
 
 
 def ids_of(estate: Estate, programme: str) -> dict[str, str]:

@@ -109,7 +109,12 @@ class Hand:
     def __init__(self, estate: Estate) -> None:
         self._prefix = estate.prefix
         self._producer = Producer(
-            {"bootstrap.servers": estate.endpoints.kafka, "message.max.bytes": 2 * LARGE, "log_level": 3}
+            {
+                "bootstrap.servers": estate.endpoints.kafka,
+                "message.max.bytes": 2 * LARGE,
+                "partitioner": "murmur2_random",  # the services' own: a key's records lie together
+                "log_level": 3,
+            }
         )
 
     def put(
@@ -131,12 +136,12 @@ class Hand:
         return int(told.partition()), int(told.offset())
 
 
-def headers(type: type[EventData], subject: str, **changed: str) -> Headers:
-    """As the owning service would write them, newer than anything that it has said."""
+def headers(type: type[EventData], subject: str, named: str = "") -> Headers:
+    """As the owning service would write them, newer than anything that it has said; ``named``: as another type."""
     owner = {"profiles.v1": "profiles", "contacts.v1": "profiles", "privacy.v1": "profiles", "feedback.v1": "feedback"}
     envelope = Envelope(
         id=new_id(),
-        type=changed.get("type", type.TYPE),
+        type=named or type.TYPE,
         source=source_of(owner.get(type.TOPIC.name, "matcher")),
         subject=subject,
         time=datetime.now(UTC),

@@ -1,14 +1,23 @@
 from collections.abc import AsyncIterator
-from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from deploy.local import stack
 from tests.matcher.world import World, world
 
 
-@pytest_asyncio.fixture
-async def company(servers: stack.Endpoints, prefix: str, tmp_path: Path) -> AsyncIterator[World]:
-    """A running matcher that knows nobody yet."""
-    async with world(servers, prefix, tmp_path) as made:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(
+    servers: stack.Endpoints, module_prefix: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
+    """One matcher for all tests of a file; starting one for each would take longer than the tests."""
+    async with world(servers, module_prefix, tmp_path_factory.mktemp("matcher")) as made:
         yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def company(running: World) -> World:
+    """A running matcher that knows nobody yet."""
+    await running.forget_everything()
+    return running

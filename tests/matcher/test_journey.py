@@ -1,8 +1,12 @@
 """From a programme's settings to a formed pairing, over HTTP and Kafka, with one replica or two."""
 
+import pytest
+
 from contracts.pairings import ANSWERS, PAIRING_STATES, PAIRINGS
 from tests.matcher.people import PROGRAMME, person
 from tests.matcher.world import World, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_a_round_becomes_pairings_that_form_when_both_say_yes(company: World) -> None:

@@ -20,6 +20,8 @@ from tests.matcher.people import PROGRAMME, TAXONOMY, TODAY, any_settings, cohor
 
 Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
 
+FEWER = run_with(max_examples=40)  # each example solves whole rounds
+
 
 def question(
     people: list[ProfileChanged],
@@ -38,7 +40,7 @@ def pairs_of(answer: Answer) -> list[tuple[str, str]]:
     return sorted((match.senior.id, match.junior.id) for match in answer.matches)
 
 
-@run_with(max_examples=100)
+@FEWER
 @given(cohorts(most=4), any_settings(), st.booleans())
 def test_the_fast_form_equals_the_readable_one(cohort: Cohort, rules_: ProgrammeSettings, again: bool) -> None:
     seniors, juniors = [member(one) for one in cohort[0]], [member(one) for one in cohort[1]]
@@ -95,6 +97,7 @@ def test_the_assignment_is_the_best_there_is(seniors: list[int], juniors: list[i
     assert sum(score for _, _, score in chosen) == pytest.approx(best_by_force(seniors, juniors, edges), abs=1e-4)
 
 
+@FEWER
 @given(cohorts(), any_settings(), st.integers(0, 5))
 def test_no_hard_rule_is_broken_no_floor_missed_no_place_exceeded(
     cohort: Cohort, rules_: ProgrammeSettings, seed: int
@@ -111,6 +114,7 @@ def test_no_hard_rule_is_broken_no_floor_missed_no_place_exceeded(
     assert {left.member.id for left in answer.left_over} == {one.member_id for one in people} - taken.keys()
 
 
+@FEWER
 @given(cohorts(), any_settings(), st.randoms(use_true_random=False), st.integers(0, 3))
 def test_the_same_people_in_any_order_give_the_same_round(
     cohort: Cohort, rules_: ProgrammeSettings, shuffle: object, seed: int
@@ -125,6 +129,7 @@ def test_the_same_people_in_any_order_give_the_same_round(
     )
 
 
+@FEWER
 @given(cohorts(), any_settings())
 def test_one_more_candidate_never_lowers_the_total(cohort: Cohort, rules_: ProgrammeSettings) -> None:
     people = [*cohort[0], *cohort[1]]
@@ -132,6 +137,7 @@ def test_one_more_candidate_never_lowers_the_total(cohort: Cohort, rules_: Progr
     assert solve(question([*people, person("newcomer", "junior")], rules_), TAXONOMY).total >= before - 1e-4
 
 
+@FEWER
 @given(cohorts(most=4), any_settings())
 def test_a_private_rule_shows_in_no_reason_of_those_left_over(cohort: Cohort, rules_: ProgrammeSettings) -> None:
     """Two worlds that differ in private rules alone give each person left over in both the same code, and no other."""
@@ -145,6 +151,7 @@ def test_a_private_rule_shows_in_no_reason_of_those_left_over(cohort: Cohort, ru
             assert (left.code, left.text, left.numbers) == (plain[id].code, plain[id].text, plain[id].numbers)
 
 
+@FEWER
 @given(cohorts(most=4), any_settings())
 def test_the_reason_of_everybody_left_over_is_true(cohort: Cohort, rules_: ProgrammeSettings) -> None:
     people = [*cohort[0], *cohort[1]]

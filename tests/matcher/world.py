@@ -19,7 +19,7 @@ from chassis.records import Record
 from chassis.service import Chassis, Parts, _live
 from chassis.settings import Settings
 from contracts.care import FeedbackEvent
-from contracts.envelope import Envelope, EventData, Tombstone, Topic, source_of
+from contracts.envelope import Envelope, EventData, Tombstone, Topic, iso, source_of
 from contracts.people import PRIVACY, PROFILES, ErasureRequested, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from deploy.local import stack
@@ -88,7 +88,24 @@ class World:
     folder: Path
     producer: Producer
     replicas: list[Replica] = field(default_factory=list)
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
     _sequence: int = 0
+
+    async def forget_everything(self) -> None:
+        """Begin anew: nothing is under way, the collections are empty, and what was said before is not heard."""
+        for replica in self.replicas:
+            await replica.matcher.tasks.idle()
+            await replica.chassis.relay.idle()
+        matcher = self.replicas[0].matcher
+        for kept in (matcher.programmes, matcher.rounds, matcher.pairings, matcher.ledgers, matcher.requests):
+            await kept.collection.delete_many({})
+        for other in (matcher.members, matcher.proposals, matcher.left_over):
+            await other.collection.delete_many({})
+        self.since = datetime.now(UTC)
+
+    async def second(self) -> Replica:
+        """The other replica, started when it is first asked for."""
+        return self.replicas[1] if len(self.replicas) > 1 else await self.replica()
 
     async def replica(self) -> Replica:
         """Start one more, and wait until it hears."""
@@ -147,9 +164,10 @@ class World:
         await (await self.producer.send(topic, key=key.encode(), value=value, headers=envelope.headers()))
 
     async def heard(self, topic: Topic) -> list[Record]:
-        """Everything on a topic, in order of partition and offset."""
-        connection = Connection(self.servers.kafka)
-        return [record async for record in read_range(connection, self.prefix, topic.name)]
+        """Everything that was said on a topic in this test, in order of partition and offset."""
+        connection, since = Connection(self.servers.kafka), iso(self.since)
+        found = [record async for record in read_range(connection, self.prefix, topic.name)]
+        return [record for record in found if str(record.header("ce_time")) >= since]
 
     async def pass_time(self, by: timedelta) -> None:
         """Let business time jump."""

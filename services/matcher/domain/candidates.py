@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-BLOCK_CELLS = 4_000_000  # pairs looked at together: some 30 MB for each array over them
+BLOCK_CELLS = 1_000_000  # pairs looked at together: 8 MB for each array over them
 ALL_EDGES = 1_000_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
 BEST = 48  # candidates kept for each person then
 

@@ -14,7 +14,8 @@ from services.profiles.domain.topics import MOST, OfferWords, SeekWords
 from services.profiles.domain.values import Value
 
 SEPARATOR = "\x1f"  # ASCII unit separator: a control character, refused in every field
-Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ONE_LINE = r"^[^\x00-\x1f\x7f]+$"  # no control character: a name goes into the headers of mail
+Id = Annotated[str, Field(min_length=1, max_length=64, pattern=ONE_LINE)]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$", max_length=35)]
 Band = Annotated[int, Field(ge=0, le=5)]
 Channel = Literal["email", "inbox", "chat"]
@@ -97,7 +98,7 @@ class Entered(Value):
 class ContactWishes(Value):
     """How a person wants to be called and reached; None leaves it to HR's record."""
 
-    display_name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    display_name: Annotated[str, Field(min_length=1, max_length=200, pattern=ONE_LINE)] | None = None
     channels: tuple[Channel, ...] | None = Field(None, max_length=3)
     locale: Language | None = None
     time_zone: envelope.Tag | None = None

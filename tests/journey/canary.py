@@ -1,0 +1,295 @@
+"""Somebody whose every word is like no other, so that a word of theirs is found wherever it lies."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bson
+import httpx
+
+from chassis.issuer import issue
+from cli.place import ISSUER, SERVICES
+from contracts.people import ContactChanged, ProfileChanged
+from tests.journey.collector import Collector
+from tests.journey.estate import Estate
+from tests.journey.people import (
+    Json,
+    Members,
+    Somebody,
+    begin_import,
+    csv_of,
+    ids_of,
+    imported,
+    ok,
+    open_programme,
+)
+from tests.journey.waiting import wait_until
+from tests.journey.wire import Hand, headers, read
+
+PROGRAMME = "canary"
+NAME, CALLED, ADDRESS = "Zephyrine Quillfeather", "Zippzapp", "zq-canarymail@halden.example"
+INTRO, TOPIC, GOAL = "whistling marmalade intro", "xylocanaryology", "pomegranate goal"
+NUMBER, DEVICE = "CANARYNUMBER-4711", "canarydevice"
+REASON = "know_each_other"
+STATEMENTS = ("candour_plain", "candour_gentle", "pace_try", "debate_common")
+WORDS = tuple(
+    word.lower().encode()
+    for word in (
+        "Zephyrine",
+        "Quillfeather",
+        CALLED,
+        "zq-canarymail",
+        "marmalade",
+        TOPIC,
+        "pomegranate",
+        NUMBER,
+        DEVICE,
+    )
+)
+"""What nobody but the canary writes, in lower case."""
+
+CANARY = Somebody(NUMBER, "senior", NAME, department="legal", email=ADDRESS, capacity=5)
+OTHERS = [
+    Somebody("CN-BOSS", "senior", "Upper Person", department="board", level=19),
+    *(Somebody(f"CN-J{n}", "junior", f"Lower Person {n}", department="sales", capacity=5) for n in range(6)),
+]
+
+
+@dataclass
+class Life:
+    """The canary among others; ``pairings`` by what became of them, ``answers`` everything that HTTP ever answered
+    to a mistake."""
+
+    members: Members
+    canary: str
+    pairings: dict[str, str] = field(default_factory=dict)
+    mistakes: list[httpx.Response] = field(default_factory=list)
+
+    @property
+    def estate(self) -> Estate:
+        return self.members.estate
+
+    def id(self, number: str) -> str:
+        return self.members.ids[number]
+
+
+def file() -> bytes:
+    """HR's file: the canary, the others, and rows that are wrong and name the canary."""
+    good = csv_of([CANARY, *OTHERS], PROGRAMME).decode()
+    columns = good.splitlines()[0].split(",")
+
+    def bad(**values: str) -> str:
+        row = {
+            "external_id": NUMBER + "-X",
+            "name": NAME,
+            "organisation": "halden",
+            "department": "legal",
+            "level": "5",
+        }
+        return ",".join({**row, **values}.get(column, "") for column in columns)
+
+    rows = [
+        bad(level=f"very high says {NAME}"),
+        bad(email=f"{NAME} has none"),
+        bad(name=f"={NAME}"),
+        bad(offers=f"{TOPIC}:by heart"),
+        bad(languages=NAME),
+        f'{NUMBER}-Z,"{NAME},',
+    ]
+    return (good + "\n".join(rows) + "\n").encode()
+
+
+def live(estate: Estate) -> Life:
+    """From HR's file to the last refusal, with every mistake that one can make on the way."""
+    open_programme(estate, PROGRAMME, matching={"shortlist": True})
+    estate.settle()
+    imported(estate, begin_import(estate, file()))
+    people = [CANARY, *OTHERS]
+    life = Life(Members(estate, PROGRAMME, people, ids_of(estate, PROGRAMME)), "")
+    life.canary = life.id(NUMBER)
+    for somebody in people:
+        life.members.join(life.id(somebody.external_id))
+    speak(life)
+    estate.settle()
+    meet(life)
+    err(life)
+    poison(life)
+    estate.settle()
+    return life
+
+
+def speak(life: Life) -> None:
+    me = life.members.profiles(life.canary)
+    offers = [{"topic": "leadership", "level": "teach"}, {"topic": "budgeting"}, {"topic": TOPIC, "level": "teach"}]
+    ok(me.put("/members/me/entered", json={"offers": offers, "seeks": [{"topic": "generative-ai"}], "intro": INTRO}))
+    answers = dict.fromkeys(STATEMENTS, 1)
+    ok(me.put("/members/me/statements", json={"answers": answers}))
+    ok(me.put("/members/me/contact", json={"display_name": CALLED, "channels": ["email", "inbox"]}))
+    ok(me.put("/members/me/avoid", json={"members": [life.id("CN-J5")]}))
+    for number in ("CN-J0", "CN-J1"):  # mentioned by others, too
+        other = life.members.profiles(life.id(number))
+        ok(other.put("/members/me/contact", json={"delegates": [life.canary]}))
+    ok(life.members.profiles(life.id("CN-J4")).put("/members/me/avoid", json={"members": [life.canary]}))
+
+
+def meet(life: Life) -> None:
+    """Refusing, being refused, forming and writing a charter, asking and being asked."""
+    coordinator, members = life.members.coordinator(), life.members
+
+    def put(junior: str) -> str:
+        pair = {"senior": life.canary, "junior": life.id(junior)}
+        return str(ok(coordinator.post(f"/programmes/{PROGRAMME}/pairings", json=pair))["pairing_id"])
+
+    life.pairings = {"refused": put("CN-J0"), "was refused": put("CN-J1"), "formed": put("CN-J2")}
+    members.answer(life.canary, life.pairings["refused"], "declined", reason=REASON)
+    members.answer(life.id("CN-J1"), life.pairings["was refused"], "declined", reason=REASON)
+    for member in (life.canary, life.id("CN-J2")):
+        members.answer(member, life.pairings["formed"], "accepted")
+    charter = {"goals": [GOAL], "meeting_rhythm": GOAL}
+    ok(members.matcher(life.canary).post(f"/pairings/{life.pairings['formed']}/charter", json=charter))
+    ask = f"/programmes/{PROGRAMME}/requests"
+    ok(members.matcher(life.canary).post(ask, json={"partner": life.id("CN-J4")}))
+    asked = ok(members.matcher(life.id("CN-J3")).post(ask, json={"partner": life.canary}))
+    ok(members.matcher(life.canary).post(f"/requests/{asked['request_id']}/decline"))
+    ok(members.matcher(life.id("CN-J5")).post(ask, json={"partner": life.canary}))
+    round = members.round()
+    members.publish(round["round_id"])
+
+
+def err(life: Life) -> None:
+    """Every kind of mistake with the canary's data in it; none of the answers may repeat it."""
+    estate = life.estate
+    named = issue(
+        estate.data,
+        life.canary,
+        ("member", "admin", "coordinator"),
+        (NAME,),
+        subject=ADDRESS,
+        issuer=estate.urls[ISSUER],
+    )
+    baggage = {"baggage": f"user={CALLED}", "traceparent": f"00-{CALLED}-01", "User-Agent": DEVICE, "X-User": ADDRESS}
+    words: dict[str, Any] = {
+        "offers": NAME,
+        "seeks": [{"topic": 7, "who": NAME}],
+        "intro": INTRO * 20,
+        "level": ADDRESS,
+    }
+    for service in SERVICES:
+        api = estate.api(service, named)
+        for method, path in (
+            ("GET", f"/members/{ADDRESS}"),
+            ("GET", f"/members?name={NAME}&limit={NAME}"),
+            ("GET", f"/members?email={ADDRESS}&state={NAME}"),
+            ("PUT", "/members/me/entered"),
+            ("PUT", "/members/me/statements"),
+            ("PUT", "/members/me/contact"),
+            ("PUT", "/members/me/avoid"),
+            ("POST", f"/members/{life.canary}/external-ids"),
+            ("PUT", f"/members/me/enrolments/{NAME}"),
+            ("POST", f"/imports?source={ADDRESS}"),
+            ("POST", f"/programmes/{PROGRAMME}/pairings"),
+            ("POST", f"/programmes/{NAME}/rounds"),
+            ("POST", f"/pairings/{life.pairings['formed']}/charter"),
+            ("POST", f"/pairings/{life.pairings['formed']}/answer"),
+            ("POST", f"/pairings/{NAME}/answer"),
+            ("GET", f"/{NAME}"),
+        ):
+            key = {"Idempotency-Key": ADDRESS} if method != "GET" else {}
+            for content in (json.dumps(words).encode(), f'{{"{NAME}": '.encode(), NAME.encode("utf-16")):
+                sent: dict[str, Any] = {"content": content} if method != "GET" else {}
+                kind = {"Content-Type": "application/json"}
+                life.mistakes.append(api.request(method, path, headers={**baggage, **key, **kind}, **sent))
+    with httpx.Client(base_url=estate.urls["profiles"], trust_env=False) as client:
+        for token in (NAME, ADDRESS, named[:-4] + "AAAA"):
+            life.mistakes.append(client.get("/members/me", headers={"Authorization": f"Bearer {token}"}))
+
+
+def poison(life: Life) -> None:
+    """On restricted topics, records about the canary that nobody can process; they carry a header of the test's own."""
+    hand, mark = Hand(life.estate), [("by", b"the-test")]
+    for type in (ProfileChanged, ContactChanged):
+        said = headers(type, life.canary)
+        named = [(name, ADDRESS.encode() if name == "ce_id" else value) for name, value in said]
+        for value, with_headers in (
+            (f'{{"member_id": "{NAME}", '.encode(), said),
+            (json.dumps({"display_name": [NAME], "email": ADDRESS}).encode(), named),
+            (json.dumps({"display_name": NAME}).encode(), [("ce_id", NAME.encode())]),
+        ):
+            hand.put(type.TOPIC.name, "poison-" + life.canary, value, [*with_headers, *mark])
+
+
+# -- where words may lie ---------------------------------------------------------------------------------------------
+
+
+def words_in(content: bytes) -> set[str]:
+    lower = content.lower()
+    return {word.decode() for word in WORDS if word in lower}
+
+
+def on_topics(estate: Estate, *topics: str) -> Iterator[tuple[str, str, bytes]]:
+    """Where, whose, and the bytes of every record, but for those that the test put there itself."""
+    for record in read(estate, *topics):
+        if record.header("by") != b"the-test":
+            place = f"{record.topic}/{record.partition}-{record.offset}"
+            yield place, (record.key or b"").decode("utf-8", "replace"), record.everything()
+
+
+def in_logs(estate: Estate) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(Path(estate.data, "logs").glob("*")):
+        yield path.name, path.read_bytes()
+
+
+def in_spans(estate: Estate, collector: Collector) -> Iterator[tuple[str, bytes]]:
+    """Every export, after one of each service that was begun now has arrived."""
+    for n, service in enumerate(SERVICES, 1):
+        trace = f"{n:032x}"
+        with httpx.Client(base_url=estate.urls[service], trust_env=False) as client:
+            client.get("/topics", headers={"traceparent": f"00-{trace}-{n:016x}-01"})
+        collector.wait_for(_of_trace(trace))
+    yield from ((f"export {n}", body) for n, body in enumerate(list(collector.raw)))
+
+
+def _of_trace(trace: str) -> Any:
+    found: Callable[[list[Any]], list[Any]] = lambda spans: [one for one in spans if one.trace_id == trace]  # noqa: E731
+    return found
+
+
+def on_pages(estate: Estate) -> Iterator[tuple[str, bytes]]:
+    """What everybody may read."""
+    for service in SERVICES:
+        for path in ("/metrics", "/health/ready", "/health/live", "/openapi.json"):
+            yield f"{service}{path}", httpx.get(estate.urls[service] + path, trust_env=False).content
+
+
+def in_databases(estate: Estate) -> Iterator[tuple[str, bytes]]:
+    """Every document of every collection, as it is stored."""
+    for service in SERVICES:
+        database = estate.database(service)
+        for name in sorted(database.list_collection_names()):
+            for document in database[name].find():
+                yield f"{service}.{name}", bson.encode(document)
+
+
+def found_in(places: Iterable[tuple[str, bytes]]) -> dict[str, set[str]]:
+    """By place, the canary's words that lie there."""
+    found: dict[str, set[str]] = {}
+    for place, content in places:
+        if words := words_in(content):
+            found[place] = found.get(place, set()) | words
+    return found
+
+
+def erase(life: Life) -> Json:
+    """The canary asks to be forgotten; returns when all services have reported that they are."""
+    me = life.members.profiles(life.canary)
+    ok(me.post("/members/me/erasure"))
+
+    def done() -> Json | None:
+        found: Json = ok(me.get("/erasures/me"))
+        return found if found["done"] else None
+
+    told = wait_until(done, "the erasure reported by every service")
+    life.estate.settle()
+    return told

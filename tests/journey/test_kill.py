@@ -1,0 +1,293 @@
+"""`kill -9` in the middle of the work, and a restart: everything ends as if nothing had happened."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from deploy.local import ports, process, stack
+from tests.journey.estate import Estate
+from tests.journey.other_system import OtherSystem
+from tests.journey.people import (
+    Json,
+    Members,
+    a_programme,
+    admin,
+    begin_import,
+    cohort,
+    csv_of,
+    ids_of,
+    imported,
+    ok,
+    open_programme,
+    partners,
+)
+from tests.journey.waiting import wait_until
+
+MANY = 2000
+PAIRS = 24
+CROWD = cohort("killimport", MANY // 2, MANY // 2)
+KEY = "the-file-that-is-cut-off"
+LEASES_S = 150.0
+"""How long what a dead process had claimed may stay claimed (60 s an import, 30 s the rest), and the work after it."""
+
+OF_PAIRINGS = ("pairings.v1", "pairing-states.v1", "answers.v1")
+
+
+@pytest.fixture(scope="module")
+def witness(estate: Estate) -> Iterator[OtherSystem]:
+    """Sees every event about pairings, also the answers, which other systems may not read."""
+    with OtherSystem(estate.endpoints.kafka, estate.prefix, (*OF_PAIRINGS, "rounds.v1")) as watching:
+        yield watching
+
+
+@pytest.fixture(scope="module")
+def members(estate: Estate) -> Members:
+    return a_programme(estate, "kill", cohort("kill", PAIRS, PAIRS))
+
+
+@pytest.fixture(scope="module")
+def import_id(members: Members) -> str:
+    """Of a file that profiles was killed at, half-way. What is claimed by the dead is free again after a while only."""
+    estate = members.estate
+    open_programme(estate, "kill-import")
+    estate.settle()
+    begun_id = begin_import(estate, csv_of(CROWD, "kill-import"), key=KEY)
+    api = estate.api("profiles", admin(estate))
+    under_way = wait_until(lambda: begun(ok(api.get(f"/imports/{begun_id}"))), "some rows are imported")
+    assert under_way["state"] == "running"
+    kill_and_restart(estate, "profiles")
+    return begun_id
+
+
+@pytest.fixture(scope="module")
+def round_id(members: Members, import_id: str) -> str:
+    """Of a round that the matcher was killed at, meanwhile."""
+    started = ok(members.coordinator().post("/programmes/kill/rounds", json={}))
+    assert started["state"] == "computing"
+    kill_and_restart(members.estate, "matcher")
+    return str(started["round_id"])
+
+
+@pytest.fixture(scope="module")
+def proposed(members: Members, round_id: str) -> list[Json]:
+    """What the round proposes whose computation and whose publication were both cut off."""
+    computed = members.round_when(round_id, "computed", LEASES_S)
+    assert computed["pairs"] == PAIRS
+    ok(members.coordinator().post(f"/rounds/{round_id}/publish"))
+    kill_and_restart(members.estate, "matcher")
+    published = members.round_when(round_id, "published", LEASES_S)
+    assert (published["proposed"], published["withdrawn"]) == (PAIRS, 0)
+    return members.pairings(state="proposed")
+
+
+def test_a_round_that_is_killed_twice_proposes_every_pair_exactly_once(
+    members: Members, proposed: list[Json], witness: OtherSystem
+) -> None:
+    members.estate.settle(LEASES_S)
+    witness.caught_up()
+    assert len(proposed) == PAIRS
+    assert len({member for pairing in proposed for member in partners(pairing)}) == 2 * PAIRS
+    for pairing in proposed:
+        assert [event.type for event in witness.history(pairing["pairing_id"])] == ["mentoring.pairing.proposed.v1"]
+    assert Counter(
+        event.type for event in witness.distinct("rounds.v1") if event.subject == proposed[0]["round_id"]
+    ) == {
+        "mentoring.round.computed.v1": 1,
+        "mentoring.round.published.v1": 1,
+    }
+
+
+def test_an_import_that_is_killed_creates_everybody_exactly_once(estate: Estate, import_id: str, round_id: str) -> None:
+    assert begin_import(estate, csv_of(CROWD, "kill-import"), key=KEY) == import_id
+    done = imported(estate, import_id, LEASES_S)
+    assert (done["rows"], done["created"], done["failed"]) == (MANY, MANY, 0)
+    ids = ids_of(estate, "kill-import")
+    assert len(set(ids.values())) == MANY
+    assert set(ids) == {somebody.external_id for somebody in CROWD}
+    estate.settle(LEASES_S)
+    known = estate.database("matcher")["members"].count_documents({"enrolments.programme_id": "kill-import"})
+    assert known == MANY
+
+
+def begun(found: Json) -> Json | None:
+    return found if found["rows"] else None
+
+
+def test_answers_while_every_service_is_killed_in_turn_form_every_pairing_exactly_once(
+    members: Members, proposed: list[Json], witness: OtherSystem
+) -> None:
+    with answering(members, proposed[: PAIRS // 2]):
+        for name in ("matcher", "feedback", "notifier", "profiles", "matcher"):
+            kill_and_restart(members.estate, name)
+    everything_is_as_without_a_kill(members, proposed[: PAIRS // 2], witness)
+
+
+def test_answers_while_kafka_is_dead_are_taken_and_told_when_it_is_back(
+    members: Members, proposed: list[Json], witness: OtherSystem, running_servers: stack.Running
+) -> None:
+    if "kafka" not in running_servers.started:
+        pytest.skip("somebody else's Kafka is not ours to kill")
+    with answering(members, proposed[PAIRS // 2 :]) as answers:
+        wait_until(lambda: any(answer.done() for answer in answers), "the first answers")
+        kill(running_servers.data, "kafka")
+        wait_until(lambda: all(answer.done() for answer in answers), "all answers, without Kafka")
+        port = int(members.estate.endpoints.kafka.rpartition(":")[2])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("VICEVERSA_KAFKA", raising=False)
+            patch.delenv("VICEVERSA_MONGO", raising=False)
+            assert stack.start(running_servers.data, kafka_port=port).endpoints == members.estate.endpoints
+    everything_is_as_without_a_kill(members, proposed[PAIRS // 2 :], witness)
+
+
+def test_after_all_of_it_every_service_keeps_what_its_source_says(
+    members: Members, proposed: list[Json], witness: OtherSystem
+) -> None:
+    estate = members.estate
+    estate.settle(LEASES_S)
+    persons = states(estate, "profiles", "persons", {"enrolments.programme_id": "kill"})
+    assert set(persons) == set(members.ids.values())
+    assert set(estate_ids(estate, "matcher", "members")) >= set(persons)
+    assert set(estate_ids(estate, "notifier", "contacts")) >= set(persons)
+    pairings = states(estate, "matcher", "pairings", {"plan.programme_id": "kill"})
+    for service in ("feedback", "profiles"):
+        kept = states(estate, service, "pairings", {"programme_id": "kill"})
+        assert {id: one["state"] for id, one in kept.items()} == {id: one["state"] for id, one in pairings.items()}
+    assert {id: one["state"] for id, one in witness.states().items() if id in pairings} == {
+        id: one["state"] for id, one in pairings.items()
+    }
+
+
+def test_a_service_that_is_alone_says_what_it_waits_for_and_stops_when_asked(tmp_path: Path) -> None:
+    with a_lonely_matcher(tmp_path, port=ports.any_free()) as (lonely, log):
+        wait_until(
+            lambda: log.read_text().count("waiting for mongodb") >= 2, "it says what it waits for, and tries again"
+        )
+        lonely.send_signal(signal.SIGTERM)
+        assert lonely.wait(8) == 0
+    assert "stopped" in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_port_that_is_taken_ends_a_service_with_a_clear_word(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with a_lonely_matcher(tmp_path, port=port) as (lonely, log):
+            assert lonely.wait(20) != 0
+    said = log.read_text()
+    assert "matcher cannot start" in said
+    assert str(port) in said
+    assert "Traceback" not in said
+
+
+@contextmanager
+def a_lonely_matcher(folder: Path, port: int) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+    """`python -m services.matcher` where neither Kafka nor a store runs."""
+    log = folder / "matcher.log"
+    nowhere = {
+        "VICEVERSA_KAFKA": f"127.0.0.1:{ports.any_free()}",
+        "VICEVERSA_MONGO": f"mongodb://127.0.0.1:{ports.any_free()}",
+        "VICEVERSA_HTTP_PORT": str(port),
+    }
+    with log.open("wb") as out:
+        lonely = subprocess.Popen(
+            [sys.executable, "-m", "services.matcher"], env=os.environ | nowhere, stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        yield lonely, log
+    finally:
+        lonely.kill()
+        lonely.wait(10)
+
+
+def kill(data: Path, name: str) -> None:
+    running = process.alive(name, data)
+    assert running is not None, f"{name} does not run"
+    os.kill(running.pid, signal.SIGKILL)
+    wait_until(lambda: not running.running, f"{name} gone", 10)
+
+
+def kill_and_restart(estate: Estate, name: str) -> None:
+    """And nothing that it had started stays behind."""
+    pid = estate.pid(name)
+    assert pid is not None
+    children = psutil.Process(pid).children(recursive=True)
+    estate.kill(name)
+    _, left = psutil.wait_procs(children, timeout=20)
+    assert not left, f"{name} left {left} behind"
+    estate.restart(name)
+
+
+@contextmanager
+def answering(members: Members, pairings: list[Json]) -> Iterator[list["Future[None]"]]:
+    """Everybody of these says yes, each with as many tries as it takes, while the block runs and until all have."""
+    people = [(member, one["pairing_id"]) for one in pairings for member in partners(one)]
+    Random(7).shuffle(people)
+    gate = threading.Semaphore(1)
+
+    def insist(member: str, pairing_id: str) -> None:
+        def said() -> bool:
+            try:
+                with gate:  # one after the other, so that they are still at it when the next service dies
+                    answer = members.matcher(member).post(
+                        f"/pairings/{pairing_id}/answer",
+                        json={"answer": "accepted"},
+                        headers={"Idempotency-Key": f"yes-{member}"},
+                    )
+            except httpx.TransportError:
+                return False
+            assert answer.is_success or answer.status_code == 503, answer.text
+            return answer.is_success
+
+        wait_until(said, f"the answer of {member}", LEASES_S)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(insist, *one) for one in people]
+        yield answers
+        for answer in answers:
+            answer.result(LEASES_S)
+
+
+def everything_is_as_without_a_kill(members: Members, pairings: list[Json], witness: OtherSystem) -> None:
+    members.estate.settle(LEASES_S)
+    witness.caught_up(LEASES_S)
+    sequences = {topic: witness.sequences(topic) for topic in OF_PAIRINGS}
+    for pairing in pairings:
+        id = pairing["pairing_id"]
+        assert members.pairing(id)["state"] == witness.states()[id]["state"] == "formed"
+        life = witness.history(id)
+        assert [event.type for event in life] == ["mentoring.pairing.proposed.v1", "mentoring.pairing.formed.v1"]
+        answers = [event for event in witness.distinct("answers.v1") if event.subject == id]
+        assert Counter(event.data["side"] for event in answers if event.data) == {"senior": 1, "junior": 1}
+        seen = {number for topic in OF_PAIRINGS for number in sequences[topic]["/viceversa/matcher", id]}
+        stored = members.estate.database("matcher")["pairings"].find_one({"_id": id})
+        superseded = {event.record.sequence + 1 for event in life[:-1]}  # a state that a newer one may have replaced
+        assert set(range(1, stored["sequence"] + 1)) - seen <= superseded, "an event is lost"
+        assert max(seen) == stored["sequence"]
+    held = Counter(
+        seat["pairing_id"] for one in pairings for member in partners(one) for seat in members.ledger(member)["held"]
+    )
+    assert held == {one["pairing_id"]: 2 for one in pairings}
+
+
+def states(estate: Estate, service: str, collection: str, of: Mapping[str, Any]) -> dict[str, Json]:
+    return {found["_id"]: found for found in estate.database(service)[collection].find(dict(of))}
+
+
+def estate_ids(estate: Estate, service: str, collection: str) -> list[str]:
+    return [found["_id"] for found in estate.database(service)[collection].find({}, {"_id": 1})]

@@ -1,0 +1,142 @@
+"""Nobody has more partners than places, whoever says yes at the same moment, on two replicas of the matcher."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
+
+import httpx
+import pytest
+
+from tests.journey.estate import Estate
+from tests.journey.other_system import TOGETHER
+from tests.journey.people import Json, Members, Somebody, a_programme, admin, cohort, ok, partners
+from tests.journey.waiting import wait_until
+
+TIMES = 200
+COUPLES = 10
+"""Pairs of seniors; each pair asks the same juniors, one after the other."""
+
+OTHER = "matcher-second"
+
+
+@pytest.fixture(scope="module")
+def members(estate: Estate) -> Iterator[Members]:
+    estate.replica(OTHER)
+    people: list[Somebody] = [
+        *cohort("seat", 2 * COUPLES, 0, capacity=TIMES // COUPLES),
+        *cohort("seat", 0, TIMES + COUPLES),
+    ]
+    yield a_programme(estate, "seats", people, matching={"shortlist": True})
+    estate.stop(OTHER)
+
+
+def ask(members: Members, senior: str, junior: str) -> str:
+    asked = members.matcher(senior).post("/programmes/seats/requests", json={"partner": junior})
+    return str(ok(asked)["request_id"])
+
+
+def accept_both_at_once(members: Members, junior: str, requests: Sequence[str]) -> list[httpx.Response]:
+    """The junior says yes to both in the same moment, to each on another replica."""
+    together = Barrier(2)
+
+    def accept(request: str, replica: str) -> httpx.Response:
+        together.wait(30)
+        return members.matcher(junior, replica).post(f"/requests/{request}/accept")
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(accept, requests, ("matcher", OTHER)))
+
+
+def test_two_requests_accepted_at_the_same_moment_200_times_never_fill_one_place_twice(members: Members) -> None:
+    seniors, juniors = members.of("senior"), members.of("junior")[:TIMES]
+
+    def contests(couple: int) -> list[list[httpx.Response]]:
+        rivals = seniors[2 * couple : 2 * couple + 2]
+        return [
+            accept_both_at_once(members, junior, [ask(members, senior, junior) for senior in rivals])
+            for junior in juniors[couple::COUPLES]
+        ]
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pair for contested in pool.map(contests, range(COUPLES)) for pair in contested]
+    assert len(answers) == TIMES
+    for pair in answers:
+        winner, loser = sorted(pair, key=lambda answer: answer.status_code)
+        assert (winner.status_code, loser.status_code) == (200, 409)
+        assert winner.json()["pairing"]["state"] == "formed"
+        assert (loser.json()["code"], loser.json()["detail"]) == ("no_seat", "All places of this member are taken.")
+    agreed(members)
+    taken = Counter(partners(one)[1] for one in live(members))
+    assert taken == Counter(dict.fromkeys(juniors, 1))
+    winners = Counter(str(pair[0].status_code) for pair in answers)
+    assert set(winners) == {"200", "409"}, "each replica won some"
+
+
+def test_lowering_a_capacity_ends_nothing_and_lets_nobody_in(members: Members) -> None:
+    senior = members.of("senior")[0]
+    before = live(members, senior)
+    assert len(before) > 1
+    ok(members.profiles(senior).put("/members/me/enrolments/seats", json={"capacity": 1}))
+    members.estate.settle()
+    junior = members.of("junior")[TIMES]
+    refused = members.matcher(senior).post("/programmes/seats/requests", json={"partner": junior})
+    if refused.is_success:
+        refused = members.matcher(junior).post(f"/requests/{refused.json()['request_id']}/accept")
+    assert (refused.status_code, refused.json()["code"]) == (409, "no_seat")
+    assert live(members, senior) == before
+    agreed(members)
+
+
+def test_an_erasure_at_the_moment_of_a_yes_leaves_no_seat_and_no_pairing_behind(members: Members) -> None:
+    asking, leaving = members.of("senior")[2:], members.of("junior")[TIMES + 1 :]
+    for senior, junior in zip(asking, leaving, strict=False):
+        request = ask(members, senior, junior)
+        together = Barrier(2)
+
+        def say_yes(member: str = junior, request: str = request, together: Barrier = together) -> int:
+            together.wait(30)
+            return members.matcher(member, OTHER).post(f"/requests/{request}/accept").status_code
+
+        def be_forgotten(member: str = junior, together: Barrier = together) -> int:
+            together.wait(30)
+            return members.profiles(member).post("/members/me/erasure").status_code
+
+        with ThreadPoolExecutor(2) as pool:
+            yes, forgotten = pool.submit(say_yes), pool.submit(be_forgotten)
+            assert yes.result() in (200, 404, 409)
+            assert forgotten.result() == 202
+    for junior in leaving:
+        wait_until(partial(done, members, junior), "every service has forgotten them")
+    members.estate.settle()
+    assert not [one for one in live(members) if set(partners(one)) & set(leaving)]
+    assert not [seat for junior in leaving for seat in members.ledger(junior)["held"]]
+    agreed(members)
+
+
+def done(members: Members, member: str) -> bool:
+    return bool(ok(members.estate.api("profiles", admin(members.estate)).get(f"/erasures/{member}"))["done"])
+
+
+def live(members: Members, member: str | None = None) -> list[Json]:
+    return [
+        one
+        for one in members.pairings()
+        if one["state"] in {"proposed", *TOGETHER} and (member is None or member in partners(one))
+    ]
+
+
+def agreed(members: Members) -> None:
+    """Ledgers and pairings say the same of every seat, and no reservation is left half-way."""
+    members.estate.settle()
+    holding = {(member, one["pairing_id"]) for one in live(members) for member in partners(one)}
+    database = members.estate.database("matcher")
+    known = set(members.ids.values())
+    held = {
+        (ledger["_id"], pairing)
+        for ledger in database["ledgers"].find({"_id": {"$in": sorted(known)}})
+        for pairing in ledger["held"]
+    }
+    assert held == holding
+    assert not database["pairings"].find_one({"state": "reserving"})

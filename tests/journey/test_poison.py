@@ -1,0 +1,249 @@
+"""Records that cannot be processed, on every topic that a service hears: put aside or passed over, neighbours heard."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from chassis.clocks import Clock
+from chassis.deadletters import DeadLetters, Letter, letters
+from chassis.hearing import Hearing
+from chassis.ids import new_id
+from chassis.kafka import Connection, Producer, record_at
+from cli.main import app
+from cli.place import SERVICES
+from contracts.catalogue import EVENTS, TOPICS
+from contracts.envelope import EventData, Topic
+from contracts.examples import examples
+from contracts.pairings import PairingState
+from contracts.people import PROFILES, ContactChanged, ErasureCompleted, ProfileChanged
+from contracts.programmes import ProgrammeChanged
+from services.feedback.handlers import hearing as feedback
+from services.matcher.handlers import hearing as matcher
+from services.notifier.handlers import hearing as notifier
+from services.profiles.handlers import hearing as profiles
+from tests.journey.estate import Estate
+from tests.journey.people import Somebody, begin_import, csv_of, imported, ok
+from tests.journey.waiting import wait_until
+from tests.journey.wire import LARGE, Hand, Headers, configured, figures, headers, read
+
+HEARING: Mapping[str, Hearing] = {  # type: ignore[type-arg]
+    "profiles": profiles,
+    "matcher": matcher,
+    "notifier": notifier,
+    "feedback": feedback,
+}
+SECRET = "Kasimira Heldenreich"
+
+
+def heard_types() -> list[type[EventData]]:
+    """One type of each topic that is heard; two of privacy, where services hear different ones."""
+    chosen: dict[str, type[EventData]] = {}
+    for event in EVENTS:
+        if any(hearing.type_named(event.TYPE) for hearing in HEARING.values()):
+            chosen.setdefault(event.TOPIC.name, event)
+    return [*chosen.values(), ErasureCompleted]
+
+
+def those_who_hear(topic: Topic) -> list[str]:
+    return [name for name in SERVICES if topic in HEARING[name].topics()]
+
+
+@pytest.fixture(scope="module")
+def estate(estate_apart: Estate) -> Estate:
+    return estate_apart
+
+
+@pytest.fixture(scope="module")
+def hand(estate: Estate) -> Hand:
+    return Hand(estate)
+
+
+@dataclass
+class Teller:
+    """Puts good records of one type on its topic, and between them bad ones; remembers where those lie."""
+
+    hand: Hand
+    type: type[EventData]
+    good: int = 0
+    bad: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    @property
+    def topic(self) -> str:
+        return self.type.TOPIC.name
+
+    def tell(self, key: str | None = None) -> str:
+        """A good record, of somebody or something that nobody else speaks of."""
+        id = key or new_id()
+        event = examples()[self.type].model_copy(update={self.type.KEY: id})
+        self.hand.put(self.topic, id, event.model_dump_json().encode(), headers(self.type, id))
+        self.good += 1
+        return id
+
+    def poison(self, kind: str, value: bytes | None, headers: Headers) -> None:
+        """A bad record in the middle of good ones."""
+        before = self.tell()
+        self.bad[self.hand.put(self.topic, before, value, headers)] = kind
+        self.tell(before)
+
+
+def put_aside(estate: Estate, service: str, topic: str) -> dict[tuple[int, int], Letter]:
+    """A service's dead letters of one topic, by the place where each record lies."""
+    found = asyncio.run(letters(Connection(estate.endpoints.kafka), estate.prefix, service))
+    return {(one.partition, one.offset): one for one in found if one.topic == topic}
+
+
+def alive(estate: Estate) -> Sequence[int]:
+    return [httpx.get(f"{estate.urls[name]}/health/live", trust_env=False).status_code for name in SERVICES]
+
+
+@pytest.mark.parametrize("type", heard_types(), ids=lambda type: type.TYPE)
+def test_whatever_is_wrong_with_a_record_its_neighbours_are_processed(
+    type: type[EventData], estate: Estate, hand: Hand
+) -> None:
+    topic, teller = type.TOPIC, Teller(hand, type)
+    who = those_who_hear(topic)
+    before = {name: figures(estate, name, "viceversa_events_handled") for name in who}
+    skipped = {name: figures(estate, name, "viceversa_events_skipped") for name in who}
+    good = examples()[type].model_dump_json().encode()
+    id = new_id()
+    usual = headers(type, id)
+    broken = [(name, b"\xff\xfe" if name == "ce_subject" else value) for name, value in usual]
+    named = [(name, SECRET.encode() if name == "ce_id" else value) for name, value in headers(type, id)]
+    with configured(estate, topic, max_message_bytes=str(LARGE)):
+        teller.poison("not_json", b'{"name": "%s", ' % SECRET.encode(), usual)
+        teller.poison("bad_data", b'{"name": "%s"}' % SECRET.encode(), named)
+        teller.poison("header_not_utf8", good, broken)
+        teller.poison("bad_envelope", good, [])
+        teller.poison("bad_envelope", good, [(n, v) for n, v in usual if n != "ce_sequence"])
+        teller.poison(
+            "too much", b'{"name": "%s"}' % (SECRET * (LARGE // 2 // len(SECRET))).encode(), headers(type, id)
+        )
+        teller.poison("unknown", good, headers(type, id, named="mentoring.something.new.v7"))
+        if topic.cleanup != "compact":
+            teller.poison("unexpected_tombstone", None, headers(type, id))
+        estate.settle()
+    assert alive(estate) == [200] * len(SERVICES)
+    for name in who:
+        knows = HEARING[name].type_named(type.TYPE) is not None
+        aside = {place: one for place, one in put_aside(estate, name, topic.name).items() if place in teller.bad}
+        assert {place: one.code for place, one in aside.items()} == _expected(teller.bad, knows=knows)
+        assert all(
+            one.restricted == (topic.restricted or teller.bad[place] == "too much") for place, one in aside.items()
+        )
+        if knows:
+            handled = figures(estate, name, "viceversa_events_handled")
+            key = topic.name, type.TYPE
+            assert handled[key] - before[name].get(key, 0) >= teller.good  # more, where a batch came again
+            passed_over = figures(estate, name, "viceversa_events_skipped")
+            assert passed_over[topic.name, ""] > skipped[name].get((topic.name, ""), 0)
+        assert SECRET not in estate.log(name)
+        for record in read(estate, f"dead-letters.{name}"):
+            if record.header("dl-topic") == topic.name.encode() and topic.restricted:
+                assert SECRET.encode() not in record.everything()
+                assert (record.key, record.value) == (None, b"")
+
+
+def _expected(bad: Mapping[tuple[int, int], str], *, knows: bool) -> dict[tuple[int, int], str]:
+    """The code under which each is put aside; of a type that is not theirs, services see only what headers say."""
+    codes = {"too much": "bad_data"}
+    seen = {place: codes.get(kind, kind) for place, kind in bad.items() if kind != "unknown"}
+    if knows:
+        return seen
+    return {place: code for place, code in seen.items() if code in ("header_not_utf8", "bad_envelope")}
+
+
+@pytest.mark.parametrize(
+    ("type", "service", "collection"),
+    [
+        (ProfileChanged, "matcher", "members"),
+        (ContactChanged, "notifier", "contacts"),
+        (ProgrammeChanged, "feedback", "programmes"),
+        (PairingState, "feedback", "pairings"),
+        (PairingState, "profiles", "pairings"),
+    ],
+    ids=lambda value: getattr(value, "TYPE", value),
+)
+def test_a_tombstone_on_a_compacted_topic_erases_and_nothing_older_comes_back(
+    type: type[EventData], service: str, collection: str, estate: Estate, hand: Hand
+) -> None:
+    rows = estate.database(service)[collection]
+    id, old = new_id(), headers(type, "")
+    gone = Teller(hand, type).tell()
+    Teller(hand, type).tell(id)
+    wait_until(lambda: rows.find_one({"_id": id, "grave": False}), "the neighbour kept")
+    hand.put(type.TOPIC.name, gone, None, headers(type, gone))
+    wait_until(lambda: rows.find_one({"_id": gone, "grave": True}), "a grave")
+    event = examples()[type].model_copy(update={type.KEY: gone})
+    late = [(name, gone.encode() if name in ("ce_subject", "ce_correlationid") else value) for name, value in old]
+    hand.put(type.TOPIC.name, gone, event.model_dump_json().encode(), late)
+    estate.settle()
+    assert set(rows.find_one({"_id": gone})) == {"_id", "sequence", "grave"}
+    assert rows.find_one({"_id": id, "grave": False})
+
+
+def test_what_is_put_aside_is_listed_shown_and_replayed_when_its_cause_is_mended(estate: Estate, hand: Hand) -> None:
+    """The bug that is mended is one of the past: the letter holds a good record that some release could not handle."""
+    member = new_id()
+    event = examples()[ProfileChanged].model_copy(update={"member_id": member})
+    partition, offset = hand.put(
+        PROFILES.name, member, event.model_dump_json().encode(), headers(ProfileChanged, member)
+    )
+    estate.settle()
+    asyncio.run(_put_aside_by_an_old_release(estate, partition, offset))
+    estate.database("matcher")["members"].delete_one({"_id": member})
+    handled = {name: figures(estate, name, "viceversa_events_handled") for name in SERVICES}
+    [place] = [
+        one.place for at, one in put_aside(estate, "matcher", PROFILES.name).items() if at == (partition, offset)
+    ]
+    data = ["--data", str(estate.data)]
+    listed = viceversa("list", "matcher", "--json", *data)
+    assert f'"{place}"' in listed
+    shown = viceversa("show", "matcher", place, "--json", *data)
+    assert '"code": "bug"' in shown
+    assert member not in shown
+    viceversa("replay", "matcher", place, *data)
+    wait_until(lambda: estate.database("matcher")["members"].find_one({"_id": member}), "the member known again")
+    estate.settle()
+    for name in SERVICES:
+        now = figures(estate, name, "viceversa_events_handled")
+        again = [count - handled[name].get(key, 0) for key, count in now.items() if key[1] == ProfileChanged.TYPE]
+        assert bool(sum(again)) == (name == "matcher"), name
+
+
+async def _put_aside_by_an_old_release(estate: Estate, partition: int, offset: int) -> None:
+    reach = Connection(estate.endpoints.kafka)
+    record = await record_at(reach, estate.prefix, PROFILES.name, partition, offset)
+    assert record is not None
+    producer = Producer(reach)
+    await producer.start()
+    try:
+        await DeadLetters(producer, reach, "matcher", estate.prefix, TOPICS, Clock()).send(record, "bug", "once")
+    finally:
+        await producer.stop()
+
+
+def viceversa(*command: str) -> str:
+    result = CliRunner().invoke(app, ["dead-letters", *command])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_foreign_record_is_not_left_as_the_last_word_on_somebody(estate: Estate, hand: Hand) -> None:
+    """Compaction would keep it and drop the profile, and whoever reads from the beginning would never know them."""
+    imported(estate, begin_import(estate, csv_of([Somebody("POISON-1", "senior", "Poison One")])))
+    admin = estate.api("profiles", estate.token(None, "admin"))
+    [person] = ok(admin.get("/members", params={"external_id": "POISON-1"}))["items"]
+    member = person["member_id"]
+    estate.settle()
+    hand.put(PROFILES.name, member, b"{not json", [("from", b"somewhere else")])
+
+    def last() -> bool:
+        said = [one for one in read(estate, PROFILES.name) if one.key == member.encode()]
+        assert len({one.partition for one in said}) == 1
+        return said[-1].header("ce_type") == ProfileChanged.TYPE.encode() and len(said) > 2
+
+    wait_until(last, "the profile said again")

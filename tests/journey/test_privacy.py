@@ -1,0 +1,230 @@
+"""Every byte of every topic, log, span, page and database is read for the words of one person.
+
+Before their erasure the words lie only where the design lets them; after it, and after compaction, nowhere.
+"""
+
+import json
+
+import pytest
+
+from contracts.people import CONTACTS, PROFILES, ProfileChanged
+from tests.journey.canary import (
+    CANARY,
+    INTRO,
+    NUMBER,
+    REASON,
+    STATEMENTS,
+    Life,
+    erase,
+    found_in,
+    in_databases,
+    in_logs,
+    in_spans,
+    live,
+    on_pages,
+    on_topics,
+    words_in,
+)
+from tests.journey.collector import Collector
+from tests.journey.estate import Estate
+from tests.journey.people import Json, begin_import, csv_of, imported, ok
+from tests.journey.waiting import wait_until
+from tests.journey.wire import Hand, configured, headers, read
+
+NAMES = {"zephyrine", "quillfeather", "zippzapp", "zq-canarymail"}
+
+
+@pytest.fixture(scope="module")
+def life(estate_apart: Estate) -> Life:
+    return live(estate_apart)
+
+
+@pytest.fixture(scope="module")
+def erased(life: Life) -> Life:
+    erase(life)
+    compact(life.estate)
+    return life
+
+
+def test_a_name_and_an_address_lie_on_contacts_alone_and_other_words_on_no_topic(life: Life) -> None:
+    found: dict[str, set[str]] = {}
+    for place, key, content in on_topics(life.estate):
+        if words := words_in(content):
+            found[f"{place.partition('/')[0]} of {key}"] = found.get(place, set()) | words
+    assert found.keys() == {f"contacts.v1 of {life.canary}"}
+    assert found[f"contacts.v1 of {life.canary}"] <= NAMES
+
+
+def test_statements_avoided_people_and_reasons_lie_on_their_restricted_topics_alone(life: Life) -> None:
+    for place, _, content in on_topics(life.estate):
+        topic = place.partition("/")[0]
+        assert not any(word.encode() in content for word in STATEMENTS), place
+        if topic != "profiles.v1":
+            assert b'"avoid"' not in content, place
+            assert b'"style"' not in content, place
+        if topic != "answers.v1":
+            assert REASON.encode() not in content, place
+            assert b"declined" not in content, place
+        assert b'"score"' not in content, place
+
+
+def test_of_records_on_restricted_topics_dead_letters_hold_a_pointer_and_no_data(life: Life) -> None:
+    letters = [one for one in read(life.estate) if one.topic.startswith("dead-letters.")]
+    restricted = [one for one in letters if one.header("dl-topic") in (b"profiles.v1", b"contacts.v1")]
+    assert len(restricted) >= 6
+    for letter in restricted:
+        assert (letter.key, letter.value) == (None, b"")
+        assert not words_in(letter.everything())
+
+
+def test_no_log_span_or_page_has_a_word_of_it(life: Life, collector_apart: Collector) -> None:
+    assert found_in(in_logs(life.estate)) == {}
+    assert found_in(in_spans(life.estate, collector_apart)) == {}
+    assert found_in(on_pages(life.estate)) == {}
+    for place, content in [*in_logs(life.estate), *in_spans(life.estate, collector_apart)]:
+        assert REASON.encode() not in content, place
+        assert b"declined" not in content, place
+
+
+def test_no_answer_to_a_mistake_repeats_what_was_sent(life: Life) -> None:
+    assert {one.status_code for one in life.mistakes} >= {401, 404, 422}
+    for answer in life.mistakes:
+        assert answer.status_code < 500, f"{answer.request.method} {answer.request.url.path}: {answer.text}"
+        if not answer.is_success:
+            words = words_in(answer.content + str(answer.headers).encode())
+            assert not words, f"{answer.request.method} {answer.request.url.path}: {answer.text}"
+
+
+def test_words_lie_in_the_databases_of_those_who_need_them_alone(life: Life) -> None:
+    found = found_in(in_databases(life.estate))
+    assert found.keys() <= {"profiles.persons", "notifier.contacts", "matcher.pairings"}
+    assert found["notifier.contacts"] <= NAMES
+    assert found["matcher.pairings"] == {"pomegranate"}
+    assert INTRO.split()[1] in found["profiles.persons"]
+
+
+def test_the_report_of_an_import_names_lines_and_columns_and_nobody(life: Life) -> None:
+    admin = life.estate.api("profiles", life.estate.token(None, "admin"))
+    for one in ok(admin.get("/imports"))["items"]:
+        errors = admin.get(f"/imports/{one['import_id']}/errors", params={"limit": 200})
+        assert not words_in(errors.content)
+        if one["failed"]:
+            assert {issue["line"] for issue in ok(errors)["items"]} >= set(range(10, 16))
+
+
+# -- two worlds ------------------------------------------------------------------------------------------------------
+
+
+def without_who_and_when(told: Json) -> Json:
+    """What is left of a pairing's public form when ids and times, which differ always, are taken out."""
+    differ = {
+        "pairing_id",
+        "happened_at",
+        "recorded_at",
+        "proposed_at",
+        "answer_by",
+        "participants",
+        "you",
+        "receipt_id",
+    }
+    return {name: value for name, value in told.items() if name not in differ}
+
+
+def test_whichever_side_refuses_all_others_see_and_hear_the_same(life: Life) -> None:
+    worlds = []
+    for became in ("refused", "was refused"):
+        id = life.pairings[became]
+        said = [
+            (one.topic, (one.header("ce_type") or b"").decode(), without_who_and_when(json.loads(one.value)))
+            for one in read(life.estate, "pairings.v1", "pairing-states.v1")
+            if one.key == id.encode() and one.value is not None
+        ]
+        seen = [
+            without_who_and_when(ok(api.get(f"/pairings/{id}")))
+            for api in (life.members.coordinator(), life.estate.api("matcher", life.estate.token(None, "admin")))
+        ]
+        worlds.append((sorted(said, key=str), seen))
+    assert worlds[0] == worlds[1]
+
+
+# -- being forgotten -------------------------------------------------------------------------------------------------
+
+
+def test_after_erasure_and_compaction_no_word_is_left_anywhere(erased: Life, collector_apart: Collector) -> None:
+    assert {place: words for place, _, content in on_topics(erased.estate) if (words := words_in(content))} == {}
+    assert found_in(in_databases(erased.estate)) == {}
+    assert found_in(in_logs(erased.estate)) == {}
+    assert found_in(in_spans(erased.estate, collector_apart)) == {}
+
+
+def test_all_four_services_have_said_that_they_forgot(erased: Life) -> None:
+    said = [one for one in read(erased.estate, "privacy.v1") if one.key == erased.canary.encode()]
+    types = [(one.header("ce_type") or b"").decode() for one in said]
+    assert types[0] == "mentoring.erasure.requested.v1"
+    completed = {one.header("ce_source") for one in said[1:]}
+    assert completed == {f"/viceversa/{name}".encode() for name in ("profiles", "matcher", "notifier", "feedback")}
+
+
+def test_of_the_member_only_stubs_and_graves_are_left(erased: Life) -> None:
+    member = erased.canary.encode()
+    holders = {place for place, content in in_databases(erased.estate) if member in content}
+    assert holders <= {
+        "profiles.persons",
+        "matcher.members",
+        "matcher.ledgers",
+        "notifier.contacts",
+        "notifier.erasures",
+        "feedback.erasures",
+    }
+    for place in ("matcher.members", "notifier.contacts"):
+        service, _, name = place.partition(".")
+        row = erased.estate.database(service)[name].find_one({"_id": erased.canary})
+        assert set(row) == {"_id", "sequence", "grave"}
+    for document in erased.estate.database("matcher")["ledgers"].find():
+        assert erased.canary not in str(document["held"])
+        assert document["_id"] == erased.canary or erased.canary not in str(document)
+    stub = erased.estate.database("profiles")["persons"].find_one({"_id": erased.canary})
+    assert (stub["hr"], stub["external_ids"], stub["outbox"]) == (None, [], [])
+    assert (stub["erasure"]["keys"], stub["erasure"]["heir"]) == ([], None)
+    others = erased.estate.database("profiles")["persons"].find({"_id": {"$ne": erased.canary}})
+    assert [document for document in others if erased.canary in str(document)] == []
+
+
+def test_the_others_see_no_trace_of_them_either(erased: Life) -> None:
+    for number in ("CN-J0", "CN-J1", "CN-J2", "CN-J3", "CN-J4"):
+        member = erased.id(number)
+        for api, paths in (
+            (erased.members.matcher(member), ("/pairings", "/requests", f"/ledgers/{member}")),
+            (erased.members.profiles(member), ("/members/me",)),
+        ):
+            for path in paths:
+                assert erased.canary not in api.get(path).text, f"{number}: {path}"
+        for pairing in erased.pairings.values():
+            assert erased.members.matcher(member).get(f"/pairings/{pairing}").status_code == 404
+
+
+def test_the_nightly_file_does_not_bring_them_back(erased: Life) -> None:
+    done = imported(erased.estate, begin_import(erased.estate, csv_of([CANARY])))
+    assert (done["created"], done["changed"]) == (0, 0)
+    erased.estate.settle()
+    admin = erased.estate.api("profiles", erased.estate.token(None, "admin"))
+    assert ok(admin.get("/members", params={"external_id": NUMBER}))["items"] == []
+    assert admin.get(f"/members/{erased.canary}").status_code == 404
+    assert found_in(in_databases(erased.estate)) == {}
+    assert {place for place, _, content in on_topics(erased.estate) if words_in(content)} == set()
+
+
+def compact(estate: Estate) -> None:
+    """Let the broker compact now: short segments, and a record in each partition that closes the last one."""
+    hand = Hand(estate)
+    soon = {"segment_ms": "500", "min_cleanable_dirty_ratio": "0.01", "max_compaction_lag_ms": "1000"}
+
+    def clean() -> bool:
+        for topic in (PROFILES, CONTACTS):
+            for partition in range(topic.partitions):
+                unknown = headers(ProfileChanged, f"filler-{partition}", named="mentoring.filler.v1")
+                hand.put(topic.name, f"filler-{partition}", b"{}", unknown, partition)
+        return not any(words_in(content) for _, _, content in on_topics(estate, PROFILES.name, CONTACTS.name))
+
+    with configured(estate, PROFILES, **soon), configured(estate, CONTACTS, **soon):
+        wait_until(clean, "the broker has dropped what was erased", 90)

@@ -1,0 +1,164 @@
+"""A reservation that is cut off or overtaken between its steps, on the real service: no seat is taken for nothing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from contracts.pairings import PAIRINGS
+from contracts.people import PRIVACY
+from services.matcher import seats
+from services.matcher.domain import pairing as pairings
+from services.matcher.domain.refused import Refused
+from tests.matcher.people import PROGRAMME, person, settings
+from tests.matcher.world import World, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Take = Callable[..., Awaitable[Mapping[str, Refused]]]
+Then = Callable[[], Awaitable[None]]
+
+
+class Died(ConnectionError):
+    """The process ends here."""
+
+
+async def die() -> None:
+    raise Died("after both seats were taken, before anything was proposed")
+
+
+@pytest.fixture
+def after_taking(monkeypatch: pytest.MonkeyPatch) -> list[Then]:
+    """What happens, one after the other, each time that both seats were taken; leases are short."""
+    monkeypatch.setattr(pairings, "LEASE", timedelta(seconds=1))
+    happens: list[Then] = []
+    real: Take = seats._take
+
+    async def take(*arguments: Any) -> Mapping[str, Refused]:
+        refused = await real(*arguments)
+        if happens:
+            await happens.pop(0)()
+        return refused
+
+    monkeypatch.setattr(seats, "_take", take)
+    return happens
+
+
+async def asked(company: World) -> str:
+    """The senior has asked the junior, who may say yes."""
+    await company.open_programme(settings(matching__shortlist=True))
+    await company.people(person("s"), person("j", "junior"))
+    made = await company.replicas[0].do("member:s", f"/programmes/{PROGRAMME}/requests", {"partner": "j"})
+    return str(made["request_id"])
+
+
+async def say_yes(company: World, request_id: str) -> tuple[int, str]:
+    answer = await company.replicas[0].ask("member:j", "POST", f"/requests/{request_id}/accept")
+    return answer.status_code, answer.json().get("code", "")
+
+
+async def only(company: World) -> pairings.Pairing:
+    (stored,) = [stored async for stored in company.replicas[0].matcher.pairings.find({})]
+    return stored.state
+
+
+async def held(company: World) -> dict[str, list[int]]:
+    """The attempts that hold a seat, of each member."""
+    found = await company.replicas[0].matcher.ledgers.get_many(["s", "j"])
+    return {id: [seat.attempt for seat in found[id].state.held.values()] for id in sorted(found)}
+
+
+async def given_up(company: World) -> None:
+    async def there() -> bool:
+        return (await only(company)).state == "abandoned"
+
+    await until(there)
+
+
+async def nobody_holds(company: World) -> None:
+    async def there() -> bool:
+        return not any((await held(company)).values())
+
+    await until(there)
+
+
+async def types_on(company: World, topic: Any) -> list[str]:
+    return [str(record.header("ce_type")).removeprefix("mentoring.") for record in await company.heard(topic)]
+
+
+async def test_a_reservation_that_died_with_both_seats_is_given_up_and_never_heard_of(
+    company: World, after_taking: list[Then]
+) -> None:
+    request = await asked(company)
+    after_taking.append(die)
+    assert (await say_yes(company, request))[0] >= 500
+    assert await held(company) == {"j": [1], "s": [1]}
+    await given_up(company)
+    await nobody_holds(company)
+    assert await company.heard(PAIRINGS) == []
+    assert await say_yes(company, request) == (200, "")
+    assert await held(company) == {"j": [2], "s": [2]}
+
+
+async def test_a_retry_goes_on_with_the_attempt_that_died(company: World, after_taking: list[Then]) -> None:
+    request = await asked(company)
+    after_taking.append(die)
+    assert (await say_yes(company, request))[0] >= 500
+    assert await say_yes(company, request) == (200, "")
+    assert await held(company) == {"j": [(await only(company)).attempt], "s": [(await only(company)).attempt]}
+    await until_told(company, "pairing.formed.v1")
+    assert await types_on(company, PAIRINGS) == ["pairing.proposed.v1", "pairing.formed.v1"]
+
+
+async def test_a_retry_that_the_sweep_overtakes_is_refused_and_leaves_no_seat_behind(
+    company: World, after_taking: list[Then]
+) -> None:
+    request = await asked(company)
+    after_taking += [die, lambda: given_up(company)]
+    assert (await say_yes(company, request))[0] >= 500
+    assert await say_yes(company, request) == (409, "no_longer_possible")
+    await nobody_holds(company)
+    assert await say_yes(company, request) == (200, "")
+    assert (await only(company)).state == "formed"
+    assert await held(company) == {"j": [2], "s": [2]}
+
+
+async def test_an_erasure_between_the_steps_of_a_reservation_takes_the_seats_back(
+    company: World, after_taking: list[Then]
+) -> None:
+    request = await asked(company)
+
+    async def forgotten() -> None:
+        await company.gone("j")
+
+        async def told() -> bool:
+            return "erasure.completed.v1" in await types_on(company, PRIVACY)
+
+        await until(told)
+
+    after_taking.append(forgotten)
+    status, _ = await say_yes(company, request)
+    assert status in (404, 409)
+    await nobody_holds(company)
+    assert await company.heard(PAIRINGS) == []
+    assert (await types_on(company, PRIVACY)).count("erasure.completed.v1") == 1
+    assert (await only(company)).side_of("j") is None
+
+
+async def test_a_capacity_lowered_between_the_steps_ends_nothing(company: World, after_taking: list[Then]) -> None:
+    request = await asked(company)
+
+    async def lowered() -> None:
+        await company.people(person("j", "junior", enrolment={"capacity": 0}))
+
+    after_taking.append(lowered)
+    assert await say_yes(company, request) == (200, "")
+    assert await held(company) == {"j": [1], "s": [1]}
+
+
+async def until_told(company: World, type: str) -> None:
+    async with asyncio.timeout(30):
+        while type not in await types_on(company, PAIRINGS):  # noqa: ASYNC110 - another process' topic
+            await asyncio.sleep(0.05)
