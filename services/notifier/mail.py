@@ -11,6 +11,7 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
@@ -21,6 +22,8 @@ import aiosmtplib
 from services.notifier.domain.notification import Reason
 from services.notifier.settings import MailSettings
 
+# What the standard library's parser raises over what is no address: its own errors, and slips of its own ("al@[").
+NO_ADDRESS = (MessageError, ValueError, IndexError, AttributeError)
 PERMANENT = 500  # SMTP codes from here on are final
 LONGEST = 120  # seconds for one attempt with all its steps; less than the domain's CLAIM, or another would begin
 
@@ -121,7 +124,7 @@ class Mailer:
         try:
             message["From"] = Address("Viceversa", addr_spec=self._settings.smtp_sender)
             message["To"] = Address(_on_one_line(letter.name), addr_spec=letter.to)
-        except (ValueError, IndexError, UnicodeError):
+        except NO_ADDRESS:
             raise Refused("address_malformed") from None
         message["Subject"] = _on_one_line(letter.subject)
         message["Date"] = format_datetime(letter.at)
