@@ -139,12 +139,13 @@ def nothing(_: Kept) -> JsonValue:
 
 @dataclass(frozen=True)
 class Change(Generic[S]):
-    """One update of many."""
+    """One update of many. ``fresh``: the id was just drawn, so nothing is looked up before it is inserted."""
 
     id: str
     op: Op
     decide: Decide[S]
     answer: Callable[[S], JsonValue] = nothing
+    fresh: bool = False
 
 
 class Publishes(Protocol):
@@ -265,7 +266,7 @@ class Aggregates(Generic[S]):
 
     async def _update_chunk(self, changes: Sequence[Change[S]], cause: Envelope | None) -> list[Saved[S] | Exception]:
         results: dict[str, Saved[S] | Exception] = {}
-        documents = await self._read([change.id for change in changes])
+        documents = await self._read([change.id for change in changes if not change.fresh])
         machine = self._clock.machine()
         wanted: dict[str, tuple[Change[S], Document | None, Document, S]] = {}
         for change in changes:

@@ -62,7 +62,7 @@ class Mongo:
             url,
             tz_aware=True,
             retryWrites=False,
-            serverSelectionTimeoutMS=10_000,
+            serverSelectionTimeoutMS=5_000,
             # Also how long the driver's own heartbeat waits, before it gives up every connection that is in use: a
             # store that is busy with bulk writes answers it late.
             connectTimeoutMS=20_000,

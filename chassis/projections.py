@@ -13,10 +13,12 @@ from pydantic import BaseModel
 from pymongo import ReplaceOne
 
 from chassis.mongo import CHUNK, Collection, Document, Filter, chunks, inserted, page
+from contracts.envelope import EPOCH
 
 M = TypeVar("M", bound=BaseModel)
 
 TRIES = 20
+FIRST = 3  # sequences with which an aggregate begins to speak
 OWN = frozenset({"_id", "sequence", "grave"})  # fields of a row that are the guard's
 ALIVE: Filter = {"grave": False}
 
@@ -80,39 +82,47 @@ class Projection(Generic[M]):
         return sum([await self._apply_chunk(chunk) for chunk in chunks(list(newest.values()), CHUNK)])
 
     async def _apply_chunk(self, rows: Sequence[Row]) -> int:
-        before = await self._sequences(rows)
+        before = await self._sequences([row for row in rows if not _is_first(row)])
         wanted = [row for row in rows if row.sequence > before.get(row.id, -1)]
-        total = len(wanted)
+        written = len(wanted)
         for _ in range(TRIES):
             if not wanted:
-                return total
-            sure = await self._write(wanted, before)
-            if sure:
-                return total
-            before = await self._sequences(wanted)
-            wanted = [row for row in wanted if row.sequence > before.get(row.id, -1)]
+                return written
+            doubtful = await self._write(wanted, before)
+            before = await self._sequences(doubtful)
+            wanted = [row for row in doubtful if row.sequence > before.get(row.id, -1)]
+            written -= len(doubtful) - len(wanted)
         raise Contended(f"{self.collection.name}: {len(wanted)} rows are being written by others")
 
     async def _sequences(self, rows: Sequence[Row]) -> dict[str, int]:
+        if not rows:
+            return {}
         cursor = self.collection.find({"_id": {"$in": [row.id for row in rows]}}, {"sequence": 1})
         return {document["_id"]: document["sequence"] async for document in cursor}
 
-    async def _write(self, rows: Sequence[Row], before: dict[str, int]) -> bool:
-        """Whether every row is known to be stored; if not, the sequences are to be read again."""
-        new = [_document(row) for row in rows if row.id not in before]
+    async def _write(self, rows: Sequence[Row], before: dict[str, int]) -> list[Row]:
+        """Returns the rows of which it is not certain that this very write stored them."""
+        new = {row.id: row for row in rows if row.id not in before}
         old = [row for row in rows if row.id in before]
-        sure = True
+        doubtful: list[Row] = []
         if new:
-            sure = not await inserted(self.collection, new)
+            lost = await inserted(self.collection, [_document(row) for row in new.values()])
+            doubtful += [new[document["_id"]] for document in lost]
         if old:
             result = await self.collection.bulk_write(
                 [ReplaceOne({"_id": row.id, "sequence": before[row.id]}, _document(row)) for row in old], ordered=False
             )
-            sure = sure and result.matched_count == len(old)
-        return sure
+            if result.matched_count != len(old):
+                doubtful += old
+        return doubtful
 
     def _data(self, document: Document) -> M:
         return self.model.model_validate(document)
+
+
+def _is_first(row: Row) -> bool:
+    """Whether it is probably the first that is heard of its aggregate, so that looking before inserting is in vain."""
+    return row.sequence % EPOCH <= FIRST
 
 
 def _document(row: Row) -> Document:

@@ -33,7 +33,7 @@ from services.profiles.store import ALIVE, Hierarchy, Profiles
 
 BATCH = 1000  # rows between two looks at the cursor
 POSTPONED = timedelta(seconds=1)
-RENEWED = timedelta(seconds=20)  # a third of the lease
+RENEWED = timedelta(seconds=10)  # a third of the lease
 ABANDONED = timedelta(days=1)  # uploads that became no import
 
 
@@ -117,6 +117,7 @@ class _Driver:
         self._known = known
         self._programmes: Programmes = {}
         self._renewed = profiles.clock.machine()
+        self._drawn: set[str] = set()  # members whose ids this driver has drawn: nobody is stored under them yet
 
     async def work(self) -> None:
         self._programmes = await self._profiles.all_programmes()
@@ -151,7 +152,8 @@ class _Driver:
                 if survey.failure is not None:
                     break
             rows = [row for one in batch if isinstance(row := reader.read(one), Row)]
-            members = await self._profiles.keys.claim([row.hr.external_id.ref for row in rows])
+            members, drawn = await self._profiles.keys.claim([row.hr.external_id.ref for row in rows])
+            self._drawn |= drawn
             survey.add(rows, members)
             survey.total += len(batch)
             watched |= {id: row for row in rows if (id := members[row.hr.external_id.ref]) in watch and id is not None}
@@ -234,7 +236,7 @@ class _Driver:
                 continue
             issues += [*row.remarks, *survey.remarks(member, row), *self._invitation_remarks(row)]
             op = Op(f"{self._known.import_id}/{row.line}")
-            changes.append(Change(member, op, self._decision(survey, member, row)))
+            changes.append(Change(member, op, self._decision(survey, member, row), fresh=member in self._drawn))
         return changes, issues, refused
 
     def _decision(self, survey: Survey, member: str, row: Row) -> Callable[[Person | None], Decision]:

@@ -69,17 +69,22 @@ class Keys:
         found = await self._keys.get_many(list(keys))
         return {key: kept["member_id"] for key, kept in found.items() if kept["member_id"] is not None}
 
-    async def claim(self, refs: Iterable[str]) -> dict[str, str | None]:
-        """As ``find``, and what is new is claimed with a new member id. None: whoever that was has been erased."""
+    async def claim(self, refs: Iterable[str]) -> tuple[dict[str, str | None], set[str]]:
+        """As ``find``, and what is new is claimed with a new member id; also returns the ids drawn by this very call.
+
+        None: whoever that was has been erased.
+        """
         hashes = await self.hashed(refs)
         found = await self._keys.get_many(list(hashes.values()))
         new = [{"_id": hash, "member_id": str(uuid4())} for hash in hashes.values() if hash not in found]
+        drawn = {document["member_id"] for document in new}
         for chunk in chunks(new):
             lost = await inserted(self._keys.collection, chunk)
             found |= {document["_id"]: document for document in chunk}
             if lost:
+                drawn -= {document["member_id"] for document in lost}
                 found |= await self._keys.get_many([document["_id"] for document in lost])
-        return {ref: found[hash]["member_id"] for ref, hash in hashes.items()}
+        return {ref: found[hash]["member_id"] for ref, hash in hashes.items()}, drawn
 
     async def assign(self, external_id: ExternalId, member_id: str) -> bool:
         """Claim an external id for somebody who exists; False when it is another's, or was an erased person's."""

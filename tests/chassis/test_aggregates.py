@@ -124,6 +124,16 @@ async def test_a_bulk_insert_whose_acknowledgement_was_lost_counts_once(toys: Wo
     assert [(await toys.stored(f"c{n}")).added for n in range(3)] == [(10,), (10, 100), (10,)]
 
 
+async def test_what_is_called_fresh_and_is_stored_already_is_decided_again_on_what_is_there(toys: World) -> None:
+    one = await toys.replica()
+    await one.counters.update("a", op("first"), add("a", 1))
+    changes = [Change(id, op("bulk"), add(id, 10), fresh=True) for id in ("a", "b")]
+    results = await one.counters.update_many(changes)
+    assert [saved.now().value for saved in results if isinstance(saved, Saved)] == [11, 10]
+    again = await one.counters.update_many(changes)
+    assert [saved.repeated for saved in again if isinstance(saved, Saved)] == [True, True]
+
+
 async def test_in_a_bulk_update_the_writer_who_was_slower_decides_again(toys: World) -> None:
     one, other = await toys.replica(), await toys.replica()
     for id in ("a", "b"):

@@ -96,15 +96,23 @@ async def test_a_rival_between_read_and_write_is_noticed(
 async def test_a_write_whose_acknowledgement_was_lost_can_be_applied_again(
     copies: Projection[CounterChanged], method: str
 ) -> None:
-    await copies.apply([row("old", 1)])
+    await copies.apply([row("old", 10)])
     wrapped = Wrapped(copies.collection)
     wrapped.after[method] = once(ConnectionFailure("lost"))
     mine: Projection[CounterChanged] = Projection(cast("Collection", wrapped), CounterChanged)
-    rows = [row("old", 2), row("new", 2)]
+    rows = [row("old", 20), row("new", 2)]
     with pytest.raises(ConnectionFailure):
         await mine.apply(rows)
     await mine.apply(rows)
-    assert (await value(copies, "old"), await value(copies, "new")) == (2, 2)
+    assert (await value(copies, "old"), await value(copies, "new")) == (20, 2)
+
+
+async def test_what_looks_like_the_first_word_and_is_not_is_guarded_all_the_same(
+    copies: Projection[CounterChanged],
+) -> None:
+    await copies.apply([row("a", 1), row("b", 3)])
+    assert await copies.apply([row("a", 2), row("b", 2), row("c", 1)]) == 2
+    assert [await value(copies, id) for id in "abc"] == [2, 3, 1]
 
 
 async def test_more_rows_than_one_write_takes_are_all_written(copies: Projection[CounterChanged]) -> None:

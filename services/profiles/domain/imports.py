@@ -14,7 +14,7 @@ from contracts.envelope import Instant
 from services.profiles.domain.person import Person
 from services.profiles.domain.values import Refused, State, Unknown, Value
 
-LEASE = timedelta(seconds=60)  # for so long a driver owns a running import without a sign of life
+LEASE = timedelta(seconds=30)  # for so long a driver owns a running import without a sign of life
 RELEASE_SHARE = 0.05  # of the running pairings; touching more waits for a person
 WAITS = timedelta(days=7)  # a file that nobody releases is forgotten
 
