@@ -106,6 +106,21 @@ class Figure:
             self._gauge.clear()
 
 
+class Tally:
+    """How often something of the business has happened in this process, for example how many messages were sent."""
+
+    def __init__(
+        self, name: str, meaning: str, labels: tuple[str, ...], *, registry: CollectorRegistry = REGISTRY
+    ) -> None:
+        """Registers ``viceversa_<name>_total``. Raises ``ValueError`` when a label would name a person."""
+        if personal := PERSONAL.intersection(labels):
+            raise ValueError(f"no person is a label: {', '.join(sorted(personal))}")
+        self._counter = Counter(f"viceversa_{name}", meaning, labels, registry=registry)
+
+    def count(self, **labels: str) -> None:
+        self._counter.labels(**labels).inc()
+
+
 def text() -> bytes:
     """What ``/metrics`` answers."""
     return generate_latest(REGISTRY)

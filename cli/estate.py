@@ -1,4 +1,5 @@
-"""Everything that runs on this machine: Kafka, the store, the issuer and the four services, as detached processes.
+"""Everything that runs on this machine: Kafka, the store, the mail catcher, the issuer and the four services, as
+detached processes.
 
 `start` and `stop` are what `viceversa up` and `down`, the demo and the tests stand on. What already runs under the data
 folder is used as it is; what a failed start began is stopped again.
@@ -21,8 +22,8 @@ import httpx
 from cli import place
 from cli.connections import provision_all
 from cli.console import Failure
-from cli.place import ISSUER, SERVICES, Addresses
-from deploy.local import ports, process, stack
+from cli.place import ISSUER, MAIL, SERVICES, Addresses
+from deploy.local import mail, ports, process, stack
 
 SERVERS = ("kafka", "store")
 _READY_WITHIN_S = 120.0
@@ -60,9 +61,11 @@ def start(data: Path, report: Report, *, clock: Path | None = None, prefix: str 
             prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or prefix or before.prefix,
             urls=_urls(data, before, report),
             clock=clock.absolute() if clock else before.clock,
+            mail_port=_mail_port(data, before, report),
         )
         place.write(data, chosen)
         provision_all(chosen)
+        _launch_mail(data, chosen, started)
         _launch(data, chosen, (ISSUER,), started)
         _await_ready(data, chosen, (ISSUER,), report)
         _launch(data, chosen, SERVICES, started)
@@ -84,7 +87,7 @@ def stop(data: Path, report: Report) -> list[str]:
     data = data.absolute()
     if not data.is_dir():
         return []
-    return _stop(data, (*SERVICES, ISSUER), report) + list(stack.stop(data, report=report))
+    return _stop(data, (*SERVICES, ISSUER, MAIL), report) + list(stack.stop(data, report=report))
 
 
 def health(data: Path, chosen: Addresses) -> list[Health]:
@@ -109,6 +112,23 @@ def environment(data: Path, chosen: Addresses, name: str) -> dict[str, str | Non
         "VICEVERSA_CLOCK": str(chosen.clock) if chosen.clock else None,
         "VICEVERSA_HMAC_KEY": os.environ.get("VICEVERSA_HMAC_KEY") or _own_key(data),
         "VICEVERSA_DATA": str(data),
+        **_mail_settings(chosen),
+    }
+
+
+def maildir(data: Path) -> Path:
+    """Where the mail of this installation lies, unless a server was named for it."""
+    return data.absolute() / "mail"
+
+
+def _mail_settings(chosen: Addresses) -> dict[str, str | None]:
+    """The mail catcher's place, unless this process's environment names a server."""
+    if os.environ.get("VICEVERSA_NOTIFIER_SMTP_HOST"):
+        return {}
+    return {
+        "VICEVERSA_NOTIFIER_SMTP_HOST": mail.HOST,
+        "VICEVERSA_NOTIFIER_SMTP_PORT": str(chosen.mail_port),
+        "VICEVERSA_NOTIFIER_LINK_BASE": chosen.urls["matcher"],
     }
 
 
@@ -132,6 +152,28 @@ def _urls(data: Path, before: Addresses, report: Report) -> dict[str, str]:
             port = free
         urls[name] = f"http://{_LOOPBACK}:{port}"
     return urls
+
+
+def _mail_port(data: Path, before: Addresses, report: Report) -> int:
+    """Where the catcher listens or listened, or a free place when that one is taken."""
+    if process.alive(MAIL, data) or ports.is_free(before.mail_port):
+        return before.mail_port
+    free = ports.any_free()
+    report(f"Port {before.mail_port} is taken; {MAIL} gets port {free} instead.")
+    return free
+
+
+def _launch_mail(data: Path, chosen: Addresses, started: list[str]) -> None:
+    """Start the catcher and wait until it answers: what is sent before would have to be tried again."""
+    if not process.alive(MAIL, data):
+        arguments = ["--maildir", str(maildir(data)), "--port", str(chosen.mail_port)]
+        process.spawn(MAIL, [sys.executable, "-m", "deploy.local.mail", *arguments], data)
+        started.append(MAIL)
+    until = time.monotonic() + _READY_WITHIN_S
+    while not mail.answers(chosen.mail_port):
+        if process.alive(MAIL, data) is None or time.monotonic() > until:
+            raise Failure(*_what_happened(data, f"{MAIL} does not answer", MAIL))
+        time.sleep(_PAUSE_S)
 
 
 def _launch(data: Path, chosen: Addresses, names: Sequence[str], started: list[str]) -> None:

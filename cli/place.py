@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cli.console import Failure
 
-ISSUER = "issuer"
+ISSUER, MAIL = "issuer", "mail"
 SERVICES = ("profiles", "matcher", "notifier", "feedback")
 USUAL_PORTS: Mapping[str, int] = {ISSUER: 8100, "profiles": 8101, "matcher": 8102, "notifier": 8103, "feedback": 8104}
 USUAL_KAFKA, USUAL_MONGO = "127.0.0.1:9092", "mongodb://127.0.0.1:27017"
 USUAL_PREFIX = "mentoring."
+USUAL_MAIL_PORT = 1025
 
 DataOption = Annotated[
     Path,
@@ -39,6 +40,7 @@ class Addresses(BaseModel):
     mongo: str = USUAL_MONGO
     prefix: str = USUAL_PREFIX
     urls: Mapping[str, str] = {name: f"http://127.0.0.1:{port}" for name, port in USUAL_PORTS.items()}
+    mail_port: int = USUAL_MAIL_PORT
     clock: Path | None = None
     """The file of business time; None where business time is machine time."""
 

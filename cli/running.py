@@ -9,7 +9,7 @@ import typer
 from cli import estate
 from cli.connections import without_password
 from cli.console import NOT_RUNNING, as_json, note, say, table, waiting
-from cli.place import USUAL_DATA, Addresses, DataOption, JsonOption, addresses
+from cli.place import MAIL, USUAL_DATA, Addresses, DataOption, JsonOption, addresses
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +26,7 @@ def up(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Start Kafka, the store, an issuer of tokens and the four services, here and now.
+    """Start Kafka, the store, a catcher of mail, an issuer of tokens and the four services, here and now.
 
     The first start fetches Kafka and the store (some 50 MB, once). What already runs is used as it is, so the
     command may be repeated. Everything goes on when the terminal is closed, until `viceversa down`.
@@ -107,5 +107,6 @@ def status(
 def _show_addresses(chosen: Addresses, data: Path) -> None:
     rows = [("kafka", chosen.kafka, ""), ("store", without_password(chosen.mongo), "")]
     rows += [(name, url, f"{url}/docs" if name in ("profiles", "matcher") else "") for name, url in chosen.urls.items()]
+    rows.append((MAIL, str(estate.maildir(data)), ""))
     table("what", "where", "its API", rows=rows)
     say(f"\nLogs: {data / 'logs'}. Next: viceversa status, viceversa import FILE, viceversa token --as admin.")

@@ -119,8 +119,16 @@ class ProfileChanged(EventData):
     enrolments: tuple[Enrolment, ...] = ()
 
 
+class TakingPart(_Value):
+    """How far somebody is with one programme, and since when (business time)."""
+
+    programme_id: Id
+    state: Literal["invited", "enrolled", "ready", "left"]
+    since: Instant | None = None
+
+
 class ContactChanged(EventData):
-    """How to reach a member. The only event with a name or an address; its topic is restricted."""
+    """How and when to reach a member. The only event with a name or an address; its topic is restricted."""
 
     TYPE: ClassVar[str] = "mentoring.contact.changed.v1"
     TOPIC: ClassVar[Topic] = CONTACTS
@@ -133,6 +141,11 @@ class ContactChanged(EventData):
     locale: Tag = "en"
     time_zone: Tag | None = None
     delegates: tuple[MemberId, ...] = Field((), description="An assistant sees times, nothing else.")
+    employment: Literal["active", "on_leave", "leaving", "left"] = Field(
+        "active", description="Who has left is not written to."
+    )
+    away: tuple[Absence, ...] = ()
+    taking_part: tuple[TakingPart, ...] = ()
 
 
 class ErasureRequested(EventData):

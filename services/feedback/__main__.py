@@ -4,12 +4,20 @@ from functools import partial
 
 from chassis.service import Chassis, Parts, run
 from chassis.sweeps import Sweep
+from contracts.care import FEEDBACK, OUTCOMES
 from contracts.pairings import PairingState
 from contracts.people import PRIVACY
 from contracts.programmes import ProgrammeChanged
-from services.feedback.domain import Erasure
-from services.feedback.handlers import hearing, see_whether_all_is_forgotten
-from services.feedback.http import routes
+from services.feedback.counting import finish_batch, go_on_with
+from services.feedback.domain.colleague import Colleague
+from services.feedback.domain.course import Course
+from services.feedback.domain.erasure import Erasure
+from services.feedback.domain.figures import Cell
+from services.feedback.domain.questions import load
+from services.feedback.domain.refused import Invalid, Refused, Unknown
+from services.feedback.handlers import hearing, see_whether_all_is_forgotten, when_a_course_is_due_look_after_it
+from services.feedback.http import checkin_routes, routes, session_routes, wish_routes
+from services.feedback.programmes_http import call_routes, programme_routes
 from services.feedback.store import Feedback
 
 PORT = 8104
@@ -17,17 +25,35 @@ PORT = 8104
 
 def build(chassis: Chassis) -> Parts[Feedback]:
     feedback = Feedback(
+        courses=chassis.aggregates("courses", Course),
+        cells=chassis.aggregates("cells", Cell),
+        erasures=chassis.aggregates("erasures", Erasure),
+        contributions=chassis.documents("contributions"),
         pairings=chassis.projection("pairings", PairingState),
         programmes=chassis.projection("programmes", ProgrammeChanged),
-        erasures=chassis.aggregates("erasures", Erasure),
+        members=chassis.projection("members", Colleague),
+        questions=load(),
         clock=chassis.clock,
     )
     return Parts(
         context=feedback,
         hearing=hearing,
-        routers=[routes(feedback)],
-        says=[PRIVACY],
-        sweeps=[Sweep(feedback.erasures, partial(see_whether_all_is_forgotten, feedback=feedback), on="lease")],
+        routers=[
+            routes(feedback),
+            session_routes(feedback),
+            checkin_routes(feedback),
+            wish_routes(feedback),
+            programme_routes(feedback),
+            call_routes(feedback),
+        ],
+        says=[FEEDBACK, OUTCOMES, PRIVACY],
+        sweeps=[
+            Sweep(feedback.courses, partial(when_a_course_is_due_look_after_it, feedback=feedback), on="due"),
+            Sweep(feedback.courses, partial(go_on_with, feedback=feedback), on="lease"),
+            Sweep(feedback.cells, partial(finish_batch, feedback=feedback), on="lease"),
+            Sweep(feedback.erasures, partial(see_whether_all_is_forgotten, feedback=feedback), on="lease"),
+        ],
+        problems={Invalid: 422, Unknown: 404, Refused: 409},
     )
 
 

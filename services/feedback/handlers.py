@@ -2,20 +2,81 @@
 
 from chassis.aggregates import Op, Stored, instant
 from chassis.hearing import Heard, Hearing
-from contracts.pairings import PairingState
+from contracts.envelope import Envelope
+from contracts.pairings import (
+    PairingChartered,
+    PairingEnded,
+    PairingEvent,
+    PairingFormed,
+    PairingPaused,
+    PairingRenewed,
+    PairingResumed,
+    PairingState,
+)
 from contracts.people import ErasureRequested
 from contracts.programmes import ProgrammeChanged
-from services.feedback.domain import Erasure, looked, requested
+from services.feedback import counting
+from services.feedback.domain import caring
+from services.feedback.domain.colleague import Colleague
+from services.feedback.domain.course import Course, Decision, follow
+from services.feedback.domain.erasure import Erasure, looked, requested
 from services.feedback.store import Feedback
 
 hearing: Hearing[Feedback] = Hearing()
 hearing.projects(PairingState, lambda feedback: feedback.pairings)
 hearing.projects(ProgrammeChanged, lambda feedback: feedback.programmes)
+hearing.projects(Colleague, lambda feedback: feedback.members)
+
+
+@hearing.when(PairingFormed)
+async def when_a_pairing_is_formed_begin_to_care(event: Heard[PairingFormed], feedback: Feedback) -> None:
+    await _follow(event.envelope, event.data, feedback, "when_a_pairing_is_formed_begin_to_care")
+
+
+@hearing.when(PairingChartered, PairingPaused, PairingResumed, PairingRenewed)
+async def when_a_pairing_moves_on_go_along(event: Heard[PairingEvent], feedback: Feedback) -> None:
+    """On hold nothing is due; the days of a pause move every deadline that was still to come."""
+    await _follow(event.envelope, event.data, feedback, "when_a_pairing_moves_on_go_along")
+
+
+@hearing.when(PairingEnded)
+async def when_a_pairing_ends_ask_how_it_was(event: Heard[PairingEnded], feedback: Feedback) -> None:
+    await _follow(event.envelope, event.data, feedback, "when_a_pairing_ends_ask_how_it_was")
+
+
+async def _follow(envelope: Envelope, pairing: PairingEvent, feedback: Feedback, name: str) -> None:
+    """Whoever was asked to be forgotten is not taken up again by news that comes late."""
+    members = {one.side: one.member_id for one in pairing.participants}
+    known = await feedback.courses.get(pairing.pairing_id)
+    if known is None and await feedback.erasures.get_many(list(members.values())):
+        return
+    zones = await feedback.zones_of(members)
+    programme = await feedback.programmes.get(pairing.programme_id)
+    now, machine = feedback.clock.now(), feedback.clock.machine()
+
+    def decide(course: Course | None) -> Decision | None:
+        followed = follow(course, pairing, envelope.sequence, zones, now, machine)
+        return caring.settled(caring.known(followed, programme), now, machine)
+
+    await feedback.courses.update(pairing.pairing_id, Op(f"{envelope.id}/{name}"), decide, cause=envelope)
+
+
+async def when_a_course_is_due_look_after_it(stored: Stored[Course], feedback: Feedback) -> None:
+    """Somebody is asked, a deadline has passed, half of the time is over, something is to be deleted."""
+    now, machine = feedback.clock.now(), feedback.clock.machine()
+    zones = await feedback.zones_of(stored.state.members)
+    retired = await feedback.courses.update(
+        stored.id,
+        Op(f"due/{instant(stored.state.due)}"),
+        lambda course: caring.settled(caring.in_zones(course, zones), now, machine),
+    )
+    if retired.state is not None and retired.state.gone:
+        await feedback.contributions.delete({"pairing_id": stored.id})
 
 
 @hearing.when(ErasureRequested)
 async def when_an_erasure_is_requested_begin_to_forget(event: Heard[ErasureRequested], feedback: Feedback) -> None:
-    """The tombstones of their pairings come on another topic, in their own time; a sweep looks for them."""
+    """The tombstones of their pairings and profile come on other topics, in their own time; a sweep looks for them."""
     machine = feedback.clock.machine()
     await feedback.erasures.update(
         event.data.member_id,
@@ -27,6 +88,7 @@ async def when_an_erasure_is_requested_begin_to_forget(event: Heard[ErasureReque
 
 async def see_whether_all_is_forgotten(stored: Stored[Erasure], feedback: Feedback) -> None:
     """``Sweep`` calls it until nothing is held of the member, and that is reported."""
+    await counting.forget(stored.id, feedback)
     gone = not await feedback.holds(stored.id)
     now, machine = feedback.clock.now(), feedback.clock.machine()
     await feedback.erasures.update(

@@ -1,28 +1,120 @@
-"""What feedback keeps: pairings and programmes as it heard of them, and who is being forgotten."""
+"""What feedback keeps, and the questions it asks of it."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
-from chassis.aggregates import Aggregates
+from chassis.aggregates import Aggregates, Stored, instant
 from chassis.clocks import Clock
+from chassis.ids import derived_id
+from chassis.mongo import Document, Documents, inserted
 from chassis.projections import Projection
 from contracts.pairings import PairingState
+from contracts.people import Side
 from contracts.programmes import ProgrammeChanged
-from services.feedback.domain import Erasure
+from services.feedback.domain.colleague import Colleague
+from services.feedback.domain.course import SIDES, Course
+from services.feedback.domain.erasure import Erasure
+from services.feedback.domain.facts import ACTIVE_DAYS
+from services.feedback.domain.figures import Cell
+from services.feedback.domain.questions import Questions
+from services.feedback.domain.refused import Unknown
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """The service's context: its collections and clock."""
+    """The service's context: its collections and clock.
 
+    ``contributions`` are values that wait to be merged into a figure: which pairing and side, never the value, which is
+    read from the course when enough have come.
+    """
+
+    courses: Aggregates[Course]
+    cells: Aggregates[Cell]
+    erasures: Aggregates[Erasure]
+    contributions: Documents
     pairings: Projection[PairingState]
     programmes: Projection[ProgrammeChanged]
-    erasures: Aggregates[Erasure]
+    members: Projection[Colleague]
+    questions: Questions
     clock: Clock
 
-    async def holds(self, member_id: str) -> bool:
-        """Whether a pairing of this member is still kept."""
-        return await self.pairings.count({"participants.member_id": member_id}) > 0
+    async def programme(self, id: str) -> ProgrammeChanged:
+        """Raises ``Unknown``."""
+        found = await self.programmes.get(id)
+        if found is None:
+            raise Unknown("programme")
+        return found
+
+    async def zones_of(self, members: dict[Side, str]) -> dict[Side, str]:
+        """The time zones that are known of the two."""
+        profiles = await self.members.get_many(list(members.values()))
+        return {
+            side: zone
+            for side, member in members.items()
+            if (profile := profiles.get(member)) is not None and (zone := profile.time_zone) is not None
+        }
+
+    def courses_of(self, member_id: str, *, limit: int = 0, after: str | None = None) -> AsyncIterator[Stored[Course]]:
+        return self.courses.find(_taking_part(member_id), limit=limit, after=after)
+
+    def courses_in(self, programme_id: str, *, limit: int, after: str | None) -> AsyncIterator[Stored[Course]]:
+        """Pairings that are not over, in the order of their ids."""
+        wanted = {"programme_id": programme_id, "gone": False, "state": {"$ne": "ended"}}
+        return self.courses.find(wanted, limit=limit, after=after)
+
+    def courses_with_calls(self, programme_id: str) -> AsyncIterator[Stored[Course]]:
+        either = [{f"calls.{side}": {"$gt": ""}} for side in SIDES]
+        return self.courses.find({"programme_id": programme_id, "$or": either})
 
     def pairings_of(self, member_id: str, *, limit: int, after: str | None) -> AsyncIterator[PairingState]:
         return self.pairings.find({"participants.member_id": member_id}, limit=limit, after=after)
+
+    async def funnel(self, programme_id: str, now: datetime) -> dict[str, int]:
+        """How many pairings came how far; each is counted in every step that it reached."""
+        of = {"programme_id": programme_id}
+        lately = instant(now - timedelta(days=ACTIVE_DAYS))
+        met_lately = {"sessions": {"$elemMatch": {"state": "held", "starts_at": {"$gte": lately}}}}
+        heard, cared = self.pairings.count, self.courses.count
+        return {
+            "proposed": await heard(of),
+            "lapsed": await heard({**of, "state": "lapsed"}),
+            "formed": await heard({**of, "formed_at": {"$ne": None}}),
+            "chartered": await heard({**of, "charter_at": {"$ne": None}}),
+            "met": await cared({**of, "first_meeting_counted": True}),
+            "active": await cared({**of, "state": {"$in": ["formed", "chartered"]}, **met_lately}),
+            "paused": await heard({**of, "state": "paused"}),
+            "completed": await heard({**of, "state": "ended", "end_kind": "completed"}),
+            "ended_early": await heard({**of, "state": "ended", "end_kind": "ended_early"}),
+            "not_started": await heard({**of, "state": "ended", "end_kind": "not_started"}),
+        }
+
+    async def wait_for_others(self, cell_id: str, pairing_id: str, key: str, members: tuple[str, ...]) -> None:
+        """Note once that a pairing has something for a cell; what is noted already stays as it is, taken or not."""
+        document: Document = {
+            "_id": derived_id("contribution", cell_id, pairing_id),
+            "cell": cell_id,
+            "key": key,
+            "pairing_id": pairing_id,
+            "members": list(members),
+            "taken": False,
+        }
+        await inserted(self.contributions.collection, [document])
+
+    async def mark_taken(self, ids: tuple[str, ...]) -> None:
+        """Those that still exist: what was deleted meanwhile must not come back."""
+        await self.contributions.collection.update_many({"_id": {"$in": list(ids)}}, {"$set": {"taken": True}})
+
+    async def holds(self, member_id: str) -> bool:
+        """Whether anything of this member is still kept."""
+        return (
+            await self.pairings.count({"participants.member_id": member_id}) > 0
+            or await self.courses.count(_taking_part(member_id)) > 0
+            or await self.contributions.count({"members": member_id}) > 0
+            or await self.members.get(member_id) is not None
+        )
+
+
+def _taking_part(member_id: str) -> dict[str, Any]:
+    return {"$or": [{f"members.{side}": member_id} for side in SIDES]}

@@ -18,7 +18,7 @@ from services.matcher.domain.refused import Contradiction, Refused, Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.round import Round
 from services.matcher.handlers import hearing
-from services.matcher.http import programme_routes, round_routes
+from services.matcher.http import programme_routes, round_routes, suggestion_routes
 from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
 from services.matcher.solver import Solver
 from services.matcher.store import Matcher
@@ -48,6 +48,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         routers=[
             programme_routes(matcher),
             round_routes(matcher),
+            suggestion_routes(matcher),
             pairing_routes(matcher),
             request_routes(matcher),
             ledger_routes(matcher),

@@ -69,10 +69,10 @@ async def shortlist(programme: Programme, me: str, limit: int, matcher: Matcher)
         and (member := rules.enrolled(profile, programme.programme_id)) is not None
     ]
     earlier = await matcher.earlier(of=[me])
-    return await asyncio.to_thread(_ranked, own, others, programme.settings, matcher.taxonomy, today, earlier, limit)
+    return await asyncio.to_thread(ranked, own, others, programme.settings, matcher.taxonomy, today, earlier, limit)
 
 
-def _ranked(
+def ranked(
     me: Member,
     others: Sequence[Member],
     settings: ProgrammeSettings,
@@ -81,6 +81,7 @@ def _ranked(
     earlier: set[tuple[str, str]],
     limit: int,
 ) -> list[Choice]:
+    """The best partners for ``me`` among ``others``, the best first; none that was ever suggested to them before."""
     best: dict[str, Choice] = {}
     if me.enrolment.side != "junior":
         juniors = sorted((one for one in others if one.enrolment.side != "senior"), key=lambda one: one.id)

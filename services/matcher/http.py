@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.aggregates import Op
@@ -20,7 +20,17 @@ from services.matcher.domain.round import Round
 from services.matcher.permissions import not_in_conflict, programme_for
 from services.matcher.rounds import take_up
 from services.matcher.store import Matcher
-from services.matcher.views import FocusView, LeftOverView, ProgrammeView, ProposalView, ProposedMember, RoundView
+from services.matcher.suggesting import free_again, suggestions
+from services.matcher.views import (
+    FocusView,
+    FreeView,
+    LeftOverView,
+    ProgrammeView,
+    ProposalView,
+    ProposedMember,
+    RoundView,
+    SuggestionView,
+)
 
 ANYBODY = allow("member", "coordinator", "admin", "service")
 Manager = Annotated[Principal, allow("coordinator", "admin")]
@@ -176,6 +186,34 @@ def round_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small funct
             return decide(state)
 
         return RoundView.of((await matcher.rounds.update(id, op, deciding)).now())
+
+    return router
+
+
+def suggestion_routes(matcher: Matcher) -> APIRouter:
+    """Who is free again, for example after a wish for another partner, and with whom they might go on."""
+    router = APIRouter(tags=["suggestions"])
+
+    @router.get("/programmes/{id}/free")
+    async def free(id: str, principal: Manager, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> Page[FreeView]:
+        """Who has waited longest first."""
+        programme = await programme_for(principal, id, "run_rounds", matcher)
+        found = await free_again(programme, matcher)
+        now = matcher.clock.now()
+        return Page(items=[FreeView.of(one, now) for one in found[:limit]])
+
+    @router.post("/programmes/{id}/suggestions")
+    async def suggest(
+        id: str, asked: Managing, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    ) -> Page[SuggestionView]:
+        """Computed now and kept nowhere: nobody is asked before a coordinator puts the two together."""
+        programme = await programme_for(asked.principal, id, "run_rounds", matcher)
+        found = await suggestions(programme, limit, matcher)
+        pairs = [{one.senior.member_id, one.junior.member_id} for one in found]
+        shown = await not_in_conflict(asked.principal, pairs, matcher)
+        return Page(
+            items=[SuggestionView.of(one, matcher.taxonomy) for one, ok in zip(found, shown, strict=True) if ok]
+        )
 
     return router
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from chassis.aggregates import Aggregates, Stored
@@ -81,6 +82,18 @@ class Matcher:
             plan = document["plan"]
             if but_of_round is None or plan.get("round_id") != but_of_round:
                 found.add((plan["senior"]["member_id"], plan["junior"]["member_id"]))
+        return found
+
+    async def last_ends(self, programme_id: str) -> dict[str, datetime]:
+        """When each member's latest pairing of the programme was over, as far as it is known."""
+        over = {"plan.programme_id": programme_id, "state": {"$in": ["ended", "lapsed"]}, "gone": False}
+        shown = {"plan.senior.member_id": 1, "plan.junior.member_id": 1, "happened_at": 1}
+        found: dict[str, datetime] = {}
+        async for document in self.pairings.collection.find(over, shown):
+            at = datetime.fromisoformat(document["happened_at"])
+            for side in ("senior", "junior"):
+                member = document["plan"][side]["member_id"]
+                found[member] = max(at, found.get(member, at))
         return found
 
     async def pairings_of(self, member_id: str) -> list[Stored[Pairing]]:

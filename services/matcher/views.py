@@ -1,5 +1,6 @@
 """What HTTP shows of the matcher's documents, to whom it may be shown."""
 
+from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import BaseModel
@@ -17,6 +18,7 @@ from services.matcher.domain.pairing import Pairing, fields
 from services.matcher.domain.programme import Programme, public
 from services.matcher.domain.request import Request
 from services.matcher.domain.round import Progress, Round
+from services.matcher.suggesting import Free, Suggestion
 
 
 class ProgrammeView(BaseModel):
@@ -179,6 +181,44 @@ class ChoiceView(BaseModel):
             department_id=choice.partner.department_id,
             reasons=list(choice.reasons),
             focus=[FocusView.of(one, taxonomy) for one in choice.focus],
+        )
+
+
+class FreeView(BaseModel):
+    """Somebody with a place free, and for how many days they have been waiting."""
+
+    member_id: str
+    side: Literal["senior", "junior", "either"]
+    department_id: str
+    places: int
+    days_waiting: int
+
+    @classmethod
+    def of(cls, free: Free, now: datetime) -> Self:
+        return cls(
+            member_id=free.member.id,
+            side=free.member.enrolment.side,
+            department_id=free.member.profile.department_id,
+            places=free.places,
+            days_waiting=free.days(now),
+        )
+
+
+class SuggestionView(BaseModel):
+    """Two who would fit and were never suggested to each other before; put them together to ask them."""
+
+    senior: str
+    junior: str
+    reasons: dict[Side, list[str]]
+    focus: list[FocusView]
+
+    @classmethod
+    def of(cls, found: Suggestion, taxonomy: Taxonomy) -> Self:
+        return cls(
+            senior=found.senior.member_id,
+            junior=found.junior.member_id,
+            reasons={side: list(texts) for side, texts in found.reasons.items()},
+            focus=[FocusView.of(one, taxonomy) for one in found.focus],
         )
 
 

@@ -3,30 +3,58 @@
 from functools import partial
 
 from chassis.service import Chassis, Parts, run
+from chassis.settings import section
 from chassis.sweeps import Sweep
+from contracts.care import NOTIFICATIONS, FeedbackEvent
+from contracts.pairings import PairingEvent
 from contracts.people import PRIVACY, ContactChanged
 from contracts.programmes import ProgrammeChanged
-from services.notifier.domain import Erasure
+from services.notifier.domain.erasure import Erasure
+from services.notifier.domain.notification import Notification
+from services.notifier.domain.reader import Reader, Refused
+from services.notifier.domain.waiting import Waiting
 from services.notifier.handlers import hearing, see_whether_all_is_forgotten
 from services.notifier.http import routes
+from services.notifier.mail import Mailer
+from services.notifier.sending import say_what_is_due
+from services.notifier.settings import MailSettings
 from services.notifier.store import Notifier
+from services.notifier.telling import look_again
+from services.notifier.wording import languages
 
 PORT = 8103
 
 
 def build(chassis: Chassis) -> Parts[Notifier]:
+    languages()  # a file of words that is not as it should be stops the start
+    mail = section(MailSettings)
     notifier = Notifier(
         contacts=chassis.projection("contacts", ContactChanged),
         programmes=chassis.projection("programmes", ProgrammeChanged),
+        pairings=chassis.projection("pairings", PairingEvent),
+        feedback=chassis.projection("feedback", FeedbackEvent),
+        done=chassis.documents("done"),
+        notifications=chassis.aggregates("notifications", Notification),
+        readers=chassis.aggregates("readers", Reader),
+        waiting=chassis.aggregates("waiting", Waiting),
         erasures=chassis.aggregates("erasures", Erasure),
         clock=chassis.clock,
+        mailer=Mailer(mail),
+        link_base=mail.link_base,
     )
+    say = partial(say_what_is_due, notifier=notifier)
     return Parts(
         context=notifier,
         hearing=hearing,
         routers=[routes(notifier)],
-        says=[PRIVACY],
-        sweeps=[Sweep(notifier.erasures, partial(see_whether_all_is_forgotten, notifier=notifier), on="lease")],
+        says=[NOTIFICATIONS, PRIVACY],
+        sweeps=[
+            Sweep(notifier.notifications, say, on="due"),
+            Sweep(notifier.notifications, say, on="lease"),
+            Sweep(notifier.waiting, partial(look_again, notifier=notifier), on="lease"),
+            Sweep(notifier.erasures, partial(see_whether_all_is_forgotten, notifier=notifier), on="lease"),
+        ],
+        problems={Refused: 422},
     )
 
 

@@ -1,15 +1,103 @@
-"""What notifier hears, and what follows from it."""
+"""What notifier hears, and what follows from it: for each line of the table, a notification for each of its readers."""
 
 from chassis.aggregates import Op, Stored, instant
 from chassis.hearing import Heard, Hearing
+from contracts.care import (
+    CheckinCompleted,
+    CheckinDue,
+    ContactNeeded,
+    FeedbackEvent,
+    PartnerChangeRequested,
+    SessionCancelled,
+    SessionHeld,
+    SessionMissed,
+    SessionScheduled,
+)
+from contracts.pairings import (
+    AnswerGiven,
+    PairingChartered,
+    PairingEnded,
+    PairingEvent,
+    PairingFormed,
+    PairingLapsed,
+    PairingPaused,
+    PairingProposed,
+    PairingRenewed,
+    PairingResumed,
+)
 from contracts.people import ContactChanged, ErasureRequested
-from contracts.programmes import ProgrammeChanged
-from services.notifier.domain import Erasure, looked, requested
-from services.notifier.store import Notifier
+from contracts.programmes import ProgrammeChanged, RoundComputed
+from services.notifier.domain.erasure import Erasure, looked, requested
+from services.notifier.forgetting import forget
+from services.notifier.store import Notifier, answered, completed
+from services.notifier.telling import tell, tell_all_who_take_part, tell_who_takes_part
+
+PAIRING_EVENTS: tuple[type[PairingEvent], ...] = (
+    PairingProposed,
+    PairingLapsed,
+    PairingFormed,
+    PairingChartered,
+    PairingPaused,
+    PairingResumed,
+    PairingRenewed,
+    PairingEnded,
+)
+FEEDBACK_EVENTS: tuple[type[FeedbackEvent], ...] = (
+    SessionScheduled,
+    SessionHeld,
+    SessionCancelled,
+    SessionMissed,
+    CheckinDue,
+    CheckinCompleted,
+    ContactNeeded,
+    PartnerChangeRequested,
+)
 
 hearing: Hearing[Notifier] = Hearing()
 hearing.projects(ContactChanged, lambda notifier: notifier.contacts)
 hearing.projects(ProgrammeChanged, lambda notifier: notifier.programmes)
+for _pairing in PAIRING_EVENTS:
+    hearing.projects(_pairing, lambda notifier: notifier.pairings)
+for _feedback in FEEDBACK_EVENTS:
+    hearing.projects(_feedback, lambda notifier: notifier.feedback)
+
+
+@hearing.when(*PAIRING_EVENTS)
+async def when_a_pairing_moves_on_tell_both(event: Heard[PairingEvent], notifier: Notifier) -> None:
+    await tell(event.envelope, event.data, notifier)
+
+
+@hearing.when(SessionScheduled, SessionHeld, SessionCancelled, SessionMissed, CheckinDue, ContactNeeded)
+async def when_meetings_or_questions_come_up_tell_whom_they_concern(
+    event: Heard[FeedbackEvent], notifier: Notifier
+) -> None:
+    await tell(event.envelope, event.data, notifier)
+
+
+@hearing.when(RoundComputed)
+async def when_a_round_is_computed_tell_the_coordinators(event: Heard[RoundComputed], notifier: Notifier) -> None:
+    await tell(event.envelope, event.data, notifier)
+
+
+@hearing.when(ContactChanged)
+async def when_a_contact_changes_invite_or_welcome(event: Heard[ContactChanged], notifier: Notifier) -> None:
+    await tell_who_takes_part(event.envelope, event.data, notifier)
+
+
+@hearing.when(ProgrammeChanged)
+async def when_a_programme_opens_tell_all_who_take_part(event: Heard[ProgrammeChanged], notifier: Notifier) -> None:
+    await tell_all_who_take_part(event.envelope, event.data, notifier)
+
+
+@hearing.when(AnswerGiven)
+async def when_an_answer_is_given_remind_no_more(event: Heard[AnswerGiven], notifier: Notifier) -> None:
+    """That this side answered; what, is not kept."""
+    await notifier.note_done(answered(event.data.pairing_id, event.data.side))
+
+
+@hearing.when(CheckinCompleted)
+async def when_a_checkin_is_completed_ask_no_more(event: Heard[CheckinCompleted], notifier: Notifier) -> None:
+    await notifier.note_done(completed(event.data.checkin_id))
 
 
 @hearing.when(ErasureRequested)
@@ -26,10 +114,12 @@ async def when_an_erasure_is_requested_begin_to_forget(event: Heard[ErasureReque
 
 async def see_whether_all_is_forgotten(stored: Stored[Erasure], notifier: Notifier) -> None:
     """``Sweep`` calls it until nothing is held of the member, and that is reported."""
+    slot = instant(stored.state.lease)
+    await forget(stored.id, str(slot), notifier)
     gone = not await notifier.holds(stored.id)
     now, machine = notifier.clock.now(), notifier.clock.machine()
     await notifier.erasures.update(
         stored.id,
-        Op(f"lease/{instant(stored.state.lease)}"),
+        Op(f"lease/{slot}"),
         lambda known: looked(known, gone=gone, now=now, machine=machine),
     )

@@ -1,26 +1,87 @@
-"""What notifier keeps: how to reach people, the programmes, and who is being forgotten."""
+"""What notifier keeps: how to reach people, what it must know of programmes and pairings, and what is said to whom."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from chassis.aggregates import Aggregates
+from chassis.aggregates import Aggregates, Stored
 from chassis.clocks import Clock
+from chassis.mongo import Documents
 from chassis.projections import Projection
-from contracts.people import ContactChanged
+from contracts.care import FeedbackEvent
+from contracts.pairings import PairingEvent
+from contracts.people import ContactChanged, Side
 from contracts.programmes import ProgrammeChanged
-from services.notifier.domain import Erasure
+from services.notifier.domain.erasure import Erasure
+from services.notifier.domain.notification import Notification
+from services.notifier.domain.reader import Reader
+from services.notifier.domain.waiting import Waiting
+from services.notifier.mail import Mailer
 
 
 @dataclass(frozen=True)
 class Notifier:
-    """The service's context: its collections and clock."""
+    """The service's context: its collections, clock, and the way out for mail.
+
+    ``done`` holds that one side answered a proposal, or completed a check-in: that, never what.
+    """
 
     contacts: Projection[ContactChanged]
     programmes: Projection[ProgrammeChanged]
+    pairings: Projection[PairingEvent]
+    feedback: Projection[FeedbackEvent]
+    done: Documents
+    notifications: Aggregates[Notification]
+    readers: Aggregates[Reader]
+    waiting: Aggregates[Waiting]
     erasures: Aggregates[Erasure]
     clock: Clock
+    mailer: Mailer
+    link_base: str
 
     async def holds(self, member_id: str) -> bool:
-        """Whether an address or a name of this member is still kept, also as somebody's assistant."""
-        if await self.contacts.get(member_id) is not None:
+        """Whether anything of this member is still kept, also as somebody's assistant."""
+        if await self.contacts.get(member_id) is not None or await self.contacts.count({"delegates": member_id}):
             return True
-        return await self.contacts.count({"delegates": member_id}) > 0
+        reader = await self.readers.get(member_id)
+        if reader is not None and reader.state.member_id:
+            return True
+        return await self.notifications.count(_of(member_id)) > 0
+
+    async def is_gone(self, member_id: str) -> bool:
+        """Whether this member is erased, or about to be."""
+        return await self.erasures.get(member_id) is not None or await self.contacts.is_grave(member_id)
+
+    def all_about(self, member_id: str) -> AsyncIterator[Stored[Notification]]:
+        """Whatever was or is to be said to a member, or to others about their times."""
+        return self.notifications.find(_of(member_id))
+
+    def inbox(
+        self, member_id: str, *, unread: bool, limit: int, after: str | None
+    ) -> AsyncIterator[Stored[Notification]]:
+        return self.notifications.find(_inbox(member_id, unread=unread), sort="order", limit=limit, after=after)
+
+    async def unread(self, member_id: str) -> int:
+        return await self.notifications.count(_inbox(member_id, unread=True))
+
+    async def note_done(self, key: str) -> None:
+        await self.done.put({"_id": key})
+
+    async def is_done(self, key: str) -> bool:
+        return await self.done.get(key) is not None
+
+
+def answered(pairing_id: str, side: Side) -> str:
+    return f"answer/{pairing_id}/{side}"
+
+
+def completed(checkin_id: str) -> str:
+    return f"checkin/{checkin_id}"
+
+
+def _of(member_id: str) -> dict[str, object]:
+    return {"$or": [{"member_id": member_id}, {"about.of_member": member_id}]}
+
+
+def _inbox(member_id: str, *, unread: bool) -> dict[str, object]:
+    shown: dict[str, object] = {"member_id": member_id, "order": {"$ne": None}}
+    return {**shown, "read_at": None} if unread else shown

@@ -24,6 +24,7 @@ from chassis.settings import PREFIX, Settings
 from cli.place import USUAL_PORTS
 from contracts.catalogue import SERVICES
 from deploy.local.jars import ROOTS
+from services.notifier.settings import MailSettings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -54,7 +55,9 @@ def ours(environment: Mapping[str, Any]) -> set[str]:
 
 
 def settings() -> set[str]:
-    return {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    return {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {
+        f"{PREFIX}NOTIFIER_{name}".upper() for name in MailSettings.model_fields
+    }
 
 
 def test_every_service_has_its_container_and_every_command_its_module(containers: dict[str, Any]) -> None:
@@ -84,6 +87,7 @@ def test_the_settings_of_a_container_are_accepted(containers: dict[str, Any], mo
             for variable, value in containers[name]["environment"].items():
                 patched.setenv(variable, default.sub(r"\1", value))
             accepted = Settings()
+            assert MailSettings().smtp_host in ({"mail"} if name == "notifier" else {"127.0.0.1"})
         assert accepted.required_hmac_key()
         assert accepted.kafka == "kafka:19092"
 

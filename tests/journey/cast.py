@@ -5,6 +5,7 @@ A third programme, of the same coordinator as the first, is there to be opened, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from tests.journey.estate import Estate
 from tests.journey.people import (
     Json,
     Members,
+    Side,
     Somebody,
     begin_import,
     csv_of,
@@ -24,15 +26,19 @@ from tests.journey.people import (
     open_programme,
     settings,
 )
+from tests.journey.waiting import wait_until
 
 A, B, C = "authz-a", "authz-b", "authz-c"
 REASON = "conflict_of_interest"
+LATER = "2200-01-01T09:00:00Z"
 
 
 @dataclass(frozen=True)
 class Cast:
     """``ids`` by short name: ``s1`` and ``j1`` are paired, so are ``s2`` and ``j2``, and in the other programme ``sb``
-    and ``jb``; ``boss`` stands above ``j1``; ``x1`` to ``x3`` are there to leave and to be erased."""
+    and ``jb``; ``boss`` stands above ``j1``; ``x1`` to ``x3`` are there to leave and to be erased. The pairings ``f1``
+    (``s4`` with ``j1``), ``f2`` (``s4`` with ``j4``) and ``fb`` (in the other programme) have formed; ``care`` names a
+    meeting and an idea of ``f1``."""
 
     estate: Estate
     ids: Mapping[str, str]
@@ -40,6 +46,7 @@ class Cast:
     rounds: Mapping[str, str]
     requests: Mapping[str, str]
     imports: dict[str, str] = field(default_factory=dict)
+    care: dict[str, str] = field(default_factory=dict)
 
     def token(self, who: str | None, *roles: str, programmes: tuple[str, ...] = (), subject: str | None = None) -> str:
         member = self.ids[who] if who else None
@@ -71,29 +78,38 @@ _clients: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], httpx.Client] 
 def assemble(estate: Estate) -> Cast:
     """Everybody imported and joined; one pairing suggested to each two, one round computed in each programme."""
     boss = Somebody("AZ-BOSS", "senior", "Boss Authz", level=18)
-    places = {"s1": "finance", "s2": "sales", "s3": "research", "j1": "production", "j2": "research", "j3": "sales"}
+    people: tuple[tuple[str, Side, str, str], ...] = (
+        ("s1", "senior", "finance", ""),
+        ("s2", "senior", "sales", ""),
+        ("s3", "senior", "research", ""),
+        ("s4", "senior", "legal", ""),
+        ("j1", "junior", "production", "AZ-BOSS"),
+        ("j2", "junior", "research", ""),
+        ("j3", "junior", "sales", ""),
+        ("j4", "junior", "sales", ""),
+        ("x1", "junior", "finance", ""),
+        ("x2", "junior", "finance", ""),
+        ("x3", "junior", "finance", ""),
+    )
     in_a = [
-        Somebody(
-            f"AZ-{name.upper()}",
-            "senior" if name.startswith("s") else "junior",
-            f"{name} Authz",
-            department=places.get(name, "finance"),
-            capacity=3,
-            manager="AZ-BOSS" if name == "j1" else "",
-        )
-        for name in (*places, "x1", "x2", "x3")
+        Somebody(f"AZ-{name.upper()}", side, f"{name} Authz", department=place, capacity=3, manager=manager)
+        for name, side, place, manager in people
     ]
-    in_b = [Somebody("AZ-SB", "senior", "sb Authz"), Somebody("AZ-JB", "junior", "jb Authz", department="sales")]
+    in_b = [
+        Somebody("AZ-SB", "senior", "sb Authz"),
+        Somebody("AZ-SC", "senior", "sc Authz"),
+        Somebody("AZ-JB", "junior", "jb Authz", department="sales", capacity=2),
+    ]
     for programme in (A, B, C):
         open_programme(estate, programme, matching={"shortlist": True})
     estate.settle()
     imported(estate, begin_import(estate, csv_of([boss])))
     ids: dict[str, str] = {}
-    for programme, people in ((A, in_a), (B, in_b)):
-        imported(estate, begin_import(estate, csv_of(people, programme)))
+    for programme, joined in ((A, in_a), (B, in_b)):
+        imported(estate, begin_import(estate, csv_of(joined, programme)))
         found = ids_of(estate, programme)
         ids |= {external.removeprefix("AZ-").lower(): member for external, member in found.items()}
-        joining = Members(estate, programme, people, found)
+        joining = Members(estate, programme, joined, found)
         for member in found.values():
             joining.join(member)
     ids["boss"] = _id_of(estate, "AZ-BOSS")
@@ -104,6 +120,7 @@ def assemble(estate: Estate) -> Cast:
         api = cast.coordinator(A, "profiles") if who == "coordinator" else cast.admin("profiles")
         answer = api.post("/imports", content=csv_of([boss]), headers={"Content-Type": "text/csv"})
         cast.imports[who] = ok(answer)["import_id"]
+    cast.care.update(_care(cast))
     return cast
 
 
@@ -118,7 +135,42 @@ def _pairings(cast: Cast) -> dict[str, str]:
         made: Json = ok(cast.coordinator(programme).post(f"/programmes/{programme}/pairings", json=pair))
         return str(made["pairing_id"])
 
-    return {"p1": put(A, "s1", "j1"), "p2": put(A, "s2", "j2"), "pb": put(B, "sb", "jb")}
+    def formed(programme: str, senior: str, junior: str) -> str:
+        pairing = put(programme, senior, junior)
+        for who in (senior, junior):
+            ok(cast.member(who).post(f"/pairings/{pairing}/answer", json={"answer": "accepted"}))
+        return pairing
+
+    return {
+        "p1": put(A, "s1", "j1"),
+        "p2": put(A, "s2", "j2"),
+        "pb": put(B, "sb", "jb"),
+        "f1": formed(A, "s4", "j1"),
+        "f2": formed(A, "s4", "j4"),
+        "fb": formed(B, "sc", "jb"),
+    }
+
+
+def _care(cast: Cast) -> dict[str, str]:
+    """A meeting that has a date and an idea, both of ``f1`` and by the senior, where feedback has heard of it."""
+    cast.estate.settle()
+    place, s4 = f"/pairings/{cast.pairings['f1']}", cast.member("s4", "feedback")
+    formed = datetime.fromisoformat(ok(cast.member("s4").get(place))["formed_at"])
+    dated = ok(s4.post(f"{place}/sessions", json={"starts_at": (formed + timedelta(days=60)).isoformat()}))
+    ideas = ok(s4.post(f"{place}/ideas", json={"text": "swap desks for a day"}))
+    return {
+        "session": dated["sessions"][0]["session_id"],
+        "idea": ideas["items"][0]["idea_id"],
+        "message": _message(cast, "j1"),
+        "another's message": _message(cast, "j2"),
+    }
+
+
+def _message(cast: Cast, who: str) -> str:
+    """What notifier tells them of their pairing, once it has."""
+    inbox = cast.member(who, "notifier")
+    wait_until(lambda: bool(ok(inbox.get("/inbox"))["items"]), f"a message for {who}")
+    return str(ok(inbox.get("/inbox"))["items"][0]["id"])
 
 
 def _rounds(cast: Cast) -> dict[str, str]:
@@ -156,6 +208,12 @@ def body_of(method: str, path: str, cast: Cast, *, mine: bool) -> dict[str, Any]
         "POST /pairings/{id}/charter": {"goals": ["to listen"], "meeting_rhythm": "monthly"},
         "POST /pairings/{id}/pause": {},
         "POST /pairings/{id}/renew": {"months": 1},
+        "POST /pairings/{id}/sessions": {"starts_at": LATER},
+        "PUT /pairings/{id}/sessions/{session}": {"starts_at": LATER},
+        "PUT /pairings/{id}/sessions/{session}/pulse": {"met": True, "worth": 4},
+        "PUT /pairings/{id}/checkins/{milestone}": {"answers": {"1": 4}},
+        "POST /pairings/{id}/ideas": {},
+        "PUT /preferences": {"wishes": {"renewed": {"email": False}}},
     }
     if f"{method} {path}" == "POST /imports":
         return {"content": csv_of([Somebody("AZ-BOSS", "senior", "Boss Authz", level=18)])}

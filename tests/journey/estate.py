@@ -22,7 +22,7 @@ import cli.estate
 from chassis.clocks import Clock
 from chassis.issuer import issue
 from cli import place
-from cli.place import ISSUER, SERVICES, Addresses
+from cli.place import ISSUER, MAIL, SERVICES, Addresses
 from deploy.local import ports, process, stack
 from services.feedback import handlers as feedback
 from services.matcher import handlers as matcher
@@ -121,7 +121,7 @@ class Estate:
         if self._mongo is not None:
             self._mongo.close()
         self._admin = None  # it would go on looking for a broker that has stopped
-        for name in [*sorted(self._replicas), *SERVICES, ISSUER]:
+        for name in [*sorted(self._replicas), *SERVICES, ISSUER, MAIL]:
             process.stop(name, self.data)
 
     def addresses(self) -> Addresses:
@@ -243,7 +243,9 @@ def an_estate(data: Path, endpoints: stack.Endpoints, prefix: str, otlp: str | N
     """A whole estate on these servers for as long as the block runs; no process outlives it."""
     telemetry = {"VICEVERSA_OTLP_ENDPOINT": otlp, "OTEL_BSP_SCHEDULE_DELAY": "200"} if otlp else {}
     urls = {name: f"http://127.0.0.1:{ports.any_free()}" for name in (ISSUER, *SERVICES)}
-    place.write(data, Addresses(kafka=endpoints.kafka, mongo=endpoints.mongo, prefix=prefix, urls=urls))
+    mail_port = ports.any_free()
+    kafka, mongo = endpoints.kafka, endpoints.mongo
+    place.write(data, Addresses(kafka=kafka, mongo=mongo, prefix=prefix, urls=urls, mail_port=mail_port))
     estate = Estate(data, endpoints, prefix, telemetry, Clock(data / "clock.jsonl"), urls)
     estate.clock.set(1.0, START)
     try:

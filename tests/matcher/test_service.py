@@ -185,6 +185,31 @@ async def test_meetings_and_a_wish_for_another_partner_are_heard(company: World)
     assert stored.state.end_kind == "ended_early"
 
 
+async def test_after_a_wish_for_another_partner_somebody_new_is_suggested_and_never_the_old_one(
+    company: World,
+) -> None:
+    await company.open_programme()
+    await company.people(person("s"), person("j", "junior"))
+    pairing_id = await formed(company)
+    first = company.replicas[0]
+    wish = PartnerChangeRequested(pairing_id=pairing_id, programme_id=PROGRAMME, happened_at=NOW, recorded_at=NOW)
+    await company.say(wish)
+    await is_over(company, pairing_id, "ended", "s", "j")
+    await company.pass_time(timedelta(days=3))
+    free = (await first.get("admin", f"/programmes/{PROGRAMME}/free"))["items"]
+    assert [(one["member_id"], one["days_waiting"]) for one in free] == [("j", 3), ("s", 3)]
+    path = f"/programmes/{PROGRAMME}/suggestions"
+    assert (await first.do("admin", path))["items"] == []
+    await company.people(person("t"))
+    [suggested] = (await first.do("admin", path))["items"]
+    assert (suggested["senior"], suggested["junior"]) == ("t", "j")
+    assert suggested["reasons"]["junior"]
+    assert (await first.ask("member:j", "GET", f"/programmes/{PROGRAMME}/free")).status_code == 403
+    pair = {"senior": suggested["senior"], "junior": suggested["junior"]}
+    assert (await first.do("admin", f"/programmes/{PROGRAMME}/pairings", pair))["state"] == "proposed"
+    assert (await first.do("admin", path))["items"] == []
+
+
 async def test_what_changed_since_the_round_was_computed_is_looked_at_again(company: World) -> None:
     await company.open_programme()
     await company.people(*(person(f"s{n}") for n in range(3)), *(person(f"j{n}", "junior") for n in range(3)))

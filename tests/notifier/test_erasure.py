@@ -11,7 +11,7 @@ from contracts.envelope import Envelope
 from contracts.people import ContactChanged, ErasureCompleted, ErasureRequested
 from deploy.local import stack
 from services.notifier.__main__ import build
-from services.notifier.domain import LOOK_AGAIN, looked, requested
+from services.notifier.domain.erasure import LOOK_AGAIN, looked, requested
 from services.notifier.handlers import when_an_erasure_is_requested_begin_to_forget
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

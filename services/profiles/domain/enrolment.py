@@ -54,6 +54,13 @@ class Enrolment(Value):
             waiting_since=self.waiting_since,
         )
 
+    def taking_part(self) -> people.TakingPart:
+        """For the notifier; ``since`` stays the same while somebody waits, is paired, and waits again."""
+        since = {"invited": self.invited_at, "left": self.left_at}.get(self.state)
+        return people.TakingPart(
+            programme_id=self.programme_id, state=self.state, since=since or self.enrolled_at or self.invited_at
+        )
+
 
 class Invitation(Value):
     """HR's wish that somebody takes part; ``capacity`` None is the programme's default."""

@@ -188,6 +188,9 @@ def public_contact(person: Person) -> Said:
         locale=person.locale(),
         time_zone=person.time_zone(),
         delegates=person.contact.delegates,
+        employment=person.employment,
+        away=person.away,
+        taking_part=tuple(one.taking_part() for one in person.enrolments),
     )
 
 

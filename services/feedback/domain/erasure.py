@@ -1,4 +1,4 @@
-"""What is said to people and when. For now: forgetting how somebody is reached, and saying when that is done."""
+"""Forgetting somebody, and saying when that is done."""
 
 from datetime import datetime, timedelta
 
@@ -38,4 +38,4 @@ def looked(known: Erasure | None, *, gone: bool, now: datetime, machine: datetim
     if not gone:
         return known.model_copy(update={"lease": machine + LOOK_AGAIN}), []
     done = known.model_copy(update={"completed_at": now, "lease": None})
-    return done, [ErasureCompleted(member_id=known.member_id, service="notifier", completed_at=now)]
+    return done, [ErasureCompleted(member_id=known.member_id, service="feedback", completed_at=now)]

@@ -1,4 +1,4 @@
-"""How pairings go, and the care for them. For now: forgetting somebody, and saying when that is done."""
+"""Forgetting a member here, and saying when that is done."""
 
 from datetime import datetime, timedelta
 
@@ -38,4 +38,4 @@ def looked(known: Erasure | None, *, gone: bool, now: datetime, machine: datetim
     if not gone:
         return known.model_copy(update={"lease": machine + LOOK_AGAIN}), []
     done = known.model_copy(update={"completed_at": now, "lease": None})
-    return done, [ErasureCompleted(member_id=known.member_id, service="feedback", completed_at=now)]
+    return done, [ErasureCompleted(member_id=known.member_id, service="notifier", completed_at=now)]

@@ -1,0 +1,85 @@
+"""The mail catcher of this machine: an SMTP server that takes everything and lets nothing leave.
+
+Each mail becomes one file of a Maildir. A Message-ID that was taken before is acknowledged and not written again, as a
+mail server should do with a sender that tries again because an acknowledgement was lost.
+
+    python -m deploy.local.mail --maildir .viceversa/mail --port 1025
+"""
+
+import argparse
+import hashlib
+import os
+import signal
+import socket
+import threading
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # A container's commands import this file and have no server of mail.
+    from aiosmtpd.controller import Controller
+    from aiosmtpd.smtp import SMTP, Envelope, Session
+
+HOST = "127.0.0.1"
+LARGEST = 10 * 1024 * 1024
+
+
+class Catcher:
+    """Writes what arrives into a Maildir: complete in ``new/`` or not at all."""
+
+    def __init__(self, maildir: Path) -> None:
+        self._maildir = maildir
+        for part in ("tmp", "new", "cur"):
+            (maildir / part).mkdir(parents=True, exist_ok=True)
+
+    async def handle_DATA(self, server: "SMTP", session: "Session", envelope: "Envelope") -> str:  # noqa: N802, ARG002
+        content = envelope.content if isinstance(envelope.content, bytes) else b""
+        self._keep(content, envelope.rcpt_tos)
+        return "250 2.0.0 Kept on this machine"
+
+    def _keep(self, content: bytes, recipients: list[str]) -> None:
+        id = BytesHeaderParser().parsebytes(content).get("Message-ID")
+        text = f"{id}\n{sorted(recipients)}".encode() if id else content
+        name = hashlib.sha256(text).hexdigest()[:40]
+        if (self._maildir / "new" / name).exists():
+            return
+        draft = self._maildir / "tmp" / name
+        with draft.open("wb") as file:
+            file.write(content.replace(b"\r\n", b"\n"))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._maildir / "new" / name)
+
+
+def controller(maildir: Path, port: int) -> "Controller":
+    """The server, not started yet; it listens on the loopback interface alone."""
+    from aiosmtpd.controller import Controller
+
+    return Controller(Catcher(maildir), hostname=HOST, port=port, data_size_limit=LARGEST, ident="Viceversa catcher")
+
+
+def answers(port: int) -> bool:
+    """Whether an SMTP server greets there."""
+    try:
+        with socket.create_connection((HOST, port), timeout=1) as connection:
+            return connection.recv(3) == b"220"
+    except OSError:
+        return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m deploy.local.mail", description="Catch mail on this machine.")
+    parser.add_argument("--maildir", type=Path, required=True, help="the folder that mail is written to")
+    parser.add_argument("--port", type=int, default=1025, help="the port to listen on")
+    chosen = parser.parse_args()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    catcher = controller(chosen.maildir, chosen.port)
+    catcher.start()
+    stop.wait()
+    catcher.stop()
+
+
+if __name__ == "__main__":
+    main()

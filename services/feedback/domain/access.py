@@ -1,0 +1,51 @@
+"""Who may do what with a pairing's course: one table.
+
+Nobody but the one who answered is in the row of an answer. A *conflicted* coordinator or admin takes part in the
+pairing, or has one of the two in their own line.
+"""
+
+from collections.abc import Collection
+from typing import Literal
+
+from services.feedback.domain.colleague import Colleague
+
+Relation = Literal["participant", "coordinator", "conflicted", "admin", "stranger"]
+Action = Literal["see_facts", "meet", "answer", "see_own_answers", "ask_for_another_partner", "record_idea"]
+
+ALLOWED: dict[Action, frozenset[Relation]] = {
+    "see_facts": frozenset({"participant", "coordinator", "admin"}),
+    "meet": frozenset({"participant"}),
+    "answer": frozenset({"participant"}),
+    "see_own_answers": frozenset({"participant"}),
+    "ask_for_another_partner": frozenset({"participant"}),
+    "record_idea": frozenset({"participant"}),
+}
+
+
+def may(relation: Relation, action: Action) -> bool:
+    """Whether who stands in this relation may do this; everything else is denied."""
+    return relation in ALLOWED[action]
+
+
+def to_pairing(
+    member_id: str | None,
+    roles: Collection[str],
+    *,
+    coordinates: bool,
+    participants: Collection[str],
+    conflicted: bool,
+) -> Relation:
+    """How somebody stands to a pairing; ``coordinates``: its programme is one of theirs."""
+    if member_id is not None and member_id in participants:
+        return "participant"
+    if "coordinator" in roles and coordinates:
+        return "conflicted" if conflicted else "coordinator"
+    return "admin" if "admin" in roles and not conflicted else "stranger"
+
+
+def in_conflict(member_id: str | None, own: Colleague | None, others: Collection[Colleague]) -> bool:
+    """Whether one of ``others`` is in the line of ``member_id``, above or below, or is them."""
+    if member_id is None:
+        return False
+    mine = {member_id, *(own.line if own else ()), *(own.evaluators if own else ())}
+    return any(other.member_id in mine or member_id in other.line or member_id in other.evaluators for other in others)

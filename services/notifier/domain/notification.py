@@ -1,0 +1,367 @@
+"""A notification: the one record of what one cause means to one reader for one purpose.
+
+    held -> sending -> sent | failed           held -> suppressed           held -> sent (inbox)
+
+``due`` (business time) is when it is to be said, ``lease`` (machine time) when to try next: the hand-over has several
+steps, and a crash may come between. Before each hand-over the attempt is written down (``claim``), so that
+
+* two replicas never hand over the same attempt: the claim is one operation, and only who made it sends;
+* a crash after the hand-over leaves an attempt *in doubt*: nobody knows whether it arrived. It is made again once, with
+  the same Message-ID, and never a third time.
+
+Nothing here names a person or quotes a text: words are made from templates when somebody reads or a mail leaves.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.care import NotificationEvent, NotificationFailed, NotificationSent, NotificationSuppressed
+from contracts.envelope import Instant, Said
+from contracts.people import ContactChanged, Side
+from contracts.programmes import Care
+from services.notifier.domain.quiet import Quiet, opens, zone_of
+from services.notifier.domain.reader import Channels, Hours
+from services.notifier.domain.table import BY_PURPOSE, REMINDER, Facts, Row
+
+Channel = Literal["email", "inbox"]
+Reason = Literal[
+    "outdated", "not_needed", "left", "gone", "away", "wish", "cap", "no_contact", "no_address", "address_refused",
+    "address_malformed", "message_refused", "sender_refused", "undelivered", "outcome_unknown",
+]  # fmt: skip
+
+CLAIM = timedelta(minutes=3)  # longer than one hand-over may take
+FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=15), timedelta(hours=1)
+MOST_ATTEMPTS = 12  # about six hours
+CONTACT_FIRST, CONTACT_LONGEST = timedelta(seconds=1), timedelta(minutes=5)
+CONTACT_WITHIN = timedelta(hours=24)  # a contact may come so much later than the first word about its member
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class About(_Value):
+    """What it is about: ids, codes and times."""
+
+    pairing_id: str | None = None
+    programme_id: str | None = None
+    round_id: str | None = None
+    side: Side | None = None
+    starts_at: Instant | None = None
+    answer_by: Instant | None = None
+    planned_end: str | None = None
+    end_kind: str | None = None
+    checkin_id: str | None = None
+    facts: tuple[str, ...] = ()
+    of_member: str | None = None  # whose assistant is told
+
+
+class Notification(_Value):
+    """The aggregate. ``public_id`` and ``public_cause`` are what events call it and its cause.
+
+    Of a reminder both are drawn at random: from the derived ids anybody could compute who was reminded of what.
+    ``order`` sorts an inbox, newest first.
+    """
+
+    notification_id: str
+    member_id: str | None
+    purpose: str
+    public_id: str
+    public_cause: str
+    about: About = About()
+    happened_at: Instant
+    created_at: Instant
+    said_at: Instant | None = None
+    useful_until: Instant
+    state: Literal["held", "sending", "sent", "failed", "suppressed"] = "held"
+    channel: Channel = "inbox"
+    reason: Reason | None = None
+    attempts: int = 0
+    doubts: int = 0
+    in_doubt: bool = False
+    contact_tries: int = 0
+    shown_at: Instant | None = None
+    read_at: Instant | None = None
+    order: str | None = None
+    due: Instant | None = None
+    lease: Instant | None = None
+
+    @property
+    def row(self) -> Row:
+        return BY_PURPOSE[self.purpose]
+
+    @property
+    def settled(self) -> bool:
+        return self.state in ("sent", "failed", "suppressed")
+
+
+Decision = tuple[Notification, Sequence[Said]]
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What is known of the reader and the matter at the moment of sending. ``gone``: erased; nobody is to be told."""
+
+    contact: ContactChanged | None
+    gone: bool
+    care: Care
+    wants: Channels
+    hours: Hours | None
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Suppress:
+    reason: Reason
+    told: bool = True
+
+
+@dataclass(frozen=True)
+class Fail:
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class WaitUntil:
+    """Business time."""
+
+    due: datetime
+
+
+@dataclass(frozen=True)
+class WaitForContact:
+    """Its topic is another one, and may be behind."""
+
+
+@dataclass(frozen=True)
+class Say:
+    channel: Channel
+
+
+Verdict = Suppress | Fail | WaitUntil | WaitForContact | Say
+
+
+def open_(known: Notification | None, new: Notification, now: datetime) -> Decision | None:
+    """Record it, once. What is too old to be worth saying is recorded as that, and no event claims anything of it:
+    a rebuilt notifier does not know what was said before."""
+    if known is not None:
+        return None
+    if now > new.useful_until:
+        return _ended(new, "suppressed", "outdated"), []
+    return new, []
+
+
+def judge(note: Notification, found: Circumstances, now: datetime, machine: datetime) -> Verdict:
+    """What is to become of it now."""
+    row = note.row
+    if found.gone:
+        return Suppress("gone", told=False)
+    if not row.while_(found.facts):
+        return Suppress("not_needed", told=False)
+    if now > note.useful_until:
+        return Suppress("outdated") if not note.attempts else Fail("undelivered")
+    contact = found.contact
+    if contact is None:
+        return WaitForContact() if machine - note.created_at < CONTACT_WITHIN else Suppress("no_contact")
+    if contact.employment == "left":
+        return Suppress("left")
+    if row.kind != "essential" and _is_away(contact, now):
+        return Suppress("away")
+    channel = _channel(row, contact, found.wants)
+    if not isinstance(channel, str):
+        return channel
+    opening = opens(now, zone_of(contact.time_zone), _quiet(found))
+    return Say(channel) if opening <= now else WaitUntil(opening)
+
+
+def _channel(row: Row, contact: ContactChanged, wants: Channels) -> Channel | Suppress | Fail:
+    if row.kind != "note" and wants.email and "email" in contact.channels and contact.email:
+        return "email"
+    if not wants.inbox and row.kind != "essential":
+        return Suppress("wish")
+    if contact.channels == ("email",) and not contact.email:
+        return Fail("no_address")
+    return "inbox"
+
+
+def _is_away(contact: ContactChanged, now: datetime) -> bool:
+    today = now.astimezone(zone_of(contact.time_zone)).date()
+    return contact.employment == "on_leave" or any(
+        one.since <= today and (one.until is None or today <= one.until) for one in contact.away
+    )
+
+
+def _quiet(found: Circumstances) -> Quiet:
+    return quiet_hours(found.care, found.hours)
+
+
+def quiet_hours(care: Care, hours: Hours | None) -> Quiet:
+    """The reader's own, otherwise the programme's."""
+    if hours is not None:
+        return Quiet(hours.from_hour, hours.until_hour)
+    return Quiet(care.quiet_from_hour, care.quiet_until_hour)
+
+
+def follow(
+    known: Notification | None, seen: Notification, verdict: Verdict, now: datetime, machine: datetime
+) -> Decision | None:
+    """Do as was judged, if it is still as it was when it was judged."""
+    if known is None or known.settled or (known.due, known.lease) != (seen.due, seen.lease):
+        return None
+    match verdict:
+        case Suppress(_, told) if known.in_doubt:
+            return _finished(known, "failed", "outcome_unknown", now, machine, told=told)
+        case Suppress(reason, told):
+            return _finished(known, "suppressed", reason, now, machine, told=told)
+        case Fail(reason):
+            return _finished(known, "failed", reason, now, machine)
+        case WaitUntil(due):
+            # An inbox wakes nobody, so it shows at night what is certain to be said; a nudge may still meet the cap.
+            seen_already = known if known.row.kind == "nudge" else _shown(known, now)
+            return seen_already.model_copy(update={"state": "held", "due": due, "lease": None}), []
+        case WaitForContact():
+            wait = min(CONTACT_FIRST * 2 ** min(known.contact_tries, 12), CONTACT_LONGEST)
+            tries = known.contact_tries + 1
+            return known.model_copy(update={"contact_tries": tries, "due": None, "lease": machine + wait}), []
+        case Say("inbox"):
+            return _finished(_shown(known, now), "sent", None, now, machine)
+        case Say("email"):
+            return _claim(known, now, machine)
+    raise AssertionError("every verdict has its consequence")
+
+
+def _claim(known: Notification, now: datetime, machine: datetime) -> Decision:
+    """Write down that an attempt is being made. One in doubt is made again once; then its outcome stays unknown."""
+    doubts = known.doubts + known.in_doubt
+    shown = _shown(known, now)
+    if doubts > 1:
+        return _finished(shown.model_copy(update={"channel": "email"}), "failed", "outcome_unknown", now, machine)
+    return shown.model_copy(
+        update={
+            "state": "sending",
+            "channel": "email",
+            "attempts": known.attempts + 1,
+            "doubts": doubts,
+            "in_doubt": True,
+            "said_at": now,
+            "due": None,
+            "lease": machine + CLAIM,
+        }
+    ), []
+
+
+def kept_for_later(known: Notification | None, seen: Notification, free: datetime, now: datetime) -> Decision | None:
+    """No place is free this week: it stands in the inbox already, and the mail waits."""
+    if known is None or known.settled or (known.due, known.lease) != (seen.due, seen.lease):
+        return None
+    return _shown(known, now).model_copy(update={"state": "held", "due": free, "lease": None}), []
+
+
+def accepted(known: Notification | None, attempt: int, machine: datetime) -> Decision | None:
+    """The server took it over; said when the attempt was made."""
+    if known is None or not _is_attempt(known, attempt):
+        return None
+    return _finished(known, "sent", None, known.said_at or known.happened_at, machine)
+
+
+def refused(
+    known: Notification | None, attempt: int, reason: Reason, now: datetime, machine: datetime
+) -> Decision | None:
+    """The server will not take it, now or later."""
+    if known is None or not _is_attempt(known, attempt):
+        return None
+    return _finished(known, "failed", reason, now, machine)
+
+
+def put_off(
+    known: Notification | None, attempt: int, *, in_doubt: bool, now: datetime, machine: datetime
+) -> Decision | None:
+    """It may go better later. ``in_doubt``: the connection broke when the server may have taken it over."""
+    if known is None or not _is_attempt(known, attempt):
+        return None
+    if known.attempts >= MOST_ATTEMPTS:
+        return _finished(known, "failed", "undelivered", now, machine)
+    wait = min(FIRST_RETRY * 2 ** (known.attempts - 1), LONGEST_RETRY)
+    return known.model_copy(update={"in_doubt": in_doubt, "lease": machine + wait}), []
+
+
+def _is_attempt(known: Notification, attempt: int) -> bool:
+    return known.state == "sending" and known.attempts == attempt
+
+
+def read(known: Notification, now: datetime) -> Decision | None:
+    """The reader has seen it."""
+    return None if known.read_at is not None else (known.model_copy(update={"read_at": now}), [])
+
+
+def forget(known: Notification | None) -> Decision | None:
+    """Nothing says any longer whom it was for, or what about."""
+    if known is None or (known.member_id is None and known.about == About()):
+        return None
+    state, reason = (known.state, known.reason) if known.settled else ("suppressed", "gone")
+    return known.model_copy(
+        update={
+            "member_id": None,
+            "about": About(),
+            "public_cause": known.public_id,
+            "state": state,
+            "reason": reason,
+            "due": None,
+            "lease": None,
+            "order": None,
+        }
+    ), []
+
+
+def _shown(note: Notification, now: datetime) -> Notification:
+    if note.shown_at is not None:
+        return note
+    newest_first = 2**53 - int(now.timestamp() * 1000)
+    return note.model_copy(update={"shown_at": now, "order": f"{newest_first:016d}-{note.notification_id}"})
+
+
+def _ended(note: Notification, state: Literal["sent", "failed", "suppressed"], reason: Reason | None) -> Notification:
+    changes = {"state": state, "reason": reason, "in_doubt": False, "due": None, "lease": None}
+    return note.model_copy(update=changes)
+
+
+def _finished(
+    note: Notification,
+    state: Literal["sent", "failed", "suppressed"],
+    reason: Reason | None,
+    now: datetime,
+    machine: datetime,
+    *,
+    told: bool = True,
+) -> Decision:
+    after = _ended(note, state, reason).model_copy(update={"said_at": now})
+    return after, [_event(after, now, machine)] if told and after.member_id else []
+
+
+_EVENTS: dict[str, type[NotificationEvent]] = {
+    "sent": NotificationSent,
+    "failed": NotificationFailed,
+    "suppressed": NotificationSuppressed,
+}
+
+
+def _event(note: Notification, now: datetime, machine: datetime) -> NotificationEvent:
+    """What everybody may know. Of a reminder neither pairing nor programme: they would tell who owes an answer."""
+    assert note.member_id is not None
+    told_as = note.row.told_as
+    private = told_as == REMINDER
+    return _EVENTS[note.state](
+        notification_id=note.public_id,
+        member_id=note.member_id,
+        purpose=told_as,
+        channel=note.channel,
+        cause_id=note.public_cause,
+        pairing_id=None if private else note.about.pairing_id,
+        programme_id=None if private else note.about.programme_id,
+        happened_at=now,
+        recorded_at=machine,
+    )

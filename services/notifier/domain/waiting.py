@@ -1,0 +1,47 @@
+"""An event that cannot be understood yet: the programme or the pairing that it is about comes on another topic."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.envelope import Envelope, Instant, Said
+
+FIRST, LONGEST = timedelta(seconds=1), timedelta(minutes=5)
+WITHIN = timedelta(hours=24)  # by then what it is about has come, or never will
+
+
+class Waiting(BaseModel):
+    """The event as it was heard. ``event`` empty: it was told, or given up."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    envelope: Envelope
+    event: str
+    until: Instant
+    tries: int = 0
+    due: Instant | None = None
+    lease: Instant | None = None
+
+    @property
+    def patient(self) -> bool:
+        return bool(self.event)
+
+
+Decision = tuple[Waiting, Sequence[Said]]
+
+
+def begin(known: Waiting | None, envelope: Envelope, event: str, machine: datetime) -> Decision | None:
+    if known is not None:
+        return None
+    return Waiting(envelope=envelope, event=event, until=machine + WITHIN, lease=machine + FIRST), []
+
+
+def looked(known: Waiting | None, *, told: bool, machine: datetime) -> Decision | None:
+    """Told, or it will never be: nothing of it is kept. Otherwise look again, less and less often."""
+    if known is None or not known.patient:
+        return None
+    if told or machine > known.until:
+        return known.model_copy(update={"event": "", "lease": None}), []
+    wait = min(FIRST * 2 ** min(known.tries, 12), LONGEST)
+    return known.model_copy(update={"tries": known.tries + 1, "lease": machine + wait}), []

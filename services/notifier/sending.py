@@ -1,0 +1,189 @@
+"""Saying what is to be said: called by both sweeps for each notification whose time has come.
+
+The order of writes is what keeps every crash harmless: a place of the week is taken (by the notification's id: taken
+twice is once), then the attempt is claimed, then the mail is handed over, then its outcome is written down. A crash
+before the claim repeats everything; one after it leaves the attempt in doubt (see the domain).
+"""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from chassis.aggregates import Decide, Op, Saved, Stored, instant
+from chassis.metrics import Tally
+from contracts.people import ContactChanged
+from contracts.programmes import Care, ProgrammeSettings
+from services.notifier.domain import notification as notes
+from services.notifier.domain import reader as readers
+from services.notifier.domain.notification import Circumstances, Notification, Say
+from services.notifier.domain.table import Facts
+from services.notifier.mail import InDoubt, Later, Letter, Refused
+from services.notifier.store import Notifier, answered, completed
+from services.notifier.wording import Matter, words_for
+
+_ENDED = Tally(
+    "notifications_ended",
+    "Notifications that came to their end, and why some were not sent.",
+    ("purpose", "channel", "state", "reason"),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was read for one notification."""
+
+    circumstances: Circumstances
+    programme: ProgrammeSettings | None
+    cap: int
+
+
+async def say_what_is_due(stored: Stored[Notification], notifier: Notifier) -> None:
+    """``Sweep`` calls it for each whose ``due`` or ``lease`` has passed; it moves them on or ends them."""
+    note, slot = stored.state, _slot(stored.state)
+    if note.member_id is None:
+        await notifier.notifications.update(stored.id, Op(slot), notes.forget)
+        return
+    found = await _look(note, note.member_id, notifier)
+    now, machine = notifier.clock.now(), notifier.clock.machine()
+    verdict = notes.judge(note, found.circumstances, now, machine)
+    if verdict == Say("email") and not await _has_a_place(note, note.member_id, found, slot, notifier):
+        await _without_a_place(stored, found, slot, notifier)
+        return
+    saved = await _saved(stored.id, slot, lambda known: notes.follow(known, note, verdict, now, machine), notifier)
+    if found.circumstances.gone:
+        await notifier.notifications.update(stored.id, Op(f"{slot}/forget"), notes.forget)
+    elif saved.changed and not saved.repeated and saved.now().state == "sending":
+        assert found.circumstances.contact is not None, "nobody is written to without a contact"
+        await _hand_over(saved.now(), found.circumstances.contact, found, notifier)
+
+
+async def _saved(id: str, op: str, decide: Decide[Notification], notifier: Notifier) -> Saved[Notification]:
+    """Save, and count what came to its end by that; under its public purpose, as in the events."""
+    saved = await notifier.notifications.update(id, Op(op), decide)
+    note = saved.state
+    if note is not None and note.settled and saved.changed and not saved.repeated and note.reason != "not_needed":
+        _ENDED.count(purpose=note.row.told_as, channel=note.channel, state=note.state, reason=note.reason or "none")
+    return saved
+
+
+def _slot(note: Notification) -> str:
+    return f"lease/{instant(note.lease)}" if note.lease is not None else f"due/{instant(note.due)}"
+
+
+async def _has_a_place(note: Notification, member_id: str, found: Found, slot: str, notifier: Notifier) -> bool:
+    now, kind = notifier.clock.now(), note.row.kind
+    saved = await notifier.readers.update(
+        member_id,
+        Op(f"{note.notification_id}/{slot}/{instant(now)}"),
+        lambda known: readers.take_place(known, member_id, note.notification_id, kind, found.cap, now),
+    )
+    return saved.changed
+
+
+async def _without_a_place(stored: Stored[Notification], found: Found, slot: str, notifier: Notifier) -> None:
+    """What asks something of the reader waits for a place, in the inbox meanwhile; other things are not said."""
+    note, now, machine = stored.state, notifier.clock.now(), notifier.clock.machine()
+    reader = await notifier.readers.get(note.member_id or "")
+    free = readers.free_again(reader.state if reader else None, note.notification_id, note.row.kind, found.cap, now)
+    essential = note.row.kind == "essential"
+    await _saved(
+        stored.id,
+        slot,
+        lambda known: (
+            notes.kept_for_later(known, note, free, now)
+            if essential and free <= note.useful_until
+            else notes.follow(known, note, Say("inbox") if essential else notes.Suppress("cap"), now, machine)
+        ),
+        notifier,
+    )
+
+
+async def _hand_over(note: Notification, contact: ContactChanged, found: Found, notifier: Notifier) -> None:
+    words = words_for(note, await matter_of(note, contact, found.programme, notifier))
+    letter = Letter(
+        id=note.notification_id,
+        to=contact.email or "",
+        name=contact.display_name,
+        subject=words.subject,
+        text=words.text,
+        language=words.language,
+        at=note.said_at or note.happened_at,
+    )
+    outcome = await _outcome(letter, notifier)
+    machine = notifier.clock.machine()
+    now = note.said_at or note.happened_at
+    attempt = note.attempts
+    id, op = note.notification_id, f"outcome/{attempt}"
+    match outcome:
+        case None:
+            await _saved(id, op, lambda known: notes.accepted(known, attempt, machine), notifier)
+        case Refused() as error:
+            reason = error.reason
+            await _saved(id, op, lambda known: notes.refused(known, attempt, reason, now, machine), notifier)
+            await notifier.readers.update(
+                contact.member_id,
+                Op(f"{note.notification_id}/back/{attempt}"),
+                lambda known: readers.give_back(known, note.notification_id),
+            )
+        case Later() | InDoubt():
+            doubt = isinstance(outcome, InDoubt)
+            await _saved(
+                id,
+                op,
+                lambda known: notes.put_off(known, attempt, in_doubt=doubt, now=now, machine=machine),
+                notifier,
+            )
+        case _:
+            assert_never(outcome)
+
+
+async def _outcome(letter: Letter, notifier: Notifier) -> Refused | Later | InDoubt | None:
+    try:
+        await notifier.mailer.hand_over(letter)
+    except (Refused, Later, InDoubt) as outcome:
+        return outcome
+    return None
+
+
+async def matter_of(
+    note: Notification, contact: ContactChanged, programme: ProgrammeSettings | None, notifier: Notifier
+) -> Matter:
+    """What the words of a notification are made from. An assistant's hold no partner and no topic."""
+    about = note.about
+    pairing = await notifier.pairings.get(about.pairing_id) if about.pairing_id else None
+    others = [one.member_id for one in pairing.participants if one.member_id != note.member_id] if pairing else []
+    partner = await notifier.contacts.get(others[0]) if others and about.side else None
+    assisted = await notifier.contacts.get(about.of_member) if about.of_member else None
+    return Matter(contact, partner, assisted, pairing if about.side else None, programme, notifier.link_base)
+
+
+async def _look(note: Notification, member_id: str, notifier: Notifier) -> Found:
+    about = note.about
+    contact = await notifier.contacts.get(member_id)
+    gone = await notifier.is_gone(member_id)
+    known = await notifier.programmes.get(about.programme_id) if about.programme_id else None
+    care = known.settings.care if known else Care()
+    reader = await notifier.readers.get(member_id)
+    wishes = reader.state if reader else readers.Reader(member_id=member_id)
+    circumstances = Circumstances(
+        contact=contact,
+        gone=gone,
+        care=care,
+        wants=wishes.wants(note.purpose),
+        hours=wishes.hours,
+        facts=await _facts(note, notifier),
+    )
+    return Found(circumstances, known.settings if known else None, care.messages_per_week)
+
+
+async def _facts(note: Notification, notifier: Notifier) -> Facts:
+    about = note.about
+    return Facts(
+        pairing=await notifier.pairings.get(about.pairing_id) if about.pairing_id else None,
+        feedback=await notifier.feedback.get(about.pairing_id) if about.pairing_id else None,
+        answered=bool(
+            about.pairing_id and about.side and await notifier.is_done(answered(about.pairing_id, about.side))
+        ),
+        completed=bool(about.checkin_id and await notifier.is_done(completed(about.checkin_id))),
+        starts_at=about.starts_at,
+        planned_end=about.planned_end,
+    )

@@ -1,0 +1,14 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from deploy.local import stack
+from tests.feedback.world import World, world
+
+
+@pytest_asyncio.fixture
+async def company(servers: stack.Endpoints, prefix: str, tmp_path: Path) -> AsyncIterator[World]:
+    """A running feedback that has heard of programme ``p1`` alone."""
+    async with world(servers, prefix, tmp_path) as made:
+        yield made

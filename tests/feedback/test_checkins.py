@@ -1,0 +1,296 @@
+"""Check-ins: who is asked what and when, that it was answered, and never what."""
+
+from collections.abc import Callable
+from datetime import datetime, time
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.pairings import PairingFormed
+from contracts.people import Side
+from services.feedback.domain import caring, sessions
+from services.feedback.domain.advice import advice, low
+from services.feedback.domain.checkins import change, find
+from services.feedback.domain.course import ERASED, Course, Decision, forgotten
+from services.feedback.domain.figures import CHANGES
+from services.feedback.domain.questions import language_of
+from services.feedback.domain.refused import Invalid, Refused, Unknown
+from services.feedback.views import CareView
+from tests.feedback.lives import JUNIOR, MACHINE, QUESTIONS, Life, programme
+
+ITEMS = [item.id for item in QUESTIONS.items]
+SIDES: tuple[Side, Side] = ("senior", "junior")
+
+
+def met() -> Life:
+    life = Life()
+    life.on(3)
+    life.met()
+    return life
+
+
+def test_both_are_asked_at_once_when_a_pairing_forms_and_then_at_nine_in_their_own_morning() -> None:
+    life = Life(zones={"senior": "America/New_York", "junior": "Asia/Kolkata"})
+    assert [(event.side, event.milestone) for event in life.told("checkin.due")] == [
+        ("senior", "day_0"),
+        ("junior", "day_0"),
+    ]
+    life.on(100)
+    later = [event for event in life.told("checkin.due") if event.milestone != "day_0"]
+    for event in later:
+        local = event.due_at.astimezone(ZoneInfo(life.zones[event.side]))
+        assert (local.time(), local.weekday() < 5) == (time(9), True)
+        assert event.happened_at == event.due_at
+    assert sorted((event.milestone, event.side) for event in later) == [
+        ("day_30", "junior"),
+        ("day_30", "senior"),
+        ("day_90", "junior"),
+        ("day_90", "senior"),
+    ]
+
+
+def test_on_day_0_only_what_is_about_oneself_is_asked() -> None:
+    assert [item.id for item in QUESTIONS.asked_at("day_0")] == ["1", "2"]
+    assert [item.id for item in QUESTIONS.asked_at("end")] == ITEMS == ["1", "2", "3", "4", "5", "6", "7", "8"]
+    assert [item.id for item in QUESTIONS.items if item.reversed] == ["2", "4", "6", "8"]
+    life = Life()
+    with pytest.raises(Invalid):
+        life.answer("junior", "day_0", {"3": 4})
+
+
+def test_what_changes_are_told_of_is_as_the_questions_say() -> None:
+    assert dict(CHANGES) == {id: QUESTIONS.by_id[id].baseline for id in ("1", "3", "4")}
+
+
+def test_everything_has_words_in_every_language_and_no_word_that_is_ours_alone() -> None:
+    assert language_of("de-AT") == "de"
+    assert language_of("tlh") == language_of(None) == "en"
+    for language in QUESTIONS.scale:
+        assert set(QUESTIONS.scale[language]) == {"1", "2", "3", "4", "5", "cannot_say"}
+        said = advice(QUESTIONS, dict.fromkeys(ITEMS, 1) | {"2": 5, "4": 5, "8": 5}, language, "Kim", warming_up=False)
+        assert len(said) == 1 + 7 + 2
+        assert "Kim" in " ".join(said)
+        for term in ("at risk", "score", "receipt", "ended_early", "{"):
+            assert term not in " ".join(said)
+
+
+def test_an_answer_may_be_corrected_while_it_is_open_and_is_said_once() -> None:
+    life = Life()
+    life.answer("junior", "day_0", {"1": 2})
+    life.answer("junior", "day_0", {"1": 4, "2": None})
+    assert life.types().count("checkin.completed") == 1
+    assert life.course.answers["pair.day_0.junior"].answers == {"1": 4, "2": None}
+    life.on(31)
+    with pytest.raises(Refused, match="closed"):
+        life.answer("junior", "day_0", {"1": 5})
+    with pytest.raises(Unknown):
+        life.answer("junior", "day_90", {})
+
+
+def test_after_the_end_both_are_asked_a_last_time_unless_they_never_met() -> None:
+    life = met()
+    life.end()
+    assert [event.side for event in life.told("checkin.due") if event.milestone == "end"] == ["senior", "junior"]
+    never = Life()
+    never.on(9)
+    never.end("not_started")
+    assert [event.milestone for event in never.told("checkin.due")] == ["day_0", "day_0"]
+
+
+def test_low_answers_bring_words_for_that_person_and_in_the_warm_up_never_the_thought_of_somebody_else() -> None:
+    answers: dict[str, int | None] = {"3": 1, "4": 5, "6": 5, "7": 4, "8": None}
+    assert low(QUESTIONS, answers) == ("3", "4"), "6 is never used for care; 4 and 8 are turned round"
+    early = " ".join(advice(QUESTIONS, answers, "en", "Kim", warming_up=True))
+    later = " ".join(advice(QUESTIONS, answers, "en", "Kim", warming_up=False))
+    assert "somebody else" not in early
+    assert "somebody else" in later
+    assert "Only you see this" in early
+    assert "Only you see this" in later
+    assert advice(QUESTIONS, {"3": 4, "4": 2, "8": None}, "en", "Kim", warming_up=True) == []
+
+
+def test_the_wish_to_be_called_is_kept_for_the_confidential_contact_and_in_no_event() -> None:
+    plain, wishing = Life(), Life()
+    plain.answer("junior", "day_0", {"1": 4})
+    wishing.answer("junior", "day_0", {"1": 4}, call_me=True)
+    assert set(wishing.course.calls) == {"junior"}
+    assert plain.said == wishing.said
+
+
+def test_change_is_from_the_first_answer_and_reversed_items_are_turned_round() -> None:
+    life = Life()
+    life.answer("junior", "day_0", {"1": 2})
+    life.on(3)
+    life.met()
+    life.on(30)
+    life.answer("junior", "day_30", {"1": 4, "3": 5, "4": 4})
+    life.on(65)
+    life.answer("junior", "day_90", {"1": 1, "3": 4, "4": 1})
+    found = {
+        (item, at): change(life.course, QUESTIONS, item, at, "junior")
+        for item in CHANGES
+        for at in ("day_30", "day_90")
+    }
+    assert found == {
+        ("1", "day_30"): 2,
+        ("1", "day_90"): -1,
+        ("3", "day_30"): 0,
+        ("3", "day_90"): -1,
+        ("4", "day_30"): 0,
+        ("4", "day_90"): 3,
+    }
+    assert {key for key in life.course.to_count if ":" in key} == {
+        "1:day_30:junior",
+        "1:day_90:junior",
+        "3:day_90:junior",
+        "4:day_90:junior",
+    }
+
+
+def test_bands_are_recorded_when_both_have_answered_or_a_month_has_passed() -> None:
+    life = met()
+    life.end("ended_early")
+    life.answer("junior", "end", {"5": 1, "7": 3})
+    assert life.told("outcome.recorded") == []
+    life.answer("senior", "end", {"5": 5, "7": None})
+    [both] = life.told("outcome.recorded")
+    assert (both.junior_learned, both.junior_enjoyed, both.senior_learned, both.senior_enjoyed) == (
+        "low",
+        "middle",
+        "high",
+        "unknown",
+    )
+    assert both.meetings == "low"
+    silent = met()
+    silent.end()
+    silent.on(29)
+    assert silent.told("outcome.recorded") == []
+    silent.on(2)
+    assert len(silent.told("outcome.recorded")) == 1
+
+
+def test_raw_answers_are_deleted_after_three_months_and_in_the_end_everything_else() -> None:
+    life = met()
+    life.answer("junior", "day_0", {"1": 1}, call_me=True)
+    life.end()
+    life.answer("junior", "end", {"5": 1})
+    life.on(91)
+    assert len(life.course.answers) == 2
+    life.on(3)
+    assert (life.course.answers, life.course.pulses, life.course.calls) == ({}, (), {})
+    assert life.course.sessions
+    life.on(300)
+    assert (set(life.course.members.values()), life.course.sessions, life.course.gone) == ({ERASED}, (), True)
+    assert life.course.due is None
+
+
+def test_months_shorter_than_a_check_in_is_open_lose_no_outcome() -> None:
+    life = Life(
+        about=programme(retention__raw_answers_months=1, retention__months=1),
+        formed_at=datetime(2026, 2, 2, tzinfo=ZoneInfo("UTC")),
+    )
+    life.met()
+    life.on(1)
+    life.end()
+    life.answer("junior", "end", {"5": 5})
+    life.on(40)
+    [outcome] = life.told("outcome.recorded")
+    assert outcome.junior_learned == "high"
+    assert life.course.gone
+
+
+def test_of_somebody_who_is_forgotten_nothing_is_left_and_nothing_comes_back() -> None:
+    life = met()
+    life.answer("junior", "day_0", {"1": 1}, call_me=True)
+    life.answer("senior", "day_0", {"1": 5})
+    life.do(lambda course, now, _: forgotten(course, JUNIOR, now))
+    left = life.course.model_dump_json()
+    assert JUNIOR not in left
+    assert "day_0.junior" not in left
+    assert (life.course.sessions, life.course.calls, life.course.pulses) == ((), {}, ())
+    assert life.course.answers["pair.day_0.senior"].answers["1"] == 5
+    said = len(life.said)
+    life.end()
+    life.on(500)
+    assert JUNIOR not in life.course.model_dump_json()
+    assert (len(life.said), life.course.answers, life.course.due) == (said, {}, None)
+
+
+def test_older_news_of_a_pairing_changes_nothing() -> None:
+    life = met()
+    life.end()
+    before = life.course
+    life.sequence = 0
+    life.hears(PairingFormed, "formed")
+    assert life.course == before
+
+
+def pulse_of(side: Side, session: str, mark: int | None) -> Callable[[Course, datetime, datetime], Decision | None]:
+    return lambda course, now, machine: sessions.pulse(
+        course, side, session, mark, met=True, now=now, recorded_at=machine
+    )
+
+
+rating = st.one_of(st.none(), st.integers(1, 5))
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.data())
+def test_in_two_worlds_that_differ_in_answers_alone_nothing_that_others_see_differs(data: st.DataObject) -> None:
+    """The same acts at the same moments with other answers: the same events, the same facts, due at the same time."""
+    worlds = Life(), Life()
+    for _ in range(data.draw(st.integers(4, 16))):
+        days = data.draw(st.one_of(st.floats(0.1, 3), st.floats(28, 35)))
+        for life in worlds:
+            life.on(days)
+        act = data.draw(st.sampled_from(["answer", "answer", "answer", "answer", "pulse", "met", "schedule", "end"]))
+        side = data.draw(st.sampled_from(SIDES))
+        milestone = [one.milestone for one in worlds[0].course.checkins if one.side == side][-1]
+        refusals = []
+        for life in worlds:
+            try:
+                if act == "answer":
+                    asked = [item.id for item in QUESTIONS.asked_at(milestone)]
+                    said = {id: data.draw(rating) for id in asked}
+                    life.answer(side, milestone, said, call_me=data.draw(st.booleans()))
+                elif act == "pulse" and life.course.held():
+                    life.do(pulse_of(side, life.course.held()[-1].session_id, data.draw(rating)))
+                elif act == "met":
+                    life.met()
+                elif act == "schedule":
+                    life.schedule(10)
+                elif act == "end" and life.course.state != "ended":
+                    life.end()
+            except Refused as why:
+                refusals.append(why.code)
+        assert len(set(refusals)) <= 1
+        assert len(refusals) in (0, 2)
+        one, other = worlds
+        assert one.moments == other.moments
+        assert one.public() == other.public()
+        assert (one.course.due, one.course.lease, one.course.to_count) == (
+            other.course.due,
+            other.course.lease,
+            other.course.to_count,
+        )
+        assert CareView.of(one.course, one.now) == CareView.of(other.course, other.now)
+        outcomes = [
+            [
+                event.model_dump(exclude={"senior_learned", "junior_learned", "senior_enjoyed", "junior_enjoyed"})
+                for event in life.told("outcome.recorded")
+            ]
+            for life in worlds
+        ]
+        assert outcomes[0] == outcomes[1]
+
+
+def test_no_event_has_a_field_that_an_answer_could_stand_in() -> None:
+    life = met()
+    life.answer("junior", "day_0", {"1": 1})
+    life.end()
+    names = {name for event in life.public() for name in event.model_dump()}
+    assert not names & {"answers", "advice", "score", "worth", "text", "call_me"}
+    assert find(life.course, "junior", "day_0").completed_at is not None
+    assert caring.settled(None, life.now, MACHINE) is None

@@ -1,0 +1,67 @@
+"""A real SMTP server that misbehaves as it is told."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email import message_from_bytes
+from email.message import Message
+from email.policy import default
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from deploy.local import ports
+
+OK = "250 Ok"
+DROP = "drop"  # take the mail, and break the connection before saying so
+VANISH = "vanish"  # break the connection when a recipient is named
+STALL = "stall"  # never answer
+
+
+class Wayward:
+    """Answers each recipient and each text by the next of its scripts, and politely when they are used up."""
+
+    def __init__(self) -> None:
+        self.to_recipients: deque[str] = deque()
+        self.to_texts: deque[str] = deque()
+        self.taken: list[Message] = []
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        answer = await self._next(self.to_recipients, server)
+        if answer.startswith("250"):
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        if not self.to_texts or self.to_texts[0] in (OK, DROP):
+            assert isinstance(envelope.content, bytes)
+            self.taken.append(message_from_bytes(envelope.content, policy=default))
+        return await self._next(self.to_texts, server)
+
+    async def _next(self, script: deque[str], server: SMTP) -> str:
+        answer = script.popleft() if script else OK
+        if answer == STALL:
+            await asyncio.Event().wait()
+        if answer in (DROP, VANISH):
+            assert isinstance(server.transport, asyncio.Transport)
+            server.transport.abort()
+            return "421 gone"
+        return answer
+
+    def ids(self) -> list[str]:
+        return [str(mail["Message-ID"]) for mail in self.taken]
+
+
+@contextmanager
+def wayward() -> Iterator[tuple[Wayward, int]]:
+    """The server's behaviour and its port; it listens until the end of the block."""
+    behaviour, port = Wayward(), ports.any_free()
+    controller = Controller(behaviour, hostname="127.0.0.1", port=port, enable_SMTPUTF8=False)
+    controller.start()
+    try:
+        yield behaviour, port
+    finally:
+        controller.stop()

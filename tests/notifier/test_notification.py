@@ -1,0 +1,269 @@
+"""One notification from its record to its end, decided purely."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.care import NotificationFailed, NotificationSent, NotificationSuppressed
+from contracts.people import Absence, ContactChanged
+from contracts.programmes import Care
+from services.notifier.domain import notification as notes
+from services.notifier.domain.notification import (
+    CLAIM,
+    CONTACT_WITHIN,
+    MOST_ATTEMPTS,
+    About,
+    Circumstances,
+    Fail,
+    Notification,
+    Say,
+    Suppress,
+    WaitForContact,
+    WaitUntil,
+)
+from services.notifier.domain.reader import Channels, Hours
+from services.notifier.domain.table import BY_PURPOSE, TABLE, Facts
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+MACHINE = datetime(2026, 7, 1, 8, tzinfo=UTC)
+AL = ContactChanged(member_id="m1", display_name="Al Ek", email="al@example.com", channels=("email", "inbox"))
+OK = Circumstances(contact=AL, gone=False, care=Care(), wants=Channels(), hours=None, facts=Facts())
+
+
+def note(purpose: str = "ended", **changes: object) -> Notification:
+    made = Notification(
+        notification_id="n1",
+        member_id="m1",
+        purpose=purpose,
+        public_id="n1",
+        public_cause="e1",
+        about=About(pairing_id="p1", programme_id="g1", side="senior"),
+        happened_at=NOON,
+        created_at=MACHINE,
+        useful_until=NOON + BY_PURPOSE[purpose].relevant,
+        lease=MACHINE,
+    )
+    return made.model_copy(update=changes)
+
+
+def judged(one: Notification, found: Circumstances = OK, at: datetime = NOON) -> notes.Verdict:
+    return notes.judge(one, found, at, MACHINE)
+
+
+def claimed(one: Notification) -> Notification:
+    done = notes.follow(one, one, Say("email"), NOON, MACHINE)
+    assert done is not None
+    return done[0]
+
+
+def test_the_same_cause_reader_and_purpose_are_recorded_once() -> None:
+    opened = notes.open_(None, note(), NOON)
+    assert opened == (note(), [])
+    assert notes.open_(opened[0], note(), NOON) is None
+
+
+def test_what_a_rebuilt_notifier_hears_again_is_recorded_and_not_said() -> None:
+    done = notes.open_(None, note(), NOON + timedelta(days=365))
+    assert done is not None
+    assert (done[0].state, done[0].reason, done[0].lease, done[1]) == ("suppressed", "outdated", None, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "contact", "verdict"),
+    [
+        ({}, {}, Say("email")),
+        ({}, {"email": None, "channels": ("inbox",)}, Say("inbox")),
+        ({}, {"email": None, "channels": ("email",)}, Fail("no_address")),
+        ({}, {"employment": "left"}, Suppress("left")),
+        ({}, {"employment": "leaving"}, Say("email")),
+        ({"wants": Channels(email=False)}, {}, Say("inbox")),
+        ({"gone": True}, {}, Suppress("gone", told=False)),
+    ],
+)
+def test_the_channel_follows_from_the_contact_and_the_wishes(
+    changes: dict[str, object], contact: dict[str, object], verdict: notes.Verdict
+) -> None:
+    found = replace(OK, contact=AL.model_copy(update=contact), **changes)  # type: ignore[arg-type]
+    assert judged(note(), found) == verdict
+
+
+def test_who_is_away_is_told_what_needs_them_and_spared_the_rest() -> None:
+    away = AL.model_copy(update={"away": (Absence(since=date(2026, 3, 1), until=date(2026, 3, 2)),)})
+    assert judged(note("ended"), replace(OK, contact=away)) == Say("email")
+    assert judged(note("renewed"), replace(OK, contact=away)) == Suppress("away")
+    assert judged(note("renewed"), replace(OK, contact=away), NOON + timedelta(days=1)) == Say("email")
+
+
+def test_a_wish_against_both_channels_silences_what_asks_nothing() -> None:
+    assert judged(note("renewed"), replace(OK, wants=Channels(email=False, inbox=False))) == Suppress("wish")
+
+
+def test_a_note_is_never_pushed() -> None:
+    assert judged(note("agreed")) == Say("inbox")
+
+
+def test_a_contact_may_come_later_than_the_pairing_but_not_for_ever() -> None:
+    nobody = replace(OK, contact=None)
+    assert judged(note(), nobody) == WaitForContact()
+    machine = MACHINE
+    one = note()
+    while (verdict := notes.judge(one, nobody, NOON, machine)) == WaitForContact():
+        done = notes.follow(one, one, verdict, NOON, machine)
+        assert done is not None
+        one, said = done
+        assert said == []
+        assert one.lease is not None
+        assert one.lease > machine
+        machine = one.lease
+    assert verdict == Suppress("no_contact")
+    assert machine - MACHINE < CONTACT_WITHIN + timedelta(minutes=6)
+
+
+def test_at_night_it_waits_for_the_readers_own_morning() -> None:
+    tokyo = replace(OK, contact=AL.model_copy(update={"time_zone": "Asia/Tokyo"}))
+    assert judged(note(), tokyo) == WaitUntil(datetime(2026, 3, 2, 23, tzinfo=UTC))
+    assert judged(note(), replace(tokyo, hours=Hours(from_hour=23, until_hour=5))) == Say("email")
+
+
+def test_an_attempt_is_claimed_before_it_is_made_and_by_one_alone() -> None:
+    begun = claimed(note())
+    assert (begun.state, begun.attempts, begun.in_doubt, begun.lease) == ("sending", 1, True, MACHINE + CLAIM)
+    assert notes.follow(begun, note(), Say("email"), NOON, MACHINE) is None
+
+
+def test_accepted_is_sent_once() -> None:
+    begun = claimed(note())
+    done = notes.accepted(begun, 1, MACHINE)
+    assert done is not None
+    sent, said = done
+    assert (sent.state, sent.due, sent.lease) == ("sent", None, None)
+    assert [type(one) for one in said] == [NotificationSent]
+    assert notes.accepted(sent, 1, MACHINE) is None
+
+
+def test_an_attempt_in_doubt_is_made_once_more_and_never_a_third_time() -> None:
+    first = claimed(note())
+    second = claimed(first)
+    assert (second.attempts, second.state) == (2, "sending")
+    third = notes.follow(second, second, Say("email"), NOON, MACHINE)
+    assert third is not None
+    assert (third[0].state, third[0].reason, third[0].attempts) == ("failed", "outcome_unknown", 2)
+    assert [type(one) for one in third[1]] == [NotificationFailed]
+
+
+def test_a_server_that_says_later_for_ever_ends_in_failed() -> None:
+    one = note()
+    machine = MACHINE
+    for attempt in range(1, MOST_ATTEMPTS + 1):
+        one = claimed(one)
+        done = notes.put_off(one, attempt, in_doubt=False, now=NOON, machine=machine)
+        assert done is not None
+        assert done[0].lease is None or done[0].lease > machine
+        one = done[0]
+    assert (one.state, one.reason) == ("failed", "undelivered")
+
+
+def test_an_outcome_of_an_older_attempt_changes_nothing() -> None:
+    second = claimed(claimed(note()))
+    assert notes.put_off(second, 1, in_doubt=False, now=NOON, machine=MACHINE) is None
+    assert notes.refused(second, 1, "address_refused", NOON, MACHINE) is None
+    done = notes.refused(second, 2, "address_refused", NOON, MACHINE)
+    assert done is not None
+    assert (done[0].state, done[0].reason) == ("failed", "address_refused")
+
+
+def test_a_doubt_outlives_a_night_of_waiting() -> None:
+    begun = claimed(note())
+    night = notes.follow(begun, begun, WaitUntil(NOON + timedelta(hours=9)), NOON, MACHINE)
+    assert night is not None
+    assert claimed(night[0]).doubts == 1
+
+
+def test_a_reminder_does_not_say_in_public_who_owes_which_answer() -> None:
+    one = note("answer_reminder", public_id="random", public_cause="random-too")
+    done = notes.follow(one, one, Say("inbox"), NOON, MACHINE)
+    assert done is not None
+    [event] = done[1]
+    assert event.model_dump(mode="json") == {  # type: ignore[union-attr]
+        "notification_id": "random",
+        "member_id": "m1",
+        "purpose": "reminder",
+        "channel": "inbox",
+        "cause_id": "random-too",
+        "pairing_id": None,
+        "programme_id": None,
+        "happened_at": "2026-03-02T12:00:00.000Z",
+        "recorded_at": "2026-07-01T08:00:00.000Z",
+    }
+    assert judged(note("answer_reminder"), replace(OK, facts=Facts(answered=True))) == Suppress(
+        "not_needed", told=False
+    )
+
+
+def test_why_something_was_suppressed_is_in_the_record_and_in_no_event() -> None:
+    done = notes.follow(note(), note(), Suppress("left"), NOON, MACHINE)
+    assert done is not None
+    assert done[0].reason == "left"
+    [event] = done[1]
+    assert isinstance(event, NotificationSuppressed)
+    assert "left" not in event.model_dump_json()
+
+
+def test_what_is_forgotten_names_nobody_and_nothing_and_is_not_said() -> None:
+    done = notes.forget(claimed(note()))
+    assert done is not None
+    gone = done[0]
+    assert (gone.member_id, gone.about, gone.state, gone.lease) == (None, About(), "suppressed", None)
+    assert "m1" not in gone.model_dump_json()
+    assert notes.forget(gone) is None
+    assert notes.accepted(gone, 1, MACHINE) is None
+
+
+def test_an_inbox_is_sorted_newest_first() -> None:
+    older = notes.follow(note("agreed"), note("agreed"), Say("inbox"), NOON, MACHINE)
+    newer = notes.follow(note("agreed"), note("agreed"), Say("inbox"), NOON + timedelta(seconds=1), MACHINE)
+    assert older is not None
+    assert newer is not None
+    assert str(newer[0].order) < str(older[0].order)
+
+
+steps = st.lists(st.sampled_from(["say", "accept", "refuse", "later", "doubt", "crash", "night"]), max_size=30)
+
+
+@given(steps)
+def test_whatever_the_server_does_it_is_handed_over_at_most_twice_after_it_may_have_arrived(taken: list[str]) -> None:
+    """``arrivals``: attempts after which the mail may lie with the server."""
+    one, arrivals, ends = note(), 0, 0
+    for step in taken:
+        if step == "say":
+            done = notes.follow(one, one, Say("email"), NOON, MACHINE)
+        elif step == "night":
+            done = notes.follow(one, one, WaitUntil(NOON), NOON, MACHINE)
+        elif step in ("crash", "accept", "doubt") and one.state == "sending" and one.in_doubt:
+            arrivals += one.lease == MACHINE + CLAIM
+            if step == "accept":
+                done = notes.accepted(one, one.attempts, MACHINE)
+            elif step == "doubt":
+                done = notes.put_off(one, one.attempts, in_doubt=True, now=NOON, machine=MACHINE)
+            else:
+                done = notes.follow(one, one, Say("email"), NOON, MACHINE)
+        elif step == "refuse":
+            done = notes.refused(one, one.attempts, "message_refused", NOON, MACHINE)
+        elif step == "later":
+            done = notes.put_off(one, one.attempts, in_doubt=False, now=NOON, machine=MACHINE)
+        else:
+            continue
+        if done is not None:
+            ends += len(done[1])
+            one = done[0]
+    assert one.doubts <= 1
+    assert ends == one.settled
+
+
+def test_every_line_of_the_table_is_said_in_one_way() -> None:
+    assert len({row.purpose for row in TABLE}) == len(TABLE)
+    assert all(row.relevant > timedelta() for row in TABLE)
+    assert not any(row.kind == "essential" and row.readers in ("assistants", "coordinators") for row in TABLE)
