@@ -139,17 +139,23 @@ def _prefix(data: Path) -> str | None:
 
 
 def _tell(ending: story.Ending, witness: Witness, seconds: float) -> None:
-    counted = ending.counted
+    counted, found = ending.counted, ending.counted.audit
     say(f"\n[bold]What became of it[/]  [dim]in {seconds:.0f} s[/]")
-    everything = counted.proposed + counted.lapsed + counted.formed + len(witness.gone)
     table(
         "", ">people or pairs",
         rows=[
-            ("people imported", counted.members + counted.erased),
-            ("took part", counted.enrolled),
-            ("pairs proposed", everything),
-            ("formed", counted.formed),
-            ("lapsed: refused or forgotten, nobody is told which", counted.lapsed),
+            ("people imported", found.members + counted.erased),
+            ("take part", found.enrolled),
+            ("pairs asked", found.proposed),
+            ("lapsed: refused or forgotten, nobody is told which", found.lapsed),
+            ("formed", found.formed),
+            ("agreed on goals and dates", found.chartered),
+            ("meetings held", found.sessions_held),
+            ("check-ins answered", found.checkins),
+            ("wished for another partner", found.partner_changes),
+            ("over: finished as planned, or before", found.ended),
+            ("messages sent", found.notifications_sent),
+            ("of them by mail", found.mails_sent),
             ("pairs that went with a person who was forgotten", len(witness.gone)),
             ("people forgotten, in every service", counted.erased),
             ("dead letters", counted.dead_letters),

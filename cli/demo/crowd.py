@@ -1,21 +1,16 @@
-"""The simulated people: each joins and answers through HTTP as themselves. What they want is in `wishes.json`."""
+"""The simulated people: each joins through HTTP as themselves. What they want is in `wishes.json`."""
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
-from cli.demo.preferences import Hidden, answer
-from cli.demo.web import Refusal, Web
+from cli.demo.preferences import Hidden
+from cli.demo.web import Caller, Web
 from cli.sample.generate import FOLDER
 
-_SEED = 5
 _ENTERED = ("offers", "seeks", "experience_band", "languages", "availability", "meeting_mode")
-_TOO_LATE = frozenset({"not_proposed", "already_answered", "wrong_state", "not_found"})
-"""The partner was faster to decline, or the question is closed: an ordinary thing."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +48,9 @@ class Crowd:
                     self.people[human.member_id] = human
         self._ids = {human.external_id: human.member_id for human in self.people.values()}
 
+    def as_themselves(self, human: Human) -> Caller:
+        return self._web.member(human.member_id)
+
     def joining(self) -> list[Human]:
         return [human for human in self.people.values() if human.wish["joins"]]
 
@@ -68,46 +66,10 @@ class Crowd:
                 group.create_task(one(human))
 
     async def _join(self, human: Human, programme: str, notice: str) -> None:
-        me, wish = self._web.member(human.member_id), human.wish
+        me, wish = self.as_themselves(human), human.wish
         await me.put("profiles", "/members/me/entered", {name: wish[name] for name in _ENTERED})
         await me.put("profiles", "/members/me/statements", {"language": "en", "answers": wish["statements"]})
         if avoided := [self._ids[one] for one in wish["avoid"] if one in self._ids]:
             await me.put("profiles", "/members/me/avoid", {"members": avoided})
         place = {"side": wish["side"], "capacity": wish["capacity"], "notice": notice}
         await me.put("profiles", f"/members/me/enrolments/{programme}", place)
-
-    async def answer(self, members: Iterable[str], done: Callable[[], None]) -> Counter[str]:
-        """Each of these looks at what was proposed to them and answers, or forgets. How many did what."""
-        did: Counter[str] = Counter()
-
-        async def one(human: Human) -> None:
-            did.update(await self._answer(human))
-            done()
-
-        async with asyncio.TaskGroup() as group:
-            for member in members:
-                group.create_task(one(self.people[member]))
-        return did
-
-    async def _answer(self, human: Human) -> list[str]:
-        me, did = self._web.member(human.member_id), []
-        async for pairing in me.pages("matcher", "/pairings", state="proposed"):
-            if pairing.get("you", {}).get("answer"):
-                continue
-            partner = next(one["member_id"] for one in pairing["participants"] if one["member_id"] != human.member_id)
-            topics = {focus["topic_id"] for focus in pairing["focus"]}
-            chance = Random(f"{_SEED} {human.external_id} {self.people[partner].external_id}")
-            choice, reason = answer(human.hidden, self.people[partner].hidden, topics, chance)
-            if choice == "forget":
-                did.append("forgotten")
-                continue
-            said = {"answer": "accepted"} if choice == "accept" else {"answer": "declined", "reason": reason}
-            try:
-                await me.post("matcher", f"/pairings/{pairing['pairing_id']}/answer", said)
-            except Refusal as refusal:
-                if refusal.reason not in _TOO_LATE:
-                    raise
-                did.append("too late")
-            else:
-                did.append(said["answer"] or "")
-        return did

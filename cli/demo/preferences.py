@@ -1,6 +1,7 @@
-"""How a simulated person answers: by a taste that only they have, by what draws them, and by how busy they are.
+"""How a simulated person lives: by a taste that only they have, by what draws them, and by how busy they are.
 
-Nothing here comes from the matcher: neither its score nor its reasons. Whoever forgets never answers at all.
+Nothing here comes from the matcher: neither its score nor its reasons. Everything is decided by who it is and by a
+source of chance that the caller seeds, so that the same people do the same things on every machine.
 """
 
 from collections.abc import Collection
@@ -10,9 +11,13 @@ from typing import Literal
 
 Answer = Literal["accept", "decline", "forget"]
 Reason = Literal["no_time", "topics_do_not_fit", "prefer_somebody_else"]
+Meeting = Literal["held", "moved", "cancelled", "missed"]
 
 _SYMPATHY, _INTEREST, _BUSYNESS, _NEEDED = 1.0, 0.25, 0.6, -0.45
 """A person says yes when sympathy + interest - busyness reaches what is needed; about three of four do."""
+_HIGHEST = 5
+_REVERSED = frozenset({"2", "4", "6", "8"})
+"""Items of a check-in where agreeing is a complaint."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +31,57 @@ class Hidden:
     forgetful: float
 
 
+def liking(me: Hidden, partner: Hidden, topics: Collection[str]) -> float:
+    """How much ``me`` is drawn to a partner and the topics of the pairing; around 0."""
+    sympathy = sum(mine * theirs for mine, theirs in zip(me.taste, partner.comes_across, strict=True))
+    return _SYMPATHY * sympathy + _INTEREST * len(me.drawn_to.intersection(topics))
+
+
 def answer(me: Hidden, partner: Hidden, topics: Collection[str], chance: Random) -> tuple[Answer, Reason | None]:
     """What ``me`` says to a partner and the topics of the pairing. ``chance`` only decides who forgets."""
     if chance.random() < me.forgetful:
         return "forget", None
-    sympathy = sum(mine * theirs for mine, theirs in zip(me.taste, partner.comes_across, strict=True))
-    interest = len(me.drawn_to.intersection(topics))
-    liking = _SYMPATHY * sympathy + _INTEREST * interest
-    if liking - _BUSYNESS * me.busy >= _NEEDED:
+    return by_heart(me, partner, topics)
+
+
+def by_heart(
+    me: Hidden, partner: Hidden, topics: Collection[str]
+) -> tuple[Literal["accept", "decline"], Reason | None]:
+    """The same of whoever does not forget."""
+    liked = liking(me, partner, topics)
+    if liked - _BUSYNESS * me.busy >= _NEEDED:
         return "accept", None
-    if liking >= _NEEDED:
+    if liked >= _NEEDED:
         return "decline", "no_time"
-    return "decline", "prefer_somebody_else" if interest else "topics_do_not_fit"
+    return "decline", "prefer_somebody_else" if me.drawn_to.intersection(topics) else "topics_do_not_fit"
+
+
+def meeting(senior: Hidden, junior: Hidden, chance: Random) -> Meeting:
+    """What becomes of a date that the two have made."""
+    drawn = chance.random()
+    missed = 0.02 + 0.1 * (senior.forgetful + junior.forgetful) / 2
+    cancelled = missed + 0.05 + 0.1 * (senior.busy + junior.busy) / 2
+    if drawn < missed:
+        return "missed"
+    if drawn < cancelled:
+        return "cancelled"
+    return "moved" if drawn < cancelled + 0.08 else "held"
+
+
+def worth(me: Hidden, partner: Hidden, topics: Collection[str], chance: Random) -> int:
+    """Whether a meeting was worth one's time, from 1 to 5."""
+    return _rated(3.4 + liking(me, partner, topics) + chance.uniform(-0.8, 0.8))
+
+
+def ratings(items: Collection[str], liked: float, months: float, chance: Random) -> dict[str, int | None]:
+    """Answers to a check-in; some are left out. Whoever likes whom they meet speaks and listens better with time."""
+    given: dict[str, int | None] = {}
+    for item in sorted(items):
+        good = 2.9 + 0.5 * liked + (0.25 * months if liked > 0 else 0.05 * months) + chance.uniform(-0.9, 0.9)
+        rated = _rated(good)
+        given[item] = None if chance.random() < 0.05 else _HIGHEST + 1 - rated if item in _REVERSED else rated
+    return given
+
+
+def _rated(value: float) -> int:
+    return max(1, min(_HIGHEST, round(value)))

@@ -1,11 +1,12 @@
-"""The story, act by act. Business time stands still while people are busy and runs fast while they wait."""
+"""The story, act by act: half a year. Business time stands still for what is set up, and runs in between."""
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from chassis import deadletters
 from chassis.clocks import Clock
 from cli import connections
 from cli.console import Failure, bar, say
+from cli.demo.audit import audit
 from cli.demo.crowd import Crowd, Human
+from cli.demo.lives import Lives
+from cli.demo.months import Months
 from cli.demo.stream import Stream
 from cli.demo.subscriber import OPEN, RESTRICTED, Subscriber
-from cli.demo.summary import Counted, disagreements, furthest
+from cli.demo.summary import Counted, disagreements
+from cli.demo.turns import Turns
 from cli.demo.web import Caller, Refusal, Web
 from cli.place import SERVICES
 from cli.sample.generate import FOLDER
@@ -27,9 +32,11 @@ from cli.sample.generate import FOLDER
 PROGRAMME = "fresh-eyes"
 BEGINS = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 """A Monday morning."""
-ROUNDS = 2
-_FAST = 4 * 86400.0
-"""Four days of business time in a second: the answers' two weeks pass in a few seconds, on a slow machine as well."""
+SECOND_ROUND = BEGINS + timedelta(days=21)
+"""When the last answers to the first one are in."""
+LAST_MONDAY = BEGINS + timedelta(days=120)
+"""Nobody is brought together so late that hardly anything could come of it in this story."""
+ENDS = BEGINS + timedelta(days=184)
 _POLL_S = 0.15
 _REASONS = 3
 _AGREE_WITHIN_S = 45.0
@@ -92,12 +99,17 @@ async def play(stage: Stage) -> Ending:
     chair = stage.web.coordinator(coordinator.member_id, PROGRAMME)
     await programme_opens(stage, chair, coordinator)
     await people_join(stage, chair, crowd)
-    rounds = []
-    for number in range(1, ROUNDS + 1):
-        rounds.append(await a_round(stage, chair, number))
-        await people_answer(stage, crowd)
-    await somebody_is_forgotten(stage, crowd, coordinator)
-    return await the_end(stage, coordinator, rounds[0])
+    lives = Lives(crowd, stage.clock, settings()["meetings"]["planned"])
+    stage.subscriber.listen(lives.hear)
+    first = await a_round(stage, chair, 1)
+    await the_months(stage, lives, coordinator, chair)
+    return await the_end(stage, coordinator, first)
+
+
+def settings() -> dict[str, Any]:
+    """Of the programme."""
+    found: dict[str, Any] = json.loads((FOLDER / "programme.json").read_text(encoding="utf-8"))
+    return found
 
 
 async def company_arrives(stage: Stage) -> tuple[Crowd, Human]:
@@ -132,18 +144,15 @@ def _coordinator(members: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 async def programme_opens(stage: Stage, chair: Caller, coordinator: Human) -> None:
-    import json
-
     await stage.act(f"{coordinator.name} is going to coordinate, and opens a programme")
-    settings = json.loads((FOLDER / "programme.json").read_text(encoding="utf-8"))
-    settings["coordinators"] = [coordinator.member_id]
+    wanted = {**settings(), "coordinators": [coordinator.member_id]}
     try:
-        await chair.post("matcher", "/programmes", {"programme_id": PROGRAMME, "settings": settings})
+        await chair.post("matcher", "/programmes", {"programme_id": PROGRAMME, "settings": wanted})
         await chair.post("matcher", f"/programmes/{PROGRAMME}/open")
     except Refusal as refusal:
         if refusal.reason != "programme_exists":  # kept from an earlier run
             raise
-    say(f"  Fresh Eyes: {settings['purpose']}")
+    say(f"  Fresh Eyes: {wanted['purpose']}")
 
 
 async def people_join(stage: Stage, chair: Caller, crowd: Crowd) -> None:
@@ -255,43 +264,17 @@ async def _review(chair: Caller, round_id: str) -> None:
         say(f"  [dim]why not[/] a {one['side']} of {one['department_id']}: {escape(one['text'])}")
 
 
-async def people_answer(stage: Stage, crowd: Crowd) -> None:
-    """Who was asked answers or forgets; then the deadline passes for what is still open."""
-    asked = sorted({one["member_id"] for pairing in await _open(stage) for one in pairing["participants"]})
-    await stage.act(f"{len(asked)} people answer, each by a taste of their own; some forget")
-    with bar() as progress:
-        task = progress.add_task("Answering", total=len(asked))
-        did = await crowd.answer(asked, lambda: progress.advance(task))
-    said = ", ".join(f"{number} {what}" for what, number in sorted(did.items()))
-    await stage.act(f"{said}. Two weeks pass")
-    stage.clock.set(_FAST)
-
-    async def closed() -> bool:
-        return not await _open(stage)
-
-    await stage.until("every proposal was answered or has lapsed", closed)
-    stage.clock.set(0)
-
-
-async def _open(stage: Stage) -> list[Any]:
-    """Every proposal that waits for an answer. A coordinator does not see those of their own line, so not they ask."""
-    admin = stage.web.admin()
-    return [one async for one in admin.pages("matcher", "/pairings", programme_id=PROGRAMME, state="proposed")]
-
-
-async def somebody_is_forgotten(stage: Stage, crowd: Crowd, coordinator: Human) -> None:
-    """One person of a formed pairing wants to be erased; every service confirms it."""
-    admin = stage.web.admin()
-    formed = (await admin.get("matcher", "/pairings", programme_id=PROGRAMME, state="formed", limit=5))["items"]
-    members = [one["member_id"] for pairing in formed for one in pairing["participants"]]
-    leaving = next(crowd.people[one] for one in members if one != coordinator.member_id)
-    await stage.act(f"{leaving.name} leaves the company and asks to be forgotten")
-    await stage.web.member(leaving.member_id).post("profiles", "/members/me/erasure")
-
-    async def done() -> bool:
-        return bool((await admin.get("profiles", f"/erasures/{leaving.member_id}"))["done"])
-
-    await stage.until("every service has confirmed the erasure", done)
+async def the_months(stage: Stage, lives: Lives, coordinator: Human, chair: Caller) -> None:
+    """From the first proposals to the last questions, with a second round on the way."""
+    Turns(stage.web, lives, PROGRAMME, coordinator, chair).plan(BEGINS, LAST_MONDAY)
+    months = Months(stage.web, stage.clock, stage.subscriber, stage.stream, lives)
+    await stage.act("They are asked, by mail. From here on the months pass, a day and more in each second")
+    await months.run_until(SECOND_ROUND)
+    await a_round(stage, chair, 2)
+    await months.run_until(ENDS)
+    await stage.until("nothing waits in the services any more", months.at_rest)
+    await stage.act("Half a year has passed")
+    say(f"  [dim]What people did: {', '.join(f'{number} {what}' for what, number in lives.did.most_common())}.[/]")
 
 
 async def the_end(stage: Stage, coordinator: Human, round_id: str) -> Ending:
@@ -317,28 +300,10 @@ async def the_end(stage: Stage, coordinator: Human, round_id: str) -> Ending:
 
 
 async def count(stage: Stage) -> Counted:
-    """Everything, as the services answer an administrator just now."""
-    admin, prefix = stage.web.admin(), stage.web.addresses.prefix
-    members = [one async for one in admin.pages("profiles", "/members")]
-    pairings = [one async for one in admin.pages("matcher", "/pairings")]
-    rounds = [one async for one in admin.pages("matcher", f"/programmes/{PROGRAMME}/rounds")]
-    states: dict[str, int] = {}
-    for one in pairings:
-        states[one["state"]] = states.get(one["state"], 0) + 1
-    reached = furthest(pairings)
-    reach = connections.connection(stage.data)
+    """Everything, just now."""
+    reach, prefix = connections.connection(stage.data), stage.web.addresses.prefix
     letters = [await deadletters.count(reach, prefix, service) for service in SERVICES]
-    return Counted(
-        members=len(members),
-        enrolled=sum(any(one["state"] in ("enrolled", "ready") for one in member["enrolments"]) for member in members),
-        rounds=sum(one["state"] == "published" for one in rounds),
-        proposed=reached["proposed"],
-        lapsed=reached["lapsed"],
-        formed=reached["formed"],
-        erased=await _erased(stage),
-        dead_letters=sum(letters),
-        states=states,
-    )
+    return Counted(await audit(stage.data), await _erased(stage), sum(letters))
 
 
 async def _erased(stage: Stage) -> int:

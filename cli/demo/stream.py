@@ -11,7 +11,7 @@ from rich.markup import escape
 from cli.console import out
 from cli.demo.subscriber import Seen
 
-_IN_FULL = 4
+_IN_FULL = 3
 _FEW = 2
 _SHOWN = ("pairings.v1", "rounds.v1", "programmes.v1", "privacy.v1", "feedback.v1", "notifications.v1")
 _COLOURS = {"proposed": "cyan", "lapsed": "yellow", "formed": "green", "ended": "magenta"}
@@ -63,10 +63,24 @@ def _what(seen: Seen, data: Mapping[str, Any]) -> str:
             return f"{name}  {data['seniors']} seniors, {data['juniors']} juniors, {data['pairs']} pairs"
         case "programmes.v1":
             return f"{seen.subject}  {data['state']}, version {data['version']}"
+        case "feedback.v1":
+            return f"{name}  {_course(data)}"
+        case "notifications.v1":
+            return f"{name}  {data['purpose']} by {data['channel']}"
         case "privacy.v1":
             return f"member {data['member_id'][-6:]} {data.get('service', '')}"
         case _:
             return name
+
+
+def _course(data: Mapping[str, Any]) -> str:
+    """Facts and counts: what anybody said is in no event."""
+    if "session" in data:
+        at = datetime.fromisoformat(data["session"]["starts_at"])
+        return f"{at:%a %d %b}; so far {data['sessions_held']} held"
+    if "milestone" in data:
+        return f"{data['milestone']}, the {data['side']}"
+    return ", ".join(data.get("facts", ())).replace("_", " ")
 
 
 def _topics(focus: Sequence[Mapping[str, Any]]) -> str:

@@ -73,6 +73,10 @@ class Witness:
     """Pairings that a tombstone took away, because one of the two was erased."""
     reached: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Ids of the aggregates by the type of event that was seen of them."""
+    sessions: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Pairing and latest state of each meeting."""
+    completed: dict[str, str] = field(default_factory=dict)
+    """The pairing of each check-in that was answered."""
 
     def note(self, seen: Seen) -> bool:
         """False when it was seen before."""
@@ -81,6 +85,11 @@ class Witness:
         self.ids[seen.topic].add(seen.id)
         self.types[seen.type] += 1
         self.reached[seen.type].add(seen.subject)
+        if seen.data is not None and "session" in seen.data:
+            session = seen.data["session"]
+            self.sessions[session["session_id"]] = (seen.subject, session["state"])
+        if seen.data is not None and seen.type == "mentoring.checkin.completed.v1":
+            self.completed[seen.data["checkin_id"]] = seen.subject
         if seen.topic == "pairing-states.v1":
             if seen.data is None:
                 self.states.pop(seen.subject, None)
@@ -88,6 +97,14 @@ class Witness:
             else:
                 self.states[seen.subject] = str(seen.data["state"])
         return True
+
+    def meetings(self, state: str) -> int:
+        """In this state now, of pairings that are still known."""
+        return sum(at == state and pairing not in self.gone for pairing, at in self.sessions.values())
+
+    def answered(self) -> int:
+        """Check-ins that were completed, of pairings that are still known."""
+        return sum(pairing not in self.gone for pairing in self.completed.values())
 
     def by_topic(self) -> dict[str, int]:
         return {topic: len(ids) for topic, ids in sorted(self.ids.items())}
@@ -99,7 +116,7 @@ class Subscriber:
     def __init__(self, servers: str, prefix: str, show: Callable[[Seen], None]) -> None:
         self.witness = Witness()
         self._prefix = prefix
-        self._show = show
+        self._listeners = [show]
         self._stopping = threading.Event()
         self._trouble: Exception | None = None
         self._consumer = Consumer(
@@ -120,6 +137,10 @@ class Subscriber:
     def start(self) -> None:
         self._consumer.subscribe([self._prefix + topic for topic in (*OPEN, *RESTRICTED)])
         self._thread.start()
+
+    def listen(self, listener: Callable[[Seen], None]) -> None:
+        """From now on it is told of each event as well, once, from the subscriber's thread."""
+        self._listeners.append(listener)
 
     def stop(self) -> None:
         """Raises ``SubscriberFailed`` when it had failed on the way."""
@@ -169,7 +190,8 @@ class Subscriber:
             raise KafkaException(error)
         seen = understood(message, self._prefix)
         if self.witness.note(seen):
-            self._show(seen)
+            for listener in self._listeners:
+                listener(seen)
         self._next[str(message.topic()), int(message.partition() or 0)] = int(message.offset() or 0) + 1
 
 

@@ -1,79 +1,74 @@
-"""The figures at the end, counted twice: as the services answer, and as the independent subscriber saw it happen.
+"""The figures at the end, counted twice: as they lie in the databases, and as the independent subscriber saw it happen.
 
 The demo fails when the two disagree: it is a check of the whole system, not a show.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cli.demo.audit import Audit
 from cli.demo.subscriber import Witness
 
-OPEN_STATES = ("proposed",)
 SERVICES = 4
+_NAMED = (
+    "members", "enrolled", "rounds", "proposed", "lapsed", "formed", "chartered", "sessions_held", "checkins",
+    "partner_changes", "ended",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Counted:
-    """As the services answer. Pairings are counted by the furthest of proposed, lapsed and formed that they reached;
-    ``states`` counts them by the state they are in now.
-    """
+    """At one moment: the documents, the people whom every service has confirmed to have forgotten, dead letters."""
 
-    members: int
-    enrolled: int
-    rounds: int
-    proposed: int
-    lapsed: int
-    formed: int
+    audit: Audit
     erased: int
     dead_letters: int
-    states: Mapping[str, int]
 
     def as_json(self, witness: Witness) -> dict[str, Any]:
-        names = ("members", "enrolled", "rounds", "proposed", "lapsed", "formed", "erased", "dead_letters")
         return {
-            **{name: getattr(self, name) for name in names},
+            **{name: getattr(self.audit, name) for name in _NAMED},
+            "erased": self.erased,
+            "notifications_sent": self.audit.notifications_sent,
+            "mails": self.audit.mails,
+            "dead_letters": self.dead_letters,
             "pairings_erased": len(witness.gone),
-            "pairings_by_state": dict(sorted(self.states.items())),
+            "pairings_by_state": dict(sorted(self.audit.states.items())),
             "events_by_topic": witness.by_topic(),
             "events_by_type": dict(sorted(witness.types.items())),
         }
 
 
-def furthest(pairings: Iterable[Mapping[str, Any]]) -> Counter[str]:
-    """How many pairings came how far: still proposed, lapsed, or formed (whatever became of them afterwards)."""
-    reached: Counter[str] = Counter()
-    for pairing in pairings:
-        if pairing["formed_at"]:
-            reached["formed"] += 1
-        else:
-            reached["proposed" if pairing["state"] in OPEN_STATES else "lapsed"] += 1
-    return reached
-
-
 def disagreements(counted: Counted, witness: Witness) -> list[str]:
     """A sentence for each figure on which the services and the subscriber differ; empty when all agree."""
+    found, gone = counted.audit, witness.gone
 
     def seen(kind: str) -> int:
         """Aggregates, without pairings that went with somebody who was erased: no service knows them any longer."""
-        return len(witness.reached.get(f"mentoring.{kind}.v1", set()) - witness.gone)
+        return len(witness.reached.get(f"mentoring.{kind}.v1", set()) - gone)
 
-    everything = counted.proposed + counted.lapsed + counted.formed
     pairs = (
-        ("people, erased ones included", counted.members + counted.erased, seen("profile.changed")),
-        ("rounds published", counted.rounds, seen("round.published")),
-        ("pairings proposed", everything, seen("pairing.proposed")),
-        ("pairings that lapsed", counted.lapsed, seen("pairing.lapsed")),
-        ("pairings that formed", counted.formed, seen("pairing.formed")),
-        ("pairings that ended", counted.states.get("ended", 0), seen("pairing.ended")),
+        ("people, erased ones included", found.members + counted.erased, seen("profile.changed")),
+        ("rounds published", found.rounds, seen("round.published")),
+        ("pairings proposed", found.proposed, seen("pairing.proposed")),
+        ("pairings that lapsed", found.lapsed, seen("pairing.lapsed")),
+        ("pairings that formed", found.formed, seen("pairing.formed")),
+        ("pairings with a charter", found.chartered, seen("pairing.chartered")),
+        ("pairings that ended", found.ended, seen("pairing.ended")),
+        ("meetings held", found.sessions_held, witness.meetings("held")),
+        ("check-ins completed", found.checkins, witness.answered()),
+        ("wishes for another partner", found.partner_changes, seen("partner.change.requested")),
+        ("messages sent", found.notifications_sent, len(witness.reached["mentoring.notification.sent.v1"])),
+        ("mails in the Maildir", found.mails_sent, found.mails),
         ("erasures asked for", counted.erased, seen("erasure.requested")),
         ("confirmations of erasure", counted.erased * SERVICES, witness.types["mentoring.erasure.completed.v1"]),
     )
-    found = [f"{what}: the services say {said}, the subscriber saw {saw}" for what, said, saw in pairs if said != saw]
+    said = [
+        f"{what}: the services say {here}, the subscriber saw {there}" for what, here, there in pairs if here != there
+    ]
     states = Counter(witness.states.values())
-    if states != Counter(counted.states):
-        found.append(f"states of pairings: the services say {dict(counted.states)}, the compacted topic {dict(states)}")
+    if states != Counter(found.states):
+        said.append(f"states of pairings: the services say {dict(found.states)}, the compacted topic {dict(states)}")
     if counted.dead_letters:
-        found.append(f"{counted.dead_letters} dead letters: see `viceversa dead-letters list`")
-    return found
+        said.append(f"{counted.dead_letters} dead letters: see `viceversa dead-letters list`")
+    return said

@@ -91,11 +91,14 @@ class Caller:
     async def get(self, service: str, path: str, **query: str | int) -> Any:
         return await self._call("GET", service, path, params=query)
 
+    async def tell(self, method: str, service: str, path: str, body: Any) -> Any:
+        return await self._call(method, service, path, json=body)
+
     async def post(self, service: str, path: str, body: Any = None) -> Any:
-        return await self._call("POST", service, path, json=body if body is not None else {})
+        return await self.tell("POST", service, path, body if body is not None else {})
 
     async def put(self, service: str, path: str, body: Any) -> Any:
-        return await self._call("PUT", service, path, json=body)
+        return await self.tell("PUT", service, path, body)
 
     async def send(self, service: str, path: str, content: bytes, content_type: str) -> Any:
         return await self._call("POST", service, path, content=content, content_type=content_type)

@@ -1,0 +1,89 @@
+"""What lies in the four databases and in the Maildir, read from the side: not what a service says of itself."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from typing import Any
+
+from chassis.mongo import Document, Mongo
+from cli import connections
+from cli.estate import maildir
+from cli.place import SERVICES
+
+_TOLD_OF = ("proposed", "lapsed", "formed", "chartered", "paused", "ended")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Pairings are counted in every step that they reached; ``states`` by the one they are in. What belongs to a
+    pairing of somebody who was erased is not counted: no service knows it any longer.
+    """
+
+    members: int
+    enrolled: int
+    rounds: int
+    proposed: int
+    lapsed: int
+    formed: int
+    chartered: int
+    ended: int
+    sessions_held: int
+    checkins: int
+    partner_changes: int
+    notifications_sent: int
+    states: Mapping[str, int]
+    mails_sent: int
+    """Messages that the notifier has handed over by e-mail."""
+    mails: int
+    """Different mails in the Maildir."""
+
+
+async def audit(data: Path) -> Audit:
+    databases = {name: connections.database(data, name) for name in SERVICES}
+    try:
+        return await _audit(data, databases)
+    finally:
+        for database in databases.values():
+            database.close()
+
+
+async def _audit(data: Path, databases: Mapping[str, Mongo]) -> Audit:
+    persons = await _all(databases["profiles"], "persons", {"hr": {"$ne": None}})
+    pairings = [
+        one for one in await _all(databases["matcher"], "pairings", {"gone": False}) if one["state"] in _TOLD_OF
+    ]
+    rounds = await _all(databases["matcher"], "rounds", {"state": "published"})
+    known = {one["_id"] for one in pairings}
+    courses = [one for one in await _all(databases["feedback"], "courses", {}) if one["_id"] in known]
+    notes = await _all(databases["notifier"], "notifications", {"state": "sent"})
+    return Audit(
+        members=len(persons),
+        enrolled=sum(any(at["state"] in ("enrolled", "ready") for at in one["enrolments"]) for one in persons),
+        rounds=len(rounds),
+        proposed=len(pairings),
+        lapsed=sum(one["state"] == "lapsed" for one in pairings),
+        formed=sum(one["formed_at"] is not None for one in pairings),
+        chartered=sum(one["charter_at"] is not None for one in pairings),
+        ended=sum(one["state"] == "ended" for one in pairings),
+        sessions_held=sum(meeting["state"] == "held" for one in courses for meeting in one["sessions"]),
+        checkins=sum(asked["completed_at"] is not None for one in courses for asked in one["checkins"]),
+        partner_changes=sum(one["partner_change_at"] is not None for one in courses),
+        notifications_sent=len(notes),
+        states=Counter(str(one["state"]) for one in pairings),
+        mails_sent=sum(one["channel"] == "email" for one in notes),
+        mails=await asyncio.to_thread(_mails, maildir(data)),
+    )
+
+
+async def _all(database: Mongo, collection: str, wanted: Document) -> list[Any]:
+    return [document async for document in database.collection(collection).find(wanted, {"outbox": 0, "recent": 0})]
+
+
+def _mails(folder: Path) -> int:
+    """By Message-ID and recipient, as the catcher keeps them."""
+    parser = BytesHeaderParser()
+    found = [parser.parsebytes(file.read_bytes()) for file in (folder / "new").glob("*")]
+    return len({(str(mail["Message-ID"]), str(mail["To"])) for mail in found})

@@ -1,0 +1,34 @@
+"""What people intend to do, and at which business time."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from heapq import heappop, heappush
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass
+class Diary(Generic[T]):
+    """Intentions in the order of their times; those of one moment in the order in which they were written down."""
+
+    _heap: list[tuple[datetime, int, T]] = field(default_factory=list)
+    _written: int = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def write(self, at: datetime, intention: T) -> None:
+        heappush(self._heap, (at, self._written, intention))
+        self._written += 1
+
+    def due(self, now: datetime) -> list[T]:
+        """Takes out everything whose time has come."""
+        found = []
+        while self._heap and self._heap[0][0] <= now:
+            found.append(heappop(self._heap)[2])
+        return found
+
+    def late(self, now: datetime) -> timedelta:
+        """For how long the oldest of them has been waiting; nothing when none is due."""
+        return max(now - self._heap[0][0], timedelta()) if self._heap else timedelta()

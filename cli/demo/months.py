@@ -1,0 +1,117 @@
+"""The months: business time runs, people live their lives, and the picture moves."""
+
+import asyncio
+import time
+from collections import Counter
+from datetime import datetime
+
+from prometheus_client.parser import text_string_to_metric_families
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from chassis.clocks import Clock
+from cli.console import err, say
+from cli.demo.lives import Lives
+from cli.demo.pace import speed
+from cli.demo.stream import Stream
+from cli.demo.subscriber import Subscriber, Witness
+from cli.demo.web import Web
+
+_TICK_S = 0.1
+_LOOK_S = 0.7
+"""Between two looks at what waits in the services."""
+_WAITING = {"viceversa_overdue", "viceversa_consumer_lag", "viceversa_outbox_waiting"}
+_STEPS = (
+    ("asked", "pairing.proposed"),
+    ("lapsed", "pairing.lapsed"),
+    ("formed", "pairing.formed"),
+    ("agreed", "pairing.chartered"),
+    ("meetings", "session.held"),
+    ("check-ins", "checkin.completed"),
+    ("new partner wished", "partner.change.requested"),
+    ("finished", "pairing.ended"),
+    ("told", "notification.sent"),
+)
+
+
+class Months:
+    """Runs business time no faster than people and services keep up."""
+
+    def __init__(self, web: Web, clock: Clock, subscriber: Subscriber, stream: Stream, lives: Lives) -> None:
+        self._web, self._clock, self._subscriber, self._stream, self._lives = web, clock, subscriber, stream, lives
+        self._waiting = 0.0
+        self._looked = 0.0
+        self._month = 0
+
+    async def run_until(self, end: datetime) -> None:
+        """Lets time run until then, and stops it. Everybody has done by then what they had intended."""
+        begin = self._clock.now()
+        with _bar() as progress:
+            task = progress.add_task("", total=(end - begin).total_seconds())
+            while self._clock.now() < end:
+                await self._once()
+                now = min(self._clock.now(), end)
+                said = f"{now:%d %B %Y}  {picture(self._subscriber.witness)}"
+                progress.update(task, completed=(now - begin).total_seconds(), description=said)
+                self._tell_of_the_month(now)
+        self._set(0)
+        while await self._lives.go_on():
+            await self._look()
+
+    async def at_rest(self) -> bool:
+        """Whether nobody and no service has anything left to do, while time stands still."""
+        self._looked = 0.0
+        await self._look()
+        return not await self._lives.go_on() and not self._waiting
+
+    async def _once(self) -> None:
+        await asyncio.to_thread(self._subscriber.check)
+        await self._look()
+        self._set(speed(self._lives.late(), self._waiting))
+        if not await self._lives.go_on():
+            await asyncio.sleep(_TICK_S)
+
+    def _set(self, wanted: float) -> None:
+        segments = self._clock.timeline().segments
+        if segments[-1].speed != wanted:
+            self._clock.set(wanted)
+
+    async def _look(self) -> None:
+        if time.monotonic() - self._looked < _LOOK_S:
+            return
+        pages = await asyncio.gather(*(self._page(name) for name in ("profiles", "matcher", "feedback", "notifier")))
+        self._waiting = sum(pages)
+        self._looked = time.monotonic()
+
+    async def _page(self, service: str) -> float:
+        response = await self._web.call("GET", f"{self._web.addresses.urls[service]}/metrics", {})
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(response.text)
+            if family.name in _WAITING
+            for sample in family.samples
+        )
+
+    def _tell_of_the_month(self, now: datetime) -> None:
+        if now.month != self._month:
+            if self._month:
+                self._stream.pause()
+            say(f"\n[bold]{now:%B %Y}[/]  [dim]{picture(self._subscriber.witness)}[/]")
+            self._month = now.month
+
+
+def picture(witness: Witness) -> str:
+    """How far everybody has come, in a line."""
+    seen: Counter[str] = witness.types
+    return ", ".join(f"{seen[f'mentoring.{kind}.v1']} {name}" for name, kind in _STEPS if seen[f"mentoring.{kind}.v1"])
+
+
+def _bar() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        BarColumn(bar_width=24),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=err,
+        disable=not err.is_terminal,
+        transient=True,
+    )
