@@ -121,9 +121,14 @@ def maildir(data: Path) -> Path:
     return data.absolute() / "mail"
 
 
+def catches_mail() -> bool:
+    """Whether mail stays on this machine: this process's environment names no server for it."""
+    return not os.environ.get("VICEVERSA_NOTIFIER_SMTP_HOST")
+
+
 def _mail_settings(chosen: Addresses) -> dict[str, str | None]:
     """The mail catcher's place, unless this process's environment names a server."""
-    if os.environ.get("VICEVERSA_NOTIFIER_SMTP_HOST"):
+    if not catches_mail():
         return {}
     return {
         "VICEVERSA_NOTIFIER_SMTP_HOST": mail.HOST,

@@ -33,22 +33,22 @@ app = typer.Typer(cls=Commands, add_completion=False, pretty_exceptions_show_loc
 @app.callback(invoke_without_command=True)
 def demo(
     exit_: Annotated[bool, typer.Option("--exit", help="Stop everything at the end; the last line is JSON.")] = False,
-    data: Annotated[Path, typer.Option(help="Its own folder: emptied first, unless --keep.")] = USUAL_DATA,
+    data: Annotated[Path, typer.Option(help="Its own folder; what an earlier demo left is removed.")] = USUAL_DATA,
     people: Annotated[int | None, typer.Option(min=60, help="Only so many of the sample, for a quick look.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Go on with what an earlier demo left in the folder.")] = False,
 ) -> None:
-    """Reverse mentoring at a made-up company of four hundred, on real servers, while you watch.
+    """Half a year of reverse mentoring at a made-up company of four hundred, on real servers, while you watch.
 
-    People are imported and join, rounds are computed and published, people answer, pairings form, somebody is
-    forgotten; and another system sees all of it as events. Afterwards it stays up to look around; Ctrl-C ends it.
+    People are imported and join, rounds are computed and published, people answer or forget to, meet, cancel, are away,
+    wish for another partner, leave, are forgotten; they are told by mail, and another system sees all of it as events.
+    It takes a few minutes, and longer on a slow machine. Afterwards it stays up to look around; Ctrl-C ends it, and
+    `viceversa up` with the same --data brings it back.
     """
     estate.undo_on_sigterm()
     data = data.absolute()
     began = time.monotonic()
-    _prepare(data, keep=keep)
+    _prepare(data)
     clock = Clock(data / "clock.jsonl")
-    if not clock.timeline().segments:
-        clock.set(0, story.BEGINS)
+    clock.set(0, story.BEGINS)
     with _everything(data) as addresses:
         try:
             summary = asyncio.run(_play(data, addresses, clock, people=people, stay=not exit_, began=began))
@@ -103,7 +103,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
-def _prepare(data: Path, *, keep: bool) -> None:
+def _prepare(data: Path) -> None:
     """An empty folder of the demo's own. Raises ``Failure`` rather than to remove what somebody else put there."""
     if data.exists() and any(data.iterdir()):
         if not (data / _MARK).exists():
@@ -112,8 +112,7 @@ def _prepare(data: Path, *, keep: bool) -> None:
                 "Give the demo a folder of its own: --data DIR.",
             )
         estate.stop(data, note)
-        if not keep:
-            shutil.rmtree(data)
+        shutil.rmtree(data)
     data.mkdir(parents=True, exist_ok=True)
     (data / _MARK).touch()
 
@@ -178,7 +177,8 @@ def _where_to_look(data: Path, addresses: Addresses, ending: story.Ending) -> No
         ("the first round", f"{command} round show {ending.round_id}{option}"),
         ("all pairings, over HTTP", listed),
         ("the coordinator's token", f"{command} token --as {ending.coordinator.external_id}{option}"),
-        ("the APIs", f"{urls['profiles']}/docs and {urls['matcher']}/docs"),
+        ("the mails that were sent", str(estate.maildir(data) / "new")),
+        ("the APIs", ", ".join(f"{urls[name]}/docs" for name in place.SERVICES)),
         ("figures", f"{urls['matcher']}/metrics"),
         ("the events, as another system", f"{subscriber} {sys.executable} examples/subscriber.py"),
         ("topics", f"{addresses.prefix}pairings.v1, {addresses.prefix}pairing-states.v1 at {addresses.kafka}"),

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chassis.mongo import Document, Mongo
-from cli import connections
-from cli.estate import maildir
+from cli import connections, estate
 from cli.place import SERVICES
 
 _TOLD_OF = ("proposed", "lapsed", "formed", "chartered", "paused", "ended")
@@ -37,8 +36,8 @@ class Audit:
     states: Mapping[str, int]
     mails_sent: int
     """Messages that the notifier has handed over by e-mail."""
-    mails: int
-    """Different mails in the Maildir."""
+    mails: int | None
+    """Different mails in the Maildir; None where mail goes to a server that somebody named."""
 
 
 async def audit(data: Path) -> Audit:
@@ -74,7 +73,7 @@ async def _audit(data: Path, databases: Mapping[str, Mongo]) -> Audit:
         notifications_sent=len(notes),
         states=Counter(str(one["state"]) for one in pairings),
         mails_sent=sum(one["channel"] == "email" for one in notes),
-        mails=await asyncio.to_thread(_mails, maildir(data)),
+        mails=await asyncio.to_thread(_mails, estate.maildir(data)) if estate.catches_mail() else None,
     )
 
 

@@ -4,7 +4,7 @@ and tells the same story.
 
 from datetime import timedelta
 
-FULL = 1.6 * 86400.0
+FULL = 2.4 * 86400.0
 """Days of business time in a second, in seconds."""
 IN_TIME, TOO_LATE = timedelta(hours=10), timedelta(hours=30)
 FEW, MANY = 40, 160

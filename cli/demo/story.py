@@ -85,12 +85,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Ending:
-    """How the story ended. ``story`` is a pairing worth looking at, if one formed."""
+    """How the story ended. ``story`` is the pairing of which there is most to tell."""
 
     counted: Counted
     disagreements: list[str]
     coordinator: Human
-    story: str | None
+    story: str
     round_id: str
 
 
@@ -139,19 +139,20 @@ async def company_arrives(stage: Stage) -> tuple[Crowd, Human]:
 
 
 def _coordinator(members: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The head of people, or else of another department."""
-    return max(members, key=lambda one: (one["department_id"] == "people", one["manager"] is not None, one["level"]))
+    """The head of people, or else of another department; the same one in every run."""
+
+    def suits(one: Mapping[str, Any]) -> tuple[object, ...]:
+        ids = sorted(known["id"] for known in one["external_ids"])
+        return one["department_id"] == "people", one["manager"] is not None, one["level"], ids
+
+    return max(members, key=suits)
 
 
 async def programme_opens(stage: Stage, chair: Caller, coordinator: Human) -> None:
     await stage.act(f"{coordinator.name} is going to coordinate, and opens a programme")
     wanted = {**settings(), "coordinators": [coordinator.member_id]}
-    try:
-        await chair.post("matcher", "/programmes", {"programme_id": PROGRAMME, "settings": wanted})
-        await chair.post("matcher", f"/programmes/{PROGRAMME}/open")
-    except Refusal as refusal:
-        if refusal.reason != "programme_exists":  # kept from an earlier run
-            raise
+    await chair.post("matcher", "/programmes", {"programme_id": PROGRAMME, "settings": wanted})
+    await chair.post("matcher", f"/programmes/{PROGRAMME}/open")
     say(f"  Fresh Eyes: {wanted['purpose']}")
 
 
@@ -293,10 +294,8 @@ async def the_end(stage: Stage, coordinator: Human, round_id: str) -> Ending:
     except TimeoutError:
         counted = await count(stage)
     stage.stream.pause()
-    admin = stage.web.admin()
-    formed = (await admin.get("matcher", "/pairings", programme_id=PROGRAMME, state="formed", limit=1))["items"]
-    found = disagreements(counted, stage.subscriber.witness)
-    return Ending(counted, found, coordinator, formed[0]["pairing_id"] if formed else None, round_id)
+    witness = stage.subscriber.witness
+    return Ending(counted, disagreements(counted, witness), coordinator, witness.richest(), round_id)
 
 
 async def count(stage: Stage) -> Counted:

@@ -106,6 +106,13 @@ class Witness:
         """Check-ins that were completed, of pairings that are still known."""
         return sum(pairing not in self.gone for pairing in self.completed.values())
 
+    def richest(self) -> str:
+        """The pairing that went through most kinds of events, of those that are still known."""
+        kinds: Counter[str] = Counter()
+        for pairings in self.reached.values():
+            kinds.update(self.states.keys() & pairings)
+        return max(kinds, key=lambda pairing: (kinds[pairing], pairing))
+
     def by_topic(self) -> dict[str, int]:
         return {topic: len(ids) for topic, ids in sorted(self.ids.items())}
 

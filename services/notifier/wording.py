@@ -11,6 +11,7 @@ from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
+from jinja2 import Template as Compiled
 from pydantic import BaseModel, ConfigDict
 
 from contracts import taxonomy
@@ -100,14 +101,20 @@ def words_for(note: Notification, matter: Matter) -> Words:
     language = languages()[tag]
     template = language.messages[note.purpose]
     values = _values(note, matter, tag, language)
-    subject = _ENVIRONMENT.from_string(template.subject).render(values)
-    body = _ENVIRONMENT.from_string(template.text).render(values)
-    parts = (_ENVIRONMENT.from_string(language.greeting).render(values), body.strip(), language.closing)
+    subject = _template(template.subject).render(values)
+    body = _template(template.text).render(values)
+    parts = (_template(language.greeting).render(values), body.strip(), language.closing)
     return Words(" ".join(subject.split()), "\n\n".join(parts) + "\n", tag)
 
 
 # Plain text, never HTML: a name is written as it is, and no template comes from a person.
 _ENVIRONMENT = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
+
+
+@cache
+def _template(text: str) -> Compiled:
+    """Compiled once; the files of words hold a few hundred."""
+    return _ENVIRONMENT.from_string(text)
 
 
 def _values(note: Notification, matter: Matter, tag: str, language: Language) -> dict[str, object]:

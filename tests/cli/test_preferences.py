@@ -1,9 +1,10 @@
 """How the simulated people answer."""
 
+from collections import Counter
 from dataclasses import replace
 from random import Random
 
-from cli.demo.preferences import Hidden, answer
+from cli.demo.preferences import Hidden, answer, by_heart, meeting, ratings
 
 ME = Hidden((1.0, 0.0), (0.0, 0.0), frozenset({"negotiation"}), busy=0.0, forgetful=0.0)
 LIKED = replace(ME, comes_across=(1.0, 0.0))
@@ -31,3 +32,31 @@ def test_the_busy_decline_for_want_of_time() -> None:
 
 def test_the_forgetful_do_not_answer() -> None:
     assert said(replace(ME, forgetful=1.0), LIKED) == ("forget", None)
+
+
+def test_whoever_does_not_forget_says_the_same_by_heart() -> None:
+    assert by_heart(ME, LIKED, ()) == said(ME, LIKED)
+    assert by_heart(ME, DISLIKED, ()) == said(ME, DISLIKED)
+
+
+def test_most_meetings_take_place_and_the_busy_call_off_more() -> None:
+    def shares(human: Hidden) -> Counter[str]:
+        return Counter(meeting(human, human, Random(seed)) for seed in range(500))
+
+    idle, busy = shares(ME), shares(replace(ME, busy=1.0, forgetful=0.5))
+    assert idle["held"] > 400
+    assert set(busy) == {"held", "moved", "cancelled", "missed"}
+    assert busy["cancelled"] > idle["cancelled"]
+    assert busy["missed"] > idle["missed"]
+
+
+def test_who_likes_whom_they_meet_speaks_better_of_it_with_time() -> None:
+    def agrees(liked: float, months: float, item: str) -> float:
+        given = [ratings((item,), liked, months, Random(seed))[item] for seed in range(200)]
+        rated = [one for one in given if one is not None]
+        assert set(rated) <= {1, 2, 3, 4, 5}
+        assert len(rated) < len(given), "some say nothing"
+        return sum(rated) / len(rated)
+
+    assert agrees(1, 5, "5") > agrees(1, 0, "5") > agrees(-1, 0, "5")
+    assert agrees(1, 5, "8") < agrees(-1, 0, "8"), "agreeing to this one is a complaint"

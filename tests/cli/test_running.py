@@ -36,7 +36,7 @@ def data(run: Run, tmp_path: Path, servers: Endpoints, prefix: str, monkeypatch:
 def test_from_up_to_down(run: Run, data: Path, tmp_path: Path) -> None:
     addresses = Addresses.model_validate(parsed(run("up", "--json")))
     assert read(data) == addresses
-    assert set(process.names(data)) == {"issuer", "profiles", "matcher", "notifier", "feedback"}
+    assert set(process.names(data)) == {"issuer", "mail", "profiles", "matcher", "notifier", "feedback"}
     assert parsed(run("up", "--json")) == addresses.model_dump(mode="json"), "what runs is used as it is"
     assert all(service["ready"] for service in parsed(run("status", "--json"))["services"])
 

@@ -37,7 +37,7 @@ from tests.journey.people import (
 )
 from tests.journey.waiting import wait_until
 
-MANY = 2000
+MANY = 600
 PAIRS = 24
 CROWD = cohort("killimport", MANY // 2, MANY // 2)
 KEY = "the-file-that-is-cut-off"

@@ -1,0 +1,47 @@
+"""Business time runs no faster than people and services keep up, and nobody forgets what they intended."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.demo.diary import Diary
+from cli.demo.pace import FEW, FULL, IN_TIME, MANY, TOO_LATE, speed
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+HOURS = st.integers(0, 1000)
+
+
+def test_it_runs_at_full_speed_while_everybody_keeps_up() -> None:
+    assert speed(IN_TIME, FEW) == FULL
+
+
+def test_it_stops_when_people_are_too_late_or_too_much_waits() -> None:
+    assert speed(TOO_LATE, 0) == 0
+    assert speed(timedelta(), MANY) == 0
+
+
+@given(HOURS, HOURS, st.integers(0, 10_000), st.integers(0, 10_000))
+def test_it_never_runs_faster_for_more_work(late: int, later: int, waiting: int, more: int) -> None:
+    slower = speed(timedelta(hours=late + later), waiting + more)
+    assert 0 <= slower <= speed(timedelta(hours=late), waiting) <= FULL
+
+
+@given(st.lists(HOURS), st.integers(0, 1000))
+def test_a_diary_gives_everything_once_in_order_and_nothing_early(hours: list[int], now: int) -> None:
+    diary: Diary[int] = Diary()
+    for hour in hours:
+        diary.write(NOON + timedelta(hours=hour), hour)
+    moment = NOON + timedelta(hours=now)
+    oldest = min(hours, default=None)
+    assert diary.late(moment) == timedelta(hours=max(now - oldest, 0) if oldest is not None else 0)
+    assert diary.due(moment) == sorted(hour for hour in hours if hour <= now)
+    assert len(diary) == sum(hour > now for hour in hours)
+    assert diary.due(moment) == []
+
+
+def test_what_is_intended_for_one_moment_keeps_the_order_in_which_it_was_written() -> None:
+    diary: Diary[str] = Diary()
+    for intention in ("b", "a", "c"):
+        diary.write(NOON, intention)
+    assert diary.due(NOON) == ["b", "a", "c"]
