@@ -89,6 +89,15 @@ class TestWhenNothingRuns:
         assert result.exit_code == 3
         assert not any(service["ready"] for service in json.loads(result.stdout)["services"])
 
+    @pytest.mark.parametrize("words", [("dead-letters", "list"), ("provision",)], ids=" ".join)
+    def test_what_needs_kafka_says_that_it_is_out_of_reach(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setenv("VICEVERSA_KAFKA", "127.0.0.1:9")
+        result = run(*words)
+        assert result.exit_code == 3
+        assert "Kafka cannot be reached" in result.stderr
+
     def test_down_finds_nothing_to_stop(self, run: Run) -> None:
         result = run("down")
         assert result.exit_code == 0
