@@ -70,7 +70,7 @@ def tell(steps: Sequence[Step]) -> None:
     """One line for each step, with who was told and its trace behind it."""
     say("")
     for step in steps:
-        told = f" [dim]{escape(step.told_words)}.[/]" if step.told_words else ""
+        told = f" [dim]{escape(step.told_words[:1].upper() + step.told_words[1:])}.[/]" if step.told_words else ""
         trace = f"  [dim]trace {step.trace_id}[/]" if step.trace_id else ""
         say(f"  [dim]{step.at:%a %d %b %Y}[/]  {escape(step.words)}{told}{trace}")
 
