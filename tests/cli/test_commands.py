@@ -25,6 +25,7 @@ TOP = (
     "provision",
     "programme",
     "restored",
+    "care",
 )
 
 
@@ -81,6 +82,7 @@ class TestWhenNothingRuns:
     def nowhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("PROFILES", "MATCHER", "NOTIFIER", "FEEDBACK"):
             monkeypatch.setenv(f"VICEVERSA_{name}_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv("VICEVERSA_ISSUER", "http://127.0.0.1:9")
 
     def test_status_says_so_and_ends_with_3(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VICEVERSA_KAFKA", "127.0.0.1:9")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ def test_from_up_to_down(run: Run, data: Path, tmp_path: Path, monkeypatch: pyte
     rounds(run)
     story(run, addresses, monkeypatch)
     status(run, monkeypatch)
+    clock.set(1.0, MONDAY_NOON + timedelta(days=30))
+    help_is_offered(run)
 
     assert "Stopped" in run("down").stdout
     assert process.names(data) == []
@@ -117,6 +119,9 @@ def two_meet(run: Run, addresses: Addresses) -> str:
     token = run("token", "--as", "admin").stdout.strip()
     with asking(addresses, "matcher", token) as admin:
         made = wait_until(lambda: put_together(admin, ids), "the two can be put together")
+    waiting = parsed(run("care", "fresh-eyes", "--json"))
+    assert [one["pairing_id"] for one in waiting["answers_due"]] == [made]
+    assert "Ada Marsden and Bo Marsden" in run("care", "fresh-eyes").stdout
     for name in ("ada mars", "bo mars"):
         with member(run, addresses, "matcher", name) as me:
             me.post(f"/pairings/{made}/answer", json={"answer": "accepted"}).raise_for_status()
@@ -191,6 +196,25 @@ def status(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         another.setenv("VICEVERSA_TOKEN", run("token", "--as", "bo mars").stdout.strip())
         mine = parsed(run("status", "--json"))
         assert (mine["funnel"], mine["messages"]) == ({}, None), "figures are for those who look after it"
+
+
+def help_is_offered(run: Run) -> None:
+    """A month without a meeting: the two stand on the coordinator's list, and the story says why."""
+
+    def wanting() -> Any:
+        return parsed(run("care", "fresh-eyes", "--json"))["would_like_help"]
+
+    [pair] = wait_until(wanting, "a pair would like some help")
+    assert set(pair["facts"]) == {"no_first_meeting_booked", "no_first_meeting_held"}
+    shown = run("care", "fresh-eyes").stdout
+    assert "no first meeting was planned in time" in shown
+    assert pair["pairing_id"] in shown
+
+    def told() -> bool:
+        steps = parsed(run("pairing", pair["pairing_id"], "--json"))["story"]
+        return any(one["words"].startswith("Help was offered, because no first meeting was planned") for one in steps)
+
+    wait_until(told, "the story tells of it")
 
 
 def test_a_port_that_is_taken_is_replaced_and_a_start_that_fails_leaves_nothing(
