@@ -23,6 +23,12 @@ app = typer.Typer(
       viceversa round show ROUND
       viceversa round publish ROUND
 
+    [bold]And then:[/]
+
+      viceversa status               # what runs, what lags, how far it is
+      viceversa care PROGRAMME       # the coordinator's Monday list
+      viceversa pairing ID           # one pairing's story in words
+
     [bold]To see all of it at once[/], with a made-up company: ./scripts/demo
     """,
     epilog="""Exit codes: 0 done, 1 failed, 2 not understood, 3 not running, 4 refused by a service, 130 interrupted.

@@ -53,13 +53,14 @@ def pairing(
     """
     with connections.service(data, "matcher") as matcher:
         found = matcher.get(f"/pairings/{pairing_id}")
-        readers = [*(one["member_id"] for one in found["participants"]), *_coordinators(matcher, found)]
+        settings = _settings(matcher, found)
+    readers = [*(one["member_id"] for one in found["participants"]), *settings.get("coordinators", ())]
     names = _names(data, found)
     steps = _steps(data, found, readers, names)
     if json:
         as_json({**found, "story": None if steps is None else [step.as_data() for step in steps]})
         return
-    _show(found, names)
+    _show(found, names, settings.get("labels") or {})
     if steps is None:
         table("when", "", rows=[(name.removesuffix("_at"), found[name]) for name in _TIMES if found.get(name)])
     else:
@@ -120,16 +121,19 @@ def _steps(data: Path, found: Mapping[str, Any], readers: Sequence[str], names: 
     return story(events, names)
 
 
-def _show(found: Mapping[str, Any], names: Mapping[str, str]) -> None:
-    say(f"Pairing [bold]{found['pairing_id']}[/] of {found['programme_id']} {_STATES[found['state']]}.")
+def _show(found: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[str, Any]) -> None:
+    """``labels``: how the programme calls itself and its sides, by language."""
+    called: Mapping[str, str] = labels.get("en") or next(iter(labels.values()), {})
+    programme = called.get("name") or found["programme_id"]
+    say(f"Pairing [bold]{found['pairing_id']}[/] of {escape(programme)} {_STATES[found['state']]}.")
     rows = [
-        (one["side"], names.get(one["member_id"], one["member_id"]), one["department_id"])
+        (called.get(one["side"]) or one["side"], names.get(one["member_id"], one["member_id"]), one["department_id"])
         for one in found["participants"]
     ]
-    table("side", "who", "department", rows=rows)
+    table("part", "who", "department", rows=rows)
     for side in ("senior", "junior"):
         if topics := [one["topic_id"] for one in found["focus"] if one["from_side"] == side]:
-            say(f"  from the {side}: {', '.join(topics)}")
+            say(f"  from the {escape(called.get(side) or side)}: {', '.join(topics)}")
 
 
 def _names(data: Path, found: Mapping[str, Any]) -> dict[str, str]:
@@ -144,8 +148,9 @@ def _names(data: Path, found: Mapping[str, Any]) -> dict[str, str]:
     return names
 
 
-def _coordinators(matcher: Api, found: Mapping[str, Any]) -> list[str]:
+def _settings(matcher: Api, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of its programme; empty where whoever asks may not see it."""
     try:
-        return list(matcher.get(f"/programmes/{found['programme_id']}")["settings"]["coordinators"])
+        return dict(matcher.get(f"/programmes/{found['programme_id']}")["settings"])
     except Failure:
-        return []
+        return {}

@@ -161,6 +161,8 @@ def story(run: Run, addresses: Addresses, monkeypatch: pytest.MonkeyPatch) -> No
     assert len({one["trace_id"] for one in steps}) >= 2, "the second yes is another leg than the proposal"
     shown = run("pairing", id)
     assert shown.exit_code == 0
+    assert "Fresh Eyes" in shown.stdout
+    assert "fresh-eyed partner" in shown.stdout, "the sides are called as the programme calls them"
     for step in steps:
         assert step["words"] in shown.stdout
         assert step["trace_id"] in shown.stdout
