@@ -6,10 +6,12 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from chassis.records import Record
@@ -201,6 +203,38 @@ async def read_range(connection: Connection, prefix: str, topic: str) -> AsyncIt
                 for record in records:
                     if record.offset < ends[place]:
                         yield as_record(record, prefix)
+
+
+async def read_key(
+    connection: Connection, prefix: str, topic: str, key: str, since: datetime | None = None
+) -> AsyncIterator[Record]:
+    """Every record of one key that a topic holds now, in order.
+
+    Reads the one partition that our producers give the key; a topic that something else wrote may hold it elsewhere.
+    ``since``: by machine time; what was written before is not read.
+    """
+    async with reader(connection, prefix + topic) as consumer:
+        partitions = partitions_of(consumer, prefix + topic)
+        place = DefaultPartitioner()(key.encode(), partitions, partitions)
+        consumer.pause(*(other for other in partitions if other != place))
+        end = (await consumer.end_offsets([place]))[place]
+        start = await _offset_since(consumer, place, since)
+        if start is None:
+            return
+        consumer.seek(place, start)
+        while await consumer.position(place) < end:
+            for records in (await consumer.getmany(place, timeout_ms=500)).values():
+                for record in records:
+                    if record.offset < end and record.key == key.encode():
+                        yield as_record(record, prefix)
+
+
+async def _offset_since(consumer: AIOKafkaConsumer, place: TopicPartition, since: datetime | None) -> int | None:
+    """Where to begin; None when there is nothing so late."""
+    if since is None:
+        return int((await consumer.beginning_offsets([place]))[place])
+    found = (await consumer.offsets_for_times({place: int(since.timestamp() * 1000)}))[place]
+    return None if found is None else int(found.offset)
 
 
 async def record_at(connection: Connection, prefix: str, topic: str, partition: int, offset: int) -> Record | None:

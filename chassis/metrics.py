@@ -29,8 +29,12 @@ _oldest = Gauge(
 )
 _entries = Gauge("viceversa_outbox_waiting", "Documents with events that are saved, not published.", ("collection",))
 _lag = Gauge("viceversa_consumer_lag", "Records that this replica has not handled yet.", (*_PLACE, "partition"))
+_due = Gauge(
+    "viceversa_due", "Follow-ups that the last sweep found, their time having passed since the one before.",
+    ("collection", "clock"),
+)  # fmt: skip
 _overdue = Gauge(
-    "viceversa_overdue", "Follow-ups whose time had passed at the last sweep (a sweep counts to its limit).",
+    "viceversa_overdue", "Follow-ups that were still waiting half a minute after their time, at the last sweep.",
     ("collection", "clock"),
 )  # fmt: skip
 
@@ -80,8 +84,13 @@ def no_lag(service: str, topic: str, partition: int) -> None:
         return  # it was never told
 
 
-def overdue(collection: str, clock: str, count: int) -> None:
+def due(collection: str, clock: str, count: int) -> None:
     """``clock``: ``due`` for business time, ``lease`` for machine time."""
+    _due.labels(collection, clock).set(count)
+
+
+def overdue(collection: str, clock: str, count: int) -> None:
+    """Of those that are due, how many should have been acted on long ago; ``clock`` as before."""
     _overdue.labels(collection, clock).set(count)
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar
 
 from chassis import metrics
@@ -33,6 +33,7 @@ FAILED = 1.0  # seconds of rest after a sweep that failed
 RATIO = 30  # times the duration of its search that a sweep rests
 LIMIT = 500  # documents in one page
 AT_ONCE = 16
+OVERDUE = timedelta(seconds=30)  # of machine time: a sweep comes round long before, unless it fails or falls behind
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,16 @@ class Sweep(Generic[S]):
     async def round(self, clock: Clock) -> "Round":
         """Act on all that has passed, page by page, each once: what fails is passed over until the next time."""
         now = clock.now() if self.on == "due" else clock.machine()
-        found, searching = 0, 0.0
+        found, overdue, searching = 0, 0, 0.0
         after: Document | None = None
         while True:
             started = time.monotonic()
             page = await self._page(now, after)
             searching += time.monotonic() - started
             found += len(page)
-            metrics.overdue(self.aggregates.name, self.on, found)
+            overdue += self._overdue(page, now, clock)
+            metrics.due(self.aggregates.name, self.on, found)
+            metrics.overdue(self.aggregates.name, self.on, overdue)
             places = asyncio.Semaphore(AT_ONCE)
             await asyncio.gather(*(self._act(document, places) for document in page))
             if len(page) < LIMIT:
@@ -76,6 +79,13 @@ class Sweep(Generic[S]):
             passed = {"$or": [later, {self.on: last, "_id": {"$gt": after["_id"]}}]}
         cursor = self.aggregates.collection.find(passed).sort([(self.on, 1), ("_id", 1)]).limit(LIMIT)
         return [document async for document in cursor]
+
+    def _overdue(self, page: list[Document], now: datetime, clock: Clock) -> int:
+        """How many have waited for long since their time, by machine time: business time may run fast, or jump."""
+        then = clock.machine() - OVERDUE
+        passed = clock.timeline().at(then) if self.on == "due" else then
+        # Where a file of business time began within that while, it was machine time before, which may be later.
+        return 0 if passed > now else sum(document[self.on] <= passed for document in page)
 
     async def _act(self, document: Document, places: asyncio.Semaphore) -> None:
         async with places:

@@ -95,7 +95,7 @@ def refusal(name: str, response: httpx.Response) -> Failure:
     advice = {
         401: "The token is missing, wrong or too old: `viceversa token` prints a new one.",
         403: "This needs another role; see `viceversa token --help`.",
-        404: "Check the id: lists show them, for example `viceversa round list`.",
+        404: "Check the id: lists show them, such as `viceversa pairings` and `viceversa round list PROGRAMME`.",
         503: "It is busy just now; try again in a moment.",
     }.get(response.status_code, "")
     return Failure(f"{name} refused ({response.status_code}): {said or response.reason_phrase}", advice, code=REFUSED)

@@ -3,18 +3,21 @@
 import asyncio
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
 from chassis.issuer import HOUR, issue
 from chassis.kafka import Connection
 from chassis.mongo import Mongo
 from chassis.settings import Settings, SettingsError, section
 from cli.api import Api
-from cli.console import Failure
+from cli.console import NOT_RUNNING, Failure
 from cli.place import ISSUER, Addresses, addresses
+
+T = TypeVar("T")
 
 
 def settings() -> Settings:
@@ -80,11 +83,20 @@ def provision_all(chosen: Addresses) -> list[str]:
         reach, [*TOPICS, *SERVICE_TOPICS], chosen.prefix, replication=found.replication, min_in_sync=found.min_in_sync
     )
     try:
-        return asyncio.run(making)
+        return from_kafka(making)
     except ProvisioningError as error:
         raise Failure(str(error)) from error
-    except OSError as error:
-        raise Failure(f"Kafka cannot be reached at {chosen.kafka}: {error}.") from error
+
+
+def from_kafka(work: Coroutine[Any, Any, T]) -> T:
+    """What was read there or done. Raises ``Failure`` when Kafka is out of reach."""
+    from aiokafka.errors import KafkaError
+
+    try:
+        return asyncio.run(work)
+    except (OSError, KafkaError) as error:
+        said = f"Kafka cannot be reached: {type(error).__name__}."
+        raise Failure(said, "Is it up? `viceversa status` tells.", code=NOT_RUNNING) from error
 
 
 def without_password(address: str) -> str:

@@ -1,6 +1,5 @@
 """`dead-letters`: what a service could not process, for a person to look at and to try again."""
 
-import asyncio
 from collections.abc import Coroutine
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
@@ -10,7 +9,7 @@ import typer
 from chassis.deadletters import Letter, letter, letters, replay
 from chassis.kafka import Connection, Producer
 from chassis.records import Record
-from cli.connections import connection
+from cli.connections import connection, from_kafka
 from cli.console import Commands, Failure, as_json, bar, say, table
 from cli.place import SERVICES, USUAL_DATA, DataOption, JsonOption, addresses
 
@@ -126,11 +125,9 @@ def _known(service: str) -> str:
 def _done(work: Coroutine[Any, Any, T]) -> T:
     """The result; what the chassis reports as missing becomes a message."""
     try:
-        return asyncio.run(work)
+        return from_kafka(work)
     except LookupError as error:
         raise Failure(str(error), "`viceversa dead-letters list` shows what there is.") from error
-    except OSError as error:
-        raise Failure(f"Kafka cannot be reached: {error}.", "Is it up? `viceversa status` tells.") from error
 
 
 def _origin(one: Letter) -> str:

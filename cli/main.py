@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import letters, operations, pairings, papers, people, programmes, rounds, running
+from cli import care, letters, operations, pairings, papers, people, programmes, rounds, running
 from cli.console import Commands
 
 app = typer.Typer(
@@ -23,6 +23,12 @@ app = typer.Typer(
       viceversa round show ROUND
       viceversa round publish ROUND
 
+    [bold]And then:[/]
+
+      viceversa status               # what runs, what lags, how far it is
+      viceversa care PROGRAMME       # the coordinator's Monday list
+      viceversa pairing ID           # one pairing's story in words
+
     [bold]To see all of it at once[/], with a made-up company: ./scripts/demo
     """,
     epilog="""Exit codes: 0 done, 1 failed, 2 not understood, 3 not running, 4 refused by a service, 130 interrupted.
@@ -34,6 +40,7 @@ people.register(app)
 app.add_typer(programmes.app)
 app.add_typer(rounds.app)
 pairings.register(app)
+care.register(app)
 app.add_typer(letters.app)
 app.add_typer(papers.app)
 operations.register(app)

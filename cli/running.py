@@ -64,13 +64,21 @@ def down(data: DataOption = USUAL_DATA) -> None:
 
 
 def status(
-    funnel: Annotated[
-        bool, typer.Option("--funnel", help="Also count how many people and pairs have come how far; asks for each.")
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Also count people and pairs one by one, in each state; takes a while.")
     ] = False,
     data: DataOption = USUAL_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Show what runs, whether it is well, and how far behind it is.
+    """Show what runs, whether it is well, how far behind it is, and how far the pairs have come.
+
+    [bold]not read yet[/] and [bold]not published yet[/] are events on their way; they should fall to 0 within seconds.
+    [bold]overdue[/] is what should have been acted on half a minute ago or more: a deadline that passed, or work that
+    was left unfinished. It is named below, by kind; the service's log says why. [bold]dead letters[/]: see
+    `viceversa dead-letters list`.
+
+    [bold]pairs[/] counts each pair in every step that it reached, in programmes that you may see. A number so small
+    that it would tell of single people is not shown; `--exact` counts what an administrator may list anyway.
 
     Exit code 3 when something is not ready, so that a script can wait for it.
 
@@ -78,7 +86,9 @@ def status(
 
       viceversa status
 
-      viceversa status --funnel
+      viceversa status --exact
+
+      viceversa status --json | jq '.funnel["fresh-eyes"].steps'
 
       until viceversa status >/dev/null; do sleep 1; done
     """
@@ -88,19 +98,32 @@ def status(
     servers = figures.servers(data, chosen)
     services = estate.health(data, chosen)
     measured = {name: figures.measured(chosen.urls[name]) for name in chosen.urls if name != "issuer"}
-    reached = figures.funnel(data) if funnel else None
+    well = all(server.trouble is None for server in servers) and all(service.ready for service in services)
+    funnels, messages = figures.told(data) if well else (None, None)
+    counted = None
+    if exact:
+        with waiting("Counting"):
+            counted = figures.exact(data)
     if json:
         found: dict[str, Any] = {
-            **({"funnel": reached} if reached is not None else {}),
             "servers": [{**asdict(server), "address": without_password(server.address or "")} for server in servers],
-            "services": [{**asdict(service), "figures": measured.get(service.name)} for service in services],
+            "services": [
+                {**asdict(service), "figures": asdict(known) if (known := measured.get(service.name)) else None}
+                for service in services
+            ],
+            "funnel": {one.programme_id: {"k": one.k, "steps": one.steps} for one in funnels or ()},
+            "messages": messages,
+            **({"exact": counted} if counted is not None else {}),
         }
         as_json(found)
     else:
         figures.show(servers, services, measured)
-        if reached is not None:
-            figures.show_funnel(reached)
-    if not all(server.trouble is None for server in servers) or not all(service.ready for service in services):
+        figures.show_funnels(funnels or ())
+        if messages is not None:
+            figures.show_messages(messages)
+        if counted is not None:
+            figures.show_exact(counted)
+    if not well:
         raise typer.Exit(NOT_RUNNING)
 
 

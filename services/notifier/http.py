@@ -55,6 +55,16 @@ class Unread(BaseModel):
     unread: int
 
 
+class Counts(BaseModel):
+    """How many messages are how far: of nobody in particular. ``suppressed``: not said, on purpose."""
+
+    later: int
+    under_way: int
+    sent: int
+    failed: int
+    suppressed: int
+
+
 class Wish(BaseModel):
     """One purpose, what it may use, and what the reader wants. ``needed``: it always stands in the inbox."""
 
@@ -98,6 +108,11 @@ def routes(notifier: Notifier) -> APIRouter:
         if known is None:
             raise not_found("member")
         return Contact.of(known)
+
+    @router.get("/notifications/counts", dependencies=[allow("admin", "service")])
+    async def counts() -> Counts:
+        """How many messages wait, were sent, failed, or were not said on purpose. For operators."""
+        return Counts(**await notifier.counts())
 
     return router
 

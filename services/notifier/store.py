@@ -60,6 +60,21 @@ class Notifier:
     ) -> AsyncIterator[Stored[Notification]]:
         return self.notifications.find(_inbox(member_id, unread=unread), sort="order", limit=limit, after=after)
 
+    async def counts(self) -> dict[str, int]:
+        """How many messages are how far; those that turned out not to be needed are left out.
+
+        *later* have a time to come; *under_way* are being said, tried again, or wait for a contact.
+        """
+        count = self.notifications.count
+        later = await count({"state": "held", "due": {"$gt": self.clock.now()}})
+        return {
+            "later": later,
+            "under_way": await count({"state": {"$in": ["held", "sending"]}}) - later,
+            "sent": await count({"state": "sent"}),
+            "failed": await count({"state": "failed"}),
+            "suppressed": await count({"state": "suppressed", "reason": {"$ne": "not_needed"}}),
+        }
+
     async def unread(self, member_id: str) -> int:
         return await self.notifications.count(_inbox(member_id, unread=True))
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis import sweeps
 from chassis.aggregates import Aggregates, Stored
@@ -79,6 +80,42 @@ async def test_an_act_that_fails_is_tried_again_and_keeps_nobody_from_their_turn
     follow.broken.clear()
     assert await sweep.once(toys.clock) == 7
     assert await sweep.once(toys.clock) == 0
+
+
+async def test_overdue_is_what_waits_for_long_after_its_time_and_not_what_is_due_this_instant(
+    toys: World, tmp_path: Path
+) -> None:
+    one = await toys.replica()
+    clock = Ahead(tmp_path / "clock.jsonl")
+    clock.set(0, business=LONG_AGO)
+    for id in ("a", "b"):
+        await one.counters.update(id, op("1"), keep(id, due=LONG_AGO + timedelta(days=1)))
+    follow = Followed(one.counters)
+    follow.broken = {"a"}
+    sweep = Sweep(one.counters, follow)
+    clock.set(0, business=LONG_AGO + timedelta(days=30))  # business time jumps: both are due, and nobody is late
+    await sweep.once(clock)
+    assert (figure("viceversa_due"), figure("viceversa_overdue")) == (2, 0)
+    clock.moved = sweeps.OVERDUE
+    await sweep.once(clock)
+    assert (figure("viceversa_due"), figure("viceversa_overdue")) == (1, 1)
+    follow.broken.clear()
+    await sweep.once(clock)
+    await sweep.once(clock)
+    assert (figure("viceversa_due"), figure("viceversa_overdue")) == (0, 0)
+
+
+class Ahead(Clock):
+    """Its machine time may be moved on."""
+
+    moved = timedelta()
+
+    def machine(self) -> datetime:
+        return super().machine() + self.moved
+
+
+def figure(name: str) -> float | None:
+    return REGISTRY.get_sample_value(name, {"collection": "counters", "clock": "due"})
 
 
 async def test_an_aggregate_that_cannot_be_read_keeps_nobody_from_their_turn(toys: World) -> None:

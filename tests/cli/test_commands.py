@@ -25,6 +25,7 @@ TOP = (
     "provision",
     "programme",
     "restored",
+    "care",
 )
 
 
@@ -81,6 +82,7 @@ class TestWhenNothingRuns:
     def nowhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("PROFILES", "MATCHER", "NOTIFIER", "FEEDBACK"):
             monkeypatch.setenv(f"VICEVERSA_{name}_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv("VICEVERSA_ISSUER", "http://127.0.0.1:9")
 
     def test_status_says_so_and_ends_with_3(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VICEVERSA_KAFKA", "127.0.0.1:9")
@@ -88,6 +90,15 @@ class TestWhenNothingRuns:
         result = run("status", "--json")
         assert result.exit_code == 3
         assert not any(service["ready"] for service in json.loads(result.stdout)["services"])
+
+    @pytest.mark.parametrize("words", [("dead-letters", "list"), ("provision",)], ids=" ".join)
+    def test_what_needs_kafka_says_that_it_is_out_of_reach(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setenv("VICEVERSA_KAFKA", "127.0.0.1:9")
+        result = run(*words)
+        assert result.exit_code == 3
+        assert "Kafka cannot be reached" in result.stderr
 
     def test_down_finds_nothing_to_stop(self, run: Run) -> None:
         result = run("down")

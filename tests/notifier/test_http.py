@@ -82,3 +82,16 @@ async def test_a_contact_is_for_its_member_and_for_admins(notifier: World) -> No
     async with notifier.client("admin") as admin:
         assert (await admin.get("/contacts/m1")).status_code == 200
         assert (await admin.get("/inbox")).status_code == 403
+
+
+async def test_operators_see_how_many_messages_are_how_far_and_nothing_else(notifier: World) -> None:
+    await notifier.people("m1", "m2")
+    await notifier.people("m2", employment="left")
+    await notifier.say(pairing(PairingFormed))
+    await notifier.settle()
+    async with notifier.client("admin") as admin, notifier.client("member", member="m1") as m1:
+        counts = (await admin.get("/notifications/counts")).json()
+        assert counts.keys() == {"later", "under_way", "sent", "failed", "suppressed"}
+        assert (counts["sent"], counts["failed"], counts["suppressed"], counts["under_way"]) == (1, 0, 1, 0)
+        assert counts["later"] > 0
+        assert (await m1.get("/notifications/counts")).status_code == 403

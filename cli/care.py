@@ -1,0 +1,123 @@
+"""`care`: what waits for a coordinator this week, on one screen."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from cli import connections
+from cli.api import Api
+from cli.console import Failure, as_json, say, table, waiting
+from cli.pairing_story import FACTS, day, listed
+from cli.place import USUAL_DATA, DataOption, JsonOption
+from cli.programmes import ProgrammeArgument
+
+_MOST_FREE = 200
+"""The matcher tells of no more at once."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(care)
+
+
+def care(
+    programme: ProgrammeArgument,
+    limit: Annotated[int, typer.Option(help="Of each kind, show at most so many.", min=1)] = 10,
+    data: DataOption = USUAL_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Show what a coordinator looks at on a Monday: who would like some help, which answers are due, who waits.
+
+    Pairs that would like some help are found by facts alone: no meeting planned or held in time, nothing planned for
+    two weeks, two in a row called off or missed. What anybody answered in a check-in plays no part, and who of a pair
+    has not answered a proposal yet is not shown. Pairs of your own line are left out; somebody else looks after those.
+
+    [bold]Examples[/]
+
+      viceversa care fresh-eyes
+
+      viceversa care fresh-eyes --json | jq -r '.would_like_help[].pairing_id'
+
+      viceversa pairing ID                 # what happened so far
+    """
+    with (
+        waiting("Looking"),
+        connections.service(data, "feedback") as feedback,
+        connections.service(data, "matcher") as matcher,
+    ):
+        pairs = list(feedback.pages(f"/programmes/{programme}/care", help_wanted="true"))
+        asked = matcher.pages("/pairings", programme_id=programme, state="proposed")
+        due = sorted(asked, key=lambda one: str(one["answer_by"]))
+        free = matcher.get(f"/programmes/{programme}/free", limit=_MOST_FREE)["items"]
+    if json:
+        as_json({"programme_id": programme, "would_like_help": pairs, "answers_due": due, "waiting": free})
+        return
+    with connections.service(data, "profiles") as profiles:
+        show(pairs, due, free, limit, Names(profiles))
+
+
+class Names:
+    """Names as far as whoever asks may see them, each asked for once."""
+
+    def __init__(self, profiles: Api) -> None:
+        self._profiles = profiles
+        self._known: dict[str, str] = {}
+
+    def of(self, member_id: str) -> str:
+        if member_id not in self._known:
+            try:
+                self._known[member_id] = str(self._profiles.get(f"/members/{member_id}")["name"])
+            except Failure:
+                self._known[member_id] = member_id
+        return self._known[member_id]
+
+    def both(self, members: Iterable[str]) -> str:
+        return listed([self.of(member) for member in members])
+
+
+def show(
+    pairs: Sequence[Mapping[str, Any]],
+    due: Sequence[Mapping[str, Any]],
+    free: Sequence[Mapping[str, Any]],
+    limit: int,
+    names: Names,
+) -> None:
+    _part("Pairs that would like some help", pairs, limit)
+    if pairs:
+        rows = [
+            (
+                names.both(one["members"][side] for side in ("senior", "junior")),
+                listed([FACTS[fact] for fact in one["facts"]]),
+                one["sessions_held"],
+                one["pairing_id"],
+            )
+            for one in islice(pairs, limit)
+        ]
+        table("  who", "why", ">met", "=pairing", rows=rows)
+    _part("Pairs that were asked and may still answer", due, limit)
+    if due:
+        rows_due = [
+            (
+                names.both(person["member_id"] for person in one["participants"]),
+                day(datetime.fromisoformat(one["answer_by"])),
+                one["pairing_id"],
+            )
+            for one in islice(due, limit)
+        ]
+        table("  who", "until", "=pairing", rows=rows_due)
+    _part("People who wait for a partner, the longest first", free, limit)
+    if free:
+        rows_free = [
+            (names.of(one["member_id"]), one["side"], one["department_id"], one["days_waiting"], one["places"])
+            for one in islice(free, limit)
+        ]
+        table("  who", "side", "department", ">days", ">places", rows=rows_free)
+        say("\n  Who could go together: viceversa round compute PROGRAMME, or the matcher's suggestions (see its API).")
+
+
+def _part(title: str, found: Sequence[Any], limit: int) -> None:
+    more = " or more" if len(found) == _MOST_FREE else ""
+    shown = f" [dim](the first {limit} are shown; --limit shows more)[/]" if len(found) > limit else ""
+    say(f"\n[bold]{title}: {len(found)}{more}[/]{shown}")
