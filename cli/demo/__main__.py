@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from chassis.clocks import Clock
-from cli import estate, place
+from cli import estate, pairings, place
 from cli.console import Commands, Failure, note, out, say, table
 from cli.demo import story
 from cli.demo.stream import Stream
@@ -81,6 +81,8 @@ async def _play(
     _tell(ending, subscriber.witness, time.monotonic() - began)
     if ending.disagreements:
         raise Failure("The services and the subscriber do not agree:\n  " + "\n  ".join(ending.disagreements))
+    say("\n[bold]The story of one of them, from its events[/]")
+    await asyncio.to_thread(pairings.pairing, ending.story, data, json=False)
     summary = ending.counted.as_json(subscriber.witness)
     if stay:
         clock.set(1)

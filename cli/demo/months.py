@@ -19,7 +19,7 @@ from cli.demo.web import Web
 _TICK_S = 0.1
 _LOOK_S = 0.7
 """Between two looks at what waits in the services."""
-_WAITING = {"viceversa_overdue", "viceversa_consumer_lag", "viceversa_outbox_waiting"}
+_WAITING = {"viceversa_due", "viceversa_consumer_lag", "viceversa_outbox_waiting"}
 _STEPS = (
     ("asked", "pairing.proposed"),
     ("lapsed", "pairing.lapsed"),
