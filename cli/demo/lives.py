@@ -104,6 +104,10 @@ class Lives:
             "mentoring.checkin.due.v1": self._when_questions_come,
         }
 
+    @property
+    def people(self) -> int:
+        return len(self._crowd.people)
+
     def hear(self, seen: Seen) -> None:
         if seen.type in self._reactions:
             self._heard.put(seen)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from chassis.clocks import Clock
 from cli.console import err, say
 from cli.demo.lives import Lives
-from cli.demo.pace import speed
+from cli.demo.pace import full, speed
 from cli.demo.stream import Stream
 from cli.demo.subscriber import Subscriber, Witness
 from cli.demo.web import Web
@@ -38,6 +38,7 @@ class Months:
 
     def __init__(self, web: Web, clock: Clock, subscriber: Subscriber, stream: Stream, lives: Lives) -> None:
         self._web, self._clock, self._subscriber, self._stream, self._lives = web, clock, subscriber, stream, lives
+        self._full = full(lives.people)
         self._waiting = 0.0
         self._looked = 0.0
         self._month = 0
@@ -66,7 +67,7 @@ class Months:
     async def _once(self) -> None:
         await asyncio.to_thread(self._subscriber.check)
         await self._look()
-        self._set(speed(self._lives.late(), self._waiting))
+        self._set(speed(self._full, self._lives.late(), self._waiting))
         if not await self._lives.go_on():
             await asyncio.sleep(_TICK_S)
 

@@ -4,15 +4,23 @@ and tells the same story.
 
 from datetime import timedelta
 
-FULL = 2.4 * 86400.0
-"""Days of business time in a second, in seconds."""
+_DAY_S = 86400.0
+_SLOWEST, _FASTEST = 2.4, 6.0
+"""Days of business time in a second, at full speed."""
+_PEOPLE = 500
+"""So many people live one day in a second."""
 IN_TIME, TOO_LATE = timedelta(hours=10), timedelta(hours=30)
 FEW, MANY = 40, 160
 """Pieces of work that wait in the services: events not yet read or published, deadlines that have passed."""
 
 
-def speed(late: timedelta, waiting: float) -> float:
-    """Times as fast as machine time: full, a third of it when work grows, and nothing when there is too much."""
+def full(people: int) -> float:
+    """Times as fast as machine time while everybody keeps up; faster for fewer people."""
+    return _DAY_S * min(max(_PEOPLE / people, _SLOWEST), _FASTEST)
+
+
+def speed(full: float, late: timedelta, waiting: float) -> float:
+    """``full``, a third of it when work grows, and nothing when there is too much."""
     if late >= TOO_LATE or waiting >= MANY:
         return 0.0
-    return FULL if late <= IN_TIME and waiting <= FEW else FULL / 3
+    return full if late <= IN_TIME and waiting <= FEW else full / 3

@@ -6,25 +6,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.demo.diary import Diary
-from cli.demo.pace import FEW, FULL, IN_TIME, MANY, TOO_LATE, speed
+from cli.demo.pace import FEW, IN_TIME, MANY, TOO_LATE, full, speed
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOURS = st.integers(0, 1000)
+FULL = full(400)
 
 
 def test_it_runs_at_full_speed_while_everybody_keeps_up() -> None:
-    assert speed(IN_TIME, FEW) == FULL
+    assert speed(FULL, IN_TIME, FEW) == FULL
 
 
 def test_it_stops_when_people_are_too_late_or_too_much_waits() -> None:
-    assert speed(TOO_LATE, 0) == 0
-    assert speed(timedelta(), MANY) == 0
+    assert speed(FULL, TOO_LATE, 0) == 0
+    assert speed(FULL, timedelta(), MANY) == 0
+
+
+def test_fewer_people_live_faster_within_limits() -> None:
+    assert full(60) > full(120) > full(400) == full(4000)
 
 
 @given(HOURS, HOURS, st.integers(0, 10_000), st.integers(0, 10_000))
 def test_it_never_runs_faster_for_more_work(late: int, later: int, waiting: int, more: int) -> None:
-    slower = speed(timedelta(hours=late + later), waiting + more)
-    assert 0 <= slower <= speed(timedelta(hours=late), waiting) <= FULL
+    slower = speed(FULL, timedelta(hours=late + later), waiting + more)
+    assert 0 <= slower <= speed(FULL, timedelta(hours=late), waiting) <= FULL
 
 
 @given(st.lists(HOURS), st.integers(0, 1000))
