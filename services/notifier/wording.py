@@ -10,6 +10,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import cache
 from importlib.resources import files
 
+import jinja2
 from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel, ConfigDict
 
@@ -100,14 +101,19 @@ def words_for(note: Notification, matter: Matter) -> Words:
     language = languages()[tag]
     template = language.messages[note.purpose]
     values = _values(note, matter, tag, language)
-    subject = _ENVIRONMENT.from_string(template.subject).render(values)
-    body = _ENVIRONMENT.from_string(template.text).render(values)
-    parts = (_ENVIRONMENT.from_string(language.greeting).render(values), body.strip(), language.closing)
+    subject, body = _compiled(template.subject).render(values), _compiled(template.text).render(values)
+    parts = (_compiled(language.greeting).render(values), body.strip(), language.closing)
     return Words(" ".join(subject.split()), "\n\n".join(parts) + "\n", tag)
 
 
 # Plain text, never HTML: a name is written as it is, and no template comes from a person.
 _ENVIRONMENT = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
+
+
+@cache
+def _compiled(text: str) -> jinja2.Template:
+    """Compiling takes many times as long as all else that a mail needs; there are as many as there are texts."""
+    return _ENVIRONMENT.from_string(text)
 
 
 def _values(note: Notification, matter: Matter, tag: str, language: Language) -> dict[str, object]:
