@@ -3,7 +3,7 @@
 Time is virtual: every step of the store and the broker takes a random time, so that a seed is a schedule; some steps
 take longer than a lease. A connection breaks before a write, after it, or before a write that is applied late all the
 same. A replica crashes between any two steps and is started again. Only the operations that the code under test uses
-exist here; `tests/chassis/test_simulation.py` holds them against the real store.
+exist here; `tests/chassis/test_simulation.py` and `test_memory.py` hold them against the real store.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from chassis.guardian import Guardian
 from chassis.kafka import Connection, Producer, RawRecord
 from chassis.mongo import Collection, ConnectionFailure, Document, DuplicateKeyError
 from chassis.relay import Relay
+from tests.chassis.memory import matches
 from tests.chassis.world import COUNTERS, COUNTS, SERVICE, Counter, add, changed, erase
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -179,20 +180,6 @@ class MemoryCursor:
         for document in found[: self._limit or None]:
             yield document
             await self._collection._chance.step()
-
-
-def matches(document: Mapping[str, Any], filter: Mapping[str, Any]) -> bool:
-    return all(_holds(document.get(name), wanted) for name, wanted in filter.items())
-
-
-def _holds(value: Any, wanted: Any) -> bool:
-    if not isinstance(wanted, Mapping):
-        return bool(value == wanted)
-    [(operator, operand)] = wanted.items()
-    if operator == "$in":
-        return value in operand
-    assert operator == "$lte"
-    return value is not None and value <= operand
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from chassis.outbox import said_field
-from tests.chassis.simulation import Simulation, matches, simulate, topics_of
+from tests.chassis.memory import matches
+from tests.chassis.simulation import Simulation, simulate, topics_of
 from tests.chassis.world import COUNTERS, Counter, World
 
 SEEDS, PER_TEST = 1000, 100

@@ -47,8 +47,11 @@ def local_day(at: datetime, zone: str) -> date:
 
 
 def _counted(start: datetime, days: int, zone: str, pauses: Sequence[Pause], *, working: bool = False) -> date:
-    lost = _lost(pauses, zone)
-    day = local_day(start, zone)
+    return _day_reached(local_day(start, zone), days, _lost(pauses, zone), working)
+
+
+@lru_cache(4096)  # the same few days of a pairing are asked for after each of its changes
+def _day_reached(day: date, days: int, lost: tuple[tuple[date, date], ...], working: bool) -> date:
     while days > 0:
         day += timedelta(days=1)
         if not _is_lost(day, lost) and not (working and day.weekday() >= SATURDAY):
@@ -56,9 +59,9 @@ def _counted(start: datetime, days: int, zone: str, pauses: Sequence[Pause], *, 
     return day
 
 
-def _lost(pauses: Sequence[Pause], zone: str) -> list[tuple[date, date]]:
+def _lost(pauses: Sequence[Pause], zone: str) -> tuple[tuple[date, date], ...]:
     """First and last day of each pause that is over. One that still runs has no end, and nothing is due meanwhile."""
-    return [(local_day(since, zone), local_day(until, zone)) for since, until in pauses if until is not None]
+    return tuple((local_day(since, zone), local_day(until, zone)) for since, until in pauses if until is not None)
 
 
 def _is_lost(day: date, lost: Iterable[tuple[date, date]]) -> bool:

@@ -1,0 +1,663 @@
+"""A year of three hundred people through the real rules of matcher, feedback and notifier.
+
+The year is lived once (see `company.py` and `people.py`); each test asks one thing of all that was said and sent. What
+should have happened is worked out here from the events alone, in other words than the services': a day begins with the
+first minute that has its date, whatever the clocks do.
+"""
+
+import asyncio
+import json
+import logging
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import cache, cached_property
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+
+import chassis.ids
+from chassis.ids import derived_id
+from contracts.programmes import ProgrammeSettings
+from services.notifier import telling
+from services.notifier.domain.notification import Notification
+from services.notifier.domain.table import BY_PURPOSE
+from tests.lifecycle.company import LATEST, SWEEP, Arrived, Company, first_sweep
+from tests.lifecycle.people import CLOCKS_CHANGE, COORDINATORS, DAY, PROGRAMME, WEEK, People, Person, settings
+
+BEGIN = datetime(2026, 1, 5, 7, tzinfo=UTC)
+END = datetime(2027, 1, 5, 7, tzinfo=UTC)
+SETTINGS: ProgrammeSettings = settings()
+CAP = SETTINGS.care.messages_per_week
+MINUTE = timedelta(minutes=1)
+SIDES = ("senior", "junior")
+
+UNUSED: dict[str, str] = {}
+"""Lines of the table that this year does not use, and why."""
+
+ON_EVENTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "round.computed": (("round_to_review", "coordinators"),),
+    "pairing.proposed": (("proposal", "both"), ("answer_reminder", "both")),
+    "pairing.lapsed": (("proposal_closed", "both"),),
+    "pairing.formed": (("partners", "both"), ("charter_reminder", "both"), ("booking_reminder", "senior")),
+    "pairing.chartered": (("agreed", "both"),),
+    "pairing.paused": (("paused", "both"),),
+    "pairing.resumed": (("resumed", "both"),),
+    "pairing.renewed": (("renewed", "both"),),
+    "pairing.ended": (("ended", "both"),),
+    "session.scheduled": (("meeting_planned", "both"), ("meeting_soon", "both"), ("meeting_time", "assistants")),
+    "session.cancelled": (("meeting_off", "both"), ("meeting_time_off", "assistants")),
+    "session.missed": (("meeting_missed", "both"),),
+    "session.held": (("meeting_held", "both"),),
+    "checkin.due": (("checkin", "side"), ("checkin_reminder", "side")),
+    "contact.needed": (("help_offered", "both"), ("pair_needs_a_person", "coordinators")),
+}
+"""Who is to be told what, by event; the senior books in this programme."""
+ON_EACH_END = ("half_way", "closing_soon")  # once for each planned end that a running pairing has come to have
+MOVING = ("pairing.formed", "pairing.chartered", "pairing.resumed", "pairing.renewed")
+
+
+@dataclass(frozen=True)
+class Event:
+    at: datetime
+    type: str
+    id: str
+    data: dict[str, Any]
+
+    def time(self, name: str) -> datetime:
+        return datetime.fromisoformat(self.data[name])
+
+    @property
+    def pairing(self) -> str:
+        return str(self.data["pairing_id"])
+
+
+@dataclass(frozen=True)
+class Told:
+    """One message that is due to somebody."""
+
+    cause: str
+    reader: str
+    purpose: str
+    at: datetime  # of its event
+    event: Event
+
+    @property
+    def id(self) -> str:
+        return derived_id("notification", self.cause, self.reader, self.purpose)
+
+
+@dataclass
+class Year:
+    """All that was said and sent."""
+
+    company: Company
+    people: People
+    errors: list[str]
+    events: list[Event] = field(default_factory=list)
+    notes: dict[str, Notification] = field(default_factory=dict)
+    letters: dict[str, list[Arrived]] = field(default_factory=dict)  # by notification
+
+    def __post_init__(self) -> None:
+        for said in self.company.log:
+            if said.value is not None:
+                name = said.envelope.type.removeprefix("mentoring.").removesuffix(".v1")
+                self.events.append(Event(said.at, name, said.envelope.id, json.loads(said.value)))
+        grouped = defaultdict(list)
+        for one in self.company.post.arrived:
+            grouped[one.letter.id].append(one)
+        self.letters = dict(grouped)
+
+    @cached_property
+    def due(self) -> dict[str, Told]:
+        """Each message that should have been, by its id; what is said once for several events belongs to the first."""
+        found: dict[str, Told] = {}
+        for one in told(self):
+            found.setdefault(one.id, one)
+        return found
+
+    @cached_property
+    def _pairs(self) -> dict[str, list[str]]:
+        return {event.pairing: list(members_of(event).values()) for event in self.of("pairing.proposed")}
+
+    def two_of(self, event: Event) -> list[str]:
+        """The two of the pairing that it is about, if it is about one."""
+        return self._pairs.get(event.data.get("pairing_id", ""), [])
+
+    def of(self, *types: str) -> list[Event]:
+        return [event for event in self.events if event.type in types]
+
+    def by_pairing(self, *types: str) -> dict[str, list[Event]]:
+        found: dict[str, list[Event]] = defaultdict(list)
+        for event in self.of(*types):
+            found[event.pairing].append(event)
+        return found
+
+    def heard(self, service: str, event: Event) -> datetime:
+        return self.company.services[service].heard[event.id]
+
+    def person(self, id: str) -> Person | None:
+        return self.people.members.get(id)
+
+    def zone(self, id: str) -> str:
+        person = self.person(id)
+        return (person.zone or "UTC") if person is not None else "Europe/Berlin"
+
+    def quiet(self, id: str, at: datetime) -> bool:
+        """Whether it is one of the reader's quiet hours, by the clock on their wall."""
+        person, hour = self.person(id), at.astimezone(ZoneInfo(self.zone(id))).hour
+        start, until = SETTINGS.care.quiet_from_hour, SETTINGS.care.quiet_until_hour
+        if person is not None and person.hours is not None and person.hours_since and at >= person.hours_since:
+            start, until = person.hours.from_hour, person.hours.until_hour
+        return hour >= start or hour < until
+
+    def gone_at(self, id: str) -> datetime | None:
+        """When the notifier has heard that somebody left the company, or is to be forgotten."""
+        person = self.person(id)
+        if person is None or person.here:
+            return None
+        return min(
+            self.heard("notifier", event)
+            for event in self.of("contact.changed", "erasure.requested")
+            if event.data["member_id"] == id and event.data.get("employment", "left") == "left"
+        )
+
+    def is_going(self, id: str, by: datetime) -> bool:
+        """Whether by then they have left, the programme or the company, or are to be forgotten."""
+        person = self.person(id)
+        assert person is not None
+        left = person.state == "left" and person.since is not None and person.since <= by
+        return left or any(at is not None and at <= by for at in (person.left_at, person.erased_at))
+
+
+def members_of(event: Event) -> dict[str, str]:
+    return {one["side"]: one["member_id"] for one in event.data["participants"]}
+
+
+@pytest.fixture(scope="module")
+def year() -> Iterator[Year]:
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = random.Random(20260105)
+        draw = lambda: UUID(int=drawn.getrandbits(128))  # noqa: E731
+        patch.setattr(chassis.ids, "uuid_utils", SimpleNamespace(uuid7=draw))  # so that a seed is a year
+        patch.setattr(telling, "uuid", SimpleNamespace(uuid4=draw))
+        yield asyncio.run(lived(seed=5))
+
+
+async def lived(seed: int) -> Year:
+    errors = _Errors(logging.ERROR)
+    logging.getLogger().addHandler(errors)
+    try:
+        company = Company(BEGIN, random.Random(seed))
+        people = People(company, BEGIN, END)
+        await people.begin_year()
+        await company.live(END)
+    finally:
+        logging.getLogger().removeHandler(errors)
+    year = Year(company, people, errors.found)
+    async for stored in company.notifier.notifications.find({}):
+        year.notes[stored.id] = stored.state
+    return year
+
+
+class _Errors(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(f"{record.getMessage()} {record.exc_info[1] if record.exc_info else ''}")
+
+
+# What happened at all.
+
+
+async def test_the_year_holds_what_a_year_holds_and_nothing_was_lost_on_its_way(year: Year) -> None:
+    assert year.errors == []
+    happened = Counter(event.type for event in year.events)
+    assert happened["pairing.formed"] > 80
+    for type in ("pairing.ended", "pairing.lapsed", "session.held", "checkin.completed", "contact.needed"):
+        assert happened[type] > 30, type
+    for type in ("pairing.paused", "pairing.renewed", "session.missed", "partner.change.requested", "outcome.recorded"):
+        assert happened[type] >= 5, type
+    assert {event.data["origin"] for event in year.of("pairing.formed")} == {"round", "coordinator", "request"}
+    assert {"completed", "ended_early", "not_started"} <= {event.data["end_kind"] for event in year.of("pairing.ended")}
+    erased = [person.id for person in year.people.members.values() if person.erased_at is not None]
+    done = {(event.data["member_id"], event.data["service"]) for event in year.of("erasure.completed")}
+    assert done == {(id, service) for id in erased for service in year.company.services}
+    assert erased
+    for service in year.company.services.values():
+        assert not service.coming
+        for aggregates in service.chassis.all_aggregates():
+            assert await aggregates.count({"outbox_since": {"$ne": None}}) == 0
+    assert set(year.company.post.troubles) == {"later", "refused", "in doubt"}
+
+
+# Who is told what.
+
+
+def told(year: Year) -> Iterator[Told]:
+    """Every message of the year, from the events alone."""
+    pairs = {event.pairing: members_of(event) for event in year.of("pairing.proposed")}
+    for event in year.events:
+        for purpose, readers in ON_EVENTS.get(event.type, ()):
+            for reader in _readers(year, event, readers, pairs):
+                yield Told(event.id, reader, purpose, event.at, event)
+        if event.type in MOVING and event.data["planned_end"]:
+            end = derived_id("planned end", event.pairing, event.data["planned_end"])
+            for purpose in ON_EACH_END:
+                for reader in pairs[event.pairing].values():
+                    yield Told(end, reader, purpose, event.at, event)
+        if event.type == "contact.changed":
+            for one in event.data["taking_part"]:
+                if (purpose := {"invited": "invitation", "ready": "welcome"}.get(one["state"], "")) != "":
+                    since = datetime.fromisoformat(one["since"]).isoformat()
+                    member = event.data["member_id"]
+                    cause = derived_id("taking part", one["programme_id"], member, one["state"], since)
+                    yield Told(cause, member, purpose, event.at, event)
+
+
+def _readers(year: Year, event: Event, readers: str, pairs: dict[str, dict[str, str]]) -> list[str]:
+    if readers == "coordinators":
+        return list(COORDINATORS)
+    two = pairs[event.pairing]
+    if readers == "assistants":
+        found = [year.person(id) for id in two.values()]
+        return sorted({one for person in found if person is not None for one in person.delegates})
+    if readers == "side":
+        return [two[event.data["side"]]]
+    return [two["senior"]] if readers == "senior" else list(two.values())
+
+
+def test_every_line_of_the_table_is_used(year: Year) -> None:
+    used = {note.purpose for note in year.notes.values() if note.state == "sent"}
+    assert used | set(UNUSED) == set(BY_PURPOSE)
+    assert not used & set(UNUSED)
+
+
+def test_each_is_told_what_concerns_them_once_for_each_cause_and_purpose_and_nothing_else(year: Year) -> None:
+    due = year.due
+    assert set(year.notes) <= set(due)
+    opened = year.of("programme.changed")[1].at + LATEST
+    for id in set(due) - set(year.notes):
+        one = due[id]
+        before = one.event.type == "contact.changed" and one.at < opened  # nobody is invited before it opens
+        of_pair = [year.person(member) for member in year.two_of(one.event)]
+        forgotten = any(person is not None and person.erased_at is not None for person in of_pair)
+        unheard = one.at > END - LATEST
+        assert before or unheard or forgotten or year.gone_at(one.reader) is not None, one
+    for id, note in year.notes.items():
+        assert note.purpose == due[id].purpose
+        assert note.member_id in (due[id].reader, None)
+
+
+def test_what_was_sent_by_mail_arrives_once_or_twice_where_the_server_left_it_in_doubt(year: Year) -> None:
+    doubtful = year.company.post.doubtful
+    for id, copies in year.letters.items():
+        note = year.notes[id]
+        assert len(copies) <= (2 if id in doubtful else 1)
+        assert len({copy.letter.to for copy in copies}) == 1
+        assert note.member_id is None or copies[0].letter.to == f"{note.member_id}@halden.example"
+        assert note.state == "sent" or id in doubtful or note.state == "suppressed"
+    by_mail = [id for id, note in year.notes.items() if (note.state, note.channel) == ("sent", "email")]
+    assert all(id in year.letters for id in by_mail)
+    assert len(by_mail) > 2_000
+
+
+def test_what_became_of_each_message_is_said_once(year: Year) -> None:
+    said = year.of("notification.sent", "notification.failed", "notification.suppressed")
+    assert max(Counter(event.data["notification_id"] for event in said).values()) == 1
+    named = {note.public_id: note for note in year.notes.values()}
+    for event in said:
+        note = named[event.data["notification_id"]]
+        assert event.type == f"notification.{note.state}" or note.member_id is None
+        assert event.data["purpose"] == note.row.told_as
+
+
+# When they are told.
+
+
+def test_no_mail_arrives_in_quiet_hours_of_the_readers_own_zone(year: Year) -> None:
+    nights = 0
+    for id, copies in year.letters.items():
+        reader = copies[0].letter.to.partition("@")[0]
+        for copy in copies:
+            assert not year.quiet(reader, copy.at), (year.notes[id], copy.at)
+        nights += year.quiet(reader, year.notes[id].created_at)
+    assert nights > 300  # so many were held over a night
+
+
+def test_in_no_seven_days_are_there_more_mails_than_the_programme_allows(year: Year) -> None:
+    by_reader: dict[str, list[datetime]] = defaultdict(list)
+    for copies in year.letters.values():
+        by_reader[copies[0].letter.to].append(copies[0].at)
+    full = 0
+    for times in by_reader.values():
+        for end in times:
+            week = sum(end - WEEK < at <= end for at in times)
+            assert week <= CAP
+            full += week == CAP
+    assert full > 20
+    assert "cap" in {note.reason for note in year.notes.values()}
+
+
+def test_nobody_who_has_left_or_is_to_be_forgotten_is_told_anything(year: Year) -> None:
+    gone = {id: at for id in year.people.members if (at := year.gone_at(id)) is not None}
+    assert len(gone) > 15
+    for copies in year.letters.values():
+        reader = copies[0].letter.to.partition("@")[0]
+        assert reader not in gone or copies[-1].at <= gone[reader]
+    for note in year.notes.values():
+        if note.member_id in gone and note.state == "sent" and note.said_at is not None:
+            assert note.said_at <= gone[note.member_id], note
+    forgotten = {person.id for person in year.people.members.values() if person.erased_at is not None}
+    assert not forgotten & {note.member_id for note in year.notes.values()}
+
+
+def test_who_is_away_is_asked_what_must_be_asked_and_nothing_else(year: Year) -> None:
+    away = 0
+    for note in year.notes.values():
+        person = year.person(note.member_id or "")
+        if person is None or note.said_at is None or person.away_since is None or note.row.kind == "essential":
+            continue
+        today = note.said_at.astimezone(ZoneInfo(year.zone(person.id))).date()
+        absence = person.away[0]
+        if note.created_at > person.away_since + LATEST and absence.since <= today <= (absence.until or today):
+            assert note.state != "sent", note
+            away += note.reason == "away"
+    assert away > 20
+
+
+def test_each_mail_leaves_with_the_first_sweep_at_which_its_reader_may_be_written_to(year: Year) -> None:
+    """Later only where the week was full, or the mail server had not taken it at first."""
+    post, by_reader = year.company.post, defaultdict(list)
+    for attempt in year.company.post.attempts:
+        by_reader[attempt.letter.to].append(attempt.at)
+    exact = 0
+    for id, copies in year.letters.items():
+        reader, note = copies[0].letter.to.partition("@")[0], year.notes[id]
+        if id in post.put_off | post.doubtful or note.member_id is None:
+            continue
+        ready = max(note.created_at, _when(year, note) or note.created_at)
+        expected = {leaves(year, reader, at) for at in (ready, ready + MINUTE / 60)}
+        if copies[0].at in expected:
+            exact += 1
+            continue
+        first = max(expected)
+        others = sum(first - WEEK < at <= first for at in by_reader[copies[0].letter.to])
+        assert others >= CAP, (note, first, copies[0].at)
+    assert exact > 0.9 * len(year.letters)
+
+
+def _when(year: Year, note: Notification) -> datetime | None:
+    """The moment that its line names for it."""
+    event = year.due[note.notification_id].event
+    if note.row.when.__name__ == "at_once":
+        return None
+    kind = next(type for type in note.row.on if f"mentoring.{event.type}.v1" == type.TYPE)
+    return note.row.when(kind.model_validate(event.data), SETTINGS)
+
+
+def leaves(year: Year, reader: str, ready: datetime) -> datetime:
+    """The first sweep from then on, or the first after the night into which that falls."""
+    at = first_sweep(ready)
+    while year.quiet(reader, at):  # sweep by sweep: nothing is known here of how long a night is
+        at += SWEEP
+    return at
+
+
+@pytest.mark.parametrize("zone", CLOCKS_CHANGE)
+def test_what_falls_due_in_a_missing_or_a_doubled_hour_is_said_in_the_morning_after(year: Year, zone: str) -> None:
+    """That it leaves with the first sweep of the morning holds for all mail; here, that there was such mail."""
+    for night in CLOCKS_CHANGE[zone]:
+        hour = night.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+        arrived = [
+            copies[0].at
+            for id, copies in year.letters.items()
+            if year.zone(copies[0].letter.to.partition("@")[0]) == zone and _when(year, year.notes[id]) == hour
+        ]
+        assert arrived, night
+        assert all(hour <= at < hour + timedelta(hours=12) for at in arrived)
+
+
+# Proposals.
+
+
+def test_an_unanswered_proposal_is_reminded_of_exactly_once_two_thirds_into_its_time(year: Year) -> None:
+    answers = {(event.pairing, event.data["side"]): event for event in reversed(year.of("answer.given"))}
+    over = {event.pairing: event for event in reversed(year.of("pairing.formed", "pairing.lapsed"))}
+    reminded = 0
+    for proposed in year.of("pairing.proposed"):
+        due = proposed.time("proposed_at") + (proposed.time("answer_by") - proposed.time("proposed_at")) * 2 / 3
+        if due > END - DAY:
+            continue
+        for side, member in members_of(proposed).items():
+            id = derived_id("notification", proposed.id, member, "answer_reminder")
+            ends = [one.at for one in (answers.get((proposed.pairing, side)), over.get(proposed.pairing)) if one]
+            person = year.person(member)
+            assert person is not None
+            if any(abs(at - due) < LATEST + SWEEP for at in ends) or person.erased_at or year.gone_at(member):
+                continue  # a matter of minutes, or of another test
+            note = year.notes[id]
+            if min(ends, default=END) < due:
+                assert (note.state, note.shown_at) == ("suppressed", None)
+            else:
+                assert note.shown_at == first_sweep(due), note
+                reminded += 1
+    assert reminded > 30
+
+
+def test_an_unanswered_proposal_lapses_with_the_first_sweep_after_its_time_and_never_before(year: Year) -> None:
+    over = {event.pairing: event for event in reversed(year.of("pairing.formed", "pairing.lapsed"))}
+    declined = {event.pairing: event.at for event in year.of("answer.given") if event.data["answer"] == "declined"}
+    lapsed = 0
+    for proposed in year.of("pairing.proposed"):
+        answer_by, end = proposed.time("answer_by"), over.get(proposed.pairing)
+        assert working_days_between(proposed.time("proposed_at"), answer_by) == 10
+        if end is None:
+            assert answer_by > END - SWEEP
+        elif end.at == first_sweep(answer_by):
+            assert end.type == "pairing.lapsed"
+            lapsed += 1
+        else:
+            assert end.at < answer_by
+            somebody_goes = any(year.is_going(member, end.at) for member in members_of(proposed).values())
+            assert end.type == "pairing.formed" or declined.get(proposed.pairing) == end.at or somebody_goes
+    for pairing, _ in year.people.unanswered:
+        assert pairing not in over or over[pairing].type == "pairing.lapsed"
+    assert lapsed > 20
+
+
+def working_days_between(start: datetime, end: datetime) -> int:
+    days = [start + n * DAY for n in range(1, 1 + round((end - start) / DAY))]
+    return sum(day.weekday() < 5 for day in days)
+
+
+# Pairings.
+
+
+@cache
+def first_moment(day: date, zone: str) -> datetime:
+    """The first minute in which a calendar on the wall shows this day or a later one."""
+    at = datetime.combine(day, datetime.min.time(), UTC) - timedelta(hours=15)
+    while at.astimezone(ZoneInfo(zone)).date() < day:
+        at += 30 * MINUTE
+    while (at - MINUTE).astimezone(ZoneInfo(zone)).date() >= day:
+        at -= MINUTE
+    return at
+
+
+def lost_days(stops: list[tuple[datetime, datetime]], zone: str) -> set[date]:
+    """Each day on which the pairing was on hold, if only for an hour."""
+    found: set[date] = set()
+    for since, until in stops:
+        day = since.astimezone(ZoneInfo(zone)).date()
+        while day <= until.astimezone(ZoneInfo(zone)).date():
+            found.add(day)
+            day += DAY
+    return found
+
+
+def working_day_over(formed: datetime, days: int, zones: list[str], stops: list[tuple[datetime, datetime]]) -> datetime:
+    """The moment at which so many working days are over for both."""
+    ends = []
+    for zone in zones:
+        day, lost, left = formed.astimezone(ZoneInfo(zone)).date(), lost_days(stops, zone), days
+        while left:
+            day += DAY
+            left -= day not in lost and day.weekday() < 5
+        ends.append(first_moment(day + DAY, zone))
+    return max(ends)
+
+
+def stops_of(events: list[Event]) -> list[tuple[datetime, datetime]]:
+    """When it was on hold; a pause that was never lifted lasts to the end."""
+    stops: list[tuple[datetime, datetime]] = []
+    since: datetime | None = None
+    for event in events:
+        if event.type == "pairing.paused":
+            since = event.time("happened_at")
+        elif since is not None and event.type in ("pairing.resumed", "pairing.ended"):
+            stops.append((since, event.time("happened_at")))
+            since = None
+    return stops if since is None else [*stops, (since, END)]
+
+
+def test_a_pairing_without_a_first_meeting_is_noticed_with_the_first_sweep_after_its_day_and_no_other_is(
+    year: Year,
+) -> None:
+    """Booked by the end of working day 10, held by that of day 20, in the later of the two zones, pauses aside."""
+    lives = year.by_pairing("pairing.formed", "pairing.paused", "pairing.resumed", "pairing.ended")
+    meetings = year.by_pairing("session.scheduled", "session.held", "session.missed", "session.cancelled")
+    needed = year.by_pairing("contact.needed")
+    noticed: Counter[tuple[str, bool]] = Counter()
+    for pairing, events in lives.items():
+        formed, two = events[0].time("formed_at"), members_of(events[0])
+        zones = [year.zone(member) for member in two.values()]
+        stops = stops_of(events)
+        over = next((event.at for event in events if event.type == "pairing.ended"), END)
+        for fact, days in (("no_first_meeting_booked", 10), ("no_first_meeting_held", 20)):
+            deadline = working_day_over(formed, days, zones, stops)
+            first = next((one.at for one in needed[pairing] if fact in one.data["facts"]), None)
+            if deadline > min(over, END) - LATEST - SWEEP or any(
+                year.is_going(member, deadline + LATEST) for member in two.values()
+            ):
+                assert first is None or first >= deadline
+                continue
+            before = [one for one in meetings[pairing] if one.at < deadline]
+            if fact == "no_first_meeting_booked":
+                state = {one.data["session"]["session_id"]: one.type for one in before}
+                met = any(kind != "session.cancelled" for kind in state.values())
+            else:
+                met = any(one.type == "session.held" for one in before)
+            if met:
+                assert first is None or first > deadline + SWEEP, (pairing, fact)  # called off later
+            else:
+                assert first == first_sweep(deadline) or first in [
+                    one.at for one in meetings[pairing] if deadline <= one.at <= deadline + SWEEP
+                ], (pairing, fact, deadline, first)
+                noticed[fact, any(since < deadline for since, _ in stops)] += 1
+    assert noticed["no_first_meeting_booked", False] > 15
+    assert noticed["no_first_meeting_held", False] > 10
+    assert noticed["no_first_meeting_held", True] >= 3  # moved by a pause
+
+
+def test_each_side_is_asked_once_at_each_milestone_in_the_morning_of_a_working_day(year: Year) -> None:
+    asked = Counter((event.pairing, event.data["side"], event.data["milestone"]) for event in year.of("checkin.due"))
+    assert set(asked.values()) == {1}
+    lives = year.by_pairing("pairing.formed", "pairing.paused", "pairing.resumed", "pairing.ended")
+    for event in year.of("checkin.due"):
+        milestone, due = event.data["milestone"], event.time("due_at")
+        member = members_of(lives[event.pairing][0])[event.data["side"]]
+        if milestone == "day_0":
+            assert due == lives[event.pairing][0].time("formed_at")
+        elif milestone == "end":
+            assert due == next(one for one in lives[event.pairing] if one.type == "pairing.ended").time("ended_at")
+        else:
+            stops = [stop for stop in stops_of(lives[event.pairing]) if stop[0] < due]
+            resumed = [until for _, until in stops]
+            formed = lives[event.pairing][0].time("formed_at")
+            assert due == asked_at(formed, int(milestone.removeprefix("day_")), year.zone(member), stops)
+            assert due <= event.at <= due + SWEEP or event.at in resumed
+    for pairing, life in lives.items():
+        until = next((one.at for one in life if one.type == "pairing.ended"), END)
+        running = until - life[0].time("formed_at")
+        held_up = sum((stop[1] - stop[0] + 2 * DAY for stop in stops_of(life)), start=timedelta(0))
+        going = any(year.is_going(member, END) for member in members_of(life[0]).values())
+        for days in (0, 30, 90):
+            if running - held_up > (days + 4) * DAY and not going:
+                assert all(asked[pairing, side, f"day_{days}"] == 1 for side in SIDES), (pairing, days)
+    assert {"day_0", "day_30", "day_90", "end"} <= {milestone for _, _, milestone in asked}
+
+
+def asked_at(formed: datetime, days: int, zone: str, stops: list[tuple[datetime, datetime]]) -> datetime:
+    """Nine o'clock on the wall, so many days later, or on the working day that follows."""
+    day, lost = formed.astimezone(ZoneInfo(zone)).date(), lost_days(stops, zone)
+    while days:
+        day += DAY
+        days -= day not in lost
+    while day.weekday() >= 5 or day in lost:
+        day += DAY
+    at = first_moment(day, zone)
+    while at.astimezone(ZoneInfo(zone)).hour < 9:
+        at += MINUTE
+    return at
+
+
+async def test_an_outcome_is_recorded_once_and_answers_are_deleted_three_months_after_the_end(year: Year) -> None:
+    outcomes = Counter(event.pairing for event in year.of("outcome.recorded"))
+    assert set(outcomes.values()) == {1}
+    courses, deleted = year.company.feedback.courses, 0
+    for event in year.of("pairing.ended"):
+        stored = await courses.get(event.pairing)
+        if stored is None or stored.state.terms is None or stored.state.gone:
+            continue
+        if event.at < END - 31 * DAY:
+            assert outcomes[event.pairing] == 1
+        if event.at < END - 93 * DAY:
+            assert (stored.state.answers, stored.state.pulses) == ({}, ())
+            deleted += 1
+    assert deleted > 20
+
+
+def test_nobody_ever_has_more_partners_and_proposals_than_places(year: Year) -> None:
+    held: dict[str, set[str]] = defaultdict(set)
+    most: Counter[int] = Counter()
+    for event in year.of("pairing.proposed", "pairing.lapsed", "pairing.ended"):
+        for member in members_of(event).values():
+            if event.type != "pairing.proposed":
+                held[member].discard(event.pairing)
+                continue
+            person = year.person(member)
+            assert person is not None
+            held[member].add(event.pairing)
+            known = [places for at, places in person.capacities if at <= event.at - LATEST][-1:]
+            lately = [places for at, places in person.capacities if event.at - LATEST < at <= event.at]
+            assert len(held[member]) <= max([*known, *lately])
+            most[len(held[member])] += 1
+    assert most[2] >= 5
+
+
+def test_no_two_are_ever_proposed_to_each_other_again_whoever_asked_for_somebody_else(year: Year) -> None:
+    pairs = Counter(tuple(members_of(event).values()) for event in year.of("pairing.proposed"))
+    assert set(pairs.values()) == {1}
+    asked = year.people.asked_for_another
+    ended = {event.pairing: event for event in year.of("pairing.ended")}
+    assert len(asked) >= 5
+    assert set(asked) <= set(ended)
+    again = [
+        event
+        for event in year.of("pairing.proposed")
+        for one, two in asked.items()
+        if set(two) & set(members_of(event).values()) and event.at > ended[one].at
+    ]
+    assert len(again) > 3  # and most of them go on with somebody else
+
+
+def test_everything_is_about_the_one_programme(year: Year) -> None:
+    assert {event.data["programme_id"] for event in year.events if "programme_id" in event.data} <= {PROGRAMME, None}
