@@ -1,6 +1,5 @@
 """From an event to notifications: the lines of the table, their readers, and exactly one record for each."""
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,7 @@ from contracts.pairings import PairingEvent
 from contracts.people import ContactChanged
 from contracts.programmes import ProgrammeChanged, ProgrammeSettings, RoundComputed
 from services.notifier.domain.notification import About, Notification, open_
-from services.notifier.domain.table import BY_PURPOSE, REMINDER, TABLE, Row, rows_for
+from services.notifier.domain.table import BY_PURPOSE, TABLE, Row, rows_for
 from services.notifier.domain.waiting import Waiting, begin, looked
 from services.notifier.store import Notifier
 
@@ -137,16 +136,12 @@ def _opened(note: Notification, now: datetime) -> Decide[Notification]:
 def _note(
     row: Row, told: Told, cause: str, happened_at: datetime, when: datetime | None, notifier: Notifier
 ) -> Notification:
-    id = derived_id("notification", cause, told.member_id, row.purpose)
-    hidden = row.told_as == REMINDER
     machine = notifier.clock.machine()
-    public_id = str(uuid.uuid4()) if hidden else id
     return Notification(
-        notification_id=id,
+        notification_id=derived_id("notification", cause, told.member_id, row.purpose),
         member_id=told.member_id,
         purpose=row.purpose,
-        public_id=public_id,
-        public_cause=str(uuid.uuid4()) if hidden else cause,
+        cause_id=cause,
         about=told.about,
         happened_at=happened_at,
         created_at=machine,
