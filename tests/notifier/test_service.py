@@ -8,7 +8,7 @@ import pytest
 
 from chassis.projections import Row
 from contracts.care import CheckinCompleted, ContactNeeded, NotificationSent
-from contracts.pairings import AnswerGiven, PairingEnded, PairingFormed, PairingLapsed
+from contracts.pairings import AnswerGiven, PairingEnded, PairingEvent, PairingFormed, PairingLapsed, PairingProposed
 from contracts.people import ErasureRequested, TakingPart
 from services.notifier.domain.notification import CLAIM
 from services.notifier.sending import say_what_is_due
@@ -71,13 +71,18 @@ async def test_nothing_that_is_said_in_public_tells_who_was_reminded_to_answer(
     await notifier.say(programme(messages_per_week=cap))
     await notifier.people("m1", "m2")
     notifier.clock.move(timedelta(hours=hour))
-    begun: dict[str, object] = {"proposed_at": notifier.clock.now(), "answer_by": notifier.clock.now() + 14 * DAY}
+    begun = notifier.clock.now()
+
+    def one(id: str, kind: type[PairingEvent] = PairingProposed) -> PairingEvent:
+        at = notifier.clock.now()
+        return pairing(kind, id, happened_at=at, proposed_at=begun, answer_by=begun + 14 * DAY)
+
     for id in ("p1", "p2"):
-        await notifier.say(pairing(id=id, happened_at=notifier.clock.now(), **begun))
+        await notifier.say(one(id))
     await notifier.say(answer("senior"))
     await notifier.pass_time(14 * DAY)
     for id in ("p1", "p2"):
-        await notifier.say(pairing(PairingLapsed, id=id, happened_at=notifier.clock.now(), **begun))
+        await notifier.say(one(id, PairingLapsed))
     await notifier.pass_time(8 * DAY)
     said: dict[str, list[tuple[str, str, str]]] = {"m1": [], "m2": []}
     for entry in await notifier.published():
