@@ -6,7 +6,7 @@ stands in the inbox and is never pushed.
 
 ``when`` gives the moment (business time) from the event and the programme's settings; ``while_`` is asked again at that
 moment, of what events tell everybody; ``unless`` too, of what they do not. ``relevant``: for how long after that moment
-it is still worth saying; what is older, such as everything that a rebuilt notifier hears again, is recorded and not sent.
+it is still worth saying; what is older, such as all that a rebuilt notifier hears again, is recorded and not sent.
 
 Steps that nobody is told of: ``answer.given`` (one answer waits for the other; who said no is nobody's business),
 ``pairing.state`` (``pairing.*`` said it), ``partner.change.requested`` (the end follows, without blame),
