@@ -64,13 +64,14 @@ async def look_again(stored: Stored[Waiting], notifier: Notifier) -> None:
 async def told(envelope: Envelope, event: Happening, notifier: Notifier) -> bool:
     """Record for each line of the table and each reader what is to be said; what was recorded stays as it is.
 
-    False when the programme or the pairing is not known yet; then nothing was recorded.
+    False when the programme or the pairing is not known yet; then nothing was recorded. Nothing is told of a pairing in
+    which somebody was forgotten, but its end, which has its own event.
     """
     rows = rows_for(type(event))
     programme = await _settings(event.programme_id, notifier)
     pairing = await _pairing(event, notifier)
     if programme is None or (pairing is None and not isinstance(event, RoundComputed)):
-        return False
+        return isinstance(event, FeedbackEvent) and await notifier.pairings.is_grave(event.pairing_id)
     notes: list[Notification] = []
     for row in rows:
         when = row.when(event, programme)

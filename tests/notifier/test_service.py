@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chassis.projections import Row
-from contracts.care import CheckinCompleted, ContactNeeded, NotificationSent
+from contracts.care import CheckinCompleted, ContactNeeded, NotificationSent, SessionCancelled
 from contracts.pairings import AnswerGiven, PairingEnded, PairingEvent, PairingFormed, PairingLapsed, PairingProposed
 from contracts.people import ErasureRequested, TakingPart
 from services.notifier.domain.notification import CLAIM
@@ -312,9 +312,12 @@ async def test_an_erased_member_leaves_nothing_and_hears_nothing_more(notifier: 
     assert erasure.state.completed_at is not None
     assert not await notifier.notifier.holds("m1")
     assert all("<m2@" in str(mail["To"]) for mail in notifier.server.taken[before:])
+    assert await states(notifier, "ended") == {"m2": ("sent", None)}
+    await notifier.say(SessionCancelled.model_validate(meeting(NOON + 3 * DAY).model_dump()))
+    assert [one.state.patient async for one in notifier.notifier.waiting.find({})] == []
     kept = [
         {**document, "outbox": None}
-        for name in ("notifications", "readers", "contacts", "waiting")
+        for name in ("notifications", "readers", "contacts", "waiting", "pairings")
         async for document in notifier.chassis.mongo.collection(name).find({})
         if document["_id"] != "m1"
     ]
