@@ -3,7 +3,6 @@
 Before their erasure the words lie only where the design lets them; after it, and after compaction, nowhere.
 """
 
-import json
 from datetime import timedelta
 
 import pytest
@@ -32,7 +31,7 @@ from tests.journey.canary import (
 )
 from tests.journey.collector import Collector
 from tests.journey.estate import Estate
-from tests.journey.people import Json, begin_import, csv_of, imported, ok
+from tests.journey.people import begin_import, csv_of, imported, ok
 from tests.journey.waiting import wait_until
 from tests.journey.wire import Hand, configured, headers, read
 
@@ -156,41 +155,6 @@ def test_the_report_of_an_import_names_lines_and_columns_and_nobody(life: Life) 
         if one["failed"]:
             first = 2 + len([CANARY, *OTHERS])  # after the columns' names and those who are as they should be
             assert {issue["line"] for issue in ok(errors)["items"]} >= set(range(first, first + 6))
-
-
-# -- two worlds ------------------------------------------------------------------------------------------------------
-
-
-def without_who_and_when(told: Json) -> Json:
-    """What is left of a pairing's public form when ids and times, which differ always, are taken out."""
-    differ = {
-        "pairing_id",
-        "happened_at",
-        "recorded_at",
-        "proposed_at",
-        "answer_by",
-        "participants",
-        "you",
-        "receipt_id",
-    }
-    return {name: value for name, value in told.items() if name not in differ}
-
-
-def test_whichever_side_refuses_all_others_see_and_hear_the_same(life: Life) -> None:
-    worlds = []
-    for became in ("refused", "was refused"):
-        id = life.pairings[became]
-        said = [
-            (one.topic, (one.header("ce_type") or b"").decode(), without_who_and_when(json.loads(one.value)))
-            for one in read(life.estate, "pairings.v1", "pairing-states.v1")
-            if one.key == id.encode() and one.value is not None
-        ]
-        seen = [
-            without_who_and_when(ok(api.get(f"/pairings/{id}")))
-            for api in (life.members.coordinator(), life.estate.api("matcher", life.estate.token(None, "admin")))
-        ]
-        worlds.append((sorted(said, key=str), seen))
-    assert worlds[0] == worlds[1]
 
 
 # -- being forgotten -------------------------------------------------------------------------------------------------
