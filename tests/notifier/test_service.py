@@ -263,6 +263,7 @@ async def test_assistants_see_times_and_nothing_else(notifier: World) -> None:
     assert "Name of m1" in mail.get_payload()
     assert "Name of m2" not in str(mail)
     assert "pairings" not in mail.get_payload()
+    assert not any("a1" in str(entry["data"]) for entry in await notifier.published())
 
 
 async def test_a_meeting_that_was_moved_is_reminded_of_at_its_new_time(notifier: World) -> None:

@@ -173,8 +173,8 @@ class Row:
 
     @property
     def public(self) -> bool:
-        """Whether events tell of it."""
-        return self.unless is None
+        """Whether events tell of it: not of a private fact, and not whose assistant somebody is."""
+        return self.unless is None and self.readers != "assistants"
 
 
 _AGREED = (PairingFormed, PairingChartered, PairingResumed, PairingRenewed)
