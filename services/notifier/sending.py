@@ -110,7 +110,7 @@ async def _hand_over(note: Notification, contact: ContactChanged, found: Found, 
         case Refused() as error:
             reason = error.reason
             await _saved(id, op, lambda known: notes.refused(known, attempt, reason, now, machine), notifier)
-            if note.row.public:  # of another it would tell that it was not needed
+            if note.row.unless is None:  # whoever did not need it keeps the place, too
                 await notifier.readers.update(
                     contact.member_id,
                     Op(f"{note.notification_id}/back/{attempt}"),

@@ -249,6 +249,7 @@ async def test_an_invitation_goes_out_once_when_the_programme_is_open(notifier: 
         await notifier.settle()
     assert await states(notifier, "invitation") == {"m1": ("sent", None)}
     assert len(notifier.server.taken) == 1
+    assert await notifier.published() == []  # who takes part is for matcher and feedback
 
 
 async def test_assistants_see_times_and_nothing_else(notifier: World) -> None:

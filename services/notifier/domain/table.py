@@ -173,8 +173,10 @@ class Row:
 
     @property
     def public(self) -> bool:
-        """Whether events tell of it: not of a private fact, and not whose assistant somebody is."""
-        return self.unless is None and self.readers != "assistants"
+        """Whether events tell of it: nothing private, nothing from a restricted topic such as who is invited, and not
+        whose assistant somebody is."""
+        restricted = any(type.TOPIC.readers for type in self.on)
+        return self.unless is None and self.readers != "assistants" and not restricted
 
 
 _AGREED = (PairingFormed, PairingChartered, PairingResumed, PairingRenewed)
