@@ -4,6 +4,7 @@ Before their erasure the words lie only where the design lets them; after it, an
 """
 
 from datetime import timedelta
+from email import message_from_bytes
 
 import pytest
 
@@ -135,14 +136,12 @@ def test_reasons_lie_with_the_pairing_alone_and_answers_with_its_course(life: Li
 
 def test_mails_are_where_names_go_to_the_two_of_a_pairing_and_they_hold_nothing_else(life: Life) -> None:
     """The one exception: a mail is written to be read."""
-    partners = {ADDRESS, *(f"cn.j{n}@halden.example" for n in range(7))}
+    partners = [ADDRESS, *(f"cn.j{n}@halden.example" for n in range(7))]
     found: set[str] = set()
     for mail in life.estate.mails().values():
-        words = words_in(mail)
-        found |= words
-        to = {address for address in (*partners, "cn.boss@halden.example") if f"<{address}>".encode() in mail}
-        assert len(to) == 1
-        assert not words or to <= partners
+        if words := words_in(mail):
+            found |= words
+            assert any(str(message_from_bytes(mail)["To"]).endswith(f"<{address}>") for address in partners)
     assert {"zephyrine", "zippzapp"} & found
     assert found <= NAMES
 
