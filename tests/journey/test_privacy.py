@@ -34,7 +34,7 @@ from tests.journey.collector import Collector
 from tests.journey.estate import Estate
 from tests.journey.people import begin_import, csv_of, imported, ok
 from tests.journey.waiting import wait_until
-from tests.journey.wire import Hand, configured, headers, read
+from tests.journey.wire import Hand, cleaning_often, configured, headers, read
 
 NAMES = {"zephyrine", "quillfeather", "zippzapp", "zq-canarymail"}
 
@@ -264,5 +264,5 @@ def compact(estate: Estate) -> None:
                 hand.put(topic.name, f"filler-{partition}", b"{}", unknown, partition)
         return not any(words_in(content) for _, _, content in on_topics(estate, PROFILES.name, CONTACTS.name))
 
-    with configured(estate, PROFILES, **soon), configured(estate, CONTACTS, **soon):
+    with cleaning_often(estate), configured(estate, PROFILES, **soon), configured(estate, CONTACTS, **soon):
         wait_until(clean, "the broker has dropped what was erased", 90)
