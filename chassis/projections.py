@@ -81,6 +81,15 @@ class Projection(Generic[M]):
                 newest[row.id] = row
         return sum([await self._apply_chunk(chunk) for chunk in chunks(list(newest.values()), CHUNK)])
 
+    async def bury(self, filter: Filter) -> None:
+        """Leave graves in place of these rows, where a reader is to forget what the topic goes on saying.
+
+        Something newer still rises.
+        """
+        async for document in self.collection.find({**filter, **ALIVE}):
+            known = Row(document["_id"], document["sequence"], None)
+            await self.collection.replace_one({"_id": known.id, "sequence": known.sequence}, _document(known))
+
     async def _apply_chunk(self, rows: Sequence[Row]) -> int:
         before = await self._sequences([row for row in rows if not _is_first(row)])
         wanted = [row for row in rows if row.sequence > before.get(row.id, -1)]

@@ -65,6 +65,9 @@ for _feedback in FEEDBACK_EVENTS:
 @hearing.when(*PAIRING_EVENTS)
 async def when_a_pairing_moves_on_tell_both(event: Heard[PairingEvent], notifier: Notifier) -> None:
     await tell(event.envelope, event.data, notifier)
+    members = [one.member_id for one in event.data.participants]
+    for erased in await notifier.erasures.get_many(members):  # such as the end, which follows from the erasure
+        await notifier.forget_pairings_of(erased)
 
 
 @hearing.when(SessionScheduled, SessionHeld, SessionCancelled, SessionMissed, CheckinDue, ContactNeeded)

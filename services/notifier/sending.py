@@ -14,7 +14,7 @@ from contracts.people import ContactChanged
 from contracts.programmes import Care, ProgrammeSettings
 from services.notifier.domain import notification as notes
 from services.notifier.domain import reader as readers
-from services.notifier.domain.notification import Circumstances, Notification, Say
+from services.notifier.domain.notification import Circumstances, Notification, Say, Verdict
 from services.notifier.domain.table import Facts
 from services.notifier.mail import InDoubt, Later, Letter, Refused
 from services.notifier.store import Notifier, answered, completed
@@ -46,8 +46,8 @@ async def say_what_is_due(stored: Stored[Notification], notifier: Notifier) -> N
     now, machine = notifier.clock.now(), notifier.clock.machine()
     verdict = notes.judge(note, found.circumstances, now, machine)
     if verdict == Say("email") and not await _has_a_place(note, note.member_id, found, slot, notifier):
-        await _without_a_place(stored, found, slot, notifier)
-        return
+        verdict = await _without_a_place(note, note.member_id, found, notifier)
+    verdict = notes.for_the_reader(note, verdict, found.circumstances.facts)
     saved = await _saved(stored.id, slot, lambda known: notes.follow(known, note, verdict, now, machine), notifier)
     if found.circumstances.gone:
         await notifier.notifications.update(stored.id, Op(f"{slot}/forget"), notes.forget)
@@ -57,11 +57,11 @@ async def say_what_is_due(stored: Stored[Notification], notifier: Notifier) -> N
 
 
 async def _saved(id: str, op: str, decide: Decide[Notification], notifier: Notifier) -> Saved[Notification]:
-    """Save, and count what came to its end by that; under its public purpose, as in the events."""
+    """Save, and count what came to its end by that."""
     saved = await notifier.notifications.update(id, Op(op), decide)
     note = saved.state
     if note is not None and note.settled and saved.changed and not saved.repeated and note.reason != "not_needed":
-        _ENDED.count(purpose=note.row.told_as, channel=note.channel, state=note.state, reason=note.reason or "none")
+        _ENDED.count(purpose=note.purpose, channel=note.channel, state=note.state, reason=note.reason or "none")
     return saved
 
 
@@ -79,22 +79,13 @@ async def _has_a_place(note: Notification, member_id: str, found: Found, slot: s
     return saved.changed
 
 
-async def _without_a_place(stored: Stored[Notification], found: Found, slot: str, notifier: Notifier) -> None:
+async def _without_a_place(note: Notification, member_id: str, found: Found, notifier: Notifier) -> Verdict:
     """What asks something of the reader waits for a place, in the inbox meanwhile; other things are not said."""
-    note, now, machine = stored.state, notifier.clock.now(), notifier.clock.machine()
-    reader = await notifier.readers.get(note.member_id or "")
+    if note.row.kind != "essential":
+        return notes.Suppress("cap")
+    reader, now = await notifier.readers.get(member_id), notifier.clock.now()
     free = readers.free_again(reader.state if reader else None, note.notification_id, note.row.kind, found.cap, now)
-    essential = note.row.kind == "essential"
-    await _saved(
-        stored.id,
-        slot,
-        lambda known: (
-            notes.kept_for_later(known, note, free, now)
-            if essential and free <= note.useful_until
-            else notes.follow(known, note, Say("inbox") if essential else notes.Suppress("cap"), now, machine)
-        ),
-        notifier,
-    )
+    return notes.WaitUntil(free) if free <= note.useful_until else Say("inbox")
 
 
 async def _hand_over(note: Notification, contact: ContactChanged, found: Found, notifier: Notifier) -> None:
@@ -119,11 +110,12 @@ async def _hand_over(note: Notification, contact: ContactChanged, found: Found, 
         case Refused() as error:
             reason = error.reason
             await _saved(id, op, lambda known: notes.refused(known, attempt, reason, now, machine), notifier)
-            await notifier.readers.update(
-                contact.member_id,
-                Op(f"{note.notification_id}/back/{attempt}"),
-                lambda known: readers.give_back(known, note.notification_id),
-            )
+            if note.row.unless is None:  # whoever did not need it keeps the place, too
+                await notifier.readers.update(
+                    contact.member_id,
+                    Op(f"{note.notification_id}/back/{attempt}"),
+                    lambda known: readers.give_back(known, note.notification_id),
+                )
         case Later() | InDoubt():
             doubt = isinstance(outcome, InDoubt)
             await _saved(

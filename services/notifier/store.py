@@ -45,11 +45,17 @@ class Notifier:
         reader = await self.readers.get(member_id)
         if reader is not None and reader.state.member_id:
             return True
+        if await self.pairings.count(_with(member_id)):
+            return True
         return await self.notifications.count(_of(member_id)) > 0
 
     async def is_gone(self, member_id: str) -> bool:
         """Whether this member is erased, or about to be."""
         return await self.erasures.get(member_id) is not None or await self.contacts.is_grave(member_id)
+
+    async def forget_pairings_of(self, member_id: str) -> None:
+        """Who was whose partner. Their topic is kept for ever and has no tombstones."""
+        await self.pairings.bury(_with(member_id))
 
     def all_about(self, member_id: str) -> AsyncIterator[Stored[Notification]]:
         """Whatever was or is to be said to a member, or to others about their times."""
@@ -91,6 +97,10 @@ def answered(pairing_id: str, side: Side) -> str:
 
 def completed(checkin_id: str) -> str:
     return f"checkin/{checkin_id}"
+
+
+def _with(member_id: str) -> dict[str, object]:
+    return {"participants.member_id": member_id}
 
 
 def _of(member_id: str) -> dict[str, object]:

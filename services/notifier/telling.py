@@ -1,6 +1,5 @@
 """From an event to notifications: the lines of the table, their readers, and exactly one record for each."""
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,7 @@ from contracts.pairings import PairingEvent
 from contracts.people import ContactChanged
 from contracts.programmes import ProgrammeChanged, ProgrammeSettings, RoundComputed
 from services.notifier.domain.notification import About, Notification, open_
-from services.notifier.domain.table import BY_PURPOSE, REMINDER, TABLE, Row, rows_for
+from services.notifier.domain.table import BY_PURPOSE, TABLE, Row, rows_for
 from services.notifier.domain.waiting import Waiting, begin, looked
 from services.notifier.store import Notifier
 
@@ -65,13 +64,14 @@ async def look_again(stored: Stored[Waiting], notifier: Notifier) -> None:
 async def told(envelope: Envelope, event: Happening, notifier: Notifier) -> bool:
     """Record for each line of the table and each reader what is to be said; what was recorded stays as it is.
 
-    False when the programme or the pairing is not known yet; then nothing was recorded.
+    False when the programme or the pairing is not known yet; then nothing was recorded. Nothing is told of a pairing in
+    which somebody was forgotten, but its end, which has its own event.
     """
     rows = rows_for(type(event))
     programme = await _settings(event.programme_id, notifier)
     pairing = await _pairing(event, notifier)
     if programme is None or (pairing is None and not isinstance(event, RoundComputed)):
-        return False
+        return isinstance(event, FeedbackEvent) and await notifier.pairings.is_grave(event.pairing_id)
     notes: list[Notification] = []
     for row in rows:
         when = row.when(event, programme)
@@ -137,16 +137,12 @@ def _opened(note: Notification, now: datetime) -> Decide[Notification]:
 def _note(
     row: Row, told: Told, cause: str, happened_at: datetime, when: datetime | None, notifier: Notifier
 ) -> Notification:
-    id = derived_id("notification", cause, told.member_id, row.purpose)
-    hidden = row.told_as == REMINDER
     machine = notifier.clock.machine()
-    public_id = str(uuid.uuid4()) if hidden else id
     return Notification(
-        notification_id=id,
+        notification_id=derived_id("notification", cause, told.member_id, row.purpose),
         member_id=told.member_id,
         purpose=row.purpose,
-        public_id=public_id,
-        public_cause=str(uuid.uuid4()) if hidden else cause,
+        cause_id=cause,
         about=told.about,
         happened_at=happened_at,
         created_at=machine,

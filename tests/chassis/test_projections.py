@@ -58,6 +58,19 @@ async def test_from_a_grave_nothing_older_rises_again_and_something_newer_does(
     assert await value(copies, "a") == 7
 
 
+async def test_what_a_reader_forgets_leaves_a_grave_that_something_newer_may_leave(
+    copies: Projection[CounterChanged],
+) -> None:
+    await copies.apply([row("a", 5), row("b", 6)])
+    await copies.bury({"value": 5})
+    assert await copies.collection.find_one({"_id": "a"}) == {"_id": "a", "sequence": 5, "grave": True}
+    assert await value(copies, "b") == 6
+    await copies.apply([row("a", 5)])
+    assert await copies.is_grave("a")
+    await copies.apply([row("a", 6)])
+    assert await value(copies, "a") == 6
+
+
 async def test_two_replicas_that_apply_the_same_rows_at_once_agree(copies: Projection[CounterChanged]) -> None:
     choice = random.Random(7)
     rows = [row(f"c{n}", sequence, gone=sequence == 12) for n in range(30) for sequence in (3, 1, 7, 12, 9)]

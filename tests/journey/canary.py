@@ -1,7 +1,7 @@
 """Somebody whose every word is like no other, so that a word of theirs is found wherever it lies."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import httpx
 
 from chassis.issuer import issue
 from cli.place import ISSUER, SERVICES
+from contracts.pairings import AnswerGiven
 from contracts.people import ContactChanged, ProfileChanged
 from tests.journey.collector import Collector
 from tests.journey.estate import Estate
@@ -31,7 +32,10 @@ from tests.journey.wire import Hand, headers, read
 PROGRAMME = "canary"
 NAME, CALLED, ADDRESS = "Zephyrine Quillfeather", "Zippzapp", "zq-canarymail@halden.example"
 INTRO, TOPIC, GOAL = "whistling marmalade intro", "xylocanaryology", "pomegranate goal"
+IDEA = "kumquat desk swap"
 NUMBER, DEVICE = "CANARYNUMBER-4711", "canarydevice"
+RESTRICTED = (ProfileChanged, ContactChanged, AnswerGiven)
+"""A type of each restricted topic that a service hears."""
 REASON = "know_each_other"
 STATEMENTS = ("candour_plain", "candour_gentle", "pace_try", "debate_common")
 WORDS = tuple(
@@ -44,16 +48,22 @@ WORDS = tuple(
         "marmalade",
         TOPIC,
         "pomegranate",
+        "kumquat",
         NUMBER,
         DEVICE,
     )
 )
 """What nobody but the canary writes, in lower case."""
+ANSWERED = ('"answers"', '"call_me"', '"calls"', '"worth"', '"pulses"', '"advice"', '"text"')
+"""The fields in which an answer, a wish to be called, a pulse, advice or an idea would stand."""
 
 CANARY = Somebody(NUMBER, "senior", NAME, department="legal", email=ADDRESS, capacity=5)
 OTHERS = [
-    Somebody("CN-BOSS", "senior", "Upper Person", department="board", level=19),
-    *(Somebody(f"CN-J{n}", "junior", f"Lower Person {n}", department="sales", capacity=5) for n in range(6)),
+    Somebody("CN-BOSS", "senior", "Upper Person", department="board", level=19, email="cn.boss@halden.example"),
+    *(
+        Somebody(f"CN-J{n}", "junior", f"Lower Person {n}", "sales", email=f"cn.j{n}@halden.example", capacity=5)
+        for n in range(7)
+    ),
 ]
 
 
@@ -66,6 +76,8 @@ class Life:
     canary: str
     pairings: dict[str, str] = field(default_factory=dict)
     mistakes: list[httpx.Response] = field(default_factory=list)
+    mails: frozenset[str] = frozenset()
+    """Those that were there when all services had reported that they forgot."""
 
     @property
     def estate(self) -> Estate:
@@ -114,6 +126,7 @@ def live(estate: Estate) -> Life:
     speak(life)
     estate.settle()
     meet(life)
+    confide(life)
     err(life)
     poison(life)
     estate.settle()
@@ -138,15 +151,17 @@ def meet(life: Life) -> None:
     """Refusing, being refused, forming and writing a charter, asking and being asked."""
     coordinator, members = life.members.coordinator(), life.members
 
-    def put(junior: str) -> str:
-        pair = {"senior": life.canary, "junior": life.id(junior)}
+    def put(junior: str, senior: str = life.canary) -> str:
+        pair = {"senior": senior, "junior": life.id(junior)}
         return str(ok(coordinator.post(f"/programmes/{PROGRAMME}/pairings", json=pair))["pairing_id"])
 
-    life.pairings = {"refused": put("CN-J0"), "was refused": put("CN-J1"), "formed": put("CN-J2")}
+    put("CN-J0", life.id("CN-BOSS"))  # has nothing to do with the canary, and stays open
+    life.pairings = {"refused": put("CN-J0"), "was refused": put("CN-J1"), "formed": put("CN-J2"), "over": put("CN-J6")}
     members.answer(life.canary, life.pairings["refused"], "declined", reason=REASON)
     members.answer(life.id("CN-J1"), life.pairings["was refused"], "declined", reason=REASON)
-    for member in (life.canary, life.id("CN-J2")):
-        members.answer(member, life.pairings["formed"], "accepted")
+    for pairing, junior in (("formed", "CN-J2"), ("over", "CN-J6")):
+        for member in (life.canary, life.id(junior)):
+            members.answer(member, life.pairings[pairing], "accepted")
     charter = {"goals": [GOAL], "meeting_rhythm": GOAL}
     ok(members.matcher(life.canary).post(f"/pairings/{life.pairings['formed']}/charter", json=charter))
     ask = f"/programmes/{PROGRAMME}/requests"
@@ -156,6 +171,31 @@ def meet(life: Life) -> None:
     ok(members.matcher(life.id("CN-J5")).post(ask, json={"partner": life.canary}))
     round = members.round()
     members.publish(round["round_id"])
+
+
+def confide(life: Life) -> None:
+    """Meetings, what they were worth, an idea, low answers and the wish to be called; of one pairing to its end."""
+    life.estate.settle()
+    juniors = {"formed": life.id("CN-J2"), "over": life.id("CN-J6")}
+    low = {"answers": {"1": 1, "2": 5}, "call_me": True}
+    now = life.estate.clock.now().isoformat()
+    for name, junior in juniors.items():
+        place = f"/pairings/{life.pairings[name]}"
+        for member in (life.canary, junior):
+            me = life.members.feedback(member)
+            assert ok(me.put(f"{place}/checkins/day_0", json=low))["advice"]
+            held = ok(me.post(f"{place}/sessions", json={"starts_at": now, "held": True}))
+            session = held["sessions"][-1]["session_id"]
+            ok(me.put(f"{place}/sessions/{session}/pulse", json={"met": True, "worth": 1}))
+        ok(life.members.feedback(life.canary).post(f"{place}/ideas", json={"text": IDEA}))
+    over = f"/pairings/{life.pairings['over']}"
+    ok(life.members.matcher(life.canary).post(f"{over}/end"))
+    life.estate.settle()
+    last = {"answers": dict.fromkeys("345678", 2), "call_me": True}
+    for member in (life.canary, juniors["over"]):
+        ok(life.members.feedback(member).put(f"{over}/checkins/end", json=last))
+    wishes = {"wishes": {"renewed": {"email": False}}, "quiet_hours": {"from_hour": 2, "until_hour": 5}}
+    ok(life.members.notifier(life.canary).put("/preferences", json=wishes))
 
 
 def err(life: Life) -> None:
@@ -195,7 +235,9 @@ def err(life: Life) -> None:
             ("POST", f"/pairings/{life.pairings['formed']}/answer"),
             ("POST", f"/pairings/{NAME}/answer"),
             ("GET", f"/{NAME}"),
+            *MORE.get(service, ()),
         ):
+            path = path.format(pairing=life.pairings["formed"])  # noqa: PLW2901
             key = {"Idempotency-Key": ADDRESS} if method != "GET" else {}
             for content in (json.dumps(words).encode(), f'{{"{NAME}": '.encode(), NAME.encode("utf-16")):
                 sent: dict[str, Any] = {"content": content} if method != "GET" else {}
@@ -206,10 +248,30 @@ def err(life: Life) -> None:
             life.mistakes.append(client.get("/members/me", headers={"Authorization": f"Bearer {token}"}))
 
 
+MORE: Mapping[str, Sequence[tuple[str, str]]] = {
+    "notifier": (
+        ("PUT", "/preferences"),
+        ("POST", f"/inbox/{ADDRESS}/read"),
+        ("GET", f"/inbox?after={NAME}&limit={NAME}"),
+        ("GET", f"/contacts/{ADDRESS}"),
+    ),
+    "feedback": (
+        ("PUT", "/pairings/{pairing}/checkins/day_0"),
+        ("PUT", f"/pairings/{{pairing}}/checkins/{CALLED}"),
+        ("PUT", f"/pairings/{{pairing}}/sessions/{CALLED}/pulse"),
+        ("POST", "/pairings/{pairing}/sessions"),
+        ("POST", "/pairings/{pairing}/ideas"),
+        ("GET", f"/checkins?language={ADDRESS}"),
+        ("GET", f"/programmes/{NAME}/report"),
+    ),
+}
+"""Mistakes that one can make with one service alone."""
+
+
 def poison(life: Life) -> None:
     """On restricted topics, records about the canary that nobody can process; they carry a header of the test's own."""
     hand, mark = Hand(life.estate), [("by", b"the-test")]
-    for type in (ProfileChanged, ContactChanged):
+    for type in RESTRICTED:
         said = headers(type, life.canary)
         named = [(name, ADDRESS.encode() if name == "ce_id" else value) for name, value in said]
         for value, with_headers in (
@@ -292,4 +354,5 @@ def erase(life: Life) -> Json:
 
     told = wait_until(done, "the erasure reported by every service")
     life.estate.settle()
+    life.mails = frozenset(life.estate.mails())
     return told

@@ -36,9 +36,9 @@ LATER = "2200-01-01T09:00:00Z"
 @dataclass(frozen=True)
 class Cast:
     """``ids`` by short name: ``s1`` and ``j1`` are paired, so are ``s2`` and ``j2``, and in the other programme ``sb``
-    and ``jb``; ``boss`` stands above ``j1``; ``x1`` to ``x3`` are there to leave and to be erased. The pairings ``f1``
-    (``s4`` with ``j1``), ``f2`` (``s4`` with ``j4``) and ``fb`` (in the other programme) have formed; ``care`` names a
-    meeting and an idea of ``f1``."""
+    and ``jb``; ``boss`` stands above ``j1`` and ``j5``, ``head`` above ``s5``; ``x1`` to ``x3`` are there to leave and
+    to be erased. The pairings ``f1`` (``s4`` with ``j1``), ``f2`` (``s4`` with ``j4``), ``f3`` (``s5`` with ``j5``) and
+    ``fb`` (in the other programme) have formed; ``care`` names a meeting and an idea of ``f1``."""
 
     estate: Estate
     ids: Mapping[str, str]
@@ -77,16 +77,18 @@ _clients: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], httpx.Client] 
 
 def assemble(estate: Estate) -> Cast:
     """Everybody imported and joined; one pairing suggested to each two, one round computed in each programme."""
-    boss = Somebody("AZ-BOSS", "senior", "Boss Authz", level=18)
+    above = [Somebody(f"AZ-{name.upper()}", "senior", f"{name} Authz", level=18) for name in ("boss", "head")]
     people: tuple[tuple[str, Side, str, str], ...] = (
         ("s1", "senior", "finance", ""),
         ("s2", "senior", "sales", ""),
         ("s3", "senior", "research", ""),
         ("s4", "senior", "legal", ""),
+        ("s5", "senior", "legal", "AZ-HEAD"),
         ("j1", "junior", "production", "AZ-BOSS"),
         ("j2", "junior", "research", ""),
         ("j3", "junior", "sales", ""),
         ("j4", "junior", "sales", ""),
+        ("j5", "junior", "production", "AZ-BOSS"),
         ("x1", "junior", "finance", ""),
         ("x2", "junior", "finance", ""),
         ("x3", "junior", "finance", ""),
@@ -103,7 +105,7 @@ def assemble(estate: Estate) -> Cast:
     for programme in (A, B, C):
         open_programme(estate, programme, matching={"shortlist": True})
     estate.settle()
-    imported(estate, begin_import(estate, csv_of([boss])))
+    imported(estate, begin_import(estate, csv_of(above)))
     ids: dict[str, str] = {}
     for programme, joined in ((A, in_a), (B, in_b)):
         imported(estate, begin_import(estate, csv_of(joined, programme)))
@@ -112,13 +114,14 @@ def assemble(estate: Estate) -> Cast:
         joining = Members(estate, programme, joined, found)
         for member in found.values():
             joining.join(member)
-    ids["boss"] = _id_of(estate, "AZ-BOSS")
+    for name in ("boss", "head"):
+        ids[name] = _id_of(estate, f"AZ-{name.upper()}")
     estate.settle()
     cast = Cast(estate, ids, {}, {}, {})
     cast = Cast(estate, ids, _pairings(cast), _rounds(cast), _requests(cast))
     for who in ("coordinator", "admin"):
         api = cast.coordinator(A, "profiles") if who == "coordinator" else cast.admin("profiles")
-        answer = api.post("/imports", content=csv_of([boss]), headers={"Content-Type": "text/csv"})
+        answer = api.post("/imports", content=csv_of(above), headers={"Content-Type": "text/csv"})
         cast.imports[who] = ok(answer)["import_id"]
     cast.care.update(_care(cast))
     return cast
@@ -147,6 +150,7 @@ def _pairings(cast: Cast) -> dict[str, str]:
         "pb": put(B, "sb", "jb"),
         "f1": formed(A, "s4", "j1"),
         "f2": formed(A, "s4", "j4"),
+        "f3": formed(A, "s5", "j5"),
         "fb": formed(B, "sc", "jb"),
     }
 

@@ -154,6 +154,10 @@ class Estate:
             self._mongo = MongoClient(self.endpoints.mongo, serverSelectionTimeoutMS=5000)
         return self._mongo[self.prefix.replace(".", "_") + service]
 
+    def mails(self) -> dict[str, bytes]:
+        """Every mail that reached the catcher, by the name of its file."""
+        return {path.name: path.read_bytes() for path in (cli.estate.maildir(self.data) / "new").iterdir()}
+
     # -- time ------------------------------------------------------------------------------------------------------
 
     def advance(self, by: timedelta) -> datetime:

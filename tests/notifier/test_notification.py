@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.care import NotificationFailed, NotificationSent, NotificationSuppressed
+from contracts.pairings import PairingProposed
 from contracts.people import Absence, ContactChanged
 from contracts.programmes import Care
 from services.notifier.domain import notification as notes
@@ -38,8 +39,7 @@ def note(purpose: str = "ended", **changes: object) -> Notification:
         notification_id="n1",
         member_id="m1",
         purpose=purpose,
-        public_id="n1",
-        public_cause="e1",
+        cause_id="e1",
         about=About(pairing_id="p1", programme_id="g1", side="senior"),
         happened_at=NOON,
         created_at=MACHINE,
@@ -47,6 +47,26 @@ def note(purpose: str = "ended", **changes: object) -> Notification:
         lease=MACHINE,
     )
     return made.model_copy(update=changes)
+
+
+def proposed() -> PairingProposed:
+    return PairingProposed.model_validate(
+        {
+            "pairing_id": "p1",
+            "state": "proposed",
+            "happened_at": NOON,
+            "recorded_at": NOON,
+            "programme_id": "g1",
+            "programme_version": 1,
+            "origin": "round",
+            "participants": [
+                {"member_id": id, "side": side, "organisation_id": "o", "department_id": "d"}
+                for id, side in (("m1", "senior"), ("m2", "junior"))
+            ],
+            "proposed_at": NOON,
+            "answer_by": NOON + timedelta(days=14),
+        }
+    )
 
 
 def judged(one: Notification, found: Circumstances = OK, at: datetime = NOON) -> notes.Verdict:
@@ -182,25 +202,41 @@ def test_a_doubt_outlives_a_night_of_waiting() -> None:
     assert claimed(night[0]).doubts == 1
 
 
-def test_a_reminder_does_not_say_in_public_who_owes_which_answer() -> None:
-    one = note("answer_reminder", public_id="random", public_cause="random-too")
-    done = notes.follow(one, one, Say("inbox"), NOON, MACHINE)
+def test_of_a_reminder_to_answer_nothing_is_said_in_public_whatever_becomes_of_it() -> None:
+    one = note("answer_reminder")
+    for verdict in (Say("inbox"), Suppress("left"), Suppress("no_contact"), Fail("no_address")):
+        done = notes.follow(one, one, verdict, NOON, MACHINE)
+        assert done is not None
+        assert (done[0].settled, done[1]) == (True, [])
+    sent = notes.accepted(claimed(one), 1, MACHINE)
+    refused = notes.refused(claimed(one), 1, "address_refused", NOON, MACHINE)
+    assert sent is not None
+    assert refused is not None
+    assert [*sent[1], *refused[1]] == []
+
+
+def test_whether_somebody_answered_changes_only_what_reaches_them() -> None:
+    one = note("answer_reminder")
+    facts = [Facts(pairing=proposed(), answered=answered) for answered in (False, True)]
+    for at in (NOON, NOON + timedelta(hours=10)):  # by day and by night
+        assert len({judged(one, replace(OK, facts=known), at) for known in facts}) == 1
+    assert notes.for_the_reader(one, Say("email"), facts[0]) == Say("email")
+    assert notes.for_the_reader(one, Say("email"), facts[1]) == Suppress("not_needed", told=False)
+    night = notes.for_the_reader(one, WaitUntil(NOON), facts[1])
+    done = notes.follow(one, one, night, NOON, MACHINE)
     assert done is not None
-    [event] = done[1]
-    assert event.model_dump(mode="json") == {  # type: ignore[union-attr]
-        "notification_id": "random",
-        "member_id": "m1",
-        "purpose": "reminder",
-        "channel": "inbox",
-        "cause_id": "random-too",
-        "pairing_id": None,
-        "programme_id": None,
-        "happened_at": "2026-03-02T12:00:00.000Z",
-        "recorded_at": "2026-07-01T08:00:00.000Z",
-    }
-    assert judged(note("answer_reminder"), replace(OK, facts=Facts(answered=True))) == Suppress(
-        "not_needed", told=False
-    )
+    assert (done[0].due, done[0].shown_at) == (NOON, None)
+
+
+def test_every_other_reminder_is_of_what_everybody_may_know() -> None:
+    """Only where a line says so does a private fact count, and then no event tells of it."""
+    assert [row.purpose for row in TABLE if row.unless] == ["answer_reminder"]
+    untold = {row.purpose for row in TABLE if not row.public}
+    assert untold == {"answer_reminder", "invitation", "welcome", "meeting_time", "meeting_time_off"}
+    for row in TABLE:
+        if row.public:
+            for known in (Facts(), Facts(pairing=proposed())):
+                assert row.while_(known) == row.while_(replace(known, answered=True)), row.purpose
 
 
 def test_why_something_was_suppressed_is_in_the_record_and_in_no_event() -> None:

@@ -50,8 +50,7 @@ def note(purpose: str, **about: object) -> Notification:
         notification_id="n1",
         member_id="m1",
         purpose=purpose,
-        public_id="n1",
-        public_cause="e1",
+        cause_id="e1",
         about=About.model_validate(
             {
                 "pairing_id": "p1",

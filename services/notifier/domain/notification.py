@@ -25,7 +25,7 @@ from contracts.people import ContactChanged, Side
 from contracts.programmes import Care
 from services.notifier.domain.quiet import Quiet, opens, zone_of
 from services.notifier.domain.reader import Channels, Hours
-from services.notifier.domain.table import BY_PURPOSE, REMINDER, Facts, Row
+from services.notifier.domain.table import BY_PURPOSE, Facts, Row
 
 Channel = Literal["email", "inbox"]
 Reason = Literal[
@@ -61,17 +61,12 @@ class About(_Value):
 
 
 class Notification(_Value):
-    """The aggregate. ``public_id`` and ``public_cause`` are what events call it and its cause.
-
-    Of a reminder both are drawn at random: from the derived ids anybody could compute who was reminded of what.
-    ``order`` sorts an inbox, newest first.
-    """
+    """The aggregate. ``order`` sorts an inbox, newest first."""
 
     notification_id: str
     member_id: str | None
     purpose: str
-    public_id: str
-    public_cause: str
+    cause_id: str
     about: About = About()
     happened_at: Instant
     created_at: Instant
@@ -127,9 +122,10 @@ class Fail:
 
 @dataclass(frozen=True)
 class WaitUntil:
-    """Business time."""
+    """Business time. ``shown``: what is certain to be said stands in the inbox meanwhile."""
 
     due: datetime
+    shown: bool = True
 
 
 @dataclass(frozen=True)
@@ -178,6 +174,19 @@ def judge(note: Notification, found: Circumstances, now: datetime, machine: date
     return Say(channel) if opening <= now else WaitUntil(opening)
 
 
+def for_the_reader(note: Notification, verdict: Verdict, facts: Facts) -> Verdict:
+    """What of it reaches the reader: nothing where a private fact says so. To be asked after everything else, so that
+    nothing else depends on that fact."""
+    if note.row.unless is None or not note.row.unless(facts):
+        return verdict
+    match verdict:
+        case Say():
+            return Suppress("not_needed", told=False)
+        case WaitUntil(due):
+            return WaitUntil(due, shown=False)
+    return verdict
+
+
 def _channel(row: Row, contact: ContactChanged, wants: Channels) -> Channel | Suppress | Fail:
     if row.kind != "note" and wants.email and "email" in contact.channels and contact.email:
         return "email"
@@ -219,9 +228,9 @@ def follow(
             return _finished(known, "suppressed", reason, now, machine, told=told)
         case Fail(reason):
             return _finished(known, "failed", reason, now, machine)
-        case WaitUntil(due):
+        case WaitUntil(due, shown):
             # An inbox wakes nobody, so it shows at night what is certain to be said; a nudge may still meet the cap.
-            seen_already = known if known.row.kind == "nudge" else _shown(known, now)
+            seen_already = _shown(known, now) if shown and known.row.kind != "nudge" else known
             return seen_already.model_copy(update={"state": "held", "due": due, "lease": None}), []
         case WaitForContact():
             wait = min(CONTACT_FIRST * 2 ** min(known.contact_tries, 12), CONTACT_LONGEST)
@@ -252,13 +261,6 @@ def _claim(known: Notification, now: datetime, machine: datetime) -> Decision:
             "lease": machine + CLAIM,
         }
     ), []
-
-
-def kept_for_later(known: Notification | None, seen: Notification, free: datetime, now: datetime) -> Decision | None:
-    """No place is free this week: it stands in the inbox already, and the mail waits."""
-    if known is None or known.settled or (known.due, known.lease) != (seen.due, seen.lease):
-        return None
-    return _shown(known, now).model_copy(update={"state": "held", "due": free, "lease": None}), []
 
 
 def accepted(known: Notification | None, attempt: int, machine: datetime) -> Decision | None:
@@ -307,7 +309,7 @@ def forget(known: Notification | None) -> Decision | None:
         update={
             "member_id": None,
             "about": About(),
-            "public_cause": known.public_id,
+            "cause_id": known.notification_id,
             "state": state,
             "reason": reason,
             "due": None,
@@ -339,7 +341,7 @@ def _finished(
     told: bool = True,
 ) -> Decision:
     after = _ended(note, state, reason).model_copy(update={"said_at": now})
-    return after, [_event(after, now, machine)] if told and after.member_id else []
+    return after, [_event(after, now, machine)] if told and after.member_id and after.row.public else []
 
 
 _EVENTS: dict[str, type[NotificationEvent]] = {
@@ -350,18 +352,16 @@ _EVENTS: dict[str, type[NotificationEvent]] = {
 
 
 def _event(note: Notification, now: datetime, machine: datetime) -> NotificationEvent:
-    """What everybody may know. Of a reminder neither pairing nor programme: they would tell who owes an answer."""
+    """What everybody may know."""
     assert note.member_id is not None
-    told_as = note.row.told_as
-    private = told_as == REMINDER
     return _EVENTS[note.state](
-        notification_id=note.public_id,
+        notification_id=note.notification_id,
         member_id=note.member_id,
-        purpose=told_as,
+        purpose=note.purpose,
         channel=note.channel,
-        cause_id=note.public_cause,
-        pairing_id=None if private else note.about.pairing_id,
-        programme_id=None if private else note.about.programme_id,
+        cause_id=note.cause_id,
+        pairing_id=note.about.pairing_id,
+        programme_id=note.about.programme_id,
         happened_at=now,
         recorded_at=machine,
     )

@@ -5,8 +5,8 @@ place of the week, and always in the inbox. *nudge* helps: by e-mail where a pla
 stands in the inbox and is never pushed.
 
 ``when`` gives the moment (business time) from the event and the programme's settings; ``while_`` is asked again at that
-moment. ``relevant``: for how long after that moment it is still worth saying; what is older, such as everything that a
-rebuilt notifier hears again, is recorded and not sent.
+moment, of what events tell everybody; ``unless`` too, of what they do not. ``relevant``: for how long after that moment
+it is still worth saying; what is older, such as all that a rebuilt notifier hears again, is recorded and not sent.
 
 Steps that nobody is told of: ``answer.given`` (one answer waits for the other; who said no is nobody's business),
 ``pairing.state`` (``pairing.*`` said it), ``partner.change.requested`` (the end follows, without blame),
@@ -47,7 +47,6 @@ from services.notifier.domain.quiet import add_working_days, morning_of
 
 Kind = Literal["essential", "nudge", "note"]
 Readers = Literal["the member", "both", "the side asked", "who books", "assistants", "coordinators"]
-REMINDER = "reminder"  # the public purpose of every reminder: that somebody owes an answer is not for everybody
 
 DAY = timedelta(days=1)
 CLOSING = 14 * DAY  # before a planned end
@@ -113,11 +112,13 @@ def always(_facts: Facts) -> bool:
 
 
 def proposed(facts: Facts) -> bool:
-    return facts.pairing is not None and facts.pairing.state == "proposed"
+    """Still to be answered. One that comes from a request was by both, and forms in the same moment."""
+    pairing = facts.pairing
+    return pairing is not None and pairing.state == "proposed" and pairing.origin != "request"
 
 
-def unanswered(facts: Facts) -> bool:
-    return proposed(facts) and not facts.answered
+def answered(facts: Facts) -> bool:
+    return facts.answered
 
 
 def running(facts: Facts) -> bool:
@@ -153,7 +154,12 @@ def ending_then(facts: Facts) -> bool:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. ``once``: said once for each pairing and its planned end, whatever the event was."""
+    """One line of the table. ``once``: said once for each pairing and its planned end, whatever the event was.
+
+    ``unless``: a private fact by which it is not needed. The message goes its way all the same, waits out the night and
+    takes its place of the week; only what would reach the reader is left out, and no event tells of it. Otherwise the
+    fact could be told from what else is said, and when.
+    """
 
     purpose: str
     on: tuple[type[EventData], ...]
@@ -162,13 +168,15 @@ class Row:
     relevant: timedelta
     when: When = at_once
     while_: While = always
-    public: str | None = None
+    unless: While | None = None
     once: bool = False
 
     @property
-    def told_as(self) -> str:
-        """Its purpose in public events."""
-        return self.public or self.purpose
+    def public(self) -> bool:
+        """Whether events tell of it: nothing private, nothing from a restricted topic such as who is invited, and not
+        whose assistant somebody is."""
+        restricted = any(type.TOPIC.readers for type in self.on)
+        return self.unless is None and self.readers != "assistants" and not restricted
 
 
 _AGREED = (PairingFormed, PairingChartered, PairingResumed, PairingRenewed)
@@ -182,20 +190,20 @@ TABLE: tuple[Row, ...] = (
     # a proposal
     Row("proposal",            (PairingProposed,),   "both",           "essential", 60 * DAY, while_=proposed),
     Row("answer_reminder",     (PairingProposed,),   "both",           "essential", 30 * DAY,
-        two_thirds_into_the_time_to_answer, unanswered, REMINDER),
+        two_thirds_into_the_time_to_answer, proposed, unless=answered),
     Row("proposal_closed",     (PairingLapsed,),     "both",           "nudge",     14 * DAY),
     # beginning
     Row("partners",            (PairingFormed,),     "both",           "essential", 30 * DAY, while_=not_ended),
     Row("charter_reminder",    (PairingFormed,),     "both",           "nudge",     14 * DAY,
-        five_working_days_on, without_charter, REMINDER),
+        five_working_days_on, without_charter),
     Row("booking_reminder",    (PairingFormed,),     "who books",      "nudge",     14 * DAY,
-        half_way_to_the_day_for_booking, without_a_meeting, REMINDER),
+        half_way_to_the_day_for_booking, without_a_meeting),
     Row("agreed",              (PairingChartered,),  "both",           "note",      14 * DAY),
     # meeting
     Row("meeting_planned",     (SessionScheduled,),  "both",           "note",      7 * DAY),
     Row("meeting_time",        (SessionScheduled,),  "assistants",     "nudge",     7 * DAY),
     Row("meeting_soon",        (SessionScheduled,),  "both",           "nudge",     DAY,
-        the_day_before, meeting_as_planned, REMINDER),
+        the_day_before, meeting_as_planned),
     Row("meeting_off",         (SessionCancelled,),  "both",           "nudge",     7 * DAY),
     Row("meeting_time_off",    (SessionCancelled,),  "assistants",     "nudge",     7 * DAY),
     Row("meeting_missed",      (SessionMissed,),     "both",           "nudge",     7 * DAY),
@@ -203,7 +211,7 @@ TABLE: tuple[Row, ...] = (
     # care
     Row("checkin",             (CheckinDue,),        "the side asked", "essential", 21 * DAY, while_=incomplete),
     Row("checkin_reminder",    (CheckinDue,),        "the side asked", "nudge",     14 * DAY,
-        five_working_days_on, incomplete, REMINDER),
+        five_working_days_on, incomplete),
     Row("help_offered",        (ContactNeeded,),     "both",           "nudge",     14 * DAY, while_=running),
     Row("pair_needs_a_person", (ContactNeeded,),     "coordinators",   "nudge",     14 * DAY),
     # going on, and the end
@@ -213,7 +221,7 @@ TABLE: tuple[Row, ...] = (
     Row("half_way",            _AGREED,              "both",           "note",      21 * DAY, half_way, running,
         once=True),
     Row("closing_soon",        _AGREED,              "both",           "nudge",     14 * DAY,
-        two_weeks_before_the_end, ending_then, REMINDER, once=True),
+        two_weeks_before_the_end, ending_then, once=True),
     Row("ended",               (PairingEnded,),      "both",           "essential", 30 * DAY),
 )
 # fmt: on

@@ -1,0 +1,249 @@
+"""Two worlds on running services that differ in one thing alone: who refused, or what somebody answered.
+
+Whatever anybody else can see or hear is the same in both: records of every open topic with their order and gaps, what
+a coordinator, an admin and the partner are shown and told, mails, and figures.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cli.place import SERVICES
+from contracts.catalogue import TOPICS
+from tests.journey.estate import Estate
+from tests.journey.people import Json, Members, Side, Somebody, a_programme, admin, ok
+from tests.journey.waiting import wait_until
+from tests.journey.wire import read
+
+PROGRAMME = "two-worlds"
+OPEN = [topic.name for topic in TOPICS if not topic.readers]
+RESTRICTED = [topic.name for topic in TOPICS if topic.readers]
+ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|\+00:00)")
+OF_MACHINES = re.compile("seconds|lag|outbox|overdue|retried|republished|created")
+"""Figures that tell how a machine was doing."""
+
+
+@dataclass
+class World:
+    """One of the two. Their people are alike in all that HR and they themselves say."""
+
+    members: Members
+    senior: str
+    junior: str
+    pairing: str = ""
+    figures: list[Mapping[str, float]] = field(default_factory=list)
+
+    @property
+    def place(self) -> str:
+        return f"/pairings/{self.pairing}"
+
+    def lasts(self, does: Callable[["World"], None]) -> None:
+        """Do this, wait for all that follows, and keep by how much each figure has changed."""
+        before = figures(self.members.estate)
+        does(self)
+        rest(self.members.estate)
+        after = figures(self.members.estate)
+        changed = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
+        self.figures.append(changed)
+
+
+@pytest.fixture(scope="module")
+def worlds(estate_apart: Estate) -> tuple[World, World]:
+    sides: tuple[Side, Side] = ("senior", "junior")
+    people = [
+        Somebody(
+            f"TW-{side}-{n}", side, f"Twin {side.title()}", place, email=f"tw.{side}.{n}@halden.example", capacity=3
+        )
+        for side, place in zip(sides, ("finance", "sales"), strict=True)
+        for n in (0, 1)
+    ]
+    # with room for all, since which of two messages of one moment takes the week's last place is chance
+    members = a_programme(estate_apart, PROGRAMME, people, care={"messages_per_week": 20})
+    rest(estate_apart)
+    one, other = (World(members, members.ids[f"TW-senior-{n}"], members.ids[f"TW-junior-{n}"]) for n in (0, 1))
+    return one, other
+
+
+def rest(estate: Estate) -> None:
+    """Wait until nothing is on its way and whatever was to be said by now is said."""
+    notes = estate.database("notifier")["notifications"]
+
+    def said() -> bool:
+        now = estate.clock.now().strftime("%Y-%m-%dT%H:%M:%S")
+        return notes.find_one({"$or": [{"lease": {"$ne": None}}, {"due": {"$ne": None, "$lte": now}}]}) is None
+
+    estate.settle()
+    wait_until(said, "everything said that was to be said")
+    estate.settle()
+
+
+def alike(text: str) -> str:
+    """Without ids and times, which differ always."""
+    return TIME.sub("TIME", ID.sub("ID", text))
+
+
+def figures(estate: Estate) -> Mapping[str, float]:
+    """What /metrics of every service tells of the business."""
+    found: dict[str, float] = {}
+    for service in SERVICES:
+        text = httpx.get(f"{estate.urls[service]}/metrics", trust_env=False).text
+        for family in text_string_to_metric_families(text):
+            for one in family.samples:
+                if one.name.startswith("viceversa_") and not OF_MACHINES.search(one.name):
+                    found[f"{service} {one.name} {sorted(one.labels.items())}"] = one.value
+    return found
+
+
+def heard(world: World, topics: Sequence[str] = OPEN) -> list[str]:
+    """Every record about the pairing, in its order on its topic and with the gaps before it; and what was told to the
+    two, in any order, since each message has a life of its own."""
+    said, told, last = [], [], dict.fromkeys(topics, 0)
+    mine = {world.pairing.encode(), world.senior.encode(), world.junior.encode()}
+    for one in read(world.members.estate, *topics):
+        if one.value is None or world.pairing.encode() not in one.value + (one.key or b""):
+            continue
+        type, sequence = (one.header("ce_type") or b"").decode(), int(one.header("ce_sequence") or b"0")
+        if one.topic == "notifications.v1":
+            assert one.key in mine
+            side = "senior" if one.key == world.senior.encode() else "junior"
+            told.append(f"{side} {type} {alike(one.value.decode())}")
+        else:
+            gap = sequence - last[one.topic] if last[one.topic] else 0
+            said.append(f"{one.topic} {gap} {type} {alike(one.value.decode())}")
+            last[one.topic] = sequence
+    return sorted(said, key=lambda line: line.partition(" ")[0]) + sorted(told)
+
+
+def seen(world: World, *, partner: Side | None) -> list[str]:
+    """What a coordinator and an admin see of the pairing; and everything that the partner of who answered does."""
+    estate, members = world.members.estate, world.members
+    pages: list[httpx.Response | str] = []
+    for api in (members.coordinator, lambda service: estate.api(service, admin(estate))):
+        pages += [api("matcher").get(world.place), api("feedback").get(f"{world.place}/care")]
+        pages += [api("feedback").get(f"{world.place}/checkins")]
+        listed = api("matcher").get("/pairings", params={"programme_id": PROGRAMME, "limit": 200})
+        cared = api("feedback").get(f"/programmes/{PROGRAMME}/care", params={"limit": 200})
+        pages += [
+            f"{one}" for page in (listed, cared) for one in ok(page)["items"] if one["pairing_id"] == world.pairing
+        ]
+    if partner is not None:
+        id = world.senior if partner == "senior" else world.junior
+        matcher, feedback = members.matcher(id), members.feedback(id)
+        pages += [
+            matcher.get(world.place),
+            *(feedback.get(world.place + of) for of in ("/care", "/checkins", "/ideas")),
+        ]
+        pages += [feedback.get("/checkins")]
+        inbox: list[Json] = ok(members.notifier(id).get("/inbox", params={"limit": 200}))["items"]
+        pages += sorted(f"{one['purpose']} {one['by_email']} {one['subject']} {one['text']}" for one in inbox)
+    return [alike(one if isinstance(one, str) else f"{one.status_code} {named(one)} {one.text}") for one in pages]
+
+
+def named(answer: httpx.Response) -> str:
+    return str(sorted((name, value) for name, value in answer.headers.items() if name not in ("date", "traceresponse")))
+
+
+def mails(world: World) -> list[int]:
+    """How many each of the two got."""
+    taken = world.members.estate.mails().values()
+    number = {world.members.ids[one.external_id]: one.email.encode() for one in world.members.people}
+    return [sum(b"<" + number[id] + b">" in mail for mail in taken) for id in (world.senior, world.junior)]
+
+
+def report(world: World) -> str:
+    return str(ok(world.members.coordinator("feedback").get(f"/programmes/{PROGRAMME}/report")))
+
+
+def put(world: World, senior: str, junior: str) -> str:
+    pair = {"senior": senior, "junior": junior}
+    answer = world.members.coordinator().post(f"/programmes/{PROGRAMME}/pairings", json=pair)
+    return str(ok(answer)["pairing_id"])
+
+
+def same(worlds: tuple[World, World], *, partner: Side | None) -> None:
+    one, other = worlds
+    assert heard(one) == heard(other)
+    assert seen(one, partner=partner) == seen(other, partner=partner)
+    assert mails(one) == mails(other)
+    assert one.figures == other.figures
+
+
+def test_whichever_side_refuses_and_for_whatever_reason_all_others_see_and_hear_the_same(
+    worlds: tuple[World, World],
+) -> None:
+    one, other = worlds
+    for world, junior in ((one, other.junior), (other, one.junior)):
+        world.pairing = put(world, world.senior, junior)
+    rest(one.members.estate)
+    refusals = ((one, one.senior, "no_time"), (other, one.junior, "prefer_somebody_else"))
+    for world, who, reason in refusals:
+        world.lasts(lambda it, who=who, reason=reason: it.members.answer(who, it.pairing, "declined", reason=reason))  # type: ignore[misc]
+    assert all(world.figures[0] for world in worlds)
+    crossed = (
+        World(one.members, one.senior, other.junior, one.pairing, one.figures),
+        World(one.members, other.senior, one.junior, other.pairing, other.figures),
+    )
+    same(crossed, partner=None)
+    assert heard(crossed[0], RESTRICTED) != heard(crossed[1], RESTRICTED), "the worlds do differ"
+
+
+def test_whatever_is_answered_all_others_see_and_hear_the_same(worlds: tuple[World, World]) -> None:
+    """From the first check-in over a meeting to the last one: to one junior all is bad, to the other all is well."""
+    estate = worlds[0].members.estate
+    for world in worlds:
+        world.pairing = put(world, world.senior, world.junior)
+    rest(estate)
+    for world in worlds:
+        for who in (world.senior, world.junior):
+            world.members.answer(who, world.pairing, "accepted")
+    rest(estate)
+    at = estate.clock.now().isoformat()
+    for world, rating in zip(worlds, (1, 5), strict=True):
+        world.figures.clear()
+        world.lasts(lambda it, rating=rating: begins(it, rating, at))  # type: ignore[misc]
+        ok(world.members.coordinator().post(f"{world.place}/end"))
+        rest(estate)
+        world.lasts(lambda it, rating=rating: closes(it, rating))  # type: ignore[misc]
+    assert all(world.figures[0] for world in worlds)
+    same(worlds, partner="senior")
+    own = [world.members.feedback(world.junior).get(f"{world.place}/checkins").text for world in worlds]
+    assert alike(own[0]) != alike(own[1]), "the worlds do differ"
+    assert heard(worlds[0], RESTRICTED) != heard(worlds[1], RESTRICTED), "also in their outcomes"
+    told = report(worlds[0])
+    assert "'figures': []" in told
+
+
+def begins(world: World, rating: int, at: str) -> None:
+    junior = world.members.feedback(world.junior)
+    answers = {"answers": {"1": rating, "2": rating}, "call_me": rating == 1}
+    ok(junior.put(f"{world.place}/checkins/day_0", json=answers))
+    held = ok(
+        world.members.feedback(world.senior).post(f"{world.place}/sessions", json={"starts_at": at, "held": True})
+    )
+    session = held["sessions"][0]["session_id"]
+    worth = rating if rating == 1 else None
+    ok(junior.put(f"{world.place}/sessions/{session}/pulse", json={"met": True, "worth": worth}))
+
+
+def closes(world: World, rating: int) -> None:
+    """Both answer, since an outcome follows when both have; the senior in both worlds the same."""
+    for id, given in ((world.senior, 3), (world.junior, rating)):
+        answers = {"answers": dict.fromkeys("345678", given), "call_me": given == 1}
+        ok(world.members.feedback(id).put(f"{world.place}/checkins/end", json=answers))
+
+
+def test_an_answer_that_is_changed_changes_nothing_that_anybody_else_sees_or_hears(
+    worlds: tuple[World, World],
+) -> None:
+    world = worlds[0]
+    before = heard(world, [*OPEN, *RESTRICTED]), seen(world, partner="senior"), mails(world), report(world)
+    for rating in (5, 1, 3):
+        answers = {"answers": dict.fromkeys("345678", rating), "call_me": rating == 5}
+        ok(world.members.feedback(world.junior).put(f"{world.place}/checkins/end", json=answers))
+    rest(world.members.estate)
+    assert (heard(world, [*OPEN, *RESTRICTED]), seen(world, partner="senior"), mails(world), report(world)) == before
