@@ -148,6 +148,10 @@ class Estate:
             )
         return known
 
+    def maildir(self) -> Path:
+        """Where the mail catcher writes."""
+        return cli.estate.maildir(self.data) / "new"
+
     def database(self, service: str) -> Any:
         """What a service keeps, for a look from the side."""
         if self._mongo is None:
@@ -160,11 +164,27 @@ class Estate:
         """Move business time on, for every process; the new time."""
         return self.clock.set(1.0, self.clock.now() + by).business
 
+    def until(self, moment: datetime) -> datetime:
+        """Move business time on to this moment."""
+        return self.clock.set(1.0, moment).business
+
     # -- rest ------------------------------------------------------------------------------------------------------
 
     def settle(self, seconds: float = 60.0) -> None:
         """Wait until nothing is on its way: every outbox is empty, and every group has read its topics to the end."""
         wait_until(self._at_rest, "every outbox empty and every topic read", seconds)
+
+    def rest(self, seconds: float = 60.0) -> None:
+        """The same, and nothing that is due waits any longer, in business or machine time; no mail is half-way out."""
+        wait_until(lambda: not self._overdue() and self._at_rest() and not self._overdue(), "nothing is due", seconds)
+
+    def _overdue(self) -> bool:
+        passed = {"$or": [{"due": {"$lte": self.clock.now()}}, {"lease": {"$lte": self.clock.machine()}}]}
+        for service in SERVICES:
+            database = self.database(service)
+            if any(database[name].find_one(passed, {"_id": 1}) for name in database.list_collection_names()):
+                return True
+        return bool(self.database("notifier")["notifications"].find_one({"state": "sending"}, {"_id": 1}))
 
     def _at_rest(self) -> bool:
         if self._waiting():
