@@ -66,9 +66,9 @@ class Estate:
 
     # -- its processes ---------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start what does not run, and return when all of it is ready."""
-        with self._surroundings():
+    def start(self, **more: str) -> None:
+        """Start what does not run, and return when all of it is ready. ``more`` stands in its environment."""
+        with self._surroundings(more):
             chosen = cli.estate.start(self.data, _silent, clock=self.data / "clock.jsonl")
         self.urls |= chosen.urls
 
@@ -79,12 +79,32 @@ class Estate:
         os.kill(running.pid, signal.SIGKILL)
         wait_until(lambda: not running.running, f"{name} gone", 10)
 
-    def restart(self, name: str) -> None:
-        """Start a service again, after it was killed or stopped."""
+    def restart(self, name: str, **more: str) -> None:
+        """Start a service again, after it was killed or stopped; ``more`` stands in its environment."""
         if name in self._replicas:
             self.replica(name)
         else:
-            self.start()
+            self.start(**more)
+
+    def kill_and_restart(self, name: str, **more: str) -> None:
+        """And nothing that it had started stays behind."""
+        pid = self.pid(name)
+        assert pid is not None
+        children = psutil.Process(pid).children(recursive=True)
+        self.kill(name)
+        _, left = psutil.wait_procs(children, timeout=20)
+        assert not left, f"{name} left {left} behind"
+        self.restart(name, **more)
+
+    def release_claims(self) -> None:
+        """What a dead process had claimed is free at once, as it would be by itself within three minutes: machine time
+        cannot be moved on."""
+        passed = self.clock.machine() - timedelta(seconds=1)
+        for service in SERVICES:
+            database = self.database(service)
+            for name in database.list_collection_names():
+                database[name].update_many({"outbox.0": {"$exists": True}}, {"$set": {"relay_until": passed}})
+        self.database("notifier")["notifications"].update_many({"state": "sending"}, {"$set": {"lease": passed}})
 
     def stop(self, name: str) -> None:
         """Ask it to stop, and wait until it has."""
@@ -246,14 +266,14 @@ class Estate:
             return False
 
     @contextmanager
-    def _surroundings(self) -> Iterator[None]:
+    def _surroundings(self, more: Mapping[str, str]) -> Iterator[None]:
         """What `viceversa up` would read from a person's environment."""
         with pytest.MonkeyPatch.context() as patch:
             for name in [name for name in os.environ if name.startswith("VICEVERSA_")]:
                 patch.delenv(name)
             patch.setenv("VICEVERSA_KAFKA", self.endpoints.kafka)
             patch.setenv("VICEVERSA_MONGO", self.endpoints.mongo)
-            for name, value in self.telemetry.items():
+            for name, value in {**self.telemetry, **more}.items():
                 patch.setenv(name, value)
             yield
 

@@ -1,0 +1,285 @@
+"""`kill -9` in the months after the first yes, at moments of each service's work: nothing is lost or said twice.
+
+Whatever the moment, what was acknowledged over HTTP is what an independent consumer counts, everybody holds their own
+seat alone, each message leaves once, and deadlines that come later are kept.
+"""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import date, datetime, time, timedelta
+from email import message_from_bytes
+from email.policy import default
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from deploy.local import mail, ports
+from tests.journey.estate import Estate
+from tests.journey.other_system import Event, OtherSystem
+from tests.journey.people import Json, Members, a_programme, cohort, ok, partners
+from tests.journey.waiting import wait_until
+
+PROGRAMME = "killmonths"
+PAIRS = 6
+ACTS = 8
+"""Of each pair while services die."""
+
+LONG_S = 120.0
+DAY = timedelta(days=1)
+Act = Callable[[], None]
+
+
+class Wavering(mail.Catcher):
+    """Keeps each mail in the estate's Maildir; while ``wavers``, it never says so."""
+
+    def __init__(self, maildir: Path) -> None:
+        super().__init__(maildir)
+        self.wavers = False
+        self.unsaid = 0
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        answer = await super().handle_DATA(server, session, envelope)
+        if self.wavers:
+            self.unsaid += 1
+            await asyncio.Event().wait()
+        return answer
+
+
+@pytest.fixture(scope="module")
+def wavering(estate: Estate) -> Iterator[tuple[Wavering, dict[str, str]]]:
+    """A server of mail beside the catcher, with the settings that lead notifier there."""
+    catcher, port = Wavering(estate.maildir().parent), ports.any_free()
+    controller = Controller(catcher, hostname=mail.HOST, port=port)
+    controller.start()
+    settings = {"VICEVERSA_NOTIFIER_SMTP_HOST": mail.HOST, "VICEVERSA_NOTIFIER_SMTP_PORT": str(port)}
+    yield catcher, settings
+    controller.stop()
+
+
+@pytest.fixture(scope="module")
+def witness(estate: Estate) -> Iterator[OtherSystem]:
+    with OtherSystem(estate.endpoints.kafka, estate.prefix) as watching:
+        yield watching
+
+
+@pytest.fixture(scope="module")
+def members(estate: Estate) -> Members:
+    found = a_programme(estate, PROGRAMME, cohort(PROGRAMME, PAIRS, PAIRS), care={"messages_per_week": 21})
+    now = estate.clock.now()
+    estate.until(datetime.combine(now.date() + (7 - now.weekday()) * DAY, time(9), now.tzinfo))
+    return found
+
+
+@pytest.fixture(scope="module")
+def pairs(members: Members) -> list[Json]:
+    members.publish(members.round()["round_id"])
+    formed = [members.accept_both(one) for one in members.pairings(state="proposed")]
+    members.estate.rest()
+    assert len(formed) == PAIRS
+    return formed
+
+
+@pytest.fixture(scope="module")
+def lived(
+    members: Members, pairs: list[Json], wavering: tuple[Wavering, dict[str, str]], witness: OtherSystem
+) -> list[Json]:
+    """What the pairs were when all was over: every service has died while they met, answered and were written to."""
+    estate = members.estate
+    catcher, settings = wavering
+    with acting(members, pairs) as go:
+        go()
+        estate.kill_and_restart("feedback")
+        estate.release_claims()
+        go()
+        estate.kill_and_restart("notifier", **settings)
+        estate.release_claims()
+        go()
+        estate.kill("profiles")
+        estate.kill_and_restart("matcher")
+        estate.release_claims()
+    estate.rest(LONG_S)
+    a_month_later(members, pairs, catcher)
+    return pairs
+
+
+def a_month_later(members: Members, pairs: list[Json], catcher: Wavering) -> None:
+    """The matcher dies before it hears of a wish, feedback while it asks people, notifier with mail half-way out."""
+    estate = members.estate
+    catcher.wavers = True
+    estate.kill("matcher")
+    ok(members.feedback(partners(pairs[-1])[1]).post(f"/pairings/{pairs[-1]['pairing_id']}/partner-change", json={}))
+    estate.advance(31 * DAY)
+    courses = estate.database("feedback")["courses"]
+    asked = {"_id": pairs[-1]["pairing_id"], "asked_for": "day_30:senior"}
+    wait_until(lambda: courses.find_one(asked), "they are asked")
+    estate.kill("feedback")
+    estate.start()
+    estate.release_claims()
+    wait_until(lambda: catcher.unsaid >= 3, "some mail is half-way out")
+    estate.kill_and_restart("notifier")
+    estate.release_claims()
+    estate.rest(LONG_S)
+
+
+@contextmanager
+def acting(members: Members, pairs: list[Json]) -> Iterator[Callable[[], None]]:
+    """Everybody does what people do, each with as many tries as it takes. The next few begin when the block says so,
+    and it goes on when one of them is done; all are done at its end."""
+    begin, done = threading.Semaphore(0), threading.Semaphore(0)
+    parts = 3
+
+    def live(pairing: Json) -> None:
+        for act in acts(members, pairing):
+            begin.acquire()
+            act()
+            done.release()
+
+    def go() -> None:
+        begin.release(PAIRS * ACTS // parts)
+        assert done.acquire(timeout=LONG_S)
+
+    with ThreadPoolExecutor(PAIRS) as pool:
+        lives = [pool.submit(live, pairing) for pairing in pairs]
+        yield go
+        for life in lives:
+            life.result(LONG_S)
+
+
+def acts(members: Members, pairing: Json) -> Iterator[Act]:
+    """Two meetings with a date, one of them moved and one called off; one held without; a charter, two check-ins."""
+    id, (senior, junior) = pairing["pairing_id"], partners(pairing)
+    now = members.estate.clock.now()
+    booking, other = members.feedback(senior), members.feedback(junior)
+    place = f"/pairings/{id}/sessions"
+
+    def does(api: httpx.Client, method: str, path: str, body: Json, name: str) -> Act:
+        return lambda: insist(api, method, path, body, f"{name}-{id}")
+
+    def dated(nth: int) -> str:
+        found = ok(members.feedback(senior).get(f"/pairings/{id}/care"))["sessions"]
+        return str([one for one in found if one["state"] == "scheduled"][nth]["session_id"])
+
+    text = {"goals": ["to listen"], "meeting_rhythm": "monthly"}
+    yield does(booking, "POST", place, {"starts_at": (now + 10 * DAY).isoformat()}, "book")
+    yield does(other, "PUT", f"/pairings/{id}/checkins/day_0", {"answers": {"1": 3}}, "answer")
+    yield does(members.matcher(senior), "POST", f"/pairings/{id}/charter", text, "charter")
+    yield does(booking, "POST", place, {"starts_at": (now + 20 * DAY).isoformat()}, "book-again")
+    yield does(other, "POST", place, {"starts_at": now.isoformat(), "held": True}, "met")
+    yield does(booking, "PUT", f"/pairings/{id}/checkins/day_0", {"answers": {"1": 4}}, "answer-too")
+    yield does(members.matcher(junior), "POST", f"/pairings/{id}/charter", {"agree": True}, "agree")
+    yield lambda: insist(other, "POST", f"{place}/{persist(lambda: dated(1))}/cancel", {}, f"off-{id}")
+
+
+def insist(api: httpx.Client, method: str, path: str, body: Json, key: str) -> None:
+    """Ask until there is an answer, always by the same key."""
+
+    def answered() -> bool:
+        try:
+            answer = api.request(method, path, json=body, headers={"Idempotency-Key": key})
+        except httpx.TransportError:
+            return False
+        assert answer.is_success or answer.status_code == 503, answer.text
+        return answer.is_success
+
+    wait_until(answered, f"{method} {path}", LONG_S)
+
+
+def persist(look: Callable[[], str]) -> str:
+    def seen() -> str | None:
+        try:
+            return look()
+        except httpx.TransportError:
+            return None
+
+    return wait_until(seen, "an answer", LONG_S)
+
+
+def short(event: Event) -> str:
+    return event.type.removeprefix("mentoring.").removesuffix(".v1")
+
+
+def test_what_was_acknowledged_is_told_once_whoever_died_meanwhile(
+    members: Members, lived: list[Json], witness: OtherSystem
+) -> None:
+    witness.caught_up(LONG_S)
+    for pairing in lived:
+        id, last = pairing["pairing_id"], pairing is lived[-1]
+        happened = Counter(short(event) for event in witness.distinct("feedback.v1") if event.subject == id)
+        needed = happened.pop("contact.needed", 0)
+        assert needed <= 2
+        assert happened == {
+            "session.scheduled": 2,
+            "session.held": 1,
+            "session.cancelled": 1,
+            "checkin.due": 4 + 2 * last,
+            "checkin.completed": 2,
+            **({"partner.change.requested": 1} if last else {}),
+        }
+        life = [short(event) for event in witness.history(id)]
+        assert life == [f"pairing.{what}" for what in ("proposed", "formed", "chartered", *(["ended"] if last else []))]
+
+
+def test_no_event_is_missing_between_the_first_and_the_last(
+    members: Members, lived: list[Json], witness: OtherSystem
+) -> None:
+    sequences = witness.sequences("feedback.v1")
+    for pairing in lived:
+        id = pairing["pairing_id"]
+        stored = members.estate.database("feedback")["courses"].find_one({"_id": id})
+        seen = list(dict.fromkeys(sequences["/viceversa/feedback", id]))
+        assert seen == list(range(1, stored["sequence"] + 1 - (stored["outcome_at"] is not None)))
+        assert all(before < after for before, after in pairwise(seen))
+
+
+def test_everybody_holds_the_seat_of_their_own_pairing_alone(members: Members, lived: list[Json]) -> None:
+    for pairing in lived:
+        mine = [] if pairing is lived[-1] else [pairing["pairing_id"]]
+        for member in partners(pairing):
+            assert [seat["pairing_id"] for seat in members.ledger(member)["held"]] == mine
+
+
+def test_no_message_left_twice_and_none_was_lost(
+    members: Members, lived: list[Json], witness: OtherSystem, wavering: tuple[Wavering, dict[str, str]]
+) -> None:
+    estate, ours = members.estate, set(members.ids.values())
+    records = {
+        one["_id"]: one for one in estate.database("notifier")["notifications"].find({"member_id": {"$in": [*ours]}})
+    }
+    sent = {id: one for id, one in records.items() if one["state"] == "sent"}
+    assert {one["state"] for one in records.values()} <= {"sent", "suppressed", "held"}
+    assert sum(one["doubts"] for one in sent.values()) >= wavering[0].unsaid >= 3
+    letters = [message_from_bytes(file.read_bytes(), policy=default) for file in estate.maildir().iterdir()]
+    mine = [one for one in letters if PROGRAMME in str(one["To"])]
+    left = Counter(str(one["Message-ID"]).strip("<>").partition("@")[0] for one in mine)
+    assert left == Counter(id for id, one in sent.items() if one["channel"] == "email")
+    witness.caught_up()
+    told = [event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.sent"]
+    events = [data for data in told if data and data["member_id"] in ours]
+    assert Counter(data["notification_id"] for data in events) == Counter(one["public_id"] for one in sent.values())
+    causes = Counter((data["member_id"], data["purpose"], data["cause_id"]) for data in events)
+    assert max(causes.values()) == 1
+    asked = Counter(one["purpose"] for one in sent.values())
+    assert (asked["partners"], asked["checkin"]) == (2 * PAIRS, 4 * PAIRS + 2)
+
+
+def test_the_months_go_on(members: Members, lived: list[Json], witness: OtherSystem) -> None:
+    end = date.fromisoformat(members.pairing(lived[0]["pairing_id"])["planned_end"])
+    estate = members.estate
+    estate.until(datetime.combine(end, time(10), estate.clock.now().tzinfo))
+    estate.rest(LONG_S)
+    witness.caught_up()
+    for pairing in lived[:-1]:
+        assert members.pairing(pairing["pairing_id"])["end_kind"] == "completed"
+        assert short(witness.history(pairing["pairing_id"])[-1]) == "pairing.ended"
+    thanks = estate.database("notifier")["notifications"].count_documents(
+        {"purpose": "ended", "state": "sent", "about.programme_id": PROGRAMME}
+    )
+    assert thanks == 2 * PAIRS
