@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from deploy.local import ports, process, stack
@@ -68,7 +69,7 @@ def import_id(members: Members) -> str:
     api = estate.api("profiles", admin(estate))
     under_way = wait_until(lambda: begun(ok(api.get(f"/imports/{begun_id}"))), "some rows are imported")
     assert under_way["state"] == "running"
-    estate.kill_and_restart("profiles")
+    kill_and_restart(estate, "profiles")
     return begun_id
 
 
@@ -77,7 +78,7 @@ def round_id(members: Members, import_id: str) -> str:
     """Of a round that the matcher was killed at, meanwhile."""
     started = ok(members.coordinator().post("/programmes/kill/rounds", json={}))
     assert started["state"] == "computing"
-    members.estate.kill_and_restart("matcher")
+    kill_and_restart(members.estate, "matcher")
     return str(started["round_id"])
 
 
@@ -87,7 +88,7 @@ def proposed(members: Members, round_id: str) -> list[Json]:
     computed = members.round_when(round_id, "computed", LEASES_S)
     assert computed["pairs"] == PAIRS
     ok(members.coordinator().post(f"/rounds/{round_id}/publish"))
-    members.estate.kill_and_restart("matcher")
+    kill_and_restart(members.estate, "matcher")
     published = members.round_when(round_id, "published", LEASES_S)
     assert (published["proposed"], published["withdrawn"]) == (PAIRS, 0)
     return members.pairings(state="proposed")
@@ -131,7 +132,7 @@ def test_answers_while_every_service_is_killed_in_turn_form_every_pairing_exactl
 ) -> None:
     with answering(members, proposed[: PAIRS // 2]):
         for name in ("matcher", "feedback", "notifier", "profiles", "matcher"):
-            members.estate.kill_and_restart(name)
+            kill_and_restart(members.estate, name)
     everything_is_as_without_a_kill(members, proposed[: PAIRS // 2], witness)
 
 
@@ -219,6 +220,17 @@ def kill(data: Path, name: str) -> None:
     assert running is not None, f"{name} does not run"
     os.kill(running.pid, signal.SIGKILL)
     wait_until(lambda: not running.running, f"{name} gone", 10)
+
+
+def kill_and_restart(estate: Estate, name: str) -> None:
+    """And nothing that it had started stays behind."""
+    pid = estate.pid(name)
+    assert pid is not None
+    children = psutil.Process(pid).children(recursive=True)
+    estate.kill(name)
+    _, left = psutil.wait_procs(children, timeout=20)
+    assert not left, f"{name} left {left} behind"
+    estate.restart(name)
 
 
 @contextmanager

@@ -22,10 +22,12 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from deploy.local import mail, ports
+from services.notifier.domain.notification import CLAIM
 from tests.journey.estate import Estate
 from tests.journey.other_system import Event, OtherSystem
 from tests.journey.people import Json, Members, a_programme, cohort, ok, partners
 from tests.journey.waiting import wait_until
+from tests.notifier.smtp import DROP, VANISH, Wayward, wayward
 
 PROGRAMME = "killmonths"
 PAIRS = 6
@@ -53,14 +55,22 @@ class Wavering(mail.Catcher):
         return answer
 
 
+def served_at(port: int) -> dict[str, str]:
+    """Settings that lead notifier to a server of mail on this port, and let it be patient there."""
+    return {
+        "VICEVERSA_NOTIFIER_SMTP_HOST": mail.HOST,
+        "VICEVERSA_NOTIFIER_SMTP_PORT": str(port),
+        "VICEVERSA_NOTIFIER_SMTP_TIMEOUT": "30",
+    }
+
+
 @pytest.fixture(scope="module")
 def wavering(estate: Estate) -> Iterator[tuple[Wavering, dict[str, str]]]:
     """A server of mail beside the catcher, with the settings that lead notifier there."""
     catcher, port = Wavering(estate.maildir().parent), ports.any_free()
     controller = Controller(catcher, hostname=mail.HOST, port=port)
     controller.start()
-    settings = {"VICEVERSA_NOTIFIER_SMTP_HOST": mail.HOST, "VICEVERSA_NOTIFIER_SMTP_PORT": str(port)}
-    yield catcher, settings
+    yield catcher, served_at(port)
     controller.stop()
 
 
@@ -95,16 +105,10 @@ def lived(
     estate = members.estate
     catcher, settings = wavering
     with acting(members, pairs) as go:
-        go()
-        estate.kill_and_restart("feedback")
-        estate.release_claims()
-        go()
-        estate.kill_and_restart("notifier", **settings)
-        estate.release_claims()
-        go()
-        estate.kill("profiles")
-        estate.kill_and_restart("matcher")
-        estate.release_claims()
+        for names, more in ((["feedback"], {}), (["notifier"], settings), (["profiles", "matcher"], {})):
+            go()
+            die(estate, *names)
+            estate.start(**more)
     estate.rest(LONG_S)
     a_month_later(members, pairs, catcher)
     return pairs
@@ -113,20 +117,25 @@ def lived(
 def a_month_later(members: Members, pairs: list[Json], catcher: Wavering) -> None:
     """The matcher dies before it hears of a wish, feedback while it asks people, notifier with mail half-way out."""
     estate = members.estate
-    catcher.wavers = True
-    estate.kill("matcher")
+    die(estate, "matcher")
     ok(members.feedback(partners(pairs[-1])[1]).post(f"/pairings/{pairs[-1]['pairing_id']}/partner-change", json={}))
     estate.advance(31 * DAY)
     courses = estate.database("feedback")["courses"]
     asked = {"_id": pairs[-1]["pairing_id"], "asked_for": "day_30:senior"}
     wait_until(lambda: courses.find_one(asked), "they are asked")
-    estate.kill("feedback")
+    die(estate, "feedback")
+    catcher.wavers = True
     estate.start()
-    estate.release_claims()
     wait_until(lambda: catcher.unsaid >= 3, "some mail is half-way out")
-    estate.kill_and_restart("notifier")
-    estate.release_claims()
+    die(estate, "notifier")
+    estate.start()
     estate.rest(LONG_S)
+
+
+def die(estate: Estate, *names: str) -> None:
+    for name in names:
+        estate.kill(name)
+        estate.release_claims(name)
 
 
 @contextmanager
@@ -256,9 +265,7 @@ def test_no_message_left_twice_and_none_was_lost(
     sent = {id: one for id, one in records.items() if one["state"] == "sent"}
     assert {one["state"] for one in records.values()} <= {"sent", "suppressed", "held"}
     assert sum(one["doubts"] for one in sent.values()) >= wavering[0].unsaid >= 3
-    letters = [message_from_bytes(file.read_bytes(), policy=default) for file in estate.maildir().iterdir()]
-    mine = [one for one in letters if PROGRAMME in str(one["To"])]
-    left = Counter(str(one["Message-ID"]).strip("<>").partition("@")[0] for one in mine)
+    left = Counter(id for id, to in letters(estate) if PROGRAMME in to)
     assert left == Counter(id for id, one in sent.items() if one["channel"] == "email")
     witness.caught_up()
     told = [event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.sent"]
@@ -270,16 +277,64 @@ def test_no_message_left_twice_and_none_was_lost(
     assert (asked["partners"], asked["checkin"]) == (2 * PAIRS, 4 * PAIRS + 2)
 
 
-def test_the_months_go_on(members: Members, lived: list[Json], witness: OtherSystem) -> None:
-    end = date.fromisoformat(members.pairing(lived[0]["pairing_id"])["planned_end"])
+@pytest.fixture(scope="module")
+def over(members: Members, lived: list[Json], witness: OtherSystem) -> Wayward:
+    """A server of mail that refused, put off, vanished and dropped while those that were left came to their end."""
     estate = members.estate
-    estate.until(datetime.combine(end, time(10), estate.clock.now().tzinfo))
-    estate.rest(LONG_S)
+    end = date.fromisoformat(members.pairing(lived[0]["pairing_id"])["planned_end"])
+    estate.stop("notifier")
+    with wayward() as (server, port):
+        server.to_recipients.extend(["450 later", "550 never", VANISH])
+        server.to_texts.extend(["451 greylisted", DROP])
+        estate.restart("notifier", **served_at(port))
+        estate.until(datetime.combine(end, time(10), estate.clock.now().tzinfo))
+        estate.settle(LONG_S)
+        wait_until(lambda: hurried(estate), "nothing is left to be tried again", LONG_S)
+        estate.rest(LONG_S)
+        estate.stop("notifier")
+    estate.restart("notifier")
     witness.caught_up()
+    return server
+
+
+def hurried(estate: Estate) -> bool:
+    """What waits to be tried again is tried at once; whether there is none. What is being tried has a longer claim."""
+    notes, now = estate.database("notifier")["notifications"], estate.clock.machine()
+    put_off = {"state": "sending", "lease": {"$lte": now + CLAIM / 2}}
+    notes.update_many(put_off, {"$set": {"lease": now - timedelta(seconds=1)}})
+    return not notes.find_one({"state": "sending"})
+
+
+def test_the_months_go_on(members: Members, lived: list[Json], over: Wayward, witness: OtherSystem) -> None:
     for pairing in lived[:-1]:
         assert members.pairing(pairing["pairing_id"])["end_kind"] == "completed"
         assert short(witness.history(pairing["pairing_id"])[-1]) == "pairing.ended"
-    thanks = estate.database("notifier")["notifications"].count_documents(
-        {"purpose": "ended", "state": "sent", "about.programme_id": PROGRAMME}
+    asked = Counter(
+        event.data["milestone"]
+        for event in witness.distinct("feedback.v1")
+        if event.data and event.data["programme_id"] == PROGRAMME and short(event) == "checkin.due"
     )
-    assert thanks == 2 * PAIRS
+    assert asked["end"] == 2 * PAIRS
+
+
+def test_a_server_that_refuses_delays_and_drops_gets_each_message_once_or_it_is_failed(
+    members: Members, over: Wayward, witness: OtherSystem
+) -> None:
+    ours = list(members.ids.values())
+    records = list(members.estate.database("notifier")["notifications"].find({"member_id": {"$in": ours}}))
+    [failed] = [one for one in records if one["state"] == "failed"]
+    assert failed["reason"] == "address_refused"
+    [told] = [event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.failed"]
+    assert told is not None
+    assert told["notification_id"] == failed["public_id"]
+    here = {one["_id"] for one in records if one["state"] == "sent" and one["channel"] == "email"}
+    taken = Counter(id.strip("<>").partition("@")[0] for id in over.ids())
+    assert set(taken) == here - {id for id, _ in letters(members.estate)}
+    assert sorted(taken.values())[-2:] == [1, 2], "the one that was taken without a word came again, once"
+    assert sum(one["purpose"] == "ended" for one in records if one["_id"] in taken or one is failed) == 2 * (PAIRS - 1)
+
+
+def letters(estate: Estate) -> list[tuple[str, str]]:
+    """Of the mail in the estate's Maildir the part of the Message-ID that notifier chose, and to whom."""
+    read = [message_from_bytes(file.read_bytes(), policy=default) for file in estate.maildir().iterdir()]
+    return [(str(one["Message-ID"]).strip("<>").partition("@")[0], str(one["To"])) for one in read]
