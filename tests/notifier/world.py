@@ -174,7 +174,7 @@ def programme(**care: object) -> ProgrammeChanged:
 
 
 def pairing(kind: type[PairingEvent] = PairingProposed, id: str = "p1", **changes: object) -> PairingEvent:
-    state = {"PairingProposed": "proposed", "PairingFormed": "formed", "PairingEnded": "ended"}[kind.__name__]
+    state = {"PairingProposed": "proposed", "PairingEnded": "ended"}.get(kind.__name__, "formed")
     return kind.model_validate(
         {
             "pairing_id": id,
