@@ -2,7 +2,7 @@
 
 Owns: programmes, rounds with their proposals, pairings, requests for a partner, and the ledger of each member's seats.
 Hears: ``profile.changed`` (and its tombstone), ``erasure.requested``, ``session.held``, ``partner.change.requested``,
-and its own ``pairing.lapsed`` and ``pairing.ended``.
+and of its own ``pairing.*`` those that close a phase.
 Says: ``programme.changed``, ``round.computed``, ``round.published``, all of ``pairings.v1``, ``pairing.state``,
 ``answer.given``, ``erasure.completed``.
 """

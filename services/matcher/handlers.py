@@ -2,11 +2,23 @@
 
 from chassis.aggregates import Op
 from chassis.hearing import Gone, Heard, Hearing
+from chassis.telemetry import life_span
 from contracts.care import PartnerChangeRequested, SessionHeld
-from contracts.pairings import PairingEnded, PairingEvent, PairingLapsed
+from contracts.envelope import Envelope
+from contracts.pairings import (
+    TRACED_AS,
+    PairingChartered,
+    PairingEnded,
+    PairingEvent,
+    PairingFormed,
+    PairingLapsed,
+    PairingResumed,
+)
 from contracts.people import ErasureRequested, ProfileChanged
 from services.matcher import leaving, seats
+from services.matcher.domain import life
 from services.matcher.domain import pairing as pairings
+from services.matcher.domain.life import Phase
 from services.matcher.store import Matcher
 
 hearing: Hearing[Matcher] = Hearing()
@@ -34,6 +46,13 @@ async def when_a_pairing_is_over_free_its_seats(event: Heard[PairingEvent], matc
         await seats.free(matcher, stored.id, stored.state.attempt, people)
 
 
+@hearing.when(PairingFormed, PairingLapsed, PairingChartered, PairingResumed, PairingEnded)
+async def when_a_phase_of_a_pairing_is_over_trace_it(event: Heard[PairingEvent], matcher: Matcher) -> None:
+    """Heard again it is the same span: its ids follow from the pairing and the phase."""
+    stored = await matcher.pairings.get(event.data.pairing_id) if event.data.previous_state == "paused" else None
+    _trace(event.envelope, life.closed_by(event.data, stored.state.paused_at if stored else None))
+
+
 @hearing.when(ErasureRequested)
 async def when_erasure_is_requested_forget_the_member(event: Heard[ErasureRequested], matcher: Matcher) -> None:
     await leaving.forget(event.data.member_id, matcher, event.envelope)
@@ -49,12 +68,13 @@ async def when_a_profile_is_gone_finish_its_erasure(event: Gone, matcher: Matche
 
 @hearing.when(SessionHeld)
 async def when_a_session_is_held_note_that_they_have_met(event: Heard[SessionHeld], matcher: Matcher) -> None:
-    await matcher.pairings.update(
+    saved = await matcher.pairings.update(
         event.data.pairing_id,
         Op(f"{event.envelope.id}/when_a_session_is_held_note_that_they_have_met"),
         lambda pairing: pairings.have_met(pairing) if pairing else None,
         cause=event.envelope,
     )
+    _trace(event.envelope, life.met(event.data, saved.state.formed_at if saved.state else None))
 
 
 @hearing.when(PartnerChangeRequested)
@@ -68,3 +88,18 @@ async def when_a_partner_change_is_requested_end_the_pairing(
         lambda pairing: pairings.end(pairing, now, machine) if pairing else None,
         cause=event.envelope,
     )
+
+
+def _trace(closed_by: Envelope, phases: list[Phase]) -> None:
+    """Into the trace of the pairing's life, pointing to what closed them."""
+    id = closed_by.correlationid
+    for phase in phases:
+        life_span(
+            id,
+            phase.name,
+            phase.since,
+            phase.until,
+            {TRACED_AS: id},
+            links=[closed_by.traceparent],
+            whole=phase.whole,
+        )

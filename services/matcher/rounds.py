@@ -215,11 +215,18 @@ async def _publish_stretch(round: Round, page: Sequence[Document], matcher: Matc
             outcomes[found["pairing_id"]] = why
         elif senior is not None and junior is not None:
             plans.append(_plan(round, found, senior, junior))
-    outcomes |= await seats.reserve(matcher, plans)
+    outcomes |= await _reserved(plans, matcher)
     after = [_with_outcome(found, outcomes[found["pairing_id"]]) for found in page]
     await matcher.proposals.put_many(after)
     await _drop_the_erased(round, set(members), matcher)
     return sum(found["state"] == "proposed" for found in after)
+
+
+async def _reserved(plans: Sequence[Plan], matcher: Matcher) -> dict[str, seats.Outcome]:
+    """What a crash left half-way the sweep may give up while it is tried again here: then it is begun afresh."""
+    outcomes = await seats.reserve(matcher, plans)
+    overtaken = [plan for plan in plans if outcomes[plan.pairing_id] is seats.OVER]
+    return {**outcomes, **await seats.reserve(matcher, overtaken)}
 
 
 def _impossible(

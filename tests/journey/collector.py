@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass(frozen=True)
 class Span:
-    """One finished span. ``kind`` is OTLP's number: 2 server, 4 producer, 5 consumer."""
+    """One finished span. ``kind`` is OTLP's number: 2 server, 4 producer, 5 consumer; times in nanoseconds."""
 
     service: str
     name: str
@@ -22,6 +22,8 @@ class Span:
     parent_id: str
     attributes: dict[str, str]
     links: tuple[str, ...]
+    start: int
+    end: int
 
 
 @dataclass
@@ -113,4 +115,6 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[Span]:
                     parent_id=span.parent_span_id.hex(),
                     attributes={a.key: a.value.string_value or str(a.value.int_value) for a in span.attributes},
                     links=tuple(link.trace_id.hex() for link in span.links),
+                    start=span.start_time_unix_nano,
+                    end=span.end_time_unix_nano,
                 )

@@ -66,9 +66,9 @@ class Estate:
 
     # -- its processes ---------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start what does not run, and return when all of it is ready."""
-        with self._surroundings():
+    def start(self, **more: str) -> None:
+        """Start what does not run, and return when all of it is ready. ``more`` stands in its environment."""
+        with self._surroundings(more):
             chosen = cli.estate.start(self.data, _silent, clock=self.data / "clock.jsonl")
         self.urls |= chosen.urls
 
@@ -79,12 +79,22 @@ class Estate:
         os.kill(running.pid, signal.SIGKILL)
         wait_until(lambda: not running.running, f"{name} gone", 10)
 
-    def restart(self, name: str) -> None:
-        """Start a service again, after it was killed or stopped."""
+    def restart(self, name: str, **more: str) -> None:
+        """Start a service again, after it was killed or stopped; ``more`` stands in its environment."""
         if name in self._replicas:
             self.replica(name)
         else:
-            self.start()
+            self.start(**more)
+
+    def release_claims(self, service: str) -> None:
+        """What a dead process had claimed is free at once, as it would be by itself within three minutes: machine time
+        cannot be moved on."""
+        assert self.pid(service) is None, f"{service} runs, and needs its claims"
+        passed, database = self.clock.machine() - timedelta(seconds=1), self.database(service)
+        for name in database.list_collection_names():
+            database[name].update_many({"outbox.0": {"$exists": True}}, {"$set": {"relay_until": passed}})
+        if service == "notifier":
+            database["notifications"].update_many({"state": "sending"}, {"$set": {"lease": passed}})
 
     def stop(self, name: str) -> None:
         """Ask it to stop, and wait until it has."""
@@ -148,6 +158,10 @@ class Estate:
             )
         return known
 
+    def maildir(self) -> Path:
+        """Where the mail catcher writes."""
+        return cli.estate.maildir(self.data) / "new"
+
     def database(self, service: str) -> Any:
         """What a service keeps, for a look from the side."""
         if self._mongo is None:
@@ -164,11 +178,27 @@ class Estate:
         """Move business time on, for every process; the new time."""
         return self.clock.set(1.0, self.clock.now() + by).business
 
+    def until(self, moment: datetime) -> datetime:
+        """Move business time on to this moment."""
+        return self.clock.set(1.0, moment).business
+
     # -- rest ------------------------------------------------------------------------------------------------------
 
     def settle(self, seconds: float = 60.0) -> None:
         """Wait until nothing is on its way: every outbox is empty, and every group has read its topics to the end."""
         wait_until(self._at_rest, "every outbox empty and every topic read", seconds)
+
+    def rest(self, seconds: float = 60.0) -> None:
+        """The same, and nothing that is due waits any longer, in business or machine time; no mail is half-way out."""
+        wait_until(lambda: not self._overdue() and self._at_rest() and not self._overdue(), "nothing is due", seconds)
+
+    def _overdue(self) -> bool:
+        passed = {"$or": [{"due": {"$lte": self.clock.now()}}, {"lease": {"$lte": self.clock.machine()}}]}
+        for service in SERVICES:
+            database = self.database(service)
+            if any(database[name].find_one(passed, {"_id": 1}) for name in database.list_collection_names()):
+                return True
+        return bool(self.database("notifier")["notifications"].find_one({"state": "sending"}, {"_id": 1}))
 
     def _at_rest(self) -> bool:
         if self._waiting():
@@ -230,14 +260,14 @@ class Estate:
             return False
 
     @contextmanager
-    def _surroundings(self) -> Iterator[None]:
+    def _surroundings(self, more: Mapping[str, str]) -> Iterator[None]:
         """What `viceversa up` would read from a person's environment."""
         with pytest.MonkeyPatch.context() as patch:
             for name in [name for name in os.environ if name.startswith("VICEVERSA_")]:
                 patch.delenv(name)
             patch.setenv("VICEVERSA_KAFKA", self.endpoints.kafka)
             patch.setenv("VICEVERSA_MONGO", self.endpoints.mongo)
-            for name, value in self.telemetry.items():
+            for name, value in {**self.telemetry, **more}.items():
                 patch.setenv(name, value)
             yield
 

@@ -78,7 +78,7 @@ def csv_of(people: Iterable[Somebody], programme: str | None = None) -> bytes:
     return out.getvalue().encode()
 
 
-def settings(**changes: Json) -> Json:
+def settings(**changes: Json | list[str]) -> Json:
     """A programme's settings that let everybody of a ``cohort`` meet; ``changes`` by section, such as ``matching``."""
     return {
         "labels": {"en": {"name": "Fresh Eyes", "senior": "experienced partner", "junior": "fresh-eyed partner"}},
@@ -192,7 +192,7 @@ def everything(ask: Callable[..., httpx.Response], query: Mapping[str, str]) -> 
         asked["after"] = page["next"]
 
 
-def open_programme(estate: Estate, programme: str, **changes: Json) -> Json:
+def open_programme(estate: Estate, programme: str, **changes: Json | list[str]) -> Json:
     api = estate.api("matcher", admin(estate))
     ok(api.post("/programmes", json={"programme_id": programme, "settings": settings(**changes)}))
     return dict(ok(api.post(f"/programmes/{programme}/open")))
@@ -222,7 +222,7 @@ def ids_of(estate: Estate, programme: str) -> dict[str, str]:
     return {one["external_ids"][0]["id"]: str(one["member_id"]) for one in found}
 
 
-def a_programme(estate: Estate, programme: str, people: Sequence[Somebody], **changes: Json) -> Members:
+def a_programme(estate: Estate, programme: str, people: Sequence[Somebody], **changes: Json | list[str]) -> Members:
     """A programme that is open, whose people are imported, have joined and are ready, as every service knows."""
     open_programme(estate, programme, **changes)
     estate.settle()

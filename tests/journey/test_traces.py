@@ -4,66 +4,19 @@ A chain is written ``service: span > service: span``; each span in it is the dir
 hears more is one line more here.
 """
 
-import secrets
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 
-import httpx
 import pytest
 
-from tests.journey.collector import Collector, Span
+from tests.journey.collector import Collector
 from tests.journey.estate import Estate
+from tests.journey.legs import CONSUMER, PRODUCER, Leg, act
 from tests.journey.other_system import OtherSystem, Record
 from tests.journey.people import Json, Members, a_programme, admin, cohort, csv_of, newcomers, ok, partners
 from tests.journey.waiting import wait_until
 
-SERVER, PRODUCER, CONSUMER = 2, 4, 5
 PEOPLE = cohort("traces", 3, 3)
-
-
-@dataclass
-class Leg:
-    """One human action and all that follows. Its trace id is drawn here, as by a browser that traces too."""
-
-    collector: Collector
-    prefix: str
-    trace_id: str = field(default_factory=lambda: secrets.token_hex(16))
-    caller: str = field(default_factory=lambda: secrets.token_hex(8))
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return {"traceparent": f"00-{self.trace_id}-{self.caller}-01"}
-
-    def spans(self) -> list[Span]:
-        return [span for span in list(self.collector.spans) if span.trace_id == self.trace_id]
-
-    def has(self, *chains: str) -> None:
-        for chain in chains:
-            wait_until(partial(self._chain, chain), f"{chain}; only {sorted(map(self._name, self.spans()))}", 30)
-
-    def of_events(self, kind: int) -> list[Span]:
-        return [span for span in self.spans() if span.kind == kind]
-
-    def _chain(self, chain: str) -> list[Span] | None:
-        """The spans of the chain, if they are there; a first one that answers a request is the caller's child."""
-        names = chain.split(" > ")
-        parents: list[str] | None = (
-            [self.caller] if not names[0].split(": ")[1].startswith(("send", "process")) else None
-        )
-        found: list[Span] = []
-        for name in names:
-            found = [
-                span
-                for span in self.spans()
-                if self._name(span) == name and (parents is None or span.parent_id in parents)
-            ]
-            parents = [span.span_id for span in found]
-        return found or None
-
-    def _name(self, span: Span) -> str:
-        return f"{span.service}: {span.name.replace(self.prefix, '')}"
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +128,10 @@ def test_an_erasure_reaches_every_service_and_their_reports_come_back(
 
 def test_publishing_a_round_and_all_that_it_proposes_are_one_trace(members: Members, leg: Leg) -> None:
     found = newcomers(members.estate, "traces", cohort("tracestoo", 2, 2))
-    computed = found.round()
+    computing = Leg(leg.collector, leg.prefix)
+    computed = act(computing, found.coordinator(), "POST", "/programmes/traces/rounds", {})
+    found.round_when(computed["round_id"], "computed")
+    computing.has("matcher: send rounds.v1 > notifier: process rounds.v1")
     act(leg, found.coordinator(), "POST", f"/rounds/{computed['round_id']}/publish", None)
     found.round_when(computed["round_id"], "published")
     leg.has(
@@ -238,7 +194,3 @@ def since(began: datetime, records: OtherSystem) -> list[Record]:
     """Records of these tests: what a killed process had not exported yet has no spans."""
     found = [event.record for event in records.events]
     return [record for record in found if datetime.fromisoformat(record.text("ce_time")) >= began]
-
-
-def act(leg: Leg, client: httpx.Client, method: str, path: str, body: Json | None) -> None:
-    ok(client.request(method, path, json=body, headers=dict(leg.headers)))

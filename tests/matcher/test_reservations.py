@@ -11,6 +11,7 @@ from contracts.pairings import PAIRINGS
 from contracts.people import PRIVACY
 from services.matcher import seats
 from services.matcher.domain import pairing as pairings
+from services.matcher.domain import round as rounds
 from services.matcher.domain.refused import Refused
 from tests.matcher.people import PROGRAMME, person, settings
 from tests.matcher.world import World, until
@@ -123,6 +124,21 @@ async def test_a_retry_that_the_sweep_overtakes_is_refused_and_leaves_no_seat_be
     assert await say_yes(company, request) == (200, "")
     assert (await only(company)).state == "formed"
     assert await held(company) == {"j": [2], "s": [2]}
+
+
+async def test_a_round_whose_reservations_the_sweep_gives_up_meanwhile_proposes_them_all_the_same(
+    company: World, after_taking: list[Then], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await company.open_programme()
+    await company.people(person("s"), person("j", "junior"))
+    computed = await company.round(publish=False)
+    monkeypatch.setattr(rounds, "LEASE", timedelta(seconds=2))
+    after_taking += [die, lambda: given_up(company)]
+    await company.replicas[0].do("admin", f"/rounds/{computed['round_id']}/publish")
+    done = await company.round_in(f"/rounds/{computed['round_id']}", "published")
+    assert (done["proposed"], done["withdrawn"]) == (1, 0)
+    attempt = (await only(company)).attempt
+    assert await held(company) == {"j": [attempt], "s": [attempt]}
 
 
 async def test_an_erasure_between_the_steps_of_a_reservation_takes_the_seats_back(

@@ -56,9 +56,9 @@ class Wayward:
 
 
 @contextmanager
-def wayward() -> Iterator[tuple[Wayward, int]]:
+def wayward(behaviour: Wayward | None = None) -> Iterator[tuple[Wayward, int]]:
     """The server's behaviour and its port; it listens until the end of the block."""
-    behaviour, port = Wayward(), ports.any_free()
+    behaviour, port = behaviour or Wayward(), ports.any_free()
     controller = Controller(behaviour, hostname="127.0.0.1", port=port, enable_SMTPUTF8=False)
     controller.start()
     try:

@@ -2,13 +2,21 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from chassis.projections import Row
 from contracts.care import CheckinCompleted, ContactNeeded, NotificationSent, SessionCancelled
-from contracts.pairings import AnswerGiven, PairingEnded, PairingEvent, PairingFormed, PairingLapsed, PairingProposed
+from contracts.pairings import (
+    AnswerGiven,
+    PairingEnded,
+    PairingEvent,
+    PairingFormed,
+    PairingLapsed,
+    PairingProposed,
+    PairingResumed,
+)
 from contracts.people import ErasureRequested, TakingPart
 from services.notifier.domain.notification import CLAIM
 from services.notifier.sending import say_what_is_due
@@ -275,6 +283,17 @@ async def test_a_meeting_that_was_moved_is_reminded_of_at_its_new_time(notifier:
     await notifier.pass_time(6 * DAY)
     sent = [one.about.starts_at for one in await notifier.all("meeting_soon") if one.state == "sent"]
     assert sent == [NOON + 5 * DAY] * 2
+
+
+async def test_half_way_is_said_once_also_where_a_break_has_moved_the_end(notifier: World) -> None:
+    await notifier.people("m1", "m2")
+    await notifier.say(pairing(PairingFormed, planned_end=date(2026, 4, 2)))
+    await notifier.settle()
+    moved = pairing(PairingResumed, planned_end=date(2026, 4, 12), happened_at=notifier.clock.now())
+    await notifier.say(moved)
+    await notifier.pass_time(30 * DAY, timedelta(hours=12))
+    told = [one.about.planned_end for one in await notifier.all("half_way") if one.state == "sent"]
+    assert told == ["2026-04-12"] * 2
 
 
 async def test_a_completed_checkin_is_not_asked_for_again(notifier: World) -> None:

@@ -174,7 +174,7 @@ def programme(**care: object) -> ProgrammeChanged:
 
 
 def pairing(kind: type[PairingEvent] = PairingProposed, id: str = "p1", **changes: object) -> PairingEvent:
-    state = kind.__name__.removeprefix("Pairing").lower()
+    state = {"PairingResumed": "formed"}.get(kind.__name__, kind.__name__.removeprefix("Pairing").lower())
     return kind.model_validate(
         {
             "pairing_id": id,

@@ -103,7 +103,7 @@ class Pairing(_Value):
     signed: tuple[Side, ...] = ()
     charter_at: Instant | None = None
     met: bool = False
-    paused_at: Instant | None = None
+    paused_at: Instant | None = None  # the last time
     before_pause: Literal["formed", "chartered"] | None = None
     planned_end: date | None = None
     wish_to_renew: dict[Side, int] = {}
@@ -315,7 +315,6 @@ def resume(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision |
         now,
         recorded_at,
         state=pairing.before_pause,
-        paused_at=None,
         before_pause=None,
         planned_end=end,
     )

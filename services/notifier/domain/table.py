@@ -218,7 +218,7 @@ TABLE: tuple[Row, ...] = (
     Row("paused",              (PairingPaused,),     "both",           "note",      14 * DAY),
     Row("resumed",             (PairingResumed,),    "both",           "nudge",     14 * DAY),
     Row("renewed",             (PairingRenewed,),    "both",           "nudge",     14 * DAY),
-    Row("half_way",            _AGREED,              "both",           "note",      21 * DAY, half_way, running,
+    Row("half_way",            _AGREED,              "both",           "note",      21 * DAY, half_way, ending_then,
         once=True),
     Row("closing_soon",        _AGREED,              "both",           "nudge",     14 * DAY,
         two_weeks_before_the_end, ending_then, once=True),

@@ -1,0 +1,365 @@
+"""`kill -9` in the months after the first yes, at moments of each service's work: nothing is lost or said twice.
+
+Whatever the moment, what was acknowledged over HTTP is what an independent consumer counts, everybody holds their own
+seat alone, each message leaves once, and deadlines that come later are kept.
+"""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import date, datetime, time, timedelta
+from email import message_from_bytes
+from email.policy import default
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from deploy.local import mail, ports
+from services.notifier.domain.notification import CLAIM
+from tests.journey.estate import Estate
+from tests.journey.other_system import Event, OtherSystem
+from tests.journey.people import Json, Members, a_programme, cohort, ok, partners
+from tests.journey.waiting import wait_until
+from tests.notifier.smtp import DROP, OK, VANISH, Wayward, wayward
+
+PROGRAMME = "killmonths"
+PAIRS = 6
+ACTS = 8
+"""Of each pair while services die."""
+
+LONG_S = 120.0
+DAY = timedelta(days=1)
+Act = Callable[[], object]
+
+
+class Wavering(mail.Catcher):
+    """Keeps each mail in the estate's Maildir; while ``wavers``, it never says so of those to our people."""
+
+    def __init__(self, maildir: Path) -> None:
+        super().__init__(maildir)
+        self.wavers = False
+        self.unsaid = 0
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        answer = await super().handle_DATA(server, session, envelope)
+        if self.wavers and is_ours(envelope):
+            self.unsaid += 1
+            await asyncio.Event().wait()
+        return answer
+
+
+class TowardsUs(Wayward):
+    """Wayward towards our people; to all others a catcher like any other."""
+
+    def __init__(self, maildir: Path) -> None:
+        super().__init__()
+        self._catcher = mail.Catcher(maildir)
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if address.startswith(PROGRAMME):
+            return await super().handle_RCPT(server, session, envelope, address, options)
+        envelope.rcpt_tos.append(address)
+        return OK
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        if is_ours(envelope):
+            return await super().handle_DATA(server, session, envelope)
+        return await self._catcher.handle_DATA(server, session, envelope)
+
+
+def is_ours(envelope: Envelope) -> bool:
+    return any(address.startswith(PROGRAMME) for address in envelope.rcpt_tos)
+
+
+def served_at(port: int) -> dict[str, str]:
+    """Settings that lead notifier to a server of mail on this port, and let it be patient there."""
+    return {
+        "VICEVERSA_NOTIFIER_SMTP_HOST": mail.HOST,
+        "VICEVERSA_NOTIFIER_SMTP_PORT": str(port),
+        "VICEVERSA_NOTIFIER_SMTP_TIMEOUT": "30",
+    }
+
+
+@pytest.fixture(scope="module")
+def wavering(estate: Estate) -> Iterator[tuple[Wavering, dict[str, str]]]:
+    """A server of mail beside the catcher, with the settings that lead notifier there."""
+    catcher, port = Wavering(estate.maildir().parent), ports.any_free()
+    controller = Controller(catcher, hostname=mail.HOST, port=port)
+    controller.start()
+    yield catcher, served_at(port)
+    controller.stop()
+
+
+@pytest.fixture(scope="module")
+def witness(estate: Estate) -> Iterator[OtherSystem]:
+    with OtherSystem(estate.endpoints.kafka, estate.prefix) as watching:
+        yield watching
+
+
+@pytest.fixture(scope="module")
+def members(estate: Estate) -> Members:
+    found = a_programme(estate, PROGRAMME, cohort(PROGRAMME, PAIRS, PAIRS), care={"messages_per_week": 21})
+    now = estate.clock.now()
+    estate.until(datetime.combine(now.date() + (7 - now.weekday()) * DAY, time(9), now.tzinfo))
+    return found
+
+
+@pytest.fixture(scope="module")
+def pairs(members: Members) -> list[Json]:
+    """All that formed while feedback died between what it heard and what it does about it."""
+    members.publish(members.round()["round_id"])
+    estate = members.estate
+    first, *others = members.pairings(state="proposed")
+    formed = [members.accept_both(first)]
+    courses = estate.database("feedback")["courses"]
+    wait_until(lambda: courses.find_one({"_id": first["pairing_id"]}), "the first one is taken up")
+    die(estate, "feedback")
+    formed += [members.accept_both(one) for one in others]
+    estate.start()
+    estate.rest(LONG_S)
+    assert len(formed) == PAIRS
+    return formed
+
+
+@pytest.fixture(scope="module")
+def lived(
+    members: Members, pairs: list[Json], wavering: tuple[Wavering, dict[str, str]], witness: OtherSystem
+) -> list[Json]:
+    """What the pairs were when all was over: every service has died while they met, answered and were written to."""
+    estate = members.estate
+    catcher, settings = wavering
+    with acting(members, pairs) as go:
+        for names, more in ((["feedback"], {}), (["notifier"], settings), (["profiles", "matcher"], {})):
+            go()
+            die(estate, *names)
+            estate.start(**more)
+    estate.rest(LONG_S)
+    a_month_later(members, pairs, catcher)
+    return pairs
+
+
+def a_month_later(members: Members, pairs: list[Json], catcher: Wavering) -> None:
+    """The matcher dies before it hears of a wish, feedback while it asks people, notifier with mail half-way out."""
+    estate = members.estate
+    die(estate, "matcher")
+    ok(members.feedback(partners(pairs[-1])[1]).post(f"/pairings/{pairs[-1]['pairing_id']}/partner-change", json={}))
+    estate.advance(31 * DAY)
+    courses = estate.database("feedback")["courses"]
+    asked = {"_id": pairs[-1]["pairing_id"], "asked_for": "day_30:senior"}
+    wait_until(lambda: courses.find_one(asked), "they are asked")
+    die(estate, "feedback")
+    catcher.wavers = True
+    estate.start()
+    wait_until(lambda: catcher.unsaid >= 3, "some mail is half-way out")
+    die(estate, "notifier")
+    estate.start()
+    estate.rest(LONG_S)
+
+
+def die(estate: Estate, *names: str) -> None:
+    for name in names:
+        estate.kill(name)
+        estate.release_claims(name)
+
+
+@contextmanager
+def acting(members: Members, pairs: list[Json]) -> Iterator[Callable[[], None]]:
+    """Everybody does what people do, each with as many tries as it takes. The next part begins when the block says so,
+    which goes on as soon as some of it is done; all is done at its end."""
+    begin, done = threading.Semaphore(0), threading.Semaphore(0)
+    parts = 3
+
+    def live(pairing: Json) -> None:
+        for act in acts(members, pairing):
+            begin.acquire()
+            act()
+            done.release()
+
+    def go() -> None:
+        while done.acquire(blocking=False):
+            """What was done before does not count."""
+        begin.release(PAIRS * ACTS // parts)
+        assert done.acquire(timeout=LONG_S)
+
+    with ThreadPoolExecutor(PAIRS) as pool:
+        lives = [pool.submit(live, pairing) for pairing in pairs]
+        yield go
+        for life in lives:
+            life.result(LONG_S)
+
+
+def acts(members: Members, pairing: Json) -> Iterator[Act]:
+    """Two meetings with a date, one of them called off; one held without; a charter, two check-ins."""
+    id, (senior, junior) = pairing["pairing_id"], partners(pairing)
+    now = members.estate.clock.now()
+    booking, other = members.feedback(senior), members.feedback(junior)
+    place = f"/pairings/{id}/sessions"
+
+    def does(api: httpx.Client, method: str, path: str, body: Json, name: str) -> Act:
+        return lambda: insist(api, method, path, body, f"{name}-{id}")
+
+    def call_off_the_second() -> None:
+        seen = insist(other, "GET", f"/pairings/{id}/care")["sessions"]
+        dated = [one["session_id"] for one in seen if one["state"] == "scheduled"]
+        insist(other, "POST", f"{place}/{dated[1]}/cancel", {}, f"off-{id}")
+
+    text = {"goals": ["to listen"], "meeting_rhythm": "monthly"}
+    yield does(booking, "POST", place, {"starts_at": (now + 10 * DAY).isoformat()}, "book")
+    yield does(other, "PUT", f"/pairings/{id}/checkins/day_0", {"answers": {"1": 3}}, "answer")
+    yield does(members.matcher(senior), "POST", f"/pairings/{id}/charter", text, "charter")
+    yield does(booking, "POST", place, {"starts_at": (now + 20 * DAY).isoformat()}, "book-again")
+    yield does(other, "POST", place, {"starts_at": now.isoformat(), "held": True}, "met")
+    yield does(booking, "PUT", f"/pairings/{id}/checkins/day_0", {"answers": {"1": 4}}, "answer-too")
+    yield does(members.matcher(junior), "POST", f"/pairings/{id}/charter", {"agree": True}, "agree")
+    yield call_off_the_second
+
+
+def insist(api: httpx.Client, method: str, path: str, body: Json | None = None, key: str | None = None) -> Json:
+    """Ask until there is an answer, always by the same key."""
+
+    def answered() -> Json | None:
+        try:
+            answer = api.request(method, path, json=body, headers={"Idempotency-Key": key} if key else {})
+        except httpx.TransportError:
+            return None
+        return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else dict(ok(answer))
+
+    return wait_until(answered, f"{method} {path}", LONG_S)
+
+
+def short(event: Event) -> str:
+    return event.type.removeprefix("mentoring.").removesuffix(".v1")
+
+
+def test_what_was_acknowledged_is_told_once_whoever_died_meanwhile(
+    members: Members, lived: list[Json], witness: OtherSystem
+) -> None:
+    witness.caught_up(LONG_S)
+    for pairing in lived:
+        id, last = pairing["pairing_id"], pairing is lived[-1]
+        happened = Counter(short(event) for event in witness.distinct("feedback.v1") if event.subject == id)
+        needed = happened.pop("contact.needed", 0)
+        assert needed <= 2
+        assert happened == {
+            "session.scheduled": 2,
+            "session.held": 1,
+            "session.cancelled": 1,
+            "checkin.due": 4 + 2 * last,
+            "checkin.completed": 2,
+            **({"partner.change.requested": 1} if last else {}),
+        }
+        life = [short(event) for event in witness.history(id)]
+        assert life == [f"pairing.{what}" for what in ("proposed", "formed", "chartered", *(["ended"] if last else []))]
+
+
+def test_no_event_is_missing_between_the_first_and_the_last(
+    members: Members, lived: list[Json], witness: OtherSystem
+) -> None:
+    sequences = witness.sequences("feedback.v1")
+    for pairing in lived:
+        id = pairing["pairing_id"]
+        stored = members.estate.database("feedback")["courses"].find_one({"_id": id})
+        seen = list(dict.fromkeys(sequences["/viceversa/feedback", id]))
+        assert seen == list(range(1, stored["sequence"] + 1 - (stored["outcome_at"] is not None)))
+        assert all(before < after for before, after in pairwise(seen))
+
+
+def test_everybody_holds_the_seat_of_their_own_pairing_alone(members: Members, lived: list[Json]) -> None:
+    for pairing in lived:
+        mine = [] if pairing is lived[-1] else [pairing["pairing_id"]]
+        for member in partners(pairing):
+            assert [seat["pairing_id"] for seat in members.ledger(member)["held"]] == mine
+
+
+def test_no_message_left_twice_and_none_was_lost(
+    members: Members, lived: list[Json], witness: OtherSystem, wavering: tuple[Wavering, dict[str, str]]
+) -> None:
+    estate, ours = members.estate, set(members.ids.values())
+    records = {
+        one["_id"]: one for one in estate.database("notifier")["notifications"].find({"member_id": {"$in": [*ours]}})
+    }
+    sent = {id: one for id, one in records.items() if one["state"] == "sent"}
+    assert {one["state"] for one in records.values()} <= {"sent", "suppressed", "held"}
+    assert sum(one["doubts"] for one in sent.values()) >= wavering[0].unsaid >= 3
+    left = Counter(id for id, to in letters(estate) if PROGRAMME in to)
+    assert left == Counter(id for id, one in sent.items() if one["channel"] == "email")
+    witness.caught_up()
+    told = [event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.sent"]
+    events = [data for data in told if data and data["member_id"] in ours]
+    assert Counter(data["notification_id"] for data in events) == Counter(one["public_id"] for one in sent.values())
+    causes = Counter((data["member_id"], data["purpose"], data["cause_id"]) for data in events)
+    assert max(causes.values()) == 1
+    asked = Counter(one["purpose"] for one in sent.values())
+    assert (asked["partners"], asked["checkin"]) == (2 * PAIRS, 4 * PAIRS + 2)
+
+
+@pytest.fixture(scope="module")
+def over(members: Members, lived: list[Json], witness: OtherSystem) -> Wayward:
+    """A server of mail that refused, put off, vanished and dropped while those that were left came to their end."""
+    estate = members.estate
+    end = date.fromisoformat(members.pairing(lived[0]["pairing_id"])["planned_end"])
+    estate.stop("notifier")
+    with wayward(TowardsUs(estate.maildir().parent)) as (server, port):
+        server.to_recipients.extend(["450 later", "550 never", VANISH])
+        server.to_texts.extend(["451 greylisted", DROP])
+        estate.restart("notifier", **served_at(port))
+        estate.until(datetime.combine(end, time(10), estate.clock.now().tzinfo))
+        estate.settle(LONG_S)
+        wait_until(lambda: hurried(estate), "nothing is left to be tried again", LONG_S)
+        estate.rest(LONG_S)
+        estate.stop("notifier")
+    estate.restart("notifier")
+    witness.caught_up()
+    return server
+
+
+def hurried(estate: Estate) -> bool:
+    """What waits to be tried again is tried at once; whether there is none. What is being tried has a longer claim."""
+    notes, now = estate.database("notifier")["notifications"], estate.clock.machine()
+    put_off = {"state": "sending", "lease": {"$lte": now + CLAIM / 2}}
+    notes.update_many(put_off, {"$set": {"lease": now - timedelta(seconds=1)}})
+    return not notes.find_one({"state": "sending"})
+
+
+def test_the_months_go_on(members: Members, lived: list[Json], over: Wayward, witness: OtherSystem) -> None:
+    for pairing in lived[:-1]:
+        assert members.pairing(pairing["pairing_id"])["end_kind"] == "completed"
+        assert short(witness.history(pairing["pairing_id"])[-1]) == "pairing.ended"
+    asked = Counter(
+        event.data["milestone"]
+        for event in witness.distinct("feedback.v1")
+        if event.data and event.data["programme_id"] == PROGRAMME and short(event) == "checkin.due"
+    )
+    assert asked["end"] == 2 * PAIRS
+
+
+def test_a_server_that_refuses_delays_and_drops_gets_each_message_once_or_it_is_failed(
+    members: Members, over: Wayward, witness: OtherSystem
+) -> None:
+    ours = list(members.ids.values())
+    records = list(members.estate.database("notifier")["notifications"].find({"member_id": {"$in": ours}}))
+    [failed] = [one for one in records if one["state"] == "failed"]
+    assert failed["reason"] == "address_refused"
+    [told] = [event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.failed"]
+    assert told is not None
+    assert told["notification_id"] == failed["public_id"]
+    here = {one["_id"] for one in records if one["state"] == "sent" and one["channel"] == "email"}
+    taken = Counter(id.strip("<>").partition("@")[0] for id in over.ids())
+    assert set(taken) == here - {id for id, _ in letters(members.estate)}
+    assert sorted(taken.values())[-2:] == [1, 2], "the one that was taken without a word came again, once"
+    assert sum(one["purpose"] == "ended" for one in records if one["_id"] in taken or one is failed) == 2 * (PAIRS - 1)
+
+
+def letters(estate: Estate) -> list[tuple[str, str]]:
+    """Of the mail in the estate's Maildir the part of the Message-ID that notifier chose, and to whom."""
+    read = [message_from_bytes(file.read_bytes(), policy=default) for file in estate.maildir().iterdir()]
+    return [(str(one["Message-ID"]).strip("<>").partition("@")[0], str(one["To"])) for one in read]
