@@ -34,6 +34,8 @@ class Audit:
     partner_changes: int
     notifications_sent: int
     states: Mapping[str, int]
+    told_of: int
+    """Those messages of which there is an event: not the ones from which something private could be concluded."""
     mails_sent: int
     """Messages that the notifier has handed over by e-mail."""
     mails: int | None
@@ -72,6 +74,7 @@ async def _audit(data: Path, databases: Mapping[str, Mongo]) -> Audit:
         partner_changes=sum(one["partner_change_at"] is not None for one in courses),
         notifications_sent=len(notes),
         states=Counter(str(one["state"]) for one in pairings),
+        told_of=sum(one["sequence"] > 0 for one in notes),
         mails_sent=sum(one["channel"] == "email" for one in notes),
         mails=await asyncio.to_thread(_mails, estate.maildir(data)) if estate.catches_mail() else None,
     )

@@ -58,7 +58,7 @@ def disagreements(counted: Counted, witness: Witness) -> list[str]:
         ("meetings held", found.sessions_held, witness.meetings("held")),
         ("check-ins completed", found.checkins, witness.answered()),
         ("wishes for another partner", found.partner_changes, seen("partner.change.requested")),
-        ("messages sent", found.notifications_sent, len(witness.reached["mentoring.notification.sent.v1"])),
+        ("messages sent that events tell of", found.told_of, len(witness.reached["mentoring.notification.sent.v1"])),
         ("mails in the Maildir", found.mails_sent, found.mails_sent if found.mails is None else found.mails),
         ("erasures asked for", counted.erased, seen("erasure.requested")),
         ("confirmations of erasure", counted.erased * SERVICES, witness.types["mentoring.erasure.completed.v1"]),

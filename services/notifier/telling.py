@@ -76,8 +76,8 @@ async def told(envelope: Envelope, event: Happening, notifier: Notifier) -> bool
     for row in rows:
         when = row.when(event, programme)
         cause = _cause(row, envelope, event)
-        if cause is None:
-            continue
+        if cause is None or (row.once and when is not None and when < event.happened_at):
+            continue  # the end has moved after its moment: by the end that was planned then, it has been said
         for reader in await _readers(row, event, pairing, programme, notifier):
             notes.append(_note(row, reader, cause, event.happened_at, when, notifier))
     await _record(notes, envelope, notifier)

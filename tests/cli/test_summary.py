@@ -12,7 +12,8 @@ from cli.demo.summary import Counted, disagreements
 COUNTED = Counted(
     Audit(
         members=2, enrolled=2, rounds=1, proposed=2, lapsed=1, formed=1, chartered=0, ended=0, sessions_held=1,
-        checkins=1, partner_changes=0, notifications_sent=1, states={"lapsed": 1, "formed": 1}, mails_sent=1, mails=1,
+        checkins=1, partner_changes=0, notifications_sent=1, states={"lapsed": 1, "formed": 1}, told_of=1,
+        mails_sent=1, mails=1,
     ),
     erased=0,
     dead_letters=0,
@@ -62,7 +63,7 @@ def test_a_pairing_that_went_with_an_erased_person_is_counted_by_nobody(witness:
     "figure",
     [
         "members", "rounds", "proposed", "lapsed", "formed", "chartered", "ended", "sessions_held", "checkins",
-        "partner_changes", "notifications_sent", "mails_sent", "mails",
+        "partner_changes", "told_of", "mails_sent", "mails",
     ],
 )  # fmt: skip
 def test_any_figure_that_differs_is_named(witness: Witness, figure: str) -> None:

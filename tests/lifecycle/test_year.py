@@ -312,11 +312,11 @@ def test_what_was_sent_by_mail_arrives_once_or_twice_where_the_server_left_it_in
 def test_what_became_of_each_message_is_said_once(year: Year) -> None:
     said = year.of("notification.sent", "notification.failed", "notification.suppressed")
     assert max(Counter(event.data["notification_id"] for event in said).values()) == 1
-    named = {note.public_id: note for note in year.notes.values()}
     for event in said:
-        note = named[event.data["notification_id"]]
+        note = year.notes[event.data["notification_id"]]
+        assert note.row.public
         assert event.type == f"notification.{note.state}" or note.member_id is None
-        assert event.data["purpose"] == note.row.told_as
+        assert event.data["purpose"] == note.purpose
 
 
 # When they are told.

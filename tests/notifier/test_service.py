@@ -296,6 +296,17 @@ async def test_half_way_is_said_once_also_where_a_break_has_moved_the_end(notifi
     assert told == ["2026-04-12"] * 2
 
 
+async def test_half_way_is_not_said_again_when_a_break_comes_after_it(notifier: World) -> None:
+    await notifier.people("m1", "m2")
+    await notifier.say(pairing(PairingFormed, planned_end=date(2026, 4, 2)))
+    await notifier.pass_time(24 * DAY, timedelta(hours=12))
+    moved = pairing(PairingResumed, planned_end=date(2026, 4, 12), happened_at=notifier.clock.now())
+    await notifier.say(moved)
+    await notifier.pass_time(5 * DAY, timedelta(hours=12))
+    told = [one.about.planned_end for one in await notifier.all("half_way") if one.state == "sent"]
+    assert told == ["2026-04-02"] * 2
+
+
 async def test_a_completed_checkin_is_not_asked_for_again(notifier: World) -> None:
     await notifier.people("m1", "m2")
     await notifier.say(pairing(PairingFormed))
