@@ -115,11 +115,11 @@ class Members:
     def matcher(self, member: str, replica: str = "matcher") -> httpx.Client:
         return self.estate.api(replica, _own(self.estate, member))
 
-    def feedback(self, member: str) -> httpx.Client:
-        return self.estate.api("feedback", _own(self.estate, member))
-
     def notifier(self, member: str) -> httpx.Client:
         return self.estate.api("notifier", _own(self.estate, member))
+
+    def feedback(self, member: str) -> httpx.Client:
+        return self.estate.api("feedback", _own(self.estate, member))
 
     def coordinator(self, service: str = "matcher") -> httpx.Client:
         return self.estate.api(service, _coordinating(self.estate, self.programme))
