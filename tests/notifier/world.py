@@ -174,7 +174,7 @@ def programme(**care: object) -> ProgrammeChanged:
 
 
 def pairing(kind: type[PairingEvent] = PairingProposed, id: str = "p1", **changes: object) -> PairingEvent:
-    state = {"PairingProposed": "proposed", "PairingEnded": "ended"}.get(kind.__name__, "formed")
+    state = kind.__name__.removeprefix("Pairing").lower()
     return kind.model_validate(
         {
             "pairing_id": id,
@@ -190,8 +190,8 @@ def pairing(kind: type[PairingEvent] = PairingProposed, id: str = "p1", **change
             ),
             "proposed_at": NOON,
             "answer_by": NOON + timedelta(days=14),
-            "formed_at": NOON if state != "proposed" else None,
-            "planned_end": date(2026, 9, 2) if state != "proposed" else None,
+            "formed_at": NOON if state in ("formed", "ended") else None,
+            "planned_end": date(2026, 9, 2) if state in ("formed", "ended") else None,
             **changes,
         }
     )
