@@ -289,8 +289,8 @@ async def test_half_way_is_said_once_also_where_a_break_has_moved_the_end(notifi
     await notifier.people("m1", "m2")
     await notifier.say(pairing(PairingFormed, planned_end=date(2026, 4, 2)))
     await notifier.settle()
-    moved = pairing(PairingResumed, planned_end=date(2026, 4, 12), happened_at=notifier.clock.now())
-    await notifier.say(moved)
+    end, now = date(2026, 4, 12), notifier.clock.now()
+    await notifier.say(pairing(PairingResumed, state="formed", formed_at=NOON, planned_end=end, happened_at=now))
     await notifier.pass_time(30 * DAY, timedelta(hours=12))
     told = [one.about.planned_end for one in await notifier.all("half_way") if one.state == "sent"]
     assert told == ["2026-04-12"] * 2
