@@ -6,12 +6,13 @@ After each step the matcher's API, the pairing's events, `pairing-states` and wh
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
+from services.matcher.domain.calendar import add_months
 from tests.journey.estate import Estate
 from tests.journey.other_system import MAY_READ, TOGETHER, OtherSystem
 from tests.journey.people import (
@@ -138,6 +139,10 @@ def test_publishing_proposes_every_pair_and_holds_both_seats(story: Story) -> No
     assert [(said["proposed"], said["withdrawn"]) for said in mine] == [(9, 0)]
 
 
+def months_after(text: str, months: int) -> str:
+    return add_months(datetime.fromisoformat(text).date(), months).isoformat()
+
+
 def test_a_yes_of_both_forms_a_pairing_and_a_yes_of_one_tells_nobody(story: Story) -> None:
     pairing = story.a_proposal()
     senior, junior = partners(pairing)
@@ -146,7 +151,7 @@ def test_a_yes_of_both_forms_a_pairing_and_a_yes_of_one_tells_nobody(story: Stor
     story.members.answer(junior, pairing["pairing_id"], "accepted")
     formed = story.agreed(pairing["pairing_id"], "proposed", "formed")
     assert formed["state"] == "formed"
-    assert formed["planned_end"] == "2026-09-02"
+    assert formed["planned_end"] == months_after(formed["formed_at"], 6)
     assert story.holders(pairing) == [senior, junior]
 
 
@@ -187,7 +192,7 @@ def test_a_pairing_is_renewed_when_both_wish_it(story: Story) -> None:
     assert story.agreed(id, "proposed", "formed")["renewals"] == 0
     ok(story.members.matcher(junior).post(f"/pairings/{id}/renew", json={"months": 3}))
     renewed = story.agreed(id, "proposed", "formed", "renewed")
-    assert (renewed["renewals"], renewed["planned_end"]) == (1, "2026-12-02")
+    assert (renewed["renewals"], renewed["planned_end"]) == (1, months_after(renewed["formed_at"], 6 + 3))
 
 
 def test_an_end_frees_both_seats(story: Story) -> None:

@@ -24,7 +24,6 @@ import pytest
 import chassis.ids
 from chassis.ids import derived_id
 from contracts.programmes import ProgrammeSettings
-from services.notifier import telling
 from services.notifier.domain.notification import Notification
 from services.notifier.domain.table import BY_PURPOSE
 from tests.lifecycle.company import LATEST, SWEEP, Arrived, Company, first_sweep
@@ -185,7 +184,6 @@ def year() -> Iterator[Year]:
         drawn = random.Random(20260105)
         draw = lambda: UUID(int=drawn.getrandbits(128))  # noqa: E731
         patch.setattr(chassis.ids, "uuid_utils", SimpleNamespace(uuid7=draw))  # so that a seed is a year
-        patch.setattr(telling, "uuid", SimpleNamespace(uuid4=draw))
         yield asyncio.run(lived(seed=5))
 
 
