@@ -211,6 +211,8 @@ class Relay:
         # The oldest first: what a crash left must not stand behind those whose own relay is at work.
         cursor = aggregates.collection.find({"outbox_since": {"$lte": now}}).sort("outbox_since", 1).limit(limit)
         async for document in cursor:
+            if document["outbox_since"] is None:
+                continue  # published while it was being read; not every server reads from one moment
             waiting += 1
             oldest = min(oldest or document["outbox_since"], document["outbox_since"])
             if document["relay_until"] > now or self.waits(aggregates, document["_id"]):

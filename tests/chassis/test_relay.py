@@ -1,6 +1,7 @@
 """What was saved is published, in order, at least once and with the same id, whatever crashes in between."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
 from chassis.aggregates import Change
 from chassis.kafka import Connection
-from chassis.mongo import ConnectionFailure
+from chassis.mongo import ConnectionFailure, Document
 from tests.chassis.world import (
     COUNTERS,
     COUNTS,
@@ -108,6 +109,32 @@ async def test_an_empty_outbox_that_is_still_marked_is_unmarked_by_the_sweep(toy
     toys.clock.moved += slow.relay.lease
     assert await sweeper.relay.sweep(sweeper.counters) == 0
     assert await nothing_waits(toys, "c")()
+
+
+async def test_what_is_published_while_the_sweep_reads_it_is_passed_over(
+    toys: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await toys.replica()
+    await one.counters.update("c", op("1"), add("c", 1))
+    await one.relay.idle()
+    emptied = await one.document("c")
+    assert emptied["outbox_since"] is None
+
+    class Late:
+        """A server whose answer is from a moment after it looked."""
+
+        def find(self, _filter: object) -> "Late":
+            return self
+
+        def sort(self, *_by: object) -> "Late":
+            return self
+
+        async def limit(self, _number: int) -> AsyncIterator[Document]:
+            yield emptied
+
+    monkeypatch.setattr(one.counters, "collection", Late())
+    monkeypatch.setattr(type(one.counters), "name", "counters")
+    assert await one.relay.sweep(one.counters) == 0
 
 
 async def test_two_replicas_that_sweep_at_once_say_the_same_ids_and_empty_every_outbox(toys: World) -> None:
