@@ -4,7 +4,7 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -200,6 +200,10 @@ class Estate:
                 return True
         return bool(self.database("notifier")["notifications"].find_one({"state": "sending"}, {"_id": 1}))
 
+    def published(self, service: str, seconds: float = 60.0) -> None:
+        """Wait until a service has nothing left to say."""
+        wait_until(lambda: not self._waiting((service,)), f"every outbox of {service} empty", seconds)
+
     def _at_rest(self) -> bool:
         if self._waiting():
             return False
@@ -212,8 +216,8 @@ class Estate:
             self._admin = None  # one that knew a broker which was killed may never find its successor
             return False
 
-    def _waiting(self) -> bool:
-        for service in SERVICES:
+    def _waiting(self, services: Sequence[str] = SERVICES) -> bool:
+        for service in services:
             database = self.database(service)
             for name in database.list_collection_names():
                 if database[name].find_one({"outbox.0": {"$exists": True}}, {"_id": 1}):

@@ -24,7 +24,7 @@ OPEN = [topic.name for topic in TOPICS if not topic.readers]
 RESTRICTED = [topic.name for topic in TOPICS if topic.readers]
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|\+00:00)")
-OF_MACHINES = re.compile("seconds|lag|outbox|overdue|retried|republished|created")
+OF_MACHINES = re.compile("seconds|lag|outbox|due|retried|republished|created")
 """Figures that tell how a machine was doing."""
 
 

@@ -37,7 +37,7 @@ from tests.journey.people import (
 )
 from tests.journey.waiting import wait_until
 
-MANY = 600
+MANY = 1300
 PAIRS = 24
 CROWD = cohort("killimport", MANY // 2, MANY // 2)
 KEY = "the-file-that-is-cut-off"
@@ -97,7 +97,7 @@ def proposed(members: Members, round_id: str) -> list[Json]:
 def test_a_round_that_is_killed_twice_proposes_every_pair_exactly_once(
     members: Members, proposed: list[Json], witness: OtherSystem
 ) -> None:
-    members.estate.settle(LEASES_S)
+    members.estate.published("matcher", LEASES_S)
     witness.caught_up()
     assert len(proposed) == PAIRS
     assert len({member for pairing in proposed for member in partners(pairing)}) == 2 * PAIRS
@@ -118,9 +118,10 @@ def test_an_import_that_is_killed_creates_everybody_exactly_once(estate: Estate,
     ids = ids_of(estate, "kill-import")
     assert len(set(ids.values())) == MANY
     assert set(ids) == {somebody.external_id for somebody in CROWD}
-    estate.settle(LEASES_S)
-    known = estate.database("matcher")["members"].count_documents({"enrolments.programme_id": "kill-import"})
-    assert known == MANY
+    known = estate.database("matcher")["members"]
+    wanted = {"enrolments.programme_id": "kill-import"}
+    wait_until(lambda: known.count_documents(wanted) >= MANY, "the matcher knows everybody", LEASES_S)
+    assert known.count_documents(wanted) == MANY
 
 
 def begun(found: Json) -> Json | None:
