@@ -30,7 +30,8 @@ S = TypeVar("S", bound=Kept)
 SHORTEST = 0.25  # seconds between two sweeps
 AFTER_A_CRASH = 2.0  # the same for the outboxes: only a crash leaves something there, and its lease runs for longer
 FAILED = 1.0  # seconds of rest after a sweep that failed
-RATIO = 30  # times the duration of its search that a sweep rests
+RATIO = 30  # times the duration of its search that a sweep rests ...
+LONGEST = 15.0  # ... but no longer: one search on a server that was busy must not hold up what a crash left behind
 LIMIT = 500  # documents in one page
 AT_ONCE = 16
 OVERDUE = timedelta(seconds=30)  # of machine time: a sweep comes round long before, unless it fails or falls behind
@@ -140,4 +141,4 @@ async def _again(once: Callable[[], Awaitable[Round]], shortest: float = SHORTES
 
 def rest_after(round: Round) -> float:
     """Seconds to rest, so that searching, and not acting, takes no more than a few per cent of the time."""
-    return max(SHORTEST, round.searching * RATIO)
+    return min(max(SHORTEST, round.searching * RATIO), LONGEST)

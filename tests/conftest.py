@@ -1,6 +1,7 @@
 """What every test may ask for: real servers, and names of its own on them."""
 
 import asyncio
+import os
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,8 @@ import hypothesis
 import pytest
 
 from deploy.local import ports, stack
+
+os.environ.pop("COLUMNS", None)  # what is printed is as wide as it needs, wherever the tests run
 
 # How long an example takes depends on what else the machine does; nothing is timed inside a test.
 hypothesis.settings.register_profile(

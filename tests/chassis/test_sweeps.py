@@ -162,3 +162,4 @@ async def test_a_sweep_goes_on_after_the_store_was_out_of_reach(toys: World) -> 
 def test_a_sweep_rests_by_what_its_search_took_and_not_by_what_it_did() -> None:
     assert rest_after(Round(found=400, searching=0.001)) == sweeps.SHORTEST
     assert rest_after(Round(found=0, searching=0.1)) == pytest.approx(3.0)
+    assert rest_after(Round(found=0, searching=10)) == sweeps.LONGEST, "one slow search holds nothing up for minutes"

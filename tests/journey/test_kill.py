@@ -231,6 +231,7 @@ def kill_and_restart(estate: Estate, name: str) -> None:
     estate.kill(name)
     _, left = psutil.wait_procs(children, timeout=20)
     assert not left, f"{name} left {left} behind"
+    estate.release_claims(name)
     estate.restart(name)
 
 
