@@ -95,6 +95,8 @@ class Estate:
             database[name].update_many({"outbox.0": {"$exists": True}}, {"$set": {"relay_until": passed}})
         if service == "notifier":
             database["notifications"].update_many({"state": "sending"}, {"$set": {"lease": passed}})
+        for name in ("imports", "rounds"):
+            database[name].update_many({"lease": {"$gt": passed}}, {"$set": {"lease": passed}})
 
     def stop(self, name: str) -> None:
         """Ask it to stop, and wait until it has."""
