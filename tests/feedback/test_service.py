@@ -6,7 +6,8 @@ from typing import Any
 
 from contracts.care import FEEDBACK, OUTCOMES
 from contracts.people import PRIVACY
-from tests.feedback.world import World, until
+from tests.feedback.world import World
+from tests.running import until
 
 CARE = {"1": 2, "2": 4}
 FULL = {"1": 4, "2": 2, "3": 5, "4": 1, "5": 4, "6": 3, "7": 5, "8": 1}

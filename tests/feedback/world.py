@@ -2,24 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from chassis.http import create_app
-from chassis.identity import Principal, Verifier
-from chassis.ids import new_id
 from chassis.kafka import Connection, Producer, read_range
 from chassis.service import Chassis, Parts, _live
 from chassis.settings import Settings
-from contracts.envelope import Envelope, EventData, Tombstone, Topic, source_of
+from contracts.envelope import EventData, Tombstone, Topic
 from contracts.pairings import (
     PairingEnded,
     PairingEvent,
@@ -32,25 +29,11 @@ from deploy.local import stack
 from services.feedback.__main__ import build
 from services.feedback.store import Feedback
 from tests.feedback.lives import programme
-
-LONGEST = 60.0  # seconds that anything may take here
-
-
-class Desk:
-    """Believes a token that names ``role[:member[:programme]]``; what tokens are is the chassis' own test."""
-
-    async def principal(self, token: str) -> Principal:
-        role, member, programmes, *_ = [*token.split(":"), "", ""]
-        return Principal(
-            subject=member or role,
-            member_id=member or None,
-            roles=cast("Any", frozenset(role.split("+"))),
-            programmes=frozenset(programmes.split(",")) - {""},
-        )
+from tests.running import Asking, app_of, client_of, say, until, until_ready
 
 
 @dataclass
-class World:
+class World(Asking):
     """One feedback service and what the others say to it."""
 
     servers: stack.Endpoints
@@ -67,17 +50,6 @@ class World:
     def feedback(self) -> Feedback:
         return self.parts.context
 
-    async def ask(
-        self, who: str, method: str, path: str, body: object = None, *, key: str | None = None
-    ) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {who}"} | ({"Idempotency-Key": key} if key else {})
-        return await self.client.request(method, path, json=body, headers=headers)
-
-    async def get(self, who: str, path: str) -> Any:
-        answer = await self.ask(who, "GET", path)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
     async def do(self, who: str, method: str, path: str, body: object = None, *, key: str | None = None) -> Any:
         answer = await self.ask(who, method, path, body, key=key)
         assert answer.status_code in (200, 201), answer.text
@@ -91,22 +63,8 @@ class World:
     async def say(self, event: EventData | Tombstone) -> None:
         self.sequence += 1
         kind = event.type if isinstance(event, Tombstone) else type(event)
-        key = event.key if isinstance(event, Tombstone) else event.key()
-        envelope = Envelope(
-            id=new_id(),
-            type=kind.TYPE,
-            source=source_of("profiles" if kind.TOPIC in (PROFILES, PRIVACY) else "matcher"),
-            subject=key,
-            time=datetime.now(UTC),
-            sequence=self.sequence,
-            correlationid=key,
-        )
-        await self.hear(kind.TOPIC, key, envelope, event)
-
-    async def hear(self, topic: Topic, key: str, envelope: Envelope, event: EventData | Tombstone) -> None:
-        value = None if isinstance(event, Tombstone) else event.model_dump_json().encode()
-        name = topic.full_name(self.prefix)
-        await (await self.producer.send(name, key=key.encode(), value=value, headers=envelope.headers()))
+        service = "profiles" if kind.TOPIC in (PROFILES, PRIVACY) else "matcher"
+        await say(self.producer, self.prefix, event, service, self.sequence)
 
     async def heard(self, topic: Topic) -> list[tuple[str, dict[str, Any] | None]]:
         """Everything on a topic: type and data, in order of partition and offset."""
@@ -201,13 +159,6 @@ class World:
         await self.say(PairingState.model_validate(fields | changes))
 
 
-async def until(there: Callable[[], Awaitable[bool]], longest: float = LONGEST) -> None:
-    """Wait for a condition; fails when it does not come."""
-    async with asyncio.timeout(longest):
-        while not await there():  # noqa: ASYNC110 - what is waited for is in another process
-            await asyncio.sleep(0.05)
-
-
 @asynccontextmanager
 async def world(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIterator[World]:
     settings = Settings(
@@ -220,21 +171,14 @@ async def world(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIte
     chassis = Chassis("feedback", settings)
     chassis.clock.set(0.0, datetime.now(UTC) + timedelta(days=1))
     parts = build(chassis)
-    app = create_app(
-        "feedback",
-        settings,
-        routers=parts.routers,
-        health=chassis.health,
-        problems=parts.problems,
-        verifier=cast("Verifier", Desk()),
-    )
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://feedback", timeout=LONGEST)
+    app = app_of(chassis, parts)
+    client = client_of(app)
     producer = Producer(Connection(servers.kafka))
     await producer.start()
     living = asyncio.create_task(_live(chassis, parts))
     made = World(servers, prefix, chassis, parts, app, client, producer, chassis.clock.now())
     try:
-        await until(lambda: _ready(chassis))
+        await until_ready(chassis)
         await made.say(programme())
 
         async def known() -> bool:
@@ -247,7 +191,3 @@ async def world(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIte
         await asyncio.gather(living, return_exceptions=True)
         await client.aclose()
         await producer.stop()
-
-
-async def _ready(chassis: Chassis) -> bool:
-    return chassis.health.ready().ok

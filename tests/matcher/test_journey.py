@@ -4,7 +4,8 @@ import pytest
 
 from contracts.pairings import ANSWERS, PAIRING_STATES, PAIRINGS
 from tests.matcher.people import PROGRAMME, person
-from tests.matcher.world import World, until
+from tests.matcher.world import World
+from tests.running import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -14,7 +14,8 @@ from services.matcher.domain import pairing as pairings
 from services.matcher.domain import round as rounds
 from services.matcher.domain.refused import Refused
 from tests.matcher.people import PROGRAMME, person, settings
-from tests.matcher.world import World, until
+from tests.matcher.world import World
+from tests.running import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,7 +15,8 @@ from services.matcher.domain import round as domain_round
 from services.matcher.domain.refused import Refused
 from tests.matcher.people import NOW, PROGRAMME, person, settings
 from tests.matcher.test_seats import plan
-from tests.matcher.world import World, until
+from tests.matcher.world import World
+from tests.running import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

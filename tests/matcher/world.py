@@ -1,50 +1,33 @@
 """The matcher as it runs, on real servers: one or two replicas, and the other services' events by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 from pydantic import SecretStr
 
-from chassis.http import create_app
-from chassis.identity import Principal, Verifier
-from chassis.ids import new_id
 from chassis.kafka import Connection, Producer, read_range
 from chassis.records import Record
 from chassis.service import Chassis, Parts, _live
 from chassis.settings import Settings
 from contracts.care import FeedbackEvent
-from contracts.envelope import Envelope, EventData, Tombstone, Topic, iso, source_of
+from contracts.envelope import EventData, Tombstone, Topic, iso
 from contracts.people import PRIVACY, PROFILES, ErasureRequested, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from deploy.local import stack
 from services.matcher.__main__ import build
 from services.matcher.store import Matcher
 from tests.matcher.people import PROGRAMME, settings
-
-LONGEST = 60.0  # seconds that anything may take here
-
-
-class Desk:
-    """Believes a token that names ``role[:member[:programme]]``; what tokens are is the chassis' own test."""
-
-    async def principal(self, token: str) -> Principal:
-        role, member, programmes, *_ = [*token.split(":"), "", ""]
-        return Principal(
-            subject=member or role,
-            member_id=member or None,
-            roles=cast("Any", frozenset(role.split("+"))),
-            programmes=frozenset(programmes.split(",")) - {""},
-        )
+from tests.running import Asking, app_of, client_of, say, until, until_ready
 
 
 @dataclass
-class Replica:
+class Replica(Asking):
     """One process of the matcher."""
 
     chassis: Chassis
@@ -55,17 +38,6 @@ class Replica:
     @property
     def matcher(self) -> Matcher:
         return self.parts.context
-
-    async def ask(
-        self, who: str, method: str, path: str, body: object = None, *, key: str | None = None
-    ) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {who}"} | ({"Idempotency-Key": key} if key else {})
-        return await self.client.request(method, path, json=body, headers=headers)
-
-    async def get(self, who: str, path: str) -> Any:
-        answer = await self.ask(who, "GET", path)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
 
     async def do(
         self, who: str, path: str, body: object = None, *, method: str = "POST", key: str | None = None
@@ -112,19 +84,11 @@ class World:
         named = f"matcher-{len(self.replicas)}"
         chassis = Chassis("matcher", self._settings(named))
         parts = build(chassis)
-        app = create_app(
-            "matcher",
-            chassis.settings,
-            routers=parts.routers,
-            health=chassis.health,
-            problems=parts.problems,
-            verifier=cast("Verifier", Desk()),
-        )
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://matcher", timeout=LONGEST)
+        client = client_of(app_of(chassis, parts))
         made = Replica(chassis, parts, client)
         made.living = asyncio.create_task(_live(chassis, parts))
         self.replicas.append(made)
-        await until(lambda: _ready(chassis))
+        await until_ready(chassis)
         return made
 
     async def people(self, *profiles: ProfileChanged) -> None:
@@ -147,21 +111,9 @@ class World:
     async def say(self, event: EventData | Tombstone) -> None:
         self._sequence += 1
         kind = event.type if isinstance(event, Tombstone) else type(event)
-        key = event.key if isinstance(event, Tombstone) else event.key()
         service = "profiles" if kind.TOPIC in (PROFILES, PRIVACY) else "feedback"
         assert service == "profiles" or issubclass(kind, FeedbackEvent)
-        envelope = Envelope(
-            id=new_id(),
-            type=kind.TYPE,
-            source=source_of(service),
-            subject=key,
-            time=datetime.now(UTC),
-            sequence=self._sequence,
-            correlationid=key,
-        )
-        value = None if isinstance(event, Tombstone) else event.model_dump_json().encode()
-        topic = kind.TOPIC.full_name(self.prefix)
-        await (await self.producer.send(topic, key=key.encode(), value=value, headers=envelope.headers()))
+        await say(self.producer, self.prefix, event, service, self._sequence)
 
     async def heard(self, topic: Topic) -> list[Record]:
         """Everything that was said on a topic in this test, in order of partition and offset."""
@@ -211,17 +163,6 @@ class World:
             clock=self.folder / "clock.jsonl",
             http_port=1,
         )
-
-
-async def _ready(chassis: Chassis) -> bool:
-    return chassis.health.ready().ok
-
-
-async def until(there: Callable[[], Awaitable[bool]], longest: float = LONGEST) -> None:
-    """Wait for a condition; fails when it does not come."""
-    async with asyncio.timeout(longest):
-        while not await there():  # noqa: ASYNC110 - what is waited for is in another process
-            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
