@@ -189,8 +189,10 @@ async def _contact(member_id: str, notifier: Notifier) -> ContactChanged:
 
 
 async def _item(note: Notification, contact: ContactChanged, notifier: Notifier) -> Item:
-    known = await notifier.programmes.get(note.about.programme_id) if note.about.programme_id else None
-    words = words_for(note, await matter_of(note, contact, known.settings if known else None, notifier))
+    about = note.about
+    known = await notifier.programmes.get(about.programme_id) if about.programme_id else None
+    pairing = await notifier.pairings.get(about.pairing_id) if about.pairing_id else None
+    words = words_for(note, await matter_of(note, contact, known.settings if known else None, pairing, notifier))
     return Item(
         id=note.notification_id,
         purpose=note.purpose,

@@ -10,6 +10,7 @@ from typing import assert_never
 
 from chassis.aggregates import Decide, Op, Saved, Stored, instant
 from chassis.metrics import Tally
+from contracts.pairings import PairingEvent
 from contracts.people import ContactChanged
 from contracts.programmes import Care, ProgrammeSettings
 from services.notifier.domain import notification as notes
@@ -89,7 +90,9 @@ async def _without_a_place(note: Notification, member_id: str, found: Found, not
 
 
 async def _hand_over(note: Notification, contact: ContactChanged, found: Found, notifier: Notifier) -> None:
-    words = words_for(note, await matter_of(note, contact, found.programme, notifier))
+    words = words_for(
+        note, await matter_of(note, contact, found.programme, found.circumstances.facts.pairing, notifier)
+    )
     letter = Letter(
         id=note.notification_id,
         to=contact.email or "",
@@ -137,11 +140,14 @@ async def _outcome(letter: Letter, notifier: Notifier) -> Refused | Later | InDo
 
 
 async def matter_of(
-    note: Notification, contact: ContactChanged, programme: ProgrammeSettings | None, notifier: Notifier
+    note: Notification,
+    contact: ContactChanged,
+    programme: ProgrammeSettings | None,
+    pairing: PairingEvent | None,
+    notifier: Notifier,
 ) -> Matter:
     """What the words of a notification are made from. An assistant's hold no partner and no topic."""
     about = note.about
-    pairing = await notifier.pairings.get(about.pairing_id) if about.pairing_id else None
     others = [one.member_id for one in pairing.participants if one.member_id != note.member_id] if pairing else []
     partner = await notifier.contacts.get(others[0]) if others and about.side else None
     assisted = await notifier.contacts.get(about.of_member) if about.of_member else None
