@@ -1,6 +1,6 @@
 """`care`: what waits for a coordinator this week, on one screen."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any
@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from cli import connections
-from cli.api import Api
-from cli.console import Failure, as_json, say, table, waiting
+from cli.console import as_json, say, table, waiting
+from cli.names import Names
 from cli.pairing_story import FACTS, day, listed
 from cli.place import USUAL_DATA, DataOption, JsonOption
 from cli.programmes import ProgrammeArgument
@@ -56,25 +56,6 @@ def care(
         return
     with connections.service(data, "profiles") as profiles:
         show(pairs, due, free, limit, Names(profiles))
-
-
-class Names:
-    """Names as far as whoever asks may see them, each asked for once."""
-
-    def __init__(self, profiles: Api) -> None:
-        self._profiles = profiles
-        self._known: dict[str, str] = {}
-
-    def of(self, member_id: str) -> str:
-        if member_id not in self._known:
-            try:
-                self._known[member_id] = str(self._profiles.get(f"/members/{member_id}")["name"])
-            except Failure:
-                self._known[member_id] = member_id
-        return self._known[member_id]
-
-    def both(self, members: Iterable[str]) -> str:
-        return listed([self.of(member) for member in members])
 
 
 def show(

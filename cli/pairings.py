@@ -11,6 +11,7 @@ from cli import connections
 from cli.api import Api
 from cli.connections import from_kafka
 from cli.console import Failure, as_json, complain, note, say, table, waiting
+from cli.names import Names
 from cli.pairing_events import events_of
 from cli.pairing_story import Step, story
 from cli.place import USUAL_DATA, DataOption, JsonOption, addresses
@@ -138,14 +139,10 @@ def _show(found: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[st
 
 def _names(data: Path, found: Mapping[str, Any]) -> dict[str, str]:
     """Of the two, as far as whoever asks may see them and they still exist."""
-    names: dict[str, str] = {}
     with connections.service(data, "profiles") as profiles:
-        for one in found["participants"]:
-            try:
-                names[one["member_id"]] = str(profiles.get(f"/members/{one['member_id']}")["name"])
-            except Failure:
-                continue
-    return names
+        names = Names(profiles)
+        members = [one["member_id"] for one in found["participants"]]
+        return {member: name for member in members if (name := names.known(member)) is not None}
 
 
 def _settings(matcher: Api, found: Mapping[str, Any]) -> Mapping[str, Any]:

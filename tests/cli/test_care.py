@@ -4,7 +4,8 @@ import httpx
 import pytest
 
 from cli.api import Api
-from cli.care import Names, show
+from cli.care import show
+from cli.names import Names
 
 PAIR = {
     "pairing_id": "p1",
