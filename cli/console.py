@@ -14,7 +14,15 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -107,15 +115,13 @@ def waiting(what: str) -> Iterator[None]:
         yield
 
 
-def bar() -> Progress:
-    """Progress of counted work, on standard error; nothing where no terminal is."""
-    return Progress(
+def bar(*columns: ProgressColumn) -> Progress:
+    """Progress on standard error, of counted work unless ``columns`` say otherwise; nothing where no terminal is."""
+    counted = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=err,
-        disable=not err.is_terminal,
-        transient=True,
     )
+    return Progress(*(columns or counted), console=err, disable=not err.is_terminal, transient=True)

@@ -52,8 +52,6 @@ class Pair:
     senior: Human
     junior: Human
     topics: frozenset[str]
-    planned: int
-    """Meetings that they intend."""
     formed_at: datetime | None = None
     planned_end: datetime | None = None
     running: bool = False
@@ -69,6 +67,9 @@ class Pair:
 
     def on_side(self, side: str) -> tuple[Human, Human]:
         return self.both()[0 if side == "senior" else 1]
+
+    def one_of_them(self, chance: Random) -> Human:
+        return chance.choice((self.senior, self.junior))
 
     def liking(self) -> float:
         """How much the less enthusiastic of the two is drawn to it."""
@@ -147,7 +148,7 @@ class Lives:
         if id not in self.pairs and "participants" in data:
             of = {one["side"]: self._crowd.people[one["member_id"]] for one in data["participants"]}
             topics = frozenset(one["topic_id"] for one in data["focus"])
-            self.pairs[id] = Pair(id, of["senior"], of["junior"], topics, self._planned)
+            self.pairs[id] = Pair(id, of["senior"], of["junior"], topics)
         return self.pairs.get(id)
 
     # -- what they hear, and what they intend then -----------------------------------------------------------------
@@ -170,10 +171,10 @@ class Lives:
         formed = pair.formed_at = _time(data["formed_at"])
         self._when_it_moves(pair, data)
         chance = pair.chance("beginning")
-        goals = {"goals": sorted(pair.topics)[:3] or ["See with other eyes"], "meeting_rhythm": "monthly"}
         drafted = formed + chance.uniform(0.5, 6) * DAY
         if chance.random() > 0.3 * pair.senior.hidden.forgetful:
-            draft = {**goals, "confidential": True}
+            goals = sorted(pair.topics)[:3] or ["See with other eyes"]
+            draft = {"goals": goals, "meeting_rhythm": "monthly", "confidential": True}
             self._send(drafted, pair, pair.senior, "matcher", "POST", "charter", draft, "charter written")
             if chance.random() > 0.3 * pair.junior.hidden.forgetful:
                 agreed = drafted + chance.uniform(0.5, 4) * DAY
@@ -206,11 +207,11 @@ class Lives:
         chance = pair.chance("second thoughts")
         if chance.random() < 0.16 - 0.12 * pair.liking():
             at = formed + chance.uniform(30, 75) * DAY
-            who = chance.choice((pair.senior, pair.junior))
+            who = pair.one_of_them(chance)
             self._send(at, pair, who, "feedback", "POST", "partner-change", {}, "another partner wished")
         elif chance.random() < 0.06:
             at = formed + chance.uniform(20, 110) * DAY
-            who = chance.choice((pair.senior, pair.junior))
+            who = pair.one_of_them(chance)
             self._send(at, pair, who, "matcher", "POST", "end", {}, "ended by one of them")
 
     def _when_it_moves(self, pair: Pair, data: Mapping[str, Any]) -> None:
@@ -227,14 +228,14 @@ class Lives:
 
     def _when_it_goes_on(self, pair: Pair, data: Mapping[str, Any]) -> None:
         self._when_it_moves(pair, data)
-        if not pair.dated and pair.held < pair.planned:
+        if not pair.dated and pair.held < self._planned:
             self._book(pair, _time(data["happened_at"]) + pair.chance(f"back {pair.dates}").uniform(0.5, 4) * DAY)
 
     def _when_there_is_a_date(self, pair: Pair, data: Mapping[str, Any]) -> None:
         session, starts = data["session"]["session_id"], _time(data["session"]["starts_at"])
         pair.dates += 1
         chance = pair.chance(f"date {pair.dates}")
-        who = chance.choice((pair.senior, pair.junior))
+        who = pair.one_of_them(chance)
         what = meeting(pair.senior.hidden, pair.junior.hidden, chance)
         path = f"sessions/{session}"
         if what == "held":
@@ -260,7 +261,7 @@ class Lives:
 
     def _when_they_have_met(self, pair: Pair, data: Mapping[str, Any]) -> None:
         pair.held = data["sessions_held"]
-        if pair.held >= pair.planned or not pair.running or pair.dated:
+        if pair.held >= self._planned or not pair.running or pair.dated:
             return
         met = _time(data["session"]["starts_at"])
         chance = pair.chance(f"after meeting {pair.held}")
@@ -269,7 +270,7 @@ class Lives:
         elif chance.random() < 0.8:  # in their own calendars, and noted afterwards
             at = met + chance.uniform(20, 33) * DAY
             noted = {"starts_at": _text(at), "held": True}
-            who = chance.choice((pair.senior, pair.junior))
+            who = pair.one_of_them(chance)
             self._send(at + DAY / 3, pair, who, "feedback", "POST", "sessions", noted, "said that they met")
 
     def _when_a_date_is_off(self, pair: Pair, data: Mapping[str, Any]) -> None:

@@ -5,16 +5,16 @@ import time
 from collections import Counter
 from datetime import datetime
 
-from prometheus_client.parser import text_string_to_metric_families
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from chassis.clocks import Clock
-from cli.console import err, say
+from cli.console import bar, say
 from cli.demo.lives import Lives
 from cli.demo.pace import full, speed
 from cli.demo.stream import Stream
 from cli.demo.subscriber import Subscriber, Witness
 from cli.demo.web import Web
+from cli.place import SERVICES
 
 _TICK_S = 0.1
 _LOOK_S = 0.7
@@ -46,7 +46,8 @@ class Months:
     async def run_until(self, end: datetime) -> None:
         """Lets time run until then, and stops it. Everybody has done by then what they had intended."""
         begin = self._clock.now()
-        with _bar() as progress:
+        columns = (SpinnerColumn(), BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
+        with bar(*columns) as progress:
             task = progress.add_task("", total=(end - begin).total_seconds())
             while self._clock.now() < end:
                 await self._once()
@@ -79,18 +80,9 @@ class Months:
     async def _look(self) -> None:
         if time.monotonic() - self._looked < _LOOK_S:
             return
-        pages = await asyncio.gather(*(self._page(name) for name in ("profiles", "matcher", "feedback", "notifier")))
-        self._waiting = sum(pages)
+        pages = await asyncio.gather(*(self._web.figures(name) for name in SERVICES))
+        self._waiting = sum(sample.value for page in pages for sample in page if sample.name in _WAITING)
         self._looked = time.monotonic()
-
-    async def _page(self, service: str) -> float:
-        response = await self._web.call("GET", f"{self._web.addresses.urls[service]}/metrics", {})
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(response.text)
-            if family.name in _WAITING
-            for sample in family.samples
-        )
 
     def _tell_of_the_month(self, now: datetime) -> None:
         if now.month != self._month:
@@ -104,15 +96,3 @@ def picture(witness: Witness) -> str:
     """How far everybody has come, in a line."""
     seen: Counter[str] = witness.types
     return ", ".join(f"{seen[f'mentoring.{kind}.v1']} {name}" for name, kind in _STEPS if seen[f"mentoring.{kind}.v1"])
-
-
-def _bar() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        BarColumn(bar_width=24),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=err,
-        disable=not err.is_terminal,
-        transient=True,
-    )

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
 from rich.markup import escape
 
 from chassis import deadletters
@@ -19,6 +18,7 @@ from cli import connections
 from cli.console import Failure, bar, say
 from cli.demo.audit import audit
 from cli.demo.crowd import Crowd, Human
+from cli.demo.hr import imported
 from cli.demo.lives import Lives
 from cli.demo.months import Months
 from cli.demo.stream import Stream
@@ -118,15 +118,10 @@ async def company_arrives(stage: Stage) -> tuple[Crowd, Human]:
     hr = stage.web.admin()
     rows = (FOLDER / "people.csv").read_bytes().splitlines(keepends=True)
     file = b"".join(rows if stage.people is None else rows[: stage.people + 1])
-    begun = await hr.send("profiles", "/imports?source=hr", file, "text/csv")
-    done = begun
     with bar() as progress:
-        task = progress.add_task("Importing", total=begun["total"])
-        while done["state"] in ("received", "running"):
-            await asyncio.sleep(_POLL_S)
-            done = await hr.get("profiles", f"/imports/{begun['import_id']}")
-            progress.update(task, total=done["total"], completed=done["rows"])
-    if done["state"] != "done" or done["failed"]:
+        task = progress.add_task("Importing", total=None)
+        done = await imported(hr, file, lambda now: progress.update(task, total=now["total"], completed=now["rows"]))
+    if done["failed"]:
         raise Failure(f"The import of the sample did not go well: {done}")
     members = [one async for one in hr.pages("profiles", "/members")]
     departments, sites = ({one[name] for one in members} for name in ("department_id", "site_id"))
@@ -193,7 +188,10 @@ def _heard_everybody(stage: Stage) -> Callable[[], Awaitable[bool]]:
 
     async def holds() -> bool:
         nonlocal quiet_since
-        figures = await _figures(stage, "matcher")
+        figures: Counter[str] = Counter()
+        for sample in await stage.web.figures("matcher"):
+            if sample.labels.get("topic") == "profiles.v1":
+                figures[sample.name] += int(sample.value)
         if figures["viceversa_consumer_lag"] or await asyncio.to_thread(stage.subscriber.behind, ["profiles.v1"]):
             quiet_since = time.monotonic()
             return False
@@ -201,17 +199,6 @@ def _heard_everybody(stage: Stage) -> Callable[[], Awaitable[bool]]:
         return handled >= len(stage.subscriber.witness.ids["profiles.v1"]) or time.monotonic() - quiet_since > _QUIET_S
 
     return holds
-
-
-async def _figures(stage: Stage, service: str) -> Counter[str]:
-    """Sums over the partitions of `profiles.v1`."""
-    found: Counter[str] = Counter()
-    response = await stage.web.call("GET", f"{stage.web.addresses.urls[service]}/metrics", {})
-    for family in text_string_to_metric_families(response.text):
-        for sample in family.samples:
-            if sample.labels.get("topic") == "profiles.v1":
-                found[sample.name] += int(sample.value)
-    return found
 
 
 async def a_round(stage: Stage, chair: Caller, number: int) -> str:
@@ -279,8 +266,8 @@ async def the_months(stage: Stage, lives: Lives, coordinator: Human, chair: Call
 
 
 async def the_end(stage: Stage, coordinator: Human, round_id: str) -> Ending:
-    """Counts, waits until the subscriber has seen everything, and compares."""
-    counted = await count(stage)
+    """Waits until the subscriber has seen everything, counts, and compares."""
+    counted: Counted
 
     async def agree() -> bool:
         nonlocal counted

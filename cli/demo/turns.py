@@ -1,21 +1,18 @@
 """What happens in the company in these months: Mondays, HR's file, people who leave or want to be forgotten."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from random import Random
-from typing import Any
 
 from rich.markup import escape
 
 from cli.console import Failure, say
 from cli.demo.crowd import Human
-from cli.demo.lives import SEED, Lives, Pair
+from cli.demo.hr import imported
+from cli.demo.lives import DAY, SEED, Lives, Pair
 from cli.demo.web import Caller, Refusal, Web
 from cli.sample.generate import FOLDER
 
-DAY = timedelta(days=1)
-_POLL_S = 0.15
 _MOST_A_WEEK = 4
 """Suggestions that the coordinator releases on one Monday."""
 _ORDINARY = frozenset({"no_seat", "not_available", "not_possible", "already_partners", "no_longer_possible", "closed"})
@@ -78,21 +75,11 @@ class Turns:
         await self._web.member(leaving.member_id).post("profiles", f"/members/me/enrolments/{self._programme}/leave")
 
     async def _the_nightly_file(self) -> None:
-        """HR's file tells who has left the company; where it would touch many pairings a person releases it first."""
+        """HR's file tells who has left the company."""
         leaving = self._paired(3)
         self._gone |= {one.member_id for one in leaving}
         say(f"  [dim]HR's nightly file: {escape(', '.join(one.name for one in leaving))} have left the company.[/]")
-        hr = self._web.admin()
-        begun = await hr.send("profiles", "/imports?source=hr", _left({one.external_id for one in leaving}), "text/csv")
-        while True:
-            found: dict[str, Any] = await hr.get("profiles", f"/imports/{begun['import_id']}")
-            if found["state"] == "waiting_for_release":
-                await hr.post("profiles", f"/imports/{begun['import_id']}/release")
-            elif found["state"] == "done":
-                return
-            elif found["state"] == "failed":
-                raise Failure(f"HR's nightly file was not taken: {found['failure']}")
-            await asyncio.sleep(_POLL_S)
+        await imported(self._web.admin(), _left({one.external_id for one in leaving}))
 
     def _paired(self, number: int) -> list[Human]:
         """So many people of running pairings, of different pairings."""
@@ -102,7 +89,7 @@ class Turns:
                 f"The demo has {len(running)} running pairings and needs {number}.", "Play it with more people."
             )
         chance = Random(f"{SEED} turn {len(self._gone)}")
-        return [chance.choice((pair.senior, pair.junior)) for pair in chance.sample(running, number)]
+        return [pair.one_of_them(chance) for pair in chance.sample(running, number)]
 
     def _may_lose(self, pair: Pair) -> bool:
         return pair.running and not {pair.senior.member_id, pair.junior.member_id} & self._gone

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from chassis.ids import new_id
 from cli import connections
@@ -63,6 +65,11 @@ class Web:
             )
             self._tokens[name] = (made, time.monotonic())
         return made
+
+    async def figures(self, service: str) -> list[Sample]:
+        """What its `/metrics` says now."""
+        response = await self.call("GET", f"{self.addresses.urls[service]}/metrics", {})
+        return [sample for family in text_string_to_metric_families(response.text) for sample in family.samples]
 
     async def call(self, method: str, url: str, headers: Mapping[str, str], **body: Any) -> httpx.Response:
         """Tries again while the service is down or busy, up to a limit. Raises ``Failure``."""
