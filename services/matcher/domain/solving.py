@@ -56,17 +56,43 @@ class Question:
     earlier: Sequence[tuple[str, str]]
     on: date
     seed: int
+    locked: Sequence[tuple[str, str]] = ()  # (senior, junior) that a coordinator holds together
+    forbidden: Sequence[tuple[str, str]] = ()  # members that a coordinator keeps apart, either way round
+    waiting: Mapping[str, float] = field(default_factory=dict)  # priority of each member who has one, from 0 to 1
+
+
+@dataclass(frozen=True)
+class RunnerUp:
+    """The best partner that a side could have had instead, and how well they fit."""
+
+    member_id: str
+    score: float
 
 
 @dataclass(frozen=True)
 class Match:
-    """One proposed pair."""
+    """One proposed pair.
+
+    ``probability``: with which the draw among near-equals chose it, given the assignment before the draw.
+    """
 
     senior: Member
     junior: Member
     fit: Fit
     reasons: Mapping[Side, Sequence[str]]
     focus: tuple[Focus, ...]
+    probability: float = 1.0
+    runner_up: Mapping[Side, RunnerUp] = field(default_factory=dict)
+    locked: bool = False
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """One change of a rule that gives somebody who is left over a partner: ``by`` in the rule's own unit."""
+
+    rule: str
+    by: float
+    text: str
 
 
 @dataclass(frozen=True)
@@ -78,18 +104,25 @@ class LeftOver:
     code: str
     text: str
     numbers: Mapping[str, int]
+    relaxation: Relaxation | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A round's result, the best pairs first."""
+    """A round's result, the best pairs first.
+
+    ``total``: fit of all pairs; ``optimum``: the same before fairness and the draw; ``bound``: what no assignment
+    exceeds, None where nothing was assigned.
+    """
 
     seniors: int
     juniors: int
     matches: Sequence[Match] = ()
     left_over: Sequence[LeftOver] = ()
     why_empty: str | None = None
-    total: float = field(default=0.0)
+    total: float = 0.0
+    optimum: float = 0.0
+    bound: float | None = None
 
 
 def solve(
@@ -117,6 +150,7 @@ def solve(
         left_over=left,
         why_empty=None if matches else "No two of them can be paired; the reason of each is given.",
         total=sum(match.fit.score for match in matches),
+        optimum=sum(match.fit.score for match in matches),
     )
 
 
