@@ -17,6 +17,7 @@ from services.matcher.domain.programme import Programme
 from services.matcher.domain.refused import Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.round import Round
+from services.matcher.domain.weighting import Learning
 from services.matcher.solver import Solver
 from services.matcher.tasks import Tasks
 
@@ -32,9 +33,12 @@ class Matcher:
     pairings: Aggregates[Pairing]
     ledgers: Aggregates[Ledger]
     requests: Aggregates[Request]
+    learning: Aggregates[Learning]
     members: Projection[ProfileChanged]
     proposals: Documents
     left_over: Documents
+    examples: Documents
+    differences: Documents
     taxonomy: Taxonomy
     clock: Clock
     solver: Solver

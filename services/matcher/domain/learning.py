@@ -91,7 +91,8 @@ class Gain(_Value):
 class Estimate(_Value):
     """What the outcomes say. Shares, and their intervals of 90 per cent, in the order of ``PARTS``.
 
-    ``shares`` is where the outcomes point, before the bounds; ``weights`` what they would be set to.
+    ``shares`` is where the outcomes point, before the bounds; ``weights`` what they would be set to, in hundredths of
+    the whole.
     """
 
     outcomes: int
@@ -146,7 +147,8 @@ def estimate(examples: Sequence[Example], weights: Weights) -> Estimate:
     slopes, covariance = _posterior(*within, v, now[used], len(set(groups)))
     towards = slopes / slopes.sum() if slopes.sum() > FLAT else now[used]
     after = _bounded(now[used], towards)
-    scale = _whole(weights)
+    hundredths = np.maximum(0.01, np.round(after, 2))
+    set_to = np.round(_full(hundredths, used) * _whole(weights), 2).tolist()
     spread = _deviations(slopes, towards, covariance)
     low, high = towards - NINETY * spread, towards + NINETY * spread
     return Estimate(
@@ -157,7 +159,7 @@ def estimate(examples: Sequence[Example], weights: Weights) -> Estimate:
         high=_parts(_full(np.clip(high, 0, 1), used)),
         slopes=_parts(_full(slopes, used)),
         covariance=_square(covariance, used),
-        weights=Weights(**dict(zip(PARTS, np.round(_full(after, used) * scale, 2).tolist(), strict=True))),
+        weights=Weights(**dict(zip(PARTS, set_to, strict=True))),
         gain=_gain(slopes, covariance, _spread(within[0], v), now[used], after),
     )
 
