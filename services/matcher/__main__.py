@@ -22,6 +22,7 @@ from services.matcher.handlers import hearing
 from services.matcher.http import programme_routes, round_routes, suggestion_routes
 from services.matcher.learning_http import learning_routes
 from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
+from services.matcher.receipts_http import receipt_routes
 from services.matcher.solver import Solver
 from services.matcher.store import Matcher
 from services.matcher.tasks import Tasks
@@ -42,6 +43,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         left_over=chassis.documents("left_over"),
         examples=chassis.documents("examples"),
         differences=chassis.documents("differences"),
+        receipts=chassis.documents("receipts"),
         taxonomy=load(),
         clock=chassis.clock,
         solver=Solver(),
@@ -58,6 +60,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             pairing_routes(matcher),
             request_routes(matcher),
             ledger_routes(matcher),
+            receipt_routes(matcher),
         ],
         says=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, PRIVACY],
         sweeps=[

@@ -78,7 +78,14 @@ class World:
             matcher.learning,
         ):
             await kept.collection.delete_many({})
-        for other in (matcher.members, matcher.proposals, matcher.left_over, matcher.examples, matcher.differences):
+        for other in (
+            matcher.members,
+            matcher.proposals,
+            matcher.left_over,
+            matcher.receipts,
+            matcher.examples,
+            matcher.differences,
+        ):
             await other.collection.delete_many({})
         self.since = datetime.now(UTC)
 
