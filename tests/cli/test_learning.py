@@ -1,6 +1,5 @@
 """`viceversa learning`: what it shows of weights and versions, and what it asks of the matcher."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -45,7 +44,7 @@ PAIRS = [{"senior": "s1", "junior": "j1", "only": "now"}, {"senior": "s1", "juni
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str]]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """A matcher that has learned; what it was asked. Its preview is there at the second look."""
     seen: list[tuple[str, str]] = []
 
