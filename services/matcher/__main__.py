@@ -37,9 +37,14 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         members=chassis.projection("members", ProfileChanged),
         proposals=chassis.documents("proposals"),
         left_over=chassis.documents("left_over"),
+        summaries=chassis.documents("summaries"),
         taxonomy=load(),
         clock=chassis.clock,
-        solver=Solver(),
+        solver=Solver(
+            chassis.settings.mongo_url(),
+            chassis.settings.database(chassis.service),
+            chassis.settings.instance_of(chassis.service),
+        ),
         tasks=Tasks(),
     )
     return Parts(
@@ -61,6 +66,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             Sweep(matcher.ledgers, partial(leaving.look_after, matcher=matcher), on="lease"),
             Sweep(matcher.rounds, partial(rounds.drive, matcher=matcher), on="lease"),
         ],
+        background=[matcher.solver.look_after],
         problems={Contradiction: 422, Unknown: 404, Refused: 409},
     )
 
