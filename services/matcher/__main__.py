@@ -18,8 +18,9 @@ from services.matcher.domain.refused import Contradiction, Refused, Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.round import Round
 from services.matcher.handlers import hearing
-from services.matcher.http import programme_routes, round_routes, suggestion_routes
+from services.matcher.http import programme_routes, suggestion_routes
 from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
+from services.matcher.rounds_http import review_routes, round_routes
 from services.matcher.solver import Solver
 from services.matcher.store import Matcher
 from services.matcher.tasks import Tasks
@@ -53,6 +54,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         routers=[
             programme_routes(matcher),
             round_routes(matcher),
+            review_routes(matcher),
             suggestion_routes(matcher),
             pairing_routes(matcher),
             request_routes(matcher),

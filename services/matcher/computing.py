@@ -21,12 +21,14 @@ from services.matcher.domain.repair import Repairs, Result
 from services.matcher.domain.review import Seat, summary
 from services.matcher.domain.round import Round, Totals
 from services.matcher.domain.rules import Member, enrolled
-from services.matcher.domain.solving import Answer, LeftOver, Question, solve
+from services.matcher.domain.solving import Answer, LeftOver, Match, Question, solve
 from services.matcher.reading import Books, question
 from services.matcher.store import number, result_id
 
 WRITTEN = 500  # documents in one request
 AFTERWARDS = "When single pairs of this round were changed by hand, nobody who suits was left with a place free."
+
+SIDES: tuple[Side, Side] = ("senior", "junior")
 
 Hear = Callable[[str, int, int], None]  # stage, done, total
 
@@ -140,7 +142,7 @@ async def _solved(round: Round, now: datetime, shelves: Shelves, taxonomy: Taxon
     answer = solve(asked, taxonomy, hear)
     result = result_id(round.round_id, round.run)
     proposals = [
-        _proposal(round, result, n, (one.senior, one.junior), one.fit, one.reasons, one.focus)
+        _proposal(round, result, n, (one.senior, one.junior), one.fit, one.reasons, one.focus) | _chosen(one)
         for n, one in enumerate(answer.matches)
     ]
     await _written(shelves.proposals, proposals, lambda done: hear("writing", done, len(proposals)))
@@ -343,6 +345,15 @@ def _left_over(round: Round, result: str, left: LeftOver, *, solved: bool = True
         "solved": solved,
         "shown": True,
     }
+
+
+def _chosen(match: Match) -> Document:
+    """How the solver came to it, for the receipt."""
+    found: Document = {"probability": match.probability}
+    for side in SIDES:
+        up = match.runner_up.get(side)
+        found[f"runner_up_of_{side}"] = {"member_id": up.member_id, "score": up.score} if up else None
+    return found
 
 
 def _relaxed(left: LeftOver) -> Document | None:

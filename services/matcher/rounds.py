@@ -12,12 +12,13 @@ from chassis.aggregates import Op, Stored
 from chassis.ids import new_id
 from chassis.mongo import Document
 from contracts.pairings import Focus, Participant
-from contracts.people import ProfileChanged
+from contracts.people import ProfileChanged, Side
 from services.matcher import seats
 from services.matcher.domain import round as rounds
 from services.matcher.domain import rules
 from services.matcher.domain.fit import Fit, fit
 from services.matcher.domain.pairing import Plan
+from services.matcher.domain.receipt import Chosen, RunnerUp
 from services.matcher.domain.refused import Refused
 from services.matcher.domain.round import Progress, Round, Totals
 from services.matcher.solver import Unanswerable
@@ -26,6 +27,7 @@ from services.matcher.store import Matcher, result_id
 log = logging.getLogger(__name__)
 
 STRETCH = 500  # proposals that go out between two saves of the cursor
+SIDES: tuple[Side, Side] = ("senior", "junior")
 RUNS = 5  # attempts at a computation that keeps dying
 
 
@@ -210,8 +212,22 @@ def _plan(round: Round, found: Document, senior: ProfileChanged, junior: Profile
         focus=tuple(Focus.model_validate(one) for one in found["focus"]),
         reasons=found["reasons"],
         fit=Fit.model_validate(found["fit"]),
+        chosen=_chosen(round, found),
         answer_within_working_days=round.settings.matching.answer_within_working_days,
         duration_months=round.settings.meetings.duration_months,
+    )
+
+
+def _chosen(round: Round, found: Document) -> Chosen:
+    """How the pair came about: what the solver says of it, or what the change by hand has cost."""
+    pair = (found["senior"], found["junior"])
+    by_hand = next((one for one in round.adjustments if one.holds and one.kept and pair in one.pairs), None)
+    ups = {side: up for side in SIDES if (up := found.get(f"runner_up_of_{side}")) is not None}
+    return Chosen(
+        seed=round.seed,
+        probability=found.get("probability"),
+        runner_up={side: RunnerUp.model_validate(up) for side, up in ups.items()},
+        override_cost=by_hand.cost if by_hand else None,
     )
 
 

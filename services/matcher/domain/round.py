@@ -59,6 +59,7 @@ class Round(BaseModel):
     bound: float | None = None
     why: str | None = None
     adjustments: tuple[Adjustment, ...] = ()
+    named: tuple[str, ...] = ()  # whom the adjustments are about, so that an erasure finds them
     result: int = 0  # the run whose proposals count
     places: int = 0  # numbers given to proposals; some of them may stand for none any longer
     cursor: str | None = None
@@ -152,7 +153,7 @@ def computed(round: Round, run: int, totals: Totals, now: datetime, recorded_at:
         now,
         recorded_at,
         **totals.model_dump(exclude={"effects"}),
-        adjustments=carried_out(round.adjustments, totals.effects),
+        **_adjusted(carried_out(round.adjustments, totals.effects)),
         state="computed",
         result=run if round.whole else round.result,
         computed_at=now,
@@ -167,7 +168,7 @@ def adjust(round: Round, adjustment: Adjustment) -> Decision | None:
     _reviewed(round)
     if any(one.adjustment_id == adjustment.adjustment_id for one in round.adjustments):
         return None
-    return round.model_copy(update={"adjustments": with_one_more(round.adjustments, adjustment)}), []
+    return round.model_copy(update=_adjusted(with_one_more(round.adjustments, adjustment))), []
 
 
 def undo(round: Round, adjustment_id: str) -> Decision | None:
@@ -175,7 +176,7 @@ def undo(round: Round, adjustment_id: str) -> Decision | None:
     _reviewed(round)
     if all(one.adjustment_id != adjustment_id for one in round.adjustments):
         raise Unknown("adjustment")
-    return round.model_copy(update={"adjustments": undone(round.adjustments, adjustment_id)}), []
+    return round.model_copy(update=_adjusted(undone(round.adjustments, adjustment_id))), []
 
 
 def resolve(round: Round, now: datetime, recorded_at: datetime, *, whole: bool) -> Decision | None:
@@ -206,7 +207,7 @@ def cancel(round: Round, now: datetime, recorded_at: datetime) -> Decision | Non
 def forget(round: Round, member_id: str) -> Decision | None:
     """Drop every adjustment that names somebody who is to be forgotten; None where none does."""
     kept = tuple(one for one in round.adjustments if member_id not in one.members)
-    return None if kept == round.adjustments else (round.model_copy(update={"adjustments": kept}), [])
+    return None if kept == round.adjustments else (round.model_copy(update=_adjusted(kept)), [])
 
 
 def failed(round: Round, run: int, why: str, now: datetime, recorded_at: datetime) -> Decision | None:
@@ -264,6 +265,11 @@ def published(round: Round, run: int, now: datetime, recorded_at: datetime) -> D
     progress = Progress(stage="done", done=round.pairs, total=round.pairs)
     after = _at(round, now, recorded_at, state="published", published_at=now, lease=None, progress=progress)
     return after, [RoundPublished(**_fields(after))]
+
+
+def _adjusted(adjustments: tuple[Adjustment, ...]) -> dict[str, Any]:
+    named = {member for one in adjustments for member in one.members}
+    return {"adjustments": adjustments, "named": tuple(sorted(named))}
 
 
 def _reviewed(round: Round) -> None:
