@@ -20,6 +20,7 @@ from services.matcher.domain.round import Round
 from services.matcher.handlers import hearing
 from services.matcher.http import programme_routes, suggestion_routes
 from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
+from services.matcher.receipts_http import receipt_routes
 from services.matcher.rounds_http import review_routes, round_routes
 from services.matcher.solver import Solver
 from services.matcher.store import Matcher
@@ -39,6 +40,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         proposals=chassis.documents("proposals"),
         left_over=chassis.documents("left_over"),
         summaries=chassis.documents("summaries"),
+        receipts=chassis.documents("receipts"),
         taxonomy=load(),
         clock=chassis.clock,
         solver=Solver(
@@ -59,6 +61,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             pairing_routes(matcher),
             request_routes(matcher),
             ledger_routes(matcher),
+            receipt_routes(matcher),
         ],
         says=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, PRIVACY],
         sweeps=[

@@ -17,6 +17,7 @@ from contracts.taxonomy import Taxonomy
 from services.matcher.domain.adjusting import Effect, Pair
 from services.matcher.domain.fit import Fit, fit, focus
 from services.matcher.domain.reasons import reasons
+from services.matcher.domain.receipt import SIDES
 from services.matcher.domain.repair import Repairs, Result
 from services.matcher.domain.review import Seat, summary
 from services.matcher.domain.round import Round, Totals
@@ -27,8 +28,6 @@ from services.matcher.store import number, result_id
 
 WRITTEN = 500  # documents in one request
 AFTERWARDS = "When single pairs of this round were changed by hand, nobody who suits was left with a place free."
-
-SIDES: tuple[Side, Side] = ("senior", "junior")
 
 Hear = Callable[[str, int, int], None]  # stage, done, total
 

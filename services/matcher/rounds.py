@@ -12,13 +12,13 @@ from chassis.aggregates import Op, Stored
 from chassis.ids import new_id
 from chassis.mongo import Document
 from contracts.pairings import Focus, Participant
-from contracts.people import ProfileChanged, Side
+from contracts.people import ProfileChanged
 from services.matcher import seats
 from services.matcher.domain import round as rounds
 from services.matcher.domain import rules
 from services.matcher.domain.fit import Fit, fit
 from services.matcher.domain.pairing import Plan
-from services.matcher.domain.receipt import Chosen, RunnerUp
+from services.matcher.domain.receipt import SIDES, Chosen, RunnerUp
 from services.matcher.domain.refused import Refused
 from services.matcher.domain.round import Progress, Round, Totals
 from services.matcher.solver import Unanswerable
@@ -27,7 +27,6 @@ from services.matcher.store import Matcher, result_id
 log = logging.getLogger(__name__)
 
 STRETCH = 500  # proposals that go out between two saves of the cursor
-SIDES: tuple[Side, Side] = ("senior", "junior")
 RUNS = 5  # attempts at a computation that keeps dying
 
 

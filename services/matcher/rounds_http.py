@@ -63,7 +63,7 @@ class Two(_Body):
 
 
 class AdjustmentBody(_Body):
-    """``pair``: to be held together (*lock*) or kept apart (*forbid*). ``swap``: two pairs that change their juniors."""
+    """``pair``: to be held together (*lock*) or kept apart (*forbid*). ``swap``: two pairs that change partners."""
 
     kind: Literal["lock", "forbid", "swap"]
     pair: Two | None = None

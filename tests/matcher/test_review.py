@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from datetime import timedelta
 from typing import Any
@@ -219,7 +218,8 @@ async def test_a_trial_is_compared_and_never_published(company: World) -> None:
     assert gains == sorted(gains)
     same = await first.get("admin", f"/rounds/{computed}/compare/{computed}")
     assert (same["items"], same["pairs_in_common"]) == ([], 4)
-    for wrong in ({"care": {}}, {"matching": {"weight": {}}}, {"matching": {"floors": {"benefit": 7}}}):
+    impossible: list[Any] = [{"care": {}}, {"matching": {"weight": {}}}, {"matching": {"floors": {"benefit": 7}}}]
+    for wrong in impossible:
         answer = await first.ask("admin", "POST", f"/programmes/{PROGRAMME}/rounds", {"trial": wrong})
         assert answer.status_code == 422, wrong
 
@@ -274,11 +274,11 @@ async def test_an_erasure_takes_the_changes_that_name_somebody_with_it(company: 
     assert "j1" not in {junior for _, junior in await pairs_of(company, path)}
 
 
-def test_a_worker_whose_parent_is_gone_ends() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "services.matcher.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+async def test_a_worker_whose_parent_is_gone_ends() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.matcher.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    process.communicate()
+    await process.communicate()
     assert process.returncode == 0
 
 
