@@ -278,7 +278,7 @@ async def test_a_worker_whose_parent_is_gone_ends() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.matcher.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    await process.communicate()
+    await process.communicate(b"")
     assert process.returncode == 0
 
 
