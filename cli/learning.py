@@ -80,30 +80,30 @@ def propose(programme: ProgrammeArgument, data: DataOption = USUAL_DATA, json: J
 
 @app.command()
 def preview(
-    programme: ProgrammeArgument,
-    version: VersionArgument,
-    pairs: Annotated[int, typer.Option(help="How many of the pairs that would go or come.", min=0)] = 20,
-    data: DataOption = USUAL_DATA,
-    json: JsonOption = False,
+    programme: ProgrammeArgument, version: VersionArgument, data: DataOption = USUAL_DATA, json: JsonOption = False
 ) -> None:
-    """Match everybody who is free with the weights in use and with these, and show what differs. Nobody is asked.
+    """Match everybody who is free with the weights in use and with these, as two trials. Nobody is asked.
 
-    A version can be released only after this.
+    A version can be released only after this. Who would have another partner: round compare, with the two trials.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
-      viceversa learning preview fresh-eyes 1 --pairs 50
+      viceversa learning preview fresh-eyes 1
+
+      viceversa learning preview fresh-eyes 1 --json | jq .gain
     """
     place = f"/programmes/{programme}/learning/{version}/preview"
     with connections.service(data, "matcher") as matcher:
         matcher.post(place)
         seen = _followed(matcher, place)
-        items = _some(matcher, place, pairs)
+        compared = matcher.get(seen["compare"], limit=1) if seen["state"] == "computed" else None
     if json:
-        as_json({"preview": seen, "items": items})
+        as_json(seen)
+    elif compared is None:
+        say("It cannot be computed; the matcher's log says more.")
     else:
-        _previewed(seen, items)
-    if seen["state"] == "failed":
+        _previewed(programme, seen, compared)
+    if compared is None:
         raise typer.Exit(FAILED)
 
 
@@ -180,44 +180,28 @@ def _versions(programme: str, versions: list[Any]) -> None:
         say(f"\nWho would be matched differently: viceversa learning preview {programme} {versions[0]['version']}")
 
 
-def _previewed(seen: Any, items: list[Any]) -> None:
-    if seen["state"] == "failed":
-        say("It cannot be computed; the matcher's log says more.")
-        return
+def _previewed(programme: str, seen: Any, compared: Any) -> None:
     say(
         f"Of those who are free now: {seen['pairs_now']} pairs with the weights in use, {seen['pairs_then']} with "
-        f"these, {seen['pairs_in_both']} the same."
-    )
-    say(
-        f"{seen['people_with_another']} people would have somebody else, {seen['people_matched_then_only']} would be "
-        f"matched who are not, {seen['people_matched_now_only']} would not be who are."
+        f"these, {compared['pairs_in_common']} the same; {compared['people_with_other_partners']} people would have "
+        "somebody else."
     )
     if seen["gain"] is not None:
         say(f"Their mean outcome, from 0 to 1, is expected to change by {_gain(seen['gain'])}.")
-    if items:
-        say("")
-        rows = [("goes" if one["only"] == "now" else "comes", one["senior"], one["junior"]) for one in items]
-        table("pair", "=senior", "=junior", rows=rows)
+    else:
+        say("Nobody who is free would be matched, so what it changes shows in a later round.")
+    say(f"\nWho: viceversa round compare {seen['now']} {seen['then']}")
+    say(f"Use these weights: viceversa learning release {programme} {seen['version']}")
 
 
 def _followed(matcher: Api, place: str) -> Any:
     with bar() as progress:
         progress.add_task("Matching with both", total=None)
         while True:
-            seen = matcher.get(place, limit=1)["preview"]
+            seen = matcher.get(place)
             if seen["state"] != "computing":
                 return seen
             time.sleep(_POLL_S)
-
-
-def _some(matcher: Api, place: str, number: int) -> list[Any]:
-    found: list[Any] = []
-    if number:
-        for one in matcher.pages(place):
-            found.append(one)
-            if len(found) == number:
-                break
-    return found
 
 
 def _in_use(found: Any) -> str:

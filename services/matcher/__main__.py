@@ -19,10 +19,11 @@ from services.matcher.domain.request import Request
 from services.matcher.domain.round import Round
 from services.matcher.domain.weighting import Learning
 from services.matcher.handlers import hearing
-from services.matcher.http import programme_routes, round_routes, suggestion_routes
+from services.matcher.http import programme_routes, suggestion_routes
 from services.matcher.learning_http import learning_routes
 from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
 from services.matcher.receipts_http import receipt_routes
+from services.matcher.rounds_http import review_routes, round_routes
 from services.matcher.solver import Solver
 from services.matcher.store import Matcher
 from services.matcher.tasks import Tasks
@@ -42,11 +43,15 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         proposals=chassis.documents("proposals"),
         left_over=chassis.documents("left_over"),
         examples=chassis.documents("examples"),
-        differences=chassis.documents("differences"),
+        summaries=chassis.documents("summaries"),
         receipts=chassis.documents("receipts"),
         taxonomy=load(),
         clock=chassis.clock,
-        solver=Solver(),
+        solver=Solver(
+            chassis.settings.mongo_url(),
+            chassis.settings.database(chassis.service),
+            chassis.settings.instance_of(chassis.service),
+        ),
         tasks=Tasks(),
     )
     return Parts(
@@ -55,6 +60,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         routers=[
             programme_routes(matcher),
             round_routes(matcher),
+            review_routes(matcher),
             suggestion_routes(matcher),
             learning_routes(matcher),
             pairing_routes(matcher),
@@ -72,6 +78,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             Sweep(matcher.learning, partial(learning.look_again, matcher=matcher), on="due"),
             Sweep(matcher.learning, partial(learning.drive, matcher=matcher), on="lease"),
         ],
+        background=[matcher.solver.look_after],
         problems={Contradiction: 422, Unknown: 404, Refused: 409},
     )
 

@@ -1,42 +1,44 @@
-"""Learning from outcomes, behind the scenes: evidence is kept and forgotten, batches come in, previews are computed.
+"""Learning from outcomes, behind the scenes: evidence is kept and forgotten, batches come in, releases are finished.
 
 Examples are documents of their own, numbers without people, under the id of their pairing; they are kept while the
 programme learns, no longer than its retention, and go with either of the two. The programme's ``Learning`` is driven by
-its ``due``, once a day, and by its ``lease`` while a preview or a release is under way.
+its ``due``, once a day, and by its ``lease`` while a release is under way.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from chassis.aggregates import Op, Saved, Stored, instant
-from chassis.ids import new_id
-from chassis.mongo import Document
+from chassis.ids import derived_id, new_id
 from contracts.care import OutcomeRecorded
 from contracts.envelope import Envelope
-from contracts.programmes import ProgrammeSettings, Weights
+from contracts.programmes import ProgrammeSettings
 from services.matcher.domain import learning as lessons
+from services.matcher.domain import programme as programmes
+from services.matcher.domain import round as rounds
 from services.matcher.domain import weighting
 from services.matcher.domain.calendar import add_months
 from services.matcher.domain.learning import Example, Gain, Parts
 from services.matcher.domain.pairing import Pairing
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.refused import Refused
-from services.matcher.domain.solving import Answer, Question
-from services.matcher.domain.weighting import Batch, Learning, Preview, Releasing
-from services.matcher.solver import Report, SolverDied, Unanswerable
+from services.matcher.domain.review import Paired
+from services.matcher.domain.round import Round
+from services.matcher.domain.weighting import Batch, Learning, Preview, Releasing, Version
+from services.matcher.reviewing import pairs_of
+from services.matcher.rounds import take_up
 from services.matcher.store import Matcher
 
 log = logging.getLogger(__name__)
 
 CHOSEN = ("round", "rolling")  # by the fit; what people or coordinators chose, they chose for reasons of their own
 
-Pair = tuple[str, str]
+Beginning: TypeAlias = Callable[[Round | None], rounds.Decision | None]
 
 
 async def remember_outcome(outcome: OutcomeRecorded, cause: Envelope, matcher: Matcher) -> None:
@@ -63,8 +65,7 @@ async def forget_pairing(pairing_id: str, matcher: Matcher) -> None:
 
 
 async def forget_member(member_id: str, matcher: Matcher, cause: Envelope | None) -> None:
-    """Their place in previews, and their name on what they decided."""
-    await matcher.differences.delete({"$or": [{"senior": member_id}, {"junior": member_id}]})
+    """Their name on what they decided."""
     named = {"$or": [{"versions.decided_by": member_id}, {"releasing.by": member_id}]}
     async for stored in matcher.learning.find(named):
         await matcher.learning.update(
@@ -80,7 +81,7 @@ async def look_again(stored: Stored[Learning], matcher: Matcher) -> None:
     programme = (await matcher.programme(stored.id)).state
     slot, now = instant(stored.state.due), matcher.clock.now()
     on = programme.settings.matching.learning
-    await _clean_up(stored.state, programme, now, matcher)
+    await _clean_up(programme, now, matcher)
     if on:
         await _take_in_if_full(programme, Op(f"due/{slot}/batch"), matcher)
     await matcher.learning.update(
@@ -125,24 +126,46 @@ def require_on(programme: Programme) -> None:
         raise Refused("learning_off", "This programme does not learn: its setting matching.learning is off.")
 
 
-def take_up(programme_id: str, matcher: Matcher) -> None:
-    """Begin at once with what was asked for just now; the sweep would find it too, a little later."""
-    matcher.tasks.start("looking ahead to other weights", _carry_on(programme_id, matcher))
-
-
 async def drive(stored: Stored[Learning], matcher: Matcher) -> None:
-    """A lease has passed: finish a release, or compute previews."""
+    """A lease has passed: finish the release."""
     if stored.state.releasing is not None:
         refused = await finish_release(stored.id, stored.state.releasing, matcher)
         log.info("a release was taken up again: %s", refused.code if refused else "done")
-    take_up(stored.id, matcher)
+
+
+async def preview(programme: Programme, version: Version, op: Op, matcher: Matcher) -> Preview:
+    """Begin two trials, with the weights in use and with the version's; the same operation begins the same two."""
+    matching = programme.settings.matching.model_copy(update={"weights": version.weights})
+    then = programme.settings.model_copy(update={"matching": matching})
+    ids = [derived_id("preview", op.key, name) for name in ("now", "then")]
+    now, machine = matcher.clock.now(), matcher.clock.machine()
+    for id, settings in zip(ids, (programme.settings, then), strict=True):
+        about = programme.programme_id, programme.settings_version, programme.state, settings
+        await matcher.rounds.update(id, op, _begun(id, about, now, machine))
+        take_up(id, matcher)
+    return Preview(now=ids[0], then=ids[1])
+
+
+async def trials_of(preview: Preview, matcher: Matcher) -> tuple[Round, Round]:
+    return (await matcher.round(preview.now)).state, (await matcher.round(preview.then)).state
+
+
+def computed(trials: Sequence[Round]) -> bool:
+    """Whether both can be looked at."""
+    return all(one.state == "computed" for one in trials)
+
+
+async def gain_of(version: Version, trials: tuple[Round, Round], matcher: Matcher) -> Gain | None:
+    """What the outcomes say of the difference between the two; None where one of them has no pairs."""
+    now, then = [await pairs_of(one, matcher) for one in trials]
+    return lessons.gain_between(version.estimate, _means(now), _means(then)) if now and then else None
 
 
 async def finish_release(programme_id: str, releasing: Releasing, matcher: Matcher) -> Refused | None:
     """Tell the programme, then note that it knows; or why it cannot have these weights any longer."""
     now, machine = matcher.clock.now(), matcher.clock.machine()
 
-    def weighed(state: Programme | None) -> Any:
+    def weighed(state: Programme | None) -> programmes.Decision | None:
         return weighting.weigh(state, releasing, now, machine) if state else None
 
     refused: Refused | None = None
@@ -196,11 +219,10 @@ async def _take_in_if_full(programme: Programme, op: Op, matcher: Matcher) -> No
         log.debug("nothing new to learn yet: %s", refused.code)
 
 
-async def _clean_up(learning: Learning, programme: Programme, now: datetime, matcher: Matcher) -> None:
+async def _clean_up(programme: Programme, now: datetime, matcher: Matcher) -> None:
     of = {"programme_id": programme.programme_id}
     if not programme.settings.matching.learning:
         await matcher.examples.delete(of)
-        await matcher.differences.delete(of)
         return
     kept = programme.settings.retention.months
     found = [document async for document in matcher.examples.find(of)]
@@ -208,8 +230,6 @@ async def _clean_up(learning: Learning, programme: Programme, now: datetime, mat
     old = [document["_id"] for document in found if add_months(document["since"].date(), kept) <= now.date()]
     if leaving := sorted({*gone, *old}):
         await matcher.examples.delete({"_id": {"$in": leaving}})
-    open_ = [one.version for one in learning.versions if one.state == "proposed"]
-    await matcher.differences.delete({**of, "version": {"$nin": open_}})
 
 
 async def _gone(pairing_ids: Sequence[str], matcher: Matcher) -> set[str]:
@@ -218,117 +238,10 @@ async def _gone(pairing_ids: Sequence[str], matcher: Matcher) -> set[str]:
     return {id for id in pairing_ids if id not in stored or stored[id].state.gone}
 
 
-async def _carry_on(programme_id: str, matcher: Matcher) -> None:
-    machine = matcher.clock.machine()
-    claimed = await matcher.learning.update(
-        programme_id, Op(new_id()), lambda state: weighting.claim(known(state), machine)
-    )
-    for number in weighting.previewing(claimed.now()) if claimed.changed else ():
-        await _preview(programme_id, number, matcher)
+def _begun(id: str, about: tuple[str, int, str, ProgrammeSettings], now: datetime, machine: datetime) -> Beginning:
+    return lambda state: rounds.start(state, id, about, 0, now, machine, trial=True)
 
 
-async def _preview(programme_id: str, number: int, matcher: Matcher) -> None:
-    """Match everybody who is free with both weights, each in a worker process, and keep what differs."""
-
-    async def alive(_: Report = ("reading", 0, 0)) -> bool:
-        machine = matcher.clock.machine()
-        saved = await matcher.learning.update(
-            programme_id, Op(new_id()), lambda state: weighting.alive(known(state), number, machine)
-        )
-        return saved.changed
-
-    if not await alive():
-        return
-    programme, stored = await matcher.programme(programme_id), await matcher.learning.get(programme_id)
-    version = known(stored.state if stored is not None else None).version(number)
-    question = await _question(programme.state, matcher)
-    try:
-        now = await matcher.solver.solve(question, alive)
-        other = replace(question, settings=_weighed(question.settings, version.weights))
-        then = await matcher.solver.solve(other, alive) if now is not None else None
-    except (SolverDied, Unanswerable):
-        log.exception("a preview of other weights cannot be computed", extra={"programme": programme_id})
-        await _previewed(programme_id, number, Preview(state="failed"), matcher)
-        return
-    if now is None or then is None:
-        return
-    await _keep_differences(programme_id, number, now, then, matcher)
-    await _previewed(programme_id, number, _compared(version.estimate, now, then, matcher.clock.now()), matcher)
-
-
-async def _previewed(programme_id: str, number: int, preview: Preview, matcher: Matcher) -> None:
-    await matcher.learning.update(
-        programme_id, Op(new_id()), lambda state: weighting.previewed(known(state), number, preview)
-    )
-
-
-async def _question(programme: Programme, matcher: Matcher) -> Question:
-    id = programme.programme_id
-    profiles = await matcher.enrolled(id)
-    return Question(
-        programme_id=id,
-        settings=programme.settings,
-        profiles=profiles,
-        places=await matcher.free_places(profiles, id),
-        earlier=sorted(await matcher.earlier()),
-        on=matcher.clock.now().date(),
-        seed=0,
-    )
-
-
-def _weighed(settings: ProgrammeSettings, weights: Weights) -> ProgrammeSettings:
-    return settings.model_copy(update={"matching": settings.matching.model_copy(update={"weights": weights})})
-
-
-def _compared(estimate: lessons.Estimate, now: Answer, then: Answer, at: datetime) -> Preview:
-    before, after = _pairs(now), _pairs(then)
-    partners_now, partners_then = _partners(before), _partners(after)
-    both = partners_now.keys() & partners_then.keys()
-    gain: Gain | None = None
-    if before and after:
-        gain = lessons.gain_between(estimate, _means(now), _means(then))
-    return Preview(
-        state="computed",
-        pairs_now=len(before),
-        pairs_then=len(after),
-        pairs_in_both=len(before & after),
-        people_with_another=sum(partners_now[one] != partners_then[one] for one in both),
-        people_matched_then_only=len(partners_then.keys() - partners_now.keys()),
-        people_matched_now_only=len(partners_now.keys() - partners_then.keys()),
-        gain=gain,
-        computed_at=at,
-    )
-
-
-def _pairs(answer: Answer) -> set[Pair]:
-    return {(match.senior.id, match.junior.id) for match in answer.matches}
-
-
-def _partners(pairs: set[Pair]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for senior, junior in pairs:
-        found.setdefault(senior, set()).add(junior)
-        found.setdefault(junior, set()).add(senior)
-    return found
-
-
-def _means(answer: Answer) -> Parts:
-    one, two, three, four = np.mean([lessons.parts_of(match.fit) for match in answer.matches], axis=0).tolist()
+def _means(pairs: Sequence[Paired]) -> Parts:
+    one, two, three, four = np.mean([lessons.parts_of(pair.fit) for pair in pairs], axis=0).tolist()
     return one, two, three, four
-
-
-async def _keep_differences(programme_id: str, number: int, now: Answer, then: Answer, matcher: Matcher) -> None:
-    """Pairs that only one of the two has, each a document; what an earlier preview found goes."""
-    of = {"programme_id": programme_id, "version": number}
-    await matcher.differences.delete(of)
-    before, after = _pairs(now), _pairs(then)
-    changed = sorted([(*pair, "now") for pair in before - after] + [(*pair, "then") for pair in after - before])
-    documents: list[Document] = [
-        {**of, "_id": f"{programme_id}/{number}/{n:06d}", "place": f"{n:06d}", "senior": s, "junior": j, "only": only}
-        for n, (s, j, only) in enumerate(changed)
-    ]
-    await matcher.differences.put_many(documents)
-    members = {member for pair in before ^ after for member in pair}
-    if gone := sorted(members - (await matcher.members.get_many(sorted(members))).keys()):
-        theirs = [{"senior": {"$in": gone}}, {"junior": {"$in": gone}}]
-        await matcher.differences.delete({**of, "$or": theirs})

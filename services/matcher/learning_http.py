@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal, Self
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel
 
 from chassis.aggregates import Op
-from chassis.http import Command, Page, Paging, Principal, allow, command, page
+from chassis.http import Command, Principal, allow, command
 from contracts.care import Band
 from contracts.envelope import Instant
 from contracts.programmes import Weights
@@ -16,13 +16,15 @@ from services.matcher.domain import weighting
 from services.matcher.domain.learning import ASKED, ENOUGH, PARTS, Asked, Estimate, Gain, Part
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.refused import Refused
+from services.matcher.domain.round import Round
 from services.matcher.domain.weighting import BATCH, Learning, Preview, Version
-from services.matcher.permissions import not_in_conflict, programme_for
+from services.matcher.permissions import programme_for
 from services.matcher.store import Matcher
 
 Manager = Annotated[Principal, allow("coordinator", "admin")]
 Managing = Annotated[Command, command("coordinator", "admin")]
 Deciding = Callable[[Learning], weighting.Decision | None]
+BEFORE_IT_IS_SEEN = {"computing", "computed"}
 
 
 class ShareView(BaseModel):
@@ -71,22 +73,35 @@ class EstimateView(BaseModel):
 
 
 class PreviewView(BaseModel):
-    """Everybody who is free now, matched with the weights in use and with these."""
+    """Two trials: everybody who is free, matched with the weights in use and with these.
 
+    ``gain``: what is expected to change in the mean outcome of these very people; none where nobody was matched.
+    ``compare``: where to see who would have another partner.
+    """
+
+    version: int
+    now: str
+    then: str
     state: Literal["computing", "computed", "failed"]
     pairs_now: int
     pairs_then: int
-    pairs_in_both: int
-    people_with_another: int
-    people_matched_then_only: int
-    people_matched_now_only: int
     gain: GainView | None
-    computed_at: Instant | None
+    compare: str
 
     @classmethod
-    def of(cls, preview: Preview) -> Self:
-        gain = GainView.of(preview.gain) if preview.gain else None
-        return cls(**preview.model_dump(exclude={"gain"}), gain=gain)
+    def of(cls, version: int, trials: tuple[Round, Round], gain: Gain | None) -> Self:
+        now, then = trials
+        states = {one.state for one in trials}
+        return cls(
+            version=version,
+            now=now.round_id,
+            then=then.round_id,
+            state="computed" if states == {"computed"} else "computing" if states <= BEFORE_IT_IS_SEEN else "failed",
+            pairs_now=now.pairs,
+            pairs_then=then.pairs,
+            gain=GainView.of(gain) if gain else None,
+            compare=f"/rounds/{now.round_id}/compare/{then.round_id}",
+        )
 
 
 class VersionView(BaseModel):
@@ -97,14 +112,13 @@ class VersionView(BaseModel):
     made_at: Instant
     decided_at: Instant | None
     decided_by: str | None
-    preview: PreviewView | None
+    preview: Preview | None
 
     @classmethod
     def of(cls, version: Version, least: int) -> Self:
         return cls(
-            **version.model_dump(include={"version", "state", "base", "made_at", "decided_at", "decided_by"}),
+            **version.model_dump(exclude={"estimate"}),
             estimate=EstimateView.of(version.estimate, least),
-            preview=PreviewView.of(version.preview) if version.preview else None,
         )
 
 
@@ -148,18 +162,6 @@ class LearningView(BaseModel):
         )
 
 
-class DifferenceView(BaseModel):
-    """A pair that is matched with one of the two sets of weights only."""
-
-    senior: str
-    junior: str
-    only: Literal["now", "then"]
-
-
-class PreviewPage(Page[DifferenceView]):
-    preview: PreviewView
-
-
 def learning_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small function for each route
     """Learning from outcomes: it proposes, a person releases."""
     router = APIRouter(tags=["learning"])
@@ -175,6 +177,15 @@ def learning_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fu
         saved = await matcher.learning.update(id, op, lambda state: decide(learning.known(state)))
         return learning.known(saved.state)
 
+    async def known(id: str, version: int) -> Version:
+        stored = await matcher.learning.get(id)
+        return learning.known(stored.state if stored is not None else None).version(version)
+
+    async def seen_preview(id: str, version: int) -> Preview | None:
+        """Of a version, if both of its trials are computed."""
+        found = (await known(id, version)).preview if version else None
+        return found if found is not None and learning.computed(await learning.trials_of(found, matcher)) else None
+
     @router.get("/programmes/{id}/learning")
     async def seen(id: str, principal: Manager) -> LearningView:
         await managed(principal, id)
@@ -187,27 +198,24 @@ def learning_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fu
         return await view(id)
 
     @router.post("/programmes/{id}/learning/{version}/preview", status_code=202)
-    async def preview(id: str, version: int, asked: Managing) -> LearningView:
+    async def preview(id: str, version: int, asked: Managing) -> PreviewView:
         programme = await managed(asked.principal, id)
         learning.require_on(programme)
-        weights, machine = programme.settings.matching.weights, matcher.clock.machine()
-        await decided(id, asked.op, lambda state: weighting.preview(state, version, weights, machine))
-        learning.take_up(id, matcher)
-        return await view(id)
+        weights, wanted = programme.settings.matching.weights, await known(id, version)
+        weighting.still_proposed(wanted, weights)
+        trials = await learning.preview(programme, wanted, asked.op, matcher)
+        await decided(id, asked.op, lambda state: weighting.preview(state, version, weights, trials))
+        return PreviewView.of(version, await learning.trials_of(trials, matcher), None)
 
     @router.get("/programmes/{id}/learning/{version}/preview")
-    async def previewed(id: str, version: int, principal: Manager, paging: Annotated[Paging, Depends()]) -> PreviewPage:
+    async def previewed(id: str, version: int, principal: Manager) -> PreviewView:
         await managed(principal, id)
-        stored = await matcher.learning.get(id)
-        found = learning.known(stored.state if stored is not None else None).version(version).preview
-        if found is None:
+        found = await known(id, version)
+        if found.preview is None:
             raise Refused("no_preview", "There is no preview of this version yet; ask for it.")
-        of = {"programme_id": id, "version": version}
-        pages = matcher.differences.find(of, sort="place", limit=paging.more, after=paging.after)
-        items, after = await page(pages, paging, lambda document: str(document["place"]))
-        free = await not_in_conflict(principal, [{one["senior"], one["junior"]} for one in items], matcher)
-        shown = [DifferenceView.model_validate(one) for one, ok in zip(items, free, strict=True) if ok]
-        return PreviewPage(items=shown, next=after, preview=PreviewView.of(found))
+        trials = await learning.trials_of(found.preview, matcher)
+        gain = await learning.gain_of(found, trials, matcher) if learning.computed(trials) else None
+        return PreviewView.of(version, trials, gain)
 
     @router.post("/programmes/{id}/learning/{version}/release")
     async def release(id: str, version: int, asked: Managing) -> LearningView:
@@ -215,11 +223,12 @@ def learning_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fu
         programme = await managed(asked.principal, id)
         by, weights = asked.principal.member_id, programme.settings.matching.weights
         now, machine = matcher.clock.now(), matcher.clock.machine()
+        looked_at = await seen_preview(id, version)
 
         def decide(state: Learning) -> weighting.Decision | None:
             if version and state.version(version).state == "proposed":
                 learning.require_on(programme)
-            return weighting.release(state, version, weights, by, now, machine)
+            return weighting.release(state, version, weights, by, now, machine, seen=looked_at)
 
         state = await decided(id, asked.op, decide)
         if state.releasing is not None and state.releasing.version == version:

@@ -31,16 +31,16 @@ SEEN = {
     "latest": ESTIMATE,
     "versions": [{"version": 1, "state": "proposed", "estimate": ESTIMATE, "made_at": "2026-09-01T00:00:00.000Z"}],
 }
-COUNTS = {
+PREVIEW = {
+    "version": 1,
+    "now": "r1",
+    "then": "r2",
     "pairs_now": 12,
     "pairs_then": 12,
-    "pairs_in_both": 7,
-    "people_with_another": 10,
-    "people_matched_then_only": 0,
-    "people_matched_now_only": 0,
     "gain": {"by": 0.018, "noise": 0.007},
+    "compare": "/rounds/r1/compare/r2",
 }
-PAIRS = [{"senior": "s1", "junior": "j1", "only": "now"}, {"senior": "s1", "junior": "j2", "only": "then"}]
+COMPARED = {"pairs_in_common": 7, "people_with_other_partners": 10}
 
 
 @pytest.fixture
@@ -52,7 +52,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         seen.append((request.method, request.url.path))
         if request.method == "GET" and request.url.path.endswith("/preview"):
             state = "computed" if seen.count(seen[-1]) > 1 else "computing"
-            return httpx.Response(200, json={"preview": {**COUNTS, "state": state}, "items": PAIRS, "next": None})
+            return httpx.Response(200, json={**PREVIEW, "state": state})
+        if request.url.path.startswith("/rounds"):
+            return httpx.Response(200, json=COMPARED)
         return httpx.Response(200, json=SEEN)
 
     def service(*_: Any) -> Api:
@@ -79,11 +81,10 @@ def test_preview_waits_and_shows_who_would_be_matched_differently(run: Run, aske
     assert "12 pairs with the weights in use, 12 with these, 7 the same" in shown
     assert "10 people would have somebody else" in shown
     assert "+0.018 ± 0.007" in shown
-    assert "goes" in shown
-    assert "comes" in shown
+    assert "viceversa round compare r1 r2" in shown
     assert asked[0] == ("POST", "/programmes/fresh-eyes/learning/1/preview")
-    found = parsed(run("learning", "preview", "fresh-eyes", "1", "--pairs", "1", "--json"))
-    assert found["items"] == PAIRS[:1]
+    assert asked[-1] == ("GET", "/rounds/r1/compare/r2")
+    assert parsed(run("learning", "preview", "fresh-eyes", "1", "--json"))["gain"] == PREVIEW["gain"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tests.matcher.people import NOW, PROGRAMME, settings
 
 DEFAULT = Weights()
 FLAT = (0.0, 0.0, 0.0, 0.0)
-COMPUTED = Preview(state="computed", pairs_now=3, pairs_then=3, pairs_in_both=1, computed_at=NOW)
+TRIALS = Preview(now="r1", then="r2")
 
 
 def says(perspective: float, *, clear: bool = True) -> Estimate:
@@ -40,16 +40,14 @@ def learned(state: Learning | None, found: Estimate | None, base: Weights = DEFA
 
 
 def previewed(state: Learning, number: int, weights: Weights = DEFAULT) -> Learning:
-    asked = weighting.preview(state, number, weights, NOW)
+    asked = weighting.preview(state, number, weights, TRIALS)
     assert asked is not None
-    seen = weighting.previewed(asked[0], number, COMPUTED)
-    assert seen is not None
-    return seen[0]
+    return asked[0]
 
 
 def released(state: Learning, number: int, weights: Weights, at: datetime = NOW) -> Learning:
     """The release of a version, and the programme's part in it done."""
-    decision = weighting.release(state, number, weights, "c1", at, at)
+    decision = weighting.release(state, number, weights, "c1", at, at, seen=TRIALS)
     assert decision is not None
     releasing = decision[0].releasing
     assert releasing is not None
@@ -93,7 +91,7 @@ def test_a_newer_proposal_takes_the_place_of_the_one_before() -> None:
     state = learned(learned(None, says(3.0)), says(3.5))
     assert [(one.version, one.state) for one in state.versions] == [(1, "superseded"), (2, "proposed")]
     with pytest.raises(Refused, match="no longer proposed"):
-        weighting.preview(state, 1, DEFAULT, NOW)
+        weighting.preview(state, 1, DEFAULT, TRIALS)
 
 
 def test_a_version_is_released_only_after_a_look_at_who_would_be_matched_differently() -> None:
@@ -101,10 +99,10 @@ def test_a_version_is_released_only_after_a_look_at_who_would_be_matched_differe
     with pytest.raises(Refused, match="First look") as refused:
         weighting.release(state, 1, DEFAULT, "c1", NOW, NOW)
     assert refused.value.code == "no_preview"
-    asked = weighting.preview(state, 1, DEFAULT, NOW)
-    assert asked is not None
     with pytest.raises(Refused, match="First look"):
-        weighting.release(asked[0], 1, DEFAULT, "c1", NOW, NOW)
+        weighting.release(previewed(state, 1), 1, DEFAULT, "c1", NOW, NOW, seen=None)
+    with pytest.raises(Refused, match="First look"):
+        weighting.release(previewed(state, 1), 1, DEFAULT, "c1", NOW, NOW, seen=Preview(now="r0", then="r2"))
     state = released(previewed(state, 1), 1, DEFAULT)
     [version] = state.versions
     assert (version.state, version.decided_by, version.decided_at) == ("released", "c1", NOW)
@@ -112,7 +110,7 @@ def test_a_version_is_released_only_after_a_look_at_who_would_be_matched_differe
 
 
 def test_a_release_is_an_ordinary_change_of_the_programmes_settings() -> None:
-    decision = weighting.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, NOW, NOW)
+    decision = weighting.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, NOW, NOW, seen=TRIALS)
     assert decision is not None
     releasing = decision[0].releasing
     assert releasing is not None
@@ -130,7 +128,7 @@ def test_a_release_is_an_ordinary_change_of_the_programmes_settings() -> None:
 
 
 def test_a_release_that_the_programme_refused_leaves_the_version_proposed() -> None:
-    decision = weighting.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, NOW, NOW)
+    decision = weighting.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, NOW, NOW, seen=TRIALS)
     assert decision is not None
     releasing = decision[0].releasing
     assert releasing is not None
@@ -180,18 +178,12 @@ def test_what_is_dismissed_is_not_released_and_what_is_released_is_not_dismissed
         weighting.dismiss(released(state, 1, DEFAULT), 1, None, NOW)
 
 
-def test_a_preview_that_is_no_longer_wanted_is_not_kept() -> None:
-    asked = weighting.preview(learned(None, says(3.0)), 1, DEFAULT, NOW)
-    assert asked is not None
-    assert weighting.preview(asked[0], 1, DEFAULT, NOW) is None, "it is being computed"
-    claimed = weighting.claim(asked[0], NOW)
-    assert claimed is not None
-    assert weighting.claim(claimed[0], NOW) is None, "somebody is at it"
-    gone = weighting.dismiss(asked[0], 1, None, NOW)
-    assert gone is not None
-    assert gone[0].lease is None
-    assert weighting.alive(gone[0], 1, NOW) is None
-    assert weighting.previewed(gone[0], 1, COMPUTED) is None
+def test_a_preview_may_be_asked_for_again_since_people_change() -> None:
+    state = previewed(learned(None, says(3.0)), 1)
+    assert weighting.preview(state, 1, DEFAULT, TRIALS) is None
+    again = weighting.preview(state, 1, DEFAULT, Preview(now="r3", then="r4"))
+    assert again is not None
+    assert again[0].version(1).preview == Preview(now="r3", then="r4")
 
 
 def test_it_is_looked_at_at_midnight_so_that_the_hour_does_not_tell_when_something_was_heard() -> None:

@@ -82,9 +82,9 @@ class World:
             matcher.members,
             matcher.proposals,
             matcher.left_over,
+            matcher.summaries,
             matcher.receipts,
             matcher.examples,
-            matcher.differences,
         ):
             await other.collection.delete_many({})
         self.since = datetime.now(UTC)

@@ -17,13 +17,13 @@ from contracts.care import Band
 from contracts.envelope import Instant, Said
 from contracts.programmes import Weights
 from services.matcher.domain import programme as programmes
-from services.matcher.domain.learning import Asked, Estimate, Gain
+from services.matcher.domain.learning import Asked, Estimate
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.refused import Refused, Unknown
 
 BATCH = 5  # outcomes that come in together at least, and people that a figure is of at least
 GROWTH = 0.25  # of the outcomes that are in, so many must be new before they are looked at again
-LEASE = timedelta(seconds=30)  # machine time without a sign of life, after which somebody else takes the work up
+LEASE = timedelta(seconds=30)  # machine time after which somebody else finishes a release
 KEPT = 20  # versions; older ones that are not in use are forgotten
 ERASED = "erased"  # stands for whoever was forgotten
 
@@ -33,20 +33,10 @@ class _Value(BaseModel):
 
 
 class Preview(_Value):
-    """Everybody who is free, matched with the weights in use and with the proposed ones.
+    """Two trials by their ids: everybody who is free, matched with the weights in use, and with the proposed ones."""
 
-    ``gain``: by how much the outcome is expected to rise on average; None where nobody was matched.
-    """
-
-    state: Literal["computing", "computed", "failed"]
-    pairs_now: int = 0
-    pairs_then: int = 0
-    pairs_in_both: int = 0
-    people_with_another: int = 0
-    people_matched_then_only: int = 0
-    people_matched_now_only: int = 0
-    gain: Gain | None = None
-    computed_at: Instant | None = None
+    now: str
+    then: str
 
 
 class Version(_Value):
@@ -176,50 +166,29 @@ def learned(
     return after.model_copy(update={"versions": versions, "made": made.version, "start": start}), []
 
 
-def preview(learning: Learning, number: int, weights: Weights, recorded_at: datetime) -> Decision | None:
-    """Ask who would be matched differently; again, since people change. None while that is being computed."""
+def preview(learning: Learning, number: int, weights: Weights, trials: Preview) -> Decision | None:
+    """These trials show who would be matched differently; again, since people change. ``weights`` are those in use."""
     version = learning.version(number)
-    _still_proposed(version, weights)
-    if version.preview is not None and version.preview.state == "computing":
+    still_proposed(version, weights)
+    if version.preview == trials:
         return None
-    after = _with(learning, version.model_copy(update={"preview": Preview(state="computing")}))
-    return after.model_copy(update={"lease": recorded_at}), []
-
-
-def claim(learning: Learning, recorded_at: datetime) -> Decision | None:
-    """Take up the work on previews; None where somebody is at it, or there is none."""
-    if not previewing(learning) or learning.lease is None or learning.lease > recorded_at:
-        return None
-    return learning.model_copy(update={"lease": recorded_at + LEASE}), []
-
-
-def alive(learning: Learning, number: int, recorded_at: datetime) -> Decision | None:
-    """A sign of life of whoever computes a preview. None: it is not wanted any longer."""
-    if number not in previewing(learning):
-        return None
-    return learning.model_copy(update={"lease": recorded_at + LEASE}), []
-
-
-def previewing(learning: Learning) -> tuple[int, ...]:
-    """Versions of which a preview is being computed."""
-    wanted = (one for one in learning.versions if one.state == "proposed" and one.preview is not None)
-    return tuple(one.version for one in wanted if one.preview is not None and one.preview.state == "computing")
-
-
-def previewed(learning: Learning, number: int, seen: Preview) -> Decision | None:
-    """The preview is there. None where it is not wanted any longer."""
-    if number not in previewing(learning):
-        return None
-    after = _with(learning, learning.version(number).model_copy(update={"preview": seen}))
-    return after.model_copy(update={"lease": _lease(after)}), []
+    return _with(learning, version.model_copy(update={"preview": trials})), []
 
 
 def release(
-    learning: Learning, number: int, weights: Weights, by: str | None, now: datetime, recorded_at: datetime
+    learning: Learning,
+    number: int,
+    weights: Weights,
+    by: str | None,
+    now: datetime,
+    recorded_at: datetime,
+    *,
+    seen: Preview | None = None,
 ) -> Decision | None:
     """A person decides to use this version, or one that was in use before: 0 is what was there before any learning.
 
-    ``weights`` are those in use. None where they are this version's, and where its release is under way.
+    ``weights`` are those in use; ``seen`` is a preview of which both trials are computed. None where they are this
+    version's, and where its release is under way.
     """
     if learning.releasing is not None:
         if learning.releasing.version == number:
@@ -233,8 +202,8 @@ def release(
         version = learning.version(number)
         wanted = version.weights
         if version.state != "released":
-            _still_proposed(version, weights)
-            if version.preview is None or version.preview.state != "computed":
+            still_proposed(version, weights)
+            if version.preview is None or version.preview != seen:
                 raise Refused("no_preview", "First look at who would be matched differently: ask for its preview.")
     if wanted == weights:
         return None
@@ -259,11 +228,11 @@ def released(learning: Learning, releasing: Releasing, *, done: bool) -> Decisio
     """The programme has the weights; or, not ``done``, it cannot have them any longer. None where that is noted."""
     if learning.releasing != releasing:
         return None
-    after = learning.model_copy(update={"releasing": None})
+    after = learning.model_copy(update={"releasing": None, "lease": None})
     if done and releasing.version:
         decided = {"state": "released", "decided_at": releasing.at, "decided_by": releasing.by}
         after = _with(after, learning.version(releasing.version).model_copy(update=decided))
-    return after.model_copy(update={"lease": _lease(after)}), []
+    return after, []
 
 
 def dismiss(learning: Learning, number: int, by: str | None, now: datetime) -> Decision | None:
@@ -276,8 +245,7 @@ def dismiss(learning: Learning, number: int, by: str | None, now: datetime) -> D
     if learning.releasing is not None and learning.releasing.version == number:
         raise Refused("release_under_way", "This version is being released at this moment.")
     decided = {"state": "dismissed", "decided_at": now, "decided_by": by}
-    after = _with(learning, version.model_copy(update=decided))
-    return after.model_copy(update={"lease": _lease(after)}), []
+    return _with(learning, version.model_copy(update=decided)), []
 
 
 def forgotten(learning: Learning, member_id: str) -> Decision | None:
@@ -294,7 +262,8 @@ def forgotten(learning: Learning, member_id: str) -> Decision | None:
     return learning.model_copy(update={"versions": versions, "releasing": releasing}), []
 
 
-def _still_proposed(version: Version, weights: Weights) -> None:
+def still_proposed(version: Version, weights: Weights) -> None:
+    """Raises ``Refused`` where it is not, or was made from other weights than those in use."""
     if version.state != "proposed":
         raise Refused("not_proposed", "This version is no longer proposed.")
     if version.base != weights:
@@ -310,10 +279,6 @@ def _other_weights() -> Refused:
 def _with(learning: Learning, version: Version) -> Learning:
     versions = tuple(version if one.version == version.version else one for one in learning.versions)
     return learning.model_copy(update={"versions": versions})
-
-
-def _lease(learning: Learning) -> datetime | None:
-    return learning.lease if learning.releasing is not None or previewing(learning) else None
 
 
 def _kept(versions: Sequence[Version]) -> tuple[Version, ...]:
