@@ -20,6 +20,7 @@ from services.matcher.domain.round import Round
 from services.matcher.handlers import hearing
 from services.matcher.http import programme_routes, round_routes, suggestion_routes
 from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
+from services.matcher.receipts_http import receipt_routes
 from services.matcher.solver import Solver
 from services.matcher.store import Matcher
 from services.matcher.tasks import Tasks
@@ -37,6 +38,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         members=chassis.projection("members", ProfileChanged),
         proposals=chassis.documents("proposals"),
         left_over=chassis.documents("left_over"),
+        receipts=chassis.documents("receipts"),
         taxonomy=load(),
         clock=chassis.clock,
         solver=Solver(),
@@ -52,6 +54,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             pairing_routes(matcher),
             request_routes(matcher),
             ledger_routes(matcher),
+            receipt_routes(matcher),
         ],
         says=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, PRIVACY],
         sweeps=[

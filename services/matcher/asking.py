@@ -14,6 +14,7 @@ from contracts.people import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher import seats
+from services.matcher.alternatives import chosen_among_the_free
 from services.matcher.domain import request as requests
 from services.matcher.domain import rules
 from services.matcher.domain.fit import Fit, fit, focus
@@ -240,7 +241,7 @@ async def put_together(programme: Programme, senior_id: str, junior_id: str, op:
         raise NOT_POSSIBLE
     if rules.broken(senior, junior, programme.settings, today):  # only private ones are left
         raise NOT_POSSIBLE
-    plan = _plan(pairing_id, programme, couple, "coordinator", matcher)
+    plan = await _plan(pairing_id, programme, couple, "coordinator", matcher)
     outcome = (await seats.reserve(matcher, [plan]))[plan.pairing_id]
     if isinstance(outcome, Refused):
         raise outcome
@@ -276,7 +277,7 @@ async def _plan_of(request: Request, programme: Programme, matcher: Matcher) -> 
     assert asked is not None, "both are enrolled"
     pairing_id = pairing_of(request.request_id)
     known = await matcher.pairings.get(pairing_id)
-    if known is not None and known.state.state != "abandoned":
+    if known is not None and known.state.state not in UNSEEN:
         return known.state.plan
     senior, junior = (asker, asked) if request.asker_side == "senior" else (asked, asker)
     earlier = await matcher.earlier(of=[request.asker])
@@ -284,7 +285,7 @@ async def _plan_of(request: Request, programme: Programme, matcher: Matcher) -> 
     if rules.broken(senior, junior, programme.settings, today, again):
         raise seats.OVER
     found = fit(senior, junior, programme.settings, matcher.taxonomy, today)
-    plan = _plan(pairing_id, programme, Couple(senior, junior, found), "request", matcher)
+    plan = await _plan(pairing_id, programme, Couple(senior, junior, found), "request", matcher)
     return plan.model_copy(update={"request_id": request.request_id})
 
 
@@ -308,7 +309,7 @@ def _couple(
     return max(found, key=lambda couple: couple.fit.score, default=None)
 
 
-def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> Plan:
+async def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> Plan:
     senior, junior = couple.senior.profile, couple.junior.profile
     settings, on = programme.settings, matcher.clock.now().date()
     why = reasons(senior, junior, settings, matcher.taxonomy, on)
@@ -324,4 +325,12 @@ def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin,
         fit=couple.fit,
         answer_within_working_days=settings.matching.answer_within_working_days,
         duration_months=settings.meetings.duration_months,
+        chosen=await chosen_among_the_free(
+            programme,
+            couple.senior,
+            couple.junior,
+            couple.fit.score,
+            matcher,
+            overridden=origin == "coordinator",
+        ),
     )
