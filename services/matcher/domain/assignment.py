@@ -1,49 +1,147 @@
-"""The best set of pairs: a minimum-cost flow from seniors to juniors over the candidates.
+"""The best set of pairs: a minimum-cost flow from seniors to juniors over the candidates, and what each place is worth.
 
-The total fit is greatest among all sets that exceed nobody's places. The same inputs and seed give the same set, in
+The total weight is greatest among all sets that exceed nobody's places. The same inputs and seed give the same set, in
 whatever order they come; among near-equal sets (closer than a millionth for each pair) the seed decides.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from ortools.graph.python import min_cost_flow
 
 from services.matcher.domain.candidates import Edges
-from services.matcher.domain.columns import Ints
+from services.matcher.domain.chance import lots
+from services.matcher.domain.columns import Bools, Ints
+from services.matcher.domain.pairs import Floats
 from services.matcher.domain.rules import Member
 
 UNIT = 1_000_000  # fit is counted in millionths
-TIE = 1024  # ... and each of these in parts that the seed deals out
+TIE = 16  # ... and each of these in parts that the seed deals out
 MIDDLE = 10  # seniority of somebody whose level is unknown, when sides are chosen
+_PERSON = 32  # bits of a row
+_NEVER = np.iinfo(np.int64).max // 4
 
 
 class Unsolvable(Exception):
     """The solver gave up; by construction this cannot happen for valid capacities."""
 
 
-def assign(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], edges: Edges, seed: int) -> Ints:
-    """Positions in ``edges`` of the chosen pairs."""
-    count = len(edges.scores)
+@dataclass(frozen=True)
+class Assignment:
+    """``chosen``: positions in the edges of the chosen pairs, in order. Prices are in units of weight.
+
+    ``seniors`` and ``juniors`` together are a solution of the dual problem: an edge that was not chosen never weighs
+    more than both of its prices, and a place that stays empty costs nothing. ``senior_most`` and ``junior_most`` are
+    the highest that each price can be in any such solution: what the total would lose with one place of theirs. So
+    somebody left over with a new edge to one of them is paired exactly when it weighs more.
+    """
+
+    chosen: Ints
+    seniors: Floats
+    juniors: Floats
+    senior_most: Floats
+    junior_most: Floats
+
+
+def solved(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], edges: Edges, seed: int) -> Assignment:
+    """``assign``, with prices."""
+    chosen = assign(places_of_seniors, places_of_juniors, edges, seed)
+    taken = np.zeros(len(edges), dtype=np.bool_)
+    taken[chosen] = True
+    gain = _gains(edges, seed)
+    s_full = np.bincount(edges.seniors[chosen], minlength=len(places_of_seniors)) >= places_of_seniors
+    j_full = np.bincount(edges.juniors[chosen], minlength=len(places_of_juniors)) >= places_of_juniors
+    s_most, j_least = _extreme(edges.seniors, edges.juniors, gain, taken, s_full, len(j_full))
+    j_most, s_least = _extreme(edges.juniors, edges.seniors, gain, taken, j_full, len(s_full))
+    unit = UNIT * TIE
+    return Assignment(
+        chosen, (s_most + s_least) / 2 / unit, (j_most + j_least) / 2 / unit, s_most / unit, j_most / unit
+    )
+
+
+def assign(
+    places_of_seniors: Sequence[int],
+    places_of_juniors: Sequence[int],
+    edges: Edges,
+    seed: int,
+    *,
+    every_place: bool = False,
+) -> Ints:
+    """Positions in ``edges`` of the chosen pairs; ``every_place``: all places are to be taken, whatever it weighs.
+
+    Raises ``Unsolvable`` where that is not possible.
+    """
+    count = len(edges)
     total = min(sum(places_of_seniors), sum(places_of_juniors))
     if count == 0 or total == 0:
         return np.zeros(0, dtype=np.int64)
     seniors, juniors = len(places_of_seniors), len(places_of_juniors)
     source, sink = seniors + juniors, seniors + juniors + 1
     flow = min_cost_flow.SimpleMinCostFlow()
-    ties = np.random.default_rng(seed).integers(0, TIE, count)
-    gain = np.rint(edges.scores * UNIT).astype(np.int64) * TIE + ties
     pairs = flow.add_arcs_with_capacity_and_unit_cost(
-        edges.seniors.astype(np.int32), (edges.juniors + seniors).astype(np.int32), np.ones(count, np.int64), -gain
+        edges.seniors.astype(np.int32),
+        (edges.juniors + seniors).astype(np.int32),
+        np.ones(count, np.int64),
+        -_gains(edges, seed),
     )
     _arcs(flow, np.full(seniors, source), np.arange(seniors), places_of_seniors)
     _arcs(flow, np.arange(seniors, seniors + juniors), np.full(juniors, sink), places_of_juniors)
-    _arcs(flow, np.array([source]), np.array([sink]), [total])  # places that stay empty
+    if not every_place:
+        _arcs(flow, np.array([source]), np.array([sink]), [total])  # places that stay empty
     flow.set_node_supply(source, total)
     flow.set_node_supply(sink, -total)
     if (status := flow.solve()) != flow.OPTIMAL:
         raise Unsolvable(f"min-cost flow ended with {status}")
     return np.nonzero(flow.flows(pairs))[0].astype(np.int64)
+
+
+def _gains(edges: Edges, seed: int) -> Ints:
+    ties = lots(seed, (edges.seniors << _PERSON) | edges.juniors) % np.uint64(TIE)
+    return np.rint(edges.scores * UNIT).astype(np.int64) * TIE + ties.astype(np.int64)
+
+
+def _extreme(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, full: Bools, others: int) -> tuple[Ints, Ints]:
+    """Of all solutions of the dual problem the one with the highest prices on one side, so the lowest on the other.
+
+    ``mine`` and ``theirs`` are both ends of each edge, ``full`` (mine) who has no place left. Shortest paths in the
+    residual graph by Bellman and Ford, from those alone whose price fell in the step before: what somebody's price
+    falls to, a partner's must rise to make up for on an edge that was not chosen, and then that partner's own partners
+    gain the less from their edge.
+    """
+    price = np.where(full, _NEVER, 0)
+    asked = np.zeros(others, dtype=np.int64)  # the other side's prices
+    free = _Grouped(mine[~taken], theirs[~taken], gain[~taken], len(full))
+    held = _Grouped(theirs[taken], mine[taken], gain[taken], others)
+    np.minimum.at(price, mine[taken], gain[taken])
+    fallen = np.arange(len(full))
+    while len(fallen):
+        ends, starts, weights = free.of(fallen)
+        before = asked.copy()
+        np.maximum.at(asked, ends, weights - price[starts])
+        risen = np.unique(ends[asked[ends] > before[ends]])
+        ends, starts, weights = held.of(risen)
+        lower = price.copy()
+        np.minimum.at(lower, ends, weights - asked[starts])
+        fallen = np.unique(ends[lower[ends] < price[ends]])
+        price = lower
+    return price, asked
+
+
+class _Grouped:
+    """Edges by their start."""
+
+    def __init__(self, starts: Ints, ends: Ints, weights: Ints, people: int) -> None:
+        order = np.argsort(starts, kind="stable")
+        self._starts, self._ends, self._weights = starts[order], ends[order], weights[order]
+        self._first = np.searchsorted(self._starts, np.arange(people + 1))
+
+    def of(self, people: Ints) -> tuple[Ints, Ints, Ints]:
+        """End, start and weight of all edges that start with one of them."""
+        counts = self._first[people + 1] - self._first[people]
+        begins = np.repeat(self._first[people] - np.cumsum(counts) + counts, counts)
+        which = begins + np.arange(len(begins))
+        return self._ends[which], self._starts[which], self._weights[which]
 
 
 def split(

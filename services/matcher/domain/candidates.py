@@ -53,13 +53,19 @@ class Candidates:
 def candidates(pairs: Comparison, seed: int, progress: Callable[[int], None] = lambda _: None) -> Candidates:
     """All pairs that may be, or the best of each person; ``progress`` hears how many seniors have been looked at."""
     n, m = pairs.shape
-    if n * m <= ALL_PAIRS:
+    if complete(pairs):
         rows, columns = np.divmod(np.arange(n * m), m)
         found = exactly(pairs, rows, columns)
         progress(n)
         return found
     keys = Scan(pairs, seed).best(LOOKED_AT, progress)
     return _best_of_each(exactly(pairs, *np.divmod(keys, m)), BEST)
+
+
+def complete(pairs: Comparison) -> bool:
+    """Whether all pairs are few enough to be candidates."""
+    n, m = pairs.shape
+    return n * m <= ALL_PAIRS
 
 
 def exactly(pairs: Comparison, rows: Ints, columns: Ints) -> Candidates:
@@ -77,15 +83,24 @@ def exactly(pairs: Comparison, rows: Ints, columns: Ints) -> Candidates:
 def _best_of_each(found: Candidates, keep: int) -> Candidates:
     """The best of each senior and of each junior."""
     edges = found.edges
-    kept = _rank(edges.seniors, edges.scores) < keep
-    kept |= _rank(edges.juniors, edges.scores) < keep
+    kept = rank(edges.seniors, edges.scores) < keep
+    kept |= rank(edges.juniors, edges.scores) < keep
     return Candidates(edges.take(kept), found.private[kept])
 
 
-def _rank(group: Ints, scores: Floats) -> Ints:
+def rank(group: Ints, scores: Floats) -> Ints:
     """The place of each score within its group, the best first; equal ones in the order in which they stand."""
     order = np.argsort(group * 4.0 - scores, kind="stable")  # scores lie between 0 and 1
     ordered = group[order]
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
-    return rank
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return places
+
+
+def best_two(group: Ints, scores: Floats) -> tuple[Ints, Ints]:
+    """Positions of the best and of the second best score of each group, -1 where there is none."""
+    order = np.argsort(group * 4.0 - scores, kind="stable")
+    first = np.searchsorted(group[order], np.arange(int(group.max(initial=-1)) + 2))
+    counts = np.diff(first)
+    padded = np.append(order, [-1, -1])
+    return np.where(counts > 0, padded[first[:-1]], -1), np.where(counts > 1, padded[first[:-1] + 1], -1)

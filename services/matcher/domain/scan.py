@@ -129,7 +129,7 @@ class Scan:
         """About so many of the best pairs of each person, as senior x juniors + junior, in order."""
         n, m = self._pairs.shape
         of_seniors, of_juniors = self._thresholds(looked_at)
-        tiles = [slice(a, a + TILE) for a in range(0, m, TILE)]
+        tiles = self._tiles(m)
 
         def look(tile: slice) -> Ints:
             kept = []
@@ -145,6 +145,23 @@ class Scan:
                 found.append(keys)
                 progress(n * done // len(tiles))
         return np.sort(np.concatenate(found))
+
+    def above(self, of_seniors: npt.NDArray[np.float64], of_juniors: npt.NDArray[np.float64], some: int | None) -> Ints:
+        """Pairs that score more than both of these together; of ``some`` random seniors, or of all."""
+        m = self._pairs.shape[1]
+        mine, theirs = of_seniors[self._s].astype(np.float32), of_juniors[self._j].astype(np.float32)
+        stripes = None if some is None else -(-some // STRIPE)
+
+        def look(tile: slice) -> Ints:
+            kept = [np.zeros(0, np.int64)]
+            for stripe, scores in self._tile(tile, stripes):
+                over = scores - mine[stripe, None] > theirs[None, tile]
+                row, column = np.divmod(np.flatnonzero(over), scores.shape[1])
+                kept.append(self._s[stripe][row] * m + self._j[tile][column])
+            return np.concatenate(kept)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            return np.sort(np.concatenate(list(pool.map(look, self._tiles(m)))))
 
     def _tile(self, tile: slice, most: int | None = None) -> Iterator[tuple[slice, Single]]:
         """The scores of these juniors with the seniors of each stripe, (stripe, tile), of the first stripes alone."""
@@ -171,6 +188,9 @@ class Scan:
             scores[larger > self._most_open] = EXCLUDED
             yield stripe, scores
 
+    def _tiles(self, juniors: int) -> list[slice]:
+        return [slice(start, start + TILE) for start in range(0, juniors, TILE)]
+
     def _thresholds(self, looked_at: int) -> tuple[Single, Single]:
         """Above what each senior and each junior has about so many pairs."""
         with ThreadPoolExecutor(THREADS) as pool:
@@ -195,8 +215,7 @@ class Scan:
         """The same, the other way round."""
         n, m = self._pairs.shape
         ranks, few = np.empty((2, m), np.float32), np.empty((min(STRIPE, n), m), np.float32)
-        for start in range(0, m, TILE):
-            tile = slice(start, start + TILE)
+        for tile in self._tiles(m):
             scores = np.concatenate([scores for _, scores in self._tile(tile, SAMPLE // STRIPE)])
             ranks[:, tile] = _ranked(np.ascontiguousarray(scores.T), looked_at, n)
             few[:, tile] = scores[: len(few)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 
@@ -11,10 +12,13 @@ from contracts.people import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain import rules
-from services.matcher.domain.assignment import assign, split
-from services.matcher.domain.candidates import candidates
-from services.matcher.domain.columns import Bools
+from services.matcher.domain.assignment import split
+from services.matcher.domain.candidates import Candidates, Edges, best_two, candidates, complete
+from services.matcher.domain.columns import Bools, Ints
+from services.matcher.domain.drawing import Drawn, drawn
+from services.matcher.domain.fairness import fairer
 from services.matcher.domain.fit import Fit, focus
+from services.matcher.domain.market import Market, optimum
 from services.matcher.domain.pairs import Block, Pairs, Step
 from services.matcher.domain.reasons import reasons
 from services.matcher.domain.rules import Member
@@ -74,20 +78,39 @@ class RunnerUp:
 
 
 @dataclass(frozen=True)
+class Background:
+    """What the words about a pair depend on beside the two."""
+
+    settings: ProgrammeSettings
+    taxonomy: Taxonomy
+    on: date
+
+
+@dataclass(frozen=True)
 class Match:
-    """One proposed pair.
+    """One proposed pair; its words are made when they are asked for.
 
     ``probability``: with which the draw among near-equals chose it, given the assignment before the draw.
+    ``runner_up``: of each side, whether their place was taken or not; private rules play no part in it.
     """
 
     senior: Member
     junior: Member
     fit: Fit
-    reasons: Mapping[Side, Sequence[str]]
-    focus: tuple[Focus, ...]
+    background: Background
     probability: float = 1.0
     runner_up: Mapping[Side, RunnerUp] = field(default_factory=dict)
     locked: bool = False
+
+    @cached_property
+    def reasons(self) -> Mapping[Side, Sequence[str]]:
+        known = self.background
+        return reasons(self.senior.profile, self.junior.profile, known.settings, known.taxonomy, known.on)
+
+    @cached_property
+    def focus(self) -> tuple[Focus, ...]:
+        marks = self.background.settings.matching.benefit
+        return focus(self.senior.profile, self.junior.profile, marks, self.background.taxonomy)
 
 
 @dataclass(frozen=True)
@@ -115,8 +138,8 @@ class LeftOver:
 class Answer:
     """A round's result, the best pairs first.
 
-    ``total``: fit of all pairs; ``optimum``: the same before fairness and the draw; ``bound``: what no assignment
-    exceeds, None where nothing was assigned.
+    ``total``: fit of all pairs; ``optimum``: the same before fairness and the draw; ``bound``: what that of no
+    assignment exceeds (priority counted), None where nothing was assigned; ``fairness``: what that pass reached.
     """
 
     seniors: int
@@ -127,6 +150,7 @@ class Answer:
     total: float = 0.0
     optimum: float = 0.0
     bound: float | None = None
+    fairness: str = ""
 
 
 def solve(
@@ -138,16 +162,17 @@ def solve(
         return _one_sided(seniors, juniors)
     pairs = Pairs(seniors, juniors, question.settings, taxonomy, question.on, question.earlier)
     found = candidates(pairs, question.seed, lambda done: progress("scoring", done, len(seniors)))
-    edges = found.allowed()
-    progress("solving", 0, len(edges.scores))
-    places = question.places
-    chosen = assign([places[m.id] for m in seniors], [places[m.id] for m in juniors], edges, question.seed)
-    matches = [
-        _match(seniors[s], juniors[j], pairs.block(np.array([s]), np.array([j])), question, taxonomy)
-        for s, j in zip(edges.seniors[chosen].tolist(), edges.juniors[chosen].tolist(), strict=True)
-    ]
-    matches.sort(key=lambda match: (-match.fit.score, match.senior.id, match.junior.id))
+    locked = _locked(question, pairs)
+    market = _market(question, pairs, locked)
+    progress("solving", 0, len(found.edges))
+    best = optimum(market, found, complete=complete(pairs))
+    before, chosen = best.edges.scores[best.assignment.chosen], best.assignment.chosen
+    matching = question.settings.matching
+    fair = fairer(best.edges, chosen, len(seniors), len(juniors), matching.fairness, question.seed)
+    lot = drawn(best.edges, fair.chosen, len(juniors), float(before.sum()), matching.draw, question.seed)
+    matches = _matches(question, taxonomy, pairs, found, locked, best.edges.take(lot.chosen), lot)
     left = _left_over(pairs, {match.senior.id for match in matches}, {match.junior.id for match in matches})
+    held = sum(match.fit.score for match in matches if match.locked)
     return Answer(
         seniors=len(seniors),
         juniors=len(juniors),
@@ -155,19 +180,59 @@ def solve(
         left_over=left,
         why_empty=None if matches else "No two of them can be paired; the reason of each is given.",
         total=sum(match.fit.score for match in matches),
-        optimum=sum(match.fit.score for match in matches),
+        optimum=float(before.sum()) + held,
+        bound=float(before.sum()) + held + best.open if matches else None,
+        fairness=fair.words,
     )
+
+
+def _locked(question: Question, pairs: Pairs) -> tuple[tuple[int, int], ...]:
+    """The rows of the held pairs that no rule is in the way of and both have a place for, in the order of their ids."""
+    row, column = pairs.s.row_of, pairs.j.row_of
+    places = dict(question.places)
+    kept = []
+    for senior, junior in sorted(set(question.locked)):
+        if senior not in row or junior not in column or min(places[senior], places[junior]) <= 0:
+            continue
+        block = pairs.at(np.array([row[senior]]), np.array([column[junior]]))
+        if not any(mask[0] for mask in block.broken.values()):
+            kept.append((row[senior], column[junior]))
+            places[senior] -= 1
+            places[junior] -= 1
+    return tuple(kept)
+
+
+def _market(question: Question, pairs: Pairs, locked: Sequence[tuple[int, int]]) -> Market:
+    row, column = pairs.s.row_of, pairs.j.row_of
+    places = [np.array([question.places[m.id] for m in side]) for side in (pairs.seniors, pairs.juniors)]
+    for s, j in locked:
+        places[0][s] -= 1
+        places[1][j] -= 1
+    weight = question.settings.matching.waiting
+    bonus = [
+        np.array([weight * question.waiting.get(m.id, 0.0) for m in side]) for side in (pairs.seniors, pairs.juniors)
+    ]
+    apart = {(row[a], column[b]) for a, b in _either_way(question.forbidden) if a in row and b in column}
+    keys = np.array(sorted(s * len(pairs.juniors) + j for s, j in {*locked, *apart}), dtype=np.int64)
+    return Market(pairs, places[0], places[1], bonus[0], bonus[1], keys, question.seed)
+
+
+def _either_way(pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    return {way for one, other in pairs for way in ((one, other), (other, one))}
 
 
 def sides(question: Question) -> tuple[list[Member], list[Member]]:
     """Seniors and juniors who can be proposed today and have a place free, in the order of their ids."""
+    held = {senior: "senior" for senior, _ in question.locked} | {junior: "junior" for _, junior in question.locked}
     found: dict[str, list[Member]] = {"senior": [], "junior": [], "either": []}
     for profile in question.profiles:
         member = rules.enrolled(profile, question.programme_id)
         if member is None or question.places.get(member.id, 0) <= 0:
             continue
         if rules.absent(profile, question.programme_id, question.settings, question.on) is None:
-            found[member.enrolment.side].append(member)
+            found[held.get(member.id, "either") if member.enrolment.side == "either" else member.enrolment.side].append(
+                member
+            )
     places = [question.places[m.id] for side in ("senior", "junior", "either") for m in found[side]]
     return split(found["senior"], found["junior"], found["either"], places)
 
@@ -182,17 +247,62 @@ def _one_sided(seniors: Sequence[Member], juniors: Sequence[Member]) -> Answer:
     return Answer(len(seniors), len(juniors), (), left, why)
 
 
-def _match(senior: Member, junior: Member, block: Block, question: Question, taxonomy: Taxonomy) -> Match:
-    parts = Fit(
-        score=float(block.score[0, 0]),
-        senior_benefit=float(block.senior_benefit[0, 0]),
-        junior_benefit=float(block.junior_benefit[0, 0]),
-        compatibility=float(block.compatibility[0, 0]),
-        perspective=float(block.perspective[0, 0]),
+def _matches(
+    question: Question,
+    taxonomy: Taxonomy,
+    pairs: Pairs,
+    found: Candidates,
+    locked: Sequence[tuple[int, int]],
+    chosen: Edges,
+    lot: Drawn,
+) -> list[Match]:
+    """The pairs in words' reach, the best first."""
+    held = np.array(locked, dtype=np.int64).reshape(-1, 2)
+    rows, columns = np.concatenate([held[:, 0], chosen.seniors]), np.concatenate([held[:, 1], chosen.juniors])
+    probability = np.concatenate([np.ones(len(held)), lot.probability])
+    block = pairs.at(rows, columns)
+    ups_of_seniors = _runners_up(found.edges, found.edges.seniors, found.edges.juniors, rows, columns, pairs.juniors)
+    ups_of_juniors = _runners_up(found.edges, found.edges.juniors, found.edges.seniors, columns, rows, pairs.seniors)
+    background = Background(question.settings, taxonomy, question.on)
+    matches = []
+    for n, (s, j) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+        ups: dict[Side, RunnerUp | None] = {"senior": ups_of_seniors[n], "junior": ups_of_juniors[n]}
+        matches.append(
+            Match(
+                pairs.seniors[s],
+                pairs.juniors[j],
+                _parts(block, n),
+                background,
+                float(probability[n]),
+                {side: up for side, up in ups.items() if up is not None},
+                locked=n < len(held),
+            )
+        )
+    return sorted(matches, key=lambda match: (-match.fit.score, match.senior.id, match.junior.id))
+
+
+def _parts(block: Block, n: int) -> Fit:
+    return Fit(
+        score=float(block.score[n]),
+        senior_benefit=float(block.senior_benefit[n]),
+        junior_benefit=float(block.junior_benefit[n]),
+        compatibility=float(block.compatibility[n]),
+        perspective=float(block.perspective[n]),
     )
-    settings = question.settings
-    why = reasons(senior.profile, junior.profile, settings, taxonomy, question.on)
-    return Match(senior, junior, parts, why, focus(senior.profile, junior.profile, settings.matching.benefit, taxonomy))
+
+
+def _runners_up(
+    edges: Edges, mine: Ints, theirs: Ints, who: Ints, partners: Ints, others: Sequence[Member]
+) -> list[RunnerUp | None]:
+    """The best candidate of each beside the partner; ``mine`` and ``theirs`` are both ends of each edge."""
+    first, second = best_two(mine, edges.scores)
+    found: list[RunnerUp | None] = []
+    for person, partner in zip(who.tolist(), partners.tolist(), strict=True):
+        best = int(first[person]) if person < len(first) else -1
+        if best >= 0 and theirs[best] == partner:
+            best = int(second[person])
+        found.append(None if best < 0 else RunnerUp(others[theirs[best]].id, float(edges.scores[best])))
+    return found
 
 
 def _left_over(pairs: Pairs, seniors: set[str], juniors: set[str]) -> list[LeftOver]:

@@ -1,0 +1,114 @@
+"""The best assignment of a cohort, with a bound that shows how near to the optimum of all pairs it is.
+
+Prices make the proof: the prices of all places, and what any pair that is no candidate would be worth beyond both of
+its prices, bound every assignment from above (weak duality of the transport problem). Where all pairs are candidates,
+the bound is the optimum itself. Otherwise it is estimated on a seeded sample of seniors against all juniors, two
+standard errors above; where it leaves more than a thousandth open, the pairs beyond their prices become candidates.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.matcher.domain.assignment import Assignment, solved
+from services.matcher.domain.candidates import Candidates, Edges, exactly
+from services.matcher.domain.columns import Ints
+from services.matcher.domain.pairs import Comparison, Floats
+from services.matcher.domain.scan import STRIPE, Scan
+
+NEAR_ENOUGH = 0.999
+SAMPLED = 4 * STRIPE  # seniors on whom the bound is estimated
+ROUNDS = 3  # of adding candidates at most
+NOISE = 0.02  # of the approximate scores, below which a pair is looked at exactly
+
+
+@dataclass(frozen=True)
+class Market:
+    """Who could be paired: the candidates, and what each senior and junior adds to the weight of any pair of theirs.
+
+    ``without`` (sorted keys senior x juniors + junior): pairs that may not be, beside those that private rules forbid.
+    """
+
+    pairs: Comparison
+    places_of_seniors: Ints
+    places_of_juniors: Ints
+    senior_bonus: Floats
+    junior_bonus: Floats
+    without: Ints
+    seed: int
+
+    def weighted(self, edges: Edges) -> Edges:
+        """What counts in the assignment instead of the fit alone."""
+        bonus = self.senior_bonus[edges.seniors] + self.junior_bonus[edges.juniors]
+        return Edges(edges.seniors, edges.juniors, edges.scores + bonus)
+
+    def allowed(self, found: Candidates) -> Edges:
+        """The candidates that may be assigned."""
+        keys = found.edges.seniors * self.pairs.shape[1] + found.edges.juniors
+        return found.edges.take(~(found.private | np.isin(keys, self.without)))
+
+    def best(self, edges: Edges) -> Assignment:
+        return solved(self.places_of_seniors.tolist(), self.places_of_juniors.tolist(), self.weighted(edges), self.seed)
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best assignment of the edges; ``open``: by how much that of all pairs might weigh more."""
+
+    edges: Edges
+    assignment: Assignment
+    open: float
+
+
+def optimum(market: Market, found: Candidates, *, complete: bool) -> Optimum:
+    """``complete``: the candidates are all pairs that may be."""
+    edges = market.allowed(found)
+    assignment = market.best(edges)
+    if complete:
+        return Optimum(edges, assignment, 0.0)
+    total = _weight(market, edges, assignment)
+    scan = Scan(market.pairs, market.seed)
+    for _ in range(ROUNDS):
+        beyond = _beyond(market, scan, edges, assignment, SAMPLED)
+        bound = total + _estimate(market, assignment, beyond, min(SAMPLED, market.pairs.shape[0]))
+        if total >= NEAR_ENOUGH * bound:
+            break
+        more = _beyond(market, scan, edges, assignment, None)
+        edges = _joined(edges, more, market.pairs.shape[1])
+        assignment = market.best(edges)
+        total = _weight(market, edges, assignment)
+    return Optimum(edges, assignment, max(0.0, bound - total))
+
+
+def _weight(market: Market, edges: Edges, assignment: Assignment) -> float:
+    return float(market.weighted(edges).scores[assignment.chosen].sum())
+
+
+def _beyond(market: Market, scan: Scan, edges: Edges, prices: Assignment, sampled: int | None) -> Edges:
+    """Pairs that may be, are no candidates, and weigh more than both of their prices; of some seniors, or of all."""
+    m = market.pairs.shape[1]
+    least_s, least_j = prices.seniors - market.senior_bonus, prices.juniors - market.junior_bonus
+    keys = scan.above(least_s - NOISE, least_j, sampled)
+    keys = keys[~np.isin(keys, edges.seniors * m + edges.juniors)]
+    found = market.allowed(exactly(market.pairs, *np.divmod(keys, m)))
+    return found.take(found.scores > least_s[found.seniors] + least_j[found.juniors])
+
+
+def _estimate(market: Market, prices: Assignment, beyond: Edges, sampled: int) -> float:
+    """By how much the prices of all seniors would have to rise, from those of the sample, two standard errors above."""
+    excess = np.zeros(market.pairs.shape[0])
+    least = prices.seniors - market.senior_bonus
+    over = beyond.scores - least[beyond.seniors] - (prices.juniors - market.junior_bonus)[beyond.juniors]
+    np.maximum.at(excess, beyond.seniors, over)
+    excess *= market.places_of_seniors
+    n = len(excess)
+    mean = excess.sum() / sampled
+    spread = np.sqrt(max(0.0, (excess**2).sum() / sampled - mean**2) / sampled) if sampled < n else 0.0
+    return float(n * (mean + 2 * spread))
+
+
+def _joined(one: Edges, other: Edges, juniors: int) -> Edges:
+    keys = np.concatenate([edges.seniors * juniors + edges.juniors for edges in (one, other)])
+    scores = np.concatenate([one.scores, other.scores])
+    order = np.argsort(keys)
+    return Edges(*np.divmod(keys[order], juniors), scores[order])
