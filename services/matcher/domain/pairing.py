@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.envelope import Instant, Said, Tombstone
 from contracts.pairings import (
@@ -37,6 +37,7 @@ from contracts.pairings import (
 from contracts.people import Side
 from services.matcher.domain.calendar import add_months, add_working_days
 from services.matcher.domain.fit import Fit
+from services.matcher.domain.receipt import Chosen
 from services.matcher.domain.refused import Refused
 
 LEASE = timedelta(seconds=30)  # machine time that a reservation may take before it is given up
@@ -68,7 +69,10 @@ class Charter(_Value):
 
 
 class Plan(_Value):
-    """Everything that is fixed before the seats are taken."""
+    """Everything that is fixed before the seats are taken.
+
+    ``chosen`` goes into the receipt and is not kept here: it names others, who may ask to be forgotten.
+    """
 
     pairing_id: str
     programme_id: str
@@ -84,6 +88,7 @@ class Plan(_Value):
     round_id: str | None = None
     request_id: str | None = None
     predecessor_id: str | None = None
+    chosen: Chosen | None = Field(None, exclude=True)
 
 
 class Pairing(_Value):

@@ -1,0 +1,162 @@
+"""A made-up company of any size, fast and the same for the same seed: what benchmarks and large tests match.
+
+As in a real one, topics are unevenly popular, departments know different things, sites speak different languages, and
+some have left a question open. Half of the people are seniors.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from functools import cache
+from itertools import accumulate
+from random import Random
+
+from cli.sample.company import FRESH, SEASONED, SITES, Site
+from contracts.people import Availability, Enrolment, Offer, ProfileChanged, Seek, Style, Window
+from contracts.programmes import Labels, ProgrammeSettings
+from contracts.taxonomy import load
+from services.matcher.domain.solving import Question
+
+PROGRAMME = "benchmark"
+TODAY = date(2026, 3, 2)
+
+_EACH = 6  # topics offered, and as many sought
+_SPAN = 8  # people who report to one manager
+_DEPARTMENT = 400  # people in a department
+_KNOWN = 12  # topics that come with a department's jobs
+_LEVELS = {"senior": (9, 20), "junior": (1, 9)}
+_LEANINGS = [n / 2 for n in range(-4, 5)]
+_SKIPPED = 0.1  # statements about style
+_WEEKLY, _ROTATING = 0.6, 0.75  # who has said their hours, and, above, who works in shifts
+_AVOIDING = 0.04
+
+
+def settings() -> ProgrammeSettings:
+    """A programme with every default, for two organisations that do not mix."""
+    return ProgrammeSettings(
+        labels={"en": Labels(name="Benchmark")},
+        organisations=("acme", "daughter"),
+        confidential_contact="speak-up@acme.example",
+    )
+
+
+def question(people: Sequence[ProfileChanged], rules: ProgrammeSettings | None = None, seed: int = 1) -> Question:
+    """A round for all of them, everybody with the places that their enrolment says."""
+    places = {one.member_id: one.enrolments[0].capacity for one in people}
+    return Question(PROGRAMME, rules or settings(), people, places, (), TODAY, seed)
+
+
+def cohort(people: int, seed: int = 1, two_places: float = 0.0) -> list[ProfileChanged]:
+    """So many profiles, seniors first; ``two_places``: the share of seniors who take on two partners."""
+    rng = Random(seed)
+    topics = sorted(topic.id for topic in load().topics)
+    popular = {"senior": _popularity(rng, topics, FRESH), "junior": _popularity(rng, topics, SEASONED)}
+    departments = [(f"department-{n}", rng.sample(topics, _KNOWN)) for n in range(max(4, people // _DEPARTMENT))]
+    ids = [f"{n:06d}-{rng.getrandbits(32):08x}" for n in range(people)]
+    levels = [rng.randint(*_LEVELS[_side(n, people)]) for n in range(people)]
+    at = [rng.randrange(len(departments)) for _ in ids]
+    lines = _lines(ids, levels, at)
+    made = []
+    for n, id in enumerate(ids):
+        side, other = ("senior", "junior") if _side(n, people) == "senior" else ("junior", "senior")
+        department, known = departments[at[n]]
+        site = rng.choice(SITES)
+        offered = list(dict.fromkeys([*rng.sample(known, _EACH // 2), *_some(rng, topics, popular[other])]))[:_EACH]
+        sought = [topic for topic in _some(rng, topics, popular[side]) if topic not in offered][:_EACH]
+        avoided = rng.choice(ids) if rng.random() < _AVOIDING else id
+        made.append(
+            ProfileChanged(
+                member_id=id,
+                organisation_id="acme" if rng.random() < 0.9 else "daughter",
+                department_id=department,
+                site_id=site.id if rng.random() < 0.95 else None,
+                discipline_id=f"discipline-{rng.randrange(12)}" if rng.random() < 0.9 else None,
+                level=levels[n] if rng.random() < 0.97 else None,
+                experience_band=max(0, min(5, (levels[n] + rng.randint(-3, 3)) // 4)),
+                line=lines[n],
+                offers=tuple(_offer(topic, rng.choice(("explain", "use", "teach"))) for topic in offered),
+                seeks=tuple(_seek(topic, rng.randint(1, 3)) for topic in sought),
+                languages=_languages(rng, site),
+                time_zone=site.time_zone,
+                availability=_availability(rng),
+                style=_style(rng),
+                avoid=() if avoided == id else (avoided,),
+                enrolments=(_enrolment(side, 2 if side == "senior" and rng.random() < two_places else 1),),
+            )
+        )
+    return made
+
+
+def _side(n: int, people: int) -> str:
+    return "senior" if 2 * n < people else "junior"
+
+
+def _popularity(rng: Random, topics: Sequence[str], favourites: Sequence[str]) -> list[float]:
+    """A long tail over all topics, summed up; the favourites of a side are some times as popular."""
+    ranks = rng.sample(range(1, len(topics) + 1), len(topics))
+    return list(
+        accumulate(
+            rank**-0.5 * (4.0 if topic in favourites else 1.0) for topic, rank in zip(topics, ranks, strict=True)
+        )
+    )
+
+
+def _some(rng: Random, topics: Sequence[str], popularity: Sequence[float]) -> list[str]:
+    """Different ones, the first drawn first; rarely fewer than are wanted."""
+    return list(dict.fromkeys(rng.choices(topics, cum_weights=popularity, k=3 * _EACH)))
+
+
+def _lines(ids: Sequence[str], levels: Sequence[int], at: Sequence[int]) -> list[tuple[str, ...]]:
+    """The managers above each, nearest first: in each department a tree, the most senior at its top."""
+    staff: dict[int, list[int]] = {}
+    for n in sorted(range(len(ids)), key=lambda n: (-levels[n], n)):
+        staff.setdefault(at[n], []).append(n)
+    above: list[tuple[str, ...]] = [()] * len(ids)
+    for people in staff.values():
+        for place, n in enumerate(people[1:]):
+            boss = people[place // _SPAN]
+            above[n] = (ids[boss], *above[boss])[:3]
+    return above
+
+
+def _languages(rng: Random, site: Site) -> tuple[str, ...]:
+    spoken = [site.local_language, *(["en"] if rng.random() < 0.85 else [])]
+    return () if rng.random() < 0.03 else tuple(dict.fromkeys(spoken))
+
+
+def _availability(rng: Random) -> Availability:
+    said = rng.random()
+    if said >= _WEEKLY:
+        return Availability(kind="rotating" if said < _ROTATING else "by_arrangement")
+    windows = []
+    for day in sorted(rng.sample(range(5), rng.randint(2, 5))):
+        start = 30 * rng.randint(16, 28)
+        windows.append(_window(day, start, start + 30 * rng.randint(4, 12)))
+    return Availability(kind="weekly", windows=tuple(windows))
+
+
+def _style(rng: Random) -> Style:
+    a, b, c, d = (None if rng.random() < _SKIPPED else rng.choice(_LEANINGS) for _ in range(4))
+    return Style(candour=a, pace=b, change=c, debate=d)
+
+
+# Values are frozen, so that a hundred thousand profiles can share them.
+
+
+@cache
+def _offer(topic: str, level: str) -> Offer:
+    return Offer.model_validate({"topic": topic, "level": level})
+
+
+@cache
+def _seek(topic: str, priority: int) -> Seek:
+    return Seek(topic=topic, priority=priority)
+
+
+@cache
+def _window(weekday: int, start: int, end: int) -> Window:
+    return Window(weekday=weekday, start=start, end=end)
+
+
+@cache
+def _enrolment(side: str, capacity: int) -> Enrolment:
+    return Enrolment.model_validate({"programme_id": PROGRAMME, "side": side, "capacity": capacity, "state": "ready"})
