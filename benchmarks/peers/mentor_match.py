@@ -37,7 +37,7 @@ RULES: dict[str, Callable[..., Any]] = {
 
 
 def person(kind: type, number: int, said: dict[str, Any]) -> Any:
-    made = kind(**{"email": f"{kind.__name__}-{number}", "grade": said["grade"]})
+    made = kind(email=f"{kind.__name__}-{number}", grade=said["grade"])
     made.number = number
     for name, value in said.items():
         setattr(made, name, frozenset(value) if isinstance(value, list) else value)

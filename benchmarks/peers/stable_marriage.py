@@ -17,6 +17,9 @@ STACK = 512 * 2**20
 DEPTH = 10**6
 
 
+finished = threading.Event()
+
+
 def main() -> None:
     question = json.load(sys.stdin)
     residents = {f"j{n}": [f"s{other}" for other in liked] for n, liked in enumerate(question["juniors"]) if liked}
@@ -27,11 +30,10 @@ def main() -> None:
     matching = game.solve()
     solved = perf_counter()
     pairs = [
-        (int(hospital.name[1:]), int(resident.name[1:]))
-        for hospital, chosen in matching.items()
-        for resident in chosen
+        (int(hospital.name[1:]), int(resident.name[1:])) for hospital, chosen in matching.items() for resident in chosen
     ]
     json.dump({"pairs": pairs, "seconds": solved - made, "making": made - start}, sys.stdout)
+    finished.set()
 
 
 sys.setrecursionlimit(DEPTH)
@@ -39,3 +41,4 @@ threading.stack_size(STACK)
 thread = threading.Thread(target=main)
 thread.start()
 thread.join()
+sys.exit(not finished.is_set())
