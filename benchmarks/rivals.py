@@ -24,7 +24,8 @@ from benchmarks.quality import Everything
 from contracts.people import ProfileChanged
 from contracts.programmes import Draw, Fairness
 from contracts.taxonomy import load
-from services.matcher.domain.candidates import Block, Pairs
+from services.matcher.domain.candidates import candidates
+from services.matcher.domain.pairs import Block, Pairs
 from services.matcher.domain.solving import Answer, Question, sides, solve
 
 WISHED, DIFFERENT, MATCHED = 5, 3, 1  # mentor-match's points, where it matches our people
@@ -64,7 +65,7 @@ def dense(question: Question) -> Result:
 
 def greedy(question: Question) -> Result:
     start = perf_counter()
-    edges = _pairs(question).edges()
+    edges = candidates(_pairs(question), question.seed).allowed()
     found = perf_counter()
     made = quality.greedy(edges.seniors, edges.juniors, edges.scores)
     end = perf_counter()
