@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from contracts.people import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher import seats
+from services.matcher.alternatives import chosen_among_the_free
 from services.matcher.domain import request as requests
 from services.matcher.domain import rules
-from services.matcher.domain.candidates import Pairs
 from services.matcher.domain.fit import Fit, fit, focus
 from services.matcher.domain.pairing import Pairing, Plan
+from services.matcher.domain.pairs import Pairs
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.reasons import reasons
 from services.matcher.domain.refused import Refused, Unknown
@@ -87,12 +88,12 @@ def ranked(
         juniors = sorted((one for one in others if one.enrolment.side != "senior"), key=lambda one: one.id)
         scores = _scores([me], juniors, settings, taxonomy, on, earlier)
         for junior, score in zip(juniors, scores, strict=True):
-            _keep(best, score, me, junior, "junior", taxonomy, on)
+            _keep(best, score, me, junior, "junior", settings, taxonomy, on)
     if me.enrolment.side != "senior":
         seniors = sorted((one for one in others if one.enrolment.side != "junior"), key=lambda one: one.id)
         scores = _scores(seniors, [me], settings, taxonomy, on, earlier)
         for senior, score in zip(seniors, scores, strict=True):
-            _keep(best, score, senior, me, "senior", taxonomy, on)
+            _keep(best, score, senior, me, "senior", settings, taxonomy, on)
     return sorted(best.values(), key=lambda choice: (-choice.score, choice.partner.member_id))[:limit]
 
 
@@ -111,14 +112,22 @@ def _scores(
 
 
 def _keep(
-    best: dict[str, Choice], score: float, senior: Member, junior: Member, side: Side, taxonomy: Taxonomy, on: date
+    best: dict[str, Choice],
+    score: float,
+    senior: Member,
+    junior: Member,
+    side: Side,
+    settings: ProgrammeSettings,
+    taxonomy: Taxonomy,
+    on: date,
 ) -> None:
     partner = senior if side == "senior" else junior
     if score <= 0 or (partner.id in best and best[partner.id].score >= score):
         return
     mine: Side = "junior" if side == "senior" else "senior"
-    why = reasons(senior.profile, junior.profile, taxonomy, on)[mine]
-    best[partner.id] = Choice(partner.profile, side, score, why, focus(senior.profile, junior.profile, taxonomy))
+    why = reasons(senior.profile, junior.profile, settings, taxonomy, on)[mine]
+    about = focus(senior.profile, junior.profile, settings.matching.benefit, taxonomy)
+    best[partner.id] = Choice(partner.profile, side, score, why, about)
 
 
 async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matcher) -> Stored[Request]:
@@ -232,7 +241,7 @@ async def put_together(programme: Programme, senior_id: str, junior_id: str, op:
         raise NOT_POSSIBLE
     if rules.broken(senior, junior, programme.settings, today):  # only private ones are left
         raise NOT_POSSIBLE
-    plan = _plan(pairing_id, programme, couple, "coordinator", matcher)
+    plan = await _plan(pairing_id, programme, couple, "coordinator", matcher)
     outcome = (await seats.reserve(matcher, [plan]))[plan.pairing_id]
     if isinstance(outcome, Refused):
         raise outcome
@@ -268,7 +277,7 @@ async def _plan_of(request: Request, programme: Programme, matcher: Matcher) -> 
     assert asked is not None, "both are enrolled"
     pairing_id = pairing_of(request.request_id)
     known = await matcher.pairings.get(pairing_id)
-    if known is not None and known.state.state != "abandoned":
+    if known is not None and known.state.state not in UNSEEN:
         return known.state.plan
     senior, junior = (asker, asked) if request.asker_side == "senior" else (asked, asker)
     earlier = await matcher.earlier(of=[request.asker])
@@ -276,7 +285,7 @@ async def _plan_of(request: Request, programme: Programme, matcher: Matcher) -> 
     if rules.broken(senior, junior, programme.settings, today, again):
         raise seats.OVER
     found = fit(senior, junior, programme.settings, matcher.taxonomy, today)
-    plan = _plan(pairing_id, programme, Couple(senior, junior, found), "request", matcher)
+    plan = await _plan(pairing_id, programme, Couple(senior, junior, found), "request", matcher)
     return plan.model_copy(update={"request_id": request.request_id})
 
 
@@ -300,9 +309,10 @@ def _couple(
     return max(found, key=lambda couple: couple.fit.score, default=None)
 
 
-def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> Plan:
+async def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> Plan:
     senior, junior = couple.senior.profile, couple.junior.profile
-    now: datetime = matcher.clock.now()
+    settings, on = programme.settings, matcher.clock.now().date()
+    why = reasons(senior, junior, settings, matcher.taxonomy, on)
     return Plan(
         pairing_id=pairing_id,
         programme_id=programme.programme_id,
@@ -310,9 +320,17 @@ def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin,
         origin=origin,
         senior=participant(senior, "senior"),
         junior=participant(junior, "junior"),
-        focus=focus(senior, junior, matcher.taxonomy),
-        reasons={side: tuple(texts) for side, texts in reasons(senior, junior, matcher.taxonomy, now.date()).items()},
+        focus=focus(senior, junior, settings.matching.benefit, matcher.taxonomy),
+        reasons={side: tuple(texts) for side, texts in why.items()},
         fit=couple.fit,
-        answer_within_working_days=programme.settings.matching.answer_within_working_days,
-        duration_months=programme.settings.meetings.duration_months,
+        answer_within_working_days=settings.matching.answer_within_working_days,
+        duration_months=settings.meetings.duration_months,
+        chosen=await chosen_among_the_free(
+            programme,
+            couple.senior,
+            couple.junior,
+            couple.fit.score,
+            matcher,
+            overridden=origin == "coordinator",
+        ),
     )

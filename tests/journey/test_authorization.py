@@ -102,16 +102,19 @@ def filled(row: Row, role: str, cast: Cast, *, mine: bool) -> str:
     cared = row.service == "feedback"
     own, elses = ("f1", "f2") if cared else ("p1", "p2")
     request = row.path.rpartition("/")[2] if row.path.endswith(("accept", "decline", "withdraw")) else "see"
+    pairing = own if mine else elses if role == "member" else "fb" if cared else "pb"
     ids = {
         "/programmes": programme,
         "/rounds": cast.rounds[programme],
-        "/pairings": cast.pairings[own if mine else elses if role == "member" else "fb" if cared else "pb"],
+        "/pairings": cast.pairings[pairing],
+        "/receipts": cast.receipt(pairing) if row.path.startswith("/receipts") else "",
         "/requests": cast.requests[request if mine else "withdraw" if request == "accept" else "accept"],
     }
     path = row.path.replace("{programme}", programme)
     path = path.replace("{import_id}", cast.imports["coordinator" if mine else "admin"])
     path = path.replace("{id}", ids.get("/" + row.path.split("/")[1], "")).replace("{milestone}", "day_0")
     path = path.replace("{notification}", cast.care["message" if mine else "another's message"])
+    path = path.replace("{other}", ids["/rounds"]).replace("{adjustment}", "none")
     path = path.replace("{session}", cast.care["session"]).replace("{idea}", cast.care["idea"])
     return path.replace("{member}", cast.ids[person]).replace("{member_id}", cast.ids[person])
 
@@ -416,6 +419,7 @@ def places(path: str, secrets: Secrets) -> list[str]:
         "/rounds": (cast.rounds[A],),
         "/pairings": [cast.pairings[name] for name in ("f3", "refused")],
         "/requests": (cast.requests["see"],),
+        "/receipts": [cast.receipt(name) for name in ("f3", "refused")] if path.startswith("/receipts") else (),
         "{member}": [cast.ids[who] for who in VICTIMS],
         "{member_id}": [cast.ids[who] for who in VICTIMS],
         "{notification}": list(secrets.messages.values()),
@@ -424,6 +428,8 @@ def places(path: str, secrets: Secrets) -> list[str]:
         "{milestone}": ("day_0",),
         "{session}": (secrets.session,),
         "{idea}": (secrets.idea_id,),
+        "{other}": (cast.rounds[A],),
+        "{adjustment}": ("none",),
     }
     found = [path]
     for name in re.findall(r"\{\w+\}", path):
@@ -463,7 +469,7 @@ COMMANDING = {
     "another system",
 }
 """One of each kind: what they may do takes its time."""
-DESTROYS = ("/end", "/discard", "/close", "/leave", "/erasure")
+DESTROYS = ("/end", "/cancel", "/discard", "/close", "/leave", "/erasure")
 
 
 def try_all(secrets: Secrets, *, reading: bool) -> dict[int, int]:
