@@ -29,8 +29,10 @@ def run(name: str, scale: float) -> dict[str, Any]:
     if name == "projection":
         with ground() as here:
             return asyncio.run(projection.measure(here, scale))
-    if name in ("matching", "learning"):
-        return {"matching": matching, "learning": learning}[name].measure(scale)
+    if name == "matching":
+        return matching.measure(scale)
+    if name == "learning":
+        return learning.measure(scale)
     module = {"command": command, "import": imports}[name]
     with estate.running() as running:
         return asyncio.run(module.measure(running, scale))
