@@ -24,7 +24,7 @@ from benchmarks.quality import Everything
 from contracts.people import ProfileChanged
 from contracts.programmes import Draw, Fairness
 from contracts.taxonomy import load
-from services.matcher.domain.candidates import candidates
+from services.matcher.domain.candidates import candidates, scan_of
 from services.matcher.domain.pairs import Block, Pairs
 from services.matcher.domain.solving import Answer, Question, sides, solve
 
@@ -65,7 +65,8 @@ def dense(question: Question) -> Result:
 
 def greedy(question: Question) -> Result:
     start = perf_counter()
-    edges = candidates(_pairs(question), question.seed).allowed()
+    pairs = _pairs(question)
+    edges = candidates(pairs, scan_of(pairs, question.seed)).allowed()
     found = perf_counter()
     made = quality.greedy(edges.seniors, edges.juniors, edges.scores)
     end = perf_counter()

@@ -208,7 +208,7 @@ def test_candidates_and_runners_up_do_not_depend_on_private_rules(cohort: Cohort
         pair = (match.senior.id, match.junior.id)
         assert ups.get(pair, match.runner_up) == match.runner_up
     open_ = [
-        candidates(Pairs(*sides(question(world)), settings(), TAXONOMY, TODAY), 3).edges for world in (people, other)
+        candidates(Pairs(*sides(question(world)), settings(), TAXONOMY, TODAY), None).edges for world in (people, other)
     ]
     assert open_[0].scores.tolist() == open_[1].scores.tolist()
 

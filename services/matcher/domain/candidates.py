@@ -50,22 +50,22 @@ class Candidates:
         return self.edges.take(~self.private)
 
 
-def candidates(pairs: Comparison, seed: int, progress: Callable[[int], None] = lambda _: None) -> Candidates:
-    """All pairs that may be, or the best of each person; ``progress`` hears how many seniors have been looked at."""
+def candidates(pairs: Comparison, scan: Scan | None, progress: Callable[[int], None] = lambda _: None) -> Candidates:
+    """The best of each person by the scan, or all pairs that may be; ``progress`` hears how many seniors were seen."""
     n, m = pairs.shape
-    if complete(pairs):
+    if scan is None:
         rows, columns = np.divmod(np.arange(n * m), m)
         found = exactly(pairs, rows, columns)
         progress(n)
         return found
-    keys = Scan(pairs, seed).best(LOOKED_AT, progress)
+    keys = scan.best(LOOKED_AT, progress)
     return _best_of_each(exactly(pairs, *np.divmod(keys, m)), BEST)
 
 
-def complete(pairs: Comparison) -> bool:
-    """Whether all pairs are few enough to be candidates."""
+def scan_of(pairs: Comparison, seed: int) -> Scan | None:
+    """How the pairs are looked through; None where they are so few that all are candidates."""
     n, m = pairs.shape
-    return n * m <= ALL_PAIRS
+    return None if n * m <= ALL_PAIRS else Scan(pairs, seed)
 
 
 def exactly(pairs: Comparison, rows: Ints, columns: Ints) -> Candidates:

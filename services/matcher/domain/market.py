@@ -12,12 +12,12 @@ import numpy as np
 
 from services.matcher.domain.assignment import Assignment, solved
 from services.matcher.domain.candidates import Candidates, Edges, exactly
-from services.matcher.domain.columns import Ints
+from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.pairs import Comparison, Floats
 from services.matcher.domain.scan import STRIPE, Scan
 
 NEAR_ENOUGH = 0.999
-SAMPLED = 4 * STRIPE  # seniors on whom the bound is estimated
+SAMPLED = 8 * STRIPE  # seniors on whom the bound is estimated
 ROUNDS = 3  # of adding candidates at most
 NOISE = 0.02  # of the approximate scores, below which a pair is looked at exactly
 
@@ -45,7 +45,7 @@ class Market:
     def allowed(self, found: Candidates) -> Edges:
         """The candidates that may be assigned."""
         keys = found.edges.seniors * self.pairs.shape[1] + found.edges.juniors
-        return found.edges.take(~(found.private | np.isin(keys, self.without)))
+        return found.edges.take(~(found.private | among(keys, self.without)))
 
     def best(self, edges: Edges) -> Assignment:
         return solved(self.places_of_seniors.tolist(), self.places_of_juniors.tolist(), self.weighted(edges), self.seed)
@@ -60,14 +60,13 @@ class Optimum:
     open: float
 
 
-def optimum(market: Market, found: Candidates, *, complete: bool) -> Optimum:
-    """``complete``: the candidates are all pairs that may be."""
+def optimum(market: Market, found: Candidates, scan: Scan | None) -> Optimum:
+    """Without a ``scan`` the candidates are all pairs that may be."""
     edges = market.allowed(found)
     assignment = market.best(edges)
-    if complete:
+    if scan is None:
         return Optimum(edges, assignment, 0.0)
     total = _weight(market, edges, assignment)
-    scan = Scan(market.pairs, market.seed)
     for _ in range(ROUNDS):
         beyond = _beyond(market, scan, edges, assignment, SAMPLED)
         bound = total + _estimate(market, assignment, beyond, min(SAMPLED, market.pairs.shape[0]))
@@ -89,7 +88,7 @@ def _beyond(market: Market, scan: Scan, edges: Edges, prices: Assignment, sample
     m = market.pairs.shape[1]
     least_s, least_j = prices.seniors - market.senior_bonus, prices.juniors - market.junior_bonus
     keys = scan.above(least_s - NOISE, least_j, sampled)
-    keys = keys[~np.isin(keys, edges.seniors * m + edges.juniors)]
+    keys = keys[~among(keys, edges.seniors * m + edges.juniors)]
     found = market.allowed(exactly(market.pairs, *np.divmod(keys, m)))
     return found.take(found.scores > least_s[found.seniors] + least_j[found.juniors])
 
@@ -112,3 +111,11 @@ def _joined(one: Edges, other: Edges, juniors: int) -> Edges:
     scores = np.concatenate([one.scores, other.scores])
     order = np.argsort(keys)
     return Edges(*np.divmod(keys[order], juniors), scores[order])
+
+
+def among(keys: Ints, known: Ints) -> Bools:
+    """Which keys are known ones, which are in order."""
+    if not len(known):
+        return np.zeros(len(keys), dtype=np.bool_)
+    place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+    return np.asarray(known[place] == keys)

@@ -4,10 +4,11 @@ The score of a pair is taken apart into sums over table rows. With ``a`` and ``b
 leave open (a product over wishes, so a sum of logarithms over rows of (topic, worth)), the weighted benefits are
 ``constant - higher x (a + b) - (lower - higher) x max(a, b)``. Likeness, perspective and the hard rules between groups
 of people are sums over one row for each feature. Only common time is averaged over people with like hours; rules
-that name people take no part. Both sides are shuffled, so that any tile is a fair sample.
+that name people take no part. The first of each side are a fair sample; the others stand by class, so that tiles in
+which no two may be paired are passed over.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,17 +22,23 @@ from services.matcher.domain.pairs import Comparison
 
 Single = npt.NDArray[np.float32]
 
-TILE = 1024  # juniors of a tile
-STRIPE = 256  # seniors of a tile
-SAMPLE = 2048  # people against whom each person's threshold is estimated
+TILE = 1008  # juniors of a tile; neither is a power of two, which would make transposing slow
+STRIPE = 120  # seniors of a tile
+SAMPLE = 1920  # people at most against whom each person's threshold is estimated
+LEAST_SAMPLE = 960
+SAMPLED = 10  # one of so many people, between these
+CLASSES = 1000  # groups of people who speak the same languages in the same organisation; with more, none is passed over
 NEAR = 16  # the best rank in that sample that is steady enough to go by
 DAY_PARTS = 24  # seniors whose free time has its middle in the same one count as alike
-MODELS = 8  # seniors of each, by whom the common time of all is judged
+MODELS = 4  # seniors of each, by whom the common time of all is judged
 MOST = 0.8  # share of them who cannot meet a junior for the rest to count as neither
 GROUPS = 512  # features are joined as long as they have no more values together
 EXCLUDED = np.float32(-8.0)  # what a broken rule takes from a score
+_BELOW = np.float32(1000)  # ... and what a benefit below its floor does, times what is missing
 THREADS = 2
-_WHOLE = np.float32(1 - 1e-7)  # a wish that is covered altogether, as far as it has a logarithm
+_WHOLE = np.float32(0.99)  # a wish that is covered altogether, as far as it has a logarithm
+_SCALE = np.float32(2**23 / np.log(2))
+_BIAS = np.float32(127 * 2**23 - 366_393)
 
 
 @dataclass(frozen=True)
@@ -75,9 +82,9 @@ class _Wishes:
     worth: Single
 
     def left(self, giver: Columns, rows: Ints) -> Single:
-        """(kinds, givers): the logarithm of what each giver's offers leave of each kind of wish."""
-        covered = self.worth[:, None] * giver.covers[self.topics[:, None], rows[None, :]]
-        return np.asarray(np.log1p(-np.minimum(covered, _WHOLE)), dtype=np.float32)
+        """(kinds, givers): the logarithm (times ``_SCALE``) of what offers leave of each kind of wish."""
+        covered = self.worth[:, None] * giver.covers[:, rows][self.topics]
+        return np.asarray(np.log(1 - np.minimum(covered, _WHOLE)) * _SCALE, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -109,17 +116,25 @@ class Scan:
     def __init__(self, pairs: Comparison, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self._pairs = pairs
-        self._s, self._j = rng.permutation(pairs.shape[0]), rng.permutation(pairs.shape[1])
+        self._sampled = tuple(
+            min(n, max(LEAST_SAMPLE, min(SAMPLE, n // SAMPLED // STRIPE * STRIPE))) for n in pairs.shape
+        )
+        classes = _Classes.of(pairs)
+        self._s = _order(classes.of_seniors, self._sampled[0], rng)
+        self._j = _order(classes.of_juniors, self._sampled[1], rng)
         w = pairs.settings.matching.weights
         total = w.lower_benefit + w.higher_benefit + w.compatibility + w.perspective
         self._constant = np.float32((w.lower_benefit + w.higher_benefit) / total)
         self._higher = np.float32(w.higher_benefit / total)
         self._excess = np.float32((w.lower_benefit - w.higher_benefit) / total)
-        self._most_open = np.float32(1 - pairs.settings.matching.floors.benefit + 1e-5)
+        self._most_open = np.float32(1.05 * (1 - pairs.settings.matching.floors.benefit))  # as wide as ``_exp`` errs
         self._s_wishes, self._j_wishes = _wishes(pairs.s, self._s), _wishes(pairs.j, self._j)
         self._stripes = [slice(a, a + STRIPE) for a in range(0, len(self._s), STRIPE)]
         self._left_of_juniors = [self._j_wishes.left(pairs.s, self._s[stripe]) for stripe in self._stripes]
         self._s_parts = [self._s_wishes.of[stripe] for stripe in self._stripes]
+        self._worthwhile = classes.worthwhile(
+            [self._s[stripe] for stripe in self._stripes], [self._j[tile] for tile in self._tiles(len(self._j))]
+        )
         places = _joined(_place_features(pairs, self._s, w.perspective / total))
         self._places = _Sums(places, self._stripes)
         self._styles = _Sums(_joined(_style_features(pairs, self._s)), self._stripes)
@@ -132,8 +147,8 @@ class Scan:
         tiles = self._tiles(m)
 
         def look(tile: slice) -> Ints:
-            kept = []
-            for stripe, scores in self._tile(tile):
+            kept = [np.zeros(0, np.int64)]
+            for stripe, scores in self._tile(tile, self._worth_a_look(tile)):
                 above = (scores >= of_seniors[stripe, None]) | (scores >= of_juniors[None, tile])
                 row, column = np.divmod(np.flatnonzero(above), scores.shape[1])
                 kept.append(self._s[stripe][row] * m + self._j[tile][column])
@@ -150,11 +165,10 @@ class Scan:
         """Pairs that score more than both of these together; of ``some`` random seniors, or of all."""
         m = self._pairs.shape[1]
         mine, theirs = of_seniors[self._s].astype(np.float32), of_juniors[self._j].astype(np.float32)
-        stripes = None if some is None else -(-some // STRIPE)
 
         def look(tile: slice) -> Ints:
             kept = [np.zeros(0, np.int64)]
-            for stripe, scores in self._tile(tile, stripes):
+            for stripe, scores in self._tile(tile, self._worth_a_look(tile, some)):
                 over = scores - mine[stripe, None] > theirs[None, tile]
                 row, column = np.divmod(np.flatnonzero(over), scores.shape[1])
                 kept.append(self._s[stripe][row] * m + self._j[tile][column])
@@ -163,17 +177,21 @@ class Scan:
         with ThreadPoolExecutor(THREADS) as pool:
             return np.sort(np.concatenate(list(pool.map(look, self._tiles(m)))))
 
-    def _tile(self, tile: slice, most: int | None = None) -> Iterator[tuple[slice, Single]]:
-        """The scores of these juniors with the seniors of each stripe, (stripe, tile), of the first stripes alone."""
+    def _worth_a_look(self, tile: slice, some: int | None = None) -> Ints:
+        """The stripes, by number, in which anybody may be paired with anybody of the tile; the first of them alone."""
+        stripes = np.nonzero(self._worthwhile[:, tile.start // TILE])[0]
+        return stripes if some is None else stripes[stripes < -(-some // STRIPE)]
+
+    def _tile(self, tile: slice, stripes: Iterable[int]) -> Iterator[tuple[slice, Single]]:
+        """The scores of these juniors with the seniors of each of these stripes, (stripe, tile)."""
         juniors = self._j[tile]
         left_of_seniors = self._s_wishes.left(self._pairs.j, juniors)
         wishes = self._j_wishes.of[tile]
         places, styles, hours = self._places.table(juniors), self._styles.table(juniors), self._hours.table(juniors)
-        for n, stripe in enumerate(self._stripes[:most]):
-            a = self._s_parts[n] @ left_of_seniors
-            b = np.ascontiguousarray((wishes @ self._left_of_juniors[n]).T)
-            np.exp(a, out=a)
-            np.exp(b, out=b)
+        for n in stripes:
+            stripe = self._stripes[n]
+            a = _exp(self._s_parts[n] @ left_of_seniors)
+            b = _exp(np.ascontiguousarray((wishes @ self._left_of_juniors[n]).T))
             larger = np.maximum(a, b)
             a += b
             a *= self._higher
@@ -185,7 +203,10 @@ class Scan:
             scores -= a
             scores += self._places.sums(n, places)
             scores += self._constant
-            scores[larger > self._most_open] = EXCLUDED
+            larger -= self._most_open  # a mask would cost more than all the rest
+            np.maximum(larger, np.float32(0), out=larger)
+            larger *= _BELOW
+            scores -= larger
             yield stripe, scores
 
     def _tiles(self, juniors: int) -> list[slice]:
@@ -206,7 +227,7 @@ class Scan:
         """Each senior's two ranks among some juniors, (2, seniors); and (few juniors, seniors), their scores."""
         n, m = self._pairs.shape
         ranks, few = np.empty((2, n), np.float32), np.empty((min(STRIPE, m), n), np.float32)
-        for stripe, scores in self._tile(slice(0, SAMPLE)):
+        for stripe, scores in self._tile(slice(0, self._sampled[1]), range(len(self._stripes))):
             ranks[:, stripe] = _ranked(scores, looked_at, m)
             few[:, stripe] = scores[:, : len(few)].T
         return ranks, few
@@ -216,10 +237,58 @@ class Scan:
         n, m = self._pairs.shape
         ranks, few = np.empty((2, m), np.float32), np.empty((min(STRIPE, n), m), np.float32)
         for tile in self._tiles(m):
-            scores = np.concatenate([scores for _, scores in self._tile(tile, SAMPLE // STRIPE)])
+            first = range(-(-self._sampled[0] // STRIPE))
+            scores = np.concatenate([scores for _, scores in self._tile(tile, first)])
             ranks[:, tile] = _ranked(np.ascontiguousarray(scores.T), looked_at, n)
             few[:, tile] = scores[: len(few)]
         return ranks, few
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """People who speak the same languages in the same organisation, by number; ``apart``: who is never paired."""
+
+    of_seniors: Ints
+    of_juniors: Ints
+    apart: npt.NDArray[np.bool_]
+
+    @staticmethod
+    def of(pairs: Comparison) -> "_Classes":
+        (one, rows), (other, columns) = _classes(pairs.s), _classes(pairs.j)
+        if max(len(rows), len(columns)) > CLASSES:
+            return _Classes(np.zeros_like(one), np.zeros_like(other), np.zeros((1, 1), dtype=np.bool_))
+        rows, columns = rows[:, None], columns[None, :]
+        (apart,) = pairs.organisations(rows, columns).values()
+        return _Classes(one, other, apart | pairs.no_language(rows, columns))
+
+    def worthwhile(self, stripes: Sequence[Ints], tiles: Sequence[Ints]) -> npt.NDArray[np.bool_]:
+        """(stripes, tiles): whether anybody of one may be paired with anybody of the other."""
+        of_stripes, of_tiles = np.zeros((len(stripes), len(self.apart))), np.zeros((self.apart.shape[1], len(tiles)))
+        for n, rows in enumerate(stripes):
+            of_stripes[n, self.of_seniors[rows]] = 1
+        for n, columns in enumerate(tiles):
+            of_tiles[self.of_juniors[columns], n] = 1
+        return np.asarray(of_stripes @ ~self.apart @ of_tiles > 0)
+
+
+def _classes(side: Columns) -> tuple[Ints, Ints]:
+    """The class of each row, and a row for each class."""
+    parts = np.vstack([side.organisation, side.acknowledged, side.languages.view(np.int64)])
+    _, like, value = np.unique(parts, axis=1, return_index=True, return_inverse=True)
+    return value, like
+
+
+def _order(classes: Ints, sampled: int, rng: np.random.Generator) -> Ints:
+    """So many at random, and then everybody else by class."""
+    shuffled = rng.permutation(len(classes))
+    rest = shuffled[sampled:]
+    return np.concatenate([shuffled[:sampled], rest[np.argsort(classes[rest], kind="stable")]])
+
+
+def _exp(logarithms: Single) -> Single:
+    """Within 3 %, by what their bits mean (Schraudolph 1999); ``logarithms`` times ``_SCALE``, and lost."""
+    logarithms += _BIAS
+    return logarithms.astype(np.int32).view(np.float32)
 
 
 class _Sums:

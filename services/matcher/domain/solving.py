@@ -13,7 +13,7 @@ from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain import rules
 from services.matcher.domain.assignment import split
-from services.matcher.domain.candidates import Candidates, Edges, best_two, candidates, complete
+from services.matcher.domain.candidates import Candidates, Edges, best_two, candidates, scan_of
 from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.drawing import Drawn, drawn
 from services.matcher.domain.fairness import fairer
@@ -161,11 +161,12 @@ def solve(
     if not seniors or not juniors:
         return _one_sided(seniors, juniors)
     pairs = Pairs(seniors, juniors, question.settings, taxonomy, question.on, question.earlier)
-    found = candidates(pairs, question.seed, lambda done: progress("scoring", done, len(seniors)))
+    scan = scan_of(pairs, question.seed)
+    found = candidates(pairs, scan, lambda done: progress("scoring", done, len(seniors)))
     locked = _locked(question, pairs)
     market = _market(question, pairs, locked)
     progress("solving", 0, len(found.edges))
-    best = optimum(market, found, complete=complete(pairs))
+    best = optimum(market, found, scan)
     before, chosen = best.edges.scores[best.assignment.chosen], best.assignment.chosen
     matching = question.settings.matching
     fair = fairer(best.edges, chosen, len(seniors), len(juniors), matching.fairness, question.seed)
