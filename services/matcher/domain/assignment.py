@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ortools.graph.python import min_cost_flow
+from scipy.optimize import linear_sum_assignment
 
 from services.matcher.domain.candidates import Edges
 from services.matcher.domain.chance import lots
@@ -17,6 +18,8 @@ from services.matcher.domain.pairs import Floats
 from services.matcher.domain.rules import Member
 
 UNIT = 1_000_000  # fit is counted in millionths
+SPARSE = 20  # one edge in so many pairs is dense enough for a matrix
+MATRIX = 1_000_000  # ... of so many pairs at most
 TIE = 16  # ... and each of these in parts that the seed deals out
 MIDDLE = 10  # seniority of somebody whose level is unknown, when sides are chosen
 _PERSON = 32  # bits of a row
@@ -73,6 +76,8 @@ def assign(
     Raises ``Unsolvable`` where that is not possible.
     """
     count = len(edges)
+    if not every_place and _is_dense(places_of_seniors, places_of_juniors, count):
+        return _assigned(len(places_of_seniors), len(places_of_juniors), edges, seed)
     total = min(sum(places_of_seniors), sum(places_of_juniors))
     if count == 0 or total == 0:
         return np.zeros(0, dtype=np.int64)
@@ -94,6 +99,23 @@ def assign(
     if (status := flow.solve()) != flow.OPTIMAL:
         raise Unsolvable(f"min-cost flow ended with {status}")
     return np.nonzero(flow.flows(pairs))[0].astype(np.int64)
+
+
+def _is_dense(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], edges: int) -> bool:
+    """Whether everybody has one place and most pairs are possible, where a flow is slow and a matrix small."""
+    cells = len(places_of_seniors) * len(places_of_juniors)
+    return edges * SPARSE >= cells and cells <= MATRIX and {*places_of_seniors, *places_of_juniors} == {1}
+
+
+def _assigned(seniors: int, juniors: int, edges: Edges, seed: int) -> Ints:
+    """The same by shortest augmenting paths over all pairs (Crouse 2016); one that cannot be gains nothing."""
+    gains = np.zeros((seniors, juniors))
+    gains[edges.seniors, edges.juniors] = np.maximum(0, _gains(edges, seed))
+    place = np.full((seniors, juniors), -1)
+    place[edges.seniors, edges.juniors] = np.arange(len(edges))
+    rows, columns = linear_sum_assignment(gains, maximize=True)
+    found = place[rows, columns]
+    return np.sort(found[(found >= 0) & (gains[rows, columns] > 0)])
 
 
 def _gains(edges: Edges, seed: int) -> Ints:

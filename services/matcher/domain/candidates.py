@@ -16,8 +16,8 @@ from services.matcher.domain.pairs import Comparison, Floats
 from services.matcher.domain.scan import Scan
 
 ALL_PAIRS = 1_000_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
-BEST = 24  # candidates kept for each person then
-LOOKED_AT = 64  # pairs of each person that are scored exactly, on average
+BEST = 16  # candidates kept for each person then
+LOOKED_AT = 40  # pairs of each person that are scored exactly, on average
 TOGETHER = 250_000  # pairs scored exactly together
 
 
@@ -54,8 +54,7 @@ def candidates(pairs: Comparison, scan: Scan | None, progress: Callable[[int], N
     """The best of each person by the scan, or all pairs that may be; ``progress`` hears how many seniors were seen."""
     n, m = pairs.shape
     if scan is None:
-        rows, columns = np.divmod(np.arange(n * m), m)
-        found = exactly(pairs, rows, columns)
+        found = _all(pairs)
         progress(n)
         return found
     keys = scan.best(LOOKED_AT, progress)
@@ -66,6 +65,14 @@ def scan_of(pairs: Comparison, seed: int) -> Scan | None:
     """How the pairs are looked through; None where they are so few that all are candidates."""
     n, m = pairs.shape
     return None if n * m <= ALL_PAIRS else Scan(pairs, seed)
+
+
+def _all(pairs: Comparison) -> Candidates:
+    """All that break no rule that everybody may know."""
+    n, m = pairs.shape
+    block = pairs.block(np.arange(n), np.arange(m))
+    rows, columns = np.nonzero(block.open())
+    return Candidates(Edges(rows, columns, block.score[rows, columns]), block.broken["rather_not"][rows, columns])
 
 
 def exactly(pairs: Comparison, rows: Ints, columns: Ints) -> Candidates:

@@ -10,6 +10,7 @@ from datetime import date
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
@@ -20,6 +21,7 @@ from services.matcher.domain.rules import Member, Rule
 Floats = npt.NDArray[np.float64]
 Step = Rule | Short
 
+_MANY = 10_000  # pairs from which a product over everybody is faster than looking up each
 _PERSON = 32  # bits of a person's number
 
 
@@ -99,10 +101,10 @@ class Comparison:
     def minutes(self, rows: Ints, columns: Ints) -> Ints:
         """Free minutes a week in common; without meaning where either has not said theirs."""
         one, other = self.s.free, self.j.free
-        slots: Ints = np.zeros(np.broadcast_shapes(rows.shape, columns.shape), dtype=np.int64)
+        slots: npt.NDArray[np.uint16] = np.zeros(np.broadcast_shapes(rows.shape, columns.shape), dtype=np.uint16)
         for mine, theirs in zip(one, other, strict=True):
             slots += np.bitwise_count(mine[rows] & theirs[columns])
-        return slots * self.s.words.grid
+        return slots.astype(np.int64) * self.s.words.grid
 
     def likeness(self, rows: Ints, columns: Ints) -> Floats:
         """Likeness of style as a share of the plateau, 1 at most."""
@@ -220,6 +222,8 @@ def _couple(a: int, b: int) -> int:
 
 def _benefit(seeker: Columns, who: Ints, giver: Columns, whom: Ints) -> Floats:
     """What each seeker gains: 1 - product over the wishes of (1 - worth x cover)."""
+    if who.size * whom.size >= _MANY and who.ndim == 2:
+        return _benefit_of_all(seeker, who.ravel(), giver, whom.ravel(), turned=who.shape[0] == 1)
     left = np.ones(np.broadcast_shapes(who.shape, whom.shape))
     covers = giver.covers
     for topics, worths in zip(seeker.wishes, seeker.worth, strict=True):
@@ -227,6 +231,21 @@ def _benefit(seeker: Columns, who: Ints, giver: Columns, whom: Ints) -> Floats:
         if worth.any():
             left *= 1 - worth * covers[topics[who], whom]
     return 1 - left
+
+
+def _benefit_of_all(seeker: Columns, who: Ints, giver: Columns, whom: Ints, *, turned: bool) -> Floats:
+    """The same for everybody with everybody, (who, whom) or turned, as a sparse product of logarithms."""
+    topics, worths = seeker.wishes[:, who].T, seeker.worth[:, who].T
+    person, slot = np.nonzero(worths > 0)
+    values, which = np.unique(worths[person, slot], return_inverse=True)
+    covers = giver.covers[:, whom].astype(np.float64)
+    with np.errstate(divide="ignore"):  # of a wish that is covered altogether nothing is left
+        left = np.concatenate([np.log1p(-value * covers) for value in values.tolist()] or [covers])
+    starts = np.searchsorted(person, np.arange(len(who) + 1))
+    columns = which * len(covers) + topics[person, slot]
+    wishes = sparse.csr_array((np.ones(len(person)), columns, starts), shape=(len(who), len(left)))
+    sums = np.asarray(wishes @ left)
+    return np.asarray(-np.expm1(np.ascontiguousarray(sums.T) if turned else sums), dtype=np.float64)
 
 
 def _any_common(one: Bits, rows: Ints, other: Bits, columns: Ints) -> Bools:
