@@ -28,8 +28,8 @@ from benchmarks.cohort import TODAY, cohort, settings
 from contracts.care import Band
 from contracts.programmes import Weights
 from contracts.taxonomy import Taxonomy, load
-from services.matcher.domain.candidates import Pairs
 from services.matcher.domain.learning import ASKED, ENOUGH, PARTS, Example, Parts, estimate, shares_of
+from services.matcher.domain.pairs import Pairs
 from services.matcher.domain.rules import Member
 from services.matcher.domain.weighting import full
 
