@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import care, letters, operations, pairings, papers, people, programmes, rounds, running
+from cli import care, letters, operations, pairings, papers, people, programmes, receipts, rounds, running
 from cli.console import Commands
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ people.register(app)
 app.add_typer(programmes.app)
 app.add_typer(rounds.app)
 pairings.register(app)
+app.add_typer(receipts.app)
 care.register(app)
 app.add_typer(letters.app)
 app.add_typer(papers.app)

@@ -26,6 +26,7 @@ TOP = (
     "programme",
     "restored",
     "care",
+    "receipt",
 )
 
 
@@ -60,6 +61,7 @@ def test_every_command_explains_itself(run: Run, words: tuple[str, ...]) -> None
         ("round", "compute"),
         ("round", "show", "r1", "--proposals", "-1"),
         ("pairing",),
+        ("receipt", "verify"),
         ("token",),
         ("dead-letters", "list", "nobody"),
         ("dead-letters", "replay", "matcher"),

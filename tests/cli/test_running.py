@@ -163,6 +163,12 @@ def story(run: Run, addresses: Addresses, monkeypatch: pytest.MonkeyPatch) -> No
     assert shown.exit_code == 0
     assert "Fresh Eyes" in shown.stdout
     assert "fresh-eyed partner" in shown.stdout, "the sides are called as the programme calls them"
+    assert "How this match was made: Put together by whoever coordinates the programme." in shown.stdout
+    receipt = found["receipt"]["receipt_id"]
+    assert receipt in shown.stdout
+    assert parsed(run("receipt", "show", receipt, "--json")) == found["receipt"]
+    assert parsed(run("receipt", "verify", receipt, "--json"))["verified"]
+    assert "Reasons for the senior:" in run("receipt", "show", receipt).stdout
     for step in steps:
         assert step["words"] in shown.stdout
         assert step["trace_id"] in shown.stdout
