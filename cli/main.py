@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import care, letters, operations, pairings, papers, people, programmes, receipts, rounds, running
+from cli import care, conflicts, letters, operations, pairings, papers, people, programmes, receipts, rounds, running
 from cli.console import Commands
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ app.add_typer(rounds.app)
 pairings.register(app)
 app.add_typer(receipts.app)
 care.register(app)
+conflicts.register(app)
 app.add_typer(letters.app)
 app.add_typer(papers.app)
 operations.register(app)

@@ -27,6 +27,7 @@ TOP = (
     "restored",
     "care",
     "receipt",
+    "conflicts",
 )
 
 
@@ -62,6 +63,7 @@ def test_every_command_explains_itself(run: Run, words: tuple[str, ...]) -> None
         ("round", "show", "r1", "--proposals", "-1"),
         ("pairing",),
         ("receipt", "verify"),
+        ("conflict", "p1", "perhaps"),
         ("token",),
         ("dead-letters", "list", "nobody"),
         ("dead-letters", "replay", "matcher"),

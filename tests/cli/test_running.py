@@ -122,6 +122,8 @@ def two_meet(run: Run, addresses: Addresses) -> str:
     waiting = parsed(run("care", "fresh-eyes", "--json"))
     assert [one["pairing_id"] for one in waiting["answers_due"]] == [made]
     assert "Ada Marsden and Bo Marsden" in run("care", "fresh-eyes").stdout
+    assert parsed(run("conflicts", "fresh-eyes", "--json")) == waiting["conflicts"] == []
+    assert "no rule about the organisation" in run("conflict", made, "keep").stderr
     for name in ("ada mars", "bo mars"):
         with member(run, addresses, "matcher", name) as me:
             me.post(f"/pairings/{made}/answer", json={"answer": "accepted"}).raise_for_status()
