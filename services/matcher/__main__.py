@@ -19,9 +19,10 @@ from services.matcher.domain.refused import Contradiction, Refused, Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.round import Round
 from services.matcher.handlers import hearing
-from services.matcher.http import programme_routes, round_routes, suggestion_routes
+from services.matcher.http import programme_routes, suggestion_routes
 from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
 from services.matcher.receipts_http import receipt_routes
+from services.matcher.rounds_http import review_routes, round_routes
 from services.matcher.solver import Solver
 from services.matcher.store import Matcher
 from services.matcher.tasks import Tasks
@@ -39,10 +40,15 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         members=chassis.projection("members", ProfileChanged),
         proposals=chassis.documents("proposals"),
         left_over=chassis.documents("left_over"),
+        summaries=chassis.documents("summaries"),
         receipts=chassis.documents("receipts"),
         taxonomy=load(),
         clock=chassis.clock,
-        solver=Solver(),
+        solver=Solver(
+            chassis.settings.mongo_url(),
+            chassis.settings.database(chassis.service),
+            chassis.settings.instance_of(chassis.service),
+        ),
         tasks=Tasks(),
     )
     return Parts(
@@ -51,6 +57,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         routers=[
             programme_routes(matcher),
             round_routes(matcher),
+            review_routes(matcher),
             suggestion_routes(matcher),
             pairing_routes(matcher),
             request_routes(matcher),
@@ -66,6 +73,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             Sweep(matcher.ledgers, partial(leaving.look_after, matcher=matcher), on="lease"),
             Sweep(matcher.rounds, partial(rounds.drive, matcher=matcher), on="lease"),
         ],
+        background=[matcher.solver.look_after],
         problems={Contradiction: 422, Unknown: 404, Refused: 409},
     )
 

@@ -71,7 +71,7 @@ class World:
         matcher = self.replicas[0].matcher
         for kept in (matcher.programmes, matcher.rounds, matcher.pairings, matcher.ledgers, matcher.requests):
             await kept.collection.delete_many({})
-        for other in (matcher.members, matcher.proposals, matcher.left_over, matcher.receipts):
+        for other in (matcher.members, matcher.proposals, matcher.left_over, matcher.summaries, matcher.receipts):
             await other.collection.delete_many({})
         self.since = datetime.now(UTC)
 
