@@ -8,7 +8,7 @@ from contracts.pairings import ANSWERS, PAIRING_STATES, PAIRINGS
 from contracts.people import PRIVACY, ProfileChanged
 from contracts.programmes import PROGRAMMES, ROUNDS
 from contracts.taxonomy import load
-from services.matcher import followups, leaving, rounds, seats
+from services.matcher import followups, learning, leaving, rounds, seats
 from services.matcher.conflicts_http import conflict_routes
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain import programme as programmes
@@ -18,8 +18,10 @@ from services.matcher.domain.programme import Programme
 from services.matcher.domain.refused import Contradiction, Refused, Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.round import Round
+from services.matcher.domain.weighting import Learning
 from services.matcher.handlers import hearing
 from services.matcher.http import programme_routes, suggestion_routes
+from services.matcher.learning_http import learning_routes
 from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
 from services.matcher.receipts_http import receipt_routes
 from services.matcher.rounds_http import review_routes, round_routes
@@ -37,9 +39,11 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         pairings=chassis.aggregates("pairings", Pairing, says={PAIRING_STATES: pairings.public}),
         ledgers=chassis.aggregates("ledgers", Ledger),
         requests=chassis.aggregates("requests", Request),
+        learning=chassis.aggregates("learning", Learning),
         members=chassis.projection("members", ProfileChanged),
         proposals=chassis.documents("proposals"),
         left_over=chassis.documents("left_over"),
+        examples=chassis.documents("examples"),
         summaries=chassis.documents("summaries"),
         receipts=chassis.documents("receipts"),
         taxonomy=load(),
@@ -59,6 +63,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             round_routes(matcher),
             review_routes(matcher),
             suggestion_routes(matcher),
+            learning_routes(matcher),
             pairing_routes(matcher),
             request_routes(matcher),
             ledger_routes(matcher),
@@ -72,6 +77,8 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             Sweep(matcher.requests, partial(followups.when_a_request_is_due, matcher=matcher), on="due"),
             Sweep(matcher.ledgers, partial(leaving.look_after, matcher=matcher), on="lease"),
             Sweep(matcher.rounds, partial(rounds.drive, matcher=matcher), on="lease"),
+            Sweep(matcher.learning, partial(learning.look_again, matcher=matcher), on="due"),
+            Sweep(matcher.learning, partial(learning.drive, matcher=matcher), on="lease"),
         ],
         background=[matcher.solver.look_after],
         problems={Contradiction: 422, Unknown: 404, Refused: 409},

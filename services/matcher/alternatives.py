@@ -15,7 +15,7 @@ from contracts.people import Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain import rules
-from services.matcher.domain.candidates import Pairs
+from services.matcher.domain.pairs import Pairs
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.receipt import SIDES, Chosen, RunnerUp
 from services.matcher.domain.rules import Member

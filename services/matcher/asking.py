@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 
 import numpy as np
 
@@ -17,9 +17,9 @@ from services.matcher import seats
 from services.matcher.alternatives import chosen_among_the_free
 from services.matcher.domain import request as requests
 from services.matcher.domain import rules
-from services.matcher.domain.candidates import Pairs
 from services.matcher.domain.fit import Fit, fit, focus
 from services.matcher.domain.pairing import Pairing, Plan
+from services.matcher.domain.pairs import Pairs
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.reasons import reasons
 from services.matcher.domain.refused import Refused, Unknown
@@ -88,12 +88,12 @@ def ranked(
         juniors = sorted((one for one in others if one.enrolment.side != "senior"), key=lambda one: one.id)
         scores = _scores([me], juniors, settings, taxonomy, on, earlier)
         for junior, score in zip(juniors, scores, strict=True):
-            _keep(best, score, me, junior, "junior", taxonomy, on)
+            _keep(best, score, me, junior, "junior", settings, taxonomy, on)
     if me.enrolment.side != "senior":
         seniors = sorted((one for one in others if one.enrolment.side != "junior"), key=lambda one: one.id)
         scores = _scores(seniors, [me], settings, taxonomy, on, earlier)
         for senior, score in zip(seniors, scores, strict=True):
-            _keep(best, score, senior, me, "senior", taxonomy, on)
+            _keep(best, score, senior, me, "senior", settings, taxonomy, on)
     return sorted(best.values(), key=lambda choice: (-choice.score, choice.partner.member_id))[:limit]
 
 
@@ -112,14 +112,22 @@ def _scores(
 
 
 def _keep(
-    best: dict[str, Choice], score: float, senior: Member, junior: Member, side: Side, taxonomy: Taxonomy, on: date
+    best: dict[str, Choice],
+    score: float,
+    senior: Member,
+    junior: Member,
+    side: Side,
+    settings: ProgrammeSettings,
+    taxonomy: Taxonomy,
+    on: date,
 ) -> None:
     partner = senior if side == "senior" else junior
     if score <= 0 or (partner.id in best and best[partner.id].score >= score):
         return
     mine: Side = "junior" if side == "senior" else "senior"
-    why = reasons(senior.profile, junior.profile, taxonomy, on)[mine]
-    best[partner.id] = Choice(partner.profile, side, score, why, focus(senior.profile, junior.profile, taxonomy))
+    why = reasons(senior.profile, junior.profile, settings, taxonomy, on)[mine]
+    about = focus(senior.profile, junior.profile, settings.matching.benefit, taxonomy)
+    best[partner.id] = Choice(partner.profile, side, score, why, about)
 
 
 async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matcher) -> Stored[Request]:
@@ -303,7 +311,8 @@ def _couple(
 
 async def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> Plan:
     senior, junior = couple.senior.profile, couple.junior.profile
-    now: datetime = matcher.clock.now()
+    settings, on = programme.settings, matcher.clock.now().date()
+    why = reasons(senior, junior, settings, matcher.taxonomy, on)
     return Plan(
         pairing_id=pairing_id,
         programme_id=programme.programme_id,
@@ -311,11 +320,11 @@ async def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: O
         origin=origin,
         senior=participant(senior, "senior"),
         junior=participant(junior, "junior"),
-        focus=focus(senior, junior, matcher.taxonomy),
-        reasons={side: tuple(texts) for side, texts in reasons(senior, junior, matcher.taxonomy, now.date()).items()},
+        focus=focus(senior, junior, settings.matching.benefit, matcher.taxonomy),
+        reasons={side: tuple(texts) for side, texts in why.items()},
         fit=couple.fit,
-        answer_within_working_days=programme.settings.matching.answer_within_working_days,
-        duration_months=programme.settings.meetings.duration_months,
+        answer_within_working_days=settings.matching.answer_within_working_days,
+        duration_months=settings.meetings.duration_months,
         chosen=await chosen_among_the_free(
             programme,
             couple.senior,

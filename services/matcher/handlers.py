@@ -3,7 +3,7 @@
 from chassis.aggregates import Op
 from chassis.hearing import Gone, Heard, Hearing
 from chassis.telemetry import life_span
-from contracts.care import PartnerChangeRequested, SessionHeld
+from contracts.care import OutcomeRecorded, PartnerChangeRequested, SessionHeld
 from contracts.envelope import Envelope
 from contracts.pairings import (
     TRACED_AS,
@@ -15,7 +15,7 @@ from contracts.pairings import (
     PairingResumed,
 )
 from contracts.people import ErasureRequested, ProfileChanged
-from services.matcher import conflicts, leaving, seats
+from services.matcher import conflicts, learning, leaving, seats
 from services.matcher.domain import life
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain.life import Phase
@@ -52,6 +52,21 @@ async def when_a_pairing_is_over_free_its_seats(event: Heard[PairingEvent], matc
     if stored is not None and not seats.holds_seats(stored.state):
         people = [participant.member_id for participant in event.data.participants]
         await seats.free(matcher, stored.id, stored.state.attempt, people)
+
+
+@hearing.when(PairingLapsed)
+async def when_a_pairing_lapses_learn_from_a_reason_that_concerns_fit(
+    event: Heard[PairingLapsed], matcher: Matcher
+) -> None:
+    """The reason is in the pairing alone; the event says neither it nor whether there is one."""
+    stored = await matcher.pairings.get(event.data.pairing_id)
+    if stored is not None:
+        await learning.remember_refusal(stored.state, event.data.happened_at, event.envelope, matcher)
+
+
+@hearing.when(OutcomeRecorded)
+async def when_an_outcome_is_recorded_learn_from_it(event: Heard[OutcomeRecorded], matcher: Matcher) -> None:
+    await learning.remember_outcome(event.data, event.envelope, matcher)
 
 
 @hearing.when(PairingFormed, PairingLapsed, PairingChartered, PairingResumed, PairingEnded)

@@ -20,6 +20,7 @@ from services.matcher.domain.refused import Contradiction, Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.review import Summary
 from services.matcher.domain.round import Round
+from services.matcher.domain.weighting import Learning
 from services.matcher.solver import Solver
 from services.matcher.tasks import Tasks
 
@@ -35,9 +36,11 @@ class Matcher:
     pairings: Aggregates[Pairing]
     ledgers: Aggregates[Ledger]
     requests: Aggregates[Request]
+    learning: Aggregates[Learning]
     members: Projection[ProfileChanged]
     proposals: Documents
     left_over: Documents
+    examples: Documents
     summaries: Documents
     receipts: Documents
     taxonomy: Taxonomy

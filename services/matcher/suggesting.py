@@ -10,6 +10,7 @@ from datetime import date, datetime
 
 from contracts.pairings import Focus
 from contracts.people import ProfileChanged, Side
+from contracts.programmes import ProgrammeSettings
 from services.matcher.asking import Choice, ranked
 from services.matcher.domain import rules
 from services.matcher.domain.programme import Programme
@@ -81,13 +82,13 @@ def _suggested(
         others = [other.member for other in free if places[other.member.id] and other.member.id != me.id]
         best = ranked(me, others, programme.settings, matcher.taxonomy, on, earlier, 1)
         if best:
-            found.append(_pair(me.profile, best[0], matcher, on))
+            found.append(_pair(me.profile, best[0], programme.settings, matcher, on))
             for id in (me.id, best[0].partner.member_id):
                 places[id] -= 1
     return found
 
 
-def _pair(me: ProfileChanged, choice: Choice, matcher: Matcher, on: date) -> Suggestion:
+def _pair(me: ProfileChanged, choice: Choice, settings: ProgrammeSettings, matcher: Matcher, on: date) -> Suggestion:
     senior, junior = (choice.partner, me) if choice.side == "senior" else (me, choice.partner)
-    why = {side: tuple(texts) for side, texts in reasons(senior, junior, matcher.taxonomy, on).items()}
+    why = {side: tuple(texts) for side, texts in reasons(senior, junior, settings, matcher.taxonomy, on).items()}
     return Suggestion(senior, junior, choice.score, why, choice.focus)
