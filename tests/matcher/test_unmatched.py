@@ -345,6 +345,19 @@ def test_a_change_that_only_a_private_wish_spoils_is_not_named() -> None:
     assert "3 people more would suit" in left.relaxation.text
 
 
+def test_whom_a_coordinator_keeps_apart_no_change_brings_together() -> None:
+    people = [person("s", level=7), person("j1", "junior", level=6), person("j2", "junior", level=6)]
+
+    def named(*forbidden: Pair) -> Relaxation | None:
+        places = {one.member_id: 1 for one in people}
+        asked = Question(PROGRAMME, settings(), people, places, [], TODAY, 0, forbidden=forbidden)
+        (left,) = [one for one in solve(asked, TAXONOMY).left_over if one.member.id == "s"]
+        return left.relaxation
+
+    assert named() == named(("s", "j1")) != named(("s", "j1"), ("j2", "s"))
+    assert named(("s", "j1"), ("j2", "s")) is None
+
+
 # ---------------------------------------------------------------- what a place is worth
 
 

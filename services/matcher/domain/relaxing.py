@@ -2,9 +2,9 @@
 
 A pair that a rule keeps out would come about, for certain, if it were let in and gained more than the other's place
 is worth (``worth``): such a person is *within reach*. A relaxation is named when it lets in two people within reach,
-one of whom no private rule keeps apart from this person. One would be enough for the truth; with two, no single
-private wish changes what is said. How many *would suit* counts everybody who is let in, as if nobody had a private
-wish.
+one of whom neither a private rule nor a coordinator keeps apart from this person. One would be enough for the truth;
+with two, no single private wish changes what is said. How many *would suit* counts everybody who is let in, as if
+nobody had a private wish.
 
 Never relaxed: reporting lines, evaluators, earlier partners and private wishes, which protect people, and languages,
 which no programme can change.
@@ -72,7 +72,8 @@ class Near:
     """Pairs that nothing but what can be relaxed keeps out, in the order of who is left over.
 
     ``person``: who that is, by number from 0. ``steps``: for each rule 0 where it is kept, ``OUT`` where relaxing it
-    cannot help. ``reach``: the pair gains more than the other's place is worth. ``apart``: a private rule forbids it.
+    cannot help. ``reach``: the pair gains more than the other's place is worth. ``apart``: a private rule
+    or a coordinator forbids it.
     """
 
     person: Ints

@@ -98,7 +98,7 @@ def solve(
         for s, j in zip(edges.seniors[chosen].tolist(), edges.juniors[chosen].tolist(), strict=True)
     ]
     matches.sort(key=lambda match: (-match.fit.score, match.senior.id, match.junior.id))
-    left = left_over(pairs, Optimum(found, gains(edges, question.seed), UNIT * TIE, chosen, places))
+    left = left_over(pairs, Optimum(found, gains(edges, question.seed), UNIT * TIE, chosen, places, question.forbidden))
     return Answer(
         seniors=len(seniors),
         juniors=len(juniors),

@@ -20,7 +20,7 @@ from services.matcher.domain.worth import NEVER, losses
 
 EVERYBODY = 10_000_000  # up to so many pairs of those left over, all are looked at; beyond, who has candidates is not
 LOOKS = 50_000_000  # pairs that are looked at then, roughly, for the rest of one side
-EXACTLY = 5_000_000  # of these, so many exactly
+EXACTLY = 3_000_000  # of these, so many exactly
 NEAREST = 256  # people whom rules keep out that are looked at for each person then
 BLOCK = 1_000_000  # pairs looked at together
 TOGETHER = 250_000  # pairs looked at together exactly
@@ -115,6 +115,7 @@ class Optimum:
     unit: int
     chosen: Ints
     places: Mapping[str, int]
+    forbidden: Sequence[tuple[str, str]] = ()  # members whom a coordinator keeps apart, either way round
 
 
 def told_to_member(code: str) -> str:
@@ -203,6 +204,7 @@ class _Look:
         self._free = np.bincount(mine, minlength=len(ours)) > 0
         self._known = np.bincount(every.seniors if side == "senior" else every.juniors, minlength=len(ours))
         self._spare = EXACTLY
+        self._forbidden = _keys(best.forbidden, pairs)
         self._worth: Floats = np.zeros(0)
         if len(self._left):
             places = np.array([best.places[one.id] for one in theirs], dtype=np.int64)
@@ -268,6 +270,8 @@ class _Look:
                 left &= ~broken[code]
                 counts.append((code, left.sum(axis=1)))
         examined = np.cumsum(left.sum(axis=1)) <= self._spare
+        if not examined.any():
+            return [self._beyond(one) for one in rows.tolist()]
         look = (left | self._nearly(rows, broken, nearest)) & examined[:, None]
         self._spare -= int(look.sum()) if nearest < self._width else 0
         row, column = np.nonzero(look)
@@ -310,12 +314,12 @@ class _Look:
         """What would help each: a place for whom enough people suit, a rule for the others."""
         suits = parts.suits()
         suitors = np.bincount(row[suits], minlength=people)
-        free = np.bincount(row[suits & ~parts.broken["rather_not"]], minlength=people) > 0
+        free = np.bincount(row[suits & ~parts.broken["apart"]], minlength=people) > 0
         full = free & (suitors >= ENOUGH)
         kept = parts.may_open() & ~suits & ~full[row]
         some = parts.take(kept)
         far = steps(some.broken, some.gap, some.minutes, some.lower, some.together, self._pairs.settings)
-        near = Near(row[kept], far, some.reach, some.broken["rather_not"])
+        near = Near(row[kept], far, some.reach, some.broken["apart"])
         found = relaxations(near, people, self._pairs.settings)
         return [one_place_more(int(suitors[n]), exact=True) if full[n] else found[n] for n in range(people)]
 
@@ -333,6 +337,9 @@ class _Look:
         lacking = block.short["nothing_for_senior"], block.short["nothing_for_junior"]
         learn, give = lacking if self._side == "senior" else lacking[::-1]
         broken |= {"nothing_to_learn": learn, "nothing_to_give": give, "too_different": block.short["too_different"]}
+        broken["apart"] = broken.pop("rather_not")
+        if len(self._forbidden):
+            broken["apart"] = broken["apart"] | np.isin(seniors * self._pairs.shape[1] + juniors, self._forbidden)
         minutes = np.zeros(len(rows), dtype=np.int64)
         short = broken["no_common_time"]
         minutes[short] = self._pairs.minutes(seniors[short], juniors[short])
@@ -375,3 +382,10 @@ class _Look:
         text = f"Of {numbers['people']} on the other side, {many} would suit, but the round as a whole came out best"
         words = f"{text} without a pair for this person."
         return LeftOver(self._ours[row], self._side, "places_taken", words, numbers, helped)
+
+
+def _keys(couples: Sequence[tuple[str, str]], pairs: Pairs) -> Ints:
+    """These pairs as senior x juniors + junior, by position."""
+    s, j = pairs.s.row_of, pairs.j.row_of
+    both = [couple for a, b in couples for couple in ((a, b), (b, a))]
+    return np.array([s[a] * pairs.shape[1] + j[b] for a, b in both if a in s and b in j], dtype=np.int64)
