@@ -2,7 +2,20 @@
 
 import typer
 
-from cli import care, learning, letters, operations, pairings, papers, people, programmes, rounds, running
+from cli import (
+    care,
+    conflicts,
+    learning,
+    letters,
+    operations,
+    pairings,
+    papers,
+    people,
+    programmes,
+    receipts,
+    rounds,
+    running,
+)
 from cli.console import Commands
 
 app = typer.Typer(
@@ -41,7 +54,9 @@ app.add_typer(programmes.app)
 app.add_typer(rounds.app)
 app.add_typer(learning.app)
 pairings.register(app)
+app.add_typer(receipts.app)
 care.register(app)
+conflicts.register(app)
 app.add_typer(letters.app)
 app.add_typer(papers.app)
 operations.register(app)

@@ -52,7 +52,7 @@ def solved(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], e
     chosen = assign(places_of_seniors, places_of_juniors, edges, seed)
     taken = np.zeros(len(edges), dtype=np.bool_)
     taken[chosen] = True
-    gain = _gains(edges, seed)
+    gain = gains(edges, seed)
     s_full = np.bincount(edges.seniors[chosen], minlength=len(places_of_seniors)) >= places_of_seniors
     j_full = np.bincount(edges.juniors[chosen], minlength=len(places_of_juniors)) >= places_of_juniors
     s_most, j_least = _extreme(edges.seniors, edges.juniors, gain, taken, s_full, len(j_full))
@@ -88,7 +88,7 @@ def assign(
         edges.seniors.astype(np.int32),
         (edges.juniors + seniors).astype(np.int32),
         np.ones(count, np.int64),
-        -_gains(edges, seed),
+        -gains(edges, seed),
     )
     _arcs(flow, np.full(seniors, source), np.arange(seniors), places_of_seniors)
     _arcs(flow, np.arange(seniors, seniors + juniors), np.full(juniors, sink), places_of_juniors)
@@ -109,16 +109,17 @@ def _is_dense(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int]
 
 def _assigned(seniors: int, juniors: int, edges: Edges, seed: int) -> Ints:
     """The same by shortest augmenting paths over all pairs (Crouse 2016); one that cannot be gains nothing."""
-    gains = np.zeros((seniors, juniors))
-    gains[edges.seniors, edges.juniors] = np.maximum(0, _gains(edges, seed))
+    gain = np.zeros((seniors, juniors))
+    gain[edges.seniors, edges.juniors] = np.maximum(0, gains(edges, seed))
     place = np.full((seniors, juniors), -1)
     place[edges.seniors, edges.juniors] = np.arange(len(edges))
-    rows, columns = linear_sum_assignment(gains, maximize=True)
+    rows, columns = linear_sum_assignment(gain, maximize=True)
     found = place[rows, columns]
-    return np.sort(found[(found >= 0) & (gains[rows, columns] > 0)])
+    return np.sort(found[(found >= 0) & (gain[rows, columns] > 0)])
 
 
-def _gains(edges: Edges, seed: int) -> Ints:
+def gains(edges: Edges, seed: int) -> Ints:
+    """What each edge adds to the total that ``assign`` maximises, ``UNIT * TIE`` for each unit of weight."""
     ties = lots(seed, (edges.seniors << _PERSON) | edges.juniors) % np.uint64(TIE)
     return np.rint(edges.scores * UNIT).astype(np.int64) * TIE + ties.astype(np.int64)
 
