@@ -19,7 +19,7 @@ from services.matcher.domain.scan import STRIPE, Scan
 NEAR_ENOUGH = 0.999
 SAMPLED = 8 * STRIPE  # seniors on whom the bound is estimated
 ROUNDS = 3  # of adding candidates at most
-NOISE = 0.02  # of the approximate scores, below which a pair is looked at exactly
+NOISE = 0.03  # by which scores are approximate, most of it common time
 
 
 @dataclass(frozen=True)

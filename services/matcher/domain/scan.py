@@ -30,8 +30,7 @@ SAMPLED = 10  # one of so many people, between these
 CLASSES = 1000  # groups of people who speak the same languages in the same organisation; with more, none is passed over
 NEAR = 16  # the best rank in that sample that is steady enough to go by
 DAY_PARTS = 24  # seniors whose free time has its middle in the same one count as alike
-MODELS = 4  # seniors of each, by whom the common time of all is judged
-MOST = 0.8  # share of them who cannot meet a junior for the rest to count as neither
+MODELS = 6  # seniors of each, by whom the common time of all is judged
 GROUPS = 512  # features are joined as long as they have no more values together
 EXCLUDED = np.float32(-8.0)  # what a broken rule takes from a score
 _BELOW = np.float32(1000)  # ... and what a benefit below its floor does, times what is missing
@@ -96,8 +95,8 @@ class _Hours:
     models: list[Ints]
     weight: float
 
-    def table(self, juniors: Ints) -> Single:
-        """(values, juniors): the weighted part of the score; excluded where most of the models are."""
+    def table(self, juniors: Ints, *, whoever: bool) -> Single:
+        """(values, juniors): the weighted part of the score; excluded where all models are, but for ``whoever``."""
         result = np.empty((len(self.models), len(juniors)), dtype=np.float32)
         for value, seniors in enumerate(self.models):
             rows, columns = seniors[:, None], juniors[None, :]
@@ -106,7 +105,8 @@ class _Hours:
             minutes = self.pairs.minutes(rows, columns)
             short = hours & (minutes < self.pairs.settings.rules.min_overlap_minutes)
             result[value] = self.weight * self.pairs.ease(speaks, minutes, hours).mean(axis=0)
-            result[value][short.mean(axis=0) > MOST] = EXCLUDED
+            if not whoever:
+                result[value][short.all(axis=0)] = EXCLUDED
         return result
 
 
@@ -168,7 +168,7 @@ class Scan:
 
         def look(tile: slice) -> Ints:
             kept = [np.zeros(0, np.int64)]
-            for stripe, scores in self._tile(tile, self._worth_a_look(tile, some)):
+            for stripe, scores in self._tile(tile, self._worth_a_look(tile, some), whoever=True):
                 over = scores - mine[stripe, None] > theirs[None, tile]
                 row, column = np.divmod(np.flatnonzero(over), scores.shape[1])
                 kept.append(self._s[stripe][row] * m + self._j[tile][column])
@@ -182,12 +182,19 @@ class Scan:
         stripes = np.nonzero(self._worthwhile[:, tile.start // TILE])[0]
         return stripes if some is None else stripes[stripes < -(-some // STRIPE)]
 
-    def _tile(self, tile: slice, stripes: Iterable[int]) -> Iterator[tuple[slice, Single]]:
-        """The scores of these juniors with the seniors of each of these stripes, (stripe, tile)."""
+    def _tile(self, tile: slice, stripes: Iterable[int], *, whoever: bool = False) -> Iterator[tuple[slice, Single]]:
+        """The scores of these juniors with the seniors of each of these stripes, (stripe, tile).
+
+        ``whoever``: also with those whose hours are most likely too different.
+        """
         juniors = self._j[tile]
         left_of_seniors = self._s_wishes.left(self._pairs.j, juniors)
         wishes = self._j_wishes.of[tile]
-        places, styles, hours = self._places.table(juniors), self._styles.table(juniors), self._hours.table(juniors)
+        places, styles, hours = (
+            self._places.table(juniors),
+            self._styles.table(juniors),
+            self._hours.table(juniors, whoever=whoever),
+        )
         for n in stripes:
             stripe = self._stripes[n]
             a = _exp(self._s_parts[n] @ left_of_seniors)
