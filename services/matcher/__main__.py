@@ -2,13 +2,15 @@
 
 from functools import partial
 
+from chassis.following import Follower
 from chassis.service import Chassis, Parts, run
+from chassis.settings import Settings
 from chassis.sweeps import Sweep
 from contracts.pairings import ANSWERS, PAIRING_STATES, PAIRINGS
-from contracts.people import PRIVACY, ProfileChanged
+from contracts.people import PRIVACY, PROFILES, ProfileChanged
 from contracts.programmes import PROGRAMMES, ROUNDS
 from contracts.taxonomy import load
-from services.matcher import followups, leaving, rounds, seats
+from services.matcher import followups, leaving, rounds, seats, suggesting, watching
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain import programme as programmes
 from services.matcher.domain.ledger import Ledger
@@ -17,9 +19,12 @@ from services.matcher.domain.programme import Programme
 from services.matcher.domain.refused import Contradiction, Refused, Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.round import Round
+from services.matcher.domain.suggestion import Suggestion
+from services.matcher.domain.watch import Watch
 from services.matcher.handlers import hearing
 from services.matcher.http import programme_routes, round_routes, suggestion_routes
 from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
+from services.matcher.pool import Pool, following
 from services.matcher.solver import Solver
 from services.matcher.store import Matcher
 from services.matcher.tasks import Tasks
@@ -28,16 +33,23 @@ PORT = 8102
 
 
 def build(chassis: Chassis) -> Parts[Matcher]:
+    taxonomy = load()
+    pool = Pool(taxonomy, chassis.clock)
+    followers = followers_of(pool, chassis.settings)
+    pool.waits_for = [follower.caught_up for follower in followers]
     matcher = Matcher(
         programmes=chassis.aggregates("programmes", Programme, says={PROGRAMMES: programmes.public}),
         rounds=chassis.aggregates("rounds", Round),
         pairings=chassis.aggregates("pairings", Pairing, says={PAIRING_STATES: pairings.public}),
         ledgers=chassis.aggregates("ledgers", Ledger),
         requests=chassis.aggregates("requests", Request),
+        suggestions=chassis.aggregates("suggestions", Suggestion),
+        watches=chassis.aggregates("watches", Watch),
         members=chassis.projection("members", ProfileChanged),
         proposals=chassis.documents("proposals"),
         left_over=chassis.documents("left_over"),
-        taxonomy=load(),
+        taxonomy=taxonomy,
+        pool=pool,
         clock=chassis.clock,
         solver=Solver(),
         tasks=Tasks(),
@@ -58,11 +70,24 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             Sweep(matcher.pairings, partial(followups.when_a_pairing_is_due, matcher=matcher), on="due"),
             Sweep(matcher.pairings, partial(seats.give_up_late, matcher=matcher), on="lease"),
             Sweep(matcher.requests, partial(followups.when_a_request_is_due, matcher=matcher), on="due"),
+            Sweep(matcher.suggestions, partial(suggesting.tell_the_watch, matcher=matcher), on="lease"),
             Sweep(matcher.ledgers, partial(leaving.look_after, matcher=matcher), on="lease"),
             Sweep(matcher.rounds, partial(rounds.drive, matcher=matcher), on="lease"),
         ],
+        background=[*(follower.run for follower in followers), partial(watching.keep_watch, matcher)],
         problems={Contradiction: 422, Unknown: 404, Refused: 409},
     )
+
+
+def followers_of(pool: Pool, settings: Settings) -> list[Follower[Pool]]:
+    """Whoever tells the pool; programmes first, since people are compared by their rules."""
+    connection, prefix = settings.connection(), settings.topic_prefix
+    programmes = Follower(PROGRAMMES, following, pool, connection=connection, prefix=prefix)
+    others = [
+        Follower(topic, following, pool, connection=connection, prefix=prefix, after=programmes)
+        for topic in (PROFILES, PAIRING_STATES)
+    ]
+    return [programmes, *others]
 
 
 if __name__ == "__main__":

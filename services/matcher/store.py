@@ -17,6 +17,9 @@ from services.matcher.domain.programme import Programme
 from services.matcher.domain.refused import Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.round import Round
+from services.matcher.domain.suggestion import Suggestion
+from services.matcher.domain.watch import Watch
+from services.matcher.pool import Pool
 from services.matcher.solver import Solver
 from services.matcher.tasks import Tasks
 
@@ -32,10 +35,13 @@ class Matcher:
     pairings: Aggregates[Pairing]
     ledgers: Aggregates[Ledger]
     requests: Aggregates[Request]
+    suggestions: Aggregates[Suggestion]
+    watches: Aggregates[Watch]
     members: Projection[ProfileChanged]
     proposals: Documents
     left_over: Documents
     taxonomy: Taxonomy
+    pool: Pool
     clock: Clock
     solver: Solver
     tasks: Tasks
@@ -103,6 +109,23 @@ class Matcher:
     async def requests_of(self, member_id: str) -> list[Stored[Request]]:
         """What a member asked, and what they were asked."""
         return [stored async for stored in self.requests.find({"$or": [{"asker": member_id}, {"asked": member_id}]})]
+
+    async def open_requests(self, programme_id: str, of: Sequence[str] | None = None) -> list[Stored[Request]]:
+        """What is asked and not answered yet; ``of``: where one of these takes part."""
+        wanted: dict[str, Any] = {"programme_id": programme_id, "state": "open"}
+        if of is not None:
+            wanted["$or"] = [{"asker": {"$in": list(of)}}, {"asked": {"$in": list(of)}}]
+        return [stored async for stored in self.requests.find(wanted)]
+
+    async def standing_suggestions(self, programme_id: str) -> list[Suggestion]:
+        """Those that wait for a coordinator, and those on which one has decided."""
+        wanted = {"programme_id": programme_id, "state": {"$in": ["open", "released", "dismissed"]}}
+        return [stored.state async for stored in self.suggestions.find(wanted)]
+
+    async def suggestions_of(self, member_id: str) -> list[Stored[Suggestion]]:
+        """All suggestions in which a member takes part, in whatever state."""
+        either = {"$or": [{"senior": member_id}, {"junior": member_id}]}
+        return [stored async for stored in self.suggestions.find(either)]
 
     def pairings_page(
         self,

@@ -71,6 +71,10 @@ class World:
         matcher = self.replicas[0].matcher
         for kept in (matcher.programmes, matcher.rounds, matcher.pairings, matcher.ledgers, matcher.requests):
             await kept.collection.delete_many({})
+        for looked_after in (matcher.suggestions, matcher.watches):
+            await looked_after.collection.delete_many({})
+        for replica in self.replicas:
+            replica.matcher.pool.forget_everything()
         for other in (matcher.members, matcher.proposals, matcher.left_over):
             await other.collection.delete_many({})
         self.since = datetime.now(UTC)
@@ -93,13 +97,17 @@ class World:
 
     async def people(self, *profiles: ProfileChanged) -> None:
         """Say these profiles, and wait until every replica's database has them."""
+        last: dict[str, int] = {}
         for profile in profiles:
             await self.say(profile)
+            last[profile.member_id] = self._sequence
         members = self.replicas[0].matcher.members
         wanted = {profile.member_id: profile for profile in profiles}
 
         async def there() -> bool:
-            return await members.get_many(list(wanted)) == wanted
+            pools = [replica.matcher.pool for replica in self.replicas]
+            known = all(pool.sequence(id) == last[id] for pool in pools for id in wanted)
+            return known and await members.get_many(list(wanted)) == wanted
 
         await until(there)
 
