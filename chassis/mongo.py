@@ -117,6 +117,10 @@ class Documents:
                     [ReplaceOne({"_id": document["_id"]}, document, upsert=True) for document in missed], ordered=False
                 )
 
+    async def add_many(self, documents: Sequence[Document]) -> list[Document]:
+        """Insert those that are not there yet; returns the others, which stay as they stand."""
+        return [missed for chunk in chunks(documents) for missed in await inserted(self.collection, chunk)]
+
     async def get(self, id: str) -> Document | None:
         return await self.collection.find_one({"_id": id})
 
@@ -134,6 +138,10 @@ class Documents:
 
     async def count(self, filter: Filter) -> int:
         return await self.collection.count_documents(filter)
+
+    async def unset(self, filter: Filter, field: str) -> None:
+        """Take one field, named with dots where it lies deeper, out of every document that matches."""
+        await self.collection.update_many(filter, {"$unset": {field: ""}})
 
     async def delete(self, filter: Filter) -> int:
         return (await self.collection.delete_many(filter)).deleted_count

@@ -36,6 +36,14 @@ class Row:
     data: BaseModel | None
 
 
+@dataclass(frozen=True)
+class Numbered(Generic[M]):
+    """What is known of one aggregate, with the sequence of the record that told it."""
+
+    data: M
+    sequence: int
+
+
 class Projection(Generic[M]):
     """The newest public state of each aggregate of one topic, as its event's data model."""
 
@@ -50,11 +58,15 @@ class Projection(Generic[M]):
         return self._data(document) if document and not document["grave"] else None
 
     async def get_many(self, ids: Sequence[str]) -> dict[str, M]:
-        found: dict[str, M] = {}
+        return {id: one.data for id, one in (await self.numbered(ids)).items()}
+
+    async def numbered(self, ids: Sequence[str]) -> dict[str, Numbered[M]]:
+        """Those that there are, each with its sequence."""
+        found: dict[str, Numbered[M]] = {}
         for chunk in chunks(list(ids), CHUNK):
             async for document in self.collection.find({"_id": {"$in": list(chunk)}}):
                 if not document["grave"]:
-                    found[document["_id"]] = self._data(document)
+                    found[document["_id"]] = Numbered(self._data(document), document["sequence"])
         return found
 
     async def sequences(self, ids: Sequence[str]) -> dict[str, int]:

@@ -25,6 +25,7 @@ from services.matcher.handlers import hearing
 from services.matcher.http import programme_routes, round_routes, suggestion_routes
 from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
 from services.matcher.pool import Pool, following
+from services.matcher.receipts_http import receipt_routes
 from services.matcher.solver import Solver
 from services.matcher.store import Matcher
 from services.matcher.tasks import Tasks
@@ -50,6 +51,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         left_over=chassis.documents("left_over"),
         taxonomy=taxonomy,
         pool=pool,
+        receipts=chassis.documents("receipts"),
         clock=chassis.clock,
         solver=Solver(),
         tasks=Tasks(),
@@ -64,6 +66,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             pairing_routes(matcher),
             request_routes(matcher),
             ledger_routes(matcher),
+            receipt_routes(matcher),
         ],
         says=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, PRIVACY],
         sweeps=[

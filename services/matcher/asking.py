@@ -10,6 +10,7 @@ from contracts.people import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher import seats
+from services.matcher.alternatives import chosen_among_the_free
 from services.matcher.choosing import Choice, Couple, partners, possible
 from services.matcher.domain import request as requests
 from services.matcher.domain import rules
@@ -213,7 +214,7 @@ async def propose(
     couple = possible(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
     if couple is None:
         raise NOT_POSSIBLE
-    plan = _plan(pairing_id, programme, couple, origin, matcher)
+    plan = await _plan(pairing_id, programme, couple, origin, matcher)
     outcome = (await seats.reserve(matcher, [plan]))[plan.pairing_id]
     if isinstance(outcome, Refused):
         raise outcome
@@ -249,14 +250,14 @@ async def _plan_of(request: Request, programme: Programme, matcher: Matcher) -> 
     assert asked is not None, "both are enrolled"
     pairing_id = pairing_of(request.request_id)
     known = await matcher.pairings.get(pairing_id)
-    if known is not None and known.state.state != "abandoned":
+    if known is not None and known.state.state not in UNSEEN:
         return known.state.plan
     senior, junior = (asker, asked) if request.asker_side == "senior" else (asked, asker)
     earlier = await matcher.earlier(of=[request.asker])
     if rules.broken(senior, junior, programme.settings, today, _others(earlier, senior.id)):
         raise seats.OVER
     found = fit(senior, junior, programme.settings, matcher.taxonomy, today)
-    plan = _plan(pairing_id, programme, Couple(senior, junior, found), "request", matcher)
+    plan = await _plan(pairing_id, programme, Couple(senior, junior, found), "request", matcher)
     return plan.model_copy(update={"request_id": request.request_id})
 
 
@@ -285,7 +286,7 @@ def _others(pairs: set[tuple[str, str]], of: str) -> list[str]:
     return [id for pair in pairs if of in pair for id in pair if id != of]
 
 
-def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> Plan:
+async def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> Plan:
     senior, junior = couple.senior.profile, couple.junior.profile
     now: datetime = matcher.clock.now()
     return Plan(
@@ -300,4 +301,12 @@ def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin,
         fit=couple.fit,
         answer_within_working_days=programme.settings.matching.answer_within_working_days,
         duration_months=programme.settings.meetings.duration_months,
+        chosen=await chosen_among_the_free(
+            programme,
+            couple.senior,
+            couple.junior,
+            couple.fit.score,
+            matcher,
+            overridden=origin == "coordinator",
+        ),
     )

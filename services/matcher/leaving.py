@@ -6,7 +6,7 @@ from chassis.aggregates import Op, Stored
 from chassis.ids import new_id
 from contracts.envelope import Envelope
 from contracts.people import ProfileChanged
-from services.matcher import seats
+from services.matcher import receipts, seats
 from services.matcher.domain import ledger as ledgers
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain import request as requests
@@ -68,6 +68,7 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
         )
     await matcher.proposals.delete({"$or": [{"senior": member_id}, {"junior": member_id}]})
     await matcher.left_over.delete({"member_id": member_id})
+    await receipts.forget(member_id, matcher)
     await _free_all(member_id, matcher)
     clean = await matcher.members.is_grave(member_id) and not await matcher.pairings_of(member_id)
     now, machine = matcher.clock.now(), matcher.clock.machine()

@@ -1,4 +1,4 @@
-"""The reservation: pairing -> both ledgers -> pairing, in steps of which a crash may cut off any.
+"""The reservation: pairing -> both ledgers -> receipt -> pairing, in steps of which a crash may cut off any.
 
 Every step is one save that recognises by state and attempt whether it still applies, so steps may be repeated, and two
 processes may even work on the same attempt. Seats are given back only when the pairing is seen to be abandoned under
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from chassis.aggregates import Change, Op, Saved, Stored
 from chassis.ids import new_id
 from contracts.envelope import Envelope
+from services.matcher import receipts
 from services.matcher.domain import ledger as ledgers
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain.ledger import Ledger, Seat
@@ -54,14 +55,14 @@ async def _wave(matcher: Matcher, plans: Sequence[Plan], agreed: bool, cause: En
     under_way = [plan for plan in plans if plan.pairing_id in attempts]
     refused = await _take(matcher, under_way, attempts)
     seated = [plan for plan in under_way if plan.pairing_id not in refused]
+    receipt = await receipts.keep(matcher, seated, attempts)
     proposed = await _each(
         matcher,
-        seated,
-        lambda plan: lambda state: pairings.propose(state, attempts[plan.pairing_id], now, machine, agreed=agreed),
+        [plan for plan in seated if plan.pairing_id in receipt],
+        lambda plan: lambda state: pairings.propose(state, receipt[plan.pairing_id], now, machine, agreed=agreed),
         cause,
     )
-    failed = [plan for plan in seated if proposed[plan.pairing_id].state in ("reserving", "abandoned")]
-    failed += [plan for plan in under_way if plan.pairing_id in refused]
+    failed = [plan for plan in under_way if _failed(proposed.get(plan.pairing_id))]
     given_up = await _give_up(matcher, failed, attempts)
     await _forget_the_erased(matcher, [plan for plan in failed if _closed(refused.get(plan.pairing_id))])
     for plan in under_way:
@@ -100,11 +101,15 @@ async def _give_up(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[st
     now = await _each(
         matcher, plans, lambda plan: lambda state: pairings.abandon(state, attempts[plan.pairing_id], machine), None
     )
+    over = []
     for plan in plans:
         attempt = attempts[plan.pairing_id]
         after = now[plan.pairing_id]
         if after.attempt > attempt or not holds_seats(after):
             await free(matcher, plan.pairing_id, attempt, [me for me, _ in _both(plan)])
+        if after.attempt > attempt or after.state == "abandoned":
+            over.append(receipts.receipt_of(plan.pairing_id, attempt))
+    await receipts.drop(matcher, over)
     return now
 
 
@@ -120,6 +125,11 @@ async def _forget_the_erased(matcher: Matcher, plans: Sequence[Plan]) -> None:
                 Op(new_id()),
                 lambda state: pairings.forget(state, me, now, machine) if state else None,  # noqa: B023 - used at once
             )
+
+
+def _failed(pairing: Pairing | None) -> bool:
+    """Whether a reservation did not get as far as to be proposed."""
+    return pairing is None or pairing.state in ("reserving", "abandoned")
 
 
 def _closed(refused: Refused | None) -> bool:

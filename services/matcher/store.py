@@ -14,6 +14,7 @@ from contracts.taxonomy import Taxonomy
 from services.matcher.domain.ledger import Ledger, room
 from services.matcher.domain.pairing import Pairing
 from services.matcher.domain.programme import Programme
+from services.matcher.domain.receipt import Receipt
 from services.matcher.domain.refused import Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.round import Round
@@ -40,6 +41,7 @@ class Matcher:
     members: Projection[ProfileChanged]
     proposals: Documents
     left_over: Documents
+    receipts: Documents
     taxonomy: Taxonomy
     pool: Pool
     clock: Clock
@@ -59,6 +61,13 @@ class Matcher:
         if found is None:
             raise Unknown("round")
         return found
+
+    async def receipt(self, id: str | None) -> Receipt:
+        """Raises ``Unknown``."""
+        found = await self.receipts.get(id) if id is not None else None
+        if found is None:
+            raise Unknown("receipt")
+        return Receipt.model_validate(found)
 
     async def enrolled(self, programme_id: str) -> list[ProfileChanged]:
         """Everybody with an enrolment in the programme, whatever its state."""

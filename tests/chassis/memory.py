@@ -165,7 +165,7 @@ class MemoryCollection:
         return 1
 
     def _update(self, filter: Filter, change: Mapping[str, Any], most: int | None = None) -> int:
-        if unknown := set(change) - {"$set", "$pull"}:
+        if unknown := set(change) - {"$set", "$pull", "$unset"}:
             raise NotHere(f"update operators {sorted(unknown)}")
         found = list(self._matching(filter))[:most]
         for id in found:
@@ -174,6 +174,8 @@ class MemoryCollection:
                 after[_plain(name)] = value
             for name, condition in change.get("$pull", {}).items():
                 after[_plain(name)] = [item for item in after.get(name, []) if not matches(item, condition)]
+            for name in change.get("$unset", {}):
+                _unset(after, name)
             self._keep(after)
         return len(found)
 
@@ -342,6 +344,13 @@ def _projected(document: Document, fields: Mapping[str, int]) -> Document:
 
 def _without(filter: Filter, field: str) -> Filter:
     return {name: wanted for name, wanted in filter.items() if name != field}
+
+
+def _unset(document: Document, name: str) -> None:
+    *above, last = name.split(".")
+    for step in above:
+        document = document.get(step, {})
+    document.pop(last, None)
 
 
 def _plain(name: str) -> str:

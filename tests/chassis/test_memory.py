@@ -69,6 +69,8 @@ CHANGES: list[Callable[[Collection], Awaitable[Any]]] = [
     lambda store: store.update_one({"_id": "b", "version": 2}, {"$set": {"open": True, "due": None}}),
     lambda store: store.update_one({"_id": "d"}, {"$pull": {"people": {"id": {"$in": ["m2", "m9"]}}}}),
     lambda store: store.update_many({"_id": {"$in": ["a", "b", "x"]}}, {"$set": {"taken": True}}),
+    lambda store: store.update_many({"one.side.id": "m2"}, {"$unset": {"one.side": ""}}),
+    lambda store: store.update_many({}, {"$unset": {"held.s1": ""}}),
     lambda store: store.bulk_write(
         [
             ReplaceOne({"_id": "a", "version": 1}, {"_id": "a", "version": 2}),

@@ -62,6 +62,10 @@ class Cast:
             _clients[key] = self.estate.api(service, token)
         return _clients[key]
 
+    def receipt(self, pairing: str) -> str:
+        """The id of the receipt of a pairing by its short name."""
+        return str(ok(self.admin().get(f"/pairings/{self.pairings[pairing]}"))["receipt_id"])
+
     def member(self, who: str, service: str = "matcher") -> httpx.Client:
         return self.api(service, who, "member")
 

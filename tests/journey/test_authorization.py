@@ -102,10 +102,12 @@ def filled(row: Row, role: str, cast: Cast, *, mine: bool) -> str:
     cared = row.service == "feedback"
     own, elses = ("f1", "f2") if cared else ("p1", "p2")
     request = row.path.rpartition("/")[2] if row.path.endswith(("accept", "decline", "withdraw")) else "see"
+    pairing = own if mine else elses if role == "member" else "fb" if cared else "pb"
     ids = {
         "/programmes": programme,
         "/rounds": cast.rounds[programme],
-        "/pairings": cast.pairings[own if mine else elses if role == "member" else "fb" if cared else "pb"],
+        "/pairings": cast.pairings[pairing],
+        "/receipts": cast.receipt(pairing) if row.path.startswith("/receipts") else "",
         "/requests": cast.requests[request if mine else "withdraw" if request == "accept" else "accept"],
     }
     path = row.path.replace("{programme}", programme)
@@ -416,6 +418,7 @@ def places(path: str, secrets: Secrets) -> list[str]:
         "/rounds": (cast.rounds[A],),
         "/pairings": [cast.pairings[name] for name in ("f3", "refused")],
         "/requests": (cast.requests["see"],),
+        "/receipts": [cast.receipt(name) for name in ("f3", "refused")] if path.startswith("/receipts") else (),
         "{member}": [cast.ids[who] for who in VICTIMS],
         "{member_id}": [cast.ids[who] for who in VICTIMS],
         "{notification}": list(secrets.messages.values()),

@@ -15,7 +15,7 @@ from services.matcher.domain import pairing as pairings
 from services.matcher.domain.pairing import Charter, Pairing
 from services.matcher.domain.refused import Refused
 from tests.matcher.people import NOW
-from tests.matcher.test_seats import plan
+from tests.matcher.test_seats import plan, receipt_for
 
 CHARTER = Charter(goals=("try one new tool a month",), meeting_rhythm="monthly")
 
@@ -27,7 +27,7 @@ def done(decision: pairings.Decision | None) -> Pairing:
 
 def proposed(*, agreed: bool = False) -> Pairing:
     begun = done(pairings.begin(None, plan("p", "s", "j"), NOW, NOW))
-    return done(pairings.propose(begun, 1, NOW, NOW, agreed=agreed))
+    return done(pairings.propose(begun, receipt_for(begun), NOW, NOW, agreed=agreed))
 
 
 def formed() -> Pairing:
@@ -46,14 +46,17 @@ def test_a_reservation_is_seen_by_nobody_until_it_is_proposed() -> None:
     begun = pairings.begin(None, plan("p", "s", "j"), NOW, NOW)
     assert types(begun) == []
     assert types(pairings.abandon(done(begun), 1, NOW)) == []
-    assert types(pairings.propose(done(begun), 1, NOW, NOW)) == ["pairing.proposed.v1", "pairing.state.v1"]
+    assert types(pairings.propose(done(begun), receipt_for(done(begun)), NOW, NOW)) == [
+        "pairing.proposed.v1",
+        "pairing.state.v1",
+    ]
 
 
 def test_a_reservation_that_was_given_up_is_begun_again_under_the_next_attempt() -> None:
     given_up = done(pairings.abandon(done(pairings.begin(None, plan("p", "s", "j"), NOW, NOW)), 1, NOW))
     again = done(pairings.begin(given_up, plan("p", "s", "j"), NOW, NOW))
     assert again.attempt == 2
-    assert pairings.propose(again, 1, NOW, NOW) is None, "the first attempt comes too late"
+    assert pairings.propose(again, receipt_for(given_up), NOW, NOW) is None, "the first attempt comes too late"
     assert pairings.abandon(again, 1, NOW) is None
 
 
@@ -102,7 +105,7 @@ def test_after_the_deadline_no_answer_counts_even_before_the_sweep_came() -> Non
 
 def test_a_request_and_its_acceptance_form_it_at_once() -> None:
     begun = done(pairings.begin(None, plan("p", "s", "j"), NOW, NOW))
-    assert types(pairings.propose(begun, 1, NOW, NOW, agreed=True)) == [
+    assert types(pairings.propose(begun, receipt_for(begun), NOW, NOW, agreed=True)) == [
         "pairing.proposed.v1",
         "pairing.state.v1",
         "answer.given.v1",
@@ -213,7 +216,7 @@ class AnyLife(RuleBasedStateMachine):
         self.now = NOW
         self.pairing = done(pairings.begin(None, plan("p", "s", "j"), NOW, NOW))
         self.told: list[PairingEvent] = []
-        self.apply(pairings.propose(self.pairing, 1, NOW, NOW))
+        self.apply(pairings.propose(self.pairing, receipt_for(self.pairing), NOW, NOW))
 
     def apply(self, decision: pairings.Decision | None) -> None:
         if decision is None:

@@ -22,9 +22,10 @@ from services.matcher.domain import ledger as ledgers
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain.ledger import Ledger, Room, Seat, room
 from services.matcher.domain.pairing import LIVE, Pairing, Plan
+from services.matcher.domain.receipt import About, Basis, Known, Receipt, made
 from services.matcher.domain.refused import Refused
 from services.matcher.seats import waves
-from tests.matcher.people import NOW, PROGRAMME, person
+from tests.matcher.people import NOW, PROGRAMME, TAXONOMY, TODAY, member, person, settings
 
 ONE = Room(total=1, programme=1)
 SEAT = Seat(attempt=1, partner="b", programme_id=PROGRAMME)
@@ -46,6 +47,13 @@ def plan(pairing_id: str, senior: str, junior: str) -> Plan:
         answer_within_working_days=10,
         duration_months=6,
     )
+
+
+def receipt_for(pairing: Pairing) -> Receipt:
+    """That of its attempt; the two are like any others."""
+    both = [Known(member(person(id, side)), 1) for id, side in (("s", "senior"), ("j", "junior"))]
+    basis = Basis(PROGRAMME, 1, settings(), TAXONOMY, "0", TODAY)
+    return made(About("r", pairing.id, pairing.attempt, "round"), basis, both[0], both[1], NOW, "salt")
 
 
 def taken(ledger: Ledger | None, pairing_id: str, seat: Seat, places: Room = ONE) -> Ledger:
@@ -180,7 +188,7 @@ class Company:
             seated &= self.note(me, lambda state: ledgers.take(state, me, of.pairing_id, seat, places, NOW))  # noqa: B023
             yield
         if seated:
-            after = self.save(of.pairing_id, lambda state: pairings.propose(state, attempt, NOW, NOW))
+            after = self.save(of.pairing_id, lambda state: pairings.propose(state, receipt_for(begun), NOW, NOW))
             yield
             if after is not None and after.state not in ("reserving", "abandoned"):
                 return

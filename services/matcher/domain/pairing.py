@@ -37,7 +37,7 @@ from contracts.pairings import (
 from contracts.people import Side
 from services.matcher.domain.calendar import add_months, add_working_days
 from services.matcher.domain.fit import Fit
-from services.matcher.domain.receipt import Chosen
+from services.matcher.domain.receipt import Chosen, Receipt
 from services.matcher.domain.refused import Refused
 
 LEASE = timedelta(seconds=30)  # machine time that a reservation may take before it is given up
@@ -97,6 +97,7 @@ class Pairing(_Value):
     plan: Plan
     state: StateName
     attempt: int
+    receipt_id: str | None = None
     previous_state: PairingStateName | None = None
     happened_at: Instant
     recorded_at: Instant
@@ -171,6 +172,7 @@ def fields(pairing: Pairing) -> dict[str, Any]:
         "end_kind": pairing.end_kind,
         "renewals": pairing.renewals,
         "predecessor_id": plan.predecessor_id,
+        "receipt_id": pairing.receipt_id,
     }
 
 
@@ -197,17 +199,25 @@ def abandon(pairing: Pairing | None, attempt: int, recorded_at: datetime) -> Dec
 
 
 def propose(
-    pairing: Pairing | None, attempt: int, now: datetime, recorded_at: datetime, *, agreed: bool = False
+    pairing: Pairing | None, receipt: Receipt, now: datetime, recorded_at: datetime, *, agreed: bool = False
 ) -> Decision | None:
     """Both seats are held: ask both, or form it at once where both have ``agreed`` by a request and its acceptance.
 
-    None where this attempt is no longer reserving.
+    What the two are told is what the receipt of this attempt says. None where that attempt is no longer reserving.
     """
-    if pairing is None or pairing.state != "reserving" or pairing.attempt != attempt:
+    if pairing is None or pairing.state != "reserving" or pairing.attempt != receipt.attempt:
         return None
     answer_by = add_working_days(now, pairing.plan.answer_within_working_days)
+    told = {"fit": receipt.fit, "reasons": receipt.reasons, "focus": receipt.focus}
     proposed, said = _moved(
-        pairing, PairingProposed, now, recorded_at, state="proposed", proposed_at=now, answer_by=answer_by, lease=None
+        pairing.model_copy(update={"plan": pairing.plan.model_copy(update=told), "receipt_id": receipt.receipt_id}),
+        PairingProposed,
+        now,
+        recorded_at,
+        state="proposed",
+        proposed_at=now,
+        answer_by=answer_by,
+        lease=None,
     )
     if not agreed:
         return proposed, said
@@ -398,8 +408,8 @@ def forget(pairing: Pairing, member_id: str, now: datetime, recorded_at: datetim
         said.append(Tombstone(PairingState, pairing.id))
     nobody = Participant(member_id=ERASED, side=side, organisation_id=ERASED, department_id=ERASED)
     plan = after.plan.model_copy(update={side: nobody, "reasons": {}, "focus": (), "fit": None})
-    stub = {"plan": plan, "answers": {}, "charter": None, "signed": (), "wish_to_renew": {}, "gone": True}
-    return after.model_copy(update={**stub, "due": None, "lease": None}), said
+    emptied: dict[str, Any] = {"receipt_id": None, "answers": {}, "charter": None, "signed": (), "wish_to_renew": {}}
+    return after.model_copy(update={**emptied, "plan": plan, "gone": True, "due": None, "lease": None}), said
 
 
 def _lapsed(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision:
