@@ -59,6 +59,90 @@ class Weights(_Settings):
     perspective: Weight = 2.0
 
 
+class Depths(_Settings):
+    """How much of a wish each kind of offer covers."""
+
+    explain: Share = 0.6
+    use: Share = 0.8
+    teach: Share = 1.0
+
+
+class Wishes(_Settings):
+    """How much a covered wish is worth, by its priority."""
+
+    weak: Share = Field(0.4, description="priority 1")
+    medium: Share = Field(0.7, description="priority 2")
+    strong: Share = Field(1.0, description="priority 3")
+
+
+class Benefit(_Settings):
+    """What somebody gains from a partner's offers."""
+
+    depths: Depths = Depths()
+    wishes: Wishes = Wishes()
+    first_wish: Share = Field(
+        0.8, description="what one strong wish, fully covered, is worth; every further one is a share of what is left"
+    )
+
+
+class Compatibility(_Settings):
+    """How easily two people get on. ``style``, ``language`` and ``time`` count by their proportions."""
+
+    style: Weight = Field(0.7, description="what likeness of style alone gives")
+    language: Weight = Field(0.15, description="a language in common, where it is known")
+    time: Weight = Field(0.15, description="free time in common, where it is known")
+    plateau: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        0.8, description="likeness of style from which being even more alike earns nothing"
+    )
+    ample_minutes: Annotated[int, Field(ge=1, le=10080)] = Field(
+        240, description="common free time a week from which more earns nothing"
+    )
+
+
+class Places(_Settings):
+    """What each of two people's places in the organisation earns, where both are known."""
+
+    department: Share = 0.0
+    site: Share = 0.0
+    discipline: Share = 0.0
+
+
+class GapWorth(_Settings):
+    """What exactly so many levels of seniority between two people earn."""
+
+    levels: Annotated[int, Field(ge=-19, le=19)]
+    worth: Share
+
+
+class Perspective(_Settings):
+    """What different views earn; all that one pair can earn may not exceed 1."""
+
+    different: Places = Field(Places(department=0.35, site=0.25, discipline=0.25), description="by not being the same")
+    same: Places = Field(Places(), description="by being the same")
+    experience: Share = Field(
+        0.15, description="by the greatest gap in years of experience; smaller ones in proportion"
+    )
+    gaps: tuple[GapWorth, ...] = Field((), max_length=39, description="by the gap in seniority; none earns by default")
+
+
+class Fairness(_Settings):
+    """How far the best total gives way to those who are worst off."""
+
+    max_cost: Share = Field(0.02, description="share of the best total that raising the worst pairs may cost")
+    worst: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        0.05, description="share of the pairs that count as the worst ones"
+    )
+
+
+class Draw(_Settings):
+    """Chance among assignments that are as good as equal, so that what the weights do can be judged later."""
+
+    tolerance: Share = Field(0.002, description="difference in fit of two swapped pairs that counts as none")
+    max_cost: Annotated[float, Field(ge=0, le=0.001, allow_inf_nan=False)] = Field(
+        0.0005, description="share of the best total that all of it may cost"
+    )
+
+
 class Matching(_Settings):
     """How pairs come about."""
 
@@ -69,6 +153,15 @@ class Matching(_Settings):
     learning: bool = False
     floors: Floors = Floors()
     weights: Weights = Weights()
+    benefit: Benefit = Benefit()
+    ease: Compatibility = Field(Compatibility(), description="what compatibility is made of")
+    perspective: Perspective = Perspective()
+    fairness: Fairness = Fairness()
+    draw: Draw = Draw()
+    waiting: Share = Field(
+        0.1,
+        description="what the longest wait, or a pairing that failed, adds to somebody's fit when a round is solved",
+    )
 
 
 class Meetings(_Settings):

@@ -77,7 +77,11 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             Sweep(matcher.ledgers, partial(leaving.look_after, matcher=matcher), on="lease"),
             Sweep(matcher.rounds, partial(rounds.drive, matcher=matcher), on="lease"),
         ],
-        background=[*(follower.run for follower in followers), partial(watching.keep_watch, matcher)],
+        background=[
+            *(follower.run for follower in followers),
+            partial(pool.keep_fresh, matcher.members),
+            partial(watching.keep_watch, matcher),
+        ],
         problems={Contradiction: 422, Unknown: 404, Refused: 409},
     )
 

@@ -1,7 +1,7 @@
 """Choosing a partner oneself: the shortlist, a request by name, and its acceptance."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date
 
 from chassis.aggregates import KeyReused, Op, Stored
 from chassis.ids import derived_id, new_id
@@ -288,7 +288,8 @@ def _others(pairs: set[tuple[str, str]], of: str) -> list[str]:
 
 async def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> Plan:
     senior, junior = couple.senior.profile, couple.junior.profile
-    now: datetime = matcher.clock.now()
+    settings, on = programme.settings, matcher.clock.now().date()
+    why = reasons(senior, junior, settings, matcher.taxonomy, on)
     return Plan(
         pairing_id=pairing_id,
         programme_id=programme.programme_id,
@@ -296,11 +297,11 @@ async def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: O
         origin=origin,
         senior=participant(senior, "senior"),
         junior=participant(junior, "junior"),
-        focus=focus(senior, junior, matcher.taxonomy),
-        reasons={side: tuple(texts) for side, texts in reasons(senior, junior, matcher.taxonomy, now.date()).items()},
+        focus=focus(senior, junior, settings.matching.benefit, matcher.taxonomy),
+        reasons={side: tuple(texts) for side, texts in why.items()},
         fit=couple.fit,
-        answer_within_working_days=programme.settings.matching.answer_within_working_days,
-        duration_months=programme.settings.meetings.duration_months,
+        answer_within_working_days=settings.matching.answer_within_working_days,
+        duration_months=settings.meetings.duration_months,
         chosen=await chosen_among_the_free(
             programme,
             couple.senior,

@@ -80,7 +80,7 @@ async def partners(
             senior, junior = (other, me) if one.side == "senior" else (me, other)
             couple = possible(senior, junior, settings, matcher.taxonomy, today)
             if couple is not None:
-                found.append(_choice(couple, one.side, matcher.taxonomy, today))
+                found.append(_choice(couple, one.side, settings, matcher.taxonomy, today))
         if len(candidates) < wanted:
             break
     return sorted(found, key=lambda choice: (-choice.score, choice.partner.member_id))[:limit]
@@ -106,8 +106,30 @@ def possible(
     return None if parts.falls_short(settings) else Couple(senior, junior, parts)
 
 
-def _choice(couple: Couple, side: Side, taxonomy: Taxonomy, on: date) -> Choice:
+def _choice(couple: Couple, side: Side, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> Choice:
     """``side``: of the partner."""
     senior, junior = couple.senior.profile, couple.junior.profile
-    why = reasons(senior, junior, taxonomy, on)["junior" if side == "senior" else "senior"]
-    return Choice(senior if side == "senior" else junior, side, couple, why, focus(senior, junior, taxonomy))
+    why = reasons(senior, junior, settings, taxonomy, on)["junior" if side == "senior" else "senior"]
+    about = focus(senior, junior, settings.matching.benefit, taxonomy)
+    return Choice(senior if side == "senior" else junior, side, couple, why, about)
+
+
+async def runner_up(
+    programme: Programme, me: Member, side: Side, but: str, matcher: Matcher
+) -> tuple[str, float] | None:
+    """Whom ``me`` could have had as ``side`` instead of ``but``, of those who are free, and with which score.
+
+    It is as if nobody had private wishes, so it tells nothing of them. None also while not everybody is known.
+    """
+    if not matcher.pool.complete:
+        return None
+    settings, today = programme.settings, matcher.clock.now().date()
+    passed_over = {but, *matcher.pool.earlier(me.id)}
+    async with matcher.pool.still:
+        crowd = matcher.pool.crowd(programme)
+        candidates = await asyncio.to_thread(
+            crowd.best, me, settings, today, MORE, but=passed_over, sides=[side], wishes=False
+        )
+    profiles = await matcher.members.get_many([one.id for one in candidates])
+    places = await matcher.free_places(list(profiles.values()), programme.programme_id)
+    return next(((one.id, one.score) for one in candidates if one.id in places), None)

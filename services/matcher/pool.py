@@ -17,6 +17,7 @@ from datetime import datetime
 from chassis.clocks import Clock
 from chassis.hearing import Gone, Heard, Hearing
 from chassis.problems import RETRY_AFTER, Problem
+from chassis.projections import Projection
 from contracts.pairings import PairingState
 from contracts.people import ProfileChanged
 from contracts.programmes import ProgrammeChanged, ProgrammeSettings
@@ -26,6 +27,10 @@ from services.matcher.domain.crowd import Crowd, when
 from services.matcher.domain.ledger import room
 from services.matcher.domain.pairing import LIVE
 from services.matcher.domain.programme import Programme
+from services.matcher.domain.rules import Member
+
+REST = 1.0  # seconds between two looks whether the crowds are up to date
+STRETCH = 500  # people read from the database together
 
 following: Hearing["Pool"] = Hearing()
 
@@ -57,6 +62,7 @@ class Pool:
         self._taxonomy = taxonomy
         self._clock = clock
         self._rules: dict[str, ProgrammeSettings] = {}
+        self._missed: dict[str, set[str]] = {}  # whom a crowd still has to be told of
         self._crowds: dict[str, Crowd] = {}
         self._known: dict[str, _Known] = {}
         self._live: dict[str, tuple[str, str, str]] = {}  # by pairing: senior, junior, programme
@@ -110,6 +116,46 @@ class Pool:
         if programme_id in self._news:
             self._news[programme_id].update(members)
 
+    async def keep_fresh(self, members: Projection[ProfileChanged]) -> None:
+        """See to it that crowds compare by today's rules and clocks, and know everybody; never ends."""
+        while True:
+            for programme_id, crowd in list(self._crowds.items()):
+                if crowd.outdated(self._rules[programme_id], self._clock.now().date()):
+                    await self._begin_anew(programme_id, crowd, members)
+            for programme_id in [id for id in self._missed if self._crowd(id) is not None]:
+                await self._catch_up(programme_id, members)
+            await asyncio.sleep(REST)
+
+    async def _begin_anew(self, programme_id: str, crowd: Crowd, members: Projection[ProfileChanged]) -> None:
+        """From the database, in stretches; the crowd answers as before until it is done."""
+        async with self.still:
+            crowd.begin_anew(self._rules[programme_id], self._clock.now().date())
+        page: list[Member] = []
+        async for profile in members.find({"enrolments.programme_id": programme_id}):
+            if (member := rules.enrolled(profile, programme_id)) is not None:
+                page.append(member)
+            if len(page) == STRETCH:
+                async with self.still:
+                    crowd.add_anew(page)
+                page = []
+        async with self.still:
+            crowd.add_anew(page)
+            self._missed.setdefault(programme_id, set()).update(crowd.end_anew())
+
+    async def _catch_up(self, programme_id: str, members: Projection[ProfileChanged]) -> None:
+        """Of those who were passed over: whoever the database knows by now, and whoever still takes part."""
+        missed = self._missed.pop(programme_id)
+        found = await members.get_many(sorted(missed)[:STRETCH])
+        for id in missed:
+            known = self._known.get(id)
+            if known is None or programme_id not in known.waiting_since:
+                continue
+            if id in found:
+                async with self.still:
+                    self.put(found[id], known.sequence)
+            else:
+                self._missed.setdefault(programme_id, set()).add(id)
+
     def forget_everything(self) -> None:
         self._crowds.clear()
         self._known.clear()
@@ -132,8 +178,11 @@ class Pool:
                 crowd.drop(profile.member_id)
         for programme_id in known.waiting_since:
             member = rules.enrolled(profile, programme_id)
-            if member is not None and (crowd := self._crowd(programme_id)) is not None:
+            crowd = self._crowd(programme_id)
+            if member is not None and crowd is not None:
                 crowd.put(member, room(profile, programme_id))
+            else:
+                self._missed.setdefault(programme_id, set()).add(profile.member_id)
         self._show(profile.member_id, known)
         self._tell_all(profile.member_id, before | known.waiting_since.keys())
 

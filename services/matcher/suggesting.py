@@ -136,24 +136,23 @@ async def suggestions(programme: Programme, limit: int, matcher: Matcher) -> lis
             continue  # was suggested to somebody whose turn came before
         best = await partners(programme, me, 1, matcher, promised=promised, but=standing.named(me.id))
         if best:
-            found.append(pair_of(best[0].couple, matcher))
+            found.append(pair_of(best[0].couple, programme, matcher))
             promised.update([me.id, best[0].partner.member_id])
     return found
 
 
-def pair_of(couple: Couple, matcher: Matcher) -> Pair:
-    senior, junior = couple.senior.profile, couple.junior.profile
-    why = reasons(senior, junior, matcher.taxonomy, matcher.clock.now().date())
-    return Pair(
-        senior, junior, {side: tuple(texts) for side, texts in why.items()}, focus(senior, junior, matcher.taxonomy)
-    )
+def pair_of(couple: Couple, programme: Programme, matcher: Matcher) -> Pair:
+    senior, junior, settings = couple.senior.profile, couple.junior.profile, programme.settings
+    why = reasons(senior, junior, settings, matcher.taxonomy, matcher.clock.now().date())
+    about = focus(senior, junior, settings.matching.benefit, matcher.taxonomy)
+    return Pair(senior, junior, {side: tuple(texts) for side, texts in why.items()}, about)
 
 
 async def shown(waiting: Sequence[Suggestion], programme: Programme, matcher: Matcher) -> list[Pair | None]:
     """Each with its reasons as they are today; None where it is no longer possible and is about to lapse."""
     profiles = await matcher.members.get_many([id for one in waiting for id in one.both])
     couples = [couple_of(one, profiles, programme, matcher) for one in waiting]
-    return [pair_of(couple, matcher) if couple is not None else None for couple in couples]
+    return [pair_of(couple, programme, matcher) if couple is not None else None for couple in couples]
 
 
 def couple_of(

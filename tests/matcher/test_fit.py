@@ -26,6 +26,7 @@ from tests.matcher.people import (
 )
 
 SENIOR, JUNIOR = person("s"), person("j", "junior")
+MARKS = settings().matching.benefit
 OFFICE_HOURS = weekly(*[(day, 9 * 60, 17 * 60) for day in range(5)])
 
 
@@ -141,7 +142,7 @@ def test_who_takes_part_today(changes: dict[str, object], why: str | None) -> No
 def test_a_wish_is_worth_more_the_stronger_it_is_and_the_better_it_is_covered() -> None:
     def gain(priority: int, level: str, topic: str = "generative-ai") -> float:
         offer = Offer.model_validate({"topic": topic, "level": level})
-        return benefit(covered([Seek(topic="generative-ai", priority=priority)], [offer], TAXONOMY))
+        return benefit(covered([Seek(topic="generative-ai", priority=priority)], [offer], MARKS, TAXONOMY), MARKS)
 
     assert gain(3, "teach") == pytest.approx(0.8)
     assert gain(3, "teach") > gain(2, "teach") > gain(1, "teach")
@@ -153,7 +154,7 @@ def test_a_wish_is_worth_more_the_stronger_it_is_and_the_better_it_is_covered() 
 def test_further_wishes_have_diminishing_returns() -> None:
     offers = [Offer(topic=topic, level="teach") for topic in ("generative-ai", "negotiation", "budgeting")]
     seeks = [Seek(topic=offer.topic, priority=3) for offer in offers]
-    gains = [benefit(covered(seeks[:n], offers, TAXONOMY)) for n in range(4)]
+    gains = [benefit(covered(seeks[:n], offers, MARKS, TAXONOMY), MARKS) for n in range(4)]
     steps = [after - before for before, after in pairwise(gains)]
     assert steps == sorted(steps, reverse=True)
     assert gains[-1] < 1
@@ -204,11 +205,12 @@ def test_being_still_more_alike_earns_nothing_above_the_plateau() -> None:
 
 
 def test_a_difference_in_perspective_earns_and_what_is_unknown_earns_nothing() -> None:
-    nothing = perspective(person("s", department_id="it"), person("j", "junior", department_id="it"))
-    department = perspective(SENIOR, JUNIOR)
+    nothing = perspective(person("s", department_id="it"), person("j", "junior", department_id="it"), settings())
+    department = perspective(SENIOR, JUNIOR, settings())
     more = perspective(
         person("s", site_id="a", discipline_id="x", experience_band=5),
         person("j", "junior", site_id="b", discipline_id="y", experience_band=0),
+        settings(),
     )
     assert nothing == 0 < department < more == pytest.approx(1)
 
@@ -224,7 +226,7 @@ def test_every_part_and_the_score_lie_between_0_and_1(
 
 
 def test_reasons_say_what_each_gains_and_gives() -> None:
-    said = reasons(SENIOR, JUNIOR, TAXONOMY, TODAY)
+    said = reasons(SENIOR, JUNIOR, settings(), TAXONOMY, TODAY)
     assert said["senior"][:2] == [
         "You very much want to learn about Generative AI; your partner uses it every day.",
         "Your partner very much wants to learn about Negotiation; you can teach it.",
@@ -237,7 +239,7 @@ def test_reasons_say_what_each_gains_and_gives() -> None:
 
 
 def test_a_related_topic_is_named_as_such() -> None:
-    said = reasons(SENIOR, person("j", "junior", offers={"prompt-writing": "teach"}), TAXONOMY, TODAY)
+    said = reasons(SENIOR, person("j", "junior", offers={"prompt-writing": "teach"}), settings(), TAXONOMY, TODAY)
     assert "your partner can teach Writing prompts, which is close to it." in said["senior"][0]
 
 
@@ -247,10 +249,9 @@ def test_a_private_rule_never_shows_in_reasons(
 ) -> None:
     for senior in cohort[0]:
         for junior in cohort[1]:
-            without = reasons(
-                senior.model_copy(update={"avoid": ()}), junior.model_copy(update={"avoid": ()}), TAXONOMY, TODAY
-            )
-            assert reasons(senior, junior, TAXONOMY, TODAY) == without
+            open_ = [one.model_copy(update={"avoid": ()}) for one in (senior, junior)]
+            without = reasons(*open_, settings(), TAXONOMY, TODAY)
+            assert reasons(senior, junior, settings(), TAXONOMY, TODAY) == without
             assert "rather_not" not in rules.shown(rules.broken(member(senior), member(junior), settings(), TODAY))
 
 

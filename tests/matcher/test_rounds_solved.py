@@ -13,8 +13,9 @@ from contracts.people import ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain import rules
 from services.matcher.domain.assignment import assign, split
-from services.matcher.domain.candidates import Edges, Pairs
+from services.matcher.domain.candidates import Edges, candidates
 from services.matcher.domain.fit import fit
+from services.matcher.domain.pairs import Pairs
 from services.matcher.domain.solving import Answer, Question, solve
 from tests.matcher.people import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings
 
@@ -234,7 +235,7 @@ def test_a_large_round_uses_the_best_candidates_only_and_stays_near_the_optimum(
     seniors = [member(somebody(n, "senior")) for n in range(1100)]
     juniors = [member(somebody(n, "junior")) for n in range(1000)]
     pairs = Pairs(seniors, juniors, settings(), TAXONOMY, TODAY)
-    edges = pairs.edges()
+    edges = candidates(pairs, seed=1).allowed()
     block = pairs.block(np.arange(1100), np.arange(1000))
     everything = np.where(block.possible(), block.score, 0)
     s, j = np.nonzero(everything)

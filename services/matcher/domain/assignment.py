@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from ortools.graph.python import min_cost_flow
 
-from services.matcher.domain.candidates import Edges, Ints
+from services.matcher.domain.candidates import Edges
+from services.matcher.domain.columns import Ints
 from services.matcher.domain.rules import Member
 
 UNIT = 1_000_000  # fit is counted in millionths

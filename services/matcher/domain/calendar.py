@@ -34,7 +34,7 @@ def free_time(member: ProfileChanged, on: date) -> tuple[Stretch, ...] | None:
     said = member.availability
     if said.kind != "weekly" or not said.windows or member.time_zone is None:
         return None
-    offset = _offset(member.time_zone, on)
+    offset = utc_offset(member.time_zone, on)
     return None if offset is None else in_utc(said.windows, offset)
 
 
@@ -63,7 +63,8 @@ def shared_minutes(one: Sequence[Stretch], other: Sequence[Stretch]) -> int:
 
 
 @lru_cache(4096)
-def _offset(zone: str, on: date) -> int | None:
+def utc_offset(zone: str, on: date) -> int | None:
+    """Minutes east of UTC at noon; None for a zone that nobody knows."""
     try:
         offset = datetime(on.year, on.month, on.day, 12, tzinfo=ZoneInfo(zone)).utcoffset()
     except (ZoneInfoNotFoundError, ValueError):

@@ -12,22 +12,18 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from contracts.pairings import Focus
-from contracts.people import Offer, ProfileChanged, Seek, Side, Style
-from contracts.programmes import ProgrammeSettings
+from contracts.people import Depth, Offer, ProfileChanged, Seek, Side, Style
+from contracts.programmes import Benefit, Depths, ProgrammeSettings
+from contracts.programmes import Perspective as Worth
+from contracts.programmes import Wishes as Marks
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.rules import Member, common_minutes, spoken
 
-DEPTH = {"explain": 0.6, "use": 0.8, "teach": 1.0}  # how much of a wish each kind of offer covers
-WISH = {1: 0.4, 2: 0.7, 3: 1.0}  # how much a covered wish is worth, by its priority
-FIRST_WISH = 0.8  # one strongest wish, fully covered, is worth this much; every further one a share of what is left
+PLACES = ("department", "site", "discipline")
 DIMENSIONS = ("candour", "pace", "change", "debate")
 UNKNOWN = 0.75  # what an unanswered part counts: as much as two people usually have in common
-PLATEAU = 0.8  # from here on, being even more alike earns nothing
-AMPLE_MINUTES = 240  # common free time a week from which more earns nothing
 MAX_FOCUS = 3  # topics of one direction that a pairing is about
-DIFFERENT = {"department": 0.35, "site": 0.25, "discipline": 0.25}  # earned by a difference that is known
-EXPERIENCE = 0.15  # earned by the greatest gap in years of experience
-MAX_BAND = 5
+MAX_BAND = 5  # of years of experience
 
 Short = Literal["nothing_for_senior", "nothing_for_junior", "too_different"]
 
@@ -58,11 +54,15 @@ class Fit(BaseModel):
 
 @dataclass(frozen=True)
 class Covered:
-    """A wish and the best offer for it; ``share`` is how much of the wish the offer covers, from 0 to 1."""
+    """A wish and the best offer for it.
+
+    ``share`` is how much of the wish the offer covers, ``worth`` the same times the worth of its priority; from 0 to 1.
+    """
 
     seek: Seek
     offer: Offer
     share: float
+    worth: float
 
 
 def reaches(value: float, floor: float) -> bool:
@@ -73,10 +73,11 @@ def reaches(value: float, floor: float) -> bool:
 def fit(senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> Fit:
     """The fit of a pair that breaks no hard rule."""
     s, j = senior.profile, junior.profile
-    for_senior = benefit(covered(s.seeks, j.offers, taxonomy))
-    for_junior = benefit(covered(j.seeks, s.offers, taxonomy))
+    marks = settings.matching.benefit
+    for_senior = benefit(covered(s.seeks, j.offers, marks, taxonomy), marks)
+    for_junior = benefit(covered(j.seeks, s.offers, marks, taxonomy), marks)
     together = compatibility(s, j, settings, on)
-    views = perspective(s, j)
+    views = perspective(s, j, settings)
     return Fit(
         score=score(min(for_senior, for_junior), max(for_senior, for_junior), together, views, settings),
         senior_benefit=for_senior,
@@ -104,36 +105,52 @@ def wishes(seeks: Sequence[Seek]) -> tuple[Seek, ...]:
     return tuple(strongest[topic] for topic in sorted(strongest))
 
 
-def covered(seeks: Sequence[Seek], offers: Sequence[Offer], taxonomy: Taxonomy) -> tuple[Covered, ...]:
+def covered(seeks: Sequence[Seek], offers: Sequence[Offer], marks: Benefit, taxonomy: Taxonomy) -> tuple[Covered, ...]:
     """For each wish that is covered at all, the offer that covers it best; related topics earn part marks."""
     found = []
     for seek in wishes(seeks):
-        best = max(
-            (Covered(seek, offer, DEPTH[offer.level] * taxonomy.related(offer.topic, seek.topic)) for offer in offers),
-            key=lambda candidate: (candidate.share, candidate.offer.topic),
-            default=None,
+        share, best = max(
+            ((depth(offer.level, marks.depths) * taxonomy.related(offer.topic, seek.topic), offer) for offer in offers),
+            key=lambda candidate: (candidate[0], candidate[1].topic),
+            default=(0.0, None),
         )
-        if best is not None and best.share > 0:
-            found.append(best)
+        if best is not None and share > 0:
+            found.append(Covered(seek, best, share, priority(seek.priority, marks.wishes) * share))
     return tuple(found)
 
 
-def benefit(wishes_covered: Sequence[Covered]) -> float:
-    """What a side gains, with diminishing returns: 1 - product of (1 - 0.8 x wish x share)."""
+def depth(level: Depth, depths: Depths) -> float:
+    """How much of a wish an offer of this kind covers."""
+    return {"explain": depths.explain, "use": depths.use, "teach": depths.teach}[level]
+
+
+def priority(number: int, wishes: Marks) -> float:
+    """How much a wish of this priority is worth once it is covered."""
+    return (wishes.weak, wishes.medium, wishes.strong)[number - 1]
+
+
+def benefit(wishes_covered: Sequence[Covered], marks: Benefit) -> float:
+    """What a side gains, with diminishing returns: 1 - product of (1 - first wish x worth)."""
     left = 1.0
     for one in wishes_covered:
-        left *= 1 - FIRST_WISH * WISH[one.seek.priority] * one.share
+        left *= 1 - marks.first_wish * one.worth
     return 1 - left
 
 
 def compatibility(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings, on: date) -> float:
     """How easily they will get on: likeness of style up to a plateau, scaled by language and common time."""
+    ease = settings.matching.ease
     both = spoken(senior), spoken(junior)
     language = UNKNOWN if not both[0] or not both[1] else float(bool(both[0] & both[1]))
     minutes = common_minutes(senior, junior, on)
-    ample = max(AMPLE_MINUTES, settings.rules.min_overlap_minutes)
-    time = UNKNOWN if minutes is None else min(1.0, minutes / ample)
-    return min(1.0, likeness(senior.style, junior.style) / PLATEAU) * (0.7 + 0.15 * language + 0.15 * time)
+    time = UNKNOWN if minutes is None else min(1.0, minutes / ample_minutes(settings))
+    scale = (ease.style + ease.language * language + ease.time * time) / (ease.style + ease.language + ease.time)
+    return min(1.0, likeness(senior.style, junior.style) / ease.plateau) * scale
+
+
+def ample_minutes(settings: ProgrammeSettings) -> int:
+    """Common time from which more earns nothing: never less than what the rules ask for."""
+    return max(settings.matching.ease.ample_minutes, settings.rules.min_overlap_minutes)
 
 
 def likeness(one: Style, other: Style) -> float:
@@ -145,29 +162,46 @@ def likeness(one: Style, other: Style) -> float:
     return total / len(DIMENSIONS)
 
 
-def perspective(senior: ProfileChanged, junior: ProfileChanged) -> float:
-    """What a different place in the organisation earns; it never costs, and what is unknown earns nothing."""
-    earned = sum(DIFFERENT[what] for what in differences(senior, junior))
+def perspective(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings) -> float:
+    """What their places in the organisation earn; it never costs, and what is unknown earns nothing."""
+    worth = settings.matching.perspective
+    earned = 0.0
+    for place, (one, other) in places(senior, junior).items():
+        if one is not None and other is not None:
+            earned += getattr(worth.same if one == other else worth.different, place)
     if senior.experience_band is not None and junior.experience_band is not None:
-        earned += EXPERIENCE * max(0, senior.experience_band - junior.experience_band) / MAX_BAND
+        earned += worth.experience * max(0, senior.experience_band - junior.experience_band) / MAX_BAND
+    if senior.level is not None and junior.level is not None:
+        earned += of_gap(senior.level - junior.level, worth)
     return earned
 
 
-def differences(senior: ProfileChanged, junior: ProfileChanged) -> tuple[str, ...]:
-    """Which of department, site and discipline are known of both and differ."""
-    pairs = {
+def of_gap(levels: int, worth: Worth) -> float:
+    """What so many levels between two people earn."""
+    return next((gap.worth for gap in worth.gaps if gap.levels == levels), 0.0)
+
+
+def places(
+    senior: ProfileChanged, junior: ProfileChanged
+) -> dict[Literal["department", "site", "discipline"], tuple[str | None, str | None]]:
+    """Where each of the two stands."""
+    return {
         "department": (senior.department_id, junior.department_id),
         "site": (senior.site_id, junior.site_id),
         "discipline": (senior.discipline_id, junior.discipline_id),
     }
-    return tuple(what for what, (a, b) in pairs.items() if a is not None and b is not None and a != b)
 
 
-def focus(senior: ProfileChanged, junior: ProfileChanged, taxonomy: Taxonomy) -> tuple[Focus, ...]:
+def differences(senior: ProfileChanged, junior: ProfileChanged) -> tuple[str, ...]:
+    """Which of department, site and discipline are known of both and differ."""
+    return tuple(what for what, (a, b) in places(senior, junior).items() if a is not None and b is not None and a != b)
+
+
+def focus(senior: ProfileChanged, junior: ProfileChanged, marks: Benefit, taxonomy: Taxonomy) -> tuple[Focus, ...]:
     """What the pairing is about: the topics that count most, of both directions."""
     of: dict[Side, tuple[Covered, ...]] = {
-        "junior": covered(senior.seeks, junior.offers, taxonomy),
-        "senior": covered(junior.seeks, senior.offers, taxonomy),
+        "junior": covered(senior.seeks, junior.offers, marks, taxonomy),
+        "senior": covered(junior.seeks, senior.offers, marks, taxonomy),
     }
     return tuple(
         Focus(topic_id=one.seek.topic, from_side=side) for side, found in of.items() for one in strongest(found)
@@ -176,4 +210,4 @@ def focus(senior: ProfileChanged, junior: ProfileChanged, taxonomy: Taxonomy) ->
 
 def strongest(found: Sequence[Covered]) -> list[Covered]:
     """The few that are worth most."""
-    return sorted(found, key=lambda one: (-WISH[one.seek.priority] * one.share, one.seek.topic))[:MAX_FOCUS]
+    return sorted(found, key=lambda one: (-one.worth, one.seek.topic))[:MAX_FOCUS]

@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, Said
-from contracts.programmes import ProgrammeChanged, ProgrammeSettings
+from contracts.programmes import Matching, ProgrammeChanged, ProgrammeSettings
+from services.matcher.domain.fit import PLACES
 from services.matcher.domain.refused import Contradiction, Refused
 
 CONTRADICTORY = "contradictory_settings"
@@ -94,17 +95,11 @@ def close(programme: Programme, now: datetime, recorded_at: datetime) -> Decisio
 
 def check(settings: ProgrammeSettings) -> None:
     """Raises ``Refused`` with every contradiction in words, all at once."""
-    weights, meetings, care = settings.matching.weights, settings.meetings, settings.care
-    sum_of_weights = weights.lower_benefit + weights.higher_benefit + weights.compatibility + weights.perspective
+    meetings, care = settings.meetings, settings.care
     wrong = [
         words
         for found, words in (
-            (sum_of_weights <= 0, "The weights of the fit sum to 0, so no pair is better than another."),
-            (
-                weights.lower_benefit + weights.higher_benefit <= 0,
-                "What the two gain has no weight at all; then it is no mentoring.",
-            ),
-            (settings.matching.floors.benefit >= 1, "Nobody can reach a floor of 1 for the benefit."),
+            *_contradictions_of_the_fit(settings.matching),
             (
                 settings.starts is not None and settings.ends is not None and settings.ends <= settings.starts,
                 "The programme would end before it starts.",
@@ -133,6 +128,39 @@ def check(settings: ProgrammeSettings) -> None:
     ]
     if wrong:
         raise Contradiction(CONTRADICTORY, " ".join(wrong))
+
+
+def _contradictions_of_the_fit(matching: Matching) -> tuple[tuple[bool, str], ...]:
+    weights, ease, worth, gain = matching.weights, matching.ease, matching.perspective, matching.benefit
+    most = gain.first_wish * max(gain.wishes.model_dump().values()) * max(gain.depths.model_dump().values())
+    places = [max(getattr(worth.same, place), getattr(worth.different, place)) for place in PLACES]
+    views = sum(places) + worth.experience + max((gap.worth for gap in worth.gaps), default=0.0)
+    gaps = [gap.levels for gap in worth.gaps]
+    return (
+        (
+            weights.lower_benefit + weights.higher_benefit + weights.compatibility + weights.perspective <= 0,
+            "The weights of the fit sum to 0, so no pair is better than another.",
+        ),
+        (
+            weights.lower_benefit + weights.higher_benefit <= 0,
+            "What the two gain has no weight at all; then it is no mentoring.",
+        ),
+        (most <= 0, "No wish can be covered: a mark of the benefit is 0 for every wish or every offer."),
+        (
+            matching.floors.benefit >= 1,
+            "Nobody can reach a floor of 1 for the benefit.",
+        ),
+        (
+            ease.style + ease.language + ease.time <= 0,
+            "The parts of the compatibility sum to 0, so nobody can reach any.",
+        ),
+        (views > 1 + 1e-9, f"A pair could earn {views:.2f} for its perspective; all together may be 1 at most."),
+        (len(set(gaps)) != len(gaps), "A gap in seniority occurs twice."),
+        (
+            bool(gaps) and max(gaps) < 0,
+            "Only gaps below 0 earn anything: the senior would have to be below the junior.",
+        ),
+    )
 
 
 def _said(programme: Programme, changes: dict[str, object], now: datetime, recorded_at: datetime) -> Decision:

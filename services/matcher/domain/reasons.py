@@ -7,18 +7,22 @@ score, no name.
 from datetime import date
 
 from contracts.people import ProfileChanged, Side
+from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit import PLATEAU, Covered, covered, differences, likeness, strongest
+from services.matcher.domain.fit import Covered, covered, differences, likeness, strongest
 from services.matcher.domain.rules import common_minutes, spoken
 
 CAN = {"explain": "can explain", "use": "use", "teach": "can teach"}
 
 
-def reasons(senior: ProfileChanged, junior: ProfileChanged, taxonomy: Taxonomy, on: date) -> dict[Side, list[str]]:
+def reasons(
+    senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date
+) -> dict[Side, list[str]]:
     """For each side, what they gain, what they give, and what they share."""
-    for_senior = strongest(covered(senior.seeks, junior.offers, taxonomy))
-    for_junior = strongest(covered(junior.seeks, senior.offers, taxonomy))
-    shared = _shared(senior, junior, on)
+    marks = settings.matching.benefit
+    for_senior = strongest(covered(senior.seeks, junior.offers, marks, taxonomy))
+    for_junior = strongest(covered(junior.seeks, senior.offers, marks, taxonomy))
+    shared = _shared(senior, junior, settings, on)
     return {
         "senior": [_gain(one, taxonomy) for one in for_senior] + [_gift(one, taxonomy) for one in for_junior] + shared,
         "junior": [_gain(one, taxonomy) for one in for_junior] + [_gift(one, taxonomy) for one in for_senior] + shared,
@@ -45,14 +49,14 @@ def _they(level: str) -> str:
     return "uses" if level == "use" else CAN[level]
 
 
-def _shared(senior: ProfileChanged, junior: ProfileChanged, on: date) -> list[str]:
+def _shared(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings, on: date) -> list[str]:
     said = []
     if both := spoken(senior) & spoken(junior):
         said.append(f"You have {len(both)} language{'s' if len(both) > 1 else ''} in common.")
     minutes = common_minutes(senior, junior, on)
     if minutes is not None:
         said.append(f"You share {minutes / 60:.1f} free hours a week.".replace(".0 ", " "))
-    if likeness(senior.style, junior.style) >= PLATEAU:
+    if likeness(senior.style, junior.style) >= settings.matching.ease.plateau:
         said.append("What you both said about how you like to think and work goes well together.")
     if places := differences(senior, junior):
         said.append(f"You bring different views: not the same {_list(places)}.")

@@ -323,11 +323,11 @@ class _Computed:
 
 
 def _computed(senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> _Computed:
-    why = reasons(senior.profile, junior.profile, taxonomy, on)
+    why = reasons(senior.profile, junior.profile, settings, taxonomy, on)
     return _Computed(
         fit(senior, junior, settings, taxonomy, on),
         {side: tuple(texts) for side, texts in why.items()},
-        focus(senior.profile, junior.profile, taxonomy),
+        focus(senior.profile, junior.profile, settings.matching.benefit, taxonomy),
     )
 
 

@@ -12,8 +12,10 @@ from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain import rules
 from services.matcher.domain.assignment import assign, split
-from services.matcher.domain.candidates import Block, Bools, Pairs, Step
+from services.matcher.domain.candidates import candidates
+from services.matcher.domain.columns import Bools
 from services.matcher.domain.fit import Fit, focus
+from services.matcher.domain.pairs import Block, Pairs, Step
 from services.matcher.domain.reasons import reasons
 from services.matcher.domain.rules import Member
 
@@ -133,12 +135,13 @@ def solve(
     if not seniors or not juniors:
         return _one_sided(seniors, juniors)
     pairs = Pairs(seniors, juniors, question.settings, taxonomy, question.on, question.earlier)
-    edges = pairs.edges(lambda done: progress("scoring", done, len(seniors)))
+    found = candidates(pairs, question.seed, lambda done: progress("scoring", done, len(seniors)))
+    edges = found.allowed()
     progress("solving", 0, len(edges.scores))
     places = question.places
     chosen = assign([places[m.id] for m in seniors], [places[m.id] for m in juniors], edges, question.seed)
     matches = [
-        _match(seniors[s], juniors[j], pairs.block(np.array([s]), np.array([j])), taxonomy, question.on)
+        _match(seniors[s], juniors[j], pairs.block(np.array([s]), np.array([j])), question, taxonomy)
         for s, j in zip(edges.seniors[chosen].tolist(), edges.juniors[chosen].tolist(), strict=True)
     ]
     matches.sort(key=lambda match: (-match.fit.score, match.senior.id, match.junior.id))
@@ -177,7 +180,7 @@ def _one_sided(seniors: Sequence[Member], juniors: Sequence[Member]) -> Answer:
     return Answer(len(seniors), len(juniors), (), left, why)
 
 
-def _match(senior: Member, junior: Member, block: Block, taxonomy: Taxonomy, on: date) -> Match:
+def _match(senior: Member, junior: Member, block: Block, question: Question, taxonomy: Taxonomy) -> Match:
     parts = Fit(
         score=float(block.score[0, 0]),
         senior_benefit=float(block.senior_benefit[0, 0]),
@@ -185,8 +188,9 @@ def _match(senior: Member, junior: Member, block: Block, taxonomy: Taxonomy, on:
         compatibility=float(block.compatibility[0, 0]),
         perspective=float(block.perspective[0, 0]),
     )
-    why = reasons(senior.profile, junior.profile, taxonomy, on)
-    return Match(senior, junior, parts, why, focus(senior.profile, junior.profile, taxonomy))
+    settings = question.settings
+    why = reasons(senior.profile, junior.profile, settings, taxonomy, question.on)
+    return Match(senior, junior, parts, why, focus(senior.profile, junior.profile, settings.matching.benefit, taxonomy))
 
 
 def _left_over(pairs: Pairs, seniors: set[str], juniors: set[str]) -> list[LeftOver]:

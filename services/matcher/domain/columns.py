@@ -1,0 +1,469 @@
+"""Members as columns of numbers, so that one can be compared with a hundred thousand at once.
+
+``Words`` gives every topic, language, place and person a number that never changes; ``Columns`` keep the members of one
+side, a row each, and any row can be replaced at any time::
+
+    words = Words(settings, taxonomy, on)
+    seniors, juniors = Columns(words, all_seniors), Columns(words, all_juniors)
+    row = juniors.add(newcomer)  # also: juniors.replace(row, member), juniors.remove(row)
+    Comparison(seniors, juniors, settings).at(np.array([3]), np.arange(juniors.rows))  # of ``pairs``: one against all
+
+All columns that are compared stand on the same words. Words depend on the programme's marks for benefit and on the day
+(for where the clocks stand): when either changes, begin anew. Numbers and never names are kept of people.
+"""
+
+from collections.abc import Hashable, Iterable, Sequence
+from datetime import date
+from math import gcd
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts.people import ProfileChanged
+from contracts.programmes import ProgrammeSettings
+from contracts.taxonomy import Taxonomy
+from services.matcher.domain.calendar import WEEK, utc_offset
+from services.matcher.domain.fit import DIMENSIONS, PLACES, depth, priority
+from services.matcher.domain.rules import Member, spoken
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.int32]
+Bits = npt.NDArray[np.uint64]
+Bools = npt.NDArray[np.bool_]
+
+NOBODY = -1  # where a number of a person or a place would stand
+PRIORITIES = 3
+WORD = 64
+_UNPACKED = 64_000_000  # slots of free time that are unpacked together, a byte each
+
+Cell = TypeVar("Cell", bound=np.generic)
+
+
+class Words:
+    """A number for whatever is compared, from 0 upwards in the order in which it was first met."""
+
+    def __init__(self, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> None:
+        self.on = on
+        self.marks = settings.matching.benefit
+        self.people: dict[str, int] = {}
+        self.organisations: dict[str, int] = {}
+        self.languages: dict[str, int] = {}
+        self.places: tuple[dict[str, int], ...] = tuple({} for _ in PLACES)
+        self.topics: dict[str, int] = {topic: n for n, topic in enumerate(sorted(taxonomy.by_id))}
+        self.grid = WEEK
+        """Minutes of a slot of the week: every beginning and end of free time so far is a multiple of it."""
+        self._taxonomy = taxonomy
+        self._near: dict[str, tuple[list[int], list[float]]] = {}
+
+    def worth(self, number: int) -> float:
+        """What a covered wish of this priority takes of what is left."""
+        return self.marks.first_wish * priority(number, self.marks.wishes)
+
+    def near(self, topic: str) -> tuple[list[int], list[float]]:
+        """The topics that an offer of this one helps with, by number, and how much."""
+        known = self._near.get(topic)
+        if known is None:
+            number(self.topics, topic)  # one that the taxonomy does not know helps with itself alone
+            among = self._taxonomy.by_id if topic in self._taxonomy.by_id else (topic,)
+            found = [(self.topics[other], self._taxonomy.related(topic, other)) for other in among]
+            known = [n for n, share in found if share > 0], [share for _, share in found if share > 0]
+            self._near[topic] = known
+        return known
+
+    def refine(self, minutes: Iterable[int]) -> None:
+        """Make the slots of the week as fine as these minutes need."""
+        self.grid = gcd(self.grid, *minutes)
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def number(known: dict[Key, int], word: Key) -> int:
+    """The word's number, a new one where it has none."""
+    return known.setdefault(word, len(known))
+
+
+class Table(Generic[Cell]):
+    """A matrix (height, rows) that grows both ways; what nobody has written holds ``empty``."""
+
+    def __init__(self, height: int, kind: type[Cell], empty: float) -> None:
+        self._empty = empty
+        self._kind = kind
+        self._all: npt.NDArray[Cell] = np.full((height, 0), empty, dtype=kind)
+        self._rows = 0
+
+    @property
+    def cells(self) -> npt.NDArray[Cell]:
+        return self._all[:, : self._rows]
+
+    @property
+    def first(self) -> npt.NDArray[Cell]:
+        """The only line of a table of height 1."""
+        line: npt.NDArray[Cell] = self._all[0, : self._rows]
+        return line
+
+    def grow(self, height: int, rows: int) -> None:
+        """At least so high, exactly so many rows; never smaller than before."""
+        had, room = self._all.shape
+        if height > had or rows > room:
+            room = rows if room == 0 else max(room, rows if rows <= room else rows + rows // 4)
+            larger = np.full((max(height, had), room), self._empty, dtype=self._kind)
+            larger[:had, : self._rows] = self.cells
+            self._all = larger
+        self._rows = max(self._rows, rows)
+
+    def write(self, rows: Ints, cells: npt.NDArray[Cell]) -> None:
+        """Replace these rows; ``cells`` (any height, rows), the rest of the height is emptied."""
+        self.grow(cells.shape[0], self._rows)
+        self._all[: cells.shape[0], rows] = cells
+        self._all[cells.shape[0] :, rows] = self._empty
+
+    def reset(self, cells: npt.NDArray[Cell]) -> None:
+        """Other cells for all rows, of another height."""
+        self._all = cells
+
+
+class Columns:
+    """Members of one side, a row each. ``alive`` tells which rows hold somebody; the others match nobody.
+
+    ``wishes`` and ``worth`` (slots, rows): each wish's topic, and what a full cover takes of what is left, 0 where the
+    slot is free. ``covers`` (topics, rows): how much of a wish for each topic the member's best offer covers. ``free``
+    (words, rows): a bit for each slot of the week. NaN and ``NOBODY`` stand for unknown.
+    """
+
+    def __init__(self, words: Words, members: Sequence[Member] = ()) -> None:
+        self.words = words
+        self.row_of: dict[str, int] = {}
+        self._ids: list[str | None] = []
+        self._holes: list[int] = []
+        self._grid = words.grid
+        self._alive = Table(1, np.bool_, False)
+        self._person = Table(1, np.int32, NOBODY)
+        self._level = Table(1, np.float32, np.nan)
+        self._experience = Table(1, np.float32, np.nan)
+        self._organisation = Table(1, np.int32, NOBODY)
+        self._acknowledged = Table(1, np.bool_, False)
+        self._speaks = Table(1, np.bool_, False)
+        self._hours = Table(1, np.bool_, False)
+        self._languages = Table(1, np.uint64, 0)
+        self._free = Table(1, np.uint64, 0)
+        self._style = Table(len(DIMENSIONS), np.float32, np.nan)
+        self._places = Table(len(PLACES), np.int32, NOBODY)
+        self._line = Table(3, np.int32, NOBODY)
+        self._evaluators = Table(0, np.int32, NOBODY)
+        self._avoid = Table(0, np.int32, NOBODY)
+        self._wishes = Table(1, np.int32, 0)
+        self._worth = Table(1, np.float32, 0)
+        self._covers = Table(len(words.topics), np.float32, 0)
+        self.extend(members)
+
+    def __len__(self) -> int:
+        """How many members there are."""
+        return len(self.row_of)
+
+    @property
+    def rows(self) -> int:
+        """How many rows, with those that hold nobody any longer."""
+        return len(self._ids)
+
+    def id_of(self, row: int) -> str | None:
+        return self._ids[row]
+
+    @property
+    def alive(self) -> Bools:
+        return self._alive.first
+
+    @property
+    def person(self) -> Codes:
+        return self._person.first
+
+    @property
+    def level(self) -> Floats:
+        return self._level.first
+
+    @property
+    def experience(self) -> Floats:
+        return self._experience.first
+
+    @property
+    def organisation(self) -> Codes:
+        return self._organisation.first
+
+    @property
+    def acknowledged(self) -> Bools:
+        return self._acknowledged.first
+
+    @property
+    def speaks(self) -> Bools:
+        return self._speaks.first
+
+    @property
+    def hours(self) -> Bools:
+        return self._hours.first
+
+    @property
+    def languages(self) -> Bits:
+        return self._languages.cells
+
+    @property
+    def free(self) -> Bits:
+        if self._grid != self.words.grid:
+            self._regrid()
+        return self._free.cells
+
+    @property
+    def style(self) -> Floats:
+        return self._style.cells
+
+    @property
+    def places(self) -> Codes:
+        return self._places.cells
+
+    @property
+    def line(self) -> Codes:
+        return self._line.cells
+
+    @property
+    def evaluators(self) -> Codes:
+        return self._evaluators.cells
+
+    @property
+    def avoid(self) -> Codes:
+        return self._avoid.cells
+
+    @property
+    def wishes(self) -> Codes:
+        return self._wishes.cells
+
+    @property
+    def worth(self) -> Floats:
+        return self._worth.cells
+
+    @property
+    def covers(self) -> Floats:
+        """Grows when a topic is met that the taxonomy does not know, on whichever side."""
+        self._covers.grow(len(self.words.topics), self.rows)
+        return self._covers.cells
+
+    def slots_of_a_day(self, rows: Ints) -> Floats:
+        """(rows, slots of a day): on how many days each slot is free; a slot is an hour at most."""
+        free, grid = self.free, gcd(self._grid, 60)
+        found = np.zeros((len(rows), 1440 // grid), dtype=np.float32)
+        together = max(1, _UNPACKED // WEEK)
+        for start in range(0, len(rows), together):
+            some = np.ascontiguousarray(free[:, rows[start : start + together]].T).view(np.uint8)
+            slots = np.unpackbits(some, axis=1, bitorder="little")[:, : WEEK // self._grid]
+            fine = np.repeat(slots, self._grid // grid, axis=1)
+            found[start : start + together] = fine.reshape(len(fine), 7, -1).sum(axis=1)
+        return found
+
+    def add(self, member: Member) -> int:
+        """The row that the member got. Raises ``ValueError`` where they have one."""
+        return int(self.extend([member])[0])
+
+    def extend(self, members: Sequence[Member]) -> Ints:
+        """The rows that these members got."""
+        if len({m.id for m in members} - self.row_of.keys()) != len(members):
+            raise ValueError("a member has a row already")
+        old = [self._holes.pop() for _ in range(min(len(self._holes), len(members)))]
+        rows = old + list(range(self.rows, self.rows + len(members) - len(old)))
+        self._ids += [None] * (len(members) - len(old))
+        for row, member in zip(rows, members, strict=True):
+            self._ids[row] = member.id
+            self.row_of[member.id] = row
+        for table in self._tables():
+            table.grow(0, self.rows)
+        places = np.array(rows, dtype=np.int64)
+        if members:
+            self._write(places, members)
+        return places
+
+    def replace(self, row: int, member: Member) -> None:
+        """Another state of the member who has this row."""
+        if self._ids[row] != member.id:
+            raise ValueError("the row is somebody else's")
+        self._write(np.array([row]), [member])
+
+    def remove(self, row: int) -> None:
+        """The row holds nobody from now on; its place is given to the next who comes."""
+        id = self._ids[row]
+        if id is None:
+            raise ValueError("the row holds nobody")
+        del self.row_of[id]
+        self._ids[row] = None
+        self._holes.append(row)
+        for table in self._tables():
+            table.write(np.array([row]), np.empty((0, 1), dtype=table.cells.dtype))
+
+    def _tables(self) -> tuple[Table[np.bool_] | Table[np.int32] | Table[np.float32] | Table[np.uint64], ...]:
+        return (
+            self._alive, self._person, self._level, self._experience, self._organisation, self._acknowledged,
+            self._speaks, self._hours, self._languages, self._free, self._style, self._places, self._line,
+            self._evaluators, self._avoid, self._wishes, self._worth, self._covers,
+        )  # fmt: skip
+
+    def _write(self, rows: Ints, members: Sequence[Member]) -> None:
+        profiles = [member.profile for member in members]
+        words = self.words
+        self._alive.write(rows, np.ones((1, len(rows)), dtype=np.bool_))
+        self._person.write(rows, _row([number(words.people, p.member_id) for p in profiles]))
+        self._level.write(rows, _floats([[p.level for p in profiles]]))
+        self._experience.write(rows, _floats([[p.experience_band for p in profiles]]))
+        self._organisation.write(rows, _row([number(words.organisations, p.organisation_id) for p in profiles]))
+        acknowledged = [member.enrolment.confidentiality_acknowledged for member in members]
+        self._acknowledged.write(rows, np.array([acknowledged], dtype=np.bool_))
+        styles = [p.style for p in profiles]
+        self._style.write(rows, _floats([[getattr(style, d) for style in styles] for d in DIMENSIONS]))
+        at: list[list[str | None]] = [
+            [p.department_id for p in profiles],
+            [p.site_id for p in profiles],
+            [p.discipline_id for p in profiles],
+        ]
+        coded = [
+            [NOBODY if place is None else number(known, place) for place in found]
+            for known, found in zip(words.places, at, strict=True)
+        ]
+        self._places.write(rows, np.array(coded, dtype=np.int32))
+        self._line.write(rows, _lists([p.line for p in profiles], words.people))
+        self._evaluators.write(rows, _lists([p.evaluators for p in profiles], words.people))
+        self._avoid.write(rows, _lists([p.avoid for p in profiles], words.people))
+        self._write_languages(rows, profiles)
+        self._write_hours(rows, profiles)
+        self._write_wishes(rows, profiles)
+        self._write_offers(rows, profiles)
+
+    def _write_languages(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
+        known, masks = self.words.languages, list[int]()
+        for profile in profiles:
+            mask = 0
+            for language in spoken(profile):
+                mask |= 1 << number(known, language)
+            masks.append(mask)
+        height = max(1, -(-len(known) // WORD))
+        cut = [[mask >> (WORD * word) & (2**WORD - 1) for mask in masks] for word in range(height)]
+        self._languages.write(rows, np.array(cut, dtype=np.uint64))
+        self._speaks.write(rows, np.array([[mask > 0 for mask in masks]], dtype=np.bool_))
+
+    def _write_hours(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
+        told = np.zeros((1, len(rows)), dtype=np.bool_)
+        who, starts, lengths = list[int](), list[int](), list[int]()
+        for place, profile in enumerate(profiles):
+            said = profile.availability
+            if said.kind != "weekly" or not said.windows or profile.time_zone is None:
+                continue
+            offset = utc_offset(profile.time_zone, self.words.on)
+            if offset is None:
+                continue
+            told[0, place] = True
+            for window in said.windows:
+                if window.end > window.start:
+                    who.append(place)
+                    starts.append((window.weekday * 1440 + window.start - offset) % WEEK)
+                    lengths.append(window.end - window.start)
+        self._hours.write(rows, told)
+        self.words.refine([*set(starts), *set(lengths)])
+        if self._grid != self.words.grid:
+            self._regrid()
+        self._free.write(
+            rows,
+            _packed(
+                np.array(who, np.int64), np.array(starts, np.int64), np.array(lengths, np.int64), len(rows), self._grid
+            ),
+        )
+
+    def _regrid(self) -> None:
+        """Cut every slot of all members into as many as the finer grid has in it."""
+        parts, bits = self._grid // self.words.grid, WEEK // self.words.grid
+        old = self._free.cells
+        new = np.zeros((-(-bits // WORD), old.shape[1]), dtype=np.uint64)
+        together = max(1, _UNPACKED // bits)
+        for start in range(0, old.shape[1], together):
+            some = np.ascontiguousarray(old[:, start : start + together].T).view(np.uint8)
+            slots = np.unpackbits(some, axis=1, bitorder="little")[:, : WEEK // self._grid]
+            new[:, start : start + together] = _words_of(np.repeat(slots, parts, axis=1))
+        self._free.reset(new)
+        self._grid = self.words.grid
+
+    def _write_wishes(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
+        topics = self.words.topics
+        who, what = list[int](), list[int]()
+        for place, profile in enumerate(profiles):
+            for seek in profile.seeks:
+                who.append(place)
+                what.append(number(topics, seek.topic) * PRIORITIES + seek.priority - 1)
+        owner, wish = np.array(who, np.int64), np.array(what, np.int64)
+        order = np.lexsort((wish, owner))  # the strongest wish for a topic comes last
+        owner, wish = owner[order], wish[order]
+        last = np.ones(len(order), dtype=np.bool_)
+        last[:-1] = (owner[1:] != owner[:-1]) | (wish[1:] // PRIORITIES != wish[:-1] // PRIORITIES)
+        owner, wish = owner[last], wish[last]
+        slot = np.arange(len(owner)) - np.searchsorted(owner, owner)
+        height = int(slot.max(initial=0)) + 1
+        codes, worth = np.zeros((height, len(rows)), np.int32), np.zeros((height, len(rows)), np.float32)
+        codes[slot, owner] = wish // PRIORITIES
+        worth[slot, owner] = np.array([self.words.worth(n + 1) for n in range(PRIORITIES)])[wish % PRIORITIES]
+        self._wishes.write(rows, codes)
+        self._worth.write(rows, worth)
+
+    def _write_offers(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
+        kinds: dict[tuple[str, str], int] = {}
+        who, what = list[int](), list[int]()
+        for place, profile in enumerate(profiles):
+            for offer in profile.offers:
+                who.append(place)
+                what.append(number(kinds, (offer.topic, offer.level)))
+        helps = [self.words.near(topic) for topic, _ in kinds]
+        covers = np.zeros((len(self.words.topics), len(rows)), dtype=np.float32)
+        if who:
+            width = max(len(topics) for topics, _ in helps)
+            topics, shares = np.zeros((len(kinds), width), np.int64), np.zeros((len(kinds), width), np.float32)
+            for kind, ((_, level), (near, share)) in enumerate(zip(kinds, helps, strict=True)):
+                topics[kind, : len(near)] = near
+                shares[kind, : len(near)] = np.array(share) * depth(level, self.words.marks.depths)  # type: ignore[arg-type]
+            kind_of = np.array(what)
+            np.maximum.at(covers, (topics[kind_of], np.array(who)[:, None]), shares[kind_of])
+        self._covers.write(rows, covers)
+
+
+def _row(values: Sequence[int]) -> Codes:
+    return np.array([values], dtype=np.int32)
+
+
+def _floats(rows: Sequence[Sequence[float | None]]) -> Floats:
+    return np.array(rows, dtype=np.float32)  # None becomes NaN
+
+
+def _lists(lists: Sequence[Sequence[str]], people: dict[str, int]) -> Codes:
+    """(longest list, members): the numbers of those whom each list names."""
+    height = max(map(len, lists))
+    result = np.full((height, len(lists)), NOBODY, dtype=np.int32)
+    for place, names in enumerate(lists):
+        for n, name in enumerate(names):
+            result[n, place] = number(people, name)
+    return result
+
+
+def _packed(who: Ints, starts: Ints, lengths: Ints, members: int, grid: int) -> Bits:
+    """(words, members): a bit for each slot of the week that one of the stretches covers."""
+    bits = WEEK // grid
+    result = np.zeros((-(-bits // WORD), members), dtype=np.uint64)
+    together = max(1, _UNPACKED // bits)
+    first, last = starts // grid, (starts + lengths) // grid
+    for start in range(0, members, together):
+        some = (who >= start) & (who < start + together)
+        changes = np.zeros((min(together, members - start), 2 * bits + 1), dtype=np.int16)
+        np.add.at(changes, (who[some] - start, first[some]), 1)
+        np.add.at(changes, (who[some] - start, last[some]), -1)
+        free = np.cumsum(changes[:, :-1], axis=1, dtype=np.int16) > 0
+        result[:, start : start + together] = _words_of((free[:, :bits] | free[:, bits:]).view(np.uint8))
+    return result
+
+
+def _words_of(slots: npt.NDArray[np.uint8]) -> Bits:
+    """From (members, slots) to (words, members)."""
+    wide = -(-slots.shape[1] // WORD) * WORD
+    padded = np.zeros((slots.shape[0], wide), dtype=np.uint8)
+    padded[:, : slots.shape[1]] = slots
+    return np.packbits(padded, axis=1, bitorder="little").view(np.uint64).T

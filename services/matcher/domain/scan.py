@@ -1,0 +1,330 @@
+"""Every pair of a large cohort, approximately and fast.
+
+The score of a pair is taken apart into sums over table rows. With ``a`` and ``b`` what the wishes of senior and junior
+leave open (a product over wishes, so a sum of logarithms over rows of (topic, worth)), the weighted benefits are
+``constant - higher x (a + b) - (lower - higher) x max(a, b)``. Likeness, perspective and the hard rules between groups
+of people are sums over one row for each feature. Only common time is averaged over people with like hours; rules
+that name people take no part. Both sides are shuffled, so that any tile is a fair sample.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from services.matcher.domain.columns import Columns, Ints
+from services.matcher.domain.fit import PLACES, UNKNOWN
+from services.matcher.domain.pairs import Comparison
+
+Single = npt.NDArray[np.float32]
+
+TILE = 1024  # juniors of a tile
+STRIPE = 256  # seniors of a tile
+SAMPLE = 2048  # people against whom each person's threshold is estimated
+NEAR = 16  # the best rank in that sample that is steady enough to go by
+DAY_PARTS = 24  # seniors whose free time has its middle in the same one count as alike
+MODELS = 8  # seniors of each, by whom the common time of all is judged
+MOST = 0.8  # share of them who cannot meet a junior for the rest to count as neither
+GROUPS = 512  # features are joined as long as they have no more values together
+EXCLUDED = np.float32(-8.0)  # what a broken rule takes from a score
+THREADS = 2
+_WHOLE = np.float32(1 - 1e-7)  # a wish that is covered altogether, as far as it has a logarithm
+
+
+@dataclass(frozen=True)
+class _Feature:
+    """Something about the seniors, the same for all who share a value.
+
+    ``value`` (seniors): from 0 upwards; ``like``: a senior for each value; ``worth`` (some seniors, some juniors): what
+    it adds to the score of their pairs.
+    """
+
+    value: Ints
+    like: Ints
+    worth: Callable[[Ints, Ints], npt.NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Several features as one, with a value for each combination that occurs; ``parts`` tell its value of each."""
+
+    value: Ints
+    parts: tuple[tuple[_Feature, Ints], ...]
+
+    @property
+    def values(self) -> int:
+        return len(self.parts[0][1])
+
+    def table(self, juniors: Ints) -> Single:
+        """(values, juniors)"""
+        found = np.zeros((self.values, len(juniors)), dtype=np.float32)
+        for feature, which in self.parts:
+            found += feature.worth(feature.like[:, None], juniors[None, :]).astype(np.float32)[which]
+        return found
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """One side's wishes: ``of`` (people, kinds) with a one for each, and each kind's topic and worth."""
+
+    of: sparse.csr_array
+    topics: Ints
+    worth: Single
+
+    def left(self, giver: Columns, rows: Ints) -> Single:
+        """(kinds, givers): the logarithm of what each giver's offers leave of each kind of wish."""
+        covered = self.worth[:, None] * giver.covers[self.topics[:, None], rows[None, :]]
+        return np.asarray(np.log1p(-np.minimum(covered, _WHOLE)), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class _Hours:
+    """What language and common time leave of the likeness, averaged over some seniors (``models``) of each value."""
+
+    pairs: Comparison
+    value: Ints
+    models: list[Ints]
+    weight: float
+
+    def table(self, juniors: Ints) -> Single:
+        """(values, juniors): the weighted part of the score; excluded where most of the models are."""
+        result = np.empty((len(self.models), len(juniors)), dtype=np.float32)
+        for value, seniors in enumerate(self.models):
+            rows, columns = seniors[:, None], juniors[None, :]
+            speaks = np.where(self.pairs.s.speaks[rows] & self.pairs.j.speaks[columns], 1.0, UNKNOWN)
+            hours = self.pairs.s.hours[rows] & self.pairs.j.hours[columns]
+            minutes = self.pairs.minutes(rows, columns)
+            short = hours & (minutes < self.pairs.settings.rules.min_overlap_minutes)
+            result[value] = self.weight * self.pairs.ease(speaks, minutes, hours).mean(axis=0)
+            result[value][short.mean(axis=0) > MOST] = EXCLUDED
+        return result
+
+
+class Scan:
+    """All pairs of a comparison in tiles; positions are places in the shuffled order of each side."""
+
+    def __init__(self, pairs: Comparison, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self._pairs = pairs
+        self._s, self._j = rng.permutation(pairs.shape[0]), rng.permutation(pairs.shape[1])
+        w = pairs.settings.matching.weights
+        total = w.lower_benefit + w.higher_benefit + w.compatibility + w.perspective
+        self._constant = np.float32((w.lower_benefit + w.higher_benefit) / total)
+        self._higher = np.float32(w.higher_benefit / total)
+        self._excess = np.float32((w.lower_benefit - w.higher_benefit) / total)
+        self._most_open = np.float32(1 - pairs.settings.matching.floors.benefit + 1e-5)
+        self._s_wishes, self._j_wishes = _wishes(pairs.s, self._s), _wishes(pairs.j, self._j)
+        self._stripes = [slice(a, a + STRIPE) for a in range(0, len(self._s), STRIPE)]
+        self._left_of_juniors = [self._j_wishes.left(pairs.s, self._s[stripe]) for stripe in self._stripes]
+        self._s_parts = [self._s_wishes.of[stripe] for stripe in self._stripes]
+        places = _joined(_place_features(pairs, self._s, w.perspective / total))
+        self._places = _Sums(places, self._stripes)
+        self._styles = _Sums(_joined(_style_features(pairs, self._s)), self._stripes)
+        self._hours = _hours(pairs, self._s, w.compatibility / total, rng)
+
+    def best(self, looked_at: int, progress: Callable[[int], None]) -> Ints:
+        """About so many of the best pairs of each person, as senior x juniors + junior, in order."""
+        n, m = self._pairs.shape
+        of_seniors, of_juniors = self._thresholds(looked_at)
+        tiles = [slice(a, a + TILE) for a in range(0, m, TILE)]
+
+        def look(tile: slice) -> Ints:
+            kept = []
+            for stripe, scores in self._tile(tile):
+                above = (scores >= of_seniors[stripe, None]) | (scores >= of_juniors[None, tile])
+                row, column = np.divmod(np.flatnonzero(above), scores.shape[1])
+                kept.append(self._s[stripe][row] * m + self._j[tile][column])
+            return np.concatenate(kept)
+
+        found = []
+        with ThreadPoolExecutor(THREADS) as pool:
+            for done, keys in enumerate(pool.map(look, tiles), start=1):
+                found.append(keys)
+                progress(n * done // len(tiles))
+        return np.sort(np.concatenate(found))
+
+    def _tile(self, tile: slice, most: int | None = None) -> Iterator[tuple[slice, Single]]:
+        """The scores of these juniors with the seniors of each stripe, (stripe, tile), of the first stripes alone."""
+        juniors = self._j[tile]
+        left_of_seniors = self._s_wishes.left(self._pairs.j, juniors)
+        wishes = self._j_wishes.of[tile]
+        places, styles, hours = self._places.table(juniors), self._styles.table(juniors), self._hours.table(juniors)
+        for n, stripe in enumerate(self._stripes[:most]):
+            a = self._s_parts[n] @ left_of_seniors
+            b = np.ascontiguousarray((wishes @ self._left_of_juniors[n]).T)
+            np.exp(a, out=a)
+            np.exp(b, out=b)
+            larger = np.maximum(a, b)
+            a += b
+            a *= self._higher
+            np.multiply(larger, self._excess, out=b)
+            a += b
+            scores = self._styles.sums(n, styles)
+            np.minimum(scores, np.float32(1), out=scores)
+            scores *= hours[self._hours.value[stripe]]
+            scores -= a
+            scores += self._places.sums(n, places)
+            scores += self._constant
+            scores[larger > self._most_open] = EXCLUDED
+            yield stripe, scores
+
+    def _thresholds(self, looked_at: int) -> tuple[Single, Single]:
+        """Above what each senior and each junior has about so many pairs."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            seniors = pool.submit(self._sampled_seniors, looked_at)
+            juniors = pool.submit(self._sampled_juniors, looked_at)
+            (near_s, all_of_some_juniors), (near_j, all_of_some_seniors) = seniors.result(), juniors.result()
+        return (
+            _extrapolated(near_s, all_of_some_seniors, looked_at),
+            _extrapolated(near_j, all_of_some_juniors, looked_at),
+        )
+
+    def _sampled_seniors(self, looked_at: int) -> tuple[Single, Single]:
+        """Each senior's two ranks among some juniors, (2, seniors); and (few juniors, seniors), their scores."""
+        n, m = self._pairs.shape
+        ranks, few = np.empty((2, n), np.float32), np.empty((min(STRIPE, m), n), np.float32)
+        for stripe, scores in self._tile(slice(0, SAMPLE)):
+            ranks[:, stripe] = _ranked(scores, looked_at, m)
+            few[:, stripe] = scores[:, : len(few)].T
+        return ranks, few
+
+    def _sampled_juniors(self, looked_at: int) -> tuple[Single, Single]:
+        """The same, the other way round."""
+        n, m = self._pairs.shape
+        ranks, few = np.empty((2, m), np.float32), np.empty((min(STRIPE, n), m), np.float32)
+        for start in range(0, m, TILE):
+            tile = slice(start, start + TILE)
+            scores = np.concatenate([scores for _, scores in self._tile(tile, SAMPLE // STRIPE)])
+            ranks[:, tile] = _ranked(np.ascontiguousarray(scores.T), looked_at, n)
+            few[:, tile] = scores[: len(few)]
+        return ranks, few
+
+
+class _Sums:
+    """Joined features of the seniors, and the sums over them for the seniors of each stripe."""
+
+    def __init__(self, features: list[_Joined], stripes: list[slice]) -> None:
+        self._features = features
+        starts = np.cumsum([0, *(feature.values for feature in features)])
+        columns = np.stack([feature.value + start for feature, start in zip(features, starts, strict=False)], axis=1)
+        self._picks = [_ones(columns[stripe], int(starts[-1])) for stripe in stripes]
+
+    def table(self, juniors: Ints) -> Single:
+        return np.concatenate([feature.table(juniors) for feature in self._features])
+
+    def sums(self, stripe: int, table: Single) -> Single:
+        """(seniors of the stripe, juniors of the table)"""
+        return self._picks[stripe] @ table
+
+
+def _ones(columns: Ints, width: int) -> sparse.csr_array:
+    """A one in each of these columns, as many in every row."""
+    rows, each = columns.shape
+    data = np.ones(rows * each, dtype=np.float32)
+    return sparse.csr_array((data, columns.ravel(), np.arange(0, rows * each + 1, each)), shape=(rows, width))
+
+
+def _wishes(side: Columns, order: Ints) -> _Wishes:
+    topics, worth = side.wishes[:, order].T, side.worth[:, order].T
+    person, slot = np.nonzero(worth > 0)
+    values, which = np.unique(worth[person, slot], return_inverse=True)
+    kinds, kind = np.unique(topics[person, slot].astype(np.int64) * len(values) + which, return_inverse=True)
+    starts = np.searchsorted(person, np.arange(len(order) + 1))
+    ones = np.ones(len(person), dtype=np.float32)
+    of = sparse.csr_array((ones, kind, starts), shape=(len(order), len(kinds)))
+    return _Wishes(of, kinds // max(1, len(values)), values[kinds % max(1, len(values))])
+
+
+def _feature(
+    values: npt.NDArray[np.generic], order: Ints, worth: Callable[[Ints, Ints], npt.NDArray[np.floating]]
+) -> _Feature:
+    """``values`` (parts, rows): two seniors are alike where all parts are."""
+    _, like, value = np.unique(values[:, order], axis=1, return_index=True, return_inverse=True)
+    return _Feature(value, order[like], worth)
+
+
+def _place_features(pairs: Comparison, order: Ints, weight: float) -> list[_Feature]:
+    """What the pairs' places earn, and the hard rules that hold between groups of people."""
+    s = pairs.s
+
+    def levels(rows: Ints, columns: Ints) -> npt.NDArray[np.floating]:
+        return weight * pairs.of_gap(rows, columns) + EXCLUDED * pairs.level_gap(rows, columns)
+
+    def organisations(rows: Ints, columns: Ints) -> npt.NDArray[np.floating]:
+        (apart,) = pairs.organisations(rows, columns).values()
+        return np.asarray(EXCLUDED * apart, dtype=np.float32)
+
+    def of(place: int) -> Callable[[Ints, Ints], npt.NDArray[np.floating]]:
+        return lambda rows, columns: weight * pairs.of_place(place, rows, columns)
+
+    return [
+        _feature(np.nan_to_num(s.level[None], nan=-1), order, levels),
+        _feature(np.stack([s.organisation, s.acknowledged]), order, organisations),
+        _feature(s.languages, order, lambda rows, columns: EXCLUDED * pairs.no_language(rows, columns)),
+        _feature(np.nan_to_num(s.experience[None], nan=-1), order, lambda r, c: weight * pairs.of_experience(r, c)),
+        *(_feature(s.places[place, None], order, of(place)) for place in range(len(PLACES))),
+    ]
+
+
+def _style_features(pairs: Comparison, order: Ints) -> list[_Feature]:
+    """How alike two people are in each dimension, as a share of the plateau; to an eighth of a step."""
+
+    def of(dimension: int) -> Callable[[Ints, Ints], npt.NDArray[np.floating]]:
+        return lambda rows, columns: pairs.alike(dimension, rows, columns)
+
+    return [
+        _feature(np.nan_to_num(np.rint(answers[None] * 8), nan=99), order, of(dimension))
+        for dimension, answers in enumerate(pairs.s.style)
+    ]
+
+
+def _joined(features: list[_Feature]) -> list[_Joined]:
+    """As few as there can be without one having too many values."""
+    groups: list[list[_Feature]] = []
+    for feature in sorted(features, key=lambda one: -len(one.like)):
+        for group in groups:
+            if np.prod([len(one.like) for one in (*group, feature)]) <= GROUPS:
+                group.append(feature)
+                break
+        else:
+            groups.append([feature])
+    return [_combined(group) for group in groups]
+
+
+def _combined(group: list[_Feature]) -> _Joined:
+    values, value = np.unique(np.stack([one.value for one in group]), axis=1, return_inverse=True)
+    return _Joined(value, tuple(zip(group, values, strict=True)))
+
+
+def _hours(pairs: Comparison, order: Ints, weight: float, rng: np.random.Generator) -> _Hours:
+    """Seniors by the time of day that is the middle of theirs, and whether their languages are known."""
+    slots = pairs.s.slots_of_a_day(order)
+    angle = 2 * np.pi * np.arange(slots.shape[1]) / slots.shape[1]
+    middle = np.arctan2(slots @ np.sin(angle), slots @ np.cos(angle))
+    hour = np.where(pairs.s.hours[order], np.rint(middle * DAY_PARTS / (2 * np.pi)) % DAY_PARTS, DAY_PARTS)
+    _, value = np.unique(np.stack([hour, pairs.s.speaks[order]]), axis=1, return_inverse=True)
+    members = [np.nonzero(value == one)[0] for one in range(int(value.max(initial=-1)) + 1)]
+    return _Hours(pairs, value, [order[rng.permutation(some)[:MODELS]] for some in members], weight)
+
+
+def _ranked(scores: Single, looked_at: int, everybody: int) -> Single:
+    """(2, people): two ranks of each row, a near and a far one, from which the threshold is extrapolated."""
+    width = scores.shape[1]
+    near = min(max(NEAR, looked_at * width // everybody), width // 4)
+    ranked = np.partition(scores, (width - 4 * near, width - near), axis=1)
+    return np.stack([ranked[:, width - near], ranked[:, width - 4 * near]])
+
+
+def _extrapolated(ranks: Single, exact: Single, looked_at: int) -> Single:
+    """Thresholds of all from two ranks of each, set right by some whose every score is known, (some, others)."""
+    if exact.shape[1] <= looked_at:
+        return np.zeros(ranks.shape[1], dtype=np.float32)
+    near, far = np.maximum(ranks, 0)
+    step = np.minimum(near - far, 2 * np.median(near - far))
+    right = np.partition(exact, exact.shape[1] - looked_at, axis=1)[:, exact.shape[1] - looked_at]
+    some = slice(0, len(exact))
+    steps = np.median((right - near[some]) / np.maximum(step[some], 1e-6))
+    return np.asarray(np.maximum(near + np.float32(steps) * step, 0), dtype=np.float32)
