@@ -1,51 +1,83 @@
 """`round`: a cohort is matched, reviewed by a person, and published."""
 
 import time
+from json import loads
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cli import connections
 from cli.api import Api
-from cli.console import FAILED, Commands, as_json, bar, say, table
+from cli.console import FAILED, Commands, Failure, as_json, bar, say, table
 from cli.place import USUAL_DATA, DataOption, JsonOption
 
 app = typer.Typer(name="round", cls=Commands, no_args_is_help=True)
 
 RoundArgument = Annotated[str, typer.Argument(metavar="ROUND", help="Its id, as `round list` shows it.")]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is done.")]
+SeniorArgument = Annotated[str, typer.Argument(help="The member id of a senior, whole.")]
+JuniorArgument = Annotated[str, typer.Argument(help="The member id of a junior, whole.")]
 
 _POLL_S = 0.2
+_DEPARTMENTS = 12  # departments that are shown
 
 
 @app.callback()
 def explain() -> None:
-    """Compute, review and publish rounds of matching. Nobody hears of a round before it is published."""
+    """Compute, review, change and publish rounds of matching. Nobody hears of a round before it is published.
+
+    [bold]From people to proposals:[/]
+
+      viceversa round compute PROGRAMME          # the best pairs for everybody who is ready
+      viceversa round show ROUND                 # who is paired, who is not, and why
+      viceversa round forbid ROUND SENIOR JUNIOR # or lock, or swap
+      viceversa round resolve ROUND              # with these changes, and what they cost
+      viceversa round publish ROUND              # everybody in it is asked
+    """
 
 
 @app.command()
 def compute(
     programme: Annotated[str, typer.Argument(metavar="PROGRAMME", help="Its id, as `programme list` shows it.")],
     seed: Annotated[int, typer.Option(help="Decides between matches that are equally good.", min=0)] = 0,
+    weights: Annotated[
+        str | None, typer.Option(help="A trial with other weights, such as perspective=0,lower_benefit=6.")
+    ] = None,
+    trial: Annotated[
+        Path | None,
+        typer.Option(
+            help="A trial with other settings: a JSON file with `rules` and `matching`, as far as they differ."
+        ),
+    ] = None,
     no_wait: NoWaitOption = False,
     data: DataOption = USUAL_DATA,
     json: JsonOption = False,
 ) -> None:
     """Find the best pairs for everybody who is ready, all at once. Nothing is told to anyone yet.
 
+    With --weights or --trial it is a what-if: to be looked at and compared, never published.
+
     [bold]Examples[/]
 
       viceversa round compute fresh-eyes
 
       viceversa round compute fresh-eyes --json | jq -r .round_id
+
+      viceversa round compute fresh-eyes --weights perspective=0
     """
+    changes = _changes(weights, trial)
     with connections.service(data, "matcher") as matcher:
-        found = matcher.post(f"/programmes/{programme}/rounds", {"seed": seed})
+        body = {"seed": seed, **({"trial": changes} if changes else {})}
+        found = matcher.post(f"/programmes/{programme}/rounds", body)
         found = found if no_wait else followed(matcher, found, ("computing",), "Matching")
     _conclude(found, json)
     if not json and found["state"] == "computed":
         say(f"\nLook at it: viceversa round show {found['round_id']}")
-        say(f"Release it: viceversa round publish {found['round_id']}")
+        if found["trial"]:
+            say(f"Compare it: viceversa round compare ROUND {found['round_id']}")
+        else:
+            say(f"Release it: viceversa round publish {found['round_id']}")
 
 
 @app.command("list")
@@ -76,12 +108,14 @@ def show(
     round_: RoundArgument,
     proposals: Annotated[int, typer.Option(help="How many of the proposed pairs, the best first.", min=0)] = 10,
     unmatched: Annotated[int, typer.Option(help="How many of those who are left over, and why.", min=0)] = 10,
+    worst: Annotated[int, typer.Option(help="How many of the pairs with the lowest fit, 20 at most.", min=0)] = 5,
     data: DataOption = USUAL_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Show a round for review: totals, pairs with their reasons, and who is left over and why.
+    """Show a round for review: totals, departments, pairs with their reasons, and who is left over and why.
 
-    Pairs in which the coordinator's own line takes part are left out.
+    What one rule relaxed by how much would change is told beside it. Pairs in which the coordinator's own line takes
+    part are left out.
 
     [bold]Examples[/]
 
@@ -90,21 +124,19 @@ def show(
       viceversa round show 0192... --proposals 500 --json
     """
     with connections.service(data, "matcher") as matcher:
-        found = matcher.get(f"/rounds/{round_}")
+        found = matcher.get(f"/rounds/{round_}/summary")
+        changes = matcher.get(f"/rounds/{round_}/adjustments")
         pairs = _some(matcher, f"/rounds/{round_}/proposals", proposals)
         left = _some(matcher, f"/rounds/{round_}/unmatched", unmatched)
     if json:
-        as_json({**found, "proposals": pairs, "unmatched": left})
+        as_json({**found, "adjustments": changes, "proposals": pairs, "unmatched": left})
         return
     _totals(found)
-    if pairs:
-        say("")
-        rows = [[f"{one['fit']['score']:.2f}", *_pair(one), one["state"]] for one in pairs]
-        table(">fit", "senior", "junior", "about", "state", rows=rows, title="Pairs, the best first")
-    if left:
-        say("")
-        people = [(one["member_id"], one["side"], one["department_id"], one["text"]) for one in left]
-        table("=member", "side", "department", "why there is nobody yet", rows=people, title="Left over")
+    _departments(found["coverage"])
+    _pairs(pairs, "Pairs, the best first")
+    _pairs(found["worst"][:worst], "Pairs with the lowest fit")
+    _left(found, left)
+    _by_hand(changes)
 
 
 @app.command()
@@ -125,7 +157,7 @@ def publish(
 
 @app.command()
 def discard(round_: RoundArgument, data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
-    """Throw a computed round away. Nobody has heard of it, and nobody will.
+    """Throw a round away, computed or not. Nobody has heard of it, and nobody will.
 
     [bold]Example[/]
 
@@ -134,6 +166,201 @@ def discard(round_: RoundArgument, data: DataOption = USUAL_DATA, json: JsonOpti
     with connections.service(data, "matcher") as matcher:
         found = matcher.post(f"/rounds/{round_}/discard")
     _conclude(found, json)
+
+
+@app.command()
+def cancel(round_: RoundArgument, data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
+    """Stop computing a round. If it was computed before, that result stands again; otherwise it is discarded.
+
+    [bold]Example[/]
+
+      viceversa round cancel 0192...
+    """
+    with connections.service(data, "matcher") as matcher:
+        found = matcher.post(f"/rounds/{round_}/cancel")
+    _conclude(found, json)
+
+
+@app.command()
+def lock(
+    round_: RoundArgument,
+    senior: SeniorArgument,
+    junior: JuniorArgument,
+    data: DataOption = USUAL_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Hold two together in a computed round. It takes effect with `round resolve`, which tells what it costs.
+
+    [bold]Example[/]
+
+      viceversa round lock 0192... SENIOR JUNIOR && viceversa round resolve 0192...
+    """
+    _adjust(data, round_, {"kind": "lock", "pair": {"senior": senior, "junior": junior}}, json)
+
+
+@app.command()
+def forbid(
+    round_: RoundArgument,
+    senior: SeniorArgument,
+    junior: JuniorArgument,
+    data: DataOption = USUAL_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Keep two apart in a computed round. It takes effect with `round resolve`, which tells what it costs.
+
+    [bold]Example[/]
+
+      viceversa round forbid 0192... SENIOR JUNIOR && viceversa round resolve 0192...
+    """
+    _adjust(data, round_, {"kind": "forbid", "pair": {"senior": senior, "junior": junior}}, json)
+
+
+@app.command()
+def swap(
+    round_: RoundArgument,
+    senior: SeniorArgument,
+    junior: JuniorArgument,
+    other_senior: SeniorArgument,
+    other_junior: JuniorArgument,
+    data: DataOption = USUAL_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Let two pairs of a computed round change partners: each senior gets the other's junior.
+
+    [bold]Example[/]
+
+      viceversa round swap 0192... SENIOR JUNIOR OTHER-SENIOR OTHER-JUNIOR && viceversa round resolve 0192...
+    """
+    pairs = [{"senior": senior, "junior": junior}, {"senior": other_senior, "junior": other_junior}]
+    _adjust(data, round_, {"kind": "swap", "swap": pairs}, json)
+
+
+@app.command()
+def undo(
+    round_: RoundArgument,
+    change: Annotated[str, typer.Argument(metavar="CHANGE", help="The id of a lock, forbid or swap: `round show`.")],
+    data: DataOption = USUAL_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Take back a lock, forbid or swap. What it changed comes back with `round resolve`.
+
+    [bold]Example[/]
+
+      viceversa round undo 0192... 5b1c...
+    """
+    with connections.service(data, "matcher") as matcher:
+        found = matcher.post(f"/rounds/{round_}/adjustments/{change}/undo")
+    if json:
+        as_json(found)
+    else:
+        say(f"Undone. {found['unresolved']} changes wait for: viceversa round resolve {round_}")
+
+
+@app.command()
+def resolve(
+    round_: RoundArgument,
+    whole: Annotated[
+        bool,
+        typer.Option("--whole", help="Begin anew, from what everybody has entered by now, then apply the changes."),
+    ] = False,
+    no_wait: NoWaitOption = False,
+    data: DataOption = USUAL_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Solve a round again with what was changed by hand, and show what each change costs.
+
+    Only the people around a change move, so this takes a moment; --whole takes as long as the first time.
+
+    [bold]Example[/]
+
+      viceversa round resolve 0192...
+    """
+    with connections.service(data, "matcher") as matcher:
+        found = matcher.post(f"/rounds/{round_}/resolve", {"whole": whole})
+        found = found if no_wait else followed(matcher, found, ("computing",), "Matching again")
+        changes = matcher.get(f"/rounds/{round_}/adjustments")
+    if json:
+        as_json({**found, "adjustments": changes})
+    else:
+        _totals(found)
+        _by_hand(changes)
+    if found["state"] == "failed":
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def compare(
+    round_: RoundArgument,
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="Another round of the same programme, often a trial.")],
+    people: Annotated[int, typer.Option(help="How many of those who have other partners, who loses most first.")] = 10,
+    data: DataOption = USUAL_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Tell who gains and who loses in another round, both judged by the settings of the first.
+
+    [bold]Example[/]
+
+      viceversa round compare 0192... 0193... --people 50
+    """
+    with connections.service(data, "matcher") as matcher:
+        path = f"/rounds/{round_}/compare/{other}"
+        found = matcher.get(path, limit=1)
+        items = _some(matcher, path, people)
+    if json:
+        as_json({**found, "items": items, "next": None})
+        return
+    rows = [
+        ("pairs", *found["pairs"]),
+        ("total fit by the first's settings", *(f"{one:.2f}" for one in found["total_fit"])),
+        ("total fit by its own", *(f"{one:.2f}" for one in found["total_fit_as_computed"])),
+        ("lowest fit by the first's settings", *(_fit(one) for one in found["lowest_fit"])),
+    ]
+    table("", ">first", ">other", rows=rows)
+    say(
+        f"{found['pairs_in_common']} pairs are in both. {found['people_with_other_partners']} people have others: "
+        f"{found['gain']} gain, {found['lose']} lose."
+    )
+    if items:
+        say("")
+        changed = [
+            (
+                one["member_id"],
+                one["side"],
+                f"{one['gain']:+.3f}",
+                _ids(one["partners_before"]),
+                _ids(one["partners_after"]),
+            )
+            for one in items
+        ]
+        table("=member", "side", ">gain", "before", "after", rows=changed, title="Who loses most first")
+
+
+def _adjust(data: Path, round_: str, body: Any, json: bool) -> None:
+    with connections.service(data, "matcher") as matcher:
+        found = matcher.post(f"/rounds/{round_}/adjustments", body)
+    if json:
+        as_json(found)
+    else:
+        say(f"Noted as {found['adjustment_id']}. {found['text']}\nDo that: viceversa round resolve {round_}")
+
+
+def _changes(weights: str | None, trial: Path | None) -> dict[str, Any]:
+    """What a trial changes. Raises ``Failure`` for what is no list of weights, or no file of settings."""
+    changes: dict[str, Any] = {}
+    if trial is not None:
+        try:
+            changes = loads(trial.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise Failure(f"{trial} cannot be read as JSON.", "See `viceversa round compute --help`.") from error
+    if weights is not None:
+        try:
+            found = {name.strip(): float(value) for name, value in (one.split("=") for one in weights.split(","))}
+        except ValueError as error:
+            raise Failure(
+                f"{weights} is no list of weights.", "Write them as perspective=0,lower_benefit=6."
+            ) from error
+        changes.setdefault("matching", {})["weights"] = found
+    return changes
 
 
 def followed(matcher: Api, begun: Any, while_in: tuple[str, ...], what: str) -> Any:
@@ -161,7 +388,8 @@ def _conclude(found: Any, json: bool) -> None:
 
 
 def _totals(found: Any) -> None:
-    say(f"Round [bold]{found['round_id']}[/] is {found['state']}.")
+    trial = " It is a trial, never to be published." if found.get("trial") else ""
+    say(f"Round [bold]{found['round_id']}[/] is {found['state']}.{trial}")
     if found.get("why"):
         say(found["why"])
     say(
@@ -169,6 +397,77 @@ def _totals(found: Any) -> None:
         f"{found['proposed']} proposed, {found['withdrawn']} withdrawn; "
         f"left over: {found['unmatched_seniors']} seniors, {found['unmatched_juniors']} juniors."
     )
+    if found["pairs"]:
+        most = f", {found['total_fit'] / found['optimum']:.1%} of the greatest possible" if found["optimum"] else ""
+        say(f"Total fit {found['total_fit']:.2f}{most}; the lowest of a pair {_fit(found['lowest_fit'])}.")
+    if found["unresolved"]:
+        say(f"{found['unresolved']} changes by hand wait for: viceversa round resolve {found['round_id']}")
+
+
+def _departments(coverage: list[Any]) -> None:
+    """Those that are covered least first."""
+    if coverage:
+        say("")
+        ordered = sorted(coverage, key=lambda one: (one["matched"] / max(1, one["people"]), one["department_id"]))
+        rows = [
+            (one["department_id"], one["side"], one["people"], one["matched"], f"{one['matched'] / one['people']:.0%}")
+            for one in ordered[:_DEPARTMENTS]
+        ]
+        title = "Departments, the least covered first" + (
+            f" ({_DEPARTMENTS} of {len(ordered)})" if len(ordered) > _DEPARTMENTS else ""
+        )
+        table("department", "side", ">people", ">paired", ">share", rows=rows, title=title)
+
+
+def _pairs(pairs: list[Any], title: str) -> None:
+    if pairs:
+        say("")
+        rows = [[f"{one['fit']['score']:.2f}", *_pair(one), one["state"]] for one in pairs]
+        table(">fit", "senior", "junior", "about", "state", rows=rows, title=title)
+
+
+def _left(found: Any, left: list[Any]) -> None:
+    if found["reasons"]:
+        say("")
+        rows = [(one["people"], one["side"], one["code"]) for one in found["reasons"]]
+        table(">people", "side", "reason", rows=rows, title="Left over, by reason")
+    if found["relaxations"]:
+        say("")
+        eased = [(one["people"], one["text"]) for one in found["relaxations"]]
+        table(">people", "what would give them a partner, each by themselves", rows=eased, title="One rule relaxed")
+    if left:
+        say("")
+        people = [
+            (one["member_id"], one["side"], one["department_id"], one["text"], (one["relaxation"] or {}).get("text"))
+            for one in left
+        ]
+        table(
+            "=member",
+            "side",
+            "department",
+            "why there is nobody yet",
+            "what would help",
+            rows=people,
+            title="Left over",
+        )
+
+
+def _by_hand(changes: list[Any]) -> None:
+    if changes:
+        say("")
+        rows = [
+            (one["adjustment_id"], one["kind"], " ".join(" + ".join(pair) for pair in one["pairs"]), one["text"])
+            for one in changes
+        ]
+        table("=change", "kind", "pairs", "what became of it", rows=rows, title="Changed by hand")
+
+
+def _fit(score: float | None) -> str:
+    return "-" if score is None else f"{score:.2f}"
+
+
+def _ids(members: list[str]) -> str:
+    return ", ".join(member[-8:] for member in members) or "-"
 
 
 def _some(matcher: Api, path: str, number: int) -> list[Any]:

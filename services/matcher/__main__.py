@@ -22,10 +22,11 @@ from services.matcher.domain.round import Round
 from services.matcher.domain.suggestion import Suggestion
 from services.matcher.domain.watch import Watch
 from services.matcher.handlers import hearing
-from services.matcher.http import programme_routes, round_routes, suggestion_routes
+from services.matcher.http import programme_routes, suggestion_routes
 from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
 from services.matcher.pool import Pool, following
 from services.matcher.receipts_http import receipt_routes
+from services.matcher.rounds_http import review_routes, round_routes
 from services.matcher.solver import Solver
 from services.matcher.store import Matcher
 from services.matcher.tasks import Tasks
@@ -51,9 +52,14 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         left_over=chassis.documents("left_over"),
         taxonomy=taxonomy,
         pool=pool,
+        summaries=chassis.documents("summaries"),
         receipts=chassis.documents("receipts"),
         clock=chassis.clock,
-        solver=Solver(),
+        solver=Solver(
+            chassis.settings.mongo_url(),
+            chassis.settings.database(chassis.service),
+            chassis.settings.instance_of(chassis.service),
+        ),
         tasks=Tasks(),
     )
     return Parts(
@@ -62,6 +68,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         routers=[
             programme_routes(matcher),
             round_routes(matcher),
+            review_routes(matcher),
             suggestion_routes(matcher),
             pairing_routes(matcher),
             request_routes(matcher),
@@ -78,6 +85,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             Sweep(matcher.rounds, partial(rounds.drive, matcher=matcher), on="lease"),
         ],
         background=[
+            matcher.solver.look_after,
             *(follower.run for follower in followers),
             partial(pool.keep_fresh, matcher.members),
             partial(watching.keep_watch, matcher),

@@ -6,30 +6,22 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from chassis.aggregates import Op
 from chassis.http import Command, Page, Paging, Principal, allow, command, etag, forbidden, page
 from chassis.ids import derived_id
-from chassis.mongo import Document
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain import programme as programmes
 from services.matcher.domain import round as rounds
 from services.matcher.domain.access import Action, may, to_programme
 from services.matcher.domain.programme import Programme
-from services.matcher.domain.refused import Refused, Unknown
+from services.matcher.domain.refused import Unknown
 from services.matcher.domain.round import Round
 from services.matcher.domain.suggestion import Suggestion
 from services.matcher.permissions import coordinates, not_in_conflict, programme_for
-from services.matcher.rounds import take_up
 from services.matcher.store import Matcher
 from services.matcher.suggesting import dismiss, found, free_again, release, shown, suggestions
 from services.matcher.views import (
-    FocusView,
     FreeView,
-    LeftOverView,
     ProgrammeView,
-    ProposalView,
-    ProposedMember,
-    RoundView,
     SuggestionView,
     WaitingView,
 )
@@ -49,10 +41,6 @@ class _Body(BaseModel):
 class NewProgramme(_Body):
     settings: ProgrammeSettings
     programme_id: ProgrammeId | None = None
-
-
-class NewRound(_Body):
-    seed: Annotated[int, Field(ge=0, le=2**31)] = 0
 
 
 def programme_routes(matcher: Matcher) -> APIRouter:
@@ -110,84 +98,6 @@ def programme_routes(matcher: Matcher) -> APIRouter:
         return await decided(
             id, asked, "manage_programme", lambda state: programmes.close(state, now, machine), response
         )
-
-    return router
-
-
-def round_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small function for each route
-    """Rounds: computed in the background, reviewed, published or discarded."""
-    router = APIRouter(tags=["rounds"])
-
-    async def seen(id: str, principal: Principal) -> Round:
-        round = (await matcher.round(id)).state
-        await programme_for(principal, round.programme_id, "run_rounds", matcher)
-        return round
-
-    @router.post("/programmes/{id}/rounds", status_code=202)
-    async def start(id: str, body: NewRound, asked: Managing, response: Response) -> RoundView:
-        programme = await programme_for(asked.principal, id, "run_rounds", matcher)
-        round_id = derived_id("round", asked.op.key)
-        under_way = {"programme_id": id, "state": {"$in": ["computing", "publishing"]}, "round_id": {"$ne": round_id}}
-        if await matcher.rounds.count(under_way):
-            raise Refused("round_already_running", "Another round of this programme is being computed or published.")
-        now, machine = matcher.clock.now(), matcher.clock.machine()
-        about = programme.programme_id, programme.settings_version, programme.state, programme.settings
-        saved = await matcher.rounds.update(
-            round_id, asked.op, lambda state: rounds.start(state, round_id, about, body.seed, now, machine)
-        )
-        take_up(round_id, matcher)
-        response.headers["Location"] = f"/rounds/{round_id}"
-        return RoundView.of(saved.now())
-
-    @router.get("/programmes/{id}/rounds")
-    async def all_rounds(id: str, principal: Manager, paging: Annotated[Paging, Depends()]) -> Page[RoundView]:
-        await programme_for(principal, id, "run_rounds", matcher)
-        found = matcher.rounds.find({"programme_id": id}, limit=paging.more, after=paging.after)
-        items, after = await page(found, paging, lambda stored: stored.id)
-        return Page(items=[RoundView.of(stored.state) for stored in items], next=after)
-
-    @router.get("/rounds/{id}")
-    async def one(id: str, principal: Manager) -> RoundView:
-        return RoundView.of(await seen(id, principal))
-
-    @router.get("/rounds/{id}/proposals")
-    async def proposals(id: str, principal: Manager, paging: Annotated[Paging, Depends()]) -> Page[ProposalView]:
-        round = await seen(id, principal)
-        found = matcher.proposals_page(round, limit=paging.more, after=paging.after)
-        items, after = await page(found, paging, lambda document: str(document["place"]))
-        return Page(items=await _proposals(items, principal, matcher), next=after)
-
-    @router.get("/rounds/{id}/unmatched")
-    async def unmatched(id: str, principal: Manager, paging: Annotated[Paging, Depends()]) -> Page[LeftOverView]:
-        round = await seen(id, principal)
-        found = matcher.left_over_page(round, limit=paging.more, after=paging.after)
-        items, after = await page(found, paging, lambda document: str(document["member_id"]))
-        return Page(items=[LeftOverView.of(document) for document in items], next=after)
-
-    @router.post("/rounds/{id}/publish", status_code=202)
-    async def publish(id: str, asked: Managing) -> RoundView:
-        round = await seen(id, asked.principal)
-        programme = (await matcher.programme(round.programme_id)).state
-        if programme.state != "open":
-            raise Refused("programme_not_open", "Rounds are published in open programmes only.")
-        now, machine = matcher.clock.now(), matcher.clock.machine()
-        released = await changed(id, asked.op, lambda state: rounds.publish(state, now, machine))
-        take_up(id, matcher)
-        return released
-
-    @router.post("/rounds/{id}/discard")
-    async def discard(id: str, asked: Managing) -> RoundView:
-        await seen(id, asked.principal)
-        now, machine = matcher.clock.now(), matcher.clock.machine()
-        return await changed(id, asked.op, lambda state: rounds.discard(state, now, machine))
-
-    async def changed(id: str, op: Op, decide: RoundDeciding) -> RoundView:
-        def deciding(state: Round | None) -> rounds.Decision | None:
-            if state is None:
-                raise Unknown("round")
-            return decide(state)
-
-        return RoundView.of((await matcher.rounds.update(id, op, deciding)).now())
 
     return router
 
@@ -267,37 +177,6 @@ async def _theirs(id: str, principal: Principal, matcher: Matcher) -> None:
         raise Unknown("suggestion")
     if not all(await not_in_conflict(principal, [set(one.both)], matcher)):
         raise Unknown("suggestion")
-
-
-async def _proposals(documents: list[Document], principal: Principal, matcher: Matcher) -> list[ProposalView]:
-    """Those in which neither whoever asks nor their line takes part."""
-    pairs = [{found["senior"], found["junior"]} for found in documents]
-    free = await not_in_conflict(principal, pairs, matcher)
-    profiles = await matcher.members.get_many(sorted(set().union(*pairs)))
-
-    def member(id: str) -> ProposedMember:
-        profile = profiles.get(id)
-        return ProposedMember(
-            member_id=id,
-            department_id=profile.department_id if profile else None,
-            site_id=profile.site_id if profile else None,
-        )
-
-    return [
-        ProposalView(
-            pairing_id=found["pairing_id"],
-            place=found["place"],
-            senior=member(found["senior"]),
-            junior=member(found["junior"]),
-            fit=found["fit"],
-            reasons=found["reasons"],
-            focus=[FocusView(**one, name=matcher.taxonomy.name(one["topic_id"])) for one in found["focus"]],
-            state=found["state"],
-            why=found["why"],
-        )
-        for found, shown in zip(documents, free, strict=True)
-        if shown
-    ]
 
 
 def _there(programme: Programme | None) -> Programme:

@@ -10,6 +10,7 @@ from services.matcher import receipts, seats
 from services.matcher.domain import ledger as ledgers
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain import request as requests
+from services.matcher.domain import round as rounds
 from services.matcher.domain import suggestion as suggestions
 from services.matcher.domain.ledger import Ledger
 from services.matcher.domain.pairing import Pairing
@@ -68,6 +69,12 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
         )
     await matcher.proposals.delete({"$or": [{"senior": member_id}, {"junior": member_id}]})
     await matcher.left_over.delete({"member_id": member_id})
+    for field in ("runner_up_of_senior", "runner_up_of_junior"):
+        await matcher.proposals.collection.update_many({f"{field}.member_id": member_id}, {"$set": {field: None}})
+    for round in [stored async for stored in matcher.rounds.find({"named": member_id})]:
+        await matcher.rounds.update(
+            round.id, Op(new_id()), lambda state: rounds.forget(state, member_id) if state else None
+        )
     await receipts.forget(member_id, matcher)
     await _free_all(member_id, matcher)
     clean = await matcher.members.is_grave(member_id) and not await matcher.pairings_of(member_id)

@@ -5,11 +5,11 @@ saves no longer apply, and stops.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chassis.aggregates import Op, Stored
-from chassis.ids import derived_id, new_id
+from chassis.ids import new_id
 from chassis.mongo import Document
 from contracts.pairings import Focus, Participant
 from contracts.people import ProfileChanged
@@ -18,11 +18,11 @@ from services.matcher.domain import round as rounds
 from services.matcher.domain import rules
 from services.matcher.domain.fit import Fit, fit
 from services.matcher.domain.pairing import Plan
+from services.matcher.domain.receipt import SIDES, Chosen, RunnerUp
 from services.matcher.domain.refused import Refused
 from services.matcher.domain.round import Progress, Round, Totals
-from services.matcher.domain.solving import Answer, LeftOver, Match, Question
-from services.matcher.solver import Report, Unanswerable
-from services.matcher.store import Matcher
+from services.matcher.solver import Unanswerable
+from services.matcher.store import Matcher, result_id
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ async def _claim(round_id: str, matcher: Matcher) -> None:
     if not claimed.changed:
         return
     round = claimed.now()
-    if round.state == "computing" and round.run > RUNS:
+    if round.state == "computing" and round.tries > RUNS:
         await _fail(round, "It was begun several times and never finished; look at the service's memory.", matcher)
         return
     work = compute if round.state == "computing" else publish
@@ -54,30 +54,40 @@ async def _claim(round_id: str, matcher: Matcher) -> None:
 
 
 async def compute(round: Round, matcher: Matcher) -> None:
-    """Read, solve, store; then the round waits for its review."""
-    if not await _advance(round, matcher, "reading"):
+    """Have it computed and stored; then the round waits for its review."""
+
+    async def alive(progress: Progress) -> bool:
+        return await _advance(round, matcher, progress)
+
+    if not await alive(Progress(stage="reading")):
         return
-    question = await _question(round, matcher)
-
-    async def alive(report: Report) -> bool:
-        stage, done, total = report
-        return await _advance(round, matcher, stage, done, total)
-
     try:
-        answer = await matcher.solver.solve(question, alive)
+        totals = await matcher.solver.run(round, matcher.clock.now(), alive)
     except Unanswerable:
         log.exception("a round cannot be computed", extra={"round": round.round_id})
         await _fail(round, "It cannot be computed; the service's log says more.", matcher)
         return
-    if answer is None or not await _advance(round, matcher, "writing"):
+    counts = totals is not None and await _computed(round, totals, matcher)
+    if round.whole:
+        await _tidy(round, matcher, counts=counts)
+
+
+async def _tidy(round: Round, matcher: Matcher, *, counts: bool) -> None:
+    """Of a round's results only the one that counts is kept: this run's, or those before it."""
+    mine = result_id(round.round_id, round.run)
+    if counts and round.run == 1:
         return
-    await _store(round, answer, matcher)
+    others = {"round_id": round.round_id, "result": {"$ne": mine} if counts else mine}
+    for documents in (matcher.proposals, matcher.left_over):
+        await documents.delete(others)
+
+
+async def _computed(round: Round, totals: Totals, matcher: Matcher) -> bool:
     now, machine = matcher.clock.now(), matcher.clock.machine()
-    await matcher.rounds.update(
-        round.round_id,
-        Op(new_id()),
-        lambda state: rounds.computed(_known(state), round.run, _totals(answer), now, machine),
+    saved = await matcher.rounds.update(
+        round.round_id, Op(new_id()), lambda state: rounds.computed(_known(state), round.run, totals, now, machine)
     )
+    return saved.changed
 
 
 async def _fail(round: Round, why: str, matcher: Matcher) -> None:
@@ -90,11 +100,12 @@ async def _fail(round: Round, why: str, matcher: Matcher) -> None:
 async def publish(round: Round, matcher: Matcher) -> None:
     """Send out what has not gone out yet."""
     cursor = round.cursor
+    earlier = await matcher.earlier(but_of_round=round.round_id)
     while True:
         page = [found async for found in matcher.proposals_page(round, limit=STRETCH, after=cursor)]
         if not page:
             break
-        proposed = await _publish_stretch(round, page, matcher)
+        proposed = await _publish_stretch(round, page, earlier, matcher)
         cursor = page[-1]["place"]
         if not await _published_up_to(round, cursor, proposed, len(page) - proposed, matcher):
             return
@@ -104,22 +115,8 @@ async def publish(round: Round, matcher: Matcher) -> None:
     )
 
 
-async def _question(round: Round, matcher: Matcher) -> Question:
-    profiles = await matcher.enrolled(round.programme_id)
-    return Question(
-        programme_id=round.programme_id,
-        settings=round.settings,
-        profiles=profiles,
-        places=await matcher.free_places(profiles, round.programme_id),
-        earlier=sorted(await matcher.earlier()),
-        on=matcher.clock.now().date(),
-        seed=round.seed,
-    )
-
-
-async def _advance(round: Round, matcher: Matcher, stage: str, done: int = 0, total: int = 0) -> bool:
+async def _advance(round: Round, matcher: Matcher, progress: Progress) -> bool:
     """Give a sign of life; False when this run is not wanted any longer."""
-    progress = Progress.model_validate({"stage": stage, "done": done, "total": total})
     machine = matcher.clock.machine()
     saved = await matcher.rounds.update(
         round.round_id, Op(new_id()), lambda state: rounds.advance(_known(state), round.run, progress, machine)
@@ -137,75 +134,12 @@ async def _published_up_to(round: Round, cursor: str, proposed: int, withdrawn: 
     return saved.changed
 
 
-async def _store(round: Round, answer: Answer, matcher: Matcher) -> None:
-    """Proposals and people left over, each a document under this run; those of earlier runs go."""
-    earlier = {"round_id": round.round_id, "run": {"$ne": round.run}}
-    await matcher.proposals.delete(earlier)
-    await matcher.left_over.delete(earlier)
-    await matcher.proposals.put_many([_proposal(round, n, match) for n, match in enumerate(answer.matches)])
-    await matcher.left_over.put_many([_left_over(round, left) for left in answer.left_over])
-    members = {id for match in answer.matches for id in (match.senior.id, match.junior.id)}
-    await _drop_the_erased(round, members | {left.member.id for left in answer.left_over}, matcher)
-
-
-async def _drop_the_erased(round: Round, members: set[str], matcher: Matcher) -> None:
-    """Whoever writes about people looks afterwards who is gone: their erasure may have looked before."""
-    gone = sorted(members - (await matcher.members.get_many(sorted(members))).keys())
-    if gone:
-        theirs = [{"senior": {"$in": gone}}, {"junior": {"$in": gone}}, {"member_id": {"$in": gone}}]
-        for documents in (matcher.proposals, matcher.left_over):
-            await documents.delete({"round_id": round.round_id, "$or": theirs})
-
-
-def _proposal(round: Round, n: int, match: Match) -> Document:
-    return {
-        "_id": f"{round.round_id}/{round.run}/{n:06d}",
-        "round_id": round.round_id,
-        "run": round.run,
-        "place": f"{n:06d}",
-        "pairing_id": derived_id("pairing", round.round_id, match.senior.id, match.junior.id),
-        "senior": match.senior.id,
-        "junior": match.junior.id,
-        "fit": match.fit.model_dump(),
-        "reasons": {side: list(texts) for side, texts in match.reasons.items()},
-        "focus": [one.model_dump() for one in match.focus],
-        "state": "waiting",
-        "why": None,
-    }
-
-
-def _left_over(round: Round, left: LeftOver) -> Document:
-    return {
-        "_id": f"{round.round_id}/{round.run}/{left.member.id}",
-        "round_id": round.round_id,
-        "run": round.run,
-        "member_id": left.member.id,
-        "side": left.side,
-        "department_id": left.member.profile.department_id,
-        "code": left.code,
-        "text": left.text,
-        "numbers": dict(left.numbers),
-    }
-
-
-def _totals(answer: Answer) -> Totals:
-    return Totals(
-        seniors=answer.seniors,
-        juniors=answer.juniors,
-        pairs=len(answer.matches),
-        unmatched_seniors=sum(left.side == "senior" for left in answer.left_over),
-        unmatched_juniors=sum(left.side == "junior" for left in answer.left_over),
-        total_fit=answer.total,
-        lowest_fit=answer.matches[-1].fit.score if answer.matches else None,
-        why=answer.why_empty,
-    )
-
-
-async def _publish_stretch(round: Round, page: Sequence[Document], matcher: Matcher) -> int:
+async def _publish_stretch(
+    round: Round, page: Sequence[Document], earlier: set[tuple[str, str]], matcher: Matcher
+) -> int:
     """Check each again, reserve and propose; returns how many have been proposed."""
     members = [id for found in page for id in (found["senior"], found["junior"])]
     profiles = await matcher.members.get_many(members)
-    earlier = await matcher.earlier(but_of_round=round.round_id, of=members)
     outcomes: dict[str, seats.Outcome] = {}
     plans = []
     for found in page:
@@ -216,10 +150,19 @@ async def _publish_stretch(round: Round, page: Sequence[Document], matcher: Matc
         elif senior is not None and junior is not None:
             plans.append(_plan(round, found, senior, junior))
     outcomes |= await _reserved(plans, matcher)
-    after = [_with_outcome(found, outcomes[found["pairing_id"]]) for found in page]
-    await matcher.proposals.put_many(after)
-    await _drop_the_erased(round, set(members), matcher)
-    return sum(found["state"] == "proposed" for found in after)
+    return await _noted(page, outcomes, matcher)
+
+
+async def _noted(page: Sequence[Document], outcomes: Mapping[str, seats.Outcome], matcher: Matcher) -> int:
+    """Write down what has become of each; a proposal that an erasure has removed meanwhile does not come back."""
+    ids: dict[str | None, list[str]] = {None: []}
+    for found in page:
+        outcome = outcomes[found["pairing_id"]]
+        ids.setdefault(outcome.words if isinstance(outcome, Refused) else None, []).append(found["_id"])
+    for why, these in ids.items():
+        state = "proposed" if why is None else "withdrawn"
+        await matcher.proposals.collection.update_many({"_id": {"$in": these}}, {"$set": {"state": state, "why": why}})
+    return len(ids[None])
 
 
 async def _reserved(plans: Sequence[Plan], matcher: Matcher) -> dict[str, seats.Outcome]:
@@ -250,8 +193,8 @@ def _impossible(
     j = rules.enrolled(junior, round.programme_id) if junior else None
     assert s is not None, "who is not absent is enrolled"
     assert j is not None, "who is not absent is enrolled"
-    again = [other for pair in earlier if s.id in pair for other in pair]
-    broken = rules.broken(s, j, round.settings, today, [id for id in again if id != s.id])
+    again = [j.id] if {(s.id, j.id), (j.id, s.id)} & earlier else []
+    broken = rules.broken(s, j, round.settings, today, again)
     short = fit(s, j, round.settings, matcher.taxonomy, today).falls_short(round.settings)
     return seats.OVER if broken or short else None
 
@@ -268,8 +211,22 @@ def _plan(round: Round, found: Document, senior: ProfileChanged, junior: Profile
         focus=tuple(Focus.model_validate(one) for one in found["focus"]),
         reasons=found["reasons"],
         fit=Fit.model_validate(found["fit"]),
+        chosen=_chosen(round, found),
         answer_within_working_days=round.settings.matching.answer_within_working_days,
         duration_months=round.settings.meetings.duration_months,
+    )
+
+
+def _chosen(round: Round, found: Document) -> Chosen:
+    """How the pair came about: what the solver says of it, or what the change by hand has cost."""
+    pair = (found["senior"], found["junior"])
+    by_hand = next((one for one in round.adjustments if one.holds and one.kept and pair in one.pairs), None)
+    ups = {side: up for side in SIDES if (up := found.get(f"runner_up_of_{side}")) is not None}
+    return Chosen(
+        seed=round.seed,
+        probability=found.get("probability"),
+        runner_up={side: RunnerUp.model_validate(up) for side, up in ups.items()},
+        override_cost=by_hand.cost if by_hand else None,
     )
 
 
@@ -281,12 +238,6 @@ def participant(profile: ProfileChanged, side: Any) -> Participant:
         organisation_id=profile.organisation_id,
         department_id=profile.department_id,
     )
-
-
-def _with_outcome(found: Document, outcome: seats.Outcome) -> Document:
-    if isinstance(outcome, Refused):
-        return {**found, "state": "withdrawn", "why": outcome.words}
-    return {**found, "state": "proposed", "why": None}
 
 
 def _known(state: Round | None) -> Round:

@@ -15,8 +15,9 @@ from services.matcher.domain.ledger import Ledger, room
 from services.matcher.domain.pairing import Pairing
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.receipt import Receipt
-from services.matcher.domain.refused import Unknown
+from services.matcher.domain.refused import Contradiction, Unknown
 from services.matcher.domain.request import Request
+from services.matcher.domain.review import Summary
 from services.matcher.domain.round import Round
 from services.matcher.domain.suggestion import Suggestion
 from services.matcher.domain.watch import Watch
@@ -41,6 +42,7 @@ class Matcher:
     members: Projection[ProfileChanged]
     proposals: Documents
     left_over: Documents
+    summaries: Documents
     receipts: Documents
     taxonomy: Taxonomy
     pool: Pool
@@ -156,15 +158,43 @@ class Matcher:
             wanted.update(_taking_part([member_id]))
         return self.pairings.find(wanted, limit=limit, after=after)
 
-    def proposals_page(self, round: Round, *, limit: int, after: str | None) -> AsyncIterator[Document]:
-        """A round's proposals, the best first."""
-        of = {"round_id": round.round_id, "run": round.result}
-        return self.proposals.find(of, sort="place", limit=limit, after=after)
+    async def proposals_page(self, round: Round, *, limit: int, after: str | None) -> AsyncIterator[Document]:
+        """A round's proposals, the best first, and those that were changed by hand last.
+
+        Looked up by number, so a page costs the same wherever it is. Raises ``Contradiction`` for no number.
+        """
+        if after is not None and not after.isdecimal():
+            raise Contradiction("unknown_page", "Proposals are numbered; `after` is the number of one.")
+        at, found = int(after) + 1 if after else 0, 0
+        result = result_id(round.round_id, round.result)
+        while found < limit and at < round.places:
+            ids = [f"{result}/{number(place)}" for place in range(at, min(at + limit - found, round.places))]
+            documents = await self.proposals.get_many(ids)
+            for id in ids:
+                if id in documents and documents[id]["shown"]:
+                    found += 1
+                    yield documents[id]
+            at += len(ids)
 
     def left_over_page(self, round: Round, *, limit: int, after: str | None) -> AsyncIterator[Document]:
         """Who has no partner in this round, in the order of their ids."""
-        of = {"round_id": round.round_id, "run": round.result}
+        of = {"result": result_id(round.round_id, round.result), "shown": True}
         return self.left_over.find(of, sort="member_id", limit=limit, after=after)
+
+    async def summary(self, round: Round) -> Summary:
+        """Counts and the worst pairs of the result that stands; empty before there is one."""
+        found = await self.summaries.get(result_id(round.round_id, round.result))
+        return Summary.model_validate(found or {})
+
+
+def result_id(round_id: str, run: int) -> str:
+    """What a result of a round is kept under."""
+    return f"{round_id}/{run}"
+
+
+def number(place: int) -> str:
+    """A proposal's place in its result, as text that sorts like the number."""
+    return f"{place:06d}"
 
 
 def _taking_part(members: list[str]) -> dict[str, Any]:

@@ -210,6 +210,11 @@ def body_of(method: str, path: str, cast: Cast, *, mine: bool) -> dict[str, Any]
         "POST /programmes": {"programme_id": C if mine else "authz-new", "settings": settings()},
         "PUT /programmes/{id}/settings": settings(matching={"shortlist": True}),
         "POST /programmes/{id}/rounds": {},
+        "POST /rounds/{id}/adjustments": {
+            "kind": "forbid",
+            "pair": {"senior": cast.ids["s1"], "junior": cast.ids["j1"]},
+        },
+        "POST /rounds/{id}/resolve": {},
         "POST /programmes/{id}/pairings": {"senior": cast.ids["s1"], "junior": cast.ids["j1"]},
         "POST /programmes/{id}/requests": {"partner": cast.ids["s1"]},
         "POST /pairings/{id}/answer": {"answer": "accepted"},

@@ -114,6 +114,7 @@ def filled(row: Row, role: str, cast: Cast, *, mine: bool) -> str:
     path = path.replace("{import_id}", cast.imports["coordinator" if mine else "admin"])
     path = path.replace("{id}", ids.get("/" + row.path.split("/")[1], "")).replace("{milestone}", "day_0")
     path = path.replace("{notification}", cast.care["message" if mine else "another's message"])
+    path = path.replace("{other}", ids["/rounds"]).replace("{adjustment}", "none")
     path = path.replace("{session}", cast.care["session"]).replace("{idea}", cast.care["idea"])
     return path.replace("{member}", cast.ids[person]).replace("{member_id}", cast.ids[person])
 
@@ -427,6 +428,8 @@ def places(path: str, secrets: Secrets) -> list[str]:
         "{milestone}": ("day_0",),
         "{session}": (secrets.session,),
         "{idea}": (secrets.idea_id,),
+        "{other}": (cast.rounds[A],),
+        "{adjustment}": ("none",),
     }
     found = [path]
     for name in re.findall(r"\{\w+\}", path):
@@ -466,7 +469,7 @@ COMMANDING = {
     "another system",
 }
 """One of each kind: what they may do takes its time."""
-DESTROYS = ("/end", "/discard", "/close", "/leave", "/erasure")
+DESTROYS = ("/end", "/cancel", "/discard", "/close", "/leave", "/erasure")
 
 
 def try_all(secrets: Secrets, *, reading: bool) -> dict[int, int]:

@@ -41,9 +41,10 @@ from services.feedback.__main__ import build as build_feedback
 from services.feedback.domain import refused as feedback_refused
 from services.feedback.store import Feedback
 from services.matcher.__main__ import build as build_matcher
+from services.matcher.computing import Memory, Shelves, computed
 from services.matcher.domain import refused as matcher_refused
-from services.matcher.domain.solving import Answer, Question, solve
-from services.matcher.solver import Report, Solver
+from services.matcher.domain.round import Progress, Round, Totals
+from services.matcher.solver import Alive, Solver
 from services.matcher.store import Matcher
 from services.notifier.__main__ import build as build_notifier
 from services.notifier.domain.reader import Refused as ReaderRefused
@@ -129,9 +130,13 @@ class Post:
 class SolvesHere(Solver):
     """The same computation, not in a process of its own."""
 
-    async def solve(self, question: Question, alive: Callable[[Report], Awaitable[bool]]) -> Answer | None:
-        assert await alive(("scoring", 0, 0))
-        return solve(question, load())
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__("", "", "")
+        self._store = store
+
+    async def run(self, round: Round, now: datetime, alive: Alive) -> Totals | None:
+        assert await alive(Progress(stage="scoring"))
+        return await computed(round, now, Shelves.of(self._store.collection), Memory(load()), lambda *_: None)
 
 
 class _Wire:
@@ -214,7 +219,7 @@ class Company:
             for name, build in (("matcher", build_matcher), ("feedback", build_feedback), ("notifier", build_notifier))
         }
         self.matcher: Matcher = self.services["matcher"].parts.context
-        self.matcher.solver = SolvesHere()
+        self.matcher.solver = SolvesHere(self.services["matcher"].chassis.store)
         self.matcher.pool.waits_for = ()
         self.listeners.append(self._follow)
         self.feedback: Feedback = self.services["feedback"].parts.context

@@ -29,8 +29,9 @@ from contracts.people import (
 )
 from contracts.programmes import Labels, Matching, Meetings, ProgrammeSettings, Rules
 from services.feedback.http import AnswersBody, MoveBody, PulseBody, SessionBody
-from services.matcher.http import NewProgramme, NewRound
+from services.matcher.http import NewProgramme
 from services.matcher.pairings_http import AnswerBody, AskBody, CharterBody, PairBody, PauseBody, RenewBody
+from services.matcher.rounds_http import NewRound
 from services.notifier.domain.reader import Channels, Hours
 from services.notifier.http import Wishes
 from tests.lifecycle.company import Company, Said

@@ -89,7 +89,15 @@ def test_a_programme_opens_and_closes_and_stays_closed() -> None:
 
 
 TOTALS = Totals(
-    seniors=3, juniors=2, pairs=2, unmatched_seniors=1, unmatched_juniors=0, total_fit=1.2, lowest_fit=0.5, why=None
+    seniors=3,
+    juniors=2,
+    pairs=2,
+    unmatched_seniors=1,
+    unmatched_juniors=0,
+    total_fit=1.2,
+    lowest_fit=0.5,
+    why=None,
+    places=2,
 )
 
 

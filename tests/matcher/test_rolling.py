@@ -45,6 +45,10 @@ async def suggestion_of(company: World, senior: str) -> str:
     return next(str(one["suggestion_id"]) for one in found if one["senior"] == senior)
 
 
+async def _waits(company: World, number: int) -> bool:
+    return len(await waiting(company)) == number
+
+
 async def paired(company: World) -> Couples:
     """Whoever holds a seat for whom."""
     found = company.replicas[0].matcher.pairings.find({"state": {"$in": sorted(LIVE)}})
@@ -92,9 +96,10 @@ async def test_what_was_dismissed_or_refused_is_never_suggested_again_and_who_is
     made = await first.do("admin", f"/suggestions/{await suggestion_of(company, 's')}/release")
     await first.do("member:k", f"/pairings/{made['pairing_id']}/answer", {"answer": "declined"})
     await company.people(person("t"))
-    await suggested(company, ("t", "j"))
+    await until(lambda: _waits(company, 1))
     await company.people(person("u"))
-    await suggested(company, ("t", "j"), ("u", "k"))
+    await until(lambda: _waits(company, 2))
+    assert {one for couple in await waiting(company) for one in couple} == {"t", "u", "j", "k"}
 
 
 async def test_a_suggestion_lapses_with_what_made_it_possible_and_the_other_goes_on(company: World) -> None:
@@ -226,7 +231,7 @@ async def test_a_private_wish_shows_in_nothing_but_who_is_suggested(company: Wor
         await company.forget_everything()
         await company.open_programme(rolling(matching__shortlist=True))
         await company.people(person("s"), person("t"), person("j", "junior", avoid=avoid), person("k", "junior"))
-        await until(lambda: _two_wait(company))
+        await until(lambda: _waits(company, 2))
         [of_j] = [
             one
             for one in (await company.replicas[0].get("admin", f"{PLACE}/suggestions"))["items"]
@@ -239,10 +244,6 @@ async def test_a_private_wish_shows_in_nothing_but_who_is_suggested(company: Wor
             answer = await company.replicas[0].ask("admin", "POST", f"{PLACE}/pairings", {"senior": "s", "junior": "j"})
             assert (answer.status_code, answer.json()["code"]) == (409, "not_possible")
     assert told[0] == told[1]
-
-
-async def _two_wait(company: World) -> bool:
-    return len(await waiting(company)) == 2
 
 
 async def test_who_is_forgotten_stands_in_no_suggestion(company: World) -> None:
@@ -264,7 +265,7 @@ async def test_deciding_on_suggestions_is_for_the_coordinators_of_the_programme(
     first = company.replicas[0]
     await company.open_programme(rolling())
     await company.people(person("s", line=("boss",)), person("boss", level=20), person("j", "junior"))
-    await until(lambda: _one_waits(company))
+    await until(lambda: _waits(company, 1))
     id = (await first.get("admin", f"{PLACE}/suggestions"))["items"][0]["suggestion_id"]
     for who, status in (("member:j", 403), ("service", 403), ("coordinator:x:other", 404)):
         for act in ("release", "dismiss"):
@@ -276,22 +277,14 @@ async def test_deciding_on_suggestions_is_for_the_coordinators_of_the_programme(
     await first.do(f"coordinator:x:{PROGRAMME}", f"/suggestions/{id}/dismiss")
 
 
-async def _one_waits(company: World) -> bool:
-    return len(await waiting(company)) == 1
-
-
 async def test_nobody_is_promised_more_places_than_they_have(company: World) -> None:
     """Everybody comes at once; all suggestions can be released at once."""
     first = company.replicas[0]
     await company.open_programme(rolling())
     await company.people(*(person(f"s{n}") for n in range(4)), *(person(f"j{n}", "junior") for n in range(6)))
-    await until(lambda: _four_wait(company))
+    await until(lambda: _waits(company, 4))
     found = (await first.get("admin", f"{PLACE}/suggestions"))["items"]
     await asyncio.gather(*(first.do("admin", f"/suggestions/{one['suggestion_id']}/release") for one in found))
     couples = await paired(company)
     assert len({senior for senior, _ in couples}) == len({junior for _, junior in couples}) == 4
     assert await waiting(company) == []
-
-
-async def _four_wait(company: World) -> bool:
-    return len(await waiting(company)) == 4

@@ -75,7 +75,7 @@ class World:
             await looked_after.collection.delete_many({})
         for replica in self.replicas:
             replica.matcher.pool.forget_everything()
-        for other in (matcher.members, matcher.proposals, matcher.left_over, matcher.receipts):
+        for other in (matcher.members, matcher.proposals, matcher.left_over, matcher.summaries, matcher.receipts):
             await other.collection.delete_many({})
         self.since = datetime.now(UTC)
 

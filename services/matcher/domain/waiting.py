@@ -1,0 +1,38 @@
+"""How long somebody has waited, as a priority from 0 to 1 that a round may give them.
+
+Both sides of a pairing that came to nothing count alike: a priority tells nobody who refused.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+LONG = 90  # days after which a wait counts in full
+AFTER_A_FAILURE = 0.5  # the least priority of whoever's last pairing came to nothing
+
+Came = Literal["to_nothing", "to_its_end"]
+
+
+@dataclass(frozen=True)
+class Last:
+    """How a member's latest pairing of the programme came out, and when (business time)."""
+
+    at: datetime
+    came: Came
+
+
+def came(state: str, end_kind: str | None) -> Came:
+    """What a pairing that is over came to: lapsed, not started and ended early are all nothing."""
+    return "to_its_end" if state == "ended" and end_kind == "completed" else "to_nothing"
+
+
+def priority(waiting_since: datetime | None, last: Last | None, now: datetime) -> float:
+    """The share of ``LONG`` that has passed since they are ready or since their last pairing was over.
+
+    At least ``AFTER_A_FAILURE`` where that came to nothing. Who never said since when they wait has none.
+    """
+    times = [at for at in (waiting_since, last.at if last else None) if at is not None]
+    if not times:
+        return 0.0
+    waited = min(1.0, max(0.0, (now - max(times)).total_seconds() / 86_400 / LONG))
+    return max(waited, AFTER_A_FAILURE) if last is not None and last.came == "to_nothing" else waited
