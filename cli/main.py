@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import care, letters, operations, pairings, papers, people, programmes, rounds, running
+from cli import care, letters, operations, pairings, papers, people, programmes, rounds, running, suggestions
 from cli.console import Commands
 
 app = typer.Typer(
@@ -39,6 +39,8 @@ running.register(app)
 people.register(app)
 app.add_typer(programmes.app)
 app.add_typer(rounds.app)
+app.add_typer(suggestions.app)
+suggestions.register(app)
 pairings.register(app)
 care.register(app)
 app.add_typer(letters.app)

@@ -250,7 +250,7 @@ def test_a_private_rule_never_shows_in_reasons(
     for senior in cohort[0]:
         for junior in cohort[1]:
             open_ = [one.model_copy(update={"avoid": ()}) for one in (senior, junior)]
-            without = reasons(*open_, settings(), TAXONOMY, TODAY)
+            without = reasons(open_[0], open_[1], settings(), TAXONOMY, TODAY)
             assert reasons(senior, junior, settings(), TAXONOMY, TODAY) == without
             assert "rather_not" not in rules.shown(rules.broken(member(senior), member(junior), settings(), TODAY))
 

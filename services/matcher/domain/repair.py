@@ -17,7 +17,8 @@ from contracts.people import Side
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.adjusting import Adjustment, Effect, Pair
 from services.matcher.domain.assignment import assign
-from services.matcher.domain.candidates import Edges, Floats, Pairs
+from services.matcher.domain.candidates import Edges
+from services.matcher.domain.pairs import Floats, Pairs
 from services.matcher.domain.rules import Member
 from services.matcher.domain.solving import Question
 
