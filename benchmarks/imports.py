@@ -1,8 +1,8 @@
 """(c) Import of 100,000 people over HTTP until all of them are in the matcher's projection.
 
-Ours ends when also the notifier has all of them. The floor: the very documents that this leaves in each database,
-bulk-inserted into fresh collections with the same indexes, and the very records that it leaves on the topics, produced
-again with nothing around it, one after the other. Peak memory of each service is what the kernel counted.
+Ours ends when also the notifier and feedback have all of them. The floor: the very documents that this leaves in each
+database, bulk-inserted into fresh collections with the same indexes, and the very records that it leaves on the topics,
+produced again with nothing around it, one after the other. Peak memory of each service is what the kernel counted.
 """
 
 import asyncio
@@ -21,8 +21,9 @@ from contracts.people import CONTACTS, PROFILES
 GOAL_RATIO, GOAL_MEMORY_MB = 0.35, 400.0
 PEOPLE = 100_000
 CHUNK = 1000
-KEPT = (("profiles", "persons"), ("profiles", "keys"), ("matcher", "members"), ("notifier", "contacts"))
-PROJECTED = (("matcher", "members"), ("notifier", "contacts"))
+OWNED = (("profiles", "persons"), ("profiles", "keys"))
+PROJECTED = (("matcher", "members"), ("notifier", "contacts"), ("feedback", "members"))
+KEPT = (*OWNED, *PROJECTED)
 
 
 async def measure(estate: Estate, scale: float = 1.0) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Generic, TypeVar
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
@@ -336,7 +337,31 @@ async def _keep_originals(message: tuple[RawRecord, ...], original: Callable[...
     )
     parsed = await original(clean)
     parsed.originals = message
+    parsed.consumer = _Place(parsed.consumer, message)
     return parsed
+
+
+class _Place:
+    """What FastStream commits and rewinds after a batch: the partitions of its records.
+
+    aiokafka's own ``commit()`` would write down every partition that is assigned, some seventy, after each batch.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer, records: Sequence[RawRecord]) -> None:
+        self._consumer = consumer
+        self._next: dict[TopicPartition, int] = {}
+        for record in records:
+            place = TopicPartition(record.topic, record.partition)
+            self._next[place] = max(record.offset + 1, self._next.get(place, 0))
+
+    async def commit(self) -> None:
+        """What was taken away meanwhile is not ours to commit; whoever has it reads it again."""
+        assigned = self._consumer.assignment()
+        if ours := {place: offset for place, offset in self._next.items() if place in assigned}:
+            await self._consumer.commit(ours)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self._consumer.seek(partition, offset)
 
 
 async def _originals(message: Any) -> list[RawRecord]:

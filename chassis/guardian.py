@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 1000
 BATCH = 5000
+GATHERS = 256 * 1024  # bytes; nobody waits for a guardian, so the broker need not wake it for each record
+ASKS_AGAIN = 30.0  # seconds after which it asks again where the end is, though nothing is doubtful
 KEEPS_UP = 600.0  # seconds since it was last at the end; far below the time that compaction needs
 NOT_OURS = -1  # older than anything that was ever said, so that the last word of this key is said again
 
@@ -67,7 +69,7 @@ class Guardian:
     async def run(self) -> None:
         """Read from the beginning and never stop; errors of the connection are raised."""
         name = self.topic.full_name(self._prefix)
-        async with reader(self._connection, name) as consumer:
+        async with reader(self._connection, name, gathers=GATHERS) as consumer:
             partitions = partitions_of(consumer, name)
             await consumer.seek_to_beginning()
             while True:
@@ -75,7 +77,7 @@ class Guardian:
                 for records in fetched.values():
                     for record in records:
                         self.see(record)
-                if await self._at_end(consumer, partitions):
+                if self._has_to_look() and await self._at_end(consumer, partitions):
                     await self.compare()
                     self.caught_up.set()
 
@@ -96,7 +98,14 @@ class Guardian:
         self._newest[key] = sequence
 
     def _keeps_up(self) -> bool:
-        return self._at_end_at is not None and time.monotonic() - self._at_end_at < KEEPS_UP
+        return self._was_at_end_within(KEEPS_UP)
+
+    def _has_to_look(self) -> bool:
+        """Where nothing is doubtful there is nothing to compare; that this is the end is made sure of now and then."""
+        return bool(self._doubtful) or not self.caught_up.is_set() or not self._was_at_end_within(ASKS_AGAIN)
+
+    def _was_at_end_within(self, seconds: float) -> bool:
+        return self._at_end_at is not None and time.monotonic() - self._at_end_at < seconds
 
     async def _at_end(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
         ends = await consumer.end_offsets(list(partitions))

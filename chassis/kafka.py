@@ -152,12 +152,19 @@ class Producer:
 
 
 @asynccontextmanager
-async def reader(connection: Connection, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def reader(connection: Connection, topic: str, *, gathers: int = 1) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of all partitions of a topic without a group: it commits nothing and disturbs nobody.
 
+    ``gathers``: so many bytes the broker gathers, for half a second at most, before it answers; for who is in no hurry.
     Raises ``LookupError`` when the broker has no such topic.
     """
-    consumer = AIOKafkaConsumer(topic, **connection.arguments(), enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        topic,
+        **connection.arguments(),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_min_bytes=gathers,
+    )
     try:
         await consumer.start()
         if not consumer.partitions_for_topic(topic):

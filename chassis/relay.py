@@ -13,7 +13,7 @@ last record of a compacted topic is right all the same.
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -31,7 +31,7 @@ from chassis.telemetry import send_span
 log = logging.getLogger(__name__)
 
 REMEMBERED = 100_000  # acknowledged event ids kept, so that a second push of a document sends only what is new
-HIGH_WATER = 5_000  # documents waiting; bulk work pauses there
+HIGH_WATER = 5_000  # documents waiting or in hand; bulk work pauses there, so that each is done within its lease
 AT_ONCE = 1_000  # documents in one go
 
 
@@ -58,6 +58,14 @@ class _Sent:
     ids: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Published:
+    """A batch after it was sent: the places of all of it, and what of it is to be cleaned up."""
+
+    places: tuple[tuple[str, str], ...]
+    sent: list[_Sent]
+
+
 class Relay:
     """Publishes for all aggregates of one service; ``run`` drives it until it is cancelled."""
 
@@ -69,9 +77,9 @@ class Relay:
         self.lease = lease
         self._waiting: OrderedDict[tuple[str, str], tuple[Aggregates[Any], Document]] = OrderedDict()
         self._wake = asyncio.Event()
-        self._sent: asyncio.Queue[list[_Sent]] = asyncio.Queue(maxsize=8)
+        self._sent: asyncio.Queue[_Published] = asyncio.Queue(maxsize=8)
         self._acknowledged: OrderedDict[str, None] = OrderedDict()
-        self._in_hand = 0  # batches that were taken and are not cleaned up yet
+        self._in_hand: Counter[tuple[str, str]] = Counter()  # documents that were taken and are not cleaned up yet
         self._idle = asyncio.Event()
         self._idle.set()
         self._room = asyncio.Event()
@@ -89,11 +97,13 @@ class Relay:
         if self._waiting:
             self._idle.clear()
             self._wake.set()
-        if len(self._waiting) >= HIGH_WATER:
+        if len(self._waiting) + len(self._in_hand) >= HIGH_WATER:
             self._room.clear()
 
-    def waits(self, aggregates: Aggregates[Any], id: str) -> bool:
-        return (aggregates.name, id) in self._waiting
+    def has(self, aggregates: Aggregates[Any], id: str) -> bool:
+        """Whether this process is about to publish, or to clean up, that document."""
+        place = (aggregates.name, id)
+        return place in self._waiting or place in self._in_hand
 
     async def room(self) -> None:
         """Wait until the backlog is small enough for more bulk work."""
@@ -104,7 +114,8 @@ class Relay:
         await self._idle.wait()
 
     async def run(self) -> None:
-        self._in_hand = 0  # what an earlier run left half done, the sweep finds
+        self._in_hand.clear()  # what an earlier run left half done, the sweep finds
+        self._room.set()
         self._sent = asyncio.Queue(maxsize=8)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._publish())
@@ -113,12 +124,11 @@ class Relay:
     async def _publish(self) -> None:
         while True:
             await self._wake.wait()
-            batch = [self._waiting.popitem(last=False)[1] for _ in range(min(AT_ONCE, len(self._waiting)))]
-            self._in_hand += 1
+            taken = dict(self._waiting.popitem(last=False) for _ in range(min(AT_ONCE, len(self._waiting))))
+            batch = list(taken.values())
+            self._in_hand.update(taken.keys())
             if not self._waiting:
                 self._wake.clear()
-            if len(self._waiting) < HIGH_WATER:
-                self._room.set()
             sent, failure = await self.publish(batch)
             if failure is not None:
                 # Nothing is lost: the events lie in their documents, and the sweep comes by after the lease.
@@ -128,18 +138,20 @@ class Relay:
                     len(batch),
                     exc_info=failure,
                 )
-            await self._sent.put(sent)
+            await self._sent.put(_Published(tuple(taken), sent))
             if isinstance(failure, KafkaError | ConnectionError):
                 await self._producer.renew()
 
     async def _clean(self) -> None:
         while True:
-            sent = await self._sent.get()
+            published = await self._sent.get()
             try:
-                await self.clean(sent)
+                await self.clean(published.sent)
             except PyMongoError:
                 log.exception("published events could not be taken out of their outboxes; the sweep will try again")
-            self._in_hand -= 1
+            self._in_hand -= Counter(published.places)
+            if len(self._waiting) + len(self._in_hand) < HIGH_WATER:
+                self._room.set()
             if not self._in_hand and not self._waiting:
                 self._idle.set()
 
@@ -180,7 +192,7 @@ class Relay:
         topic = self._prefix + entry["topic"]
         envelope = outbox.envelope(entry, self._service)
         with send_span(topic, envelope) as traceparent:
-            if traceparent is not None:
+            if traceparent != envelope.traceparent:
                 envelope = replace(envelope, traceparent=traceparent)
             return await self._producer.send(
                 topic, key=entry["key"].encode(), value=outbox.value(entry), headers=envelope.headers()
@@ -215,7 +227,7 @@ class Relay:
                 continue  # published while it was being read; not every server reads from one moment
             waiting += 1
             oldest = min(oldest or document["outbox_since"], document["outbox_since"])
-            if document["relay_until"] > now or self.waits(aggregates, document["_id"]):
+            if document["relay_until"] > now or self.has(aggregates, document["_id"]):
                 continue
             if not document["outbox"]:  # all published, but a later save kept its outbox_since
                 await aggregates.collection.update_one(

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
+from uvicorn.loops.auto import auto_loop_factory
 
 from chassis import telemetry
 from chassis.aggregates import Aggregates, Kept
@@ -134,7 +135,8 @@ def run(service: str, build: Callable[[Chassis], Parts[Any]], port: int) -> None
     try:
         settings = load(service, default_port=port)
         telemetry.configure(service, settings)
-        asyncio.run(_serve(Chassis(service, settings), build))
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:  # uvloop, where there is one
+            runner.run(_serve(Chassis(service, settings), build))
     except SettingsError as error:
         sys.exit(f"{service} cannot start:\n{error}")
     finally:

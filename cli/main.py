@@ -2,7 +2,19 @@
 
 import typer
 
-from cli import care, letters, operations, pairings, papers, people, programmes, rounds, running, suggestions
+from cli import (
+    care,
+    learning,
+    letters,
+    operations,
+    pairings,
+    papers,
+    people,
+    programmes,
+    rounds,
+    running,
+    suggestions,
+)  # fmt: skip
 from cli.console import Commands
 
 app = typer.Typer(
@@ -41,6 +53,7 @@ app.add_typer(programmes.app)
 app.add_typer(rounds.app)
 app.add_typer(suggestions.app)
 suggestions.register(app)
+app.add_typer(learning.app)
 pairings.register(app)
 care.register(app)
 app.add_typer(letters.app)

@@ -34,6 +34,7 @@ class Rules(_Settings):
     """Hard rules: a pair that breaks one is never proposed."""
 
     min_level_gap: Annotated[int, Field(ge=0, le=19)] = 2
+    max_level_gap: Annotated[int, Field(ge=0, le=19)] | None = None
     line_depth: Annotated[int, Field(ge=0, le=3)] = 3
     exclude_same_manager: bool = True
     cross_organisation: bool = False

@@ -21,6 +21,29 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("unhurried")
 
 
+ESTATES = ("estate", "estate_apart")
+LONGEST = (*ESTATES, "tests/cli/test_demo.py", "tests/lifecycle/test_year.py", "tests/chassis/test_simulation.py")
+"""What takes a minute or more, and so must not be what one process begins when the other is done."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests stay in one process when there are two: those of a file, and all that live on the same estate.
+
+    An estate is four services that go on polling and sweeping until the session ends. Two of each would take half of a
+    small machine while nobody asks them anything.
+    """
+    lives_on = {item.path: estate for estate in ESTATES for item in items if estate in _fixtures(item)}
+    groups = {item: lives_on.get(item.path, item.nodeid.partition("::")[0]) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: LONGEST.index(groups[item]) if groups[item] in LONGEST else len(LONGEST))
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return item.fixturenames if isinstance(item, pytest.Function) else []
+
+
 @pytest.fixture(scope="session")
 def running_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Running]:
     """Kafka and the store: those of VICEVERSA_KAFKA and VICEVERSA_MONGO, or one stack of the session's own."""

@@ -10,7 +10,7 @@ from deploy.local.errors import ServerError
 from deploy.local.java import java_env, java_home
 from deploy.local.process import changed_environment, tail
 
-_HEAP = "-Xmx384m"
+_HEAP = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _FORMAT_DEADLINE_S = 60
 
 
@@ -63,7 +63,7 @@ def cluster_id(folder: Path) -> str:
 def _java(jars: Sequence[Path]) -> list[str]:
     return [
         str(java_home() / "bin" / "java"),
-        _HEAP,
+        *_HEAP,
         "-Djava.awt.headless=true",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",

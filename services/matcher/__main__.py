@@ -10,7 +10,7 @@ from contracts.pairings import ANSWERS, PAIRING_STATES, PAIRINGS
 from contracts.people import PRIVACY, PROFILES, ProfileChanged
 from contracts.programmes import PROGRAMMES, ROUNDS
 from contracts.taxonomy import load
-from services.matcher import followups, leaving, rounds, seats, suggesting, watching
+from services.matcher import followups, learning, leaving, rounds, seats, suggesting, watching
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain import programme as programmes
 from services.matcher.domain.ledger import Ledger
@@ -21,8 +21,10 @@ from services.matcher.domain.request import Request
 from services.matcher.domain.round import Round
 from services.matcher.domain.suggestion import Suggestion
 from services.matcher.domain.watch import Watch
+from services.matcher.domain.weighting import Learning
 from services.matcher.handlers import hearing
 from services.matcher.http import programme_routes, suggestion_routes
+from services.matcher.learning_http import learning_routes
 from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
 from services.matcher.pool import Pool, following
 from services.matcher.receipts_http import receipt_routes
@@ -47,9 +49,11 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         requests=chassis.aggregates("requests", Request),
         suggestions=chassis.aggregates("suggestions", Suggestion),
         watches=chassis.aggregates("watches", Watch),
+        learning=chassis.aggregates("learning", Learning),
         members=chassis.projection("members", ProfileChanged),
         proposals=chassis.documents("proposals"),
         left_over=chassis.documents("left_over"),
+        examples=chassis.documents("examples"),
         taxonomy=taxonomy,
         pool=pool,
         summaries=chassis.documents("summaries"),
@@ -70,6 +74,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             round_routes(matcher),
             review_routes(matcher),
             suggestion_routes(matcher),
+            learning_routes(matcher),
             pairing_routes(matcher),
             request_routes(matcher),
             ledger_routes(matcher),
@@ -83,6 +88,8 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             Sweep(matcher.suggestions, partial(suggesting.tell_the_watch, matcher=matcher), on="lease"),
             Sweep(matcher.ledgers, partial(leaving.look_after, matcher=matcher), on="lease"),
             Sweep(matcher.rounds, partial(rounds.drive, matcher=matcher), on="lease"),
+            Sweep(matcher.learning, partial(learning.look_again, matcher=matcher), on="due"),
+            Sweep(matcher.learning, partial(learning.drive, matcher=matcher), on="lease"),
         ],
         background=[
             matcher.solver.look_after,

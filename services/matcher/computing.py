@@ -248,9 +248,9 @@ async def _bring_pairs_up_to_date(
         del known.made[pair]
     for senior, junior in sorted(pairs - known.pairs.keys() - known.made.keys()):
         s, j = known.seniors[senior], known.juniors[junior]
-        parts = fit(s, j, known.question.settings, taxonomy, known.question.on)
-        settings = known.question.settings
-        why = reasons(s.profile, j.profile, settings, taxonomy, known.question.on)
+        settings, on = known.question.settings, known.question.on
+        parts = fit(s, j, settings, taxonomy, on)
+        why = reasons(s.profile, j.profile, settings, taxonomy, on)
         about = focus(s.profile, j.profile, settings.matching.benefit, taxonomy)
         documents.append(_proposal(round, known.result, known.places, (s, j), parts, why, about, solved=False))
         known.made[senior, junior] = Placed(known.places, parts.score)

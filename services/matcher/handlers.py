@@ -3,7 +3,7 @@
 from chassis.aggregates import Op
 from chassis.hearing import Gone, Heard, Hearing
 from chassis.telemetry import life_span
-from contracts.care import PartnerChangeRequested, SessionHeld
+from contracts.care import OutcomeRecorded, PartnerChangeRequested, SessionHeld
 from contracts.envelope import Envelope
 from contracts.pairings import (
     TRACED_AS,
@@ -16,7 +16,7 @@ from contracts.pairings import (
 )
 from contracts.people import ErasureRequested, ProfileChanged
 from contracts.programmes import ProgrammeChanged
-from services.matcher import leaving, seats
+from services.matcher import learning, leaving, seats
 from services.matcher.domain import life
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain import watch as watches
@@ -58,6 +58,21 @@ async def when_a_programme_changes_look_after_it(event: Heard[ProgrammeChanged],
         lambda watch: watches.stir(watch, programme_id),
         cause=event.envelope,
     )
+
+
+@hearing.when(PairingLapsed)
+async def when_a_pairing_lapses_learn_from_a_reason_that_concerns_fit(
+    event: Heard[PairingLapsed], matcher: Matcher
+) -> None:
+    """The reason is in the pairing alone; the event says neither it nor whether there is one."""
+    stored = await matcher.pairings.get(event.data.pairing_id)
+    if stored is not None:
+        await learning.remember_refusal(stored.state, event.data.happened_at, event.envelope, matcher)
+
+
+@hearing.when(OutcomeRecorded)
+async def when_an_outcome_is_recorded_learn_from_it(event: Heard[OutcomeRecorded], matcher: Matcher) -> None:
+    await learning.remember_outcome(event.data, event.envelope, matcher)
 
 
 @hearing.when(PairingFormed, PairingLapsed, PairingChartered, PairingResumed, PairingEnded)

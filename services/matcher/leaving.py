@@ -6,7 +6,7 @@ from chassis.aggregates import Op, Stored
 from chassis.ids import new_id
 from contracts.envelope import Envelope
 from contracts.people import ProfileChanged
-from services.matcher import receipts, seats
+from services.matcher import learning, receipts, seats
 from services.matcher.domain import ledger as ledgers
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain import request as requests
@@ -69,6 +69,7 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
         )
     await matcher.proposals.delete({"$or": [{"senior": member_id}, {"junior": member_id}]})
     await matcher.left_over.delete({"member_id": member_id})
+    await learning.forget_member(member_id, matcher, cause)
     for field in ("runner_up_of_senior", "runner_up_of_junior"):
         await matcher.proposals.collection.update_many({f"{field}.member_id": member_id}, {"$set": {field: None}})
     for round in [stored async for stored in matcher.rounds.find({"named": member_id})]:
@@ -95,12 +96,14 @@ async def look_after(stored: Stored[Ledger], matcher: Matcher) -> None:
 async def _forget_in(stored: Stored[Pairing], member_id: str, matcher: Matcher, cause: Envelope | None) -> None:
     now, machine = matcher.clock.now(), matcher.clock.machine()
     plan, attempt = stored.state.plan, stored.state.attempt
+    await learning.forget_pairing(stored.id, matcher)
     saved = await matcher.pairings.update(
         stored.id,
         Op(new_id()),
         lambda state: pairings.forget(state, member_id, now, machine) if state else None,
         cause=cause,
     )
+    await learning.forget_pairing(stored.id, matcher)  # again: an outcome may have come in between
     await seats.free(
         matcher,
         stored.id,

@@ -36,7 +36,7 @@ class Comparisons:
     async def of(self, first: Round, other: Round, matcher: Matcher) -> Comparison:
         key = (_state_of(first), _state_of(other))
         if key not in self._made:
-            pairs = await _pairs(first, matcher), await _pairs(other, matcher)
+            pairs = await pairs_of(first, matcher), await pairs_of(other, matcher)
             made = await asyncio.to_thread(compare, *pairs, first.settings)
             self._made[key] = made
             while len(self._made) > KEPT:
@@ -105,7 +105,8 @@ async def why_not(programme_id: str, me: str, matcher: Matcher) -> tuple[Round |
     return round, found
 
 
-async def _pairs(round: Round, matcher: Matcher) -> list[Paired]:
+async def pairs_of(round: Round, matcher: Matcher) -> list[Paired]:
+    """All pairs of a computed round."""
     found: list[Paired] = []
     result = result_id(round.round_id, round.result)
     shown = {"senior": 1, "junior": 1, "fit": 1, "shown": 1}

@@ -21,6 +21,7 @@ from services.matcher.domain.review import Summary
 from services.matcher.domain.round import Round
 from services.matcher.domain.suggestion import Suggestion
 from services.matcher.domain.watch import Watch
+from services.matcher.domain.weighting import Learning
 from services.matcher.pool import Pool
 from services.matcher.solver import Solver
 from services.matcher.tasks import Tasks
@@ -39,9 +40,11 @@ class Matcher:
     requests: Aggregates[Request]
     suggestions: Aggregates[Suggestion]
     watches: Aggregates[Watch]
+    learning: Aggregates[Learning]
     members: Projection[ProfileChanged]
     proposals: Documents
     left_over: Documents
+    examples: Documents
     summaries: Documents
     receipts: Documents
     taxonomy: Taxonomy

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from chassis import deadletters
 from chassis.consumer import Permanent
@@ -110,6 +111,22 @@ async def test_a_consumer_that_dies_between_effect_and_commit_leaves_the_record_
         async with listener(toys, instance="one") as successor:  # the same place in the group, as after a restart
             await eventually(lambda: "a-2" in successor.ears.events, "the successor hears what was not committed")
         over.set()
+
+
+async def test_a_batch_commits_the_partitions_of_its_records_and_no_others(toys: World) -> None:
+    async with listener(toys) as it:
+        await count(toys, it, "a", 1)
+        await eventually(lambda: it.ears.events == ["a-1"], "it is heard")
+    admin = AIOKafkaAdminClient(**toys.connection.arguments())
+    await admin.start()
+    try:
+        committed = await admin.list_consumer_group_offsets(toys.prefix + SERVICE)
+    finally:
+        await admin.close()
+    [record] = await toys.said(COUNTS)
+    assert {(place.topic, place.partition): at.offset for place, at in committed.items()} == {
+        (toys.prefix + COUNTS.name, record.partition): record.offset + 1
+    }
 
 
 async def test_a_crash_between_projection_and_reaction_does_not_lose_the_reaction(toys: World) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import pytest
+
 from chassis.guardian import Guardian
 from tests.chassis.world import (
     COUNTERS,
@@ -178,3 +180,22 @@ async def test_where_a_record_of_somebody_else_is_the_last_of_a_key_the_state_is
             await one.producer.deliver(topic, key=b"c", value=b"{not json", headers=[header])  # type: ignore[list-item]
             await eventually(lambda n=n: guardian.republished == n + 1, "the guardian says the state again")
     assert await last_of(toys, "c") == b'{"counter_id":"c","value":1}'
+
+
+async def test_where_nothing_is_doubtful_a_guardian_asks_nobody(toys: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = await toys.replica()
+    async with guarded(one) as guardian:
+        await asyncio.wait_for(guardian.caught_up.wait(), 20)
+        asked = []
+
+        async def at_end(*_: object) -> bool:
+            asked.append("where the end is")
+            return False
+
+        monkeypatch.setattr(guardian, "_at_end", at_end)
+        for n in range(3):
+            await one.counters.update("c", op(f"{n}"), add("c", 1))
+        await one.relay.idle()
+        newest = envelope_of((await toys.said(COUNTERS, "c"))[-1]).sequence
+        await eventually(lambda: guardian._newest.get("c") == newest, "it has read what was said last")
+        assert asked == []

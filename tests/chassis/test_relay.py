@@ -157,6 +157,37 @@ async def test_what_a_crash_left_is_swept_also_while_many_others_are_being_publi
     assert await sweeper.relay.sweep(sweeper.counters, limit=3) == 1
 
 
+async def test_what_this_process_has_in_hand_is_not_taken_up_by_its_own_sweep(
+    toys: World,
+) -> None:
+    one = await toys.replica()
+    cleaning, over = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        cleaning.set()
+        await over.wait()
+
+    one.store.before["bulk_write"] = hang
+    await one.counters.update("c", op("1"), add("c", 1))
+    await asyncio.wait_for(cleaning.wait(), 20)
+    toys.clock.moved += one.relay.lease
+    assert await one.relay.sweep(one.counters) == 0
+    over.set()
+    await one.relay.idle()
+    assert await nothing_waits(toys, "c")()
+
+
+async def test_what_was_published_and_could_not_be_cleaned_up_is_left_to_the_sweep(toys: World) -> None:
+    one = await toys.replica()
+    one.store.before["bulk_write"] = once(ConnectionFailure("lost"))
+    await one.counters.update("c", op("1"), add("c", 1))
+    await one.relay.idle()
+    toys.clock.moved += one.relay.lease
+    assert await one.relay.sweep(one.counters) == 1
+    await eventually(nothing_waits(toys, "c"), "the outbox empties")
+    assert len(await toys.said(COUNTS, "c")) == 1
+
+
 async def test_of_one_document_the_newest_version_waits_whoever_pushed_last(toys: World) -> None:
     one = await toys.replica(running=False)
     await one.counters.update("c", op("1"), add("c", 1))

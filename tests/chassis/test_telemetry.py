@@ -15,6 +15,7 @@ from fastapi import APIRouter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pydantic import BaseModel, ConfigDict
 from pymongo.errors import DuplicateKeyError, ServerSelectionTimeoutError
 
@@ -114,6 +115,26 @@ class TestTraces:
         assert trace_of(request) == trace_of(send) == trace_of(process)
         assert parent_of(send) == id_of(request)
         assert parent_of(process) == id_of(send)
+
+    @pytest.mark.usefixtures("spans")
+    def test_a_context_is_stored_as_the_w3c_propagator_writes_it(self) -> None:
+        carrier: dict[str, str] = {}
+        with telemetry.attached(TRACE), telemetry.span("a request"):
+            TraceContextTextMapPropagator().inject(carrier)
+            assert telemetry.current_traceparent() == carrier["traceparent"]
+        assert telemetry.current_traceparent() is None
+
+    def test_without_an_exporter_what_follows_an_event_still_belongs_to_its_trace(self) -> None:
+        before = list(logging.getLogger().handlers)
+        telemetry.configure("alpha", Settings())
+        logging.getLogger().handlers = before
+        try:
+            with telemetry.process_span("mentoring.things.v1", envelope(TRACE), 3, 17):
+                assert telemetry.current_traceparent() == TRACE
+            with telemetry.process_span("mentoring.things.v1", envelope(), 3, 17):
+                assert telemetry.current_traceparent() is not None
+        finally:
+            telemetry.shutdown()
 
     def test_spans_follow_the_messaging_conventions(self, spans: InMemorySpanExporter) -> None:
         with telemetry.process_span("mentoring.things.v1", envelope(TRACE), 3, 17):

@@ -114,7 +114,7 @@ def filled(row: Row, role: str, cast: Cast, *, mine: bool) -> str:
         else "",
     }
     path = row.path.replace("{programme}", programme)
-    path = path.replace("{import_id}", cast.imports["coordinator" if mine else "admin"])
+    path = path.replace("{version}", "0").replace("{import_id}", cast.imports["coordinator" if mine else "admin"])
     path = path.replace("{id}", ids.get("/" + row.path.split("/")[1], "")).replace("{milestone}", "day_0")
     path = path.replace("{notification}", cast.care["message" if mine else "another's message"])
     path = path.replace("{other}", ids["/rounds"]).replace("{adjustment}", "none")
@@ -430,6 +430,7 @@ def places(path: str, secrets: Secrets) -> list[str]:
         "{programme}": (A,),
         "{import_id}": (cast.imports["coordinator"],),
         "{milestone}": ("day_0",),
+        "{version}": ("0", "1"),
         "{session}": (secrets.session,),
         "{idea}": (secrets.idea_id,),
         "{other}": (cast.rounds[A],),

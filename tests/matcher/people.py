@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from contracts.people import Availability, Enrolment, Offer, ProfileChanged, Seek, Style, Window
-from contracts.programmes import Labels, ProgrammeSettings
+from contracts.programmes import GapWorth, Labels, Perspective, Places, ProgrammeSettings
 from contracts.taxonomy import load
 from services.matcher.domain.rules import Member
 
@@ -140,6 +140,7 @@ def any_settings() -> st.SearchStrategy[ProgrammeSettings]:
     return st.builds(
         settings,
         rules__min_level_gap=st.integers(0, 6),
+        rules__max_level_gap=st.sampled_from([None, None, 8, 12]),
         rules__line_depth=st.integers(0, 3),
         rules__exclude_same_manager=st.booleans(),
         rules__cross_organisation=st.booleans(),
@@ -147,4 +148,17 @@ def any_settings() -> st.SearchStrategy[ProgrammeSettings]:
         matching__floors__benefit=st.sampled_from([0.0, 0.15, 0.5]),
         matching__floors__compatibility=st.sampled_from([0.0, 0.25, 0.6]),
         matching__weights__perspective=st.sampled_from([0.0, 2.0, 10.0]),
+        matching__benefit__first_wish=st.sampled_from([0.8, 0.3, 1.0]),
+        matching__benefit__depths__explain=st.sampled_from([0.6, 0.0]),
+        matching__benefit__wishes__weak=st.sampled_from([0.4, 1.0]),
+        matching__ease__plateau=st.sampled_from([0.8, 1.0]),
+        matching__ease__time=st.sampled_from([0.15, 1.0]),
+        matching__ease__ample_minutes=st.sampled_from([240, 30]),
+        matching__perspective=st.sampled_from(
+            [
+                Perspective(),
+                Perspective(same=Places(department=0.3, site=0.1), experience=0.0),
+                Perspective(different=Places(), gaps=(GapWorth(levels=1, worth=0.4), GapWorth(levels=2, worth=0.8))),
+            ]
+        ).map(Perspective.model_dump),
     )

@@ -249,8 +249,8 @@ def test_a_private_rule_never_shows_in_reasons(
 ) -> None:
     for senior in cohort[0]:
         for junior in cohort[1]:
-            open_ = [one.model_copy(update={"avoid": ()}) for one in (senior, junior)]
-            without = reasons(open_[0], open_[1], settings(), TAXONOMY, TODAY)
+            one, other = (who.model_copy(update={"avoid": ()}) for who in (senior, junior))
+            without = reasons(one, other, settings(), TAXONOMY, TODAY)
             assert reasons(senior, junior, settings(), TAXONOMY, TODAY) == without
             assert "rather_not" not in rules.shown(rules.broken(member(senior), member(junior), settings(), TODAY))
 

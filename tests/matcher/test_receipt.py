@@ -101,7 +101,7 @@ def test_what_was_changed_is_named(change: dict[str, Any], differs: str) -> None
 
 def test_inputs_that_were_exchanged_together_with_their_hash_show_in_what_they_give() -> None:
     found = receipt(person("s"), person("j", "junior"))
-    forged = found.inputs.replace('"teach"', '"explain"')
+    forged = found.inputs.replace('"level":"teach"', '"level":"explain"')
     assert forged != found.inputs
     hashes = found.hashes.model_copy(update={"inputs": hash_of(forged)})
     verification = verify(found.model_copy(update={"inputs": forged, "hashes": hashes}), TAXONOMY)

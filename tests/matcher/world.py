@@ -15,7 +15,7 @@ from chassis.kafka import Connection, Producer, read_range
 from chassis.records import Record
 from chassis.service import Chassis, Parts, _live
 from chassis.settings import Settings
-from contracts.care import FeedbackEvent
+from contracts.care import FeedbackEvent, OutcomeRecorded
 from contracts.envelope import EventData, Tombstone, Topic, iso
 from contracts.people import PRIVACY, PROFILES, ErasureRequested, ProfileChanged
 from contracts.programmes import ProgrammeSettings
@@ -69,13 +69,27 @@ class World:
             await replica.matcher.tasks.idle()
             await replica.chassis.relay.idle()
         matcher = self.replicas[0].matcher
-        for kept in (matcher.programmes, matcher.rounds, matcher.pairings, matcher.ledgers, matcher.requests):
+        for kept in (
+            matcher.programmes,
+            matcher.rounds,
+            matcher.pairings,
+            matcher.ledgers,
+            matcher.requests,
+            matcher.learning,
+        ):
             await kept.collection.delete_many({})
         for looked_after in (matcher.suggestions, matcher.watches):
             await looked_after.collection.delete_many({})
         for replica in self.replicas:
             replica.matcher.pool.forget_everything()
-        for other in (matcher.members, matcher.proposals, matcher.left_over, matcher.summaries, matcher.receipts):
+        for other in (
+            matcher.members,
+            matcher.proposals,
+            matcher.left_over,
+            matcher.summaries,
+            matcher.receipts,
+            matcher.examples,
+        ):
             await other.collection.delete_many({})
         self.since = datetime.now(UTC)
 
@@ -120,7 +134,7 @@ class World:
         self._sequence += 1
         kind = event.type if isinstance(event, Tombstone) else type(event)
         service = "profiles" if kind.TOPIC in (PROFILES, PRIVACY) else "feedback"
-        assert service == "profiles" or issubclass(kind, FeedbackEvent)
+        assert service == "profiles" or issubclass(kind, FeedbackEvent | OutcomeRecorded)
         await say(self.producer, self.prefix, event, service, self._sequence)
 
     async def heard(self, topic: Topic) -> list[Record]:

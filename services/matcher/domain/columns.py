@@ -148,7 +148,7 @@ class Columns:
         self._speaks = Table(1, np.bool_, False)
         self._hours = Table(1, np.bool_, False)
         self._languages = Table(1, np.uint64, 0)
-        self._free = Table(1, np.uint64, 0)
+        self._free = Table(-(-(WEEK // words.grid) // WORD), np.uint64, 0)
         self._style = Table(len(DIMENSIONS), np.float32, np.nan)
         self._places = Table(len(PLACES), np.int32, NOBODY)
         self._line = Table(3, np.int32, NOBODY)

@@ -151,9 +151,13 @@ class Comparison:
             earned[gap == one.levels] = one.worth
         return earned
 
-    def level_gap(self, rows: Ints, columns: Ints) -> Bools:
-        gap = self.s.level[rows] - self.j.level[columns]
-        return np.asarray(gap < self.settings.rules.min_level_gap)
+    def levels(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
+        """The rules about the gap in seniority."""
+        gap, most = self.s.level[rows] - self.j.level[columns], self.settings.rules.max_level_gap
+        broken: dict[Rule, Bools] = {"level_gap": np.asarray(gap < self.settings.rules.min_level_gap)}
+        if most is not None:
+            broken["level_gap_too_great"] = np.asarray(gap > most) & ~broken["level_gap"]
+        return broken
 
     def organisations(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
         """The one rule about other organisations that this programme has."""
@@ -172,7 +176,7 @@ class Comparison:
         depth = rules.line_depth
         broken: dict[Rule, Bools] = {
             "same_person": one == other,
-            "level_gap": self.level_gap(rows, columns),
+            **self.levels(rows, columns),
             "reporting_line": _named(s.line[:depth], rows, other) | _named(j.line[:depth], columns, one),
             "evaluator": _named(s.evaluators, rows, other) | _named(j.evaluators, columns, one),
             "earlier_partner": self._met(one, other),

@@ -95,10 +95,14 @@ def close(programme: Programme, now: datetime, recorded_at: datetime) -> Decisio
 
 def check(settings: ProgrammeSettings) -> None:
     """Raises ``Refused`` with every contradiction in words, all at once."""
-    meetings, care = settings.meetings, settings.care
+    rules, meetings, care = settings.rules, settings.meetings, settings.care
     wrong = [
         words
         for found, words in (
+            (
+                rules.max_level_gap is not None and rules.max_level_gap < rules.min_level_gap,
+                "The greatest gap in seniority that is allowed is smaller than the least one.",
+            ),
             *_contradictions_of_the_fit(settings.matching),
             (
                 settings.starts is not None and settings.ends is not None and settings.ends <= settings.starts,

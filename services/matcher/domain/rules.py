@@ -16,6 +16,7 @@ from services.matcher.domain.calendar import free_time, shared_minutes
 Rule = Literal[
     "same_person",
     "level_gap",
+    "level_gap_too_great",
     "reporting_line",
     "same_manager",
     "evaluator",
@@ -41,6 +42,7 @@ Absent = Literal[
 WORDS: dict[str, str] = {
     "same_person": "It would be the same person twice.",
     "level_gap": "The programme asks for a greater gap in seniority.",
+    "level_gap_too_great": "The programme asks for a smaller gap in seniority.",
     "reporting_line": "One is in the other's reporting line.",
     "same_manager": "Both report to the same manager.",
     "evaluator": "One of them judges the other's work.",
@@ -116,8 +118,7 @@ def broken(
     found: list[Rule] = []
     if s.member_id == j.member_id:
         found.append("same_person")
-    if s.level is not None and j.level is not None and s.level - j.level < rules.min_level_gap:
-        found.append("level_gap")
+    found += _levels(s, j, settings)
     if s.member_id in j.line[: rules.line_depth] or j.member_id in s.line[: rules.line_depth]:
         found.append("reporting_line")
     if rules.exclude_same_manager and s.line[:1] and s.line[:1] == j.line[:1]:
@@ -152,6 +153,15 @@ def common_minutes(senior: ProfileChanged, junior: ProfileChanged, on: date) -> 
     """Free minutes a week that they share; None where either has not said theirs."""
     one, other = free_time(senior, on), free_time(junior, on)
     return None if one is None or other is None else shared_minutes(one, other)
+
+
+def _levels(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings) -> list[Rule]:
+    if senior.level is None or junior.level is None:
+        return []
+    gap, most = senior.level - junior.level, settings.rules.max_level_gap
+    if gap < settings.rules.min_level_gap:
+        return ["level_gap"]
+    return ["level_gap_too_great"] if most is not None and gap > most else []
 
 
 def _organisations(senior: Member, junior: Member, settings: ProgrammeSettings) -> list[Rule]:

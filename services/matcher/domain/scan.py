@@ -251,7 +251,8 @@ def _place_features(pairs: Comparison, order: Ints, weight: float) -> list[_Feat
     s = pairs.s
 
     def levels(rows: Ints, columns: Ints) -> npt.NDArray[np.floating]:
-        return weight * pairs.of_gap(rows, columns) + EXCLUDED * pairs.level_gap(rows, columns)
+        apart = np.logical_or.reduce(list(pairs.levels(rows, columns).values()))
+        return np.asarray(weight * pairs.of_gap(rows, columns) + EXCLUDED * apart, dtype=np.float32)
 
     def organisations(rows: Ints, columns: Ints) -> npt.NDArray[np.floating]:
         (apart,) = pairs.organisations(rows, columns).values()

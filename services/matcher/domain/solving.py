@@ -21,6 +21,7 @@ from services.matcher.domain.rules import Member
 
 STEPS: tuple[Step, ...] = (
     "level_gap",
+    "level_gap_too_great",
     "reporting_line",
     "same_manager",
     "evaluator",
@@ -33,6 +34,7 @@ STEPS: tuple[Step, ...] = (
 
 NOBODY: dict[str, str] = {
     "level_gap": "nobody has the gap in seniority that the programme asks for",
+    "level_gap_too_great": "the rest are further apart in seniority than the programme asks for",
     "reporting_line": "the rest are in the same reporting line",
     "same_manager": "the rest report to the same manager",
     "evaluator": "the rest judge this person's work or are judged by them",
