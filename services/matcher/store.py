@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from chassis.aggregates import Aggregates, Stored
@@ -74,10 +73,6 @@ class Matcher:
             raise Unknown("receipt")
         return Receipt.model_validate(found)
 
-    async def enrolled(self, programme_id: str) -> list[ProfileChanged]:
-        """Everybody with an enrolment in the programme, whatever its state."""
-        return [profile async for profile in self.members.find({"enrolments.programme_id": programme_id})]
-
     async def free_places(self, profiles: Sequence[ProfileChanged], programme_id: str) -> dict[str, int]:
         """Places that are free in the programme, of those who have any."""
         ledgers = await self.ledgers.get_many([profile.member_id for profile in profiles])
@@ -102,18 +97,6 @@ class Matcher:
             plan = document["plan"]
             if but_of_round is None or plan.get("round_id") != but_of_round:
                 found.add((plan["senior"]["member_id"], plan["junior"]["member_id"]))
-        return found
-
-    async def last_ends(self, programme_id: str) -> dict[str, datetime]:
-        """When each member's latest pairing of the programme was over, as far as it is known."""
-        over = {"plan.programme_id": programme_id, "state": {"$in": ["ended", "lapsed"]}, "gone": False}
-        shown = {"plan.senior.member_id": 1, "plan.junior.member_id": 1, "happened_at": 1}
-        found: dict[str, datetime] = {}
-        async for document in self.pairings.collection.find(over, shown):
-            at = datetime.fromisoformat(document["happened_at"])
-            for side in ("senior", "junior"):
-                member = document["plan"][side]["member_id"]
-                found[member] = max(at, found.get(member, at))
         return found
 
     async def pairings_of(self, member_id: str) -> list[Stored[Pairing]]:
