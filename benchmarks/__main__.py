@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import command, estate, imports, learning, live, projection
+from benchmarks import command, estate, imports, learning, live, matching, projection
 from benchmarks.ground import ground
 
 HERE = Path(__file__).parent
@@ -20,6 +20,7 @@ MEANING = {
     "projection": projection.__doc__,
     "command": command.__doc__,
     "import": imports.__doc__,
+    "matching": matching.__doc__,
     "learning": learning.__doc__,
     "live": live.__doc__,
 }
@@ -29,6 +30,8 @@ def run(name: str, scale: float) -> dict[str, Any]:
     if name == "projection":
         with ground() as here:
             return asyncio.run(projection.measure(here, scale))
+    if name == "matching":
+        return matching.measure(scale)
     if name == "learning":
         return learning.measure(scale)
     module = {"command": command, "import": imports, "live": live}[name]

@@ -1,0 +1,89 @@
+"""What the benchmark of matching counts, on few people."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks import matching, peers, quality, rivals
+from benchmarks.cohort import cohort, question
+from contracts.taxonomy import load
+from services.matcher.domain import rules
+from services.matcher.domain.fit import fit
+from services.matcher.domain.solving import sides, solve
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=5)
+def test_all_are_judged_by_the_fit_of_the_programme(seed: int) -> None:
+    asked = question(cohort(24, seed))
+    everything = rivals.judge(asked)
+    seniors, juniors = sides(asked)
+    assert everything.scores.shape == (len(seniors), len(juniors))
+    for s, senior in enumerate(seniors):
+        for j, junior in enumerate(juniors):
+            fitting = fit(senior, junior, asked.settings, load(), asked.on)
+            may = not rules.broken(senior, junior, asked.settings, asked.on) and not fitting.falls_short(asked.settings)
+            assert (everything.scores[s, j] > 0) == may
+            if may:
+                assert everything.scores[s, j] == pytest.approx(fitting.score, abs=1e-6)
+                assert everything.for_seniors[s, j] == pytest.approx(fitting.senior_benefit, abs=1e-6)
+                assert everything.for_juniors[s, j] == pytest.approx(fitting.junior_benefit, abs=1e-6)
+
+
+def test_the_dense_optimum_is_ours_before_fairness_and_draw() -> None:
+    asked = question(cohort(120, seed=4))
+    everything = rivals.judge(asked)
+    dense = quality.judged(everything, rivals.dense(asked).pairs)
+    best = quality.judged(everything, rivals.ours(rivals.plainly(asked)).pairs)
+    greedy = quality.judged(everything, rivals.greedy(asked).pairs)
+    assert best["total_fit"] == pytest.approx(dense["total_fit"], abs=1e-3)
+    assert 0 < greedy["total_fit"] <= dense["total_fit"]
+
+
+def test_blocking_pairs_of_all_seniors_are_all_blocking_pairs() -> None:
+    asked = question(cohort(120, seed=5))
+    answer = solve(asked, load())
+    counted = quality.judged(rivals.judge(asked), rivals.ours(asked).pairs)["blocking_pairs"]
+    assert rivals.blocking_of_some(asked, answer, 1000) == pytest.approx(counted / answer.seniors)
+
+
+def test_growth_is_the_power_over_the_last_tenfold() -> None:
+    growth = [{"people": 100, "seconds": 9.0}, {"people": 1000, "seconds": 1.0}, {"people": 10_000, "seconds": 100.0}]
+    assert matching.exponent(growth) == 2.0
+
+
+def test_a_goal_is_a_least_or_a_most() -> None:
+    assert matching.meets("times_faster_than_dense", 20.0)
+    assert not matching.meets("times_faster_than_dense", 19.9)
+    assert matching.meets("seconds_for_the_largest", 39.9)
+    assert not matching.meets("seconds_for_the_largest", 40.1)
+    assert set(matching.GOALS) >= matching.AT_MOST
+
+
+def parts(**under_their_rules: Any) -> dict[str, Any]:
+    return {
+        "growth": [{"people": 100, "seconds": 1.0, "peak_memory_mb": 1.0}] * 2,
+        "side_by_side": {"ours": {"total_fit": 3.0}, "mentor-match": {"total_fit": 2.0}},
+        "under_mentor_match_rules": {"ours": {"points": 10}, **under_their_rules},
+        "against_dense": {"times_faster": 20.0, "share_of_the_optimum": 1.0},
+        "fairness": {"worst_5_percent_rises_by": 0.1},
+    }
+
+
+def test_of_a_peer_that_was_left_out_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "exponent", lambda _: 1.0)
+    with_it = matching.figures(parts(**{"mentor-match": {"points": 10}, "times_faster": 300.0}))
+    without = matching.figures(parts(**{"mentor-match": {"left_out": "no registry"}}))
+    assert set(with_it) == set(matching.GOALS)
+    assert set(with_it) - set(without) == {name for name in matching.GOALS if "mentor_match" in name}
+
+
+def test_a_peer_that_cannot_be_installed_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(peers.Missing, match="matching cannot be installed"):
+        rivals.stable_marriage(quality.Everything(*(np.ones((1, 1), np.float32),) * 3))

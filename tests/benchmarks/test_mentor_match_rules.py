@@ -1,0 +1,68 @@
+"""mentor-match's rules as a programme of ours: the same pairs are excluded, and fit is points on another scale."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import mentor_match_rules as theirs
+from benchmarks.mentor_match_rules import Servant
+from contracts.taxonomy import load
+from services.matcher.domain import programme, rules
+from services.matcher.domain.fit import fit
+from services.matcher.domain.rules import Member
+from services.matcher.domain.solving import solve
+
+
+def servants(characteristics: st.SearchStrategy[tuple[str, ...]]) -> st.SearchStrategy[Servant]:
+    return st.builds(
+        Servant,
+        grade=st.integers(0, 8),
+        organisation=st.sampled_from(["treasury", "defence", "health"]),
+        profession=st.sampled_from(["law", "policy"]),
+        characteristics=characteristics,
+    )
+
+
+def characteristics(least: int, most: int) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.lists(st.sampled_from("abcd"), min_size=least, max_size=most, unique=True).map(tuple)
+
+
+MENTORS, MENTEES = servants(characteristics(1, 4)), servants(characteristics(1, 1))
+
+
+def members(mentor: Servant, mentee: Servant) -> tuple[Member, Member]:
+    senior, junior = theirs.profile(mentor, "senior", "mentor"), theirs.profile(mentee, "junior", "mentee")
+    return Member(senior, senior.enrolments[0]), Member(junior, junior.enrolments[0])
+
+
+@given(MENTORS, MENTEES)
+def test_a_pair_is_excluded_where_theirs_is_and_its_fit_is_its_points(mentor: Servant, mentee: Servant) -> None:
+    senior, junior = members(mentor, mentee)
+    settings = theirs.programme()
+    worth = theirs.points(mentor, mentee)
+    assert (worth is None) == bool(rules.broken(senior, junior, settings, theirs.TODAY))
+    if worth is not None:
+        fitting = fit(senior, junior, settings, load(), theirs.TODAY)
+        assert fitting.falls_short(settings) == ()
+        assert fitting.score == pytest.approx(worth / 32, abs=1e-12)
+        assert theirs.fit_of(worth) == pytest.approx(worth / 32, abs=1e-12)
+
+
+def test_every_worth_occurs() -> None:
+    mentors, mentees = theirs.servants(200, seed=7)
+    worths = {theirs.points(mentor, mentee) for mentor in mentors for mentee in mentees}
+    assert worths == {None, 4, 7, 8, 9, 11, 12, 13, 16}
+
+
+def test_the_programme_is_one_that_a_coordinator_could_save() -> None:
+    programme.check(theirs.programme())
+
+
+def test_a_round_reaches_the_best_total_of_points() -> None:
+    mentors, mentees = theirs.servants(12, seed=3)
+    answer = solve(theirs.question(mentors, mentees), load())
+    scipy = pytest.importorskip("scipy.optimize")
+    worths = [[theirs.points(mentor, mentee) or 0 for mentee in mentees] for mentor in mentors]
+    rows, columns = scipy.linear_sum_assignment(worths, maximize=True)
+    best = sum(worths[s][j] for s, j in zip(rows, columns, strict=True))
+    assert answer.total == pytest.approx(theirs.fit_of(best), abs=1e-4)
