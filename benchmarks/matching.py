@@ -32,7 +32,7 @@ from services.matcher.domain.solving import Question
 SMALL, LARGE = 800, 10_000  # people on each side
 SIZES = (1_000, 3_000, 10_000, 20_000, 50_000, 100_000)  # people in all
 TURNS = 5
-PATIENCE = 600  # seconds for one size
+PATIENCE = 1200  # seconds for one size
 GOALS = {
     "times_faster_than_mentor_match": 300.0,
     "points_over_those_of_mentor_match": 1.0,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import connections
+from cli import conflicts, connections
 from cli.console import as_json, say, table, waiting
 from cli.names import Names
 from cli.pairing_story import FACTS, day, listed
@@ -28,7 +28,7 @@ def care(
     data: DataOption = USUAL_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Show what a coordinator looks at on a Monday: who would like some help, which answers are due, who waits.
+    """Show a coordinator's Monday: who would like some help, what is to be decided, which answers are due, who waits.
 
     Pairs that would like some help are found by facts alone: no meeting planned or held in time, nothing planned for
     two weeks, two in a row called off or missed. What anybody answered in a check-in plays no part, and who of a pair
@@ -50,16 +50,19 @@ def care(
         pairs = list(feedback.pages(f"/programmes/{programme}/care", help_wanted="true"))
         asked = matcher.pages("/pairings", programme_id=programme, state="proposed")
         due = sorted(asked, key=lambda one: str(one["answer_by"]))
+        clashes = list(matcher.pages(f"/programmes/{programme}/conflicts"))
         free = matcher.get(f"/programmes/{programme}/free", limit=_MOST_FREE)["items"]
     if json:
-        as_json({"programme_id": programme, "would_like_help": pairs, "answers_due": due, "waiting": free})
+        told = {"would_like_help": pairs, "conflicts": clashes, "answers_due": due, "waiting": free}
+        as_json({"programme_id": programme, **told})
         return
     with connections.service(data, "profiles") as profiles:
-        show(pairs, due, free, limit, Names(profiles))
+        show(pairs, clashes, due, free, limit, Names(profiles))
 
 
 def show(
     pairs: Sequence[Mapping[str, Any]],
+    clashes: Sequence[Mapping[str, Any]],
     due: Sequence[Mapping[str, Any]],
     free: Sequence[Mapping[str, Any]],
     limit: int,
@@ -77,6 +80,10 @@ def show(
             for one in islice(pairs, limit)
         ]
         table("  who", "why", ">met", "=pairing", rows=rows)
+    _part("Pairs that break a rule since the organisation has changed", clashes, limit)
+    if clashes:
+        conflicts.show(clashes[:limit], names)
+        say("\n  Decide about one: viceversa conflict ID keep, or end")
     _part("Pairs that were asked and may still answer", due, limit)
     if due:
         rows_due = [

@@ -150,7 +150,7 @@ def _told(found: Any, json: bool) -> None:
         as_json(found)
         return
     say(f"Learning of [bold]{found['programme_id']}[/] is {'on' if found['learning'] else 'off'}. {_in_use(found)}")
-    say(f"{found['outcomes']} outcomes are in, of {found['enough']} that it needs; {_refusals(found)}")
+    say(f"{found['outcomes']} outcomes are in, of {found['enough']} that it needs.")
     if found["latest"] is not None:
         say("")
         _pointed(found["weights"], found["latest"])
@@ -208,11 +208,6 @@ def _in_use(found: Any) -> str:
     if found["in_use"] is None:
         return "The weights in use were set by a person since."
     return f"Version {found['in_use']} is in use." if found["in_use"] else "The weights in use come from no learning."
-
-
-def _refusals(found: Any) -> str:
-    few = f"fewer than {found['batch']}" if found["refusals"] is None else str(found["refusals"])
-    return f"{few} refusals because of the topics."
 
 
 def _gain(gain: Any) -> str:

@@ -4,6 +4,7 @@ import typer
 
 from cli import (
     care,
+    conflicts,
     learning,
     letters,
     operations,
@@ -11,10 +12,11 @@ from cli import (
     papers,
     people,
     programmes,
+    receipts,
     rounds,
     running,
     suggestions,
-)  # fmt: skip
+)
 from cli.console import Commands
 
 app = typer.Typer(
@@ -55,7 +57,9 @@ app.add_typer(suggestions.app)
 suggestions.register(app)
 app.add_typer(learning.app)
 pairings.register(app)
+app.add_typer(receipts.app)
 care.register(app)
+conflicts.register(app)
 app.add_typer(letters.app)
 app.add_typer(papers.app)
 operations.register(app)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from cli import connections
+from cli import connections, receipts
 from cli.api import Api
 from cli.connections import from_kafka
 from cli.console import Failure, as_json, complain, note, say, table, waiting
@@ -43,6 +43,9 @@ def pairing(
     was told of it; and behind it the id of the trace in which it happened, for Jaeger or the logs. That somebody
     answered a check-in is told, never what; who said no, or who ended it, is told to nobody.
 
+    Before that, how the match was made: for one of the two their reasons, for whoever coordinates the figures too
+    (viceversa receipt show ID has all of it).
+
     Whether you may see it is asked of the matcher, and names of profiles; the events come from Kafka. Where Kafka is
     out of reach, what the matcher says stands alone (and in --json the story is null).
 
@@ -55,13 +58,18 @@ def pairing(
     with connections.service(data, "matcher") as matcher:
         found = matcher.get(f"/pairings/{pairing_id}")
         settings = _settings(matcher, found)
+        receipt = receipts.of_pairing(matcher, found)
     readers = [*(one["member_id"] for one in found["participants"]), *settings.get("coordinators", ())]
     names = _names(data, found)
     steps = _steps(data, found, readers, names)
     if json:
-        as_json({**found, "story": None if steps is None else [step.as_data() for step in steps]})
+        told = None if steps is None else [step.as_data() for step in steps]
+        as_json({**found, "receipt": receipt, "story": told})
         return
     _show(found, names, settings.get("labels") or {})
+    if receipt is not None:
+        with connections.service(data, "profiles") as profiles:
+            receipts.tell(receipt, Names(profiles))
     if steps is None:
         table("when", "", rows=[(name.removesuffix("_at"), found[name]) for name in _TIMES if found.get(name)])
     else:

@@ -9,7 +9,7 @@ import typer
 from cli import estate
 from cli.connections import without_password
 from cli.console import NOT_RUNNING, as_json, note, say, table, waiting
-from cli.place import MAIL, USUAL_DATA, Addresses, DataOption, JsonOption, addresses
+from cli.place import ISSUER, MAIL, USUAL_DATA, Addresses, DataOption, JsonOption, addresses
 
 
 def register(app: typer.Typer) -> None:
@@ -129,7 +129,7 @@ def status(
 
 def _show_addresses(chosen: Addresses, data: Path) -> None:
     rows = [("kafka", chosen.kafka, ""), ("store", without_password(chosen.mongo), "")]
-    rows += [(name, url, f"{url}/docs" if name in ("profiles", "matcher") else "") for name, url in chosen.urls.items()]
+    rows += [(name, url, "" if name == ISSUER else f"{url}/docs") for name, url in chosen.urls.items()]
     rows.append((MAIL, str(estate.maildir(data)), ""))
     table("what", "where", "its API", rows=rows)
     say(f"\nLogs: {data / 'logs'}. Next: viceversa status, viceversa import FILE, viceversa token --as admin.")

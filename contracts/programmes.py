@@ -42,6 +42,11 @@ class Rules(_Settings):
     min_overlap_minutes: Annotated[int, Field(ge=0, le=2400)] = Field(
         60, description="Weekly time both have free; applies only where both have said theirs."
     )
+    on_conflict: Literal["flag", "end"] = Field(
+        "flag",
+        description="what becomes of a running pairing when the organisation changes and it breaks a rule about line, "
+        "manager, evaluators or organisation: a person decides, or it ends after a day",
+    )
 
 
 class Floors(_Settings):

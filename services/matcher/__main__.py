@@ -11,6 +11,7 @@ from contracts.people import PRIVACY, PROFILES, ProfileChanged
 from contracts.programmes import PROGRAMMES, ROUNDS
 from contracts.taxonomy import load
 from services.matcher import followups, learning, leaving, rounds, seats, suggesting, watching
+from services.matcher.conflicts_http import conflict_routes
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain import programme as programmes
 from services.matcher.domain.ledger import Ledger
@@ -79,6 +80,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             request_routes(matcher),
             ledger_routes(matcher),
             receipt_routes(matcher),
+            conflict_routes(matcher),
         ],
         says=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, PRIVACY],
         sweeps=[

@@ -1,6 +1,7 @@
 """What the clock brings: due pairings and requests."""
 
 from chassis.aggregates import Op, Stored, instant
+from services.matcher import conflicts
 from services.matcher.asking import pairing_of
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain import request as requests
@@ -10,7 +11,12 @@ from services.matcher.store import Matcher
 
 
 async def when_a_pairing_is_due(stored: Stored[Pairing], matcher: Matcher) -> None:
-    """An unanswered proposal lapses, a pause ends, a planned end is reached."""
+    """An unanswered proposal lapses, a pause ends, a planned end is reached, a conflict ends what it stands against.
+
+    Before a conflict does, it is looked at once more: the programme may say otherwise by now.
+    """
+    if stored.state.conflict is not None:
+        await conflicts.look_at(stored.id, matcher)
     now, machine = matcher.clock.now(), matcher.clock.machine()
     await matcher.pairings.update(
         stored.id,

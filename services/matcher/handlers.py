@@ -16,7 +16,7 @@ from contracts.pairings import (
 )
 from contracts.people import ErasureRequested, ProfileChanged
 from contracts.programmes import ProgrammeChanged
-from services.matcher import learning, leaving, seats
+from services.matcher import conflicts, learning, leaving, seats
 from services.matcher.domain import life
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain import watch as watches
@@ -38,6 +38,14 @@ async def when_somebody_has_left_end_what_they_have(event: Heard[ProfileChanged]
     profile = await matcher.members.get(event.data.member_id)
     if profile is not None and leaving.has_left_something(profile):
         await leaving.end_what_was_left(profile, matcher, event.envelope)
+
+
+@hearing.when(ProfileChanged)
+async def when_the_organisation_changes_look_at_running_pairings_again(
+    event: Heard[ProfileChanged], matcher: Matcher
+) -> None:
+    """What counts is how the two stand today, so an old event that comes again changes nothing."""
+    await conflicts.look_at_all_of(event.data.member_id, matcher, event.envelope)
 
 
 @hearing.when(PairingLapsed, PairingEnded)

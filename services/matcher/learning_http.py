@@ -47,21 +47,22 @@ class GainView(BaseModel):
 
 
 class EstimateView(BaseModel):
-    """Where the outcomes point, and whether that is clear; ``outcomes`` are those it was computed from."""
+    """Where the outcomes point, and whether that is clear; ``outcomes`` are those it was computed from.
+
+    How many refusals counted is told nowhere: between two batches it would tell a lapse by refusal from one by expiry.
+    """
 
     outcomes: int
-    refusals: int | None
     points_to: dict[Part, ShareView]
     weights: Weights
     gain: GainView
     clear: bool
 
     @classmethod
-    def of(cls, estimate: Estimate, least: int) -> Self:
+    def of(cls, estimate: Estimate) -> Self:
         parts = zip(PARTS, estimate.shares, estimate.low, estimate.high, strict=True)
         return cls(
             outcomes=estimate.outcomes,
-            refusals=_at_least(estimate.refusals, least),
             points_to={
                 part: ShareView(share=round(share, 2), low=round(low, 2), high=round(high, 2))
                 for part, share, low, high in parts
@@ -115,10 +116,10 @@ class VersionView(BaseModel):
     preview: Preview | None
 
     @classmethod
-    def of(cls, version: Version, least: int) -> Self:
+    def of(cls, version: Version) -> Self:
         return cls(
             **version.model_dump(exclude={"estimate"}),
-            estimate=EstimateView.of(version.estimate, least),
+            estimate=EstimateView.of(version.estimate),
         )
 
 
@@ -137,7 +138,6 @@ class LearningView(BaseModel):
     enough: int
     batch: int
     outcomes: int
-    refusals: int | None
     bands: dict[Asked, dict[Band, int] | None]
     latest: EstimateView | None
     versions: list[VersionView]
@@ -155,10 +155,9 @@ class LearningView(BaseModel):
             enough=ENOUGH,
             batch=least,
             outcomes=found.outcomes,
-            refusals=_at_least(found.refusals, least),
             bands={asked: _whole(found.bands.get(asked, {}), least) for asked in ASKED},
-            latest=EstimateView.of(found.latest, least) if found.latest else None,
-            versions=[VersionView.of(one, least) for one in reversed(found.versions)],
+            latest=EstimateView.of(found.latest) if found.latest else None,
+            versions=[VersionView.of(one) for one in reversed(found.versions)],
         )
 
 
@@ -245,11 +244,6 @@ def learning_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fu
         return await view(id)
 
     return router
-
-
-def _at_least(count: int, least: int) -> int | None:
-    """What is of too few is not told, none at all included."""
-    return count if count >= least else None
 
 
 def _whole(bands: Mapping[Band, int], least: int) -> dict[Band, int] | None:

@@ -35,7 +35,8 @@ async def pairing_for(
     if not may(relation, "see_pairing"):
         raise not_found("pairing")
     if not may(relation, action):
-        raise forbidden("This is for the two of the pairing.")
+        coordinating = may("coordinator", action)
+        raise forbidden(f"This is for {'whoever coordinates' if coordinating else 'the two of the pairing'}.")
     return stored, relation
 
 

@@ -13,6 +13,7 @@ from chassis.projections import Numbered
 from contracts.people import ProfileChanged
 from services.matcher.domain import receipt as receipts
 from services.matcher.domain import rules
+from services.matcher.domain.conflict import structural
 from services.matcher.domain.pairing import Plan
 from services.matcher.domain.receipt import SIDES, About, Basis, Known, Receipt
 from services.matcher.store import Matcher
@@ -24,7 +25,11 @@ def receipt_of(pairing_id: str, attempt: int) -> str:
 
 
 async def keep(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, int]) -> dict[str, Receipt]:
-    """The receipt of each, by pairing id; none for a pair of which one takes part no longer."""
+    """The receipt of each, by pairing id.
+
+    None for a pair of which one takes part no longer, or between whom the organisation has come to stand meanwhile. Now
+    that both seats are held, every later change is heard for this pair too.
+    """
     known = await matcher.members.numbered([one.member_id for plan in plans for one in (plan.senior, plan.junior)])
     bases: dict[str, Basis] = {}
     made: dict[str, Receipt] = {}
@@ -79,6 +84,8 @@ def _made(
     both = [_known(known.get(one.member_id), plan.programme_id) for one in (plan.senior, plan.junior)]
     senior, junior = both
     if senior is None or junior is None:
+        return None
+    if structural(senior.member, junior.member, basis.settings, basis.on):
         return None
     id = receipt_of(plan.pairing_id, attempt)
     return receipts.made(

@@ -4,6 +4,7 @@ Both are driven by the round's lease: whoever claims it goes on where it stands.
 saves no longer apply, and stops.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ from services.matcher.store import Matcher, result_id
 
 log = logging.getLogger(__name__)
 
-STRETCH = 500  # proposals that go out between two saves of the cursor
+STRETCH = 100  # proposals that go out between two saves of the cursor; others are answered in between
 RUNS = 5  # attempts at a computation that keeps dying
 
 
@@ -98,7 +99,32 @@ async def _fail(round: Round, why: str, matcher: Matcher) -> None:
 
 
 async def publish(round: Round, matcher: Matcher) -> None:
-    """Send out what has not gone out yet."""
+    """Send out what has not gone out yet; a stretch may take longer than a lease, so signs of life go on beside it."""
+    living = asyncio.create_task(_signs_of_life(round, matcher))
+    try:
+        await _publish(round, matcher)
+    finally:
+        living.cancel()
+        await asyncio.gather(living, return_exceptions=True)
+
+
+async def _signs_of_life(round: Round, matcher: Matcher) -> None:
+    """Until this run is overtaken."""
+    wanted = True
+    while wanted:
+        await asyncio.sleep(rounds.LEASE.total_seconds() / 3)
+        wanted = await _still_at_it(round, matcher)
+
+
+async def _still_at_it(round: Round, matcher: Matcher) -> bool:
+    machine = matcher.clock.machine()
+    saved = await matcher.rounds.update(
+        round.round_id, Op(new_id()), lambda state: rounds.still_at_it(_known(state), round.run, machine)
+    )
+    return saved.changed
+
+
+async def _publish(round: Round, matcher: Matcher) -> None:
     cursor = round.cursor
     earlier = await matcher.earlier(but_of_round=round.round_id)
     while True:

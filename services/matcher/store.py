@@ -8,10 +8,11 @@ from chassis.aggregates import Aggregates, Stored
 from chassis.clocks import Clock
 from chassis.mongo import Document, Documents
 from chassis.projections import Projection
+from chassis.together import Together
 from contracts.people import ProfileChanged
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.ledger import Ledger, room
-from services.matcher.domain.pairing import Pairing
+from services.matcher.domain.pairing import LIVE, Pairing
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.receipt import Receipt
 from services.matcher.domain.refused import Contradiction, Unknown
@@ -51,6 +52,9 @@ class Matcher:
     clock: Clock
     solver: Solver
     tasks: Tasks
+
+    def __post_init__(self) -> None:
+        self.seats_of = Together(self.ledgers.get_many)
 
     async def programme(self, id: str) -> Stored[Programme]:
         """Raises ``Unknown``."""
@@ -143,6 +147,14 @@ class Matcher:
         if member_id is not None:
             wanted.update(_taking_part([member_id]))
         return self.pairings.find(wanted, limit=limit, after=after)
+
+    def conflicts_page(self, programme_id: str, *, limit: int, after: str | None) -> AsyncIterator[Stored[Pairing]]:
+        """Pairings that wait for somebody to decide on a conflict, in the order of their ids."""
+        return self.pairings.find(
+            {"plan.programme_id": programme_id, "conflict.kept": False, "state": {"$in": sorted(LIVE)}},
+            limit=limit,
+            after=after,
+        )
 
     async def proposals_page(self, round: Round, *, limit: int, after: str | None) -> AsyncIterator[Document]:
         """A round's proposals, the best first, and those that were changed by hand last.

@@ -13,6 +13,13 @@ PAIR = {
     "facts": ["no_first_meeting_booked", "two_cancellations_in_a_row"],
     "sessions_held": 0,
 }
+CLASH = {
+    "pairing_id": "p3",
+    "members": {"senior": "anouk", "junior": "selin"},
+    "words": ["Both report to the same manager."],
+    "since": "2026-03-02T09:00:00.000Z",
+    "ends_at": None,
+}
 ASKED = {
     "pairing_id": "p2",
     "answer_by": "2026-03-16T09:00:00.000Z",
@@ -43,26 +50,29 @@ def free(number: int) -> list[dict[str, object]]:
 def test_facts_stand_there_in_words_and_names_as_far_as_they_may_be_seen(
     names: Names, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show([PAIR], [ASKED], free(2), 10, names)
+    show([PAIR], [CLASH], [ASKED], free(2), 10, names)
     shown = capsys.readouterr().out
     assert "Anouk and Selin" in shown
     assert "no first meeting was planned in time and two meetings in a row were called off" in shown
     assert "Anouk and gone" in shown
+    assert "Both report to the same manager." in shown
+    assert "when somebody decides" in shown
     assert "Mon 16 March 2026" in shown
     assert "People who wait for a partner, the longest first: 2" in shown
 
 
 def test_it_stays_on_one_screen_and_says_what_it_leaves_out(names: Names, capsys: pytest.CaptureFixture[str]) -> None:
-    show([PAIR] * 30, [ASKED] * 30, free(200), 5, names)
+    show([PAIR] * 30, [CLASH] * 30, [ASKED] * 30, free(200), 5, names)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) < 30
+    assert len(lines) < 40
     assert any("200 or more" in line and "the first 5 are shown" in line for line in lines)
 
 
-def test_nothing_to_do_is_said_in_three_lines(names: Names, capsys: pytest.CaptureFixture[str]) -> None:
-    show([], [], [], 10, names)
+def test_nothing_to_do_is_said_in_a_few_lines(names: Names, capsys: pytest.CaptureFixture[str]) -> None:
+    show([], [], [], [], 10, names)
     assert [line for line in capsys.readouterr().out.splitlines() if line] == [
         "Pairs that would like some help: 0",
+        "Pairs that break a rule since the organisation has changed: 0",
         "Pairs that were asked and may still answer: 0",
         "People who wait for a partner, the longest first: 0",
     ]

@@ -26,6 +26,8 @@ TOP = (
     "programme",
     "restored",
     "care",
+    "receipt",
+    "conflicts",
 )
 
 
@@ -60,6 +62,8 @@ def test_every_command_explains_itself(run: Run, words: tuple[str, ...]) -> None
         ("round", "compute"),
         ("round", "show", "r1", "--proposals", "-1"),
         ("pairing",),
+        ("receipt", "verify"),
+        ("conflict", "p1", "perhaps"),
         ("token",),
         ("dead-letters", "list", "nobody"),
         ("dead-letters", "replay", "matcher"),

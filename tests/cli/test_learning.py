@@ -12,7 +12,6 @@ from tests.cli.conftest import Run, parsed
 WEIGHTS = {"lower_benefit": 4.0, "higher_benefit": 2.0, "compatibility": 2.0, "perspective": 2.0}
 ESTIMATE = {
     "outcomes": 64,
-    "refusals": None,
     "points_to": {part: {"share": 0.25, "low": 0.15, "high": 0.35} for part in WEIGHTS},
     "weights": {**WEIGHTS, "perspective": 3.0},
     "gain": {"by": 0.021, "noise": 0.006},
@@ -27,7 +26,6 @@ SEEN = {
     "enough": 30,
     "batch": 5,
     "outcomes": 64,
-    "refusals": None,
     "latest": ESTIMATE,
     "versions": [{"version": 1, "state": "proposed", "estimate": ESTIMATE, "made_at": "2026-09-01T00:00:00.000Z"}],
 }
@@ -68,7 +66,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 def test_show_tells_weights_where_outcomes_point_and_what_to_do_next(run: Run, asked: list[tuple[str, str]]) -> None:
     shown = run("learning", "show", "fresh-eyes").stdout
-    assert "64 outcomes are in, of 30 that it needs; fewer than 5 refusals" in shown
+    assert "64 outcomes are in, of 30 that it needs" in shown
     assert "how different their views are" in shown
     assert "0.15 to 0.35" in shown
     assert "viceversa learning preview fresh-eyes 1" in shown

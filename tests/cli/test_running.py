@@ -122,6 +122,8 @@ def two_meet(run: Run, addresses: Addresses) -> str:
     waiting = parsed(run("care", "fresh-eyes", "--json"))
     assert [one["pairing_id"] for one in waiting["answers_due"]] == [made]
     assert "Ada Marsden and Bo Marsden" in run("care", "fresh-eyes").stdout
+    assert parsed(run("conflicts", "fresh-eyes", "--json")) == waiting["conflicts"] == []
+    assert "no rule about the organisation" in run("conflict", made, "keep").stderr
     for name in ("ada mars", "bo mars"):
         with member(run, addresses, "matcher", name) as me:
             me.post(f"/pairings/{made}/answer", json={"answer": "accepted"}).raise_for_status()
@@ -163,6 +165,12 @@ def story(run: Run, addresses: Addresses, monkeypatch: pytest.MonkeyPatch) -> No
     assert shown.exit_code == 0
     assert "Fresh Eyes" in shown.stdout
     assert "fresh-eyed partner" in shown.stdout, "the sides are called as the programme calls them"
+    assert "How this match was made: Put together by whoever coordinates the programme." in shown.stdout
+    receipt = found["receipt"]["receipt_id"]
+    assert receipt in shown.stdout
+    assert parsed(run("receipt", "show", receipt, "--json")) == found["receipt"]
+    assert parsed(run("receipt", "verify", receipt, "--json"))["verified"]
+    assert "Reasons for the senior:" in run("receipt", "show", receipt).stdout
     for step in steps:
         assert step["words"] in shown.stdout
         assert step["trace_id"] in shown.stdout

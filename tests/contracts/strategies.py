@@ -87,5 +87,5 @@ def _of(kind: Any, limits: Mapping[str, Any]) -> st.SearchStrategy[Any]:
     if kind is int and limits:
         return st.integers(limits.get("ge", limits.get("gt", -1) + 1), limits.get("le", limits.get("lt", 3001) - 1))
     if kind is float and limits:
-        return st.floats(limits["ge"], limits["le"])
+        return st.floats(limits.get("ge", limits.get("gt")), limits["le"], exclude_min="gt" in limits)
     return _LEAVES[kind]

@@ -107,7 +107,16 @@ def test_every_released_record_is_read_and_written_again(path: Path) -> None:
         headers = [(name, text.encode()) for name, text in record["headers"].items()]
         assert Envelope.from_headers(headers).headers() == headers
         data = BY_TYPE[path.parent.name].model_validate_json(json.dumps(record["data"])).model_dump(mode="json")
-        assert {name: data[name] for name in record["data"]} == record["data"]
+        assert _as_far_as(record["data"], data) == record["data"]
+
+
+def _as_far_as(known: Any, data: Any) -> Any:
+    """``data`` without the optional fields that it has gained since ``known``, at any depth."""
+    if isinstance(known, dict) and isinstance(data, dict):
+        return {name: _as_far_as(known[name], value) for name, value in data.items() if name in known}
+    if isinstance(known, list) and isinstance(data, list) and len(known) == len(data):
+        return [_as_far_as(*pair) for pair in zip(known, data, strict=True)]
+    return data
 
 
 def test_a_release_keeps_each_shape_and_overwrites_none(tmp_path: Path) -> None:

@@ -234,6 +234,7 @@ def body_of(method: str, path: str, cast: Cast, *, mine: bool) -> dict[str, Any]
         "POST /programmes/{id}/pairings": {"senior": cast.ids["s1"], "junior": cast.ids["j1"]},
         "POST /programmes/{id}/requests": {"partner": cast.ids["s1"]},
         "POST /pairings/{id}/answer": {"answer": "accepted"},
+        "POST /pairings/{id}/conflict": {"decision": "keep"},
         "POST /pairings/{id}/charter": {"goals": ["to listen"], "meeting_rhythm": "monthly"},
         "POST /pairings/{id}/pause": {},
         "POST /pairings/{id}/renew": {"months": 1},

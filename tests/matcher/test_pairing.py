@@ -12,8 +12,10 @@ from contracts.envelope import Said, Tombstone
 from contracts.pairings import AnswerGiven, PairingEnded, PairingEvent, PairingState
 from contracts.people import Side
 from services.matcher.domain import pairing as pairings
+from services.matcher.domain.conflict import Course
 from services.matcher.domain.pairing import Charter, Pairing
 from services.matcher.domain.refused import Refused
+from services.matcher.domain.rules import Rule
 from tests.matcher.people import NOW
 from tests.matcher.test_seats import plan, receipt_for
 
@@ -196,6 +198,7 @@ def test_a_reservation_with_who_is_forgotten_is_never_begun_again() -> None:
 
 
 SIDES: st.SearchStrategy[Side] = st.sampled_from(["senior", "junior"])
+COURSES: st.SearchStrategy[Course] = st.sampled_from(["flag", "end"])
 
 
 class AnyLife(RuleBasedStateMachine):
@@ -261,6 +264,16 @@ class AnyLife(RuleBasedStateMachine):
     def renew(self, side: Side, months: int) -> None:
         self.attempt(pairings.renew, side, months)
 
+    @rule(broken=st.sampled_from([(), ("same_manager",), ("same_manager", "evaluator")]), course=COURSES)
+    def reorganised(self, broken: tuple[Rule, ...], course: Course) -> None:
+        told = len(self.told)
+        self.apply(pairings.look_again(self.pairing, broken, course, self.now))
+        assert len(self.told) == told, "nothing tells of it"
+
+    @rule()
+    def kept(self) -> None:
+        self.attempt(pairings.decide_conflict, "keep")
+
     @precondition(lambda self: len(self.told) > 3)
     @rule()
     def end(self) -> None:
@@ -271,6 +284,10 @@ class AnyLife(RuleBasedStateMachine):
         pairing = self.pairing
         if pairing.state in ("lapsed", "ended"):
             assert pairing.due is None, "what is over waits for nothing"
+            assert pairing.conflict is None
+        elif pairing.conflict is not None and pairing.conflict.ends_at is not None:
+            assert pairing.due is not None
+            assert pairing.due <= pairing.conflict.ends_at
         if pairing.state in ("proposed", "formed", "chartered"):
             assert pairing.due is not None, "the clock brings the next step"
         if pairing.formed_at is not None:

@@ -146,17 +146,17 @@ def test_a_discarded_round_tells_its_worker_to_stop() -> None:
 
 
 TABLE: dict[Relation, str] = {
-    #               see  own  answ char paus resu rene end  prog mana roun ledg
-    "participant": "yes  yes  yes  yes  yes  yes  yes  yes  yes  no   no   yes",
-    "coordinator": "yes  no   no   no   yes  yes  no   yes  yes  yes  yes  no",
-    "conflicted":  "no   no   no   no   no   no   no   no   yes  no   no   no",
-    "admin":       "yes  no   no   no   yes  yes  no   yes  yes  yes  yes  yes",
-    "service":     "no   no   no   no   no   no   no   no   yes  no   no   no",
-    "stranger":    "no   no   no   no   no   no   no   no   yes  no   no   no",
+    #               see  own  answ char paus resu rene end  conf prog mana roun ledg
+    "participant": "yes  yes  yes  yes  yes  yes  yes  yes  no   yes  no   no   yes",
+    "coordinator": "yes  no   no   no   yes  yes  no   yes  yes  yes  yes  yes  no",
+    "conflicted":  "no   no   no   no   no   no   no   no   no   yes  no   no   no",
+    "admin":       "yes  no   no   no   yes  yes  no   yes  yes  yes  yes  yes  yes",
+    "service":     "no   no   no   no   no   no   no   no   no   yes  no   no   no",
+    "stranger":    "no   no   no   no   no   no   no   no   no   yes  no   no   no",
 }  # fmt: skip
 ACTIONS: tuple[Action, ...] = (
     "see_pairing", "see_own_answer", "answer", "charter", "pause", "resume", "renew", "end",
-    "see_programme", "manage_programme", "run_rounds", "see_ledger",
+    "decide_conflict", "see_programme", "manage_programme", "run_rounds", "see_ledger",
 )  # fmt: skip
 
 

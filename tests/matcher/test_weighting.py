@@ -94,6 +94,21 @@ def test_a_newer_proposal_takes_the_place_of_the_one_before() -> None:
         weighting.preview(state, 1, DEFAULT, TRIALS)
 
 
+def test_what_comes_to_the_weights_in_use_is_no_version() -> None:
+    assert learned(None, says(DEFAULT.perspective)).versions == ()
+
+
+def test_a_batch_during_a_release_leaves_what_is_being_released() -> None:
+    decision = weighting.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, NOW, NOW, seen=TRIALS)
+    assert decision is not None
+    state = learned(decision[0], says(3.5))
+    assert [(one.version, one.state) for one in state.versions] == [(1, "proposed"), (2, "proposed")]
+    assert state.releasing is not None
+    done = weighting.released(state, state.releasing, done=True)
+    assert done is not None
+    assert done[0].in_use(Weights(perspective=3.0)) == 1
+
+
 def test_a_version_is_released_only_after_a_look_at_who_would_be_matched_differently() -> None:
     state = learned(None, says(3.0))
     with pytest.raises(Refused, match="First look") as refused:

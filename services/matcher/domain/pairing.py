@@ -35,10 +35,13 @@ from contracts.pairings import (
     Participant,
 )
 from contracts.people import Side
+from services.matcher.domain import conflict as conflicts
 from services.matcher.domain.calendar import add_months, add_working_days
+from services.matcher.domain.conflict import Conflict, Course
 from services.matcher.domain.fit import Fit
 from services.matcher.domain.receipt import Chosen, Receipt
 from services.matcher.domain.refused import Refused
+from services.matcher.domain.rules import Rule
 
 LEASE = timedelta(seconds=30)  # machine time that a reservation may take before it is given up
 ERASED = "erased"  # stands in a stub for whoever was forgotten
@@ -111,11 +114,13 @@ class Pairing(_Value):
     met: bool = False
     paused_at: Instant | None = None  # the last time
     before_pause: Literal["formed", "chartered"] | None = None
+    pause_until: Instant | None = None
     planned_end: date | None = None
     wish_to_renew: dict[Side, int] = {}
     renewals: int = 0
     ended_at: Instant | None = None
     end_kind: Literal["completed", "ended_early", "not_started"] | None = None
+    conflict: Conflict | None = None
     gone: bool = False
     due: Instant | None = None
     lease: Instant | None = None
@@ -203,9 +208,10 @@ def propose(
 ) -> Decision | None:
     """Both seats are held: ask both, or form it at once where both have ``agreed`` by a request and its acceptance.
 
-    What the two are told is what the receipt of this attempt says. None where that attempt is no longer reserving.
+    What the two are told is what the receipt of this attempt says. None where that attempt is no longer reserving, or
+    the organisation has changed meanwhile.
     """
-    if pairing is None or pairing.state != "reserving" or pairing.attempt != receipt.attempt:
+    if pairing is None or pairing.state != "reserving" or pairing.attempt != receipt.attempt or pairing.conflict:
         return None
     answer_by = add_working_days(now, pairing.plan.answer_within_working_days)
     told = {"fit": receipt.fit, "reasons": receipt.reasons, "focus": receipt.focus}
@@ -312,7 +318,7 @@ def pause(pairing: Pairing, until: date | None, now: datetime, recorded_at: date
         state="paused",
         paused_at=now,
         before_pause=pairing.state,
-        due=_morning(until) if until else None,
+        pause_until=_morning(until) if until else None,
     )
 
 
@@ -331,6 +337,7 @@ def resume(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision |
         recorded_at,
         state=pairing.before_pause,
         before_pause=None,
+        pause_until=None,
         planned_end=end,
     )
 
@@ -365,7 +372,31 @@ def end(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision | No
         return None
     over = pairing.planned_end is not None and now.date() >= pairing.planned_end
     kind = "completed" if over else "ended_early" if pairing.met else "not_started"
-    return _moved(pairing, PairingEnded, now, recorded_at, state="ended", ended_at=now, end_kind=kind)
+    return _moved(pairing, PairingEnded, now, recorded_at, state="ended", ended_at=now, end_kind=kind, conflict=None)
+
+
+def look_again(pairing: Pairing, broken: tuple[Rule, ...], course: Course, now: datetime) -> Decision | None:
+    """Note which rules about the organisation the two break by now, or that they break none any longer.
+
+    A reservation that breaks one is not proposed. No event tells of it. None where it is known, or all is over.
+    """
+    if not pairing.live and pairing.state != "reserving":
+        return None
+    conflict = conflicts.after(pairing.conflict, broken, course, now)
+    if conflict == pairing.conflict:
+        return None
+    return _with_conflict(pairing, conflict), []
+
+
+def decide_conflict(
+    pairing: Pairing, decision: Literal["keep", "end"], now: datetime, recorded_at: datetime
+) -> Decision | None:
+    """A person decides whether the two go on all the same. The end is like any other. Raises ``Refused``."""
+    if pairing.conflict is None:
+        raise Refused("no_conflict", "These two break no rule about the organisation.")
+    if decision == "end":
+        return end(pairing, now, recorded_at)
+    return None if pairing.conflict.kept else (_with_conflict(pairing, conflicts.keep(pairing.conflict)), [])
 
 
 def have_met(pairing: Pairing) -> Decision | None:
@@ -376,9 +407,14 @@ def have_met(pairing: Pairing) -> Decision | None:
 
 
 def due(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision | None:
-    """What the clock decides: an unanswered proposal lapses, a pause ends, a planned end is reached."""
+    """What the clock decides: an unanswered proposal lapses, a pause ends, a planned end is reached.
+
+    Also a conflict ends what it stands against, where the programme says so and nobody has decided otherwise.
+    """
     if pairing.due is None or pairing.due > now:
         return None
+    if pairing.conflict is not None and pairing.conflict.ends_at is not None and pairing.conflict.ends_at <= now:
+        return end(pairing, now, recorded_at)
     if pairing.state == "proposed":
         return _lapsed(pairing, now, recorded_at)
     if pairing.state == "paused":
@@ -408,12 +444,24 @@ def forget(pairing: Pairing, member_id: str, now: datetime, recorded_at: datetim
         said.append(Tombstone(PairingState, pairing.id))
     nobody = Participant(member_id=ERASED, side=side, organisation_id=ERASED, department_id=ERASED)
     plan = after.plan.model_copy(update={side: nobody, "reasons": {}, "focus": (), "fit": None})
-    emptied: dict[str, Any] = {"receipt_id": None, "answers": {}, "charter": None, "signed": (), "wish_to_renew": {}}
+    emptied: dict[str, Any] = {
+        "receipt_id": None,
+        "conflict": None,
+        "answers": {},
+        "charter": None,
+        "signed": (),
+        "wish_to_renew": {},
+    }
     return after.model_copy(update={**emptied, "plan": plan, "gone": True, "due": None, "lease": None}), said
 
 
 def _lapsed(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision:
-    return _moved(pairing, PairingLapsed, now, recorded_at, state="lapsed")
+    return _moved(pairing, PairingLapsed, now, recorded_at, state="lapsed", conflict=None)
+
+
+def _with_conflict(pairing: Pairing, conflict: Conflict | None) -> Pairing:
+    after = pairing.model_copy(update={"conflict": conflict})
+    return after.model_copy(update={"due": _next(after)})
 
 
 def _moved(
@@ -424,17 +472,22 @@ def _moved(
     after = pairing.model_copy(
         update={"previous_state": was, "happened_at": now, "recorded_at": recorded_at, **changes}
     )
-    if "due" not in changes:
-        after = after.model_copy(update={"due": _next(after)})
+    after = after.model_copy(update={"due": _next(after)})
     return after, [event(**fields(after)), PairingState(**fields(after))]
 
 
 def _next(pairing: Pairing) -> datetime | None:
+    """When the clock has something to decide."""
+    ends_at = pairing.conflict.ends_at if pairing.conflict and pairing.live else None
+    return min((at for at in (_ordinarily(pairing), ends_at) if at is not None), default=None)
+
+
+def _ordinarily(pairing: Pairing) -> datetime | None:
     if pairing.state == "proposed":
         return pairing.answer_by
     if pairing.state in ("formed", "chartered") and pairing.planned_end is not None:
         return _morning(pairing.planned_end)
-    return pairing.due if pairing.state == "paused" else None
+    return pairing.pause_until if pairing.state == "paused" else None
 
 
 def _morning(day: date) -> datetime:

@@ -144,6 +144,13 @@ def advance(round: Round, run: int, progress: Progress, recorded_at: datetime) -
     return round.model_copy(update={"progress": progress, "lease": recorded_at + LEASE}), []
 
 
+def still_at_it(round: Round, run: int, recorded_at: datetime) -> Decision | None:
+    """A sign of life in the middle of a step, which has no progress to tell. None: it was overtaken."""
+    if round.run != run or round.state not in ("computing", "publishing"):
+        return None
+    return round.model_copy(update={"lease": recorded_at + LEASE}), []
+
+
 def computed(round: Round, run: int, totals: Totals, now: datetime, recorded_at: datetime) -> Decision | None:
     """The result is stored and waits for a coordinator. None: ``run`` was overtaken."""
     if round.run != run or round.state != "computing":

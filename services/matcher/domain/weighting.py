@@ -154,10 +154,13 @@ def learned(
     if learning.batches != batches:
         return None
     after = learning.model_copy(update={**dict(batch), "batches": batches + 1, "latest": found})
-    if found is None or not found.clear:
+    if found is None or not found.clear or found.weights == base:
         return after, []
+    under_way = learning.releasing.version if learning.releasing is not None else None
     before = [
-        one.model_copy(update={"state": "superseded", "decided_at": now}) if one.state == "proposed" else one
+        one.model_copy(update={"state": "superseded", "decided_at": now})
+        if one.state == "proposed" and one.version != under_way
+        else one
         for one in learning.versions
     ]
     made = Version(version=learning.made + 1, state="proposed", base=base, estimate=found, made_at=now)
