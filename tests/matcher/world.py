@@ -107,6 +107,8 @@ class World:
         made.living = asyncio.create_task(_live(chassis, parts))
         self.replicas.append(made)
         await until_ready(chassis)
+        for event in made.matcher.pool.waits_for:
+            await event.wait()
         return made
 
     async def people(self, *profiles: ProfileChanged) -> None:
