@@ -116,7 +116,8 @@ class Solver:
         return self._worker
 
     async def _followed(self, worker: "_Worker", alive: Alive) -> Totals | None:
-        newest = Progress()
+        newest, told = Progress(), 0.0
+        now = asyncio.get_running_loop().time
         reading = asyncio.create_task(worker.heard())
         try:
             while True:
@@ -133,9 +134,11 @@ class Solver:
                 progress = report.progress or newest
                 if done:
                     reading = asyncio.create_task(worker.heard())
-                if (not done or progress.stage != newest.stage) and not await alive(progress):
-                    await self.stop()
-                    return None
+                if progress.stage != newest.stage or now() - told >= EVERY:
+                    if not await alive(progress):
+                        await self.stop()
+                        return None
+                    told = now()
                 newest = progress
         finally:
             reading.cancel()
