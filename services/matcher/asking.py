@@ -129,15 +129,19 @@ async def accept(request_id: str, me: str, matcher: Matcher) -> tuple[Request, P
 
 
 async def look_again(found: Sequence[Request], programme: Programme, matcher: Matcher) -> list[str]:
-    """Let lapse what can no longer come about; returns the ids of those that are being accepted at this moment."""
+    """Let lapse what can no longer come about; returns the ids of those that are to be looked at once more.
+
+    They are being accepted at this moment, or the database does not know all yet that was said of the two.
+    """
     people = sorted({id for one in found for id in (one.asker, one.asked)})
+    behind = await matcher.behind(people)
     profiles = await matcher.members.get_many(people)
     places = await matcher.free_places(list(profiles.values()), programme.programme_id)
     pairings = await matcher.pairings.get_many([pairing_of(one.request_id) for one in found])
     later: list[str] = []
     for one in found:
         pairing = pairings.get(pairing_of(one.request_id))
-        if pairing is not None and pairing.state.state == "reserving":
+        if behind.intersection((one.asker, one.asked)) or (pairing and pairing.state.state == "reserving"):
             later.append(one.request_id)
             continue
         formed = pairing.id if pairing is not None and pairing.state.state in RUNNING else None

@@ -77,6 +77,11 @@ class Matcher:
             raise Unknown("receipt")
         return Receipt.model_validate(found)
 
+    async def behind(self, members: Sequence[str]) -> set[str]:
+        """Those of whom the pool has heard something that this service's database does not know yet."""
+        known = await self.members.sequences(members)
+        return {id for id in members if known.get(id, -1) < self.pool.sequence(id)}
+
     async def free_places(self, profiles: Sequence[ProfileChanged], programme_id: str) -> dict[str, int]:
         """Places that are free in the programme, of those who have any."""
         ledgers = await self.ledgers.get_many([profile.member_id for profile in profiles])

@@ -6,6 +6,7 @@ over a crash: whoever takes a programme over looks at everybody once. A turn is 
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -79,10 +80,9 @@ async def _rest(matcher: Matcher, busy: bool, took: float) -> None:
     if busy:
         await asyncio.sleep(min(took, QUIET))
         return
-    try:
-        await asyncio.wait_for(matcher.pool.changed.wait(), QUIET)
-    except TimeoutError:
-        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(QUIET):
+            await matcher.pool.changed.wait()
 
 
 async def _claim(kept: dict[str, Keeping], matcher: Matcher) -> None:
@@ -130,7 +130,7 @@ async def turn(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> 
     await _look_at_requests(keeping, programme, news, matcher)
     await _look_at_suggestions(keeping, programme, news, matcher)
     more = await _suggest(keeping, programme, matcher) if _rolling(programme) else False
-    if not _wanted(programme) and not keeping.doubtful:
+    if not _wanted(programme) and not keeping.doubtful and not keeping.standing.open:
         await _give_back(keeping, kept, matcher, stirred=watch.stirred)
     return more or bool(keeping.doubtful)
 
@@ -167,7 +167,7 @@ async def _look_around(keeping: Keeping, programme: Programme, watch: Watch, mat
         keeping.todo.update(id for one in gone for id in before.open[one].both)
     if keeping.seen != seen:
         keeping.seen = seen
-        await _lapse_what_is_over(keeping, list(keeping.standing.open.values()), programme, matcher)
+        matcher.pool.tell(keeping.programme_id, [id for one in keeping.standing.open.values() for id in one.both])
         keeping.doubtful = [stored.id for stored in await matcher.open_requests(keeping.programme_id)]
         async with matcher.pool.still:
             keeping.todo.update(matcher.pool.crowd(programme))
@@ -176,10 +176,9 @@ async def _look_around(keeping: Keeping, programme: Programme, watch: Watch, mat
 async def _news(keeping: Keeping, matcher: Matcher) -> list[str]:
     """About whom something has changed, as far as the database knows it too; the others wait until it does."""
     told = matcher.pool.told(keeping.programme_id, NEWS)
-    heard = await matcher.members.sequences(told)
-    late = [id for id in told if heard.get(id, -1) < matcher.pool.sequence(id)]
+    late = await matcher.behind(told)
     matcher.pool.tell(keeping.programme_id, late)
-    return sorted(set(told).difference(late))
+    return sorted(set(told) - late)
 
 
 async def _look_at_requests(keeping: Keeping, programme: Programme, news: Sequence[str], matcher: Matcher) -> None:
@@ -262,6 +261,8 @@ async def _suggest(keeping: Keeping, programme: Programme, matcher: Matcher) -> 
 
 async def _look_for(id: str, keeping: Keeping, programme: Programme, matcher: Matcher) -> bool:
     """Suggest the best partner to somebody, for as many places as they have; False where it is to be tried again."""
+    if id in await matcher.behind([id]):
+        return False
     profile = await matcher.members.get(id)
     me = rules.enrolled(profile, programme.programme_id) if profile is not None else None
     today = matcher.clock.now().date()
