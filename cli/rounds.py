@@ -434,7 +434,7 @@ def _left(found: Any, left: list[Any]) -> None:
     if found["relaxations"]:
         say("")
         eased = [(one["people"], one["text"]) for one in found["relaxations"]]
-        table(">people", "what would give them a partner, each by themselves", rows=eased, title="One rule relaxed")
+        table(">people", "each by themselves, with", rows=eased, title="What would give them a partner")
     if left:
         say("")
         people = [

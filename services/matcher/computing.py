@@ -22,7 +22,8 @@ from services.matcher.domain.repair import Repairs, Result
 from services.matcher.domain.review import Seat, summary
 from services.matcher.domain.round import Round, Totals
 from services.matcher.domain.rules import Member, enrolled
-from services.matcher.domain.solving import Answer, LeftOver, Match, Question, solve
+from services.matcher.domain.solving import Answer, Match, Question, solve
+from services.matcher.domain.unmatched import LeftOver
 from services.matcher.reading import Books, question
 from services.matcher.store import number, result_id
 
@@ -358,11 +359,14 @@ def _chosen(match: Match) -> Document:
 
 def _relaxed(left: LeftOver) -> Document | None:
     one = left.relaxation
-    return None if one is None else {"rule": one.rule, "by": one.by, "text": one.text}
+    if one is None:
+        return None
+    also = None if one.also is None else {"rule": one.also[0], "by": one.also[1]}
+    return {"rule": one.rule, "by": one.by, "change": one.change, "text": one.text, "also": also}
 
 
 def _relaxation(document: Document | None) -> tuple[str, float, str] | None:
-    return None if document is None else (document["rule"], document["by"], document["text"])
+    return None if document is None else (document["rule"], document["by"], document["change"])
 
 
 async def _written(documents: Documents, all_of_them: Sequence[Document], heard: Callable[[int], None]) -> None:

@@ -12,6 +12,7 @@ from services.matcher.domain.fit import Fit, fit
 from services.matcher.domain.refused import Refused, Unknown
 from services.matcher.domain.review import Comparison, Paired, compare
 from services.matcher.domain.round import Round
+from services.matcher.domain.unmatched import told_to_member
 from services.matcher.permissions import not_in_conflict
 from services.matcher.store import Matcher, number, result_id
 
@@ -102,7 +103,7 @@ async def why_not(programme_id: str, me: str, matcher: Matcher) -> tuple[Round |
     found = await matcher.left_over.get(f"{result_id(round.round_id, round.result)}/{me}")
     if found is None or not found["shown"]:
         return round, {"code": "not_left_over", "text": NOT_LEFT_OVER}
-    return round, found
+    return round, {"code": found["code"], "text": told_to_member(found["code"])}
 
 
 async def pairs_of(round: Round, matcher: Matcher) -> list[Paired]:

@@ -115,12 +115,18 @@ class ProposalView(BaseModel):
     why: str | None
 
 
-class RelaxationView(BaseModel):
-    """One change of a rule that would have given somebody a partner; ``by`` in the rule's own unit."""
+class RelaxedView(BaseModel):
+    """A rule and how far it would be relaxed, in its own unit."""
 
     rule: str
     by: float
+
+
+class RelaxationView(RelaxedView):
+    """The change that would have given somebody a partner: of one rule, or of two where one would not do."""
+
     text: str
+    also: RelaxedView | None = None
 
 
 class LeftOverView(BaseModel):
@@ -249,7 +255,6 @@ class WhyNotView(BaseModel):
     published_at: Instant | None
     code: str
     text: str
-    relaxation: RelaxationView | None = None
 
     @classmethod
     def of(cls, programme_id: str, round: Round | None, found: Mapping[str, object]) -> Self:

@@ -12,6 +12,7 @@ import pytest
 from contracts.people import ProfileChanged
 from services.matcher import solver as solving
 from services.matcher.domain import round as domain_round
+from services.matcher.domain.unmatched import told_to_member
 from tests.matcher.people import PROGRAMME, person, settings
 from tests.matcher.world import World
 from tests.running import until
@@ -84,7 +85,8 @@ async def test_a_member_learns_why_the_last_published_round_left_them_over(compa
     await company.round()
     told = await first.get("member:alone", path)
     assert (told["code"], told["round_id"] is not None) == ("level_gap", True)
-    assert "numbers" not in told
+    assert told["text"] == told_to_member("level_gap")
+    assert not {"numbers", "relaxation"} & told.keys()
     assert (await first.get("member:j0", path))["code"] == "not_left_over"
     assert (await first.ask("member:stranger", "GET", path)).status_code == 404
 

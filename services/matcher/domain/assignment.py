@@ -31,10 +31,11 @@ def assign(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], e
     seniors, juniors = len(places_of_seniors), len(places_of_juniors)
     source, sink = seniors + juniors, seniors + juniors + 1
     flow = min_cost_flow.SimpleMinCostFlow()
-    ties = np.random.default_rng(seed).integers(0, TIE, count)
-    gain = np.rint(edges.scores * UNIT).astype(np.int64) * TIE + ties
     pairs = flow.add_arcs_with_capacity_and_unit_cost(
-        edges.seniors.astype(np.int32), (edges.juniors + seniors).astype(np.int32), np.ones(count, np.int64), -gain
+        edges.seniors.astype(np.int32),
+        (edges.juniors + seniors).astype(np.int32),
+        np.ones(count, np.int64),
+        -gains(edges, seed),
     )
     _arcs(flow, np.full(seniors, source), np.arange(seniors), places_of_seniors)
     _arcs(flow, np.arange(seniors, seniors + juniors), np.full(juniors, sink), places_of_juniors)
@@ -44,6 +45,12 @@ def assign(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], e
     if (status := flow.solve()) != flow.OPTIMAL:
         raise Unsolvable(f"min-cost flow ended with {status}")
     return np.nonzero(flow.flows(pairs))[0].astype(np.int64)
+
+
+def gains(edges: Edges, seed: int) -> Ints:
+    """What each candidate adds to the total that ``assign`` maximises, ``UNIT * TIE`` for each unit of fit."""
+    ties = np.random.default_rng(seed).integers(0, TIE, len(edges.scores))
+    return np.asarray(np.rint(edges.scores * UNIT), dtype=np.int64) * TIE + ties
 
 
 def split(

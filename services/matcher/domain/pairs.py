@@ -79,8 +79,7 @@ class Comparison:
         minutes = self.minutes(rows, columns)
         together = self.likeness(rows, columns) * self.ease(np.where(speaks, common, UNKNOWN), minutes, hours)
         views = self.perspective(rows, columns)
-        broken = self._broken(rows, columns)
-        broken["no_common_language"] = speaks & ~common
+        broken = self.all_but_time(rows, columns)
         broken["no_common_time"] = hours & (minutes < self.settings.rules.min_overlap_minutes)
         floors = self.settings.matching.floors
         short: dict[Short, Bools] = {
@@ -170,7 +169,8 @@ class Comparison:
         speaks = self.s.speaks[rows] & self.j.speaks[columns]
         return speaks & ~_any_common(self.s.languages, rows, self.j.languages, columns)
 
-    def _broken(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
+    def all_but_time(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
+        """Every rule but the one about common time."""
         s, j, rules = self.s, self.j, self.settings.rules
         one, other = s.person[rows], j.person[columns]
         depth = rules.line_depth
@@ -180,6 +180,7 @@ class Comparison:
             "reporting_line": _named(s.line[:depth], rows, other) | _named(j.line[:depth], columns, one),
             "evaluator": _named(s.evaluators, rows, other) | _named(j.evaluators, columns, one),
             "earlier_partner": self._met(one, other),
+            "no_common_language": self.no_language(rows, columns),
             "rather_not": _named(s.avoid, rows, other) | _named(j.avoid, columns, one),
             **self.organisations(rows, columns),
         }

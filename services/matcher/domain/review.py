@@ -72,8 +72,7 @@ def summary(seats: Iterable[Seat], scores: Mapping[str, float]) -> Summary:
     people: Counter[tuple[str, Side]] = Counter()
     matched: Counter[tuple[str, Side]] = Counter()
     reasons: Counter[tuple[Side, str]] = Counter()
-    relaxations: Counter[tuple[str, float]] = Counter()
-    words: dict[tuple[str, float], str] = {}
+    relaxations: Counter[tuple[str, float, str]] = Counter()
     for seat in seats:
         place = (seat.department_id, seat.side)
         people[place] += 1
@@ -81,9 +80,7 @@ def summary(seats: Iterable[Seat], scores: Mapping[str, float]) -> Summary:
         if not seat.matched and seat.code is not None:
             reasons[seat.side, seat.code] += 1
         if not seat.matched and seat.relaxation is not None:
-            rule, by, text = seat.relaxation
-            relaxations[rule, by] += 1
-            words.setdefault((rule, by), text)
+            relaxations[seat.relaxation] += 1
     return Summary(
         coverage=tuple(
             Coverage(
@@ -93,7 +90,7 @@ def summary(seats: Iterable[Seat], scores: Mapping[str, float]) -> Summary:
         ),
         reasons=tuple(Why(side=side, code=code, people=n) for (side, code), n in _most_first(reasons)),
         relaxations=tuple(
-            Relief(rule=rule, by=by, text=words[rule, by], people=n) for (rule, by), n in _most_first(relaxations)
+            Relief(rule=rule, by=by, text=text, people=n) for (rule, by, text), n in _most_first(relaxations)
         ),
         worst=tuple(sorted(scores, key=lambda number: (scores[number], number))[:WORST]),
     )

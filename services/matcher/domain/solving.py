@@ -11,42 +11,13 @@ from contracts.people import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain import rules
-from services.matcher.domain.assignment import assign, split
+from services.matcher.domain.assignment import TIE, UNIT, assign, gains, split
 from services.matcher.domain.candidates import candidates
-from services.matcher.domain.columns import Bools
 from services.matcher.domain.fit import Fit, focus
-from services.matcher.domain.pairs import Block, Pairs, Step
+from services.matcher.domain.pairs import Block, Pairs
 from services.matcher.domain.reasons import reasons
 from services.matcher.domain.rules import Member
-
-STEPS: tuple[Step, ...] = (
-    "level_gap",
-    "level_gap_too_great",
-    "reporting_line",
-    "same_manager",
-    "evaluator",
-    "earlier_partner",
-    "other_organisation",
-    "not_acknowledged",
-    "no_common_language",
-    "no_common_time",
-)
-
-NOBODY: dict[str, str] = {
-    "level_gap": "nobody has the gap in seniority that the programme asks for",
-    "level_gap_too_great": "the rest are further apart in seniority than the programme asks for",
-    "reporting_line": "the rest are in the same reporting line",
-    "same_manager": "the rest report to the same manager",
-    "evaluator": "the rest judge this person's work or are judged by them",
-    "earlier_partner": "the rest have been suggested before",
-    "other_organisation": "the rest belong to other organisations",
-    "not_acknowledged": "the rest belong to other organisations, and not both have acknowledged the notice for that",
-    "no_common_language": "the rest have no language in common with this person",
-    "no_common_time": "the rest have too little free time in common with this person",
-    "nothing_to_learn": "none of the rest offers enough of what this person wants to learn",
-    "nothing_to_give": "none of the rest wants to learn enough of what this person offers",
-    "too_different": "the rest like to work too differently",
-}
+from services.matcher.domain.unmatched import LeftOver, Optimum, left_over, one_sided
 
 
 @dataclass(frozen=True)
@@ -91,27 +62,6 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Relaxation:
-    """One change of a rule that gives somebody who is left over a partner: ``by`` in the rule's own unit."""
-
-    rule: str
-    by: float
-    text: str
-
-
-@dataclass(frozen=True)
-class LeftOver:
-    """Somebody without a partner, with the reason: ``numbers`` tells how many remained after each step."""
-
-    member: Member
-    side: Side
-    code: str
-    text: str
-    numbers: Mapping[str, int]
-    relaxation: Relaxation | None = None
-
-
-@dataclass(frozen=True)
 class Answer:
     """A round's result, the best pairs first.
 
@@ -135,7 +85,8 @@ def solve(
     """Who is to be paired with whom. ``progress`` hears the stage, what is done of it and how much there is."""
     seniors, juniors = sides(question)
     if not seniors or not juniors:
-        return _one_sided(seniors, juniors)
+        why, left = one_sided(seniors, juniors)
+        return Answer(len(seniors), len(juniors), (), left, why)
     pairs = Pairs(seniors, juniors, question.settings, taxonomy, question.on, question.earlier)
     found = candidates(pairs, question.seed, lambda done: progress("scoring", done, len(seniors)))
     edges = found.allowed()
@@ -147,7 +98,7 @@ def solve(
         for s, j in zip(edges.seniors[chosen].tolist(), edges.juniors[chosen].tolist(), strict=True)
     ]
     matches.sort(key=lambda match: (-match.fit.score, match.senior.id, match.junior.id))
-    left = _left_over(pairs, {match.senior.id for match in matches}, {match.junior.id for match in matches})
+    left = left_over(pairs, Optimum(found, gains(edges, question.seed), UNIT * TIE, chosen, places, question.forbidden))
     return Answer(
         seniors=len(seniors),
         juniors=len(juniors),
@@ -172,16 +123,6 @@ def sides(question: Question) -> tuple[list[Member], list[Member]]:
     return split(found["senior"], found["junior"], found["either"], places)
 
 
-def _one_sided(seniors: Sequence[Member], juniors: Sequence[Member]) -> Answer:
-    sides_: list[tuple[Side, Member]] = [("senior", m) for m in seniors] + [("junior", m) for m in juniors]
-    if not sides_:
-        why = "Nobody is ready and has a place free."
-    else:
-        why = f"There is no {'junior' if seniors else 'senior'} who is ready and has a place free."
-    left = [LeftOver(member, side, "nobody_on_the_other_side", why, {"people": 0}) for side, member in sides_]
-    return Answer(len(seniors), len(juniors), (), left, why)
-
-
 def _match(senior: Member, junior: Member, block: Block, question: Question, taxonomy: Taxonomy) -> Match:
     parts = Fit(
         score=float(block.score[0, 0]),
@@ -193,43 +134,3 @@ def _match(senior: Member, junior: Member, block: Block, question: Question, tax
     settings = question.settings
     why = reasons(senior.profile, junior.profile, settings, taxonomy, question.on)
     return Match(senior, junior, parts, why, focus(senior.profile, junior.profile, settings.matching.benefit, taxonomy))
-
-
-def _left_over(pairs: Pairs, seniors: set[str], juniors: set[str]) -> list[LeftOver]:
-    n, m = pairs.shape
-    left: list[LeftOver] = []
-    for s, member in enumerate(pairs.seniors):
-        if member.id not in seniors:
-            block = pairs.block(np.array([s]), np.arange(m))
-            left.append(_why(member, "senior", block))
-    for j, member in enumerate(pairs.juniors):
-        if member.id not in juniors:
-            block = pairs.block(np.arange(n), np.array([j]))
-            left.append(_why(member, "junior", block))
-    return left
-
-
-def _why(member: Member, side: Side, block: Block) -> LeftOver:
-    """The first step after which nobody remains; private rules take no part, so that nothing tells of them."""
-    learn, give = "nothing_for_senior", "nothing_for_junior"
-    if side == "junior":
-        learn, give = give, learn
-    broken: dict[str, Bools] = {str(step): mask for step, mask in [*block.broken.items(), *block.short.items()]}
-    steps: list[tuple[str, Bools]] = [(step, broken[step]) for step in STEPS if step in broken]
-    steps += [("nothing_to_learn", broken[learn]), ("nothing_to_give", broken[give])]
-    steps += [("too_different", broken["too_different"])]
-    remaining = ~broken["same_person"]
-    numbers = {"people": int(remaining.sum())}
-    told = f"{numbers['people']} on the other side"
-    for code, mask in steps:
-        before = int(remaining.sum())
-        remaining = remaining & ~mask
-        after = int(remaining.sum())
-        if after == before and code in STEPS:
-            continue
-        numbers[f"after_{code}"] = after
-        if after == 0:
-            known = f"Of {told}, {before} remained" if before != numbers["people"] else f"Of {told}"
-            return LeftOver(member, side, code, f"{known}: {NOBODY[code]}.", numbers)
-    text = f"Of {told}, {int(remaining.sum())} would suit, but their places went to pairs with a higher total fit."
-    return LeftOver(member, side, "places_taken", text, numbers)
