@@ -31,8 +31,8 @@ ESTATES = {
 }
 """Where files live, by their own name or their folder's.
 
-An estate is four services that go on polling and sweeping until the session ends. Two of each would take half of a small
-machine while nobody asks them anything.
+An estate is four services that go on polling and sweeping until the session ends. Two of each would take half of a
+small machine while nobody asks them anything.
 """
 LONGEST = (
     "an estate",
@@ -49,7 +49,7 @@ LONGEST = (
 
 
 def stays_with(nodeid: str) -> str:
-    """What a test must not be parted from when there are two processes: its file, or all that live on the same estate."""
+    """What a test must not be parted from when there are two processes: its file, or its estate."""
     file = nodeid.partition("::")[0]
     return ESTATES.get(file) or ESTATES.get(file.rpartition("/")[0]) or file
 
