@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import busy, command, estate, imports, learning, matching, projection
+from benchmarks import busy, command, estate, imports, learning, live, matching, projection
 from benchmarks.ground import ground
 
 HERE = Path(__file__).parent
@@ -23,6 +23,7 @@ MEANING = {
     "matching": matching.__doc__,
     "busy": busy.__doc__,
     "learning": learning.__doc__,
+    "live": live.__doc__,
 }
 
 
@@ -34,7 +35,7 @@ def run(name: str, scale: float) -> dict[str, Any]:
         return matching.measure(scale)
     if name == "learning":
         return learning.measure(scale)
-    module = {"command": command, "import": imports, "busy": busy}[name]
+    module = {"command": command, "import": imports, "busy": busy, "live": live}[name]
     with estate.running() as running:
         return asyncio.run(module.measure(running, scale))
 

@@ -69,6 +69,14 @@ class Projection(Generic[M]):
                     found[document["_id"]] = Numbered(self._data(document), document["sequence"])
         return found
 
+    async def sequences(self, ids: Sequence[str]) -> dict[str, int]:
+        """How far each of these is known; graves too. Who has not been heard of is left out."""
+        found: dict[str, int] = {}
+        for chunk in chunks(list(ids), CHUNK):
+            async for document in self.collection.find({"_id": {"$in": list(chunk)}}, {"sequence": 1}):
+                found[document["_id"]] = document["sequence"]
+        return found
+
     async def find(
         self, filter: Filter, *, sort: str = "_id", limit: int = 0, after: str | None = None
     ) -> AsyncIterator[M]:
@@ -116,10 +124,7 @@ class Projection(Generic[M]):
         raise Contended(f"{self.collection.name}: {len(wanted)} rows are being written by others")
 
     async def _sequences(self, rows: Sequence[Row]) -> dict[str, int]:
-        if not rows:
-            return {}
-        cursor = self.collection.find({"_id": {"$in": [row.id for row in rows]}}, {"sequence": 1})
-        return {document["_id"]: document["sequence"] async for document in cursor}
+        return await self.sequences([row.id for row in rows])
 
     async def _write(self, rows: Sequence[Row], before: dict[str, int]) -> list[Row]:
         """Returns the rows of which it is not certain that this very write stored them."""

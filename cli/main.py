@@ -15,6 +15,7 @@ from cli import (
     receipts,
     rounds,
     running,
+    suggestions,
 )
 from cli.console import Commands
 
@@ -52,6 +53,8 @@ running.register(app)
 people.register(app)
 app.add_typer(programmes.app)
 app.add_typer(rounds.app)
+app.add_typer(suggestions.app)
+suggestions.register(app)
 app.add_typer(learning.app)
 pairings.register(app)
 app.add_typer(receipts.app)

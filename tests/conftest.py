@@ -9,6 +9,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from deploy.local import ports, stack
 
@@ -21,27 +23,57 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("unhurried")
 
 
-ESTATES = ("estate", "estate_apart")
-LONGEST = (*ESTATES, "tests/cli/test_demo.py", "tests/lifecycle/test_year.py", "tests/chassis/test_simulation.py")
+ESTATES = {
+    "tests/journey": "an estate",
+    "tests/journey/test_answers_in_two_worlds.py": "an estate apart",
+    "tests/journey/test_poison.py": "an estate apart",
+    "tests/journey/test_privacy.py": "an estate apart",
+}
+"""Where files live, by their own name or their folder's.
+
+An estate is four services that go on polling and sweeping until the session ends. Two of each would take half of a
+small machine while nobody asks them anything.
+"""
+LONGEST = (
+    "an estate",
+    "an estate apart",
+    "tests/lifecycle/test_year.py",
+    "tests/cli/test_demo.py",
+    "tests/matcher/test_conflicts_live.py",
+    "tests/matcher/test_rolling.py",
+    "tests/matcher/test_learning_service.py",
+    "tests/matcher/test_review.py",
+    "tests/chassis/test_simulation.py",
+)
 """What takes a minute or more, and so must not be what one process begins when the other is done."""
 
 
-@pytest.hookimpl(tryfirst=True)
+def stays_with(nodeid: str) -> str:
+    """What a test must not be parted from when there are two processes: its file, or its estate."""
+    file = nodeid.partition("::")[0]
+    return ESTATES.get(file) or ESTATES.get(file.rpartition("/")[0]) or file
+
+
+class Together(LoadScopeScheduling):
+    """What stays together goes to one process, in the order of ``LONGEST``. xdist's own groups need an older pytest."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return stays_with(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests stay in one process when there are two: those of a file, and all that live on the same estate.
+    """What takes longest begins first; within a file the order stays."""
 
-    An estate is four services that go on polling and sweeping until the session ends. Two of each would take half of a
-    small machine while nobody asks them anything.
-    """
-    lives_on = {item.path: estate for estate in ESTATES for item in items if estate in _fixtures(item)}
-    groups = {item: lives_on.get(item.path, item.nodeid.partition("::")[0]) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: LONGEST.index(groups[item]) if groups[item] in LONGEST else len(LONGEST))
+    def place(item: pytest.Item) -> int:
+        group = stays_with(item.nodeid)
+        return LONGEST.index(group) if group in LONGEST else len(LONGEST)
 
-
-def _fixtures(item: pytest.Item) -> list[str]:
-    return item.fixturenames if isinstance(item, pytest.Function) else []
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

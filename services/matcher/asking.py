@@ -1,25 +1,21 @@
 """Choosing a partner oneself: the shortlist, a request by name, and its acceptance."""
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
-
-import numpy as np
 
 from chassis.aggregates import KeyReused, Op, Stored
 from chassis.ids import derived_id, new_id
-from contracts.pairings import Focus, Origin
+from contracts.pairings import Origin
 from contracts.people import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher import seats
 from services.matcher.alternatives import chosen_among_the_free
+from services.matcher.choosing import Choice, Couple, partners, possible
 from services.matcher.domain import request as requests
 from services.matcher.domain import rules
-from services.matcher.domain.fit import Fit, fit, focus
-from services.matcher.domain.pairing import Pairing, Plan
-from services.matcher.domain.pairs import Pairs
+from services.matcher.domain.fit import fit, focus
+from services.matcher.domain.pairing import RUNNING, Pairing, Plan
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.reasons import reasons
 from services.matcher.domain.refused import Refused, Unknown
@@ -29,26 +25,7 @@ from services.matcher.rounds import participant
 from services.matcher.store import UNSEEN, Matcher
 
 NOT_POSSIBLE = Refused("not_possible", "The rules of this programme do not allow this pair.")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One partner on a shortlist, with the reasons for the one who asks."""
-
-    partner: ProfileChanged
-    side: Side
-    score: float
-    reasons: Sequence[str]
-    focus: tuple[Focus, ...]
-
-
-@dataclass(frozen=True)
-class Couple:
-    """Two members with the sides that they would have, and how they fit."""
-
-    senior: Member
-    junior: Member
-    fit: Fit
+NOT_AVAILABLE = Refused("not_available", "This person cannot be asked at the moment.")
 
 
 def pairing_of(request_id: str) -> str:
@@ -59,75 +36,7 @@ def pairing_of(request_id: str) -> str:
 async def shortlist(programme: Programme, me: str, limit: int, matcher: Matcher) -> list[Choice]:
     """The best partners who are free now, the best first. Raises ``Refused``."""
     own = await _myself(programme, me, matcher)
-    everybody = [profile for profile in await matcher.enrolled(programme.programme_id) if profile.member_id != me]
-    free = await matcher.free_places(everybody, programme.programme_id)
-    today = matcher.clock.now().date()
-    others = [
-        member
-        for profile in everybody
-        if profile.member_id in free
-        and rules.absent(profile, programme.programme_id, programme.settings, today) is None
-        and (member := rules.enrolled(profile, programme.programme_id)) is not None
-    ]
-    earlier = await matcher.earlier(of=[me])
-    return await asyncio.to_thread(ranked, own, others, programme.settings, matcher.taxonomy, today, earlier, limit)
-
-
-def ranked(
-    me: Member,
-    others: Sequence[Member],
-    settings: ProgrammeSettings,
-    taxonomy: Taxonomy,
-    on: date,
-    earlier: set[tuple[str, str]],
-    limit: int,
-) -> list[Choice]:
-    """The best partners for ``me`` among ``others``, the best first; none that was ever suggested to them before."""
-    best: dict[str, Choice] = {}
-    if me.enrolment.side != "junior":
-        juniors = sorted((one for one in others if one.enrolment.side != "senior"), key=lambda one: one.id)
-        scores = _scores([me], juniors, settings, taxonomy, on, earlier)
-        for junior, score in zip(juniors, scores, strict=True):
-            _keep(best, score, me, junior, "junior", settings, taxonomy, on)
-    if me.enrolment.side != "senior":
-        seniors = sorted((one for one in others if one.enrolment.side != "junior"), key=lambda one: one.id)
-        scores = _scores(seniors, [me], settings, taxonomy, on, earlier)
-        for senior, score in zip(seniors, scores, strict=True):
-            _keep(best, score, senior, me, "senior", settings, taxonomy, on)
-    return sorted(best.values(), key=lambda choice: (-choice.score, choice.partner.member_id))[:limit]
-
-
-def _scores(
-    seniors: Sequence[Member],
-    juniors: Sequence[Member],
-    settings: ProgrammeSettings,
-    taxonomy: Taxonomy,
-    on: date,
-    earlier: set[tuple[str, str]],
-) -> list[float]:
-    """The score of each, 0 where the pair is not possible."""
-    pairs = Pairs(seniors, juniors, settings, taxonomy, on, earlier)
-    block = pairs.block(np.arange(len(seniors)), np.arange(len(juniors)))
-    return [float(score) for score in np.where(block.possible(), block.score, 0.0).ravel()]
-
-
-def _keep(
-    best: dict[str, Choice],
-    score: float,
-    senior: Member,
-    junior: Member,
-    side: Side,
-    settings: ProgrammeSettings,
-    taxonomy: Taxonomy,
-    on: date,
-) -> None:
-    partner = senior if side == "senior" else junior
-    if score <= 0 or (partner.id in best and best[partner.id].score >= score):
-        return
-    mine: Side = "junior" if side == "senior" else "senior"
-    why = reasons(senior.profile, junior.profile, settings, taxonomy, on)[mine]
-    about = focus(senior.profile, junior.profile, settings.matching.benefit, taxonomy)
-    best[partner.id] = Choice(partner.profile, side, score, why, about)
+    return await partners(programme, own, limit, matcher)
 
 
 async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matcher) -> Stored[Request]:
@@ -147,7 +56,12 @@ async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matc
     other = rules.enrolled(profile, programme.programme_id) if profile else None
     today = matcher.clock.now().date()
     if other is None or rules.absent(other.profile, programme.programme_id, programme.settings, today) is not None:
-        raise Refused("not_available", "This person cannot be asked at the moment.")
+        raise NOT_AVAILABLE
+    places = await matcher.free_places([own.profile, other.profile], programme.programme_id)
+    if me not in places:
+        raise Refused("no_seat", "All your places are taken.")
+    if partner not in places:
+        raise NOT_AVAILABLE
     earlier = await matcher.earlier(of=[me])
     couple = _couple(own, other, programme.settings, matcher.taxonomy, today, earlier)
     if couple is None:
@@ -214,9 +128,75 @@ async def accept(request_id: str, me: str, matcher: Matcher) -> tuple[Request, P
     return saved.now(), outcome
 
 
+async def look_again(found: Sequence[Request], programme: Programme, matcher: Matcher) -> list[str]:
+    """Let lapse what can no longer come about; returns the ids of those that are to be looked at once more.
+
+    They are being accepted at this moment, or the database does not know all yet that was said of the two.
+    """
+    people = sorted({id for one in found for id in (one.asker, one.asked)})
+    behind = await matcher.behind(people)
+    profiles = await matcher.members.get_many(people)
+    places = await matcher.free_places(list(profiles.values()), programme.programme_id)
+    pairings = await matcher.pairings.get_many([pairing_of(one.request_id) for one in found])
+    later: list[str] = []
+    for one in found:
+        pairing = pairings.get(pairing_of(one.request_id))
+        if behind.intersection((one.asker, one.asked)) or (pairing and pairing.state.state == "reserving"):
+            later.append(one.request_id)
+            continue
+        formed = pairing.id if pairing is not None and pairing.state.state in RUNNING else None
+        both = profiles.get(one.asker), profiles.get(one.asked)
+        may = places.keys() >= {one.asker, one.asked} and _still_possible(one, both, programme, matcher)
+        rather_not = [
+            me is not None and other in me.avoid for me, other in zip(both, (one.asked, one.asker), strict=True)
+        ]
+
+        def decide(state: Request | None) -> requests.Decision | None:
+            if state is None:
+                return None
+            if formed is not None and state.state == "open":  # noqa: B023 - used at once, as the others are
+                return requests.accepted(state, formed)  # noqa: B023
+            return requests.looked_at_again(
+                state,
+                possible=may,  # noqa: B023
+                asker_would_rather_not=rather_not[0],  # noqa: B023
+                asked_would_rather_not=rather_not[1],  # noqa: B023
+            )
+
+        await matcher.requests.update(one.request_id, Op(new_id()), decide)
+    return later
+
+
+def _still_possible(
+    request: Request, both: tuple[ProfileChanged | None, ProfileChanged | None], programme: Programme, matcher: Matcher
+) -> bool:
+    """Whether the two, asker and asked, are there, and no rule that anybody may know of forbids the pair."""
+    today = matcher.clock.now().date()
+    people = [rules.enrolled(one, programme.programme_id) if one is not None else None for one in both]
+    asker, asked = people
+    if programme.state != "open" or asker is None or asked is None:
+        return False
+    if any(rules.absent(one.profile, programme.programme_id, programme.settings, today) for one in (asker, asked)):
+        return False
+    senior, junior = (asker, asked) if request.asker_side == "senior" else (asked, asker)
+    earlier = matcher.pool.earlier(senior.id)
+    return not rules.shown(rules.broken(senior, junior, programme.settings, today, earlier))
+
+
 async def put_together(programme: Programme, senior_id: str, junior_id: str, op: Op, matcher: Matcher) -> Pairing:
     """A coordinator proposes two people to each other. Raises ``Refused``, in the same words for every rule."""
     pairing_id = derived_id("pairing", "coordinator", op.key)
+    return await propose(programme, (senior_id, junior_id), pairing_id, "coordinator", matcher)
+
+
+async def propose(
+    programme: Programme, pair: tuple[str, str], pairing_id: str, origin: Origin, matcher: Matcher
+) -> Pairing:
+    """Ask two people, senior and junior, if all still holds. Raises ``Refused``, in the same words for every rule.
+
+    Repeated under the same ``pairing_id`` it proposes nothing twice; for another pair it raises ``KeyReused``.
+    """
+    senior_id, junior_id = pair
     known = await matcher.pairings.get(pairing_id)
     if known is not None and known.state.state not in UNSEEN:
         if (known.state.plan.senior.member_id, known.state.plan.junior.member_id) != (senior_id, junior_id):
@@ -234,14 +214,11 @@ async def put_together(programme: Programme, senior_id: str, junior_id: str, op:
         absent = rules.absent(one.profile, programme.programme_id, programme.settings, today)
         if absent is not None:
             raise Refused(absent, rules.WORDS[absent])
-    sides = ("junior", senior.enrolment.side), ("senior", junior.enrolment.side)
-    earlier = await matcher.earlier(of=[senior_id])
-    couple = _couple(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
-    if couple is None or any(wrong == side for wrong, side in sides) or couple.senior.id != senior_id:
+    earlier = _others(await matcher.earlier(of=[senior_id]), senior_id)
+    couple = possible(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
+    if couple is None:
         raise NOT_POSSIBLE
-    if rules.broken(senior, junior, programme.settings, today):  # only private ones are left
-        raise NOT_POSSIBLE
-    plan = await _plan(pairing_id, programme, couple, "coordinator", matcher)
+    plan = await _plan(pairing_id, programme, couple, origin, matcher)
     outcome = (await seats.reserve(matcher, [plan]))[plan.pairing_id]
     if isinstance(outcome, Refused):
         raise outcome
@@ -281,8 +258,7 @@ async def _plan_of(request: Request, programme: Programme, matcher: Matcher) -> 
         return known.state.plan
     senior, junior = (asker, asked) if request.asker_side == "senior" else (asked, asker)
     earlier = await matcher.earlier(of=[request.asker])
-    again = [id for pair in earlier if senior.id in pair for id in pair if id != senior.id]
-    if rules.broken(senior, junior, programme.settings, today, again):
+    if rules.broken(senior, junior, programme.settings, today, _others(earlier, senior.id)):
         raise seats.OVER
     found = fit(senior, junior, programme.settings, matcher.taxonomy, today)
     plan = await _plan(pairing_id, programme, Couple(senior, junior, found), "request", matcher)
@@ -302,11 +278,16 @@ def _couple(
     for senior, junior in ((one, other), (other, one)):
         if senior.enrolment.side == "junior" or junior.enrolment.side == "senior":
             continue
-        again = [id for pair in earlier if senior.id in pair for id in pair if id != senior.id]
+        again = _others(earlier, senior.id)
         parts = fit(senior, junior, settings, taxonomy, on)
         if not rules.shown(rules.broken(senior, junior, settings, on, again)) and not parts.falls_short(settings):
             found.append(Couple(senior, junior, parts))
     return max(found, key=lambda couple: couple.fit.score, default=None)
+
+
+def _others(pairs: set[tuple[str, str]], of: str) -> list[str]:
+    """Who stands in a pair with this member."""
+    return [id for pair in pairs if of in pair for id in pair if id != of]
 
 
 async def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> Plan:

@@ -15,9 +15,11 @@ from contracts.pairings import (
     PairingResumed,
 )
 from contracts.people import ErasureRequested, ProfileChanged
+from contracts.programmes import ProgrammeChanged
 from services.matcher import conflicts, learning, leaving, seats
 from services.matcher.domain import life
 from services.matcher.domain import pairing as pairings
+from services.matcher.domain import watch as watches
 from services.matcher.domain.life import Phase
 from services.matcher.store import Matcher
 
@@ -52,6 +54,18 @@ async def when_a_pairing_is_over_free_its_seats(event: Heard[PairingEvent], matc
     if stored is not None and not seats.holds_seats(stored.state):
         people = [participant.member_id for participant in event.data.participants]
         await seats.free(matcher, stored.id, stored.state.attempt, people)
+
+
+@hearing.when(ProgrammeChanged)
+async def when_a_programme_changes_look_after_it(event: Heard[ProgrammeChanged], matcher: Matcher) -> None:
+    """Whoever does so gives it back where there is nothing to look after."""
+    programme_id = event.data.programme_id
+    await matcher.watches.update(
+        programme_id,
+        Op(f"{event.envelope.id}/when_a_programme_changes_look_after_it"),
+        lambda watch: watches.stir(watch, programme_id),
+        cause=event.envelope,
+    )
 
 
 @hearing.when(PairingLapsed)

@@ -1,7 +1,7 @@
 """Programmes and rounds: commands and queries."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,17 +11,19 @@ from chassis.ids import derived_id
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain import programme as programmes
 from services.matcher.domain import round as rounds
-from services.matcher.domain.access import Action
+from services.matcher.domain.access import Action, may, to_programme
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.refused import Unknown
 from services.matcher.domain.round import Round
-from services.matcher.permissions import not_in_conflict, programme_for
+from services.matcher.domain.suggestion import Suggestion
+from services.matcher.permissions import coordinates, not_in_conflict, programme_for
 from services.matcher.store import Matcher
-from services.matcher.suggesting import free_again, suggestions
+from services.matcher.suggesting import dismiss, found, free_again, release, shown, suggestions
 from services.matcher.views import (
     FreeView,
     ProgrammeView,
     SuggestionView,
+    WaitingView,
 )
 
 ANYBODY = allow("member", "coordinator", "admin", "service")
@@ -108,9 +110,9 @@ def suggestion_routes(matcher: Matcher) -> APIRouter:
     async def free(id: str, principal: Manager, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> Page[FreeView]:
         """Who has waited longest first."""
         programme = await programme_for(principal, id, "run_rounds", matcher)
-        found = await free_again(programme, matcher)
+        free = await free_again(programme, limit, matcher)
         now = matcher.clock.now()
-        return Page(items=[FreeView.of(one, now) for one in found[:limit]])
+        return Page(items=[FreeView.of(one, now) for one in free])
 
     @router.post("/programmes/{id}/suggestions")
     async def suggest(
@@ -118,14 +120,63 @@ def suggestion_routes(matcher: Matcher) -> APIRouter:
     ) -> Page[SuggestionView]:
         """Computed now and kept nowhere: nobody is asked before a coordinator puts the two together."""
         programme = await programme_for(asked.principal, id, "run_rounds", matcher)
-        found = await suggestions(programme, limit, matcher)
-        pairs = [{one.senior.member_id, one.junior.member_id} for one in found]
-        shown = await not_in_conflict(asked.principal, pairs, matcher)
-        return Page(
-            items=[SuggestionView.of(one, matcher.taxonomy) for one, ok in zip(found, shown, strict=True) if ok]
+        pairs = await suggestions(programme, limit, matcher)
+        may = await not_in_conflict(
+            asked.principal, [{one.senior.member_id, one.junior.member_id} for one in pairs], matcher
         )
+        return Page(items=[SuggestionView.of(one, matcher.taxonomy) for one, ok in zip(pairs, may, strict=True) if ok])
+
+    @router.get("/programmes/{id}/suggestions")
+    async def waiting(
+        id: str,
+        principal: Manager,
+        paging: Annotated[Paging, Depends()],
+        state: Literal["open", "released", "dismissed"] = "open",
+    ) -> Page[WaitingView]:
+        """What waits for a coordinator, in programmes that are matched as people come and go."""
+        programme = await programme_for(principal, id, "run_rounds", matcher)
+        stored = matcher.suggestions.find({"programme_id": id, "state": state}, limit=paging.more, after=paging.after)
+        items, after = await page(stored, paging, lambda one: one.id)
+        return Page(items=await _waiting([one.state for one in items], programme, principal, matcher), next=after)
+
+    @router.post("/suggestions/{id}/release")
+    async def release_it(id: str, asked: Managing) -> WaitingView:
+        """The two are asked, if it is still possible."""
+        await _theirs(id, asked.principal, matcher)
+        one, _ = await release(id, asked.op, matcher)
+        return WaitingView.of(one, None, matcher.taxonomy)
+
+    @router.post("/suggestions/{id}/dismiss")
+    async def dismiss_it(id: str, asked: Managing) -> WaitingView:
+        """The two are not suggested to each other again."""
+        await _theirs(id, asked.principal, matcher)
+        return WaitingView.of(await dismiss(id, asked.op, matcher), None, matcher.taxonomy)
 
     return router
+
+
+async def _waiting(
+    some: list[Suggestion], programme: Programme, principal: Principal, matcher: Matcher
+) -> list[WaitingView]:
+    """Those in which neither whoever asks nor their line takes part; an open one only while it is possible."""
+    may = await not_in_conflict(principal, [set(one.both) for one in some], matcher)
+    pairs = await shown(some, programme, matcher)
+    return [
+        WaitingView.of(one, pair if one.state == "open" else None, matcher.taxonomy)
+        for one, pair, ok in zip(some, pairs, may, strict=True)
+        if ok and (pair is not None or one.state != "open")
+    ]
+
+
+async def _theirs(id: str, principal: Principal, matcher: Matcher) -> None:
+    """Whether they may decide on a suggestion. Raises a problem; who may not learns nothing of it."""
+    one = await found(id, matcher)
+    programme = await matcher.programmes.get(one.programme_id)
+    theirs = coordinates(principal, one.programme_id, programme.state if programme else None)
+    if not may(to_programme(principal.roles, coordinates=theirs), "run_rounds"):
+        raise Unknown("suggestion")
+    if not all(await not_in_conflict(principal, [set(one.both)], matcher)):
+        raise Unknown("suggestion")
 
 
 def _there(programme: Programme | None) -> Programme:

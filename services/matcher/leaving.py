@@ -11,6 +11,7 @@ from services.matcher.domain import ledger as ledgers
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain import request as requests
 from services.matcher.domain import round as rounds
+from services.matcher.domain import suggestion as suggestions
 from services.matcher.domain.ledger import Ledger
 from services.matcher.domain.pairing import Pairing
 from services.matcher.store import Matcher
@@ -58,6 +59,13 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
     for asked in await matcher.requests_of(member_id):
         await matcher.requests.update(
             asked.id, Op(new_id()), lambda state: requests.forget(state, member_id) if state else None, cause=cause
+        )
+    for suggested in await matcher.suggestions_of(member_id):
+        await matcher.suggestions.update(
+            suggested.id,
+            Op(new_id()),
+            lambda state: suggestions.forget(state, member_id) if state else None,
+            cause=cause,
         )
     await matcher.proposals.delete({"$or": [{"senior": member_id}, {"junior": member_id}]})
     await matcher.left_over.delete({"member_id": member_id})

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from chassis.aggregates import Aggregates, Stored
@@ -20,7 +19,10 @@ from services.matcher.domain.refused import Contradiction, Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.review import Summary
 from services.matcher.domain.round import Round
+from services.matcher.domain.suggestion import Suggestion
+from services.matcher.domain.watch import Watch
 from services.matcher.domain.weighting import Learning
+from services.matcher.pool import Pool
 from services.matcher.solver import Solver
 from services.matcher.tasks import Tasks
 
@@ -36,6 +38,8 @@ class Matcher:
     pairings: Aggregates[Pairing]
     ledgers: Aggregates[Ledger]
     requests: Aggregates[Request]
+    suggestions: Aggregates[Suggestion]
+    watches: Aggregates[Watch]
     learning: Aggregates[Learning]
     members: Projection[ProfileChanged]
     proposals: Documents
@@ -44,6 +48,7 @@ class Matcher:
     summaries: Documents
     receipts: Documents
     taxonomy: Taxonomy
+    pool: Pool
     clock: Clock
     solver: Solver
     tasks: Tasks
@@ -72,9 +77,10 @@ class Matcher:
             raise Unknown("receipt")
         return Receipt.model_validate(found)
 
-    async def enrolled(self, programme_id: str) -> list[ProfileChanged]:
-        """Everybody with an enrolment in the programme, whatever its state."""
-        return [profile async for profile in self.members.find({"enrolments.programme_id": programme_id})]
+    async def behind(self, members: Sequence[str]) -> set[str]:
+        """Those of whom the pool has heard something that this service's database does not know yet."""
+        known = await self.members.sequences(members)
+        return {id for id in members if known.get(id, -1) < self.pool.sequence(id)}
 
     async def free_places(self, profiles: Sequence[ProfileChanged], programme_id: str) -> dict[str, int]:
         """Places that are free in the programme, of those who have any."""
@@ -102,18 +108,6 @@ class Matcher:
                 found.add((plan["senior"]["member_id"], plan["junior"]["member_id"]))
         return found
 
-    async def last_ends(self, programme_id: str) -> dict[str, datetime]:
-        """When each member's latest pairing of the programme was over, as far as it is known."""
-        over = {"plan.programme_id": programme_id, "state": {"$in": ["ended", "lapsed"]}, "gone": False}
-        shown = {"plan.senior.member_id": 1, "plan.junior.member_id": 1, "happened_at": 1}
-        found: dict[str, datetime] = {}
-        async for document in self.pairings.collection.find(over, shown):
-            at = datetime.fromisoformat(document["happened_at"])
-            for side in ("senior", "junior"):
-                member = document["plan"][side]["member_id"]
-                found[member] = max(at, found.get(member, at))
-        return found
-
     async def pairings_of(self, member_id: str) -> list[Stored[Pairing]]:
         """All of a member's pairings, in whatever state."""
         return [stored async for stored in self.pairings.find(_taking_part([member_id]))]
@@ -121,6 +115,23 @@ class Matcher:
     async def requests_of(self, member_id: str) -> list[Stored[Request]]:
         """What a member asked, and what they were asked."""
         return [stored async for stored in self.requests.find({"$or": [{"asker": member_id}, {"asked": member_id}]})]
+
+    async def open_requests(self, programme_id: str, of: Sequence[str] | None = None) -> list[Stored[Request]]:
+        """What is asked and not answered yet; ``of``: where one of these takes part."""
+        wanted: dict[str, Any] = {"programme_id": programme_id, "state": "open"}
+        if of is not None:
+            wanted["$or"] = [{"asker": {"$in": list(of)}}, {"asked": {"$in": list(of)}}]
+        return [stored async for stored in self.requests.find(wanted)]
+
+    async def standing_suggestions(self, programme_id: str) -> list[Suggestion]:
+        """Those that wait for a coordinator, and those on which one has decided."""
+        wanted = {"programme_id": programme_id, "state": {"$in": ["open", "released", "dismissed"]}}
+        return [stored.state async for stored in self.suggestions.find(wanted)]
+
+    async def suggestions_of(self, member_id: str) -> list[Stored[Suggestion]]:
+        """All suggestions in which a member takes part, in whatever state."""
+        either = {"$or": [{"senior": member_id}, {"junior": member_id}]}
+        return [stored async for stored in self.suggestions.find(either)]
 
     def pairings_page(
         self,

@@ -13,7 +13,7 @@ from contracts.pairings import DeclineReason, Focus, PairingState
 from contracts.people import Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
-from services.matcher.asking import Choice
+from services.matcher.choosing import Choice
 from services.matcher.domain.adjusting import Adjustment
 from services.matcher.domain.fit import Fit
 from services.matcher.domain.ledger import Ledger
@@ -22,7 +22,8 @@ from services.matcher.domain.programme import Programme, public
 from services.matcher.domain.request import Request
 from services.matcher.domain.review import Comparison, Coverage, Difference, Relief, Summary, Why
 from services.matcher.domain.round import Progress, Round
-from services.matcher.suggesting import Free, Suggestion
+from services.matcher.domain.suggestion import Suggestion
+from services.matcher.suggesting import Free, Pair
 
 NOTHING = 1e-6  # differences of fit below this are rounding
 
@@ -369,13 +370,33 @@ class SuggestionView(BaseModel):
     focus: list[FocusView]
 
     @classmethod
-    def of(cls, found: Suggestion, taxonomy: Taxonomy) -> Self:
+    def of(cls, found: Pair, taxonomy: Taxonomy) -> Self:
         return cls(
             senior=found.senior.member_id,
             junior=found.junior.member_id,
             reasons={side: list(texts) for side, texts in found.reasons.items()},
             focus=[FocusView.of(one, taxonomy) for one in found.focus],
         )
+
+
+class WaitingView(BaseModel):
+    """A suggestion that waits for a coordinator, or on which one has decided; then it has no reasons any longer."""
+
+    suggestion_id: str
+    programme_id: str
+    senior: str
+    junior: str
+    state: Literal["open", "released", "dismissed"]
+    made_at: Instant
+    pairing_id: str | None
+    reasons: dict[Side, list[str]]
+    focus: list[FocusView]
+
+    @classmethod
+    def of(cls, one: Suggestion, pair: Pair | None, taxonomy: Taxonomy) -> Self:
+        why = {side: list(texts) for side, texts in pair.reasons.items()} if pair is not None else {}
+        topics = [FocusView.of(focus, taxonomy) for focus in pair.focus] if pair is not None else []
+        return cls.model_validate({**one.model_dump(), "reasons": why, "focus": topics})
 
 
 class RequestView(BaseModel):

@@ -47,6 +47,7 @@ class Cast:
     requests: Mapping[str, str]
     imports: dict[str, str] = field(default_factory=dict)
     care: dict[str, str] = field(default_factory=dict)
+    suggestions: dict[str, str] = field(default_factory=dict)
 
     def token(self, who: str | None, *roles: str, programmes: tuple[str, ...] = (), subject: str | None = None) -> str:
         member = self.ids[who] if who else None
@@ -105,9 +106,11 @@ def assemble(estate: Estate) -> Cast:
         Somebody("AZ-SB", "senior", "sb Authz"),
         Somebody("AZ-SC", "senior", "sc Authz"),
         Somebody("AZ-JB", "junior", "jb Authz", department="sales", capacity=2),
+        Somebody("AZ-SD", "senior", "sd Authz"),
+        Somebody("AZ-JD", "junior", "jd Authz", department="sales"),
     ]
     for programme in (A, B, C):
-        open_programme(estate, programme, matching={"shortlist": True})
+        open_programme(estate, programme, matching={"shortlist": True, "mode": "rolling"})
     estate.settle()
     imported(estate, begin_import(estate, csv_of(above)))
     ids: dict[str, str] = {}
@@ -128,6 +131,7 @@ def assemble(estate: Estate) -> Cast:
         answer = api.post("/imports", content=csv_of(above), headers={"Content-Type": "text/csv"})
         cast.imports[who] = ok(answer)["import_id"]
     cast.care.update(_care(cast))
+    cast.suggestions.update(_suggestions(cast))
     return cast
 
 
@@ -172,6 +176,18 @@ def _care(cast: Cast) -> dict[str, str]:
         "message": _message(cast, "j1"),
         "another's message": _message(cast, "j2"),
     }
+
+
+def _suggestions(cast: Cast) -> dict[str, str]:
+    """One to release and one to dismiss, and one of the other programme."""
+
+    def open_in(programme: str) -> list[str]:
+        found = ok(cast.admin().get(f"/programmes/{programme}/suggestions"))["items"]
+        return [str(one["suggestion_id"]) for one in found]
+
+    wait_until(lambda: len(open_in(A)) > 1 and bool(open_in(B)), "suggestions for whoever is free")
+    release, dismiss, *_ = open_in(A)
+    return {"release": release, "dismiss": dismiss, "elsewhere": open_in(B)[0]}
 
 
 def _message(cast: Cast, who: str) -> str:

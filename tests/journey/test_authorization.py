@@ -109,6 +109,9 @@ def filled(row: Row, role: str, cast: Cast, *, mine: bool) -> str:
         "/pairings": cast.pairings[pairing],
         "/receipts": cast.receipt(pairing) if row.path.startswith("/receipts") else "",
         "/requests": cast.requests[request if mine else "withdraw" if request == "accept" else "accept"],
+        "/suggestions": cast.suggestions[row.path.rpartition("/")[2] if mine else "elsewhere"]
+        if row.path.startswith("/suggestions")
+        else "",
     }
     path = row.path.replace("{programme}", programme)
     path = path.replace("{version}", "0").replace("{import_id}", cast.imports["coordinator" if mine else "admin"])
@@ -419,6 +422,7 @@ def places(path: str, secrets: Secrets) -> list[str]:
         "/rounds": (cast.rounds[A],),
         "/pairings": [cast.pairings[name] for name in ("f3", "refused")],
         "/requests": (cast.requests["see"],),
+        "/suggestions": list(cast.suggestions.values()),
         "/receipts": [cast.receipt(name) for name in ("f3", "refused")] if path.startswith("/receipts") else (),
         "{member}": [cast.ids[who] for who in VICTIMS],
         "{member_id}": [cast.ids[who] for who in VICTIMS],

@@ -33,6 +33,9 @@ from chassis.relay import Relay
 from chassis.service import Chassis, Parts
 from chassis.settings import Settings
 from contracts.envelope import Envelope, EventData, Tombstone, source_of
+from contracts.pairings import PairingState
+from contracts.people import ProfileChanged
+from contracts.programmes import ProgrammeChanged
 from contracts.taxonomy import load
 from services.feedback.__main__ import build as build_feedback
 from services.feedback.domain import refused as feedback_refused
@@ -217,6 +220,8 @@ class Company:
         }
         self.matcher: Matcher = self.services["matcher"].parts.context
         self.matcher.solver = SolvesHere(self.services["matcher"].chassis.store)
+        self.matcher.pool.waits_for = ()
+        self.listeners.append(self._follow)
         self.feedback: Feedback = self.services["feedback"].parts.context
         self.notifier: Notifier = self.services["notifier"].parts.context
         object.__setattr__(self.notifier, "mailer", cast("Mailer", self.post))
@@ -293,6 +298,20 @@ class Company:
             heappush(service.coming, (at, next(self._numbers), record))
         for listen in self.listeners:
             listen(said)
+
+    def _follow(self, said: Said) -> None:
+        """What the matcher's readers without a group hear, they hear at once."""
+        pool, kind = self.matcher.pool, said.envelope.type
+        if kind == ProfileChanged.TYPE and said.value is None:
+            pool.drop(said.envelope.subject, said.envelope.sequence)
+        elif kind == ProfileChanged.TYPE:
+            pool.put(ProfileChanged.model_validate_json(said.value or b""), said.envelope.sequence)
+        elif kind == ProgrammeChanged.TYPE:
+            pool.rule(ProgrammeChanged.model_validate_json(said.value or b""))
+        elif kind == PairingState.TYPE and said.value is None:
+            pool.unpair(said.envelope.subject)
+        elif kind == PairingState.TYPE:
+            pool.pair(PairingState.model_validate_json(said.value or b""))
 
     def do(self, at: datetime, action: Action) -> None:
         heappush(self._actions, (max(at, self.clock.at), next(self._numbers), action))

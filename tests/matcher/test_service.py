@@ -198,7 +198,7 @@ async def test_after_a_wish_for_another_partner_somebody_new_is_suggested_and_ne
     await is_over(company, pairing_id, "ended", "s", "j")
     await company.pass_time(timedelta(days=3))
     free = (await first.get("admin", f"/programmes/{PROGRAMME}/free"))["items"]
-    assert [(one["member_id"], one["days_waiting"]) for one in free] == [("j", 3), ("s", 3)]
+    assert [(one["member_id"], one["days_waiting"]) for one in free] == [("s", 3), ("j", 3)]
     path = f"/programmes/{PROGRAMME}/suggestions"
     assert (await first.do("admin", path))["items"] == []
     await company.people(person("t"))

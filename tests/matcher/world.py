@@ -78,6 +78,10 @@ class World:
             matcher.learning,
         ):
             await kept.collection.delete_many({})
+        for looked_after in (matcher.suggestions, matcher.watches):
+            await looked_after.collection.delete_many({})
+        for replica in self.replicas:
+            replica.matcher.pool.forget_everything()
         for other in (
             matcher.members,
             matcher.proposals,
@@ -103,17 +107,23 @@ class World:
         made.living = asyncio.create_task(_live(chassis, parts))
         self.replicas.append(made)
         await until_ready(chassis)
+        for event in made.matcher.pool.waits_for:
+            await event.wait()
         return made
 
     async def people(self, *profiles: ProfileChanged) -> None:
         """Say these profiles, and wait until every replica's database has them."""
+        last: dict[str, int] = {}
         for profile in profiles:
             await self.say(profile)
+            last[profile.member_id] = self._sequence
         members = self.replicas[0].matcher.members
         wanted = {profile.member_id: profile for profile in profiles}
 
         async def there() -> bool:
-            return await members.get_many(list(wanted)) == wanted
+            pools = [replica.matcher.pool for replica in self.replicas]
+            known = all(pool.sequence(id) == last[id] for pool in pools for id in wanted)
+            return known and await members.get_many(list(wanted)) == wanted
 
         await until(there)
 

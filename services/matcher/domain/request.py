@@ -2,6 +2,9 @@
 
 ``hidden``: the one who was asked would rather not be paired with the asker. They never see it, and to the asker it
 looks like any request that nobody answered.
+
+It lapses when it can no longer come about: one of the two is away, has left or has no place, or a rule is broken by
+now. Both are told the same, and nothing of why.
 """
 
 from collections.abc import Sequence
@@ -96,6 +99,25 @@ def withdrawn(request: Request) -> Decision | None:
     if request.state != "open":
         raise Refused("not_open", "This request is no longer open.")
     return _closed(request, state="withdrawn")
+
+
+def looked_at_again(
+    request: Request, *, possible: bool, asker_would_rather_not: bool, asked_would_rather_not: bool
+) -> Decision | None:
+    """Something has changed about one of the two.
+
+    ``possible``: by their places, and by every rule that anybody may know of.
+
+    What an asker wishes by now lets it lapse, as if they had no place left. What the one who was asked wishes is never
+    seen by the asker: it waits on, hidden, like one that nobody answers.
+    """
+    if request.state != "open":
+        return None
+    if not possible or asker_would_rather_not:
+        return _closed(request, state="lapsed")
+    if asked_would_rather_not and not request.hidden:
+        return request.model_copy(update={"hidden": True}), []
+    return None
 
 
 def due(request: Request, now: datetime) -> Decision | None:

@@ -1,0 +1,64 @@
+"""Who looks after a programme that is matched as people come and go: one replica at a time.
+
+The watch is what survives a crash. It holds no list of who is to be looked at: whoever takes it over looks at everybody
+again. ``stirred`` grows with every change that comes by no topic (a suggestion was dismissed), so that the holder, who
+reads it in every turn, looks at the suggestions again.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.envelope import Instant, Said
+
+LEASE = timedelta(seconds=10)  # machine time for which a claim holds ...
+RENEWED = timedelta(seconds=8)  # ... renewed as soon as less than this is left
+
+
+class Watch(BaseModel):
+    """``active``: there may be something to look after. ``holder``: the claim under which somebody does."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    programme_id: str
+    active: bool = True
+    holder: str | None = None
+    stirred: int = 0
+    due: Instant | None = None
+    lease: Instant | None = None
+
+
+Decision = tuple[Watch, Sequence[Said]]
+
+
+def stir(watch: Watch | None, programme_id: str) -> Decision:
+    """Something has changed that the holder would not hear of otherwise."""
+    if watch is None:
+        return Watch(programme_id=programme_id), []
+    return watch.model_copy(update={"active": True, "stirred": watch.stirred + 1}), []
+
+
+def claim(watch: Watch | None, holder: str, recorded_at: datetime) -> Decision | None:
+    """Take it over, where nobody holds it or whoever did has not been heard of for too long."""
+    if watch is None or not watch.active or (watch.lease is not None and watch.lease > recorded_at):
+        return None
+    return watch.model_copy(update={"holder": holder, "lease": recorded_at + LEASE}), []
+
+
+def renew(watch: Watch | None, holder: str, recorded_at: datetime) -> Decision | None:
+    """Go on holding it. None where somebody else has taken it over, and where it was renewed just now."""
+    if watch is None or watch.holder != holder or (watch.lease is not None and watch.lease > recorded_at + RENEWED):
+        return None
+    return watch.model_copy(update={"lease": recorded_at + LEASE}), []
+
+
+def give_back(watch: Watch | None, holder: str, *, stirred: int | None = None) -> Decision | None:
+    """Hold it no longer, so that another may at once.
+
+    ``stirred``: as it was when it was seen that there is nothing to look after; if that is still so, nobody needs to.
+    """
+    if watch is None or watch.holder != holder:
+        return None
+    active = watch.active and watch.stirred != stirred
+    return watch.model_copy(update={"active": active, "holder": None, "lease": None}), []
