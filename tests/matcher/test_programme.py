@@ -41,6 +41,16 @@ def test_settings_have_versions_and_the_same_settings_are_no_change() -> None:
         ),
         ({"matching__weights__lower_benefit": 0, "matching__weights__higher_benefit": 0}, "no mentoring"),
         ({"matching__floors__benefit": 1}, "floor of 1"),
+        ({"rules__max_level_gap": 1}, "smaller than the least one"),
+        ({"matching__benefit__first_wish": 0}, "No wish can be covered"),
+        ({"matching__benefit__depths": {"explain": 0, "use": 0, "teach": 0}}, "No wish can be covered"),
+        (
+            {"matching__ease__style": 0, "matching__ease__language": 0, "matching__ease__time": 0},
+            "parts of the compatibility sum to 0",
+        ),
+        ({"matching__perspective__same__department": 0.9}, "could earn 1.55 for its perspective"),
+        ({"matching__perspective__gaps": [{"levels": 2, "worth": 0}] * 2}, "gap in seniority occurs twice"),
+        ({"matching__perspective__gaps": [{"levels": -2, "worth": 0}]}, "below the junior"),
         ({"starts": "2026-05-01", "ends": "2026-05-01"}, "end before it starts"),
         ({"meetings__first_held_by_working_day": 5}, "before it has to be booked"),
         ({"care__quiet_from_hour": 8}, "same hour"),
@@ -54,6 +64,27 @@ def test_settings_have_versions_and_the_same_settings_are_no_change() -> None:
 def test_contradictions_are_refused_in_words(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(Contradiction, match=words):
         programmes.check(settings(**changes))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -0.1])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "matching__weights__lower_benefit",
+        "matching__floors__benefit",
+        "matching__benefit__first_wish",
+        "matching__benefit__depths__use",
+        "matching__ease__plateau",
+        "matching__ease__time",
+        "matching__perspective__experience",
+        "matching__fairness__max_cost",
+        "matching__draw__tolerance",
+        "matching__waiting",
+    ],
+)
+def test_a_number_that_is_none_is_refused_where_it_stands(setting: str, number: float) -> None:
+    with pytest.raises(ValidationError):
+        settings(**{setting: number})
 
 
 @pytest.mark.parametrize(

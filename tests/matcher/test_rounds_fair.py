@@ -15,12 +15,13 @@ from contracts.programmes import Draw, Fairness, ProgrammeSettings
 from services.matcher.domain import rules
 from services.matcher.domain.assignment import Assignment, assign, solved
 from services.matcher.domain.candidates import Edges, candidates
+from services.matcher.domain.columns import Columns, Words
 from services.matcher.domain.drawing import drawn
 from services.matcher.domain.fairness import fairer
 from services.matcher.domain.fit import fit
-from services.matcher.domain.pairs import Pairs
+from services.matcher.domain.pairs import Comparison, Pairs
 from services.matcher.domain.solving import Answer, Question, sides, solve
-from tests.matcher.people import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, person, settings
+from tests.matcher.people import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings, weekly
 
 Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
 FEWER = run_with(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -225,3 +226,32 @@ def test_the_runner_up_is_the_best_other_candidate_whether_taken_or_not() -> Non
         up = match.runner_up
         assert {up["senior"].member_id, match.junior.id} == {"j1", "j2"}
         assert {up["junior"].member_id, match.senior.id} == {"s", "s2"}
+
+
+def test_a_round_in_which_nobody_can_be_paired_is_empty_and_says_why() -> None:
+    alone = solve(question([person("s")]), TAXONOMY)
+    blocked = solve(question([person("s", level=1), person("j", "junior", level=20)]), TAXONOMY)
+    full = solve(question([person("s", enrolment={"capacity": 0}), person("j", "junior")]), TAXONOMY)
+    for answer in (alone, blocked, full):
+        assert not answer.matches
+        assert answer.why_empty
+        assert (answer.total, answer.bound) == (0.0, None)
+
+
+def test_any_member_of_a_large_company_can_be_replaced_removed_and_compared_as_if_new() -> None:
+    people = [member(one) for one in made_up.cohort(60)]
+    seniors, juniors = people[:30], people[30:]
+    words = Words(settings(), TAXONOMY, TODAY)
+    one, other = Columns(words, seniors), Columns(words, juniors[1:])
+    odd = person("odd", "junior", time_zone="Asia/Kathmandu", availability=weekly((2, 8 * 60 + 1, 9 * 60 + 4)))
+    row = other.add(member(odd))
+    other.remove(row)
+    assert other.add(juniors[0]) == row
+    other.replace(row, juniors[0])
+    grown = Comparison(one, other, settings()).block(np.arange(30), np.arange(30))
+    fresh = Pairs(seniors, [*juniors[1:], juniors[0]], settings(), TAXONOMY, TODAY).block(np.arange(30), np.arange(30))
+    assert grown.score == pytest.approx(fresh.score, abs=1e-9)
+    for rule, mask in fresh.broken.items():
+        assert (grown.broken[rule] == mask).all()
+    with pytest.raises(ValueError, match="has a row already"):
+        other.add(juniors[0])
