@@ -54,18 +54,17 @@ def _exchanges(
 
     Only people with one partner are exchanged.
     """
-    seniors, theirs = edges.seniors, edges.juniors
+    seniors, theirs, score = edges.seniors, edges.juniors, edges.scores
     of_senior, of_junior = (_only(side, chosen) for side in (seniors, theirs))
     other = np.nonzero(~taken & (of_senior[seniors] >= 0) & (of_junior[theirs] >= 0))[0]
     one, two = of_senior[seniors[other]], of_junior[theirs[other]]  # the edges of its ends
-    once = seniors[one] < seniors[two]
+    once = (seniors[one] < seniors[two]) & (score[other] >= np.minimum(score[one], score[two]))
     other, one, two = other[once], one[once], two[once]
     keys = seniors * juniors + theirs
     wanted = seniors[two] * juniors + theirs[one]
     back = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    score = edges.scores
     cost = score[one] + score[two] - score[other] - score[back]
-    fair = np.minimum(score[other], score[back]) >= np.minimum(score[one], score[two])
+    fair = score[back] >= np.minimum(score[one], score[two])
     good = np.nonzero((keys[back] == wanted) & (np.abs(cost) < tolerance) & fair)[0]
     lot = lots(seed, keys[other])
     good = good[np.argsort(lot[good])]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.matcher.domain.assignment import Assignment, solved
+from services.matcher.domain.assignment import Assignment, assign, solved
 from services.matcher.domain.candidates import Candidates, Edges, exactly
 from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.pairs import Comparison, Floats
@@ -47,25 +47,25 @@ class Market:
         keys = found.edges.seniors * self.pairs.shape[1] + found.edges.juniors
         return found.edges.take(~(found.private | among(keys, self.without)))
 
-    def best(self, edges: Edges) -> Assignment:
-        return solved(self.places_of_seniors.tolist(), self.places_of_juniors.tolist(), self.weighted(edges), self.seed)
+    def places(self) -> tuple[list[int], list[int]]:
+        return self.places_of_seniors.tolist(), self.places_of_juniors.tolist()
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best assignment of the edges; ``open``: by how much that of all pairs might weigh more."""
+    """The best of the edges (``chosen``, by position); ``open``: by how much that of all pairs might weigh more."""
 
     edges: Edges
-    assignment: Assignment
+    chosen: Ints
     open: float
 
 
 def optimum(market: Market, found: Candidates, scan: Scan | None) -> Optimum:
     """Without a ``scan`` the candidates are all pairs that may be."""
     edges = market.allowed(found)
-    assignment = market.best(edges)
     if scan is None:
-        return Optimum(edges, assignment, 0.0)
+        return Optimum(edges, assign(*market.places(), market.weighted(edges), market.seed), 0.0)
+    assignment = solved(*market.places(), market.weighted(edges), market.seed)
     total = _weight(market, edges, assignment)
     for _ in range(ROUNDS):
         beyond = _beyond(market, scan, edges, assignment, SAMPLED)
@@ -74,9 +74,9 @@ def optimum(market: Market, found: Candidates, scan: Scan | None) -> Optimum:
             break
         more = _beyond(market, scan, edges, assignment, None)
         edges = _joined(edges, more, market.pairs.shape[1])
-        assignment = market.best(edges)
+        assignment = solved(*market.places(), market.weighted(edges), market.seed)
         total = _weight(market, edges, assignment)
-    return Optimum(edges, assignment, max(0.0, bound - total))
+    return Optimum(edges, assignment.chosen, max(0.0, bound - total))
 
 
 def _weight(market: Market, edges: Edges, assignment: Assignment) -> float:

@@ -122,9 +122,9 @@ def solve(
     market = _market(question, pairs, locked)
     progress("solving", 0, len(found.edges))
     best = optimum(market, found, scan)
-    before, chosen = best.edges.scores[best.assignment.chosen], best.assignment.chosen
+    before = best.edges.scores[best.chosen]
     matching = question.settings.matching
-    fair = fairer(best.edges, chosen, len(seniors), len(juniors), matching.fairness, question.seed)
+    fair = fairer(best.edges, best.chosen, len(seniors), len(juniors), matching.fairness, question.seed)
     lot = drawn(best.edges, fair.chosen, len(juniors), float(before.sum()), matching.draw, question.seed)
     matches = _matches(question, taxonomy, pairs, found, locked, best.edges.take(lot.chosen), lot)
     left = left_over(pairs, _before_fairness(question, market, found, best, locked))
@@ -190,7 +190,7 @@ def _before_fairness(
     order = np.argsort(keys)
     gain = np.concatenate([gains(market.weighted(best.edges), question.seed), np.full(len(held), NEVER_MOVED)])
     taken = np.zeros(len(keys), dtype=np.bool_)
-    taken[best.assignment.chosen] = True
+    taken[best.chosen] = True
     taken[len(open_) : len(open_) + len(held)] = True
     allowed = order < len(gain)
     edges = Edges(*np.divmod(keys[order], m), np.zeros(len(keys)))
