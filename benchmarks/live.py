@@ -38,7 +38,8 @@ GOAL_SHORTLIST = 100.0  # milliseconds, the 99th of a hundred
 GOAL_SUGGESTION = 5.0  # seconds, the slowest
 PEOPLE = 100_000
 SHORTLISTS = 200
-FREE_SENIORS, FREE_JUNIORS = 150, 50
+FREE_JUNIORS = 50
+SURPLUS = 300  # seniors more than juniors, so that some are free for everybody who comes
 TIMES = 20  # newcomers, and pairings that are ended
 POLL = 0.02  # seconds
 PATIENCE = 900.0  # seconds that anything may take
@@ -56,8 +57,8 @@ class _Silent:
 
 async def measure(estate: Estate, scale: float = 1.0) -> dict[str, Any]:
     count = max(1_000, int(PEOPLE * scale))
-    people = [_open(one) for one in cohort(count + TIMES)]  # seniors first
-    there, newcomers = people[:count], people[count:]
+    people = [_open(one) for one in cohort(count + SURPLUS)]  # seniors first
+    there, newcomers = people[:count], people[count : count + TIMES]
     mongo = Mongo(f"{estate.addresses.mongo}/?w=majority&journal=true", estate.database("matcher"))
     async with (
         httpx.AsyncClient(trust_env=False, timeout=60, base_url=estate.url("matcher")) as client,
@@ -153,9 +154,9 @@ class _Stage:
 
     async def pair_up(self, people: Sequence[ProfileChanged]) -> list[tuple[str, str, str]]:
         """Give nearly everybody a partner; the pairings with their senior and junior."""
-        seniors = [one for one in people if _side(one) == "senior"][FREE_SENIORS:]
+        seniors = [one for one in people if _side(one) == "senior"]
         juniors = [one for one in people if _side(one) == "junior"][FREE_JUNIORS:]
-        formed = [_formed(senior, junior) for senior, junior in zip(seniors, juniors, strict=False)]
+        formed = [_formed(senior, junior) for senior, junior in zip(seniors, juniors, strict=False)]  # seniors are left
         clock = Clock()
         kept: Aggregates[Pairing] = Aggregates(self._mongo.collection("pairings"), Pairing, "matcher", _Silent(), clock)
         ledgers: Aggregates[Ledger] = Aggregates(self._mongo.collection("ledgers"), Ledger, "matcher", _Silent(), clock)

@@ -116,11 +116,8 @@ def figures(receipt: Mapping[str, Any], names: Names) -> list[str]:
         told.append(
             f"The round chose it with a fit of {before['score']:.2f}; a profile has changed before it went out."
         )
-    if receipt["probability"] is not None:
-        seed = "" if receipt["seed"] is None else f" (seed {receipt['seed']})"
-        told.append(
-            f"The draw among pairs that fit about equally well took it with {receipt['probability']:.0%}{seed}."
-        )
+    if receipt["seed"] is not None:
+        told.append(f"Between pairs that fit about equally well the seed {receipt['seed']} decided.")
     for side, other in receipt["runner_up"].items():
         who = names.of(other["member_id"]) if other["member_id"] else "somebody of your own line"
         told.append(f"Second choice of the {side}: {who}, with {other['score']:.2f}.")

@@ -73,7 +73,6 @@ class ReceiptView(BaseModel):
     reasons: dict[Side, list[str]]
     focus: list[Focus]
     seed: int | None
-    probability: float | None
     runner_up: dict[Side, RunnerUpView]
     override_cost: float | None
     hashes: Hashes
@@ -159,7 +158,6 @@ async def _shown(
         reasons={one: list(texts) for one, texts in receipt.reasons.items()},
         focus=list(receipt.focus),
         seed=receipt.chosen.seed,
-        probability=receipt.chosen.probability,
         runner_up=await _runners_up(receipt, principal, matcher),
         override_cost=receipt.chosen.override_cost,
         hashes=receipt.hashes,

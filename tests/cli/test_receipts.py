@@ -37,7 +37,6 @@ FULL: dict[str, Any] = {
     "chosen_with": None,
     "reasons": {"senior": ["You want to learn."], "junior": ["You want to know."]},
     "seed": 7,
-    "probability": 0.5,
     "runner_up": {"senior": {"member_id": "third", "score": 0.6}, "junior": {"member_id": None, "score": 0.58}},
     "override_cost": 0.021,
     "hashes": {"inputs": "abc"},
@@ -73,7 +72,7 @@ def test_whoever_coordinates_reads_what_counted_and_whom_each_could_have_had(nam
     first, *others = figures(FULL, names)
     assert first.startswith("Fit 0.61: what the senior gains 0.50, what the junior gains 0.55,")
     assert others == [
-        "The draw among pairs that fit about equally well took it with 50% (seed 7).",
+        "Between pairs that fit about equally well the seed 7 decided.",
         "Second choice of the senior: Third Person, with 0.60.",
         "Second choice of the junior: somebody of your own line, with 0.58.",
         "What was given up by choosing this pair by hand: 0.02.",
@@ -81,7 +80,7 @@ def test_whoever_coordinates_reads_what_counted_and_whom_each_could_have_had(nam
 
 
 def test_what_does_not_apply_is_not_told(names: Names) -> None:
-    plain = {**FULL, "probability": None, "seed": None, "runner_up": {}, "override_cost": None}
+    plain = {**FULL, "seed": None, "runner_up": {}, "override_cost": None}
     assert len(figures(plain, names)) == 1
     changed = {**plain, "chosen_with": {**FULL["fit"], "score": 0.55}}
     assert figures(changed, names)[1].startswith("The round chose it with a fit of 0.55;")

@@ -99,7 +99,7 @@ def assemble(estate: Estate) -> Cast:
         ("x3", "junior", "finance", ""),
     )
     in_a = [
-        Somebody(f"AZ-{name.upper()}", side, f"{name} Authz", department=place, capacity=3, manager=manager)
+        Somebody(f"AZ-{name.upper()}", side, f"{name} Authz", department=place, capacity=4, manager=manager)
         for name, side, place, manager in people
     ]
     in_b = [
@@ -179,15 +179,18 @@ def _care(cast: Cast) -> dict[str, str]:
 
 
 def _suggestions(cast: Cast) -> dict[str, str]:
-    """One to release and one to dismiss, and one of the other programme."""
+    """One to release and one to dismiss, for somebody who leaves later, and one of the other programme."""
 
-    def open_in(programme: str) -> list[str]:
+    def open_in(programme: str, *juniors: str) -> list[str]:
         found = ok(cast.admin().get(f"/programmes/{programme}/suggestions"))["items"]
-        return [str(one["suggestion_id"]) for one in found]
+        return [str(one["suggestion_id"]) for one in found if one["junior"] in {cast.ids[who] for who in juniors}]
 
-    wait_until(lambda: len(open_in(A)) > 1 and bool(open_in(B)), "suggestions for whoever is free")
-    release, dismiss, *_ = open_in(A)
-    return {"release": release, "dismiss": dismiss, "elsewhere": open_in(B)[0]}
+    def both_have_some() -> bool:
+        return len(open_in(A, "x1")) > 1 and bool(open_in(B, "jd"))
+
+    wait_until(both_have_some, "suggestions for whoever is free")
+    release, dismiss, *_ = open_in(A, "x1")
+    return {"release": release, "dismiss": dismiss, "elsewhere": open_in(B, "jd")[0]}
 
 
 def _message(cast: Cast, who: str) -> str:
