@@ -16,8 +16,8 @@ from services.matcher.domain.pairs import Comparison, Floats
 from services.matcher.domain.scan import Scan
 
 ALL_PAIRS = 1_000_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
-BEST = 16  # candidates kept for each person then
-LOOKED_AT = 40  # pairs of each person that are scored exactly, on average
+BEST = 24  # candidates kept for each person then
+LOOKED_AT = 64  # pairs of each person that are scored exactly, on average
 TOGETHER = 250_000  # pairs scored exactly together
 
 
@@ -104,10 +104,10 @@ def rank(group: Ints, scores: Floats) -> Ints:
     return places
 
 
-def best_two(group: Ints, scores: Floats) -> tuple[Ints, Ints]:
-    """Positions of the best and of the second best score of each group, -1 where there is none."""
+def best_two(group: Ints, scores: Floats, groups: int) -> tuple[Ints, Ints]:
+    """Positions of the best and of the second best score of each of so many groups, -1 where there is none."""
     order = np.argsort(group * 4.0 - scores, kind="stable")
-    first = np.searchsorted(group[order], np.arange(int(group.max(initial=-1)) + 2))
+    first = np.searchsorted(group[order], np.arange(groups + 1))
     counts = np.diff(first)
     padded = np.append(order, [-1, -1])
     return np.where(counts > 0, padded[first[:-1]], -1), np.where(counts > 1, padded[first[:-1] + 1], -1)

@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from contracts.people import ProfileChanged
+from contracts.people import Depth, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.calendar import WEEK, utc_offset
@@ -41,17 +41,28 @@ _UNPACKED = 64_000_000  # slots of free time that are unpacked together, a byte 
 Cell = TypeVar("Cell", bound=np.generic)
 
 
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Numbers(dict[Key, int]):
+    """``numbers[word]`` is the word's number; a new word gets the next one."""
+
+    def __missing__(self, word: Key) -> int:
+        self[word] = found = len(self)
+        return found
+
+
 class Words:
     """A number for whatever is compared, from 0 upwards in the order in which it was first met."""
 
     def __init__(self, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> None:
         self.on = on
         self.marks = settings.matching.benefit
-        self.people: dict[str, int] = {}
-        self.organisations: dict[str, int] = {}
-        self.languages: dict[str, int] = {}
-        self.places: tuple[dict[str, int], ...] = tuple({} for _ in PLACES)
-        self.topics: dict[str, int] = {topic: n for n, topic in enumerate(sorted(taxonomy.by_id))}
+        self.people = Numbers[str]()
+        self.organisations = Numbers[str]()
+        self.languages = Numbers[str]()
+        self.places = tuple(Numbers[str]() for _ in PLACES)
+        self.topics = Numbers[str]((topic, n) for n, topic in enumerate(sorted(taxonomy.by_id)))
         self.grid = WEEK
         """Minutes of a slot of the week: every beginning and end of free time so far is a multiple of it."""
         self._taxonomy = taxonomy
@@ -65,7 +76,7 @@ class Words:
         """The topics that an offer of this one helps with, by number, and how much."""
         known = self._near.get(topic)
         if known is None:
-            number(self.topics, topic)  # one that the taxonomy does not know helps with itself alone
+            _ = self.topics[topic]  # one that the taxonomy does not know helps with itself alone
             among = self._taxonomy.by_id if topic in self._taxonomy.by_id else (topic,)
             found = [(self.topics[other], self._taxonomy.related(topic, other)) for other in among]
             known = [n for n, share in found if share > 0], [share for _, share in found if share > 0]
@@ -75,14 +86,6 @@ class Words:
     def refine(self, minutes: Iterable[int]) -> None:
         """Make the slots of the week as fine as these minutes need."""
         self.grid = gcd(self.grid, *minutes)
-
-
-Key = TypeVar("Key", bound=Hashable)
-
-
-def number(known: dict[Key, int], word: Key) -> int:
-    """The word's number, a new one where it has none."""
-    return known.setdefault(word, len(known))
 
 
 class Table(Generic[Cell]):
@@ -308,10 +311,10 @@ class Columns:
         profiles = [member.profile for member in members]
         words = self.words
         self._alive.write(rows, np.ones((1, len(rows)), dtype=np.bool_))
-        self._person.write(rows, _row([number(words.people, p.member_id) for p in profiles]))
+        self._person.write(rows, _row([words.people[p.member_id] for p in profiles]))
         self._level.write(rows, _floats([[p.level for p in profiles]]))
         self._experience.write(rows, _floats([[p.experience_band for p in profiles]]))
-        self._organisation.write(rows, _row([number(words.organisations, p.organisation_id) for p in profiles]))
+        self._organisation.write(rows, _row([words.organisations[p.organisation_id] for p in profiles]))
         acknowledged = [member.enrolment.confidentiality_acknowledged for member in members]
         self._acknowledged.write(rows, np.array([acknowledged], dtype=np.bool_))
         styles = [p.style for p in profiles]
@@ -322,7 +325,7 @@ class Columns:
             [p.discipline_id for p in profiles],
         ]
         coded = [
-            [NOBODY if place is None else number(known, place) for place in found]
+            [NOBODY if place is None else known[place] for place in found]
             for known, found in zip(words.places, at, strict=True)
         ]
         self._places.write(rows, np.array(coded, dtype=np.int32))
@@ -339,7 +342,7 @@ class Columns:
         for profile in profiles:
             mask = 0
             for language in spoken(profile):
-                mask |= 1 << number(known, language)
+                mask |= 1 << known[language]
             masks.append(mask)
         height = max(1, -(-len(known) // WORD))
         cut = [[mask >> (WORD * word) & (2**WORD - 1) for mask in masks] for word in range(height)]
@@ -392,7 +395,7 @@ class Columns:
         for place, profile in enumerate(profiles):
             for seek in profile.seeks:
                 who.append(place)
-                what.append(number(topics, seek.topic) * PRIORITIES + seek.priority - 1)
+                what.append(topics[seek.topic] * PRIORITIES + seek.priority - 1)
         owner, wish = np.array(who, np.int64), np.array(what, np.int64)
         order = np.lexsort((wish, owner))  # the strongest wish for a topic comes last
         owner, wish = owner[order], wish[order]
@@ -408,12 +411,12 @@ class Columns:
         self._worth.write(rows, worth)
 
     def _write_offers(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
-        kinds: dict[tuple[str, str], int] = {}
+        kinds = Numbers[tuple[str, Depth]]()
         who, what = list[int](), list[int]()
         for place, profile in enumerate(profiles):
             for offer in profile.offers:
                 who.append(place)
-                what.append(number(kinds, (offer.topic, offer.level)))
+                what.append(kinds[offer.topic, offer.level])
         helps = [self.words.near(topic) for topic, _ in kinds]
         covers = np.zeros((len(self.words.topics), len(rows)), dtype=np.float32)
         if who:
@@ -421,7 +424,7 @@ class Columns:
             topics, shares = np.zeros((len(kinds), width), np.int64), np.zeros((len(kinds), width), np.float32)
             for kind, ((_, level), (near, share)) in enumerate(zip(kinds, helps, strict=True)):
                 topics[kind, : len(near)] = near
-                shares[kind, : len(near)] = np.array(share) * depth(level, self.words.marks.depths)  # type: ignore[arg-type]
+                shares[kind, : len(near)] = np.array(share) * depth(level, self.words.marks.depths)
             kind_of = np.array(what)
             np.maximum.at(covers, (topics[kind_of], np.array(who)[:, None]), shares[kind_of])
         self._covers.write(rows, covers)
@@ -435,13 +438,13 @@ def _floats(rows: Sequence[Sequence[float | None]]) -> Floats:
     return np.array(rows, dtype=np.float32)  # None becomes NaN
 
 
-def _lists(lists: Sequence[Sequence[str]], people: dict[str, int]) -> Codes:
+def _lists(lists: Sequence[Sequence[str]], people: Numbers[str]) -> Codes:
     """(longest list, members): the numbers of those whom each list names."""
     height = max(map(len, lists))
     result = np.full((height, len(lists)), NOBODY, dtype=np.int32)
     for place, names in enumerate(lists):
         for n, name in enumerate(names):
-            result[n, place] = number(people, name)
+            result[n, place] = people[name]
     return result
 
 

@@ -27,6 +27,7 @@ STRIPE = 120  # seniors of a tile
 SAMPLE = 1920  # people at most against whom each person's threshold is estimated
 LEAST_SAMPLE = 960
 SAMPLED = 10  # one of so many people, between these
+KEPT = 20_000  # juniors at most of whom all tables are kept, some 7 KB each
 CLASSES = 1000  # groups of people who speak the same languages in the same organisation; with more, none is passed over
 NEAR = 16  # the best rank in that sample that is steady enough to go by
 DAY_PARTS = 24  # seniors whose free time has its middle in the same one count as alike
@@ -95,9 +96,10 @@ class _Hours:
     models: list[Ints]
     weight: float
 
-    def table(self, juniors: Ints, *, whoever: bool) -> Single:
-        """(values, juniors): the weighted part of the score; excluded where all models are, but for ``whoever``."""
+    def tables(self, juniors: Ints) -> tuple[Single, Single]:
+        """(values, juniors): the weighted part of the score; and the same, excluded where all models are."""
         result = np.empty((len(self.models), len(juniors)), dtype=np.float32)
+        excluded = np.zeros(result.shape, dtype=np.bool_)
         for value, seniors in enumerate(self.models):
             rows, columns = seniors[:, None], juniors[None, :]
             speaks = np.where(self.pairs.s.speaks[rows] & self.pairs.j.speaks[columns], 1.0, UNKNOWN)
@@ -105,9 +107,8 @@ class _Hours:
             minutes = self.pairs.minutes(rows, columns)
             short = hours & (minutes < self.pairs.settings.rules.min_overlap_minutes)
             result[value] = self.weight * self.pairs.ease(speaks, minutes, hours).mean(axis=0)
-            if not whoever:
-                result[value][short.all(axis=0)] = EXCLUDED
-        return result
+            excluded[value] = short.all(axis=0)
+        return result, np.where(excluded, EXCLUDED, result)
 
 
 class Scan:
@@ -138,6 +139,7 @@ class Scan:
         places = _joined(_place_features(pairs, self._s, w.perspective / total))
         self._places = _Sums(places, self._stripes)
         self._styles = _Sums(_joined(_style_features(pairs, self._s)), self._stripes)
+        self._known: dict[tuple[int, int], tuple[Single, sparse.csr_array, Single, Single, Single, Single]] = {}
         self._hours = _hours(pairs, self._s, w.compatibility / total, rng)
 
     def best(self, looked_at: int, progress: Callable[[int], None]) -> Ints:
@@ -187,14 +189,8 @@ class Scan:
 
         ``whoever``: also with those whose hours are most likely too different.
         """
-        juniors = self._j[tile]
-        left_of_seniors = self._s_wishes.left(self._pairs.j, juniors)
-        wishes = self._j_wishes.of[tile]
-        places, styles, hours = (
-            self._places.table(juniors),
-            self._styles.table(juniors),
-            self._hours.table(juniors, whoever=whoever),
-        )
+        left_of_seniors, wishes, places, styles, anybody, most = self._tables(tile)
+        hours = anybody if whoever else most
         for n in stripes:
             stripe = self._stripes[n]
             a = _exp(self._s_parts[n] @ left_of_seniors)
@@ -218,6 +214,22 @@ class Scan:
 
     def _tiles(self, juniors: int) -> list[slice]:
         return [slice(start, start + TILE) for start in range(0, juniors, TILE)]
+
+    def _tables(self, tile: slice) -> tuple[Single, sparse.csr_array, Single, Single, Single, Single]:
+        """What the seniors' rows are summed from, for the juniors of a tile; kept where they are needed again soon."""
+        known = self._known.get((tile.start, tile.stop))
+        if known is None:
+            juniors = self._j[tile]
+            known = (
+                self._s_wishes.left(self._pairs.j, juniors),
+                self._j_wishes.of[tile],
+                self._places.table(juniors),
+                self._styles.table(juniors),
+                *self._hours.tables(juniors),
+            )
+            if len(self._j) <= KEPT:
+                self._known[tile.start, tile.stop] = known
+        return known
 
     def _thresholds(self, looked_at: int) -> tuple[Single, Single]:
         """Above what each senior and each junior has about so many pairs."""

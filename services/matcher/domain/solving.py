@@ -268,11 +268,10 @@ def _runners_up(
     edges: Edges, mine: Ints, theirs: Ints, who: Ints, partners: Ints, others: Sequence[Member]
 ) -> list[RunnerUp | None]:
     """The best candidate of each beside the partner; ``mine`` and ``theirs`` are both ends of each edge."""
-    first, second = best_two(mine, edges.scores)
-    found: list[RunnerUp | None] = []
-    for person, partner in zip(who.tolist(), partners.tolist(), strict=True):
-        best = int(first[person]) if person < len(first) else -1
-        if best >= 0 and theirs[best] == partner:
-            best = int(second[person])
-        found.append(None if best < 0 else RunnerUp(others[theirs[best]].id, float(edges.scores[best])))
-    return found
+    first, second = best_two(mine, edges.scores, int(max(who, default=-1)) + 1)
+    ends, scores = np.append(theirs, -1), np.append(edges.scores, 0.0)  # the last stands for nobody
+    best = np.where(ends[first[who]] == partners, second[who], first[who])
+    return [
+        None if end < 0 else RunnerUp(others[end].id, score)
+        for end, score in zip(ends[best].tolist(), scores[best].tolist(), strict=True)
+    ]
