@@ -34,6 +34,7 @@ NEWS = 500  # people about whom a turn hears
 REQUESTS = 100  # requests that it looks at again
 LOOKING = 0.5  # seconds in which it looks for partners
 WAITING = 500  # suggestions that may wait for a programme's coordinators; more would only grow old
+TOGETHER = 0.2  # seconds between two turns, so that what changes in one moment is looked at together
 QUIET = 1.0  # seconds of rest where nothing changes: the claim is renewed, and what is unsettled looked at again
 
 
@@ -76,9 +77,9 @@ async def keep_watch(matcher: Matcher) -> None:
 
 
 async def _rest(matcher: Matcher, busy: bool, took: float) -> None:
-    """Until something changes; as long as a turn took where there is more to do, so that requests have their share."""
+    """As long as a turn took, so that requests have their share; with nothing left to do, until something changes."""
+    await asyncio.sleep(min(max(took, TOGETHER), QUIET))
     if busy:
-        await asyncio.sleep(min(took, QUIET))
         return
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(QUIET):
