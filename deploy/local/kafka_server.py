@@ -10,7 +10,7 @@ from deploy.local.errors import ServerError
 from deploy.local.java import java_env, java_home
 from deploy.local.process import changed_environment, tail
 
-_HEAP = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_HEAP = ("-Xmx384m", "-XX:TieredStopAtLevel=1")
 _FORMAT_DEADLINE_S = 60
 
 
@@ -35,6 +35,8 @@ def settings(folder: Path, port: int, controller_port: int) -> dict[str, str]:
         # Tests make and delete thousands of partitions: their index files must be small and soon unmapped.
         "log.index.size.max.bytes": "1048576",
         "log.segment.delete.delay.ms": "1000",
+        # A change of the cleaner's settings makes a second buffer before the first is freed: both must fit the heap.
+        "log.cleaner.dedupe.buffer.size": "33554432",
     }
 
 
