@@ -368,6 +368,6 @@ class TestFigures:
         figure.set(3, state="formed")
         assert 'viceversa_things_for_test{state="formed"} 3.0' in metrics.text().decode()
         figure.clear()
-        assert "formed" not in metrics.text().decode()
+        assert "viceversa_things_for_test{" not in metrics.text().decode()
         with pytest.raises(ValueError, match="member_id"):
             metrics.Figure("never", "Never.", ("member_id",))
