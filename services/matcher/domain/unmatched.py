@@ -7,6 +7,7 @@ chosen so that they are true all the same. What would have helped is in ``relaxi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from services.matcher.domain.candidates import Candidates
 from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.pairs import Floats, Pairs
 from services.matcher.domain.relaxing import CLEAR, EFFORT, ENOUGH, Near, Relaxation, one_place_more, relaxations, steps
-from services.matcher.domain.rules import Member, Rule
+from services.matcher.domain.rules import PRIVATE, Member, Rule
 from services.matcher.domain.worth import NEVER, losses
 
 EVERYBODY = 10_000_000  # up to so many pairs of those left over, all are looked at; beyond, who has candidates is not
@@ -25,20 +26,9 @@ NEAREST = 256  # people whom rules keep out that are looked at for each person t
 BLOCK = 1_000_000  # pairs looked at together
 TOGETHER = 250_000  # pairs looked at together exactly
 
-RULES: tuple[Rule, ...] = (
-    "level_gap",
-    "level_gap_too_great",
-    "reporting_line",
-    "same_manager",
-    "evaluator",
-    "earlier_partner",
-    "other_organisation",
-    "not_acknowledged",
-    "no_common_language",
-    "no_common_time",
-)
+ALL_RULES: tuple[Rule, ...] = get_args(Rule)
+RULES = tuple(rule for rule in ALL_RULES if rule != "same_person" and rule not in PRIVATE)
 NEVER_RELAXED: tuple[Rule, ...] = ("reporting_line", "evaluator", "earlier_partner", "no_common_language")
-ALL_RULES: tuple[Rule, ...] = ("same_person", *RULES, "rather_not")
 PARTS: tuple[str, ...] = ("nothing_to_learn", "nothing_to_give", "too_different")
 STEPS: tuple[str, ...] = (*RULES, *PARTS)
 
