@@ -157,7 +157,8 @@ def main(arguments: list[str] | None = None) -> None:
         port = settings.http_port or urlsplit(settings.issuer).port or PORT
         serve(chosen.data, settings.http_host, port, settings.issuer)
     except (SettingsError, NotLoopback) as error:
-        sys.exit(f"issuer cannot start:\n{error}")
+        sys.stderr.write(f"issuer cannot start:\n{error}\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

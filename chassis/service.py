@@ -47,6 +47,8 @@ E = TypeVar("E", bound=EventData)
 FIRST_WAIT, LONGEST_WAIT = 0.5, 5.0  # seconds between attempts to reach the servers
 WATCH = 2.0  # seconds between looks at lag and at the servers
 DRAIN = 10.0  # seconds that the relay may take for the last events
+PATIENCE = 10.0  # seconds after which a task that goes on is told again to end
+ANSWERS = 5.0  # seconds in which a server that is well answers
 
 
 @dataclass
@@ -138,7 +140,8 @@ def run(service: str, build: Callable[[Chassis], Parts[Any]], port: int) -> None
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:  # uvloop, where there is one
             runner.run(_serve(Chassis(service, settings), build))
     except SettingsError as error:
-        sys.exit(f"{service} cannot start:\n{error}")
+        sys.stderr.write(f"{service} cannot start:\n{error}\n")
+        sys.exit(2)
     finally:
         telemetry.shutdown()
 
@@ -256,20 +259,38 @@ async def _wind_up(chassis: Chassis, consumer: Consumer[Any], tasks: Sequence["a
     """Finish the batch in hand, publish what was saved, let go of everything."""
     await consumer.stop()
     try:
-        await asyncio.wait_for(chassis.relay.idle(), DRAIN)
+        async with asyncio.timeout(DRAIN):
+            await chassis.relay.idle()
     except TimeoutError:
         log.warning("not everything is published yet; it lies in the outboxes and is published at the next start")
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await _end(tasks)
     await chassis.producer.stop()
     chassis.mongo.close()
+
+
+async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel them until they are over.
+
+    Once may not be enough: before Python 3.12 ``asyncio.wait_for``, which libraries use, swallows a cancellation that
+    comes in the moment in which it is done.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=PATIENCE)
+
+
+def _stopping() -> bool:
+    """Whether this task was cancelled, even if something on the way has swallowed that (see ``_end``)."""
+    me = asyncio.current_task()
+    return me is not None and me.cancelling() > 0
 
 
 async def _reach(health: Health, name: str, attempt: Callable[[], Awaitable[None]]) -> None:
     """Try until it succeeds, saying what is waited for."""
     wait = FIRST_WAIT
-    while True:
+    while not _stopping():
         try:
             await attempt()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
@@ -281,30 +302,40 @@ async def _reach(health: Health, name: str, attempt: Callable[[], Awaitable[None
         else:
             health.dependency(name, ok=True)
             return
+    raise asyncio.CancelledError
 
 
 async def _kept_up(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run a task of the frame for ever: when it fails, say so and start it again."""
+    """Run a task of the frame for ever: when it fails, say so and start it again.
+
+    What fails in taking leave, once it was cancelled, is over all the same.
+    """
     wait = FIRST_WAIT
     while True:
         try:
             await work()
             return
         except Exception:
+            if _stopping():
+                log.exception("%s failed while it was stopped", name)
+                return
             log.exception("%s failed; starting it again in %.1f s", name, wait)
         await asyncio.sleep(wait)
         wait = min(wait * 2, LONGEST_WAIT)
 
 
 async def _watch(chassis: Chassis, consumer: Consumer[Any]) -> None:
-    while True:
+    """Look at the servers and at the lag until the service is stopped."""
+    while not _stopping():
         try:
-            await asyncio.wait_for(chassis.mongo.ping(), 5)
+            async with asyncio.timeout(ANSWERS):
+                await chassis.mongo.ping()
             chassis.health.dependency("mongodb", ok=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
             chassis.health.dependency("mongodb", ok=False, detail=telemetry.safe_message(error))
         try:
-            await asyncio.wait_for(chassis.producer.ping(), 5)
+            async with asyncio.timeout(ANSWERS):
+                await chassis.producer.ping()
             chassis.health.dependency("kafka", ok=True)
             await consumer.watch()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again

@@ -277,7 +277,8 @@ async def the_end(stage: Stage, coordinator: Human, round_id: str) -> Ending:
         return not disagreements(counted, stage.subscriber.witness)
 
     try:
-        await asyncio.wait_for(stage.until("the services and the subscriber agree", agree), _AGREE_WITHIN_S)
+        async with asyncio.timeout(_AGREE_WITHIN_S):
+            await stage.until("the services and the subscriber agree", agree)
     except TimeoutError:
         counted = await count(stage)
     stage.stream.pause()

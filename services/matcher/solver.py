@@ -199,7 +199,8 @@ async def _started(round_id: str) -> _Worker:
 
 async def _within(lock: asyncio.Lock, seconds: float) -> bool:
     try:
-        await asyncio.wait_for(lock.acquire(), seconds)
+        async with asyncio.timeout(seconds):
+            await lock.acquire()
     except TimeoutError:
         return False
     return True

@@ -15,6 +15,7 @@ from datetime import date
 
 from chassis.aggregates import Op
 from chassis.ids import new_id
+from chassis.telemetry import safe_message
 from services.matcher import asking
 from services.matcher.choosing import Choice, partners
 from services.matcher.domain import rules
@@ -35,6 +36,7 @@ REQUESTS = 100  # requests that it looks at again
 LOOKING = 0.5  # seconds in which it looks for partners
 WAITING = 500  # suggestions that may wait for a programme's coordinators; more would only grow old
 TOGETHER = 0.2  # seconds between two turns, so that what changes in one moment is looked at together
+LEAVE = 5.0  # seconds in which claims are given back at the end
 QUIET = 1.0  # seconds of rest where nothing changes: the claim is renewed, and what is unsettled looked at again
 
 
@@ -72,8 +74,17 @@ async def keep_watch(matcher: Matcher) -> None:
                 busy |= await _turn_of(keeping, kept, matcher)
             await _rest(matcher, busy, time.monotonic() - started)
     finally:
-        for keeping in list(kept.values()):
-            await _give_back(keeping, kept, matcher)
+        await _hand_over(kept, matcher)
+
+
+async def _hand_over(kept: dict[str, Keeping], matcher: Matcher) -> None:
+    """Give back every claim, so that another replica goes on at once; what the store does not hear of lapses."""
+    try:
+        async with asyncio.timeout(LEAVE):
+            for keeping in list(kept.values()):
+                await _give_back(keeping, kept, matcher)
+    except Exception as error:  # noqa: BLE001 - leaving must end, whatever state the store is in
+        log.warning("a programme is taken up by others only when its claim has lapsed: %s", safe_message(error))
 
 
 async def _rest(matcher: Matcher, busy: bool, took: float) -> None:

@@ -30,7 +30,7 @@ from tests.chassis.world import COUNTERS, COUNTS, SERVICE, Counter, add, changed
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class _Instant(selectors.SelectSelector):
+class _Instant(selectors.DefaultSelector):
     """Never waits: the loop's clock is moved on instead."""
 
     moved = 0.0

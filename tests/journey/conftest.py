@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.local import stack
+from tests.conftest import stays_with
 from tests.journey.collector import Collector, collecting
 from tests.journey.estate import Estate, an_estate
 
@@ -46,3 +47,12 @@ def estate_apart(
     data = tmp_path_factory.mktemp("apart")
     with an_estate(data, servers, second_session_prefix, collector_apart.url) as running:
         yield running
+
+
+@pytest.hookimpl(trylast=True)  # whatever a test made in it goes first
+def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None) -> None:
+    """An estate whose last test is over is closed at once, so that it takes nothing from what comes after it."""
+    if nextitem is None or stays_with(nextitem.nodeid) != stays_with(item.nodeid):
+        for running in item.funcargs.values():
+            if isinstance(running, Estate):
+                running.close()

@@ -60,6 +60,7 @@ class Estate:
     clock: Clock
     urls: dict[str, str] = field(default_factory=dict)
     _clients: dict[tuple[str, str], httpx.Client] = field(default_factory=dict)
+    _connections: httpx.HTTPTransport = field(default_factory=lambda: httpx.HTTPTransport(verify=_TLS, trust_env=False))
     _replicas: set[str] = field(default_factory=set)
     _admin: Any = None
     _mongo: "MongoClient[dict[str, Any]] | None" = None
@@ -156,7 +157,7 @@ class Estate:
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=_ANSWER_WITHIN_S,
                 trust_env=False,
-                verify=_TLS,
+                transport=self._connections,  # shared: a connection for everybody would be hundreds
             )
         return known
 

@@ -189,7 +189,7 @@ def test_a_port_that_is_taken_ends_a_service_with_a_clear_word(tmp_path: Path) -
         taken.listen()
         port = taken.getsockname()[1]
         with a_lonely_matcher(tmp_path, port=port) as (lonely, log):
-            assert lonely.wait(60) != 0
+            assert lonely.wait(60) == 2
     said = log.read_text()
     assert "matcher cannot start" in said
     assert str(port) in said

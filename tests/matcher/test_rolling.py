@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chassis.mongo import ConnectionFailure
 from contracts.people import Absence, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from services.matcher import watching
@@ -189,6 +190,26 @@ async def test_when_the_one_who_looks_after_a_programme_dies_another_takes_it_ov
     await company.people(person("t"), person("k", "junior"))
     await suggested(company, ("s", "j"), ("t", "k"))
     assert await _holder(company) not in (None, before)
+
+
+async def test_whoever_looks_after_programmes_can_leave_although_the_store_is_gone(
+    company: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unheard(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def lost(*_: Any) -> None:
+        raise ConnectionFailure("nobody listens there")
+
+    monkeypatch.setattr(watching, "LEAVE", 0.01)
+    for store in (unheard, lost):
+        monkeypatch.setattr(watching, "_give_back", store)
+        leaving = asyncio.create_task(
+            watching._hand_over({PROGRAMME: Keeping(PROGRAMME, "whoever")}, company.replicas[0].matcher)
+        )
+        done, _ = await asyncio.wait({leaving}, timeout=20)
+        assert done == {leaving}
+        assert leaving.exception() is None
 
 
 async def _holder(company: World) -> str | None:

@@ -108,7 +108,7 @@ async def test_an_unanswered_proposal_lapses_on_time_and_frees_its_seats(company
 
 async def test_who_refused_is_nobodys_business(company: World) -> None:
     await company.open_programme()
-    await company.people(person("s"), person("j", "junior"), person("boss"))
+    await company.people(person("s"), person("j", "junior"), person("boss", enrolments=[]))
     await company.round()
     first = company.replicas[0]
     [mine] = (await first.get("member:j", "/pairings"))["items"]

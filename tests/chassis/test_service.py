@@ -1,0 +1,76 @@
+"""The frame of a service: what it keeps running, and how it lets go."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+
+import pytest
+
+from chassis import service
+from chassis.health import Health
+from chassis.service import _end, _kept_up, _reach
+
+
+async def test_what_fails_is_started_again() -> None:
+    runs: list[int] = []
+
+    async def work() -> None:
+        runs.append(len(runs))
+        if len(runs) == 1:
+            raise ConnectionError("the store is gone")
+
+    await _kept_up("work", work)
+    assert runs == [0, 1]
+
+
+async def test_what_fails_in_taking_leave_is_over_and_does_not_begin_anew() -> None:
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ConnectionError("the store is gone")
+
+    running = asyncio.create_task(_kept_up("work", work))
+    await begun.wait()
+    running.cancel()
+    done, _ = await asyncio.wait({running}, timeout=20)
+    assert done == {running}
+
+
+async def test_a_cancellation_that_was_swallowed_is_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "PATIENCE", 0.01)
+    begun, swallowed = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        swallowed.set()
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(work())
+    await begun.wait()
+    async with asyncio.timeout(20):
+        await _end([running])
+    assert swallowed.is_set()
+    assert running.cancelled()
+
+
+async def test_waiting_for_a_server_ends_although_the_attempt_has_swallowed_the_cancellation() -> None:
+    begun = asyncio.Event()
+
+    async def attempt() -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        raise ConnectionError("nobody listens there")
+
+    waiting = asyncio.create_task(_reach(Health(lambda: datetime.now(UTC)), "kafka", attempt))
+    await begun.wait()
+    waiting.cancel()
+    done, _ = await asyncio.wait({waiting}, timeout=20)
+    assert done == {waiting}
+    assert waiting.cancelled()
