@@ -98,8 +98,16 @@ def assemble(estate: Estate) -> Cast:
         ("x2", "junior", "finance", ""),
         ("x3", "junior", "finance", ""),
     )
+    # Whoever comes first, the seniors have places for all juniors: each of these is suggested to several.
     in_a = [
-        Somebody(f"AZ-{name.upper()}", side, f"{name} Authz", department=place, capacity=4, manager=manager)
+        Somebody(
+            f"AZ-{name.upper()}",
+            side,
+            f"{name} Authz",
+            department=place,
+            capacity=8 if side == "senior" else 4,
+            manager=manager,
+        )
         for name, side, place, manager in people
     ]
     in_b = [
