@@ -1,6 +1,7 @@
 """A receipt can be recomputed from what it keeps, notices every change of that, and tells of no private wish."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,14 @@ def receipt(
     basis = Basis(PROGRAMME, 3, under or settings(), TAXONOMY, HASH, TODAY)
     known = [Known(member(one), sequence) for one, sequence in zip((senior, junior), sequences, strict=True)]
     return made(About("r", "p", 1, "round"), basis, known[0], known[1], NOW, "salt", **more)
+
+
+def test_a_receipt_that_was_kept_with_this_algorithm_is_computed_alike_today() -> None:
+    """Where it is not, the same inputs give another fit, focus or reason: raise ``ALGORITHM``, and keep a new one."""
+    kept = Receipt.model_validate_json((Path(__file__).parent / "kept_receipt.json").read_text())
+    verification = verify(kept, TAXONOMY)
+    assert verification.verified
+    assert set(verification.differs) <= {"taxonomy"}, "new topics may join the taxonomy without changing this pair"
 
 
 OTHERS = st.lists(st.sampled_from(["s", "j", "elsewhere"]), max_size=2, unique=True)
