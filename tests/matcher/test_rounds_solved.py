@@ -1,5 +1,8 @@
 """A round's result: the best total within all rules and places, and a true reason for everybody left over."""
 
+import os
+import subprocess
+import sys
 from datetime import date
 from itertools import combinations
 
@@ -217,6 +220,35 @@ def test_who_takes_either_side_fills_the_one_that_is_short_the_most_senior_as_se
     left, right = split(seniors, juniors, either, [1] * 8)
     assert [one.id for one in left] == ["e15", "s0", "s1", "s2"]
     assert [one.id for one in right] == ["e4", "e7", "e9", "j"]
+
+
+CANDIDATES = """
+from benchmarks.cohort import cohort, question
+from contracts.taxonomy import load
+from services.matcher.domain.candidates import candidates, scan_of
+from services.matcher.domain.pairs import Pairs
+from services.matcher.domain.solving import sides
+asked = question(cohort(8000))
+pairs = Pairs(*sides(asked), asked.settings, load(), asked.on, ())
+edges = candidates(pairs, scan_of(pairs, asked.seed)).edges
+print(len(edges), (edges.seniors * pairs.shape[1] + edges.juniors).sum(), edges.scores.sum())
+"""
+
+
+def test_a_large_round_is_the_same_in_every_process() -> None:
+    """In another process, sets and dictionaries of words are gone through in another order."""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", CANDIDATES],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "4")
+    }
+    assert len(found) == 1
+    assert found != {""}
 
 
 def test_a_large_round_uses_the_best_candidates_only_and_stays_near_the_optimum() -> None:

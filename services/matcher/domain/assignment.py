@@ -5,6 +5,7 @@ whatever order they come; among near-equal sets (closer than a millionth for eac
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,8 +56,10 @@ def solved(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], e
     gain = gains(edges, seed)
     s_full = np.bincount(edges.seniors[chosen], minlength=len(places_of_seniors)) >= places_of_seniors
     j_full = np.bincount(edges.juniors[chosen], minlength=len(places_of_juniors)) >= places_of_juniors
-    s_most, j_least = _extreme(edges.seniors, edges.juniors, gain, taken, s_full, len(j_full))
-    j_most, s_least = _extreme(edges.juniors, edges.seniors, gain, taken, j_full, len(s_full))
+    with ThreadPoolExecutor() as pool:
+        seniors = pool.submit(_extreme, edges.seniors, edges.juniors, gain, taken, s_full, len(j_full))
+        juniors = pool.submit(_extreme, edges.juniors, edges.seniors, gain, taken, j_full, len(s_full))
+        (s_most, j_least), (j_most, s_least) = seniors.result(), juniors.result()
     unit = UNIT * TIE
     return Assignment(
         chosen, (s_most + s_least) / 2 / unit, (j_most + j_least) / 2 / unit, s_most / unit, j_most / unit

@@ -7,6 +7,7 @@ approximation of every pair, in tiles that fit the processor's cache; what lies 
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,11 @@ from services.matcher.domain.pairs import Comparison, Floats
 from services.matcher.domain.scan import Scan
 
 ALL_PAIRS = 1_000_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
-BEST = 24  # candidates kept for each person then
-LOOKED_AT = 64  # pairs of each person that are scored exactly, on average
-TOGETHER = 250_000  # pairs scored exactly together
+BEST = 24  # candidates kept for each person then, among 10,000; in a larger market they lie closer together ...
+MORE = 12  # ... and ten times as many people need so many more for the same proof
+LOOKED_AT = 2  # pairs that are scored exactly for each of these, since the scan errs
+TOGETHER = 125000  # pairs scored exactly together
+THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,9 @@ def candidates(pairs: Comparison, scan: Scan | None, progress: Callable[[int], N
         found = _all(pairs)
         progress(n)
         return found
-    keys = scan.best(LOOKED_AT, progress)
-    return _best_of_each(exactly(pairs, *np.divmod(keys, m)), BEST)
+    kept = BEST + max(0, round(MORE * np.log10(min(n, m) / 10_000)))
+    keys = scan.best(LOOKED_AT * kept, progress)
+    return _best_of_each(exactly(pairs, *np.divmod(keys, m)), kept)
 
 
 def scan_of(pairs: Comparison, seed: int) -> Scan | None:
@@ -70,19 +74,33 @@ def scan_of(pairs: Comparison, seed: int) -> Scan | None:
 def _all(pairs: Comparison) -> Candidates:
     """All that break no rule that everybody may know."""
     n, m = pairs.shape
-    block = pairs.block(np.arange(n), np.arange(m))
-    rows, columns = np.nonzero(block.open())
-    return Candidates(Edges(rows, columns, block.score[rows, columns]), block.broken["rather_not"][rows, columns])
+
+    def look(start: int) -> tuple[Ints, Ints, Floats, Bools]:
+        block = pairs.block(np.arange(start, min(n, start + rows)), np.arange(m))
+        row, column = np.nonzero(block.open())
+        return row + start, column, block.score[row, column], block.broken["rather_not"][row, column]
+
+    rows = max(1, TOGETHER // max(1, m))
+    with ThreadPoolExecutor(THREADS) as pool:
+        seniors, juniors, scores, private = (
+            np.concatenate(parts) for parts in zip(*pool.map(look, range(0, n, rows)), strict=True)
+        )
+    return Candidates(Edges(seniors, juniors, scores), private)
 
 
 def exactly(pairs: Comparison, rows: Ints, columns: Ints) -> Candidates:
     """Those of these pairs, given in order, that break no rule that everybody may know."""
-    kept = [(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_))]
-    for start in range(0, len(rows), TOGETHER):
+
+
+    def look(start: int) -> tuple[Ints, Floats, Bools]:
         some = slice(start, start + TOGETHER)
         block = pairs.at(rows[some], columns[some])
         open_ = np.nonzero(block.open())[0]
-        kept.append((open_ + start, block.score[open_], block.broken["rather_not"][open_]))
+        return open_ + start, block.score[open_], block.broken["rather_not"][open_]
+
+    kept = [(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_))]
+    with ThreadPoolExecutor(THREADS) as pool:
+        kept += pool.map(look, range(0, len(rows), TOGETHER))
     which, scores, private = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     return Candidates(Edges(rows[which], columns[which], scores), private)
 

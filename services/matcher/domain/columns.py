@@ -341,7 +341,7 @@ class Columns:
         known, masks = self.words.languages, list[int]()
         for profile in profiles:
             mask = 0
-            for language in spoken(profile):
+            for language in sorted(spoken(profile)):  # a set has another order in another process
                 mask |= 1 << known[language]
             masks.append(mask)
         height = max(1, -(-len(known) // WORD))

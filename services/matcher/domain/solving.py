@@ -1,6 +1,7 @@
 """A round from end to end: who takes part, who is paired with whom and why, who is left over and why."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -124,10 +125,12 @@ def solve(
     best = optimum(market, found, scan)
     before = best.edges.scores[best.chosen]
     matching = question.settings.matching
-    fair = fairer(best.edges, best.chosen, len(seniors), len(juniors), matching.fairness, question.seed)
-    lot = drawn(best.edges, fair.chosen, len(juniors), float(before.sum()), matching.draw, question.seed)
-    matches = _matches(question, taxonomy, pairs, found, locked, best.edges.take(lot.chosen), lot)
-    left = left_over(pairs, _before_fairness(question, market, found, best, locked))
+    with ThreadPoolExecutor(1) as beside:  # who is left over does not depend on what follows
+        leaving = beside.submit(lambda: left_over(pairs, _before_fairness(question, market, found, best, locked)))
+        fair = fairer(best.edges, best.chosen, len(seniors), len(juniors), matching.fairness, question.seed)
+        lot = drawn(best.edges, fair.chosen, len(juniors), float(before.sum()), matching.draw, question.seed)
+        matches = _matches(question, taxonomy, pairs, found, locked, best.edges.take(lot.chosen), lot)
+        left = leaving.result()
     held = sum(match.fit.score for match in matches if match.locked)
     return Answer(
         seniors=len(seniors),
