@@ -21,7 +21,7 @@ from services.matcher.domain.relaxing import CLEAR, EFFORT, ENOUGH, MINUTES, SHA
 from services.matcher.domain.rules import Member
 from services.matcher.domain.solving import Answer, Question, solve
 from services.matcher.domain.unmatched import NOBODY, STEPS, YOURS, LeftOver, outlook, told_to_member
-from services.matcher.domain.worth import NEVER, losses
+from services.matcher.domain.worth import NEVER, prices
 from tests.matcher.people import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings, weekly
 
 Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
@@ -375,7 +375,8 @@ def test_a_place_is_worth_what_the_total_loses_without_it(
     worth = gains(edges, 5)
     taken = np.zeros(len(some), dtype=np.bool_)
     taken[assign(seniors, juniors, edges, 5)] = True
-    found = losses(edges.seniors, edges.juniors, worth, taken, np.array(juniors), len(seniors))
+    full = np.bincount(edges.juniors[taken], minlength=len(juniors)) >= juniors
+    found, _ = prices(edges.juniors, edges.seniors, worth, taken, full, len(seniors))
     for j, places in enumerate(juniors):
         if places == 0:
             assert found[j] == NEVER

@@ -14,9 +14,10 @@ from scipy.optimize import linear_sum_assignment
 
 from services.matcher.domain.candidates import Edges
 from services.matcher.domain.chance import lots
-from services.matcher.domain.columns import Bools, Ints
+from services.matcher.domain.columns import Ints
 from services.matcher.domain.pairs import Floats
 from services.matcher.domain.rules import Member
+from services.matcher.domain.worth import NEVER, prices
 
 UNIT = 1_000_000  # fit is counted in millionths
 SPARSE = 20  # one edge in so many pairs is dense enough for a matrix
@@ -24,7 +25,6 @@ MATRIX = 1_000_000  # ... of so many pairs at most
 TIE = 16  # ... and each of these in parts that the seed deals out
 MIDDLE = 10  # seniority of somebody whose level is unknown, when sides are chosen
 _PERSON = 32  # bits of a row
-_NEVER = np.iinfo(np.int64).max // 4
 
 
 class Unsolvable(Exception):
@@ -37,8 +37,9 @@ class Assignment:
 
     ``seniors`` and ``juniors`` together are a solution of the dual problem: an edge that was not chosen never weighs
     more than both of its prices, and a place that stays empty costs nothing. ``senior_most`` and ``junior_most`` are
-    the highest that each price can be in any such solution: what the total would lose with one place of theirs. So
-    somebody left over with a new edge to one of them is paired exactly when it weighs more.
+    the highest that each price can be in any such solution: what the total would lose with one place of theirs,
+    infinite where they have none. So somebody left over with a new edge to one of them is paired exactly when it weighs
+    more.
     """
 
     chosen: Ints
@@ -51,19 +52,25 @@ class Assignment:
 def solved(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], edges: Edges, seed: int) -> Assignment:
     """``assign``, with prices."""
     chosen = assign(places_of_seniors, places_of_juniors, edges, seed)
+    return priced(places_of_seniors, places_of_juniors, edges, chosen, seed)
+
+
+def priced(
+    places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], edges: Edges, chosen: Ints, seed: int
+) -> Assignment:
+    """The prices of what ``assign`` has ``chosen`` for the same inputs."""
     taken = np.zeros(len(edges), dtype=np.bool_)
     taken[chosen] = True
     gain = gains(edges, seed)
     s_full = np.bincount(edges.seniors[chosen], minlength=len(places_of_seniors)) >= places_of_seniors
     j_full = np.bincount(edges.juniors[chosen], minlength=len(places_of_juniors)) >= places_of_juniors
     with ThreadPoolExecutor() as pool:
-        seniors = pool.submit(_extreme, edges.seniors, edges.juniors, gain, taken, s_full, len(j_full))
-        juniors = pool.submit(_extreme, edges.juniors, edges.seniors, gain, taken, j_full, len(s_full))
+        seniors = pool.submit(prices, edges.seniors, edges.juniors, gain, taken, s_full, len(j_full))
+        juniors = pool.submit(prices, edges.juniors, edges.seniors, gain, taken, j_full, len(s_full))
         (s_most, j_least), (j_most, s_least) = seniors.result(), juniors.result()
     unit = UNIT * TIE
-    return Assignment(
-        chosen, (s_most + s_least) / 2 / unit, (j_most + j_least) / 2 / unit, s_most / unit, j_most / unit
-    )
+    worth = [np.where(most < NEVER, most / unit, np.inf) for most in (s_most, j_most)]
+    return Assignment(chosen, (s_most + s_least) / 2 / unit, (j_most + j_least) / 2 / unit, *worth)
 
 
 def assign(
@@ -125,49 +132,6 @@ def gains(edges: Edges, seed: int) -> Ints:
     """What each edge adds to the total that ``assign`` maximises, ``UNIT * TIE`` for each unit of weight."""
     ties = lots(seed, (edges.seniors << _PERSON) | edges.juniors) % np.uint64(TIE)
     return np.rint(edges.scores * UNIT).astype(np.int64) * TIE + ties.astype(np.int64)
-
-
-def _extreme(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, full: Bools, others: int) -> tuple[Ints, Ints]:
-    """Of all solutions of the dual problem the one with the highest prices on one side, so the lowest on the other.
-
-    ``mine`` and ``theirs`` are both ends of each edge, ``full`` (mine) who has no place left. Shortest paths in the
-    residual graph by Bellman and Ford, from those alone whose price fell in the step before: what somebody's price
-    falls to, a partner's must rise to make up for on an edge that was not chosen, and then that partner's own partners
-    gain the less from their edge.
-    """
-    price = np.where(full, _NEVER, 0)
-    asked = np.zeros(others, dtype=np.int64)  # the other side's prices
-    free = _Grouped(mine[~taken], theirs[~taken], gain[~taken], len(full))
-    held = _Grouped(theirs[taken], mine[taken], gain[taken], others)
-    np.minimum.at(price, mine[taken], gain[taken])
-    fallen = np.arange(len(full))
-    while len(fallen):
-        ends, starts, weights = free.of(fallen)
-        before = asked.copy()
-        np.maximum.at(asked, ends, weights - price[starts])
-        risen = np.unique(ends[asked[ends] > before[ends]])
-        ends, starts, weights = held.of(risen)
-        lower = price.copy()
-        np.minimum.at(lower, ends, weights - asked[starts])
-        fallen = np.unique(ends[lower[ends] < price[ends]])
-        price = lower
-    return price, asked
-
-
-class _Grouped:
-    """Edges by their start."""
-
-    def __init__(self, starts: Ints, ends: Ints, weights: Ints, people: int) -> None:
-        order = np.argsort(starts, kind="stable")
-        self._starts, self._ends, self._weights = starts[order], ends[order], weights[order]
-        self._first = np.searchsorted(self._starts, np.arange(people + 1))
-
-    def of(self, people: Ints) -> tuple[Ints, Ints, Ints]:
-        """End, start and weight of all edges that start with one of them."""
-        counts = self._first[people + 1] - self._first[people]
-        begins = np.repeat(self._first[people] - np.cumsum(counts) + counts, counts)
-        which = begins + np.arange(len(begins))
-        return self._ends[which], self._starts[which], self._weights[which]
 
 
 def split(

@@ -91,7 +91,6 @@ def _all(pairs: Comparison) -> Candidates:
 def exactly(pairs: Comparison, rows: Ints, columns: Ints) -> Candidates:
     """Those of these pairs, given in order, that break no rule that everybody may know."""
 
-
     def look(start: int) -> tuple[Ints, Floats, Bools]:
         some = slice(start, start + TOGETHER)
         block = pairs.at(rows[some], columns[some])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.matcher.domain.assignment import Assignment, assign, solved
+from services.matcher.domain.assignment import Assignment, assign, priced, solved
 from services.matcher.domain.candidates import Candidates, Edges, exactly
 from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.pairs import Comparison, Floats
@@ -53,11 +53,15 @@ class Market:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best of the edges (``chosen``, by position); ``open``: by how much that of all pairs might weigh more."""
+    """The best of the edges (``chosen``, by position); ``open``: by how much that of all pairs might weigh more.
+
+    ``prices``: None where nobody needed them yet.
+    """
 
     edges: Edges
     chosen: Ints
     open: float
+    prices: Assignment | None = None
 
 
 def optimum(market: Market, found: Candidates, scan: Scan | None) -> Optimum:
@@ -76,7 +80,12 @@ def optimum(market: Market, found: Candidates, scan: Scan | None) -> Optimum:
         edges = _joined(edges, more, market.pairs.shape[1])
         assignment = solved(*market.places(), market.weighted(edges), market.seed)
         total = _weight(market, edges, assignment)
-    return Optimum(edges, assignment.chosen, max(0.0, bound - total))
+    return Optimum(edges, assignment.chosen, max(0.0, bound - total), assignment)
+
+
+def prices(market: Market, best: Optimum) -> Assignment:
+    """What each place is worth in the best assignment."""
+    return best.prices or priced(*market.places(), market.weighted(best.edges), best.chosen, market.seed)
 
 
 def _weight(market: Market, edges: Edges, assignment: Assignment) -> float:

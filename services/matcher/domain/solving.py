@@ -13,20 +13,18 @@ from contracts.people import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain import rules
-from services.matcher.domain.assignment import TIE, UNIT, gains, split
+from services.matcher.domain.assignment import split
 from services.matcher.domain.candidates import Candidates, Edges, best_two, candidates, scan_of
 from services.matcher.domain.columns import Ints
 from services.matcher.domain.drawing import Drawn, drawn
 from services.matcher.domain.fairness import fairer
 from services.matcher.domain.fit import Fit, focus
-from services.matcher.domain.market import Market, Optimum, among, optimum
+from services.matcher.domain.market import Market, Optimum, among, optimum, prices
 from services.matcher.domain.pairs import Block, Pairs
 from services.matcher.domain.reasons import reasons
 from services.matcher.domain.rules import Member
 from services.matcher.domain.unmatched import LeftOver, left_over, one_sided
 from services.matcher.domain.unmatched import Optimum as Assigned
-
-NEVER_MOVED = 10 * UNIT * TIE  # what a held pair is worth to those who ask for one of its places
 
 
 @dataclass(frozen=True)
@@ -191,18 +189,16 @@ def _before_fairness(
     closed = closed[~(among(closed, open_) | np.isin(closed, held))]
     keys = np.concatenate([open_, held, closed])
     order = np.argsort(keys)
-    gain = np.concatenate([gains(market.weighted(best.edges), question.seed), np.full(len(held), NEVER_MOVED)])
     taken = np.zeros(len(keys), dtype=np.bool_)
     taken[best.chosen] = True
     taken[len(open_) : len(open_) + len(held)] = True
-    allowed = order < len(gain)
+    allowed = order < len(open_) + len(held)
     edges = Edges(*np.divmod(keys[order], m), np.zeros(len(keys)))
+    known = prices(market, best)
     return Assigned(
         Candidates(edges, ~allowed),
-        gain[order[allowed]],
-        UNIT * TIE,
         np.nonzero(taken[order[allowed]])[0],
-        question.places,
+        {"senior": known.senior_most, "junior": known.junior_most},
         question.forbidden,
     )
 

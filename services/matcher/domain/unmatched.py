@@ -17,7 +17,6 @@ from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.pairs import Floats, Pairs
 from services.matcher.domain.relaxing import CLEAR, EFFORT, ENOUGH, Near, Relaxation, one_place_more, relaxations, steps
 from services.matcher.domain.rules import PRIVATE, Member, Rule
-from services.matcher.domain.worth import NEVER, losses
 
 EVERYBODY = 10_000_000  # up to so many pairs of those left over, all are looked at; beyond, who has candidates is not
 LOOKS = 50_000_000  # pairs that are looked at then, roughly, for the rest of one side
@@ -96,15 +95,12 @@ class LeftOver:
 class Optimum:
     """The best assignment, before fairness and the draw: these do not change who has a partner.
 
-    ``gains``: what was maximised for each allowed candidate, whole numbers, ``unit`` for each unit of fit; ``chosen``:
-    positions among these.
+    ``chosen``: positions among the allowed candidates. ``worth``: of a place of each member of a side, in fit.
     """
 
     candidates: Candidates
-    gains: Ints
-    unit: int
     chosen: Ints
-    places: Mapping[str, int]
+    worth: Mapping[Side, Floats]
     forbidden: Sequence[tuple[str, str]] = ()  # members whom a coordinator keeps apart, either way round
 
 
@@ -186,7 +182,7 @@ class _Look:
         self._side, self._pairs = side, pairs
         ours, theirs = (pairs.seniors, pairs.juniors) if side == "senior" else (pairs.juniors, pairs.seniors)
         allowed, every = best.candidates.allowed(), best.candidates.edges
-        mine, others = (allowed.seniors, allowed.juniors) if side == "senior" else (allowed.juniors, allowed.seniors)
+        mine = allowed.seniors if side == "senior" else allowed.juniors
         taken = np.zeros(len(mine), dtype=np.bool_)
         taken[best.chosen] = True
         self._ours, self._width = ours, len(theirs)
@@ -195,11 +191,7 @@ class _Look:
         self._known = np.bincount(every.seniors if side == "senior" else every.juniors, minlength=len(ours))
         self._spare = EXACTLY
         self._forbidden = _keys(best.forbidden, pairs)
-        self._worth: Floats = np.zeros(0)
-        if len(self._left):
-            places = np.array([best.places[one.id] for one in theirs], dtype=np.int64)
-            loss = losses(mine, others, best.gains, taken, places, len(ours))
-            self._worth = np.where(loss < NEVER, loss / best.unit, np.inf)
+        self._worth = best.worth["junior" if side == "senior" else "senior"]
 
     def reasons(self) -> list[LeftOver]:
         found, rows, nearest = dict[int, LeftOver](), self._left, self._width

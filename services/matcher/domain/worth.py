@@ -1,44 +1,57 @@
 """What a place is worth: how much of the best total is lost when somebody has one place less.
 
-The losses are the greatest prices that prove the assignment best (the dual solution that favours this side), so they
-say whether one more pair would change it: a pair of somebody who has nobody is taken, in every best assignment, exactly
-if it gains more than its place is worth. Losing a place sets one partner free, who takes the best of: an empty place,
-another candidate's place (which loses one in turn), or nothing. That is a shortest path; without a better assignment
-there is no negative cycle, so relaxing edges until nothing changes finds it.
+That is the greatest price of the place in any solution of the dual problem, so it says whether one more pair would
+change the assignment: a pair of somebody who has nobody is taken, in every best assignment, exactly if it gains more
+than its place is worth. Losing a place sets one partner free, who takes the best of: an empty place, another
+candidate's place (which loses one in turn), or nothing. That is a shortest path; without a better assignment there is
+no negative cycle, so relaxing edges until nothing changes finds it.
 """
 
 import numpy as np
 
 from services.matcher.domain.columns import Bools, Ints
 
-NEVER = np.iinfo(np.int64).max // 4  # the worth of a place that does not exist
-ROUNDS = 1000  # of relaxing; stopped there, each loss is too high rather than too low, and so on the safe side
+NEVER = np.iinfo(np.int64).max // 4  # the price of a place that does not exist
 
 
-def losses(seekers: Ints, owners: Ints, gains: Ints, taken: Bools, places: Ints, people: int) -> Ints:
-    """The loss for each owner of places, ``(owners,)``, in the unit of ``gains``.
+def prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, full: Bools, others: int) -> tuple[Ints, Ints]:
+    """Of all solutions of the dual problem the one with the highest prices on one side, so the lowest on the other.
 
-    Each candidate pair is a position in ``seekers``, ``owners``, ``gains`` and ``taken``, the last of which tells the
-    pairs of a best assignment; ``places`` has one number for each owner, ``people`` is the number of seekers.
+    ``mine`` and ``theirs`` are both ends of each edge, ``full`` (mine) who has no place left. Shortest paths in the
+    residual graph by Bellman and Ford, from those alone whose price fell in the step before: what somebody's price
+    falls to, a partner's must rise to make up for on an edge that was not chosen, and then that partner's own partners
+    gain the less from their edge.
     """
-    used = np.bincount(owners[taken], minlength=len(places))
-    loss: Ints = np.where(used < places, 0, NEVER).astype(np.int64)
-    free_to_go: Ints = np.zeros(people, dtype=np.int64)  # what changes when the seeker loses a pair; never above 0
-    of, at, worth = seekers[taken], owners[taken], gains[taken]
-    full = used[at] >= places[at]
-    of, at, worth = of[full], at[full], worth[full]
-    np.minimum.at(loss, at, worth)
-    other = (seekers[~taken], owners[~taken], gains[~taken])
-    changed: Bools = loss < NEVER
-    for _ in range(ROUNDS):
-        near = np.nonzero(changed[other[1]])[0]
-        offer = loss[other[1][near]] - other[2][near]
-        before = free_to_go.copy()
-        np.minimum.at(free_to_go, other[0][near], offer)
-        moved = (free_to_go < before)[of]
-        if not moved.any():
-            break
-        earlier = loss.copy()
-        np.minimum.at(loss, at[moved], worth[moved] + free_to_go[of[moved]])
-        changed = loss < earlier
-    return loss
+    price = np.where(full, NEVER, 0)
+    asked = np.zeros(others, dtype=np.int64)  # the other side's prices
+    free = _Grouped(mine[~taken], theirs[~taken], gain[~taken], len(full))
+    held = _Grouped(theirs[taken], mine[taken], gain[taken], others)
+    np.minimum.at(price, mine[taken], gain[taken])
+    fallen = np.arange(len(full))
+    while len(fallen):
+        ends, starts, weights = free.of(fallen)
+        before = asked.copy()
+        np.maximum.at(asked, ends, weights - price[starts])
+        risen = np.unique(ends[asked[ends] > before[ends]])
+        ends, starts, weights = held.of(risen)
+        lower = price.copy()
+        np.minimum.at(lower, ends, weights - asked[starts])
+        fallen = np.unique(ends[lower[ends] < price[ends]])
+        price = lower
+    return price, asked
+
+
+class _Grouped:
+    """Edges by their start."""
+
+    def __init__(self, starts: Ints, ends: Ints, weights: Ints, people: int) -> None:
+        order = np.argsort(starts, kind="stable")
+        self._starts, self._ends, self._weights = starts[order], ends[order], weights[order]
+        self._first = np.searchsorted(self._starts, np.arange(people + 1))
+
+    def of(self, people: Ints) -> tuple[Ints, Ints, Ints]:
+        """End, start and weight of all edges that start with one of them."""
+        counts = self._first[people + 1] - self._first[people]
+        begins = np.repeat(self._first[people] - np.cumsum(counts) + counts, counts)
+        which = begins + np.arange(len(begins))
+        return self._ends[which], self._starts[which], self._weights[which]
