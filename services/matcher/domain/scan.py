@@ -138,6 +138,7 @@ class Scan:
         )
         places = _joined(_place_features(pairs, self._s, w.perspective / total))
         self._places = _Sums(places, self._stripes)
+        self._share = self._constant / len(places)  # each pair sums up so many rows of places
         self._styles = _Sums(_joined(_style_features(pairs, self._s)), self._stripes)
         self._known: dict[tuple[int, int], tuple[Single, sparse.csr_array, Single, Single, Single, Single]] = {}
         self._hours = _hours(pairs, self._s, w.compatibility / total, rng)
@@ -205,7 +206,6 @@ class Scan:
             scores *= hours[self._hours.value[stripe]]
             scores -= a
             scores += self._places.sums(n, places)
-            scores += self._constant
             larger -= self._most_open  # a mask would cost more than all the rest
             np.maximum(larger, np.float32(0), out=larger)
             larger *= _BELOW
@@ -223,7 +223,7 @@ class Scan:
             known = (
                 self._s_wishes.left(self._pairs.j, juniors),
                 self._j_wishes.of[tile],
-                self._places.table(juniors),
+                self._places.table(juniors) + self._share,
                 self._styles.table(juniors),
                 *self._hours.tables(juniors),
             )
