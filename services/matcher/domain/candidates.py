@@ -106,10 +106,15 @@ def exactly(pairs: Comparison, rows: Ints, columns: Ints) -> Candidates:
 
 def _best_of_each(found: Candidates, keep: int) -> Candidates:
     """The best of each senior and of each junior."""
-    edges = found.edges
-    kept = rank(edges.seniors, edges.scores) < keep
-    kept |= rank(edges.juniors, edges.scores) < keep
-    return Candidates(edges.take(kept), found.private[kept])
+    kept = among_the_best(found.edges, keep)
+    return Candidates(found.edges.take(kept), found.private[kept])
+
+
+def among_the_best(edges: Edges, keep: int) -> Bools:
+    """Which edges are among so many best of their senior, or of their junior."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        seniors, juniors = pool.map(rank, (edges.seniors, edges.juniors), (edges.scores, edges.scores))
+    return np.asarray((seniors < keep) | (juniors < keep))
 
 
 def rank(group: Ints, scores: Floats) -> Ints:

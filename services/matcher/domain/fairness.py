@@ -13,7 +13,7 @@ import numpy as np
 
 from contracts.programmes import Fairness
 from services.matcher.domain.assignment import assign
-from services.matcher.domain.candidates import Edges, rank
+from services.matcher.domain.candidates import Edges, among_the_best
 from services.matcher.domain.columns import Ints
 from services.matcher.domain.pairs import Floats
 
@@ -38,7 +38,7 @@ def fairer(edges: Edges, chosen: Ints, seniors: int, juniors: int, rules: Fairne
     before = edges.scores[chosen]
     count = max(1, int(len(before) * rules.worst))
     most = before.sum() * (1 - rules.max_cost)
-    keep = (rank(edges.seniors, edges.scores) < FLEXIBLE) | (rank(edges.juniors, edges.scores) < FLEXIBLE)
+    keep = among_the_best(edges, FLEXIBLE)
     keep[chosen] = True
     which = np.nonzero(keep)[0]
     some = edges.take(which)
