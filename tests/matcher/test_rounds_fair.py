@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given
+from hypothesis import HealthCheck, assume, example, given
 from hypothesis import settings as run_with
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
@@ -182,6 +182,10 @@ def test_the_draw_exchanges_near_equals_half_of_the_time_and_says_so() -> None:
     assert drawn(edges, chosen, 3, 100.0, Draw(tolerance=0.0), 1).chosen.tolist() == [1, 2, 4]
 
 
+ALIKE = edges_of([(0, 0, 0.01), (0, 1, 0.01), (1, 0, 0.01), (1, 1, 0.01)])
+
+
+@example(market=([1, 2], [1, 2], ALIKE), seed=1)  # an exchange would end in a pair that there is already
 @given(markets(), st.integers(0, 50))
 def test_the_draw_costs_next_to_nothing_and_exceeds_no_place(
     market: tuple[list[int], list[int], Edges], seed: int

@@ -59,6 +59,7 @@ def _exchanges(
     other = np.nonzero(~taken & (of_senior[seniors] >= 0) & (of_junior[theirs] >= 0))[0]
     one, two = of_senior[seniors[other]], of_junior[theirs[other]]  # the edges of its ends
     once = (seniors[one] < seniors[two]) & (score[other] >= np.minimum(score[one], score[two]))
+    once &= (of_senior[seniors[two]] >= 0) & (of_junior[theirs[one]] >= 0)
     other, one, two = other[once], one[once], two[once]
     keys = seniors * juniors + theirs
     wanted = seniors[two] * juniors + theirs[one]
