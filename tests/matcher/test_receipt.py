@@ -46,6 +46,14 @@ def receipt(
     return made(About("r", "p", 1, "round"), basis, known[0], known[1], NOW, "salt", **more)
 
 
+def test_what_a_round_computes_for_many_at_once_is_no_other_fit_for_a_hair() -> None:
+    now = receipt(person("s"), person("j", "junior")).fit
+    for off, kept in ((4e-8, False), (1e-4, True)):
+        chosen = now.model_copy(update={"score": now.score + off})
+        found = receipt(person("s"), person("j", "junior"), chosen_with=chosen)
+        assert (found.chosen_with is not None) == kept
+
+
 def test_a_receipt_that_was_kept_with_this_algorithm_is_computed_alike_today() -> None:
     """Where it is not, the same inputs give another fit, focus or reason: raise ``ALGORITHM``, and keep a new one."""
     kept = Receipt.model_validate_json((Path(__file__).parent / "kept_receipt.json").read_text())

@@ -82,6 +82,7 @@ async def test_a_pair_of_a_round_has_a_receipt_that_verifies_for_everybody_who_m
     assert full["weights"] == settings().matching.weights.model_dump()
     assert (full["origin"], full["programme_version"], full["algorithm"]) == ("round", 1, "1")
     assert full["fit"]["score"] > 0
+    assert full["chosen_with"] is None, "no profile has changed since"
     for who in ("member:s", "member:j", COORDINATOR, "admin"):
         found = await verified(company, who, own["receipt_id"])
         assert found["verified"], found

@@ -27,6 +27,7 @@ from services.matcher.domain.rules import Member
 
 ALGORITHM = "1"  # raised whenever the same inputs would give another fit, focus or reason
 NOISE = 1e-9  # between two computations of the same figure on different machines
+MILLIONTH = 1e-6  # as near as the fit that a round computes for many pairs at once comes to that of one pair
 
 SEEN = {
     "member_id",
@@ -232,7 +233,7 @@ def made(
         fit=found.fit,
         reasons=found.reasons,
         focus=found.focus,
-        chosen_with=None if chosen_with is None or same(chosen_with, found.fit) else chosen_with,
+        chosen_with=None if chosen_with is None or same(chosen_with, found.fit, MILLIONTH) else chosen_with,
         chosen=chosen or Chosen(),
     )
 
@@ -292,10 +293,10 @@ def seen(profile: ProfileChanged) -> dict[str, JsonValue]:
     return profile.model_dump(mode="json", include=SEEN)
 
 
-def same(one: Fit, other: Fit) -> bool:
+def same(one: Fit, other: Fit, within: float = NOISE) -> bool:
     """Whether two fits are one, but for the noise of a machine's arithmetic."""
     figures: Mapping[str, float] = other.model_dump()
-    return all(math.isclose(value, figures[name], abs_tol=NOISE) for name, value in one.model_dump().items())
+    return all(math.isclose(value, figures[name], abs_tol=within) for name, value in one.model_dump().items())
 
 
 def canonical(value: JsonValue) -> str:
