@@ -317,7 +317,7 @@ def compare(
     ]
     table("", ">first", ">other", rows=rows)
     say(
-        f"{found['pairs_in_common']} pairs are in both. {found['people_with_other_partners']} people have others: "
+        f"{_many(found['pairs_in_common'], 'pair')} in both; {found['people_with_other_partners']} people with others: "
         f"{found['gain']} gain, {found['lose']} lose."
     )
     if items:
@@ -393,9 +393,9 @@ def _totals(found: Any) -> None:
     if found.get("why"):
         say(found["why"])
     say(
-        f"{found['seniors']} seniors and {found['juniors']} juniors; {found['pairs']} pairs, "
-        f"{found['proposed']} proposed, {found['withdrawn']} withdrawn; "
-        f"left over: {found['unmatched_seniors']} seniors, {found['unmatched_juniors']} juniors."
+        f"{_many(found['seniors'], 'senior')} and {_many(found['juniors'], 'junior')}; "
+        f"{_many(found['pairs'], 'pair')}, {found['proposed']} proposed, {found['withdrawn']} withdrawn; "
+        f"left over: {_many(found['unmatched_seniors'], 'senior')}, {_many(found['unmatched_juniors'], 'junior')}."
     )
     if found["pairs"]:
         most = f", {found['total_fit'] / found['optimum']:.1%} of the greatest possible" if found["optimum"] else ""
@@ -486,3 +486,7 @@ def _pair(one: Any) -> list[str]:
 
 def _person(one: Any) -> str:
     return f"{one['member_id'][-8:]} {one['department_id']}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
