@@ -19,7 +19,7 @@ _CACHE_MB = 1024
 """Of documents held in memory: a sweep over those that are costs some 40 ms for 100,000, over others over a second."""
 _HEAP = ("-Xmx4g", "-XX:+UseParallelGC")
 """Room for the cache and what bulk writes leave behind: with 768 MB and the usual collector, a third of the time of an
-import went into collecting, and with 2 GB the store stood still for seconds at 100,000 people. Little data takes little."""
+import went into collecting, and with 2 GB the store stood still for seconds at 100,000 people. Less data takes less."""
 _VERSION = (7, 0, 0)
 _WIRE_VERSION = 21
 """The server's own highest says wire version 8, which current drivers refuse."""
