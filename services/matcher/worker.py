@@ -1,8 +1,8 @@
 """The process that computes rounds: ``python -m services.matcher.worker``, started by ``solver`` alone.
 
 It reads jobs from its input, one a line, and says on its output how far it is and what came out. It is given no less
-than it needs and no more than others leave: its priority is low, its requests to the store are small, and it has one
-thread for arithmetic. When its input ends its parent is gone, and so is it.
+than it needs and no more than others leave: its priority is low, its requests to the store are small, and libraries for
+arithmetic have one thread each. When its input ends its parent is gone, and so is it.
 """
 
 import asyncio

@@ -6,7 +6,7 @@ approximation of every pair, in tiles that fit the processor's cache; what lies 
 (estimated from a sample) is scored exactly. See docs/decisions/matching-at-scale.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,14 +14,13 @@ import numpy as np
 
 from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.pairs import Comparison, Floats
-from services.matcher.domain.scan import Scan
+from services.matcher.domain.scan import THREADS, Scan
 
 ALL_PAIRS = 1_000_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
 BEST = 24  # candidates kept for each person then, among 10,000; in a larger market they lie closer together ...
 MORE = 12  # ... and ten times as many people need so many more for the same proof
 LOOKED_AT = 2  # pairs that are scored exactly for each of these, since the scan errs
-TOGETHER = 125000  # pairs scored exactly together
-THREADS = 2
+TOGETHER = 125_000  # pairs scored exactly together
 
 
 @dataclass(frozen=True)
@@ -74,34 +73,30 @@ def scan_of(pairs: Comparison, seed: int) -> Scan | None:
 def _all(pairs: Comparison) -> Candidates:
     """All that break no rule that everybody may know."""
     n, m = pairs.shape
-
-    def look(start: int) -> tuple[Ints, Ints, Floats, Bools]:
-        block = pairs.block(np.arange(start, min(n, start + rows)), np.arange(m))
-        row, column = np.nonzero(block.open())
-        return row + start, column, block.score[row, column], block.broken["rather_not"][row, column]
-
-    rows = max(1, TOGETHER // max(1, m))
-    with ThreadPoolExecutor(THREADS) as pool:
-        seniors, juniors, scores, private = (
-            np.concatenate(parts) for parts in zip(*pool.map(look, range(0, n, rows)), strict=True)
-        )
-    return Candidates(Edges(seniors, juniors, scores), private)
+    seniors, juniors, size = np.arange(n), np.arange(m), max(1, TOGETHER // max(1, m))
+    return _open(pairs, [(seniors[a : a + size, None], juniors[None, :]) for a in range(0, n, size)])
 
 
 def exactly(pairs: Comparison, rows: Ints, columns: Ints) -> Candidates:
     """Those of these pairs, given in order, that break no rule that everybody may know."""
+    starts = range(0, len(rows), TOGETHER)
+    return _open(pairs, [(rows[a : a + TOGETHER], columns[a : a + TOGETHER]) for a in starts])
 
-    def look(start: int) -> tuple[Ints, Floats, Bools]:
-        some = slice(start, start + TOGETHER)
-        block = pairs.at(rows[some], columns[some])
-        open_ = np.nonzero(block.open())[0]
-        return open_ + start, block.score[open_], block.broken["rather_not"][open_]
 
-    kept = [(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_))]
+def _open(pairs: Comparison, parts: Sequence[tuple[Ints, Ints]]) -> Candidates:
+    """What may be of all ``parts``, in their order: rows and columns, which numpy broadcasts."""
+
+    def look(part: tuple[Ints, Ints]) -> tuple[Ints, Ints, Floats, Bools]:
+        rows, columns = np.broadcast_arrays(*part)
+        block = pairs.at(*part)
+        open_ = np.nonzero(block.open())
+        return rows[open_], columns[open_], block.score[open_], block.broken["rather_not"][open_]
+
+    nothing = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)
     with ThreadPoolExecutor(THREADS) as pool:
-        kept += pool.map(look, range(0, len(rows), TOGETHER))
-    which, scores, private = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    return Candidates(Edges(rows[which], columns[which], scores), private)
+        found = [nothing, *pool.map(look, parts)]
+    seniors, juniors, scores, private = (np.concatenate(each) for each in zip(*found, strict=True))
+    return Candidates(Edges(seniors, juniors, scores), private)
 
 
 def _best_of_each(found: Candidates, keep: int) -> Candidates:

@@ -83,7 +83,7 @@ def optimum(market: Market, found: Candidates, scan: Scan | None) -> Optimum:
     return Optimum(edges, assignment.chosen, max(0.0, bound - total), assignment)
 
 
-def prices(market: Market, best: Optimum) -> Assignment:
+def prices_of(market: Market, best: Optimum) -> Assignment:
     """What each place is worth in the best assignment."""
     return best.prices or priced(*market.places(), market.weighted(best.edges), best.chosen, market.seed)
 

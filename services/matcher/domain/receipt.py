@@ -294,7 +294,7 @@ def seen(profile: ProfileChanged) -> dict[str, JsonValue]:
 
 
 def same(one: Fit, other: Fit, within: float = NOISE) -> bool:
-    """Whether two fits are one, but for the noise of a machine's arithmetic."""
+    """Whether no figure of two fits is further apart than ``within``: a machine's arithmetic, if not told otherwise."""
     figures: Mapping[str, float] = other.model_dump()
     return all(math.isclose(value, figures[name], abs_tol=within) for name, value in one.model_dump().items())
 

@@ -125,7 +125,6 @@ class Scan:
         self._j = _order(classes.of_juniors, self._sampled[1], rng)
         w = pairs.settings.matching.weights
         total = w.lower_benefit + w.higher_benefit + w.compatibility + w.perspective
-        self._constant = np.float32((w.lower_benefit + w.higher_benefit) / total)
         self._higher = np.float32(w.higher_benefit / total)
         self._excess = np.float32((w.lower_benefit - w.higher_benefit) / total)
         self._most_open = np.float32(1.05 * (1 - pairs.settings.matching.floors.benefit))  # as wide as ``_exp`` errs
@@ -138,7 +137,8 @@ class Scan:
         )
         places = _joined(_place_features(pairs, self._s, w.perspective / total))
         self._places = _Sums(places, self._stripes)
-        self._share = self._constant / len(places)  # each pair sums up so many rows of places
+        constant = np.float32((w.lower_benefit + w.higher_benefit) / total)
+        self._share = constant / len(places)  # each pair sums up so many rows of places
         self._styles = _Sums(_joined(_style_features(pairs, self._s)), self._stripes)
         self._known: dict[tuple[int, int], tuple[Single, sparse.csr_array, Single, Single, Single, Single]] = {}
         self._hours = _hours(pairs, self._s, w.compatibility / total, rng)
