@@ -15,14 +15,14 @@ from services.matcher.choosing import Choice, Couple, partners, possible
 from services.matcher.domain import request as requests
 from services.matcher.domain import rules
 from services.matcher.domain.fit import fit, focus
-from services.matcher.domain.pairing import RUNNING, Pairing, Plan
+from services.matcher.domain.pairing import RUNNING, UNSEEN, Pairing, Plan
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.reasons import reasons
 from services.matcher.domain.refused import Refused, Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.rules import Member
 from services.matcher.rounds import participant
-from services.matcher.store import UNSEEN, Matcher
+from services.matcher.store import Matcher
 
 NOT_POSSIBLE = Refused("not_possible", "The rules of this programme do not allow this pair.")
 NOT_AVAILABLE = Refused("not_available", "This person cannot be asked at the moment.")

@@ -20,12 +20,11 @@ from services.matcher.domain.reasons import reasons
 from services.matcher.domain.receipt import SIDES
 from services.matcher.domain.repair import Repairs, Result
 from services.matcher.domain.review import Seat, summary
-from services.matcher.domain.round import Round, Totals
+from services.matcher.domain.round import Round, Totals, number, result_id
 from services.matcher.domain.rules import Member, enrolled
 from services.matcher.domain.solving import Answer, Match, Question, solve
 from services.matcher.domain.unmatched import LeftOver
 from services.matcher.reading import Books, question
-from services.matcher.store import number, result_id
 
 WRITTEN = 500  # documents in one request
 AFTERWARDS = "When single pairs of this round were changed by hand, nobody who suits was left with a place free."
@@ -111,6 +110,7 @@ async def computed(round: Round, now: datetime, shelves: Shelves, memory: Memory
     """Do what the round asks for, and return its totals once everything is stored."""
     known, memory.known = memory.known, None  # what is cut off half way is not to be trusted
     if round.whole:
+        known = None  # the people of two rounds at once would take twice the memory
         known = await _solved(round, now, shelves, memory.taxonomy, hear)
     elif known is None or known.result != result_id(round.round_id, round.result):
         known = await _read_again(round, now, shelves, hear)

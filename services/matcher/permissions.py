@@ -3,10 +3,10 @@
 from chassis.aggregates import Stored
 from chassis.http import Principal, forbidden, not_found
 from services.matcher.domain.access import Action, Relation, in_conflict, may, to_pairing, to_programme
-from services.matcher.domain.pairing import Pairing
+from services.matcher.domain.pairing import UNSEEN, Pairing
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.refused import Unknown
-from services.matcher.store import UNSEEN, Matcher
+from services.matcher.store import Matcher
 
 
 def coordinates(principal: Principal, programme_id: str, programme: Programme | None) -> bool:

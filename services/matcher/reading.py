@@ -13,10 +13,10 @@ from chassis.mongo import Collection, chunks
 from contracts.people import ProfileChanged
 from services.matcher.domain import rules
 from services.matcher.domain.ledger import Ledger, room
+from services.matcher.domain.pairing import UNSEEN
 from services.matcher.domain.round import Round
 from services.matcher.domain.solving import Question
 from services.matcher.domain.waiting import Last, came, priority
-from services.matcher.store import UNSEEN
 
 PAGE = 500  # people in one request
 V = TypeVar("V")

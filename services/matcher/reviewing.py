@@ -11,10 +11,10 @@ from services.matcher.domain.adjusting import Adjustment, Pair
 from services.matcher.domain.fit import Fit, fit
 from services.matcher.domain.refused import Refused, Unknown
 from services.matcher.domain.review import Comparison, Paired, compare
-from services.matcher.domain.round import Round
+from services.matcher.domain.round import Round, number, result_id
 from services.matcher.domain.unmatched import told_to_member
 from services.matcher.permissions import not_in_conflict
-from services.matcher.store import Matcher, number, result_id
+from services.matcher.store import Matcher
 
 PAGE = 1000  # proposals in one request
 KEPT = 2  # comparisons that are remembered, for their next pages

@@ -21,9 +21,9 @@ from services.matcher.domain.fit import Fit, fit
 from services.matcher.domain.pairing import Plan
 from services.matcher.domain.receipt import SIDES, Chosen, RunnerUp
 from services.matcher.domain.refused import Refused
-from services.matcher.domain.round import Progress, Round, Totals
+from services.matcher.domain.round import Progress, Round, Totals, result_id
 from services.matcher.solver import Unanswerable
-from services.matcher.store import Matcher, result_id
+from services.matcher.store import Matcher
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from chassis.mongo import Document
 from services.matcher.domain import round as rounds
 from services.matcher.domain.adjusting import Adjustment, Pair
 from services.matcher.domain.refused import Contradiction, Refused, Unknown
-from services.matcher.domain.round import Round
+from services.matcher.domain.round import Round, result_id
 from services.matcher.domain.trial import settings_with
 from services.matcher.permissions import myself, not_in_conflict, programme_for
 from services.matcher.reviewing import Comparisons, check, why_not
 from services.matcher.rounds import take_up
-from services.matcher.store import Matcher, result_id
+from services.matcher.store import Matcher
 from services.matcher.views import (
     AdjustmentView,
     ComparisonView,

@@ -12,21 +12,19 @@ from chassis.together import Together
 from contracts.people import ProfileChanged
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.ledger import Ledger, room
-from services.matcher.domain.pairing import LIVE, Pairing
+from services.matcher.domain.pairing import LIVE, UNSEEN, Pairing
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.receipt import Receipt
 from services.matcher.domain.refused import Contradiction, Unknown
 from services.matcher.domain.request import Request
 from services.matcher.domain.review import Summary
-from services.matcher.domain.round import Round
+from services.matcher.domain.round import Round, number, result_id
 from services.matcher.domain.suggestion import Suggestion
 from services.matcher.domain.watch import Watch
 from services.matcher.domain.weighting import Learning
 from services.matcher.pool import Pool
 from services.matcher.solver import Solver
 from services.matcher.tasks import Tasks
-
-UNSEEN = ("reserving", "abandoned")
 
 
 @dataclass
@@ -188,16 +186,6 @@ class Matcher:
         """Counts and the worst pairs of the result that stands; empty before there is one."""
         found = await self.summaries.get(result_id(round.round_id, round.result))
         return Summary.model_validate(found or {})
-
-
-def result_id(round_id: str, run: int) -> str:
-    """What a result of a round is kept under."""
-    return f"{round_id}/{run}"
-
-
-def number(place: int) -> str:
-    """A proposal's place in its result, as text that sorts like the number."""
-    return f"{place:06d}"
 
 
 def _taking_part(members: list[str]) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from services.matcher.domain import rules
 from services.matcher.domain import suggestion as suggested
 from services.matcher.domain import watch as watches
 from services.matcher.domain.ledger import Ledger, room
+from services.matcher.domain.pairing import UNSEEN
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.refused import Refused
 from services.matcher.domain.suggestion import Suggestion
 from services.matcher.domain.watch import Watch
-from services.matcher.store import UNSEEN, Matcher
+from services.matcher.store import Matcher
 from services.matcher.suggesting import Standing, couple_of, forget_the_erased, pairing_of, suggestion_id
 
 log = logging.getLogger(__name__)

@@ -229,7 +229,7 @@ async def test_a_trial_is_compared_and_never_published(company: World) -> None:
 async def test_a_computation_that_is_cancelled_ends_its_process_and_leaves_nothing(
     company: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = _stopped_at_birth(monkeypatch)
+    begun = await _processes(company, monkeypatch, hold_the_first=True)
     await company.open_programme(EASY)
     await company.people(*four_and_four())
     first = company.replicas[0]
@@ -246,7 +246,7 @@ async def test_a_computation_that_is_cancelled_ends_its_process_and_leaves_nothi
 async def test_a_killed_worker_leaves_a_round_that_is_taken_up_again(
     company: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = _stopped_at_birth(monkeypatch)
+    begun = await _processes(company, monkeypatch, hold_the_first=True)
     monkeypatch.setattr(domain_round, "LEASE", timedelta(seconds=2))
     await company.open_programme(EASY)
     await company.people(*four_and_four())
@@ -276,6 +276,21 @@ async def test_an_erasure_takes_the_changes_that_name_somebody_with_it(company: 
     assert "j1" not in {junior for _, junior in await pairs_of(company, path)}
 
 
+async def test_one_process_computes_one_round_after_the_other(company: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = await _processes(company, monkeypatch)
+    await company.open_programme(EASY)
+    await company.people(*four_and_four())
+    first, second = await company.round(publish=False), await company.round(publish=False)
+    assert (first["pairs"], second["pairs"]) == (4, 4)
+    assert first["round_id"] != second["round_id"]
+    assert len(begun) == 1
+    await company.replicas[0].do("admin", f"/rounds/{first['round_id']}/discard")
+    path = f"/rounds/{second['round_id']}"
+    await adjust(company, path, "forbid", ("s0", "j0"))
+    await resolved(company, path)
+    assert ("s0", "j0") not in await pairs_of(company, path)
+
+
 async def test_a_worker_whose_parent_is_gone_ends() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.matcher.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -284,14 +299,18 @@ async def test_a_worker_whose_parent_is_gone_ends() -> None:
     assert process.returncode == 0
 
 
-def _stopped_at_birth(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The first worker process is begun and held; those that follow work."""
-    begun: list[Any] = []
+async def _processes(
+    company: World, monkeypatch: pytest.MonkeyPatch, *, hold_the_first: bool = False
+) -> list[solving._Worker]:
+    """The workers that are begun from now on; the first may be held, those that follow work."""
+    for replica in company.replicas:
+        await replica.matcher.solver.stop()
+    begun: list[solving._Worker] = []
     real = solving._started
 
-    async def started(round_id: str) -> Any:
-        worker = await real(round_id)
-        if not begun:
+    async def started() -> solving._Worker:
+        worker = await real()
+        if hold_the_first and not begun:
             os.kill(worker._process.pid, signal.SIGSTOP)
         begun.append(worker)
         return worker

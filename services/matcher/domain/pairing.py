@@ -47,6 +47,7 @@ LEASE = timedelta(seconds=30)  # machine time that a reservation may take before
 ERASED = "erased"  # stands in a stub for whoever was forgotten
 LIVE = frozenset({"proposed", "formed", "chartered", "paused"})
 RUNNING = frozenset({"formed", "chartered", "paused"})
+UNSEEN = ("reserving", "abandoned")  # nobody was ever told of these
 
 StateName = PairingStateName | Literal["reserving", "abandoned"]
 

@@ -279,6 +279,16 @@ def _adjusted(adjustments: tuple[Adjustment, ...]) -> dict[str, Any]:
     return {"adjustments": adjustments, "named": tuple(sorted(named))}
 
 
+def result_id(round_id: str, run: int) -> str:
+    """What a result of a round is kept under."""
+    return f"{round_id}/{run}"
+
+
+def number(place: int) -> str:
+    """A proposal's place in its result, as text that sorts like the number."""
+    return f"{place:06d}"
+
+
 def _reviewed(round: Round) -> None:
     if round.state != "computed":
         raise Refused("round_not_ready", "Only a computed round that was not published yet can be changed.")
