@@ -159,7 +159,8 @@ class Publishes(Protocol):
 class Aggregates(Generic[S]):
     """A collection of aggregates of one kind.
 
-    ``says`` names for each compacted topic how the current state is said on it, for the guardian.
+    ``says`` names for each compacted topic how the current state is said on it, for the guardian. ``at_hand`` is set by
+    a save here that leaves work to be done at once, so that the sweep which does it need not come round first.
     """
 
     def __init__(
@@ -177,6 +178,7 @@ class Aggregates(Generic[S]):
         self.model = model
         self.service = service
         self.says: Mapping[Topic, Callable[[S], Said]] = says or {}
+        self.at_hand = asyncio.Event()
         self._relay = relay
         self._clock = clock
         self._epoch = 0
@@ -239,7 +241,7 @@ class Aggregates(Generic[S]):
                     after, state = decided
                     if await self._save(document, after):
                         link(document.get("leg") if document else None)
-                        self._relay.push(self, [after])
+                        self._go_on_with([after])
                         return _saved(after, state)
                     lost = None
                 except LOST as error:  # perhaps saved all the same: the next load recognises it
@@ -285,7 +287,7 @@ class Aggregates(Generic[S]):
             else:
                 wanted[change.id] = (change, document, *decided)
         missed = await self._save_many([(before, after) for _, before, after, _ in wanted.values()])
-        self._relay.push(self, [after for id, (_, _, after, _) in wanted.items() if id not in missed])
+        self._go_on_with([after for id, (_, _, after, _) in wanted.items() if id not in missed])
         for id, (change, _, after, state) in wanted.items():
             if id not in missed:
                 results[id] = _saved(after, state)
@@ -295,6 +297,12 @@ class Aggregates(Generic[S]):
             except Exception as error:  # noqa: BLE001 - the same
                 results[id] = error
         return [results[change.id] for change in changes]
+
+    def _go_on_with(self, saved: Sequence[Document]) -> None:
+        self._relay.push(self, saved)
+        now = self._clock.machine()
+        if any(after["lease"] is not None and after["lease"] <= now for after in saved):
+            self.at_hand.set()
 
     async def _read(self, ids: Sequence[str]) -> dict[str, Document]:
         found: dict[str, Document] = {}

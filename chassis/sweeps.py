@@ -4,14 +4,15 @@
 passed and calls the service, which must move them on by an update. There are no timers that a crash could forget.
 
 A sweep slows itself down so that it takes no more than a few per cent of the time: a server without secondary indexes
-scans the collection.
+scans the collection. By machine time it comes more seldom as long as it finds nothing: what a save of the same process
+leaves to be done at once wakes it, and the rest is what others left behind.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 S = TypeVar("S", bound=Kept)
 
 SHORTEST = 0.25  # seconds between two sweeps
+UNLESS_WOKEN = 1.0  # the same for leases, after a sweep that found none
 AFTER_A_CRASH = 2.0  # the same for the outboxes: only a crash leaves something there, and its lease runs for longer
 FAILED = 1.0  # seconds of rest after a sweep that failed
 RATIO = 30  # times the duration of its search that a sweep rests ...
@@ -116,7 +118,7 @@ class Round:
 
 async def drive(sweep: Sweep[Any], clock: Clock) -> None:
     """Sweep again and again until cancelled."""
-    await _again(lambda: sweep.round(clock))
+    await _again(lambda: sweep.round(clock), woken=sweep.aggregates.at_hand if sweep.on == "lease" else None)
 
 
 async def drive_relay(relay: Relay, aggregates: Aggregates[Any]) -> None:
@@ -129,14 +131,24 @@ async def drive_relay(relay: Relay, aggregates: Aggregates[Any]) -> None:
     await _again(once, AFTER_A_CRASH)
 
 
-async def _again(once: Callable[[], Awaitable[Round]], shortest: float = SHORTEST) -> None:
+async def _again(
+    once: Callable[[], Awaitable[Round]], shortest: float = SHORTEST, woken: asyncio.Event | None = None
+) -> None:
     while True:
+        idle = False
+        if woken is not None:
+            woken.clear()  # before the search, which may miss what is saved meanwhile
         try:
-            rest = max(shortest, rest_after(await once()))
+            done = await once()
+            rest, idle = max(shortest, rest_after(done)), done.found == 0
         except PyMongoError:
             log.exception("a sweep failed; it is tried again")
             rest = FAILED
         await asyncio.sleep(rest)
+        if woken is not None and idle:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(UNLESS_WOKEN - rest):
+                    await woken.wait()
 
 
 def rest_after(round: Round) -> float:

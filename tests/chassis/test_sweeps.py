@@ -138,6 +138,40 @@ async def test_two_replicas_that_sweep_at_once_act_once_per_slot(toys: World) ->
     assert {(await toys.stored(f"c{n}")).value for n in range(20)} == {1}
 
 
+async def test_what_a_save_leaves_to_be_done_at_once_wakes_the_sweep_and_what_is_for_later_does_not(
+    toys: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "UNLESS_WOKEN", 3600.0)
+    one = await toys.replica()
+    follow = Followed(one.counters, "lease")
+    task = asyncio.create_task(drive(Sweep(one.counters, follow, on="lease"), toys.clock))
+    try:
+        for id in ("a", "b"):
+            await eventually(lambda: not one.counters.at_hand.is_set(), "the sweep has heard it")
+            await one.counters.update(id, op(id), keep(id, lease=toys.clock.machine()))
+            await eventually(lambda known=id: known in follow.seen, "it is done")
+        await eventually(lambda: not one.counters.at_hand.is_set(), "the sweep has heard it")
+        await one.counters.update("later", op("1"), keep("later", lease=toys.clock.machine() + timedelta(minutes=1)))
+        assert not one.counters.at_hand.is_set()
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_what_another_left_behind_is_found_when_the_sweep_comes_round(toys: World) -> None:
+    one, gone = await toys.replica(), await toys.replica()
+    follow = Followed(one.counters, "lease")
+    task = asyncio.create_task(drive(Sweep(one.counters, follow, on="lease"), toys.clock))
+    try:
+        await gone.counters.update("c", op("1"), keep("c", lease=LONG_AGO))
+        await eventually(lambda: follow.seen == ["c"], "it is done")
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
 async def test_a_sweep_goes_on_after_the_store_was_out_of_reach(toys: World) -> None:
     one = await toys.replica()
     await one.counters.update("c", op("1"), keep("c", due=LONG_AGO))
