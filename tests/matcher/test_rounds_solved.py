@@ -12,14 +12,15 @@ from hypothesis import assume, given
 from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
+from benchmarks import cohort as made_up
 from contracts.people import ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain import rules
 from services.matcher.domain.assignment import assign, split
-from services.matcher.domain.candidates import Edges, candidates, scan_of
+from services.matcher.domain.candidates import BEST, HARD_TO_SUIT, Edges, candidates, scan_of
 from services.matcher.domain.fit import fit
 from services.matcher.domain.pairs import Pairs
-from services.matcher.domain.solving import Answer, Question, solve
+from services.matcher.domain.solving import Answer, Question, sides, solve
 from tests.matcher.people import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings
 
 Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
@@ -276,3 +277,15 @@ def test_a_large_round_uses_the_best_candidates_only_and_stays_near_the_optimum(
     some = edges.scores[assign(*ones, edges, 0)].sum()
     best = everything[s, j][assign(*ones, Edges(s, j, everything[s, j]), 0)].sum()
     assert some >= 0.999 * best
+
+
+def test_whoever_is_hard_to_suit_keeps_more_candidates_of_a_large_round_for_fairness_to_choose_from() -> None:
+    asked = made_up.question(made_up.cohort(2400))
+    pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
+    edges = candidates(pairs, scan_of(pairs, asked.seed)).edges
+    for group in (edges.seniors, edges.juniors):
+        kept = np.bincount(group)
+        best = np.zeros(len(kept))
+        np.maximum.at(best, group, edges.scores)
+        hard = (kept > 0) & (best <= np.quantile(best[kept > 0], HARD_TO_SUIT))
+        assert np.median(kept[hard]) >= 1.5 * BEST

@@ -17,9 +17,10 @@ from services.matcher.domain.pairs import Comparison, Floats
 from services.matcher.domain.scan import THREADS, Scan
 
 ALL_PAIRS = 1_000_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
-BEST = 24  # candidates kept for each person then, among 10,000; in a larger market they lie closer together ...
-MORE = 12  # ... and ten times as many people need so many more for the same proof
+BEST = 20  # candidates kept for each person then, among 10,000; in a larger market they lie closer together ...
+MORE = 14  # ... and ten times as many people need so many more for the same proof
 LOOKED_AT = 2  # pairs that are scored exactly for each of these, since the scan errs
+HARD_TO_SUIT = 0.1  # of each side, by their best pair: they keep all of these, for whoever is worst off is among them
 TOGETHER = 125_000  # pairs scored exactly together
 
 
@@ -100,16 +101,35 @@ def _open(pairs: Comparison, parts: Sequence[tuple[Ints, Ints]]) -> Candidates:
 
 
 def _best_of_each(found: Candidates, keep: int) -> Candidates:
-    """The best of each senior and of each junior."""
-    kept = among_the_best(found.edges, keep)
-    return Candidates(found.edges.take(kept), found.private[kept])
+    """The best of each senior and of each junior, and all of those who are hard to suit."""
+    edges = found.edges
+    seniors, juniors = _ranks(edges)
+    kept = (seniors < keep) | (juniors < keep)
+    for group, places in ((edges.seniors, seniors), (edges.juniors, juniors)):
+        kept |= _hard_to_suit(group, places, edges.scores)
+    return Candidates(edges.take(kept), found.private[kept])
+
+
+def _hard_to_suit(group: Ints, places: Ints, scores: Floats) -> Bools:
+    """Which edges are of somebody whose best one is among the least of all best ones."""
+    first = np.asarray(places == 0)
+    if not first.any():
+        return first
+    hard = scores[first] <= np.quantile(scores[first], HARD_TO_SUIT)
+    return np.asarray(np.isin(group, group[first][hard]))
 
 
 def among_the_best(edges: Edges, keep: int) -> Bools:
     """Which edges are among so many best of their senior, or of their junior."""
+    seniors, juniors = _ranks(edges)
+    return np.asarray((seniors < keep) | (juniors < keep))
+
+
+def _ranks(edges: Edges) -> tuple[Ints, Ints]:
+    """The place of each edge among those of its senior, and among those of its junior."""
     with ThreadPoolExecutor(THREADS) as pool:
         seniors, juniors = pool.map(rank, (edges.seniors, edges.juniors), (edges.scores, edges.scores))
-    return np.asarray((seniors < keep) | (juniors < keep))
+    return seniors, juniors
 
 
 def rank(group: Ints, scores: Floats) -> Ints:
