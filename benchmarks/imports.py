@@ -73,7 +73,7 @@ async def _import(estate: Estate, file: bytes) -> dict[str, Any]:
 async def _insert_again(mongo: AsyncIOMotorClient[dict[str, Any]], estate: Estate, service: str, name: str) -> float:
     """Seconds to insert what the service keeps; reading it first does not count."""
     database = mongo[estate.database(service)]
-    documents = [document async for document in database[name].find({})]
+    documents = [document async for document in database[name].find({}, batch_size=CHUNK)]
     fresh = database["floor"]
     for index in (await database[name].index_information()).values():
         if index["key"] != [("_id", 1)]:
