@@ -49,7 +49,7 @@ LONGEST = (
 
 
 def stays_with(nodeid: str) -> str:
-    """What a test must not be parted from when there are two processes: its file, or its estate."""
+    """What a test must not be parted from when there are several processes: its file, or its estate."""
     file = nodeid.partition("::")[0]
     return ESTATES.get(file) or ESTATES.get(file.rpartition("/")[0]) or file
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from chassis.clocks import Clock
 from cli.console import bar, say
 from cli.demo.lives import Lives
-from cli.demo.pace import full, speed
+from cli.demo.pace import Pace, full, speed
 from cli.demo.stream import Stream
 from cli.demo.subscriber import Subscriber, Witness
 from cli.demo.web import Web
@@ -38,6 +38,7 @@ class Months:
 
     def __init__(self, web: Web, clock: Clock, subscriber: Subscriber, stream: Stream, lives: Lives) -> None:
         self._web, self._clock, self._subscriber, self._stream, self._lives = web, clock, subscriber, stream, lives
+        self._pace = Pace(clock)
         self._full = full(lives.people)
         self._waiting = 0.0
         self._looked = 0.0
@@ -55,7 +56,7 @@ class Months:
                 said = f"{now:%d %B %Y}  {picture(self._subscriber.witness)}"
                 progress.update(task, completed=(now - begin).total_seconds(), description=said)
                 self._tell_of_the_month(now)
-        self._set(0)
+        self._pace.set(0)
         while await self._lives.go_on():
             await self._look()
 
@@ -68,14 +69,9 @@ class Months:
     async def _once(self) -> None:
         await asyncio.to_thread(self._subscriber.check)
         await self._look()
-        self._set(speed(self._full, self._lives.late(), self._waiting))
+        self._pace.set(speed(self._full, self._lives.late(), self._waiting))
         if not await self._lives.go_on():
             await asyncio.sleep(_TICK_S)
-
-    def _set(self, wanted: float) -> None:
-        segments = self._clock.timeline().segments
-        if segments[-1].speed != wanted:
-            self._clock.set(wanted)
 
     async def _look(self) -> None:
         if time.monotonic() - self._looked < _LOOK_S:

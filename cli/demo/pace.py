@@ -2,7 +2,10 @@
 and tells the same story.
 """
 
+import asyncio
 from datetime import timedelta
+
+from chassis.clocks import Clock
 
 _DAY_S = 86400.0
 _SLOWEST, _FASTEST = 2.4, 6.0
@@ -24,3 +27,24 @@ def speed(full: float, late: timedelta, waiting: float) -> float:
     if late >= TOO_LATE or waiting >= MANY:
         return 0.0
     return full if late <= IN_TIME and waiting <= FEW else full / 3
+
+
+class Pace:
+    """Sets the speed of business time, each time for so long as may be too late, then it stands still.
+
+    Otherwise weeks would pass on a busy machine before somebody looks again.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._stop: asyncio.TimerHandle | None = None
+
+    def set(self, speed: float) -> None:
+        if self._stop is not None:
+            self._stop.cancel()
+            self._stop = None
+        if self._clock.timeline().segments[-1].speed != speed:
+            self._clock.set(speed)
+        if speed:
+            seconds = TOO_LATE.total_seconds() / speed
+            self._stop = asyncio.get_running_loop().call_later(seconds, self.set, 0.0)

@@ -1,12 +1,15 @@
 """Business time runs no faster than people and services keep up, and nobody forgets what they intended."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chassis.clocks import Clock
 from cli.demo.diary import Diary
-from cli.demo.pace import FEW, IN_TIME, MANY, TOO_LATE, full, speed
+from cli.demo.pace import FEW, IN_TIME, MANY, TOO_LATE, Pace, full, speed
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOURS = st.integers(0, 1000)
@@ -30,6 +33,19 @@ def test_fewer_people_live_faster_within_limits() -> None:
 def test_it_never_runs_faster_for_more_work(late: int, later: int, waiting: int, more: int) -> None:
     slower = speed(FULL, timedelta(hours=late + later), waiting + more)
     assert 0 <= slower <= speed(FULL, timedelta(hours=late), waiting) <= FULL
+
+
+async def test_time_stands_still_when_nobody_looks_again(tmp_path: Path) -> None:
+    clock = Clock(tmp_path / "clock.jsonl")
+    clock.set(0.0, NOON)
+    pace = Pace(clock)
+    for _ in range(2):
+        pace.set(FULL / 10)  # the first of these does not stop what the second begins
+        pace.set(FULL)
+        async with asyncio.timeout(30):
+            while clock.timeline().segments[-1].speed:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    assert clock.now() >= NOON + 2 * TOO_LATE
 
 
 @given(st.lists(HOURS), st.integers(0, 1000))

@@ -1,5 +1,6 @@
 """Hypothesis strategies for the contracts' models, built from their JSON Schema's vocabulary."""
 
+import functools
 import types
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
@@ -24,6 +25,7 @@ _LEAVES: dict[Any, st.SearchStrategy[Any]] = {
 _LEAVES[AwareDatetime] = _LEAVES[datetime]
 
 
+@functools.cache  # what is built is checked and made only when it is drawn from for the first time
 def models(model: type[BaseModel]) -> st.SearchStrategy[Any]:
     """Valid instances of ``model``; what its optional fields hold is drawn too, or left to the default."""
     needed = {name: field(info) for name, info in model.model_fields.items() if info.is_required()}

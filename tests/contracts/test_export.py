@@ -1,5 +1,6 @@
 """What is committed is what the models say, and what is said fits it."""
 
+import functools
 import json
 import shutil
 import subprocess
@@ -77,6 +78,7 @@ def test_the_asyncapi_document_is_valid_for_the_official_parser() -> None:
     assert run.returncode == 0, run.stderr
 
 
+@functools.cache
 def _validator(event: type[EventData]) -> Draft202012Validator:
     schema: Any = schema_of(event)
     return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
