@@ -123,7 +123,7 @@ def test_an_import_that_is_killed_creates_everybody_exactly_once(estate: Estate,
 
 
 def of_the_crowd(estate: Estate, service: str, collection: str) -> int:
-    return estate.database(service)[collection].count_documents({"enrolments.programme_id": "kill-import"})
+    return int(estate.database(service)[collection].count_documents({"enrolments.programme_id": "kill-import"}))
 
 
 def test_answers_while_every_service_is_killed_in_turn_form_every_pairing_exactly_once(
