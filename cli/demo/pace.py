@@ -13,6 +13,8 @@ _SLOWEST, _FASTEST = 2.4, 6.0
 _PEOPLE = 500
 """So many people live one day in a second."""
 IN_TIME, TOO_LATE = timedelta(hours=10), timedelta(hours=30)
+UNSEEN = timedelta(hours=60)
+"""So much may pass until somebody looks again who keeps up."""
 FEW, MANY = 40, 160
 """Pieces of work that wait in the services: events not yet read or published, deadlines that have passed."""
 
@@ -30,7 +32,7 @@ def speed(full: float, late: timedelta, waiting: float) -> float:
 
 
 class Pace:
-    """Sets the speed of business time, each time for so long as may be too late, then it stands still.
+    """Sets the speed of business time, each time for ``UNSEEN`` at most; then it stands still.
 
     Otherwise weeks would pass on a busy machine before somebody looks again.
     """
@@ -46,5 +48,5 @@ class Pace:
         if self._clock.timeline().segments[-1].speed != speed:
             self._clock.set(speed)
         if speed:
-            seconds = TOO_LATE.total_seconds() / speed
+            seconds = UNSEEN.total_seconds() / speed
             self._stop = asyncio.get_running_loop().call_later(seconds, self.set, 0.0)

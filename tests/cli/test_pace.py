@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chassis.clocks import Clock
 from cli.demo.diary import Diary
-from cli.demo.pace import FEW, IN_TIME, MANY, TOO_LATE, Pace, full, speed
+from cli.demo.pace import FEW, IN_TIME, MANY, TOO_LATE, UNSEEN, Pace, full, speed
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOURS = st.integers(0, 1000)
@@ -45,7 +45,7 @@ async def test_time_stands_still_when_nobody_looks_again(tmp_path: Path) -> None
         async with asyncio.timeout(30):
             while clock.timeline().segments[-1].speed:  # noqa: ASYNC110
                 await asyncio.sleep(0)
-    assert clock.now() >= NOON + 2 * TOO_LATE
+    assert clock.now() >= NOON + 2 * UNSEEN
 
 
 @given(st.lists(HOURS), st.integers(0, 1000))

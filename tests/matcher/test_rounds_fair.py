@@ -51,12 +51,8 @@ def edges_of(edges: Sequence[tuple[int, int, float]]) -> Edges:
     return Edges(np.array(s, np.int64), np.array(j, np.int64), np.array(score, np.float64))
 
 
-def total(seniors: Sequence[int], juniors: Sequence[int], edges: Edges) -> float:
-    return float(edges.scores[assign(seniors, juniors, edges, 0)].sum())
-
-
 @given(markets())
-def test_prices_prove_the_optimum_and_say_what_the_loss_of_a_place_costs(
+def test_prices_prove_the_optimum(
     market: tuple[list[int], list[int], Edges],
 ) -> None:
     seniors, juniors, edges = market
@@ -68,12 +64,6 @@ def test_prices_prove_the_optimum_and_say_what_the_loss_of_a_place_costs(
     worth = sum(p * price for p, price in zip(seniors, found.seniors.tolist(), strict=True) if p)
     worth += sum(p * price for p, price in zip(juniors, found.juniors.tolist(), strict=True) if p)
     assert worth + np.maximum(0, over[taken]).sum() == pytest.approx(best, abs=1e-4)
-    for side, most in ((seniors, found.senior_most), (juniors, found.junior_most)):
-        for n, places in enumerate(side):
-            if places:
-                side[n] -= 1
-                assert best - total(seniors, juniors, edges) == pytest.approx(most[n], abs=1e-4)
-                side[n] += 1
 
 
 def test_a_made_up_company_gets_what_scipy_finds_on_all_scores_and_the_bound_is_no_lower() -> None:

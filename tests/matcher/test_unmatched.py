@@ -1,6 +1,7 @@
 """Nobody is left without a partner for a reason that is not true, or told of a change that would not have helped."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations, product
 from math import ceil
 from typing import Any
@@ -16,12 +17,13 @@ from contracts.programmes import ProgrammeSettings
 from services.matcher.domain import rules, unmatched
 from services.matcher.domain.assignment import assign, gains
 from services.matcher.domain.candidates import Edges
+from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.fit import fit
 from services.matcher.domain.relaxing import CLEAR, EFFORT, ENOUGH, MINUTES, SHARE, Relaxation, Relaxed
 from services.matcher.domain.rules import Member
 from services.matcher.domain.solving import Answer, Question, solve
 from services.matcher.domain.unmatched import NOBODY, STEPS, YOURS, LeftOver, outlook, told_to_member
-from services.matcher.domain.worth import NEVER, prices
+from services.matcher.domain.worth import NEVER, prices, steady_prices
 from tests.matcher.people import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings, weekly
 
 Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
@@ -91,15 +93,15 @@ def strict_settings() -> st.SearchStrategy[ProgrammeSettings]:
 class Force:
     """A small round by the readable definitions alone, solved again and again with some pairs let in."""
 
-    def __init__(self, cohort: Cohort, rules_: ProgrammeSettings) -> None:
+    def __init__(self, cohort: Cohort, rules_: ProgrammeSettings, left_over: Sequence[LeftOver]) -> None:
         self.cohort, self.settings = cohort, rules_
+        self.left = {one.member.id for one in left_over}
         self.seniors, self.juniors = ([member(one) for one in side] for side in cohort)
         couples = list(product(self.seniors, self.juniors))
         self.score = {(s.id, j.id): fit(s, j, rules_, TAXONOMY, TODAY).score for s, j in couples}
         self.apart = {(s.id, j.id) for s, j in couples if "rather_not" in rules.broken(s, j, rules_, TODAY)}
         self.suiting = suiting(cohort, rules_)
         self.possible = self.suiting - self.apart
-        self.best = self.total(self.possible)
 
     def of(self, id: str, pairs: set[Pair]) -> set[Pair]:
         return {pair for pair in pairs if id in pair}
@@ -130,14 +132,27 @@ class Force:
     def total(self, pairs: set[Pair]) -> float:
         return sum(self.score[pair] for pair in self.chosen(pairs))
 
-    def in_reach(self, pair: Pair) -> bool:
-        """Whether the pair comes about if it alone is let in; near-equals decide nothing here."""
-        gained = self.total(self.possible | {pair}) - self.best
+    def in_reach(self, pair: Pair, id: str) -> bool:
+        """Whether the pair comes about if it alone is let in, and for others the second best of those left over.
+
+        Of who has nobody on the side of the other one, each partner finds one: the second best whom no rule excludes,
+        or the best whom no private wish excludes either, if that is less. Near-equals decide nothing here.
+        """
+        theirs = 1 if pair[0] == id else 0
+        kept = {one for one in self.possible if one[theirs] not in self.left}
+        for mine in {one[1 - theirs] for one in self.possible}:
+            some = [one for one in self.suiting if one[1 - theirs] == mine and one[theirs] in self.left]
+            second = sorted(self.score[one] for one in some)[-2:-1]
+            best = max((self.score[one] for one in some if one not in self.apart), default=0.0)
+            instead = (mine, f"instead of {mine}") if theirs else (f"instead of {mine}", mine)
+            self.score[instead] = min(*second, best) if second else 0.0
+            kept.add(instead)
+        gained = self.total(kept | {pair}) - self.total(kept)
         assume(not 4e-6 < gained < 3e-5)
         return gained > CLEAR
 
     def helps(self, id: str, change: Mapping[Relaxed, float]) -> bool:
-        near = [pair for pair in self.let_in(id, change) if self.in_reach(pair)]
+        near = [pair for pair in self.let_in(id, change) if self.in_reach(pair, id)]
         return len(near) >= ENOUGH and bool(set(near) - self.apart)
 
     def efforts(self, id: str, together: int) -> Iterator[int]:
@@ -262,8 +277,9 @@ def against(left: LeftOver, one: Member, rules_: ProgrammeSettings) -> set[str]:
 def test_the_change_that_is_named_gives_a_partner_in_every_best_round(
     cohort: Cohort, rules_: ProgrammeSettings, seed: int
 ) -> None:
-    force = Force(cohort, rules_)
-    for left in solved([*cohort[0], *cohort[1]], rules_).left_over:
+    left_over = solved([*cohort[0], *cohort[1]], rules_).left_over
+    force = Force(cohort, rules_, left_over)
+    for left in left_over:
         assert helped(left, force, seed)
 
 
@@ -282,8 +298,9 @@ def helped(left: LeftOver, force: Force, seed: int) -> bool:
 @MANY
 @given(near_misses(), strict_settings())
 def test_no_smaller_change_would_do_for_two_people_in_reach(cohort: Cohort, rules_: ProgrammeSettings) -> None:
-    force = Force(cohort, rules_)
-    for left in solved([*cohort[0], *cohort[1]], rules_).left_over:
+    left_over = solved([*cohort[0], *cohort[1]], rules_).left_over
+    force = Force(cohort, rules_, left_over)
+    for left in left_over:
         id, relaxation = left.member.id, left.relaxation
         if len(force.of(id, force.suiting)) >= ENOUGH and force.of(id, force.possible):
             assert relaxation is not None
@@ -315,6 +332,28 @@ def test_a_wish_of_or_about_somebody_left_over_changes_nothing_that_is_said_of_a
     secret = solved(wish, rules_)
     assume(pairs_of(secret) == pairs_of(plain))
     assert told(secret) == told(plain)
+
+
+def test_a_wish_that_leaves_nobody_to_step_in_changes_nothing_that_is_said_of_others() -> None:
+    """Both juniors suit the senior of their company; the one who is left over would rather not, so the other is needed.
+
+    The senior of another company could have either but for a rule, and the places of both are worth the same in words.
+    """
+    people = [
+        person("s0", organisation_id="acme"),
+        person("s1", organisation_id="daughter"),
+        *(person(id, "junior", organisation_id="acme") for id in ("j0", "j1")),
+    ]
+    plain = solved(people, settings())
+    (left,) = (one.member.id for one in plain.left_over if one.side == "junior")
+    wish = [one.model_copy(update={"avoid": ("s0",)}) if one.member_id == left else one for one in people]
+    secret = solved(wish, settings())
+    assert pairs_of(secret) == pairs_of(plain)
+    assert told(secret) == told(plain)
+    more = solved([*people, person("j2", "junior", organisation_id="acme")], settings())
+    (named,) = (one.relaxation for one in more.left_over if one.member.id == "s1")
+    assert named is not None
+    assert named.rule == "cross_organisation"
 
 
 def pairs_of(answer: Answer) -> list[Pair]:
@@ -361,28 +400,66 @@ def test_whom_a_coordinator_keeps_apart_no_change_brings_together() -> None:
 # ---------------------------------------------------------------- what a place is worth
 
 
-@MANY
-@given(
-    st.lists(st.integers(0, 2), min_size=1, max_size=5), st.lists(st.integers(0, 2), min_size=1, max_size=5), st.data()
-)
-def test_a_place_is_worth_what_the_total_loses_without_it(
-    seniors: list[int], juniors: list[int], data: st.DataObject
-) -> None:
+@dataclass(frozen=True)
+class Market:
+    """Places of both sides, edges between them with their gain, and which of them the best assignment takes."""
+
+    seniors: list[int]
+    juniors: list[int]
+    edges: Edges
+    gain: Ints
+    taken: Bools
+    full: Bools
+
+    def prices(self, which: Bools) -> Ints:
+        """Of places of juniors, over some of the edges."""
+        ends = self.edges.juniors[which], self.edges.seniors[which]
+        return prices(*ends, self.gain[which], self.taken[which], self.full, len(self.seniors))[0]
+
+    def steady_prices(self, private: Bools) -> list[int]:
+        ends = self.edges.juniors, self.edges.seniors
+        found = steady_prices(*ends, self.gain, self.taken, private, self.full, len(self.seniors))
+        return [int(price) for price in found]
+
+
+@st.composite
+def markets(draw: st.DrawFn) -> Market:
+    seniors, juniors = (draw(st.lists(st.integers(0, 2), min_size=1, max_size=5)) for _ in range(2))
     every = list(product(range(len(seniors)), range(len(juniors))))
-    some = sorted(data.draw(st.lists(st.sampled_from(every), unique=True, min_size=1)))
-    scores = [data.draw(st.integers(1, 12)) / 12 for _ in some]
+    some = sorted(draw(st.lists(st.sampled_from(every), unique=True, min_size=1)))
+    scores = [draw(st.integers(1, 12)) / 12 for _ in some]
     edges = Edges(np.array([s for s, _ in some]), np.array([j for _, j in some]), np.array(scores))
-    worth = gains(edges, 5)
     taken = np.zeros(len(some), dtype=np.bool_)
     taken[assign(seniors, juniors, edges, 5)] = True
     full = np.bincount(edges.juniors[taken], minlength=len(juniors)) >= juniors
-    found, _ = prices(edges.juniors, edges.seniors, worth, taken, full, len(seniors))
-    for j, places in enumerate(juniors):
+    return Market(seniors, juniors, edges, gains(edges, 5), taken, full)
+
+
+@MANY
+@given(markets())
+def test_a_place_is_worth_what_the_total_loses_without_it(market: Market) -> None:
+    found = market.prices(np.ones_like(market.taken))
+    for j, places in enumerate(market.juniors):
         if places == 0:
             assert found[j] == NEVER
             continue
-        fewer = [count - (n == j) for n, count in enumerate(juniors)]
-        assert found[j] == worth[taken].sum() - worth[assign(seniors, fewer, edges, 5)].sum()
+        fewer = [count - (n == j) for n, count in enumerate(market.juniors)]
+        left = assign(market.seniors, fewer, market.edges, 5)
+        assert found[j] == market.gain[market.taken].sum() - market.gain[left].sum()
+
+
+@MANY
+@given(markets())
+def test_no_edge_of_somebody_left_over_moves_a_steady_price_and_none_is_too_low(market: Market) -> None:
+    private = np.zeros_like(market.taken)
+    steady = market.steady_prices(private)
+    assert (steady >= market.prices(~private)).all()
+    ends = market.edges.juniors
+    for one in np.nonzero(~market.full[ends] & ~np.isin(ends, ends[market.taken]))[0].tolist():
+        private[one] = True
+        assert market.steady_prices(private) == steady
+        assert (steady >= market.prices(~private)).all()
+        private[one] = False
 
 
 # ---------------------------------------------------------------- words
@@ -505,11 +582,11 @@ def test_in_a_large_round_who_has_candidates_is_told_so_without_a_look_at_everyb
 def test_what_is_said_in_a_large_round_is_true_as_well(
     cohort: Cohort, rules_: ProgrammeSettings, nearest: int, looks: int, exactly: int
 ) -> None:
-    force = Force(cohort, rules_)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"EVERYBODY": 0, "NEAREST": nearest, "LOOKS": looks, "EXACTLY": exactly}.items():
             patch.setattr(unmatched, name, value)
         answer = solved([*cohort[0], *cohort[1]], rules_)
+    force = Force(cohort, rules_, answer.left_over)
     for left in answer.left_over:
         assert helped(left, force, seed=0)
         others, count = funnel(left, cohort, rules_)

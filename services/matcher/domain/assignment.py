@@ -17,7 +17,7 @@ from services.matcher.domain.chance import lots
 from services.matcher.domain.columns import Ints
 from services.matcher.domain.pairs import Floats
 from services.matcher.domain.rules import Member
-from services.matcher.domain.worth import NEVER, prices
+from services.matcher.domain.worth import prices
 
 UNIT = 1_000_000  # fit is counted in millionths
 SPARSE = 20  # one edge in so many pairs is dense enough for a matrix
@@ -36,29 +36,23 @@ class Assignment:
     """``chosen``: positions in the edges of the chosen pairs, in order. Prices are in units of weight.
 
     ``seniors`` and ``juniors`` together are a solution of the dual problem: an edge that was not chosen never weighs
-    more than both of its prices, and a place that stays empty costs nothing. ``senior_most`` and ``junior_most`` are
-    the highest that each price can be in any such solution: what the total would lose with one place of theirs,
-    infinite where they have none. So somebody left over with a new edge to one of them is paired exactly when it weighs
-    more.
+    more than both of its prices, and a place that stays empty costs nothing.
     """
 
     chosen: Ints
     seniors: Floats
     juniors: Floats
-    senior_most: Floats
-    junior_most: Floats
 
 
 def solved(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], edges: Edges, seed: int) -> Assignment:
     """``assign``, with prices."""
     chosen = assign(places_of_seniors, places_of_juniors, edges, seed)
-    return priced(places_of_seniors, places_of_juniors, edges, chosen, seed)
+    return _priced(places_of_seniors, places_of_juniors, edges, chosen, seed)
 
 
-def priced(
+def _priced(
     places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], edges: Edges, chosen: Ints, seed: int
 ) -> Assignment:
-    """The prices of what ``assign`` has ``chosen`` for the same inputs."""
     taken = np.zeros(len(edges), dtype=np.bool_)
     taken[chosen] = True
     gain = gains(edges, seed)
@@ -69,8 +63,7 @@ def priced(
         juniors = pool.submit(prices, edges.juniors, edges.seniors, gain, taken, j_full, len(s_full))
         (s_most, j_least), (j_most, s_least) = seniors.result(), juniors.result()
     unit = UNIT * TIE
-    worth = [np.where(most < NEVER, most / unit, np.inf) for most in (s_most, j_most)]
-    return Assignment(chosen, (s_most + s_least) / 2 / unit, (j_most + j_least) / 2 / unit, *worth)
+    return Assignment(chosen, (s_most + s_least) / 2 / unit, (j_most + j_least) / 2 / unit)
 
 
 def assign(

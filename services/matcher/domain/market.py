@@ -6,15 +6,19 @@ the bound is the optimum itself. Otherwise it is estimated on a seeded sample of
 standard errors above; where it leaves more than a thousandth open, the pairs beyond their prices become candidates.
 """
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from services.matcher.domain.assignment import Assignment, assign, priced, solved
+from contracts.people import Side
+from services.matcher.domain.assignment import TIE, UNIT, Assignment, assign, gains, solved
 from services.matcher.domain.candidates import Candidates, Edges, exactly
 from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.pairs import Comparison, Floats
 from services.matcher.domain.scan import STRIPE, Scan
+from services.matcher.domain.worth import NEVER, steady_prices
 
 NEAR_ENOUGH = 0.999
 SAMPLED = 8 * STRIPE  # seniors on whom the bound is estimated
@@ -53,15 +57,11 @@ class Market:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best of the edges (``chosen``, by position); ``open``: by how much that of all pairs might weigh more.
-
-    ``prices``: None where nobody needed them yet.
-    """
+    """The best of the edges (``chosen``, by position); ``open``: by how much that of all pairs might weigh more."""
 
     edges: Edges
     chosen: Ints
     open: float
-    prices: Assignment | None = None
 
 
 def optimum(market: Market, found: Candidates, scan: Scan | None) -> Optimum:
@@ -80,12 +80,32 @@ def optimum(market: Market, found: Candidates, scan: Scan | None) -> Optimum:
         edges = _joined(edges, more, market.pairs.shape[1])
         assignment = solved(*market.places(), market.weighted(edges), market.seed)
         total = _weight(market, edges, assignment)
-    return Optimum(edges, assignment.chosen, max(0.0, bound - total), assignment)
+    return Optimum(edges, assignment.chosen, max(0.0, bound - total))
 
 
-def prices_of(market: Market, best: Optimum) -> Assignment:
-    """What each place is worth in the best assignment."""
-    return best.prices or priced(*market.places(), market.weighted(best.edges), best.chosen, market.seed)
+def worth_of(market: Market, found: Candidates, best: Optimum) -> Mapping[Side, Floats]:
+    """What a place of each member is worth at most in the best assignment, infinite where they have none.
+
+    So somebody left over who gets a new edge to one of them is paired for certain when it weighs more. One private wish
+    of or about somebody left over changes none of it.
+    """
+    keys = found.edges.seniors * market.pairs.shape[1] + found.edges.juniors
+    hidden = found.edges.take(found.private & ~among(keys, market.without))
+    seniors = np.concatenate([best.edges.seniors, hidden.seniors])
+    juniors = np.concatenate([best.edges.juniors, hidden.juniors])
+    scores = np.concatenate([best.edges.scores, hidden.scores])
+    gain = gains(market.weighted(Edges(seniors, juniors, scores)), market.seed)
+    private = np.arange(len(gain)) >= len(best.edges)
+    taken = np.zeros(len(gain), dtype=np.bool_)
+    taken[best.chosen] = True
+    n, m = market.pairs.shape
+    s_full = np.bincount(seniors[taken], minlength=n) >= market.places_of_seniors
+    j_full = np.bincount(juniors[taken], minlength=m) >= market.places_of_juniors
+    with ThreadPoolExecutor() as pool:
+        of_seniors = pool.submit(steady_prices, seniors, juniors, gain, taken, private, s_full, m)
+        of_juniors = pool.submit(steady_prices, juniors, seniors, gain, taken, private, j_full, n)
+        most: dict[Side, Ints] = {"senior": of_seniors.result(), "junior": of_juniors.result()}
+    return {side: np.where(price < NEVER, price / (UNIT * TIE), np.inf) for side, price in most.items()}
 
 
 def _weight(market: Market, edges: Edges, assignment: Assignment) -> float:

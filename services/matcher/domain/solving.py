@@ -19,7 +19,7 @@ from services.matcher.domain.columns import Ints
 from services.matcher.domain.drawing import Drawn, drawn
 from services.matcher.domain.fairness import fairer
 from services.matcher.domain.fit import Fit, focus
-from services.matcher.domain.market import Market, Optimum, among, optimum, prices_of
+from services.matcher.domain.market import Market, Optimum, among, optimum, worth_of
 from services.matcher.domain.pairs import Block, Pairs
 from services.matcher.domain.reasons import reasons
 from services.matcher.domain.rules import Member
@@ -194,11 +194,10 @@ def _before_fairness(
     taken[len(open_) : len(open_) + len(held)] = True
     allowed = order < len(open_) + len(held)
     edges = Edges(*np.divmod(keys[order], m), np.zeros(len(keys)))
-    known = prices_of(market, best)
     return Assigned(
         Candidates(edges, ~allowed),
         np.nonzero(taken[order[allowed]])[0],
-        {"senior": known.senior_most, "junior": known.junior_most},
+        worth_of(market, found, best),
         question.forbidden,
     )
 

@@ -5,6 +5,9 @@ change the assignment: a pair of somebody who has nobody is taken, in every best
 than its place is worth. Losing a place sets one partner free, who takes the best of: an empty place, another
 candidate's place (which loses one in turn), or nothing. That is a shortest path; without a better assignment there is
 no negative cycle, so relaxing edges until nothing changes finds it.
+
+What is said of those left over must not tell of private wishes, and one of the ways to take that empty place may fall
+away by a wish. So ``steady_prices`` counts, of the people who have nobody, only the second best for each partner.
 """
 
 import numpy as np
@@ -39,6 +42,42 @@ def prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, full: Bools, othe
         fallen = np.unique(ends[lower[ends] < price[ends]])
         price = lower
     return price, asked
+
+
+def steady_prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, private: Bools, full: Bools, others: int) -> Ints:
+    """The highest prices on one side, or more, and no other if one edge of somebody who has nobody is ``private``.
+
+    ``private`` (edges): those that only a private wish forbids. Whoever has nobody could take the place of whom a
+    partner loses; here only the second best of all such people does, as if none of these edges were forbidden, or the
+    best of those that are not, if that is less.
+    """
+    alone = ~full
+    alone[mine[taken]] = False
+    some = alone[mine]
+    second = _best(theirs[some], gain[some], others, 1)
+    allowed = some & ~private
+    instead = np.minimum(second, _best(theirs[allowed], gain[allowed], others, 0))
+    ends = np.nonzero(instead)[0]
+    kept = ~some & ~private
+    price, _ = prices(
+        np.concatenate([mine[kept], np.arange(len(full), len(full) + len(ends))]),
+        np.concatenate([theirs[kept], ends]),
+        np.concatenate([gain[kept], instead[ends]]),
+        np.concatenate([taken[kept], np.zeros(len(ends), dtype=np.bool_)]),
+        np.concatenate([full, np.zeros(len(ends), dtype=np.bool_)]),
+        others,
+    )
+    return price[: len(full)]
+
+
+def _best(group: Ints, gain: Ints, groups: int, place: int) -> Ints:
+    """The best gain of each group, or the one that comes so many places behind it; 0 where there is none."""
+    order = np.lexsort((-gain, group))
+    first = np.searchsorted(group[order], np.arange(groups + 1))
+    there = np.diff(first) > place
+    found = np.zeros(groups, dtype=np.int64)
+    found[there] = gain[order[first[:-1][there] + place]]
+    return found
 
 
 class _Grouped:
