@@ -13,8 +13,8 @@ _SLOWEST, _FASTEST = 2.4, 6.0
 _PEOPLE = 500
 """So many people live one day in a second."""
 IN_TIME, TOO_LATE = timedelta(hours=10), timedelta(hours=30)
-UNSEEN = timedelta(hours=60)
-"""So much may pass until somebody looks again who keeps up."""
+UNSEEN = timedelta(hours=30)
+"""So much may pass until somebody looks again who keeps up; with twice as much, answers come too late there."""
 FEW, MANY = 40, 160
 """Pieces of work that wait in the services: events not yet read or published, deadlines that have passed."""
 
