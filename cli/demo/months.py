@@ -38,8 +38,8 @@ class Months:
 
     def __init__(self, web: Web, clock: Clock, subscriber: Subscriber, stream: Stream, lives: Lives) -> None:
         self._web, self._clock, self._subscriber, self._stream, self._lives = web, clock, subscriber, stream, lives
-        self._pace = Pace(clock)
         self._full = full(lives.people)
+        self._pace = Pace(clock, self._full)
         self._waiting = 0.0
         self._looked = 0.0
         self._month = 0

@@ -13,8 +13,8 @@ _SLOWEST, _FASTEST = 2.4, 6.0
 _PEOPLE = 500
 """So many people live one day in a second."""
 IN_TIME, TOO_LATE = timedelta(hours=10), timedelta(hours=30)
-UNSEEN = timedelta(hours=30)
-"""So much may pass until somebody looks again who keeps up; with twice as much, answers come too late there."""
+UNSEEN = timedelta(hours=60)
+"""So much may pass until somebody looks again who keeps up, and less where fewer people live faster."""
 FEW, MANY = 40, 160
 """Pieces of work that wait in the services: events not yet read or published, deadlines that have passed."""
 
@@ -37,8 +37,9 @@ class Pace:
     Otherwise weeks would pass on a busy machine before somebody looks again.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, full: float) -> None:
         self._clock = clock
+        self._unseen = UNSEEN * (_SLOWEST * _DAY_S / full)
         self._stop: asyncio.TimerHandle | None = None
 
     def set(self, speed: float) -> None:
@@ -48,5 +49,5 @@ class Pace:
         if self._clock.timeline().segments[-1].speed != speed:
             self._clock.set(speed)
         if speed:
-            seconds = UNSEEN.total_seconds() / speed
+            seconds = self._unseen.total_seconds() / speed
             self._stop = asyncio.get_running_loop().call_later(seconds, self.set, 0.0)

@@ -38,7 +38,7 @@ def test_it_never_runs_faster_for_more_work(late: int, later: int, waiting: int,
 async def test_time_stands_still_when_nobody_looks_again(tmp_path: Path) -> None:
     clock = Clock(tmp_path / "clock.jsonl")
     clock.set(0.0, NOON)
-    pace = Pace(clock)
+    pace = Pace(clock, FULL)
     for _ in range(2):
         pace.set(FULL / 10)  # the first of these does not stop what the second begins
         pace.set(FULL)
