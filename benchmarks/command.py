@@ -21,9 +21,9 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from benchmarks.estate import Estate, people
 from benchmarks.ground import quantile
-from chassis.issuer import jwks
-from chassis.kafka import Connection
+from chassis.connection import Connection
 from chassis.provisioning import provision_topics
+from chassis.tokens import jwks
 from contracts.envelope import Topic
 from contracts.people import PROFILES
 from deploy.local import ports

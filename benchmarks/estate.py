@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from chassis.issuer import issue
+from chassis.tokens import issue
 from cli import estate
 from cli.place import SERVICES, Addresses
 from deploy.local import process

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from chassis.kafka import Connection, Producer
+from chassis.connection import Connection
+from chassis.kafka import Producer
 from chassis.mongo import Mongo
 from deploy.local import ports, stack
 

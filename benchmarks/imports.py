@@ -15,7 +15,8 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from benchmarks.command import finished
 from benchmarks.estate import Estate, people
-from chassis.kafka import Connection, read_range
+from chassis.connection import Connection
+from chassis.kafka import read_range
 from contracts.people import CONTACTS, PROFILES
 
 GOAL_RATIO, GOAL_MEMORY_MB = 0.35, 400.0

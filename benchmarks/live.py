@@ -20,8 +20,9 @@ from benchmarks.estate import Estate
 from benchmarks.ground import producing, quantile
 from chassis.aggregates import Aggregates, Change, Op
 from chassis.clocks import Clock
+from chassis.connection import Connection
 from chassis.ids import new_id
-from chassis.kafka import Connection, Producer
+from chassis.kafka import Producer
 from chassis.mongo import Document, Mongo
 from contracts.envelope import Envelope, EventData, source_of
 from contracts.people import ProfileChanged

@@ -21,14 +21,16 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
 from chassis import metrics, mongo
 from chassis.aggregates import Busy
+from chassis.connection import Connection
 from chassis.deadletters import DeadLetters
 from chassis.health import Health
 from chassis.hearing import Gone, Hearing
-from chassis.kafka import Connection, RawRecord, as_record
+from chassis.kafka import RawRecord, as_record
 from chassis.projections import Contended, Row
 from chassis.records import Event, Poison, Reading, Record, Skipped, origin, read
 from chassis.telemetry import process_span, record_failure
@@ -104,7 +106,7 @@ class Consumer(Generic[C]):
         self._watched: set[tuple[str, int]] = set()
         self._broker = KafkaBroker(
             connection.servers,
-            security=connection.security(),
+            security=_security(connection),
             logger=None,
             apply_types=False,
             consumer_only=True,
@@ -366,3 +368,17 @@ class _Place:
 
 async def _originals(message: Any) -> list[RawRecord]:
     return list(message.originals)
+
+
+def _security(connection: Connection) -> BaseSecurity | None:
+    """The connection's protocol as FastStream takes it."""
+    context = connection.arguments().get("ssl_context")
+    if not connection.protocol.startswith("SASL"):
+        return BaseSecurity(ssl_context=context) if context else None
+    kinds = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+    return kinds[connection.mechanism or "PLAIN"](
+        username=connection.username or "",
+        password=connection.password or "",
+        ssl_context=context,
+        use_ssl=context is not None,
+    )

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chassis.clocks import Clock
-from chassis.kafka import Connection, Producer, position_range, read_range, record_at
+from chassis.connection import Connection
+from chassis.kafka import Producer, position_range, read_range, record_at
 from chassis.records import Record
 from contracts.envelope import Topic, dead_letters_of, iso, retries_of
 

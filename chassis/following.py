@@ -13,8 +13,9 @@ from typing import Any, Generic, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from chassis.connection import Connection
 from chassis.hearing import Hearing
-from chassis.kafka import Connection, as_record, partitions_of, reader
+from chassis.kafka import as_record, partitions_of, reader
 from chassis.records import Event, read
 from contracts.envelope import Topic
 

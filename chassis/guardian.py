@@ -26,7 +26,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from chassis import metrics, outbox
 from chassis.aggregates import Aggregates
 from chassis.clocks import Clock
-from chassis.kafka import Connection, Producer, RawRecord, partitions_of, reader
+from chassis.connection import Connection
+from chassis.kafka import Producer, RawRecord, partitions_of, reader
 from chassis.mongo import Document, chunks
 from contracts.envelope import Topic, source_of
 

@@ -2,18 +2,16 @@
 
 import asyncio
 import logging
-import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
-from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from chassis.connection import Connection
 from chassis.records import Record
 
 log = logging.getLogger(__name__)
@@ -27,40 +25,6 @@ MAX_REQUEST = 1_000_000 + 64 * 1024 - 1024
 
 REACH = 20.0  # seconds that reading one record may take
 FLUSH = 5.0  # seconds that a producer may take for its last records
-
-
-@dataclass(frozen=True)
-class Connection:
-    """How to reach the brokers. ``protocol`` is Kafka's: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
-
-    servers: str
-    protocol: str = "PLAINTEXT"
-    mechanism: str | None = None
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    ca_file: str | None = None
-
-    def arguments(self) -> Mapping[str, Any]:
-        """As aiokafka's clients take them."""
-        arguments: dict[str, Any] = {"bootstrap_servers": self.servers, "security_protocol": self.protocol}
-        if self.protocol.endswith("SSL"):
-            arguments["ssl_context"] = ssl.create_default_context(cafile=self.ca_file)
-        if self.protocol.startswith("SASL"):
-            arguments["sasl_mechanism"] = self.mechanism
-            arguments["sasl_plain_username"] = self.username
-            arguments["sasl_plain_password"] = self.password
-        return arguments
-
-    def security(self) -> BaseSecurity | None:
-        """As FastStream takes it."""
-        arguments = self.arguments()
-        context = arguments.get("ssl_context")
-        if not self.protocol.startswith("SASL"):
-            return BaseSecurity(ssl_context=context) if context else None
-        kinds = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
-        return kinds[self.mechanism or "PLAIN"](
-            username=self.username or "", password=self.password or "", ssl_context=context, use_ssl=context is not None
-        )
 
 
 class Producer:

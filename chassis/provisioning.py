@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from chassis.kafka import Connection
+from chassis.connection import Connection
 from chassis.mongo import Mongo
 from contracts.envelope import Topic
 

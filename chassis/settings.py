@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from chassis.kafka import Connection
+from chassis.connection import Connection
 
 PREFIX = "VICEVERSA_"
 LIKENESS = 0.8  # how alike an unknown variable must be to a setting before it is taken for a slip of the pen

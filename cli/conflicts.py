@@ -9,9 +9,9 @@ import typer
 from cli import connections
 from cli.console import as_json, say, table
 from cli.names import Names
-from cli.pairing_story import day
 from cli.place import USUAL_DATA, DataOption, JsonOption
 from cli.programmes import ProgrammeArgument
+from cli.words import day
 
 
 def register(app: typer.Typer) -> None:

@@ -7,15 +7,17 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from chassis.issuer import HOUR, issue
-from chassis.kafka import Connection
-from chassis.mongo import Mongo
+from chassis.connection import Connection
 from chassis.settings import Settings, SettingsError, section
+from chassis.tokens import HOUR, issue
 from cli.api import Api
 from cli.console import NOT_RUNNING, Failure
 from cli.place import ISSUER, Addresses, addresses
+
+if TYPE_CHECKING:
+    from chassis.mongo import Mongo
 
 T = TypeVar("T")
 
@@ -32,7 +34,9 @@ def connection(data: Path) -> Connection:
     return replace(settings().connection(), servers=addresses(data).kafka)
 
 
-def database(data: Path, service: str) -> Mongo:
+def database(data: Path, service: str) -> "Mongo":
+    from chassis.mongo import Mongo
+
     chosen = addresses(data)
     named = settings().model_copy(update={"topic_prefix": chosen.prefix})
     return Mongo(chosen.mongo, named.database(service))

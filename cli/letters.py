@@ -2,16 +2,18 @@
 
 from collections.abc import Coroutine
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from chassis.deadletters import Letter, letter, letters, replay
-from chassis.kafka import Connection, Producer
-from chassis.records import Record
+from chassis.connection import Connection
 from cli.connections import connection, from_kafka
 from cli.console import Commands, Failure, as_json, bar, say, table
 from cli.place import SERVICES, USUAL_DATA, DataOption, JsonOption, addresses
+
+if TYPE_CHECKING:
+    from chassis.deadletters import Letter
+    from chassis.records import Record
 
 app = typer.Typer(name="dead-letters", cls=Commands, no_args_is_help=True)
 
@@ -46,6 +48,8 @@ def list_(
 
       viceversa dead-letters list matcher --json
     """
+    from chassis.deadletters import letters
+
     prefix = addresses(data).prefix
     found: dict[str, list[Letter]] = {}
     for name in [_known(service)] if service else SERVICES:
@@ -73,6 +77,8 @@ def show(
 
       viceversa dead-letters show matcher 3-17
     """
+    from chassis.deadletters import letter
+
     found, record = _done(letter(connection(data), addresses(data).prefix, _known(service), place))
     if json:
         as_json({**asdict(found), "headers": _headers(record), "value": _text(record)})
@@ -97,6 +103,8 @@ def replay_(
 
       viceversa dead-letters replay matcher --all
     """
+    from chassis.deadletters import letters
+
     if all_ == (place is not None):
         raise typer.BadParameter("name one place, such as 3-17, or say --all")
     prefix, reach, name = addresses(data).prefix, connection(data), _known(service)
@@ -106,6 +114,9 @@ def replay_(
 
 
 async def _replay_all(reach: Connection, prefix: str, service: str, places: list[str]) -> None:
+    from chassis.deadletters import replay
+    from chassis.kafka import Producer
+
     producer = Producer(reach)
     await producer.start()
     try:
@@ -130,13 +141,13 @@ def _done(work: Coroutine[Any, Any, T]) -> T:
         raise Failure(str(error), "`viceversa dead-letters list` shows what there is.") from error
 
 
-def _origin(one: Letter) -> str:
+def _origin(one: "Letter") -> str:
     return f"{one.topic} {one.partition}-{one.offset}"
 
 
-def _headers(record: Record) -> dict[str, str]:
+def _headers(record: "Record") -> dict[str, str]:
     return {name: value.decode("utf-8", "replace") for name, value in record.headers}
 
 
-def _text(record: Record) -> str | None:
+def _text(record: "Record") -> str | None:
     return record.value[:_SHOWN_BYTES].decode("utf-8", "replace") if record.value is not None else None

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from cli.api import Api
 from cli.console import Failure
-from cli.pairing_story import listed
+from cli.words import listed
 
 
 class Names:

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 
-from chassis.kafka import Connection, read_key, read_range
+from chassis.connection import Connection
+from chassis.kafka import read_key, read_range
 from chassis.records import Record
 from cli.pairing_story import Happened
 from contracts.care import FEEDBACK, NOTIFICATIONS, FeedbackEvent, NotificationEvent

@@ -7,9 +7,10 @@ in. It says no more than these events do: that somebody answered, never what; th
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, TypeAlias
 
+from cli.words import FACTS, day, listed, ordinal
 from contracts.care import (
     CheckinCompleted,
     CheckinDue,
@@ -41,15 +42,6 @@ from contracts.pairings import (
 
 Telling: TypeAlias = PairingEvent | FeedbackEvent | NotificationEvent
 
-FACTS: Mapping[str, str] = {
-    "no_first_meeting_booked": "no first meeting was planned in time",
-    "no_first_meeting_held": "the first meeting has not taken place in time",
-    "nothing_scheduled_for_two_weeks": "no further meeting was planned for two weeks",
-    "two_cancellations_in_a_row": "two meetings in a row were called off",
-    "two_missed_in_a_row": "two meetings in a row did not take place",
-}
-"""Why somebody offers help, in words."""
-
 _ENDS = {
     "completed": "The time that they had planned is over: completed.",
     "ended_early": "They finished.",
@@ -57,7 +49,6 @@ _ENDS = {
 }
 _TRACEPARENT_PARTS = 4
 _CHANNELS = {"email": "by e-mail", "inbox": "in the inbox", "chat": "by chat"}
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _LATER = {"half_way": "Half of their time is over."}
 """Said long after the event that is named as its cause: a step of its own."""
 _TO_OTHERS = {
@@ -136,11 +127,6 @@ def story(events: Iterable[Happened], names: Mapping[str, str]) -> list[Step]:
     teller = _Teller(names, _asked_by_milestone(known))
     steps = [step for one in known if (step := teller.step(one)) is not None]
     return _with_messages(steps, [one for one in known if isinstance(one.data, NotificationEvent)], teller)
-
-
-def day(when: date) -> str:
-    """Such as ``Tue 17 March 2026``; of a moment, its day in UTC."""
-    return f"{when:%a} {when.day} {when:%B %Y}"
 
 
 @dataclass
@@ -302,15 +288,3 @@ def _milestone(name: str) -> str:
         case ["day", number]:
             return f"after {number} days"
     return "at the end"
-
-
-def listed(words: Sequence[str]) -> str:
-    """One, two and three."""
-    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
-
-
-def ordinal(number: int) -> str:
-    if number <= len(_ORDINALS):
-        return _ORDINALS[number - 1] if number > 0 else "first"
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,9 +12,10 @@ from cli.api import Api
 from cli.connections import from_kafka
 from cli.console import Failure, as_json, complain, note, say, table, waiting
 from cli.names import Names
-from cli.pairing_events import events_of
-from cli.pairing_story import Step, story
 from cli.place import USUAL_DATA, DataOption, JsonOption, addresses
+
+if TYPE_CHECKING:
+    from cli.pairing_story import Step
 
 _TIMES = ("proposed_at", "answer_by", "formed_at", "charter_at", "planned_end", "ended_at")
 _STATES = {
@@ -76,7 +77,7 @@ def pairing(
         tell(steps)
 
 
-def tell(steps: Sequence[Step]) -> None:
+def tell(steps: "Sequence[Step]") -> None:
     """One line for each step, with who was told and its trace behind it."""
     say("")
     for step in steps:
@@ -116,8 +117,13 @@ def pairings(
         table("=id", "state", "origin", "proposed", "formed", rows=rows)
 
 
-def _steps(data: Path, found: Mapping[str, Any], readers: Sequence[str], names: Mapping[str, str]) -> list[Step] | None:
+def _steps(
+    data: Path, found: Mapping[str, Any], readers: Sequence[str], names: Mapping[str, str]
+) -> "list[Step] | None":
     """None where the events cannot be read, which is said."""
+    from cli.pairing_events import events_of  # with Kafka and all contracts, which no other command needs
+    from cli.pairing_story import story
+
     reading = events_of(
         connections.connection(data), addresses(data).prefix, found["pairing_id"], list(dict.fromkeys(readers)), note
     )

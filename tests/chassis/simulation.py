@@ -20,8 +20,9 @@ from pymongo import ReplaceOne, UpdateOne
 
 from chassis.aggregates import Aggregates, Busy, Op
 from chassis.clocks import Clock
+from chassis.connection import Connection
 from chassis.guardian import Guardian
-from chassis.kafka import Connection, Producer, RawRecord
+from chassis.kafka import Producer, RawRecord
 from chassis.mongo import Collection, ConnectionFailure, Document, DuplicateKeyError
 from chassis.relay import Relay
 from tests.chassis.memory import matches

@@ -13,7 +13,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from pydantic import BaseModel, Field, field_validator
 
-from chassis import issuer as local
+from chassis import tokens as local
 from chassis.aggregates import Busy, KeyReused, Stale
 from chassis.health import Health
 from chassis.http import Command, OpenRoute, Page, Paging, Principal, Problem, allow, command, create_app, etag, page

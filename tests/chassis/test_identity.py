@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from fastapi import FastAPI
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
-from chassis import issuer as local
+from chassis import issuer
+from chassis import tokens as local
 from chassis.identity import (
     INTERVAL,
     MAX_AGE,
@@ -134,7 +135,7 @@ class TestLocalIssuer:
     async def test_its_tokens_tell_the_principal(self, tmp_path: Path, port: int, watch: Watch) -> None:
         url = f"http://127.0.0.1:{port}"
         token = local.issue(tmp_path, "m-7", ["member", "coordinator"], ["p-1"], issuer=url)
-        async with serving(local.create_issuer(tmp_path, url), port):
+        async with serving(issuer.create_issuer(tmp_path, url), port):
             found = await verifier_for(port, watch).principal(token)
         assert found == Principal("m-7", "m-7", frozenset({"member", "coordinator"}), frozenset({"p-1"}))
 
@@ -150,7 +151,7 @@ class TestLocalIssuer:
     ) -> None:
         url = f"http://127.0.0.1:{port}"
         verifier = verifier_for(port, watch)
-        async with serving(local.create_issuer(tmp_path, url), port):
+        async with serving(issuer.create_issuer(tmp_path, url), port):
             old = local.issue(tmp_path, "m-7", ["member"], issuer=url)
             await verifier.principal(old)
             (tmp_path / "issuer" / "key.pem").unlink()
@@ -174,8 +175,8 @@ class TestLocalIssuer:
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104
     def test_it_listens_on_loopback_only(self, tmp_path: Path, host: str) -> None:
-        with pytest.raises(local.NotLoopback):
-            local.serve(tmp_path, host, 1, local.ISSUER)
+        with pytest.raises(issuer.NotLoopback):
+            issuer.serve(tmp_path, host, 1, local.ISSUER)
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from chassis.kafka import Connection, Producer, read_key
+from chassis.connection import Connection
+from chassis.kafka import Producer, read_key
 from tests.chassis.world import COUNTS, World
 
 

@@ -6,9 +6,10 @@ from typing import ClassVar
 from pydantic import Field
 
 from chassis.clocks import Clock
+from chassis.connection import Connection
 from chassis.deadletters import DeadLetters
 from chassis.hearing import Heard, Hearing
-from chassis.kafka import Connection, Producer
+from chassis.kafka import Producer
 from chassis.records import Poison, Record, read
 from contracts.envelope import Envelope, EventData, Topic
 

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
 from chassis.aggregates import Change
-from chassis.kafka import Connection
+from chassis.connection import Connection
 from chassis.mongo import ConnectionFailure, Document
 from tests.chassis.world import (
     COUNTERS,

@@ -19,8 +19,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from pydantic import BaseModel, ConfigDict
 from pymongo.errors import DuplicateKeyError, ServerSelectionTimeoutError
 
-from chassis import issuer as local
 from chassis import logs, metrics, telemetry
+from chassis import tokens as local
 from chassis.aggregates import Busy
 from chassis.health import Health
 from chassis.http import allow, create_app

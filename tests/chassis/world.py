@@ -16,8 +16,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from chassis.aggregates import Aggregates, Decide, Op, State
 from chassis.clocks import Clock
+from chassis.connection import Connection
 from chassis.guardian import Guardian
-from chassis.kafka import Connection, Producer, read_range
+from chassis.kafka import Producer, read_range
 from chassis.mongo import Collection, Document, Mongo
 from chassis.provisioning import provision_indexes, provision_topics
 from chassis.records import Record

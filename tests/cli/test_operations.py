@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from chassis.clocks import Clock
+from chassis.connection import Connection
 from chassis.deadletters import DeadLetters
-from chassis.kafka import Connection, Producer, read_range
+from chassis.kafka import Producer, read_range
 from chassis.records import Record
 from contracts.catalogue import SERVICE_TOPICS, TOPICS
 from deploy.local.stack import Endpoints

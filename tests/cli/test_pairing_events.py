@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 
-from chassis.kafka import Connection
+from chassis.connection import Connection
 from cli.pairing_events import events_of
 from contracts.care import ContactNeeded, NotificationSent, SessionHeld
 from contracts.envelope import EventData

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cli.pairing_story import FACTS, Happened, Step, Telling, listed, ordinal, story
+from cli.pairing_story import Happened, Step, Telling, story
+from cli.words import FACTS
 from contracts.care import (
     CheckinCompleted,
     CheckinDue,
@@ -276,15 +277,3 @@ def test_each_step_has_the_trace_of_its_leg_and_is_data_for_a_script() -> None:
         "messages": [],
     }
     assert Happened.of(replace(envelope, traceparent=None), pairing(PairingProposed, 0).data).trace_id is None
-
-
-@pytest.mark.parametrize(("number", "word"), [(1, "first"), (10, "tenth"), (11, "11th"), (21, "21st"), (112, "112th")])
-def test_ordinals(number: int, word: str) -> None:
-    assert ordinal(number) == word
-
-
-@pytest.mark.parametrize(
-    ("parts", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
-)
-def test_lists_read_as_they_are_spoken(parts: list[str], text: str) -> None:
-    assert listed(parts) == text

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from chassis.kafka import Connection, Producer
+from chassis.connection import Connection
+from chassis.kafka import Producer
 from chassis.provisioning import provision_topics
 from cli.demo.subscriber import RESTRICTED, Seen, Subscriber
 from contracts.catalogue import TOPICS

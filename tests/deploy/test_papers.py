@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chassis import issuer
+from chassis import issuer, tokens
 from chassis.identity import Verifier
 from chassis.settings import PREFIX, Settings
 from cli.place import USUAL_PORTS
@@ -130,7 +130,7 @@ async def test_a_token_of_the_commands_counts_where_the_issuers_container_laid_i
     places = {"/data": str(data), "/keys/jwks.json": str(keys)}
     issuer.main([places.get(argument, argument) for argument in containers["issuer"]["command"][3:]])
     verifier = Verifier(Settings(jwks_url=f"file://{keys}"))
-    principal = await verifier.principal(issuer.issue(data, "m-1", ["member"]))
+    principal = await verifier.principal(tokens.issue(data, "m-1", ["member"]))
     assert principal.member_id == "m-1"
     assert principal.roles == {"member"}
 

@@ -12,7 +12,8 @@ from threading import Thread
 
 import pytest
 
-from chassis.kafka import Connection, Producer
+from chassis.connection import Connection
+from chassis.kafka import Producer
 from chassis.provisioning import provision_topics
 from contracts.envelope import Envelope, source_of
 from contracts.examples import examples

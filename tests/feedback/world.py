@@ -13,7 +13,8 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from chassis.kafka import Connection, Producer, read_range
+from chassis.connection import Connection
+from chassis.kafka import Producer, read_range
 from chassis.service import Chassis, Parts, _live
 from chassis.settings import Settings
 from contracts.envelope import EventData, Tombstone, Topic

@@ -9,7 +9,7 @@ from typing import Any
 import bson
 import httpx
 
-from chassis.issuer import issue
+from chassis.tokens import issue
 from cli.place import ISSUER, SERVICES
 from contracts.pairings import AnswerGiven
 from contracts.people import ContactChanged, ProfileChanged

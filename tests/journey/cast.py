@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from chassis.issuer import issue
+from chassis.tokens import issue
 from cli.place import ISSUER
 from tests.journey.estate import Estate
 from tests.journey.people import (

@@ -20,7 +20,7 @@ from pymongo import MongoClient
 
 import cli.estate
 from chassis.clocks import Clock
-from chassis.issuer import issue
+from chassis.tokens import issue
 from cli import place
 from cli.place import ISSUER, MAIL, SERVICES, Addresses
 from deploy.local import ports, process, stack

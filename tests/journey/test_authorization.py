@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from chassis.issuer import ALGORITHM, issue, public_jwk, signing_key
+from chassis.tokens import ALGORITHM, issue, public_jwk, signing_key
 from cli.place import ISSUER, SERVICES
 from tests.journey.cast import REASON, A, B, C, Cast, assemble, body_of
 from tests.journey.estate import Estate

@@ -9,10 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from chassis.clocks import Clock
+from chassis.connection import Connection
 from chassis.deadletters import DeadLetters, Letter, letters
 from chassis.hearing import Hearing
 from chassis.ids import new_id
-from chassis.kafka import Connection, Producer, record_at
+from chassis.kafka import Producer, record_at
 from cli.main import app
 from cli.place import SERVICES
 from contracts.catalogue import EVENTS, TOPICS

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from chassis.kafka import Connection, Producer, read_range
+from chassis.connection import Connection
+from chassis.kafka import Producer, read_range
 from chassis.records import Record
 from chassis.service import Chassis, Parts, _live
 from chassis.settings import Settings
