@@ -17,13 +17,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 from pymongo import ReplaceOne
 
 from chassis import outbox
+from chassis.athand import AtHand
 from chassis.clocks import Clock
 from chassis.ids import derived_id
 from chassis.mongo import (
@@ -79,6 +80,7 @@ class Kept(Protocol):
 
 
 S = TypeVar("S", bound=Kept)
+Follow = Literal["due", "lease"]
 Decide: TypeAlias = Callable[[S | None], tuple[S, Sequence[Said]] | None]
 
 
@@ -159,8 +161,8 @@ class Publishes(Protocol):
 class Aggregates(Generic[S]):
     """A collection of aggregates of one kind.
 
-    ``says`` names for each compacted topic how the current state is said on it, for the guardian. ``at_hand`` is set by
-    a save here that leaves work to be done at once, so that the sweep which does it need not come round first.
+    ``says`` names for each compacted topic how the current state is said on it, for the guardian. ``at_hand`` keeps for
+    each of the two times what a save here leaves to be followed up soon.
     """
 
     def __init__(
@@ -178,7 +180,7 @@ class Aggregates(Generic[S]):
         self.model = model
         self.service = service
         self.says: Mapping[Topic, Callable[[S], Said]] = says or {}
-        self.at_hand = asyncio.Event()
+        self.at_hand: Mapping[Follow, AtHand] = {"due": AtHand(), "lease": AtHand()}
         self._relay = relay
         self._clock = clock
         self._epoch = 0
@@ -300,9 +302,9 @@ class Aggregates(Generic[S]):
 
     def _go_on_with(self, saved: Sequence[Document]) -> None:
         self._relay.push(self, saved)
-        now = self._clock.machine()
-        if any(after["lease"] is not None and after["lease"] <= now for after in saved):
-            self.at_hand.set()
+        for on, at_hand in self.at_hand.items():
+            for after in saved:
+                at_hand.note(after["_id"], after[on])
 
     async def _read(self, ids: Sequence[str]) -> dict[str, Document]:
         found: dict[str, Document] = {}

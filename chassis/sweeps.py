@@ -3,22 +3,22 @@
 ``due`` (business time) and ``lease`` (machine time) are indexed scalars of an aggregate; a sweep finds those that have
 passed and calls the service, which must move them on by an update. There are no timers that a crash could forget.
 
-A sweep slows itself down so that it takes no more than a few per cent of the time: a server without secondary indexes
-scans the collection. By machine time it comes more seldom as long as it finds nothing: what a save of the same process
-leaves to be done at once wakes it, and the rest is what others left behind.
+A sweep searches seldom, so that it takes no more than a few per cent of the time: a server without secondary indexes
+scans the collection. Each search looks ahead until the next one, and what this process saves meanwhile is at hand too,
+so that all of it has its turn in its own time. The rest is what others left behind.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chassis import metrics
-from chassis.aggregates import Aggregates, Kept, Stored
+from chassis.aggregates import Aggregates, Follow, Kept, Stored
 from chassis.clocks import Clock
 from chassis.mongo import Document, Filter, PyMongoError
 from chassis.relay import Relay
@@ -28,12 +28,14 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Kept)
 
-SHORTEST = 0.25  # seconds between two sweeps
-UNLESS_WOKEN = 1.0  # the same for leases, after a sweep that found none
+SHORTEST = 0.25  # seconds between two searches
+USUALLY = 1.0  # the same as long as business time goes no further than the last one looked ahead
 AFTER_A_CRASH = 2.0  # the same for the outboxes: only a crash leaves something there, and its lease runs for longer
 FAILED = 1.0  # seconds of rest after a sweep that failed
 RATIO = 30  # times the duration of its search that a sweep rests ...
 LONGEST = 15.0  # ... but no longer: one search on a server that was busy must not hold up what a crash left behind
+TICK = 0.05  # seconds between two looks at the clock while something is at hand
+LATELY = 20  # changes of the speed of business time, by which a search looks ahead
 LIMIT = 500  # documents in one page
 AT_ONCE = 16
 OVERDUE = timedelta(seconds=30)  # of machine time: a sweep comes round long before, unless it fails or falls behind
@@ -49,30 +51,57 @@ class Sweep(Generic[S]):
 
     aggregates: Aggregates[S]
     act: Callable[[Stored[S]], Awaitable[None]]
-    on: Literal["due", "lease"] = "due"
+    on: Follow = "due"
 
     async def once(self, clock: Clock) -> int:
         """Act on all that has passed; returns how many there were."""
-        return (await self.round(clock)).found
+        return (await self.search(clock)).found
 
-    async def round(self, clock: Clock) -> "Round":
-        """Act on all that has passed, page by page, each once: what fails is passed over until the next time."""
-        now = clock.now() if self.on == "due" else clock.machine()
+    async def search(self, clock: Clock, ahead: float = 0.0) -> "Search":
+        """Act on all that has passed, page by page, each once: what fails is passed over until the next time.
+
+        What passes within the next ``ahead`` seconds, as fast as business time has run lately, is then at hand.
+        """
+        now = self._now(clock)
+        until = now + timedelta(seconds=ahead * (_fastest(clock) if self.on == "due" else 1.0))
+        at_hand = self.aggregates.at_hand[self.on]
+        at_hand.until = until  # before the search, which may miss what is saved meanwhile
         found, overdue, searching = 0, 0, 0.0
         after: Document | None = None
         while True:
             started = time.monotonic()
-            page = await self._page(now, after)
+            page = await self._page(until, after)
             searching += time.monotonic() - started
-            found += len(page)
-            overdue += self._overdue(page, now, clock)
+            passed = [document for document in page if document[self.on] <= now]
+            for document in page[len(passed) :]:
+                at_hand.note(document["_id"], document[self.on])
+            found += len(passed)
+            overdue += self._overdue(passed, now, clock)
             metrics.due(self.aggregates.name, self.on, found)
             metrics.overdue(self.aggregates.name, self.on, overdue)
-            places = asyncio.Semaphore(AT_ONCE)
-            await asyncio.gather(*(self._act(document, places) for document in page))
+            await self._act_on(passed)
             if len(page) < LIMIT:
-                return Round(found, searching)
+                return Search(found, searching)
             after = page[-1]
+
+    async def act_at_hand(self, clock: Clock) -> int:
+        """Act on what is at hand and has passed, the earliest first; returns how many there were."""
+        now = self._now(clock)
+        if not (ids := self.aggregates.at_hand[self.on].take(now, LIMIT)):
+            return 0
+        found = [document async for document in self.aggregates.collection.find({"_id": {"$in": ids}})]
+        passed = [document for document in found if document[self.on] is not None and document[self.on] <= now]
+        metrics.due(self.aggregates.name, self.on, len(passed))
+        await self._act_on(sorted(passed, key=lambda document: document[self.on]))
+        return len(passed)
+
+    def behind(self, clock: Clock) -> bool:
+        """Whether time has gone further than the last search looked ahead."""
+        until = self.aggregates.at_hand[self.on].until
+        return until is None or self._now(clock) > until
+
+    def _now(self, clock: Clock) -> datetime:
+        return clock.now() if self.on == "due" else clock.machine()
 
     async def _page(self, now: datetime, after: Document | None) -> list[Document]:
         passed: Filter = {self.on: {"$lte": now}}
@@ -89,6 +118,10 @@ class Sweep(Generic[S]):
         passed = clock.timeline().at(then) if self.on == "due" else then
         # Where a file of business time began within that while, it was machine time before, which may be later.
         return 0 if passed > now else sum(document[self.on] <= passed for document in page)
+
+    async def _act_on(self, documents: list[Document]) -> None:
+        places = asyncio.Semaphore(AT_ONCE)
+        await asyncio.gather(*(self._act(document, places) for document in documents))
 
     async def _act(self, document: Document, places: asyncio.Semaphore) -> None:
         async with places:
@@ -109,8 +142,8 @@ class Sweep(Generic[S]):
 
 
 @dataclass(frozen=True)
-class Round:
-    """What one round of a sweep found, and the seconds that searching for it took, without acting on it."""
+class Search:
+    """What a search found to have passed, and the seconds that it took, without acting on it."""
 
     found: int
     searching: float
@@ -118,39 +151,37 @@ class Round:
 
 async def drive(sweep: Sweep[Any], clock: Clock) -> None:
     """Sweep again and again until cancelled."""
-    await _again(lambda: sweep.round(clock), woken=sweep.aggregates.at_hand if sweep.on == "lease" else None)
+    at_hand, rest = sweep.aggregates.at_hand[sweep.on], SHORTEST
+    while True:
+        try:
+            rest = rest_after(await sweep.search(clock, 2 * max(rest, USUALLY)))
+            ended = time.monotonic()
+            while (rested := time.monotonic() - ended) < rest or (rested < USUALLY and not sweep.behind(clock)):
+                if not await sweep.act_at_hand(clock):
+                    await at_hand.more(TICK if at_hand else SHORTEST)
+        except PyMongoError:
+            log.exception("a sweep failed; it is tried again")
+            await asyncio.sleep(FAILED)
 
 
 async def drive_relay(relay: Relay, aggregates: Aggregates[Any]) -> None:
     """Let the relay pick up, again and again, what a crash left in the outboxes."""
-
-    async def once() -> Round:
-        started = time.monotonic()
-        return Round(await relay.sweep(aggregates), time.monotonic() - started)
-
-    await _again(once, AFTER_A_CRASH)
-
-
-async def _again(
-    once: Callable[[], Awaitable[Round]], shortest: float = SHORTEST, woken: asyncio.Event | None = None
-) -> None:
     while True:
-        idle = False
-        if woken is not None:
-            woken.clear()  # before the search, which may miss what is saved meanwhile
         try:
-            done = await once()
-            rest, idle = max(shortest, rest_after(done)), done.found == 0
+            started = time.monotonic()
+            found = await relay.sweep(aggregates)
+            rest = max(AFTER_A_CRASH, rest_after(Search(found, time.monotonic() - started)))
         except PyMongoError:
             log.exception("a sweep failed; it is tried again")
             rest = FAILED
         await asyncio.sleep(rest)
-        if woken is not None and idle:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(UNLESS_WOKEN - rest):
-                    await woken.wait()
 
 
-def rest_after(round: Round) -> float:
+def rest_after(search: Search) -> float:
     """Seconds to rest, so that searching, and not acting, takes no more than a few per cent of the time."""
-    return min(max(SHORTEST, round.searching * RATIO), LONGEST)
+    return min(max(SHORTEST, search.searching * RATIO), LONGEST)
+
+
+def _fastest(clock: Clock) -> float:
+    """How fast business time has run lately, at most."""
+    return max((segment.speed for segment in clock.timeline().segments[-LATELY:]), default=1.0)

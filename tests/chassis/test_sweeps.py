@@ -1,7 +1,8 @@
 """What is due is driven from the document itself, on the clock that it belongs to."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from prometheus_client import REGISTRY
 
 from chassis import sweeps
 from chassis.aggregates import Aggregates, Stored
+from chassis.athand import AtHand
 from chassis.clocks import Clock
 from chassis.mongo import ConnectionFailure
-from chassis.sweeps import Round, Sweep, drive, rest_after
+from chassis.sweeps import Search, Sweep, drive, rest_after
 from tests.chassis.world import Counter, World, eventually, keep, once, op
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+DAY_A_SECOND = 86400.0
 
 
 class Followed:
@@ -138,38 +141,102 @@ async def test_two_replicas_that_sweep_at_once_act_once_per_slot(toys: World) ->
     assert {(await toys.stored(f"c{n}")).value for n in range(20)} == {1}
 
 
-async def test_what_a_save_leaves_to_be_done_at_once_wakes_the_sweep_and_what_is_for_later_does_not(
-    toys: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweeps, "UNLESS_WOKEN", 3600.0)
-    one = await toys.replica()
-    follow = Followed(one.counters, "lease")
-    task = asyncio.create_task(drive(Sweep(one.counters, follow, on="lease"), toys.clock))
+@asynccontextmanager
+async def driven(sweep: Sweep[Counter], clock: Clock) -> AsyncIterator[None]:
+    """The sweep runs, and has searched once."""
+    task = asyncio.create_task(drive(sweep, clock))
     try:
-        for id in ("a", "b"):
-            await eventually(lambda: not one.counters.at_hand.is_set(), "the sweep has heard it")
-            await one.counters.update(id, op(id), keep(id, lease=toys.clock.machine()))
-            await eventually(lambda known=id: known in follow.seen, "it is done")
-        await eventually(lambda: not one.counters.at_hand.is_set(), "the sweep has heard it")
-        await one.counters.update("later", op("1"), keep("later", lease=toys.clock.machine() + timedelta(minutes=1)))
-        assert not one.counters.at_hand.is_set()
+        await eventually(lambda: sweep.aggregates.at_hand[sweep.on].until is not None, "it has searched")
+        yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps search once, and then not for an hour."""
+    monkeypatch.setattr(sweeps, "rest_after", lambda _: 3600.0)
+
+
+@pytest.mark.usefixtures("seldom")
+async def test_what_a_save_leaves_to_be_done_soon_has_its_turn_in_its_time_without_another_search(toys: World) -> None:
+    one = await toys.replica()
+    follow = Followed(one.counters, "lease")
+    async with driven(Sweep(one.counters, follow, on="lease"), toys.clock):
+        await one.counters.update("now", op("1"), keep("now", lease=toys.clock.machine()))
+        soon = toys.clock.machine() + timedelta(seconds=0.5)
+        await one.counters.update("soon", op("1"), keep("soon", lease=soon))
+        await eventually(lambda: follow.seen == ["now", "soon"], "both are done")
+        assert toys.clock.machine() >= soon
+        await one.counters.update("later", op("1"), keep("later", lease=toys.clock.machine() + timedelta(hours=1)))
+        assert not one.counters.at_hand["lease"], "it is not kept in memory until then"
+
+
+@pytest.mark.usefixtures("seldom")
+async def test_a_search_looks_ahead_as_far_as_business_time_may_run_until_the_next(toys: World, tmp_path: Path) -> None:
+    one = await toys.replica()
+    clock = Ahead(tmp_path / "clock.jsonl")
+    clock.set(DAY_A_SECOND, business=LONG_AGO, until=LONG_AGO)
+    await one.counters.update("c", op("1"), keep("c", due=LONG_AGO + timedelta(days=1)))
+    await one.counters.update("far", op("1"), keep("far", due=LONG_AGO + timedelta(days=100)))
+    follow = Followed(one.counters)
+    async with driven(Sweep(one.counters, follow), clock):
+        await eventually(lambda: len(one.counters.at_hand["due"]) == 1, "the one of tomorrow is at hand")
+        assert follow.seen == []
+        clock.set(0, business=LONG_AGO + timedelta(days=1))
+        await eventually(lambda: follow.seen == ["c"], "it has its turn")
+
+
+async def test_when_business_time_jumps_further_than_that_it_is_searched_again(toys: World, tmp_path: Path) -> None:
+    one, other = await toys.replica(), await toys.replica()
+    clock = Clock(tmp_path / "clock.jsonl")
+    clock.set(0, business=LONG_AGO)
+    follow = Followed(one.counters)
+    sweep = Sweep(one.counters, follow)
+    assert sweep.behind(clock), "it has never searched"
+    async with driven(sweep, clock):
+        await other.counters.update("c", op("1"), keep("c", due=LONG_AGO + timedelta(days=30)))
+        assert not sweep.behind(clock)
+        clock.set(0, business=LONG_AGO + timedelta(days=30))
+        await eventually(lambda: follow.seen == ["c"], "it is found")
+
+
+async def test_what_is_at_hand_and_has_moved_on_meanwhile_has_no_turn(toys: World) -> None:
+    one, other = await toys.replica(), await toys.replica()
+    follow = Followed(one.counters, "lease")
+    sweep = Sweep(one.counters, follow, on="lease")
+    assert await sweep.once(toys.clock) == 0
+    sweep.aggregates.at_hand["lease"].until = toys.clock.machine() + timedelta(hours=1)
+    for id in ("done", "put off", "left"):
+        await one.counters.update(id, op("1"), keep(id, lease=toys.clock.machine()))
+    await other.counters.update("done", op("2"), keep("done", lease=None))
+    await other.counters.update("put off", op("2"), keep("put off", lease=toys.clock.machine() + timedelta(hours=1)))
+    assert await sweep.act_at_hand(toys.clock) == 1
+    assert follow.seen == ["left"]
+    assert await sweep.act_at_hand(toys.clock) == 0
+
+
+def test_what_is_at_hand_is_taken_once_in_order_and_not_before_its_time() -> None:
+    at_hand = AtHand()
+    at_hand.note("lost", LONG_AGO)  # nobody has searched yet, so a search will see it
+    at_hand.until = LONG_AGO + timedelta(hours=2)
+    for id, hours in (("b", 1), ("a", 0), ("b", 1), ("c", 2), ("d", 3)):
+        at_hand.note(id, LONG_AGO + timedelta(hours=hours))
+    at_hand.note("never", None)
+    assert at_hand.take(LONG_AGO + timedelta(hours=1), 1) == ["a"]
+    assert at_hand.take(LONG_AGO + timedelta(hours=1), 9) == ["b"]
+    assert at_hand.take(LONG_AGO + timedelta(hours=9), 9) == ["c"]
+    assert not at_hand
 
 
 async def test_what_another_left_behind_is_found_when_the_sweep_comes_round(toys: World) -> None:
     one, gone = await toys.replica(), await toys.replica()
     follow = Followed(one.counters, "lease")
-    task = asyncio.create_task(drive(Sweep(one.counters, follow, on="lease"), toys.clock))
-    try:
+    async with driven(Sweep(one.counters, follow, on="lease"), toys.clock):
         await gone.counters.update("c", op("1"), keep("c", lease=LONG_AGO))
         await eventually(lambda: follow.seen == ["c"], "it is done")
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def test_a_sweep_goes_on_after_the_store_was_out_of_reach(toys: World) -> None:
@@ -184,16 +251,11 @@ async def test_a_sweep_goes_on_after_the_store_was_out_of_reach(toys: World) -> 
         return await search(now, None)
 
     object.__setattr__(failing, "_page", page)
-    task = asyncio.create_task(drive(failing, toys.clock))
-    try:
+    async with driven(failing, toys.clock):
         await eventually(lambda: follow.seen == ["c"], "the sweep comes round again")
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def test_a_sweep_rests_by_what_its_search_took_and_not_by_what_it_did() -> None:
-    assert rest_after(Round(found=400, searching=0.001)) == sweeps.SHORTEST
-    assert rest_after(Round(found=0, searching=0.1)) == pytest.approx(3.0)
-    assert rest_after(Round(found=0, searching=10)) == sweeps.LONGEST, "one slow search holds nothing up for minutes"
+    assert rest_after(Search(found=400, searching=0.001)) == sweeps.SHORTEST
+    assert rest_after(Search(found=0, searching=0.1)) == pytest.approx(3.0)
+    assert rest_after(Search(found=0, searching=10)) == sweeps.LONGEST, "one slow search holds nothing up for minutes"
