@@ -1,7 +1,7 @@
 """What people intend to do, and at which business time."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
@@ -29,6 +29,6 @@ class Diary(Generic[T]):
             found.append(heappop(self._heap)[2])
         return found
 
-    def late(self, now: datetime) -> timedelta:
-        """For how long the oldest of them has been waiting; nothing when none is due."""
-        return max(now - self._heap[0][0], timedelta()) if self._heap else timedelta()
+    def oldest(self) -> datetime | None:
+        """When the first of them is due, or was."""
+        return self._heap[0][0] if self._heap else None

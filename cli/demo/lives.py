@@ -116,10 +116,10 @@ class Lives:
     def intend(self, at: datetime, of: str, act: Act) -> None:
         self._diary.write(at, Intention(of, act))
 
-    def late(self) -> timedelta:
-        """By how much business time is ahead of what people have done."""
+    def oldest(self) -> datetime | None:
+        """When somebody is next to do something, or was to have done it."""
         self._listen()
-        return self._diary.late(self._clock.now())
+        return self._diary.oldest()
 
     async def go_on(self) -> int:
         """Do what is to be done by now; how much that was."""
@@ -163,7 +163,7 @@ class Lives:
                 if chance.random() < 0.5:
                     continue  # for good
                 choice, reason = by_heart(me.hidden, partner.hidden, pair.topics)
-                at = until - chance.uniform(0.5, 2) * DAY  # the reminder has come by then
+                at = until - chance.uniform(1.5, 3.5) * DAY  # reminded by then, and in time on a slow machine too
             said = {"answer": "accepted"} if choice == "accept" else {"answer": "declined", "reason": reason}
             self._send(at, pair, me, "matcher", "POST", "answer", said, said["answer"] or "")
 

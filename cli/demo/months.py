@@ -10,7 +10,7 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColum
 from chassis.clocks import Clock
 from cli.console import bar, say
 from cli.demo.lives import Lives
-from cli.demo.pace import Pace, full, speed
+from cli.demo.pace import pace
 from cli.demo.stream import Stream
 from cli.demo.subscriber import Subscriber, Witness
 from cli.demo.web import Web
@@ -38,10 +38,9 @@ class Months:
 
     def __init__(self, web: Web, clock: Clock, subscriber: Subscriber, stream: Stream, lives: Lives) -> None:
         self._web, self._clock, self._subscriber, self._stream, self._lives = web, clock, subscriber, stream, lives
-        self._full = full(lives.people)
-        self._pace = Pace(clock, self._full)
         self._waiting = 0.0
         self._looked = 0.0
+        self._looked_at = clock.now()
         self._month = 0
 
     async def run_until(self, end: datetime) -> None:
@@ -51,12 +50,12 @@ class Months:
         with bar(*columns) as progress:
             task = progress.add_task("", total=(end - begin).total_seconds())
             while self._clock.now() < end:
-                await self._once()
-                now = min(self._clock.now(), end)
+                await self._once(end)
+                now = self._clock.now()
                 said = f"{now:%d %B %Y}  {picture(self._subscriber.witness)}"
                 progress.update(task, completed=(now - begin).total_seconds(), description=said)
                 self._tell_of_the_month(now)
-        self._pace.set(0)
+        self._clock.set(0)
         while await self._lives.go_on():
             await self._look()
 
@@ -66,19 +65,26 @@ class Months:
         await self._look()
         return not await self._lives.go_on() and not self._waiting
 
-    async def _once(self) -> None:
+    async def _once(self, end: datetime) -> None:
         await asyncio.to_thread(self._subscriber.check)
         await self._look()
-        self._pace.set(speed(self._full, self._lives.late(), self._waiting))
+        self._let_time_run(end)
         if not await self._lives.go_on():
             await asyncio.sleep(_TICK_S)
+
+    def _let_time_run(self, end: datetime) -> None:
+        now, oldest = self._clock.now(), self._lives.oldest()
+        speed, until = pace(self._lives.people, now, self._looked_at, self._waiting, oldest)
+        if speed or self._clock.timeline().segments[-1].speed:
+            self._clock.set(speed, until=min(until, end))
 
     async def _look(self) -> None:
         if time.monotonic() - self._looked < _LOOK_S:
             return
+        looked_at = self._clock.now()
         pages = await asyncio.gather(*(self._web.figures(name) for name in SERVICES))
         self._waiting = sum(sample.value for page in pages for sample in page if sample.name in _WAITING)
-        self._looked = time.monotonic()
+        self._looked, self._looked_at = time.monotonic(), looked_at
 
     def _tell_of_the_month(self, now: datetime) -> None:
         if now.month != self._month:

@@ -2,10 +2,7 @@
 and tells the same story.
 """
 
-import asyncio
-from datetime import timedelta
-
-from chassis.clocks import Clock
+from datetime import datetime, timedelta
 
 _DAY_S = 86400.0
 _SLOWEST, _FASTEST = 2.4, 6.0
@@ -13,8 +10,9 @@ _SLOWEST, _FASTEST = 2.4, 6.0
 _PEOPLE = 500
 """So many people live one day in a second."""
 IN_TIME, TOO_LATE = timedelta(hours=10), timedelta(hours=30)
-UNSEEN = timedelta(hours=60)
-"""So much may pass until somebody looks again who keeps up, and less where fewer people live faster."""
+"""By how much business time may be ahead of what people do: at full speed, and at all."""
+UNSEEN_S = 1.0
+"""As much as passes in this time at full speed may pass until the services are looked at again."""
 FEW, MANY = 40, 160
 """Pieces of work that wait in the services: events not yet read or published, deadlines that have passed."""
 
@@ -24,30 +22,18 @@ def full(people: int) -> float:
     return _DAY_S * min(max(_PEOPLE / people, _SLOWEST), _FASTEST)
 
 
-def speed(full: float, late: timedelta, waiting: float) -> float:
-    """``full``, a third of it when work grows, and nothing when there is too much."""
-    if late >= TOO_LATE or waiting >= MANY:
-        return 0.0
-    return full if late <= IN_TIME and waiting <= FEW else full / 3
+def pace(
+    people: int, now: datetime, looked: datetime, waiting: float, oldest: datetime | None
+) -> tuple[float, datetime]:
+    """The speed, and where time stands still. The clock keeps that end: on a busy machine nobody would in time.
 
-
-class Pace:
-    """Sets the speed of business time, each time for ``UNSEEN`` at most; then it stands still.
-
-    Otherwise weeks would pass on a busy machine before somebody looks again.
+    ``looked``: when ``waiting`` pieces of work were seen in the services; ``oldest``: when somebody is next to do
+    something, or was to have done it. All by business time.
     """
-
-    def __init__(self, clock: Clock, full: float) -> None:
-        self._clock = clock
-        self._unseen = UNSEEN * (_SLOWEST * _DAY_S / full)
-        self._stop: asyncio.TimerHandle | None = None
-
-    def set(self, speed: float) -> None:
-        if self._stop is not None:
-            self._stop.cancel()
-            self._stop = None
-        if self._clock.timeline().segments[-1].speed != speed:
-            self._clock.set(speed)
-        if speed:
-            seconds = self._unseen.total_seconds() / speed
-            self._stop = asyncio.get_running_loop().call_later(seconds, self.set, 0.0)
+    until = looked + timedelta(seconds=UNSEEN_S * full(people))
+    if oldest is not None:
+        until = min(until, oldest + TOO_LATE)
+    if until <= now or waiting >= MANY:
+        return 0.0, now
+    keeps_up = waiting <= FEW and (oldest is None or now <= oldest + IN_TIME)
+    return full(people) if keeps_up else full(people) / 3, until

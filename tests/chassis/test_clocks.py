@@ -58,6 +58,30 @@ def test_a_pause_holds_business_time_and_going_on_does_not_jump(path: Path) -> N
     assert one.now() == START + timedelta(minutes=11)
 
 
+def test_time_stands_still_at_its_end_for_everybody_though_nobody_stops_it_and_goes_on_from_there(path: Path) -> None:
+    one, other = Fixed(path), Fixed(path)
+    one.set(60, until=START + timedelta(minutes=5))
+    one.at = other.at = START + timedelta(seconds=4)
+    assert other.now() == START + timedelta(minutes=4)
+    one.at = other.at = START + timedelta(hours=5)
+    assert one.now() == other.now() == Fixed(path, other.at).now() == START + timedelta(minutes=5)
+    other.set(60, until=START + timedelta(minutes=1))  # which has passed: not a moment longer, and never back
+    one.at = other.at = START + timedelta(hours=6)
+    assert one.now() == START + timedelta(minutes=5)
+    other.set(60)
+    one.at = START + timedelta(hours=6, seconds=2)
+    assert one.now() == START + timedelta(minutes=7)
+
+
+def test_a_file_that_was_begun_anew_is_read_anew(path: Path) -> None:
+    one = Fixed(path)
+    one.set(60)
+    assert one.now() == START
+    path.unlink()
+    Fixed(path).set(0, business=START + timedelta(days=1))
+    assert one.now() == START + timedelta(days=1)
+
+
 def test_a_change_of_speed_does_not_jump_and_the_past_stays_as_it_was(path: Path) -> None:
     one = Fixed(path)
     one.set(10)
