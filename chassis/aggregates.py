@@ -346,7 +346,7 @@ class Aggregates(Generic[S]):
         if document is None:
             return None
         for entry in document["recent"]:
-            if entry["op"] in (change.op.key, _digest(change.op.key)):
+            if entry["op"] == (change.op.key if entry["request"] is not None else _digest(change.op.key)):
                 if entry["request"] not in (change.op.request, None):
                     raise KeyReused("this idempotency key was used for another request")
                 stored = self.stored(document)

@@ -1,10 +1,8 @@
 """Identifiers: time-ordered where drawn, reproducible where derived."""
 
-from uuid import UUID, uuid5
-
 import uuid_utils
 
-_NAMESPACE = UUID("6f1d5a0e-52c1-5f0b-9a63-0d7a5c1be0f4")
+_NAMESPACE = uuid_utils.UUID("6f1d5a0e-52c1-5f0b-9a63-0d7a5c1be0f4")
 _SEPARATOR = "\x1f"  # ASCII unit separator: occurs in no id, name or topic
 
 
@@ -21,4 +19,4 @@ def derived_id(*parts: str) -> str:
     """
     if any(_SEPARATOR in part for part in parts):
         raise ValueError("a part of a derived id contains the separator")
-    return str(uuid5(_NAMESPACE, _SEPARATOR.join(parts)))
+    return str(uuid_utils.uuid5(_NAMESPACE, _SEPARATOR.join(parts)))

@@ -21,6 +21,8 @@ EPOCH = 2**40  # sequences of one epoch; a restored backup begins the next one
 
 
 def _utc(value: datetime) -> datetime:
+    if value.tzinfo is UTC and value.microsecond % 1000 == 0:
+        return value
     try:
         moved = value.astimezone(UTC)
     except OverflowError:
@@ -29,7 +31,8 @@ def _utc(value: datetime) -> datetime:
 
 
 def iso(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    value = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return value.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(iso, return_type=str, when_used="json")]

@@ -1,6 +1,8 @@
 """The crowd against the readable truth: the same partners as rules, fit and ledger would name one by one."""
 
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -54,29 +56,41 @@ def truth(
     return found
 
 
+@cache
+def changes(side: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Which side, which state, and whether somebody is away, on leave or about to go."""
+    away = st.tuples(st.integers(-2, 2), st.sampled_from([None, 0, 3])).map(lambda found: (_absence(*found),))
+    return st.fixed_dictionaries(
+        {
+            "side": st.sampled_from([side, "either"]),
+            "state": st.sampled_from(["ready", "ready", "ready", "enrolled", "left"]),
+            "employment": st.sampled_from(["active", "active", "active", "on_leave", "leaving"]),
+            "away": st.one_of(st.just(()), st.just(()), away),
+            "employed_until": st.sampled_from([None, None, TODAY, TODAY + timedelta(days=1)]),
+            "personal_cap": st.sampled_from([None, None, 0, 1]),
+        }
+    )
+
+
+def _absence(begins: int, lasts: int | None) -> Absence:
+    since = TODAY + timedelta(days=begins)
+    return Absence(since=since, until=None if lasts is None else since + timedelta(days=lasts))
+
+
+SEATS = st.integers(0, 2)
+
+
 @st.composite
 def companies(draw: st.DrawFn) -> tuple[list[ProfileChanged], Held]:
     """People who may be away, on leave, on either side, and hold seats."""
     seniors, juniors = draw(cohorts(most=4))
     people = []
     for one in [*seniors, *juniors]:
-        enrolment = one.enrolments[0].model_copy(
-            update={
-                "side": draw(st.sampled_from([one.enrolments[0].side, "either"])),
-                "state": draw(st.sampled_from(["ready", "ready", "ready", "enrolled", "left"])),
-            }
-        )
-        since = TODAY + timedelta(days=draw(st.integers(-2, 2)))
-        until = draw(st.sampled_from([None, since, since + timedelta(days=3)]))
-        changes = {
-            "enrolments": (enrolment,),
-            "employment": draw(st.sampled_from(["active", "active", "active", "on_leave", "leaving"])),
-            "away": draw(st.sampled_from([(), (), (Absence(since=since, until=until),)])),
-            "employed_until": draw(st.sampled_from([None, None, TODAY, TODAY + timedelta(days=1)])),
-            "personal_cap": draw(st.sampled_from([None, None, 0, 1])),
-        }
-        people.append(one.model_copy(update=changes))
-    return people, {one.member_id: draw(st.integers(0, 2)) for one in people}
+        changed = dict(draw(changes(one.enrolments[0].side)))
+        update = {"side": changed.pop("side"), "state": changed.pop("state")}
+        enrolment = one.enrolments[0].model_copy(update=update)
+        people.append(one.model_copy(update={**changed, "enrolments": (enrolment,)}))
+    return people, {one.member_id: draw(SEATS) for one in people}
 
 
 @run_with(max_examples=80, deadline=None)
@@ -112,7 +126,7 @@ def test_who_comes_changes_and_goes_leaves_the_crowd_as_if_it_were_begun_anew(
             break
         id = data.draw(st.sampled_from(names))
         if data.draw(st.booleans()):
-            other = data.draw(profiles(people[id].enrolments[0].side, st.just(id), st.just([])))
+            other = data.draw(profiles(people[id].enrolments[0].side, id, ()))
             now[id] = data.draw(st.sampled_from([people[id], other]))
             tell(crowd, now[id])
         else:

@@ -48,34 +48,51 @@ def solved(people: list[ProfileChanged], with_settings: ProgrammeSettings, seed:
 # ---------------------------------------------------------------- people whom a rule keeps apart by a little
 
 
-@st.composite
-def near_misses(draw: st.DrawFn) -> Cohort:
+def _somebody(side: str) -> st.SearchStrategy[dict[str, Any]]:
+    mine, theirs = ("negotiation", "generative-ai") if side == "senior" else ("generative-ai", "negotiation")
+    return st.fixed_dictionaries(
+        {
+            "offers": st.sampled_from(["explain", "use", "teach", "teach"]).map(lambda level: {mine: level}),
+            "seeks": st.sampled_from([1, 2, 3, 3]).map(lambda priority: {theirs: priority}),
+            "level": st.sampled_from([6, 7, 8] if side == "senior" else [4, 5, 6]),
+            "organisation_id": st.sampled_from(["acme"] * 5 + ["daughter"]),
+            "department_id": st.sampled_from(["sales", "it", "hr"]),
+            "site_id": st.sampled_from([None, "berlin", "lyon"]),
+            "line": st.sampled_from([(), (), (), ("boss",), ("s0",)]),
+            "availability": st.one_of(st.just(Availability()), st.sampled_from(HOURS).map(lambda some: weekly(*some))),
+            "style": st.sampled_from(STYLES),
+            "enrolment": st.sampled_from([1, 1, 2]).map(lambda capacity: {"capacity": capacity}),
+        }
+    )
+
+
+SENIOR, JUNIOR = _somebody("senior"), _somebody("junior")
+AVOIDED = st.lists(st.integers(0, 8), max_size=1)
+NEAR_MISSES = st.tuples(
+    st.lists(st.tuples(SENIOR, AVOIDED), min_size=1, max_size=4),
+    st.lists(st.tuples(JUNIOR, AVOIDED), min_size=1, max_size=5),
+)
+
+
+def near_misses() -> st.SearchStrategy[Cohort]:
     """Up to four seniors and five juniors, of whom many would be a pair but for one rule or two."""
-    seniors = [f"s{n}" for n in range(draw(st.integers(1, 4)))]
-    juniors = [f"j{n}" for n in range(draw(st.integers(1, 5)))]
+    return NEAR_MISSES.map(_of_some)
 
-    def somebody(id: str, side: str) -> ProfileChanged:
-        mine, theirs = ("negotiation", "generative-ai") if side == "senior" else ("generative-ai", "negotiation")
-        return person(
+
+def _of_some(drawn: tuple[list[tuple[dict[str, Any], list[int]]], ...]) -> Cohort:
+    seniors, juniors = drawn
+    ids = [*(f"s{n}" for n in range(len(seniors))), *(f"j{n}" for n in range(len(juniors)))]
+    people = [
+        person(
             id,
-            side,
-            offers={mine: draw(st.sampled_from(["explain", "use", "teach", "teach"]))},
-            seeks={theirs: draw(st.sampled_from([1, 2, 3, 3]))},
-            level=draw(st.sampled_from([6, 7, 8] if side == "senior" else [4, 5, 6])),
-            organisation_id=draw(st.sampled_from(["acme"] * 5 + ["daughter"])),
-            department_id=draw(st.sampled_from(["sales", "it", "hr"])),
-            site_id=draw(st.sampled_from([None, "berlin", "lyon"])),
-            line=draw(st.sampled_from([(), (), (), ("boss",), ("s0",)])),
-            availability=draw(
-                st.one_of(st.just(Availability()), st.sampled_from(HOURS).map(lambda some: weekly(*some)))
-            ),
+            "senior" if id.startswith("s") else "junior",
             time_zone="Europe/Berlin",
-            style=draw(st.sampled_from(STYLES)),
-            avoid=draw(st.lists(st.sampled_from([*seniors, *juniors]), max_size=1).map(tuple)),
-            enrolment={"capacity": draw(st.sampled_from([1, 1, 2]))},
+            avoid=tuple(ids[n % len(ids)] for n in avoided),
+            **fields,
         )
-
-    return [somebody(id, "senior") for id in seniors], [somebody(id, "junior") for id in juniors]
+        for id, (fields, avoided) in zip(ids, [*seniors, *juniors], strict=True)
+    ]
+    return people[: len(seniors)], people[len(seniors) :]
 
 
 def strict_settings() -> st.SearchStrategy[ProgrammeSettings]:
@@ -102,15 +119,20 @@ class Force:
         self.apart = {(s.id, j.id) for s, j in couples if "rather_not" in rules.broken(s, j, rules_, TODAY)}
         self.suiting = suiting(cohort, rules_)
         self.possible = self.suiting - self.apart
+        self._suiting_after: dict[frozenset[tuple[Relaxed, float]], set[Pair]] = {}
+        self._in_reach: dict[tuple[Pair, str], bool] = {}
 
     def of(self, id: str, pairs: set[Pair]) -> set[Pair]:
         return {pair for pair in pairs if id in pair}
 
     def let_in(self, id: str, change: Mapping[Relaxed, float]) -> set[Pair]:
         """Pairs of this person that would suit after the change, and do not now."""
-        open_ = "cross_organisation" in change
-        both = [[_acknowledged(one) if open_ else one for one in side] for side in self.cohort]
-        return self.of(id, suiting((both[0], both[1]), relaxed(self.settings, change)) - self.suiting)
+        made = frozenset(change.items())
+        if made not in self._suiting_after:
+            open_ = "cross_organisation" in change
+            both = [[_acknowledged(one) if open_ else one for one in side] for side in self.cohort]
+            self._suiting_after[made] = suiting((both[0], both[1]), relaxed(self.settings, change))
+        return self.of(id, self._suiting_after[made] - self.suiting)
 
     def chosen(self, pairs: set[Pair], seed: int = 0, kept_for: str = "") -> list[Pair]:
         """The best assignment over ``pairs``; ``kept_for`` finds one more place with everybody, for nobody else."""
@@ -133,6 +155,11 @@ class Force:
         return sum(self.score[pair] for pair in self.chosen(pairs))
 
     def in_reach(self, pair: Pair, id: str) -> bool:
+        if (pair, id) not in self._in_reach:
+            self._in_reach[pair, id] = self._comes_about(pair, id)
+        return self._in_reach[pair, id]
+
+    def _comes_about(self, pair: Pair, id: str) -> bool:
         """Whether the pair comes about if it alone is let in, and for others the second best of those left over.
 
         Of who has nobody on the side of the other one, each partner finds one: the second best whom no rule excludes,
