@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, cached_property
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
+import uuid_utils
 
-import chassis.ids
 from chassis.ids import derived_id
 from contracts.programmes import ProgrammeSettings
 from services.notifier.domain.notification import Notification
@@ -183,7 +182,7 @@ def year() -> Iterator[Year]:
     with pytest.MonkeyPatch.context() as patch:
         drawn = random.Random(20260105)
         draw = lambda: UUID(int=drawn.getrandbits(128))  # noqa: E731
-        patch.setattr(chassis.ids, "uuid_utils", SimpleNamespace(uuid7=draw))  # so that a seed is a year
+        patch.setattr(uuid_utils, "uuid7", draw)  # so that a seed is a year
         yield asyncio.run(lived(seed=5))
 
 

@@ -52,9 +52,7 @@ def edges_of(edges: Sequence[tuple[int, int, float]]) -> Edges:
 
 
 @given(markets())
-def test_prices_prove_the_optimum(
-    market: tuple[list[int], list[int], Edges],
-) -> None:
+def test_prices_prove_the_optimum(market: tuple[list[int], list[int], Edges]) -> None:
     seniors, juniors, edges = market
     found: Assignment = solved(seniors, juniors, edges, 0)
     best = float(edges.scores[found.chosen].sum())

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from services.matcher.domain.candidates import Edges
 from services.matcher.domain.chance import lots
-from services.matcher.domain.columns import Ints
+from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.pairs import Floats
 from services.matcher.domain.rules import Member
 from services.matcher.domain.worth import prices
@@ -56,14 +56,18 @@ def _priced(
     taken = np.zeros(len(edges), dtype=np.bool_)
     taken[chosen] = True
     gain = gains(edges, seed)
-    s_full = np.bincount(edges.seniors[chosen], minlength=len(places_of_seniors)) >= places_of_seniors
-    j_full = np.bincount(edges.juniors[chosen], minlength=len(places_of_juniors)) >= places_of_juniors
+    s_full, j_full = full(edges.seniors[chosen], places_of_seniors), full(edges.juniors[chosen], places_of_juniors)
     with ThreadPoolExecutor() as pool:
         seniors = pool.submit(prices, edges.seniors, edges.juniors, gain, taken, s_full, len(j_full))
         juniors = pool.submit(prices, edges.juniors, edges.seniors, gain, taken, j_full, len(s_full))
         (s_most, j_least), (j_most, s_least) = seniors.result(), juniors.result()
     unit = UNIT * TIE
     return Assignment(chosen, (s_most + s_least) / 2 / unit, (j_most + j_least) / 2 / unit)
+
+
+def full(partners: Ints, places: Sequence[int] | Ints) -> Bools:
+    """Who has no place left; ``partners``: the person of this side in each chosen pair."""
+    return np.asarray(np.bincount(partners, minlength=len(places)) >= places)
 
 
 def assign(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from contracts.people import Side
-from services.matcher.domain.assignment import TIE, UNIT, Assignment, assign, gains, solved
+from services.matcher.domain.assignment import TIE, UNIT, Assignment, assign, full, gains, solved
 from services.matcher.domain.candidates import Candidates, Edges, exactly
 from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.pairs import Comparison, Floats
@@ -99,8 +99,7 @@ def worth_of(market: Market, found: Candidates, best: Optimum) -> Mapping[Side, 
     taken = np.zeros(len(gain), dtype=np.bool_)
     taken[best.chosen] = True
     n, m = market.pairs.shape
-    s_full = np.bincount(seniors[taken], minlength=n) >= market.places_of_seniors
-    j_full = np.bincount(juniors[taken], minlength=m) >= market.places_of_juniors
+    s_full, j_full = full(seniors[taken], market.places_of_seniors), full(juniors[taken], market.places_of_juniors)
     with ThreadPoolExecutor() as pool:
         of_seniors = pool.submit(steady_prices, seniors, juniors, gain, taken, private, s_full, m)
         of_juniors = pool.submit(steady_prices, juniors, seniors, gain, taken, private, j_full, n)
