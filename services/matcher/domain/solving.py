@@ -121,6 +121,7 @@ def solve(
     market = _market(question, pairs, locked)
     progress("solving", 0, len(found.edges))
     best = optimum(market, found, scan)
+    del scan  # whose tables take hundreds of megabytes, which others need now
     before = best.edges.scores[best.chosen]
     matching = question.settings.matching
     with ThreadPoolExecutor(1) as beside:  # who is left over does not depend on what follows

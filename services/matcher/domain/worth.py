@@ -35,11 +35,11 @@ def prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, full: Bools, othe
         ends, starts, weights = free.of(fallen)
         before = asked.copy()
         np.maximum.at(asked, ends, weights - price[starts])
-        risen = np.unique(ends[asked[ends] > before[ends]])
+        risen = np.nonzero(asked > before)[0]
         ends, starts, weights = held.of(risen)
         lower = price.copy()
         np.minimum.at(lower, ends, weights - asked[starts])
-        fallen = np.unique(ends[lower[ends] < price[ends]])
+        fallen = np.nonzero(lower < price)[0]
         price = lower
     return price, asked
 
