@@ -80,7 +80,7 @@ class Kept(Protocol):
 
 
 S = TypeVar("S", bound=Kept)
-Follow = Literal["due", "lease"]
+Follow: TypeAlias = Literal["due", "lease"]
 Decide: TypeAlias = Callable[[S | None], tuple[S, Sequence[Said]] | None]
 
 
@@ -199,7 +199,7 @@ class Aggregates(Generic[S]):
         return self.stored(document) if document else None
 
     async def get_many(self, ids: Sequence[str]) -> dict[str, Stored[S]]:
-        return {id: self.stored(document) for id, document in (await self._read(ids)).items()}
+        return {id: self.stored(document) for id, document in (await self.documents(ids)).items()}
 
     async def find(
         self, filter: Filter, *, sort: str = "_id", limit: int = 0, after: str | None = None
@@ -270,7 +270,7 @@ class Aggregates(Generic[S]):
 
     async def _update_chunk(self, changes: Sequence[Change[S]], cause: Envelope | None) -> list[Saved[S] | Exception]:
         results: dict[str, Saved[S] | Exception] = {}
-        documents = await self._read([change.id for change in changes if not change.fresh])
+        documents = await self.documents([change.id for change in changes if not change.fresh])
         machine = self._clock.machine()
         wanted: dict[str, tuple[Change[S], Document | None, Document, S]] = {}
         for change in changes:
@@ -306,7 +306,8 @@ class Aggregates(Generic[S]):
             for after in saved:
                 at_hand.note(after["_id"], after[on])
 
-    async def _read(self, ids: Sequence[str]) -> dict[str, Document]:
+    async def documents(self, ids: Sequence[str]) -> dict[str, Document]:
+        """As they are stored, by id; those that are there."""
         found: dict[str, Document] = {}
         for chunk in chunks(list(ids)):
             async for document in self.collection.find({"_id": {"$in": list(chunk)}}):

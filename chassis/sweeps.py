@@ -89,7 +89,7 @@ class Sweep(Generic[S]):
         now = self._now(clock)
         if not (ids := self.aggregates.at_hand[self.on].take(now, LIMIT)):
             return 0
-        found = [document async for document in self.aggregates.collection.find({"_id": {"$in": ids}})]
+        found = (await self.aggregates.documents(ids)).values()
         passed = [document for document in found if document[self.on] is not None and document[self.on] <= now]
         metrics.due(self.aggregates.name, self.on, len(passed))
         await self._act_on(sorted(passed, key=lambda document: document[self.on]))

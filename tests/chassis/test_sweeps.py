@@ -177,7 +177,7 @@ async def test_what_a_save_leaves_to_be_done_soon_has_its_turn_in_its_time_witho
 @pytest.mark.usefixtures("seldom")
 async def test_a_search_looks_ahead_as_far_as_business_time_may_run_until_the_next(toys: World, tmp_path: Path) -> None:
     one = await toys.replica()
-    clock = Ahead(tmp_path / "clock.jsonl")
+    clock = Clock(tmp_path / "clock.jsonl")
     clock.set(DAY_A_SECOND, business=LONG_AGO, until=LONG_AGO)
     await one.counters.update("c", op("1"), keep("c", due=LONG_AGO + timedelta(days=1)))
     await one.counters.update("far", op("1"), keep("far", due=LONG_AGO + timedelta(days=100)))
