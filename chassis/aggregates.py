@@ -30,11 +30,13 @@ from chassis.ids import derived_id
 from chassis.mongo import (
     CHUNK,
     LOST,
+    ById,
     Collection,
     Document,
     DuplicateKeyError,
     Filter,
     PyMongoError,
+    by_id,
     chunks,
     inserted,
     page,
@@ -178,6 +180,7 @@ class Aggregates(Generic[S]):
             raise TypeError(f"{model.__name__} has fields that the protocol needs for itself: {sorted(taken)}")
         self.collection = collection
         self.model = model
+        self._by_id = ById(collection)
         self.service = service
         self.says: Mapping[Topic, Callable[[S], Said]] = says or {}
         self.at_hand: Mapping[Follow, AtHand] = {"due": AtHand(), "lease": AtHand()}
@@ -195,7 +198,7 @@ class Aggregates(Generic[S]):
         self._epoch = sequence
 
     async def get(self, id: str) -> Stored[S] | None:
-        document = await self.collection.find_one({"_id": id})
+        document = await self._by_id.get(id)
         return self.stored(document) if document else None
 
     async def get_many(self, ids: Sequence[str]) -> dict[str, Stored[S]]:
@@ -231,7 +234,7 @@ class Aggregates(Generic[S]):
         async with lock:
             for turn in range(TRIES):
                 try:
-                    document = await self.collection.find_one({"_id": id})
+                    document = await self._by_id.get(id)
                     if (done := self._already(document, attempt.change)) is not None:
                         self._push_waiting(document)
                         return done
@@ -308,11 +311,7 @@ class Aggregates(Generic[S]):
 
     async def documents(self, ids: Sequence[str]) -> dict[str, Document]:
         """As they are stored, by id; those that are there."""
-        found: dict[str, Document] = {}
-        for chunk in chunks(list(ids)):
-            async for document in self.collection.find({"_id": {"$in": list(chunk)}}):
-                found[document["_id"]] = document
-        return found
+        return await by_id(self.collection, ids)
 
     async def _save(self, before: Document | None, after: Document) -> bool:
         if before is None:

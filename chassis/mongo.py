@@ -8,6 +8,7 @@ majority and the journal, and only then is anything published.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+from aiodataloader import DataLoader
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import ReadPreference, ReplaceOne
 from pymongo.errors import (
@@ -37,6 +38,7 @@ __all__ = [
     "CHUNK",
     "LOST",
     "BulkWriteError",
+    "ById",
     "Collection",
     "ConnectionFailure",
     "Document",
@@ -45,6 +47,7 @@ __all__ = [
     "Filter",
     "Mongo",
     "PyMongoError",
+    "by_id",
     "chunks",
     "inserted",
     "is_transient",
@@ -95,6 +98,29 @@ class Mongo:
         self._client.close()
 
 
+class ById:
+    """Single documents by their ids. Those that are asked for in one turn of the event loop come by one query.
+
+    Nothing is kept: whoever asks gets what was stored after they asked. A document may be handed to several.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._loader: DataLoader[str, Document | None] | None = None
+
+    async def get(self, id: str) -> Document | None:
+        if self._loader is None:  # it belongs to the loop that runs
+            self._loader = DataLoader(self._read, cache=False, max_batch_size=CHUNK)
+        return await self._loader.load(id)
+
+    async def _read(self, ids: list[str]) -> list[Document | None]:
+        wanted = list(dict.fromkeys(ids))
+        if len(wanted) == 1:
+            return [await self._collection.find_one({"_id": wanted[0]})] * len(ids)
+        found = await by_id(self._collection, wanted)
+        return [found.get(id) for id in ids]
+
+
 class Documents:
     """Plain documents beside the aggregates, each written whole: chunks of an upload, proposals of a round, receipts.
 
@@ -103,6 +129,7 @@ class Documents:
 
     def __init__(self, collection: Collection) -> None:
         self.collection = collection
+        self._by_id = ById(collection)
 
     async def put(self, document: Document) -> None:
         """Insert, or replace what has the same ``_id``."""
@@ -122,14 +149,10 @@ class Documents:
         return [missed for chunk in chunks(documents) for missed in await inserted(self.collection, chunk)]
 
     async def get(self, id: str) -> Document | None:
-        return await self.collection.find_one({"_id": id})
+        return await self._by_id.get(id)
 
     async def get_many(self, ids: Sequence[str]) -> dict[str, Document]:
-        found: dict[str, Document] = {}
-        for chunk in chunks(list(ids)):
-            async for document in self.collection.find({"_id": {"$in": list(chunk)}}):
-                found[document["_id"]] = document
-        return found
+        return await by_id(self.collection, ids)
 
     def find(
         self, filter: Filter, *, sort: str = "_id", limit: int = 0, after: str | None = None
@@ -157,6 +180,15 @@ def is_transient(error: BaseException) -> bool:
 
 def chunks(items: Sequence[T], size: int = CHUNK) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+async def by_id(collection: Collection, ids: Sequence[str]) -> dict[str, Document]:
+    """Those of these documents that are there."""
+    found: dict[str, Document] = {}
+    for chunk in chunks(ids):
+        async for document in collection.find({"_id": {"$in": list(chunk)}}):
+            found[document["_id"]] = document
+    return found
 
 
 async def page(

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel
 from pymongo import ReplaceOne
 
-from chassis.mongo import CHUNK, Collection, Document, Filter, chunks, inserted, page
+from chassis.mongo import CHUNK, ById, Collection, Document, Filter, by_id, chunks, inserted, page
 from contracts.envelope import EPOCH
 
 M = TypeVar("M", bound=BaseModel)
@@ -52,9 +52,10 @@ class Projection(Generic[M]):
             raise TypeError(f"{model.__name__} has fields that the guard needs for itself: {sorted(taken)}")
         self.collection = collection
         self.model = model
+        self._by_id = ById(collection)
 
     async def get(self, id: str) -> M | None:
-        document = await self.collection.find_one({"_id": id})
+        document = await self._by_id.get(id)
         return self._data(document) if document and not document["grave"] else None
 
     async def get_many(self, ids: Sequence[str]) -> dict[str, M]:
@@ -62,12 +63,11 @@ class Projection(Generic[M]):
 
     async def numbered(self, ids: Sequence[str]) -> dict[str, Numbered[M]]:
         """Those that there are, each with its sequence."""
-        found: dict[str, Numbered[M]] = {}
-        for chunk in chunks(list(ids), CHUNK):
-            async for document in self.collection.find({"_id": {"$in": list(chunk)}}):
-                if not document["grave"]:
-                    found[document["_id"]] = Numbered(self._data(document), document["sequence"])
-        return found
+        return {
+            id: Numbered(self._data(document), document["sequence"])
+            for id, document in (await by_id(self.collection, ids)).items()
+            if not document["grave"]
+        }
 
     async def sequences(self, ids: Sequence[str]) -> dict[str, int]:
         """How far each of these is known; graves too. Who has not been heard of is left out."""
@@ -87,7 +87,7 @@ class Projection(Generic[M]):
         return await self.collection.count_documents({**filter, **ALIVE})
 
     async def is_grave(self, id: str) -> bool:
-        document = await self.collection.find_one({"_id": id})
+        document = await self._by_id.get(id)
         return bool(document and document["grave"])
 
     async def apply(self, rows: Sequence[Row]) -> int:

@@ -34,6 +34,8 @@ _PASSING = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._TIMED_OUT,
@@ -166,11 +168,11 @@ class Subscriber:
     def behind(self, topics: Iterable[str] = OPEN) -> int:
         """How many records of these topics it has not read yet, as the broker counts them."""
         self.check()
-        described = self._admin.list_topics(timeout=_ANSWER_WITHIN_S).topics
         names = [self._prefix + topic for topic in topics]
-        places = [TopicPartition(name, number) for name in names for number in described[name].partitions]
-        ends = self._admin.list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]
         try:
+            described = self._admin.list_topics(timeout=_ANSWER_WITHIN_S).topics
+            places = [TopicPartition(name, number) for name in names for number in described[name].partitions]
+            ends = self._admin.list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]
             return sum(
                 int(end.result(_ANSWER_WITHIN_S).offset) - self._next.get((place.topic, place.partition), 0)
                 for place, end in ends.items()

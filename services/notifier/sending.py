@@ -5,11 +5,15 @@ twice is once), then the attempt is claimed, then the mail is handed over, then 
 before the claim repeats everything; one after it leaves the attempt in doubt (see the domain).
 """
 
+import asyncio
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TypeVar, assert_never
+
+from pydantic import BaseModel
 
 from chassis.aggregates import Decide, Op, Saved, Stored, instant
 from chassis.metrics import Tally
+from chassis.projections import Projection
 from contracts.pairings import PairingEvent
 from contracts.people import ContactChanged
 from contracts.programmes import Care, ProgrammeSettings
@@ -20,6 +24,8 @@ from services.notifier.domain.table import Facts
 from services.notifier.mail import InDoubt, Later, Letter, Refused
 from services.notifier.store import Notifier, answered, completed
 from services.notifier.wording import Matter, words_for
+
+M = TypeVar("M", bound=BaseModel)
 
 _ENDED = Tally(
     "notifications_ended",
@@ -156,11 +162,14 @@ async def matter_of(
 
 async def _look(note: Notification, member_id: str, notifier: Notifier) -> Found:
     about = note.about
-    contact = await notifier.contacts.get(member_id)
-    gone = await notifier.is_gone(member_id)
-    known = await notifier.programmes.get(about.programme_id) if about.programme_id else None
+    contact, gone, known, reader, facts = await asyncio.gather(
+        notifier.contacts.get(member_id),
+        notifier.is_gone(member_id),
+        _found(notifier.programmes, about.programme_id),
+        notifier.readers.get(member_id),
+        _facts(note, notifier),
+    )
     care = known.settings.care if known else Care()
-    reader = await notifier.readers.get(member_id)
     wishes = reader.state if reader else readers.Reader(member_id=member_id)
     circumstances = Circumstances(
         contact=contact,
@@ -168,20 +177,32 @@ async def _look(note: Notification, member_id: str, notifier: Notifier) -> Found
         care=care,
         wants=wishes.wants(note.purpose),
         hours=wishes.hours,
-        facts=await _facts(note, notifier),
+        facts=facts,
     )
     return Found(circumstances, known.settings if known else None, care.messages_per_week)
 
 
 async def _facts(note: Notification, notifier: Notifier) -> Facts:
     about = note.about
+    pairing, feedback, is_answered, is_completed = await asyncio.gather(
+        _found(notifier.pairings, about.pairing_id),
+        _found(notifier.feedback, about.pairing_id),
+        _is_done(answered(about.pairing_id, about.side) if about.pairing_id and about.side else None, notifier),
+        _is_done(completed(about.checkin_id) if about.checkin_id else None, notifier),
+    )
     return Facts(
-        pairing=await notifier.pairings.get(about.pairing_id) if about.pairing_id else None,
-        feedback=await notifier.feedback.get(about.pairing_id) if about.pairing_id else None,
-        answered=bool(
-            about.pairing_id and about.side and await notifier.is_done(answered(about.pairing_id, about.side))
-        ),
-        completed=bool(about.checkin_id and await notifier.is_done(completed(about.checkin_id))),
+        pairing=pairing,
+        feedback=feedback,
+        answered=is_answered,
+        completed=is_completed,
         starts_at=about.starts_at,
         planned_end=about.planned_end,
     )
+
+
+async def _found(projection: Projection[M], id: str | None) -> M | None:
+    return await projection.get(id) if id else None
+
+
+async def _is_done(key: str | None, notifier: Notifier) -> bool:
+    return key is not None and await notifier.is_done(key)

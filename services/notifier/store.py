@@ -1,5 +1,6 @@
 """What notifier keeps: how to reach people, what it must know of programmes and pairings, and what is said to whom."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -51,7 +52,8 @@ class Notifier:
 
     async def is_gone(self, member_id: str) -> bool:
         """Whether this member is erased, or about to be."""
-        return await self.erasures.get(member_id) is not None or await self.contacts.is_grave(member_id)
+        erasure, grave = await asyncio.gather(self.erasures.get(member_id), self.contacts.is_grave(member_id))
+        return erasure is not None or grave
 
     async def forget_pairings_of(self, member_id: str) -> None:
         """Who was whose partner. Their topic is kept for ever and has no tombstones."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from chassis.connection import Connection
 from chassis.kafka import Producer
@@ -92,6 +93,22 @@ async def test_restricted_topics_are_counted_and_never_opened(
     subscriber.stop()
     assert shown[0].data is None
     assert set(RESTRICTED) == {topic.name for topic in TOPICS if topic.restricted}
+
+
+@pytest.mark.parametrize("code", [KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.LEADER_NOT_AVAILABLE])
+def test_while_a_leader_is_being_chosen_nobody_knows_how_far_behind_it_is(
+    code: int, servers: Endpoints, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoLeader:
+        def list_topics(self, **_: float) -> None:
+            raise KafkaException(KafkaError(code))
+
+    subscriber = Subscriber(servers.kafka, prefix, lambda _seen: None)
+    monkeypatch.setattr(subscriber, "_admin", NoLeader())
+    assert subscriber.behind() > 0
+    monkeypatch.undo()
+    subscriber.start()
+    subscriber.stop()
 
 
 async def test_a_record_that_is_no_cloudevent_makes_it_fail_and_say_so(
