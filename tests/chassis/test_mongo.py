@@ -46,7 +46,8 @@ async def test_what_is_asked_for_together_comes_by_one_query(by_id: ById, watche
 
 
 async def test_one_document_is_asked_for_by_equality_alone(by_id: ById, watched: Watched) -> None:
-    assert await asyncio.gather(by_id.get("b"), by_id.get("b")) == ({"_id": "b", "value": 1}, {"_id": "b", "value": 1})
+    one, other = await asyncio.gather(by_id.get("b"), by_id.get("b"))
+    assert one == other == {"_id": "b", "value": 1}
     assert watched.asked == [("find_one", {"_id": "b"})]
 
 

@@ -618,7 +618,7 @@ async def test_an_outcome_is_recorded_once_and_answers_are_deleted_three_months_
     assert set(outcomes.values()) == {1}
     courses, deleted = year.company.feedback.courses, 0
     for event in year.of("pairing.ended"):
-        stored = await courses.get(event.pairing)
+        stored = (await courses.get_many([event.pairing])).get(event.pairing)
         if stored is None or stored.state.terms is None or stored.state.gone:
             continue
         if event.at < END - 31 * DAY:
