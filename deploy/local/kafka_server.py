@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.local.errors import ServerError
-from deploy.local.java import java_env, java_home
+from deploy.local.java import java_env, java_home, quick_start
 from deploy.local.process import changed_environment, tail
 
 _HEAP = ("-Xmx384m", "-XX:TieredStopAtLevel=1")
@@ -53,7 +53,7 @@ def prepare(
     file.write_text("".join(f"{key}={value}\n" for key, value in chosen.items()), encoding="utf-8")
     if not (folder / "logs" / "meta.properties").exists():
         _format(folder, jars, file, log)
-    return [*_java(jars), "kafka.Kafka", str(file)]
+    return [*_java("kafka", jars), "kafka.Kafka", str(file)]
 
 
 def cluster_id(folder: Path) -> str:
@@ -62,10 +62,11 @@ def cluster_id(folder: Path) -> str:
     return next(line.partition("=")[2] for line in lines if line.startswith("cluster.id="))
 
 
-def _java(jars: Sequence[Path]) -> list[str]:
+def _java(name: str, jars: Sequence[Path]) -> list[str]:
     return [
         str(java_home() / "bin" / "java"),
         *_HEAP,
+        *quick_start(name),
         "-Djava.awt.headless=true",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -79,7 +80,8 @@ def _format(folder: Path, jars: Sequence[Path], file: Path, log: Path) -> None:
     new_id = (
         urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
     )  # "-" would look like an option
-    command = [*_java(jars), "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", new_id, "-c", str(file)]
+    tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", new_id, "-c", str(file)]
+    command = [*_java("kafka-format", jars), *tool]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import jpype
 
-from deploy.local.java import java_home
+from deploy.local.java import java_home, quick_start
 
 _CACHE_MB = 1024
 """Of documents held in memory: a sweep over those that are costs some 40 ms for 100,000, over others over a second."""
@@ -29,7 +29,13 @@ def main(port: int, file: Path, commit_ms: int, jars: list[str]) -> None:
     os.environ["JAVA_HOME"] = str(java_home())
     library = next(java_home().rglob("libjvm.*"))
     # -Xrs leaves the signals to Python, so that SIGTERM closes the store instead of only ending the JVM.
-    options = [*_HEAP, "-Xrs", "--enable-native-access=ALL-UNNAMED", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+    options = [
+        *_HEAP,
+        *quick_start("store"),
+        "-Xrs",
+        "--enable-native-access=ALL-UNNAMED",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    ]
     jpype.startJVM(str(library), *options, classpath=jars)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
