@@ -66,7 +66,7 @@ class Pool:
         self._crowds: dict[str, Crowd] = {}
         self._known: dict[str, _Known] = {}
         self._live: dict[str, tuple[str, str, str]] = {}  # by pairing: senior, junior, programme
-        self._news: dict[str, set[str]] = {}
+        self._news: dict[str, dict[str, None]] = {}  # the newest last
 
     @property
     def complete(self) -> bool:
@@ -101,20 +101,25 @@ class Pool:
         return pairing_id in self._live
 
     def listen(self, programme_id: str) -> None:
-        self._news.setdefault(programme_id, set())
+        self._news.setdefault(programme_id, {})
 
     def leave(self, programme_id: str) -> None:
         self._news.pop(programme_id, None)
 
     def told(self, programme_id: str, limit: int) -> list[str]:
-        """Some of those about whom something has changed; each is told once."""
+        """Some of those about whom something has changed, each once, the newest first: who comes by themselves does not
+        stand behind all whom a file has changed."""
         news = self._news[programme_id]
-        return [news.pop() for _ in range(min(limit, len(news)))]
+        return [news.popitem()[0] for _ in range(min(limit, len(news)))]
+
+    def has_news(self, programme_id: str) -> bool:
+        """Whether something has changed about others than those who were told."""
+        return bool(self._news[programme_id])
 
     def tell(self, programme_id: str, members: Iterable[str]) -> None:
         """These are to be looked at (again)."""
         if programme_id in self._news:
-            self._news[programme_id].update(members)
+            self._news[programme_id].update(dict.fromkeys(members))
 
     async def keep_fresh(self, members: Projection[ProfileChanged]) -> None:
         """See to it that crowds compare by today's rules and clocks, and know everybody; never ends."""
@@ -249,7 +254,8 @@ class Pool:
     def _tell_all(self, member_id: str, programmes: Iterable[str]) -> None:
         for programme_id in programmes:
             if programme_id in self._news:
-                self._news[programme_id].add(member_id)
+                self._news[programme_id].pop(member_id, None)
+                self._news[programme_id][member_id] = None
                 self.changed.set()
 
     def _crowd(self, programme_id: str) -> Crowd | None:

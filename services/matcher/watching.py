@@ -32,7 +32,7 @@ from services.matcher.suggesting import Standing, couple_of, forget_the_erased, 
 
 log = logging.getLogger(__name__)
 
-NEWS = 500  # people about whom a turn hears
+NEWS = 1_000  # people about whom a turn hears
 REQUESTS = 100  # requests that it looks at again
 LOOKING = 0.5  # seconds in which it looks for partners
 WAITING = 500  # suggestions that may wait for a programme's coordinators; more would only grow old
@@ -138,14 +138,14 @@ async def turn(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> 
         return False
     programme = (await matcher.programme(keeping.programme_id)).state
     await _look_around(keeping, programme, watch, matcher)
-    news = await _news(keeping, matcher)
+    news, others = await _news(keeping, matcher)
     keeping.todo.update(news)
     await _look_at_requests(keeping, programme, news, matcher)
     await _look_at_suggestions(keeping, programme, news, matcher)
     more = await _suggest(keeping, programme, matcher) if _rolling(programme) else False
     if not _wanted(programme) and not keeping.doubtful and not keeping.standing.open:
         await _give_back(keeping, kept, matcher, stirred=watch.stirred)
-    return more or bool(keeping.doubtful)
+    return more or others or bool(keeping.doubtful)
 
 
 def _wanted(programme: Programme) -> bool:
@@ -186,12 +186,14 @@ async def _look_around(keeping: Keeping, programme: Programme, watch: Watch, mat
             keeping.todo.update(matcher.pool.crowd(programme))
 
 
-async def _news(keeping: Keeping, matcher: Matcher) -> list[str]:
-    """About whom something has changed, as far as the database knows it too; the others wait until it does."""
+async def _news(keeping: Keeping, matcher: Matcher) -> tuple[list[str], bool]:
+    """About whom something has changed, as far as the database knows it too, and whether there are others; those whom
+    the database does not know yet wait until it does."""
     told = matcher.pool.told(keeping.programme_id, NEWS)
+    others = matcher.pool.has_news(keeping.programme_id)
     late = await matcher.behind(told)
     matcher.pool.tell(keeping.programme_id, late)
-    return sorted(set(told) - late)
+    return sorted(set(told) - late), others
 
 
 async def _look_at_requests(keeping: Keeping, programme: Programme, news: Sequence[str], matcher: Matcher) -> None:
