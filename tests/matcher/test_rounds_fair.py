@@ -1,6 +1,6 @@
 """What a round does beside the optimum: held and forbidden pairs, priority, fairness, the draw, runners-up, prices."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -247,3 +247,18 @@ def test_any_member_of_a_large_company_can_be_replaced_removed_and_compared_as_i
         assert (grown.broken[rule] == mask).all()
     with pytest.raises(ValueError, match="has a row already"):
         other.add(juniors[0])
+
+
+def test_whoever_comes_is_added_without_a_look_at_everybody_else() -> None:
+    class Unread(dict[str, int]):
+        """Raises when all of it is gone through."""
+
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("everybody was looked at")
+
+        keys = items = values = __iter__  # type: ignore[assignment]
+
+    people = [member(one) for one in made_up.cohort(20)]
+    columns = Columns(Words(settings(), TAXONOMY, TODAY), people[1:])
+    columns.row_of = Unread(columns.row_of)
+    columns.remove(columns.add(people[0]))

@@ -268,7 +268,7 @@ class Columns:
 
     def extend(self, members: Sequence[Member]) -> Ints:
         """The rows that these members got."""
-        if len({m.id for m in members} - self.row_of.keys()) != len(members):
+        if len({m.id for m in members}) != len(members) or any(m.id in self.row_of for m in members):
             raise ValueError("a member has a row already")
         old = [self._holes.pop() for _ in range(min(len(self._holes), len(members)))]
         rows = old + list(range(self.rows, self.rows + len(members) - len(old)))
