@@ -32,7 +32,7 @@ from services.matcher.suggesting import Standing, couple_of, forget_the_erased, 
 
 log = logging.getLogger(__name__)
 
-NEWS = 1_000  # people about whom a turn hears
+NEWS = 500  # people about whom a turn hears
 REQUESTS = 100  # requests that it looks at again
 LOOKING = 0.5  # seconds in which it looks for partners
 WAITING = 500  # suggestions that may wait for a programme's coordinators; more would only grow old
@@ -89,12 +89,11 @@ async def _hand_over(kept: dict[str, Keeping], matcher: Matcher) -> None:
 
 
 async def _rest(matcher: Matcher, busy: bool, took: float) -> None:
-    """As long as a turn took, so that requests have their share; with nothing left to do, until something changes."""
-    await asyncio.sleep(min(max(took, TOGETHER), QUIET))
-    if busy:
-        return
+    """As long as a turn took, so that requests have their share, or with nothing left to do a while; in both cases no
+    longer than until something changes, since who comes now is looked at first."""
+    await asyncio.sleep(TOGETHER)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(QUIET):
+        async with asyncio.timeout(min(took, QUIET) if busy else QUIET):
             await matcher.pool.changed.wait()
 
 
