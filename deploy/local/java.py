@@ -35,7 +35,8 @@ def mapped(archive: Path) -> list[str]:
     """The same with this archive. One that does not fit any more, or was cut short, is made anew at the next end."""
     if archive.exists() and not _is_whole(archive):
         archive.unlink(missing_ok=True)  # a JVM would leave it there, and do without
-    return ["-XX:+AutoCreateSharedArchive", f"-XX:SharedArchiveFile={archive}", *QUIETLY]
+    checked = "-XX:+VerifySharedSpaces"  # a torn one would otherwise crash the JVM
+    return ["-XX:+AutoCreateSharedArchive", f"-XX:SharedArchiveFile={archive}", checked, *QUIETLY]
 
 
 def _is_whole(archive: Path) -> bool:
