@@ -182,11 +182,13 @@ def chunks(items: Sequence[T], size: int = CHUNK) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-async def by_id(collection: Collection, ids: Sequence[str]) -> dict[str, Document]:
-    """Those of these documents that are there."""
+async def by_id(
+    collection: Collection, ids: Sequence[str], fields: Mapping[str, int] | None = None
+) -> dict[str, Document]:
+    """Those of these documents that are there, whole or with these fields alone."""
     found: dict[str, Document] = {}
     for chunk in chunks(ids):
-        async for document in collection.find({"_id": {"$in": list(chunk)}}):
+        async for document in collection.find({"_id": {"$in": list(chunk)}}, fields):
             found[document["_id"]] = document
     return found
 

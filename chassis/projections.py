@@ -71,11 +71,8 @@ class Projection(Generic[M]):
 
     async def sequences(self, ids: Sequence[str]) -> dict[str, int]:
         """How far each of these is known; graves too. Who has not been heard of is left out."""
-        found: dict[str, int] = {}
-        for chunk in chunks(list(ids), CHUNK):
-            async for document in self.collection.find({"_id": {"$in": list(chunk)}}, {"sequence": 1}):
-                found[document["_id"]] = document["sequence"]
-        return found
+        found = await by_id(self.collection, ids, {"sequence": 1})
+        return {id: document["sequence"] for id, document in found.items()}
 
     async def find(
         self, filter: Filter, *, sort: str = "_id", limit: int = 0, after: str | None = None

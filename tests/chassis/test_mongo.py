@@ -19,11 +19,11 @@ class Watched:
         self.broken = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(filter: Any) -> Any:
+        def call(filter: Any, *fields: Any) -> Any:
             if self.broken:
                 raise ConnectionFailure("gone")
             self.asked.append((name, filter))
-            return getattr(self._inner, name)(filter)
+            return getattr(self._inner, name)(filter, *fields)
 
         return call
 
