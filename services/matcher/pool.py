@@ -118,8 +118,10 @@ class Pool:
 
     def tell(self, programme_id: str, members: Iterable[str]) -> None:
         """These are to be looked at (again)."""
-        if programme_id in self._news:
-            self._news[programme_id].update(dict.fromkeys(members))
+        if (news := self._news.get(programme_id)) is not None:
+            for member_id in members:
+                news.pop(member_id, None)
+                news[member_id] = None
 
     async def keep_fresh(self, members: Projection[ProfileChanged]) -> None:
         """See to it that crowds compare by today's rules and clocks, and know everybody; never ends."""
@@ -254,8 +256,7 @@ class Pool:
     def _tell_all(self, member_id: str, programmes: Iterable[str]) -> None:
         for programme_id in programmes:
             if programme_id in self._news:
-                self._news[programme_id].pop(member_id, None)
-                self._news[programme_id][member_id] = None
+                self.tell(programme_id, [member_id])
                 self.changed.set()
 
     def _crowd(self, programme_id: str) -> Crowd | None:
