@@ -19,7 +19,7 @@ def make_archive() -> None:
 
     `scripts/bootstrap` calls it. Raises ``subprocess.CalledProcessError``, and ``OSError`` where there is no Java.
     """
-    subprocess.run([java_home() / "bin" / "java", "-Xshare:dump"], check=True, capture_output=True)
+    subprocess.run([java_home() / "bin" / "java", "-Xshare:dump"], check=True, stdout=subprocess.DEVNULL)
 
 
 def quick_start(server: str) -> list[str]:
