@@ -616,9 +616,10 @@ def asked_at(formed: datetime, days: int, zone: str, stops: list[tuple[datetime,
 async def test_an_outcome_is_recorded_once_and_answers_are_deleted_three_months_after_the_end(year: Year) -> None:
     outcomes = Counter(event.pairing for event in year.of("outcome.recorded"))
     assert set(outcomes.values()) == {1}
-    courses, deleted = year.company.feedback.courses, 0
-    for event in year.of("pairing.ended"):
-        stored = (await courses.get_many([event.pairing])).get(event.pairing)
+    deleted, ended = 0, year.of("pairing.ended")
+    courses = await year.company.feedback.courses.get_many([event.pairing for event in ended])
+    for event in ended:
+        stored = courses.get(event.pairing)
         if stored is None or stored.state.terms is None or stored.state.gone:
             continue
         if event.at < END - 31 * DAY:
