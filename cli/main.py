@@ -3,6 +3,7 @@
 import typer
 
 from cli import (
+    adjustments,
     care,
     conflicts,
     learning,
@@ -52,6 +53,7 @@ app = typer.Typer(
 running.register(app)
 people.register(app)
 app.add_typer(programmes.app)
+adjustments.register(rounds.app)
 app.add_typer(rounds.app)
 app.add_typer(suggestions.app)
 suggestions.register(app)

@@ -16,8 +16,6 @@ app = typer.Typer(name="round", cls=Commands, no_args_is_help=True)
 
 RoundArgument = Annotated[str, typer.Argument(metavar="ROUND", help="Its id, as `round list` shows it.")]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is done.")]
-SeniorArgument = Annotated[str, typer.Argument(help="The member id of a senior, whole.")]
-JuniorArgument = Annotated[str, typer.Argument(help="The member id of a junior, whole.")]
 
 _POLL_S = 0.2
 _DEPARTMENTS = 12  # departments that are shown
@@ -182,81 +180,6 @@ def cancel(round_: RoundArgument, data: DataOption = USUAL_DATA, json: JsonOptio
 
 
 @app.command()
-def lock(
-    round_: RoundArgument,
-    senior: SeniorArgument,
-    junior: JuniorArgument,
-    data: DataOption = USUAL_DATA,
-    json: JsonOption = False,
-) -> None:
-    """Hold two together in a computed round. It takes effect with `round resolve`, which tells what it costs.
-
-    [bold]Example[/]
-
-      viceversa round lock 0192... SENIOR JUNIOR && viceversa round resolve 0192...
-    """
-    _adjust(data, round_, {"kind": "lock", "pair": {"senior": senior, "junior": junior}}, json)
-
-
-@app.command()
-def forbid(
-    round_: RoundArgument,
-    senior: SeniorArgument,
-    junior: JuniorArgument,
-    data: DataOption = USUAL_DATA,
-    json: JsonOption = False,
-) -> None:
-    """Keep two apart in a computed round. It takes effect with `round resolve`, which tells what it costs.
-
-    [bold]Example[/]
-
-      viceversa round forbid 0192... SENIOR JUNIOR && viceversa round resolve 0192...
-    """
-    _adjust(data, round_, {"kind": "forbid", "pair": {"senior": senior, "junior": junior}}, json)
-
-
-@app.command()
-def swap(
-    round_: RoundArgument,
-    senior: SeniorArgument,
-    junior: JuniorArgument,
-    other_senior: SeniorArgument,
-    other_junior: JuniorArgument,
-    data: DataOption = USUAL_DATA,
-    json: JsonOption = False,
-) -> None:
-    """Let two pairs of a computed round change partners: each senior gets the other's junior.
-
-    [bold]Example[/]
-
-      viceversa round swap 0192... SENIOR JUNIOR OTHER-SENIOR OTHER-JUNIOR && viceversa round resolve 0192...
-    """
-    pairs = [{"senior": senior, "junior": junior}, {"senior": other_senior, "junior": other_junior}]
-    _adjust(data, round_, {"kind": "swap", "swap": pairs}, json)
-
-
-@app.command()
-def undo(
-    round_: RoundArgument,
-    change: Annotated[str, typer.Argument(metavar="CHANGE", help="The id of a lock, forbid or swap: `round show`.")],
-    data: DataOption = USUAL_DATA,
-    json: JsonOption = False,
-) -> None:
-    """Take back a lock, forbid or swap. What it changed comes back with `round resolve`.
-
-    [bold]Example[/]
-
-      viceversa round undo 0192... 5b1c...
-    """
-    with connections.service(data, "matcher") as matcher:
-        found = matcher.post(f"/rounds/{round_}/adjustments/{change}/undo")
-    if json:
-        as_json(found)
-    else:
-        say(f"Undone. {found['unresolved']} changes wait for: viceversa round resolve {round_}")
-
-
-@app.command()
 def resolve(
     round_: RoundArgument,
     whole: Annotated[
@@ -333,15 +256,6 @@ def compare(
             for one in items
         ]
         table("=member", "side", ">gain", "before", "after", rows=changed, title="Who loses most first")
-
-
-def _adjust(data: Path, round_: str, body: Any, json: bool) -> None:
-    with connections.service(data, "matcher") as matcher:
-        found = matcher.post(f"/rounds/{round_}/adjustments", body)
-    if json:
-        as_json(found)
-    else:
-        say(f"Noted as {found['adjustment_id']}. {found['text']}\nDo that: viceversa round resolve {round_}")
 
 
 def _changes(weights: str | None, trial: Path | None) -> dict[str, Any]:

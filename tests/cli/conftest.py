@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from cli.api import Api
 from cli.main import app
 
 Run = Callable[..., Result]
@@ -24,6 +26,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return CliRunner().invoke(app, list(words))
 
     return typed
+
+
+def answering(name: str, answer: Callable[[httpx.Request], httpx.Response]) -> Api:
+    """A service that answers by this function, without a server."""
+    api = Api(name, f"http://{name}")
+    api._client = httpx.Client(transport=httpx.MockTransport(answer), base_url=f"http://{name}")
+    return api
 
 
 def parsed(result: Result) -> Any:

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from cli.api import Api
 from cli.care import show
 from cli.names import Names
+from tests.cli.conftest import answering
 
 PAIR = {
     "pairing_id": "p1",
@@ -35,9 +35,7 @@ def names() -> Names:
         member = request.url.path.rpartition("/")[2]
         return httpx.Response(404) if member == "gone" else httpx.Response(200, json={"name": member.title()})
 
-    profiles = Api("profiles", "http://profiles")
-    profiles._client = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://profiles")
-    return Names(profiles)
+    return Names(answering("profiles", answer))
 
 
 def free(number: int) -> list[dict[str, object]]:

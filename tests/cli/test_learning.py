@@ -1,13 +1,10 @@
 """`viceversa learning`: what it shows of weights and versions, and what it asks of the matcher."""
 
-from typing import Any
-
 import httpx
 import pytest
 
 from cli import connections
-from cli.api import Api
-from tests.cli.conftest import Run, parsed
+from tests.cli.conftest import Run, answering, parsed
 
 WEIGHTS = {"lower_benefit": 4.0, "higher_benefit": 2.0, "compatibility": 2.0, "perspective": 2.0}
 ESTIMATE = {
@@ -55,12 +52,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
             return httpx.Response(200, json=COMPARED)
         return httpx.Response(200, json=SEEN)
 
-    def service(*_: Any) -> Api:
-        api = Api("matcher", "http://matcher")
-        api._client = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://matcher")
-        return api
-
-    monkeypatch.setattr(connections, "service", service)
+    monkeypatch.setattr(connections, "service", lambda *_: answering("matcher", answer))
     return seen
 
 

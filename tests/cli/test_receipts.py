@@ -9,7 +9,7 @@ from cli import connections
 from cli.api import Api
 from cli.names import Names
 from cli.receipts import figures, say_whether, show_in_full, tell
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, answering
 
 OWN: dict[str, Any] = {
     "receipt_id": "r1",
@@ -48,9 +48,7 @@ def matcher(answers: dict[str, Any]) -> Api:
         found = answers.get(request.url.path)
         return httpx.Response(404) if found is None else httpx.Response(200, json=found)
 
-    api = Api("matcher", "http://matcher")
-    api._client = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://matcher")
-    return api
+    return answering("matcher", answer)
 
 
 @pytest.fixture
