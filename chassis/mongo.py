@@ -207,7 +207,7 @@ async def page(
 async def inserted(collection: Collection, documents: Sequence[Document]) -> list[Document]:
     """Insert in one go, in no promised order; returns those whose key existed already. Any other error is raised.
 
-    They go by their keys, so that neighbours meet in the index: keys that are hashes would touch a page of it each.
+    They go by their keys, so that neighbours meet in the index: random ids and hashes would touch a page of it each.
     """
     documents = sorted(documents, key=lambda document: str(document["_id"]))
     try:
