@@ -15,6 +15,7 @@ from services.matcher.choosing import Choice, Couple, partners, possible
 from services.matcher.domain import request as requests
 from services.matcher.domain import rules
 from services.matcher.domain.fit import fit, focus
+from services.matcher.domain.ledger import free_places
 from services.matcher.domain.pairing import RUNNING, UNSEEN, Pairing, Plan
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.reasons import reasons
@@ -131,17 +132,20 @@ async def accept(request_id: str, me: str, matcher: Matcher) -> tuple[Request, P
 async def look_again(found: Sequence[Request], programme: Programme, matcher: Matcher) -> list[str]:
     """Let lapse what can no longer come about; returns the ids of those that are to be looked at once more.
 
-    They are being accepted at this moment, or the database does not know all yet that was said of the two.
+    They are being accepted at this moment, the database does not know all yet that was said of the two, or a place that
+    is wanted may be given back any moment.
     """
     people = sorted({id for one in found for id in (one.asker, one.asked)})
-    behind = await matcher.behind(people)
+    waits = await matcher.behind(people)
     profiles = await matcher.members.get_many(people)
-    places = await matcher.free_places(list(profiles.values()), programme.programme_id)
+    ledgers = {id: stored.state for id, stored in (await matcher.ledgers.get_many(people)).items()}
+    places = free_places(ledgers, profiles.values(), programme.programme_id)
+    waits |= await seats.unsettled(matcher, [ledger for id, ledger in ledgers.items() if id not in places])
     pairings = await matcher.pairings.get_many([pairing_of(one.request_id) for one in found])
     later: list[str] = []
     for one in found:
         pairing = pairings.get(pairing_of(one.request_id))
-        if behind.intersection((one.asker, one.asked)) or (pairing and pairing.state.state == "reserving"):
+        if waits.intersection((one.asker, one.asked)) or (pairing and pairing.state.state == "reserving"):
             later.append(one.request_id)
             continue
         formed = pairing.id if pairing is not None and pairing.state.state in RUNNING else None

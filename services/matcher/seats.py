@@ -156,7 +156,7 @@ async def audit(stored: Stored[Ledger], matcher: Matcher) -> None:
     unsettled = False
     for id, seat in held.items():
         pairing = found[id].state if id in found else None
-        if pairing is None or pairing.attempt != seat.attempt or not holds_seats(pairing):
+        if pairing is None or not _may_hold(pairing, seat):
             dead[id] = seat.attempt
         elif pairing.state == "reserving":
             unsettled = True
@@ -165,6 +165,21 @@ async def audit(stored: Stored[Ledger], matcher: Matcher) -> None:
     await matcher.ledgers.update(
         stored.id, Op(new_id()), lambda state: ledgers.audited(state, seen, dead, unsettled, machine)
     )
+
+
+async def unsettled(matcher: Matcher, ledgers: Sequence[Ledger]) -> set[str]:
+    """Whose ledger holds a seat that may be given back any moment: its attempt is under way, or dead already."""
+    found = await matcher.pairings.get_many([id for ledger in ledgers for id in ledger.held])
+
+    def settled(id: str, seat: Seat) -> bool:
+        pairing = found[id].state if id in found else None
+        return pairing is not None and _may_hold(pairing, seat) and pairing.state != "reserving"
+
+    return {ledger.member_id for ledger in ledgers if not all(settled(id, seat) for id, seat in ledger.held.items())}
+
+
+def _may_hold(pairing: Pairing, seat: Seat) -> bool:
+    return pairing.attempt == seat.attempt and holds_seats(pairing)
 
 
 def holds_seats(pairing: Pairing) -> bool:

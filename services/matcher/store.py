@@ -11,7 +11,7 @@ from chassis.projections import Projection
 from chassis.together import Together
 from contracts.people import ProfileChanged
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.ledger import Ledger, room
+from services.matcher.domain.ledger import Ledger, free_places
 from services.matcher.domain.pairing import LIVE, UNSEEN, Pairing
 from services.matcher.domain.programme import Programme
 from services.matcher.domain.receipt import Receipt
@@ -83,13 +83,7 @@ class Matcher:
     async def free_places(self, profiles: Sequence[ProfileChanged], programme_id: str) -> dict[str, int]:
         """Places that are free in the programme, of those who have any."""
         ledgers = await self.ledgers.get_many([profile.member_id for profile in profiles])
-        places: dict[str, int] = {}
-        for profile in profiles:
-            known = ledgers.get(profile.member_id)
-            ledger = known.state if known else Ledger(member_id=profile.member_id)
-            if (free := ledger.free(room(profile, programme_id), programme_id)) > 0:
-                places[profile.member_id] = free
-        return places
+        return free_places({id: stored.state for id, stored in ledgers.items()}, profiles, programme_id)
 
     async def earlier(
         self, *, but_of_round: str | None = None, of: Iterable[str] | None = None

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from chassis.aggregates import Op
+from chassis.ids import new_id
 from contracts.pairings import PAIRINGS
 from contracts.people import PRIVACY
-from services.matcher import seats
+from services.matcher import asking, seats
 from services.matcher.domain import pairing as pairings
 from services.matcher.domain import round as rounds
 from services.matcher.domain.refused import Refused
@@ -125,6 +127,31 @@ async def test_a_retry_that_the_sweep_overtakes_is_refused_and_leaves_no_seat_be
     assert await say_yes(company, request) == (200, "")
     assert (await only(company)).state == "formed"
     assert await held(company) == {"j": [2], "s": [2]}
+
+
+async def test_a_request_waits_while_a_place_is_held_by_an_attempt_that_is_under_way_or_dead(
+    company: World, after_taking: list[Then], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would lapse for want of a place that is given back a moment later: its own, or that of another pair."""
+    request = await asked(company)
+    monkeypatch.setattr(pairings, "LEASE", timedelta(minutes=5))
+    after_taking.append(die)
+    assert (await say_yes(company, request))[0] >= 500
+    matcher = company.replicas[0].matcher
+    programme = (await matcher.programme(PROGRAMME)).state
+    [stored] = await matcher.open_requests(PROGRAMME)
+    other = stored.state.model_copy(update={"request_id": new_id()})
+    assert await asking.look_again([other], programme, matcher) == [other.request_id]
+    pairing = await only(company)
+    now = matcher.clock.machine()
+    dead = await matcher.pairings.update(
+        pairing.plan.pairing_id, Op("dead"), lambda state: pairings.abandon(state, pairing.attempt, now)
+    )
+    assert dead.now().state == "abandoned"
+    assert await asking.look_again([stored.state], programme, matcher) == [request]
+    await seats.free(matcher, pairing.plan.pairing_id, pairing.attempt, ["s", "j"])
+    assert await asking.look_again([stored.state], programme, matcher) == []
+    assert await say_yes(company, request) == (200, "")
 
 
 async def test_a_round_whose_reservations_the_sweep_gives_up_meanwhile_proposes_them_all_the_same(

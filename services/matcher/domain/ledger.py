@@ -5,7 +5,7 @@ under the same number. Since attempts only grow and a seat is matched by (pairin
 can neither take twice nor free what a newer attempt holds. Lowering a capacity ends nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
@@ -71,6 +71,16 @@ def room(profile: ProfileChanged | None, programme_id: str) -> Room:
     if profile.personal_cap is not None:
         total = min(total, profile.personal_cap)
     return Room(total=total, programme=min(total, capacity(profile, programme_id)))
+
+
+def free_places(ledgers: Mapping[str, Ledger], profiles: Iterable[ProfileChanged], programme_id: str) -> dict[str, int]:
+    """Places that are free in the programme, of those who have any."""
+    places: dict[str, int] = {}
+    for profile in profiles:
+        ledger = ledgers.get(profile.member_id) or Ledger(member_id=profile.member_id)
+        if (free := ledger.free(room(profile, programme_id), programme_id)) > 0:
+            places[profile.member_id] = free
+    return places
 
 
 def take(
