@@ -53,17 +53,13 @@ def a_cause() -> Envelope:
 
 
 async def hear(company: World, outcomes: Sequence[OutcomeRecorded], *, kept: int | None = None) -> None:
-    """Say these outcomes, and wait until as many examples are there: all of them, unless ``kept`` says otherwise."""
+    """Say these outcomes; of each there is an example then, unless ``kept`` says of how many."""
     matcher = company.replicas[0].matcher
     before = await matcher.examples.count({})
     for one in outcomes:
         await company.say(one)
-    wanted = before + (len(outcomes) if kept is None else kept)
-
-    async def there() -> bool:
-        return await matcher.examples.count({}) == wanted
-
-    await until(there)
+    await company.at_rest()
+    assert await matcher.examples.count({}) == before + (len(outcomes) if kept is None else kept)
 
 
 async def pairs_of(company: World, number: int, with_settings: ProgrammeSettings | None = None) -> list[str]:
@@ -235,12 +231,7 @@ async def test_a_refusal_is_kept_as_numbers_where_its_reason_concerns_fit_and_el
         assert stored is not None
         body = {"answer": "declined", "reason": reason}
         await first.do(f"member:{stored.state.plan.junior.member_id}", f"/pairings/{id}/answer", body)
-
-    async def there() -> bool:
-        return await first.matcher.examples.count({}) > 0
-
-    await until(there)
-    await hear(company, [])
+    await company.at_rest()
     [example] = [document async for document in first.matcher.examples.find({})]
     assert example["_id"] == pairs[1]
     text = str(example)
@@ -256,13 +247,9 @@ async def test_whoever_is_forgotten_takes_their_examples_along_and_no_late_outco
     stored = await first.matcher.pairings.get(pairs[0])
     assert stored is not None
     await company.gone(stored.state.plan.junior.member_id)
-
-    async def there() -> bool:
-        return await first.matcher.examples.count({}) == 2
-
-    await until(there)
-    await company.say(outcome(pairs[0]))
-    await hear(company, [outcome(pairs[1])], kept=0)
+    await company.at_rest()
+    assert await first.matcher.examples.count({}) == 2
+    await hear(company, [outcome(pairs[0]), outcome(pairs[1])], kept=0)
     assert await first.matcher.examples.get(pairs[0]) is None
 
 

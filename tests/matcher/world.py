@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from pydantic import SecretStr
 
 from chassis.connection import Connection
@@ -60,15 +62,40 @@ class World:
     prefix: str
     folder: Path
     producer: Producer
+    reader: AIOKafkaConsumer
+    admin: AIOKafkaAdminClient
     replicas: list[Replica] = field(default_factory=list)
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     _sequence: int = 0
 
+    async def at_rest(self) -> None:
+        """All that was said is handled, and so is what followed from it."""
+
+        async def nothing_new() -> bool:
+            before = await self._ends()
+            for replica in self.replicas:
+                await replica.matcher.tasks.idle()
+                await replica.chassis.relay.idle()
+            committed = await self.admin.list_consumer_group_offsets(f"{self.prefix}matcher")
+            handled = {place: committed[place].offset for place, end in before.items() if end and place in committed}
+            return handled == {place: end for place, end in before.items() if end} and before == await self._ends()
+
+        await until(nothing_new)
+
+    async def _ends(self) -> Mapping[TopicPartition, int]:
+        topics = self.replicas[0].parts.hearing.topics()
+        found: Mapping[TopicPartition, int] = await self.reader.end_offsets(
+            [
+                TopicPartition(topic.full_name(self.prefix), number)
+                for topic in topics
+                for number in range(topic.partitions)
+            ]
+        )
+        return found
+
     async def forget_everything(self) -> None:
         """Begin anew: nothing is under way, the collections are empty, and what was said before is not heard."""
-        for replica in self.replicas:
-            await replica.matcher.tasks.idle()
-            await replica.chassis.relay.idle()
+        await self.at_rest()
         matcher = self.replicas[0].matcher
         for kept in (
             matcher.programmes,
@@ -192,12 +219,14 @@ class World:
 
 @asynccontextmanager
 async def world(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIterator[World]:
-    producer = Producer(Connection(servers.kafka))
-    await producer.start()
-    made = World(servers, prefix, folder, producer)
+    connection = Connection(servers.kafka)
+    producer = Producer(connection)
+    reader, admin = AIOKafkaConsumer(**connection.arguments()), AIOKafkaAdminClient(**connection.arguments())
+    await asyncio.gather(producer.start(), reader.start(), admin.start())
+    made = World(servers, prefix, folder, producer, reader, admin)
     try:
         await made.replica()
         yield made
     finally:
         await asyncio.gather(*(replica.stop() for replica in made.replicas))
-        await producer.stop()
+        await asyncio.gather(producer.stop(), reader.stop(), admin.close())
