@@ -15,6 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -33,7 +34,7 @@ from chassis.hearing import Gone, Hearing
 from chassis.kafka import RawRecord, as_record
 from chassis.projections import Contended, Row
 from chassis.records import Event, Poison, Reading, Record, Skipped, origin, read
-from chassis.telemetry import process_span, record_failure
+from chassis.telemetry import process_span, processed, record_failure
 from contracts.envelope import Topic, retries_of
 
 log = logging.getLogger(__name__)
@@ -171,10 +172,13 @@ class Consumer(Generic[C]):
         for reading in readings:
             if isinstance(reading, Skipped):
                 metrics.skipped(self._service, reading.record.topic)
+        made: dict[tuple[str, str], list[datetime]] = {}
         for event in events:
-            if id(event.record) in failed:
-                continue
-            metrics.handled(self._service, event.record.topic, event.heard.envelope.type, event.heard.envelope.time)
+            if id(event.record) not in failed:
+                envelope = event.heard.envelope
+                made.setdefault((event.record.topic, envelope.type), []).append(envelope.time)
+        for (topic, type), times in made.items():
+            metrics.handled(self._service, topic, type, times)
 
     async def _read(self, record: Record) -> Reading | None:
         if record.topic == self._retries.name:
@@ -217,20 +221,24 @@ class Consumer(Generic[C]):
         """Run the reactions: those of one key one after the other, in order; keys concurrently."""
         by_key: dict[tuple[str, bytes | None], list[Event]] = {}
         for event in events:
-            by_key.setdefault((event.record.topic, event.record.key), []).append(event)
+            if self._hearing.reacts_to(event.heard):
+                by_key.setdefault((event.record.topic, event.record.key), []).append(event)
+            else:
+                record = event.record
+                processed(self._prefix + record.topic, event.heard.envelope, record.partition, record.offset)
+        groups = iter(by_key.values())
         failures: list[Failure] = []
-        places = asyncio.Semaphore(AT_ONCE)
 
-        async def follow(group: Sequence[Event]) -> None:
-            async with places:
+        async def follow_some() -> None:
+            for group in groups:
                 for event in group:
                     if (failure := await self._follow(event)) is not None:
                         failures.append(failure)
 
         try:
             async with asyncio.TaskGroup() as tasks:
-                for group in by_key.values():
-                    tasks.create_task(follow(group))
+                for _ in range(min(AT_ONCE, len(by_key))):
+                    tasks.create_task(follow_some())
         except ExceptionGroup as group_error:
             raise group_error.exceptions[0] from group_error
         return failures
@@ -330,14 +338,10 @@ def _failure(event: Event, error: Exception) -> Failure:
 
 async def _keep_originals(message: tuple[RawRecord, ...], original: Callable[..., Awaitable[Any]]) -> Any:
     """Let the raw records through: FastStream would skip a header that is not UTF-8, and hide tombstones."""
-    clean = tuple(
-        dataclasses.replace(
-            record,
-            headers=tuple((name, (value or b"").decode("utf-8", "replace").encode()) for name, value in record.headers),
-        )
-        for record in message
-    )
-    parsed = await original(clean)
+    first: dict[tuple[str, int], RawRecord] = {}  # what it needs of a batch, to rewind each partition
+    for record in message:
+        first.setdefault((record.topic, record.partition), record)
+    parsed = await original(tuple(dataclasses.replace(record, headers=()) for record in first.values()))
     parsed.originals = message
     parsed.consumer = _Place(parsed.consumer, message)
     return parsed

@@ -87,6 +87,10 @@ class Hearing(Generic[C]):
         into = self._projections.get(name)
         return into(context) if into else None
 
+    def reacts_to(self, event: Heard[Any] | Gone) -> bool:
+        """Whether a function follows it; what feeds a projection alone has none."""
+        return event.envelope.type in (self._partings if isinstance(event, Gone) else self._reactions)
+
     def reactions_to(self, event: Heard[Any] | Gone) -> Iterable[Reaction[C]]:
         of = self._partings if isinstance(event, Gone) else self._reactions
         return cast("Iterable[Reaction[C]]", of.get(event.envelope.type, ()))

@@ -1,5 +1,6 @@
 """Metrics for Prometheus. No person's id is ever a label: labels are names of services, topics, types and states."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -43,9 +44,12 @@ def request(service: str, method: str, route: str, status: int, seconds: float) 
     _requests.labels(service, method, route, str(status)).observe(seconds)
 
 
-def handled(service: str, topic: str, type: str, made: datetime) -> None:
-    _handled.labels(service, topic, type).inc()
-    _age.labels(service, topic).observe(max(0.0, (datetime.now(UTC) - made).total_seconds()))
+def handled(service: str, topic: str, type: str, made: Sequence[datetime]) -> None:
+    """Events of one type, each by the time when it was made."""
+    _handled.labels(service, topic, type).inc(len(made))
+    now, age = datetime.now(UTC), _age.labels(service, topic)
+    for one in made:
+        age.observe(max(0.0, (now - one).total_seconds()))
 
 
 def retried(service: str) -> None:

@@ -38,6 +38,7 @@ __all__ = [
     "life_span",
     "link",
     "process_span",
+    "processed",
     "record_failure",
     "safe_message",
     "send_span",
@@ -228,6 +229,13 @@ def process_span(topic: str, envelope: Envelope, partition: int, offset: int) ->
         attributes["messaging.consumer.group.name"] = _state.group
     with _span(f"process {topic}", SpanKind.CONSUMER, attributes, _context(envelope.traceparent)) as made:
         yield made
+
+
+def processed(topic: str, envelope: Envelope, partition: int, offset: int) -> None:
+    """An event was handled in bulk with others, and nothing else follows from it: a span where anybody sees it."""
+    if _state.exports:
+        with process_span(topic, envelope, partition, offset):
+            pass
 
 
 @contextmanager

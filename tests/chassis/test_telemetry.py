@@ -342,7 +342,7 @@ class TestRequests:
 
 class TestFigures:
     def test_events_are_counted_by_service_topic_and_type(self) -> None:
-        metrics.handled("beta", "things.v1", "example.changed.v1", datetime.now(UTC) - timedelta(seconds=2))
+        metrics.handled("beta", "things.v1", "example.changed.v1", [datetime.now(UTC) - timedelta(seconds=2)])
         metrics.skipped("beta", "things.v1")
         metrics.retried("beta")
         metrics.dead_lettered("beta", "things.v1", "bad_data")
