@@ -24,6 +24,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 FIRST_ROWS = 256
+TOGETHER = 256  # people who are written into the columns at once
 SIDES = {"senior": 1, "junior": 2, "either": 3}  # bits
 PARTNERS: dict[str, Sequence[Side]] = {"senior": ["junior"], "junior": ["senior"], "either": ["junior", "senior"]}
 
@@ -95,6 +96,7 @@ class Crowd:
         self._dated: dict[str, tuple[date | None, tuple[Absence, ...]]] = {}
         self._zones: set[str] = set()
         self._fresh: Columns | None = None  # being made, with what comes meanwhile
+        self._unwritten: dict[str, Member] = {}  # whose rows do not hold yet what was said last
 
     def __len__(self) -> int:
         return len(self._columns)
@@ -111,9 +113,10 @@ class Crowd:
         profile, enrolment = member.profile, member.enrolment
         if profile.time_zone is not None:
             self._zones.add(profile.time_zone)
-        row = _put(self._columns, member)
-        if self._fresh is not None:
-            _put(self._fresh, member)
+        row = _seat(self._columns, member.id)
+        self._unwritten[member.id] = member
+        if len(self._unwritten) == TOGETHER:
+            self._write()
         self._places.grow(self._columns.rows)
         self._places.sides[row] = SIDES[enrolment.side]
         self._places.ready[row] = enrolment.state == "ready" and profile.employment == "active"
@@ -133,6 +136,7 @@ class Crowd:
             columns.remove(row)
             if columns is self._columns:
                 self._places.clear(row)
+        self._unwritten.pop(id, None)
         self._dated.pop(id, None)
 
     def hold(self, id: str, total: int, here: int) -> None:
@@ -178,6 +182,7 @@ class Crowd:
 
         ``sides``: those that a partner may have. Without ``wishes`` it is as if nobody had any private ones.
         """
+        self._write()
         others = self._available(settings, on, promised or {})
         for id in (*but, me.id):
             if (row := self._columns.row_of.get(id)) is not None:
@@ -227,6 +232,16 @@ class Crowd:
                 there[row_of[id]] = False
         return there
 
+    def _write(self) -> None:
+        """Before anybody is compared: what was said since the last time, into the columns."""
+        members = list(self._unwritten.values())
+        self._unwritten.clear()
+        for columns in (self._columns, self._fresh):
+            if columns is not None:
+                for member in members:
+                    _seat(columns, member.id)
+                columns.write(members)
+
     def outdated(self, settings: ProgrammeSettings, on: date) -> bool:
         """Whether marks have changed, or clocks were changed somewhere, since the columns were made."""
         words = self._columns.words
@@ -246,6 +261,7 @@ class Crowd:
 
     def end_anew(self) -> list[str]:
         """The new columns are in use from now on; returns those of whom they know nothing."""
+        self._write()
         fresh, old = self._fresh, self._columns
         assert fresh is not None, "it has begun"
         kept = [(old.row_of[id], row) for id, row in fresh.row_of.items()]
@@ -258,12 +274,9 @@ class Crowd:
         return missing
 
 
-def _put(columns: Columns, member: Member) -> int:
-    row = columns.row_of.get(member.id)
-    if row is None:
-        return columns.add(member)
-    columns.replace(row, member)
-    return row
+def _seat(columns: Columns, id: str) -> int:
+    row = columns.row_of.get(id)
+    return columns.seat(id) if row is None else row
 
 
 def _gone(until: date | None, away: tuple[Absence, ...], on: date) -> bool:
