@@ -5,9 +5,10 @@ sequence that was read. A tombstone leaves a *grave*, a row with nothing but its
 rise again. The guard protects this write and nothing else: reactions always run.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from pydantic import BaseModel
 from pymongo import ReplaceOne
@@ -96,7 +97,13 @@ class Projection(Generic[M]):
         for row in rows:
             if row.id not in newest or row.sequence > newest[row.id].sequence:
                 newest[row.id] = row
-        return sum([await self._apply_chunk(chunk) for chunk in chunks(list(newest.values()), CHUNK)])
+        parts = [self._apply_chunk(chunk) for chunk in chunks(list(newest.values()), CHUNK)]
+        # All have ended before an error is raised, so that nothing is still being written when it is tried again.
+        results = await asyncio.gather(*parts, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return sum(cast("list[int]", results))
 
     async def bury(self, filter: Filter) -> None:
         """Leave graves in place of these rows, where a reader is to forget what the topic goes on saying.
