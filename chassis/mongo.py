@@ -28,9 +28,7 @@ Collection: TypeAlias = AsyncIOMotorCollection[Document]
 
 T = TypeVar("T")
 
-CHUNK = 250
-"""Operations in one bulk write: one of a thousand, the embedded store's limit, let everybody else wait there for half a
-second, and several at once are no slower."""
+CHUNK = 1000  # operations in one bulk write: the embedded store's limit, and a fair size for any server
 DUPLICATE_KEY = 11000
 
 # After these nobody knows whether a write took place; whoever tries again must recognise what was done.
