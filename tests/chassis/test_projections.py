@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from chassis.mongo import Collection, ConnectionFailure
-from chassis.projections import Projection, Row
+from chassis.projections import PART, Projection, Row
 from contracts.envelope import EventData
 from tests.chassis.world import COUNTERS, CounterChanged, World, Wrapped, once
 
@@ -133,6 +133,21 @@ async def test_more_rows_than_one_write_takes_are_all_written(copies: Projection
     assert await copies.count({}) == 2500
     some = [found.counter_id async for found in copies.find({}, limit=3, after="c0009")]
     assert some == ["c0010", "c0011", "c0012"]
+
+
+async def test_where_one_part_of_a_batch_fails_the_others_have_ended_before_it_is_told(
+    copies: Projection[CounterChanged],
+) -> None:
+    """What is still being written when the batch is tried again would be a rival of its own."""
+    wrapped = Wrapped(copies.collection)
+    wrapped.before["insert_many"] = once(ConnectionFailure("lost"))
+    mine: Projection[CounterChanged] = Projection(cast("Collection", wrapped), CounterChanged)
+    rows = [row(f"c{n:04}", 1) for n in range(PART * 3)]
+    with pytest.raises(ConnectionFailure):
+        await mine.apply(rows)
+    assert await copies.count({}) == PART * 2
+    assert await mine.apply(rows) == PART
+    assert await copies.count({}) == PART * 3
 
 
 async def test_a_model_with_a_field_that_the_guard_needs_is_refused(toys: World) -> None:
