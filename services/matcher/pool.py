@@ -73,7 +73,7 @@ class Pool:
         return all(event.is_set() for event in self.waits_for)
 
     def crowd(self, programme: Programme) -> Crowd:
-        """Everybody in a programme. Raises a problem (503) while the topics are still being read."""
+        """Everybody in a programme, for whoever holds ``still``. Raises a problem (503) while topics are still read."""
         if not self.complete:
             raise Problem(
                 503,
@@ -84,6 +84,7 @@ class Pool:
         self._rules.setdefault(programme.programme_id, programme.settings)
         found = self._crowd(programme.programme_id)
         assert found is not None, "its rules are known"
+        found.settle()
         return found
 
     def earlier(self, member_id: str) -> frozenset[str]:

@@ -27,6 +27,7 @@ def crowd_of(people: list[ProfileChanged], held: Held | None = None, marks: Prog
         tell(crowd, one)
     for id, seats in (held or {}).items():
         crowd.hold(id, seats, seats)
+    crowd.settle()
     return crowd
 
 
@@ -132,6 +133,9 @@ def test_who_comes_changes_and_goes_leaves_the_crowd_as_if_it_were_begun_anew(
         else:
             now.pop(id, None)
             crowd.drop(id)
+        if data.draw(st.booleans()):
+            crowd.settle()
+    crowd.settle()
     anew = crowd_of(list(now.values()))
     assert sorted(crowd) == sorted(anew)
     for me in map(member, people.values()):
@@ -165,4 +169,5 @@ def test_a_row_that_was_freed_keeps_nothing_of_who_had_it() -> None:
     crowd = crowd_of([person("s"), person("j", "junior")], {"s": 1})
     crowd.drop("s")
     tell(crowd, person("t"))
+    crowd.settle()
     assert [one.id for one in crowd.best(member(person("j", "junior")), settings(), TODAY, 9)] == ["t"]

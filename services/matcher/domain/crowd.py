@@ -86,7 +86,8 @@ class _Places:
 
 
 class Crowd:
-    """People come, change and go one by one; whoever compares them must keep the crowd still meanwhile."""
+    """People come, change and go one by one. Whoever compares them lets it ``settle`` before, and keeps it still
+    meanwhile."""
 
     def __init__(self, taxonomy: Taxonomy, settings: ProgrammeSettings, on: date) -> None:
         self._taxonomy = taxonomy
@@ -115,8 +116,8 @@ class Crowd:
             self._zones.add(profile.time_zone)
         row = _seat(self._columns, member.id)
         self._unwritten[member.id] = member
-        if len(self._unwritten) == TOGETHER:
-            self._write()
+        if len(self._unwritten) >= TOGETHER:
+            self.settle()
         self._places.grow(self._columns.rows)
         self._places.sides[row] = SIDES[enrolment.side]
         self._places.ready[row] = enrolment.state == "ready" and profile.employment == "active"
@@ -126,6 +127,16 @@ class Crowd:
         self._dated.pop(member.id, None)
         if profile.employed_until is not None or profile.away:
             self._dated[member.id] = profile.employed_until, profile.away
+
+    def settle(self) -> None:
+        """Write what was said of people since the last time into the columns, all together."""
+        members = list(self._unwritten.values())
+        for columns in (self._columns, self._fresh):
+            if columns is not None:
+                for member in members:
+                    _seat(columns, member.id)
+                columns.write(members)
+        self._unwritten.clear()
 
     def drop(self, id: str) -> None:
         """Forget the member."""
@@ -182,7 +193,6 @@ class Crowd:
 
         ``sides``: those that a partner may have. Without ``wishes`` it is as if nobody had any private ones.
         """
-        self._write()
         others = self._available(settings, on, promised or {})
         for id in (*but, me.id):
             if (row := self._columns.row_of.get(id)) is not None:
@@ -232,16 +242,6 @@ class Crowd:
                 there[row_of[id]] = False
         return there
 
-    def _write(self) -> None:
-        """Before anybody is compared: what was said since the last time, into the columns."""
-        members = list(self._unwritten.values())
-        self._unwritten.clear()
-        for columns in (self._columns, self._fresh):
-            if columns is not None:
-                for member in members:
-                    _seat(columns, member.id)
-                columns.write(members)
-
     def outdated(self, settings: ProgrammeSettings, on: date) -> bool:
         """Whether marks have changed, or clocks were changed somewhere, since the columns were made."""
         words = self._columns.words
@@ -261,7 +261,7 @@ class Crowd:
 
     def end_anew(self) -> list[str]:
         """The new columns are in use from now on; returns those of whom they know nothing."""
-        self._write()
+        self.settle()
         fresh, old = self._fresh, self._columns
         assert fresh is not None, "it has begun"
         kept = [(old.row_of[id], row) for id, row in fresh.row_of.items()]
