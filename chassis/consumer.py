@@ -221,7 +221,7 @@ class Consumer(Generic[C]):
         """Run the reactions: those of one key one after the other, in order; keys concurrently."""
         by_key: dict[tuple[str, bytes | None], list[Event]] = {}
         for event in events:
-            if self._hearing.reacts_to(event.heard):
+            if self._hearing.reactions_to(event.heard):
                 by_key.setdefault((event.record.topic, event.record.key), []).append(event)
             else:
                 record = event.record

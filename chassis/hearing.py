@@ -3,7 +3,7 @@
 A service declares one ``Hearing`` in its ``handlers.py``; the consumer does the rest.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
@@ -87,13 +87,10 @@ class Hearing(Generic[C]):
         into = self._projections.get(name)
         return into(context) if into else None
 
-    def reacts_to(self, event: Heard[Any] | Gone) -> bool:
-        """Whether a function follows it; what feeds a projection alone has none."""
-        return event.envelope.type in (self._partings if isinstance(event, Gone) else self._reactions)
-
-    def reactions_to(self, event: Heard[Any] | Gone) -> Iterable[Reaction[C]]:
+    def reactions_to(self, event: Heard[Any] | Gone) -> Sequence[Reaction[C]]:
+        """The functions that follow it; what feeds a projection alone has none."""
         of = self._partings if isinstance(event, Gone) else self._reactions
-        return cast("Iterable[Reaction[C]]", of.get(event.envelope.type, ()))
+        return cast("Sequence[Reaction[C]]", of.get(event.envelope.type, ()))
 
     def _know(self, type: type[EventData]) -> None:
         self._types[type.TYPE] = type

@@ -140,7 +140,7 @@ async def look_again(found: Sequence[Request], programme: Programme, matcher: Ma
     profiles = await matcher.members.get_many(people)
     ledgers = {id: stored.state for id, stored in (await matcher.ledgers.get_many(people)).items()}
     places = free_places(ledgers, profiles.values(), programme.programme_id)
-    waits |= await seats.unsettled(matcher, [ledger for id, ledger in ledgers.items() if id not in places])
+    waits |= await seats.in_doubt(matcher, [ledger for id, ledger in ledgers.items() if id not in places])
     pairings = await matcher.pairings.get_many([pairing_of(one.request_id) for one in found])
     later: list[str] = []
     for one in found:

@@ -156,7 +156,7 @@ async def audit(stored: Stored[Ledger], matcher: Matcher) -> None:
     unsettled = False
     for id, seat in held.items():
         pairing = found[id].state if id in found else None
-        if pairing is None or not _may_hold(pairing, seat):
+        if pairing is None or pairing.attempt != seat.attempt or not holds_seats(pairing):
             dead[id] = seat.attempt
         elif pairing.state == "reserving":
             unsettled = True
@@ -167,19 +167,15 @@ async def audit(stored: Stored[Ledger], matcher: Matcher) -> None:
     )
 
 
-async def unsettled(matcher: Matcher, ledgers: Sequence[Ledger]) -> set[str]:
+async def in_doubt(matcher: Matcher, ledgers: Sequence[Ledger]) -> set[str]:
     """Whose ledger holds a seat that may be given back any moment: its attempt is under way, or dead already."""
     found = await matcher.pairings.get_many([id for ledger in ledgers for id in ledger.held])
 
     def settled(id: str, seat: Seat) -> bool:
         pairing = found[id].state if id in found else None
-        return pairing is not None and _may_hold(pairing, seat) and pairing.state != "reserving"
+        return pairing is not None and pairing.attempt == seat.attempt and pairing.state in LIVE
 
     return {ledger.member_id for ledger in ledgers if not all(settled(id, seat) for id, seat in ledger.held.items())}
-
-
-def _may_hold(pairing: Pairing, seat: Seat) -> bool:
-    return pairing.attempt == seat.attempt and holds_seats(pairing)
 
 
 def holds_seats(pairing: Pairing) -> bool:

@@ -77,21 +77,22 @@ class World:
                 await replica.matcher.tasks.idle()
                 await replica.chassis.relay.idle()
             committed = await self.admin.list_consumer_group_offsets(f"{self.prefix}matcher")
-            handled = {place: committed[place].offset for place, end in before.items() if end and place in committed}
-            return handled == {place: end for place, end in before.items() if end} and before == await self._ends()
+            handled = {place: at.offset for place, at in committed.items() if place in before}
+            return handled == before == await self._ends()
 
         await until(nothing_new)
 
     async def _ends(self) -> Mapping[TopicPartition, int]:
+        """Where those partitions end in which there is anything."""
         topics = self.replicas[0].parts.hearing.topics()
-        found: Mapping[TopicPartition, int] = await self.reader.end_offsets(
+        found = await self.reader.end_offsets(
             [
                 TopicPartition(topic.full_name(self.prefix), number)
                 for topic in topics
                 for number in range(topic.partitions)
             ]
         )
-        return found
+        return {place: end for place, end in found.items() if end}
 
     async def forget_everything(self) -> None:
         """Begin anew: nothing is under way, the collections are empty, and what was said before is not heard."""

@@ -267,30 +267,32 @@ class Columns:
         return int(self.extend([member])[0])
 
     def extend(self, members: Sequence[Member]) -> Ints:
-        """The rows that these members got. Raises ``ValueError`` where one of them has a row."""
-        if len({m.id for m in members}) != len(members):
-            raise ValueError("a member comes twice")
+        """The rows that these members got. Raises ``ValueError`` where one of them has a row, and changes nothing."""
+        if len({m.id for m in members}) != len(members) or any(m.id in self.row_of for m in members):
+            raise ValueError("a member has a row already")
+        return self.write(members)
+
+    def write(self, members: Sequence[Member]) -> Ints:
+        """The rows of these members, which hold from now on what is known of them; each member comes once.
+
+        Many together cost a tenth of what they do one by one.
+        """
         rows = np.array([self.seat(member.id) for member in members], dtype=np.int64)
-        self.write(members)
+        if members:
+            self._grow()
+            self._write(rows, members)
         return rows
 
     def seat(self, id: str) -> int:
-        """A row for somebody, which is to be compared with nobody before they are written."""
-        if id in self.row_of:
-            raise ValueError("a member has a row already")
-        if not self._holes:
-            self._holes.append(self.rows)
-            self._ids.append(None)
-        row = self._holes.pop()
-        self._ids[row] = id
-        self.row_of[id] = row
-        return row
-
-    def write(self, members: Sequence[Member]) -> None:
-        """What is known of them now; each has a row. Many together cost a tenth of what they do one by one."""
-        self._grow()
-        if members:
-            self._write(np.array([self.row_of[member.id] for member in members], dtype=np.int64), members)
+        """The row that somebody has, or gets; a new one is to be compared with nobody before it is written."""
+        if id not in self.row_of:
+            if not self._holes:
+                self._holes.append(self.rows)
+                self._ids.append(None)
+            row = self._holes.pop()
+            self._ids[row] = id
+            self.row_of[id] = row
+        return self.row_of[id]
 
     def remove(self, row: int) -> None:
         """The row holds nobody from now on; its place is given to the next who comes."""

@@ -114,7 +114,7 @@ class Crowd:
         profile, enrolment = member.profile, member.enrolment
         if profile.time_zone is not None:
             self._zones.add(profile.time_zone)
-        row = _seat(self._columns, member.id)
+        row = self._columns.seat(member.id)
         self._unwritten[member.id] = member
         if len(self._unwritten) >= TOGETHER:
             self.settle()
@@ -133,8 +133,6 @@ class Crowd:
         members = list(self._unwritten.values())
         for columns in (self._columns, self._fresh):
             if columns is not None:
-                for member in members:
-                    _seat(columns, member.id)
                 columns.write(members)
         self._unwritten.clear()
 
@@ -272,11 +270,6 @@ class Crowd:
         for id in missing:
             self._dated.pop(id, None)
         return missing
-
-
-def _seat(columns: Columns, id: str) -> int:
-    row = columns.row_of.get(id)
-    return columns.seat(id) if row is None else row
 
 
 def _gone(until: date | None, away: tuple[Absence, ...], on: date) -> bool:
