@@ -18,13 +18,15 @@ from benchmarks import cohort, quality, rivals
 from contracts.taxonomy import load
 from services.matcher.domain.solving import solve
 
+WARM = 2400  # people of the round before, enough for a scan
 LOOKED_AT = 300  # seniors, evenly spread, of whom everybody else's blocking pairs are counted
 
 
 def main() -> None:
     people = int(sys.argv[1])
     question = cohort.question(cohort.cohort(people))
-    solve(replace(question, profiles=question.profiles[:: max(1, people // 200)]), load())  # libraries are loaded once
+    some = replace(question, profiles=question.profiles[:: max(1, people // WARM)])
+    solve(some, load())  # libraries, and what numba has compiled, are loaded once
     before = _memory("VmRSS")
     start, cpu = perf_counter(), process_time()
     answer = solve(question, load(), lambda stage, done, of: _progress(people, stage, done, of))

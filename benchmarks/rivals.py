@@ -66,7 +66,7 @@ def dense(question: Question) -> Result:
 def greedy(question: Question) -> Result:
     start = perf_counter()
     pairs = _pairs(question)
-    edges = candidates(pairs, scan_of(pairs, question.seed)).allowed()
+    edges = candidates(pairs, scan_of(pairs)).allowed()
     found = perf_counter()
     made = quality.greedy(edges.seniors, edges.juniors, edges.scores)
     end = perf_counter()

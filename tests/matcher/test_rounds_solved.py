@@ -231,7 +231,7 @@ from services.matcher.domain.pairs import Pairs
 from services.matcher.domain.solving import sides
 asked = question(cohort(8000))
 pairs = Pairs(*sides(asked), asked.settings, load(), asked.on, ())
-edges = candidates(pairs, scan_of(pairs, asked.seed)).edges
+edges = candidates(pairs, scan_of(pairs)).edges
 print(len(edges), (edges.seniors * pairs.shape[1] + edges.juniors).sum(), edges.scores.sum())
 """
 
@@ -268,7 +268,7 @@ def test_a_large_round_uses_the_best_candidates_only_and_stays_near_the_optimum(
     seniors = [member(somebody(n, "senior")) for n in range(1100)]
     juniors = [member(somebody(n, "junior")) for n in range(1000)]
     pairs = Pairs(seniors, juniors, settings(), TAXONOMY, TODAY)
-    edges = candidates(pairs, scan_of(pairs, seed=1)).allowed()
+    edges = candidates(pairs, scan_of(pairs)).allowed()
     block = pairs.block(np.arange(1100), np.arange(1000))
     everything = np.where(block.possible(), block.score, 0)
     s, j = np.nonzero(everything)
@@ -282,7 +282,7 @@ def test_a_large_round_uses_the_best_candidates_only_and_stays_near_the_optimum(
 def test_whoever_is_hard_to_suit_keeps_more_candidates_of_a_large_round_for_fairness_to_choose_from() -> None:
     asked = made_up.question(made_up.cohort(2400))
     pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
-    edges = candidates(pairs, scan_of(pairs, asked.seed)).edges
+    edges = candidates(pairs, scan_of(pairs)).edges
     for group in (edges.seniors, edges.juniors):
         kept = np.bincount(group)
         best = np.zeros(len(kept))

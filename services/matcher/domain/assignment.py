@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from ortools.graph.python import min_cost_flow
-from scipy.optimize import linear_sum_assignment
+from ortools.graph.python import linear_sum_assignment, min_cost_flow
+from scipy import optimize
 
 from services.matcher.domain.candidates import Edges
 from services.matcher.domain.chance import lots
@@ -88,6 +88,9 @@ def assign(
     total = min(sum(places_of_seniors), sum(places_of_juniors))
     if count == 0 or total == 0:
         return np.zeros(0, dtype=np.int64)
+    one_each = {*places_of_seniors, *places_of_juniors} <= {0, 1}
+    if every_place and one_each and sum(places_of_seniors) == sum(places_of_juniors):
+        return _matched(places_of_seniors, places_of_juniors, edges, seed)
     seniors, juniors = len(places_of_seniors), len(places_of_juniors)
     source, sink = seniors + juniors, seniors + juniors + 1
     flow = min_cost_flow.SimpleMinCostFlow()
@@ -120,9 +123,25 @@ def _assigned(seniors: int, juniors: int, edges: Edges, seed: int) -> Ints:
     gain[edges.seniors, edges.juniors] = np.maximum(0, gains(edges, seed))
     place = np.full((seniors, juniors), -1)
     place[edges.seniors, edges.juniors] = np.arange(len(edges))
-    rows, columns = linear_sum_assignment(gain, maximize=True)
+    rows, columns = optimize.linear_sum_assignment(gain, maximize=True)
     found = place[rows, columns]
     return np.sort(found[(found >= 0) & (gain[rows, columns] > 0)])
+
+
+def _matched(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], edges: Edges, seed: int) -> Ints:
+    """The same where everybody who has a place, one at most, is to have a partner; a fifth of a flow's time."""
+    there = [np.array(places, dtype=np.bool_) for places in (places_of_seniors, places_of_juniors)]
+    numbers = [np.cumsum(side) - 1 for side in there]
+    some = there[0][edges.seniors] & there[1][edges.juniors]
+    seniors, juniors = numbers[0][edges.seniors], numbers[1][edges.juniors]
+    solver = linear_sum_assignment.SimpleLinearSumAssignment()
+    gain = gains(edges, seed)[some]
+    cost = gain.max(initial=0) - gain  # of mixed signs, it would take some that can be for impossible
+    solver.add_arcs_with_cost(seniors[some].astype(np.int32), juniors[some].astype(np.int32), cost)
+    if solver.num_nodes() < there[0].sum() or solver.solve() != solver.OPTIMAL:  # it knows of those with an edge alone
+        raise Unsolvable("not everybody can have a partner")
+    mates = np.array([solver.right_mate(n) for n in range(solver.num_nodes())])
+    return np.nonzero(some & (mates[seniors] == juniors))[0].astype(np.int64)
 
 
 def gains(edges: Edges, seed: int) -> Ints:

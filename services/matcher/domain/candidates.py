@@ -1,9 +1,7 @@
 """Which pairs are worth an exact look: some dozens of the best for each person, without scoring every pair exactly.
 
-Up to a million pairs, all are looked at. Beyond, the fit is nearly a sum of table rows: what the senior's wishes leave
-open, what the junior's leave, how alike their styles are, how their places differ. So sparse products give a close
-approximation of every pair, in tiles that fit the processor's cache; what lies above the threshold of either person
-(estimated from a sample) is scored exactly. See docs/decisions/matching-at-scale.md.
+Up to a million pairs, all are looked at. Beyond, a scan finds the best of each person by all but the rules that name
+people, and those pairs are looked at in full. See docs/decisions/matching-at-scale.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +15,10 @@ from services.matcher.domain.pairs import Comparison, Floats
 from services.matcher.domain.scan import THREADS, Scan
 
 ALL_PAIRS = 1_000_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
-BEST = 20  # candidates kept for each person then, among 10,000; in a larger market they lie closer together ...
+BEST = 14  # candidates kept for each person then, among 10,000; in a larger market they lie closer together ...
 MORE = 14  # ... and ten times as many people need so many more for the same proof
-LOOKED_AT = 2  # pairs that are scored exactly for each of these, since the scan errs
-HARD_TO_SUIT = 0.1  # of each side, by their best pair: they keep all of these, for whoever is worst off is among them
+LOOKED_AT = 2  # pairs of each person that are looked at for each of these: rules that name people exclude some
+HARD_TO_SUIT = 0.2  # of each side, by their best pair: they keep all of these, for whoever is worst off is among them
 TOGETHER = 125_000  # pairs scored exactly together
 
 
@@ -65,10 +63,10 @@ def candidates(pairs: Comparison, scan: Scan | None, progress: Callable[[int], N
     return _best_of_each(exactly(pairs, *np.divmod(keys, m)), kept)
 
 
-def scan_of(pairs: Comparison, seed: int) -> Scan | None:
+def scan_of(pairs: Comparison) -> Scan | None:
     """How the pairs are looked through; None where they are so few that all are candidates."""
     n, m = pairs.shape
-    return None if n * m <= ALL_PAIRS else Scan(pairs, seed)
+    return None if n * m <= ALL_PAIRS else Scan(pairs)
 
 
 def _all(pairs: Comparison) -> Candidates:

@@ -361,7 +361,8 @@ class Columns:
 
     def _write_hours(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
         told = np.zeros((1, len(rows)), dtype=np.bool_)
-        who, starts, lengths = list[int](), list[int](), list[int]()
+        kinds = Numbers[tuple[int, int]]()  # from which minute of the week on, and for how long
+        who, what = list[int](), list[int]()
         for place, profile in enumerate(profiles):
             said = profile.availability
             if said.kind != "weekly" or not said.windows or profile.time_zone is None:
@@ -370,21 +371,18 @@ class Columns:
             if offset is None:
                 continue
             told[0, place] = True
-            for window in said.windows:
-                if window.end > window.start:
-                    who.append(place)
-                    starts.append((window.weekday * 1440 + window.start - offset) % WEEK)
-                    lengths.append(window.end - window.start)
+            found = [
+                kinds[(window.weekday * 1440 + window.start - offset) % WEEK, window.end - window.start]
+                for window in said.windows
+                if window.end > window.start
+            ]
+            what += found
+            who += [place] * len(found)
         self._hours.write(rows, told)
-        self.words.refine([*set(starts), *set(lengths)])
+        self.words.refine(minutes for kind in kinds for minutes in kind)
         if self._grid != self.words.grid:
             self._regrid()
-        self._free.write(
-            rows,
-            _packed(
-                np.array(who, np.int64), np.array(starts, np.int64), np.array(lengths, np.int64), len(rows), self._grid
-            ),
-        )
+        self._free.write(rows, _packed(np.array(who, np.int64), np.array(what, np.int64), kinds, len(rows), self._grid))
 
     def _regrid(self) -> None:
         """Cut every slot of all members into as many as the finer grid has in it."""
@@ -401,12 +399,9 @@ class Columns:
 
     def _write_wishes(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
         topics = self.words.topics
-        who, what = list[int](), list[int]()
-        for place, profile in enumerate(profiles):
-            for seek in profile.seeks:
-                who.append(place)
-                what.append(topics[seek.topic] * PRIORITIES + seek.priority - 1)
-        owner, wish = np.array(who, np.int64), np.array(what, np.int64)
+        owner = np.repeat(np.arange(len(rows)), [len(profile.seeks) for profile in profiles])
+        codes = [topics[seek.topic] * PRIORITIES + seek.priority - 1 for profile in profiles for seek in profile.seeks]
+        wish = np.array(codes, dtype=np.int64)
         order = np.lexsort((wish, owner))  # the strongest wish for a topic comes last
         owner, wish = owner[order], wish[order]
         last = np.ones(len(order), dtype=np.bool_)
@@ -414,29 +409,23 @@ class Columns:
         owner, wish = owner[last], wish[last]
         slot = np.arange(len(owner)) - np.searchsorted(owner, owner)
         height = int(slot.max(initial=0)) + 1
-        codes, worth = np.zeros((height, len(rows)), np.int32), np.zeros((height, len(rows)), np.float32)
-        codes[slot, owner] = wish // PRIORITIES
+        topic, worth = np.zeros((height, len(rows)), np.int32), np.zeros((height, len(rows)), np.float32)
+        topic[slot, owner] = wish // PRIORITIES
         worth[slot, owner] = np.array([self.words.worth(n + 1) for n in range(PRIORITIES)])[wish % PRIORITIES]
-        self._wishes.write(rows, codes)
+        self._wishes.write(rows, topic)
         self._worth.write(rows, worth)
 
     def _write_offers(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
         kinds = Numbers[tuple[str, Depth]]()
-        who, what = list[int](), list[int]()
-        for place, profile in enumerate(profiles):
-            for offer in profile.offers:
-                who.append(place)
-                what.append(kinds[offer.topic, offer.level])
-        helps = [self.words.near(topic) for topic, _ in kinds]
+        who = np.repeat(np.arange(len(rows)), [len(profile.offers) for profile in profiles])
+        what = np.array([kinds[offer.topic, offer.level] for p in profiles for offer in p.offers], dtype=np.int64)
+        by_kind = who[np.argsort(what, kind="stable")]
+        ends = np.cumsum(np.bincount(what, minlength=len(kinds)))
+        helps = [(self.words.near(topic), depth(level, self.words.marks.depths)) for topic, level in kinds]
         covers = np.zeros((len(self.words.topics), len(rows)), dtype=np.float32)
-        if who:
-            width = max(len(topics) for topics, _ in helps)
-            topics, shares = np.zeros((len(kinds), width), np.int64), np.zeros((len(kinds), width), np.float32)
-            for kind, ((_, level), (near, share)) in enumerate(zip(kinds, helps, strict=True)):
-                topics[kind, : len(near)] = near
-                shares[kind, : len(near)] = np.array(share) * depth(level, self.words.marks.depths)
-            kind_of = np.array(what)
-            np.maximum.at(covers, (topics[kind_of], np.array(who)[:, None]), shares[kind_of])
+        for end, begin, ((near, share), deep) in zip(ends, [0, *ends], helps, strict=False):
+            cells = np.array(near)[:, None], by_kind[None, begin:end]
+            covers[cells] = np.maximum(covers[cells], (np.array(share, np.float32) * deep)[:, None])
         self._covers.write(rows, covers)
 
 
@@ -458,19 +447,20 @@ def _lists(lists: Sequence[Sequence[str]], people: Numbers[str]) -> Codes:
     return result
 
 
-def _packed(who: Ints, starts: Ints, lengths: Ints, members: int, grid: int) -> Bits:
-    """(words, members): a bit for each slot of the week that one of the stretches covers."""
+def _packed(who: Ints, what: Ints, kinds: Iterable[tuple[int, int]], members: int, grid: int) -> Bits:
+    """(words, members): a bit for each slot of the week that one of the stretches covers.
+
+    ``who`` (in order) and ``what``: each stretch's member and kind; ``kinds``: where it begins, and its length.
+    """
     bits = WEEK // grid
     result = np.zeros((-(-bits // WORD), members), dtype=np.uint64)
-    together = max(1, _UNPACKED // bits)
-    first, last = starts // grid, (starts + lengths) // grid
-    for start in range(0, members, together):
-        some = (who >= start) & (who < start + together)
-        changes = np.zeros((min(together, members - start), 2 * bits + 1), dtype=np.int16)
-        np.add.at(changes, (who[some] - start, first[some]), 1)
-        np.add.at(changes, (who[some] - start, last[some]), -1)
-        free = np.cumsum(changes[:, :-1], axis=1, dtype=np.int16) > 0
-        result[:, start : start + together] = _words_of((free[:, :bits] | free[:, bits:]).view(np.uint8))
+    if len(who):
+        slots = np.zeros((1 + int(what.max()), bits), dtype=np.uint8)
+        for kind, (start, length) in enumerate(kinds):
+            slots[kind, np.arange(start // grid, (start + length) // grid) % bits] = 1
+        masks = _words_of(slots)
+        first = np.flatnonzero(np.append(True, who[1:] != who[:-1]))
+        result[:, who[first]] = np.bitwise_or.reduceat(masks[:, what], first, axis=1)
     return result
 
 

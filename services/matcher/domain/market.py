@@ -17,13 +17,12 @@ from services.matcher.domain.assignment import TIE, UNIT, Assignment, assign, fu
 from services.matcher.domain.candidates import Candidates, Edges, exactly
 from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.pairs import Comparison, Floats
-from services.matcher.domain.scan import STRIPE, Scan
+from services.matcher.domain.scan import ROUNDING, Scan
 from services.matcher.domain.worth import NEVER, steady_prices
 
 NEAR_ENOUGH = 0.999
-SAMPLED = 8 * STRIPE  # seniors on whom the bound is estimated
+SAMPLED = 960  # seniors on whom the bound is estimated
 ROUNDS = 3  # of adding candidates at most
-NOISE = 0.03  # by which scores are approximate, most of it common time
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,14 @@ def optimum(market: Market, found: Candidates, scan: Scan | None) -> Optimum:
         return Optimum(edges, assign(*market.places(), market.weighted(edges), market.seed), 0.0)
     assignment = solved(*market.places(), market.weighted(edges), market.seed)
     total = _weight(market, edges, assignment)
+    sample = np.random.default_rng(market.seed).permutation(market.pairs.shape[0])[:SAMPLED]
+    scan_of_some = Scan(market.pairs, sample)
     for _ in range(ROUNDS):
-        beyond = _beyond(market, scan, edges, assignment, SAMPLED)
-        bound = total + _estimate(market, assignment, beyond, min(SAMPLED, market.pairs.shape[0]))
+        beyond = _beyond(market, scan_of_some, edges, assignment)
+        bound = total + _estimate(market, assignment, beyond, len(sample))
         if total >= NEAR_ENOUGH * bound:
             break
-        more = _beyond(market, scan, edges, assignment, None)
+        more = _beyond(market, scan, edges, assignment)
         edges = _joined(edges, more, market.pairs.shape[1])
         assignment = solved(*market.places(), market.weighted(edges), market.seed)
         total = _weight(market, edges, assignment)
@@ -111,11 +112,11 @@ def _weight(market: Market, edges: Edges, assignment: Assignment) -> float:
     return float(market.weighted(edges).scores[assignment.chosen].sum())
 
 
-def _beyond(market: Market, scan: Scan, edges: Edges, prices: Assignment, sampled: int | None) -> Edges:
-    """Pairs that may be, are no candidates, and weigh more than both of their prices; of some seniors, or of all."""
+def _beyond(market: Market, scan: Scan, edges: Edges, prices: Assignment) -> Edges:
+    """Pairs that may be, are no candidates, and weigh more than both of their prices; of all whom the scan looks at."""
     m = market.pairs.shape[1]
     least_s, least_j = prices.seniors - market.senior_bonus, prices.juniors - market.junior_bonus
-    keys = scan.above(least_s - NOISE, least_j, sampled)
+    keys = scan.above(least_s - ROUNDING, least_j)
     keys = keys[~among(keys, edges.seniors * m + edges.juniors)]
     found = market.allowed(exactly(market.pairs, *np.divmod(keys, m)))
     return found.take(found.scores > least_s[found.seniors] + least_j[found.juniors])

@@ -115,7 +115,7 @@ def solve(
         why, left = one_sided(seniors, juniors)
         return Answer(len(seniors), len(juniors), (), left, why)
     pairs = Pairs(seniors, juniors, question.settings, taxonomy, question.on, question.earlier)
-    scan = scan_of(pairs, question.seed)
+    scan = scan_of(pairs)
     found = candidates(pairs, scan, lambda done: progress("scoring", done, len(seniors)))
     locked = _locked(question, pairs)
     market = _market(question, pairs, locked)

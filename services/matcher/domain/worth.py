@@ -13,6 +13,7 @@ away by a wish. So ``steady_prices`` counts, of the people who have nobody, only
 import numpy as np
 
 from services.matcher.domain.columns import Bools, Ints
+from services.matcher.domain.compiled import compiled
 
 NEVER = np.iinfo(np.int64).max // 4  # the price of a place that does not exist
 
@@ -20,28 +21,60 @@ NEVER = np.iinfo(np.int64).max // 4  # the price of a place that does not exist
 def prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, full: Bools, others: int) -> tuple[Ints, Ints]:
     """Of all solutions of the dual problem the one with the highest prices on one side, so the lowest on the other.
 
-    ``mine`` and ``theirs`` are both ends of each edge, ``full`` (mine) who has no place left. Shortest paths in the
-    residual graph by Bellman and Ford, from those alone whose price fell in the step before: what somebody's price
-    falls to, a partner's must rise to make up for on an edge that was not chosen, and then that partner's own partners
-    gain the less from their edge.
+    ``mine`` and ``theirs`` are both ends of each edge, ``full`` (mine) who has no place left.
     """
-    price = np.where(full, NEVER, 0)
-    asked = np.zeros(others, dtype=np.int64)  # the other side's prices
-    free = _Grouped(mine[~taken], theirs[~taken], gain[~taken], len(full))
-    held = _Grouped(theirs[taken], mine[taken], gain[taken], others)
+    price, asked = np.where(full, NEVER, 0), np.zeros(others, dtype=np.int64)
     np.minimum.at(price, mine[taken], gain[taken])
-    fallen = np.arange(len(full))
-    while len(fallen):
-        ends, starts, weights = free.of(fallen)
-        before = asked.copy()
-        np.maximum.at(asked, ends, weights - price[starts])
-        risen = np.nonzero(asked > before)[0]
-        ends, starts, weights = held.of(risen)
-        lower = price.copy()
-        np.minimum.at(lower, ends, weights - asked[starts])
-        fallen = np.nonzero(lower < price)[0]
-        price = lower
+    _settle(mine, theirs, gain, taken, price, asked)
     return price, asked
+
+
+@compiled
+def _settle(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, price: Ints, asked: Ints) -> None:
+    """Shortest paths in the residual graph by Bellman and Ford, with a queue of those whose price fell (Moore 1959).
+
+    What somebody's price falls to, a partner's (``asked``) must rise to make up for on an edge that was not chosen, and
+    then that partner's own partners gain the less from their edge.
+    """
+    free_from, partners, free_gain = _grouped(mine, theirs, gain, ~taken, len(price))
+    held_from, holders, held_gain = _grouped(theirs, mine, gain, taken, len(asked))
+    queue = np.arange(len(price))
+    waits = np.ones(len(price), dtype=np.bool_)
+    head, count = 0, len(queue)
+    while count:
+        m = queue[head]
+        head, count, waits[m] = (head + 1) % len(queue), count - 1, False
+        for n in range(free_from[m], free_from[m + 1]):
+            t = partners[n]
+            wanted = free_gain[n] - price[m]
+            if wanted <= asked[t]:
+                continue
+            asked[t] = wanted
+            for k in range(held_from[t], held_from[t + 1]):
+                other = holders[k]
+                if held_gain[k] - wanted < price[other]:
+                    price[other] = held_gain[k] - wanted
+                    if not waits[other]:
+                        queue[(head + count) % len(queue)] = other
+                        count, waits[other] = count + 1, True
+
+
+@compiled
+def _grouped(starts: Ints, ends: Ints, gain: Ints, which: Bools, people: int) -> tuple[Ints, Ints, Ints]:
+    """Some edges by their start: where those of each person begin, the other end of each, and its gain."""
+    first = np.zeros(people + 1, dtype=np.int64)
+    for edge in range(len(starts)):
+        if which[edge]:
+            first[starts[edge] + 1] += 1
+    for person in range(people):
+        first[person + 1] += first[person]
+    at = first[:-1].copy()
+    found, gains = np.empty(first[-1], dtype=np.int64), np.empty(first[-1], dtype=np.int64)
+    for edge in range(len(starts)):
+        if which[edge]:
+            place = at[starts[edge]]
+            found[place], gains[place], at[starts[edge]] = ends[edge], gain[edge], place + 1
+    return first, found, gains
 
 
 def steady_prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, private: Bools, full: Bools, others: int) -> Ints:
@@ -54,9 +87,7 @@ def steady_prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, private: B
     alone = ~full
     alone[mine[taken]] = False
     some = alone[mine]
-    second = _best(theirs[some], gain[some], others, 1)
-    allowed = some & ~private
-    instead = np.minimum(second, _best(theirs[allowed], gain[allowed], others, 0))
+    instead = _instead(theirs, gain, some, private, others)
     ends = np.nonzero(instead)[0]
     kept = ~some & ~private
     price, _ = prices(
@@ -70,27 +101,15 @@ def steady_prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, private: B
     return price[: len(full)]
 
 
-def _best(group: Ints, gain: Ints, groups: int, place: int) -> Ints:
-    """The best gain of each group, or the one that comes so many places behind it; 0 where there is none."""
-    order = np.lexsort((-gain, group))
-    first = np.searchsorted(group[order], np.arange(groups + 1))
-    there = np.diff(first) > place
-    found = np.zeros(groups, dtype=np.int64)
-    found[there] = gain[order[first[:-1][there] + place]]
-    return found
-
-
-class _Grouped:
-    """Edges by their start."""
-
-    def __init__(self, starts: Ints, ends: Ints, weights: Ints, people: int) -> None:
-        order = np.argsort(starts, kind="stable")
-        self._starts, self._ends, self._weights = starts[order], ends[order], weights[order]
-        self._first = np.searchsorted(self._starts, np.arange(people + 1))
-
-    def of(self, people: Ints) -> tuple[Ints, Ints, Ints]:
-        """End, start and weight of all edges that start with one of them."""
-        counts = self._first[people + 1] - self._first[people]
-        begins = np.repeat(self._first[people] - np.cumsum(counts) + counts, counts)
-        which = begins + np.arange(len(begins))
-        return self._ends[which], self._starts[which], self._weights[which]
+@compiled
+def _instead(theirs: Ints, gain: Ints, some: Bools, private: Bools, others: int) -> Ints:
+    """For each partner, of ``some`` edges, the second best gain, or the best that is not private, if that is less."""
+    best, second, allowed = np.zeros(others, np.int64), np.zeros(others, np.int64), np.zeros(others, np.int64)
+    for edge in range(len(theirs)):
+        if some[edge]:
+            t, more = theirs[edge], gain[edge]
+            second[t] = max(second[t], min(best[t], more))
+            best[t] = max(best[t], more)
+            if not private[edge]:
+                allowed[t] = max(allowed[t], more)
+    return np.minimum(second, allowed)

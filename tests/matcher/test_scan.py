@@ -1,0 +1,149 @@
+"""The scan of a large market finds what a look at every single pair would find, but for rules that name people."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import assume, given
+from hypothesis import settings as run_with
+from hypothesis import strategies as st
+
+from benchmarks import cohort as made_up
+from contracts.people import ProfileChanged
+from contracts.programmes import ProgrammeSettings
+from services.matcher.domain import scan as scanning
+from services.matcher.domain.assignment import Unsolvable, assign
+from services.matcher.domain.candidates import Edges
+from services.matcher.domain.pairs import Pairs
+from services.matcher.domain.scan import ROUNDING, Scan
+from services.matcher.domain.solving import sides
+from services.matcher.domain.tiles import merge
+from tests.matcher.people import TAXONOMY, TODAY, any_settings, cohorts, member
+
+Scores = npt.NDArray[np.float64]
+NAMING = ("same_person", "reporting_line", "same_manager", "evaluator", "earlier_partner", "rather_not")
+
+
+def scores_of(pairs: Pairs) -> Scores:
+    """The fit of every pair that no rule excludes but those that name people; 0 of the others."""
+    block = pairs.block(np.arange(pairs.shape[0]), np.arange(pairs.shape[1]))
+    excluded = np.zeros(pairs.shape, dtype=np.bool_)
+    for name, mask in [*block.broken.items(), *block.short.items()]:
+        if name not in NAMING:
+            excluded |= mask
+    return np.where(excluded, 0, block.score)
+
+
+def quietly(_: int) -> None:
+    """Whoever does not want to know how far it is."""
+
+
+@pytest.fixture(scope="module")
+def company() -> Pairs:
+    asked = made_up.question(made_up.cohort(2600, seed=3))
+    return Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
+
+
+@run_with(max_examples=150, deadline=None)
+@given(cohorts(most=6), any_settings())
+def test_all_pairs_of_a_few_people_are_found_under_any_settings(
+    cohort: tuple[list[ProfileChanged], list[ProfileChanged]], under: ProgrammeSettings
+) -> None:
+    seniors, juniors = [member(one) for one in cohort[0]], [member(one) for one in cohort[1]]
+    assume(seniors and juniors)
+    pairs = Pairs(seniors, juniors, under, TAXONOMY, TODAY)
+    scores = scores_of(pairs)
+    found = np.zeros(scores.size, dtype=np.bool_)
+    found[Scan(pairs).best(len(juniors) + len(seniors), quietly)] = True
+    missed = (scores > ROUNDING) & ~found.reshape(scores.shape)
+    assert not missed.any()
+
+
+@pytest.mark.parametrize("many", [1, 7, 30])
+def test_the_best_of_each_person_are_those_of_a_look_at_every_pair(company: Pairs, many: int) -> None:
+    scores = scores_of(company)
+    found = np.zeros(scores.shape, dtype=np.bool_)
+    keys = Scan(company).best(many, quietly)
+    found[np.divmod(keys, scores.shape[1])] = True
+    assert (np.diff(keys) > 0).all()
+    for side, theirs in ((scores, found), (scores.T, found.T)):
+        least = -np.partition(-side, many - 1, axis=1)[:, many - 1, None]
+        wanted = (side > least + ROUNDING) & (side > ROUNDING)
+        assert not (wanted & ~theirs).any()
+        assert (theirs & (side > 0)).sum(axis=1).min() >= np.minimum(many, (side > ROUNDING).sum(axis=1)).min()
+
+
+def test_which_thread_looks_at_which_tile_changes_nothing(company: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Scan(company).best(20, quietly)
+    monkeypatch.setattr(scanning, "THREADS", 5)
+    monkeypatch.setattr(scanning, "TILE", 97)
+    assert np.array_equal(Scan(company).best(20, quietly), expected)
+
+
+def test_pairs_above_two_thresholds_are_found_of_everybody_and_of_some(company: Pairs) -> None:
+    scores, rng = scores_of(company), np.random.default_rng(5)
+    n, m = scores.shape
+    mine, theirs = rng.uniform(0.2, 0.5, (n, 1)), rng.uniform(0.2, 0.5, (1, m))
+    over = scores - mine - theirs
+    some = rng.permutation(n)[:100]
+    for scan, rows in ((Scan(company), np.arange(n)), (Scan(company, some), np.sort(some))):
+        found = np.full((n, m), False)
+        found[np.divmod(scan.above(mine.ravel(), theirs.ravel()), m)] = True
+        assert found[rows][over[rows] > ROUNDING].all()
+        assert not found[over < -ROUNDING].any()
+        assert found.sum() == found[rows].sum() > 0
+
+
+def test_progress_ends_with_everybody(company: Pairs) -> None:
+    told: list[int] = []
+    hear: Callable[[int], None] = told.append
+    Scan(company).best(3, hear)
+    assert told == sorted(told)
+    assert told[-1] == company.shape[0]
+
+
+@given(st.lists(st.integers(1, 50), max_size=12), st.lists(st.integers(1, 50), max_size=12), st.integers(1, 6))
+def test_merged_heaps_hold_the_greatest_of_both(one: list[int], other: list[int], size: int) -> None:
+    heaps = [np.zeros((1, size), dtype=np.int64) for _ in range(2)]
+    for heap, keys in zip(heaps, (one, other), strict=True):
+        for key in keys:
+            merge(heap, np.array([[key]]))
+    merge(heaps[0], heaps[1])
+    assert sorted(heaps[0][0]) == sorted([*one, *other, *[0] * size])[-size:]
+
+
+@st.composite
+def markets_of_one_place(draw: st.DrawFn) -> tuple[list[int], list[int], Edges]:
+    n = draw(st.integers(1, 5))
+    every = [(s, j) for s in range(n) for j in range(n)]
+    some = sorted(draw(st.lists(st.sampled_from(every), unique=True, min_size=1)))
+    scores = [draw(st.integers(-100, 100)) / 100 for _ in some]
+    rows, columns = np.array([s for s, _ in some]), np.array([j for _, j in some])
+    taking = draw(st.integers(1, n))
+    there = [int(place < taking) for place in range(n)]
+    return draw(st.permutations(there)), draw(st.permutations(there)), Edges(rows, columns, np.array(scores))
+
+
+@given(markets_of_one_place())
+def test_everybody_with_one_place_is_matched_as_a_flow_would_or_it_is_said_to_be_impossible(
+    market: tuple[list[int], list[int], Edges],
+) -> None:
+    seniors, juniors, edges = market
+    two = [*seniors, 2], [*juniors, 2]  # a flow decides where somebody has two places
+    n = len(seniors)
+    aside = Edges(
+        np.append(edges.seniors, [n, n, n + 1]),
+        np.append(edges.juniors, [n, n + 1, n]),
+        np.append(edges.scores, [0.0, 0.0, 0.0]),
+    )
+    try:
+        expected = assign([*two[0], 1], [*two[1], 1], aside, 1, every_place=True)
+    except Unsolvable:
+        with pytest.raises(Unsolvable):
+            assign(seniors, juniors, edges, 1, every_place=True)
+        return
+    found = assign(seniors, juniors, edges, 1, every_place=True)
+    assert edges.scores[found].sum() == pytest.approx(aside.scores[expected].sum())
+    for side, places in ((edges.seniors, seniors), (edges.juniors, juniors)):
+        assert np.bincount(side[found], minlength=n).tolist() == places
