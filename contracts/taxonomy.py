@@ -70,6 +70,14 @@ class Taxonomy(BaseModel):
         """The topic that ``text`` (an id, a name or an alias, in any case) stands for; None if it is unknown."""
         return self.by_word.get(_word(text))
 
+    @cached_property
+    def near(self) -> Mapping[str, Mapping[str, float]]:
+        """Of each topic those that are ``related`` to it, and how much."""
+        return {
+            topic: {other: share for other in self.by_id if (share := self.related(topic, other)) > 0}
+            for topic in self.by_id
+        }
+
     def related(self, a: str, b: str) -> float:
         """How much knowing ``a`` helps who asks for ``b``, from 0 to 1; symmetric."""
         if a == b:

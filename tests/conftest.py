@@ -16,6 +16,10 @@ from deploy.local import ports, stack
 
 os.environ.pop("COLUMNS", None)  # what is printed is as wide as it needs, wherever the tests run
 
+# What numba compiles has no bounds, unless it is asked to have some: here a wrong index is an error and not a crash.
+os.environ["NUMBA_BOUNDSCHECK"] = "1"
+os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "numba")
+
 # How long an example takes depends on what else the machine does; nothing is timed inside a test.
 hypothesis.settings.register_profile(
     "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.matcher.domain.columns import Bools, Ints
+from services.matcher.domain.compiled import compiled
 from services.matcher.domain.pairs import Comparison, Floats
 from services.matcher.domain.scan import THREADS, Scan
 
@@ -130,19 +131,31 @@ def _ranks(edges: Edges) -> tuple[Ints, Ints]:
     return seniors, juniors
 
 
+@compiled
 def rank(group: Ints, scores: Floats) -> Ints:
     """The place of each score within its group, the best first; equal ones in the order in which they stand."""
-    order = np.argsort(group * 4.0 - scores, kind="stable")  # scores lie between 0 and 1
-    ordered = group[order]
-    places = np.empty(len(order), dtype=np.int64)
-    places[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    ends = np.cumsum(np.bincount(group))
+    at = ends.copy()
+    members = np.empty(len(group), dtype=np.int64)
+    for edge in range(len(group) - 1, -1, -1):
+        at[group[edge]] -= 1
+        members[at[group[edge]]] = edge
+    places = np.empty(len(group), dtype=np.int64)
+    for begin, end in zip(at, ends):  # noqa: B905 - numba knows no strict
+        order = np.argsort(-scores[members[begin:end]], kind="mergesort")  # which keeps equal ones in order
+        for place in range(len(order)):
+            places[members[begin + order[place]]] = place
     return places
 
 
+@compiled
 def best_two(group: Ints, scores: Floats, groups: int) -> tuple[Ints, Ints]:
     """Positions of the best and of the second best score of each of so many groups, -1 where there is none."""
-    order = np.argsort(group * 4.0 - scores, kind="stable")
-    first = np.searchsorted(group[order], np.arange(groups + 1))
-    counts = np.diff(first)
-    padded = np.append(order, [-1, -1])
-    return np.where(counts > 0, padded[first[:-1]], -1), np.where(counts > 1, padded[first[:-1] + 1], -1)
+    first, second = np.full(groups, -1, dtype=np.int64), np.full(groups, -1, dtype=np.int64)
+    for edge in range(len(group)):
+        one, score = group[edge], scores[edge]
+        if first[one] < 0 or score > scores[first[one]]:
+            first[one], second[one] = edge, first[one]
+        elif second[one] < 0 or score > scores[second[one]]:
+            second[one] = edge
+    return first, second

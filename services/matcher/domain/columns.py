@@ -66,7 +66,6 @@ class Words:
         self.grid = WEEK
         """Minutes of a slot of the week: every beginning and end of free time so far is a multiple of it."""
         self._taxonomy = taxonomy
-        self._near: dict[str, tuple[list[int], list[float]]] = {}
 
     def worth(self, number: int) -> float:
         """What a covered wish of this priority takes of what is left."""
@@ -74,14 +73,8 @@ class Words:
 
     def near(self, topic: str) -> tuple[list[int], list[float]]:
         """The topics that an offer of this one helps with, by number, and how much."""
-        known = self._near.get(topic)
-        if known is None:
-            _ = self.topics[topic]  # one that the taxonomy does not know helps with itself alone
-            among = self._taxonomy.by_id if topic in self._taxonomy.by_id else (topic,)
-            found = [(self.topics[other], self._taxonomy.related(topic, other)) for other in among]
-            known = [n for n, share in found if share > 0], [share for _, share in found if share > 0]
-            self._near[topic] = known
-        return known
+        near = self._taxonomy.near.get(topic, {topic: 1.0})  # an unknown topic helps with itself alone
+        return [self.topics[other] for other in near], list(near.values())
 
     def refine(self, minutes: Iterable[int]) -> None:
         """Make the slots of the week as fine as these minutes need."""
@@ -417,16 +410,20 @@ class Columns:
 
     def _write_offers(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
         kinds = Numbers[tuple[str, Depth]]()
-        who = np.repeat(np.arange(len(rows)), [len(profile.offers) for profile in profiles])
-        what = np.array([kinds[offer.topic, offer.level] for p in profiles for offer in p.offers], dtype=np.int64)
-        by_kind = who[np.argsort(what, kind="stable")]
-        ends = np.cumsum(np.bincount(what, minlength=len(kinds)))
-        helps = [(self.words.near(topic), depth(level, self.words.marks.depths)) for topic, level in kinds]
-        covers = np.zeros((len(self.words.topics), len(rows)), dtype=np.float32)
-        for end, begin, ((near, share), deep) in zip(ends, [0, *ends], helps, strict=False):
-            cells = np.array(near)[:, None], by_kind[None, begin:end]
-            covers[cells] = np.maximum(covers[cells], (np.array(share, np.float32) * deep)[:, None])
-        self._covers.write(rows, covers)
+        counts = [len(profile.offers) for profile in profiles]
+        what = [kinds[offer.topic, offer.level] for profile in profiles for offer in profile.offers]
+        owner = np.repeat(np.arange(len(rows)), counts)
+        slot = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        offers = np.full((max(counts), len(rows)), len(kinds))  # the last kind helps with nothing
+        offers[slot, owner] = what
+        near = [self.words.near(topic) for topic, _ in kinds]
+        helps = np.zeros((len(kinds) + 1, len(self.words.topics)), dtype=np.float32)
+        for kind, ((_, level), (topics, shares)) in enumerate(zip(kinds, near, strict=True)):
+            helps[kind, topics] = np.array(shares, dtype=np.float32) * depth(level, self.words.marks.depths)
+        covers = np.zeros((len(rows), len(self.words.topics)), dtype=np.float32)
+        for kind_of in offers:
+            np.maximum(covers, helps[kind_of], out=covers)
+        self._covers.write(rows, covers.T)
 
 
 def _row(values: Sequence[int]) -> Codes:

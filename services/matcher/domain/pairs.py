@@ -225,6 +225,10 @@ def _benefit(seeker: Columns, who: Ints, giver: Columns, whom: Ints) -> Floats:
     """What each seeker gains: 1 - product over the wishes of (1 - worth x cover)."""
     if who.size * whom.size >= _MANY and who.ndim == 2:
         return _benefit_of_all(seeker, who.ravel(), giver, whom.ravel(), turned=who.shape[0] == 1)
+    if who.size >= _MANY and who.shape == whom.shape:
+        from services.matcher.domain.products import left_open  # which takes numba into the process
+
+        return np.asarray(1 - left_open(seeker.wishes, seeker.worth, who, giver.covers, whom), dtype=np.float64)
     left = np.ones(np.broadcast_shapes(who.shape, whom.shape))
     covers = giver.covers
     for topics, worths in zip(seeker.wishes, seeker.worth, strict=True):

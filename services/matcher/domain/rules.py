@@ -7,6 +7,7 @@ with. It excludes like the others, but no text, count or code that anyone sees m
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Literal
 
 from contracts.people import Enrolment, ProfileChanged
@@ -68,7 +69,7 @@ class Member:
     profile: ProfileChanged
     enrolment: Enrolment
 
-    @property
+    @cached_property
     def id(self) -> str:
         return self.profile.member_id
 
@@ -89,9 +90,14 @@ def capacity(profile: ProfileChanged, programme_id: str) -> int:
 
 def absent(profile: ProfileChanged, programme_id: str, settings: ProgrammeSettings, today: date) -> Absent | None:
     """Why the member cannot be proposed to anybody today; None if they can."""
-    member = enrolled(profile, programme_id)
+    return missing(enrolled(profile, programme_id), settings, today)
+
+
+def missing(member: Member | None, settings: ProgrammeSettings, today: date) -> Absent | None:
+    """The same, of whom ``enrolled`` found."""
     if member is None or member.enrolment.state == "left":
         return "not_enrolled"
+    profile = member.profile
     if member.enrolment.state != "ready":
         return "not_ready"
     if profile.organisation_id not in settings.organisations:

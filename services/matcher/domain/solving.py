@@ -211,7 +211,7 @@ def sides(question: Question) -> tuple[list[Member], list[Member]]:
         member = rules.enrolled(profile, question.programme_id)
         if member is None or question.places.get(member.id, 0) <= 0:
             continue
-        if rules.absent(profile, question.programme_id, question.settings, question.on) is None:
+        if rules.missing(member, question.settings, question.on) is None:
             found[held.get(member.id, "either") if member.enrolment.side == "either" else member.enrolment.side].append(
                 member
             )
@@ -233,21 +233,22 @@ def _matches(
     rows, columns = np.concatenate([held[:, 0], chosen.seniors]), np.concatenate([held[:, 1], chosen.juniors])
     probability = np.concatenate([np.ones(len(held)), lot.probability])
     block = pairs.at(rows, columns)
-    ups_of_seniors = _runners_up(found.edges, found.edges.seniors, found.edges.juniors, rows, columns, pairs.juniors)
-    ups_of_juniors = _runners_up(found.edges, found.edges.juniors, found.edges.seniors, columns, rows, pairs.seniors)
+    edges, (n, m) = found.edges, pairs.shape
+    ups_of_seniors = _runners_up(edges, edges.seniors, edges.juniors, n, rows, columns, pairs.juniors)
+    ups_of_juniors = _runners_up(edges, edges.juniors, edges.seniors, m, columns, rows, pairs.seniors)
     background = Background(question.settings, taxonomy, question.on)
     matches = []
-    for n, (s, j) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
-        ups: dict[Side, RunnerUp | None] = {"senior": ups_of_seniors[n], "junior": ups_of_juniors[n]}
+    for place, (s, j) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+        ups: dict[Side, RunnerUp | None] = {"senior": ups_of_seniors[place], "junior": ups_of_juniors[place]}
         matches.append(
             Match(
                 pairs.seniors[s],
                 pairs.juniors[j],
-                _parts(block, n),
+                _parts(block, place),
                 background,
-                float(probability[n]),
+                float(probability[place]),
                 {side: up for side, up in ups.items() if up is not None},
-                locked=n < len(held),
+                locked=place < len(held),
             )
         )
     return sorted(matches, key=lambda match: (-match.fit.score, match.senior.id, match.junior.id))
@@ -264,10 +265,11 @@ def _parts(block: Block, n: int) -> Fit:
 
 
 def _runners_up(
-    edges: Edges, mine: Ints, theirs: Ints, who: Ints, partners: Ints, others: Sequence[Member]
+    edges: Edges, mine: Ints, theirs: Ints, people: int, who: Ints, partners: Ints, others: Sequence[Member]
 ) -> list[RunnerUp | None]:
-    """The best candidate of each beside the partner; ``mine`` and ``theirs`` are both ends of each edge."""
-    first, second = best_two(mine, edges.scores, int(max(who, default=-1)) + 1)
+    """The best candidate of each beside the partner; ``mine`` and ``theirs`` are both ends of each edge, ``people`` how
+    many there are of mine."""
+    first, second = best_two(mine, edges.scores, people)
     ends, scores = np.append(theirs, -1), np.append(edges.scores, 0.0)  # the last stands for nobody
     best = np.where(ends[first[who]] == partners, second[who], first[who])
     return [

@@ -95,6 +95,7 @@ def keep_best(
     """
     width = len(tile.hours)
     open_, row, least, good = _room(width), _row(width), np.empty(width, np.float32), np.empty(width, np.int64)
+    scores, alike, timed, free, hours, theirs = row.score, row.alike, seniors.hours, seniors.free, tile.hours, tile.free
     for c in range(width):
         least[c] = _score_in(of_juniors[c, 0])
     for group in groups:
@@ -102,15 +103,18 @@ def keep_best(
         for place in range(min(GROUP, len(seniors.hours) - group * GROUP)):
             r = group * GROUP + place
             _fill(row, r, open_[place], seniors, tile, terms)
-            count = _good(row.score, _score_in(of_seniors[r, 0]), least, good)
-            _settle(row, r, good[:count], seniors, tile, terms)
-            for n in range(count):
+            lowest = _score_in(of_seniors[r, 0])
+            full = tile.ease[seniors.told[r]]
+            for n in range(_good(scores, lowest, least, good)):
                 c = good[n]
-                score = row.score[c]
+                if scores[c] < min(lowest, least[c]):  # better ones have come since
+                    continue
+                minutes = _in_common(free, r, theirs, c) * terms.grid if timed[r] and hours[c] else terms.ample_minutes
+                score = _exact(scores[c], alike[c], full[c], minutes, terms)
                 if score > _ZERO:
                     _push(of_seniors, r, _key(score, first + c))
                     _push(of_juniors, c, _key(score, r))
-                    least[c] = _score_in(of_juniors[c, 0])
+                    lowest, least[c] = _score_in(of_seniors[r, 0]), _score_in(of_juniors[c, 0])
 
 
 @compiled
@@ -119,16 +123,17 @@ def over(seniors: Seniors, tile: Tile, terms: Terms, of_seniors: Single, of_juni
     width = len(tile.hours)
     found = np.zeros((len(seniors.hours), width), dtype=np.bool_)
     open_, row, good = _room(width), _row(width), np.empty(width, np.int64)
+    scores, alike, timed, free, hours, theirs = row.score, row.alike, seniors.hours, seniors.free, tile.hours, tile.free
     for r in range(len(seniors.hours)):
         if r % GROUP == 0:
             _open_to(seniors.covers[r // GROUP], tile.wishes, open_)
         _fill(row, r, open_[r % GROUP], seniors, tile, terms)
         asked = np.maximum(_ZERO, of_seniors[r] + of_juniors)
-        count = _good(row.score, _NEVER, asked, good)
-        _settle(row, r, good[:count], seniors, tile, terms)
-        for n in range(count):
+        full = tile.ease[seniors.told[r]]
+        for n in range(_good(scores, _NEVER, asked, good)):
             c = good[n]
-            found[r, c] = row.score[c] > asked[c]
+            minutes = _in_common(free, r, theirs, c) * terms.grid if timed[r] and hours[c] else terms.ample_minutes
+            found[r, c] = _exact(scores[c], alike[c], full[c], minutes, terms) > asked[c]
     return found
 
 
@@ -215,21 +220,14 @@ def _sum(table: Single, rows: Codes, start: np.float32, total: Single) -> None:
 
 
 @compiled
-def _settle(row: _Row, r: int, good: Ints, seniors: Seniors, tile: Tile, terms: Terms) -> None:
-    """Correct the score of these juniors by the time that both have; 0 where that or their likeness is too little."""
-    score, alike, full = row.score, row.alike, tile.ease[seniors.told[r]]
-    timed, hours, mine, theirs = seniors.hours[r], tile.hours, seniors.free, tile.free
-    for c in good:
-        ease = full[c]
-        if timed and hours[c]:
-            minutes = _in_common(mine, r, theirs, c) * terms.grid
-            if minutes < terms.least_minutes:
-                score[c] = _ZERO
-                continue
-            ease -= terms.of_time * np.float32(1 - min(1.0, minutes / terms.ample_minutes))
-        score[c] -= terms.compatibility * alike[c] * (full[c] - ease)
-        if alike[c] * ease < terms.least_together:
-            score[c] = _ZERO
+def _exact(score: np.float32, alike: np.float32, full: np.float32, minutes: np.int64 | int, terms: Terms) -> np.float32:
+    """The score with the time that both really have; 0 where that or their likeness is too little."""
+    if minutes < terms.least_minutes:
+        return _ZERO
+    ease = full - terms.of_time * np.float32(1 - min(1.0, minutes / terms.ample_minutes))
+    if alike * ease < terms.least_together:
+        return _ZERO
+    return score - terms.compatibility * alike * (full - ease)
 
 
 @compiled
