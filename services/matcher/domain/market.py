@@ -138,7 +138,7 @@ def _estimate(market: Market, prices: Assignment, beyond: Edges, sampled: int) -
 def _joined(one: Edges, other: Edges, juniors: int) -> Edges:
     keys = np.concatenate([edges.seniors * juniors + edges.juniors for edges in (one, other)])
     scores = np.concatenate([one.scores, other.scores])
-    order = np.argsort(keys)
+    order = np.argsort(keys, kind="stable")
     return Edges(*np.divmod(keys[order], juniors), scores[order])
 
 

@@ -189,7 +189,7 @@ def _before_fairness(
     closed = found.edges.seniors * m + found.edges.juniors
     closed = closed[~(among(closed, open_) | np.isin(closed, held))]
     keys = np.concatenate([open_, held, closed])
-    order = np.argsort(keys)
+    order = np.argsort(keys, kind="stable")  # made for what stands in order for the most part
     taken = np.zeros(len(keys), dtype=np.bool_)
     taken[best.chosen] = True
     taken[len(open_) : len(open_) + len(held)] = True
