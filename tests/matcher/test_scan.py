@@ -61,7 +61,12 @@ def test_all_pairs_of_a_few_people_are_found_under_any_settings(
 
 
 @pytest.mark.parametrize("many", [1, 7, 30])
-def test_the_best_of_each_person_are_those_of_a_look_at_every_pair(company: Pairs, many: int) -> None:
+@pytest.mark.parametrize("floor", [0.0, 0.15])
+def test_the_best_of_each_person_are_those_of_a_look_at_every_pair(company: Pairs, many: int, floor: float) -> None:
+    floors = company.settings.matching.floors.model_copy(update={"benefit": floor})
+    matching = company.settings.matching.model_copy(update={"floors": floors})
+    under = company.settings.model_copy(update={"matching": matching})
+    company = Pairs(company.seniors, company.juniors, under, TAXONOMY, TODAY)
     scores = scores_of(company)
     found = np.zeros(scores.shape, dtype=np.bool_)
     keys = Scan(company).best(many, quietly)

@@ -7,7 +7,6 @@ with. It excludes like the others, but no text, count or code that anyone sees m
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
 from typing import Literal
 
 from contracts.people import Enrolment, ProfileChanged
@@ -69,7 +68,7 @@ class Member:
     profile: ProfileChanged
     enrolment: Enrolment
 
-    @cached_property
+    @property
     def id(self) -> str:
         return self.profile.member_id
 

@@ -23,6 +23,7 @@ TILE = 1024  # juniors of a tile
 CLASSES = 1000  # groups of people who speak the same languages in the same organisation; with more, none is passed over
 EXCLUDED = np.float32(-8.0)  # what a broken rule takes from a score
 ROUNDING = 1e-5  # by which scores here and those of ``pairs`` may differ
+NOTHING = 1e-6  # of benefit, or less: such a pair may not be, whatever the floor
 THREADS = 2
 _SAID = ((False, False), (False, True), (True, False), (True, True))  # whether languages and hours are known
 
@@ -150,7 +151,7 @@ def _terms(pairs: Comparison) -> Terms:
         np.float32(w.higher_benefit / total),
         np.float32((w.lower_benefit - w.higher_benefit) / total),
         np.float32(w.compatibility / total),
-        np.float32(1 - matching.floors.benefit + ROUNDING),
+        np.float32(min(1 - matching.floors.benefit + ROUNDING, 1 - NOTHING)),
         np.float32(matching.floors.compatibility - ROUNDING),
         np.float32(ease.time / (ease.style + ease.language + ease.time)),
         pairs.s.words.grid,
@@ -209,17 +210,25 @@ class _Classes:
 
 def _classes(side: Columns) -> tuple[Ints, Ints]:
     """The class of each row, and a row for each class."""
-    parts = np.vstack([side.organisation, side.acknowledged, side.languages.view(np.int64)])
-    _, like, value = np.unique(parts, axis=1, return_index=True, return_inverse=True)
-    return value, like
+    return _alike([side.organisation, side.acknowledged, *side.languages])
 
 
 def _feature(
-    values: npt.NDArray[np.generic], order: Ints, worth: Callable[[Ints, Ints], npt.NDArray[np.floating]]
+    parts: Sequence[npt.NDArray[np.generic]], order: Ints, worth: Callable[[Ints, Ints], npt.NDArray[np.floating]]
 ) -> _Feature:
-    """``values`` (parts, rows): two seniors are alike where all parts are."""
-    _, like, value = np.unique(values[:, order], axis=1, return_index=True, return_inverse=True)
+    """Two seniors are alike where all parts are."""
+    value, like = _alike([part[order] for part in parts])
     return _Feature(value, order[like], worth)
+
+
+def _alike(parts: Sequence[npt.NDArray[np.generic]]) -> tuple[Ints, Ints]:
+    """A number for each place, the same where all parts are, from 0 upwards; and a place for each number."""
+    value = np.zeros(len(parts[0]), dtype=np.int64)
+    for part in parts:
+        known, which = np.unique(part, return_inverse=True)
+        _, value = np.unique(value * len(known) + which, return_inverse=True)
+    _, like = np.unique(value, return_index=True)
+    return value, like
 
 
 def _place_features(pairs: Comparison, order: Ints, weight: float) -> list[_Feature]:
@@ -238,21 +247,21 @@ def _place_features(pairs: Comparison, order: Ints, weight: float) -> list[_Feat
         return lambda rows, columns: weight * pairs.of_place(place, rows, columns)
 
     return [
-        _feature(np.nan_to_num(s.level[None], nan=-1), order, levels),
-        _feature(np.stack([s.organisation, s.acknowledged]), order, organisations),
-        _feature(s.languages, order, lambda rows, columns: EXCLUDED * pairs.no_language(rows, columns)),
-        _feature(np.nan_to_num(s.experience[None], nan=-1), order, lambda r, c: weight * pairs.of_experience(r, c)),
-        *(_feature(s.places[place, None], order, of(place)) for place in range(len(PLACES))),
+        _feature([np.nan_to_num(s.level, nan=-1)], order, levels),
+        _feature([s.organisation, s.acknowledged], order, organisations),
+        _feature([*s.languages], order, lambda rows, columns: EXCLUDED * pairs.no_language(rows, columns)),
+        _feature([np.nan_to_num(s.experience, nan=-1)], order, lambda r, c: weight * pairs.of_experience(r, c)),
+        *(_feature([s.places[place]], order, of(place)) for place in range(len(PLACES))),
     ]
 
 
 def _style_features(pairs: Comparison, order: Ints) -> list[_Feature]:
-    """How alike two people are in each dimension, as a share of the plateau; to an eighth of a step."""
+    """How alike two people are in each dimension, as a share of the plateau."""
 
     def of(dimension: int) -> Callable[[Ints, Ints], npt.NDArray[np.floating]]:
         return lambda rows, columns: pairs.alike(dimension, rows, columns)
 
     return [
-        _feature(np.nan_to_num(np.rint(answers[None] * 8), nan=99), order, of(dimension))
+        _feature([np.nan_to_num(answers, nan=9)], order, of(dimension))
         for dimension, answers in enumerate(pairs.s.style)
     ]

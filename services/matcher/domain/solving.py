@@ -209,7 +209,7 @@ def sides(question: Question) -> tuple[list[Member], list[Member]]:
     found: dict[str, list[Member]] = {"senior": [], "junior": [], "either": []}
     for profile in question.profiles:
         member = rules.enrolled(profile, question.programme_id)
-        if member is None or question.places.get(member.id, 0) <= 0:
+        if member is None or question.places.get(profile.member_id, 0) <= 0:
             continue
         if rules.missing(member, question.settings, question.on) is None:
             found[held.get(member.id, "either") if member.enrolment.side == "either" else member.enrolment.side].append(

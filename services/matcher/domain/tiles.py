@@ -20,7 +20,7 @@ Single = npt.NDArray[np.float32]
 
 GROUP = 64  # seniors of a group
 _BLOCK = 16  # juniors whose wishes are turned from columns to rows at once
-_BELOW = np.float32(1000)  # what a benefit below its floor takes from a score, times what is missing
+_BELOW = np.float32(1e9)  # what a benefit below its floor takes from a score, times what is missing
 _ZERO, _ONE, _NEVER = np.float32(0), np.float32(1), np.float32(9)
 _STEPS = np.float32(2**30)  # of a score in a key; a score's own steps are no finer, but near 0
 _LAST = 2**32 - 1
