@@ -341,11 +341,12 @@ class Columns:
         self._write_offers(rows, profiles)
 
     def _write_languages(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
-        known, masks = self.words.languages, list[int]()
+        known, masks, met = self.words.languages, list[int](), dict[tuple[str, ...], int]()
         for profile in profiles:
-            mask = 0
-            for language in sorted(spoken(profile)):  # a set has another order in another process
-                mask |= 1 << known[language]
+            mask = met.get(profile.languages)
+            if mask is None:
+                spoken_here = sorted(spoken(profile))  # a set has another order in another process
+                met[profile.languages] = mask = sum(1 << known[language] for language in spoken_here)
             masks.append(mask)
         height = max(1, -(-len(known) // WORD))
         cut = [[mask >> (WORD * word) & (2**WORD - 1) for mask in masks] for word in range(height)]
