@@ -25,6 +25,7 @@ from chassis.aggregates import Aggregates, Kept
 from chassis.clocks import Clock
 from chassis.consumer import Consumer
 from chassis.deadletters import DeadLetters
+from chassis.garbage import keep_collections_short
 from chassis.guardian import Guardian
 from chassis.health import Health
 from chassis.hearing import Hearing
@@ -236,6 +237,7 @@ async def _live(chassis: Chassis, parts: Parts[Any]) -> None:
     tasks = [
         asyncio.create_task(_kept_up(name, task))
         for name, task in [
+            ("garbage", keep_collections_short),
             ("relay", chassis.relay.run),
             *((f"relay sweep {a.name}", _bind(drive_relay, chassis.relay, a)) for a in chassis.all_aggregates()),
             *((f"sweep {s.aggregates.name} {s.on}", _bind(drive, s, chassis.clock)) for s in parts.sweeps),

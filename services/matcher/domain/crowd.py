@@ -230,7 +230,7 @@ class Crowd:
         """(rows): like ``rules.absent``, and with a place free."""
         size, row_of, places = self._columns.rows, self._columns.row_of, self._places
         included = [self._organisations[id] for id in settings.organisations if id in self._organisations]
-        left = (places.room[:size] - places.held[:size]).min(axis=1)
+        left = np.minimum(*(places.room[:size] - places.held[:size]).T)
         for id, spoken_for in promised.items():
             if id in row_of:
                 left[row_of[id]] -= spoken_for
