@@ -96,8 +96,11 @@ class Scan:
         def look(number: int) -> None:
             tile, of_seniors = self._tiles[number], heaps.get()
             groups = np.flatnonzero(self._worthwhile[:, number])
-            keep_best(groups, self._seniors, self._tile(tile), tile.start, self._terms, of_seniors, of_juniors[tile])
-            heaps.put(of_seniors)
+            try:
+                juniors = self._tile(tile)
+                keep_best(groups, self._seniors, juniors, tile.start, self._terms, of_seniors, of_juniors[tile])
+            finally:
+                heaps.put(of_seniors)
 
         with ThreadPoolExecutor(THREADS) as pool:
             for done, _ in enumerate(pool.map(look, range(len(self._tiles))), start=1):
