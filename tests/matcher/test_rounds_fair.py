@@ -13,7 +13,7 @@ from benchmarks import cohort as made_up
 from contracts.people import ProfileChanged
 from contracts.programmes import Draw, Fairness, ProgrammeSettings
 from services.matcher.domain import rules
-from services.matcher.domain.assignment import Assignment, assign, solved
+from services.matcher.domain.assignment import Assignment, Unsolvable, assign, solved
 from services.matcher.domain.candidates import Edges, candidates
 from services.matcher.domain.columns import Columns, Words
 from services.matcher.domain.drawing import drawn
@@ -262,3 +262,39 @@ def test_whoever_comes_is_added_without_a_look_at_everybody_else() -> None:
     columns = Columns(Words(settings(), TAXONOMY, TODAY), people[1:])
     columns.row_of = Unread(columns.row_of)
     columns.remove(columns.add(people[0]))
+
+
+@st.composite
+def markets_of_one_place(draw: st.DrawFn) -> tuple[list[int], list[int], Edges]:
+    n = draw(st.integers(1, 5))
+    every = [(s, j) for s in range(n) for j in range(n)]
+    some = sorted(draw(st.lists(st.sampled_from(every), unique=True, min_size=1)))
+    scores = [draw(st.integers(-100, 100)) / 100 for _ in some]
+    rows, columns = np.array([s for s, _ in some]), np.array([j for _, j in some])
+    taking = draw(st.integers(1, n))
+    there = [int(place < taking) for place in range(n)]
+    return draw(st.permutations(there)), draw(st.permutations(there)), Edges(rows, columns, np.array(scores))
+
+
+@given(markets_of_one_place())
+def test_everybody_with_one_place_is_matched_as_a_flow_would_or_it_is_said_to_be_impossible(
+    market: tuple[list[int], list[int], Edges],
+) -> None:
+    seniors, juniors, edges = market
+    two = [*seniors, 2], [*juniors, 2]  # a flow decides where somebody has two places
+    n = len(seniors)
+    aside = Edges(
+        np.append(edges.seniors, [n, n, n + 1]),
+        np.append(edges.juniors, [n, n + 1, n]),
+        np.append(edges.scores, [0.0, 0.0, 0.0]),
+    )
+    try:
+        expected = assign([*two[0], 1], [*two[1], 1], aside, 1, every_place=True)
+    except Unsolvable:
+        with pytest.raises(Unsolvable):
+            assign(seniors, juniors, edges, 1, every_place=True)
+        return
+    found = assign(seniors, juniors, edges, 1, every_place=True)
+    assert edges.scores[found].sum() == pytest.approx(aside.scores[expected].sum())
+    for side, places in ((edges.seniors, seniors), (edges.juniors, juniors)):
+        assert np.bincount(side[found], minlength=n).tolist() == places

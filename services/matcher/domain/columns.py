@@ -122,7 +122,7 @@ class Table(Generic[Cell]):
 
 
 class Columns:
-    """Members of one side, a row each. ``alive`` tells which rows hold somebody; the others match nobody.
+    """Members of one side, a row each; a row that holds nobody matches nobody.
 
     ``wishes`` and ``worth`` (slots, rows): each wish's topic, and what a full cover takes of what is left, 0 where the
     slot is free. ``covers`` (topics, rows): how much of a wish for each topic the member's best offer covers. ``free``
@@ -135,7 +135,6 @@ class Columns:
         self._ids: list[str | None] = []
         self._holes: list[int] = []
         self._grid = words.grid
-        self._alive = Table(1, np.bool_, False)
         self._person = Table(1, np.int32, NOBODY)
         self._level = Table(1, np.float32, np.nan)
         self._experience = Table(1, np.float32, np.nan)
@@ -166,10 +165,6 @@ class Columns:
 
     def id_of(self, row: int) -> str | None:
         return self._ids[row]
-
-    @property
-    def alive(self) -> Bools:
-        return self._alive.first
 
     @property
     def person(self) -> Codes:
@@ -243,18 +238,6 @@ class Columns:
         self._covers.grow(len(self.words.topics), self.rows)
         return self._covers.cells
 
-    def slots_of_a_day(self, rows: Ints) -> Floats:
-        """(rows, slots of a day): on how many days each slot is free; a slot is an hour at most."""
-        free, grid = self.free, gcd(self._grid, 60)
-        found = np.zeros((len(rows), 1440 // grid), dtype=np.float32)
-        together = max(1, _UNPACKED // WEEK)
-        for start in range(0, len(rows), together):
-            some = np.ascontiguousarray(free[:, rows[start : start + together]].T).view(np.uint8)
-            slots = np.unpackbits(some, axis=1, bitorder="little")[:, : WEEK // self._grid]
-            fine = np.repeat(slots, self._grid // grid, axis=1)
-            found[start : start + together] = fine.reshape(len(fine), 7, -1).sum(axis=1)
-        return found
-
     def add(self, member: Member) -> int:
         """The row that the member got. Raises ``ValueError`` where they have one."""
         return int(self.extend([member])[0])
@@ -305,7 +288,7 @@ class Columns:
 
     def _tables(self) -> tuple[Table[np.bool_] | Table[np.int32] | Table[np.float32] | Table[np.uint64], ...]:
         return (
-            self._alive, self._person, self._level, self._experience, self._organisation, self._acknowledged,
+            self._person, self._level, self._experience, self._organisation, self._acknowledged,
             self._speaks, self._hours, self._languages, self._free, self._style, self._places, self._line,
             self._evaluators, self._avoid, self._wishes, self._worth, self._covers,
         )  # fmt: skip
@@ -313,7 +296,6 @@ class Columns:
     def _write(self, rows: Ints, members: Sequence[Member]) -> None:
         profiles = [member.profile for member in members]
         words = self.words
-        self._alive.write(rows, np.ones((1, len(rows)), dtype=np.bool_))
         self._person.write(rows, _row([words.people[p.member_id] for p in profiles]))
         self._level.write(rows, _floats([[p.level for p in profiles]]))
         self._experience.write(rows, _floats([[p.experience_band for p in profiles]]))
@@ -401,7 +383,7 @@ class Columns:
         last = np.ones(len(order), dtype=np.bool_)
         last[:-1] = (owner[1:] != owner[:-1]) | (wish[1:] // PRIORITIES != wish[:-1] // PRIORITIES)
         owner, wish = owner[last], wish[last]
-        slot = np.arange(len(owner)) - np.searchsorted(owner, owner)
+        slot = _nth(owner)
         height = int(slot.max(initial=0)) + 1
         topic, worth = np.zeros((height, len(rows)), np.int32), np.zeros((height, len(rows)), np.float32)
         topic[slot, owner] = wish // PRIORITIES
@@ -411,11 +393,10 @@ class Columns:
 
     def _write_offers(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
         kinds = Numbers[tuple[str, Depth]]()
-        counts = [len(profile.offers) for profile in profiles]
         what = [kinds[offer.topic, offer.level] for profile in profiles for offer in profile.offers]
-        owner = np.repeat(np.arange(len(rows)), counts)
-        slot = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-        offers = np.full((max(counts), len(rows)), len(kinds))  # the last kind helps with nothing
+        owner = np.repeat(np.arange(len(rows)), [len(profile.offers) for profile in profiles])
+        slot = _nth(owner)
+        offers = np.full((int(slot.max(initial=-1)) + 1, len(rows)), len(kinds))  # the last kind helps with nothing
         offers[slot, owner] = what
         near = [self.words.near(topic) for topic, _ in kinds]
         helps = np.zeros((len(kinds) + 1, len(self.words.topics)), dtype=np.float32)
@@ -425,6 +406,11 @@ class Columns:
         for kind_of in offers:
             np.maximum(covers, helps[kind_of], out=covers)
         self._covers.write(rows, covers.T)
+
+
+def _nth(owner: Ints) -> Ints:
+    """Which one of its owner's each is, from 0 upwards; owners in order."""
+    return np.arange(len(owner)) - np.searchsorted(owner, owner)
 
 
 def _row(values: Sequence[int]) -> Codes:

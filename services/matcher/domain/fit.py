@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from contracts.pairings import Focus
 from contracts.people import Depth, Offer, ProfileChanged, Seek, Side, Style
-from contracts.programmes import Benefit, Depths, ProgrammeSettings
+from contracts.programmes import Benefit, Depths, ProgrammeSettings, Weights
 from contracts.programmes import Perspective as Worth
 from contracts.programmes import Wishes as Marks
 from contracts.taxonomy import Taxonomy
@@ -90,10 +90,14 @@ def fit(senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: T
 def score(lower: float, higher: float, together: float, views: float, settings: ProgrammeSettings) -> float:
     """The weighted mean of the parts."""
     w = settings.matching.weights
-    total = w.lower_benefit + w.higher_benefit + w.compatibility + w.perspective
     return (
         w.lower_benefit * lower + w.higher_benefit * higher + w.compatibility * together + w.perspective * views
-    ) / total
+    ) / total_weight(w)
+
+
+def total_weight(weights: Weights) -> float:
+    """What all parts of the score weigh together; more than 0 in every programme."""
+    return weights.lower_benefit + weights.higher_benefit + weights.compatibility + weights.perspective
 
 
 def wishes(seeks: Sequence[Seek]) -> tuple[Seek, ...]:

@@ -15,7 +15,7 @@ from scipy import sparse
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.columns import NOBODY, Bits, Bools, Codes, Columns, Ints, Words
-from services.matcher.domain.fit import DIMENSIONS, MAX_BAND, PLACES, UNKNOWN, Short, ample_minutes
+from services.matcher.domain.fit import DIMENSIONS, MAX_BAND, PLACES, UNKNOWN, Short, ample_minutes, total_weight
 from services.matcher.domain.rules import Member, Rule
 
 Floats = npt.NDArray[np.float64]
@@ -61,7 +61,7 @@ class Comparison:
         self.s, self.j, self.settings = seniors, juniors, settings
         people = seniors.words.people
         known = [(people[one], people[other]) for one, other in earlier if one in people and other in people]
-        self._earlier = np.unique(np.array([_couple(a, b) for a, b in known], dtype=np.int64))
+        self._earlier = np.sort(np.array([_couple(a, b) for a, b in known], dtype=np.int64))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -91,10 +91,9 @@ class Comparison:
         }
         lower, higher = np.minimum(for_senior, for_junior), np.maximum(for_senior, for_junior)
         w = self.settings.matching.weights
-        total = w.lower_benefit + w.higher_benefit + w.compatibility + w.perspective
         score = (
             w.lower_benefit * lower + w.higher_benefit * higher + w.compatibility * together + w.perspective * views
-        ) / total
+        ) / total_weight(w)
         return Block(score, for_senior, for_junior, together, views, broken, short)
 
     def minutes(self, rows: Ints, columns: Ints) -> Ints:

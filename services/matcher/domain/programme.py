@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, Said
 from contracts.programmes import Matching, ProgrammeChanged, ProgrammeSettings
-from services.matcher.domain.fit import PLACES
+from services.matcher.domain.fit import PLACES, total_weight
 from services.matcher.domain.refused import Contradiction, Refused
 
 CONTRADICTORY = "contradictory_settings"
@@ -142,7 +142,7 @@ def _contradictions_of_the_fit(matching: Matching) -> tuple[tuple[bool, str], ..
     gaps = [gap.levels for gap in worth.gaps]
     return (
         (
-            weights.lower_benefit + weights.higher_benefit + weights.compatibility + weights.perspective <= 0,
+            total_weight(weights) <= 0,
             "The weights of the fit sum to 0, so no pair is better than another.",
         ),
         (

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.matcher.domain.columns import Columns, Ints
-from services.matcher.domain.fit import PLACES, UNKNOWN, ample_minutes
+from services.matcher.domain.fit import PLACES, UNKNOWN, ample_minutes, total_weight
 from services.matcher.domain.pairs import Comparison
 from services.matcher.domain.tiles import GROUP, Seniors, Single, Terms, Tile, Wishes, keep_best, merge, over, who_in
 
@@ -71,9 +71,7 @@ class Scan:
             [s[start : start + GROUP] for start in range(0, len(s), GROUP)], [self._j[tile] for tile in self._tiles]
         )
         self._terms = _terms(pairs)
-        weights = pairs.settings.matching.weights
-        total = weights.lower_benefit + weights.higher_benefit + weights.compatibility + weights.perspective
-        self._places = _Features(_place_features(pairs, s, weights.perspective / total))
+        self._places = _Features(_place_features(pairs, s))
         self._styles = _Features(_style_features(pairs, s))
         self._asked = _wishes(pairs.j, self._j)
         self._seniors = Seniors(
@@ -147,8 +145,7 @@ class Scan:
 
 def _terms(pairs: Comparison) -> Terms:
     matching, rules = pairs.settings.matching, pairs.settings.rules
-    w, ease = matching.weights, matching.ease
-    total = w.lower_benefit + w.higher_benefit + w.compatibility + w.perspective
+    w, ease, total = matching.weights, matching.ease, total_weight(matching.weights)
     return Terms(
         np.float32((w.lower_benefit + w.higher_benefit) / total),
         np.float32(w.higher_benefit / total),
@@ -234,9 +231,10 @@ def _alike(parts: Sequence[npt.NDArray[np.generic]]) -> tuple[Ints, Ints]:
     return value, like
 
 
-def _place_features(pairs: Comparison, order: Ints, weight: float) -> list[_Feature]:
+def _place_features(pairs: Comparison, order: Ints) -> list[_Feature]:
     """What the pairs' places earn, and the hard rules that hold between groups of people."""
-    s = pairs.s
+    s, weights = pairs.s, pairs.settings.matching.weights
+    weight = weights.perspective / total_weight(weights)
 
     def levels(rows: Ints, columns: Ints) -> npt.NDArray[np.floating]:
         apart = np.logical_or.reduce(list(pairs.levels(rows, columns).values()))

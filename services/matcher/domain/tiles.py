@@ -2,7 +2,9 @@
 
 Seniors come in groups: what they leave of the juniors' wishes is worked out for a whole group at once. Then each senior
 has a row of scores with the juniors of the tile, made of sums and products over rows of tables, in which common time
-counts in full. Only where such a score is good enough is the time counted that both really have.
+counts in full. Only where such a score is good enough is the time counted that both really have. What is needed there
+of each pair is taken out of its tuple once: taking it out for each pair counts references, for which threads contend,
+and that takes as long as all the rest.
 
 The best of each person are kept in a heap, the least one first. A key holds the score and then who it is, the first the
 higher; so the best are the same in whatever order the pairs are met.
