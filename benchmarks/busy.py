@@ -26,6 +26,7 @@ from contracts.people import ProfileChanged
 from deploy.local import process
 
 GOAL = 5.0
+GOAL_AGAIN = 0.1  # of the time for the whole round, for solving it again around one change
 PEOPLE = 100_000
 SMALL = 400  # people of another programme, whose pairings are what is listed
 EVERY_S = 0.05  # between two questions
@@ -87,7 +88,7 @@ async def _measured(desk: Desk, members: Any, count: int) -> dict[str, Any]:
 
     repaired_s = await _repaired(desk, round["round_id"])
     published = await _published(desk, round["round_id"])
-    ratio = quantile(busy, 0.99) / quantile(idle, 0.99)
+    ratio, again = quantile(busy, 0.99) / quantile(idle, 0.99), repaired_s / computed_s
     return {
         "name": "busy",
         "people": count,
@@ -97,12 +98,13 @@ async def _measured(desk: Desk, members: Any, count: int) -> dict[str, Any]:
         "pairings_ms": {"idle": _ms(idle), "while_computing": _ms(busy)},
         "questions": {"idle": len(idle), "while_computing": len(busy)},
         "ratio_p99": round_to(ratio),
+        "ratio_again": round_to(again),
         "profile_changes_heard_s": {"changes": len(delays), "longest": round_to(max(delays, default=0.0))},
         "same_members_of_the_group": stayed,
         "worker_peak_mb": memory.peak,
         "services_peak_mb": desk.estate.peak_memory(),
-        "goals": {"ratio_p99": GOAL},
-        "met": ratio < GOAL and stayed and round["state"] == "computed",
+        "goals": {"ratio_p99": GOAL, "ratio_again": GOAL_AGAIN},
+        "met": ratio < GOAL and again <= GOAL_AGAIN and stayed and round["state"] == "computed",
     }
 
 

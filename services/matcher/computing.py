@@ -265,9 +265,8 @@ async def _bring_pairs_up_to_date(
 async def _bring_people_up_to_date(round: Round, known: Known, wanted: Iterable[Pair], shelves: Shelves) -> None:
     matched = {member for pair in wanted for member in pair}
     helped = known.left.keys() & matched
-    late = {
-        member.id: (side, member) for side, member in known.people() if member.id not in matched | known.left.keys()
-    }
+    told = matched | known.left.keys()
+    late = {member.id: (side, member) for side, member in known.people() if member.id not in told}
     prefix = known.result
     await _show(shelves.left_over, [f"{prefix}/{id}" for id in sorted(known.helped - helped)], shown=True)
     await _show(shelves.left_over, [f"{prefix}/{id}" for id in sorted(helped - known.helped)], shown=False)
