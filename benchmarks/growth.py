@@ -1,4 +1,6 @@
-"""`python -m benchmarks.growth PEOPLE`: one round of so many people in a process of its own, as JSON.
+"""`python -m benchmarks.growth PEOPLE [alike]`: one round of so many people in a process of its own, as JSON.
+
+``alike``: instead of our people those of ``benchmarks.mentor_match_rules``, of whom many score the same with many.
 
 ``seconds`` and ``cpu_seconds`` are those of ``solve``. ``peak_memory_mb`` is the highest that the kernel counted for
 the whole process until the round was solved, with Python, the libraries and the people in it; ``before_mb`` what
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cohort, quality, rivals
+from benchmarks import cohort, mentor_match_rules, quality, rivals
 from contracts.taxonomy import load
 from services.matcher.domain.solving import solve
 
@@ -24,7 +26,10 @@ LOOKED_AT = 300  # seniors, evenly spread, of whom everybody else's blocking pai
 
 def main() -> None:
     people = int(sys.argv[1])
-    question = cohort.question(cohort.cohort(people))
+    if sys.argv[2:] == ["alike"]:
+        question = mentor_match_rules.question(*mentor_match_rules.servants(people // 2, seed=1))
+    else:
+        question = cohort.question(cohort.cohort(people))
     some = replace(question, profiles=question.profiles[:: max(1, people // WARM)])
     solve(some, load())  # libraries, and what numba has compiled, are loaded once
     before = _memory("VmRSS")

@@ -13,6 +13,8 @@ both would gain more from each other than they do now.
 * ``fairness``: what that pass gives to the worst 5 % of the pairs, and what it costs of the total.
 * ``growth``: a process for each size; `share_of_bound` is the total before fairness and draw over what no assignment
   exceeds, and blocking pairs are counted for some of the seniors.
+* ``growth_where_many_are_alike``: the same with the people and rules of ``under_mentor_match_rules``, who have four
+  scores in all, and whose best partners are fewer than they are themselves.
 
 A peer that cannot be installed is left out, with a word; nothing is claimed of it then.
 """
@@ -31,6 +33,7 @@ from services.matcher.domain.solving import Question
 
 SMALL, LARGE = 800, 10_000  # people on each side
 SIZES = (1_000, 3_000, 10_000, 20_000, 50_000, 100_000)  # people in all
+SIZES_ALIKE = (10_000, 100_000)
 TURNS = 5
 PATIENCE = 1200  # seconds for one size
 GOALS = {
@@ -51,6 +54,7 @@ def measure(scale: float) -> dict[str, Any]:
     """All parts; ``scale`` shrinks every size."""
     parts: dict[str, Any] = {
         "growth": [grown(max(100, int(people * scale))) for people in SIZES],
+        "growth_where_many_are_alike": [grown(max(100, int(people * scale)), "alike") for people in SIZES_ALIKE],
         "side_by_side": side_by_side(max(40, int(SMALL * scale))),
         "under_mentor_match_rules": under_their_rules(max(40, int(SMALL * scale))),
         **large(max(100, int(LARGE * scale))),
@@ -211,11 +215,11 @@ def again(question: Question, turns: int = TURNS) -> Result:
     return Result(results[0].pairs, seconds, {"turns": turns})
 
 
-def grown(people: int) -> dict[str, Any]:
+def grown(people: int, *kind: str) -> dict[str, Any]:
     """One size, in a process of its own."""
-    say(f"{people} people")
+    say(" ".join([f"{people} people", *kind]))
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.growth", str(people)],
+        [sys.executable, "-m", "benchmarks.growth", str(people), *kind],
         stdout=subprocess.PIPE,
         text=True,
         timeout=PATIENCE,

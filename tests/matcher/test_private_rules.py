@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from contracts.people import ProfileChanged
 from services.matcher.domain.solving import Answer, Question, solve
+from tests.matcher.large import as_in_a_large_round
 from tests.matcher.people import PROGRAMME, TAXONOMY, TODAY, cohorts, settings
 
 Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
@@ -25,14 +26,20 @@ def told_of_the_left_over(answer: Answer) -> dict[str, object]:
     return {one.member.id: (one.side, one.code, one.text, dict(one.numbers)) for one in answer.left_over}
 
 
+@pytest.mark.parametrize("large", [False, True])
 @run_with(max_examples=100, deadline=None)
 @given(cohorts(most=4), st.data())
-def test_that_somebody_would_rather_not_shows_in_no_reason_number_or_code(cohort: Cohort, data: st.DataObject) -> None:
+def test_that_somebody_would_rather_not_shows_in_no_reason_number_or_code(
+    large: bool, cohort: Cohort, data: st.DataObject
+) -> None:
     people = [*cohort[0], *cohort[1]]
     assume(cohort[0] and cohort[1])
     who, whom = data.draw(st.permutations([data.draw(st.sampled_from(side)) for side in cohort]))
     wish = who.model_copy(update={"avoid": (*who.avoid, whom.member_id)})
-    one, other = solved(people), solved([wish if person is who else person for person in people])
+    with pytest.MonkeyPatch.context() as patch:
+        if large:
+            as_in_a_large_round(patch)
+        one, other = solved(people), solved([wish if person is who else person for person in people])
     assert (one.seniors, one.juniors) == (other.seniors, other.juniors)
     pairs, left = told_of_pairs(one), told_of_the_left_over(one)
     for pair, told in told_of_pairs(other).items():

@@ -16,8 +16,8 @@ from services.matcher.domain import scan as scanning
 from services.matcher.domain.pairs import Pairs
 from services.matcher.domain.scan import ROUNDING, Scan
 from services.matcher.domain.solving import sides
-from services.matcher.domain.tiles import merge
-from tests.matcher.people import TAXONOMY, TODAY, any_settings, cohorts, member
+from services.matcher.domain.tiles import _key, merge, score_in, who_in
+from tests.matcher.people import TAXONOMY, TODAY, any_settings, cohorts, member, person, settings
 
 Scores = npt.NDArray[np.float64]
 NAMING = ("same_person", "reporting_line", "same_manager", "evaluator", "earlier_partner", "rather_not")
@@ -31,10 +31,6 @@ def scores_of(pairs: Pairs) -> Scores:
         if name not in NAMING:
             excluded |= mask
     return np.where(excluded, 0, block.score)
-
-
-def quietly(_: int) -> None:
-    """Whoever does not want to know how far it is."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +49,7 @@ def test_all_pairs_of_a_few_people_are_found_under_any_settings(
     pairs = Pairs(seniors, juniors, under, TAXONOMY, TODAY)
     scores = scores_of(pairs)
     found = np.zeros(scores.size, dtype=np.bool_)
-    found[Scan(pairs).best(len(juniors) + len(seniors), quietly)] = True
+    found[Scan(pairs).best(len(juniors) + len(seniors)).keys] = True
     missed = (scores > ROUNDING) & ~found.reshape(scores.shape)
     assert not missed.any()
 
@@ -67,7 +63,7 @@ def test_the_best_of_each_person_are_those_of_a_look_at_every_pair(company: Pair
     company = Pairs(company.seniors, company.juniors, under, TAXONOMY, TODAY)
     scores = scores_of(company)
     found = np.zeros(scores.shape, dtype=np.bool_)
-    keys = Scan(company).best(many, quietly)
+    keys = Scan(company).best(many).keys
     found[np.divmod(keys, scores.shape[1])] = True
     assert (np.diff(keys) > 0).all()
     for side, theirs in ((scores, found), (scores.T, found.T)):
@@ -78,24 +74,49 @@ def test_the_best_of_each_person_are_those_of_a_look_at_every_pair(company: Pair
 
 
 def test_which_thread_looks_at_which_tile_changes_nothing(company: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = Scan(company).best(20, quietly)
+    expected = Scan(company).best(20).keys
     monkeypatch.setattr(scanning, "THREADS", 5)
     monkeypatch.setattr(scanning, "TILE", 97)
-    assert np.array_equal(Scan(company).best(20, quietly), expected)
+    assert np.array_equal(Scan(company).best(20).keys, expected)
 
 
-def test_pairs_above_two_thresholds_are_found_of_everybody_and_of_some(company: Pairs) -> None:
+@pytest.mark.parametrize("many", [4, 1300])
+def test_pairs_beyond_two_thresholds_are_found_those_by_most_first(company: Pairs, many: int) -> None:
     scores, rng = scores_of(company), np.random.default_rng(5)
     n, m = scores.shape
     mine, theirs = rng.uniform(0.2, 0.5, (n, 1)), rng.uniform(0.2, 0.5, (1, m))
     over = scores - mine - theirs
     some = rng.permutation(n)[:100]
     for scan, rows in ((Scan(company), np.arange(n)), (Scan(company, some), np.sort(some))):
+        best = scan.best(many, of_seniors=mine.ravel(), of_juniors=theirs.ravel())
         found = np.full((n, m), False)
-        found[np.divmod(scan.above(mine.ravel(), theirs.ravel()), m)] = True
-        assert found[rows][over[rows] > ROUNDING].all()
+        found[np.divmod(best.keys, m)] = True
         assert not found[over < -ROUNDING].any()
         assert found.sum() == found[rows].sum() > 0
+        least = np.sort(over[rows])[:, -many, None] if many < m else 0
+        assert found[rows][over[rows] > np.maximum(least, 0) + ROUNDING].all()
+        others = np.where(found, 0, over).max(axis=1)
+        assert (others[rows] <= best.others[rows] + ROUNDING).all()
+        assert (best.others[rows] <= np.maximum(least, 0).ravel() + ROUNDING).all()
+
+
+def test_of_many_who_score_the_same_not_everybody_keeps_the_same_few() -> None:
+    offers, seeks = {"python": "teach"}, {"python": 2}
+    seniors = [member(person(f"s{n}", "senior", offers=offers, seeks=seeks)) for n in range(200)]
+    juniors = [member(person(f"j{n}", "junior", offers=offers, seeks=seeks)) for n in range(200)]
+    pairs = Pairs(seniors, juniors, settings(), TAXONOMY, TODAY)
+    mine, theirs = np.divmod(Scan(pairs).best(5).keys, 200)
+    for people in (mine, theirs):
+        assert 5 <= np.bincount(people).min() <= np.bincount(people).max() <= 40
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 2**29)), min_size=1))
+def test_a_key_tells_who_it_is_and_what_is_left_of_the_score(keys: list[tuple[int, int, int]]) -> None:
+    whose, who, steps = np.array(keys).T
+    scores = (steps / 2**28).astype(np.float32)
+    made = np.array([_key(score, int(w), int(o)) for score, w, o in zip(scores, who, whose, strict=True)])
+    assert (who_in(made, whose) == who).all()
+    assert np.allclose(score_in(made), scores, atol=2**-28)
 
 
 def test_progress_ends_with_everybody(company: Pairs) -> None:

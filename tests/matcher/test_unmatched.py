@@ -24,6 +24,7 @@ from services.matcher.domain.rules import Member
 from services.matcher.domain.solving import Answer, Question, solve
 from services.matcher.domain.unmatched import NOBODY, STEPS, YOURS, LeftOver, outlook, told_to_member
 from services.matcher.domain.worth import NEVER, prices, steady_prices
+from tests.matcher.large import as_in_a_large_round
 from tests.matcher.people import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings, weekly
 
 Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
@@ -300,11 +301,14 @@ def against(left: LeftOver, one: Member, rules_: ProgrammeSettings) -> set[str]:
 
 
 @MANY
-@given(near_misses(), strict_settings(), st.integers(0, 3))
+@given(near_misses(), strict_settings(), st.integers(0, 3), st.booleans())
 def test_the_change_that_is_named_gives_a_partner_in_every_best_round(
-    cohort: Cohort, rules_: ProgrammeSettings, seed: int
+    cohort: Cohort, rules_: ProgrammeSettings, seed: int, large: bool
 ) -> None:
-    left_over = solved([*cohort[0], *cohort[1]], rules_).left_over
+    with pytest.MonkeyPatch.context() as patch:
+        if large:
+            as_in_a_large_round(patch)
+        left_over = solved([*cohort[0], *cohort[1]], rules_).left_over
     force = Force(cohort, rules_, left_over)
     for left in left_over:
         assert helped(left, force, seed)
@@ -344,19 +348,25 @@ def test_no_smaller_change_would_do_for_two_people_in_reach(cohort: Cohort, rule
 
 
 @MANY
-@given(near_misses(), strict_settings(), st.data())
+@given(near_misses(), strict_settings(), st.booleans(), st.data())
 def test_a_wish_of_or_about_somebody_left_over_changes_nothing_that_is_said_of_anybody(
-    cohort: Cohort, rules_: ProgrammeSettings, data: st.DataObject
+    cohort: Cohort, rules_: ProgrammeSettings, large: bool, data: st.DataObject
 ) -> None:
     """Two worlds that differ in one wish: whose wish it is, or who is meant, has no partner in either."""
     people = [one.model_copy(update={"avoid": ()}) for one in (*cohort[0], *cohort[1])]
-    plain = solved(people, rules_)
-    assume(plain.left_over)
+    with pytest.MonkeyPatch.context() as patch:
+        if large:
+            as_in_a_large_round(patch)
+        plain = solved(people, rules_)
+        assume(plain.left_over)
     left = data.draw(st.sampled_from(plain.left_over))
     other = data.draw(st.sampled_from(cohort[left.side == "senior"])).member_id
     who, whom = data.draw(st.permutations([left.member.id, other]))
     wish = [one.model_copy(update={"avoid": (whom,)}) if one.member_id == who else one for one in people]
-    secret = solved(wish, rules_)
+    with pytest.MonkeyPatch.context() as patch:
+        if large:
+            as_in_a_large_round(patch)
+        secret = solved(wish, rules_)
     assume(pairs_of(secret) == pairs_of(plain))
     assert told(secret) == told(plain)
 

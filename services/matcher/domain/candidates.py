@@ -1,7 +1,7 @@
 """Which pairs are worth an exact look: some dozens of the best for each person, without scoring every pair exactly.
 
-Up to a million pairs, all are looked at. Beyond, a scan finds the best of each person by all but the rules that name
-people, and those pairs are looked at in full. See docs/decisions/matching-at-scale.md.
+Up to a hundred thousand pairs, all are looked at. Beyond, a scan finds the best of each person by all but the rules
+that name people, and those pairs are looked at in full. See docs/decisions/matching-at-scale.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,17 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.matcher.domain.chance import lots
 from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.compiled import compiled
 from services.matcher.domain.pairs import Comparison, Floats
 from services.matcher.domain.scan import THREADS, Scan
 
-ALL_PAIRS = 1_000_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
+ALL_PAIRS = 100_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
 BEST = 14  # candidates kept for each person then, among 10,000; in a larger market they lie closer together ...
 MORE = 14  # ... and ten times as many people need so many more for the same proof
 LOOKED_AT = 2  # pairs of each person that are looked at for each of these: rules that name people exclude some
 HARD_TO_SUIT = 0.2  # of each side, by their best pair: they keep all of these, for whoever is worst off is among them
 TOGETHER = 125_000  # pairs scored exactly together
+EQUAL = 1e-9  # scores that differ by less
+_PERSON = 32  # bits of a row
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def candidates(pairs: Comparison, scan: Scan | None, progress: Callable[[int], N
         progress(n)
         return found
     kept = BEST + max(0, round(MORE * np.log10(min(n, m) / 10_000)))
-    keys = scan.best(LOOKED_AT * kept, progress)
+    keys = scan.best(LOOKED_AT * kept, progress).keys
     return _best_of_each(exactly(pairs, *np.divmod(keys, m)), kept)
 
 
@@ -101,11 +104,11 @@ def _open(pairs: Comparison, parts: Sequence[tuple[Ints, Ints]]) -> Candidates:
 
 def _best_of_each(found: Candidates, keep: int) -> Candidates:
     """The best of each senior and of each junior, and all of those who are hard to suit."""
-    edges = found.edges
-    seniors, juniors = _ranks(edges)
+    edges, scores = found.edges, _unequal(found.edges)
+    seniors, juniors = _ranks(edges, scores)
     kept = (seniors < keep) | (juniors < keep)
     for group, places in ((edges.seniors, seniors), (edges.juniors, juniors)):
-        kept |= _hard_to_suit(group, places, edges.scores)
+        kept |= _hard_to_suit(group, places, scores)
     return Candidates(edges.take(kept), found.private[kept])
 
 
@@ -120,14 +123,19 @@ def _hard_to_suit(group: Ints, places: Ints, scores: Floats) -> Bools:
 
 def among_the_best(edges: Edges, keep: int) -> Bools:
     """Which edges are among so many best of their senior, or of their junior."""
-    seniors, juniors = _ranks(edges)
+    seniors, juniors = _ranks(edges, _unequal(edges))
     return np.asarray((seniors < keep) | (juniors < keep))
 
 
-def _ranks(edges: Edges) -> tuple[Ints, Ints]:
+def _unequal(edges: Edges) -> Floats:
+    """The scores; what is equal, or almost, in the order of lots, so that of many equal ones all keep others."""
+    return edges.scores + lots(0, (edges.seniors << _PERSON) | edges.juniors) * (EQUAL / 2.0**64)
+
+
+def _ranks(edges: Edges, scores: Floats) -> tuple[Ints, Ints]:
     """The place of each edge among those of its senior, and among those of its junior."""
     with ThreadPoolExecutor(THREADS) as pool:
-        seniors, juniors = pool.map(rank, (edges.seniors, edges.juniors), (edges.scores, edges.scores))
+        seniors, juniors = pool.map(rank, (edges.seniors, edges.juniors), (scores, scores))
     return seniors, juniors
 
 

@@ -2,8 +2,9 @@
 
 Prices make the proof: the prices of all places, and what any pair that is no candidate would be worth beyond both of
 its prices, bound every assignment from above (weak duality of the transport problem). Where all pairs are candidates,
-the bound is the optimum itself. Otherwise it is estimated on a seeded sample of seniors against all juniors, two
-standard errors above; where it leaves more than a thousandth open, the pairs beyond their prices become candidates.
+the bound is the optimum itself. Otherwise it is found by looking at all pairs of the seniors, or of a seeded sample of
+them, two standard errors above; where it leaves more open than may be, the pairs that exceed their prices by most
+become candidates too.
 """
 
 from collections.abc import Mapping
@@ -14,15 +15,16 @@ import numpy as np
 
 from contracts.people import Side
 from services.matcher.domain.assignment import TIE, UNIT, Assignment, assign, full, gains, solved
-from services.matcher.domain.candidates import Candidates, Edges, exactly
+from services.matcher.domain.candidates import BEST, Candidates, Edges, exactly
 from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.pairs import Comparison, Floats
 from services.matcher.domain.scan import ROUNDING, Scan
 from services.matcher.domain.worth import NEVER, steady_prices
 
 NEAR_ENOUGH = 0.999
+EXACTLY = 0.999999  # where all seniors are looked at, so that only rounding is left open
 SAMPLED = 960  # seniors on whom the bound is estimated
-ROUNDS = 3  # of adding candidates at most
+TURNS = 6  # of adding candidates at most
 
 
 @dataclass(frozen=True)
@@ -56,32 +58,48 @@ class Market:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best of the edges (``chosen``, by position); ``open``: by how much that of all pairs might weigh more."""
+    """The best of the edges (``chosen``, by position); ``open``: by how much that of all pairs might weigh more.
+
+    ``added`` (edges): those that are no candidates, but weighed more than their prices.
+    """
 
     edges: Edges
     chosen: Ints
     open: float
+    added: Bools
+
+    def to_tell_of(self) -> "Optimum":
+        """Without what was added in vain: whether it was depends on prices, and these on private wishes."""
+        kept = ~self.added
+        kept[self.chosen] = True
+        place = np.cumsum(kept) - 1
+        return Optimum(self.edges.take(kept), place[self.chosen], self.open, self.added[kept])
 
 
 def optimum(market: Market, found: Candidates, scan: Scan | None) -> Optimum:
     """Without a ``scan`` the candidates are all pairs that may be."""
     edges = market.allowed(found)
     if scan is None:
-        return Optimum(edges, assign(*market.places(), market.weighted(edges), market.seed), 0.0)
-    assignment = solved(*market.places(), market.weighted(edges), market.seed)
-    total = _weight(market, edges, assignment)
+        chosen = assign(*market.places(), market.weighted(edges), market.seed)
+        return Optimum(edges, chosen, 0.0, np.zeros(len(edges), dtype=np.bool_))
     sample = np.random.default_rng(market.seed).permutation(market.pairs.shape[0])[:SAMPLED]
-    scan_of_some = Scan(market.pairs, sample)
-    for _ in range(ROUNDS):
-        beyond = _beyond(market, scan_of_some, edges, assignment)
-        bound = total + _estimate(market, assignment, beyond, len(sample))
-        if total >= NEAR_ENOUGH * bound:
-            break
-        more = _beyond(market, scan, edges, assignment)
-        edges = _joined(edges, more, market.pairs.shape[1])
+    everybody = len(sample) == market.pairs.shape[0]
+    enough, scan_of_some = (EXACTLY, scan) if everybody else (NEAR_ENOUGH, Scan(market.pairs, sample))
+    added = np.zeros(len(edges), dtype=np.bool_)
+    for turn in range(TURNS + 1):
         assignment = solved(*market.places(), market.weighted(edges), market.seed)
-        total = _weight(market, edges, assignment)
-    return Optimum(edges, assignment.chosen, max(0.0, bound - total))
+        total = float(market.weighted(edges).scores[assignment.chosen].sum())
+        more = _beyond(market, scan_of_some, edges, assignment)
+        open_ = more.open(market, len(sample))
+        if total >= enough * (total + open_) or turn == TURNS:
+            break
+        if not everybody:
+            more = _beyond(market, scan, edges, assignment)
+        if not len(more.edges):
+            break
+        edges, order = _joined(edges, more.edges, market.pairs.shape[1])
+        added = np.concatenate([added, np.ones(len(more.edges), dtype=np.bool_)])[order]
+    return Optimum(edges, assignment.chosen, open_, added)
 
 
 def worth_of(market: Market, found: Candidates, best: Optimum) -> Mapping[Side, Floats]:
@@ -108,38 +126,42 @@ def worth_of(market: Market, found: Candidates, best: Optimum) -> Mapping[Side, 
     return {side: np.where(price < NEVER, price / (UNIT * TIE), np.inf) for side, price in most.items()}
 
 
-def _weight(market: Market, edges: Edges, assignment: Assignment) -> float:
-    return float(market.weighted(edges).scores[assignment.chosen].sum())
+@dataclass(frozen=True)
+class _Beyond:
+    """Pairs that may be, are no candidates, and weigh more than both of their prices: of each person those by most.
+
+    ``excess`` (seniors): by how much any pair of theirs does at most.
+    """
+
+    edges: Edges
+    excess: Floats
+
+    def open(self, market: Market, sampled: int) -> float:
+        """By how much the prices of all seniors would have to rise, from those looked at, two standard errors above."""
+        excess = self.excess * market.places_of_seniors
+        n, mean = len(excess), excess.sum() / sampled
+        spread = np.sqrt(max(0.0, (excess**2).sum() / sampled - mean**2) / sampled) if sampled < n else 0.0
+        return float(n * (mean + 2 * spread))
 
 
-def _beyond(market: Market, scan: Scan, edges: Edges, prices: Assignment) -> Edges:
-    """Pairs that may be, are no candidates, and weigh more than both of their prices; of all whom the scan looks at."""
+def _beyond(market: Market, scan: Scan, edges: Edges, prices: Assignment) -> _Beyond:
+    """Of all whom the scan looks at."""
     m = market.pairs.shape[1]
     least_s, least_j = prices.seniors - market.senior_bonus, prices.juniors - market.junior_bonus
-    keys = scan.above(least_s - ROUNDING, least_j)
-    keys = keys[~among(keys, edges.seniors * m + edges.juniors)]
-    found = market.allowed(exactly(market.pairs, *np.divmod(keys, m)))
-    return found.take(found.scores > least_s[found.seniors] + least_j[found.juniors])
+    found = scan.best(BEST, of_seniors=least_s - ROUNDING, of_juniors=least_j)
+    keys = found.keys[~among(found.keys, edges.seniors * m + edges.juniors)]
+    some = market.allowed(exactly(market.pairs, *np.divmod(keys, m)))
+    over = some.scores - least_s[some.seniors] - least_j[some.juniors]
+    excess = np.maximum(0, found.others - ROUNDING)
+    np.maximum.at(excess, some.seniors, over)
+    return _Beyond(some.take(over > 0), excess)
 
 
-def _estimate(market: Market, prices: Assignment, beyond: Edges, sampled: int) -> float:
-    """By how much the prices of all seniors would have to rise, from those of the sample, two standard errors above."""
-    excess = np.zeros(market.pairs.shape[0])
-    least = prices.seniors - market.senior_bonus
-    over = beyond.scores - least[beyond.seniors] - (prices.juniors - market.junior_bonus)[beyond.juniors]
-    np.maximum.at(excess, beyond.seniors, over)
-    excess *= market.places_of_seniors
-    n = len(excess)
-    mean = excess.sum() / sampled
-    spread = np.sqrt(max(0.0, (excess**2).sum() / sampled - mean**2) / sampled) if sampled < n else 0.0
-    return float(n * (mean + 2 * spread))
-
-
-def _joined(one: Edges, other: Edges, juniors: int) -> Edges:
+def _joined(one: Edges, other: Edges, juniors: int) -> tuple[Edges, Ints]:
+    """All edges in order, and the place that each had among those of one and then the other."""
     keys = np.concatenate([edges.seniors * juniors + edges.juniors for edges in (one, other)])
-    scores = np.concatenate([one.scores, other.scores])
     order = np.argsort(keys, kind="stable")
-    return Edges(*np.divmod(keys[order], juniors), scores[order])
+    return Edges(*np.divmod(keys[order], juniors), np.concatenate([one.scores, other.scores])[order]), order
 
 
 def among(keys: Ints, known: Ints) -> Bools:

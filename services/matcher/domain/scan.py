@@ -16,10 +16,21 @@ import numpy.typing as npt
 
 from services.matcher.domain.columns import Columns, Ints
 from services.matcher.domain.fit import PLACES, UNKNOWN, ample_minutes, total_weight
-from services.matcher.domain.pairs import Comparison
-from services.matcher.domain.tiles import GROUP, Seniors, Single, Terms, Tile, Wishes, keep_best, merge, over, who_in
+from services.matcher.domain.pairs import Comparison, Floats
+from services.matcher.domain.tiles import (
+    GROUP,
+    Seniors,
+    Single,
+    Terms,
+    Tile,
+    Wishes,
+    keep_best,
+    merge,
+    score_in,
+    who_in,
+)
 
-TILE = 1024  # juniors of a tile
+TILE = 1024  # juniors of a tile at most
 CLASSES = 1000  # groups of people who speak the same languages in the same organisation; with more, none is passed over
 EXCLUDED = np.float32(-8.0)  # what a broken rule takes from a score
 ROUNDING = 1e-5  # by which scores here and those of ``pairs`` may differ
@@ -57,6 +68,17 @@ class _Features:
         return np.concatenate(found).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Found:
+    """Pairs as senior x juniors + junior, in order; ``others`` (seniors): what no other pair of each scores more than.
+
+    The latter is 0 of whom all pairs were found, or who was not looked at.
+    """
+
+    keys: Ints
+    others: Floats
+
+
 class Scan:
     """All pairs of a comparison, or of ``some`` of its seniors; positions are places in the order by class."""
 
@@ -66,7 +88,8 @@ class Scan:
         rows = np.arange(pairs.shape[0]) if some is None else some
         self._s = s = rows[np.argsort(classes.of_seniors[rows], kind="stable")]
         self._j = np.argsort(classes.of_juniors, kind="stable")
-        self._tiles = [slice(start, start + TILE) for start in range(0, len(self._j), TILE)]
+        wide = min(TILE, -(-len(self._j) // THREADS))
+        self._tiles = [slice(start, start + wide) for start in range(0, len(self._j), wide)]
         self._worthwhile = classes.worthwhile(
             [s[start : start + GROUP] for start in range(0, len(s), GROUP)], [self._j[tile] for tile in self._tiles]
         )
@@ -84,45 +107,49 @@ class Scan:
             np.ascontiguousarray(pairs.s.free[:, s].T),
         )
 
-    def best(self, many: int, progress: Callable[[int], None]) -> Ints:
-        """So many of the best pairs of each person, as senior x juniors + junior, in order."""
+    def best(
+        self,
+        many: int,
+        progress: Callable[[int], None] = lambda _: None,
+        of_seniors: Floats | None = None,
+        of_juniors: Floats | None = None,
+    ) -> Found:
+        """So many of the best pairs of each person; where less is given, of what they score more than both together.
+
+        ``of_seniors`` and ``of_juniors`` are of as many people as are compared.
+        """
         m, heaps = self._pairs.shape[1], SimpleQueue[Ints]()  # a thread has its own of the seniors
         for _ in range(THREADS):
             heaps.put(np.zeros((len(self._s), many), dtype=np.int64))
-        of_juniors = np.zeros((m, many), dtype=np.int64)
+        kept = np.zeros((m, many), dtype=np.int64)
+        less = [
+            np.zeros(len(order), dtype=np.float32) if each is None else each[order].astype(np.float32)
+            for each, order in ((of_seniors, self._s), (of_juniors, self._j))
+        ]
 
         def look(number: int) -> None:
-            tile, of_seniors = self._tiles[number], heaps.get()
+            tile, mine = self._tiles[number], heaps.get()
             groups = np.flatnonzero(self._worthwhile[:, number])
             try:
                 juniors = self._tile(tile)
-                keep_best(groups, self._seniors, juniors, tile.start, self._terms, of_seniors, of_juniors[tile])
+                first, terms = tile.start, self._terms
+                keep_best(groups, self._seniors, juniors, first, terms, less[0], less[1][tile], mine, kept[tile])
             finally:
-                heaps.put(of_seniors)
+                heaps.put(mine)
 
         with ThreadPoolExecutor(THREADS) as pool:
             for done, _ in enumerate(pool.map(look, range(len(self._tiles))), start=1):
                 progress(len(self._s) * done // len(self._tiles))
-        of_seniors = heaps.get()
+        of_each = heaps.get()
         for _ in range(1, THREADS):
-            merge(of_seniors, heaps.get())
-        mine, their_place = np.nonzero(of_seniors)
-        theirs, my_place = np.nonzero(of_juniors)
-        seniors = np.concatenate([mine, who_in(of_juniors[theirs, my_place])])
-        juniors = np.concatenate([who_in(of_seniors[mine, their_place]), theirs])
-        return _each_once(self._s[seniors] * m + self._j[juniors])
-
-    def above(self, of_seniors: npt.NDArray[np.float64], of_juniors: npt.NDArray[np.float64]) -> Ints:
-        """Pairs that score more than both of these together, as keys in order; of as many people as are compared."""
-        mine, theirs = of_seniors[self._s].astype(np.float32), of_juniors[self._j].astype(np.float32)
-
-        def look(tile: slice) -> Ints:
-            found = over(self._seniors, self._tile(tile), self._terms, mine, theirs[tile])
-            rows, columns = np.nonzero(found)
-            return self._s[rows] * self._pairs.shape[1] + self._j[tile][columns]
-
-        with ThreadPoolExecutor(THREADS) as pool:
-            return np.sort(np.concatenate(list(pool.map(look, self._tiles))))
+            merge(of_each, heaps.get())
+        mine, their_place = np.nonzero(of_each)
+        theirs, my_place = np.nonzero(kept)
+        seniors = np.concatenate([mine, who_in(kept[theirs, my_place], theirs)])
+        juniors = np.concatenate([who_in(of_each[mine, their_place], mine), theirs])
+        others = np.zeros(self._pairs.shape[0])
+        others[self._s] = score_in(of_each[:, 0])
+        return Found(_each_once(self._s[seniors] * m + self._j[juniors]), others)
 
     def _tile(self, tile: slice) -> Tile:
         j, juniors, first = self._pairs.j, self._j[tile], self._asked.first[tile.start : tile.stop + 1]

@@ -125,7 +125,8 @@ def solve(
     before = best.edges.scores[best.chosen]
     matching = question.settings.matching
     with ThreadPoolExecutor(1) as beside:  # who is left over does not depend on what follows
-        leaving = beside.submit(lambda: left_over(pairs, _before_fairness(question, market, found, best, locked)))
+        told = best.to_tell_of()
+        leaving = beside.submit(lambda: left_over(pairs, _before_fairness(question, market, found, told, locked)))
         fair = fairer(best.edges, best.chosen, len(seniors), len(juniors), matching.fairness, question.seed)
         lot = drawn(best.edges, fair.chosen, len(juniors), float(before.sum()), matching.draw, question.seed)
         matches = _matches(question, taxonomy, pairs, found, locked, best.edges.take(lot.chosen), lot)

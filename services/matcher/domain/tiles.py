@@ -6,11 +6,12 @@ counts in full. Only where such a score is good enough is the time counted that 
 of each pair is taken out of its tuple once: taking it out for each pair counts references, for which threads contend,
 and that takes as long as all the rest.
 
-The best of each person are kept in a heap, the least one first. A key holds the score and then who it is, the first the
-higher; so the best are the same in whatever order the pairs are met.
+The best of each person are kept in a heap, the least one first. A key holds the score and then who it is, times an odd
+number of the person's own; so the best are the same in whatever order the pairs are met, and of many who score the same
+not everybody keeps the same few, who could not be paired with all of them.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,15 @@ from services.matcher.domain.columns import Bits, Bools, Codes, Ints
 from services.matcher.domain.compiled import compiled
 
 Single = npt.NDArray[np.float32]
+Whose = TypeVar("Whose", int, Ints)
 
 GROUP = 64  # seniors of a group
 _BLOCK = 16  # juniors whose wishes are turned from columns to rows at once
 _BELOW = np.float32(1e9)  # what a benefit below its floor takes from a score, times what is missing
-_ZERO, _ONE, _NEVER = np.float32(0), np.float32(1), np.float32(9)
-_STEPS = np.float32(2**30)  # of a score in a key; a score's own steps are no finer, but near 0
+_ZERO, _ONE = np.float32(0), np.float32(1)
+_STEPS = np.float32(2**28)  # of a score in a key; a score's own steps are no finer, but near 0
 _LAST = 2**32 - 1
+_STEP = 0x9E3779B1  # spreads what stands close together (Knuth 1998, 6.4)
 
 
 class Terms(NamedTuple):
@@ -89,54 +92,43 @@ class _Row(NamedTuple):
 
 @compiled
 def keep_best(
-    groups: Ints, seniors: Seniors, tile: Tile, first: int, terms: Terms, of_seniors: Ints, of_juniors: Ints
+    groups: Ints,
+    seniors: Seniors,
+    tile: Tile,
+    first: int,
+    terms: Terms,
+    mine: Single,
+    theirs: Single,
+    of_seniors: Ints,
+    of_juniors: Ints,
 ) -> None:
     """Put every pair of these groups and the tile into the heaps where it belongs; ``first``: the tile's first junior.
 
-    ``of_seniors`` and ``of_juniors`` (people, as many as are kept): keys, 0 where there is none yet.
+    ``mine`` (seniors) and ``theirs`` (juniors of the tile) are taken from the score of each pair, which is not kept if
+    nothing is left. ``of_seniors`` and ``of_juniors`` (people, as many as are kept): keys, 0 where there is none yet.
     """
     width = len(tile.hours)
     open_, row, least, good = _room(width), _row(width), np.empty(width, np.float32), np.empty(width, np.int64)
-    scores, alike, timed, free, hours, theirs = row.score, row.alike, seniors.hours, seniors.free, tile.hours, tile.free
+    scores, alike, timed, free, hours, others = row.score, row.alike, seniors.hours, seniors.free, tile.hours, tile.free
     for c in range(width):
         least[c] = _score_in(of_juniors[c, 0])
     for group in groups:
         _open_to(seniors.covers[group], tile.wishes, open_)
         for place in range(min(GROUP, len(seniors.hours) - group * GROUP)):
             r = group * GROUP + place
-            _fill(row, r, open_[place], seniors, tile, terms)
+            _fill(row, r, open_[place], seniors, tile, terms, mine[r], theirs)
             lowest = _score_in(of_seniors[r, 0])
             full = tile.ease[seniors.told[r]]
             for n in range(_good(scores, lowest, least, good)):
                 c = good[n]
                 if scores[c] < min(lowest, least[c]):  # better ones have come since
                     continue
-                minutes = _in_common(free, r, theirs, c) * terms.grid if timed[r] and hours[c] else terms.ample_minutes
+                minutes = _in_common(free, r, others, c) * terms.grid if timed[r] and hours[c] else terms.ample_minutes
                 score = _exact(scores[c], alike[c], full[c], minutes, terms)
                 if score > _ZERO:
-                    _push(of_seniors, r, _key(score, first + c))
-                    _push(of_juniors, c, _key(score, r))
+                    _push(of_seniors, r, _key(score, first + c, r))
+                    _push(of_juniors, c, _key(score, r, first + c))
                     lowest, least[c] = _score_in(of_seniors[r, 0]), _score_in(of_juniors[c, 0])
-
-
-@compiled
-def over(seniors: Seniors, tile: Tile, terms: Terms, of_seniors: Single, of_juniors: Single) -> Bools:
-    """(seniors, juniors of the tile): which pairs score more than both of these together."""
-    width = len(tile.hours)
-    found = np.zeros((len(seniors.hours), width), dtype=np.bool_)
-    open_, row, good = _room(width), _row(width), np.empty(width, np.int64)
-    scores, alike, timed, free, hours, theirs = row.score, row.alike, seniors.hours, seniors.free, tile.hours, tile.free
-    for r in range(len(seniors.hours)):
-        if r % GROUP == 0:
-            _open_to(seniors.covers[r // GROUP], tile.wishes, open_)
-        _fill(row, r, open_[r % GROUP], seniors, tile, terms)
-        asked = np.maximum(_ZERO, of_seniors[r] + of_juniors)
-        full = tile.ease[seniors.told[r]]
-        for n in range(_good(scores, _NEVER, asked, good)):
-            c = good[n]
-            minutes = _in_common(free, r, theirs, c) * terms.grid if timed[r] and hours[c] else terms.ample_minutes
-            found[r, c] = _exact(scores[c], alike[c], full[c], minutes, terms) > asked[c]
-    return found
 
 
 @compiled
@@ -157,9 +149,18 @@ def merge(heaps: Ints, others: Ints) -> None:
             _push(heaps, person, key)
 
 
-def who_in(keys: Ints) -> Ints:
-    """Who it is, of each key."""
-    return _LAST - (keys & _LAST)
+def score_in(keys: Ints) -> npt.NDArray[np.float64]:
+    """What is left of the score of each key's pair, 0 of none."""
+    return (keys >> 32) / np.float64(_STEPS)
+
+
+def who_in(keys: Ints, whose: Ints) -> Ints:
+    """Who it is, of each key in the heap of one person."""
+    odd = _odd(whose).astype(np.uint64)
+    inverse = odd  # modulo 8; each turn of Newton's method doubles the digits
+    for _ in range(4):
+        inverse = inverse * (np.uint64(2) - odd * inverse)
+    return (keys.astype(np.uint64) * inverse & np.uint64(_LAST)).astype(np.int64) - 1
 
 
 @compiled
@@ -192,8 +193,13 @@ def _open_to(giving: Single, wishes: Wishes, open_: Single) -> None:
 
 
 @compiled
-def _fill(row: _Row, r: int, theirs: Single, seniors: Seniors, tile: Tile, terms: Terms) -> None:
-    """The scores of a senior with everybody of the tile, if all had ample time in common."""
+def _fill(
+    row: _Row, r: int, theirs: Single, seniors: Seniors, tile: Tile, terms: Terms, less: np.float32, of_each: Single
+) -> None:
+    """The scores of a senior with everybody of the tile, if all had ample time in common.
+
+    ``less`` and ``of_each`` (juniors) are taken from them.
+    """
     width = len(theirs)
     mine, alike, score = row.open, row.alike, row.score
     mine[:] = _ONE
@@ -201,8 +207,11 @@ def _fill(row: _Row, r: int, theirs: Single, seniors: Seniors, tile: Tile, terms
         covers, worth = tile.covers[seniors.wishes.topics[k]], seniors.wishes.worth[k]
         for c in range(width):
             mine[c] *= _ONE - worth * covers[c]
-    _sum(tile.styles, seniors.styles[r], _ZERO, alike)
-    _sum(tile.places, seniors.places[r], terms.benefits, score)
+    alike[:] = _ZERO
+    _add(tile.styles, seniors.styles[r], alike)
+    for c in range(width):
+        score[c] = terms.benefits - less - of_each[c]
+    _add(tile.places, seniors.places[r], score)
     ease = tile.ease[seniors.told[r]]
     for c in range(width):
         greater = max(mine[c], theirs[c])
@@ -213,8 +222,7 @@ def _fill(row: _Row, r: int, theirs: Single, seniors: Seniors, tile: Tile, terms
 
 
 @compiled
-def _sum(table: Single, rows: Codes, start: np.float32, total: Single) -> None:
-    total[:] = start
+def _add(table: Single, rows: Codes, total: Single) -> None:
     for n in rows:
         row = table[n]
         for c in range(len(total)):
@@ -246,8 +254,13 @@ def _in_common(mine: Bits, r: int, theirs: Bits, c: int) -> np.int64:
 
 
 @compiled
-def _key(score: np.float32, who: int) -> np.int64:
-    return (np.int64(score * _STEPS) << 32) | (_LAST - who)
+def _key(score: np.float32, who: int, whose: int) -> np.int64:
+    return (np.int64(score * _STEPS) << 32) | ((who + 1) * _odd(whose) & _LAST)
+
+
+@compiled
+def _odd(person: Whose) -> Whose:
+    return (person + 1) * _STEP & _LAST | 1
 
 
 @compiled
