@@ -1,6 +1,6 @@
 """A round from end to end: who takes part, who is paired with whom and why, who is left over and why."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -234,35 +234,40 @@ def _matches(
     rows, columns = np.concatenate([held[:, 0], chosen.seniors]), np.concatenate([held[:, 1], chosen.juniors])
     probability = np.concatenate([np.ones(len(held)), lot.probability])
     block = pairs.at(rows, columns)
+    order = np.lexsort((columns, rows, -block.score))  # rows are in the order of ids
+    rows, columns, probability = rows[order], columns[order], probability[order]
     edges, (n, m) = found.edges, pairs.shape
     ups_of_seniors = _runners_up(edges, edges.seniors, edges.juniors, n, rows, columns, pairs.juniors)
     ups_of_juniors = _runners_up(edges, edges.juniors, edges.seniors, m, columns, rows, pairs.seniors)
     background = Background(question.settings, taxonomy, question.on)
-    matches = []
-    for place, (s, j) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
-        ups: dict[Side, RunnerUp | None] = {"senior": ups_of_seniors[place], "junior": ups_of_juniors[place]}
-        matches.append(
-            Match(
-                pairs.seniors[s],
-                pairs.juniors[j],
-                _parts(block, place),
-                background,
-                float(probability[place]),
-                {side: up for side, up in ups.items() if up is not None},
-                locked=place < len(held),
-            )
+    return [
+        Match(pairs.seniors[s], pairs.juniors[j], parts, background, likely, _ups(up_of_s, up_of_j), place < len(held))
+        for s, j, parts, likely, up_of_s, up_of_j, place in zip(
+            rows.tolist(),
+            columns.tolist(),
+            _parts(block, order),
+            probability.tolist(),
+            ups_of_seniors,
+            ups_of_juniors,
+            order.tolist(),
+            strict=True,
         )
-    return sorted(matches, key=lambda match: (-match.fit.score, match.senior.id, match.junior.id))
+    ]
 
 
-def _parts(block: Block, n: int) -> Fit:
-    return Fit(
-        score=float(block.score[n]),
-        senior_benefit=float(block.senior_benefit[n]),
-        junior_benefit=float(block.junior_benefit[n]),
-        compatibility=float(block.compatibility[n]),
-        perspective=float(block.perspective[n]),
-    )
+def _parts(block: Block, order: Ints) -> Iterator[Fit]:
+    parts = block.score, block.senior_benefit, block.junior_benefit, block.compatibility, block.perspective
+    for score, senior, junior, together, views in zip(*(part[order].tolist() for part in parts), strict=True):
+        yield Fit(score=score, senior_benefit=senior, junior_benefit=junior, compatibility=together, perspective=views)
+
+
+def _ups(of_senior: RunnerUp | None, of_junior: RunnerUp | None) -> Mapping[Side, RunnerUp]:
+    ups: dict[Side, RunnerUp] = {}
+    if of_senior is not None:
+        ups["senior"] = of_senior
+    if of_junior is not None:
+        ups["junior"] = of_junior
+    return ups
 
 
 def _runners_up(
