@@ -1,8 +1,8 @@
 """Every pair of a large cohort, fast: what a pair's score is made of, as tables for the loops in ``tiles``.
 
 Likeness, perspective and the hard rules between groups of people are sums over one row for each feature of a senior
-that others share; benefits are products over wishes. So a score differs from that of ``pairs`` by rounding alone, but
-that rules which name people take no part. Both sides stand by class, so that groups and tiles in which no two may be
+that others share; benefits are products over wishes. So a score differs from that of ``pairs`` by rounding alone, but that
+earlier partners and private wishes take no part. Both sides stand by class, so that groups and tiles in which no two may be
 paired are passed over.
 """
 
@@ -14,11 +14,12 @@ from queue import SimpleQueue
 import numpy as np
 import numpy.typing as npt
 
-from services.matcher.domain.columns import Columns, Ints
+from services.matcher.domain.columns import NOBODY, Columns, Ints
 from services.matcher.domain.fit import PLACES, UNKNOWN, ample_minutes, total_weight
 from services.matcher.domain.pairs import Comparison, Floats
 from services.matcher.domain.tiles import (
     GROUP,
+    Names,
     Seniors,
     Single,
     Terms,
@@ -105,6 +106,7 @@ class Scan:
             (2 * pairs.s.speaks[s] + pairs.s.hours[s]).astype(np.int32),
             pairs.s.hours[s],
             np.ascontiguousarray(pairs.s.free[:, s].T),
+            _names(pairs, pairs.s, s, -1),
         )
 
     def best(
@@ -167,6 +169,7 @@ class Scan:
             np.stack(ease).astype(np.float32),
             j.hours[juniors],
             np.ascontiguousarray(j.free[:, juniors].T),
+            _names(self._pairs, j, juniors, -2),
         )
 
 
@@ -184,6 +187,17 @@ def _terms(pairs: Comparison) -> Terms:
         pairs.s.words.grid,
         rules.min_overlap_minutes,
         ample_minutes(pairs.settings),
+    )
+
+
+def _names(pairs: Comparison, side: Columns, order: Ints, nobody: int) -> Names:
+    """``nobody``: the manager of whom no rule about managers is for."""
+    rules = pairs.settings.rules
+    manager = side.line[0][order] if rules.exclude_same_manager else np.full(len(order), NOBODY, dtype=np.int32)
+    return Names(
+        side.person[order],
+        np.ascontiguousarray(np.concatenate([side.line[: rules.line_depth, order], side.evaluators[:, order]]).T),
+        np.where(manager == NOBODY, np.int32(nobody), manager),
     )
 
 

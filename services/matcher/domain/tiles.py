@@ -57,6 +57,17 @@ class Wishes(NamedTuple):
     worth: Single
 
 
+class Names(NamedTuple):
+    """Of each person: who they are, whom they may not be paired with (people, most), and whose people they are.
+
+    Whoever is nobody's here has a manager that nobody of the other side has.
+    """
+
+    person: Codes
+    apart: Codes
+    manager: Codes
+
+
 class Seniors(NamedTuple):
     """``covers`` (groups, topics, GROUP): of a wish; ``places``, ``styles`` and ``told`` say which rows of the tile's
     tables are theirs; ``free`` (seniors, words): a bit for each slot."""
@@ -68,6 +79,7 @@ class Seniors(NamedTuple):
     told: Codes
     hours: Bools
     free: Bits
+    names: Names
 
 
 class Tile(NamedTuple):
@@ -80,6 +92,7 @@ class Tile(NamedTuple):
     ease: Single
     hours: Bools
     free: Bits
+    names: Names
 
 
 class _Row(NamedTuple):
@@ -110,6 +123,8 @@ def keep_best(
     width = len(tile.hours)
     open_, row, least, good = _room(width), _row(width), np.empty(width, np.float32), np.empty(width, np.int64)
     scores, alike, timed, free, hours, others = row.score, row.alike, seniors.hours, seniors.free, tile.hours, tile.free
+    person, apart, manager = seniors.names
+    persons, from_whom, managers = tile.names
     for c in range(width):
         least[c] = _score_in(of_juniors[c, 0])
     for group in groups:
@@ -122,6 +137,8 @@ def keep_best(
             for n in range(_good(scores, lowest, least, good)):
                 c = good[n]
                 if scores[c] < min(lowest, least[c]):  # better ones have come since
+                    continue
+                if manager[r] == managers[c] or _named(person[r], apart[r], persons[c], from_whom[c]):
                     continue
                 minutes = _in_common(free, r, others, c) * terms.grid if timed[r] and hours[c] else terms.ample_minutes
                 score = _exact(scores[c], alike[c], full[c], minutes, terms)
@@ -238,6 +255,20 @@ def _exact(score: np.float32, alike: np.float32, full: np.float32, minutes: np.i
     if alike * ease < terms.least_together:
         return _ZERO
     return score - terms.compatibility * alike * (full - ease)
+
+
+@compiled
+def _named(one: np.int32, by_one: Codes, other: np.int32, by_other: Codes) -> bool:
+    """Whether they are the same person, or either names the other."""
+    if one == other:
+        return True
+    for name in by_one:
+        if name == other:
+            return True
+    for name in by_other:
+        if name == one:
+            return True
+    return False
 
 
 @compiled
