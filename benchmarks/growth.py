@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import cohort, mentor_match_rules, quality, rivals
+from chassis.garbage import short_collections
 from contracts.taxonomy import load
 from services.matcher.domain.solving import solve
 
@@ -34,7 +35,8 @@ def main() -> None:
     solve(some, load())  # libraries, and what numba has compiled, are loaded once
     before = _memory("VmRSS")
     start, cpu = perf_counter(), process_time()
-    answer = solve(question, load(), lambda stage, done, of: _progress(people, stage, done, of))
+    with short_collections():  # as in the process that computes rounds
+        answer = solve(question, load(), lambda stage, done, of: _progress(people, stage, done, of))
     seconds, cpu_seconds = perf_counter() - start, process_time() - cpu
     peak = _memory("VmHWM")
     told: dict[str, Any] = {

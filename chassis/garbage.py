@@ -8,21 +8,30 @@ for the sake of circles that nobody refers to any longer.
 
 import asyncio
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 EVERYTHING = 3600.0  # seconds from one look at everything to the next
 
 
-async def keep_collections_short() -> None:
-    """For as long as a service runs; ends by being cancelled."""
+@contextmanager
+def short_collections() -> Iterator[None]:
+    """For as long as this lasts."""
     gc.callbacks.append(_set_aside)
     try:
+        yield
+    finally:
+        gc.callbacks.remove(_set_aside)
+        gc.unfreeze()
+
+
+async def keep_collections_short() -> None:
+    """For as long as a service runs; ends by being cancelled."""
+    with short_collections():
         while True:
             gc.unfreeze()
             gc.collect()
             await asyncio.sleep(EVERYTHING)
-    finally:
-        gc.callbacks.remove(_set_aside)
-        gc.unfreeze()
 
 
 def _set_aside(phase: str, info: dict[str, int]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from chassis import logs
+from chassis.garbage import short_collections
 from chassis.mongo import Mongo, is_transient
 from chassis.sanitise import safe_message
 from contracts.taxonomy import load
@@ -45,7 +46,8 @@ def main() -> None:
             output.write(report.model_dump_json() + "\n")
             output.flush()
 
-        asyncio.run(_done(job, memory, say))
+        with short_collections():
+            asyncio.run(_done(job, memory, say))
 
 
 async def _done(job: Job, memory: Memory, say: Callable[[Report], None]) -> None:

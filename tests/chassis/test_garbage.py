@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from chassis import garbage
-from chassis.garbage import keep_collections_short
+from chassis.garbage import keep_collections_short, short_collections
 
 
 class Somebody:
@@ -40,6 +40,13 @@ async def test_what_survived_a_full_collection_is_not_looked_at_by_the_next() ->
         assert any(one is somebody for one in gc.get_objects())
         gc.collect()
         assert not any(one is somebody for one in gc.get_objects())
+
+
+def test_afterwards_everything_is_looked_at_again() -> None:
+    somebody = Somebody()
+    with short_collections():
+        gc.collect()
+    assert any(one is somebody for one in gc.get_objects())
 
 
 async def test_what_is_set_aside_and_forgotten_in_a_circle_goes_when_everything_is_looked_at(
