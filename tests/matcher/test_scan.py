@@ -1,4 +1,4 @@
-"""The scan of a large market finds what a look at every single pair would find, but for those who may not meet again."""
+"""The scan of a large market finds what a look at every single pair would, but for those who are not to meet again."""
 
 from collections.abc import Callable
 

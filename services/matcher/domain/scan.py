@@ -1,9 +1,9 @@
 """Every pair of a large cohort, fast: what a pair's score is made of, as tables for the loops in ``tiles``.
 
 Likeness, perspective and the hard rules between groups of people are sums over one row for each feature of a senior
-that others share; benefits are products over wishes. So a score differs from that of ``pairs`` by rounding alone, but that
-earlier partners and private wishes take no part. Both sides stand by class, so that groups and tiles in which no two may be
-paired are passed over.
+that others share; benefits are products over wishes. So a score differs from that of ``pairs`` by rounding alone, but
+that earlier partners and private wishes take no part. Both sides stand by class, so that groups and tiles in which no
+two may be paired are passed over.
 """
 
 from collections.abc import Callable, Sequence

@@ -260,15 +260,12 @@ def _exact(score: np.float32, alike: np.float32, full: np.float32, minutes: np.i
 @compiled
 def _named(one: np.int32, by_one: Codes, other: np.int32, by_other: Codes) -> bool:
     """Whether they are the same person, or either names the other."""
-    if one == other:
-        return True
+    found = one == other
     for name in by_one:
-        if name == other:
-            return True
+        found |= name == other
     for name in by_other:
-        if name == one:
-            return True
-    return False
+        found |= name == one
+    return found
 
 
 @compiled
