@@ -260,7 +260,7 @@ def _exact(score: np.float32, alike: np.float32, full: np.float32, minutes: np.i
 @compiled
 def _named(one: np.int32, by_one: Codes, other: np.int32, by_other: Codes) -> bool:
     """Whether they are the same person, or either names the other."""
-    found = one == other
+    found: bool = one == other
     for name in by_one:
         found |= name == other
     for name in by_other:
