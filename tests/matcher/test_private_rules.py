@@ -1,5 +1,7 @@
 """Two worlds that differ in one private wish: nothing tells them apart but who is paired with whom."""
 
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import settings as run_with
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from contracts.people import ProfileChanged
 from services.matcher.domain.solving import Answer, Question, solve
-from tests.matcher.large import as_in_a_large_round
+from tests.matcher.large import large_round
 from tests.matcher.people import PROGRAMME, TAXONOMY, TODAY, cohorts, settings
 
 Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
@@ -36,9 +38,7 @@ def test_that_somebody_would_rather_not_shows_in_no_reason_number_or_code(
     assume(cohort[0] and cohort[1])
     who, whom = data.draw(st.permutations([data.draw(st.sampled_from(side)) for side in cohort]))
     wish = who.model_copy(update={"avoid": (*who.avoid, whom.member_id)})
-    with pytest.MonkeyPatch.context() as patch:
-        if large:
-            as_in_a_large_round(patch)
+    with large_round() if large else nullcontext():
         one, other = solved(people), solved([wish if person is who else person for person in people])
     assert (one.seniors, one.juniors) == (other.seniors, other.juniors)
     pairs, left = told_of_pairs(one), told_of_the_left_over(one)

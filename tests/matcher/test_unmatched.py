@@ -1,6 +1,7 @@
 """Nobody is left without a partner for a reason that is not true, or told of a change that would not have helped."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import combinations, product
 from math import ceil
@@ -24,7 +25,7 @@ from services.matcher.domain.rules import Member
 from services.matcher.domain.solving import Answer, Question, solve
 from services.matcher.domain.unmatched import NOBODY, STEPS, YOURS, LeftOver, outlook, told_to_member
 from services.matcher.domain.worth import NEVER, prices, steady_prices
-from tests.matcher.large import as_in_a_large_round
+from tests.matcher.large import large_round
 from tests.matcher.people import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings, weekly
 
 Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
@@ -305,9 +306,7 @@ def against(left: LeftOver, one: Member, rules_: ProgrammeSettings) -> set[str]:
 def test_the_change_that_is_named_gives_a_partner_in_every_best_round(
     cohort: Cohort, rules_: ProgrammeSettings, seed: int, large: bool
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        if large:
-            as_in_a_large_round(patch)
+    with large_round() if large else nullcontext():
         left_over = solved([*cohort[0], *cohort[1]], rules_).left_over
     force = Force(cohort, rules_, left_over)
     for left in left_over:
@@ -354,18 +353,14 @@ def test_a_wish_of_or_about_somebody_left_over_changes_nothing_that_is_said_of_a
 ) -> None:
     """Two worlds that differ in one wish: whose wish it is, or who is meant, has no partner in either."""
     people = [one.model_copy(update={"avoid": ()}) for one in (*cohort[0], *cohort[1])]
-    with pytest.MonkeyPatch.context() as patch:
-        if large:
-            as_in_a_large_round(patch)
+    with large_round() if large else nullcontext():
         plain = solved(people, rules_)
         assume(plain.left_over)
     left = data.draw(st.sampled_from(plain.left_over))
     other = data.draw(st.sampled_from(cohort[left.side == "senior"])).member_id
     who, whom = data.draw(st.permutations([left.member.id, other]))
     wish = [one.model_copy(update={"avoid": (whom,)}) if one.member_id == who else one for one in people]
-    with pytest.MonkeyPatch.context() as patch:
-        if large:
-            as_in_a_large_round(patch)
+    with large_round() if large else nullcontext():
         secret = solved(wish, rules_)
     assume(pairs_of(secret) == pairs_of(plain))
     assert told(secret) == told(plain)
