@@ -13,7 +13,7 @@ both would gain more from each other than they do now.
 * ``fairness``: what that pass gives to the worst 5 % of the pairs, and what it costs of the total.
 * ``growth``: a process for each size; `share_of_bound` is the total before fairness and draw over what no assignment
   exceeds, and blocking pairs are counted for some of the seniors.
-* ``growth_where_many_are_alike``: the same with the people and rules of ``under_mentor_match_rules``, who have four
+* ``growth_where_many_are_alike``: the same with the people and rules of ``under_mentor_match_rules``, who have eight
   scores in all, and whose best partners are fewer than they are themselves.
 
 Python's full collections are kept short for everybody here, as in the process that computes rounds. A peer that cannot

@@ -2,8 +2,8 @@
 
 A full collection looks at every object that lives, while nothing else can be done: with a hundred thousand people in
 memory that is half a second, again and again. Whatever has survived one is set aside, so that the next looks at what
-came since; what is freed by its last reference going away is freed as ever. Once an hour everything is looked at again,
-for the sake of circles that nobody refers to any longer.
+came since; what is freed by its last reference going away is freed as ever. Once an hour, and when it ends, everything
+is looked at again, for the sake of circles that nobody refers to any longer.
 """
 
 import asyncio

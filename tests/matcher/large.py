@@ -9,12 +9,12 @@ from services.matcher.domain import candidates, market
 
 
 @contextmanager
-def large_round() -> Iterator[None]:
-    """Candidates are the best of each person alone, and more are added one by one, as prices ask for them."""
+def large_round(turns: int = 99) -> Iterator[None]:
+    """Candidates are the best of each person alone, and more are added in so many turns, as prices ask for them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "ALL_PAIRS", 0)
         patch.setattr(candidates, "BEST", 1)
         patch.setattr(candidates, "HARD_TO_SUIT", 0)
         patch.setattr(market, "BEST", 1)
-        patch.setattr(market, "TURNS", 99)
+        patch.setattr(market, "TURNS", turns)
         yield

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import date
 from itertools import combinations
@@ -14,18 +13,14 @@ from hypothesis import assume, given
 from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
-from benchmarks import cohort as made_up
-from benchmarks import mentor_match_rules
 from contracts.people import ProfileChanged
 from contracts.programmes import ProgrammeSettings
-from services.matcher.domain import candidates as candidates_of
-from services.matcher.domain import market, rules
-from services.matcher.domain.assignment import Assignment, assign, solved, split
-from services.matcher.domain.candidates import BEST, HARD_TO_SUIT, Edges, candidates, scan_of
+from services.matcher.domain import rules
+from services.matcher.domain.assignment import assign, split
+from services.matcher.domain.candidates import Edges
 from services.matcher.domain.fit import fit
-from services.matcher.domain.market import Optimum
 from services.matcher.domain.pairs import Pairs
-from services.matcher.domain.solving import Answer, Question, sides, solve
+from services.matcher.domain.solving import Answer, Question, solve
 from tests.matcher.large import large_round
 from tests.matcher.people import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings
 
@@ -150,21 +145,6 @@ def test_one_more_candidate_never_lowers_the_total(cohort: Cohort, rules_: Progr
 
 
 @FEWER
-@given(cohorts(), any_settings(), st.integers(0, 5))
-def test_a_scanned_round_is_as_good_as_one_whose_pairs_were_all_looked_at(
-    cohort: Cohort, rules_: ProgrammeSettings, seed: int
-) -> None:
-    """Without private wishes: the bound is higher than it need be where these exclude all that one looks at."""
-    people = [one.model_copy(update={"avoid": ()}) for one in (*cohort[0], *cohort[1])]
-    asked = question(people, rules_, seed=seed)
-    best = solve(asked, TAXONOMY)
-    with large_round():
-        scanned = solve(asked, TAXONOMY)
-    assert scanned.optimum == pytest.approx(best.optimum, abs=1e-4)
-    assert scanned.bound == (None if best.bound is None else pytest.approx(best.bound, abs=1e-4))
-
-
-@FEWER
 @given(cohorts(most=4), any_settings())
 def test_a_private_rule_shows_in_no_reason_of_those_left_over(cohort: Cohort, rules_: ProgrammeSettings) -> None:
     """Two worlds that differ in private rules alone give each person left over in both the same code, and no other."""
@@ -273,94 +253,3 @@ def test_a_large_round_is_the_same_in_every_process() -> None:
     }
     assert len(found) == 1
     assert found != {""}
-
-
-def test_a_large_round_uses_the_best_candidates_only_and_stays_near_the_optimum() -> None:
-    rng = np.random.default_rng(4)
-    topics = sorted(topic.id for topic in TAXONOMY.topics)[:60]
-
-    def somebody(n: int, side: str) -> ProfileChanged:
-        offers, seeks = rng.choice(topics, 4, replace=False), rng.choice(topics, 4, replace=False)
-        return person(
-            f"{side}{n}",
-            side,
-            offers={str(topic): "teach" for topic in offers},
-            seeks={str(topic): 2 for topic in seeks},
-        )
-
-    seniors = [member(somebody(n, "senior")) for n in range(1100)]
-    juniors = [member(somebody(n, "junior")) for n in range(1000)]
-    pairs = Pairs(seniors, juniors, settings(), TAXONOMY, TODAY)
-    edges = candidates(pairs, scan_of(pairs)).allowed()
-    block = pairs.block(np.arange(1100), np.arange(1000))
-    everything = np.where(block.possible(), block.score, 0)
-    s, j = np.nonzero(everything)
-    assert len(edges.scores) < len(s)
-    ones = [1] * 1100, [1] * 1000
-    some = edges.scores[assign(*ones, edges, 0)].sum()
-    best = everything[s, j][assign(*ones, Edges(s, j, everything[s, j]), 0)].sum()
-    assert some >= 0.999 * best
-
-
-def test_a_round_in_which_all_seniors_can_be_looked_at_is_the_best_of_all_pairs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked = made_up.question(made_up.cohort(1400, seed=5))
-    scanned = solve(asked, TAXONOMY)
-    monkeypatch.setattr(candidates_of, "ALL_PAIRS", 10**9)
-    best = solve(asked, TAXONOMY)
-    assert scanned.optimum == pytest.approx(best.optimum, abs=2e-6 * len(best.matches))
-    assert scanned.bound == pytest.approx(scanned.optimum, abs=2e-6 * len(best.matches))
-    told = [
-        [(left.member.id, left.code, left.text, left.numbers) for left in answer.left_over]
-        for answer in (scanned, best)
-    ]
-    assert told[0] == told[1]
-
-
-@pytest.mark.parametrize("sampled", [200, 960])
-def test_where_few_are_the_best_partners_of_too_many_the_others_are_found_step_by_step(
-    sampled: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(market, "SAMPLED", sampled)
-    monkeypatch.setattr(market, "BEST", 4)
-    monkeypatch.setattr(candidates_of, "BEST", 4)
-    steps: list[int] = []
-
-    def step(seniors: Sequence[int], juniors: Sequence[int], edges: Edges, seed: int) -> Assignment:
-        steps.append(len(edges))
-        return solved(seniors, juniors, edges, seed)
-
-    monkeypatch.setattr(market, "solved", step)
-    asked = mentor_match_rules.question(*mentor_match_rules.servants(900, seed=1))
-    answer = solve(asked, TAXONOMY)
-    pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
-    block = pairs.block(np.arange(900), np.arange(900))
-    everything = np.where(block.possible(), block.score, 0)
-    s, j = np.nonzero(everything)
-    best = everything[s, j][assign([1] * 900, [1] * 900, Edges(s, j, everything[s, j]), 0)].sum()
-    assert 2 <= len(steps) <= market.TURNS
-    assert max(steps) < len(s) / 10
-    assert answer.bound is not None
-    assert market.NEAR_ENOUGH * best - 1e-3 <= answer.optimum <= best + 1e-3 <= answer.bound + 2e-3
-
-
-def test_what_was_added_in_vain_is_not_told_of() -> None:
-    ends = np.arange(5)
-    added = np.array([False, True, False, True, False])
-    told = Optimum(Edges(ends, ends, ends / 5), np.array([3, 4]), 0.1, added).to_tell_of()
-    assert told.edges.seniors.tolist() == [0, 2, 3, 4]
-    assert told.edges.seniors[told.chosen].tolist() == [3, 4]
-    assert told.open == 0.1
-
-
-def test_whoever_is_hard_to_suit_keeps_more_candidates_of_a_large_round_for_fairness_to_choose_from() -> None:
-    asked = made_up.question(made_up.cohort(2400))
-    pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
-    edges = candidates(pairs, scan_of(pairs)).edges
-    for group in (edges.seniors, edges.juniors):
-        kept = np.bincount(group)
-        best = np.zeros(len(kept))
-        np.maximum.at(best, group, edges.scores)
-        hard = (kept > 0) & (best <= np.quantile(best[kept > 0], HARD_TO_SUIT))
-        assert np.median(kept[hard]) >= 1.5 * BEST

@@ -1,7 +1,7 @@
 """Which pairs are worth an exact look: some dozens of the best for each person, without scoring every pair exactly.
 
-Up to a hundred thousand pairs, all are looked at. Beyond, a scan finds the best of each person by all rules but earlier
-partners and private wishes, and those pairs are looked at in full. See docs/decisions/matching-at-scale.md.
+Up to a hundred thousand pairs, all are looked at. Beyond, a scan finds the best of each person by all rules but private
+wishes, and those pairs are looked at in full. See docs/decisions/matching-at-scale.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from services.matcher.domain.scan import THREADS, Scan
 ALL_PAIRS = 100_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
 BEST = 14  # candidates kept for each person then, among 10,000; in a larger market they lie closer together ...
 MORE = 14  # ... and ten times as many people need so many more for the same proof
-LOOKED_AT = 2  # pairs of each person that are looked at for each of these: some were suggested before
+LOOKED_AT = 2  # pairs of each person that are looked at for each of these
 HARD_TO_SUIT = 0.2  # of each side, by their best pair: they keep all of these, for whoever is worst off is among them
 TOGETHER = 125_000  # pairs scored exactly together
 EQUAL = 1e-9  # scores that differ by less
@@ -63,7 +63,7 @@ def candidates(pairs: Comparison, scan: Scan | None, progress: Callable[[int], N
         progress(n)
         return found
     kept = BEST + max(0, round(MORE * np.log10(min(n, m) / 10_000)))
-    keys = scan.best(LOOKED_AT * kept, progress).keys
+    keys = scan.best(LOOKED_AT * kept, progress)
     return _best_of_each(exactly(pairs, *np.divmod(keys, m)), kept)
 
 

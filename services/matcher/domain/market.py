@@ -150,11 +150,12 @@ def _beyond(market: Market, scan: Scan, edges: Edges, prices: Assignment) -> _Be
     least_s, least_j = prices.seniors - market.senior_bonus, prices.juniors - market.junior_bonus
     most_places = max(market.places_of_seniors.max(initial=0), market.places_of_juniors.max(initial=0))
     many = BEST + int(most_places)  # of who has several places, chosen pairs may weigh more than their prices too
-    found = scan.best(many, of_seniors=least_s - ROUNDING, of_juniors=least_j)
-    keys = found.keys[~among(found.keys, edges.seniors * m + edges.juniors)]
+    barred = np.concatenate([market.without, market.pairs.unwanted()])
+    keys = scan.best(many, of_seniors=least_s - ROUNDING, of_juniors=least_j, without=barred)
+    keys = keys[~among(keys, edges.seniors * m + edges.juniors)]
     some = market.allowed(exactly(market.pairs, *np.divmod(keys, m)))
     over = some.scores - least_s[some.seniors] - least_j[some.juniors]
-    excess = np.maximum(0, found.others - ROUNDING)
+    excess = np.zeros(market.pairs.shape[0])
     np.maximum.at(excess, some.seniors, over)
     return _Beyond(some.take(over > 0), excess)
 

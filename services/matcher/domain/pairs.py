@@ -190,6 +190,24 @@ class Comparison:
             broken["same_manager"] = (manager != NOBODY) & (manager == j.line[0][columns])
         return broken
 
+    def met(self) -> Ints:
+        """Pairs that were suggested to each other before, as senior x juniors + junior, in order."""
+        one, other = self._earlier >> _PERSON, self._earlier & ((1 << _PERSON) - 1)
+        people = np.concatenate([one, other]), np.concatenate([other, one])
+        return self._keys(_rows(self.s, people[0]), _rows(self.j, people[1]))
+
+    def unwanted(self) -> Ints:
+        """Pairs of whom one would rather not be paired with the other, in the same form."""
+        of_seniors, of_juniors = np.nonzero(self.s.avoid != NOBODY), np.nonzero(self.j.avoid != NOBODY)
+        return self._keys(
+            np.concatenate([of_seniors[1], _rows(self.s, self.j.avoid[of_juniors])]),
+            np.concatenate([_rows(self.j, self.s.avoid[of_seniors]), of_juniors[1]]),
+        )
+
+    def _keys(self, rows: Ints, columns: Ints) -> Ints:
+        there = (rows >= 0) & (columns >= 0)
+        return np.sort(rows[there] * self.shape[1] + columns[there])
+
     def _met(self, one: Codes, other: Codes) -> Bools:
         if not len(self._earlier):
             return np.zeros(np.broadcast_shapes(one.shape, other.shape), dtype=np.bool_)
@@ -214,6 +232,15 @@ class Pairs(Comparison):
         self.seniors, self.juniors = seniors, juniors
         words = Words(settings, taxonomy, on)
         super().__init__(Columns(words, seniors), Columns(words, juniors), settings, earlier)
+
+
+def _rows(side: Columns, people: Ints | Codes) -> Ints:
+    """The row of each person, -1 of who is not of this side."""
+    if not side.rows:
+        return np.full(len(people), -1)
+    order = np.argsort(side.person)
+    place = order[np.minimum(np.searchsorted(side.person, people, sorter=order), side.rows - 1)]
+    return np.where(side.person[place] == people, place, -1)
 
 
 def _couple(a: int, b: int) -> int:

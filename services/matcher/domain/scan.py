@@ -2,8 +2,8 @@
 
 Likeness, perspective and the hard rules between groups of people are sums over one row for each feature of a senior
 that others share; benefits are products over wishes. So a score differs from that of ``pairs`` by rounding alone, but
-that earlier partners and private wishes take no part. Both sides stand by class, so that groups and tiles in which no
-two may be paired are passed over.
+that private wishes take no part. Both sides stand by class, so that groups and tiles in which no two may be paired are
+passed over.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +19,7 @@ from services.matcher.domain.fit import PLACES, UNKNOWN, ample_minutes, total_we
 from services.matcher.domain.pairs import Comparison, Floats
 from services.matcher.domain.tiles import (
     GROUP,
+    Barred,
     Names,
     Seniors,
     Single,
@@ -27,7 +28,6 @@ from services.matcher.domain.tiles import (
     Wishes,
     keep_best,
     merge,
-    score_in,
     who_in,
 )
 
@@ -37,6 +37,7 @@ EXCLUDED = np.float32(-8.0)  # what a broken rule takes from a score
 ROUNDING = 1e-5  # by which scores here and those of ``pairs`` may differ
 NOTHING = 1e-6  # of benefit, or less: such a pair may not be, whatever the floor
 THREADS = 2
+_NO_PAIRS = np.zeros(0, dtype=np.int64)
 _SAID = ((False, False), (False, True), (True, False), (True, True))  # whether languages and hours are known
 
 
@@ -69,17 +70,6 @@ class _Features:
         return np.concatenate(found).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Found:
-    """Pairs as senior x juniors + junior, in order; ``others`` (seniors): what no other pair of each scores more than.
-
-    The latter is 0 of whom all pairs were found, or who was not looked at.
-    """
-
-    keys: Ints
-    others: Floats
-
-
 class Scan:
     """All pairs of a comparison, or of ``some`` of its seniors; positions are places in the order by class."""
 
@@ -94,6 +84,7 @@ class Scan:
         self._worthwhile = classes.worthwhile(
             [s[start : start + GROUP] for start in range(0, len(s), GROUP)], [self._j[tile] for tile in self._tiles]
         )
+        self._met = pairs.met()
         self._terms = _terms(pairs)
         self._places = _Features(_place_features(pairs, s))
         self._styles = _Features(_style_features(pairs, s))
@@ -115,10 +106,12 @@ class Scan:
         progress: Callable[[int], None] = lambda _: None,
         of_seniors: Floats | None = None,
         of_juniors: Floats | None = None,
-    ) -> Found:
-        """So many of the best pairs of each person; where less is given, of what they score more than both together.
+        without: Ints = _NO_PAIRS,
+    ) -> Ints:
+        """So many of the best pairs of each person, as senior x juniors + junior, in order.
 
-        ``of_seniors`` and ``of_juniors`` are of as many people as are compared.
+        Where less is given, the best are those that score more than both together by most.
+        ``of_seniors`` and ``of_juniors`` are of as many people as are compared; ``without``: pairs to be passed over.
         """
         m, heaps = self._pairs.shape[1], SimpleQueue[Ints]()  # a thread has its own of the seniors
         for _ in range(THREADS):
@@ -129,13 +122,15 @@ class Scan:
             for each, order in ((of_seniors, self._s), (of_juniors, self._j))
         ]
 
+        barred = self._barred(np.concatenate([self._met, without]))
+
         def look(number: int) -> None:
             tile, mine = self._tiles[number], heaps.get()
             groups = np.flatnonzero(self._worthwhile[:, number])
             try:
                 juniors = self._tile(tile)
-                first, terms = tile.start, self._terms
-                keep_best(groups, self._seniors, juniors, first, terms, less[0], less[1][tile], mine, kept[tile])
+                first, terms, theirs = tile.start, self._terms, less[1][tile]
+                keep_best(groups, self._seniors, juniors, first, barred, terms, less[0], theirs, mine, kept[tile])
             finally:
                 heaps.put(mine)
 
@@ -149,9 +144,17 @@ class Scan:
         theirs, my_place = np.nonzero(kept)
         seniors = np.concatenate([mine, who_in(kept[theirs, my_place], theirs)])
         juniors = np.concatenate([who_in(of_each[mine, their_place], mine), theirs])
-        others = np.zeros(self._pairs.shape[0])
-        others[self._s] = score_in(of_each[:, 0])
-        return Found(_each_once(self._s[seniors] * m + self._j[juniors]), others)
+        return _each_once(self._s[seniors] * m + self._j[juniors])
+
+    def _barred(self, keys: Ints) -> Barred:
+        """The same pairs by their places here."""
+        n, m = self._pairs.shape
+        of_seniors, of_juniors = np.full(n, -1), np.empty(m, dtype=np.int64)
+        of_seniors[self._s], of_juniors[self._j] = np.arange(len(self._s)), np.arange(m)
+        seniors, juniors = of_seniors[keys // m], of_juniors[keys % m]
+        order = np.argsort(seniors, kind="stable")
+        first = np.searchsorted(seniors[order], np.arange(len(self._s) + 1))
+        return Barred(first, juniors[order])
 
     def _tile(self, tile: slice) -> Tile:
         j, juniors, first = self._pairs.j, self._j[tile], self._asked.first[tile.start : tile.stop + 1]

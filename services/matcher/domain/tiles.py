@@ -68,6 +68,13 @@ class Names(NamedTuple):
     manager: Codes
 
 
+class Barred(NamedTuple):
+    """``first`` (seniors + 1): where those begin with whom each may not be paired; ``juniors``: who they are."""
+
+    first: Ints
+    juniors: Ints
+
+
 class Seniors(NamedTuple):
     """``covers`` (groups, topics, GROUP): of a wish; ``places``, ``styles`` and ``told`` say which rows of the tile's
     tables are theirs; ``free`` (seniors, words): a bit for each slot."""
@@ -109,6 +116,7 @@ def keep_best(
     seniors: Seniors,
     tile: Tile,
     first: int,
+    barred: Barred,
     terms: Terms,
     mine: Single,
     theirs: Single,
@@ -125,6 +133,7 @@ def keep_best(
     scores, alike, timed, free, hours, others = row.score, row.alike, seniors.hours, seniors.free, tile.hours, tile.free
     person, apart, manager = seniors.names
     persons, from_whom, managers = tile.names
+    barred_from, barred_juniors = barred
     for c in range(width):
         least[c] = _score_in(of_juniors[c, 0])
     for group in groups:
@@ -139,6 +148,8 @@ def keep_best(
                 if scores[c] < min(lowest, least[c]):  # better ones have come since
                     continue
                 if manager[r] == managers[c] or _named(person[r], apart[r], persons[c], from_whom[c]):
+                    continue
+                if _among(first + c, barred_juniors, barred_from[r], barred_from[r + 1]):
                     continue
                 minutes = _in_common(free, r, others, c) * terms.grid if timed[r] and hours[c] else terms.ample_minutes
                 score = _exact(scores[c], alike[c], full[c], minutes, terms)
@@ -164,11 +175,6 @@ def merge(heaps: Ints, others: Ints) -> None:
     for person in range(len(heaps)):
         for key in others[person]:
             _push(heaps, person, key)
-
-
-def score_in(keys: Ints) -> npt.NDArray[np.float64]:
-    """What is left of the score of each key's pair, 0 of none."""
-    return (keys >> 32) / np.float64(_STEPS)
 
 
 def who_in(keys: Ints, whose: Ints) -> Ints:
@@ -265,6 +271,14 @@ def _named(one: np.int32, by_one: Codes, other: np.int32, by_other: Codes) -> bo
         found |= name == other
     for name in by_other:
         found |= name == one
+    return found
+
+
+@compiled
+def _among(who: int, people: Ints, begin: int, end: int) -> bool:
+    found = False
+    for n in range(begin, end):
+        found |= people[n] == who
     return found
 
 
