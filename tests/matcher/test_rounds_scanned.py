@@ -243,3 +243,13 @@ def test_whoever_is_hard_to_suit_keeps_more_candidates_of_a_large_round_for_fair
         np.maximum.at(best, group, edges.scores)
         hard = (kept > 0) & (best <= np.quantile(best[kept > 0], HARD_TO_SUIT))
         assert np.median(kept[hard]) >= 1.5 * BEST
+
+
+def test_of_partners_who_are_equal_each_person_keeps_others_and_no_more_than_of_unequal_ones() -> None:
+    seniors = [member(person(f"s{n}")) for n in range(400)]
+    juniors = [member(person(f"j{n}", "junior")) for n in range(400)]
+    pairs = Pairs(seniors, juniors, settings(), TAXONOMY, TODAY)
+    edges = candidates(pairs, scan_of(pairs)).edges
+    assert len(edges) < 400 * 3 * BEST
+    for people in (edges.seniors, edges.juniors):
+        assert BEST <= np.bincount(people).min() <= np.bincount(people).max() < 8 * BEST

@@ -92,7 +92,8 @@ class Answer:
     """A round's result, the best pairs first.
 
     ``total``: fit of all pairs; ``optimum``: the same before fairness and the draw; ``bound``: what that of no
-    assignment exceeds (priority counted), None where nothing was assigned; ``fairness``: what that pass reached.
+    assignment exceeds (priority counted; by an estimate where only some seniors were looked at), None where nothing was
+    assigned; ``fairness``: what that pass reached.
     """
 
     seniors: int
