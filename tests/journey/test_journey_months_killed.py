@@ -15,6 +15,7 @@ from email import message_from_bytes
 from email.policy import default
 from itertools import pairwise
 from pathlib import Path
+from time import monotonic
 
 import httpx
 import pytest
@@ -188,13 +189,21 @@ def acting(members: Members, pairs: list[Json]) -> Iterator[Callable[[], None]]:
         while done.acquire(blocking=False):
             """What was done before does not count."""
         begin.release(PAIRS * ACTS // parts)
-        assert done.acquire(timeout=LONG_S)
+        until = monotonic() + 2 * LONG_S
+        while not done.acquire(timeout=1):
+            assert monotonic() < until
+            for life in lives:
+                if life.done():
+                    life.result()  # says why nothing is done any longer
 
     with ThreadPoolExecutor(PAIRS) as pool:
         lives = [pool.submit(live, pairing) for pairing in pairs]
-        yield go
-        for life in lives:
-            life.result(LONG_S)
+        try:
+            yield go
+            for life in lives:
+                life.result(LONG_S)
+        finally:
+            begin.release(PAIRS * ACTS)  # whoever still waits for the next part
 
 
 def acts(members: Members, pairing: Json) -> Iterator[Act]:
@@ -225,15 +234,23 @@ def acts(members: Members, pairing: Json) -> Iterator[Act]:
 
 def insist(api: httpx.Client, method: str, path: str, body: Json | None = None, key: str | None = None) -> Json:
     """Ask until there is an answer, always by the same key."""
+    heard = ""
 
     def answered() -> Json | None:
+        nonlocal heard
         try:
             answer = api.request(method, path, json=body, headers={"Idempotency-Key": key} if key else {})
-        except httpx.TransportError:
+        except httpx.TransportError as error:
+            heard = repr(error)
             return None
+        heard = answer.text
         return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else dict(ok(answer))
 
-    return wait_until(answered, f"{method} {path}", LONG_S)
+    try:
+        return wait_until(answered, f"{method} {path}", LONG_S)
+    except TimeoutError as error:
+        error.add_note(f"heard last: {heard}")
+        raise
 
 
 def short(event: Event) -> str:
