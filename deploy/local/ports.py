@@ -1,10 +1,8 @@
 """Free ports of the loopback interface."""
 
-import random
 import socket
 
 LOOPBACK = "127.0.0.1"
-LISTENED_AT = range(12_000, 32_768)  # from there on Linux gives ports to outgoing connections
 
 
 def is_free(port: int) -> bool:
@@ -23,11 +21,6 @@ def is_free(port: int) -> bool:
 
 
 def any_free() -> int:
-    """None of those that outgoing connections are given: one of these may take it while whoever listens there restarts.
-
-    Raises ``OSError`` where there is none.
-    """
-    for port in random.sample(LISTENED_AT, len(LISTENED_AT)):
-        if is_free(port):
-            return port
-    raise OSError(f"no port of {LISTENED_AT.start} to {LISTENED_AT.stop - 1} is free")
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])
