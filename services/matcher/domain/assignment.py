@@ -13,7 +13,6 @@ from ortools.graph.python import linear_sum_assignment, min_cost_flow
 from scipy import optimize
 
 from services.matcher.domain.candidates import Edges
-from services.matcher.domain.chance import lots
 from services.matcher.domain.columns import Bools, Ints
 from services.matcher.domain.pairs import Floats
 from services.matcher.domain.rules import Member
@@ -24,7 +23,6 @@ SPARSE = 20  # one edge in so many pairs is dense enough for a matrix
 MATRIX = 1_000_000  # ... of so many pairs at most
 TIE = 16  # ... and each of these in parts that the seed deals out
 MIDDLE = 10  # seniority of somebody whose level is unknown, when sides are chosen
-_PERSON = 32  # bits of a row
 
 
 class Unsolvable(Exception):
@@ -146,7 +144,7 @@ def _matched(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int],
 
 def gains(edges: Edges, seed: int) -> Ints:
     """What each edge adds to the total that ``assign`` maximises, ``UNIT * TIE`` for each unit of weight."""
-    ties = lots(seed, (edges.seniors << _PERSON) | edges.juniors) % np.uint64(TIE)
+    ties = edges.lots(seed) % np.uint64(TIE)
     return np.rint(edges.scores * UNIT).astype(np.int64) * TIE + ties.astype(np.int64)
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from services.matcher.domain.chance import lots
 from services.matcher.domain.columns import Bools, Ints
@@ -39,6 +40,10 @@ class Edges:
 
     def take(self, which: Ints | Bools) -> "Edges":
         return Edges(self.seniors[which], self.juniors[which], self.scores[which])
+
+    def lots(self, seed: int) -> npt.NDArray[np.uint64]:
+        """Of each pair, whatever others there are."""
+        return lots(seed, (self.seniors << _PERSON) | self.juniors)
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ def among_the_best(edges: Edges, keep: int) -> Bools:
 
 def _unequal(edges: Edges) -> Floats:
     """The scores; what is equal, or almost, in the order of lots, so that of many equal ones all keep others."""
-    return edges.scores + lots(0, (edges.seniors << _PERSON) | edges.juniors) * (EQUAL / 2.0**64)
+    return edges.scores + edges.lots(0) * (EQUAL / 2.0**64)
 
 
 def _ranks(edges: Edges, scores: Floats) -> tuple[Ints, Ints]:

@@ -10,6 +10,7 @@ become candidates too.
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -51,6 +52,11 @@ class Market:
         """The candidates that may be assigned."""
         keys = found.edges.seniors * self.pairs.shape[1] + found.edges.juniors
         return found.edges.take(~(found.private | among(keys, self.without)))
+
+    @cached_property
+    def barred(self) -> Ints:
+        """Pairs that cannot be assigned, whatever they weigh."""
+        return np.concatenate([self.without, self.pairs.unwanted()])
 
     def places(self) -> tuple[list[int], list[int]]:
         return self.places_of_seniors.tolist(), self.places_of_juniors.tolist()
@@ -150,8 +156,7 @@ def _beyond(market: Market, scan: Scan, edges: Edges, prices: Assignment) -> _Be
     least_s, least_j = prices.seniors - market.senior_bonus, prices.juniors - market.junior_bonus
     most_places = max(market.places_of_seniors.max(initial=0), market.places_of_juniors.max(initial=0))
     many = BEST + int(most_places)  # of who has several places, chosen pairs may weigh more than their prices too
-    barred = np.concatenate([market.without, market.pairs.unwanted()])
-    keys = scan.best(many, of_seniors=least_s - ROUNDING, of_juniors=least_j, without=barred)
+    keys = scan.best(many, of_seniors=least_s - ROUNDING, of_juniors=least_j, without=market.barred)
     keys = keys[~among(keys, edges.seniors * m + edges.juniors)]
     some = market.allowed(exactly(market.pairs, *np.divmod(keys, m)))
     over = some.scores - least_s[some.seniors] - least_j[some.juniors]
