@@ -175,11 +175,14 @@ def _created(pid: int) -> float:
 
 
 def _find(process: Process) -> psutil.Process | None:
-    """The system's process, only if it is still the one that was started, and not a zombie."""
+    """The system's process, only if it is still the one that was started, and not a zombie.
+
+    One that was killed is a zombie before its other threads have ended, which keep its port until then.
+    """
     with suppress(psutil.NoSuchProcess):
         found = psutil.Process(process.pid)
         same = abs(found.create_time() - process.created) < _SAME_MOMENT_S
-        if same and found.status() != psutil.STATUS_ZOMBIE:
+        if same and (found.status() != psutil.STATUS_ZOMBIE or found.num_threads() > 1):
             return found
     if child := _children.get(process.pid):
         child.poll()

@@ -12,10 +12,22 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local import process
+from deploy.local import ports, process
 from deploy.local.errors import ServerError
 
 SLEEPER = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(600)"]
+LISTENER = [
+    sys.executable,
+    "-c",
+    """
+import socket, sys, threading, time
+kept = [b"x" * 1_000_000 for _ in range(150)]  # which takes a moment to give back
+for _ in range(12):
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+time.sleep(600)
+""",
+]
 STUBBORN = [
     sys.executable,
     "-c",
@@ -91,6 +103,20 @@ def test_a_killed_one_is_not_alive_although_nobody_reaped_it(tmp_path: Path) -> 
     started = process.spawn("sleeper", SLEEPER, tmp_path)
     os.kill(started.pid, signal.SIGKILL)
     eventually(lambda: process.alive("sleeper", tmp_path) is None)
+
+
+def test_a_killed_one_has_left_its_port_when_it_is_not_alive_any_longer(tmp_path: Path) -> None:
+    """Its first thread is a zombie before the others have ended; who started it at once found its port still taken."""
+    for _ in range(10):
+        port = ports.any_free()
+        started = process.spawn("listener", [*LISTENER, str(port)], tmp_path)
+        while ports.is_free(port):
+            time.sleep(0.02)
+        os.kill(started.pid, signal.SIGKILL)
+        while started.running:
+            """Without a pause, which would hide it."""
+        assert ports.is_free(port)
+        assert process.alive("listener", tmp_path) is None
 
 
 def test_what_cannot_be_executed_is_named(tmp_path: Path) -> None:

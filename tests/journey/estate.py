@@ -72,8 +72,6 @@ class Estate:
         with self._surroundings(more):
             chosen = cli.estate.start(self.data, _silent, clock=self.data / "clock.jsonl")
         self.urls |= chosen.urls
-        for (service, _), client in self._clients.items():  # one whose port was taken meanwhile has another
-            client.base_url = self.urls[service]
 
     def kill(self, name: str) -> None:
         """`kill -9`; returns when the process is gone."""
