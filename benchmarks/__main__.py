@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import busy, command, estate, imports, learning, live, matching, projection
-from benchmarks.ground import ground
+from benchmarks import busy_service, command, imports, learning, matching, projection, rolling_live, stack
+from benchmarks.environment import ground
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -21,9 +21,9 @@ MEANING = {
     "command": command.__doc__,
     "import": imports.__doc__,
     "matching": matching.__doc__,
-    "busy": busy.__doc__,
+    "busy": busy_service.__doc__,
     "learning": learning.__doc__,
-    "live": live.__doc__,
+    "live": rolling_live.__doc__,
 }
 
 
@@ -35,8 +35,8 @@ def run(name: str, scale: float) -> dict[str, Any]:
         return matching.measure(scale)
     if name == "learning":
         return learning.measure(scale)
-    module = {"command": command, "import": imports, "busy": busy, "live": live}[name]
-    with estate.running() as running:
+    module = {"command": command, "import": imports, "busy": busy_service, "live": rolling_live}[name]
+    with stack.running() as running:
         return asyncio.run(module.measure(running, scale))
 
 

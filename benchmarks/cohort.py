@@ -11,10 +11,10 @@ from itertools import accumulate
 from random import Random
 
 from cli.sample.company import FRESH, SEASONED, SITES, Site
-from contracts.people import Availability, Enrolment, Offer, ProfileChanged, Seek, Style, Window
+from contracts.profiles import Availability, Enrolment, Offer, ProfileChanged, Seek, Style, Window
 from contracts.programmes import Labels, ProgrammeSettings
 from contracts.taxonomy import load
-from services.matcher.domain.solving import Question
+from services.matcher.engine.solve import Question
 
 PROGRAMME = "benchmark"
 TODAY = date(2026, 3, 2)

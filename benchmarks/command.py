@@ -19,13 +19,13 @@ import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from benchmarks.estate import Estate, people
-from benchmarks.ground import quantile
-from chassis.connection import Connection
-from chassis.provisioning import provision_topics
-from chassis.tokens import jwks
+from benchmarks.environment import quantile
+from benchmarks.stack import Estate, people
+from chassis.core.connection import Connection
+from chassis.messaging.provisioning import provision_topics
+from chassis.web.dev_tokens import jwks
 from contracts.envelope import Topic
-from contracts.people import PROFILES
+from contracts.profiles import PROFILES
 from deploy.local import ports
 
 GOAL_P50 = 1.5
@@ -130,7 +130,7 @@ async def _floor(estate: Estate, member: str, client: httpx.AsyncClient) -> Asyn
     keys = estate.data / "floor-keys.json"
     keys.write_text(json.dumps(jwks(estate.data)), encoding="utf-8")
     port = ports.any_free()
-    command = [sys.executable, "-m", "benchmarks.floor", str(port), str(keys), estate.addresses.urls["issuer"]]
+    command = [sys.executable, "-m", "benchmarks.baseline", str(port), str(keys), estate.addresses.urls["issuer"]]
     server = subprocess.Popen([*command, "viceversa"])  # noqa: ASYNC220 - started once, before anything is timed
     prefix, kafka = estate.addresses.prefix, estate.addresses.kafka
     await provision_topics(Connection(kafka), [FLOOR_TOPIC], prefix, replication=1, min_in_sync=1)

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import cohort, mentor_match_rules, quality, rivals
-from chassis.garbage import short_collections
+from benchmarks import cohort, competitors, mentor_match_rules, quality
+from chassis.gc_tuning import short_collections
 from contracts.taxonomy import load
-from services.matcher.domain.solving import solve
+from services.matcher.engine.solve import solve
 
 WARM = 2400  # people of the round before, enough for a scan
 LOOKED_AT = 300  # seniors, evenly spread, of whom everybody else's blocking pairs are counted
@@ -50,7 +50,7 @@ def main() -> None:
         "total_before_fairness_and_draw": round(answer.optimum, 4),
         "share_of_bound": round(answer.optimum / answer.bound, 6) if answer.bound else None,
         "left_over": len(answer.left_over),
-        "blocking_pairs_per_person": round(rivals.blocking_of_some(question, answer, LOOKED_AT), 3),
+        "blocking_pairs_per_person": round(competitors.blocking_of_some(question, answer, LOOKED_AT), 3),
     }
     json.dump(told, sys.stdout)
 

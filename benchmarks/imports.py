@@ -14,10 +14,10 @@ from aiokafka import AIOKafkaProducer
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from benchmarks.command import finished
-from benchmarks.estate import Estate, people
-from chassis.connection import Connection
-from chassis.kafka import read_range
-from contracts.people import CONTACTS, PROFILES
+from benchmarks.stack import Estate, people
+from chassis.core.connection import Connection
+from chassis.messaging.kafka import read_range
+from contracts.profiles import CONTACTS, PROFILES
 
 GOAL_RATIO, GOAL_MEMORY_MB = 0.35, 400.0
 PEOPLE = 100_000

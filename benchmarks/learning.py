@@ -25,13 +25,13 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from benchmarks.cohort import TODAY, cohort, settings
-from contracts.care import Band
+from contracts.feedback import Band
 from contracts.programmes import Weights
 from contracts.taxonomy import Taxonomy, load
-from services.matcher.domain.learning import ASKED, ENOUGH, PARTS, Example, Parts, estimate, shares_of
-from services.matcher.domain.pairs import Pairs
-from services.matcher.domain.rules import Member
-from services.matcher.domain.weighting import full
+from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.learning.estimator import ASKED, ENOUGH, PARTS, Example, Parts, estimate, shares_of
+from services.matcher.domain.learning.weight_versions import full
+from services.matcher.engine.vectorised_fit import Pairs
 
 Floats = npt.NDArray[np.float64]
 

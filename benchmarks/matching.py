@@ -1,8 +1,8 @@
 """(d) Rounds of matching, beside other matchers in one run, and as a company grows.
 
-The people are those of ``benchmarks.cohort``, half of them seniors. What each matcher's seconds include stands in
-``benchmarks.rivals``; whatever is judged, is judged by our fit, over the same pairs that may be. A pair blocks where
-both would gain more from each other than they do now.
+The people are those of ``benchmarks.cohort``, half of them seniors. ``benchmarks.competitors`` says what the
+seconds of each matcher include. Our fit judges every result, over the same allowed pairs. A pair blocks where both
+would gain more from each other than they do now.
 
 * ``side_by_side``: ours, dense scores with scipy's `linear_sum_assignment`, greedy on our candidates, `mentor-match`
   by such of its rules as come closest, `matching`'s stable marriage by what each person gains.
@@ -28,10 +28,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import cohort, mentor_match_rules, peers, quality, rivals
-from benchmarks.rivals import Result
-from chassis.garbage import short_collections
-from services.matcher.domain.solving import Question
+from benchmarks import cohort, competitors, mentor_match_rules, peers, quality
+from benchmarks.competitors import Result
+from chassis.gc_tuning import short_collections
+from services.matcher.engine.solve import Question
 
 SMALL, LARGE = 800, 10_000  # people on each side
 SIZES = (1_000, 3_000, 10_000, 20_000, 50_000, 100_000)  # people in all
@@ -110,14 +110,14 @@ def exponent(growth: list[dict[str, Any]]) -> float:
 def side_by_side(each: int) -> dict[str, Any]:
     """Every matcher on the same ``2 x each`` people."""
     question = cohort.question(cohort.cohort(2 * each))
-    everything = rivals.judge(question)
+    everything = competitors.judge(question)
     matchers: dict[str, Callable[[], Result]] = {
         "ours": lambda: again(question),
-        "ours, best total": lambda: again(rivals.plainly(question)),
-        "dense + scipy": lambda: rivals.dense(question),
-        "greedy": lambda: rivals.greedy(question),
-        "mentor-match": lambda: rivals.mentor_match(question, everything),
-        "matching": lambda: rivals.stable_marriage(everything),
+        "ours, best total": lambda: again(competitors.plainly(question)),
+        "dense + scipy": lambda: competitors.dense(question),
+        "greedy": lambda: competitors.greedy(question),
+        "mentor-match": lambda: competitors.mentor_match(question, everything),
+        "matching": lambda: competitors.stable_marriage(everything),
     }
     told: dict[str, Any] = {"seniors": each, "juniors": each}
     for name, matcher in matchers.items():
@@ -172,17 +172,17 @@ def large(each: int) -> dict[str, Any]:
     question = cohort.question(cohort.cohort(2 * each))
     matchers: dict[str, Callable[[], Result]] = {
         "ours": lambda: again(question, 3),
-        "ours, best total": lambda: again(rivals.plainly(question), 3),
-        "ours, no draw": lambda: again(rivals.undrawn(question), 1),
-        "greedy": lambda: rivals.greedy(question),
-        "dense + scipy": lambda: rivals.dense(question),
+        "ours, best total": lambda: again(competitors.plainly(question), 3),
+        "ours, no draw": lambda: again(competitors.undrawn(question), 1),
+        "greedy": lambda: competitors.greedy(question),
+        "dense + scipy": lambda: competitors.dense(question),
     }
     results = {}
     for name, matcher in matchers.items():
         say(f"{each} x {each}: {name}")
         results[name] = matcher()
     say(f"{each} x {each}: judging")
-    everything = rivals.judge(question)
+    everything = competitors.judge(question)
     told = {name: shown(result) | quality.judged(everything, result.pairs) for name, result in results.items()}
     best, optimum = told["ours, best total"], told["dense + scipy"]["total_fit"]
     against = {
@@ -211,7 +211,7 @@ def fairness(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
 
 def again(question: Question, turns: int = TURNS) -> Result:
     """Ours, so many times: the same pairs each time, and the median of the times."""
-    results = [rivals.ours(question) for _ in range(turns)]
+    results = [competitors.ours(question) for _ in range(turns)]
     if any(result.pairs != results[0].pairs for result in results):
         raise RuntimeError("the same round had another result")
     seconds = statistics.median(result.seconds for result in results)

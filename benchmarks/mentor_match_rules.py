@@ -28,7 +28,7 @@ from datetime import date
 from random import Random
 from typing import Any, Literal
 
-from contracts.people import Enrolment, Offer, ProfileChanged, Seek
+from contracts.profiles import Enrolment, Offer, ProfileChanged, Seek
 from contracts.programmes import (
     Benefit,
     Draw,
@@ -44,7 +44,7 @@ from contracts.programmes import (
     Weights,
     Wishes,
 )
-from services.matcher.domain.solving import Question
+from services.matcher.engine.solve import Question
 
 PROGRAMME = "civil-service"
 TODAY = date(2026, 3, 2)

@@ -1,6 +1,6 @@
 """(a) A projection consumer: validate, write in bulk, commit.
 
-Ours (`chassis.consumer` with a `chassis.projections.Projection`) against
+Ours (`chassis.messaging.consumer` with a `chassis.storage.projections.Projection`) against
 
 * the floor: bare aiokafka with the same validation and the same guarded bulk write, written by hand;
 * the peer: a FastStream handler for each message with `AckPolicy.ACK`, one `replace_one` each, the plain way.
@@ -22,18 +22,18 @@ from faststream.kafka import KafkaBroker
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import ReplaceOne
 
-from benchmarks.ground import Ground, database, producing, spread
-from chassis.clocks import Clock
-from chassis.consumer import Consumer
-from chassis.deadletters import DeadLetters
-from chassis.health import Health
-from chassis.hearing import Hearing
-from chassis.ids import new_id
-from chassis.projections import Projection
-from chassis.provisioning import provision_indexes, provision_topics
-from chassis.records import Record
+from benchmarks.environment import Ground, database, producing, spread
+from chassis.core.clocks import Clock
+from chassis.core.ids import new_id
+from chassis.messaging.consumer import Consumer
+from chassis.messaging.dead_letters import DeadLetters
+from chassis.messaging.provisioning import provision_indexes, provision_topics
+from chassis.messaging.records import Record
+from chassis.messaging.subscriptions import Hearing
+from chassis.observability.health import Health
+from chassis.storage.projections import Projection
 from contracts.envelope import Envelope, dead_letters_of, retries_of, source_of
-from contracts.people import PROFILES, Enrolment, Offer, ProfileChanged, Seek, Style
+from contracts.profiles import PROFILES, Enrolment, Offer, ProfileChanged, Seek, Style
 
 GOAL_FLOOR, GOAL_PEER = 0.8, 10.0
 RECORDS = 20_000

@@ -20,23 +20,23 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 from uvicorn.loops.auto import auto_loop_factory
 
-from chassis import telemetry
-from chassis.aggregates import Aggregates, Kept
-from chassis.clocks import Clock
-from chassis.consumer import Consumer
-from chassis.deadletters import DeadLetters
-from chassis.garbage import keep_collections_short
-from chassis.guardian import Guardian
-from chassis.health import Health
-from chassis.hearing import Hearing
-from chassis.http import create_app
-from chassis.kafka import Producer
-from chassis.mongo import Documents, Mongo
-from chassis.projections import Projection
-from chassis.provisioning import provision_indexes, provision_topics
-from chassis.relay import Relay
-from chassis.settings import PREFIX, Settings, SettingsError, load
+from chassis.core.clocks import Clock
+from chassis.core.settings import PREFIX, Settings, SettingsError, load
+from chassis.gc_tuning import keep_collections_short
+from chassis.messaging.consumer import Consumer
+from chassis.messaging.dead_letters import DeadLetters
+from chassis.messaging.guardian import Guardian
+from chassis.messaging.kafka import Producer
+from chassis.messaging.provisioning import provision_indexes, provision_topics
+from chassis.messaging.relay import Relay
+from chassis.messaging.subscriptions import Hearing
+from chassis.observability import telemetry
+from chassis.observability.health import Health
+from chassis.storage.aggregates import Aggregates, Kept
+from chassis.storage.mongo import Documents, Mongo
+from chassis.storage.projections import Projection
 from chassis.sweeps import Sweep, drive, drive_relay
+from chassis.web.http import create_app
 from contracts.envelope import EPOCH, EventData, Said, Topic, dead_letters_of, retries_of
 
 log = logging.getLogger(__name__)

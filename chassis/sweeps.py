@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from chassis import metrics
-from chassis.aggregates import Aggregates, Follow, Kept, Stored
-from chassis.clocks import Clock
-from chassis.mongo import Document, Filter, PyMongoError
-from chassis.relay import Relay
-from chassis.telemetry import attached, span
+from chassis.core.clocks import Clock
+from chassis.messaging.relay import Relay
+from chassis.observability import metrics
+from chassis.observability.telemetry import attached, span
+from chassis.storage.aggregates import Aggregates, Follow, Kept, Stored
+from chassis.storage.mongo import Document, Filter, PyMongoError
 
 log = logging.getLogger(__name__)
 

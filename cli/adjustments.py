@@ -8,7 +8,7 @@ import typer
 from cli import connections
 from cli.api import Api
 from cli.console import Failure, as_json, say
-from cli.place import USUAL_DATA, DataOption, JsonOption
+from cli.installation import USUAL_DATA, DataOption, JsonOption
 from cli.rounds import RoundArgument
 
 SeniorArgument = Annotated[str, typer.Argument(help="A senior of the round: the member id, or what it ends in.")]

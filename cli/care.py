@@ -9,10 +9,10 @@ import typer
 
 from cli import conflicts, connections
 from cli.console import as_json, say, table, waiting
-from cli.names import Names
-from cli.place import USUAL_DATA, DataOption, JsonOption
+from cli.formatting import FACTS, day, listed
+from cli.installation import USUAL_DATA, DataOption, JsonOption
+from cli.member_names import Names
 from cli.programmes import ProgrammeArgument
-from cli.words import FACTS, day, listed
 
 _MOST_FREE = 200
 """The matcher tells of no more at once."""

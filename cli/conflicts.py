@@ -8,10 +8,10 @@ import typer
 
 from cli import connections
 from cli.console import as_json, say, table
-from cli.names import Names
-from cli.place import USUAL_DATA, DataOption, JsonOption
+from cli.formatting import day
+from cli.installation import USUAL_DATA, DataOption, JsonOption
+from cli.member_names import Names
 from cli.programmes import ProgrammeArgument
-from cli.words import day
 
 
 def register(app: typer.Typer) -> None:

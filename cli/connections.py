@@ -9,15 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from chassis.connection import Connection
-from chassis.settings import Settings, SettingsError, section
-from chassis.tokens import HOUR, issue
+from chassis.core.connection import Connection
+from chassis.core.settings import Settings, SettingsError, section
+from chassis.web.dev_tokens import HOUR, issue
 from cli.api import Api
 from cli.console import NOT_RUNNING, Failure
-from cli.place import ISSUER, Addresses, addresses
+from cli.installation import ISSUER, Addresses, addresses
 
 if TYPE_CHECKING:
-    from chassis.mongo import Mongo
+    from chassis.storage.mongo import Mongo
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ def connection(data: Path) -> Connection:
 
 
 def database(data: Path, service: str) -> "Mongo":
-    from chassis.mongo import Mongo
+    from chassis.storage.mongo import Mongo
 
     chosen = addresses(data)
     named = settings().model_copy(update={"topic_prefix": chosen.prefix})
@@ -78,7 +78,7 @@ def token(
 
 def provision_all(chosen: Addresses) -> list[str]:
     """Creates every topic that is missing, and returns their names. Raises ``Failure``."""
-    from chassis.provisioning import ProvisioningError, provision_topics
+    from chassis.messaging.provisioning import ProvisioningError, provision_topics
     from contracts.catalogue import SERVICE_TOPICS, TOPICS
 
     found = settings()

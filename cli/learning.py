@@ -8,7 +8,7 @@ import typer
 from cli import connections
 from cli.api import Api
 from cli.console import FAILED, Commands, as_json, bar, say, table
-from cli.place import USUAL_DATA, DataOption, JsonOption
+from cli.installation import USUAL_DATA, DataOption, JsonOption
 
 app = typer.Typer(name="learning", cls=Commands, no_args_is_help=True)
 

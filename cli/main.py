@@ -6,16 +6,16 @@ from cli import (
     adjustments,
     care,
     conflicts,
+    contracts,
+    dead_letters,
     learning,
-    letters,
+    lifecycle,
     operations,
     pairings,
-    papers,
     people,
     programmes,
     receipts,
     rounds,
-    running,
     suggestions,
 )
 from cli.console import Commands
@@ -50,7 +50,7 @@ app = typer.Typer(
     [bold]--json[/] prints the result for a script; NO_COLOR is respected; VICEVERSA_DATA is the default of --data.""",
 )
 
-running.register(app)
+lifecycle.register(app)
 people.register(app)
 app.add_typer(programmes.app)
 adjustments.register(rounds.app)
@@ -62,8 +62,8 @@ pairings.register(app)
 app.add_typer(receipts.app)
 care.register(app)
 conflicts.register(app)
-app.add_typer(letters.app)
-app.add_typer(papers.app)
+app.add_typer(dead_letters.app)
+app.add_typer(contracts.app)
 operations.register(app)
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import typer
 from cli import connections
 from cli.connections import provision_all
 from cli.console import FAILED, Failure, as_json, say, waiting
-from cli.place import SERVICES, USUAL_DATA, DataOption, JsonOption, addresses
+from cli.installation import SERVICES, USUAL_DATA, DataOption, JsonOption, addresses
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +63,7 @@ def restored(
 
 
 async def _begin_epochs(data: Path, names: Sequence[str]) -> dict[str, int]:
-    from chassis.mongo import Documents, PyMongoError
+    from chassis.storage.mongo import Documents, PyMongoError
 
     begun = {}
     for name in names:

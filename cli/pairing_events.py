@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 
-from chassis.connection import Connection
-from chassis.kafka import read_key, read_range
-from chassis.records import Record
+from chassis.core.connection import Connection
+from chassis.messaging.kafka import read_key, read_range
+from chassis.messaging.records import Record
 from cli.pairing_story import Happened
-from contracts.care import FEEDBACK, NOTIFICATIONS, FeedbackEvent, NotificationEvent
 from contracts.catalogue import BY_TYPE
 from contracts.envelope import Envelope
+from contracts.feedback import FEEDBACK, FeedbackEvent
+from contracts.notifications import NOTIFICATIONS, NotificationEvent
 from contracts.pairings import PAIRINGS, PairingEvent
 
 _SKEW = timedelta(hours=1)

@@ -10,16 +10,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from cli.words import FACTS, day, listed, ordinal
-from contracts.care import (
+from cli.formatting import FACTS, day, listed, ordinal
+from contracts.envelope import Envelope, iso
+from contracts.feedback import (
     CheckinCompleted,
     CheckinDue,
     CheckinEvent,
     ContactNeeded,
     FeedbackEvent,
-    NotificationEvent,
-    NotificationFailed,
-    NotificationSent,
     PartnerChangeRequested,
     SessionCancelled,
     SessionEvent,
@@ -27,7 +25,7 @@ from contracts.care import (
     SessionMissed,
     SessionScheduled,
 )
-from contracts.envelope import Envelope, iso
+from contracts.notifications import NotificationEvent, NotificationFailed, NotificationSent
 from contracts.pairings import (
     PairingChartered,
     PairingEnded,

@@ -11,8 +11,8 @@ from cli import connections, receipts
 from cli.api import Api
 from cli.connections import from_kafka
 from cli.console import Failure, as_json, complain, note, say, table, waiting
-from cli.names import Names
-from cli.place import USUAL_DATA, DataOption, JsonOption, addresses
+from cli.installation import USUAL_DATA, DataOption, JsonOption, addresses
+from cli.member_names import Names
 
 if TYPE_CHECKING:
     from cli.pairing_story import Step

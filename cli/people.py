@@ -12,7 +12,7 @@ from rich.progress import Progress, TaskID
 from cli import connections
 from cli.api import Api
 from cli.console import FAILED, Failure, as_json, bar, note, say, table
-from cli.place import USUAL_DATA, DataOption, JsonOption, addresses
+from cli.installation import USUAL_DATA, DataOption, JsonOption, addresses
 
 _POLL_S = 0.2
 _CHUNK = 256 * 1024

@@ -8,7 +8,7 @@ import typer
 
 from cli import connections
 from cli.console import Commands, Failure, as_json, say, table
-from cli.place import USUAL_DATA, DataOption, JsonOption
+from cli.installation import USUAL_DATA, DataOption, JsonOption
 
 app = typer.Typer(name="programme", cls=Commands, no_args_is_help=True)
 

@@ -9,8 +9,8 @@ from rich.markup import escape
 from cli import connections
 from cli.api import Api
 from cli.console import FAILED, Commands, as_json, say, table
-from cli.names import Names
-from cli.place import USUAL_DATA, DataOption, JsonOption
+from cli.installation import USUAL_DATA, DataOption, JsonOption
+from cli.member_names import Names
 
 app = typer.Typer(name="receipt", cls=Commands, no_args_is_help=True)
 

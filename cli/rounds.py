@@ -10,7 +10,7 @@ import typer
 from cli import connections
 from cli.api import Api
 from cli.console import FAILED, Commands, Failure, as_json, bar, say, table
-from cli.place import USUAL_DATA, DataOption, JsonOption
+from cli.installation import USUAL_DATA, DataOption, JsonOption
 
 app = typer.Typer(name="round", cls=Commands, no_args_is_help=True)
 

@@ -7,7 +7,7 @@ import typer
 from cli import connections
 from cli.api import Api
 from cli.console import Commands, as_json, say, table
-from cli.place import USUAL_DATA, DataOption, JsonOption, addresses
+from cli.installation import USUAL_DATA, DataOption, JsonOption, addresses
 
 app = typer.Typer(name="suggestion", cls=Commands, no_args_is_help=True)
 

@@ -1,22 +1,22 @@
 """Every topic and every event type, in one place."""
 
-from contracts import care, pairings, people, programmes
+from contracts import feedback, notifications, pairings, privacy, profiles, programmes
 from contracts.envelope import EventData, Topic, dead_letters_of, retries_of
 
 SERVICES = ("profiles", "matcher", "notifier", "feedback")
 
 TOPICS: tuple[Topic, ...] = (
-    people.PROFILES,
-    people.CONTACTS,
+    profiles.PROFILES,
+    profiles.CONTACTS,
     programmes.PROGRAMMES,
     programmes.ROUNDS,
     pairings.PAIRINGS,
     pairings.PAIRING_STATES,
     pairings.ANSWERS,
-    care.FEEDBACK,
-    care.OUTCOMES,
-    care.NOTIFICATIONS,
-    people.PRIVACY,
+    feedback.FEEDBACK,
+    feedback.OUTCOMES,
+    notifications.NOTIFICATIONS,
+    privacy.PRIVACY,
 )
 
 SERVICE_TOPICS: tuple[Topic, ...] = tuple(
@@ -24,8 +24,8 @@ SERVICE_TOPICS: tuple[Topic, ...] = tuple(
 )
 
 EVENTS: tuple[type[EventData], ...] = (
-    people.ProfileChanged,
-    people.ContactChanged,
+    profiles.ProfileChanged,
+    profiles.ContactChanged,
     programmes.ProgrammeChanged,
     programmes.RoundComputed,
     programmes.RoundPublished,
@@ -39,20 +39,20 @@ EVENTS: tuple[type[EventData], ...] = (
     pairings.PairingEnded,
     pairings.PairingState,
     pairings.AnswerGiven,
-    care.SessionScheduled,
-    care.SessionHeld,
-    care.SessionCancelled,
-    care.SessionMissed,
-    care.CheckinDue,
-    care.CheckinCompleted,
-    care.ContactNeeded,
-    care.PartnerChangeRequested,
-    care.OutcomeRecorded,
-    care.NotificationSent,
-    care.NotificationFailed,
-    care.NotificationSuppressed,
-    people.ErasureRequested,
-    people.ErasureCompleted,
+    feedback.SessionScheduled,
+    feedback.SessionHeld,
+    feedback.SessionCancelled,
+    feedback.SessionMissed,
+    feedback.CheckinDue,
+    feedback.CheckinCompleted,
+    feedback.ContactNeeded,
+    feedback.PartnerChangeRequested,
+    feedback.OutcomeRecorded,
+    notifications.NotificationSent,
+    notifications.NotificationFailed,
+    notifications.NotificationSuppressed,
+    privacy.ErasureRequested,
+    privacy.ErasureCompleted,
 )
 
 BY_TYPE: dict[str, type[EventData]] = {event.TYPE: event for event in EVENTS}

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from contracts import care, pairings, people, programmes
+from contracts import feedback, notifications, pairings, privacy, profiles, programmes
 from contracts.catalogue import EVENTS
 from contracts.envelope import Envelope, EventData, source_of
 
@@ -163,10 +163,10 @@ def _rows() -> dict[type[EventData], dict[str, Any]]:
     at = {"happened_at": _NOW, "recorded_at": _NOW}
     ended = {"ended_at": _NOW, "end_kind": "completed", "charter_at": _NOW - timedelta(days=1)}
     return {
-        people.ProfileChanged: _profile(),
-        people.ContactChanged: contact,
-        people.ErasureRequested: {"member_id": _JUNIOR, "requested_at": _NOW},
-        people.ErasureCompleted: {"member_id": _JUNIOR, "service": "profiles", "completed_at": _NOW},
+        profiles.ProfileChanged: _profile(),
+        profiles.ContactChanged: contact,
+        privacy.ErasureRequested: {"member_id": _JUNIOR, "requested_at": _NOW},
+        privacy.ErasureCompleted: {"member_id": _JUNIOR, "service": "profiles", "completed_at": _NOW},
         programmes.ProgrammeChanged: _programme(),
         programmes.RoundComputed: _round("computed"),
         programmes.RoundPublished: _round("published"),
@@ -180,18 +180,18 @@ def _rows() -> dict[type[EventData], dict[str, Any]]:
         pairings.PairingEnded: _formed("ended", "chartered", **ended),
         pairings.PairingState: _formed("ended", "chartered", **ended),
         pairings.AnswerGiven: {**answer, "reason": "no_time", **at},
-        care.SessionScheduled: _session("scheduled"),
-        care.SessionHeld: _session("held"),
-        care.SessionCancelled: _session("cancelled"),
-        care.SessionMissed: _session("missed"),
-        care.CheckinDue: _checkin(),
-        care.CheckinCompleted: _checkin(),
-        care.ContactNeeded: _feedback(facts=["two_missed_in_a_row"]),
-        care.PartnerChangeRequested: _feedback(),
-        care.OutcomeRecorded: {**outcome, **at},
-        care.NotificationSent: _notification(),
-        care.NotificationFailed: _notification(),
-        care.NotificationSuppressed: _notification(),
+        feedback.SessionScheduled: _session("scheduled"),
+        feedback.SessionHeld: _session("held"),
+        feedback.SessionCancelled: _session("cancelled"),
+        feedback.SessionMissed: _session("missed"),
+        feedback.CheckinDue: _checkin(),
+        feedback.CheckinCompleted: _checkin(),
+        feedback.ContactNeeded: _feedback(facts=["two_missed_in_a_row"]),
+        feedback.PartnerChangeRequested: _feedback(),
+        feedback.OutcomeRecorded: {**outcome, **at},
+        notifications.NotificationSent: _notification(),
+        notifications.NotificationFailed: _notification(),
+        notifications.NotificationSuppressed: _notification(),
     }
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.envelope import EventData, Id, Instant, Topic
-from contracts.people import MemberId, Side
+from contracts.profiles import MemberId, Side
 
 PAIRINGS = Topic("pairings.v1", "keep")
 PAIRING_STATES = Topic("pairing-states.v1", "compact")

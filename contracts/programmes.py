@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.envelope import EventData, Id, Instant, Tag, Topic
-from contracts.people import MemberId
+from contracts.profiles import MemberId
 
 PROGRAMMES = Topic("programmes.v1", "compact", partitions=3)
 ROUNDS = Topic("rounds.v1", "time", partitions=3)

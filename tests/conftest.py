@@ -43,10 +43,10 @@ LONGEST = (
     "an estate apart",
     "tests/lifecycle/test_year.py",
     "tests/cli/test_demo.py",
-    "tests/matcher/test_conflicts_live.py",
-    "tests/matcher/test_rolling.py",
-    "tests/matcher/test_learning_service.py",
-    "tests/matcher/test_review.py",
+    "tests/matcher/pairings/test_conflicts.py",
+    "tests/matcher/rolling/test_rolling.py",
+    "tests/matcher/learning/test_learning_service.py",
+    "tests/matcher/rounds/test_review.py",
     "tests/chassis/test_simulation.py",
 )
 """What takes a minute or more, and so must not be what one process begins when the other is done."""

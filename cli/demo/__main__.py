@@ -15,14 +15,14 @@ from typing import Annotated
 
 import typer
 
-from chassis.clocks import Clock
-from cli import estate, pairings, place
+from chassis.core.clocks import Clock
+from cli import installation, local_stack, pairings
 from cli.console import Commands, Failure, note, out, say, table
-from cli.demo import story
-from cli.demo.stream import Stream
+from cli.demo import acts
+from cli.demo.event_ticker import Stream
+from cli.demo.http_client import web
 from cli.demo.subscriber import Subscriber, SubscriberFailed, Witness
-from cli.demo.web import web
-from cli.place import USUAL_DATA, Addresses
+from cli.installation import USUAL_DATA, Addresses
 
 _MARK = "demo"
 """A file in the data folder that says: made by the demo, and its to remove."""
@@ -43,12 +43,12 @@ def demo(
     It takes a few minutes, and longer on a slow machine. Afterwards it stays up to look around; Ctrl-C ends it, and
     `viceversa up` with the same --data brings it back.
     """
-    estate.undo_on_sigterm()
+    local_stack.undo_on_sigterm()
     data = data.absolute()
     began = time.monotonic()
     _prepare(data)
     clock = Clock(data / "clock.jsonl")
-    clock.set(0, story.BEGINS)
+    clock.set(0, acts.BEGINS)
     with _everything(data) as addresses:
         try:
             summary = asyncio.run(_play(data, addresses, clock, people=people, stay=not exit_, began=began))
@@ -70,7 +70,7 @@ async def _play(
     subscriber.start()
     try:
         async with web(data, addresses) as services:
-            ending = await story.play(story.Stage(data, services, clock, subscriber, stream, began, people))
+            ending = await acts.play(acts.Stage(data, services, clock, subscriber, stream, began, people))
         await asyncio.to_thread(subscriber.stop)
     except SubscriberFailed as error:
         raise Failure(f"The subscriber failed: {error}") from error
@@ -113,7 +113,7 @@ def _prepare(data: Path) -> None:
                 f"{data} holds an installation that is not the demo's.",
                 "Give the demo a folder of its own: --data DIR.",
             )
-        estate.stop(data, note)
+        local_stack.stop(data, note)
         shutil.rmtree(data)
     data.mkdir(parents=True, exist_ok=True)
     (data / _MARK).touch()
@@ -123,23 +123,23 @@ def _prepare(data: Path) -> None:
 def _everything(data: Path) -> Iterator[Addresses]:
     """All of it runs within, and nothing of it afterwards."""
     note("Starting Kafka, the store and the services; the first time, some 50 MB are fetched.")
-    addresses = estate.start(data, note, clock=data / "clock.jsonl", prefix=_prefix(data))
+    addresses = local_stack.start(data, note, clock=data / "clock.jsonl", prefix=_prefix(data))
     try:
         yield addresses
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        estate.stop(data, note)
+        local_stack.stop(data, note)
 
 
 def _prefix(data: Path) -> str | None:
     """On servers that somebody else runs, names of the demo's own: they may hold anything else."""
-    if place.read(data) or not (os.environ.get("VICEVERSA_KAFKA") or os.environ.get("VICEVERSA_MONGO")):
+    if installation.read(data) or not (os.environ.get("VICEVERSA_KAFKA") or os.environ.get("VICEVERSA_MONGO")):
         return None
     return f"demo-{secrets.token_hex(4)}."
 
 
-def _tell(ending: story.Ending, witness: Witness, seconds: float) -> None:
+def _tell(ending: acts.Ending, witness: Witness, seconds: float) -> None:
     counted, found = ending.counted, ending.counted.audit
     say(f"\n[bold]What became of it[/]  [dim]in {seconds:.0f} s[/]")
     table(
@@ -166,7 +166,7 @@ def _tell(ending: story.Ending, witness: Witness, seconds: float) -> None:
         say("[green]The services and the independent subscriber agree on every figure.[/]")
 
 
-def _where_to_look(data: Path, addresses: Addresses, ending: story.Ending) -> None:
+def _where_to_look(data: Path, addresses: Addresses, ending: acts.Ending) -> None:
     command = f"{Path(sys.executable).parent / 'viceversa'}"
     option = "" if data == USUAL_DATA.absolute() else f" --data {data}"
     urls = addresses.urls
@@ -179,8 +179,8 @@ def _where_to_look(data: Path, addresses: Addresses, ending: story.Ending) -> No
         ("the first round", f"{command} round show {ending.round_id}{option}"),
         ("all pairings, over HTTP", listed),
         ("the coordinator's token", f"{command} token --as {ending.coordinator.external_id}{option}"),
-        ("the mails that were sent", str(estate.maildir(data) / "new")),
-        ("the APIs", ", ".join(f"{urls[name]}/docs" for name in place.SERVICES)),
+        ("the mails that were sent", str(local_stack.maildir(data) / "new")),
+        ("the APIs", ", ".join(f"{urls[name]}/docs" for name in installation.SERVICES)),
         ("figures", f"{urls['matcher']}/metrics"),
         ("the events, as another system", f"{subscriber} {sys.executable} examples/subscriber.py"),
         ("topics", f"{addresses.prefix}pairings.v1, {addresses.prefix}pairing-states.v1 at {addresses.kafka}"),

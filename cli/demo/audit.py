@@ -8,9 +8,9 @@ from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Any
 
-from chassis.mongo import Document, Mongo
-from cli import connections, estate
-from cli.place import SERVICES
+from chassis.storage.mongo import Document, Mongo
+from cli import connections, local_stack
+from cli.installation import SERVICES
 
 _TOLD_OF = ("proposed", "lapsed", "formed", "chartered", "paused", "ended")
 
@@ -76,7 +76,7 @@ async def _audit(data: Path, databases: Mapping[str, Mongo]) -> Audit:
         states=Counter(str(one["state"]) for one in pairings),
         told_of=sum(one["sequence"] > 0 for one in notes),
         mails_sent=sum(one["channel"] == "email" for one in notes),
-        mails=await asyncio.to_thread(_mails, estate.maildir(data)) if estate.catches_mail() else None,
+        mails=await asyncio.to_thread(_mails, local_stack.maildir(data)) if local_stack.catches_mail() else None,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cli.console import Failure
-from cli.demo.web import Caller
+from cli.demo.http_client import Caller
 
 _POLL_S = 0.15
 

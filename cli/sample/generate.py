@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.sample.chance import Chance
+from cli.sample.seeded_random import Chance
 from cli.sample.wishes import wishes_of
 from cli.sample.workforce import Worker, workforce
 

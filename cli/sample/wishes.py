@@ -6,8 +6,8 @@ topics that really draw them, how busy and how forgetful they are.
 
 from collections.abc import Sequence
 
-from cli.sample.chance import Chance
 from cli.sample.company import FRESH, SEASONED
+from cli.sample.seeded_random import Chance
 from cli.sample.workforce import Worker
 
 STATEMENTS = (

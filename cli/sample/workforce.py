@@ -4,9 +4,9 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cli.sample.chance import Chance
 from cli.sample.company import DEPARTMENTS, MAIN, SISTER, SISTER_DEPARTMENTS, SISTER_SITE, SITES, Department, Site
 from cli.sample.names import COMMON_ABROAD, NAMES
+from cli.sample.seeded_random import Chance
 
 _LAYERS = ((1, 17, 18), (2, 14, 16), (3, 11, 13), (4, 8, 10), (5, 1, 7))
 """Below the one at the top: distance from the top, lowest and highest grade."""

@@ -4,20 +4,20 @@ from functools import partial
 
 from chassis.service import Chassis, Parts, run
 from chassis.sweeps import Sweep
-from contracts.care import FEEDBACK, OUTCOMES
+from contracts.feedback import FEEDBACK, OUTCOMES
 from contracts.pairings import PairingState
-from contracts.people import PRIVACY
+from contracts.privacy import PRIVACY
 from contracts.programmes import ProgrammeChanged
-from services.feedback.counting import finish_batch, go_on_with
+from services.feedback.domain.anonymous_statistics import Cell
 from services.feedback.domain.colleague import Colleague
-from services.feedback.domain.course import Course
 from services.feedback.domain.erasure import Erasure
-from services.feedback.domain.figures import Cell
+from services.feedback.domain.errors import Invalid, Refused, Unknown
+from services.feedback.domain.followup import Course
 from services.feedback.domain.questions import load
-from services.feedback.domain.refused import Invalid, Refused, Unknown
 from services.feedback.handlers import hearing, see_whether_all_is_forgotten, when_a_course_is_due_look_after_it
-from services.feedback.http import checkin_routes, routes, session_routes, wish_routes
-from services.feedback.programmes_http import call_routes, programme_routes
+from services.feedback.programme_routes import call_routes, programme_routes
+from services.feedback.report_batches import finish_batch, go_on_with
+from services.feedback.routes import checkin_routes, routes, session_routes, wish_routes
 from services.feedback.store import Feedback
 
 PORT = 8104

@@ -1,7 +1,7 @@
 """What feedback hears, and what follows from it."""
 
-from chassis.aggregates import Op, Stored, instant
-from chassis.hearing import Heard, Hearing
+from chassis.messaging.subscriptions import Heard, Hearing
+from chassis.storage.aggregates import Op, Stored, instant
 from contracts.envelope import Envelope
 from contracts.pairings import (
     PairingChartered,
@@ -13,13 +13,13 @@ from contracts.pairings import (
     PairingResumed,
     PairingState,
 )
-from contracts.people import ErasureRequested
+from contracts.privacy import ErasureRequested
 from contracts.programmes import ProgrammeChanged
-from services.feedback import counting
-from services.feedback.domain import caring
+from services.feedback import report_batches
+from services.feedback.domain import followup_rules
 from services.feedback.domain.colleague import Colleague
-from services.feedback.domain.course import Course, Decision, follow
 from services.feedback.domain.erasure import Erasure, looked, requested
+from services.feedback.domain.followup import Course, Decision, follow
 from services.feedback.store import Feedback
 
 hearing: Hearing[Feedback] = Hearing()
@@ -56,7 +56,7 @@ async def _follow(envelope: Envelope, pairing: PairingEvent, feedback: Feedback,
 
     def decide(course: Course | None) -> Decision | None:
         followed = follow(course, pairing, envelope.sequence, zones, now, machine)
-        return caring.settled(caring.known(followed, programme), now, machine)
+        return followup_rules.settled(followup_rules.known(followed, programme), now, machine)
 
     await feedback.courses.update(pairing.pairing_id, Op(f"{envelope.id}/{name}"), decide, cause=envelope)
 
@@ -68,7 +68,7 @@ async def when_a_course_is_due_look_after_it(stored: Stored[Course], feedback: F
     retired = await feedback.courses.update(
         stored.id,
         Op(f"due/{instant(stored.state.due)}"),
-        lambda course: caring.settled(caring.in_zones(course, zones), now, machine),
+        lambda course: followup_rules.settled(followup_rules.in_zones(course, zones), now, machine),
     )
     if retired.state is not None and retired.state.gone:
         await feedback.contributions.delete({"pairing_id": stored.id})
@@ -88,7 +88,7 @@ async def when_an_erasure_is_requested_begin_to_forget(event: Heard[ErasureReque
 
 async def see_whether_all_is_forgotten(stored: Stored[Erasure], feedback: Feedback) -> None:
     """``Sweep`` calls it until nothing is held of the member, and that is reported."""
-    await counting.forget(stored.id, feedback)
+    await report_batches.forget(stored.id, feedback)
     gone = not await feedback.holds(stored.id)
     now, machine = feedback.clock.now(), feedback.clock.machine()
     await feedback.erasures.update(

@@ -1,11 +1,11 @@
 """Applies the table of ``domain.access`` to whoever asks."""
 
-from chassis.aggregates import Stored
-from chassis.http import Principal, forbidden, not_found
-from contracts.people import Side
+from chassis.storage.aggregates import Stored
+from chassis.web.http import Principal, forbidden, not_found
+from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
-from services.feedback.domain.access import Action, Relation, in_conflict, may, to_pairing
-from services.feedback.domain.course import Course
+from services.feedback.domain.access_policy import Action, Relation, in_conflict, may, to_pairing
+from services.feedback.domain.followup import Course
 from services.feedback.store import Feedback
 
 

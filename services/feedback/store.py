@@ -5,21 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from chassis.aggregates import Aggregates, Stored, instant
-from chassis.clocks import Clock
-from chassis.ids import derived_id
-from chassis.mongo import Document, Documents, inserted
-from chassis.projections import Projection
+from chassis.core.clocks import Clock
+from chassis.core.ids import derived_id
+from chassis.storage.aggregates import Aggregates, Stored, instant
+from chassis.storage.mongo import Document, Documents, inserted
+from chassis.storage.projections import Projection
 from contracts.pairings import PairingState
-from contracts.people import Side
+from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
+from services.feedback.domain.anonymous_statistics import Cell
 from services.feedback.domain.colleague import Colleague
-from services.feedback.domain.course import SIDES, Course
 from services.feedback.domain.erasure import Erasure
+from services.feedback.domain.errors import Unknown
 from services.feedback.domain.facts import ACTIVE_DAYS
-from services.feedback.domain.figures import Cell
+from services.feedback.domain.followup import SIDES, Course
 from services.feedback.domain.questions import Questions
-from services.feedback.domain.refused import Unknown
 
 
 @dataclass(frozen=True)

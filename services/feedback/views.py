@@ -9,12 +9,12 @@ from typing import Self
 
 from pydantic import BaseModel
 
-from contracts.care import Session
 from contracts.envelope import Instant
-from contracts.people import Side
+from contracts.feedback import Session
+from contracts.profiles import Side
 from services.feedback.domain.advice import advice
+from services.feedback.domain.anonymous_statistics import FIRST_MEETING, MET_EARLY, Cell, parts_of
 from services.feedback.domain.checkins import is_open
-from services.feedback.domain.course import Checkin, Course, Fact, fields
 from services.feedback.domain.facts import (
     CareState,
     care_state,
@@ -24,7 +24,7 @@ from services.feedback.domain.facts import (
     mid_point,
     warming_up,
 )
-from services.feedback.domain.figures import FIRST_MEETING, MET_EARLY, Cell, parts_of
+from services.feedback.domain.followup import Checkin, Course, Fact, fields
 from services.feedback.domain.questions import Questions, words
 
 

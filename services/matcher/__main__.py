@@ -2,37 +2,43 @@
 
 from functools import partial
 
-from chassis.following import Follower
+from chassis.core.settings import Settings
+from chassis.messaging.topic_replica import Follower
 from chassis.service import Chassis, Parts, run
-from chassis.settings import Settings
 from chassis.sweeps import Sweep
 from contracts.pairings import ANSWERS, PAIRING_STATES, PAIRINGS
-from contracts.people import PRIVACY, PROFILES, ProfileChanged
+from contracts.privacy import PRIVACY
+from contracts.profiles import PROFILES, ProfileChanged
 from contracts.programmes import PROGRAMMES, ROUNDS
 from contracts.taxonomy import load
-from services.matcher import followups, learning, leaving, rounds, seats, suggesting, watching
-from services.matcher.conflicts_http import conflict_routes
-from services.matcher.domain import pairing as pairings
-from services.matcher.domain import programme as programmes
-from services.matcher.domain.ledger import Ledger
-from services.matcher.domain.pairing import Pairing
-from services.matcher.domain.programme import Programme
-from services.matcher.domain.refused import Contradiction, Refused, Unknown
-from services.matcher.domain.request import Request
-from services.matcher.domain.round import Round
-from services.matcher.domain.suggestion import Suggestion
-from services.matcher.domain.watch import Watch
-from services.matcher.domain.weighting import Learning
+from services.matcher import erasure
+from services.matcher.background_tasks import Tasks
+from services.matcher.domain.errors import Contradiction, Refused, Unknown
+from services.matcher.domain.learning.weight_versions import Learning
+from services.matcher.domain.pairings import pairing as pairings
+from services.matcher.domain.pairings.pairing import Pairing
+from services.matcher.domain.pairings.request import Request
+from services.matcher.domain.pairings.seat_ledger import Ledger
+from services.matcher.domain.programmes import programme as programmes
+from services.matcher.domain.programmes.programme import Programme
+from services.matcher.domain.rolling.programme_claim import Watch
+from services.matcher.domain.rolling.suggestion import Suggestion
+from services.matcher.domain.rounds.round import Round
 from services.matcher.handlers import hearing
-from services.matcher.http import programme_routes, suggestion_routes
-from services.matcher.learning_http import learning_routes
-from services.matcher.pairings_http import ledger_routes, pairing_routes, request_routes
-from services.matcher.pool import Pool, following
-from services.matcher.receipts_http import receipt_routes
-from services.matcher.rounds_http import review_routes, round_routes
-from services.matcher.solver import Solver
+from services.matcher.learning import commands
+from services.matcher.learning.routes import learning_routes
+from services.matcher.pairings import deadlines, reservation
+from services.matcher.pairings.conflict_routes import conflict_routes
+from services.matcher.pairings.routes import ledger_routes, pairing_routes, request_routes
+from services.matcher.partner_replica import Pool, following
+from services.matcher.programmes.routes import programme_routes
+from services.matcher.receipts.routes import receipt_routes
+from services.matcher.rolling import suggestions, worker
+from services.matcher.rolling.routes import suggestion_routes
+from services.matcher.rounds import lifecycle
+from services.matcher.rounds.routes import review_routes, round_routes
+from services.matcher.solver.client import Solver
 from services.matcher.store import Matcher
-from services.matcher.tasks import Tasks
 
 PORT = 8102
 
@@ -84,20 +90,20 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         ],
         says=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, PRIVACY],
         sweeps=[
-            Sweep(matcher.pairings, partial(followups.when_a_pairing_is_due, matcher=matcher), on="due"),
-            Sweep(matcher.pairings, partial(seats.give_up_late, matcher=matcher), on="lease"),
-            Sweep(matcher.requests, partial(followups.when_a_request_is_due, matcher=matcher), on="due"),
-            Sweep(matcher.suggestions, partial(suggesting.tell_the_watch, matcher=matcher), on="lease"),
-            Sweep(matcher.ledgers, partial(leaving.look_after, matcher=matcher), on="lease"),
-            Sweep(matcher.rounds, partial(rounds.drive, matcher=matcher), on="lease"),
-            Sweep(matcher.learning, partial(learning.look_again, matcher=matcher), on="due"),
-            Sweep(matcher.learning, partial(learning.drive, matcher=matcher), on="lease"),
+            Sweep(matcher.pairings, partial(deadlines.when_a_pairing_is_due, matcher=matcher), on="due"),
+            Sweep(matcher.pairings, partial(reservation.give_up_late, matcher=matcher), on="lease"),
+            Sweep(matcher.requests, partial(deadlines.when_a_request_is_due, matcher=matcher), on="due"),
+            Sweep(matcher.suggestions, partial(suggestions.tell_the_watch, matcher=matcher), on="lease"),
+            Sweep(matcher.ledgers, partial(erasure.look_after, matcher=matcher), on="lease"),
+            Sweep(matcher.rounds, partial(lifecycle.drive, matcher=matcher), on="lease"),
+            Sweep(matcher.learning, partial(commands.look_again, matcher=matcher), on="due"),
+            Sweep(matcher.learning, partial(commands.drive, matcher=matcher), on="lease"),
         ],
         background=[
             matcher.solver.look_after,
             *(follower.run for follower in followers),
             partial(pool.keep_fresh, matcher.members),
-            partial(watching.keep_watch, matcher),
+            partial(worker.keep_watch, matcher),
         ],
         problems={Contradiction: 422, Unknown: 404, Refused: 409},
     )

@@ -1,10 +1,10 @@
 """What the matcher hears, and what follows from it."""
 
-from chassis.aggregates import Op
-from chassis.hearing import Gone, Heard, Hearing
-from chassis.telemetry import life_span
-from contracts.care import OutcomeRecorded, PartnerChangeRequested, SessionHeld
+from chassis.messaging.subscriptions import Gone, Heard, Hearing
+from chassis.observability.telemetry import life_span
+from chassis.storage.aggregates import Op
 from contracts.envelope import Envelope
+from contracts.feedback import OutcomeRecorded, PartnerChangeRequested, SessionHeld
 from contracts.pairings import (
     TRACED_AS,
     PairingChartered,
@@ -14,13 +14,16 @@ from contracts.pairings import (
     PairingLapsed,
     PairingResumed,
 )
-from contracts.people import ErasureRequested, ProfileChanged
+from contracts.privacy import ErasureRequested
+from contracts.profiles import ProfileChanged
 from contracts.programmes import ProgrammeChanged
-from services.matcher import conflicts, learning, leaving, seats
-from services.matcher.domain import life
-from services.matcher.domain import pairing as pairings
-from services.matcher.domain import watch as watches
-from services.matcher.domain.life import Phase
+from services.matcher import erasure
+from services.matcher.domain.pairings import pairing as pairings
+from services.matcher.domain.pairings import phases as life
+from services.matcher.domain.pairings.phases import Phase
+from services.matcher.domain.rolling import programme_claim as watches
+from services.matcher.learning import commands
+from services.matcher.pairings import conflicts, reservation
 from services.matcher.store import Matcher
 
 hearing: Hearing[Matcher] = Hearing()
@@ -33,11 +36,11 @@ async def when_somebody_has_left_end_what_they_have(event: Heard[ProfileChanged]
 
     What counts is the member's state now: an old event that comes again must not end what came after a return.
     """
-    if not leaving.has_left_something(event.data):
+    if not erasure.has_left_something(event.data):
         return
     profile = await matcher.members.get(event.data.member_id)
-    if profile is not None and leaving.has_left_something(profile):
-        await leaving.end_what_was_left(profile, matcher, event.envelope)
+    if profile is not None and erasure.has_left_something(profile):
+        await erasure.end_what_was_left(profile, matcher, event.envelope)
 
 
 @hearing.when(ProfileChanged)
@@ -51,9 +54,9 @@ async def when_the_organisation_changes_look_at_running_pairings_again(
 @hearing.when(PairingLapsed, PairingEnded)
 async def when_a_pairing_is_over_free_its_seats(event: Heard[PairingEvent], matcher: Matcher) -> None:
     stored = await matcher.pairings.get(event.data.pairing_id)
-    if stored is not None and not seats.holds_seats(stored.state):
+    if stored is not None and not reservation.holds_seats(stored.state):
         people = [participant.member_id for participant in event.data.participants]
-        await seats.free(matcher, stored.id, stored.state.attempt, people)
+        await reservation.free(matcher, stored.id, stored.state.attempt, people)
 
 
 @hearing.when(ProgrammeChanged)
@@ -75,12 +78,12 @@ async def when_a_pairing_lapses_learn_from_a_reason_that_concerns_fit(
     """The reason is in the pairing alone; the event says neither it nor whether there is one."""
     stored = await matcher.pairings.get(event.data.pairing_id)
     if stored is not None:
-        await learning.remember_refusal(stored.state, event.data.happened_at, event.envelope, matcher)
+        await commands.remember_refusal(stored.state, event.data.happened_at, event.envelope, matcher)
 
 
 @hearing.when(OutcomeRecorded)
 async def when_an_outcome_is_recorded_learn_from_it(event: Heard[OutcomeRecorded], matcher: Matcher) -> None:
-    await learning.remember_outcome(event.data, event.envelope, matcher)
+    await commands.remember_outcome(event.data, event.envelope, matcher)
 
 
 @hearing.when(PairingFormed, PairingLapsed, PairingChartered, PairingResumed, PairingEnded)
@@ -92,7 +95,7 @@ async def when_a_phase_of_a_pairing_is_over_trace_it(event: Heard[PairingEvent],
 
 @hearing.when(ErasureRequested)
 async def when_erasure_is_requested_forget_the_member(event: Heard[ErasureRequested], matcher: Matcher) -> None:
-    await leaving.forget(event.data.member_id, matcher, event.envelope)
+    await erasure.forget(event.data.member_id, matcher, event.envelope)
 
 
 @hearing.when_gone(ProfileChanged)
@@ -100,7 +103,7 @@ async def when_a_profile_is_gone_finish_its_erasure(event: Gone, matcher: Matche
     """The tombstone may come before or after the request; nothing is said to be forgotten before both have come."""
     stored = await matcher.ledgers.get(event.key)
     if stored is not None and stored.state.erasing and stored.state.erased_at is None:
-        await leaving.forget(event.key, matcher, event.envelope)
+        await erasure.forget(event.key, matcher, event.envelope)
 
 
 @hearing.when(SessionHeld)

@@ -1,11 +1,11 @@
 """Applies the table of ``domain.access`` to whoever asks."""
 
-from chassis.aggregates import Stored
-from chassis.http import Principal, forbidden, not_found
-from services.matcher.domain.access import Action, Relation, in_conflict, may, to_pairing, to_programme
-from services.matcher.domain.pairing import UNSEEN, Pairing
-from services.matcher.domain.programme import Programme
-from services.matcher.domain.refused import Unknown
+from chassis.storage.aggregates import Stored
+from chassis.web.http import Principal, forbidden, not_found
+from services.matcher.domain.access_policy import Action, Relation, in_conflict, may, to_pairing, to_programme
+from services.matcher.domain.errors import Unknown
+from services.matcher.domain.pairings.pairing import UNSEEN, Pairing
+from services.matcher.domain.programmes.programme import Programme
 from services.matcher.store import Matcher
 
 

@@ -4,27 +4,27 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chassis.aggregates import Aggregates, Stored
-from chassis.clocks import Clock
-from chassis.mongo import Document, Documents
-from chassis.projections import Projection
-from chassis.together import Together
-from contracts.people import ProfileChanged
+from chassis.core.clocks import Clock
+from chassis.storage.aggregates import Aggregates, Stored
+from chassis.storage.mongo import Document, Documents
+from chassis.storage.projections import Projection
+from chassis.storage.together import Together
+from contracts.profiles import ProfileChanged
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.ledger import Ledger, free_places
-from services.matcher.domain.pairing import LIVE, UNSEEN, Pairing
-from services.matcher.domain.programme import Programme
-from services.matcher.domain.receipt import Receipt
-from services.matcher.domain.refused import Contradiction, Unknown
-from services.matcher.domain.request import Request
-from services.matcher.domain.review import Summary
-from services.matcher.domain.round import Round, number, result_id
-from services.matcher.domain.suggestion import Suggestion
-from services.matcher.domain.watch import Watch
-from services.matcher.domain.weighting import Learning
-from services.matcher.pool import Pool
-from services.matcher.solver import Solver
-from services.matcher.tasks import Tasks
+from services.matcher.background_tasks import Tasks
+from services.matcher.domain.errors import Contradiction, Unknown
+from services.matcher.domain.learning.weight_versions import Learning
+from services.matcher.domain.pairings.pairing import LIVE, UNSEEN, Pairing
+from services.matcher.domain.pairings.request import Request
+from services.matcher.domain.pairings.seat_ledger import Ledger, free_places
+from services.matcher.domain.programmes.programme import Programme
+from services.matcher.domain.receipts.receipt import Receipt
+from services.matcher.domain.rolling.programme_claim import Watch
+from services.matcher.domain.rolling.suggestion import Suggestion
+from services.matcher.domain.rounds.round import Round, number, result_id
+from services.matcher.domain.rounds.summary import Summary
+from services.matcher.partner_replica import Pool
+from services.matcher.solver.client import Solver
 
 
 @dataclass

@@ -2,25 +2,27 @@
 
 from functools import partial
 
+from chassis.core.settings import section
 from chassis.service import Chassis, Parts, run
-from chassis.settings import section
 from chassis.sweeps import Sweep
-from contracts.care import NOTIFICATIONS, FeedbackEvent
+from contracts.feedback import FeedbackEvent
+from contracts.notifications import NOTIFICATIONS
 from contracts.pairings import PairingEvent
-from contracts.people import PRIVACY, ContactChanged
+from contracts.privacy import PRIVACY
+from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged
+from services.notifier.create import look_again
 from services.notifier.domain.erasure import Erasure
 from services.notifier.domain.notification import Notification
-from services.notifier.domain.reader import Reader, Refused
-from services.notifier.domain.waiting import Waiting
+from services.notifier.domain.postponed import Waiting
+from services.notifier.domain.recipient import Reader, Refused
 from services.notifier.handlers import hearing, see_whether_all_is_forgotten
-from services.notifier.http import routes
 from services.notifier.mail import Mailer
+from services.notifier.routes import routes
 from services.notifier.sending import say_what_is_due
 from services.notifier.settings import MailSettings
 from services.notifier.store import Notifier
-from services.notifier.telling import look_again
-from services.notifier.wording import languages
+from services.notifier.templates import languages
 
 PORT = 8103
 

@@ -1,8 +1,8 @@
 """What notifier hears, and what follows from it: for each line of the table, a notification for each of its readers."""
 
-from chassis.aggregates import Op, Stored, instant
-from chassis.hearing import Heard, Hearing
-from contracts.care import (
+from chassis.messaging.subscriptions import Heard, Hearing
+from chassis.storage.aggregates import Op, Stored, instant
+from contracts.feedback import (
     CheckinCompleted,
     CheckinDue,
     ContactNeeded,
@@ -25,12 +25,13 @@ from contracts.pairings import (
     PairingRenewed,
     PairingResumed,
 )
-from contracts.people import ContactChanged, ErasureRequested
+from contracts.privacy import ErasureRequested
+from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged, RoundComputed
+from services.notifier.create import tell, tell_all_who_take_part, tell_who_takes_part
 from services.notifier.domain.erasure import Erasure, looked, requested
-from services.notifier.forgetting import forget
+from services.notifier.erasure import forget
 from services.notifier.store import Notifier, answered, completed
-from services.notifier.telling import tell, tell_all_who_take_part, tell_who_takes_part
 
 PAIRING_EVENTS: tuple[type[PairingEvent], ...] = (
     PairingProposed,

@@ -11,19 +11,19 @@ from typing import TypeVar, assert_never
 
 from pydantic import BaseModel
 
-from chassis.aggregates import Decide, Op, Saved, Stored, instant
-from chassis.metrics import Tally
-from chassis.projections import Projection
+from chassis.observability.metrics import Tally
+from chassis.storage.aggregates import Decide, Op, Saved, Stored, instant
+from chassis.storage.projections import Projection
 from contracts.pairings import PairingEvent
-from contracts.people import ContactChanged
+from contracts.profiles import ContactChanged
 from contracts.programmes import Care, ProgrammeSettings
 from services.notifier.domain import notification as notes
-from services.notifier.domain import reader as readers
+from services.notifier.domain import recipient as readers
+from services.notifier.domain.catalogue import Facts
 from services.notifier.domain.notification import Circumstances, Notification, Say, Verdict
-from services.notifier.domain.table import Facts
 from services.notifier.mail import InDoubt, Later, Letter, Refused
 from services.notifier.store import Notifier, answered, completed
-from services.notifier.wording import Matter, words_for
+from services.notifier.templates import Matter, words_for
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from chassis.settings import PREFIX, Section, is_loopback
+from chassis.core.settings import PREFIX, Section, is_loopback
 
 
 class MailSettings(Section):

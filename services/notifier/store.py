@@ -4,18 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from chassis.aggregates import Aggregates, Stored
-from chassis.clocks import Clock
-from chassis.mongo import Documents
-from chassis.projections import Projection
-from contracts.care import FeedbackEvent
+from chassis.core.clocks import Clock
+from chassis.storage.aggregates import Aggregates, Stored
+from chassis.storage.mongo import Documents
+from chassis.storage.projections import Projection
+from contracts.feedback import FeedbackEvent
 from contracts.pairings import PairingEvent
-from contracts.people import ContactChanged, Side
+from contracts.profiles import ContactChanged, Side
 from contracts.programmes import ProgrammeChanged
 from services.notifier.domain.erasure import Erasure
 from services.notifier.domain.notification import Notification
-from services.notifier.domain.reader import Reader
-from services.notifier.domain.waiting import Waiting
+from services.notifier.domain.postponed import Waiting
+from services.notifier.domain.recipient import Reader
 from services.notifier.mail import Mailer
 
 

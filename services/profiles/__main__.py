@@ -5,15 +5,16 @@ from functools import partial
 from chassis.service import Chassis, Parts, run
 from chassis.sweeps import Sweep
 from contracts.pairings import PairingState
-from contracts.people import CONTACTS, PRIVACY, PROFILES
+from contracts.privacy import PRIVACY
+from contracts.profiles import CONTACTS, PROFILES
 from contracts.programmes import ProgrammeChanged
-from services.profiles import followups, importing
+from services.profiles import deadlines, import_runner
+from services.profiles.domain.base import Refused, Unknown
 from services.profiles.domain.imports import Import
 from services.profiles.domain.person import Person, public_contact, public_profile
-from services.profiles.domain.values import Refused, Unknown
 from services.profiles.handlers import hearing
-from services.profiles.http import routes
-from services.profiles.imports_http import import_routes
+from services.profiles.import_routes import import_routes
+from services.profiles.routes import routes
 from services.profiles.store import Keys, Profiles, Uploads
 
 PORT = 8101
@@ -37,12 +38,12 @@ def build(chassis: Chassis) -> Parts[Profiles]:
         routers=[routes(profiles), import_routes(profiles)],
         says=[PROFILES, CONTACTS, PRIVACY],
         sweeps=[
-            Sweep(profiles.persons, partial(followups.end_employment, profiles=profiles), on="due"),
-            Sweep(profiles.persons, partial(followups.forget, profiles=profiles), on="lease"),
-            Sweep(profiles.imports, partial(importing.drive, profiles=profiles), on="lease"),
+            Sweep(profiles.persons, partial(deadlines.end_employment, profiles=profiles), on="due"),
+            Sweep(profiles.persons, partial(deadlines.forget, profiles=profiles), on="lease"),
+            Sweep(profiles.imports, partial(import_runner.drive, profiles=profiles), on="lease"),
         ],
         problems={Refused: 409, Unknown: 404},
-        background=[partial(followups.read_topics_again, profiles)],
+        background=[partial(deadlines.read_topics_again, profiles)],
     )
 
 

@@ -1,13 +1,13 @@
 """What profiles hears, and what follows from it."""
 
-from chassis.aggregates import Change, Op
-from chassis.hearing import Heard, Hearing
-from chassis.mongo import chunks
+from chassis.messaging.subscriptions import Heard, Hearing
+from chassis.storage.aggregates import Change, Op
+from chassis.storage.mongo import chunks
 from contracts.pairings import PairingState
-from contracts.people import ErasureCompleted
+from contracts.privacy import ErasureCompleted
 from contracts.programmes import ProgrammeChanged
+from services.profiles.domain.base import Refused
 from services.profiles.domain.person import changed, note_completed
-from services.profiles.domain.values import Refused
 from services.profiles.store import ALIVE, Profiles
 
 hearing: Hearing[Profiles] = Hearing()

@@ -8,15 +8,15 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
-from chassis.aggregates import Aggregates, Stored
-from chassis.clocks import Clock
-from chassis.mongo import Documents, chunks, inserted
-from chassis.projections import Projection
+from chassis.core.clocks import Clock
+from chassis.storage.aggregates import Aggregates, Stored
+from chassis.storage.mongo import Documents, chunks, inserted
+from chassis.storage.projections import Projection
 from contracts.pairings import PairingState
 from contracts.programmes import ProgrammeChanged
+from services.profiles.domain.hr_record import ExternalId
 from services.profiles.domain.imports import Import
 from services.profiles.domain.person import Person
-from services.profiles.domain.record import ExternalId
 
 RUNNING = ("formed", "chartered", "paused")
 ALIVE: Mapping[str, Any] = {"hr": {"$ne": None}}

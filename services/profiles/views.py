@@ -6,11 +6,11 @@ from datetime import date
 from pydantic import BaseModel
 
 from contracts.envelope import Instant
-from contracts.people import Absence, Availability, Offer, Seek, Style
+from contracts.profiles import Absence, Availability, Offer, Seek, Style
 from services.profiles.domain.enrolment import Enrolment, Notice, Programmes, missing
+from services.profiles.domain.hr_record import ExternalId
 from services.profiles.domain.imports import Import
 from services.profiles.domain.person import SERVICES, Person
-from services.profiles.domain.record import ExternalId
 from services.profiles.domain.style import Statements, style_of
 
 

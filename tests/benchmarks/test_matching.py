@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import matching, peers, quality, rivals
+from benchmarks import competitors, matching, peers, quality
 from benchmarks.cohort import cohort, question
 from contracts.taxonomy import load
-from services.matcher.domain import rules
-from services.matcher.domain.fit import fit
-from services.matcher.domain.solving import sides, solve
+from services.matcher.domain.fit import rules
+from services.matcher.domain.fit.score import fit
+from services.matcher.engine.solve import sides, solve
 
 
 @given(st.integers(0, 1000))
 @settings(max_examples=5)
 def test_all_are_judged_by_the_fit_of_the_programme(seed: int) -> None:
     asked = question(cohort(24, seed))
-    everything = rivals.judge(asked)
+    everything = competitors.judge(asked)
     seniors, juniors = sides(asked)
     assert everything.scores.shape == (len(seniors), len(juniors))
     for s, senior in enumerate(seniors):
@@ -36,10 +36,10 @@ def test_all_are_judged_by_the_fit_of_the_programme(seed: int) -> None:
 
 def test_the_dense_optimum_is_ours_before_fairness_and_draw() -> None:
     asked = question(cohort(120, seed=4))
-    everything = rivals.judge(asked)
-    dense = quality.judged(everything, rivals.dense(asked).pairs)
-    best = quality.judged(everything, rivals.ours(rivals.plainly(asked)).pairs)
-    greedy = quality.judged(everything, rivals.greedy(asked).pairs)
+    everything = competitors.judge(asked)
+    dense = quality.judged(everything, competitors.dense(asked).pairs)
+    best = quality.judged(everything, competitors.ours(competitors.plainly(asked)).pairs)
+    greedy = quality.judged(everything, competitors.greedy(asked).pairs)
     assert best["total_fit"] == pytest.approx(dense["total_fit"], abs=1e-3)
     assert 0 < greedy["total_fit"] <= dense["total_fit"]
 
@@ -47,8 +47,8 @@ def test_the_dense_optimum_is_ours_before_fairness_and_draw() -> None:
 def test_blocking_pairs_of_all_seniors_are_all_blocking_pairs() -> None:
     asked = question(cohort(120, seed=5))
     answer = solve(asked, load())
-    counted = quality.judged(rivals.judge(asked), rivals.ours(asked).pairs)["blocking_pairs"]
-    assert rivals.blocking_of_some(asked, answer, 1000) == pytest.approx(counted / answer.seniors)
+    counted = quality.judged(competitors.judge(asked), competitors.ours(asked).pairs)["blocking_pairs"]
+    assert competitors.blocking_of_some(asked, answer, 1000) == pytest.approx(counted / answer.seniors)
 
 
 def test_growth_is_the_power_over_the_last_tenfold() -> None:
@@ -86,4 +86,4 @@ def test_a_peer_that_cannot_be_installed_is_missing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(peers.Missing, match="matching cannot be installed"):
-        rivals.stable_marriage(quality.Everything(*(np.ones((1, 1), np.float32),) * 3))
+        competitors.stable_marriage(quality.Everything(*(np.ones((1, 1), np.float32),) * 3))

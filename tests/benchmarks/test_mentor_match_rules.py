@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from benchmarks import mentor_match_rules as theirs
 from benchmarks.mentor_match_rules import Servant
 from contracts.taxonomy import load
-from services.matcher.domain import programme, rules
-from services.matcher.domain.fit import fit
-from services.matcher.domain.rules import Member
-from services.matcher.domain.solving import solve
+from services.matcher.domain.fit import rules
+from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.fit.score import fit
+from services.matcher.domain.programmes import programme
+from services.matcher.engine.solve import solve
 
 
 def servants(characteristics: st.SearchStrategy[tuple[str, ...]]) -> st.SearchStrategy[Servant]:

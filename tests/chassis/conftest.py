@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from deploy.local import stack
-from tests.chassis.world import World, world
+from tests.chassis.harness import World, world
 
 
 @pytest_asyncio.fixture

@@ -18,15 +18,15 @@ from typing import Any, cast
 
 from pymongo import ReplaceOne, UpdateOne
 
-from chassis.aggregates import Aggregates, Busy, Op
-from chassis.clocks import Clock
-from chassis.connection import Connection
-from chassis.guardian import Guardian
-from chassis.kafka import Producer, RawRecord
-from chassis.mongo import Collection, ConnectionFailure, Document, DuplicateKeyError
-from chassis.relay import Relay
-from tests.chassis.memory import matches
-from tests.chassis.world import COUNTERS, COUNTS, SERVICE, Counter, add, changed, erase
+from chassis.core.clocks import Clock
+from chassis.core.connection import Connection
+from chassis.messaging.guardian import Guardian
+from chassis.messaging.kafka import Producer, RawRecord
+from chassis.messaging.relay import Relay
+from chassis.storage.aggregates import Aggregates, Busy, Op
+from chassis.storage.mongo import Collection, ConnectionFailure, Document, DuplicateKeyError
+from tests.chassis.harness import COUNTERS, COUNTS, SERVICE, Counter, add, changed, erase
+from tests.chassis.memory_store import matches
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 

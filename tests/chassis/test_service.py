@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from chassis import service
-from chassis.health import Health
+from chassis.observability.health import Health
 from chassis.service import _end, _kept_up, _reach
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from chassis.outbox import said_field
-from tests.chassis.memory import matches
+from chassis.storage.outbox import said_field
+from tests.chassis.harness import COUNTERS, Counter, World
+from tests.chassis.memory_store import matches
 from tests.chassis.simulation import Simulation, simulate, topics_of
-from tests.chassis.world import COUNTERS, Counter, World
 
 SEEDS, PER_TEST = 1000, 100
 

@@ -10,12 +10,12 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis import sweeps
-from chassis.aggregates import Aggregates, Stored
-from chassis.athand import AtHand
-from chassis.clocks import Clock
-from chassis.mongo import ConnectionFailure
+from chassis.core.clocks import Clock
+from chassis.storage.aggregates import Aggregates, Stored
+from chassis.storage.due_queue import AtHand
+from chassis.storage.mongo import ConnectionFailure
 from chassis.sweeps import Search, Sweep, drive, rest_after
-from tests.chassis.world import Counter, World, eventually, keep, once, op
+from tests.chassis.harness import Counter, World, eventually, keep, once, op
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 DAY_A_SECOND = 86400.0

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from cli.care import show
-from cli.names import Names
+from cli.member_names import Names
 from tests.cli.conftest import answering
 
 PAIR = {

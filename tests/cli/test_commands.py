@@ -8,8 +8,8 @@ import pytest
 from typer.main import get_command
 
 from cli.connections import without_password
+from cli.installation import Addresses, write
 from cli.main import app
-from cli.place import Addresses, write
 from tests.cli.conftest import Run, parsed
 
 TOP = (

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from chassis.clocks import Clock
-from chassis.connection import Connection
-from chassis.deadletters import DeadLetters
-from chassis.kafka import Producer, read_range
-from chassis.records import Record
+from chassis.core.clocks import Clock
+from chassis.core.connection import Connection
+from chassis.messaging.dead_letters import DeadLetters
+from chassis.messaging.kafka import Producer, read_range
+from chassis.messaging.records import Record
 from contracts.catalogue import SERVICE_TOPICS, TOPICS
 from deploy.local.stack import Endpoints
 from tests.cli.conftest import Run, parsed

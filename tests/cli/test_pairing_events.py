@@ -8,11 +8,12 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 
-from chassis.connection import Connection
+from chassis.core.connection import Connection
 from cli.pairing_events import events_of
-from contracts.care import ContactNeeded, NotificationSent, SessionHeld
 from contracts.envelope import EventData
 from contracts.examples import envelope_of, examples
+from contracts.feedback import ContactNeeded, SessionHeld
+from contracts.notifications import NotificationSent
 from contracts.pairings import PairingFormed, PairingProposed
 from deploy.local.stack import Endpoints
 from tests.cli.conftest import Run

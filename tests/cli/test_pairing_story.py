@@ -7,17 +7,14 @@ from typing import Any
 
 import pytest
 
+from cli.formatting import FACTS
 from cli.pairing_story import Happened, Step, Telling, story
-from cli.words import FACTS
-from contracts.care import (
+from contracts.envelope import Envelope
+from contracts.feedback import (
     CheckinCompleted,
     CheckinDue,
     ContactNeeded,
     FeedbackEvent,
-    NotificationEvent,
-    NotificationFailed,
-    NotificationSent,
-    NotificationSuppressed,
     PartnerChangeRequested,
     SessionCancelled,
     SessionEvent,
@@ -25,7 +22,7 @@ from contracts.care import (
     SessionMissed,
     SessionScheduled,
 )
-from contracts.envelope import Envelope
+from contracts.notifications import NotificationEvent, NotificationFailed, NotificationSent, NotificationSuppressed
 from contracts.pairings import (
     PairingChartered,
     PairingEnded,

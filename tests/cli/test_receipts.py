@@ -7,7 +7,7 @@ import pytest
 
 from cli import connections
 from cli.api import Api
-from cli.names import Names
+from cli.member_names import Names
 from cli.receipts import figures, say_whether, show_in_full, tell
 from tests.cli.conftest import Run, answering
 

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from chassis.connection import Connection
-from chassis.kafka import Producer
-from chassis.provisioning import provision_topics
+from chassis.core.connection import Connection
+from chassis.messaging.kafka import Producer
+from chassis.messaging.provisioning import provision_topics
 from cli.demo.subscriber import RESTRICTED, Seen, Subscriber
 from contracts.catalogue import TOPICS
 from contracts.envelope import Envelope, EventData, source_of
 from contracts.examples import examples
 from contracts.pairings import PairingProposed, PairingState
-from contracts.people import ContactChanged
+from contracts.profiles import ContactChanged
 from deploy.local.stack import Endpoints
 
 WITHIN_S = 20.0

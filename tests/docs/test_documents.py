@@ -9,9 +9,9 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from typer.main import get_command
 
-from chassis.http import PUBLIC, _Allow, _calls, create_app
+from chassis.core.settings import Settings
 from chassis.service import Chassis
-from chassis.settings import Settings
+from chassis.web.http import PUBLIC, _Allow, _calls, create_app
 from contracts.catalogue import SERVICES
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ from threading import Thread
 
 import pytest
 
-from chassis.connection import Connection
-from chassis.kafka import Producer
-from chassis.provisioning import provision_topics
+from chassis.core.connection import Connection
+from chassis.messaging.kafka import Producer
+from chassis.messaging.provisioning import provision_topics
 from contracts.envelope import Envelope, source_of
 from contracts.examples import examples
 from contracts.pairings import PAIRING_STATES, PairingState, PairingStateName

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from deploy.local import stack
-from tests.feedback.world import World, world
+from tests.feedback.harness import World, world
 
 
 @pytest_asyncio.fixture

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.pairings import PairingFormed
-from contracts.people import Side
-from services.feedback.domain import caring, sessions
+from contracts.profiles import Side
+from services.feedback.domain import followup_rules, sessions
 from services.feedback.domain.advice import advice, low
+from services.feedback.domain.anonymous_statistics import CHANGES
 from services.feedback.domain.checkins import change, find
-from services.feedback.domain.course import ERASED, Course, Decision, forgotten
-from services.feedback.domain.figures import CHANGES
+from services.feedback.domain.errors import Invalid, Refused, Unknown
+from services.feedback.domain.followup import ERASED, Course, Decision, forgotten
 from services.feedback.domain.questions import language_of
-from services.feedback.domain.refused import Invalid, Refused, Unknown
 from services.feedback.views import CareView
-from tests.feedback.lives import JUNIOR, MACHINE, QUESTIONS, Life, programme
+from tests.feedback.followups import JUNIOR, MACHINE, QUESTIONS, Life, programme
 
 ITEMS = [item.id for item in QUESTIONS.items]
 SIDES: tuple[Side, Side] = ("senior", "junior")
@@ -293,4 +293,4 @@ def test_no_event_has_a_field_that_an_answer_could_stand_in() -> None:
     names = {name for event in life.public() for name in event.model_dump()}
     assert not names & {"answers", "advice", "score", "worth", "text", "call_me"}
     assert find(life.course, "junior", "day_0").completed_at is not None
-    assert caring.settled(None, life.now, MACHINE) is None
+    assert followup_rules.settled(None, life.now, MACHINE) is None

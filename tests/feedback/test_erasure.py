@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from contracts.people import ErasureCompleted
+from contracts.privacy import ErasureCompleted
 from services.feedback.domain.erasure import LOOK_AGAIN, looked, requested
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)

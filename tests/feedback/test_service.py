@@ -4,10 +4,10 @@ import itertools
 from datetime import timedelta
 from typing import Any
 
-from contracts.care import FEEDBACK, OUTCOMES
-from contracts.people import PRIVACY
-from tests.feedback.world import World
-from tests.running import until
+from contracts.feedback import FEEDBACK, OUTCOMES
+from contracts.privacy import PRIVACY
+from tests.feedback.harness import World
+from tests.processes import until
 
 CARE = {"1": 2, "2": 4}
 FULL = {"1": 4, "2": 2, "3": 5, "4": 1, "5": 4, "6": 3, "7": 5, "8": 1}

@@ -9,12 +9,11 @@ from typing import Any
 import bson
 import httpx
 
-from chassis.tokens import issue
-from cli.place import ISSUER, SERVICES
+from chassis.web.dev_tokens import issue
+from cli.installation import ISSUER, SERVICES
 from contracts.pairings import AnswerGiven
-from contracts.people import ContactChanged, ProfileChanged
-from tests.journey.collector import Collector
-from tests.journey.estate import Estate
+from contracts.profiles import ContactChanged, ProfileChanged
+from tests.journey.conditions import wait_until
 from tests.journey.people import (
     Json,
     Members,
@@ -26,8 +25,9 @@ from tests.journey.people import (
     ok,
     open_programme,
 )
-from tests.journey.waiting import wait_until
-from tests.journey.wire import Hand, headers, read
+from tests.journey.span_collector import Collector
+from tests.journey.stack import Estate
+from tests.journey.wire_capture import Hand, headers, read
 
 PROGRAMME = "canary"
 NAME, CALLED, ADDRESS = "Zephyrine Quillfeather", "Zippzapp", "zq-canarymail@halden.example"

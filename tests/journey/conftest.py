@@ -9,8 +9,8 @@ import pytest
 
 from deploy.local import stack
 from tests.conftest import stays_with
-from tests.journey.collector import Collector, collecting
-from tests.journey.estate import Estate, an_estate
+from tests.journey.span_collector import Collector, collecting
+from tests.journey.stack import Estate, an_estate
 
 
 @pytest.fixture(scope="session")

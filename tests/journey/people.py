@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import httpx
 
-from tests.journey.estate import Estate
-from tests.journey.waiting import PATIENCE_S, wait_until
+from tests.journey.conditions import PATIENCE_S, wait_until
+from tests.journey.stack import Estate
 
 Json = dict[str, Any]
 Side = Literal["senior", "junior"]

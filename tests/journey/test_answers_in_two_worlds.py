@@ -12,12 +12,12 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.place import SERVICES
+from cli.installation import SERVICES
 from contracts.catalogue import TOPICS
-from tests.journey.estate import Estate
+from tests.journey.conditions import wait_until
 from tests.journey.people import Json, Members, Side, Somebody, a_programme, admin, ok
-from tests.journey.waiting import wait_until
-from tests.journey.wire import read
+from tests.journey.stack import Estate
+from tests.journey.wire_capture import read
 
 PROGRAMME = "two-worlds"
 OPEN = [topic.name for topic in TOPICS if not topic.readers]

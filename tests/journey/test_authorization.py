@@ -18,12 +18,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from chassis.tokens import ALGORITHM, issue, public_jwk, signing_key
-from cli.place import ISSUER, SERVICES
-from tests.journey.cast import REASON, A, B, C, Cast, assemble, body_of
-from tests.journey.estate import Estate
+from chassis.web.dev_tokens import ALGORITHM, issue, public_jwk, signing_key
+from cli.installation import ISSUER, SERVICES
+from tests.journey.actors import REASON, A, B, C, Cast, assemble, body_of
+from tests.journey.conditions import wait_until
 from tests.journey.people import Json, ok
-from tests.journey.waiting import wait_until
+from tests.journey.stack import Estate
 
 ROLES = ("member", "coordinator", "admin", "service")
 OPEN = {"/health/live", "/health/ready", "/metrics"}

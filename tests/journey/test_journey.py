@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from services.matcher.domain.calendar import add_months
-from tests.journey.estate import Estate
-from tests.journey.other_system import MAY_READ, TOGETHER, OtherSystem
+from services.matcher.domain.fit.calendar import add_months
+from tests.journey.conditions import wait_until
 from tests.journey.people import (
     Json,
     Members,
@@ -30,7 +29,8 @@ from tests.journey.people import (
     ok,
     partners,
 )
-from tests.journey.waiting import wait_until
+from tests.journey.stack import Estate
+from tests.journey.subscriber import MAY_READ, TOGETHER, OtherSystem
 
 PEOPLE = cohort("journey", 9, 9)
 STAYS_AWAY = Somebody("journey-X", "senior", "Nomen Nescio", department="legal")

@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 
 from contracts import taxonomy
-from tests.journey.estate import Estate
-from tests.journey.other_system import MAY_READ, Event, OtherSystem
+from tests.journey.conditions import wait_until
 from tests.journey.people import (
     Json,
     Members,
@@ -35,7 +34,8 @@ from tests.journey.people import (
     ok,
     partners,
 )
-from tests.journey.waiting import wait_until
+from tests.journey.stack import Estate
+from tests.journey.subscriber import MAY_READ, Event, OtherSystem
 
 PROGRAMME = "months"
 PEOPLE = cohort(PROGRAMME, 6, 6)

@@ -24,11 +24,11 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from deploy.local import mail, ports
 from services.notifier.domain.notification import CLAIM
-from tests.journey.estate import Estate
-from tests.journey.other_system import Event, OtherSystem
+from tests.journey.conditions import wait_until
 from tests.journey.people import Json, Members, a_programme, cohort, ok, partners
-from tests.journey.waiting import wait_until
-from tests.notifier.smtp import DROP, OK, VANISH, Wayward, wayward
+from tests.journey.stack import Estate
+from tests.journey.subscriber import Event, OtherSystem
+from tests.notifier.smtp_server import DROP, OK, VANISH, Wayward, wayward
 
 PROGRAMME = "killmonths"
 PAIRS = 6

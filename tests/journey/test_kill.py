@@ -19,8 +19,7 @@ import psutil
 import pytest
 
 from deploy.local import ports, process, stack
-from tests.journey.estate import Estate
-from tests.journey.other_system import OtherSystem
+from tests.journey.conditions import wait_until
 from tests.journey.people import (
     Json,
     Members,
@@ -34,7 +33,8 @@ from tests.journey.people import (
     open_programme,
     partners,
 )
-from tests.journey.waiting import wait_until
+from tests.journey.stack import Estate
+from tests.journey.subscriber import OtherSystem
 
 MANY = 1000
 PAIRS = 24

@@ -9,10 +9,10 @@ from threading import Barrier
 import httpx
 import pytest
 
-from tests.journey.estate import Estate
-from tests.journey.other_system import TOGETHER
+from tests.journey.conditions import wait_until
 from tests.journey.people import Json, Members, Somebody, a_programme, admin, cohort, ok, partners
-from tests.journey.waiting import wait_until
+from tests.journey.stack import Estate
+from tests.journey.subscriber import TOGETHER
 
 TIMES = 200
 COUPLES = 10

@@ -8,28 +8,29 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from chassis.clocks import Clock
-from chassis.connection import Connection
-from chassis.deadletters import DeadLetters, Letter, letters
-from chassis.hearing import Hearing
-from chassis.ids import new_id
-from chassis.kafka import Producer, record_at
+from chassis.core.clocks import Clock
+from chassis.core.connection import Connection
+from chassis.core.ids import new_id
+from chassis.messaging.dead_letters import DeadLetters, Letter, letters
+from chassis.messaging.kafka import Producer, record_at
+from chassis.messaging.subscriptions import Hearing
+from cli.installation import SERVICES
 from cli.main import app
-from cli.place import SERVICES
 from contracts.catalogue import EVENTS, TOPICS
 from contracts.envelope import EventData, Topic
 from contracts.examples import examples
 from contracts.pairings import PairingState
-from contracts.people import PROFILES, ContactChanged, ErasureCompleted, ProfileChanged
+from contracts.privacy import ErasureCompleted
+from contracts.profiles import PROFILES, ContactChanged, ProfileChanged
 from contracts.programmes import ProgrammeChanged
 from services.feedback.handlers import hearing as feedback
 from services.matcher.handlers import hearing as matcher
 from services.notifier.handlers import hearing as notifier
 from services.profiles.handlers import hearing as profiles
-from tests.journey.estate import Estate
+from tests.journey.conditions import wait_until
 from tests.journey.people import Somebody, begin_import, csv_of, imported, ok
-from tests.journey.waiting import wait_until
-from tests.journey.wire import LARGE, Hand, Headers, configured, figures, headers, read
+from tests.journey.stack import Estate
+from tests.journey.wire_capture import LARGE, Hand, Headers, configured, figures, headers, read
 
 HEARING: Mapping[str, Hearing] = {  # type: ignore[type-arg]
     "profiles": profiles,

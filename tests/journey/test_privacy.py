@@ -8,7 +8,7 @@ from email import message_from_bytes
 
 import pytest
 
-from contracts.people import CONTACTS, PROFILES, ProfileChanged
+from contracts.profiles import CONTACTS, PROFILES, ProfileChanged
 from tests.journey.canary import (
     ADDRESS,
     ANSWERED,
@@ -30,11 +30,11 @@ from tests.journey.canary import (
     on_topics,
     words_in,
 )
-from tests.journey.collector import Collector
-from tests.journey.estate import Estate
+from tests.journey.conditions import wait_until
 from tests.journey.people import begin_import, csv_of, imported, ok
-from tests.journey.waiting import wait_until
-from tests.journey.wire import Hand, cleaning_often, configured, headers, read
+from tests.journey.span_collector import Collector
+from tests.journey.stack import Estate
+from tests.journey.wire_capture import Hand, cleaning_often, configured, headers, read
 
 NAMES = {"zephyrine", "quillfeather", "zippzapp", "zq-canarymail"}
 

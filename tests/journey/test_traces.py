@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.journey.collector import Collector
-from tests.journey.estate import Estate
-from tests.journey.legs import CONSUMER, PRODUCER, Leg, act
-from tests.journey.other_system import OtherSystem, Record
+from tests.journey.conditions import wait_until
 from tests.journey.people import Json, Members, a_programme, admin, cohort, csv_of, newcomers, ok, partners
-from tests.journey.waiting import wait_until
+from tests.journey.span_collector import Collector
+from tests.journey.stack import Estate
+from tests.journey.subscriber import OtherSystem, Record
+from tests.journey.trace_helpers import CONSUMER, PRODUCER, Leg, act
 
 PEOPLE = cohort("traces", 3, 3)
 

@@ -21,12 +21,12 @@ from zoneinfo import ZoneInfo
 import pytest
 import uuid_utils
 
-from chassis.ids import derived_id
+from chassis.core.ids import derived_id
 from contracts.programmes import ProgrammeSettings
+from services.notifier.domain.catalogue import BY_PURPOSE
 from services.notifier.domain.notification import Notification
-from services.notifier.domain.table import BY_PURPOSE
-from tests.lifecycle.company import LATEST, SWEEP, Arrived, Company, first_sweep
-from tests.lifecycle.people import CLOCKS_CHANGE, COORDINATORS, DAY, PROGRAMME, WEEK, People, Person, settings
+from tests.lifecycle.in_memory_platform import LATEST, SWEEP, Arrived, Company, first_sweep
+from tests.lifecycle.simulated_people import CLOCKS_CHANGE, COORDINATORS, DAY, PROGRAMME, WEEK, People, Person, settings
 
 BEGIN = datetime(2026, 1, 5, 7, tzinfo=UTC)
 END = datetime(2027, 1, 5, 7, tzinfo=UTC)

@@ -4,7 +4,7 @@ import pytest
 import pytest_asyncio
 
 from deploy.local import stack
-from tests.matcher.world import World, world
+from tests.matcher.harness import World, world
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -6,17 +6,20 @@ from typing import Any
 
 import pytest
 
-from contracts.care import PartnerChangeRequested, Session, SessionHeld
+from contracts.feedback import PartnerChangeRequested, Session, SessionHeld
 from contracts.pairings import PAIRING_STATES, PAIRINGS
-from contracts.people import PRIVACY, ProfileChanged
+from contracts.privacy import PRIVACY
+from contracts.profiles import ProfileChanged
 from contracts.programmes import ROUNDS
-from services.matcher import leaving, rounds, seats
-from services.matcher.domain import round as domain_round
-from services.matcher.domain.refused import Refused
-from tests.matcher.people import NOW, PROGRAMME, person, settings
-from tests.matcher.test_seats import plan
-from tests.matcher.world import World
-from tests.running import until
+from services.matcher import erasure
+from services.matcher.domain.errors import Refused
+from services.matcher.domain.rounds import round as domain_round
+from services.matcher.pairings import reservation
+from services.matcher.rounds import lifecycle
+from tests.matcher.builders import NOW, PROGRAMME, person, settings
+from tests.matcher.domain.test_seat_ledger import plan
+from tests.matcher.harness import World
+from tests.processes import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -233,9 +236,9 @@ async def test_what_changed_since_the_round_was_computed_is_looked_at_again(comp
 async def test_a_crash_while_publishing_loses_no_proposal_and_sends_none_twice(
     company: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds, "STRETCH", 2)
+    monkeypatch.setattr(lifecycle, "STRETCH", 2)
     crashed: list[str] = []
-    real = rounds._published_up_to
+    real = lifecycle._published_up_to
 
     async def crashing(*arguments: Any) -> bool:
         if len(crashed) < 2:
@@ -243,7 +246,7 @@ async def test_a_crash_while_publishing_loses_no_proposal_and_sends_none_twice(
             raise ConnectionError("the process dies after the proposals went out, before the cursor was saved")
         return await real(*arguments)
 
-    monkeypatch.setattr(rounds, "_published_up_to", crashing)
+    monkeypatch.setattr(lifecycle, "_published_up_to", crashing)
     await company.open_programme()
     await company.people(*(person(f"s{n}") for n in range(5)), *(person(f"j{n}", "junior") for n in range(5)))
     await company.second()
@@ -403,8 +406,8 @@ async def test_a_plan_that_comes_after_an_erasure_leaves_no_trace_of_who_was_for
     await company.open_programme()
     await company.people(person("s"), person("j", "junior"))
     matcher = company.replicas[0].matcher
-    await leaving.forget("j", matcher)
-    outcome = (await seats.reserve(matcher, [plan("late", "s", "j")]))["late"]
+    await erasure.forget("j", matcher)
+    outcome = (await reservation.reserve(matcher, [plan("late", "s", "j")]))["late"]
     assert isinstance(outcome, Refused)
     assert outcome.code == "closed"
     assert await matcher.pairings_of("j") == []

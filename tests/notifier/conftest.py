@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from deploy.local import stack
-from tests.notifier.world import World, programme, world
+from tests.notifier.harness import World, programme, world
 
 
 @pytest_asyncio.fixture

@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime
 
-from chassis.aggregates import Op
-from chassis.hearing import Heard
-from chassis.projections import Row
+from chassis.core.settings import Settings
+from chassis.messaging.subscriptions import Heard
 from chassis.service import Chassis
-from chassis.settings import Settings
+from chassis.storage.aggregates import Op
+from chassis.storage.projections import Row
 from contracts.envelope import Envelope
-from contracts.people import ContactChanged, ErasureCompleted, ErasureRequested
+from contracts.privacy import ErasureCompleted, ErasureRequested
+from contracts.profiles import ContactChanged
 from deploy.local import stack
 from services.notifier.__main__ import build
 from services.notifier.domain.erasure import LOOK_AGAIN, looked, requested

@@ -10,7 +10,7 @@ from deploy.local import mail as catcher
 from deploy.local import ports
 from services.notifier.mail import InDoubt, Later, Letter, Mailer, Refused
 from services.notifier.settings import MailSettings
-from tests.notifier.smtp import DROP, STALL, VANISH, Wayward, wayward
+from tests.notifier.smtp_server import DROP, STALL, VANISH, Wayward, wayward
 
 
 def letter(to: str = "al@example.com", name: str = "Ål Ek", subject: str = "Grüße", id: str = "n1") -> Letter:

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.care import NotificationFailed, NotificationSent, NotificationSuppressed
+from contracts.notifications import NotificationFailed, NotificationSent, NotificationSuppressed
 from contracts.pairings import PairingProposed
-from contracts.people import Absence, ContactChanged
+from contracts.profiles import Absence, ContactChanged
 from contracts.programmes import Care
 from services.notifier.domain import notification as notes
+from services.notifier.domain.catalogue import BY_PURPOSE, TABLE, Facts
 from services.notifier.domain.notification import (
     CLAIM,
     CONTACT_WITHIN,
@@ -25,8 +26,7 @@ from services.notifier.domain.notification import (
     WaitForContact,
     WaitUntil,
 )
-from services.notifier.domain.reader import Channels, Hours
-from services.notifier.domain.table import BY_PURPOSE, TABLE, Facts
+from services.notifier.domain.recipient import Channels, Hours
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 MACHINE = datetime(2026, 7, 1, 8, tzinfo=UTC)

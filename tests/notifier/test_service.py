@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from chassis.projections import Row
-from contracts.care import CheckinCompleted, ContactNeeded, NotificationSent, SessionCancelled
+from chassis.storage.projections import Row
+from contracts.feedback import CheckinCompleted, ContactNeeded, SessionCancelled
+from contracts.notifications import NotificationSent
 from contracts.pairings import (
     AnswerGiven,
     PairingEnded,
@@ -17,11 +18,12 @@ from contracts.pairings import (
     PairingProposed,
     PairingResumed,
 )
-from contracts.people import ErasureRequested, TakingPart
+from contracts.privacy import ErasureRequested
+from contracts.profiles import TakingPart
 from services.notifier.domain.notification import CLAIM
 from services.notifier.sending import say_what_is_due
-from tests.notifier.smtp import DROP, VANISH
-from tests.notifier.world import NOON, World, checkin, facts, meeting, pairing, programme
+from tests.notifier.harness import NOON, World, checkin, facts, meeting, pairing, programme
+from tests.notifier.smtp_server import DROP, VANISH
 
 DAY = timedelta(days=1)
 

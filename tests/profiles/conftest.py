@@ -8,15 +8,15 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from chassis.aggregates import Aggregates, instant
-from chassis.http import create_app
-from chassis.identity import Principal, Role
-from chassis.projections import Row
+from chassis.core.settings import Settings
 from chassis.service import Chassis, Parts
-from chassis.settings import Settings
+from chassis.storage.aggregates import Aggregates, instant
+from chassis.storage.projections import Row
+from chassis.web.authentication import Principal, Role
+from chassis.web.http import create_app
 from contracts.envelope import EventData
 from contracts.pairings import PairingState, Participant
-from contracts.people import Side
+from contracts.profiles import Side
 from contracts.programmes import Labels, ProgrammeChanged, ProgrammeSettings
 from deploy.local import stack
 from services.profiles.__main__ import build

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from services.profiles.domain.record import ContactWishes
+from services.profiles.domain.hr_record import ContactWishes
 
 
 @pytest.mark.parametrize("name", ["Zoë Ågren-O'Neill", "老师"])

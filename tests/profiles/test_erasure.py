@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from contracts.people import ErasureCompleted
+from contracts.privacy import ErasureCompleted
 from services.profiles.domain.person import note_completed
 from tests.profiles.conftest import World, pairing
 
@@ -79,7 +79,7 @@ async def test_it_can_be_followed_until_all_services_have_reported(world: World)
     now = world.chassis.clock.now()
     for service in ("matcher", "notifier", "feedback"):
         done = ErasureCompleted(member_id=bo, service=service, completed_at=now)
-        from chassis.aggregates import Op
+        from chassis.storage.aggregates import Op
 
         await world.profiles.persons.update(
             bo,

@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from contracts.envelope import Said, Tombstone
-from contracts.people import Absence, ContactChanged, ErasureRequested, Offer, ProfileChanged, Style
+from contracts.privacy import ErasureRequested
+from contracts.profiles import Absence, ContactChanged, Offer, ProfileChanged, Style
 from services.profiles.domain import person as people
+from services.profiles.domain.base import Refused, Unknown
 from services.profiles.domain.enrolment import Invitation, Participation, Programmes
+from services.profiles.domain.hr_record import ContactWishes, Entered, ExternalId, Grade, HrRecord, Suggested
 from services.profiles.domain.person import Decision, Person, Place
-from services.profiles.domain.record import ContactWishes, Entered, ExternalId, Grade, HrRecord, Suggested
 from services.profiles.domain.style import Statements
 from services.profiles.domain.topics import OfferWords, SeekWords
-from services.profiles.domain.values import Refused, Unknown
 from tests.profiles.conftest import programme
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from contracts.care import CheckinCompleted, CheckinDue
 from contracts.envelope import Said
-from contracts.people import Side
+from contracts.feedback import CheckinCompleted, CheckinDue
+from contracts.profiles import Side
+from services.feedback.domain.anonymous_statistics import CHANGES, cell_of, numbered
 from services.feedback.domain.calendar import morning_of
-from services.feedback.domain.course import SIDES, Answered, Checkin, Course, Decision, fields
-from services.feedback.domain.figures import CHANGES, cell_of, numbered
+from services.feedback.domain.errors import Refused, Unknown
+from services.feedback.domain.followup import SIDES, Answered, Checkin, Course, Decision, fields
 from services.feedback.domain.questions import Questions
-from services.feedback.domain.refused import Refused, Unknown
 
 OPEN = timedelta(days=30)
 END = "end"

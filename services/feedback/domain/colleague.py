@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from contracts.envelope import EventData, Tag, Topic
-from contracts.people import PROFILES, MemberId, ProfileChanged
+from contracts.profiles import PROFILES, MemberId, ProfileChanged
 
 
 class Colleague(EventData):

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from services.feedback.domain.calendar import day_ends, working_day_ends
-from services.feedback.domain.course import Course, Fact, Meeting
+from services.feedback.domain.followup import Course, Fact, Meeting
 
 QUIET_DAYS = 14  # without a date after the last meeting
 IN_A_ROW = 2

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.feedback.domain.refused import Invalid
+from services.feedback.domain.errors import Invalid
 
 LOWEST, HIGHEST = 1, 5
 LOW = 2  # coded answers up to here bring advice

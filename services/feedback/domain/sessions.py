@@ -3,9 +3,10 @@
 from datetime import datetime, timedelta
 from typing import Literal
 
-from contracts.care import SessionCancelled, SessionEvent, SessionHeld, SessionMissed, SessionScheduled
-from contracts.people import Side
-from services.feedback.domain.course import (
+from contracts.feedback import SessionCancelled, SessionEvent, SessionHeld, SessionMissed, SessionScheduled
+from contracts.profiles import Side
+from services.feedback.domain.errors import Refused, Unknown
+from services.feedback.domain.followup import (
     MOST_IDEAS,
     MOST_SESSIONS,
     Course,
@@ -17,7 +18,6 @@ from services.feedback.domain.course import (
     fields,
     with_meeting,
 )
-from services.feedback.domain.refused import Refused, Unknown
 
 FARTHEST = timedelta(days=400)  # ahead; beyond it a date is a slip of the finger
 AROUND = timedelta(hours=24)  # held so near to a date is the meeting that had the date

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, Said
-from contracts.people import ErasureCompleted, MemberId
+from contracts.privacy import ErasureCompleted
+from contracts.profiles import MemberId
 
 LOOK_AGAIN = timedelta(seconds=1)
 

@@ -19,13 +19,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.care import NotificationEvent, NotificationFailed, NotificationSent, NotificationSuppressed
 from contracts.envelope import Instant, Said
-from contracts.people import ContactChanged, Side
+from contracts.notifications import NotificationEvent, NotificationFailed, NotificationSent, NotificationSuppressed
+from contracts.profiles import ContactChanged, Side
 from contracts.programmes import Care
-from services.notifier.domain.quiet import Quiet, opens, zone_of
-from services.notifier.domain.reader import Channels, Hours
-from services.notifier.domain.table import BY_PURPOSE, Facts, Row
+from services.notifier.domain.catalogue import BY_PURPOSE, Facts, Row
+from services.notifier.domain.quiet_hours import Quiet, opens, zone_of
+from services.notifier.domain.recipient import Channels, Hours
 
 Channel = Literal["email", "inbox"]
 Reason = Literal[

@@ -11,10 +11,10 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from contracts import people
+from contracts import profiles
 from contracts.envelope import Id, Instant
 from contracts.programmes import ProgrammeChanged
-from services.profiles.domain.values import Refused, Unknown, Value
+from services.profiles.domain.base import Refused, Unknown, Value
 
 EitherSide = Literal["senior", "junior", "either"]
 Capacity = Annotated[int, Field(ge=0, le=20)]
@@ -44,8 +44,8 @@ class Enrolment(Value):
     enrolled_at: Instant | None = None
     left_at: Instant | None = None
 
-    def public(self) -> people.Enrolment:
-        return people.Enrolment(
+    def public(self) -> profiles.Enrolment:
+        return profiles.Enrolment(
             programme_id=self.programme_id,
             side=self.side,
             capacity=self.capacity,
@@ -54,10 +54,10 @@ class Enrolment(Value):
             waiting_since=self.waiting_since,
         )
 
-    def taking_part(self) -> people.TakingPart:
+    def taking_part(self) -> profiles.TakingPart:
         """For the notifier; ``since`` stays the same while somebody waits, is paired, and waits again."""
         since = {"invited": self.invited_at, "left": self.left_at}.get(self.state)
-        return people.TakingPart(
+        return profiles.TakingPart(
             programme_id=self.programme_id, state=self.state, since=since or self.enrolled_at or self.invited_at
         )
 

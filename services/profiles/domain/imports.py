@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from contracts.envelope import Instant
+from services.profiles.domain.base import Refused, State, Unknown, Value
 from services.profiles.domain.person import Person
-from services.profiles.domain.values import Refused, State, Unknown, Value
 
 LEASE = timedelta(seconds=30)  # for so long a driver owns a running import without a sign of life
 RELEASE_SHARE = 0.05  # of the running pairings; touching more waits for a person

@@ -12,19 +12,12 @@ from typing import TypeAlias
 from pydantic import Field
 
 from contracts.envelope import Instant, Said, Tombstone
-from contracts.people import (
-    Absence,
-    Availability,
-    ContactChanged,
-    ErasureCompleted,
-    ErasureRequested,
-    Offer,
-    ProfileChanged,
-    Seek,
-)
+from contracts.privacy import ErasureCompleted, ErasureRequested
+from contracts.profiles import Absence, Availability, ContactChanged, Offer, ProfileChanged, Seek
 from services.profiles.domain import enrolment as enrolments_
+from services.profiles.domain.base import Refused, State, Unknown, Value
 from services.profiles.domain.enrolment import Enrolment, Facts, Invitation, Participation, Programmes
-from services.profiles.domain.record import (
+from services.profiles.domain.hr_record import (
     Channel,
     ContactWishes,
     EmploymentState,
@@ -35,7 +28,6 @@ from services.profiles.domain.record import (
 )
 from services.profiles.domain.style import Statements, style_of
 from services.profiles.domain.topics import OfferWords, SeekWords, offers_of, seeks_of, unknown
-from services.profiles.domain.values import Refused, State, Unknown, Value
 
 MOST_AVOIDED = 50
 MOST_ABSENCES = 20

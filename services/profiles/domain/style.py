@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from contracts.envelope import Instant
-from contracts.people import Style
-from services.profiles.domain.values import Value
+from contracts.profiles import Style
+from services.profiles.domain.base import Value
 
 Statement = Literal[
     "candour_plain",

@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import Field
 
 from contracts import taxonomy
-from contracts.people import Depth, Offer, Seek
-from services.profiles.domain.values import Value
+from contracts.profiles import Depth, Offer, Seek
+from services.profiles.domain.base import Value
 
 MOST = 30  # topics on each side; more than that says nothing about a person
 

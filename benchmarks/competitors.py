@@ -1,0 +1,175 @@
+"""The matchers that are set side by side: each answers a round with pairs by position of senior and junior, and a time.
+
+The people, and who may be paired with whom, are the same for all of them. What the seconds include:
+
+* ours: all of ``solve``, from profiles to the answer: encoding, candidates, assignment, fairness pass, draw, receipts'
+  runners-up, and why each of the others is left over;
+* dense: encoding, the score of every pair, and ``scipy.optimize.linear_sum_assignment``, which maximises the total;
+* greedy: encoding, our candidates, and the best one first;
+* mentor-match and matching: solving alone, see ``peers``. What each needs to know is worked out beforehand: for
+  mentor-match who is excluded, for matching everybody's list of partners, the dearest first.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+from scipy.optimize import linear_sum_assignment
+
+from benchmarks import peers, quality
+from benchmarks.quality import Everything
+from contracts.profiles import ProfileChanged
+from contracts.programmes import Draw, Fairness
+from contracts.taxonomy import load
+from services.matcher.engine.candidates import candidates, scan_of
+from services.matcher.engine.solve import Answer, Question, sides, solve
+from services.matcher.engine.vectorised_fit import Block, Pairs
+
+WISHED, DIFFERENT, MATCHED = 5, 3, 1  # mentor-match's points, where it matches our people
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one matcher made of a round."""
+
+    pairs: Sequence[tuple[int, int]]
+    seconds: float
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+def ours(question: Question) -> Result:
+    start = perf_counter()
+    answer = solve(question, load())
+    seconds = perf_counter() - start
+    seniors, juniors = positions(question)
+    pairs = [(seniors[match.senior.id], juniors[match.junior.id]) for match in answer.matches]
+    return Result(pairs, seconds)
+
+
+def dense(question: Question) -> Result:
+    start = perf_counter()
+    pairs = _pairs(question)
+    scores = np.empty(pairs.shape)
+    for rows, block in _blocks(pairs):
+        scores[rows] = np.where(block.possible(), block.score, 0)
+    scored = perf_counter()
+    seniors, juniors = linear_sum_assignment(scores, maximize=True)
+    end = perf_counter()
+    may = scores[seniors, juniors] > 0
+    made = list(zip(seniors[may].tolist(), juniors[may].tolist(), strict=True))
+    return Result(made, end - start, {"seconds_of_scoring": round(scored - start, 3)})
+
+
+def greedy(question: Question) -> Result:
+    start = perf_counter()
+    pairs = _pairs(question)
+    edges = candidates(pairs, scan_of(pairs)).allowed()
+    found = perf_counter()
+    made = quality.greedy(edges.seniors, edges.juniors, edges.scores)
+    end = perf_counter()
+    return Result(made, end - start, {"seconds_of_candidates": round(found - start, 3)})
+
+
+def mentor_match(question: Question, everything: Everything) -> Result:
+    """By rules of its own kinds that come closest to what our people say of themselves. Raises ``peers.Missing``."""
+    seniors, juniors = sides(question)
+    told = {
+        "mentors": [
+            _told(one.profile) | {"excluded": np.nonzero(row <= 0)[0].tolist()}
+            for one, row in zip(seniors, everything.scores, strict=True)
+        ],
+        "mentees": [_told(one.profile) for one in juniors],
+        "rules": [
+            ["excluded is disqualified"],
+            ["mentee's among mentor's", "wish", "offers", WISHED],
+            ["mentor's among mentee's", "wish", "offers", WISHED],
+            ["differs", "department", DIFFERENT],
+            ["unmatched", MATCHED],
+        ],
+    }
+    answer = peers.ask(peers.MENTOR_MATCH, told)
+    return Result(answer.pairs, answer.seconds)
+
+
+def stable_marriage(everything: Everything) -> Result:
+    """Raises ``peers.Missing``."""
+    answer = peers.ask(peers.MATCHING, dict(quality.likings(everything)))
+    return Result(answer.pairs, answer.seconds, {"seconds_of_making_the_game": round(answer.told["making"], 3)})
+
+
+def judge(question: Question) -> Everything:
+    """All pairs of a round, for judging what was made of it."""
+    pairs = _pairs(question)
+    scores, for_seniors, for_juniors = (np.zeros(pairs.shape, dtype=np.float32) for _ in range(3))
+    for rows, block in _blocks(pairs):
+        may = block.possible()
+        scores[rows] = np.where(may, block.score, 0)
+        for_seniors[rows] = np.where(may, block.senior_benefit, 0)
+        for_juniors[rows] = np.where(may, block.junior_benefit, 0)
+    return Everything(scores, for_seniors, for_juniors)
+
+
+def blocking_of_some(question: Question, answer: Answer, seniors: int) -> float:
+    """Blocking pairs for each senior, of so many seniors evenly spread, with whomever on the other side."""
+    pairs = _pairs(question)
+    senior_at, junior_at = positions(question)
+    senior_has, junior_has = np.zeros(pairs.shape[0]), np.zeros(pairs.shape[1])
+    for match in answer.matches:
+        senior_has[senior_at[match.senior.id]] = match.fit.senior_benefit
+        junior_has[junior_at[match.junior.id]] = match.fit.junior_benefit
+    chosen = np.unique(np.linspace(0, pairs.shape[0] - 1, min(seniors, pairs.shape[0])).astype(np.int64))
+    found = 0
+    for rows in quality.blocks(len(chosen), pairs.shape[1]):
+        block = pairs.block(chosen[rows], np.arange(pairs.shape[1]))
+        found += quality.blocking(
+            Everything(np.where(block.possible(), block.score, 0), block.senior_benefit, block.junior_benefit),
+            senior_has[chosen[rows]],
+            junior_has,
+        )
+    return found / len(chosen)
+
+
+def positions(question: Question) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Where each senior and each junior stands in every matcher's arrays."""
+    seniors, juniors = sides(question)
+    return {one.id: n for n, one in enumerate(seniors)}, {one.id: n for n, one in enumerate(juniors)}
+
+
+def undrawn(question: Question) -> Question:
+    """The same round without a draw among near-equals."""
+    return _with(question, draw=Draw(tolerance=0))
+
+
+def plainly(question: Question) -> Question:
+    """The same round for the best total: neither a fairness pass nor a draw gives up some of it."""
+    return _with(question, draw=Draw(tolerance=0), fairness=Fairness(max_cost=0))
+
+
+def _with(question: Question, **changes: BaseModel) -> Question:
+    matching = question.settings.matching.model_copy(update=changes)
+    return replace(question, settings=question.settings.model_copy(update={"matching": matching}))
+
+
+def _pairs(question: Question) -> Pairs:
+    seniors, juniors = sides(question)
+    return Pairs(seniors, juniors, question.settings, load(), question.on, question.earlier)
+
+
+def _blocks(pairs: Pairs) -> Iterator[tuple[slice, Block]]:
+    everybody = np.arange(pairs.shape[1])
+    for rows in quality.blocks(*pairs.shape):
+        yield rows, pairs.block(np.arange(rows.start, rows.stop), everybody)
+
+
+def _told(profile: ProfileChanged) -> dict[str, Any]:
+    """What mentor-match can compare: a grade, the first of the strongest wishes, what is offered, a department."""
+    wish = max(profile.seeks, key=lambda seek: seek.priority, default=None)
+    return {
+        "grade": profile.level or 0,
+        "wish": wish and wish.topic,
+        "offers": [offer.topic for offer in profile.offers],
+        "department": profile.department_id,
+    }

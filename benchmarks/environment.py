@@ -1,0 +1,73 @@
+"""What every benchmark stands on: servers, names of its own, and the arithmetic of ratios."""
+
+import statistics
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from chassis.core.connection import Connection
+from chassis.messaging.kafka import Producer
+from chassis.storage.mongo import Mongo
+from deploy.local import ports, stack
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Servers, and a prefix under which this benchmark's topics and databases stand."""
+
+    endpoints: stack.Endpoints
+    prefix: str
+
+    @property
+    def connection(self) -> Connection:
+        return Connection(self.endpoints.kafka)
+
+    def database(self, name: str) -> str:
+        return f"{self.prefix.rstrip('.')}_{name}"
+
+
+@contextmanager
+def ground() -> Iterator[Ground]:
+    """Servers of the benchmark's own, or those that VICEVERSA_KAFKA and VICEVERSA_MONGO name."""
+    with (
+        TemporaryDirectory(prefix="viceversa-benchmark-") as folder,
+        stack.start(Path(folder), kafka_port=ports.any_free(), mongo_port=ports.any_free()) as running,
+    ):
+        yield Ground(running.endpoints, f"b{uuid.uuid4().hex[:8]}.")
+
+
+@asynccontextmanager
+async def producing(connection: Connection) -> AsyncIterator[Producer]:
+    producer = Producer(connection)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+@asynccontextmanager
+async def database(ground: Ground, name: str) -> AsyncIterator[Mongo]:
+    mongo = Mongo(ground.endpoints.mongo, ground.database(name))
+    try:
+        yield mongo
+    finally:
+        await mongo.drop()
+        mongo.close()
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which ``share`` of the values lie (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), digits),
+        "min": round(min(values), digits),
+        "max": round(max(values), digits),
+    }

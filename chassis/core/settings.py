@@ -1,0 +1,292 @@
+"""All settings are environment variables with the prefix ``VICEVERSA_``; a wrong one stops the process at its start.
+
+An error names the variable and says what to do, and never repeats what was given: it may be a secret.
+"""
+
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from enum import Enum
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chassis.core.connection import Connection
+
+PREFIX = "VICEVERSA_"
+LIKENESS = 0.8  # how alike an unknown variable must be to a setting before it is taken for a slip of the pen
+
+M = TypeVar("M", bound=BaseSettings)
+
+
+class SettingsError(Exception):
+    """Some settings are wrong or missing; the message has a line for each."""
+
+
+def is_loopback(host: str | None) -> bool:
+    if host is None:
+        return False
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Section(BaseSettings):
+    """Base of a group of settings; a service may have one of its own, with a prefix that begins with ours."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
+    )
+
+
+class Settings(Section):
+    """What every service needs to know. A field's description is what ``.env.example`` says about it."""
+
+    kafka: str = Field("127.0.0.1:9092", min_length=1, description="Kafka's bootstrap servers, host:port,host:port.")
+    kafka_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Kafka's security protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
+    )
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="The SASL mechanism, when the protocol is a SASL one: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."
+    )
+    kafka_username: str | None = Field(None, description="The SASL user name.")
+    kafka_password: SecretStr | None = Field(None, description="The SASL password.")
+    kafka_ca_file: Path | None = Field(
+        None, description="A PEM file with the authority that signed the brokers' certificates; else the system's own."
+    )
+    mongo: SecretStr = Field(
+        SecretStr("mongodb://127.0.0.1:27017"),
+        description="MongoDB's connection string, with user and password where it needs them.",
+    )
+    topic_prefix: str = Field(
+        "mentoring.",
+        pattern=r"^[a-z][a-z0-9_-]{0,30}\.$",
+        description="What begins the names of topics, consumer groups and databases; ends with a dot.",
+    )
+    replication: int = Field(
+        1, ge=1, le=9, description="Replicas of each topic that provisioning creates: 1 on one broker, 3 in production."
+    )
+    min_in_sync: int = Field(
+        1,
+        ge=1,
+        le=9,
+        description="Replicas that must have a record before it counts: 1 on one broker, 2 in production.",
+    )
+    http_host: str = Field("127.0.0.1", min_length=1, description="The address to listen on; 0.0.0.0 in a container.")
+    http_port: int | None = Field(
+        None, ge=1, le=65535, description="The port to listen on; without it, the service's usual one."
+    )
+    issuer: str = Field(
+        "http://127.0.0.1:8100", description="The OIDC issuer of the tokens, exactly as their `iss` says it."
+    )
+    audience: str = Field("viceversa", min_length=1, description="What the `aud` of a token must contain.")
+    jwks_url: str | None = Field(
+        None,
+        description="Where the issuer's keys are: https:, file:, or http: on this machine. Without it, as the issuer's "
+        "discovery document says.",
+    )
+    member_claim: str = Field(
+        "member_id", min_length=1, description="The claim with the member's id; a dotted path reaches into objects."
+    )
+    roles_claim: str = Field(
+        "roles", min_length=1, description="The claim with the roles, e.g. realm_access.roles; a list or a text."
+    )
+    programmes_claim: str = Field(
+        "programmes",
+        min_length=1,
+        description="The claim with the ids of the programmes that a coordinator looks after.",
+    )
+    hmac_key: SecretStr | None = Field(
+        None,
+        description="The key under which identifiers of erased people are kept as an HMAC, so that an import does not "
+        "bring them back: 32 characters or more, the same for ever. Needed by services that import people.",
+    )
+    otlp_endpoint: str | None = Field(
+        None, description="Where traces go by OTLP over HTTP, e.g. http://collector:4318; without it, nowhere."
+    )
+    clock: Path | None = Field(
+        None, description="The file of business time that all processes share; without it, business time is real time."
+    )
+    instance: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="This replica's stable name, unique in its service; without it, the service's name and -0.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least that is logged: DEBUG, INFO, WARNING or ERROR."
+    )
+    max_body_bytes: int = Field(256 * 1024, ge=1024, description="The largest body of a request.")
+    max_upload_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="The largest file in a request that uploads one."
+    )
+    max_requests: int = Field(200, ge=1, description="Requests answered at the same time; what is more gets a 503.")
+
+    @field_validator("issuer", "otlp_endpoint")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
+            raise ValueError("must be a URL that begins with http:// or https://")
+        return value
+
+    @field_validator("mongo")
+    @classmethod
+    def _mongo_url(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
+            raise ValueError("must begin with mongodb:// or mongodb+srv://")
+        return value
+
+    @field_validator("hmac_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 32:
+            raise ValueError("must have 32 characters or more")
+        return value
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _trusted(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https:")
+        if parts.scheme in ("https", "file") or (parts.scheme == "http" and is_loopback(parts.hostname)):
+            return value
+        raise ValueError("must begin with https: or file:, since whoever changes keys on their way can sign tokens")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
+        if self.kafka_protocol.startswith("SASL") and not (
+            self.kafka_mechanism and self.kafka_username and self.kafka_password
+        ):
+            raise ValueError(
+                f"with {PREFIX}KAFKA_PROTOCOL={self.kafka_protocol}, set {PREFIX}KAFKA_MECHANISM, "
+                f"{PREFIX}KAFKA_USERNAME and {PREFIX}KAFKA_PASSWORD"
+            )
+        if self.min_in_sync > self.replication:
+            raise ValueError(f"{PREFIX}MIN_IN_SYNC cannot be more than {PREFIX}REPLICATION")
+        parts = urlsplit(self.issuer)
+        if self.jwks_url is None and parts.scheme != "https" and not is_loopback(parts.hostname):
+            raise ValueError(
+                f"{PREFIX}ISSUER is not https, so its keys cannot be trusted on their way; set {PREFIX}JWKS_URL to an "
+                "https: or file: URL of them"
+            )
+        return self
+
+    def connection(self) -> Connection:
+        """How to reach the brokers."""
+        return Connection(
+            servers=self.kafka,
+            protocol=self.kafka_protocol,
+            mechanism=self.kafka_mechanism,
+            username=self.kafka_username,
+            password=self.kafka_password.get_secret_value() if self.kafka_password else None,
+            ca_file=str(self.kafka_ca_file) if self.kafka_ca_file else None,
+        )
+
+    def mongo_url(self) -> str:
+        return self.mongo.get_secret_value()
+
+    def database(self, service: str) -> str:
+        return self.topic_prefix.replace(".", "_") + service
+
+    def group(self, service: str) -> str:
+        """The consumer group of a service."""
+        return self.topic_prefix + service
+
+    def instance_of(self, service: str) -> str:
+        """The stable name of this replica, for its place in the consumer group."""
+        return self.instance or f"{service}-0"
+
+    def port(self) -> int:
+        if self.http_port is None:
+            raise LookupError("no port was given, and the process has no usual one")
+        return self.http_port
+
+    def required_hmac_key(self) -> bytes:
+        """Raises ``SettingsError`` where it is missing."""
+        if self.hmac_key is None:
+            raise SettingsError(f"  {PREFIX}HMAC_KEY: is needed here. {_describe(Settings.model_fields['hmac_key'])}")
+        return self.hmac_key.get_secret_value().encode()
+
+
+def load(service: str, default_port: int | None = None) -> Settings:
+    """The settings of this process. Raises ``SettingsError``, also for a variable that looks like a slip of the pen.
+
+    Where nothing else is set, ``default_port`` is the port and the instance is the first one of ``service``.
+    """
+    slips = _slips(os.environ)
+    if slips:
+        raise SettingsError("\n".join(slips))
+    settings = section(Settings)
+    return settings.model_copy(
+        update={"http_port": settings.http_port or default_port, "instance": settings.instance_of(service)}
+    )
+
+
+def section(model: type[M]) -> M:
+    """One group of settings, read from the environment. Raises ``SettingsError``."""
+    try:
+        return model()
+    except ValidationError as error:
+        lines = []
+        for one in error.errors(include_input=False, include_context=False, include_url=False):
+            field = str(one["loc"][0]) if one["loc"] else None
+            message = one["msg"].removeprefix("Value error, ")
+            info = model.model_fields.get(field or "")
+            lines.append(
+                f"  {_variable(model, field)}: {message}. {_describe(info)}" if info and field else f"  {message}"
+            )
+        raise SettingsError("\n".join(dict.fromkeys(lines))) from None  # the original shows what was given
+
+
+def example(*models: type[BaseSettings]) -> str:
+    """The text of ``.env.example``: every setting with its meaning, commented out with its default."""
+    lines = [
+        "# Every setting of Viceversa, with its default. All are environment variables; set what is to differ.",
+        "# This file is made by: python -m chassis.core.settings > .env.example",
+    ]
+    for model in models:
+        for name, info in model.model_fields.items():
+            lines += ["", f"# {_describe(info)}", f"# {_variable(model, name)}={_default(info)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _slips(environment: Mapping[str, str]) -> list[str]:
+    known = [name.upper() for name in Settings.model_fields]
+    slips = []
+    for variable in sorted(environment):
+        rest = variable.removeprefix(PREFIX)
+        if rest != variable and rest not in known and (close := get_close_matches(rest, known, 1, LIKENESS)):
+            slips.append(f"  {variable}: is no setting. Did you mean {PREFIX}{close[0]}?")
+    return slips
+
+
+def _variable(model: type[BaseSettings], field: str | None) -> str:
+    return f"{model.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def _describe(info: FieldInfo | None) -> str:
+    return (info.description if info else None) or ""
+
+
+def _default(info: FieldInfo) -> str:
+    value: Any = info.get_default()
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()  # a default is no secret
+    if isinstance(value, Enum):
+        value = value.value
+    return "" if value is None or info.is_required() else str(value)
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(example(Settings))

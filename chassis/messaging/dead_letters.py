@@ -1,0 +1,154 @@
+"""Dead letters: what a service could not process, kept for people to look at and to try again.
+
+A record of a restricted topic leaves only a pointer (topic, partition, offset): its data stays where it is protected.
+A replay goes to ``retries.<service>``, which that service alone reads.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chassis.core.clocks import Clock
+from chassis.core.connection import Connection
+from chassis.messaging.kafka import Producer, position_range, read_range, record_at
+from chassis.messaging.records import Record
+from contracts.envelope import Topic, dead_letters_of, iso, retries_of
+
+LARGEST = 1_000_000  # what is larger is left where it is, and pointed to
+DETAIL = 500  # characters of the explanation
+KEPT = ("ce_id", "ce_type", "traceparent")  # headers of a restricted record that a pointer to it may repeat
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # what is no id may be anything, a name or an address too
+
+
+class DeadLetters:
+    """Where one service puts its dead letters."""
+
+    def __init__(
+        self,
+        producer: Producer,
+        connection: Connection,
+        service: str,
+        prefix: str,
+        topics: Sequence[Topic],
+        clock: Clock,
+    ) -> None:
+        self._producer = producer
+        self._connection = connection
+        self._prefix = prefix
+        self._clock = clock
+        self._known = {topic.name for topic in topics}
+        self._restricted = {topic.name for topic in topics if topic.restricted}
+        self._topic = dead_letters_of(service).full_name(prefix)
+
+    async def send(self, record: Record, code: str, detail: str) -> None:
+        """Put a record aside; returns when all in-sync replicas have it."""
+        pointer = record.topic in self._restricted or _size(record) > LARGEST
+        headers = [(name, value) for name, value in record.headers if not name.startswith("dl-")]
+        if pointer:
+            headers = [(name, value) for name, value in dict(headers).items() if name in KEPT and _ID.fullmatch(value)]
+        headers += [
+            ("dl-topic", record.topic.encode()),
+            ("dl-partition", str(record.partition).encode()),
+            ("dl-offset", str(record.offset).encode()),
+            ("dl-code", code.encode()),
+            ("dl-detail", detail[:DETAIL].encode()),
+            ("dl-at", iso(self._clock.machine()).encode()),
+            ("dl-pointer", b"true" if pointer else b"false"),
+            ("dl-tombstone", b"true" if record.value is None else b"false"),
+        ]
+        await self._producer.deliver(
+            self._topic,
+            key=None if pointer else record.key,
+            value=b"" if pointer or (record.key is None and record.value is None) else record.value,
+            headers=headers,
+        )
+
+    async def resolve(self, record: Record, origin: tuple[str, int, int]) -> Record | None:
+        """The record as it first came, for one read from a retries topic.
+
+        None when it was pointed to and is gone since: a newer one of its key has taken its place. Raises
+        ``LookupError`` when this service has nothing to do with the topic.
+        """
+        topic, partition, offset = origin
+        if topic not in self._known:
+            raise LookupError("this service does not hear the topic")
+        if record.header("dl-pointer") == "true":
+            return await record_at(self._connection, self._prefix, topic, partition, offset)
+        headers = tuple(header for header in record.headers if not header[0].startswith("dl-"))
+        value = None if record.header("dl-tombstone") == "true" else record.value
+        return Record(topic, partition, offset, record.key, value, headers, record.timestamp)
+
+
+def _size(record: Record) -> int:
+    size = len(record.key or b"") + len(record.value or b"")
+    return size + sum(len(name.encode()) + len(value) for name, value in record.headers)
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead letter as an operator sees it. ``place`` is ``partition-offset`` in the dead-letters topic."""
+
+    place: str
+    topic: str
+    partition: int
+    offset: int
+    code: str
+    detail: str
+    at: str
+    type: str | None
+    event_id: str | None
+    restricted: bool
+    size: int
+
+
+def _letter(record: Record) -> Letter:
+    return Letter(
+        place=f"{record.partition}-{record.offset}",
+        topic=record.header("dl-topic") or "",
+        partition=int(record.header("dl-partition") or -1),
+        offset=int(record.header("dl-offset") or -1),
+        code=record.header("dl-code") or "",
+        detail=record.header("dl-detail") or "",
+        at=record.header("dl-at") or "",
+        type=record.header("ce_type"),
+        event_id=record.header("ce_id"),
+        restricted=record.header("dl-pointer") == "true",
+        size=len(record.value or b""),
+    )
+
+
+async def letters(connection: Connection, prefix: str, service: str) -> list[Letter]:
+    """All dead letters of a service that are still kept, oldest first."""
+    topic = dead_letters_of(service).name
+    return [_letter(record) async for record in read_range(connection, prefix, topic)]
+
+
+async def count(connection: Connection, prefix: str, service: str) -> int:
+    """How many dead letters are kept."""
+    ranges = await position_range(connection, prefix, dead_letters_of(service).name)
+    return sum(end - start for start, end in ranges.values())
+
+
+async def letter(connection: Connection, prefix: str, service: str, place: str) -> tuple[Letter, Record]:
+    """One dead letter with its record. Raises ``LookupError`` when there is none at this place."""
+    record = await _at(connection, prefix, service, place)
+    return _letter(record), record
+
+
+async def replay(producer: Producer, connection: Connection, prefix: str, service: str, place: str) -> None:
+    """Let the service try this one again; the dead letter itself stays until its time is over."""
+    record = await _at(connection, prefix, service, place)
+    await producer.deliver(
+        retries_of(service).full_name(prefix), key=record.key, value=record.value, headers=list(record.headers)
+    )
+
+
+async def _at(connection: Connection, prefix: str, service: str, place: str) -> Record:
+    try:
+        partition, offset = (int(part) for part in place.split("-"))
+    except ValueError:
+        raise LookupError(f"{place!r} is no place of a dead letter; it looks like 3-17") from None
+    found = await record_at(connection, prefix, dead_letters_of(service).name, partition, offset)
+    if found is None:
+        raise LookupError(f"there is no dead letter of {service} at {place}")
+    return found

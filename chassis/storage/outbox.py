@@ -1,0 +1,117 @@
+"""Events as they wait in a document's outbox: made in the save, published by the relay, said again by the guardian."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from chassis.core.ids import new_id
+from chassis.observability.telemetry import current_traceparent
+from contracts.envelope import Envelope, Said, Tombstone, Topic, source_of
+
+# Room for headers and framing beside key and value: every header's length is bounded by its contract. A record that the
+# broker refuses would poison the idempotent producer for every later one of its partition, so the size is checked
+# before anything is saved.
+FRAMING = 4096
+
+Entry = dict[str, Any]
+
+
+class TooLarge(ValueError):
+    """An event would be larger than its topic takes; nothing was saved."""
+
+
+@dataclass
+class Draft:
+    """What is drawn once for an update, however often it is decided again: time, cause, trace and event ids."""
+
+    service: str
+    time: datetime
+    cause: Envelope | None = None
+    _ids: list[str] = field(default_factory=list)
+
+    def entries(self, said: Sequence[Said], sequence: int) -> list[Entry]:
+        """The outbox entries for ``said``, numbered after ``sequence``. Raises ``TooLarge``."""
+        while len(self._ids) < len(said):
+            self._ids.append(new_id())
+        return [self._entry(event, self._ids[n], sequence + n + 1) for n, event in enumerate(said)]
+
+    def _entry(self, event: Said, id: str, sequence: int) -> Entry:
+        kind = event.type if isinstance(event, Tombstone) else type(event)
+        key = event.key if isinstance(event, Tombstone) else event.key()
+        entry: Entry = {
+            "id": id,
+            "topic": kind.TOPIC.name,
+            "type": kind.TYPE,
+            "key": key,
+            "subject": event.key if isinstance(event, Tombstone) else event.subject(),
+            "time": self.time,
+            "sequence": sequence,
+            "correlationid": event.key if isinstance(event, Tombstone) else event.correlation(),
+            "causationid": self.cause.id if self.cause else None,
+            "traceparent": current_traceparent(),
+            "data": None if isinstance(event, Tombstone) else event.model_dump_json(),
+        }
+        _check_size(entry, kind.TOPIC)
+        if kind.TOPIC.cleanup == "compact":
+            entry["compacted"] = True
+        return entry
+
+
+def _check_size(entry: Entry, topic: Topic) -> None:
+    size = FRAMING + 4 * len(entry["key"]) + (len(entry["data"].encode()) if entry["data"] else 0)
+    if size > topic.max_bytes:
+        raise TooLarge(f"{entry['type']} would take {size} bytes; {topic.name} takes {topic.max_bytes}")
+
+
+def envelope(entry: Entry, service: str) -> Envelope:
+    """The envelope of a waiting event."""
+    return Envelope(
+        id=entry["id"],
+        type=entry["type"],
+        source=source_of(service),
+        subject=entry["subject"],
+        time=entry["time"],
+        sequence=entry["sequence"],
+        correlationid=entry["correlationid"],
+        causationid=entry["causationid"],
+        traceparent=entry["traceparent"],
+    )
+
+
+def value(entry: Entry) -> bytes | None:
+    data: str | None = entry["data"]
+    return None if data is None else data.encode()
+
+
+def merged(waiting: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
+    """Both in order; of a compacted topic's key only the newest, since it makes the older ones worthless."""
+    result: list[Entry] = []
+    newest: set[tuple[str, str]] = set()
+    for entry in reversed([*waiting, *new]):
+        place = (entry["topic"], entry["key"])
+        if entry.get("compacted") and place in newest:
+            continue
+        newest.add(place)
+        result.append(entry)
+    return result[::-1]
+
+
+def said_after(before: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, Any]:
+    """What was last said on each compacted topic: ``{field: {sequence, id}}``, for the guardian."""
+    after = dict(before)
+    for entry in entries:
+        if entry.get("compacted"):
+            after[said_field(entry["topic"])] = {"sequence": entry["sequence"], "id": entry["id"]}
+    return after
+
+
+def said_field(topic: str) -> str:
+    """A topic's name as a field name of a document: without dots."""
+    return topic.replace(".", "_")
+
+
+def said_again(said: Said, id: str, sequence: int, service: str, time: datetime) -> Entry:
+    """The entry that says once more, with the same id and sequence, what was said before."""
+    draft = Draft(service, time, None, [id])
+    return draft.entries([said], sequence - 1)[0]

@@ -1,0 +1,165 @@
+"""Projections: what a service keeps of another's aggregates, fed by one topic each.
+
+The load-bearing invariant: a row is written only by a higher sequence than the one it holds, by equality on the
+sequence that was read. A tombstone leaves a *grave*, a row with nothing but its sequence, so that nothing older can
+rise again. The guard protects this write and nothing else: reactions always run.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+from pydantic import BaseModel
+from pymongo import ReplaceOne
+
+from chassis.storage.mongo import ById, Collection, Document, Filter, by_id, chunks, inserted, page
+from contracts.envelope import EPOCH
+
+M = TypeVar("M", bound=BaseModel)
+
+TRIES = 20
+PART = 250
+"""Rows of a batch that are written together, beside its other parts: encoding and storing overlap. The embedded store
+answers nobody while it works on one command, and a thousand replacements are half a second."""
+FIRST = 2  # sequences with which an aggregate begins to speak: its first save says at most two events
+OWN = frozenset({"_id", "sequence", "grave"})  # fields of a row that are the guard's
+ALIVE: Filter = {"grave": False}
+
+
+class Contended(Exception):
+    """Others kept writing the same rows; the batch is to be tried again."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The newest record of one aggregate in a batch; ``data`` None is a tombstone."""
+
+    id: str
+    sequence: int
+    data: BaseModel | None
+
+
+@dataclass(frozen=True)
+class Numbered(Generic[M]):
+    """What is known of one aggregate, with the sequence of the record that told it."""
+
+    data: M
+    sequence: int
+
+
+class Projection(Generic[M]):
+    """The newest public state of each aggregate of one topic, as its event's data model."""
+
+    def __init__(self, collection: Collection, model: type[M]) -> None:
+        if taken := OWN & set(model.model_fields):
+            raise TypeError(f"{model.__name__} has fields that the guard needs for itself: {sorted(taken)}")
+        self.collection = collection
+        self.model = model
+        self._by_id = ById(collection)
+
+    async def get(self, id: str) -> M | None:
+        document = await self._by_id.get(id)
+        return self._data(document) if document and not document["grave"] else None
+
+    async def get_many(self, ids: Sequence[str]) -> dict[str, M]:
+        return {id: one.data for id, one in (await self.numbered(ids)).items()}
+
+    async def numbered(self, ids: Sequence[str]) -> dict[str, Numbered[M]]:
+        """Those that there are, each with its sequence."""
+        return {
+            id: Numbered(self._data(document), document["sequence"])
+            for id, document in (await by_id(self.collection, ids)).items()
+            if not document["grave"]
+        }
+
+    async def sequences(self, ids: Sequence[str]) -> dict[str, int]:
+        """How far each of these is known; graves too. Who has not been heard of is left out."""
+        found = await by_id(self.collection, ids, {"sequence": 1})
+        return {id: document["sequence"] for id, document in found.items()}
+
+    async def find(
+        self, filter: Filter, *, sort: str = "_id", limit: int = 0, after: str | None = None
+    ) -> AsyncIterator[M]:
+        async for document in page(self.collection, {**filter, **ALIVE}, sort=sort, limit=limit, after=after):
+            yield self._data(document)
+
+    async def count(self, filter: Filter) -> int:
+        return await self.collection.count_documents({**filter, **ALIVE})
+
+    async def is_grave(self, id: str) -> bool:
+        document = await self._by_id.get(id)
+        return bool(document and document["grave"])
+
+    async def apply(self, rows: Sequence[Row]) -> int:
+        """Write each row whose sequence is higher than what is stored; returns how many were written.
+
+        Raises ``Contended`` after many tries against other writers, and the driver's errors.
+        """
+        newest: dict[str, Row] = {}
+        for row in rows:
+            if row.id not in newest or row.sequence > newest[row.id].sequence:
+                newest[row.id] = row
+        by_key = sorted(newest.values(), key=lambda row: row.id)  # each part touches pages of its own
+        parts = [self._apply_chunk(chunk) for chunk in chunks(by_key, PART)]
+        # All have ended before an error is raised, so that nothing is still being written when it is tried again.
+        results = await asyncio.gather(*parts, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return sum(cast("list[int]", results))
+
+    async def bury(self, filter: Filter) -> None:
+        """Leave graves in place of these rows, where a reader is to forget what the topic goes on saying.
+
+        Something newer still rises.
+        """
+        async for document in self.collection.find({**filter, **ALIVE}):
+            known = Row(document["_id"], document["sequence"], None)
+            await self.collection.replace_one({"_id": known.id, "sequence": known.sequence}, _document(known))
+
+    async def _apply_chunk(self, rows: Sequence[Row]) -> int:
+        before = await self._sequences([row for row in rows if not _is_first(row)])
+        wanted = [row for row in rows if row.sequence > before.get(row.id, -1)]
+        written = len(wanted)
+        for _ in range(TRIES):
+            if not wanted:
+                return written
+            doubtful = await self._write(wanted, before)
+            before = await self._sequences(doubtful)
+            wanted = [row for row in doubtful if row.sequence > before.get(row.id, -1)]
+            written -= len(doubtful) - len(wanted)
+        raise Contended(f"{self.collection.name}: {len(wanted)} rows are being written by others")
+
+    async def _sequences(self, rows: Sequence[Row]) -> dict[str, int]:
+        return await self.sequences([row.id for row in rows])
+
+    async def _write(self, rows: Sequence[Row], before: dict[str, int]) -> list[Row]:
+        """Returns the rows of which it is not certain that this very write stored them."""
+        new = {row.id: row for row in rows if row.id not in before}
+        old = [row for row in rows if row.id in before]
+        doubtful: list[Row] = []
+        if new:
+            lost = await inserted(self.collection, [_document(row) for row in new.values()])
+            doubtful += [new[document["_id"]] for document in lost]
+        if old:
+            result = await self.collection.bulk_write(
+                [ReplaceOne({"_id": row.id, "sequence": before[row.id]}, _document(row)) for row in old], ordered=False
+            )
+            if result.matched_count != len(old):
+                doubtful += old
+        return doubtful
+
+    def _data(self, document: Document) -> M:
+        return self.model.model_validate(document)
+
+
+def _is_first(row: Row) -> bool:
+    """Whether it is probably the first that is heard of its aggregate, so that looking before inserting is in vain."""
+    return row.sequence % EPOCH <= FIRST
+
+
+def _document(row: Row) -> Document:
+    if row.data is None:
+        return {"_id": row.id, "sequence": row.sequence, "grave": True}
+    return {**row.data.model_dump(mode="json"), "_id": row.id, "sequence": row.sequence, "grave": False}

@@ -1,0 +1,96 @@
+"""The tokens of one machine, and the key that signs them: for development, tests and the demo.
+
+Tokens are made by whoever may read the key file (``issue``), so to be anybody takes what it takes to read the data
+folder. ``chassis.web.dev_issuer`` publishes the public half.
+"""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+from chassis.core.ids import new_id
+
+ISSUER = "http://127.0.0.1:8100"
+AUDIENCE = "viceversa"
+HOUR = timedelta(hours=1)
+ALGORITHM = "ES256"
+
+
+def issue(
+    data: Path,
+    member_id: str | None,
+    roles: Iterable[str],
+    programmes: Iterable[str] = (),
+    lifetime: timedelta = HOUR,
+    *,
+    subject: str | None = None,
+    issuer: str = ISSUER,
+    audience: str = AUDIENCE,
+) -> str:
+    """A token, signed with the key in the data folder; ``subject`` is the member unless it is said."""
+    key = signing_key(data)
+    now = datetime.now(UTC)
+    claims: dict[str, object] = {
+        "iss": issuer,
+        "aud": audience,
+        "sub": subject or member_id or "local",
+        "iat": now,
+        "nbf": now,
+        "exp": now + lifetime,
+        "jti": new_id(),
+        "roles": sorted(set(roles)),
+        "programmes": sorted(set(programmes)),
+    }
+    if member_id is not None:
+        claims["member_id"] = member_id
+    return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": public_jwk(key)["kid"]})
+
+
+def signing_key(data: Path) -> ec.EllipticCurvePrivateKey:
+    """The key of the data folder, made at the first call; only its owner may read it."""
+    file = data / "issuer" / "key.pem"
+    if not file.exists():
+        _make(file)
+    key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError(f"{file} holds another kind of key; remove it")
+    return key
+
+
+def _make(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    fresh = file.with_name(f"{file.name}.{new_id()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.write(pem)
+    try:
+        os.link(fresh, file)  # whole or not at all, and never over the key of a process that was faster
+    except FileExistsError:
+        return
+    finally:
+        fresh.unlink()
+
+
+def jwks(data: Path) -> dict[str, object]:
+    """The public keys, as ``/jwks`` answers them; also fit for a file that ``VICEVERSA_JWKS_URL`` names."""
+    return {"keys": [public_jwk(signing_key(data))]}
+
+
+def public_jwk(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
+    """The public half, named by its thumbprint (RFC 7638)."""
+    public: dict[str, str] = ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    told = {name: public[name] for name in ("crv", "kty", "x", "y")}
+    thumbprint = hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).digest()
+    kid = base64.urlsafe_b64encode(thumbprint).rstrip(b"=").decode()
+    return told | {"kid": kid, "use": "sig", "alg": ALGORITHM}

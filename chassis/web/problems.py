@@ -1,0 +1,186 @@
+"""Every answer that is no success is a problem document (RFC 9457), and repeats nothing of what was sent."""
+
+import logging
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError, ResponseValidationError
+from fastapi.responses import JSONResponse
+from opentelemetry import trace
+from starlette.exceptions import HTTPException
+
+from chassis.core.error_redaction import code_of, location
+from chassis.storage.aggregates import Busy, KeyReused, Stale
+from chassis.storage.mongo import ConnectionFailure
+from chassis.storage.outbox import TooLarge
+from chassis.web.authentication import KeysUnavailable, Unauthenticated
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = "1"  # seconds; what is busy is busy for a moment
+SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status"],
+    "properties": {
+        "type": {"type": "string", "description": "about:blank: the title says what the status means."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong, for people."},
+        "code": {"type": "string", "description": "What is wrong, for programs; stable."},
+        "trace": {"type": "string", "description": "The trace of this request, for whoever looks after the service."},
+        "errors": {
+            "type": "array",
+            "description": "The fields that were refused.",
+            "items": {
+                "type": "object",
+                "properties": {"location": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+RESPONSE: dict[str, Any] = {"description": "A problem (RFC 9457).", "content": {MEDIA_TYPE: {"schema": SCHEMA}}}
+
+
+class Problem(Exception):
+    """An answer that is no success. ``detail`` and ``code`` are shown, so they hold nothing personal."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str = "",
+        *,
+        code: str | None = None,
+        title: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **extra: object,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.title = title or _title(status)
+        self.detail = detail
+        self.code = code
+        self.headers = dict(headers or {})
+        self.extra = extra
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Problem"
+
+
+def not_found(what: str) -> Problem:
+    """``what`` is a kind of thing, "pairing"; also the answer to who may not know that it exists."""
+    return Problem(404, f"There is no such {what}.", code="not_found")
+
+
+def forbidden(detail: str = "This is not yours to see or to change.") -> Problem:
+    return Problem(403, detail, code="forbidden")
+
+
+def response(problem: Problem) -> JSONResponse:
+    body: dict[str, object] = {"type": "about:blank", "title": problem.title, "status": problem.status}
+    if problem.detail:
+        body["detail"] = problem.detail
+    if problem.code:
+        body["code"] = problem.code
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        body["trace"] = trace.format_trace_id(context.trace_id)
+    return JSONResponse(body | problem.extra, problem.status, problem.headers, MEDIA_TYPE)
+
+
+def busy(detail: str, code: str = "busy") -> Problem:
+    return Problem(503, detail, code=code, headers={"Retry-After": RETRY_AFTER})
+
+
+def unhandled() -> Problem:
+    return Problem(500, "Something went wrong here; it has been noted.", code="internal")
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that an error of the chassis means."""
+    match error:
+        case Problem():
+            return error
+        case HTTPException():
+            return _of_http(error)
+        case RequestValidationError():
+            return Problem(422, "Some of what was sent is not valid.", code="invalid", errors=_errors(error))
+        case Unauthenticated():
+            challenge = "Bearer" if error.code == "token_missing" else 'Bearer error="invalid_token"'
+            return Problem(401, str(error), code=error.code, headers={"WWW-Authenticate": challenge})
+        case _:
+            known = (make for kind, make in _KNOWN.items() if isinstance(error, kind))
+            return next(known, unhandled)()
+
+
+_KNOWN: Mapping[type[Exception], Callable[[], Problem]] = {
+    KeysUnavailable: lambda: busy("Who you are cannot be checked at the moment.", "issuer_unreachable"),
+    KeyReused: lambda: Problem(422, "This Idempotency-Key was used for another request.", code="key_reused"),
+    Stale: lambda: Problem(412, "This has changed since you read it; read it again.", code="stale"),
+    Busy: lambda: busy("This is being changed by many at once; try again shortly."),
+    ConnectionFailure: lambda: busy("A server that this needs cannot be reached at the moment.", "unavailable"),
+    TooLarge: lambda: Problem(413, "This would become larger than it may be.", code="too_large"),
+}
+
+
+def _of_http(error: HTTPException) -> Problem:
+    """What the framework raises itself, in our words; its own detail may quote the request."""
+    details = {
+        400: "The request cannot be read.",
+        404: "There is nothing here.",
+        405: "This cannot be done here.",
+        413: "The body is larger than it may be.",
+    }
+    codes = {400: "unreadable", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    return Problem(
+        error.status_code, details.get(error.status_code, ""), code=codes.get(error.status_code), headers=error.headers
+    )
+
+
+def _errors(error: RequestValidationError) -> list[dict[str, str]]:
+    return [
+        {"location": location(tuple(one["loc"])), "message": _without_input(one["msg"], one.get("input"))}
+        for one in error.errors()[:100]
+    ]
+
+
+def _without_input(message: str, given: object) -> str:
+    """Messages of validators of one's own may quote what was given; then only that it is not valid is said."""
+    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    texts = [str(one) for one in _leaves(given)]
+    return "is not valid" if any(len(text) > 2 and text in message for text in texts) else message
+
+
+def _leaves(given: object) -> list[object]:
+    if isinstance(given, Mapping):
+        return [leaf for name, value in given.items() for leaf in (name, *_leaves(value))]
+    if isinstance(given, list | tuple):
+        return [leaf for value in given for leaf in _leaves(value)]
+    return [given]
+
+
+def install(app: FastAPI, mapped: Mapping[type[Exception], int]) -> None:
+    """Answer with problem documents. ``mapped``: the status of each error of the service's own, whose text is shown."""
+
+    async def of_chassis(_: Request, error: Exception) -> JSONResponse:
+        return response(problem_of(error))
+
+    async def of_service(_: Request, error: Exception) -> JSONResponse:
+        status = next(mapped[kind] for kind in type(error).__mro__ if kind in mapped)
+        return response(Problem(status, str(error), code=code_of(error) or type(error).__name__.lower()))
+
+    async def of_response(_: Request, error: Exception) -> JSONResponse:
+        log.error("an answer does not match its model: %s", type(error).__name__)
+        return response(unhandled())
+
+    for kind in (Problem, HTTPException, RequestValidationError, Unauthenticated, *_KNOWN):
+        app.add_exception_handler(kind, of_chassis)
+    for kind in mapped:
+        app.add_exception_handler(kind, of_service)
+    app.add_exception_handler(ResponseValidationError, of_response)

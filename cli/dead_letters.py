@@ -1,0 +1,153 @@
+"""`dead-letters`: what a service could not process, for a person to look at and to try again."""
+
+from collections.abc import Coroutine
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from chassis.core.connection import Connection
+from cli.connections import connection, from_kafka
+from cli.console import Commands, Failure, as_json, bar, say, table
+from cli.installation import SERVICES, USUAL_DATA, DataOption, JsonOption, addresses
+
+if TYPE_CHECKING:
+    from chassis.messaging.dead_letters import Letter
+    from chassis.messaging.records import Record
+
+app = typer.Typer(name="dead-letters", cls=Commands, no_args_is_help=True)
+
+T = TypeVar("T")
+
+_SHOWN_BYTES = 4000
+
+ServiceArgument = Annotated[str, typer.Argument(help=f"Whose: {', '.join(SERVICES)}.")]
+PlaceArgument = Annotated[str, typer.Argument(help="Which one: its place, such as 3-17, as `list` shows it.")]
+
+
+@app.callback()
+def explain() -> None:
+    """Look at what a service could not process, and let it try again.
+
+    A record lands here when trying again by itself would never help: it is unreadable, breaks its schema, or met a bug.
+    Nothing behind it waits. Mend the cause, then replay; a replay goes to that one service only, and is safe to repeat.
+    """
+
+
+@app.command("list")
+def list_(
+    service: Annotated[str | None, typer.Argument(help=f"One of {', '.join(SERVICES)}; all without it.")] = None,
+    data: DataOption = USUAL_DATA,
+    json: JsonOption = False,
+) -> None:
+    """List the dead letters of one service or of all, oldest first.
+
+    [bold]Examples[/]
+
+      viceversa dead-letters list
+
+      viceversa dead-letters list matcher --json
+    """
+    from chassis.messaging.dead_letters import letters
+
+    prefix = addresses(data).prefix
+    found: dict[str, list[Letter]] = {}
+    for name in [_known(service)] if service else SERVICES:
+        found[name] = _done(letters(connection(data), prefix, name))
+    rows = [(name, one) for name, all_of_it in found.items() for one in all_of_it]
+    if json:
+        as_json([{"service": name, **asdict(one)} for name, one in rows])
+    elif not rows:
+        say("No dead letters.")
+    else:
+        cells = [(name, one.place, one.at, one.code, one.type, _origin(one)) for name, one in rows]
+        table("service", "place", "at", "code", "type", "from", rows=cells)
+        say("\nOne of them in full: viceversa dead-letters show SERVICE PLACE")
+
+
+@app.command()
+def show(
+    service: ServiceArgument, place: PlaceArgument, data: DataOption = USUAL_DATA, json: JsonOption = False
+) -> None:
+    """Show one dead letter: where it came from, why it failed, its headers and its value.
+
+    A record of a restricted topic shows no value: only a pointer to it is kept here.
+
+    [bold]Example[/]
+
+      viceversa dead-letters show matcher 3-17
+    """
+    from chassis.messaging.dead_letters import letter
+
+    found, record = _done(letter(connection(data), addresses(data).prefix, _known(service), place))
+    if json:
+        as_json({**asdict(found), "headers": _headers(record), "value": _text(record)})
+        return
+    table("field", "value", rows=[*asdict(found).items(), *_headers(record).items()])
+    say("")
+    typer.echo(_text(record) or "(no value here)")
+
+
+@app.command("replay")
+def replay_(
+    service: ServiceArgument,
+    place: Annotated[str | None, typer.Argument(help="Which one; or --all.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every dead letter of this service.")] = False,
+    data: DataOption = USUAL_DATA,
+) -> None:
+    """Let the service try again. The letter itself stays until its time is over.
+
+    [bold]Examples[/]
+
+      viceversa dead-letters replay matcher 3-17
+
+      viceversa dead-letters replay matcher --all
+    """
+    from chassis.messaging.dead_letters import letters
+
+    if all_ == (place is not None):
+        raise typer.BadParameter("name one place, such as 3-17, or say --all")
+    prefix, reach, name = addresses(data).prefix, connection(data), _known(service)
+    places = [place] if place else [one.place for one in _done(letters(reach, prefix, name))]
+    _done(_replay_all(reach, prefix, name, places))
+    say(f"{len(places)} handed to {name} again.")
+
+
+async def _replay_all(reach: Connection, prefix: str, service: str, places: list[str]) -> None:
+    from chassis.messaging.dead_letters import replay
+    from chassis.messaging.kafka import Producer
+
+    producer = Producer(reach)
+    await producer.start()
+    try:
+        with bar() as progress:
+            for place in progress.track(places, description="Replaying"):
+                await replay(producer, reach, prefix, service, place)
+    finally:
+        await producer.stop()
+
+
+def _known(service: str) -> str:
+    if service not in SERVICES:
+        raise typer.BadParameter(f"{service!r} is no service; the services are {', '.join(SERVICES)}")
+    return service
+
+
+def _done(work: Coroutine[Any, Any, T]) -> T:
+    """The result; what the chassis reports as missing becomes a message."""
+    try:
+        return from_kafka(work)
+    except LookupError as error:
+        raise Failure(str(error), "`viceversa dead-letters list` shows what there is.") from error
+
+
+def _origin(one: "Letter") -> str:
+    return f"{one.topic} {one.partition}-{one.offset}"
+
+
+def _headers(record: "Record") -> dict[str, str]:
+    return {name: value.decode("utf-8", "replace") for name, value in record.headers}
+
+
+def _text(record: "Record") -> str | None:
+    return record.value[:_SHOWN_BYTES].decode("utf-8", "replace") if record.value is not None else None

@@ -1,0 +1,271 @@
+"""Everything that runs on this machine: Kafka, the store, the mail catcher, the issuer and the four services, as
+detached processes.
+
+`start` and `stop` are what `viceversa up` and `down`, the demo and the tests stand on. What already runs under the data
+folder is used as it is; what a failed start began is stopped again.
+"""
+
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from cli import installation
+from cli.connections import provision_all
+from cli.console import Failure
+from cli.installation import ISSUER, MAIL, SERVICES, Addresses
+from deploy.local import mail, ports, process, stack
+
+SERVERS = ("kafka", "store")
+_READY_WITHIN_S = 120.0
+_PAUSE_S = 0.1
+_LOOPBACK = "127.0.0.1"
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Health:
+    """Of one process, as `status` shows it. ``detail`` names what is missing when it is not ready."""
+
+    name: str
+    url: str | None
+    pid: int | None
+    ready: bool
+    detail: str
+
+
+def start(data: Path, report: Report, *, clock: Path | None = None, prefix: str | None = None) -> Addresses:
+    """Returns when everything answers. ``clock`` and ``prefix`` are remembered for the next start.
+
+    Raises ``Failure`` or ``ServerError`` that says what did not answer, and why.
+    """
+    data = data.absolute()
+    before = installation.read(data) or Addresses()
+    kafka_port, mongo_port = _port_of(before.kafka), _port_of(before.mongo)
+    with _undone_on_failure(data) as started:
+        running = stack.start(data, kafka_port=kafka_port, mongo_port=mongo_port, report=report)
+        started.extend(running.started)
+        chosen = Addresses(
+            kafka=running.endpoints.kafka,
+            mongo=running.endpoints.mongo,
+            prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or prefix or before.prefix,
+            urls=_urls(data, before, report),
+            clock=clock.absolute() if clock else before.clock,
+            mail_port=_mail_port(data, before, report),
+        )
+        installation.write(data, chosen)
+        provision_all(chosen)
+        _launch_mail(data, chosen, started)
+        _launch(data, chosen, (ISSUER,), started)
+        _await_ready(data, chosen, (ISSUER,), report)
+        _launch(data, chosen, SERVICES, started)
+        _await_ready(data, chosen, SERVICES, report)
+    return chosen
+
+
+def undo_on_sigterm() -> None:
+    """From now on SIGTERM ends this process as an exception does, so that a start that is under way is undone."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def stop(data: Path, report: Report) -> list[str]:
+    """Stops everything gracefully, the servers last, and returns the names of what ran."""
+    data = data.absolute()
+    if not data.is_dir():
+        return []
+    return _stop(data, (*SERVICES, ISSUER, MAIL), report) + list(stack.stop(data, report=report))
+
+
+def health(data: Path, chosen: Addresses) -> list[Health]:
+    """Of the issuer and the services, asked at the same time."""
+    with ThreadPoolExecutor(len(chosen.urls)) as together:
+        return list(together.map(lambda name: _health(data.absolute(), name, chosen.urls[name]), chosen.urls))
+
+
+def log_of(data: Path, name: str) -> Path:
+    return data.absolute() / "logs" / f"{name}.log"
+
+
+def environment(data: Path, chosen: Addresses, name: str) -> dict[str, str | None]:
+    """What a process of the estate is told beside this process's own environment."""
+    return {
+        "VICEVERSA_KAFKA": chosen.kafka,
+        "VICEVERSA_MONGO": chosen.mongo,
+        "VICEVERSA_TOPIC_PREFIX": chosen.prefix,
+        "VICEVERSA_HTTP_HOST": _LOOPBACK,
+        "VICEVERSA_HTTP_PORT": str(_port_of(chosen.urls[name])),
+        "VICEVERSA_ISSUER": chosen.urls[ISSUER],
+        "VICEVERSA_CLOCK": str(chosen.clock) if chosen.clock else None,
+        "VICEVERSA_HMAC_KEY": os.environ.get("VICEVERSA_HMAC_KEY") or _own_key(data),
+        "VICEVERSA_DATA": str(data),
+        **_mail_settings(chosen),
+    }
+
+
+def maildir(data: Path) -> Path:
+    """Where the mail of this installation lies, unless a server was named for it."""
+    return data.absolute() / "mail"
+
+
+def catches_mail() -> bool:
+    """Whether mail stays on this machine: this process's environment names no server for it."""
+    return not os.environ.get("VICEVERSA_NOTIFIER_SMTP_HOST")
+
+
+def _mail_settings(chosen: Addresses) -> dict[str, str | None]:
+    """The mail catcher's place, unless this process's environment names a server."""
+    if not catches_mail():
+        return {}
+    return {
+        "VICEVERSA_NOTIFIER_SMTP_HOST": mail.HOST,
+        "VICEVERSA_NOTIFIER_SMTP_PORT": str(chosen.mail_port),
+        "VICEVERSA_NOTIFIER_LINK_BASE": chosen.urls["matcher"],
+    }
+
+
+def _own_key(data: Path) -> str:
+    """This installation's key for what is remembered of erased people; drawn once, readable for its owner alone."""
+    file = data / "hmac.key"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(32), encoding="ascii")
+    return file.read_text(encoding="ascii")
+
+
+def _urls(data: Path, before: Addresses, report: Report) -> dict[str, str]:
+    """Of each process: where it runs, where it ran before, or a free place when that one is taken."""
+    urls: dict[str, str] = {}
+    for name, url in before.urls.items():
+        port = _port_of(url)
+        if not process.alive(name, data) and not ports.is_free(port):
+            free = ports.any_free()
+            report(f"Port {port} is taken; {name} gets port {free} instead.")
+            port = free
+        urls[name] = f"http://{_LOOPBACK}:{port}"
+    return urls
+
+
+def _mail_port(data: Path, before: Addresses, report: Report) -> int:
+    """Where the catcher listens or listened, or a free place when that one is taken."""
+    if process.alive(MAIL, data) or ports.is_free(before.mail_port):
+        return before.mail_port
+    free = ports.any_free()
+    report(f"Port {before.mail_port} is taken; {MAIL} gets port {free} instead.")
+    return free
+
+
+def _launch_mail(data: Path, chosen: Addresses, started: list[str]) -> None:
+    """Start the catcher and wait until it answers: what is sent before would have to be tried again."""
+    if not process.alive(MAIL, data):
+        arguments = ["--maildir", str(maildir(data)), "--port", str(chosen.mail_port)]
+        process.spawn(MAIL, [sys.executable, "-m", "deploy.local.mail", *arguments], data)
+        started.append(MAIL)
+    until = time.monotonic() + _READY_WITHIN_S
+    while not mail.answers(chosen.mail_port):
+        if process.alive(MAIL, data) is None or time.monotonic() > until:
+            raise Failure(*_what_happened(data, f"{MAIL} does not answer", MAIL))
+        time.sleep(_PAUSE_S)
+
+
+def _launch(data: Path, chosen: Addresses, names: Sequence[str], started: list[str]) -> None:
+    for name in names:
+        if process.alive(name, data):
+            continue
+        module = "chassis.web.dev_issuer" if name == ISSUER else f"services.{name}"
+        process.spawn(name, [sys.executable, "-m", module], data, environment(data, chosen, name))
+        started.append(name)
+
+
+def _await_ready(data: Path, chosen: Addresses, names: Sequence[str], report: Report) -> None:
+    until = time.monotonic() + _READY_WITHIN_S
+    waiting = list(names)
+    while waiting:
+        for name in list(waiting):
+            found = _health(data, name, chosen.urls[name])
+            if found.ready:
+                waiting.remove(name)
+                report(f"{name} is ready on {chosen.urls[name]}.")
+            elif found.pid is None:
+                raise Failure(*_what_happened(data, f"{name} ended while it was starting", name))
+            elif time.monotonic() > until:
+                problem = f"{name} was not ready within {_READY_WITHIN_S:.0f} s ({found.detail})"
+                raise Failure(*_what_happened(data, problem, name))
+        if waiting:
+            time.sleep(_PAUSE_S)
+
+
+def _what_happened(data: Path, problem: str, name: str) -> tuple[str, str]:
+    log = log_of(data, name)
+    return f"{problem}.", f"Its log ({log}) ends:\n{process.tail(log)}"
+
+
+def _health(data: Path, name: str, url: str) -> Health:
+    found = process.alive(name, data)
+    pid = found.pid if found else None
+    try:
+        answer = httpx.get(f"{url}/health/ready", timeout=3, trust_env=False)
+    except httpx.HTTPError as error:
+        return Health(name, url, pid, ready=False, detail=f"no answer ({type(error).__name__})")
+    return Health(name, url, pid, answer.status_code == httpx.codes.OK, _missing(answer))
+
+
+def _missing(answer: httpx.Response) -> str:
+    """What a health answer says is missing, in a line."""
+    if answer.status_code == httpx.codes.OK:
+        return "ready"
+    try:
+        checks = answer.json()["checks"]
+        return "; ".join(f"{name}: {check['detail']}" for name, check in checks.items() if not check["ok"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"answers {answer.status_code}"
+
+
+def _stop(data: Path, names: Sequence[str], report: Report) -> list[str]:
+    with ThreadPoolExecutor(len(names)) as together:
+        ran = dict(zip(names, together.map(lambda name: process.stop(name, data), names), strict=True))
+    stopped = [name for name in names if ran[name]]
+    if stopped:
+        report(f"Stopped {', '.join(stopped)}.")
+    return stopped
+
+
+def _port_of(address: str) -> int:
+    port = urlsplit(address if "://" in address else f"//{address}").port
+    if port is None:
+        raise Failure(f"{address} names no port.", "Correct it, or remove addresses.json from the data folder.")
+    return port
+
+
+@contextmanager
+def _undone_on_failure(data: Path) -> Iterator[list[str]]:
+    """Yields the list that collects what was started; after any exception those are stopped, the servers last."""
+    started: list[str] = []
+    try:
+        yield started
+    except BaseException:
+        with process.signals_held():
+            ours = [name for name in started if name not in SERVERS]
+            if ours:
+                _stop(data, ours, _silent)
+            for name in SERVERS:
+                if name in started:
+                    process.stop(name, data)
+        raise
+
+
+def _silent(_message: str) -> None:
+    """For where there is nobody to tell."""

@@ -1,0 +1,147 @@
+"""Events about people: the profile that matching needs, and the contact data that the notifier needs."""
+
+from datetime import date
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.envelope import EventData, Id, Instant, Tag, Topic
+
+PROFILES = Topic("profiles.v1", "compact", readers=("matcher", "feedback"))
+CONTACTS = Topic("contacts.v1", "compact", readers=("notifier",))
+
+MemberId = Annotated[Id, Field(description="Random, never reused; says nothing.")]
+Level = Annotated[int, Field(ge=1, le=20, description="Seniority, normalised over all grade schemes; 20 is highest.")]
+Side = Literal["senior", "junior"]
+Depth = Literal["explain", "use", "teach"]
+Mode = Literal["in_person", "remote", "either"]
+Leaning = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Offer(_Value):
+    """A topic that somebody can help with: can explain it, uses it, or can teach it."""
+
+    topic: Id
+    level: Depth = "use"
+
+
+class Seek(_Value):
+    """A topic that somebody wants to learn about; priority 3 is the strongest wish."""
+
+    topic: Id
+    priority: Annotated[int, Field(ge=1, le=3)] = 2
+
+
+class Window(_Value):
+    """A weekly stretch of local time, minutes since midnight, ``start < end``; weekday 0 is Monday."""
+
+    weekday: Annotated[int, Field(ge=0, le=6)]
+    start: Annotated[int, Field(ge=0, lt=1440)]
+    end: Annotated[int, Field(gt=0, le=1440)]
+
+
+class Availability(_Value):
+    """When somebody can meet. ``rotating`` (shifts) and ``by_arrangement`` never exclude anybody."""
+
+    kind: Literal["weekly", "rotating", "by_arrangement"] = "by_arrangement"
+    windows: tuple[Window, ...] = ()
+
+
+class Absence(_Value):
+    """Days away, both included; no reason is ever asked. Without ``until`` it is open-ended."""
+
+    since: date
+    until: date | None = None
+
+
+class Style(_Value):
+    """How somebody likes to think and work, each from -2 to +2: half the difference of two opposite statements.
+
+    Absent where a statement was skipped; absence never counts against anybody.
+    """
+
+    candour: Leaning | None = None
+    pace: Leaning | None = None
+    change: Leaning | None = None
+    debate: Leaning | None = None
+
+
+class Enrolment(_Value):
+    """Taking part in one programme."""
+
+    programme_id: Id
+    side: Literal["senior", "junior", "either"]
+    capacity: Annotated[int, Field(ge=0, le=20)] = 1
+    state: Literal["invited", "enrolled", "ready", "left"]
+    confidentiality_acknowledged: bool = Field(
+        False, description="Has acknowledged the notice for pairings that cross organisations."
+    )
+    waiting_since: Instant | None = None
+
+
+class ProfileChanged(EventData):
+    """A member's profile, whole: what matching needs and nothing more. No name, no address, no free text."""
+
+    TYPE: ClassVar[str] = "mentoring.profile.changed.v1"
+    TOPIC: ClassVar[Topic] = PROFILES
+    KEY: ClassVar[str] = "member_id"
+
+    member_id: MemberId
+    organisation_id: Id
+    department_id: Id
+    site_id: Id | None = None
+    discipline_id: Id | None = None
+    level: Level | None = None
+    experience_band: Annotated[int, Field(ge=0, le=5, description="0-2, 3-5, 6-10, 11-15, 16-25, 26+ years")] | None = (
+        None
+    )
+    line: tuple[MemberId, ...] = Field((), max_length=3, description="Managers above, nearest first; opaque ids.")
+    evaluators: tuple[MemberId, ...] = Field((), description="Others who judge this person's work; opaque ids.")
+    employment: Literal["active", "on_leave", "leaving", "left"] = "active"
+    employed_until: date | None = None
+    offers: tuple[Offer, ...] = ()
+    seeks: tuple[Seek, ...] = ()
+    languages: tuple[Tag, ...] = Field((), description="BCP 47 tags")
+    time_zone: Tag | None = Field(None, description="IANA name")
+    availability: Availability = Availability()
+    meeting_mode: Mode = "either"
+    style: Style = Style()
+    avoid: tuple[MemberId, ...] = Field((), description="Private: not to be paired with these. Never shown to anyone.")
+    away: tuple[Absence, ...] = ()
+    personal_cap: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        None, description="At most so many pairings over all programmes."
+    )
+    enrolments: tuple[Enrolment, ...] = ()
+
+
+class TakingPart(_Value):
+    """How far somebody is with one programme, and since when (business time)."""
+
+    programme_id: Id
+    state: Literal["invited", "enrolled", "ready", "left"]
+    since: Instant | None = None
+
+
+class ContactChanged(EventData):
+    """How and when to reach a member. The only event with a name or an address; its topic is restricted."""
+
+    TYPE: ClassVar[str] = "mentoring.contact.changed.v1"
+    TOPIC: ClassVar[Topic] = CONTACTS
+    KEY: ClassVar[str] = "member_id"
+
+    member_id: MemberId
+    display_name: Annotated[str, Field(max_length=200)]
+    email: Annotated[str, Field(max_length=320)] | None = None
+    channels: tuple[Literal["email", "inbox", "chat"], ...] = ("inbox",)
+    locale: Tag = "en"
+    time_zone: Tag | None = None
+    delegates: tuple[MemberId, ...] = Field((), description="An assistant sees times, nothing else.")
+    employment: Literal["active", "on_leave", "leaving", "left"] = Field(
+        "active", description="Who has left is not written to."
+    )
+    away: tuple[Absence, ...] = ()
+    taking_part: tuple[TakingPart, ...] = ()

@@ -1,0 +1,178 @@
+"""Who may take part, and which two may never be paired. What is unknown excludes nobody.
+
+Every rule has a stable code. One of them is private: a person's own list of people they would rather not be paired
+with. It excludes like the others, but no text, count or code that anyone sees may tell that it did.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from contracts.profiles import Enrolment, ProfileChanged
+from contracts.programmes import ProgrammeSettings
+from services.matcher.domain.fit.calendar import free_time, shared_minutes
+
+Rule = Literal[
+    "same_person",
+    "level_gap",
+    "level_gap_too_great",
+    "reporting_line",
+    "same_manager",
+    "evaluator",
+    "earlier_partner",
+    "other_organisation",
+    "not_acknowledged",
+    "no_common_language",
+    "no_common_time",
+    "rather_not",
+]
+PRIVATE: frozenset[Rule] = frozenset({"rather_not"})
+
+Absent = Literal[
+    "not_enrolled",
+    "not_ready",
+    "organisation_not_included",
+    "leaving",
+    "on_leave",
+    "away",
+    "no_capacity",
+]
+
+WORDS: dict[str, str] = {
+    "same_person": "It would be the same person twice.",
+    "level_gap": "The programme asks for a greater gap in seniority.",
+    "level_gap_too_great": "The programme asks for a smaller gap in seniority.",
+    "reporting_line": "One is in the other's reporting line.",
+    "same_manager": "Both report to the same manager.",
+    "evaluator": "One of them judges the other's work.",
+    "earlier_partner": "They have been suggested to each other before.",
+    "other_organisation": "They belong to different organisations.",
+    "not_acknowledged": "They belong to different organisations, and not both have acknowledged the notice for that.",
+    "no_common_language": "They have no language in common.",
+    "no_common_time": "They have too little free time in common.",
+    "not_enrolled": "Does not take part in this programme.",
+    "not_ready": "Has not finished signing up.",
+    "organisation_not_included": "The organisation does not take part in this programme.",
+    "leaving": "Is leaving the company.",
+    "on_leave": "Is on leave.",
+    "away": "Is away at the moment.",
+    "no_capacity": "Has no place free.",
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A profile as one programme sees it."""
+
+    profile: ProfileChanged
+    enrolment: Enrolment
+
+    @property
+    def id(self) -> str:
+        return self.profile.member_id
+
+
+def enrolled(profile: ProfileChanged, programme_id: str) -> Member | None:
+    """The member with the enrolment in this programme; the last one counts if there should be several."""
+    found = [enrolment for enrolment in profile.enrolments if enrolment.programme_id == programme_id]
+    return Member(profile, found[-1]) if found else None
+
+
+def capacity(profile: ProfileChanged, programme_id: str) -> int:
+    """How many pairings the member takes on in this programme."""
+    member = enrolled(profile, programme_id)
+    if member is None or member.enrolment.state != "ready" or profile.employment != "active":
+        return 0
+    return member.enrolment.capacity
+
+
+def absent(profile: ProfileChanged, programme_id: str, settings: ProgrammeSettings, today: date) -> Absent | None:
+    """Why the member cannot be proposed to anybody today; None if they can."""
+    return missing(enrolled(profile, programme_id), settings, today)
+
+
+def missing(member: Member | None, settings: ProgrammeSettings, today: date) -> Absent | None:
+    """The same, of whom ``enrolled`` found."""
+    if member is None or member.enrolment.state == "left":
+        return "not_enrolled"
+    profile = member.profile
+    if member.enrolment.state != "ready":
+        return "not_ready"
+    if profile.organisation_id not in settings.organisations:
+        return "organisation_not_included"
+    if profile.employment == "on_leave":
+        return "on_leave"
+    if profile.employment != "active" or (profile.employed_until is not None and profile.employed_until <= today):
+        return "leaving"
+    if any(absence.since <= today and (absence.until is None or today <= absence.until) for absence in profile.away):
+        return "away"
+    if member.enrolment.capacity == 0 or profile.personal_cap == 0:
+        return "no_capacity"
+    return None
+
+
+def broken(
+    senior: Member, junior: Member, settings: ProgrammeSettings, on: date, earlier: Iterable[str] = ()
+) -> tuple[Rule, ...]:
+    """The hard rules that this pair breaks, private ones too; empty if it may be proposed.
+
+    ``earlier``: whom the senior has been suggested to, or worked with, before.
+    """
+    s, j, rules = senior.profile, junior.profile, settings.rules
+    found: list[Rule] = []
+    if s.member_id == j.member_id:
+        found.append("same_person")
+    found += _levels(s, j, settings)
+    if s.member_id in j.line[: rules.line_depth] or j.member_id in s.line[: rules.line_depth]:
+        found.append("reporting_line")
+    if rules.exclude_same_manager and s.line[:1] and s.line[:1] == j.line[:1]:
+        found.append("same_manager")
+    if s.member_id in j.evaluators or j.member_id in s.evaluators:
+        found.append("evaluator")
+    if j.member_id in set(earlier):
+        found.append("earlier_partner")
+    found += _organisations(senior, junior, settings)
+    mine, theirs = spoken(s), spoken(j)
+    if mine and theirs and not mine & theirs:
+        found.append("no_common_language")
+    minutes = common_minutes(s, j, on)
+    if minutes is not None and minutes < rules.min_overlap_minutes:
+        found.append("no_common_time")
+    if s.member_id in j.avoid or j.member_id in s.avoid:
+        found.append("rather_not")
+    return tuple(found)
+
+
+def shown(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Without the private ones."""
+    return tuple(rule for rule in rules if rule not in PRIVATE)
+
+
+def spoken(profile: ProfileChanged) -> frozenset[str]:
+    """Languages without region: ``en-GB`` and ``en-US`` understand each other."""
+    return frozenset(tag.split("-")[0].lower() for tag in profile.languages)
+
+
+def common_minutes(senior: ProfileChanged, junior: ProfileChanged, on: date) -> int | None:
+    """Free minutes a week that they share; None where either has not said theirs."""
+    one, other = free_time(senior, on), free_time(junior, on)
+    return None if one is None or other is None else shared_minutes(one, other)
+
+
+def _levels(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings) -> list[Rule]:
+    if senior.level is None or junior.level is None:
+        return []
+    gap, most = senior.level - junior.level, settings.rules.max_level_gap
+    if gap < settings.rules.min_level_gap:
+        return ["level_gap"]
+    return ["level_gap_too_great"] if most is not None and gap > most else []
+
+
+def _organisations(senior: Member, junior: Member, settings: ProgrammeSettings) -> list[Rule]:
+    if senior.profile.organisation_id == junior.profile.organisation_id:
+        return []
+    if not settings.rules.cross_organisation:
+        return ["other_organisation"]
+    both = senior.enrolment.confidentiality_acknowledged and junior.enrolment.confidentiality_acknowledged
+    return [] if both else ["not_acknowledged"]

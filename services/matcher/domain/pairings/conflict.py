@@ -1,0 +1,59 @@
+"""When the organisation changes under a pairing: rules that held when it was made, and no longer do.
+
+Only what the organisation itself is made of counts: the line, managers, evaluators, organisations. It is a matter for
+a person, or for time where the programme says so. The two are told nothing of it: one might learn of the other's new
+manager before those who are concerned have said so.
+"""
+
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.envelope import Instant
+from contracts.programmes import ProgrammeSettings
+from services.matcher.domain.fit.rules import Member, Rule, broken
+
+STRUCTURAL: frozenset[Rule] = frozenset(
+    {"reporting_line", "same_manager", "evaluator", "other_organisation", "not_acknowledged"}
+)
+GRACE = timedelta(days=1)
+"""Business time until a conflict ends a pairing where the programme says so. Two who move on the same night arrive one
+after the other, and what stands between the two records must end nothing."""
+
+Course = Literal["flag", "end"]
+
+
+class Conflict(BaseModel):
+    """The rules that a pairing is in conflict with, since when (business time), and what is to come of it.
+
+    ``ends_at``: when it ends the pairing by itself; None where a person is to decide, or has decided. ``kept``: whoever
+    coordinates has decided that the two go on; another rule that is broken later asks anew.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    rules: tuple[Rule, ...]
+    since: Instant
+    ends_at: Instant | None = None
+    kept: bool = False
+
+
+def structural(senior: Member, junior: Member, settings: ProgrammeSettings, on: date) -> tuple[Rule, ...]:
+    """The rules about the organisation that these two break today."""
+    return tuple(rule for rule in broken(senior, junior, settings, on) if rule in STRUCTURAL)
+
+
+def after(before: Conflict | None, rules: tuple[Rule, ...], course: Course, now: datetime) -> Conflict | None:
+    """What stands once it is known which rules are broken now."""
+    if not rules:
+        return None
+    known = before is not None and set(rules) <= set(before.rules)
+    kept = before is not None and known and before.kept
+    ends_at = None if kept or course == "flag" else (before and before.ends_at) or now + GRACE
+    return Conflict(rules=rules, since=before.since if before and known else now, ends_at=ends_at, kept=kept)
+
+
+def keep(conflict: Conflict) -> Conflict:
+    """The two go on, by the decision of a person."""
+    return conflict.model_copy(update={"kept": True, "ends_at": None})

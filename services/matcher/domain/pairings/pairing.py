@@ -1,0 +1,495 @@
+"""The life of a pairing.
+
+    reserving -> proposed -> formed -> chartered -> ended      paused <-> resumed, renewed: while formed or chartered
+        |            |
+    abandoned     lapsed
+
+``reserving`` and ``abandoned`` are never seen outside. A refusal, an expiry and the leaving of one side before both
+said yes are all ``lapsed``. Each decision returns the new state with its event and the current state for
+``pairing-states``; None means that there is nothing to do.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.envelope import Instant, Said, Tombstone
+from contracts.pairings import (
+    AnswerGiven,
+    DeclineReason,
+    Focus,
+    Origin,
+    PairingChartered,
+    PairingEnded,
+    PairingEvent,
+    PairingFormed,
+    PairingLapsed,
+    PairingPaused,
+    PairingProposed,
+    PairingRenewed,
+    PairingResumed,
+    PairingState,
+    PairingStateName,
+    Participant,
+)
+from contracts.profiles import Side
+from services.matcher.domain.errors import Refused
+from services.matcher.domain.fit.calendar import add_months, add_working_days
+from services.matcher.domain.fit.rules import Rule
+from services.matcher.domain.fit.score import Fit
+from services.matcher.domain.pairings import conflict as conflicts
+from services.matcher.domain.pairings.conflict import Conflict, Course
+from services.matcher.domain.receipts.receipt import Chosen, Receipt
+
+LEASE = timedelta(seconds=30)  # machine time that a reservation may take before it is given up
+ERASED = "erased"  # stands in a stub for whoever was forgotten
+LIVE = frozenset({"proposed", "formed", "chartered", "paused"})
+RUNNING = frozenset({"formed", "chartered", "paused"})
+UNSEEN = ("reserving", "abandoned")  # nobody was ever told of these
+
+StateName = PairingStateName | Literal["reserving", "abandoned"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Answer(_Value):
+    """What one side said to the proposal; nobody else ever sees it."""
+
+    answer: Literal["accepted", "declined"]
+    reason: DeclineReason | None = None
+    at: Instant
+
+
+class Charter(_Value):
+    """What the two agree on."""
+
+    goals: tuple[str, ...]
+    meeting_rhythm: str = ""
+    confidential: bool = True
+
+
+class Plan(_Value):
+    """Everything that is fixed before the seats are taken.
+
+    ``chosen`` goes into the receipt and is not kept here: it names others, who may ask to be forgotten.
+    """
+
+    pairing_id: str
+    programme_id: str
+    programme_version: int
+    origin: Origin
+    senior: Participant
+    junior: Participant
+    focus: tuple[Focus, ...] = ()
+    reasons: dict[Side, tuple[str, ...]] = {}
+    fit: Fit | None = None
+    answer_within_working_days: int
+    duration_months: int
+    round_id: str | None = None
+    request_id: str | None = None
+    predecessor_id: str | None = None
+    chosen: Chosen | None = Field(None, exclude=True)
+
+
+class Pairing(_Value):
+    """A pairing with what only its two sides may see."""
+
+    plan: Plan
+    state: StateName
+    attempt: int
+    receipt_id: str | None = None
+    previous_state: PairingStateName | None = None
+    happened_at: Instant
+    recorded_at: Instant
+    proposed_at: Instant | None = None
+    answer_by: Instant | None = None
+    answers: dict[Side, Answer] = {}
+    formed_at: Instant | None = None
+    charter: Charter | None = None
+    signed: tuple[Side, ...] = ()
+    charter_at: Instant | None = None
+    met: bool = False
+    paused_at: Instant | None = None  # the last time
+    before_pause: Literal["formed", "chartered"] | None = None
+    pause_until: Instant | None = None
+    planned_end: date | None = None
+    wish_to_renew: dict[Side, int] = {}
+    renewals: int = 0
+    ended_at: Instant | None = None
+    end_kind: Literal["completed", "ended_early", "not_started"] | None = None
+    conflict: Conflict | None = None
+    gone: bool = False
+    due: Instant | None = None
+    lease: Instant | None = None
+
+    @property
+    def id(self) -> str:
+        return self.plan.pairing_id
+
+    @property
+    def live(self) -> bool:
+        """Holds its seats."""
+        return self.state in LIVE
+
+    def side_of(self, member_id: str | None) -> Side | None:
+        if member_id is None or member_id == ERASED:
+            return None
+        if self.plan.senior.member_id == member_id:
+            return "senior"
+        return "junior" if self.plan.junior.member_id == member_id else None
+
+
+Decision = tuple[Pairing, Sequence[Said]]
+
+
+def public(pairing: Pairing) -> Said:
+    """The current state as ``pairing-states`` tells it."""
+    if pairing.gone:
+        return Tombstone(PairingState, pairing.id)
+    return PairingState(**fields(pairing))
+
+
+def fields(pairing: Pairing) -> dict[str, Any]:
+    """The fields that all pairing events share."""
+    plan = pairing.plan
+    return {
+        "pairing_id": plan.pairing_id,
+        "state": pairing.state,
+        "previous_state": pairing.previous_state,
+        "happened_at": pairing.happened_at,
+        "recorded_at": pairing.recorded_at,
+        "programme_id": plan.programme_id,
+        "programme_version": plan.programme_version,
+        "round_id": plan.round_id,
+        "origin": plan.origin,
+        "participants": (plan.senior, plan.junior),
+        "focus": plan.focus,
+        "cross_organisation": plan.senior.organisation_id != plan.junior.organisation_id,
+        "proposed_at": pairing.proposed_at,
+        "answer_by": pairing.answer_by,
+        "formed_at": pairing.formed_at,
+        "charter_at": pairing.charter_at,
+        "planned_end": pairing.planned_end,
+        "ended_at": pairing.ended_at,
+        "end_kind": pairing.end_kind,
+        "renewals": pairing.renewals,
+        "predecessor_id": plan.predecessor_id,
+        "receipt_id": pairing.receipt_id,
+    }
+
+
+def begin(pairing: Pairing | None, plan: Plan, now: datetime, recorded_at: datetime) -> Decision | None:
+    """Start to reserve seats, again after an attempt that was abandoned. None: under way, or past this."""
+    if pairing is not None and (pairing.state != "abandoned" or pairing.gone):
+        return None
+    after = Pairing(
+        plan=plan,
+        state="reserving",
+        attempt=pairing.attempt + 1 if pairing else 1,
+        happened_at=now,
+        recorded_at=recorded_at,
+        lease=recorded_at + LEASE,
+    )
+    return after, []
+
+
+def abandon(pairing: Pairing | None, attempt: int, recorded_at: datetime) -> Decision | None:
+    """Give up a reservation. None where this attempt is no longer reserving."""
+    if pairing is None or pairing.state != "reserving" or pairing.attempt != attempt:
+        return None
+    return pairing.model_copy(update={"state": "abandoned", "recorded_at": recorded_at, "lease": None}), []
+
+
+def propose(
+    pairing: Pairing | None, receipt: Receipt, now: datetime, recorded_at: datetime, *, agreed: bool = False
+) -> Decision | None:
+    """Both seats are held: ask both, or form it at once where both have ``agreed`` by a request and its acceptance.
+
+    What the two are told is what the receipt of this attempt says. None where that attempt is no longer reserving, or
+    the organisation has changed meanwhile.
+    """
+    if pairing is None or pairing.state != "reserving" or pairing.attempt != receipt.attempt or pairing.conflict:
+        return None
+    answer_by = add_working_days(now, pairing.plan.answer_within_working_days)
+    told = {"fit": receipt.fit, "reasons": receipt.reasons, "focus": receipt.focus}
+    proposed, said = _moved(
+        pairing.model_copy(update={"plan": pairing.plan.model_copy(update=told), "receipt_id": receipt.receipt_id}),
+        PairingProposed,
+        now,
+        recorded_at,
+        state="proposed",
+        proposed_at=now,
+        answer_by=answer_by,
+        lease=None,
+    )
+    if not agreed:
+        return proposed, said
+    both: list[Said] = list(said)
+    after = proposed
+    for side in ("senior", "junior"):
+        decision = answer(after, side, "accepted", None, now, recorded_at)
+        assert decision is not None, "a fresh proposal has no answer yet"
+        after = decision[0]
+        both += decision[1]
+    return after, both
+
+
+def answer(
+    pairing: Pairing,
+    side: Side,
+    given: Literal["accepted", "declined"],
+    reason: DeclineReason | None,
+    now: datetime,
+    recorded_at: datetime,
+) -> Decision | None:
+    """One side's answer: both yes forms the pairing, a no lets it lapse. A yes may become a no until both said yes."""
+    before = pairing.answers.get(side)
+    if before is not None and before.answer == given:
+        return None
+    if pairing.state != "proposed":
+        raise Refused("not_proposed", "This suggestion is no longer open.")
+    if pairing.answer_by is not None and now > pairing.answer_by:
+        raise Refused("too_late", "The time to answer is over.")
+    answers = {**pairing.answers, side: Answer(answer=given, reason=reason, at=now)}
+    told = AnswerGiven(
+        pairing_id=pairing.id,
+        programme_id=pairing.plan.programme_id,
+        side=side,
+        answer=given,
+        reason=reason,
+        happened_at=now,
+        recorded_at=recorded_at,
+    )
+    answered = pairing.model_copy(update={"answers": answers})
+    if given == "declined":
+        after, said = _lapsed(answered, now, recorded_at)
+        return after, [told, *said]
+    if len(answers) < 2:
+        return answered, [told]
+    formed, said = _moved(
+        answered,
+        PairingFormed,
+        now,
+        recorded_at,
+        state="formed",
+        formed_at=now,
+        planned_end=add_months(now.date(), pairing.plan.duration_months),
+    )
+    return formed, [told, *said]
+
+
+def sign(
+    pairing: Pairing, side: Side, charter: Charter | None, now: datetime, recorded_at: datetime
+) -> Decision | None:
+    """Agree to ``charter``, or to the one that stands. Another text is a new draft, to which the other has to agree."""
+    if pairing.state not in ("formed", "chartered"):
+        raise Refused("wrong_state", "Only a running pairing has a charter.")
+    text = charter or pairing.charter
+    if text is None:
+        raise Refused("no_charter", "There is no draft to agree to yet.")
+    if not text.confidential:
+        raise Refused("not_confidential", "What is said stays between the two; both have to agree to that.")
+    same = text == pairing.charter
+    signed: tuple[Side, ...] = tuple(sorted({*(pairing.signed if same else ()), side}))
+    if same and signed == pairing.signed:
+        return None
+    after = pairing.model_copy(update={"charter": text, "signed": signed})
+    if len(signed) < 2 or pairing.state == "chartered":
+        return after, []
+    return _moved(after, PairingChartered, now, recorded_at, state="chartered", charter_at=now)
+
+
+def pause(pairing: Pairing, until: date | None, now: datetime, recorded_at: datetime) -> Decision | None:
+    """Put it on hold; the seats stay. With ``until`` it goes on by itself on that day."""
+    if pairing.state == "paused":
+        return None
+    if pairing.state not in ("formed", "chartered"):
+        raise Refused("wrong_state", "Only a running pairing can be paused.")
+    if until is not None and until <= now.date():
+        raise Refused("in_the_past", "A pause ends on a later day.")
+    return _moved(
+        pairing,
+        PairingPaused,
+        now,
+        recorded_at,
+        state="paused",
+        paused_at=now,
+        before_pause=pairing.state,
+        pause_until=_morning(until) if until else None,
+    )
+
+
+def resume(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision | None:
+    """Go on; the planned end moves by the days of the pause."""
+    if pairing.state in ("formed", "chartered"):
+        return None
+    if pairing.state != "paused":
+        raise Refused("wrong_state", "Only a paused pairing can go on.")
+    days = (now - pairing.paused_at).days if pairing.paused_at else 0
+    end = pairing.planned_end + timedelta(days=days) if pairing.planned_end else None
+    return _moved(
+        pairing,
+        PairingResumed,
+        now,
+        recorded_at,
+        state=pairing.before_pause,
+        before_pause=None,
+        pause_until=None,
+        planned_end=end,
+    )
+
+
+def renew(pairing: Pairing, side: Side, months: int, now: datetime, recorded_at: datetime) -> Decision | None:
+    """One side wishes to go on for longer; when both do, the planned end moves by the shorter of the two wishes."""
+    if pairing.state not in RUNNING or pairing.planned_end is None:
+        raise Refused("wrong_state", "Only a running pairing can be renewed.")
+    if pairing.wish_to_renew.get(side) == months:
+        return None
+    wishes = {**pairing.wish_to_renew, side: months}
+    if len(wishes) < 2:
+        return pairing.model_copy(update={"wish_to_renew": wishes}), []
+    return _moved(
+        pairing,
+        PairingRenewed,
+        now,
+        recorded_at,
+        wish_to_renew={},
+        renewals=pairing.renewals + 1,
+        planned_end=add_months(pairing.planned_end, min(wishes.values())),
+    )
+
+
+def end(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision | None:
+    """Finish it, without blame and without asking who or why; a proposal lapses. None where it is over."""
+    if pairing.state == "proposed":
+        return _lapsed(pairing, now, recorded_at)
+    if pairing.state == "reserving":
+        return abandon(pairing, pairing.attempt, recorded_at)
+    if pairing.state not in RUNNING:
+        return None
+    over = pairing.planned_end is not None and now.date() >= pairing.planned_end
+    kind = "completed" if over else "ended_early" if pairing.met else "not_started"
+    return _moved(pairing, PairingEnded, now, recorded_at, state="ended", ended_at=now, end_kind=kind, conflict=None)
+
+
+def look_again(pairing: Pairing, broken: tuple[Rule, ...], course: Course, now: datetime) -> Decision | None:
+    """Note which rules about the organisation the two break by now, or that they break none any longer.
+
+    A reservation that breaks one is not proposed. No event tells of it. None where it is known, or all is over.
+    """
+    if not pairing.live and pairing.state != "reserving":
+        return None
+    conflict = conflicts.after(pairing.conflict, broken, course, now)
+    if conflict == pairing.conflict:
+        return None
+    return _with_conflict(pairing, conflict), []
+
+
+def decide_conflict(
+    pairing: Pairing, decision: Literal["keep", "end"], now: datetime, recorded_at: datetime
+) -> Decision | None:
+    """A person decides whether the two go on all the same. The end is like any other. Raises ``Refused``."""
+    if pairing.conflict is None:
+        raise Refused("no_conflict", "These two break no rule about the organisation.")
+    if decision == "end":
+        return end(pairing, now, recorded_at)
+    return None if pairing.conflict.kept else (_with_conflict(pairing, conflicts.keep(pairing.conflict)), [])
+
+
+def have_met(pairing: Pairing) -> Decision | None:
+    """They have met at least once; needed to tell an early end from one that never started."""
+    if pairing.met or pairing.gone:
+        return None
+    return pairing.model_copy(update={"met": True}), []
+
+
+def due(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision | None:
+    """What the clock decides: an unanswered proposal lapses, a pause ends, a planned end is reached.
+
+    Also a conflict ends what it stands against, where the programme says so and nobody has decided otherwise.
+    """
+    if pairing.due is None or pairing.due > now:
+        return None
+    if pairing.conflict is not None and pairing.conflict.ends_at is not None and pairing.conflict.ends_at <= now:
+        return end(pairing, now, recorded_at)
+    if pairing.state == "proposed":
+        return _lapsed(pairing, now, recorded_at)
+    if pairing.state == "paused":
+        return resume(pairing, now, recorded_at)
+    if pairing.state in RUNNING:
+        return end(pairing, now, recorded_at)
+    return pairing.model_copy(update={"due": None}), []
+
+
+def forget(pairing: Pairing, member_id: str, now: datetime, recorded_at: datetime) -> Decision | None:
+    """One of its members is to be forgotten: end it, and leave a stub that no longer says with whom or about what.
+
+    The end is still told on ``pairings`` with both ids, since that topic names them already and others free their own
+    records by it; ``pairing-states`` gets a tombstone. None where it is a stub already.
+    """
+    side = pairing.side_of(member_id)
+    if side is None:
+        return None
+    said: list[Said] = []
+    after = pairing
+    if pairing.live or pairing.state == "reserving":
+        decision = end(pairing, now, recorded_at)
+        assert decision is not None, "what is live can be ended"
+        after, events = decision
+        said = [event for event in events if not isinstance(event, PairingState)]
+    if after.state != "abandoned":
+        said.append(Tombstone(PairingState, pairing.id))
+    nobody = Participant(member_id=ERASED, side=side, organisation_id=ERASED, department_id=ERASED)
+    plan = after.plan.model_copy(update={side: nobody, "reasons": {}, "focus": (), "fit": None})
+    emptied: dict[str, Any] = {
+        "receipt_id": None,
+        "conflict": None,
+        "answers": {},
+        "charter": None,
+        "signed": (),
+        "wish_to_renew": {},
+    }
+    return after.model_copy(update={**emptied, "plan": plan, "gone": True, "due": None, "lease": None}), said
+
+
+def _lapsed(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision:
+    return _moved(pairing, PairingLapsed, now, recorded_at, state="lapsed", conflict=None)
+
+
+def _with_conflict(pairing: Pairing, conflict: Conflict | None) -> Pairing:
+    after = pairing.model_copy(update={"conflict": conflict})
+    return after.model_copy(update={"due": _next(after)})
+
+
+def _moved(
+    pairing: Pairing, event: type[PairingEvent], now: datetime, recorded_at: datetime, **changes: Any
+) -> Decision:
+    """The pairing after ``changes``, with its event and its current state; its next ``due`` follows from both."""
+    was = pairing.state if pairing.state not in ("reserving", "abandoned") else None
+    after = pairing.model_copy(
+        update={"previous_state": was, "happened_at": now, "recorded_at": recorded_at, **changes}
+    )
+    after = after.model_copy(update={"due": _next(after)})
+    return after, [event(**fields(after)), PairingState(**fields(after))]
+
+
+def _next(pairing: Pairing) -> datetime | None:
+    """When the clock has something to decide."""
+    ends_at = pairing.conflict.ends_at if pairing.conflict and pairing.live else None
+    return min((at for at in (_ordinarily(pairing), ends_at) if at is not None), default=None)
+
+
+def _ordinarily(pairing: Pairing) -> datetime | None:
+    if pairing.state == "proposed":
+        return pairing.answer_by
+    if pairing.state in ("formed", "chartered") and pairing.planned_end is not None:
+        return _morning(pairing.planned_end)
+    return pairing.pause_until if pairing.state == "paused" else None
+
+
+def _morning(day: date) -> datetime:
+    return datetime.combine(day, time(0), UTC)

@@ -1,0 +1,137 @@
+"""A member asks another by name to be their partner. A request holds no seat; accepting it takes both or is refused.
+
+``hidden``: the one who was asked would rather not be paired with the asker. They never see it, and to the asker it
+looks like any request that nobody answered.
+
+It lapses when it can no longer come about: one of the two is away, has left or has no place, or a rule is broken by
+now. Both are told the same, and nothing of why.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.envelope import Instant, Said
+from contracts.profiles import Side
+from services.matcher.domain.errors import Refused, Unknown
+from services.matcher.domain.fit.calendar import add_working_days
+
+
+class Request(BaseModel):
+    """Who asked whom; a refusal and an expiry are both ``lapsed``."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    request_id: str
+    programme_id: str
+    asker: str
+    asked: str
+    asker_side: Side
+    state: Literal["open", "accepted", "lapsed", "withdrawn", "erased"]
+    asked_at: Instant
+    answer_by: Instant
+    hidden: bool = False
+    pairing_id: str | None = None
+    due: Instant | None = None
+    lease: Instant | None = None
+
+
+Decision = tuple[Request, Sequence[Said]]
+
+
+def ask(
+    existing: Request | None,
+    request_id: str,
+    programme_id: str,
+    people: tuple[str, str],
+    asker_side: Side,
+    working_days: int,
+    now: datetime,
+    *,
+    hidden: bool,
+) -> Decision | None:
+    """``people``: who asks and who is asked."""
+    if existing is not None:
+        return None
+    answer_by = add_working_days(now, working_days)
+    made = Request(
+        request_id=request_id,
+        programme_id=programme_id,
+        asker=people[0],
+        asked=people[1],
+        asker_side=asker_side,
+        state="open",
+        asked_at=now,
+        answer_by=answer_by,
+        hidden=hidden,
+        due=answer_by,
+    )
+    return made, []
+
+
+def open_for(request: Request | None, member_id: str, now: datetime) -> Request:
+    """The request as one that ``member_id`` may answer now. Raises ``Refused``."""
+    if request is None or request.asked != member_id or request.hidden:
+        raise Unknown("request")
+    if request.state != "open" or now > request.answer_by:
+        raise Refused("not_open", "This request is no longer open.")
+    return request
+
+
+def accepted(request: Request, pairing_id: str) -> Decision | None:
+    """Both seats were taken, and the pairing has formed."""
+    if request.state == "accepted":
+        return None
+    return _closed(request, state="accepted", pairing_id=pairing_id)
+
+
+def declined(request: Request) -> Decision | None:
+    """Who was asked says no; the asker sees that it lapsed."""
+    return _closed(request, state="lapsed") if request.state == "open" else None
+
+
+def withdrawn(request: Request) -> Decision | None:
+    """Who asked thinks otherwise."""
+    if request.state == "withdrawn":
+        return None
+    if request.state != "open":
+        raise Refused("not_open", "This request is no longer open.")
+    return _closed(request, state="withdrawn")
+
+
+def looked_at_again(
+    request: Request, *, possible: bool, asker_would_rather_not: bool, asked_would_rather_not: bool
+) -> Decision | None:
+    """Something has changed about one of the two.
+
+    ``possible``: by their places, and by every rule that anybody may know of.
+
+    What an asker wishes by now lets it lapse, as if they had no place left. What the one who was asked wishes is never
+    seen by the asker: it waits on, hidden, like one that nobody answers.
+    """
+    if request.state != "open":
+        return None
+    if not possible or asker_would_rather_not:
+        return _closed(request, state="lapsed")
+    if asked_would_rather_not and not request.hidden:
+        return request.model_copy(update={"hidden": True}), []
+    return None
+
+
+def due(request: Request, now: datetime) -> Decision | None:
+    """An unanswered request lapses."""
+    if request.due is None or request.due > now:
+        return None
+    return _closed(request, state="lapsed") if request.state == "open" else _closed(request)
+
+
+def forget(request: Request, member_id: str) -> Decision | None:
+    """One of the two is to be forgotten."""
+    names = {side: "erased" for side in ("asker", "asked") if getattr(request, side) == member_id}
+    return _closed(request, state="erased", **names) if names else None
+
+
+def _closed(request: Request, **changes: Any) -> Decision:
+    return request.model_copy(update={**changes, "due": None}), []

@@ -1,0 +1,172 @@
+"""Programmes: their settings, checked as a whole, versioned; draft, open, closed."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.envelope import Instant, Said
+from contracts.programmes import Matching, ProgrammeChanged, ProgrammeSettings
+from services.matcher.domain.errors import Contradiction, Refused
+from services.matcher.domain.fit.score import PLACES, total_weight
+
+CONTRADICTORY = "contradictory_settings"
+_LANGUAGE = re.compile(r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
+
+
+class Programme(BaseModel):
+    """A programme with its current settings."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    programme_id: str
+    settings_version: int
+    state: Literal["draft", "open", "closed"]
+    settings: ProgrammeSettings
+    happened_at: Instant
+    recorded_at: Instant
+    due: Instant | None = None
+    lease: Instant | None = None
+
+
+Decision = tuple[Programme, Sequence[Said]]
+
+
+def public(programme: Programme) -> ProgrammeChanged:
+    """All of it, as it is told to everybody."""
+    return ProgrammeChanged(
+        programme_id=programme.programme_id,
+        version=programme.settings_version,
+        state=programme.state,
+        settings=programme.settings,
+        happened_at=programme.happened_at,
+        recorded_at=programme.recorded_at,
+    )
+
+
+def create(
+    existing: Programme | None, programme_id: str, settings: ProgrammeSettings, now: datetime, recorded_at: datetime
+) -> Decision:
+    """A new programme, in draft."""
+    if existing is not None:
+        raise Refused("programme_exists", "There is a programme with this id already.")
+    check(settings)
+    programme = Programme(
+        programme_id=programme_id,
+        settings_version=1,
+        state="draft",
+        settings=settings,
+        happened_at=now,
+        recorded_at=recorded_at,
+    )
+    return programme, [public(programme)]
+
+
+def change(programme: Programme, settings: ProgrammeSettings, now: datetime, recorded_at: datetime) -> Decision | None:
+    """Other settings, under the next version; running pairings keep what was agreed with them."""
+    if programme.state == "closed":
+        raise Refused("programme_closed", "This programme is closed.")
+    check(settings)
+    if settings == programme.settings:
+        return None
+    return _said(
+        programme, {"settings": settings, "settings_version": programme.settings_version + 1}, now, recorded_at
+    )
+
+
+def open_(programme: Programme, now: datetime, recorded_at: datetime) -> Decision | None:
+    """From now on rounds can be run and partners asked for."""
+    if programme.state == "open":
+        return None
+    ends = programme.settings.ends
+    if ends is not None and ends <= now.date():
+        raise Refused("already_over", "This programme's last day has passed; change its dates first.")
+    return _said(programme, {"state": "open"}, now, recorded_at)
+
+
+def close(programme: Programme, now: datetime, recorded_at: datetime) -> Decision | None:
+    """No new pairings; those that run go on to their end."""
+    if programme.state == "closed":
+        return None
+    return _said(programme, {"state": "closed"}, now, recorded_at)
+
+
+def check(settings: ProgrammeSettings) -> None:
+    """Raises ``Refused`` with every contradiction in words, all at once."""
+    rules, meetings, care = settings.rules, settings.meetings, settings.care
+    wrong = [
+        words
+        for found, words in (
+            (
+                rules.max_level_gap is not None and rules.max_level_gap < rules.min_level_gap,
+                "The greatest gap in seniority that is allowed is smaller than the least one.",
+            ),
+            *_contradictions_of_the_fit(settings.matching),
+            (
+                settings.starts is not None and settings.ends is not None and settings.ends <= settings.starts,
+                "The programme would end before it starts.",
+            ),
+            (
+                meetings.first_held_by_working_day < meetings.first_booked_by_working_day,
+                "The first meeting would have to be held before it has to be booked.",
+            ),
+            (care.quiet_from_hour == care.quiet_until_hour, "The quiet hours begin and end at the same hour."),
+            (len(set(care.checkin_days)) != len(care.checkin_days), "A check-in day occurs twice."),
+            (len(set(settings.organisations)) != len(settings.organisations), "An organisation occurs twice."),
+            (
+                settings.rules.cross_organisation and len(settings.organisations) < 2,
+                "Pairs across organisations are allowed, but there is only one organisation.",
+            ),
+            (
+                not all(_LANGUAGE.match(tag) for tag in settings.labels),
+                "The labels are given by language, such as en or de-AT.",
+            ),
+            (
+                settings.retention.raw_answers_months > settings.retention.months,
+                "Raw answers would be kept for longer than everything else.",
+            ),
+        )
+        if found
+    ]
+    if wrong:
+        raise Contradiction(CONTRADICTORY, " ".join(wrong))
+
+
+def _contradictions_of_the_fit(matching: Matching) -> tuple[tuple[bool, str], ...]:
+    weights, ease, worth, gain = matching.weights, matching.ease, matching.perspective, matching.benefit
+    most = gain.first_wish * max(gain.wishes.model_dump().values()) * max(gain.depths.model_dump().values())
+    places = [max(getattr(worth.same, place), getattr(worth.different, place)) for place in PLACES]
+    views = sum(places) + worth.experience + max((gap.worth for gap in worth.gaps), default=0.0)
+    gaps = [gap.levels for gap in worth.gaps]
+    return (
+        (
+            total_weight(weights) <= 0,
+            "The weights of the fit sum to 0, so no pair is better than another.",
+        ),
+        (
+            weights.lower_benefit + weights.higher_benefit <= 0,
+            "What the two gain has no weight at all; then it is no mentoring.",
+        ),
+        (most <= 0, "No wish can be covered: a mark of the benefit is 0 for every wish or every offer."),
+        (
+            matching.floors.benefit >= 1,
+            "Nobody can reach a floor of 1 for the benefit.",
+        ),
+        (
+            ease.style + ease.language + ease.time <= 0,
+            "The parts of the compatibility sum to 0, so nobody can reach any.",
+        ),
+        (views > 1 + 1e-9, f"A pair could earn {views:.2f} for its perspective; all together may be 1 at most."),
+        (len(set(gaps)) != len(gaps), "A gap in seniority occurs twice."),
+        (
+            bool(gaps) and max(gaps) < 0,
+            "Only gaps below 0 earn anything: the senior would have to be below the junior.",
+        ),
+    )
+
+
+def _said(programme: Programme, changes: dict[str, object], now: datetime, recorded_at: datetime) -> Decision:
+    after = programme.model_copy(update={**changes, "happened_at": now, "recorded_at": recorded_at})
+    return after, [public(after)]

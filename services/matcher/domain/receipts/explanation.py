@@ -1,0 +1,60 @@
+"""How a match was made, in words: for each of the two, and for whoever coordinates.
+
+What one of the two reads names nobody and tells nothing of the other that their reasons do not tell. It is the same
+whether or not a draw had a part in it, since whom it was drawn among depends on who would rather not be paired.
+"""
+
+from collections.abc import Mapping
+
+from contracts.pairings import Origin
+from contracts.profiles import Side
+from services.matcher.domain.receipts.receipt import Check, Receipt
+
+FOR_THE_TWO: Mapping[Origin, str] = {
+    "round": "Everybody who was ready was looked at together, and pairs were made so that all of them together fit as "
+    "well as they can. Where several would have been equally good, a draw decided.",
+    "rolling": "You both had a place free, and fitted well among those who had one at the time.",
+    "request": "One of you asked the other by name.",
+    "coordinator": "Whoever coordinates the programme thought that you would go well together.",
+}
+FOR_COORDINATORS: Mapping[Origin, str] = {
+    "round": "In a round: everybody who was ready was looked at together.",
+    "rolling": "Between rounds: both had a place free.",
+    "request": "One of them asked the other by name.",
+    "coordinator": "Put together by whoever coordinates the programme.",
+}
+CHECKS: Mapping[Check, str] = {
+    "inputs": "what it was computed from",
+    "senior": "the senior's profile",
+    "junior": "the junior's profile",
+    "settings": "the programme's settings",
+    "taxonomy": "the list of topics",
+    "algorithm": "the version of the algorithm",
+    "fit": "the fit in all its parts",
+    "reasons": "the reasons",
+}
+MUCH, SOME = 0.6, 0.35  # from which benefit on it is called so
+
+
+def how(origin: Origin, *, to_the_two: bool) -> str:
+    return (FOR_THE_TWO if to_the_two else FOR_COORDINATORS)[origin]
+
+
+def parts(receipt: Receipt, side: Side) -> tuple[str, ...]:
+    """What counted, for one of the two."""
+    fit = receipt.fit
+    mine, theirs = (fit.senior_benefit, fit.junior_benefit)[:: 1 if side == "senior" else -1]
+    gain = (
+        f"Your partner can give you {_amount(mine)} of what you want to learn, and you can give {_amount(theirs)} of "
+        "what your partner wants to learn. What the one gets who gains less counted most."
+    )
+    ease = (
+        "How you both like to think and work, your languages and your free time counted; single answers are shown to "
+        "nobody."
+    )
+    views = "That you look at things from different places in the organisation never counts against a match."
+    return gain, ease, views
+
+
+def _amount(benefit: float) -> str:
+    return "a great deal" if benefit >= MUCH else "a good part" if benefit >= SOME else "something"

@@ -1,0 +1,317 @@
+"""A round: computed in the background, reviewed by a coordinator, then published or discarded.
+
+The document holds totals, a cursor and a coordinator's changes; proposals and people left over are documents of their
+own. Whoever works on it claims it by moving its lease (machine time) on; a run that was overtaken finds another ``run``
+number and stops. A computed round may be solved again: *whole*, from what everybody has entered by now, or *repaired*
+around what the coordinator has changed. A *trial* is a round under other settings: it is compared and never published.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.envelope import Instant, Said
+from contracts.programmes import ProgrammeSettings, RoundComputed, RoundPublished
+from services.matcher.domain.errors import Refused, Unknown
+from services.matcher.domain.rounds.adjustment import Adjustment, Effect, carried_out, undone, with_one_more
+
+LEASE = timedelta(seconds=30)  # without a sign of life for so long, somebody else takes the work up
+
+Stage = Literal["waiting", "reading", "scoring", "solving", "repairing", "writing", "proposing", "done"]
+
+
+class Progress(BaseModel):
+    """How far the current work is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: Stage = "waiting"
+    done: int = 0
+    total: int = 0
+
+
+class Round(BaseModel):
+    """Totals of one round."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    round_id: str
+    programme_id: str
+    programme_version: int
+    settings: ProgrammeSettings
+    seed: int
+    state: Literal["computing", "computed", "publishing", "published", "discarded", "failed"]
+    trial: bool = False
+    run: int = 0
+    tries: int = 0  # runs since somebody last asked for a result
+    whole: bool = True  # whether the next result is computed from the beginning
+    progress: Progress = Progress()
+    seniors: int = 0
+    juniors: int = 0
+    pairs: int = 0
+    unmatched_seniors: int = 0
+    unmatched_juniors: int = 0
+    total_fit: float = 0
+    lowest_fit: float | None = None
+    optimum: float = 0
+    bound: float | None = None
+    why: str | None = None
+    adjustments: tuple[Adjustment, ...] = ()
+    named: tuple[str, ...] = ()  # whom the adjustments are about, so that an erasure finds them
+    result: int = 0  # the run whose proposals count
+    places: int = 0  # numbers given to proposals; some of them may stand for none any longer
+    cursor: str | None = None
+    proposed: int = 0
+    withdrawn: int = 0
+    started_at: Instant
+    computed_at: Instant | None = None
+    published_at: Instant | None = None
+    happened_at: Instant
+    recorded_at: Instant
+    due: Instant | None = None
+    lease: Instant | None = None
+
+
+class Totals(BaseModel):
+    """What came out of the computation."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seniors: int
+    juniors: int
+    pairs: int
+    unmatched_seniors: int
+    unmatched_juniors: int
+    total_fit: float
+    lowest_fit: float | None
+    why: str | None
+    places: int
+    optimum: float = 0
+    bound: float | None = None
+    effects: tuple[Effect, ...] = ()
+
+
+Decision = tuple[Round, Sequence[Said]]
+
+
+def start(
+    existing: Round | None,
+    round_id: str,
+    programme: tuple[str, int, str, ProgrammeSettings],
+    seed: int,
+    now: datetime,
+    recorded_at: datetime,
+    *,
+    trial: bool = False,
+) -> Decision | None:
+    """Ask for a round; ``programme`` is its id, version, state and the settings to be used."""
+    if existing is not None:
+        return None
+    programme_id, version, state, settings = programme
+    if state != "open":
+        raise Refused("programme_not_open", "Rounds run in open programmes only.")
+    made = Round(
+        round_id=round_id,
+        programme_id=programme_id,
+        programme_version=version,
+        settings=settings,
+        seed=seed,
+        trial=trial,
+        state="computing",
+        started_at=now,
+        happened_at=now,
+        recorded_at=recorded_at,
+        lease=recorded_at,
+    )
+    return made, []
+
+
+def claim(round: Round, recorded_at: datetime) -> Decision | None:
+    """Take up the work; None where somebody is at it, or there is none."""
+    if round.state not in ("computing", "publishing") or round.lease is None or round.lease > recorded_at:
+        return None
+    # What a crash has left of a repair is half of each: the next try begins from the beginning.
+    changes = {"run": round.run + 1, "tries": round.tries + 1, "whole": round.whole or round.tries > 0}
+    return round.model_copy(update={**changes, "lease": recorded_at + LEASE}), []
+
+
+def advance(round: Round, run: int, progress: Progress, recorded_at: datetime) -> Decision | None:
+    """A sign of life of ``run``. None: it was overtaken, or the round was discarded."""
+    if round.run != run or round.state not in ("computing", "publishing"):
+        return None
+    return round.model_copy(update={"progress": progress, "lease": recorded_at + LEASE}), []
+
+
+def still_at_it(round: Round, run: int, recorded_at: datetime) -> Decision | None:
+    """A sign of life in the middle of a step, which has no progress to tell. None: it was overtaken."""
+    if round.run != run or round.state not in ("computing", "publishing"):
+        return None
+    return round.model_copy(update={"lease": recorded_at + LEASE}), []
+
+
+def computed(round: Round, run: int, totals: Totals, now: datetime, recorded_at: datetime) -> Decision | None:
+    """The result is stored and waits for a coordinator. None: ``run`` was overtaken."""
+    if round.run != run or round.state != "computing":
+        return None
+    after = _at(
+        round,
+        now,
+        recorded_at,
+        **totals.model_dump(exclude={"effects"}),
+        **_adjusted(carried_out(round.adjustments, totals.effects)),
+        state="computed",
+        result=run if round.whole else round.result,
+        computed_at=now,
+        lease=None,
+        progress=Progress(stage="done", done=totals.pairs, total=totals.pairs),
+    )
+    return after, [RoundComputed(**_fields(after))] if round.whole and not round.trial else []
+
+
+def adjust(round: Round, adjustment: Adjustment) -> Decision | None:
+    """Note what a coordinator wants otherwise; it takes effect when the round is solved again."""
+    _reviewed(round)
+    if any(one.adjustment_id == adjustment.adjustment_id for one in round.adjustments):
+        return None
+    return round.model_copy(update=_adjusted(with_one_more(round.adjustments, adjustment))), []
+
+
+def undo(round: Round, adjustment_id: str) -> Decision | None:
+    """Take one back; what it has changed already changes when the round is solved again."""
+    _reviewed(round)
+    if all(one.adjustment_id != adjustment_id for one in round.adjustments):
+        raise Unknown("adjustment")
+    return round.model_copy(update=_adjusted(undone(round.adjustments, adjustment_id))), []
+
+
+def resolve(round: Round, now: datetime, recorded_at: datetime, *, whole: bool) -> Decision | None:
+    """Ask for another result, with all adjustments. None where that is under way, or nothing has changed."""
+    if round.state == "computing" and round.result:
+        return None
+    _reviewed(round)
+    if not whole and all(one.state == "in_force" for one in round.adjustments):
+        return None
+    changes = {"state": "computing", "whole": whole, "tries": 0, "progress": Progress(), "lease": recorded_at}
+    return _at(round, now, recorded_at, **changes), []
+
+
+def cancel(round: Round, now: datetime, recorded_at: datetime) -> Decision | None:
+    """Stop computing: the earlier result stands again, and a round that has none is discarded."""
+    if round.state == "discarded":
+        return None
+    if round.state != "computing":
+        raise Refused("not_computing", "Nothing is being computed.")
+    if not round.result:
+        return discard(round, now, recorded_at)
+    if not round.whole:
+        raise Refused("nearly_done", "A repair takes a moment only; wait for it.")
+    progress = Progress(stage="done", done=round.pairs, total=round.pairs)
+    return _at(round, now, recorded_at, state="computed", lease=None, progress=progress), []
+
+
+def forget(round: Round, member_id: str) -> Decision | None:
+    """Drop every adjustment that names somebody who is to be forgotten; None where none does."""
+    kept = tuple(one for one in round.adjustments if member_id not in one.members)
+    return None if kept == round.adjustments else (round.model_copy(update=_adjusted(kept)), [])
+
+
+def failed(round: Round, run: int, why: str, now: datetime, recorded_at: datetime) -> Decision | None:
+    """It cannot be computed, and trying again would not help."""
+    if round.run != run or round.state != "computing":
+        return None
+    state = "computed" if round.result else "failed"  # an earlier result stands
+    return _at(round, now, recorded_at, state=state, why=why, lease=None), []
+
+
+def publish(round: Round, now: datetime, recorded_at: datetime) -> Decision | None:
+    """Release it: from now on its proposals go out. None where that has begun."""
+    if round.state in ("publishing", "published"):
+        return None
+    if round.state != "computed":
+        raise Refused("round_not_ready", "Only a computed round can be published.")
+    if round.trial:
+        raise Refused("trial_round", "This is a trial under other settings; change the programme and run a round.")
+    if any(one.state != "in_force" for one in round.adjustments):
+        raise Refused("not_resolved", "It was changed by hand since it was solved: solve it again, or undo that.")
+    progress = Progress(stage="proposing", done=0, total=round.pairs)
+    return _at(round, now, recorded_at, state="publishing", lease=recorded_at, progress=progress), []
+
+
+def discard(round: Round, now: datetime, recorded_at: datetime) -> Decision | None:
+    """Throw it away; also one that is still being computed."""
+    if round.state == "discarded":
+        return None
+    if round.state not in ("computing", "computed", "failed"):
+        raise Refused("round_not_ready", "This round's proposals have gone out.")
+    return _at(round, now, recorded_at, state="discarded", lease=None), []
+
+
+def published_up_to(
+    round: Round, run: int, cursor: str, proposed: int, withdrawn: int, recorded_at: datetime
+) -> Decision | None:
+    """A stretch of proposals has gone out: ``proposed`` and ``withdrawn`` are the numbers of this stretch."""
+    if round.run != run or round.state != "publishing" or (round.cursor is not None and cursor <= round.cursor):
+        return None
+    done = round.proposed + round.withdrawn + proposed + withdrawn
+    changes = {
+        "cursor": cursor,
+        "proposed": round.proposed + proposed,
+        "withdrawn": round.withdrawn + withdrawn,
+        "progress": Progress(stage="proposing", done=done, total=round.pairs),
+        "lease": recorded_at + LEASE,
+    }
+    return round.model_copy(update=changes), []
+
+
+def published(round: Round, run: int, now: datetime, recorded_at: datetime) -> Decision | None:
+    """All have gone out."""
+    if round.run != run or round.state != "publishing":
+        return None
+    progress = Progress(stage="done", done=round.pairs, total=round.pairs)
+    after = _at(round, now, recorded_at, state="published", published_at=now, lease=None, progress=progress)
+    return after, [RoundPublished(**_fields(after))]
+
+
+def _adjusted(adjustments: tuple[Adjustment, ...]) -> dict[str, Any]:
+    named = {member for one in adjustments for member in one.members}
+    return {"adjustments": adjustments, "named": tuple(sorted(named))}
+
+
+def result_id(round_id: str, run: int) -> str:
+    """What a result of a round is kept under."""
+    return f"{round_id}/{run}"
+
+
+def number(place: int) -> str:
+    """A proposal's place in its result, as text that sorts like the number."""
+    return f"{place:06d}"
+
+
+def _reviewed(round: Round) -> None:
+    if round.state != "computed":
+        raise Refused("round_not_ready", "Only a computed round that was not published yet can be changed.")
+
+
+def _at(round: Round, now: datetime, recorded_at: datetime, **changes: Any) -> Round:
+    return round.model_copy(update={"happened_at": now, "recorded_at": recorded_at, **changes})
+
+
+def _fields(round: Round) -> dict[str, Any]:
+    names = (
+        "round_id",
+        "programme_id",
+        "programme_version",
+        "state",
+        "seniors",
+        "juniors",
+        "pairs",
+        "proposed",
+        "withdrawn",
+        "unmatched_seniors",
+        "unmatched_juniors",
+        "happened_at",
+        "recorded_at",
+    )
+    return {name: getattr(round, name) for name in names}

@@ -1,0 +1,178 @@
+"""What a coordinator looks at before releasing a round: a summary, and how two rounds differ."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.profiles import Side
+from contracts.programmes import ProgrammeSettings
+from services.matcher.domain.fit.score import Fit, score
+
+WORST = 20  # pairs with the lowest fit that are shown
+
+
+K = TypeVar("K")
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Coverage(_Value):
+    """How many of a department's people on one side have a partner."""
+
+    department_id: str
+    side: Side
+    people: int
+    matched: int
+
+
+class Why(_Value):
+    """How many are left over for one reason."""
+
+    side: Side
+    code: str
+    people: int
+
+
+class Relief(_Value):
+    """One change of a rule that would give somebody a partner, and how many people it would, each by themselves."""
+
+    rule: str
+    by: float
+    text: str
+    people: int
+
+
+class Summary(_Value):
+    """``worst``: the numbers of the proposals with the lowest fit, the lowest first."""
+
+    coverage: tuple[Coverage, ...] = ()
+    reasons: tuple[Why, ...] = ()
+    relaxations: tuple[Relief, ...] = ()
+    worst: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Somebody who takes part in a round, as far as a summary needs it. ``relaxation``: rule, by how much, in words."""
+
+    side: Side
+    department_id: str
+    matched: bool
+    code: str | None = None
+    relaxation: tuple[str, float, str] | None = None
+
+
+def summary(seats: Iterable[Seat], scores: Mapping[str, float]) -> Summary:
+    """``scores``: the fit of each proposal by its number."""
+    people: Counter[tuple[str, Side]] = Counter()
+    matched: Counter[tuple[str, Side]] = Counter()
+    reasons: Counter[tuple[Side, str]] = Counter()
+    relaxations: Counter[tuple[str, float, str]] = Counter()
+    for seat in seats:
+        place = (seat.department_id, seat.side)
+        people[place] += 1
+        matched[place] += seat.matched
+        if not seat.matched and seat.code is not None:
+            reasons[seat.side, seat.code] += 1
+        if not seat.matched and seat.relaxation is not None:
+            relaxations[seat.relaxation] += 1
+    return Summary(
+        coverage=tuple(
+            Coverage(
+                department_id=department, side=side, people=people[department, side], matched=matched[department, side]
+            )
+            for department, side in sorted(people)
+        ),
+        reasons=tuple(Why(side=side, code=code, people=n) for (side, code), n in _most_first(reasons)),
+        relaxations=tuple(
+            Relief(rule=rule, by=by, text=text, people=n) for (rule, by, text), n in _most_first(relaxations)
+        ),
+        worst=tuple(sorted(scores, key=lambda number: (scores[number], number))[:WORST]),
+    )
+
+
+@dataclass(frozen=True)
+class Paired:
+    """One pair of a round."""
+
+    senior: str
+    junior: str
+    fit: Fit
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What another round means for one person.
+
+    ``before`` and ``after``: the fit of all their pairs together in the first and in the other round, both judged by
+    the settings of the first; 0 without a partner.
+    """
+
+    member_id: str
+    side: Side
+    before: float
+    after: float
+    partners_before: tuple[str, ...]
+    partners_after: tuple[str, ...]
+
+    @property
+    def gain(self) -> float:
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everybody who has another partner, or whose pair another fit; who loses most first.
+
+    ``totals``: the fit of all pairs of each round, judged by the settings of the first.
+    """
+
+    differences: Sequence[Difference]
+    totals: tuple[float, float]
+    pairs: tuple[int, int]
+    in_common: int
+    lowest: tuple[float | None, float | None]
+
+
+def compare(first: Sequence[Paired], other: Sequence[Paired], settings: ProgrammeSettings) -> Comparison:
+    """Both rounds by one yardstick: ``settings``, those of the first."""
+    one, two = _by_person(first, settings), _by_person(other, settings)
+    differences = []
+    for side, member in sorted(one.keys() | two.keys()):
+        had, has = one.get((side, member), {}), two.get((side, member), {})
+        found = Difference(member, side, sum(had.values()), sum(has.values()), tuple(sorted(had)), tuple(sorted(has)))
+        if found.partners_before != found.partners_after:
+            differences.append(found)
+    differences.sort(key=lambda found: (found.gain, found.side, found.member_id))
+    scores = tuple([judged(pair.fit, settings) for pair in pairs] for pairs in (first, other))
+    return Comparison(
+        differences=differences,
+        totals=(sum(scores[0]), sum(scores[1])),
+        pairs=(len(first), len(other)),
+        in_common=len({(p.senior, p.junior) for p in first} & {(p.senior, p.junior) for p in other}),
+        lowest=(min(scores[0], default=None), min(scores[1], default=None)),
+    )
+
+
+def judged(fit: Fit, settings: ProgrammeSettings) -> float:
+    """The same parts, put together by other settings."""
+    both = (fit.senior_benefit, fit.junior_benefit)
+    return score(min(both), max(both), fit.compatibility, fit.perspective, settings)
+
+
+def _by_person(pairs: Sequence[Paired], settings: ProgrammeSettings) -> dict[tuple[Side, str], dict[str, float]]:
+    found: dict[tuple[Side, str], dict[str, float]] = defaultdict(dict)
+    for pair in pairs:
+        worth = judged(pair.fit, settings)
+        found["senior", pair.senior][pair.junior] = worth
+        found["junior", pair.junior][pair.senior] = worth
+    return found
+
+
+def _most_first(counts: Counter[K]) -> list[tuple[K, int]]:
+    return sorted(counts.items(), key=lambda found: (-found[1], str(found[0])))

@@ -1,0 +1,174 @@
+"""Which pairs are worth an exact look: some dozens of the best for each person, without scoring every pair exactly.
+
+Up to a hundred thousand pairs, all are looked at. Beyond, a scan finds the best of each person by all rules but private
+wishes, and those pairs are looked at in full. See docs/decisions/matching-at-scale.md.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from services.matcher.engine.all_pairs_scan import THREADS, Scan
+from services.matcher.engine.hash_random import lots
+from services.matcher.engine.jit import compiled
+from services.matcher.engine.member_columns import Bools, Ints
+from services.matcher.engine.vectorised_fit import Comparison, Floats
+
+ALL_PAIRS = 100_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
+BEST = 14  # candidates kept for each person then, among 10,000; in a larger market they lie closer together ...
+MORE = 14  # ... and ten times as many people need so many more for the same proof
+LOOKED_AT = 2  # pairs of each person that are looked at for each of these
+HARD_TO_SUIT = 0.2  # of each side, by their best pair: they keep all of these, for whoever is worst off is among them
+TOGETHER = 125_000  # pairs scored exactly together
+EQUAL = 1e-9  # scores that differ by less
+_PERSON = 32  # bits of a row
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Pairs by row of senior and junior, with their score; in the order of (senior, junior)."""
+
+    seniors: Ints
+    juniors: Ints
+    scores: Floats
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, which: Ints | Bools) -> "Edges":
+        return Edges(self.seniors[which], self.juniors[which], self.scores[which])
+
+    def lots(self, seed: int) -> npt.NDArray[np.uint64]:
+        """Of each pair, whatever others there are."""
+        return lots(seed, (self.seniors << _PERSON) | self.juniors)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs that break no rule that everybody may know. Those that a private rule forbids are never assigned.
+
+    They stay among the others, so that nothing which is told of a person's candidates depends on private rules.
+    """
+
+    edges: Edges
+    private: Bools
+
+    def allowed(self) -> Edges:
+        return self.edges.take(~self.private)
+
+
+def candidates(pairs: Comparison, scan: Scan | None, progress: Callable[[int], None] = lambda _: None) -> Candidates:
+    """The best of each person by the scan, or all pairs that may be; ``progress`` hears how many seniors were seen."""
+    n, m = pairs.shape
+    if scan is None:
+        found = _all(pairs)
+        progress(n)
+        return found
+    kept = BEST + max(0, round(MORE * np.log10(min(n, m) / 10_000)))
+    keys = scan.best(LOOKED_AT * kept, progress)
+    return _best_of_each(exactly(pairs, *np.divmod(keys, m)), kept)
+
+
+def scan_of(pairs: Comparison) -> Scan | None:
+    """How the pairs are looked through; None where they are so few that all are candidates."""
+    n, m = pairs.shape
+    return None if n * m <= ALL_PAIRS else Scan(pairs)
+
+
+def _all(pairs: Comparison) -> Candidates:
+    """All that break no rule that everybody may know."""
+    n, m = pairs.shape
+    seniors, juniors, size = np.arange(n), np.arange(m), max(1, TOGETHER // max(1, m))
+    return _open(pairs, [(seniors[a : a + size, None], juniors[None, :]) for a in range(0, n, size)])
+
+
+def exactly(pairs: Comparison, rows: Ints, columns: Ints) -> Candidates:
+    """Those of these pairs, given in order, that break no rule that everybody may know."""
+    starts = range(0, len(rows), TOGETHER)
+    return _open(pairs, [(rows[a : a + TOGETHER], columns[a : a + TOGETHER]) for a in starts])
+
+
+def _open(pairs: Comparison, parts: Sequence[tuple[Ints, Ints]]) -> Candidates:
+    """What may be of all ``parts``, in their order: rows and columns, which numpy broadcasts."""
+
+    def look(part: tuple[Ints, Ints]) -> tuple[Ints, Ints, Floats, Bools]:
+        rows, columns = np.broadcast_arrays(*part)
+        block = pairs.at(*part)
+        open_ = np.nonzero(block.open())
+        return rows[open_], columns[open_], block.score[open_], block.broken["rather_not"][open_]
+
+    nothing = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = [nothing, *pool.map(look, parts)]
+    seniors, juniors, scores, private = (np.concatenate(each) for each in zip(*found, strict=True))
+    return Candidates(Edges(seniors, juniors, scores), private)
+
+
+def _best_of_each(found: Candidates, keep: int) -> Candidates:
+    """The best of each senior and of each junior, and all of those who are hard to suit."""
+    edges, scores = found.edges, _unequal(found.edges)
+    seniors, juniors = _ranks(edges, scores)
+    kept = (seniors < keep) | (juniors < keep)
+    for group, places in ((edges.seniors, seniors), (edges.juniors, juniors)):
+        kept |= _hard_to_suit(group, places, scores)
+    return Candidates(edges.take(kept), found.private[kept])
+
+
+def _hard_to_suit(group: Ints, places: Ints, scores: Floats) -> Bools:
+    """Which edges are of somebody whose best one is among the least of all best ones."""
+    first = np.asarray(places == 0)
+    if not first.any():
+        return first
+    hard = scores[first] <= np.quantile(scores[first], HARD_TO_SUIT)
+    return np.asarray(np.isin(group, group[first][hard]))
+
+
+def among_the_best(edges: Edges, keep: int) -> Bools:
+    """Which edges are among so many best of their senior, or of their junior."""
+    seniors, juniors = _ranks(edges, _unequal(edges))
+    return np.asarray((seniors < keep) | (juniors < keep))
+
+
+def _unequal(edges: Edges) -> Floats:
+    """The scores; what is equal, or almost, in the order of lots, so that of many equal ones all keep others."""
+    return edges.scores + edges.lots(0) * (EQUAL / 2.0**64)
+
+
+def _ranks(edges: Edges, scores: Floats) -> tuple[Ints, Ints]:
+    """The place of each edge among those of its senior, and among those of its junior."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        seniors, juniors = pool.map(rank, (edges.seniors, edges.juniors), (scores, scores))
+    return seniors, juniors
+
+
+@compiled
+def rank(group: Ints, scores: Floats) -> Ints:
+    """The place of each score within its group, the best first; equal ones in the order in which they stand."""
+    ends = np.cumsum(np.bincount(group))
+    at = ends.copy()
+    members = np.empty(len(group), dtype=np.int64)
+    for edge in range(len(group) - 1, -1, -1):
+        at[group[edge]] -= 1
+        members[at[group[edge]]] = edge
+    places = np.empty(len(group), dtype=np.int64)
+    for begin, end in zip(at, ends):  # noqa: B905 - numba knows no strict
+        order = np.argsort(-scores[members[begin:end]], kind="mergesort")  # which keeps equal ones in order
+        for place in range(len(order)):
+            places[members[begin + order[place]]] = place
+    return places
+
+
+@compiled
+def best_two(group: Ints, scores: Floats, groups: int) -> tuple[Ints, Ints]:
+    """Positions of the best and of the second best score of each of so many groups, -1 where there is none."""
+    first, second = np.full(groups, -1, dtype=np.int64), np.full(groups, -1, dtype=np.int64)
+    for edge in range(len(group)):
+        one, score = group[edge], scores[edge]
+        if first[one] < 0 or score > scores[first[one]]:
+            first[one], second[one] = edge, first[one]
+        elif second[one] < 0 or score > scores[second[one]]:
+            second[one] = edge
+    return first, second

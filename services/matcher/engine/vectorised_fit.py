@@ -1,0 +1,298 @@
+"""The fit of many pairs at once: ``rules`` and ``fit`` over columns of seniors and juniors.
+
+It equals the scalar definition to a millionth (a property test holds it to that), for any two arrays of rows that
+broadcast: a list of pairs, one against all, or a whole block.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from contracts.programmes import ProgrammeSettings
+from contracts.taxonomy import Taxonomy
+from services.matcher.domain.fit.rules import Member, Rule
+from services.matcher.domain.fit.score import DIMENSIONS, MAX_BAND, PLACES, UNKNOWN, Short, ample_minutes, total_weight
+from services.matcher.engine.member_columns import NOBODY, Bits, Bools, Codes, Columns, Ints, Words
+
+Floats = npt.NDArray[np.float64]
+Step = Rule | Short
+
+_MANY = 10_000  # pairs from which a product over everybody is faster than looking up each
+_PERSON = 32  # bits of a person's number
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is known of each pair, all arrays of the same shape."""
+
+    score: Floats
+    senior_benefit: Floats
+    junior_benefit: Floats
+    compatibility: Floats
+    perspective: Floats
+    broken: Mapping[Rule, Bools]
+    short: Mapping[Short, Bools]
+
+    def possible(self) -> Bools:
+        return self.open() & ~self.broken["rather_not"]
+
+    def open(self) -> Bools:
+        """Possible as far as everybody may know: private rules take no part."""
+        forbidden: Bools = np.zeros(self.score.shape, dtype=np.bool_)
+        for rule, mask in self.broken.items():
+            if rule != "rather_not":
+                forbidden |= mask
+        for mask in self.short.values():
+            forbidden |= mask
+        return ~forbidden
+
+
+class Comparison:
+    """Seniors and juniors of one programme, as columns on the same words."""
+
+    def __init__(
+        self, seniors: Columns, juniors: Columns, settings: ProgrammeSettings, earlier: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """``earlier``: pairs of members, either way round, that were suggested to each other before."""
+        self.s, self.j, self.settings = seniors, juniors, settings
+        people = seniors.words.people
+        known = [(people[one], people[other]) for one, other in earlier if one in people and other in people]
+        self._earlier = np.sort(np.array([_couple(a, b) for a, b in known], dtype=np.int64))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.s.rows, self.j.rows
+
+    def block(self, rows: Ints, columns: Ints) -> Block:
+        """Every pair of these seniors (rows) and juniors (columns)."""
+        return self.at(rows[:, None], columns[None, :])
+
+    def at(self, rows: Ints, columns: Ints) -> Block:
+        """All parts of the fit, and every rule, of the pairs that seniors (rows) and juniors make in this order."""
+        for_senior = _benefit(self.s, rows, self.j, columns)
+        for_junior = _benefit(self.j, columns, self.s, rows)
+        speaks = self.s.speaks[rows] & self.j.speaks[columns]
+        common = _any_common(self.s.languages, rows, self.j.languages, columns)
+        hours = self.s.hours[rows] & self.j.hours[columns]
+        minutes = self.minutes(rows, columns)
+        together = self.likeness(rows, columns) * self.ease(np.where(speaks, common, UNKNOWN), minutes, hours)
+        views = self.perspective(rows, columns)
+        broken = self.all_but_time(rows, columns)
+        broken["no_common_time"] = hours & (minutes < self.settings.rules.min_overlap_minutes)
+        floors = self.settings.matching.floors
+        short: dict[Short, Bools] = {
+            "nothing_for_senior": ~_reaches(for_senior, floors.benefit),
+            "nothing_for_junior": ~_reaches(for_junior, floors.benefit),
+            "too_different": ~_reaches(together, floors.compatibility),
+        }
+        lower, higher = np.minimum(for_senior, for_junior), np.maximum(for_senior, for_junior)
+        w = self.settings.matching.weights
+        score = (
+            w.lower_benefit * lower + w.higher_benefit * higher + w.compatibility * together + w.perspective * views
+        ) / total_weight(w)
+        return Block(score, for_senior, for_junior, together, views, broken, short)
+
+    def minutes(self, rows: Ints, columns: Ints) -> Ints:
+        """Free minutes a week in common; without meaning where either has not said theirs."""
+        one, other = self.s.free, self.j.free
+        slots: npt.NDArray[np.uint16] = np.zeros(np.broadcast_shapes(rows.shape, columns.shape), dtype=np.uint16)
+        for mine, theirs in zip(one, other, strict=True):
+            slots += np.bitwise_count(mine[rows] & theirs[columns])
+        return slots.astype(np.int64) * self.s.words.grid
+
+    def likeness(self, rows: Ints, columns: Ints) -> Floats:
+        """Likeness of style as a share of the plateau, 1 at most."""
+        alike = sum(self.alike(dimension, rows, columns) for dimension in range(len(DIMENSIONS)))
+        return np.asarray(np.minimum(1.0, alike), dtype=np.float64)
+
+    def alike(self, dimension: int, rows: Ints, columns: Ints) -> Floats:
+        """What one dimension adds to it."""
+        distance = np.abs(self.s.style[dimension][rows] - self.j.style[dimension][columns])
+        most = len(DIMENSIONS) * self.settings.matching.ease.plateau
+        return np.where(np.isnan(distance), UNKNOWN / most, (1 - distance / 4) / most)
+
+    def ease(self, language: Floats, minutes: Ints, hours: Bools) -> Floats:
+        """What language and common time leave of the likeness."""
+        ease = self.settings.matching.ease
+        time = np.where(hours, np.minimum(1.0, minutes / ample_minutes(self.settings)), UNKNOWN)
+        total = ease.style + ease.language + ease.time
+        return np.asarray((ease.style + ease.language * language + ease.time * time) / total, dtype=np.float64)
+
+    def perspective(self, rows: Ints, columns: Ints) -> Floats:
+        """What their places in the organisation earn."""
+        return sum(
+            (self.of_place(n, rows, columns) for n in range(len(PLACES))),
+            self.of_experience(rows, columns) + self.of_gap(rows, columns),
+        )
+
+    def of_place(self, place: int, rows: Ints, columns: Ints) -> Floats:
+        """What department, site or discipline (by number) earns."""
+        worth = self.settings.matching.perspective
+        one, other = self.s.places[place][rows], self.j.places[place][columns]
+        same, different = getattr(worth.same, PLACES[place]), getattr(worth.different, PLACES[place])
+        return np.where((one >= 0) & (other >= 0), np.where(one == other, same, different), 0.0)
+
+    def of_experience(self, rows: Ints, columns: Ints) -> Floats:
+        gap = self.s.experience[rows] - self.j.experience[columns]
+        return np.asarray(
+            self.settings.matching.perspective.experience
+            * np.nan_to_num(np.maximum(0, gap)).astype(np.float64)
+            / MAX_BAND
+        )
+
+    def of_gap(self, rows: Ints, columns: Ints) -> Floats:
+        gap = self.s.level[rows] - self.j.level[columns]
+        earned = np.zeros(gap.shape)
+        for one in self.settings.matching.perspective.gaps:
+            earned[gap == one.levels] = one.worth
+        return earned
+
+    def levels(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
+        """The rules about the gap in seniority."""
+        gap, most = self.s.level[rows] - self.j.level[columns], self.settings.rules.max_level_gap
+        broken: dict[Rule, Bools] = {"level_gap": np.asarray(gap < self.settings.rules.min_level_gap)}
+        if most is not None:
+            broken["level_gap_too_great"] = np.asarray(gap > most) & ~broken["level_gap"]
+        return broken
+
+    def organisations(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
+        """The one rule about other organisations that this programme has."""
+        other = self.s.organisation[rows] != self.j.organisation[columns]
+        if not self.settings.rules.cross_organisation:
+            return {"other_organisation": other}
+        return {"not_acknowledged": other & ~(self.s.acknowledged[rows] & self.j.acknowledged[columns])}
+
+    def no_language(self, rows: Ints, columns: Ints) -> Bools:
+        speaks = self.s.speaks[rows] & self.j.speaks[columns]
+        return speaks & ~_any_common(self.s.languages, rows, self.j.languages, columns)
+
+    def all_but_time(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
+        """Every rule but the one about common time."""
+        s, j, rules = self.s, self.j, self.settings.rules
+        one, other = s.person[rows], j.person[columns]
+        depth = rules.line_depth
+        broken: dict[Rule, Bools] = {
+            "same_person": one == other,
+            **self.levels(rows, columns),
+            "reporting_line": _named(s.line[:depth], rows, other) | _named(j.line[:depth], columns, one),
+            "evaluator": _named(s.evaluators, rows, other) | _named(j.evaluators, columns, one),
+            "earlier_partner": self._met(one, other),
+            "no_common_language": self.no_language(rows, columns),
+            "rather_not": _named(s.avoid, rows, other) | _named(j.avoid, columns, one),
+            **self.organisations(rows, columns),
+        }
+        if rules.exclude_same_manager:
+            manager = s.line[0][rows]
+            broken["same_manager"] = (manager != NOBODY) & (manager == j.line[0][columns])
+        return broken
+
+    def met(self) -> Ints:
+        """Pairs that were suggested to each other before, as senior x juniors + junior, in order."""
+        one, other = self._earlier >> _PERSON, self._earlier & ((1 << _PERSON) - 1)
+        people = np.concatenate([one, other]), np.concatenate([other, one])
+        return self._keys(_rows(self.s, people[0]), _rows(self.j, people[1]))
+
+    def unwanted(self) -> Ints:
+        """Pairs of whom one would rather not be paired with the other, in the same form."""
+        of_seniors, of_juniors = np.nonzero(self.s.avoid != NOBODY), np.nonzero(self.j.avoid != NOBODY)
+        return self._keys(
+            np.concatenate([of_seniors[1], _rows(self.s, self.j.avoid[of_juniors])]),
+            np.concatenate([_rows(self.j, self.s.avoid[of_seniors]), of_juniors[1]]),
+        )
+
+    def _keys(self, rows: Ints, columns: Ints) -> Ints:
+        there = (rows >= 0) & (columns >= 0)
+        return np.sort(rows[there] * self.shape[1] + columns[there])
+
+    def _met(self, one: Codes, other: Codes) -> Bools:
+        if not len(self._earlier):
+            return np.zeros(np.broadcast_shapes(one.shape, other.shape), dtype=np.bool_)
+        low, high = np.minimum(one, other).astype(np.int64), np.maximum(one, other).astype(np.int64)
+        couples = (low << _PERSON) | high
+        place = np.minimum(np.searchsorted(self._earlier, couples), len(self._earlier) - 1)
+        return np.asarray(self._earlier[place] == couples)
+
+
+class Pairs(Comparison):
+    """All pairs of some seniors and juniors."""
+
+    def __init__(
+        self,
+        seniors: Sequence[Member],
+        juniors: Sequence[Member],
+        settings: ProgrammeSettings,
+        taxonomy: Taxonomy,
+        on: date,
+        earlier: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        self.seniors, self.juniors = seniors, juniors
+        words = Words(settings, taxonomy, on)
+        super().__init__(Columns(words, seniors), Columns(words, juniors), settings, earlier)
+
+
+def _rows(side: Columns, people: Ints | Codes) -> Ints:
+    """The row of each person, -1 of who is not of this side."""
+    if not side.rows:
+        return np.full(len(people), -1)
+    order = np.argsort(side.person)
+    place = order[np.minimum(np.searchsorted(side.person, people, sorter=order), side.rows - 1)]
+    return np.where(side.person[place] == people, place, -1)
+
+
+def _couple(a: int, b: int) -> int:
+    return (min(a, b) << _PERSON) | max(a, b)
+
+
+def _benefit(seeker: Columns, who: Ints, giver: Columns, whom: Ints) -> Floats:
+    """What each seeker gains: 1 - product over the wishes of (1 - worth x cover)."""
+    if who.size * whom.size >= _MANY and who.ndim == 2:
+        return _benefit_of_all(seeker, who.ravel(), giver, whom.ravel(), turned=who.shape[0] == 1)
+    if who.size >= _MANY and who.shape == whom.shape:
+        from services.matcher.engine.benefit_kernel import left_open  # which takes numba into the process
+
+        return np.asarray(1 - left_open(seeker.wishes, seeker.worth, who, giver.covers, whom), dtype=np.float64)
+    left = np.ones(np.broadcast_shapes(who.shape, whom.shape))
+    covers = giver.covers
+    for topics, worths in zip(seeker.wishes, seeker.worth, strict=True):
+        worth = worths[who]
+        if worth.any():
+            left *= 1 - worth * covers[topics[who], whom]
+    return 1 - left
+
+
+def _benefit_of_all(seeker: Columns, who: Ints, giver: Columns, whom: Ints, *, turned: bool) -> Floats:
+    """The same for everybody with everybody, (who, whom) or turned, as a sparse product of logarithms."""
+    topics, worths = seeker.wishes[:, who].T, seeker.worth[:, who].T
+    person, slot = np.nonzero(worths > 0)
+    values, which = np.unique(worths[person, slot], return_inverse=True)
+    covers = giver.covers[:, whom].astype(np.float64)
+    with np.errstate(divide="ignore"):  # of a wish that is covered altogether nothing is left
+        left = np.concatenate([np.log1p(-value * covers) for value in values.tolist()] or [covers])
+    starts = np.searchsorted(person, np.arange(len(who) + 1))
+    columns = which * len(covers) + topics[person, slot]
+    wishes = sparse.csr_array((np.ones(len(person)), columns, starts), shape=(len(who), len(left)))
+    sums = np.asarray(wishes @ left)
+    return np.asarray(-np.expm1(np.ascontiguousarray(sums.T) if turned else sums), dtype=np.float64)
+
+
+def _any_common(one: Bits, rows: Ints, other: Bits, columns: Ints) -> Bools:
+    found: Bools = np.zeros(np.broadcast_shapes(rows.shape, columns.shape), dtype=np.bool_)
+    for mine, theirs in zip(one, other, strict=False):  # of a language that only one side has met, nobody has both
+        found |= (mine[rows] & theirs[columns]) != 0
+    return found
+
+
+def _named(lists: Codes, rows: Ints, people: Codes) -> Bools:
+    """Whether the list of each row names the person."""
+    found: Bools = np.zeros(np.broadcast_shapes(rows.shape, people.shape), dtype=np.bool_)
+    for names in lists:
+        found |= names[rows] == people
+    return found
+
+
+def _reaches(value: Floats, floor: float) -> Bools:
+    return np.asarray((value > 0) & (value >= floor - 1e-6), dtype=np.bool_)

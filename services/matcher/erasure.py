@@ -1,0 +1,121 @@
+"""People who leave a programme or the company, and people who are to be forgotten. Nobody is blamed for either."""
+
+from collections.abc import Callable
+
+from chassis.core.ids import new_id
+from chassis.storage.aggregates import Op, Stored
+from contracts.envelope import Envelope
+from contracts.profiles import ProfileChanged
+from services.matcher.domain.pairings import pairing as pairings
+from services.matcher.domain.pairings import request as requests
+from services.matcher.domain.pairings import seat_ledger as ledgers
+from services.matcher.domain.pairings.pairing import Pairing
+from services.matcher.domain.pairings.seat_ledger import Ledger
+from services.matcher.domain.rolling import suggestion as suggestions
+from services.matcher.domain.rounds import round as rounds
+from services.matcher.learning import commands
+from services.matcher.pairings import reservation
+from services.matcher.receipts import repository
+from services.matcher.store import Matcher
+
+
+def has_left_something(profile: ProfileChanged) -> bool:
+    """Whether the member has left the company or any programme."""
+    return profile.employment == "left" or any(enrolment.state == "left" for enrolment in profile.enrolments)
+
+
+def programmes_left(profile: ProfileChanged) -> Callable[[str], bool]:
+    """Whether the member no longer takes part in a programme."""
+    staying = {enrolment.programme_id for enrolment in profile.enrolments if enrolment.state != "left"}
+    return lambda programme_id: profile.employment == "left" or programme_id not in staying
+
+
+async def end_what_was_left(profile: ProfileChanged, matcher: Matcher, cause: Envelope) -> None:
+    """End the pairings of every programme that the member has left."""
+    left = programmes_left(profile)
+    stored = await matcher.ledgers.get(profile.member_id)
+    held = stored.state.held if stored else {}
+    now, machine = matcher.clock.now(), matcher.clock.machine()
+    for pairing_id, seat in held.items():
+        if left(seat.programme_id):
+            await matcher.pairings.update(
+                pairing_id,
+                Op(f"{cause.id}/end_what_was_left"),
+                lambda state: pairings.end(state, now, machine) if state else None,
+                cause=cause,
+            )
+
+
+async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None) -> None:
+    """Close the ledger, end what is held, drop what is pending, leave stubs; say so when nothing is left.
+
+    Every step may be repeated. What is not finished is taken up again by the ledger's lease, and when the tombstone of
+    the profile arrives.
+    """
+    machine = matcher.clock.machine()
+    await matcher.ledgers.update(
+        member_id, Op(new_id()), lambda state: ledgers.close(state, member_id, machine), cause=cause
+    )
+    for stored in await matcher.pairings_of(member_id):
+        await _forget_in(stored, member_id, matcher, cause)
+    for asked in await matcher.requests_of(member_id):
+        await matcher.requests.update(
+            asked.id, Op(new_id()), lambda state: requests.forget(state, member_id) if state else None, cause=cause
+        )
+    for suggested in await matcher.suggestions_of(member_id):
+        await matcher.suggestions.update(
+            suggested.id,
+            Op(new_id()),
+            lambda state: suggestions.forget(state, member_id) if state else None,
+            cause=cause,
+        )
+    await matcher.proposals.delete({"$or": [{"senior": member_id}, {"junior": member_id}]})
+    await matcher.left_over.delete({"member_id": member_id})
+    await commands.forget_member(member_id, matcher, cause)
+    for field in ("runner_up_of_senior", "runner_up_of_junior"):
+        await matcher.proposals.collection.update_many({f"{field}.member_id": member_id}, {"$set": {field: None}})
+    for round in [stored async for stored in matcher.rounds.find({"named": member_id})]:
+        await matcher.rounds.update(
+            round.id, Op(new_id()), lambda state: rounds.forget(state, member_id) if state else None
+        )
+    await repository.forget(member_id, matcher)
+    await _free_all(member_id, matcher)
+    clean = await matcher.members.is_grave(member_id) and not await matcher.pairings_of(member_id)
+    now, machine = matcher.clock.now(), matcher.clock.machine()
+    await matcher.ledgers.update(
+        member_id, Op(new_id()), lambda state: ledgers.forgotten(state, clean, now, machine), cause=cause
+    )
+
+
+async def look_after(stored: Stored[Ledger], matcher: Matcher) -> None:
+    """A ledger whose lease has passed: an erasure to be finished, or seats to be audited."""
+    if stored.state.erasing and stored.state.erased_at is None:
+        await forget(stored.id, matcher)
+    else:
+        await reservation.audit(stored, matcher)
+
+
+async def _forget_in(stored: Stored[Pairing], member_id: str, matcher: Matcher, cause: Envelope | None) -> None:
+    now, machine = matcher.clock.now(), matcher.clock.machine()
+    plan, attempt = stored.state.plan, stored.state.attempt
+    await commands.forget_pairing(stored.id, matcher)
+    saved = await matcher.pairings.update(
+        stored.id,
+        Op(new_id()),
+        lambda state: pairings.forget(state, member_id, now, machine) if state else None,
+        cause=cause,
+    )
+    await commands.forget_pairing(stored.id, matcher)  # again: an outcome may have come in between
+    await reservation.free(
+        matcher,
+        stored.id,
+        saved.state.attempt if saved.state else attempt,
+        [plan.senior.member_id, plan.junior.member_id],
+    )
+
+
+async def _free_all(member_id: str, matcher: Matcher) -> None:
+    """Free every seat that the closed ledger still holds; their pairings have been ended or will be found dead."""
+    stored = await matcher.ledgers.get(member_id)
+    if stored is not None and stored.state.held:
+        await reservation.audit(stored, matcher)

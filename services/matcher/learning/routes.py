@@ -1,0 +1,251 @@
+"""What a programme has learned about its weights: seen, computed now, previewed, released, dismissed, undone."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal, Self
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from chassis.storage.aggregates import Op
+from chassis.web.http import Command, Principal, allow, command
+from contracts.envelope import Instant
+from contracts.feedback import Band
+from contracts.programmes import Weights
+from services.matcher.domain.errors import Refused
+from services.matcher.domain.learning import weight_versions
+from services.matcher.domain.learning.estimator import ASKED, ENOUGH, PARTS, Asked, Estimate, Gain, Part
+from services.matcher.domain.learning.weight_versions import BATCH, Learning, Preview, Version
+from services.matcher.domain.programmes.programme import Programme
+from services.matcher.domain.rounds.round import Round
+from services.matcher.learning import commands as learning
+from services.matcher.permissions import programme_for
+from services.matcher.store import Matcher
+
+Manager = Annotated[Principal, allow("coordinator", "admin")]
+Managing = Annotated[Command, command("coordinator", "admin")]
+Deciding = Callable[[Learning], weight_versions.Decision | None]
+BEFORE_IT_IS_SEEN = {"computing", "computed"}
+
+
+class ShareView(BaseModel):
+    """A weight's share of the whole, and its interval of 90 per cent; in hundredths."""
+
+    share: float
+    low: float
+    high: float
+
+
+class GainView(BaseModel):
+    """By how much the mean outcome is expected to rise, of 1, give or take the noise; in thousandths."""
+
+    by: float
+    noise: float
+
+    @classmethod
+    def of(cls, gain: Gain) -> Self:
+        return cls(by=round(gain.by, 3), noise=round(gain.noise, 3))
+
+
+class EstimateView(BaseModel):
+    """Where the outcomes point, and whether that is clear; ``outcomes`` are those it was computed from.
+
+    How many refusals counted is told nowhere: between two batches it would tell a lapse by refusal from one by expiry.
+    """
+
+    outcomes: int
+    points_to: dict[Part, ShareView]
+    weights: Weights
+    gain: GainView
+    clear: bool
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Self:
+        parts = zip(PARTS, estimate.shares, estimate.low, estimate.high, strict=True)
+        return cls(
+            outcomes=estimate.outcomes,
+            points_to={
+                part: ShareView(share=round(share, 2), low=round(low, 2), high=round(high, 2))
+                for part, share, low, high in parts
+            },
+            weights=estimate.weights,
+            gain=GainView.of(estimate.gain),
+            clear=estimate.clear,
+        )
+
+
+class PreviewView(BaseModel):
+    """Two trials: everybody who is free, matched with the weights in use and with these.
+
+    ``gain``: what is expected to change in the mean outcome of these very people; none where nobody was matched.
+    ``compare``: where to see who would have another partner.
+    """
+
+    version: int
+    now: str
+    then: str
+    state: Literal["computing", "computed", "failed"]
+    pairs_now: int
+    pairs_then: int
+    gain: GainView | None
+    compare: str
+
+    @classmethod
+    def of(cls, version: int, trials: tuple[Round, Round], gain: Gain | None) -> Self:
+        now, then = trials
+        states = {one.state for one in trials}
+        return cls(
+            version=version,
+            now=now.round_id,
+            then=then.round_id,
+            state="computed" if states == {"computed"} else "computing" if states <= BEFORE_IT_IS_SEEN else "failed",
+            pairs_now=now.pairs,
+            pairs_then=then.pairs,
+            gain=GainView.of(gain) if gain else None,
+            compare=f"/rounds/{now.round_id}/compare/{then.round_id}",
+        )
+
+
+class VersionView(BaseModel):
+    version: int
+    state: Literal["proposed", "released", "superseded", "dismissed"]
+    base: Weights
+    estimate: EstimateView
+    made_at: Instant
+    decided_at: Instant | None
+    decided_by: str | None
+    preview: Preview | None
+
+    @classmethod
+    def of(cls, version: Version) -> Self:
+        return cls(
+            **version.model_dump(exclude={"estimate"}),
+            estimate=EstimateView.of(version.estimate),
+        )
+
+
+class LearningView(BaseModel):
+    """What is known after whole batches, of at least ``batch`` outcomes each; what was not released tells nothing.
+
+    ``in_use``: the version that set the weights in use; 0 for those before any learning, none where a person set them.
+    ``bands`` leaves out a question of which one band is of fewer than ``batch`` pairings.
+    """
+
+    programme_id: str
+    learning: bool
+    weights: Weights
+    in_use: int | None
+    before_learning: Weights | None
+    enough: int
+    batch: int
+    outcomes: int
+    bands: dict[Asked, dict[Band, int] | None]
+    latest: EstimateView | None
+    versions: list[VersionView]
+
+    @classmethod
+    def of(cls, programme: Programme, state: Learning | None) -> Self:
+        found = state or Learning(programme_id=programme.programme_id)
+        weights, least = programme.settings.matching.weights, max(BATCH, programme.settings.care.min_group)
+        return cls(
+            programme_id=programme.programme_id,
+            learning=programme.settings.matching.learning,
+            weights=weights,
+            in_use=found.in_use(weights),
+            before_learning=found.start,
+            enough=ENOUGH,
+            batch=least,
+            outcomes=found.outcomes,
+            bands={asked: _whole(found.bands.get(asked, {}), least) for asked in ASKED},
+            latest=EstimateView.of(found.latest) if found.latest else None,
+            versions=[VersionView.of(one) for one in reversed(found.versions)],
+        )
+
+
+def learning_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small function for each route
+    """Learning from outcomes: it proposes, a person releases."""
+    router = APIRouter(tags=["learning"])
+
+    async def managed(principal: Principal, id: str) -> Programme:
+        return await programme_for(principal, id, "manage_programme", matcher)
+
+    async def view(id: str) -> LearningView:
+        stored = await matcher.learning.get(id)
+        return LearningView.of((await matcher.programme(id)).state, stored.state if stored is not None else None)
+
+    async def decided(id: str, op: Op, decide: Deciding) -> Learning:
+        saved = await matcher.learning.update(id, op, lambda state: decide(learning.known(state)))
+        return learning.known(saved.state)
+
+    async def known(id: str, version: int) -> Version:
+        stored = await matcher.learning.get(id)
+        return learning.known(stored.state if stored is not None else None).version(version)
+
+    async def seen_preview(id: str, version: int) -> Preview | None:
+        """Of a version, if both of its trials are computed."""
+        found = (await known(id, version)).preview if version else None
+        return found if found is not None and learning.computed(await learning.trials_of(found, matcher)) else None
+
+    @router.get("/programmes/{id}/learning")
+    async def seen(id: str, principal: Manager) -> LearningView:
+        await managed(principal, id)
+        return await view(id)
+
+    @router.post("/programmes/{id}/learning/proposals")
+    async def propose(id: str, asked: Managing) -> LearningView:
+        """Now, instead of at the next midnight: the same comes of it."""
+        await learning.take_in(await managed(asked.principal, id), asked.op, matcher)
+        return await view(id)
+
+    @router.post("/programmes/{id}/learning/{version}/preview", status_code=202)
+    async def preview(id: str, version: int, asked: Managing) -> PreviewView:
+        programme = await managed(asked.principal, id)
+        learning.require_on(programme)
+        weights, wanted = programme.settings.matching.weights, await known(id, version)
+        weight_versions.still_proposed(wanted, weights)
+        trials = await learning.preview(programme, wanted, asked.op, matcher)
+        await decided(id, asked.op, lambda state: weight_versions.preview(state, version, weights, trials))
+        return PreviewView.of(version, await learning.trials_of(trials, matcher), None)
+
+    @router.get("/programmes/{id}/learning/{version}/preview")
+    async def previewed(id: str, version: int, principal: Manager) -> PreviewView:
+        await managed(principal, id)
+        found = await known(id, version)
+        if found.preview is None:
+            raise Refused("no_preview", "There is no preview of this version yet; ask for it.")
+        trials = await learning.trials_of(found.preview, matcher)
+        gain = await learning.gain_of(found, trials, matcher) if learning.computed(trials) else None
+        return PreviewView.of(version, trials, gain)
+
+    @router.post("/programmes/{id}/learning/{version}/release")
+    async def release(id: str, version: int, asked: Managing) -> LearningView:
+        """Sets the programme's weights; 0 are those before any learning, an earlier version undoes a later one."""
+        programme = await managed(asked.principal, id)
+        by, weights = asked.principal.member_id, programme.settings.matching.weights
+        now, machine = matcher.clock.now(), matcher.clock.machine()
+        looked_at = await seen_preview(id, version)
+
+        def decide(state: Learning) -> weight_versions.Decision | None:
+            if version and state.version(version).state == "proposed":
+                learning.require_on(programme)
+            return weight_versions.release(state, version, weights, by, now, machine, seen=looked_at)
+
+        state = await decided(id, asked.op, decide)
+        if state.releasing is not None and state.releasing.version == version:
+            refused = await learning.finish_release(id, state.releasing, matcher)
+            if refused is not None:
+                raise refused
+        return await view(id)
+
+    @router.post("/programmes/{id}/learning/{version}/dismiss")
+    async def dismiss(id: str, version: int, asked: Managing) -> LearningView:
+        await managed(asked.principal, id)
+        by, now = asked.principal.member_id, matcher.clock.now()
+        await decided(id, asked.op, lambda state: weight_versions.dismiss(state, version, by, now))
+        return await view(id)
+
+    return router
+
+
+def _whole(bands: Mapping[Band, int], least: int) -> dict[Band, int] | None:
+    """All of them, or none where one is of a few: the others would tell of it."""
+    return dict(bands) if bands and all(count >= least for count in bands.values()) else None

@@ -1,0 +1,41 @@
+"""What the clock brings: due pairings and requests."""
+
+from chassis.storage.aggregates import Op, Stored, instant
+from services.matcher.domain.pairings import pairing as pairings
+from services.matcher.domain.pairings import request as requests
+from services.matcher.domain.pairings.pairing import RUNNING, Pairing
+from services.matcher.domain.pairings.request import Request
+from services.matcher.pairings import conflicts
+from services.matcher.pairings.proposals import pairing_of
+from services.matcher.store import Matcher
+
+
+async def when_a_pairing_is_due(stored: Stored[Pairing], matcher: Matcher) -> None:
+    """An unanswered proposal lapses, a pause ends, a planned end is reached, a conflict ends what it stands against.
+
+    Before a conflict does, it is looked at once more: the programme may say otherwise by now.
+    """
+    if stored.state.conflict is not None:
+        await conflicts.look_at(stored.id, matcher)
+    now, machine = matcher.clock.now(), matcher.clock.machine()
+    await matcher.pairings.update(
+        stored.id,
+        Op(f"due/{instant(stored.state.due)}/{stored.state.state}"),
+        lambda pairing: pairings.due(pairing, now, machine) if pairing else None,
+    )
+
+
+async def when_a_request_is_due(stored: Stored[Request], matcher: Matcher) -> None:
+    """It lapses, unless a crash came between the pairing that formed and the note of it here."""
+    pairing = await matcher.pairings.get(pairing_of(stored.id))
+    formed = pairing.id if pairing is not None and pairing.state.state in RUNNING else None
+    now = matcher.clock.now()
+
+    def decide(request: Request | None) -> requests.Decision | None:
+        if request is None:
+            return None
+        if formed is not None and request.state == "open":
+            return requests.accepted(request, formed)
+        return requests.due(request, now)
+
+    await matcher.requests.update(stored.id, Op(f"due/{instant(stored.state.due)}/lapse"), decide)

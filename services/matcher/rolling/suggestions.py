@@ -1,0 +1,228 @@
+"""Who is free, with whom they might go on, and what becomes of a suggestion that waits for a coordinator.
+
+Nobody is told of a suggestion, and none forms anything: a coordinator releases it, and only then are the two asked.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from chassis.core.ids import derived_id, new_id
+from chassis.storage.aggregates import Op, Stored
+from contracts.pairings import Focus
+from contracts.profiles import ProfileChanged, Side
+from services.matcher.domain.errors import Refused, Unknown
+from services.matcher.domain.fit import rules
+from services.matcher.domain.fit.reasons import reasons
+from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.fit.score import focus
+from services.matcher.domain.pairings.pairing import Pairing
+from services.matcher.domain.programmes.programme import Programme
+from services.matcher.domain.rolling import programme_claim as watches
+from services.matcher.domain.rolling import suggestion as suggested
+from services.matcher.domain.rolling.suggestion import Suggestion
+from services.matcher.pairings import proposals
+from services.matcher.pairings.partner_search import Couple, partners, possible
+from services.matcher.store import Matcher
+
+PAGE = 200  # people looked up together
+LOOKED_AT = 400  # of those who wait, for one answer
+
+
+@dataclass(frozen=True)
+class Free:
+    """Somebody with a free place; ``since``: for how long they have been waiting, None where nobody knows."""
+
+    member: Member
+    places: int
+    since: datetime | None
+
+    def days(self, now: datetime) -> int:
+        return max(0, (now - self.since).days) if self.since is not None else 0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two who would fit, with the reasons for each."""
+
+    senior: ProfileChanged
+    junior: ProfileChanged
+    reasons: Mapping[Side, Sequence[str]]
+    focus: tuple[Focus, ...]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Suggestions of a programme that are open, and those on which a coordinator has decided."""
+
+    open: dict[str, Suggestion]
+    partners: dict[str, set[str]]
+
+    @classmethod
+    def of(cls, all: Sequence[Suggestion]) -> Self:
+        standing = cls({}, {})
+        for one in all:
+            standing.add(one)
+        return standing
+
+    def add(self, one: Suggestion) -> None:
+        if one.state == "open":
+            self.open[one.suggestion_id] = one
+        for me, other in (one.both, one.both[::-1]):
+            self.partners.setdefault(me, set()).add(other)
+
+    def drop(self, one: Suggestion) -> None:
+        """It lapsed: the two may be suggested to each other again."""
+        self.open.pop(one.suggestion_id, None)
+        for me, other in (one.both, one.both[::-1]):
+            self.partners.get(me, set()).discard(other)
+
+    def promised(self) -> Counter[str]:
+        """How many places of each are spoken for by open suggestions."""
+        return Counter(id for one in self.open.values() for id in one.both)
+
+    def named(self, member_id: str) -> Collection[str]:
+        """With whom the member was put together already, or not to be."""
+        return self.partners.get(member_id, ())
+
+
+def suggestion_id(programme_id: str, senior: str, junior: str) -> str:
+    """A pair of a programme has one suggestion, whoever makes it."""
+    return derived_id("suggestion", programme_id, senior, junior)
+
+
+def pairing_of(programme_id: str, senior: str, junior: str) -> str:
+    """The id of the pairing that a suggestion may become, and that an automatic proposal is."""
+    return derived_id("pairing", "rolling", programme_id, senior, junior)
+
+
+async def free_again(programme: Programme, limit: int, matcher: Matcher) -> list[Free]:
+    """Who could be proposed to somebody today: whose last pairing came to nothing first, then who waits longest."""
+    today = matcher.clock.now().date()
+    async with matcher.pool.still:
+        crowd = matcher.pool.crowd(programme)
+        turns = await asyncio.to_thread(crowd.turns, list(crowd), programme.settings, today)
+        since = {id: crowd.waiting(id).since for id in turns[: limit + LOOKED_AT]}
+    found: list[Free] = []
+    for start in range(0, len(since), PAGE):
+        ids = list(since)[start : start + PAGE]
+        profiles = await matcher.members.get_many(ids)
+        places = await matcher.free_places(list(profiles.values()), programme.programme_id)
+        for id in ids:
+            member = rules.enrolled(profiles[id], programme.programme_id) if id in places else None
+            if member is None or rules.absent(member.profile, programme.programme_id, programme.settings, today):
+                continue
+            at = since[id]
+            found.append(Free(member, places[id], None if at != at else datetime.fromtimestamp(at, UTC)))
+        if len(found) >= limit:
+            break
+    return found[:limit]
+
+
+async def suggestions(programme: Programme, limit: int, matcher: Matcher) -> list[Pair]:
+    """Partners for those whose turn it is; nobody gets more suggestions than they have places."""
+    free = await free_again(programme, LOOKED_AT, matcher)
+    standing = Standing.of(await matcher.standing_suggestions(programme.programme_id))
+    promised = standing.promised()
+    found: list[Pair] = []
+    for one in free:
+        me = one.member
+        if len(found) == limit:
+            break
+        if one.places <= promised[me.id]:
+            continue  # was suggested to somebody whose turn came before
+        best = await partners(programme, me, 1, matcher, promised=promised, but=standing.named(me.id))
+        if best:
+            found.append(pair_of(best[0].couple, programme, matcher))
+            promised.update([me.id, best[0].partner.member_id])
+    return found
+
+
+def pair_of(couple: Couple, programme: Programme, matcher: Matcher) -> Pair:
+    senior, junior, settings = couple.senior.profile, couple.junior.profile, programme.settings
+    why = reasons(senior, junior, settings, matcher.taxonomy, matcher.clock.now().date())
+    about = focus(senior, junior, settings.matching.benefit, matcher.taxonomy)
+    return Pair(senior, junior, {side: tuple(texts) for side, texts in why.items()}, about)
+
+
+async def shown(waiting: Sequence[Suggestion], programme: Programme, matcher: Matcher) -> list[Pair | None]:
+    """Each with its reasons as they are today; None where it is no longer possible and is about to lapse."""
+    profiles = await matcher.members.get_many([id for one in waiting for id in one.both])
+    couples = [couple_of(one, profiles, programme, matcher) for one in waiting]
+    return [pair_of(couple, programme, matcher) if couple is not None else None for couple in couples]
+
+
+def couple_of(
+    one: Suggestion, profiles: Mapping[str, ProfileChanged], programme: Programme, matcher: Matcher
+) -> Couple | None:
+    """The two of a suggestion as they are now; None where they can no longer be brought together."""
+    today = matcher.clock.now().date()
+    both = [rules.enrolled(profiles[id], programme.programme_id) if id in profiles else None for id in one.both]
+    senior, junior = both
+    if senior is None or junior is None:
+        return None
+    if any(rules.absent(it.profile, programme.programme_id, programme.settings, today) for it in (senior, junior)):
+        return None
+    earlier = matcher.pool.earlier(one.senior)
+    return possible(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
+
+
+async def release(id: str, op: Op, matcher: Matcher) -> tuple[Suggestion, Pairing]:
+    """Ask the two. Raises ``Refused`` where it is no longer possible; it stays open, and lapses by itself."""
+    one = await found(id, matcher)
+    suggested.to_release(one)
+    programme = (await matcher.programme(one.programme_id)).state
+    if programme.state != "open":
+        raise Refused("programme_not_open", "People are paired in open programmes only.")
+    pairing = await proposals.propose(programme, one.both, pairing_of(one.programme_id, *one.both), "rolling", matcher)
+    machine = matcher.clock.machine()
+    saved = await matcher.suggestions.update(
+        id, op, lambda state: suggested.released(state, pairing.id, machine) if state else None
+    )
+    await tell_the_watch(Stored(id, saved.now(), saved.version), matcher)
+    return saved.now(), pairing
+
+
+async def dismiss(id: str, op: Op, matcher: Matcher) -> Suggestion:
+    """The two are never suggested to each other again. Raises ``Refused``."""
+    machine = matcher.clock.machine()
+
+    def decide(state: Suggestion | None) -> suggested.Decision | None:
+        if state is None or state.state == "erased":
+            raise Unknown("suggestion")
+        return suggested.dismissed(state, machine)
+
+    saved = await matcher.suggestions.update(id, op, decide)
+    await tell_the_watch(Stored(id, saved.now(), saved.version), matcher)
+    return saved.now()
+
+
+async def found(id: str, matcher: Matcher) -> Suggestion:
+    """Raises ``Unknown``."""
+    stored = await matcher.suggestions.get(id)
+    if stored is None or stored.state.state == "erased":
+        raise Unknown("suggestion")
+    return stored.state
+
+
+async def tell_the_watch(stored: Stored[Suggestion], matcher: Matcher) -> None:
+    """Whoever looks after the programme is to look at the two again; after a crash the lease brings it here."""
+    if stored.state.lease is None:
+        return
+    id = stored.state.programme_id
+    await matcher.watches.update(id, Op(new_id()), lambda state: watches.stir(state, id))
+    await matcher.suggestions.update(stored.id, Op(new_id()), lambda state: suggested.told(state) if state else None)
+
+
+async def forget_the_erased(id: str, people: tuple[str, str], matcher: Matcher) -> None:
+    """Whoever writes about people looks afterwards who is gone: their erasure may have looked before."""
+    for member, stored in (await matcher.ledgers.get_many(people)).items():
+        if stored.state.erasing:
+            await matcher.suggestions.update(
+                id,
+                Op(new_id()),
+                lambda state: suggested.forget(state, member) if state else None,  # noqa: B023 - used at once
+            )

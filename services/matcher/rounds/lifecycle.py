@@ -1,0 +1,261 @@
+"""What happens to a round behind the scenes: it is computed in a worker process, and published stretch by stretch.
+
+Both are driven by the round's lease: whoever claims it goes on where it stands. A run that was overtaken finds that its
+saves no longer apply, and stops.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+
+from chassis.core.ids import new_id
+from chassis.storage.aggregates import Op, Stored
+from chassis.storage.mongo import Document
+from contracts.pairings import Focus
+from contracts.profiles import ProfileChanged
+from services.matcher.domain.errors import Refused
+from services.matcher.domain.fit import rules
+from services.matcher.domain.fit.score import Fit, fit
+from services.matcher.domain.pairings.pairing import Plan
+from services.matcher.domain.pairings.participants import participant
+from services.matcher.domain.receipts.receipt import SIDES, Chosen, RunnerUp
+from services.matcher.domain.rounds import round as rounds
+from services.matcher.domain.rounds.round import Progress, Round, Totals, result_id
+from services.matcher.pairings import reservation
+from services.matcher.solver.client import Unanswerable
+from services.matcher.store import Matcher
+
+log = logging.getLogger(__name__)
+
+STRETCH = 100  # proposals that go out between two saves of the cursor; others are answered in between
+RUNS = 5  # attempts at a computation that keeps dying
+
+
+def take_up(round_id: str, matcher: Matcher) -> None:
+    """Begin at once with what was asked for just now; the sweep would find it too, a little later."""
+    matcher.tasks.start("taking up a round", _claim(round_id, matcher))
+
+
+async def drive(stored: Stored[Round], matcher: Matcher) -> None:
+    """Take up a round whose lease has passed; the work goes on beside the sweep."""
+    await _claim(stored.id, matcher)
+
+
+async def _claim(round_id: str, matcher: Matcher) -> None:
+    machine = matcher.clock.machine()
+    claimed = await matcher.rounds.update(round_id, Op(new_id()), lambda state: rounds.claim(_known(state), machine))
+    if not claimed.changed:
+        return
+    round = claimed.now()
+    if round.state == "computing" and round.tries > RUNS:
+        await _fail(round, "It was begun several times and never finished; look at the service's memory.", matcher)
+        return
+    work = compute if round.state == "computing" else publish
+    matcher.tasks.start(f"{work.__name__} of a round", work(round, matcher))
+
+
+async def compute(round: Round, matcher: Matcher) -> None:
+    """Have it computed and stored; then the round waits for its review."""
+
+    async def alive(progress: Progress) -> bool:
+        return await _advance(round, matcher, progress)
+
+    if not await alive(Progress(stage="reading")):
+        return
+    try:
+        totals = await matcher.solver.run(round, matcher.clock.now(), alive)
+    except Unanswerable:
+        log.exception("a round cannot be computed", extra={"round": round.round_id})
+        await _fail(round, "It cannot be computed; the service's log says more.", matcher)
+        return
+    counts = totals is not None and await _computed(round, totals, matcher)
+    if round.whole:
+        await _tidy(round, matcher, counts=counts)
+
+
+async def _tidy(round: Round, matcher: Matcher, *, counts: bool) -> None:
+    """Of a round's results only the one that counts is kept: this run's, or those before it."""
+    mine = result_id(round.round_id, round.run)
+    if counts and round.run == 1:
+        return
+    others = {"round_id": round.round_id, "result": {"$ne": mine} if counts else mine}
+    for documents in (matcher.proposals, matcher.left_over):
+        await documents.delete(others)
+
+
+async def _computed(round: Round, totals: Totals, matcher: Matcher) -> bool:
+    now, machine = matcher.clock.now(), matcher.clock.machine()
+    saved = await matcher.rounds.update(
+        round.round_id, Op(new_id()), lambda state: rounds.computed(_known(state), round.run, totals, now, machine)
+    )
+    return saved.changed
+
+
+async def _fail(round: Round, why: str, matcher: Matcher) -> None:
+    now, machine = matcher.clock.now(), matcher.clock.machine()
+    await matcher.rounds.update(
+        round.round_id, Op(new_id()), lambda state: rounds.failed(_known(state), round.run, why, now, machine)
+    )
+
+
+async def publish(round: Round, matcher: Matcher) -> None:
+    """Send out what has not gone out yet; a stretch may take longer than a lease, so signs of life go on beside it."""
+    living = asyncio.create_task(_signs_of_life(round, matcher))
+    try:
+        await _publish(round, matcher)
+    finally:
+        living.cancel()
+        await asyncio.gather(living, return_exceptions=True)
+
+
+async def _signs_of_life(round: Round, matcher: Matcher) -> None:
+    """Until this run is overtaken."""
+    wanted = True
+    while wanted:
+        await asyncio.sleep(rounds.LEASE.total_seconds() / 3)
+        wanted = await _still_at_it(round, matcher)
+
+
+async def _still_at_it(round: Round, matcher: Matcher) -> bool:
+    machine = matcher.clock.machine()
+    saved = await matcher.rounds.update(
+        round.round_id, Op(new_id()), lambda state: rounds.still_at_it(_known(state), round.run, machine)
+    )
+    return saved.changed
+
+
+async def _publish(round: Round, matcher: Matcher) -> None:
+    cursor = round.cursor
+    earlier = await matcher.earlier(but_of_round=round.round_id)
+    while True:
+        page = [found async for found in matcher.proposals_page(round, limit=STRETCH, after=cursor)]
+        if not page:
+            break
+        proposed = await _publish_stretch(round, page, earlier, matcher)
+        cursor = page[-1]["place"]
+        if not await _published_up_to(round, cursor, proposed, len(page) - proposed, matcher):
+            return
+    now, machine = matcher.clock.now(), matcher.clock.machine()
+    await matcher.rounds.update(
+        round.round_id, Op(new_id()), lambda state: rounds.published(_known(state), round.run, now, machine)
+    )
+
+
+async def _advance(round: Round, matcher: Matcher, progress: Progress) -> bool:
+    """Give a sign of life; False when this run is not wanted any longer."""
+    machine = matcher.clock.machine()
+    saved = await matcher.rounds.update(
+        round.round_id, Op(new_id()), lambda state: rounds.advance(_known(state), round.run, progress, machine)
+    )
+    return saved.changed
+
+
+async def _published_up_to(round: Round, cursor: str, proposed: int, withdrawn: int, matcher: Matcher) -> bool:
+    machine = matcher.clock.machine()
+    saved = await matcher.rounds.update(
+        round.round_id,
+        Op(new_id()),
+        lambda state: rounds.published_up_to(_known(state), round.run, cursor, proposed, withdrawn, machine),
+    )
+    return saved.changed
+
+
+async def _publish_stretch(
+    round: Round, page: Sequence[Document], earlier: set[tuple[str, str]], matcher: Matcher
+) -> int:
+    """Check each again, reserve and propose; returns how many have been proposed."""
+    members = [id for found in page for id in (found["senior"], found["junior"])]
+    profiles = await matcher.members.get_many(members)
+    outcomes: dict[str, reservation.Outcome] = {}
+    plans = []
+    for found in page:
+        senior, junior = profiles.get(found["senior"]), profiles.get(found["junior"])
+        why = _impossible(round, senior, junior, earlier, matcher)
+        if why is not None:
+            outcomes[found["pairing_id"]] = why
+        elif senior is not None and junior is not None:
+            plans.append(_plan(round, found, senior, junior))
+    outcomes |= await _reserved(plans, matcher)
+    return await _noted(page, outcomes, matcher)
+
+
+async def _noted(page: Sequence[Document], outcomes: Mapping[str, reservation.Outcome], matcher: Matcher) -> int:
+    """Write down what has become of each; a proposal that an erasure has removed meanwhile does not come back."""
+    ids: dict[str | None, list[str]] = {None: []}
+    for found in page:
+        outcome = outcomes[found["pairing_id"]]
+        ids.setdefault(outcome.words if isinstance(outcome, Refused) else None, []).append(found["_id"])
+    for why, these in ids.items():
+        state = "proposed" if why is None else "withdrawn"
+        await matcher.proposals.collection.update_many({"_id": {"$in": these}}, {"$set": {"state": state, "why": why}})
+    return len(ids[None])
+
+
+async def _reserved(plans: Sequence[Plan], matcher: Matcher) -> dict[str, reservation.Outcome]:
+    """What a crash left half-way the sweep may give up while it is tried again here: then it is begun afresh."""
+    outcomes = await reservation.reserve(matcher, plans)
+    overtaken = [plan for plan in plans if outcomes[plan.pairing_id] is reservation.OVER]
+    return {**outcomes, **await reservation.reserve(matcher, overtaken)}
+
+
+def _impossible(
+    round: Round,
+    senior: ProfileChanged | None,
+    junior: ProfileChanged | None,
+    earlier: set[tuple[str, str]],
+    matcher: Matcher,
+) -> Refused | None:
+    """Why a pair of this round may not be proposed any longer.
+
+    What concerns both is told in one sentence for every rule, private ones too: nothing shows which it was.
+    """
+    today = matcher.clock.now().date()
+    for profile in (senior, junior):
+        if profile is None:
+            return Refused("gone", "One of them takes part no longer.")
+        if (absent := rules.absent(profile, round.programme_id, round.settings, today)) is not None:
+            return Refused(absent, rules.WORDS[absent])
+    s = rules.enrolled(senior, round.programme_id) if senior else None
+    j = rules.enrolled(junior, round.programme_id) if junior else None
+    assert s is not None, "who is not absent is enrolled"
+    assert j is not None, "who is not absent is enrolled"
+    again = [j.id] if {(s.id, j.id), (j.id, s.id)} & earlier else []
+    broken = rules.broken(s, j, round.settings, today, again)
+    short = fit(s, j, round.settings, matcher.taxonomy, today).falls_short(round.settings)
+    return reservation.OVER if broken or short else None
+
+
+def _plan(round: Round, found: Document, senior: ProfileChanged, junior: ProfileChanged) -> Plan:
+    return Plan(
+        pairing_id=found["pairing_id"],
+        programme_id=round.programme_id,
+        programme_version=round.programme_version,
+        origin="round",
+        round_id=round.round_id,
+        senior=participant(senior, "senior"),
+        junior=participant(junior, "junior"),
+        focus=tuple(Focus.model_validate(one) for one in found["focus"]),
+        reasons=found["reasons"],
+        fit=Fit.model_validate(found["fit"]),
+        chosen=_chosen(round, found),
+        answer_within_working_days=round.settings.matching.answer_within_working_days,
+        duration_months=round.settings.meetings.duration_months,
+    )
+
+
+def _chosen(round: Round, found: Document) -> Chosen:
+    """How the pair came about: what the solver says of it, or what the change by hand has cost."""
+    pair = (found["senior"], found["junior"])
+    by_hand = next((one for one in round.adjustments if one.holds and one.kept and pair in one.pairs), None)
+    ups = {side: up for side in SIDES if (up := found.get(f"runner_up_of_{side}")) is not None}
+    return Chosen(
+        seed=round.seed,
+        probability=found.get("probability"),
+        runner_up={side: RunnerUp.model_validate(up) for side, up in ups.items()},
+        override_cost=by_hand.cost if by_hand else None,
+    )
+
+
+def _known(state: Round | None) -> Round:
+    assert state is not None, "a round that is worked on exists"
+    return state

@@ -1,0 +1,125 @@
+"""What a coordinator asks of a computed round beside its lists, and what a member asks of a published one."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from chassis.storage.mongo import chunks
+from chassis.web.http import Principal
+from services.matcher.domain.errors import Refused, Unknown
+from services.matcher.domain.fit import rules
+from services.matcher.domain.fit.score import Fit, fit
+from services.matcher.domain.rounds.adjustment import Adjustment, Pair
+from services.matcher.domain.rounds.round import Round, number, result_id
+from services.matcher.domain.rounds.summary import Comparison, Paired, compare
+from services.matcher.engine.unmatched import told_to_member
+from services.matcher.permissions import not_in_conflict
+from services.matcher.store import Matcher
+
+PAGE = 1000  # proposals in one request
+KEPT = 2  # comparisons that are remembered, for their next pages
+
+OWN_LINE = Refused("own_line", "You or your own line would take part; another coordinator may do it.")
+NEVER = "No round of this programme has been published yet."
+NOT_LEFT_OVER = (
+    "You are not among those whom the last round left over: you were proposed to somebody, or you were not ready or "
+    "had no place free when it was computed, or what was found was no longer possible when it was published."
+)
+SHORT = "At least one of them would gain too little, or they like to work too differently."
+
+
+class Comparisons:
+    """The last few, so that a long one is read page by page and made once."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[object, ...], Comparison] = OrderedDict()
+
+    async def of(self, first: Round, other: Round, matcher: Matcher) -> Comparison:
+        key = (_state_of(first), _state_of(other))
+        if key not in self._made:
+            pairs = await pairs_of(first, matcher), await pairs_of(other, matcher)
+            made = await asyncio.to_thread(compare, *pairs, first.settings)
+            self._made[key] = made
+            while len(self._made) > KEPT:
+                self._made.popitem(last=False)
+        return self._made[key]
+
+
+async def check(round: Round, wanted: Adjustment, instead_of: Sequence[Pair], who: Principal, matcher: Matcher) -> None:
+    """Raises ``Refused`` where a rule that everybody may know of is in the way, or it is not theirs to change.
+
+    What only a private rule forbids passes: it will not come about, and nothing tells which rule it was.
+    """
+    pairs = [*wanted.pairs, *instead_of]
+    if not all(await not_in_conflict(who, [set(pair) for pair in pairs], matcher)):
+        raise OWN_LINE
+    for senior, junior in instead_of:
+        of = {"result": result_id(round.round_id, round.result), "senior": senior, "junior": junior, "shown": True}
+        if not await matcher.proposals.count(of):
+            raise Refused("not_paired", "Both pairs that are swapped must stand in this round.")
+    if wanted.holds:
+        earlier = await matcher.earlier(of=wanted.members)
+        for pair in wanted.pairs:
+            await _check_pair(round, pair, earlier, matcher)
+
+
+async def _check_pair(round: Round, pair: Pair, earlier: set[Pair], matcher: Matcher) -> None:
+    profiles = await matcher.members.get_many(pair)
+    today = matcher.clock.now().date()
+    both = []
+    for id, side in zip(pair, ("senior", "junior"), strict=True):
+        profile = profiles.get(id)
+        member = rules.enrolled(profile, round.programme_id) if profile else None
+        if profile is None or member is None:
+            raise Refused("not_enrolled", rules.WORDS["not_enrolled"])
+        if (absent := rules.absent(profile, round.programme_id, round.settings, today)) is not None:
+            raise Refused(absent, rules.WORDS[absent])
+        if member.enrolment.side not in (side, "either"):
+            raise Refused("other_side", f"Who is to be the {side} takes part on the other side.")
+        both.append(member)
+    senior, junior = both
+    again = [junior.id] if {pair, pair[::-1]} & earlier else []
+    broken = rules.shown(rules.broken(senior, junior, round.settings, today, again))
+    if broken:
+        raise Refused(broken[0], " ".join(rules.WORDS[rule] for rule in broken))
+    if fit(senior, junior, round.settings, matcher.taxonomy, today).falls_short(round.settings):
+        raise Refused("too_little", SHORT)
+
+
+async def why_not(programme_id: str, me: str, matcher: Matcher) -> tuple[Round | None, dict[str, object]]:
+    """The last published round of the programme, and why it left this member over, in code and words.
+
+    Raises ``Unknown`` for a programme in which they do not take part.
+    """
+    profile = await matcher.members.get(me)
+    if profile is None or rules.enrolled(profile, programme_id) is None:
+        raise Unknown("programme")
+    published = [
+        found.state async for found in matcher.rounds.find({"programme_id": programme_id, "state": "published"})
+    ]
+    round = max(published, key=lambda one: (one.published_at or one.started_at, one.round_id), default=None)
+    if round is None:
+        return None, {"code": "no_round", "text": NEVER}
+    found = await matcher.left_over.get(f"{result_id(round.round_id, round.result)}/{me}")
+    if found is None or not found["shown"]:
+        return round, {"code": "not_left_over", "text": NOT_LEFT_OVER}
+    return round, {"code": found["code"], "text": told_to_member(found["code"])}
+
+
+async def pairs_of(round: Round, matcher: Matcher) -> list[Paired]:
+    """All pairs of a computed round."""
+    found: list[Paired] = []
+    result = result_id(round.round_id, round.result)
+    shown = {"senior": 1, "junior": 1, "fit": 1, "shown": 1}
+    for page in chunks([f"{result}/{number(n)}" for n in range(round.places)], PAGE):
+        documents = matcher.proposals.collection.find({"_id": {"$in": list(page)}}, shown)
+        found += [
+            Paired(document["senior"], document["junior"], Fit.model_construct(**document["fit"]))
+            async for document in documents
+            if document["shown"]
+        ]
+    return found
+
+
+def _state_of(round: Round) -> tuple[object, ...]:
+    return round.round_id, round.result, round.computed_at

@@ -1,0 +1,122 @@
+"""A wrong setting stops the process with a line that says which and what to do, and never repeats a secret."""
+
+import importlib
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from chassis.core.settings import PREFIX, Settings, SettingsError, example, load
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
+
+def test_a_laptop_needs_no_setting_at_all() -> None:
+    settings = load("alpha", default_port=8107)
+    assert settings.connection().servers == "127.0.0.1:9092"
+    assert settings.mongo_url() == "mongodb://127.0.0.1:27017"
+    assert settings.port() == 8107
+    assert settings.instance_of("alpha") == "alpha-0"
+
+
+def test_the_prefix_begins_topics_groups_and_databases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICEVERSA_TOPIC_PREFIX", "t0123abcd.")
+    settings = load("alpha")
+    assert (settings.group("alpha"), settings.database("alpha")) == ("t0123abcd.alpha", "t0123abcd_alpha")
+
+
+def test_a_port_that_is_set_counts_more_than_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICEVERSA_HTTP_PORT", "9000")
+    assert load("alpha", default_port=8107).port() == 9000
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("VICEVERSA_TOPIC_PREFIX", "no-dot-at-its-end", "VICEVERSA_TOPIC_PREFIX"),
+        ("VICEVERSA_REPLICATION", "many", "VICEVERSA_REPLICATION"),
+        ("VICEVERSA_MONGO", "postgres://maria:opensesame@host", "must begin with mongodb://"),
+        ("VICEVERSA_HMAC_KEY", "opensesame", "32 characters"),
+        ("VICEVERSA_ISSUER", "idp.example.com", "must be a URL"),
+        ("VICEVERSA_ISSUER", "http://idp.example.com", "VICEVERSA_JWKS_URL"),
+        ("VICEVERSA_JWKS_URL", "http://idp.example.com/keys", "must begin with https: or file:"),
+        ("VICEVERSA_KAFKA_PROTOCOL", "SASL_SSL", "VICEVERSA_KAFKA_USERNAME"),
+        ("VICEVERSA_MIN_IN_SYNC", "3", "cannot be more than VICEVERSA_REPLICATION"),
+        ("VICEVERSA_LOG_LEVEL", "chatty", "VICEVERSA_LOG_LEVEL"),
+    ],
+)
+def test_an_error_names_the_variable_and_does_not_repeat_the_value(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load("alpha")
+    text = str(caught.value)
+    assert said in text
+    assert "opensesame" not in text
+    assert caught.value.__cause__ is None, "pydantic's own error would show what was given"
+
+
+def test_all_errors_are_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICEVERSA_REPLICATION", "many")
+    monkeypatch.setenv("VICEVERSA_HTTP_PORT", "-1")
+    with pytest.raises(SettingsError, match=r"VICEVERSA_REPLICATION.*\n.*VICEVERSA_HTTP_PORT"):
+        load("alpha")
+
+
+def test_a_slip_of_the_pen_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICEVERSA_TOPIC_PREFFIX", "t0123abcd.")
+    with pytest.raises(SettingsError, match="Did you mean VICEVERSA_TOPIC_PREFIX"):
+        load("alpha")
+
+
+@pytest.mark.parametrize("variable", ["DATA", "CACHE", "PYTHON", "MAVEN_REPOSITORY", "MATCHER_URL", "ISSUER_URL"])
+def test_variables_of_other_tools_are_let_be(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(PREFIX + variable, "whatever")
+    load("alpha")
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VICEVERSA_MONGO", "mongodb://maria:opensesame@host")
+    monkeypatch.setenv("VICEVERSA_KAFKA_PASSWORD", "opensesame")
+    settings = load("alpha")
+    assert "opensesame" not in repr(settings)
+    assert "opensesame" not in repr(settings.connection())
+
+
+def test_a_service_that_needs_the_hmac_key_says_so() -> None:
+    with pytest.raises(SettingsError, match="VICEVERSA_HMAC_KEY"):
+        load("alpha").required_hmac_key()
+
+
+def test_the_example_lists_every_setting_with_its_meaning() -> None:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    for model in _models():
+        assert all(info.description for info in model.model_fields.values()), f"{model} has a setting without meaning"
+        assert _after_head(example(model)) in text, "run: python -m chassis.core.settings > .env.example"
+
+
+def _models() -> list[type[BaseSettings]]:
+    """The chassis' settings, and those that a service has of its own."""
+    found: list[type[BaseSettings]] = [Settings]
+    for folder in sorted((ROOT / "services").iterdir()):
+        if (folder / "settings.py").exists():
+            module = importlib.import_module(f"services.{folder.name}.settings")
+            found += [
+                one
+                for one in vars(module).values()
+                if isinstance(one, type) and issubclass(one, BaseSettings) and one.__module__ == module.__name__
+            ]
+    return found
+
+
+def _after_head(text: str) -> str:
+    return text.split("\n\n", 1)[1]

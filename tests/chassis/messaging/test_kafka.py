@@ -1,0 +1,29 @@
+"""Reading without a group."""
+
+from datetime import UTC, datetime, timedelta
+
+from chassis.core.connection import Connection
+from chassis.messaging.kafka import Producer, read_key
+from tests.chassis.harness import COUNTS, World
+
+
+async def test_of_one_key_every_record_is_read_in_order_and_of_others_none(toys: World) -> None:
+    keys = [f"c{number}" for number in range(20)]
+    producer = Producer(toys.connection)
+    await producer.start()
+    try:
+        for value in (b"1", b"2"):
+            for key in keys:
+                await producer.deliver(COUNTS.full_name(toys.prefix), key=key.encode(), value=value, headers=[])
+    finally:
+        await producer.stop()
+
+    async def values(connection: Connection, key: str, since: datetime | None = None) -> list[bytes | None]:
+        return [one.value async for one in read_key(connection, toys.prefix, COUNTS.name, key, since)]
+
+    for key in keys:
+        assert await values(toys.connection, key) == [b"1", b"2"]
+    assert await values(toys.connection, "nobody") == []
+    now = datetime.now(UTC)
+    assert await values(toys.connection, "c7", now - timedelta(hours=1)) == [b"1", b"2"]
+    assert await values(toys.connection, "c7", now + timedelta(hours=1)) == []

@@ -1,0 +1,77 @@
+"""What is said of a record that cannot be processed holds nothing of what stood in it."""
+
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from pydantic import Field
+
+from chassis.core.clocks import Clock
+from chassis.core.connection import Connection
+from chassis.messaging.dead_letters import DeadLetters
+from chassis.messaging.kafka import Producer
+from chassis.messaging.records import Poison, Record, read
+from chassis.messaging.subscriptions import Heard, Hearing
+from contracts.envelope import Envelope, EventData, Topic
+
+WHISPERS = Topic("whispers.v1", "time", readers=("toys",))
+NAME = "Kasimira"
+
+
+class Said(EventData):
+    TYPE: ClassVar[str] = "toys.said.v1"
+    TOPIC: ClassVar[Topic] = WHISPERS
+    KEY: ClassVar[str] = "id"
+
+    id: str
+    by_name: dict[str, int] = Field(default_factory=dict)
+
+
+hearing: Hearing[None] = Hearing()
+
+
+@hearing.when(Said)
+async def when_it_is_said_do_nothing(event: Heard[Said], context: None) -> None:
+    """Only that the type is known matters here."""
+
+
+class Kept(Producer):
+    """Keeps what it is to deliver."""
+
+    def __init__(self) -> None:
+        super().__init__(Connection("nowhere"))
+        self.delivered: tuple[str, bytes | None, bytes | None, list[tuple[str, bytes]]] = ("", None, None, [])
+
+    async def deliver(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
+    ) -> None:
+        self.delivered = (topic, key, value, headers)
+
+
+def record(value: bytes, **changed: bytes) -> Record:
+    headers = dict(_envelope().headers()) | changed
+    return Record(WHISPERS.name, 0, 0, b"one", value, tuple(headers.items()))
+
+
+def _envelope() -> Envelope:
+
+    return Envelope("e-1", Said.TYPE, "/toys", "one", datetime(2026, 3, 2, tzinfo=UTC), 1, "one")
+
+
+def test_a_name_that_stands_where_a_field_should_is_not_repeated() -> None:
+    poison = read(record(b'{"id":"one","by_name":{"%s Held":"many"}}' % NAME.encode()), hearing)
+    assert isinstance(poison, Poison)
+    assert poison.code == "bad_data"
+    assert NAME not in poison.detail
+
+
+async def test_a_pointer_to_a_restricted_record_repeats_no_header_that_is_no_id() -> None:
+    producer = Kept()
+    letters = DeadLetters(producer, Connection("nowhere"), "toys", "t.", [WHISPERS], Clock())
+    said = record(b"{", ce_id=f"{NAME} Held".encode(), ce_type=b"kasimira@held.example")
+    await letters.send(said, "not_json", "")
+    assert NAME.lower() not in str(producer.delivered).lower()
+    await letters.send(record(b"{"), "not_json", "")
+    topic, key, value, headers = producer.delivered
+    kept = dict(headers)
+    assert (topic, key, value) == ("t.dead-letters.toys", None, b"")
+    assert (kept["ce_id"], kept["ce_type"]) == (b"e-1", Said.TYPE.encode())

@@ -1,0 +1,80 @@
+"""A reader without a group tells every replica everything, and goes on where it was."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from chassis.messaging.subscriptions import Gone, Heard, Hearing
+from chassis.messaging.topic_replica import Follower
+from tests.chassis.harness import COUNTERS, CounterChanged, World, add, erase, eventually, op
+
+Told = list[tuple[str, int | None]]
+hearing: Hearing[Told] = Hearing()
+
+
+@hearing.when(CounterChanged)
+async def when_a_counter_changes_note_it(event: Heard[CounterChanged], told: Told) -> None:
+    told.append((event.data.counter_id, event.data.value))
+
+
+@hearing.when_gone(CounterChanged)
+async def when_a_counter_is_gone_note_it(event: Gone, told: Told) -> None:
+    told.append((event.key, None))
+
+
+@asynccontextmanager
+async def following(follower: Follower[Told]) -> AsyncIterator[None]:
+    task = asyncio.create_task(follower.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def follower(toys: World, told: Told, after: Follower[Told] | None = None) -> Follower[Told]:
+    return Follower(COUNTERS, hearing, told, connection=toys.connection, prefix=toys.prefix, after=after)
+
+
+async def test_two_followers_are_both_told_everything_and_a_tombstone_too(toys: World) -> None:
+    replica = await toys.replica()
+    await replica.counters.update("a", op("1"), add("a", 1))
+    await replica.counters.update("a", op("2"), erase("a"))
+    await replica.relay.idle()
+    first: Told = []
+    second: Told = []
+    one, two = follower(toys, first), follower(toys, second)
+    async with following(one), following(two):
+        await one.caught_up.wait()
+        await two.caught_up.wait()
+    assert first == second == [("a", 1), ("a", None)]
+
+
+async def test_a_second_run_goes_on_where_the_first_was(toys: World) -> None:
+    replica = await toys.replica()
+    await replica.counters.update("a", op("1"), add("a", 1))
+    await replica.relay.idle()
+    told: Told = []
+    one = follower(toys, told)
+    async with following(one):
+        await one.caught_up.wait()
+    await replica.counters.update("b", op("2"), add("b", 2))
+    await replica.relay.idle()
+    async with following(one):
+        await eventually(lambda: len(told) == 2, "the new record is told")
+    assert told == [("a", 1), ("b", 2)]
+
+
+async def test_one_that_comes_after_another_begins_when_that_is_at_the_end(toys: World) -> None:
+    replica = await toys.replica()
+    await replica.counters.update("a", op("1"), add("a", 1))
+    await replica.relay.idle()
+    told: Told = []
+    one = follower(toys, [])
+    two = follower(toys, told, after=one)
+    async with following(two):
+        async with following(one):
+            await two.caught_up.wait()
+        assert one.caught_up.is_set()
+    assert told == [("a", 1)]

@@ -1,0 +1,109 @@
+"""Health is progress, not being up."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from chassis.observability.health import FRESH, STILL, Health
+
+
+class Watch:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 3, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def wait(self, interval: timedelta) -> None:
+        self.time += interval
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+def follow(health: Health, watch: Watch, steps: list[tuple[int, int]], every: timedelta = FRESH / 2) -> None:
+    """Tell (position, end) of one partition again and again."""
+    for position, end in steps:
+        watch.wait(every)
+        health.progress("events/0", position, end)
+
+
+STEPS = int(STILL / (FRESH / 2)) + 2
+
+
+def test_a_consumer_that_stands_still_while_its_lag_grows_is_not_live(watch: Watch) -> None:
+    health = Health(watch)
+    follow(health, watch, [(7, 8 + n) for n in range(STEPS)])
+    report = health.live()
+    assert not report.ok
+    assert [check.name for check in report.checks if not check.ok] == ["events/0"]
+
+
+def test_it_is_live_again_as_soon_as_it_moves(watch: Watch) -> None:
+    health = Health(watch)
+    follow(health, watch, [(7, 8 + n) for n in range(STEPS)])
+    health.progress("events/0", 8, 100)
+    assert health.live().ok
+
+
+def test_slow_progress_is_progress(watch: Watch) -> None:
+    health = Health(watch)
+    follow(health, watch, [(n, 1000 * n) for n in range(1, STEPS)])
+    assert health.live().ok
+
+
+def test_nothing_to_do_is_no_standstill(watch: Watch) -> None:
+    health = Health(watch)
+    follow(health, watch, [(7, 7)] * STEPS)
+    assert health.live().ok
+    health.progress("events/0", 7, 9)
+    assert health.live().ok, "the window begins when there is something to do"
+
+
+def test_lag_that_does_not_grow_does_not_count(watch: Watch) -> None:
+    health = Health(watch)
+    follow(health, watch, [(7, 9)] * STEPS)
+    assert health.live().ok
+
+
+def test_a_partition_that_went_to_another_replica_is_forgotten(watch: Watch) -> None:
+    health = Health(watch)
+    follow(health, watch, [(7, 8 + n) for n in range(3)])
+    watch.wait(STILL)
+    assert health.live().ok
+    health.progress("events/0", 7, 5000)
+    assert health.live().ok, "it came back: its window begins anew"
+
+
+def test_while_a_server_is_away_nobody_is_blamed_for_standing_still(watch: Watch) -> None:
+    health = Health(watch)
+    for n in range(STEPS):
+        watch.wait(FRESH / 2)
+        health.dependency("mongodb", ok=False, detail="out of reach")
+        health.progress("events/0", 7, 8 + n)
+    assert health.live().ok
+    assert not health.ready().ok
+
+
+def test_ready_only_when_every_server_has_been_reached(watch: Watch) -> None:
+    health = Health(watch)
+    assert not health.ready().ok
+    for name in ("mongodb", "kafka", "consumer"):
+        assert not health.ready().ok
+        health.dependency(name, ok=True)
+    assert health.ready().ok
+    health.dependency("kafka", ok=False)
+    assert not health.ready().ok
+
+
+def test_who_has_stopped_itself_is_neither_live_nor_ready(watch: Watch) -> None:
+    health = Health(watch, servers=())
+    assert health.ready().ok
+    health.fail("most records fail")
+    assert not health.live().ok
+    assert not health.ready().ok
+    assert health.live().checks[0].detail == "most records fail"

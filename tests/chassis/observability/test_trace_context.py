@@ -1,0 +1,77 @@
+"""Each human action and all that follows from it is one trace; what comes later points back to it."""
+
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from chassis.core.settings import Settings
+from chassis.observability import telemetry
+from chassis.storage.aggregates import Stored
+from chassis.sweeps import Sweep
+from tests.chassis.harness import Counter, World, add, keep, op
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    before = list(logging.getLogger().handlers)
+    exporter = InMemorySpanExporter()
+    telemetry.configure("alpha", Settings(), exporter=exporter)
+    logging.getLogger().handlers = before
+    yield exporter
+    telemetry.shutdown()
+
+
+def named(spans: InMemorySpanExporter, name: str) -> ReadableSpan:
+    (found,) = [span for span in spans.get_finished_spans() if span.name == name]
+    return found
+
+
+def trace_of(span: ReadableSpan) -> int:
+    assert span.context is not None
+    return int(span.context.trace_id)
+
+
+def points_to(span: ReadableSpan) -> list[int]:
+    return [int(link.context.trace_id) for link in span.links]
+
+
+async def test_unfinished_work_goes_on_in_the_trace_that_began_it(toys: World, spans: InMemorySpanExporter) -> None:
+    one = await toys.replica()
+    with telemetry.span("begin"):
+        await one.counters.update("c", op("1"), keep("c", lease=toys.clock.machine() - timedelta(seconds=1)))
+
+    async def act(stored: Stored[Counter]) -> None:
+        with telemetry.span("go on"):
+            await one.counters.update("c", op("2"), keep("c", lease=None))
+
+    await Sweep(one.counters, act, on="lease").once(toys.clock)
+    assert trace_of(named(spans, "go on")) == trace_of(named(spans, "begin"))
+    assert points_to(named(spans, "go on")) == []
+
+
+async def test_a_deadline_begins_a_trace_that_points_back(toys: World, spans: InMemorySpanExporter) -> None:
+    one = await toys.replica()
+    with telemetry.span("begin"):
+        await one.counters.update("c", op("1"), keep("c", due=toys.clock.now() - timedelta(seconds=1)))
+
+    async def act(stored: Stored[Counter]) -> None:
+        await one.counters.update("c", op("2"), keep("c", due=None))
+
+    await Sweep(one.counters, act).once(toys.clock)
+    due = named(spans, "due counters")
+    assert trace_of(due) != trace_of(named(spans, "begin"))
+    assert set(points_to(due)) == {trace_of(named(spans, "begin"))}
+
+
+async def test_an_action_points_back_to_the_one_before(toys: World, spans: InMemorySpanExporter) -> None:
+    one = await toys.replica()
+    for name in ("first", "second", "third"):
+        with telemetry.span(name):
+            await one.counters.update("c", op(name), add("c", 1))
+    assert points_to(named(spans, "first")) == []
+    assert points_to(named(spans, "second")) == [trace_of(named(spans, "first"))]
+    assert points_to(named(spans, "third")) == [trace_of(named(spans, "second"))]

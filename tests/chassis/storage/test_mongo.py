@@ -1,0 +1,74 @@
+"""Single documents by id: many that are asked for together come by one query, and nobody gets anything older."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from chassis.storage.mongo import ById, Collection, ConnectionFailure
+from tests.chassis.harness import World
+
+
+class Watched:
+    """A collection that notes which queries it gets, and fails when told to."""
+
+    def __init__(self, inner: Collection) -> None:
+        self._inner = inner
+        self.asked: list[tuple[str, Any]] = []
+        self.broken = False
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(filter: Any, *fields: Any) -> Any:
+            if self.broken:
+                raise ConnectionFailure("gone")
+            self.asked.append((name, filter))
+            return getattr(self._inner, name)(filter, *fields)
+
+        return call
+
+
+@pytest.fixture
+def watched(toys: World) -> Watched:
+    return Watched(toys.mongo.collection("things"))
+
+
+@pytest.fixture
+async def by_id(toys: World, watched: Watched) -> ById:
+    await toys.mongo.collection("things").insert_many([{"_id": id, "value": 1} for id in "abc"])
+    return ById(cast("Collection", watched))
+
+
+async def test_what_is_asked_for_together_comes_by_one_query(by_id: ById, watched: Watched) -> None:
+    found = await asyncio.gather(*(by_id.get(id) for id in ("c", "a", "nobody", "a")))
+    assert [document and document["_id"] for document in found] == ["c", "a", None, "a"]
+    assert watched.asked == [("find", {"_id": {"$in": ["c", "a", "nobody"]}})]
+
+
+async def test_one_document_is_asked_for_by_equality_alone(by_id: ById, watched: Watched) -> None:
+    one, other = await asyncio.gather(by_id.get("b"), by_id.get("b"))
+    assert one == other == {"_id": "b", "value": 1}
+    assert watched.asked == [("find_one", {"_id": "b"})]
+
+
+async def test_whoever_asks_gets_what_was_stored_before(by_id: ById, toys: World) -> None:
+    collection = toys.mongo.collection("things")
+    for value in (2, 3):
+        await collection.replace_one({"_id": "a"}, {"_id": "a", "value": value})
+        assert await by_id.get("a") == {"_id": "a", "value": value}
+
+
+async def test_each_who_asked_learns_that_it_failed_and_the_next_may_succeed(by_id: ById, watched: Watched) -> None:
+    watched.broken = True
+    failed = await asyncio.gather(by_id.get("a"), by_id.get("b"), return_exceptions=True)
+    assert [type(one) for one in failed] == [ConnectionFailure] * 2
+    watched.broken = False
+    assert await by_id.get("a") is not None
+
+
+async def test_one_who_no_longer_waits_takes_nothing_from_the_others(by_id: ById) -> None:
+    given_up, other = asyncio.ensure_future(by_id.get("a")), asyncio.ensure_future(by_id.get("b"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert await other == {"_id": "b", "value": 1}
+    assert given_up.cancelled()

@@ -1,0 +1,77 @@
+"""A full collection looks at what came since the last one; once in a while, at everything."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from chassis import gc_tuning
+from chassis.gc_tuning import keep_collections_short, short_collections
+
+
+class Somebody:
+    """In a circle of one, so that no last reference to it ever goes away."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+@contextmanager
+def running() -> Iterator["asyncio.Task[None]"]:
+    task = asyncio.create_task(keep_collections_short())
+    try:
+        yield task
+    finally:
+        task.cancel()
+
+
+async def begun() -> None:
+    """Until the task has taken its first step."""
+    await asyncio.sleep(0)
+
+
+async def test_what_survived_a_full_collection_is_not_looked_at_by_the_next() -> None:
+    with running():
+        await begun()
+        somebody = Somebody()
+        assert any(one is somebody for one in gc.get_objects())
+        gc.collect()
+        assert not any(one is somebody for one in gc.get_objects())
+
+
+def test_afterwards_everything_is_looked_at_again() -> None:
+    somebody = Somebody()
+    with short_collections():
+        gc.collect()
+    assert any(one is somebody for one in gc.get_objects())
+
+
+async def test_what_is_set_aside_and_forgotten_in_a_circle_goes_when_everything_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with running() as task:
+        await begun()
+        somebody = Somebody()
+        known = weakref.ref(somebody)
+        gc.collect()
+        del somebody
+        gc.collect()
+        assert known() is not None
+        task.cancel()
+        await asyncio.wait({task})
+    monkeypatch.setattr(gc_tuning, "EVERYTHING", 0)
+    with running():
+        await begun()
+        await begun()
+        assert known() is None
+
+
+async def test_when_it_ends_nothing_stays_set_aside() -> None:
+    with running() as task:
+        await begun()
+        assert gc.get_freeze_count() > 0
+    await asyncio.wait({task})
+    assert gc.get_freeze_count() == 0

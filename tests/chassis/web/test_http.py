@@ -1,0 +1,375 @@
+"""What every service answers: who may, problems that repeat nothing, commands that can be repeated, limits."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from pydantic import BaseModel, Field, field_validator
+
+from chassis.core.settings import Settings
+from chassis.observability.health import Health
+from chassis.storage.aggregates import Busy, KeyReused, Stale
+from chassis.storage.mongo import ConnectionFailure
+from chassis.web import dev_tokens as local
+from chassis.web.http import (
+    Command,
+    OpenRoute,
+    Page,
+    Paging,
+    Principal,
+    Problem,
+    allow,
+    command,
+    create_app,
+    etag,
+    page,
+)
+
+SECRET = "maria.silva@example.com"
+
+
+class Refused(Exception):
+    def __init__(self, detail: str, code: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class Wish(BaseModel):
+    size: Annotated[int, Field(ge=1, le=5)] = 1
+    note: str = ""
+    marks: dict[str, int] = {}
+
+    @field_validator("note")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError(f"{value} is an address")
+        return value
+
+
+ERRORS: dict[str, Exception] = {
+    "key_reused": KeyReused(SECRET),
+    "stale": Stale(SECRET),
+    "busy": Busy(SECRET),
+    "unavailable": ConnectionFailure(SECRET),
+    "refused": Refused("All seats are taken.", "full"),
+    "problem": Problem(409, "Not now.", code="later"),
+    "internal": RuntimeError(SECRET),
+}
+
+
+def routes() -> APIRouter:
+    router = APIRouter(prefix="/things")
+
+    @router.get("/{id}", dependencies=[allow("member", "admin")])
+    async def thing(id: str, response: Response) -> dict[str, str]:
+        etag(response, 7)
+        return {"id": id}
+
+    @router.get("")
+    async def things(
+        paging: Annotated[Paging, Depends()], principal: Annotated[Principal, allow("admin")]
+    ) -> Page[int]:
+        async def found() -> AsyncIterator[int]:
+            start = int(paging.after or 0)
+            for number in range(start + 1, min(start + paging.more, 5) + 1):
+                yield number
+
+        items, following = await page(found(), paging, str)
+        return Page(items=items, next=following)
+
+    @router.post("/{id}/wish")
+    async def wish(id: str, wish: Wish, command: Annotated[Command, command("admin")]) -> dict[str, Any]:
+        return {"op": command.op.key, "request": command.op.request, "expect": command.expect}
+
+    @router.post("/upload")
+    async def upload(request: Request, command: Annotated[Command, command("admin", streamed=True)]) -> dict[str, Any]:
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+        return {"size": size, "op": command.op.key}
+
+    @router.post("/fail/{how}", dependencies=[allow("admin")])
+    async def fail(how: str) -> None:
+        raise ERRORS[how]
+
+    return router
+
+
+def settings(**more: Any) -> Settings:
+    return Settings(**({"max_body_bytes": 1024, "max_upload_bytes": 4096} | more))
+
+
+def health() -> Health:
+    return Health(lambda: datetime.now(UTC), servers=("mongodb",))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "jwks.json").write_text(json.dumps(local.jwks(tmp_path)))
+    return tmp_path
+
+
+def make(data: Path, *routers: APIRouter, **more: Any) -> FastAPI:
+    chosen = settings(jwks_url=(data / "jwks.json").as_uri(), **more)
+    return create_app("alpha", chosen, routers=routers or (routes(),), health=health(), problems={Refused: 409})
+
+
+@asynccontextmanager
+async def asking(app: FastAPI, data: Path, *roles: str) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {local.issue(data, 'm-1', roles)}"} if roles else {}
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
+        yield client
+
+
+@pytest.fixture
+async def admin(data: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with asking(make(data), data, "admin") as client:
+        yield client
+
+
+def problem(answer: httpx.Response, status: int, code: str | None) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body.get("code") == code
+    assert body["title"]
+    assert SECRET not in answer.text
+    return body
+
+
+class TestWhoMay:
+    def test_a_route_that_does_not_say_who_may_keeps_the_service_from_starting(self, data: Path) -> None:
+        inner, outer = APIRouter(), APIRouter(prefix="/outer")
+
+        @inner.get("/open")
+        async def open_to_all() -> None: ...
+
+        outer.include_router(inner)
+        with pytest.raises(OpenRoute, match="GET /outer/open"):
+            make(data, outer)
+
+    def test_a_router_may_say_it_for_all_its_routes(self, data: Path) -> None:
+        router = APIRouter(dependencies=[allow("admin")])
+
+        @router.get("/guarded")
+        async def guarded() -> None: ...
+
+        make(data, router)
+
+    def test_nobody_is_no_answer(self) -> None:
+        with pytest.raises(ValueError, match="at least one role"):
+            allow()
+
+    async def test_without_a_token(self, data: Path) -> None:
+        async with asking(make(data), data) as client:
+            answer = await client.get("/things/1")
+            problem(answer, 401, "token_missing")
+            assert answer.headers["www-authenticate"] == "Bearer"
+
+    async def test_with_a_bad_token(self, data: Path) -> None:
+        async with asking(make(data), data) as client:
+            answer = await client.get("/things/1", headers={"Authorization": f"Bearer {SECRET}"})
+            problem(answer, 401, "token_invalid")
+            assert "invalid_token" in answer.headers["www-authenticate"]
+
+    @pytest.mark.parametrize(
+        ("role", "path", "status"),
+        [
+            ("member", "/things/1", 200),
+            ("admin", "/things/1", 200),
+            ("coordinator", "/things/1", 403),
+            ("service", "/things/1", 403),
+            ("member", "/things", 403),
+            ("admin", "/things", 200),
+        ],
+    )
+    async def test_a_role_opens_what_it_may(self, data: Path, role: str, path: str, status: int) -> None:
+        async with asking(make(data), data, role) as client:
+            assert (await client.get(path)).status_code == status
+
+    async def test_when_the_issuer_is_away_it_is_not_the_callers_fault(self, data: Path) -> None:
+        app = make(data)
+        (data / "jwks.json").unlink()
+        async with asking(app, data, "admin") as client:
+            answer = await client.get("/things/1")
+            problem(answer, 503, "issuer_unreachable")
+            assert answer.headers["retry-after"]
+
+    async def test_health_figures_and_description_are_open(self, data: Path) -> None:
+        async with asking(make(data), data) as client:
+            assert (await client.get("/health/live")).json()["status"] == "ok"
+            assert (await client.get("/health/ready")).status_code == 503
+            assert "viceversa_http_request_seconds" in (await client.get("/metrics")).text
+            description = (await client.get("/openapi.json")).json()
+        assert description["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+        assert description["paths"]["/things/{id}"]["get"]["security"]
+        assert "/metrics" not in description["paths"]
+        assert "HTTPValidationError" not in str(description)
+
+
+class TestProblems:
+    @pytest.mark.parametrize(
+        ("how", "status", "code"),
+        [
+            ("key_reused", 422, "key_reused"),
+            ("stale", 412, "stale"),
+            ("busy", 503, "busy"),
+            ("unavailable", 503, "unavailable"),
+            ("refused", 409, "full"),
+            ("problem", 409, "later"),
+            ("internal", 500, "internal"),
+        ],
+    )
+    async def test_each_error_has_its_answer(self, admin: httpx.AsyncClient, how: str, status: int, code: str) -> None:
+        answer = await admin.post(f"/things/fail/{how}")
+        problem(answer, status, code)
+        assert ("retry-after" in answer.headers) == (status == 503)
+
+    async def test_a_services_own_words_are_shown(self, admin: httpx.AsyncClient) -> None:
+        assert (await admin.post("/things/fail/refused")).json()["detail"] == "All seats are taken."
+
+    async def test_what_is_not_there_and_what_cannot_be_done(self, admin: httpx.AsyncClient) -> None:
+        problem(await admin.get(f"/nowhere/{SECRET}"), 404, "not_found")
+        answer = await admin.delete("/things/1")
+        problem(answer, 405, "method_not_allowed")
+        assert answer.headers["allow"] == "GET"
+
+    @pytest.mark.parametrize(
+        ("body", "location", "message"),
+        [
+            ({"size": 9}, "body.size", "less than or equal to 5"),
+            ({"size": SECRET}, "body.size", "valid integer"),
+            ({"note": SECRET}, "body.note", "is not valid"),
+            ({"marks": {SECRET: "many"}}, "body.marks.*", "valid integer"),
+        ],
+    )
+    async def test_a_refused_field_is_named_and_its_value_is_not_repeated(
+        self, admin: httpx.AsyncClient, body: dict[str, Any], location: str, message: str
+    ) -> None:
+        (error,) = problem(await admin.post("/things/1/wish", json=body), 422, "invalid")["errors"]
+        assert error["location"] == location
+        assert message in error["message"]
+
+    async def test_what_is_no_json(self, admin: httpx.AsyncClient) -> None:
+        headers = {"Content-Type": "application/json"}
+        problem(await admin.post("/things/1/wish", content=f"{{{SECRET}", headers=headers), 422, "invalid")
+
+    async def test_answers_are_not_kept_or_guessed_at(self, admin: httpx.AsyncClient) -> None:
+        answer = await admin.get("/things/1")
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+class TestCommands:
+    async def ask(self, client: httpx.AsyncClient, size: int = 1, path: str = "/things/1/wish", **headers: str) -> Any:
+        answer = await client.post(
+            path, json={"size": size}, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def test_the_same_key_is_the_same_operation(self, admin: httpx.AsyncClient) -> None:
+        first = await self.ask(admin, idempotency_key="k-1")
+        assert await self.ask(admin, idempotency_key="k-1") == first
+        other = await self.ask(admin, size=2, idempotency_key="k-1")
+        assert other["op"] == first["op"]
+        assert other["request"] != first["request"], "the same key with another body can be told apart"
+
+    async def test_a_key_counts_for_one_person_and_one_place(self, admin: httpx.AsyncClient, data: Path) -> None:
+        first = await self.ask(admin, idempotency_key="k-1")
+        assert (await self.ask(admin, 1, "/things/2/wish", idempotency_key="k-1"))["op"] != first["op"]
+        admin.headers["Authorization"] = f"Bearer {local.issue(data, 'm-2', ['admin'])}"
+        assert (await self.ask(admin, idempotency_key="k-1"))["op"] != first["op"]
+
+    async def test_without_a_key_each_request_is_its_own(self, admin: httpx.AsyncClient) -> None:
+        assert (await self.ask(admin))["op"] != (await self.ask(admin))["op"]
+
+    @pytest.mark.parametrize("key", ["", "two words", "x" * 256])
+    async def test_a_key_that_is_none(self, admin: httpx.AsyncClient, key: str) -> None:
+        problem(await admin.post("/things/1/wish", json={}, headers={"Idempotency-Key": key}), 422, "invalid")
+
+    @pytest.mark.parametrize(
+        ("header", "value", "expect"),
+        [
+            ("x_other", "1", None),
+            ("if_match", '"7"', 7),
+            ("if_match", "*", None),
+            ("if_match", 'W/"7"', -1),
+            ("if_match", "seven", -1),
+            ("if_none_match", "*", 0),
+        ],
+    )
+    async def test_the_version_that_the_caller_saw(
+        self, admin: httpx.AsyncClient, header: str, value: str, expect: int | None
+    ) -> None:
+        assert (await self.ask(admin, 1, **{header: value}))["expect"] == expect
+
+    async def test_the_version_is_told(self, admin: httpx.AsyncClient) -> None:
+        assert (await admin.get("/things/1")).headers["etag"] == '"7"'
+
+
+class TestLimits:
+    async def test_a_body_that_says_it_is_too_large(self, admin: httpx.AsyncClient) -> None:
+        problem(await admin.post("/things/1/wish", json={"note": "x" * 2000}), 413, "too_large")
+
+    async def test_a_body_that_does_not_say_its_size(self, admin: httpx.AsyncClient) -> None:
+        async def parts() -> AsyncIterator[bytes]:
+            for _ in range(5):
+                yield b" " * 300
+
+        headers = {"Content-Type": "application/json"}
+        problem(await admin.post("/things/1/wish", content=parts(), headers=headers), 413, "too_large")
+
+    async def test_an_upload_has_a_limit_of_its_own(self, admin: httpx.AsyncClient) -> None:
+        assert (await admin.post("/things/upload", content=b"x" * 4000)).json()["size"] == 4000
+
+        async def parts() -> AsyncIterator[bytes]:
+            for _ in range(5):
+                yield b"x" * 1000
+
+        problem(await admin.post("/things/upload", content=b"x" * 5000), 413, "too_large")
+        problem(await admin.post("/things/upload", content=parts()), 413, "too_large")
+
+    async def test_more_requests_than_it_can_take_are_sent_away(self, data: Path) -> None:
+        router = APIRouter()
+        arrived, leave = asyncio.Event(), asyncio.Event()
+
+        @router.get("/slow", dependencies=[allow("admin")])
+        async def slow() -> None:
+            arrived.set()
+            await leave.wait()
+
+        async with asking(make(data, router, max_requests=1), data, "admin") as client:
+            first = asyncio.create_task(client.get("/slow"))
+            await arrived.wait()
+            answer = await client.get("/slow")
+            problem(answer, 503, "overloaded")
+            assert answer.headers["retry-after"]
+            assert (await client.get("/health/live")).status_code == 200
+            leave.set()
+            assert (await first).status_code == 200
+            assert (await client.get("/slow")).status_code == 200
+
+
+class TestPages:
+    async def test_page_by_page_to_the_end(self, admin: httpx.AsyncClient) -> None:
+        first = (await admin.get("/things", params={"limit": 2})).json()
+        assert first == {"items": [1, 2], "next": "2"}
+        second = (await admin.get("/things", params={"limit": 2, "after": first["next"]})).json()
+        assert second == {"items": [3, 4], "next": "4"}
+        assert (await admin.get("/things", params={"limit": 2, "after": "4"})).json() == {"items": [5], "next": None}
+
+    @pytest.mark.parametrize("limit", ["0", "201", "many"])
+    async def test_a_page_has_limits(self, admin: httpx.AsyncClient, limit: str) -> None:
+        problem(await admin.get("/things", params={"limit": limit}), 422, "invalid")

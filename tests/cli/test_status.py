@@ -1,0 +1,66 @@
+"""What `status` makes of a service's figures and of a programme's report."""
+
+import pytest
+
+from cli import status
+from cli.console import REFUSED, Failure
+from cli.status import STEPS, Figures, Funnel
+
+METRICS = """
+# TYPE viceversa_consumer_lag gauge
+viceversa_consumer_lag{service="matcher",topic="profiles.v1",partition="0"} 2
+viceversa_consumer_lag{service="matcher",topic="profiles.v1",partition="1"} 3
+# TYPE viceversa_outbox_oldest_seconds gauge
+viceversa_outbox_oldest_seconds{collection="pairings"} 1.26
+viceversa_outbox_oldest_seconds{collection="rounds"} 0.5
+# TYPE viceversa_due gauge
+viceversa_due{collection="pairings",clock="due"} 40
+# TYPE viceversa_overdue gauge
+viceversa_overdue{collection="pairings",clock="due"} 3
+viceversa_overdue{collection="pairings",clock="lease"} 0
+viceversa_overdue{collection="rounds",clock="lease"} 1
+# TYPE viceversa_notifications_ended counter
+viceversa_notifications_ended_total{purpose="partners",channel="email",state="sent",reason="none"} 7
+viceversa_notifications_ended_created{purpose="partners",channel="email",state="sent",reason="none"} 1.7e9
+"""
+
+
+def test_figures_are_summed_up_and_what_is_overdue_is_named_by_aggregate_and_kind() -> None:
+    assert status.read(METRICS) == Figures(
+        lag=5,
+        oldest_s=1.3,
+        overdue=4,
+        overdue_by={"pairings due": 3, "rounds lease": 1},
+        business={"notifications_ended_total partners email sent none": 7},
+    )
+
+
+def test_what_is_overdue_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    status.show([], [], {"matcher": status.read(METRICS), "feedback": None})
+    shown = capsys.readouterr().out
+    assert "overdue in matcher: 3 pairings whose time has come" in shown
+    assert "overdue in matcher: 1 rounds left unfinished" in shown
+
+
+def test_a_number_too_small_to_be_told_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    status.show_funnels([Funnel("fresh-eyes", 5, {**dict.fromkeys(STEPS, 0), "proposed": 12, "lapsed": None})])
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if line.startswith("proposed")).split()[-1] == "12"
+    assert next(line for line in lines if line.startswith("did not come about")).endswith("fewer than 5")
+
+
+def test_many_programmes_stand_in_several_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    status.show_funnels([Funnel(f"p{number}", 5, dict.fromkeys(STEPS, number)) for number in range(6)])
+    assert capsys.readouterr().out.count("pairs  ") == 2
+
+
+def test_what_is_refused_is_left_out_and_what_does_not_answer_is_not() -> None:
+    def refused(_path: str) -> None:
+        raise Failure("not yours", code=REFUSED)
+
+    def silent(_path: str) -> None:
+        raise Failure("nothing answers")
+
+    assert status._answered(refused, "/x") is None
+    with pytest.raises(Failure):
+        status._answered(silent, "/x")

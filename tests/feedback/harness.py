@@ -1,0 +1,195 @@
+"""Feedback as it runs, on real servers, with the other services' events said by hand."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from chassis.core.connection import Connection
+from chassis.core.settings import Settings
+from chassis.messaging.kafka import Producer, read_range
+from chassis.service import Chassis, Parts, _live
+from contracts.envelope import EventData, Tombstone, Topic
+from contracts.pairings import (
+    PairingEnded,
+    PairingEvent,
+    PairingFormed,
+    PairingState,
+    Participant,
+)
+from contracts.privacy import PRIVACY, ErasureRequested
+from contracts.profiles import PROFILES, ProfileChanged
+from deploy.local import stack
+from services.feedback.__main__ import build
+from services.feedback.store import Feedback
+from tests.feedback.followups import programme
+from tests.processes import Asking, app_of, client_of, say, until, until_ready
+
+
+@dataclass
+class World(Asking):
+    """One feedback service and what the others say to it."""
+
+    servers: stack.Endpoints
+    prefix: str
+    chassis: Chassis
+    parts: Parts[Feedback]
+    app: FastAPI
+    client: httpx.AsyncClient
+    producer: Producer
+    beginning: datetime
+    sequence: int = 0
+
+    @property
+    def feedback(self) -> Feedback:
+        return self.parts.context
+
+    async def do(self, who: str, method: str, path: str, body: object = None, *, key: str | None = None) -> Any:
+        answer = await self.ask(who, method, path, body, key=key)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()
+
+    async def code(self, who: str, method: str, path: str, body: object = None) -> tuple[int, str]:
+        """The status and code of a refusal."""
+        answer = await self.ask(who, method, path, body)
+        return answer.status_code, answer.json()["code"]
+
+    async def say(self, event: EventData | Tombstone) -> None:
+        self.sequence += 1
+        kind = event.type if isinstance(event, Tombstone) else type(event)
+        service = "profiles" if kind.TOPIC in (PROFILES, PRIVACY) else "matcher"
+        await say(self.producer, self.prefix, event, service, self.sequence)
+
+    async def heard(self, topic: Topic) -> list[tuple[str, dict[str, Any] | None]]:
+        """Everything on a topic: type and data, in order of partition and offset."""
+        connection = Connection(self.servers.kafka)
+        return [
+            (
+                str(record.header("ce_type")).removeprefix("mentoring.").removesuffix(".v1"),
+                json.loads(record.value) if record.value else None,
+            )
+            async for record in read_range(connection, self.prefix, topic.name)
+        ]
+
+    async def person(self, id: str, **changes: Any) -> None:
+        profile = {"member_id": id, "organisation_id": "halden", "department_id": "it", "time_zone": "Europe/Berlin"}
+        await self.say(ProfileChanged.model_validate(profile | changes))
+
+        async def known() -> bool:
+            return await self.feedback.members.get(id) is not None
+
+        await until(known)
+
+    async def pair(self, senior: str, junior: str) -> str:
+        """A pairing of these two that has formed."""
+        id = f"pair-{senior}-{junior}"
+        await self._of_pair(PairingFormed, id, senior, junior, "formed")
+
+        async def cared_for() -> bool:
+            return await self.feedback.courses.get(id) is not None
+
+        await until(cared_for)
+        return id
+
+    async def end(self, id: str, kind: str = "completed") -> None:
+        _, senior, junior = id.split("-")
+        now = self.now()
+        await self._of_pair(PairingEnded, id, senior, junior, "ended", ended_at=now, end_kind=kind)
+
+        async def over() -> bool:
+            stored = await self.feedback.courses.get(id)
+            return stored is not None and stored.state.state == "ended"
+
+        await until(over)
+
+    async def forget(self, id: str) -> None:
+        """What profiles and the matcher say of somebody who is to be forgotten."""
+        pairs = [stored.id async for stored in self.feedback.courses_of(id)]
+        await self.say(ErasureRequested(member_id=id, requested_at=self.now()))
+        await self.say(Tombstone(ProfileChanged, id))
+        for pair in pairs:
+            await self.say(Tombstone(PairingState, pair))
+
+    def now(self) -> datetime:
+        return self.chassis.clock.now()
+
+    async def pass_time(self, days: float) -> None:
+        """Let business time jump, and wait until all that came due is done."""
+        clock = self.chassis.clock
+        clock.set(0.0, clock.now() + timedelta(days=days))
+        await self.settled()
+
+    async def settled(self) -> None:
+        async def nothing_left() -> bool:
+            courses = self.feedback.courses
+            return not await courses.count({"due": {"$lte": self.now()}}) and not await courses.count(
+                {"lease": {"$ne": None}}
+            )
+
+        await until(nothing_left)
+
+    async def _of_pair(
+        self, kind: type[PairingEvent], id: str, senior: str, junior: str, state: str, **changes: Any
+    ) -> None:
+        now = self.now()
+        fields: dict[str, Any] = {
+            "pairing_id": id,
+            "state": state,
+            "happened_at": now,
+            "recorded_at": now,
+            "programme_id": "p1",
+            "programme_version": 1,
+            "origin": "round",
+            "participants": (
+                Participant(member_id=senior, side="senior", organisation_id="halden", department_id="it"),
+                Participant(member_id=junior, side="junior", organisation_id="halden", department_id="hr"),
+            ),
+            "proposed_at": self.beginning,
+            "answer_by": self.beginning,
+            "formed_at": self.beginning,
+            "planned_end": (self.beginning + timedelta(days=183)).date(),
+        }
+        await self.say(kind.model_validate(fields | changes))
+        await self.say(PairingState.model_validate(fields | changes))
+
+
+@asynccontextmanager
+async def world(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIterator[World]:
+    settings = Settings(
+        kafka=servers.kafka,
+        mongo=SecretStr(servers.mongo),
+        topic_prefix=prefix,
+        clock=folder / "clock.jsonl",
+        http_port=1,
+    )
+    chassis = Chassis("feedback", settings)
+    chassis.clock.set(0.0, datetime.now(UTC) + timedelta(days=1))
+    parts = build(chassis)
+    app = app_of(chassis, parts)
+    client = client_of(app)
+    producer = Producer(Connection(servers.kafka))
+    await producer.start()
+    living = asyncio.create_task(_live(chassis, parts))
+    made = World(servers, prefix, chassis, parts, app, client, producer, chassis.clock.now())
+    try:
+        await until_ready(chassis)
+        await made.say(programme())
+
+        async def known() -> bool:
+            return await made.feedback.programmes.get("p1") is not None
+
+        await until(known)
+        yield made
+    finally:
+        living.cancel()
+        await asyncio.gather(living, return_exceptions=True)
+        await client.aclose()
+        await producer.stop()

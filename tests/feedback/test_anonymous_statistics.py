@@ -1,0 +1,82 @@
+"""Figures: at least k people each, and no comparison of two releases tells of fewer."""
+
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.feedback.domain.anonymous_statistics import Cell, Contribution, enough, merged, taken
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+
+people = st.sampled_from([f"m{n}" for n in range(14)])
+values = st.integers(-4, 4)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("answers"), people, values),
+        st.tuples(st.just("is forgotten"), people, st.just(0)),
+        st.tuples(st.just("release"), st.just(""), st.just(0)),
+    ),
+    max_size=120,
+)
+
+
+@given(steps, st.integers(0, 9))
+def test_between_any_two_releases_lie_no_answers_or_those_of_at_least_k_people(
+    story: list[tuple[str, str, int]], k: int
+) -> None:
+    """Whatever is answered, forgotten and released: what an observer can subtract is about k people or about nobody."""
+    waiting: list[Contribution] = []
+    cell: Cell | None = None
+    released: list[tuple[dict[int, int], int]] = [({}, 0)]
+    batches: list[set[str]] = []
+    for number, (what, who, value) in enumerate(story):
+        if what == "answers":
+            waiting.append(Contribution(id=f"c{number}", members=(who,), value=value))
+        elif what == "is forgotten":
+            waiting = [one for one in waiting if who not in one.members]
+        else:
+            decision = merged(cell, "p1", "1:day_30:junior", waiting, k, 0, cell.batches if cell else 0, NOW, NOW)
+            assert (decision is not None) == (len({one.members for one in waiting}) >= max(k, 5))
+            if decision is None:
+                continue
+            cell = decision[0]
+            batches.append({member for one in waiting for member in one.members})
+            released.append((dict(cell.values), cell.n))
+            finished = taken(cell, cell.taking)
+            assert finished is not None
+            cell, waiting = finished[0], []
+    assert all(len(batch) >= max(k, 5) for batch in batches)
+    for early in range(len(released)):
+        for late in range(early + 1, len(released)):
+            between = set().union(*batches[early:late])
+            assert len(between) >= max(k, 5)
+            more = released[late][1] - released[early][1]
+            assert more >= max(k, 5)
+            assert all(released[late][0].get(value, 0) >= count for value, count in released[early][0].items())
+
+
+def five(start: int = 0) -> list[Contribution]:
+    return [Contribution(id=f"c{start + n}", members=(f"m{n}",), value=n - 1) for n in range(5)]
+
+
+def test_answers_of_few_people_who_answered_often_are_of_few_people() -> None:
+    often = [Contribution(id=f"c{n}", members=("m1" if n % 2 else "m2",), value=1) for n in range(20)]
+    assert not enough(often, 1)
+    assert enough(five(), 3), "no programme can ask for fewer than 5"
+    assert not enough(five(), 6)
+
+
+def test_a_batch_is_merged_once_whoever_else_tries() -> None:
+    decision = merged(None, "p1", "x", five(), 5, 9, 0, NOW, NOW)
+    assert decision is not None
+    cell = decision[0]
+    assert (cell.n, cell.mean, cell.asked, cell.lease) == (5, 1.0, 9, NOW)
+    assert merged(cell, "p1", "x", five(5), 5, 9, 0, NOW, NOW) is None, "another batch came first"
+    assert merged(cell, "p1", "x", five(5), 5, 9, 1, NOW, NOW) is None, "the last one is not marked yet"
+    assert taken(cell, ("something else",)) is None
+    done = taken(cell, cell.taking)
+    assert done is not None
+    again = merged(done[0], "p1", "x", five(5), 5, 9, 1, NOW, NOW)
+    assert again is not None
+    assert (again[0].n, again[0].quantile(0.5), again[0].quantile(0.9)) == (10, 1, 3)

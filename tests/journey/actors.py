@@ -1,0 +1,262 @@
+"""The people of the authorization tests: two programmes, their pairings, and whoever has no business there.
+
+A third programme, of the same coordinator as the first, is there to be opened, closed and run through rounds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+
+from chassis.web.dev_tokens import issue
+from cli.installation import ISSUER
+from tests.journey.conditions import wait_until
+from tests.journey.people import (
+    Json,
+    Members,
+    Side,
+    Somebody,
+    begin_import,
+    csv_of,
+    ids_of,
+    imported,
+    ok,
+    open_programme,
+    settings,
+)
+from tests.journey.stack import Estate
+
+A, B, C = "authz-a", "authz-b", "authz-c"
+REASON = "conflict_of_interest"
+LATER = "2200-01-01T09:00:00Z"
+
+
+@dataclass(frozen=True)
+class Cast:
+    """``ids`` by short name: ``s1`` and ``j1`` are paired, so are ``s2`` and ``j2``, and in the other programme ``sb``
+    and ``jb``; ``boss`` stands above ``j1`` and ``j5``, ``head`` above ``s5``; ``x1`` to ``x3`` are there to leave and
+    to be erased. The pairings ``f1`` (``s4`` with ``j1``), ``f2`` (``s4`` with ``j4``), ``f3`` (``s5`` with ``j5``) and
+    ``fb`` (in the other programme) have formed; ``care`` names a meeting and an idea of ``f1``."""
+
+    estate: Estate
+    ids: Mapping[str, str]
+    pairings: Mapping[str, str]
+    rounds: Mapping[str, str]
+    requests: Mapping[str, str]
+    imports: dict[str, str] = field(default_factory=dict)
+    care: dict[str, str] = field(default_factory=dict)
+    suggestions: dict[str, str] = field(default_factory=dict)
+
+    def token(self, who: str | None, *roles: str, programmes: tuple[str, ...] = (), subject: str | None = None) -> str:
+        member = self.ids[who] if who else None
+        return issue(
+            self.estate.data, member, roles, programmes, subject=subject or who, issuer=self.estate.urls[ISSUER]
+        )
+
+    def api(self, service: str, who: str | None, *roles: str, programmes: tuple[str, ...] = ()) -> httpx.Client:
+        subject = who or "-".join((*roles, *programmes[:1]))
+        key = (service, subject, roles, programmes)
+        if key not in _clients:
+            token = self.token(who, *roles, programmes=programmes, subject=subject)
+            _clients[key] = self.estate.api(service, token)
+        return _clients[key]
+
+    def receipt(self, pairing: str) -> str:
+        """The id of the receipt of a pairing by its short name."""
+        return str(ok(self.admin().get(f"/pairings/{self.pairings[pairing]}"))["receipt_id"])
+
+    def member(self, who: str, service: str = "matcher") -> httpx.Client:
+        return self.api(service, who, "member")
+
+    def coordinator(self, programme: str, service: str = "matcher", who: str | None = None) -> httpx.Client:
+        return self.api(service, who, *(("member",) if who else ()), "coordinator", programmes=(programme,))
+
+    def admin(self, service: str = "matcher", who: str | None = None) -> httpx.Client:
+        return self.api(service, who, *(("member",) if who else ()), "admin")
+
+
+_clients: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], httpx.Client] = {}
+
+
+def assemble(estate: Estate) -> Cast:
+    """Everybody imported and joined; one pairing suggested to each two, one round computed in each programme."""
+    above = [Somebody(f"AZ-{name.upper()}", "senior", f"{name} Authz", level=18) for name in ("boss", "head")]
+    people: tuple[tuple[str, Side, str, str], ...] = (
+        ("s1", "senior", "finance", ""),
+        ("s2", "senior", "sales", ""),
+        ("s3", "senior", "research", ""),
+        ("s4", "senior", "legal", ""),
+        ("s5", "senior", "legal", "AZ-HEAD"),
+        ("j1", "junior", "production", "AZ-BOSS"),
+        ("j2", "junior", "research", ""),
+        ("j3", "junior", "sales", ""),
+        ("j4", "junior", "sales", ""),
+        ("j5", "junior", "production", "AZ-BOSS"),
+        ("x1", "junior", "finance", ""),
+        ("x2", "junior", "finance", ""),
+        ("x3", "junior", "finance", ""),
+    )
+    # Whoever comes first, the seniors have places for all juniors: each of these is suggested to several.
+    in_a = [
+        Somebody(
+            f"AZ-{name.upper()}",
+            side,
+            f"{name} Authz",
+            department=place,
+            capacity=8 if side == "senior" else 4,
+            manager=manager,
+        )
+        for name, side, place, manager in people
+    ]
+    in_b = [
+        Somebody("AZ-SB", "senior", "sb Authz"),
+        Somebody("AZ-SC", "senior", "sc Authz"),
+        Somebody("AZ-JB", "junior", "jb Authz", department="sales", capacity=2),
+        Somebody("AZ-SD", "senior", "sd Authz"),
+        Somebody("AZ-JD", "junior", "jd Authz", department="sales"),
+    ]
+    for programme in (A, B, C):
+        open_programme(estate, programme, matching={"shortlist": True, "mode": "rolling"})
+    estate.settle()
+    imported(estate, begin_import(estate, csv_of(above)))
+    ids: dict[str, str] = {}
+    for programme, joined in ((A, in_a), (B, in_b)):
+        imported(estate, begin_import(estate, csv_of(joined, programme)))
+        found = ids_of(estate, programme)
+        ids |= {external.removeprefix("AZ-").lower(): member for external, member in found.items()}
+        joining = Members(estate, programme, joined, found)
+        for member in found.values():
+            joining.join(member)
+    for name in ("boss", "head"):
+        ids[name] = _id_of(estate, f"AZ-{name.upper()}")
+    estate.settle()
+    cast = Cast(estate, ids, {}, {}, {})
+    cast = Cast(estate, ids, _pairings(cast), _rounds(cast), _requests(cast))
+    for who in ("coordinator", "admin"):
+        api = cast.coordinator(A, "profiles") if who == "coordinator" else cast.admin("profiles")
+        answer = api.post("/imports", content=csv_of(above), headers={"Content-Type": "text/csv"})
+        cast.imports[who] = ok(answer)["import_id"]
+    cast.care.update(_care(cast))
+    cast.suggestions.update(_suggestions(cast))
+    return cast
+
+
+def _id_of(estate: Estate, external_id: str) -> str:
+    admin = estate.api("profiles", estate.token(None, "admin"))
+    return str(ok(admin.get("/members", params={"external_id": external_id}))["items"][0]["member_id"])
+
+
+def _pairings(cast: Cast) -> dict[str, str]:
+    def put(programme: str, senior: str, junior: str) -> str:
+        pair = {"senior": cast.ids[senior], "junior": cast.ids[junior]}
+        made: Json = ok(cast.coordinator(programme).post(f"/programmes/{programme}/pairings", json=pair))
+        return str(made["pairing_id"])
+
+    def formed(programme: str, senior: str, junior: str) -> str:
+        pairing = put(programme, senior, junior)
+        for who in (senior, junior):
+            ok(cast.member(who).post(f"/pairings/{pairing}/answer", json={"answer": "accepted"}))
+        return pairing
+
+    return {
+        "p1": put(A, "s1", "j1"),
+        "p2": put(A, "s2", "j2"),
+        "pb": put(B, "sb", "jb"),
+        "f1": formed(A, "s4", "j1"),
+        "f2": formed(A, "s4", "j4"),
+        "f3": formed(A, "s5", "j5"),
+        "fb": formed(B, "sc", "jb"),
+    }
+
+
+def _care(cast: Cast) -> dict[str, str]:
+    """A meeting that has a date and an idea, both of ``f1`` and by the senior, where feedback has heard of it."""
+    cast.estate.settle()
+    place, s4 = f"/pairings/{cast.pairings['f1']}", cast.member("s4", "feedback")
+    formed = datetime.fromisoformat(ok(cast.member("s4").get(place))["formed_at"])
+    dated = ok(s4.post(f"{place}/sessions", json={"starts_at": (formed + timedelta(days=60)).isoformat()}))
+    ideas = ok(s4.post(f"{place}/ideas", json={"text": "swap desks for a day"}))
+    return {
+        "session": dated["sessions"][0]["session_id"],
+        "idea": ideas["items"][0]["idea_id"],
+        "message": _message(cast, "j1"),
+        "another's message": _message(cast, "j2"),
+    }
+
+
+def _suggestions(cast: Cast) -> dict[str, str]:
+    """One to release and one to dismiss, for somebody who leaves later, and one of the other programme."""
+
+    def open_in(programme: str, *juniors: str) -> list[str]:
+        found = ok(cast.admin().get(f"/programmes/{programme}/suggestions"))["items"]
+        return [str(one["suggestion_id"]) for one in found if one["junior"] in {cast.ids[who] for who in juniors}]
+
+    def both_have_some() -> bool:
+        return len(open_in(A, "x1")) > 1 and bool(open_in(B, "jd"))
+
+    wait_until(both_have_some, "suggestions for whoever is free")
+    release, dismiss, *_ = open_in(A, "x1")
+    return {"release": release, "dismiss": dismiss, "elsewhere": open_in(B, "jd")[0]}
+
+
+def _message(cast: Cast, who: str) -> str:
+    """What notifier tells them of their pairing, once it has."""
+    inbox = cast.member(who, "notifier")
+    wait_until(lambda: bool(ok(inbox.get("/inbox"))["items"]), f"a message for {who}")
+    return str(ok(inbox.get("/inbox"))["items"][0]["id"])
+
+
+def _rounds(cast: Cast) -> dict[str, str]:
+    return {
+        programme: str(ok(cast.coordinator(programme).post(f"/programmes/{programme}/rounds", json={}))["round_id"])
+        for programme in (A, B, C)
+    }
+
+
+def _requests(cast: Cast) -> dict[str, str]:
+    def ask(asker: str, asked: str) -> str:
+        answer = cast.member(asker).post(f"/programmes/{A}/requests", json={"partner": cast.ids[asked]})
+        return str(ok(answer)["request_id"])
+
+    return {"accept": ask("j1", "s3"), "decline": ask("j3", "s2"), "withdraw": ask("s1", "j3"), "see": ask("j2", "s1")}
+
+
+def body_of(method: str, path: str, cast: Cast, *, mine: bool) -> dict[str, Any]:
+    """What to send with a request, so that nothing but who asks can be wrong with it."""
+    bodies: dict[str, Any] = {
+        "PUT /members/{member}/entered": {"offers": [{"topic": "generative-ai"}], "seeks": [{"topic": "leadership"}]},
+        "PUT /members/{member}/statements": {"answers": {"candour_plain": 2}},
+        "PUT /members/{member}/contact": {"display_name": "Authz"},
+        "PUT /members/{member}/away": {"away": []},
+        "PUT /members/{member}/avoid": {"members": []},
+        "PUT /members/{member}/enrolments/{programme}": {"notice": "1"},
+        "POST /members/{member}/enrolments/{programme}/invitation": {"side": "junior"},
+        "POST /members/{member}/external-ids": {"source": "second", "id": "AZ-AGAIN"},
+        "POST /programmes": {"programme_id": C if mine else "authz-new", "settings": settings()},
+        "PUT /programmes/{id}/settings": settings(matching={"shortlist": True}),
+        "POST /programmes/{id}/rounds": {},
+        "POST /rounds/{id}/adjustments": {
+            "kind": "forbid",
+            "pair": {"senior": cast.ids["s1"], "junior": cast.ids["j1"]},
+        },
+        "POST /rounds/{id}/resolve": {},
+        "POST /programmes/{id}/pairings": {"senior": cast.ids["s1"], "junior": cast.ids["j1"]},
+        "POST /programmes/{id}/requests": {"partner": cast.ids["s1"]},
+        "POST /pairings/{id}/answer": {"answer": "accepted"},
+        "POST /pairings/{id}/conflict": {"decision": "keep"},
+        "POST /pairings/{id}/charter": {"goals": ["to listen"], "meeting_rhythm": "monthly"},
+        "POST /pairings/{id}/pause": {},
+        "POST /pairings/{id}/renew": {"months": 1},
+        "POST /pairings/{id}/sessions": {"starts_at": LATER},
+        "PUT /pairings/{id}/sessions/{session}": {"starts_at": LATER},
+        "PUT /pairings/{id}/sessions/{session}/pulse": {"met": True, "worth": 4},
+        "PUT /pairings/{id}/checkins/{milestone}": {"answers": {"1": 4}},
+        "POST /pairings/{id}/ideas": {},
+        "PUT /preferences": {"wishes": {"renewed": {"email": False}}},
+    }
+    if f"{method} {path}" == "POST /imports":
+        return {"content": csv_of([Somebody("AZ-BOSS", "senior", "Boss Authz", level=18)])}
+    found = bodies.get(f"{method} {path}")
+    return {} if found is None else {"json": found}

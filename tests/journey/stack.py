@@ -1,0 +1,302 @@
+"""The whole estate as real processes, as `viceversa up` starts it: names, ports and a business clock of its own."""
+
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # it is public
+from pymongo import MongoClient
+
+import cli.local_stack
+from chassis.core.clocks import Clock
+from chassis.web.dev_tokens import issue
+from cli import installation as place
+from cli.installation import ISSUER, MAIL, SERVICES, Addresses
+from deploy.local import ports, process, stack
+from services.feedback import handlers as feedback
+from services.matcher import handlers as matcher
+from services.notifier import handlers as notifier
+from services.profiles import handlers as profiles
+from tests.journey.conditions import wait_until
+
+START = datetime(2026, 3, 2, 9, tzinfo=UTC)
+"""A Monday morning, when the business time of these tests begins."""
+
+HEARD = {
+    name: {topic.name for topic in hearing.topics()}
+    for name, hearing in (
+        ("profiles", profiles.hearing),
+        ("matcher", matcher.hearing),
+        ("notifier", notifier.hearing),
+        ("feedback", feedback.hearing),
+    )
+}
+"""The topics that each service reads."""
+
+_ANSWER_WITHIN_S = 30.0
+_TLS = ssl.create_default_context()
+"""Never needed here, and made once, since every client of httpx would make its own, which takes long."""
+
+
+@dataclass
+class Estate:
+    """Everything that runs. Services are named as in `cli.installation`; a further replica has a name of its own."""
+
+    data: Path
+    endpoints: stack.Endpoints
+    prefix: str
+    telemetry: Mapping[str, str]
+    clock: Clock
+    urls: dict[str, str] = field(default_factory=dict)
+    _clients: dict[tuple[str, str], httpx.Client] = field(default_factory=dict)
+    _connections: httpx.HTTPTransport = field(default_factory=lambda: httpx.HTTPTransport(verify=_TLS, trust_env=False))
+    _replicas: set[str] = field(default_factory=set)
+    _admin: Any = None
+    _mongo: "MongoClient[dict[str, Any]] | None" = None
+
+    # -- its processes ---------------------------------------------------------------------------------------------
+
+    def start(self, **more: str) -> None:
+        """Start what does not run, and return when all of it is ready. ``more`` stands in its environment."""
+        with self._surroundings(more):
+            chosen = cli.local_stack.start(self.data, _silent, clock=self.data / "clock.jsonl")
+        self.urls |= chosen.urls
+
+    def kill(self, name: str) -> None:
+        """`kill -9`; returns when the process is gone."""
+        running = process.alive(name, self.data)
+        assert running is not None, f"{name} does not run"
+        os.kill(running.pid, signal.SIGKILL)
+        wait_until(lambda: not running.running, f"{name} gone", 10)
+
+    def restart(self, name: str, **more: str) -> None:
+        """Start a service again, after it was killed or stopped; ``more`` stands in its environment."""
+        if name in self._replicas:
+            self.replica(name)
+        else:
+            self.start(**more)
+
+    def release_claims(self, service: str) -> None:
+        """What a dead process had claimed is free at once, as it would be by itself within three minutes: machine time
+        cannot be moved on."""
+        assert self.pid(service) is None, f"{service} runs, and needs its claims"
+        passed, database = self.clock.machine() - timedelta(seconds=1), self.database(service)
+        for name in database.list_collection_names():
+            database[name].update_many({"outbox.0": {"$exists": True}}, {"$set": {"relay_until": passed}})
+        if service == "notifier":
+            database["notifications"].update_many({"state": "sending"}, {"$set": {"lease": passed}})
+        for name in ("imports", "rounds"):
+            database[name].update_many({"lease": {"$gt": passed}}, {"$set": {"lease": passed}})
+
+    def stop(self, name: str) -> None:
+        """Ask it to stop, and wait until it has."""
+        process.stop(name, self.data)
+
+    def pid(self, name: str) -> int | None:
+        running = process.alive(name, self.data)
+        return running.pid if running else None
+
+    def log(self, name: str) -> str:
+        return cli.local_stack.log_of(self.data, name).read_text(encoding="utf-8", errors="replace")
+
+    def replica(self, name: str, service: str = "matcher") -> str:
+        """A further process of a service, on a port of its own; its URL. It stops with the estate, or by ``stop``."""
+        if name not in self.urls:
+            self.urls[name] = f"http://127.0.0.1:{ports.any_free()}"
+        url = self.urls[name]
+        self._replicas.add(name)
+        if not process.alive(name, self.data):
+            surroundings = cli.local_stack.environment(self.data, self.addresses(), service)
+            own = {"VICEVERSA_HTTP_PORT": url.rpartition(":")[2], "VICEVERSA_INSTANCE": name}
+            process.spawn(
+                name,
+                [sys.executable, "-m", f"services.{service}"],
+                self.data,
+                {**surroundings, **self.telemetry, **own},
+            )
+        wait_until(lambda: self._ready(url), f"{name} ready")
+        return url
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+        if self._mongo is not None:
+            self._mongo.close()
+        self._admin = None  # it would go on looking for a broker that has stopped
+        for name in [*sorted(self._replicas), *SERVICES, ISSUER, MAIL]:
+            process.stop(name, self.data)
+
+    def addresses(self) -> Addresses:
+        found = place.read(self.data)
+        assert found is not None, "the estate has not been started"
+        return found
+
+    # -- speaking to it --------------------------------------------------------------------------------------------
+
+    def token(self, member_id: str | None = None, *roles: str, programmes: tuple[str, ...] = ()) -> str:
+        """For a member, a coordinator of ``programmes``, or anybody with these roles; a member where none is named."""
+        return issue(self.data, member_id, roles or ("member",), programmes, issuer=self.urls[ISSUER])
+
+    def api(self, service: str, token: str) -> httpx.Client:
+        """A client of one service for whoever the token is of."""
+        known = self._clients.get((service, token))
+        if known is None:
+            known = self._clients[service, token] = httpx.Client(
+                base_url=self.urls[service],
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=_ANSWER_WITHIN_S,
+                trust_env=False,
+                transport=self._connections,  # shared: a connection for everybody would be hundreds
+            )
+        return known
+
+    def maildir(self) -> Path:
+        """Where the mail catcher writes."""
+        return cli.local_stack.maildir(self.data) / "new"
+
+    def database(self, service: str) -> Any:
+        """What a service keeps, for a look from the side."""
+        if self._mongo is None:
+            self._mongo = MongoClient(self.endpoints.mongo, serverSelectionTimeoutMS=5000)
+        return self._mongo[self.prefix.replace(".", "_") + service]
+
+    def mails(self) -> dict[str, bytes]:
+        """Every mail that reached the catcher, by the name of its file."""
+        return {path.name: path.read_bytes() for path in (cli.local_stack.maildir(self.data) / "new").iterdir()}
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def advance(self, by: timedelta) -> datetime:
+        """Move business time on, for every process; the new time."""
+        return self.clock.set(1.0, self.clock.now() + by).business
+
+    def until(self, moment: datetime) -> datetime:
+        """Move business time on to this moment."""
+        return self.clock.set(1.0, moment).business
+
+    # -- rest ------------------------------------------------------------------------------------------------------
+
+    def settle(self, seconds: float = 60.0) -> None:
+        """Wait until nothing is on its way: every outbox is empty, and every group has read its topics to the end."""
+        wait_until(self._at_rest, "every outbox empty and every topic read", seconds)
+
+    def rest(self, seconds: float = 60.0) -> None:
+        """The same, and nothing that is due waits any longer, in business or machine time; no mail is half-way out."""
+        wait_until(lambda: not self._overdue() and self._at_rest() and not self._overdue(), "nothing is due", seconds)
+
+    def _overdue(self) -> bool:
+        passed = {"$or": [{"due": {"$lte": self.clock.now()}}, {"lease": {"$lte": self.clock.machine()}}]}
+        for service in SERVICES:
+            database = self.database(service)
+            if any(database[name].find_one(passed, {"_id": 1}) for name in database.list_collection_names()):
+                return True
+        return bool(self.database("notifier")["notifications"].find_one({"state": "sending"}, {"_id": 1}))
+
+    def published(self, service: str, seconds: float = 60.0) -> None:
+        """Wait until a service has nothing left to say."""
+        wait_until(lambda: not self._waiting((service,)), f"every outbox of {service} empty", seconds)
+
+    def _at_rest(self) -> bool:
+        if self._waiting():
+            return False
+        try:
+            ends = self._ends()
+            if not self._read_to(ends) or self._waiting():
+                return False
+            return self._ends() == ends  # what left an outbox between the looks would be at an end by now
+        except (TimeoutError, KafkaException):
+            self._admin = None  # one that knew a broker which was killed may never find its successor
+            return False
+
+    def _waiting(self, services: Sequence[str] = SERVICES) -> bool:
+        for service in services:
+            database = self.database(service)
+            for name in database.list_collection_names():
+                if database[name].find_one({"outbox.0": {"$exists": True}}, {"_id": 1}):
+                    return True
+        return False
+
+    def admin(self) -> Any:
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self.endpoints.kafka, "log_level": 0})
+        return self._admin
+
+    def topics(self) -> list[str]:
+        """This estate's topics, by their full names."""
+        return sorted(name for name in self.admin().list_topics(timeout=10).topics if name.startswith(self.prefix))
+
+    def _ends(self) -> dict[tuple[str, int], int]:
+        described = self.admin().list_topics(timeout=10).topics
+        places = [
+            TopicPartition(name, number)
+            for name in described
+            if name.startswith(self.prefix)
+            for number in described[name].partitions
+        ]
+        found = self.admin().list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]
+        return {(place.topic, place.partition): future.result(10).offset for place, future in found.items()}
+
+    def _read_to(self, ends: Mapping[tuple[str, int], int]) -> bool:
+        for service, topics in HEARD.items():
+            group = self.prefix + service
+            asked = self.admin().list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+            committed = {
+                (place.topic, place.partition): max(place.offset, 0)
+                for place in asked[group].result(10).topic_partitions
+            }
+            heard = {self.prefix + topic for topic in topics}
+            if any(end > committed.get(place, 0) for place, end in ends.items() if place[0] in heard):
+                return False
+        return True
+
+    def _ready(self, url: str) -> bool:
+        try:
+            return httpx.get(f"{url}/health/ready", timeout=3, trust_env=False).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    @contextmanager
+    def _surroundings(self, more: Mapping[str, str]) -> Iterator[None]:
+        """What `viceversa up` would read from a person's environment."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith("VICEVERSA_")]:
+                patch.delenv(name)
+            patch.setenv("VICEVERSA_KAFKA", self.endpoints.kafka)
+            patch.setenv("VICEVERSA_MONGO", self.endpoints.mongo)
+            for name, value in {**self.telemetry, **more}.items():
+                patch.setenv(name, value)
+            yield
+
+
+@contextmanager
+def an_estate(data: Path, endpoints: stack.Endpoints, prefix: str, otlp: str | None = None) -> Iterator[Estate]:
+    """A whole estate on these servers for as long as the block runs; no process outlives it."""
+    telemetry = {"VICEVERSA_OTLP_ENDPOINT": otlp, "OTEL_BSP_SCHEDULE_DELAY": "200"} if otlp else {}
+    urls = {name: f"http://127.0.0.1:{ports.any_free()}" for name in (ISSUER, *SERVICES)}
+    mail_port = ports.any_free()
+    kafka, mongo = endpoints.kafka, endpoints.mongo
+    place.write(data, Addresses(kafka=kafka, mongo=mongo, prefix=prefix, urls=urls, mail_port=mail_port))
+    estate = Estate(data, endpoints, prefix, telemetry, Clock(data / "clock.jsonl"), urls)
+    estate.clock.set(1.0, START)
+    try:
+        estate.start()
+        yield estate
+    finally:
+        estate.close()
+        left = [name for name in process.names(data) if (pid := estate.pid(name)) and psutil.pid_exists(pid)]
+        assert not left, f"still running: {left}"
+
+
+def _silent(_message: str) -> None:
+    """What is started is not told to the test's reader."""

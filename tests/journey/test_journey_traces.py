@@ -1,0 +1,137 @@
+"""One pairing from its proposal to the last word about it, as its traces show it across all services.
+
+A chain is written ``service: span > service: span``; each span in it is the direct parent of the next.
+"""
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from tests.journey.conditions import wait_until
+from tests.journey.people import Members, a_programme, cohort
+from tests.journey.span_collector import Collector, Finder
+from tests.journey.stack import Estate
+from tests.journey.trace_helpers import Life
+
+
+@pytest.fixture(scope="module")
+def members(estate: Estate) -> Members:
+    return a_programme(estate, "legs", cohort("legs", 1, 1), care={"messages_per_week": 21})
+
+
+@pytest.fixture(scope="module")
+def life(members: Members, collector: Collector) -> Life:
+    """A coordinator puts two together; they agree, meet, take a break, are asked, part, and say how it was."""
+    found, life = members, Life(members, collector)
+    senior, junior = *found.of("senior"), *found.of("junior")
+    asked = {"senior": senior, "junior": junior}
+    life.id = life.step("put together", found.coordinator(), "POST", "/programmes/legs/pairings", asked)["pairing_id"]
+    place, yes = f"/pairings/{life.id}", {"answer": "accepted"}
+    life.step("one yes", found.matcher(senior), "POST", f"{place}/answer", yes)
+    life.step("both yes", found.matcher(junior), "POST", f"{place}/answer", yes)
+    text = {"goals": ["to listen"], "meeting_rhythm": "monthly"}
+    life.step("draft", found.matcher(senior), "POST", f"{place}/charter", text)
+    life.step("agree", found.matcher(junior), "POST", f"{place}/charter", {"agree": True})
+    now = found.estate.clock.now()
+    later = {"starts_at": (now + timedelta(days=3)).isoformat()}
+    life.step("book", found.feedback(senior), "POST", f"{place}/sessions", later)
+    life.step("answer", found.feedback(junior), "PUT", f"{place}/checkins/day_0", {"answers": {"1": 3}})
+    met = {"starts_at": now.isoformat(), "held": True}
+    life.step("meet", found.feedback(junior), "POST", f"{place}/sessions", met)
+    until = str((now + timedelta(days=7)).date())
+    life.step("pause", found.matcher(junior), "POST", f"{place}/pause", {"until": until})
+    life.until(now + timedelta(days=8))
+    life.until(now + timedelta(days=45))
+    life.step("part", found.feedback(senior), "POST", f"{place}/partner-change", {})
+    life.step("last word", found.feedback(senior), "PUT", f"{place}/checkins/end", {"answers": {"5": 5}})
+    life.step("last words", found.feedback(junior), "PUT", f"{place}/checkins/end", {"answers": {"5": 5}})
+    return life
+
+
+def test_what_moves_a_pairing_on_reaches_everybody_who_acts_on_it(life: Life) -> None:
+    """The matcher's word to notifier and feedback, and what notifier then says of each message."""
+    pairings = "matcher: send pairings.v1"
+    life.legs["put together"].has(
+        f"matcher: POST /programmes/{{id}}/pairings > {pairings} > notifier: process pairings.v1"
+        " > notifier: send notifications.v1"
+    )
+    answer = "matcher: POST /pairings/{id}/answer"
+    for leg in ("one yes", "both yes"):
+        life.legs[leg].has(f"{answer} > matcher: send answers.v1 > notifier: process answers.v1")
+    life.legs["both yes"].has(
+        f"{answer} > {pairings} > notifier: process pairings.v1 > notifier: send notifications.v1",
+        f"{answer} > {pairings} > feedback: process pairings.v1 > feedback: send feedback.v1"
+        " > notifier: process feedback.v1 > notifier: send notifications.v1",
+    )
+    life.legs["agree"].has(f"matcher: POST /pairings/{{id}}/charter > {pairings} > feedback: process pairings.v1")
+    life.legs["pause"].has(f"matcher: POST /pairings/{{id}}/pause > {pairings} > feedback: process pairings.v1")
+
+
+def test_what_the_two_say_of_their_meetings_reaches_everybody_who_acts_on_it(life: Life) -> None:
+    said = "feedback: POST /pairings/{id}/sessions > feedback: send feedback.v1"
+    life.legs["book"].has(f"{said} > notifier: process feedback.v1 > notifier: send notifications.v1")
+    life.legs["meet"].has(f"{said} > matcher: process feedback.v1", f"{said} > notifier: process feedback.v1")
+    life.legs["answer"].has(
+        "feedback: PUT /pairings/{id}/checkins/{milestone} > feedback: send feedback.v1 > notifier: process feedback.v1"
+    )
+
+
+def test_a_wish_for_somebody_else_is_one_trace_through_three_services(life: Life) -> None:
+    ends = "feedback: send feedback.v1 > matcher: process feedback.v1 > matcher: send pairings.v1"
+    life.legs["part"].has(
+        f"feedback: POST /pairings/{{id}}/partner-change > {ends} > feedback: process pairings.v1"
+        " > feedback: send feedback.v1 > notifier: process feedback.v1",
+        f"{ends} > notifier: process pairings.v1 > notifier: send notifications.v1",
+    )
+    life.legs["last words"].has("feedback: PUT /pairings/{id}/checkins/{milestone} > feedback: send outcomes.v1")
+
+
+def test_a_deadline_begins_a_trace_that_reaches_everybody_too(life: Life) -> None:
+    life.has(
+        "matcher: due pairings > matcher: send pairings.v1 > feedback: process pairings.v1",
+        "matcher: due pairings > matcher: send pairings.v1 > notifier: process pairings.v1",
+        "feedback: due courses > feedback: send feedback.v1 > notifier: process feedback.v1"
+        " > notifier: send notifications.v1",
+    )
+
+
+def test_each_leg_of_a_pairing_points_to_the_one_before_from_the_end_to_the_proposal(life: Life) -> None:
+    traces = life.traces()
+    assert len(traces) >= len(life.legs) + 2, "with those that a deadline began"
+    assert traces[0] == life.legs["put together"].trace_id
+    pointed: dict[str, set[str]] = {trace: set() for trace in traces}
+    for span in life.spans():
+        pointed[span.trace_id].update(span.links)
+    for before, after in pairwise(traces):
+        assert before in pointed[after], f"{names(life, after)} does not point to {names(life, before)}"
+    assert pointed[traces[0]] == set()
+
+
+def names(life: Life, trace: str) -> list[str]:
+    return [f"{span.service}: {span.name}" for span in life.spans() if span.trace_id == trace]
+
+
+def test_a_reminder_points_to_what_it_reminds_of(life: Life) -> None:
+    spans = life.collector.wait_for(Finder(service="notifier", name="due notifications"))
+    assert life.legs["book"].trace_id in {link for span in spans for link in span.links}
+
+
+def test_a_pairing_s_phases_are_one_trace_with_their_real_times(life: Life) -> None:
+    wait_until(lambda: any(span.name == "pairing" for span in life.phases()), "the whole life")
+    phases = {span.name: span for span in life.phases()}
+    assert set(phases) == {"proposed", "formed", "until they met", "paused", "chartered", "pairing"}
+    assert len({span.trace_id for span in phases.values()}) == 1
+    whole = phases["pairing"]
+    assert {span.parent_id for name, span in phases.items() if name != "pairing"} == {whole.span_id}
+    pairing = life.members.pairing(life.id)
+    assert [nanoseconds(pairing[name]) for name in ("proposed_at", "ended_at")] == [whole.start, whole.end]
+    assert phases["chartered"].start == nanoseconds(pairing["charter_at"])
+    assert 6 < (phases["paused"].end - phases["paused"].start) / 86_400e9 < 9
+    closed = {"proposed": "both yes", "formed": "agree", "until they met": "meet", "pairing": "part"}
+    for name, leg in closed.items():
+        assert phases[name].links == (life.legs[leg].trace_id,)
+
+
+def nanoseconds(moment: str) -> int:
+    return int(datetime.fromisoformat(moment).timestamp() * 1000) * 10**6

@@ -1,0 +1,214 @@
+"""Every byte that lies on the topics of an estate, and records put there by hand."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import httpx
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are public
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+from prometheus_client.parser import text_string_to_metric_families
+
+from chassis.core.ids import new_id
+from contracts.catalogue import SERVICE_TOPICS, TOPICS
+from contracts.envelope import EPOCH, Envelope, EventData, Topic, source_of
+from tests.journey.conditions import wait_until
+from tests.journey.stack import Estate
+
+LARGE = 3_000_000
+ALL = {topic.name: topic for topic in (*TOPICS, *SERVICE_TOPICS)}
+Headers = list[tuple[str, bytes]]
+_sequence = count(EPOCH // 2)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One record as it lies there; ``topic`` is without the prefix."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+    def header(self, name: str) -> bytes | None:
+        return dict(self.headers).get(name)
+
+    def everything(self) -> bytes:
+        parts = [self.key, self.value, *(part for name, value in self.headers for part in (name.encode(), value))]
+        return b"\x00".join(part for part in parts if part is not None)
+
+
+def read(estate: Estate, *topics: str) -> list[Raw]:
+    """All records of these topics (of all, where none is named), from the first that is kept to the last."""
+    reader = Consumer(
+        {
+            "bootstrap.servers": estate.endpoints.kafka,
+            "group.id": f"{estate.prefix}reader-{new_id()}",
+            "enable.auto.commit": False,
+            "enable.partition.eof": False,
+            "log_level": 3,
+        }
+    )
+    described = reader.list_topics(timeout=10).topics
+    names = [estate.prefix + topic for topic in topics] or [n for n in described if n.startswith(estate.prefix)]
+    places = [TopicPartition(name, number) for name in names for number in described[name].partitions]
+    left: dict[tuple[str, int], int] = {}
+    starts: list[TopicPartition] = []
+    for place in places:
+        first, end = reader.get_watermark_offsets(place, timeout=10)
+        if first < end:
+            left[place.topic, place.partition] = end
+            starts.append(TopicPartition(place.topic, place.partition, first))
+    found: list[Raw] = []
+    reader.assign(starts)
+    try:
+        wait_until(lambda: _drain(reader, estate.prefix, left, found) or not left, "every topic read to its end")
+    finally:
+        reader.close()
+    return found
+
+
+def _drain(reader: Consumer, prefix: str, left: dict[tuple[str, int], int], found: list[Raw]) -> bool:
+    for message in reader.consume(2000, 0.3):
+        assert message.error() is None, message.error()
+        place = (str(message.topic()), int(message.partition() or 0))
+        found.append(
+            Raw(
+                place[0].removeprefix(prefix),
+                place[1],
+                int(message.offset() or 0),
+                _bytes(message.key()),
+                _bytes(message.value()),
+                [(str(name), _bytes(value)) for name, value in list(message.headers() or [])],
+            )
+        )
+    for position in reader.position(reader.assignment()):  # gaps are normal: compaction leaves them at the end too
+        end = left.get((position.topic, position.partition))
+        if end is not None and position.offset >= end:
+            del left[position.topic, position.partition]
+    return not left
+
+
+def _bytes(value: str | bytes | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
+
+
+class Hand:
+    """Puts records on topics, past everything that a service would check."""
+
+    def __init__(self, estate: Estate) -> None:
+        self._prefix = estate.prefix
+        self._producer = Producer(
+            {
+                "bootstrap.servers": estate.endpoints.kafka,
+                "message.max.bytes": 2 * LARGE,
+                "partitioner": "murmur2_random",  # the services' own: a key's records lie together
+                "log_level": 3,
+            }
+        )
+
+    def put(
+        self, topic: str, key: str | bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
+    ) -> tuple[int, int]:
+        """Returns partition and offset, when the broker has it."""
+        done: list[Any] = []
+        where: dict[str, Any] = {} if partition is None else {"partition": partition}
+        self._producer.produce(
+            self._prefix + topic,
+            value,
+            key,
+            headers=list(headers),
+            on_delivery=lambda error, message: done.append(error or message),
+            **where,
+        )
+        self._producer.flush(30)
+        [told] = done
+        return int(told.partition()), int(told.offset())
+
+
+def headers(type: type[EventData], subject: str, named: str = "") -> Headers:
+    """As the owning service would write them, newer than anything that it has said; ``named``: as another type."""
+    owner = {"profiles.v1": "profiles", "contacts.v1": "profiles", "privacy.v1": "profiles", "feedback.v1": "feedback"}
+    envelope = Envelope(
+        id=new_id(),
+        type=named or type.TYPE,
+        source=source_of(owner.get(type.TOPIC.name, "matcher")),
+        subject=subject,
+        time=datetime.now(UTC),
+        sequence=next(_sequence),
+        correlationid=subject,
+    )
+    return envelope.headers()
+
+
+def figures(estate: Estate, service: str, name: str) -> Mapping[tuple[str, str], float]:
+    """A counter of a service by topic and type (or code)."""
+    text = httpx.get(f"{estate.urls[service]}/metrics", trust_env=False).text
+    found: dict[tuple[str, str], float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == f"{name}_total":
+                key = sample.labels["topic"], sample.labels.get("type") or sample.labels.get("code", "")
+                found[key] = found.get(key, 0) + sample.value
+    return found
+
+
+@contextmanager
+def configured(estate: Estate, topic: Topic, **settings: str) -> Iterator[None]:
+    """Other settings of a topic, for as long as the block runs; underscores stand for dots."""
+    name = topic.full_name(estate.prefix)
+    wanted = {key.replace("_", "."): value for key, value in settings.items()}
+    before = _settings(estate, name)
+    _configure(estate, name, wanted)
+    try:
+        yield
+    finally:
+        _configure(estate, name, {key: before[key] for key in wanted})
+
+
+def _settings(estate: Estate, name: str) -> dict[str, str]:
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    [described] = estate.admin().describe_configs([resource]).values()
+    return {key: str(entry.value) for key, entry in described.result(10).items()}
+
+
+def _configure(estate: Estate, name: str, settings: Mapping[str, str]) -> None:
+    entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in settings.items()]
+    resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+    [altered] = estate.admin().incremental_alter_configs([resource]).values()
+    altered.result(10)
+
+    def known() -> bool:
+        return settings.items() <= _settings(estate, name).items()
+
+    wait_until(known, f"{name} with {dict(settings)}", 10)
+
+
+@contextmanager
+def cleaning_often(estate: Estate) -> Iterator[None]:
+    """The broker looks every half second for what it may compact, in place of every fifteen seconds."""
+    name = "log.cleaner.backoff.ms"
+    entry = ConfigEntry(name, "500", incremental_operation=AlterConfigOpType.SET)
+    usual = ConfigEntry(name, None, incremental_operation=AlterConfigOpType.DELETE)
+
+    def set_to(entry: ConfigEntry) -> None:
+        brokers = estate.admin().list_topics(timeout=10).brokers
+        every = [ConfigResource(ResourceType.BROKER, str(id), incremental_configs=[entry]) for id in brokers]
+        for altered in estate.admin().incremental_alter_configs(every).values():
+            altered.result(10)
+
+    set_to(entry)
+    try:
+        yield
+    finally:
+        set_to(usual)

@@ -1,0 +1,385 @@
+"""Matcher, feedback and notifier, real and whole, over a store, a log and a clock in memory.
+
+Nothing of the services is replaced: their parts come from their own `build`, events pass through the real relay, are
+read from their bytes by the real consumer, and sweeps find what is due. Time goes from one thing that happens to the
+next. Sweeps come every ten minutes, at minutes at which nothing falls due by itself; one that would find nothing is
+left out. Each topic reaches each service in its own time, some of it late, and now and then a batch comes twice.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any, cast
+
+from fastapi import Response
+from fastapi.routing import APIRoute
+
+from chassis.core.clocks import Clock
+from chassis.core.settings import Settings
+from chassis.messaging.consumer import Consumer
+from chassis.messaging.dead_letters import DeadLetters
+from chassis.messaging.kafka import Producer
+from chassis.messaging.records import Record
+from chassis.messaging.relay import Relay
+from chassis.observability.health import Health
+from chassis.service import Chassis, Parts
+from chassis.storage.aggregates import Aggregates, Op
+from chassis.storage.mongo import Mongo
+from chassis.web.authentication import Role
+from chassis.web.http import Command, Principal, Problem
+from contracts.envelope import Envelope, EventData, Tombstone, source_of
+from contracts.pairings import PairingState
+from contracts.profiles import ProfileChanged
+from contracts.programmes import ProgrammeChanged
+from contracts.taxonomy import load
+from services.feedback.__main__ import build as build_feedback
+from services.feedback.domain import errors as feedback_refused
+from services.feedback.store import Feedback
+from services.matcher.__main__ import build as build_matcher
+from services.matcher.domain import errors as matcher_refused
+from services.matcher.domain.rounds.round import Progress, Round, Totals
+from services.matcher.solver.client import Alive, Solver
+from services.matcher.solver.compute import Memory, Shelves, computed
+from services.matcher.store import Matcher
+from services.notifier.__main__ import build as build_notifier
+from services.notifier.domain.recipient import Refused as ReaderRefused
+from services.notifier.mail import InDoubt, Later, Letter, Mailer, Refused
+from services.notifier.store import Notifier
+from tests.chassis.memory_store import MemoryCollection, MemoryStore
+
+SWEEP = timedelta(minutes=10)
+OFFSET = timedelta(minutes=3)  # no deadline and no quiet hour falls on such a minute
+LATEST = timedelta(minutes=25)  # that a topic may be behind
+LATE, TWICE = 0.04, 0.01  # how often a record comes late, a batch twice
+REFUSALS = (
+    matcher_refused.Refused, matcher_refused.Unknown, feedback_refused.Refused, feedback_refused.Unknown,
+    ReaderRefused, Problem,
+)  # fmt: skip
+
+Action = Callable[[], Awaitable[None]]
+
+
+class Hands(Clock):
+    """Both clocks are one, as they are where no file of business time is configured."""
+
+    def __init__(self, at: datetime) -> None:
+        super().__init__()
+        self.at = at
+
+    def machine(self) -> datetime:
+        return self.at
+
+    def now(self) -> datetime:
+        return self.at
+
+
+@dataclass(frozen=True)
+class Said:
+    """One record of the log, and when it was appended."""
+
+    at: datetime
+    topic: str
+    envelope: Envelope
+    value: bytes | None
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A letter, and when it came to the mail server."""
+
+    at: datetime
+    letter: Letter
+
+
+class Post:
+    """The mail server: mostly it takes what comes. ``doubtful``: it did not say in the end whether it took it."""
+
+    def __init__(self, clock: Clock, chance: random.Random) -> None:
+        self._clock, self._chance = clock, chance
+        self.attempts: list[Arrived] = []  # also those that failed: each takes one of the week's places
+        self.arrived: list[Arrived] = []
+        self.troubles: Counter[str] = Counter()
+        self.put_off: set[str] = set()
+        self.doubtful: set[str] = set()
+
+    async def hand_over(self, letter: Letter) -> None:
+        await asyncio.sleep(0)
+        self.attempts.append(Arrived(self._clock.now(), letter))
+        draw = self._chance.random()
+        if draw < 0.01:
+            self.troubles["later"] += 1
+            self.put_off.add(letter.id)
+            raise Later("answer 451")
+        if draw < 0.013:
+            self.troubles["refused"] += 1
+            raise Refused("address_refused")
+        if draw > 0.995:
+            self.troubles["in doubt"] += 1
+            self.doubtful.add(letter.id)
+            if draw > 0.998:
+                self.arrived.append(Arrived(self._clock.now(), letter))
+            raise InDoubt("SMTPServerDisconnected")
+        self.arrived.append(Arrived(self._clock.now(), letter))
+
+
+class SolvesHere(Solver):
+    """The same computation, not in a process of its own."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__("", "", "")
+        self._store = store
+
+    async def run(self, round: Round, now: datetime, alive: Alive) -> Totals | None:
+        assert await alive(Progress(stage="scoring"))
+        return await computed(round, now, Shelves.of(self._store.collection), Memory(load()), lambda *_: None)
+
+
+class _Wire:
+    """The broker, as the relay of one service reaches it."""
+
+    def __init__(self, company: "Company") -> None:
+        self._company = company
+
+    async def send(
+        self, topic: str, *, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]]
+    ) -> "asyncio.Future[None]":
+        self._company.append(topic, key, value, tuple(headers))
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def renew(self) -> None:
+        raise AssertionError("nothing is refused here")
+
+
+class _InMemory(Chassis):
+    def __init__(self, service: str, settings: Settings, clock: Clock, wire: _Wire) -> None:
+        self.service = service
+        self.settings = settings
+        self.clock = clock
+        self.health = Health(clock.machine)
+        self.store = MemoryStore()
+        self.mongo = cast("Mongo", self.store)
+        self.producer = cast("Producer", wire)
+        self.relay = Relay(wire, service, settings.topic_prefix, clock)
+        self._aggregates: dict[str, Aggregates[Any]] = {}
+        self._projections: list[str] = []
+
+
+class _NoLetters:
+    """Nothing may fail for good in this company."""
+
+    async def send(self, record: Record, code: str, detail: str) -> None:
+        raise AssertionError(f"a dead letter: {record.topic} {code} {detail}")
+
+
+@dataclass
+class Service:
+    """One of the three, with what is on its way to it."""
+
+    chassis: _InMemory
+    parts: Parts[Any]
+    consumer: Consumer[Any]
+    routes: Mapping[str, Callable[..., Awaitable[Any]]]
+    coming: list[tuple[datetime, int, Record]] = field(default_factory=list)
+    reaches: dict[str, datetime] = field(default_factory=dict)  # by topic: when its latest record does
+    heard: dict[str, datetime] = field(default_factory=dict)  # by event id
+
+    def __post_init__(self) -> None:
+        self.topics = {topic.name for topic in self.parts.hearing.topics()}
+
+    def earliest(self) -> datetime | None:
+        """When a sweep would find something."""
+        times = (_documents(sweep.aggregates).earliest(sweep.on) for sweep in self.parts.sweeps)
+        return min((at for at in times if at is not None), default=None)
+
+
+class Company:
+    """``do`` something at some time; ``live`` until the end. ``listeners`` hear every record as it is appended."""
+
+    def __init__(self, begin: datetime, chance: random.Random) -> None:
+        self.clock = Hands(begin)
+        self.chance = chance
+        self.post = Post(self.clock, chance)
+        self.log: list[Said] = []
+        self.listeners: list[Callable[[Said], None]] = []
+        self.refusals: Counter[str] = Counter()
+        self._settings = Settings()
+        self._actions: list[tuple[datetime, int, Action]] = []
+        self._numbers = count()
+        self._said: Counter[str] = Counter()
+        self._swept = first_sweep(begin) - SWEEP
+        self.services = {
+            name: self._service(name, build)
+            for name, build in (("matcher", build_matcher), ("feedback", build_feedback), ("notifier", build_notifier))
+        }
+        self.matcher: Matcher = self.services["matcher"].parts.context
+        self.matcher.solver = SolvesHere(self.services["matcher"].chassis.store)
+        self.matcher.pool.waits_for = ()
+        self.listeners.append(self._follow)
+        self.feedback: Feedback = self.services["feedback"].parts.context
+        self.notifier: Notifier = self.services["notifier"].parts.context
+        object.__setattr__(self.notifier, "mailer", cast("Mailer", self.post))
+
+    def _service(self, name: str, build: Callable[[Chassis], Parts[Any]]) -> Service:
+        chassis = _InMemory(name, self._settings, self.clock, _Wire(self))
+        parts = build(chassis)
+        consumer = Consumer(
+            name,
+            parts.hearing,
+            parts.context,
+            cast("DeadLetters", _NoLetters()),
+            chassis.health,
+            connection=self._settings.connection(),
+            prefix=self._settings.topic_prefix,
+            group=name,
+            instance=f"{name}-0",
+        )
+        routes = {
+            f"{method} {route.path}": route.endpoint
+            for router in parts.routers
+            for route in router.routes
+            if isinstance(route, APIRoute)
+            for method in route.methods or ()
+        }
+        return Service(chassis, parts, consumer, routes)
+
+    async def ask(
+        self, service: str, route: str, who: str, roles: Sequence[Role] = ("member",), **arguments: Any
+    ) -> Any:
+        """What the route answers; None where it refuses. ``who`` is the member; the arguments are the route's own."""
+        principal = Principal(who, who, frozenset(roles), frozenset())
+        command = Command(Op(f"{who}/{route}/{next(self._numbers)}"), None, principal)
+        endpoint = self.services[service].routes[route]
+        given = {"asked": command, "command": command, "principal": principal, **arguments}
+        wanted = endpoint.__code__.co_varnames[: endpoint.__code__.co_argcount]
+        if "response" in wanted:
+            given["response"] = Response()
+        try:
+            return await endpoint(**{name: value for name, value in given.items() if name in wanted})
+        except REFUSALS as refusal:
+            self.refusals[f"{route}: {getattr(refusal, 'code', type(refusal).__name__)}"] += 1
+            return None
+
+    def say(self, event: EventData | Tombstone) -> None:
+        """What profiles says; it is the one service that is not here."""
+        kind = event.type if isinstance(event, Tombstone) else type(event)
+        subject = event.key if isinstance(event, Tombstone) else event.subject()
+        self._said[subject] += 1
+        envelope = Envelope(
+            id=f"profiles-{next(self._numbers)}",
+            type=kind.TYPE,
+            source=source_of("profiles"),
+            subject=subject,
+            time=self.clock.machine(),
+            sequence=self._said[subject],
+            correlationid=subject,
+        )
+        value = None if isinstance(event, Tombstone) else event.model_dump_json().encode()
+        self.append(kind.TOPIC.full_name(self._settings.topic_prefix), subject.encode(), value, envelope.headers())
+
+    def append(self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
+        name = topic.removeprefix(self._settings.topic_prefix)
+        record = Record(name, 0, len(self.log), key, value, tuple(headers))
+        said = Said(self.clock.at, name, Envelope.from_headers(headers), value)
+        self.log.append(said)
+        for service in self.services.values():
+            if name not in service.topics:
+                continue
+            late = self.chance.random() < LATE
+            after = LATEST * self.chance.random() if late else timedelta(0)
+            at = max(self.clock.at + after, service.reaches.get(name, self.clock.at))
+            service.reaches[name] = at
+            heappush(service.coming, (at, next(self._numbers), record))
+        for listen in self.listeners:
+            listen(said)
+
+    def _follow(self, said: Said) -> None:
+        """What the matcher's readers without a group hear, they hear at once."""
+        pool, kind = self.matcher.pool, said.envelope.type
+        if kind == ProfileChanged.TYPE and said.value is None:
+            pool.drop(said.envelope.subject, said.envelope.sequence)
+        elif kind == ProfileChanged.TYPE:
+            pool.put(ProfileChanged.model_validate_json(said.value or b""), said.envelope.sequence)
+        elif kind == ProgrammeChanged.TYPE:
+            pool.rule(ProgrammeChanged.model_validate_json(said.value or b""))
+        elif kind == PairingState.TYPE and said.value is None:
+            pool.unpair(said.envelope.subject)
+        elif kind == PairingState.TYPE:
+            pool.pair(PairingState.model_validate_json(said.value or b""))
+
+    def do(self, at: datetime, action: Action) -> None:
+        heappush(self._actions, (max(at, self.clock.at), next(self._numbers), action))
+
+    async def live(self, end: datetime) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            relays = [tasks.create_task(service.chassis.relay.run()) for service in self.services.values()]
+            await self._settle()
+            while (at := min([end, *self._coming(), *(sweep := self._next_sweep())])) < end:
+                assert at >= self.clock.at
+                self.clock.at = at
+                await self._settle()
+                if at in sweep:
+                    await self._sweep()
+                while self._actions and self._actions[0][0] <= at:
+                    await heappop(self._actions)[2]()
+                    await self._settle()
+            for relay in relays:
+                relay.cancel()
+        self.clock.at = end
+
+    def _coming(self) -> list[datetime]:
+        """When somebody next does or hears something."""
+        times = [service.coming[0][0] for service in self.services.values() if service.coming]
+        return [*times, self._actions[0][0]] if self._actions else times
+
+    def _next_sweep(self) -> list[datetime]:
+        """The first sweep that would find something; empty where none would."""
+        times = [at for service in self.services.values() if (at := service.earliest()) is not None]
+        return [max(first_sweep(max(min(times), self.clock.at)), self._swept + SWEEP)] if times else []
+
+    async def _sweep(self) -> None:
+        self._swept = self.clock.at
+        for service in self.services.values():
+            for sweep in service.parts.sweeps:
+                earliest = _documents(sweep.aggregates).earliest(sweep.on)
+                if earliest is not None and earliest <= self.clock.at:
+                    await sweep.once(self.clock)
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Until all that was said has been published, and what reaches a service now has been heard."""
+        while True:
+            await self.matcher.tasks.idle()
+            for service in self.services.values():
+                await service.chassis.relay.idle()
+            heard = [await self._deliver(service) for service in self.services.values()]
+            if not any(heard):
+                return
+
+    async def _deliver(self, service: Service) -> bool:
+        batch = []
+        while service.coming and service.coming[0][0] <= self.clock.at:
+            batch.append(heappop(service.coming)[2])
+        if not batch:
+            return False
+        for _ in range(2 if self.chance.random() < TWICE else 1):
+            await service.consumer.process(batch)
+        for record in batch:
+            service.heard.setdefault(record.header("ce_id") or "", self.clock.at)
+        return True
+
+
+def first_sweep(at: datetime) -> datetime:
+    """The first sweep that comes at this time or after it."""
+    origin = datetime(2026, 1, 1, tzinfo=UTC) + OFFSET
+    return origin + -((origin - at) // SWEEP) * SWEEP
+
+
+def _documents(aggregates: Aggregates[Any]) -> MemoryCollection:
+    return cast("MemoryCollection", aggregates.collection)

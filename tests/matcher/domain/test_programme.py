@@ -1,0 +1,236 @@
+"""Programmes, their settings as a whole, and who may do what."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from services.matcher.domain.access_policy import ALLOWED, Action, Relation, in_conflict, may, to_pairing, to_programme
+from services.matcher.domain.errors import Contradiction, Refused
+from services.matcher.domain.programmes import programme as programmes
+from services.matcher.domain.programmes.programme import Programme
+from services.matcher.domain.rounds import round as rounds
+from services.matcher.domain.rounds.round import Progress, Round, Totals
+from tests.matcher.builders import NOW, PROGRAMME, person, settings
+
+
+def programme() -> Programme:
+    return programmes.create(None, PROGRAMME, settings(), NOW, NOW)[0]
+
+
+def test_settings_have_versions_and_the_same_settings_are_no_change() -> None:
+    made = programme()
+    assert programmes.change(made, settings(), NOW, NOW) is None
+    changed = programmes.change(made, settings(rules__min_level_gap=4), NOW, NOW)
+    assert changed is not None
+    assert programmes.public(changed[0]).version == 2
+    assert changed[1] == [programmes.public(changed[0])]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {
+                "matching__weights__lower_benefit": 0,
+                "matching__weights__higher_benefit": 0,
+                "matching__weights__compatibility": 0,
+                "matching__weights__perspective": 0,
+            },
+            "sum to 0",
+        ),
+        ({"matching__weights__lower_benefit": 0, "matching__weights__higher_benefit": 0}, "no mentoring"),
+        ({"matching__floors__benefit": 1}, "floor of 1"),
+        ({"rules__max_level_gap": 1}, "smaller than the least one"),
+        ({"matching__benefit__first_wish": 0}, "No wish can be covered"),
+        ({"matching__benefit__depths": {"explain": 0, "use": 0, "teach": 0}}, "No wish can be covered"),
+        (
+            {"matching__ease__style": 0, "matching__ease__language": 0, "matching__ease__time": 0},
+            "parts of the compatibility sum to 0",
+        ),
+        ({"matching__perspective__same__department": 0.9}, "could earn 1.55 for its perspective"),
+        ({"matching__perspective__gaps": [{"levels": 2, "worth": 0}] * 2}, "gap in seniority occurs twice"),
+        ({"matching__perspective__gaps": [{"levels": -2, "worth": 0}]}, "below the junior"),
+        ({"starts": "2026-05-01", "ends": "2026-05-01"}, "end before it starts"),
+        ({"meetings__first_held_by_working_day": 5}, "before it has to be booked"),
+        ({"care__quiet_from_hour": 8}, "same hour"),
+        ({"care__checkin_days": (0, 30, 30)}, "twice"),
+        ({"organisations": ("acme", "acme")}, "twice"),
+        ({"organisations": ("acme",), "rules__cross_organisation": True}, "only one organisation"),
+        ({"labels": {"shakespeares_tongue": {"name": "x"}}}, "by language"),
+        ({"retention__months": 1}, "longer than everything else"),
+    ],
+)
+def test_contradictions_are_refused_in_words(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(Contradiction, match=words):
+        programmes.check(settings(**changes))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -0.1])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "matching__weights__lower_benefit",
+        "matching__floors__benefit",
+        "matching__benefit__first_wish",
+        "matching__benefit__depths__use",
+        "matching__ease__plateau",
+        "matching__ease__time",
+        "matching__perspective__experience",
+        "matching__fairness__max_cost",
+        "matching__draw__tolerance",
+        "matching__waiting",
+    ],
+)
+def test_a_number_that_is_none_is_refused_where_it_stands(setting: str, number: float) -> None:
+    with pytest.raises(ValidationError):
+        settings(**{setting: number})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"matching__weights__perspective": float("nan")},
+        {"matching__weights__perspective": float("inf")},
+        {"matching__weights__perspective": -1},
+        {"rules__min_level_gap": 20},
+        {"care__min_group": 4},
+        {"organisations": ()},
+        {"labels": {}},
+        {"confidential_contact": ""},
+    ],
+)
+def test_impossible_numbers_never_become_settings(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        settings(**changes)
+
+
+def test_a_programme_opens_and_closes_and_stays_closed() -> None:
+    opened = programmes.open_(programme(), NOW, NOW)
+    assert opened is not None
+    assert programmes.open_(opened[0], NOW, NOW) is None
+    closed = programmes.close(opened[0], NOW, NOW)
+    assert closed is not None
+    with pytest.raises(Refused, match="closed"):
+        programmes.change(closed[0], settings(rules__min_level_gap=4), NOW, NOW)
+    with pytest.raises(Refused, match="last day"):
+        programmes.open_(programmes.create(None, "p", settings(ends="2026-01-01"), NOW, NOW)[0], NOW, NOW)
+    with pytest.raises(Refused, match="already"):
+        programmes.create(programme(), PROGRAMME, settings(), NOW, NOW)
+
+
+TOTALS = Totals(
+    seniors=3,
+    juniors=2,
+    pairs=2,
+    unmatched_seniors=1,
+    unmatched_juniors=0,
+    total_fit=1.2,
+    lowest_fit=0.5,
+    why=None,
+    places=2,
+)
+
+
+def started() -> Round:
+    decided = rounds.start(None, "r", (PROGRAMME, 1, "open", settings()), 0, NOW, NOW)
+    assert decided is not None
+    return decided[0]
+
+
+def after(decision: rounds.Decision | None) -> Round:
+    assert decision is not None
+    return decision[0]
+
+
+def test_a_round_is_claimed_by_one_and_taken_over_when_its_lease_has_passed() -> None:
+    first = after(rounds.claim(started(), NOW))
+    assert rounds.claim(first, NOW) is None
+    second = after(rounds.claim(first, NOW + rounds.LEASE))
+    assert second.run == 2
+    assert rounds.computed(second, 1, TOTALS, NOW, NOW) is None, "the first was overtaken"
+    done = rounds.computed(second, 2, TOTALS, NOW, NOW)
+    assert [type(event).__name__ for event in (done or (None, []))[1]] == ["RoundComputed"]
+
+
+def test_a_published_round_counts_each_stretch_once() -> None:
+    ready = after(rounds.computed(after(rounds.claim(started(), NOW)), 1, TOTALS, NOW, NOW))
+    going = after(rounds.claim(after(rounds.publish(ready, NOW, NOW)), NOW))
+    once = after(rounds.published_up_to(going, 2, "000000", 1, 0, NOW))
+    assert rounds.published_up_to(once, 2, "000000", 1, 0, NOW) is None
+    twice = after(rounds.published_up_to(once, 2, "000001", 0, 1, NOW))
+    assert (twice.proposed, twice.withdrawn) == (1, 1)
+    done = rounds.published(twice, 2, NOW, NOW)
+    assert [type(event).__name__ for event in (done or (None, []))[1]] == ["RoundPublished"]
+    with pytest.raises(Refused, match="gone out"):
+        rounds.discard(twice, NOW, NOW)
+
+
+def test_a_discarded_round_tells_its_worker_to_stop() -> None:
+    working = after(rounds.claim(started(), NOW))
+    gone = after(rounds.discard(working, NOW, NOW))
+    assert rounds.advance(gone, 1, Progress(), NOW) is None
+    with pytest.raises(Refused, match="computed round"):
+        rounds.publish(gone, NOW, NOW)
+    with pytest.raises(Refused, match="open programmes"):
+        rounds.start(None, "r", (PROGRAMME, 1, "draft", settings()), 0, NOW, NOW)
+
+
+TABLE: dict[Relation, str] = {
+    #               see  own  answ char paus resu rene end  conf prog mana roun ledg
+    "participant": "yes  yes  yes  yes  yes  yes  yes  yes  no   yes  no   no   yes",
+    "coordinator": "yes  no   no   no   yes  yes  no   yes  yes  yes  yes  yes  no",
+    "conflicted":  "no   no   no   no   no   no   no   no   no   yes  no   no   no",
+    "admin":       "yes  no   no   no   yes  yes  no   yes  yes  yes  yes  yes  yes",
+    "service":     "no   no   no   no   no   no   no   no   no   yes  no   no   no",
+    "stranger":    "no   no   no   no   no   no   no   no   no   yes  no   no   no",
+}  # fmt: skip
+ACTIONS: tuple[Action, ...] = (
+    "see_pairing", "see_own_answer", "answer", "charter", "pause", "resume", "renew", "end",
+    "decide_conflict", "see_programme", "manage_programme", "run_rounds", "see_ledger",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("relation", list(TABLE))
+@pytest.mark.parametrize("action", ACTIONS)
+def test_the_table_cell_by_cell(relation: Relation, action: Action) -> None:
+    assert may(relation, action) == (TABLE[relation].split()[ACTIONS.index(action)] == "yes")
+    assert set(ACTIONS) == set(ALLOWED)
+
+
+@pytest.mark.parametrize(
+    ("member", "roles", "coordinates", "conflicted", "relation"),
+    [
+        ("s", {"member"}, False, False, "participant"),
+        ("s", {"coordinator", "admin"}, True, True, "participant"),
+        ("c", {"coordinator"}, True, False, "coordinator"),
+        ("c", {"coordinator"}, True, True, "conflicted"),
+        ("c", {"coordinator"}, False, False, "stranger"),
+        ("a", {"admin"}, False, False, "admin"),
+        ("a", {"admin"}, False, True, "stranger"),
+        ("x", {"member"}, False, False, "stranger"),
+        (None, {"service"}, False, False, "stranger"),
+    ],
+)
+def test_how_somebody_stands_to_a_pairing(
+    member: str | None, roles: set[str], coordinates: bool, conflicted: bool, relation: str
+) -> None:
+    found = to_pairing(member, roles, coordinates=coordinates, participants={"s", "j"}, conflicted=conflicted)
+    assert found == relation
+
+
+def test_how_somebody_stands_to_a_programme() -> None:
+    assert to_programme({"coordinator"}, coordinates=True) == "coordinator"
+    assert to_programme({"coordinator"}, coordinates=False) == "stranger"
+    assert to_programme({"admin", "coordinator"}, coordinates=False) == "admin"
+    assert to_programme({"service"}, coordinates=False) == "service"
+
+
+def test_a_coordinators_own_line_is_above_and_below_them() -> None:
+    me = person("c", line=("boss",))
+    report, boss, colleague = person("j", "junior", line=("c",)), person("boss"), person("x")
+    assert in_conflict("c", me, [report])
+    assert in_conflict("c", me, [boss, colleague])
+    assert not in_conflict("c", me, [colleague])
+    assert in_conflict("c", None, [report])
+    assert not in_conflict(None, None, [report])

@@ -1,0 +1,333 @@
+"""Seats: the ledger's rules one by one, and the whole reservation under every interleaving that chance finds.
+
+The simulation runs reservations, retries, sweeps, audits, endings, changes of capacity and erasures step by step in
+random order, lets processes die between any two steps, and repeats steps whose acknowledgement was lost. It drives the
+real decisions of ``domain.ledger`` and ``domain.pairing``.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as run_with
+from hypothesis import strategies as st
+
+from contracts.envelope import Tombstone
+from contracts.pairings import Participant
+from contracts.privacy import ErasureCompleted
+from services.matcher.domain.errors import Refused
+from services.matcher.domain.pairings import pairing as pairings
+from services.matcher.domain.pairings import seat_ledger as ledgers
+from services.matcher.domain.pairings.pairing import LIVE, Pairing, Plan
+from services.matcher.domain.pairings.seat_ledger import Ledger, Room, Seat, room
+from services.matcher.domain.receipts.receipt import About, Basis, Known, Receipt, made
+from services.matcher.pairings.reservation import waves
+from tests.matcher.builders import NOW, PROGRAMME, TAXONOMY, TODAY, member, person, settings
+
+ONE = Room(total=1, programme=1)
+SEAT = Seat(attempt=1, partner="b", programme_id=PROGRAMME)
+
+
+def plan(pairing_id: str, senior: str, junior: str) -> Plan:
+    def somebody(id: str, side: str) -> Participant:
+        return Participant.model_validate(
+            {"member_id": id, "side": side, "organisation_id": "acme", "department_id": "it"}
+        )
+
+    return Plan(
+        pairing_id=pairing_id,
+        programme_id=PROGRAMME,
+        programme_version=1,
+        origin="round",
+        senior=somebody(senior, "senior"),
+        junior=somebody(junior, "junior"),
+        answer_within_working_days=10,
+        duration_months=6,
+    )
+
+
+def receipt_for(pairing: Pairing) -> Receipt:
+    """That of its attempt; the two are like any others."""
+    both = [Known(member(person(id, side)), 1) for id, side in (("s", "senior"), ("j", "junior"))]
+    basis = Basis(PROGRAMME, 1, settings(), TAXONOMY, "0", TODAY)
+    return made(About("r", pairing.id, pairing.attempt, "round"), basis, both[0], both[1], NOW, "salt")
+
+
+def taken(ledger: Ledger | None, pairing_id: str, seat: Seat, places: Room = ONE) -> Ledger:
+    decided = ledgers.take(ledger, "a", pairing_id, seat, places, NOW)
+    assert decided is not None
+    return decided[0]
+
+
+def refusal(ledger: Ledger, pairing_id: str, seat: Seat, places: Room = ONE) -> str:
+    with pytest.raises(Refused) as caught:
+        ledgers.take(ledger, "a", pairing_id, seat, places, NOW)
+    return caught.value.code
+
+
+def test_the_last_place_is_taken_once() -> None:
+    full = taken(None, "ab", SEAT)
+    assert full.held == {"ab": SEAT}
+    assert refusal(full, "ac", Seat(attempt=1, partner="c", programme_id=PROGRAMME)) == "no_seat"
+    assert ledgers.take(full, "a", "ab", SEAT, ONE, NOW) is None, "the same step again changes nothing"
+
+
+def test_two_people_hold_no_two_seats_for_each_other() -> None:
+    ledger = taken(None, "ab", SEAT, Room(total=5, programme=5))
+    assert refusal(ledger, "another-ab", SEAT, Room(total=5, programme=5)) == "already_partners"
+
+
+def test_an_older_attempt_neither_takes_nor_frees_what_a_newer_one_holds() -> None:
+    newer = taken(taken(None, "ab", SEAT), "ab", SEAT.model_copy(update={"attempt": 2}))
+    assert refusal(newer, "ab", SEAT) == "overtaken"
+    assert ledgers.release(newer, "ab", 1) is None
+    freed = ledgers.release(newer, "ab", 2)
+    assert freed is not None
+    assert freed[0].held == {}
+
+
+def test_lowering_a_capacity_ends_nothing_and_lets_nobody_in() -> None:
+    two = Room(total=2, programme=2)
+    ledger = taken(taken(None, "ab", SEAT, two), "ac", SEAT.model_copy(update={"partner": "c"}), two)
+    assert len(ledger.held) == 2
+    assert refusal(ledger, "ad", SEAT.model_copy(update={"partner": "d"}), ONE) == "no_seat"
+
+
+def test_places_are_counted_over_all_programmes_and_in_each() -> None:
+    both = {"programme_id": "other", "side": "senior", "state": "ready", "capacity": 2}
+    profile = person("a", enrolment={"capacity": 2})
+    profile = profile.model_copy(
+        update={"enrolments": (*profile.enrolments, type(profile.enrolments[0]).model_validate(both))}
+    )
+    assert room(profile, PROGRAMME) == Room(total=4, programme=2)
+    assert room(profile.model_copy(update={"personal_cap": 1}), PROGRAMME) == Room(total=1, programme=1)
+    assert room(None, PROGRAMME) == Room(total=0, programme=0)
+    elsewhere = taken(None, "ab", SEAT.model_copy(update={"programme_id": "other"}), Room(total=4, programme=2))
+    assert elsewhere.free(Room(total=4, programme=2), PROGRAMME) == 2
+    assert elsewhere.free(Room(total=1, programme=1), PROGRAMME) == 0
+
+
+def test_a_closed_ledger_takes_nothing_and_tells_when_all_is_forgotten() -> None:
+    closing = ledgers.close(taken(None, "ab", SEAT), "a", NOW)
+    assert closing is not None
+    assert refusal(closing[0], "ac", SEAT.model_copy(update={"partner": "c"})) == "closed"
+    waiting = ledgers.forgotten(closing[0], clean=True, now=NOW, recorded_at=NOW)
+    assert waiting is not None
+    assert waiting[1] == [], "a seat is still held"
+    freed = ledgers.release(closing[0], "ab", 1)
+    assert freed is not None
+    done = ledgers.forgotten(freed[0], clean=True, now=NOW, recorded_at=NOW)
+    assert done is not None
+    assert done[1] == [ErasureCompleted(member_id="a", service="matcher", completed_at=NOW)]
+    assert ledgers.forgotten(done[0], clean=True, now=NOW, recorded_at=NOW) is None, "it is said once"
+    assert ledgers.close(done[0], "a", NOW) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("uvwxyz")), max_size=30))
+def test_in_a_wave_everybody_occurs_once_and_no_plan_is_lost(couples: list[tuple[str, str]]) -> None:
+    plans = [plan(f"{n}", senior, junior) for n, (senior, junior) in enumerate(couples)]
+    made = waves(plans)
+    for wave in made:
+        people = [id for one in wave for id in (one.senior.member_id, one.junior.member_id)]
+        assert len(people) == len(set(people))
+    assert sorted(one.pairing_id for wave in made for one in wave) == sorted(one.pairing_id for one in plans)
+
+
+Process = Iterator[None]
+
+
+class Company:
+    """Three people, four possible pairings, and processes that work on them at the same time."""
+
+    PLANS = (plan("r1-ab", "a", "b"), plan("r2-ab", "a", "b"), plan("ac", "a", "c"), plan("bc", "b", "c"))
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.room = {id: self._room() for id in "abc"}
+        self.ledgers: dict[str, Ledger] = {}
+        self.pairings: dict[str, Pairing] = {}
+        self.running: list[Process] = []
+        self.closed: set[str] = set()
+        self.held_before: dict[str, int] = {}
+
+    def _room(self) -> Room:
+        places = self.chance.randint(1, 2)
+        return Room(total=places, programme=places)
+
+    def save(self, id: str, decide: Callable[[Pairing | None], pairings.Decision | None]) -> Pairing | None:
+        """One atomic save; sometimes its acknowledgement is lost and the same decision is made again."""
+        for _ in range(2 if self.chance.random() < 0.1 else 1):
+            if (decided := decide(self.pairings.get(id))) is not None:
+                self.pairings[id] = decided[0]
+        return self.pairings.get(id)
+
+    def note(self, id: str, decide: Callable[[Ledger | None], ledgers.Decision | None]) -> bool:
+        for _ in range(2 if self.chance.random() < 0.1 else 1):
+            try:
+                decided = decide(self.ledgers.get(id))
+            except Refused:
+                return False
+            if decided is not None:
+                self.ledgers[id] = decided[0]
+        return True
+
+    def reserve(self, of: Plan) -> Process:
+        begun = self.save(of.pairing_id, lambda state: pairings.begin(state, of, NOW, NOW))
+        assert begun is not None
+        yield
+        if begun.state != "reserving":
+            return
+        attempt, both = begun.attempt, (of.senior.member_id, of.junior.member_id)
+        seated = True
+        for me, other in (both, both[::-1]):
+            seat = Seat(attempt=attempt, partner=other, programme_id=PROGRAMME)
+            places = self.room[me]
+            seated &= self.note(me, lambda state: ledgers.take(state, me, of.pairing_id, seat, places, NOW))  # noqa: B023
+            yield
+        if seated:
+            after = self.save(of.pairing_id, lambda state: pairings.propose(state, receipt_for(begun), NOW, NOW))
+            yield
+            if after is not None and after.state not in ("reserving", "abandoned"):
+                return
+        yield from self.give_up(of, attempt)
+
+    def give_up(self, of: Plan, attempt: int) -> Process:
+        after = self.save(of.pairing_id, lambda state: pairings.abandon(state, attempt, NOW))
+        yield
+        if after is not None and (after.attempt > attempt or after.state not in {"reserving", *LIVE}):
+            yield from self.free(of, attempt)
+
+    def free(self, of: Plan, attempt: int) -> Process:
+        for me in (of.senior.member_id, of.junior.member_id):
+            self.note(me, lambda state: ledgers.release(state, of.pairing_id, attempt))
+            yield
+
+    def sweep(self, of: Plan) -> Process:
+        found = self.pairings.get(of.pairing_id)
+        yield
+        if found is not None and found.state == "reserving":
+            yield from self.give_up(of, found.attempt)
+
+    def audit(self, me: str) -> Process:
+        ledger = self.ledgers.get(me)
+        if ledger is None:
+            return
+        seen = {id: seat.attempt for id, seat in ledger.held.items()}
+        dead, unsettled = {}, False
+        for id, attempt in seen.items():
+            pairing = self.pairings[id]
+            yield
+            if pairing.attempt != attempt or pairing.state not in {"reserving", *LIVE}:
+                dead[id] = attempt
+            unsettled |= pairing.state == "reserving"
+        self.note(me, lambda state: ledgers.audited(state, seen, dead, unsettled, NOW))
+
+    def end(self, of: Plan) -> Process:
+        found = self.pairings.get(of.pairing_id)
+        if found is None or found.state not in LIVE:
+            return
+        after = self.save(of.pairing_id, lambda state: pairings.end(state, NOW, NOW) if state else None)
+        yield
+        if after is not None:
+            yield from self.free(of, after.attempt)
+
+    def change_capacity(self, me: str) -> Process:
+        self.room[me] = self._room()
+        yield
+
+    def erase(self, me: str) -> Process:
+        self.closed.add(me)
+        self.note(me, lambda state: ledgers.close(state, me, NOW))
+        yield
+        for of in self.PLANS:
+            if me in (of.senior.member_id, of.junior.member_id) and of.pairing_id in self.pairings:
+                after = self.save(of.pairing_id, lambda state: pairings.forget(state, me, NOW, NOW) if state else None)
+                yield
+                if after is not None:
+                    yield from self.free(of, after.attempt)
+        yield from self.audit(me)
+
+    def begin_something(self) -> None:
+        some, who, x = self.chance.choice(self.PLANS), self.chance.choice("abc"), self.chance.random()
+        for limit, process in (
+            (0.25, self.reserve(some)),
+            (0.33, self.sweep(some)),
+            (0.38, self.end(some)),
+            (0.42, self.audit(who)),
+            (0.44, self.change_capacity(who)),
+            (0.443, self.erase(who)),
+        ):
+            if x < limit:
+                self.running.append(process)
+                return
+
+    def step(self) -> None:
+        """One step of one process; now and then the process dies instead."""
+        if not self.running:
+            return
+        n = self.chance.randrange(len(self.running))
+        if self.chance.random() < 0.02 or next(self.running[n], self) is self:
+            self.running.pop(n)
+        self.check()
+
+    def check(self) -> None:
+        live: Counter[str] = Counter()
+        couples: Counter[tuple[str, str]] = Counter()
+        for id, pairing in self.pairings.items():
+            if pairing.state not in LIVE:
+                continue
+            both = pairing.plan.senior.member_id, pairing.plan.junior.member_id
+            couples[both] += 1
+            for me in both:
+                live[me] += 1
+                seat = self.ledgers[me].held.get(id)
+                assert seat is not None, "a live pairing holds its seats"
+                assert seat.attempt == pairing.attempt
+        for me, ledger in self.ledgers.items():
+            before = self.held_before.get(me, 0)
+            assert len(ledger.held) <= max(before, self.room[me].total, 2)
+            assert len(ledger.held) <= before or not ledger.closed, "a closed ledger takes nothing"
+            assert live[me] <= len(ledger.held)
+            self.held_before[me] = len(ledger.held)
+        assert all(count == 1 for count in couples.values()), "two people are paired once"
+
+    def settle(self) -> None:
+        """What the leases bring sooner or later."""
+        while self.running:
+            self.step()
+        for _ in range(3):
+            for me in self.closed:
+                self.running.append(self.erase(me))
+            self.running += [self.sweep(of) for of in self.PLANS]
+            while self.running:
+                if next(self.running[0], self) is self:
+                    self.running.pop(0)
+            for me in "abc":
+                for _ in self.audit(me):
+                    self.check()
+        self.check()
+
+
+@run_with(max_examples=300)
+@given(st.integers(0, 2**32), st.integers(60, 160))
+def test_whatever_happens_nobody_is_above_their_places_and_no_seat_is_lost(seed: int, steps: int) -> None:
+    company = Company(seed)
+    for _ in range(steps):
+        company.begin_something()
+        company.step()
+    company.settle()
+    for me, ledger in company.ledgers.items():
+        for id in ledger.held:
+            assert company.pairings[id].state in LIVE, "no seat is held for nothing"
+        assert me not in company.closed or not ledger.held, "nobody is paired with who was forgotten"
+
+
+def test_a_reservation_has_a_lease_in_machine_time_and_a_taken_seat_is_audited() -> None:
+    begun = pairings.begin(None, plan("ab", "a", "b"), NOW + timedelta(days=100), NOW)
+    assert begun is not None
+    assert begun[0].lease == NOW + pairings.LEASE, "business time runs at another speed"
+    assert taken(None, "ab", SEAT).lease == NOW + ledgers.AUDIT
+    assert not any(isinstance(event, Tombstone) for event in begun[1])

@@ -1,0 +1,300 @@
+"""What a round does beside the optimum: held and forbidden pairs, priority, fairness, the draw, runners-up, prices."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, example, given
+from hypothesis import settings as run_with
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+
+from benchmarks import cohort as made_up
+from contracts.profiles import ProfileChanged
+from contracts.programmes import Draw, Fairness, ProgrammeSettings
+from services.matcher.domain.fit import rules
+from services.matcher.domain.fit.score import fit
+from services.matcher.engine.assignment import Assignment, Unsolvable, assign, solved
+from services.matcher.engine.candidates import Edges, candidates
+from services.matcher.engine.fairness import fairer
+from services.matcher.engine.member_columns import Columns, Words
+from services.matcher.engine.solve import Answer, Question, sides, solve
+from services.matcher.engine.tie_lottery import drawn
+from services.matcher.engine.vectorised_fit import Comparison, Pairs
+from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings, weekly
+
+Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
+FEWER = run_with(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def question(people: Sequence[ProfileChanged], under: ProgrammeSettings | None = None, **more: object) -> Question:
+    places = {one.member_id: one.enrolments[-1].capacity for one in people}
+    return Question(PROGRAMME, under or settings(), people, places, (), TODAY, 3, **more)  # type: ignore[arg-type]
+
+
+def pairs_of(answer: Answer) -> set[tuple[str, str]]:
+    return {(match.senior.id, match.junior.id) for match in answer.matches}
+
+
+@st.composite
+def markets(draw: st.DrawFn) -> tuple[list[int], list[int], Edges]:
+    seniors = draw(st.lists(st.integers(0, 2), min_size=1, max_size=5))
+    juniors = draw(st.lists(st.integers(0, 2), min_size=1, max_size=5))
+    every = [(s, j) for s in range(len(seniors)) for j in range(len(juniors))]
+    some = sorted(draw(st.lists(st.sampled_from(every), unique=True, max_size=14)))
+    scores = [draw(st.integers(1, 100)) / 100 for _ in some]
+    return seniors, juniors, edges_of([(s, j, score) for (s, j), score in zip(some, scores, strict=True)])
+
+
+def edges_of(edges: Sequence[tuple[int, int, float]]) -> Edges:
+    s, j, score = zip(*edges, strict=True) if edges else ((), (), ())
+    return Edges(np.array(s, np.int64), np.array(j, np.int64), np.array(score, np.float64))
+
+
+@given(markets())
+def test_prices_prove_the_optimum(market: tuple[list[int], list[int], Edges]) -> None:
+    seniors, juniors, edges = market
+    found: Assignment = solved(seniors, juniors, edges, 0)
+    best = float(edges.scores[found.chosen].sum())
+    over = edges.scores - found.seniors[edges.seniors] - found.juniors[edges.juniors]
+    taken = np.isin(np.arange(len(edges)), found.chosen)
+    assert (over[~taken] < 1e-5).all()
+    worth = sum(p * price for p, price in zip(seniors, found.seniors.tolist(), strict=True) if p)
+    worth += sum(p * price for p, price in zip(juniors, found.juniors.tolist(), strict=True) if p)
+    assert worth + np.maximum(0, over[taken]).sum() == pytest.approx(best, abs=1e-4)
+
+
+def test_a_made_up_company_gets_what_scipy_finds_on_all_scores_and_the_bound_is_no_lower() -> None:
+    asked = made_up.question(made_up.cohort(300))
+    answer = solve(asked, TAXONOMY)
+    seniors, juniors = sides(asked)
+    pairs = Pairs(seniors, juniors, asked.settings, TAXONOMY, TODAY)
+    block = pairs.block(np.arange(len(seniors)), np.arange(len(juniors)))
+    scores = np.where(block.possible(), block.score, 0)
+    best = scores[linear_sum_assignment(scores, maximize=True)].sum()
+    assert answer.optimum == pytest.approx(best, abs=1e-3)
+    assert answer.bound is not None
+    assert answer.bound >= answer.optimum - 1e-9
+
+
+def test_a_large_company_is_solved_near_the_optimum_of_all_pairs_and_says_how_near() -> None:
+    asked = made_up.question(made_up.cohort(2400))
+    answer = solve(asked, TAXONOMY)
+    seniors, juniors = sides(asked)
+    pairs = Pairs(seniors, juniors, asked.settings, TAXONOMY, TODAY)
+    scores = np.zeros(pairs.shape)
+    for row in np.array_split(np.arange(len(seniors)), 8):
+        block = pairs.block(row, np.arange(len(juniors)))
+        scores[row] = np.where(block.possible(), block.score, 0)
+    best = scores[linear_sum_assignment(scores, maximize=True)].sum()
+    assert answer.bound is not None
+    assert 0.999 * best <= answer.optimum <= best + 1e-3
+    assert best <= answer.bound * (1 + 1e-4)
+    assert answer.optimum >= 0.998 * answer.bound
+
+
+@FEWER
+@given(cohorts(most=4), any_settings(), st.data())
+def test_held_pairs_stay_together_where_no_rule_is_in_the_way_and_forbidden_ones_apart(
+    cohort: Cohort, rules_: ProgrammeSettings, data: st.DataObject
+) -> None:
+    assume(cohort[0] and cohort[1])
+    every = [(s.member_id, j.member_id) for s in cohort[0] for j in cohort[1]]
+    locked = data.draw(st.lists(st.sampled_from(every), max_size=2, unique=True))
+    apart = data.draw(st.lists(st.sampled_from(every), max_size=3, unique=True))
+    answer = solve(question([*cohort[0], *cohort[1]], rules_, locked=locked, forbidden=apart), TAXONOMY)
+    for match in answer.matches:
+        pair = (match.senior.id, match.junior.id)
+        assert rules.broken(match.senior, match.junior, rules_, TODAY) == ()
+        assert match.locked or (pair not in apart and not match.fit.falls_short(rules_))
+        assert not match.locked or pair in locked
+        assert match.fit.score == pytest.approx(fit(match.senior, match.junior, rules_, TAXONOMY, TODAY).score)
+    if len(locked) == 1:
+        known = {one.member_id: one for one in (*cohort[0], *cohort[1])}
+        senior, junior = (rules.enrolled(known[id], PROGRAMME) for id in locked[0])
+        assert senior is not None
+        assert junior is not None
+        assert (locked[0] in {(m.senior.id, m.junior.id) for m in answer.matches if m.locked}) == (
+            not rules.broken(senior, junior, rules_, TODAY)
+        )
+
+
+def test_who_has_waited_comes_first_among_those_who_fit_nearly_as_well() -> None:
+    people = [person("s"), person("j1", "junior"), person("j2", "junior", offers={"generative-ai": "teach"})]
+    assert pairs_of(solve(question(people), TAXONOMY)) == {("s", "j2")}
+    assert pairs_of(solve(question(people, waiting={"j1": 1.0}), TAXONOMY)) == {("s", "j1")}
+    unmoved = settings(matching__waiting=0.0)
+    assert pairs_of(solve(question(people, unmoved, waiting={"j1": 1.0}), TAXONOMY)) == {("s", "j2")}
+
+
+@given(markets(), st.sampled_from([0.0, 0.02, 0.3]))
+def test_fairness_keeps_everybody_paired_costs_no_more_than_it_may_and_never_harms_the_worst(
+    market: tuple[list[int], list[int], Edges], cost: float
+) -> None:
+    seniors, juniors, edges = market
+    chosen = assign(seniors, juniors, edges, 0)
+    assume(len(chosen))
+    fair = fairer(edges, chosen, len(seniors), len(juniors), Fairness(max_cost=cost, worst=0.3), 0)
+    for side in (edges.seniors, edges.juniors):
+        assert sorted(side[fair.chosen]) == sorted(side[chosen])
+    before, after = edges.scores[chosen], edges.scores[fair.chosen]
+    assert after.sum() >= before.sum() * (1 - cost) - 1e-9
+    count = max(1, int(len(before) * 0.3))
+    assert np.sort(after)[:count].sum() >= np.sort(before)[:count].sum() - 1e-9
+
+
+def test_fairness_raises_the_worst_pairs_of_a_company_by_a_twentieth_for_a_fiftieth_or_says_why_not() -> None:
+    answer = solve(made_up.question(made_up.cohort(1000)), TAXONOMY)
+    assert answer.total >= answer.optimum * (1 - 0.02 - 0.001)
+    assert "worst pairs rose by" in answer.fairness
+    none = solve(made_up.question(made_up.cohort(1000), _without_fairness()), TAXONOMY)
+    worst = [np.sort([match.fit.score for match in one.matches])[: len(one.matches) // 20] for one in (answer, none)]
+    assert worst[0].mean() >= 1.05 * worst[1].mean() or "at most" in answer.fairness
+
+
+def _without_fairness() -> ProgrammeSettings:
+    plain = made_up.settings()
+    matching = plain.matching.model_copy(update={"fairness": Fairness(max_cost=0.0), "draw": Draw(tolerance=0.0)})
+    return plain.model_copy(update={"matching": matching})
+
+
+def test_the_draw_exchanges_near_equals_half_of_the_time_and_says_so() -> None:
+    edges = edges_of([(0, 0, 0.6), (0, 1, 0.6005), (1, 0, 0.6), (1, 1, 0.6), (2, 2, 0.9)])
+    chosen = np.array([1, 2, 4])
+    outcomes = []
+    for seed in range(200):
+        found = drawn(edges, chosen, 3, 100.0, Draw(), seed)
+        assert found.probability.tolist() == [0.5, 0.5, 1.0]
+        outcomes.append(found.chosen.tolist() == [0, 3, 4])
+    assert 70 < sum(outcomes) < 130
+    assert drawn(edges, chosen, 3, 100.0, Draw(tolerance=0.0), 1).chosen.tolist() == [1, 2, 4]
+
+
+ALIKE = edges_of([(0, 0, 0.01), (0, 1, 0.01), (1, 0, 0.01), (1, 1, 0.01)])
+
+
+@example(market=([1, 2], [1, 2], ALIKE), seed=1)  # an exchange would end in a pair that there is already
+@given(markets(), st.integers(0, 50))
+def test_the_draw_costs_next_to_nothing_and_exceeds_no_place(
+    market: tuple[list[int], list[int], Edges], seed: int
+) -> None:
+    seniors, juniors, edges = market
+    chosen = assign(seniors, juniors, edges, 0)
+    best = float(edges.scores[chosen].sum())
+    found = drawn(edges, chosen, len(juniors), best, Draw(tolerance=0.05, max_cost=0.001), seed)
+    for side in (edges.seniors, edges.juniors):
+        assert sorted(side[found.chosen]) == sorted(side[chosen])
+    assert edges.scores[found.chosen].sum() >= best * 0.999 - 1e-9
+
+
+@FEWER
+@given(cohorts(most=4), st.data())
+def test_candidates_and_runners_up_do_not_depend_on_private_rules(cohort: Cohort, data: st.DataObject) -> None:
+    assume(cohort[0] and cohort[1])
+    people = [*cohort[0], *cohort[1]]
+    who, whom = data.draw(st.permutations([data.draw(st.sampled_from(side)) for side in cohort]))
+    wish = who.model_copy(update={"avoid": (*who.avoid, whom.member_id)})
+    other = [wish if one is who else one for one in people]
+    one_world, other_world = solve(question(people), TAXONOMY), solve(question(other), TAXONOMY)
+    ups = {(m.senior.id, m.junior.id): m.runner_up for m in one_world.matches}
+    for match in other_world.matches:
+        pair = (match.senior.id, match.junior.id)
+        assert ups.get(pair, match.runner_up) == match.runner_up
+    open_ = [
+        candidates(Pairs(*sides(question(world)), settings(), TAXONOMY, TODAY), None).edges for world in (people, other)
+    ]
+    assert open_[0].scores.tolist() == open_[1].scores.tolist()
+
+
+def test_the_runner_up_is_the_best_other_candidate_whether_taken_or_not() -> None:
+    people = [
+        person("s"),
+        person("s2"),
+        person("j1", "junior"),
+        person("j2", "junior", offers={"generative-ai": "teach"}),
+    ]
+    answer = solve(question(people), TAXONOMY)
+    for match in answer.matches:
+        up = match.runner_up
+        assert {up["senior"].member_id, match.junior.id} == {"j1", "j2"}
+        assert {up["junior"].member_id, match.senior.id} == {"s", "s2"}
+
+
+def test_a_round_in_which_nobody_can_be_paired_is_empty_and_says_why() -> None:
+    alone = solve(question([person("s")]), TAXONOMY)
+    blocked = solve(question([person("s", level=1), person("j", "junior", level=20)]), TAXONOMY)
+    full = solve(question([person("s", enrolment={"capacity": 0}), person("j", "junior")]), TAXONOMY)
+    for answer in (alone, blocked, full):
+        assert not answer.matches
+        assert answer.why_empty
+        assert (answer.total, answer.bound) == (0.0, None)
+
+
+def test_any_member_of_a_large_company_can_be_replaced_removed_and_compared_as_if_new() -> None:
+    people = [member(one) for one in made_up.cohort(60)]
+    seniors, juniors = people[:30], people[30:]
+    words = Words(settings(), TAXONOMY, TODAY)
+    one, other = Columns(words, seniors), Columns(words, juniors[1:])
+    odd = person("odd", "junior", time_zone="Asia/Kathmandu", availability=weekly((2, 8 * 60 + 1, 9 * 60 + 4)))
+    row = other.add(member(odd))
+    other.remove(row)
+    assert other.add(juniors[0]) == row
+    other.write([juniors[0]])
+    grown = Comparison(one, other, settings()).block(np.arange(30), np.arange(30))
+    fresh = Pairs(seniors, [*juniors[1:], juniors[0]], settings(), TAXONOMY, TODAY).block(np.arange(30), np.arange(30))
+    assert grown.score == pytest.approx(fresh.score, abs=1e-9)
+    for rule, mask in fresh.broken.items():
+        assert (grown.broken[rule] == mask).all()
+    with pytest.raises(ValueError, match="has a row already"):
+        other.add(juniors[0])
+
+
+def test_whoever_comes_is_added_without_a_look_at_everybody_else() -> None:
+    class Unread(dict[str, int]):
+        """Raises when all of it is gone through."""
+
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("everybody was looked at")
+
+        keys = items = values = __iter__  # type: ignore[assignment]
+
+    people = [member(one) for one in made_up.cohort(20)]
+    columns = Columns(Words(settings(), TAXONOMY, TODAY), people[1:])
+    columns.row_of = Unread(columns.row_of)
+    columns.remove(columns.add(people[0]))
+
+
+@st.composite
+def markets_of_one_place(draw: st.DrawFn) -> tuple[list[int], list[int], Edges]:
+    n = draw(st.integers(1, 5))
+    every = [(s, j) for s in range(n) for j in range(n)]
+    some = sorted(draw(st.lists(st.sampled_from(every), unique=True, min_size=1)))
+    scores = [draw(st.integers(-100, 100)) / 100 for _ in some]
+    rows, columns = np.array([s for s, _ in some]), np.array([j for _, j in some])
+    taking = draw(st.integers(1, n))
+    there = [int(place < taking) for place in range(n)]
+    return draw(st.permutations(there)), draw(st.permutations(there)), Edges(rows, columns, np.array(scores))
+
+
+@given(markets_of_one_place())
+def test_everybody_with_one_place_is_matched_as_a_flow_would_or_it_is_said_to_be_impossible(
+    market: tuple[list[int], list[int], Edges],
+) -> None:
+    seniors, juniors, edges = market
+    two = [*seniors, 2], [*juniors, 2]  # a flow decides where somebody has two places
+    n = len(seniors)
+    aside = Edges(
+        np.append(edges.seniors, [n, n, n + 1]),
+        np.append(edges.juniors, [n, n + 1, n]),
+        np.append(edges.scores, [0.0, 0.0, 0.0]),
+    )
+    try:
+        expected = assign([*two[0], 1], [*two[1], 1], aside, 1, every_place=True)
+    except Unsolvable:
+        with pytest.raises(Unsolvable):
+            assign(seniors, juniors, edges, 1, every_place=True)
+        return
+    found = assign(seniors, juniors, edges, 1, every_place=True)
+    assert edges.scores[found].sum() == pytest.approx(aside.scores[expected].sum())
+    for side, places in ((edges.seniors, seniors), (edges.juniors, juniors)):
+        assert np.bincount(side[found], minlength=n).tolist() == places

@@ -1,0 +1,255 @@
+"""Rounds too large for all their pairs to be candidates: as good as if they were, or it is said how near."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import numpy as np
+import pytest
+
+from benchmarks import cohort as made_up
+from benchmarks import mentor_match_rules
+from contracts.profiles import ProfileChanged, Style
+from services.matcher.engine import candidates as candidates_of
+from services.matcher.engine import optimality_bound
+from services.matcher.engine.all_pairs_scan import Scan
+from services.matcher.engine.assignment import Assignment, assign, solved
+from services.matcher.engine.candidates import BEST, HARD_TO_SUIT, Edges, candidates, scan_of
+from services.matcher.engine.optimality_bound import Optimum, optimum
+from services.matcher.engine.solve import Question, _locked, _market, sides, solve
+from services.matcher.engine.vectorised_fit import Pairs
+from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, TOPICS, member, person, settings, weekly
+from tests.matcher.large_company import large_round
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The best of a round as it is solved, priority counted."""
+
+    weight: float
+    open: float
+    added: int
+    pairs: list[tuple[str, str]]
+
+
+def weighed(asked: Question, *, scanned: bool) -> Weighed:
+    pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY, asked.earlier)
+    scan = Scan(pairs) if scanned else None
+    of = _market(asked, pairs, _locked(asked, pairs))
+    best = optimum(of, candidates(pairs, scan), scan)
+    chosen = of.weighted(best.edges).take(best.chosen)
+    ids = [
+        (pairs.seniors[s].id, pairs.juniors[j].id)
+        for s, j in zip(chosen.seniors.tolist(), chosen.juniors.tolist(), strict=True)
+    ]
+    return Weighed(float(chosen.scores.sum()), best.open, int(best.added.sum()), ids)
+
+
+def company(seed: int) -> Question:
+    """A few people of whom most could be paired, with all that can be in the way."""
+    rng = Random(seed)
+
+    def somebody(side: str, n: int) -> ProfileChanged:
+        offers = {topic: rng.choice(["explain", "use", "teach"]) for topic in rng.sample(TOPICS, rng.randint(2, 4))}
+        seeks = {topic: rng.randint(1, 3) for topic in rng.sample(TOPICS, rng.randint(2, 4))}
+        return person(
+            f"{side[0]}{n:02}",
+            side,
+            offers=offers,
+            seeks=seeks,
+            level=rng.randint(9, 14) if side == "senior" else rng.randint(3, 8),
+            style=Style(pace=rng.choice([-1.0, 0.0, 1.0]), debate=rng.choice([None, -1.0, 1.0])),
+            site_id=rng.choice([None, "berlin", "lyon"]),
+            availability=rng.choice([weekly((1, 540, 1000)), weekly((1, 900, 1200), (2, 540, 600))]),
+            time_zone=rng.choice([None, "Europe/Berlin"]),
+        )
+
+    seniors = [somebody("senior", n) for n in range(rng.randint(2, 12))]
+    juniors = [somebody("junior", n) for n in range(rng.randint(2, 12))]
+    people = [
+        one.model_copy(update={"avoid": (rng.choice(others).member_id,)}) if rng.random() < 0.2 else one
+        for some, others in ((seniors, juniors), (juniors, seniors))
+        for one in some
+    ]
+
+    def some_pairs(most: int) -> list[tuple[str, str]]:
+        count = rng.randint(0, most)
+        return [(rng.choice(seniors).member_id, rng.choice(juniors).member_id) for _ in range(count)]
+
+    return Question(
+        PROGRAMME,
+        settings(matching__waiting=rng.choice([0, 0.1, 1.0]), rules__min_level_gap=rng.choice([0, 2, 3])),
+        people,
+        {one.member_id: rng.choice([0, 1, 1, 1, 2, 3]) for one in people},
+        some_pairs(6),
+        TODAY,
+        seed,
+        locked=some_pairs(2),
+        forbidden=some_pairs(5),
+        waiting={one.member_id: rng.random() for one in people if rng.random() < 0.5},
+    )
+
+
+def companies() -> list[Question]:
+    return [asked for asked in map(company, range(300)) if all(sides(asked))]
+
+
+def test_a_scanned_round_is_as_good_as_one_whose_pairs_are_all_candidates() -> None:
+    several = added = 0
+    for asked in companies():
+        best = weighed(asked, scanned=False)
+        with large_round():
+            scanned = weighed(asked, scanned=True)
+        assert scanned.weight == pytest.approx(best.weight, abs=1e-4)
+        assert 0 <= scanned.open <= 1e-4
+        assert not {*asked.forbidden, *asked.earlier, *asked.locked} & {*scanned.pairs}
+        assert len({*scanned.pairs}) == len(scanned.pairs)
+        several += len(best.pairs) > 1
+        added += scanned.added > 0
+    assert several > 200
+    assert added > 100
+
+
+def test_without_a_step_more_the_bound_is_no_lower_than_the_best_of_all_pairs() -> None:
+    short = 0
+    for asked in companies():
+        best = weighed(asked, scanned=False).weight
+        with large_round(turns=0):
+            scanned = weighed(asked, scanned=True)
+        assert scanned.weight - 1e-4 <= best <= scanned.weight + scanned.open + 1e-4
+        short += scanned.weight < best - 1e-3
+    assert short > 30
+
+
+@pytest.mark.parametrize("why", ["earlier", "forbidden", "avoid"])
+def test_who_may_not_have_any_of_their_forty_best_partners_has_the_best_of_the_others(why: str) -> None:
+    asked = made_up.question(made_up.cohort(800, seed=2))
+    pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
+    block = pairs.block(np.arange(400), np.arange(400))
+    best = np.argsort(-np.where(block.open(), block.score, 0), axis=1)[:, :40]
+    apart = {
+        senior.id: tuple(pairs.juniors[j].id for j in mine) for senior, mine in zip(pairs.seniors, best, strict=True)
+    }
+    barred = [(senior, junior) for senior, juniors in apart.items() for junior in juniors]
+    if why == "avoid":
+        profiles = [one.model_copy(update={"avoid": apart.get(one.member_id, ())}) for one in asked.profiles]
+        asked = replace(asked, profiles=profiles)
+    else:
+        asked = replace(asked, earlier=barred) if why == "earlier" else replace(asked, forbidden=barred)
+    scanned = weighed(asked, scanned=True)
+    assert scanned.weight == pytest.approx(weighed(asked, scanned=False).weight, abs=1e-3)
+    assert scanned.open <= 1e-3
+    assert not {*barred} & {*scanned.pairs}
+
+
+def test_an_estimate_from_some_seniors_leaves_room_for_how_they_differ() -> None:
+    excess, places = np.array([0.1, 0.3, 0.0, 0.0]), np.array([1, 2, 1, 1])
+    nobody = np.zeros(0, dtype=np.int64)
+    beyond = optimality_bound._Beyond(Edges(nobody, nobody, np.zeros(0)), excess)
+    of = made_up.question(made_up.cohort(8))
+    pairs = Pairs(*sides(of), of.settings, TAXONOMY, TODAY)
+    asked = replace(_market(of, pairs, ()), places_of_seniors=places)
+    assert beyond.open(asked, 4) == pytest.approx(0.7)
+    values = np.array([0.1, 0.6])
+    assert beyond.open(asked, 2) == pytest.approx(4 * (values.mean() + 2 * values.std() / np.sqrt(2)))
+
+
+def test_a_large_round_uses_the_best_candidates_only_and_stays_near_the_optimum() -> None:
+    rng = np.random.default_rng(4)
+    topics = sorted(topic.id for topic in TAXONOMY.topics)[:60]
+
+    def somebody(n: int, side: str) -> ProfileChanged:
+        offers, seeks = rng.choice(topics, 4, replace=False), rng.choice(topics, 4, replace=False)
+        return person(
+            f"{side}{n}",
+            side,
+            offers={str(topic): "teach" for topic in offers},
+            seeks={str(topic): 2 for topic in seeks},
+        )
+
+    seniors = [member(somebody(n, "senior")) for n in range(1100)]
+    juniors = [member(somebody(n, "junior")) for n in range(1000)]
+    pairs = Pairs(seniors, juniors, settings(), TAXONOMY, TODAY)
+    edges = candidates(pairs, scan_of(pairs)).allowed()
+    block = pairs.block(np.arange(1100), np.arange(1000))
+    everything = np.where(block.possible(), block.score, 0)
+    s, j = np.nonzero(everything)
+    assert len(edges.scores) < len(s)
+    ones = [1] * 1100, [1] * 1000
+    some = edges.scores[assign(*ones, edges, 0)].sum()
+    best = everything[s, j][assign(*ones, Edges(s, j, everything[s, j]), 0)].sum()
+    assert some >= 0.999 * best
+
+
+def test_a_round_in_which_all_seniors_can_be_looked_at_is_the_best_of_all_pairs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = made_up.question(made_up.cohort(1400, seed=5))
+    scanned = solve(asked, TAXONOMY)
+    monkeypatch.setattr(candidates_of, "ALL_PAIRS", 10**9)
+    best = solve(asked, TAXONOMY)
+    assert scanned.optimum == pytest.approx(best.optimum, abs=2e-6 * len(best.matches))
+    assert scanned.bound == pytest.approx(scanned.optimum, abs=2e-6 * len(best.matches))
+    told = [
+        [(left.member.id, left.code, left.text, left.numbers) for left in answer.left_over]
+        for answer in (scanned, best)
+    ]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("sampled", [200, 960])
+def test_where_few_are_the_best_partners_of_too_many_the_others_are_found_step_by_step(
+    sampled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimality_bound, "SAMPLED", sampled)
+    monkeypatch.setattr(optimality_bound, "BEST", 4)
+    monkeypatch.setattr(candidates_of, "BEST", 4)
+    steps: list[int] = []
+
+    def step(seniors: Sequence[int], juniors: Sequence[int], edges: Edges, seed: int) -> Assignment:
+        steps.append(len(edges))
+        return solved(seniors, juniors, edges, seed)
+
+    monkeypatch.setattr(optimality_bound, "solved", step)
+    asked = mentor_match_rules.question(*mentor_match_rules.servants(900, seed=1))
+    answer = solve(asked, TAXONOMY)
+    pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
+    block = pairs.block(np.arange(900), np.arange(900))
+    everything = np.where(block.possible(), block.score, 0)
+    s, j = np.nonzero(everything)
+    best = everything[s, j][assign([1] * 900, [1] * 900, Edges(s, j, everything[s, j]), 0)].sum()
+    assert 2 <= len(steps) <= optimality_bound.TURNS
+    assert max(steps) < len(s) / 10
+    assert answer.bound is not None
+    assert optimality_bound.NEAR_ENOUGH * best - 1e-3 <= answer.optimum <= best + 1e-3 <= answer.bound + 2e-3
+
+
+def test_what_was_added_in_vain_is_not_told_of() -> None:
+    ends = np.arange(5)
+    added = np.array([False, True, False, True, False])
+    told = Optimum(Edges(ends, ends, ends / 5), np.array([3, 4]), 0.1, added).to_tell_of()
+    assert told.edges.seniors.tolist() == [0, 2, 3, 4]
+    assert told.edges.seniors[told.chosen].tolist() == [3, 4]
+    assert told.open == 0.1
+
+
+def test_whoever_is_hard_to_suit_keeps_more_candidates_of_a_large_round_for_fairness_to_choose_from() -> None:
+    asked = made_up.question(made_up.cohort(2400))
+    pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
+    edges = candidates(pairs, scan_of(pairs)).edges
+    for group in (edges.seniors, edges.juniors):
+        kept = np.bincount(group)
+        best = np.zeros(len(kept))
+        np.maximum.at(best, group, edges.scores)
+        hard = (kept > 0) & (best <= np.quantile(best[kept > 0], HARD_TO_SUIT))
+        assert np.median(kept[hard]) >= 1.5 * BEST
+
+
+def test_of_partners_who_are_equal_each_person_keeps_others_and_no_more_than_of_unequal_ones() -> None:
+    seniors = [member(person(f"s{n}")) for n in range(400)]
+    juniors = [member(person(f"j{n}", "junior")) for n in range(400)]
+    pairs = Pairs(seniors, juniors, settings(), TAXONOMY, TODAY)
+    edges = candidates(pairs, scan_of(pairs)).edges
+    assert len(edges) < 400 * 3 * BEST
+    for people in (edges.seniors, edges.juniors):
+        assert BEST <= np.bincount(people).min() <= np.bincount(people).max() < 8 * BEST

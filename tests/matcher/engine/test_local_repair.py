@@ -1,0 +1,145 @@
+"""A result that was changed by hand: mended around the change, never against a rule, and undone without a trace."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import settings as run_with
+from hypothesis import strategies as st
+
+from benchmarks import cohort
+from contracts.profiles import ProfileChanged
+from contracts.programmes import Draw, Fairness, ProgrammeSettings
+from services.matcher.domain.errors import Refused
+from services.matcher.domain.fit import rules
+from services.matcher.domain.fit.score import fit
+from services.matcher.domain.rounds.adjustment import Adjustment, Effect, Pair, carried_out, undone, with_one_more
+from services.matcher.engine.local_repair import Repairs, Result
+from services.matcher.engine.solve import Question, solve
+from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, person, settings
+
+Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
+
+
+def _for_the_best_total() -> ProgrammeSettings:
+    """Without what gives some of it away: then a change by hand can only cost."""
+    plain = cohort.settings()
+    unmoved = {"fairness": Fairness(max_cost=0.0), "draw": Draw(tolerance=0.0)}
+    return plain.model_copy(update={"matching": plain.matching.model_copy(update=unmoved)})
+
+
+BEST_TOTAL = _for_the_best_total()
+
+
+def question(people: list[ProfileChanged], with_settings: ProgrammeSettings | None = None) -> Question:
+    places = {one.member_id: one.enrolments[-1].capacity for one in people}
+    return Question(PROGRAMME, with_settings or settings(), people, places, (), TODAY, 0)
+
+
+def solved(asked: Question) -> Result:
+    answer = solve(asked, TAXONOMY)
+    seniors = {one.senior.id: one.senior for one in answer.matches}
+    juniors = {one.junior.id: one.junior for one in answer.matches}
+    for left in answer.left_over:
+        (seniors if left.side == "senior" else juniors)[left.member.id] = left.member
+    return Result(seniors, juniors, {(one.senior.id, one.junior.id): one.fit.score for one in answer.matches})
+
+
+def lock(*pair: str) -> Adjustment:
+    return Adjustment(adjustment_id="-".join(("lock", *pair)), kind="lock", pairs=(pair,))  # type: ignore[arg-type]
+
+
+def forbid(*pair: str) -> Adjustment:
+    return Adjustment(adjustment_id="-".join(("forbid", *pair)), kind="forbid", pairs=(pair,))  # type: ignore[arg-type]
+
+
+def repaired(asked: Question, *adjustments: Adjustment) -> tuple[Mapping[Pair, float], list[Effect]]:
+    repairs = Repairs(asked, solved(asked), TAXONOMY)
+    effects = [repairs.apply(one) for one in adjustments]
+    return repairs.pairs, effects
+
+
+@run_with(max_examples=60)
+@given(cohorts(most=4), any_settings(), st.data())
+def test_whatever_is_changed_no_rule_is_broken_no_place_exceeded_and_what_is_kept_is_kept(
+    cohort: Cohort, rules_: ProgrammeSettings, data: st.DataObject
+) -> None:
+    assume(cohort[0] and cohort[1])
+    asked = question([*cohort[0], *cohort[1]], rules_)
+    start = solved(asked)
+    drawn = st.tuples(
+        st.sampled_from([one.member_id for one in cohort[0]]), st.sampled_from([one.member_id for one in cohort[1]])
+    )
+    wanted = [
+        data.draw(st.sampled_from((lock, forbid)))(*pair)
+        for pair in data.draw(st.lists(drawn, unique=True, max_size=4))
+    ]
+    pairs, effects = repaired(asked, *wanted)
+    taken = Counter(member for pair in pairs for member in pair)
+    assert all(taken[member] <= asked.places[member] for member in taken)
+    for senior, junior in pairs:
+        s, j = start.seniors[senior], start.juniors[junior]
+        assert rules.broken(s, j, rules_, TODAY) == ()
+        assert fit(s, j, rules_, TAXONOMY, TODAY).falls_short(rules_) == ()
+        assert pairs[senior, junior] == pytest.approx(fit(s, j, rules_, TAXONOMY, TODAY).score, abs=1e-6)
+    for one, effect in zip(wanted, effects, strict=True):
+        if one.holds:
+            assert effect.kept == (one.pairs[0] in pairs)
+        else:
+            assert effect.kept
+            assert one.pairs[0] not in pairs
+    total = sum(start.pairs.values())
+    assert sum(pairs.values()) == pytest.approx(total - sum(effect.cost for effect in effects), abs=1e-4)
+
+
+def test_what_only_a_private_wish_forbids_does_not_come_about_and_looks_like_a_place_that_was_taken() -> None:
+    people = [person("s"), person("t"), person("j", "junior", avoid=("s",)), person("k", "junior")]
+    pairs, [by_wish] = repaired(question(people), lock("s", "j"))
+    assert ("s", "j") not in pairs
+    _, [_, by_place] = repaired(
+        question([*people[:2], person("j", "junior"), people[3]]), lock("t", "j"), lock("s", "j")
+    )
+    assert (by_wish.kept, by_wish.cost) == (by_place.kept, by_place.cost) == (False, 0.0)
+
+
+def test_a_change_costs_what_the_total_has_lost_and_moves_nobody_else() -> None:
+    people = cohort.cohort(400, seed=3)
+    asked = cohort.question(people, BEST_TOTAL)
+    start = solved(asked)
+    (senior, junior), *_ = start.pairs
+    pairs, [effect] = repaired(asked, forbid(senior, junior))
+    assert effect.cost == pytest.approx(sum(start.pairs.values()) - sum(pairs.values()), abs=1e-6)
+    assert effect.cost > -1e-6
+    assert len(start.pairs.keys() - pairs.keys()) < len(start.pairs) / 10
+
+
+def test_a_repair_is_nearly_as_good_as_solving_everything_again() -> None:
+    people = cohort.cohort(600, seed=5)
+    asked = cohort.question(people, BEST_TOTAL)
+    start = solved(asked)
+    ordered = sorted(start.pairs)
+    wanted = [forbid(*pair) for pair in ordered[:3]]
+    pairs, effects = repaired(asked, *wanted)
+    assert all(effect.kept for effect in effects)
+    apart = {one.pairs[0] for one in wanted}
+    blocked = [one.model_copy(update={"avoid": tuple({*one.avoid, *_others(one.member_id, apart)})}) for one in people]
+    again = solve(cohort.question(blocked, BEST_TOTAL), TAXONOMY)
+    assert sum(pairs.values()) >= 0.999 * again.total
+
+
+def _others(member: str, pairs: set[Pair]) -> list[str]:
+    return [other for pair in pairs if member in pair for other in pair if other != member]
+
+
+def test_contradicting_changes_are_refused_and_undone_ones_leave_with_the_next_result() -> None:
+    known = with_one_more((), lock("s", "j"))
+    with pytest.raises(Refused, match="held together already"):
+        with_one_more(known, forbid("s", "j"))
+    assert undone(known, "lock-s-j") == ()
+    in_force = carried_out(known, [Effect(adjustment_id="lock-s-j", kept=True, cost=0.1)])
+    assert (in_force[0].state, in_force[0].kept, in_force[0].cost) == ("in_force", True, 0.1)
+    leaving = undone(in_force, "lock-s-j")
+    assert leaving[0].state == "undone"
+    assert with_one_more(leaving, forbid("s", "j"))[-1].kind == "forbid"
+    assert carried_out(leaving, []) == ()

@@ -1,0 +1,173 @@
+"""The crowd against the readable truth: the same partners as rules, fit and ledger would name one by one."""
+
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as run_with
+from hypothesis import strategies as st
+
+from contracts.profiles import Absence, ProfileChanged
+from contracts.programmes import ProgrammeSettings
+from services.matcher.domain.fit import rules
+from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.pairings.seat_ledger import Ledger, Seat, room
+from services.matcher.engine.partner_index import Crowd, when
+from services.matcher.pairings.partner_search import possible
+from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, profiles, settings
+
+Held = dict[str, int]
+
+
+def crowd_of(people: list[ProfileChanged], held: Held | None = None, marks: ProgrammeSettings | None = None) -> Crowd:
+    crowd = Crowd(TAXONOMY, marks or settings(), TODAY)
+    for one in people:
+        tell(crowd, one)
+    for id, seats in (held or {}).items():
+        crowd.hold(id, seats, seats)
+    crowd.settle()
+    return crowd
+
+
+def tell(crowd: Crowd, profile: ProfileChanged) -> None:
+    crowd.put(member(profile), room(profile, PROGRAMME))
+
+
+def free(profile: ProfileChanged, held: Held) -> int:
+    numbers = range(held.get(profile.member_id, 0))
+    seats = {str(n): Seat(attempt=1, partner=str(n), programme_id=PROGRAMME) for n in numbers}
+    return Ledger(member_id=profile.member_id, held=seats).free(room(profile, PROGRAMME), PROGRAMME)
+
+
+def truth(
+    me: Member, people: list[ProfileChanged], held: Held, rule: ProgrammeSettings, on: date = TODAY
+) -> dict[str, float]:
+    """Whoever is there, has a place and may be paired with ``me``, with the score of the better way round."""
+    found: dict[str, float] = {}
+    for profile in people:
+        other = member(profile)
+        if other.id == me.id or rules.absent(profile, PROGRAMME, rule, on) or free(profile, held) <= 0:
+            continue
+        for pair in ((me, other), (other, me)):
+            couple = possible(*pair, rule, TAXONOMY, on)
+            if couple is not None:
+                found[other.id] = max(couple.fit.score, found.get(other.id, 0))
+    return found
+
+
+@cache
+def changes(side: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Which side, which state, and whether somebody is away, on leave or about to go."""
+    away = st.tuples(st.integers(-2, 2), st.sampled_from([None, 0, 3])).map(lambda found: (_absence(*found),))
+    return st.fixed_dictionaries(
+        {
+            "side": st.sampled_from([side, "either"]),
+            "state": st.sampled_from(["ready", "ready", "ready", "enrolled", "left"]),
+            "employment": st.sampled_from(["active", "active", "active", "on_leave", "leaving"]),
+            "away": st.one_of(st.just(()), st.just(()), away),
+            "employed_until": st.sampled_from([None, None, TODAY, TODAY + timedelta(days=1)]),
+            "personal_cap": st.sampled_from([None, None, 0, 1]),
+        }
+    )
+
+
+def _absence(begins: int, lasts: int | None) -> Absence:
+    since = TODAY + timedelta(days=begins)
+    return Absence(since=since, until=None if lasts is None else since + timedelta(days=lasts))
+
+
+SEATS = st.integers(0, 2)
+
+
+@st.composite
+def companies(draw: st.DrawFn) -> tuple[list[ProfileChanged], Held]:
+    """People who may be away, on leave, on either side, and hold seats."""
+    seniors, juniors = draw(cohorts(most=4))
+    people = []
+    for one in [*seniors, *juniors]:
+        changed = dict(draw(changes(one.enrolments[0].side)))
+        update = {"side": changed.pop("side"), "state": changed.pop("state")}
+        enrolment = one.enrolments[0].model_copy(update=update)
+        people.append(one.model_copy(update={**changed, "enrolments": (enrolment,)}))
+    return people, {one.member_id: draw(SEATS) for one in people}
+
+
+@run_with(max_examples=80, deadline=None)
+@given(companies(), any_settings(), st.integers(0, 3))
+def test_the_best_are_those_that_rules_fit_and_ledger_name(
+    company: tuple[list[ProfileChanged], Held], rule: ProgrammeSettings, days: int
+) -> None:
+    people, held = company
+    on = TODAY + timedelta(days=days)
+    crowd = crowd_of(people, held, rule)
+    for me in map(member, people):
+        wanted = truth(me, people, held, rule, on)
+        found = crowd.best(me, rule, on, len(people))
+        assert {one.id: one.score for one in found} == pytest.approx(wanted, abs=1e-6)
+        assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+        for one in found:
+            other = next(member(profile) for profile in people if profile.member_id == one.id)
+            couple = possible(*((other, me) if one.side == "senior" else (me, other)), rule, TAXONOMY, on)
+            assert couple is not None
+            assert couple.fit.score == pytest.approx(one.score, abs=1e-6)
+
+
+@run_with(max_examples=60, deadline=None)
+@given(cohorts(most=4), st.data())
+def test_who_comes_changes_and_goes_leaves_the_crowd_as_if_it_were_begun_anew(
+    cohort: tuple[list[ProfileChanged], list[ProfileChanged]], data: st.DataObject
+) -> None:
+    people = {one.member_id: one for side in cohort for one in side}
+    crowd, names = crowd_of([]), sorted(people)
+    now: dict[str, ProfileChanged] = {}
+    for _ in range(data.draw(st.integers(0, 12))):
+        if not names:
+            break
+        id = data.draw(st.sampled_from(names))
+        if data.draw(st.booleans()):
+            other = data.draw(profiles(people[id].enrolments[0].side, id, ()))
+            now[id] = data.draw(st.sampled_from([people[id], other]))
+            tell(crowd, now[id])
+        else:
+            now.pop(id, None)
+            crowd.drop(id)
+        if data.draw(st.booleans()):
+            crowd.settle()
+    crowd.settle()
+    anew = crowd_of(list(now.values()))
+    assert sorted(crowd) == sorted(anew)
+    for me in map(member, people.values()):
+        found, wanted = ({one.id: one.score for one in some.best(me, settings(), TODAY, 9)} for some in (crowd, anew))
+        assert found == pytest.approx(wanted, abs=1e-6)
+
+
+def test_what_is_promised_or_named_is_not_offered() -> None:
+    crowd = crowd_of([person("s", enrolment={"capacity": 2}), person("t"), person("j", "junior")])
+    me = member(person("j", "junior"))
+
+    def offered(**but: object) -> list[str]:
+        return [one.id for one in crowd.best(me, settings(), TODAY, 9, **but)]  # type: ignore[arg-type]
+
+    assert offered() == ["s", "t"]
+    assert offered(promised={"s": 1, "t": 1}) == ["s"]
+    assert offered(but=["s"]) == ["t"]
+
+
+def test_whose_last_pairing_came_to_nothing_comes_first_then_who_waits_longest() -> None:
+    crowd = crowd_of([person(id) for id in ("new", "old", "unknown", "failed")])
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    crowd.waits("new", when(begin + timedelta(days=9), None, failed=False))
+    crowd.waits("old", when(begin, begin + timedelta(days=2), failed=False))
+    crowd.waits("failed", when(begin, begin + timedelta(days=30), failed=True))
+    assert crowd.turns(list(crowd), settings(), TODAY) == ["failed", "old", "new", "unknown"]
+    assert crowd.turns(["unknown", "new"], settings(), TODAY, {"new": 1}) == ["unknown"]
+
+
+def test_a_row_that_was_freed_keeps_nothing_of_who_had_it() -> None:
+    crowd = crowd_of([person("s"), person("j", "junior")], {"s": 1})
+    crowd.drop("s")
+    tell(crowd, person("t"))
+    crowd.settle()
+    assert [one.id for one in crowd.best(member(person("j", "junior")), settings(), TODAY, 9)] == ["t"]

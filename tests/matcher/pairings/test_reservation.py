@@ -1,0 +1,208 @@
+"""A reservation that is cut off or overtaken between its steps, on the real service: no seat is taken for nothing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from chassis.core.ids import new_id
+from chassis.storage.aggregates import Op
+from contracts.pairings import PAIRINGS
+from contracts.privacy import PRIVACY
+from services.matcher.domain.errors import Refused
+from services.matcher.domain.pairings import pairing as pairings
+from services.matcher.domain.rounds import round as rounds
+from services.matcher.pairings import proposals, reservation
+from tests.matcher.builders import PROGRAMME, person, settings
+from tests.matcher.harness import World
+from tests.processes import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Take = Callable[..., Awaitable[Mapping[str, Refused]]]
+Then = Callable[[], Awaitable[None]]
+
+
+class Died(ConnectionError):
+    """The process ends here."""
+
+
+async def die() -> None:
+    raise Died("after both seats were taken, before anything was proposed")
+
+
+@pytest.fixture
+def after_taking(monkeypatch: pytest.MonkeyPatch) -> list[Then]:
+    """What happens, one after the other, each time that both seats were taken; leases are short."""
+    monkeypatch.setattr(pairings, "LEASE", timedelta(seconds=1))
+    happens: list[Then] = []
+    real: Take = reservation._take
+
+    async def take(*arguments: Any) -> Mapping[str, Refused]:
+        refused = await real(*arguments)
+        if happens:
+            await happens.pop(0)()
+        return refused
+
+    monkeypatch.setattr(reservation, "_take", take)
+    return happens
+
+
+async def asked(company: World) -> str:
+    """The senior has asked the junior, who may say yes."""
+    await company.open_programme(settings(matching__shortlist=True))
+    await company.people(person("s"), person("j", "junior"))
+    made = await company.replicas[0].do("member:s", f"/programmes/{PROGRAMME}/requests", {"partner": "j"})
+    return str(made["request_id"])
+
+
+async def say_yes(company: World, request_id: str) -> tuple[int, str]:
+    answer = await company.replicas[0].ask("member:j", "POST", f"/requests/{request_id}/accept")
+    return answer.status_code, answer.json().get("code", "")
+
+
+async def only(company: World) -> pairings.Pairing:
+    (stored,) = [stored async for stored in company.replicas[0].matcher.pairings.find({})]
+    return stored.state
+
+
+async def held(company: World) -> dict[str, list[int]]:
+    """The attempts that hold a seat, of each member."""
+    found = await company.replicas[0].matcher.ledgers.get_many(["s", "j"])
+    return {id: [seat.attempt for seat in found[id].state.held.values()] for id in sorted(found)}
+
+
+async def given_up(company: World) -> None:
+    async def there() -> bool:
+        return (await only(company)).state == "abandoned"
+
+    await until(there)
+
+
+async def nobody_holds(company: World) -> None:
+    async def there() -> bool:
+        return not any((await held(company)).values())
+
+    await until(there)
+
+
+async def types_on(company: World, topic: Any) -> list[str]:
+    return [str(record.header("ce_type")).removeprefix("mentoring.") for record in await company.heard(topic)]
+
+
+async def test_a_reservation_that_died_with_both_seats_is_given_up_and_never_heard_of(
+    company: World, after_taking: list[Then]
+) -> None:
+    request = await asked(company)
+    after_taking.append(die)
+    assert (await say_yes(company, request))[0] >= 500
+    assert await held(company) == {"j": [1], "s": [1]}
+    await given_up(company)
+    await nobody_holds(company)
+    assert await company.heard(PAIRINGS) == []
+    assert await say_yes(company, request) == (200, "")
+    assert await held(company) == {"j": [2], "s": [2]}
+
+
+async def test_a_retry_goes_on_with_the_attempt_that_died(company: World, after_taking: list[Then]) -> None:
+    request = await asked(company)
+    after_taking.append(die)
+    assert (await say_yes(company, request))[0] >= 500
+    assert await say_yes(company, request) == (200, "")
+    assert await held(company) == {"j": [(await only(company)).attempt], "s": [(await only(company)).attempt]}
+    await until_told(company, "pairing.formed.v1")
+    assert await types_on(company, PAIRINGS) == ["pairing.proposed.v1", "pairing.formed.v1"]
+
+
+async def test_a_retry_that_the_sweep_overtakes_is_refused_and_leaves_no_seat_behind(
+    company: World, after_taking: list[Then]
+) -> None:
+    request = await asked(company)
+    after_taking += [die, lambda: given_up(company)]
+    assert (await say_yes(company, request))[0] >= 500
+    assert await say_yes(company, request) == (409, "no_longer_possible")
+    await nobody_holds(company)
+    assert await say_yes(company, request) == (200, "")
+    assert (await only(company)).state == "formed"
+    assert await held(company) == {"j": [2], "s": [2]}
+
+
+async def test_a_request_waits_while_a_place_is_held_by_an_attempt_that_is_under_way_or_dead(
+    company: World, after_taking: list[Then], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would lapse for want of a place that is given back a moment later: its own, or that of another pair."""
+    request = await asked(company)
+    monkeypatch.setattr(pairings, "LEASE", timedelta(minutes=5))
+    after_taking.append(die)
+    assert (await say_yes(company, request))[0] >= 500
+    matcher = company.replicas[0].matcher
+    programme = (await matcher.programme(PROGRAMME)).state
+    [stored] = await matcher.open_requests(PROGRAMME)
+    other = stored.state.model_copy(update={"request_id": new_id()})
+    assert await proposals.look_again([other], programme, matcher) == [other.request_id]
+    pairing = await only(company)
+    now = matcher.clock.machine()
+    dead = await matcher.pairings.update(
+        pairing.plan.pairing_id, Op("dead"), lambda state: pairings.abandon(state, pairing.attempt, now)
+    )
+    assert dead.now().state == "abandoned"
+    assert await proposals.look_again([stored.state], programme, matcher) == [request]
+    await reservation.free(matcher, pairing.plan.pairing_id, pairing.attempt, ["s", "j"])
+    assert await proposals.look_again([stored.state], programme, matcher) == []
+    assert await say_yes(company, request) == (200, "")
+
+
+async def test_a_round_whose_reservations_the_sweep_gives_up_meanwhile_proposes_them_all_the_same(
+    company: World, after_taking: list[Then], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await company.open_programme()
+    await company.people(person("s"), person("j", "junior"))
+    computed = await company.round(publish=False)
+    monkeypatch.setattr(rounds, "LEASE", timedelta(seconds=2))
+    after_taking += [die, lambda: given_up(company)]
+    await company.replicas[0].do("admin", f"/rounds/{computed['round_id']}/publish")
+    done = await company.round_in(f"/rounds/{computed['round_id']}", "published")
+    assert (done["proposed"], done["withdrawn"]) == (1, 0)
+    attempt = (await only(company)).attempt
+    assert await held(company) == {"j": [attempt], "s": [attempt]}
+
+
+async def test_an_erasure_between_the_steps_of_a_reservation_takes_the_seats_back(
+    company: World, after_taking: list[Then]
+) -> None:
+    request = await asked(company)
+
+    async def forgotten() -> None:
+        await company.gone("j")
+
+        async def told() -> bool:
+            return "erasure.completed.v1" in await types_on(company, PRIVACY)
+
+        await until(told)
+
+    after_taking.append(forgotten)
+    status, _ = await say_yes(company, request)
+    assert status in (404, 409)
+    await nobody_holds(company)
+    assert await company.heard(PAIRINGS) == []
+    assert (await types_on(company, PRIVACY)).count("erasure.completed.v1") == 1
+    assert (await only(company)).side_of("j") is None
+
+
+async def test_a_capacity_lowered_between_the_steps_ends_nothing(company: World, after_taking: list[Then]) -> None:
+    request = await asked(company)
+
+    async def lowered() -> None:
+        await company.people(person("j", "junior", enrolment={"capacity": 0}))
+
+    after_taking.append(lowered)
+    assert await say_yes(company, request) == (200, "")
+    assert await held(company) == {"j": [1], "s": [1]}
+
+
+async def until_told(company: World, type: str) -> None:
+    async with asyncio.timeout(30):
+        while type not in await types_on(company, PAIRINGS):  # noqa: ASYNC110 - another process' topic
+            await asyncio.sleep(0.05)

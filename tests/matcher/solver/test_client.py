@@ -1,0 +1,59 @@
+"""What the service does while a process of its own computes: it listens, and says that the round is being worked on."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from services.matcher.domain.rounds.round import Progress
+from services.matcher.solver import client
+from services.matcher.solver.client import Report, Solver, SolverDied, Unanswerable
+
+
+class Talkative:
+    """A process that says one thing after the other, and then nothing more."""
+
+    round_id = "r"
+
+    def __init__(self, *reports: Report) -> None:
+        self._reports = list(reports)
+
+    async def heard(self) -> Report | None:
+        await asyncio.sleep(0)
+        return self._reports.pop(0) if self._reports else None
+
+
+def reading(done: int) -> Report:
+    return Report(progress=Progress(stage="reading", done=done, total=9))
+
+
+def followed(worker: Talkative, *, wanted: bool = True) -> list[int]:
+    told: list[int] = []
+
+    async def alive(progress: Progress) -> bool:
+        told.append(progress.done)
+        return wanted
+
+    async def run() -> None:
+        assert await Solver("", "", "")._followed(cast("Any", worker), alive) is None
+
+    try:
+        asyncio.run(run())
+    except (Unanswerable, SolverDied) as error:
+        told.append(-1 if isinstance(error, Unanswerable) else -2)
+    return told
+
+
+def test_signs_of_life_go_on_however_often_the_process_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "EVERY", 0)
+    assert followed(Talkative(reading(1), reading(2), reading(3), Report(failed="no")))[-1] == -1
+    assert set(followed(Talkative(reading(1), reading(2), reading(3), Report(failed="no")))) >= {1, 2, 3}
+
+
+def test_a_round_that_is_not_wanted_any_longer_ends_without_an_error() -> None:
+    assert followed(Talkative(reading(1), reading(2)), wanted=False) == [1]
+    assert followed(Talkative(), wanted=False) == [0]
+
+
+def test_a_process_that_ends_without_an_answer_is_said_to_have_died() -> None:
+    assert followed(Talkative(reading(1)))[-1] == -2

@@ -1,0 +1,211 @@
+"""A notifier on a real store, with an SMTP server of its own and clocks that a test sets; a test says the events."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import httpx
+import pytest
+
+from chassis.core.clocks import Clock
+from chassis.core.settings import Settings
+from chassis.messaging.subscriptions import Heard
+from chassis.service import Chassis, Parts
+from chassis.storage.projections import Row
+from chassis.web.authentication import Principal, Role
+from chassis.web.http import create_app
+from contracts.envelope import Envelope, EventData
+from contracts.feedback import CheckinDue, Session, SessionScheduled
+from contracts.pairings import PairingEvent, PairingProposed, Participant
+from contracts.profiles import ContactChanged
+from contracts.programmes import Labels, ProgrammeChanged, ProgrammeSettings
+from deploy.local import stack
+from services.notifier.__main__ import build
+from services.notifier.domain.notification import Notification
+from services.notifier.store import Notifier
+from tests.notifier.smtp_server import Wayward, wayward
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
+
+
+class Times(Clock):
+    """Both clocks stand until the test moves them; machine time moves with business time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.business = NOON
+        self.real = datetime(2026, 7, 1, 8, tzinfo=UTC)
+
+    def machine(self) -> datetime:
+        return self.real
+
+    def now(self) -> datetime:
+        return self.business
+
+    def move(self, by: timedelta) -> None:
+        self.business += by
+        self.real += by
+
+
+@dataclass(frozen=True)
+class _Anyone:
+    """Takes every token for this principal's."""
+
+    who: Principal
+
+    async def principal(self, _token: str) -> Principal:
+        return self.who
+
+
+@dataclass
+class World:
+    """``say`` hands an event to the notifier as its consumer would: first the projection, then the reactions."""
+
+    chassis: Chassis
+    parts: Parts[Notifier]
+    notifier: Notifier
+    clock: Times
+    server: Wayward
+    said: int = 0
+
+    async def say(self, event: EventData, *, envelope: Envelope | None = None) -> Envelope:
+        self.said += 1
+        envelope = envelope or Envelope(
+            id=f"e{self.said}",
+            type=event.TYPE,
+            source="/viceversa/somebody",
+            subject=event.subject(),
+            time=self.clock.machine(),
+            sequence=self.said,
+            correlationid=event.correlation(),
+        )
+        projection = self.parts.hearing.projection_of(event.TYPE, self.notifier)
+        if projection is not None:
+            await projection.apply([Row(event.subject(), envelope.sequence, event)])
+        heard = Heard(envelope, event)
+        for reaction in self.parts.hearing.reactions_to(heard):
+            await reaction(heard, self.notifier)
+        return envelope
+
+    async def settle(self, rounds: int = 3) -> None:
+        """Let every sweep run, so that what follows from what also happens."""
+        for _ in range(rounds):
+            for sweep in self.parts.sweeps:
+                await sweep.once(self.clock)
+
+    def client(self, *roles: Role, member: str | None = None) -> httpx.AsyncClient:
+        """A client of the HTTP API as this principal."""
+        app = create_app(
+            "notifier",
+            self.chassis.settings,
+            routers=self.parts.routers,
+            health=self.chassis.health,
+            problems=self.parts.problems,
+            verifier=_Anyone(Principal(member or "x", member, frozenset(roles), frozenset())),  # type: ignore[arg-type]
+        )
+        headers = {"Authorization": "Bearer anything"}
+        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://notifier", headers=headers)
+
+    async def pass_time(self, by: timedelta, step: timedelta = timedelta(hours=3)) -> None:
+        end = self.clock.business + by
+        while self.clock.business < end:
+            self.clock.move(min(step, end - self.clock.business))
+            await self.settle(2)
+
+    async def all(self, purpose: str | None = None) -> list[Notification]:
+        filter: dict[str, object] = {"purpose": purpose} if purpose else {}
+        return [stored.state async for stored in self.notifier.notifications.find(filter)]
+
+    async def published(self) -> list[dict[str, object]]:
+        """What lies in the outboxes: nobody takes it out here."""
+        return [
+            entry
+            async for document in self.chassis.mongo.collection("notifications").find({})
+            for entry in document["outbox"]
+        ]
+
+    async def people(self, *ids: str, **changes: object) -> None:
+        for id in ids:
+            await self.say(contact(id, **changes))
+
+
+@contextmanager
+def world(servers: stack.Endpoints, prefix: str) -> Iterator[World]:
+    """A notifier whose relay does not run: what it would publish stays where a test can read it."""
+    clock = Times()
+    with wayward() as (server, port):
+        chassis = Chassis("notifier", Settings(mongo=servers.mongo, topic_prefix=prefix))  # type: ignore[arg-type]
+        chassis.clock = clock
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("VICEVERSA_NOTIFIER_SMTP_PORT", str(port))
+            environment.setenv("VICEVERSA_NOTIFIER_SMTP_TIMEOUT", "1")
+            parts = build(chassis)
+        yield World(chassis, parts, parts.context, clock, server)
+        chassis.mongo.close()
+
+
+def contact(id: str, **changes: object) -> ContactChanged:
+    return ContactChanged.model_validate(
+        {
+            "member_id": id,
+            "display_name": f"Name of {id}",
+            "email": f"{id}@example.com",
+            "channels": ("email", "inbox"),
+            "time_zone": "UTC",
+            **changes,
+        }
+    )
+
+
+def programme(**care: object) -> ProgrammeChanged:
+    settings = ProgrammeSettings.model_validate(
+        {
+            "labels": {"en": Labels(name="Two Ways")},
+            "organisations": ("o",),
+            "coordinators": ("c1",),
+            "confidential_contact": "ombuds",
+            "care": care,
+        }
+    )
+    return ProgrammeChanged(
+        programme_id="g1", version=1, state="open", settings=settings, happened_at=NOON, recorded_at=NOON
+    )
+
+
+def pairing(kind: type[PairingEvent] = PairingProposed, id: str = "p1", **changes: object) -> PairingEvent:
+    state = {"PairingResumed": "formed"}.get(kind.__name__, kind.__name__.removeprefix("Pairing").lower())
+    return kind.model_validate(
+        {
+            "pairing_id": id,
+            "state": state,
+            "happened_at": NOON,
+            "recorded_at": NOON,
+            "programme_id": "g1",
+            "programme_version": 1,
+            "origin": "round",
+            "participants": (
+                Participant(member_id="m1", side="senior", organisation_id="o", department_id="d"),
+                Participant(member_id="m2", side="junior", organisation_id="o", department_id="d"),
+            ),
+            "proposed_at": NOON,
+            "answer_by": NOON + timedelta(days=14),
+            "formed_at": NOON if state in ("formed", "ended") else None,
+            "planned_end": date(2026, 9, 2) if state in ("formed", "ended") else None,
+            **changes,
+        }
+    )
+
+
+def facts(**changes: object) -> dict[str, object]:
+    return {"pairing_id": "p1", "programme_id": "g1", "happened_at": NOON, "recorded_at": NOON, **changes}
+
+
+def meeting(at: datetime) -> SessionScheduled:
+    return SessionScheduled.model_validate(
+        facts(next_session_at=at, session=Session(session_id="s1", state="scheduled", starts_at=at))
+    )
+
+
+def checkin(side: str = "junior") -> CheckinDue:
+    return CheckinDue.model_validate(facts(checkin_id="k1", side=side, milestone="day_30", due_at=NOON))

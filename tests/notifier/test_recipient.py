@@ -1,0 +1,102 @@
+"""A reader's wishes, and the places of a week: whatever comes in whatever order, no more than the cap get through."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.notifier.domain.catalogue import Kind
+from services.notifier.domain.recipient import (
+    WEEK,
+    Channels,
+    Hours,
+    Reader,
+    Refused,
+    forget,
+    free_again,
+    give_back,
+    take_place,
+    wish,
+)
+
+START = datetime(2026, 3, 2, 9, tzinfo=UTC)
+KINDS: list[Kind] = ["essential", "nudge"]
+
+attempts = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5000), st.sampled_from(KINDS)), max_size=40)
+
+
+@given(attempts, st.integers(1, 5))
+def test_in_no_seven_days_are_there_more_messages_than_the_cap(tries: list[tuple[int, int, Kind]], cap: int) -> None:
+    reader: Reader | None = None
+    said: dict[str, datetime] = {}
+    now = START
+    for number, minutes, kind in tries:
+        now += timedelta(minutes=minutes)
+        done = take_place(reader, "m1", f"n{number}", kind, cap, now)
+        if done is not None:
+            reader = done[0]
+            said[f"n{number}"] = now
+        for end in said.values():
+            assert sum(end - WEEK < at <= end for at in said.values()) <= cap
+
+
+@given(attempts, st.integers(1, 5), st.sampled_from(KINDS))
+def test_a_place_is_free_when_it_was_said_to_be_and_not_before(
+    tries: list[tuple[int, int, Kind]], cap: int, kind: Kind
+) -> None:
+    reader: Reader | None = None
+    now = START
+    for number, minutes, one in tries:
+        now += timedelta(minutes=minutes)
+        done = take_place(reader, "m1", f"n{number}", one, cap, now)
+        reader = done[0] if done else reader
+    free = free_again(reader, "new", kind, cap, now)
+    assert take_place(reader, "m1", "new", kind, cap, free) is not None
+    if free > now:
+        assert take_place(reader, "m1", "new", kind, cap, free - timedelta(seconds=1)) is None
+
+
+def test_what_asks_nothing_leaves_one_place_for_what_does() -> None:
+    reader: Reader | None = None
+    for number in range(2):
+        done = take_place(reader, "m1", f"n{number}", "nudge", 3, START)
+        assert done is not None
+        reader = done[0]
+    assert take_place(reader, "m1", "n3", "nudge", 3, START) is None
+    assert take_place(reader, "m1", "n3", "essential", 3, START) is not None
+
+
+def test_the_same_message_takes_one_place_however_often_it_is_tried() -> None:
+    reader: Reader | None = None
+    for days in range(5):
+        done = take_place(reader, "m1", "n1", "essential", 1, START + timedelta(days=days))
+        assert done is not None
+        reader = done[0]
+        assert len(reader.places) == 1
+    assert take_place(reader, "m1", "n2", "essential", 1, START + timedelta(days=5)) is None
+    back = give_back(reader, "n1")
+    assert back is not None
+    assert take_place(back[0], "m1", "n2", "essential", 1, START + timedelta(days=5)) is not None
+    assert give_back(back[0], "n1") is None
+
+
+def test_what_waits_for_an_answer_always_stands_in_the_inbox() -> None:
+    with pytest.raises(Refused) as refused:
+        wish(None, "m1", {"proposal": Channels(inbox=False)}, None)
+    assert refused.value.code == "inbox_is_needed"
+    with pytest.raises(Refused) as refused:
+        wish(None, "m1", {"weather": Channels()}, None)
+    assert refused.value.code == "unknown_purpose"
+    reader, said = wish(None, "m1", {"proposal": Channels(email=False)}, Hours(from_hour=22, until_hour=6))
+    assert said == []
+    assert not reader.wants("proposal").email
+    assert reader.wants("ended") == Channels()
+
+
+def test_nothing_of_an_erased_reader_stays() -> None:
+    reader, _ = wish(None, "m1", {"ended": Channels(email=False)}, Hours(from_hour=22, until_hour=6))
+    forgotten = forget(reader)
+    assert forgotten is not None
+    assert forgotten[0] == Reader(member_id="")
+    assert forget(forgotten[0]) is None

@@ -1,0 +1,138 @@
+"""Words: every purpose in every language, plain, and with nothing in them that a reader should not see."""
+
+import re
+from datetime import UTC, date, datetime
+
+import pytest
+
+from contracts.pairings import Focus, PairingFormed, Participant
+from contracts.profiles import ContactChanged
+from contracts.programmes import Labels, ProgrammeSettings
+from services.notifier.domain.catalogue import TABLE, Row
+from services.notifier.domain.notification import About, Notification
+from services.notifier.templates import Matter, language_for, languages, words_for
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+INTERNAL = re.compile(
+    r"\b(at risk|receipt|ended early|score|rematch|junior|senior|member_id|undefined|lapsed|chartered|event)\b",
+    re.IGNORECASE,
+)
+PAIRING = PairingFormed(
+    pairing_id="p1",
+    state="formed",
+    happened_at=NOW,
+    recorded_at=NOW,
+    programme_id="g1",
+    programme_version=1,
+    origin="round",
+    participants=(
+        Participant(member_id="m1", side="senior", organisation_id="o", department_id="d"),
+        Participant(member_id="m2", side="junior", organisation_id="o", department_id="d"),
+    ),
+    focus=(Focus(topic_id="generative-ai", from_side="junior"), Focus(topic_id="negotiation", from_side="senior")),
+    proposed_at=NOW,
+    answer_by=NOW,
+    planned_end=date(2026, 9, 2),
+)
+SETTINGS = ProgrammeSettings(
+    labels={"en": Labels(name="Two Ways"), "de": Labels(name="Beide Wege")},
+    organisations=("o",),
+    confidential_contact="ombuds@example.com",
+)
+
+
+def contact(id: str, name: str, locale: str = "en") -> ContactChanged:
+    return ContactChanged(member_id=id, display_name=name, locale=locale, time_zone="Europe/Berlin")
+
+
+def note(purpose: str, **about: object) -> Notification:
+    return Notification(
+        notification_id="n1",
+        member_id="m1",
+        purpose=purpose,
+        cause_id="e1",
+        about=About.model_validate(
+            {
+                "pairing_id": "p1",
+                "programme_id": "g1",
+                "side": "senior",
+                "starts_at": datetime(2026, 3, 29, 8, tzinfo=UTC),
+                "answer_by": NOW,
+                "planned_end": "2026-09-02",
+                "end_kind": "ended_early",
+                "facts": ("two_missed_in_a_row",),
+                **about,
+            }
+        ),
+        happened_at=NOW,
+        created_at=NOW,
+        useful_until=NOW,
+    )
+
+
+def matter(locale: str = "en", partner: str | None = "Bo Ny", assisted: str | None = None) -> Matter:
+    return Matter(
+        reader=contact("m1", "Al Ek", locale),
+        partner=contact("m2", partner) if partner else None,
+        assisted=contact("m3", assisted) if assisted else None,
+        pairing=PAIRING,
+        programme=SETTINGS,
+        link_base="https://viceversa.example/",
+    )
+
+
+@pytest.mark.parametrize("language", sorted(languages()))
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.purpose)
+def test_every_purpose_has_plain_words_in_every_language(row: Row, language: str) -> None:
+    for partner in ("Bo Ny", None):
+        words = words_for(note(row.purpose), matter(language, partner))
+        assert words.language == language
+        assert "Al Ek" in words.text
+        assert "\n" not in words.subject
+        assert words.subject
+        assert not INTERNAL.search(words.subject + words.text)
+        assert "{" not in words.text
+
+
+def test_no_language_has_words_for_what_is_never_said() -> None:
+    for language in languages().values():
+        assert set(language.messages) == {row.purpose for row in TABLE}
+
+
+@pytest.mark.parametrize("purpose", ["proposal", "partners"])
+def test_the_reader_s_own_reasons_for_the_match_are_named(purpose: str) -> None:
+    text = words_for(note(purpose), matter()).text
+    assert "From Bo Ny you could learn about: Generative AI." in text
+    assert "You could share what you know of: Negotiation." in text
+
+
+def test_a_proposal_says_how_to_answer_and_keeps_a_no_secret() -> None:
+    text = words_for(note("proposal"), matter()).text
+    assert "https://viceversa.example/pairings/p1" in text
+    assert "nobody is told that it was you" in text
+
+
+def test_times_are_the_readers_own_also_on_the_day_the_clocks_change() -> None:
+    assert "Sunday, 29 March 2026, 10:00 (CEST)" in words_for(note("meeting_planned"), matter()).text
+    assert "Sonntag, 29. März 2026, 10:00 Uhr (CEST)" in words_for(note("meeting_planned"), matter("de-AT")).text
+
+
+def test_an_assistant_sees_whose_time_and_when_and_nothing_else() -> None:
+    told = note("meeting_time", pairing_id=None, side=None, programme_id=None)
+    words = words_for(told, matter(partner=None, assisted="Cy Om"))
+    assert "Cy Om" in words.text
+    assert "29 March" in words.text
+    for hidden in ("Bo Ny", "p1", "Two Ways", "negotiation", "Negotiation"):
+        assert hidden not in words.subject + words.text
+
+
+def test_the_programme_has_its_name_in_the_readers_language() -> None:
+    assert "Beide Wege" in words_for(note("invitation"), matter("de")).text
+    assert "Two Ways" in words_for(note("invitation"), matter("fr")).text
+    assert language_for("pt_BR") == "en"
+
+
+def test_a_name_cannot_break_a_line() -> None:
+    words = words_for(note("partners"), matter(partner="Bo\r\nBcc: all@example.com"))
+    assert "\n" not in words.subject
+    assert "\nBcc" not in words.text

@@ -1,0 +1,95 @@
+"""What tests of one running service share: who asks it, how an event is said by hand, and waiting for what follows."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import httpx
+from fastapi import FastAPI
+
+from chassis.core.ids import new_id
+from chassis.messaging.kafka import Producer
+from chassis.service import Chassis, Parts
+from chassis.web.authentication import Principal, Verifier
+from chassis.web.http import create_app
+from contracts.envelope import Envelope, EventData, Tombstone, source_of
+
+LONGEST = 60.0  # seconds that anything may take here
+
+
+class Desk:
+    """Believes a token that names ``role[:member[:programme]]``; what tokens are is the chassis' own test."""
+
+    async def principal(self, token: str) -> Principal:
+        role, member, programmes, *_ = [*token.split(":"), "", ""]
+        return Principal(
+            subject=member or role,
+            member_id=member or None,
+            roles=cast("Any", frozenset(role.split("+"))),
+            programmes=frozenset(programmes.split(",")) - {""},
+        )
+
+
+class Asking:
+    """Speaks to a service's API as whoever a token of ``Desk`` names."""
+
+    client: httpx.AsyncClient
+
+    async def ask(
+        self, who: str, method: str, path: str, body: object = None, *, key: str | None = None
+    ) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {who}"} | ({"Idempotency-Key": key} if key else {})
+        return await self.client.request(method, path, json=body, headers=headers)
+
+    async def get(self, who: str, path: str) -> Any:
+        answer = await self.ask(who, "GET", path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+def app_of(chassis: Chassis, parts: Parts[Any]) -> FastAPI:
+    return create_app(
+        chassis.service,
+        chassis.settings,
+        routers=parts.routers,
+        health=chassis.health,
+        problems=parts.problems,
+        verifier=cast("Verifier", Desk()),
+    )
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service", timeout=LONGEST)
+
+
+async def say(producer: Producer, prefix: str, event: EventData | Tombstone, service: str, sequence: int) -> None:
+    """As ``service`` would say it; acknowledged when this returns."""
+    kind = event.type if isinstance(event, Tombstone) else type(event)
+    key = event.key if isinstance(event, Tombstone) else event.key()
+    envelope = Envelope(
+        id=new_id(),
+        type=kind.TYPE,
+        source=source_of(service),
+        subject=key,
+        time=datetime.now(UTC),
+        sequence=sequence,
+        correlationid=key,
+    )
+    value = None if isinstance(event, Tombstone) else event.model_dump_json().encode()
+    topic = kind.TOPIC.full_name(prefix)
+    await (await producer.send(topic, key=key.encode(), value=value, headers=envelope.headers()))
+
+
+async def until(there: Callable[[], Awaitable[bool]], longest: float = LONGEST) -> None:
+    """Wait for a condition; fails when it does not come."""
+    async with asyncio.timeout(longest):
+        while not await there():  # noqa: ASYNC110 - what is waited for is in another process
+            await asyncio.sleep(0.05)
+
+
+async def until_ready(chassis: Chassis) -> None:
+    async def ready() -> bool:
+        return chassis.health.ready().ok
+
+    await until(ready)
