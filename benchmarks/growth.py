@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import cohort, competitors, mentor_match_rules, quality
-from chassis.gc_tuning import short_collections
+from chassis.gc_tuning import set_collected_aside
 from contracts.taxonomy import load
 from services.matcher.engine.solve import solve
 
@@ -35,7 +35,7 @@ def main() -> None:
     solve(some, load())  # libraries, and what numba has compiled, are loaded once
     before = _memory("VmRSS")
     start, cpu = perf_counter(), process_time()
-    with short_collections():  # as in the process that computes rounds
+    with set_collected_aside():  # as in the process that computes rounds
         answer = solve(question, load(), lambda stage, done, of: _progress(people, stage, done, of))
     seconds, cpu_seconds = perf_counter() - start, process_time() - cpu
     peak = _memory("VmHWM")

@@ -30,7 +30,7 @@ from typing import Any
 
 from benchmarks import cohort, competitors, mentor_match_rules, peers, quality
 from benchmarks.competitors import Result
-from chassis.gc_tuning import short_collections
+from chassis.gc_tuning import set_collected_aside
 from services.matcher.engine.solve import Question
 
 SMALL, LARGE = 800, 10_000  # people on each side
@@ -54,7 +54,7 @@ AT_MOST = frozenset({"seconds_for_the_largest", "memory_mb_for_the_largest", "gr
 
 def measure(scale: float) -> dict[str, Any]:
     """All parts; ``scale`` shrinks every size."""
-    with short_collections():
+    with set_collected_aside():
         parts: dict[str, Any] = {
             "growth": [grown(max(100, int(people * scale))) for people in SIZES],
             "growth_where_many_are_alike": [grown(max(100, int(people * scale)), "alike") for people in SIZES_ALIKE],

@@ -28,8 +28,8 @@ from chassis.core.ids import new_id
 from chassis.messaging.consumer import Consumer
 from chassis.messaging.dead_letters import DeadLetters
 from chassis.messaging.provisioning import provision_indexes, provision_topics
-from chassis.messaging.records import Record
-from chassis.messaging.subscriptions import Hearing
+from chassis.messaging.records import KafkaRecord
+from chassis.messaging.subscriptions import HandlerRegistry
 from chassis.observability.health import Health
 from chassis.storage.projections import Projection
 from contracts.envelope import Envelope, dead_letters_of, retries_of, source_of
@@ -87,8 +87,8 @@ async def ours(ground: Ground, count: int) -> float:
     """Seconds until all records are projected and committed."""
     async with database(ground, "ours") as mongo, producing(ground.connection) as producer:
         await provision_indexes(mongo, [], ["members"])
-        hearing: Hearing[Context] = Hearing()
-        hearing.projects(ProfileChanged, lambda context: context.members)
+        hearing: HandlerRegistry[Context] = HandlerRegistry()
+        hearing.project(ProfileChanged, lambda context: context.members)
         context = Context(Projection(mongo.collection("members"), ProfileChanged))
         clock = Clock()
         letters = DeadLetters(producer, ground.connection, "matcher", ground.prefix, [PROFILES], clock)
@@ -97,7 +97,7 @@ async def ours(ground: Ground, count: int) -> float:
             hearing,
             context,
             letters,
-            Health(clock.machine),
+            Health(clock.machine_now),
             connection=ground.connection,
             prefix=ground.prefix,
             group=new_id(),
@@ -106,7 +106,7 @@ async def ours(ground: Ground, count: int) -> float:
         done = Countdown(count)
         process = consumer.process
 
-        async def counted(records: Sequence[Record]) -> None:
+        async def counted(records: Sequence[KafkaRecord]) -> None:
             done.begins()
             await process(records)
             done.handled(len(records))

@@ -52,7 +52,7 @@ class _Silent:
     def push(self, aggregates: Aggregates[Any], documents: Sequence[Document]) -> None:  # noqa: ARG002
         assert not any(document["outbox"] for document in documents)
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         return None
 
 

@@ -11,11 +11,11 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-EVERYTHING = 3600.0  # seconds from one look at everything to the next
+FULL_COLLECTION_INTERVAL_S = 3600.0  # seconds from one look at everything to the next
 
 
 @contextmanager
-def short_collections() -> Iterator[None]:
+def set_collected_aside() -> Iterator[None]:
     """For as long as this lasts."""
     gc.callbacks.append(_set_aside)
     try:
@@ -25,13 +25,13 @@ def short_collections() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def keep_collections_short() -> None:
+async def run_gc_tuning() -> None:
     """For as long as a service runs; ends by being cancelled."""
-    with short_collections():
+    with set_collected_aside():
         while True:
             gc.unfreeze()
             gc.collect()
-            await asyncio.sleep(EVERYTHING)
+            await asyncio.sleep(FULL_COLLECTION_INTERVAL_S)
 
 
 def _set_aside(phase: str, info: dict[str, int]) -> None:

@@ -22,44 +22,44 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from chassis.core.clocks import Clock
 from chassis.core.settings import PREFIX, Settings, SettingsError, load
-from chassis.gc_tuning import keep_collections_short
+from chassis.gc_tuning import run_gc_tuning
 from chassis.messaging.consumer import Consumer
 from chassis.messaging.dead_letters import DeadLetters
 from chassis.messaging.guardian import Guardian
 from chassis.messaging.kafka import Producer
 from chassis.messaging.provisioning import provision_indexes, provision_topics
 from chassis.messaging.relay import Relay
-from chassis.messaging.subscriptions import Hearing
+from chassis.messaging.subscriptions import HandlerRegistry
 from chassis.observability import telemetry
 from chassis.observability.health import Health
-from chassis.storage.aggregates import Aggregates, Kept
+from chassis.storage.aggregates import Aggregates, AggregateState
 from chassis.storage.mongo import Documents, Mongo
 from chassis.storage.projections import Projection
-from chassis.sweeps import Sweep, drive, drive_relay
+from chassis.sweeps import Sweep, run_relay_sweep, run_sweep
 from chassis.web.http import create_app
-from contracts.envelope import EPOCH, EventData, Said, Topic, dead_letters_of, retries_of
+from contracts.envelope import EPOCH, EventData, OutgoingEvent, Topic, dead_letters_of, retries_of
 
 log = logging.getLogger(__name__)
 
 C = TypeVar("C")
-S = TypeVar("S", bound=Kept)
+S = TypeVar("S", bound=AggregateState)
 E = TypeVar("E", bound=EventData)
 
-FIRST_WAIT, LONGEST_WAIT = 0.5, 5.0  # seconds between attempts to reach the servers
-WATCH = 2.0  # seconds between looks at lag and at the servers
-DRAIN = 10.0  # seconds that the relay may take for the last events
-PATIENCE = 10.0  # seconds after which a task that goes on is told again to end
-ANSWERS = 5.0  # seconds in which a server that is well answers
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 5.0  # seconds between attempts to reach the servers
+WATCH_INTERVAL_S = 2.0  # seconds between looks at lag and at the servers
+DRAIN_TIMEOUT_S = 10.0  # seconds that the relay may take for the last events
+CANCEL_TIMEOUT_S = 10.0  # seconds after which a task that goes on is told again to end
+PING_TIMEOUT_S = 5.0  # seconds in which a server that is well answers
 
 
 @dataclass
-class Parts(Generic[C]):
+class ServiceDefinition(Generic[C]):
     """What a service is made of. ``says``: the topics that it publishes on."""
 
     context: C
-    hearing: Hearing[C]
+    handlers: HandlerRegistry[C]
     routers: Sequence[APIRouter]
-    says: Sequence[Topic]
+    publishes: Sequence[Topic]
     sweeps: Sequence[Sweep[Any]] = ()
     problems: Mapping[type[Exception], int] = field(default_factory=dict)
     background: Sequence[Callable[[], Awaitable[None]]] = ()
@@ -72,7 +72,7 @@ class Chassis:
         self.service = service
         self.settings = settings
         self.clock = Clock(settings.clock)
-        self.health = Health(self.clock.machine)
+        self.health = Health(self.clock.machine_now)
         self.mongo = Mongo(settings.mongo_url(), settings.database(service))
         self.producer = Producer(settings.connection())
         self.relay = Relay(self.producer, service, settings.topic_prefix, self.clock)
@@ -80,13 +80,13 @@ class Chassis:
         self._projections: list[str] = []
 
     def aggregates(
-        self, name: str, model: type[S], says: Mapping[Topic, Callable[[S], Said]] | None = None
+        self, name: str, model: type[S], publishes: Mapping[Topic, Callable[[S], OutgoingEvent]] | None = None
     ) -> Aggregates[S]:
         """A collection of aggregates; ``says`` names how the state is said on each compacted topic it publishes.
 
         The key of those topics must be the aggregate's id.
         """
-        made = Aggregates(self.mongo.collection(name), model, self.service, self.relay, self.clock, says)
+        made = Aggregates(self.mongo.collection(name), model, self.service, self.relay, self.clock, publishes)
         self._aggregates[name] = made
         return made
 
@@ -129,11 +129,11 @@ class Chassis:
                 clock=self.clock,
             )
             for aggregates in self._aggregates.values()
-            for topic in aggregates.says
+            for topic in aggregates.publishes
         ]
 
 
-def run(service: str, build: Callable[[Chassis], Parts[Any]], port: int) -> None:
+def run(service: str, build: Callable[[Chassis], ServiceDefinition[Any]], port: int) -> None:
     """Run a service until it is told to stop. Ends the process with 2 when a setting is wrong."""
     try:
         settings = load(service, default_port=port)
@@ -147,7 +147,7 @@ def run(service: str, build: Callable[[Chassis], Parts[Any]], port: int) -> None
         telemetry.shutdown()
 
 
-async def _serve(chassis: Chassis, build: Callable[[Chassis], Parts[Any]]) -> None:
+async def _serve(chassis: Chassis, build: Callable[[Chassis], ServiceDefinition[Any]]) -> None:
     parts = build(chassis)
     app = create_app(
         chassis.service, chassis.settings, routers=parts.routers, health=chassis.health, problems=parts.problems
@@ -157,7 +157,7 @@ async def _serve(chassis: Chassis, build: Callable[[Chassis], Parts[Any]]) -> No
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with _http(app, chassis.settings):
-        await _until(stop, _live(chassis, parts))
+        await _until(stop, _run(chassis, parts))
     log.info("stopped")
 
 
@@ -214,18 +214,18 @@ async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
         await working
 
 
-async def _live(chassis: Chassis, parts: Parts[Any]) -> None:
+async def _run(chassis: Chassis, parts: ServiceDefinition[Any]) -> None:
     settings = chassis.settings
-    heard = [*parts.hearing.topics(), *parts.says, dead_letters_of(chassis.service), retries_of(chassis.service)]
-    await _reach(chassis.health, "mongodb", chassis.prepare_database)
-    await _reach(chassis.health, "kafka", lambda: chassis.prepare_topics(list(dict.fromkeys(heard))))
-    await _reach(chassis.health, "kafka", chassis.producer.start)
+    heard = [*parts.handlers.topics(), *parts.publishes, dead_letters_of(chassis.service), retries_of(chassis.service)]
+    await _wait_for(chassis.health, "mongodb", chassis.prepare_database)
+    await _wait_for(chassis.health, "kafka", lambda: chassis.prepare_topics(list(dict.fromkeys(heard))))
+    await _wait_for(chassis.health, "kafka", chassis.producer.start)
     letters = DeadLetters(
         chassis.producer, settings.connection(), chassis.service, settings.topic_prefix, heard, chassis.clock
     )
     consumer = Consumer(
         chassis.service,
-        parts.hearing,
+        parts.handlers,
         parts.context,
         letters,
         chassis.health,
@@ -235,42 +235,42 @@ async def _live(chassis: Chassis, parts: Parts[Any]) -> None:
         instance=settings.instance_of(chassis.service),
     )
     tasks = [
-        asyncio.create_task(_kept_up(name, task))
+        asyncio.create_task(_supervise(name, task))
         for name, task in [
-            ("garbage", keep_collections_short),
+            ("garbage", run_gc_tuning),
             ("relay", chassis.relay.run),
-            *((f"relay sweep {a.name}", _bind(drive_relay, chassis.relay, a)) for a in chassis.all_aggregates()),
-            *((f"sweep {s.aggregates.name} {s.on}", _bind(drive, s, chassis.clock)) for s in parts.sweeps),
+            *((f"relay sweep {a.name}", _bind(run_relay_sweep, chassis.relay, a)) for a in chassis.all_aggregates()),
+            *((f"sweep {s.aggregates.name} {s.on}", _bind(run_sweep, s, chassis.clock)) for s in parts.sweeps),
             *((f"guardian {g.topic.name}", g.run) for g in chassis.guardians()),
             *((f"background {n}", work) for n, work in enumerate(parts.background)),
         ]
     ]
     try:
-        await _reach(chassis.health, "consumer", consumer.start)
+        await _wait_for(chassis.health, "consumer", consumer.start)
         log.info("ready")
         await _watch(chassis, consumer)
     finally:
-        await _wind_up(chassis, consumer, tasks)
+        await _shutdown(chassis, consumer, tasks)
 
 
 def _bind(function: Callable[..., Awaitable[None]], *arguments: Any) -> Callable[[], Awaitable[None]]:
     return lambda: function(*arguments)
 
 
-async def _wind_up(chassis: Chassis, consumer: Consumer[Any], tasks: Sequence["asyncio.Task[None]"]) -> None:
+async def _shutdown(chassis: Chassis, consumer: Consumer[Any], tasks: Sequence["asyncio.Task[None]"]) -> None:
     """Finish the batch in hand, publish what was saved, let go of everything."""
     await consumer.stop()
     try:
-        async with asyncio.timeout(DRAIN):
-            await chassis.relay.idle()
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            await chassis.relay.wait_until_idle()
     except TimeoutError:
         log.warning("not everything is published yet; it lies in the outboxes and is published at the next start")
-    await _end(tasks)
+    await _cancel_all(tasks)
     await chassis.producer.stop()
     chassis.mongo.close()
 
 
-async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:
+async def _cancel_all(tasks: Sequence["asyncio.Task[None]"]) -> None:
     """Cancel them until they are over.
 
     Once may not be enough: before Python 3.12 ``asyncio.wait_for``, which libraries use, swallows a cancellation that
@@ -280,7 +280,7 @@ async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=PATIENCE)
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_TIMEOUT_S)
 
 
 def _stopping() -> bool:
@@ -289,9 +289,9 @@ def _stopping() -> bool:
     return me is not None and me.cancelling() > 0
 
 
-async def _reach(health: Health, name: str, attempt: Callable[[], Awaitable[None]]) -> None:
+async def _wait_for(health: Health, name: str, attempt: Callable[[], Awaitable[None]]) -> None:
     """Try until it succeeds, saying what is waited for."""
-    wait = FIRST_WAIT
+    wait = FIRST_BACKOFF_S
     while not _stopping():
         try:
             await attempt()
@@ -300,19 +300,19 @@ async def _reach(health: Health, name: str, attempt: Callable[[], Awaitable[None
             health.dependency(name, ok=False, detail=reason)
             log.warning("waiting for %s: %s; trying again in %.1f s", name, reason, wait)
             await asyncio.sleep(wait)
-            wait = min(wait * 2, LONGEST_WAIT)
+            wait = min(wait * 2, MAX_BACKOFF_S)
         else:
             health.dependency(name, ok=True)
             return
     raise asyncio.CancelledError
 
 
-async def _kept_up(name: str, work: Callable[[], Awaitable[None]]) -> None:
+async def _supervise(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Run a task of the frame for ever: when it fails, say so and start it again.
 
     What fails in taking leave, once it was cancelled, is over all the same.
     """
-    wait = FIRST_WAIT
+    wait = FIRST_BACKOFF_S
     while True:
         try:
             await work()
@@ -323,23 +323,23 @@ async def _kept_up(name: str, work: Callable[[], Awaitable[None]]) -> None:
                 return
             log.exception("%s failed; starting it again in %.1f s", name, wait)
         await asyncio.sleep(wait)
-        wait = min(wait * 2, LONGEST_WAIT)
+        wait = min(wait * 2, MAX_BACKOFF_S)
 
 
 async def _watch(chassis: Chassis, consumer: Consumer[Any]) -> None:
     """Look at the servers and at the lag until the service is stopped."""
     while not _stopping():
         try:
-            async with asyncio.timeout(ANSWERS):
+            async with asyncio.timeout(PING_TIMEOUT_S):
                 await chassis.mongo.ping()
             chassis.health.dependency("mongodb", ok=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
             chassis.health.dependency("mongodb", ok=False, detail=telemetry.safe_message(error))
         try:
-            async with asyncio.timeout(ANSWERS):
+            async with asyncio.timeout(PING_TIMEOUT_S):
                 await chassis.producer.ping()
             chassis.health.dependency("kafka", ok=True)
             await consumer.watch()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
             chassis.health.dependency("kafka", ok=False, detail=telemetry.safe_message(error))
-        await asyncio.sleep(WATCH)
+        await asyncio.sleep(WATCH_INTERVAL_S)

@@ -21,24 +21,26 @@ from chassis.core.clocks import Clock
 from chassis.messaging.relay import Relay
 from chassis.observability import metrics
 from chassis.observability.telemetry import attached, span
-from chassis.storage.aggregates import Aggregates, Follow, Kept, Stored
+from chassis.storage.aggregates import Aggregates, AggregateState, Follow, Stored
 from chassis.storage.mongo import Document, Filter, PyMongoError
 
 log = logging.getLogger(__name__)
 
-S = TypeVar("S", bound=Kept)
+S = TypeVar("S", bound=AggregateState)
 
-SHORTEST = 0.25  # seconds between two searches
-USUALLY = 1.0  # the same as long as business time goes no further than the last one looked ahead
-AFTER_A_CRASH = 2.0  # the same for the outboxes: only a crash leaves something there, and its lease runs for longer
-FAILED = 1.0  # seconds of rest after a sweep that failed
-RATIO = 30  # times the duration of its search that a sweep rests ...
-LONGEST = 15.0  # ... but no longer: one search on a server that was busy must not hold up what a crash left behind
-TICK = 0.05  # seconds between two looks at the clock while something is at hand
-LATELY = 20  # changes of the speed of business time, by which a search looks ahead
-LIMIT = 500  # documents in one page
-AT_ONCE = 16
-OVERDUE = timedelta(seconds=30)  # of machine time: a sweep comes round long before, unless it fails or falls behind
+MIN_INTERVAL_S = 0.25  # seconds between two searches
+USUAL_INTERVAL_S = 1.0  # the same as long as business time goes no further than the last one looked ahead
+RELAY_INTERVAL_S = 2.0  # the same for the outboxes: only a crash leaves something there, and its lease runs for longer
+FAILURE_PAUSE_S = 1.0  # seconds of rest after a sweep that failed
+REST_RATIO = 30  # times the duration of its search that a sweep rests ...
+MAX_REST_S = 15.0  # ... but no longer: one search on a server that was busy must not hold up what a crash left behind
+CLOCK_TICK_S = 0.05  # seconds between two looks at the clock while something is at hand
+SPEED_CHANGES = 20  # changes of the speed of business time, by which a search looks ahead
+SEARCH_PAGE = 500  # documents in one page
+CONCURRENT_ACTIONS = 16
+OVERDUE_AFTER = timedelta(
+    seconds=30
+)  # of machine time: a sweep comes round long before, unless it fails or falls behind
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,15 @@ class Sweep(Generic[S]):
         """Act on all that has passed; returns how many there were."""
         return (await self.search(clock)).found
 
-    async def search(self, clock: Clock, ahead: float = 0.0) -> "Search":
+    async def search(self, clock: Clock, ahead: float = 0.0) -> "SearchStatistics":
         """Act on all that has passed, page by page, each once: what fails is passed over until the next time.
 
         What passes within the next ``ahead`` seconds, as fast as business time has run lately, is then at hand.
         """
         now = self._now(clock)
         until = now + timedelta(seconds=ahead * (_fastest(clock) if self.on == "due" else 1.0))
-        at_hand = self.aggregates.at_hand[self.on]
-        at_hand.until = until  # before the search, which may miss what is saved meanwhile
+        at_hand = self.aggregates.due_queues[self.on]
+        at_hand.horizon = until  # before the search, which may miss what is saved meanwhile
         found, overdue, searching = 0, 0, 0.0
         after: Document | None = None
         while True:
@@ -74,20 +76,20 @@ class Sweep(Generic[S]):
             searching += time.monotonic() - started
             passed = [document for document in page if document[self.on] <= now]
             for document in page[len(passed) :]:
-                at_hand.note(document["_id"], document[self.on])
+                at_hand.push(document["_id"], document[self.on])
             found += len(passed)
             overdue += self._overdue(passed, now, clock)
             metrics.due(self.aggregates.name, self.on, found)
             metrics.overdue(self.aggregates.name, self.on, overdue)
             await self._act_on(passed)
-            if len(page) < LIMIT:
-                return Search(found, searching)
+            if len(page) < SEARCH_PAGE:
+                return SearchStatistics(found, searching)
             after = page[-1]
 
-    async def act_at_hand(self, clock: Clock) -> int:
+    async def act_on_queue(self, clock: Clock) -> int:
         """Act on what is at hand and has passed, the earliest first; returns how many there were."""
         now = self._now(clock)
-        if not (ids := self.aggregates.at_hand[self.on].take(now, LIMIT)):
+        if not (ids := self.aggregates.due_queues[self.on].pop_due(now, SEARCH_PAGE)):
             return 0
         found = (await self.aggregates.documents(ids)).values()
         passed = [document for document in found if document[self.on] is not None and document[self.on] <= now]
@@ -97,11 +99,11 @@ class Sweep(Generic[S]):
 
     def behind(self, clock: Clock) -> bool:
         """Whether time has gone further than the last search looked ahead."""
-        until = self.aggregates.at_hand[self.on].until
+        until = self.aggregates.due_queues[self.on].horizon
         return until is None or self._now(clock) > until
 
     def _now(self, clock: Clock) -> datetime:
-        return clock.now() if self.on == "due" else clock.machine()
+        return clock.now() if self.on == "due" else clock.machine_now()
 
     async def _page(self, now: datetime, after: Document | None) -> list[Document]:
         passed: Filter = {self.on: {"$lte": now}}
@@ -109,18 +111,18 @@ class Sweep(Generic[S]):
             last = after[self.on]
             later = {self.on: {"$gt": last, "$lte": now}}
             passed = {"$or": [later, {self.on: last, "_id": {"$gt": after["_id"]}}]}
-        cursor = self.aggregates.collection.find(passed).sort([(self.on, 1), ("_id", 1)]).limit(LIMIT)
+        cursor = self.aggregates.collection.find(passed).sort([(self.on, 1), ("_id", 1)]).limit(SEARCH_PAGE)
         return [document async for document in cursor]
 
     def _overdue(self, page: list[Document], now: datetime, clock: Clock) -> int:
         """How many have waited for long since their time, by machine time: business time may run fast, or jump."""
-        then = clock.machine() - OVERDUE
+        then = clock.machine_now() - OVERDUE_AFTER
         passed = clock.timeline().at(then) if self.on == "due" else then
         # Where a file of business time began within that while, it was machine time before, which may be later.
         return 0 if passed > now else sum(document[self.on] <= passed for document in page)
 
     async def _act_on(self, documents: list[Document]) -> None:
-        places = asyncio.Semaphore(AT_ONCE)
+        places = asyncio.Semaphore(CONCURRENT_ACTIONS)
         await asyncio.gather(*(self._act(document, places) for document in documents))
 
     async def _act(self, document: Document, places: asyncio.Semaphore) -> None:
@@ -142,46 +144,48 @@ class Sweep(Generic[S]):
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchStatistics:
     """What a search found to have passed, and the seconds that it took, without acting on it."""
 
     found: int
     searching: float
 
 
-async def drive(sweep: Sweep[Any], clock: Clock) -> None:
+async def run_sweep(sweep: Sweep[Any], clock: Clock) -> None:
     """Sweep again and again until cancelled."""
-    at_hand, rest = sweep.aggregates.at_hand[sweep.on], SHORTEST
+    at_hand, rest = sweep.aggregates.due_queues[sweep.on], MIN_INTERVAL_S
     while True:
         try:
-            rest = rest_after(await sweep.search(clock, 2 * max(rest, USUALLY)))
+            rest = rest_after(await sweep.search(clock, 2 * max(rest, USUAL_INTERVAL_S)))
             ended = time.monotonic()
-            while (rested := time.monotonic() - ended) < rest or (rested < USUALLY and not sweep.behind(clock)):
-                if not await sweep.act_at_hand(clock):
-                    await at_hand.more(TICK if at_hand else SHORTEST)
+            while (rested := time.monotonic() - ended) < rest or (
+                rested < USUAL_INTERVAL_S and not sweep.behind(clock)
+            ):
+                if not await sweep.act_on_queue(clock):
+                    await at_hand.wait(CLOCK_TICK_S if at_hand else MIN_INTERVAL_S)
         except PyMongoError:
             log.exception("a sweep failed; it is tried again")
-            await asyncio.sleep(FAILED)
+            await asyncio.sleep(FAILURE_PAUSE_S)
 
 
-async def drive_relay(relay: Relay, aggregates: Aggregates[Any]) -> None:
+async def run_relay_sweep(relay: Relay, aggregates: Aggregates[Any]) -> None:
     """Let the relay pick up, again and again, what a crash left in the outboxes."""
     while True:
         try:
             started = time.monotonic()
             found = await relay.sweep(aggregates)
-            rest = max(AFTER_A_CRASH, rest_after(Search(found, time.monotonic() - started)))
+            rest = max(RELAY_INTERVAL_S, rest_after(SearchStatistics(found, time.monotonic() - started)))
         except PyMongoError:
             log.exception("a sweep failed; it is tried again")
-            rest = FAILED
+            rest = FAILURE_PAUSE_S
         await asyncio.sleep(rest)
 
 
-def rest_after(search: Search) -> float:
+def rest_after(search: SearchStatistics) -> float:
     """Seconds to rest, so that searching, and not acting, takes no more than a few per cent of the time."""
-    return min(max(SHORTEST, search.searching * RATIO), LONGEST)
+    return min(max(MIN_INTERVAL_S, search.searching * REST_RATIO), MAX_REST_S)
 
 
 def _fastest(clock: Clock) -> float:
     """How fast business time has run lately, at most."""
-    return max((segment.speed for segment in clock.timeline().segments[-LATELY:]), default=1.0)
+    return max((segment.speed for segment in clock.timeline().segments[-SPEED_CHANGES:]), default=1.0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from chassis.core.connection import Connection
 from chassis.core.settings import Settings, SettingsError, section
-from chassis.web.dev_tokens import HOUR, issue
+from chassis.web.dev_tokens import DEFAULT_LIFETIME, issue
 from cli.api import Api
 from cli.console import NOT_RUNNING, Failure
 from cli.installation import ISSUER, Addresses, addresses
@@ -58,7 +58,7 @@ def token(
     member_id: str | None,
     roles: Iterable[str],
     programmes: Iterable[str] = (),
-    lifetime: timedelta = HOUR,
+    lifetime: timedelta = DEFAULT_LIFETIME,
     *,
     subject: str | None = None,
 ) -> str:

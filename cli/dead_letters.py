@@ -12,8 +12,8 @@ from cli.console import Commands, Failure, as_json, bar, say, table
 from cli.installation import SERVICES, USUAL_DATA, DataOption, JsonOption, addresses
 
 if TYPE_CHECKING:
-    from chassis.messaging.dead_letters import Letter
-    from chassis.messaging.records import Record
+    from chassis.messaging.dead_letters import DeadLetter
+    from chassis.messaging.records import KafkaRecord
 
 app = typer.Typer(name="dead-letters", cls=Commands, no_args_is_help=True)
 
@@ -48,19 +48,19 @@ def list_(
 
       viceversa dead-letters list matcher --json
     """
-    from chassis.messaging.dead_letters import letters
+    from chassis.messaging.dead_letters import list_dead_letters
 
     prefix = addresses(data).prefix
-    found: dict[str, list[Letter]] = {}
+    found: dict[str, list[DeadLetter]] = {}
     for name in [_known(service)] if service else SERVICES:
-        found[name] = _done(letters(connection(data), prefix, name))
+        found[name] = _done(list_dead_letters(connection(data), prefix, name))
     rows = [(name, one) for name, all_of_it in found.items() for one in all_of_it]
     if json:
         as_json([{"service": name, **asdict(one)} for name, one in rows])
     elif not rows:
         say("No dead letters.")
     else:
-        cells = [(name, one.place, one.at, one.code, one.type, _origin(one)) for name, one in rows]
+        cells = [(name, one.position, one.at, one.code, one.type, _origin(one)) for name, one in rows]
         table("service", "place", "at", "code", "type", "from", rows=cells)
         say("\nOne of them in full: viceversa dead-letters show SERVICE PLACE")
 
@@ -77,9 +77,9 @@ def show(
 
       viceversa dead-letters show matcher 3-17
     """
-    from chassis.messaging.dead_letters import letter
+    from chassis.messaging.dead_letters import read_dead_letter
 
-    found, record = _done(letter(connection(data), addresses(data).prefix, _known(service), place))
+    found, record = _done(read_dead_letter(connection(data), addresses(data).prefix, _known(service), place))
     if json:
         as_json({**asdict(found), "headers": _headers(record), "value": _text(record)})
         return
@@ -103,12 +103,12 @@ def replay_(
 
       viceversa dead-letters replay matcher --all
     """
-    from chassis.messaging.dead_letters import letters
+    from chassis.messaging.dead_letters import list_dead_letters
 
     if all_ == (place is not None):
         raise typer.BadParameter("name one place, such as 3-17, or say --all")
     prefix, reach, name = addresses(data).prefix, connection(data), _known(service)
-    places = [place] if place else [one.place for one in _done(letters(reach, prefix, name))]
+    places = [place] if place else [one.position for one in _done(list_dead_letters(reach, prefix, name))]
     _done(_replay_all(reach, prefix, name, places))
     say(f"{len(places)} handed to {name} again.")
 
@@ -141,13 +141,13 @@ def _done(work: Coroutine[Any, Any, T]) -> T:
         raise Failure(str(error), "`viceversa dead-letters list` shows what there is.") from error
 
 
-def _origin(one: "Letter") -> str:
+def _origin(one: "DeadLetter") -> str:
     return f"{one.topic} {one.partition}-{one.offset}"
 
 
-def _headers(record: "Record") -> dict[str, str]:
+def _headers(record: "KafkaRecord") -> dict[str, str]:
     return {name: value.decode("utf-8", "replace") for name, value in record.headers}
 
 
-def _text(record: "Record") -> str | None:
+def _text(record: "KafkaRecord") -> str | None:
     return record.value[:_SHOWN_BYTES].decode("utf-8", "replace") if record.value is not None else None

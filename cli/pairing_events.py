@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from chassis.core.connection import Connection
 from chassis.messaging.kafka import read_key, read_range
-from chassis.messaging.records import Record
+from chassis.messaging.records import KafkaRecord
 from cli.pairing_story import Happened
 from contracts.catalogue import BY_TYPE
 from contracts.envelope import Envelope
@@ -39,11 +39,11 @@ async def events_of(
     return found
 
 
-async def _about(pairing_id: str, records: AsyncIterator[Record]) -> list[Happened]:
+async def _about(pairing_id: str, records: AsyncIterator[KafkaRecord]) -> list[Happened]:
     return [told async for record in records if (told := _understood(record, pairing_id)) is not None]
 
 
-def _understood(record: Record, pairing_id: str) -> Happened | None:
+def _understood(record: KafkaRecord, pairing_id: str) -> Happened | None:
     """None for what is about something else, of a type that is not known, or unreadable."""
     if record.value is None or pairing_id.encode() not in record.value:
         return None

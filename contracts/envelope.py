@@ -131,7 +131,7 @@ class Tombstone:
     key: str
 
 
-Said = EventData | Tombstone
+OutgoingEvent = EventData | Tombstone
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 
 from chassis.core.ids import new_id
 from chassis.messaging.kafka import Producer
-from chassis.service import Chassis, Parts
-from chassis.web.authentication import Principal, Verifier
+from chassis.service import Chassis, ServiceDefinition
+from chassis.web.authentication import Principal, TokenVerifier
 from chassis.web.http import create_app
 from contracts.envelope import Envelope, EventData, Tombstone, source_of
 
@@ -48,14 +48,14 @@ class Asking:
         return answer.json()
 
 
-def app_of(chassis: Chassis, parts: Parts[Any]) -> FastAPI:
+def app_of(chassis: Chassis, parts: ServiceDefinition[Any]) -> FastAPI:
     return create_app(
         chassis.service,
         chassis.settings,
         routers=parts.routers,
         health=chassis.health,
         problems=parts.problems,
-        verifier=cast("Verifier", Desk()),
+        verifier=cast("TokenVerifier", Desk()),
     )
 
 

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
+from contracts.moment import Moment
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -68,12 +70,17 @@ class Clock:
         self._known = 0  # bytes of the file that the timeline holds
         self._timeline = Timeline()
 
-    def machine(self) -> datetime:
+    def machine_now(self) -> datetime:
         return datetime.now(UTC)
 
     def now(self) -> datetime:
         """Business time, in UTC."""
-        return self.timeline().at(self.machine())
+        return self.timeline().at(self.machine_now())
+
+    def moment(self) -> Moment:
+        """Both times of the same instant, for one decision."""
+        machine = self.machine_now()
+        return Moment(now=self.timeline().at(machine), recorded_at=machine)
 
     def timeline(self) -> Timeline:
         """The segments so far; only what was added since the last time is read."""
@@ -103,7 +110,7 @@ class Clock:
         with self._path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed: the list stays in order, whoever else sets the speed
             _drop_half_a_line(file)
-            segment = self.timeline().then(self.machine(), speed, business, until)
+            segment = self.timeline().then(self.machine_now(), speed, business, until)
             line = {
                 "anchor": segment.anchor.isoformat(),
                 "business": segment.business.isoformat(),

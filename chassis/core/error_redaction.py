@@ -11,10 +11,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-LONGEST = 300
-DEEPEST = 20  # frames of a stack; the innermost ones say most
-TOLD = ("aiokafka.errors.", "httpx.", "chassis.")
-TOLD_OF_MONGO = (
+MAX_MESSAGE_CHARACTERS = 300
+MAX_STACK_FRAMES = 20  # frames of a stack; the innermost ones say most
+SAFE_MODULES = ("aiokafka.errors.", "httpx.", "chassis.")
+SAFE_MONGO_ERRORS = (
     "AutoReconnect",
     "ConnectionFailure",
     "NetworkTimeout",
@@ -29,7 +29,7 @@ def safe_message(error: BaseException) -> str:
     """The type of an error and what may be told of it, on one line."""
     name = type(error).__name__
     told = " ".join(_told(error).split())
-    return f"{name}: {told}"[:LONGEST] if told else name
+    return f"{name}: {told}"[:MAX_MESSAGE_CHARACTERS] if told else name
 
 
 def code_of(error: BaseException) -> str | None:
@@ -38,15 +38,15 @@ def code_of(error: BaseException) -> str | None:
     return code if isinstance(code, str) and len(code) <= 64 and code.isascii() and code.isprintable() else None
 
 
-def stack(error: BaseException) -> list[str]:
+def stack_of(error: BaseException) -> list[str]:
     """Where it happened, innermost last: files, lines and functions, without values or source text."""
     frames = traceback.StackSummary.extract(
         traceback.walk_tb(error.__traceback__), lookup_lines=False, capture_locals=False
     )
-    return [f"{_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames[-DEEPEST:]]
+    return [f"{_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames[-MAX_STACK_FRAMES:]]
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
+def causes_of(error: BaseException) -> Iterator[BaseException]:
     """The error, and what led to it."""
     seen: set[int] = set()
     current: BaseException | None = error
@@ -56,7 +56,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
 
 
-def where(error: ValidationError) -> str:
+def validation_locations(error: ValidationError) -> str:
     """Which fields were refused and why, by kind; never with what was given."""
     found = error.errors(include_input=False, include_url=False, include_context=False)[:5]
     return "; ".join(f"{location(one['loc'])}: {one['type']}" for one in found)
@@ -73,7 +73,7 @@ def _plain(part: str) -> bool:
 
 def _told(error: BaseException) -> str:
     if isinstance(error, ValidationError):
-        return where(error)
+        return validation_locations(error)
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(dict.fromkeys(safe_message(one) for one in error.exceptions[:5]))
     if isinstance(error, OSError):
@@ -82,8 +82,8 @@ def _told(error: BaseException) -> str:
         # Libraries derive their own from OSError: smtplib's quote addresses.
         return str(error) if type(error).__module__ in PLAIN_OS_ERRORS else (code_of(error) or "")
     if error.__class__.__module__ == "pymongo.errors":
-        return str(error) if error.__class__.__name__ in TOLD_OF_MONGO else (code_of(error) or "")
-    if f"{error.__class__.__module__}.".startswith(TOLD):
+        return str(error) if error.__class__.__name__ in SAFE_MONGO_ERRORS else (code_of(error) or "")
+    if f"{error.__class__.__module__}.".startswith(SAFE_MODULES):
         return str(error)
     return code_of(error) or ""
 

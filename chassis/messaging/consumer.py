@@ -27,15 +27,23 @@ from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
 from chassis.core.connection import Connection
 from chassis.messaging.dead_letters import DeadLetters
-from chassis.messaging.kafka import RawRecord, as_record
-from chassis.messaging.records import Event, Poison, Reading, Record, Skipped, origin, read
-from chassis.messaging.subscriptions import Gone, Hearing
+from chassis.messaging.kafka import RawRecord, to_record
+from chassis.messaging.records import (
+    KafkaRecord,
+    PoisonRecord,
+    ReadableRecord,
+    ReadResult,
+    SkippedRecord,
+    dead_letter_origin,
+    read_record,
+)
+from chassis.messaging.subscriptions import HandlerRegistry, ReceivedTombstone
 from chassis.observability import metrics
 from chassis.observability.health import Health
 from chassis.observability.telemetry import process_span, processed, record_failure
 from chassis.storage import mongo
-from chassis.storage.aggregates import Busy
-from chassis.storage.projections import Contended, Row
+from chassis.storage.aggregates import TooBusy
+from chassis.storage.projections import Contended, ProjectionRow
 from contracts.envelope import Topic, retries_of
 
 log = logging.getLogger(__name__)
@@ -44,18 +52,18 @@ C = TypeVar("C")
 
 MAX_RECORDS = 1000
 POLL_MS = 20  # FastStream waits this long, twice, for more records: the latency of an idle consumer
-AT_ONCE = 32  # keys whose reactions run concurrently
-PATIENCE = 60.0  # seconds of retries in one batch before it is rewound; far below max.poll.interval, which is 300
-LONGEST_WAIT = 5.0  # seconds between two tries
-WINDOW = 100  # last records that count for the breaker
-MOST = 20  # failures among them, and more than half, stop the consumer
+CONCURRENT_KEYS = 32  # keys whose reactions run concurrently
+RETRY_SECONDS = 60.0  # seconds of retries in one batch before it is rewound; far below max.poll.interval, which is 300
+MAX_BACKOFF_S = 5.0  # seconds between two tries
+BREAKER_WINDOW = 100  # last records that count for the breaker
+BREAKER_FAILURES = 20  # failures among them, and more than half, stop the consumer
 
 
-class Permanent(Exception):
+class PermanentFailure(Exception):
     """A reaction says that trying again cannot help; its message holds no personal data."""
 
 
-class Halted(Exception):
+class ConsumerHalted(Exception):
     """The consumer has stopped because most records fail."""
 
 
@@ -63,14 +71,14 @@ def is_transient(error: BaseException) -> bool:
     """Whether trying again may help: the servers were out of reach, slow, or somebody else was faster."""
     if isinstance(error, KafkaError):
         return bool(error.retriable)
-    return mongo.is_transient(error) or isinstance(error, Contended | Busy | TimeoutError | OSError)
+    return mongo.is_transient(error) or isinstance(error, Contended | TooBusy | TimeoutError | OSError)
 
 
 @dataclasses.dataclass(frozen=True)
-class Failure:
+class HandlingFailure:
     """A record that failed for good. ``detail`` holds no data of the record."""
 
-    record: Record
+    record: KafkaRecord
     code: str
     detail: str
 
@@ -81,7 +89,7 @@ class Consumer(Generic[C]):
     def __init__(
         self,
         service: str,
-        hearing: Hearing[C],
+        hearing: HandlerRegistry[C],
         context: C,
         letters: DeadLetters,
         health: Health,
@@ -90,7 +98,7 @@ class Consumer(Generic[C]):
         prefix: str,
         group: str,
         instance: str,
-        patience: float = PATIENCE,
+        patience: float = RETRY_SECONDS,
     ) -> None:
         self._service = service
         self._hearing = hearing
@@ -100,7 +108,7 @@ class Consumer(Generic[C]):
         self._prefix = prefix
         self._patience = patience
         self._retries = retries_of(service)
-        self._results: deque[bool] = deque(maxlen=WINDOW)
+        self._results: deque[bool] = deque(maxlen=BREAKER_WINDOW)
         self._closing = asyncio.Event()
         self._halted = False
         self._deadline = 0.0
@@ -143,20 +151,22 @@ class Consumer(Generic[C]):
         await self._broker.stop()
 
     async def _heard(self, records: list[RawRecord]) -> None:
-        await self.process([as_record(record, self._prefix) for record in records])
+        await self.process([to_record(record, self._prefix) for record in records])
         for record in records:
             self._handled[(record.topic, record.partition)] = record.offset + 1
 
-    async def process(self, records: Sequence[Record]) -> None:
+    async def process(self, records: Sequence[KafkaRecord]) -> None:
         """Handle one batch; returning means that it may be committed. Raises what makes it come again."""
         if self._halted:
             await self._closing.wait()
-            raise Halted
+            raise ConsumerHalted
         self._deadline = time.monotonic() + self._patience
         readings = [reading for record in records if (reading := await self._read(record)) is not None]
-        events = [reading for reading in readings if isinstance(reading, Event)]
+        events = [reading for reading in readings if isinstance(reading, ReadableRecord)]
         failures = [
-            Failure(reading.record, reading.code, reading.detail) for reading in readings if isinstance(reading, Poison)
+            HandlingFailure(reading.record, reading.code, reading.detail)
+            for reading in readings
+            if isinstance(reading, PoisonRecord)
         ]
         failures += (unwritten := await self._project(events))
         passed_over = {id(failure.record) for failure in unwritten}
@@ -171,34 +181,34 @@ class Consumer(Generic[C]):
             await self._put_aside(failure)
             metrics.dead_lettered(self._service, failure.record.topic, failure.code)
         for reading in readings:
-            if isinstance(reading, Skipped):
+            if isinstance(reading, SkippedRecord):
                 metrics.skipped(self._service, reading.record.topic)
         made: dict[tuple[str, str], list[datetime]] = {}
         for event in events:
             if id(event.record) not in failed:
-                envelope = event.heard.envelope
+                envelope = event.received.envelope
                 made.setdefault((event.record.topic, envelope.type), []).append(envelope.time)
         for (topic, type), times in made.items():
             metrics.handled(self._service, topic, type, times)
 
-    async def _read(self, record: Record) -> Reading | None:
+    async def _read(self, record: KafkaRecord) -> ReadResult | None:
         if record.topic == self._retries.name:
-            place = origin(record.headers)
+            place = dead_letter_origin(record.headers)
             if place is None:
-                return Poison(record, "bad_retry", "a retry without its dl-* headers")
+                return PoisonRecord(record, "bad_retry", "a retry without its dl-* headers")
             try:
                 first = await self._again(lambda: self._letters.resolve(record, place))
             except LookupError:
-                return Poison(record, "bad_retry", "a retry of a record from a topic that is not heard here")
-            return None if first is None else read(first, self._hearing)
-        return read(record, self._hearing)
+                return PoisonRecord(record, "bad_retry", "a retry of a record from a topic that is not heard here")
+            return None if first is None else read_record(first, self._hearing)
+        return read_record(record, self._hearing)
 
-    async def _project(self, events: Sequence[Event]) -> list[Failure]:
+    async def _project(self, events: Sequence[ReadableRecord]) -> list[HandlingFailure]:
         """Bring the projections up to date, each topic's in bulk."""
-        by_type: dict[str, list[Event]] = {}
+        by_type: dict[str, list[ReadableRecord]] = {}
         for event in events:
-            by_type.setdefault(event.heard.envelope.type, []).append(event)
-        failures: list[Failure] = []
+            by_type.setdefault(event.received.envelope.type, []).append(event)
+        failures: list[HandlingFailure] = []
         for name, group in by_type.items():
             projection = self._hearing.projection_of(name, self._context)
             if projection is None:
@@ -218,17 +228,17 @@ class Consumer(Generic[C]):
                         failures.append(_failure(event, own))
         return failures
 
-    async def _react(self, events: Sequence[Event]) -> list[Failure]:
+    async def _react(self, events: Sequence[ReadableRecord]) -> list[HandlingFailure]:
         """Run the reactions: those of one key one after the other, in order; keys concurrently."""
-        by_key: dict[tuple[str, bytes | None], list[Event]] = {}
+        by_key: dict[tuple[str, bytes | None], list[ReadableRecord]] = {}
         for event in events:
-            if self._hearing.reactions_to(event.heard):
+            if self._hearing.reactions_to(event.received):
                 by_key.setdefault((event.record.topic, event.record.key), []).append(event)
             else:
                 record = event.record
-                processed(self._prefix + record.topic, event.heard.envelope, record.partition, record.offset)
+                processed(self._prefix + record.topic, event.received.envelope, record.partition, record.offset)
         groups = iter(by_key.values())
-        failures: list[Failure] = []
+        failures: list[HandlingFailure] = []
 
         async def follow_some() -> None:
             for group in groups:
@@ -238,20 +248,20 @@ class Consumer(Generic[C]):
 
         try:
             async with asyncio.TaskGroup() as tasks:
-                for _ in range(min(AT_ONCE, len(by_key))):
+                for _ in range(min(CONCURRENT_KEYS, len(by_key))):
                     tasks.create_task(follow_some())
         except ExceptionGroup as group_error:
             raise group_error.exceptions[0] from group_error
         return failures
 
-    async def _follow(self, event: Event) -> Failure | None:
-        envelope = event.heard.envelope
+    async def _follow(self, event: ReadableRecord) -> HandlingFailure | None:
+        envelope = event.received.envelope
         with process_span(
             self._prefix + event.record.topic, envelope, event.record.partition, event.record.offset
         ) as span:
-            for reaction in self._hearing.reactions_to(event.heard):
+            for reaction in self._hearing.reactions_to(event.received):
                 try:
-                    await self._again(lambda r=reaction: r(event.heard, self._context))  # type: ignore[misc]
+                    await self._again(lambda r=reaction: r(event.received, self._context))  # type: ignore[misc]
                 except Exception as error:
                     record_failure(span, error)
                     if is_transient(error):
@@ -273,7 +283,7 @@ class Consumer(Generic[C]):
                 raise
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(worth),
-            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT),
+            wait=wait_random_exponential(multiplier=0.1, max=MAX_BACKOFF_S),
             stop=lambda _: time.monotonic() >= self._deadline,
             reraise=True,
         ):
@@ -282,7 +292,7 @@ class Consumer(Generic[C]):
                 return await action()
         raise AssertionError("a retry ends with a result or an error")
 
-    async def _put_aside(self, failure: Failure) -> None:
+    async def _put_aside(self, failure: HandlingFailure) -> None:
         """Nothing else can be done with it, so whatever the broker says, it is tried within the deadline."""
         await self._again(
             lambda: self._letters.send(failure.record, failure.code, failure.detail),
@@ -290,14 +300,14 @@ class Consumer(Generic[C]):
         )
 
     async def _stop_if_most_fail(self, failed: Sequence[bool]) -> None:
-        recent = deque(self._results, maxlen=WINDOW)
+        recent = deque(self._results, maxlen=BREAKER_WINDOW)
         recent.extend(failed)
         if _most(recent) or _most(failed):
             self._halted = True
             self._health.fail("most records fail for good; stopped before they all become dead letters")
             log.critical("most records fail for good; the consumer has stopped and nothing more is put aside")
             await self._closing.wait()
-            raise Halted
+            raise ConsumerHalted
         self._results = recent
 
     async def watch(self) -> None:
@@ -323,18 +333,22 @@ class Consumer(Generic[C]):
 
 
 def _most(failed: Collection[bool]) -> bool:
-    return sum(failed) >= MOST and sum(failed) * 2 > len(failed)
+    return sum(failed) >= BREAKER_FAILURES and sum(failed) * 2 > len(failed)
 
 
-def _row(event: Event) -> Row:
-    heard = event.heard
-    return Row(heard.envelope.subject, heard.envelope.sequence, None if isinstance(heard, Gone) else heard.data)
+def _row(event: ReadableRecord) -> ProjectionRow:
+    heard = event.received
+    return ProjectionRow(
+        heard.envelope.subject, heard.envelope.sequence, None if isinstance(heard, ReceivedTombstone) else heard.data
+    )
 
 
-def _failure(event: Event, error: Exception) -> Failure:
-    if isinstance(error, Permanent):
-        return Failure(event.record, "refused", str(error))
-    return Failure(event.record, "bug", f"{type(error).__name__} while {event.heard.envelope.type} was handled")
+def _failure(event: ReadableRecord, error: Exception) -> HandlingFailure:
+    if isinstance(error, PermanentFailure):
+        return HandlingFailure(event.record, "refused", str(error))
+    return HandlingFailure(
+        event.record, "bug", f"{type(error).__name__} while {event.received.envelope.type} was handled"
+    )
 
 
 async def _keep_originals(message: tuple[RawRecord, ...], original: Callable[..., Awaitable[Any]]) -> Any:
@@ -344,11 +358,11 @@ async def _keep_originals(message: tuple[RawRecord, ...], original: Callable[...
         first.setdefault((record.topic, record.partition), record)
     parsed = await original(tuple(dataclasses.replace(record, headers=()) for record in first.values()))
     parsed.originals = message
-    parsed.consumer = _Place(parsed.consumer, message)
+    parsed.consumer = _BatchPosition(parsed.consumer, message)
     return parsed
 
 
-class _Place:
+class _BatchPosition:
     """What FastStream commits and rewinds after a batch: the partitions of its records.
 
     aiokafka's own ``commit()`` would write down every partition that is assigned, some seventy, after each batch.

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
 from chassis.messaging.kafka import Producer, position_range, read_range, record_at
-from chassis.messaging.records import Record
+from chassis.messaging.records import KafkaRecord
 from contracts.envelope import Topic, dead_letters_of, iso, retries_of
 
-LARGEST = 1_000_000  # what is larger is left where it is, and pointed to
-DETAIL = 500  # characters of the explanation
-KEPT = ("ce_id", "ce_type", "traceparent")  # headers of a restricted record that a pointer to it may repeat
+MAX_COPIED_BYTES = 1_000_000  # what is larger is left where it is, and pointed to
+MAX_DETAIL_CHARACTERS = 500  # characters of the explanation
+FORWARDED_HEADERS = (
+    "ce_id",
+    "ce_type",
+    "traceparent",
+)  # headers of a restricted record that a pointer to it may repeat
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # what is no id may be anything, a name or an address too
 
 
@@ -40,19 +44,23 @@ class DeadLetters:
         self._restricted = {topic.name for topic in topics if topic.restricted}
         self._topic = dead_letters_of(service).full_name(prefix)
 
-    async def send(self, record: Record, code: str, detail: str) -> None:
+    async def send(self, record: KafkaRecord, code: str, detail: str) -> None:
         """Put a record aside; returns when all in-sync replicas have it."""
-        pointer = record.topic in self._restricted or _size(record) > LARGEST
+        pointer = record.topic in self._restricted or _size(record) > MAX_COPIED_BYTES
         headers = [(name, value) for name, value in record.headers if not name.startswith("dl-")]
         if pointer:
-            headers = [(name, value) for name, value in dict(headers).items() if name in KEPT and _ID.fullmatch(value)]
+            headers = [
+                (name, value)
+                for name, value in dict(headers).items()
+                if name in FORWARDED_HEADERS and _ID.fullmatch(value)
+            ]
         headers += [
             ("dl-topic", record.topic.encode()),
             ("dl-partition", str(record.partition).encode()),
             ("dl-offset", str(record.offset).encode()),
             ("dl-code", code.encode()),
-            ("dl-detail", detail[:DETAIL].encode()),
-            ("dl-at", iso(self._clock.machine()).encode()),
+            ("dl-detail", detail[:MAX_DETAIL_CHARACTERS].encode()),
+            ("dl-at", iso(self._clock.machine_now()).encode()),
             ("dl-pointer", b"true" if pointer else b"false"),
             ("dl-tombstone", b"true" if record.value is None else b"false"),
         ]
@@ -63,7 +71,7 @@ class DeadLetters:
             headers=headers,
         )
 
-    async def resolve(self, record: Record, origin: tuple[str, int, int]) -> Record | None:
+    async def resolve(self, record: KafkaRecord, origin: tuple[str, int, int]) -> KafkaRecord | None:
         """The record as it first came, for one read from a retries topic.
 
         None when it was pointed to and is gone since: a newer one of its key has taken its place. Raises
@@ -76,19 +84,19 @@ class DeadLetters:
             return await record_at(self._connection, self._prefix, topic, partition, offset)
         headers = tuple(header for header in record.headers if not header[0].startswith("dl-"))
         value = None if record.header("dl-tombstone") == "true" else record.value
-        return Record(topic, partition, offset, record.key, value, headers, record.timestamp)
+        return KafkaRecord(topic, partition, offset, record.key, value, headers, record.timestamp)
 
 
-def _size(record: Record) -> int:
+def _size(record: KafkaRecord) -> int:
     size = len(record.key or b"") + len(record.value or b"")
     return size + sum(len(name.encode()) + len(value) for name, value in record.headers)
 
 
 @dataclass(frozen=True)
-class Letter:
+class DeadLetter:
     """One dead letter as an operator sees it. ``place`` is ``partition-offset`` in the dead-letters topic."""
 
-    place: str
+    position: str
     topic: str
     partition: int
     offset: int
@@ -101,9 +109,9 @@ class Letter:
     size: int
 
 
-def _letter(record: Record) -> Letter:
-    return Letter(
-        place=f"{record.partition}-{record.offset}",
+def _letter(record: KafkaRecord) -> DeadLetter:
+    return DeadLetter(
+        position=f"{record.partition}-{record.offset}",
         topic=record.header("dl-topic") or "",
         partition=int(record.header("dl-partition") or -1),
         offset=int(record.header("dl-offset") or -1),
@@ -117,19 +125,21 @@ def _letter(record: Record) -> Letter:
     )
 
 
-async def letters(connection: Connection, prefix: str, service: str) -> list[Letter]:
+async def list_dead_letters(connection: Connection, prefix: str, service: str) -> list[DeadLetter]:
     """All dead letters of a service that are still kept, oldest first."""
     topic = dead_letters_of(service).name
     return [_letter(record) async for record in read_range(connection, prefix, topic)]
 
 
-async def count(connection: Connection, prefix: str, service: str) -> int:
+async def count_dead_letters(connection: Connection, prefix: str, service: str) -> int:
     """How many dead letters are kept."""
     ranges = await position_range(connection, prefix, dead_letters_of(service).name)
     return sum(end - start for start, end in ranges.values())
 
 
-async def letter(connection: Connection, prefix: str, service: str, place: str) -> tuple[Letter, Record]:
+async def read_dead_letter(
+    connection: Connection, prefix: str, service: str, place: str
+) -> tuple[DeadLetter, KafkaRecord]:
     """One dead letter with its record. Raises ``LookupError`` when there is none at this place."""
     record = await _at(connection, prefix, service, place)
     return _letter(record), record
@@ -143,7 +153,7 @@ async def replay(producer: Producer, connection: Connection, prefix: str, servic
     )
 
 
-async def _at(connection: Connection, prefix: str, service: str, place: str) -> Record:
+async def _at(connection: Connection, prefix: str, service: str, place: str) -> KafkaRecord:
     try:
         partition, offset = (int(part) for part in place.split("-"))
     except ValueError:

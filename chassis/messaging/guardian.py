@@ -25,7 +25,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
-from chassis.messaging.kafka import Producer, RawRecord, partitions_of, reader
+from chassis.messaging.kafka import Producer, RawRecord, open_reader, partitions_of
 from chassis.observability import metrics
 from chassis.storage import outbox
 from chassis.storage.aggregates import Aggregates
@@ -71,7 +71,7 @@ class Guardian:
     async def run(self) -> None:
         """Read from the beginning and never stop; errors of the connection are raised."""
         name = self.topic.full_name(self._prefix)
-        async with reader(self._connection, name, gathers=GATHERS) as consumer:
+        async with open_reader(self._connection, name, gathers=GATHERS) as consumer:
             partitions = partitions_of(consumer, name)
             await consumer.seek_to_beginning()
             while True:
@@ -124,22 +124,24 @@ class Guardian:
 
     async def _mend(self, document: Document) -> None:
         id = document["_id"]
-        last = document["said"].get(outbox.said_field(self.topic.name))
+        last = document["said"].get(outbox.published_field(self.topic.name))
         if last is None or self._newest[id] >= last["sequence"]:
             return
         if any(entry["topic"] == self.topic.name for entry in document["outbox"]):
             self._doubtful.add(id)  # its relay is about to speak; look again afterwards
             return
         whole = await self._aggregates.collection.find_one({"_id": id})
-        if whole is None or whole["said"].get(outbox.said_field(self.topic.name)) != last:
+        if whole is None or whole["said"].get(outbox.published_field(self.topic.name)) != last:
             self._doubtful.add(id)
             return
         try:
-            said = self._aggregates.says[self.topic](self._aggregates.stored(whole).state)
+            said = self._aggregates.publishes[self.topic](self._aggregates.stored(whole).state)
         except ValueError:  # pydantic's ValidationError is one
             log.exception("an aggregate cannot be read, so its last word stays outdated")
             return
-        entry = outbox.said_again(said, last["id"], last["sequence"], self._aggregates.service, self._clock.machine())
+        entry = outbox.republished_entry(
+            said, last["id"], last["sequence"], self._aggregates.service, self._clock.machine_now()
+        )
         await self._producer.deliver(
             self.topic.full_name(self._prefix),
             key=entry["key"].encode(),

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
 from chassis.core.connection import Connection
-from chassis.messaging.records import Record
+from chassis.messaging.records import KafkaRecord
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Producer:
 
 
 @asynccontextmanager
-async def reader(connection: Connection, topic: str, *, gathers: int = 1) -> AsyncIterator[AIOKafkaConsumer]:
+async def open_reader(connection: Connection, topic: str, *, gathers: int = 1) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of all partitions of a topic without a group: it commits nothing and disturbs nobody.
 
     ``gathers``: so many bytes the broker gathers, for half a second at most, before it answers; for who is in no hurry.
@@ -138,9 +138,9 @@ async def reader(connection: Connection, topic: str, *, gathers: int = 1) -> Asy
         await consumer.stop()
 
 
-def as_record(record: RawRecord, prefix: str) -> Record:
+def to_record(record: RawRecord, prefix: str) -> KafkaRecord:
     """Without the prefix of its topic; header values that are absent become empty."""
-    return Record(
+    return KafkaRecord(
         topic=record.topic.removeprefix(prefix),
         partition=record.partition,
         offset=record.offset,
@@ -157,34 +157,34 @@ def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition
 
 async def position_range(connection: Connection, prefix: str, topic: str) -> dict[int, tuple[int, int]]:
     """First and next offset of each partition."""
-    async with reader(connection, prefix + topic) as consumer:
+    async with open_reader(connection, prefix + topic) as consumer:
         partitions = partitions_of(consumer, prefix + topic)
         first = await consumer.beginning_offsets(partitions)
         end = await consumer.end_offsets(partitions)
         return {place.partition: (first[place], end[place]) for place in partitions}
 
 
-async def read_range(connection: Connection, prefix: str, topic: str) -> AsyncIterator[Record]:
+async def read_range(connection: Connection, prefix: str, topic: str) -> AsyncIterator[KafkaRecord]:
     """Every record that a topic holds now, partition by partition in order of offsets."""
-    async with reader(connection, prefix + topic) as consumer:
+    async with open_reader(connection, prefix + topic) as consumer:
         ends = await consumer.end_offsets(partitions_of(consumer, prefix + topic))
         await consumer.seek_to_beginning()
         while any([await consumer.position(place) < end for place, end in ends.items() if end]):
             for place, records in (await consumer.getmany(timeout_ms=500)).items():
                 for record in records:
                     if record.offset < ends[place]:
-                        yield as_record(record, prefix)
+                        yield to_record(record, prefix)
 
 
 async def read_key(
     connection: Connection, prefix: str, topic: str, key: str, since: datetime | None = None
-) -> AsyncIterator[Record]:
+) -> AsyncIterator[KafkaRecord]:
     """Every record of one key that a topic holds now, in order.
 
     Reads the one partition that our producers give the key; a topic that something else wrote may hold it elsewhere.
     ``since``: by machine time; what was written before is not read.
     """
-    async with reader(connection, prefix + topic) as consumer:
+    async with open_reader(connection, prefix + topic) as consumer:
         partitions = partitions_of(consumer, prefix + topic)
         place = DefaultPartitioner()(key.encode(), partitions, partitions)
         consumer.pause(*(other for other in partitions if other != place))
@@ -197,7 +197,7 @@ async def read_key(
             for records in (await consumer.getmany(place, timeout_ms=500)).values():
                 for record in records:
                     if record.offset < end and record.key == key.encode():
-                        yield as_record(record, prefix)
+                        yield to_record(record, prefix)
 
 
 async def _offset_since(consumer: AIOKafkaConsumer, place: TopicPartition, since: datetime | None) -> int | None:
@@ -208,9 +208,9 @@ async def _offset_since(consumer: AIOKafkaConsumer, place: TopicPartition, since
     return None if found is None else int(found.offset)
 
 
-async def record_at(connection: Connection, prefix: str, topic: str, partition: int, offset: int) -> Record | None:
+async def record_at(connection: Connection, prefix: str, topic: str, partition: int, offset: int) -> KafkaRecord | None:
     """The record at one place; None when it is not there any longer, or never was."""
-    async with reader(connection, prefix + topic) as consumer:
+    async with open_reader(connection, prefix + topic) as consumer:
         partitions = partitions_of(consumer, prefix + topic)
         place = TopicPartition(prefix + topic, partition)
         if place not in partitions:
@@ -224,5 +224,5 @@ async def record_at(connection: Connection, prefix: str, topic: str, partition: 
             while await consumer.position(place) <= offset:
                 for records in (await consumer.getmany(place, timeout_ms=500, max_records=1)).values():
                     for record in records:
-                        return as_record(record, prefix) if record.offset == offset else None
+                        return to_record(record, prefix) if record.offset == offset else None
         return None

@@ -13,8 +13,8 @@ from chassis.core.connection import Connection
 from chassis.storage.mongo import Mongo
 from contracts.envelope import Topic
 
-KEPT = timedelta(days=90)  # topics with clean-up "time"
-TOMBSTONES = timedelta(days=30)  # how long a tombstone stays: longer than the longest outage of a subscriber
+RETENTION = timedelta(days=90)  # topics with clean-up "time"
+TOMBSTONE_RETENTION = timedelta(days=30)  # how long a tombstone stays: longer than the longest outage of a subscriber
 TRIES, PAUSE = 20, 0.25  # looks at a topic that was just created, and seconds between them
 
 
@@ -24,7 +24,7 @@ class ProvisioningError(Exception):
 
 def configuration(topic: Topic, min_in_sync: int) -> dict[str, str]:
     """A topic's settings at the broker."""
-    milliseconds = {"compact": -1, "time": int(KEPT.total_seconds() * 1000), "keep": -1}[topic.cleanup]
+    milliseconds = {"compact": -1, "time": int(RETENTION.total_seconds() * 1000), "keep": -1}[topic.cleanup]
     settings = {
         "cleanup.policy": "compact" if topic.cleanup == "compact" else "delete",
         "retention.ms": str(milliseconds),
@@ -35,7 +35,7 @@ def configuration(topic: Topic, min_in_sync: int) -> dict[str, str]:
         "message.timestamp.type": "CreateTime",
     }
     if topic.cleanup == "compact":
-        settings["delete.retention.ms"] = str(int(TOMBSTONES.total_seconds() * 1000))
+        settings["delete.retention.ms"] = str(int(TOMBSTONE_RETENTION.total_seconds() * 1000))
         settings["max.compaction.lag.ms"] = str(24 * 3600 * 1000)  # what was erased is gone within about a day
         settings["min.cleanable.dirty.ratio"] = "0.1"
     return settings

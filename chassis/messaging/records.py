@@ -6,15 +6,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from chassis.core.error_redaction import where
-from chassis.messaging.subscriptions import Gone, Heard, Hearing
+from chassis.core.error_redaction import validation_locations
+from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
 from contracts.envelope import Envelope
 
 ORIGIN = ("dl-topic", "dl-partition", "dl-offset")
 
 
 @dataclass(frozen=True)
-class Record:
+class KafkaRecord:
     """One record as it came, or, from a retries topic, as it first came. ``topic`` is without the prefix."""
 
     topic: str
@@ -34,67 +34,69 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Event:
+class ReadableRecord:
     """A record that was understood."""
 
-    record: Record
-    heard: Heard[Any] | Gone
+    record: KafkaRecord
+    received: ReceivedEvent[Any] | ReceivedTombstone
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedRecord:
     """A record whose type this service does not know; it is counted and passed over."""
 
-    record: Record
+    record: KafkaRecord
     type: str
 
 
 @dataclass(frozen=True)
-class Poison:
+class PoisonRecord:
     """A record that can never be processed. ``code`` is stable; ``detail`` holds no data of the record."""
 
-    record: Record
+    record: KafkaRecord
     code: str
     detail: str
 
 
-Reading = Event | Skipped | Poison
+ReadResult = ReadableRecord | SkippedRecord | PoisonRecord
 
 
-def read(record: Record, hearing: Hearing[Any]) -> Reading:
+def read_record(record: KafkaRecord, hearing: HandlerRegistry[Any]) -> ReadResult:
     """Understand one record; never raises for what a record contains."""
     try:
         envelope = Envelope.from_headers(record.headers)
     except UnicodeDecodeError:
-        return Poison(record, "header_not_utf8", "a CloudEvents header is not UTF-8")
+        return PoisonRecord(record, "header_not_utf8", "a CloudEvents header is not UTF-8")
     except ValidationError as error:
-        return Poison(record, "bad_envelope", where(error))
+        return PoisonRecord(record, "bad_envelope", validation_locations(error))
     except ValueError as error:
-        return Poison(record, "bad_envelope", str(error))
+        return PoisonRecord(record, "bad_envelope", str(error))
     type = hearing.type_named(envelope.type)
     if type is None:
-        return Skipped(record, envelope.type)
+        return SkippedRecord(record, envelope.type)
     if type.TOPIC.name != record.topic:
-        return Poison(record, "wrong_topic", f"{envelope.type} does not belong on {record.topic}")
+        return PoisonRecord(record, "wrong_topic", f"{envelope.type} does not belong on {record.topic}")
     if record.value is None:
         return _tombstone(record, envelope, type.TOPIC.cleanup == "compact")
     try:
         data = type.model_validate_json(record.value)
     except ValidationError as error:
         code = "not_json" if error.errors(include_input=False)[0]["type"] == "json_invalid" else "bad_data"
-        return Poison(record, code, where(error))
+        return PoisonRecord(record, code, validation_locations(error))
     except ValueError:
-        return Poison(record, "bad_data", f"{envelope.type}: the value cannot be read")
-    return Event(record, Heard(envelope, data))
+        return PoisonRecord(record, "bad_data", f"{envelope.type}: the value cannot be read")
+    return ReadableRecord(record, ReceivedEvent(envelope, data))
 
 
-def _tombstone(record: Record, envelope: Envelope, compacted: bool) -> Reading:
+def _tombstone(record: KafkaRecord, envelope: Envelope, compacted: bool) -> ReadResult:
     if not compacted:
-        return Poison(record, "unexpected_tombstone", f"{record.topic} is not compacted, so it has no tombstones")
-    return Event(record, Gone(envelope, (record.key or b"").decode("utf-8", "replace") or envelope.subject))
+        return PoisonRecord(record, "unexpected_tombstone", f"{record.topic} is not compacted, so it has no tombstones")
+    return ReadableRecord(
+        record, ReceivedTombstone(envelope, (record.key or b"").decode("utf-8", "replace") or envelope.subject)
+    )
 
 
-def origin(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int] | None:
+def dead_letter_origin(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int] | None:
     """Topic (without prefix), partition and offset where a record of a dead-letter or retries topic first stood."""
     found: Mapping[str, bytes] = dict(headers)
     try:

@@ -26,17 +26,17 @@ from chassis.core.clocks import Clock
 from chassis.observability import metrics
 from chassis.observability.telemetry import send_span
 from chassis.storage import outbox
-from chassis.storage.aggregates import LEASE, Aggregates
-from chassis.storage.mongo import CHUNK, Document, PyMongoError, chunks
+from chassis.storage.aggregates import RELAY_LEASE, Aggregates
+from chassis.storage.mongo import MAX_BULK_OPERATIONS, Document, PyMongoError, chunks
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 100_000  # acknowledged event ids kept, so that a second push of a document sends only what is new
-HIGH_WATER = 5_000  # documents waiting or in hand; bulk work pauses there, so that each is done within its lease
-AT_ONCE = 1_000  # documents in one go
+REMEMBERED_EVENTS = 100_000  # acknowledged event ids kept, so that a second push of a document sends only what is new
+MAX_BACKLOG = 5_000  # documents waiting or in hand; bulk work pauses there, so that each is done within its lease
+PUBLISH_BATCH = 1_000  # documents in one go
 
 
-class Sends(Protocol):
+class RecordSender(Protocol):
     """Whoever brings records to the broker: the producer."""
 
     async def send(
@@ -51,7 +51,7 @@ class Sends(Protocol):
 
 
 @dataclass(frozen=True)
-class _Sent:
+class _Acknowledged:
     """One aggregate whose events have been acknowledged and are to leave its outbox."""
 
     aggregates: Aggregates[Any]
@@ -60,17 +60,19 @@ class _Sent:
 
 
 @dataclass(frozen=True)
-class _Published:
+class _PublishedBatch:
     """A batch after it was sent: the places of all of it, and what of it is to be cleaned up."""
 
     places: tuple[tuple[str, str], ...]
-    sent: list[_Sent]
+    sent: list[_Acknowledged]
 
 
 class Relay:
     """Publishes for all aggregates of one service; ``run`` drives it until it is cancelled."""
 
-    def __init__(self, producer: Sends, service: str, prefix: str, clock: Clock, lease: timedelta = LEASE) -> None:
+    def __init__(
+        self, producer: RecordSender, service: str, prefix: str, clock: Clock, lease: timedelta = RELAY_LEASE
+    ) -> None:
         self._producer = producer
         self._service = service
         self._prefix = prefix
@@ -78,7 +80,7 @@ class Relay:
         self.lease = lease
         self._waiting: OrderedDict[tuple[str, str], tuple[Aggregates[Any], Document]] = OrderedDict()
         self._wake = asyncio.Event()
-        self._sent: asyncio.Queue[_Published] = asyncio.Queue(maxsize=8)
+        self._sent: asyncio.Queue[_PublishedBatch] = asyncio.Queue(maxsize=8)
         self._acknowledged: OrderedDict[str, None] = OrderedDict()
         self._in_hand: Counter[tuple[str, str]] = Counter()  # documents that were taken and are not cleaned up yet
         self._idle = asyncio.Event()
@@ -98,7 +100,7 @@ class Relay:
         if self._waiting:
             self._idle.clear()
             self._wake.set()
-        if len(self._waiting) + len(self._in_hand) >= HIGH_WATER:
+        if len(self._waiting) + len(self._in_hand) >= MAX_BACKLOG:
             self._room.clear()
 
     def has(self, aggregates: Aggregates[Any], id: str) -> bool:
@@ -106,11 +108,11 @@ class Relay:
         place = (aggregates.name, id)
         return place in self._waiting or place in self._in_hand
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Wait until the backlog is small enough for more bulk work."""
         await self._room.wait()
 
-    async def idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until all that was pushed is published and cleaned up."""
         await self._idle.wait()
 
@@ -125,7 +127,7 @@ class Relay:
     async def _publish(self) -> None:
         while True:
             await self._wake.wait()
-            taken = dict(self._waiting.popitem(last=False) for _ in range(min(AT_ONCE, len(self._waiting))))
+            taken = dict(self._waiting.popitem(last=False) for _ in range(min(PUBLISH_BATCH, len(self._waiting))))
             batch = list(taken.values())
             self._in_hand.update(taken.keys())
             if not self._waiting:
@@ -139,7 +141,7 @@ class Relay:
                     len(batch),
                     exc_info=failure,
                 )
-            await self._sent.put(_Published(tuple(taken), sent))
+            await self._sent.put(_PublishedBatch(tuple(taken), sent))
             if isinstance(failure, KafkaError | ConnectionError):
                 await self._producer.renew()
 
@@ -151,24 +153,24 @@ class Relay:
             except PyMongoError:
                 log.exception("published events could not be taken out of their outboxes; the sweep will try again")
             self._in_hand -= Counter(published.places)
-            if len(self._waiting) + len(self._in_hand) < HIGH_WATER:
+            if len(self._waiting) + len(self._in_hand) < MAX_BACKLOG:
                 self._room.set()
             if not self._in_hand and not self._waiting:
                 self._idle.set()
 
     async def publish(
         self, batch: Sequence[tuple[Aggregates[Any], Document]]
-    ) -> tuple[list[_Sent], BaseException | None]:
+    ) -> tuple[list[_Acknowledged], BaseException | None]:
         """Send the events of these documents and wait for the broker.
 
         Returns the documents of which every event is acknowledged, and an error if there was one. What fails in one
         aggregate holds up its own later events, which must not overtake, and nobody else's.
         """
-        flying: list[tuple[_Sent, list[tuple[str, asyncio.Future[Any]]]]] = []
+        flying: list[tuple[_Acknowledged, list[tuple[str, asyncio.Future[Any]]]]] = []
         failed: dict[int, BaseException] = {}
         for n, (aggregates, document) in enumerate(batch):
             futures: list[tuple[str, asyncio.Future[Any]]] = []
-            one = _Sent(aggregates, document, tuple(entry["id"] for entry in document["outbox"]))
+            one = _Acknowledged(aggregates, document, tuple(entry["id"] for entry in document["outbox"]))
             flying.append((one, futures))
             try:
                 for entry in document["outbox"]:
@@ -201,24 +203,24 @@ class Relay:
 
     def _remember(self, id: str) -> None:
         self._acknowledged[id] = None
-        if len(self._acknowledged) > REMEMBERED:
+        if len(self._acknowledged) > REMEMBERED_EVENTS:
             self._acknowledged.popitem(last=False)
 
-    async def clean(self, sent: Sequence[_Sent]) -> None:
+    async def clean(self, sent: Sequence[_Acknowledged]) -> None:
         """Take the acknowledged events, and only those, out of their outboxes."""
-        by_collection: dict[str, list[_Sent]] = {}
+        by_collection: dict[str, list[_Acknowledged]] = {}
         for one in sent:
             by_collection.setdefault(one.aggregates.name, []).append(one)
         for group in by_collection.values():
             collection = group[0].aggregates.collection
-            for chunk in chunks(group, CHUNK):
+            for chunk in chunks(group, MAX_BULK_OPERATIONS):
                 result = await collection.bulk_write([_clean_as_read(one) for one in chunk], ordered=False)
                 if result.matched_count != len(chunk):  # some were saved again meanwhile: their own relay goes on
                     await collection.bulk_write([_clean_ids(one) for one in chunk], ordered=False)
 
     async def sweep(self, aggregates: Aggregates[Any], limit: int = 1000) -> int:
         """Claim and push what waits for longer than its lease; returns how many."""
-        now = self._clock.machine()
+        now = self._clock.machine_now()
         claimed, waiting = 0, 0
         oldest = None
         # The oldest first: what a crash left must not stand behind those whose own relay is at work.
@@ -246,7 +248,7 @@ class Relay:
         return claimed
 
 
-def _clean_as_read(one: _Sent) -> UpdateOne:
+def _clean_as_read(one: _Acknowledged) -> UpdateOne:
     # At the version that was read, the outbox holds what was read, all of it acknowledged, or less.
     return UpdateOne(
         {"_id": one.document["_id"], "version": one.document["version"]},
@@ -254,5 +256,5 @@ def _clean_as_read(one: _Sent) -> UpdateOne:
     )
 
 
-def _clean_ids(one: _Sent) -> UpdateOne:
+def _clean_ids(one: _Acknowledged) -> UpdateOne:
     return UpdateOne({"_id": one.document["_id"]}, {"$pull": {"outbox": {"id": {"$in": list(one.ids)}}}})

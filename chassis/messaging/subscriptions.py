@@ -15,7 +15,7 @@ E = TypeVar("E", bound=EventData)
 
 
 @dataclass(frozen=True)
-class Heard(Generic[E]):
+class ReceivedEvent(Generic[E]):
     """An event as it arrived."""
 
     envelope: Envelope
@@ -23,7 +23,7 @@ class Heard(Generic[E]):
 
 
 @dataclass(frozen=True)
-class Gone:
+class ReceivedTombstone:
     """A tombstone as it arrived: the aggregate ``key`` is gone."""
 
     envelope: Envelope
@@ -33,23 +33,23 @@ class Gone:
 Reaction: TypeAlias = Callable[[Any, C], Awaitable[None]]
 
 
-class Hearing(Generic[C]):
+class HandlerRegistry(Generic[C]):
     """``C`` is the service's context: its collections and clock, handed to every reaction."""
 
     def __init__(self) -> None:
         self._types: dict[str, type[EventData]] = {}
         self._projections: dict[str, Callable[[C], Projection[Any]]] = {}
         self._reactions: dict[str, list[Reaction[C]]] = {}
-        self._partings: dict[str, list[Reaction[C]]] = {}
+        self._tombstone_reactions: dict[str, list[Reaction[C]]] = {}
 
-    def projects(self, type: type[E], into: Callable[[C], Projection[E]]) -> None:
+    def project(self, type: type[E], into: Callable[[C], Projection[E]]) -> None:
         """Keep the newest state of each aggregate of this type's topic; its tombstones leave graves."""
         self._know(type)
         self._projections[type.TYPE] = into
 
-    def when(
+    def on(
         self, *types: type[E]
-    ) -> Callable[[Callable[[Heard[E], C], Awaitable[None]]], Callable[[Heard[E], C], Awaitable[None]]]:
+    ) -> Callable[[Callable[[ReceivedEvent[E], C], Awaitable[None]]], Callable[[ReceivedEvent[E], C], Awaitable[None]]]:
         """Call the function for each event of these types.
 
         It runs at least once for each, also for an event that is older than what a projection holds, so it must be
@@ -57,7 +57,9 @@ class Hearing(Generic[C]):
         never compares with an older state. What it raises decides: see ``chassis.messaging.consumer.is_transient``.
         """
 
-        def register(function: Callable[[Heard[E], C], Awaitable[None]]) -> Callable[[Heard[E], C], Awaitable[None]]:
+        def register(
+            function: Callable[[ReceivedEvent[E], C], Awaitable[None]],
+        ) -> Callable[[ReceivedEvent[E], C], Awaitable[None]]:
             for type in types:
                 self._know(type)
                 self._reactions.setdefault(type.TYPE, []).append(function)
@@ -65,14 +67,18 @@ class Hearing(Generic[C]):
 
         return register
 
-    def when_gone(
+    def on_tombstone(
         self, type: type[EventData]
-    ) -> Callable[[Callable[[Gone, C], Awaitable[None]]], Callable[[Gone, C], Awaitable[None]]]:
+    ) -> Callable[
+        [Callable[[ReceivedTombstone, C], Awaitable[None]]], Callable[[ReceivedTombstone, C], Awaitable[None]]
+    ]:
         """Call the function for each tombstone of this type."""
 
-        def register(function: Callable[[Gone, C], Awaitable[None]]) -> Callable[[Gone, C], Awaitable[None]]:
+        def register(
+            function: Callable[[ReceivedTombstone, C], Awaitable[None]],
+        ) -> Callable[[ReceivedTombstone, C], Awaitable[None]]:
             self._know(type)
-            self._partings.setdefault(type.TYPE, []).append(function)
+            self._tombstone_reactions.setdefault(type.TYPE, []).append(function)
             return function
 
         return register
@@ -87,9 +93,9 @@ class Hearing(Generic[C]):
         into = self._projections.get(name)
         return into(context) if into else None
 
-    def reactions_to(self, event: Heard[Any] | Gone) -> Sequence[Reaction[C]]:
+    def reactions_to(self, event: ReceivedEvent[Any] | ReceivedTombstone) -> Sequence[Reaction[C]]:
         """The functions that follow it; what feeds a projection alone has none."""
-        of = self._partings if isinstance(event, Gone) else self._reactions
+        of = self._tombstone_reactions if isinstance(event, ReceivedTombstone) else self._reactions
         return cast("Sequence[Reaction[C]]", of.get(event.envelope.type, ()))
 
     def _know(self, type: type[EventData]) -> None:

@@ -14,9 +14,9 @@ from typing import Any, Generic, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.core.connection import Connection
-from chassis.messaging.kafka import as_record, partitions_of, reader
-from chassis.messaging.records import Event, read
-from chassis.messaging.subscriptions import Hearing
+from chassis.messaging.kafka import open_reader, partitions_of, to_record
+from chassis.messaging.records import ReadableRecord, read_record
+from chassis.messaging.subscriptions import HandlerRegistry
 from contracts.envelope import Topic
 
 log = logging.getLogger(__name__)
@@ -27,18 +27,18 @@ POLL_MS = 100  # how long a record may wait for others
 BATCH = 500
 
 
-class Follower(Generic[C]):
+class TopicReplica(Generic[C]):
     """Tells ``context`` of each record of one topic, by the reactions of ``hearing``; they run one after the other."""
 
     def __init__(
         self,
         topic: Topic,
-        hearing: Hearing[C],
+        hearing: HandlerRegistry[C],
         context: C,
         *,
         connection: Connection,
         prefix: str,
-        after: "Follower[C] | None" = None,
+        after: "TopicReplica[C] | None" = None,
     ) -> None:
         """``after``: what is to be read to its end before this begins."""
         self.topic = topic
@@ -68,7 +68,7 @@ class Follower(Generic[C]):
     @contextlib.asynccontextmanager
     async def _reading(self) -> AsyncIterator[tuple[AIOKafkaConsumer, Sequence[TopicPartition]]]:
         name = self.topic.full_name(self._prefix)
-        async with reader(self._connection, name) as consumer:
+        async with open_reader(self._connection, name) as consumer:
             partitions = partitions_of(consumer, name)
             await consumer.seek_to_beginning()
             for place, offset in self._next.items():
@@ -76,10 +76,10 @@ class Follower(Generic[C]):
             yield consumer, partitions
 
     async def _tell(self, record: Any) -> None:
-        reading = read(as_record(record, self._prefix), self._hearing)
-        if isinstance(reading, Event):  # what cannot be read is the consumer's to put aside
-            for reaction in self._hearing.reactions_to(reading.heard):
-                await reaction(reading.heard, self._context)
+        reading = read_record(to_record(record, self._prefix), self._hearing)
+        if isinstance(reading, ReadableRecord):  # what cannot be read is the consumer's to put aside
+            for reaction in self._hearing.reactions_to(reading.received):
+                await reaction(reading.received, self._context)
 
     async def _at_end(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
         ends = await consumer.end_offsets(list(partitions))

@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-STILL = timedelta(seconds=150)  # a batch may be retried for a minute and then again, before it counts as standing still
-FRESH = timedelta(seconds=20)  # older news of a partition do not count: it is another replica's by now
+STALLED_AFTER_S = timedelta(
+    seconds=150
+)  # a batch may be retried for a minute and then again, before it counts as standing still
+STALE_CHECK_AFTER_S = timedelta(seconds=20)  # older news of a partition do not count: it is another replica's by now
 SERVERS = ("mongodb", "kafka", "consumer")
 
 
 @dataclass(frozen=True)
-class Check:
+class HealthCheck:
     """One thing that was looked at. ``detail`` is for whoever runs the service; it holds no data."""
 
     name: str
@@ -23,8 +25,8 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Report:
-    checks: tuple[Check, ...]
+class HealthReport:
+    checks: tuple[HealthCheck, ...]
 
     @property
     def ok(self) -> bool:
@@ -32,7 +34,7 @@ class Report:
 
 
 @dataclass
-class _Place:
+class _PartitionProgress:
     """A partition: where the consumer stands, since when, and where the end was then."""
 
     position: int
@@ -46,17 +48,17 @@ class Health:
     """``machine`` tells machine time; ``servers`` are what must have been reached before the service is ready."""
 
     def __init__(
-        self, machine: Callable[[], datetime], servers: Sequence[str] = SERVERS, still: timedelta = STILL
+        self, machine: Callable[[], datetime], servers: Sequence[str] = SERVERS, still: timedelta = STALLED_AFTER_S
     ) -> None:
         self._machine = machine
         self._still = still
-        self._dependencies = {name: Check(name, ok=False, detail="not reached yet") for name in servers}
-        self._places: dict[str, _Place] = {}
+        self._dependencies = {name: HealthCheck(name, ok=False, detail="not reached yet") for name in servers}
+        self._places: dict[str, _PartitionProgress] = {}
         self._failed: str | None = None
 
     def dependency(self, name: str, *, ok: bool, detail: str = "") -> None:
         """A server can be reached, or cannot. While one cannot, nobody is blamed for standing still."""
-        self._dependencies[name] = Check(name, ok, detail)
+        self._dependencies[name] = HealthCheck(name, ok, detail)
         if not ok:
             now = self._machine()
             for place in self._places.values():
@@ -66,9 +68,9 @@ class Health:
         """Of one partition: the next record to be handled, and the end of the partition."""
         now = self._machine()
         place = self._places.get(name)
-        forgotten = place is None or now - place.seen > FRESH
+        forgotten = place is None or now - place.seen > STALE_CHECK_AFTER_S
         if place is None or forgotten or position != place.position or position >= end:
-            self._places[name] = _Place(position, end, now, end, now)
+            self._places[name] = _PartitionProgress(position, end, now, end, now)
         else:
             place.end, place.seen = end, now
 
@@ -76,15 +78,17 @@ class Health:
         """Something has stopped itself for good; only a restart, after a look at it, helps."""
         self._failed = reason
 
-    def live(self) -> Report:
+    def live(self) -> HealthReport:
         now = self._machine()
-        checks = [Check("running", ok=self._failed is None, detail=self._failed or "")]
+        checks = [HealthCheck("running", ok=self._failed is None, detail=self._failed or "")]
         checks += [
-            Check(name, ok=False, detail=f"stands still at {place.position} while the end moved to {place.end}")
+            HealthCheck(name, ok=False, detail=f"stands still at {place.position} while the end moved to {place.end}")
             for name, place in sorted(self._places.items())
-            if now - place.seen <= FRESH and now - place.since >= self._still and place.end > place.end_then
+            if now - place.seen <= STALE_CHECK_AFTER_S
+            and now - place.since >= self._still
+            and place.end > place.end_then
         ]
-        return Report(tuple(checks))
+        return HealthReport(tuple(checks))
 
-    def ready(self) -> Report:
-        return Report((*self._dependencies.values(), *(check for check in self.live().checks if not check.ok)))
+    def ready(self) -> HealthReport:
+        return HealthReport((*self._dependencies.values(), *(check for check in self.live().checks if not check.ok)))

@@ -98,7 +98,7 @@ def overdue(collection: str, clock: str, count: int) -> None:
     _overdue.labels(collection, clock).set(count)
 
 
-class Figure:
+class BusinessGauge:
     """A figure of the business that its service keeps up to date, for example how many pairings are in each state."""
 
     def __init__(
@@ -119,7 +119,7 @@ class Figure:
             self._gauge.clear()
 
 
-class Tally:
+class BusinessCounter:
     """How often something of the business has happened in this process, for example how many messages were sent."""
 
     def __init__(

@@ -35,7 +35,7 @@ __all__ = [
     "current_traceparent",
     "failed",
     "http_span",
-    "life_span",
+    "lifecycle_span",
     "link",
     "process_span",
     "processed",
@@ -263,7 +263,7 @@ def record_failure(span: Span, error: BaseException) -> None:
     span.add_event("exception", attributes)
 
 
-def life_span(
+def lifecycle_span(
     life: str,
     name: str,
     start: datetime,

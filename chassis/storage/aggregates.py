@@ -27,30 +27,30 @@ from chassis.core.clocks import Clock
 from chassis.core.ids import derived_id
 from chassis.observability.telemetry import current_traceparent, link
 from chassis.storage import outbox
-from chassis.storage.due_queue import AtHand
+from chassis.storage.due_queue import DueQueue
 from chassis.storage.mongo import (
-    CHUNK,
-    LOST,
-    ById,
+    LOST_ACKNOWLEDGEMENT,
+    MAX_BULK_OPERATIONS,
+    BatchedLookup,
     Collection,
     Document,
     DuplicateKeyError,
     Filter,
     PyMongoError,
-    by_id,
     chunks,
-    inserted,
-    page,
+    find_by_id,
+    find_page,
+    insert_missing,
 )
-from contracts.envelope import Envelope, Instant, Said, Tombstone, Topic, iso
+from contracts.envelope import Envelope, Instant, OutgoingEvent, Tombstone, Topic, iso
 
-RECENT = 32  # operations remembered in the document
-TRIES = 12  # decisions before giving up against faster writers
+RECENT_OPERATIONS = 32  # operations remembered in the document
+MAX_ATTEMPTS = 12  # decisions before giving up against faster writers
 MAX_OUTBOX = 100  # events waiting in one document; beyond it, commands are refused until the relay caught up
-OWN = frozenset(  # fields of the document that are the protocol's own
+PROTOCOL_FIELDS = frozenset(  # fields of the document that are the protocol's own
     {"_id", "version", "sequence", "outbox", "outbox_since", "relay_until", "recent", "said", "leg"}
 )
-LEASE = timedelta(seconds=30)  # for so long only the saving process publishes; then the sweep may
+RELAY_LEASE = timedelta(seconds=30)  # for so long only the saving process publishes; then the sweep may
 
 
 class State(BaseModel):
@@ -66,7 +66,7 @@ class State(BaseModel):
     lease: Instant | None = None
 
 
-class Kept(Protocol):
+class AggregateState(Protocol):
     """What can be stored as an aggregate: a ``State``, or a domain's own pydantic model with the same two times."""
 
     @property
@@ -81,9 +81,9 @@ class Kept(Protocol):
     def model_dump(self, *, mode: str = ..., exclude: set[str] | None = ...) -> dict[str, Any]: ...
 
 
-S = TypeVar("S", bound=Kept)
+S = TypeVar("S", bound=AggregateState)
 Follow: TypeAlias = Literal["due", "lease"]
-Decide: TypeAlias = Callable[[S | None], tuple[S, Sequence[Said]] | None]
+Decide: TypeAlias = Callable[[S | None], tuple[S, Sequence[OutgoingEvent]] | None]
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ class KeyReused(Exception):
     """The same operation key came with another request."""
 
 
-class Stale(Exception):
+class VersionConflict(Exception):
     """The caller's expected version is not the current one."""
 
 
-class Busy(Exception):
+class TooBusy(Exception):
     """Too many faster writers, or too many unpublished events; nothing was saved, trying again later helps."""
 
 
@@ -120,7 +120,7 @@ class Stored(Generic[S]):
 
 
 @dataclass(frozen=True)
-class Saved(Generic[S]):
+class SaveResult(Generic[S]):
     """What an update did. ``repeated``: this very operation had been done before, and ``answer`` is that answer."""
 
     id: str
@@ -130,14 +130,14 @@ class Saved(Generic[S]):
     repeated: bool = False
     changed: bool = True
 
-    def now(self) -> S:
+    def require_state(self) -> S:
         """The state, where the decision is known to have made one."""
         if self.state is None:
             raise LookupError(f"nothing is stored under {self.id}")
         return self.state
 
 
-def nothing(_: Kept) -> JsonValue:
+def no_answer(_: AggregateState) -> JsonValue:
     return None
 
 
@@ -148,16 +148,16 @@ class Change(Generic[S]):
     id: str
     op: Op
     decide: Decide[S]
-    answer: Callable[[S], JsonValue] = nothing
+    answer: Callable[[S], JsonValue] = no_answer
     fresh: bool = False
 
 
-class Publishes(Protocol):
+class EventPublisher(Protocol):
     """Whoever publishes the events of saved documents: the relay."""
 
     def push(self, aggregates: "Aggregates[S]", documents: Sequence[Document]) -> None: ...
 
-    async def room(self) -> None: ...
+    async def wait_for_room(self) -> None: ...
 
 
 class Aggregates(Generic[S]):
@@ -172,18 +172,18 @@ class Aggregates(Generic[S]):
         collection: Collection,
         model: type[S],
         service: str,
-        relay: Publishes,
+        relay: EventPublisher,
         clock: Clock,
-        says: Mapping[Topic, Callable[[S], Said]] | None = None,
+        publishes: Mapping[Topic, Callable[[S], OutgoingEvent]] | None = None,
     ) -> None:
-        if taken := OWN & set(cast("type[BaseModel]", model).model_fields):
+        if taken := PROTOCOL_FIELDS & set(cast("type[BaseModel]", model).model_fields):
             raise TypeError(f"{model.__name__} has fields that the protocol needs for itself: {sorted(taken)}")
         self.collection = collection
         self.model = model
-        self._by_id = ById(collection)
+        self._by_id = BatchedLookup(collection)
         self.service = service
-        self.says: Mapping[Topic, Callable[[S], Said]] = says or {}
-        self.at_hand: Mapping[Follow, AtHand] = {"due": AtHand(), "lease": AtHand()}
+        self.publishes: Mapping[Topic, Callable[[S], OutgoingEvent]] = publishes or {}
+        self.due_queues: Mapping[Follow, DueQueue] = {"due": DueQueue(), "lease": DueQueue()}
         self._relay = relay
         self._clock = clock
         self._epoch = 0
@@ -207,7 +207,7 @@ class Aggregates(Generic[S]):
     async def find(
         self, filter: Filter, *, sort: str = "_id", limit: int = 0, after: str | None = None
     ) -> AsyncIterator[Stored[S]]:
-        async for document in page(self.collection, filter, sort=sort, limit=limit, after=after):
+        async for document in find_page(self.collection, filter, sort=sort, limit=limit, after=after):
             yield self.stored(document)
 
     async def count(self, filter: Filter) -> int:
@@ -219,27 +219,29 @@ class Aggregates(Generic[S]):
         op: Op,
         decide: Decide[S],
         *,
-        answer: Callable[[S], JsonValue] = nothing,
+        answer: Callable[[S], JsonValue] = no_answer,
         expect: int | None = None,
         cause: Envelope | None = None,
-    ) -> Saved[S]:
+    ) -> SaveResult[S]:
         """Load, decide, save; again when somebody was faster.
 
         ``expect``: the version that the caller saw (0: none yet). ``cause``: the event that led here. What ``decide``
         raises passes through and nothing is saved. Raises ``KeyReused``, ``Stale``, ``Busy``, ``outbox.TooLarge``.
         """
         lock = self._locks.setdefault(id, asyncio.Lock())
-        attempt = _Attempt(Change(id, op, decide, answer), outbox.Draft(self.service, self._clock.machine(), cause))
+        attempt = _Attempt(Change(id, op, decide, answer), outbox.Draft(self.service, self._clock.machine_now(), cause))
         lost: PyMongoError | None = None
         async with lock:
-            for turn in range(TRIES):
+            for turn in range(MAX_ATTEMPTS):
                 try:
                     document = await self._by_id.get(id)
                     if (done := self._already(document, attempt.change)) is not None:
                         self._push_waiting(document)
                         return done
                     if expect is not None and expect != (document["version"] if document else 0):
-                        raise Stale(f"the current version is {document['version'] if document else 0}, not {expect}")
+                        raise VersionConflict(
+                            f"the current version is {document['version'] if document else 0}, not {expect}"
+                        )
                     decided = self._decided(document, attempt)
                     if decided is None:
                         return self._untouched(id, document)
@@ -249,32 +251,34 @@ class Aggregates(Generic[S]):
                         self._go_on_with([after])
                         return _saved(after, state)
                     lost = None
-                except LOST as error:  # perhaps saved all the same: the next load recognises it
+                except LOST_ACKNOWLEDGEMENT as error:  # perhaps saved all the same: the next load recognises it
                     lost = error
                 await asyncio.sleep(min(0.02 * 2**turn, 1.0) if lost else 0)
         if lost is not None:
             raise lost
-        raise Busy("this is being changed by many others at the moment; try again")
+        raise TooBusy("this is being changed by many others at the moment; try again")
 
     async def update_many(
         self, changes: Sequence[Change[S]], *, cause: Envelope | None = None
-    ) -> list[Saved[S] | Exception]:
+    ) -> list[SaveResult[S] | Exception]:
         """The bulk form: the same guarantees, one read and one write for a thousand documents.
 
         Each id may occur once. Results come in the order of ``changes``; what ``decide`` raised stands in its place.
         """
         if len({change.id for change in changes}) != len(changes):
             raise ValueError("an aggregate occurs twice in one bulk update")
-        results: list[Saved[S] | Exception] = []
-        for chunk in chunks(changes, CHUNK):
-            await self._relay.room()
+        results: list[SaveResult[S] | Exception] = []
+        for chunk in chunks(changes, MAX_BULK_OPERATIONS):
+            await self._relay.wait_for_room()
             results += await self._update_chunk(chunk, cause)
         return results
 
-    async def _update_chunk(self, changes: Sequence[Change[S]], cause: Envelope | None) -> list[Saved[S] | Exception]:
-        results: dict[str, Saved[S] | Exception] = {}
+    async def _update_chunk(
+        self, changes: Sequence[Change[S]], cause: Envelope | None
+    ) -> list[SaveResult[S] | Exception]:
+        results: dict[str, SaveResult[S] | Exception] = {}
         documents = await self.documents([change.id for change in changes if not change.fresh])
-        machine = self._clock.machine()
+        machine = self._clock.machine_now()
         wanted: dict[str, tuple[Change[S], Document | None, Document, S]] = {}
         for change in changes:
             document = documents.get(change.id)
@@ -305,13 +309,13 @@ class Aggregates(Generic[S]):
 
     def _go_on_with(self, saved: Sequence[Document]) -> None:
         self._relay.push(self, saved)
-        for on, at_hand in self.at_hand.items():
+        for on, at_hand in self.due_queues.items():
             for after in saved:
-                at_hand.note(after["_id"], after[on])
+                at_hand.push(after["_id"], after[on])
 
     async def documents(self, ids: Sequence[str]) -> dict[str, Document]:
         """As they are stored, by id; those that are there."""
-        return await by_id(self.collection, ids)
+        return await find_by_id(self.collection, ids)
 
     async def _save(self, before: Document | None, after: Document) -> bool:
         if before is None:
@@ -329,7 +333,7 @@ class Aggregates(Generic[S]):
         old = [(before, after) for before, after in pairs if before is not None]
         ids = {after["_id"] for _, after in pairs}
         try:
-            missed = {document["_id"] for document in await inserted(self.collection, new)} if new else set()
+            missed = {document["_id"] for document in await insert_missing(self.collection, new)} if new else set()
             if old:
                 result = await self.collection.bulk_write(
                     [ReplaceOne({"_id": after["_id"], "version": before["version"]}, after) for before, after in old],
@@ -342,7 +346,7 @@ class Aggregates(Generic[S]):
             return ids
         return missed
 
-    def _already(self, document: Document | None, change: Change[S]) -> Saved[S] | None:
+    def _already(self, document: Document | None, change: Change[S]) -> SaveResult[S] | None:
         if document is None:
             return None
         for entry in document["recent"]:
@@ -350,14 +354,14 @@ class Aggregates(Generic[S]):
                 if entry["request"] not in (change.op.request, None):
                     raise KeyReused("this idempotency key was used for another request")
                 stored = self.stored(document)
-                return Saved(stored.id, stored.state, stored.version, entry["answer"], repeated=True)
+                return SaveResult(stored.id, stored.state, stored.version, entry["answer"], repeated=True)
         return None
 
     def _decided(self, document: Document | None, attempt: "_Attempt[S]") -> tuple[Document, S] | None:
         """The document after the decision, with its events in the outbox, and the state; None: nothing to do."""
         waiting: list[Document] = document["outbox"] if document else []
         if len(waiting) >= MAX_OUTBOX:
-            raise Busy("too many events of this wait to be published; try again shortly")
+            raise TooBusy("too many events of this wait to be published; try again shortly")
         decided = attempt.change.decide(self.stored(document).state if document else None)
         if decided is None:
             return None
@@ -366,11 +370,11 @@ class Aggregates(Generic[S]):
         sequence = max(sequence, self._epoch)
         entries = attempt.draft.entries(said, sequence)
         gone = any(isinstance(event, Tombstone) for event in said)
-        recent = document["recent"][1 - RECENT :] if document else []
+        recent = document["recent"][1 - RECENT_OPERATIONS :] if document else []
         if gone:
             recent = [_forgotten(entry) for entry in recent]
         answer = attempt.change.answer(state)
-        now = self._clock.machine()
+        now = self._clock.machine_now()
         box = outbox.merged(waiting, entries)
         after = {
             **state.model_dump(mode="json", exclude={"due", "lease"}),
@@ -381,9 +385,9 @@ class Aggregates(Generic[S]):
             "lease": state.lease,
             "outbox": box,
             "outbox_since": ((waiting and document and document.get("outbox_since")) or now) if box else None,
-            "relay_until": now + LEASE if box else None,
+            "relay_until": now + RELAY_LEASE if box else None,
             "recent": [*recent, {"op": attempt.change.op.key, "request": attempt.change.op.request, "answer": answer}],
-            "said": outbox.said_after(said_before, entries),
+            "said": outbox.published_after(said_before, entries),
             "leg": current_traceparent() or (document.get("leg") if document else None),
         }
         return after, state
@@ -391,11 +395,11 @@ class Aggregates(Generic[S]):
     def stored(self, document: Document) -> Stored[S]:
         return Stored(document["_id"], self.model.model_validate(document), document["version"])
 
-    def _untouched(self, id: str, document: Document | None) -> Saved[S]:
+    def _untouched(self, id: str, document: Document | None) -> SaveResult[S]:
         if document is None:
-            return Saved(id, None, 0, changed=False)
+            return SaveResult(id, None, 0, changed=False)
         stored = self.stored(document)
-        return Saved(id, stored.state, stored.version, changed=False)
+        return SaveResult(id, stored.state, stored.version, changed=False)
 
     def _push_waiting(self, document: Document | None) -> None:
         """The save is recognised but its acknowledgement was lost: nobody may have published its events yet."""
@@ -411,8 +415,8 @@ class _Attempt(Generic[S]):
     draft: outbox.Draft
 
 
-def _saved(after: Document, state: S) -> Saved[S]:
-    return Saved(after["_id"], state, after["version"], after["recent"][-1]["answer"])
+def _saved(after: Document, state: S) -> SaveResult[S]:
+    return SaveResult(after["_id"], state, after["version"], after["recent"][-1]["answer"])
 
 
 def _digest(op: str) -> str:
@@ -426,6 +430,6 @@ def _forgotten(entry: Document) -> Document:
     return {"op": _digest(entry["op"]), "request": None, "answer": None}
 
 
-def instant(value: datetime | None) -> str | None:
+def stored_instant(value: datetime | None) -> str | None:
     """A time as it stands in a stored state, for filters on state fields."""
     return None if value is None else iso(value)

@@ -28,17 +28,17 @@ Collection: TypeAlias = AsyncIOMotorCollection[Document]
 
 T = TypeVar("T")
 
-CHUNK = 1000  # operations in one bulk write: the embedded store's limit, and a fair size for any server
+MAX_BULK_OPERATIONS = 1000  # operations in one bulk write: the embedded store's limit, and a fair size for any server
 DUPLICATE_KEY = 11000
 
 # After these nobody knows whether a write took place; whoever tries again must recognise what was done.
-LOST = (ConnectionFailure, WriteConcernError, ExecutionTimeout)
+LOST_ACKNOWLEDGEMENT = (ConnectionFailure, WriteConcernError, ExecutionTimeout)
 
 __all__ = [
-    "CHUNK",
-    "LOST",
+    "LOST_ACKNOWLEDGEMENT",
+    "MAX_BULK_OPERATIONS",
+    "BatchedLookup",
     "BulkWriteError",
-    "ById",
     "Collection",
     "ConnectionFailure",
     "Document",
@@ -47,11 +47,11 @@ __all__ = [
     "Filter",
     "Mongo",
     "PyMongoError",
-    "by_id",
     "chunks",
-    "inserted",
+    "find_by_id",
+    "find_page",
+    "insert_missing",
     "is_transient",
-    "page",
 ]
 
 
@@ -98,7 +98,7 @@ class Mongo:
         self._client.close()
 
 
-class ById:
+class BatchedLookup:
     """Single documents by their ids. Those that are asked for in one turn of the event loop come by one query.
 
     Nothing is kept: whoever asks gets what was stored after they asked. A document may be handed to several.
@@ -110,14 +110,14 @@ class ById:
 
     async def get(self, id: str) -> Document | None:
         if self._loader is None:  # it belongs to the loop that runs
-            self._loader = DataLoader(self._read, cache=False, max_batch_size=CHUNK)
+            self._loader = DataLoader(self._read, cache=False, max_batch_size=MAX_BULK_OPERATIONS)
         return await self._loader.load(id)
 
     async def _read(self, ids: list[str]) -> list[Document | None]:
         wanted = list(dict.fromkeys(ids))
         if len(wanted) == 1:
             return [await self._collection.find_one({"_id": wanted[0]})] * len(ids)
-        found = await by_id(self._collection, wanted)
+        found = await find_by_id(self._collection, wanted)
         return [found.get(id) for id in ids]
 
 
@@ -129,7 +129,7 @@ class Documents:
 
     def __init__(self, collection: Collection) -> None:
         self.collection = collection
-        self._by_id = ById(collection)
+        self._by_id = BatchedLookup(collection)
 
     async def put(self, document: Document) -> None:
         """Insert, or replace what has the same ``_id``."""
@@ -138,7 +138,7 @@ class Documents:
     async def put_many(self, documents: Sequence[Document]) -> None:
         """Insert all; those that exist already are replaced."""
         for chunk in chunks(documents):
-            missed = await inserted(self.collection, chunk)
+            missed = await insert_missing(self.collection, chunk)
             if missed:
                 await self.collection.bulk_write(
                     [ReplaceOne({"_id": document["_id"]}, document, upsert=True) for document in missed], ordered=False
@@ -146,18 +146,18 @@ class Documents:
 
     async def add_many(self, documents: Sequence[Document]) -> list[Document]:
         """Insert those that are not there yet; returns the others, which stay as they stand."""
-        return [missed for chunk in chunks(documents) for missed in await inserted(self.collection, chunk)]
+        return [missed for chunk in chunks(documents) for missed in await insert_missing(self.collection, chunk)]
 
     async def get(self, id: str) -> Document | None:
         return await self._by_id.get(id)
 
     async def get_many(self, ids: Sequence[str]) -> dict[str, Document]:
-        return await by_id(self.collection, ids)
+        return await find_by_id(self.collection, ids)
 
     def find(
         self, filter: Filter, *, sort: str = "_id", limit: int = 0, after: str | None = None
     ) -> AsyncIterator[Document]:
-        return page(self.collection, filter, sort=sort, limit=limit, after=after)
+        return find_page(self.collection, filter, sort=sort, limit=limit, after=after)
 
     async def count(self, filter: Filter) -> int:
         return await self.collection.count_documents(filter)
@@ -175,14 +175,16 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, BulkWriteError):
         details = error.details or {}
         return bool(details.get("writeConcernErrors")) and not details.get("writeErrors")
-    return isinstance(error, LOST) or (isinstance(error, PyMongoError) and error.has_error_label("RetryableWriteError"))
+    return isinstance(error, LOST_ACKNOWLEDGEMENT) or (
+        isinstance(error, PyMongoError) and error.has_error_label("RetryableWriteError")
+    )
 
 
-def chunks(items: Sequence[T], size: int = CHUNK) -> list[Sequence[T]]:
+def chunks(items: Sequence[T], size: int = MAX_BULK_OPERATIONS) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-async def by_id(
+async def find_by_id(
     collection: Collection, ids: Sequence[str], fields: Mapping[str, int] | None = None
 ) -> dict[str, Document]:
     """Those of these documents that are there, whole or with these fields alone."""
@@ -193,7 +195,7 @@ async def by_id(
     return found
 
 
-async def page(
+async def find_page(
     collection: Collection, filter: Filter, *, sort: str, limit: int, after: str | None
 ) -> AsyncIterator[Document]:
     """Documents in ascending order of ``sort``, those whose value is greater than ``after``; ``limit`` 0 is all."""
@@ -204,7 +206,7 @@ async def page(
         yield document
 
 
-async def inserted(collection: Collection, documents: Sequence[Document]) -> list[Document]:
+async def insert_missing(collection: Collection, documents: Sequence[Document]) -> list[Document]:
     """Insert in one go, in no promised order; returns those whose key existed already. Any other error is raised.
 
     They go by their keys, so that neighbours meet in the index: random ids and hashes would touch a page of it each.

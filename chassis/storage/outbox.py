@@ -7,17 +7,17 @@ from typing import Any
 
 from chassis.core.ids import new_id
 from chassis.observability.telemetry import current_traceparent
-from contracts.envelope import Envelope, Said, Tombstone, Topic, source_of
+from contracts.envelope import Envelope, OutgoingEvent, Tombstone, Topic, source_of
 
 # Room for headers and framing beside key and value: every header's length is bounded by its contract. A record that the
 # broker refuses would poison the idempotent producer for every later one of its partition, so the size is checked
 # before anything is saved.
-FRAMING = 4096
+FRAMING_BYTES = 4096
 
 Entry = dict[str, Any]
 
 
-class TooLarge(ValueError):
+class EventTooLarge(ValueError):
     """An event would be larger than its topic takes; nothing was saved."""
 
 
@@ -30,13 +30,13 @@ class Draft:
     cause: Envelope | None = None
     _ids: list[str] = field(default_factory=list)
 
-    def entries(self, said: Sequence[Said], sequence: int) -> list[Entry]:
+    def entries(self, said: Sequence[OutgoingEvent], sequence: int) -> list[Entry]:
         """The outbox entries for ``said``, numbered after ``sequence``. Raises ``TooLarge``."""
         while len(self._ids) < len(said):
             self._ids.append(new_id())
         return [self._entry(event, self._ids[n], sequence + n + 1) for n, event in enumerate(said)]
 
-    def _entry(self, event: Said, id: str, sequence: int) -> Entry:
+    def _entry(self, event: OutgoingEvent, id: str, sequence: int) -> Entry:
         kind = event.type if isinstance(event, Tombstone) else type(event)
         key = event.key if isinstance(event, Tombstone) else event.key()
         entry: Entry = {
@@ -59,9 +59,9 @@ class Draft:
 
 
 def _check_size(entry: Entry, topic: Topic) -> None:
-    size = FRAMING + 4 * len(entry["key"]) + (len(entry["data"].encode()) if entry["data"] else 0)
+    size = FRAMING_BYTES + 4 * len(entry["key"]) + (len(entry["data"].encode()) if entry["data"] else 0)
     if size > topic.max_bytes:
-        raise TooLarge(f"{entry['type']} would take {size} bytes; {topic.name} takes {topic.max_bytes}")
+        raise EventTooLarge(f"{entry['type']} would take {size} bytes; {topic.name} takes {topic.max_bytes}")
 
 
 def envelope(entry: Entry, service: str) -> Envelope:
@@ -97,21 +97,21 @@ def merged(waiting: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
     return result[::-1]
 
 
-def said_after(before: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, Any]:
+def published_after(before: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, Any]:
     """What was last said on each compacted topic: ``{field: {sequence, id}}``, for the guardian."""
     after = dict(before)
     for entry in entries:
         if entry.get("compacted"):
-            after[said_field(entry["topic"])] = {"sequence": entry["sequence"], "id": entry["id"]}
+            after[published_field(entry["topic"])] = {"sequence": entry["sequence"], "id": entry["id"]}
     return after
 
 
-def said_field(topic: str) -> str:
+def published_field(topic: str) -> str:
     """A topic's name as a field name of a document: without dots."""
     return topic.replace(".", "_")
 
 
-def said_again(said: Said, id: str, sequence: int, service: str, time: datetime) -> Entry:
+def republished_entry(said: OutgoingEvent, id: str, sequence: int, service: str, time: datetime) -> Entry:
     """The entry that says once more, with the same id and sequence, what was said before."""
     draft = Draft(service, time, None, [id])
     return draft.entries([said], sequence - 1)[0]

@@ -13,18 +13,27 @@ from typing import Generic, TypeVar, cast
 from pydantic import BaseModel
 from pymongo import ReplaceOne
 
-from chassis.storage.mongo import ById, Collection, Document, Filter, by_id, chunks, inserted, page
+from chassis.storage.mongo import (
+    BatchedLookup,
+    Collection,
+    Document,
+    Filter,
+    chunks,
+    find_by_id,
+    find_page,
+    insert_missing,
+)
 from contracts.envelope import EPOCH
 
 M = TypeVar("M", bound=BaseModel)
 
-TRIES = 20
-PART = 250
+MAX_ATTEMPTS = 20
+WRITE_BATCH = 250
 """Rows of a batch that are written together, beside its other parts: encoding and storing overlap. The embedded store
 answers nobody while it works on one command, and a thousand replacements are half a second."""
-FIRST = 2  # sequences with which an aggregate begins to speak: its first save says at most two events
-OWN = frozenset({"_id", "sequence", "grave"})  # fields of a row that are the guard's
-ALIVE: Filter = {"grave": False}
+FIRST_SEQUENCES = 2  # sequences with which an aggregate begins to speak: its first save says at most two events
+GUARD_FIELDS = frozenset({"_id", "sequence", "grave"})  # fields of a row that are the guard's
+NOT_A_GRAVE: Filter = {"grave": False}
 
 
 class Contended(Exception):
@@ -32,7 +41,7 @@ class Contended(Exception):
 
 
 @dataclass(frozen=True)
-class Row:
+class ProjectionRow:
     """The newest record of one aggregate in a batch; ``data`` None is a tombstone."""
 
     id: str
@@ -52,11 +61,11 @@ class Projection(Generic[M]):
     """The newest public state of each aggregate of one topic, as its event's data model."""
 
     def __init__(self, collection: Collection, model: type[M]) -> None:
-        if taken := OWN & set(model.model_fields):
+        if taken := GUARD_FIELDS & set(model.model_fields):
             raise TypeError(f"{model.__name__} has fields that the guard needs for itself: {sorted(taken)}")
         self.collection = collection
         self.model = model
-        self._by_id = ById(collection)
+        self._by_id = BatchedLookup(collection)
 
     async def get(self, id: str) -> M | None:
         document = await self._by_id.get(id)
@@ -69,39 +78,41 @@ class Projection(Generic[M]):
         """Those that there are, each with its sequence."""
         return {
             id: Numbered(self._data(document), document["sequence"])
-            for id, document in (await by_id(self.collection, ids)).items()
+            for id, document in (await find_by_id(self.collection, ids)).items()
             if not document["grave"]
         }
 
     async def sequences(self, ids: Sequence[str]) -> dict[str, int]:
         """How far each of these is known; graves too. Who has not been heard of is left out."""
-        found = await by_id(self.collection, ids, {"sequence": 1})
+        found = await find_by_id(self.collection, ids, {"sequence": 1})
         return {id: document["sequence"] for id, document in found.items()}
 
     async def find(
         self, filter: Filter, *, sort: str = "_id", limit: int = 0, after: str | None = None
     ) -> AsyncIterator[M]:
-        async for document in page(self.collection, {**filter, **ALIVE}, sort=sort, limit=limit, after=after):
+        async for document in find_page(
+            self.collection, {**filter, **NOT_A_GRAVE}, sort=sort, limit=limit, after=after
+        ):
             yield self._data(document)
 
     async def count(self, filter: Filter) -> int:
-        return await self.collection.count_documents({**filter, **ALIVE})
+        return await self.collection.count_documents({**filter, **NOT_A_GRAVE})
 
     async def is_grave(self, id: str) -> bool:
         document = await self._by_id.get(id)
         return bool(document and document["grave"])
 
-    async def apply(self, rows: Sequence[Row]) -> int:
+    async def apply(self, rows: Sequence[ProjectionRow]) -> int:
         """Write each row whose sequence is higher than what is stored; returns how many were written.
 
         Raises ``Contended`` after many tries against other writers, and the driver's errors.
         """
-        newest: dict[str, Row] = {}
+        newest: dict[str, ProjectionRow] = {}
         for row in rows:
             if row.id not in newest or row.sequence > newest[row.id].sequence:
                 newest[row.id] = row
         by_key = sorted(newest.values(), key=lambda row: row.id)  # each part touches pages of its own
-        parts = [self._apply_chunk(chunk) for chunk in chunks(by_key, PART)]
+        parts = [self._apply_chunk(chunk) for chunk in chunks(by_key, WRITE_BATCH)]
         # All have ended before an error is raised, so that nothing is still being written when it is tried again.
         results = await asyncio.gather(*parts, return_exceptions=True)
         for result in results:
@@ -114,15 +125,15 @@ class Projection(Generic[M]):
 
         Something newer still rises.
         """
-        async for document in self.collection.find({**filter, **ALIVE}):
-            known = Row(document["_id"], document["sequence"], None)
+        async for document in self.collection.find({**filter, **NOT_A_GRAVE}):
+            known = ProjectionRow(document["_id"], document["sequence"], None)
             await self.collection.replace_one({"_id": known.id, "sequence": known.sequence}, _document(known))
 
-    async def _apply_chunk(self, rows: Sequence[Row]) -> int:
+    async def _apply_chunk(self, rows: Sequence[ProjectionRow]) -> int:
         before = await self._sequences([row for row in rows if not _is_first(row)])
         wanted = [row for row in rows if row.sequence > before.get(row.id, -1)]
         written = len(wanted)
-        for _ in range(TRIES):
+        for _ in range(MAX_ATTEMPTS):
             if not wanted:
                 return written
             doubtful = await self._write(wanted, before)
@@ -131,16 +142,16 @@ class Projection(Generic[M]):
             written -= len(doubtful) - len(wanted)
         raise Contended(f"{self.collection.name}: {len(wanted)} rows are being written by others")
 
-    async def _sequences(self, rows: Sequence[Row]) -> dict[str, int]:
+    async def _sequences(self, rows: Sequence[ProjectionRow]) -> dict[str, int]:
         return await self.sequences([row.id for row in rows])
 
-    async def _write(self, rows: Sequence[Row], before: dict[str, int]) -> list[Row]:
+    async def _write(self, rows: Sequence[ProjectionRow], before: dict[str, int]) -> list[ProjectionRow]:
         """Returns the rows of which it is not certain that this very write stored them."""
         new = {row.id: row for row in rows if row.id not in before}
         old = [row for row in rows if row.id in before]
-        doubtful: list[Row] = []
+        doubtful: list[ProjectionRow] = []
         if new:
-            lost = await inserted(self.collection, [_document(row) for row in new.values()])
+            lost = await insert_missing(self.collection, [_document(row) for row in new.values()])
             doubtful += [new[document["_id"]] for document in lost]
         if old:
             result = await self.collection.bulk_write(
@@ -154,12 +165,12 @@ class Projection(Generic[M]):
         return self.model.model_validate(document)
 
 
-def _is_first(row: Row) -> bool:
+def _is_first(row: ProjectionRow) -> bool:
     """Whether it is probably the first that is heard of its aggregate, so that looking before inserting is in vain."""
-    return row.sequence % EPOCH <= FIRST
+    return row.sequence % EPOCH <= FIRST_SEQUENCES
 
 
-def _document(row: Row) -> Document:
+def _document(row: ProjectionRow) -> Document:
     if row.data is None:
         return {"_id": row.id, "sequence": row.sequence, "grave": True}
     return {**row.data.model_dump(mode="json"), "_id": row.id, "sequence": row.sequence, "grave": False}

@@ -59,7 +59,7 @@ class KeysUnavailable(Exception):
     """The issuer's keys cannot be read, so nothing is known about any token."""
 
 
-class Keys:
+class SigningKeys:
     """The issuer's keys, read when they are first needed."""
 
     def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -160,12 +160,12 @@ def algorithm_of(key: Mapping[str, Any]) -> str | None:
     return algorithm if key.get("alg", algorithm) == algorithm else None
 
 
-class Verifier:
+class TokenVerifier:
     """Tells a token's principal."""
 
-    def __init__(self, settings: Settings, keys: Keys | None = None) -> None:
+    def __init__(self, settings: Settings, keys: SigningKeys | None = None) -> None:
         self._settings = settings
-        self._keys = keys or Keys(settings)
+        self._keys = keys or SigningKeys(settings)
 
     async def principal(self, token: str) -> Principal:
         """Raises ``Unauthenticated`` and ``KeysUnavailable``."""

@@ -21,7 +21,7 @@ from chassis.core.ids import new_id
 
 ISSUER = "http://127.0.0.1:8100"
 AUDIENCE = "viceversa"
-HOUR = timedelta(hours=1)
+DEFAULT_LIFETIME = timedelta(hours=1)
 ALGORITHM = "ES256"
 
 
@@ -30,7 +30,7 @@ def issue(
     member_id: str | None,
     roles: Iterable[str],
     programmes: Iterable[str] = (),
-    lifetime: timedelta = HOUR,
+    lifetime: timedelta = DEFAULT_LIFETIME,
     *,
     subject: str | None = None,
     issuer: str = ISSUER,

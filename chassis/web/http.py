@@ -26,33 +26,33 @@ from pydantic import BaseModel
 from chassis.core.ids import derived_id, new_id
 from chassis.core.settings import Settings
 from chassis.observability import metrics
-from chassis.observability.health import Health, Report
+from chassis.observability.health import Health, HealthReport
 from chassis.storage.aggregates import Op
 from chassis.web import problems as _problems
-from chassis.web.authentication import Principal, Role, Unauthenticated, Verifier
-from chassis.web.middleware import Edge, Routes
+from chassis.web.authentication import Principal, Role, TokenVerifier, Unauthenticated
+from chassis.web.middleware import EdgeMiddleware, Routes
 from chassis.web.problems import Problem, forbidden, not_found
 
 __all__ = [
     "Command",
     "OpenRoute",
     "Page",
-    "Paging",
+    "PageRequest",
     "Principal",
     "Problem",
     "allow",
+    "build_page",
     "command",
     "create_app",
     "etag",
     "forbidden",
     "not_found",
-    "page",
 ]
 
 PUBLIC = frozenset({"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect"})
-MOST = 200  # items on one page
-USUAL = 50
-NEVER = -1  # a version that no document has
+MAX_PAGE = 200  # items on one page
+DEFAULT_PAGE = 50
+NO_VERSION = -1  # a version that no document has
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class _Allow:
     ) -> Principal:
         if credentials is None:
             raise Unauthenticated("token_missing", "This needs a bearer token.")
-        verifier: Verifier = request.app.state.verifier
+        verifier: TokenVerifier = request.app.state.verifier
         principal = await verifier.principal(credentials.credentials)
         if not principal.roles & self.roles:
             raise forbidden("Your role does not allow this.")
@@ -143,7 +143,7 @@ def _expected(if_match: str | None, if_none_match: str | None) -> int | None:
     if if_match is None or if_match == "*":
         return None
     found = _ETAG.fullmatch(if_match.strip())
-    return int(found[1]) if found else NEVER  # an ETag that is not ours matches nothing
+    return int(found[1]) if found else NO_VERSION  # an ETag that is not ours matches nothing
 
 
 def etag(response: Response, version: int) -> None:
@@ -152,17 +152,17 @@ def etag(response: Response, version: int) -> None:
 
 
 @dataclass(frozen=True)
-class Paging:
+class PageRequest:
     """Which page is asked for. Read ``more`` items, one above the limit, to know whether another page follows.
 
     ``paging: Annotated[Paging, Depends()]``
     """
 
-    limit: Annotated[int, Query(ge=1, le=MOST, description="Items on this page.")] = USUAL
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Items on this page.")] = DEFAULT_PAGE
     after: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None
 
     @property
-    def more(self) -> int:
+    def fetch_limit(self) -> int:
         return self.limit + 1
 
 
@@ -173,7 +173,9 @@ class Page(BaseModel, Generic[T]):
     next: str | None = None
 
 
-async def page(found: AsyncIterator[T], paging: Paging, key: Callable[[T], str]) -> tuple[list[T], str | None]:
+async def build_page(
+    found: AsyncIterator[T], paging: PageRequest, key: Callable[[T], str]
+) -> tuple[list[T], str | None]:
     """The items of a page and its ``next``. ``found`` must be sorted by ``key`` and limited to ``paging.more``."""
     items = [item async for item in found]
     if len(items) <= paging.limit:
@@ -188,7 +190,7 @@ def create_app(
     routers: Sequence[APIRouter],
     health: Health,
     problems: Mapping[type[Exception], int] | None = None,
-    verifier: Verifier | None = None,
+    verifier: TokenVerifier | None = None,
 ) -> FastAPI:
     """The application of a service. ``problems``: the status for each of its own errors.
 
@@ -200,7 +202,7 @@ def create_app(
         responses={"default": _problems.RESPONSE, 422: _problems.RESPONSE},
         separate_input_output_schemas=False,
     )
-    app.state.verifier = verifier or Verifier(settings)
+    app.state.verifier = verifier or TokenVerifier(settings)
     _problems.install(app, problems or {})
     app.include_router(_operations(health))
     for router in routers:
@@ -213,7 +215,7 @@ def create_app(
             raise OpenRoute(f"{', '.join(sorted(route.methods or ()))} {route.path} does not say who may: allow(...)")
         if route.endpoint is not None and any(getattr(call, "streamed", False) for call in calls):
             routes.uploads.add(route.endpoint)
-    app.add_middleware(Edge, service=service, settings=settings, routes=routes)
+    app.add_middleware(EdgeMiddleware, service=service, settings=settings, routes=routes)
     return app
 
 
@@ -243,6 +245,6 @@ def _operations(health: Health) -> APIRouter:
     return router
 
 
-def _report(report: Report) -> JSONResponse:
+def _report(report: HealthReport) -> JSONResponse:
     checks = {check.name: {"ok": check.ok, "detail": check.detail} for check in report.checks}
     return JSONResponse({"status": "ok" if report.ok else "failing", "checks": checks}, 200 if report.ok else 503)

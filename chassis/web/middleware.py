@@ -89,7 +89,7 @@ class _Request:
         await self.send(message)
 
 
-class Edge:
+class EdgeMiddleware:
     """ASGI middleware, the outermost of all."""
 
     def __init__(self, app: ASGIApp, service: str, settings: Settings, routes: Routes) -> None:
@@ -111,7 +111,7 @@ class Edge:
         started = time.perf_counter()
         with http_span(method, scope["scheme"], Headers(scope=scope).get("traceparent")) as span:
             if self._in_flight >= self._settings.max_requests:
-                problem = problems.busy("Too many requests at the same time; try again shortly.", "overloaded")
+                problem = problems.unavailable("Too many requests at the same time; try again shortly.", "overloaded")
                 await problems.response(problem)(scope, receive, request.marked_send)
             else:
                 self._in_flight += 1

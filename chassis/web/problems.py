@@ -12,9 +12,9 @@ from opentelemetry import trace
 from starlette.exceptions import HTTPException
 
 from chassis.core.error_redaction import code_of, location
-from chassis.storage.aggregates import Busy, KeyReused, Stale
+from chassis.storage.aggregates import KeyReused, TooBusy, VersionConflict
 from chassis.storage.mongo import ConnectionFailure
-from chassis.storage.outbox import TooLarge
+from chassis.storage.outbox import EventTooLarge
 from chassis.web.authentication import KeysUnavailable, Unauthenticated
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def response(problem: Problem) -> JSONResponse:
     return JSONResponse(body | problem.extra, problem.status, problem.headers, MEDIA_TYPE)
 
 
-def busy(detail: str, code: str = "busy") -> Problem:
+def unavailable(detail: str, code: str = "busy") -> Problem:
     return Problem(503, detail, code=code, headers={"Retry-After": RETRY_AFTER})
 
 
@@ -120,12 +120,12 @@ def problem_of(error: Exception) -> Problem:
 
 
 _KNOWN: Mapping[type[Exception], Callable[[], Problem]] = {
-    KeysUnavailable: lambda: busy("Who you are cannot be checked at the moment.", "issuer_unreachable"),
+    KeysUnavailable: lambda: unavailable("Who you are cannot be checked at the moment.", "issuer_unreachable"),
     KeyReused: lambda: Problem(422, "This Idempotency-Key was used for another request.", code="key_reused"),
-    Stale: lambda: Problem(412, "This has changed since you read it; read it again.", code="stale"),
-    Busy: lambda: busy("This is being changed by many at once; try again shortly."),
-    ConnectionFailure: lambda: busy("A server that this needs cannot be reached at the moment.", "unavailable"),
-    TooLarge: lambda: Problem(413, "This would become larger than it may be.", code="too_large"),
+    VersionConflict: lambda: Problem(412, "This has changed since you read it; read it again.", code="stale"),
+    TooBusy: lambda: unavailable("This is being changed by many at once; try again shortly."),
+    ConnectionFailure: lambda: unavailable("A server that this needs cannot be reached at the moment.", "unavailable"),
+    EventTooLarge: lambda: Problem(413, "This would become larger than it may be.", code="too_large"),
 }
 
 

@@ -289,7 +289,7 @@ async def the_end(stage: Stage, coordinator: Human, round_id: str) -> Ending:
 async def count(stage: Stage) -> Counted:
     """Everything, just now."""
     reach, prefix = connections.connection(stage.data), stage.web.addresses.prefix
-    letters = [await dead_letters.count(reach, prefix, service) for service in SERVICES]
+    letters = [await dead_letters.count_dead_letters(reach, prefix, service) for service in SERVICES]
     return Counted(await audit(stage.data), await _erased(stage), sum(letters))
 
 

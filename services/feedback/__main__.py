@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from chassis.service import Chassis, Parts, run
+from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
 from contracts.feedback import FEEDBACK, OUTCOMES
 from contracts.pairings import PairingState
@@ -23,7 +23,7 @@ from services.feedback.store import Feedback
 PORT = 8104
 
 
-def build(chassis: Chassis) -> Parts[Feedback]:
+def build(chassis: Chassis) -> ServiceDefinition[Feedback]:
     feedback = Feedback(
         courses=chassis.aggregates("courses", Course),
         cells=chassis.aggregates("cells", Cell),
@@ -35,9 +35,9 @@ def build(chassis: Chassis) -> Parts[Feedback]:
         questions=load(),
         clock=chassis.clock,
     )
-    return Parts(
+    return ServiceDefinition(
         context=feedback,
-        hearing=hearing,
+        handlers=hearing,
         routers=[
             routes(feedback),
             session_routes(feedback),
@@ -46,7 +46,7 @@ def build(chassis: Chassis) -> Parts[Feedback]:
             programme_routes(feedback),
             call_routes(feedback),
         ],
-        says=[FEEDBACK, OUTCOMES, PRIVACY],
+        publishes=[FEEDBACK, OUTCOMES, PRIVACY],
         sweeps=[
             Sweep(feedback.courses, partial(when_a_course_is_due_look_after_it, feedback=feedback), on="due"),
             Sweep(feedback.courses, partial(go_on_with, feedback=feedback), on="lease"),

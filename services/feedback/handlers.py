@@ -1,7 +1,7 @@
 """What feedback hears, and what follows from it."""
 
-from chassis.messaging.subscriptions import Heard, Hearing
-from chassis.storage.aggregates import Op, Stored, instant
+from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
+from chassis.storage.aggregates import Op, Stored, stored_instant
 from contracts.envelope import Envelope
 from contracts.pairings import (
     PairingChartered,
@@ -22,25 +22,25 @@ from services.feedback.domain.erasure import Erasure, looked, requested
 from services.feedback.domain.followup import Course, Decision, follow
 from services.feedback.store import Feedback
 
-hearing: Hearing[Feedback] = Hearing()
-hearing.projects(PairingState, lambda feedback: feedback.pairings)
-hearing.projects(ProgrammeChanged, lambda feedback: feedback.programmes)
-hearing.projects(Colleague, lambda feedback: feedback.members)
+hearing: HandlerRegistry[Feedback] = HandlerRegistry()
+hearing.project(PairingState, lambda feedback: feedback.pairings)
+hearing.project(ProgrammeChanged, lambda feedback: feedback.programmes)
+hearing.project(Colleague, lambda feedback: feedback.members)
 
 
-@hearing.when(PairingFormed)
-async def when_a_pairing_is_formed_begin_to_care(event: Heard[PairingFormed], feedback: Feedback) -> None:
+@hearing.on(PairingFormed)
+async def when_a_pairing_is_formed_begin_to_care(event: ReceivedEvent[PairingFormed], feedback: Feedback) -> None:
     await _follow(event.envelope, event.data, feedback, "when_a_pairing_is_formed_begin_to_care")
 
 
-@hearing.when(PairingChartered, PairingPaused, PairingResumed, PairingRenewed)
-async def when_a_pairing_moves_on_go_along(event: Heard[PairingEvent], feedback: Feedback) -> None:
+@hearing.on(PairingChartered, PairingPaused, PairingResumed, PairingRenewed)
+async def when_a_pairing_moves_on_go_along(event: ReceivedEvent[PairingEvent], feedback: Feedback) -> None:
     """On hold nothing is due; the days of a pause move every deadline that was still to come."""
     await _follow(event.envelope, event.data, feedback, "when_a_pairing_moves_on_go_along")
 
 
-@hearing.when(PairingEnded)
-async def when_a_pairing_ends_ask_how_it_was(event: Heard[PairingEnded], feedback: Feedback) -> None:
+@hearing.on(PairingEnded)
+async def when_a_pairing_ends_ask_how_it_was(event: ReceivedEvent[PairingEnded], feedback: Feedback) -> None:
     await _follow(event.envelope, event.data, feedback, "when_a_pairing_ends_ask_how_it_was")
 
 
@@ -52,7 +52,7 @@ async def _follow(envelope: Envelope, pairing: PairingEvent, feedback: Feedback,
         return
     zones = await feedback.zones_of(members)
     programme = await feedback.programmes.get(pairing.programme_id)
-    now, machine = feedback.clock.now(), feedback.clock.machine()
+    now, machine = feedback.clock.now(), feedback.clock.machine_now()
 
     def decide(course: Course | None) -> Decision | None:
         followed = follow(course, pairing, envelope.sequence, zones, now, machine)
@@ -63,21 +63,23 @@ async def _follow(envelope: Envelope, pairing: PairingEvent, feedback: Feedback,
 
 async def when_a_course_is_due_look_after_it(stored: Stored[Course], feedback: Feedback) -> None:
     """Somebody is asked, a deadline has passed, half of the time is over, something is to be deleted."""
-    now, machine = feedback.clock.now(), feedback.clock.machine()
+    now, machine = feedback.clock.now(), feedback.clock.machine_now()
     zones = await feedback.zones_of(stored.state.members)
     retired = await feedback.courses.update(
         stored.id,
-        Op(f"due/{instant(stored.state.due)}"),
+        Op(f"due/{stored_instant(stored.state.due)}"),
         lambda course: followup_rules.settled(followup_rules.in_zones(course, zones), now, machine),
     )
     if retired.state is not None and retired.state.gone:
         await feedback.contributions.delete({"pairing_id": stored.id})
 
 
-@hearing.when(ErasureRequested)
-async def when_an_erasure_is_requested_begin_to_forget(event: Heard[ErasureRequested], feedback: Feedback) -> None:
+@hearing.on(ErasureRequested)
+async def when_an_erasure_is_requested_begin_to_forget(
+    event: ReceivedEvent[ErasureRequested], feedback: Feedback
+) -> None:
     """The tombstones of their pairings and profile come on other topics, in their own time; a sweep looks for them."""
-    machine = feedback.clock.machine()
+    machine = feedback.clock.machine_now()
     await feedback.erasures.update(
         event.data.member_id,
         Op(f"{event.envelope.id}/when_an_erasure_is_requested_begin_to_forget"),
@@ -90,9 +92,9 @@ async def see_whether_all_is_forgotten(stored: Stored[Erasure], feedback: Feedba
     """``Sweep`` calls it until nothing is held of the member, and that is reported."""
     await report_batches.forget(stored.id, feedback)
     gone = not await feedback.holds(stored.id)
-    now, machine = feedback.clock.now(), feedback.clock.machine()
+    now, machine = feedback.clock.now(), feedback.clock.machine_now()
     await feedback.erasures.update(
         stored.id,
-        Op(f"lease/{instant(stored.state.lease)}"),
+        Op(f"lease/{stored_instant(stored.state.lease)}"),
         lambda known: looked(known, gone=gone, now=now, machine=machine),
     )

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from chassis.web.http import Command, Page, Paging, Principal, allow, command, page
+from chassis.web.http import Command, Page, PageRequest, Principal, allow, build_page, command
 from services.feedback.domain import followup_rules
 from services.feedback.domain.anonymous_statistics import CHANGES, FIRST_MEETING, MET_EARLY, K, cell_of
 from services.feedback.domain.checkins import END
@@ -27,12 +27,12 @@ def programme_routes(feedback: Feedback) -> APIRouter:
 
     @router.get("/programmes/{id}/care")
     async def care(
-        id: str, principal: Manager, paging: Annotated[Paging, Depends()], help_wanted: bool = False
+        id: str, principal: Manager, paging: Annotated[PageRequest, Depends()], help_wanted: bool = False
     ) -> Page[CareView]:
         """Pairings that are not over, by facts alone; ``help_wanted``: of each page only those that would like some."""
         await programme_for(principal, id, feedback)
-        found = feedback.courses_in(id, limit=paging.more, after=paging.after)
-        items, after = await page(found, paging, lambda stored: stored.id)
+        found = feedback.courses_in(id, limit=paging.fetch_limit, after=paging.after)
+        items, after = await build_page(found, paging, lambda stored: stored.id)
         shown = await without_conflict(principal, [stored.state for stored in items], feedback)
         now = feedback.clock.now()
         views = [CareView.of(course, now) for course in shown]
@@ -77,7 +77,7 @@ def call_routes(feedback: Feedback) -> APIRouter:
     @router.post("/programmes/{id}/calls/{member}/done")
     async def done(id: str, member: str, asked: Calling) -> Page[CallView]:
         await confidential_programme(asked.principal, id, feedback)
-        now, machine = feedback.clock.now(), feedback.clock.machine()
+        now, machine = feedback.clock.now(), feedback.clock.machine_now()
 
         def called(course: Course | None) -> Decision | None:
             side = course.side_of(member) if course is not None else None

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from chassis.core.ids import derived_id
-from chassis.storage.aggregates import Op, Stored, instant
+from chassis.storage.aggregates import Op, Stored, stored_instant
 from services.feedback.domain import anonymous_statistics, followup_rules
 from services.feedback.domain.anonymous_statistics import FIRST_MEETING, MET_EARLY, Cell, Contribution, parts_of
 from services.feedback.domain.checkins import change
@@ -49,7 +49,7 @@ async def release(programme_id: str, key: str, feedback: Feedback) -> None:
     if not anonymous_statistics.enough(waiting, k):
         return
     asked = await _asked(programme_id, key, feedback)
-    now, machine = feedback.clock.now(), feedback.clock.machine()
+    now, machine = feedback.clock.now(), feedback.clock.machine_now()
     saved = await feedback.cells.update(
         id,
         Op(f"batch/{batches}"),
@@ -61,7 +61,7 @@ async def release(programme_id: str, key: str, feedback: Feedback) -> None:
 
 async def forget(member_id: str, feedback: Feedback) -> None:
     """Everything that is kept of somebody, but what the tombstones of other topics take."""
-    now, machine = feedback.clock.now(), feedback.clock.machine()
+    now, machine = feedback.clock.now(), feedback.clock.machine_now()
     await feedback.contributions.delete({"members": member_id})
     courses = [stored async for stored in feedback.courses_of(member_id)]
     for stored in courses:
@@ -78,8 +78,8 @@ def cell_id(programme_id: str, key: str) -> str:
 
 async def _begin(stored: Stored[Course], feedback: Feedback) -> None:
     programme = await feedback.programmes.get(stored.state.programme_id)
-    now, machine = feedback.clock.now(), feedback.clock.machine()
-    op = Op(f"lease/{instant(stored.state.lease)}/begin")
+    now, machine = feedback.clock.now(), feedback.clock.machine_now()
+    op = Op(f"lease/{stored_instant(stored.state.lease)}/begin")
     if programme is None:
         later = {"lease": machine + LOOK_AGAIN}
         await feedback.courses.update(
@@ -100,10 +100,10 @@ async def _add_to_figures(stored: Stored[Course], feedback: Feedback) -> None:
             await feedback.wait_for_others(cell_id(course.programme_id, key), course.pairing_id, key, members)
     for key in keys:
         await release(course.programme_id, key, feedback)
-    now, machine = feedback.clock.now(), feedback.clock.machine()
+    now, machine = feedback.clock.now(), feedback.clock.machine_now()
     await feedback.courses.update(
         stored.id,
-        Op(f"lease/{instant(course.lease)}/{','.join(keys)}"),
+        Op(f"lease/{stored_instant(course.lease)}/{','.join(keys)}"),
         lambda known: followup_rules.settled(counted(known, keys), now, machine),
     )
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.core.ids import derived_id, new_id
 from chassis.storage.aggregates import Op
-from chassis.web.http import Command, Page, Paging, Principal, Problem, allow, command, forbidden, page
+from chassis.web.http import Command, Page, PageRequest, Principal, Problem, allow, build_page, command, forbidden
 from contracts.envelope import Instant
 from contracts.pairings import PairingState
 from contracts.profiles import Side
@@ -79,7 +79,7 @@ class Changer:
         if asked.expect is not None:
             raise Problem(412, "A pairing has no ETag; repeat a request by its Idempotency-Key.", code="no_etag")
         mine: Side = side
-        now, machine = self.feedback.clock.now(), self.feedback.clock.machine()
+        now, machine = self.feedback.clock.now(), self.feedback.clock.machine_now()
 
         def deciding(course: Course | None) -> Decision | None:
             if course is None or course.gone:
@@ -88,7 +88,7 @@ class Changer:
 
         op = Op(new_id()) if private else asked.op
         saved = await self.feedback.courses.update(id, op, deciding)
-        return saved.now(), mine, now
+        return saved.require_state(), mine, now
 
 
 def routes(feedback: Feedback) -> APIRouter:
@@ -97,14 +97,16 @@ def routes(feedback: Feedback) -> APIRouter:
 
     @router.get("/members/{member}/pairings")
     async def pairings(
-        member: str, principal: Annotated[Principal, allow("member", "admin")], paging: Annotated[Paging, Depends()]
+        member: str,
+        principal: Annotated[Principal, allow("member", "admin")],
+        paging: Annotated[PageRequest, Depends()],
     ) -> Page[PairingState]:
         """What feedback holds of a member; ``me`` is the asker. For themselves and for admins."""
         id = principal.member_id if member == "me" else member
         if id is None or (id != principal.member_id and "admin" not in principal.roles):
             raise forbidden()
-        found = feedback.pairings_of(id, limit=paging.more, after=paging.after)
-        items, after = await page(found, paging, lambda one: one.pairing_id)
+        found = feedback.pairings_of(id, limit=paging.fetch_limit, after=paging.after)
+        items, after = await build_page(found, paging, lambda one: one.pairing_id)
         return Page(items=items, next=after)
 
     @router.get("/questions", dependencies=[Anybody])

@@ -7,8 +7,8 @@ from typing import Any
 
 from chassis.core.clocks import Clock
 from chassis.core.ids import derived_id
-from chassis.storage.aggregates import Aggregates, Stored, instant
-from chassis.storage.mongo import Document, Documents, inserted
+from chassis.storage.aggregates import Aggregates, Stored, stored_instant
+from chassis.storage.mongo import Document, Documents, insert_missing
 from chassis.storage.projections import Projection
 from contracts.pairings import PairingState
 from contracts.profiles import Side
@@ -74,7 +74,7 @@ class Feedback:
     async def funnel(self, programme_id: str, now: datetime) -> dict[str, int]:
         """How many pairings came how far; each is counted in every step that it reached."""
         of = {"programme_id": programme_id}
-        lately = instant(now - timedelta(days=ACTIVE_DAYS))
+        lately = stored_instant(now - timedelta(days=ACTIVE_DAYS))
         met_lately = {"sessions": {"$elemMatch": {"state": "held", "starts_at": {"$gte": lately}}}}
         heard, cared = self.pairings.count, self.courses.count
         return {
@@ -100,7 +100,7 @@ class Feedback:
             "members": list(members),
             "taken": False,
         }
-        await inserted(self.contributions.collection, [document])
+        await insert_missing(self.contributions.collection, [document])
 
     async def mark_taken(self, ids: tuple[str, ...]) -> None:
         """Those that still exist: what was deleted meanwhile must not come back."""

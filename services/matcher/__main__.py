@@ -3,8 +3,8 @@
 from functools import partial
 
 from chassis.core.settings import Settings
-from chassis.messaging.topic_replica import Follower
-from chassis.service import Chassis, Parts, run
+from chassis.messaging.topic_replica import TopicReplica
+from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
 from contracts.pairings import ANSWERS, PAIRING_STATES, PAIRINGS
 from contracts.privacy import PRIVACY
@@ -43,15 +43,15 @@ from services.matcher.store import Matcher
 PORT = 8102
 
 
-def build(chassis: Chassis) -> Parts[Matcher]:
+def build(chassis: Chassis) -> ServiceDefinition[Matcher]:
     taxonomy = load()
     pool = Pool(taxonomy, chassis.clock)
     followers = followers_of(pool, chassis.settings)
     pool.waits_for = [follower.caught_up for follower in followers]
     matcher = Matcher(
-        programmes=chassis.aggregates("programmes", Programme, says={PROGRAMMES: programmes.public}),
+        programmes=chassis.aggregates("programmes", Programme, publishes={PROGRAMMES: programmes.public}),
         rounds=chassis.aggregates("rounds", Round),
-        pairings=chassis.aggregates("pairings", Pairing, says={PAIRING_STATES: pairings.public}),
+        pairings=chassis.aggregates("pairings", Pairing, publishes={PAIRING_STATES: pairings.public}),
         ledgers=chassis.aggregates("ledgers", Ledger),
         requests=chassis.aggregates("requests", Request),
         suggestions=chassis.aggregates("suggestions", Suggestion),
@@ -73,9 +73,9 @@ def build(chassis: Chassis) -> Parts[Matcher]:
         ),
         tasks=Tasks(),
     )
-    return Parts(
+    return ServiceDefinition(
         context=matcher,
-        hearing=hearing,
+        handlers=hearing,
         routers=[
             programme_routes(matcher),
             round_routes(matcher),
@@ -88,7 +88,7 @@ def build(chassis: Chassis) -> Parts[Matcher]:
             receipt_routes(matcher),
             conflict_routes(matcher),
         ],
-        says=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, PRIVACY],
+        publishes=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, PRIVACY],
         sweeps=[
             Sweep(matcher.pairings, partial(deadlines.when_a_pairing_is_due, matcher=matcher), on="due"),
             Sweep(matcher.pairings, partial(reservation.give_up_late, matcher=matcher), on="lease"),
@@ -109,12 +109,12 @@ def build(chassis: Chassis) -> Parts[Matcher]:
     )
 
 
-def followers_of(pool: Pool, settings: Settings) -> list[Follower[Pool]]:
+def followers_of(pool: Pool, settings: Settings) -> list[TopicReplica[Pool]]:
     """Whoever tells the pool; programmes first, since people are compared by their rules."""
     connection, prefix = settings.connection(), settings.topic_prefix
-    programmes = Follower(PROGRAMMES, following, pool, connection=connection, prefix=prefix)
+    programmes = TopicReplica(PROGRAMMES, following, pool, connection=connection, prefix=prefix)
     others = [
-        Follower(topic, following, pool, connection=connection, prefix=prefix, after=programmes)
+        TopicReplica(topic, following, pool, connection=connection, prefix=prefix, after=programmes)
         for topic in (PROFILES, PAIRING_STATES)
     ]
     return [programmes, *others]

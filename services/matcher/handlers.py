@@ -1,7 +1,7 @@
 """What the matcher hears, and what follows from it."""
 
-from chassis.messaging.subscriptions import Gone, Heard, Hearing
-from chassis.observability.telemetry import life_span
+from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
+from chassis.observability.telemetry import lifecycle_span
 from chassis.storage.aggregates import Op
 from contracts.envelope import Envelope
 from contracts.feedback import OutcomeRecorded, PartnerChangeRequested, SessionHeld
@@ -26,12 +26,12 @@ from services.matcher.learning import commands
 from services.matcher.pairings import conflicts, reservation
 from services.matcher.store import Matcher
 
-hearing: Hearing[Matcher] = Hearing()
-hearing.projects(ProfileChanged, lambda matcher: matcher.members)
+hearing: HandlerRegistry[Matcher] = HandlerRegistry()
+hearing.project(ProfileChanged, lambda matcher: matcher.members)
 
 
-@hearing.when(ProfileChanged)
-async def when_somebody_has_left_end_what_they_have(event: Heard[ProfileChanged], matcher: Matcher) -> None:
+@hearing.on(ProfileChanged)
+async def when_somebody_has_left_end_what_they_have(event: ReceivedEvent[ProfileChanged], matcher: Matcher) -> None:
     """Without blame. A changed capacity needs no reaction: it is read when a seat is taken; lowering ends nothing.
 
     What counts is the member's state now: an old event that comes again must not end what came after a return.
@@ -43,24 +43,24 @@ async def when_somebody_has_left_end_what_they_have(event: Heard[ProfileChanged]
         await erasure.end_what_was_left(profile, matcher, event.envelope)
 
 
-@hearing.when(ProfileChanged)
+@hearing.on(ProfileChanged)
 async def when_the_organisation_changes_look_at_running_pairings_again(
-    event: Heard[ProfileChanged], matcher: Matcher
+    event: ReceivedEvent[ProfileChanged], matcher: Matcher
 ) -> None:
     """What counts is how the two stand today, so an old event that comes again changes nothing."""
     await conflicts.look_at_all_of(event.data.member_id, matcher, event.envelope)
 
 
-@hearing.when(PairingLapsed, PairingEnded)
-async def when_a_pairing_is_over_free_its_seats(event: Heard[PairingEvent], matcher: Matcher) -> None:
+@hearing.on(PairingLapsed, PairingEnded)
+async def when_a_pairing_is_over_free_its_seats(event: ReceivedEvent[PairingEvent], matcher: Matcher) -> None:
     stored = await matcher.pairings.get(event.data.pairing_id)
     if stored is not None and not reservation.holds_seats(stored.state):
         people = [participant.member_id for participant in event.data.participants]
         await reservation.free(matcher, stored.id, stored.state.attempt, people)
 
 
-@hearing.when(ProgrammeChanged)
-async def when_a_programme_changes_look_after_it(event: Heard[ProgrammeChanged], matcher: Matcher) -> None:
+@hearing.on(ProgrammeChanged)
+async def when_a_programme_changes_look_after_it(event: ReceivedEvent[ProgrammeChanged], matcher: Matcher) -> None:
     """Whoever does so gives it back where there is nothing to look after."""
     programme_id = event.data.programme_id
     await matcher.watches.update(
@@ -71,9 +71,9 @@ async def when_a_programme_changes_look_after_it(event: Heard[ProgrammeChanged],
     )
 
 
-@hearing.when(PairingLapsed)
+@hearing.on(PairingLapsed)
 async def when_a_pairing_lapses_learn_from_a_reason_that_concerns_fit(
-    event: Heard[PairingLapsed], matcher: Matcher
+    event: ReceivedEvent[PairingLapsed], matcher: Matcher
 ) -> None:
     """The reason is in the pairing alone; the event says neither it nor whether there is one."""
     stored = await matcher.pairings.get(event.data.pairing_id)
@@ -81,33 +81,33 @@ async def when_a_pairing_lapses_learn_from_a_reason_that_concerns_fit(
         await commands.remember_refusal(stored.state, event.data.happened_at, event.envelope, matcher)
 
 
-@hearing.when(OutcomeRecorded)
-async def when_an_outcome_is_recorded_learn_from_it(event: Heard[OutcomeRecorded], matcher: Matcher) -> None:
+@hearing.on(OutcomeRecorded)
+async def when_an_outcome_is_recorded_learn_from_it(event: ReceivedEvent[OutcomeRecorded], matcher: Matcher) -> None:
     await commands.remember_outcome(event.data, event.envelope, matcher)
 
 
-@hearing.when(PairingFormed, PairingLapsed, PairingChartered, PairingResumed, PairingEnded)
-async def when_a_phase_of_a_pairing_is_over_trace_it(event: Heard[PairingEvent], matcher: Matcher) -> None:
+@hearing.on(PairingFormed, PairingLapsed, PairingChartered, PairingResumed, PairingEnded)
+async def when_a_phase_of_a_pairing_is_over_trace_it(event: ReceivedEvent[PairingEvent], matcher: Matcher) -> None:
     """Heard again it is the same span: its ids follow from the pairing and the phase."""
     stored = await matcher.pairings.get(event.data.pairing_id) if event.data.previous_state == "paused" else None
     _trace(event.envelope, life.closed_by(event.data, stored.state.paused_at if stored else None))
 
 
-@hearing.when(ErasureRequested)
-async def when_erasure_is_requested_forget_the_member(event: Heard[ErasureRequested], matcher: Matcher) -> None:
+@hearing.on(ErasureRequested)
+async def when_erasure_is_requested_forget_the_member(event: ReceivedEvent[ErasureRequested], matcher: Matcher) -> None:
     await erasure.forget(event.data.member_id, matcher, event.envelope)
 
 
-@hearing.when_gone(ProfileChanged)
-async def when_a_profile_is_gone_finish_its_erasure(event: Gone, matcher: Matcher) -> None:
+@hearing.on_tombstone(ProfileChanged)
+async def when_a_profile_is_gone_finish_its_erasure(event: ReceivedTombstone, matcher: Matcher) -> None:
     """The tombstone may come before or after the request; nothing is said to be forgotten before both have come."""
     stored = await matcher.ledgers.get(event.key)
     if stored is not None and stored.state.erasing and stored.state.erased_at is None:
         await erasure.forget(event.key, matcher, event.envelope)
 
 
-@hearing.when(SessionHeld)
-async def when_a_session_is_held_note_that_they_have_met(event: Heard[SessionHeld], matcher: Matcher) -> None:
+@hearing.on(SessionHeld)
+async def when_a_session_is_held_note_that_they_have_met(event: ReceivedEvent[SessionHeld], matcher: Matcher) -> None:
     saved = await matcher.pairings.update(
         event.data.pairing_id,
         Op(f"{event.envelope.id}/when_a_session_is_held_note_that_they_have_met"),
@@ -117,11 +117,11 @@ async def when_a_session_is_held_note_that_they_have_met(event: Heard[SessionHel
     _trace(event.envelope, life.met(event.data, saved.state.formed_at if saved.state else None))
 
 
-@hearing.when(PartnerChangeRequested)
+@hearing.on(PartnerChangeRequested)
 async def when_a_partner_change_is_requested_end_the_pairing(
-    event: Heard[PartnerChangeRequested], matcher: Matcher
+    event: ReceivedEvent[PartnerChangeRequested], matcher: Matcher
 ) -> None:
-    now, machine = matcher.clock.now(), matcher.clock.machine()
+    now, machine = matcher.clock.now(), matcher.clock.machine_now()
     await matcher.pairings.update(
         event.data.pairing_id,
         Op(f"{event.envelope.id}/when_a_partner_change_is_requested_end_the_pairing"),
@@ -134,7 +134,7 @@ def _trace(closed_by: Envelope, phases: list[Phase]) -> None:
     """Into the trace of the pairing's life, pointing to what closed them."""
     id = closed_by.correlationid
     for phase in phases:
-        life_span(
+        lifecycle_span(
             id,
             phase.name,
             phase.since,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from chassis.core.clocks import Clock
-from chassis.messaging.subscriptions import Gone, Heard, Hearing
+from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
 from chassis.storage.projections import Projection
 from chassis.web.problems import RETRY_AFTER, Problem
 from contracts.pairings import PairingState
@@ -32,7 +32,7 @@ from services.matcher.engine.partner_index import Crowd, when
 REST = 1.0  # seconds between two looks whether the crowds are up to date
 STRETCH = 500  # people read from the database together
 
-following: Hearing["Pool"] = Hearing()
+following: HandlerRegistry["Pool"] = HandlerRegistry()
 
 
 @dataclass
@@ -268,31 +268,31 @@ class Pool:
         return self._crowds.get(programme_id)
 
 
-@following.when(ProgrammeChanged)
-async def when_a_programme_changes_know_its_rules(event: Heard[ProgrammeChanged], pool: Pool) -> None:
+@following.on(ProgrammeChanged)
+async def when_a_programme_changes_know_its_rules(event: ReceivedEvent[ProgrammeChanged], pool: Pool) -> None:
     async with pool.still:
         pool.rule(event.data)
 
 
-@following.when(ProfileChanged)
-async def when_a_profile_changes_know_them_anew(event: Heard[ProfileChanged], pool: Pool) -> None:
+@following.on(ProfileChanged)
+async def when_a_profile_changes_know_them_anew(event: ReceivedEvent[ProfileChanged], pool: Pool) -> None:
     async with pool.still:
         pool.put(event.data, event.envelope.sequence)
 
 
-@following.when_gone(ProfileChanged)
-async def when_a_profile_is_gone_know_them_no_longer(event: Gone, pool: Pool) -> None:
+@following.on_tombstone(ProfileChanged)
+async def when_a_profile_is_gone_know_them_no_longer(event: ReceivedTombstone, pool: Pool) -> None:
     async with pool.still:
         pool.drop(event.key, event.envelope.sequence)
 
 
-@following.when(PairingState)
-async def when_a_pairing_moves_on_know_who_is_taken(event: Heard[PairingState], pool: Pool) -> None:
+@following.on(PairingState)
+async def when_a_pairing_moves_on_know_who_is_taken(event: ReceivedEvent[PairingState], pool: Pool) -> None:
     async with pool.still:
         pool.pair(event.data)
 
 
-@following.when_gone(PairingState)
-async def when_a_pairing_is_gone_know_of_it_no_longer(event: Gone, pool: Pool) -> None:
+@following.on_tombstone(PairingState)
+async def when_a_pairing_is_gone_know_of_it_no_longer(event: ReceivedTombstone, pool: Pool) -> None:
     async with pool.still:
         pool.unpair(event.key)

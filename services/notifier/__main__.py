@@ -3,7 +3,7 @@
 from functools import partial
 
 from chassis.core.settings import section
-from chassis.service import Chassis, Parts, run
+from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
 from contracts.feedback import FeedbackEvent
 from contracts.notifications import NOTIFICATIONS
@@ -27,7 +27,7 @@ from services.notifier.templates import languages
 PORT = 8103
 
 
-def build(chassis: Chassis) -> Parts[Notifier]:
+def build(chassis: Chassis) -> ServiceDefinition[Notifier]:
     languages()  # a file of words that is not as it should be stops the start
     mail = section(MailSettings)
     notifier = Notifier(
@@ -45,11 +45,11 @@ def build(chassis: Chassis) -> Parts[Notifier]:
         link_base=mail.link_base,
     )
     say = partial(say_what_is_due, notifier=notifier)
-    return Parts(
+    return ServiceDefinition(
         context=notifier,
-        hearing=hearing,
+        handlers=hearing,
         routers=[routes(notifier)],
-        says=[NOTIFICATIONS, PRIVACY],
+        publishes=[NOTIFICATIONS, PRIVACY],
         sweeps=[
             Sweep(notifier.notifications, say, on="due"),
             Sweep(notifier.notifications, say, on="lease"),

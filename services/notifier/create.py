@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from chassis.core.ids import derived_id
-from chassis.storage.aggregates import Change, Decide, Op, Stored, instant
-from chassis.storage.mongo import CHUNK
+from chassis.storage.aggregates import Change, Decide, Op, Stored, stored_instant
+from chassis.storage.mongo import MAX_BULK_OPERATIONS
 from contracts.envelope import Envelope
 from contracts.feedback import CheckinDue, ContactNeeded, FeedbackEvent, SessionEvent
 from contracts.pairings import PairingEvent
@@ -39,7 +39,7 @@ async def tell(envelope: Envelope, event: Happening, notifier: Notifier) -> None
     """Tell whom it concerns, as soon as what it is about is known here: each topic comes in its own time."""
     if await told(envelope, event, notifier):
         return
-    machine = notifier.clock.machine()
+    machine = notifier.clock.machine_now()
     await notifier.waiting.update(
         envelope.id,
         Op(f"{envelope.id}/tell"),
@@ -53,10 +53,10 @@ async def look_again(stored: Stored[Waiting], notifier: Notifier) -> None:
     done = waiting.patient and await told(
         waiting.envelope, _HAPPENINGS[waiting.envelope.type].model_validate_json(waiting.event), notifier
     )
-    machine = notifier.clock.machine()
+    machine = notifier.clock.machine_now()
     await notifier.waiting.update(
         stored.id,
-        Op(f"lease/{instant(waiting.lease)}"),
+        Op(f"lease/{stored_instant(waiting.lease)}"),
         lambda known: looked(known, told=done, machine=machine),
     )
 
@@ -98,7 +98,7 @@ async def tell_all_who_take_part(envelope: Envelope, programme: ProgrammeChanged
     batch: list[Notification] = []
     async for contact in notifier.contacts.find({"taking_part.programme_id": programme.programme_id}):
         batch += _of_taking_part(contact, {programme.programme_id}, notifier)
-        if len(batch) >= CHUNK:
+        if len(batch) >= MAX_BULK_OPERATIONS:
             await _record(batch, envelope, notifier)
             batch = []
     await _record(batch, envelope, notifier)
@@ -137,7 +137,7 @@ def _opened(note: Notification, now: datetime) -> Decide[Notification]:
 def _note(
     row: Row, told: Told, cause: str, happened_at: datetime, when: datetime | None, notifier: Notifier
 ) -> Notification:
-    machine = notifier.clock.machine()
+    machine = notifier.clock.machine_now()
     return Notification(
         notification_id=derived_id("notification", cause, told.member_id, row.purpose),
         member_id=told.member_id,

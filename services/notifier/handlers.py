@@ -1,7 +1,7 @@
 """What notifier hears, and what follows from it: for each line of the table, a notification for each of its readers."""
 
-from chassis.messaging.subscriptions import Heard, Hearing
-from chassis.storage.aggregates import Op, Stored, instant
+from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
+from chassis.storage.aggregates import Op, Stored, stored_instant
 from contracts.feedback import (
     CheckinCompleted,
     CheckinDue,
@@ -54,60 +54,66 @@ FEEDBACK_EVENTS: tuple[type[FeedbackEvent], ...] = (
     PartnerChangeRequested,
 )
 
-hearing: Hearing[Notifier] = Hearing()
-hearing.projects(ContactChanged, lambda notifier: notifier.contacts)
-hearing.projects(ProgrammeChanged, lambda notifier: notifier.programmes)
+hearing: HandlerRegistry[Notifier] = HandlerRegistry()
+hearing.project(ContactChanged, lambda notifier: notifier.contacts)
+hearing.project(ProgrammeChanged, lambda notifier: notifier.programmes)
 for _pairing in PAIRING_EVENTS:
-    hearing.projects(_pairing, lambda notifier: notifier.pairings)
+    hearing.project(_pairing, lambda notifier: notifier.pairings)
 for _feedback in FEEDBACK_EVENTS:
-    hearing.projects(_feedback, lambda notifier: notifier.feedback)
+    hearing.project(_feedback, lambda notifier: notifier.feedback)
 
 
-@hearing.when(*PAIRING_EVENTS)
-async def when_a_pairing_moves_on_tell_both(event: Heard[PairingEvent], notifier: Notifier) -> None:
+@hearing.on(*PAIRING_EVENTS)
+async def when_a_pairing_moves_on_tell_both(event: ReceivedEvent[PairingEvent], notifier: Notifier) -> None:
     await tell(event.envelope, event.data, notifier)
     members = [one.member_id for one in event.data.participants]
     for erased in await notifier.erasures.get_many(members):  # such as the end, which follows from the erasure
         await notifier.forget_pairings_of(erased)
 
 
-@hearing.when(SessionScheduled, SessionHeld, SessionCancelled, SessionMissed, CheckinDue, ContactNeeded)
+@hearing.on(SessionScheduled, SessionHeld, SessionCancelled, SessionMissed, CheckinDue, ContactNeeded)
 async def when_meetings_or_questions_come_up_tell_whom_they_concern(
-    event: Heard[FeedbackEvent], notifier: Notifier
+    event: ReceivedEvent[FeedbackEvent], notifier: Notifier
 ) -> None:
     await tell(event.envelope, event.data, notifier)
 
 
-@hearing.when(RoundComputed)
-async def when_a_round_is_computed_tell_the_coordinators(event: Heard[RoundComputed], notifier: Notifier) -> None:
+@hearing.on(RoundComputed)
+async def when_a_round_is_computed_tell_the_coordinators(
+    event: ReceivedEvent[RoundComputed], notifier: Notifier
+) -> None:
     await tell(event.envelope, event.data, notifier)
 
 
-@hearing.when(ContactChanged)
-async def when_a_contact_changes_invite_or_welcome(event: Heard[ContactChanged], notifier: Notifier) -> None:
+@hearing.on(ContactChanged)
+async def when_a_contact_changes_invite_or_welcome(event: ReceivedEvent[ContactChanged], notifier: Notifier) -> None:
     await tell_who_takes_part(event.envelope, event.data, notifier)
 
 
-@hearing.when(ProgrammeChanged)
-async def when_a_programme_opens_tell_all_who_take_part(event: Heard[ProgrammeChanged], notifier: Notifier) -> None:
+@hearing.on(ProgrammeChanged)
+async def when_a_programme_opens_tell_all_who_take_part(
+    event: ReceivedEvent[ProgrammeChanged], notifier: Notifier
+) -> None:
     await tell_all_who_take_part(event.envelope, event.data, notifier)
 
 
-@hearing.when(AnswerGiven)
-async def when_an_answer_is_given_remind_no_more(event: Heard[AnswerGiven], notifier: Notifier) -> None:
+@hearing.on(AnswerGiven)
+async def when_an_answer_is_given_remind_no_more(event: ReceivedEvent[AnswerGiven], notifier: Notifier) -> None:
     """That this side answered; what, is not kept."""
     await notifier.note_done(answered(event.data.pairing_id, event.data.side))
 
 
-@hearing.when(CheckinCompleted)
-async def when_a_checkin_is_completed_ask_no_more(event: Heard[CheckinCompleted], notifier: Notifier) -> None:
+@hearing.on(CheckinCompleted)
+async def when_a_checkin_is_completed_ask_no_more(event: ReceivedEvent[CheckinCompleted], notifier: Notifier) -> None:
     await notifier.note_done(completed(event.data.checkin_id))
 
 
-@hearing.when(ErasureRequested)
-async def when_an_erasure_is_requested_begin_to_forget(event: Heard[ErasureRequested], notifier: Notifier) -> None:
+@hearing.on(ErasureRequested)
+async def when_an_erasure_is_requested_begin_to_forget(
+    event: ReceivedEvent[ErasureRequested], notifier: Notifier
+) -> None:
     """The tombstone that erases the contact comes on another topic, in its own time; a sweep looks for it."""
-    machine = notifier.clock.machine()
+    machine = notifier.clock.machine_now()
     await notifier.erasures.update(
         event.data.member_id,
         Op(f"{event.envelope.id}/when_an_erasure_is_requested_begin_to_forget"),
@@ -118,10 +124,10 @@ async def when_an_erasure_is_requested_begin_to_forget(event: Heard[ErasureReque
 
 async def see_whether_all_is_forgotten(stored: Stored[Erasure], notifier: Notifier) -> None:
     """``Sweep`` calls it until nothing is held of the member, and that is reported."""
-    slot = instant(stored.state.lease)
+    slot = stored_instant(stored.state.lease)
     await forget(stored.id, str(slot), notifier)
     gone = not await notifier.holds(stored.id)
-    now, machine = notifier.clock.now(), notifier.clock.machine()
+    now, machine = notifier.clock.now(), notifier.clock.machine_now()
     await notifier.erasures.update(
         stored.id,
         Op(f"lease/{slot}"),

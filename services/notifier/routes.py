@@ -6,7 +6,18 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.storage.aggregates import Stored
-from chassis.web.http import Command, Page, Paging, Principal, allow, command, etag, forbidden, not_found, page
+from chassis.web.http import (
+    Command,
+    Page,
+    PageRequest,
+    Principal,
+    allow,
+    build_page,
+    command,
+    etag,
+    forbidden,
+    not_found,
+)
 from contracts.envelope import Instant
 from contracts.profiles import ContactChanged
 from contracts.programmes import Care
@@ -121,13 +132,13 @@ def _inbox(router: APIRouter, notifier: Notifier) -> None:
     @router.get("/inbox")
     async def inbox(
         principal: Annotated[Principal, allow("member")],
-        paging: Annotated[Paging, Depends()],
+        paging: Annotated[PageRequest, Depends()],
         unread: Annotated[bool, Query(description="Only what was not read yet.")] = False,
     ) -> Page[Item]:
         """The asker's own messages, newest first."""
         member_id = _own(principal)
-        found = notifier.inbox(member_id, unread=unread, limit=paging.more, after=paging.after)
-        stored, next_ = await page(found, paging, lambda one: one.state.order or "")
+        found = notifier.inbox(member_id, unread=unread, limit=paging.fetch_limit, after=paging.after)
+        stored, next_ = await build_page(found, paging, lambda one: one.state.order or "")
         contact = await _contact(member_id, notifier)
         return Page(items=[await _item(one.state, contact, notifier) for one in stored], next=next_)
 
@@ -147,7 +158,7 @@ def _inbox(router: APIRouter, notifier: Notifier) -> None:
         saved = await notifier.notifications.update(
             notification, command.op, lambda known: notes.read(known, now) if known else None
         )
-        return await _item(saved.now(), await _contact(member_id, notifier), notifier)
+        return await _item(saved.require_state(), await _contact(member_id, notifier), notifier)
 
 
 def _preferences(router: APIRouter, notifier: Notifier) -> None:
@@ -174,7 +185,7 @@ def _preferences(router: APIRouter, notifier: Notifier) -> None:
             expect=command.expect,
         )
         etag(response, saved.version)
-        return await _shown(Stored(member_id, saved.now(), saved.version), member_id, notifier)
+        return await _shown(Stored(member_id, saved.require_state(), saved.version), member_id, notifier)
 
 
 def _own(principal: Principal) -> str:

@@ -11,8 +11,8 @@ from typing import TypeVar, assert_never
 
 from pydantic import BaseModel
 
-from chassis.observability.metrics import Tally
-from chassis.storage.aggregates import Decide, Op, Saved, Stored, instant
+from chassis.observability.metrics import BusinessCounter
+from chassis.storage.aggregates import Decide, Op, SaveResult, Stored, stored_instant
 from chassis.storage.projections import Projection
 from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged
@@ -27,7 +27,7 @@ from services.notifier.templates import Matter, words_for
 
 M = TypeVar("M", bound=BaseModel)
 
-_ENDED = Tally(
+_ENDED = BusinessCounter(
     "notifications_ended",
     "Notifications that came to their end, and why some were not sent.",
     ("purpose", "channel", "state", "reason"),
@@ -50,7 +50,7 @@ async def say_what_is_due(stored: Stored[Notification], notifier: Notifier) -> N
         await notifier.notifications.update(stored.id, Op(slot), notes.forget)
         return
     found = await _look(note, note.member_id, notifier)
-    now, machine = notifier.clock.now(), notifier.clock.machine()
+    now, machine = notifier.clock.now(), notifier.clock.machine_now()
     verdict = notes.judge(note, found.circumstances, now, machine)
     if verdict == Say("email") and not await _has_a_place(note, note.member_id, found, slot, notifier):
         verdict = await _without_a_place(note, note.member_id, found, notifier)
@@ -58,12 +58,12 @@ async def say_what_is_due(stored: Stored[Notification], notifier: Notifier) -> N
     saved = await _saved(stored.id, slot, lambda known: notes.follow(known, note, verdict, now, machine), notifier)
     if found.circumstances.gone:
         await notifier.notifications.update(stored.id, Op(f"{slot}/forget"), notes.forget)
-    elif saved.changed and not saved.repeated and saved.now().state == "sending":
+    elif saved.changed and not saved.repeated and saved.require_state().state == "sending":
         assert found.circumstances.contact is not None, "nobody is written to without a contact"
-        await _hand_over(saved.now(), found.circumstances.contact, found, notifier)
+        await _hand_over(saved.require_state(), found.circumstances.contact, found, notifier)
 
 
-async def _saved(id: str, op: str, decide: Decide[Notification], notifier: Notifier) -> Saved[Notification]:
+async def _saved(id: str, op: str, decide: Decide[Notification], notifier: Notifier) -> SaveResult[Notification]:
     """Save, and count what came to its end by that."""
     saved = await notifier.notifications.update(id, Op(op), decide)
     note = saved.state
@@ -73,14 +73,14 @@ async def _saved(id: str, op: str, decide: Decide[Notification], notifier: Notif
 
 
 def _slot(note: Notification) -> str:
-    return f"lease/{instant(note.lease)}" if note.lease is not None else f"due/{instant(note.due)}"
+    return f"lease/{stored_instant(note.lease)}" if note.lease is not None else f"due/{stored_instant(note.due)}"
 
 
 async def _has_a_place(note: Notification, member_id: str, found: Found, slot: str, notifier: Notifier) -> bool:
     now, kind = notifier.clock.now(), note.row.kind
     saved = await notifier.readers.update(
         member_id,
-        Op(f"{note.notification_id}/{slot}/{instant(now)}"),
+        Op(f"{note.notification_id}/{slot}/{stored_instant(now)}"),
         lambda known: readers.take_place(known, member_id, note.notification_id, kind, found.cap, now),
     )
     return saved.changed
@@ -109,7 +109,7 @@ async def _hand_over(note: Notification, contact: ContactChanged, found: Found, 
         at=note.said_at or note.happened_at,
     )
     outcome = await _outcome(letter, notifier)
-    machine = notifier.clock.machine()
+    machine = notifier.clock.machine_now()
     now = note.said_at or note.happened_at
     attempt = note.attempts
     id, op = note.notification_id, f"outcome/{attempt}"

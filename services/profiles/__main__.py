@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from chassis.service import Chassis, Parts, run
+from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
 from contracts.pairings import PairingState
 from contracts.privacy import PRIVACY
@@ -20,10 +20,10 @@ from services.profiles.store import Keys, Profiles, Uploads
 PORT = 8101
 
 
-def build(chassis: Chassis) -> Parts[Profiles]:
+def build(chassis: Chassis) -> ServiceDefinition[Profiles]:
     keys = Keys(chassis.documents("keys"), chassis.documents("settings"), chassis.settings.required_hmac_key())
     profiles = Profiles(
-        persons=chassis.aggregates("persons", Person, says={PROFILES: public_profile, CONTACTS: public_contact}),
+        persons=chassis.aggregates("persons", Person, publishes={PROFILES: public_profile, CONTACTS: public_contact}),
         imports=chassis.aggregates("imports", Import),
         programmes=chassis.projection("programmes", ProgrammeChanged),
         pairings=chassis.projection("pairings", PairingState),
@@ -32,11 +32,11 @@ def build(chassis: Chassis) -> Parts[Profiles]:
         report=chassis.documents("import_errors"),
         clock=chassis.clock,
     )
-    return Parts(
+    return ServiceDefinition(
         context=profiles,
-        hearing=hearing,
+        handlers=hearing,
         routers=[routes(profiles), import_routes(profiles)],
-        says=[PROFILES, CONTACTS, PRIVACY],
+        publishes=[PROFILES, CONTACTS, PRIVACY],
         sweeps=[
             Sweep(profiles.persons, partial(deadlines.end_employment, profiles=profiles), on="due"),
             Sweep(profiles.persons, partial(deadlines.forget, profiles=profiles), on="lease"),

@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 from chassis.core.ids import derived_id
-from chassis.storage.aggregates import Change, Op, Stored, instant
-from contracts.envelope import Said
+from chassis.storage.aggregates import Change, Op, Stored, stored_instant
+from contracts.envelope import OutgoingEvent
 from services.profiles.domain.base import Refused
 from services.profiles.domain.person import Decision, Person, changed, forgotten, without
 from services.profiles.import_runner import finish
@@ -18,7 +18,7 @@ async def end_employment(stored: Stored[Person], profiles: Profiles) -> None:
     programmes, now = await profiles.all_programmes(), profiles.clock.now()
     await profiles.persons.update(
         stored.id,
-        Op(f"due/{instant(stored.state.due)}/end_employment"),
+        Op(f"due/{stored_instant(stored.state.due)}/end_employment"),
         lambda person: changed(person, lambda same: same, programmes, now),
     )
 
@@ -45,20 +45,20 @@ async def forget(stored: Stored[Person], profiles: Profiles) -> None:
     now = profiles.clock.now()
     await profiles.persons.update(
         stored.id,
-        Op(f"lease/{instant(stored.state.lease)}/forgotten"),
+        Op(f"lease/{stored_instant(stored.state.lease)}/forgotten"),
         lambda person: forgotten(person, now),
     )
 
 
 async def _later(stored: Stored[Person], profiles: Profiles) -> None:
-    until = profiles.clock.machine() + LATER
+    until = profiles.clock.machine_now() + LATER
 
-    def decide(person: Person | None) -> tuple[Person, list[Said]] | None:
+    def decide(person: Person | None) -> tuple[Person, list[OutgoingEvent]] | None:
         if person is None or person.lease != stored.state.lease:
             return None
         return person.model_copy(update={"lease": until}), []
 
-    await profiles.persons.update(stored.id, Op(f"lease/{instant(stored.state.lease)}/later"), decide)
+    await profiles.persons.update(stored.id, Op(f"lease/{stored_instant(stored.state.lease)}/later"), decide)
 
 
 async def _forget_mentions(gone: str, heir: str | None, profiles: Profiles) -> None:

@@ -1,6 +1,6 @@
 """What profiles hears, and what follows from it."""
 
-from chassis.messaging.subscriptions import Heard, Hearing
+from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
 from chassis.storage.aggregates import Change, Op
 from chassis.storage.mongo import chunks
 from contracts.pairings import PairingState
@@ -10,13 +10,13 @@ from services.profiles.domain.base import Refused
 from services.profiles.domain.person import changed, note_completed
 from services.profiles.store import ALIVE, Profiles
 
-hearing: Hearing[Profiles] = Hearing()
-hearing.projects(ProgrammeChanged, lambda profiles: profiles.programmes)
-hearing.projects(PairingState, lambda profiles: profiles.pairings)
+hearing: HandlerRegistry[Profiles] = HandlerRegistry()
+hearing.project(ProgrammeChanged, lambda profiles: profiles.programmes)
+hearing.project(PairingState, lambda profiles: profiles.pairings)
 
 
-@hearing.when(ProgrammeChanged)
-async def when_a_programme_changes_see_who_is_ready(event: Heard[ProgrammeChanged], profiles: Profiles) -> None:
+@hearing.on(ProgrammeChanged)
+async def when_a_programme_changes_see_who_is_ready(event: ReceivedEvent[ProgrammeChanged], profiles: Profiles) -> None:
     """A new version of its notice is yet to be seen by everybody who takes part."""
     programmes, now = await profiles.all_programmes(), profiles.clock.now()
     taking_part = {**ALIVE, "enrolments.programme_id": event.data.programme_id}
@@ -32,8 +32,10 @@ async def when_a_programme_changes_see_who_is_ready(event: Heard[ProgrammeChange
                 raise result
 
 
-@hearing.when(ErasureCompleted)
-async def when_a_service_has_forgotten_somebody_note_it(event: Heard[ErasureCompleted], profiles: Profiles) -> None:
+@hearing.on(ErasureCompleted)
+async def when_a_service_has_forgotten_somebody_note_it(
+    event: ReceivedEvent[ErasureCompleted], profiles: Profiles
+) -> None:
     await profiles.persons.update(
         event.data.member_id,
         Op(f"{event.envelope.id}/when_a_service_has_forgotten_somebody_note_it"),

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Op, Stored, instant
-from chassis.web.http import Command, Page, Paging, Principal, allow, command, etag, not_found, page
+from chassis.storage.aggregates import Op, Stored, stored_instant
+from chassis.web.http import Command, Page, PageRequest, Principal, allow, build_page, command, etag, not_found
 from services.profiles.domain import imports
 from services.profiles.domain.imports import Import
 from services.profiles.store import Profiles
@@ -25,7 +25,7 @@ class _Upload:
         self.pieces = 0
         self.size = 0
         self._profiles = profiles
-        self._at = instant(profiles.clock.machine()) or ""
+        self._at = stored_instant(profiles.clock.machine_now()) or ""
         self._hash = hashlib.sha256()
 
     @property
@@ -70,7 +70,7 @@ def import_routes(profiles: Profiles) -> APIRouter:
         """The body is the CSV file itself. Once this has answered, nothing of it can be lost."""
         file = _Upload(profiles)
         await file.take(request)
-        principal, machine = asked.principal, profiles.clock.machine()
+        principal, machine = asked.principal, profiles.clock.machine_now()
         import_id = derived_id("import", asked.op.key)
         received = Import(
             import_id=import_id,
@@ -92,20 +92,20 @@ def import_routes(profiles: Profiles) -> APIRouter:
         except Exception:
             await file.discard()
             raise
-        if saved.now().upload_id != file.id:  # the same upload again: what was received first is used
+        if saved.require_state().upload_id != file.id:  # the same upload again: what was received first is used
             await file.discard()
         response.headers["Location"] = f"/imports/{import_id}"
-        return ImportView.of(saved.now())
+        return ImportView.of(saved.require_state())
 
     @router.get("/imports")
     async def list_imports(
         principal: Annotated[Principal, allow("coordinator", "admin", "service")],
-        paging: Annotated[Paging, Depends()],
+        paging: Annotated[PageRequest, Depends()],
     ) -> Page[ImportView]:
         """All imports, or those that a coordinator has uploaded."""
         own = {} if principal.roles & {"admin", "service"} else {"uploaded_by": principal.subject}
-        found = profiles.imports.find(own, limit=paging.more, after=paging.after)
-        stored, after = await page(found, paging, lambda one: one.id)
+        found = profiles.imports.find(own, limit=paging.fetch_limit, after=paging.after)
+        stored, after = await build_page(found, paging, lambda one: one.id)
         return Page(items=[ImportView.of(one.state) for one in stored], next=after)
 
     @router.get("/imports/{import_id}")
@@ -122,12 +122,12 @@ def import_routes(profiles: Profiles) -> APIRouter:
     async def import_errors(
         import_id: str,
         principal: Annotated[Principal, allow("coordinator", "admin", "service")],
-        paging: Annotated[Paging, Depends()],
+        paging: Annotated[PageRequest, Depends()],
     ) -> Page[IssueView]:
         """What was wrong with the file, in the order of its lines."""
         await _visible(profiles, import_id, principal)
-        found = profiles.report.find({"import_id": import_id}, limit=paging.more, after=paging.after)
-        entries, after = await page(found, paging, lambda one: str(one["_id"]))
+        found = profiles.report.find({"import_id": import_id}, limit=paging.fetch_limit, after=paging.after)
+        entries, after = await build_page(found, paging, lambda one: str(one["_id"]))
         return Page(items=[IssueView.model_validate(one) for one in entries], next=after)
 
     @router.post("/imports/{import_id}/release")
@@ -138,17 +138,17 @@ def import_routes(profiles: Profiles) -> APIRouter:
             {
                 "source": stored.state.source,
                 "state": {"$in": ["running", "done"]},
-                "received_at": {"$gt": instant(stored.state.received_at)},
+                "received_at": {"$gt": stored_instant(stored.state.received_at)},
             }
         )
-        by, machine = asked.principal.subject, profiles.clock.machine()
+        by, machine = asked.principal.subject, profiles.clock.machine_now()
         saved = await profiles.imports.update(
             import_id,
             asked.op,
             lambda known: (imports.released(known, by, newer > 0, machine), []),
             expect=asked.expect,
         )
-        return ImportView.of(saved.now())
+        return ImportView.of(saved.require_state())
 
     return router
 

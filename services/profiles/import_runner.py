@@ -17,9 +17,9 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Change, Op, Saved, Stored, instant
+from chassis.storage.aggregates import Change, Op, SaveResult, Stored, stored_instant
 from chassis.storage.mongo import chunks
-from contracts.envelope import Said
+from contracts.envelope import OutgoingEvent
 from services.profiles.domain import imports
 from services.profiles.domain.base import Refused
 from services.profiles.domain.csv_records import Record, Splitter
@@ -37,7 +37,7 @@ RENEWED = timedelta(seconds=10)  # a third of the lease
 ABANDONED = timedelta(days=1)  # uploads that became no import
 
 
-Step: TypeAlias = tuple[Import, list[Said]]
+Step: TypeAlias = tuple[Import, list[OutgoingEvent]]
 
 
 class Superseded(Exception):
@@ -46,7 +46,7 @@ class Superseded(Exception):
 
 async def drive(stored: Stored[Import], profiles: Profiles) -> None:
     """The next step of an import whose lease has passed; ``Sweep`` calls it."""
-    known, machine = stored.state, profiles.clock.machine()
+    known, machine = stored.state, profiles.clock.machine_now()
     if known.state == "waiting_for_release":
         await finish(stored.id, known, "not_released", profiles)
         return
@@ -58,21 +58,21 @@ async def drive(stored: Stored[Import], profiles: Profiles) -> None:
         mine = now is not None and now.state in ("received", "running") and now.lease == known.lease
         return (imports.begun(now, machine), []) if now is not None and mine else None
 
-    taken = await profiles.imports.update(stored.id, Op(f"lease/{instant(known.lease)}/begin"), begin)
+    taken = await profiles.imports.update(stored.id, Op(f"lease/{stored_instant(known.lease)}/begin"), begin)
     if not taken.changed or taken.repeated:
         return
     if await _others_running(known, profiles):  # both began at the same moment: both step back
-        await _hand_back(taken.now(), profiles)
+        await _hand_back(taken.require_state(), profiles)
         return
     try:
-        await _Driver(profiles, taken.now()).work()
+        await _Driver(profiles, taken.require_state()).work()
     except Superseded:
         return
 
 
 async def finish(id: str, known: Import, failure: str | None, profiles: Profiles) -> None:
     """Close an import and delete its file; ``failure`` None: it is done."""
-    machine = profiles.clock.machine()
+    machine = profiles.clock.machine_now()
 
     def close(now: Import | None) -> Step | None:
         if now is None or not now.unfinished:
@@ -82,7 +82,7 @@ async def finish(id: str, known: Import, failure: str | None, profiles: Profiles
     await profiles.imports.update(id, Op(f"finish/{failure or 'done'}"), close)
     await profiles.uploads.delete(known.upload_id)
     used = [stored.state.upload_id for stored in await profiles.unfinished_imports()]
-    await profiles.uploads.delete_abandoned(instant(machine - ABANDONED) or "", used)
+    await profiles.uploads.delete_abandoned(stored_instant(machine - ABANDONED) or "", used)
 
 
 async def _others_running(known: Import, profiles: Profiles) -> bool:
@@ -101,12 +101,12 @@ async def _others_first(known: Import, profiles: Profiles) -> bool:
 
 
 async def _hand_back(known: Import, profiles: Profiles) -> None:
-    until = profiles.clock.machine() + POSTPONED
+    until = profiles.clock.machine_now() + POSTPONED
 
     def postpone(now: Import | None) -> Step | None:
         return (imports.postponed(now, until), []) if now is not None and now.lease == known.lease else None
 
-    await profiles.imports.update(known.import_id, Op(f"lease/{instant(known.lease)}/postpone"), postpone)
+    await profiles.imports.update(known.import_id, Op(f"lease/{stored_instant(known.lease)}/postpone"), postpone)
 
 
 class _Driver:
@@ -116,7 +116,7 @@ class _Driver:
         self._profiles = profiles
         self._known = known
         self._programmes: Programmes = {}
-        self._renewed = profiles.clock.machine()
+        self._renewed = profiles.clock.machine_now()
         self._drawn: set[str] = set()  # members whose ids this driver has drawn: nobody is stored under them yet
 
     async def work(self) -> None:
@@ -333,7 +333,7 @@ class _Driver:
 
     async def _alive(self) -> None:
         """Renew the lease now and then. Raises ``Superseded``."""
-        machine = self._profiles.clock.machine()
+        machine = self._profiles.clock.machine_now()
         if machine - self._renewed >= RENEWED:
             await self._save(f"renew/{new_id()}", imports.begun, cursor=self._known.cursor)
 
@@ -344,7 +344,7 @@ class _Driver:
         cursor: int | None = None,
     ) -> None:
         """Save a step of this driver. Raises ``Superseded`` when another one has gone on meanwhile."""
-        machine = self._profiles.clock.machine()
+        machine = self._profiles.clock.machine_now()
         expected = self._known.cursor if cursor is None else cursor
 
         def decide(now: Import | None) -> Step:
@@ -353,10 +353,10 @@ class _Driver:
             return change(now, machine), []
 
         saved = await self._profiles.imports.update(self._known.import_id, Op(step), decide)
-        self._known, self._renewed = saved.now(), machine
+        self._known, self._renewed = saved.require_state(), machine
 
 
-def _tally(results: list[Saved[Person] | Exception], *, rows: int, refused: int, remarks: int) -> Tally:
+def _tally(results: list[SaveResult[Person] | Exception], *, rows: int, refused: int, remarks: int) -> Tally:
     """Count a batch. A row that was recognised counts as what it had been: created, if nothing came after it."""
     created = changed_ = 0
     for result in results:

@@ -8,7 +8,18 @@ from typing import Annotated, Literal, TypeAlias
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, Field
 
-from chassis.web.http import Command, Page, Paging, Principal, allow, command, etag, forbidden, not_found, page
+from chassis.web.http import (
+    Command,
+    Page,
+    PageRequest,
+    Principal,
+    allow,
+    build_page,
+    command,
+    etag,
+    forbidden,
+    not_found,
+)
 from contracts.envelope import Id
 from contracts.profiles import Absence, MemberId
 from contracts.taxonomy import load
@@ -109,7 +120,7 @@ def _queries(router: APIRouter, profiles: Profiles) -> None:
     @router.get("/members")
     async def find_members(
         principal: Annotated[Principal, allow("coordinator", "admin", "service")],
-        paging: Annotated[Paging, Depends()],
+        paging: Annotated[PageRequest, Depends()],
         external_id: Annotated[str | None, Query(max_length=64)] = None,
         source: Annotated[str, Query(max_length=64)] = "hr",
         name: Annotated[str | None, Query(min_length=2, max_length=100)] = None,
@@ -133,8 +144,8 @@ def _queries(router: APIRouter, profiles: Profiles) -> None:
             programme=programme,
             state=state,
         )
-        results = profiles.persons.find(filter, limit=paging.more, after=paging.after)
-        stored, after = await page(results, paging, lambda one: one.id)
+        results = profiles.persons.find(filter, limit=paging.fetch_limit, after=paging.after)
+        stored, after = await build_page(results, paging, lambda one: one.id)
         return Page(items=[shown(one.state, programmes, principal) for one in stored], next=after)
 
     @router.get("/members/{member}")
@@ -242,11 +253,11 @@ def _lifecycle(router: APIRouter, profiles: Profiles) -> None:
         """Forget this person everywhere; ``GET /erasures/{member}`` tells how far it has come."""
         admin = "admin" in asked.principal.roles and member != "me"
         id = member if admin else own_id(member, asked.principal)
-        hashed, now, machine = await profiles.keys.hasher(), profiles.clock.now(), profiles.clock.machine()
+        hashed, now, machine = await profiles.keys.hasher(), profiles.clock.now(), profiles.clock.machine_now()
         saved = await profiles.persons.update(
             id, asked.op, lambda person: people.erase(person, hashed, now, machine), expect=asked.expect
         )
-        return ErasureView.of(saved.now())
+        return ErasureView.of(saved.require_state())
 
     @router.get("/erasures/{member}")
     async def erasure(member: str, principal: Annotated[Principal, allow("member", "admin", "service")]) -> ErasureView:

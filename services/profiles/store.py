@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from chassis.core.clocks import Clock
 from chassis.storage.aggregates import Aggregates, Stored
-from chassis.storage.mongo import Documents, chunks, inserted
+from chassis.storage.mongo import Documents, chunks, insert_missing
 from chassis.storage.projections import Projection
 from contracts.pairings import PairingState
 from contracts.programmes import ProgrammeChanged
@@ -79,7 +79,7 @@ class Keys:
         new = [{"_id": hash, "member_id": str(uuid4())} for hash in hashes.values() if hash not in found]
         drawn = {document["member_id"] for document in new}
         for chunk in chunks(new):
-            lost = await inserted(self._keys.collection, chunk)
+            lost = await insert_missing(self._keys.collection, chunk)
             found |= {document["_id"]: document for document in chunk}
             if lost:
                 drawn -= {document["member_id"] for document in lost}
@@ -89,7 +89,7 @@ class Keys:
     async def assign(self, external_id: ExternalId, member_id: str) -> bool:
         """Claim an external id for somebody who exists; False when it is another's, or was an erased person's."""
         hash = _hmac(await self._key(), external_id.ref)
-        lost = await inserted(self._keys.collection, [{"_id": hash, "member_id": member_id}])
+        lost = await insert_missing(self._keys.collection, [{"_id": hash, "member_id": member_id}])
         if not lost:
             return True
         found = await self._keys.get(hash)
@@ -105,7 +105,7 @@ class Keys:
         """
         if not self._checked:
             check = _hmac(self._secret, "check")
-            await inserted(self._settings.collection, [{"_id": "hmac_key", "check": check}])
+            await insert_missing(self._settings.collection, [{"_id": "hmac_key", "check": check}])
             kept = await self._settings.get("hmac_key")
             if kept is None or not hmac.compare_digest(kept["check"], check):
                 raise WrongSecret("VICEVERSA_HMAC_KEY is not the one with which this database's keys were made")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from chassis.messaging.consumer import Consumer
 from chassis.messaging.dead_letters import DeadLetters
 from chassis.messaging.kafka import Producer
-from chassis.messaging.subscriptions import Gone, Heard, Hearing
+from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
 from chassis.observability.health import Health
 from chassis.storage.projections import Projection
 from tests.chassis.harness import SERVICE, TOPICS, Counted, CounterChanged, Whispered, World
@@ -32,26 +32,26 @@ class Ears:
     most_at_work: int = 0
 
 
-hearing: Hearing[Ears] = Hearing()
-hearing.projects(CounterChanged, lambda ears: ears.copies)
+hearing: HandlerRegistry[Ears] = HandlerRegistry()
+hearing.project(CounterChanged, lambda ears: ears.copies)
 
 
-@hearing.when(CounterChanged)
-async def when_a_counter_changes_note_it(event: Heard[CounterChanged], ears: Ears) -> None:
+@hearing.on(CounterChanged)
+async def when_a_counter_changes_note_it(event: ReceivedEvent[CounterChanged], ears: Ears) -> None:
     await ears.fails(event.envelope.id)
     ears.heard.append((event.data.counter_id, event.data.value))
     ears.events.append(event.envelope.id)
 
 
-@hearing.when_gone(CounterChanged)
-async def when_a_counter_is_gone_note_it(event: Gone, ears: Ears) -> None:
+@hearing.on_tombstone(CounterChanged)
+async def when_a_counter_is_gone_note_it(event: ReceivedTombstone, ears: Ears) -> None:
     await ears.fails(event.envelope.id)
     ears.heard.append((event.key, None))
     ears.events.append(event.envelope.id)
 
 
-@hearing.when(Counted)
-async def when_something_is_counted_note_it(event: Heard[Counted], ears: Ears) -> None:
+@hearing.on(Counted)
+async def when_something_is_counted_note_it(event: ReceivedEvent[Counted], ears: Ears) -> None:
     ears.at_work += 1
     ears.most_at_work = max(ears.most_at_work, ears.at_work)
     try:
@@ -63,8 +63,8 @@ async def when_something_is_counted_note_it(event: Heard[Counted], ears: Ears) -
     ears.events.append(event.envelope.id)
 
 
-@hearing.when(Whispered)
-async def when_something_is_whispered_note_it(event: Heard[Whispered], ears: Ears) -> None:
+@hearing.on(Whispered)
+async def when_something_is_whispered_note_it(event: ReceivedEvent[Whispered], ears: Ears) -> None:
     await ears.fails(event.envelope.id)
     ears.heard.append((event.data.counter_id, "whispered"))
     ears.events.append(event.envelope.id)

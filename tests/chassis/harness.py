@@ -19,11 +19,20 @@ from chassis.core.connection import Connection
 from chassis.messaging.guardian import Guardian
 from chassis.messaging.kafka import Producer, read_range
 from chassis.messaging.provisioning import provision_indexes, provision_topics
-from chassis.messaging.records import Record
-from chassis.messaging.relay import Relay, Sends
+from chassis.messaging.records import KafkaRecord
+from chassis.messaging.relay import RecordSender, Relay
 from chassis.storage.aggregates import Aggregates, Decide, Op, State
 from chassis.storage.mongo import Collection, Document, Mongo
-from contracts.envelope import Envelope, EventData, Said, Tombstone, Topic, dead_letters_of, retries_of, source_of
+from contracts.envelope import (
+    Envelope,
+    EventData,
+    OutgoingEvent,
+    Tombstone,
+    Topic,
+    dead_letters_of,
+    retries_of,
+    source_of,
+)
 
 SERVICE = "toys"
 COUNTERS = Topic("counters.v1", "compact", partitions=3)
@@ -71,7 +80,7 @@ class Counter(State):
     LARGEST: ClassVar[int] = 10_000_000
 
 
-def changed(counter: Counter) -> Said:
+def changed(counter: Counter) -> OutgoingEvent:
     if counter.gone:
         return Tombstone(CounterChanged, counter.counter_id)
     return CounterChanged(counter_id=counter.counter_id, value=counter.value)
@@ -80,7 +89,7 @@ def changed(counter: Counter) -> Said:
 def add(id: str, amount: int, note: str = "") -> Decide[Counter]:
     """Add to a counter; a counter that is gone stays gone."""
 
-    def decide(counter: Counter | None) -> tuple[Counter, Sequence[Said]] | None:
+    def decide(counter: Counter | None) -> tuple[Counter, Sequence[OutgoingEvent]] | None:
         now = counter or Counter(counter_id=id)
         if now.gone:
             return None
@@ -93,14 +102,14 @@ def add(id: str, amount: int, note: str = "") -> Decide[Counter]:
 def keep(id: str, **fields: Any) -> Decide[Counter]:
     """Change the state and say nothing."""
 
-    def decide(counter: Counter | None) -> tuple[Counter, Sequence[Said]]:
+    def decide(counter: Counter | None) -> tuple[Counter, Sequence[OutgoingEvent]]:
         return (counter or Counter(counter_id=id)).model_copy(update=fields), []
 
     return decide
 
 
 def erase(id: str) -> Decide[Counter]:
-    def decide(counter: Counter | None) -> tuple[Counter, Sequence[Said]] | None:
+    def decide(counter: Counter | None) -> tuple[Counter, Sequence[OutgoingEvent]] | None:
         if counter is None or counter.gone:
             return None
         after = Counter(counter_id=id, gone=True, added=counter.added)
@@ -223,7 +232,7 @@ class World:
         producer = Producer(self.connection)
         await producer.start()
         wire, store = Wrapped(producer), Wrapped(self.collection)
-        relay = Relay(cast("Sends", wire), SERVICE, self.prefix, self.clock)
+        relay = Relay(cast("RecordSender", wire), SERVICE, self.prefix, self.clock)
         counters: Aggregates[Counter] = Aggregates(
             cast("Collection", store), Counter, SERVICE, relay, self.clock, {COUNTERS: changed}
         )
@@ -233,7 +242,7 @@ class World:
         self.replicas.append(made)
         return made
 
-    async def said(self, topic: Topic, key: str | None = None) -> list[Record]:
+    async def said(self, topic: Topic, key: str | None = None) -> list[KafkaRecord]:
         """What a reader from the beginning finds on a topic, in order of partition and offset."""
         found = [record async for record in read_range(self.connection, self.prefix, topic.name)]
         return [record for record in found if key is None or record.key == key.encode()]
@@ -281,11 +290,11 @@ def op(key: str, request: str = "") -> Op:
     return Op(key, request)
 
 
-def envelope_of(record: Record) -> Envelope:
+def envelope_of(record: KafkaRecord) -> Envelope:
     return Envelope.from_headers(record.headers)
 
 
-def ids(records: Sequence[Record]) -> list[str]:
+def ids(records: Sequence[KafkaRecord]) -> list[str]:
     return [envelope_of(record).id for record in records]
 
 

@@ -23,7 +23,7 @@ from chassis.core.connection import Connection
 from chassis.messaging.guardian import Guardian
 from chassis.messaging.kafka import Producer, RawRecord
 from chassis.messaging.relay import Relay
-from chassis.storage.aggregates import Aggregates, Busy, Op
+from chassis.storage.aggregates import Aggregates, Op, TooBusy
 from chassis.storage.mongo import Collection, ConnectionFailure, Document, DuplicateKeyError
 from tests.chassis.harness import COUNTERS, COUNTS, SERVICE, Counter, add, changed, erase
 from tests.chassis.memory_store import matches
@@ -351,7 +351,7 @@ class Simulation:
             asking = process.start(process.counters.update(id, op, decide))
             try:
                 saved = await asyncio.shield(asking)
-            except (asyncio.CancelledError, ConnectionFailure, Busy):
+            except (asyncio.CancelledError, ConnectionFailure, TooBusy):
                 await asyncio.sleep(self.chance.random.uniform(0.1, 2))
                 continue
             if self.chance.random.random() < 0.7:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from chassis import gc_tuning
-from chassis.gc_tuning import keep_collections_short, short_collections
+from chassis.gc_tuning import run_gc_tuning, set_collected_aside
 
 
 class Somebody:
@@ -21,7 +21,7 @@ class Somebody:
 
 @contextmanager
 def running() -> Iterator["asyncio.Task[None]"]:
-    task = asyncio.create_task(keep_collections_short())
+    task = asyncio.create_task(run_gc_tuning())
     try:
         yield task
     finally:
@@ -44,7 +44,7 @@ async def test_what_survived_a_full_collection_is_not_looked_at_by_the_next() ->
 
 def test_afterwards_everything_is_looked_at_again() -> None:
     somebody = Somebody()
-    with short_collections():
+    with set_collected_aside():
         gc.collect()
     assert any(one is somebody for one in gc.get_objects())
 
@@ -62,7 +62,7 @@ async def test_what_is_set_aside_and_forgotten_in_a_circle_goes_when_everything_
         assert known() is not None
         task.cancel()
         await asyncio.wait({task})
-    monkeypatch.setattr(gc_tuning, "EVERYTHING", 0)
+    monkeypatch.setattr(gc_tuning, "FULL_COLLECTION_INTERVAL_S", 0)
     with running():
         await begun()
         await begun()

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from pymongo import ReplaceOne, UpdateOne
 
-from chassis.storage.mongo import BulkWriteError, Collection, Document, DuplicateKeyError, Mongo, page
+from chassis.storage.mongo import BulkWriteError, Collection, Document, DuplicateKeyError, Mongo, find_page
 from deploy.local import stack
 from tests.chassis.memory_store import MemoryCollection, NotHere
 
@@ -132,8 +132,10 @@ async def test_the_store_in_memory_does_what_the_real_one_does(servers: stack.En
         one async for one in real.find({"_id": "a"}, shown)
     ]
     for after in (None, "b"):
-        expected = [document["_id"] async for document in page(real, {"open": True}, sort="_id", limit=2, after=after)]
-        paged = page(memory, {"open": True}, sort="_id", limit=2, after=after)
+        expected = [
+            document["_id"] async for document in find_page(real, {"open": True}, sort="_id", limit=2, after=after)
+        ]
+        paged = find_page(memory, {"open": True}, sort="_id", limit=2, after=after)
         assert [document["_id"] async for document in paged] == expected
     for number, change in enumerate(CHANGES):
         assert await outcome(change, await fresh(memory)) == await outcome(change, await fresh(real)), number

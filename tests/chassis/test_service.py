@@ -8,7 +8,7 @@ import pytest
 
 from chassis import service
 from chassis.observability.health import Health
-from chassis.service import _end, _kept_up, _reach
+from chassis.service import _cancel_all, _supervise, _wait_for
 
 
 async def test_what_fails_is_started_again() -> None:
@@ -19,7 +19,7 @@ async def test_what_fails_is_started_again() -> None:
         if len(runs) == 1:
             raise ConnectionError("the store is gone")
 
-    await _kept_up("work", work)
+    await _supervise("work", work)
     assert runs == [0, 1]
 
 
@@ -33,7 +33,7 @@ async def test_what_fails_in_taking_leave_is_over_and_does_not_begin_anew() -> N
         finally:
             raise ConnectionError("the store is gone")
 
-    running = asyncio.create_task(_kept_up("work", work))
+    running = asyncio.create_task(_supervise("work", work))
     await begun.wait()
     running.cancel()
     done, _ = await asyncio.wait({running}, timeout=20)
@@ -41,7 +41,7 @@ async def test_what_fails_in_taking_leave_is_over_and_does_not_begin_anew() -> N
 
 
 async def test_a_cancellation_that_was_swallowed_is_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "PATIENCE", 0.01)
+    monkeypatch.setattr(service, "CANCEL_TIMEOUT_S", 0.01)
     begun, swallowed = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -54,7 +54,7 @@ async def test_a_cancellation_that_was_swallowed_is_said_again(monkeypatch: pyte
     running = asyncio.create_task(work())
     await begun.wait()
     async with asyncio.timeout(20):
-        await _end([running])
+        await _cancel_all([running])
     assert swallowed.is_set()
     assert running.cancelled()
 
@@ -68,7 +68,7 @@ async def test_waiting_for_a_server_ends_although_the_attempt_has_swallowed_the_
             await asyncio.Event().wait()
         raise ConnectionError("nobody listens there")
 
-    waiting = asyncio.create_task(_reach(Health(lambda: datetime.now(UTC)), "kafka", attempt))
+    waiting = asyncio.create_task(_wait_for(Health(lambda: datetime.now(UTC)), "kafka", attempt))
     await begun.wait()
     waiting.cancel()
     done, _ = await asyncio.wait({waiting}, timeout=20)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chassis.storage.outbox import said_field
+from chassis.storage.outbox import published_field
 from tests.chassis.harness import COUNTERS, Counter, World
 from tests.chassis.memory_store import matches
 from tests.chassis.simulation import Simulation, simulate, topics_of
@@ -38,7 +38,7 @@ def check(end: Simulation) -> list[str]:
         places = {line.id: n for n, line in reversed(list(enumerate(counts)))}
         in_order = [first[id] for id in sorted(places, key=lambda id: places[id])]
         told = {amount for (of, amount), applied in end.done.items() if of == id and applied}
-        last = document["said"][said_field(COUNTERS.name)]
+        last = document["said"][published_field(COUNTERS.name)]
         rules = {
             "an operation was applied twice": len(added) == len(set(added)),
             "a client was told of a success that is not there": told <= set(added),

@@ -12,9 +12,9 @@ from prometheus_client import REGISTRY
 from chassis import sweeps
 from chassis.core.clocks import Clock
 from chassis.storage.aggregates import Aggregates, Stored
-from chassis.storage.due_queue import AtHand
+from chassis.storage.due_queue import DueQueue
 from chassis.storage.mongo import ConnectionFailure
-from chassis.sweeps import Search, Sweep, drive, rest_after
+from chassis.sweeps import SearchStatistics, Sweep, rest_after, run_sweep
 from tests.chassis.harness import Counter, World, eventually, keep, once, op
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,9 +60,9 @@ async def test_what_is_due_is_measured_by_business_time(toys: World, tmp_path: P
 async def test_a_lease_is_measured_by_machine_time_however_business_time_runs(toys: World, tmp_path: Path) -> None:
     one = await toys.replica()
     clock = Clock(tmp_path / "clock.jsonl")
-    clock.set(1, business=clock.machine() + timedelta(days=1000))
-    await one.counters.update("late", op("1"), keep("late", lease=clock.machine() + timedelta(hours=1)))
-    await one.counters.update("over", op("1"), keep("over", lease=clock.machine() - timedelta(seconds=1)))
+    clock.set(1, business=clock.machine_now() + timedelta(days=1000))
+    await one.counters.update("late", op("1"), keep("late", lease=clock.machine_now() + timedelta(hours=1)))
+    await one.counters.update("over", op("1"), keep("over", lease=clock.machine_now() - timedelta(seconds=1)))
     follow = Followed(one.counters, on="lease")
     assert await Sweep(one.counters, follow, on="lease").once(clock) == 1
     assert follow.seen == ["over"]
@@ -71,7 +71,7 @@ async def test_a_lease_is_measured_by_machine_time_however_business_time_runs(to
 async def test_an_act_that_fails_is_tried_again_and_keeps_nobody_from_their_turn(
     toys: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeps, "LIMIT", 3)
+    monkeypatch.setattr(sweeps, "SEARCH_PAGE", 3)
     one = await toys.replica()
     for n in range(10):
         await one.counters.update(f"c{n}", op("1"), keep(f"c{n}", due=LONG_AGO + timedelta(days=n // 4)))
@@ -99,7 +99,7 @@ async def test_overdue_is_what_waits_for_long_after_its_time_and_not_what_is_due
     clock.set(0, business=LONG_AGO + timedelta(days=30))  # business time jumps: both are due, and nobody is late
     await sweep.once(clock)
     assert (figure("viceversa_due"), figure("viceversa_overdue")) == (2, 0)
-    clock.moved = sweeps.OVERDUE
+    clock.moved = sweeps.OVERDUE_AFTER
     await sweep.once(clock)
     assert (figure("viceversa_due"), figure("viceversa_overdue")) == (1, 1)
     follow.broken.clear()
@@ -114,7 +114,7 @@ class Ahead(Clock):
     moved = timedelta()
 
     def machine(self) -> datetime:
-        return super().machine() + self.moved
+        return super().machine_now() + self.moved
 
 
 def figure(name: str) -> float | None:
@@ -144,9 +144,9 @@ async def test_two_replicas_that_sweep_at_once_act_once_per_slot(toys: World) ->
 @asynccontextmanager
 async def driven(sweep: Sweep[Counter], clock: Clock) -> AsyncIterator[None]:
     """The sweep runs, and has searched once."""
-    task = asyncio.create_task(drive(sweep, clock))
+    task = asyncio.create_task(run_sweep(sweep, clock))
     try:
-        await eventually(lambda: sweep.aggregates.at_hand[sweep.on].until is not None, "it has searched")
+        await eventually(lambda: sweep.aggregates.due_queues[sweep.on].horizon is not None, "it has searched")
         yield
     finally:
         task.cancel()
@@ -171,7 +171,7 @@ async def test_what_a_save_leaves_to_be_done_soon_has_its_turn_in_its_time_witho
         await eventually(lambda: follow.seen == ["now", "soon"], "both are done")
         assert toys.clock.machine() >= soon
         await one.counters.update("later", op("1"), keep("later", lease=toys.clock.machine() + timedelta(hours=1)))
-        assert not one.counters.at_hand["lease"], "it is not kept in memory until then"
+        assert not one.counters.due_queues["lease"], "it is not kept in memory until then"
 
 
 @pytest.mark.usefixtures("seldom")
@@ -183,7 +183,7 @@ async def test_a_search_looks_ahead_as_far_as_business_time_may_run_until_the_ne
     await one.counters.update("far", op("1"), keep("far", due=LONG_AGO + timedelta(days=100)))
     follow = Followed(one.counters)
     async with driven(Sweep(one.counters, follow), clock):
-        await eventually(lambda: len(one.counters.at_hand["due"]) == 1, "the one of tomorrow is at hand")
+        await eventually(lambda: len(one.counters.due_queues["due"]) == 1, "the one of tomorrow is at hand")
         assert follow.seen == []
         clock.set(0, business=LONG_AGO + timedelta(days=1))
         await eventually(lambda: follow.seen == ["c"], "it has its turn")
@@ -208,26 +208,26 @@ async def test_what_is_at_hand_and_has_moved_on_meanwhile_has_no_turn(toys: Worl
     follow = Followed(one.counters, "lease")
     sweep = Sweep(one.counters, follow, on="lease")
     assert await sweep.once(toys.clock) == 0
-    sweep.aggregates.at_hand["lease"].until = toys.clock.machine() + timedelta(hours=1)
+    sweep.aggregates.due_queues["lease"].horizon = toys.clock.machine() + timedelta(hours=1)
     for id in ("done", "put off", "left"):
         await one.counters.update(id, op("1"), keep(id, lease=toys.clock.machine()))
     await other.counters.update("done", op("2"), keep("done", lease=None))
     await other.counters.update("put off", op("2"), keep("put off", lease=toys.clock.machine() + timedelta(hours=1)))
-    assert await sweep.act_at_hand(toys.clock) == 1
+    assert await sweep.act_on_queue(toys.clock) == 1
     assert follow.seen == ["left"]
-    assert await sweep.act_at_hand(toys.clock) == 0
+    assert await sweep.act_on_queue(toys.clock) == 0
 
 
 def test_what_is_at_hand_is_taken_once_in_order_and_not_before_its_time() -> None:
-    at_hand = AtHand()
-    at_hand.note("lost", LONG_AGO)  # nobody has searched yet, so a search will see it
-    at_hand.until = LONG_AGO + timedelta(hours=2)
+    at_hand = DueQueue()
+    at_hand.push("lost", LONG_AGO)  # nobody has searched yet, so a search will see it
+    at_hand.horizon = LONG_AGO + timedelta(hours=2)
     for id, hours in (("b", 1), ("a", 0), ("b", 1), ("c", 2), ("d", 3)):
-        at_hand.note(id, LONG_AGO + timedelta(hours=hours))
-    at_hand.note("never", None)
-    assert at_hand.take(LONG_AGO + timedelta(hours=1), 1) == ["a"]
-    assert at_hand.take(LONG_AGO + timedelta(hours=1), 9) == ["b"]
-    assert at_hand.take(LONG_AGO + timedelta(hours=9), 9) == ["c"]
+        at_hand.push(id, LONG_AGO + timedelta(hours=hours))
+    at_hand.push("never", None)
+    assert at_hand.pop_due(LONG_AGO + timedelta(hours=1), 1) == ["a"]
+    assert at_hand.pop_due(LONG_AGO + timedelta(hours=1), 9) == ["b"]
+    assert at_hand.pop_due(LONG_AGO + timedelta(hours=9), 9) == ["c"]
     assert not at_hand
 
 
@@ -256,6 +256,8 @@ async def test_a_sweep_goes_on_after_the_store_was_out_of_reach(toys: World) -> 
 
 
 def test_a_sweep_rests_by_what_its_search_took_and_not_by_what_it_did() -> None:
-    assert rest_after(Search(found=400, searching=0.001)) == sweeps.SHORTEST
-    assert rest_after(Search(found=0, searching=0.1)) == pytest.approx(3.0)
-    assert rest_after(Search(found=0, searching=10)) == sweeps.LONGEST, "one slow search holds nothing up for minutes"
+    assert rest_after(SearchStatistics(found=400, searching=0.001)) == sweeps.MIN_INTERVAL_S
+    assert rest_after(SearchStatistics(found=0, searching=0.1)) == pytest.approx(3.0)
+    assert rest_after(SearchStatistics(found=0, searching=10)) == sweeps.MAX_REST_S, (
+        "one slow search holds nothing up for minutes"
+    )

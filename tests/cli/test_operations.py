@@ -8,7 +8,7 @@ from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
 from chassis.messaging.dead_letters import DeadLetters
 from chassis.messaging.kafka import Producer, read_range
-from chassis.messaging.records import Record
+from chassis.messaging.records import KafkaRecord
 from contracts.catalogue import SERVICE_TOPICS, TOPICS
 from deploy.local.stack import Endpoints
 from tests.cli.conftest import Run, parsed
@@ -28,7 +28,7 @@ def put_aside(servers: Endpoints, prefix: str) -> None:
         await producer.start()
         try:
             letters = DeadLetters(producer, connection, "matcher", prefix, TOPICS, Clock())
-            record = Record("rounds.v1", 1, 7, b"key", b"not JSON", (("ce_id", b"event-1"),), 0)
+            record = KafkaRecord("rounds.v1", 1, 7, b"key", b"not JSON", (("ce_id", b"event-1"),), 0)
             await letters.send(record, "unreadable", "it is no JSON")
         finally:
             await producer.stop()
@@ -57,7 +57,7 @@ def test_a_dead_letter_is_listed_shown_and_replayed_to_its_service_alone(
 
     assert run("dead-letters", "replay", "matcher", letter["place"]).exit_code == 0
 
-    async def retries() -> list[Record]:
+    async def retries() -> list[KafkaRecord]:
         return [record async for record in read_range(Connection(servers.kafka), prefix, "retries.matcher")]
 
     assert [record.value for record in asyncio.run(retries())] == [b"not JSON"]

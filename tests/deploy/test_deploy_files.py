@@ -20,7 +20,7 @@ import yaml
 
 from chassis.core.settings import PREFIX, Settings
 from chassis.web import dev_issuer, dev_tokens
-from chassis.web.authentication import Verifier
+from chassis.web.authentication import TokenVerifier
 from cli.installation import USUAL_PORTS
 from contracts.catalogue import SERVICES
 from deploy.local.jars import ROOTS
@@ -129,7 +129,7 @@ async def test_a_token_of_the_commands_counts_where_the_issuers_container_laid_i
     data, keys = tmp_path / "data", tmp_path / "jwks.json"
     places = {"/data": str(data), "/keys/jwks.json": str(keys)}
     dev_issuer.main([places.get(argument, argument) for argument in containers["issuer"]["command"][3:]])
-    verifier = Verifier(Settings(jwks_url=f"file://{keys}"))
+    verifier = TokenVerifier(Settings(jwks_url=f"file://{keys}"))
     principal = await verifier.principal(dev_tokens.issue(data, "m-1", ["member"]))
     assert principal.member_id == "m-1"
     assert principal.roles == {"member"}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from contracts.envelope import Said
+from contracts.envelope import OutgoingEvent
 from contracts.feedback import FeedbackEvent, OutcomeRecorded
 from contracts.pairings import (
     PairingEnded,
@@ -91,7 +91,7 @@ class Life:
     formed_at: datetime = MONDAY
     zones: dict[Side, str] = field(default_factory=lambda: dict(BERLIN))
     about: ProgrammeChanged = field(default_factory=programme)
-    said: list[Said] = field(default_factory=list)
+    said: list[OutgoingEvent] = field(default_factory=list)
     moments: list[tuple[datetime, str]] = field(default_factory=list)
     planned_end: date | None = None
 
@@ -191,6 +191,6 @@ class Life:
         self.known = Course.model_validate(self.known.model_dump(mode="json"))
 
 
-def short(event: Said) -> str:
+def short(event: OutgoingEvent) -> str:
     assert isinstance(event, FeedbackEvent | OutcomeRecorded)
     return event.TYPE.removeprefix("mentoring.").removesuffix(".v1")

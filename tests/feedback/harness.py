@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from chassis.core.connection import Connection
 from chassis.core.settings import Settings
 from chassis.messaging.kafka import Producer, read_range
-from chassis.service import Chassis, Parts, _live
+from chassis.service import Chassis, ServiceDefinition, _run
 from contracts.envelope import EventData, Tombstone, Topic
 from contracts.pairings import (
     PairingEnded,
@@ -41,7 +41,7 @@ class World(Asking):
     servers: stack.Endpoints
     prefix: str
     chassis: Chassis
-    parts: Parts[Feedback]
+    parts: ServiceDefinition[Feedback]
     app: FastAPI
     client: httpx.AsyncClient
     producer: Producer
@@ -177,7 +177,7 @@ async def world(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIte
     client = client_of(app)
     producer = Producer(Connection(servers.kafka))
     await producer.start()
-    living = asyncio.create_task(_live(chassis, parts))
+    living = asyncio.create_task(_run(chassis, parts))
     made = World(servers, prefix, chassis, parts, app, client, producer, chassis.clock.now())
     try:
         await until_ready(chassis)

@@ -91,7 +91,7 @@ class Estate:
         """What a dead process had claimed is free at once, as it would be by itself within three minutes: machine time
         cannot be moved on."""
         assert self.pid(service) is None, f"{service} runs, and needs its claims"
-        passed, database = self.clock.machine() - timedelta(seconds=1), self.database(service)
+        passed, database = self.clock.machine_now() - timedelta(seconds=1), self.database(service)
         for name in database.list_collection_names():
             database[name].update_many({"outbox.0": {"$exists": True}}, {"$set": {"relay_until": passed}})
         if service == "notifier":
@@ -196,7 +196,7 @@ class Estate:
         wait_until(lambda: not self._overdue() and self._at_rest() and not self._overdue(), "nothing is due", seconds)
 
     def _overdue(self) -> bool:
-        passed = {"$or": [{"due": {"$lte": self.clock.now()}}, {"lease": {"$lte": self.clock.machine()}}]}
+        passed = {"$or": [{"due": {"$lte": self.clock.now()}}, {"lease": {"$lte": self.clock.machine_now()}}]}
         for service in SERVICES:
             database = self.database(service)
             if any(database[name].find_one(passed, {"_id": 1}) for name in database.list_collection_names()):

@@ -343,7 +343,7 @@ def over(members: Members, lived: list[Json], witness: OtherSystem) -> Wayward:
 
 def hurried(estate: Estate) -> bool:
     """What waits to be tried again is tried at once; whether there is none. What is being tried has a longer claim."""
-    notes, now = estate.database("notifier")["notifications"], estate.clock.machine()
+    notes, now = estate.database("notifier")["notifications"], estate.clock.machine_now()
     put_off = {"state": "sending", "lease": {"$gt": now, "$lte": now + CLAIM / 2}}
     notes.update_many(put_off, {"$set": {"lease": now - timedelta(seconds=1)}})
     return not notes.find_one({"state": "sending"})

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
 from chassis.core.ids import new_id
-from chassis.messaging.dead_letters import DeadLetters, Letter, letters
+from chassis.messaging.dead_letters import DeadLetter, DeadLetters, list_dead_letters
 from chassis.messaging.kafka import Producer, record_at
-from chassis.messaging.subscriptions import Hearing
+from chassis.messaging.subscriptions import HandlerRegistry
 from cli.installation import SERVICES
 from cli.main import app
 from contracts.catalogue import EVENTS, TOPICS
@@ -32,7 +32,7 @@ from tests.journey.people import Somebody, begin_import, csv_of, imported, ok
 from tests.journey.stack import Estate
 from tests.journey.wire_capture import LARGE, Hand, Headers, configured, figures, headers, read
 
-HEARING: Mapping[str, Hearing] = {  # type: ignore[type-arg]
+HEARING: Mapping[str, HandlerRegistry] = {  # type: ignore[type-arg]
     "profiles": profiles,
     "matcher": matcher,
     "notifier": notifier,
@@ -92,9 +92,9 @@ class Teller:
         self.tell(before)
 
 
-def put_aside(estate: Estate, service: str, topic: str) -> dict[tuple[int, int], Letter]:
+def put_aside(estate: Estate, service: str, topic: str) -> dict[tuple[int, int], DeadLetter]:
     """A service's dead letters of one topic, by the place where each record lies."""
-    found = asyncio.run(letters(Connection(estate.endpoints.kafka), estate.prefix, service))
+    found = asyncio.run(list_dead_letters(Connection(estate.endpoints.kafka), estate.prefix, service))
     return {(one.partition, one.offset): one for one in found if one.topic == topic}
 
 
@@ -199,7 +199,7 @@ def test_what_is_put_aside_is_listed_shown_and_replayed_when_its_cause_is_mended
     estate.database("matcher")["members"].delete_one({"_id": member})
     handled = {name: figures(estate, name, "viceversa_events_handled") for name in SERVICES}
     [place] = [
-        one.place for at, one in put_aside(estate, "matcher", PROFILES.name).items() if at == (partition, offset)
+        one.position for at, one in put_aside(estate, "matcher", PROFILES.name).items() if at == (partition, offset)
     ]
     data = ["--data", str(estate.data)]
     listed = viceversa("list", "matcher", "--json", *data)

@@ -24,10 +24,10 @@ from chassis.core.settings import Settings
 from chassis.messaging.consumer import Consumer
 from chassis.messaging.dead_letters import DeadLetters
 from chassis.messaging.kafka import Producer
-from chassis.messaging.records import Record
+from chassis.messaging.records import KafkaRecord
 from chassis.messaging.relay import Relay
 from chassis.observability.health import Health
-from chassis.service import Chassis, Parts
+from chassis.service import Chassis, ServiceDefinition
 from chassis.storage.aggregates import Aggregates, Op
 from chassis.storage.mongo import Mongo
 from chassis.web.authentication import Role
@@ -162,7 +162,7 @@ class _InMemory(Chassis):
         self.service = service
         self.settings = settings
         self.clock = clock
-        self.health = Health(clock.machine)
+        self.health = Health(clock.machine_now)
         self.store = MemoryStore()
         self.mongo = cast("Mongo", self.store)
         self.producer = cast("Producer", wire)
@@ -174,7 +174,7 @@ class _InMemory(Chassis):
 class _NoLetters:
     """Nothing may fail for good in this company."""
 
-    async def send(self, record: Record, code: str, detail: str) -> None:
+    async def send(self, record: KafkaRecord, code: str, detail: str) -> None:
         raise AssertionError(f"a dead letter: {record.topic} {code} {detail}")
 
 
@@ -183,15 +183,15 @@ class Service:
     """One of the three, with what is on its way to it."""
 
     chassis: _InMemory
-    parts: Parts[Any]
+    parts: ServiceDefinition[Any]
     consumer: Consumer[Any]
     routes: Mapping[str, Callable[..., Awaitable[Any]]]
-    coming: list[tuple[datetime, int, Record]] = field(default_factory=list)
+    coming: list[tuple[datetime, int, KafkaRecord]] = field(default_factory=list)
     reaches: dict[str, datetime] = field(default_factory=dict)  # by topic: when its latest record does
     heard: dict[str, datetime] = field(default_factory=dict)  # by event id
 
     def __post_init__(self) -> None:
-        self.topics = {topic.name for topic in self.parts.hearing.topics()}
+        self.topics = {topic.name for topic in self.parts.handlers.topics()}
 
     def earliest(self) -> datetime | None:
         """When a sweep would find something."""
@@ -226,12 +226,12 @@ class Company:
         self.notifier: Notifier = self.services["notifier"].parts.context
         object.__setattr__(self.notifier, "mailer", cast("Mailer", self.post))
 
-    def _service(self, name: str, build: Callable[[Chassis], Parts[Any]]) -> Service:
+    def _service(self, name: str, build: Callable[[Chassis], ServiceDefinition[Any]]) -> Service:
         chassis = _InMemory(name, self._settings, self.clock, _Wire(self))
         parts = build(chassis)
         consumer = Consumer(
             name,
-            parts.hearing,
+            parts.handlers,
             parts.context,
             cast("DeadLetters", _NoLetters()),
             chassis.health,
@@ -285,7 +285,7 @@ class Company:
 
     def append(self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
         name = topic.removeprefix(self._settings.topic_prefix)
-        record = Record(name, 0, len(self.log), key, value, tuple(headers))
+        record = KafkaRecord(name, 0, len(self.log), key, value, tuple(headers))
         said = Said(self.clock.at, name, Envelope.from_headers(headers), value)
         self.log.append(said)
         for service in self.services.values():
@@ -357,7 +357,7 @@ class Company:
         while True:
             await self.matcher.tasks.idle()
             for service in self.services.values():
-                await service.chassis.relay.idle()
+                await service.chassis.relay.wait_until_idle()
             heard = [await self._deliver(service) for service in self.services.values()]
             if not any(heard):
                 return

@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from chassis.core.connection import Connection
 from chassis.core.settings import Settings
 from chassis.messaging.kafka import Producer, read_range
-from chassis.messaging.records import Record
-from chassis.service import Chassis, Parts, _live
+from chassis.messaging.records import KafkaRecord
+from chassis.service import Chassis, ServiceDefinition, _run
 from contracts.envelope import EventData, Tombstone, Topic, iso
 from contracts.feedback import FeedbackEvent, OutcomeRecorded
 from contracts.privacy import PRIVACY, ErasureRequested
@@ -35,7 +35,7 @@ class Replica(Asking):
     """One process of the matcher."""
 
     chassis: Chassis
-    parts: Parts[Matcher]
+    parts: ServiceDefinition[Matcher]
     client: httpx.AsyncClient
     living: "asyncio.Task[None] | None" = None
 
@@ -76,7 +76,7 @@ class World:
             before = await self._ends()
             for replica in self.replicas:
                 await replica.matcher.tasks.idle()
-                await replica.chassis.relay.idle()
+                await replica.chassis.relay.wait_until_idle()
             committed = await self.admin.list_consumer_group_offsets(f"{self.prefix}matcher")
             handled = {place: at.offset for place, at in committed.items() if place in before}
             return handled == before == await self._ends()
@@ -85,7 +85,7 @@ class World:
 
     async def _ends(self) -> Mapping[TopicPartition, int]:
         """Where those partitions end in which there is anything."""
-        topics = self.replicas[0].parts.hearing.topics()
+        topics = self.replicas[0].parts.handlers.topics()
         found = await self.reader.end_offsets(
             [
                 TopicPartition(topic.full_name(self.prefix), number)
@@ -134,7 +134,7 @@ class World:
         parts = build(chassis)
         client = client_of(app_of(chassis, parts))
         made = Replica(chassis, parts, client)
-        made.living = asyncio.create_task(_live(chassis, parts))
+        made.living = asyncio.create_task(_run(chassis, parts))
         self.replicas.append(made)
         await until_ready(chassis)
         for event in made.matcher.pool.waits_for:
@@ -169,7 +169,7 @@ class World:
         assert service == "profiles" or issubclass(kind, FeedbackEvent | OutcomeRecorded)
         await say(self.producer, self.prefix, event, service, self._sequence)
 
-    async def heard(self, topic: Topic) -> list[Record]:
+    async def heard(self, topic: Topic) -> list[KafkaRecord]:
         """Everything that was said on a topic in this test, in order of partition and offset."""
         connection, since = Connection(self.servers.kafka), iso(self.since)
         found = [record async for record in read_range(connection, self.prefix, topic.name)]

@@ -10,9 +10,9 @@ import pytest
 
 from chassis.core.clocks import Clock
 from chassis.core.settings import Settings
-from chassis.messaging.subscriptions import Heard
-from chassis.service import Chassis, Parts
-from chassis.storage.projections import Row
+from chassis.messaging.subscriptions import ReceivedEvent
+from chassis.service import Chassis, ServiceDefinition
+from chassis.storage.projections import ProjectionRow
 from chassis.web.authentication import Principal, Role
 from chassis.web.http import create_app
 from contracts.envelope import Envelope, EventData
@@ -63,7 +63,7 @@ class World:
     """``say`` hands an event to the notifier as its consumer would: first the projection, then the reactions."""
 
     chassis: Chassis
-    parts: Parts[Notifier]
+    parts: ServiceDefinition[Notifier]
     notifier: Notifier
     clock: Times
     server: Wayward
@@ -80,11 +80,11 @@ class World:
             sequence=self.said,
             correlationid=event.correlation(),
         )
-        projection = self.parts.hearing.projection_of(event.TYPE, self.notifier)
+        projection = self.parts.handlers.projection_of(event.TYPE, self.notifier)
         if projection is not None:
-            await projection.apply([Row(event.subject(), envelope.sequence, event)])
-        heard = Heard(envelope, event)
-        for reaction in self.parts.hearing.reactions_to(heard):
+            await projection.apply([ProjectionRow(event.subject(), envelope.sequence, event)])
+        heard = ReceivedEvent(envelope, event)
+        for reaction in self.parts.handlers.reactions_to(heard):
             await reaction(heard, self.notifier)
         return envelope
 

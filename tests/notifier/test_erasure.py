@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 
 from chassis.core.settings import Settings
-from chassis.messaging.subscriptions import Heard
+from chassis.messaging.subscriptions import ReceivedEvent
 from chassis.service import Chassis
 from chassis.storage.aggregates import Op
-from chassis.storage.projections import Row
+from chassis.storage.projections import ProjectionRow
 from contracts.envelope import Envelope
 from contracts.privacy import ErasureCompleted, ErasureRequested
 from contracts.profiles import ContactChanged
@@ -36,19 +36,19 @@ async def test_it_waits_for_the_tombstone_of_the_contact(servers: stack.Endpoint
     parts = build(chassis)
     notifier = parts.context
     await chassis.prepare_database()
-    await notifier.contacts.apply([Row("m1", 1, ContactChanged(member_id="m1", display_name="Al Ek"))])
+    await notifier.contacts.apply([ProjectionRow("m1", 1, ContactChanged(member_id="m1", display_name="Al Ek"))])
     asked = ErasureRequested(member_id="m1", requested_at=NOW)
     envelope = Envelope(
         id="x1", type=asked.TYPE, source="/viceversa/profiles", subject="m1", time=NOW, sequence=3, correlationid="m1"
     )
     for _ in range(2):
-        await when_an_erasure_is_requested_begin_to_forget(Heard(envelope, asked), notifier)
+        await when_an_erasure_is_requested_begin_to_forget(ReceivedEvent(envelope, asked), notifier)
     for sweep in parts.sweeps:
         await sweep.once(chassis.clock)
     waiting = await notifier.erasures.get("m1")
     assert waiting is not None
     assert waiting.state.completed_at is None
-    await notifier.contacts.apply([Row("m1", 2, None)])
+    await notifier.contacts.apply([ProjectionRow("m1", 2, None)])
     await notifier.erasures.update(
         "m1", Op("a second goes by"), lambda known: (known.model_copy(update={"lease": NOW}), []) if known else None
     )

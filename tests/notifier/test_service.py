@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from chassis.storage.projections import Row
+from chassis.storage.projections import ProjectionRow
 from contracts.feedback import CheckinCompleted, ContactNeeded, SessionCancelled
 from contracts.notifications import NotificationSent
 from contracts.pairings import (
@@ -336,7 +336,7 @@ async def test_an_erased_member_leaves_nothing_and_hears_nothing_more(notifier: 
     await notifier.settle()
     before = len(notifier.server.taken)
     await notifier.say(ErasureRequested(member_id="m1", requested_at=NOON))
-    await notifier.notifier.contacts.apply([Row("m1", 10_000, None)])
+    await notifier.notifier.contacts.apply([ProjectionRow("m1", 10_000, None)])
     notifier.clock.move(timedelta(minutes=1))
     await notifier.settle()
     await notifier.say(pairing(PairingEnded, end_kind="not_started"))

@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from chassis.core.settings import Settings
-from chassis.service import Chassis, Parts
-from chassis.storage.aggregates import Aggregates, instant
-from chassis.storage.projections import Row
+from chassis.service import Chassis, ServiceDefinition
+from chassis.storage.aggregates import Aggregates, stored_instant
+from chassis.storage.projections import ProjectionRow
 from chassis.web.authentication import Principal, Role
 from chassis.web.http import create_app
 from contracts.envelope import EventData
@@ -42,7 +42,7 @@ class World:
 
     settings: Settings
     chassis: Chassis
-    parts: Parts[Profiles]
+    parts: ServiceDefinition[Profiles]
     tokens: Tokens
 
     @property
@@ -83,7 +83,7 @@ class World:
     async def let_leases_pass(self) -> None:
         """As if a minute had gone by: whoever held a lease has given no sign of life."""
         for aggregates in (self.profiles.persons, self.profiles.imports):
-            now = self.chassis.clock.machine()
+            now = self.chassis.clock.machine_now()
             await aggregates.collection.update_many({"lease": {"$ne": None}}, {"$set": {"lease": now}})
 
     async def start_import(self, csv: str | bytes, **asked: str) -> str:
@@ -127,9 +127,9 @@ class World:
     async def hear(self, *events: EventData, sequence: int = 1) -> None:
         """Keep these in their projections, as the consumer does."""
         for event in events:
-            projection = self.parts.hearing.projection_of(event.TYPE, self.profiles)
+            projection = self.parts.handlers.projection_of(event.TYPE, self.profiles)
             assert projection is not None
-            await projection.apply([Row(event.key(), sequence, event)])
+            await projection.apply([ProjectionRow(event.key(), sequence, event)])
 
     async def publishes(self, programme_id: str = "p1", *, notice: str = "1", state: str = "open") -> None:
         await self.hear(programme(programme_id, notice=notice, state=state, now=self.chassis.clock.now()))
@@ -184,4 +184,4 @@ async def world(servers: stack.Endpoints, prefix: str) -> AsyncIterator[World]:
     made.chassis.mongo.close()
 
 
-__all__ = ["World", "instant", "pairing", "programme"]
+__all__ = ["World", "pairing", "programme", "stored_instant"]

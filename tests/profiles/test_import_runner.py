@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chassis.storage.aggregates import Change, Saved
+from chassis.storage.aggregates import Change, SaveResult
 from services.profiles import import_runner
 from services.profiles.domain.person import Person
 from tests.profiles.conftest import World, pairing
@@ -191,7 +191,7 @@ async def _work_until_killed(world: World, batches: int) -> None:
     persons = world.profiles.persons
     real, done = persons.update_many, 0
 
-    async def counted(changes: list[Change[Person]], **more: Any) -> list[Saved[Person] | Exception]:
+    async def counted(changes: list[Change[Person]], **more: Any) -> list[SaveResult[Person] | Exception]:
         nonlocal done
         results = await real(changes, **more)
         done += 1

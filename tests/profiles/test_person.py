@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from contracts.envelope import Said, Tombstone
+from contracts.envelope import OutgoingEvent, Tombstone
 from contracts.privacy import ErasureRequested
 from contracts.profiles import Absence, ContactChanged, Offer, ProfileChanged, Style
 from services.profiles.domain import person as people
@@ -51,7 +51,7 @@ def after(decided: Decision) -> Person:
     return decided[0]
 
 
-def said(decided: Decision) -> list[Said]:
+def said(decided: Decision) -> list[OutgoingEvent]:
     return [] if decided is None else decided[1]
 
 

@@ -45,7 +45,7 @@ async def test_a_member_enrols_and_becomes_ready(world: World, people: dict[str,
 
 
 async def test_a_new_notice_asks_everybody_who_takes_part(world: World, people: dict[str, Person]) -> None:
-    from chassis.messaging.subscriptions import Heard
+    from chassis.messaging.subscriptions import ReceivedEvent
     from contracts.envelope import Envelope
     from services.profiles.handlers import when_a_programme_changes_see_who_is_ready
 
@@ -61,7 +61,7 @@ async def test_a_new_notice_asks_everybody_who_takes_part(world: World, people: 
         id="x1", type=changed.TYPE, source="/viceversa/matcher", subject="p1", time=now, sequence=2, correlationid="p1"
     )
     for _ in range(2):
-        await when_a_programme_changes_see_who_is_ready(Heard(envelope, changed), world.profiles)
+        await when_a_programme_changes_see_who_is_ready(ReceivedEvent(envelope, changed), world.profiles)
     assert (await world.member("e1")).enrolments[0].state == "enrolled"
 
 

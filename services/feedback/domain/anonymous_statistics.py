@@ -12,7 +12,7 @@ from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.envelope import Instant, Said
+from contracts.envelope import Instant, OutgoingEvent
 from contracts.profiles import Side
 
 K = 5  # the floor; a programme may ask for more
@@ -69,7 +69,7 @@ class Contribution(BaseModel):
     value: int
 
 
-Decision = tuple[Cell, Sequence[Said]]
+Decision = tuple[Cell, Sequence[OutgoingEvent]]
 
 
 def cell_of(item: str, milestone: str, side: Side) -> str:

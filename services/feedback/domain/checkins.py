@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from contracts.envelope import Said
+from contracts.envelope import OutgoingEvent
 from contracts.feedback import CheckinCompleted, CheckinDue
 from contracts.profiles import Side
 from services.feedback.domain.anonymous_statistics import CHANGES, cell_of, numbered
@@ -45,7 +45,7 @@ def to_come(course: Course) -> list[Planned]:
 
 def ask(course: Course, now: datetime, recorded_at: datetime) -> Decision:
     """Ask each side what is due. Where several came due at once, only the latest: nobody is asked about long ago."""
-    said: list[Said] = []
+    said: list[OutgoingEvent] = []
     for side in SIDES:
         due = [one for one in to_come(course) if one.side == side and one.due_at <= now]
         if due:
@@ -56,7 +56,7 @@ def ask(course: Course, now: datetime, recorded_at: datetime) -> Decision:
 
 def ask_at_the_end(course: Course, now: datetime, recorded_at: datetime) -> Decision:
     """The last check-in of each side, once; not where the two have never met."""
-    said: list[Said] = []
+    said: list[OutgoingEvent] = []
     if not course.held() or any(one.milestone == END for one in course.checkins):
         return course, said
     for side in SIDES:
@@ -143,7 +143,7 @@ def _due(course: Course, side: Side, day: int) -> datetime:
     return morning_of(course.formed_at, day, course.zones.get(side, "UTC"), course.stops)
 
 
-def _asked(course: Course, planned: Planned, now: datetime, recorded_at: datetime) -> tuple[Course, Said]:
+def _asked(course: Course, planned: Planned, now: datetime, recorded_at: datetime) -> tuple[Course, OutgoingEvent]:
     made = Checkin(
         checkin_id=f"{course.pairing_id}.{planned.milestone}.{planned.side}",
         milestone=planned.milestone,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.envelope import Instant, Said
+from contracts.envelope import Instant, OutgoingEvent
 from contracts.feedback import Session, SessionCancelled
 from contracts.pairings import PairingEvent
 from contracts.profiles import Side
@@ -181,7 +181,7 @@ class Course(Value):
         return sorted(found, key=lambda one: one.starts_at)
 
 
-Decision = tuple[Course, Sequence[Said]]
+Decision = tuple[Course, Sequence[OutgoingEvent]]
 
 
 def fields(course: Course, now: datetime, recorded_at: datetime) -> dict[str, Any]:
@@ -268,7 +268,7 @@ def _pauses(course: Course, pairing: PairingEvent) -> tuple[Stop, ...]:
 def _called_off(course: Course, now: datetime, recorded_at: datetime) -> Decision:
     """The pairing is over: what still had a date does not take place."""
     ahead = {one.session_id for one in course.ahead(now)}
-    said: list[Said] = []
+    said: list[OutgoingEvent] = []
     for one in course.sessions:
         if one.session_id in ahead:
             off = one.model_copy(update={"state": "cancelled", "changed_at": now})

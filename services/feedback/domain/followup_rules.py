@@ -7,7 +7,7 @@ answered (but for the bands of ``outcome.recorded``), so neither events nor thei
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from contracts.envelope import Said
+from contracts.envelope import OutgoingEvent
 from contracts.feedback import Band, ContactNeeded, OutcomeRecorded, PartnerChangeRequested
 from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
@@ -126,7 +126,7 @@ def _wound_up(course: Course, now: datetime, recorded_at: datetime) -> Decision:
     """After the end: the last questions, the outcome once they are answered or closed, and what is to be deleted."""
     course = _marked(course, now)
     course, asked = ask_at_the_end(course, now, recorded_at)
-    said: list[Said] = list(asked)
+    said: list[OutgoingEvent] = list(asked)
     if course.outcome_at is None and _outcome_due(course, now):
         said.append(_outcome(course, now, recorded_at))
         course = course.model_copy(update={"outcome_at": now})

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Op, Saved, Stored, instant
+from chassis.storage.aggregates import Op, SaveResult, Stored, stored_instant
 from contracts.envelope import Envelope
 from contracts.feedback import OutcomeRecorded
 from contracts.programmes import ProgrammeSettings
@@ -79,7 +79,7 @@ async def forget_member(member_id: str, matcher: Matcher, cause: Envelope | None
 async def look_again(stored: Stored[Learning], matcher: Matcher) -> None:
     """Once a day: forget what is to be kept no longer, and take in a batch where one is full."""
     programme = (await matcher.programme(stored.id)).state
-    slot, now = instant(stored.state.due), matcher.clock.now()
+    slot, now = stored_instant(stored.state.due), matcher.clock.now()
     on = programme.settings.matching.learning
     await _clean_up(programme, now, matcher)
     if on:
@@ -89,7 +89,7 @@ async def look_again(stored: Stored[Learning], matcher: Matcher) -> None:
     )
 
 
-async def take_in(programme: Programme, op: Op, matcher: Matcher) -> Saved[Learning]:
+async def take_in(programme: Programme, op: Op, matcher: Matcher) -> SaveResult[Learning]:
     """Take in the next batch, and propose what all evidence says, where that is clear.
 
     Raises ``Refused`` where the programme does not learn, or too few outcomes are new.
@@ -138,7 +138,7 @@ async def preview(programme: Programme, version: Version, op: Op, matcher: Match
     matching = programme.settings.matching.model_copy(update={"weights": version.weights})
     then = programme.settings.model_copy(update={"matching": matching})
     ids = [derived_id("preview", op.key, name) for name in ("now", "then")]
-    now, machine = matcher.clock.now(), matcher.clock.machine()
+    now, machine = matcher.clock.now(), matcher.clock.machine_now()
     for id, settings in zip(ids, (programme.settings, then), strict=True):
         about = programme.programme_id, programme.settings_version, programme.state, settings
         await matcher.rounds.update(id, op, _begun(id, about, now, machine))
@@ -163,7 +163,7 @@ async def gain_of(version: Version, trials: tuple[Round, Round], matcher: Matche
 
 async def finish_release(programme_id: str, releasing: Releasing, matcher: Matcher) -> Refused | None:
     """Tell the programme, then note that it knows; or why it cannot have these weights any longer."""
-    now, machine = matcher.clock.now(), matcher.clock.machine()
+    now, machine = matcher.clock.now(), matcher.clock.machine_now()
 
     def weighed(state: Programme | None) -> programmes.Decision | None:
         return weight_versions.weigh(state, releasing, now, machine) if state else None
@@ -171,13 +171,13 @@ async def finish_release(programme_id: str, releasing: Releasing, matcher: Match
     refused: Refused | None = None
     try:
         await matcher.programmes.update(
-            programme_id, Op(f"release/{releasing.version}/{instant(releasing.at)}"), weighed
+            programme_id, Op(f"release/{releasing.version}/{stored_instant(releasing.at)}"), weighed
         )
     except Refused as error:
         refused = error
     await matcher.learning.update(
         programme_id,
-        Op(f"released/{releasing.version}/{instant(releasing.at)}"),
+        Op(f"released/{releasing.version}/{stored_instant(releasing.at)}"),
         lambda state: weight_versions.released(known(state), releasing, done=refused is None),
     )
     return refused

@@ -221,7 +221,7 @@ def learning_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fu
         """Sets the programme's weights; 0 are those before any learning, an earlier version undoes a later one."""
         programme = await managed(asked.principal, id)
         by, weights = asked.principal.member_id, programme.settings.matching.weights
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
         looked_at = await seen_preview(id, version)
 
         def decide(state: Learning) -> weight_versions.Decision | None:

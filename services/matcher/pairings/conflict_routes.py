@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
-from chassis.web.http import Command, Page, Paging, Principal, allow, command, page
+from chassis.web.http import Command, Page, PageRequest, Principal, allow, build_page, command
 from contracts.envelope import Instant
 from contracts.pairings import PairingStateName
 from contracts.profiles import Side
@@ -62,11 +62,11 @@ def conflict_routes(matcher: Matcher) -> APIRouter:
     router = APIRouter(tags=["conflicts"])
 
     @router.get("/programmes/{id}/conflicts")
-    async def waiting(id: str, principal: Manager, paging: Annotated[Paging, Depends()]) -> Page[ConflictView]:
+    async def waiting(id: str, principal: Manager, paging: Annotated[PageRequest, Depends()]) -> Page[ConflictView]:
         """What nobody has decided on yet."""
         await programme_for(principal, id, "run_rounds", matcher)
-        found = matcher.conflicts_page(id, limit=paging.more, after=paging.after)
-        items, after = await page(found, paging, lambda stored: stored.id)
+        found = matcher.conflicts_page(id, limit=paging.fetch_limit, after=paging.after)
+        items, after = await build_page(found, paging, lambda stored: stored.id)
         pairs = [{one.state.plan.senior.member_id, one.state.plan.junior.member_id} for one in items]
         shown = await not_in_conflict(principal, pairs, matcher)
         return Page(items=[ConflictView.of(one.state) for one, ok in zip(items, shown, strict=True) if ok], next=after)
@@ -74,13 +74,13 @@ def conflict_routes(matcher: Matcher) -> APIRouter:
     @router.post("/pairings/{id}/conflict")
     async def decide(id: str, body: DecisionBody, asked: Managing) -> PairingView:
         await pairing_for(asked.principal, id, "decide_conflict", matcher)
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
 
         def deciding(state: Pairing | None) -> pairings.Decision | None:
             if state is None or state.gone:
                 raise Unknown("pairing")
             return pairings.decide_conflict(state, body.decision, now, machine)
 
-        return PairingView.seen_by((await matcher.pairings.update(id, asked.op, deciding)).now(), None)
+        return PairingView.seen_by((await matcher.pairings.update(id, asked.op, deciding)).require_state(), None)
 
     return router

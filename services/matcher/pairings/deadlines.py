@@ -1,6 +1,6 @@
 """What the clock brings: due pairings and requests."""
 
-from chassis.storage.aggregates import Op, Stored, instant
+from chassis.storage.aggregates import Op, Stored, stored_instant
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import request as requests
 from services.matcher.domain.pairings.pairing import RUNNING, Pairing
@@ -17,10 +17,10 @@ async def when_a_pairing_is_due(stored: Stored[Pairing], matcher: Matcher) -> No
     """
     if stored.state.conflict is not None:
         await conflicts.look_at(stored.id, matcher)
-    now, machine = matcher.clock.now(), matcher.clock.machine()
+    now, machine = matcher.clock.now(), matcher.clock.machine_now()
     await matcher.pairings.update(
         stored.id,
-        Op(f"due/{instant(stored.state.due)}/{stored.state.state}"),
+        Op(f"due/{stored_instant(stored.state.due)}/{stored.state.state}"),
         lambda pairing: pairings.due(pairing, now, machine) if pairing else None,
     )
 
@@ -38,4 +38,4 @@ async def when_a_request_is_due(stored: Stored[Request], matcher: Matcher) -> No
             return requests.accepted(request, formed)
         return requests.due(request, now)
 
-    await matcher.requests.update(stored.id, Op(f"due/{instant(stored.state.due)}/lapse"), decide)
+    await matcher.requests.update(stored.id, Op(f"due/{stored_instant(stored.state.due)}/lapse"), decide)

@@ -87,7 +87,7 @@ async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matc
         ),
     )
     await _forget_the_erased(request_id, (me, partner), matcher)
-    return Stored(request_id, saved.now(), saved.version)
+    return Stored(request_id, saved.require_state(), saved.version)
 
 
 async def _forget_the_erased(request_id: str, people: tuple[str, str], matcher: Matcher) -> None:
@@ -126,7 +126,7 @@ async def accept(request_id: str, me: str, matcher: Matcher) -> tuple[Request, P
     saved = await matcher.requests.update(
         request_id, Op(new_id()), lambda state: requests.accepted(state, plan.pairing_id) if state else None
     )
-    return saved.now(), outcome
+    return saved.require_state(), outcome
 
 
 async def look_again(found: Sequence[Request], programme: Programme, matcher: Matcher) -> list[str]:

@@ -8,7 +8,7 @@ that attempt, or past it. What a crash leaves is found by the lease of the pairi
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from chassis.core.ids import new_id
-from chassis.storage.aggregates import Change, Op, Saved, Stored
+from chassis.storage.aggregates import Change, Op, SaveResult, Stored
 from contracts.envelope import Envelope
 from services.matcher.domain.errors import Refused
 from services.matcher.domain.pairings import pairing as pairings
@@ -48,7 +48,7 @@ def waves(plans: Sequence[Plan]) -> list[list[Plan]]:
 
 
 async def _wave(matcher: Matcher, plans: Sequence[Plan], agreed: bool, cause: Envelope | None) -> dict[str, Outcome]:
-    now, machine = matcher.clock.now(), matcher.clock.machine()
+    now, machine = matcher.clock.now(), matcher.clock.machine_now()
     begun = await _each(matcher, plans, lambda plan: lambda state: pairings.begin(state, plan, now, machine), cause)
     outcomes: dict[str, Outcome] = {id: pairing for id, pairing in begun.items() if pairing.state != "reserving"}
     attempts = {id: pairing.attempt for id, pairing in begun.items() if pairing.state == "reserving"}
@@ -76,7 +76,7 @@ async def _wave(matcher: Matcher, plans: Sequence[Plan], agreed: bool, cause: En
 
 async def _take(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, int]) -> dict[str, Refused]:
     """Take both seats of each; why not, where one is refused."""
-    machine = matcher.clock.machine()
+    machine = matcher.clock.machine_now()
     profiles = await matcher.members.get_many([me for plan in plans for me, _ in _both(plan)])
 
     def taking(plan: Plan, me: str, other: str) -> Change[Ledger]:
@@ -97,7 +97,7 @@ async def _take(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, 
 
 async def _give_up(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, int]) -> dict[str, Pairing]:
     """Abandon, and give back the seats of those that are abandoned now; what each has become."""
-    machine = matcher.clock.machine()
+    machine = matcher.clock.machine_now()
     now = await _each(
         matcher, plans, lambda plan: lambda state: pairings.abandon(state, attempts[plan.pairing_id], machine), None
     )
@@ -117,7 +117,7 @@ async def _forget_the_erased(matcher: Matcher, plans: Sequence[Plan]) -> None:
     """A plan that came after somebody's erasure had looked for what there is about them leaves no trace of them."""
     members = [me for plan in plans for me, _ in _both(plan)]
     erasing = {id for id, stored in (await matcher.ledgers.get_many(members)).items() if stored.state.erasing}
-    now, machine = matcher.clock.now(), matcher.clock.machine()
+    now, machine = matcher.clock.now(), matcher.clock.machine_now()
     for plan in plans:
         for me in erasing.intersection(me for me, _ in _both(plan)):
             await matcher.pairings.update(
@@ -161,7 +161,7 @@ async def audit(stored: Stored[Ledger], matcher: Matcher) -> None:
         elif pairing.state == "reserving":
             unsettled = True
     seen = {id: seat.attempt for id, seat in held.items()}
-    machine = matcher.clock.machine()
+    machine = matcher.clock.machine_now()
     await matcher.ledgers.update(
         stored.id, Op(new_id()), lambda state: ledgers.audited(state, seen, dead, unsettled, machine)
     )
@@ -201,7 +201,7 @@ async def _each(
     return {plan.pairing_id: _state(result) for plan, result in zip(plans, results, strict=True)}
 
 
-def _state(result: Saved[Pairing] | Exception) -> Pairing:
+def _state(result: SaveResult[Pairing] | Exception) -> Pairing:
     if isinstance(result, Exception):
         raise result
-    return result.now()
+    return result.require_state()

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chassis.storage.aggregates import Stored
-from chassis.web.http import Command, Page, Paging, Principal, Problem, allow, command, etag, not_found, page
+from chassis.web.http import Command, Page, PageRequest, Principal, Problem, allow, build_page, command, etag, not_found
 from contracts.pairings import DeclineReason, PairingStateName
 from contracts.profiles import Side
 from services.matcher.domain.access_policy import Action
@@ -94,12 +94,12 @@ def pairing_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
                 raise Unknown("pairing")
             return decide(state, side)
 
-        return PairingView.seen_by((await matcher.pairings.update(id, asked.op, deciding)).now(), side)
+        return PairingView.seen_by((await matcher.pairings.update(id, asked.op, deciding)).require_state(), side)
 
     @router.get("/pairings")
     async def list_pairings(
         principal: Viewer,
-        paging: Annotated[Paging, Depends()],
+        paging: Annotated[PageRequest, Depends()],
         programme_id: str | None = None,
         state: PairingStateName | None = None,
         round_id: str | None = None,
@@ -111,10 +111,10 @@ def pairing_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
             programme_id=programme_id,
             state=state,
             round_id=round_id,
-            limit=paging.more,
+            limit=paging.fetch_limit,
             after=paging.after,
         )
-        items, after = await page(found, paging, lambda stored: stored.id)
+        items, after = await build_page(found, paging, lambda stored: stored.id)
         return Page(items=await _visible(items, principal, matcher), next=after)
 
     @router.get("/pairings/{id}")
@@ -124,7 +124,7 @@ def pairing_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
 
     @router.post("/pairings/{id}/answer")
     async def answer(id: str, body: AnswerBody, asked: Taking) -> PairingView:
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
         return await done(
             id,
             asked,
@@ -135,7 +135,7 @@ def pairing_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
     @router.post("/pairings/{id}/charter")
     async def charter(id: str, body: CharterBody, asked: Taking) -> PairingView:
         text = None if body.agree else Charter(**body.model_dump(exclude={"agree"}))
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
         return await done(
             id,
             asked,
@@ -145,17 +145,17 @@ def pairing_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
 
     @router.post("/pairings/{id}/pause")
     async def pause(id: str, body: PauseBody, asked: Acting) -> PairingView:
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
         return await done(id, asked, "pause", lambda pairing, _: pairings.pause(pairing, body.until, now, machine))
 
     @router.post("/pairings/{id}/resume")
     async def resume(id: str, asked: Acting) -> PairingView:
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
         return await done(id, asked, "resume", lambda pairing, _: pairings.resume(pairing, now, machine))
 
     @router.post("/pairings/{id}/renew")
     async def renew(id: str, body: RenewBody, asked: Taking) -> PairingView:
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
         return await done(
             id,
             asked,
@@ -165,7 +165,7 @@ def pairing_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
 
     @router.post("/pairings/{id}/end")
     async def end(id: str, asked: Acting) -> PairingView:
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
         return await done(id, asked, "end", lambda pairing, _: pairings.end(pairing, now, machine))
 
     @router.post("/programmes/{id}/pairings", status_code=201)
@@ -229,7 +229,7 @@ def request_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
         saved = await matcher.requests.update(
             id, asked.op, lambda state: requests.declined(requests.open_for(state, me, now))
         )
-        return RequestView.of(saved.now())
+        return RequestView.of(saved.require_state())
 
     @router.post("/requests/{id}/withdraw")
     async def withdraw(id: str, asked: Taking) -> RequestView:
@@ -240,7 +240,7 @@ def request_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small fun
                 raise Unknown("request")
             return requests.withdrawn(state)
 
-        return RequestView.of((await matcher.requests.update(id, asked.op, decide)).now())
+        return RequestView.of((await matcher.requests.update(id, asked.op, decide)).require_state())
 
     return router
 

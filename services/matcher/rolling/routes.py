@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 
-from chassis.web.http import Page, Paging, Principal, page
+from chassis.web.http import Page, PageRequest, Principal, build_page
 from services.matcher.domain.access_policy import may, to_programme
 from services.matcher.domain.errors import Unknown
 from services.matcher.domain.programmes.programme import Programme
@@ -44,13 +44,15 @@ def suggestion_routes(matcher: Matcher) -> APIRouter:
     async def waiting(
         id: str,
         principal: Manager,
-        paging: Annotated[Paging, Depends()],
+        paging: Annotated[PageRequest, Depends()],
         state: Literal["open", "released", "dismissed"] = "open",
     ) -> Page[WaitingView]:
         """What waits for a coordinator, in programmes that are matched as people come and go."""
         programme = await programme_for(principal, id, "run_rounds", matcher)
-        stored = matcher.suggestions.find({"programme_id": id, "state": state}, limit=paging.more, after=paging.after)
-        items, after = await page(stored, paging, lambda one: one.id)
+        stored = matcher.suggestions.find(
+            {"programme_id": id, "state": state}, limit=paging.fetch_limit, after=paging.after
+        )
+        items, after = await build_page(stored, paging, lambda one: one.id)
         return Page(items=await _waiting([one.state for one in items], programme, principal, matcher), next=after)
 
     @router.post("/suggestions/{id}/release")

@@ -178,17 +178,17 @@ async def release(id: str, op: Op, matcher: Matcher) -> tuple[Suggestion, Pairin
     if programme.state != "open":
         raise Refused("programme_not_open", "People are paired in open programmes only.")
     pairing = await proposals.propose(programme, one.both, pairing_of(one.programme_id, *one.both), "rolling", matcher)
-    machine = matcher.clock.machine()
+    machine = matcher.clock.machine_now()
     saved = await matcher.suggestions.update(
         id, op, lambda state: suggested.released(state, pairing.id, machine) if state else None
     )
-    await tell_the_watch(Stored(id, saved.now(), saved.version), matcher)
-    return saved.now(), pairing
+    await tell_the_watch(Stored(id, saved.require_state(), saved.version), matcher)
+    return saved.require_state(), pairing
 
 
 async def dismiss(id: str, op: Op, matcher: Matcher) -> Suggestion:
     """The two are never suggested to each other again. Raises ``Refused``."""
-    machine = matcher.clock.machine()
+    machine = matcher.clock.machine_now()
 
     def decide(state: Suggestion | None) -> suggested.Decision | None:
         if state is None or state.state == "erased":
@@ -196,8 +196,8 @@ async def dismiss(id: str, op: Op, matcher: Matcher) -> Suggestion:
         return suggested.dismissed(state, machine)
 
     saved = await matcher.suggestions.update(id, op, decide)
-    await tell_the_watch(Stored(id, saved.now(), saved.version), matcher)
-    return saved.now()
+    await tell_the_watch(Stored(id, saved.require_state(), saved.version), matcher)
+    return saved.require_state()
 
 
 async def found(id: str, matcher: Matcher) -> Suggestion:

@@ -98,7 +98,7 @@ async def _rest(matcher: Matcher, busy: bool, took: float) -> None:
 
 
 async def _claim(kept: dict[str, Keeping], matcher: Matcher) -> None:
-    machine = matcher.clock.machine()
+    machine = matcher.clock.machine_now()
     async for stored in matcher.watches.find({"active": True}):
         lease = stored.state.lease
         if stored.id in kept or (lease is not None and lease > machine):
@@ -126,7 +126,7 @@ async def _turn_of(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher)
 
 async def turn(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> bool:
     """One bounded step; whether there is more to do."""
-    machine = matcher.clock.machine()
+    machine = matcher.clock.machine_now()
     watch = (
         await matcher.watches.update(
             keeping.programme_id, Op(new_id()), lambda state: watches.renew(state, keeping.holder, machine)
@@ -237,7 +237,7 @@ async def _lapse(keeping: Keeping, one: Suggestion, matcher: Matcher) -> None:
     """A pairing that it became before a crash came makes it a released one."""
     pairing = await matcher.pairings.get(pairing_of(one.programme_id, *one.both))
     became = pairing.id if pairing is not None and pairing.state.state not in UNSEEN else None
-    machine = matcher.clock.machine()
+    machine = matcher.clock.machine_now()
 
     def decide(state: Suggestion | None) -> suggested.Decision | None:
         if state is None:
@@ -308,5 +308,5 @@ async def _bring_together(choice: Choice, keeping: Keeping, programme: Programme
     saved = await matcher.suggestions.update(
         id, Op(new_id()), lambda state: suggested.suggest(state, id, programme_id, pair, now)
     )
-    keeping.standing.add(saved.now())
+    keeping.standing.add(saved.require_state())
     await forget_the_erased(id, pair, matcher)

@@ -42,11 +42,11 @@ async def drive(stored: Stored[Round], matcher: Matcher) -> None:
 
 
 async def _claim(round_id: str, matcher: Matcher) -> None:
-    machine = matcher.clock.machine()
+    machine = matcher.clock.machine_now()
     claimed = await matcher.rounds.update(round_id, Op(new_id()), lambda state: rounds.claim(_known(state), machine))
     if not claimed.changed:
         return
-    round = claimed.now()
+    round = claimed.require_state()
     if round.state == "computing" and round.tries > RUNS:
         await _fail(round, "It was begun several times and never finished; look at the service's memory.", matcher)
         return
@@ -84,7 +84,7 @@ async def _tidy(round: Round, matcher: Matcher, *, counts: bool) -> None:
 
 
 async def _computed(round: Round, totals: Totals, matcher: Matcher) -> bool:
-    now, machine = matcher.clock.now(), matcher.clock.machine()
+    now, machine = matcher.clock.now(), matcher.clock.machine_now()
     saved = await matcher.rounds.update(
         round.round_id, Op(new_id()), lambda state: rounds.computed(_known(state), round.run, totals, now, machine)
     )
@@ -92,7 +92,7 @@ async def _computed(round: Round, totals: Totals, matcher: Matcher) -> bool:
 
 
 async def _fail(round: Round, why: str, matcher: Matcher) -> None:
-    now, machine = matcher.clock.now(), matcher.clock.machine()
+    now, machine = matcher.clock.now(), matcher.clock.machine_now()
     await matcher.rounds.update(
         round.round_id, Op(new_id()), lambda state: rounds.failed(_known(state), round.run, why, now, machine)
     )
@@ -117,7 +117,7 @@ async def _signs_of_life(round: Round, matcher: Matcher) -> None:
 
 
 async def _still_at_it(round: Round, matcher: Matcher) -> bool:
-    machine = matcher.clock.machine()
+    machine = matcher.clock.machine_now()
     saved = await matcher.rounds.update(
         round.round_id, Op(new_id()), lambda state: rounds.still_at_it(_known(state), round.run, machine)
     )
@@ -135,7 +135,7 @@ async def _publish(round: Round, matcher: Matcher) -> None:
         cursor = page[-1]["place"]
         if not await _published_up_to(round, cursor, proposed, len(page) - proposed, matcher):
             return
-    now, machine = matcher.clock.now(), matcher.clock.machine()
+    now, machine = matcher.clock.now(), matcher.clock.machine_now()
     await matcher.rounds.update(
         round.round_id, Op(new_id()), lambda state: rounds.published(_known(state), round.run, now, machine)
     )
@@ -143,7 +143,7 @@ async def _publish(round: Round, matcher: Matcher) -> None:
 
 async def _advance(round: Round, matcher: Matcher, progress: Progress) -> bool:
     """Give a sign of life; False when this run is not wanted any longer."""
-    machine = matcher.clock.machine()
+    machine = matcher.clock.machine_now()
     saved = await matcher.rounds.update(
         round.round_id, Op(new_id()), lambda state: rounds.advance(_known(state), round.run, progress, machine)
     )
@@ -151,7 +151,7 @@ async def _advance(round: Round, matcher: Matcher, progress: Progress) -> bool:
 
 
 async def _published_up_to(round: Round, cursor: str, proposed: int, withdrawn: int, matcher: Matcher) -> bool:
-    machine = matcher.clock.machine()
+    machine = matcher.clock.machine_now()
     saved = await matcher.rounds.update(
         round.round_id,
         Op(new_id()),

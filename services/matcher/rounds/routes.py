@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from chassis.core.ids import derived_id
 from chassis.storage.aggregates import Op
 from chassis.storage.mongo import Document
-from chassis.web.http import Command, Page, Paging, Principal, allow, command, page
+from chassis.web.http import Command, Page, PageRequest, Principal, allow, build_page, command
 from services.matcher.domain.errors import Contradiction, Refused, Unknown
 from services.matcher.domain.programmes.settings_override import settings_with
 from services.matcher.domain.rounds import round as rounds
@@ -106,7 +106,7 @@ def round_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small funct
         if await matcher.rounds.count(under_way):
             raise Refused("round_already_running", "Another round of this programme is being computed or published.")
         settings = programme.settings if body.trial is None else settings_with(programme.settings, body.trial)
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
         about = programme.programme_id, programme.settings_version, programme.state, settings
         saved = await matcher.rounds.update(
             round_id,
@@ -115,13 +115,13 @@ def round_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small funct
         )
         take_up(round_id, matcher)
         response.headers["Location"] = f"/rounds/{round_id}"
-        return RoundView.of(saved.now())
+        return RoundView.of(saved.require_state())
 
     @router.get("/programmes/{id}/rounds")
-    async def all_rounds(id: str, principal: Manager, paging: Annotated[Paging, Depends()]) -> Page[RoundView]:
+    async def all_rounds(id: str, principal: Manager, paging: Annotated[PageRequest, Depends()]) -> Page[RoundView]:
         await programme_for(principal, id, "run_rounds", matcher)
-        found = matcher.rounds.find({"programme_id": id}, limit=paging.more, after=paging.after)
-        items, after = await page(found, paging, lambda stored: stored.id)
+        found = matcher.rounds.find({"programme_id": id}, limit=paging.fetch_limit, after=paging.after)
+        items, after = await build_page(found, paging, lambda stored: stored.id)
         return Page(items=[RoundView.of(stored.state) for stored in items], next=after)
 
     @router.get("/rounds/{id}")
@@ -129,18 +129,18 @@ def round_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small funct
         return RoundView.of(await seen(id, principal))
 
     @router.get("/rounds/{id}/proposals")
-    async def proposals(id: str, principal: Manager, paging: Annotated[Paging, Depends()]) -> Page[ProposalView]:
+    async def proposals(id: str, principal: Manager, paging: Annotated[PageRequest, Depends()]) -> Page[ProposalView]:
         round = await seen(id, principal)
-        found = matcher.proposals_page(round, limit=paging.more, after=paging.after)
-        items, after = await page(found, paging, lambda document: str(document["place"]))
+        found = matcher.proposals_page(round, limit=paging.fetch_limit, after=paging.after)
+        items, after = await build_page(found, paging, lambda document: str(document["place"]))
         return Page(items=await _proposals(items, principal, matcher), next=after)
 
     @router.get("/rounds/{id}/unmatched")
-    async def unmatched(id: str, principal: Manager, paging: Annotated[Paging, Depends()]) -> Page[LeftOverView]:
+    async def unmatched(id: str, principal: Manager, paging: Annotated[PageRequest, Depends()]) -> Page[LeftOverView]:
         """Who has no partner, why, and which rule relaxed by how much would give them one."""
         round = await seen(id, principal)
-        found = matcher.left_over_page(round, limit=paging.more, after=paging.after)
-        items, after = await page(found, paging, lambda document: str(document["member_id"]))
+        found = matcher.left_over_page(round, limit=paging.fetch_limit, after=paging.after)
+        items, after = await build_page(found, paging, lambda document: str(document["member_id"]))
         return Page(items=[LeftOverView.of(document) for document in items], next=after)
 
     @router.post("/rounds/{id}/publish", status_code=202)
@@ -149,7 +149,7 @@ def round_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small funct
         programme = (await matcher.programme(round.programme_id)).state
         if programme.state != "open":
             raise Refused("programme_not_open", "Rounds are published in open programmes only.")
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
         released = await changed(id, asked.op, lambda state: rounds.publish(state, now, machine))
         take_up(id, matcher)
         return RoundView.of(released)
@@ -157,7 +157,7 @@ def round_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small funct
     @router.post("/rounds/{id}/discard")
     async def discard(id: str, asked: Managing) -> RoundView:
         await seen(id, asked.principal)
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
         after = await changed(id, asked.op, lambda state: rounds.discard(state, now, machine))
         matcher.solver.cancel(id)
         return RoundView.of(after)
@@ -166,7 +166,7 @@ def round_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small funct
     async def cancel(id: str, asked: Managing) -> RoundView:
         """Stop computing within a moment; an earlier result of the round stands again."""
         await seen(id, asked.principal)
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
         after = await changed(id, asked.op, lambda state: rounds.cancel(state, now, machine))
         matcher.solver.cancel(id)
         return RoundView.of(after)
@@ -220,13 +220,15 @@ def review_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small func
     async def resolve(id: str, body: ResolveBody, asked: Managing) -> RoundView:
         """Solve it again with all changes by hand."""
         await seen(id, asked.principal)
-        now, machine = matcher.clock.now(), matcher.clock.machine()
+        now, machine = matcher.clock.now(), matcher.clock.machine_now()
         after = await changed(id, asked.op, lambda state: rounds.resolve(state, now, machine, whole=body.whole))
         take_up(id, matcher)
         return RoundView.of(after)
 
     @router.get("/rounds/{id}/compare/{other}")
-    async def compare(id: str, other: str, principal: Manager, paging: Annotated[Paging, Depends()]) -> ComparisonView:
+    async def compare(
+        id: str, other: str, principal: Manager, paging: Annotated[PageRequest, Depends()]
+    ) -> ComparisonView:
         """Who gains and who loses in the other round, judged by the settings of the first; who loses most first."""
         first, second = await seen(id, principal), await seen(other, principal)
         if first.programme_id != second.programme_id:
@@ -273,7 +275,7 @@ def _changing(matcher: Matcher) -> Callable[[str, Op, RoundDeciding], Awaitable[
                 raise Unknown("round")
             return decide(state)
 
-        return (await matcher.rounds.update(id, op, deciding)).now()
+        return (await matcher.rounds.update(id, op, deciding)).require_state()
 
     return changed
 

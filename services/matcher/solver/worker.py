@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from chassis.core.error_redaction import safe_message
-from chassis.gc_tuning import short_collections
+from chassis.gc_tuning import set_collected_aside
 from chassis.observability import logs
 from chassis.storage.mongo import Mongo, is_transient
 from contracts.taxonomy import load
@@ -46,7 +46,7 @@ def main() -> None:
             output.write(report.model_dump_json() + "\n")
             output.flush()
 
-        with short_collections():
+        with set_collected_aside():
             asyncio.run(_done(job, memory, say))
 
 

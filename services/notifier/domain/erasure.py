@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.envelope import Instant, Said
+from contracts.envelope import Instant, OutgoingEvent
 from contracts.privacy import ErasureCompleted
 from contracts.profiles import MemberId
 
@@ -25,14 +25,16 @@ class Erasure(BaseModel):
 
 def requested(
     known: Erasure | None, member_id: str, at: datetime, machine: datetime
-) -> tuple[Erasure, list[Said]] | None:
+) -> tuple[Erasure, list[OutgoingEvent]] | None:
     """Begin to forget; asked again it changes nothing."""
     if known is not None:
         return None
     return Erasure(member_id=member_id, requested_at=at, lease=machine), []
 
 
-def looked(known: Erasure | None, *, gone: bool, now: datetime, machine: datetime) -> tuple[Erasure, list[Said]] | None:
+def looked(
+    known: Erasure | None, *, gone: bool, now: datetime, machine: datetime
+) -> tuple[Erasure, list[OutgoingEvent]] | None:
     """Nothing is held any longer: report it. Otherwise look again soon."""
     if known is None or known.completed_at is not None:
         return None

@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.envelope import Instant, Said
+from contracts.envelope import Instant, OutgoingEvent
 from contracts.notifications import NotificationEvent, NotificationFailed, NotificationSent, NotificationSuppressed
 from contracts.profiles import ContactChanged, Side
 from contracts.programmes import Care
@@ -94,7 +94,7 @@ class Notification(_Value):
         return self.state in ("sent", "failed", "suppressed")
 
 
-Decision = tuple[Notification, Sequence[Said]]
+Decision = tuple[Notification, Sequence[OutgoingEvent]]
 
 
 @dataclass(frozen=True)

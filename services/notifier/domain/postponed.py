@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.envelope import Envelope, Instant, Said
+from contracts.envelope import Envelope, Instant, OutgoingEvent
 
 FIRST, LONGEST = timedelta(seconds=1), timedelta(minutes=5)
 WITHIN = timedelta(hours=24)  # by then what it is about has come, or never will
@@ -28,7 +28,7 @@ class Waiting(BaseModel):
         return bool(self.event)
 
 
-Decision = tuple[Waiting, Sequence[Said]]
+Decision = tuple[Waiting, Sequence[OutgoingEvent]]
 
 
 def begin(known: Waiting | None, envelope: Envelope, event: str, machine: datetime) -> Decision | None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.envelope import Instant, Said
+from contracts.envelope import Instant, OutgoingEvent
 from services.notifier.domain.catalogue import BY_PURPOSE, Kind
 
 WEEK = timedelta(days=7)
@@ -62,7 +62,7 @@ class Reader(_Value):
         return self.wishes.get(purpose, Channels())
 
 
-Decision = tuple[Reader, Sequence[Said]]
+Decision = tuple[Reader, Sequence[OutgoingEvent]]
 
 
 def wish(known: Reader | None, member_id: str, wishes: dict[str, Channels], hours: Hours | None) -> Decision:

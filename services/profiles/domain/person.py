@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from pydantic import Field
 
-from contracts.envelope import Instant, Said, Tombstone
+from contracts.envelope import Instant, OutgoingEvent, Tombstone
 from contracts.privacy import ErasureCompleted, ErasureRequested
 from contracts.profiles import Absence, Availability, ContactChanged, Offer, ProfileChanged, Seek
 from services.profiles.domain import enrolment as enrolments_
@@ -133,10 +133,10 @@ class Person(State):
         )
 
 
-Decision: TypeAlias = tuple[Person, list[Said]] | None
+Decision: TypeAlias = tuple[Person, list[OutgoingEvent]] | None
 
 
-def public_profile(person: Person) -> Said:
+def public_profile(person: Person) -> OutgoingEvent:
     """What the profile topic says of this person: all that matching needs, or that they are gone."""
     hr = person.hr
     if hr is None:
@@ -167,7 +167,7 @@ def public_profile(person: Person) -> Said:
     )
 
 
-def public_contact(person: Person) -> Said:
+def public_contact(person: Person) -> OutgoingEvent:
     """What the restricted contact topic says of this person."""
     hr = person.hr
     if hr is None:

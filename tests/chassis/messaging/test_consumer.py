@@ -7,7 +7,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from chassis.messaging import dead_letters
-from chassis.messaging.consumer import Permanent
+from chassis.messaging.consumer import PermanentFailure
 from chassis.storage.mongo import ConnectionFailure
 from contracts.envelope import EventData
 from tests.chassis.fake_consumer import Listener, listener
@@ -40,7 +40,7 @@ def failing(error: Exception, *ids: str, times: int = 10_000) -> Callable[[str],
 
 
 async def codes(toys: World) -> list[str]:
-    return sorted(letter.code for letter in await dead_letters.letters(toys.connection, toys.prefix, SERVICE))
+    return sorted(letter.code for letter in await dead_letters.list_dead_letters(toys.connection, toys.prefix, SERVICE))
 
 
 async def test_of_one_key_the_order_is_kept_and_keys_run_concurrently(toys: World) -> None:
@@ -207,7 +207,7 @@ async def test_poison_of_each_kind_is_put_aside_and_its_neighbours_are_heard(toy
 
         await eventually(put_aside, f"the dead letters are {expected}")
         await eventually(lambda: it.ears.heard == [("p", 1), ("p", 2)], "the neighbours are heard")
-        everything = str(await dead_letters.letters(toys.connection, toys.prefix, SERVICE))
+        everything = str(await dead_letters.list_dead_letters(toys.connection, toys.prefix, SERVICE))
         assert "Maria" not in everything
         assert it.health.live().ok
 
@@ -225,7 +225,7 @@ async def test_a_type_that_nobody_knows_here_is_passed_over(toys: World) -> None
 
 async def test_a_reaction_that_gives_up_or_has_a_bug_puts_its_event_aside_and_goes_on(toys: World) -> None:
     async with listener(toys) as it:
-        bug, refusal = failing(KeyError("Maria"), "a-1"), failing(Permanent("refused for good"), "a-2")
+        bug, refusal = failing(KeyError("Maria"), "a-1"), failing(PermanentFailure("refused for good"), "a-2")
 
         async def both(id: str) -> None:
             await bug(id)
@@ -235,7 +235,7 @@ async def test_a_reaction_that_gives_up_or_has_a_bug_puts_its_event_aside_and_go
         for n in (1, 2, 3):
             await count(toys, it, "a", n)
         await eventually(lambda: it.ears.events == ["a-3"], "the third is heard")
-        letters = await dead_letters.letters(toys.connection, toys.prefix, SERVICE)
+        letters = await dead_letters.list_dead_letters(toys.connection, toys.prefix, SERVICE)
         assert {(letter.code, letter.event_id) for letter in letters} == {("bug", "a-1"), ("refused", "a-2")}
         assert not any("Maria" in letter.detail for letter in letters)
 
@@ -279,7 +279,7 @@ async def test_a_projection_that_cannot_be_written_puts_aside_that_event_once_an
         await tell(toys, it, CounterChanged(counter_id="a", value=2**70), 1, "too large for the store")
         await tell(toys, it, CounterChanged(counter_id="b", value=1), 1, "fine")
         await it.consumer.process(await toys.said(COUNTERS))
-        letters = await dead_letters.letters(toys.connection, toys.prefix, SERVICE)
+        letters = await dead_letters.list_dead_letters(toys.connection, toys.prefix, SERVICE)
         assert [letter.event_id for letter in letters] == ["too large for the store"]
         assert it.ears.events == ["fine"]
         assert await it.ears.copies.get("b") is not None

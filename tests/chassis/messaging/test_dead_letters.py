@@ -3,7 +3,7 @@
 import pytest
 
 from chassis.messaging import dead_letters
-from chassis.messaging.records import Record
+from chassis.messaging.records import KafkaRecord
 from contracts.envelope import dead_letters_of, retries_of
 from tests.chassis.fake_consumer import Listener, listener
 from tests.chassis.harness import (
@@ -23,8 +23,8 @@ from tests.chassis.harness import (
 LETTERS = dead_letters_of(SERVICE)
 
 
-async def letters(toys: World) -> list[dead_letters.Letter]:
-    return await dead_letters.letters(toys.connection, toys.prefix, SERVICE)
+async def letters(toys: World) -> list[dead_letters.DeadLetter]:
+    return await dead_letters.list_dead_letters(toys.connection, toys.prefix, SERVICE)
 
 
 async def whisper(toys: World, it: Listener, id: str, value: bytes | None = None) -> None:
@@ -51,13 +51,13 @@ def refusing(it: Listener, *ids: str) -> None:
     it.ears.fails = refuse
 
 
-async def replayed(toys: World, it: Listener, letter: dead_letters.Letter) -> None:
-    await dead_letters.replay(it.producer, toys.connection, toys.prefix, SERVICE, letter.place)
+async def replayed(toys: World, it: Listener, letter: dead_letters.DeadLetter) -> None:
+    await dead_letters.replay(it.producer, toys.connection, toys.prefix, SERVICE, letter.position)
 
 
-async def one_letter(toys: World) -> dead_letters.Letter:
+async def one_letter(toys: World) -> dead_letters.DeadLetter:
     async def there() -> bool:
-        return await dead_letters.count(toys.connection, toys.prefix, SERVICE) == 1
+        return await dead_letters.count_dead_letters(toys.connection, toys.prefix, SERVICE) == 1
 
     await eventually(there, "one dead letter lies there")
     return (await letters(toys))[0]
@@ -136,7 +136,7 @@ async def test_a_tombstone_can_be_put_aside_and_replayed(toys: World) -> None:
 async def test_a_record_with_neither_key_nor_value_is_put_aside_like_any_other(toys: World) -> None:
     async with listener(toys, started=False) as it:
         headers = tuple(envelope(Counted, "c", 1, "empty").headers())
-        await it.consumer.process([Record(COUNTS.name, 0, 0, None, None, headers)])
+        await it.consumer.process([KafkaRecord(COUNTS.name, 0, 0, None, None, headers)])
         [letter] = await letters(toys)
         assert letter.code == "unexpected_tombstone"
 
@@ -160,7 +160,7 @@ async def test_what_is_larger_than_a_dead_letter_may_be_leaves_a_pointer_and_can
 async def test_headers_without_end_do_not_make_a_dead_letter_too_large(toys: World) -> None:
     async with listener(toys, started=False) as it:
         headers = ((f"ce_{name}", b"x" * 200_000) for name in ("id", "type", "a", "b", "c", "d"))
-        await it.consumer.process([Record(COUNTS.name, 0, 0, b"c", b"{}", tuple(headers))])
+        await it.consumer.process([KafkaRecord(COUNTS.name, 0, 0, b"c", b"{}", tuple(headers))])
         [letter] = await letters(toys)
         assert letter.code == "bad_envelope"
 
@@ -199,4 +199,4 @@ async def test_a_retry_that_names_no_place_is_put_aside_and_stops_nothing(
 async def test_a_place_that_is_none_is_answered_with_words(toys: World) -> None:
     for place in ("nonsense", "1", "1-2-3", "0-5", "99-0"):
         with pytest.raises(LookupError):
-            await dead_letters.letter(toys.connection, toys.prefix, SERVICE, place)
+            await dead_letters.read_dead_letter(toys.connection, toys.prefix, SERVICE, place)

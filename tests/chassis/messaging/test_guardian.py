@@ -44,7 +44,7 @@ async def test_a_stalled_second_relay_that_says_an_old_state_after_the_tombstone
     await stalled.counters.update("c", op("1"), add("c", 1))
     old = await stalled.document("c")
     await alive.counters.update("c", op("2"), erase("c"))
-    await alive.relay.idle()
+    await alive.relay.wait_until_idle()
     assert await last_of(toys, "c") is None
     await stalled.publish(old)
     assert await last_of(toys, "c") is not None
@@ -67,7 +67,7 @@ async def test_a_stale_state_that_arrives_while_the_guardian_reads_is_answered_w
     await stalled.counters.update("c", op("1"), add("c", 1))
     old = await stalled.document("c")
     await alive.counters.update("c", op("2"), add("c", 10))
-    await alive.relay.idle()
+    await alive.relay.wait_until_idle()
     async with guarded(alive) as guardian:
         await asyncio.wait_for(guardian.caught_up.wait(), 20)
         assert guardian.republished == 0
@@ -82,7 +82,7 @@ async def test_a_restart_says_nothing_again_that_is_already_right(toys: World) -
         await one.counters.update(f"c{n}", op("1"), add(f"c{n}", 1))
         await one.counters.update(f"c{n}", op("2"), add(f"c{n}", 1))
     await one.counters.update("c0", op("3"), erase("c0"))
-    await one.relay.idle()
+    await one.relay.wait_until_idle()
     before = len(await toys.said(COUNTERS))
     for _ in range(2):
         async with guarded(one) as guardian:
@@ -96,7 +96,7 @@ async def test_a_guardian_that_speaks_after_a_newer_save_mends_its_own_word(toys
     await stalled.counters.update("c", op("1"), add("c", 1))
     old = await stalled.document("c")
     await alive.counters.update("c", op("2"), add("c", 10))
-    await alive.relay.idle()
+    await alive.relay.wait_until_idle()
     await stalled.publish(old)
     guardian = alive.guardian()
     deliver, raced = guardian._producer.deliver, asyncio.Event()
@@ -105,7 +105,7 @@ async def test_a_guardian_that_speaks_after_a_newer_save_mends_its_own_word(toys
         if not raced.is_set():
             raced.set()
             await alive.counters.update("c", op("3"), add("c", 100))
-            await alive.relay.idle()
+            await alive.relay.wait_until_idle()
         await deliver(*arguments, **named)  # type: ignore[arg-type]
 
     guardian._producer.deliver = late  # type: ignore[method-assign]
@@ -124,7 +124,7 @@ async def test_two_guardians_of_two_replicas_come_to_rest(toys: World) -> None:
     await stalled.counters.update("c", op("1"), add("c", 1))
     old = await stalled.document("c")
     await one.counters.update("c", op("2"), add("c", 10))
-    await one.relay.idle()
+    await one.relay.wait_until_idle()
     await stalled.publish(old)
     async with guarded(one) as first, guarded(other) as second:
         await eventually(lambda: first.republished + second.republished > 0, "one of them speaks")
@@ -157,7 +157,7 @@ async def test_an_aggregate_that_cannot_be_read_and_a_foreign_record_do_not_stop
         await stalled.counters.update(id, op("1"), add(id, 1))
         old.append(await stalled.document(id))
         await alive.counters.update(id, op("2"), add(id, 10))
-    await alive.relay.idle()
+    await alive.relay.wait_until_idle()
     await stalled.publish(*old)
     await toys.collection.update_one({"_id": "a"}, {"$set": {"value": "no number"}})
     topic = toys.prefix + COUNTERS.name
@@ -173,7 +173,7 @@ async def test_an_aggregate_that_cannot_be_read_and_a_foreign_record_do_not_stop
 async def test_where_a_record_of_somebody_else_is_the_last_of_a_key_the_state_is_said_again(toys: World) -> None:
     one = await toys.replica()
     await one.counters.update("c", op("1"), add("c", 1))
-    await one.relay.idle()
+    await one.relay.wait_until_idle()
     topic = toys.prefix + COUNTERS.name
     async with guarded(one) as guardian:
         for n, header in enumerate([("x", b"1"), ("ce_sequence", b"one"), ("ce_sequence", None), ("ce_source", b"/x")]):
@@ -195,7 +195,7 @@ async def test_where_nothing_is_doubtful_a_guardian_asks_nobody(toys: World, mon
         monkeypatch.setattr(guardian, "_at_end", at_end)
         for n in range(3):
             await one.counters.update("c", op(f"{n}"), add("c", 1))
-        await one.relay.idle()
+        await one.relay.wait_until_idle()
         newest = envelope_of((await toys.said(COUNTERS, "c"))[-1]).sequence
         await eventually(lambda: guardian._newest.get("c") == newest, "it has read what was said last")
         assert asked == []

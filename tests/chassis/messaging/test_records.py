@@ -9,8 +9,8 @@ from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
 from chassis.messaging.dead_letters import DeadLetters
 from chassis.messaging.kafka import Producer
-from chassis.messaging.records import Poison, Record, read
-from chassis.messaging.subscriptions import Heard, Hearing
+from chassis.messaging.records import KafkaRecord, PoisonRecord, read_record
+from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
 from contracts.envelope import Envelope, EventData, Topic
 
 WHISPERS = Topic("whispers.v1", "time", readers=("toys",))
@@ -26,11 +26,11 @@ class Said(EventData):
     by_name: dict[str, int] = Field(default_factory=dict)
 
 
-hearing: Hearing[None] = Hearing()
+hearing: HandlerRegistry[None] = HandlerRegistry()
 
 
-@hearing.when(Said)
-async def when_it_is_said_do_nothing(event: Heard[Said], context: None) -> None:
+@hearing.on(Said)
+async def when_it_is_said_do_nothing(event: ReceivedEvent[Said], context: None) -> None:
     """Only that the type is known matters here."""
 
 
@@ -47,9 +47,9 @@ class Kept(Producer):
         self.delivered = (topic, key, value, headers)
 
 
-def record(value: bytes, **changed: bytes) -> Record:
+def record(value: bytes, **changed: bytes) -> KafkaRecord:
     headers = dict(_envelope().headers()) | changed
-    return Record(WHISPERS.name, 0, 0, b"one", value, tuple(headers.items()))
+    return KafkaRecord(WHISPERS.name, 0, 0, b"one", value, tuple(headers.items()))
 
 
 def _envelope() -> Envelope:
@@ -58,8 +58,8 @@ def _envelope() -> Envelope:
 
 
 def test_a_name_that_stands_where_a_field_should_is_not_repeated() -> None:
-    poison = read(record(b'{"id":"one","by_name":{"%s Held":"many"}}' % NAME.encode()), hearing)
-    assert isinstance(poison, Poison)
+    poison = read_record(record(b'{"id":"one","by_name":{"%s Held":"many"}}' % NAME.encode()), hearing)
+    assert isinstance(poison, PoisonRecord)
     assert poison.code == "bad_data"
     assert NAME not in poison.detail
 

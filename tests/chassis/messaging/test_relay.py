@@ -55,7 +55,7 @@ async def test_a_clean_up_that_failed_is_made_up_for_without_publishing_again(to
     one = await toys.replica()
     one.store.before["bulk_write"] = once(ConnectionFailure("lost"))
     await one.counters.update("c", op("1"), add("c", 1))
-    await one.relay.idle()
+    await one.relay.wait_until_idle()
     assert (await one.document("c"))["outbox"]
     toys.clock.moved += one.relay.lease
     await one.relay.sweep(one.counters)
@@ -116,7 +116,7 @@ async def test_what_is_published_while_the_sweep_reads_it_is_passed_over(
 ) -> None:
     one = await toys.replica()
     await one.counters.update("c", op("1"), add("c", 1))
-    await one.relay.idle()
+    await one.relay.wait_until_idle()
     emptied = await one.document("c")
     assert emptied["outbox_since"] is None
 
@@ -143,7 +143,7 @@ async def test_two_replicas_that_sweep_at_once_say_the_same_ids_and_empty_every_
         await crashed.counters.update(f"c{n}", op("1"), add(f"c{n}", 1))
     toys.clock.moved += one.relay.lease
     await asyncio.gather(one.relay.sweep(one.counters), other.relay.sweep(other.counters))
-    await asyncio.gather(one.relay.idle(), other.relay.idle())
+    await asyncio.gather(one.relay.wait_until_idle(), other.relay.wait_until_idle())
     assert await toys.collection.count_documents({"outbox_since": {"$ne": None}}) == 0
     assert len(set(ids(await toys.said(COUNTS)))) == 10
 
@@ -173,7 +173,7 @@ async def test_what_this_process_has_in_hand_is_not_taken_up_by_its_own_sweep(
     toys.clock.moved += one.relay.lease
     assert await one.relay.sweep(one.counters) == 0
     over.set()
-    await one.relay.idle()
+    await one.relay.wait_until_idle()
     assert await nothing_waits(toys, "c")()
 
 
@@ -181,7 +181,7 @@ async def test_what_was_published_and_could_not_be_cleaned_up_is_left_to_the_swe
     one = await toys.replica()
     one.store.before["bulk_write"] = once(ConnectionFailure("lost"))
     await one.counters.update("c", op("1"), add("c", 1))
-    await one.relay.idle()
+    await one.relay.wait_until_idle()
     toys.clock.moved += one.relay.lease
     assert await one.relay.sweep(one.counters) == 1
     await eventually(nothing_waits(toys, "c"), "the outbox empties")
@@ -203,7 +203,7 @@ async def test_an_idle_relay_has_published_and_cleaned_up_everything(toys: World
     one = await toys.replica()
     for n in range(20):
         await asyncio.gather(*(one.counters.update(f"c{m}", op(f"{n}"), add(f"c{m}", 1)) for m in range(5)))
-        await one.relay.idle()
+        await one.relay.wait_until_idle()
         assert await toys.collection.count_documents({"outbox_since": {"$ne": None}}) == 0
 
 
@@ -211,7 +211,7 @@ async def test_a_thousand_saves_at_once_are_all_published_in_order_per_key(toys:
     one = await toys.replica()
     for n in range(3):
         await one.counters.update_many([Change(f"c{m}", op(f"{n}"), add(f"c{m}", n + 1)) for m in range(300)])
-    await one.relay.idle()
+    await one.relay.wait_until_idle()
     by_key: dict[bytes | None, list[int]] = {}
     for record in await toys.said(COUNTS):
         by_key.setdefault(record.key, []).append(envelope_of(record).sequence)
@@ -248,10 +248,10 @@ async def test_a_record_that_the_broker_refuses_does_not_poison_the_producer_for
     await asyncio.wait_for(renewed.wait(), 20)
     for n in range(10):
         await one.counters.update(f"c{n}", op("1"), add(f"c{n}", 1))
-        await one.relay.idle()
+        await one.relay.wait_until_idle()
     toys.clock.moved += one.relay.lease  # those that were under way at that moment wait for the sweep
     await one.relay.sweep(one.counters)
-    await one.relay.idle()
+    await one.relay.wait_until_idle()
     assert {record.key for record in await toys.said(COUNTS)} >= {f"c{n}".encode() for n in range(10)}
     await limit_of_topic(toys, COUNTS, COUNTS.max_bytes)
     toys.clock.moved += one.relay.lease
@@ -299,7 +299,7 @@ async def test_of_a_compacted_topic_the_outbox_keeps_only_the_newest_state(toys:
 async def test_bulk_work_waits_while_the_relay_has_too_much_before_it(
     toys: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chassis.messaging.relay.HIGH_WATER", 10)
+    monkeypatch.setattr("chassis.messaging.relay.MAX_BACKLOG", 10)
     one = await toys.replica(running=False)
     await one.counters.update_many([Change(f"c{n}", op("1"), add(f"c{n}", 1)) for n in range(10)])
     more = asyncio.create_task(one.counters.update_many([Change("d", op("1"), add("d", 1))]))

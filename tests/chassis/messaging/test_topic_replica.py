@@ -4,26 +4,26 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from chassis.messaging.subscriptions import Gone, Heard, Hearing
-from chassis.messaging.topic_replica import Follower
+from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
+from chassis.messaging.topic_replica import TopicReplica
 from tests.chassis.harness import COUNTERS, CounterChanged, World, add, erase, eventually, op
 
 Told = list[tuple[str, int | None]]
-hearing: Hearing[Told] = Hearing()
+hearing: HandlerRegistry[Told] = HandlerRegistry()
 
 
-@hearing.when(CounterChanged)
-async def when_a_counter_changes_note_it(event: Heard[CounterChanged], told: Told) -> None:
+@hearing.on(CounterChanged)
+async def when_a_counter_changes_note_it(event: ReceivedEvent[CounterChanged], told: Told) -> None:
     told.append((event.data.counter_id, event.data.value))
 
 
-@hearing.when_gone(CounterChanged)
-async def when_a_counter_is_gone_note_it(event: Gone, told: Told) -> None:
+@hearing.on_tombstone(CounterChanged)
+async def when_a_counter_is_gone_note_it(event: ReceivedTombstone, told: Told) -> None:
     told.append((event.key, None))
 
 
 @asynccontextmanager
-async def following(follower: Follower[Told]) -> AsyncIterator[None]:
+async def following(follower: TopicReplica[Told]) -> AsyncIterator[None]:
     task = asyncio.create_task(follower.run())
     try:
         yield
@@ -33,15 +33,15 @@ async def following(follower: Follower[Told]) -> AsyncIterator[None]:
             await task
 
 
-def follower(toys: World, told: Told, after: Follower[Told] | None = None) -> Follower[Told]:
-    return Follower(COUNTERS, hearing, told, connection=toys.connection, prefix=toys.prefix, after=after)
+def follower(toys: World, told: Told, after: TopicReplica[Told] | None = None) -> TopicReplica[Told]:
+    return TopicReplica(COUNTERS, hearing, told, connection=toys.connection, prefix=toys.prefix, after=after)
 
 
 async def test_two_followers_are_both_told_everything_and_a_tombstone_too(toys: World) -> None:
     replica = await toys.replica()
     await replica.counters.update("a", op("1"), add("a", 1))
     await replica.counters.update("a", op("2"), erase("a"))
-    await replica.relay.idle()
+    await replica.relay.wait_until_idle()
     first: Told = []
     second: Told = []
     one, two = follower(toys, first), follower(toys, second)
@@ -54,13 +54,13 @@ async def test_two_followers_are_both_told_everything_and_a_tombstone_too(toys: 
 async def test_a_second_run_goes_on_where_the_first_was(toys: World) -> None:
     replica = await toys.replica()
     await replica.counters.update("a", op("1"), add("a", 1))
-    await replica.relay.idle()
+    await replica.relay.wait_until_idle()
     told: Told = []
     one = follower(toys, told)
     async with following(one):
         await one.caught_up.wait()
     await replica.counters.update("b", op("2"), add("b", 2))
-    await replica.relay.idle()
+    await replica.relay.wait_until_idle()
     async with following(one):
         await eventually(lambda: len(told) == 2, "the new record is told")
     assert told == [("a", 1), ("b", 2)]
@@ -69,7 +69,7 @@ async def test_a_second_run_goes_on_where_the_first_was(toys: World) -> None:
 async def test_one_that_comes_after_another_begins_when_that_is_at_the_end(toys: World) -> None:
     replica = await toys.replica()
     await replica.counters.update("a", op("1"), add("a", 1))
-    await replica.relay.idle()
+    await replica.relay.wait_until_idle()
     told: Told = []
     one = follower(toys, [])
     two = follower(toys, told, after=one)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chassis.observability.health import FRESH, STILL, Health
+from chassis.observability.health import STALE_CHECK_AFTER_S, STALLED_AFTER_S, Health
 
 
 class Watch:
@@ -25,14 +25,16 @@ def watch() -> Watch:
     return Watch()
 
 
-def follow(health: Health, watch: Watch, steps: list[tuple[int, int]], every: timedelta = FRESH / 2) -> None:
+def follow(
+    health: Health, watch: Watch, steps: list[tuple[int, int]], every: timedelta = STALE_CHECK_AFTER_S / 2
+) -> None:
     """Tell (position, end) of one partition again and again."""
     for position, end in steps:
         watch.wait(every)
         health.progress("events/0", position, end)
 
 
-STEPS = int(STILL / (FRESH / 2)) + 2
+STEPS = int(STALLED_AFTER_S / (STALE_CHECK_AFTER_S / 2)) + 2
 
 
 def test_a_consumer_that_stands_still_while_its_lag_grows_is_not_live(watch: Watch) -> None:
@@ -73,7 +75,7 @@ def test_lag_that_does_not_grow_does_not_count(watch: Watch) -> None:
 def test_a_partition_that_went_to_another_replica_is_forgotten(watch: Watch) -> None:
     health = Health(watch)
     follow(health, watch, [(7, 8 + n) for n in range(3)])
-    watch.wait(STILL)
+    watch.wait(STALLED_AFTER_S)
     assert health.live().ok
     health.progress("events/0", 7, 5000)
     assert health.live().ok, "it came back: its window begins anew"
@@ -82,7 +84,7 @@ def test_a_partition_that_went_to_another_replica_is_forgotten(watch: Watch) -> 
 def test_while_a_server_is_away_nobody_is_blamed_for_standing_still(watch: Watch) -> None:
     health = Health(watch)
     for n in range(STEPS):
-        watch.wait(FRESH / 2)
+        watch.wait(STALE_CHECK_AFTER_S / 2)
         health.dependency("mongodb", ok=False, detail="out of reach")
         health.progress("events/0", 7, 8 + n)
     assert health.live().ok

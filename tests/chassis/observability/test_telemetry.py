@@ -23,7 +23,7 @@ from chassis.core.error_redaction import safe_message
 from chassis.core.settings import Settings
 from chassis.observability import logs, metrics, telemetry
 from chassis.observability.health import Health
-from chassis.storage.aggregates import Busy
+from chassis.storage.aggregates import TooBusy
 from chassis.web import dev_tokens as local
 from chassis.web.http import allow, create_app
 from contracts.envelope import Envelope
@@ -185,11 +185,11 @@ class TestTraces:
     def test_phases_of_a_life_gather_in_one_trace_of_their_own(self, spans: InMemorySpanExporter) -> None:
         start = datetime(2026, 1, 5, 9, tzinfo=UTC)
         month = timedelta(days=30)
-        telemetry.life_span("thing-1", "begun", start, start + month, {"n": 1}, links=[TRACE, None])
-        telemetry.life_span("thing-1", "begun", start, start + month)
-        telemetry.life_span("thing-1", "grown", start + month, start + 2 * month)
-        telemetry.life_span("thing-1", "life", start, start + 2 * month, whole=True)
-        telemetry.life_span("thing-2", "begun", start, start + month)
+        telemetry.lifecycle_span("thing-1", "begun", start, start + month, {"n": 1}, links=[TRACE, None])
+        telemetry.lifecycle_span("thing-1", "begun", start, start + month)
+        telemetry.lifecycle_span("thing-1", "grown", start + month, start + 2 * month)
+        telemetry.lifecycle_span("thing-1", "life", start, start + 2 * month, whole=True)
+        telemetry.lifecycle_span("thing-2", "begun", start, start + month)
         first, again, second, whole, other = spans.get_finished_spans()
         assert trace_of(first) == trace_of(second) == trace_of(whole) != trace_of(other)
         assert id_of(first) == id_of(again) != id_of(second)
@@ -214,7 +214,7 @@ class TestErrors:
             (ExceptionGroup(SECRET, [ValueError(SECRET)]), "ExceptionGroup: ValueError"),
             (ConnectionError("no broker answers"), "ConnectionError: no broker answers"),
             (ServerSelectionTimeoutError("host:27017: refused"), "ServerSelectionTimeoutError: host:27017: refused"),
-            (Busy("too many"), "Busy: too many"),
+            (TooBusy("too many"), "Busy: too many"),
         ],
     )
     def test_an_error_tells_its_type_and_no_more_than_is_known_to_be_harmless(
@@ -364,10 +364,10 @@ class TestFigures:
         assert 'viceversa_consumer_lag{partition="3",service="beta"' not in metrics.text().decode()
 
     def test_a_service_adds_figures_of_its_own_but_no_person_is_a_label(self) -> None:
-        figure = metrics.Figure("things_for_test", "Things by state.", ("state",))
+        figure = metrics.BusinessGauge("things_for_test", "Things by state.", ("state",))
         figure.set(3, state="formed")
         assert 'viceversa_things_for_test{state="formed"} 3.0' in metrics.text().decode()
         figure.clear()
         assert "viceversa_things_for_test{" not in metrics.text().decode()
         with pytest.raises(ValueError, match="member_id"):
-            metrics.Figure("never", "Never.", ("member_id",))
+            metrics.BusinessGauge("never", "Never.", ("member_id",))

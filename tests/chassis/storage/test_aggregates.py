@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from chassis.storage.aggregates import Aggregates, Busy, Change, KeyReused, Saved, Stale, State
+from chassis.storage.aggregates import Aggregates, Change, KeyReused, SaveResult, State, TooBusy, VersionConflict
 from chassis.storage.mongo import BulkWriteError, ConnectionFailure
-from chassis.storage.outbox import TooLarge
+from chassis.storage.outbox import EventTooLarge
 from tests.chassis.harness import (
     COUNTERS,
     COUNTS,
@@ -112,7 +112,7 @@ async def test_a_bulk_update_whose_acknowledgement_was_lost_counts_once_also_wit
     one.store.after["bulk_write"] = once(ConnectionFailure("lost"), first=another)
     results = await one.counters.update_many([Change(id, op("bulk"), add(id, 10)) for id in old + new])
 
-    assert [result.id for result in results if isinstance(result, Saved)] == old + new
+    assert [result.id for result in results if isinstance(result, SaveResult)] == old + new
     for id in old:
         assert (await toys.stored(id)).added == ((1, 10, 100) if id == "old2" else (1, 10))
     for id in new:
@@ -128,7 +128,7 @@ async def test_a_bulk_insert_whose_acknowledgement_was_lost_counts_once(toys: Wo
         ConnectionFailure("lost"), first=lambda: other.counters.update("c1", op("other"), add("c1", 100))
     )
     results = await one.counters.update_many([Change(f"c{n}", op("bulk"), add(f"c{n}", 10)) for n in range(3)])
-    assert all(isinstance(result, Saved) for result in results)
+    assert all(isinstance(result, SaveResult) for result in results)
     assert [(await toys.stored(f"c{n}")).added for n in range(3)] == [(10,), (10, 100), (10,)]
 
 
@@ -137,9 +137,9 @@ async def test_what_is_called_fresh_and_is_stored_already_is_decided_again_on_wh
     await one.counters.update("a", op("first"), add("a", 1))
     changes = [Change(id, op("bulk"), add(id, 10), fresh=True) for id in ("a", "b")]
     results = await one.counters.update_many(changes)
-    assert [saved.now().value for saved in results if isinstance(saved, Saved)] == [11, 10]
+    assert [saved.require_state().value for saved in results if isinstance(saved, SaveResult)] == [11, 10]
     again = await one.counters.update_many(changes)
-    assert [saved.repeated for saved in again if isinstance(saved, Saved)] == [True, True]
+    assert [saved.repeated for saved in again if isinstance(saved, SaveResult)] == [True, True]
 
 
 async def test_in_a_bulk_update_the_writer_who_was_slower_decides_again(toys: World) -> None:
@@ -154,7 +154,7 @@ async def test_in_a_bulk_update_the_writer_who_was_slower_decides_again(toys: Wo
 
     one.store.before["bulk_write"] = race
     results = await one.counters.update_many([Change(id, op("bulk"), add(id, 10)) for id in ("a", "b")])
-    assert [result.now().value for result in results if isinstance(result, Saved)] == [11, 111]
+    assert [result.require_state().value for result in results if isinstance(result, SaveResult)] == [11, 111]
 
 
 async def test_what_one_decision_of_many_raises_stands_in_its_place_and_the_others_are_saved(toys: World) -> None:
@@ -168,9 +168,9 @@ async def test_what_one_decision_of_many_raises_stands_in_its_place_and_the_othe
     results = await one.counters.update_many(
         [Change("a", op("x"), add("a", 1)), Change("b", op("x"), refuse), Change("c", op("x"), lambda _: None)]
     )
-    assert isinstance(results[0], Saved)
+    assert isinstance(results[0], SaveResult)
     assert isinstance(results[1], Refused)
-    assert isinstance(results[2], Saved)
+    assert isinstance(results[2], SaveResult)
     assert not results[2].changed
     assert await toys.collection.count_documents({}) == 1
 
@@ -180,7 +180,7 @@ async def test_a_bulk_write_that_fails_for_one_document_is_done_one_by_one(toys:
     await begin(toys, one, "a", "b")
     one.store.before["bulk_write"] = once(BulkWriteError({"writeErrors": [{"index": 1, "code": 64}]}))
     results = await one.counters.update_many([Change(id, op("bulk"), add(id, 10)) for id in ("a", "b")])
-    assert [result.now().value for result in results if isinstance(result, Saved)] == [11, 11]
+    assert [result.require_state().value for result in results if isinstance(result, SaveResult)] == [11, 11]
 
 
 async def test_an_insert_that_no_majority_has_confirmed_is_not_taken_for_saved(toys: World) -> None:
@@ -188,7 +188,7 @@ async def test_an_insert_that_no_majority_has_confirmed_is_not_taken_for_saved(t
     unconfirmed = {"writeErrors": [], "writeConcernErrors": [{"code": 64, "errmsg": "waiting timed out"}]}
     one.store.after["insert_many"] = once(BulkWriteError(unconfirmed))
     [result] = await one.counters.update_many([Change("a", op("bulk"), add("a", 10))])
-    assert isinstance(result, Saved)
+    assert isinstance(result, SaveResult)
     assert result.repeated  # it was read again, with majority read concern, before it was believed
 
 
@@ -216,7 +216,7 @@ async def test_an_outdated_expectation_is_stale_and_a_repeated_operation_is_not(
     one = await toys.replica()
     first = await one.counters.update("c", op("1"), add("c", 1), expect=0)
     await one.counters.update("c", op("2"), add("c", 1), expect=first.version)
-    with pytest.raises(Stale):
+    with pytest.raises(VersionConflict):
         await one.counters.update("c", op("3"), add("c", 1), expect=first.version)
     assert (await one.counters.update("c", op("2"), add("c", 1), expect=first.version)).repeated
 
@@ -232,7 +232,7 @@ async def test_a_rival_between_load_and_save_makes_the_expectation_stale(toys: W
             await other.counters.update("c", op("rival"), add("c", 100))
 
     one.store.before["replace_one"] = race
-    with pytest.raises(Stale):
+    with pytest.raises(VersionConflict):
         await one.counters.update("c", op("2"), add("c", 1), expect=first.version)
     assert (await toys.stored("c")).added == (1, 100)
 
@@ -244,7 +244,7 @@ async def test_beyond_a_hundred_waiting_events_commands_are_refused_until_the_re
 
     for n in range(99):  # 99 on the time topic and one on the compacted one
         await silent.counters.update("c", op(f"{n}"), add("c", 1))
-    with pytest.raises(Busy):
+    with pytest.raises(TooBusy):
         await silent.counters.update("c", op("too many"), add("c", 1))
     assert (await silent.counters.update("c", op("98"), add("c", 1))).repeated  # what was done stays known
     toys.clock.moved += speaking.relay.lease
@@ -259,7 +259,7 @@ async def test_two_events_in_one_save_have_each_their_own_sequence_and_stand_in_
     one = await toys.replica()
     for n in range(1, 6):
         await one.counters.update("c", op(f"{n}"), add("c", n))
-    await one.relay.idle()
+    await one.relay.wait_until_idle()
     on_one = [envelope_of(record).sequence for record in await toys.said(COUNTERS, "c")]
     on_other = [envelope_of(record).sequence for record in await toys.said(COUNTS, "c")]
     assert on_other == [2, 4, 6, 8, 10]
@@ -290,12 +290,12 @@ async def test_an_operation_that_was_applied_before_an_erasure_is_still_recognis
     saved = await one.counters.update("c", op("mine", "body"), add("c", 10), answer=lambda s: s.value)
     assert saved.repeated
     assert saved.answer is None
-    assert saved.now().gone
+    assert saved.require_state().gone
 
 
 async def test_an_event_too_large_for_its_topic_is_refused_before_anything_is_saved(toys: World) -> None:
     one = await toys.replica()
-    with pytest.raises(TooLarge):
+    with pytest.raises(EventTooLarge):
         await one.counters.update("c", op("1"), add("c", 1, note="x" * COUNTS.max_bytes))
     assert await one.counters.get("c") is None
     await one.counters.update("c", op("2"), add("c", 1, note="x" * (COUNTS.max_bytes - 4200)))
@@ -316,7 +316,7 @@ async def test_a_decision_for_nothing_saves_nothing(toys: World) -> None:
     saved = await one.counters.update("c", op("1"), lambda _: None)
     assert (saved.state, saved.version, saved.changed) == (None, 0, False)
     with pytest.raises(LookupError):
-        saved.now()
+        saved.require_state()
 
 
 async def test_after_a_restored_backup_every_event_is_numbered_above_the_old_ones(toys: World) -> None:
@@ -324,7 +324,7 @@ async def test_after_a_restored_backup_every_event_is_numbered_above_the_old_one
     await one.counters.update("c", op("1"), add("c", 1))
     one.counters.begin_epoch(2**40)
     await one.counters.update("c", op("2"), add("c", 1))
-    await one.relay.idle()
+    await one.relay.wait_until_idle()
     assert [envelope_of(record).sequence for record in await toys.said(COUNTS, "c")] == [2, 2**40 + 2]
 
 

@@ -7,13 +7,13 @@ from typing import cast
 import pytest
 
 from chassis.storage.mongo import Collection, ConnectionFailure
-from chassis.storage.projections import PART, Projection, Row
+from chassis.storage.projections import WRITE_BATCH, Projection, ProjectionRow
 from contracts.envelope import EventData
 from tests.chassis.harness import COUNTERS, CounterChanged, World, Wrapped, once
 
 
-def row(id: str, sequence: int, *, gone: bool = False) -> Row:
-    return Row(id, sequence, None if gone else CounterChanged(counter_id=id, value=sequence))
+def row(id: str, sequence: int, *, gone: bool = False) -> ProjectionRow:
+    return ProjectionRow(id, sequence, None if gone else CounterChanged(counter_id=id, value=sequence))
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_two_replicas_that_apply_the_same_rows_at_once_agree(copies: Proje
     rows = [row(f"c{n}", sequence, gone=sequence == 12) for n in range(30) for sequence in (3, 1, 7, 12, 9)]
     batches = [choice.sample(rows, k=len(rows)) for _ in range(4)]
 
-    async def replica(mine: list[Row]) -> None:
+    async def replica(mine: list[ProjectionRow]) -> None:
         for start in range(0, len(mine), 25):
             await copies.apply(mine[start : start + 25])
 
@@ -142,12 +142,12 @@ async def test_where_one_part_of_a_batch_fails_the_others_have_ended_before_it_i
     wrapped = Wrapped(copies.collection)
     wrapped.before["insert_many"] = once(ConnectionFailure("lost"))
     mine: Projection[CounterChanged] = Projection(cast("Collection", wrapped), CounterChanged)
-    rows = [row(f"c{n:04}", 1) for n in range(PART * 3)]
+    rows = [row(f"c{n:04}", 1) for n in range(WRITE_BATCH * 3)]
     with pytest.raises(ConnectionFailure):
         await mine.apply(rows)
-    assert await copies.count({}) == PART * 2
-    assert await mine.apply(rows) == PART
-    assert await copies.count({}) == PART * 3
+    assert await copies.count({}) == WRITE_BATCH * 2
+    assert await mine.apply(rows) == WRITE_BATCH
+    assert await copies.count({}) == WRITE_BATCH * 3
 
 
 async def test_a_model_with_a_field_that_the_guard_needs_is_refused(toys: World) -> None:

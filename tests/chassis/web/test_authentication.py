@@ -24,11 +24,11 @@ from chassis.web.authentication import (
     INTERVAL,
     MAX_AGE,
     RETRY,
-    Keys,
     KeysUnavailable,
     Principal,
+    SigningKeys,
+    TokenVerifier,
     Unauthenticated,
-    Verifier,
     algorithm_of,
 )
 from deploy.local import ports
@@ -98,9 +98,9 @@ def settings_for(port: int, **more: Any) -> Settings:
     return Settings(issuer=f"http://127.0.0.1:{port}", **more)
 
 
-def verifier_for(port: int, watch: Watch, **more: Any) -> Verifier:
+def verifier_for(port: int, watch: Watch, **more: Any) -> TokenVerifier:
     settings = settings_for(port, **more)
-    return Verifier(settings, Keys(settings, watch))
+    return TokenVerifier(settings, SigningKeys(settings, watch))
 
 
 def claims(port: int, **more: Any) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def signed(content: dict[str, Any], kid: str = "r1", algorithm: str = "RS256", k
     return jwt.encode(content, key, algorithm=algorithm, headers={"kid": kid})
 
 
-async def refused(verifier: Verifier, token: str) -> str:
+async def refused(verifier: TokenVerifier, token: str) -> str:
     with pytest.raises(Unauthenticated) as caught:
         await verifier.principal(token)
     return caught.value.code

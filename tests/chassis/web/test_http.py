@@ -15,21 +15,21 @@ from pydantic import BaseModel, Field, field_validator
 
 from chassis.core.settings import Settings
 from chassis.observability.health import Health
-from chassis.storage.aggregates import Busy, KeyReused, Stale
+from chassis.storage.aggregates import KeyReused, TooBusy, VersionConflict
 from chassis.storage.mongo import ConnectionFailure
 from chassis.web import dev_tokens as local
 from chassis.web.http import (
     Command,
     OpenRoute,
     Page,
-    Paging,
+    PageRequest,
     Principal,
     Problem,
     allow,
+    build_page,
     command,
     create_app,
     etag,
-    page,
 )
 
 SECRET = "maria.silva@example.com"
@@ -56,8 +56,8 @@ class Wish(BaseModel):
 
 ERRORS: dict[str, Exception] = {
     "key_reused": KeyReused(SECRET),
-    "stale": Stale(SECRET),
-    "busy": Busy(SECRET),
+    "stale": VersionConflict(SECRET),
+    "busy": TooBusy(SECRET),
     "unavailable": ConnectionFailure(SECRET),
     "refused": Refused("All seats are taken.", "full"),
     "problem": Problem(409, "Not now.", code="later"),
@@ -75,14 +75,14 @@ def routes() -> APIRouter:
 
     @router.get("")
     async def things(
-        paging: Annotated[Paging, Depends()], principal: Annotated[Principal, allow("admin")]
+        paging: Annotated[PageRequest, Depends()], principal: Annotated[Principal, allow("admin")]
     ) -> Page[int]:
         async def found() -> AsyncIterator[int]:
             start = int(paging.after or 0)
-            for number in range(start + 1, min(start + paging.more, 5) + 1):
+            for number in range(start + 1, min(start + paging.fetch_limit, 5) + 1):
                 yield number
 
-        items, following = await page(found(), paging, str)
+        items, following = await build_page(found(), paging, str)
         return Page(items=items, next=following)
 
     @router.post("/{id}/wish")

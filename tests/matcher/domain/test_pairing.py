@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from contracts.envelope import Said, Tombstone
+from contracts.envelope import OutgoingEvent, Tombstone
 from contracts.pairings import AnswerGiven, PairingEnded, PairingEvent, PairingState
 from contracts.profiles import Side
 from services.matcher.domain.errors import Refused
@@ -87,7 +87,7 @@ def test_a_no_and_an_expiry_look_alike_from_outside() -> None:
     assert "no_time" not in str([event for event in done_events(refused) if not isinstance(event, AnswerGiven)])
 
 
-def done_events(decision: pairings.Decision | None) -> list[Said]:
+def done_events(decision: pairings.Decision | None) -> list[OutgoingEvent]:
     assert decision is not None
     return list(decision[1])
 

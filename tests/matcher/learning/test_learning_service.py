@@ -267,7 +267,7 @@ async def test_a_release_that_was_cut_short_is_finished_by_the_sweep(company: Wo
     """The version was released and the process died before the programme was told."""
     await pairs_of(company, 1)
     matcher = company.replicas[0].matcher
-    now, machine = matcher.clock.now(), matcher.clock.machine()
+    now, machine = matcher.clock.now(), matcher.clock.machine_now()
     weights = Weights(perspective=3.0)
     half = weight_versions.Learning(
         programme_id=PROGRAMME,

@@ -143,11 +143,11 @@ async def test_a_request_waits_while_a_place_is_held_by_an_attempt_that_is_under
     other = stored.state.model_copy(update={"request_id": new_id()})
     assert await proposals.look_again([other], programme, matcher) == [other.request_id]
     pairing = await only(company)
-    now = matcher.clock.machine()
+    now = matcher.clock.machine_now()
     dead = await matcher.pairings.update(
         pairing.plan.pairing_id, Op("dead"), lambda state: pairings.abandon(state, pairing.attempt, now)
     )
-    assert dead.now().state == "abandoned"
+    assert dead.require_state().state == "abandoned"
     assert await proposals.look_again([stored.state], programme, matcher) == [request]
     await reservation.free(matcher, pairing.plan.pairing_id, pairing.attempt, ["s", "j"])
     assert await proposals.look_again([stored.state], programme, matcher) == []

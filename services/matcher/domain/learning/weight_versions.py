@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.envelope import Instant, Said
+from contracts.envelope import Instant, OutgoingEvent
 from contracts.feedback import Band
 from contracts.programmes import Weights
 from services.matcher.domain.errors import Refused, Unknown
@@ -109,7 +109,7 @@ class Learning(_Value):
         return 0 if self.start is None or weights == self.start else None
 
 
-Decision = tuple[Learning, Sequence[Said]]
+Decision = tuple[Learning, Sequence[OutgoingEvent]]
 
 
 def noticed(learning: Learning | None, programme_id: str, now: datetime) -> Decision | None:

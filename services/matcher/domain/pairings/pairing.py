@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.envelope import Instant, Said, Tombstone
+from contracts.envelope import Instant, OutgoingEvent, Tombstone
 from contracts.pairings import (
     AnswerGiven,
     DeclineReason,
@@ -143,10 +143,10 @@ class Pairing(_Value):
         return "junior" if self.plan.junior.member_id == member_id else None
 
 
-Decision = tuple[Pairing, Sequence[Said]]
+Decision = tuple[Pairing, Sequence[OutgoingEvent]]
 
 
-def public(pairing: Pairing) -> Said:
+def public(pairing: Pairing) -> OutgoingEvent:
     """The current state as ``pairing-states`` tells it."""
     if pairing.gone:
         return Tombstone(PairingState, pairing.id)
@@ -228,7 +228,7 @@ def propose(
     )
     if not agreed:
         return proposed, said
-    both: list[Said] = list(said)
+    both: list[OutgoingEvent] = list(said)
     after = proposed
     for side in ("senior", "junior"):
         decision = answer(after, side, "accepted", None, now, recorded_at)
@@ -434,7 +434,7 @@ def forget(pairing: Pairing, member_id: str, now: datetime, recorded_at: datetim
     side = pairing.side_of(member_id)
     if side is None:
         return None
-    said: list[Said] = []
+    said: list[OutgoingEvent] = []
     after = pairing
     if pairing.live or pairing.state == "reserving":
         decision = end(pairing, now, recorded_at)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.envelope import Instant, Said
+from contracts.envelope import Instant, OutgoingEvent
 from contracts.profiles import Side
 from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.fit.calendar import add_working_days
@@ -38,7 +38,7 @@ class Request(BaseModel):
     lease: Instant | None = None
 
 
-Decision = tuple[Request, Sequence[Said]]
+Decision = tuple[Request, Sequence[OutgoingEvent]]
 
 
 def ask(

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.envelope import Instant, Said
+from contracts.envelope import Instant, OutgoingEvent
 from contracts.privacy import ErasureCompleted
 from contracts.profiles import ProfileChanged
 from services.matcher.domain.errors import Refused
@@ -61,7 +61,7 @@ class Ledger(BaseModel):
         return max(0, min(room.total - len(self.held), room.programme - here))
 
 
-Decision = tuple[Ledger, Sequence[Said]]
+Decision = tuple[Ledger, Sequence[OutgoingEvent]]
 
 
 def room(profile: ProfileChanged | None, programme_id: str) -> Room:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.envelope import Instant, Said
+from contracts.envelope import Instant, OutgoingEvent
 from contracts.programmes import Matching, ProgrammeChanged, ProgrammeSettings
 from services.matcher.domain.errors import Contradiction, Refused
 from services.matcher.domain.fit.score import PLACES, total_weight
@@ -31,7 +31,7 @@ class Programme(BaseModel):
     lease: Instant | None = None
 
 
-Decision = tuple[Programme, Sequence[Said]]
+Decision = tuple[Programme, Sequence[OutgoingEvent]]
 
 
 def public(programme: Programme) -> ProgrammeChanged:

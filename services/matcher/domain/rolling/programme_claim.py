@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.envelope import Instant, Said
+from contracts.envelope import Instant, OutgoingEvent
 
 LEASE = timedelta(seconds=10)  # machine time for which a claim holds ...
 RENEWED = timedelta(seconds=8)  # ... renewed as soon as less than this is left
@@ -29,7 +29,7 @@ class Watch(BaseModel):
     lease: Instant | None = None
 
 
-Decision = tuple[Watch, Sequence[Said]]
+Decision = tuple[Watch, Sequence[OutgoingEvent]]
 
 
 def stir(watch: Watch | None, programme_id: str) -> Decision:

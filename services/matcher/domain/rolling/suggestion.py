@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.envelope import Instant, Said
+from contracts.envelope import Instant, OutgoingEvent
 from services.matcher.domain.errors import Refused
 
 ERASED = "erased"  # stands for whoever was forgotten
@@ -45,7 +45,7 @@ class Suggestion(BaseModel):
         return self.senior, self.junior
 
 
-Decision = tuple[Suggestion, Sequence[Said]]
+Decision = tuple[Suggestion, Sequence[OutgoingEvent]]
 
 
 def suggest(

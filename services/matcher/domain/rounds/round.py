@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from contracts.envelope import Instant, Said
+from contracts.envelope import Instant, OutgoingEvent
 from contracts.programmes import ProgrammeSettings, RoundComputed, RoundPublished
 from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.rounds.adjustment import Adjustment, Effect, carried_out, undone, with_one_more
@@ -93,7 +93,7 @@ class Totals(BaseModel):
     effects: tuple[Effect, ...] = ()
 
 
-Decision = tuple[Round, Sequence[Said]]
+Decision = tuple[Round, Sequence[OutgoingEvent]]
 
 
 def start(
