@@ -150,7 +150,12 @@ def run(service: str, build: Callable[[Chassis], ServiceDefinition[Any]], port: 
 async def _serve(chassis: Chassis, build: Callable[[Chassis], ServiceDefinition[Any]]) -> None:
     parts = build(chassis)
     app = create_app(
-        chassis.service, chassis.settings, routers=parts.routers, health=chassis.health, problems=parts.problems
+        chassis.service,
+        chassis.settings,
+        routers=parts.routers,
+        health=chassis.health,
+        context=parts.context,
+        problems=parts.problems,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -54,6 +54,7 @@ def app_of(chassis: Chassis, parts: ServiceDefinition[Any]) -> FastAPI:
         chassis.settings,
         routers=parts.routers,
         health=chassis.health,
+        context=parts.context,
         problems=parts.problems,
         verifier=cast("TokenVerifier", Desk()),
     )

@@ -47,6 +47,7 @@ __all__ = [
     "etag",
     "forbidden",
     "not_found",
+    "service_context",
 ]
 
 PUBLIC = frozenset({"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect"})
@@ -183,18 +184,25 @@ async def build_page(
     return items[: paging.limit], key(items[paging.limit - 1])
 
 
+def service_context(request: Request) -> Any:
+    """The context of the running service, for endpoints: ``Annotated[Profiles, Depends(service_context)]``."""
+    return request.app.state.context
+
+
 def create_app(
     service: str,
     settings: Settings,
     *,
     routers: Sequence[APIRouter],
     health: Health,
+    context: object = None,
     problems: Mapping[type[Exception], int] | None = None,
     verifier: TokenVerifier | None = None,
 ) -> FastAPI:
-    """The application of a service. ``problems``: the status for each of its own errors.
+    """The application of a service.
 
-    Raises ``OpenRoute`` when a route does not say who may use it.
+    ``context``: the object that endpoints receive by ``Depends(service_context)``. ``problems``: the status for each
+    error class of the service. Raises ``OpenRoute`` when a route does not say who may use it.
     """
     app = FastAPI(
         title=f"Viceversa: {service}",
@@ -202,6 +210,7 @@ def create_app(
         responses={"default": _problems.RESPONSE, 422: _problems.RESPONSE},
         separate_input_output_schemas=False,
     )
+    app.state.context = context
     app.state.verifier = verifier or TokenVerifier(settings)
     _problems.install(app, problems or {})
     app.include_router(_operations(health))

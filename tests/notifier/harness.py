@@ -101,6 +101,7 @@ class World:
             self.chassis.settings,
             routers=self.parts.routers,
             health=self.chassis.health,
+            context=self.parts.context,
             problems=self.parts.problems,
             verifier=_Anyone(Principal(member or "x", member, frozenset(roles), frozenset())),  # type: ignore[arg-type]
         )

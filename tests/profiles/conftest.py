@@ -66,6 +66,7 @@ class World:
             self.settings,
             routers=self.parts.routers,
             health=self.chassis.health,
+            context=self.parts.context,
             problems=self.parts.problems,
             verifier=self.tokens,  # type: ignore[arg-type]
         )
