@@ -229,9 +229,9 @@ def test_who_takes_either_side_fills_the_one_that_is_short_the_most_senior_as_se
 CANDIDATES = """
 from benchmarks.cohort import cohort, question
 from contracts.taxonomy import load
-from services.matcher.domain.candidates import candidates, scan_of
-from services.matcher.domain.pairs import Pairs
-from services.matcher.domain.solving import sides
+from services.matcher.engine.candidates import candidates, scan_of
+from services.matcher.engine.vectorised_fit import Pairs
+from services.matcher.engine.solve import sides
 asked = question(cohort(8000))
 pairs = Pairs(*sides(asked), asked.settings, load(), asked.on, ())
 edges = candidates(pairs, scan_of(pairs)).edges
