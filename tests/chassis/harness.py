@@ -125,7 +125,7 @@ class Hands(Clock):
         super().__init__()
         self.moved = timedelta()
 
-    def machine(self) -> datetime:
+    def machine_now(self) -> datetime:
         return datetime.now(UTC) + self.moved
 
 

@@ -52,7 +52,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock(Clock):
-    def machine(self) -> datetime:
+    def machine_now(self) -> datetime:
         return BEGINNING + timedelta(seconds=asyncio.get_running_loop().time())
 
 

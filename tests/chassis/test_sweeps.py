@@ -113,7 +113,7 @@ class Ahead(Clock):
 
     moved = timedelta()
 
-    def machine(self) -> datetime:
+    def machine_now(self) -> datetime:
         return super().machine_now() + self.moved
 
 
@@ -165,12 +165,12 @@ async def test_what_a_save_leaves_to_be_done_soon_has_its_turn_in_its_time_witho
     one = await toys.replica()
     follow = Followed(one.counters, "lease")
     async with driven(Sweep(one.counters, follow, on="lease"), toys.clock):
-        await one.counters.update("now", op("1"), keep("now", lease=toys.clock.machine()))
-        soon = toys.clock.machine() + timedelta(seconds=0.5)
+        await one.counters.update("now", op("1"), keep("now", lease=toys.clock.machine_now()))
+        soon = toys.clock.machine_now() + timedelta(seconds=0.5)
         await one.counters.update("soon", op("1"), keep("soon", lease=soon))
         await eventually(lambda: follow.seen == ["now", "soon"], "both are done")
-        assert toys.clock.machine() >= soon
-        await one.counters.update("later", op("1"), keep("later", lease=toys.clock.machine() + timedelta(hours=1)))
+        assert toys.clock.machine_now() >= soon
+        await one.counters.update("later", op("1"), keep("later", lease=toys.clock.machine_now() + timedelta(hours=1)))
         assert not one.counters.due_queues["lease"], "it is not kept in memory until then"
 
 
@@ -208,11 +208,11 @@ async def test_what_is_at_hand_and_has_moved_on_meanwhile_has_no_turn(toys: Worl
     follow = Followed(one.counters, "lease")
     sweep = Sweep(one.counters, follow, on="lease")
     assert await sweep.once(toys.clock) == 0
-    sweep.aggregates.due_queues["lease"].horizon = toys.clock.machine() + timedelta(hours=1)
+    sweep.aggregates.due_queues["lease"].horizon = toys.clock.machine_now() + timedelta(hours=1)
     for id in ("done", "put off", "left"):
-        await one.counters.update(id, op("1"), keep(id, lease=toys.clock.machine()))
+        await one.counters.update(id, op("1"), keep(id, lease=toys.clock.machine_now()))
     await other.counters.update("done", op("2"), keep("done", lease=None))
-    await other.counters.update("put off", op("2"), keep("put off", lease=toys.clock.machine() + timedelta(hours=1)))
+    await other.counters.update("put off", op("2"), keep("put off", lease=toys.clock.machine_now() + timedelta(hours=1)))
     assert await sweep.act_on_queue(toys.clock) == 1
     assert follow.seen == ["left"]
     assert await sweep.act_on_queue(toys.clock) == 0

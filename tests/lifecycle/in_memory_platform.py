@@ -71,7 +71,7 @@ class Hands(Clock):
         super().__init__()
         self.at = at
 
-    def machine(self) -> datetime:
+    def machine_now(self) -> datetime:
         return self.at
 
     def now(self) -> datetime:
@@ -276,7 +276,7 @@ class Company:
             type=kind.TYPE,
             source=source_of("profiles"),
             subject=subject,
-            time=self.clock.machine(),
+            time=self.clock.machine_now(),
             sequence=self._said[subject],
             correlationid=subject,
         )

@@ -17,6 +17,7 @@ from chassis.web.authentication import Principal, Role
 from chassis.web.http import create_app
 from contracts.envelope import Envelope, EventData
 from contracts.feedback import CheckinDue, Session, SessionScheduled
+from contracts.moment import Moment
 from contracts.pairings import PairingEvent, PairingProposed, Participant
 from contracts.profiles import ContactChanged
 from contracts.programmes import Labels, ProgrammeChanged, ProgrammeSettings
@@ -37,11 +38,14 @@ class Times(Clock):
         self.business = NOON
         self.real = datetime(2026, 7, 1, 8, tzinfo=UTC)
 
-    def machine(self) -> datetime:
+    def machine_now(self) -> datetime:
         return self.real
 
     def now(self) -> datetime:
         return self.business
+
+    def moment(self) -> Moment:
+        return Moment(now=self.business, recorded_at=self.real)
 
     def move(self, by: timedelta) -> None:
         self.business += by
@@ -76,7 +80,7 @@ class World:
             type=event.TYPE,
             source="/viceversa/somebody",
             subject=event.subject(),
-            time=self.clock.machine(),
+            time=self.clock.machine_now(),
             sequence=self.said,
             correlationid=event.correlation(),
         )

@@ -20,7 +20,7 @@ class Fixed(Clock):
         super().__init__(path)
         self.at = machine
 
-    def machine(self) -> datetime:
+    def machine_now(self) -> datetime:
         return self.at
 
 

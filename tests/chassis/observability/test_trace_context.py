@@ -42,7 +42,7 @@ def points_to(span: ReadableSpan) -> list[int]:
 async def test_unfinished_work_goes_on_in_the_trace_that_began_it(toys: World, spans: InMemorySpanExporter) -> None:
     one = await toys.replica()
     with telemetry.span("begin"):
-        await one.counters.update("c", op("1"), keep("c", lease=toys.clock.machine() - timedelta(seconds=1)))
+        await one.counters.update("c", op("1"), keep("c", lease=toys.clock.machine_now() - timedelta(seconds=1)))
 
     async def act(stored: Stored[Counter]) -> None:
         with telemetry.span("go on"):
