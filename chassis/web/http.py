@@ -21,7 +21,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from chassis.core.ids import derived_id, new_id
 from chassis.core.settings import Settings
@@ -40,6 +40,7 @@ __all__ = [
     "PageRequest",
     "Principal",
     "Problem",
+    "RequestBody",
     "allow",
     "build_page",
     "command",
@@ -150,6 +151,12 @@ def _expected(if_match: str | None, if_none_match: str | None) -> int | None:
 def etag(response: Response, version: int) -> None:
     """Tell the version, for If-Match."""
     response.headers["ETag"] = f'"{version}"'
+
+
+class RequestBody(BaseModel):
+    """Base of every JSON body. Unknown fields are refused, and an error never repeats the input."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 @dataclass(frozen=True)

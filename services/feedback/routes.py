@@ -5,11 +5,22 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from chassis.core.ids import derived_id, new_id
 from chassis.storage.aggregates import Op
-from chassis.web.http import Command, Page, PageRequest, Principal, Problem, allow, build_page, command, forbidden
+from chassis.web.http import (
+    Command,
+    Page,
+    PageRequest,
+    Principal,
+    Problem,
+    RequestBody,
+    allow,
+    build_page,
+    command,
+    forbidden,
+)
 from contracts.envelope import Instant
 from contracts.pairings import PairingState
 from contracts.profiles import Side
@@ -30,36 +41,32 @@ Language = Annotated[str, Query(max_length=35, description="BCP 47; the nearest 
 Deciding = Callable[[Course, Side, datetime, datetime], Decision | None]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-class SessionBody(_Body):
+class SessionBody(RequestBody):
     """A meeting with a date; ``held``: it has taken place already, with or without having had a date here."""
 
     starts_at: Instant
     held: bool = False
 
 
-class MoveBody(_Body):
+class MoveBody(RequestBody):
     starts_at: Instant
 
 
-class PulseBody(_Body):
+class PulseBody(RequestBody):
     """Did you meet, and was it worth your time; None is "cannot say"."""
 
     met: bool
     worth: Rating | None = None
 
 
-class AnswersBody(_Body):
+class AnswersBody(RequestBody):
     """By the number of the question; None or absent is "cannot say"."""
 
     answers: dict[Annotated[str, Field(max_length=8)], Rating | None] = Field(default_factory=dict, max_length=20)
     call_me: bool = False
 
 
-class IdeaBody(_Body):
+class IdeaBody(RequestBody):
     text: Annotated[str, Field(min_length=1, max_length=500)] | None = None
 
 

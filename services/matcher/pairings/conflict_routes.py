@@ -3,9 +3,9 @@
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from chassis.web.http import Command, Page, PageRequest, Principal, allow, build_page, command
+from chassis.web.http import Command, Page, PageRequest, Principal, RequestBody, allow, build_page, command
 from contracts.envelope import Instant
 from contracts.pairings import PairingStateName
 from contracts.profiles import Side
@@ -21,10 +21,8 @@ Manager = Annotated[Principal, allow("coordinator", "admin")]
 Managing = Annotated[Command, command("coordinator", "admin")]
 
 
-class DecisionBody(BaseModel):
+class DecisionBody(RequestBody):
     """They go on all the same, or it ends, like any other and without blame."""
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     decision: Literal["keep", "end"]
 

@@ -5,10 +5,22 @@ from datetime import date
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from chassis.storage.aggregates import Stored
-from chassis.web.http import Command, Page, PageRequest, Principal, Problem, allow, build_page, command, etag, not_found
+from chassis.web.http import (
+    Command,
+    Page,
+    PageRequest,
+    Principal,
+    Problem,
+    RequestBody,
+    allow,
+    build_page,
+    command,
+    etag,
+    not_found,
+)
 from contracts.pairings import DeclineReason, PairingStateName
 from contracts.profiles import Side
 from services.matcher.domain.access_policy import Action
@@ -32,11 +44,7 @@ Deciding = Callable[[Pairing, Side | None], pairings.Decision | None]
 Text = Annotated[str, Field(min_length=1, max_length=300)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-class AnswerBody(_Body):
+class AnswerBody(RequestBody):
     answer: Literal["accepted", "declined"]
     reason: DeclineReason | None = None
 
@@ -47,7 +55,7 @@ class AnswerBody(_Body):
         return self
 
 
-class CharterBody(_Body):
+class CharterBody(RequestBody):
     """A text to agree on, or ``agree`` to the one that stands."""
 
     goals: tuple[Text, ...] = Field((), max_length=10)
@@ -62,20 +70,20 @@ class CharterBody(_Body):
         return self
 
 
-class PauseBody(_Body):
+class PauseBody(RequestBody):
     until: date | None = None
 
 
-class RenewBody(_Body):
+class RenewBody(RequestBody):
     months: Annotated[int, Field(ge=1, le=24)] = 3
 
 
-class PairBody(_Body):
+class PairBody(RequestBody):
     senior: Annotated[str, Field(min_length=1, max_length=64)]
     junior: Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class AskBody(_Body):
+class AskBody(RequestBody):
     partner: Annotated[str, Field(min_length=1, max_length=64)]
 
 

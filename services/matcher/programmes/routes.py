@@ -4,10 +4,21 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from chassis.core.ids import derived_id
-from chassis.web.http import Command, Page, PageRequest, Principal, allow, build_page, command, etag, forbidden
+from chassis.web.http import (
+    Command,
+    Page,
+    PageRequest,
+    Principal,
+    RequestBody,
+    allow,
+    build_page,
+    command,
+    etag,
+    forbidden,
+)
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.access_policy import Action
 from services.matcher.domain.errors import Unknown
@@ -27,11 +38,7 @@ RoundDeciding = Callable[[Round], rounds.Decision | None]
 ProgrammeId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-class NewProgramme(_Body):
+class NewProgramme(RequestBody):
     settings: ProgrammeSettings
     programme_id: ProgrammeId | None = None
 

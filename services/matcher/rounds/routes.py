@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from chassis.core.ids import derived_id
 from chassis.storage.aggregates import Op
 from chassis.storage.mongo import Document
-from chassis.web.http import Command, Page, PageRequest, Principal, allow, build_page, command
+from chassis.web.http import Command, Page, PageRequest, Principal, RequestBody, allow, build_page, command
 from services.matcher.domain.errors import Contradiction, Refused, Unknown
 from services.matcher.domain.programmes.settings_override import settings_with
 from services.matcher.domain.rounds import round as rounds
@@ -39,11 +39,7 @@ RoundDeciding = Callable[[Round], rounds.Decision | None]
 MemberId = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-class NewRound(_Body):
+class NewRound(RequestBody):
     """``trial``: settings that are to differ, such as ``{"matching": {"weights": {"perspective": 0}}}``.
 
     A trial is computed like any other round, compared, and never published.
@@ -53,7 +49,7 @@ class NewRound(_Body):
     trial: Annotated[dict[str, JsonValue], Field(min_length=1, max_length=2)] | None = None
 
 
-class Two(_Body):
+class Two(RequestBody):
     senior: MemberId
     junior: MemberId
 
@@ -62,7 +58,7 @@ class Two(_Body):
         return self.senior, self.junior
 
 
-class AdjustmentBody(_Body):
+class AdjustmentBody(RequestBody):
     """``pair``: to be held together (*lock*) or kept apart (*forbid*). ``swap``: two pairs that change partners."""
 
     kind: Literal["lock", "forbid", "swap"]
@@ -87,7 +83,7 @@ class AdjustmentBody(_Body):
         return Adjustment(adjustment_id=id, kind=self.kind, pairs=(self.pair.pair,)), ()
 
 
-class ResolveBody(_Body):
+class ResolveBody(RequestBody):
     """``whole``: from what everybody has entered by now, instead of mending what the changes concern."""
 
     whole: bool = False
