@@ -86,7 +86,7 @@ async def listener(
     """One replica of the listening service; ``started`` false leaves out Kafka, for ``consumer.process`` by hand."""
     producer = Producer(toys.connection)
     await producer.start()
-    health = Health(toys.clock.machine)
+    health = Health(toys.clock.machine_now)
     ears = Ears(Projection(toys.mongo.collection("copies"), CounterChanged))
     letters = DeadLetters(producer, toys.connection, SERVICE, toys.prefix, TOPICS, toys.clock)
     consumer = Consumer(

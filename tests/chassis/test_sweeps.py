@@ -212,7 +212,9 @@ async def test_what_is_at_hand_and_has_moved_on_meanwhile_has_no_turn(toys: Worl
     for id in ("done", "put off", "left"):
         await one.counters.update(id, op("1"), keep(id, lease=toys.clock.machine_now()))
     await other.counters.update("done", op("2"), keep("done", lease=None))
-    await other.counters.update("put off", op("2"), keep("put off", lease=toys.clock.machine_now() + timedelta(hours=1)))
+    await other.counters.update(
+        "put off", op("2"), keep("put off", lease=toys.clock.machine_now() + timedelta(hours=1))
+    )
     assert await sweep.act_on_queue(toys.clock) == 1
     assert follow.seen == ["left"]
     assert await sweep.act_on_queue(toys.clock) == 0
