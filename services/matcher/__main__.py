@@ -26,21 +26,35 @@ from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.domain.rounds.round import Round
 from services.matcher.handlers import hearing
 from services.matcher.learning import commands
-from services.matcher.learning.routes import learning_routes
-from services.matcher.pairings import deadlines, reservation
-from services.matcher.pairings.conflict_routes import conflict_routes
-from services.matcher.pairings.routes import ledger_routes, pairing_routes, request_routes
+from services.matcher.learning import routes as learning_routes
+from services.matcher.pairings import conflict_routes, deadlines, ledger_routes, request_routes, reservation
+from services.matcher.pairings import routes as pairing_routes
 from services.matcher.partner_replica import Pool, following
-from services.matcher.programmes.routes import programme_routes
-from services.matcher.receipts.routes import receipt_routes
+from services.matcher.programmes import routes as programme_routes
+from services.matcher.receipts import routes as receipt_routes
+from services.matcher.rolling import routes as suggestion_routes
 from services.matcher.rolling import suggestions, worker
-from services.matcher.rolling.routes import suggestion_routes
-from services.matcher.rounds import lifecycle
-from services.matcher.rounds.routes import review_routes, round_routes
+from services.matcher.rounds import lifecycle, review_routes
+from services.matcher.rounds import routes as round_routes
 from services.matcher.solver.client import Solver
 from services.matcher.store import Matcher
 
 PORT = 8102
+ROUTERS = [
+    module.router
+    for module in (
+        programme_routes,
+        round_routes,
+        review_routes,
+        suggestion_routes,
+        learning_routes,
+        pairing_routes,
+        request_routes,
+        ledger_routes,
+        receipt_routes,
+        conflict_routes,
+    )
+]
 
 
 def build(chassis: Chassis) -> ServiceDefinition[Matcher]:
@@ -76,18 +90,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Matcher]:
     return ServiceDefinition(
         context=matcher,
         handlers=hearing,
-        routers=[
-            programme_routes(matcher),
-            round_routes(matcher),
-            review_routes(matcher),
-            suggestion_routes(matcher),
-            learning_routes(matcher),
-            pairing_routes(matcher),
-            request_routes(matcher),
-            ledger_routes(matcher),
-            receipt_routes(matcher),
-            conflict_routes(matcher),
-        ],
+        routers=ROUTERS,
         publishes=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, PRIVACY],
         sweeps=[
             Sweep(matcher.pairings, partial(deadlines.when_a_pairing_is_due, matcher=matcher), on="due"),

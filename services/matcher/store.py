@@ -24,6 +24,7 @@ from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.domain.rounds.round import Round, number, result_id
 from services.matcher.domain.rounds.summary import Summary
 from services.matcher.partner_replica import Pool
+from services.matcher.rounds.comparison_cache import ComparisonCache
 from services.matcher.solver.client import Solver
 
 
@@ -52,6 +53,7 @@ class Matcher:
     tasks: Tasks
 
     def __post_init__(self) -> None:
+        self.comparisons = ComparisonCache()
         self.seats_of = Together(self.ledgers.get_many)
 
     async def programme(self, id: str) -> Stored[Programme]:

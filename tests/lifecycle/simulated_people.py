@@ -19,7 +19,8 @@ from contracts.privacy import ErasureRequested
 from contracts.profiles import Absence, ContactChanged, Enrolment, Offer, ProfileChanged, Seek, Side, Style, TakingPart
 from contracts.programmes import Labels, Matching, Meetings, ProgrammeSettings, Rules
 from services.feedback.routes import AnswersBody, MoveBody, PulseBody, SessionBody
-from services.matcher.pairings.routes import AnswerBody, AskBody, CharterBody, PairBody, PauseBody, RenewBody
+from services.matcher.pairings.request_routes import AskBody
+from services.matcher.pairings.routes import AnswerBody, CharterBody, PairBody, PauseBody, RenewBody
 from services.matcher.programmes.routes import NewProgramme
 from services.matcher.rounds.routes import NewRound
 from services.notifier.domain.recipient import Channels, Hours

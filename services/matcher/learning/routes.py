@@ -1,16 +1,24 @@
-"""What a programme has learned about its weights: seen, computed now, previewed, released, dismissed, undone."""
+"""Endpoints of what a programme has learned about its weights: read, propose, preview, release, dismiss, undo.
+
+The estimate proposes; only a person releases.
+"""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
 from chassis.storage.aggregates import Op
-from chassis.web.http import Command, Principal, allow, command
+from chassis.web.http import Principal
 from contracts.envelope import Instant
 from contracts.feedback import Band
 from contracts.programmes import Weights
+from services.matcher.dependencies import (
+    CoordinatorCommand,
+    CoordinatorPrincipal,
+    MatcherContext,
+)
 from services.matcher.domain.errors import Refused
 from services.matcher.domain.learning import weight_versions
 from services.matcher.domain.learning.estimator import ASKED, ENOUGH, PARTS, Asked, Estimate, Gain, Part
@@ -21,9 +29,9 @@ from services.matcher.learning import commands as learning
 from services.matcher.permissions import programme_for
 from services.matcher.store import Matcher
 
-Manager = Annotated[Principal, allow("coordinator", "admin")]
-Managing = Annotated[Command, command("coordinator", "admin")]
-Deciding = Callable[[Learning], weight_versions.Decision | None]
+router = APIRouter(tags=["learning"])
+
+LearningDecision = Callable[[Learning], weight_versions.Decision | None]
 BEFORE_IT_IS_SEEN = {"computing", "computed"}
 
 
@@ -161,89 +169,97 @@ class LearningView(BaseModel):
         )
 
 
-def learning_routes(matcher: Matcher) -> APIRouter:  # noqa: C901 - one small function for each route
-    """Learning from outcomes: it proposes, a person releases."""
-    router = APIRouter(tags=["learning"])
+@router.get("/programmes/{id}/learning")
+async def get_learning(id: str, principal: CoordinatorPrincipal, matcher: MatcherContext) -> LearningView:
+    await _managed_programme(principal, id, matcher)
+    return await _view(id, matcher)
 
-    async def managed(principal: Principal, id: str) -> Programme:
-        return await programme_for(principal, id, "manage_programme", matcher)
 
-    async def view(id: str) -> LearningView:
-        stored = await matcher.learning.get(id)
-        return LearningView.of((await matcher.programme(id)).state, stored.state if stored is not None else None)
+@router.post("/programmes/{id}/learning/proposals")
+async def propose_weights(id: str, command: CoordinatorCommand, matcher: MatcherContext) -> LearningView:
+    """Now, instead of at the next midnight: the same comes of it."""
+    await learning.take_in(await _managed_programme(command.principal, id, matcher), command.op, matcher)
+    return await _view(id, matcher)
 
-    async def decided(id: str, op: Op, decide: Deciding) -> Learning:
-        saved = await matcher.learning.update(id, op, lambda state: decide(learning.known(state)))
-        return learning.known(saved.state)
 
-    async def known(id: str, version: int) -> Version:
-        stored = await matcher.learning.get(id)
-        return learning.known(stored.state if stored is not None else None).version(version)
+@router.post("/programmes/{id}/learning/{version}/preview", status_code=202)
+async def start_preview(id: str, version: int, command: CoordinatorCommand, matcher: MatcherContext) -> PreviewView:
+    programme = await _managed_programme(command.principal, id, matcher)
+    learning.require_on(programme)
+    weights, wanted = programme.settings.matching.weights, await _load_version(id, version, matcher)
+    weight_versions.still_proposed(wanted, weights)
+    trials = await learning.preview(programme, wanted, command.op, matcher)
+    await _update_learning(
+        id, command.op, matcher, lambda state: weight_versions.preview(state, version, weights, trials)
+    )
+    return PreviewView.of(version, await learning.trials_of(trials, matcher), None)
 
-    async def seen_preview(id: str, version: int) -> Preview | None:
-        """Of a version, if both of its trials are computed."""
-        found = (await known(id, version)).preview if version else None
-        return found if found is not None and learning.computed(await learning.trials_of(found, matcher)) else None
 
-    @router.get("/programmes/{id}/learning")
-    async def seen(id: str, principal: Manager) -> LearningView:
-        await managed(principal, id)
-        return await view(id)
+@router.get("/programmes/{id}/learning/{version}/preview")
+async def get_preview(id: str, version: int, principal: CoordinatorPrincipal, matcher: MatcherContext) -> PreviewView:
+    await _managed_programme(principal, id, matcher)
+    found = await _load_version(id, version, matcher)
+    if found.preview is None:
+        raise Refused("no_preview", "There is no preview of this version yet; ask for it.")
+    trials = await learning.trials_of(found.preview, matcher)
+    gain = await learning.gain_of(found, trials, matcher) if learning.computed(trials) else None
+    return PreviewView.of(version, trials, gain)
 
-    @router.post("/programmes/{id}/learning/proposals")
-    async def propose(id: str, asked: Managing) -> LearningView:
-        """Now, instead of at the next midnight: the same comes of it."""
-        await learning.take_in(await managed(asked.principal, id), asked.op, matcher)
-        return await view(id)
 
-    @router.post("/programmes/{id}/learning/{version}/preview", status_code=202)
-    async def preview(id: str, version: int, asked: Managing) -> PreviewView:
-        programme = await managed(asked.principal, id)
-        learning.require_on(programme)
-        weights, wanted = programme.settings.matching.weights, await known(id, version)
-        weight_versions.still_proposed(wanted, weights)
-        trials = await learning.preview(programme, wanted, asked.op, matcher)
-        await decided(id, asked.op, lambda state: weight_versions.preview(state, version, weights, trials))
-        return PreviewView.of(version, await learning.trials_of(trials, matcher), None)
+@router.post("/programmes/{id}/learning/{version}/release")
+async def release_version(id: str, version: int, command: CoordinatorCommand, matcher: MatcherContext) -> LearningView:
+    """Sets the programme's weights; 0 are those before any learning, an earlier version undoes a later one."""
+    programme = await _managed_programme(command.principal, id, matcher)
+    by, weights = command.principal.member_id, programme.settings.matching.weights
+    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    looked_at = await _load_computed_preview(id, version, matcher)
 
-    @router.get("/programmes/{id}/learning/{version}/preview")
-    async def previewed(id: str, version: int, principal: Manager) -> PreviewView:
-        await managed(principal, id)
-        found = await known(id, version)
-        if found.preview is None:
-            raise Refused("no_preview", "There is no preview of this version yet; ask for it.")
-        trials = await learning.trials_of(found.preview, matcher)
-        gain = await learning.gain_of(found, trials, matcher) if learning.computed(trials) else None
-        return PreviewView.of(version, trials, gain)
+    def decide(state: Learning) -> weight_versions.Decision | None:
+        if version and state.version(version).state == "proposed":
+            learning.require_on(programme)
+        return weight_versions.release(state, version, weights, by, now, machine, seen=looked_at)
 
-    @router.post("/programmes/{id}/learning/{version}/release")
-    async def release(id: str, version: int, asked: Managing) -> LearningView:
-        """Sets the programme's weights; 0 are those before any learning, an earlier version undoes a later one."""
-        programme = await managed(asked.principal, id)
-        by, weights = asked.principal.member_id, programme.settings.matching.weights
-        now, machine = matcher.clock.now(), matcher.clock.machine_now()
-        looked_at = await seen_preview(id, version)
+    state = await _update_learning(id, command.op, matcher, decide)
+    if state.releasing is not None and state.releasing.version == version:
+        refused = await learning.finish_release(id, state.releasing, matcher)
+        if refused is not None:
+            raise refused
+    return await _view(id, matcher)
 
-        def decide(state: Learning) -> weight_versions.Decision | None:
-            if version and state.version(version).state == "proposed":
-                learning.require_on(programme)
-            return weight_versions.release(state, version, weights, by, now, machine, seen=looked_at)
 
-        state = await decided(id, asked.op, decide)
-        if state.releasing is not None and state.releasing.version == version:
-            refused = await learning.finish_release(id, state.releasing, matcher)
-            if refused is not None:
-                raise refused
-        return await view(id)
+@router.post("/programmes/{id}/learning/{version}/dismiss")
+async def dismiss_version(id: str, version: int, command: CoordinatorCommand, matcher: MatcherContext) -> LearningView:
+    await _managed_programme(command.principal, id, matcher)
+    by, now = command.principal.member_id, matcher.clock.now()
+    await _update_learning(id, command.op, matcher, lambda state: weight_versions.dismiss(state, version, by, now))
+    return await _view(id, matcher)
 
-    @router.post("/programmes/{id}/learning/{version}/dismiss")
-    async def dismiss(id: str, version: int, asked: Managing) -> LearningView:
-        await managed(asked.principal, id)
-        by, now = asked.principal.member_id, matcher.clock.now()
-        await decided(id, asked.op, lambda state: weight_versions.dismiss(state, version, by, now))
-        return await view(id)
 
-    return router
+async def _managed_programme(principal: Principal, id: str, matcher: Matcher) -> Programme:
+    return await programme_for(principal, id, "manage_programme", matcher)
+
+
+async def _view(id: str, matcher: Matcher) -> LearningView:
+    stored = await matcher.learning.get(id)
+    return LearningView.of((await matcher.programme(id)).state, stored.state if stored is not None else None)
+
+
+async def _update_learning(id: str, op: Op, matcher: Matcher, decide: LearningDecision) -> Learning:
+    saved = await matcher.learning.update(id, op, lambda state: decide(learning.known(state)))
+    return learning.known(saved.state)
+
+
+async def _load_version(id: str, version: int, matcher: Matcher) -> Version:
+    stored = await matcher.learning.get(id)
+    return learning.known(stored.state if stored is not None else None).version(version)
+
+
+async def _load_computed_preview(id: str, version: int, matcher: Matcher) -> Preview | None:
+    """The preview of a version, if both of its trials are computed. Version 0 has none."""
+    preview = (await _load_version(id, version, matcher)).preview if version else None
+    if preview is None or not learning.computed(await learning.trials_of(preview, matcher)):
+        return None
+    return preview
 
 
 def _whole(bands: Mapping[Band, int], least: int) -> dict[Band, int] | None:

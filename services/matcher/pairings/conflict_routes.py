@@ -1,24 +1,26 @@
-"""Pairings between whose two the organisation has come to stand: listed for whoever coordinates, who decides."""
+"""Endpoints of pairings whose two members stand in a conflict since the organisation changed.
 
-from typing import Annotated, Literal, Self
+Coordinators who are not concerned themselves list them and decide. The two members are not told.
+"""
 
-from fastapi import APIRouter, Depends
+from typing import Literal, Self
+
+from fastapi import APIRouter
 from pydantic import BaseModel
 
-from chassis.web.http import Command, Page, PageRequest, Principal, RequestBody, allow, build_page, command
+from chassis.web.http import Page, RequestBody, build_page
 from contracts.envelope import Instant
 from contracts.pairings import PairingStateName
 from contracts.profiles import Side
+from services.matcher.dependencies import CoordinatorCommand, CoordinatorPrincipal, MatcherContext, Paging
 from services.matcher.domain.errors import Unknown
 from services.matcher.domain.fit.rules import WORDS, Rule
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.pairing import Pairing
 from services.matcher.pairings.views import PairingView
 from services.matcher.permissions import not_in_conflict, pairing_for, programme_for
-from services.matcher.store import Matcher
 
-Manager = Annotated[Principal, allow("coordinator", "admin")]
-Managing = Annotated[Command, command("coordinator", "admin")]
+router = APIRouter(tags=["conflicts"])
 
 
 class DecisionBody(RequestBody):
@@ -55,30 +57,29 @@ class ConflictView(BaseModel):
         )
 
 
-def conflict_routes(matcher: Matcher) -> APIRouter:
-    """Seen and decided by coordinators who are not concerned themselves; the two are told nothing."""
-    router = APIRouter(tags=["conflicts"])
+@router.get("/programmes/{id}/conflicts")
+async def list_conflicts(
+    id: str, principal: CoordinatorPrincipal, paging: Paging, matcher: MatcherContext
+) -> Page[ConflictView]:
+    """What nobody has decided on yet."""
+    await programme_for(principal, id, "run_rounds", matcher)
+    found = matcher.conflicts_page(id, limit=paging.fetch_limit, after=paging.after)
+    items, after = await build_page(found, paging, lambda stored: stored.id)
+    pairs = [{one.state.plan.senior.member_id, one.state.plan.junior.member_id} for one in items]
+    shown = await not_in_conflict(principal, pairs, matcher)
+    return Page(items=[ConflictView.of(one.state) for one, ok in zip(items, shown, strict=True) if ok], next=after)
 
-    @router.get("/programmes/{id}/conflicts")
-    async def waiting(id: str, principal: Manager, paging: Annotated[PageRequest, Depends()]) -> Page[ConflictView]:
-        """What nobody has decided on yet."""
-        await programme_for(principal, id, "run_rounds", matcher)
-        found = matcher.conflicts_page(id, limit=paging.fetch_limit, after=paging.after)
-        items, after = await build_page(found, paging, lambda stored: stored.id)
-        pairs = [{one.state.plan.senior.member_id, one.state.plan.junior.member_id} for one in items]
-        shown = await not_in_conflict(principal, pairs, matcher)
-        return Page(items=[ConflictView.of(one.state) for one, ok in zip(items, shown, strict=True) if ok], next=after)
 
-    @router.post("/pairings/{id}/conflict")
-    async def decide(id: str, body: DecisionBody, asked: Managing) -> PairingView:
-        await pairing_for(asked.principal, id, "decide_conflict", matcher)
-        now, machine = matcher.clock.now(), matcher.clock.machine_now()
+@router.post("/pairings/{id}/conflict")
+async def decide_conflict(
+    id: str, body: DecisionBody, command: CoordinatorCommand, matcher: MatcherContext
+) -> PairingView:
+    await pairing_for(command.principal, id, "decide_conflict", matcher)
+    now, machine = matcher.clock.now(), matcher.clock.machine_now()
 
-        def deciding(state: Pairing | None) -> pairings.Decision | None:
-            if state is None or state.gone:
-                raise Unknown("pairing")
-            return pairings.decide_conflict(state, body.decision, now, machine)
+    def decide(state: Pairing | None) -> pairings.Decision | None:
+        if state is None or state.gone:
+            raise Unknown("pairing")
+        return pairings.decide_conflict(state, body.decision, now, machine)
 
-        return PairingView.seen_by((await matcher.pairings.update(id, asked.op, deciding)).require_state(), None)
-
-    return router
+    return PairingView.seen_by((await matcher.pairings.update(id, command.op, decide)).require_state(), None)

@@ -1,15 +1,16 @@
-"""How a match was made: shown to the two in plain words, to whoever coordinates in full, and verified for both."""
+"""Endpoints of receipts: in plain words for the two members, in full for coordinators; both may verify one."""
 
-from typing import Annotated, Self
+from typing import Self
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from chassis.web.http import Principal, allow
+from chassis.web.http import Principal
 from contracts.envelope import Instant
 from contracts.pairings import Focus, Origin
 from contracts.profiles import Side
 from contracts.programmes import Floors, Weights
+from services.matcher.dependencies import MatcherContext, UserPrincipal
 from services.matcher.domain.errors import Unknown
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.receipts import receipt as receipts
@@ -18,7 +19,7 @@ from services.matcher.domain.receipts.receipt import SIDES, Check, Hashes, Recei
 from services.matcher.permissions import not_in_conflict, pairing_for
 from services.matcher.store import Matcher
 
-Viewer = Annotated[Principal, allow("member", "coordinator", "admin")]
+router = APIRouter(tags=["receipts"])
 
 
 class OwnReceiptView(BaseModel):
@@ -95,47 +96,49 @@ class VerificationView(BaseModel):
     changed_since: dict[Side, bool] | None
 
 
-def receipt_routes(matcher: Matcher) -> APIRouter:
-    """Receipts: shown and verified."""
-    router = APIRouter(tags=["receipts"])
+@router.get("/pairings/{id}/receipt")
+async def get_receipt_of_pairing(
+    id: str, principal: UserPrincipal, matcher: MatcherContext
+) -> ReceiptView | OwnReceiptView:
+    pairing = (await pairing_for(principal, id, "see_pairing", matcher))[0].state
+    receipt = await matcher.receipt(pairing.receipt_id)
+    return await _shown(receipt, pairing.side_of(principal.member_id), principal, matcher)
 
-    async def named(id: str, principal: Principal) -> tuple[Receipt, Side | None]:
-        """By its own id, of a pairing that whoever asks may see; one that no pairing names is shown to nobody."""
-        receipt = await matcher.receipt(id)
-        stored, relation = await pairing_for(principal, receipt.pairing_id, "see_pairing", matcher)
-        if stored.state.receipt_id != id:
-            raise Unknown("receipt")
-        return receipt, stored.state.side_of(principal.member_id) if relation == "participant" else None
 
-    @router.get("/pairings/{id}/receipt")
-    async def of_pairing(id: str, principal: Viewer) -> ReceiptView | OwnReceiptView:
-        pairing = (await pairing_for(principal, id, "see_pairing", matcher))[0].state
-        receipt = await matcher.receipt(pairing.receipt_id)
-        return await _shown(receipt, pairing.side_of(principal.member_id), principal, matcher)
+@router.get("/receipts/{id}")
+async def get_receipt(id: str, principal: UserPrincipal, matcher: MatcherContext) -> ReceiptView | OwnReceiptView:
+    receipt, side = await _load_receipt(id, principal, matcher)
+    return await _shown(receipt, side, principal, matcher)
 
-    @router.get("/receipts/{id}")
-    async def one(id: str, principal: Viewer) -> ReceiptView | OwnReceiptView:
-        receipt, side = await named(id, principal)
-        return await _shown(receipt, side, principal, matcher)
 
-    @router.get("/receipts/{id}/verification")
-    async def verification(id: str, principal: Viewer) -> VerificationView:
-        receipt, side = await named(id, principal)
-        found = receipts.verify(receipt, matcher.taxonomy)
-        now = await matcher.members.get_many(list(receipt.members.values()))
-        changed = {one: receipts.changed_since(receipt, one, now.get(receipt.members[one])) for one in SIDES}
-        return VerificationView(
-            receipt_id=receipt.receipt_id,
-            pairing_id=receipt.pairing_id,
-            verified=found.verified,
-            agrees=list(found.agrees),
-            differs=list(found.differs),
-            unknown=list(found.unknown),
-            words=_words(found),
-            changed_since=changed if side is None else None,
-        )
+@router.get("/receipts/{id}/verification")
+async def verify_receipt(id: str, principal: UserPrincipal, matcher: MatcherContext) -> VerificationView:
+    receipt, side = await _load_receipt(id, principal, matcher)
+    found = receipts.verify(receipt, matcher.taxonomy)
+    now = await matcher.members.get_many(list(receipt.members.values()))
+    changed = {one: receipts.changed_since(receipt, one, now.get(receipt.members[one])) for one in SIDES}
+    return VerificationView(
+        receipt_id=receipt.receipt_id,
+        pairing_id=receipt.pairing_id,
+        verified=found.verified,
+        agrees=list(found.agrees),
+        differs=list(found.differs),
+        unknown=list(found.unknown),
+        words=_words(found),
+        changed_since=changed if side is None else None,
+    )
 
-    return router
+
+async def _load_receipt(id: str, principal: Principal, matcher: Matcher) -> tuple[Receipt, Side | None]:
+    """The receipt of a pairing that the caller may see, and the caller's side.
+
+    The side is None for a caller who is not one of the two. Raises ``Unknown`` for a receipt that no pairing names.
+    """
+    receipt = await matcher.receipt(id)
+    stored, relation = await pairing_for(principal, receipt.pairing_id, "see_pairing", matcher)
+    if stored.state.receipt_id != id:
+        raise Unknown("receipt")
+    return receipt, stored.state.side_of(principal.member_id) if relation == "participant" else None
 
 
 async def _shown(

@@ -1,7 +1,5 @@
 """What a coordinator asks of a computed round beside its lists, and what a member asks of a published one."""
 
-import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from chassis.storage.mongo import chunks
@@ -11,13 +9,12 @@ from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.score import Fit, fit
 from services.matcher.domain.rounds.adjustment import Adjustment, Pair
 from services.matcher.domain.rounds.round import Round, number, result_id
-from services.matcher.domain.rounds.summary import Comparison, Paired, compare
+from services.matcher.domain.rounds.summary import Paired
 from services.matcher.engine.unmatched import told_to_member
 from services.matcher.permissions import not_in_conflict
 from services.matcher.store import Matcher
 
 PAGE = 1000  # proposals in one request
-KEPT = 2  # comparisons that are remembered, for their next pages
 
 OWN_LINE = Refused("own_line", "You or your own line would take part; another coordinator may do it.")
 NEVER = "No round of this programme has been published yet."
@@ -26,23 +23,6 @@ NOT_LEFT_OVER = (
     "had no place free when it was computed, or what was found was no longer possible when it was published."
 )
 SHORT = "At least one of them would gain too little, or they like to work too differently."
-
-
-class Comparisons:
-    """The last few, so that a long one is read page by page and made once."""
-
-    def __init__(self) -> None:
-        self._made: OrderedDict[tuple[object, ...], Comparison] = OrderedDict()
-
-    async def of(self, first: Round, other: Round, matcher: Matcher) -> Comparison:
-        key = (_state_of(first), _state_of(other))
-        if key not in self._made:
-            pairs = await pairs_of(first, matcher), await pairs_of(other, matcher)
-            made = await asyncio.to_thread(compare, *pairs, first.settings)
-            self._made[key] = made
-            while len(self._made) > KEPT:
-                self._made.popitem(last=False)
-        return self._made[key]
 
 
 async def check(round: Round, wanted: Adjustment, instead_of: Sequence[Pair], who: Principal, matcher: Matcher) -> None:
@@ -119,7 +99,3 @@ async def pairs_of(round: Round, matcher: Matcher) -> list[Paired]:
             if document["shown"]
         ]
     return found
-
-
-def _state_of(round: Round) -> tuple[object, ...]:
-    return round.round_id, round.result, round.computed_at

@@ -1,0 +1,96 @@
+"""Endpoints by which members choose a partner themselves, where the programme allows it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from chassis.web.http import (
+    Page,
+    RequestBody,
+    not_found,
+)
+from services.matcher.dependencies import MatcherContext, MemberCommand, MemberPrincipal
+from services.matcher.domain.errors import Unknown
+from services.matcher.domain.pairings import request as requests
+from services.matcher.domain.pairings.request import Request
+from services.matcher.pairings import proposals
+from services.matcher.pairings.views import AcceptedView, ChoiceView, PairingView, RequestView
+from services.matcher.permissions import myself
+
+router = APIRouter(tags=["requests"])
+
+
+class AskBody(RequestBody):
+    partner: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+@router.get("/programmes/{id}/shortlist")
+async def get_shortlist(
+    id: str, principal: MemberPrincipal, matcher: MatcherContext, limit: Annotated[int, Query(ge=1, le=20)] = 10
+) -> Page[ChoiceView]:
+    programme = (await matcher.programme(id)).state
+    found = await proposals.shortlist(programme, myself(principal), limit, matcher)
+    return Page(items=[ChoiceView.of(choice, matcher.taxonomy) for choice in found])
+
+
+@router.post("/programmes/{id}/requests", status_code=201)
+async def create_request(
+    id: str, body: AskBody, command: MemberCommand, response: Response, matcher: MatcherContext
+) -> RequestView:
+    programme = (await matcher.programme(id)).state
+    stored = await proposals.ask(programme, myself(command.principal), body.partner, command.op, matcher)
+    response.headers["Location"] = f"/requests/{stored.id}"
+    return RequestView.of(stored.state)
+
+
+@router.get("/requests")
+async def list_requests(principal: MemberPrincipal, matcher: MatcherContext) -> Page[RequestView]:
+    me = myself(principal)
+    found = [stored.state for stored in await matcher.requests_of(me)]
+    return Page(items=[RequestView.of(request) for request in found if _seen_by(request, me)])
+
+
+@router.get("/requests/{id}")
+async def get_request(id: str, principal: MemberPrincipal, matcher: MatcherContext) -> RequestView:
+    stored = await matcher.requests.get(id)
+    if stored is None or not _seen_by(stored.state, myself(principal)):
+        raise not_found("request")
+    return RequestView.of(stored.state)
+
+
+@router.post("/requests/{id}/accept")
+async def accept_request(id: str, command: MemberCommand, matcher: MatcherContext) -> AcceptedView:
+    me = myself(command.principal)
+    request, pairing = await proposals.accept(id, me, matcher)
+    stored = await matcher.pairings.get(pairing.id)
+    assert stored is not None, "it was saved just now"
+    view = PairingView.seen_by(stored.state, stored.state.side_of(me))
+    return AcceptedView(request=RequestView.of(request), pairing=view)
+
+
+@router.post("/requests/{id}/decline")
+async def decline_request(id: str, command: MemberCommand, matcher: MatcherContext) -> RequestView:
+    me, now = myself(command.principal), matcher.clock.now()
+    saved = await matcher.requests.update(
+        id, command.op, lambda state: requests.declined(requests.open_for(state, me, now))
+    )
+    return RequestView.of(saved.require_state())
+
+
+@router.post("/requests/{id}/withdraw")
+async def withdraw_request(id: str, command: MemberCommand, matcher: MatcherContext) -> RequestView:
+    me = myself(command.principal)
+
+    def decide(state: Request | None) -> requests.Decision | None:
+        if state is None or state.asker != me:
+            raise Unknown("request")
+        return requests.withdrawn(state)
+
+    return RequestView.of((await matcher.requests.update(id, command.op, decide)).require_state())
+
+
+def _seen_by(request: Request, me: str) -> bool:
+    if request.state == "erased":
+        return False
+    return request.asker == me or (request.asked == me and not request.hidden)
