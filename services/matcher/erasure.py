@@ -35,13 +35,13 @@ async def end_what_was_left(profile: ProfileChanged, matcher: Matcher, cause: En
     left = programmes_left(profile)
     stored = await matcher.ledgers.get(profile.member_id)
     held = stored.state.held if stored else {}
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     for pairing_id, seat in held.items():
         if left(seat.programme_id):
             await matcher.pairings.update(
                 pairing_id,
                 Op(f"{cause.id}/end_what_was_left"),
-                lambda state: pairings.end(state, now, machine) if state else None,
+                lambda state: pairings.end(state, moment) if state else None,
                 cause=cause,
             )
 
@@ -52,9 +52,9 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
     Every step may be repeated. What is not finished is taken up again by the ledger's lease, and when the tombstone of
     the profile arrives.
     """
-    machine = matcher.clock.machine_now()
+    recorded_at = matcher.clock.machine_now()
     await matcher.ledgers.update(
-        member_id, Op(new_id()), lambda state: ledgers.close(state, member_id, machine), cause=cause
+        member_id, Op(new_id()), lambda state: ledgers.close(state, member_id, recorded_at), cause=cause
     )
     for stored in await matcher.pairings_of(member_id):
         await _forget_in(stored, member_id, matcher, cause)
@@ -81,9 +81,9 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
     await repository.forget(member_id, matcher)
     await _free_all(member_id, matcher)
     clean = await matcher.members.is_grave(member_id) and not await matcher.pairings_of(member_id)
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     await matcher.ledgers.update(
-        member_id, Op(new_id()), lambda state: ledgers.forgotten(state, clean, now, machine), cause=cause
+        member_id, Op(new_id()), lambda state: ledgers.forgotten(state, clean, moment), cause=cause
     )
 
 
@@ -96,13 +96,13 @@ async def look_after(stored: Stored[Ledger], matcher: Matcher) -> None:
 
 
 async def _forget_in(stored: Stored[Pairing], member_id: str, matcher: Matcher, cause: Envelope | None) -> None:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     plan, attempt = stored.state.plan, stored.state.attempt
     await commands.forget_pairing(stored.id, matcher)
     saved = await matcher.pairings.update(
         stored.id,
         Op(new_id()),
-        lambda state: pairings.forget(state, member_id, now, machine) if state else None,
+        lambda state: pairings.forget(state, member_id, moment) if state else None,
         cause=cause,
     )
     await commands.forget_pairing(stored.id, matcher)  # again: an outcome may have come in between

@@ -121,11 +121,11 @@ async def when_a_session_is_held_note_that_they_have_met(event: ReceivedEvent[Se
 async def when_a_partner_change_is_requested_end_the_pairing(
     event: ReceivedEvent[PartnerChangeRequested], matcher: Matcher
 ) -> None:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     await matcher.pairings.update(
         event.data.pairing_id,
         Op(f"{event.envelope.id}/when_a_partner_change_is_requested_end_the_pairing"),
-        lambda pairing: pairings.end(pairing, now, machine) if pairing else None,
+        lambda pairing: pairings.end(pairing, moment) if pairing else None,
         cause=event.envelope,
     )
 

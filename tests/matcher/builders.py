@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from contracts.moment import Moment
 from contracts.profiles import Availability, Enrolment, Offer, ProfileChanged, Seek, Style, Window
 from contracts.programmes import GapWorth, Labels, Perspective, Places, ProgrammeSettings
 from contracts.taxonomy import load
@@ -15,8 +16,14 @@ from services.matcher.domain.fit.rules import Member
 PROGRAMME = "reverse-2026"
 TODAY = date(2026, 3, 2)
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
+MOMENT = Moment(now=NOW, recorded_at=NOW)
 TAXONOMY = load()
 TOPICS = ("generative-ai", "prompt-writing", "large-language-models", "negotiation", "budgeting", "leadership")
+
+
+def moment_at(now: datetime) -> Moment:
+    """A decision at the business time ``now``, while machine time stands at ``NOW``."""
+    return Moment(now=now, recorded_at=NOW)
 
 
 PLAIN = ProgrammeSettings(

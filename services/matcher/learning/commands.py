@@ -17,6 +17,7 @@ from chassis.core.ids import derived_id, new_id
 from chassis.storage.aggregates import Op, SaveResult, Stored, stored_instant
 from contracts.envelope import Envelope
 from contracts.feedback import OutcomeRecorded
+from contracts.moment import Moment
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.errors import Refused
 from services.matcher.domain.fit.calendar import add_months
@@ -138,10 +139,10 @@ async def preview(programme: Programme, version: Version, op: Op, matcher: Match
     matching = programme.settings.matching.model_copy(update={"weights": version.weights})
     then = programme.settings.model_copy(update={"matching": matching})
     ids = [derived_id("preview", op.key, name) for name in ("now", "then")]
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     for id, settings in zip(ids, (programme.settings, then), strict=True):
         about = programme.programme_id, programme.settings_version, programme.state, settings
-        await matcher.rounds.update(id, op, _begun(id, about, now, machine))
+        await matcher.rounds.update(id, op, _begun(id, about, moment))
         take_up(id, matcher)
     return Preview(now=ids[0], then=ids[1])
 
@@ -163,10 +164,10 @@ async def gain_of(version: Version, trials: tuple[Round, Round], matcher: Matche
 
 async def finish_release(programme_id: str, releasing: Releasing, matcher: Matcher) -> Refused | None:
     """Tell the programme, then note that it knows; or why it cannot have these weights any longer."""
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
 
     def weighed(state: Programme | None) -> programmes.Decision | None:
-        return weight_versions.weigh(state, releasing, now, machine) if state else None
+        return weight_versions.weigh(state, releasing, moment) if state else None
 
     refused: Refused | None = None
     try:
@@ -238,8 +239,8 @@ async def _gone(pairing_ids: Sequence[str], matcher: Matcher) -> set[str]:
     return {id for id in pairing_ids if id not in stored or stored[id].state.gone}
 
 
-def _begun(id: str, about: tuple[str, int, str, ProgrammeSettings], now: datetime, machine: datetime) -> Beginning:
-    return lambda state: rounds.start(state, id, about, 0, now, machine, trial=True)
+def _begun(id: str, about: tuple[str, int, str, ProgrammeSettings], moment: Moment) -> Beginning:
+    return lambda state: rounds.start(state, id, about, 0, moment, trial=True)
 
 
 def _means(pairs: Sequence[Paired]) -> Parts:

@@ -211,13 +211,13 @@ async def release_version(id: str, version: int, command: CoordinatorCommand, ma
     """Sets the programme's weights; 0 are those before any learning, an earlier version undoes a later one."""
     programme = await _managed_programme(command.principal, id, matcher)
     by, weights = command.principal.member_id, programme.settings.matching.weights
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     looked_at = await _load_computed_preview(id, version, matcher)
 
     def decide(state: Learning) -> weight_versions.Decision | None:
         if version and state.version(version).state == "proposed":
             learning.require_on(programme)
-        return weight_versions.release(state, version, weights, by, now, machine, seen=looked_at)
+        return weight_versions.release(state, version, weights, by, moment, seen=looked_at)
 
     state = await _update_learning(id, command.op, matcher, decide)
     if state.releasing is not None and state.releasing.version == version:

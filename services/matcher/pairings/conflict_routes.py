@@ -75,11 +75,11 @@ async def decide_conflict(
     id: str, body: DecisionBody, command: CoordinatorCommand, matcher: MatcherContext
 ) -> PairingView:
     await pairing_for(command.principal, id, "decide_conflict", matcher)
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
 
     def decide(state: Pairing | None) -> pairings.Decision | None:
         if state is None or state.gone:
             raise Unknown("pairing")
-        return pairings.decide_conflict(state, body.decision, now, machine)
+        return pairings.decide_conflict(state, body.decision, moment)
 
     return PairingView.seen_by((await matcher.pairings.update(id, command.op, decide)).require_state(), None)

@@ -17,11 +17,11 @@ async def when_a_pairing_is_due(stored: Stored[Pairing], matcher: Matcher) -> No
     """
     if stored.state.conflict is not None:
         await conflicts.look_at(stored.id, matcher)
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     await matcher.pairings.update(
         stored.id,
         Op(f"due/{stored_instant(stored.state.due)}/{stored.state.state}"),
-        lambda pairing: pairings.due(pairing, now, machine) if pairing else None,
+        lambda pairing: pairings.due(pairing, moment) if pairing else None,
     )
 
 

@@ -48,8 +48,8 @@ def waves(plans: Sequence[Plan]) -> list[list[Plan]]:
 
 
 async def _wave(matcher: Matcher, plans: Sequence[Plan], agreed: bool, cause: Envelope | None) -> dict[str, Outcome]:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
-    begun = await _each(matcher, plans, lambda plan: lambda state: pairings.begin(state, plan, now, machine), cause)
+    moment = matcher.clock.moment()
+    begun = await _each(matcher, plans, lambda plan: lambda state: pairings.begin(state, plan, moment), cause)
     outcomes: dict[str, Outcome] = {id: pairing for id, pairing in begun.items() if pairing.state != "reserving"}
     attempts = {id: pairing.attempt for id, pairing in begun.items() if pairing.state == "reserving"}
     under_way = [plan for plan in plans if plan.pairing_id in attempts]
@@ -59,7 +59,7 @@ async def _wave(matcher: Matcher, plans: Sequence[Plan], agreed: bool, cause: En
     proposed = await _each(
         matcher,
         [plan for plan in seated if plan.pairing_id in receipt],
-        lambda plan: lambda state: pairings.propose(state, receipt[plan.pairing_id], now, machine, agreed=agreed),
+        lambda plan: lambda state: pairings.propose(state, receipt[plan.pairing_id], moment, agreed=agreed),
         cause,
     )
     failed = [plan for plan in under_way if _failed(proposed.get(plan.pairing_id))]
@@ -117,13 +117,13 @@ async def _forget_the_erased(matcher: Matcher, plans: Sequence[Plan]) -> None:
     """A plan that came after somebody's erasure had looked for what there is about them leaves no trace of them."""
     members = [me for plan in plans for me, _ in _both(plan)]
     erasing = {id for id, stored in (await matcher.ledgers.get_many(members)).items() if stored.state.erasing}
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     for plan in plans:
         for me in erasing.intersection(me for me, _ in _both(plan)):
             await matcher.pairings.update(
                 plan.pairing_id,
                 Op(new_id()),
-                lambda state: pairings.forget(state, me, now, machine) if state else None,  # noqa: B023 - used at once
+                lambda state: pairings.forget(state, me, moment) if state else None,  # noqa: B023 - used at once
             )
 
 

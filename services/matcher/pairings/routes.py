@@ -111,61 +111,59 @@ async def get_pairing(id: str, principal: UserPrincipal, matcher: MatcherContext
 
 @router.post("/pairings/{id}/answer")
 async def answer_proposal(id: str, body: AnswerBody, command: MemberCommand, matcher: MatcherContext) -> PairingView:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     return await _update_pairing(
         id,
         command,
         "answer",
         matcher,
-        lambda pairing, side: pairings.answer(pairing, _own(side), body.answer, body.reason, now, machine),
+        lambda pairing, side: pairings.answer(pairing, _own(side), body.answer, body.reason, moment),
     )
 
 
 @router.post("/pairings/{id}/charter")
 async def sign_charter(id: str, body: CharterBody, command: MemberCommand, matcher: MatcherContext) -> PairingView:
     text = None if body.agree else Charter(**body.model_dump(exclude={"agree"}))
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     return await _update_pairing(
         id,
         command,
         "charter",
         matcher,
-        lambda pairing, side: pairings.sign(pairing, _own(side), text, now, machine),
+        lambda pairing, side: pairings.sign(pairing, _own(side), text, moment),
     )
 
 
 @router.post("/pairings/{id}/pause")
 async def pause_pairing(id: str, body: PauseBody, command: UserCommand, matcher: MatcherContext) -> PairingView:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     return await _update_pairing(
-        id, command, "pause", matcher, lambda pairing, _: pairings.pause(pairing, body.until, now, machine)
+        id, command, "pause", matcher, lambda pairing, _: pairings.pause(pairing, body.until, moment)
     )
 
 
 @router.post("/pairings/{id}/resume")
 async def resume_pairing(id: str, command: UserCommand, matcher: MatcherContext) -> PairingView:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
-    return await _update_pairing(
-        id, command, "resume", matcher, lambda pairing, _: pairings.resume(pairing, now, machine)
-    )
+    moment = matcher.clock.moment()
+    return await _update_pairing(id, command, "resume", matcher, lambda pairing, _: pairings.resume(pairing, moment))
 
 
 @router.post("/pairings/{id}/renew")
 async def renew_pairing(id: str, body: RenewBody, command: MemberCommand, matcher: MatcherContext) -> PairingView:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     return await _update_pairing(
         id,
         command,
         "renew",
         matcher,
-        lambda pairing, side: pairings.renew(pairing, _own(side), body.months, now, machine),
+        lambda pairing, side: pairings.renew(pairing, _own(side), body.months, moment),
     )
 
 
 @router.post("/pairings/{id}/end")
 async def end_pairing(id: str, command: UserCommand, matcher: MatcherContext) -> PairingView:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
-    return await _update_pairing(id, command, "end", matcher, lambda pairing, _: pairings.end(pairing, now, machine))
+    moment = matcher.clock.moment()
+    return await _update_pairing(id, command, "end", matcher, lambda pairing, _: pairings.end(pairing, moment))
 
 
 @router.post("/programmes/{id}/pairings", status_code=201)

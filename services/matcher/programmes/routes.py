@@ -48,9 +48,9 @@ async def create_programme(
     id = body.programme_id or derived_id("programme", command.op.key)
     if "admin" not in command.principal.roles and id not in command.principal.programmes:
         raise forbidden("Coordinators create the programmes that they were named for; admins create any.")
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     saved = await matcher.programmes.update(
-        id, command.op, lambda state: programmes.create(state, id, body.settings, now, machine)
+        id, command.op, lambda state: programmes.create(state, id, body.settings, moment)
     )
     etag(response, saved.version)
     response.headers["Location"] = f"/programmes/{id}"
@@ -75,26 +75,24 @@ async def get_programme(id: str, response: Response, matcher: MatcherContext) ->
 async def change_settings(
     id: str, body: ProgrammeSettings, command: CoordinatorCommand, response: Response, matcher: MatcherContext
 ) -> ProgrammeView:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
-    return await _update_programme(
-        id, command, response, matcher, lambda state: programmes.change(state, body, now, machine)
-    )
+    moment = matcher.clock.moment()
+    return await _update_programme(id, command, response, matcher, lambda state: programmes.change(state, body, moment))
 
 
 @router.post("/programmes/{id}/open")
 async def open_programme(
     id: str, command: CoordinatorCommand, response: Response, matcher: MatcherContext
 ) -> ProgrammeView:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
-    return await _update_programme(id, command, response, matcher, lambda state: programmes.open_(state, now, machine))
+    moment = matcher.clock.moment()
+    return await _update_programme(id, command, response, matcher, lambda state: programmes.open_(state, moment))
 
 
 @router.post("/programmes/{id}/close")
 async def close_programme(
     id: str, command: CoordinatorCommand, response: Response, matcher: MatcherContext
 ) -> ProgrammeView:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
-    return await _update_programme(id, command, response, matcher, lambda state: programmes.close(state, now, machine))
+    moment = matcher.clock.moment()
+    return await _update_programme(id, command, response, matcher, lambda state: programmes.close(state, moment))
 
 
 async def _update_programme(

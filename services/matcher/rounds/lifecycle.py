@@ -84,17 +84,17 @@ async def _tidy(round: Round, matcher: Matcher, *, counts: bool) -> None:
 
 
 async def _computed(round: Round, totals: Totals, matcher: Matcher) -> bool:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     saved = await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.computed(_known(state), round.run, totals, now, machine)
+        round.round_id, Op(new_id()), lambda state: rounds.computed(_known(state), round.run, totals, moment)
     )
     return saved.changed
 
 
 async def _fail(round: Round, why: str, matcher: Matcher) -> None:
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.failed(_known(state), round.run, why, now, machine)
+        round.round_id, Op(new_id()), lambda state: rounds.failed(_known(state), round.run, why, moment)
     )
 
 
@@ -135,9 +135,9 @@ async def _publish(round: Round, matcher: Matcher) -> None:
         cursor = page[-1]["place"]
         if not await _published_up_to(round, cursor, proposed, len(page) - proposed, matcher):
             return
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.published(_known(state), round.run, now, machine)
+        round.round_id, Op(new_id()), lambda state: rounds.published(_known(state), round.run, moment)
     )
 
 

@@ -124,10 +124,8 @@ async def undo_adjustment(id: str, adjustment: str, command: CoordinatorCommand,
 async def resolve_round(id: str, body: ResolveBody, command: CoordinatorCommand, matcher: MatcherContext) -> RoundView:
     """Solve it again with all changes by hand."""
     await load_round(id, command.principal, matcher)
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
-    after = await update_round(
-        id, command.op, matcher, lambda state: rounds.resolve(state, now, machine, whole=body.whole)
-    )
+    moment = matcher.clock.moment()
+    after = await update_round(id, command.op, matcher, lambda state: rounds.resolve(state, moment, whole=body.whole))
     take_up(id, matcher)
     return RoundView.of(after)
 

@@ -51,12 +51,12 @@ async def start_round(
     if await matcher.rounds.count(under_way):
         raise Refused("round_already_running", "Another round of this programme is being computed or published.")
     settings = programme.settings if body.trial is None else settings_with(programme.settings, body.trial)
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     about = programme.programme_id, programme.settings_version, programme.state, settings
     saved = await matcher.rounds.update(
         round_id,
         command.op,
-        lambda state: rounds.start(state, round_id, about, body.seed, now, machine, trial=body.trial is not None),
+        lambda state: rounds.start(state, round_id, about, body.seed, moment, trial=body.trial is not None),
     )
     take_up(round_id, matcher)
     response.headers["Location"] = f"/rounds/{round_id}"
@@ -105,8 +105,8 @@ async def publish_round(id: str, command: CoordinatorCommand, matcher: MatcherCo
     programme = (await matcher.programme(round.programme_id)).state
     if programme.state != "open":
         raise Refused("programme_not_open", "Rounds are published in open programmes only.")
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
-    released = await update_round(id, command.op, matcher, lambda state: rounds.publish(state, now, machine))
+    moment = matcher.clock.moment()
+    released = await update_round(id, command.op, matcher, lambda state: rounds.publish(state, moment))
     take_up(id, matcher)
     return RoundView.of(released)
 
@@ -114,8 +114,8 @@ async def publish_round(id: str, command: CoordinatorCommand, matcher: MatcherCo
 @router.post("/rounds/{id}/discard")
 async def discard_round(id: str, command: CoordinatorCommand, matcher: MatcherContext) -> RoundView:
     await load_round(id, command.principal, matcher)
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
-    after = await update_round(id, command.op, matcher, lambda state: rounds.discard(state, now, machine))
+    moment = matcher.clock.moment()
+    after = await update_round(id, command.op, matcher, lambda state: rounds.discard(state, moment))
     matcher.solver.cancel(id)
     return RoundView.of(after)
 
@@ -124,8 +124,8 @@ async def discard_round(id: str, command: CoordinatorCommand, matcher: MatcherCo
 async def cancel_round(id: str, command: CoordinatorCommand, matcher: MatcherContext) -> RoundView:
     """Stop computing within a moment; an earlier result of the round stands again."""
     await load_round(id, command.principal, matcher)
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
-    after = await update_round(id, command.op, matcher, lambda state: rounds.cancel(state, now, machine))
+    moment = matcher.clock.moment()
+    after = await update_round(id, command.op, matcher, lambda state: rounds.cancel(state, moment))
     matcher.solver.cancel(id)
     return RoundView.of(after)
 

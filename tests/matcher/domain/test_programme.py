@@ -11,17 +11,17 @@ from services.matcher.domain.programmes import programme as programmes
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Progress, Round, Totals
-from tests.matcher.builders import NOW, PROGRAMME, person, settings
+from tests.matcher.builders import MOMENT, NOW, PROGRAMME, person, settings
 
 
 def programme() -> Programme:
-    return programmes.create(None, PROGRAMME, settings(), NOW, NOW)[0]
+    return programmes.create(None, PROGRAMME, settings(), MOMENT)[0]
 
 
 def test_settings_have_versions_and_the_same_settings_are_no_change() -> None:
     made = programme()
-    assert programmes.change(made, settings(), NOW, NOW) is None
-    changed = programmes.change(made, settings(rules__min_level_gap=4), NOW, NOW)
+    assert programmes.change(made, settings(), MOMENT) is None
+    changed = programmes.change(made, settings(rules__min_level_gap=4), MOMENT)
     assert changed is not None
     assert programmes.public(changed[0]).version == 2
     assert changed[1] == [programmes.public(changed[0])]
@@ -106,17 +106,17 @@ def test_impossible_numbers_never_become_settings(changes: dict[str, Any]) -> No
 
 
 def test_a_programme_opens_and_closes_and_stays_closed() -> None:
-    opened = programmes.open_(programme(), NOW, NOW)
+    opened = programmes.open_(programme(), MOMENT)
     assert opened is not None
-    assert programmes.open_(opened[0], NOW, NOW) is None
-    closed = programmes.close(opened[0], NOW, NOW)
+    assert programmes.open_(opened[0], MOMENT) is None
+    closed = programmes.close(opened[0], MOMENT)
     assert closed is not None
     with pytest.raises(Refused, match="closed"):
-        programmes.change(closed[0], settings(rules__min_level_gap=4), NOW, NOW)
+        programmes.change(closed[0], settings(rules__min_level_gap=4), MOMENT)
     with pytest.raises(Refused, match="last day"):
-        programmes.open_(programmes.create(None, "p", settings(ends="2026-01-01"), NOW, NOW)[0], NOW, NOW)
+        programmes.open_(programmes.create(None, "p", settings(ends="2026-01-01"), MOMENT)[0], MOMENT)
     with pytest.raises(Refused, match="already"):
-        programmes.create(programme(), PROGRAMME, settings(), NOW, NOW)
+        programmes.create(programme(), PROGRAMME, settings(), MOMENT)
 
 
 TOTALS = Totals(
@@ -133,7 +133,7 @@ TOTALS = Totals(
 
 
 def started() -> Round:
-    decided = rounds.start(None, "r", (PROGRAMME, 1, "open", settings()), 0, NOW, NOW)
+    decided = rounds.start(None, "r", (PROGRAMME, 1, "open", settings()), 0, MOMENT)
     assert decided is not None
     return decided[0]
 
@@ -148,32 +148,32 @@ def test_a_round_is_claimed_by_one_and_taken_over_when_its_lease_has_passed() ->
     assert rounds.claim(first, NOW) is None
     second = after(rounds.claim(first, NOW + rounds.LEASE))
     assert second.run == 2
-    assert rounds.computed(second, 1, TOTALS, NOW, NOW) is None, "the first was overtaken"
-    done = rounds.computed(second, 2, TOTALS, NOW, NOW)
+    assert rounds.computed(second, 1, TOTALS, MOMENT) is None, "the first was overtaken"
+    done = rounds.computed(second, 2, TOTALS, MOMENT)
     assert [type(event).__name__ for event in (done or (None, []))[1]] == ["RoundComputed"]
 
 
 def test_a_published_round_counts_each_stretch_once() -> None:
-    ready = after(rounds.computed(after(rounds.claim(started(), NOW)), 1, TOTALS, NOW, NOW))
-    going = after(rounds.claim(after(rounds.publish(ready, NOW, NOW)), NOW))
+    ready = after(rounds.computed(after(rounds.claim(started(), NOW)), 1, TOTALS, MOMENT))
+    going = after(rounds.claim(after(rounds.publish(ready, MOMENT)), NOW))
     once = after(rounds.published_up_to(going, 2, "000000", 1, 0, NOW))
     assert rounds.published_up_to(once, 2, "000000", 1, 0, NOW) is None
     twice = after(rounds.published_up_to(once, 2, "000001", 0, 1, NOW))
     assert (twice.proposed, twice.withdrawn) == (1, 1)
-    done = rounds.published(twice, 2, NOW, NOW)
+    done = rounds.published(twice, 2, MOMENT)
     assert [type(event).__name__ for event in (done or (None, []))[1]] == ["RoundPublished"]
     with pytest.raises(Refused, match="gone out"):
-        rounds.discard(twice, NOW, NOW)
+        rounds.discard(twice, MOMENT)
 
 
 def test_a_discarded_round_tells_its_worker_to_stop() -> None:
     working = after(rounds.claim(started(), NOW))
-    gone = after(rounds.discard(working, NOW, NOW))
+    gone = after(rounds.discard(working, MOMENT))
     assert rounds.advance(gone, 1, Progress(), NOW) is None
     with pytest.raises(Refused, match="computed round"):
-        rounds.publish(gone, NOW, NOW)
+        rounds.publish(gone, MOMENT)
     with pytest.raises(Refused, match="open programmes"):
-        rounds.start(None, "r", (PROGRAMME, 1, "draft", settings()), 0, NOW, NOW)
+        rounds.start(None, "r", (PROGRAMME, 1, "draft", settings()), 0, MOMENT)
 
 
 TABLE: dict[Relation, str] = {

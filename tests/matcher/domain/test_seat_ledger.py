@@ -25,7 +25,7 @@ from services.matcher.domain.pairings.pairing import LIVE, Pairing, Plan
 from services.matcher.domain.pairings.seat_ledger import Ledger, Room, Seat, room
 from services.matcher.domain.receipts.receipt import About, Basis, Known, Receipt, made
 from services.matcher.pairings.reservation import waves
-from tests.matcher.builders import NOW, PROGRAMME, TAXONOMY, TODAY, member, person, settings
+from tests.matcher.builders import MOMENT, NOW, PROGRAMME, TAXONOMY, TODAY, member, moment_at, person, settings
 
 ONE = Room(total=1, programme=1)
 SEAT = Seat(attempt=1, partner="b", programme_id=PROGRAMME)
@@ -114,15 +114,15 @@ def test_a_closed_ledger_takes_nothing_and_tells_when_all_is_forgotten() -> None
     closing = ledgers.close(taken(None, "ab", SEAT), "a", NOW)
     assert closing is not None
     assert refusal(closing[0], "ac", SEAT.model_copy(update={"partner": "c"})) == "closed"
-    waiting = ledgers.forgotten(closing[0], clean=True, now=NOW, recorded_at=NOW)
+    waiting = ledgers.forgotten(closing[0], clean=True, moment=MOMENT)
     assert waiting is not None
     assert waiting[1] == [], "a seat is still held"
     freed = ledgers.release(closing[0], "ab", 1)
     assert freed is not None
-    done = ledgers.forgotten(freed[0], clean=True, now=NOW, recorded_at=NOW)
+    done = ledgers.forgotten(freed[0], clean=True, moment=MOMENT)
     assert done is not None
     assert done[1] == [ErasureCompleted(member_id="a", service="matcher", completed_at=NOW)]
-    assert ledgers.forgotten(done[0], clean=True, now=NOW, recorded_at=NOW) is None, "it is said once"
+    assert ledgers.forgotten(done[0], clean=True, moment=MOMENT) is None, "it is said once"
     assert ledgers.close(done[0], "a", NOW) is None
 
 
@@ -175,7 +175,7 @@ class Company:
         return True
 
     def reserve(self, of: Plan) -> Process:
-        begun = self.save(of.pairing_id, lambda state: pairings.begin(state, of, NOW, NOW))
+        begun = self.save(of.pairing_id, lambda state: pairings.begin(state, of, MOMENT))
         assert begun is not None
         yield
         if begun.state != "reserving":
@@ -188,7 +188,7 @@ class Company:
             seated &= self.note(me, lambda state: ledgers.take(state, me, of.pairing_id, seat, places, NOW))  # noqa: B023
             yield
         if seated:
-            after = self.save(of.pairing_id, lambda state: pairings.propose(state, receipt_for(begun), NOW, NOW))
+            after = self.save(of.pairing_id, lambda state: pairings.propose(state, receipt_for(begun), MOMENT))
             yield
             if after is not None and after.state not in ("reserving", "abandoned"):
                 return
@@ -229,7 +229,7 @@ class Company:
         found = self.pairings.get(of.pairing_id)
         if found is None or found.state not in LIVE:
             return
-        after = self.save(of.pairing_id, lambda state: pairings.end(state, NOW, NOW) if state else None)
+        after = self.save(of.pairing_id, lambda state: pairings.end(state, MOMENT) if state else None)
         yield
         if after is not None:
             yield from self.free(of, after.attempt)
@@ -244,7 +244,7 @@ class Company:
         yield
         for of in self.PLANS:
             if me in (of.senior.member_id, of.junior.member_id) and of.pairing_id in self.pairings:
-                after = self.save(of.pairing_id, lambda state: pairings.forget(state, me, NOW, NOW) if state else None)
+                after = self.save(of.pairing_id, lambda state: pairings.forget(state, me, MOMENT) if state else None)
                 yield
                 if after is not None:
                     yield from self.free(of, after.attempt)
@@ -326,7 +326,7 @@ def test_whatever_happens_nobody_is_above_their_places_and_no_seat_is_lost(seed:
 
 
 def test_a_reservation_has_a_lease_in_machine_time_and_a_taken_seat_is_audited() -> None:
-    begun = pairings.begin(None, plan("ab", "a", "b"), NOW + timedelta(days=100), NOW)
+    begun = pairings.begin(None, plan("ab", "a", "b"), moment_at(NOW + timedelta(days=100)))
     assert begun is not None
     assert begun[0].lease == NOW + pairings.LEASE, "business time runs at another speed"
     assert taken(None, "ab", SEAT).lease == NOW + ledgers.AUDIT

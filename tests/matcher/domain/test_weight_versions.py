@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from contracts.moment import Moment
 from contracts.programmes import Weights
 from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.learning import weight_versions
@@ -11,7 +12,7 @@ from services.matcher.domain.learning.estimator import Estimate, Gain
 from services.matcher.domain.learning.weight_versions import BATCH, KEPT, Batch, Learning, Preview
 from services.matcher.domain.programmes import programme as programmes
 from services.matcher.domain.programmes.programme import Programme
-from tests.matcher.builders import NOW, PROGRAMME, settings
+from tests.matcher.builders import MOMENT, NOW, PROGRAMME, settings
 
 DEFAULT = Weights()
 FLAT = (0.0, 0.0, 0.0, 0.0)
@@ -47,7 +48,7 @@ def previewed(state: Learning, number: int, weights: Weights = DEFAULT) -> Learn
 
 def released(state: Learning, number: int, weights: Weights, at: datetime = NOW) -> Learning:
     """The release of a version, and the programme's part in it done."""
-    decision = weight_versions.release(state, number, weights, "c1", at, at, seen=TRIALS)
+    decision = weight_versions.release(state, number, weights, "c1", Moment(now=at, recorded_at=at), seen=TRIALS)
     assert decision is not None
     releasing = decision[0].releasing
     assert releasing is not None
@@ -58,7 +59,7 @@ def released(state: Learning, number: int, weights: Weights, at: datetime = NOW)
 
 def programme(weights: Weights = DEFAULT, state: str = "open") -> Programme:
     changed = settings(matching__weights=weights.model_dump())
-    made, _ = programmes.create(None, PROGRAMME, changed, NOW, NOW)
+    made, _ = programmes.create(None, PROGRAMME, changed, MOMENT)
     return made.model_copy(update={"state": state})
 
 
@@ -99,7 +100,7 @@ def test_what_comes_to_the_weights_in_use_is_no_version() -> None:
 
 
 def test_a_batch_during_a_release_leaves_what_is_being_released() -> None:
-    decision = weight_versions.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, NOW, NOW, seen=TRIALS)
+    decision = weight_versions.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, seen=TRIALS)
     assert decision is not None
     state = learned(decision[0], says(3.5))
     assert [(one.version, one.state) for one in state.versions] == [(1, "proposed"), (2, "proposed")]
@@ -112,12 +113,12 @@ def test_a_batch_during_a_release_leaves_what_is_being_released() -> None:
 def test_a_version_is_released_only_after_a_look_at_who_would_be_matched_differently() -> None:
     state = learned(None, says(3.0))
     with pytest.raises(Refused, match="First look") as refused:
-        weight_versions.release(state, 1, DEFAULT, "c1", NOW, NOW)
+        weight_versions.release(state, 1, DEFAULT, "c1", MOMENT)
     assert refused.value.code == "no_preview"
     with pytest.raises(Refused, match="First look"):
-        weight_versions.release(previewed(state, 1), 1, DEFAULT, "c1", NOW, NOW, seen=None)
+        weight_versions.release(previewed(state, 1), 1, DEFAULT, "c1", MOMENT, seen=None)
     with pytest.raises(Refused, match="First look"):
-        weight_versions.release(previewed(state, 1), 1, DEFAULT, "c1", NOW, NOW, seen=Preview(now="r0", then="r2"))
+        weight_versions.release(previewed(state, 1), 1, DEFAULT, "c1", MOMENT, seen=Preview(now="r0", then="r2"))
     state = released(previewed(state, 1), 1, DEFAULT)
     [version] = state.versions
     assert (version.state, version.decided_by, version.decided_at) == ("released", "c1", NOW)
@@ -125,25 +126,25 @@ def test_a_version_is_released_only_after_a_look_at_who_would_be_matched_differe
 
 
 def test_a_release_is_an_ordinary_change_of_the_programmes_settings() -> None:
-    decision = weight_versions.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, NOW, NOW, seen=TRIALS)
+    decision = weight_versions.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, seen=TRIALS)
     assert decision is not None
     releasing = decision[0].releasing
     assert releasing is not None
-    changed = weight_versions.weigh(programme(), releasing, NOW, NOW)
+    changed = weight_versions.weigh(programme(), releasing, MOMENT)
     assert changed is not None
     after, [said] = changed
     assert after.settings_version == 2
     assert after.settings.matching.weights == Weights(perspective=3.0)
     assert said == programmes.public(after)
-    assert weight_versions.weigh(after, releasing, NOW, NOW) is None, "told twice is told once"
+    assert weight_versions.weigh(after, releasing, MOMENT) is None, "told twice is told once"
     with pytest.raises(Refused, match="closed"):
-        weight_versions.weigh(programme(state="closed"), releasing, NOW, NOW)
+        weight_versions.weigh(programme(state="closed"), releasing, MOMENT)
     with pytest.raises(Refused, match="have changed"):
-        weight_versions.weigh(programme(Weights(perspective=9.0)), releasing, NOW, NOW)
+        weight_versions.weigh(programme(Weights(perspective=9.0)), releasing, MOMENT)
 
 
 def test_a_release_that_the_programme_refused_leaves_the_version_proposed() -> None:
-    decision = weight_versions.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, NOW, NOW, seen=TRIALS)
+    decision = weight_versions.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, seen=TRIALS)
     assert decision is not None
     releasing = decision[0].releasing
     assert releasing is not None
@@ -155,7 +156,7 @@ def test_a_release_that_the_programme_refused_leaves_the_version_proposed() -> N
 def test_a_version_made_from_other_weights_than_those_in_use_cannot_be_released() -> None:
     state = previewed(learned(None, says(3.0)), 1)
     with pytest.raises(Refused, match="have changed"):
-        weight_versions.release(state, 1, Weights(perspective=9.0), None, NOW, NOW)
+        weight_versions.release(state, 1, Weights(perspective=9.0), None, MOMENT)
 
 
 def test_an_earlier_version_and_the_weights_before_any_learning_can_be_released_again() -> None:
@@ -165,19 +166,19 @@ def test_an_earlier_version_and_the_weights_before_any_learning_can_be_released_
     assert (state.in_use(second), state.in_use(first), state.in_use(DEFAULT)) == (2, 1, 0)
     assert state.in_use(Weights(perspective=9.0)) is None
     for number, weights in ((1, first), (0, DEFAULT)):
-        decision = weight_versions.release(state, number, second, "c2", NOW, NOW)
+        decision = weight_versions.release(state, number, second, "c2", MOMENT)
         assert decision is not None
         assert decision[0].releasing is not None
         assert decision[0].releasing.weights == weights
-    assert weight_versions.release(state, 2, second, "c2", NOW, NOW) is None, "it is in use"
+    assert weight_versions.release(state, 2, second, "c2", MOMENT) is None, "it is in use"
 
 
 def test_before_anything_was_learned_there_is_nothing_to_go_back_to() -> None:
     nothing = Learning(programme_id=PROGRAMME)
     with pytest.raises(Refused, match="Nothing has been learned"):
-        weight_versions.release(nothing, 0, DEFAULT, None, NOW, NOW)
+        weight_versions.release(nothing, 0, DEFAULT, None, MOMENT)
     with pytest.raises(Unknown):
-        weight_versions.release(nothing, 7, DEFAULT, None, NOW, NOW)
+        weight_versions.release(nothing, 7, DEFAULT, None, MOMENT)
     with pytest.raises(Refused, match="before any learning"):
         weight_versions.dismiss(nothing, 0, None, NOW)
 
@@ -188,7 +189,7 @@ def test_what_is_dismissed_is_not_released_and_what_is_released_is_not_dismissed
     assert dismissed is not None
     assert weight_versions.dismiss(dismissed[0], 1, "c1", NOW) is None
     with pytest.raises(Refused, match="no longer proposed"):
-        weight_versions.release(dismissed[0], 1, DEFAULT, None, NOW, NOW)
+        weight_versions.release(dismissed[0], 1, DEFAULT, None, MOMENT)
     with pytest.raises(Refused, match="release an earlier one"):
         weight_versions.dismiss(released(state, 1, DEFAULT), 1, None, NOW)
 

@@ -267,13 +267,13 @@ async def test_a_release_that_was_cut_short_is_finished_by_the_sweep(company: Wo
     """The version was released and the process died before the programme was told."""
     await pairs_of(company, 1)
     matcher = company.replicas[0].matcher
-    now, machine = matcher.clock.now(), matcher.clock.machine_now()
+    moment = matcher.clock.moment()
     weights = Weights(perspective=3.0)
     half = weight_versions.Learning(
         programme_id=PROGRAMME,
         start=Weights(),
-        releasing=Releasing(version=0, base=Weights(), weights=weights, by=None, at=now),
-        lease=machine,
+        releasing=Releasing(version=0, base=Weights(), weights=weights, by=None, at=moment.now),
+        lease=moment.recorded_at,
     )
     await matcher.learning.update(PROGRAMME, Op("half"), lambda _: (half, []))
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.feedback import Band
+from contracts.moment import Moment
 from contracts.programmes import Weights
 from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.learning.estimator import Asked, Estimate
@@ -183,8 +184,7 @@ def release(
     number: int,
     weights: Weights,
     by: str | None,
-    now: datetime,
-    recorded_at: datetime,
+    moment: Moment,
     *,
     seen: Preview | None = None,
 ) -> Decision | None:
@@ -210,13 +210,11 @@ def release(
                 raise Refused("no_preview", "First look at who would be matched differently: ask for its preview.")
     if wanted == weights:
         return None
-    releasing = Releasing(version=number, base=weights, weights=wanted, by=by, at=now)
-    return learning.model_copy(update={"releasing": releasing, "lease": recorded_at + LEASE}), []
+    releasing = Releasing(version=number, base=weights, weights=wanted, by=by, at=moment.now)
+    return learning.model_copy(update={"releasing": releasing, "lease": moment.recorded_at + LEASE}), []
 
 
-def weigh(
-    programme: Programme, releasing: Releasing, now: datetime, recorded_at: datetime
-) -> programmes.Decision | None:
+def weigh(programme: Programme, releasing: Releasing, moment: Moment) -> programmes.Decision | None:
     """The programme with the weights of a release; an ordinary change of its settings. None where it has them."""
     if programme.settings.matching.weights == releasing.weights:
         return None
@@ -224,7 +222,7 @@ def weigh(
         raise _other_weights()
     matching = programme.settings.matching.model_copy(update={"weights": releasing.weights})
     settings = programme.settings.model_copy(update={"matching": matching})
-    return programmes.change(programme, settings, now, recorded_at)
+    return programmes.change(programme, settings, moment)
 
 
 def released(learning: Learning, releasing: Releasing, *, done: bool) -> Decision | None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.envelope import Instant, OutgoingEvent, Tombstone
+from contracts.moment import Moment
 from contracts.pairings import (
     AnswerGiven,
     DeclineReason,
@@ -182,7 +183,7 @@ def fields(pairing: Pairing) -> dict[str, Any]:
     }
 
 
-def begin(pairing: Pairing | None, plan: Plan, now: datetime, recorded_at: datetime) -> Decision | None:
+def begin(pairing: Pairing | None, plan: Plan, moment: Moment) -> Decision | None:
     """Start to reserve seats, again after an attempt that was abandoned. None: under way, or past this."""
     if pairing is not None and (pairing.state != "abandoned" or pairing.gone):
         return None
@@ -190,9 +191,9 @@ def begin(pairing: Pairing | None, plan: Plan, now: datetime, recorded_at: datet
         plan=plan,
         state="reserving",
         attempt=pairing.attempt + 1 if pairing else 1,
-        happened_at=now,
-        recorded_at=recorded_at,
-        lease=recorded_at + LEASE,
+        happened_at=moment.now,
+        recorded_at=moment.recorded_at,
+        lease=moment.recorded_at + LEASE,
     )
     return after, []
 
@@ -204,9 +205,7 @@ def abandon(pairing: Pairing | None, attempt: int, recorded_at: datetime) -> Dec
     return pairing.model_copy(update={"state": "abandoned", "recorded_at": recorded_at, "lease": None}), []
 
 
-def propose(
-    pairing: Pairing | None, receipt: Receipt, now: datetime, recorded_at: datetime, *, agreed: bool = False
-) -> Decision | None:
+def propose(pairing: Pairing | None, receipt: Receipt, moment: Moment, *, agreed: bool = False) -> Decision | None:
     """Both seats are held: ask both, or form it at once where both have ``agreed`` by a request and its acceptance.
 
     What the two are told is what the receipt of this attempt says. None where that attempt is no longer reserving, or
@@ -214,15 +213,14 @@ def propose(
     """
     if pairing is None or pairing.state != "reserving" or pairing.attempt != receipt.attempt or pairing.conflict:
         return None
-    answer_by = add_working_days(now, pairing.plan.answer_within_working_days)
+    answer_by = add_working_days(moment.now, pairing.plan.answer_within_working_days)
     told = {"fit": receipt.fit, "reasons": receipt.reasons, "focus": receipt.focus}
     proposed, said = _moved(
         pairing.model_copy(update={"plan": pairing.plan.model_copy(update=told), "receipt_id": receipt.receipt_id}),
         PairingProposed,
-        now,
-        recorded_at,
+        moment,
         state="proposed",
-        proposed_at=now,
+        proposed_at=moment.now,
         answer_by=answer_by,
         lease=None,
     )
@@ -231,7 +229,7 @@ def propose(
     both: list[OutgoingEvent] = list(said)
     after = proposed
     for side in ("senior", "junior"):
-        decision = answer(after, side, "accepted", None, now, recorded_at)
+        decision = answer(after, side, "accepted", None, moment)
         assert decision is not None, "a fresh proposal has no answer yet"
         after = decision[0]
         both += decision[1]
@@ -243,8 +241,7 @@ def answer(
     side: Side,
     given: Literal["accepted", "declined"],
     reason: DeclineReason | None,
-    now: datetime,
-    recorded_at: datetime,
+    moment: Moment,
 ) -> Decision | None:
     """One side's answer: both yes forms the pairing, a no lets it lapse. A yes may become a no until both said yes."""
     before = pairing.answers.get(side)
@@ -252,39 +249,36 @@ def answer(
         return None
     if pairing.state != "proposed":
         raise Refused("not_proposed", "This suggestion is no longer open.")
-    if pairing.answer_by is not None and now > pairing.answer_by:
+    if pairing.answer_by is not None and moment.now > pairing.answer_by:
         raise Refused("too_late", "The time to answer is over.")
-    answers = {**pairing.answers, side: Answer(answer=given, reason=reason, at=now)}
+    answers = {**pairing.answers, side: Answer(answer=given, reason=reason, at=moment.now)}
     told = AnswerGiven(
         pairing_id=pairing.id,
         programme_id=pairing.plan.programme_id,
         side=side,
         answer=given,
         reason=reason,
-        happened_at=now,
-        recorded_at=recorded_at,
+        happened_at=moment.now,
+        recorded_at=moment.recorded_at,
     )
     answered = pairing.model_copy(update={"answers": answers})
     if given == "declined":
-        after, said = _lapsed(answered, now, recorded_at)
+        after, said = _lapsed(answered, moment)
         return after, [told, *said]
     if len(answers) < 2:
         return answered, [told]
     formed, said = _moved(
         answered,
         PairingFormed,
-        now,
-        recorded_at,
+        moment,
         state="formed",
-        formed_at=now,
-        planned_end=add_months(now.date(), pairing.plan.duration_months),
+        formed_at=moment.now,
+        planned_end=add_months(moment.now.date(), pairing.plan.duration_months),
     )
     return formed, [told, *said]
 
 
-def sign(
-    pairing: Pairing, side: Side, charter: Charter | None, now: datetime, recorded_at: datetime
-) -> Decision | None:
+def sign(pairing: Pairing, side: Side, charter: Charter | None, moment: Moment) -> Decision | None:
     """Agree to ``charter``, or to the one that stands. Another text is a new draft, to which the other has to agree."""
     if pairing.state not in ("formed", "chartered"):
         raise Refused("wrong_state", "Only a running pairing has a charter.")
@@ -300,42 +294,40 @@ def sign(
     after = pairing.model_copy(update={"charter": text, "signed": signed})
     if len(signed) < 2 or pairing.state == "chartered":
         return after, []
-    return _moved(after, PairingChartered, now, recorded_at, state="chartered", charter_at=now)
+    return _moved(after, PairingChartered, moment, state="chartered", charter_at=moment.now)
 
 
-def pause(pairing: Pairing, until: date | None, now: datetime, recorded_at: datetime) -> Decision | None:
+def pause(pairing: Pairing, until: date | None, moment: Moment) -> Decision | None:
     """Put it on hold; the seats stay. With ``until`` it goes on by itself on that day."""
     if pairing.state == "paused":
         return None
     if pairing.state not in ("formed", "chartered"):
         raise Refused("wrong_state", "Only a running pairing can be paused.")
-    if until is not None and until <= now.date():
+    if until is not None and until <= moment.now.date():
         raise Refused("in_the_past", "A pause ends on a later day.")
     return _moved(
         pairing,
         PairingPaused,
-        now,
-        recorded_at,
+        moment,
         state="paused",
-        paused_at=now,
+        paused_at=moment.now,
         before_pause=pairing.state,
         pause_until=_morning(until) if until else None,
     )
 
 
-def resume(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision | None:
+def resume(pairing: Pairing, moment: Moment) -> Decision | None:
     """Go on; the planned end moves by the days of the pause."""
     if pairing.state in ("formed", "chartered"):
         return None
     if pairing.state != "paused":
         raise Refused("wrong_state", "Only a paused pairing can go on.")
-    days = (now - pairing.paused_at).days if pairing.paused_at else 0
+    days = (moment.now - pairing.paused_at).days if pairing.paused_at else 0
     end = pairing.planned_end + timedelta(days=days) if pairing.planned_end else None
     return _moved(
         pairing,
         PairingResumed,
-        now,
-        recorded_at,
+        moment,
         state=pairing.before_pause,
         before_pause=None,
         pause_until=None,
@@ -343,7 +335,7 @@ def resume(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision |
     )
 
 
-def renew(pairing: Pairing, side: Side, months: int, now: datetime, recorded_at: datetime) -> Decision | None:
+def renew(pairing: Pairing, side: Side, months: int, moment: Moment) -> Decision | None:
     """One side wishes to go on for longer; when both do, the planned end moves by the shorter of the two wishes."""
     if pairing.state not in RUNNING or pairing.planned_end is None:
         raise Refused("wrong_state", "Only a running pairing can be renewed.")
@@ -355,25 +347,24 @@ def renew(pairing: Pairing, side: Side, months: int, now: datetime, recorded_at:
     return _moved(
         pairing,
         PairingRenewed,
-        now,
-        recorded_at,
+        moment,
         wish_to_renew={},
         renewals=pairing.renewals + 1,
         planned_end=add_months(pairing.planned_end, min(wishes.values())),
     )
 
 
-def end(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision | None:
+def end(pairing: Pairing, moment: Moment) -> Decision | None:
     """Finish it, without blame and without asking who or why; a proposal lapses. None where it is over."""
     if pairing.state == "proposed":
-        return _lapsed(pairing, now, recorded_at)
+        return _lapsed(pairing, moment)
     if pairing.state == "reserving":
-        return abandon(pairing, pairing.attempt, recorded_at)
+        return abandon(pairing, pairing.attempt, moment.recorded_at)
     if pairing.state not in RUNNING:
         return None
-    over = pairing.planned_end is not None and now.date() >= pairing.planned_end
+    over = pairing.planned_end is not None and moment.now.date() >= pairing.planned_end
     kind = "completed" if over else "ended_early" if pairing.met else "not_started"
-    return _moved(pairing, PairingEnded, now, recorded_at, state="ended", ended_at=now, end_kind=kind, conflict=None)
+    return _moved(pairing, PairingEnded, moment, state="ended", ended_at=moment.now, end_kind=kind, conflict=None)
 
 
 def look_again(pairing: Pairing, broken: tuple[Rule, ...], course: Course, now: datetime) -> Decision | None:
@@ -389,14 +380,12 @@ def look_again(pairing: Pairing, broken: tuple[Rule, ...], course: Course, now: 
     return _with_conflict(pairing, conflict), []
 
 
-def decide_conflict(
-    pairing: Pairing, decision: Literal["keep", "end"], now: datetime, recorded_at: datetime
-) -> Decision | None:
+def decide_conflict(pairing: Pairing, decision: Literal["keep", "end"], moment: Moment) -> Decision | None:
     """A person decides whether the two go on all the same. The end is like any other. Raises ``Refused``."""
     if pairing.conflict is None:
         raise Refused("no_conflict", "These two break no rule about the organisation.")
     if decision == "end":
-        return end(pairing, now, recorded_at)
+        return end(pairing, moment)
     return None if pairing.conflict.kept else (_with_conflict(pairing, conflicts.keep(pairing.conflict)), [])
 
 
@@ -407,25 +396,25 @@ def have_met(pairing: Pairing) -> Decision | None:
     return pairing.model_copy(update={"met": True}), []
 
 
-def due(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision | None:
+def due(pairing: Pairing, moment: Moment) -> Decision | None:
     """What the clock decides: an unanswered proposal lapses, a pause ends, a planned end is reached.
 
     Also a conflict ends what it stands against, where the programme says so and nobody has decided otherwise.
     """
-    if pairing.due is None or pairing.due > now:
+    if pairing.due is None or pairing.due > moment.now:
         return None
-    if pairing.conflict is not None and pairing.conflict.ends_at is not None and pairing.conflict.ends_at <= now:
-        return end(pairing, now, recorded_at)
+    if pairing.conflict is not None and pairing.conflict.ends_at is not None and pairing.conflict.ends_at <= moment.now:
+        return end(pairing, moment)
     if pairing.state == "proposed":
-        return _lapsed(pairing, now, recorded_at)
+        return _lapsed(pairing, moment)
     if pairing.state == "paused":
-        return resume(pairing, now, recorded_at)
+        return resume(pairing, moment)
     if pairing.state in RUNNING:
-        return end(pairing, now, recorded_at)
+        return end(pairing, moment)
     return pairing.model_copy(update={"due": None}), []
 
 
-def forget(pairing: Pairing, member_id: str, now: datetime, recorded_at: datetime) -> Decision | None:
+def forget(pairing: Pairing, member_id: str, moment: Moment) -> Decision | None:
     """One of its members is to be forgotten: end it, and leave a stub that no longer says with whom or about what.
 
     The end is still told on ``pairings`` with both ids, since that topic names them already and others free their own
@@ -437,7 +426,7 @@ def forget(pairing: Pairing, member_id: str, now: datetime, recorded_at: datetim
     said: list[OutgoingEvent] = []
     after = pairing
     if pairing.live or pairing.state == "reserving":
-        decision = end(pairing, now, recorded_at)
+        decision = end(pairing, moment)
         assert decision is not None, "what is live can be ended"
         after, events = decision
         said = [event for event in events if not isinstance(event, PairingState)]
@@ -456,8 +445,8 @@ def forget(pairing: Pairing, member_id: str, now: datetime, recorded_at: datetim
     return after.model_copy(update={**emptied, "plan": plan, "gone": True, "due": None, "lease": None}), said
 
 
-def _lapsed(pairing: Pairing, now: datetime, recorded_at: datetime) -> Decision:
-    return _moved(pairing, PairingLapsed, now, recorded_at, state="lapsed", conflict=None)
+def _lapsed(pairing: Pairing, moment: Moment) -> Decision:
+    return _moved(pairing, PairingLapsed, moment, state="lapsed", conflict=None)
 
 
 def _with_conflict(pairing: Pairing, conflict: Conflict | None) -> Pairing:
@@ -465,13 +454,11 @@ def _with_conflict(pairing: Pairing, conflict: Conflict | None) -> Pairing:
     return after.model_copy(update={"due": _next(after)})
 
 
-def _moved(
-    pairing: Pairing, event: type[PairingEvent], now: datetime, recorded_at: datetime, **changes: Any
-) -> Decision:
+def _moved(pairing: Pairing, event: type[PairingEvent], moment: Moment, **changes: Any) -> Decision:
     """The pairing after ``changes``, with its event and its current state; its next ``due`` follows from both."""
     was = pairing.state if pairing.state not in ("reserving", "abandoned") else None
     after = pairing.model_copy(
-        update={"previous_state": was, "happened_at": now, "recorded_at": recorded_at, **changes}
+        update={"previous_state": was, "happened_at": moment.now, "recorded_at": moment.recorded_at, **changes}
     )
     after = after.model_copy(update={"due": _next(after)})
     return after, [event(**fields(after)), PairingState(**fields(after))]

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, OutgoingEvent
+from contracts.moment import Moment
 from contracts.privacy import ErasureCompleted
 from contracts.profiles import ProfileChanged
 from services.matcher.domain.errors import Refused
@@ -145,11 +146,11 @@ def close(ledger: Ledger | None, member_id: str, recorded_at: datetime) -> Decis
     return after, []
 
 
-def forgotten(ledger: Ledger | None, clean: bool, now: datetime, recorded_at: datetime) -> Decision | None:
+def forgotten(ledger: Ledger | None, clean: bool, moment: Moment) -> Decision | None:
     """Complete an erasure when nothing is left (``clean``) and no seat is held; otherwise it is tried again later."""
     if ledger is None or not ledger.erasing or ledger.erased_at is not None:
         return None
     if not clean or ledger.held:
-        return ledger.model_copy(update={"lease": recorded_at + RETRY}), []
-    done = ErasureCompleted(member_id=ledger.member_id, service="matcher", completed_at=now)
-    return ledger.model_copy(update={"erased_at": now, "lease": None}), [done]
+        return ledger.model_copy(update={"lease": moment.recorded_at + RETRY}), []
+    done = ErasureCompleted(member_id=ledger.member_id, service="matcher", completed_at=moment.now)
+    return ledger.model_copy(update={"erased_at": moment.now, "lease": None}), [done]

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, OutgoingEvent
+from contracts.moment import Moment
 from contracts.programmes import Matching, ProgrammeChanged, ProgrammeSettings
 from services.matcher.domain.errors import Contradiction, Refused
 from services.matcher.domain.fit.score import PLACES, total_weight
@@ -46,9 +46,7 @@ def public(programme: Programme) -> ProgrammeChanged:
     )
 
 
-def create(
-    existing: Programme | None, programme_id: str, settings: ProgrammeSettings, now: datetime, recorded_at: datetime
-) -> Decision:
+def create(existing: Programme | None, programme_id: str, settings: ProgrammeSettings, moment: Moment) -> Decision:
     """A new programme, in draft."""
     if existing is not None:
         raise Refused("programme_exists", "There is a programme with this id already.")
@@ -58,39 +56,37 @@ def create(
         settings_version=1,
         state="draft",
         settings=settings,
-        happened_at=now,
-        recorded_at=recorded_at,
+        happened_at=moment.now,
+        recorded_at=moment.recorded_at,
     )
     return programme, [public(programme)]
 
 
-def change(programme: Programme, settings: ProgrammeSettings, now: datetime, recorded_at: datetime) -> Decision | None:
+def change(programme: Programme, settings: ProgrammeSettings, moment: Moment) -> Decision | None:
     """Other settings, under the next version; running pairings keep what was agreed with them."""
     if programme.state == "closed":
         raise Refused("programme_closed", "This programme is closed.")
     check(settings)
     if settings == programme.settings:
         return None
-    return _said(
-        programme, {"settings": settings, "settings_version": programme.settings_version + 1}, now, recorded_at
-    )
+    return _said(programme, {"settings": settings, "settings_version": programme.settings_version + 1}, moment)
 
 
-def open_(programme: Programme, now: datetime, recorded_at: datetime) -> Decision | None:
+def open_(programme: Programme, moment: Moment) -> Decision | None:
     """From now on rounds can be run and partners asked for."""
     if programme.state == "open":
         return None
     ends = programme.settings.ends
-    if ends is not None and ends <= now.date():
+    if ends is not None and ends <= moment.now.date():
         raise Refused("already_over", "This programme's last day has passed; change its dates first.")
-    return _said(programme, {"state": "open"}, now, recorded_at)
+    return _said(programme, {"state": "open"}, moment)
 
 
-def close(programme: Programme, now: datetime, recorded_at: datetime) -> Decision | None:
+def close(programme: Programme, moment: Moment) -> Decision | None:
     """No new pairings; those that run go on to their end."""
     if programme.state == "closed":
         return None
-    return _said(programme, {"state": "closed"}, now, recorded_at)
+    return _said(programme, {"state": "closed"}, moment)
 
 
 def check(settings: ProgrammeSettings) -> None:
@@ -167,6 +163,6 @@ def _contradictions_of_the_fit(matching: Matching) -> tuple[tuple[bool, str], ..
     )
 
 
-def _said(programme: Programme, changes: dict[str, object], now: datetime, recorded_at: datetime) -> Decision:
-    after = programme.model_copy(update={**changes, "happened_at": now, "recorded_at": recorded_at})
+def _said(programme: Programme, changes: dict[str, object], moment: Moment) -> Decision:
+    after = programme.model_copy(update={**changes, "happened_at": moment.now, "recorded_at": moment.recorded_at})
     return after, [public(after)]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, OutgoingEvent
+from contracts.moment import Moment
 from contracts.programmes import ProgrammeSettings, RoundComputed, RoundPublished
 from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.rounds.adjustment import Adjustment, Effect, carried_out, undone, with_one_more
@@ -101,8 +102,7 @@ def start(
     round_id: str,
     programme: tuple[str, int, str, ProgrammeSettings],
     seed: int,
-    now: datetime,
-    recorded_at: datetime,
+    moment: Moment,
     *,
     trial: bool = False,
 ) -> Decision | None:
@@ -120,10 +120,10 @@ def start(
         seed=seed,
         trial=trial,
         state="computing",
-        started_at=now,
-        happened_at=now,
-        recorded_at=recorded_at,
-        lease=recorded_at,
+        started_at=moment.now,
+        happened_at=moment.now,
+        recorded_at=moment.recorded_at,
+        lease=moment.recorded_at,
     )
     return made, []
 
@@ -151,19 +151,18 @@ def still_at_it(round: Round, run: int, recorded_at: datetime) -> Decision | Non
     return round.model_copy(update={"lease": recorded_at + LEASE}), []
 
 
-def computed(round: Round, run: int, totals: Totals, now: datetime, recorded_at: datetime) -> Decision | None:
+def computed(round: Round, run: int, totals: Totals, moment: Moment) -> Decision | None:
     """The result is stored and waits for a coordinator. None: ``run`` was overtaken."""
     if round.run != run or round.state != "computing":
         return None
     after = _at(
         round,
-        now,
-        recorded_at,
+        moment,
         **totals.model_dump(exclude={"effects"}),
         **_adjusted(carried_out(round.adjustments, totals.effects)),
         state="computed",
         result=run if round.whole else round.result,
-        computed_at=now,
+        computed_at=moment.now,
         lease=None,
         progress=Progress(stage="done", done=totals.pairs, total=totals.pairs),
     )
@@ -186,29 +185,29 @@ def undo(round: Round, adjustment_id: str) -> Decision | None:
     return round.model_copy(update=_adjusted(undone(round.adjustments, adjustment_id))), []
 
 
-def resolve(round: Round, now: datetime, recorded_at: datetime, *, whole: bool) -> Decision | None:
+def resolve(round: Round, moment: Moment, *, whole: bool) -> Decision | None:
     """Ask for another result, with all adjustments. None where that is under way, or nothing has changed."""
     if round.state == "computing" and round.result:
         return None
     _reviewed(round)
     if not whole and all(one.state == "in_force" for one in round.adjustments):
         return None
-    changes = {"state": "computing", "whole": whole, "tries": 0, "progress": Progress(), "lease": recorded_at}
-    return _at(round, now, recorded_at, **changes), []
+    changes = {"state": "computing", "whole": whole, "tries": 0, "progress": Progress(), "lease": moment.recorded_at}
+    return _at(round, moment, **changes), []
 
 
-def cancel(round: Round, now: datetime, recorded_at: datetime) -> Decision | None:
+def cancel(round: Round, moment: Moment) -> Decision | None:
     """Stop computing: the earlier result stands again, and a round that has none is discarded."""
     if round.state == "discarded":
         return None
     if round.state != "computing":
         raise Refused("not_computing", "Nothing is being computed.")
     if not round.result:
-        return discard(round, now, recorded_at)
+        return discard(round, moment)
     if not round.whole:
         raise Refused("nearly_done", "A repair takes a moment only; wait for it.")
     progress = Progress(stage="done", done=round.pairs, total=round.pairs)
-    return _at(round, now, recorded_at, state="computed", lease=None, progress=progress), []
+    return _at(round, moment, state="computed", lease=None, progress=progress), []
 
 
 def forget(round: Round, member_id: str) -> Decision | None:
@@ -217,15 +216,15 @@ def forget(round: Round, member_id: str) -> Decision | None:
     return None if kept == round.adjustments else (round.model_copy(update=_adjusted(kept)), [])
 
 
-def failed(round: Round, run: int, why: str, now: datetime, recorded_at: datetime) -> Decision | None:
+def failed(round: Round, run: int, why: str, moment: Moment) -> Decision | None:
     """It cannot be computed, and trying again would not help."""
     if round.run != run or round.state != "computing":
         return None
     state = "computed" if round.result else "failed"  # an earlier result stands
-    return _at(round, now, recorded_at, state=state, why=why, lease=None), []
+    return _at(round, moment, state=state, why=why, lease=None), []
 
 
-def publish(round: Round, now: datetime, recorded_at: datetime) -> Decision | None:
+def publish(round: Round, moment: Moment) -> Decision | None:
     """Release it: from now on its proposals go out. None where that has begun."""
     if round.state in ("publishing", "published"):
         return None
@@ -236,16 +235,16 @@ def publish(round: Round, now: datetime, recorded_at: datetime) -> Decision | No
     if any(one.state != "in_force" for one in round.adjustments):
         raise Refused("not_resolved", "It was changed by hand since it was solved: solve it again, or undo that.")
     progress = Progress(stage="proposing", done=0, total=round.pairs)
-    return _at(round, now, recorded_at, state="publishing", lease=recorded_at, progress=progress), []
+    return _at(round, moment, state="publishing", lease=moment.recorded_at, progress=progress), []
 
 
-def discard(round: Round, now: datetime, recorded_at: datetime) -> Decision | None:
+def discard(round: Round, moment: Moment) -> Decision | None:
     """Throw it away; also one that is still being computed."""
     if round.state == "discarded":
         return None
     if round.state not in ("computing", "computed", "failed"):
         raise Refused("round_not_ready", "This round's proposals have gone out.")
-    return _at(round, now, recorded_at, state="discarded", lease=None), []
+    return _at(round, moment, state="discarded", lease=None), []
 
 
 def published_up_to(
@@ -265,12 +264,12 @@ def published_up_to(
     return round.model_copy(update=changes), []
 
 
-def published(round: Round, run: int, now: datetime, recorded_at: datetime) -> Decision | None:
+def published(round: Round, run: int, moment: Moment) -> Decision | None:
     """All have gone out."""
     if round.run != run or round.state != "publishing":
         return None
     progress = Progress(stage="done", done=round.pairs, total=round.pairs)
-    after = _at(round, now, recorded_at, state="published", published_at=now, lease=None, progress=progress)
+    after = _at(round, moment, state="published", published_at=moment.now, lease=None, progress=progress)
     return after, [RoundPublished(**_fields(after))]
 
 
@@ -294,8 +293,8 @@ def _reviewed(round: Round) -> None:
         raise Refused("round_not_ready", "Only a computed round that was not published yet can be changed.")
 
 
-def _at(round: Round, now: datetime, recorded_at: datetime, **changes: Any) -> Round:
-    return round.model_copy(update={"happened_at": now, "recorded_at": recorded_at, **changes})
+def _at(round: Round, moment: Moment, **changes: Any) -> Round:
+    return round.model_copy(update={"happened_at": moment.now, "recorded_at": moment.recorded_at, **changes})
 
 
 def _fields(round: Round) -> dict[str, Any]:
