@@ -1,4 +1,4 @@
-"""Who may do what: the table in ARCHITECTURE.md, tried cell by cell with real tokens against running services."""
+"""Who may do what: the table in docs/architecture/access.md, tried cell by cell with real tokens against running services."""
 
 import base64
 import hmac
@@ -54,7 +54,7 @@ class Row:
 
 def table() -> Iterator[Row]:
     """The rows of the table "Who may do what"."""
-    text = Path("ARCHITECTURE.md").read_text(encoding="utf-8")
+    text = Path("docs/architecture/access.md").read_text(encoding="utf-8")
     service = ""
     for line in text.partition("| method and path | member")[2].splitlines()[2:]:
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
