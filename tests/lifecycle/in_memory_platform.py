@@ -256,7 +256,8 @@ class Company:
         principal = Principal(who, who, frozenset(roles), frozenset())
         command = Command(Op(f"{who}/{route}/{next(self._numbers)}"), None, principal)
         endpoint = self.services[service].routes[route]
-        given = {"asked": command, "command": command, "principal": principal, **arguments}
+        context = self.services[service].parts.context  # endpoints name it after their service
+        given = {"asked": command, "command": command, "principal": principal, service: context, **arguments}
         wanted = endpoint.__code__.co_varnames[: endpoint.__code__.co_argcount]
         if "response" in wanted:
             given["response"] = Response()
