@@ -23,7 +23,7 @@ from benchmarks.environment import quantile
 from benchmarks.stack import Estate, people
 from chassis.core.connection import Connection
 from chassis.messaging.provisioning import provision_topics
-from chassis.web.dev_tokens import jwks
+from chassis.web.dev_tokens import public_jwks
 from contracts.envelope import Topic
 from contracts.profiles import PROFILES
 from deploy.local import ports
@@ -128,7 +128,7 @@ async def _reading(estate: Estate, topic: Topic) -> AsyncIterator[AIOKafkaConsum
 async def _floor(estate: Estate, member: str, client: httpx.AsyncClient) -> AsyncIterator[Any]:
     """Yields ``one(number) -> seconds``."""
     keys = estate.data / "floor-keys.json"
-    keys.write_text(json.dumps(jwks(estate.data)), encoding="utf-8")
+    keys.write_text(json.dumps(public_jwks(estate.data)), encoding="utf-8")
     port = ports.any_free()
     command = [sys.executable, "-m", "benchmarks.baseline", str(port), str(keys), estate.addresses.urls["issuer"]]
     server = subprocess.Popen([*command, "viceversa"])  # noqa: ASYNC220 - started once, before anything is timed

@@ -16,7 +16,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from benchmarks.command import finished
 from benchmarks.stack import Estate, people
 from chassis.core.connection import Connection
-from chassis.messaging.kafka import read_range
+from chassis.messaging.kafka import read_topic
 from contracts.profiles import CONTACTS, PROFILES
 
 GOAL_RATIO, GOAL_MEMORY_MB = 0.35, 400.0
@@ -91,7 +91,7 @@ async def _produce_again(estate: Estate) -> float:
     """Seconds to produce once more, key by key, what the import left on the topics of profiles."""
     connection, prefix = Connection(estate.addresses.kafka), estate.addresses.prefix
     records = [
-        (topic, record) for topic in (PROFILES, CONTACTS) async for record in read_range(connection, prefix, topic.name)
+        (topic, record) for topic in (PROFILES, CONTACTS) async for record in read_topic(connection, prefix, topic.name)
     ]
     producer = AIOKafkaProducer(
         bootstrap_servers=estate.addresses.kafka, acks="all", enable_idempotence=True, max_batch_size=128 * 1024

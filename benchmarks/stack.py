@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from chassis.web.dev_tokens import issue
+from chassis.web.dev_tokens import issue_token
 from cli import local_stack
 from cli.installation import SERVICES, Addresses
 from deploy.local import process
@@ -38,7 +38,7 @@ class Estate:
 
     def token(self, member_id: str | None, *roles: str) -> str:
         """Good for an hour."""
-        return issue(self.data, member_id, roles, issuer=self.addresses.urls["issuer"])
+        return issue_token(self.data, member_id, roles, issuer=self.addresses.urls["issuer"])
 
     def database(self, service: str) -> str:
         return self.addresses.prefix.replace(".", "_") + service

@@ -21,7 +21,7 @@ from fastapi import APIRouter, FastAPI
 from uvicorn.loops.auto import auto_loop_factory
 
 from chassis.core.clocks import Clock
-from chassis.core.settings import PREFIX, Settings, SettingsError, load
+from chassis.core.settings import PREFIX, Settings, SettingsError, load_settings
 from chassis.gc_tuning import run_gc_tuning
 from chassis.messaging.consumer import Consumer
 from chassis.messaging.dead_letters import DeadLetters
@@ -73,7 +73,7 @@ class Chassis:
         self.settings = settings
         self.clock = Clock(settings.clock)
         self.health = Health(self.clock.machine_now)
-        self.mongo = Mongo(settings.mongo_url(), settings.database(service))
+        self.mongo = Mongo(settings.mongo_url(), settings.database_name(service))
         self.producer = Producer(settings.connection())
         self.relay = Relay(self.producer, service, settings.topic_prefix, self.clock)
         self._aggregates: dict[str, Aggregates[Any]] = {}
@@ -136,7 +136,7 @@ class Chassis:
 def run(service: str, build: Callable[[Chassis], ServiceDefinition[Any]], port: int) -> None:
     """Run a service until it is told to stop. Ends the process with 2 when a setting is wrong."""
     try:
-        settings = load(service, default_port=port)
+        settings = load_settings(service, default_port=port)
         telemetry.configure(service, settings)
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:  # uvloop, where there is one
             runner.run(_serve(Chassis(service, settings), build))
@@ -236,8 +236,8 @@ async def _run(chassis: Chassis, parts: ServiceDefinition[Any]) -> None:
         chassis.health,
         connection=settings.connection(),
         prefix=settings.topic_prefix,
-        group=settings.group(chassis.service),
-        instance=settings.instance_of(chassis.service),
+        group=settings.consumer_group(chassis.service),
+        instance=settings.instance_name(chassis.service),
     )
     tasks = [
         asyncio.create_task(_supervise(name, task))
@@ -302,12 +302,12 @@ async def _wait_for(health: Health, name: str, attempt: Callable[[], Awaitable[N
             await attempt()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
             reason = telemetry.safe_message(error)
-            health.dependency(name, ok=False, detail=reason)
+            health.report_dependency(name, ok=False, detail=reason)
             log.warning("waiting for %s: %s; trying again in %.1f s", name, reason, wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, MAX_BACKOFF_S)
         else:
-            health.dependency(name, ok=True)
+            health.report_dependency(name, ok=True)
             return
     raise asyncio.CancelledError
 
@@ -337,14 +337,14 @@ async def _watch(chassis: Chassis, consumer: Consumer[Any]) -> None:
         try:
             async with asyncio.timeout(PING_TIMEOUT_S):
                 await chassis.mongo.ping()
-            chassis.health.dependency("mongodb", ok=True)
+            chassis.health.report_dependency("mongodb", ok=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
-            chassis.health.dependency("mongodb", ok=False, detail=telemetry.safe_message(error))
+            chassis.health.report_dependency("mongodb", ok=False, detail=telemetry.safe_message(error))
         try:
             async with asyncio.timeout(PING_TIMEOUT_S):
                 await chassis.producer.ping()
-            chassis.health.dependency("kafka", ok=True)
-            await consumer.watch()
+            chassis.health.report_dependency("kafka", ok=True)
+            await consumer.report_lag()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
-            chassis.health.dependency("kafka", ok=False, detail=telemetry.safe_message(error))
+            chassis.health.report_dependency("kafka", ok=False, detail=telemetry.safe_message(error))
         await asyncio.sleep(WATCH_INTERVAL_S)

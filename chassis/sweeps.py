@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from chassis.core.clocks import Clock
 from chassis.messaging.relay import Relay
 from chassis.observability import metrics
-from chassis.observability.telemetry import attached, span
+from chassis.observability.telemetry import span, use_context
 from chassis.storage.aggregates import Aggregates, AggregateState, Follow, Stored
 from chassis.storage.mongo import Document, Filter, PyMongoError
 
@@ -79,8 +79,8 @@ class Sweep(Generic[S]):
                 at_hand.push(document["_id"], document[self.on])
             found += len(passed)
             overdue += self._overdue(passed, now, clock)
-            metrics.due(self.aggregates.name, self.on, found)
-            metrics.overdue(self.aggregates.name, self.on, overdue)
+            metrics.set_due(self.aggregates.name, self.on, found)
+            metrics.set_overdue(self.aggregates.name, self.on, overdue)
             await self._act_on(passed)
             if len(page) < SEARCH_PAGE:
                 return SearchStatistics(found, searching)
@@ -93,7 +93,7 @@ class Sweep(Generic[S]):
             return 0
         found = (await self.aggregates.documents(ids)).values()
         passed = [document for document in found if document[self.on] is not None and document[self.on] <= now]
-        metrics.due(self.aggregates.name, self.on, len(passed))
+        metrics.set_due(self.aggregates.name, self.on, len(passed))
         await self._act_on(sorted(passed, key=lambda document: document[self.on]))
         return len(passed)
 
@@ -117,7 +117,7 @@ class Sweep(Generic[S]):
     def _overdue(self, page: list[Document], now: datetime, clock: Clock) -> int:
         """How many have waited for long since their time, by machine time: business time may run fast, or jump."""
         then = clock.machine_now() - OVERDUE_AFTER
-        passed = clock.timeline().at(then) if self.on == "due" else then
+        passed = clock.timeline().business_time(then) if self.on == "due" else then
         # Where a file of business time began within that while, it was machine time before, which may be later.
         return 0 if passed > now else sum(document[self.on] <= passed for document in page)
 
@@ -139,7 +139,7 @@ class Sweep(Generic[S]):
     def _trace_of(self, document: Document) -> AbstractContextManager[object]:
         """Unfinished work goes on in the trace that began it; a deadline begins one, which points back."""
         if self.on == "lease":
-            return attached(document.get("leg"))
+            return use_context(document.get("leg"))
         return span(f"due {self.aggregates.name}", links=[document.get("leg")])
 
 

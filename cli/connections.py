@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chassis.core.connection import Connection
-from chassis.core.settings import Settings, SettingsError, section
-from chassis.web.dev_tokens import DEFAULT_LIFETIME, issue
+from chassis.core.settings import Settings, SettingsError, load_section
+from chassis.web.dev_tokens import DEFAULT_LIFETIME, issue_token
 from cli.api import Api
 from cli.console import NOT_RUNNING, Failure
 from cli.installation import ISSUER, Addresses, addresses
@@ -25,7 +25,7 @@ T = TypeVar("T")
 def settings() -> Settings:
     """Raises ``Failure`` with a line for each setting that is wrong."""
     try:
-        return section(Settings)
+        return load_section(Settings)
     except SettingsError as error:
         raise Failure(f"Some settings are wrong:\n{error}", "They are listed in .env.example.") from error
 
@@ -39,7 +39,7 @@ def database(data: Path, service: str) -> "Mongo":
 
     chosen = addresses(data)
     named = settings().model_copy(update={"topic_prefix": chosen.prefix})
-    return Mongo(chosen.mongo, named.database(service))
+    return Mongo(chosen.mongo, named.database_name(service))
 
 
 def service(data: Path, name: str) -> Api:
@@ -70,7 +70,7 @@ def token(
             "identity provider.",
         )
     found = settings()
-    return issue(
+    return issue_token(
         data, member_id, roles, programmes, lifetime,
         subject=subject, issuer=chosen.urls[ISSUER], audience=found.audience,
     )  # fmt: skip

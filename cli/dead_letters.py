@@ -114,7 +114,7 @@ def replay_(
 
 
 async def _replay_all(reach: Connection, prefix: str, service: str, places: list[str]) -> None:
-    from chassis.messaging.dead_letters import replay
+    from chassis.messaging.dead_letters import replay_dead_letter
     from chassis.messaging.kafka import Producer
 
     producer = Producer(reach)
@@ -122,7 +122,7 @@ async def _replay_all(reach: Connection, prefix: str, service: str, places: list
     try:
         with bar() as progress:
             for place in progress.track(places, description="Replaying"):
-                await replay(producer, reach, prefix, service, place)
+                await replay_dead_letter(producer, reach, prefix, service, place)
     finally:
         await producer.stop()
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 
 from chassis.core.connection import Connection
-from chassis.messaging.kafka import read_key, read_range
+from chassis.messaging.kafka import read_key, read_topic
 from chassis.messaging.records import KafkaRecord
 from cli.pairing_story import Happened
 from contracts.catalogue import BY_TYPE
@@ -30,7 +30,7 @@ async def events_of(
     if not found:
         report("Its events are not where our producers put them; reading the whole topics, which may take a while ...")
         for topic in (PAIRINGS, FEEDBACK, NOTIFICATIONS):
-            found += await _about(pairing_id, read_range(connection, prefix, topic.name))
+            found += await _about(pairing_id, read_topic(connection, prefix, topic.name))
         return found
     since = min(one.data.recorded_at for one in found) - _SKEW
     found += await _about(pairing_id, read_key(connection, prefix, FEEDBACK.name, pairing_id, since))

@@ -91,6 +91,6 @@ async def until(there: Callable[[], Awaitable[bool]], longest: float = LONGEST) 
 
 async def until_ready(chassis: Chassis) -> None:
     async def ready() -> bool:
-        return chassis.health.ready().ok
+        return chassis.health.check_readiness().ok
 
     await until(ready)

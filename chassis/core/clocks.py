@@ -28,7 +28,7 @@ class Segment:
     speed: float
     until: datetime | None = None
 
-    def at(self, machine: datetime) -> datetime:
+    def business_time(self, machine: datetime) -> datetime:
         running = self.business + timedelta(seconds=(machine - self.anchor).total_seconds() * self.speed)
         return running if self.until is None else min(running, self.until)
 
@@ -39,11 +39,11 @@ class Timeline:
 
     segments: tuple[Segment, ...] = ()
 
-    def at(self, machine: datetime) -> datetime:
+    def business_time(self, machine: datetime) -> datetime:
         place = bisect_right(self.segments, machine, key=lambda segment: segment.anchor)
-        return self.segments[place - 1].at(machine) if place else machine
+        return self.segments[place - 1].business_time(machine) if place else machine
 
-    def then(
+    def next_segment(
         self, machine: datetime, speed: float, business: datetime | None = None, until: datetime | None = None
     ) -> Segment:
         """The segment that changes the speed at ``machine`` without a jump, or with one to ``business``.
@@ -55,8 +55,8 @@ class Timeline:
             raise ValueError("the speed of business time must be 0 or more")
         if self.segments and machine < self.segments[-1].anchor:
             raise ValueError("a new segment cannot begin before the last one")
-        start = business or self.at(machine)
-        if self.segments and start < self.at(machine):
+        start = business or self.business_time(machine)
+        if self.segments and start < self.business_time(machine):
             raise ValueError("business time cannot run backwards")
         return Segment(machine, start, speed, None if until is None else max(start, until))
 
@@ -75,12 +75,12 @@ class Clock:
 
     def now(self) -> datetime:
         """Business time, in UTC."""
-        return self.timeline().at(self.machine_now())
+        return self.timeline().business_time(self.machine_now())
 
     def moment(self) -> Moment:
         """Both times of the same instant, for one decision."""
         machine = self.machine_now()
-        return Moment(now=self.timeline().at(machine), recorded_at=machine)
+        return Moment(now=self.timeline().business_time(machine), recorded_at=machine)
 
     def timeline(self) -> Timeline:
         """The segments so far; only what was added since the last time is read."""
@@ -100,7 +100,7 @@ class Clock:
             self._seen = seen
         return self._timeline
 
-    def set(self, speed: float, business: datetime | None = None, *, until: datetime | None = None) -> Segment:
+    def set_speed(self, speed: float, business: datetime | None = None, *, until: datetime | None = None) -> Segment:
         """Let business time run at ``speed`` from now on, for every process that shares the file.
 
         With ``until`` it stands still from that business time on, at once where that has passed.
@@ -110,7 +110,7 @@ class Clock:
         with self._path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed: the list stays in order, whoever else sets the speed
             _drop_half_a_line(file)
-            segment = self.timeline().then(self.machine_now(), speed, business, until)
+            segment = self.timeline().next_segment(self.machine_now(), speed, business, until)
             line = {
                 "anchor": segment.anchor.isoformat(),
                 "business": segment.business.isoformat(),

@@ -17,7 +17,7 @@ class Connection:
     password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
 
-    def arguments(self) -> Mapping[str, Any]:
+    def client_arguments(self) -> Mapping[str, Any]:
         """As aiokafka's clients take them."""
         arguments: dict[str, Any] = {"bootstrap_servers": self.servers, "security_protocol": self.protocol}
         if self.protocol.endswith("SSL"):

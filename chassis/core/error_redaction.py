@@ -32,13 +32,13 @@ def safe_message(error: BaseException) -> str:
     return f"{name}: {told}"[:MAX_MESSAGE_CHARACTERS] if told else name
 
 
-def code_of(error: BaseException) -> str | None:
+def error_code(error: BaseException) -> str | None:
     """The stable code that an error carries, where it has one."""
     code = getattr(error, "code", None)
     return code if isinstance(code, str) and len(code) <= 64 and code.isascii() and code.isprintable() else None
 
 
-def stack_of(error: BaseException) -> list[str]:
+def stack_frames(error: BaseException) -> list[str]:
     """Where it happened, innermost last: files, lines and functions, without values or source text."""
     frames = traceback.StackSummary.extract(
         traceback.walk_tb(error.__traceback__), lookup_lines=False, capture_locals=False
@@ -46,7 +46,7 @@ def stack_of(error: BaseException) -> list[str]:
     return [f"{_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames[-MAX_STACK_FRAMES:]]
 
 
-def causes_of(error: BaseException) -> Iterator[BaseException]:
+def cause_chain(error: BaseException) -> Iterator[BaseException]:
     """The error, and what led to it."""
     seen: set[int] = set()
     current: BaseException | None = error
@@ -59,10 +59,10 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
 def validation_locations(error: ValidationError) -> str:
     """Which fields were refused and why, by kind; never with what was given."""
     found = error.errors(include_input=False, include_url=False, include_context=False)[:5]
-    return "; ".join(f"{location(one['loc'])}: {one['type']}" for one in found)
+    return "; ".join(f"{redacted_location(one['loc'])}: {one['type']}" for one in found)
 
 
-def location(loc: tuple[int | str, ...]) -> str:
+def redacted_location(loc: tuple[int | str, ...]) -> str:
     """A place in a document; a key that is not a plain name may be data, and is shown as ``*``."""
     return ".".join(str(part) if isinstance(part, int) or _plain(part) else "*" for part in loc) or "value"
 
@@ -80,12 +80,12 @@ def _told(error: BaseException) -> str:
         if error.errno is not None:
             return error.strerror or ""  # without the name of a file
         # Libraries derive their own from OSError: smtplib's quote addresses.
-        return str(error) if type(error).__module__ in PLAIN_OS_ERRORS else (code_of(error) or "")
+        return str(error) if type(error).__module__ in PLAIN_OS_ERRORS else (error_code(error) or "")
     if error.__class__.__module__ == "pymongo.errors":
-        return str(error) if error.__class__.__name__ in SAFE_MONGO_ERRORS else (code_of(error) or "")
+        return str(error) if error.__class__.__name__ in SAFE_MONGO_ERRORS else (error_code(error) or "")
     if f"{error.__class__.__module__}.".startswith(SAFE_MODULES):
         return str(error)
-    return code_of(error) or ""
+    return error_code(error) or ""
 
 
 def _short(filename: str) -> str:

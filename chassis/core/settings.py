@@ -37,7 +37,7 @@ def is_loopback(host: str | None) -> bool:
         return host == "localhost"
 
 
-class Section(BaseSettings):
+class SettingsSection(BaseSettings):
     """Base of a group of settings; a service may have one of its own, with a prefix that begins with ours."""
 
     model_config = SettingsConfigDict(
@@ -45,7 +45,7 @@ class Section(BaseSettings):
     )
 
 
-class Settings(Section):
+class Settings(SettingsSection):
     """What every service needs to know. A field's description is what ``.env.example`` says about it."""
 
     kafka: str = Field("127.0.0.1:9092", min_length=1, description="Kafka's bootstrap servers, host:port,host:port.")
@@ -194,14 +194,14 @@ class Settings(Section):
     def mongo_url(self) -> str:
         return self.mongo.get_secret_value()
 
-    def database(self, service: str) -> str:
+    def database_name(self, service: str) -> str:
         return self.topic_prefix.replace(".", "_") + service
 
-    def group(self, service: str) -> str:
+    def consumer_group(self, service: str) -> str:
         """The consumer group of a service."""
         return self.topic_prefix + service
 
-    def instance_of(self, service: str) -> str:
+    def instance_name(self, service: str) -> str:
         """The stable name of this replica, for its place in the consumer group."""
         return self.instance or f"{service}-0"
 
@@ -217,7 +217,7 @@ class Settings(Section):
         return self.hmac_key.get_secret_value().encode()
 
 
-def load(service: str, default_port: int | None = None) -> Settings:
+def load_settings(service: str, default_port: int | None = None) -> Settings:
     """The settings of this process. Raises ``SettingsError``, also for a variable that looks like a slip of the pen.
 
     Where nothing else is set, ``default_port`` is the port and the instance is the first one of ``service``.
@@ -225,13 +225,13 @@ def load(service: str, default_port: int | None = None) -> Settings:
     slips = _slips(os.environ)
     if slips:
         raise SettingsError("\n".join(slips))
-    settings = section(Settings)
+    settings = load_section(Settings)
     return settings.model_copy(
-        update={"http_port": settings.http_port or default_port, "instance": settings.instance_of(service)}
+        update={"http_port": settings.http_port or default_port, "instance": settings.instance_name(service)}
     )
 
 
-def section(model: type[M]) -> M:
+def load_section(model: type[M]) -> M:
     """One group of settings, read from the environment. Raises ``SettingsError``."""
     try:
         return model()
@@ -247,7 +247,7 @@ def section(model: type[M]) -> M:
         raise SettingsError("\n".join(dict.fromkeys(lines))) from None  # the original shows what was given
 
 
-def example(*models: type[BaseSettings]) -> str:
+def render_env_example(*models: type[BaseSettings]) -> str:
     """The text of ``.env.example``: every setting with its meaning, commented out with its default."""
     lines = [
         "# Every setting of Viceversa, with its default. All are environment variables; set what is to differ.",
@@ -289,4 +289,4 @@ def _default(info: FieldInfo) -> str:
 if __name__ == "__main__":
     import sys
 
-    sys.stdout.write(example(Settings))
+    sys.stdout.write(render_env_example(Settings))

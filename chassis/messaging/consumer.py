@@ -27,7 +27,7 @@ from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
 from chassis.core.connection import Connection
 from chassis.messaging.dead_letters import DeadLetters
-from chassis.messaging.kafka import RawRecord, to_record
+from chassis.messaging.kafka import RawRecord, convert_record
 from chassis.messaging.records import (
     KafkaRecord,
     PoisonRecord,
@@ -40,7 +40,7 @@ from chassis.messaging.records import (
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedTombstone
 from chassis.observability import metrics
 from chassis.observability.health import Health
-from chassis.observability.telemetry import process_span, processed, record_failure
+from chassis.observability.telemetry import process_span, record_bulk_processing, record_failure
 from chassis.storage import mongo
 from chassis.storage.aggregates import TooBusy
 from chassis.storage.projections import Contended, ProjectionRow
@@ -53,7 +53,7 @@ C = TypeVar("C")
 MAX_RECORDS = 1000
 POLL_MS = 20  # FastStream waits this long, twice, for more records: the latency of an idle consumer
 CONCURRENT_KEYS = 32  # keys whose reactions run concurrently
-RETRY_SECONDS = 60.0  # seconds of retries in one batch before it is rewound; far below max.poll.interval, which is 300
+RETRY_BUDGET_S = 60.0  # seconds of retries in one batch before it is rewound; far below max.poll.interval, which is 300
 MAX_BACKOFF_S = 5.0  # seconds between two tries
 BREAKER_WINDOW = 100  # last records that count for the breaker
 BREAKER_FAILURES = 20  # failures among them, and more than half, stop the consumer
@@ -89,24 +89,24 @@ class Consumer(Generic[C]):
     def __init__(
         self,
         service: str,
-        hearing: HandlerRegistry[C],
+        handlers: HandlerRegistry[C],
         context: C,
-        letters: DeadLetters,
+        dead_letters: DeadLetters,
         health: Health,
         *,
         connection: Connection,
         prefix: str,
         group: str,
         instance: str,
-        patience: float = RETRY_SECONDS,
+        retry_budget_s: float = RETRY_BUDGET_S,
     ) -> None:
         self._service = service
-        self._hearing = hearing
+        self._hearing = handlers
         self._context = context
-        self._letters = letters
+        self._letters = dead_letters
         self._health = health
         self._prefix = prefix
-        self._patience = patience
+        self._patience = retry_budget_s
         self._retries = retries_of(service)
         self._results: deque[bool] = deque(maxlen=BREAKER_WINDOW)
         self._closing = asyncio.Event()
@@ -151,7 +151,7 @@ class Consumer(Generic[C]):
         await self._broker.stop()
 
     async def _heard(self, records: list[RawRecord]) -> None:
-        await self.process([to_record(record, self._prefix) for record in records])
+        await self.process([convert_record(record, self._prefix) for record in records])
         for record in records:
             self._handled[(record.topic, record.partition)] = record.offset + 1
 
@@ -179,17 +179,17 @@ class Consumer(Generic[C]):
                 extra={"topic": failure.record.topic, "code": failure.code, "offset": failure.record.offset},
             )
             await self._put_aside(failure)
-            metrics.dead_lettered(self._service, failure.record.topic, failure.code)
+            metrics.count_dead_letter(self._service, failure.record.topic, failure.code)
         for reading in readings:
             if isinstance(reading, SkippedRecord):
-                metrics.skipped(self._service, reading.record.topic)
+                metrics.count_skipped(self._service, reading.record.topic)
         made: dict[tuple[str, str], list[datetime]] = {}
         for event in events:
             if id(event.record) not in failed:
                 envelope = event.received.envelope
                 made.setdefault((event.record.topic, envelope.type), []).append(envelope.time)
         for (topic, type), times in made.items():
-            metrics.handled(self._service, topic, type, times)
+            metrics.count_handled(self._service, topic, type, times)
 
     async def _read(self, record: KafkaRecord) -> ReadResult | None:
         if record.topic == self._retries.name:
@@ -210,7 +210,7 @@ class Consumer(Generic[C]):
             by_type.setdefault(event.received.envelope.type, []).append(event)
         failures: list[HandlingFailure] = []
         for name, group in by_type.items():
-            projection = self._hearing.projection_of(name, self._context)
+            projection = self._hearing.find_projection(name, self._context)
             if projection is None:
                 continue
             rows = [_row(event) for event in group]
@@ -232,11 +232,13 @@ class Consumer(Generic[C]):
         """Run the reactions: those of one key one after the other, in order; keys concurrently."""
         by_key: dict[tuple[str, bytes | None], list[ReadableRecord]] = {}
         for event in events:
-            if self._hearing.reactions_to(event.received):
+            if self._hearing.find_reactions(event.received):
                 by_key.setdefault((event.record.topic, event.record.key), []).append(event)
             else:
                 record = event.record
-                processed(self._prefix + record.topic, event.received.envelope, record.partition, record.offset)
+                record_bulk_processing(
+                    self._prefix + record.topic, event.received.envelope, record.partition, record.offset
+                )
         groups = iter(by_key.values())
         failures: list[HandlingFailure] = []
 
@@ -259,7 +261,7 @@ class Consumer(Generic[C]):
         with process_span(
             self._prefix + event.record.topic, envelope, event.record.partition, event.record.offset
         ) as span:
-            for reaction in self._hearing.reactions_to(event.received):
+            for reaction in self._hearing.find_reactions(event.received):
                 try:
                     await self._again(lambda r=reaction: r(event.received, self._context))  # type: ignore[misc]
                 except Exception as error:
@@ -287,7 +289,7 @@ class Consumer(Generic[C]):
             stop=lambda _: time.monotonic() >= self._deadline,
             reraise=True,
         ):
-            metrics.retried(self._service)
+            metrics.count_retry(self._service)
             with attempt:
                 return await action()
         raise AssertionError("a retry ends with a result or an error")
@@ -304,20 +306,20 @@ class Consumer(Generic[C]):
         recent.extend(failed)
         if _most(recent) or _most(failed):
             self._halted = True
-            self._health.fail("most records fail for good; stopped before they all become dead letters")
+            self._health.report_failure("most records fail for good; stopped before they all become dead letters")
             log.critical("most records fail for good; the consumer has stopped and nothing more is put aside")
             await self._closing.wait()
             raise ConsumerHalted
         self._results = recent
 
-    async def watch(self) -> None:
+    async def report_lag(self) -> None:
         """Tell health and metrics how far behind this replica is; called at intervals."""
         consumer = self._subscriber.consumer
         if consumer is None:
             return
         assigned = consumer.assignment()
         for topic, partition in self._watched - {(place.topic, place.partition) for place in assigned}:
-            metrics.no_lag(self._service, topic.removeprefix(self._prefix), partition)
+            metrics.clear_lag(self._service, topic.removeprefix(self._prefix), partition)
             self._handled.pop((topic, partition), None)  # another replica goes on from there
         self._watched = {(place.topic, place.partition) for place in assigned}
         for place in assigned:
@@ -328,8 +330,8 @@ class Consumer(Generic[C]):
             if position is None:
                 position = await consumer.position(place)
             topic = place.topic.removeprefix(self._prefix)
-            metrics.lag(self._service, topic, place.partition, max(0, end - position))
-            self._health.progress(f"{topic}/{place.partition}", position, end)
+            metrics.set_lag(self._service, topic, place.partition, max(0, end - position))
+            self._health.report_progress(f"{topic}/{place.partition}", position, end)
 
 
 def _most(failed: Collection[bool]) -> bool:
@@ -391,7 +393,7 @@ async def _originals(message: Any) -> list[RawRecord]:
 
 def _security(connection: Connection) -> BaseSecurity | None:
     """The connection's protocol as FastStream takes it."""
-    context = connection.arguments().get("ssl_context")
+    context = connection.client_arguments().get("ssl_context")
     if not connection.protocol.startswith("SASL"):
         return BaseSecurity(ssl_context=context) if context else None
     kinds = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}

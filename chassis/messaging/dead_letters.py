@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
-from chassis.messaging.kafka import Producer, position_range, read_range, record_at
+from chassis.messaging.kafka import Producer, read_offset_ranges, read_record, read_topic
 from chassis.messaging.records import KafkaRecord
 from contracts.envelope import Topic, dead_letters_of, iso, retries_of
 
@@ -81,7 +81,7 @@ class DeadLetters:
         if topic not in self._known:
             raise LookupError("this service does not hear the topic")
         if record.header("dl-pointer") == "true":
-            return await record_at(self._connection, self._prefix, topic, partition, offset)
+            return await read_record(self._connection, self._prefix, topic, partition, offset)
         headers = tuple(header for header in record.headers if not header[0].startswith("dl-"))
         value = None if record.header("dl-tombstone") == "true" else record.value
         return KafkaRecord(topic, partition, offset, record.key, value, headers, record.timestamp)
@@ -128,26 +128,28 @@ def _letter(record: KafkaRecord) -> DeadLetter:
 async def list_dead_letters(connection: Connection, prefix: str, service: str) -> list[DeadLetter]:
     """All dead letters of a service that are still kept, oldest first."""
     topic = dead_letters_of(service).name
-    return [_letter(record) async for record in read_range(connection, prefix, topic)]
+    return [_letter(record) async for record in read_topic(connection, prefix, topic)]
 
 
 async def count_dead_letters(connection: Connection, prefix: str, service: str) -> int:
     """How many dead letters are kept."""
-    ranges = await position_range(connection, prefix, dead_letters_of(service).name)
+    ranges = await read_offset_ranges(connection, prefix, dead_letters_of(service).name)
     return sum(end - start for start, end in ranges.values())
 
 
 async def read_dead_letter(
-    connection: Connection, prefix: str, service: str, place: str
+    connection: Connection, prefix: str, service: str, position: str
 ) -> tuple[DeadLetter, KafkaRecord]:
     """One dead letter with its record. Raises ``LookupError`` when there is none at this place."""
-    record = await _at(connection, prefix, service, place)
+    record = await _at(connection, prefix, service, position)
     return _letter(record), record
 
 
-async def replay(producer: Producer, connection: Connection, prefix: str, service: str, place: str) -> None:
+async def replay_dead_letter(
+    producer: Producer, connection: Connection, prefix: str, service: str, position: str
+) -> None:
     """Let the service try this one again; the dead letter itself stays until its time is over."""
-    record = await _at(connection, prefix, service, place)
+    record = await _at(connection, prefix, service, position)
     await producer.deliver(
         retries_of(service).full_name(prefix), key=record.key, value=record.value, headers=list(record.headers)
     )
@@ -158,7 +160,7 @@ async def _at(connection: Connection, prefix: str, service: str, place: str) -> 
         partition, offset = (int(part) for part in place.split("-"))
     except ValueError:
         raise LookupError(f"{place!r} is no place of a dead letter; it looks like 3-17") from None
-    found = await record_at(connection, prefix, dead_letters_of(service).name, partition, offset)
+    found = await read_record(connection, prefix, dead_letters_of(service).name, partition, offset)
     if found is None:
         raise LookupError(f"there is no dead letter of {service} at {place}")
     return found

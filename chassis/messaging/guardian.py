@@ -25,7 +25,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
-from chassis.messaging.kafka import Producer, RawRecord, open_reader, partitions_of
+from chassis.messaging.kafka import Producer, RawRecord, open_reader, topic_partitions
 from chassis.observability import metrics
 from chassis.storage import outbox
 from chassis.storage.aggregates import Aggregates
@@ -71,19 +71,19 @@ class Guardian:
     async def run(self) -> None:
         """Read from the beginning and never stop; errors of the connection are raised."""
         name = self.topic.full_name(self._prefix)
-        async with open_reader(self._connection, name, gathers=GATHERS) as consumer:
-            partitions = partitions_of(consumer, name)
+        async with open_reader(self._connection, name, min_fetch_bytes=GATHERS) as consumer:
+            partitions = topic_partitions(consumer, name)
             await consumer.seek_to_beginning()
             while True:
                 fetched = await consumer.getmany(*partitions, timeout_ms=POLL_MS, max_records=BATCH)
                 for records in fetched.values():
                     for record in records:
-                        self.see(record)
+                        self.observe(record)
                 if self._has_to_look() and await self._at_end(consumer, partitions):
-                    await self.compare()
+                    await self.republish_outdated()
                     self.caught_up.set()
 
-    def see(self, record: RawRecord) -> None:
+    def observe(self, record: RawRecord) -> None:
         """Take note of a record; ``compare`` will look at its key where there may be doubt."""
         headers = dict(record.headers)
         try:
@@ -113,7 +113,7 @@ class Guardian:
         ends = await consumer.end_offsets(list(partitions))
         return all([await consumer.position(place) >= ends[place] for place in partitions])
 
-    async def compare(self) -> None:
+    async def republish_outdated(self) -> None:
         """At the end of all partitions: hold what was read against what the documents last said, and mend it."""
         self._at_end_at = time.monotonic()
         doubtful, self._doubtful = self._doubtful, set()
@@ -149,5 +149,5 @@ class Guardian:
             headers=outbox.envelope(entry, self._aggregates.service).headers(),
         )
         self.republished += 1
-        metrics.republished(self._aggregates.service, self.topic.name)
+        metrics.count_republished(self._aggregates.service, self.topic.name)
         log.warning("an outdated record was the last of its key; said again", extra={"topic": self.topic.name})

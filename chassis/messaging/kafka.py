@@ -41,7 +41,7 @@ class Producer:
 
     async def _connected(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            **self._connection.arguments(),
+            **self._connection.client_arguments(),
             acks="all",
             enable_idempotence=True,
             max_request_size=MAX_REQUEST,
@@ -116,7 +116,9 @@ class Producer:
 
 
 @asynccontextmanager
-async def open_reader(connection: Connection, topic: str, *, gathers: int = 1) -> AsyncIterator[AIOKafkaConsumer]:
+async def open_reader(
+    connection: Connection, topic: str, *, min_fetch_bytes: int = 1
+) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of all partitions of a topic without a group: it commits nothing and disturbs nobody.
 
     ``gathers``: so many bytes the broker gathers, for half a second at most, before it answers; for who is in no hurry.
@@ -124,10 +126,10 @@ async def open_reader(connection: Connection, topic: str, *, gathers: int = 1) -
     """
     consumer = AIOKafkaConsumer(
         topic,
-        **connection.arguments(),
+        **connection.client_arguments(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        fetch_min_bytes=gathers,
+        fetch_min_bytes=min_fetch_bytes,
     )
     try:
         await consumer.start()
@@ -138,7 +140,7 @@ async def open_reader(connection: Connection, topic: str, *, gathers: int = 1) -
         await consumer.stop()
 
 
-def to_record(record: RawRecord, prefix: str) -> KafkaRecord:
+def convert_record(record: RawRecord, prefix: str) -> KafkaRecord:
     """Without the prefix of its topic; header values that are absent become empty."""
     return KafkaRecord(
         topic=record.topic.removeprefix(prefix),
@@ -151,29 +153,29 @@ def to_record(record: RawRecord, prefix: str) -> KafkaRecord:
     )
 
 
-def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+def topic_partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
 
 
-async def position_range(connection: Connection, prefix: str, topic: str) -> dict[int, tuple[int, int]]:
+async def read_offset_ranges(connection: Connection, prefix: str, topic: str) -> dict[int, tuple[int, int]]:
     """First and next offset of each partition."""
     async with open_reader(connection, prefix + topic) as consumer:
-        partitions = partitions_of(consumer, prefix + topic)
+        partitions = topic_partitions(consumer, prefix + topic)
         first = await consumer.beginning_offsets(partitions)
         end = await consumer.end_offsets(partitions)
         return {place.partition: (first[place], end[place]) for place in partitions}
 
 
-async def read_range(connection: Connection, prefix: str, topic: str) -> AsyncIterator[KafkaRecord]:
+async def read_topic(connection: Connection, prefix: str, topic: str) -> AsyncIterator[KafkaRecord]:
     """Every record that a topic holds now, partition by partition in order of offsets."""
     async with open_reader(connection, prefix + topic) as consumer:
-        ends = await consumer.end_offsets(partitions_of(consumer, prefix + topic))
+        ends = await consumer.end_offsets(topic_partitions(consumer, prefix + topic))
         await consumer.seek_to_beginning()
         while any([await consumer.position(place) < end for place, end in ends.items() if end]):
             for place, records in (await consumer.getmany(timeout_ms=500)).items():
                 for record in records:
                     if record.offset < ends[place]:
-                        yield to_record(record, prefix)
+                        yield convert_record(record, prefix)
 
 
 async def read_key(
@@ -185,7 +187,7 @@ async def read_key(
     ``since``: by machine time; what was written before is not read.
     """
     async with open_reader(connection, prefix + topic) as consumer:
-        partitions = partitions_of(consumer, prefix + topic)
+        partitions = topic_partitions(consumer, prefix + topic)
         place = DefaultPartitioner()(key.encode(), partitions, partitions)
         consumer.pause(*(other for other in partitions if other != place))
         end = (await consumer.end_offsets([place]))[place]
@@ -197,7 +199,7 @@ async def read_key(
             for records in (await consumer.getmany(place, timeout_ms=500)).values():
                 for record in records:
                     if record.offset < end and record.key == key.encode():
-                        yield to_record(record, prefix)
+                        yield convert_record(record, prefix)
 
 
 async def _offset_since(consumer: AIOKafkaConsumer, place: TopicPartition, since: datetime | None) -> int | None:
@@ -208,10 +210,12 @@ async def _offset_since(consumer: AIOKafkaConsumer, place: TopicPartition, since
     return None if found is None else int(found.offset)
 
 
-async def record_at(connection: Connection, prefix: str, topic: str, partition: int, offset: int) -> KafkaRecord | None:
+async def read_record(
+    connection: Connection, prefix: str, topic: str, partition: int, offset: int
+) -> KafkaRecord | None:
     """The record at one place; None when it is not there any longer, or never was."""
     async with open_reader(connection, prefix + topic) as consumer:
-        partitions = partitions_of(consumer, prefix + topic)
+        partitions = topic_partitions(consumer, prefix + topic)
         place = TopicPartition(prefix + topic, partition)
         if place not in partitions:
             return None
@@ -224,5 +228,5 @@ async def record_at(connection: Connection, prefix: str, topic: str, partition: 
             while await consumer.position(place) <= offset:
                 for records in (await consumer.getmany(place, timeout_ms=500, max_records=1)).values():
                     for record in records:
-                        return to_record(record, prefix) if record.offset == offset else None
+                        return convert_record(record, prefix) if record.offset == offset else None
         return None

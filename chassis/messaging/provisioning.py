@@ -22,7 +22,7 @@ class ProvisioningError(Exception):
     """A topic is missing or differs from its contract, and what to do about it."""
 
 
-def configuration(topic: Topic, min_in_sync: int) -> dict[str, str]:
+def topic_configuration(topic: Topic, min_in_sync: int) -> dict[str, str]:
     """A topic's settings at the broker."""
     milliseconds = {"compact": -1, "time": int(RETENTION.total_seconds() * 1000), "keep": -1}[topic.cleanup]
     settings = {
@@ -50,12 +50,12 @@ async def provision_topics(
     number decides which keys share a partition and can never be changed.
     """
     wanted = {topic.full_name(prefix): topic for topic in topics}
-    admin = AIOKafkaAdminClient(**connection.arguments())
+    admin = AIOKafkaAdminClient(**connection.client_arguments())
     await admin.start()
     try:
         response = await admin.create_topics(
             [
-                NewTopic(name, topic.partitions, replication, topic_configs=configuration(topic, min_in_sync))
+                NewTopic(name, topic.partitions, replication, topic_configs=topic_configuration(topic, min_in_sync))
                 for name, topic in wanted.items()
             ]
         )
@@ -88,7 +88,7 @@ async def _check(admin: AIOKafkaAdminClient, names: Sequence[str], wanted: dict[
             if code != 0:
                 raise ProvisioningError(f"topic {name} cannot be described: {for_code(code).__name__} {message or ''}")
             policy = next((entry[1] for entry in entries if entry[0] == "cleanup.policy"), None)
-            expected_policy = configuration(wanted[name], 1)["cleanup.policy"]
+            expected_policy = topic_configuration(wanted[name], 1)["cleanup.policy"]
             if policy != expected_policy:
                 raise ProvisioningError(
                     f"topic {name} has cleanup.policy {policy} instead of {expected_policy}; it was not made by "

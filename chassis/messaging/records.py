@@ -71,7 +71,7 @@ def read_record(record: KafkaRecord, hearing: HandlerRegistry[Any]) -> ReadResul
         return PoisonRecord(record, "bad_envelope", validation_locations(error))
     except ValueError as error:
         return PoisonRecord(record, "bad_envelope", str(error))
-    type = hearing.type_named(envelope.type)
+    type = hearing.find_type(envelope.type)
     if type is None:
         return SkippedRecord(record, envelope.type)
     if type.TOPIC.name != record.topic:

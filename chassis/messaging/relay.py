@@ -243,8 +243,8 @@ class Relay:
             if claim.matched_count:
                 self.push(aggregates, [document])
                 claimed += 1
-        metrics.outbox_waiting(aggregates.name, waiting)
-        metrics.outbox_oldest(aggregates.name, (now - oldest).total_seconds() if oldest else 0.0)
+        metrics.set_outbox_size(aggregates.name, waiting)
+        metrics.set_outbox_age(aggregates.name, (now - oldest).total_seconds() if oldest else 0.0)
         return claimed
 
 

@@ -86,14 +86,14 @@ class HandlerRegistry(Generic[C]):
     def topics(self) -> list[Topic]:
         return sorted({type.TOPIC for type in self._types.values()}, key=lambda topic: topic.name)
 
-    def type_named(self, name: str) -> type[EventData] | None:
+    def find_type(self, name: str) -> type[EventData] | None:
         return self._types.get(name)
 
-    def projection_of(self, name: str, context: C) -> Projection[Any] | None:
+    def find_projection(self, name: str, context: C) -> Projection[Any] | None:
         into = self._projections.get(name)
         return into(context) if into else None
 
-    def reactions_to(self, event: ReceivedEvent[Any] | ReceivedTombstone) -> Sequence[Reaction[C]]:
+    def find_reactions(self, event: ReceivedEvent[Any] | ReceivedTombstone) -> Sequence[Reaction[C]]:
         """The functions that follow it; what feeds a projection alone has none."""
         of = self._tombstone_reactions if isinstance(event, ReceivedTombstone) else self._reactions
         return cast("Sequence[Reaction[C]]", of.get(event.envelope.type, ()))

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.core.connection import Connection
-from chassis.messaging.kafka import open_reader, partitions_of, to_record
+from chassis.messaging.kafka import convert_record, open_reader, topic_partitions
 from chassis.messaging.records import ReadableRecord, read_record
 from chassis.messaging.subscriptions import HandlerRegistry
 from contracts.envelope import Topic
@@ -33,7 +33,7 @@ class TopicReplica(Generic[C]):
     def __init__(
         self,
         topic: Topic,
-        hearing: HandlerRegistry[C],
+        handlers: HandlerRegistry[C],
         context: C,
         *,
         connection: Connection,
@@ -42,7 +42,7 @@ class TopicReplica(Generic[C]):
     ) -> None:
         """``after``: what is to be read to its end before this begins."""
         self.topic = topic
-        self._hearing = hearing
+        self._hearing = handlers
         self._context = context
         self._connection = connection
         self._prefix = prefix
@@ -69,16 +69,16 @@ class TopicReplica(Generic[C]):
     async def _reading(self) -> AsyncIterator[tuple[AIOKafkaConsumer, Sequence[TopicPartition]]]:
         name = self.topic.full_name(self._prefix)
         async with open_reader(self._connection, name) as consumer:
-            partitions = partitions_of(consumer, name)
+            partitions = topic_partitions(consumer, name)
             await consumer.seek_to_beginning()
             for place, offset in self._next.items():
                 consumer.seek(place, offset)
             yield consumer, partitions
 
     async def _tell(self, record: Any) -> None:
-        reading = read_record(to_record(record, self._prefix), self._hearing)
+        reading = read_record(convert_record(record, self._prefix), self._hearing)
         if isinstance(reading, ReadableRecord):  # what cannot be read is the consumer's to put aside
-            for reaction in self._hearing.reactions_to(reading.received):
+            for reaction in self._hearing.find_reactions(reading.received):
                 await reaction(reading.received, self._context)
 
     async def _at_end(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from opentelemetry import trace
 
-from chassis.core.error_redaction import causes_of, safe_message, stack_of
+from chassis.core.error_redaction import cause_chain, safe_message, stack_frames
 
 OURS = ("chassis", "services", "contracts", "cli", "deploy", "__main__")
 LONGEST = 1000
@@ -92,8 +92,8 @@ def _plain(value: object) -> object:
 
 
 def _error(error: BaseException) -> dict[str, Any]:
-    first, *causes = causes_of(error)
-    entry: dict[str, Any] = {"type": type(first).__name__, "message": safe_message(first), "stack": stack_of(first)}
+    first, *causes = cause_chain(error)
+    entry: dict[str, Any] = {"type": type(first).__name__, "message": safe_message(first), "stack": stack_frames(first)}
     if causes:
         entry["causes"] = [safe_message(cause) for cause in causes[:5]]
     return entry

@@ -40,11 +40,11 @@ _overdue = Gauge(
 )  # fmt: skip
 
 
-def request(service: str, method: str, route: str, status: int, seconds: float) -> None:
+def observe_request(service: str, method: str, route: str, status: int, seconds: float) -> None:
     _requests.labels(service, method, route, str(status)).observe(seconds)
 
 
-def handled(service: str, topic: str, type: str, made: Sequence[datetime]) -> None:
+def count_handled(service: str, topic: str, type: str, made: Sequence[datetime]) -> None:
     """Events of one type, each by the time when it was made."""
     _handled.labels(service, topic, type).inc(len(made))
     now, age = datetime.now(UTC), _age.labels(service, topic)
@@ -52,35 +52,35 @@ def handled(service: str, topic: str, type: str, made: Sequence[datetime]) -> No
         age.observe(max(0.0, (now - one).total_seconds()))
 
 
-def retried(service: str) -> None:
+def count_retry(service: str) -> None:
     _retried.labels(service).inc()
 
 
-def skipped(service: str, topic: str) -> None:
+def count_skipped(service: str, topic: str) -> None:
     _skipped.labels(service, topic).inc()
 
 
-def dead_lettered(service: str, topic: str, code: str) -> None:
+def count_dead_letter(service: str, topic: str, code: str) -> None:
     _dead.labels(service, topic, code).inc()
 
 
-def republished(service: str, topic: str) -> None:
+def count_republished(service: str, topic: str) -> None:
     _republished.labels(service, topic).inc()
 
 
-def outbox_oldest(collection: str, seconds: float) -> None:
+def set_outbox_age(collection: str, seconds: float) -> None:
     _oldest.labels(collection).set(seconds)
 
 
-def outbox_waiting(collection: str, documents: int) -> None:
+def set_outbox_size(collection: str, documents: int) -> None:
     _entries.labels(collection).set(documents)
 
 
-def lag(service: str, topic: str, partition: int, records: int) -> None:
+def set_lag(service: str, topic: str, partition: int, records: int) -> None:
     _lag.labels(service, topic, str(partition)).set(records)
 
 
-def no_lag(service: str, topic: str, partition: int) -> None:
+def clear_lag(service: str, topic: str, partition: int) -> None:
     """The partition is another replica's now."""
     try:
         _lag.remove(service, topic, str(partition))
@@ -88,12 +88,12 @@ def no_lag(service: str, topic: str, partition: int) -> None:
         return  # it was never told
 
 
-def due(collection: str, clock: str, count: int) -> None:
+def set_due(collection: str, clock: str, count: int) -> None:
     """``clock``: ``due`` for business time, ``lease`` for machine time."""
     _due.labels(collection, clock).set(count)
 
 
-def overdue(collection: str, clock: str, count: int) -> None:
+def set_overdue(collection: str, clock: str, count: int) -> None:
     """Of those that are due, how many should have been acted on long ago; ``clock`` as before."""
     _overdue.labels(collection, clock).set(count)
 
@@ -102,13 +102,13 @@ class BusinessGauge:
     """A figure of the business that its service keeps up to date, for example how many pairings are in each state."""
 
     def __init__(
-        self, name: str, meaning: str, labels: tuple[str, ...] = (), *, registry: CollectorRegistry = REGISTRY
+        self, name: str, description: str, labels: tuple[str, ...] = (), *, registry: CollectorRegistry = REGISTRY
     ) -> None:
         """Registers ``viceversa_<name>``. Raises ``ValueError`` when a label would name a person."""
         if personal := PERSONAL.intersection(labels):
             raise ValueError(f"no person is a label: {', '.join(sorted(personal))}")
         self._labels = labels
-        self._gauge = Gauge(f"viceversa_{name}", meaning, labels, registry=registry)
+        self._gauge = Gauge(f"viceversa_{name}", description, labels, registry=registry)
 
     def set(self, value: float, **labels: str) -> None:
         (self._gauge.labels(**labels) if self._labels else self._gauge).set(value)
@@ -123,17 +123,17 @@ class BusinessCounter:
     """How often something of the business has happened in this process, for example how many messages were sent."""
 
     def __init__(
-        self, name: str, meaning: str, labels: tuple[str, ...], *, registry: CollectorRegistry = REGISTRY
+        self, name: str, description: str, labels: tuple[str, ...], *, registry: CollectorRegistry = REGISTRY
     ) -> None:
         """Registers ``viceversa_<name>_total``. Raises ``ValueError`` when a label would name a person."""
         if personal := PERSONAL.intersection(labels):
             raise ValueError(f"no person is a label: {', '.join(sorted(personal))}")
-        self._counter = Counter(f"viceversa_{name}", meaning, labels, registry=registry)
+        self._counter = Counter(f"viceversa_{name}", description, labels, registry=registry)
 
-    def count(self, **labels: str) -> None:
+    def increment(self, **labels: str) -> None:
         self._counter.labels(**labels).inc()
 
 
-def text() -> bytes:
+def render_metrics() -> bytes:
     """What ``/metrics`` answers."""
     return generate_latest(REGISTRY)

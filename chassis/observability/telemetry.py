@@ -23,27 +23,27 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from chassis.core.error_redaction import code_of, safe_message
+from chassis.core.error_redaction import error_code, safe_message
 from chassis.core.settings import Settings
 from chassis.observability import logs
 from contracts.envelope import Envelope, traced_as
 
 __all__ = [
     "Attributes",
-    "attached",
     "configure",
     "current_traceparent",
-    "failed",
     "http_span",
-    "lifecycle_span",
-    "link",
+    "is_failed",
+    "link_current_span",
     "process_span",
-    "processed",
+    "record_bulk_processing",
     "record_failure",
     "safe_message",
     "send_span",
     "shutdown",
     "span",
+    "use_context",
+    "write_lifecycle_span",
 ]
 
 Attributes: TypeAlias = Mapping[str, str | int | float | bool]
@@ -83,12 +83,12 @@ def configure(service: str, settings: Settings, *, exporter: SpanExporter | None
 
     Without an OTLP endpoint nothing is recorded, but every request still has its trace id, which the logs show.
     """
-    logs.configure(service, settings.instance_of(service), settings.log_level)
+    logs.configure(service, settings.instance_name(service), settings.log_level)
     resource = Resource.create(
         {
             "service.name": service,
             "service.namespace": "viceversa",
-            "service.instance.id": settings.instance_of(service),
+            "service.instance.id": settings.instance_name(service),
         }
     )
     exports = exporter is not None or settings.otlp_endpoint is not None
@@ -107,7 +107,7 @@ def configure(service: str, settings: Settings, *, exporter: SpanExporter | None
     shutdown()
     _state.provider, _state.exports = provider, exports
     _state.tracer = provider.get_tracer("viceversa.chassis")
-    _state.group = settings.group(service)
+    _state.group = settings.consumer_group(service)
 
 
 def shutdown() -> None:
@@ -140,7 +140,7 @@ def _links(traceparents: Sequence[str | None]) -> list[Link]:
 
 
 @contextmanager
-def attached(traceparent: str | None) -> Iterator[None]:
+def use_context(traceparent: str | None) -> Iterator[None]:
     """Make a stored context the current one."""
     token = otel.attach(_context(traceparent))
     try:
@@ -149,7 +149,7 @@ def attached(traceparent: str | None) -> Iterator[None]:
         otel.detach(token)
 
 
-def link(traceparent: str | None) -> None:
+def link_current_span(traceparent: str | None) -> None:
     """Let the current span point to an earlier trace; within that very trace there is nothing to point to."""
     here = trace.get_current_span()
     for one in _links([traceparent]):
@@ -218,7 +218,7 @@ def send_span(topic: str, envelope: Envelope) -> Iterator[str | None]:
 def process_span(topic: str, envelope: Envelope, partition: int, offset: int) -> Iterator[Span]:
     """A consumer handles one event, as a child of the span that sent it."""
     if envelope.traceparent and not _state.exports:  # as above; what is logged and saved still belongs to the trace
-        with attached(envelope.traceparent):
+        with use_context(envelope.traceparent):
             yield trace.INVALID_SPAN
         return
     attributes = _messaging("process", topic, envelope) | {
@@ -231,7 +231,7 @@ def process_span(topic: str, envelope: Envelope, partition: int, offset: int) ->
         yield made
 
 
-def processed(topic: str, envelope: Envelope, partition: int, offset: int) -> None:
+def record_bulk_processing(topic: str, envelope: Envelope, partition: int, offset: int) -> None:
     """An event was handled in bulk with others, and nothing else follows from it: a span where anybody sees it."""
     if _state.exports:
         with process_span(topic, envelope, partition, offset):
@@ -246,45 +246,45 @@ def http_span(method: str, scheme: str, traceparent: str | None) -> Iterator[Spa
         yield made
 
 
-def failed(span: Span) -> bool:
+def is_failed(span: Span) -> bool:
     """Whether the span is marked as failed already."""
     return isinstance(span, ReadableSpan) and span.status.status_code is StatusCode.ERROR
 
 
 def record_failure(span: Span, error: BaseException) -> None:
     """Mark a span as failed; a second error of the same span is not added to the first."""
-    if failed(span):
+    if is_failed(span):
         return
     attributes = {"exception.type": type(error).__name__, "exception.message": safe_message(error)}
-    if (code := code_of(error)) is not None:
+    if (code := error_code(error)) is not None:
         attributes["viceversa.error.code"] = code
     span.set_attribute("error.type", type(error).__name__)
     span.set_status(Status(StatusCode.ERROR, safe_message(error)))
     span.add_event("exception", attributes)
 
 
-def lifecycle_span(
-    life: str,
+def write_lifecycle_span(
+    lifecycle_id: str,
     name: str,
     start: datetime,
     end: datetime,
     attributes: Attributes | None = None,
     *,
     links: Sequence[str | None] = (),
-    whole: bool = False,
+    is_root: bool = False,
 ) -> None:
     """Write one closed phase of a life that crosses many traces; a trace of its own gathers the phases.
 
     Trace and span ids follow from ``life`` and ``name``, so a phase that is written twice is the same span. ``whole``:
     this is the life from its start to its end, the parent of all phases; it is written last.
     """
-    trace_id = _derived(16, life)
-    root = _derived(8, life, "whole")
+    trace_id = _derived(16, lifecycle_id)
+    root = _derived(8, lifecycle_id, "whole")
     parent = otel.Context()
-    if not whole:
+    if not is_root:
         above = SpanContext(trace_id, root, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
         parent = trace.set_span_in_context(NonRecordingSpan(above), parent)
-    token = _forced.set((trace_id, root if whole else _derived(8, life, name, start.isoformat())))
+    token = _forced.set((trace_id, root if is_root else _derived(8, lifecycle_id, name, start.isoformat())))
     try:
         made = _state.tracer.start_span(
             name, context=parent, attributes=attributes or {}, links=_links(links), start_time=_nanoseconds(start)

@@ -25,7 +25,7 @@ from pymongo import ReplaceOne
 
 from chassis.core.clocks import Clock
 from chassis.core.ids import derived_id
-from chassis.observability.telemetry import current_traceparent, link
+from chassis.observability.telemetry import current_traceparent, link_current_span
 from chassis.storage import outbox
 from chassis.storage.due_queue import DueQueue
 from chassis.storage.mongo import (
@@ -247,7 +247,7 @@ class Aggregates(Generic[S]):
                         return self._untouched(id, document)
                     after, state = decided
                     if await self._save(document, after):
-                        link(document.get("leg") if document else None)
+                        link_current_span(document.get("leg") if document else None)
                         self._go_on_with([after])
                         return _saved(after, state)
                     lost = None

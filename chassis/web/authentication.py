@@ -71,7 +71,7 @@ class SigningKeys:
         self._read_at: float | None = None
         self._tried_at: float | None = None
 
-    async def find(self, kid: str) -> tuple[jwt.PyJWK, str] | None:
+    async def find_key(self, kid: str) -> tuple[jwt.PyJWK, str] | None:
         """The key and its algorithm. Raises ``KeysUnavailable`` when no key has ever been read."""
         known = kid in self._keys
         if self._due(known=known) and not (known and self._lock.locked()):  # a known key waits for nobody
@@ -90,7 +90,7 @@ class SigningKeys:
 
     async def _read(self) -> None:
         try:
-            self._keys = usable(await self._document())
+            self._keys = usable_keys(await self._document())
             self._read_at = self._monotonic()
         except (httpx.HTTPError, OSError, ValueError) as error:
             log.warning("the issuer's keys cannot be read: %s", error)
@@ -137,11 +137,11 @@ def _document(body: bytes) -> Mapping[str, Any]:
     return document
 
 
-def usable(document: Mapping[str, Any]) -> dict[str, tuple[jwt.PyJWK, str]]:
+def usable_keys(document: Mapping[str, Any]) -> dict[str, tuple[jwt.PyJWK, str]]:
     """Signature keys of a JWKS by their ``kid``, each with its one algorithm; others are passed over."""
     found: dict[str, tuple[jwt.PyJWK, str]] = {}
     for entry in document.get("keys", []):
-        algorithm = algorithm_of(entry)
+        algorithm = key_algorithm(entry)
         if algorithm is None or not isinstance(entry.get("kid"), str):
             continue
         try:
@@ -151,7 +151,7 @@ def usable(document: Mapping[str, Any]) -> dict[str, tuple[jwt.PyJWK, str]]:
     return found
 
 
-def algorithm_of(key: Mapping[str, Any]) -> str | None:
+def key_algorithm(key: Mapping[str, Any]) -> str | None:
     """The algorithm that a public key serves, if it is one of ours; None for any other key."""
     if key.get("use", "sig") != "sig":
         return None
@@ -167,7 +167,7 @@ class TokenVerifier:
         self._settings = settings
         self._keys = keys or SigningKeys(settings)
 
-    async def principal(self, token: str) -> Principal:
+    async def verify(self, token: str) -> Principal:
         """Raises ``Unauthenticated`` and ``KeysUnavailable``."""
         if len(token) > LONGEST_TOKEN:
             raise Unauthenticated("token_invalid", "The token is too long.")
@@ -175,11 +175,11 @@ class TokenVerifier:
             kid = _key_id(token)
         except (ValueError, RecursionError):
             raise Unauthenticated("token_invalid", "The token cannot be read.") from None
-        found = await self._keys.find(kid) if isinstance(kid, str) else None
+        found = await self._keys.find_key(kid) if isinstance(kid, str) else None
         if found is None:
             raise Unauthenticated("token_invalid", "The token is not signed by a key of the issuer.")
         key, algorithm = found
-        return principal_of(self._settings, self._claims(token, key, algorithm))
+        return principal_from_claims(self._settings, self._claims(token, key, algorithm))
 
     def _claims(self, token: str, key: jwt.PyJWK, algorithm: str) -> Mapping[str, Any]:
         try:
@@ -215,7 +215,7 @@ def _key_id(token: str) -> object:
     return named.get("kid") if isinstance(named, dict) else None
 
 
-def principal_of(settings: Settings, claims: Mapping[str, Any]) -> Principal:
+def principal_from_claims(settings: Settings, claims: Mapping[str, Any]) -> Principal:
     """What the claims say; roles that are not ours are passed over."""
     subject = claims.get("sub")
     if not isinstance(subject, str) or not 0 < len(subject) <= 255:

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import uvicorn
 from fastapi import FastAPI
 
-from chassis.core.settings import SettingsError, is_loopback, load
+from chassis.core.settings import SettingsError, is_loopback, load_settings
 from chassis.observability import logs
-from chassis.web.dev_tokens import ALGORITHM, ISSUER, jwks, signing_key
+from chassis.web.dev_tokens import ALGORITHM, ISSUER, load_signing_key, public_jwks
 
 PORT = 8100
 
@@ -27,7 +27,7 @@ class NotLoopback(ValueError):
 
 def create_issuer(data: Path, issuer: str = ISSUER) -> FastAPI:
     app = FastAPI(title="Local issuer", docs_url=None, redoc_url=None, openapi_url=None)
-    signing_key(data)
+    load_signing_key(data)
 
     @app.get("/.well-known/openid-configuration")
     def configuration() -> dict[str, object]:
@@ -41,7 +41,7 @@ def create_issuer(data: Path, issuer: str = ISSUER) -> FastAPI:
 
     @app.get("/jwks")
     def keys() -> dict[str, object]:
-        return jwks(data)
+        return public_jwks(data)
 
     @app.get("/health/live")
     @app.get("/health/ready")
@@ -51,7 +51,7 @@ def create_issuer(data: Path, issuer: str = ISSUER) -> FastAPI:
     return app
 
 
-def serve(data: Path, host: str, port: int, issuer: str) -> None:
+def serve_issuer(data: Path, host: str, port: int, issuer: str) -> None:
     """Answer until the process is told to stop. Raises ``NotLoopback``."""
     if not is_loopback(host):
         raise NotLoopback("the local issuer listens on this machine's loopback only; use a real one for anything else")
@@ -68,13 +68,13 @@ def main(arguments: list[str] | None = None) -> None:
     )
     chosen = parser.parse_args(arguments)
     if chosen.write_keys:
-        chosen.write_keys.write_text(json.dumps(jwks(chosen.data)), encoding="utf-8")
+        chosen.write_keys.write_text(json.dumps(public_jwks(chosen.data)), encoding="utf-8")
         return
     try:
-        settings = load("issuer")
-        logs.configure("issuer", settings.instance_of("issuer"), settings.log_level)
+        settings = load_settings("issuer")
+        logs.configure("issuer", settings.instance_name("issuer"), settings.log_level)
         port = settings.http_port or urlsplit(settings.issuer).port or PORT
-        serve(chosen.data, settings.http_host, port, settings.issuer)
+        serve_issuer(chosen.data, settings.http_host, port, settings.issuer)
     except (SettingsError, NotLoopback) as error:
         sys.stderr.write(f"issuer cannot start:\n{error}\n")
         sys.exit(2)

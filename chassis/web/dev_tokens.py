@@ -25,8 +25,8 @@ DEFAULT_LIFETIME = timedelta(hours=1)
 ALGORITHM = "ES256"
 
 
-def issue(
-    data: Path,
+def issue_token(
+    data_folder: Path,
     member_id: str | None,
     roles: Iterable[str],
     programmes: Iterable[str] = (),
@@ -37,7 +37,7 @@ def issue(
     audience: str = AUDIENCE,
 ) -> str:
     """A token, signed with the key in the data folder; ``subject`` is the member unless it is said."""
-    key = signing_key(data)
+    key = load_signing_key(data_folder)
     now = datetime.now(UTC)
     claims: dict[str, object] = {
         "iss": issuer,
@@ -55,7 +55,7 @@ def issue(
     return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": public_jwk(key)["kid"]})
 
 
-def signing_key(data: Path) -> ec.EllipticCurvePrivateKey:
+def load_signing_key(data: Path) -> ec.EllipticCurvePrivateKey:
     """The key of the data folder, made at the first call; only its owner may read it."""
     file = data / "issuer" / "key.pem"
     if not file.exists():
@@ -82,9 +82,9 @@ def _make(file: Path) -> None:
         fresh.unlink()
 
 
-def jwks(data: Path) -> dict[str, object]:
+def public_jwks(data: Path) -> dict[str, object]:
     """The public keys, as ``/jwks`` answers them; also fit for a file that ``VICEVERSA_JWKS_URL`` names."""
-    return {"keys": [public_jwk(signing_key(data))]}
+    return {"keys": [public_jwk(load_signing_key(data))]}
 
 
 def public_jwk(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:

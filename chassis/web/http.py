@@ -30,7 +30,7 @@ from chassis.observability.health import Health, HealthReport
 from chassis.storage.aggregates import Op
 from chassis.web import problems as _problems
 from chassis.web.authentication import Principal, Role, TokenVerifier, Unauthenticated
-from chassis.web.middleware import EdgeMiddleware, Routes
+from chassis.web.middleware import RequestMiddleware, RouteTable
 from chassis.web.problems import Problem, forbidden, not_found
 
 __all__ = [
@@ -45,10 +45,10 @@ __all__ = [
     "build_page",
     "command",
     "create_app",
-    "etag",
     "forbidden",
     "not_found",
     "service_context",
+    "set_etag",
 ]
 
 PUBLIC = frozenset({"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect"})
@@ -91,7 +91,7 @@ class _Allow:
         if credentials is None:
             raise Unauthenticated("token_missing", "This needs a bearer token.")
         verifier: TokenVerifier = request.app.state.verifier
-        principal = await verifier.principal(credentials.credentials)
+        principal = await verifier.verify(credentials.credentials)
         if not principal.roles & self.roles:
             raise forbidden("Your role does not allow this.")
         return principal
@@ -148,7 +148,7 @@ def _expected(if_match: str | None, if_none_match: str | None) -> int | None:
     return int(found[1]) if found else NO_VERSION  # an ETag that is not ours matches nothing
 
 
-def etag(response: Response, version: int) -> None:
+def set_etag(response: Response, version: int) -> None:
     """Tell the version, for If-Match."""
     response.headers["ETag"] = f'"{version}"'
 
@@ -219,19 +219,19 @@ def create_app(
     )
     app.state.context = context
     app.state.verifier = verifier or TokenVerifier(settings)
-    _problems.install(app, problems or {})
+    _problems.install_handlers(app, problems or {})
     app.include_router(_operations(health))
     for router in routers:
         app.include_router(router)
-    routes = Routes()
-    routes.learn(app)
+    routes = RouteTable()
+    routes.register(app)
     for route in iter_route_contexts(app.routes):
         calls = list(_calls(route.dependant)) if hasattr(route, "dependant") else []
         if route.path not in PUBLIC and not any(isinstance(call, _Allow) for call in calls):
             raise OpenRoute(f"{', '.join(sorted(route.methods or ()))} {route.path} does not say who may: allow(...)")
         if route.endpoint is not None and any(getattr(call, "streamed", False) for call in calls):
             routes.uploads.add(route.endpoint)
-    app.add_middleware(EdgeMiddleware, service=service, settings=settings, routes=routes)
+    app.add_middleware(RequestMiddleware, service=service, settings=settings, routes=routes)
     return app
 
 
@@ -248,15 +248,15 @@ def _operations(health: Health) -> APIRouter:
 
     @router.get("/health/live")
     async def live() -> JSONResponse:
-        return _report(health.live())
+        return _report(health.check_liveness())
 
     @router.get("/health/ready")
     async def ready() -> JSONResponse:
-        return _report(health.ready())
+        return _report(health.check_readiness())
 
     @router.get("/metrics")
     async def figures() -> Response:
-        return Response(metrics.text(), media_type=metrics.CONTENT_TYPE)
+        return Response(metrics.render_metrics(), media_type=metrics.CONTENT_TYPE)
 
     return router
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.core.settings import Settings
 from chassis.observability import metrics
-from chassis.observability.telemetry import failed, http_span, record_failure
+from chassis.observability.telemetry import http_span, is_failed, record_failure
 from chassis.web import problems
 
 log = logging.getLogger(__name__)
@@ -32,13 +32,13 @@ HEADERS = {
 
 
 @dataclass
-class Routes:
+class RouteTable:
     """The template and the size limit of each endpoint, for what is known of it only after routing."""
 
     templates: dict[Callable[..., object], str] = field(default_factory=dict)
     uploads: set[Callable[..., object]] = field(default_factory=set)
 
-    def learn(self, app: FastAPI) -> None:
+    def register(self, app: FastAPI) -> None:
         for route in iter_route_contexts(app.routes):
             if route.endpoint is not None and route.path is not None:
                 self.templates.setdefault(route.endpoint, route.path)
@@ -51,7 +51,7 @@ class _Request:
     scope: Scope
     receive: Receive
     send: Send
-    routes: Routes
+    routes: RouteTable
     settings: Settings
     taken: int = 0
     status: int | None = None
@@ -89,10 +89,10 @@ class _Request:
         await self.send(message)
 
 
-class EdgeMiddleware:
+class RequestMiddleware:
     """ASGI middleware, the outermost of all."""
 
-    def __init__(self, app: ASGIApp, service: str, settings: Settings, routes: Routes) -> None:
+    def __init__(self, app: ASGIApp, service: str, settings: Settings, routes: RouteTable) -> None:
         self._app = app
         self._service = service
         self._settings = settings
@@ -112,7 +112,7 @@ class EdgeMiddleware:
         with http_span(method, scope["scheme"], Headers(scope=scope).get("traceparent")) as span:
             if self._in_flight >= self._settings.max_requests:
                 problem = problems.unavailable("Too many requests at the same time; try again shortly.", "overloaded")
-                await problems.response(problem)(scope, receive, request.marked_send)
+                await problems.problem_response(problem)(scope, receive, request.marked_send)
             else:
                 self._in_flight += 1
                 try:
@@ -120,7 +120,7 @@ class EdgeMiddleware:
                 finally:
                     self._in_flight -= 1
             self._tell(span, method, request)
-        metrics.request(
+        metrics.observe_request(
             self._service, method, request.route or "none", request.status or 499, time.perf_counter() - started
         )
 
@@ -135,7 +135,9 @@ class EdgeMiddleware:
                 record_failure(span, error)
             if request.status is not None:
                 raise  # the answer has begun; all that is left is to break it off
-            await problems.response(problems.problem_of(error))(request.scope, request.receive, request.marked_send)
+            await problems.problem_response(problems.problem_of(error))(
+                request.scope, request.receive, request.marked_send
+            )
 
     def _tell(self, span: Span, method: str, request: _Request) -> None:
         if request.route is not None:
@@ -143,6 +145,6 @@ class EdgeMiddleware:
             span.set_attribute("http.route", request.route)
         if request.status is not None:
             span.set_attribute("http.response.status_code", request.status)
-            if request.status >= 500 and not failed(span):
+            if request.status >= 500 and not is_failed(span):
                 span.set_attribute("error.type", str(request.status))
                 span.set_status(StatusCode.ERROR)

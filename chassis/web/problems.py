@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from opentelemetry import trace
 from starlette.exceptions import HTTPException
 
-from chassis.core.error_redaction import code_of, location
+from chassis.core.error_redaction import error_code, redacted_location
 from chassis.storage.aggregates import KeyReused, TooBusy, VersionConflict
 from chassis.storage.mongo import ConnectionFailure
 from chassis.storage.outbox import EventTooLarge
@@ -82,7 +82,7 @@ def forbidden(detail: str = "This is not yours to see or to change.") -> Problem
     return Problem(403, detail, code="forbidden")
 
 
-def response(problem: Problem) -> JSONResponse:
+def problem_response(problem: Problem) -> JSONResponse:
     body: dict[str, object] = {"type": "about:blank", "title": problem.title, "status": problem.status}
     if problem.detail:
         body["detail"] = problem.detail
@@ -145,7 +145,7 @@ def _of_http(error: HTTPException) -> Problem:
 
 def _errors(error: RequestValidationError) -> list[dict[str, str]]:
     return [
-        {"location": location(tuple(one["loc"])), "message": _without_input(one["msg"], one.get("input"))}
+        {"location": redacted_location(tuple(one["loc"])), "message": _without_input(one["msg"], one.get("input"))}
         for one in error.errors()[:100]
     ]
 
@@ -165,19 +165,19 @@ def _leaves(given: object) -> list[object]:
     return [given]
 
 
-def install(app: FastAPI, mapped: Mapping[type[Exception], int]) -> None:
+def install_handlers(app: FastAPI, mapped: Mapping[type[Exception], int]) -> None:
     """Answer with problem documents. ``mapped``: the status of each error of the service's own, whose text is shown."""
 
     async def of_chassis(_: Request, error: Exception) -> JSONResponse:
-        return response(problem_of(error))
+        return problem_response(problem_of(error))
 
     async def of_service(_: Request, error: Exception) -> JSONResponse:
         status = next(mapped[kind] for kind in type(error).__mro__ if kind in mapped)
-        return response(Problem(status, str(error), code=code_of(error) or type(error).__name__.lower()))
+        return problem_response(Problem(status, str(error), code=error_code(error) or type(error).__name__.lower()))
 
     async def of_response(_: Request, error: Exception) -> JSONResponse:
         log.error("an answer does not match its model: %s", type(error).__name__)
-        return response(unhandled())
+        return problem_response(unhandled())
 
     for kind in (Problem, HTTPException, RequestValidationError, Unauthenticated, *_KNOWN):
         app.add_exception_handler(kind, of_chassis)

@@ -48,7 +48,7 @@ def demo(
     began = time.monotonic()
     _prepare(data)
     clock = Clock(data / "clock.jsonl")
-    clock.set(0, acts.BEGINS)
+    clock.set_speed(0, acts.BEGINS)
     with _everything(data) as addresses:
         try:
             summary = asyncio.run(_play(data, addresses, clock, people=people, stay=not exit_, began=began))
@@ -85,7 +85,7 @@ async def _play(
     await asyncio.to_thread(pairings.pairing, ending.story, data, json=False)
     summary = ending.counted.as_json(subscriber.witness)
     if stay:
-        clock.set(1)
+        clock.set_speed(1)
         _where_to_look(data, addresses, ending)
         await _told_to_stop()
     return summary

@@ -55,7 +55,7 @@ class Months:
                 said = f"{now:%d %B %Y}  {picture(self._subscriber.witness)}"
                 progress.update(task, completed=(now - begin).total_seconds(), description=said)
                 self._tell_of_the_month(now)
-        self._clock.set(0)
+        self._clock.set_speed(0)
         while await self._lives.go_on():
             await self._look()
 
@@ -76,7 +76,7 @@ class Months:
         now, oldest = self._clock.now(), self._lives.oldest()
         speed, until = pace(self._lives.people, now, self._looked_at, self._waiting, oldest)
         if speed or self._clock.timeline().segments[-1].speed:
-            self._clock.set(speed, until=min(until, end))
+            self._clock.set_speed(speed, until=min(until, end))
 
     async def _look(self) -> None:
         if time.monotonic() - self._looked < _LOOK_S:

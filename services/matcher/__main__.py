@@ -82,8 +82,8 @@ def build(chassis: Chassis) -> ServiceDefinition[Matcher]:
         clock=chassis.clock,
         solver=Solver(
             chassis.settings.mongo_url(),
-            chassis.settings.database(chassis.service),
-            chassis.settings.instance_of(chassis.service),
+            chassis.settings.database_name(chassis.service),
+            chassis.settings.instance_name(chassis.service),
         ),
         tasks=Tasks(),
     )

@@ -1,7 +1,7 @@
 """What the matcher hears, and what follows from it."""
 
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
-from chassis.observability.telemetry import lifecycle_span
+from chassis.observability.telemetry import write_lifecycle_span
 from chassis.storage.aggregates import Op
 from contracts.envelope import Envelope
 from contracts.feedback import OutcomeRecorded, PartnerChangeRequested, SessionHeld
@@ -134,12 +134,12 @@ def _trace(closed_by: Envelope, phases: list[Phase]) -> None:
     """Into the trace of the pairing's life, pointing to what closed them."""
     id = closed_by.correlationid
     for phase in phases:
-        lifecycle_span(
+        write_lifecycle_span(
             id,
             phase.name,
             phase.since,
             phase.until,
             {TRACED_AS: id},
             links=[closed_by.traceparent],
-            whole=phase.whole,
+            is_root=phase.whole,
         )

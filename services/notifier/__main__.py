@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from chassis.core.settings import section
+from chassis.core.settings import load_section
 from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
 from contracts.feedback import FeedbackEvent
@@ -29,7 +29,7 @@ PORT = 8103
 
 def build(chassis: Chassis) -> ServiceDefinition[Notifier]:
     languages()  # a file of words that is not as it should be stops the start
-    mail = section(MailSettings)
+    mail = load_section(MailSettings)
     notifier = Notifier(
         contacts=chassis.projection("contacts", ContactChanged),
         programmes=chassis.projection("programmes", ProgrammeChanged),

@@ -14,9 +14,9 @@ from chassis.web.http import (
     allow,
     build_page,
     command,
-    etag,
     forbidden,
     not_found,
+    set_etag,
 )
 from contracts.envelope import Instant
 from contracts.profiles import ContactChanged
@@ -167,7 +167,7 @@ def _preferences(router: APIRouter, notifier: Notifier) -> None:
         """What the asker wants to be told of, where, and when not."""
         member_id = _own(principal)
         stored = await notifier.readers.get(member_id)
-        etag(response, stored.version if stored else 0)
+        set_etag(response, stored.version if stored else 0)
         return await _shown(stored, member_id, notifier)
 
     @router.put("/preferences")
@@ -184,7 +184,7 @@ def _preferences(router: APIRouter, notifier: Notifier) -> None:
             lambda known: readers.wish(known, member_id, wishes.wishes, wishes.quiet_hours),
             expect=command.expect,
         )
-        etag(response, saved.version)
+        set_etag(response, saved.version)
         return await _shown(Stored(member_id, saved.require_state(), saved.version), member_id, notifier)
 
 

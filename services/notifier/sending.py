@@ -68,7 +68,7 @@ async def _saved(id: str, op: str, decide: Decide[Notification], notifier: Notif
     saved = await notifier.notifications.update(id, Op(op), decide)
     note = saved.state
     if note is not None and note.settled and saved.changed and not saved.repeated and note.reason != "not_needed":
-        _ENDED.count(purpose=note.purpose, channel=note.channel, state=note.state, reason=note.reason or "none")
+        _ENDED.increment(purpose=note.purpose, channel=note.channel, state=note.state, reason=note.reason or "none")
     return saved
 
 

@@ -5,10 +5,10 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from chassis.core.settings import PREFIX, Section, is_loopback
+from chassis.core.settings import PREFIX, SettingsSection, is_loopback
 
 
-class MailSettings(Section):
+class MailSettings(SettingsSection):
     """The SMTP server that takes the mail over, and what stands in it."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}NOTIFIER_")

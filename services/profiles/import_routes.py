@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 
 from chassis.core.ids import derived_id, new_id
 from chassis.storage.aggregates import Op, Stored, stored_instant
-from chassis.web.http import Command, Page, PageRequest, Principal, allow, build_page, command, etag, not_found
+from chassis.web.http import Command, Page, PageRequest, Principal, allow, build_page, command, not_found, set_etag
 from services.profiles.domain import imports
 from services.profiles.domain.imports import Import
 from services.profiles.store import Profiles
@@ -115,7 +115,7 @@ def import_routes(profiles: Profiles) -> APIRouter:
         response: Response,
     ) -> ImportView:
         stored = await _visible(profiles, import_id, principal)
-        etag(response, stored.version)
+        set_etag(response, stored.version)
         return ImportView.of(stored.state)
 
     @router.get("/imports/{import_id}/errors")

@@ -16,9 +16,9 @@ from chassis.web.http import (
     allow,
     build_page,
     command,
-    etag,
     forbidden,
     not_found,
+    set_etag,
 )
 from contracts.envelope import Id
 from contracts.profiles import Absence, MemberId
@@ -112,7 +112,7 @@ async def _change(profiles: Profiles, id: str, asked: Command, change: Change, r
         lambda person: people.changed(person, lambda living: change(living, programmes, now), programmes, now),
         expect=asked.expect,
     )
-    etag(response, saved.version)
+    set_etag(response, saved.version)
     return shown(people.alive(saved.state), programmes, asked.principal)
 
 
@@ -155,7 +155,7 @@ def _queries(router: APIRouter, profiles: Profiles) -> None:
         response: Response,
     ) -> Member:
         person, version = await _living(profiles, member, principal)
-        etag(response, version)
+        set_etag(response, version)
         return shown(person, await profiles.all_programmes(), principal)
 
 

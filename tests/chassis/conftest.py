@@ -3,10 +3,10 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from deploy.local import stack
-from tests.chassis.harness import World, world
+from tests.chassis.harness import ChassisHarness, open_harness
 
 
 @pytest_asyncio.fixture
-async def toys(servers: stack.Endpoints, prefix: str) -> AsyncIterator[World]:
-    async with world(servers.kafka, servers.mongo, prefix) as made:
+async def toys(servers: stack.Endpoints, prefix: str) -> AsyncIterator[ChassisHarness]:
+    async with open_harness(servers.kafka, servers.mongo, prefix) as made:
         yield made

@@ -11,7 +11,7 @@ from chassis.messaging.kafka import Producer
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
 from chassis.observability.health import Health
 from chassis.storage.projections import Projection
-from tests.chassis.harness import SERVICE, TOPICS, Counted, CounterChanged, Whispered, World
+from tests.chassis.harness import SERVICE, TOPICS, ChassisHarness, Counted, CounterChanged, Whispered
 
 Failing = Callable[[str], Awaitable[None]]
 
@@ -81,7 +81,7 @@ class Listener:
 
 @asynccontextmanager
 async def listener(
-    toys: World, *, started: bool = True, instance: str = "one", patience: float = 2.0
+    toys: ChassisHarness, *, started: bool = True, instance: str = "one", patience: float = 2.0
 ) -> AsyncIterator[Listener]:
     """One replica of the listening service; ``started`` false leaves out Kafka, for ``consumer.process`` by hand."""
     producer = Producer(toys.connection)
@@ -99,7 +99,7 @@ async def listener(
         prefix=toys.prefix,
         group=toys.prefix + SERVICE,
         instance=instance,
-        patience=patience,
+        retry_budget_s=patience,
     )
     if started:
         await consumer.start()

@@ -17,7 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
 from chassis.messaging.guardian import Guardian
-from chassis.messaging.kafka import Producer, read_range
+from chassis.messaging.kafka import Producer, read_topic
 from chassis.messaging.provisioning import provision_indexes, provision_topics
 from chassis.messaging.records import KafkaRecord
 from chassis.messaging.relay import RecordSender, Relay
@@ -80,7 +80,7 @@ class Counter(State):
     LARGEST: ClassVar[int] = 10_000_000
 
 
-def changed(counter: Counter) -> OutgoingEvent:
+def counter_event(counter: Counter) -> OutgoingEvent:
     if counter.gone:
         return Tombstone(CounterChanged, counter.counter_id)
     return CounterChanged(counter_id=counter.counter_id, value=counter.value)
@@ -94,12 +94,12 @@ def add(id: str, amount: int, note: str = "") -> Decide[Counter]:
         if now.gone:
             return None
         after = now.model_copy(update={"value": now.value + amount, "added": (*now.added, amount)})
-        return after, [changed(after), Counted(counter_id=id, by=amount, value=after.value, note=note)]
+        return after, [counter_event(after), Counted(counter_id=id, by=amount, value=after.value, note=note)]
 
     return decide
 
 
-def keep(id: str, **fields: Any) -> Decide[Counter]:
+def set_fields(id: str, **fields: Any) -> Decide[Counter]:
     """Change the state and say nothing."""
 
     def decide(counter: Counter | None) -> tuple[Counter, Sequence[OutgoingEvent]]:
@@ -113,12 +113,12 @@ def erase(id: str) -> Decide[Counter]:
         if counter is None or counter.gone:
             return None
         after = Counter(counter_id=id, gone=True, added=counter.added)
-        return after, [changed(after)]
+        return after, [counter_event(after)]
 
     return decide
 
 
-class Hands(Clock):
+class AdjustableClock(Clock):
     """A clock whose machine time can be moved on."""
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class Hands(Clock):
         return datetime.now(UTC) + self.moved
 
 
-class Wrapped:
+class FaultInjector:
     """An object whose methods fail, pause or are followed by something, as a test says.
 
     ``before[name]`` runs in front of each call of method ``name``, ``after[name]`` once it took effect and before the
@@ -159,7 +159,9 @@ class Wrapped:
         return call
 
 
-def once(error: BaseException, first: Callable[[], Awaitable[object]] | None = None) -> Callable[[], Awaitable[None]]:
+def fail_once(
+    error: BaseException, first: Callable[[], Awaitable[object]] | None = None
+) -> Callable[[], Awaitable[None]]:
     """Raise ``error`` the first time, after doing ``first``; nothing from then on."""
     done: list[bool] = []
 
@@ -178,11 +180,11 @@ def once(error: BaseException, first: Callable[[], Awaitable[object]] | None = N
 class Replica:
     """One process of the service, with its own producer, relay and view of the collection."""
 
-    world: "World"
+    world: "ChassisHarness"
     producer: Producer
-    wire: Wrapped
+    wire: FaultInjector
     relay: Relay
-    store: Wrapped
+    store: FaultInjector
     counters: Aggregates[Counter]
     running: list["asyncio.Task[None]"] = field(default_factory=list)
 
@@ -217,11 +219,11 @@ class Replica:
 
 
 @dataclass
-class World:
+class ChassisHarness:
     connection: Connection
     mongo: Mongo
     prefix: str
-    clock: Hands
+    clock: AdjustableClock
     replicas: list[Replica] = field(default_factory=list)
 
     @property
@@ -231,10 +233,10 @@ class World:
     async def replica(self, *, running: bool = True) -> Replica:
         producer = Producer(self.connection)
         await producer.start()
-        wire, store = Wrapped(producer), Wrapped(self.collection)
+        wire, store = FaultInjector(producer), FaultInjector(self.collection)
         relay = Relay(cast("RecordSender", wire), SERVICE, self.prefix, self.clock)
         counters: Aggregates[Counter] = Aggregates(
-            cast("Collection", store), Counter, SERVICE, relay, self.clock, {COUNTERS: changed}
+            cast("Collection", store), Counter, SERVICE, relay, self.clock, {COUNTERS: counter_event}
         )
         made = Replica(self, producer, wire, relay, store, counters)
         if running:
@@ -244,7 +246,7 @@ class World:
 
     async def said(self, topic: Topic, key: str | None = None) -> list[KafkaRecord]:
         """What a reader from the beginning finds on a topic, in order of partition and offset."""
-        found = [record async for record in read_range(self.connection, self.prefix, topic.name)]
+        found = [record async for record in read_topic(self.connection, self.prefix, topic.name)]
         return [record for record in found if key is None or record.key == key.encode()]
 
     async def stored(self, id: str) -> Counter:
@@ -253,12 +255,12 @@ class World:
 
 
 @asynccontextmanager
-async def world(kafka: str, mongo_url: str, prefix: str) -> AsyncIterator[World]:
+async def open_harness(kafka: str, mongo_url: str, prefix: str) -> AsyncIterator[ChassisHarness]:
     mongo = Mongo(mongo_url, f"{prefix.rstrip('.')}_{SERVICE}")
     connection = Connection(kafka)
     await provision_topics(connection, TOPICS, prefix, replication=1, min_in_sync=1)
     await provision_indexes(mongo, ["counters"], ["copies"])
-    made = World(connection, mongo, prefix, Hands())
+    made = ChassisHarness(connection, mongo, prefix, AdjustableClock())
     try:
         yield made
     finally:
@@ -267,9 +269,9 @@ async def world(kafka: str, mongo_url: str, prefix: str) -> AsyncIterator[World]
         mongo.close()
 
 
-async def limit_of_topic(toys: World, topic: Topic, largest: int) -> None:
+async def set_max_record_bytes(toys: ChassisHarness, topic: Topic, largest: int) -> None:
     """Change how large a record the broker takes."""
-    admin = AIOKafkaAdminClient(**toys.connection.arguments())
+    admin = AIOKafkaAdminClient(**toys.connection.client_arguments())
     await admin.start()
     try:
         name = topic.full_name(toys.prefix)
@@ -294,7 +296,7 @@ def envelope_of(record: KafkaRecord) -> Envelope:
     return Envelope.from_headers(record.headers)
 
 
-def ids(records: Sequence[KafkaRecord]) -> list[str]:
+def event_ids(records: Sequence[KafkaRecord]) -> list[str]:
     return [envelope_of(record).id for record in records]
 
 
@@ -310,7 +312,7 @@ def envelope(kind: type[EventData], key: str, sequence: int, id: str) -> Envelop
     )
 
 
-def nothing_waits(toys: World, id: str) -> Callable[[], Awaitable[bool]]:
+def outbox_is_empty(toys: ChassisHarness, id: str) -> Callable[[], Awaitable[bool]]:
     """Whether all events of the counter are published and cleaned up."""
 
     async def check() -> bool:

@@ -28,7 +28,7 @@ _CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
 _MISSING = object()
 
 
-class NotHere(NotImplementedError):
+class NotSupportedInMemory(NotImplementedError):
     """The store in memory does not know this; add it together with its comparison to the real store."""
 
 
@@ -106,7 +106,7 @@ class MemoryCollection:
             elif isinstance(one, ReplaceOne):
                 matched += self._replace(one._filter, cast("Document", one._doc), bool(one._upsert))
             else:
-                raise NotHere(type(one).__name__)
+                raise NotSupportedInMemory(type(one).__name__)
         return SimpleNamespace(matched_count=matched)
 
     async def delete_many(self, filter: Filter) -> SimpleNamespace:
@@ -121,7 +121,7 @@ class MemoryCollection:
         found, rest = self._looked_up(filter)
         if not rest:
             return found
-        finds = finding(rest)
+        finds = compile_filter(rest)
         return (id for id in found if finds(self._seen(id)))
 
     def _looked_up(self, filter: Filter) -> tuple[list[Any], Filter]:
@@ -160,13 +160,13 @@ class MemoryCollection:
                 raise DuplicateKeyError("the _id exists", DUPLICATE_KEY)
             return 0
         if found != document["_id"]:
-            raise NotHere("replacing under another _id")
+            raise NotSupportedInMemory("replacing under another _id")
         self._keep(document)
         return 1
 
     def _update(self, filter: Filter, change: Mapping[str, Any], most: int | None = None) -> int:
         if unknown := set(change) - {"$set", "$pull", "$unset"}:
-            raise NotHere(f"update operators {sorted(unknown)}")
+            raise NotSupportedInMemory(f"update operators {sorted(unknown)}")
         found = list(self._matching(filter))[:most]
         for id in found:
             after = self._copy(id)
@@ -207,7 +207,7 @@ class MemoryCursor:
     def sort(self, field: str | list[tuple[str, int]], direction: int = 1) -> "MemoryCursor":
         order = [(field, direction)] if isinstance(field, str) else field
         if any(way != 1 or "." in name for name, way in order):
-            raise NotHere(f"sort by {order}")
+            raise NotSupportedInMemory(f"sort by {order}")
         self._order = [name for name, _ in order]
         return self
 
@@ -225,10 +225,10 @@ class MemoryCursor:
 
 def matches(document: Mapping[str, Any], filter: Filter) -> bool:
     """Whether the document is one that the filter finds."""
-    return finding(filter)(document)
+    return compile_filter(filter)(document)
 
 
-def finding(filter: Filter) -> Test:
+def compile_filter(filter: Filter) -> Test:
     """Whether a document is one that the filter finds; made once for many documents."""
     tests = [_clause(name, wanted) for name, wanted in filter.items()]
     return tests[0] if len(tests) == 1 else lambda document: all(test(document) for test in tests)
@@ -236,13 +236,13 @@ def finding(filter: Filter) -> Test:
 
 def _clause(name: str, wanted: Any) -> Test:
     if name == "$or":
-        some = [finding(one) for one in wanted]
+        some = [compile_filter(one) for one in wanted]
         return lambda document: any(test(document) for test in some)
     if name == "$and":
-        every = [finding(one) for one in wanted]
+        every = [compile_filter(one) for one in wanted]
         return lambda document: all(test(document) for test in every)
     if name.startswith("$"):
-        raise NotHere(name)
+        raise NotSupportedInMemory(name)
     path = name.split(".")
     if not isinstance(wanted, Mapping):
         return lambda document: _equals(list(_reached(document, path)), wanted)
@@ -264,17 +264,17 @@ def _reached(value: Any, path: Sequence[str]) -> Iterable[Any]:
         for one in value:
             yield from _reached(one, path) if isinstance(one, Mapping) else ()
     elif path[0].isdigit():
-        raise NotHere("a place in a list")
+        raise NotSupportedInMemory("a place in a list")
     else:
         yield from _reached(value.get(path[0], _MISSING) if isinstance(value, Mapping) else _MISSING, path[1:])
 
 
 def _equals(values: Sequence[Any], wanted: Any) -> bool:
     if isinstance(wanted, Mapping):
-        raise NotHere("equality of documents")
+        raise NotSupportedInMemory("equality of documents")
     if wanted is None:
         if len(values) != 1:
-            raise NotHere("null in or below a list")
+            raise NotSupportedInMemory("null in or below a list")
         return values[0] is None or values[0] is _MISSING
     return any(_kind(value) is _kind(wanted) and value == wanted for value in values)
 
@@ -292,13 +292,13 @@ def _holds(values: Sequence[Any], operator: str, operand: Any) -> bool:
             return any(isinstance(one, Mapping) and matches(one, operand) for value in lists for one in value)
         case "$gt" | "$gte" | "$lt" | "$lte":
             return any(_compares(value, operator, operand) for value in values)
-    raise NotHere(operator)
+    raise NotSupportedInMemory(operator)
 
 
 def _compares(value: Any, operator: str, operand: Any) -> bool:
     """Values of another type are neither smaller nor greater."""
     if _kind(operand) not in COMPARED:
-        raise NotHere(f"{operator} with {type(operand).__name__}")
+        raise NotSupportedInMemory(f"{operator} with {type(operand).__name__}")
     if _kind(value) is not _kind(operand):
         return False
     match operator:
@@ -316,7 +316,7 @@ def _rank(value: Any) -> tuple[int, Any]:
     if value is None:
         return (0, 0)
     if _kind(value) not in COMPARED:
-        raise NotHere(f"sorting {type(value).__name__}")
+        raise NotSupportedInMemory(f"sorting {type(value).__name__}")
     return (1, value)
 
 
@@ -330,12 +330,12 @@ def _projected(document: Document, fields: Mapping[str, int]) -> Document:
     shown: Document = {"_id": document["_id"]}
     for name, wanted in fields.items():
         if wanted != 1:
-            raise NotHere("a projection that leaves out")
+            raise NotSupportedInMemory("a projection that leaves out")
         source, target = document, shown
         *above, last = name.split(".")
         for step in above:
             if not isinstance(source.get(step), dict):
-                raise NotHere("a projection into something else than a document")
+                raise NotSupportedInMemory("a projection into something else than a document")
             source, target = source[step], target.setdefault(step, {})
         if last in source:
             target[last] = source[last]
@@ -355,13 +355,13 @@ def _unset(document: Document, name: str) -> None:
 
 def _plain(name: str) -> str:
     if "." in name:
-        raise NotHere("changing a field within a field")
+        raise NotSupportedInMemory("changing a field within a field")
     return name
 
 
 def _unordered(ordered: bool) -> None:
     if ordered:
-        raise NotHere("ordered writes")
+        raise NotSupportedInMemory("ordered writes")
 
 
 def _as_stored(at: datetime) -> datetime:

@@ -25,7 +25,7 @@ from chassis.messaging.kafka import Producer, RawRecord
 from chassis.messaging.relay import Relay
 from chassis.storage.aggregates import Aggregates, Op, TooBusy
 from chassis.storage.mongo import Collection, ConnectionFailure, Document, DuplicateKeyError
-from tests.chassis.harness import COUNTERS, COUNTS, SERVICE, Counter, add, changed, erase
+from tests.chassis.harness import COUNTERS, COUNTS, SERVICE, Counter, add, counter_event, erase
 from tests.chassis.memory_store import matches
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -248,7 +248,7 @@ class Process:
             SERVICE,
             self.relay,
             clock,
-            {COUNTERS: changed},
+            {COUNTERS: counter_event},
         )
         self.guardian = Guardian(
             COUNTERS,
@@ -286,9 +286,9 @@ class Process:
             for line in self.world.log[place:]:
                 if line.topic == COUNTERS.name:
                     record = SimpleNamespace(key=line.key.encode(), value=line.value, headers=line.headers)
-                    self.guardian.see(cast("RawRecord", record))
+                    self.guardian.observe(cast("RawRecord", record))
             place = len(self.world.log)
-            await self.guardian.compare()
+            await self.guardian.republish_outdated()
 
 
 class Simulation:

@@ -9,7 +9,7 @@ from pymongo import ReplaceOne, UpdateOne
 
 from chassis.storage.mongo import BulkWriteError, Collection, Document, DuplicateKeyError, Mongo, find_page
 from deploy.local import stack
-from tests.chassis.memory_store import MemoryCollection, NotHere
+from tests.chassis.memory_store import MemoryCollection, NotSupportedInMemory
 
 NOON = datetime(2026, 3, 2, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -147,11 +147,11 @@ async def test_the_store_in_memory_does_what_the_real_one_does(servers: stack.En
 )
 async def test_what_it_does_not_know_it_refuses(filter: dict[str, Any]) -> None:
     memory = await fresh(cast("Collection", MemoryCollection("memory")))
-    with pytest.raises(NotHere):
+    with pytest.raises(NotSupportedInMemory):
         [document async for document in memory.find(filter)]
-    with pytest.raises(NotHere):
+    with pytest.raises(NotSupportedInMemory):
         await memory.update_one({"_id": "a"}, {"$inc": {"version": 1}})
-    with pytest.raises(NotHere):
+    with pytest.raises(NotSupportedInMemory):
         memory.find({}).sort("name", -1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chassis.storage.outbox import published_field
-from tests.chassis.harness import COUNTERS, Counter, World
+from tests.chassis.harness import COUNTERS, ChassisHarness, Counter
 from tests.chassis.memory_store import matches
 from tests.chassis.simulation import Simulation, simulate, topics_of
 
@@ -56,7 +56,7 @@ def check(end: Simulation) -> list[str]:
     return problems
 
 
-async def test_the_store_in_memory_decides_as_the_real_one_does(toys: World) -> None:
+async def test_the_store_in_memory_decides_as_the_real_one_does(toys: ChassisHarness) -> None:
     """The operations on which the protocol rests: equality on id and version, ``$pull`` by ids, ``$lte``, ``$in``."""
     documents = [
         {"_id": "a", "version": 1, "outbox": [{"id": "x"}, {"id": "y"}], "at": 5},

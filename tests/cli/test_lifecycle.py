@@ -39,7 +39,7 @@ def data(run: Run, tmp_path: Path, servers: Endpoints, prefix: str, monkeypatch:
 
 def test_from_up_to_down(run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(tmp_path / "clock.jsonl")
-    clock.set(1.0, MONDAY_NOON)  # at night nobody would be told of anything
+    clock.set_speed(1.0, MONDAY_NOON)  # at night nobody would be told of anything
     addresses = Addresses.model_validate(parsed(run("up", "--clock", str(tmp_path / "clock.jsonl"), "--json")))
     assert read(data) == addresses
     assert set(process.names(data)) == {"issuer", "mail", "profiles", "matcher", "notifier", "feedback"}
@@ -52,7 +52,7 @@ def test_from_up_to_down(run: Run, data: Path, tmp_path: Path, monkeypatch: pyte
     rounds(run)
     story(run, addresses, monkeypatch)
     status(run, monkeypatch)
-    clock.set(1.0, MONDAY_NOON + timedelta(days=30))
+    clock.set_speed(1.0, MONDAY_NOON + timedelta(days=30))
     help_is_offered(run)
 
     assert "Stopped" in run("down").stdout

@@ -7,7 +7,7 @@ import pytest
 from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
 from chassis.messaging.dead_letters import DeadLetters
-from chassis.messaging.kafka import Producer, read_range
+from chassis.messaging.kafka import Producer, read_topic
 from chassis.messaging.records import KafkaRecord
 from contracts.catalogue import SERVICE_TOPICS, TOPICS
 from deploy.local.stack import Endpoints
@@ -58,7 +58,7 @@ def test_a_dead_letter_is_listed_shown_and_replayed_to_its_service_alone(
     assert run("dead-letters", "replay", "matcher", letter["place"]).exit_code == 0
 
     async def retries() -> list[KafkaRecord]:
-        return [record async for record in read_range(Connection(servers.kafka), prefix, "retries.matcher")]
+        return [record async for record in read_topic(Connection(servers.kafka), prefix, "retries.matcher")]
 
     assert [record.value for record in asyncio.run(retries())] == [b"not JSON"]
 

@@ -130,7 +130,7 @@ async def test_a_token_of_the_commands_counts_where_the_issuers_container_laid_i
     places = {"/data": str(data), "/keys/jwks.json": str(keys)}
     dev_issuer.main([places.get(argument, argument) for argument in containers["issuer"]["command"][3:]])
     verifier = TokenVerifier(Settings(jwks_url=f"file://{keys}"))
-    principal = await verifier.principal(dev_tokens.issue(data, "m-1", ["member"]))
+    principal = await verifier.verify(dev_tokens.issue_token(data, "m-1", ["member"]))
     assert principal.member_id == "m-1"
     assert principal.roles == {"member"}
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from chassis.core.connection import Connection
 from chassis.core.settings import Settings
-from chassis.messaging.kafka import Producer, read_range
+from chassis.messaging.kafka import Producer, read_topic
 from chassis.service import Chassis, ServiceDefinition, _run
 from contracts.envelope import EventData, Tombstone, Topic
 from contracts.pairings import (
@@ -76,7 +76,7 @@ class World(Asking):
                 str(record.header("ce_type")).removeprefix("mentoring.").removesuffix(".v1"),
                 json.loads(record.value) if record.value else None,
             )
-            async for record in read_range(connection, self.prefix, topic.name)
+            async for record in read_topic(connection, self.prefix, topic.name)
         ]
 
     async def person(self, id: str, **changes: Any) -> None:
@@ -124,7 +124,7 @@ class World(Asking):
     async def pass_time(self, days: float) -> None:
         """Let business time jump, and wait until all that came due is done."""
         clock = self.chassis.clock
-        clock.set(0.0, clock.now() + timedelta(days=days))
+        clock.set_speed(0.0, clock.now() + timedelta(days=days))
         await self.settled()
 
     async def settled(self) -> None:
@@ -171,7 +171,7 @@ async def world(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIte
         http_port=1,
     )
     chassis = Chassis("feedback", settings)
-    chassis.clock.set(0.0, datetime.now(UTC) + timedelta(days=1))
+    chassis.clock.set_speed(0.0, datetime.now(UTC) + timedelta(days=1))
     parts = build(chassis)
     app = app_of(chassis, parts)
     client = client_of(app)

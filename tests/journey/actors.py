@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from chassis.web.dev_tokens import issue
+from chassis.web.dev_tokens import issue_token
 from cli.installation import ISSUER
 from tests.journey.conditions import wait_until
 from tests.journey.people import (
@@ -51,7 +51,7 @@ class Cast:
 
     def token(self, who: str | None, *roles: str, programmes: tuple[str, ...] = (), subject: str | None = None) -> str:
         member = self.ids[who] if who else None
-        return issue(
+        return issue_token(
             self.estate.data, member, roles, programmes, subject=subject or who, issuer=self.estate.urls[ISSUER]
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 import bson
 import httpx
 
-from chassis.web.dev_tokens import issue
+from chassis.web.dev_tokens import issue_token
 from cli.installation import ISSUER, SERVICES
 from contracts.pairings import AnswerGiven
 from contracts.profiles import ContactChanged, ProfileChanged
@@ -201,7 +201,7 @@ def confide(life: Life) -> None:
 def err(life: Life) -> None:
     """Every kind of mistake with the canary's data in it; none of the answers may repeat it."""
     estate = life.estate
-    named = issue(
+    named = issue_token(
         estate.data,
         life.canary,
         ("member", "admin", "coordinator"),

@@ -20,7 +20,7 @@ from pymongo import MongoClient
 
 import cli.local_stack
 from chassis.core.clocks import Clock
-from chassis.web.dev_tokens import issue
+from chassis.web.dev_tokens import issue_token
 from cli import installation as place
 from cli.installation import ISSUER, MAIL, SERVICES, Addresses
 from deploy.local import ports, process, stack
@@ -146,7 +146,7 @@ class Estate:
 
     def token(self, member_id: str | None = None, *roles: str, programmes: tuple[str, ...] = ()) -> str:
         """For a member, a coordinator of ``programmes``, or anybody with these roles; a member where none is named."""
-        return issue(self.data, member_id, roles or ("member",), programmes, issuer=self.urls[ISSUER])
+        return issue_token(self.data, member_id, roles or ("member",), programmes, issuer=self.urls[ISSUER])
 
     def api(self, service: str, token: str) -> httpx.Client:
         """A client of one service for whoever the token is of."""
@@ -179,11 +179,11 @@ class Estate:
 
     def advance(self, by: timedelta) -> datetime:
         """Move business time on, for every process; the new time."""
-        return self.clock.set(1.0, self.clock.now() + by).business
+        return self.clock.set_speed(1.0, self.clock.now() + by).business
 
     def until(self, moment: datetime) -> datetime:
         """Move business time on to this moment."""
-        return self.clock.set(1.0, moment).business
+        return self.clock.set_speed(1.0, moment).business
 
     # -- rest ------------------------------------------------------------------------------------------------------
 
@@ -288,7 +288,7 @@ def an_estate(data: Path, endpoints: stack.Endpoints, prefix: str, otlp: str | N
     kafka, mongo = endpoints.kafka, endpoints.mongo
     place.write(data, Addresses(kafka=kafka, mongo=mongo, prefix=prefix, urls=urls, mail_port=mail_port))
     estate = Estate(data, endpoints, prefix, telemetry, Clock(data / "clock.jsonl"), urls)
-    estate.clock.set(1.0, START)
+    estate.clock.set_speed(1.0, START)
     try:
         estate.start()
         yield estate

@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from chassis.web.dev_tokens import ALGORITHM, issue, public_jwk, signing_key
+from chassis.web.dev_tokens import ALGORITHM, issue_token, load_signing_key, public_jwk
 from cli.installation import ISSUER, SERVICES
 from tests.journey.actors import REASON, A, B, C, Cast, assemble, body_of
 from tests.journey.conditions import wait_until
@@ -200,23 +200,23 @@ def anonymous() -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def bad_tokens(cast: Cast) -> dict[str, str | None]:
     data, issuer = cast.estate.data, cast.estate.urls[ISSUER]
-    good = issue(data, cast.ids["s1"], ROLES, (A, B), issuer=issuer)
+    good = issue_token(data, cast.ids["s1"], ROLES, (A, B), issuer=issuer)
     claims = jwt.decode(good, options={"verify_signature": False})
-    own_kid = public_jwk(signing_key(data))["kid"]
+    own_kid = public_jwk(load_signing_key(data))["kid"]
     other_key = ec.generate_private_key(ec.SECP256R1())
     header, body, signature = good.split(".")
     raised = base64.urlsafe_b64encode(json.dumps({**claims, "roles": ["admin"]}).encode()).rstrip(b"=").decode()
     return {
         "no token": None,
         "not a token": "admin",
-        "expired": issue(data, cast.ids["s1"], ROLES, (A, B), lifetime=timedelta(minutes=-5), issuer=issuer),
-        "for another audience": issue(data, cast.ids["s1"], ROLES, (A, B), issuer=issuer, audience="payroll"),
-        "of another issuer": issue(data, cast.ids["s1"], ROLES, (A, B), issuer="http://127.0.0.1:1"),
+        "expired": issue_token(data, cast.ids["s1"], ROLES, (A, B), lifetime=timedelta(minutes=-5), issuer=issuer),
+        "for another audience": issue_token(data, cast.ids["s1"], ROLES, (A, B), issuer=issuer, audience="payroll"),
+        "of another issuer": issue_token(data, cast.ids["s1"], ROLES, (A, B), issuer="http://127.0.0.1:1"),
         "not signed": jwt.encode(claims, "", algorithm="none", headers={"kid": own_kid}),
         "signed by somebody else under our key's name": jwt.encode(
             claims, other_key, algorithm=ALGORITHM, headers={"kid": own_kid}
         ),
-        "signed with our public key as a secret": _with_public_key_as_secret(signing_key(data), own_kid, body),
+        "signed with our public key as a secret": _with_public_key_as_secret(load_signing_key(data), own_kid, body),
         "raised after it was signed": f"{header}.{raised}.{signature}",
         "without a key's name": jwt.encode(claims, other_key, algorithm=ALGORITHM),
     }
@@ -249,7 +249,7 @@ def test_without_a_token_that_counts_nothing_is_answered(
 def roleless(cast: Cast) -> Mapping[str, str]:
     data, issuer = cast.estate.data, cast.estate.urls[ISSUER]
     kinds = (("member",), ("Admin", "root", "ADMIN", "admin,"), ())
-    return {str(roles): issue(data, None, roles, (A, "*"), subject="nobody", issuer=issuer) for roles in kinds}
+    return {str(roles): issue_token(data, None, roles, (A, "*"), subject="nobody", issuer=issuer) for roles in kinds}
 
 
 @pytest.mark.parametrize("row", TABLE, ids=str)

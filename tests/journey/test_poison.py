@@ -12,7 +12,7 @@ from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
 from chassis.core.ids import new_id
 from chassis.messaging.dead_letters import DeadLetter, DeadLetters, list_dead_letters
-from chassis.messaging.kafka import Producer, record_at
+from chassis.messaging.kafka import Producer, read_record
 from chassis.messaging.subscriptions import HandlerRegistry
 from cli.installation import SERVICES
 from cli.main import app
@@ -45,7 +45,7 @@ def heard_types() -> list[type[EventData]]:
     """One type of each topic that is heard; two of privacy, where services hear different ones."""
     chosen: dict[str, type[EventData]] = {}
     for event in EVENTS:
-        if any(hearing.type_named(event.TYPE) for hearing in HEARING.values()):
+        if any(hearing.find_type(event.TYPE) for hearing in HEARING.values()):
             chosen.setdefault(event.TOPIC.name, event)
     return [*chosen.values(), ErasureCompleted]
 
@@ -130,7 +130,7 @@ def test_whatever_is_wrong_with_a_record_its_neighbours_are_processed(
         estate.settle()
     assert alive(estate) == [200] * len(SERVICES)
     for name in who:
-        knows = HEARING[name].type_named(type.TYPE) is not None
+        knows = HEARING[name].find_type(type.TYPE) is not None
         aside = {place: one for place, one in put_aside(estate, name, topic.name).items() if place in teller.bad}
         assert {place: one.code for place, one in aside.items()} == _expected(teller.bad, knows=knows)
         assert all(
@@ -218,7 +218,7 @@ def test_what_is_put_aside_is_listed_shown_and_replayed_when_its_cause_is_mended
 
 async def _put_aside_by_an_old_release(estate: Estate, partition: int, offset: int) -> None:
     reach = Connection(estate.endpoints.kafka)
-    record = await record_at(reach, estate.prefix, PROFILES.name, partition, offset)
+    record = await read_record(reach, estate.prefix, PROFILES.name, partition, offset)
     assert record is not None
     producer = Producer(reach)
     await producer.start()

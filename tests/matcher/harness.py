@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from chassis.core.connection import Connection
 from chassis.core.settings import Settings
-from chassis.messaging.kafka import Producer, read_range
+from chassis.messaging.kafka import Producer, read_topic
 from chassis.messaging.records import KafkaRecord
 from chassis.service import Chassis, ServiceDefinition, _run
 from contracts.envelope import EventData, Tombstone, Topic, iso
@@ -172,13 +172,13 @@ class World:
     async def heard(self, topic: Topic) -> list[KafkaRecord]:
         """Everything that was said on a topic in this test, in order of partition and offset."""
         connection, since = Connection(self.servers.kafka), iso(self.since)
-        found = [record async for record in read_range(connection, self.prefix, topic.name)]
+        found = [record async for record in read_topic(connection, self.prefix, topic.name)]
         return [record for record in found if str(record.header("ce_time")) >= since]
 
     async def pass_time(self, by: timedelta) -> None:
         """Let business time jump."""
         clock = self.replicas[0].chassis.clock
-        clock.set(1.0, clock.now() + by)
+        clock.set_speed(1.0, clock.now() + by)
 
     async def open_programme(self, with_settings: ProgrammeSettings | None = None, id: str = PROGRAMME) -> str:
         first = self.replicas[0]
@@ -223,7 +223,10 @@ class World:
 async def world(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIterator[World]:
     connection = Connection(servers.kafka)
     producer = Producer(connection)
-    reader, admin = AIOKafkaConsumer(**connection.arguments()), AIOKafkaAdminClient(**connection.arguments())
+    reader, admin = (
+        AIOKafkaConsumer(**connection.client_arguments()),
+        AIOKafkaAdminClient(**connection.client_arguments()),
+    )
     await asyncio.gather(producer.start(), reader.start(), admin.start())
     made = World(servers, prefix, folder, producer, reader, admin)
     try:

@@ -84,11 +84,11 @@ class World:
             sequence=self.said,
             correlationid=event.correlation(),
         )
-        projection = self.parts.handlers.projection_of(event.TYPE, self.notifier)
+        projection = self.parts.handlers.find_projection(event.TYPE, self.notifier)
         if projection is not None:
             await projection.apply([ProjectionRow(event.subject(), envelope.sequence, event)])
         heard = ReceivedEvent(envelope, event)
-        for reaction in self.parts.handlers.reactions_to(heard):
+        for reaction in self.parts.handlers.find_reactions(heard):
             await reaction(heard, self.notifier)
         return envelope
 

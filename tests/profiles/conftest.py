@@ -128,7 +128,7 @@ class World:
     async def hear(self, *events: EventData, sequence: int = 1) -> None:
         """Keep these in their projections, as the consumer does."""
         for event in events:
-            projection = self.parts.handlers.projection_of(event.TYPE, self.profiles)
+            projection = self.parts.handlers.find_projection(event.TYPE, self.profiles)
             assert projection is not None
             await projection.apply([ProjectionRow(event.key(), sequence, event)])
 

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Response
 from chassis.web.http import (
     Principal,
     allow,
-    etag,
     not_found,
+    set_etag,
 )
 from services.matcher.dependencies import MatcherContext
 from services.matcher.domain.pairings.seat_ledger import Ledger
@@ -34,5 +34,5 @@ async def get_ledger(
         if not all(await not_in_conflict(principal, [people], matcher)):
             raise not_found("ledger")
     version = stored.version if stored else 0
-    etag(response, version)
+    set_etag(response, version)
     return LedgerView.of(ledger, version)

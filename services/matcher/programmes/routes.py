@@ -13,8 +13,8 @@ from chassis.web.http import (
     RequestBody,
     allow,
     build_page,
-    etag,
     forbidden,
+    set_etag,
 )
 from contracts.programmes import ProgrammeSettings
 from services.matcher.dependencies import (
@@ -52,7 +52,7 @@ async def create_programme(
     saved = await matcher.programmes.update(
         id, command.op, lambda state: programmes.create(state, id, body.settings, moment)
     )
-    etag(response, saved.version)
+    set_etag(response, saved.version)
     response.headers["Location"] = f"/programmes/{id}"
     return ProgrammeView.of(saved.require_state())
 
@@ -67,7 +67,7 @@ async def list_programmes(paging: Paging, matcher: MatcherContext) -> Page[Progr
 @router.get("/programmes/{id}", dependencies=[ANY_ROLE])
 async def get_programme(id: str, response: Response, matcher: MatcherContext) -> ProgrammeView:
     stored = await matcher.programme(id)
-    etag(response, stored.version)
+    set_etag(response, stored.version)
     return ProgrammeView.of(stored.state)
 
 
@@ -106,5 +106,5 @@ async def _update_programme(
         return decide(programme)
 
     saved = await matcher.programmes.update(id, command.op, decide_existing, expect=command.expect)
-    etag(response, saved.version)
+    set_etag(response, saved.version)
     return ProgrammeView.of(saved.require_state())

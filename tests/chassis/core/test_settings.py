@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 
-from chassis.core.settings import PREFIX, Settings, SettingsError, example, load
+from chassis.core.settings import PREFIX, Settings, SettingsError, load_settings, render_env_example
 
 ROOT = Path(__file__).parents[3]
 
@@ -20,22 +20,22 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_laptop_needs_no_setting_at_all() -> None:
-    settings = load("alpha", default_port=8107)
+    settings = load_settings("alpha", default_port=8107)
     assert settings.connection().servers == "127.0.0.1:9092"
     assert settings.mongo_url() == "mongodb://127.0.0.1:27017"
     assert settings.port() == 8107
-    assert settings.instance_of("alpha") == "alpha-0"
+    assert settings.instance_name("alpha") == "alpha-0"
 
 
 def test_the_prefix_begins_topics_groups_and_databases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VICEVERSA_TOPIC_PREFIX", "t0123abcd.")
-    settings = load("alpha")
-    assert (settings.group("alpha"), settings.database("alpha")) == ("t0123abcd.alpha", "t0123abcd_alpha")
+    settings = load_settings("alpha")
+    assert (settings.consumer_group("alpha"), settings.database_name("alpha")) == ("t0123abcd.alpha", "t0123abcd_alpha")
 
 
 def test_a_port_that_is_set_counts_more_than_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VICEVERSA_HTTP_PORT", "9000")
-    assert load("alpha", default_port=8107).port() == 9000
+    assert load_settings("alpha", default_port=8107).port() == 9000
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_an_error_names_the_variable_and_does_not_repeat_the_value(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError) as caught:
-        load("alpha")
+        load_settings("alpha")
     text = str(caught.value)
     assert said in text
     assert "opensesame" not in text
@@ -69,39 +69,39 @@ def test_all_errors_are_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VICEVERSA_REPLICATION", "many")
     monkeypatch.setenv("VICEVERSA_HTTP_PORT", "-1")
     with pytest.raises(SettingsError, match=r"VICEVERSA_REPLICATION.*\n.*VICEVERSA_HTTP_PORT"):
-        load("alpha")
+        load_settings("alpha")
 
 
 def test_a_slip_of_the_pen_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VICEVERSA_TOPIC_PREFFIX", "t0123abcd.")
     with pytest.raises(SettingsError, match="Did you mean VICEVERSA_TOPIC_PREFIX"):
-        load("alpha")
+        load_settings("alpha")
 
 
 @pytest.mark.parametrize("variable", ["DATA", "CACHE", "PYTHON", "MAVEN_REPOSITORY", "MATCHER_URL", "ISSUER_URL"])
 def test_variables_of_other_tools_are_let_be(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(PREFIX + variable, "whatever")
-    load("alpha")
+    load_settings("alpha")
 
 
 def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VICEVERSA_MONGO", "mongodb://maria:opensesame@host")
     monkeypatch.setenv("VICEVERSA_KAFKA_PASSWORD", "opensesame")
-    settings = load("alpha")
+    settings = load_settings("alpha")
     assert "opensesame" not in repr(settings)
     assert "opensesame" not in repr(settings.connection())
 
 
 def test_a_service_that_needs_the_hmac_key_says_so() -> None:
     with pytest.raises(SettingsError, match="VICEVERSA_HMAC_KEY"):
-        load("alpha").required_hmac_key()
+        load_settings("alpha").required_hmac_key()
 
 
 def test_the_example_lists_every_setting_with_its_meaning() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     for model in _models():
         assert all(info.description for info in model.model_fields.values()), f"{model} has a setting without meaning"
-        assert _after_head(example(model)) in text, "run: python -m chassis.core.settings > .env.example"
+        assert _after_head(render_env_example(model)) in text, "run: python -m chassis.core.settings > .env.example"
 
 
 def _models() -> list[type[BaseSettings]]:

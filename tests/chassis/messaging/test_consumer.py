@@ -11,10 +11,19 @@ from chassis.messaging.consumer import PermanentFailure
 from chassis.storage.mongo import ConnectionFailure
 from contracts.envelope import EventData
 from tests.chassis.fake_consumer import Listener, listener
-from tests.chassis.harness import COUNTERS, COUNTS, SERVICE, Counted, CounterChanged, World, envelope, eventually
+from tests.chassis.harness import (
+    COUNTERS,
+    COUNTS,
+    SERVICE,
+    ChassisHarness,
+    Counted,
+    CounterChanged,
+    envelope,
+    eventually,
+)
 
 
-async def tell(toys: World, by: Listener, event: EventData, sequence: int, id: str) -> None:
+async def tell(toys: ChassisHarness, by: Listener, event: EventData, sequence: int, id: str) -> None:
     headers = envelope(type(event), event.key(), sequence, id).headers()
     await by.producer.deliver(
         type(event).TOPIC.full_name(toys.prefix),
@@ -24,7 +33,7 @@ async def tell(toys: World, by: Listener, event: EventData, sequence: int, id: s
     )
 
 
-async def count(toys: World, by: Listener, key: str, n: int) -> None:
+async def count(toys: ChassisHarness, by: Listener, key: str, n: int) -> None:
     await tell(toys, by, Counted(counter_id=key, by=n, value=n), n, f"{key}-{n}")
 
 
@@ -39,11 +48,11 @@ def failing(error: Exception, *ids: str, times: int = 10_000) -> Callable[[str],
     return fail
 
 
-async def codes(toys: World) -> list[str]:
+async def codes(toys: ChassisHarness) -> list[str]:
     return sorted(letter.code for letter in await dead_letters.list_dead_letters(toys.connection, toys.prefix, SERVICE))
 
 
-async def test_of_one_key_the_order_is_kept_and_keys_run_concurrently(toys: World) -> None:
+async def test_of_one_key_the_order_is_kept_and_keys_run_concurrently(toys: ChassisHarness) -> None:
     async with listener(toys, started=False) as alone:
         for n in range(1, 21):
             for key in "abcde":
@@ -63,7 +72,7 @@ async def test_of_one_key_the_order_is_kept_and_keys_run_concurrently(toys: Worl
         assert it.ears.most_at_work > 1
 
 
-async def test_a_transient_failure_is_tried_again_in_place_and_nothing_is_lost(toys: World) -> None:
+async def test_a_transient_failure_is_tried_again_in_place_and_nothing_is_lost(toys: ChassisHarness) -> None:
     async with listener(toys) as it:
         it.ears.fails = failing(ConnectionFailure("away"), "a-2", times=3)
         for n in range(1, 6):
@@ -73,7 +82,7 @@ async def test_a_transient_failure_is_tried_again_in_place_and_nothing_is_lost(t
         assert await codes(toys) == []
 
 
-async def test_when_patience_is_at_its_end_the_batch_comes_again_and_nothing_is_lost(toys: World) -> None:
+async def test_when_patience_is_at_its_end_the_batch_comes_again_and_nothing_is_lost(toys: ChassisHarness) -> None:
     async with listener(toys, patience=0.1) as it:
         it.ears.fails = failing(ConnectionFailure("away"), "b-2", times=6)
         for n in range(1, 6):
@@ -84,7 +93,9 @@ async def test_when_patience_is_at_its_end_the_batch_comes_again_and_nothing_is_
         assert await codes(toys) == []
 
 
-async def test_a_consumer_that_dies_between_effect_and_commit_leaves_the_record_to_its_successor(toys: World) -> None:
+async def test_a_consumer_that_dies_between_effect_and_commit_leaves_the_record_to_its_successor(
+    toys: ChassisHarness,
+) -> None:
     async with listener(toys, instance="one") as first:
         reached, over = asyncio.Event(), asyncio.Event()
 
@@ -104,11 +115,11 @@ async def test_a_consumer_that_dies_between_effect_and_commit_leaves_the_record_
         over.set()
 
 
-async def test_a_batch_commits_the_partitions_of_its_records_and_no_others(toys: World) -> None:
+async def test_a_batch_commits_the_partitions_of_its_records_and_no_others(toys: ChassisHarness) -> None:
     async with listener(toys) as it:
         await count(toys, it, "a", 1)
         await eventually(lambda: it.ears.events == ["a-1"], "it is heard")
-    admin = AIOKafkaAdminClient(**toys.connection.arguments())
+    admin = AIOKafkaAdminClient(**toys.connection.client_arguments())
     await admin.start()
     try:
         committed = await admin.list_consumer_group_offsets(toys.prefix + SERVICE)
@@ -120,7 +131,7 @@ async def test_a_batch_commits_the_partitions_of_its_records_and_no_others(toys:
     }
 
 
-async def test_a_crash_between_projection_and_reaction_does_not_lose_the_reaction(toys: World) -> None:
+async def test_a_crash_between_projection_and_reaction_does_not_lose_the_reaction(toys: ChassisHarness) -> None:
     async with listener(toys, started=False) as first:
         await tell(toys, first, CounterChanged(counter_id="a", value=7), 5, "changed")
         [record] = await toys.said(COUNTERS)
@@ -142,7 +153,7 @@ async def test_a_crash_between_projection_and_reaction_does_not_lose_the_reactio
         await eventually(lambda: successor.ears.events == ["changed"], "the reaction runs for the redelivered event")
 
 
-async def test_a_reaction_runs_also_for_an_event_older_than_the_projection(toys: World) -> None:
+async def test_a_reaction_runs_also_for_an_event_older_than_the_projection(toys: ChassisHarness) -> None:
     async with listener(toys) as it:
         await tell(toys, it, CounterChanged(counter_id="a", value=2), 2, "newer")
         await tell(toys, it, CounterChanged(counter_id="a", value=1), 1, "older")
@@ -152,7 +163,7 @@ async def test_a_reaction_runs_also_for_an_event_older_than_the_projection(toys:
         assert copied.value == 2
 
 
-async def test_a_tombstone_leaves_a_grave_and_its_reaction_runs(toys: World) -> None:
+async def test_a_tombstone_leaves_a_grave_and_its_reaction_runs(toys: ChassisHarness) -> None:
     async with listener(toys) as it:
         await tell(toys, it, CounterChanged(counter_id="a", value=1), 1, "one")
         await it.producer.deliver(
@@ -168,7 +179,7 @@ async def test_a_tombstone_leaves_a_grave_and_its_reaction_runs(toys: World) -> 
         assert await it.ears.copies.get("a") is None
 
 
-async def poison(toys: World, it: Listener) -> list[str]:
+async def poison(toys: ChassisHarness, it: Listener) -> list[str]:
     """One record of each kind that cannot be processed; returns the codes under which they are put aside."""
     counts, counters = toys.prefix + COUNTS.name, toys.prefix + COUNTERS.name
     good = b'{"counter_id":"p","by":1,"value":1}'
@@ -196,7 +207,7 @@ async def poison(toys: World, it: Listener) -> list[str]:
     )
 
 
-async def test_poison_of_each_kind_is_put_aside_and_its_neighbours_are_heard(toys: World) -> None:
+async def test_poison_of_each_kind_is_put_aside_and_its_neighbours_are_heard(toys: ChassisHarness) -> None:
     async with listener(toys) as it:
         await count(toys, it, "p", 1)
         expected = await poison(toys, it)
@@ -209,10 +220,10 @@ async def test_poison_of_each_kind_is_put_aside_and_its_neighbours_are_heard(toy
         await eventually(lambda: it.ears.heard == [("p", 1), ("p", 2)], "the neighbours are heard")
         everything = str(await dead_letters.list_dead_letters(toys.connection, toys.prefix, SERVICE))
         assert "Maria" not in everything
-        assert it.health.live().ok
+        assert it.health.check_liveness().ok
 
 
-async def test_a_type_that_nobody_knows_here_is_passed_over(toys: World) -> None:
+async def test_a_type_that_nobody_knows_here_is_passed_over(toys: ChassisHarness) -> None:
     class Unheard(Counted):
         TYPE = "toys.counter.unheard.v1"
 
@@ -223,7 +234,7 @@ async def test_a_type_that_nobody_knows_here_is_passed_over(toys: World) -> None
         assert await codes(toys) == []
 
 
-async def test_a_reaction_that_gives_up_or_has_a_bug_puts_its_event_aside_and_goes_on(toys: World) -> None:
+async def test_a_reaction_that_gives_up_or_has_a_bug_puts_its_event_aside_and_goes_on(toys: ChassisHarness) -> None:
     async with listener(toys) as it:
         bug, refusal = failing(KeyError("Maria"), "a-1"), failing(PermanentFailure("refused for good"), "a-2")
 
@@ -240,7 +251,9 @@ async def test_a_reaction_that_gives_up_or_has_a_bug_puts_its_event_aside_and_go
         assert not any("Maria" in letter.detail for letter in letters)
 
 
-async def test_a_bad_deploy_halts_and_is_unhealthy_before_it_empties_the_topic_into_dead_letters(toys: World) -> None:
+async def test_a_bad_deploy_halts_and_is_unhealthy_before_it_empties_the_topic_into_dead_letters(
+    toys: ChassisHarness,
+) -> None:
     async with listener(toys, started=False) as alone:
         await asyncio.gather(*(count(toys, alone, f"k{n}", n) for n in range(1, 301)))
     async with listener(toys) as bad:
@@ -249,13 +262,13 @@ async def test_a_bad_deploy_halts_and_is_unhealthy_before_it_empties_the_topic_i
             raise KeyError("a bug")
 
         bad.ears.fails = always
-        await eventually(lambda: not bad.health.live().ok, "it says that it has stopped")
+        await eventually(lambda: not bad.health.check_liveness().ok, "it says that it has stopped")
         assert len(await codes(toys)) < 60
     async with listener(toys) as mended:
         await eventually(lambda: len(set(mended.ears.events)) >= 240, "the mended version hears what is left")
 
 
-async def test_when_most_of_one_large_batch_fails_nothing_of_it_is_put_aside(toys: World) -> None:
+async def test_when_most_of_one_large_batch_fails_nothing_of_it_is_put_aside(toys: ChassisHarness) -> None:
     async with listener(toys, started=False) as it:
         for n in range(1, 301):
             await count(toys, it, f"k{n}", n)
@@ -268,13 +281,15 @@ async def test_when_most_of_one_large_batch_fails_nothing_of_it_is_put_aside(toy
 
         it.ears.fails = first_ones
         handling = asyncio.create_task(it.consumer.process(records))
-        await eventually(lambda: not it.health.live().ok, "it says that it has stopped")
+        await eventually(lambda: not it.health.check_liveness().ok, "it says that it has stopped")
         it.consumer._closing.set()
         await asyncio.gather(handling, return_exceptions=True)
         assert await codes(toys) == []
 
 
-async def test_a_projection_that_cannot_be_written_puts_aside_that_event_once_and_no_other(toys: World) -> None:
+async def test_a_projection_that_cannot_be_written_puts_aside_that_event_once_and_no_other(
+    toys: ChassisHarness,
+) -> None:
     async with listener(toys, started=False) as it:
         await tell(toys, it, CounterChanged(counter_id="a", value=2**70), 1, "too large for the store")
         await tell(toys, it, CounterChanged(counter_id="b", value=1), 1, "fine")
@@ -285,7 +300,7 @@ async def test_a_projection_that_cannot_be_written_puts_aside_that_event_once_an
         assert await it.ears.copies.get("b") is not None
 
 
-async def test_a_whole_batch_has_one_deadline_however_many_of_its_records_need_patience(toys: World) -> None:
+async def test_a_whole_batch_has_one_deadline_however_many_of_its_records_need_patience(toys: ChassisHarness) -> None:
     async with listener(toys, started=False, patience=0.5) as it:
         for n in range(1, 9):
             await count(toys, it, "a", n)
@@ -303,10 +318,10 @@ async def test_a_whole_batch_has_one_deadline_however_many_of_its_records_need_p
         assert len(it.ears.events) < 8
 
 
-async def test_lag_and_progress_are_told_to_health(toys: World) -> None:
+async def test_lag_and_progress_are_told_to_health(toys: ChassisHarness) -> None:
     async with listener(toys) as it:
         for n in range(1, 4):
             await count(toys, it, "a", n)
         await eventually(lambda: len(it.ears.heard) == 3, "all three are heard")
-        await it.consumer.watch()
-        assert it.health.live().ok
+        await it.consumer.report_lag()
+        assert it.health.check_liveness().ok

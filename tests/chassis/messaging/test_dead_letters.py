@@ -11,30 +11,30 @@ from tests.chassis.harness import (
     COUNTS,
     SERVICE,
     WHISPERS,
+    ChassisHarness,
     Counted,
     CounterChanged,
     Whispered,
-    World,
     envelope,
     eventually,
-    limit_of_topic,
+    set_max_record_bytes,
 )
 
 LETTERS = dead_letters_of(SERVICE)
 
 
-async def letters(toys: World) -> list[dead_letters.DeadLetter]:
+async def letters(toys: ChassisHarness) -> list[dead_letters.DeadLetter]:
     return await dead_letters.list_dead_letters(toys.connection, toys.prefix, SERVICE)
 
 
-async def whisper(toys: World, it: Listener, id: str, value: bytes | None = None) -> None:
+async def whisper(toys: ChassisHarness, it: Listener, id: str, value: bytes | None = None) -> None:
     secret = Whispered(counter_id="c", secret="the secret").model_dump_json().encode()
     headers = [*envelope(Whispered, "c", 1, id).headers(), ("ce_note", b"the secret")]
     topic = WHISPERS.full_name(toys.prefix)
     await it.producer.deliver(topic, key=b"the secret", value=value or secret, headers=headers)
 
 
-async def count(toys: World, it: Listener, id: str, sequence: int = 1) -> None:
+async def count(toys: ChassisHarness, it: Listener, id: str, sequence: int = 1) -> None:
     await it.producer.deliver(
         COUNTS.full_name(toys.prefix),
         key=b"c",
@@ -51,11 +51,11 @@ def refusing(it: Listener, *ids: str) -> None:
     it.ears.fails = refuse
 
 
-async def replayed(toys: World, it: Listener, letter: dead_letters.DeadLetter) -> None:
-    await dead_letters.replay(it.producer, toys.connection, toys.prefix, SERVICE, letter.position)
+async def replayed(toys: ChassisHarness, it: Listener, letter: dead_letters.DeadLetter) -> None:
+    await dead_letters.replay_dead_letter(it.producer, toys.connection, toys.prefix, SERVICE, letter.position)
 
 
-async def one_letter(toys: World) -> dead_letters.DeadLetter:
+async def one_letter(toys: ChassisHarness) -> dead_letters.DeadLetter:
     async def there() -> bool:
         return await dead_letters.count_dead_letters(toys.connection, toys.prefix, SERVICE) == 1
 
@@ -63,7 +63,7 @@ async def one_letter(toys: World) -> dead_letters.DeadLetter:
     return (await letters(toys))[0]
 
 
-async def test_a_dead_letter_of_a_restricted_topic_is_only_a_pointer(toys: World) -> None:
+async def test_a_dead_letter_of_a_restricted_topic_is_only_a_pointer(toys: ChassisHarness) -> None:
     async with listener(toys) as it:
         refusing(it, "w1")
         await whisper(toys, it, "w1")
@@ -75,7 +75,7 @@ async def test_a_dead_letter_of_a_restricted_topic_is_only_a_pointer(toys: World
     assert b"the secret" not in b"".join([record.key or b"", *(value for _, value in record.headers)])
 
 
-async def test_a_dead_letter_of_another_topic_keeps_its_bytes_and_its_headers(toys: World) -> None:
+async def test_a_dead_letter_of_another_topic_keeps_its_bytes_and_its_headers(toys: ChassisHarness) -> None:
     async with listener(toys) as it:
         refusing(it, "n1")
         await count(toys, it, "n1")
@@ -88,7 +88,7 @@ async def test_a_dead_letter_of_another_topic_keeps_its_bytes_and_its_headers(to
 
 @pytest.mark.parametrize("restricted", [False, True])
 async def test_a_replay_lets_the_service_try_again_and_leaves_the_letter_where_it_is(
-    toys: World, *, restricted: bool
+    toys: ChassisHarness, *, restricted: bool
 ) -> None:
     async with listener(toys) as it:
         refusing(it, "e1")
@@ -103,7 +103,7 @@ async def test_a_replay_lets_the_service_try_again_and_leaves_the_letter_where_i
 
 @pytest.mark.parametrize("restricted", [False, True])
 async def test_a_replay_that_fails_again_becomes_a_dead_letter_of_the_same_place(
-    toys: World, *, restricted: bool
+    toys: ChassisHarness, *, restricted: bool
 ) -> None:
     async with listener(toys) as it:
         refusing(it, "e1")
@@ -121,7 +121,7 @@ async def test_a_replay_that_fails_again_becomes_a_dead_letter_of_the_same_place
         }
 
 
-async def test_a_tombstone_can_be_put_aside_and_replayed(toys: World) -> None:
+async def test_a_tombstone_can_be_put_aside_and_replayed(toys: ChassisHarness) -> None:
     async with listener(toys) as it:
         refusing(it, "gone")
         headers = envelope(CounterChanged, "c", 3, "gone").headers()
@@ -133,7 +133,7 @@ async def test_a_tombstone_can_be_put_aside_and_replayed(toys: World) -> None:
         assert await it.ears.copies.is_grave("c")
 
 
-async def test_a_record_with_neither_key_nor_value_is_put_aside_like_any_other(toys: World) -> None:
+async def test_a_record_with_neither_key_nor_value_is_put_aside_like_any_other(toys: ChassisHarness) -> None:
     async with listener(toys, started=False) as it:
         headers = tuple(envelope(Counted, "c", 1, "empty").headers())
         await it.consumer.process([KafkaRecord(COUNTS.name, 0, 0, None, None, headers)])
@@ -141,8 +141,10 @@ async def test_a_record_with_neither_key_nor_value_is_put_aside_like_any_other(t
         assert letter.code == "unexpected_tombstone"
 
 
-async def test_what_is_larger_than_a_dead_letter_may_be_leaves_a_pointer_and_can_be_replayed(toys: World) -> None:
-    await limit_of_topic(toys, COUNTS, 1_100_000)
+async def test_what_is_larger_than_a_dead_letter_may_be_leaves_a_pointer_and_can_be_replayed(
+    toys: ChassisHarness,
+) -> None:
+    await set_max_record_bytes(toys, COUNTS, 1_100_000)
     async with listener(toys) as it:
         refusing(it, "huge")
         huge = Counted(counter_id="c", by=1, value=1, note="x" * 1_020_000).model_dump_json().encode()
@@ -157,7 +159,7 @@ async def test_what_is_larger_than_a_dead_letter_may_be_leaves_a_pointer_and_can
         await eventually(lambda: it.ears.events == ["neighbour", "huge"], "it is heard after all")
 
 
-async def test_headers_without_end_do_not_make_a_dead_letter_too_large(toys: World) -> None:
+async def test_headers_without_end_do_not_make_a_dead_letter_too_large(toys: ChassisHarness) -> None:
     async with listener(toys, started=False) as it:
         headers = ((f"ce_{name}", b"x" * 200_000) for name in ("id", "type", "a", "b", "c", "d"))
         await it.consumer.process([KafkaRecord(COUNTS.name, 0, 0, b"c", b"{}", tuple(headers))])
@@ -165,7 +167,7 @@ async def test_headers_without_end_do_not_make_a_dead_letter_too_large(toys: Wor
         assert letter.code == "bad_envelope"
 
 
-async def test_a_pointer_whose_record_is_gone_is_passed_over(toys: World) -> None:
+async def test_a_pointer_whose_record_is_gone_is_passed_over(toys: ChassisHarness) -> None:
     async with listener(toys) as it:
         pointer = [("dl-topic", COUNTS.name.encode()), ("dl-partition", b"0"), ("dl-offset", b"1000")]
         topic = retries_of(SERVICE).full_name(toys.prefix)
@@ -186,7 +188,7 @@ async def test_a_pointer_whose_record_is_gone_is_passed_over(toys: World) -> Non
     ],
 )
 async def test_a_retry_that_names_no_place_is_put_aside_and_stops_nothing(
-    toys: World, headers: list[tuple[str, bytes]]
+    toys: ChassisHarness, headers: list[tuple[str, bytes]]
 ) -> None:
     async with listener(toys) as it:
         topic = retries_of(SERVICE).full_name(toys.prefix)
@@ -196,7 +198,7 @@ async def test_a_retry_that_names_no_place_is_put_aside_and_stops_nothing(
         assert (await one_letter(toys)).code == "bad_retry"
 
 
-async def test_a_place_that_is_none_is_answered_with_words(toys: World) -> None:
+async def test_a_place_that_is_none_is_answered_with_words(toys: ChassisHarness) -> None:
     for place in ("nonsense", "1", "1-2-3", "0-5", "99-0"):
         with pytest.raises(LookupError):
             await dead_letters.read_dead_letter(toys.connection, toys.prefix, SERVICE, place)

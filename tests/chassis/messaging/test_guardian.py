@@ -9,9 +9,9 @@ import pytest
 from chassis.messaging.guardian import Guardian
 from tests.chassis.harness import (
     COUNTERS,
+    ChassisHarness,
     CounterChanged,
     Replica,
-    World,
     add,
     envelope,
     envelope_of,
@@ -33,12 +33,12 @@ async def guarded(replica: Replica) -> AsyncIterator[Guardian]:
             await task
 
 
-async def last_of(toys: World, key: str) -> bytes | None:
+async def last_of(toys: ChassisHarness, key: str) -> bytes | None:
     return (await toys.said(COUNTERS, key))[-1].value
 
 
 async def test_a_stalled_second_relay_that_says_an_old_state_after_the_tombstone_is_answered_with_the_tombstone(
-    toys: World,
+    toys: ChassisHarness,
 ) -> None:
     stalled, alive = await toys.replica(running=False), await toys.replica()
     await stalled.counters.update("c", op("1"), add("c", 1))
@@ -61,7 +61,7 @@ async def test_a_stalled_second_relay_that_says_an_old_state_after_the_tombstone
 
 
 async def test_a_stale_state_that_arrives_while_the_guardian_reads_is_answered_with_the_current_one(
-    toys: World,
+    toys: ChassisHarness,
 ) -> None:
     stalled, alive = await toys.replica(running=False), await toys.replica()
     await stalled.counters.update("c", op("1"), add("c", 1))
@@ -76,7 +76,7 @@ async def test_a_stale_state_that_arrives_while_the_guardian_reads_is_answered_w
     assert await last_of(toys, "c") == b'{"counter_id":"c","value":11}'
 
 
-async def test_a_restart_says_nothing_again_that_is_already_right(toys: World) -> None:
+async def test_a_restart_says_nothing_again_that_is_already_right(toys: ChassisHarness) -> None:
     one = await toys.replica()
     for n in range(5):
         await one.counters.update(f"c{n}", op("1"), add(f"c{n}", 1))
@@ -91,7 +91,7 @@ async def test_a_restart_says_nothing_again_that_is_already_right(toys: World) -
     assert len(await toys.said(COUNTERS)) == before
 
 
-async def test_a_guardian_that_speaks_after_a_newer_save_mends_its_own_word(toys: World) -> None:
+async def test_a_guardian_that_speaks_after_a_newer_save_mends_its_own_word(toys: ChassisHarness) -> None:
     stalled, alive = await toys.replica(running=False), await toys.replica()
     await stalled.counters.update("c", op("1"), add("c", 1))
     old = await stalled.document("c")
@@ -119,7 +119,7 @@ async def test_a_guardian_that_speaks_after_a_newer_save_mends_its_own_word(toys
     assert await last_of(toys, "c") == b'{"counter_id":"c","value":111}'
 
 
-async def test_two_guardians_of_two_replicas_come_to_rest(toys: World) -> None:
+async def test_two_guardians_of_two_replicas_come_to_rest(toys: ChassisHarness) -> None:
     stalled, one, other = await toys.replica(running=False), await toys.replica(), await toys.replica()
     await stalled.counters.update("c", op("1"), add("c", 1))
     old = await stalled.document("c")
@@ -135,7 +135,7 @@ async def test_two_guardians_of_two_replicas_come_to_rest(toys: World) -> None:
     assert await last_of(toys, "c") == b'{"counter_id":"c","value":11}'
 
 
-async def test_what_still_waits_in_the_outbox_is_left_to_its_relay_and_looked_at_again(toys: World) -> None:
+async def test_what_still_waits_in_the_outbox_is_left_to_its_relay_and_looked_at_again(toys: ChassisHarness) -> None:
     silent, watching = await toys.replica(running=False), await toys.replica(running=False)
     await silent.counters.update("c", op("1"), add("c", 1))
     await silent.publish(await silent.document("c"))
@@ -150,7 +150,9 @@ async def test_what_still_waits_in_the_outbox_is_left_to_its_relay_and_looked_at
     assert envelope_of(said[-1]).sequence == document["said"][COUNTERS.name.replace(".", "_")]["sequence"]
 
 
-async def test_an_aggregate_that_cannot_be_read_and_a_foreign_record_do_not_stop_the_guardian(toys: World) -> None:
+async def test_an_aggregate_that_cannot_be_read_and_a_foreign_record_do_not_stop_the_guardian(
+    toys: ChassisHarness,
+) -> None:
     stalled, alive = await toys.replica(running=False), await toys.replica()
     old = []
     for id in ("a", "b"):
@@ -170,7 +172,9 @@ async def test_an_aggregate_that_cannot_be_read_and_a_foreign_record_do_not_stop
     assert await last_of(toys, "b") == b'{"counter_id":"b","value":11}'
 
 
-async def test_where_a_record_of_somebody_else_is_the_last_of_a_key_the_state_is_said_again(toys: World) -> None:
+async def test_where_a_record_of_somebody_else_is_the_last_of_a_key_the_state_is_said_again(
+    toys: ChassisHarness,
+) -> None:
     one = await toys.replica()
     await one.counters.update("c", op("1"), add("c", 1))
     await one.relay.wait_until_idle()
@@ -182,7 +186,9 @@ async def test_where_a_record_of_somebody_else_is_the_last_of_a_key_the_state_is
     assert await last_of(toys, "c") == b'{"counter_id":"c","value":1}'
 
 
-async def test_where_nothing_is_doubtful_a_guardian_asks_nobody(toys: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_nothing_is_doubtful_a_guardian_asks_nobody(
+    toys: ChassisHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = await toys.replica()
     async with guarded(one) as guardian:
         await asyncio.wait_for(guardian.caught_up.wait(), 20)

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 from chassis.core.connection import Connection
 from chassis.messaging.kafka import Producer, read_key
-from tests.chassis.harness import COUNTS, World
+from tests.chassis.harness import COUNTS, ChassisHarness
 
 
-async def test_of_one_key_every_record_is_read_in_order_and_of_others_none(toys: World) -> None:
+async def test_of_one_key_every_record_is_read_in_order_and_of_others_none(toys: ChassisHarness) -> None:
     keys = [f"c{number}" for number in range(20)]
     producer = Producer(toys.connection)
     await producer.start()

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
 from chassis.messaging.topic_replica import TopicReplica
-from tests.chassis.harness import COUNTERS, CounterChanged, World, add, erase, eventually, op
+from tests.chassis.harness import COUNTERS, ChassisHarness, CounterChanged, add, erase, eventually, op
 
 Told = list[tuple[str, int | None]]
 hearing: HandlerRegistry[Told] = HandlerRegistry()
@@ -33,11 +33,11 @@ async def following(follower: TopicReplica[Told]) -> AsyncIterator[None]:
             await task
 
 
-def follower(toys: World, told: Told, after: TopicReplica[Told] | None = None) -> TopicReplica[Told]:
+def follower(toys: ChassisHarness, told: Told, after: TopicReplica[Told] | None = None) -> TopicReplica[Told]:
     return TopicReplica(COUNTERS, hearing, told, connection=toys.connection, prefix=toys.prefix, after=after)
 
 
-async def test_two_followers_are_both_told_everything_and_a_tombstone_too(toys: World) -> None:
+async def test_two_followers_are_both_told_everything_and_a_tombstone_too(toys: ChassisHarness) -> None:
     replica = await toys.replica()
     await replica.counters.update("a", op("1"), add("a", 1))
     await replica.counters.update("a", op("2"), erase("a"))
@@ -51,7 +51,7 @@ async def test_two_followers_are_both_told_everything_and_a_tombstone_too(toys: 
     assert first == second == [("a", 1), ("a", None)]
 
 
-async def test_a_second_run_goes_on_where_the_first_was(toys: World) -> None:
+async def test_a_second_run_goes_on_where_the_first_was(toys: ChassisHarness) -> None:
     replica = await toys.replica()
     await replica.counters.update("a", op("1"), add("a", 1))
     await replica.relay.wait_until_idle()
@@ -66,7 +66,7 @@ async def test_a_second_run_goes_on_where_the_first_was(toys: World) -> None:
     assert told == [("a", 1), ("b", 2)]
 
 
-async def test_one_that_comes_after_another_begins_when_that_is_at_the_end(toys: World) -> None:
+async def test_one_that_comes_after_another_begins_when_that_is_at_the_end(toys: ChassisHarness) -> None:
     replica = await toys.replica()
     await replica.counters.update("a", op("1"), add("a", 1))
     await replica.relay.wait_until_idle()

@@ -119,7 +119,7 @@ class TestTraces:
     @pytest.mark.usefixtures("spans")
     def test_a_context_is_stored_as_the_w3c_propagator_writes_it(self) -> None:
         carrier: dict[str, str] = {}
-        with telemetry.attached(TRACE), telemetry.span("a request"):
+        with telemetry.use_context(TRACE), telemetry.span("a request"):
             TraceContextTextMapPropagator().inject(carrier)
             assert telemetry.current_traceparent() == carrier["traceparent"]
         assert telemetry.current_traceparent() is None
@@ -165,12 +165,12 @@ class TestTraces:
 
     @pytest.mark.parametrize("broken", ["", "nonsense", "00-0-0-01"])
     def test_a_context_that_cannot_be_read_does_no_harm(self, spans: InMemorySpanExporter, broken: str) -> None:
-        with telemetry.attached(broken), telemetry.span("work"):
+        with telemetry.use_context(broken), telemetry.span("work"):
             pass
         assert only(spans).parent is None
 
     def test_a_stored_context_can_be_taken_up_and_let_go(self) -> None:
-        with telemetry.attached(TRACE):
+        with telemetry.use_context(TRACE):
             assert telemetry.current_traceparent() == TRACE
         assert telemetry.current_traceparent() is None
 
@@ -185,11 +185,11 @@ class TestTraces:
     def test_phases_of_a_life_gather_in_one_trace_of_their_own(self, spans: InMemorySpanExporter) -> None:
         start = datetime(2026, 1, 5, 9, tzinfo=UTC)
         month = timedelta(days=30)
-        telemetry.lifecycle_span("thing-1", "begun", start, start + month, {"n": 1}, links=[TRACE, None])
-        telemetry.lifecycle_span("thing-1", "begun", start, start + month)
-        telemetry.lifecycle_span("thing-1", "grown", start + month, start + 2 * month)
-        telemetry.lifecycle_span("thing-1", "life", start, start + 2 * month, whole=True)
-        telemetry.lifecycle_span("thing-2", "begun", start, start + month)
+        telemetry.write_lifecycle_span("thing-1", "begun", start, start + month, {"n": 1}, links=[TRACE, None])
+        telemetry.write_lifecycle_span("thing-1", "begun", start, start + month)
+        telemetry.write_lifecycle_span("thing-1", "grown", start + month, start + 2 * month)
+        telemetry.write_lifecycle_span("thing-1", "life", start, start + 2 * month, is_root=True)
+        telemetry.write_lifecycle_span("thing-2", "begun", start, start + month)
         first, again, second, whole, other = spans.get_finished_spans()
         assert trace_of(first) == trace_of(second) == trace_of(whole) != trace_of(other)
         assert id_of(first) == id_of(again) != id_of(second)
@@ -256,7 +256,7 @@ class TestErrors:
 
 class TestLogs:
     def test_a_line_is_json_with_the_trace(self, written: io.StringIO) -> None:
-        with telemetry.attached(TRACE):
+        with telemetry.use_context(TRACE):
             logging.getLogger("chassis.x").info("moved %d of %d", 1, 2, extra={"count": 2})
         entry = json.loads(written.getvalue())
         assert entry["message"] == "moved 1 of 2"
@@ -282,7 +282,7 @@ class TestLogs:
 class TestRequests:
     @pytest.fixture
     def data(self, tmp_path: Path) -> Path:
-        (tmp_path / "jwks.json").write_text(json.dumps(local.jwks(tmp_path)))
+        (tmp_path / "jwks.json").write_text(json.dumps(local.public_jwks(tmp_path)))
         return tmp_path
 
     @pytest.fixture
@@ -297,7 +297,7 @@ class TestRequests:
 
         settings = Settings(jwks_url=(data / "jwks.json").as_uri())
         app = create_app("alpha", settings, routers=[router], health=Health(lambda: datetime.now(UTC)))
-        headers = {"Authorization": f"Bearer {local.issue(data, None, ['admin'])}"}
+        headers = {"Authorization": f"Bearer {local.issue_token(data, None, ['admin'])}"}
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://test", headers=headers
         ) as client:
@@ -333,7 +333,7 @@ class TestRequests:
     async def test_what_is_not_there_has_no_route(self, spans: InMemorySpanExporter, client: httpx.AsyncClient) -> None:
         await client.get(f"/{SECRET}")
         assert only(spans).name == "GET"
-        assert SECRET not in metrics.text().decode()
+        assert SECRET not in metrics.render_metrics().decode()
 
     async def test_health_is_not_traced(self, spans: InMemorySpanExporter, client: httpx.AsyncClient) -> None:
         await client.get("/health/live")
@@ -342,13 +342,13 @@ class TestRequests:
 
 class TestFigures:
     def test_events_are_counted_by_service_topic_and_type(self) -> None:
-        metrics.handled("beta", "things.v1", "example.changed.v1", [datetime.now(UTC) - timedelta(seconds=2)])
-        metrics.skipped("beta", "things.v1")
-        metrics.retried("beta")
-        metrics.dead_lettered("beta", "things.v1", "bad_data")
-        metrics.lag("beta", "things.v1", 3, 17)
-        metrics.outbox_oldest("things", 4.5)
-        text = metrics.text().decode()
+        metrics.count_handled("beta", "things.v1", "example.changed.v1", [datetime.now(UTC) - timedelta(seconds=2)])
+        metrics.count_skipped("beta", "things.v1")
+        metrics.count_retry("beta")
+        metrics.count_dead_letter("beta", "things.v1", "bad_data")
+        metrics.set_lag("beta", "things.v1", 3, 17)
+        metrics.set_outbox_age("things", 4.5)
+        text = metrics.render_metrics().decode()
         for line in (
             'viceversa_events_handled_total{service="beta",topic="things.v1",type="example.changed.v1"} 1.0',
             'viceversa_event_age_seconds_bucket{le="2.5",service="beta",topic="things.v1"} 1.0',
@@ -359,15 +359,15 @@ class TestFigures:
             'viceversa_outbox_oldest_seconds{collection="things"} 4.5',
         ):
             assert line in text
-        metrics.no_lag("beta", "things.v1", 3)
-        metrics.no_lag("beta", "things.v1", 4)
-        assert 'viceversa_consumer_lag{partition="3",service="beta"' not in metrics.text().decode()
+        metrics.clear_lag("beta", "things.v1", 3)
+        metrics.clear_lag("beta", "things.v1", 4)
+        assert 'viceversa_consumer_lag{partition="3",service="beta"' not in metrics.render_metrics().decode()
 
     def test_a_service_adds_figures_of_its_own_but_no_person_is_a_label(self) -> None:
         figure = metrics.BusinessGauge("things_for_test", "Things by state.", ("state",))
         figure.set(3, state="formed")
-        assert 'viceversa_things_for_test{state="formed"} 3.0' in metrics.text().decode()
+        assert 'viceversa_things_for_test{state="formed"} 3.0' in metrics.render_metrics().decode()
         figure.clear()
-        assert "viceversa_things_for_test{" not in metrics.text().decode()
+        assert "viceversa_things_for_test{" not in metrics.render_metrics().decode()
         with pytest.raises(ValueError, match="member_id"):
             metrics.BusinessGauge("never", "Never.", ("member_id",))

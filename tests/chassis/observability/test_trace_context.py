@@ -12,7 +12,7 @@ from chassis.core.settings import Settings
 from chassis.observability import telemetry
 from chassis.storage.aggregates import Stored
 from chassis.sweeps import Sweep
-from tests.chassis.harness import Counter, World, add, keep, op
+from tests.chassis.harness import ChassisHarness, Counter, add, op, set_fields
 
 
 @pytest.fixture
@@ -39,27 +39,29 @@ def points_to(span: ReadableSpan) -> list[int]:
     return [int(link.context.trace_id) for link in span.links]
 
 
-async def test_unfinished_work_goes_on_in_the_trace_that_began_it(toys: World, spans: InMemorySpanExporter) -> None:
+async def test_unfinished_work_goes_on_in_the_trace_that_began_it(
+    toys: ChassisHarness, spans: InMemorySpanExporter
+) -> None:
     one = await toys.replica()
     with telemetry.span("begin"):
-        await one.counters.update("c", op("1"), keep("c", lease=toys.clock.machine_now() - timedelta(seconds=1)))
+        await one.counters.update("c", op("1"), set_fields("c", lease=toys.clock.machine_now() - timedelta(seconds=1)))
 
     async def act(stored: Stored[Counter]) -> None:
         with telemetry.span("go on"):
-            await one.counters.update("c", op("2"), keep("c", lease=None))
+            await one.counters.update("c", op("2"), set_fields("c", lease=None))
 
     await Sweep(one.counters, act, on="lease").once(toys.clock)
     assert trace_of(named(spans, "go on")) == trace_of(named(spans, "begin"))
     assert points_to(named(spans, "go on")) == []
 
 
-async def test_a_deadline_begins_a_trace_that_points_back(toys: World, spans: InMemorySpanExporter) -> None:
+async def test_a_deadline_begins_a_trace_that_points_back(toys: ChassisHarness, spans: InMemorySpanExporter) -> None:
     one = await toys.replica()
     with telemetry.span("begin"):
-        await one.counters.update("c", op("1"), keep("c", due=toys.clock.now() - timedelta(seconds=1)))
+        await one.counters.update("c", op("1"), set_fields("c", due=toys.clock.now() - timedelta(seconds=1)))
 
     async def act(stored: Stored[Counter]) -> None:
-        await one.counters.update("c", op("2"), keep("c", due=None))
+        await one.counters.update("c", op("2"), set_fields("c", due=None))
 
     await Sweep(one.counters, act).once(toys.clock)
     due = named(spans, "due counters")
@@ -67,7 +69,7 @@ async def test_a_deadline_begins_a_trace_that_points_back(toys: World, spans: In
     assert set(points_to(due)) == {trace_of(named(spans, "begin"))}
 
 
-async def test_an_action_points_back_to_the_one_before(toys: World, spans: InMemorySpanExporter) -> None:
+async def test_an_action_points_back_to_the_one_before(toys: ChassisHarness, spans: InMemorySpanExporter) -> None:
     one = await toys.replica()
     for name in ("first", "second", "third"):
         with telemetry.span(name):

@@ -11,35 +11,35 @@ from tests.chassis.harness import (
     COUNTERS,
     COUNTS,
     SERVICE,
+    ChassisHarness,
     Counter,
     Replica,
-    World,
     add,
     envelope_of,
     erase,
+    event_ids,
     eventually,
-    ids,
-    keep,
-    nothing_waits,
-    once,
+    fail_once,
     op,
+    outbox_is_empty,
+    set_fields,
 )
 
 
-async def begin(toys: World, replica: Replica, *counters: str) -> None:
+async def begin(toys: ChassisHarness, replica: Replica, *counters: str) -> None:
     """Counters at 1 of which all is said and cleaned up, so that the next bulk write is not the relay's."""
     for id in counters:
         await replica.counters.update(id, op("first"), add(id, 1))
     for id in counters:
-        await eventually(nothing_waits(toys, id), "the outbox empties")
+        await eventually(outbox_is_empty(toys, id), "the outbox empties")
 
 
 async def test_a_save_that_was_applied_but_not_acknowledged_counts_once_also_with_another_writer_in_between(
-    toys: World,
+    toys: ChassisHarness,
 ) -> None:
     one, other = await toys.replica(), await toys.replica()
     await one.counters.update("c", op("first"), add("c", 1))
-    one.store.after["replace_one"] = once(
+    one.store.after["replace_one"] = fail_once(
         ConnectionFailure("lost"), first=lambda: other.counters.update("c", op("other"), add("c", 100))
     )
 
@@ -48,45 +48,45 @@ async def test_a_save_that_was_applied_but_not_acknowledged_counts_once_also_wit
     assert saved.repeated
     assert saved.answer == 11
     assert (await toys.stored("c")).added == (1, 10, 100)
-    await eventually(nothing_waits(toys, "c"), "the outbox empties")
+    await eventually(outbox_is_empty(toys, "c"), "the outbox empties")
     counted = await toys.said(COUNTS, "c")
-    assert len(set(ids(counted))) == 3
+    assert len(set(event_ids(counted))) == 3
     assert b'"value":111' in (await toys.said(COUNTERS, "c"))[-1].value  # type: ignore[operator]
 
 
-async def test_the_events_of_a_save_are_published_although_its_acknowledgement_was_lost(toys: World) -> None:
+async def test_the_events_of_a_save_are_published_although_its_acknowledgement_was_lost(toys: ChassisHarness) -> None:
     one = await toys.replica()
     await one.counters.update("c", op("first"), add("c", 1))
-    one.store.after["replace_one"] = once(ConnectionFailure("lost"))
+    one.store.after["replace_one"] = fail_once(ConnectionFailure("lost"))
     await one.counters.update("c", op("mine"), add("c", 10))
-    await eventually(nothing_waits(toys, "c"), "the outbox empties")
-    assert len(set(ids(await toys.said(COUNTS, "c")))) == 2
+    await eventually(outbox_is_empty(toys, "c"), "the outbox empties")
+    assert len(set(event_ids(await toys.said(COUNTS, "c")))) == 2
 
 
-async def test_a_save_that_was_not_applied_when_the_connection_broke_is_made_again(toys: World) -> None:
+async def test_a_save_that_was_not_applied_when_the_connection_broke_is_made_again(toys: ChassisHarness) -> None:
     one = await toys.replica()
     await one.counters.update("c", op("first"), add("c", 1))
-    one.store.before["replace_one"] = once(ConnectionFailure("lost"))
+    one.store.before["replace_one"] = fail_once(ConnectionFailure("lost"))
     saved = await one.counters.update("c", op("mine"), add("c", 10))
     assert not saved.repeated
     assert (await toys.stored("c")).added == (1, 10)
 
 
 async def test_an_insert_whose_acknowledgement_was_lost_counts_once_also_with_another_writer_in_between(
-    toys: World,
+    toys: ChassisHarness,
 ) -> None:
     one, other = await toys.replica(), await toys.replica()
-    one.store.after["insert_one"] = once(
+    one.store.after["insert_one"] = fail_once(
         ConnectionFailure("lost"), first=lambda: other.counters.update("c", op("other"), add("c", 100))
     )
     saved = await one.counters.update("c", op("mine"), add("c", 10))
     assert saved.repeated
     assert (await toys.stored("c")).added == (10, 100)
-    await eventually(nothing_waits(toys, "c"), "the outbox empties")
-    assert len(set(ids(await toys.said(COUNTS, "c")))) == 2
+    await eventually(outbox_is_empty(toys, "c"), "the outbox empties")
+    assert len(set(event_ids(await toys.said(COUNTS, "c")))) == 2
 
 
-async def test_two_who_create_the_same_aggregate_both_have_their_effect(toys: World) -> None:
+async def test_two_who_create_the_same_aggregate_both_have_their_effect(toys: ChassisHarness) -> None:
     one, other = await toys.replica(), await toys.replica()
     await asyncio.gather(
         *(
@@ -98,7 +98,7 @@ async def test_two_who_create_the_same_aggregate_both_have_their_effect(toys: Wo
 
 
 async def test_a_bulk_update_whose_acknowledgement_was_lost_counts_once_also_with_another_writer_in_between(
-    toys: World,
+    toys: ChassisHarness,
 ) -> None:
     one, other = await toys.replica(), await toys.replica()
     old = [f"old{n}" for n in range(5)]
@@ -109,7 +109,7 @@ async def test_a_bulk_update_whose_acknowledgement_was_lost_counts_once_also_wit
         await other.counters.update("old2", op("other"), add("old2", 100))
         await other.counters.update("new2", op("other"), add("new2", 100))
 
-    one.store.after["bulk_write"] = once(ConnectionFailure("lost"), first=another)
+    one.store.after["bulk_write"] = fail_once(ConnectionFailure("lost"), first=another)
     results = await one.counters.update_many([Change(id, op("bulk"), add(id, 10)) for id in old + new])
 
     assert [result.id for result in results if isinstance(result, SaveResult)] == old + new
@@ -118,13 +118,13 @@ async def test_a_bulk_update_whose_acknowledgement_was_lost_counts_once_also_wit
     for id in new:
         assert (await toys.stored(id)).added == ((10, 100) if id == "new2" else (10,))
     for id in old + new:
-        await eventually(nothing_waits(toys, id), "the outbox empties")
-    assert len(set(ids(await toys.said(COUNTS)))) == 5 + 10 + 2
+        await eventually(outbox_is_empty(toys, id), "the outbox empties")
+    assert len(set(event_ids(await toys.said(COUNTS)))) == 5 + 10 + 2
 
 
-async def test_a_bulk_insert_whose_acknowledgement_was_lost_counts_once(toys: World) -> None:
+async def test_a_bulk_insert_whose_acknowledgement_was_lost_counts_once(toys: ChassisHarness) -> None:
     one, other = await toys.replica(), await toys.replica()
-    one.store.after["insert_many"] = once(
+    one.store.after["insert_many"] = fail_once(
         ConnectionFailure("lost"), first=lambda: other.counters.update("c1", op("other"), add("c1", 100))
     )
     results = await one.counters.update_many([Change(f"c{n}", op("bulk"), add(f"c{n}", 10)) for n in range(3)])
@@ -132,7 +132,9 @@ async def test_a_bulk_insert_whose_acknowledgement_was_lost_counts_once(toys: Wo
     assert [(await toys.stored(f"c{n}")).added for n in range(3)] == [(10,), (10, 100), (10,)]
 
 
-async def test_what_is_called_fresh_and_is_stored_already_is_decided_again_on_what_is_there(toys: World) -> None:
+async def test_what_is_called_fresh_and_is_stored_already_is_decided_again_on_what_is_there(
+    toys: ChassisHarness,
+) -> None:
     one = await toys.replica()
     await one.counters.update("a", op("first"), add("a", 1))
     changes = [Change(id, op("bulk"), add(id, 10), fresh=True) for id in ("a", "b")]
@@ -142,7 +144,7 @@ async def test_what_is_called_fresh_and_is_stored_already_is_decided_again_on_wh
     assert [saved.repeated for saved in again if isinstance(saved, SaveResult)] == [True, True]
 
 
-async def test_in_a_bulk_update_the_writer_who_was_slower_decides_again(toys: World) -> None:
+async def test_in_a_bulk_update_the_writer_who_was_slower_decides_again(toys: ChassisHarness) -> None:
     one, other = await toys.replica(), await toys.replica()
     await begin(toys, one, "a", "b")
     raced: list[bool] = []
@@ -157,7 +159,9 @@ async def test_in_a_bulk_update_the_writer_who_was_slower_decides_again(toys: Wo
     assert [result.require_state().value for result in results if isinstance(result, SaveResult)] == [11, 111]
 
 
-async def test_what_one_decision_of_many_raises_stands_in_its_place_and_the_others_are_saved(toys: World) -> None:
+async def test_what_one_decision_of_many_raises_stands_in_its_place_and_the_others_are_saved(
+    toys: ChassisHarness,
+) -> None:
     class Refused(Exception):
         pass
 
@@ -175,24 +179,24 @@ async def test_what_one_decision_of_many_raises_stands_in_its_place_and_the_othe
     assert await toys.collection.count_documents({}) == 1
 
 
-async def test_a_bulk_write_that_fails_for_one_document_is_done_one_by_one(toys: World) -> None:
+async def test_a_bulk_write_that_fails_for_one_document_is_done_one_by_one(toys: ChassisHarness) -> None:
     one = await toys.replica()
     await begin(toys, one, "a", "b")
-    one.store.before["bulk_write"] = once(BulkWriteError({"writeErrors": [{"index": 1, "code": 64}]}))
+    one.store.before["bulk_write"] = fail_once(BulkWriteError({"writeErrors": [{"index": 1, "code": 64}]}))
     results = await one.counters.update_many([Change(id, op("bulk"), add(id, 10)) for id in ("a", "b")])
     assert [result.require_state().value for result in results if isinstance(result, SaveResult)] == [11, 11]
 
 
-async def test_an_insert_that_no_majority_has_confirmed_is_not_taken_for_saved(toys: World) -> None:
+async def test_an_insert_that_no_majority_has_confirmed_is_not_taken_for_saved(toys: ChassisHarness) -> None:
     one = await toys.replica()
     unconfirmed = {"writeErrors": [], "writeConcernErrors": [{"code": 64, "errmsg": "waiting timed out"}]}
-    one.store.after["insert_many"] = once(BulkWriteError(unconfirmed))
+    one.store.after["insert_many"] = fail_once(BulkWriteError(unconfirmed))
     [result] = await one.counters.update_many([Change("a", op("bulk"), add("a", 10))])
     assert isinstance(result, SaveResult)
     assert result.repeated  # it was read again, with majority read concern, before it was believed
 
 
-async def test_the_same_key_twice_gives_the_stored_answer_and_nothing_happens_again(toys: World) -> None:
+async def test_the_same_key_twice_gives_the_stored_answer_and_nothing_happens_again(toys: ChassisHarness) -> None:
     one, other = await toys.replica(), await toys.replica()
     first = await one.counters.update("c", op("key", "body"), add("c", 1), answer=lambda s: {"value": s.value})
     await one.counters.update("c", op("between"), add("c", 10))
@@ -202,7 +206,7 @@ async def test_the_same_key_twice_gives_the_stored_answer_and_nothing_happens_ag
     assert (await toys.stored("c")).added == (1, 10)
 
 
-async def test_the_same_key_with_another_body_is_refused(toys: World) -> None:
+async def test_the_same_key_with_another_body_is_refused(toys: ChassisHarness) -> None:
     one = await toys.replica()
     await one.counters.update("c", op("key", "body"), add("c", 1))
     with pytest.raises(KeyReused):
@@ -212,7 +216,7 @@ async def test_the_same_key_with_another_body_is_refused(toys: World) -> None:
     assert (await toys.stored("c")).added == (1,)
 
 
-async def test_an_outdated_expectation_is_stale_and_a_repeated_operation_is_not(toys: World) -> None:
+async def test_an_outdated_expectation_is_stale_and_a_repeated_operation_is_not(toys: ChassisHarness) -> None:
     one = await toys.replica()
     first = await one.counters.update("c", op("1"), add("c", 1), expect=0)
     await one.counters.update("c", op("2"), add("c", 1), expect=first.version)
@@ -221,7 +225,7 @@ async def test_an_outdated_expectation_is_stale_and_a_repeated_operation_is_not(
     assert (await one.counters.update("c", op("2"), add("c", 1), expect=first.version)).repeated
 
 
-async def test_a_rival_between_load_and_save_makes_the_expectation_stale(toys: World) -> None:
+async def test_a_rival_between_load_and_save_makes_the_expectation_stale(toys: ChassisHarness) -> None:
     one, other = await toys.replica(), await toys.replica()
     first = await one.counters.update("c", op("1"), add("c", 1))
     raced: list[bool] = []
@@ -238,7 +242,7 @@ async def test_a_rival_between_load_and_save_makes_the_expectation_stale(toys: W
 
 
 async def test_beyond_a_hundred_waiting_events_commands_are_refused_until_the_relay_has_caught_up(
-    toys: World,
+    toys: ChassisHarness,
 ) -> None:
     silent, speaking = await toys.replica(running=False), await toys.replica()
 
@@ -249,12 +253,12 @@ async def test_beyond_a_hundred_waiting_events_commands_are_refused_until_the_re
     assert (await silent.counters.update("c", op("98"), add("c", 1))).repeated  # what was done stays known
     toys.clock.moved += speaking.relay.lease
     await speaking.relay.sweep(speaking.counters)
-    await eventually(nothing_waits(toys, "c"), "the relay catches up")
+    await eventually(outbox_is_empty(toys, "c"), "the relay catches up")
     assert not (await silent.counters.update("c", op("later"), add("c", 1))).repeated
 
 
 async def test_two_events_in_one_save_have_each_their_own_sequence_and_stand_in_order_on_each_topic(
-    toys: World,
+    toys: ChassisHarness,
 ) -> None:
     one = await toys.replica()
     for n in range(1, 6):
@@ -269,7 +273,7 @@ async def test_two_events_in_one_save_have_each_their_own_sequence_and_stand_in_
 
 
 async def test_an_erased_aggregate_leaves_only_the_tombstone_on_the_compacted_topic_and_no_old_answers(
-    toys: World,
+    toys: ChassisHarness,
 ) -> None:
     one = await toys.replica(running=False)
     await one.counters.update("c", op("1", "body"), add("c", 1), answer=lambda _: "Maria's answer")
@@ -281,10 +285,12 @@ async def test_an_erased_aggregate_leaves_only_the_tombstone_on_the_compacted_to
     assert "body" not in str(document["recent"])
 
 
-async def test_an_operation_that_was_applied_before_an_erasure_is_still_recognised_after_it(toys: World) -> None:
+async def test_an_operation_that_was_applied_before_an_erasure_is_still_recognised_after_it(
+    toys: ChassisHarness,
+) -> None:
     one, other = await toys.replica(), await toys.replica()
     await one.counters.update("c", op("first"), add("c", 1))
-    one.store.after["replace_one"] = once(
+    one.store.after["replace_one"] = fail_once(
         ConnectionFailure("lost"), first=lambda: other.counters.update("c", op("erase"), erase("c"))
     )
     saved = await one.counters.update("c", op("mine", "body"), add("c", 10), answer=lambda s: s.value)
@@ -293,25 +299,25 @@ async def test_an_operation_that_was_applied_before_an_erasure_is_still_recognis
     assert saved.require_state().gone
 
 
-async def test_an_event_too_large_for_its_topic_is_refused_before_anything_is_saved(toys: World) -> None:
+async def test_an_event_too_large_for_its_topic_is_refused_before_anything_is_saved(toys: ChassisHarness) -> None:
     one = await toys.replica()
     with pytest.raises(EventTooLarge):
         await one.counters.update("c", op("1"), add("c", 1, note="x" * COUNTS.max_bytes))
     assert await one.counters.get("c") is None
     await one.counters.update("c", op("2"), add("c", 1, note="x" * (COUNTS.max_bytes - 4200)))
-    await eventually(nothing_waits(toys, "c"), "the broker takes what is just small enough")
+    await eventually(outbox_is_empty(toys, "c"), "the broker takes what is just small enough")
     assert len(await toys.said(COUNTS, "c")) == 1
 
 
-async def test_the_last_thirty_two_operations_are_remembered(toys: World) -> None:
+async def test_the_last_thirty_two_operations_are_remembered(toys: ChassisHarness) -> None:
     one = await toys.replica()
     for n in range(40):
-        await one.counters.update("c", op(f"{n}"), keep("c", value=n))
+        await one.counters.update("c", op(f"{n}"), set_fields("c", value=n))
     recent = [entry["op"] for entry in (await one.document("c"))["recent"]]
     assert recent == [f"{n}" for n in range(8, 40)]
 
 
-async def test_a_decision_for_nothing_saves_nothing(toys: World) -> None:
+async def test_a_decision_for_nothing_saves_nothing(toys: ChassisHarness) -> None:
     one = await toys.replica()
     saved = await one.counters.update("c", op("1"), lambda _: None)
     assert (saved.state, saved.version, saved.changed) == (None, 0, False)
@@ -319,7 +325,7 @@ async def test_a_decision_for_nothing_saves_nothing(toys: World) -> None:
         saved.require_state()
 
 
-async def test_after_a_restored_backup_every_event_is_numbered_above_the_old_ones(toys: World) -> None:
+async def test_after_a_restored_backup_every_event_is_numbered_above_the_old_ones(toys: ChassisHarness) -> None:
     one = await toys.replica()
     await one.counters.update("c", op("1"), add("c", 1))
     one.counters.begin_epoch(2**40)
@@ -328,7 +334,7 @@ async def test_after_a_restored_backup_every_event_is_numbered_above_the_old_one
     assert [envelope_of(record).sequence for record in await toys.said(COUNTS, "c")] == [2, 2**40 + 2]
 
 
-async def test_a_state_with_a_field_that_the_protocol_needs_for_itself_is_refused(toys: World) -> None:
+async def test_a_state_with_a_field_that_the_protocol_needs_for_itself_is_refused(toys: ChassisHarness) -> None:
     class Versioned(State):
         version: int
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from chassis.storage.mongo import BatchedLookup, Collection, ConnectionFailure
-from tests.chassis.harness import World
+from tests.chassis.harness import ChassisHarness
 
 
 class Watched:
@@ -29,12 +29,12 @@ class Watched:
 
 
 @pytest.fixture
-def watched(toys: World) -> Watched:
+def watched(toys: ChassisHarness) -> Watched:
     return Watched(toys.mongo.collection("things"))
 
 
 @pytest.fixture
-async def by_id(toys: World, watched: Watched) -> BatchedLookup:
+async def by_id(toys: ChassisHarness, watched: Watched) -> BatchedLookup:
     await toys.mongo.collection("things").insert_many([{"_id": id, "value": 1} for id in "abc"])
     return BatchedLookup(cast("Collection", watched))
 
@@ -51,7 +51,7 @@ async def test_one_document_is_asked_for_by_equality_alone(by_id: BatchedLookup,
     assert watched.asked == [("find_one", {"_id": "b"})]
 
 
-async def test_whoever_asks_gets_what_was_stored_before(by_id: BatchedLookup, toys: World) -> None:
+async def test_whoever_asks_gets_what_was_stored_before(by_id: BatchedLookup, toys: ChassisHarness) -> None:
     collection = toys.mongo.collection("things")
     for value in (2, 3):
         await collection.replace_one({"_id": "a"}, {"_id": "a", "value": value})

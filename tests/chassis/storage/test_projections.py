@@ -9,7 +9,7 @@ import pytest
 from chassis.storage.mongo import Collection, ConnectionFailure
 from chassis.storage.projections import WRITE_BATCH, Projection, ProjectionRow
 from contracts.envelope import EventData
-from tests.chassis.harness import COUNTERS, CounterChanged, World, Wrapped, once
+from tests.chassis.harness import COUNTERS, ChassisHarness, CounterChanged, FaultInjector, fail_once
 
 
 def row(id: str, sequence: int, *, gone: bool = False) -> ProjectionRow:
@@ -17,7 +17,7 @@ def row(id: str, sequence: int, *, gone: bool = False) -> ProjectionRow:
 
 
 @pytest.fixture
-def copies(toys: World) -> Projection[CounterChanged]:
+def copies(toys: ChassisHarness) -> Projection[CounterChanged]:
     return Projection(toys.mongo.collection("copies"), CounterChanged)
 
 
@@ -87,7 +87,7 @@ async def test_two_replicas_that_apply_the_same_rows_at_once_agree(copies: Proje
 
 @pytest.mark.parametrize("method", ["insert_many", "bulk_write"])
 async def test_a_rival_between_read_and_write_is_noticed(
-    toys: World, copies: Projection[CounterChanged], method: str
+    toys: ChassisHarness, copies: Projection[CounterChanged], method: str
 ) -> None:
     if method == "bulk_write":
         await copies.apply([row("a", 1), row("b", 1)])
@@ -98,7 +98,7 @@ async def test_a_rival_between_read_and_write_is_noticed(
             raced.append(True)
             await copies.apply([row("a", 50), row("b", 2)])
 
-    wrapped = Wrapped(copies.collection)
+    wrapped = FaultInjector(copies.collection)
     wrapped.before[method] = race
     mine: Projection[CounterChanged] = Projection(cast("Collection", wrapped), CounterChanged)
     await mine.apply([row("a", 10), row("b", 10)])
@@ -110,8 +110,8 @@ async def test_a_write_whose_acknowledgement_was_lost_can_be_applied_again(
     copies: Projection[CounterChanged], method: str
 ) -> None:
     await copies.apply([row("old", 10)])
-    wrapped = Wrapped(copies.collection)
-    wrapped.after[method] = once(ConnectionFailure("lost"))
+    wrapped = FaultInjector(copies.collection)
+    wrapped.after[method] = fail_once(ConnectionFailure("lost"))
     mine: Projection[CounterChanged] = Projection(cast("Collection", wrapped), CounterChanged)
     rows = [row("old", 20), row("new", 2)]
     with pytest.raises(ConnectionFailure):
@@ -139,8 +139,8 @@ async def test_where_one_part_of_a_batch_fails_the_others_have_ended_before_it_i
     copies: Projection[CounterChanged],
 ) -> None:
     """What is still being written when the batch is tried again would be a rival of its own."""
-    wrapped = Wrapped(copies.collection)
-    wrapped.before["insert_many"] = once(ConnectionFailure("lost"))
+    wrapped = FaultInjector(copies.collection)
+    wrapped.before["insert_many"] = fail_once(ConnectionFailure("lost"))
     mine: Projection[CounterChanged] = Projection(cast("Collection", wrapped), CounterChanged)
     rows = [row(f"c{n:04}", 1) for n in range(WRITE_BATCH * 3)]
     with pytest.raises(ConnectionFailure):
@@ -150,7 +150,7 @@ async def test_where_one_part_of_a_batch_fails_the_others_have_ended_before_it_i
     assert await copies.count({}) == WRITE_BATCH * 3
 
 
-async def test_a_model_with_a_field_that_the_guard_needs_is_refused(toys: World) -> None:
+async def test_a_model_with_a_field_that_the_guard_needs_is_refused(toys: ChassisHarness) -> None:
     class Sequenced(EventData):
         TYPE, TOPIC, KEY = "toys.sequenced.v1", COUNTERS, "counter_id"
         sequence: int

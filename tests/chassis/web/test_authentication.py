@@ -29,7 +29,7 @@ from chassis.web.authentication import (
     SigningKeys,
     TokenVerifier,
     Unauthenticated,
-    algorithm_of,
+    key_algorithm,
 )
 from deploy.local import ports
 
@@ -127,24 +127,24 @@ def signed(content: dict[str, Any], kid: str = "r1", algorithm: str = "RS256", k
 
 async def refused(verifier: TokenVerifier, token: str) -> str:
     with pytest.raises(Unauthenticated) as caught:
-        await verifier.principal(token)
+        await verifier.verify(token)
     return caught.value.code
 
 
 class TestLocalIssuer:
     async def test_its_tokens_tell_the_principal(self, tmp_path: Path, port: int, watch: Watch) -> None:
         url = f"http://127.0.0.1:{port}"
-        token = local.issue(tmp_path, "m-7", ["member", "coordinator"], ["p-1"], issuer=url)
+        token = local.issue_token(tmp_path, "m-7", ["member", "coordinator"], ["p-1"], issuer=url)
         async with serving(dev_issuer.create_issuer(tmp_path, url), port):
-            found = await verifier_for(port, watch).principal(token)
+            found = await verifier_for(port, watch).verify(token)
         assert found == Principal("m-7", "m-7", frozenset({"member", "coordinator"}), frozenset({"p-1"}))
 
     async def test_keys_may_come_from_a_file(self, tmp_path: Path, port: int, watch: Watch) -> None:
         file = tmp_path / "jwks.json"
-        file.write_text(json.dumps(local.jwks(tmp_path)))
+        file.write_text(json.dumps(local.public_jwks(tmp_path)))
         verifier = verifier_for(port, watch, jwks_url=file.as_uri())
-        token = local.issue(tmp_path, "m-7", ["member"], issuer=f"http://127.0.0.1:{port}")
-        assert (await verifier.principal(token)).member_id == "m-7"
+        token = local.issue_token(tmp_path, "m-7", ["member"], issuer=f"http://127.0.0.1:{port}")
+        assert (await verifier.verify(token)).member_id == "m-7"
 
     async def test_a_rotated_key_is_found_and_the_old_one_stops_counting(
         self, tmp_path: Path, port: int, watch: Watch
@@ -152,31 +152,31 @@ class TestLocalIssuer:
         url = f"http://127.0.0.1:{port}"
         verifier = verifier_for(port, watch)
         async with serving(dev_issuer.create_issuer(tmp_path, url), port):
-            old = local.issue(tmp_path, "m-7", ["member"], issuer=url)
-            await verifier.principal(old)
+            old = local.issue_token(tmp_path, "m-7", ["member"], issuer=url)
+            await verifier.verify(old)
             (tmp_path / "issuer" / "key.pem").unlink()
-            new = local.issue(tmp_path, "m-7", ["member"], issuer=url)
+            new = local.issue_token(tmp_path, "m-7", ["member"], issuer=url)
             assert await refused(verifier, new) == "token_invalid", "looked a moment ago"
             watch.time += INTERVAL
-            await verifier.principal(new)
+            await verifier.verify(new)
             assert await refused(verifier, old) == "token_invalid"
 
     def test_only_its_owner_may_read_the_key(self, tmp_path: Path) -> None:
-        local.signing_key(tmp_path)
+        local.load_signing_key(tmp_path)
         assert stat.S_IMODE((tmp_path / "issuer" / "key.pem").stat().st_mode) == 0o600
         assert [one.name for one in (tmp_path / "issuer").iterdir()] == ["key.pem"]
 
     def test_the_key_is_made_once(self, tmp_path: Path) -> None:
-        assert local.jwks(tmp_path) == local.jwks(tmp_path)
+        assert local.public_jwks(tmp_path) == local.public_jwks(tmp_path)
 
     def test_what_is_published_is_public(self, tmp_path: Path) -> None:
-        assert algorithm_of(local.public_jwk(local.signing_key(tmp_path))) == "ES256"
-        assert "d" not in local.public_jwk(local.signing_key(tmp_path))
+        assert key_algorithm(local.public_jwk(local.load_signing_key(tmp_path))) == "ES256"
+        assert "d" not in local.public_jwk(local.load_signing_key(tmp_path))
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104
     def test_it_listens_on_loopback_only(self, tmp_path: Path, host: str) -> None:
         with pytest.raises(dev_issuer.NotLoopback):
-            dev_issuer.serve(tmp_path, host, 1, local.ISSUER)
+            dev_issuer.serve_issuer(tmp_path, host, 1, local.ISSUER)
 
 
 @pytest.fixture
@@ -242,8 +242,8 @@ class TestKeys:
         key = ed25519.Ed25519PrivateKey.generate()
         provider.keys.append({**OKPAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "e1"})
         verifier = verifier_for(port, watch)
-        await verifier.principal(signed(claims(port)))
-        await verifier.principal(signed(claims(port), "e1", "EdDSA", key))
+        await verifier.verify(signed(claims(port)))
+        await verifier.verify(signed(claims(port), "e1", "EdDSA", key))
 
     async def test_keys_that_are_not_for_signatures_are_passed_over(
         self, provider: Provider, port: int, watch: Watch
@@ -256,13 +256,13 @@ class TestKeys:
             RSA_JWK,
         ]
         verifier = verifier_for(port, watch)
-        await verifier.principal(signed(claims(port)))
+        await verifier.verify(signed(claims(port)))
         for kid in ("enc", "other", "broken"):
             assert await refused(verifier, signed(claims(port), kid)) == "token_invalid"
 
     async def test_unknown_keys_do_not_flood_the_issuer(self, provider: Provider, port: int, watch: Watch) -> None:
         verifier = verifier_for(port, watch)
-        await verifier.principal(signed(claims(port)))
+        await verifier.verify(signed(claims(port)))
         tokens = [signed(claims(port), f"made-up-{n}") for n in range(10)]
         assert set(await asyncio.gather(*(refused(verifier, token) for token in tokens))) == {"token_invalid"}
         assert provider.reads == 1
@@ -272,12 +272,12 @@ class TestKeys:
 
     async def test_many_at_once_read_the_keys_once(self, provider: Provider, port: int, watch: Watch) -> None:
         verifier = verifier_for(port, watch)
-        await asyncio.gather(*(verifier.principal(signed(claims(port))) for _ in range(10)))
+        await asyncio.gather(*(verifier.verify(signed(claims(port))) for _ in range(10)))
         assert provider.reads == 1
 
     async def test_a_withdrawn_key_stops_counting(self, provider: Provider, port: int, watch: Watch) -> None:
         verifier = verifier_for(port, watch)
-        await verifier.principal(signed(claims(port)))
+        await verifier.verify(signed(claims(port)))
         provider.keys = []
         watch.time += MAX_AGE + 1
         assert await refused(verifier, signed(claims(port))) == "token_invalid"
@@ -287,26 +287,26 @@ class TestKeys:
         made.keys = [RSA_JWK]
         verifier = verifier_for(port, watch)
         async with serving(made.app, port):
-            await verifier.principal(signed(claims(port)))
+            await verifier.verify(signed(claims(port)))
         watch.time += MAX_AGE + 1
-        await verifier.principal(signed(claims(port)))
+        await verifier.verify(signed(claims(port)))
 
     async def test_without_any_key_nothing_is_known_of_a_token(self, port: int, watch: Watch) -> None:
         made = Provider(f"http://127.0.0.1:{port}")
         made.keys = [RSA_JWK]
         verifier = verifier_for(port, watch)
         with pytest.raises(KeysUnavailable):
-            await verifier.principal(signed(claims(port)))
+            await verifier.verify(signed(claims(port)))
         async with serving(made.app, port):
             watch.time += RETRY
-            await verifier.principal(signed(claims(port)))
+            await verifier.verify(signed(claims(port)))
 
     async def test_keys_of_another_issuer_are_not_taken(self, port: int, watch: Watch) -> None:
         made = Provider("http://127.0.0.1:1")
         made.keys = [RSA_JWK]
         async with serving(made.app, port):
             with pytest.raises(KeysUnavailable):
-                await verifier_for(port, watch).principal(signed(claims(port)))
+                await verifier_for(port, watch).verify(signed(claims(port)))
 
 
 @pytest.mark.usefixtures("provider")
@@ -314,12 +314,10 @@ class TestClaims:
     async def test_roles_may_lie_deep_or_be_a_text(self, port: int, watch: Watch) -> None:
         verifier = verifier_for(port, watch, roles_claim="realm_access.roles", programmes_claim="https://x.example/p")
         token = signed(claims(port, realm_access={"roles": ["admin", "offline"]}, **{"https://x.example/p": "p-1 p-2"}))
-        found = await verifier.principal(token)
+        found = await verifier.verify(token)
         assert found.roles == {"admin"}
         assert found.programmes == {"p-1", "p-2"}
 
     async def test_nobody_is_a_member_without_a_member_id(self, port: int, watch: Watch) -> None:
-        found = await verifier_for(port, watch).principal(
-            signed(claims(port, member_id=None, roles=["member", "admin"]))
-        )
+        found = await verifier_for(port, watch).verify(signed(claims(port, member_id=None, roles=["member", "admin"])))
         assert found.roles == {"admin"}

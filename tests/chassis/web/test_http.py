@@ -29,7 +29,7 @@ from chassis.web.http import (
     build_page,
     command,
     create_app,
-    etag,
+    set_etag,
 )
 
 SECRET = "maria.silva@example.com"
@@ -70,7 +70,7 @@ def routes() -> APIRouter:
 
     @router.get("/{id}", dependencies=[allow("member", "admin")])
     async def thing(id: str, response: Response) -> dict[str, str]:
-        etag(response, 7)
+        set_etag(response, 7)
         return {"id": id}
 
     @router.get("")
@@ -113,7 +113,7 @@ def health() -> Health:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    (tmp_path / "jwks.json").write_text(json.dumps(local.jwks(tmp_path)))
+    (tmp_path / "jwks.json").write_text(json.dumps(local.public_jwks(tmp_path)))
     return tmp_path
 
 
@@ -124,7 +124,7 @@ def make(data: Path, *routers: APIRouter, **more: Any) -> FastAPI:
 
 @asynccontextmanager
 async def asking(app: FastAPI, data: Path, *roles: str) -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"Authorization": f"Bearer {local.issue(data, 'm-1', roles)}"} if roles else {}
+    headers = {"Authorization": f"Bearer {local.issue_token(data, 'm-1', roles)}"} if roles else {}
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
         yield client
@@ -289,7 +289,7 @@ class TestCommands:
     async def test_a_key_counts_for_one_person_and_one_place(self, admin: httpx.AsyncClient, data: Path) -> None:
         first = await self.ask(admin, idempotency_key="k-1")
         assert (await self.ask(admin, 1, "/things/2/wish", idempotency_key="k-1"))["op"] != first["op"]
-        admin.headers["Authorization"] = f"Bearer {local.issue(data, 'm-2', ['admin'])}"
+        admin.headers["Authorization"] = f"Bearer {local.issue_token(data, 'm-2', ['admin'])}"
         assert (await self.ask(admin, idempotency_key="k-1"))["op"] != first["op"]
 
     async def test_without_a_key_each_request_is_its_own(self, admin: httpx.AsyncClient) -> None:
