@@ -17,7 +17,7 @@ from tests.journey.people import (
     Json,
     Members,
     Side,
-    Somebody,
+    JourneyPerson,
     begin_import,
     csv_of,
     ids_of,
@@ -26,7 +26,7 @@ from tests.journey.people import (
     open_programme,
     settings,
 )
-from tests.journey.stack import Estate
+from tests.journey.stack import Stack
 
 A, B, C = "authz-a", "authz-b", "authz-c"
 REASON = "conflict_of_interest"
@@ -34,13 +34,13 @@ LATER = "2200-01-01T09:00:00Z"
 
 
 @dataclass(frozen=True)
-class Cast:
+class Actors:
     """``ids`` by short name: ``s1`` and ``j1`` are paired, so are ``s2`` and ``j2``, and in the other programme ``sb``
     and ``jb``; ``boss`` stands above ``j1`` and ``j5``, ``head`` above ``s5``; ``x1`` to ``x3`` are there to leave and
     to be erased. The pairings ``f1`` (``s4`` with ``j1``), ``f2`` (``s4`` with ``j4``), ``f3`` (``s5`` with ``j5``) and
     ``fb`` (in the other programme) have formed; ``care`` names a meeting and an idea of ``f1``."""
 
-    estate: Estate
+    estate: Stack
     ids: Mapping[str, str]
     pairings: Mapping[str, str]
     rounds: Mapping[str, str]
@@ -80,9 +80,9 @@ class Cast:
 _clients: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], httpx.Client] = {}
 
 
-def assemble(estate: Estate) -> Cast:
+def assemble(estate: Stack) -> Actors:
     """Everybody imported and joined; one pairing suggested to each two, one round computed in each programme."""
-    above = [Somebody(f"AZ-{name.upper()}", "senior", f"{name} Authz", level=18) for name in ("boss", "head")]
+    above = [JourneyPerson(f"AZ-{name.upper()}", "senior", f"{name} Authz", level=18) for name in ("boss", "head")]
     people: tuple[tuple[str, Side, str, str], ...] = (
         ("s1", "senior", "finance", ""),
         ("s2", "senior", "sales", ""),
@@ -100,22 +100,22 @@ def assemble(estate: Estate) -> Cast:
     )
     # Whoever comes first, the seniors have places for all juniors: each of these is suggested to several.
     in_a = [
-        Somebody(
+        JourneyPerson(
             f"AZ-{name.upper()}",
             side,
             f"{name} Authz",
-            department=place,
+            department=department,
             capacity=8 if side == "senior" else 4,
             manager=manager,
         )
-        for name, side, place, manager in people
+        for name, side, department, manager in people
     ]
     in_b = [
-        Somebody("AZ-SB", "senior", "sb Authz"),
-        Somebody("AZ-SC", "senior", "sc Authz"),
-        Somebody("AZ-JB", "junior", "jb Authz", department="sales", capacity=2),
-        Somebody("AZ-SD", "senior", "sd Authz"),
-        Somebody("AZ-JD", "junior", "jd Authz", department="sales"),
+        JourneyPerson("AZ-SB", "senior", "sb Authz"),
+        JourneyPerson("AZ-SC", "senior", "sc Authz"),
+        JourneyPerson("AZ-JB", "junior", "jb Authz", department="sales", capacity=2),
+        JourneyPerson("AZ-SD", "senior", "sd Authz"),
+        JourneyPerson("AZ-JD", "junior", "jd Authz", department="sales"),
     ]
     for programme in (A, B, C):
         open_programme(estate, programme, matching={"shortlist": True, "mode": "rolling"})
@@ -124,16 +124,16 @@ def assemble(estate: Estate) -> Cast:
     ids: dict[str, str] = {}
     for programme, joined in ((A, in_a), (B, in_b)):
         imported(estate, begin_import(estate, csv_of(joined, programme)))
-        found = ids_of(estate, programme)
-        ids |= {external.removeprefix("AZ-").lower(): member for external, member in found.items()}
-        joining = Members(estate, programme, joined, found)
-        for member in found.values():
+        members_of_programme = ids_of(estate, programme)
+        ids |= {external.removeprefix("AZ-").lower(): member for external, member in members_of_programme.items()}
+        joining = Members(estate, programme, joined, members_of_programme)
+        for member in members_of_programme.values():
             joining.join(member)
     for name in ("boss", "head"):
         ids[name] = _id_of(estate, f"AZ-{name.upper()}")
     estate.settle()
-    cast = Cast(estate, ids, {}, {}, {})
-    cast = Cast(estate, ids, _pairings(cast), _rounds(cast), _requests(cast))
+    cast = Actors(estate, ids, {}, {}, {})
+    cast = Actors(estate, ids, _pairings(cast), _rounds(cast), _requests(cast))
     for who in ("coordinator", "admin"):
         api = cast.coordinator(A, "profiles") if who == "coordinator" else cast.admin("profiles")
         answer = api.post("/imports", content=csv_of(above), headers={"Content-Type": "text/csv"})
@@ -143,12 +143,12 @@ def assemble(estate: Estate) -> Cast:
     return cast
 
 
-def _id_of(estate: Estate, external_id: str) -> str:
+def _id_of(estate: Stack, external_id: str) -> str:
     admin = estate.api("profiles", estate.token(None, "admin"))
     return str(ok(admin.get("/members", params={"external_id": external_id}))["items"][0]["member_id"])
 
 
-def _pairings(cast: Cast) -> dict[str, str]:
+def _pairings(cast: Actors) -> dict[str, str]:
     def put(programme: str, senior: str, junior: str) -> str:
         pair = {"senior": cast.ids[senior], "junior": cast.ids[junior]}
         made: Json = ok(cast.coordinator(programme).post(f"/programmes/{programme}/pairings", json=pair))
@@ -171,13 +171,13 @@ def _pairings(cast: Cast) -> dict[str, str]:
     }
 
 
-def _care(cast: Cast) -> dict[str, str]:
+def _care(cast: Actors) -> dict[str, str]:
     """A meeting that has a date and an idea, both of ``f1`` and by the senior, where feedback has heard of it."""
     cast.estate.settle()
-    place, s4 = f"/pairings/{cast.pairings['f1']}", cast.member("s4", "feedback")
-    formed = datetime.fromisoformat(ok(cast.member("s4").get(place))["formed_at"])
-    dated = ok(s4.post(f"{place}/sessions", json={"starts_at": (formed + timedelta(days=60)).isoformat()}))
-    ideas = ok(s4.post(f"{place}/ideas", json={"text": "swap desks for a day"}))
+    path, s4 = f"/pairings/{cast.pairings['f1']}", cast.member("s4", "feedback")
+    formed = datetime.fromisoformat(ok(cast.member("s4").get(path))["formed_at"])
+    dated = ok(s4.post(f"{path}/sessions", json={"starts_at": (formed + timedelta(days=60)).isoformat()}))
+    ideas = ok(s4.post(f"{path}/ideas", json={"text": "swap desks for a day"}))
     return {
         "session": dated["sessions"][0]["session_id"],
         "idea": ideas["items"][0]["idea_id"],
@@ -186,12 +186,12 @@ def _care(cast: Cast) -> dict[str, str]:
     }
 
 
-def _suggestions(cast: Cast) -> dict[str, str]:
+def _suggestions(cast: Actors) -> dict[str, str]:
     """One to release and one to dismiss, for somebody who leaves later, and one of the other programme."""
 
     def open_in(programme: str, *juniors: str) -> list[str]:
-        found = ok(cast.admin().get(f"/programmes/{programme}/suggestions"))["items"]
-        return [str(one["suggestion_id"]) for one in found if one["junior"] in {cast.ids[who] for who in juniors}]
+        items = ok(cast.admin().get(f"/programmes/{programme}/suggestions"))["items"]
+        return [str(item["suggestion_id"]) for item in items if item["junior"] in {cast.ids[who] for who in juniors}]
 
     def both_have_some() -> bool:
         return len(open_in(A, "x1")) > 1 and bool(open_in(B, "jd"))
@@ -201,29 +201,29 @@ def _suggestions(cast: Cast) -> dict[str, str]:
     return {"release": release, "dismiss": dismiss, "elsewhere": open_in(B, "jd")[0]}
 
 
-def _message(cast: Cast, who: str) -> str:
+def _message(cast: Actors, who: str) -> str:
     """What notifier tells them of their pairing, once it has."""
     inbox = cast.member(who, "notifier")
     wait_until(lambda: bool(ok(inbox.get("/inbox"))["items"]), f"a message for {who}")
     return str(ok(inbox.get("/inbox"))["items"][0]["id"])
 
 
-def _rounds(cast: Cast) -> dict[str, str]:
+def _rounds(cast: Actors) -> dict[str, str]:
     return {
         programme: str(ok(cast.coordinator(programme).post(f"/programmes/{programme}/rounds", json={}))["round_id"])
         for programme in (A, B, C)
     }
 
 
-def _requests(cast: Cast) -> dict[str, str]:
-    def ask(asker: str, asked: str) -> str:
-        answer = cast.member(asker).post(f"/programmes/{A}/requests", json={"partner": cast.ids[asked]})
+def _requests(cast: Actors) -> dict[str, str]:
+    def ask(asker: str, partner: str) -> str:
+        answer = cast.member(asker).post(f"/programmes/{A}/requests", json={"partner": cast.ids[partner]})
         return str(ok(answer)["request_id"])
 
     return {"accept": ask("j1", "s3"), "decline": ask("j3", "s2"), "withdraw": ask("s1", "j3"), "see": ask("j2", "s1")}
 
 
-def body_of(method: str, path: str, cast: Cast, *, mine: bool) -> dict[str, Any]:
+def body_of(method: str, path: str, cast: Actors, *, mine: bool) -> dict[str, Any]:
     """What to send with a request, so that nothing but who asks can be wrong with it."""
     bodies: dict[str, Any] = {
         "PUT /members/{member}/entered": {"offers": [{"topic": "generative-ai"}], "seeks": [{"topic": "leadership"}]},
@@ -257,6 +257,6 @@ def body_of(method: str, path: str, cast: Cast, *, mine: bool) -> dict[str, Any]
         "PUT /preferences": {"wishes": {"renewed": {"email": False}}},
     }
     if f"{method} {path}" == "POST /imports":
-        return {"content": csv_of([Somebody("AZ-BOSS", "senior", "Boss Authz", level=18)])}
-    found = bodies.get(f"{method} {path}")
-    return {} if found is None else {"json": found}
+        return {"content": csv_of([JourneyPerson("AZ-BOSS", "senior", "Boss Authz", level=18)])}
+    body = bodies.get(f"{method} {path}")
+    return {} if body is None else {"json": body}

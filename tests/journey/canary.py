@@ -17,7 +17,7 @@ from tests.journey.conditions import wait_until
 from tests.journey.people import (
     Json,
     Members,
-    Somebody,
+    JourneyPerson,
     begin_import,
     csv_of,
     ids_of,
@@ -26,7 +26,7 @@ from tests.journey.people import (
     open_programme,
 )
 from tests.journey.span_collector import Collector
-from tests.journey.stack import Estate
+from tests.journey.stack import Stack
 from tests.journey.wire_capture import Hand, headers, read
 
 PROGRAMME = "canary"
@@ -57,18 +57,18 @@ WORDS = tuple(
 ANSWERED = ('"answers"', '"call_me"', '"calls"', '"worth"', '"pulses"', '"advice"', '"text"')
 """The fields in which an answer, a wish to be called, a pulse, advice or an idea would stand."""
 
-CANARY = Somebody(NUMBER, "senior", NAME, department="legal", email=ADDRESS, capacity=5)
+CANARY = JourneyPerson(NUMBER, "senior", NAME, department="legal", email=ADDRESS, capacity=5)
 OTHERS = [
-    Somebody("CN-BOSS", "senior", "Upper Person", department="board", level=19, email="cn.boss@halden.example"),
+    JourneyPerson("CN-BOSS", "senior", "Upper Person", department="board", level=19, email="cn.boss@halden.example"),
     *(
-        Somebody(f"CN-J{n}", "junior", f"Lower Person {n}", "sales", email=f"cn.j{n}@halden.example", capacity=5)
+        JourneyPerson(f"CN-J{n}", "junior", f"Lower Person {n}", "sales", email=f"cn.j{n}@halden.example", capacity=5)
         for n in range(7)
     ),
 ]
 
 
 @dataclass
-class Life:
+class CanaryLife:
     """The canary among others; ``pairings`` by what became of them, ``answers`` everything that HTTP ever answered
     to a mistake."""
 
@@ -80,7 +80,7 @@ class Life:
     """Those that were there when all services had reported that they forgot."""
 
     @property
-    def estate(self) -> Estate:
+    def estate(self) -> Stack:
         return self.members.estate
 
     def id(self, number: str) -> str:
@@ -113,13 +113,13 @@ def file() -> bytes:
     return (good + "\n".join(rows) + "\n").encode()
 
 
-def live(estate: Estate) -> Life:
+def live(estate: Stack) -> CanaryLife:
     """From HR's file to the last refusal, with every mistake that one can make on the way."""
     open_programme(estate, PROGRAMME, matching={"shortlist": True})
     estate.settle()
     imported(estate, begin_import(estate, file()))
     people = [CANARY, *OTHERS]
-    life = Life(Members(estate, PROGRAMME, people, ids_of(estate, PROGRAMME)), "")
+    life = CanaryLife(Members(estate, PROGRAMME, people, ids_of(estate, PROGRAMME)), "")
     life.canary = life.id(NUMBER)
     for somebody in people:
         life.members.join(life.id(somebody.external_id))
@@ -133,7 +133,7 @@ def live(estate: Estate) -> Life:
     return life
 
 
-def speak(life: Life) -> None:
+def speak(life: CanaryLife) -> None:
     me = life.members.profiles(life.canary)
     offers = [{"topic": "leadership", "level": "teach"}, {"topic": "budgeting"}, {"topic": TOPIC, "level": "teach"}]
     ok(me.put("/members/me/entered", json={"offers": offers, "seeks": [{"topic": "generative-ai"}], "intro": INTRO}))
@@ -147,7 +147,7 @@ def speak(life: Life) -> None:
     ok(life.members.profiles(life.id("CN-J4")).put("/members/me/avoid", json={"members": [life.canary]}))
 
 
-def meet(life: Life) -> None:
+def meet(life: CanaryLife) -> None:
     """Refusing, being refused, forming and writing a charter, asking and being asked."""
     coordinator, members = life.members.coordinator(), life.members
 
@@ -166,28 +166,28 @@ def meet(life: Life) -> None:
     ok(members.matcher(life.canary).post(f"/pairings/{life.pairings['formed']}/charter", json=charter))
     ask = f"/programmes/{PROGRAMME}/requests"
     ok(members.matcher(life.canary).post(ask, json={"partner": life.id("CN-J4")}))
-    asked = ok(members.matcher(life.id("CN-J3")).post(ask, json={"partner": life.canary}))
-    ok(members.matcher(life.canary).post(f"/requests/{asked['request_id']}/decline"))
+    request = ok(members.matcher(life.id("CN-J3")).post(ask, json={"partner": life.canary}))
+    ok(members.matcher(life.canary).post(f"/requests/{request['request_id']}/decline"))
     ok(members.matcher(life.id("CN-J5")).post(ask, json={"partner": life.canary}))
     round = members.round()
     members.publish(round["round_id"])
 
 
-def confide(life: Life) -> None:
+def confide(life: CanaryLife) -> None:
     """Meetings, what they were worth, an idea, low answers and the wish to be called; of one pairing to its end."""
     life.estate.settle()
     juniors = {"formed": life.id("CN-J2"), "over": life.id("CN-J6")}
     low = {"answers": {"1": 1, "2": 5}, "call_me": True}
     now = life.estate.clock.now().isoformat()
     for name, junior in juniors.items():
-        place = f"/pairings/{life.pairings[name]}"
+        path = f"/pairings/{life.pairings[name]}"
         for member in (life.canary, junior):
             me = life.members.feedback(member)
-            assert ok(me.put(f"{place}/checkins/day_0", json=low))["advice"]
-            held = ok(me.post(f"{place}/sessions", json={"starts_at": now, "held": True}))
+            assert ok(me.put(f"{path}/checkins/day_0", json=low))["advice"]
+            held = ok(me.post(f"{path}/sessions", json={"starts_at": now, "held": True}))
             session = held["sessions"][-1]["session_id"]
-            ok(me.put(f"{place}/sessions/{session}/pulse", json={"met": True, "worth": 1}))
-        ok(life.members.feedback(life.canary).post(f"{place}/ideas", json={"text": IDEA}))
+            ok(me.put(f"{path}/sessions/{session}/pulse", json={"met": True, "worth": 1}))
+        ok(life.members.feedback(life.canary).post(f"{path}/ideas", json={"text": IDEA}))
     over = f"/pairings/{life.pairings['over']}"
     ok(life.members.matcher(life.canary).post(f"{over}/end"))
     life.estate.settle()
@@ -198,7 +198,7 @@ def confide(life: Life) -> None:
     ok(life.members.notifier(life.canary).put("/preferences", json=wishes))
 
 
-def err(life: Life) -> None:
+def err(life: CanaryLife) -> None:
     """Every kind of mistake with the canary's data in it; none of the answers may repeat it."""
     estate = life.estate
     named = issue_token(
@@ -268,7 +268,7 @@ MORE: Mapping[str, Sequence[tuple[str, str]]] = {
 """Mistakes that one can make with one service alone."""
 
 
-def poison(life: Life) -> None:
+def poison(life: CanaryLife) -> None:
     """On restricted topics, records about the canary that nobody can process; they carry a header of the test's own."""
     hand, mark = Hand(life.estate), [("by", b"the-test")]
     for type in RESTRICTED:
@@ -290,20 +290,20 @@ def words_in(content: bytes) -> set[str]:
     return {word.decode() for word in WORDS if word in lower}
 
 
-def on_topics(estate: Estate, *topics: str) -> Iterator[tuple[str, str, bytes]]:
+def on_topics(estate: Stack, *topics: str) -> Iterator[tuple[str, str, bytes]]:
     """Where, whose, and the bytes of every record, but for those that the test put there itself."""
     for record in read(estate, *topics):
         if record.header("by") != b"the-test":
-            place = f"{record.topic}/{record.partition}-{record.offset}"
-            yield place, (record.key or b"").decode("utf-8", "replace"), record.everything()
+            location = f"{record.topic}/{record.partition}-{record.offset}"
+            yield location, (record.key or b"").decode("utf-8", "replace"), record.everything()
 
 
-def in_logs(estate: Estate) -> Iterator[tuple[str, bytes]]:
+def in_logs(estate: Stack) -> Iterator[tuple[str, bytes]]:
     for path in sorted(Path(estate.data, "logs").glob("*")):
         yield path.name, path.read_bytes()
 
 
-def in_spans(estate: Estate, collector: Collector) -> Iterator[tuple[str, bytes]]:
+def in_spans(estate: Stack, collector: Collector) -> Iterator[tuple[str, bytes]]:
     """Every export, after one of each service that was begun now has arrived."""
     for n, service in enumerate(SERVICES, 1):
         trace = f"{n:032x}"
@@ -314,18 +314,18 @@ def in_spans(estate: Estate, collector: Collector) -> Iterator[tuple[str, bytes]
 
 
 def _of_trace(trace: str) -> Any:
-    found: Callable[[list[Any]], list[Any]] = lambda spans: [one for one in spans if one.trace_id == trace]  # noqa: E731
-    return found
+    finder: Callable[[list[Any]], list[Any]] = lambda spans: [span for span in spans if span.trace_id == trace]  # noqa: E731
+    return finder
 
 
-def on_pages(estate: Estate) -> Iterator[tuple[str, bytes]]:
+def on_pages(estate: Stack) -> Iterator[tuple[str, bytes]]:
     """What everybody may read."""
     for service in SERVICES:
         for path in ("/metrics", "/health/ready", "/health/live", "/openapi.json"):
             yield f"{service}{path}", httpx.get(estate.urls[service] + path, trust_env=False).content
 
 
-def in_databases(estate: Estate) -> Iterator[tuple[str, bytes]]:
+def in_databases(estate: Stack) -> Iterator[tuple[str, bytes]]:
     """Every document of every collection, as it is stored."""
     for service in SERVICES:
         database = estate.database(service)
@@ -334,25 +334,25 @@ def in_databases(estate: Estate) -> Iterator[tuple[str, bytes]]:
                 yield f"{service}.{name}", bson.encode(document)
 
 
-def found_in(places: Iterable[tuple[str, bytes]]) -> dict[str, set[str]]:
+def found_in(contents: Iterable[tuple[str, bytes]]) -> dict[str, set[str]]:
     """By place, the canary's words that lie there."""
-    found: dict[str, set[str]] = {}
-    for place, content in places:
+    by_location: dict[str, set[str]] = {}
+    for location, content in contents:
         if words := words_in(content):
-            found[place] = found.get(place, set()) | words
-    return found
+            by_location[location] = by_location.get(location, set()) | words
+    return by_location
 
 
-def erase(life: Life) -> Json:
+def erase(life: CanaryLife) -> Json:
     """The canary asks to be forgotten; returns when all services have reported that they are."""
     me = life.members.profiles(life.canary)
     ok(me.post("/members/me/erasure"))
 
     def done() -> Json | None:
-        found: Json = ok(me.get("/erasures/me"))
-        return found if found["done"] else None
+        erasure: Json = ok(me.get("/erasures/me"))
+        return erasure if erasure["done"] else None
 
-    told = wait_until(done, "the erasure reported by every service")
+    report = wait_until(done, "the erasure reported by every service")
     life.estate.settle()
     life.mails = frozenset(life.estate.mails())
-    return told
+    return report

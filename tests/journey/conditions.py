@@ -17,9 +17,9 @@ def wait_until(condition: Callable[[], T | None], what: str, seconds: float = PA
     until = time.monotonic() + seconds
     pause = _PAUSE_S
     while True:
-        if found := condition():
-            return found
+        if value := condition():
+            return value
         if time.monotonic() > until:
-            raise TimeoutError(f"after {seconds:.0f} s still not: {what} (last: {found!r})")
+            raise TimeoutError(f"after {seconds:.0f} s still not: {what} (last: {value!r})")
         time.sleep(pause)
         pause = min(1.3 * pause, _LONGEST_PAUSE_S)

@@ -10,7 +10,7 @@ import pytest
 from deploy.local import stack
 from tests.conftest import stays_with
 from tests.journey.span_collector import Collector, collecting
-from tests.journey.stack import Estate, an_estate
+from tests.journey.stack import Stack, an_estate
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture(scope="session")
 def estate(
     servers: stack.Endpoints, session_prefix: str, collector: Collector, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Estate]:
+) -> Iterator[Stack]:
     """Issuer and services as separate processes on real Kafka and a real store."""
     with an_estate(tmp_path_factory.mktemp("estate"), servers, session_prefix, collector.url) as running:
         yield running
@@ -42,7 +42,7 @@ def estate_apart(
     second_session_prefix: str,
     collector_apart: Collector,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Estate]:
+) -> Iterator[Stack]:
     """A second estate, for tests that poison topics, force their compaction, and read every byte that there is."""
     data = tmp_path_factory.mktemp("apart")
     with an_estate(data, servers, second_session_prefix, collector_apart.url) as running:
@@ -54,5 +54,5 @@ def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None)
     """An estate whose last test is over is closed at once, so that it takes nothing from what comes after it."""
     if nextitem is None or stays_with(nextitem.nodeid) != stays_with(item.nodeid):
         for running in item.funcargs.values():
-            if isinstance(running, Estate):
+            if isinstance(running, Stack):
                 running.close()

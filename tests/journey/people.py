@@ -10,7 +10,7 @@ from typing import Any, Literal
 import httpx
 
 from tests.journey.conditions import PATIENCE_S, wait_until
-from tests.journey.stack import Estate
+from tests.journey.stack import Stack
 
 Json = dict[str, Any]
 Side = Literal["senior", "junior"]
@@ -20,11 +20,11 @@ KNOWS: Mapping[Side, str] = {
     "junior": "generative-ai:teach;social-media:use",
 }
 WANTS: Mapping[Side, str] = {"senior": "generative-ai:3;social-media:2", "junior": "leadership:3;budgeting:2"}
-PLACES = ("finance", "production", "sales", "research")
+DEPARTMENTS = ("finance", "production", "sales", "research")
 
 
 @dataclass(frozen=True)
-class Somebody:
+class JourneyPerson:
     """One row of HR's file."""
 
     external_id: str
@@ -53,15 +53,15 @@ class Somebody:
         return {**filled, **invited}
 
 
-def cohort(mark: str, seniors: int, juniors: int, *, capacity: int = 1) -> list[Somebody]:
+def cohort(mark: str, seniors: int, juniors: int, *, capacity: int = 1) -> list[JourneyPerson]:
     """People who fit each other, in different departments; ``mark`` begins their HR numbers and keeps them apart."""
     wanted: list[tuple[Side, int]] = [("senior", n) for n in range(seniors)] + [("junior", n) for n in range(juniors)]
     return [
-        Somebody(
+        JourneyPerson(
             external_id=f"{mark}-{side[0].upper()}{n:03}",
             side=side,
             name=f"{mark.title()} {side.title()} {n}",
-            department=PLACES[(n + (side == "junior")) % len(PLACES)],
+            department=DEPARTMENTS[(n + (side == "junior")) % len(DEPARTMENTS)],
             email=f"{mark}.{side}.{n}@halden.example",
             capacity=capacity,
         )
@@ -69,7 +69,7 @@ def cohort(mark: str, seniors: int, juniors: int, *, capacity: int = 1) -> list[
     ]
 
 
-def csv_of(people: Iterable[Somebody], programme: str | None = None) -> bytes:
+def csv_of(people: Iterable[JourneyPerson], programme: str | None = None) -> bytes:
     rows = [somebody.row(programme) for somebody in people]
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(rows[0]))
@@ -101,9 +101,9 @@ def ok(response: httpx.Response) -> Any:
 class Members:
     """A programme with its people, each acting with a token of their own. ``ids`` are member ids by HR's numbers."""
 
-    estate: Estate
+    estate: Stack
     programme: str
-    people: Sequence[Somebody]
+    people: Sequence[JourneyPerson]
     ids: dict[str, str]
 
     def of(self, side: Side) -> list[str]:
@@ -156,16 +156,16 @@ class Members:
         """The round as soon as it has this state; one that failed fails the test with its own words."""
 
         def reached() -> Json | None:
-            found: Json = ok(self.coordinator().get(f"/rounds/{round_id}"))
-            assert found["state"] != "failed", found["why"]
-            return found if found["state"] == state else None
+            current: Json = ok(self.coordinator().get(f"/rounds/{round_id}"))
+            assert current["state"] != "failed", current["why"]
+            return current if current["state"] == state else None
 
         return wait_until(reached, f"the round {state}", seconds)
 
     def pairings(self, **query: str) -> list[Json]:
         """All that the matcher shows the coordinator."""
-        asked = {"programme_id": self.programme, **query}
-        return everything(partial(self.coordinator().get, "/pairings"), asked)
+        parameters = {"programme_id": self.programme, **query}
+        return everything(partial(self.coordinator().get, "/pairings"), parameters)
 
     def pairing(self, pairing_id: str) -> Json:
         return dict(ok(self.coordinator().get(f"/pairings/{pairing_id}")))
@@ -176,60 +176,60 @@ class Members:
 
 def partners(pairing: Json) -> tuple[str, str]:
     """Member ids of the senior and the junior."""
-    by_side = {one["side"]: str(one["member_id"]) for one in pairing["participants"]}
+    by_side = {participant["side"]: str(participant["member_id"]) for participant in pairing["participants"]}
     return by_side["senior"], by_side["junior"]
 
 
 def everything(ask: Callable[..., httpx.Response], query: Mapping[str, str]) -> list[Json]:
     """Every item of a list, page by page."""
-    found: list[Json] = []
-    asked: dict[str, str] = {**query, "limit": "200"}
+    items: list[Json] = []
+    parameters: dict[str, str] = {**query, "limit": "200"}
     while True:
-        page = ok(ask(params=asked))
-        found += page["items"]
+        page = ok(ask(params=parameters))
+        items += page["items"]
         if not page["next"]:
-            return found
-        asked["after"] = page["next"]
+            return items
+        parameters["after"] = page["next"]
 
 
-def open_programme(estate: Estate, programme: str, **changes: Json | list[str]) -> Json:
+def open_programme(estate: Stack, programme: str, **changes: Json | list[str]) -> Json:
     api = estate.api("matcher", admin(estate))
     ok(api.post("/programmes", json={"programme_id": programme, "settings": settings(**changes)}))
     return dict(ok(api.post(f"/programmes/{programme}/open")))
 
 
-def begin_import(estate: Estate, content: bytes, key: str | None = None) -> str:
+def begin_import(estate: Stack, content: bytes, key: str | None = None) -> str:
     """Hand HR's file in; the import's id."""
     headers = {"Content-Type": "text/csv", **({"Idempotency-Key": key} if key else {})}
     answer = estate.api("profiles", admin(estate)).post("/imports", content=content, headers=headers)
     return str(ok(answer)["import_id"])
 
 
-def imported(estate: Estate, import_id: str, seconds: float = PATIENCE_S) -> Json:
+def imported(estate: Stack, import_id: str, seconds: float = PATIENCE_S) -> Json:
     """The import, when it has ended well."""
 
     def done() -> Json | None:
-        found: Json = ok(estate.api("profiles", admin(estate)).get(f"/imports/{import_id}"))
-        assert found["state"] != "failed", found["failure"]
-        return found if found["state"] == "done" else None
+        report: Json = ok(estate.api("profiles", admin(estate)).get(f"/imports/{import_id}"))
+        assert report["state"] != "failed", report["failure"]
+        return report if report["state"] == "done" else None
 
     return wait_until(done, "the import done", seconds)
 
 
-def ids_of(estate: Estate, programme: str) -> dict[str, str]:
+def ids_of(estate: Stack, programme: str) -> dict[str, str]:
     """Member ids by HR's number, of all who have to do with the programme."""
-    found = everything(partial(estate.api("profiles", admin(estate)).get, "/members"), {"programme": programme})
-    return {one["external_ids"][0]["id"]: str(one["member_id"]) for one in found}
+    members = everything(partial(estate.api("profiles", admin(estate)).get, "/members"), {"programme": programme})
+    return {member["external_ids"][0]["id"]: str(member["member_id"]) for member in members}
 
 
-def a_programme(estate: Estate, programme: str, people: Sequence[Somebody], **changes: Json | list[str]) -> Members:
+def a_programme(estate: Stack, programme: str, people: Sequence[JourneyPerson], **changes: Json | list[str]) -> Members:
     """A programme that is open, whose people are imported, have joined and are ready, as every service knows."""
     open_programme(estate, programme, **changes)
     estate.settle()
     return newcomers(estate, programme, people)
 
 
-def newcomers(estate: Estate, programme: str, people: Sequence[Somebody]) -> Members:
+def newcomers(estate: Stack, programme: str, people: Sequence[JourneyPerson]) -> Members:
     """People who come to a programme that is open: imported, joined and ready, as every service knows."""
     imported(estate, begin_import(estate, csv_of(people, programme)))
     wanted = {somebody.external_id for somebody in people}
@@ -241,24 +241,24 @@ def newcomers(estate: Estate, programme: str, people: Sequence[Somebody]) -> Mem
     return members
 
 
-def _own(estate: Estate, member: str) -> str:
+def _own(estate: Stack, member: str) -> str:
     return _token(estate, member, ("member",), ())
 
 
-def admin(estate: Estate) -> str:
+def admin(estate: Stack) -> str:
     return _token(estate, None, ("admin",), ())
 
 
-def _coordinating(estate: Estate, programme: str) -> str:
+def _coordinating(estate: Stack, programme: str) -> str:
     return _token(estate, None, ("coordinator",), (programme,))
 
 
 _tokens: dict[tuple[str, str | None, tuple[str, ...], tuple[str, ...]], str] = {}
 
 
-def _token(estate: Estate, member: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]) -> str:
+def _token(estate: Stack, member: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]) -> str:
     """Drawn once for each principal: a token is good for an hour, and clients are kept by token."""
-    place = (estate.prefix, member, roles, programmes)
-    if place not in _tokens:
-        _tokens[place] = estate.token(member, *roles, programmes=programmes)
-    return _tokens[place]
+    key = (estate.prefix, member, roles, programmes)
+    if key not in _tokens:
+        _tokens[key] = estate.token(member, *roles, programmes=programmes)
+    return _tokens[key]

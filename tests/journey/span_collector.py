@@ -35,12 +35,12 @@ class Collector:
     raw: list[bytes] = field(default_factory=list)
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
-    def wait_for(self, found: "Finder", seconds: float = 30.0) -> list[Span]:
+    def wait_for(self, finder: "Finder", seconds: float = 30.0) -> list[Span]:
         """The spans that ``found`` picks, as soon as it picks any; raises ``TimeoutError`` if it never does."""
         with self.arrived:
-            if not self.arrived.wait_for(lambda: bool(found(self.spans)), seconds):
+            if not self.arrived.wait_for(lambda: bool(finder(self.spans)), seconds):
                 raise TimeoutError(f"no such span among {sorted({f'{s.service}: {s.name}' for s in self.spans})}")
-            return found(self.spans)
+            return finder(self.spans)
 
     def edges(self) -> set[tuple[str, str]]:
         """Which service's span is the direct parent of which other service's span."""

@@ -21,7 +21,7 @@ from pymongo import MongoClient
 import cli.local_stack
 from chassis.core.clocks import Clock
 from chassis.web.dev_tokens import issue_token
-from cli import installation as place
+from cli import installation as installation
 from cli.installation import ISSUER, MAIL, SERVICES, Addresses
 from deploy.local import ports, process, stack
 from services.feedback import handlers as feedback
@@ -33,7 +33,7 @@ from tests.journey.conditions import wait_until
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 """A Monday morning, when the business time of these tests begins."""
 
-HEARD = {
+TOPICS_READ = {
     name: {topic.name for topic in hearing.topics()}
     for name, hearing in (
         ("profiles", profiles.hearing),
@@ -50,7 +50,7 @@ _TLS = ssl.create_default_context()
 
 
 @dataclass
-class Estate:
+class Stack:
     """Everything that runs. Services are named as in `cli.installation`; a further replica has a name of its own."""
 
     data: Path
@@ -138,9 +138,9 @@ class Estate:
             process.stop(name, self.data)
 
     def addresses(self) -> Addresses:
-        found = place.read(self.data)
-        assert found is not None, "the estate has not been started"
-        return found
+        addresses = installation.read(self.data)
+        assert addresses is not None, "the estate has not been started"
+        return addresses
 
     # -- speaking to it --------------------------------------------------------------------------------------------
 
@@ -150,16 +150,16 @@ class Estate:
 
     def api(self, service: str, token: str) -> httpx.Client:
         """A client of one service for whoever the token is of."""
-        known = self._clients.get((service, token))
-        if known is None:
-            known = self._clients[service, token] = httpx.Client(
+        client = self._clients.get((service, token))
+        if client is None:
+            client = self._clients[service, token] = httpx.Client(
                 base_url=self.urls[service],
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=_ANSWER_WITHIN_S,
                 trust_env=False,
                 transport=self._connections,  # shared: a connection for everybody would be hundreds
             )
-        return known
+        return client
 
     def maildir(self) -> Path:
         """Where the mail catcher writes."""
@@ -238,25 +238,27 @@ class Estate:
 
     def _ends(self) -> dict[tuple[str, int], int]:
         described = self.admin().list_topics(timeout=10).topics
-        places = [
+        partitions = [
             TopicPartition(name, number)
             for name in described
             if name.startswith(self.prefix)
             for number in described[name].partitions
         ]
-        found = self.admin().list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]
-        return {(place.topic, place.partition): future.result(10).offset for place, future in found.items()}
+        offsets = self.admin().list_offsets({partition: OffsetSpec.latest() for partition in partitions})  # type: ignore[no-untyped-call]
+        return {
+            (partition.topic, partition.partition): future.result(10).offset for partition, future in offsets.items()
+        }
 
     def _read_to(self, ends: Mapping[tuple[str, int], int]) -> bool:
-        for service, topics in HEARD.items():
+        for service, topics in TOPICS_READ.items():
             group = self.prefix + service
-            asked = self.admin().list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+            futures = self.admin().list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
             committed = {
-                (place.topic, place.partition): max(place.offset, 0)
-                for place in asked[group].result(10).topic_partitions
+                (partition.topic, partition.partition): max(partition.offset, 0)
+                for partition in futures[group].result(10).topic_partitions
             }
-            heard = {self.prefix + topic for topic in topics}
-            if any(end > committed.get(place, 0) for place, end in ends.items() if place[0] in heard):
+            names = {self.prefix + topic for topic in topics}
+            if any(end > committed.get(partition, 0) for partition, end in ends.items() if partition[0] in names):
                 return False
         return True
 
@@ -280,14 +282,14 @@ class Estate:
 
 
 @contextmanager
-def an_estate(data: Path, endpoints: stack.Endpoints, prefix: str, otlp: str | None = None) -> Iterator[Estate]:
+def an_estate(data: Path, endpoints: stack.Endpoints, prefix: str, otlp: str | None = None) -> Iterator[Stack]:
     """A whole estate on these servers for as long as the block runs; no process outlives it."""
     telemetry = {"VICEVERSA_OTLP_ENDPOINT": otlp, "OTEL_BSP_SCHEDULE_DELAY": "200"} if otlp else {}
     urls = {name: f"http://127.0.0.1:{ports.any_free()}" for name in (ISSUER, *SERVICES)}
     mail_port = ports.any_free()
     kafka, mongo = endpoints.kafka, endpoints.mongo
-    place.write(data, Addresses(kafka=kafka, mongo=mongo, prefix=prefix, urls=urls, mail_port=mail_port))
-    estate = Estate(data, endpoints, prefix, telemetry, Clock(data / "clock.jsonl"), urls)
+    installation.write(data, Addresses(kafka=kafka, mongo=mongo, prefix=prefix, urls=urls, mail_port=mail_port))
+    estate = Stack(data, endpoints, prefix, telemetry, Clock(data / "clock.jsonl"), urls)
     estate.clock.set_speed(1.0, START)
     try:
         estate.start()

@@ -34,7 +34,7 @@ _POLL_S = 0.1
 
 
 @dataclass(frozen=True)
-class Record:
+class SubscriberRecord:
     """A record as it lies on its topic; ``topic`` is without the prefix."""
 
     topic: str
@@ -51,10 +51,10 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Event:
+class SubscriberEvent:
     """A record that was understood; ``data`` is None for a tombstone."""
 
-    record: Record
+    record: SubscriberRecord
     type: str
     id: str
     subject: str
@@ -69,7 +69,7 @@ class OtherSystem:
     """Reads the given topics from their beginning, in a thread of its own, until it is stopped."""
 
     def __init__(self, servers: str, prefix: str, topics: tuple[str, ...] = MAY_READ) -> None:
-        self.events: list[Event] = []
+        self.events: list[SubscriberEvent] = []
         self._prefix = prefix
         self._topics = [prefix + topic for topic in topics]
         self._next: dict[tuple[str, int], int] = {}
@@ -103,41 +103,41 @@ class OtherSystem:
 
     # -- what it knows ---------------------------------------------------------------------------------------------
 
-    def distinct(self, topic: str) -> list[Event]:
+    def distinct(self, topic: str) -> list[SubscriberEvent]:
         """The topic's events in order of arrival, each once: the same id may come again."""
         return list({event.id: event for event in self.events if event.record.topic == topic}.values())
 
-    def history(self, pairing_id: str) -> list[Event]:
+    def history(self, pairing_id: str) -> list[SubscriberEvent]:
         """What happened to a pairing, in order."""
         return [event for event in self.distinct("pairings.v1") if event.subject == pairing_id]
 
     def states(self) -> dict[str, Mapping[str, Any]]:
         """Of each pairing, from ``pairing-states.v1`` alone: the last record of a key is the truth."""
-        known: dict[str, Mapping[str, Any]] = {}
+        states: dict[str, Mapping[str, Any]] = {}
         for event in list(self.events):
             if event.record.topic != "pairing-states.v1":
                 continue
             if event.data is None:
-                known.pop(event.record.key, None)
+                states.pop(event.record.key, None)
             else:
-                known[event.record.key] = event.data
-        return known
+                states[event.record.key] = event.data
+        return states
 
     def who_with_whom(self, programme: str) -> set[frozenset[str]]:
         """The pairs of a programme that are together now, from ``pairing-states.v1`` alone."""
         return {
-            frozenset(one["member_id"] for one in state["participants"])
+            frozenset(participant["member_id"] for participant in state["participants"])
             for state in self.states().values()
             if state["programme_id"] == programme and state["state"] in TOGETHER
         }
 
     def sequences(self, topic: str) -> dict[tuple[str, str], list[int]]:
         """By source and subject, the sequences in order of arrival."""
-        found: dict[tuple[str, str], list[int]] = defaultdict(list)
+        sequences: dict[tuple[str, str], list[int]] = defaultdict(list)
         for event in self.events:
             if event.record.topic == topic:
-                found[event.record.text("ce_source"), event.subject].append(event.record.sequence)
-        return found
+                sequences[event.record.text("ce_source"), event.subject].append(event.record.sequence)
+        return sequences
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -145,16 +145,16 @@ class OtherSystem:
         if self._trouble is not None:
             raise NotUnderstood(str(self._trouble)) from self._trouble
         described = self._admin.list_topics(timeout=10).topics
-        places = [
+        partitions = [
             TopicPartition(name, number)
             for name in self._topics
             if name in described
             for number in described[name].partitions
         ]
-        ends = self._admin.list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]
+        ends = self._admin.list_offsets({partition: OffsetSpec.latest() for partition in partitions})  # type: ignore[no-untyped-call]
         return sum(
-            int(end.result(10).offset) - self._next.get((place.topic, place.partition), 0)
-            for place, end in ends.items()
+            int(end.result(10).offset) - self._next.get((partition.topic, partition.partition), 0)
+            for partition, end in ends.items()
         )
 
     def _run(self) -> None:
@@ -176,7 +176,7 @@ class OtherSystem:
         self._next[str(message.topic()), int(message.partition() or 0)] = int(message.offset() or 0) + 1
 
 
-def understood(message: Message, prefix: str) -> Event:
+def understood(message: Message, prefix: str) -> SubscriberEvent:
     """By the CloudEvents SDK, and valid by the schema that its ``dataschema`` names. Raises what is wrong with it."""
     headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
     key, value = message.key() or b"", message.value()
@@ -186,8 +186,8 @@ def understood(message: Message, prefix: str) -> Event:
     data = event.get_data()
     if value is not None:
         _schema(event["dataschema"].rpartition(":")[2]).validate(data)
-    record = Record(str(message.topic()).removeprefix(prefix), key.decode(), headers, value)
-    return Event(record, event["type"], event["id"], event["subject"], cast("Mapping[str, Any] | None", data))
+    record = SubscriberRecord(str(message.topic()).removeprefix(prefix), key.decode(), headers, value)
+    return SubscriberEvent(record, event["type"], event["id"], event["subject"], cast("Mapping[str, Any] | None", data))
 
 
 @cache

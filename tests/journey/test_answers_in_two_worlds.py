@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from cli.installation import SERVICES
 from contracts.catalogue import TOPICS
 from tests.journey.conditions import wait_until
-from tests.journey.people import Json, Members, Side, Somebody, a_programme, admin, ok
-from tests.journey.stack import Estate
+from tests.journey.people import Json, Members, Side, JourneyPerson, a_programme, admin, ok
+from tests.journey.stack import Stack
 from tests.journey.wire_capture import read
 
 PROGRAMME = "two-worlds"
@@ -29,7 +29,7 @@ OF_MACHINES = re.compile("seconds|lag|outbox|due|retried|republished|created")
 
 
 @dataclass
-class World:
+class PairWorld:
     """One of the two. Their people are alike in all that HR and they themselves say."""
 
     members: Members
@@ -39,10 +39,10 @@ class World:
     figures: list[Mapping[str, float]] = field(default_factory=list)
 
     @property
-    def place(self) -> str:
+    def path(self) -> str:
         return f"/pairings/{self.pairing}"
 
-    def lasts(self, does: Callable[["World"], None]) -> None:
+    def lasts(self, does: Callable[["PairWorld"], None]) -> None:
         """Do this, wait for all that follows, and keep by how much each figure has changed."""
         before = figures(self.members.estate)
         does(self)
@@ -53,23 +53,28 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def worlds(estate_apart: Estate) -> tuple[World, World]:
+def worlds(estate_apart: Stack) -> tuple[PairWorld, PairWorld]:
     sides: tuple[Side, Side] = ("senior", "junior")
     people = [
-        Somebody(
-            f"TW-{side}-{n}", side, f"Twin {side.title()}", place, email=f"tw.{side}.{n}@halden.example", capacity=3
+        JourneyPerson(
+            f"TW-{side}-{n}",
+            side,
+            f"Twin {side.title()}",
+            department,
+            email=f"tw.{side}.{n}@halden.example",
+            capacity=3,
         )
-        for side, place in zip(sides, ("finance", "sales"), strict=True)
+        for side, department in zip(sides, ("finance", "sales"), strict=True)
         for n in (0, 1)
     ]
     # with room for all, since which of two messages of one moment takes the week's last place is chance
     members = a_programme(estate_apart, PROGRAMME, people, care={"messages_per_week": 20})
     rest(estate_apart)
-    one, other = (World(members, members.ids[f"TW-senior-{n}"], members.ids[f"TW-junior-{n}"]) for n in (0, 1))
-    return one, other
+    first, other = (PairWorld(members, members.ids[f"TW-senior-{n}"], members.ids[f"TW-junior-{n}"]) for n in (0, 1))
+    return first, other
 
 
-def rest(estate: Estate) -> None:
+def rest(estate: Stack) -> None:
     """Wait until nothing is on its way and whatever was to be said by now is said."""
     notes = estate.database("notifier")["notifications"]
 
@@ -87,112 +92,120 @@ def alike(text: str) -> str:
     return TIME.sub("TIME", ID.sub("ID", text))
 
 
-def figures(estate: Estate) -> Mapping[str, float]:
+def figures(estate: Stack) -> Mapping[str, float]:
     """What /metrics of every service tells of the business."""
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for service in SERVICES:
         text = httpx.get(f"{estate.urls[service]}/metrics", trust_env=False).text
         for family in text_string_to_metric_families(text):
-            for one in family.samples:
-                if one.name.startswith("viceversa_") and not OF_MACHINES.search(one.name):
-                    found[f"{service} {one.name} {sorted(one.labels.items())}"] = one.value
-    return found
+            for sample in family.samples:
+                if sample.name.startswith("viceversa_") and not OF_MACHINES.search(sample.name):
+                    values[f"{service} {sample.name} {sorted(sample.labels.items())}"] = sample.value
+    return values
 
 
-def heard(world: World, topics: Sequence[str] = OPEN) -> list[str]:
+def event_lines(world: PairWorld, topics: Sequence[str] = OPEN) -> list[str]:
     """Every record about the pairing, in its order on its topic and with the gaps before it; and what was told to the
     two, in any order, since each message has a life of its own."""
-    said, told, last = [], [], dict.fromkeys(topics, 0)
+    said, lines, last = [], [], dict.fromkeys(topics, 0)
     mine = {world.pairing.encode(), world.senior.encode(), world.junior.encode()}
-    for one in read(world.members.estate, *topics):
-        if one.value is None or world.pairing.encode() not in one.value + (one.key or b""):
+    for record in read(world.members.estate, *topics):
+        if record.value is None or world.pairing.encode() not in record.value + (record.key or b""):
             continue
-        type, sequence = (one.header("ce_type") or b"").decode(), int(one.header("ce_sequence") or b"0")
-        if one.topic == "notifications.v1":
-            assert one.key in mine
-            side = "senior" if one.key == world.senior.encode() else "junior"
-            told.append(f"{side} {type} {alike(one.value.decode())}")
+        type, sequence = (record.header("ce_type") or b"").decode(), int(record.header("ce_sequence") or b"0")
+        if record.topic == "notifications.v1":
+            assert record.key in mine
+            side = "senior" if record.key == world.senior.encode() else "junior"
+            lines.append(f"{side} {type} {alike(record.value.decode())}")
         else:
-            gap = sequence - last[one.topic] if last[one.topic] else 0
-            said.append(f"{one.topic} {gap} {type} {alike(one.value.decode())}")
-            last[one.topic] = sequence
-    return sorted(said, key=lambda line: line.partition(" ")[0]) + sorted(told)
+            gap = sequence - last[record.topic] if last[record.topic] else 0
+            said.append(f"{record.topic} {gap} {type} {alike(record.value.decode())}")
+            last[record.topic] = sequence
+    return sorted(said, key=lambda line: line.partition(" ")[0]) + sorted(lines)
 
 
-def seen(world: World, *, partner: Side | None) -> list[str]:
+def seen(world: PairWorld, *, partner: Side | None) -> list[str]:
     """What a coordinator and an admin see of the pairing; and everything that the partner of who answered does."""
     estate, members = world.members.estate, world.members
     pages: list[httpx.Response | str] = []
     for api in (members.coordinator, lambda service: estate.api(service, admin(estate))):
-        pages += [api("matcher").get(world.place), api("feedback").get(f"{world.place}/care")]
-        pages += [api("feedback").get(f"{world.place}/checkins")]
+        pages += [api("matcher").get(world.path), api("feedback").get(f"{world.path}/care")]
+        pages += [api("feedback").get(f"{world.path}/checkins")]
         listed = api("matcher").get("/pairings", params={"programme_id": PROGRAMME, "limit": 200})
         cared = api("feedback").get(f"/programmes/{PROGRAMME}/care", params={"limit": 200})
         pages += [
-            f"{one}" for page in (listed, cared) for one in ok(page)["items"] if one["pairing_id"] == world.pairing
+            f"{content}"
+            for page in (listed, cared)
+            for content in ok(page)["items"]
+            if content["pairing_id"] == world.pairing
         ]
     if partner is not None:
         id = world.senior if partner == "senior" else world.junior
         matcher, feedback = members.matcher(id), members.feedback(id)
         pages += [
-            matcher.get(world.place),
-            *(feedback.get(world.place + of) for of in ("/care", "/checkins", "/ideas")),
+            matcher.get(world.path),
+            *(feedback.get(world.path + of) for of in ("/care", "/checkins", "/ideas")),
         ]
         pages += [feedback.get("/checkins")]
         inbox: list[Json] = ok(members.notifier(id).get("/inbox", params={"limit": 200}))["items"]
-        pages += sorted(f"{one['purpose']} {one['by_email']} {one['subject']} {one['text']}" for one in inbox)
-    return [alike(one if isinstance(one, str) else f"{one.status_code} {named(one)} {one.text}") for one in pages]
+        pages += sorted(
+            f"{content['purpose']} {content['by_email']} {content['subject']} {content['text']}" for content in inbox
+        )
+    return [
+        alike(content if isinstance(content, str) else f"{content.status_code} {named(content)} {content.text}")
+        for content in pages
+    ]
 
 
 def named(answer: httpx.Response) -> str:
     return str(sorted((name, value) for name, value in answer.headers.items() if name not in ("date", "traceresponse")))
 
 
-def mails(world: World) -> list[int]:
+def mails(world: PairWorld) -> list[int]:
     """How many each of the two got."""
     taken = world.members.estate.mails().values()
-    number = {world.members.ids[one.external_id]: one.email.encode() for one in world.members.people}
+    number = {world.members.ids[person.external_id]: person.email.encode() for person in world.members.people}
     return [sum(b"<" + number[id] + b">" in mail for mail in taken) for id in (world.senior, world.junior)]
 
 
-def report(world: World) -> str:
+def report(world: PairWorld) -> str:
     return str(ok(world.members.coordinator("feedback").get(f"/programmes/{PROGRAMME}/report")))
 
 
-def put(world: World, senior: str, junior: str) -> str:
+def put(world: PairWorld, senior: str, junior: str) -> str:
     pair = {"senior": senior, "junior": junior}
     answer = world.members.coordinator().post(f"/programmes/{PROGRAMME}/pairings", json=pair)
     return str(ok(answer)["pairing_id"])
 
 
-def same(worlds: tuple[World, World], *, partner: Side | None) -> None:
-    one, other = worlds
-    assert heard(one) == heard(other)
-    assert seen(one, partner=partner) == seen(other, partner=partner)
-    assert mails(one) == mails(other)
-    assert one.figures == other.figures
+def same(worlds: tuple[PairWorld, PairWorld], *, partner: Side | None) -> None:
+    first, other = worlds
+    assert event_lines(first) == event_lines(other)
+    assert seen(first, partner=partner) == seen(other, partner=partner)
+    assert mails(first) == mails(other)
+    assert first.figures == other.figures
 
 
 def test_whichever_side_refuses_and_for_whatever_reason_all_others_see_and_hear_the_same(
-    worlds: tuple[World, World],
+    worlds: tuple[PairWorld, PairWorld],
 ) -> None:
-    one, other = worlds
-    for world, junior in ((one, other.junior), (other, one.junior)):
+    first, other = worlds
+    for world, junior in ((first, other.junior), (other, first.junior)):
         world.pairing = put(world, world.senior, junior)
-    rest(one.members.estate)
-    refusals = ((one, one.senior, "no_time"), (other, one.junior, "prefer_somebody_else"))
+    rest(first.members.estate)
+    refusals = ((first, first.senior, "no_time"), (other, first.junior, "prefer_somebody_else"))
     for world, who, reason in refusals:
         world.lasts(lambda it, who=who, reason=reason: it.members.answer(who, it.pairing, "declined", reason=reason))  # type: ignore[misc]
     assert all(world.figures[0] for world in worlds)
     crossed = (
-        World(one.members, one.senior, other.junior, one.pairing, one.figures),
-        World(one.members, other.senior, one.junior, other.pairing, other.figures),
+        PairWorld(first.members, first.senior, other.junior, first.pairing, first.figures),
+        PairWorld(first.members, other.senior, first.junior, other.pairing, other.figures),
     )
     same(crossed, partner=None)
-    assert heard(crossed[0], RESTRICTED) != heard(crossed[1], RESTRICTED), "the worlds do differ"
+    assert event_lines(crossed[0], RESTRICTED) != event_lines(crossed[1], RESTRICTED), "the worlds do differ"
 
 
-def test_whatever_is_answered_all_others_see_and_hear_the_same(worlds: tuple[World, World]) -> None:
+def test_whatever_is_answered_all_others_see_and_hear_the_same(worlds: tuple[PairWorld, PairWorld]) -> None:
     """From the first check-in over a meeting to the last one: to one junior all is bad, to the other all is well."""
     estate = worlds[0].members.estate
     for world in worlds:
@@ -206,44 +219,47 @@ def test_whatever_is_answered_all_others_see_and_hear_the_same(worlds: tuple[Wor
     for world, rating in zip(worlds, (1, 5), strict=True):
         world.figures.clear()
         world.lasts(lambda it, rating=rating: begins(it, rating, at))  # type: ignore[misc]
-        ok(world.members.coordinator().post(f"{world.place}/end"))
+        ok(world.members.coordinator().post(f"{world.path}/end"))
         rest(estate)
         world.lasts(lambda it, rating=rating: closes(it, rating))  # type: ignore[misc]
     assert all(world.figures[0] for world in worlds)
     same(worlds, partner="senior")
-    own = [world.members.feedback(world.junior).get(f"{world.place}/checkins").text for world in worlds]
+    own = [world.members.feedback(world.junior).get(f"{world.path}/checkins").text for world in worlds]
     assert alike(own[0]) != alike(own[1]), "the worlds do differ"
-    assert heard(worlds[0], RESTRICTED) != heard(worlds[1], RESTRICTED), "also in their outcomes"
-    told = report(worlds[0])
-    assert "'figures': []" in told
+    assert event_lines(worlds[0], RESTRICTED) != event_lines(worlds[1], RESTRICTED), "also in their outcomes"
+    first_report = report(worlds[0])
+    assert "'figures': []" in first_report
 
 
-def begins(world: World, rating: int, at: str) -> None:
+def begins(world: PairWorld, rating: int, at: str) -> None:
     junior = world.members.feedback(world.junior)
     answers = {"answers": {"1": rating, "2": rating}, "call_me": rating == 1}
-    ok(junior.put(f"{world.place}/checkins/day_0", json=answers))
-    held = ok(
-        world.members.feedback(world.senior).post(f"{world.place}/sessions", json={"starts_at": at, "held": True})
-    )
+    ok(junior.put(f"{world.path}/checkins/day_0", json=answers))
+    held = ok(world.members.feedback(world.senior).post(f"{world.path}/sessions", json={"starts_at": at, "held": True}))
     session = held["sessions"][0]["session_id"]
     worth = rating if rating == 1 else None
-    ok(junior.put(f"{world.place}/sessions/{session}/pulse", json={"met": True, "worth": worth}))
+    ok(junior.put(f"{world.path}/sessions/{session}/pulse", json={"met": True, "worth": worth}))
 
 
-def closes(world: World, rating: int) -> None:
+def closes(world: PairWorld, rating: int) -> None:
     """Both answer, since an outcome follows when both have; the senior in both worlds the same."""
     for id, given in ((world.senior, 3), (world.junior, rating)):
         answers = {"answers": dict.fromkeys("345678", given), "call_me": given == 1}
-        ok(world.members.feedback(id).put(f"{world.place}/checkins/end", json=answers))
+        ok(world.members.feedback(id).put(f"{world.path}/checkins/end", json=answers))
 
 
 def test_an_answer_that_is_changed_changes_nothing_that_anybody_else_sees_or_hears(
-    worlds: tuple[World, World],
+    worlds: tuple[PairWorld, PairWorld],
 ) -> None:
     world = worlds[0]
-    before = heard(world, [*OPEN, *RESTRICTED]), seen(world, partner="senior"), mails(world), report(world)
+    before = event_lines(world, [*OPEN, *RESTRICTED]), seen(world, partner="senior"), mails(world), report(world)
     for rating in (5, 1, 3):
         answers = {"answers": dict.fromkeys("345678", rating), "call_me": rating == 5}
-        ok(world.members.feedback(world.junior).put(f"{world.place}/checkins/end", json=answers))
+        ok(world.members.feedback(world.junior).put(f"{world.path}/checkins/end", json=answers))
     rest(world.members.estate)
-    assert (heard(world, [*OPEN, *RESTRICTED]), seen(world, partner="senior"), mails(world), report(world)) == before
+    assert (
+        event_lines(world, [*OPEN, *RESTRICTED]),
+        seen(world, partner="senior"),
+        mails(world),
+        report(world),
+    ) == before

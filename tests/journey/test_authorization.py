@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chassis.web.dev_tokens import ALGORITHM, issue_token, load_signing_key, public_jwk
 from cli.installation import ISSUER, SERVICES
-from tests.journey.actors import REASON, A, B, C, Cast, assemble, body_of
+from tests.journey.actors import REASON, A, Actors, B, C, assemble, body_of
 from tests.journey.conditions import wait_until
 from tests.journey.people import Json, ok
-from tests.journey.stack import Estate
+from tests.journey.stack import Stack
 
 ROLES = ("member", "coordinator", "admin", "service")
 OPEN = {"/health/live", "/health/ready", "/metrics"}
@@ -42,7 +42,7 @@ MEANT = {
 
 
 @dataclass(frozen=True)
-class Row:
+class AccessRow:
     service: str
     method: str
     path: str
@@ -52,7 +52,7 @@ class Row:
         return f"{self.method} {self.path}"
 
 
-def table() -> Iterator[Row]:
+def table() -> Iterator[AccessRow]:
     """The rows of the table "Who may do what"."""
     text = Path("docs/architecture/access.md").read_text(encoding="utf-8")
     service = ""
@@ -60,22 +60,22 @@ def table() -> Iterator[Row]:
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if len(cells) != 1 + len(ROLES):
             return
-        if found := re.fullmatch(r"\*\*(\w+)\*\*", cells[0]):
-            service = found[1]
+        if heading := re.fullmatch(r"\*\*(\w+)\*\*", cells[0]):
+            service = heading[1]
             continue
         method, _, path = cells[0].strip("`").partition(" ")
-        yield Row(service, method, path, dict(zip(ROLES, cells[1:], strict=True)))
+        yield AccessRow(service, method, path, dict(zip(ROLES, cells[1:], strict=True)))
 
 
 TABLE = list(table())
 
 
 @pytest.fixture(scope="module")
-def cast(estate: Estate) -> Cast:
+def cast(estate: Stack) -> Actors:
     return assemble(estate)
 
 
-def asker_of(row: Row, role: str, cast: Cast) -> str | None:
+def asker_of(row: AccessRow, role: str, cast: Actors) -> str | None:
     """Whose token is used; a member for whom this route has something of their own, that nobody else misses."""
     if role != "member":
         return None
@@ -87,7 +87,7 @@ def asker_of(row: Row, role: str, cast: Cast) -> str | None:
     return "x1" if row.path.endswith("/leave") else "j1"
 
 
-def filled(row: Row, role: str, cast: Cast, *, mine: bool) -> str:
+def filled(row: AccessRow, role: str, cast: Actors, *, mine: bool) -> str:
     """The path with something that is theirs, or with something that is not."""
     asker = asker_of(row, role, cast)
     erased = {"member": "x2"}.get(role, "x3")
@@ -122,7 +122,7 @@ def filled(row: Row, role: str, cast: Cast, *, mine: bool) -> str:
     return path.replace("{member}", cast.ids[person]).replace("{member_id}", cast.ids[person])
 
 
-def asked(row: Row, role: str, cast: Cast, *, mine: bool) -> httpx.Response:
+def call(row: AccessRow, role: str, cast: Actors, *, mine: bool) -> httpx.Response:
     programmes = (A, C) if role == "coordinator" else ()
     api = cast.api(row.service, asker_of(row, role, cast), role, programmes=programmes)
     query = {"programme_id": A if mine else B} if str(row) == "GET /pairings" and role == "coordinator" else None
@@ -147,7 +147,7 @@ ABOUT_THE_ASKER = {"GET /inbox/unread", "GET /preferences", "PUT /preferences"}
 """Nobody else can be named in these."""
 
 
-def strangers(row: Row, role: str, cast: Cast) -> set[str]:
+def strangers(row: AccessRow, role: str, cast: Actors) -> set[str]:
     """What must not stand in a list that is narrowed to who asks."""
     if str(row) == "GET /members":
         return {f'"member_id":"{cast.ids[who]}"' for who in ("sb", "jb")}
@@ -160,7 +160,7 @@ def strangers(row: Row, role: str, cast: Cast) -> set[str]:
     return {cast.pairings["p2"], cast.pairings["pb"]} if role == "member" else {cast.pairings["pb"]}
 
 
-def routes(estate: Estate) -> Iterator[tuple[str, str, str]]:
+def routes(estate: Stack) -> Iterator[tuple[str, str, str]]:
     """What the running services themselves describe: service, method and path."""
     for service in SERVICES:
         described = httpx.get(f"{estate.urls[service]}/openapi.json", trust_env=False).json()
@@ -168,25 +168,25 @@ def routes(estate: Estate) -> Iterator[tuple[str, str, str]]:
             yield from ((service, method.upper(), path) for method in methods if path not in OPEN)
 
 
-def test_the_table_names_every_route_of_every_running_service(estate: Estate) -> None:
+def test_the_table_names_every_route_of_every_running_service(estate: Stack) -> None:
     assert set(routes(estate)) == {(row.service, row.method, row.path) for row in TABLE}
 
 
 @pytest.mark.parametrize("row", TABLE, ids=str)
-def test_each_role_may_do_what_its_cell_says_and_nothing_else(row: Row, cast: Cast) -> None:
+def test_each_role_may_do_what_its_cell_says_and_nothing_else(row: AccessRow, cast: Actors) -> None:
     for role, words in row.cells.items():
         cell = MEANT[words]
-        mine = asked(row, role, cast, mine=True)
+        mine = call(row, role, cast, mine=True)
         if cell == "-":
             assert mine.status_code == 403, f"{role}: {mine.status_code} {mine.text}"
             continue
         assert allowed(mine), f"{role}: {mine.status_code} {mine.text}"
         if cell == "all" or str(row) in ABOUT_THE_ASKER:
             continue
-        others = asked(row, role, cast, mine=False)
+        others = call(row, role, cast, mine=False)
         if str(row) in LISTS and others.is_success:
-            for found in strangers(row, role, cast):
-                assert found not in others.text, f"{role}: {found}"
+            for attempt in strangers(row, role, cast):
+                assert attempt not in others.text, f"{role}: {attempt}"
         else:
             assert refused(others), f"{role} with what is not theirs: {others.status_code} {others.text}"
 
@@ -198,7 +198,7 @@ def anonymous() -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def bad_tokens(cast: Cast) -> dict[str, str | None]:
+def bad_tokens(cast: Actors) -> dict[str, str | None]:
     data, issuer = cast.estate.data, cast.estate.urls[ISSUER]
     good = issue_token(data, cast.ids["s1"], ROLES, (A, B), issuer=issuer)
     claims = jwt.decode(good, options={"verify_signature": False})
@@ -232,7 +232,7 @@ def _with_public_key_as_secret(key: ec.EllipticCurvePrivateKey, kid: str, body: 
 
 @pytest.mark.parametrize("row", TABLE, ids=str)
 def test_without_a_token_that_counts_nothing_is_answered(
-    row: Row, cast: Cast, anonymous: httpx.Client, bad_tokens: Mapping[str, str | None]
+    row: AccessRow, cast: Actors, anonymous: httpx.Client, bad_tokens: Mapping[str, str | None]
 ) -> None:
     sent, path = body_of(row.method, row.path, cast, mine=True), filled(row, "admin", cast, mine=True)
     for kind, token in bad_tokens.items():
@@ -246,7 +246,7 @@ def test_without_a_token_that_counts_nothing_is_answered(
 
 
 @pytest.fixture(scope="module")
-def roleless(cast: Cast) -> Mapping[str, str]:
+def roleless(cast: Actors) -> Mapping[str, str]:
     data, issuer = cast.estate.data, cast.estate.urls[ISSUER]
     kinds = (("member",), ("Admin", "root", "ADMIN", "admin,"), ())
     return {str(roles): issue_token(data, None, roles, (A, "*"), subject="nobody", issuer=issuer) for roles in kinds}
@@ -254,7 +254,7 @@ def roleless(cast: Cast) -> Mapping[str, str]:
 
 @pytest.mark.parametrize("row", TABLE, ids=str)
 def test_roles_that_are_not_ours_and_a_member_without_an_id_may_nothing(
-    row: Row, cast: Cast, roleless: Mapping[str, str]
+    row: AccessRow, cast: Actors, roleless: Mapping[str, str]
 ) -> None:
     for roles, token in roleless.items():
         sent = body_of(row.method, row.path, cast, mine=True)
@@ -270,13 +270,13 @@ def seen(api: httpx.Client, pairing: str) -> int:
 
 
 @pytest.mark.parametrize("role", ["coordinator", "admin"])
-def test_whose_line_takes_part_in_a_pairing_does_not_see_or_touch_it(role: str, cast: Cast) -> None:
+def test_whose_line_takes_part_in_a_pairing_does_not_see_or_touch_it(role: str, cast: Actors) -> None:
     boss = cast.coordinator(A, who="boss") if role == "coordinator" else cast.admin(who="boss")
     p1, p2 = cast.pairings["p1"], cast.pairings["p2"]
     assert (seen(boss, p1), seen(boss, p2)) == (404, 200)
     listed = ok(boss.get("/pairings", params={"programme_id": A, "limit": 200}))["items"]
-    assert p1 not in {one["pairing_id"] for one in listed}
-    assert p2 in {one["pairing_id"] for one in listed}
+    assert p1 not in {pairing["pairing_id"] for pairing in listed}
+    assert p2 in {pairing["pairing_id"] for pairing in listed}
     for act in ("pause", "resume", "end"):
         assert boss.post(f"/pairings/{p1}/{act}", json={}).status_code == 404
     for act, body in (("answer", {"answer": "declined"}), ("charter", {"agree": True}), ("renew", {"months": 1})):
@@ -289,19 +289,19 @@ def test_whose_line_takes_part_in_a_pairing_does_not_see_or_touch_it(role: str, 
     assert (answer.status_code, answer.json()["code"]) == (409, "own_line")
     wait_until(lambda: ok(boss.get(f"/rounds/{cast.rounds[A]}"))["state"] != "computing", "the round computed")
     proposals = ok(boss.get(f"/rounds/{cast.rounds[A]}/proposals", params={"limit": 200}))["items"]
-    assert cast.ids["j1"] not in {one["junior"]["member_id"] for one in proposals}
+    assert cast.ids["j1"] not in {pairing["junior"]["member_id"] for pairing in proposals}
 
 
-def test_a_coordinator_who_takes_part_is_a_participant_there_and_no_more(cast: Cast) -> None:
+def test_a_coordinator_who_takes_part_is_a_participant_there_and_no_more(cast: Actors) -> None:
     s2 = cast.coordinator(A, who="s2")
     mine = ok(s2.get(f"/pairings/{cast.pairings['p2']}"))
     assert mine["you"]["side"] == "senior"
     assert seen(s2, cast.pairings["pb"]) == 404
     proposals = ok(s2.get(f"/rounds/{cast.rounds[A]}/proposals", params={"limit": 200}))["items"]
-    assert cast.ids["s2"] not in {one["senior"]["member_id"] for one in proposals}
+    assert cast.ids["s2"] not in {proposal["senior"]["member_id"] for proposal in proposals}
 
 
-def test_a_coordinators_token_without_the_role_opens_no_programme(cast: Cast) -> None:
+def test_a_coordinators_token_without_the_role_opens_no_programme(cast: Actors) -> None:
     api = cast.api("matcher", "s3", "member", programmes=(A, B))
     assert api.get(f"/rounds/{cast.rounds[A]}").status_code == 403
     assert seen(api, cast.pairings["p2"]) == 404
@@ -309,15 +309,15 @@ def test_a_coordinators_token_without_the_role_opens_no_programme(cast: Cast) ->
     assert people.get(f"/members/{cast.ids['s1']}").status_code == 404
 
 
-def test_a_coordinator_sees_of_other_programmes_neither_people_nor_that_somebody_takes_part(cast: Cast) -> None:
+def test_a_coordinator_sees_of_other_programmes_neither_people_nor_that_somebody_takes_part(cast: Actors) -> None:
     api = cast.coordinator(A, "profiles")
     assert ok(api.get("/members", params={"programme": B}))["items"] == []
     assert ok(api.get("/members", params={"name": "sb Authz"}))["items"] == []
     assert ok(api.get("/members", params={"external_id": "AZ-SB"}))["items"] == []
     admin = cast.admin("profiles")
     ok(admin.post(f"/members/{cast.ids['s3']}/enrolments/{B}/invitation", json={"side": "senior"}))
-    told = ok(api.get(f"/members/{cast.ids['s3']}"))
-    assert [one["programme_id"] for one in told["enrolments"]] == [A]
+    member = ok(api.get(f"/members/{cast.ids['s3']}"))
+    assert [enrolment["programme_id"] for enrolment in member["enrolments"]] == [A]
     assert ok(api.get("/members", params={"programme": B, "state": "invited"}))["items"] == []
 
 
@@ -332,7 +332,7 @@ VICTIMS = ("j5", "s1")
 class Secrets:
     """``words``: what only whoever wrote it may read, or gets to read; ``idea``: what the two of a pairing may."""
 
-    cast: Cast
+    cast: Actors
     session: str
     idea_id: str
     messages: Mapping[str, str]
@@ -344,7 +344,7 @@ class Secrets:
 
 
 @pytest.fixture(scope="module")
-def secretive(cast: Cast) -> Cast:
+def secretive(cast: Actors) -> Actors:
     """``s1`` has written private things and refuses a pairing with ``j2``, who has said yes to another."""
     s1 = cast.member("s1", "profiles")
     entered = {"offers": [{"topic": "leadership", "level": "use"}], "seeks": [{"topic": "generative-ai"}]}
@@ -358,7 +358,7 @@ def secretive(cast: Cast) -> Cast:
     ok(cast.member("s1").post(f"/pairings/{refusing}/answer", json={"answer": "declined", "reason": REASON}))
     assert before.is_success
     cast.estate.settle()
-    return Cast(
+    return Actors(
         cast.estate,
         cast.ids,
         {**cast.pairings, "half": fresh, "refused": refusing},
@@ -370,29 +370,33 @@ def secretive(cast: Cast) -> Cast:
 
 
 @pytest.fixture(scope="module")
-def secrets(secretive: Cast) -> Secrets:
+def secrets(secretive: Actors) -> Secrets:
     """``j5`` tells in a check-in and after a meeting how it goes, would like to be called, and has an idea."""
-    cast, place = secretive, f"/pairings/{secretive.pairings['f3']}"
+    cast, pairing_path = secretive, f"/pairings/{secretive.pairings['f3']}"
     j5 = cast.member("j5", "feedback")
-    told = ok(j5.put(f"{place}/checkins/day_0", json={"answers": {"1": 1, "2": 5}, "call_me": True}))
-    held = ok(j5.post(f"{place}/sessions", json={"starts_at": cast.estate.clock.now().isoformat(), "held": True}))
+    checkin = ok(j5.put(f"{pairing_path}/checkins/day_0", json={"answers": {"1": 1, "2": 5}, "call_me": True}))
+    held = ok(
+        j5.post(f"{pairing_path}/sessions", json={"starts_at": cast.estate.clock.now().isoformat(), "held": True})
+    )
     session = held["sessions"][0]["session_id"]
-    ok(j5.put(f"{place}/sessions/{session}/pulse", json={"met": True, "worth": 1}))
-    idea = ok(j5.post(f"{place}/ideas", json={"text": IDEA}))["items"][0]["idea_id"]
+    ok(j5.put(f"{pairing_path}/sessions/{session}/pulse", json={"met": True, "worth": 1}))
+    idea = ok(j5.post(f"{pairing_path}/ideas", json={"text": IDEA}))["items"][0]["idea_id"]
     ok(cast.member("j5", "notifier").put("/preferences", json={"quiet_hours": {"from_hour": 3, "until_hour": 4}}))
     messages = {who: ok(cast.member(who, "notifier").get("/inbox"))["items"][0] for who in VICTIMS}
     cast.estate.settle()
     answered = ('"answers":{"1":1', '"call_me":true', '"worth":')
     written = (INTRO, REASON, "declined", '"candour_plain":2', '"avoid":["', '"from_hour":3', *answered)
-    said = (*told["advice"], *(message["id"] for message in messages.values()))
-    return Secrets(cast, session, idea, {who: one["id"] for who, one in messages.items()}, (*written, *said))
+    said = (*checkin["advice"], *(message["id"] for message in messages.values()))
+    return Secrets(
+        cast, session, idea, {who: inbox_item["id"] for who, inbox_item in messages.items()}, (*written, *said)
+    )
 
 
-def _pair(cast: Cast, senior: str, junior: str) -> dict[str, str]:
+def _pair(cast: Actors, senior: str, junior: str) -> dict[str, str]:
     return {"senior": cast.ids[senior], "junior": cast.ids[junior]}
 
 
-def viewers(cast: Cast) -> dict[str, Callable[[str], httpx.Client]]:
+def viewers(cast: Actors) -> dict[str, Callable[[str], httpx.Client]]:
     """Everybody but ``j5`` and ``s1``, who have the secrets."""
     return {
         "the senior": lambda service: cast.member("s5", service),
@@ -414,7 +418,7 @@ def viewers(cast: Cast) -> dict[str, Callable[[str], httpx.Client]]:
     }
 
 
-def places(path: str, secrets: Secrets) -> list[str]:
+def filled_paths(path: str, secrets: Secrets) -> list[str]:
     """The path with every id that somebody could put there."""
     cast = secrets.cast
     ids: dict[str, Sequence[str]] = {
@@ -436,32 +440,32 @@ def places(path: str, secrets: Secrets) -> list[str]:
         "{other}": (cast.rounds[A],),
         "{adjustment}": ("none",),
     }
-    found = [path]
+    paths = [path]
     for name in re.findall(r"\{\w+\}", path):
         filling = ids["/" + path.split("/")[1]] if name == "{id}" else ids[name]
-        found = [one.replace(name, id) for one in found for id in filling]
-    return found
+        paths = [filled.replace(name, id) for filled in paths for id in filling]
+    return paths
 
 
-Asked = tuple[str, str, str, str, httpx.Client, Mapping[str, Any]]
+Attempt = tuple[str, str, str, str, httpx.Client, Mapping[str, Any]]
 EVERYBODYS = {"/topics", "/statements", "/questions"}
 """Nobody's, and the same for all."""
 QUERY: Mapping[str, str | int] = {"programme": A, "programme_id": A, "limit": 20}
 
 
-def every_request(secrets: Secrets, *, reading: bool) -> Iterator[Asked]:
+def every_request(secrets: Secrets, *, reading: bool) -> Iterator[Attempt]:
     """Each route that the running services describe, with all ids, by each viewer; what destroys comes last."""
-    found = [
+    known_routes = [
         (service, method, path)
         for service, method, path in routes(secrets.cast.estate)
         if (method == "GET") == reading and path not in EVERYBODYS
     ]
-    for service, method, path in sorted(found, key=lambda one: one[2].endswith(DESTROYS)):
+    for service, method, path in sorted(known_routes, key=lambda route: route[2].endswith(DESTROYS)):
         sent = body_of(method, path, secrets.cast, mine=True)
-        for place in places(path, secrets):
+        for filled in filled_paths(path, secrets):
             for viewer, api in viewers(secrets.cast).items():
                 if reading or viewer in COMMANDING:
-                    yield viewer, method, path, place, api(service), sent
+                    yield viewer, method, path, filled, api(service), sent
 
 
 COMMANDING = {
@@ -480,13 +484,13 @@ DESTROYS = ("/end", "/cancel", "/discard", "/close", "/leave", "/erasure")
 def try_all(secrets: Secrets, *, reading: bool) -> dict[int, int]:
     """Ask all of it; how often each status came. An answer with somebody's secret in it fails the test."""
 
-    def ask(one: Asked) -> int:
-        viewer, method, path, place, api, sent = one
+    def ask(request: Attempt) -> int:
+        viewer, method, path, filled, api, sent = request
         headers = {"Content-Type": "text/csv"} if path == "/imports" and method == "POST" else None
-        answer = api.request(method, place, params=QUERY if reading else None, headers=headers, **sent)
-        found = secrets.found_in(answer.text + str(dict(answer.headers)), viewer.partition(",")[0])
-        assert not found, f"{viewer}: {method} {place}: {found}"
-        assert answer.status_code < 500, f"{viewer}: {method} {place}: {answer.text}"
+        answer = api.request(method, filled, params=QUERY if reading else None, headers=headers, **sent)
+        leaks = secrets.found_in(answer.text + str(dict(answer.headers)), viewer.partition(",")[0])
+        assert not leaks, f"{viewer}: {method} {filled}: {leaks}"
+        assert answer.status_code < 500, f"{viewer}: {method} {filled}: {answer.text}"
         return answer.status_code
 
     with ThreadPoolExecutor(4) as several:
@@ -501,18 +505,18 @@ def test_nobody_else_can_read_what_somebody_avoids_states_answers_wishes_is_told
 
 def test_only_whoever_answered_gets_to_a_checkin_and_only_the_contact_to_calls(secrets: Secrets) -> None:
     cast = secrets.cast
-    place = f"/pairings/{cast.pairings['f3']}"
+    pairing_path = f"/pairings/{cast.pairings['f3']}"
     for viewer, api in viewers(cast).items():
-        seen = api("feedback").get(f"{place}/checkins")
+        seen = api("feedback").get(f"{pairing_path}/checkins")
         if viewer in ("the senior", "the senior, who coordinates"):
-            assert {(one["answers"], one["call_me"], len(one["advice"])) for one in ok(seen)["items"]} == {
+            assert {(call["answers"], call["call_me"], len(call["advice"])) for call in ok(seen)["items"]} == {
                 (None, False, 0)
             }
         else:
             assert seen.status_code in (403, 404), viewer
         assert api("feedback").get(f"/programmes/{A}/calls").status_code == 403, viewer
     contact = cast.estate.api("feedback", cast.token(None, "service", subject="speak-up"))
-    assert [one["member_id"] for one in ok(contact.get(f"/programmes/{A}/calls"))["items"]] == [cast.ids["j5"]]
+    assert [call["member_id"] for call in ok(contact.get(f"/programmes/{A}/calls"))["items"]] == [cast.ids["j5"]]
 
 
 def test_the_person_reads_all_of_it(secrets: Secrets) -> None:
@@ -532,9 +536,9 @@ def test_the_person_reads_all_of_it(secrets: Secrets) -> None:
     assert [word for word in (*secrets.words, IDEA) if word not in read] == ['"worth":']  # which nobody reads again
 
 
-def test_before_both_have_answered_neither_can_tell_that_the_other_has(cast: Cast) -> None:
+def test_before_both_have_answered_neither_can_tell_that_the_other_has(cast: Actors) -> None:
     pair = ok(cast.coordinator(A).post(f"/programmes/{A}/pairings", json=_pair(cast, "s3", "j3")))
-    place = f"/pairings/{pair['pairing_id']}"
+    pairing_path = f"/pairings/{pair['pairing_id']}"
     watching: dict[str, Any] = {
         "the other side": cast.member("j3"),
         "a coordinator": cast.coordinator(A),
@@ -542,24 +546,24 @@ def test_before_both_have_answered_neither_can_tell_that_the_other_has(cast: Cas
     }
 
     def looks() -> dict[str, tuple[Json, dict[str, str]]]:
-        found = {}
+        views = {}
         for viewer, api in watching.items():
-            answer = api.get(place)
+            answer = api.get(pairing_path)
             headers = {name: value for name, value in answer.headers.items() if name != "date"}
-            found[viewer] = (ok(answer), headers)
-        return found
+            views[viewer] = (ok(answer), headers)
+        return views
 
     before = looks()
-    ok(cast.member("s3").post(f"{place}/answer", json={"answer": "accepted"}))
+    ok(cast.member("s3").post(f"{pairing_path}/answer", json={"answer": "accepted"}))
     cast.estate.settle()
     assert looks() == before
     guessed = watching["the other side"].post(
-        f"{place}/answer", json={"answer": "accepted"}, headers={"If-Match": '"2"'}
+        f"{pairing_path}/answer", json={"answer": "accepted"}, headers={"If-Match": '"2"'}
     )
     assert (guessed.status_code, guessed.json()["code"]) == (412, "no_etag")
 
 
-def test_who_was_asked_by_somebody_they_avoid_never_knows_and_the_asker_sees_an_open_request(secretive: Cast) -> None:
+def test_who_was_asked_by_somebody_they_avoid_never_knows_and_the_asker_sees_an_open_request(secretive: Actors) -> None:
     answer = secretive.member("j3").post(f"/programmes/{A}/requests", json={"partner": secretive.ids["s1"]})
     hidden = ok(answer)
     usual = ok(secretive.member("j2").get(f"/requests/{secretive.requests['see']}"))

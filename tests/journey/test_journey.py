@@ -17,7 +17,7 @@ from tests.journey.conditions import wait_until
 from tests.journey.people import (
     Json,
     Members,
-    Somebody,
+    JourneyPerson,
     a_programme,
     admin,
     begin_import,
@@ -29,17 +29,17 @@ from tests.journey.people import (
     ok,
     partners,
 )
-from tests.journey.stack import Estate
+from tests.journey.stack import Stack
 from tests.journey.subscriber import MAY_READ, TOGETHER, OtherSystem
 
 PEOPLE = cohort("journey", 9, 9)
-STAYS_AWAY = Somebody("journey-X", "senior", "Nomen Nescio", department="legal")
+STAYS_AWAY = JourneyPerson("journey-X", "senior", "Nomen Nescio", department="legal")
 GOAL = "speak up in the quiet quokka meeting"
 RHYTHM = "every second purple thursday"
 
 
 @dataclass
-class Story:
+class JourneyStory:
     """One programme's people, and the other system that listens."""
 
     members: Members
@@ -47,7 +47,7 @@ class Story:
     told: list[Json] = field(default_factory=list)
 
     @property
-    def estate(self) -> Estate:
+    def estate(self) -> Stack:
         return self.members.estate
 
     def a_proposal(self) -> Json:
@@ -68,8 +68,8 @@ class Story:
             assert said is not None
             assert {name: here[name] for name in said} == said
         for service in ("feedback", "profiles"):
-            kept = self.estate.database(service)["pairings"].find_one({"_id": pairing_id})
-            assert kept["state"] == here["state"], f"what {service} keeps"
+            document = self.estate.database(service)["pairings"].find_one({"_id": pairing_id})
+            assert document["state"] == here["state"], f"what {service} keeps"
         return here
 
     def holders(self, pairing: Json) -> list[str]:
@@ -79,17 +79,17 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def others(estate: Estate) -> Iterator[OtherSystem]:
+def others(estate: Stack) -> Iterator[OtherSystem]:
     with OtherSystem(estate.endpoints.kafka, estate.prefix) as listening:
         yield listening
 
 
 @pytest.fixture(scope="module")
-def members(estate: Estate) -> Members:
-    found = a_programme(estate, "journey", PEOPLE)
+def members(estate: Stack) -> Members:
+    company = a_programme(estate, "journey", PEOPLE)
     imported(estate, begin_import(estate, csv_of([STAYS_AWAY], "journey")))
     estate.settle()
-    return found
+    return company
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +98,9 @@ def round(members: Members) -> Json:
 
 
 @pytest.fixture(scope="module")
-def story(members: Members, round: Json, others: OtherSystem) -> Story:
+def story(members: Members, round: Json, others: OtherSystem) -> JourneyStory:
     members.publish(round["round_id"])
-    return Story(members, others, members.pairings(state="proposed"))
+    return JourneyStory(members, others, members.pairings(state="proposed"))
 
 
 def test_hr_s_file_makes_members_once_and_the_same_file_again_changes_nothing(members: Members) -> None:
@@ -110,23 +110,23 @@ def test_hr_s_file_makes_members_once_and_the_same_file_again_changes_nothing(me
 
 
 def test_importing_is_not_joining(members: Members, round: Json) -> None:
-    asked = {"programme": "journey", "state": "ready"}
-    ready = everything(partial(members.estate.api("profiles", admin(members.estate)).get, "/members"), asked)
-    assert {one["member_id"] for one in ready} == set(members.ids.values())
+    parameters = {"programme": "journey", "state": "ready"}
+    ready = everything(partial(members.estate.api("profiles", admin(members.estate)).get, "/members"), parameters)
+    assert {member["member_id"] for member in ready} == set(members.ids.values())
     assert (round["seniors"], round["juniors"]) == (9, 9)
 
 
 def test_a_round_is_reviewed_before_anybody_hears_of_it(members: Members, round: Json, others: OtherSystem) -> None:
     proposals = everything(partial(members.coordinator().get, f"/rounds/{round['round_id']}/proposals"), {})
     assert len(proposals) == round["pairs"] == 9
-    assert all(found["reasons"]["senior"] and found["reasons"]["junior"] for found in proposals)
+    assert all(proposal["reasons"]["senior"] and proposal["reasons"]["junior"] for proposal in proposals)
     assert members.pairings() == []
     members.estate.settle()
     others.caught_up()
     assert not [state for state in others.states().values() if state["programme_id"] == "journey"]
 
 
-def test_publishing_proposes_every_pair_and_holds_both_seats(story: Story) -> None:
+def test_publishing_proposes_every_pair_and_holds_both_seats(story: JourneyStory) -> None:
     assert len(story.told) == 9
     for pairing in story.told:
         assert story.agreed(pairing["pairing_id"], "proposed")["state"] == "proposed"
@@ -140,7 +140,7 @@ def months_after(text: str, months: int) -> str:
     return add_months(datetime.fromisoformat(text).date(), months).isoformat()
 
 
-def test_a_yes_of_both_forms_a_pairing_and_a_yes_of_one_tells_nobody(story: Story) -> None:
+def test_a_yes_of_both_forms_a_pairing_and_a_yes_of_one_tells_nobody(story: JourneyStory) -> None:
     pairing = story.a_proposal()
     senior, junior = partners(pairing)
     story.members.answer(senior, pairing["pairing_id"], "accepted")
@@ -152,7 +152,7 @@ def test_a_yes_of_both_forms_a_pairing_and_a_yes_of_one_tells_nobody(story: Stor
     assert story.holders(pairing) == [senior, junior]
 
 
-def test_a_no_is_a_lapse_like_any_other_and_frees_both_seats(story: Story) -> None:
+def test_a_no_is_a_lapse_like_any_other_and_frees_both_seats(story: JourneyStory) -> None:
     pairing = story.a_proposal()
     senior, junior = partners(pairing)
     story.members.answer(senior, pairing["pairing_id"], "accepted")
@@ -165,7 +165,7 @@ def test_a_no_is_a_lapse_like_any_other_and_frees_both_seats(story: Story) -> No
     assert (too_late.status_code, too_late.json()["code"]) == (409, "not_proposed")
 
 
-def test_a_charter_that_both_agree_to_a_pause_and_going_on(story: Story) -> None:
+def test_a_charter_that_both_agree_to_a_pause_and_going_on(story: JourneyStory) -> None:
     pairing = story.a_formed()
     id = pairing["pairing_id"]
     senior, junior = partners(pairing)
@@ -181,7 +181,7 @@ def test_a_charter_that_both_agree_to_a_pause_and_going_on(story: Story) -> None
     assert story.agreed(id, "proposed", "formed", "chartered", "paused", "resumed")["state"] == "chartered"
 
 
-def test_a_pairing_is_renewed_when_both_wish_it(story: Story) -> None:
+def test_a_pairing_is_renewed_when_both_wish_it(story: JourneyStory) -> None:
     pairing = story.a_formed()
     id = pairing["pairing_id"]
     senior, junior = partners(pairing)
@@ -192,7 +192,7 @@ def test_a_pairing_is_renewed_when_both_wish_it(story: Story) -> None:
     assert (renewed["renewals"], renewed["planned_end"]) == (1, months_after(renewed["formed_at"], 6 + 3))
 
 
-def test_an_end_frees_both_seats(story: Story) -> None:
+def test_an_end_frees_both_seats(story: JourneyStory) -> None:
     pairing = story.a_formed()
     ok(story.members.matcher(partners(pairing)[1]).post(f"/pairings/{pairing['pairing_id']}/end"))
     ended = story.agreed(pairing["pairing_id"], "proposed", "formed", "ended")
@@ -200,7 +200,7 @@ def test_an_end_frees_both_seats(story: Story) -> None:
     assert story.holders(pairing) == []
 
 
-def test_who_leaves_the_programme_ends_their_pairing(story: Story) -> None:
+def test_who_leaves_the_programme_ends_their_pairing(story: JourneyStory) -> None:
     pairing = story.a_formed()
     leaver = partners(pairing)[0]
     ok(story.members.profiles(leaver).post("/members/me/enrolments/journey/leave"))
@@ -208,7 +208,7 @@ def test_who_leaves_the_programme_ends_their_pairing(story: Story) -> None:
     assert story.holders(pairing) == []
 
 
-def test_who_leaves_the_company_by_hr_s_file_ends_their_pairing(story: Story) -> None:
+def test_who_leaves_the_company_by_hr_s_file_ends_their_pairing(story: JourneyStory) -> None:
     pairing = story.a_formed()
     by_id = {id: external for external, id in story.members.ids.items()}
     leaver = by_id[partners(pairing)[1]]
@@ -222,7 +222,7 @@ def test_who_leaves_the_company_by_hr_s_file_ends_their_pairing(story: Story) ->
     assert story.holders(pairing) == []
 
 
-def release_if_it_waits(story: Story, import_id: str) -> None:
+def release_if_it_waits(story: JourneyStory, import_id: str) -> None:
     """A file that touches more than 5 % of the running pairings waits for a person; here one pairing is more."""
     api = story.estate.api("profiles", admin(story.estate))
     settled = wait_until(
@@ -235,12 +235,12 @@ def release_if_it_waits(story: Story, import_id: str) -> None:
         ok(api.post(f"/imports/{import_id}/release"))
 
 
-def test_who_is_erased_is_forgotten_by_every_service_and_their_partner_is_free(story: Story) -> None:
+def test_who_is_erased_is_forgotten_by_every_service_and_their_partner_is_free(story: JourneyStory) -> None:
     pairing = story.a_formed()
     story.agreed(pairing["pairing_id"], "proposed", "formed")
     senior, junior = partners(pairing)
-    asked = ok(story.members.profiles(junior).post("/members/me/erasure"))
-    assert asked["member_id"] == junior
+    erasure = ok(story.members.profiles(junior).post("/members/me/erasure"))
+    assert erasure["member_id"] == junior
     api = story.estate.api("profiles", admin(story.estate))
     done = wait_until(lambda: erased(api.get(f"/erasures/{junior}")), "every service has forgotten them")
     assert set(done["completed"]) == {"profiles", "matcher", "notifier", "feedback"}
@@ -261,7 +261,7 @@ def erased(answer: Any) -> Json | None:
     return dict(report) if report["done"] else None
 
 
-def test_who_forgets_to_answer_lets_it_lapse_when_business_time_has_come(story: Story) -> None:
+def test_who_forgets_to_answer_lets_it_lapse_when_business_time_has_come(story: JourneyStory) -> None:
     pairing = story.a_proposal()
     story.members.answer(partners(pairing)[0], pairing["pairing_id"], "accepted")
     story.estate.advance(timedelta(days=13))
@@ -272,15 +272,15 @@ def test_who_forgets_to_answer_lets_it_lapse_when_business_time_has_come(story: 
     assert story.holders(pairing) == []
 
 
-def test_another_system_knows_from_pairing_states_alone_who_is_paired_with_whom(story: Story) -> None:
+def test_another_system_knows_from_pairing_states_alone_who_is_paired_with_whom(story: JourneyStory) -> None:
     with OtherSystem(story.estate.endpoints.kafka, story.estate.prefix, ("pairing-states.v1",)) as late:
         late.caught_up()
-        now = {frozenset(partners(one)) for one in story.members.pairings() if one["state"] in TOGETHER}
+        now = {frozenset(partners(pairing)) for pairing in story.members.pairings() if pairing["state"] in TOGETHER}
         assert late.who_with_whom("journey") == story.others.who_with_whom("journey") == now
         assert len(now) == 3
 
 
-def test_another_system_understands_every_event_and_their_order(story: Story) -> None:
+def test_another_system_understands_every_event_and_their_order(story: JourneyStory) -> None:
     story.others.caught_up()
     assert {event.record.topic for event in story.others.events} >= {
         "programmes.v1", "rounds.v1", "pairings.v1", "pairing-states.v1", "privacy.v1",
@@ -292,13 +292,13 @@ def test_another_system_understands_every_event_and_their_order(story: Story) ->
         assert firsts == {of: sorted(numbers) for of, numbers in firsts.items()}
 
 
-def test_seats_and_pairings_agree_for_everybody(story: Story) -> None:
+def test_seats_and_pairings_agree_for_everybody(story: JourneyStory) -> None:
     story.estate.settle()
     holding = {
-        (member, one["pairing_id"])
-        for one in story.members.pairings()
-        if one["state"] in {"proposed", *TOGETHER}
-        for member in partners(one)
+        (member, pairing["pairing_id"])
+        for pairing in story.members.pairings()
+        if pairing["state"] in {"proposed", *TOGETHER}
+        for member in partners(pairing)
     }
     held = {
         (member, seat["pairing_id"])
@@ -309,7 +309,7 @@ def test_seats_and_pairings_agree_for_everybody(story: Story) -> None:
     assert held == holding
 
 
-def test_nothing_personal_is_on_any_topic_that_others_may_read(story: Story) -> None:
+def test_nothing_personal_is_on_any_topic_that_others_may_read(story: JourneyStory) -> None:
     story.others.caught_up()
     private = [GOAL, RHYTHM, "know_each_other", "quokka", STAYS_AWAY.name]
     private += [word for somebody in PEOPLE for word in (somebody.name, somebody.email)]

@@ -23,7 +23,7 @@ from tests.journey.conditions import wait_until
 from tests.journey.people import (
     Json,
     Members,
-    Somebody,
+    JourneyPerson,
     a_programme,
     admin,
     begin_import,
@@ -34,12 +34,12 @@ from tests.journey.people import (
     ok,
     partners,
 )
-from tests.journey.stack import Estate
-from tests.journey.subscriber import MAY_READ, Event, OtherSystem
+from tests.journey.stack import Stack
+from tests.journey.subscriber import MAY_READ, SubscriberEvent, OtherSystem
 
 PROGRAMME = "months"
 PEOPLE = cohort(PROGRAMME, 6, 6)
-COORDINATOR = Somebody(
+COORDINATOR = JourneyPerson(
     "months-C", "senior", "Months Coordinator", department="legal", email="months.coordinator@halden.example"
 )
 NAMES = ("lasting", "changing", "pausing", "quiet", "parting", "refused")
@@ -52,7 +52,7 @@ NEUTRAL = "Nobody is to blame, and nobody needs a reason."
 
 
 @dataclass
-class Months:
+class MonthsStory:
     """The programme, from ``begun`` on, a Monday at nine. ``pairs`` by name; of the rest, what was found on the way."""
 
     members: Members
@@ -68,7 +68,7 @@ class Months:
     """What was acknowledged over HTTP, by the type of the event that must follow."""
 
     @property
-    def estate(self) -> Estate:
+    def estate(self) -> Stack:
         return self.members.estate
 
     # -- time ------------------------------------------------------------------------------------------------------
@@ -103,11 +103,11 @@ class Months:
 
     def meet(self, name: str, member: str, starts_at: datetime, *, held: bool = False) -> str:
         """Note a meeting; its id."""
-        before = {one["session_id"] for one in self.care(name)["sessions"]}
+        before = {session["session_id"] for session in self.care(name)["sessions"]}
         body = {"starts_at": starts_at.isoformat(), "held": held}
         view = ok(self.members.feedback(member).post(f"/pairings/{self.id(name)}/sessions", json=body))
         self.said[f"session.{'held' if held else 'scheduled'}"] += 1
-        return str(next(one["session_id"] for one in view["sessions"] if one["session_id"] not in before))
+        return str(next(session["session_id"] for session in view["sessions"] if session["session_id"] not in before))
 
     def session(self, name: str, member: str, session: str, what: str) -> None:
         ok(self.members.feedback(member).post(f"/pairings/{self.id(name)}/sessions/{session}/{what}"))
@@ -119,10 +119,10 @@ class Months:
             self.answer(name, member, milestone, answer)
 
     def answer(self, name: str, member: str, milestone: str, answer: int = 4) -> None:
-        api, place = self.members.feedback(member), f"/pairings/{self.id(name)}/checkins/{milestone}"
-        open_ = {one["milestone"]: one for one in ok(api.get("/checkins"))["items"]}
-        questions = [one["id"] for one in open_[milestone]["questions"]]
-        given = ok(api.put(place, json={"answers": dict.fromkeys(questions, answer)}))
+        api, path = self.members.feedback(member), f"/pairings/{self.id(name)}/checkins/{milestone}"
+        open_ = {checkin["milestone"]: checkin for checkin in ok(api.get("/checkins"))["items"]}
+        questions = [checkin["id"] for checkin in open_[milestone]["questions"]]
+        given = ok(api.put(path, json={"answers": dict.fromkeys(questions, answer)}))
         assert given["completed"]
         self.said["checkin.completed"] += 1
 
@@ -139,53 +139,53 @@ class Months:
 
     def post(self) -> dict[str, list[EmailMessage]]:
         """All mail of the estate, by address."""
-        found: dict[str, list[EmailMessage]] = defaultdict(list)
+        mails: dict[str, list[EmailMessage]] = defaultdict(list)
         for file in self.estate.maildir().iterdir():
             mail = message_from_bytes(file.read_bytes(), policy=default)
-            found[str(mail["To"].addresses[0].addr_spec)].append(mail)
-        return found
+            mails[str(mail["To"].addresses[0].addr_spec)].append(mail)
+        return mails
 
     def mailed(self, *members: str) -> list[Counter[str]]:
         """How many mails of each purpose lie in the Maildir for each of these, since they joined."""
         post, purposes = self.post(), self.purposes()
-        found = [Counter(purposes[id_of(mail)] for mail in post[self.address(member)]) for member in members]
-        return [told - Counter({JOINING: told[JOINING]}) for told in found]
+        counts = [Counter(purposes[id_of(mail)] for mail in post[self.address(member)]) for member in members]
+        return [counter - Counter({JOINING: counter[JOINING]}) for counter in counts]
 
     def letter(self, member: str, purpose: str) -> EmailMessage:
         """The one mail of that purpose to somebody, whole."""
         purposes = self.purposes()
-        [found] = [mail for mail in self.post()[self.address(member)] if purposes[id_of(mail)] == purpose]
-        return found
+        [only] = [mail for mail in self.post()[self.address(member)] if purposes[id_of(mail)] == purpose]
+        return only
 
     def purposes(self) -> dict[str, str]:
-        return {one["_id"]: one["purpose"] for one in self.estate.database("notifier")["notifications"].find()}
+        return {note["_id"]: note["purpose"] for note in self.estate.database("notifier")["notifications"].find()}
 
     def inbox(self, member: str) -> list[Json]:
         return everything(partial(self.members.notifier(member).get, "/inbox"), {})
 
     def noted(self, member: str) -> Counter[str]:
-        return Counter(one["purpose"] for one in self.inbox(member))
+        return Counter(item["purpose"] for item in self.inbox(member))
 
     # -- what others hear ------------------------------------------------------------------------------------------
 
-    def heard(self, topic: str, name: str | None = None) -> list[Event]:
+    def events(self, topic: str, name: str | None = None) -> list[SubscriberEvent]:
         """The events of a topic that are about one of the pairs, or about any of the programme."""
         self.others.caught_up()
-        found = [event for event in self.others.distinct(topic) if event.data]
+        events = [event for event in self.others.distinct(topic) if event.data]
         if name is not None:
-            return [event for event in found if event.data and event.data.get("pairing_id") == self.id(name)]
-        return [event for event in found if event.data and event.data.get("programme_id") == PROGRAMME]
+            return [event for event in events if event.data and event.data.get("pairing_id") == self.id(name)]
+        return [event for event in events if event.data and event.data.get("programme_id") == PROGRAMME]
 
     def life(self, name: str) -> list[str]:
         """What happened to a pair, in order, in the words of its events."""
-        return [short(event) for event in self.heard("pairings.v1", name)]
+        return [short(event) for event in self.events("pairings.v1", name)]
 
     def is_silent(self, member: str) -> None:
         """From now on nobody writes to this one any longer."""
         self.silent[member] = len(self.post()[self.address(member)])
 
 
-def short(event: Event) -> str:
+def short(event: SubscriberEvent) -> str:
     return event.type.removeprefix("mentoring.").removesuffix(".v1")
 
 
@@ -194,14 +194,14 @@ def id_of(mail: EmailMessage) -> str:
 
 
 @pytest.fixture(scope="module")
-def others(estate: Estate) -> Iterator[OtherSystem]:
+def others(estate: Stack) -> Iterator[OtherSystem]:
     """Hears also how pairings went, in bands, which other systems may not."""
     with OtherSystem(estate.endpoints.kafka, estate.prefix, (*MAY_READ, "outcomes.v1")) as listening:
         yield listening
 
 
 @pytest.fixture(scope="module")
-def months(estate: Estate, others: OtherSystem) -> Months:
+def months(estate: Stack, others: OtherSystem) -> MonthsStory:
     imported(estate, begin_import(estate, csv_of([COORDINATOR])))
     api = estate.api("profiles", admin(estate))
     coordinator = ok(api.get("/members", params={"external_id": COORDINATOR.external_id}))["items"][0]["member_id"]
@@ -211,10 +211,10 @@ def months(estate: Estate, others: OtherSystem) -> Months:
     now = estate.clock.now()
     monday = datetime.combine(now.date() + (7 - now.weekday()) * DAY, time(9), now.tzinfo)
     begun = estate.until(monday)
-    return Months(members, others, coordinator, begun)
+    return MonthsStory(members, others, coordinator, begun)
 
 
-def test_each_hears_of_their_proposal_with_their_own_reasons(months: Months) -> None:
+def test_each_hears_of_their_proposal_with_their_own_reasons(months: MonthsStory) -> None:
     computed = months.members.round()
     months.estate.rest()
     assert months.mailed(months.coordinator) == [{"round_to_review": 1}]
@@ -222,8 +222,8 @@ def test_each_hears_of_their_proposal_with_their_own_reasons(months: Months) -> 
     months.pairs = dict(zip(NAMES, months.members.pairings(state="proposed"), strict=True))
     months.estate.rest()
     for name in NAMES:
-        for told in months.mailed(*months.both(name)):
-            assert told == {"proposal": 1}
+        for purposes in months.mailed(*months.both(name)):
+            assert purposes == {"proposal": 1}
     senior, junior = months.both("lasting")
     gains = taxonomy.load().name("generative-ai"), taxonomy.load().name("leadership")
     for reader, learns, shares in ((senior, *gains), (junior, *reversed(gains))):
@@ -236,15 +236,15 @@ def reads_reasons(mail: EmailMessage, learns: str, shares: str) -> None:
     assert any("You could share" in line and shares in line and learns not in line for line in lines)
 
 
-def test_both_say_yes_and_are_told_who_they_go_on_with(months: Months) -> None:
+def test_both_say_yes_and_are_told_who_they_go_on_with(months: MonthsStory) -> None:
     for name in NAMES[1:-1]:
         months.members.accept_both(months.pairs[name])
     months.members.answer(months.both("lasting")[0], months.id("lasting"), "accepted")
     months.members.answer(months.both("refused")[1], months.id("refused"), "declined", reason="know_each_other")
     months.estate.rest()
     for name in NAMES[1:-1]:
-        for told in months.mailed(*months.both(name)):
-            assert told == {"proposal": 1, "partners": 1, "checkin": 1}
+        for purposes in months.mailed(*months.both(name)):
+            assert purposes == {"proposal": 1, "partners": 1, "checkin": 1}
     reads_reasons(
         months.letter(months.both("quiet")[1], "partners"),
         taxonomy.load().name("leadership"),
@@ -258,20 +258,20 @@ def test_both_say_yes_and_are_told_who_they_go_on_with(months: Months) -> None:
         months.meet(name, months.both(name)[0], months.day(8, 10))
 
 
-def test_whoever_books_and_whoever_meets_is_reminded_in_time(months: Months) -> None:
+def test_whoever_books_and_whoever_meets_is_reminded_in_time(months: MonthsStory) -> None:
     months.until(months.day(7, 11))
     for name in ("changing", "pausing", "parting"):
-        for told in months.mailed(*months.both(name)):
-            assert told == {"proposal": 1, "partners": 1, "checkin": 1, "charter_reminder": 1, "meeting_soon": 1}
+        for purposes in months.mailed(*months.both(name)):
+            assert purposes == {"proposal": 1, "partners": 1, "checkin": 1, "charter_reminder": 1, "meeting_soon": 1}
         assert all("meeting_planned" in months.noted(member) for member in months.both(name))
-    for told in months.mailed(*months.both("quiet")):
-        assert told == {"proposal": 1, "partners": 1, "checkin": 1, "charter_reminder": 1, "checkin_reminder": 1}
+    for purposes in months.mailed(*months.both("quiet")):
+        assert purposes == {"proposal": 1, "partners": 1, "checkin": 1, "charter_reminder": 1, "checkin_reminder": 1}
     months.until(months.day(8, 11))
     senior, junior = months.mailed(*months.both("quiet"))
     assert (senior["booking_reminder"], junior["booking_reminder"]) == (1, 0)
 
 
-def test_only_who_forgot_to_answer_is_reminded_and_their_yes_still_counts(months: Months) -> None:
+def test_only_who_forgot_to_answer_is_reminded_and_their_yes_still_counts(months: MonthsStory) -> None:
     months.until(months.day(10))
     answered, forgot = months.mailed(*months.both("lasting"))
     assert answered == {"proposal": 1}
@@ -282,7 +282,7 @@ def test_only_who_forgot_to_answer_is_reminded_and_their_yes_still_counts(months
     months.check_in("lasting", "day_0", 2)
 
 
-def test_a_charter_of_both(months: Months) -> None:
+def test_a_charter_of_both(months: MonthsStory) -> None:
     senior, junior = months.both("lasting")
     months.move("lasting", senior, "charter", goals=["speak plainly"], meeting_rhythm="monthly")
     assert months.move("lasting", junior, "charter", agree=True)["state"] == "chartered"
@@ -291,7 +291,7 @@ def test_a_charter_of_both(months: Months) -> None:
     assert months.life("lasting") == ["pairing.proposed", "pairing.formed", "pairing.chartered"]
 
 
-def test_meetings_are_moved_called_off_held_without_a_date_and_missed(months: Months) -> None:
+def test_meetings_are_moved_called_off_held_without_a_date_and_missed(months: MonthsStory) -> None:
     held = {name: months.care(name)["sessions"][0]["session_id"] for name in ("changing", "pausing", "parting")}
     for name in ("changing", "parting"):
         months.session(name, months.both(name)[1], held[name], "held")
@@ -299,33 +299,33 @@ def test_meetings_are_moved_called_off_held_without_a_date_and_missed(months: Mo
     months.meet("pausing", months.both("pausing")[1], months.day(9, 15), held=True)
     senior, junior = months.both("lasting")
     moved = months.meet("lasting", senior, months.day(14, 10))
-    place = f"/pairings/{months.id('lasting')}/sessions/{moved}"
-    ok(months.members.feedback(senior).put(place, json={"starts_at": months.day(15, 10).isoformat()}))
+    path = f"/pairings/{months.id('lasting')}/sessions/{moved}"
+    ok(months.members.feedback(senior).put(path, json={"starts_at": months.day(15, 10).isoformat()}))
     months.said["session.scheduled"] += 1
     off = months.meet("lasting", senior, months.day(16, 10))
     months.session("lasting", junior, off, "cancel")
     months.estate.rest()
-    assert [short(event) for event in months.heard("feedback.v1", "lasting") if ".session." in event.type] == [
+    assert [short(event) for event in months.events("feedback.v1", "lasting") if ".session." in event.type] == [
         "session.scheduled", "session.scheduled", "session.scheduled", "session.cancelled",
     ]  # fmt: skip
-    assert all(told["meeting_off"] == 1 for told in months.mailed(senior, junior))
-    assert all(told["meeting_missed"] == 1 for told in months.mailed(*months.both("pausing")))
+    assert all(purposes["meeting_off"] == 1 for purposes in months.mailed(senior, junior))
+    assert all(purposes["meeting_missed"] == 1 for purposes in months.mailed(*months.both("pausing")))
     assert all(months.noted(member)["meeting_held"] == 1 for member in months.both("pausing"))
 
 
-def test_a_moved_meeting_is_reminded_of_at_its_new_time_alone(months: Months) -> None:
+def test_a_moved_meeting_is_reminded_of_at_its_new_time_alone(months: MonthsStory) -> None:
     months.until(months.day(14, 9))
-    assert not any(told["meeting_soon"] for told in months.mailed(*months.both("lasting")))
+    assert not any(purposes["meeting_soon"] for purposes in months.mailed(*months.both("lasting")))
     months.until(months.day(14, 11))
     for member in months.both("lasting"):
         assert "10:00" in months.letter(member, "meeting_soon")["Subject"]
         assert f"{months.day(15):%-d %B}" in months.letter(member, "meeting_soon")["Subject"]
 
 
-def test_a_pair_without_a_first_meeting_is_noticed_and_a_person_is_told(months: Months) -> None:
-    assert not [event for event in months.heard("feedback.v1") if "contact.needed" in event.type]
+def test_a_pair_without_a_first_meeting_is_noticed_and_a_person_is_told(months: MonthsStory) -> None:
+    assert not [event for event in months.events("feedback.v1") if "contact.needed" in event.type]
     months.until(months.day(15, 11))
-    [needed] = [event for event in months.heard("feedback.v1") if "contact.needed" in event.type]
+    [needed] = [event for event in months.events("feedback.v1") if "contact.needed" in event.type]
     assert needed.data is not None
     assert (needed.subject, needed.data["facts"]) == (months.id("quiet"), ["no_first_meeting_booked"])
     [coordinator] = months.mailed(months.coordinator)
@@ -333,16 +333,16 @@ def test_a_pair_without_a_first_meeting_is_noticed_and_a_person_is_told(months: 
     text = months.letter(months.coordinator, "pair_needs_a_person").get_content()
     assert "no first meeting has been planned yet" in text
     assert not [somebody.name for somebody in PEOPLE if somebody.name in text]
-    assert all(told["help_offered"] == 1 for told in months.mailed(*months.both("quiet")))
+    assert all(purposes["help_offered"] == 1 for purposes in months.mailed(*months.both("quiet")))
     listed = everything(
         partial(months.members.coordinator("feedback").get, f"/programmes/{PROGRAMME}/care"), {"help_wanted": "true"}
     )
-    assert [one["pairing_id"] for one in listed] == [months.id("quiet")]
-    [date] = [one for one in months.care("lasting")["sessions"] if one["state"] == "scheduled"]
+    assert [session["pairing_id"] for session in listed] == [months.id("quiet")]
+    [date] = [session for session in months.care("lasting")["sessions"] if session["state"] == "scheduled"]
     months.session("lasting", months.both("lasting")[1], date["session_id"], "held")
 
 
-def test_a_break_ends_by_itself_and_its_days_do_not_count(months: Months) -> None:
+def test_a_break_ends_by_itself_and_its_days_do_not_count(months: MonthsStory) -> None:
     months.until(months.day(20))
     before = months.pairing("pausing")["planned_end"]
     months.move("pausing", months.both("pausing")[1], "pause", until=str(months.day(27).date()))
@@ -350,28 +350,28 @@ def test_a_break_ends_by_itself_and_its_days_do_not_count(months: Months) -> Non
     assert months.life("pausing") == ["pairing.proposed", "pairing.formed", "pairing.paused", "pairing.resumed"]
     days = date.fromisoformat(months.pairing("pausing")["planned_end"]) - date.fromisoformat(before)
     assert days.days in (6, 7)  # from day 20 at nine to day 27: at midnight, or when a sweep finds that it has begun
-    for member, told in zip(months.both("pausing"), months.mailed(*months.both("pausing")), strict=True):
-        assert (months.noted(member)["paused"], told["resumed"]) == (1, 1)
+    for member, purposes in zip(months.both("pausing"), months.mailed(*months.both("pausing")), strict=True):
+        assert (months.noted(member)["paused"], purposes["resumed"]) == (1, 1)
 
 
-def test_after_thirty_days_each_is_asked_and_the_first_figures_are_of_enough_people(months: Months) -> None:
+def test_after_thirty_days_each_is_asked_and_the_first_figures_are_of_enough_people(months: MonthsStory) -> None:
     months.until(months.day(31))
-    asked = {name for name in NAMES for told in months.mailed(*months.both(name)) if told["checkin"] > 1}
-    assert asked == {"changing", "quiet", "parting"}
+    names = {name for name in NAMES for purposes in months.mailed(*months.both(name)) if purposes["checkin"] > 1}
+    assert names == {"changing", "quiet", "parting"}
     months.check_in("changing", "day_30")
     report = figures(months)
     assert report["k"] == 5
     assert (report["funnel"]["proposed"], report["funnel"]["formed"], report["funnel"]["lapsed"]) == (6, 5, None)
-    [early] = [one for one in report["figures"] if one["name"] == "met_by_day_30"]
+    [early] = [figure for figure in report["figures"] if figure["name"] == "met_by_day_30"]
     assert (early["n"], early["share"]) == (3, 0.67)
-    assert not [one for one in report["figures"] if one["name"].startswith("1:")]
+    assert not [figure for figure in report["figures"] if figure["name"].startswith("1:")]
 
 
-def figures(months: Months) -> Json:
+def figures(months: MonthsStory) -> Json:
     return dict(ok(months.members.coordinator("feedback").get(f"/programmes/{PROGRAMME}/report")))
 
 
-def test_a_wish_for_somebody_else_ends_it_without_blame_and_nobody_learns_whose_it_was(months: Months) -> None:
+def test_a_wish_for_somebody_else_ends_it_without_blame_and_nobody_learns_whose_it_was(months: MonthsStory) -> None:
     months.until(months.day(33))
     senior, junior = months.both("changing")
     ok(months.members.feedback(junior).post(f"/pairings/{months.id('changing')}/partner-change", json={}))
@@ -381,35 +381,35 @@ def test_a_wish_for_somebody_else_ends_it_without_blame_and_nobody_learns_whose_
     assert months.pairing("changing")["end_kind"] == "ended_early"
     letters = [months.letter(member, "ended").get_content() for member in (senior, junior)]
     assert all(NEUTRAL in text for text in letters)
-    [asked] = [event for event in months.heard("feedback.v1", "changing") if "partner.change" in event.type]
-    assert asked.data is not None
-    assert "side" not in asked.data
-    assert not {senior, junior} & {str(value) for value in asked.data.values()}
-    ended = months.heard("pairings.v1", "changing")[-1]
-    assert ended.record.text("ce_causationid") == asked.id
+    [wish] = [event for event in months.events("feedback.v1", "changing") if "partner.change" in event.type]
+    assert wish.data is not None
+    assert "side" not in wish.data
+    assert not {senior, junior} & {str(value) for value in wish.data.values()}
+    ended = months.events("pairings.v1", "changing")[-1]
+    assert ended.record.text("ce_causationid") == wish.id
 
 
-def test_whoever_is_free_again_is_suggested_to_somebody_new_and_a_person_releases_it(months: Months) -> None:
-    place = f"/programmes/{PROGRAMME}"
-    free = [one["member_id"] for one in ok(months.members.coordinator().get(f"{place}/free"))["items"]]
+def test_whoever_is_free_again_is_suggested_to_somebody_new_and_a_person_releases_it(months: MonthsStory) -> None:
+    path = f"/programmes/{PROGRAMME}"
+    free = [item["member_id"] for item in ok(months.members.coordinator().get(f"{path}/free"))["items"]]
     (old_senior, old_junior), (senior, junior) = months.both("changing"), months.both("refused")
     assert set(free) == {old_senior, old_junior, senior, junior}
-    suggested = ok(months.members.coordinator().post(f"{place}/suggestions"))["items"]
-    assert {(one["senior"], one["junior"]) for one in suggested} == {(senior, old_junior), (old_senior, junior)}
+    suggested = ok(months.members.coordinator().post(f"{path}/suggestions"))["items"]
+    assert {(item["senior"], item["junior"]) for item in suggested} == {(senior, old_junior), (old_senior, junior)}
     before = months.mailed(*free)
     months.estate.rest()
     assert months.mailed(*free) == before, "a suggestion tells nobody"
-    asked = {"senior": senior, "junior": old_junior}
-    months.pairs["second"] = ok(months.members.coordinator().post(f"{place}/pairings", json=asked))
+    body = {"senior": senior, "junior": old_junior}
+    months.pairs["second"] = ok(months.members.coordinator().post(f"{path}/pairings", json=body))
     months.estate.rest()
-    assert all(told["proposal"] == 2 for told in months.mailed(senior, old_junior))
+    assert all(purposes["proposal"] == 2 for purposes in months.mailed(senior, old_junior))
     months.members.accept_both(months.pairs["second"])
     months.estate.rest()
-    assert [told["partners"] for told in months.mailed(senior, old_junior)] == [1, 2]
+    assert [purposes["partners"] for purposes in months.mailed(senior, old_junior)] == [1, 2]
     assert months.life("second") == ["pairing.proposed", "pairing.formed"]
 
 
-def test_who_leaves_the_company_hears_nothing_more_and_their_partner_is_told(months: Months) -> None:
+def test_who_leaves_the_company_hears_nothing_more_and_their_partner_is_told(months: MonthsStory) -> None:
     leaver, stays = months.both("quiet")
     by_id = {id: external for external, id in months.members.ids.items()}
     row = next(somebody for somebody in PEOPLE if somebody.external_id == by_id[leaver])
@@ -437,7 +437,7 @@ def test_who_leaves_the_company_hears_nothing_more_and_their_partner_is_told(mon
     assert NEUTRAL in months.letter(stays, "ended").get_content()
 
 
-def test_who_is_erased_hears_nothing_more_and_their_partner_is_told(months: Months) -> None:
+def test_who_is_erased_hears_nothing_more_and_their_partner_is_told(months: MonthsStory) -> None:
     stays, erased = months.both("parting")
     months.gone[erased] = months.address(erased)
     months.is_silent(erased)
@@ -450,38 +450,38 @@ def test_who_is_erased_hears_nothing_more_and_their_partner_is_told(months: Mont
     assert not list(months.estate.database("notifier")["notifications"].find({"member_id": erased}))
 
 
-def test_the_days_on_hold_move_what_was_to_come(months: Months) -> None:
+def test_the_days_on_hold_move_what_was_to_come(months: MonthsStory) -> None:
     months.until(months.day(37))
-    assert all(told["checkin"] == 1 for told in months.mailed(*months.both("pausing")))
+    assert all(purposes["checkin"] == 1 for purposes in months.mailed(*months.both("pausing")))
     months.until(months.day(43))
-    assert all(told["checkin"] == 2 for told in months.mailed(*months.both("pausing"), *months.both("lasting")))
+    assert all(purposes["checkin"] == 2 for purposes in months.mailed(*months.both("pausing"), *months.both("lasting")))
     months.check_in("lasting", "day_30", 5)
 
 
-def test_after_ninety_days_and_half_way(months: Months) -> None:
+def test_after_ninety_days_and_half_way(months: MonthsStory) -> None:
     months.until(months.day(103))
     assert months.care("lasting")["milestones"]["mid_point_reached_at"] is not None
-    for member, told in zip(months.both("lasting"), months.mailed(*months.both("lasting")), strict=True):
-        assert (told["checkin"], months.noted(member)["half_way"]) == (3, 1)
+    for member, purposes in zip(months.both("lasting"), months.mailed(*months.both("lasting")), strict=True):
+        assert (purposes["checkin"], months.noted(member)["half_way"]) == (3, 1)
     months.check_in("lasting", "day_90", 5)
 
 
-def test_a_renewal_moves_the_end_and_the_word_that_it_comes(months: Months) -> None:
+def test_a_renewal_moves_the_end_and_the_word_that_it_comes(months: MonthsStory) -> None:
     months.until(months.day(150))
     planned = date.fromisoformat(months.pairing("lasting")["planned_end"])
     for member in months.both("lasting"):
         months.move("lasting", member, "renew", months=1)
     months.estate.rest()
-    assert all(told["renewed"] == 1 for told in months.mailed(*months.both("lasting")))
+    assert all(purposes["renewed"] == 1 for purposes in months.mailed(*months.both("lasting")))
     months.until(months.on(planned - 13 * DAY))
-    assert not any(told["closing_soon"] for told in months.mailed(*months.both("lasting")))
+    assert not any(purposes["closing_soon"] for purposes in months.mailed(*months.both("lasting")))
     moved = date.fromisoformat(months.pairing("lasting")["planned_end"])
     assert moved.month == planned.month % 12 + 1
     months.until(months.on(moved - 13 * DAY))
-    assert all(told["closing_soon"] == 1 for told in months.mailed(*months.both("lasting")))
+    assert all(purposes["closing_soon"] == 1 for purposes in months.mailed(*months.both("lasting")))
 
 
-def test_a_planned_end_is_thanked_for_and_how_it_was_is_kept_in_bands(months: Months) -> None:
+def test_a_planned_end_is_thanked_for_and_how_it_was_is_kept_in_bands(months: MonthsStory) -> None:
     end = date.fromisoformat(months.pairing("lasting")["planned_end"])
     months.until(months.on(end))
     assert months.life("lasting") == [
@@ -490,44 +490,44 @@ def test_a_planned_end_is_thanked_for_and_how_it_was_is_kept_in_bands(months: Mo
     assert months.pairing("lasting")["end_kind"] == "completed"
     for member in months.both("lasting"):
         assert "Thank you" in months.letter(member, "ended")["Subject"]
-    assert not months.heard("outcomes.v1", "lasting")
+    assert not months.events("outcomes.v1", "lasting")
     months.check_in("lasting", "end", 5)
     months.estate.rest()
-    [outcome] = months.heard("outcomes.v1", "lasting")
+    [outcome] = months.events("outcomes.v1", "lasting")
     assert outcome.data is not None
     assert {outcome.data[name] for name in ("senior_learned", "junior_learned", "senior_enjoyed")} == {"high"}
     assert outcome.data["meetings"] == "low"
 
 
-def test_an_end_about_which_nobody_answers_is_recorded_after_thirty_days(months: Months) -> None:
+def test_an_end_about_which_nobody_answers_is_recorded_after_thirty_days(months: MonthsStory) -> None:
     months.until(months.day(260))
     assert months.pairing("pausing")["end_kind"] == "completed"
-    [unanswered] = months.heard("outcomes.v1", "pausing")
+    [unanswered] = months.events("outcomes.v1", "pausing")
     assert unanswered.data is not None
     assert unanswered.data["senior_learned"] == "unknown"
     report = figures(months)
     assert all(count is None or count == 0 or count >= 5 for count in report["funnel"].values())
     assert report["funnel"]["proposed"] == 6  # seven, and one that was erased
-    named = {one["name"]: one for one in report["figures"]}
+    named = {figure["name"]: figure for figure in report["figures"]}
     assert named["days_to_first_meeting"]["n"] >= 3
     assert not [name for name in named if name.startswith(("1:", "3:", "4:"))], "of too few people"
 
 
-def test_every_fact_that_was_acknowledged_is_told_once(months: Months) -> None:
-    told = Counter(short(event) for event in months.heard("feedback.v1"))
-    assert {kind: told[kind] for kind in months.said} == months.said
+def test_every_fact_that_was_acknowledged_is_told_once(months: MonthsStory) -> None:
+    counts = Counter(short(event) for event in months.events("feedback.v1"))
+    assert {kind: counts[kind] for kind in months.said} == months.said
     for topic in ("pairings.v1", "feedback.v1", "notifications.v1"):
         firsts = {of: list(dict.fromkeys(numbers)) for of, numbers in months.others.sequences(topic).items()}
         assert firsts == {of: sorted(numbers) for of, numbers in firsts.items()}
 
 
-def test_whoever_left_or_was_erased_heard_nothing_more(months: Months) -> None:
+def test_whoever_left_or_was_erased_heard_nothing_more(months: MonthsStory) -> None:
     post = months.post()
     assert {member: len(post[months.address(member)]) for member in months.silent} == months.silent
     assert len(months.silent) == 2
 
 
-def test_mail_inbox_records_and_events_agree(months: Months) -> None:
+def test_mail_inbox_records_and_events_agree(months: MonthsStory) -> None:
     collection = months.estate.database("notifier")["notifications"]
     ours: Sequence[str] = [*months.members.ids.values(), months.coordinator]
     staying = [member for member in ours if member not in months.gone]
@@ -536,24 +536,24 @@ def test_mail_inbox_records_and_events_agree(months: Months) -> None:
     ids = Counter(id_of(mail) for mail in letters)
     assert max(ids.values()) == 1
     for member in staying:
-        records = {one["_id"]: one for one in collection.find({"member_id": member})}
-        mailed = {id for id, one in records.items() if (one["state"], one["channel"]) == ("sent", "email")}
+        records = {note["_id"]: note for note in collection.find({"member_id": member})}
+        mailed = {id for id, note in records.items() if (note["state"], note["channel"]) == ("sent", "email")}
         assert {id_of(mail) for mail in post[months.address(member)]} == mailed
-        shown = {one["id"]: one for one in months.inbox(member)} if member not in months.silent else None
+        shown = {note["id"]: note for note in months.inbox(member)} if member not in months.silent else None
         if shown is not None:
-            assert set(shown) == {id for id, one in records.items() if one["shown_at"]}
-            assert {id for id, one in shown.items() if one["by_email"] == "sent"} == mailed & set(shown)
+            assert set(shown) == {id for id, note in records.items() if note["shown_at"]}
+            assert {id for id, note in shown.items() if note["by_email"] == "sent"} == mailed & set(shown)
         events = [
             event
             for event in months.others.distinct("notifications.v1")
             if event.data and event.data["member_id"] == member
         ]
-        told = Counter((event.subject, short(event)) for event in events if event.subject in records)
-        said = {id: one for id, one in records.items() if one["said_at"] and one["reason"] != "not_needed"}
-        assert all(one["state"] in ("sent", "suppressed") for one in records.values())
-        assert set(told) <= {(id, f"notification.{one['state']}") for id, one in said.items()}
-        assert set(told) >= {
-            (id, f"notification.{one['state']}") for id, one in said.items() if one["purpose"] in OPENLY
+        counts = Counter((event.subject, short(event)) for event in events if event.subject in records)
+        said = {id: note for id, note in records.items() if note["said_at"] and note["reason"] != "not_needed"}
+        assert all(note["state"] in ("sent", "suppressed") for note in records.values())
+        assert set(counts) <= {(id, f"notification.{note['state']}") for id, note in said.items()}
+        assert set(counts) >= {
+            (id, f"notification.{note['state']}") for id, note in said.items() if note["purpose"] in OPENLY
         }
-        causes = Counter((one.data["purpose"], one.data["cause_id"]) for one in events if one.data)
-        assert max([*told.values(), *causes.values()]) == 1
+        causes = Counter((note.data["purpose"], note.data["cause_id"]) for note in events if note.data)
+        assert max([*counts.values(), *causes.values()]) == 1

@@ -26,8 +26,8 @@ from deploy.local import mail, ports
 from services.notifier.domain.notification import CLAIM
 from tests.journey.conditions import wait_until
 from tests.journey.people import Json, Members, a_programme, cohort, ok, partners
-from tests.journey.stack import Estate
-from tests.journey.subscriber import Event, OtherSystem
+from tests.journey.stack import Stack
+from tests.journey.subscriber import SubscriberEvent, OtherSystem
 from tests.notifier.smtp_server import DROP, OK, VANISH, Wayward, wayward
 
 PROGRAMME = "killmonths"
@@ -91,7 +91,7 @@ def served_at(port: int) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def wavering(estate: Estate) -> Iterator[tuple[Wavering, dict[str, str]]]:
+def wavering(estate: Stack) -> Iterator[tuple[Wavering, dict[str, str]]]:
     """A server of mail beside the catcher, with the settings that lead notifier there."""
     catcher, port = Wavering(estate.maildir().parent), ports.any_free()
     controller = Controller(catcher, hostname=mail.HOST, port=port)
@@ -101,17 +101,17 @@ def wavering(estate: Estate) -> Iterator[tuple[Wavering, dict[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def witness(estate: Estate) -> Iterator[OtherSystem]:
+def witness(estate: Stack) -> Iterator[OtherSystem]:
     with OtherSystem(estate.endpoints.kafka, estate.prefix) as watching:
         yield watching
 
 
 @pytest.fixture(scope="module")
-def members(estate: Estate) -> Members:
-    found = a_programme(estate, PROGRAMME, cohort(PROGRAMME, PAIRS, PAIRS), care={"messages_per_week": 21})
+def members(estate: Stack) -> Members:
+    company = a_programme(estate, PROGRAMME, cohort(PROGRAMME, PAIRS, PAIRS), care={"messages_per_week": 21})
     now = estate.clock.now()
     estate.until(datetime.combine(now.date() + (7 - now.weekday()) * DAY, time(9), now.tzinfo))
-    return found
+    return company
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def pairs(members: Members) -> list[Json]:
     courses = estate.database("feedback")["courses"]
     wait_until(lambda: courses.find_one({"_id": first["pairing_id"]}), "the first one is taken up")
     die(estate, "feedback")
-    formed += [members.accept_both(one) for one in others]
+    formed += [members.accept_both(pairing) for pairing in others]
     estate.start()
     estate.rest(LONG_S)
     assert len(formed) == PAIRS
@@ -155,8 +155,8 @@ def a_month_later(members: Members, pairs: list[Json], catcher: Wavering) -> Non
     ok(members.feedback(partners(pairs[-1])[1]).post(f"/pairings/{pairs[-1]['pairing_id']}/partner-change", json={}))
     estate.advance(31 * DAY)
     courses = estate.database("feedback")["courses"]
-    asked = {"_id": pairs[-1]["pairing_id"], "asked_for": "day_30:senior"}
-    wait_until(lambda: courses.find_one(asked), "they are asked")
+    query = {"_id": pairs[-1]["pairing_id"], "asked_for": "day_30:senior"}
+    wait_until(lambda: courses.find_one(query), "they are asked")
     die(estate, "feedback")
     catcher.wavers = True
     estate.start()
@@ -166,7 +166,7 @@ def a_month_later(members: Members, pairs: list[Json], catcher: Wavering) -> Non
     estate.rest(LONG_S)
 
 
-def die(estate: Estate, *names: str) -> None:
+def die(estate: Stack, *names: str) -> None:
     for name in names:
         estate.kill(name)
         estate.release_claims(name)
@@ -211,22 +211,22 @@ def acts(members: Members, pairing: Json) -> Iterator[Act]:
     id, (senior, junior) = pairing["pairing_id"], partners(pairing)
     now = members.estate.clock.now()
     booking, other = members.feedback(senior), members.feedback(junior)
-    place = f"/pairings/{id}/sessions"
+    sessions_path = f"/pairings/{id}/sessions"
 
     def does(api: httpx.Client, method: str, path: str, body: Json, name: str) -> Act:
         return lambda: insist(api, method, path, body, f"{name}-{id}")
 
     def call_off_the_second() -> None:
         seen = insist(other, "GET", f"/pairings/{id}/care")["sessions"]
-        dated = [one["session_id"] for one in seen if one["state"] == "scheduled"]
-        insist(other, "POST", f"{place}/{dated[1]}/cancel", {}, f"off-{id}")
+        dated = [session["session_id"] for session in seen if session["state"] == "scheduled"]
+        insist(other, "POST", f"{sessions_path}/{dated[1]}/cancel", {}, f"off-{id}")
 
     text = {"goals": ["to listen"], "meeting_rhythm": "monthly"}
-    yield does(booking, "POST", place, {"starts_at": (now + 10 * DAY).isoformat()}, "book")
+    yield does(booking, "POST", sessions_path, {"starts_at": (now + 10 * DAY).isoformat()}, "book")
     yield does(other, "PUT", f"/pairings/{id}/checkins/day_0", {"answers": {"1": 3}}, "answer")
     yield does(members.matcher(senior), "POST", f"/pairings/{id}/charter", text, "charter")
-    yield does(booking, "POST", place, {"starts_at": (now + 20 * DAY).isoformat()}, "book-again")
-    yield does(other, "POST", place, {"starts_at": now.isoformat(), "held": True}, "met")
+    yield does(booking, "POST", sessions_path, {"starts_at": (now + 20 * DAY).isoformat()}, "book-again")
+    yield does(other, "POST", sessions_path, {"starts_at": now.isoformat(), "held": True}, "met")
     yield does(booking, "PUT", f"/pairings/{id}/checkins/day_0", {"answers": {"1": 4}}, "answer-too")
     yield does(members.matcher(junior), "POST", f"/pairings/{id}/charter", {"agree": True}, "agree")
     yield call_off_the_second
@@ -234,26 +234,26 @@ def acts(members: Members, pairing: Json) -> Iterator[Act]:
 
 def insist(api: httpx.Client, method: str, path: str, body: Json | None = None, key: str | None = None) -> Json:
     """Ask until there is an answer, always by the same key."""
-    heard = ""
+    last_answer = ""
 
     def answered() -> Json | None:
-        nonlocal heard
+        nonlocal last_answer
         try:
             answer = api.request(method, path, json=body, headers={"Idempotency-Key": key} if key else {})
         except httpx.TransportError as error:
-            heard = repr(error)
+            last_answer = repr(error)
             return None
-        heard = answer.text
+        last_answer = answer.text
         return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else dict(ok(answer))
 
     try:
         return wait_until(answered, f"{method} {path}", LONG_S)
     except TimeoutError as error:
-        error.add_note(f"heard last: {heard}")
+        error.add_note(f"heard last: {last_answer}")
         raise
 
 
-def short(event: Event) -> str:
+def short(event: SubscriberEvent) -> str:
     return event.type.removeprefix("mentoring.").removesuffix(".v1")
 
 
@@ -302,23 +302,26 @@ def test_no_message_left_twice_and_none_was_lost(
 ) -> None:
     estate, ours = members.estate, set(members.ids.values())
     records = {
-        one["_id"]: one for one in estate.database("notifier")["notifications"].find({"member_id": {"$in": [*ours]}})
+        record["_id"]: record
+        for record in estate.database("notifier")["notifications"].find({"member_id": {"$in": [*ours]}})
     }
-    sent = {id: one for id, one in records.items() if one["state"] == "sent"}
-    assert {one["state"] for one in records.values()} <= {"sent", "suppressed", "held"}
-    assert sum(one["doubts"] for one in sent.values()) >= wavering[0].unsaid >= 3
+    sent = {id: record for id, record in records.items() if record["state"] == "sent"}
+    assert {record["state"] for record in records.values()} <= {"sent", "suppressed", "held"}
+    assert sum(record["doubts"] for record in sent.values()) >= wavering[0].unsaid >= 3
     left = Counter(id for id, to in letters(estate) if PROGRAMME in to)
-    assert left == Counter(id for id, one in sent.items() if one["channel"] == "email")
+    assert left == Counter(id for id, record in sent.items() if record["channel"] == "email")
     witness.caught_up()
-    told = [event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.sent"]
-    events = [data for data in told if data and data["member_id"] in ours]
+    notifications = [
+        event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.sent"
+    ]
+    events = [data for data in notifications if data and data["member_id"] in ours]
     told_of = Counter(data["notification_id"] for data in events)
     assert max(told_of.values()) == 1
-    assert set(told_of) >= {id for id, one in sent.items() if one["purpose"] in ("partners", "checkin", "ended")}
+    assert set(told_of) >= {id for id, record in sent.items() if record["purpose"] in ("partners", "checkin", "ended")}
     causes = Counter((data["member_id"], data["purpose"], data["cause_id"]) for data in events)
     assert max(causes.values()) == 1
-    asked = Counter(one["purpose"] for one in sent.values())
-    assert (asked["partners"], asked["checkin"]) == (2 * PAIRS, 4 * PAIRS + 2)
+    purposes = Counter(record["purpose"] for record in sent.values())
+    assert (purposes["partners"], purposes["checkin"]) == (2 * PAIRS, 4 * PAIRS + 2)
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +344,7 @@ def over(members: Members, lived: list[Json], witness: OtherSystem) -> Wayward:
     return server
 
 
-def hurried(estate: Estate) -> bool:
+def hurried(estate: Stack) -> bool:
     """What waits to be tried again is tried at once; whether there is none. What is being tried has a longer claim."""
     notes, now = estate.database("notifier")["notifications"], estate.clock.machine_now()
     put_off = {"state": "sending", "lease": {"$gt": now, "$lte": now + CLAIM / 2}}
@@ -353,12 +356,12 @@ def test_the_months_go_on(members: Members, lived: list[Json], over: Wayward, wi
     for pairing in lived[:-1]:
         assert members.pairing(pairing["pairing_id"])["end_kind"] == "completed"
         assert short(witness.history(pairing["pairing_id"])[-1]) == "pairing.ended"
-    asked = Counter(
+    counts = Counter(
         event.data["milestone"]
         for event in witness.distinct("feedback.v1")
         if event.data and event.data["programme_id"] == PROGRAMME and short(event) == "checkin.due"
     )
-    assert asked["end"] == 2 * PAIRS
+    assert counts["end"] == 2 * PAIRS
 
 
 def test_a_server_that_refuses_delays_and_drops_gets_each_message_once_or_it_is_failed(
@@ -366,19 +369,21 @@ def test_a_server_that_refuses_delays_and_drops_gets_each_message_once_or_it_is_
 ) -> None:
     ours = list(members.ids.values())
     records = list(members.estate.database("notifier")["notifications"].find({"member_id": {"$in": ours}}))
-    [failed] = [one for one in records if one["state"] == "failed"]
+    [failed] = [record for record in records if record["state"] == "failed"]
     assert failed["reason"] == "address_refused"
-    [told] = [event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.failed"]
-    assert told is not None
-    assert (told["member_id"], told["channel"]) == (failed["member_id"], "email")
-    here = {one["_id"] for one in records if one["state"] == "sent" and one["channel"] == "email"}
+    [failure] = [event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.failed"]
+    assert failure is not None
+    assert (failure["member_id"], failure["channel"]) == (failed["member_id"], "email")
+    here = {record["_id"] for record in records if record["state"] == "sent" and record["channel"] == "email"}
     taken = Counter(id.strip("<>").partition("@")[0] for id in over.ids())
     assert set(taken) == here - {id for id, _ in letters(members.estate)}
     assert sorted(taken.values())[-2:] == [1, 2], "the one that was taken without a word came again, once"
-    assert sum(one["purpose"] == "ended" for one in records if one["_id"] in taken or one is failed) == 2 * (PAIRS - 1)
+    assert sum(
+        record["purpose"] == "ended" for record in records if record["_id"] in taken or record is failed
+    ) == 2 * (PAIRS - 1)
 
 
-def letters(estate: Estate) -> list[tuple[str, str]]:
+def letters(estate: Stack) -> list[tuple[str, str]]:
     """Of the mail in the estate's Maildir the part of the Message-ID that notifier chose, and to whom."""
     read = [message_from_bytes(file.read_bytes(), policy=default) for file in estate.maildir().iterdir()]
-    return [(str(one["Message-ID"]).strip("<>").partition("@")[0], str(one["To"])) for one in read]
+    return [(str(mail["Message-ID"]).strip("<>").partition("@")[0], str(mail["To"])) for mail in read]

@@ -11,45 +11,45 @@ import pytest
 from tests.journey.conditions import wait_until
 from tests.journey.people import Members, a_programme, cohort
 from tests.journey.span_collector import Collector, Finder
-from tests.journey.stack import Estate
-from tests.journey.trace_helpers import Life
+from tests.journey.stack import Stack
+from tests.journey.trace_helpers import PairingTraces
 
 
 @pytest.fixture(scope="module")
-def members(estate: Estate) -> Members:
+def members(estate: Stack) -> Members:
     return a_programme(estate, "legs", cohort("legs", 1, 1), care={"messages_per_week": 21})
 
 
 @pytest.fixture(scope="module")
-def life(members: Members, collector: Collector) -> Life:
+def life(members: Members, collector: Collector) -> PairingTraces:
     """A coordinator puts two together; they agree, meet, take a break, are asked, part, and say how it was."""
-    found, life = members, Life(members, collector)
-    senior, junior = *found.of("senior"), *found.of("junior")
-    asked = {"senior": senior, "junior": junior}
-    life.id = life.step("put together", found.coordinator(), "POST", "/programmes/legs/pairings", asked)["pairing_id"]
-    place, yes = f"/pairings/{life.id}", {"answer": "accepted"}
-    life.step("one yes", found.matcher(senior), "POST", f"{place}/answer", yes)
-    life.step("both yes", found.matcher(junior), "POST", f"{place}/answer", yes)
+    company, life = members, PairingTraces(members, collector)
+    senior, junior = *company.of("senior"), *company.of("junior")
+    body = {"senior": senior, "junior": junior}
+    life.id = life.step("put together", company.coordinator(), "POST", "/programmes/legs/pairings", body)["pairing_id"]
+    path, yes = f"/pairings/{life.id}", {"answer": "accepted"}
+    life.step("one yes", company.matcher(senior), "POST", f"{path}/answer", yes)
+    life.step("both yes", company.matcher(junior), "POST", f"{path}/answer", yes)
     text = {"goals": ["to listen"], "meeting_rhythm": "monthly"}
-    life.step("draft", found.matcher(senior), "POST", f"{place}/charter", text)
-    life.step("agree", found.matcher(junior), "POST", f"{place}/charter", {"agree": True})
-    now = found.estate.clock.now()
+    life.step("draft", company.matcher(senior), "POST", f"{path}/charter", text)
+    life.step("agree", company.matcher(junior), "POST", f"{path}/charter", {"agree": True})
+    now = company.estate.clock.now()
     later = {"starts_at": (now + timedelta(days=3)).isoformat()}
-    life.step("book", found.feedback(senior), "POST", f"{place}/sessions", later)
-    life.step("answer", found.feedback(junior), "PUT", f"{place}/checkins/day_0", {"answers": {"1": 3}})
+    life.step("book", company.feedback(senior), "POST", f"{path}/sessions", later)
+    life.step("answer", company.feedback(junior), "PUT", f"{path}/checkins/day_0", {"answers": {"1": 3}})
     met = {"starts_at": now.isoformat(), "held": True}
-    life.step("meet", found.feedback(junior), "POST", f"{place}/sessions", met)
+    life.step("meet", company.feedback(junior), "POST", f"{path}/sessions", met)
     until = str((now + timedelta(days=7)).date())
-    life.step("pause", found.matcher(junior), "POST", f"{place}/pause", {"until": until})
+    life.step("pause", company.matcher(junior), "POST", f"{path}/pause", {"until": until})
     life.until(now + timedelta(days=8))
     life.until(now + timedelta(days=45))
-    life.step("part", found.feedback(senior), "POST", f"{place}/partner-change", {})
-    life.step("last word", found.feedback(senior), "PUT", f"{place}/checkins/end", {"answers": {"5": 5}})
-    life.step("last words", found.feedback(junior), "PUT", f"{place}/checkins/end", {"answers": {"5": 5}})
+    life.step("part", company.feedback(senior), "POST", f"{path}/partner-change", {})
+    life.step("last word", company.feedback(senior), "PUT", f"{path}/checkins/end", {"answers": {"5": 5}})
+    life.step("last words", company.feedback(junior), "PUT", f"{path}/checkins/end", {"answers": {"5": 5}})
     return life
 
 
-def test_what_moves_a_pairing_on_reaches_everybody_who_acts_on_it(life: Life) -> None:
+def test_what_moves_a_pairing_on_reaches_everybody_who_acts_on_it(life: PairingTraces) -> None:
     """The matcher's word to notifier and feedback, and what notifier then says of each message."""
     pairings = "matcher: send pairings.v1"
     life.legs["put together"].has(
@@ -68,7 +68,7 @@ def test_what_moves_a_pairing_on_reaches_everybody_who_acts_on_it(life: Life) ->
     life.legs["pause"].has(f"matcher: POST /pairings/{{id}}/pause > {pairings} > feedback: process pairings.v1")
 
 
-def test_what_the_two_say_of_their_meetings_reaches_everybody_who_acts_on_it(life: Life) -> None:
+def test_what_the_two_say_of_their_meetings_reaches_everybody_who_acts_on_it(life: PairingTraces) -> None:
     said = "feedback: POST /pairings/{id}/sessions > feedback: send feedback.v1"
     life.legs["book"].has(f"{said} > notifier: process feedback.v1 > notifier: send notifications.v1")
     life.legs["meet"].has(f"{said} > matcher: process feedback.v1", f"{said} > notifier: process feedback.v1")
@@ -77,7 +77,7 @@ def test_what_the_two_say_of_their_meetings_reaches_everybody_who_acts_on_it(lif
     )
 
 
-def test_a_wish_for_somebody_else_is_one_trace_through_three_services(life: Life) -> None:
+def test_a_wish_for_somebody_else_is_one_trace_through_three_services(life: PairingTraces) -> None:
     ends = "feedback: send feedback.v1 > matcher: process feedback.v1 > matcher: send pairings.v1"
     life.legs["part"].has(
         f"feedback: POST /pairings/{{id}}/partner-change > {ends} > feedback: process pairings.v1"
@@ -87,7 +87,7 @@ def test_a_wish_for_somebody_else_is_one_trace_through_three_services(life: Life
     life.legs["last words"].has("feedback: PUT /pairings/{id}/checkins/{milestone} > feedback: send outcomes.v1")
 
 
-def test_a_deadline_begins_a_trace_that_reaches_everybody_too(life: Life) -> None:
+def test_a_deadline_begins_a_trace_that_reaches_everybody_too(life: PairingTraces) -> None:
     life.has(
         "matcher: due pairings > matcher: send pairings.v1 > feedback: process pairings.v1",
         "matcher: due pairings > matcher: send pairings.v1 > notifier: process pairings.v1",
@@ -96,7 +96,7 @@ def test_a_deadline_begins_a_trace_that_reaches_everybody_too(life: Life) -> Non
     )
 
 
-def test_each_leg_of_a_pairing_points_to_the_one_before_from_the_end_to_the_proposal(life: Life) -> None:
+def test_each_leg_of_a_pairing_points_to_the_one_before_from_the_end_to_the_proposal(life: PairingTraces) -> None:
     traces = life.traces()
     assert len(traces) >= len(life.legs) + 2, "with those that a deadline began"
     assert traces[0] == life.legs["put together"].trace_id
@@ -108,16 +108,16 @@ def test_each_leg_of_a_pairing_points_to_the_one_before_from_the_end_to_the_prop
     assert pointed[traces[0]] == set()
 
 
-def names(life: Life, trace: str) -> list[str]:
+def names(life: PairingTraces, trace: str) -> list[str]:
     return [f"{span.service}: {span.name}" for span in life.spans() if span.trace_id == trace]
 
 
-def test_a_reminder_points_to_what_it_reminds_of(life: Life) -> None:
+def test_a_reminder_points_to_what_it_reminds_of(life: PairingTraces) -> None:
     spans = life.collector.wait_for(Finder(service="notifier", name="due notifications"))
     assert life.legs["book"].trace_id in {link for span in spans for link in span.links}
 
 
-def test_a_pairing_s_phases_are_one_trace_with_their_real_times(life: Life) -> None:
+def test_a_pairing_s_phases_are_one_trace_with_their_real_times(life: PairingTraces) -> None:
     wait_until(lambda: any(span.name == "pairing" for span in life.phases()), "the whole life")
     phases = {span.name: span for span in life.phases()}
     assert set(phases) == {"proposed", "formed", "until they met", "paused", "chartered", "pairing"}

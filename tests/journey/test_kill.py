@@ -33,7 +33,7 @@ from tests.journey.people import (
     open_programme,
     partners,
 )
-from tests.journey.stack import Estate
+from tests.journey.stack import Stack
 from tests.journey.subscriber import OtherSystem
 
 MANY = 1000
@@ -47,14 +47,14 @@ OF_PAIRINGS = ("pairings.v1", "pairing-states.v1", "answers.v1")
 
 
 @pytest.fixture(scope="module")
-def witness(estate: Estate) -> Iterator[OtherSystem]:
+def witness(estate: Stack) -> Iterator[OtherSystem]:
     """Sees every event about pairings, also the answers, which other systems may not read."""
     with OtherSystem(estate.endpoints.kafka, estate.prefix, (*OF_PAIRINGS, "rounds.v1")) as watching:
         yield watching
 
 
 @pytest.fixture(scope="module")
-def members(estate: Estate) -> Members:
+def members(estate: Stack) -> Members:
     return a_programme(estate, "kill", cohort("kill", PAIRS, PAIRS))
 
 
@@ -111,7 +111,7 @@ def test_a_round_that_is_killed_twice_proposes_every_pair_exactly_once(
     }
 
 
-def test_an_import_that_is_killed_creates_everybody_exactly_once(estate: Estate, import_id: str, round_id: str) -> None:
+def test_an_import_that_is_killed_creates_everybody_exactly_once(estate: Stack, import_id: str, round_id: str) -> None:
     assert begin_import(estate, csv_of(CROWD, "kill-import"), key=KEY) == import_id
     done = imported(estate, import_id, LEASES_S)
     assert (done["rows"], done["created"], done["failed"]) == (MANY, MANY, 0)
@@ -122,7 +122,7 @@ def test_an_import_that_is_killed_creates_everybody_exactly_once(estate: Estate,
     assert of_the_crowd(estate, "matcher", "members") == MANY
 
 
-def of_the_crowd(estate: Estate, service: str, collection: str) -> int:
+def of_the_crowd(estate: Stack, service: str, collection: str) -> int:
     return int(estate.database(service)[collection].count_documents({"enrolments.programme_id": "kill-import"}))
 
 
@@ -163,10 +163,12 @@ def test_after_all_of_it_every_service_keeps_what_its_source_says(
     assert set(estate_ids(estate, "notifier", "contacts")) >= set(persons)
     pairings = states(estate, "matcher", "pairings", {"plan.programme_id": "kill"})
     for service in ("feedback", "profiles"):
-        kept = states(estate, service, "pairings", {"programme_id": "kill"})
-        assert {id: one["state"] for id, one in kept.items()} == {id: one["state"] for id, one in pairings.items()}
-    assert {id: one["state"] for id, one in witness.states().items() if id in pairings} == {
-        id: one["state"] for id, one in pairings.items()
+        projected = states(estate, service, "pairings", {"programme_id": "kill"})
+        assert {id: state["state"] for id, state in projected.items()} == {
+            id: state["state"] for id, state in pairings.items()
+        }
+    assert {id: state["state"] for id, state in witness.states().items() if id in pairings} == {
+        id: state["state"] for id, state in pairings.items()
     }
 
 
@@ -221,7 +223,7 @@ def kill(data: Path, name: str) -> None:
     wait_until(lambda: not running.running, f"{name} gone", 10)
 
 
-def kill_and_restart(estate: Estate, name: str) -> None:
+def kill_and_restart(estate: Stack, name: str) -> None:
     """And nothing that it had started stays behind."""
     pid = estate.pid(name)
     assert pid is not None
@@ -236,7 +238,7 @@ def kill_and_restart(estate: Estate, name: str) -> None:
 @contextmanager
 def answering(members: Members, pairings: list[Json]) -> Iterator[list["Future[None]"]]:
     """Everybody of these says yes, each with as many tries as it takes, while the block runs and until all have."""
-    people = [(member, one["pairing_id"]) for one in pairings for member in partners(one)]
+    people = [(member, pairing["pairing_id"]) for pairing in pairings for member in partners(pairing)]
     Random(7).shuffle(people)
     gate = threading.Semaphore(1)
 
@@ -257,7 +259,7 @@ def answering(members: Members, pairings: list[Json]) -> Iterator[list["Future[N
         wait_until(said, f"the answer of {member}", LEASES_S)
 
     with ThreadPoolExecutor(4) as pool:
-        answers = [pool.submit(insist, *one) for one in people]
+        answers = [pool.submit(insist, *pairing) for pairing in people]
         yield answers
         for answer in answers:
             answer.result(LEASES_S)
@@ -280,14 +282,14 @@ def everything_is_as_without_a_kill(members: Members, pairings: list[Json], witn
         assert set(range(1, stored["sequence"] + 1)) - seen <= superseded, "an event is lost"
         assert max(seen) == stored["sequence"]
     held = Counter(
-        seat["pairing_id"] for one in pairings for member in partners(one) for seat in members.ledger(member)["held"]
+        seat["pairing_id"] for each in pairings for member in partners(each) for seat in members.ledger(member)["held"]
     )
-    assert held == {one["pairing_id"]: 2 for one in pairings}
+    assert held == {each["pairing_id"]: 2 for each in pairings}
 
 
-def states(estate: Estate, service: str, collection: str, of: Mapping[str, Any]) -> dict[str, Json]:
-    return {found["_id"]: found for found in estate.database(service)[collection].find(dict(of))}
+def states(estate: Stack, service: str, collection: str, of: Mapping[str, Any]) -> dict[str, Json]:
+    return {document["_id"]: document for document in estate.database(service)[collection].find(dict(of))}
 
 
-def estate_ids(estate: Estate, service: str, collection: str) -> list[str]:
-    return [found["_id"] for found in estate.database(service)[collection].find({}, {"_id": 1})]
+def estate_ids(estate: Stack, service: str, collection: str) -> list[str]:
+    return [document["_id"] for document in estate.database(service)[collection].find({}, {"_id": 1})]

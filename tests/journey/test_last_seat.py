@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.journey.conditions import wait_until
-from tests.journey.people import Json, Members, Somebody, a_programme, admin, cohort, ok, partners
-from tests.journey.stack import Estate
+from tests.journey.people import Json, Members, JourneyPerson, a_programme, admin, cohort, ok, partners
+from tests.journey.stack import Stack
 from tests.journey.subscriber import TOGETHER
 
 TIMES = 200
@@ -22,9 +22,9 @@ OTHER = "matcher-second"
 
 
 @pytest.fixture(scope="module")
-def members(estate: Estate) -> Iterator[Members]:
+def members(estate: Stack) -> Iterator[Members]:
     estate.replica(OTHER)
-    people: list[Somebody] = [
+    people: list[JourneyPerson] = [
         *cohort("seat", 2 * COUPLES, 0, capacity=TIMES // COUPLES),
         *cohort("seat", 0, TIMES + COUPLES),
     ]
@@ -33,8 +33,8 @@ def members(estate: Estate) -> Iterator[Members]:
 
 
 def ask(members: Members, senior: str, junior: str) -> str:
-    asked = members.matcher(senior).post("/programmes/seats/requests", json={"partner": junior})
-    return str(ok(asked)["request_id"])
+    answer = members.matcher(senior).post("/programmes/seats/requests", json={"partner": junior})
+    return str(ok(answer)["request_id"])
 
 
 def accept_both_at_once(members: Members, junior: str, requests: Sequence[str]) -> list[httpx.Response]:
@@ -70,7 +70,7 @@ def test_two_requests_accepted_at_the_same_moment_200_times_never_fill_one_place
         lapsed = ("not_open", "This request is no longer open.")  # by a reaction, since the place was taken
         assert why in (("no_seat", "All places of this member are taken."), lapsed)
     agreed(members)
-    taken = Counter(partners(one)[1] for one in live(members))
+    taken = Counter(partners(pairing)[1] for pairing in live(members))
     assert taken == Counter(dict.fromkeys(juniors, 1))
     winners = Counter(str(pair[0].status_code) for pair in answers)
     assert set(winners) == {"200", "409"}, "each replica won some"
@@ -112,7 +112,7 @@ def test_an_erasure_at_the_moment_of_a_yes_leaves_no_seat_and_no_pairing_behind(
     for junior in leaving:
         wait_until(partial(done, members, junior), "every service has forgotten them")
     members.estate.settle()
-    assert not [one for one in live(members) if set(partners(one)) & set(leaving)]
+    assert not [pairing for pairing in live(members) if set(partners(pairing)) & set(leaving)]
     assert not [seat for junior in leaving for seat in members.ledger(junior)["held"]]
     agreed(members)
 
@@ -123,21 +123,23 @@ def done(members: Members, member: str) -> bool:
 
 def live(members: Members, member: str | None = None) -> list[Json]:
     return [
-        one
-        for one in members.pairings()
-        if one["state"] in {"proposed", *TOGETHER} and (member is None or member in partners(one))
+        pairing
+        for pairing in members.pairings()
+        if pairing["state"] in {"proposed", *TOGETHER} and (member is None or member in partners(pairing))
     ]
 
 
 def agreed(members: Members) -> None:
     """Ledgers and pairings say the same of every seat, and no reservation is left half-way."""
     members.estate.settle()
-    holding = {(member, one["pairing_id"]) for one in live(members) for member in partners(one)}
+    holding = {
+        (member, live_pairing["pairing_id"]) for live_pairing in live(members) for member in partners(live_pairing)
+    }
     database = members.estate.database("matcher")
-    known = set(members.ids.values())
+    member_ids = set(members.ids.values())
     held = {
         (ledger["_id"], pairing)
-        for ledger in database["ledgers"].find({"_id": {"$in": sorted(known)}})
+        for ledger in database["ledgers"].find({"_id": {"$in": sorted(member_ids)}})
         for pairing in ledger["held"]
     }
     assert held == holding

@@ -28,8 +28,8 @@ from services.matcher.handlers import hearing as matcher
 from services.notifier.handlers import hearing as notifier
 from services.profiles.handlers import hearing as profiles
 from tests.journey.conditions import wait_until
-from tests.journey.people import Somebody, begin_import, csv_of, imported, ok
-from tests.journey.stack import Estate
+from tests.journey.people import JourneyPerson, begin_import, csv_of, imported, ok
+from tests.journey.stack import Stack
 from tests.journey.wire_capture import LARGE, Hand, Headers, configured, figures, headers, read
 
 HEARING: Mapping[str, HandlerRegistry] = {  # type: ignore[type-arg]
@@ -55,12 +55,12 @@ def those_who_hear(topic: Topic) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def estate(estate_apart: Estate) -> Estate:
+def estate(estate_apart: Stack) -> Stack:
     return estate_apart
 
 
 @pytest.fixture(scope="module")
-def hand(estate: Estate) -> Hand:
+def hand(estate: Stack) -> Hand:
     return Hand(estate)
 
 
@@ -92,19 +92,23 @@ class Teller:
         self.tell(before)
 
 
-def put_aside(estate: Estate, service: str, topic: str) -> dict[tuple[int, int], DeadLetter]:
+def put_aside(estate: Stack, service: str, topic: str) -> dict[tuple[int, int], DeadLetter]:
     """A service's dead letters of one topic, by the place where each record lies."""
-    found = asyncio.run(list_dead_letters(Connection(estate.endpoints.kafka), estate.prefix, service))
-    return {(one.partition, one.offset): one for one in found if one.topic == topic}
+    dead_letters = asyncio.run(list_dead_letters(Connection(estate.endpoints.kafka), estate.prefix, service))
+    return {
+        (dead_letter.partition, dead_letter.offset): dead_letter
+        for dead_letter in dead_letters
+        if dead_letter.topic == topic
+    }
 
 
-def alive(estate: Estate) -> Sequence[int]:
+def alive(estate: Stack) -> Sequence[int]:
     return [httpx.get(f"{estate.urls[name]}/health/live", trust_env=False).status_code for name in SERVICES]
 
 
 @pytest.mark.parametrize("type", heard_types(), ids=lambda type: type.TYPE)
 def test_whatever_is_wrong_with_a_record_its_neighbours_are_processed(
-    type: type[EventData], estate: Estate, hand: Hand
+    type: type[EventData], estate: Stack, hand: Hand
 ) -> None:
     topic, teller = type.TOPIC, Teller(hand, type)
     who = those_who_hear(topic)
@@ -131,10 +135,17 @@ def test_whatever_is_wrong_with_a_record_its_neighbours_are_processed(
     assert alive(estate) == [200] * len(SERVICES)
     for name in who:
         knows = HEARING[name].find_type(type.TYPE) is not None
-        aside = {place: one for place, one in put_aside(estate, name, topic.name).items() if place in teller.bad}
-        assert {place: one.code for place, one in aside.items()} == _expected(teller.bad, knows=knows)
+        aside = {
+            position: dead_letter
+            for position, dead_letter in put_aside(estate, name, topic.name).items()
+            if position in teller.bad
+        }
+        assert {position: dead_letter.code for position, dead_letter in aside.items()} == _expected(
+            teller.bad, knows=knows
+        )
         assert all(
-            one.restricted == (topic.restricted or teller.bad[place] == "too much") for place, one in aside.items()
+            dead_letter.restricted == (topic.restricted or teller.bad[position] == "too much")
+            for position, dead_letter in aside.items()
         )
         if knows:
             handled = figures(estate, name, "viceversa_events_handled")
@@ -152,10 +163,10 @@ def test_whatever_is_wrong_with_a_record_its_neighbours_are_processed(
 def _expected(bad: Mapping[tuple[int, int], str], *, knows: bool) -> dict[tuple[int, int], str]:
     """The code under which each is put aside; of a type that is not theirs, services see only what headers say."""
     codes = {"too much": "bad_data"}
-    seen = {place: codes.get(kind, kind) for place, kind in bad.items() if kind != "unknown"}
+    seen = {position: codes.get(kind, kind) for position, kind in bad.items() if kind != "unknown"}
     if knows:
         return seen
-    return {place: code for place, code in seen.items() if code in ("header_not_utf8", "bad_envelope")}
+    return {position: code for position, code in seen.items() if code in ("header_not_utf8", "bad_envelope")}
 
 
 @pytest.mark.parametrize(
@@ -170,7 +181,7 @@ def _expected(bad: Mapping[tuple[int, int], str], *, knows: bool) -> dict[tuple[
     ids=lambda value: getattr(value, "TYPE", value),
 )
 def test_a_tombstone_on_a_compacted_topic_erases_and_nothing_older_comes_back(
-    type: type[EventData], service: str, collection: str, estate: Estate, hand: Hand
+    type: type[EventData], service: str, collection: str, estate: Stack, hand: Hand
 ) -> None:
     rows = estate.database(service)[collection]
     id, old = new_id(), headers(type, "")
@@ -187,7 +198,7 @@ def test_a_tombstone_on_a_compacted_topic_erases_and_nothing_older_comes_back(
     assert rows.find_one({"_id": id, "grave": False})
 
 
-def test_what_is_put_aside_is_listed_shown_and_replayed_when_its_cause_is_mended(estate: Estate, hand: Hand) -> None:
+def test_what_is_put_aside_is_listed_shown_and_replayed_when_its_cause_is_mended(estate: Stack, hand: Hand) -> None:
     """The bug that is mended is one of the past: the letter holds a good record that some release could not handle."""
     member = new_id()
     event = examples()[ProfileChanged].model_copy(update={"member_id": member})
@@ -198,16 +209,18 @@ def test_what_is_put_aside_is_listed_shown_and_replayed_when_its_cause_is_mended
     asyncio.run(_put_aside_by_an_old_release(estate, partition, offset))
     estate.database("matcher")["members"].delete_one({"_id": member})
     handled = {name: figures(estate, name, "viceversa_events_handled") for name in SERVICES}
-    [place] = [
-        one.position for at, one in put_aside(estate, "matcher", PROFILES.name).items() if at == (partition, offset)
+    [position] = [
+        dead_letter.position
+        for at, dead_letter in put_aside(estate, "matcher", PROFILES.name).items()
+        if at == (partition, offset)
     ]
     data = ["--data", str(estate.data)]
     listed = viceversa("list", "matcher", "--json", *data)
-    assert f'"{place}"' in listed
-    shown = viceversa("show", "matcher", place, "--json", *data)
+    assert f'"{position}"' in listed
+    shown = viceversa("show", "matcher", position, "--json", *data)
     assert '"code": "bug"' in shown
     assert member not in shown
-    viceversa("replay", "matcher", place, *data)
+    viceversa("replay", "matcher", position, *data)
     wait_until(lambda: estate.database("matcher")["members"].find_one({"_id": member}), "the member known again")
     estate.settle()
     for name in SERVICES:
@@ -216,7 +229,7 @@ def test_what_is_put_aside_is_listed_shown_and_replayed_when_its_cause_is_mended
         assert bool(sum(again)) == (name == "matcher"), name
 
 
-async def _put_aside_by_an_old_release(estate: Estate, partition: int, offset: int) -> None:
+async def _put_aside_by_an_old_release(estate: Stack, partition: int, offset: int) -> None:
     reach = Connection(estate.endpoints.kafka)
     record = await read_record(reach, estate.prefix, PROFILES.name, partition, offset)
     assert record is not None
@@ -234,9 +247,9 @@ def viceversa(*command: str) -> str:
     return result.output
 
 
-def test_a_foreign_record_is_not_left_as_the_last_word_on_somebody(estate: Estate, hand: Hand) -> None:
+def test_a_foreign_record_is_not_left_as_the_last_word_on_somebody(estate: Stack, hand: Hand) -> None:
     """Compaction would keep it and drop the profile, and whoever reads from the beginning would never know them."""
-    imported(estate, begin_import(estate, csv_of([Somebody("POISON-1", "senior", "Poison One")])))
+    imported(estate, begin_import(estate, csv_of([JourneyPerson("POISON-1", "senior", "Poison One")])))
     admin = estate.api("profiles", estate.token(None, "admin"))
     [person] = ok(admin.get("/members", params={"external_id": "POISON-1"}))["items"]
     member = person["member_id"]
@@ -244,8 +257,8 @@ def test_a_foreign_record_is_not_left_as_the_last_word_on_somebody(estate: Estat
     hand.put(PROFILES.name, member, b"{not json", [("from", b"somewhere else")])
 
     def last() -> bool:
-        said = [one for one in read(estate, PROFILES.name) if one.key == member.encode()]
-        assert len({one.partition for one in said}) == 1
+        said = [record for record in read(estate, PROFILES.name) if record.key == member.encode()]
+        assert len({record.partition for record in said}) == 1
         return said[-1].header("ce_type") == ProfileChanged.TYPE.encode() and len(said) > 2
 
     wait_until(last, "the profile said again")

@@ -12,15 +12,15 @@ import pytest
 from tests.journey.conditions import wait_until
 from tests.journey.people import Json, Members, a_programme, admin, cohort, csv_of, newcomers, ok, partners
 from tests.journey.span_collector import Collector
-from tests.journey.stack import Estate
-from tests.journey.subscriber import OtherSystem, Record
+from tests.journey.stack import Stack
+from tests.journey.subscriber import OtherSystem, SubscriberRecord
 from tests.journey.trace_helpers import CONSUMER, PRODUCER, Leg, act
 
 PEOPLE = cohort("traces", 3, 3)
 
 
 @pytest.fixture(scope="module")
-def records(estate: Estate) -> Iterator[OtherSystem]:
+def records(estate: Stack) -> Iterator[OtherSystem]:
     """Every record of every topic, also those that other systems may not read."""
     topics = (
         "profiles.v1",
@@ -41,7 +41,7 @@ def began() -> datetime:
 
 
 @pytest.fixture(scope="module")
-def members(estate: Estate, began: datetime) -> Members:
+def members(estate: Stack, began: datetime) -> Members:
     return a_programme(estate, "traces", PEOPLE)
 
 
@@ -52,7 +52,7 @@ def proposed(members: Members) -> list[Json]:
 
 
 @pytest.fixture
-def leg(estate: Estate, collector: Collector) -> Leg:
+def leg(estate: Stack, collector: Collector) -> Leg:
     return Leg(collector, estate.prefix)
 
 
@@ -77,8 +77,8 @@ def test_how_somebody_wants_to_be_reached_reaches_whoever_writes_to_them(members
 
 
 def test_a_programme_s_new_settings_reach_every_service(members: Members, leg: Leg) -> None:
-    known = ok(members.coordinator().get("/programmes/traces"))["settings"]
-    act(leg, members.coordinator(), "PUT", "/programmes/traces/settings", {**known, "purpose": "Both gain."})
+    settings = ok(members.coordinator().get("/programmes/traces"))["settings"]
+    act(leg, members.coordinator(), "PUT", "/programmes/traces/settings", {**settings, "purpose": "Both gain."})
     leg.has(
         *(
             f"matcher: PUT /programmes/{{id}}/settings > matcher: send programmes.v1 > {service}: process programmes.v1"
@@ -127,13 +127,13 @@ def test_an_erasure_reaches_every_service_and_their_reports_come_back(
 
 
 def test_publishing_a_round_and_all_that_it_proposes_are_one_trace(members: Members, leg: Leg) -> None:
-    found = newcomers(members.estate, "traces", cohort("tracestoo", 2, 2))
+    company = newcomers(members.estate, "traces", cohort("tracestoo", 2, 2))
     computing = Leg(leg.collector, leg.prefix)
-    computed = act(computing, found.coordinator(), "POST", "/programmes/traces/rounds", {})
-    found.round_when(computed["round_id"], "computed")
+    computed = act(computing, company.coordinator(), "POST", "/programmes/traces/rounds", {})
+    company.round_when(computed["round_id"], "computed")
     computing.has("matcher: send rounds.v1 > notifier: process rounds.v1")
-    act(leg, found.coordinator(), "POST", f"/rounds/{computed['round_id']}/publish", None)
-    found.round_when(computed["round_id"], "published")
+    act(leg, company.coordinator(), "POST", f"/rounds/{computed['round_id']}/publish", None)
+    company.round_when(computed["round_id"], "published")
     leg.has(
         "matcher: send pairings.v1",
         "matcher: send rounds.v1",
@@ -193,7 +193,7 @@ def test_the_traceparent_of_every_record_is_the_span_that_sent_it(
         assert record.text("traceparent") in sent[record.text("ce_id")]
 
 
-def since(began: datetime, records: OtherSystem) -> list[Record]:
+def since(began: datetime, records: OtherSystem) -> list[SubscriberRecord]:
     """Records of these tests: what a killed process had not exported yet has no spans."""
-    found = [event.record for event in records.events]
-    return [record for record in found if datetime.fromisoformat(record.text("ce_time")) >= began]
+    records_since = [event.record for event in records.events]
+    return [record for record in records_since if datetime.fromisoformat(record.text("ce_time")) >= began]

@@ -43,15 +43,15 @@ class Leg:
         inner = ("send", "process", "due")
         names = chain.split(" > ")
         parents: list[str] | None = [self.caller] if not names[0].split(": ")[1].startswith(inner) else None
-        found: list[Span] = []
+        spans: list[Span] = []
         for name in names:
-            found = [
+            spans = [
                 span
                 for span in self.spans()
                 if self._name(span) == name and (parents is None or span.parent_id in parents)
             ]
-            parents = [span.span_id for span in found]
-        return found or None
+            parents = [span.span_id for span in spans]
+        return spans or None
 
     def _name(self, span: Span) -> str:
         return f"{span.service}: {span.name.replace(self.prefix, '')}"
@@ -62,7 +62,7 @@ def act(leg: Leg, client: httpx.Client, method: str, path: str, body: Json | Non
 
 
 @dataclass
-class Life:
+class PairingTraces:
     """One pairing from proposal to end, each step a leg of its own; those that a deadline began have no caller."""
 
     members: Members
@@ -106,8 +106,8 @@ class Life:
         ]
 
     def _is_told_in(self, span: Span) -> bool:
-        told = span.attributes.get("mentoring.pairing.id") == self.id
-        return told and span.kind in (PRODUCER, CONSUMER)
+        is_named = span.attributes.get("mentoring.pairing.id") == self.id
+        return is_named and span.kind in (PRODUCER, CONSUMER)
 
     def _has(self, chain: str) -> bool:
         return any(Leg(self.collector, self.members.estate.prefix, trace).chain(chain) for trace in self.traces())

@@ -21,7 +21,7 @@ from chassis.core.ids import new_id
 from contracts.catalogue import SERVICE_TOPICS, TOPICS
 from contracts.envelope import EPOCH, Envelope, EventData, Topic, source_of
 from tests.journey.conditions import wait_until
-from tests.journey.stack import Estate
+from tests.journey.stack import Stack
 
 LARGE = 3_000_000
 ALL = {topic.name: topic for topic in (*TOPICS, *SERVICE_TOPICS)}
@@ -48,7 +48,7 @@ class Raw:
         return b"\x00".join(part for part in parts if part is not None)
 
 
-def read(estate: Estate, *topics: str) -> list[Raw]:
+def read(estate: Stack, *topics: str) -> list[Raw]:
     """All records of these topics (of all, where none is named), from the first that is kept to the last."""
     reader = Consumer(
         {
@@ -61,31 +61,31 @@ def read(estate: Estate, *topics: str) -> list[Raw]:
     )
     described = reader.list_topics(timeout=10).topics
     names = [estate.prefix + topic for topic in topics] or [n for n in described if n.startswith(estate.prefix)]
-    places = [TopicPartition(name, number) for name in names for number in described[name].partitions]
+    partitions = [TopicPartition(name, number) for name in names for number in described[name].partitions]
     left: dict[tuple[str, int], int] = {}
     starts: list[TopicPartition] = []
-    for place in places:
-        first, end = reader.get_watermark_offsets(place, timeout=10)
+    for partition in partitions:
+        first, end = reader.get_watermark_offsets(partition, timeout=10)
         if first < end:
-            left[place.topic, place.partition] = end
-            starts.append(TopicPartition(place.topic, place.partition, first))
-    found: list[Raw] = []
+            left[partition.topic, partition.partition] = end
+            starts.append(TopicPartition(partition.topic, partition.partition, first))
+    records: list[Raw] = []
     reader.assign(starts)
     try:
-        wait_until(lambda: _drain(reader, estate.prefix, left, found) or not left, "every topic read to its end")
+        wait_until(lambda: _drain(reader, estate.prefix, left, records) or not left, "every topic read to its end")
     finally:
         reader.close()
-    return found
+    return records
 
 
-def _drain(reader: Consumer, prefix: str, left: dict[tuple[str, int], int], found: list[Raw]) -> bool:
+def _drain(reader: Consumer, prefix: str, left: dict[tuple[str, int], int], records: list[Raw]) -> bool:
     for message in reader.consume(2000, 0.3):
         assert message.error() is None, message.error()
-        place = (str(message.topic()), int(message.partition() or 0))
-        found.append(
+        partition = (str(message.topic()), int(message.partition() or 0))
+        records.append(
             Raw(
-                place[0].removeprefix(prefix),
-                place[1],
+                partition[0].removeprefix(prefix),
+                partition[1],
                 int(message.offset() or 0),
                 _bytes(message.key()),
                 _bytes(message.value()),
@@ -106,7 +106,7 @@ def _bytes(value: str | bytes | None) -> bytes | None:
 class Hand:
     """Puts records on topics, past everything that a service would check."""
 
-    def __init__(self, estate: Estate) -> None:
+    def __init__(self, estate: Stack) -> None:
         self._prefix = estate.prefix
         self._producer = Producer(
             {
@@ -132,8 +132,8 @@ class Hand:
             **where,
         )
         self._producer.flush(30)
-        [told] = done
-        return int(told.partition()), int(told.offset())
+        [delivered] = done
+        return int(delivered.partition()), int(delivered.offset())
 
 
 def headers(type: type[EventData], subject: str, named: str = "") -> Headers:
@@ -151,20 +151,20 @@ def headers(type: type[EventData], subject: str, named: str = "") -> Headers:
     return envelope.headers()
 
 
-def figures(estate: Estate, service: str, name: str) -> Mapping[tuple[str, str], float]:
+def figures(estate: Stack, service: str, name: str) -> Mapping[tuple[str, str], float]:
     """A counter of a service by topic and type (or code)."""
     text = httpx.get(f"{estate.urls[service]}/metrics", trust_env=False).text
-    found: dict[tuple[str, str], float] = {}
+    values: dict[tuple[str, str], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == f"{name}_total":
                 key = sample.labels["topic"], sample.labels.get("type") or sample.labels.get("code", "")
-                found[key] = found.get(key, 0) + sample.value
-    return found
+                values[key] = values.get(key, 0) + sample.value
+    return values
 
 
 @contextmanager
-def configured(estate: Estate, topic: Topic, **settings: str) -> Iterator[None]:
+def configured(estate: Stack, topic: Topic, **settings: str) -> Iterator[None]:
     """Other settings of a topic, for as long as the block runs; underscores stand for dots."""
     name = topic.full_name(estate.prefix)
     wanted = {key.replace("_", "."): value for key, value in settings.items()}
@@ -176,26 +176,26 @@ def configured(estate: Estate, topic: Topic, **settings: str) -> Iterator[None]:
         _configure(estate, name, {key: before[key] for key in wanted})
 
 
-def _settings(estate: Estate, name: str) -> dict[str, str]:
+def _settings(estate: Stack, name: str) -> dict[str, str]:
     resource = ConfigResource(ResourceType.TOPIC, name)
     [described] = estate.admin().describe_configs([resource]).values()
     return {key: str(entry.value) for key, entry in described.result(10).items()}
 
 
-def _configure(estate: Estate, name: str, settings: Mapping[str, str]) -> None:
+def _configure(estate: Stack, name: str, settings: Mapping[str, str]) -> None:
     entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in settings.items()]
     resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
     [altered] = estate.admin().incremental_alter_configs([resource]).values()
     altered.result(10)
 
-    def known() -> bool:
+    def is_applied() -> bool:
         return settings.items() <= _settings(estate, name).items()
 
-    wait_until(known, f"{name} with {dict(settings)}", 10)
+    wait_until(is_applied, f"{name} with {dict(settings)}", 10)
 
 
 @contextmanager
-def cleaning_often(estate: Estate) -> Iterator[None]:
+def cleaning_often(estate: Stack) -> Iterator[None]:
     """The broker looks every half second for what it may compact, in place of every fifteen seconds."""
     name = "log.cleaner.backoff.ms"
     entry = ConfigEntry(name, "500", incremental_operation=AlterConfigOpType.SET)

@@ -79,7 +79,7 @@ class Hands(Clock):
 
 
 @dataclass(frozen=True)
-class Said:
+class LoggedEvent:
     """One record of the log, and when it was appended."""
 
     at: datetime
@@ -142,7 +142,7 @@ class SolvesHere(Solver):
 class _Wire:
     """The broker, as the relay of one service reaches it."""
 
-    def __init__(self, company: "Company") -> None:
+    def __init__(self, company: "InMemoryPlatform") -> None:
         self._company = company
 
     async def send(
@@ -199,15 +199,15 @@ class Service:
         return min((at for at in times if at is not None), default=None)
 
 
-class Company:
+class InMemoryPlatform:
     """``do`` something at some time; ``live`` until the end. ``listeners`` hear every record as it is appended."""
 
     def __init__(self, begin: datetime, chance: random.Random) -> None:
         self.clock = Hands(begin)
         self.chance = chance
         self.post = Post(self.clock, chance)
-        self.log: list[Said] = []
-        self.listeners: list[Callable[[Said], None]] = []
+        self.log: list[LoggedEvent] = []
+        self.listeners: list[Callable[[LoggedEvent], None]] = []
         self.refusals: Counter[str] = Counter()
         self._settings = Settings()
         self._actions: list[tuple[datetime, int, Action]] = []
@@ -287,7 +287,7 @@ class Company:
     def append(self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
         name = topic.removeprefix(self._settings.topic_prefix)
         record = KafkaRecord(name, 0, len(self.log), key, value, tuple(headers))
-        said = Said(self.clock.at, name, Envelope.from_headers(headers), value)
+        said = LoggedEvent(self.clock.at, name, Envelope.from_headers(headers), value)
         self.log.append(said)
         for service in self.services.values():
             if name not in service.topics:
@@ -300,7 +300,7 @@ class Company:
         for listen in self.listeners:
             listen(said)
 
-    def _follow(self, said: Said) -> None:
+    def _follow(self, said: LoggedEvent) -> None:
         """What the matcher's readers without a group hear, they hear at once."""
         pool, kind = self.matcher.pool, said.envelope.type
         if kind == ProfileChanged.TYPE and said.value is None:
@@ -359,8 +359,8 @@ class Company:
             await self.matcher.tasks.idle()
             for service in self.services.values():
                 await service.chassis.relay.wait_until_idle()
-            heard = [await self._deliver(service) for service in self.services.values()]
-            if not any(heard):
+            deliveries = [await self._deliver(service) for service in self.services.values()]
+            if not any(deliveries):
                 return
 
     async def _deliver(self, service: Service) -> bool:

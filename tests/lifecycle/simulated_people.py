@@ -25,7 +25,7 @@ from services.matcher.programmes.routes import NewProgramme
 from services.matcher.rounds.routes import NewRound
 from services.notifier.domain.recipient import Channels, Hours
 from services.notifier.routes import Wishes
-from tests.lifecycle.in_memory_platform import Company, Said
+from tests.lifecycle.in_memory_platform import InMemoryPlatform, LoggedEvent
 
 PEOPLE = 300
 PROGRAMME, ORGANISATION, COORDINATORS, ASSISTANTS = "two-ways", "halden", ("carla",), ("ada", "ali")
@@ -53,7 +53,7 @@ Doing = Callable[[], Coroutine[Any, Any, Any]]
 
 
 @dataclass
-class Person:
+class SimulatedPerson:
     """As HR and they themselves would have it now. ``capacities``: since when they take on how many."""
 
     id: str
@@ -136,20 +136,20 @@ def settings() -> ProgrammeSettings:
 class People:
     """Sets everything going in a company, and reacts to what is said there."""
 
-    def __init__(self, company: Company, begin: datetime, end: datetime) -> None:
+    def __init__(self, company: InMemoryPlatform, begin: datetime, end: datetime) -> None:
         self.company, self.begin, self.end = company, begin, end
         self.chance = random.Random(company.chance.random())
         self.members = {person.id: person for person in (self._person(n) for n in range(PEOPLE))}
         self.asked_for_another: dict[str, tuple[str, str]] = {}
         self.unanswered: set[tuple[str, Side]] = set()  # who never meant to answer
-        self.pairs: dict[str, Pair] = {}
+        self.pairs: dict[str, SimulatedPair] = {}
         company.listeners.append(self._hear)
 
-    def _person(self, n: int) -> Person:
+    def _person(self, n: int) -> SimulatedPerson:
         chance = self.chance
         senior = n % 2 == 0
         candour, pace, change, debate = (round(chance.uniform(-1, 1), 1) for _ in range(4))
-        return Person(
+        return SimulatedPerson(
             id=f"{'s' if senior else 'j'}{n:03d}",
             side="senior" if senior else "junior",
             zone=chance.choice(ZONES),
@@ -204,7 +204,7 @@ class People:
             person = self.chance.choice(list(self.members.values()))
             self._at(person, day, partial(self._choose, person))
 
-    def _sign_up(self, person: Person, joins: datetime) -> None:
+    def _sign_up(self, person: SimulatedPerson, joins: datetime) -> None:
         self.company.do(joins, partial(self._becomes, person, state="invited"))
         if self.chance.random() < 0.35:
             return  # invited, and never says anything
@@ -244,7 +244,7 @@ class People:
 
     # What befalls one person.
 
-    async def _becomes(self, person: Person, **changes: Any) -> None:
+    async def _becomes(self, person: SimulatedPerson, **changes: Any) -> None:
         if not person.here:
             return
         if "state" in changes:
@@ -261,12 +261,12 @@ class People:
         self.company.say(person.profile())
         self.company.say(person.contact())
 
-    async def _leaves(self, person: Person) -> None:
+    async def _leaves(self, person: SimulatedPerson) -> None:
         if person.here:
             await self._becomes(person, employment="left")
             person.left_at = self.company.clock.now()
 
-    async def _is_erased(self, person: Person) -> None:
+    async def _is_erased(self, person: SimulatedPerson) -> None:
         if not person.here:
             return
         person.erased_at = self.company.clock.now()
@@ -279,13 +279,13 @@ class People:
 
         self.company.do(person.erased_at + timedelta(seconds=self.chance.choice((0, 1, 900))), tombstones)
 
-    async def _wish(self, person: Person) -> None:
+    async def _wish(self, person: SimulatedPerson) -> None:
         """Own hours, and some things not by mail."""
         wishes = {"meeting_soon": Channels(email=False)} if self.chance.random() < 0.5 else {}
         if self.chance.random() < 0.2:
             wishes["half_way"] = Channels(email=False, inbox=False)
-        asked = Wishes(wishes=wishes, quiet_hours=person.hours)
-        if await self.company.ask("notifier", "PUT /preferences", person.id, wishes=asked) is not None:
+        body = Wishes(wishes=wishes, quiet_hours=person.hours)
+        if await self.company.ask("notifier", "PUT /preferences", person.id, wishes=body) is not None:
             person.hours_since = self.company.clock.now()
 
     async def _meet_after_the_night(self, zone: str, night: datetime) -> None:
@@ -310,12 +310,12 @@ class People:
         self.company.do(day + timedelta(hours=8), start)
 
     async def _suggest(self) -> None:
-        found = await self._coordinate("POST /programmes/{id}/suggestions", id=PROGRAMME, limit=6)
-        for one in found.items if found is not None else ():
-            body = PairBody(senior=one.senior, junior=one.junior)
+        page = await self._coordinate("POST /programmes/{id}/suggestions", id=PROGRAMME, limit=6)
+        for suggestion in page.items if page is not None else ():
+            body = PairBody(senior=suggestion.senior, junior=suggestion.junior)
             await self._coordinate("POST /programmes/{id}/pairings", id=PROGRAMME, body=body)
 
-    async def _choose(self, person: Person) -> None:
+    async def _choose(self, person: SimulatedPerson) -> None:
         """Ask the first of the shortlist, who says yes, no or nothing."""
         shown = await self._ask("matcher", "GET /programmes/{id}/shortlist", person, id=PROGRAMME, limit=3)
         if shown is None or not shown.items:
@@ -334,7 +334,7 @@ class People:
 
     # What the two of a pairing do.
 
-    def _hear(self, said: Said) -> None:
+    def _hear(self, said: LoggedEvent) -> None:
         if said.value is None:
             return
         match said.envelope.type:
@@ -343,16 +343,16 @@ class People:
             case "mentoring.pairing.formed.v1":
                 self._form(json.loads(said.value))
             case "mentoring.checkin.due.v1":
-                self._asked(json.loads(said.value))
+                self._take_request(json.loads(said.value))
 
     def _proposed(self, pairing: dict[str, Any]) -> None:
         now, id = self.company.clock.now(), pairing["pairing_id"]
         if pairing["origin"] == "request":
             return
-        for one in pairing["participants"]:
-            person, draw = self.members[one["member_id"]], self.chance.random()
+        for participant in pairing["participants"]:
+            person, draw = self.members[participant["member_id"]], self.chance.random()
             if draw < 0.14:
-                self.unanswered.add((id, one["side"]))
+                self.unanswered.add((id, participant["side"]))
                 continue
             decline = draw > 0.92
             body = AnswerBody(answer="declined", reason="no_time") if decline else AnswerBody(answer="accepted")
@@ -361,11 +361,11 @@ class People:
 
     def _form(self, pairing: dict[str, Any]) -> None:
         id = pairing["pairing_id"]
-        two = {one["side"]: self.members[one["member_id"]] for one in pairing["participants"]}
-        self.pairs[id] = Pair(self, id, two["senior"], two["junior"])
+        two = {participant["side"]: self.members[participant["member_id"]] for participant in pairing["participants"]}
+        self.pairs[id] = SimulatedPair(self, id, two["senior"], two["junior"])
         self.pairs[id].begin()
 
-    def _asked(self, event: dict[str, Any]) -> None:
+    def _take_request(self, event: dict[str, Any]) -> None:
         courses = self.company.feedback.courses
         id, side, milestone = event["pairing_id"], event["side"], event["milestone"]
         if self.chance.random() < 0.35:
@@ -389,23 +389,23 @@ class People:
 
     # How anybody does anything.
 
-    async def _ask(self, service: str, route: str, person: Person, **arguments: Any) -> Any:
+    async def _ask(self, service: str, route: str, person: SimulatedPerson, **arguments: Any) -> Any:
         if person.here and person.employment != "on_leave":
             return await self.company.ask(service, route, person.id, **arguments)
         return None
 
     def _may(
-        self, person: Person, days: float, service: str, route: str, *, since: datetime | None = None, **arguments: Any
+        self, person: SimulatedPerson, days: float, service: str, route: str, *, since: datetime | None = None, **arguments: Any
     ) -> datetime:
         """So many days from now the person does this; returns when."""
         at = self._awake(person, (since or self.company.clock.now()) + DAY * days)
         self.company.do(at, lambda: self._ask(service, route, person, **arguments))
         return at
 
-    def _at(self, person: Person, at: datetime, doing: Doing) -> None:
+    def _at(self, person: SimulatedPerson, at: datetime, doing: Doing) -> None:
         self.company.do(self._awake(person, at), doing)
 
-    def _awake(self, person: Person, at: datetime) -> datetime:
+    def _awake(self, person: SimulatedPerson, at: datetime) -> datetime:
         """The same time, or during the person's next day."""
         local = at.astimezone(ZoneInfo(person.zone or "UTC"))
         if 8 <= local.hour < 20:
@@ -417,13 +417,13 @@ class People:
 
 
 @dataclass
-class Pair:
+class SimulatedPair:
     """Two who said yes, and what becomes of it."""
 
     people: People
     id: str
-    senior: Person
-    junior: Person
+    senior: SimulatedPerson
+    junior: SimulatedPerson
     met: int = 0
 
     @property
@@ -458,10 +458,10 @@ class Pair:
 
     def _pause(self, days: float) -> None:
         until = self._now() + DAY * (days + self.chance.uniform(3, 40))
-        known = self.chance.random() < 0.5
-        body = PauseBody(until=until.date() if known else None)
+        has_end = self.chance.random() < 0.5
+        body = PauseBody(until=until.date() if has_end else None)
         self._may(self._either(), days, "matcher", "POST /pairings/{id}/pause", body)
-        if not known:
+        if not has_end:
             self._may(self._either(), self._days_to(until), "matcher", "POST /pairings/{id}/resume")
 
     def _renew(self, days: float) -> None:
@@ -494,32 +494,34 @@ class Pair:
             if self.chance.random() < 0.8:
                 self._book(self.chance.uniform(3, 12))  # perhaps on hold; they think of it again
             return
-        session = next(one for one in view.sessions if one.starts_at == body.starts_at and one.state == "scheduled")
+        session = next(item for item in view.sessions if item.starts_at == body.starts_at and item.state == "scheduled")
         self._becomes_of(session.session_id, starts)
 
     def _becomes_of(self, session: str, starts: datetime) -> None:
         draw = self.chance.random()
-        place: dict[str, Any] = {"id": self.id, "session": session}
+        parameters: dict[str, Any] = {"id": self.id, "session": session}
         if draw < 0.12:
             before = max(self._now() + timedelta(minutes=5), starts - DAY * self.chance.uniform(0.1, 2))
             route = "POST /pairings/{id}/sessions/{session}/cancel"
-            self.people.company.do(before, lambda: self.people._ask("feedback", route, self._either(), **place))
+            self.people.company.do(before, lambda: self.people._ask("feedback", route, self._either(), **parameters))
         elif draw < 0.2:
             before = max(self._now() + timedelta(minutes=5), starts - DAY)
             body = MoveBody(starts_at=starts + DAY * self.chance.uniform(1, 5))
             route = "PUT /pairings/{id}/sessions/{session}"
-            self.people.company.do(before, lambda: self.people._ask("feedback", route, self.senior, body=body, **place))
+            self.people.company.do(
+                before, lambda: self.people._ask("feedback", route, self.senior, body=body, **parameters)
+            )
             starts = body.starts_at
-            self._told(session, starts)
+            self._take_date(session, starts)
         elif draw < 0.3:
             after = starts + DAY * self.chance.uniform(0.1, 1)
             route = "POST /pairings/{id}/sessions/{session}/missed"
-            self.people.company.do(after, lambda: self.people._ask("feedback", route, self._either(), **place))
+            self.people.company.do(after, lambda: self.people._ask("feedback", route, self._either(), **parameters))
         elif draw < 0.95:
-            self._told(session, starts)
+            self._take_date(session, starts)
         self.people.company.do(starts + 2 * DAY, self._think_of_the_next)
 
-    def _told(self, session: str, starts: datetime) -> None:
+    def _take_date(self, session: str, starts: datetime) -> None:
         """They meet, and one or both say so."""
         self.met += 1
         for person in (self.senior, self.junior)[: self.chance.randint(1, 2)]:
@@ -541,11 +543,11 @@ class Pair:
             self._book(self.chance.uniform(5, 34))
 
     def _may(
-        self, person: Person, days: float, service: str, route: str, body: Any = None, **arguments: Any
+        self, person: SimulatedPerson, days: float, service: str, route: str, body: Any = None, **arguments: Any
     ) -> datetime:
         return self.people._may(person, days, service, route, id=self.id, body=body, **arguments)
 
-    def _either(self) -> Person:
+    def _either(self) -> SimulatedPerson:
         return self.chance.choice((self.senior, self.junior))
 
     def _days_to(self, at: datetime) -> float:

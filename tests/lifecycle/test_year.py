@@ -25,8 +25,8 @@ from chassis.core.ids import derived_id
 from contracts.programmes import ProgrammeSettings
 from services.notifier.domain.catalogue import BY_PURPOSE
 from services.notifier.domain.notification import Notification
-from tests.lifecycle.in_memory_platform import LATEST, SWEEP, Arrived, Company, first_sweep
-from tests.lifecycle.simulated_people import CLOCKS_CHANGE, COORDINATORS, DAY, PROGRAMME, WEEK, People, Person, settings
+from tests.lifecycle.in_memory_platform import LATEST, SWEEP, Arrived, InMemoryPlatform, first_sweep
+from tests.lifecycle.simulated_people import CLOCKS_CHANGE, COORDINATORS, DAY, PROGRAMME, WEEK, People, SimulatedPerson, settings
 
 BEGIN = datetime(2026, 1, 5, 7, tzinfo=UTC)
 END = datetime(2027, 1, 5, 7, tzinfo=UTC)
@@ -61,7 +61,7 @@ MOVING = ("pairing.formed", "pairing.chartered", "pairing.resumed", "pairing.ren
 
 
 @dataclass(frozen=True)
-class Event:
+class YearEvent:
     at: datetime
     type: str
     id: str
@@ -76,14 +76,14 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Told:
+class ExpectedMessage:
     """One message that is due to somebody."""
 
     cause: str
     reader: str
     purpose: str
     at: datetime  # of its event
-    event: Event
+    event: YearEvent
 
     @property
     def id(self) -> str:
@@ -94,10 +94,10 @@ class Told:
 class Year:
     """All that was said and sent."""
 
-    company: Company
+    company: InMemoryPlatform
     people: People
     errors: list[str]
-    events: list[Event] = field(default_factory=list)
+    events: list[YearEvent] = field(default_factory=list)
     notes: dict[str, Notification] = field(default_factory=dict)
     letters: dict[str, list[Arrived]] = field(default_factory=dict)  # by notification
 
@@ -105,41 +105,41 @@ class Year:
         for said in self.company.log:
             if said.value is not None:
                 name = said.envelope.type.removeprefix("mentoring.").removesuffix(".v1")
-                self.events.append(Event(said.at, name, said.envelope.id, json.loads(said.value)))
+                self.events.append(YearEvent(said.at, name, said.envelope.id, json.loads(said.value)))
         grouped = defaultdict(list)
-        for one in self.company.post.arrived:
-            grouped[one.letter.id].append(one)
+        for mail in self.company.post.arrived:
+            grouped[mail.letter.id].append(mail)
         self.letters = dict(grouped)
 
     @cached_property
-    def due(self) -> dict[str, Told]:
+    def due(self) -> dict[str, ExpectedMessage]:
         """Each message that should have been, by its id; what is said once for several events belongs to the first."""
-        found: dict[str, Told] = {}
-        for one in told(self):
-            found.setdefault(one.id, one)
-        return found
+        due: dict[str, ExpectedMessage] = {}
+        for message in expected_messages(self):
+            due.setdefault(message.id, message)
+        return due
 
     @cached_property
     def _pairs(self) -> dict[str, list[str]]:
         return {event.pairing: list(members_of(event).values()) for event in self.of("pairing.proposed")}
 
-    def two_of(self, event: Event) -> list[str]:
+    def two_of(self, event: YearEvent) -> list[str]:
         """The two of the pairing that it is about, if it is about one."""
         return self._pairs.get(event.data.get("pairing_id", ""), [])
 
-    def of(self, *types: str) -> list[Event]:
+    def of(self, *types: str) -> list[YearEvent]:
         return [event for event in self.events if event.type in types]
 
-    def by_pairing(self, *types: str) -> dict[str, list[Event]]:
-        found: dict[str, list[Event]] = defaultdict(list)
+    def by_pairing(self, *types: str) -> dict[str, list[YearEvent]]:
+        events: dict[str, list[YearEvent]] = defaultdict(list)
         for event in self.of(*types):
-            found[event.pairing].append(event)
-        return found
+            events[event.pairing].append(event)
+        return events
 
-    def heard(self, service: str, event: Event) -> datetime:
+    def received_at(self, service: str, event: YearEvent) -> datetime:
         return self.company.services[service].heard[event.id]
 
-    def person(self, id: str) -> Person | None:
+    def person(self, id: str) -> SimulatedPerson | None:
         return self.people.members.get(id)
 
     def zone(self, id: str) -> str:
@@ -160,7 +160,7 @@ class Year:
         if person is None or person.here:
             return None
         return min(
-            self.heard("notifier", event)
+            self.received_at("notifier", event)
             for event in self.of("contact.changed", "erasure.requested")
             if event.data["member_id"] == id and event.data.get("employment", "left") == "left"
         )
@@ -173,8 +173,8 @@ class Year:
         return left or any(at is not None and at <= by for at in (person.left_at, person.erased_at))
 
 
-def members_of(event: Event) -> dict[str, str]:
-    return {one["side"]: one["member_id"] for one in event.data["participants"]}
+def members_of(event: YearEvent) -> dict[str, str]:
+    return {participant["side"]: participant["member_id"] for participant in event.data["participants"]}
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ async def lived(seed: int) -> Year:
     errors = _Errors(logging.ERROR)
     logging.getLogger().addHandler(errors)
     try:
-        company = Company(BEGIN, random.Random(seed))
+        company = InMemoryPlatform(BEGIN, random.Random(seed))
         people = People(company, BEGIN, END)
         await people.begin_year()
         await company.live(END)
@@ -238,34 +238,34 @@ async def test_the_year_holds_what_a_year_holds_and_nothing_was_lost_on_its_way(
 # Who is told what.
 
 
-def told(year: Year) -> Iterator[Told]:
+def expected_messages(year: Year) -> Iterator[ExpectedMessage]:
     """Every message of the year, from the events alone."""
     pairs = {event.pairing: members_of(event) for event in year.of("pairing.proposed")}
     for event in year.events:
         for purpose, readers in ON_EVENTS.get(event.type, ()):
             for reader in _readers(year, event, readers, pairs):
-                yield Told(event.id, reader, purpose, event.at, event)
+                yield ExpectedMessage(event.id, reader, purpose, event.at, event)
         if event.type in MOVING and event.data["planned_end"]:
             end = derived_id("planned end", event.pairing, event.data["planned_end"])
             for purpose in ON_EACH_END:
                 for reader in pairs[event.pairing].values():
-                    yield Told(end, reader, purpose, event.at, event)
+                    yield ExpectedMessage(end, reader, purpose, event.at, event)
         if event.type == "contact.changed":
-            for one in event.data["taking_part"]:
-                if (purpose := {"invited": "invitation", "ready": "welcome"}.get(one["state"], "")) != "":
-                    since = datetime.fromisoformat(one["since"]).isoformat()
+            for enrolment in event.data["taking_part"]:
+                if (purpose := {"invited": "invitation", "ready": "welcome"}.get(enrolment["state"], "")) != "":
+                    since = datetime.fromisoformat(enrolment["since"]).isoformat()
                     member = event.data["member_id"]
-                    cause = derived_id("taking part", one["programme_id"], member, one["state"], since)
-                    yield Told(cause, member, purpose, event.at, event)
+                    cause = derived_id("taking part", enrolment["programme_id"], member, enrolment["state"], since)
+                    yield ExpectedMessage(cause, member, purpose, event.at, event)
 
 
-def _readers(year: Year, event: Event, readers: str, pairs: dict[str, dict[str, str]]) -> list[str]:
+def _readers(year: Year, event: YearEvent, readers: str, pairs: dict[str, dict[str, str]]) -> list[str]:
     if readers == "coordinators":
         return list(COORDINATORS)
     two = pairs[event.pairing]
     if readers == "assistants":
-        found = [year.person(id) for id in two.values()]
-        return sorted({one for person in found if person is not None for one in person.delegates})
+        people = [year.person(id) for id in two.values()]
+        return sorted({delegate for person in people if person is not None for delegate in person.delegates})
     if readers == "side":
         return [two[event.data["side"]]]
     return [two["senior"]] if readers == "senior" else list(two.values())
@@ -282,14 +282,14 @@ def test_each_is_told_what_concerns_them_once_for_each_cause_and_purpose_and_not
     assert set(year.notes) <= set(due)
     opened = year.of("programme.changed")[1].at + LATEST
     for id in set(due) - set(year.notes):
-        one = due[id]
-        before = one.event.type == "contact.changed" and one.at < opened  # nobody is invited before it opens
-        of_pair = [year.person(member) for member in year.two_of(one.event)]
+        message = due[id]
+        before = message.event.type == "contact.changed" and message.at < opened  # nobody is invited before it opens
+        of_pair = [year.person(member) for member in year.two_of(message.event)]
         forgotten = any(person is not None and person.erased_at is not None for person in of_pair)
-        unheard = one.at > END - LATEST
-        moment = _moment(one.purpose, one.event) if BY_PURPOSE[one.purpose].once else None
-        passed = moment is not None and moment < one.at  # it was said by the end that was planned before
-        assert before or unheard or forgotten or passed or year.gone_at(one.reader) is not None, one
+        unheard = message.at > END - LATEST
+        moment = _moment(message.purpose, message.event) if BY_PURPOSE[message.purpose].once else None
+        passed = moment is not None and moment < message.at  # it was said by the end that was planned before
+        assert before or unheard or forgotten or passed or year.gone_at(message.reader) is not None, message
     for id, note in year.notes.items():
         assert note.purpose == due[id].purpose
         assert note.member_id in (due[id].reader, None)
@@ -377,9 +377,13 @@ def test_each_mail_leaves_with_the_first_sweep_at_which_its_reader_may_be_writte
     post, by_reader = year.company.post, defaultdict(list)
     for attempt in year.company.post.attempts:
         by_reader[attempt.letter.to].append(attempt.at)
-    for one in year.notes.values():  # whoever has answered takes the place of the reminder all the same
-        if one.row.unless is not None and one.reason == "not_needed" and one.said_at is not None:
-            by_reader[f"{one.member_id}@halden.example"].append(one.said_at)
+    for stored_note in year.notes.values():  # whoever has answered takes the place of the reminder all the same
+        if (
+            stored_note.row.unless is not None
+            and stored_note.reason == "not_needed"
+            and stored_note.said_at is not None
+        ):
+            by_reader[f"{stored_note.member_id}@halden.example"].append(stored_note.said_at)
     exact = 0
     for id, copies in year.letters.items():
         reader, note = copies[0].letter.to.partition("@")[0], year.notes[id]
@@ -401,7 +405,7 @@ def _when(year: Year, note: Notification) -> datetime | None:
     return _moment(note.purpose, year.due[note.notification_id].event)
 
 
-def _moment(purpose: str, event: Event) -> datetime | None:
+def _moment(purpose: str, event: YearEvent) -> datetime | None:
     row = BY_PURPOSE[purpose]
     kind = next(type for type in row.on if f"mentoring.{event.type}.v1" == type.TYPE)
     return row.when(kind.model_validate(event.data), SETTINGS)
@@ -442,7 +446,11 @@ def test_an_unanswered_proposal_is_reminded_of_exactly_once_two_thirds_into_its_
             continue
         for side, member in members_of(proposed).items():
             id = derived_id("notification", proposed.id, member, "answer_reminder")
-            ends = [one.at for one in (answers.get((proposed.pairing, side)), over.get(proposed.pairing)) if one]
+            ends = [
+                candidate.at
+                for candidate in (answers.get((proposed.pairing, side)), over.get(proposed.pairing))
+                if candidate
+            ]
             person = year.person(member)
             assert person is not None
             if any(abs(at - due) < LATEST + SWEEP for at in ends) or person.erased_at or year.gone_at(member):
@@ -498,13 +506,13 @@ def first_moment(day: date, zone: str) -> datetime:
 
 def lost_days(stops: list[tuple[datetime, datetime]], zone: str) -> set[date]:
     """Each day on which the pairing was on hold, if only for an hour."""
-    found: set[date] = set()
+    days: set[date] = set()
     for since, until in stops:
         day = since.astimezone(ZoneInfo(zone)).date()
         while day <= until.astimezone(ZoneInfo(zone)).date():
-            found.add(day)
+            days.add(day)
             day += DAY
-    return found
+    return days
 
 
 def working_day_over(formed: datetime, days: int, zones: list[str], stops: list[tuple[datetime, datetime]]) -> datetime:
@@ -519,7 +527,7 @@ def working_day_over(formed: datetime, days: int, zones: list[str], stops: list[
     return max(ends)
 
 
-def stops_of(events: list[Event]) -> list[tuple[datetime, datetime]]:
+def stops_of(events: list[YearEvent]) -> list[tuple[datetime, datetime]]:
     """When it was on hold; a pause that was never lifted lasts to the end."""
     stops: list[tuple[datetime, datetime]] = []
     since: datetime | None = None
@@ -547,23 +555,23 @@ def test_a_pairing_without_a_first_meeting_is_noticed_with_the_first_sweep_after
         over = next((event.at for event in events if event.type == "pairing.ended"), END)
         for fact, days in (("no_first_meeting_booked", 10), ("no_first_meeting_held", 20)):
             deadline = working_day_over(formed, days, zones, stops)
-            first = next((one.at for one in needed[pairing] if fact in one.data["facts"]), None)
+            first = next((meeting.at for meeting in needed[pairing] if fact in meeting.data["facts"]), None)
             if deadline > min(over, END) - LATEST - SWEEP or any(
                 year.is_going(member, deadline + LATEST) for member in two.values()
             ):
                 assert first is None or first >= deadline
                 continue
-            before = [one for one in meetings[pairing] if one.at < deadline]
+            before = [meeting for meeting in meetings[pairing] if meeting.at < deadline]
             if fact == "no_first_meeting_booked":
-                state = {one.data["session"]["session_id"]: one.type for one in before}
+                state = {meeting.data["session"]["session_id"]: meeting.type for meeting in before}
                 met = any(kind != "session.cancelled" for kind in state.values())
             else:
-                met = any(one.type == "session.held" for one in before)
+                met = any(meeting.type == "session.held" for meeting in before)
             if met:
                 assert first is None or first > deadline + SWEEP, (pairing, fact)  # called off later
             else:
                 assert first == first_sweep(deadline) or first in [
-                    one.at for one in meetings[pairing] if deadline <= one.at <= deadline + SWEEP
+                    meeting.at for meeting in meetings[pairing] if deadline <= meeting.at <= deadline + SWEEP
                 ], (pairing, fact, deadline, first)
                 noticed[fact, any(since < deadline for since, _ in stops)] += 1
     assert noticed["no_first_meeting_booked", False] > 15
@@ -572,8 +580,8 @@ def test_a_pairing_without_a_first_meeting_is_noticed_with_the_first_sweep_after
 
 
 def test_each_side_is_asked_once_at_each_milestone_in_the_morning_of_a_working_day(year: Year) -> None:
-    asked = Counter((event.pairing, event.data["side"], event.data["milestone"]) for event in year.of("checkin.due"))
-    assert set(asked.values()) == {1}
+    counts = Counter((event.pairing, event.data["side"], event.data["milestone"]) for event in year.of("checkin.due"))
+    assert set(counts.values()) == {1}
     lives = year.by_pairing("pairing.formed", "pairing.paused", "pairing.resumed", "pairing.ended")
     for event in year.of("checkin.due"):
         milestone, due = event.data["milestone"], event.time("due_at")
@@ -581,7 +589,9 @@ def test_each_side_is_asked_once_at_each_milestone_in_the_morning_of_a_working_d
         if milestone == "day_0":
             assert due == lives[event.pairing][0].time("formed_at")
         elif milestone == "end":
-            assert due == next(one for one in lives[event.pairing] if one.type == "pairing.ended").time("ended_at")
+            assert due == next(change for change in lives[event.pairing] if change.type == "pairing.ended").time(
+                "ended_at"
+            )
         else:
             stops = [stop for stop in stops_of(lives[event.pairing]) if stop[0] < due]
             resumed = [until for _, until in stops]
@@ -589,14 +599,14 @@ def test_each_side_is_asked_once_at_each_milestone_in_the_morning_of_a_working_d
             assert due == asked_at(formed, int(milestone.removeprefix("day_")), year.zone(member), stops)
             assert due <= event.at <= due + SWEEP or event.at in resumed
     for pairing, life in lives.items():
-        until = next((one.at for one in life if one.type == "pairing.ended"), END)
+        until = next((change.at for change in life if change.type == "pairing.ended"), END)
         running = until - life[0].time("formed_at")
         held_up = sum((stop[1] - stop[0] + 2 * DAY for stop in stops_of(life)), start=timedelta(0))
         going = any(year.is_going(member, END) for member in members_of(life[0]).values())
         for days in (0, 30, 90):
             if running - held_up > (days + 4) * DAY and not going:
-                assert all(asked[pairing, side, f"day_{days}"] == 1 for side in SIDES), (pairing, days)
-    assert {"day_0", "day_30", "day_90", "end"} <= {milestone for _, _, milestone in asked}
+                assert all(counts[pairing, side, f"day_{days}"] == 1 for side in SIDES), (pairing, days)
+    assert {"day_0", "day_30", "day_90", "end"} <= {milestone for _, _, milestone in counts}
 
 
 def asked_at(formed: datetime, days: int, zone: str, stops: list[tuple[datetime, datetime]]) -> datetime:
@@ -641,9 +651,9 @@ def test_nobody_ever_has_more_partners_and_proposals_than_places(year: Year) -> 
             person = year.person(member)
             assert person is not None
             held[member].add(event.pairing)
-            known = [places for at, places in person.capacities if at <= event.at - LATEST][-1:]
-            lately = [places for at, places in person.capacities if event.at - LATEST < at <= event.at]
-            assert len(held[member]) <= max([*known, *lately])
+            last_known = [capacity for at, capacity in person.capacities if at <= event.at - LATEST][-1:]
+            lately = [capacity for at, capacity in person.capacities if event.at - LATEST < at <= event.at]
+            assert len(held[member]) <= max([*last_known, *lately])
             most[len(held[member])] += 1
     assert most[2] >= 5
 
@@ -651,15 +661,15 @@ def test_nobody_ever_has_more_partners_and_proposals_than_places(year: Year) -> 
 def test_no_two_are_ever_proposed_to_each_other_again_whoever_asked_for_somebody_else(year: Year) -> None:
     pairs = Counter(tuple(members_of(event).values()) for event in year.of("pairing.proposed"))
     assert set(pairs.values()) == {1}
-    asked = year.people.asked_for_another
+    separated = year.people.asked_for_another
     ended = {event.pairing: event for event in year.of("pairing.ended")}
-    assert len(asked) >= 5
-    assert set(asked) <= set(ended)
+    assert len(separated) >= 5
+    assert set(separated) <= set(ended)
     again = [
         event
         for event in year.of("pairing.proposed")
-        for one, two in asked.items()
-        if set(two) & set(members_of(event).values()) and event.at > ended[one].at
+        for senior, two in separated.items()
+        if set(two) & set(members_of(event).values()) and event.at > ended[senior].at
     ]
     assert len(again) > 3  # and most of them go on with somebody else
 
