@@ -14,10 +14,10 @@ from chassis.web.dev_tokens import issue_token
 from cli.installation import ISSUER
 from tests.journey.conditions import wait_until
 from tests.journey.people import (
+    JourneyPerson,
     Json,
     Members,
     Side,
-    JourneyPerson,
     begin_import,
     csv_of,
     ids_of,
@@ -80,25 +80,28 @@ class Actors:
 _clients: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], httpx.Client] = {}
 
 
+# Name, side, department and manager of the people of programme A.
+PEOPLE_OF_A: tuple[tuple[str, Side, str, str], ...] = (
+    ("s1", "senior", "finance", ""),
+    ("s2", "senior", "sales", ""),
+    ("s3", "senior", "research", ""),
+    ("s4", "senior", "legal", ""),
+    ("s5", "senior", "legal", "AZ-HEAD"),
+    ("j1", "junior", "production", "AZ-BOSS"),
+    ("j2", "junior", "research", ""),
+    ("j3", "junior", "sales", ""),
+    ("j4", "junior", "sales", ""),
+    ("j5", "junior", "production", "AZ-BOSS"),
+    ("x1", "junior", "finance", ""),
+    ("x2", "junior", "finance", ""),
+    ("x3", "junior", "finance", ""),
+)
+
+
 def assemble(estate: Stack) -> Actors:
     """Everybody imported and joined; one pairing suggested to each two, one round computed in each programme."""
     above = [JourneyPerson(f"AZ-{name.upper()}", "senior", f"{name} Authz", level=18) for name in ("boss", "head")]
-    people: tuple[tuple[str, Side, str, str], ...] = (
-        ("s1", "senior", "finance", ""),
-        ("s2", "senior", "sales", ""),
-        ("s3", "senior", "research", ""),
-        ("s4", "senior", "legal", ""),
-        ("s5", "senior", "legal", "AZ-HEAD"),
-        ("j1", "junior", "production", "AZ-BOSS"),
-        ("j2", "junior", "research", ""),
-        ("j3", "junior", "sales", ""),
-        ("j4", "junior", "sales", ""),
-        ("j5", "junior", "production", "AZ-BOSS"),
-        ("x1", "junior", "finance", ""),
-        ("x2", "junior", "finance", ""),
-        ("x3", "junior", "finance", ""),
-    )
-    # Whoever comes first, the seniors have places for all juniors: each of these is suggested to several.
+    # The seniors have seats for all juniors, so each junior is suggested to several of them, in any order of arrival.
     in_a = [
         JourneyPerson(
             f"AZ-{name.upper()}",
@@ -108,7 +111,7 @@ def assemble(estate: Stack) -> Actors:
             capacity=8 if side == "senior" else 4,
             manager=manager,
         )
-        for name, side, department, manager in people
+        for name, side, department, manager in PEOPLE_OF_A
     ]
     in_b = [
         JourneyPerson("AZ-SB", "senior", "sb Authz"),

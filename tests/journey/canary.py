@@ -15,9 +15,9 @@ from contracts.pairings import AnswerGiven
 from contracts.profiles import ContactChanged, ProfileChanged
 from tests.journey.conditions import wait_until
 from tests.journey.people import (
+    JourneyPerson,
     Json,
     Members,
-    JourneyPerson,
     begin_import,
     csv_of,
     ids_of,

@@ -21,7 +21,7 @@ from pymongo import MongoClient
 import cli.local_stack
 from chassis.core.clocks import Clock
 from chassis.web.dev_tokens import issue_token
-from cli import installation as installation
+from cli import installation
 from cli.installation import ISSUER, MAIL, SERVICES, Addresses
 from deploy.local import ports, process, stack
 from services.feedback import handlers as feedback

@@ -7,6 +7,7 @@ a coordinator, an admin and the partner are shown and told, mails, and figures.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cli.installation import SERVICES
 from contracts.catalogue import TOPICS
 from tests.journey.conditions import wait_until
-from tests.journey.people import Json, Members, Side, JourneyPerson, a_programme, admin, ok
+from tests.journey.people import JourneyPerson, Json, Members, Side, a_programme, admin, ok
 from tests.journey.stack import Stack
 from tests.journey.wire_capture import read
 
@@ -42,10 +43,10 @@ class PairWorld:
     def path(self) -> str:
         return f"/pairings/{self.pairing}"
 
-    def lasts(self, does: Callable[["PairWorld"], None]) -> None:
-        """Do this, wait for all that follows, and keep by how much each figure has changed."""
+    def lasts(self, act: Callable[[], object]) -> None:
+        """Act, wait for all effects, and record the change of each metric."""
         before = figures(self.members.estate)
-        does(self)
+        act()
         rest(self.members.estate)
         after = figures(self.members.estate)
         changed = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
@@ -186,51 +187,6 @@ def same(worlds: tuple[PairWorld, PairWorld], *, partner: Side | None) -> None:
     assert first.figures == other.figures
 
 
-def test_whichever_side_refuses_and_for_whatever_reason_all_others_see_and_hear_the_same(
-    worlds: tuple[PairWorld, PairWorld],
-) -> None:
-    first, other = worlds
-    for world, junior in ((first, other.junior), (other, first.junior)):
-        world.pairing = put(world, world.senior, junior)
-    rest(first.members.estate)
-    refusals = ((first, first.senior, "no_time"), (other, first.junior, "prefer_somebody_else"))
-    for world, who, reason in refusals:
-        world.lasts(lambda it, who=who, reason=reason: it.members.answer(who, it.pairing, "declined", reason=reason))  # type: ignore[misc]
-    assert all(world.figures[0] for world in worlds)
-    crossed = (
-        PairWorld(first.members, first.senior, other.junior, first.pairing, first.figures),
-        PairWorld(first.members, other.senior, first.junior, other.pairing, other.figures),
-    )
-    same(crossed, partner=None)
-    assert event_lines(crossed[0], RESTRICTED) != event_lines(crossed[1], RESTRICTED), "the worlds do differ"
-
-
-def test_whatever_is_answered_all_others_see_and_hear_the_same(worlds: tuple[PairWorld, PairWorld]) -> None:
-    """From the first check-in over a meeting to the last one: to one junior all is bad, to the other all is well."""
-    estate = worlds[0].members.estate
-    for world in worlds:
-        world.pairing = put(world, world.senior, world.junior)
-    rest(estate)
-    for world in worlds:
-        for who in (world.senior, world.junior):
-            world.members.answer(who, world.pairing, "accepted")
-    rest(estate)
-    at = estate.clock.now().isoformat()
-    for world, rating in zip(worlds, (1, 5), strict=True):
-        world.figures.clear()
-        world.lasts(lambda it, rating=rating: begins(it, rating, at))  # type: ignore[misc]
-        ok(world.members.coordinator().post(f"{world.path}/end"))
-        rest(estate)
-        world.lasts(lambda it, rating=rating: closes(it, rating))  # type: ignore[misc]
-    assert all(world.figures[0] for world in worlds)
-    same(worlds, partner="senior")
-    own = [world.members.feedback(world.junior).get(f"{world.path}/checkins").text for world in worlds]
-    assert alike(own[0]) != alike(own[1]), "the worlds do differ"
-    assert event_lines(worlds[0], RESTRICTED) != event_lines(worlds[1], RESTRICTED), "also in their outcomes"
-    first_report = report(worlds[0])
-    assert "'figures': []" in first_report
-
-
 def begins(world: PairWorld, rating: int, at: str) -> None:
     junior = world.members.feedback(world.junior)
     answers = {"answers": {"1": rating, "2": rating}, "call_me": rating == 1}
@@ -248,18 +204,65 @@ def closes(world: PairWorld, rating: int) -> None:
         ok(world.members.feedback(id).put(f"{world.path}/checkins/end", json=answers))
 
 
-def test_an_answer_that_is_changed_changes_nothing_that_anybody_else_sees_or_hears(
-    worlds: tuple[PairWorld, PairWorld],
-) -> None:
-    world = worlds[0]
-    before = event_lines(world, [*OPEN, *RESTRICTED]), seen(world, partner="senior"), mails(world), report(world)
-    for rating in (5, 1, 3):
-        answers = {"answers": dict.fromkeys("345678", rating), "call_me": rating == 5}
-        ok(world.members.feedback(world.junior).put(f"{world.path}/checkins/end", json=answers))
-    rest(world.members.estate)
-    assert (
-        event_lines(world, [*OPEN, *RESTRICTED]),
-        seen(world, partner="senior"),
-        mails(world),
-        report(world),
-    ) == before
+class TestTwoWorlds:
+    def test_side_and_reason_of_a_refusal_show_nowhere(
+        self,
+        worlds: tuple[PairWorld, PairWorld],
+    ) -> None:
+        first, other = worlds
+        for world, junior in ((first, other.junior), (other, first.junior)):
+            world.pairing = put(world, world.senior, junior)
+        rest(first.members.estate)
+        refusals = ((first, first.senior, "no_time"), (other, first.junior, "prefer_somebody_else"))
+        for world, who, reason in refusals:
+            refuse = partial(world.members.answer, who, world.pairing, "declined", reason=reason)
+            world.lasts(refuse)
+        assert all(world.figures[0] for world in worlds)
+        crossed = (
+            PairWorld(first.members, first.senior, other.junior, first.pairing, first.figures),
+            PairWorld(first.members, other.senior, first.junior, other.pairing, other.figures),
+        )
+        same(crossed, partner=None)
+        assert event_lines(crossed[0], RESTRICTED) != event_lines(crossed[1], RESTRICTED), "the worlds do differ"
+
+    def test_answers_show_nowhere(self, worlds: tuple[PairWorld, PairWorld]) -> None:
+        """All answers of one junior are bad, and all answers of the other are good, from the first check-in to the last."""
+        estate = worlds[0].members.estate
+        for world in worlds:
+            world.pairing = put(world, world.senior, world.junior)
+        rest(estate)
+        for world in worlds:
+            for who in (world.senior, world.junior):
+                world.members.answer(who, world.pairing, "accepted")
+        rest(estate)
+        at = estate.clock.now().isoformat()
+        for world, rating in zip(worlds, (1, 5), strict=True):
+            world.figures.clear()
+            world.lasts(partial(begins, world, rating, at))
+            ok(world.members.coordinator().post(f"{world.path}/end"))
+            rest(estate)
+            world.lasts(partial(closes, world, rating))
+        assert all(world.figures[0] for world in worlds)
+        same(worlds, partner="senior")
+        own = [world.members.feedback(world.junior).get(f"{world.path}/checkins").text for world in worlds]
+        assert alike(own[0]) != alike(own[1]), "the worlds do differ"
+        assert event_lines(worlds[0], RESTRICTED) != event_lines(worlds[1], RESTRICTED), "also in their outcomes"
+        first_report = report(worlds[0])
+        assert "'figures': []" in first_report
+
+    def test_a_changed_answer_shows_nowhere(
+        self,
+        worlds: tuple[PairWorld, PairWorld],
+    ) -> None:
+        world = worlds[0]
+        before = event_lines(world, [*OPEN, *RESTRICTED]), seen(world, partner="senior"), mails(world), report(world)
+        for rating in (5, 1, 3):
+            answers = {"answers": dict.fromkeys("345678", rating), "call_me": rating == 5}
+            ok(world.members.feedback(world.junior).put(f"{world.path}/checkins/end", json=answers))
+        rest(world.members.estate)
+        assert (
+            event_lines(world, [*OPEN, *RESTRICTED]),
+            seen(world, partner="senior"),
+            mails(world),
+            report(world),
+        ) == before

@@ -1,4 +1,4 @@
-"""Who may do what: the table in docs/architecture/access.md, tried cell by cell with real tokens against running services."""
+"""Access by role: every cell of the table in docs/architecture/access.md, with real tokens on running services."""
 
 import base64
 import hmac
@@ -168,29 +168,6 @@ def routes(estate: Stack) -> Iterator[tuple[str, str, str]]:
             yield from ((service, method.upper(), path) for method in methods if path not in OPEN)
 
 
-def test_the_table_names_every_route_of_every_running_service(estate: Stack) -> None:
-    assert set(routes(estate)) == {(row.service, row.method, row.path) for row in TABLE}
-
-
-@pytest.mark.parametrize("row", TABLE, ids=str)
-def test_each_role_may_do_what_its_cell_says_and_nothing_else(row: AccessRow, cast: Actors) -> None:
-    for role, words in row.cells.items():
-        cell = MEANT[words]
-        mine = call(row, role, cast, mine=True)
-        if cell == "-":
-            assert mine.status_code == 403, f"{role}: {mine.status_code} {mine.text}"
-            continue
-        assert allowed(mine), f"{role}: {mine.status_code} {mine.text}"
-        if cell == "all" or str(row) in ABOUT_THE_ASKER:
-            continue
-        others = call(row, role, cast, mine=False)
-        if str(row) in LISTS and others.is_success:
-            for attempt in strangers(row, role, cast):
-                assert attempt not in others.text, f"{role}: {attempt}"
-        else:
-            assert refused(others), f"{role} with what is not theirs: {others.status_code} {others.text}"
-
-
 @pytest.fixture(scope="module")
 def anonymous() -> Iterator[httpx.Client]:
     with httpx.Client(trust_env=False) as client:
@@ -230,21 +207,6 @@ def _with_public_key_as_secret(key: ec.EllipticCurvePrivateKey, kid: str, body: 
     return b".".join((header, body.encode(), base64.urlsafe_b64encode(signature).rstrip(b"="))).decode()
 
 
-@pytest.mark.parametrize("row", TABLE, ids=str)
-def test_without_a_token_that_counts_nothing_is_answered(
-    row: AccessRow, cast: Actors, anonymous: httpx.Client, bad_tokens: Mapping[str, str | None]
-) -> None:
-    sent, path = body_of(row.method, row.path, cast, mine=True), filled(row, "admin", cast, mine=True)
-    for kind, token in bad_tokens.items():
-        headers = {"X-Roles": "admin", "X-Forwarded-User": "admin", "Content-Type": "application/json"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        url = cast.estate.urls[row.service] + path
-        answer = anonymous.request(row.method, url, headers=headers, params={"roles": "admin"}, **sent)
-        assert answer.status_code == 401, f"{kind}: {answer.status_code}"
-        assert set(answer.json()) <= {"type", "title", "status", "detail", "code", "trace"}
-
-
 @pytest.fixture(scope="module")
 def roleless(cast: Actors) -> Mapping[str, str]:
     data, issuer = cast.estate.data, cast.estate.urls[ISSUER]
@@ -252,14 +214,52 @@ def roleless(cast: Actors) -> Mapping[str, str]:
     return {str(roles): issue_token(data, None, roles, (A, "*"), subject="nobody", issuer=issuer) for roles in kinds}
 
 
-@pytest.mark.parametrize("row", TABLE, ids=str)
-def test_roles_that_are_not_ours_and_a_member_without_an_id_may_nothing(
-    row: AccessRow, cast: Actors, roleless: Mapping[str, str]
-) -> None:
-    for roles, token in roleless.items():
-        sent = body_of(row.method, row.path, cast, mine=True)
-        answer = cast.estate.api(row.service, token).request(row.method, filled(row, "admin", cast, mine=True), **sent)
-        assert answer.status_code == 403, f"{roles}: {answer.status_code} {answer.text}"
+class TestTable:
+    def test_names_every_route_of_every_running_service(self, estate: Stack) -> None:
+        assert set(routes(estate)) == {(row.service, row.method, row.path) for row in TABLE}
+
+    @pytest.mark.parametrize("row", TABLE, ids=str)
+    def test_each_role_may_do_what_its_cell_says_and_no_more(self, row: AccessRow, cast: Actors) -> None:
+        for role, words in row.cells.items():
+            cell = MEANT[words]
+            mine = call(row, role, cast, mine=True)
+            if cell == "-":
+                assert mine.status_code == 403, f"{role}: {mine.status_code} {mine.text}"
+                continue
+            assert allowed(mine), f"{role}: {mine.status_code} {mine.text}"
+            if cell == "all" or str(row) in ABOUT_THE_ASKER:
+                continue
+            others = call(row, role, cast, mine=False)
+            if str(row) in LISTS and others.is_success:
+                for attempt in strangers(row, role, cast):
+                    assert attempt not in others.text, f"{role}: {attempt}"
+            else:
+                assert refused(others), f"{role} with what is not theirs: {others.status_code} {others.text}"
+
+    @pytest.mark.parametrize("row", TABLE, ids=str)
+    def test_no_answer_without_a_valid_token(
+        self, row: AccessRow, cast: Actors, anonymous: httpx.Client, bad_tokens: Mapping[str, str | None]
+    ) -> None:
+        sent, path = body_of(row.method, row.path, cast, mine=True), filled(row, "admin", cast, mine=True)
+        for kind, token in bad_tokens.items():
+            headers = {"X-Roles": "admin", "X-Forwarded-User": "admin", "Content-Type": "application/json"}
+            if token is not None:
+                headers["Authorization"] = f"Bearer {token}"
+            url = cast.estate.urls[row.service] + path
+            answer = anonymous.request(row.method, url, headers=headers, params={"roles": "admin"}, **sent)
+            assert answer.status_code == 401, f"{kind}: {answer.status_code}"
+            assert set(answer.json()) <= {"type", "title", "status", "detail", "code", "trace"}
+
+    @pytest.mark.parametrize("row", TABLE, ids=str)
+    def test_foreign_roles_and_members_without_id_are_refused(
+        self, row: AccessRow, cast: Actors, roleless: Mapping[str, str]
+    ) -> None:
+        for roles, token in roleless.items():
+            sent = body_of(row.method, row.path, cast, mine=True)
+            answer = cast.estate.api(row.service, token).request(
+                row.method, filled(row, "admin", cast, mine=True), **sent
+            )
+            assert answer.status_code == 403, f"{roles}: {answer.status_code} {answer.text}"
 
 
 # -- coordinators and admins who are not disinterested ---------------------------------------------------------------
@@ -269,56 +269,56 @@ def seen(api: httpx.Client, pairing: str) -> int:
     return api.get(f"/pairings/{pairing}").status_code
 
 
-@pytest.mark.parametrize("role", ["coordinator", "admin"])
-def test_whose_line_takes_part_in_a_pairing_does_not_see_or_touch_it(role: str, cast: Actors) -> None:
-    boss = cast.coordinator(A, who="boss") if role == "coordinator" else cast.admin(who="boss")
-    p1, p2 = cast.pairings["p1"], cast.pairings["p2"]
-    assert (seen(boss, p1), seen(boss, p2)) == (404, 200)
-    listed = ok(boss.get("/pairings", params={"programme_id": A, "limit": 200}))["items"]
-    assert p1 not in {pairing["pairing_id"] for pairing in listed}
-    assert p2 in {pairing["pairing_id"] for pairing in listed}
-    for act in ("pause", "resume", "end"):
-        assert boss.post(f"/pairings/{p1}/{act}", json={}).status_code == 404
-    for act, body in (("answer", {"answer": "declined"}), ("charter", {"agree": True}), ("renew", {"months": 1})):
-        assert boss.post(f"/pairings/{p1}/{act}", json=body).status_code == 404
-        assert boss.post(f"/pairings/{p2}/{act}", json=body).status_code == 403
-    if role == "admin":
-        assert [boss.get(f"/ledgers/{cast.ids[who]}").status_code for who in ("j1", "jb")] == [404, 200]
-    own_line = {"senior": cast.ids["s3"], "junior": cast.ids["j1"]}
-    answer = boss.post(f"/programmes/{A}/pairings", json=own_line)
-    assert (answer.status_code, answer.json()["code"]) == (409, "own_line")
-    wait_until(lambda: ok(boss.get(f"/rounds/{cast.rounds[A]}"))["state"] != "computing", "the round computed")
-    proposals = ok(boss.get(f"/rounds/{cast.rounds[A]}/proposals", params={"limit": 200}))["items"]
-    assert cast.ids["j1"] not in {pairing["junior"]["member_id"] for pairing in proposals}
+class TestCoordinators:
+    @pytest.mark.parametrize("role", ["coordinator", "admin"])
+    def test_own_line_hides_a_pairing(self, role: str, cast: Actors) -> None:
+        """A coordinator or admin whose line takes part neither sees nor changes the pairing."""
+        boss = cast.coordinator(A, who="boss") if role == "coordinator" else cast.admin(who="boss")
+        p1, p2 = cast.pairings["p1"], cast.pairings["p2"]
+        assert (seen(boss, p1), seen(boss, p2)) == (404, 200)
+        listed = ok(boss.get("/pairings", params={"programme_id": A, "limit": 200}))["items"]
+        assert p1 not in {pairing["pairing_id"] for pairing in listed}
+        assert p2 in {pairing["pairing_id"] for pairing in listed}
+        for act in ("pause", "resume", "end"):
+            assert boss.post(f"/pairings/{p1}/{act}", json={}).status_code == 404
+        for act, body in (("answer", {"answer": "declined"}), ("charter", {"agree": True}), ("renew", {"months": 1})):
+            assert boss.post(f"/pairings/{p1}/{act}", json=body).status_code == 404
+            assert boss.post(f"/pairings/{p2}/{act}", json=body).status_code == 403
+        if role == "admin":
+            assert [boss.get(f"/ledgers/{cast.ids[who]}").status_code for who in ("j1", "jb")] == [404, 200]
+        own_line = {"senior": cast.ids["s3"], "junior": cast.ids["j1"]}
+        answer = boss.post(f"/programmes/{A}/pairings", json=own_line)
+        assert (answer.status_code, answer.json()["code"]) == (409, "own_line")
+        wait_until(lambda: ok(boss.get(f"/rounds/{cast.rounds[A]}"))["state"] != "computing", "the round computed")
+        proposals = ok(boss.get(f"/rounds/{cast.rounds[A]}/proposals", params={"limit": 200}))["items"]
+        assert cast.ids["j1"] not in {pairing["junior"]["member_id"] for pairing in proposals}
 
+    def test_taking_part_makes_a_participant_and_no_more(self, cast: Actors) -> None:
+        s2 = cast.coordinator(A, who="s2")
+        mine = ok(s2.get(f"/pairings/{cast.pairings['p2']}"))
+        assert mine["you"]["side"] == "senior"
+        assert seen(s2, cast.pairings["pb"]) == 404
+        proposals = ok(s2.get(f"/rounds/{cast.rounds[A]}/proposals", params={"limit": 200}))["items"]
+        assert cast.ids["s2"] not in {proposal["senior"]["member_id"] for proposal in proposals}
 
-def test_a_coordinator_who_takes_part_is_a_participant_there_and_no_more(cast: Actors) -> None:
-    s2 = cast.coordinator(A, who="s2")
-    mine = ok(s2.get(f"/pairings/{cast.pairings['p2']}"))
-    assert mine["you"]["side"] == "senior"
-    assert seen(s2, cast.pairings["pb"]) == 404
-    proposals = ok(s2.get(f"/rounds/{cast.rounds[A]}/proposals", params={"limit": 200}))["items"]
-    assert cast.ids["s2"] not in {proposal["senior"]["member_id"] for proposal in proposals}
+    def test_a_token_without_the_role_opens_no_programme(self, cast: Actors) -> None:
+        api = cast.api("matcher", "s3", "member", programmes=(A, B))
+        assert api.get(f"/rounds/{cast.rounds[A]}").status_code == 403
+        assert seen(api, cast.pairings["p2"]) == 404
+        people = cast.api("profiles", "s3", "member", programmes=(A, B))
+        assert people.get(f"/members/{cast.ids['s1']}").status_code == 404
 
-
-def test_a_coordinators_token_without_the_role_opens_no_programme(cast: Actors) -> None:
-    api = cast.api("matcher", "s3", "member", programmes=(A, B))
-    assert api.get(f"/rounds/{cast.rounds[A]}").status_code == 403
-    assert seen(api, cast.pairings["p2"]) == 404
-    people = cast.api("profiles", "s3", "member", programmes=(A, B))
-    assert people.get(f"/members/{cast.ids['s1']}").status_code == 404
-
-
-def test_a_coordinator_sees_of_other_programmes_neither_people_nor_that_somebody_takes_part(cast: Actors) -> None:
-    api = cast.coordinator(A, "profiles")
-    assert ok(api.get("/members", params={"programme": B}))["items"] == []
-    assert ok(api.get("/members", params={"name": "sb Authz"}))["items"] == []
-    assert ok(api.get("/members", params={"external_id": "AZ-SB"}))["items"] == []
-    admin = cast.admin("profiles")
-    ok(admin.post(f"/members/{cast.ids['s3']}/enrolments/{B}/invitation", json={"side": "senior"}))
-    member = ok(api.get(f"/members/{cast.ids['s3']}"))
-    assert [enrolment["programme_id"] for enrolment in member["enrolments"]] == [A]
-    assert ok(api.get("/members", params={"programme": B, "state": "invited"}))["items"] == []
+    def test_other_programmes_are_invisible(self, cast: Actors) -> None:
+        """Neither their people nor the enrolments in them are shown."""
+        api = cast.coordinator(A, "profiles")
+        assert ok(api.get("/members", params={"programme": B}))["items"] == []
+        assert ok(api.get("/members", params={"name": "sb Authz"}))["items"] == []
+        assert ok(api.get("/members", params={"external_id": "AZ-SB"}))["items"] == []
+        admin = cast.admin("profiles")
+        ok(admin.post(f"/members/{cast.ids['s3']}/enrolments/{B}/invitation", json={"side": "senior"}))
+        member = ok(api.get(f"/members/{cast.ids['s3']}"))
+        assert [enrolment["programme_id"] for enrolment in member["enrolments"]] == [A]
+        assert ok(api.get("/members", params={"programme": B, "state": "invited"}))["items"] == []
 
 
 # -- what only the person knows --------------------------------------------------------------------------------------
@@ -497,88 +497,86 @@ def try_all(secrets: Secrets, *, reading: bool) -> dict[int, int]:
         return Counter(several.map(ask, every_request(secrets, reading=reading)))
 
 
-def test_nobody_else_can_read_what_somebody_avoids_states_answers_wishes_is_told_or_refuses(secrets: Secrets) -> None:
-    statuses = try_all(secrets, reading=True)
-    assert statuses.keys() <= {200, 403, 404, 409}
-    assert min(statuses[200], statuses[403], statuses[404]) > 30
+class TestSecrets:
+    def test_no_other_person_reads_a_private_fact(self, secrets: Secrets) -> None:
+        """Private facts: avoided people, statements, answers, wishes, messages and refusals."""
+        statuses = try_all(secrets, reading=True)
+        assert statuses.keys() <= {200, 403, 404, 409}
+        assert min(statuses[200], statuses[403], statuses[404]) > 30
 
+    def test_checkins_are_own_and_calls_are_the_contacts(self, secrets: Secrets) -> None:
+        cast = secrets.cast
+        pairing_path = f"/pairings/{cast.pairings['f3']}"
+        for viewer, api in viewers(cast).items():
+            seen = api("feedback").get(f"{pairing_path}/checkins")
+            if viewer in ("the senior", "the senior, who coordinates"):
+                assert {(call["answers"], call["call_me"], len(call["advice"])) for call in ok(seen)["items"]} == {
+                    (None, False, 0)
+                }
+            else:
+                assert seen.status_code in (403, 404), viewer
+            assert api("feedback").get(f"/programmes/{A}/calls").status_code == 403, viewer
+        contact = cast.estate.api("feedback", cast.token(None, "service", subject="speak-up"))
+        assert [call["member_id"] for call in ok(contact.get(f"/programmes/{A}/calls"))["items"]] == [cast.ids["j5"]]
 
-def test_only_whoever_answered_gets_to_a_checkin_and_only_the_contact_to_calls(secrets: Secrets) -> None:
-    cast = secrets.cast
-    pairing_path = f"/pairings/{cast.pairings['f3']}"
-    for viewer, api in viewers(cast).items():
-        seen = api("feedback").get(f"{pairing_path}/checkins")
-        if viewer in ("the senior", "the senior, who coordinates"):
-            assert {(call["answers"], call["call_me"], len(call["advice"])) for call in ok(seen)["items"]} == {
-                (None, False, 0)
-            }
-        else:
-            assert seen.status_code in (403, 404), viewer
-        assert api("feedback").get(f"/programmes/{A}/calls").status_code == 403, viewer
-    contact = cast.estate.api("feedback", cast.token(None, "service", subject="speak-up"))
-    assert [call["member_id"] for call in ok(contact.get(f"/programmes/{A}/calls"))["items"]] == [cast.ids["j5"]]
-
-
-def test_the_person_reads_all_of_it(secrets: Secrets) -> None:
-    cast = secrets.cast
-    read = "".join(
-        cast.member(who, service).get(path).text
-        for who, service, path in (
-            ("s1", "profiles", "/members/me"),
-            ("s1", "matcher", f"/pairings/{cast.pairings['refused']}"),
-            ("s1", "notifier", "/inbox"),
-            ("j5", "feedback", f"/pairings/{cast.pairings['f3']}/checkins"),
-            ("j5", "feedback", f"/pairings/{cast.pairings['f3']}/ideas"),
-            ("j5", "notifier", "/inbox"),
-            ("j5", "notifier", "/preferences"),
+    def test_the_person_reads_all_of_it(self, secrets: Secrets) -> None:
+        cast = secrets.cast
+        read = "".join(
+            cast.member(who, service).get(path).text
+            for who, service, path in (
+                ("s1", "profiles", "/members/me"),
+                ("s1", "matcher", f"/pairings/{cast.pairings['refused']}"),
+                ("s1", "notifier", "/inbox"),
+                ("j5", "feedback", f"/pairings/{cast.pairings['f3']}/checkins"),
+                ("j5", "feedback", f"/pairings/{cast.pairings['f3']}/ideas"),
+                ("j5", "notifier", "/inbox"),
+                ("j5", "notifier", "/preferences"),
+            )
         )
-    )
-    assert [word for word in (*secrets.words, IDEA) if word not in read] == ['"worth":']  # which nobody reads again
+        assert [word for word in (*secrets.words, IDEA) if word not in read] == ['"worth":']  # which nobody reads again
 
+    def test_one_answer_shows_nothing_to_the_other_side(self, cast: Actors) -> None:
+        pair = ok(cast.coordinator(A).post(f"/programmes/{A}/pairings", json=_pair(cast, "s3", "j3")))
+        pairing_path = f"/pairings/{pair['pairing_id']}"
+        watching: dict[str, Any] = {
+            "the other side": cast.member("j3"),
+            "a coordinator": cast.coordinator(A),
+            "an admin": cast.admin(),
+        }
 
-def test_before_both_have_answered_neither_can_tell_that_the_other_has(cast: Actors) -> None:
-    pair = ok(cast.coordinator(A).post(f"/programmes/{A}/pairings", json=_pair(cast, "s3", "j3")))
-    pairing_path = f"/pairings/{pair['pairing_id']}"
-    watching: dict[str, Any] = {
-        "the other side": cast.member("j3"),
-        "a coordinator": cast.coordinator(A),
-        "an admin": cast.admin(),
-    }
+        def looks() -> dict[str, tuple[Json, dict[str, str]]]:
+            views = {}
+            for viewer, api in watching.items():
+                answer = api.get(pairing_path)
+                headers = {name: value for name, value in answer.headers.items() if name != "date"}
+                views[viewer] = (ok(answer), headers)
+            return views
 
-    def looks() -> dict[str, tuple[Json, dict[str, str]]]:
-        views = {}
-        for viewer, api in watching.items():
-            answer = api.get(pairing_path)
-            headers = {name: value for name, value in answer.headers.items() if name != "date"}
-            views[viewer] = (ok(answer), headers)
-        return views
+        before = looks()
+        ok(cast.member("s3").post(f"{pairing_path}/answer", json={"answer": "accepted"}))
+        cast.estate.settle()
+        assert looks() == before
+        guessed = watching["the other side"].post(
+            f"{pairing_path}/answer", json={"answer": "accepted"}, headers={"If-Match": '"2"'}
+        )
+        assert (guessed.status_code, guessed.json()["code"]) == (412, "no_etag")
 
-    before = looks()
-    ok(cast.member("s3").post(f"{pairing_path}/answer", json={"answer": "accepted"}))
-    cast.estate.settle()
-    assert looks() == before
-    guessed = watching["the other side"].post(
-        f"{pairing_path}/answer", json={"answer": "accepted"}, headers={"If-Match": '"2"'}
-    )
-    assert (guessed.status_code, guessed.json()["code"]) == (412, "no_etag")
+    def test_a_request_from_an_avoided_person_stays_hidden(self, secretive: Actors) -> None:
+        """The asker sees an open request; the other side never learns of it."""
+        answer = secretive.member("j3").post(f"/programmes/{A}/requests", json={"partner": secretive.ids["s1"]})
+        hidden = ok(answer)
+        usual = ok(secretive.member("j2").get(f"/requests/{secretive.requests['see']}"))
+        assert hidden.keys() == usual.keys()
+        assert hidden["state"] == "open"
+        s1 = secretive.member("s1")
+        assert hidden["request_id"] not in s1.get("/requests").text
+        for act in ("", "/accept", "/decline"):
+            path = f"/requests/{hidden['request_id']}{act}"
+            assert (s1.post(path) if act else s1.get(path)).status_code == 404
+        again = secretive.member("j3").post(f"/programmes/{A}/requests", json={"partner": secretive.ids["s1"]})
+        assert (again.status_code, again.json()["code"]) == (409, "already_asked")
 
-
-def test_who_was_asked_by_somebody_they_avoid_never_knows_and_the_asker_sees_an_open_request(secretive: Actors) -> None:
-    answer = secretive.member("j3").post(f"/programmes/{A}/requests", json={"partner": secretive.ids["s1"]})
-    hidden = ok(answer)
-    usual = ok(secretive.member("j2").get(f"/requests/{secretive.requests['see']}"))
-    assert hidden.keys() == usual.keys()
-    assert hidden["state"] == "open"
-    s1 = secretive.member("s1")
-    assert hidden["request_id"] not in s1.get("/requests").text
-    for act in ("", "/accept", "/decline"):
-        path = f"/requests/{hidden['request_id']}{act}"
-        assert (s1.post(path) if act else s1.get(path)).status_code == 404
-    again = secretive.member("j3").post(f"/programmes/{A}/requests", json={"partner": secretive.ids["s1"]})
-    assert (again.status_code, again.json()["code"]) == (409, "already_asked")
-
-
-def test_no_answer_to_any_command_tells_it_either(secrets: Secrets) -> None:
-    """The last one here: some of these commands are granted, and end or erase what the others needed."""
-    statuses = try_all(secrets, reading=False)
-    assert statuses[403] + statuses[404] > sum(statuses.values()) / 2
+    def test_no_answer_to_any_command_tells_it_either(self, secrets: Secrets) -> None:
+        """The last one here: some of these commands are granted, and end or erase what the others needed."""
+        statuses = try_all(secrets, reading=False)
+        assert statuses[403] + statuses[404] > sum(statuses.values()) / 2

@@ -15,9 +15,9 @@ import pytest
 from services.matcher.domain.fit.calendar import add_months
 from tests.journey.conditions import wait_until
 from tests.journey.people import (
+    JourneyPerson,
     Json,
     Members,
-    JourneyPerson,
     a_programme,
     admin,
     begin_import,
@@ -103,123 +103,8 @@ def story(members: Members, round: Json, others: OtherSystem) -> JourneyStory:
     return JourneyStory(members, others, members.pairings(state="proposed"))
 
 
-def test_hr_s_file_makes_members_once_and_the_same_file_again_changes_nothing(members: Members) -> None:
-    again = imported(members.estate, begin_import(members.estate, csv_of(PEOPLE, "journey")))
-    assert (again["created"], again["changed"], again["unchanged"], again["failed"]) == (0, 0, len(PEOPLE), 0)
-    assert len(ids_of(members.estate, "journey")) == len(PEOPLE) + 1
-
-
-def test_importing_is_not_joining(members: Members, round: Json) -> None:
-    parameters = {"programme": "journey", "state": "ready"}
-    ready = everything(partial(members.estate.api("profiles", admin(members.estate)).get, "/members"), parameters)
-    assert {member["member_id"] for member in ready} == set(members.ids.values())
-    assert (round["seniors"], round["juniors"]) == (9, 9)
-
-
-def test_a_round_is_reviewed_before_anybody_hears_of_it(members: Members, round: Json, others: OtherSystem) -> None:
-    proposals = everything(partial(members.coordinator().get, f"/rounds/{round['round_id']}/proposals"), {})
-    assert len(proposals) == round["pairs"] == 9
-    assert all(proposal["reasons"]["senior"] and proposal["reasons"]["junior"] for proposal in proposals)
-    assert members.pairings() == []
-    members.estate.settle()
-    others.caught_up()
-    assert not [state for state in others.states().values() if state["programme_id"] == "journey"]
-
-
-def test_publishing_proposes_every_pair_and_holds_both_seats(story: JourneyStory) -> None:
-    assert len(story.told) == 9
-    for pairing in story.told:
-        assert story.agreed(pairing["pairing_id"], "proposed")["state"] == "proposed"
-        assert story.holders(pairing) == list(partners(pairing))
-    published = [event for event in story.others.distinct("rounds.v1") if event.type == "mentoring.round.published.v1"]
-    mine = [event.data for event in published if event.data and event.data["programme_id"] == "journey"]
-    assert [(said["proposed"], said["withdrawn"]) for said in mine] == [(9, 0)]
-
-
 def months_after(text: str, months: int) -> str:
     return add_months(datetime.fromisoformat(text).date(), months).isoformat()
-
-
-def test_a_yes_of_both_forms_a_pairing_and_a_yes_of_one_tells_nobody(story: JourneyStory) -> None:
-    pairing = story.a_proposal()
-    senior, junior = partners(pairing)
-    story.members.answer(senior, pairing["pairing_id"], "accepted")
-    assert story.agreed(pairing["pairing_id"], "proposed")["state"] == "proposed"
-    story.members.answer(junior, pairing["pairing_id"], "accepted")
-    formed = story.agreed(pairing["pairing_id"], "proposed", "formed")
-    assert formed["state"] == "formed"
-    assert formed["planned_end"] == months_after(formed["formed_at"], 6)
-    assert story.holders(pairing) == [senior, junior]
-
-
-def test_a_no_is_a_lapse_like_any_other_and_frees_both_seats(story: JourneyStory) -> None:
-    pairing = story.a_proposal()
-    senior, junior = partners(pairing)
-    story.members.answer(senior, pairing["pairing_id"], "accepted")
-    story.members.answer(junior, pairing["pairing_id"], "declined", reason="know_each_other")
-    assert story.agreed(pairing["pairing_id"], "proposed", "lapsed")["state"] == "lapsed"
-    assert story.holders(pairing) == []
-    too_late = story.members.matcher(senior).post(
-        f"/pairings/{pairing['pairing_id']}/answer", json={"answer": "declined"}
-    )
-    assert (too_late.status_code, too_late.json()["code"]) == (409, "not_proposed")
-
-
-def test_a_charter_that_both_agree_to_a_pause_and_going_on(story: JourneyStory) -> None:
-    pairing = story.a_formed()
-    id = pairing["pairing_id"]
-    senior, junior = partners(pairing)
-    text = {"goals": [GOAL], "meeting_rhythm": RHYTHM, "confidential": True}
-    ok(story.members.matcher(senior).post(f"/pairings/{id}/charter", json=text))
-    assert story.agreed(id, "proposed", "formed")["state"] == "formed"
-    ok(story.members.matcher(junior).post(f"/pairings/{id}/charter", json={"agree": True}))
-    assert story.agreed(id, "proposed", "formed", "chartered")["charter_at"] is not None
-    ok(story.members.matcher(junior).post(f"/pairings/{id}/pause", json={}))
-    assert story.agreed(id, "proposed", "formed", "chartered", "paused")["state"] == "paused"
-    assert story.holders(pairing) == [senior, junior]
-    ok(story.members.coordinator().post(f"/pairings/{id}/resume"))
-    assert story.agreed(id, "proposed", "formed", "chartered", "paused", "resumed")["state"] == "chartered"
-
-
-def test_a_pairing_is_renewed_when_both_wish_it(story: JourneyStory) -> None:
-    pairing = story.a_formed()
-    id = pairing["pairing_id"]
-    senior, junior = partners(pairing)
-    ok(story.members.matcher(senior).post(f"/pairings/{id}/renew", json={"months": 6}))
-    assert story.agreed(id, "proposed", "formed")["renewals"] == 0
-    ok(story.members.matcher(junior).post(f"/pairings/{id}/renew", json={"months": 3}))
-    renewed = story.agreed(id, "proposed", "formed", "renewed")
-    assert (renewed["renewals"], renewed["planned_end"]) == (1, months_after(renewed["formed_at"], 6 + 3))
-
-
-def test_an_end_frees_both_seats(story: JourneyStory) -> None:
-    pairing = story.a_formed()
-    ok(story.members.matcher(partners(pairing)[1]).post(f"/pairings/{pairing['pairing_id']}/end"))
-    ended = story.agreed(pairing["pairing_id"], "proposed", "formed", "ended")
-    assert (ended["state"], ended["end_kind"]) == ("ended", "not_started")
-    assert story.holders(pairing) == []
-
-
-def test_who_leaves_the_programme_ends_their_pairing(story: JourneyStory) -> None:
-    pairing = story.a_formed()
-    leaver = partners(pairing)[0]
-    ok(story.members.profiles(leaver).post("/members/me/enrolments/journey/leave"))
-    assert story.agreed(pairing["pairing_id"], "proposed", "formed", "ended")["state"] == "ended"
-    assert story.holders(pairing) == []
-
-
-def test_who_leaves_the_company_by_hr_s_file_ends_their_pairing(story: JourneyStory) -> None:
-    pairing = story.a_formed()
-    by_id = {id: external for external, id in story.members.ids.items()}
-    leaver = by_id[partners(pairing)[1]]
-    row = next(somebody for somebody in PEOPLE if somebody.external_id == leaver)
-    text = csv_of([row]).decode().splitlines()
-    content = f"{text[0]},employment\n{text[1]},left\n".encode()
-    waiting = begin_import(story.estate, content)
-    release_if_it_waits(story, waiting)
-    assert imported(story.estate, waiting)["changed"] == 1
-    assert story.agreed(pairing["pairing_id"], "proposed", "formed", "ended")["state"] == "ended"
-    assert story.holders(pairing) == []
 
 
 def release_if_it_waits(story: JourneyStory, import_id: str) -> None:
@@ -235,87 +120,198 @@ def release_if_it_waits(story: JourneyStory, import_id: str) -> None:
         ok(api.post(f"/imports/{import_id}/release"))
 
 
-def test_who_is_erased_is_forgotten_by_every_service_and_their_partner_is_free(story: JourneyStory) -> None:
-    pairing = story.a_formed()
-    story.agreed(pairing["pairing_id"], "proposed", "formed")
-    senior, junior = partners(pairing)
-    erasure = ok(story.members.profiles(junior).post("/members/me/erasure"))
-    assert erasure["member_id"] == junior
-    api = story.estate.api("profiles", admin(story.estate))
-    done = wait_until(lambda: erased(api.get(f"/erasures/{junior}")), "every service has forgotten them")
-    assert set(done["completed"]) == {"profiles", "matcher", "notifier", "feedback"}
-    story.estate.settle()
-    story.others.caught_up()
-    assert pairing["pairing_id"] not in story.others.states()
-    assert story.others.history(pairing["pairing_id"])[-1].type == "mentoring.pairing.ended.v1"
-    assert api.get(f"/members/{junior}").status_code == 404
-    assert story.members.coordinator().get(f"/pairings/{pairing['pairing_id']}").status_code == 404
-    assert story.members.ledger(senior)["held"] == []
-    assert story.members.ledger(junior) | {"version": 0} == {
-        "member_id": junior, "capacity": 0, "closed": True, "held": [], "version": 0,
-    }  # fmt: skip
-
-
 def erased(answer: Any) -> Json | None:
     report = ok(answer)
     return dict(report) if report["done"] else None
 
 
-def test_who_forgets_to_answer_lets_it_lapse_when_business_time_has_come(story: JourneyStory) -> None:
-    pairing = story.a_proposal()
-    story.members.answer(partners(pairing)[0], pairing["pairing_id"], "accepted")
-    story.estate.advance(timedelta(days=13))
-    assert story.agreed(pairing["pairing_id"], "proposed")["answer_by"] == pairing["answer_by"]
-    story.estate.advance(timedelta(days=2))
-    wait_until(lambda: story.members.pairing(pairing["pairing_id"])["state"] == "lapsed", "the proposal lapsed")
-    story.agreed(pairing["pairing_id"], "proposed", "lapsed")
-    assert story.holders(pairing) == []
+class TestJourney:
+    def test_hr_file_creates_members_once(self, members: Members) -> None:
+        """The same file again changes nothing."""
+        again = imported(members.estate, begin_import(members.estate, csv_of(PEOPLE, "journey")))
+        assert (again["created"], again["changed"], again["unchanged"], again["failed"]) == (0, 0, len(PEOPLE), 0)
+        assert len(ids_of(members.estate, "journey")) == len(PEOPLE) + 1
 
+    def test_importing_is_not_joining(self, members: Members, round: Json) -> None:
+        parameters = {"programme": "journey", "state": "ready"}
+        ready = everything(partial(members.estate.api("profiles", admin(members.estate)).get, "/members"), parameters)
+        assert {member["member_id"] for member in ready} == set(members.ids.values())
+        assert (round["seniors"], round["juniors"]) == (9, 9)
 
-def test_another_system_knows_from_pairing_states_alone_who_is_paired_with_whom(story: JourneyStory) -> None:
-    with OtherSystem(story.estate.endpoints.kafka, story.estate.prefix, ("pairing-states.v1",)) as late:
-        late.caught_up()
-        now = {frozenset(partners(pairing)) for pairing in story.members.pairings() if pairing["state"] in TOGETHER}
-        assert late.who_with_whom("journey") == story.others.who_with_whom("journey") == now
-        assert len(now) == 3
+    def test_a_round_is_reviewed_before_it_is_public(self, members: Members, round: Json, others: OtherSystem) -> None:
+        proposals = everything(partial(members.coordinator().get, f"/rounds/{round['round_id']}/proposals"), {})
+        assert len(proposals) == round["pairs"] == 9
+        assert all(proposal["reasons"]["senior"] and proposal["reasons"]["junior"] for proposal in proposals)
+        assert members.pairings() == []
+        members.estate.settle()
+        others.caught_up()
+        assert not [state for state in others.states().values() if state["programme_id"] == "journey"]
 
+    def test_publishing_proposes_every_pair_and_holds_both_seats(self, story: JourneyStory) -> None:
+        assert len(story.told) == 9
+        for pairing in story.told:
+            assert story.agreed(pairing["pairing_id"], "proposed")["state"] == "proposed"
+            assert story.holders(pairing) == list(partners(pairing))
+        published = [
+            event for event in story.others.distinct("rounds.v1") if event.type == "mentoring.round.published.v1"
+        ]
+        mine = [event.data for event in published if event.data and event.data["programme_id"] == "journey"]
+        assert [(said["proposed"], said["withdrawn"]) for said in mine] == [(9, 0)]
 
-def test_another_system_understands_every_event_and_their_order(story: JourneyStory) -> None:
-    story.others.caught_up()
-    assert {event.record.topic for event in story.others.events} >= {
-        "programmes.v1", "rounds.v1", "pairings.v1", "pairing-states.v1", "privacy.v1",
-    }  # fmt: skip
-    for topic in MAY_READ:
-        firsts = {
-            of: list(dict.fromkeys(numbers)) for of, numbers in story.others.sequences(topic).items()
-        }  # the same event may come again
-        assert firsts == {of: sorted(numbers) for of, numbers in firsts.items()}
+    def test_two_acceptances_form_a_pairing(self, story: JourneyStory) -> None:
+        """One acceptance alone shows to nobody."""
+        pairing = story.a_proposal()
+        senior, junior = partners(pairing)
+        story.members.answer(senior, pairing["pairing_id"], "accepted")
+        assert story.agreed(pairing["pairing_id"], "proposed")["state"] == "proposed"
+        story.members.answer(junior, pairing["pairing_id"], "accepted")
+        formed = story.agreed(pairing["pairing_id"], "proposed", "formed")
+        assert formed["state"] == "formed"
+        assert formed["planned_end"] == months_after(formed["formed_at"], 6)
+        assert story.holders(pairing) == [senior, junior]
 
-
-def test_seats_and_pairings_agree_for_everybody(story: JourneyStory) -> None:
-    story.estate.settle()
-    holding = {
-        (member, pairing["pairing_id"])
-        for pairing in story.members.pairings()
-        if pairing["state"] in {"proposed", *TOGETHER}
-        for member in partners(pairing)
-    }
-    held = {
-        (member, seat["pairing_id"])
-        for member in story.members.ids.values()
-        for seat in story.members.ledger(member)["held"]
-        if seat["programme_id"] == "journey"
-    }
-    assert held == holding
-
-
-def test_nothing_personal_is_on_any_topic_that_others_may_read(story: JourneyStory) -> None:
-    story.others.caught_up()
-    private = [GOAL, RHYTHM, "know_each_other", "quokka", STAYS_AWAY.name]
-    private += [word for somebody in PEOPLE for word in (somebody.name, somebody.email)]
-    for event in story.others.events:
-        record = event.record
-        everything_said = json.dumps(
-            [record.key, {name: str(value) for name, value in record.headers.items()}, (record.value or b"").decode()]
+    def test_a_refusal_is_a_lapse_and_frees_both_seats(self, story: JourneyStory) -> None:
+        pairing = story.a_proposal()
+        senior, junior = partners(pairing)
+        story.members.answer(senior, pairing["pairing_id"], "accepted")
+        story.members.answer(junior, pairing["pairing_id"], "declined", reason="know_each_other")
+        assert story.agreed(pairing["pairing_id"], "proposed", "lapsed")["state"] == "lapsed"
+        assert story.holders(pairing) == []
+        too_late = story.members.matcher(senior).post(
+            f"/pairings/{pairing['pairing_id']}/answer", json={"answer": "declined"}
         )
-        assert not [word for word in private if word in everything_said], f"on {record.topic}: {event.type}"
+        assert (too_late.status_code, too_late.json()["code"]) == (409, "not_proposed")
+
+    def test_charter_of_both_then_pause_and_resume(self, story: JourneyStory) -> None:
+        pairing = story.a_formed()
+        id = pairing["pairing_id"]
+        senior, junior = partners(pairing)
+        text = {"goals": [GOAL], "meeting_rhythm": RHYTHM, "confidential": True}
+        ok(story.members.matcher(senior).post(f"/pairings/{id}/charter", json=text))
+        assert story.agreed(id, "proposed", "formed")["state"] == "formed"
+        ok(story.members.matcher(junior).post(f"/pairings/{id}/charter", json={"agree": True}))
+        assert story.agreed(id, "proposed", "formed", "chartered")["charter_at"] is not None
+        ok(story.members.matcher(junior).post(f"/pairings/{id}/pause", json={}))
+        assert story.agreed(id, "proposed", "formed", "chartered", "paused")["state"] == "paused"
+        assert story.holders(pairing) == [senior, junior]
+        ok(story.members.coordinator().post(f"/pairings/{id}/resume"))
+        assert story.agreed(id, "proposed", "formed", "chartered", "paused", "resumed")["state"] == "chartered"
+
+    def test_a_pairing_is_renewed_when_both_wish_it(self, story: JourneyStory) -> None:
+        pairing = story.a_formed()
+        id = pairing["pairing_id"]
+        senior, junior = partners(pairing)
+        ok(story.members.matcher(senior).post(f"/pairings/{id}/renew", json={"months": 6}))
+        assert story.agreed(id, "proposed", "formed")["renewals"] == 0
+        ok(story.members.matcher(junior).post(f"/pairings/{id}/renew", json={"months": 3}))
+        renewed = story.agreed(id, "proposed", "formed", "renewed")
+        assert (renewed["renewals"], renewed["planned_end"]) == (1, months_after(renewed["formed_at"], 6 + 3))
+
+    def test_an_end_frees_both_seats(self, story: JourneyStory) -> None:
+        pairing = story.a_formed()
+        ok(story.members.matcher(partners(pairing)[1]).post(f"/pairings/{pairing['pairing_id']}/end"))
+        ended = story.agreed(pairing["pairing_id"], "proposed", "formed", "ended")
+        assert (ended["state"], ended["end_kind"]) == ("ended", "not_started")
+        assert story.holders(pairing) == []
+
+    def test_leaving_the_programme_ends_the_pairing(self, story: JourneyStory) -> None:
+        pairing = story.a_formed()
+        leaver = partners(pairing)[0]
+        ok(story.members.profiles(leaver).post("/members/me/enrolments/journey/leave"))
+        assert story.agreed(pairing["pairing_id"], "proposed", "formed", "ended")["state"] == "ended"
+        assert story.holders(pairing) == []
+
+    def test_leaving_the_company_ends_the_pairing(self, story: JourneyStory) -> None:
+        """HR's file tells of the departure."""
+        pairing = story.a_formed()
+        by_id = {id: external for external, id in story.members.ids.items()}
+        leaver = by_id[partners(pairing)[1]]
+        row = next(somebody for somebody in PEOPLE if somebody.external_id == leaver)
+        text = csv_of([row]).decode().splitlines()
+        content = f"{text[0]},employment\n{text[1]},left\n".encode()
+        waiting = begin_import(story.estate, content)
+        release_if_it_waits(story, waiting)
+        assert imported(story.estate, waiting)["changed"] == 1
+        assert story.agreed(pairing["pairing_id"], "proposed", "formed", "ended")["state"] == "ended"
+        assert story.holders(pairing) == []
+
+    def test_erasure_reaches_every_service_and_frees_the_partner(self, story: JourneyStory) -> None:
+        pairing = story.a_formed()
+        story.agreed(pairing["pairing_id"], "proposed", "formed")
+        senior, junior = partners(pairing)
+        erasure = ok(story.members.profiles(junior).post("/members/me/erasure"))
+        assert erasure["member_id"] == junior
+        api = story.estate.api("profiles", admin(story.estate))
+        done = wait_until(lambda: erased(api.get(f"/erasures/{junior}")), "every service has forgotten them")
+        assert set(done["completed"]) == {"profiles", "matcher", "notifier", "feedback"}
+        story.estate.settle()
+        story.others.caught_up()
+        assert pairing["pairing_id"] not in story.others.states()
+        assert story.others.history(pairing["pairing_id"])[-1].type == "mentoring.pairing.ended.v1"
+        assert api.get(f"/members/{junior}").status_code == 404
+        assert story.members.coordinator().get(f"/pairings/{pairing['pairing_id']}").status_code == 404
+        assert story.members.ledger(senior)["held"] == []
+        assert story.members.ledger(junior) | {"version": 0} == {
+            "member_id": junior, "capacity": 0, "closed": True, "held": [], "version": 0,
+        }  # fmt: skip
+
+    def test_an_unanswered_proposal_lapses_in_business_time(self, story: JourneyStory) -> None:
+        pairing = story.a_proposal()
+        story.members.answer(partners(pairing)[0], pairing["pairing_id"], "accepted")
+        story.estate.advance(timedelta(days=13))
+        assert story.agreed(pairing["pairing_id"], "proposed")["answer_by"] == pairing["answer_by"]
+        story.estate.advance(timedelta(days=2))
+        wait_until(lambda: story.members.pairing(pairing["pairing_id"])["state"] == "lapsed", "the proposal lapsed")
+        story.agreed(pairing["pairing_id"], "proposed", "lapsed")
+        assert story.holders(pairing) == []
+
+
+class TestAnotherSystem:
+    def test_pairing_states_alone_tell_the_current_pairs(self, story: JourneyStory) -> None:
+        with OtherSystem(story.estate.endpoints.kafka, story.estate.prefix, ("pairing-states.v1",)) as late:
+            late.caught_up()
+            now = {frozenset(partners(pairing)) for pairing in story.members.pairings() if pairing["state"] in TOGETHER}
+            assert late.who_with_whom("journey") == story.others.who_with_whom("journey") == now
+            assert len(now) == 3
+
+    def test_understands_every_event_and_their_order(self, story: JourneyStory) -> None:
+        story.others.caught_up()
+        assert {event.record.topic for event in story.others.events} >= {
+            "programmes.v1", "rounds.v1", "pairings.v1", "pairing-states.v1", "privacy.v1",
+        }  # fmt: skip
+        for topic in MAY_READ:
+            firsts = {
+                of: list(dict.fromkeys(numbers)) for of, numbers in story.others.sequences(topic).items()
+            }  # the same event may come again
+            assert firsts == {of: sorted(numbers) for of, numbers in firsts.items()}
+
+    def test_seats_and_pairings_agree_for_everybody(self, story: JourneyStory) -> None:
+        story.estate.settle()
+        holding = {
+            (member, pairing["pairing_id"])
+            for pairing in story.members.pairings()
+            if pairing["state"] in {"proposed", *TOGETHER}
+            for member in partners(pairing)
+        }
+        held = {
+            (member, seat["pairing_id"])
+            for member in story.members.ids.values()
+            for seat in story.members.ledger(member)["held"]
+            if seat["programme_id"] == "journey"
+        }
+        assert held == holding
+
+    def test_open_topics_hold_nothing_personal(self, story: JourneyStory) -> None:
+        story.others.caught_up()
+        private = [GOAL, RHYTHM, "know_each_other", "quokka", STAYS_AWAY.name]
+        private += [word for somebody in PEOPLE for word in (somebody.name, somebody.email)]
+        for event in story.others.events:
+            record = event.record
+            everything_said = json.dumps(
+                [
+                    record.key,
+                    {name: str(value) for name, value in record.headers.items()},
+                    (record.value or b"").decode(),
+                ]
+            )
+            assert not [word for word in private if word in everything_said], f"on {record.topic}: {event.type}"

@@ -21,9 +21,9 @@ import pytest
 from contracts import taxonomy
 from tests.journey.conditions import wait_until
 from tests.journey.people import (
+    JourneyPerson,
     Json,
     Members,
-    JourneyPerson,
     a_programme,
     admin,
     begin_import,
@@ -35,7 +35,7 @@ from tests.journey.people import (
     partners,
 )
 from tests.journey.stack import Stack
-from tests.journey.subscriber import MAY_READ, SubscriberEvent, OtherSystem
+from tests.journey.subscriber import MAY_READ, OtherSystem, SubscriberEvent
 
 PROGRAMME = "months"
 PEOPLE = cohort(PROGRAMME, 6, 6)
@@ -214,346 +214,352 @@ def months(estate: Stack, others: OtherSystem) -> MonthsStory:
     return MonthsStory(members, others, coordinator, begun)
 
 
-def test_each_hears_of_their_proposal_with_their_own_reasons(months: MonthsStory) -> None:
-    computed = months.members.round()
-    months.estate.rest()
-    assert months.mailed(months.coordinator) == [{"round_to_review": 1}]
-    months.members.publish(computed["round_id"])
-    months.pairs = dict(zip(NAMES, months.members.pairings(state="proposed"), strict=True))
-    months.estate.rest()
-    for name in NAMES:
-        for purposes in months.mailed(*months.both(name)):
-            assert purposes == {"proposal": 1}
-    senior, junior = months.both("lasting")
-    gains = taxonomy.load().name("generative-ai"), taxonomy.load().name("leadership")
-    for reader, learns, shares in ((senior, *gains), (junior, *reversed(gains))):
-        reads_reasons(months.letter(reader, "proposal"), learns, shares)
-
-
 def reads_reasons(mail: EmailMessage, learns: str, shares: str) -> None:
     lines = mail.get_content().splitlines()
     assert any("you could learn about" in line and learns in line and shares not in line for line in lines)
     assert any("You could share" in line and shares in line and learns not in line for line in lines)
 
 
-def test_both_say_yes_and_are_told_who_they_go_on_with(months: MonthsStory) -> None:
-    for name in NAMES[1:-1]:
-        months.members.accept_both(months.pairs[name])
-    months.members.answer(months.both("lasting")[0], months.id("lasting"), "accepted")
-    months.members.answer(months.both("refused")[1], months.id("refused"), "declined", reason="know_each_other")
-    months.estate.rest()
-    for name in NAMES[1:-1]:
-        for purposes in months.mailed(*months.both(name)):
-            assert purposes == {"proposal": 1, "partners": 1, "checkin": 1}
-    reads_reasons(
-        months.letter(months.both("quiet")[1], "partners"),
-        taxonomy.load().name("leadership"),
-        taxonomy.load().name("generative-ai"),
-    )
-    first, second = months.mailed(*months.both("refused"))
-    assert first == second == {"proposal": 1, "proposal_closed": 1}
-    assert months.life("refused") == ["pairing.proposed", "pairing.lapsed"]
-    for name in ("changing", "pausing", "parting"):
-        months.check_in(name, "day_0", 3)
-        months.meet(name, months.both(name)[0], months.day(8, 10))
-
-
-def test_whoever_books_and_whoever_meets_is_reminded_in_time(months: MonthsStory) -> None:
-    months.until(months.day(7, 11))
-    for name in ("changing", "pausing", "parting"):
-        for purposes in months.mailed(*months.both(name)):
-            assert purposes == {"proposal": 1, "partners": 1, "checkin": 1, "charter_reminder": 1, "meeting_soon": 1}
-        assert all("meeting_planned" in months.noted(member) for member in months.both(name))
-    for purposes in months.mailed(*months.both("quiet")):
-        assert purposes == {"proposal": 1, "partners": 1, "checkin": 1, "charter_reminder": 1, "checkin_reminder": 1}
-    months.until(months.day(8, 11))
-    senior, junior = months.mailed(*months.both("quiet"))
-    assert (senior["booking_reminder"], junior["booking_reminder"]) == (1, 0)
-
-
-def test_only_who_forgot_to_answer_is_reminded_and_their_yes_still_counts(months: MonthsStory) -> None:
-    months.until(months.day(10))
-    answered, forgot = months.mailed(*months.both("lasting"))
-    assert answered == {"proposal": 1}
-    assert forgot == {"proposal": 1, "answer_reminder": 1}
-    months.members.answer(months.both("lasting")[1], months.id("lasting"), "accepted")
-    months.estate.rest()
-    assert months.life("lasting") == ["pairing.proposed", "pairing.formed"]
-    months.check_in("lasting", "day_0", 2)
-
-
-def test_a_charter_of_both(months: MonthsStory) -> None:
-    senior, junior = months.both("lasting")
-    months.move("lasting", senior, "charter", goals=["speak plainly"], meeting_rhythm="monthly")
-    assert months.move("lasting", junior, "charter", agree=True)["state"] == "chartered"
-    months.estate.rest()
-    assert all(months.noted(member)["agreed"] == 1 for member in (senior, junior))
-    assert months.life("lasting") == ["pairing.proposed", "pairing.formed", "pairing.chartered"]
-
-
-def test_meetings_are_moved_called_off_held_without_a_date_and_missed(months: MonthsStory) -> None:
-    held = {name: months.care(name)["sessions"][0]["session_id"] for name in ("changing", "pausing", "parting")}
-    for name in ("changing", "parting"):
-        months.session(name, months.both(name)[1], held[name], "held")
-    months.session("pausing", months.both("pausing")[0], held["pausing"], "missed")
-    months.meet("pausing", months.both("pausing")[1], months.day(9, 15), held=True)
-    senior, junior = months.both("lasting")
-    moved = months.meet("lasting", senior, months.day(14, 10))
-    path = f"/pairings/{months.id('lasting')}/sessions/{moved}"
-    ok(months.members.feedback(senior).put(path, json={"starts_at": months.day(15, 10).isoformat()}))
-    months.said["session.scheduled"] += 1
-    off = months.meet("lasting", senior, months.day(16, 10))
-    months.session("lasting", junior, off, "cancel")
-    months.estate.rest()
-    assert [short(event) for event in months.events("feedback.v1", "lasting") if ".session." in event.type] == [
-        "session.scheduled", "session.scheduled", "session.scheduled", "session.cancelled",
-    ]  # fmt: skip
-    assert all(purposes["meeting_off"] == 1 for purposes in months.mailed(senior, junior))
-    assert all(purposes["meeting_missed"] == 1 for purposes in months.mailed(*months.both("pausing")))
-    assert all(months.noted(member)["meeting_held"] == 1 for member in months.both("pausing"))
-
-
-def test_a_moved_meeting_is_reminded_of_at_its_new_time_alone(months: MonthsStory) -> None:
-    months.until(months.day(14, 9))
-    assert not any(purposes["meeting_soon"] for purposes in months.mailed(*months.both("lasting")))
-    months.until(months.day(14, 11))
-    for member in months.both("lasting"):
-        assert "10:00" in months.letter(member, "meeting_soon")["Subject"]
-        assert f"{months.day(15):%-d %B}" in months.letter(member, "meeting_soon")["Subject"]
-
-
-def test_a_pair_without_a_first_meeting_is_noticed_and_a_person_is_told(months: MonthsStory) -> None:
-    assert not [event for event in months.events("feedback.v1") if "contact.needed" in event.type]
-    months.until(months.day(15, 11))
-    [needed] = [event for event in months.events("feedback.v1") if "contact.needed" in event.type]
-    assert needed.data is not None
-    assert (needed.subject, needed.data["facts"]) == (months.id("quiet"), ["no_first_meeting_booked"])
-    [coordinator] = months.mailed(months.coordinator)
-    assert coordinator == {"round_to_review": 1, "pair_needs_a_person": 1}
-    text = months.letter(months.coordinator, "pair_needs_a_person").get_content()
-    assert "no first meeting has been planned yet" in text
-    assert not [somebody.name for somebody in PEOPLE if somebody.name in text]
-    assert all(purposes["help_offered"] == 1 for purposes in months.mailed(*months.both("quiet")))
-    listed = everything(
-        partial(months.members.coordinator("feedback").get, f"/programmes/{PROGRAMME}/care"), {"help_wanted": "true"}
-    )
-    assert [session["pairing_id"] for session in listed] == [months.id("quiet")]
-    [date] = [session for session in months.care("lasting")["sessions"] if session["state"] == "scheduled"]
-    months.session("lasting", months.both("lasting")[1], date["session_id"], "held")
-
-
-def test_a_break_ends_by_itself_and_its_days_do_not_count(months: MonthsStory) -> None:
-    months.until(months.day(20))
-    before = months.pairing("pausing")["planned_end"]
-    months.move("pausing", months.both("pausing")[1], "pause", until=str(months.day(27).date()))
-    months.until(months.day(27))
-    assert months.life("pausing") == ["pairing.proposed", "pairing.formed", "pairing.paused", "pairing.resumed"]
-    days = date.fromisoformat(months.pairing("pausing")["planned_end"]) - date.fromisoformat(before)
-    assert days.days in (6, 7)  # from day 20 at nine to day 27: at midnight, or when a sweep finds that it has begun
-    for member, purposes in zip(months.both("pausing"), months.mailed(*months.both("pausing")), strict=True):
-        assert (months.noted(member)["paused"], purposes["resumed"]) == (1, 1)
-
-
-def test_after_thirty_days_each_is_asked_and_the_first_figures_are_of_enough_people(months: MonthsStory) -> None:
-    months.until(months.day(31))
-    names = {name for name in NAMES for purposes in months.mailed(*months.both(name)) if purposes["checkin"] > 1}
-    assert names == {"changing", "quiet", "parting"}
-    months.check_in("changing", "day_30")
-    report = figures(months)
-    assert report["k"] == 5
-    assert (report["funnel"]["proposed"], report["funnel"]["formed"], report["funnel"]["lapsed"]) == (6, 5, None)
-    [early] = [figure for figure in report["figures"] if figure["name"] == "met_by_day_30"]
-    assert (early["n"], early["share"]) == (3, 0.67)
-    assert not [figure for figure in report["figures"] if figure["name"].startswith("1:")]
-
-
 def figures(months: MonthsStory) -> Json:
     return dict(ok(months.members.coordinator("feedback").get(f"/programmes/{PROGRAMME}/report")))
 
 
-def test_a_wish_for_somebody_else_ends_it_without_blame_and_nobody_learns_whose_it_was(months: MonthsStory) -> None:
-    months.until(months.day(33))
-    senior, junior = months.both("changing")
-    ok(months.members.feedback(junior).post(f"/pairings/{months.id('changing')}/partner-change", json={}))
-    months.said["partner.change.requested"] += 1
-    months.estate.rest()
-    assert months.life("changing") == ["pairing.proposed", "pairing.formed", "pairing.ended"]
-    assert months.pairing("changing")["end_kind"] == "ended_early"
-    letters = [months.letter(member, "ended").get_content() for member in (senior, junior)]
-    assert all(NEUTRAL in text for text in letters)
-    [wish] = [event for event in months.events("feedback.v1", "changing") if "partner.change" in event.type]
-    assert wish.data is not None
-    assert "side" not in wish.data
-    assert not {senior, junior} & {str(value) for value in wish.data.values()}
-    ended = months.events("pairings.v1", "changing")[-1]
-    assert ended.record.text("ce_causationid") == wish.id
+class TestMonths:
+    def test_each_side_gets_a_proposal_with_its_own_reasons(self, months: MonthsStory) -> None:
+        computed = months.members.round()
+        months.estate.rest()
+        assert months.mailed(months.coordinator) == [{"round_to_review": 1}]
+        months.members.publish(computed["round_id"])
+        months.pairs = dict(zip(NAMES, months.members.pairings(state="proposed"), strict=True))
+        months.estate.rest()
+        for name in NAMES:
+            for purposes in months.mailed(*months.both(name)):
+                assert purposes == {"proposal": 1}
+        senior, junior = months.both("lasting")
+        gains = taxonomy.load().name("generative-ai"), taxonomy.load().name("leadership")
+        for reader, learns, shares in ((senior, *gains), (junior, *reversed(gains))):
+            reads_reasons(months.letter(reader, "proposal"), learns, shares)
 
+    def test_both_accept_and_learn_who_their_partner_is(self, months: MonthsStory) -> None:
+        for name in NAMES[1:-1]:
+            months.members.accept_both(months.pairs[name])
+        months.members.answer(months.both("lasting")[0], months.id("lasting"), "accepted")
+        months.members.answer(months.both("refused")[1], months.id("refused"), "declined", reason="know_each_other")
+        months.estate.rest()
+        for name in NAMES[1:-1]:
+            for purposes in months.mailed(*months.both(name)):
+                assert purposes == {"proposal": 1, "partners": 1, "checkin": 1}
+        reads_reasons(
+            months.letter(months.both("quiet")[1], "partners"),
+            taxonomy.load().name("leadership"),
+            taxonomy.load().name("generative-ai"),
+        )
+        first, second = months.mailed(*months.both("refused"))
+        assert first == second == {"proposal": 1, "proposal_closed": 1}
+        assert months.life("refused") == ["pairing.proposed", "pairing.lapsed"]
+        for name in ("changing", "pausing", "parting"):
+            months.check_in(name, "day_0", 3)
+            months.meet(name, months.both(name)[0], months.day(8, 10))
 
-def test_whoever_is_free_again_is_suggested_to_somebody_new_and_a_person_releases_it(months: MonthsStory) -> None:
-    path = f"/programmes/{PROGRAMME}"
-    free = [item["member_id"] for item in ok(months.members.coordinator().get(f"{path}/free"))["items"]]
-    (old_senior, old_junior), (senior, junior) = months.both("changing"), months.both("refused")
-    assert set(free) == {old_senior, old_junior, senior, junior}
-    suggested = ok(months.members.coordinator().post(f"{path}/suggestions"))["items"]
-    assert {(item["senior"], item["junior"]) for item in suggested} == {(senior, old_junior), (old_senior, junior)}
-    before = months.mailed(*free)
-    months.estate.rest()
-    assert months.mailed(*free) == before, "a suggestion tells nobody"
-    body = {"senior": senior, "junior": old_junior}
-    months.pairs["second"] = ok(months.members.coordinator().post(f"{path}/pairings", json=body))
-    months.estate.rest()
-    assert all(purposes["proposal"] == 2 for purposes in months.mailed(senior, old_junior))
-    months.members.accept_both(months.pairs["second"])
-    months.estate.rest()
-    assert [purposes["partners"] for purposes in months.mailed(senior, old_junior)] == [1, 2]
-    assert months.life("second") == ["pairing.proposed", "pairing.formed"]
+    def test_booking_and_meetings_are_reminded_in_time(self, months: MonthsStory) -> None:
+        months.until(months.day(7, 11))
+        for name in ("changing", "pausing", "parting"):
+            for purposes in months.mailed(*months.both(name)):
+                assert purposes == {
+                    "proposal": 1,
+                    "partners": 1,
+                    "checkin": 1,
+                    "charter_reminder": 1,
+                    "meeting_soon": 1,
+                }
+            assert all("meeting_planned" in months.noted(member) for member in months.both(name))
+        for purposes in months.mailed(*months.both("quiet")):
+            assert purposes == {
+                "proposal": 1,
+                "partners": 1,
+                "checkin": 1,
+                "charter_reminder": 1,
+                "checkin_reminder": 1,
+            }
+        months.until(months.day(8, 11))
+        senior, junior = months.mailed(*months.both("quiet"))
+        assert (senior["booking_reminder"], junior["booking_reminder"]) == (1, 0)
 
+    def test_only_the_silent_side_is_reminded(self, months: MonthsStory) -> None:
+        """Their acceptance still counts."""
+        months.until(months.day(10))
+        answered, forgot = months.mailed(*months.both("lasting"))
+        assert answered == {"proposal": 1}
+        assert forgot == {"proposal": 1, "answer_reminder": 1}
+        months.members.answer(months.both("lasting")[1], months.id("lasting"), "accepted")
+        months.estate.rest()
+        assert months.life("lasting") == ["pairing.proposed", "pairing.formed"]
+        months.check_in("lasting", "day_0", 2)
 
-def test_who_leaves_the_company_hears_nothing_more_and_their_partner_is_told(months: MonthsStory) -> None:
-    leaver, stays = months.both("quiet")
-    by_id = {id: external for external, id in months.members.ids.items()}
-    row = next(somebody for somebody in PEOPLE if somebody.external_id == by_id[leaver])
-    months.is_silent(leaver)
-    head, line = csv_of([row]).decode().splitlines()
-    leaving = begin_import(months.estate, f"{head},employment\n{line},left\n".encode())
-    api = months.estate.api("profiles", admin(months.estate))
-    settled = wait_until(
-        lambda: next(
-            (
-                state
-                for state in [ok(api.get(f"/imports/{leaving}"))["state"]]
-                if state in ("done", "waiting_for_release")
+    def test_a_charter_of_both(self, months: MonthsStory) -> None:
+        senior, junior = months.both("lasting")
+        months.move("lasting", senior, "charter", goals=["speak plainly"], meeting_rhythm="monthly")
+        assert months.move("lasting", junior, "charter", agree=True)["state"] == "chartered"
+        months.estate.rest()
+        assert all(months.noted(member)["agreed"] == 1 for member in (senior, junior))
+        assert months.life("lasting") == ["pairing.proposed", "pairing.formed", "pairing.chartered"]
+
+    def test_meetings_moved_cancelled_held_undated_and_missed(self, months: MonthsStory) -> None:
+        held = {name: months.care(name)["sessions"][0]["session_id"] for name in ("changing", "pausing", "parting")}
+        for name in ("changing", "parting"):
+            months.session(name, months.both(name)[1], held[name], "held")
+        months.session("pausing", months.both("pausing")[0], held["pausing"], "missed")
+        months.meet("pausing", months.both("pausing")[1], months.day(9, 15), held=True)
+        senior, junior = months.both("lasting")
+        moved = months.meet("lasting", senior, months.day(14, 10))
+        path = f"/pairings/{months.id('lasting')}/sessions/{moved}"
+        ok(months.members.feedback(senior).put(path, json={"starts_at": months.day(15, 10).isoformat()}))
+        months.said["session.scheduled"] += 1
+        off = months.meet("lasting", senior, months.day(16, 10))
+        months.session("lasting", junior, off, "cancel")
+        months.estate.rest()
+        assert [short(event) for event in months.events("feedback.v1", "lasting") if ".session." in event.type] == [
+            "session.scheduled", "session.scheduled", "session.scheduled", "session.cancelled",
+        ]  # fmt: skip
+        assert all(purposes["meeting_off"] == 1 for purposes in months.mailed(senior, junior))
+        assert all(purposes["meeting_missed"] == 1 for purposes in months.mailed(*months.both("pausing")))
+        assert all(months.noted(member)["meeting_held"] == 1 for member in months.both("pausing"))
+
+    def test_a_moved_meeting_is_reminded_at_its_new_time_alone(self, months: MonthsStory) -> None:
+        months.until(months.day(14, 9))
+        assert not any(purposes["meeting_soon"] for purposes in months.mailed(*months.both("lasting")))
+        months.until(months.day(14, 11))
+        for member in months.both("lasting"):
+            assert "10:00" in months.letter(member, "meeting_soon")["Subject"]
+            assert f"{months.day(15):%-d %B}" in months.letter(member, "meeting_soon")["Subject"]
+
+    def test_a_missing_first_meeting_is_noticed(self, months: MonthsStory) -> None:
+        """A coordinator is told of it."""
+        assert not [event for event in months.events("feedback.v1") if "contact.needed" in event.type]
+        months.until(months.day(15, 11))
+        [needed] = [event for event in months.events("feedback.v1") if "contact.needed" in event.type]
+        assert needed.data is not None
+        assert (needed.subject, needed.data["facts"]) == (months.id("quiet"), ["no_first_meeting_booked"])
+        [coordinator] = months.mailed(months.coordinator)
+        assert coordinator == {"round_to_review": 1, "pair_needs_a_person": 1}
+        text = months.letter(months.coordinator, "pair_needs_a_person").get_content()
+        assert "no first meeting has been planned yet" in text
+        assert not [somebody.name for somebody in PEOPLE if somebody.name in text]
+        assert all(purposes["help_offered"] == 1 for purposes in months.mailed(*months.both("quiet")))
+        listed = everything(
+            partial(months.members.coordinator("feedback").get, f"/programmes/{PROGRAMME}/care"),
+            {"help_wanted": "true"},
+        )
+        assert [session["pairing_id"] for session in listed] == [months.id("quiet")]
+        [date] = [session for session in months.care("lasting")["sessions"] if session["state"] == "scheduled"]
+        months.session("lasting", months.both("lasting")[1], date["session_id"], "held")
+
+    def test_a_pause_ends_by_itself_and_its_days_do_not_count(self, months: MonthsStory) -> None:
+        months.until(months.day(20))
+        before = months.pairing("pausing")["planned_end"]
+        months.move("pausing", months.both("pausing")[1], "pause", until=str(months.day(27).date()))
+        months.until(months.day(27))
+        assert months.life("pausing") == ["pairing.proposed", "pairing.formed", "pairing.paused", "pairing.resumed"]
+        days = date.fromisoformat(months.pairing("pausing")["planned_end"]) - date.fromisoformat(before)
+        assert days.days in (
+            6,
+            7,
+        )  # from day 20 at nine to day 27: at midnight, or when a sweep finds that it has begun
+        for member, purposes in zip(months.both("pausing"), months.mailed(*months.both("pausing")), strict=True):
+            assert (months.noted(member)["paused"], purposes["resumed"]) == (1, 1)
+
+    def test_day_30_asks_each_side_and_releases_first_figures(self, months: MonthsStory) -> None:
+        """The first figures are of at least k people."""
+        months.until(months.day(31))
+        names = {name for name in NAMES for purposes in months.mailed(*months.both(name)) if purposes["checkin"] > 1}
+        assert names == {"changing", "quiet", "parting"}
+        months.check_in("changing", "day_30")
+        report = figures(months)
+        assert report["k"] == 5
+        assert (report["funnel"]["proposed"], report["funnel"]["formed"], report["funnel"]["lapsed"]) == (6, 5, None)
+        [early] = [figure for figure in report["figures"] if figure["name"] == "met_by_day_30"]
+        assert (early["n"], early["share"]) == (3, 0.67)
+        assert not [figure for figure in report["figures"] if figure["name"].startswith("1:")]
+
+    def test_a_partner_change_ends_the_pairing_without_blame(self, months: MonthsStory) -> None:
+        """Nobody learns who asked for it."""
+        months.until(months.day(33))
+        senior, junior = months.both("changing")
+        ok(months.members.feedback(junior).post(f"/pairings/{months.id('changing')}/partner-change", json={}))
+        months.said["partner.change.requested"] += 1
+        months.estate.rest()
+        assert months.life("changing") == ["pairing.proposed", "pairing.formed", "pairing.ended"]
+        assert months.pairing("changing")["end_kind"] == "ended_early"
+        letters = [months.letter(member, "ended").get_content() for member in (senior, junior)]
+        assert all(NEUTRAL in text for text in letters)
+        [wish] = [event for event in months.events("feedback.v1", "changing") if "partner.change" in event.type]
+        assert wish.data is not None
+        assert "side" not in wish.data
+        assert not {senior, junior} & {str(value) for value in wish.data.values()}
+        ended = months.events("pairings.v1", "changing")[-1]
+        assert ended.record.text("ce_causationid") == wish.id
+
+    def test_free_members_are_suggested_to_new_partners(self, months: MonthsStory) -> None:
+        """A coordinator releases the suggestion."""
+        path = f"/programmes/{PROGRAMME}"
+        free = [item["member_id"] for item in ok(months.members.coordinator().get(f"{path}/free"))["items"]]
+        (old_senior, old_junior), (senior, junior) = months.both("changing"), months.both("refused")
+        assert set(free) == {old_senior, old_junior, senior, junior}
+        suggested = ok(months.members.coordinator().post(f"{path}/suggestions"))["items"]
+        assert {(item["senior"], item["junior"]) for item in suggested} == {(senior, old_junior), (old_senior, junior)}
+        before = months.mailed(*free)
+        months.estate.rest()
+        assert months.mailed(*free) == before, "a suggestion tells nobody"
+        body = {"senior": senior, "junior": old_junior}
+        months.pairs["second"] = ok(months.members.coordinator().post(f"{path}/pairings", json=body))
+        months.estate.rest()
+        assert all(purposes["proposal"] == 2 for purposes in months.mailed(senior, old_junior))
+        months.members.accept_both(months.pairs["second"])
+        months.estate.rest()
+        assert [purposes["partners"] for purposes in months.mailed(senior, old_junior)] == [1, 2]
+        assert months.life("second") == ["pairing.proposed", "pairing.formed"]
+
+    def test_a_leaver_gets_no_message_and_the_partner_gets_one(self, months: MonthsStory) -> None:
+        leaver, stays = months.both("quiet")
+        by_id = {id: external for external, id in months.members.ids.items()}
+        row = next(somebody for somebody in PEOPLE if somebody.external_id == by_id[leaver])
+        months.is_silent(leaver)
+        head, line = csv_of([row]).decode().splitlines()
+        leaving = begin_import(months.estate, f"{head},employment\n{line},left\n".encode())
+        api = months.estate.api("profiles", admin(months.estate))
+        settled = wait_until(
+            lambda: next(
+                (
+                    state
+                    for state in [ok(api.get(f"/imports/{leaving}"))["state"]]
+                    if state in ("done", "waiting_for_release")
+                ),
+                None,
             ),
-            None,
-        ),
-        "the import done or waiting",
-    )
-    if settled == "waiting_for_release":
-        ok(api.post(f"/imports/{leaving}/release"))
-    imported(months.estate, leaving)
-    months.estate.rest()
-    assert months.pairing("quiet")["end_kind"] == "not_started"
-    assert months.mailed(stays)[0]["ended"] == 1
-    assert NEUTRAL in months.letter(stays, "ended").get_content()
+            "the import done or waiting",
+        )
+        if settled == "waiting_for_release":
+            ok(api.post(f"/imports/{leaving}/release"))
+        imported(months.estate, leaving)
+        months.estate.rest()
+        assert months.pairing("quiet")["end_kind"] == "not_started"
+        assert months.mailed(stays)[0]["ended"] == 1
+        assert NEUTRAL in months.letter(stays, "ended").get_content()
 
+    def test_an_erased_member_gets_no_message(self, months: MonthsStory) -> None:
+        """The partner gets one."""
+        stays, erased = months.both("parting")
+        months.gone[erased] = months.address(erased)
+        months.is_silent(erased)
+        ok(months.members.profiles(erased).post("/members/me/erasure"))
+        api = months.estate.api("profiles", admin(months.estate))
+        wait_until(lambda: ok(api.get(f"/erasures/{erased}"))["done"], "every service has forgotten them")
+        months.estate.rest()
+        assert months.life("parting")[-1] == "pairing.ended"
+        assert months.mailed(stays)[0]["ended"] == 1
+        assert not list(months.estate.database("notifier")["notifications"].find({"member_id": erased}))
 
-def test_who_is_erased_hears_nothing_more_and_their_partner_is_told(months: MonthsStory) -> None:
-    stays, erased = months.both("parting")
-    months.gone[erased] = months.address(erased)
-    months.is_silent(erased)
-    ok(months.members.profiles(erased).post("/members/me/erasure"))
-    api = months.estate.api("profiles", admin(months.estate))
-    wait_until(lambda: ok(api.get(f"/erasures/{erased}"))["done"], "every service has forgotten them")
-    months.estate.rest()
-    assert months.life("parting")[-1] == "pairing.ended"
-    assert months.mailed(stays)[0]["ended"] == 1
-    assert not list(months.estate.database("notifier")["notifications"].find({"member_id": erased}))
+    def test_days_on_hold_move_later_dates(self, months: MonthsStory) -> None:
+        months.until(months.day(37))
+        assert all(purposes["checkin"] == 1 for purposes in months.mailed(*months.both("pausing")))
+        months.until(months.day(43))
+        assert all(
+            purposes["checkin"] == 2 for purposes in months.mailed(*months.both("pausing"), *months.both("lasting"))
+        )
+        months.check_in("lasting", "day_30", 5)
 
+    def test_after_ninety_days_and_half_way(self, months: MonthsStory) -> None:
+        months.until(months.day(103))
+        assert months.care("lasting")["milestones"]["mid_point_reached_at"] is not None
+        for member, purposes in zip(months.both("lasting"), months.mailed(*months.both("lasting")), strict=True):
+            assert (purposes["checkin"], months.noted(member)["half_way"]) == (3, 1)
+        months.check_in("lasting", "day_90", 5)
 
-def test_the_days_on_hold_move_what_was_to_come(months: MonthsStory) -> None:
-    months.until(months.day(37))
-    assert all(purposes["checkin"] == 1 for purposes in months.mailed(*months.both("pausing")))
-    months.until(months.day(43))
-    assert all(purposes["checkin"] == 2 for purposes in months.mailed(*months.both("pausing"), *months.both("lasting")))
-    months.check_in("lasting", "day_30", 5)
+    def test_a_renewal_moves_the_end_and_its_announcement(self, months: MonthsStory) -> None:
+        months.until(months.day(150))
+        planned = date.fromisoformat(months.pairing("lasting")["planned_end"])
+        for member in months.both("lasting"):
+            months.move("lasting", member, "renew", months=1)
+        months.estate.rest()
+        assert all(purposes["renewed"] == 1 for purposes in months.mailed(*months.both("lasting")))
+        months.until(months.on(planned - 13 * DAY))
+        assert not any(purposes["closing_soon"] for purposes in months.mailed(*months.both("lasting")))
+        moved = date.fromisoformat(months.pairing("lasting")["planned_end"])
+        assert moved.month == planned.month % 12 + 1
+        months.until(months.on(moved - 13 * DAY))
+        assert all(purposes["closing_soon"] == 1 for purposes in months.mailed(*months.both("lasting")))
 
-
-def test_after_ninety_days_and_half_way(months: MonthsStory) -> None:
-    months.until(months.day(103))
-    assert months.care("lasting")["milestones"]["mid_point_reached_at"] is not None
-    for member, purposes in zip(months.both("lasting"), months.mailed(*months.both("lasting")), strict=True):
-        assert (purposes["checkin"], months.noted(member)["half_way"]) == (3, 1)
-    months.check_in("lasting", "day_90", 5)
-
-
-def test_a_renewal_moves_the_end_and_the_word_that_it_comes(months: MonthsStory) -> None:
-    months.until(months.day(150))
-    planned = date.fromisoformat(months.pairing("lasting")["planned_end"])
-    for member in months.both("lasting"):
-        months.move("lasting", member, "renew", months=1)
-    months.estate.rest()
-    assert all(purposes["renewed"] == 1 for purposes in months.mailed(*months.both("lasting")))
-    months.until(months.on(planned - 13 * DAY))
-    assert not any(purposes["closing_soon"] for purposes in months.mailed(*months.both("lasting")))
-    moved = date.fromisoformat(months.pairing("lasting")["planned_end"])
-    assert moved.month == planned.month % 12 + 1
-    months.until(months.on(moved - 13 * DAY))
-    assert all(purposes["closing_soon"] == 1 for purposes in months.mailed(*months.both("lasting")))
-
-
-def test_a_planned_end_is_thanked_for_and_how_it_was_is_kept_in_bands(months: MonthsStory) -> None:
-    end = date.fromisoformat(months.pairing("lasting")["planned_end"])
-    months.until(months.on(end))
-    assert months.life("lasting") == [
-        f"pairing.{what}" for what in ("proposed", "formed", "chartered", "renewed", "ended")
-    ]
-    assert months.pairing("lasting")["end_kind"] == "completed"
-    for member in months.both("lasting"):
-        assert "Thank you" in months.letter(member, "ended")["Subject"]
-    assert not months.events("outcomes.v1", "lasting")
-    months.check_in("lasting", "end", 5)
-    months.estate.rest()
-    [outcome] = months.events("outcomes.v1", "lasting")
-    assert outcome.data is not None
-    assert {outcome.data[name] for name in ("senior_learned", "junior_learned", "senior_enjoyed")} == {"high"}
-    assert outcome.data["meetings"] == "low"
-
-
-def test_an_end_about_which_nobody_answers_is_recorded_after_thirty_days(months: MonthsStory) -> None:
-    months.until(months.day(260))
-    assert months.pairing("pausing")["end_kind"] == "completed"
-    [unanswered] = months.events("outcomes.v1", "pausing")
-    assert unanswered.data is not None
-    assert unanswered.data["senior_learned"] == "unknown"
-    report = figures(months)
-    assert all(count is None or count == 0 or count >= 5 for count in report["funnel"].values())
-    assert report["funnel"]["proposed"] == 6  # seven, and one that was erased
-    named = {figure["name"]: figure for figure in report["figures"]}
-    assert named["days_to_first_meeting"]["n"] >= 3
-    assert not [name for name in named if name.startswith(("1:", "3:", "4:"))], "of too few people"
-
-
-def test_every_fact_that_was_acknowledged_is_told_once(months: MonthsStory) -> None:
-    counts = Counter(short(event) for event in months.events("feedback.v1"))
-    assert {kind: counts[kind] for kind in months.said} == months.said
-    for topic in ("pairings.v1", "feedback.v1", "notifications.v1"):
-        firsts = {of: list(dict.fromkeys(numbers)) for of, numbers in months.others.sequences(topic).items()}
-        assert firsts == {of: sorted(numbers) for of, numbers in firsts.items()}
-
-
-def test_whoever_left_or_was_erased_heard_nothing_more(months: MonthsStory) -> None:
-    post = months.post()
-    assert {member: len(post[months.address(member)]) for member in months.silent} == months.silent
-    assert len(months.silent) == 2
-
-
-def test_mail_inbox_records_and_events_agree(months: MonthsStory) -> None:
-    collection = months.estate.database("notifier")["notifications"]
-    ours: Sequence[str] = [*months.members.ids.values(), months.coordinator]
-    staying = [member for member in ours if member not in months.gone]
-    post = months.post()
-    letters = [mail for member in ours for mail in post[months.address(member)]]
-    ids = Counter(id_of(mail) for mail in letters)
-    assert max(ids.values()) == 1
-    for member in staying:
-        records = {note["_id"]: note for note in collection.find({"member_id": member})}
-        mailed = {id for id, note in records.items() if (note["state"], note["channel"]) == ("sent", "email")}
-        assert {id_of(mail) for mail in post[months.address(member)]} == mailed
-        shown = {note["id"]: note for note in months.inbox(member)} if member not in months.silent else None
-        if shown is not None:
-            assert set(shown) == {id for id, note in records.items() if note["shown_at"]}
-            assert {id for id, note in shown.items() if note["by_email"] == "sent"} == mailed & set(shown)
-        events = [
-            event
-            for event in months.others.distinct("notifications.v1")
-            if event.data and event.data["member_id"] == member
+    def test_a_planned_end_is_thanked_and_recorded_in_bands(self, months: MonthsStory) -> None:
+        end = date.fromisoformat(months.pairing("lasting")["planned_end"])
+        months.until(months.on(end))
+        assert months.life("lasting") == [
+            f"pairing.{what}" for what in ("proposed", "formed", "chartered", "renewed", "ended")
         ]
-        counts = Counter((event.subject, short(event)) for event in events if event.subject in records)
-        said = {id: note for id, note in records.items() if note["said_at"] and note["reason"] != "not_needed"}
-        assert all(note["state"] in ("sent", "suppressed") for note in records.values())
-        assert set(counts) <= {(id, f"notification.{note['state']}") for id, note in said.items()}
-        assert set(counts) >= {
-            (id, f"notification.{note['state']}") for id, note in said.items() if note["purpose"] in OPENLY
-        }
-        causes = Counter((note.data["purpose"], note.data["cause_id"]) for note in events if note.data)
-        assert max([*counts.values(), *causes.values()]) == 1
+        assert months.pairing("lasting")["end_kind"] == "completed"
+        for member in months.both("lasting"):
+            assert "Thank you" in months.letter(member, "ended")["Subject"]
+        assert not months.events("outcomes.v1", "lasting")
+        months.check_in("lasting", "end", 5)
+        months.estate.rest()
+        [outcome] = months.events("outcomes.v1", "lasting")
+        assert outcome.data is not None
+        assert {outcome.data[name] for name in ("senior_learned", "junior_learned", "senior_enjoyed")} == {"high"}
+        assert outcome.data["meetings"] == "low"
+
+    def test_an_unanswered_end_is_recorded_after_thirty_days(self, months: MonthsStory) -> None:
+        months.until(months.day(260))
+        assert months.pairing("pausing")["end_kind"] == "completed"
+        [unanswered] = months.events("outcomes.v1", "pausing")
+        assert unanswered.data is not None
+        assert unanswered.data["senior_learned"] == "unknown"
+        report = figures(months)
+        assert all(count is None or count == 0 or count >= 5 for count in report["funnel"].values())
+        assert report["funnel"]["proposed"] == 6  # seven, and one that was erased
+        named = {figure["name"]: figure for figure in report["figures"]}
+        assert named["days_to_first_meeting"]["n"] >= 3
+        assert not [name for name in named if name.startswith(("1:", "3:", "4:"))], "of too few people"
+
+
+class TestAfterwards:
+    def test_every_acknowledged_fact_is_told_once(self, months: MonthsStory) -> None:
+        counts = Counter(short(event) for event in months.events("feedback.v1"))
+        assert {kind: counts[kind] for kind in months.said} == months.said
+        for topic in ("pairings.v1", "feedback.v1", "notifications.v1"):
+            firsts = {of: list(dict.fromkeys(numbers)) for of, numbers in months.others.sequences(topic).items()}
+            assert firsts == {of: sorted(numbers) for of, numbers in firsts.items()}
+
+    def test_leavers_and_erased_members_got_nothing_more(self, months: MonthsStory) -> None:
+        post = months.post()
+        assert {member: len(post[months.address(member)]) for member in months.silent} == months.silent
+        assert len(months.silent) == 2
+
+    def test_mail_inbox_records_and_events_agree(self, months: MonthsStory) -> None:
+        collection = months.estate.database("notifier")["notifications"]
+        ours: Sequence[str] = [*months.members.ids.values(), months.coordinator]
+        staying = [member for member in ours if member not in months.gone]
+        post = months.post()
+        letters = [mail for member in ours for mail in post[months.address(member)]]
+        ids = Counter(id_of(mail) for mail in letters)
+        assert max(ids.values()) == 1
+        for member in staying:
+            records = {note["_id"]: note for note in collection.find({"member_id": member})}
+            mailed = {id for id, note in records.items() if (note["state"], note["channel"]) == ("sent", "email")}
+            assert {id_of(mail) for mail in post[months.address(member)]} == mailed
+            shown = {note["id"]: note for note in months.inbox(member)} if member not in months.silent else None
+            if shown is not None:
+                assert set(shown) == {id for id, note in records.items() if note["shown_at"]}
+                assert {id for id, note in shown.items() if note["by_email"] == "sent"} == mailed & set(shown)
+            events = [
+                event
+                for event in months.others.distinct("notifications.v1")
+                if event.data and event.data["member_id"] == member
+            ]
+            counts = Counter((event.subject, short(event)) for event in events if event.subject in records)
+            said = {id: note for id, note in records.items() if note["said_at"] and note["reason"] != "not_needed"}
+            assert all(note["state"] in ("sent", "suppressed") for note in records.values())
+            assert set(counts) <= {(id, f"notification.{note['state']}") for id, note in said.items()}
+            assert set(counts) >= {
+                (id, f"notification.{note['state']}") for id, note in said.items() if note["purpose"] in OPENLY
+            }
+            causes = Counter((note.data["purpose"], note.data["cause_id"]) for note in events if note.data)
+            assert max([*counts.values(), *causes.values()]) == 1

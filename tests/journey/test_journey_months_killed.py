@@ -27,7 +27,7 @@ from services.notifier.domain.notification import CLAIM
 from tests.journey.conditions import wait_until
 from tests.journey.people import Json, Members, a_programme, cohort, ok, partners
 from tests.journey.stack import Stack
-from tests.journey.subscriber import SubscriberEvent, OtherSystem
+from tests.journey.subscriber import OtherSystem, SubscriberEvent
 from tests.notifier.smtp_server import DROP, OK, VANISH, Wayward, wayward
 
 PROGRAMME = "killmonths"
@@ -257,73 +257,6 @@ def short(event: SubscriberEvent) -> str:
     return event.type.removeprefix("mentoring.").removesuffix(".v1")
 
 
-def test_what_was_acknowledged_is_told_once_whoever_died_meanwhile(
-    members: Members, lived: list[Json], witness: OtherSystem
-) -> None:
-    witness.caught_up(LONG_S)
-    for pairing in lived:
-        id, last = pairing["pairing_id"], pairing is lived[-1]
-        happened = Counter(short(event) for event in witness.distinct("feedback.v1") if event.subject == id)
-        needed = happened.pop("contact.needed", 0)
-        assert needed <= 2
-        assert happened == {
-            "session.scheduled": 2,
-            "session.held": 1,
-            "session.cancelled": 1,
-            "checkin.due": 4 + 2 * last,
-            "checkin.completed": 2,
-            **({"partner.change.requested": 1} if last else {}),
-        }
-        life = [short(event) for event in witness.history(id)]
-        assert life == [f"pairing.{what}" for what in ("proposed", "formed", "chartered", *(["ended"] if last else []))]
-
-
-def test_no_event_is_missing_between_the_first_and_the_last(
-    members: Members, lived: list[Json], witness: OtherSystem
-) -> None:
-    sequences = witness.sequences("feedback.v1")
-    for pairing in lived:
-        id = pairing["pairing_id"]
-        stored = members.estate.database("feedback")["courses"].find_one({"_id": id})
-        seen = list(dict.fromkeys(sequences["/viceversa/feedback", id]))
-        assert seen == list(range(1, stored["sequence"] + 1 - (stored["outcome_at"] is not None)))
-        assert all(before < after for before, after in pairwise(seen))
-
-
-def test_everybody_holds_the_seat_of_their_own_pairing_alone(members: Members, lived: list[Json]) -> None:
-    for pairing in lived:
-        mine = [] if pairing is lived[-1] else [pairing["pairing_id"]]
-        for member in partners(pairing):
-            assert [seat["pairing_id"] for seat in members.ledger(member)["held"]] == mine
-
-
-def test_no_message_left_twice_and_none_was_lost(
-    members: Members, lived: list[Json], witness: OtherSystem, wavering: tuple[Wavering, dict[str, str]]
-) -> None:
-    estate, ours = members.estate, set(members.ids.values())
-    records = {
-        record["_id"]: record
-        for record in estate.database("notifier")["notifications"].find({"member_id": {"$in": [*ours]}})
-    }
-    sent = {id: record for id, record in records.items() if record["state"] == "sent"}
-    assert {record["state"] for record in records.values()} <= {"sent", "suppressed", "held"}
-    assert sum(record["doubts"] for record in sent.values()) >= wavering[0].unsaid >= 3
-    left = Counter(id for id, to in letters(estate) if PROGRAMME in to)
-    assert left == Counter(id for id, record in sent.items() if record["channel"] == "email")
-    witness.caught_up()
-    notifications = [
-        event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.sent"
-    ]
-    events = [data for data in notifications if data and data["member_id"] in ours]
-    told_of = Counter(data["notification_id"] for data in events)
-    assert max(told_of.values()) == 1
-    assert set(told_of) >= {id for id, record in sent.items() if record["purpose"] in ("partners", "checkin", "ended")}
-    causes = Counter((data["member_id"], data["purpose"], data["cause_id"]) for data in events)
-    assert max(causes.values()) == 1
-    purposes = Counter(record["purpose"] for record in sent.values())
-    assert (purposes["partners"], purposes["checkin"]) == (2 * PAIRS, 4 * PAIRS + 2)
-
-
 @pytest.fixture(scope="module")
 def over(members: Members, lived: list[Json], witness: OtherSystem) -> Wayward:
     """A server of mail that refused, put off, vanished and dropped while those that were left came to their end."""
@@ -352,35 +285,103 @@ def hurried(estate: Stack) -> bool:
     return not notes.find_one({"state": "sending"})
 
 
-def test_the_months_go_on(members: Members, lived: list[Json], over: Wayward, witness: OtherSystem) -> None:
-    for pairing in lived[:-1]:
-        assert members.pairing(pairing["pairing_id"])["end_kind"] == "completed"
-        assert short(witness.history(pairing["pairing_id"])[-1]) == "pairing.ended"
-    counts = Counter(
-        event.data["milestone"]
-        for event in witness.distinct("feedback.v1")
-        if event.data and event.data["programme_id"] == PROGRAMME and short(event) == "checkin.due"
-    )
-    assert counts["end"] == 2 * PAIRS
+class TestKilledMonths:
+    def test_acknowledged_facts_are_told_once(self, members: Members, lived: list[Json], witness: OtherSystem) -> None:
+        witness.caught_up(LONG_S)
+        for pairing in lived:
+            id, last = pairing["pairing_id"], pairing is lived[-1]
+            happened = Counter(short(event) for event in witness.distinct("feedback.v1") if event.subject == id)
+            needed = happened.pop("contact.needed", 0)
+            assert needed <= 2
+            assert happened == {
+                "session.scheduled": 2,
+                "session.held": 1,
+                "session.cancelled": 1,
+                "checkin.due": 4 + 2 * last,
+                "checkin.completed": 2,
+                **({"partner.change.requested": 1} if last else {}),
+            }
+            life = [short(event) for event in witness.history(id)]
+            assert life == [
+                f"pairing.{what}" for what in ("proposed", "formed", "chartered", *(["ended"] if last else []))
+            ]
 
+    def test_no_event_is_missing_between_first_and_last(
+        self, members: Members, lived: list[Json], witness: OtherSystem
+    ) -> None:
+        sequences = witness.sequences("feedback.v1")
+        for pairing in lived:
+            id = pairing["pairing_id"]
+            stored = members.estate.database("feedback")["courses"].find_one({"_id": id})
+            seen = list(dict.fromkeys(sequences["/viceversa/feedback", id]))
+            assert seen == list(range(1, stored["sequence"] + 1 - (stored["outcome_at"] is not None)))
+            assert all(before < after for before, after in pairwise(seen))
 
-def test_a_server_that_refuses_delays_and_drops_gets_each_message_once_or_it_is_failed(
-    members: Members, over: Wayward, witness: OtherSystem
-) -> None:
-    ours = list(members.ids.values())
-    records = list(members.estate.database("notifier")["notifications"].find({"member_id": {"$in": ours}}))
-    [failed] = [record for record in records if record["state"] == "failed"]
-    assert failed["reason"] == "address_refused"
-    [failure] = [event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.failed"]
-    assert failure is not None
-    assert (failure["member_id"], failure["channel"]) == (failed["member_id"], "email")
-    here = {record["_id"] for record in records if record["state"] == "sent" and record["channel"] == "email"}
-    taken = Counter(id.strip("<>").partition("@")[0] for id in over.ids())
-    assert set(taken) == here - {id for id, _ in letters(members.estate)}
-    assert sorted(taken.values())[-2:] == [1, 2], "the one that was taken without a word came again, once"
-    assert sum(
-        record["purpose"] == "ended" for record in records if record["_id"] in taken or record is failed
-    ) == 2 * (PAIRS - 1)
+    def test_members_hold_the_seat_of_their_own_pairing_alone(self, members: Members, lived: list[Json]) -> None:
+        for pairing in lived:
+            mine = [] if pairing is lived[-1] else [pairing["pairing_id"]]
+            for member in partners(pairing):
+                assert [seat["pairing_id"] for seat in members.ledger(member)["held"]] == mine
+
+    def test_no_message_left_twice_and_none_was_lost(
+        self, members: Members, lived: list[Json], witness: OtherSystem, wavering: tuple[Wavering, dict[str, str]]
+    ) -> None:
+        estate, ours = members.estate, set(members.ids.values())
+        records = {
+            record["_id"]: record
+            for record in estate.database("notifier")["notifications"].find({"member_id": {"$in": [*ours]}})
+        }
+        sent = {id: record for id, record in records.items() if record["state"] == "sent"}
+        assert {record["state"] for record in records.values()} <= {"sent", "suppressed", "held"}
+        assert sum(record["doubts"] for record in sent.values()) >= wavering[0].unsaid >= 3
+        left = Counter(id for id, to in letters(estate) if PROGRAMME in to)
+        assert left == Counter(id for id, record in sent.items() if record["channel"] == "email")
+        witness.caught_up()
+        notifications = [
+            event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.sent"
+        ]
+        events = [data for data in notifications if data and data["member_id"] in ours]
+        told_of = Counter(data["notification_id"] for data in events)
+        assert max(told_of.values()) == 1
+        assert set(told_of) >= {
+            id for id, record in sent.items() if record["purpose"] in ("partners", "checkin", "ended")
+        }
+        causes = Counter((data["member_id"], data["purpose"], data["cause_id"]) for data in events)
+        assert max(causes.values()) == 1
+        purposes = Counter(record["purpose"] for record in sent.values())
+        assert (purposes["partners"], purposes["checkin"]) == (2 * PAIRS, 4 * PAIRS + 2)
+
+    def test_the_months_go_on(self, members: Members, lived: list[Json], over: Wayward, witness: OtherSystem) -> None:
+        for pairing in lived[:-1]:
+            assert members.pairing(pairing["pairing_id"])["end_kind"] == "completed"
+            assert short(witness.history(pairing["pairing_id"])[-1]) == "pairing.ended"
+        counts = Counter(
+            event.data["milestone"]
+            for event in witness.distinct("feedback.v1")
+            if event.data and event.data["programme_id"] == PROGRAMME and short(event) == "checkin.due"
+        )
+        assert counts["end"] == 2 * PAIRS
+
+    def test_a_bad_mail_server_gets_each_message_once(
+        self, members: Members, over: Wayward, witness: OtherSystem
+    ) -> None:
+        """The server refuses, delays and drops. A message that it never accepts is failed."""
+        ours = list(members.ids.values())
+        records = list(members.estate.database("notifier")["notifications"].find({"member_id": {"$in": ours}}))
+        [failed] = [record for record in records if record["state"] == "failed"]
+        assert failed["reason"] == "address_refused"
+        [failure] = [
+            event.data for event in witness.distinct("notifications.v1") if short(event) == "notification.failed"
+        ]
+        assert failure is not None
+        assert (failure["member_id"], failure["channel"]) == (failed["member_id"], "email")
+        here = {record["_id"] for record in records if record["state"] == "sent" and record["channel"] == "email"}
+        taken = Counter(id.strip("<>").partition("@")[0] for id in over.ids())
+        assert set(taken) == here - {id for id, _ in letters(members.estate)}
+        assert sorted(taken.values())[-2:] == [1, 2], "the one that was taken without a word came again, once"
+        assert sum(
+            record["purpose"] == "ended" for record in records if record["_id"] in taken or record is failed
+        ) == 2 * (PAIRS - 1)
 
 
 def letters(estate: Stack) -> list[tuple[str, str]]:

@@ -49,88 +49,85 @@ def life(members: Members, collector: Collector) -> PairingTraces:
     return life
 
 
-def test_what_moves_a_pairing_on_reaches_everybody_who_acts_on_it(life: PairingTraces) -> None:
-    """The matcher's word to notifier and feedback, and what notifier then says of each message."""
-    pairings = "matcher: send pairings.v1"
-    life.legs["put together"].has(
-        f"matcher: POST /programmes/{{id}}/pairings > {pairings} > notifier: process pairings.v1"
-        " > notifier: send notifications.v1"
-    )
-    answer = "matcher: POST /pairings/{id}/answer"
-    for leg in ("one yes", "both yes"):
-        life.legs[leg].has(f"{answer} > matcher: send answers.v1 > notifier: process answers.v1")
-    life.legs["both yes"].has(
-        f"{answer} > {pairings} > notifier: process pairings.v1 > notifier: send notifications.v1",
-        f"{answer} > {pairings} > feedback: process pairings.v1 > feedback: send feedback.v1"
-        " > notifier: process feedback.v1 > notifier: send notifications.v1",
-    )
-    life.legs["agree"].has(f"matcher: POST /pairings/{{id}}/charter > {pairings} > feedback: process pairings.v1")
-    life.legs["pause"].has(f"matcher: POST /pairings/{{id}}/pause > {pairings} > feedback: process pairings.v1")
-
-
-def test_what_the_two_say_of_their_meetings_reaches_everybody_who_acts_on_it(life: PairingTraces) -> None:
-    said = "feedback: POST /pairings/{id}/sessions > feedback: send feedback.v1"
-    life.legs["book"].has(f"{said} > notifier: process feedback.v1 > notifier: send notifications.v1")
-    life.legs["meet"].has(f"{said} > matcher: process feedback.v1", f"{said} > notifier: process feedback.v1")
-    life.legs["answer"].has(
-        "feedback: PUT /pairings/{id}/checkins/{milestone} > feedback: send feedback.v1 > notifier: process feedback.v1"
-    )
-
-
-def test_a_wish_for_somebody_else_is_one_trace_through_three_services(life: PairingTraces) -> None:
-    ends = "feedback: send feedback.v1 > matcher: process feedback.v1 > matcher: send pairings.v1"
-    life.legs["part"].has(
-        f"feedback: POST /pairings/{{id}}/partner-change > {ends} > feedback: process pairings.v1"
-        " > feedback: send feedback.v1 > notifier: process feedback.v1",
-        f"{ends} > notifier: process pairings.v1 > notifier: send notifications.v1",
-    )
-    life.legs["last words"].has("feedback: PUT /pairings/{id}/checkins/{milestone} > feedback: send outcomes.v1")
-
-
-def test_a_deadline_begins_a_trace_that_reaches_everybody_too(life: PairingTraces) -> None:
-    life.has(
-        "matcher: due pairings > matcher: send pairings.v1 > feedback: process pairings.v1",
-        "matcher: due pairings > matcher: send pairings.v1 > notifier: process pairings.v1",
-        "feedback: due courses > feedback: send feedback.v1 > notifier: process feedback.v1"
-        " > notifier: send notifications.v1",
-    )
-
-
-def test_each_leg_of_a_pairing_points_to_the_one_before_from_the_end_to_the_proposal(life: PairingTraces) -> None:
-    traces = life.traces()
-    assert len(traces) >= len(life.legs) + 2, "with those that a deadline began"
-    assert traces[0] == life.legs["put together"].trace_id
-    pointed: dict[str, set[str]] = {trace: set() for trace in traces}
-    for span in life.spans():
-        pointed[span.trace_id].update(span.links)
-    for before, after in pairwise(traces):
-        assert before in pointed[after], f"{names(life, after)} does not point to {names(life, before)}"
-    assert pointed[traces[0]] == set()
-
-
 def names(life: PairingTraces, trace: str) -> list[str]:
     return [f"{span.service}: {span.name}" for span in life.spans() if span.trace_id == trace]
 
 
-def test_a_reminder_points_to_what_it_reminds_of(life: PairingTraces) -> None:
-    spans = life.collector.wait_for(Finder(service="notifier", name="due notifications"))
-    assert life.legs["book"].trace_id in {link for span in spans for link in span.links}
+class TestLegs:
+    def test_a_transition_reaches_every_service_that_reacts(self, life: PairingTraces) -> None:
+        """The matcher's word to notifier and feedback, and what notifier then says of each message."""
+        pairings = "matcher: send pairings.v1"
+        life.legs["put together"].has(
+            f"matcher: POST /programmes/{{id}}/pairings > {pairings} > notifier: process pairings.v1"
+            " > notifier: send notifications.v1"
+        )
+        answer = "matcher: POST /pairings/{id}/answer"
+        for leg in ("one yes", "both yes"):
+            life.legs[leg].has(f"{answer} > matcher: send answers.v1 > notifier: process answers.v1")
+        life.legs["both yes"].has(
+            f"{answer} > {pairings} > notifier: process pairings.v1 > notifier: send notifications.v1",
+            f"{answer} > {pairings} > feedback: process pairings.v1 > feedback: send feedback.v1"
+            " > notifier: process feedback.v1 > notifier: send notifications.v1",
+        )
+        life.legs["agree"].has(f"matcher: POST /pairings/{{id}}/charter > {pairings} > feedback: process pairings.v1")
+        life.legs["pause"].has(f"matcher: POST /pairings/{{id}}/pause > {pairings} > feedback: process pairings.v1")
 
+    def test_a_meeting_reaches_every_service_that_reacts(self, life: PairingTraces) -> None:
+        said = "feedback: POST /pairings/{id}/sessions > feedback: send feedback.v1"
+        life.legs["book"].has(f"{said} > notifier: process feedback.v1 > notifier: send notifications.v1")
+        life.legs["meet"].has(f"{said} > matcher: process feedback.v1", f"{said} > notifier: process feedback.v1")
+        life.legs["answer"].has(
+            "feedback: PUT /pairings/{id}/checkins/{milestone} > feedback: send feedback.v1"
+            " > notifier: process feedback.v1"
+        )
 
-def test_a_pairing_s_phases_are_one_trace_with_their_real_times(life: PairingTraces) -> None:
-    wait_until(lambda: any(span.name == "pairing" for span in life.phases()), "the whole life")
-    phases = {span.name: span for span in life.phases()}
-    assert set(phases) == {"proposed", "formed", "until they met", "paused", "chartered", "pairing"}
-    assert len({span.trace_id for span in phases.values()}) == 1
-    whole = phases["pairing"]
-    assert {span.parent_id for name, span in phases.items() if name != "pairing"} == {whole.span_id}
-    pairing = life.members.pairing(life.id)
-    assert [nanoseconds(pairing[name]) for name in ("proposed_at", "ended_at")] == [whole.start, whole.end]
-    assert phases["chartered"].start == nanoseconds(pairing["charter_at"])
-    assert 6 < (phases["paused"].end - phases["paused"].start) / 86_400e9 < 9
-    closed = {"proposed": "both yes", "formed": "agree", "until they met": "meet", "pairing": "part"}
-    for name, leg in closed.items():
-        assert phases[name].links == (life.legs[leg].trace_id,)
+    def test_a_partner_change_is_one_trace_of_three_services(self, life: PairingTraces) -> None:
+        ends = "feedback: send feedback.v1 > matcher: process feedback.v1 > matcher: send pairings.v1"
+        life.legs["part"].has(
+            f"feedback: POST /pairings/{{id}}/partner-change > {ends} > feedback: process pairings.v1"
+            " > feedback: send feedback.v1 > notifier: process feedback.v1",
+            f"{ends} > notifier: process pairings.v1 > notifier: send notifications.v1",
+        )
+        life.legs["last words"].has("feedback: PUT /pairings/{id}/checkins/{milestone} > feedback: send outcomes.v1")
+
+    def test_a_deadline_begins_a_trace_that_reaches_all(self, life: PairingTraces) -> None:
+        life.has(
+            "matcher: due pairings > matcher: send pairings.v1 > feedback: process pairings.v1",
+            "matcher: due pairings > matcher: send pairings.v1 > notifier: process pairings.v1",
+            "feedback: due courses > feedback: send feedback.v1 > notifier: process feedback.v1"
+            " > notifier: send notifications.v1",
+        )
+
+    def test_each_leg_links_to_the_one_before(self, life: PairingTraces) -> None:
+        """From the end of a pairing back to its proposal."""
+        traces = life.traces()
+        assert len(traces) >= len(life.legs) + 2, "with those that a deadline began"
+        assert traces[0] == life.legs["put together"].trace_id
+        pointed: dict[str, set[str]] = {trace: set() for trace in traces}
+        for span in life.spans():
+            pointed[span.trace_id].update(span.links)
+        for before, after in pairwise(traces):
+            assert before in pointed[after], f"{names(life, after)} does not point to {names(life, before)}"
+        assert pointed[traces[0]] == set()
+
+    def test_a_reminder_links_to_its_cause(self, life: PairingTraces) -> None:
+        spans = life.collector.wait_for(Finder(service="notifier", name="due notifications"))
+        assert life.legs["book"].trace_id in {link for span in spans for link in span.links}
+
+    def test_phases_are_one_trace_with_their_real_times(self, life: PairingTraces) -> None:
+        wait_until(lambda: any(span.name == "pairing" for span in life.phases()), "the whole life")
+        phases = {span.name: span for span in life.phases()}
+        assert set(phases) == {"proposed", "formed", "until they met", "paused", "chartered", "pairing"}
+        assert len({span.trace_id for span in phases.values()}) == 1
+        whole = phases["pairing"]
+        assert {span.parent_id for name, span in phases.items() if name != "pairing"} == {whole.span_id}
+        pairing = life.members.pairing(life.id)
+        assert [nanoseconds(pairing[name]) for name in ("proposed_at", "ended_at")] == [whole.start, whole.end]
+        assert phases["chartered"].start == nanoseconds(pairing["charter_at"])
+        assert 6 < (phases["paused"].end - phases["paused"].start) / 86_400e9 < 9
+        closed = {"proposed": "both yes", "formed": "agree", "until they met": "meet", "pairing": "part"}
+        for name, leg in closed.items():
+            assert phases[name].links == (life.legs[leg].trace_id,)
 
 
 def nanoseconds(moment: str) -> int:

@@ -94,106 +94,105 @@ def proposed(members: Members, round_id: str) -> list[Json]:
     return members.pairings(state="proposed")
 
 
-def test_a_round_that_is_killed_twice_proposes_every_pair_exactly_once(
-    members: Members, proposed: list[Json], witness: OtherSystem
-) -> None:
-    members.estate.published("matcher", LEASES_S)
-    witness.caught_up()
-    assert len(proposed) == PAIRS
-    assert len({member for pairing in proposed for member in partners(pairing)}) == 2 * PAIRS
-    for pairing in proposed:
-        assert [event.type for event in witness.history(pairing["pairing_id"])] == ["mentoring.pairing.proposed.v1"]
-    assert Counter(
-        event.type for event in witness.distinct("rounds.v1") if event.subject == proposed[0]["round_id"]
-    ) == {
-        "mentoring.round.computed.v1": 1,
-        "mentoring.round.published.v1": 1,
-    }
-
-
-def test_an_import_that_is_killed_creates_everybody_exactly_once(estate: Stack, import_id: str, round_id: str) -> None:
-    assert begin_import(estate, csv_of(CROWD, "kill-import"), key=KEY) == import_id
-    done = imported(estate, import_id, LEASES_S)
-    assert (done["rows"], done["created"], done["failed"]) == (MANY, MANY, 0)
-    ids = ids_of(estate, "kill-import")
-    assert len(set(ids.values())) == MANY
-    assert set(ids) == {somebody.external_id for somebody in CROWD}
-    wait_until(lambda: of_the_crowd(estate, "matcher", "members") >= MANY, "the matcher knows everybody", LEASES_S)
-    assert of_the_crowd(estate, "matcher", "members") == MANY
-
-
 def of_the_crowd(estate: Stack, service: str, collection: str) -> int:
     return int(estate.database(service)[collection].count_documents({"enrolments.programme_id": "kill-import"}))
 
 
-def test_answers_while_every_service_is_killed_in_turn_form_every_pairing_exactly_once(
-    members: Members, proposed: list[Json], witness: OtherSystem
-) -> None:
-    with answering(members, proposed[: PAIRS // 2]):
-        for name in ("matcher", "feedback", "notifier", "profiles", "matcher"):
-            kill_and_restart(members.estate, name)
-    everything_is_as_without_a_kill(members, proposed[: PAIRS // 2], witness)
+class TestKill:
+    def test_a_round_killed_twice_proposes_each_pair_once(
+        self, members: Members, proposed: list[Json], witness: OtherSystem
+    ) -> None:
+        members.estate.published("matcher", LEASES_S)
+        witness.caught_up()
+        assert len(proposed) == PAIRS
+        assert len({member for pairing in proposed for member in partners(pairing)}) == 2 * PAIRS
+        for pairing in proposed:
+            assert [event.type for event in witness.history(pairing["pairing_id"])] == ["mentoring.pairing.proposed.v1"]
+        assert Counter(
+            event.type for event in witness.distinct("rounds.v1") if event.subject == proposed[0]["round_id"]
+        ) == {
+            "mentoring.round.computed.v1": 1,
+            "mentoring.round.published.v1": 1,
+        }
 
+    def test_a_killed_import_creates_everybody_once(self, estate: Stack, import_id: str, round_id: str) -> None:
+        assert begin_import(estate, csv_of(CROWD, "kill-import"), key=KEY) == import_id
+        done = imported(estate, import_id, LEASES_S)
+        assert (done["rows"], done["created"], done["failed"]) == (MANY, MANY, 0)
+        ids = ids_of(estate, "kill-import")
+        assert len(set(ids.values())) == MANY
+        assert set(ids) == {somebody.external_id for somebody in CROWD}
+        wait_until(lambda: of_the_crowd(estate, "matcher", "members") >= MANY, "the matcher knows everybody", LEASES_S)
+        assert of_the_crowd(estate, "matcher", "members") == MANY
 
-def test_answers_while_kafka_is_dead_are_taken_and_told_when_it_is_back(
-    members: Members, proposed: list[Json], witness: OtherSystem, running_servers: stack.Running
-) -> None:
-    if "kafka" not in running_servers.started:
-        pytest.skip("somebody else's Kafka is not ours to kill")
-    with answering(members, proposed[PAIRS // 2 :]) as answers:
-        wait_until(lambda: any(answer.done() for answer in answers), "the first answers")
-        kill(running_servers.data, "kafka")
-        wait_until(lambda: all(answer.done() for answer in answers), "all answers, without Kafka")
-        port = int(members.estate.endpoints.kafka.rpartition(":")[2])
-        with pytest.MonkeyPatch.context() as patch:
-            patch.delenv("VICEVERSA_KAFKA", raising=False)
-            patch.delenv("VICEVERSA_MONGO", raising=False)
-            assert stack.start(running_servers.data, kafka_port=port).endpoints == members.estate.endpoints
-    everything_is_as_without_a_kill(members, proposed[PAIRS // 2 :], witness)
+    def test_answers_under_kills_form_each_pairing_once(
+        self, members: Members, proposed: list[Json], witness: OtherSystem
+    ) -> None:
+        """Every service is killed in turn."""
+        with answering(members, proposed[: PAIRS // 2]):
+            for name in ("matcher", "feedback", "notifier", "profiles", "matcher"):
+                kill_and_restart(members.estate, name)
+        everything_is_as_without_a_kill(members, proposed[: PAIRS // 2], witness)
 
+    def test_answers_without_kafka_are_published_on_its_return(
+        self, members: Members, proposed: list[Json], witness: OtherSystem, running_servers: stack.Running
+    ) -> None:
+        if "kafka" not in running_servers.started:
+            pytest.skip("somebody else's Kafka is not ours to kill")
+        with answering(members, proposed[PAIRS // 2 :]) as answers:
+            wait_until(lambda: any(answer.done() for answer in answers), "the first answers")
+            kill(running_servers.data, "kafka")
+            wait_until(lambda: all(answer.done() for answer in answers), "all answers, without Kafka")
+            port = int(members.estate.endpoints.kafka.rpartition(":")[2])
+            with pytest.MonkeyPatch.context() as patch:
+                patch.delenv("VICEVERSA_KAFKA", raising=False)
+                patch.delenv("VICEVERSA_MONGO", raising=False)
+                assert stack.start(running_servers.data, kafka_port=port).endpoints == members.estate.endpoints
+        everything_is_as_without_a_kill(members, proposed[PAIRS // 2 :], witness)
 
-def test_after_all_of_it_every_service_keeps_what_its_source_says(
-    members: Members, proposed: list[Json], witness: OtherSystem
-) -> None:
-    estate = members.estate
-    estate.settle(LEASES_S)
-    persons = states(estate, "profiles", "persons", {"enrolments.programme_id": "kill"})
-    assert set(persons) == set(members.ids.values())
-    assert set(estate_ids(estate, "matcher", "members")) >= set(persons)
-    assert set(estate_ids(estate, "notifier", "contacts")) >= set(persons)
-    pairings = states(estate, "matcher", "pairings", {"plan.programme_id": "kill"})
-    for service in ("feedback", "profiles"):
-        projected = states(estate, service, "pairings", {"programme_id": "kill"})
-        assert {id: state["state"] for id, state in projected.items()} == {
+    def test_every_projection_equals_its_source_afterwards(
+        self, members: Members, proposed: list[Json], witness: OtherSystem
+    ) -> None:
+        estate = members.estate
+        estate.settle(LEASES_S)
+        persons = states(estate, "profiles", "persons", {"enrolments.programme_id": "kill"})
+        assert set(persons) == set(members.ids.values())
+        assert set(estate_ids(estate, "matcher", "members")) >= set(persons)
+        assert set(estate_ids(estate, "notifier", "contacts")) >= set(persons)
+        pairings = states(estate, "matcher", "pairings", {"plan.programme_id": "kill"})
+        for service in ("feedback", "profiles"):
+            projected = states(estate, service, "pairings", {"programme_id": "kill"})
+            assert {id: state["state"] for id, state in projected.items()} == {
+                id: state["state"] for id, state in pairings.items()
+            }
+        assert {id: state["state"] for id, state in witness.states().items() if id in pairings} == {
             id: state["state"] for id, state in pairings.items()
         }
-    assert {id: state["state"] for id, state in witness.states().items() if id in pairings} == {
-        id: state["state"] for id, state in pairings.items()
-    }
 
 
-def test_a_service_that_is_alone_says_what_it_waits_for_and_stops_when_asked(tmp_path: Path) -> None:
-    with a_lonely_matcher(tmp_path, port=ports.any_free()) as (lonely, log):
-        wait_until(
-            lambda: log.read_text().count("waiting for mongodb") >= 2, "it says what it waits for, and tries again"
-        )
-        lonely.send_signal(signal.SIGTERM)
-        assert lonely.wait(8) == 0
-    assert "stopped" in log.read_text()
-    assert "Traceback" not in log.read_text()
+class TestStart:
+    def test_a_lone_service_names_what_it_waits_for(self, tmp_path: Path) -> None:
+        """It stops when it is told to."""
+        with a_lonely_matcher(tmp_path, port=ports.any_free()) as (lonely, log):
+            wait_until(
+                lambda: log.read_text().count("waiting for mongodb") >= 2, "it says what it waits for, and tries again"
+            )
+            lonely.send_signal(signal.SIGTERM)
+            assert lonely.wait(8) == 0
+        assert "stopped" in log.read_text()
+        assert "Traceback" not in log.read_text()
 
-
-def test_a_port_that_is_taken_ends_a_service_with_a_clear_word(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with a_lonely_matcher(tmp_path, port=port) as (lonely, log):
-            assert lonely.wait(60) == 2
-    said = log.read_text()
-    assert "matcher cannot start" in said
-    assert str(port) in said
-    assert "Traceback" not in said
+    def test_a_taken_port_ends_the_service_with_a_clear_error(self, tmp_path: Path) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            with a_lonely_matcher(tmp_path, port=port) as (lonely, log):
+                assert lonely.wait(60) == 2
+        said = log.read_text()
+        assert "matcher cannot start" in said
+        assert str(port) in said
+        assert "Traceback" not in said
 
 
 @contextmanager

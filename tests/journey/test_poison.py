@@ -106,60 +106,6 @@ def alive(estate: Stack) -> Sequence[int]:
     return [httpx.get(f"{estate.urls[name]}/health/live", trust_env=False).status_code for name in SERVICES]
 
 
-@pytest.mark.parametrize("type", heard_types(), ids=lambda type: type.TYPE)
-def test_whatever_is_wrong_with_a_record_its_neighbours_are_processed(
-    type: type[EventData], estate: Stack, hand: Hand
-) -> None:
-    topic, teller = type.TOPIC, Teller(hand, type)
-    who = those_who_hear(topic)
-    before = {name: figures(estate, name, "viceversa_events_handled") for name in who}
-    skipped = {name: figures(estate, name, "viceversa_events_skipped") for name in who}
-    good = examples()[type].model_dump_json().encode()
-    id = new_id()
-    usual = headers(type, id)
-    broken = [(name, b"\xff\xfe" if name == "ce_subject" else value) for name, value in usual]
-    named = [(name, SECRET.encode() if name == "ce_id" else value) for name, value in headers(type, id)]
-    with configured(estate, topic, max_message_bytes=str(LARGE)):
-        teller.poison("not_json", b'{"name": "%s", ' % SECRET.encode(), usual)
-        teller.poison("bad_data", b'{"name": "%s"}' % SECRET.encode(), named)
-        teller.poison("header_not_utf8", good, broken)
-        teller.poison("bad_envelope", good, [])
-        teller.poison("bad_envelope", good, [(n, v) for n, v in usual if n != "ce_sequence"])
-        teller.poison(
-            "too much", b'{"name": "%s"}' % (SECRET * (LARGE // 2 // len(SECRET))).encode(), headers(type, id)
-        )
-        teller.poison("unknown", good, headers(type, id, named="mentoring.something.new.v7"))
-        if topic.cleanup != "compact":
-            teller.poison("unexpected_tombstone", None, headers(type, id))
-        estate.settle()
-    assert alive(estate) == [200] * len(SERVICES)
-    for name in who:
-        knows = HEARING[name].find_type(type.TYPE) is not None
-        aside = {
-            position: dead_letter
-            for position, dead_letter in put_aside(estate, name, topic.name).items()
-            if position in teller.bad
-        }
-        assert {position: dead_letter.code for position, dead_letter in aside.items()} == _expected(
-            teller.bad, knows=knows
-        )
-        assert all(
-            dead_letter.restricted == (topic.restricted or teller.bad[position] == "too much")
-            for position, dead_letter in aside.items()
-        )
-        if knows:
-            handled = figures(estate, name, "viceversa_events_handled")
-            key = topic.name, type.TYPE
-            assert handled[key] - before[name].get(key, 0) >= teller.good  # more, where a batch came again
-            passed_over = figures(estate, name, "viceversa_events_skipped")
-            assert passed_over[topic.name, ""] > skipped[name].get((topic.name, ""), 0)
-        assert SECRET not in estate.log(name)
-        for record in read(estate, f"dead-letters.{name}"):
-            if record.header("dl-topic") == topic.name.encode() and topic.restricted:
-                assert SECRET.encode() not in record.everything()
-                assert (record.key, record.value) == (None, b"")
-
-
 def _expected(bad: Mapping[tuple[int, int], str], *, knows: bool) -> dict[tuple[int, int], str]:
     """The code under which each is put aside; of a type that is not theirs, services see only what headers say."""
     codes = {"too much": "bad_data"}
@@ -167,66 +113,6 @@ def _expected(bad: Mapping[tuple[int, int], str], *, knows: bool) -> dict[tuple[
     if knows:
         return seen
     return {position: code for position, code in seen.items() if code in ("header_not_utf8", "bad_envelope")}
-
-
-@pytest.mark.parametrize(
-    ("type", "service", "collection"),
-    [
-        (ProfileChanged, "matcher", "members"),
-        (ContactChanged, "notifier", "contacts"),
-        (ProgrammeChanged, "feedback", "programmes"),
-        (PairingState, "feedback", "pairings"),
-        (PairingState, "profiles", "pairings"),
-    ],
-    ids=lambda value: getattr(value, "TYPE", value),
-)
-def test_a_tombstone_on_a_compacted_topic_erases_and_nothing_older_comes_back(
-    type: type[EventData], service: str, collection: str, estate: Stack, hand: Hand
-) -> None:
-    rows = estate.database(service)[collection]
-    id, old = new_id(), headers(type, "")
-    gone = Teller(hand, type).tell()
-    Teller(hand, type).tell(id)
-    wait_until(lambda: rows.find_one({"_id": id, "grave": False}), "the neighbour kept")
-    hand.put(type.TOPIC.name, gone, None, headers(type, gone))
-    wait_until(lambda: rows.find_one({"_id": gone, "grave": True}), "a grave")
-    event = examples()[type].model_copy(update={type.KEY: gone})
-    late = [(name, gone.encode() if name in ("ce_subject", "ce_correlationid") else value) for name, value in old]
-    hand.put(type.TOPIC.name, gone, event.model_dump_json().encode(), late)
-    estate.settle()
-    assert set(rows.find_one({"_id": gone})) == {"_id", "sequence", "grave"}
-    assert rows.find_one({"_id": id, "grave": False})
-
-
-def test_what_is_put_aside_is_listed_shown_and_replayed_when_its_cause_is_mended(estate: Stack, hand: Hand) -> None:
-    """The bug that is mended is one of the past: the letter holds a good record that some release could not handle."""
-    member = new_id()
-    event = examples()[ProfileChanged].model_copy(update={"member_id": member})
-    partition, offset = hand.put(
-        PROFILES.name, member, event.model_dump_json().encode(), headers(ProfileChanged, member)
-    )
-    estate.settle()
-    asyncio.run(_put_aside_by_an_old_release(estate, partition, offset))
-    estate.database("matcher")["members"].delete_one({"_id": member})
-    handled = {name: figures(estate, name, "viceversa_events_handled") for name in SERVICES}
-    [position] = [
-        dead_letter.position
-        for at, dead_letter in put_aside(estate, "matcher", PROFILES.name).items()
-        if at == (partition, offset)
-    ]
-    data = ["--data", str(estate.data)]
-    listed = viceversa("list", "matcher", "--json", *data)
-    assert f'"{position}"' in listed
-    shown = viceversa("show", "matcher", position, "--json", *data)
-    assert '"code": "bug"' in shown
-    assert member not in shown
-    viceversa("replay", "matcher", position, *data)
-    wait_until(lambda: estate.database("matcher")["members"].find_one({"_id": member}), "the member known again")
-    estate.settle()
-    for name in SERVICES:
-        now = figures(estate, name, "viceversa_events_handled")
-        again = [count - handled[name].get(key, 0) for key, count in now.items() if key[1] == ProfileChanged.TYPE]
-        assert bool(sum(again)) == (name == "matcher"), name
 
 
 async def _put_aside_by_an_old_release(estate: Stack, partition: int, offset: int) -> None:
@@ -247,18 +133,130 @@ def viceversa(*command: str) -> str:
     return result.output
 
 
-def test_a_foreign_record_is_not_left_as_the_last_word_on_somebody(estate: Stack, hand: Hand) -> None:
-    """Compaction would keep it and drop the profile, and whoever reads from the beginning would never know them."""
-    imported(estate, begin_import(estate, csv_of([JourneyPerson("POISON-1", "senior", "Poison One")])))
-    admin = estate.api("profiles", estate.token(None, "admin"))
-    [person] = ok(admin.get("/members", params={"external_id": "POISON-1"}))["items"]
-    member = person["member_id"]
-    estate.settle()
-    hand.put(PROFILES.name, member, b"{not json", [("from", b"somewhere else")])
+class TestPoison:
+    @pytest.mark.parametrize("type", heard_types(), ids=lambda type: type.TYPE)
+    def test_records_beside_a_poison_record_are_processed(
+        self, type: type[EventData], estate: Stack, hand: Hand
+    ) -> None:
+        topic, teller = type.TOPIC, Teller(hand, type)
+        who = those_who_hear(topic)
+        before = {name: figures(estate, name, "viceversa_events_handled") for name in who}
+        skipped = {name: figures(estate, name, "viceversa_events_skipped") for name in who}
+        good = examples()[type].model_dump_json().encode()
+        id = new_id()
+        usual = headers(type, id)
+        broken = [(name, b"\xff\xfe" if name == "ce_subject" else value) for name, value in usual]
+        named = [(name, SECRET.encode() if name == "ce_id" else value) for name, value in headers(type, id)]
+        with configured(estate, topic, max_message_bytes=str(LARGE)):
+            teller.poison("not_json", b'{"name": "%s", ' % SECRET.encode(), usual)
+            teller.poison("bad_data", b'{"name": "%s"}' % SECRET.encode(), named)
+            teller.poison("header_not_utf8", good, broken)
+            teller.poison("bad_envelope", good, [])
+            teller.poison("bad_envelope", good, [(n, v) for n, v in usual if n != "ce_sequence"])
+            teller.poison(
+                "too much", b'{"name": "%s"}' % (SECRET * (LARGE // 2 // len(SECRET))).encode(), headers(type, id)
+            )
+            teller.poison("unknown", good, headers(type, id, named="mentoring.something.new.v7"))
+            if topic.cleanup != "compact":
+                teller.poison("unexpected_tombstone", None, headers(type, id))
+            estate.settle()
+        assert alive(estate) == [200] * len(SERVICES)
+        for name in who:
+            knows = HEARING[name].find_type(type.TYPE) is not None
+            aside = {
+                position: dead_letter
+                for position, dead_letter in put_aside(estate, name, topic.name).items()
+                if position in teller.bad
+            }
+            assert {position: dead_letter.code for position, dead_letter in aside.items()} == _expected(
+                teller.bad, knows=knows
+            )
+            assert all(
+                dead_letter.restricted == (topic.restricted or teller.bad[position] == "too much")
+                for position, dead_letter in aside.items()
+            )
+            if knows:
+                handled = figures(estate, name, "viceversa_events_handled")
+                key = topic.name, type.TYPE
+                assert handled[key] - before[name].get(key, 0) >= teller.good  # more, where a batch came again
+                passed_over = figures(estate, name, "viceversa_events_skipped")
+                assert passed_over[topic.name, ""] > skipped[name].get((topic.name, ""), 0)
+            assert SECRET not in estate.log(name)
+            for record in read(estate, f"dead-letters.{name}"):
+                if record.header("dl-topic") == topic.name.encode() and topic.restricted:
+                    assert SECRET.encode() not in record.everything()
+                    assert (record.key, record.value) == (None, b"")
 
-    def last() -> bool:
-        said = [record for record in read(estate, PROFILES.name) if record.key == member.encode()]
-        assert len({record.partition for record in said}) == 1
-        return said[-1].header("ce_type") == ProfileChanged.TYPE.encode() and len(said) > 2
+    @pytest.mark.parametrize(
+        ("type", "service", "collection"),
+        [
+            (ProfileChanged, "matcher", "members"),
+            (ContactChanged, "notifier", "contacts"),
+            (ProgrammeChanged, "feedback", "programmes"),
+            (PairingState, "feedback", "pairings"),
+            (PairingState, "profiles", "pairings"),
+        ],
+        ids=lambda value: getattr(value, "TYPE", value),
+    )
+    def test_a_tombstone_erases_and_nothing_older_comes_back(
+        self, type: type[EventData], service: str, collection: str, estate: Stack, hand: Hand
+    ) -> None:
+        rows = estate.database(service)[collection]
+        id, old = new_id(), headers(type, "")
+        gone = Teller(hand, type).tell()
+        Teller(hand, type).tell(id)
+        wait_until(lambda: rows.find_one({"_id": id, "grave": False}), "the neighbour kept")
+        hand.put(type.TOPIC.name, gone, None, headers(type, gone))
+        wait_until(lambda: rows.find_one({"_id": gone, "grave": True}), "a grave")
+        event = examples()[type].model_copy(update={type.KEY: gone})
+        late = [(name, gone.encode() if name in ("ce_subject", "ce_correlationid") else value) for name, value in old]
+        hand.put(type.TOPIC.name, gone, event.model_dump_json().encode(), late)
+        estate.settle()
+        assert set(rows.find_one({"_id": gone})) == {"_id", "sequence", "grave"}
+        assert rows.find_one({"_id": id, "grave": False})
 
-    wait_until(last, "the profile said again")
+    def test_dead_letters_are_listed_shown_and_replayed(self, estate: Stack, hand: Hand) -> None:
+        """The dead letter holds a good record that an older release could not handle."""
+        member = new_id()
+        event = examples()[ProfileChanged].model_copy(update={"member_id": member})
+        partition, offset = hand.put(
+            PROFILES.name, member, event.model_dump_json().encode(), headers(ProfileChanged, member)
+        )
+        estate.settle()
+        asyncio.run(_put_aside_by_an_old_release(estate, partition, offset))
+        estate.database("matcher")["members"].delete_one({"_id": member})
+        handled = {name: figures(estate, name, "viceversa_events_handled") for name in SERVICES}
+        [position] = [
+            dead_letter.position
+            for at, dead_letter in put_aside(estate, "matcher", PROFILES.name).items()
+            if at == (partition, offset)
+        ]
+        data = ["--data", str(estate.data)]
+        listed = viceversa("list", "matcher", "--json", *data)
+        assert f'"{position}"' in listed
+        shown = viceversa("show", "matcher", position, "--json", *data)
+        assert '"code": "bug"' in shown
+        assert member not in shown
+        viceversa("replay", "matcher", position, *data)
+        wait_until(lambda: estate.database("matcher")["members"].find_one({"_id": member}), "the member known again")
+        estate.settle()
+        for name in SERVICES:
+            now = figures(estate, name, "viceversa_events_handled")
+            again = [count - handled[name].get(key, 0) for key, count in now.items() if key[1] == ProfileChanged.TYPE]
+            assert bool(sum(again)) == (name == "matcher"), name
+
+    def test_a_foreign_record_is_never_the_last_of_a_key(self, estate: Stack, hand: Hand) -> None:
+        """Compaction would keep it and drop the profile, and whoever reads from the beginning would never know them."""
+        imported(estate, begin_import(estate, csv_of([JourneyPerson("POISON-1", "senior", "Poison One")])))
+        admin = estate.api("profiles", estate.token(None, "admin"))
+        [person] = ok(admin.get("/members", params={"external_id": "POISON-1"}))["items"]
+        member = person["member_id"]
+        estate.settle()
+        hand.put(PROFILES.name, member, b"{not json", [("from", b"somewhere else")])
+
+        def last() -> bool:
+            said = [record for record in read(estate, PROFILES.name) if record.key == member.encode()]
+            assert len({record.partition for record in said}) == 1
+            return said[-1].header("ce_type") == ProfileChanged.TYPE.encode() and len(said) > 2
+
+        wait_until(last, "the profile said again")

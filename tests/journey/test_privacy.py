@@ -51,205 +51,197 @@ def erased(life: CanaryLife) -> CanaryLife:
     return life
 
 
-def test_a_name_and_an_address_lie_on_contacts_alone_and_other_words_on_no_topic(life: CanaryLife) -> None:
-    by_topic: dict[str, set[str]] = {}
-    for location, key, content in on_topics(life.estate):
-        if words := words_in(content):
-            by_topic[f"{location.partition('/')[0]} of {key}"] = by_topic.get(location, set()) | words
-    assert by_topic.keys() == {f"contacts.v1 of {life.canary}"}
-    assert by_topic[f"contacts.v1 of {life.canary}"] <= NAMES
+class TestBeforeErasure:
+    def test_name_and_address_are_on_contacts_alone(self, life: CanaryLife) -> None:
+        """Other words of the person are on no topic."""
+        by_topic: dict[str, set[str]] = {}
+        for location, key, content in on_topics(life.estate):
+            if words := words_in(content):
+                by_topic[f"{location.partition('/')[0]} of {key}"] = by_topic.get(location, set()) | words
+        assert by_topic.keys() == {f"contacts.v1 of {life.canary}"}
+        assert by_topic[f"contacts.v1 of {life.canary}"] <= NAMES
 
+    def test_private_facts_are_on_restricted_topics_alone(self, life: CanaryLife) -> None:
+        for location, _, content in on_topics(life.estate):
+            topic = location.partition("/")[0]
+            assert not any(word.encode() in content for word in STATEMENTS), location
+            if topic != "profiles.v1":
+                assert b'"avoid"' not in content, location
+                assert b'"style":{' not in content, location
+            if topic != "answers.v1":
+                assert REASON.encode() not in content, location
+                assert b"declined" not in content, location
+            assert b'"score"' not in content, location
 
-def test_statements_avoided_people_and_reasons_lie_on_their_restricted_topics_alone(life: CanaryLife) -> None:
-    for location, _, content in on_topics(life.estate):
-        topic = location.partition("/")[0]
-        assert not any(word.encode() in content for word in STATEMENTS), location
-        if topic != "profiles.v1":
-            assert b'"avoid"' not in content, location
-            assert b'"style":{' not in content, location
-        if topic != "answers.v1":
+    def test_answers_are_on_no_topic_but_in_bands_at_the_end(self, life: CanaryLife) -> None:
+        topics: dict[str, bytes] = {}
+        for location, _, content in on_topics(life.estate):
+            topic = location.partition("/")[0]
+            topics[topic] = topics.get(topic, b"") + content
+        assert topics.keys() >= {"feedback.v1", "outcomes.v1", "notifications.v1"}
+        for topic in ("feedback.v1", "outcomes.v1", "notifications.v1", "pairings.v1", "pairing-states.v1"):
+            for field in ANSWERED:
+                assert field.encode() not in topics[topic], f"{topic}: {field}"
+        assert b'"junior_learned":"low"' in topics["outcomes.v1"]
+        for topic, content in topics.items():
+            assert topic == "outcomes.v1" or b"_learned" not in content, topic
+
+    def test_restricted_dead_letters_hold_a_pointer_alone(self, life: CanaryLife) -> None:
+        letters = [record for record in read(life.estate) if record.topic.startswith("dead-letters.")]
+        named = {type.TOPIC.name.encode() for type in RESTRICTED}
+        restricted = [record for record in letters if record.header("dl-topic") in named]
+        assert {record.header("dl-topic") for record in restricted} == named
+        assert len(restricted) >= 3 * len(RESTRICTED)
+        for letter in restricted:
+            assert (letter.key, letter.value) == (None, b"")
+            assert not words_in(letter.everything())
+
+    def test_no_log_span_or_page_has_a_word_of_it(self, life: CanaryLife, collector_apart: Collector) -> None:
+        assert found_in(in_logs(life.estate)) == {}
+        assert found_in(in_spans(life.estate, collector_apart)) == {}
+        assert found_in(on_pages(life.estate)) == {}
+        for location, content in [*in_logs(life.estate), *in_spans(life.estate, collector_apart)]:
             assert REASON.encode() not in content, location
             assert b"declined" not in content, location
-        assert b'"score"' not in content, location
+            for field in ANSWERED:
+                assert field.encode() not in content, f"{location}: {field}"
 
+    def test_no_error_repeats_the_request(self, life: CanaryLife) -> None:
+        assert {mistake.status_code for mistake in life.mistakes} >= {401, 404, 422}
+        for answer in life.mistakes:
+            assert answer.status_code < 500, f"{answer.request.method} {answer.request.url.path}: {answer.text}"
+            if not answer.is_success:
+                words = words_in(answer.content + str(answer.headers).encode())
+                assert not words, f"{answer.request.method} {answer.request.url.path}: {answer.text}"
 
-def test_what_was_answered_in_a_checkin_lies_on_no_topic_but_in_bands_after_the_end(life: CanaryLife) -> None:
-    topics: dict[str, bytes] = {}
-    for location, _, content in on_topics(life.estate):
-        topic = location.partition("/")[0]
-        topics[topic] = topics.get(topic, b"") + content
-    assert topics.keys() >= {"feedback.v1", "outcomes.v1", "notifications.v1"}
-    for topic in ("feedback.v1", "outcomes.v1", "notifications.v1", "pairings.v1", "pairing-states.v1"):
-        for field in ANSWERED:
-            assert field.encode() not in topics[topic], f"{topic}: {field}"
-    assert b'"junior_learned":"low"' in topics["outcomes.v1"]
-    for topic, content in topics.items():
-        assert topic == "outcomes.v1" or b"_learned" not in content, topic
+    def test_databases_hold_the_words_that_they_need_alone(self, life: CanaryLife) -> None:
+        by_database = found_in(in_databases(life.estate))
+        assert by_database.keys() <= {"profiles.persons", "notifier.contacts", "matcher.pairings", "feedback.courses"}
+        assert by_database["notifier.contacts"] <= NAMES
+        assert by_database["matcher.pairings"] == {"pomegranate"}
+        assert by_database["feedback.courses"] == {"kumquat"}
+        assert INTRO.split()[1] in by_database["profiles.persons"]
 
+    def test_reasons_and_answers_are_in_one_document_each(self, life: CanaryLife) -> None:
+        """Reasons are in the pairing; answers are in its follow-up."""
+        for location, content in in_databases(life.estate):
+            assert location == "matcher.pairings" or REASON.encode() not in content, location
+            for field in ("call_me", "pulses", "advice"):
+                assert location == "feedback.courses" or field.encode() not in content, f"{location}: {field}"
 
-def test_of_records_on_restricted_topics_dead_letters_hold_a_pointer_and_no_data(life: CanaryLife) -> None:
-    letters = [record for record in read(life.estate) if record.topic.startswith("dead-letters.")]
-    named = {type.TOPIC.name.encode() for type in RESTRICTED}
-    restricted = [record for record in letters if record.header("dl-topic") in named]
-    assert {record.header("dl-topic") for record in restricted} == named
-    assert len(restricted) >= 3 * len(RESTRICTED)
-    for letter in restricted:
-        assert (letter.key, letter.value) == (None, b"")
-        assert not words_in(letter.everything())
+    def test_mails_hold_the_names_of_the_two_alone(self, life: CanaryLife) -> None:
+        """The one exception: a mail is written to be read."""
+        partners = [ADDRESS, *(f"cn.j{n}@halden.example" for n in range(7))]
+        seen_words: set[str] = set()
+        for mail in life.estate.mails().values():
+            if words := words_in(mail):
+                seen_words |= words
+                assert any(str(message_from_bytes(mail)["To"]).endswith(f"<{address}>") for address in partners)
+        assert {"zephyrine", "zippzapp"} & seen_words
+        assert seen_words <= NAMES
 
-
-def test_no_log_span_or_page_has_a_word_of_it(life: CanaryLife, collector_apart: Collector) -> None:
-    assert found_in(in_logs(life.estate)) == {}
-    assert found_in(in_spans(life.estate, collector_apart)) == {}
-    assert found_in(on_pages(life.estate)) == {}
-    for location, content in [*in_logs(life.estate), *in_spans(life.estate, collector_apart)]:
-        assert REASON.encode() not in content, location
-        assert b"declined" not in content, location
-        for field in ANSWERED:
-            assert field.encode() not in content, f"{location}: {field}"
-
-
-def test_no_answer_to_a_mistake_repeats_what_was_sent(life: CanaryLife) -> None:
-    assert {mistake.status_code for mistake in life.mistakes} >= {401, 404, 422}
-    for answer in life.mistakes:
-        assert answer.status_code < 500, f"{answer.request.method} {answer.request.url.path}: {answer.text}"
-        if not answer.is_success:
-            words = words_in(answer.content + str(answer.headers).encode())
-            assert not words, f"{answer.request.method} {answer.request.url.path}: {answer.text}"
-
-
-def test_words_lie_in_the_databases_of_those_who_need_them_alone(life: CanaryLife) -> None:
-    by_database = found_in(in_databases(life.estate))
-    assert by_database.keys() <= {"profiles.persons", "notifier.contacts", "matcher.pairings", "feedback.courses"}
-    assert by_database["notifier.contacts"] <= NAMES
-    assert by_database["matcher.pairings"] == {"pomegranate"}
-    assert by_database["feedback.courses"] == {"kumquat"}
-    assert INTRO.split()[1] in by_database["profiles.persons"]
-
-
-def test_reasons_lie_with_the_pairing_alone_and_answers_with_its_course(life: CanaryLife) -> None:
-    for location, content in in_databases(life.estate):
-        assert location == "matcher.pairings" or REASON.encode() not in content, location
-        for field in ("call_me", "pulses", "advice"):
-            assert location == "feedback.courses" or field.encode() not in content, f"{location}: {field}"
-
-
-def test_mails_are_where_names_go_to_the_two_of_a_pairing_and_they_hold_nothing_else(life: CanaryLife) -> None:
-    """The one exception: a mail is written to be read."""
-    partners = [ADDRESS, *(f"cn.j{n}@halden.example" for n in range(7))]
-    seen_words: set[str] = set()
-    for mail in life.estate.mails().values():
-        if words := words_in(mail):
-            seen_words |= words
-            assert any(str(message_from_bytes(mail)["To"]).endswith(f"<{address}>") for address in partners)
-    assert {"zephyrine", "zippzapp"} & seen_words
-    assert seen_words <= NAMES
-
-
-def test_the_report_of_an_import_names_lines_and_columns_and_nobody(life: CanaryLife) -> None:
-    admin = life.estate.api("profiles", life.estate.token(None, "admin"))
-    for report in ok(admin.get("/imports"))["items"]:
-        errors = admin.get(f"/imports/{report['import_id']}/errors", params={"limit": 200})
-        assert not words_in(errors.content)
-        if report["failed"]:
-            first = 2 + len([CANARY, *OTHERS])  # after the columns' names and those who are as they should be
-            assert {issue["line"] for issue in ok(errors)["items"]} >= set(range(first, first + 6))
+    def test_an_import_report_names_lines_and_nobody(self, life: CanaryLife) -> None:
+        admin = life.estate.api("profiles", life.estate.token(None, "admin"))
+        for report in ok(admin.get("/imports"))["items"]:
+            errors = admin.get(f"/imports/{report['import_id']}/errors", params={"limit": 200})
+            assert not words_in(errors.content)
+            if report["failed"]:
+                first = 2 + len([CANARY, *OTHERS])  # after the columns' names and those who are as they should be
+                assert {issue["line"] for issue in ok(errors)["items"]} >= set(range(first, first + 6))
 
 
 # -- being forgotten -------------------------------------------------------------------------------------------------
 
 
-def test_after_erasure_and_compaction_no_word_is_left_anywhere(erased: CanaryLife, collector_apart: Collector) -> None:
-    assert {location: words for location, _, content in on_topics(erased.estate) if (words := words_in(content))} == {}
-    assert found_in(in_databases(erased.estate)) == {}
-    assert found_in(in_logs(erased.estate)) == {}
-    assert found_in(in_spans(erased.estate, collector_apart)) == {}
+class TestAfterErasure:
+    def test_after_compaction_no_word_is_left_anywhere(self, erased: CanaryLife, collector_apart: Collector) -> None:
+        assert {
+            location: words for location, _, content in on_topics(erased.estate) if (words := words_in(content))
+        } == {}
+        assert found_in(in_databases(erased.estate)) == {}
+        assert found_in(in_logs(erased.estate)) == {}
+        assert found_in(in_spans(erased.estate, collector_apart)) == {}
 
+    def test_all_four_services_report_completion(self, erased: CanaryLife) -> None:
+        said = [record for record in read(erased.estate, "privacy.v1") if record.key == erased.canary.encode()]
+        types = [(record.header("ce_type") or b"").decode() for record in said]
+        assert types[0] == "mentoring.erasure.requested.v1"
+        completed = {record.header("ce_source") for record in said[1:]}
+        assert completed == {f"/viceversa/{name}".encode() for name in ("profiles", "matcher", "notifier", "feedback")}
 
-def test_all_four_services_have_said_that_they_forgot(erased: CanaryLife) -> None:
-    said = [record for record in read(erased.estate, "privacy.v1") if record.key == erased.canary.encode()]
-    types = [(record.header("ce_type") or b"").decode() for record in said]
-    assert types[0] == "mentoring.erasure.requested.v1"
-    completed = {record.header("ce_source") for record in said[1:]}
-    assert completed == {f"/viceversa/{name}".encode() for name in ("profiles", "matcher", "notifier", "feedback")}
+    def test_only_stubs_and_graves_are_left(self, erased: CanaryLife) -> None:
+        member = erased.canary.encode()
+        holders = {collection for collection, content in in_databases(erased.estate) if member in content}
+        assert holders <= {
+            "profiles.persons",
+            "matcher.members",
+            "matcher.ledgers",
+            "notifier.contacts",
+            "notifier.erasures",
+            "notifier.readers",
+            "feedback.erasures",
+            "feedback.members",
+        }
+        for collection in ("matcher.members", "notifier.contacts", "feedback.members"):
+            service, _, name = collection.partition(".")
+            row = erased.estate.database(service)[name].find_one({"_id": erased.canary})
+            assert set(row) == {"_id", "sequence", "grave"}
+        for document in erased.estate.database("matcher")["ledgers"].find():
+            assert erased.canary not in str(document["held"])
+            assert document["_id"] == erased.canary or erased.canary not in str(document)
+        for service, name in (("notifier", "readers"), ("notifier", "erasures"), ("feedback", "erasures")):
+            for document in erased.estate.database(service)[name].find({"_id": {"$ne": erased.canary}}):
+                assert erased.canary not in str(document), f"{service}.{name}"
+        reader = erased.estate.database("notifier")["readers"].find_one({"_id": erased.canary})
+        assert (reader["member_id"], reader["wishes"], reader["hours"], reader["places"]) == ("", {}, None, [])
+        stub = erased.estate.database("profiles")["persons"].find_one({"_id": erased.canary})
+        assert (stub["hr"], stub["external_ids"], stub["outbox"]) == (None, [], [])
+        assert (stub["erasure"]["keys"], stub["erasure"]["heir"]) == ([], None)
+        others = erased.estate.database("profiles")["persons"].find({"_id": {"$ne": erased.canary}})
+        assert [document for document in others if erased.canary in str(document)] == []
 
+    def test_the_others_see_no_trace_of_them(self, erased: CanaryLife) -> None:
+        for number in ("CN-J0", "CN-J1", "CN-J2", "CN-J3", "CN-J4", "CN-J6"):
+            member = erased.id(number)
+            for api, paths in (
+                (erased.members.matcher(member), ("/pairings", "/requests", f"/ledgers/{member}")),
+                (erased.members.profiles(member), ("/members/me",)),
+                (erased.members.notifier(member), ("/inbox?limit=200", "/preferences")),
+                (erased.members.feedback(member), ("/members/me/pairings", "/checkins")),
+            ):
+                for path in paths:
+                    answer = api.get(path)
+                    assert answer.is_success, f"{number}: {path}"
+                    assert erased.canary not in answer.text, f"{number}: {path}"
+                    assert not words_in(answer.content), f"{number}: {path}"
+            for pairing in erased.pairings.values():
+                assert erased.members.matcher(member).get(f"/pairings/{pairing}").status_code == 404
+                assert erased.members.feedback(member).get(f"/pairings/{pairing}/care").status_code == 404
 
-def test_of_the_member_only_stubs_and_graves_are_left(erased: CanaryLife) -> None:
-    member = erased.canary.encode()
-    holders = {collection for collection, content in in_databases(erased.estate) if member in content}
-    assert holders <= {
-        "profiles.persons",
-        "matcher.members",
-        "matcher.ledgers",
-        "notifier.contacts",
-        "notifier.erasures",
-        "notifier.readers",
-        "feedback.erasures",
-        "feedback.members",
-    }
-    for collection in ("matcher.members", "notifier.contacts", "feedback.members"):
-        service, _, name = collection.partition(".")
-        row = erased.estate.database(service)[name].find_one({"_id": erased.canary})
-        assert set(row) == {"_id", "sequence", "grave"}
-    for document in erased.estate.database("matcher")["ledgers"].find():
-        assert erased.canary not in str(document["held"])
-        assert document["_id"] == erased.canary or erased.canary not in str(document)
-    for service, name in (("notifier", "readers"), ("notifier", "erasures"), ("feedback", "erasures")):
-        for document in erased.estate.database(service)[name].find({"_id": {"$ne": erased.canary}}):
-            assert erased.canary not in str(document), f"{service}.{name}"
-    reader = erased.estate.database("notifier")["readers"].find_one({"_id": erased.canary})
-    assert (reader["member_id"], reader["wishes"], reader["hours"], reader["places"]) == ("", {}, None, [])
-    stub = erased.estate.database("profiles")["persons"].find_one({"_id": erased.canary})
-    assert (stub["hr"], stub["external_ids"], stub["outbox"]) == (None, [], [])
-    assert (stub["erasure"]["keys"], stub["erasure"]["heir"]) == ([], None)
-    others = erased.estate.database("profiles")["persons"].find({"_id": {"$ne": erased.canary}})
-    assert [document for document in others if erased.canary in str(document)] == []
+    def test_the_nightly_file_does_not_bring_them_back(self, erased: CanaryLife) -> None:
+        done = imported(erased.estate, begin_import(erased.estate, csv_of([CANARY])))
+        assert (done["created"], done["changed"]) == (0, 0)
+        erased.estate.settle()
+        admin = erased.estate.api("profiles", erased.estate.token(None, "admin"))
+        assert ok(admin.get("/members", params={"external_id": NUMBER}))["items"] == []
+        assert admin.get(f"/members/{erased.canary}").status_code == 404
+        assert found_in(in_databases(erased.estate)) == {}
+        assert {location for location, _, content in on_topics(erased.estate) if words_in(content)} == set()
 
+    def test_no_mail_comes_to_them_or_about_them(self, erased: CanaryLife) -> None:
+        """While business time goes on, and others are reminded of what is open."""
+        erased.estate.advance(timedelta(days=10))
 
-def test_the_others_see_no_trace_of_them_either(erased: CanaryLife) -> None:
-    for number in ("CN-J0", "CN-J1", "CN-J2", "CN-J3", "CN-J4", "CN-J6"):
-        member = erased.id(number)
-        for api, paths in (
-            (erased.members.matcher(member), ("/pairings", "/requests", f"/ledgers/{member}")),
-            (erased.members.profiles(member), ("/members/me",)),
-            (erased.members.notifier(member), ("/inbox?limit=200", "/preferences")),
-            (erased.members.feedback(member), ("/members/me/pairings", "/checkins")),
-        ):
-            for path in paths:
-                answer = api.get(path)
-                assert answer.is_success, f"{number}: {path}"
-                assert erased.canary not in answer.text, f"{number}: {path}"
-                assert not words_in(answer.content), f"{number}: {path}"
-        for pairing in erased.pairings.values():
-            assert erased.members.matcher(member).get(f"/pairings/{pairing}").status_code == 404
-            assert erased.members.feedback(member).get(f"/pairings/{pairing}/care").status_code == 404
+        def new() -> list[bytes]:
+            return [mail for name, mail in erased.estate.mails().items() if name not in erased.mails]
 
-
-def test_the_nightly_file_does_not_bring_them_back(erased: CanaryLife) -> None:
-    done = imported(erased.estate, begin_import(erased.estate, csv_of([CANARY])))
-    assert (done["created"], done["changed"]) == (0, 0)
-    erased.estate.settle()
-    admin = erased.estate.api("profiles", erased.estate.token(None, "admin"))
-    assert ok(admin.get("/members", params={"external_id": NUMBER}))["items"] == []
-    assert admin.get(f"/members/{erased.canary}").status_code == 404
-    assert found_in(in_databases(erased.estate)) == {}
-    assert {location for location, _, content in on_topics(erased.estate) if words_in(content)} == set()
-
-
-def test_no_mail_comes_any_more_to_them_or_about_them(erased: CanaryLife) -> None:
-    """While business time goes on, and others are reminded of what is open."""
-    erased.estate.advance(timedelta(days=10))
-
-    def new() -> list[bytes]:
-        return [mail for name, mail in erased.estate.mails().items() if name not in erased.mails]
-
-    others = b"<cn.boss@halden.example>"
-    wait_until(lambda: any(others in mail for mail in new()), "somebody else reminded to answer")
-    erased.estate.settle()
-    for mail in new():
-        assert not words_in(mail), mail.decode()
-    waiting = erased.estate.database("notifier")["notifications"].count_documents({"member_id": erased.canary})
-    assert waiting == 0
+        others = b"<cn.boss@halden.example>"
+        wait_until(lambda: any(others in mail for mail in new()), "somebody else reminded to answer")
+        erased.estate.settle()
+        for mail in new():
+            assert not words_in(mail), mail.decode()
+        waiting = erased.estate.database("notifier")["notifications"].count_documents({"member_id": erased.canary})
+        assert waiting == 0
 
 
 def compact(estate: Stack) -> None:

@@ -395,7 +395,14 @@ class People:
         return None
 
     def _may(
-        self, person: SimulatedPerson, days: float, service: str, route: str, *, since: datetime | None = None, **arguments: Any
+        self,
+        person: SimulatedPerson,
+        days: float,
+        service: str,
+        route: str,
+        *,
+        since: datetime | None = None,
+        **arguments: Any,
     ) -> datetime:
         """So many days from now the person does this; returns when."""
         at = self._awake(person, (since or self.company.clock.now()) + DAY * days)

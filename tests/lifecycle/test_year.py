@@ -26,7 +26,16 @@ from contracts.programmes import ProgrammeSettings
 from services.notifier.domain.catalogue import BY_PURPOSE
 from services.notifier.domain.notification import Notification
 from tests.lifecycle.in_memory_platform import LATEST, SWEEP, Arrived, InMemoryPlatform, first_sweep
-from tests.lifecycle.simulated_people import CLOCKS_CHANGE, COORDINATORS, DAY, PROGRAMME, WEEK, People, SimulatedPerson, settings
+from tests.lifecycle.simulated_people import (
+    CLOCKS_CHANGE,
+    COORDINATORS,
+    DAY,
+    PROGRAMME,
+    WEEK,
+    People,
+    SimulatedPerson,
+    settings,
+)
 
 BEGIN = datetime(2026, 1, 5, 7, tzinfo=UTC)
 END = datetime(2027, 1, 5, 7, tzinfo=UTC)
@@ -214,27 +223,6 @@ class _Errors(logging.Handler):
 # What happened at all.
 
 
-async def test_the_year_holds_what_a_year_holds_and_nothing_was_lost_on_its_way(year: Year) -> None:
-    assert year.errors == []
-    happened = Counter(event.type for event in year.events)
-    assert happened["pairing.formed"] > 80
-    for type in ("pairing.ended", "pairing.lapsed", "session.held", "checkin.completed", "contact.needed"):
-        assert happened[type] > 30, type
-    for type in ("pairing.paused", "pairing.renewed", "session.missed", "partner.change.requested", "outcome.recorded"):
-        assert happened[type] >= 5, type
-    assert {event.data["origin"] for event in year.of("pairing.formed")} == {"round", "coordinator", "request"}
-    assert {"completed", "ended_early", "not_started"} <= {event.data["end_kind"] for event in year.of("pairing.ended")}
-    erased = [person.id for person in year.people.members.values() if person.erased_at is not None]
-    done = {(event.data["member_id"], event.data["service"]) for event in year.of("erasure.completed")}
-    assert done == {(id, service) for id in erased for service in year.company.services}
-    assert erased
-    for service in year.company.services.values():
-        assert not service.coming
-        for aggregates in service.chassis.all_aggregates():
-            assert await aggregates.count({"outbox_since": {"$ne": None}}) == 0
-    assert set(year.company.post.troubles) == {"later", "refused", "in doubt"}
-
-
 # Who is told what.
 
 
@@ -271,133 +259,42 @@ def _readers(year: Year, event: YearEvent, readers: str, pairs: dict[str, dict[s
     return [two["senior"]] if readers == "senior" else list(two.values())
 
 
-def test_every_line_of_the_table_is_used(year: Year) -> None:
-    used = {note.purpose for note in year.notes.values() if note.state == "sent"}
-    assert used | set(UNUSED) == set(BY_PURPOSE)
-    assert not used & set(UNUSED)
+class TestYear:
+    async def test_a_year_has_every_kind_of_event_and_lost_none(self, year: Year) -> None:
+        assert year.errors == []
+        happened = Counter(event.type for event in year.events)
+        assert happened["pairing.formed"] > 80
+        for type in ("pairing.ended", "pairing.lapsed", "session.held", "checkin.completed", "contact.needed"):
+            assert happened[type] > 30, type
+        for type in (
+            "pairing.paused",
+            "pairing.renewed",
+            "session.missed",
+            "partner.change.requested",
+            "outcome.recorded",
+        ):
+            assert happened[type] >= 5, type
+        assert {event.data["origin"] for event in year.of("pairing.formed")} == {"round", "coordinator", "request"}
+        assert {"completed", "ended_early", "not_started"} <= {
+            event.data["end_kind"] for event in year.of("pairing.ended")
+        }
+        erased = [person.id for person in year.people.members.values() if person.erased_at is not None]
+        done = {(event.data["member_id"], event.data["service"]) for event in year.of("erasure.completed")}
+        assert done == {(id, service) for id in erased for service in year.company.services}
+        assert erased
+        for service in year.company.services.values():
+            assert not service.coming
+            for aggregates in service.chassis.all_aggregates():
+                assert await aggregates.count({"outbox_since": {"$ne": None}}) == 0
+        assert set(year.company.post.troubles) == {"later", "refused", "in doubt"}
 
-
-def test_each_is_told_what_concerns_them_once_for_each_cause_and_purpose_and_nothing_else(year: Year) -> None:
-    due = year.due
-    assert set(year.notes) <= set(due)
-    opened = year.of("programme.changed")[1].at + LATEST
-    for id in set(due) - set(year.notes):
-        message = due[id]
-        before = message.event.type == "contact.changed" and message.at < opened  # nobody is invited before it opens
-        of_pair = [year.person(member) for member in year.two_of(message.event)]
-        forgotten = any(person is not None and person.erased_at is not None for person in of_pair)
-        unheard = message.at > END - LATEST
-        moment = _moment(message.purpose, message.event) if BY_PURPOSE[message.purpose].once else None
-        passed = moment is not None and moment < message.at  # it was said by the end that was planned before
-        assert before or unheard or forgotten or passed or year.gone_at(message.reader) is not None, message
-    for id, note in year.notes.items():
-        assert note.purpose == due[id].purpose
-        assert note.member_id in (due[id].reader, None)
-
-
-def test_what_was_sent_by_mail_arrives_once_or_twice_where_the_server_left_it_in_doubt(year: Year) -> None:
-    doubtful = year.company.post.doubtful
-    for id, copies in year.letters.items():
-        note = year.notes[id]
-        assert len(copies) <= (2 if id in doubtful else 1)
-        assert len({copy.letter.to for copy in copies}) == 1
-        assert note.member_id is None or copies[0].letter.to == f"{note.member_id}@halden.example"
-        assert note.state == "sent" or id in doubtful or note.state == "suppressed"
-    by_mail = [id for id, note in year.notes.items() if (note.state, note.channel) == ("sent", "email")]
-    assert all(id in year.letters for id in by_mail)
-    assert len(by_mail) > 2_000
-
-
-def test_what_became_of_each_message_is_said_once(year: Year) -> None:
-    said = year.of("notification.sent", "notification.failed", "notification.suppressed")
-    assert max(Counter(event.data["notification_id"] for event in said).values()) == 1
-    for event in said:
-        note = year.notes[event.data["notification_id"]]
-        assert note.row.public
-        assert event.type == f"notification.{note.state}" or note.member_id is None
-        assert event.data["purpose"] == note.purpose
+    def test_every_row_of_the_catalogue_is_used(self, year: Year) -> None:
+        used = {note.purpose for note in year.notes.values() if note.state == "sent"}
+        assert used | set(UNUSED) == set(BY_PURPOSE)
+        assert not used & set(UNUSED)
 
 
 # When they are told.
-
-
-def test_no_mail_arrives_in_quiet_hours_of_the_readers_own_zone(year: Year) -> None:
-    nights = 0
-    for id, copies in year.letters.items():
-        reader = copies[0].letter.to.partition("@")[0]
-        for copy in copies:
-            assert not year.quiet(reader, copy.at), (year.notes[id], copy.at)
-        nights += year.quiet(reader, year.notes[id].created_at)
-    assert nights > 300  # so many were held over a night
-
-
-def test_in_no_seven_days_are_there_more_mails_than_the_programme_allows(year: Year) -> None:
-    by_reader: dict[str, list[datetime]] = defaultdict(list)
-    for copies in year.letters.values():
-        by_reader[copies[0].letter.to].append(copies[0].at)
-    full = 0
-    for times in by_reader.values():
-        for end in times:
-            week = sum(end - WEEK < at <= end for at in times)
-            assert week <= CAP
-            full += week == CAP
-    assert full > 20
-    assert "cap" in {note.reason for note in year.notes.values()}
-
-
-def test_nobody_who_has_left_or_is_to_be_forgotten_is_told_anything(year: Year) -> None:
-    gone = {id: at for id in year.people.members if (at := year.gone_at(id)) is not None}
-    assert len(gone) > 15
-    for copies in year.letters.values():
-        reader = copies[0].letter.to.partition("@")[0]
-        assert reader not in gone or copies[-1].at <= gone[reader]
-    for note in year.notes.values():
-        if note.member_id in gone and note.state == "sent" and note.said_at is not None:
-            assert note.said_at <= gone[note.member_id], note
-    forgotten = {person.id for person in year.people.members.values() if person.erased_at is not None}
-    assert not forgotten & {note.member_id for note in year.notes.values()}
-
-
-def test_who_is_away_is_asked_what_must_be_asked_and_nothing_else(year: Year) -> None:
-    away = 0
-    for note in year.notes.values():
-        person = year.person(note.member_id or "")
-        if person is None or note.said_at is None or person.away_since is None or note.row.kind == "essential":
-            continue
-        today = note.said_at.astimezone(ZoneInfo(year.zone(person.id))).date()
-        absence = person.away[0]
-        if note.created_at > person.away_since + LATEST and absence.since <= today <= (absence.until or today):
-            assert note.state != "sent", note
-            away += note.reason == "away"
-    assert away > 20
-
-
-def test_each_mail_leaves_with_the_first_sweep_at_which_its_reader_may_be_written_to(year: Year) -> None:
-    """Later only where the week was full, or the mail server had not taken it at first."""
-    post, by_reader = year.company.post, defaultdict(list)
-    for attempt in year.company.post.attempts:
-        by_reader[attempt.letter.to].append(attempt.at)
-    for stored_note in year.notes.values():  # whoever has answered takes the place of the reminder all the same
-        if (
-            stored_note.row.unless is not None
-            and stored_note.reason == "not_needed"
-            and stored_note.said_at is not None
-        ):
-            by_reader[f"{stored_note.member_id}@halden.example"].append(stored_note.said_at)
-    exact = 0
-    for id, copies in year.letters.items():
-        reader, note = copies[0].letter.to.partition("@")[0], year.notes[id]
-        if id in post.put_off | post.doubtful or note.member_id is None:
-            continue
-        ready = max(note.created_at, _when(year, note) or note.created_at)
-        expected = {leaves(year, reader, at) for at in (ready, ready + MINUTE / 60)}
-        if copies[0].at in expected:
-            exact += 1
-            continue
-        first = max(expected)
-        others = sum(first - WEEK < at <= first for at in by_reader[copies[0].letter.to])
-        assert others >= CAP, (note, first, copies[0].at)
-    assert exact > 0.9 * len(year.letters)
 
 
 def _when(year: Year, note: Notification) -> datetime | None:
@@ -419,70 +316,137 @@ def leaves(year: Year, reader: str, ready: datetime) -> datetime:
     return at
 
 
-@pytest.mark.parametrize("zone", CLOCKS_CHANGE)
-def test_what_falls_due_in_a_missing_or_a_doubled_hour_is_said_in_the_morning_after(year: Year, zone: str) -> None:
-    """That it leaves with the first sweep of the morning holds for all mail; here, that there was such mail."""
-    for night in CLOCKS_CHANGE[zone]:
-        hour = night.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
-        arrived = [
-            copies[0].at
-            for id, copies in year.letters.items()
-            if year.zone(copies[0].letter.to.partition("@")[0]) == zone and _when(year, year.notes[id]) == hour
-        ]
-        assert arrived, night
-        assert all(hour <= at < hour + timedelta(hours=12) for at in arrived)
+class TestMessages:
+    def test_one_message_for_each_cause_reader_and_purpose(self, year: Year) -> None:
+        """Each recipient gets everything that concerns them, and nothing else."""
+        due = year.due
+        assert set(year.notes) <= set(due)
+        opened = year.of("programme.changed")[1].at + LATEST
+        for id in set(due) - set(year.notes):
+            message = due[id]
+            before = (
+                message.event.type == "contact.changed" and message.at < opened
+            )  # nobody is invited before it opens
+            of_pair = [year.person(member) for member in year.two_of(message.event)]
+            forgotten = any(person is not None and person.erased_at is not None for person in of_pair)
+            unheard = message.at > END - LATEST
+            moment = _moment(message.purpose, message.event) if BY_PURPOSE[message.purpose].once else None
+            passed = moment is not None and moment < message.at  # it was said by the end that was planned before
+            assert before or unheard or forgotten or passed or year.gone_at(message.reader) is not None, message
+        for id, note in year.notes.items():
+            assert note.purpose == due[id].purpose
+            assert note.member_id in (due[id].reader, None)
+
+    def test_a_mail_arrives_once_or_twice_when_in_doubt(self, year: Year) -> None:
+        doubtful = year.company.post.doubtful
+        for id, copies in year.letters.items():
+            note = year.notes[id]
+            assert len(copies) <= (2 if id in doubtful else 1)
+            assert len({copy.letter.to for copy in copies}) == 1
+            assert note.member_id is None or copies[0].letter.to == f"{note.member_id}@halden.example"
+            assert note.state == "sent" or id in doubtful or note.state == "suppressed"
+        by_mail = [id for id, note in year.notes.items() if (note.state, note.channel) == ("sent", "email")]
+        assert all(id in year.letters for id in by_mail)
+        assert len(by_mail) > 2_000
+
+    def test_the_result_of_each_message_is_published_once(self, year: Year) -> None:
+        said = year.of("notification.sent", "notification.failed", "notification.suppressed")
+        assert max(Counter(event.data["notification_id"] for event in said).values()) == 1
+        for event in said:
+            note = year.notes[event.data["notification_id"]]
+            assert note.row.public
+            assert event.type == f"notification.{note.state}" or note.member_id is None
+            assert event.data["purpose"] == note.purpose
+
+    def test_no_mail_arrives_in_the_readers_quiet_hours(self, year: Year) -> None:
+        nights = 0
+        for id, copies in year.letters.items():
+            reader = copies[0].letter.to.partition("@")[0]
+            for copy in copies:
+                assert not year.quiet(reader, copy.at), (year.notes[id], copy.at)
+            nights += year.quiet(reader, year.notes[id].created_at)
+        assert nights > 300  # so many were held over a night
+
+    def test_no_seven_days_exceed_the_programmes_mail_limit(self, year: Year) -> None:
+        by_reader: dict[str, list[datetime]] = defaultdict(list)
+        for copies in year.letters.values():
+            by_reader[copies[0].letter.to].append(copies[0].at)
+        full = 0
+        for times in by_reader.values():
+            for end in times:
+                week = sum(end - WEEK < at <= end for at in times)
+                assert week <= CAP
+                full += week == CAP
+        assert full > 20
+        assert "cap" in {note.reason for note in year.notes.values()}
+
+    def test_leavers_and_erased_members_get_no_message(self, year: Year) -> None:
+        gone = {id: at for id in year.people.members if (at := year.gone_at(id)) is not None}
+        assert len(gone) > 15
+        for copies in year.letters.values():
+            reader = copies[0].letter.to.partition("@")[0]
+            assert reader not in gone or copies[-1].at <= gone[reader]
+        for note in year.notes.values():
+            if note.member_id in gone and note.state == "sent" and note.said_at is not None:
+                assert note.said_at <= gone[note.member_id], note
+        forgotten = {person.id for person in year.people.members.values() if person.erased_at is not None}
+        assert not forgotten & {note.member_id for note in year.notes.values()}
+
+    def test_absent_members_get_essential_messages_alone(self, year: Year) -> None:
+        away = 0
+        for note in year.notes.values():
+            person = year.person(note.member_id or "")
+            if person is None or note.said_at is None or person.away_since is None or note.row.kind == "essential":
+                continue
+            today = note.said_at.astimezone(ZoneInfo(year.zone(person.id))).date()
+            absence = person.away[0]
+            if note.created_at > person.away_since + LATEST and absence.since <= today <= (absence.until or today):
+                assert note.state != "sent", note
+                away += note.reason == "away"
+        assert away > 20
+
+    def test_each_mail_leaves_with_the_first_allowed_sweep(self, year: Year) -> None:
+        """Later only where the week was full, or the mail server had not taken it at first."""
+        post, by_reader = year.company.post, defaultdict(list)
+        for attempt in year.company.post.attempts:
+            by_reader[attempt.letter.to].append(attempt.at)
+        for stored_note in year.notes.values():  # whoever has answered takes the place of the reminder all the same
+            if (
+                stored_note.row.unless is not None
+                and stored_note.reason == "not_needed"
+                and stored_note.said_at is not None
+            ):
+                by_reader[f"{stored_note.member_id}@halden.example"].append(stored_note.said_at)
+        exact = 0
+        for id, copies in year.letters.items():
+            reader, note = copies[0].letter.to.partition("@")[0], year.notes[id]
+            if id in post.put_off | post.doubtful or note.member_id is None:
+                continue
+            ready = max(note.created_at, _when(year, note) or note.created_at)
+            expected = {leaves(year, reader, at) for at in (ready, ready + MINUTE / 60)}
+            if copies[0].at in expected:
+                exact += 1
+                continue
+            first = max(expected)
+            others = sum(first - WEEK < at <= first for at in by_reader[copies[0].letter.to])
+            assert others >= CAP, (note, first, copies[0].at)
+        assert exact > 0.9 * len(year.letters)
+
+    @pytest.mark.parametrize("zone", CLOCKS_CHANGE)
+    def test_a_mail_due_in_a_clock_change_waits_for_morning(self, year: Year, zone: str) -> None:
+        """That it leaves with the first sweep of the morning holds for all mail; here, that there was such mail."""
+        for night in CLOCKS_CHANGE[zone]:
+            hour = night.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+            arrived = [
+                copies[0].at
+                for id, copies in year.letters.items()
+                if year.zone(copies[0].letter.to.partition("@")[0]) == zone and _when(year, year.notes[id]) == hour
+            ]
+            assert arrived, night
+            assert all(hour <= at < hour + timedelta(hours=12) for at in arrived)
 
 
 # Proposals.
-
-
-def test_an_unanswered_proposal_is_reminded_of_exactly_once_two_thirds_into_its_time(year: Year) -> None:
-    answers = {(event.pairing, event.data["side"]): event for event in reversed(year.of("answer.given"))}
-    over = {event.pairing: event for event in reversed(year.of("pairing.formed", "pairing.lapsed"))}
-    reminded = 0
-    for proposed in year.of("pairing.proposed"):
-        due = proposed.time("proposed_at") + (proposed.time("answer_by") - proposed.time("proposed_at")) * 2 / 3
-        if due > END - DAY:
-            continue
-        for side, member in members_of(proposed).items():
-            id = derived_id("notification", proposed.id, member, "answer_reminder")
-            ends = [
-                candidate.at
-                for candidate in (answers.get((proposed.pairing, side)), over.get(proposed.pairing))
-                if candidate
-            ]
-            person = year.person(member)
-            assert person is not None
-            if any(abs(at - due) < LATEST + SWEEP for at in ends) or person.erased_at or year.gone_at(member):
-                continue  # a matter of minutes, or of another test
-            note = year.notes[id]
-            if min(ends, default=END) < due:
-                assert (note.state, note.shown_at) == ("suppressed", None)
-            else:
-                assert note.shown_at == first_sweep(due), note
-                reminded += 1
-    assert reminded > 30
-
-
-def test_an_unanswered_proposal_lapses_with_the_first_sweep_after_its_time_and_never_before(year: Year) -> None:
-    over = {event.pairing: event for event in reversed(year.of("pairing.formed", "pairing.lapsed"))}
-    declined = {event.pairing: event.at for event in year.of("answer.given") if event.data["answer"] == "declined"}
-    lapsed = 0
-    for proposed in year.of("pairing.proposed"):
-        answer_by, end = proposed.time("answer_by"), over.get(proposed.pairing)
-        assert working_days_between(proposed.time("proposed_at"), answer_by) == 10
-        if end is None:
-            assert answer_by > END - SWEEP
-        elif end.at == first_sweep(answer_by):
-            assert end.type == "pairing.lapsed"
-            lapsed += 1
-        else:
-            assert end.at < answer_by
-            somebody_goes = any(year.is_going(member, end.at) for member in members_of(proposed).values())
-            assert end.type == "pairing.formed" or declined.get(proposed.pairing) == end.at or somebody_goes
-    for pairing, _ in year.people.unanswered:
-        assert pairing not in over or over[pairing].type == "pairing.lapsed"
-    assert lapsed > 20
 
 
 def working_days_between(start: datetime, end: datetime) -> int:
@@ -540,75 +504,6 @@ def stops_of(events: list[YearEvent]) -> list[tuple[datetime, datetime]]:
     return stops if since is None else [*stops, (since, END)]
 
 
-def test_a_pairing_without_a_first_meeting_is_noticed_with_the_first_sweep_after_its_day_and_no_other_is(
-    year: Year,
-) -> None:
-    """Booked by the end of working day 10, held by that of day 20, in the later of the two zones, pauses aside."""
-    lives = year.by_pairing("pairing.formed", "pairing.paused", "pairing.resumed", "pairing.ended")
-    meetings = year.by_pairing("session.scheduled", "session.held", "session.missed", "session.cancelled")
-    needed = year.by_pairing("contact.needed")
-    noticed: Counter[tuple[str, bool]] = Counter()
-    for pairing, events in lives.items():
-        formed, two = events[0].time("formed_at"), members_of(events[0])
-        zones = [year.zone(member) for member in two.values()]
-        stops = stops_of(events)
-        over = next((event.at for event in events if event.type == "pairing.ended"), END)
-        for fact, days in (("no_first_meeting_booked", 10), ("no_first_meeting_held", 20)):
-            deadline = working_day_over(formed, days, zones, stops)
-            first = next((meeting.at for meeting in needed[pairing] if fact in meeting.data["facts"]), None)
-            if deadline > min(over, END) - LATEST - SWEEP or any(
-                year.is_going(member, deadline + LATEST) for member in two.values()
-            ):
-                assert first is None or first >= deadline
-                continue
-            before = [meeting for meeting in meetings[pairing] if meeting.at < deadline]
-            if fact == "no_first_meeting_booked":
-                state = {meeting.data["session"]["session_id"]: meeting.type for meeting in before}
-                met = any(kind != "session.cancelled" for kind in state.values())
-            else:
-                met = any(meeting.type == "session.held" for meeting in before)
-            if met:
-                assert first is None or first > deadline + SWEEP, (pairing, fact)  # called off later
-            else:
-                assert first == first_sweep(deadline) or first in [
-                    meeting.at for meeting in meetings[pairing] if deadline <= meeting.at <= deadline + SWEEP
-                ], (pairing, fact, deadline, first)
-                noticed[fact, any(since < deadline for since, _ in stops)] += 1
-    assert noticed["no_first_meeting_booked", False] > 15
-    assert noticed["no_first_meeting_held", False] > 10
-    assert noticed["no_first_meeting_held", True] >= 3  # moved by a pause
-
-
-def test_each_side_is_asked_once_at_each_milestone_in_the_morning_of_a_working_day(year: Year) -> None:
-    counts = Counter((event.pairing, event.data["side"], event.data["milestone"]) for event in year.of("checkin.due"))
-    assert set(counts.values()) == {1}
-    lives = year.by_pairing("pairing.formed", "pairing.paused", "pairing.resumed", "pairing.ended")
-    for event in year.of("checkin.due"):
-        milestone, due = event.data["milestone"], event.time("due_at")
-        member = members_of(lives[event.pairing][0])[event.data["side"]]
-        if milestone == "day_0":
-            assert due == lives[event.pairing][0].time("formed_at")
-        elif milestone == "end":
-            assert due == next(change for change in lives[event.pairing] if change.type == "pairing.ended").time(
-                "ended_at"
-            )
-        else:
-            stops = [stop for stop in stops_of(lives[event.pairing]) if stop[0] < due]
-            resumed = [until for _, until in stops]
-            formed = lives[event.pairing][0].time("formed_at")
-            assert due == asked_at(formed, int(milestone.removeprefix("day_")), year.zone(member), stops)
-            assert due <= event.at <= due + SWEEP or event.at in resumed
-    for pairing, life in lives.items():
-        until = next((change.at for change in life if change.type == "pairing.ended"), END)
-        running = until - life[0].time("formed_at")
-        held_up = sum((stop[1] - stop[0] + 2 * DAY for stop in stops_of(life)), start=timedelta(0))
-        going = any(year.is_going(member, END) for member in members_of(life[0]).values())
-        for days in (0, 30, 90):
-            if running - held_up > (days + 4) * DAY and not going:
-                assert all(counts[pairing, side, f"day_{days}"] == 1 for side in SIDES), (pairing, days)
-    assert {"day_0", "day_30", "day_90", "end"} <= {milestone for _, _, milestone in counts}
-
-
 def asked_at(formed: datetime, days: int, zone: str, stops: list[tuple[datetime, datetime]]) -> datetime:
     """Nine o'clock on the wall, so many days later, or on the working day that follows."""
     day, lost = formed.astimezone(ZoneInfo(zone)).date(), lost_days(stops, zone)
@@ -623,56 +518,180 @@ def asked_at(formed: datetime, days: int, zone: str, stops: list[tuple[datetime,
     return at
 
 
-async def test_an_outcome_is_recorded_once_and_answers_are_deleted_three_months_after_the_end(year: Year) -> None:
-    outcomes = Counter(event.pairing for event in year.of("outcome.recorded"))
-    assert set(outcomes.values()) == {1}
-    deleted, ended = 0, year.of("pairing.ended")
-    courses = await year.company.feedback.courses.get_many([event.pairing for event in ended])
-    for event in ended:
-        stored = courses.get(event.pairing)
-        if stored is None or stored.state.terms is None or stored.state.gone:
-            continue
-        if event.at < END - 31 * DAY:
-            assert outcomes[event.pairing] == 1
-        if event.at < END - 93 * DAY:
-            assert (stored.state.answers, stored.state.pulses) == ({}, ())
-            deleted += 1
-    assert deleted > 20
-
-
-def test_nobody_ever_has_more_partners_and_proposals_than_places(year: Year) -> None:
-    held: dict[str, set[str]] = defaultdict(set)
-    most: Counter[int] = Counter()
-    for event in year.of("pairing.proposed", "pairing.lapsed", "pairing.ended"):
-        for member in members_of(event).values():
-            if event.type != "pairing.proposed":
-                held[member].discard(event.pairing)
+class TestDeadlines:
+    def test_an_unanswered_proposal_is_reminded_exactly_once(self, year: Year) -> None:
+        """Two thirds into its time."""
+        answers = {(event.pairing, event.data["side"]): event for event in reversed(year.of("answer.given"))}
+        over = {event.pairing: event for event in reversed(year.of("pairing.formed", "pairing.lapsed"))}
+        reminded = 0
+        for proposed in year.of("pairing.proposed"):
+            due = proposed.time("proposed_at") + (proposed.time("answer_by") - proposed.time("proposed_at")) * 2 / 3
+            if due > END - DAY:
                 continue
-            person = year.person(member)
-            assert person is not None
-            held[member].add(event.pairing)
-            last_known = [capacity for at, capacity in person.capacities if at <= event.at - LATEST][-1:]
-            lately = [capacity for at, capacity in person.capacities if event.at - LATEST < at <= event.at]
-            assert len(held[member]) <= max([*last_known, *lately])
-            most[len(held[member])] += 1
-    assert most[2] >= 5
+            for side, member in members_of(proposed).items():
+                id = derived_id("notification", proposed.id, member, "answer_reminder")
+                ends = [
+                    candidate.at
+                    for candidate in (answers.get((proposed.pairing, side)), over.get(proposed.pairing))
+                    if candidate
+                ]
+                person = year.person(member)
+                assert person is not None
+                if any(abs(at - due) < LATEST + SWEEP for at in ends) or person.erased_at or year.gone_at(member):
+                    continue  # a matter of minutes, or of another test
+                note = year.notes[id]
+                if min(ends, default=END) < due:
+                    assert (note.state, note.shown_at) == ("suppressed", None)
+                else:
+                    assert note.shown_at == first_sweep(due), note
+                    reminded += 1
+        assert reminded > 30
+
+    def test_an_unanswered_proposal_lapses_after_its_time(self, year: Year) -> None:
+        """With the first sweep after it, and never before."""
+        over = {event.pairing: event for event in reversed(year.of("pairing.formed", "pairing.lapsed"))}
+        declined = {event.pairing: event.at for event in year.of("answer.given") if event.data["answer"] == "declined"}
+        lapsed = 0
+        for proposed in year.of("pairing.proposed"):
+            answer_by, end = proposed.time("answer_by"), over.get(proposed.pairing)
+            assert working_days_between(proposed.time("proposed_at"), answer_by) == 10
+            if end is None:
+                assert answer_by > END - SWEEP
+            elif end.at == first_sweep(answer_by):
+                assert end.type == "pairing.lapsed"
+                lapsed += 1
+            else:
+                assert end.at < answer_by
+                somebody_goes = any(year.is_going(member, end.at) for member in members_of(proposed).values())
+                assert end.type == "pairing.formed" or declined.get(proposed.pairing) == end.at or somebody_goes
+        for pairing, _ in year.people.unanswered:
+            assert pairing not in over or over[pairing].type == "pairing.lapsed"
+        assert lapsed > 20
+
+    def test_a_missing_first_meeting_is_noticed_after_its_day(
+        self,
+        year: Year,
+    ) -> None:
+        """Booked by the end of working day 10, held by that of day 20, in the later of the two zones, pauses aside."""
+        lives = year.by_pairing("pairing.formed", "pairing.paused", "pairing.resumed", "pairing.ended")
+        meetings = year.by_pairing("session.scheduled", "session.held", "session.missed", "session.cancelled")
+        needed = year.by_pairing("contact.needed")
+        noticed: Counter[tuple[str, bool]] = Counter()
+        for pairing, events in lives.items():
+            formed, two = events[0].time("formed_at"), members_of(events[0])
+            zones = [year.zone(member) for member in two.values()]
+            stops = stops_of(events)
+            over = next((event.at for event in events if event.type == "pairing.ended"), END)
+            for fact, days in (("no_first_meeting_booked", 10), ("no_first_meeting_held", 20)):
+                deadline = working_day_over(formed, days, zones, stops)
+                first = next((meeting.at for meeting in needed[pairing] if fact in meeting.data["facts"]), None)
+                if deadline > min(over, END) - LATEST - SWEEP or any(
+                    year.is_going(member, deadline + LATEST) for member in two.values()
+                ):
+                    assert first is None or first >= deadline
+                    continue
+                before = [meeting for meeting in meetings[pairing] if meeting.at < deadline]
+                if fact == "no_first_meeting_booked":
+                    state = {meeting.data["session"]["session_id"]: meeting.type for meeting in before}
+                    met = any(kind != "session.cancelled" for kind in state.values())
+                else:
+                    met = any(meeting.type == "session.held" for meeting in before)
+                if met:
+                    assert first is None or first > deadline + SWEEP, (pairing, fact)  # called off later
+                else:
+                    assert first == first_sweep(deadline) or first in [
+                        meeting.at for meeting in meetings[pairing] if deadline <= meeting.at <= deadline + SWEEP
+                    ], (pairing, fact, deadline, first)
+                    noticed[fact, any(since < deadline for since, _ in stops)] += 1
+        assert noticed["no_first_meeting_booked", False] > 15
+        assert noticed["no_first_meeting_held", False] > 10
+        assert noticed["no_first_meeting_held", True] >= 3  # moved by a pause
+
+    def test_each_milestone_asks_each_side_once(self, year: Year) -> None:
+        """In the morning of a working day."""
+        counts = Counter(
+            (event.pairing, event.data["side"], event.data["milestone"]) for event in year.of("checkin.due")
+        )
+        assert set(counts.values()) == {1}
+        lives = year.by_pairing("pairing.formed", "pairing.paused", "pairing.resumed", "pairing.ended")
+        for event in year.of("checkin.due"):
+            milestone, due = event.data["milestone"], event.time("due_at")
+            member = members_of(lives[event.pairing][0])[event.data["side"]]
+            if milestone == "day_0":
+                assert due == lives[event.pairing][0].time("formed_at")
+            elif milestone == "end":
+                assert due == next(change for change in lives[event.pairing] if change.type == "pairing.ended").time(
+                    "ended_at"
+                )
+            else:
+                stops = [stop for stop in stops_of(lives[event.pairing]) if stop[0] < due]
+                resumed = [until for _, until in stops]
+                formed = lives[event.pairing][0].time("formed_at")
+                assert due == asked_at(formed, int(milestone.removeprefix("day_")), year.zone(member), stops)
+                assert due <= event.at <= due + SWEEP or event.at in resumed
+        for pairing, life in lives.items():
+            until = next((change.at for change in life if change.type == "pairing.ended"), END)
+            running = until - life[0].time("formed_at")
+            held_up = sum((stop[1] - stop[0] + 2 * DAY for stop in stops_of(life)), start=timedelta(0))
+            going = any(year.is_going(member, END) for member in members_of(life[0]).values())
+            for days in (0, 30, 90):
+                if running - held_up > (days + 4) * DAY and not going:
+                    assert all(counts[pairing, side, f"day_{days}"] == 1 for side in SIDES), (pairing, days)
+        assert {"day_0", "day_30", "day_90", "end"} <= {milestone for _, _, milestone in counts}
+
+    async def test_one_outcome_and_answers_deleted_after_3_months(self, year: Year) -> None:
+        outcomes = Counter(event.pairing for event in year.of("outcome.recorded"))
+        assert set(outcomes.values()) == {1}
+        deleted, ended = 0, year.of("pairing.ended")
+        courses = await year.company.feedback.courses.get_many([event.pairing for event in ended])
+        for event in ended:
+            stored = courses.get(event.pairing)
+            if stored is None or stored.state.terms is None or stored.state.gone:
+                continue
+            if event.at < END - 31 * DAY:
+                assert outcomes[event.pairing] == 1
+            if event.at < END - 93 * DAY:
+                assert (stored.state.answers, stored.state.pulses) == ({}, ())
+                deleted += 1
+        assert deleted > 20
 
 
-def test_no_two_are_ever_proposed_to_each_other_again_whoever_asked_for_somebody_else(year: Year) -> None:
-    pairs = Counter(tuple(members_of(event).values()) for event in year.of("pairing.proposed"))
-    assert set(pairs.values()) == {1}
-    separated = year.people.asked_for_another
-    ended = {event.pairing: event for event in year.of("pairing.ended")}
-    assert len(separated) >= 5
-    assert set(separated) <= set(ended)
-    again = [
-        event
-        for event in year.of("pairing.proposed")
-        for senior, two in separated.items()
-        if set(two) & set(members_of(event).values()) and event.at > ended[senior].at
-    ]
-    assert len(again) > 3  # and most of them go on with somebody else
+class TestPairs:
+    def test_nobody_exceeds_their_capacity(self, year: Year) -> None:
+        """Partners and proposals count together."""
+        held: dict[str, set[str]] = defaultdict(set)
+        most: Counter[int] = Counter()
+        for event in year.of("pairing.proposed", "pairing.lapsed", "pairing.ended"):
+            for member in members_of(event).values():
+                if event.type != "pairing.proposed":
+                    held[member].discard(event.pairing)
+                    continue
+                person = year.person(member)
+                assert person is not None
+                held[member].add(event.pairing)
+                last_known = [capacity for at, capacity in person.capacities if at <= event.at - LATEST][-1:]
+                lately = [capacity for at, capacity in person.capacities if event.at - LATEST < at <= event.at]
+                assert len(held[member]) <= max([*last_known, *lately])
+                most[len(held[member])] += 1
+        assert most[2] >= 5
 
+    def test_separated_partners_are_never_proposed_again(self, year: Year) -> None:
+        pairs = Counter(tuple(members_of(event).values()) for event in year.of("pairing.proposed"))
+        assert set(pairs.values()) == {1}
+        separated = year.people.asked_for_another
+        ended = {event.pairing: event for event in year.of("pairing.ended")}
+        assert len(separated) >= 5
+        assert set(separated) <= set(ended)
+        again = [
+            event
+            for event in year.of("pairing.proposed")
+            for senior, two in separated.items()
+            if set(two) & set(members_of(event).values()) and event.at > ended[senior].at
+        ]
+        assert len(again) > 3  # and most of them go on with somebody else
 
-def test_everything_is_about_the_one_programme(year: Year) -> None:
-    assert {event.data["programme_id"] for event in year.events if "programme_id" in event.data} <= {PROGRAMME, None}
+    def test_everything_is_about_the_one_programme(self, year: Year) -> None:
+        assert {event.data["programme_id"] for event in year.events if "programme_id" in event.data} <= {
+            PROGRAMME,
+            None,
+        }
