@@ -226,7 +226,7 @@ class TestTwoWorlds:
         assert event_lines(crossed[0], RESTRICTED) != event_lines(crossed[1], RESTRICTED), "the worlds do differ"
 
     def test_answers_show_nowhere(self, worlds: tuple[PairWorld, PairWorld]) -> None:
-        """All answers of one junior are bad, and all answers of the other are good, from the first check-in to the last."""
+        """One junior answers badly and the other well, from the first check-in to the last."""
         estate = worlds[0].members.estate
         for world in worlds:
             world.pairing = put(world, world.senior, world.junior)
