@@ -55,7 +55,6 @@ def app_of(chassis: Chassis, parts: ServiceDefinition[Any]) -> FastAPI:
         routers=parts.routers,
         health=chassis.health,
         context=parts.context,
-        problems=parts.problems,
         verifier=cast("TokenVerifier", Desk()),
     )
 

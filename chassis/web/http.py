@@ -12,7 +12,7 @@ Default deny: a route that does not say who may use it (``allow`` or ``command``
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -203,13 +203,12 @@ def create_app(
     routers: Sequence[APIRouter],
     health: Health,
     context: object = None,
-    problems: Mapping[type[Exception], int] | None = None,
     verifier: TokenVerifier | None = None,
 ) -> FastAPI:
     """The application of a service.
 
-    ``context``: the object that endpoints receive by ``Depends(service_context)``. ``problems``: the status for each
-    error class of the service. Raises ``OpenRoute`` when a route does not say who may use it.
+    ``context``: the object that endpoints receive by ``Depends(service_context)``. Raises ``OpenRoute`` when a route
+    does not say who may use it.
     """
     app = FastAPI(
         title=f"Viceversa: {service}",
@@ -219,7 +218,7 @@ def create_app(
     )
     app.state.context = context
     app.state.verifier = verifier or TokenVerifier(settings)
-    _problems.install_handlers(app, problems or {})
+    _problems.install_handlers(app)
     app.include_router(_operations(health))
     for router in routers:
         app.include_router(router)

@@ -16,10 +16,12 @@ from chassis.storage.aggregates import KeyReused, TooBusy, VersionConflict
 from chassis.storage.mongo import ConnectionFailure
 from chassis.storage.outbox import EventTooLarge
 from chassis.web.authentication import KeysUnavailable, Unauthenticated
+from contracts.errors import CommandRejected, InvalidCommand, NotFound
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+COMMAND_ERROR_STATUS = {InvalidCommand: 422, NotFound: 404, CommandRejected: 409}
 RETRY_AFTER = "1"  # seconds; what is busy is busy for a moment
 SCHEMA = {
     "type": "object",
@@ -165,14 +167,14 @@ def _leaves(given: object) -> list[object]:
     return [given]
 
 
-def install_handlers(app: FastAPI, mapped: Mapping[type[Exception], int]) -> None:
-    """Answer with problem documents. ``mapped``: the status of each error of the service's own, whose text is shown."""
+def install_handlers(app: FastAPI) -> None:
+    """Answer every error with a problem document."""
 
     async def of_chassis(_: Request, error: Exception) -> JSONResponse:
         return problem_response(problem_of(error))
 
-    async def of_service(_: Request, error: Exception) -> JSONResponse:
-        status = next(mapped[kind] for kind in type(error).__mro__ if kind in mapped)
+    async def of_domain(_: Request, error: Exception) -> JSONResponse:
+        status = next(COMMAND_ERROR_STATUS[kind] for kind in type(error).__mro__ if kind in COMMAND_ERROR_STATUS)
         return problem_response(Problem(status, str(error), code=error_code(error) or type(error).__name__.lower()))
 
     async def of_response(_: Request, error: Exception) -> JSONResponse:
@@ -181,6 +183,6 @@ def install_handlers(app: FastAPI, mapped: Mapping[type[Exception], int]) -> Non
 
     for kind in (Problem, HTTPException, RequestValidationError, Unauthenticated, *_KNOWN):
         app.add_exception_handler(kind, of_chassis)
-    for kind in mapped:
-        app.add_exception_handler(kind, of_service)
+    for kind in COMMAND_ERROR_STATUS:
+        app.add_exception_handler(kind, of_domain)
     app.add_exception_handler(ResponseValidationError, of_response)

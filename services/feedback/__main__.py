@@ -11,7 +11,6 @@ from contracts.programmes import ProgrammeChanged
 from services.feedback.domain.anonymous_statistics import Cell
 from services.feedback.domain.colleague import Colleague
 from services.feedback.domain.erasure import Erasure
-from services.feedback.domain.errors import Invalid, Refused, Unknown
 from services.feedback.domain.followup import Course
 from services.feedback.domain.questions import load
 from services.feedback.handlers import hearing, see_whether_all_is_forgotten, when_a_course_is_due_look_after_it
@@ -53,7 +52,6 @@ def build(chassis: Chassis) -> ServiceDefinition[Feedback]:
             Sweep(feedback.cells, partial(finish_batch, feedback=feedback), on="lease"),
             Sweep(feedback.erasures, partial(see_whether_all_is_forgotten, feedback=feedback), on="lease"),
         ],
-        problems={Invalid: 422, Unknown: 404, Refused: 409},
     )
 
 

@@ -22,11 +22,11 @@ from chassis.web.http import (
     forbidden,
 )
 from contracts.envelope import Instant
+from contracts.errors import NotFound
 from contracts.pairings import PairingState
 from contracts.profiles import Side
 from services.feedback.domain import checkins, followup_rules, sessions
 from services.feedback.domain.access_policy import Action
-from services.feedback.domain.errors import Unknown
 from services.feedback.domain.followup import Course, Decision
 from services.feedback.domain.questions import DEFAULT_LANGUAGE, Rating, language_of
 from services.feedback.permissions import course_for
@@ -90,7 +90,7 @@ class Changer:
 
         def deciding(course: Course | None) -> Decision | None:
             if course is None or course.gone:
-                raise Unknown("pairing")
+                raise NotFound("pairing")
             return followup_rules.settled(decide(course, mine, now, machine), now, machine)
 
         op = Op(new_id()) if private else asked.op

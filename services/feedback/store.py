@@ -10,13 +10,13 @@ from chassis.core.ids import derived_id
 from chassis.storage.aggregates import Aggregates, Stored, stored_instant
 from chassis.storage.mongo import Document, Documents, insert_missing
 from chassis.storage.projections import Projection
+from contracts.errors import NotFound
 from contracts.pairings import PairingState
 from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
 from services.feedback.domain.anonymous_statistics import Cell
 from services.feedback.domain.colleague import Colleague
 from services.feedback.domain.erasure import Erasure
-from services.feedback.domain.errors import Unknown
 from services.feedback.domain.facts import ACTIVE_DAYS
 from services.feedback.domain.followup import SIDES, Course
 from services.feedback.domain.questions import Questions
@@ -41,10 +41,10 @@ class Feedback:
     clock: Clock
 
     async def programme(self, id: str) -> ProgrammeChanged:
-        """Raises ``Unknown``."""
+        """Raises ``NotFound``."""
         found = await self.programmes.get(id)
         if found is None:
-            raise Unknown("programme")
+            raise NotFound("programme")
         return found
 
     async def zones_of(self, members: dict[Side, str]) -> dict[Side, str]:

@@ -15,7 +15,7 @@ from services.notifier.create import look_again
 from services.notifier.domain.erasure import Erasure
 from services.notifier.domain.notification import Notification
 from services.notifier.domain.postponed import Waiting
-from services.notifier.domain.recipient import Reader, Refused
+from services.notifier.domain.recipient import Reader
 from services.notifier.handlers import hearing, see_whether_all_is_forgotten
 from services.notifier.mail import Mailer
 from services.notifier.routes import routes
@@ -56,7 +56,6 @@ def build(chassis: Chassis) -> ServiceDefinition[Notifier]:
             Sweep(notifier.waiting, partial(look_again, notifier=notifier), on="lease"),
             Sweep(notifier.erasures, partial(see_whether_all_is_forgotten, notifier=notifier), on="lease"),
         ],
-        problems={Refused: 422},
     )
 
 

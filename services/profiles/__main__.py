@@ -9,7 +9,6 @@ from contracts.privacy import PRIVACY
 from contracts.profiles import CONTACTS, PROFILES
 from contracts.programmes import ProgrammeChanged
 from services.profiles import deadlines, import_runner
-from services.profiles.domain.base import Refused, Unknown
 from services.profiles.domain.imports import Import
 from services.profiles.domain.person import Person, public_contact, public_profile
 from services.profiles.handlers import hearing
@@ -42,7 +41,6 @@ def build(chassis: Chassis) -> ServiceDefinition[Profiles]:
             Sweep(profiles.persons, partial(deadlines.forget, profiles=profiles), on="lease"),
             Sweep(profiles.imports, partial(import_runner.drive, profiles=profiles), on="lease"),
         ],
-        problems={Refused: 409, Unknown: 404},
         background=[partial(deadlines.read_topics_again, profiles)],
     )
 

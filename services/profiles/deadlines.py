@@ -5,7 +5,7 @@ from datetime import timedelta
 from chassis.core.ids import derived_id
 from chassis.storage.aggregates import Change, Op, Stored, stored_instant
 from contracts.envelope import OutgoingEvent
-from services.profiles.domain.base import Refused
+from contracts.errors import CommandRejected
 from services.profiles.domain.person import Decision, Person, changed, forgotten, without
 from services.profiles.import_runner import finish
 from services.profiles.store import ALIVE, Profiles
@@ -73,7 +73,7 @@ async def _forget_mentions(gone: str, heir: str | None, profiles: Profiles) -> N
         return changed(person, lambda known: without(known, gone, heir), programmes, now)
 
     for result in await profiles.persons.update_many([Change(id, forgetting, decide) for id in mentioning]):
-        if isinstance(result, Exception) and not isinstance(result, Refused):  # refused: erased themselves
+        if isinstance(result, Exception) and not isinstance(result, CommandRejected):  # refused: erased themselves
             raise result
 
 

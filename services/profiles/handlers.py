@@ -3,10 +3,10 @@
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
 from chassis.storage.aggregates import Change, Op
 from chassis.storage.mongo import chunks
+from contracts.errors import CommandRejected
 from contracts.pairings import PairingState
 from contracts.privacy import ErasureCompleted
 from contracts.programmes import ProgrammeChanged
-from services.profiles.domain.base import Refused
 from services.profiles.domain.person import changed, note_completed
 from services.profiles.store import ALIVE, Profiles
 
@@ -28,7 +28,7 @@ async def when_a_programme_changes_see_who_is_ready(event: ReceivedEvent[Program
             cause=event.envelope,
         )
         for result in results:
-            if isinstance(result, Exception) and not isinstance(result, Refused):  # refused: erased meanwhile
+            if isinstance(result, Exception) and not isinstance(result, CommandRejected):  # refused: erased meanwhile
                 raise result
 
 

@@ -20,8 +20,8 @@ from chassis.core.ids import derived_id, new_id
 from chassis.storage.aggregates import Change, Op, SaveResult, Stored, stored_instant
 from chassis.storage.mongo import chunks
 from contracts.envelope import OutgoingEvent
+from contracts.errors import CommandRejected
 from services.profiles.domain import imports
-from services.profiles.domain.base import Refused
 from services.profiles.domain.csv_records import Record, Splitter
 from services.profiles.domain.enrolment import Invitation, Programmes
 from services.profiles.domain.file_survey import Survey
@@ -280,7 +280,9 @@ class _Driver:
                 for id in some
             ]
             for result in await self._profiles.persons.update_many(changes):
-                if isinstance(result, Exception) and not isinstance(result, Refused):  # refused: erased meanwhile
+                if isinstance(result, Exception) and not isinstance(
+                    result, CommandRejected
+                ):  # refused: erased meanwhile
                     raise result
             await self._alive()
 

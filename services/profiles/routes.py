@@ -21,10 +21,10 @@ from chassis.web.http import (
     set_etag,
 )
 from contracts.envelope import Id
+from contracts.errors import CommandRejected, NotFound
 from contracts.profiles import Absence, MemberId
 from contracts.taxonomy import load
 from services.profiles.domain import person as people
-from services.profiles.domain.base import Refused, Unknown
 from services.profiles.domain.enrolment import Invitation, Participation, Programmes
 from services.profiles.domain.hr_record import ContactWishes, Entered, ExternalId, ref
 from services.profiles.domain.person import MOST_ABSENCES, MOST_AVOIDED, Person
@@ -190,7 +190,7 @@ def _own(router: APIRouter, profiles: Profiles) -> None:
         id = own_id(member, asked.principal)
         known = await profiles.persons.get_many(list(set(avoided.members)))
         if any(one not in known or known[one].state.hr is None for one in avoided.members):
-            raise Unknown("unknown_member", "one of these people is not known here")
+            raise NotFound("member", code="unknown_member", detail="one of these people is not known here")
         return await _change(profiles, id, asked, lambda person, _, __: people.avoid(person, avoided.members), response)
 
     @router.get("/statements", dependencies=[ANYBODY])
@@ -243,7 +243,7 @@ def _lifecycle(router: APIRouter, profiles: Profiles) -> None:
         """How another HR system calls this person; from now on that system's rows lead."""
         await _living(profiles, member, asked.principal)
         if not await profiles.keys.assign(external_id, member):
-            raise Refused("taken", "this external id belongs to somebody else")
+            raise CommandRejected("taken", "this external id belongs to somebody else")
         return await _change(
             profiles, member, asked, lambda person, _, __: people.identify(person, external_id), response
         )

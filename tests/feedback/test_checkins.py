@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.errors import CommandRejected, InvalidCommand, NotFound
 from contracts.pairings import PairingFormed
 from contracts.profiles import Side
 from services.feedback.domain import followup_rules, sessions
 from services.feedback.domain.advice import advice, low
 from services.feedback.domain.anonymous_statistics import CHANGES
 from services.feedback.domain.checkins import change, find
-from services.feedback.domain.errors import Invalid, Refused, Unknown
 from services.feedback.domain.followup import ERASED, Course, Decision, forgotten
 from services.feedback.domain.questions import language_of
 from services.feedback.views import CareView
@@ -56,7 +56,7 @@ def test_on_day_0_only_what_is_about_oneself_is_asked() -> None:
     assert [item.id for item in QUESTIONS.asked_at("end")] == ITEMS == ["1", "2", "3", "4", "5", "6", "7", "8"]
     assert [item.id for item in QUESTIONS.items if item.reversed] == ["2", "4", "6", "8"]
     life = Life()
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidCommand):
         life.answer("junior", "day_0", {"3": 4})
 
 
@@ -83,9 +83,9 @@ def test_an_answer_may_be_corrected_while_it_is_open_and_is_said_once() -> None:
     assert life.types().count("checkin.completed") == 1
     assert life.course.answers["pair.day_0.junior"].answers == {"1": 4, "2": None}
     life.on(31)
-    with pytest.raises(Refused, match="closed"):
+    with pytest.raises(CommandRejected, match="closed"):
         life.answer("junior", "day_0", {"1": 5})
-    with pytest.raises(Unknown):
+    with pytest.raises(NotFound):
         life.answer("junior", "day_90", {})
 
 
@@ -263,7 +263,7 @@ def test_in_two_worlds_that_differ_in_answers_alone_nothing_that_others_see_diff
                     life.schedule(10)
                 elif act == "end" and life.course.state != "ended":
                     life.end()
-            except Refused as why:
+            except CommandRejected as why:
                 refusals.append(why.code)
         assert len(set(refusals)) <= 1
         assert len(refusals) in (0, 2)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.errors import CommandRejected
 from contracts.pairings import PairingFormed
 from contracts.profiles import Side
-from services.feedback.domain.errors import Refused
 from services.feedback.domain.facts import active, care_state, facts
 from services.feedback.domain.followup_rules import request_another_partner
 from tests.feedback.followups import MONDAY, Life, programme
@@ -202,7 +202,7 @@ def test_who_booked_is_as_the_programme_says() -> None:
         sides: tuple[Side, Side] = ("senior", "junior")
         for side in sides:
             if side in refused:
-                with pytest.raises(Refused) as why:
+                with pytest.raises(CommandRejected) as why:
                     life.schedule(3, side=side)
                 assert why.value.code == "not_yours_to_book"
             else:
@@ -286,7 +286,7 @@ def test_whatever_people_do_every_fact_that_holds_has_been_told_and_none_that_do
     life = Life(start, {"senior": zone, "junior": "Europe/Berlin"})
     for _ in range(data.draw(st.integers(1, 25))):
         life.on(data.draw(st.floats(0.01, 25)))
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(CommandRejected):
             something(data, life)
         assert life.course.due is None or life.course.due > life.now
         if life.course.running:

@@ -33,21 +33,19 @@ from chassis.storage.mongo import Mongo
 from chassis.web.authentication import Role
 from chassis.web.http import Command, Principal, Problem
 from contracts.envelope import Envelope, EventData, Tombstone, source_of
+from contracts.errors import CommandRejected
 from contracts.pairings import PairingState
 from contracts.profiles import ProfileChanged
 from contracts.programmes import ProgrammeChanged
 from contracts.taxonomy import load
 from services.feedback.__main__ import build as build_feedback
-from services.feedback.domain import errors as feedback_refused
 from services.feedback.store import Feedback
 from services.matcher.__main__ import build as build_matcher
-from services.matcher.domain import errors as matcher_refused
 from services.matcher.domain.rounds.round import Progress, Round, Totals
 from services.matcher.solver.client import Alive, Solver
 from services.matcher.solver.compute import Memory, Shelves, computed
 from services.matcher.store import Matcher
 from services.notifier.__main__ import build as build_notifier
-from services.notifier.domain.recipient import Refused as ReaderRefused
 from services.notifier.mail import InDoubt, Later, Letter, Mailer, Refused
 from services.notifier.store import Notifier
 from tests.chassis.memory_store import MemoryCollection, MemoryStore
@@ -56,10 +54,7 @@ SWEEP = timedelta(minutes=10)
 OFFSET = timedelta(minutes=3)  # no deadline and no quiet hour falls on such a minute
 LATEST = timedelta(minutes=25)  # that a topic may be behind
 LATE, TWICE = 0.04, 0.01  # how often a record comes late, a batch twice
-REFUSALS = (
-    matcher_refused.Refused, matcher_refused.Unknown, feedback_refused.Refused, feedback_refused.Unknown,
-    ReaderRefused, Problem,
-)  # fmt: skip
+REFUSALS = (CommandRejected, Problem)
 
 Action = Callable[[], Awaitable[None]]
 

@@ -106,7 +106,6 @@ class World:
             routers=self.parts.routers,
             health=self.chassis.health,
             context=self.parts.context,
-            problems=self.parts.problems,
             verifier=_Anyone(Principal(member or "x", member, frozenset(roles), frozenset())),  # type: ignore[arg-type]
         )
         headers = {"Authorization": "Bearer anything"}

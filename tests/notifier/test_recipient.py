@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.errors import InvalidCommand
 from services.notifier.domain.catalogue import Kind
 from services.notifier.domain.recipient import (
     WEEK,
     Channels,
     Hours,
     Reader,
-    Refused,
     forget,
     free_again,
     give_back,
@@ -82,10 +82,10 @@ def test_the_same_message_takes_one_place_however_often_it_is_tried() -> None:
 
 
 def test_what_waits_for_an_answer_always_stands_in_the_inbox() -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidCommand) as refused:
         wish(None, "m1", {"proposal": Channels(inbox=False)}, None)
     assert refused.value.code == "inbox_is_needed"
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidCommand) as refused:
         wish(None, "m1", {"weather": Channels()}, None)
     assert refused.value.code == "unknown_purpose"
     reader, said = wish(None, "m1", {"proposal": Channels(email=False)}, Hours(from_hour=22, until_hour=6))

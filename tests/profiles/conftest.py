@@ -67,7 +67,6 @@ class World:
             routers=self.parts.routers,
             health=self.chassis.health,
             context=self.parts.context,
-            problems=self.parts.problems,
             verifier=self.tokens,  # type: ignore[arg-type]
         )
         return httpx.AsyncClient(

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from contracts.envelope import OutgoingEvent, Tombstone
+from contracts.errors import CommandRejected, NotFound
 from contracts.privacy import ErasureRequested
 from contracts.profiles import Absence, ContactChanged, Offer, ProfileChanged, Style
 from services.profiles.domain import person as people
-from services.profiles.domain.base import Refused, Unknown
 from services.profiles.domain.enrolment import Invitation, Participation, Programmes
 from services.profiles.domain.hr_record import ContactWishes, Entered, ExternalId, Grade, HrRecord, Suggested
 from services.profiles.domain.person import Decision, Person, Place
@@ -136,7 +136,7 @@ class TestReadiness:
         renewed = {"p1": programme("p1", now=NOW, notice="2")}
         person = after(people.changed(ready(), lambda one: one, renewed, LATER))
         assert (person.enrolments[0].state, person.enrolments[0].waiting_since) == ("enrolled", None)
-        with pytest.raises(Refused, match="current version"):
+        with pytest.raises(CommandRejected, match="current version"):
             takes_part(person, programmes=renewed, notice="1")
         assert after(takes_part(person, programmes=renewed, notice="2")).enrolments[0].state == "ready"
 
@@ -157,12 +157,12 @@ class TestReadiness:
         ],
     )
     def test_not_everybody_can_enrol(self, changes: dict[str, Any], state: str, code: str) -> None:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(CommandRejected) as refused:
             takes_part(al(**changes), programmes={"p1": programme("p1", now=NOW, state=state)})
         assert refused.value.code == code
 
     def test_an_unknown_programme_is_unknown(self) -> None:
-        with pytest.raises(Unknown):
+        with pytest.raises(NotFound):
             takes_part(al(), programmes={})
 
     def test_confirmations_keep_the_time_of_the_first(self) -> None:
@@ -206,13 +206,13 @@ class TestPrivateMatters:
         assert profile.style == Style(candour=2.0, pace=0.0, change=None, debate=None)
 
     def test_nobody_avoids_themselves_and_absences_go_forward(self) -> None:
-        with pytest.raises(Refused):
+        with pytest.raises(CommandRejected):
             people.avoid(al(), ["m1"])
-        with pytest.raises(Refused):
+        with pytest.raises(CommandRejected):
             people.be_away(al(), [Absence(since=date(2026, 3, 2), until=date(2026, 3, 1))])
-        with pytest.raises(Refused):
+        with pytest.raises(CommandRejected):
             people.prefer(al(), ContactWishes(delegates=("m1",)))
-        with pytest.raises(Refused):
+        with pytest.raises(CommandRejected):
             people.prefer(al(), ContactWishes(time_zone="Mars/Olympus"))
 
 
@@ -232,7 +232,7 @@ class TestErasure:
     def test_the_nightly_file_does_not_bring_them_back(self) -> None:
         stub = after(people.erase(al(), str, NOW, NOW))
         assert imported(stub) is None
-        with pytest.raises(Unknown):
+        with pytest.raises(NotFound):
             entered(stub, intro="still here?")
 
     def test_the_guardian_says_of_a_stub_that_it_is_gone(self) -> None:
@@ -321,7 +321,7 @@ def _next(person: Person, step: Any, mine: dict[str, Any]) -> Person:
         try:
             decided = takes_part(person, **step.model_dump(exclude_none=True))
             mine["notice"] = step.notice or mine["notice"]
-        except Refused:
+        except CommandRejected:
             decided = None
     return person if decided is None else decided[0]
 

@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from contracts.envelope import OutgoingEvent
+from contracts.errors import CommandRejected, NotFound
 from contracts.feedback import CheckinCompleted, CheckinDue
 from contracts.profiles import Side
 from services.feedback.domain.anonymous_statistics import CHANGES, cell_of, numbered
 from services.feedback.domain.calendar import morning_of
-from services.feedback.domain.errors import Refused, Unknown
 from services.feedback.domain.followup import SIDES, Answered, Checkin, Course, Decision, fields
 from services.feedback.domain.questions import Questions
 
@@ -79,7 +79,7 @@ def answer(
     """Keep one side's answers, for nobody but them. The first time it is said that they answered; what, never."""
     checkin = find(course, side, milestone)
     if not is_open(course, checkin, now):
-        raise Refused("closed", "This check-in is closed; the next one will come.")
+        raise CommandRejected("closed", "This check-in is closed; the next one will come.")
     given = Answered(version=questions.version, answers=questions.checked(milestone, answers), at=now)
     before = course.answers.get(checkin.checkin_id)
     calls = {other: at for other, at in course.calls.items() if other != side or call_me}
@@ -101,11 +101,11 @@ def answer(
 
 
 def find(course: Course, side: Side, milestone: str) -> Checkin:
-    """Raises ``Unknown``."""
+    """Raises ``NotFound``."""
     for one in course.checkins:
         if (one.side, one.milestone) == (side, milestone):
             return one
-    raise Unknown("check-in")
+    raise NotFound("check-in")
 
 
 def is_open(course: Course, checkin: Checkin, now: datetime) -> bool:

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from contracts.envelope import OutgoingEvent
+from contracts.errors import CommandRejected
 from contracts.feedback import Band, ContactNeeded, OutcomeRecorded, PartnerChangeRequested
 from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
 from services.feedback.domain.anonymous_statistics import FIRST_MEETING, MET_EARLY
 from services.feedback.domain.calendar import add_months
 from services.feedback.domain.checkins import OPEN, answer_to, ask, ask_at_the_end, to_come
-from services.feedback.domain.errors import Refused
 from services.feedback.domain.facts import (
     early_until,
     facts,
@@ -72,7 +72,7 @@ def forgotten_and_settled(
 def request_another_partner(course: Course, now: datetime, recorded_at: datetime) -> Decision | None:
     """Somebody would like to go on with somebody else. Which of the two is not said, and not even kept."""
     if course.state == "ended" or course.gone:
-        raise Refused("over", "This pairing is over.")
+        raise CommandRejected("over", "This pairing is over.")
     if course.partner_change_at is not None:
         return None
     after = course.model_copy(update={"partner_change_at": now})

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.feedback.domain.errors import Invalid
+from contracts.errors import InvalidCommand
 
 LOWEST, HIGHEST = 1, 5
 LOW = 2  # coded answers up to here bring advice
@@ -67,10 +67,10 @@ class Questions(_Data):
         return tuple(item for item in self.items if item.baseline or milestone != "day_0")
 
     def checked(self, milestone: str, answers: Mapping[str, int | None]) -> dict[str, int | None]:
-        """The answers, where each belongs to a question of this milestone. Raises ``Invalid``."""
+        """The answers, where each belongs to a question of this milestone. Raises ``InvalidCommand``."""
         known = {item.id for item in self.asked_at(milestone)}
         if not set(answers) <= known:
-            raise Invalid("unknown_question", "There is an answer to a question that was not asked.")
+            raise InvalidCommand("unknown_question", "There is an answer to a question that was not asked.")
         return {id: answers.get(id) for id in sorted(known)}
 
 

@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 from typing import Literal
 
+from contracts.errors import CommandRejected, NotFound
 from contracts.feedback import SessionCancelled, SessionEvent, SessionHeld, SessionMissed, SessionScheduled
 from contracts.profiles import Side
-from services.feedback.domain.errors import Refused, Unknown
 from services.feedback.domain.followup import (
     MOST_IDEAS,
     MOST_SESSIONS,
@@ -48,7 +48,7 @@ def move(
     _may_book(course, side)
     meeting = _meeting(course, session_id)
     if meeting.state != "scheduled":
-        raise Refused("not_scheduled", "Only a meeting that has a date can be moved.")
+        raise CommandRejected("not_scheduled", "Only a meeting that has a date can be moved.")
     if meeting.starts_at == starts_at:
         return None
     _ahead(starts_at, now)
@@ -61,7 +61,7 @@ def cancel(course: Course, session_id: str, now: datetime, recorded_at: datetime
     if meeting.state == "cancelled":
         return None
     if meeting.state != "scheduled":
-        raise Refused("not_scheduled", "Only a meeting that has a date can be called off.")
+        raise CommandRejected("not_scheduled", "Only a meeting that has a date can be called off.")
     return _told(course, meeting.model_copy(update={"state": "cancelled", "changed_at": now}), now, recorded_at)
 
 
@@ -73,20 +73,20 @@ def report(
     if meeting.state == met or (meeting.state == "held" and met == "missed"):
         return None
     if meeting.state == "cancelled" and met == "missed":
-        raise Refused("not_scheduled", "It was called off before.")
+        raise CommandRejected("not_scheduled", "It was called off before.")
     if meeting.starts_at > now:
-        raise Refused("not_yet", "This meeting is still to come.")
+        raise CommandRejected("not_yet", "This meeting is still to come.")
     return _told(course, meeting.model_copy(update={"state": met, "changed_at": now}), now, recorded_at)
 
 
 def held(course: Course, session_id: str, at: datetime, now: datetime, recorded_at: datetime) -> Decision:
     """They met, in their own calendars: two taps. Where a date stood within a day of it, that is the one."""
     if course.state == "ended" or course.gone:
-        raise Refused("over", "This pairing is over.")
+        raise CommandRejected("over", "This pairing is over.")
     if at > now:
-        raise Refused("not_yet", "A meeting can be noted once it has taken place.")
+        raise CommandRejected("not_yet", "A meeting can be noted once it has taken place.")
     if at < course.formed_at - AROUND:
-        raise Refused("too_early", "That was before this pairing began.")
+        raise CommandRejected("too_early", "That was before this pairing began.")
     near = [one for one in course.sessions if one.state in ("scheduled", "missed") and abs(one.starts_at - at) < AROUND]
     if near:
         nearest = min(near, key=lambda one: abs(one.starts_at - at))
@@ -113,9 +113,9 @@ def pulse(
 def idea(course: Course, side: Side, idea_id: str, text: str | None, now: datetime) -> Decision:
     """Note that an idea came out of a meeting; its words are seen by the two alone until the other agrees."""
     if course.gone:
-        raise Refused("over", "This pairing is over.")
+        raise CommandRejected("over", "This pairing is over.")
     if len(course.ideas) >= MOST_IDEAS:
-        raise Refused("too_many", "So many ideas are noted here that no more can be kept.")
+        raise CommandRejected("too_many", "So many ideas are noted here that no more can be kept.")
     return course.model_copy(update={"ideas": (*course.ideas, Idea(idea_id=idea_id, by=side, text=text, at=now))}), []
 
 
@@ -123,9 +123,9 @@ def agree(course: Course, side: Side, idea_id: str) -> Decision | None:
     """The other one agrees that the words of an idea are told."""
     found = next((one for one in course.ideas if one.idea_id == idea_id), None)
     if found is None:
-        raise Unknown("idea")
+        raise NotFound("idea")
     if found.by == side:
-        raise Refused("own_idea", "It is for the other one to agree.")
+        raise CommandRejected("own_idea", "It is for the other one to agree.")
     if found.agreed:
         return None
     after = tuple(one.model_copy(update={"agreed": True}) if one is found else one for one in course.ideas)
@@ -139,27 +139,27 @@ def _told(course: Course, meeting: Meeting, now: datetime, recorded_at: datetime
 
 def _meeting(course: Course, session_id: str) -> Meeting:
     if course.state == "ended" or course.gone:
-        raise Refused("over", "This pairing is over.")
+        raise CommandRejected("over", "This pairing is over.")
     found = next((one for one in course.sessions if one.session_id == session_id), None)
     if found is None:
-        raise Unknown("meeting")
+        raise NotFound("meeting")
     return found
 
 
 def _may_book(course: Course, side: Side) -> None:
     if not course.running:
-        raise Refused("not_running", "Meetings are planned while a pairing is running.")
+        raise CommandRejected("not_running", "Meetings are planned while a pairing is running.")
     if course.terms is not None and course.terms.booked_by not in (side, "either"):
-        raise Refused("not_yours_to_book", "In this programme the other side plans the meetings.")
+        raise CommandRejected("not_yours_to_book", "In this programme the other side plans the meetings.")
 
 
 def _ahead(starts_at: datetime, now: datetime) -> None:
     if starts_at <= now:
-        raise Refused("in_the_past", "A meeting is planned for a time to come; if you met already, note that.")
+        raise CommandRejected("in_the_past", "A meeting is planned for a time to come; if you met already, note that.")
     if starts_at - now > FARTHEST:
-        raise Refused("too_far", "That is more than a year from now.")
+        raise CommandRejected("too_far", "That is more than a year from now.")
 
 
 def _room(course: Course) -> None:
     if len(course.sessions) >= MOST_SESSIONS:
-        raise Refused("too_many", "So many meetings are noted here that no more can be kept.")
+        raise CommandRejected("too_many", "So many meetings are noted here that no more can be kept.")

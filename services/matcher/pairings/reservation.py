@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from chassis.core.ids import new_id
 from chassis.storage.aggregates import Change, Op, SaveResult, Stored
 from contracts.envelope import Envelope
-from services.matcher.domain.errors import Refused
+from contracts.errors import CommandRejected
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import seat_ledger as ledgers
 from services.matcher.domain.pairings.pairing import LIVE, Pairing, Plan
@@ -18,8 +18,8 @@ from services.matcher.domain.pairings.seat_ledger import Ledger, Seat
 from services.matcher.receipts import repository
 from services.matcher.store import Matcher
 
-Outcome = Pairing | Refused
-OVER = Refused("no_longer_possible", "This pair is no longer possible.")
+Outcome = Pairing | CommandRejected
+OVER = CommandRejected("no_longer_possible", "This pair is no longer possible.")
 
 
 async def reserve(
@@ -74,7 +74,7 @@ async def _wave(matcher: Matcher, plans: Sequence[Plan], agreed: bool, cause: En
     return outcomes
 
 
-async def _take(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, int]) -> dict[str, Refused]:
+async def _take(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, int]) -> dict[str, CommandRejected]:
     """Take both seats of each; why not, where one is refused."""
     machine = matcher.clock.machine_now()
     profiles = await matcher.members.get_many([me for plan in plans for me, _ in _both(plan)])
@@ -86,9 +86,9 @@ async def _take(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, 
 
     changes = [(plan, taking(plan, me, other)) for plan in plans for me, other in _both(plan)]
     results = await matcher.ledgers.update_many([change for _, change in changes])
-    refused: dict[str, Refused] = {}
+    refused: dict[str, CommandRejected] = {}
     for (plan, _), result in zip(changes, results, strict=True):
-        if isinstance(result, Refused):
+        if isinstance(result, CommandRejected):
             refused.setdefault(plan.pairing_id, result)
         elif isinstance(result, Exception):
             raise result
@@ -132,7 +132,7 @@ def _failed(pairing: Pairing | None) -> bool:
     return pairing is None or pairing.state in ("reserving", "abandoned")
 
 
-def _closed(refused: Refused | None) -> bool:
+def _closed(refused: CommandRejected | None) -> bool:
     return refused is not None and refused.code == "closed"
 
 

@@ -16,7 +16,7 @@ from datetime import date
 from chassis.core.ids import new_id
 from chassis.observability.telemetry import safe_message
 from chassis.storage.aggregates import Op
-from services.matcher.domain.errors import Refused
+from contracts.errors import CommandRejected
 from services.matcher.domain.fit import rules
 from services.matcher.domain.pairings.pairing import UNSEEN
 from services.matcher.domain.pairings.seat_ledger import Ledger, room
@@ -301,7 +301,7 @@ async def _bring_together(choice: Choice, keeping: Keeping, programme: Programme
     if programme.settings.matching.release == "automatic":
         try:
             await proposals.propose(programme, pair, pairing_of(programme_id, *pair), "rolling", matcher)
-        except Refused:  # somebody else was faster, and what they did comes back as news
+        except CommandRejected:  # somebody else was faster, and what they did comes back as news
             keeping.unsettled.update(pair)
         return
     id, now = suggestion_id(programme_id, *pair), matcher.clock.now()

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from chassis.core.ids import new_id
 from chassis.storage.aggregates import Op, Stored
 from chassis.storage.mongo import Document
+from contracts.errors import CommandRejected
 from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.score import Fit, fit
 from services.matcher.domain.pairings.pairing import Plan
@@ -184,7 +184,7 @@ async def _noted(page: Sequence[Document], outcomes: Mapping[str, reservation.Ou
     ids: dict[str | None, list[str]] = {None: []}
     for found in page:
         outcome = outcomes[found["pairing_id"]]
-        ids.setdefault(outcome.words if isinstance(outcome, Refused) else None, []).append(found["_id"])
+        ids.setdefault(outcome.detail if isinstance(outcome, CommandRejected) else None, []).append(found["_id"])
     for why, these in ids.items():
         state = "proposed" if why is None else "withdrawn"
         await matcher.proposals.collection.update_many({"_id": {"$in": these}}, {"$set": {"state": state, "why": why}})
@@ -204,7 +204,7 @@ def _impossible(
     junior: ProfileChanged | None,
     earlier: set[tuple[str, str]],
     matcher: Matcher,
-) -> Refused | None:
+) -> CommandRejected | None:
     """Why a pair of this round may not be proposed any longer.
 
     What concerns both is told in one sentence for every rule, private ones too: nothing shows which it was.
@@ -212,9 +212,9 @@ def _impossible(
     today = matcher.clock.now().date()
     for profile in (senior, junior):
         if profile is None:
-            return Refused("gone", "One of them takes part no longer.")
+            return CommandRejected("gone", "One of them takes part no longer.")
         if (absent := rules.absent(profile, round.programme_id, round.settings, today)) is not None:
-            return Refused(absent, rules.WORDS[absent])
+            return CommandRejected(absent, rules.WORDS[absent])
     s = rules.enrolled(senior, round.programme_id) if senior else None
     j = rules.enrolled(junior, round.programme_id) if junior else None
     assert s is not None, "who is not absent is enrolled"

@@ -10,17 +10,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.envelope import Instant, OutgoingEvent
+from contracts.errors import InvalidCommand
 from services.notifier.domain.catalogue import BY_PURPOSE, Kind
 
 WEEK = timedelta(days=7)
-
-
-class Refused(Exception):
-    """A wish that cannot be granted; ``code`` is stable, the text is for the person."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class _Value(BaseModel):
@@ -66,13 +59,13 @@ Decision = tuple[Reader, Sequence[OutgoingEvent]]
 
 
 def wish(known: Reader | None, member_id: str, wishes: dict[str, Channels], hours: Hours | None) -> Decision:
-    """Their own wishes, whole. Raises ``Refused`` for an unknown purpose, or to be left out of what asks them."""
+    """Replace their wishes. Raises ``InvalidCommand`` for an unknown purpose, or for a question kept out of the inbox."""
     for purpose, channels in wishes.items():
         row = BY_PURPOSE.get(purpose)
         if row is None:
-            raise Refused("unknown_purpose", "There is no message of this purpose.")
+            raise InvalidCommand("unknown_purpose", "There is no message of this purpose.")
         if row.kind == "essential" and not channels.inbox:
-            raise Refused("inbox_is_needed", "What waits for your answer always stands in your inbox.")
+            raise InvalidCommand("inbox_is_needed", "What waits for your answer always stands in your inbox.")
     reader = known or Reader(member_id=member_id)
     return reader.model_copy(update={"wishes": wishes, "hours": hours}), []
 

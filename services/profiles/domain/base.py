@@ -16,16 +16,3 @@ class State(Value):
 
     due: Instant | None = None
     lease: Instant | None = None
-
-
-class Refused(Exception):
-    """A command that the rules do not allow. ``code`` is for programs, ``detail`` for people, without personal data."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
-
-
-class Unknown(Refused):
-    """What the command is about does not exist, or no longer."""

@@ -13,8 +13,9 @@ from pydantic import Field
 
 from contracts import profiles
 from contracts.envelope import Id, Instant
+from contracts.errors import CommandRejected, NotFound
 from contracts.programmes import ProgrammeChanged
-from services.profiles.domain.base import Refused, Unknown, Value
+from services.profiles.domain.base import Value
 
 EitherSide = Literal["senior", "junior", "either"]
 Capacity = Annotated[int, Field(ge=0, le=20)]
@@ -108,17 +109,17 @@ def invite(invitation: Invitation, programmes: Programmes, now: datetime) -> Enr
 def take_part(
     before: Enrolment | None, wish: Participation, programme: ProgrammeChanged | None, facts: Facts, now: datetime
 ) -> Enrolment:
-    """Enrol, rejoin, or change what was said before. Raises ``Refused``.
+    """Enrol, rejoin, or change what was said before. Raises ``CommandRejected``.
 
     Whether this makes somebody ready is for ``settled`` to say.
     """
     if programme is None:
-        raise Unknown("unknown_programme", "there is no such programme")
+        raise NotFound("programme", code="unknown_programme", detail="there is no such programme")
     joining = before is None or before.state in ("invited", "left")
     if joining:
         _admit(programme, facts)
     if wish.notice is not None and wish.notice != programme.settings.notice:
-        raise Refused("outdated_notice", "this is not the current version of the programme's notice")
+        raise CommandRejected("outdated_notice", "this is not the current version of the programme's notice")
     known = before or Enrolment(programme_id=programme.programme_id, capacity=programme.settings.rules.default_capacity)
     if joining:
         known = known.model_copy(update={"state": "enrolled", "enrolled_at": now, "left_at": None})
@@ -141,11 +142,11 @@ def _said(known: Enrolment, wish: Participation, now: datetime) -> dict[str, obj
 
 def _admit(programme: ProgrammeChanged, facts: Facts) -> None:
     if programme.state != "open":
-        raise Refused("programme_not_open", "this programme takes nobody in at the moment")
+        raise CommandRejected("programme_not_open", "this programme takes nobody in at the moment")
     if facts.organisation_id not in programme.settings.organisations:
-        raise Refused("other_organisation", "this programme is for people of other organisations")
+        raise CommandRejected("other_organisation", "this programme is for people of other organisations")
     if not facts.employed:
-        raise Refused("not_employed", "only people who work here can take part")
+        raise CommandRejected("not_employed", "only people who work here can take part")
 
 
 def leave(enrolment: Enrolment, now: datetime) -> Enrolment:

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from contracts.envelope import Instant
-from services.profiles.domain.base import Refused, State, Unknown, Value
+from contracts.errors import CommandRejected, NotFound
+from services.profiles.domain.base import State, Value
 from services.profiles.domain.person import Person
 
 LEASE = timedelta(seconds=30)  # for so long a driver owns a running import without a sign of life
@@ -98,13 +99,13 @@ def advanced(known: Import, cursor: int, tally: Tally, machine: datetime) -> Imp
 
 
 def released(known: Import | None, by: str, newer: bool, machine: datetime) -> Import:
-    """Let it go on. Raises ``Refused``, also when a newer file has been imported since."""
+    """Let it go on. Raises ``CommandRejected``, also when a newer file has been imported since."""
     if known is None:
-        raise Unknown("unknown_import", "there is no such import")
+        raise NotFound("import", code="unknown_import", detail="there is no such import")
     if known.state != "waiting_for_release":
-        raise Refused("not_waiting", "this import does not wait for a release")
+        raise CommandRejected("not_waiting", "this import does not wait for a release")
     if newer:
-        raise Refused("outdated", "a newer file of the same source has been imported since; upload it again")
+        raise CommandRejected("outdated", "a newer file of the same source has been imported since; upload it again")
     return known.model_copy(update={"state": "received", "released_by": by, "lease": machine})
 
 

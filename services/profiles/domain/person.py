@@ -12,10 +12,11 @@ from typing import TypeAlias
 from pydantic import Field
 
 from contracts.envelope import Instant, OutgoingEvent, Tombstone
+from contracts.errors import CommandRejected, NotFound
 from contracts.privacy import ErasureCompleted, ErasureRequested
 from contracts.profiles import Absence, Availability, ContactChanged, Offer, ProfileChanged, Seek
 from services.profiles.domain import enrolment as enrolments_
-from services.profiles.domain.base import Refused, State, Unknown, Value
+from services.profiles.domain.base import State, Value
 from services.profiles.domain.enrolment import Enrolment, Facts, Invitation, Participation, Programmes
 from services.profiles.domain.hr_record import (
     Channel,
@@ -261,15 +262,15 @@ def record(
 def changed(
     person: Person | None, change: Callable[[Person], Person], programmes: Programmes, now: datetime
 ) -> Decision:
-    """Apply one change of a living person. Raises ``Refused`` when there is none."""
+    """Apply one change of a living person. Raises ``CommandRejected`` when there is none."""
     living = alive(person)
     return settle(living, change(living), programmes, now)
 
 
 def alive(person: Person | None) -> Person:
-    """The person, or ``Refused`` when unknown or erased."""
+    """The person, or ``CommandRejected`` when unknown or erased."""
     if person is None or person.hr is None:
-        raise Unknown("unknown_member", "there is no such member")
+        raise NotFound("member", code="unknown_member", detail="there is no such member")
     return person
 
 
@@ -287,32 +288,32 @@ def state(person: Person, statements: Statements, at: datetime) -> Person:
 
 def prefer(person: Person, contact: ContactWishes) -> Person:
     if person.member_id in contact.delegates:
-        raise Refused("own_delegate", "nobody can be their own delegate")
+        raise CommandRejected("own_delegate", "nobody can be their own delegate")
     if contact.time_zone is not None and not is_time_zone(contact.time_zone):
-        raise Refused("bad_time_zone", "this is not a time zone such as Europe/Vienna")
+        raise CommandRejected("bad_time_zone", "this is not a time zone such as Europe/Vienna")
     return person.model_copy(update={"contact": contact})
 
 
 def be_away(person: Person, away: Iterable[Absence]) -> Person:
     absences = tuple(sorted(away, key=lambda one: one.since))
     if len(absences) > MOST_ABSENCES:
-        raise Refused("too_many", f"at most {MOST_ABSENCES} stretches of absence are kept")
+        raise CommandRejected("too_many", f"at most {MOST_ABSENCES} stretches of absence are kept")
     if any(one.until is not None and one.until < one.since for one in absences):
-        raise Refused("backwards", "an absence cannot end before it begins")
+        raise CommandRejected("backwards", "an absence cannot end before it begins")
     return person.model_copy(update={"away": absences})
 
 
 def avoid(person: Person, members: Iterable[str]) -> Person:
     ids = tuple(dict.fromkeys(members))
     if len(ids) > MOST_AVOIDED:
-        raise Refused("too_many", f"at most {MOST_AVOIDED} people can be named")
+        raise CommandRejected("too_many", f"at most {MOST_AVOIDED} people can be named")
     if person.member_id in ids:
-        raise Refused("oneself", "nobody can avoid themselves")
+        raise CommandRejected("oneself", "nobody can avoid themselves")
     return person.model_copy(update={"avoid": ids})
 
 
 def take_part(person: Person, programme_id: str, wish: Participation, programmes: Programmes, now: datetime) -> Person:
-    """Enrol, rejoin, or change what was said about taking part. Raises ``Refused``."""
+    """Enrol, rejoin, or change what was said about taking part. Raises ``CommandRejected``."""
     known = person.enrolment_in(programme_id)
     after = enrolments_.take_part(known, wish, programmes.get(programme_id), person.facts(), now)
     return _with(person, after)
@@ -321,14 +322,14 @@ def take_part(person: Person, programme_id: str, wish: Participation, programmes
 def leave(person: Person, programme_id: str, now: datetime) -> Person:
     known = person.enrolment_in(programme_id)
     if known is None:
-        raise Refused("not_enrolled", "this person does not take part in that programme")
+        raise CommandRejected("not_enrolled", "this person does not take part in that programme")
     return _with(person, enrolments_.leave(known, now))
 
 
 def invite(person: Person, invitation: Invitation, programmes: Programmes, now: datetime) -> Person:
     """Invite, unless they were invited before; who has left is not asked again."""
     if invitation.programme_id not in programmes:
-        raise Unknown("unknown_programme", "there is no such programme")
+        raise NotFound("programme", code="unknown_programme", detail="there is no such programme")
     if person.enrolment_in(invitation.programme_id) is not None:
         return person
     return _with(person, enrolments_.invite(invitation, programmes, now))
@@ -357,13 +358,13 @@ def stand(person: Person, place: Place) -> Person:
 
 
 def erase(person: Person | None, hashed: Callable[[str], str], now: datetime, machine: datetime) -> Decision:
-    """Replace the person by a stub, and say that they are gone. Asked twice it does nothing. Raises ``Unknown``.
+    """Replace the person by a stub, and say that they are gone. Asked twice it does nothing. Raises ``NotFound``.
 
     ``hashed`` makes of an external id the key under which it is remembered that this one is not to come back.
     ``lease`` drives what is left to forget: external ids, and mentions of this person in others.
     """
     if person is None:
-        raise Unknown("unknown_member", "there is no such member")
+        raise NotFound("member", code="unknown_member", detail="there is no such member")
     if person.hr is None:
         return None
     stub = Person(
