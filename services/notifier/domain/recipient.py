@@ -59,7 +59,7 @@ Decision = tuple[Reader, Sequence[OutgoingEvent]]
 
 
 def wish(known: Reader | None, member_id: str, wishes: dict[str, Channels], hours: Hours | None) -> Decision:
-    """Replace their wishes. Raises ``InvalidCommand`` for an unknown purpose, or for a question kept out of the inbox."""
+    """Replace their wishes. Raises ``InvalidCommand`` for an unknown purpose, or a question kept out of the inbox."""
     for purpose, channels in wishes.items():
         row = BY_PURPOSE.get(purpose)
         if row is None:
