@@ -36,7 +36,7 @@ START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 HEARD = {
     name: {topic.name for topic in hearing.topics()}
     for name, hearing in (
-        ("profiles", profiles.hearing),
+        ("profiles", profiles.registry),
         ("matcher", matcher.hearing),
         ("notifier", notifier.hearing),
         ("feedback", feedback.hearing),

@@ -26,7 +26,7 @@ from contracts.programmes import ProgrammeChanged
 from services.feedback.handlers import hearing as feedback
 from services.matcher.handlers import hearing as matcher
 from services.notifier.handlers import hearing as notifier
-from services.profiles.handlers import hearing as profiles
+from services.profiles.handlers import registry as profiles
 from tests.journey.conditions import wait_until
 from tests.journey.people import Somebody, begin_import, csv_of, imported, ok
 from tests.journey.stack import Estate
