@@ -227,17 +227,17 @@ class Relay:
 
     async def sweep(self, aggregates: Aggregates[Any], limit: int = SWEEP_LIMIT) -> int:
         """Claim and push documents whose lease has run out; returns how many."""
-        now = self._clock.machine_now()
+        machine = self._clock.machine_now()
         claimed, waiting = 0, 0
         oldest = None
         # The oldest first, so that the leftovers of a crash do not wait behind documents that are being published.
-        cursor = aggregates.collection.find({"outbox_since": {"$lte": now}}).sort("outbox_since", 1).limit(limit)
+        cursor = aggregates.collection.find({"outbox_since": {"$lte": machine}}).sort("outbox_since", 1).limit(limit)
         async for document in cursor:
             if document["outbox_since"] is None:
                 continue  # published during the read; not every server reads a snapshot
             waiting += 1
             oldest = min(oldest or document["outbox_since"], document["outbox_since"])
-            if document["relay_until"] > now or self.is_pending(aggregates, document["_id"]):
+            if document["relay_until"] > machine or self.is_pending(aggregates, document["_id"]):
                 continue
             if not document["outbox"]:  # all published, but a later save kept outbox_since
                 await aggregates.collection.update_one(
@@ -245,13 +245,14 @@ class Relay:
                 )
                 continue
             claim = await aggregates.collection.update_one(
-                {"_id": document["_id"], "version": document["version"]}, {"$set": {"relay_until": now + self.lease}}
+                {"_id": document["_id"], "version": document["version"]},
+                {"$set": {"relay_until": machine + self.lease}},
             )
             if claim.matched_count:
                 self.push(aggregates, [document])
                 claimed += 1
         metrics.set_outbox_size(aggregates.name, waiting)
-        metrics.set_outbox_age(aggregates.name, (now - oldest).total_seconds() if oldest else 0.0)
+        metrics.set_outbox_age(aggregates.name, (machine - oldest).total_seconds() if oldest else 0.0)
         return claimed
 
 

@@ -64,34 +64,34 @@ class Health:
         """Report whether a server can be reached. While it cannot, no consumer counts as standing still."""
         self._dependencies[name] = HealthCheck(name, ok, detail)
         if not ok:
-            now = self._machine_now()
+            since = self._machine_now()
             for partition in self._partitions.values():
-                partition.since, partition.end_at_since = now, partition.end
+                partition.since, partition.end_at_since = since, partition.end
 
     def report_progress(self, name: str, position: int, end: int) -> None:
         """Report one partition: ``position`` is the next offset to be handled, ``end`` the end of the partition."""
-        now = self._machine_now()
+        machine = self._machine_now()
         partition = self._partitions.get(name)
-        is_stale = partition is None or now - partition.reported_at > STALE_REPORT_AFTER
+        is_stale = partition is None or machine - partition.reported_at > STALE_REPORT_AFTER
         if partition is None or is_stale or position != partition.position or position >= end:
-            self._partitions[name] = _PartitionProgress(position, end, now, end, now)
+            self._partitions[name] = _PartitionProgress(position, end, machine, end, machine)
         else:
-            partition.end, partition.reported_at = end, now
+            partition.end, partition.reported_at = end, machine
 
     def report_failure(self, reason: str) -> None:
         """Report that a part of the process has stopped for good; an operator must look at it and restart."""
         self._failure = reason
 
     def check_liveness(self) -> HealthReport:
-        now = self._machine_now()
+        machine = self._machine_now()
         checks = [HealthCheck("running", ok=self._failure is None, detail=self._failure or "")]
         checks += [
             HealthCheck(
                 name, ok=False, detail=f"stands still at {partition.position} while the end moved to {partition.end}"
             )
             for name, partition in sorted(self._partitions.items())
-            if now - partition.reported_at <= STALE_REPORT_AFTER
-            and now - partition.since >= self._stalled_after
+            if machine - partition.reported_at <= STALE_REPORT_AFTER
+            and machine - partition.since >= self._stalled_after
             and partition.end > partition.end_at_since
         ]
         return HealthReport(tuple(checks))

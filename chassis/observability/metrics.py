@@ -56,9 +56,9 @@ def observe_request(service: str, method: str, route: str, status: int, seconds:
 def count_handled(service: str, topic: str, type: str, created: Sequence[datetime]) -> None:
     """Count events of one type. ``created`` holds the creation time of each of them."""
     _handled.labels(service, topic, type).inc(len(created))
-    now, age = datetime.now(UTC), _age.labels(service, topic)
+    handled_at, age = datetime.now(UTC), _age.labels(service, topic)
     for time in created:
-        age.observe(max(0.0, (now - time).total_seconds()))
+        age.observe(max(0.0, (handled_at - time).total_seconds()))
 
 
 def count_retry(service: str) -> None:
