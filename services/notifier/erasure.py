@@ -12,7 +12,7 @@ async def forget(member_id: str, slot: str, notifier: Notifier) -> None:
     Raises what a single one of them raised: the sweep comes back.
     """
     op = Op(f"forget/{slot}")
-    await notifier.readers.update(member_id, op, recipient.forget)
+    await notifier.recipients.update(member_id, op, recipient.forget)
     await notifier.forget_pairings_of(member_id)
     ids = [stored.id async for stored in notifier.all_about(member_id)]
     for chunk in chunks(ids):

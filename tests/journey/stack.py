@@ -38,8 +38,8 @@ HEARD = {
     for name, hearing in (
         ("profiles", profiles.registry),
         ("matcher", matcher.hearing),
-        ("notifier", notifier.hearing),
-        ("feedback", feedback.hearing),
+        ("notifier", notifier.registry),
+        ("feedback", feedback.registry),
     )
 }
 """The topics that each service reads."""

@@ -23,12 +23,12 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from deploy.local import mail, ports
-from services.notifier.domain.notification import CLAIM
+from services.notifier.domain.notification import CLAIM_LEASE
 from tests.journey.conditions import wait_until
 from tests.journey.people import Json, Members, a_programme, cohort, ok, partners
 from tests.journey.stack import Estate
 from tests.journey.subscriber import Event, OtherSystem
-from tests.notifier.smtp_server import DROP, OK, VANISH, Wayward, wayward
+from tests.notifier.smtp_server import DROP, OK, VANISH, ScriptedSmtpHandler, scripted_smtp_server
 
 PROGRAMME = "killmonths"
 PAIRS = 6
@@ -56,7 +56,7 @@ class Wavering(mail.Catcher):
         return answer
 
 
-class TowardsUs(Wayward):
+class TowardsUs(ScriptedSmtpHandler):
     """Wayward towards our people; to all others a catcher like any other."""
 
     def __init__(self, maildir: Path) -> None:
@@ -322,14 +322,14 @@ def test_no_message_left_twice_and_none_was_lost(
 
 
 @pytest.fixture(scope="module")
-def over(members: Members, lived: list[Json], witness: OtherSystem) -> Wayward:
+def over(members: Members, lived: list[Json], witness: OtherSystem) -> ScriptedSmtpHandler:
     """A server of mail that refused, put off, vanished and dropped while those that were left came to their end."""
     estate = members.estate
     end = date.fromisoformat(members.pairing(lived[0]["pairing_id"])["planned_end"])
     estate.stop("notifier")
-    with wayward(TowardsUs(estate.maildir().parent)) as (server, port):
-        server.to_recipients.extend(["450 later", "550 never", VANISH])
-        server.to_texts.extend(["451 greylisted", DROP])
+    with scripted_smtp_server(TowardsUs(estate.maildir().parent)) as (server, port):
+        server.recipient_replies.extend(["450 later", "550 never", VANISH])
+        server.data_replies.extend(["451 greylisted", DROP])
         estate.restart("notifier", **served_at(port))
         estate.until(datetime.combine(end, time(10), estate.clock.now().tzinfo))
         estate.settle(LONG_S)
@@ -344,12 +344,12 @@ def over(members: Members, lived: list[Json], witness: OtherSystem) -> Wayward:
 def hurried(estate: Estate) -> bool:
     """What waits to be tried again is tried at once; whether there is none. What is being tried has a longer claim."""
     notes, now = estate.database("notifier")["notifications"], estate.clock.machine_now()
-    put_off = {"state": "sending", "lease": {"$gt": now, "$lte": now + CLAIM / 2}}
+    put_off = {"state": "sending", "lease": {"$gt": now, "$lte": now + CLAIM_LEASE / 2}}
     notes.update_many(put_off, {"$set": {"lease": now - timedelta(seconds=1)}})
     return not notes.find_one({"state": "sending"})
 
 
-def test_the_months_go_on(members: Members, lived: list[Json], over: Wayward, witness: OtherSystem) -> None:
+def test_the_months_go_on(members: Members, lived: list[Json], over: ScriptedSmtpHandler, witness: OtherSystem) -> None:
     for pairing in lived[:-1]:
         assert members.pairing(pairing["pairing_id"])["end_kind"] == "completed"
         assert short(witness.history(pairing["pairing_id"])[-1]) == "pairing.ended"
@@ -362,7 +362,7 @@ def test_the_months_go_on(members: Members, lived: list[Json], over: Wayward, wi
 
 
 def test_a_server_that_refuses_delays_and_drops_gets_each_message_once_or_it_is_failed(
-    members: Members, over: Wayward, witness: OtherSystem
+    members: Members, over: ScriptedSmtpHandler, witness: OtherSystem
 ) -> None:
     ours = list(members.ids.values())
     records = list(members.estate.database("notifier")["notifications"].find({"member_id": {"$in": ours}}))
@@ -372,7 +372,7 @@ def test_a_server_that_refuses_delays_and_drops_gets_each_message_once_or_it_is_
     assert told is not None
     assert (told["member_id"], told["channel"]) == (failed["member_id"], "email")
     here = {one["_id"] for one in records if one["state"] == "sent" and one["channel"] == "email"}
-    taken = Counter(id.strip("<>").partition("@")[0] for id in over.ids())
+    taken = Counter(id.strip("<>").partition("@")[0] for id in over.message_ids())
     assert set(taken) == here - {id for id, _ in letters(members.estate)}
     assert sorted(taken.values())[-2:] == [1, 2], "the one that was taken without a word came again, once"
     assert sum(one["purpose"] == "ended" for one in records if one["_id"] in taken or one is failed) == 2 * (PAIRS - 1)

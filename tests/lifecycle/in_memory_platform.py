@@ -46,7 +46,7 @@ from services.matcher.solver.client import Alive, Solver
 from services.matcher.solver.compute import Memory, Shelves, computed
 from services.matcher.store import Matcher
 from services.notifier.__main__ import build as build_notifier
-from services.notifier.mail import InDoubt, Later, Letter, Mailer, Refused
+from services.notifier.mail import DeliveryInDoubt, MailDeferred, Mailer, MailRejected, OutgoingMail
 from services.notifier.store import Notifier
 from tests.chassis.memory_store import MemoryCollection, MemoryStore
 
@@ -88,7 +88,7 @@ class Arrived:
     """A letter, and when it came to the mail server."""
 
     at: datetime
-    letter: Letter
+    letter: OutgoingMail
 
 
 class Post:
@@ -102,23 +102,23 @@ class Post:
         self.put_off: set[str] = set()
         self.doubtful: set[str] = set()
 
-    async def hand_over(self, letter: Letter) -> None:
+    async def send(self, letter: OutgoingMail) -> None:
         await asyncio.sleep(0)
         self.attempts.append(Arrived(self._clock.now(), letter))
         draw = self._chance.random()
         if draw < 0.01:
             self.troubles["later"] += 1
             self.put_off.add(letter.id)
-            raise Later("answer 451")
+            raise MailDeferred("answer 451")
         if draw < 0.013:
             self.troubles["refused"] += 1
-            raise Refused("address_refused")
+            raise MailRejected("address_refused")
         if draw > 0.995:
             self.troubles["in doubt"] += 1
             self.doubtful.add(letter.id)
             if draw > 0.998:
                 self.arrived.append(Arrived(self._clock.now(), letter))
-            raise InDoubt("SMTPServerDisconnected")
+            raise DeliveryInDoubt("SMTPServerDisconnected")
         self.arrived.append(Arrived(self._clock.now(), letter))
 
 

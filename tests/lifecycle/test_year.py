@@ -23,7 +23,7 @@ import uuid_utils
 
 from chassis.core.ids import derived_id
 from contracts.programmes import ProgrammeSettings
-from services.notifier.domain.catalogue import BY_PURPOSE
+from services.notifier.domain.catalogue import ROW_BY_PURPOSE
 from services.notifier.domain.notification import Notification
 from tests.lifecycle.in_memory_platform import LATEST, SWEEP, Arrived, Company, first_sweep
 from tests.lifecycle.simulated_people import CLOCKS_CHANGE, COORDINATORS, DAY, PROGRAMME, WEEK, People, Person, settings
@@ -273,7 +273,7 @@ def _readers(year: Year, event: Event, readers: str, pairs: dict[str, dict[str, 
 
 def test_every_line_of_the_table_is_used(year: Year) -> None:
     used = {note.purpose for note in year.notes.values() if note.state == "sent"}
-    assert used | set(UNUSED) == set(BY_PURPOSE)
+    assert used | set(UNUSED) == set(ROW_BY_PURPOSE)
     assert not used & set(UNUSED)
 
 
@@ -287,7 +287,7 @@ def test_each_is_told_what_concerns_them_once_for_each_cause_and_purpose_and_not
         of_pair = [year.person(member) for member in year.two_of(one.event)]
         forgotten = any(person is not None and person.erased_at is not None for person in of_pair)
         unheard = one.at > END - LATEST
-        moment = _moment(one.purpose, one.event) if BY_PURPOSE[one.purpose].once else None
+        moment = _moment(one.purpose, one.event) if ROW_BY_PURPOSE[one.purpose].once_per_end else None
         passed = moment is not None and moment < one.at  # it was said by the end that was planned before
         assert before or unheard or forgotten or passed or year.gone_at(one.reader) is not None, one
     for id, note in year.notes.items():
@@ -313,7 +313,7 @@ def test_what_became_of_each_message_is_said_once(year: Year) -> None:
     assert max(Counter(event.data["notification_id"] for event in said).values()) == 1
     for event in said:
         note = year.notes[event.data["notification_id"]]
-        assert note.row.public
+        assert note.row.is_public
         assert event.type == f"notification.{note.state}" or note.member_id is None
         assert event.data["purpose"] == note.purpose
 
@@ -402,9 +402,9 @@ def _when(year: Year, note: Notification) -> datetime | None:
 
 
 def _moment(purpose: str, event: Event) -> datetime | None:
-    row = BY_PURPOSE[purpose]
-    kind = next(type for type in row.on if f"mentoring.{event.type}.v1" == type.TYPE)
-    return row.when(kind.model_validate(event.data), SETTINGS)
+    row = ROW_BY_PURPOSE[purpose]
+    kind = next(type for type in row.events if f"mentoring.{event.type}.v1" == type.TYPE)
+    return row.due_time(kind.model_validate(event.data), SETTINGS)
 
 
 def leaves(year: Year, reader: str, ready: datetime) -> datetime:
@@ -617,7 +617,7 @@ async def test_an_outcome_is_recorded_once_and_answers_are_deleted_three_months_
     outcomes = Counter(event.pairing for event in year.of("outcome.recorded"))
     assert set(outcomes.values()) == {1}
     deleted, ended = 0, year.of("pairing.ended")
-    courses = await year.company.feedback.courses.get_many([event.pairing for event in ended])
+    courses = await year.company.feedback.followups.get_many([event.pairing for event in ended])
     for event in ended:
         stored = courses.get(event.pairing)
         if stored is None or stored.state.terms is None or stored.state.gone:
