@@ -58,7 +58,7 @@ class _FixedPrincipalVerifier:
 
     who: Principal
 
-    async def principal(self, _token: str) -> Principal:
+    async def verify(self, _token: str) -> Principal:
         return self.who
 
 
