@@ -23,11 +23,10 @@ from fastapi.routing import iter_route_contexts
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict
 
-from chassis.core.ids import derived_id, new_id
+from chassis.core.commands import Op, request_op
 from chassis.core.settings import Settings
 from chassis.observability import metrics
 from chassis.observability.health import Health, HealthReport
-from chassis.storage.aggregates import Op
 from chassis.web import problems as _problems
 from chassis.web.authentication import Principal, Role, TokenVerifier, Unauthenticated
 from chassis.web.middleware import RequestMiddleware, RouteTable
@@ -128,8 +127,8 @@ def command(*roles: Role, streamed: bool = False) -> Any:
     ) -> Command:
         request_hash = hashlib.sha256(request.url.query.encode() + b"\n")
         request_hash.update(request.headers.get("content-digest", "").encode() if streamed else await request.body())
-        op = derived_id("http", principal.subject, request.method, request.url.path, (key or new_id()).strip('"'))
-        return Command(Op(op, request_hash.hexdigest()[:32]), _expected_version(if_match, if_none_match), principal)
+        op = request_op(principal.subject, request.method, request.url.path, key, request_hash.hexdigest()[:32])
+        return Command(op, _expected_version(if_match, if_none_match), principal)
 
     build_command.streamed = streamed  # type: ignore[attr-defined]
     return Depends(build_command)

@@ -1,7 +1,8 @@
 """What feedback hears, and what follows from it."""
 
+from chassis.core.commands import Op
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
-from chassis.storage.aggregates import Op, Stored, stored_instant
+from chassis.storage.aggregates import Stored, stored_instant
 from contracts.envelope import Envelope
 from contracts.pairings import (
     PairingChartered,
@@ -82,7 +83,7 @@ async def when_an_erasure_is_requested_begin_to_forget(
     machine = feedback.clock.machine_now()
     await feedback.erasures.update(
         event.data.member_id,
-        Op(f"{event.envelope.id}/when_an_erasure_is_requested_begin_to_forget"),
+        Op.handling(event.envelope, "when_an_erasure_is_requested_begin_to_forget"),
         lambda known: requested(known, event.data.member_id, event.data.requested_at, machine),
         cause=event.envelope,
     )

@@ -7,8 +7,9 @@ marked after it, and no other batch comes before that is done.
 from collections.abc import Iterable
 from datetime import timedelta
 
+from chassis.core.commands import Op
 from chassis.core.ids import derived_id
-from chassis.storage.aggregates import Op, Stored, stored_instant
+from chassis.storage.aggregates import Stored, stored_instant
 from services.feedback.domain import anonymous_statistics, followup_rules
 from services.feedback.domain.anonymous_statistics import (
     FIRST_MEETING,

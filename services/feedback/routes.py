@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field
 
-from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Op
+from chassis.core.commands import Op
+from chassis.core.ids import derived_id
 from chassis.web.http import (
     Command,
     Page,
@@ -93,7 +93,7 @@ class Changer:
                 raise NotFound("pairing")
             return followup_rules.follow_up(decide(course, mine, now, machine), now, machine)
 
-        op = Op(new_id()) if private else asked.op
+        op = Op.once() if private else asked.op
         saved = await self.feedback.followups.update(id, op, deciding)
         return saved.require_state(), mine, now
 

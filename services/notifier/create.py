@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from chassis.core.commands import Op
 from chassis.core.ids import derived_id
-from chassis.storage.aggregates import Change, Decide, Op, Stored, stored_instant
+from chassis.storage.aggregates import Change, Decide, Stored, stored_instant
 from chassis.storage.mongo import MAX_BULK_OPERATIONS
 from contracts.envelope import Envelope
 from contracts.feedback import CheckinDue, ContactNeeded, FeedbackEvent, SessionEvent
@@ -42,7 +43,7 @@ async def create_or_postpone(envelope: Envelope, event: NotifiableEvent, notifie
     machine = notifier.clock.machine_now()
     await notifier.postponed_events.update(
         envelope.id,
-        Op(f"{envelope.id}/tell"),
+        Op.handling(envelope, "tell"),
         lambda known: postpone(known, envelope, event.model_dump_json(), machine),
     )
 
@@ -121,7 +122,7 @@ async def _record(notes: Sequence[Notification], envelope: Envelope, notifier: N
     now = notifier.clock.now()
     erased = await notifier.erasures.get_many([note.member_id for note in notes if note.member_id])
     changes = [
-        Change(note.notification_id, Op(f"{envelope.id}/{note.purpose}"), _opened(note, now))
+        Change(note.notification_id, Op.handling(envelope, note.purpose), _opened(note, now))
         for note in notes
         if note.member_id not in erased
     ]

@@ -1,6 +1,7 @@
 """Erasing what notifier keeps of a member. Each step can be repeated; a sweep does until nothing is left."""
 
-from chassis.storage.aggregates import Change, Op
+from chassis.core.commands import Op
+from chassis.storage.aggregates import Change
 from chassis.storage.mongo import chunks
 from services.notifier.domain import notification, recipient
 from services.notifier.store import Notifier

@@ -1,7 +1,8 @@
 """What notifier hears, and what follows from it: for each line of the table, a notification for each of its readers."""
 
+from chassis.core.commands import Op
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
-from chassis.storage.aggregates import Op, Stored, stored_instant
+from chassis.storage.aggregates import Stored, stored_instant
 from contracts.feedback import (
     CheckinCompleted,
     CheckinDue,
@@ -116,7 +117,7 @@ async def when_an_erasure_is_requested_begin_to_forget(
     machine = notifier.clock.machine_now()
     await notifier.erasures.update(
         event.data.member_id,
-        Op(f"{event.envelope.id}/when_an_erasure_is_requested_begin_to_forget"),
+        Op.handling(event.envelope, "when_an_erasure_is_requested_begin_to_forget"),
         lambda known: requested(known, event.data.member_id, event.data.requested_at, machine),
         cause=event.envelope,
     )

@@ -11,8 +11,9 @@ from typing import TypeVar, assert_never
 
 from pydantic import BaseModel
 
+from chassis.core.commands import Op
 from chassis.observability.metrics import BusinessCounter
-from chassis.storage.aggregates import Decide, Op, SaveResult, Stored, stored_instant
+from chassis.storage.aggregates import Decide, SaveResult, Stored, stored_instant
 from chassis.storage.projections import Projection
 from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged

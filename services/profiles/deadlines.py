@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
+from chassis.core.commands import Op
 from chassis.core.ids import derived_id
-from chassis.storage.aggregates import Change, Op, Stored, stored_instant
+from chassis.storage.aggregates import Change, Stored, stored_instant
 from contracts.envelope import OutgoingEvent
 from contracts.errors import CommandRejected
 from services.profiles.domain.person import Decision, Person, change_person, complete_own_erasure, remove_mentions

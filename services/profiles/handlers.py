@@ -1,7 +1,8 @@
 """The events that profiles consumes, and its reactions to them."""
 
+from chassis.core.commands import Op
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
-from chassis.storage.aggregates import Change, Op
+from chassis.storage.aggregates import Change
 from chassis.storage.mongo import chunks
 from contracts.errors import CommandRejected
 from contracts.pairings import PairingState
@@ -21,7 +22,7 @@ async def when_a_programme_changes_see_who_is_ready(event: ReceivedEvent[Program
     programmes, now = await profiles.all_programmes(), profiles.clock.now()
     taking_part = {**LIVING, "enrolments.programme_id": event.data.programme_id}
     ids = [stored.id async for stored in profiles.persons.find(taking_part)]
-    op = Op(f"{event.envelope.id}/when_a_programme_changes_see_who_is_ready")
+    op = Op.handling(event.envelope, "when_a_programme_changes_see_who_is_ready")
     for chunk in chunks(ids):
         results = await profiles.persons.update_many(
             [Change(id, op, lambda person: change_person(person, lambda same: same, programmes, now)) for id in chunk],
@@ -38,7 +39,7 @@ async def when_a_service_has_forgotten_somebody_note_it(
 ) -> None:
     await profiles.persons.update(
         event.data.member_id,
-        Op(f"{event.envelope.id}/when_a_service_has_forgotten_somebody_note_it"),
+        Op.handling(event.envelope, "when_a_service_has_forgotten_somebody_note_it"),
         lambda person: record_completed_erasure(person, event.data.service, event.data.completed_at),
         cause=event.envelope,
     )

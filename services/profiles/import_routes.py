@@ -6,8 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from chassis.core.commands import Op
 from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Op, Stored, stored_instant
+from chassis.storage.aggregates import Stored, stored_instant
 from chassis.web.http import Command, Page, Principal, build_page, command, not_found, set_etag
 from services.profiles.dependencies import ImportReader, Paging, ProfilesContext
 from services.profiles.domain import imports

@@ -16,8 +16,9 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from chassis.core.commands import Op
 from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Change, Op, SaveResult, Stored, stored_instant
+from chassis.storage.aggregates import Change, SaveResult, Stored, stored_instant
 from chassis.storage.mongo import chunks
 from contracts.envelope import OutgoingEvent
 from contracts.errors import CommandRejected

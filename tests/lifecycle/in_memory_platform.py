@@ -20,6 +20,7 @@ from fastapi import Response
 from fastapi.routing import APIRoute
 
 from chassis.core.clocks import Clock
+from chassis.core.commands import Op
 from chassis.core.settings import Settings
 from chassis.messaging.consumer import Consumer
 from chassis.messaging.dead_letters import DeadLetters
@@ -28,7 +29,7 @@ from chassis.messaging.records import KafkaRecord
 from chassis.messaging.relay import Relay
 from chassis.observability.health import Health
 from chassis.service import Chassis, ServiceDefinition
-from chassis.storage.aggregates import Aggregates, Op
+from chassis.storage.aggregates import Aggregates
 from chassis.storage.mongo import Mongo
 from chassis.web.authentication import Role
 from chassis.web.http import Command, Principal, Problem
@@ -249,7 +250,7 @@ class Company:
     ) -> Any:
         """What the route answers; None where it refuses. ``who`` is the member; the arguments are the route's own."""
         principal = Principal(who, who, frozenset(roles), frozenset())
-        command = Command(Op(f"{who}/{route}/{next(self._numbers)}"), None, principal)
+        command = Command(Op(f"{who}/{route}/{next(self._numbers)}", kind="command"), None, principal)
         endpoint = self.services[service].routes[route]
         context = self.services[service].parts.context  # endpoints name it after their service
         given = {"asked": command, "command": command, "principal": principal, service: context, **arguments}

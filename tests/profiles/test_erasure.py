@@ -79,7 +79,7 @@ async def test_it_can_be_followed_until_all_services_have_reported(world: Profil
     now = world.chassis.clock.now()
     for service in ("matcher", "notifier", "feedback"):
         done = ErasureCompleted(member_id=bo, service=service, completed_at=now)
-        from chassis.storage.aggregates import Op
+        from chassis.core.commands import Op
 
         await world.profiles.persons.update(
             bo,

@@ -13,8 +13,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Op, SaveResult, Stored, stored_instant
+from chassis.core.commands import Op
+from chassis.core.ids import derived_id
+from chassis.storage.aggregates import SaveResult, Stored, stored_instant
 from contracts.envelope import Envelope
 from contracts.errors import CommandRejected
 from contracts.feedback import OutcomeRecorded
@@ -71,7 +72,7 @@ async def forget_member(member_id: str, matcher: Matcher, cause: Envelope | None
     async for stored in matcher.learning.find(named):
         await matcher.learning.update(
             stored.id,
-            Op(new_id()),
+            Op.once(),
             lambda state: weight_versions.forgotten(state, member_id) if state else None,
             cause=cause,
         )
@@ -209,7 +210,7 @@ async def _remember(pairing: Pairing, example: Example | None, at: datetime, cau
     )
     now = matcher.clock.now()
     await matcher.learning.update(
-        id, Op(f"{cause.id}/remember"), lambda state: weight_versions.noticed(state, id, now), cause=cause
+        id, Op.handling(cause, "remember"), lambda state: weight_versions.noticed(state, id, now), cause=cause
     )
     if await _gone([pairing.id], matcher):  # an erasure may have looked before this was written
         await forget_pairing(pairing.id, matcher)

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from chassis.storage.aggregates import Op
+from chassis.core.commands import Op
 from chassis.web.http import Principal
 from contracts.envelope import Instant
 from contracts.errors import CommandRejected

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from datetime import date
 
-from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import KeyReused, Op, Stored
+from chassis.core.commands import Op
+from chassis.core.ids import derived_id
+from chassis.storage.aggregates import KeyReused, Stored
 from contracts.errors import CommandRejected, NotFound
 from contracts.pairings import Origin
 from contracts.profiles import ProfileChanged, Side
@@ -96,7 +97,7 @@ async def _forget_the_erased(request_id: str, people: tuple[str, str], matcher: 
         if stored.state.erasing:
             await matcher.requests.update(
                 request_id,
-                Op(new_id()),
+                Op.once(),
                 lambda state: requests.forget(state, id) if state else None,  # noqa: B023 - used at once
             )
             raise NotFound("member of this programme")
@@ -124,7 +125,7 @@ async def accept(request_id: str, me: str, matcher: Matcher) -> tuple[Request, P
     if isinstance(outcome, CommandRejected):
         raise outcome
     saved = await matcher.requests.update(
-        request_id, Op(new_id()), lambda state: requests.accepted(state, plan.pairing_id) if state else None
+        request_id, Op.once(), lambda state: requests.accepted(state, plan.pairing_id) if state else None
     )
     return saved.require_state(), outcome
 
@@ -167,7 +168,7 @@ async def look_again(found: Sequence[Request], programme: Programme, matcher: Ma
                 asked_would_rather_not=rather_not[1],  # noqa: B023
             )
 
-        await matcher.requests.update(one.request_id, Op(new_id()), decide)
+        await matcher.requests.update(one.request_id, Op.once(), decide)
     return later
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Op, Stored
+from chassis.core.commands import Op
+from chassis.core.ids import derived_id
+from chassis.storage.aggregates import Stored
 from contracts.errors import CommandRejected, NotFound
 from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged, Side
@@ -213,8 +214,8 @@ async def tell_the_watch(stored: Stored[Suggestion], matcher: Matcher) -> None:
     if stored.state.lease is None:
         return
     id = stored.state.programme_id
-    await matcher.watches.update(id, Op(new_id()), lambda state: watches.stir(state, id))
-    await matcher.suggestions.update(stored.id, Op(new_id()), lambda state: suggested.told(state) if state else None)
+    await matcher.watches.update(id, Op.once(), lambda state: watches.stir(state, id))
+    await matcher.suggestions.update(stored.id, Op.once(), lambda state: suggested.told(state) if state else None)
 
 
 async def forget_the_erased(id: str, people: tuple[str, str], matcher: Matcher) -> None:
@@ -223,6 +224,6 @@ async def forget_the_erased(id: str, people: tuple[str, str], matcher: Matcher) 
         if stored.state.erasing:
             await matcher.suggestions.update(
                 id,
-                Op(new_id()),
+                Op.once(),
                 lambda state: suggested.forget(state, member) if state else None,  # noqa: B023 - used at once
             )

@@ -8,8 +8,8 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from chassis.core.ids import new_id
-from chassis.storage.aggregates import Op, Stored
+from chassis.core.commands import Op
+from chassis.storage.aggregates import Stored
 from chassis.storage.mongo import Document
 from contracts.errors import CommandRejected
 from contracts.pairings import Focus
@@ -43,7 +43,7 @@ async def drive(stored: Stored[Round], matcher: Matcher) -> None:
 
 async def _claim(round_id: str, matcher: Matcher) -> None:
     machine = matcher.clock.machine_now()
-    claimed = await matcher.rounds.update(round_id, Op(new_id()), lambda state: rounds.claim(_known(state), machine))
+    claimed = await matcher.rounds.update(round_id, Op.once(), lambda state: rounds.claim(_known(state), machine))
     if not claimed.changed:
         return
     round = claimed.require_state()
@@ -86,7 +86,7 @@ async def _tidy(round: Round, matcher: Matcher, *, counts: bool) -> None:
 async def _computed(round: Round, totals: Totals, matcher: Matcher) -> bool:
     moment = matcher.clock.moment()
     saved = await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.computed(_known(state), round.run, totals, moment)
+        round.round_id, Op.once(), lambda state: rounds.computed(_known(state), round.run, totals, moment)
     )
     return saved.changed
 
@@ -94,7 +94,7 @@ async def _computed(round: Round, totals: Totals, matcher: Matcher) -> bool:
 async def _fail(round: Round, why: str, matcher: Matcher) -> None:
     moment = matcher.clock.moment()
     await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.failed(_known(state), round.run, why, moment)
+        round.round_id, Op.once(), lambda state: rounds.failed(_known(state), round.run, why, moment)
     )
 
 
@@ -117,11 +117,11 @@ async def _signs_of_life(round: Round, matcher: Matcher) -> None:
 
 
 async def _still_at_it(round: Round, matcher: Matcher) -> bool:
-    machine = matcher.clock.machine_now()
-    saved = await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.still_at_it(_known(state), round.run, machine)
+    """Renew the lease and nothing else; False when this run was overtaken."""
+    recorded_at = matcher.clock.machine_now()
+    return await matcher.rounds.renew_lease(
+        round.round_id, lambda state: rounds.still_at_it(state, round.run, recorded_at)
     )
-    return saved.changed
 
 
 async def _publish(round: Round, matcher: Matcher) -> None:
@@ -137,7 +137,7 @@ async def _publish(round: Round, matcher: Matcher) -> None:
             return
     moment = matcher.clock.moment()
     await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.published(_known(state), round.run, moment)
+        round.round_id, Op.once(), lambda state: rounds.published(_known(state), round.run, moment)
     )
 
 
@@ -145,7 +145,7 @@ async def _advance(round: Round, matcher: Matcher, progress: Progress) -> bool:
     """Give a sign of life; False when this run is not wanted any longer."""
     machine = matcher.clock.machine_now()
     saved = await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.advance(_known(state), round.run, progress, machine)
+        round.round_id, Op.once(), lambda state: rounds.advance(_known(state), round.run, progress, machine)
     )
     return saved.changed
 
@@ -154,7 +154,7 @@ async def _published_up_to(round: Round, cursor: str, proposed: int, withdrawn: 
     machine = matcher.clock.machine_now()
     saved = await matcher.rounds.update(
         round.round_id,
-        Op(new_id()),
+        Op.once(),
         lambda state: rounds.published_up_to(_known(state), round.run, cursor, proposed, withdrawn, machine),
     )
     return saved.changed

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import Field, JsonValue
 
+from chassis.core.commands import Op
 from chassis.core.ids import derived_id
-from chassis.storage.aggregates import Op
 from chassis.storage.mongo import Document
 from chassis.web.http import Page, Principal, RequestBody, build_page
 from contracts.errors import CommandRejected, NotFound

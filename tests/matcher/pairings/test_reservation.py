@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from chassis.core.commands import Op
 from chassis.core.ids import new_id
-from chassis.storage.aggregates import Op
 from contracts.errors import CommandRejected
 from contracts.pairings import PAIRINGS
 from contracts.privacy import PRIVACY

@@ -144,11 +144,11 @@ def advance(round: Round, run: int, progress: Progress, recorded_at: datetime) -
     return round.model_copy(update={"progress": progress, "lease": recorded_at + LEASE}), []
 
 
-def still_at_it(round: Round, run: int, recorded_at: datetime) -> Decision | None:
-    """A sign of life in the middle of a step, which has no progress to tell. None: it was overtaken."""
+def still_at_it(round: Round, run: int, recorded_at: datetime) -> datetime | None:
+    """The new lease of ``run`` in the middle of a step, which has no progress to report. None: it was overtaken."""
     if round.run != run or round.state not in ("computing", "publishing"):
         return None
-    return round.model_copy(update={"lease": recorded_at + LEASE}), []
+    return recorded_at + LEASE
 
 
 def computed(round: Round, run: int, totals: Totals, moment: Moment) -> Decision | None:
