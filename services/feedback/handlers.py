@@ -59,7 +59,7 @@ async def _follow(envelope: Envelope, pairing: PairingEvent, feedback: Feedback,
         followed = apply_pairing_event(course, pairing, envelope.sequence, zones, now, machine)
         return followup_rules.follow_up(followup_rules.with_terms(followed, programme), now, machine)
 
-    await feedback.followups.update(pairing.pairing_id, Op(f"{envelope.id}/{name}"), decide, cause=envelope)
+    await feedback.followups.update(pairing.pairing_id, Op.handling(envelope, name), decide, cause=envelope)
 
 
 async def when_a_followup_is_due_update_it(stored: Stored[PairingFollowup], feedback: Feedback) -> None:

@@ -1,12 +1,12 @@
 """Uploading HR's files and following their imports."""
 
 import hashlib
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from chassis.core.commands import Op
 from chassis.core.ids import derived_id, new_id
 from chassis.storage.aggregates import Stored, stored_instant
 from chassis.web.http import Command, Page, Principal, build_page, command, not_found, set_etag
@@ -86,7 +86,7 @@ async def upload_file(
         invites_to=None if principal.roles & {"admin", "service"} else tuple(sorted(principal.programmes)),
         lease=recorded_at,
     )
-    op = Op(command.op.key, f"{source}/{file.digest}")
+    op = replace(command.op, request=f"{source}/{file.digest}")
     try:
         saved = await profiles.imports.update(
             import_id, op, lambda current: (received, []) if current is None else None
