@@ -19,10 +19,11 @@ from benchmarks.cohort import PROGRAMME, cohort, settings
 from benchmarks.environment import producing, quantile
 from benchmarks.stack import Estate
 from chassis.core.clocks import Clock
+from chassis.core.commands import Op
 from chassis.core.connection import Connection
 from chassis.core.ids import new_id
 from chassis.messaging.kafka import Producer
-from chassis.storage.aggregates import Aggregates, Change, Op
+from chassis.storage.aggregates import Aggregates, Change
 from chassis.storage.mongo import Document, Mongo
 from contracts.envelope import Envelope, EventData, source_of
 from contracts.profiles import ProfileChanged
@@ -261,7 +262,7 @@ def _ledgers(pairing: Pairing) -> list[Ledger]:
 
 
 def _as_it_is(id: str, state: Any) -> Change[Any]:
-    return Change(id, Op(new_id()), lambda _: (state, []), fresh=True)
+    return Change(id, Op.once(), lambda _: (state, []), fresh=True)
 
 
 async def _until(there: Callable[[], Awaitable[bool]], pause: float = POLL) -> None:

@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import uvicorn
@@ -61,7 +61,6 @@ class ServiceDefinition(Generic[C]):
     routers: Sequence[APIRouter]
     publishes: Sequence[Topic]
     sweeps: Sequence[Sweep[Any]] = ()
-    problems: Mapping[type[Exception], int] = field(default_factory=dict)
     background: Sequence[Callable[[], Awaitable[None]]] = ()
 
 
@@ -155,7 +154,6 @@ async def _serve(chassis: Chassis, build: Callable[[Chassis], ServiceDefinition[
         routers=parts.routers,
         health=chassis.health,
         context=parts.context,
-        problems=parts.problems,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

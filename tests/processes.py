@@ -21,7 +21,7 @@ LONGEST = 60.0  # seconds that anything may take here
 class Desk:
     """Believes a token that names ``role[:member[:programme]]``; what tokens are is the chassis' own test."""
 
-    async def principal(self, token: str) -> Principal:
+    async def verify(self, token: str) -> Principal:
         role, member, programmes, *_ = [*token.split(":"), "", ""]
         return Principal(
             subject=member or role,
@@ -55,7 +55,6 @@ def app_of(chassis: Chassis, parts: ServiceDefinition[Any]) -> FastAPI:
         routers=parts.routers,
         health=chassis.health,
         context=parts.context,
-        problems=parts.problems,
         verifier=cast("TokenVerifier", Desk()),
     )
 

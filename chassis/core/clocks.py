@@ -1,8 +1,12 @@
-"""Two clocks. *Machine* time is for leases, back-off, sweeps and tokens; *business* time is for deadlines and cadences.
+"""Business time and machine time, as every process of an installation reads them.
 
-Business time is piecewise linear in machine time: an append-only list of (anchor, business time, speed, end), shared by
-all processes and restarts through one file. Speed 0 is a pause, and so is what follows an end, whether or not whoever
-set it still runs. Without a file, business time is machine time.
+*Machine* time is for leases, back-off, sweeps and tokens. *Business* time is for deadlines and cadences, and may run
+faster than real time (in the demo and in tests).
+
+Business time is piecewise linear in machine time. One file holds an append-only list of segments (anchor, business
+time, speed, end), and all processes read it, also after a restart. Speed 0 is a pause. After the end of a segment
+business time stands still, whether or not the process that set it still runs. Without a file, business time is machine
+time.
 """
 
 import fcntl
@@ -18,9 +22,8 @@ from contracts.moment import Moment
 
 @dataclass(frozen=True)
 class Segment:
-    """From the machine time ``anchor`` on, business time starts at ``business`` and runs ``speed`` times as fast.
-
-    Where it has an end, it stands still there.
+    """A stretch of business time: it starts at ``business`` when machine time is ``anchor`` and runs ``speed`` times
+    as fast. With ``until`` it stands still from that business time on.
     """
 
     anchor: datetime
@@ -29,27 +32,28 @@ class Segment:
     until: datetime | None = None
 
     def business_time(self, machine: datetime) -> datetime:
-        running = self.business + timedelta(seconds=(machine - self.anchor).total_seconds() * self.speed)
-        return running if self.until is None else min(running, self.until)
+        elapsed = timedelta(seconds=(machine - self.anchor).total_seconds() * self.speed)
+        business = self.business + elapsed
+        return business if self.until is None else min(business, self.until)
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Business time as a function of machine time; before the first segment, and without one, the two are the same."""
+    """Business time as a function of machine time. Before the first segment, the two are the same."""
 
     segments: tuple[Segment, ...] = ()
 
     def business_time(self, machine: datetime) -> datetime:
-        place = bisect_right(self.segments, machine, key=lambda segment: segment.anchor)
-        return self.segments[place - 1].business_time(machine) if place else machine
+        index = bisect_right(self.segments, machine, key=lambda segment: segment.anchor)
+        return self.segments[index - 1].business_time(machine) if index else machine
 
     def next_segment(
         self, machine: datetime, speed: float, business: datetime | None = None, until: datetime | None = None
     ) -> Segment:
-        """The segment that changes the speed at ``machine`` without a jump, or with one to ``business``.
+        """The segment that changes the speed at ``machine``: without a jump, or with a jump to ``business``.
 
-        Raises ``ValueError`` when the speed is negative, the anchor lies before the last one, or business time would
-        run backwards.
+        Raises ``ValueError`` when the speed is negative or infinite, when the anchor lies before the last one, or when
+        business time would run backwards.
         """
         if not 0 <= speed < float("inf"):
             raise ValueError("the speed of business time must be 0 or more")
@@ -62,12 +66,12 @@ class Timeline:
 
 
 class Clock:
-    """Reads both clocks; every process of one installation names the same ``path``."""
+    """Reads both clocks. Every process of one installation is given the same ``path``."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._seen: tuple[int, int, int] | None = None
-        self._known = 0  # bytes of the file that the timeline holds
+        self._file_version: tuple[int, int, int] | None = None  # inode, size and time of change
+        self._read_bytes = 0  # bytes of the file that the timeline holds
         self._timeline = Timeline()
 
     def machine_now(self) -> datetime:
@@ -83,33 +87,36 @@ class Clock:
         return Moment(now=self.timeline().business_time(machine), recorded_at=machine)
 
     def timeline(self) -> Timeline:
-        """The segments so far; only what was added since the last time is read."""
+        """All segments so far. Reads only the lines that were added since the last call."""
         if self._path is None:
             return self._timeline
         try:
             stat = self._path.stat()
         except FileNotFoundError:
             return self._timeline
-        seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        if seen != self._seen:
-            if self._seen is None or seen[0] != self._seen[0] or stat.st_size < self._known:  # another file
-                self._known, self._timeline = 0, Timeline()
-            added = _whole_lines(self._path, self._known)
-            self._known += len(added)
-            self._timeline = Timeline((*self._timeline.segments, *map(_segment, added.splitlines())))
-            self._seen = seen
+        version = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if version != self._file_version:
+            is_another_file = self._file_version is None or version[0] != self._file_version[0]
+            if is_another_file or stat.st_size < self._read_bytes:
+                self._read_bytes, self._timeline = 0, Timeline()
+            added = _read_whole_lines(self._path, self._read_bytes)
+            self._read_bytes += len(added)
+            self._timeline = Timeline((*self._timeline.segments, *map(_parse_segment, added.splitlines())))
+            self._file_version = version
         return self._timeline
 
     def set_speed(self, speed: float, business: datetime | None = None, *, until: datetime | None = None) -> Segment:
         """Let business time run at ``speed`` from now on, for every process that shares the file.
 
-        With ``until`` it stands still from that business time on, at once where that has passed.
+        ``business``: jump to this business time. ``until``: stand still from this business time on; at once when it
+        has passed. Raises ``ValueError`` without a file, and as ``Timeline.next_segment`` does.
         """
         if self._path is None:
             raise ValueError("business time is machine time here: no clock file is configured")
         with self._path.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed: the list stays in order, whoever else sets the speed
-            _drop_half_a_line(file)
+            # The lock holds until the file is closed, so that two writers cannot append segments out of order.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _truncate_partial_line(file)
             segment = self.timeline().next_segment(self.machine_now(), speed, business, until)
             line = {
                 "anchor": segment.anchor.isoformat(),
@@ -120,8 +127,8 @@ class Clock:
         return segment
 
 
-def _drop_half_a_line(file: BinaryIO) -> None:
-    """Cut off what a crash left unfinished at the end: the next line would become unreadable by it."""
+def _truncate_partial_line(file: BinaryIO) -> None:
+    """Cut off an unfinished last line, which a crash left. Otherwise the next line would be unreadable too."""
     file.seek(0)
     content = file.read()
     whole = content.rfind(b"\n") + 1
@@ -129,15 +136,15 @@ def _drop_half_a_line(file: BinaryIO) -> None:
         file.truncate(whole)
 
 
-def _whole_lines(path: Path, start: int) -> bytes:
-    """What the file holds from there on, but for a last line that is still being written."""
+def _read_whole_lines(path: Path, start: int) -> bytes:
+    """The content of the file from ``start`` on, without a last line that is still being written."""
     with path.open("rb") as file:
         file.seek(start)
         content = file.read()
     return content[: content.rfind(b"\n") + 1]
 
 
-def _segment(line: bytes) -> Segment:
+def _parse_segment(line: bytes) -> Segment:
     entry = json.loads(line)
     return Segment(
         datetime.fromisoformat(entry["anchor"]),

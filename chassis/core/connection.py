@@ -1,4 +1,7 @@
-"""How to reach the brokers; in a file without a client of theirs, so that a command which asks none starts fast."""
+"""How to reach the Kafka brokers.
+
+This file imports no Kafka client, so that a command that does not talk to the brokers starts fast.
+"""
 
 import ssl
 from collections.abc import Mapping
@@ -8,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach the brokers. ``protocol`` is Kafka's: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+    """Address and credentials of the brokers. ``protocol`` is Kafka's: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
 
     servers: str
     protocol: str = "PLAINTEXT"
@@ -18,7 +21,7 @@ class Connection:
     ca_file: str | None = None
 
     def client_arguments(self) -> Mapping[str, Any]:
-        """As aiokafka's clients take them."""
+        """Keyword arguments for aiokafka's clients."""
         arguments: dict[str, Any] = {"bootstrap_servers": self.servers, "security_protocol": self.protocol}
         if self.protocol.endswith("SSL"):
             arguments["ssl_context"] = ssl.create_default_context(cafile=self.ca_file)

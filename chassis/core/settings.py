@@ -1,6 +1,6 @@
-"""All settings are environment variables with the prefix ``VICEVERSA_``; a wrong one stops the process at its start.
+"""Settings: environment variables with the prefix ``VICEVERSA_``. A wrong one stops the process at its start.
 
-An error names the variable and says what to do, and never repeats what was given: it may be a secret.
+An error names the variable and the remedy. It never repeats the value, which may be a secret.
 """
 
 import os
@@ -19,13 +19,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from chassis.core.connection import Connection
 
 PREFIX = "VICEVERSA_"
-LIKENESS = 0.8  # how alike an unknown variable must be to a setting before it is taken for a slip of the pen
+MIN_TYPO_SIMILARITY = 0.8  # an unknown variable that is this similar to a setting counts as a typing error
 
 M = TypeVar("M", bound=BaseSettings)
 
 
 class SettingsError(Exception):
-    """Some settings are wrong or missing; the message has a line for each."""
+    """Some settings are wrong or missing. The message has a line for each of them."""
 
 
 def is_loopback(host: str | None) -> bool:
@@ -38,7 +38,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 class SettingsSection(BaseSettings):
-    """Base of a group of settings; a service may have one of its own, with a prefix that begins with ours."""
+    """Base of a group of settings. A service may have a group of its own, whose prefix begins with ``VICEVERSA_``."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
@@ -46,28 +46,29 @@ class SettingsSection(BaseSettings):
 
 
 class Settings(SettingsSection):
-    """What every service needs to know. A field's description is what ``.env.example`` says about it."""
+    """The settings of every service. The description of a field is its text in ``.env.example``."""
 
     kafka: str = Field("127.0.0.1:9092", min_length=1, description="Kafka's bootstrap servers, host:port,host:port.")
     kafka_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="Kafka's security protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
     )
     kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        None, description="The SASL mechanism, when the protocol is a SASL one: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."
+        None, description="The SASL mechanism, for a SASL protocol: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."
     )
     kafka_username: str | None = Field(None, description="The SASL user name.")
     kafka_password: SecretStr | None = Field(None, description="The SASL password.")
     kafka_ca_file: Path | None = Field(
-        None, description="A PEM file with the authority that signed the brokers' certificates; else the system's own."
+        None,
+        description="A PEM file with the authority of the brokers' certificates; without it, the system's authorities.",
     )
     mongo: SecretStr = Field(
         SecretStr("mongodb://127.0.0.1:27017"),
-        description="MongoDB's connection string, with user and password where it needs them.",
+        description="MongoDB's connection string, with user and password if it needs them.",
     )
     topic_prefix: str = Field(
         "mentoring.",
         pattern=r"^[a-z][a-z0-9_-]{0,30}\.$",
-        description="What begins the names of topics, consumer groups and databases; ends with a dot.",
+        description="The prefix of the names of topics, consumer groups and databases; ends with a dot.",
     )
     replication: int = Field(
         1, ge=1, le=9, description="Replicas of each topic that provisioning creates: 1 on one broker, 3 in production."
@@ -76,14 +77,14 @@ class Settings(SettingsSection):
         1,
         ge=1,
         le=9,
-        description="Replicas that must have a record before it counts: 1 on one broker, 2 in production.",
+        description="Replicas that must hold a record before it is acknowledged: 1 on one broker, 2 in production.",
     )
     http_host: str = Field("127.0.0.1", min_length=1, description="The address to listen on; 0.0.0.0 in a container.")
     http_port: int | None = Field(
-        None, ge=1, le=65535, description="The port to listen on; without it, the service's usual one."
+        None, ge=1, le=65535, description="The port to listen on; without it, the service's default port."
     )
     issuer: str = Field(
-        "http://127.0.0.1:8100", description="The OIDC issuer of the tokens, exactly as their `iss` says it."
+        "http://127.0.0.1:8100", description="The OIDC issuer of the tokens, exactly as in their `iss`."
     )
     audience: str = Field("viceversa", min_length=1, description="What the `aud` of a token must contain.")
     jwks_url: str | None = Field(
@@ -108,10 +109,11 @@ class Settings(SettingsSection):
         "bring them back: 32 characters or more, the same for ever. Needed by services that import people.",
     )
     otlp_endpoint: str | None = Field(
-        None, description="Where traces go by OTLP over HTTP, e.g. http://collector:4318; without it, nowhere."
+        None,
+        description="The OTLP/HTTP endpoint for traces, e.g. http://collector:4318; without it, no traces are sent.",
     )
     clock: Path | None = Field(
-        None, description="The file of business time that all processes share; without it, business time is real time."
+        None, description="The file of business time, shared by all processes; without it, business time is real time."
     )
     instance: str | None = Field(
         None,
@@ -119,50 +121,54 @@ class Settings(SettingsSection):
         description="This replica's stable name, unique in its service; without it, the service's name and -0.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="The least that is logged: DEBUG, INFO, WARNING or ERROR."
+        "INFO", description="The lowest level that is logged: DEBUG, INFO, WARNING or ERROR."
     )
     max_body_bytes: int = Field(256 * 1024, ge=1024, description="The largest body of a request.")
     max_upload_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="The largest file in a request that uploads one."
     )
-    max_requests: int = Field(200, ge=1, description="Requests answered at the same time; what is more gets a 503.")
+    max_requests: int = Field(
+        200, ge=1, description="Requests answered at the same time; requests beyond that get a 503."
+    )
 
     @field_validator("issuer", "otlp_endpoint")
     @classmethod
-    def _url(cls, value: str | None) -> str | None:
+    def _check_url(cls, value: str | None) -> str | None:
         if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
             raise ValueError("must be a URL that begins with http:// or https://")
         return value
 
     @field_validator("mongo")
     @classmethod
-    def _mongo_url(cls, value: SecretStr) -> SecretStr:
+    def _check_mongo_url(cls, value: SecretStr) -> SecretStr:
         if not value.get_secret_value().startswith(("mongodb://", "mongodb+srv://")):
             raise ValueError("must begin with mongodb:// or mongodb+srv://")
         return value
 
     @field_validator("hmac_key")
     @classmethod
-    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_key_length(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < 32:
             raise ValueError("must have 32 characters or more")
         return value
 
     @field_validator("jwks_url")
     @classmethod
-    def _trusted(cls, value: str | None) -> str | None:
+    def _check_jwks_url(cls, value: str | None) -> str | None:
         parts = urlsplit(value or "https:")
         if parts.scheme in ("https", "file") or (parts.scheme == "http" and is_loopback(parts.hostname)):
             return value
-        raise ValueError("must begin with https: or file:, since whoever changes keys on their way can sign tokens")
+        raise ValueError(
+            "must begin with https: or file:, since an attacker who replaces the keys in transit can sign tokens"
+        )
 
     @field_validator("log_level", mode="before")
     @classmethod
-    def _upper(cls, value: object) -> object:
+    def _to_upper_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "Settings":
+    def _check_combinations(self) -> "Settings":
         if self.kafka_protocol.startswith("SASL") and not (
             self.kafka_mechanism and self.kafka_username and self.kafka_password
         ):
@@ -175,13 +181,13 @@ class Settings(SettingsSection):
         parts = urlsplit(self.issuer)
         if self.jwks_url is None and parts.scheme != "https" and not is_loopback(parts.hostname):
             raise ValueError(
-                f"{PREFIX}ISSUER is not https, so its keys cannot be trusted on their way; set {PREFIX}JWKS_URL to an "
-                "https: or file: URL of them"
+                f"{PREFIX}ISSUER is not https, so its keys cannot be trusted in transit; set {PREFIX}JWKS_URL to an "
+                "https: or file: URL of the keys"
             )
         return self
 
     def connection(self) -> Connection:
-        """How to reach the brokers."""
+        """How to reach the Kafka brokers."""
         return Connection(
             servers=self.kafka,
             protocol=self.kafka_protocol,
@@ -198,33 +204,33 @@ class Settings(SettingsSection):
         return self.topic_prefix.replace(".", "_") + service
 
     def consumer_group(self, service: str) -> str:
-        """The consumer group of a service."""
+        """The name of a service's consumer group."""
         return self.topic_prefix + service
 
     def instance_name(self, service: str) -> str:
-        """The stable name of this replica, for its place in the consumer group."""
+        """The stable name of this replica: its static membership in the consumer group."""
         return self.instance or f"{service}-0"
 
     def port(self) -> int:
         if self.http_port is None:
-            raise LookupError("no port was given, and the process has no usual one")
+            raise LookupError("no port is set, and the process has no default port")
         return self.http_port
 
     def required_hmac_key(self) -> bytes:
-        """Raises ``SettingsError`` where it is missing."""
+        """The HMAC key. Raises ``SettingsError`` when it is missing."""
         if self.hmac_key is None:
             raise SettingsError(f"  {PREFIX}HMAC_KEY: is needed here. {_describe(Settings.model_fields['hmac_key'])}")
         return self.hmac_key.get_secret_value().encode()
 
 
 def load_settings(service: str, default_port: int | None = None) -> Settings:
-    """The settings of this process. Raises ``SettingsError``, also for a variable that looks like a slip of the pen.
+    """The settings of this process. Raises ``SettingsError``, also for a variable that looks like a typing error.
 
-    Where nothing else is set, ``default_port`` is the port and the instance is the first one of ``service``.
+    Without other settings, the port is ``default_port`` and the instance is the first one of ``service``.
     """
-    slips = _slips(os.environ)
-    if slips:
-        raise SettingsError("\n".join(slips))
+    typos = _find_typos(os.environ)
+    if typos:
+        raise SettingsError("\n".join(typos))
     settings = load_section(Settings)
     return settings.model_copy(
         update={"http_port": settings.http_port or default_port, "instance": settings.instance_name(service)}
@@ -232,44 +238,44 @@ def load_settings(service: str, default_port: int | None = None) -> Settings:
 
 
 def load_section(model: type[M]) -> M:
-    """One group of settings, read from the environment. Raises ``SettingsError``."""
+    """Read one group of settings from the environment. Raises ``SettingsError``."""
     try:
         return model()
     except ValidationError as error:
         lines = []
-        for one in error.errors(include_input=False, include_context=False, include_url=False):
-            field = str(one["loc"][0]) if one["loc"] else None
-            message = one["msg"].removeprefix("Value error, ")
+        for detail in error.errors(include_input=False, include_context=False, include_url=False):
+            field = str(detail["loc"][0]) if detail["loc"] else None
+            message = detail["msg"].removeprefix("Value error, ")
             info = model.model_fields.get(field or "")
             lines.append(
-                f"  {_variable(model, field)}: {message}. {_describe(info)}" if info and field else f"  {message}"
+                f"  {_variable_name(model, field)}: {message}. {_describe(info)}" if info and field else f"  {message}"
             )
-        raise SettingsError("\n".join(dict.fromkeys(lines))) from None  # the original shows what was given
+        raise SettingsError("\n".join(dict.fromkeys(lines))) from None  # the original error shows the value
 
 
 def render_env_example(*models: type[BaseSettings]) -> str:
-    """The text of ``.env.example``: every setting with its meaning, commented out with its default."""
+    """The text of ``.env.example``: every setting with its description, commented out with its default."""
     lines = [
-        "# Every setting of Viceversa, with its default. All are environment variables; set what is to differ.",
+        "# Every setting of Viceversa, with its default. All are environment variables; set those that are to differ.",
         "# This file is made by: python -m chassis.core.settings > .env.example",
     ]
     for model in models:
         for name, info in model.model_fields.items():
-            lines += ["", f"# {_describe(info)}", f"# {_variable(model, name)}={_default(info)}"]
+            lines += ["", f"# {_describe(info)}", f"# {_variable_name(model, name)}={_default_text(info)}"]
     return "\n".join(lines) + "\n"
 
 
-def _slips(environment: Mapping[str, str]) -> list[str]:
-    known = [name.upper() for name in Settings.model_fields]
-    slips = []
+def _find_typos(environment: Mapping[str, str]) -> list[str]:
+    names = [name.upper() for name in Settings.model_fields]
+    typos = []
     for variable in sorted(environment):
         rest = variable.removeprefix(PREFIX)
-        if rest != variable and rest not in known and (close := get_close_matches(rest, known, 1, LIKENESS)):
-            slips.append(f"  {variable}: is no setting. Did you mean {PREFIX}{close[0]}?")
-    return slips
+        if rest != variable and rest not in names and (close := get_close_matches(rest, names, 1, MIN_TYPO_SIMILARITY)):
+            typos.append(f"  {variable}: is not a setting. Did you mean {PREFIX}{close[0]}?")
+    return typos
 
 
-def _variable(model: type[BaseSettings], field: str | None) -> str:
+def _variable_name(model: type[BaseSettings], field: str | None) -> str:
     return f"{model.model_config.get('env_prefix', '')}{field}".upper()
 
 
@@ -277,10 +283,10 @@ def _describe(info: FieldInfo | None) -> str:
     return (info.description if info else None) or ""
 
 
-def _default(info: FieldInfo) -> str:
+def _default_text(info: FieldInfo) -> str:
     value: Any = info.get_default()
     if isinstance(value, SecretStr):
-        value = value.get_secret_value()  # a default is no secret
+        value = value.get_secret_value()  # a default is not a secret
     if isinstance(value, Enum):
         value = value.value
     return "" if value is None or info.is_required() else str(value)

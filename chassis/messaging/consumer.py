@@ -1,12 +1,12 @@
-"""The consumer: batches, order per key, keys concurrently, commit after the effects.
+"""The consumer: handles events in batches, in order for each key, different keys concurrently, and commits afterwards.
 
-The load-bearing invariants:
+What always holds:
 
-* a batch is committed only after every record of it had its effect, was skipped as unknown, or lies acknowledged among
-  the dead letters; a transient failure rewinds the whole batch;
-* the guard of a projection protects that write alone: reactions run for every event, however old;
-* when most of what is handled fails for good, the consumer stops and is unhealthy, so that a bad deploy does not empty
-  a topic into the dead letters.
+* A batch is committed only after each of its records had its effect, was skipped as unknown, or was acknowledged as a
+  dead letter. A transient failure rewinds the whole batch.
+* The guard of a projection protects only the projection's own write. Reactions run for every event, however old.
+* When most records fail for good, the consumer stops and reports itself unhealthy. So a bad deploy does not empty a
+  topic into the dead letters.
 """
 
 import asyncio
@@ -50,17 +50,18 @@ log = logging.getLogger(__name__)
 
 C = TypeVar("C")
 
-MAX_RECORDS = 1000
+MAX_RECORDS = 1000  # records in one batch
 POLL_MS = 20  # FastStream waits this long, twice, for more records: the latency of an idle consumer
 CONCURRENT_KEYS = 32  # keys whose reactions run concurrently
-RETRY_BUDGET_S = 60.0  # seconds of retries in one batch before it is rewound; far below max.poll.interval, which is 300
-MAX_BACKOFF_S = 5.0  # seconds between two tries
-BREAKER_WINDOW = 100  # last records that count for the breaker
-BREAKER_FAILURES = 20  # failures among them, and more than half, stop the consumer
+RETRY_BUDGET_S = 60.0  # retries within one batch before it is rewound; far below max.poll.interval, which is 300 s
+MAX_BACKOFF_S = 5.0  # between two retries
+BREAKER_WINDOW = 100  # last records that the circuit breaker considers
+BREAKER_FAILURES = 20  # this many failures among them, and more than half, stop the consumer
+SHUTDOWN_TIMEOUT_S = 15.0  # for the batch in hand
 
 
 class PermanentFailure(Exception):
-    """A reaction says that trying again cannot help; its message holds no personal data."""
+    """A reaction cannot handle this event, now or later. The message holds no personal data."""
 
 
 class ConsumerHalted(Exception):
@@ -68,7 +69,7 @@ class ConsumerHalted(Exception):
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again may help: the servers were out of reach, slow, or somebody else was faster."""
+    """Whether a retry may help: servers were unreachable or slow, or another writer was faster."""
     if isinstance(error, KafkaError):
         return bool(error.retriable)
     return mongo.is_transient(error) or isinstance(error, Contended | TooBusy | TimeoutError | OSError)
@@ -84,7 +85,7 @@ class HandlingFailure:
 
 
 class Consumer(Generic[C]):
-    """Hears for one replica of one service."""
+    """Consumes all topics of one service's handlers, and its retries topic, for one replica."""
 
     def __init__(
         self,
@@ -101,19 +102,19 @@ class Consumer(Generic[C]):
         retry_budget_s: float = RETRY_BUDGET_S,
     ) -> None:
         self._service = service
-        self._hearing = handlers
+        self._handlers = handlers
         self._context = context
-        self._letters = dead_letters
+        self._dead_letters = dead_letters
         self._health = health
         self._prefix = prefix
-        self._patience = retry_budget_s
-        self._retries = retries_of(service)
-        self._results: deque[bool] = deque(maxlen=BREAKER_WINDOW)
+        self._retry_budget_s = retry_budget_s
+        self._retries_topic = retries_of(service)
+        self._recent_failures: deque[bool] = deque(maxlen=BREAKER_WINDOW)
         self._closing = asyncio.Event()
         self._halted = False
-        self._deadline = 0.0
-        self._handled: dict[tuple[str, int], int] = {}
-        self._watched: set[tuple[str, int]] = set()
+        self._deadline = 0.0  # monotonic seconds at which the retries of the current batch end
+        self._handled: dict[tuple[str, int], int] = {}  # by topic and partition: the next offset to be handled
+        self._reported: set[tuple[str, int]] = set()  # topics and partitions whose lag is in the metrics
         self._broker = KafkaBroker(
             connection.servers,
             security=_security(connection),
@@ -121,7 +122,7 @@ class Consumer(Generic[C]):
             apply_types=False,
             consumer_only=True,
             allow_auto_create_topics=False,
-            graceful_timeout=15.0,
+            graceful_timeout=SHUTDOWN_TIMEOUT_S,
         )
         self._subscriber = self._broker.subscriber(
             *(topic.full_name(prefix) for topic in self.topics()),
@@ -133,15 +134,15 @@ class Consumer(Generic[C]):
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.NACK_ON_ERROR,
             no_reply=True,
-            parser=_keep_originals,
-            decoder=_originals,
+            parser=_keep_raw_records,
+            decoder=_raw_records,
             session_timeout_ms=10_000,
             heartbeat_interval_ms=1_000,
         )
-        self._subscriber(self._heard)
+        self._subscriber(self._handle_batch)
 
     def topics(self) -> list[Topic]:
-        return [*self._hearing.topics(), self._retries]
+        return [*self._handlers.topics(), self._retries_topic]
 
     async def start(self) -> None:
         await self._broker.start()
@@ -150,120 +151,108 @@ class Consumer(Generic[C]):
         self._closing.set()
         await self._broker.stop()
 
-    async def _heard(self, records: list[RawRecord]) -> None:
+    async def _handle_batch(self, records: list[RawRecord]) -> None:
         await self.process([convert_record(record, self._prefix) for record in records])
         for record in records:
             self._handled[(record.topic, record.partition)] = record.offset + 1
 
     async def process(self, records: Sequence[KafkaRecord]) -> None:
-        """Handle one batch; returning means that it may be committed. Raises what makes it come again."""
+        """Handle one batch. After it returns, the batch may be committed; when it raises, the batch is read again."""
         if self._halted:
             await self._closing.wait()
             raise ConsumerHalted
-        self._deadline = time.monotonic() + self._patience
-        readings = [reading for record in records if (reading := await self._read(record)) is not None]
-        events = [reading for reading in readings if isinstance(reading, ReadableRecord)]
+        self._deadline = time.monotonic() + self._retry_budget_s
+        results = [result for record in records if (result := await self._read(record)) is not None]
+        events = [result for result in results if isinstance(result, ReadableRecord)]
         failures = [
-            HandlingFailure(reading.record, reading.code, reading.detail)
-            for reading in readings
-            if isinstance(reading, PoisonRecord)
+            HandlingFailure(result.record, result.code, result.detail)
+            for result in results
+            if isinstance(result, PoisonRecord)
         ]
-        failures += (unwritten := await self._project(events))
-        passed_over = {id(failure.record) for failure in unwritten}
-        failures += await self._react([event for event in events if id(event.record) not in passed_over])
+        failures += (unprojected := await self._update_projections(events))
+        skip_reactions = {id(failure.record) for failure in unprojected}
+        failures += await self._run_reactions([event for event in events if id(event.record) not in skip_reactions])
         failed = {id(failure.record) for failure in failures}
-        await self._stop_if_most_fail([id(reading.record) in failed for reading in readings])
+        await self._halt_if_most_fail([id(result.record) in failed for result in results])
         for failure in failures:
-            log.error(
-                "put aside among the dead letters",
-                extra={"topic": failure.record.topic, "code": failure.code, "offset": failure.record.offset},
-            )
-            await self._put_aside(failure)
-            metrics.count_dead_letter(self._service, failure.record.topic, failure.code)
-        for reading in readings:
-            if isinstance(reading, SkippedRecord):
-                metrics.count_skipped(self._service, reading.record.topic)
-        made: dict[tuple[str, str], list[datetime]] = {}
-        for event in events:
-            if id(event.record) not in failed:
-                envelope = event.received.envelope
-                made.setdefault((event.record.topic, envelope.type), []).append(envelope.time)
-        for (topic, type), times in made.items():
-            metrics.count_handled(self._service, topic, type, times)
+            await self._send_dead_letter(failure)
+        self._count(results, failed)
 
     async def _read(self, record: KafkaRecord) -> ReadResult | None:
-        if record.topic == self._retries.name:
-            place = dead_letter_origin(record.headers)
-            if place is None:
-                return PoisonRecord(record, "bad_retry", "a retry without its dl-* headers")
-            try:
-                first = await self._again(lambda: self._letters.resolve(record, place))
-            except LookupError:
-                return PoisonRecord(record, "bad_retry", "a retry of a record from a topic that is not heard here")
-            return None if first is None else read_record(first, self._hearing)
-        return read_record(record, self._hearing)
+        """Parse a record. A record of the retries topic is first replaced by the record that it stands for.
 
-    async def _project(self, events: Sequence[ReadableRecord]) -> list[HandlingFailure]:
-        """Bring the projections up to date, each topic's in bulk."""
+        None when that record no longer exists.
+        """
+        if record.topic != self._retries_topic.name:
+            return read_record(record, self._handlers)
+        origin = dead_letter_origin(record.headers)
+        if origin is None:
+            return PoisonRecord(record, "bad_retry", "a retry without its dl-* headers")
+        try:
+            original = await self._retry(lambda: self._dead_letters.resolve(record, origin))
+        except LookupError:
+            return PoisonRecord(record, "bad_retry", "a retry of a record from a topic that this service does not read")
+        return None if original is None else read_record(original, self._handlers)
+
+    async def _update_projections(self, events: Sequence[ReadableRecord]) -> list[HandlingFailure]:
+        """Bring the projections up to date, each event type in bulk."""
         by_type: dict[str, list[ReadableRecord]] = {}
         for event in events:
             by_type.setdefault(event.received.envelope.type, []).append(event)
         failures: list[HandlingFailure] = []
         for name, group in by_type.items():
-            projection = self._hearing.find_projection(name, self._context)
+            projection = self._handlers.find_projection(name, self._context)
             if projection is None:
                 continue
             rows = [_row(event) for event in group]
             try:
-                await self._again(lambda p=projection, r=rows: p.apply(r))  # type: ignore[misc]
+                await self._retry(lambda p=projection, r=rows: p.apply(r))  # type: ignore[misc]
             except Exception as error:
                 if is_transient(error):
                     raise
-                for event, row in zip(group, rows, strict=True):  # find the one that cannot be stored
+                for event, row in zip(group, rows, strict=True):  # one by one, to find the row that cannot be stored
                     try:
-                        await self._again(lambda p=projection, r=row: p.apply([r]))  # type: ignore[misc]
-                    except Exception as own:
-                        if is_transient(own):
+                        await self._retry(lambda p=projection, r=row: p.apply([r]))  # type: ignore[misc]
+                    except Exception as row_error:
+                        if is_transient(row_error):
                             raise
-                        failures.append(_failure(event, own))
+                        failures.append(_failure(event, row_error))
         return failures
 
-    async def _react(self, events: Sequence[ReadableRecord]) -> list[HandlingFailure]:
-        """Run the reactions: those of one key one after the other, in order; keys concurrently."""
+    async def _run_reactions(self, events: Sequence[ReadableRecord]) -> list[HandlingFailure]:
+        """Run the reactions: in order for one key, different keys concurrently."""
         by_key: dict[tuple[str, bytes | None], list[ReadableRecord]] = {}
         for event in events:
-            if self._hearing.find_reactions(event.received):
-                by_key.setdefault((event.record.topic, event.record.key), []).append(event)
+            record = event.record
+            if self._handlers.find_reactions(event.received):
+                by_key.setdefault((record.topic, record.key), []).append(event)
             else:
-                record = event.record
                 record_bulk_processing(
                     self._prefix + record.topic, event.received.envelope, record.partition, record.offset
                 )
         groups = iter(by_key.values())
         failures: list[HandlingFailure] = []
 
-        async def follow_some() -> None:
+        async def work_off_groups() -> None:
             for group in groups:
                 for event in group:
-                    if (failure := await self._follow(event)) is not None:
+                    if (failure := await self._react_to(event)) is not None:
                         failures.append(failure)
 
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(min(CONCURRENT_KEYS, len(by_key))):
-                    tasks.create_task(follow_some())
+                    tasks.create_task(work_off_groups())
         except ExceptionGroup as group_error:
             raise group_error.exceptions[0] from group_error
         return failures
 
-    async def _follow(self, event: ReadableRecord) -> HandlingFailure | None:
-        envelope = event.received.envelope
-        with process_span(
-            self._prefix + event.record.topic, envelope, event.record.partition, event.record.offset
-        ) as span:
-            for reaction in self._hearing.find_reactions(event.received):
+    async def _react_to(self, event: ReadableRecord) -> HandlingFailure | None:
+        record, envelope = event.record, event.received.envelope
+        with process_span(self._prefix + record.topic, envelope, record.partition, record.offset) as span:
+            for reaction in self._handlers.find_reactions(event.received):
                 try:
-                    await self._again(lambda r=reaction: r(event.received, self._context))  # type: ignore[misc]
+                    await self._retry(lambda r=reaction: r(event.received, self._context))  # type: ignore[misc]
                 except Exception as error:
                     record_failure(span, error)
                     if is_transient(error):
@@ -274,17 +263,17 @@ class Consumer(Generic[C]):
                     return _failure(event, error)
         return None
 
-    async def _again(
-        self, action: Callable[[], Awaitable[Any]], worth: Callable[[BaseException], bool] = is_transient
+    async def _retry(
+        self, action: Callable[[], Awaitable[Any]], is_retriable: Callable[[BaseException], bool] = is_transient
     ) -> Any:
-        """Try until it succeeds, fails for good, or the batch's deadline has passed; then raises the last error."""
+        """Try until ``action`` succeeds, fails for good, or the batch's deadline has passed; then raise its error."""
         try:
-            return await action()  # nearly always; the machinery of retries costs more than many a reaction
+            return await action()  # the usual case; tenacity would cost more than many a reaction itself
         except Exception as error:
-            if not worth(error) or time.monotonic() >= self._deadline:
+            if not is_retriable(error) or time.monotonic() >= self._deadline:
                 raise
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception(worth),
+            retry=retry_if_exception(is_retriable),
             wait=wait_random_exponential(multiplier=0.1, max=MAX_BACKOFF_S),
             stop=lambda _: time.monotonic() >= self._deadline,
             reraise=True,
@@ -294,55 +283,76 @@ class Consumer(Generic[C]):
                 return await action()
         raise AssertionError("a retry ends with a result or an error")
 
-    async def _put_aside(self, failure: HandlingFailure) -> None:
-        """Nothing else can be done with it, so whatever the broker says, it is tried within the deadline."""
-        await self._again(
-            lambda: self._letters.send(failure.record, failure.code, failure.detail),
+    async def _send_dead_letter(self, failure: HandlingFailure) -> None:
+        """Move a failed record to the dead letters.
+
+        Every error of the broker is retried until the deadline, since nothing else can be done with the record.
+        """
+        topic = failure.record.topic
+        log.error(
+            "moved to the dead letters",
+            extra={"topic": topic, "code": failure.code, "offset": failure.record.offset},
+        )
+        await self._retry(
+            lambda: self._dead_letters.send(failure.record, failure.code, failure.detail),
             lambda error: is_transient(error) or isinstance(error, KafkaError),
         )
+        metrics.count_dead_letter(self._service, topic, failure.code)
 
-    async def _stop_if_most_fail(self, failed: Sequence[bool]) -> None:
-        recent = deque(self._results, maxlen=BREAKER_WINDOW)
+    def _count(self, results: Sequence[ReadResult], failed: Collection[int]) -> None:
+        """Count skipped and handled records; ``failed`` holds the ``id()`` of the records that failed."""
+        created: dict[tuple[str, str], list[datetime]] = {}
+        for result in results:
+            if isinstance(result, SkippedRecord):
+                metrics.count_skipped(self._service, result.record.topic)
+            elif isinstance(result, ReadableRecord) and id(result.record) not in failed:
+                envelope = result.received.envelope
+                created.setdefault((result.record.topic, envelope.type), []).append(envelope.time)
+        for (topic, type), times in created.items():
+            metrics.count_handled(self._service, topic, type, times)
+
+    async def _halt_if_most_fail(self, failed: Sequence[bool]) -> None:
+        recent = deque(self._recent_failures, maxlen=BREAKER_WINDOW)
         recent.extend(failed)
-        if _most(recent) or _most(failed):
+        if _are_mostly_failures(recent) or _are_mostly_failures(failed):
             self._halted = True
             self._health.report_failure("most records fail for good; stopped before they all become dead letters")
-            log.critical("most records fail for good; the consumer has stopped and nothing more is put aside")
+            log.critical("most records fail for good; the consumer has stopped and sends no more dead letters")
             await self._closing.wait()
             raise ConsumerHalted
-        self._results = recent
+        self._recent_failures = recent
 
     async def report_lag(self) -> None:
-        """Tell health and metrics how far behind this replica is; called at intervals."""
+        """Report to health and metrics how far this replica is behind. Called at intervals."""
         consumer = self._subscriber.consumer
         if consumer is None:
             return
         assigned = consumer.assignment()
-        for topic, partition in self._watched - {(place.topic, place.partition) for place in assigned}:
-            metrics.clear_lag(self._service, topic.removeprefix(self._prefix), partition)
-            self._handled.pop((topic, partition), None)  # another replica goes on from there
-        self._watched = {(place.topic, place.partition) for place in assigned}
-        for place in assigned:
-            end = consumer.highwater(place)
+        current = {(partition.topic, partition.partition) for partition in assigned}
+        for topic, number in self._reported - current:  # another replica goes on from there
+            metrics.clear_lag(self._service, topic.removeprefix(self._prefix), number)
+            self._handled.pop((topic, number), None)
+        self._reported = current
+        for partition in assigned:
+            end = consumer.highwater(partition)
             if end is None:
                 continue
-            position = self._handled.get((place.topic, place.partition))
+            position = self._handled.get((partition.topic, partition.partition))
             if position is None:
-                position = await consumer.position(place)
-            topic = place.topic.removeprefix(self._prefix)
-            metrics.set_lag(self._service, topic, place.partition, max(0, end - position))
-            self._health.report_progress(f"{topic}/{place.partition}", position, end)
+                position = await consumer.position(partition)
+            topic = partition.topic.removeprefix(self._prefix)
+            metrics.set_lag(self._service, topic, partition.partition, max(0, end - position))
+            self._health.report_progress(f"{topic}/{partition.partition}", position, end)
 
 
-def _most(failed: Collection[bool]) -> bool:
+def _are_mostly_failures(failed: Collection[bool]) -> bool:
     return sum(failed) >= BREAKER_FAILURES and sum(failed) * 2 > len(failed)
 
 
 def _row(event: ReadableRecord) -> ProjectionRow:
-    heard = event.received
-    return ProjectionRow(
-        heard.envelope.subject, heard.envelope.sequence, None if isinstance(heard, ReceivedTombstone) else heard.data
-    )
+    received = event.received
+    data = None if isinstance(received, ReceivedTombstone) else received.data
+    return ProjectionRow(received.envelope.subject, received.envelope.sequence, data)
 
 
 def _failure(event: ReadableRecord, error: Exception) -> HandlingFailure:
@@ -353,51 +363,55 @@ def _failure(event: ReadableRecord, error: Exception) -> HandlingFailure:
     )
 
 
-async def _keep_originals(message: tuple[RawRecord, ...], original: Callable[..., Awaitable[Any]]) -> Any:
-    """Let the raw records through: FastStream would skip a header that is not UTF-8, and hide tombstones."""
-    first: dict[tuple[str, int], RawRecord] = {}  # what it needs of a batch, to rewind each partition
+async def _keep_raw_records(message: tuple[RawRecord, ...], parse: Callable[..., Awaitable[Any]]) -> Any:
+    """Keep the raw records of a batch: FastStream would drop a header that is not UTF-8, and hide tombstones.
+
+    FastStream's own parser sees only the first record of each partition, which it needs to rewind the partition.
+    """
+    first: dict[tuple[str, int], RawRecord] = {}
     for record in message:
         first.setdefault((record.topic, record.partition), record)
-    parsed = await original(tuple(dataclasses.replace(record, headers=()) for record in first.values()))
-    parsed.originals = message
+    parsed = await parse(tuple(dataclasses.replace(record, headers=()) for record in first.values()))
+    parsed.raw_records = message
     parsed.consumer = _BatchPosition(parsed.consumer, message)
     return parsed
 
 
 class _BatchPosition:
-    """What FastStream commits and rewinds after a batch: the partitions of its records.
+    """Stands in for the consumer when FastStream commits or rewinds a batch: only the partitions of its records.
 
-    aiokafka's own ``commit()`` would write down every partition that is assigned, some seventy, after each batch.
+    aiokafka's own ``commit()`` would write every assigned partition, some seventy, after each batch.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer, records: Sequence[RawRecord]) -> None:
         self._consumer = consumer
-        self._next: dict[TopicPartition, int] = {}
+        self._next_offsets: dict[TopicPartition, int] = {}
         for record in records:
-            place = TopicPartition(record.topic, record.partition)
-            self._next[place] = max(record.offset + 1, self._next.get(place, 0))
+            partition = TopicPartition(record.topic, record.partition)
+            self._next_offsets[partition] = max(record.offset + 1, self._next_offsets.get(partition, 0))
 
     async def commit(self) -> None:
-        """What was taken away meanwhile is not ours to commit; whoever has it reads it again."""
+        """Commit the partitions that are still assigned. The new owner of any other one reads its records again."""
         assigned = self._consumer.assignment()
-        if ours := {place: offset for place, offset in self._next.items() if place in assigned}:
-            await self._consumer.commit(ours)
+        offsets = {partition: offset for partition, offset in self._next_offsets.items() if partition in assigned}
+        if offsets:
+            await self._consumer.commit(offsets)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self._consumer.seek(partition, offset)
 
 
-async def _originals(message: Any) -> list[RawRecord]:
-    return list(message.originals)
+async def _raw_records(message: Any) -> list[RawRecord]:
+    return list(message.raw_records)
 
 
 def _security(connection: Connection) -> BaseSecurity | None:
-    """The connection's protocol as FastStream takes it."""
+    """The security settings of the connection in FastStream's form."""
     context = connection.client_arguments().get("ssl_context")
     if not connection.protocol.startswith("SASL"):
         return BaseSecurity(ssl_context=context) if context else None
-    kinds = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
-    return kinds[connection.mechanism or "PLAIN"](
+    mechanisms = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+    return mechanisms[connection.mechanism or "PLAIN"](
         username=connection.username or "",
         password=connection.password or "",
         ssl_context=context,

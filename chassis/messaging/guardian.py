@@ -1,18 +1,18 @@
-"""The guardian reads its own service's compacted topics and sees to it that the last word on each is the right one.
+"""The guardian keeps the last record of each key right, on the compacted topics of its own service.
 
-A relay that was stalled between two steps may publish an old state, or what was erased, after a newer one: everybody
-who starts late would then believe it. The document knows (``said``) which sequence was last said on each compacted
-topic; where the newest record of a key, at the end of its partition and with nothing waiting in the outbox, is older
-than that, the current state or tombstone is published again, with the same id and sequence.
+A relay that stalled between two steps may publish an old state, or an erased one, after a newer one. Every reader that
+starts later would believe it. The stored document holds in ``said`` which sequence was published last on each compacted
+topic. When the newest record of a key is older than that, the guardian publishes the current state or tombstone again,
+with the same id and sequence. It does so only at the end of the partition, and only while no event for the topic waits
+in the outbox.
 
-A record that is not of this service says nothing, so where it is the last of a key, the service speaks again: otherwise
-compaction would leave only that.
+A record of another source counts as older than everything. Otherwise compaction would leave only that record.
 
-The load-bearing invariant: nothing is republished that is already right, so a restart says nothing new. If the guardian
-itself publishes an old word late, it reads it like any other, and mends it.
+What always holds: a record that is already right is not republished, so a restart publishes nothing. If the guardian
+itself publishes an old state late, it reads that record like any other and corrects it.
 
-Once it has caught up, only a record that is older than the one before it needs a look at the document: what was newer
-has been read. That holds while the guardian keeps up, since compaction takes hours to hide what was newer.
+Once the guardian has caught up, it looks at a document only when a record is older than the record before it: a newer
+record has already been read. This needs a guardian that keeps up; compaction takes hours to remove newer records.
 """
 
 import asyncio
@@ -35,15 +35,15 @@ from contracts.envelope import Topic, source_of
 log = logging.getLogger(__name__)
 
 POLL_MS = 1000
-BATCH = 5000
-GATHERS = 256 * 1024  # bytes; nobody waits for a guardian, so the broker need not wake it for each record
-ASKS_AGAIN = 30.0  # seconds after which it asks again where the end is, though nothing is doubtful
-KEEPS_UP = 600.0  # seconds since it was last at the end; far below the time that compaction needs
-NOT_OURS = -1  # older than anything that was ever said, so that the last word of this key is said again
+READ_BATCH = 5000  # records
+MIN_FETCH_BYTES = 256 * 1024  # nobody waits for a guardian, so the broker need not wake it for each record
+END_CHECK_INTERVAL_S = 30.0  # between two checks for the end when no key is doubtful
+MAX_TIME_BEHIND_S = 600.0  # since the guardian was last at the end; far below the time that compaction needs
+FOREIGN_SEQUENCE = -1  # older than every published sequence, so that the state of the key is published again
 
 
 class Guardian:
-    """Guards one compacted topic, all of its partitions, for the aggregates that speak on it."""
+    """Guards all partitions of one compacted topic, for the aggregates that are published on it."""
 
     def __init__(
         self,
@@ -63,84 +63,84 @@ class Guardian:
         self._clock = clock
         self._source = source_of(aggregates.service).encode()
         self._newest: dict[str, int] = {}  # by key: the sequence of its last record
-        self._doubtful: set[str] = set()  # keys whose document is to be looked at
+        self._doubtful: set[str] = set()  # keys whose document must be checked
         self._at_end_at: float | None = None  # monotonic seconds
         self.caught_up = asyncio.Event()
         self.republished = 0
 
     async def run(self) -> None:
-        """Read from the beginning and never stop; errors of the connection are raised."""
+        """Read from the beginning, without end. Raises errors of the connection."""
         name = self.topic.full_name(self._prefix)
-        async with open_reader(self._connection, name, min_fetch_bytes=GATHERS) as consumer:
+        async with open_reader(self._connection, name, min_fetch_bytes=MIN_FETCH_BYTES) as consumer:
             partitions = topic_partitions(consumer, name)
             await consumer.seek_to_beginning()
             while True:
-                fetched = await consumer.getmany(*partitions, timeout_ms=POLL_MS, max_records=BATCH)
+                fetched = await consumer.getmany(*partitions, timeout_ms=POLL_MS, max_records=READ_BATCH)
                 for records in fetched.values():
                     for record in records:
                         self.observe(record)
-                if self._has_to_look() and await self._at_end(consumer, partitions):
+                if self._must_check() and await self._at_end(consumer, partitions):
                     await self.republish_outdated()
                     self.caught_up.set()
 
     def observe(self, record: RawRecord) -> None:
-        """Take note of a record; ``compare`` will look at its key where there may be doubt."""
+        """Note a record. If its key may be outdated, ``republish_outdated`` will check the document."""
         headers = dict(record.headers)
         try:
             sequence = int(headers["ce_sequence"] or b"")
         except (KeyError, ValueError):
-            sequence = NOT_OURS
+            sequence = FOREIGN_SEQUENCE
         if headers.get("ce_source") != self._source:
-            sequence = NOT_OURS
-        if sequence == NOT_OURS:
-            log.warning("a record that is none of ours on a topic of ours", extra={"topic": self.topic.name})
+            sequence = FOREIGN_SEQUENCE
+        if sequence == FOREIGN_SEQUENCE:
+            log.warning("a record of another source is on a topic of this service", extra={"topic": self.topic.name})
         key = (record.key or b"").decode("utf-8", "replace")
         if not self._keeps_up() or sequence < self._newest.get(key, 0):
             self._doubtful.add(key)
         self._newest[key] = sequence
 
     def _keeps_up(self) -> bool:
-        return self._was_at_end_within(KEEPS_UP)
+        return self._was_at_end_within(MAX_TIME_BEHIND_S)
 
-    def _has_to_look(self) -> bool:
-        """Where nothing is doubtful there is nothing to compare; that this is the end is made sure of now and then."""
-        return bool(self._doubtful) or not self.caught_up.is_set() or not self._was_at_end_within(ASKS_AGAIN)
+    def _must_check(self) -> bool:
+        """Whether to check for the end of the topic: for a doubtful key at once, without one only at intervals."""
+        return bool(self._doubtful) or not self.caught_up.is_set() or not self._was_at_end_within(END_CHECK_INTERVAL_S)
 
     def _was_at_end_within(self, seconds: float) -> bool:
         return self._at_end_at is not None and time.monotonic() - self._at_end_at < seconds
 
     async def _at_end(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
         ends = await consumer.end_offsets(list(partitions))
-        return all([await consumer.position(place) >= ends[place] for place in partitions])
+        return all([await consumer.position(partition) >= ends[partition] for partition in partitions])
 
     async def republish_outdated(self) -> None:
-        """At the end of all partitions: hold what was read against what the documents last said, and mend it."""
+        """At the end of all partitions: compare the newest records with the documents, and correct outdated ones."""
         self._at_end_at = time.monotonic()
         doubtful, self._doubtful = self._doubtful, set()
         for chunk in chunks(sorted(doubtful)):
             cursor = self._aggregates.collection.find({"_id": {"$in": list(chunk)}}, {"said": 1, "outbox": 1})
             async for document in cursor:
-                await self._mend(document)
+                await self._check(document)
 
-    async def _mend(self, document: Document) -> None:
+    async def _check(self, document: Document) -> None:
         id = document["_id"]
         last = document["said"].get(outbox.published_field(self.topic.name))
         if last is None or self._newest[id] >= last["sequence"]:
             return
         if any(entry["topic"] == self.topic.name for entry in document["outbox"]):
-            self._doubtful.add(id)  # its relay is about to speak; look again afterwards
+            self._doubtful.add(id)  # its relay is about to publish; check again afterwards
             return
-        whole = await self._aggregates.collection.find_one({"_id": id})
-        if whole is None or whole["said"].get(outbox.published_field(self.topic.name)) != last:
+        current = await self._aggregates.collection.find_one({"_id": id})
+        if current is None or current["said"].get(outbox.published_field(self.topic.name)) != last:
             self._doubtful.add(id)
             return
         try:
-            said = self._aggregates.publishes[self.topic](self._aggregates.stored(whole).state)
+            event = self._aggregates.publishes[self.topic](self._aggregates.stored(current).state)
         except ValueError:  # pydantic's ValidationError is one
-            log.exception("an aggregate cannot be read, so its last word stays outdated")
+            log.exception("an aggregate cannot be read, so its newest record stays outdated")
             return
         entry = outbox.republished_entry(
-            said, last["id"], last["sequence"], self._aggregates.service, self._clock.machine_now()
+            event, last["id"], last["sequence"], self._aggregates.service, self._clock.machine_now()
         )
         await self._producer.deliver(
             self.topic.full_name(self._prefix),
@@ -150,4 +150,7 @@ class Guardian:
         )
         self.republished += 1
         metrics.count_republished(self._aggregates.service, self.topic.name)
-        log.warning("an outdated record was the last of its key; said again", extra={"topic": self.topic.name})
+        log.warning(
+            "the newest record of a key was outdated; the current state was published again",
+            extra={"topic": self.topic.name},
+        )

@@ -1,4 +1,4 @@
-"""Kafka: connection, the producer, and plain readers without a group."""
+"""Kafka: the producer, and readers without a consumer group."""
 
 import asyncio
 import logging
@@ -18,13 +18,12 @@ log = logging.getLogger(__name__)
 
 RawRecord: TypeAlias = ConsumerRecord[bytes, bytes]
 
-# The largest record of all topics is a dead letter: 1,000,000 bytes and 64 KiB. The client refuses what is larger by
-# itself, before the broker sees it: a refusal by the broker would poison the idempotent producer.
-MAX_REQUEST = 1_000_000 + 64 * 1024 - 1024
-
-
-REACH = 20.0  # seconds that reading one record may take
-FLUSH = 5.0  # seconds that a producer may take for its last records
+# The largest record of all topics is a dead letter: 1,000,000 bytes and 64 KiB. The client itself rejects a larger one:
+# a rejection by the broker would make the idempotent producer unusable.
+MAX_REQUEST_BYTES = 1_000_000 + 64 * 1024 - 1024
+READ_TIMEOUT_S = 20.0  # for reading one record
+FLUSH_TIMEOUT_S = 5.0  # for the last records of a producer
+POLL_MS = 500
 
 
 class Producer:
@@ -34,17 +33,17 @@ class Producer:
         self._connection = connection
         self._producer: AIOKafkaProducer | None = None
         self._renewing = asyncio.Lock()
-        self._leaving: set[asyncio.Task[None]] = set()  # old producers that still have records under way
+        self._stopping: set[asyncio.Task[None]] = set()  # producers that still deliver their last records
 
     async def start(self) -> None:
-        self._producer = await self._connected()
+        self._producer = await self._connect()
 
-    async def _connected(self) -> AIOKafkaProducer:
+    async def _connect(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
             **self._connection.client_arguments(),
             acks="all",
             enable_idempotence=True,
-            max_request_size=MAX_REQUEST,
+            max_request_size=MAX_REQUEST_BYTES,
             max_batch_size=128 * 1024,
             linger_ms=0,
         )
@@ -56,30 +55,30 @@ class Producer:
         return producer
 
     async def stop(self) -> None:
-        """Deliver what is under way and disconnect; gives up on it after a while, when no broker answers."""
+        """Deliver the records under way and disconnect. Gives up after a while when no broker answers."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
-            self._leave(producer)
-        if self._leaving:
-            _, late = await asyncio.wait(self._leaving, timeout=FLUSH)
+            self._stop_in_background(producer)
+        if self._stopping:
+            _, late = await asyncio.wait(self._stopping, timeout=FLUSH_TIMEOUT_S)
             for task in late:
                 task.cancel()
 
-    def _leave(self, producer: AIOKafkaProducer) -> "asyncio.Task[None]":
+    def _stop_in_background(self, producer: AIOKafkaProducer) -> "asyncio.Task[None]":
         task = asyncio.create_task(producer.stop())
-        self._leaving.add(task)
-        task.add_done_callback(self._left)
+        self._stopping.add(task)
+        task.add_done_callback(self._on_stopped)
         return task
 
-    def _left(self, task: "asyncio.Task[None]") -> None:
-        self._leaving.discard(task)
+    def _on_stopped(self, task: "asyncio.Task[None]") -> None:
+        self._stopping.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("a producer did not stop cleanly: %s", type(error).__name__)
 
     async def send(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
     ) -> "asyncio.Future[Any]":
-        """Hand a record over; the future is done when it is acknowledged."""
+        """Hand over a record. The future is done when the record is acknowledged."""
         if self._producer is None:
             raise ConnectionError("the producer is not connected")
         return await self._producer.send(topic, key=key, value=value, headers=headers)
@@ -87,7 +86,7 @@ class Producer:
     async def deliver(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
     ) -> None:
-        """Send, and wait until it is acknowledged; what cannot be tried again leaves a producer that works."""
+        """Send a record and wait for its acknowledgement. An error that is not retriable renews the producer."""
         try:
             await (await self.send(topic, key=key, value=value, headers=headers))
         except KafkaError as error:
@@ -96,32 +95,32 @@ class Producer:
             raise
 
     async def ping(self) -> None:
-        """Raises an error of Kafka when no broker answers."""
+        """Raises a Kafka error or ``ConnectionError`` when no broker answers."""
         if self._producer is None:
             raise ConnectionError("the producer is not connected")
         if not await self._producer.client.force_metadata_update():
             raise ConnectionError("no broker answers")
 
     async def renew(self) -> None:
-        """Replace the producer: after some errors it would refuse every later record of a partition.
+        """Replace the producer: after some errors it would reject every later record of a partition.
 
-        Raises an error of Kafka when no broker answers; then the old producer stays. What the old one had taken is
-        delivered or fails, in its own time: nobody waits in vain for an acknowledgement.
+        Raises a Kafka error when no broker answers; the old producer stays then. The records of the old producer are
+        still delivered or fail, so each of their futures ends.
         """
         async with self._renewing:
-            new = await self._connected()
+            new = await self._connect()
             old, self._producer = self._producer, new
             if old is not None:
-                await asyncio.wait({self._leave(old)}, timeout=FLUSH)
+                await asyncio.wait({self._stop_in_background(old)}, timeout=FLUSH_TIMEOUT_S)
 
 
 @asynccontextmanager
 async def open_reader(
     connection: Connection, topic: str, *, min_fetch_bytes: int = 1
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of all partitions of a topic without a group: it commits nothing and disturbs nobody.
+    """A consumer of all partitions of a topic without a group: it commits nothing and affects no other reader.
 
-    ``gathers``: so many bytes the broker gathers, for half a second at most, before it answers; for who is in no hurry.
+    ``min_fetch_bytes``: the broker waits for this many bytes, at most half a second, before it answers.
     Raises ``LookupError`` when the broker has no such topic.
     """
     consumer = AIOKafkaConsumer(
@@ -141,7 +140,7 @@ async def open_reader(
 
 
 def convert_record(record: RawRecord, prefix: str) -> KafkaRecord:
-    """Without the prefix of its topic; header values that are absent become empty."""
+    """Convert aiokafka's record: the topic loses its prefix, and a null header value becomes empty."""
     return KafkaRecord(
         topic=record.topic.removeprefix(prefix),
         partition=record.partition,
@@ -158,75 +157,76 @@ def topic_partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartit
 
 
 async def read_offset_ranges(connection: Connection, prefix: str, topic: str) -> dict[int, tuple[int, int]]:
-    """First and next offset of each partition."""
+    """First and next offset of each partition, by its number."""
     async with open_reader(connection, prefix + topic) as consumer:
         partitions = topic_partitions(consumer, prefix + topic)
         first = await consumer.beginning_offsets(partitions)
         end = await consumer.end_offsets(partitions)
-        return {place.partition: (first[place], end[place]) for place in partitions}
+        return {partition.partition: (first[partition], end[partition]) for partition in partitions}
 
 
 async def read_topic(connection: Connection, prefix: str, topic: str) -> AsyncIterator[KafkaRecord]:
-    """Every record that a topic holds now, partition by partition in order of offsets."""
+    """Every record that a topic holds at the start of the call, for each partition in order of offsets."""
     async with open_reader(connection, prefix + topic) as consumer:
         ends = await consumer.end_offsets(topic_partitions(consumer, prefix + topic))
         await consumer.seek_to_beginning()
-        while any([await consumer.position(place) < end for place, end in ends.items() if end]):
-            for place, records in (await consumer.getmany(timeout_ms=500)).items():
+        while any([await consumer.position(partition) < end for partition, end in ends.items() if end]):
+            for partition, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
                 for record in records:
-                    if record.offset < ends[place]:
+                    if record.offset < ends[partition]:
                         yield convert_record(record, prefix)
 
 
 async def read_key(
     connection: Connection, prefix: str, topic: str, key: str, since: datetime | None = None
 ) -> AsyncIterator[KafkaRecord]:
-    """Every record of one key that a topic holds now, in order.
+    """Every record of one key that a topic holds at the start of the call, in order.
 
-    Reads the one partition that our producers give the key; a topic that something else wrote may hold it elsewhere.
-    ``since``: by machine time; what was written before is not read.
+    Reads only the partition that our producers choose for the key; another producer may have chosen another one.
+    ``since``: skip records written before this machine time.
     """
     async with open_reader(connection, prefix + topic) as consumer:
         partitions = topic_partitions(consumer, prefix + topic)
-        place = DefaultPartitioner()(key.encode(), partitions, partitions)
-        consumer.pause(*(other for other in partitions if other != place))
-        end = (await consumer.end_offsets([place]))[place]
-        start = await _offset_since(consumer, place, since)
+        partition = DefaultPartitioner()(key.encode(), partitions, partitions)
+        consumer.pause(*(other for other in partitions if other != partition))
+        end = (await consumer.end_offsets([partition]))[partition]
+        start = await _offset_since(consumer, partition, since)
         if start is None:
             return
-        consumer.seek(place, start)
-        while await consumer.position(place) < end:
-            for records in (await consumer.getmany(place, timeout_ms=500)).values():
+        consumer.seek(partition, start)
+        while await consumer.position(partition) < end:
+            for records in (await consumer.getmany(partition, timeout_ms=POLL_MS)).values():
                 for record in records:
                     if record.offset < end and record.key == key.encode():
                         yield convert_record(record, prefix)
 
 
-async def _offset_since(consumer: AIOKafkaConsumer, place: TopicPartition, since: datetime | None) -> int | None:
-    """Where to begin; None when there is nothing so late."""
+async def _offset_since(consumer: AIOKafkaConsumer, partition: TopicPartition, since: datetime | None) -> int | None:
+    """The first offset written at ``since`` or later; None when there is none."""
     if since is None:
-        return int((await consumer.beginning_offsets([place]))[place])
-    found = (await consumer.offsets_for_times({place: int(since.timestamp() * 1000)}))[place]
-    return None if found is None else int(found.offset)
+        return int((await consumer.beginning_offsets([partition]))[partition])
+    start = (await consumer.offsets_for_times({partition: int(since.timestamp() * 1000)}))[partition]
+    return None if start is None else int(start.offset)
 
 
 async def read_record(
     connection: Connection, prefix: str, topic: str, partition: int, offset: int
 ) -> KafkaRecord | None:
-    """The record at one place; None when it is not there any longer, or never was."""
+    """The record at an offset; None when it no longer exists or never did. Raises ``TimeoutError``."""
     async with open_reader(connection, prefix + topic) as consumer:
         partitions = topic_partitions(consumer, prefix + topic)
-        place = TopicPartition(prefix + topic, partition)
-        if place not in partitions:
+        target = TopicPartition(prefix + topic, partition)
+        if target not in partitions:
             return None
-        consumer.pause(*(other for other in partitions if other != place))
-        first, end = (await consumer.beginning_offsets([place]))[place], (await consumer.end_offsets([place]))[place]
+        consumer.pause(*(other for other in partitions if other != target))
+        first = (await consumer.beginning_offsets([target]))[target]
+        end = (await consumer.end_offsets([target]))[target]
         if not first <= offset < end:
             return None
-        consumer.seek(place, offset)
-        async with asyncio.timeout(REACH):
-            while await consumer.position(place) <= offset:
-                for records in (await consumer.getmany(place, timeout_ms=500, max_records=1)).values():
+        consumer.seek(target, offset)
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            while await consumer.position(target) <= offset:
+                for records in (await consumer.getmany(target, timeout_ms=POLL_MS, max_records=1)).values():
                     for record in records:
                         return convert_record(record, prefix) if record.offset == offset else None
         return None

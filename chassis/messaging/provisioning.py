@@ -1,4 +1,4 @@
-"""Creates the topics and indexes that a service needs; what exists already is checked and left as it is."""
+"""Creates the topics and indexes that a service needs. Existing ones are checked and not changed."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -14,12 +14,12 @@ from chassis.storage.mongo import Mongo
 from contracts.envelope import Topic
 
 RETENTION = timedelta(days=90)  # topics with clean-up "time"
-TOMBSTONE_RETENTION = timedelta(days=30)  # how long a tombstone stays: longer than the longest outage of a subscriber
-TRIES, PAUSE = 20, 0.25  # looks at a topic that was just created, and seconds between them
+TOMBSTONE_RETENTION = timedelta(days=30)  # longer than the longest outage of a subscriber
+DESCRIBE_ATTEMPTS, DESCRIBE_PAUSE_S = 20, 0.25  # for topics that were just created
 
 
 class ProvisioningError(Exception):
-    """A topic is missing or differs from its contract, and what to do about it."""
+    """A topic cannot be created or differs from its contract. The message says what to do."""
 
 
 def topic_configuration(topic: Topic, min_in_sync: int) -> dict[str, str]:
@@ -36,7 +36,7 @@ def topic_configuration(topic: Topic, min_in_sync: int) -> dict[str, str]:
     }
     if topic.cleanup == "compact":
         settings["delete.retention.ms"] = str(int(TOMBSTONE_RETENTION.total_seconds() * 1000))
-        settings["max.compaction.lag.ms"] = str(24 * 3600 * 1000)  # what was erased is gone within about a day
+        settings["max.compaction.lag.ms"] = str(24 * 3600 * 1000)  # erased data is gone within about a day
         settings["min.cleanable.dirty.ratio"] = "0.1"
     return settings
 
@@ -44,19 +44,19 @@ def topic_configuration(topic: Topic, min_in_sync: int) -> dict[str, str]:
 async def provision_topics(
     connection: Connection, topics: Iterable[Topic], prefix: str, *, replication: int, min_in_sync: int
 ) -> list[str]:
-    """Create what is missing; returns the names that were created.
+    """Create the missing topics; returns the names of the created ones.
 
-    Raises ``ProvisioningError`` when a topic cannot be created, or exists with another number of partitions: that
-    number decides which keys share a partition and can never be changed.
+    Raises ``ProvisioningError`` when a topic cannot be created, or exists with another number of partitions or another
+    clean-up policy. The number of partitions decides which keys share a partition, so it can never be changed.
     """
-    wanted = {topic.full_name(prefix): topic for topic in topics}
+    by_name = {topic.full_name(prefix): topic for topic in topics}
     admin = AIOKafkaAdminClient(**connection.client_arguments())
     await admin.start()
     try:
         response = await admin.create_topics(
             [
                 NewTopic(name, topic.partitions, replication, topic_configs=topic_configuration(topic, min_in_sync))
-                for name, topic in wanted.items()
+                for name, topic in by_name.items()
             ]
         )
         created, existing = [], []
@@ -68,18 +68,18 @@ async def provision_topics(
             else:
                 raise ProvisioningError(f"topic {name} cannot be created: {for_code(code).__name__} {message or ''}")
         if existing:
-            await _check(admin, existing, wanted)
+            await _check_topics(admin, existing, by_name)
         return created
     finally:
         await admin.close()
 
 
-async def _check(admin: AIOKafkaAdminClient, names: Sequence[str], wanted: dict[str, Topic]) -> None:
-    for found in await _described(admin, names):
-        expected = wanted[found["topic"]].partitions
-        if len(found["partitions"]) != expected:
+async def _check_topics(admin: AIOKafkaAdminClient, names: Sequence[str], by_name: dict[str, Topic]) -> None:
+    for description in await _describe_topics(admin, names):
+        expected = by_name[description["topic"]].partitions
+        if len(description["partitions"]) != expected:
             raise ProvisioningError(
-                f"topic {found['topic']} has {len(found['partitions'])} partitions instead of {expected}; "
+                f"topic {description['topic']} has {len(description['partitions'])} partitions instead of {expected}; "
                 "delete it if it is empty, or choose another VICEVERSA_TOPIC_PREFIX"
             )
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
@@ -88,34 +88,41 @@ async def _check(admin: AIOKafkaAdminClient, names: Sequence[str], wanted: dict[
             if code != 0:
                 raise ProvisioningError(f"topic {name} cannot be described: {for_code(code).__name__} {message or ''}")
             policy = next((entry[1] for entry in entries if entry[0] == "cleanup.policy"), None)
-            expected_policy = topic_configuration(wanted[name], 1)["cleanup.policy"]
+            expected_policy = topic_configuration(by_name[name], 1)["cleanup.policy"]
             if policy != expected_policy:
                 raise ProvisioningError(
-                    f"topic {name} has cleanup.policy {policy} instead of {expected_policy}; it was not made by "
+                    f"topic {name} has cleanup.policy {policy} instead of {expected_policy}; it was not created by "
                     "`viceversa provision`: change its setting, or choose another VICEVERSA_TOPIC_PREFIX"
                 )
 
 
-async def _described(admin: AIOKafkaAdminClient, names: Sequence[str]) -> list[dict[str, Any]]:
-    """What the broker knows of these topics; what another process has just created takes it a moment."""
-    for _ in range(TRIES):
-        found: list[dict[str, Any]] = await admin.describe_topics(list(names))
-        if all(topic["error_code"] == 0 for topic in found):
-            return found
-        await asyncio.sleep(PAUSE)
-    unknown = {topic["topic"]: for_code(topic["error_code"]).__name__ for topic in found if topic["error_code"]}
+async def _describe_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The broker's descriptions. Retries for a while, since another process may just have created the topics.
+
+    Raises ``ProvisioningError`` when the broker still cannot describe a topic.
+    """
+    for _ in range(DESCRIBE_ATTEMPTS):
+        descriptions: list[dict[str, Any]] = await admin.describe_topics(list(names))
+        if all(description["error_code"] == 0 for description in descriptions):
+            return descriptions
+        await asyncio.sleep(DESCRIBE_PAUSE_S)
+    unknown = {
+        description["topic"]: for_code(description["error_code"]).__name__
+        for description in descriptions
+        if description["error_code"]
+    }
     raise ProvisioningError(f"the broker cannot describe these topics: {unknown}")
 
 
 async def provision_indexes(mongo: Mongo, aggregates: Iterable[str], projections: Iterable[str]) -> None:
-    """The indexes that the protocol relies on for speed.
+    """Create the indexes that the protocol needs for speed.
 
-    The unique pairs let a compare-and-swap by equality use an index also on the embedded store, which knows no other;
-    the scalars serve the sweeps.
+    The unique pairs let a compare-and-swap by equality use an index, also on the embedded store, which has only such
+    indexes. The single fields serve the sweeps.
     """
     for name in aggregates:
         await mongo.ensure_index(name, ["_id", "version"], unique=True)
-        for scalar in ("outbox_since", "due", "lease"):
-            await mongo.ensure_index(name, [scalar])
+        for field in ("outbox_since", "due", "lease"):
+            await mongo.ensure_index(name, [field])
     for name in projections:
         await mongo.ensure_index(name, ["_id", "sequence"], unique=True)

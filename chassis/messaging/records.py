@@ -1,4 +1,4 @@
-"""From Kafka's records to events: what can be read, what is not for us, and what is poison."""
+"""Turns Kafka records into events: a record is readable, skipped (an unknown type), or poison (never processable)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from chassis.core.error_redaction import validation_locations
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
 from contracts.envelope import Envelope
 
-ORIGIN = ("dl-topic", "dl-partition", "dl-offset")
+ORIGIN_HEADERS = ("dl-topic", "dl-partition", "dl-offset")
 
 
 @dataclass(frozen=True)
 class KafkaRecord:
-    """One record as it came, or, from a retries topic, as it first came. ``topic`` is without the prefix."""
+    """One record; for a retry, the original one. ``topic`` is without the prefix, ``timestamp`` in milliseconds."""
 
     topic: str
     partition: int
@@ -26,16 +26,16 @@ class KafkaRecord:
     timestamp: int = 0
 
     def header(self, name: str) -> str | None:
-        """A header as text; bytes that are no UTF-8 are replaced, since this is for people to read."""
-        for found, value in self.headers:
-            if found == name:
+        """A header as text for people to read; bytes that are not UTF-8 are replaced."""
+        for header, value in self.headers:
+            if header == name:
                 return value.decode("utf-8", "replace")
         return None
 
 
 @dataclass(frozen=True)
 class ReadableRecord:
-    """A record that was understood."""
+    """A record with a valid event."""
 
     record: KafkaRecord
     received: ReceivedEvent[Any] | ReceivedTombstone
@@ -43,7 +43,7 @@ class ReadableRecord:
 
 @dataclass(frozen=True)
 class SkippedRecord:
-    """A record whose type this service does not know; it is counted and passed over."""
+    """A record whose type this service does not know; it is counted and skipped."""
 
     record: KafkaRecord
     type: str
@@ -61,8 +61,8 @@ class PoisonRecord:
 ReadResult = ReadableRecord | SkippedRecord | PoisonRecord
 
 
-def read_record(record: KafkaRecord, hearing: HandlerRegistry[Any]) -> ReadResult:
-    """Understand one record; never raises for what a record contains."""
+def read_record(record: KafkaRecord, handlers: HandlerRegistry[Any]) -> ReadResult:
+    """Parse one record. Never raises an error for the content of a record."""
     try:
         envelope = Envelope.from_headers(record.headers)
     except UnicodeDecodeError:
@@ -71,13 +71,13 @@ def read_record(record: KafkaRecord, hearing: HandlerRegistry[Any]) -> ReadResul
         return PoisonRecord(record, "bad_envelope", validation_locations(error))
     except ValueError as error:
         return PoisonRecord(record, "bad_envelope", str(error))
-    type = hearing.find_type(envelope.type)
+    type = handlers.find_type(envelope.type)
     if type is None:
         return SkippedRecord(record, envelope.type)
     if type.TOPIC.name != record.topic:
         return PoisonRecord(record, "wrong_topic", f"{envelope.type} does not belong on {record.topic}")
     if record.value is None:
-        return _tombstone(record, envelope, type.TOPIC.cleanup == "compact")
+        return _read_tombstone(record, envelope, type.TOPIC.cleanup == "compact")
     try:
         data = type.model_validate_json(record.value)
     except ValidationError as error:
@@ -88,7 +88,7 @@ def read_record(record: KafkaRecord, hearing: HandlerRegistry[Any]) -> ReadResul
     return ReadableRecord(record, ReceivedEvent(envelope, data))
 
 
-def _tombstone(record: KafkaRecord, envelope: Envelope, compacted: bool) -> ReadResult:
+def _read_tombstone(record: KafkaRecord, envelope: Envelope, compacted: bool) -> ReadResult:
     if not compacted:
         return PoisonRecord(record, "unexpected_tombstone", f"{record.topic} is not compacted, so it has no tombstones")
     return ReadableRecord(
@@ -97,10 +97,10 @@ def _tombstone(record: KafkaRecord, envelope: Envelope, compacted: bool) -> Read
 
 
 def dead_letter_origin(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int] | None:
-    """Topic (without prefix), partition and offset where a record of a dead-letter or retries topic first stood."""
-    found: Mapping[str, bytes] = dict(headers)
+    """Topic (without prefix), partition and offset of the original of a dead letter or retry; None if not readable."""
+    values: Mapping[str, bytes] = dict(headers)
     try:
-        topic, partition, offset = (found[name].decode() for name in ORIGIN)
+        topic, partition, offset = (values[name].decode() for name in ORIGIN_HEADERS)
         return topic, int(partition), int(offset)
     except (KeyError, ValueError):
         return None

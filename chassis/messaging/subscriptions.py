@@ -1,6 +1,6 @@
-"""What a service hears: which topics feed its projections, and which function follows which event.
+"""The subscriptions of a service: which events feed its projections, and which functions react to which events.
 
-A service declares one ``Hearing`` in its ``handlers.py``; the consumer does the rest.
+A service declares one ``HandlerRegistry`` in its ``handlers.py``. The consumer reads the topics and calls the handlers.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +16,7 @@ E = TypeVar("E", bound=EventData)
 
 @dataclass(frozen=True)
 class ReceivedEvent(Generic[E]):
-    """An event as it arrived."""
+    """An event as it was received."""
 
     envelope: Envelope
     data: E
@@ -24,7 +24,7 @@ class ReceivedEvent(Generic[E]):
 
 @dataclass(frozen=True)
 class ReceivedTombstone:
-    """A tombstone as it arrived: the aggregate ``key`` is gone."""
+    """A tombstone as it was received: the aggregate ``key`` no longer exists."""
 
     envelope: Envelope
     key: str
@@ -34,7 +34,7 @@ Reaction: TypeAlias = Callable[[Any, C], Awaitable[None]]
 
 
 class HandlerRegistry(Generic[C]):
-    """``C`` is the service's context: its collections and clock, handed to every reaction."""
+    """``C`` is the service's context, for example its collections and clock; every reaction receives it."""
 
     def __init__(self) -> None:
         self._types: dict[str, type[EventData]] = {}
@@ -42,26 +42,26 @@ class HandlerRegistry(Generic[C]):
         self._reactions: dict[str, list[Reaction[C]]] = {}
         self._tombstone_reactions: dict[str, list[Reaction[C]]] = {}
 
-    def project(self, type: type[E], into: Callable[[C], Projection[E]]) -> None:
-        """Keep the newest state of each aggregate of this type's topic; its tombstones leave graves."""
-        self._know(type)
-        self._projections[type.TYPE] = into
+    def project(self, type: type[E], get_projection: Callable[[C], Projection[E]]) -> None:
+        """Keep the newest state of each aggregate of this type in a projection. A tombstone leaves a grave."""
+        self._register_type(type)
+        self._projections[type.TYPE] = get_projection
 
     def on(
         self, *types: type[E]
     ) -> Callable[[Callable[[ReceivedEvent[E], C], Awaitable[None]]], Callable[[ReceivedEvent[E], C], Awaitable[None]]]:
-        """Call the function for each event of these types.
+        """Call the function for each event of these types, at least once.
 
-        It runs at least once for each, also for an event that is older than what a projection holds, so it must be
-        idempotent: its operations are named after the event's id. On compacted topics it asks "look at this again" and
-        never compares with an older state. What it raises decides: see ``chassis.messaging.consumer.is_transient``.
+        It also runs for an event that is older than the projection's state. So it must be idempotent: its operations
+        are named after the event's id. On a compacted topic an event only means "check this aggregate again"; the
+        function must not compare it with an older state. For errors, see ``chassis.messaging.consumer.is_transient``.
         """
 
         def register(
             function: Callable[[ReceivedEvent[E], C], Awaitable[None]],
         ) -> Callable[[ReceivedEvent[E], C], Awaitable[None]]:
             for type in types:
-                self._know(type)
+                self._register_type(type)
                 self._reactions.setdefault(type.TYPE, []).append(function)
             return function
 
@@ -77,7 +77,7 @@ class HandlerRegistry(Generic[C]):
         def register(
             function: Callable[[ReceivedTombstone, C], Awaitable[None]],
         ) -> Callable[[ReceivedTombstone, C], Awaitable[None]]:
-            self._know(type)
+            self._register_type(type)
             self._tombstone_reactions.setdefault(type.TYPE, []).append(function)
             return function
 
@@ -90,13 +90,13 @@ class HandlerRegistry(Generic[C]):
         return self._types.get(name)
 
     def find_projection(self, name: str, context: C) -> Projection[Any] | None:
-        into = self._projections.get(name)
-        return into(context) if into else None
+        get_projection = self._projections.get(name)
+        return get_projection(context) if get_projection else None
 
     def find_reactions(self, event: ReceivedEvent[Any] | ReceivedTombstone) -> Sequence[Reaction[C]]:
-        """The functions that follow it; what feeds a projection alone has none."""
-        of = self._tombstone_reactions if isinstance(event, ReceivedTombstone) else self._reactions
-        return cast("Sequence[Reaction[C]]", of.get(event.envelope.type, ()))
+        """The functions to call for an event; none when it only feeds a projection."""
+        reactions = self._tombstone_reactions if isinstance(event, ReceivedTombstone) else self._reactions
+        return cast("Sequence[Reaction[C]]", reactions.get(event.envelope.type, ()))
 
-    def _know(self, type: type[EventData]) -> None:
+    def _register_type(self, type: type[EventData]) -> None:
         self._types[type.TYPE] = type

@@ -1,8 +1,9 @@
-"""A reader without a group: every replica hears all of a compacted topic and keeps what it needs of it in memory.
+"""A replica in memory of a compacted topic: every process reads the whole topic and keeps what it needs of it.
 
-It begins with the first record and commits nothing, so what it has told is the newest state of every key once it has
-``caught_up``, and again after each restart. Unlike a consumer it has no effects that anybody else could see: what it
-tells may be a moment older or newer than the service's database, and whoever relies on it looks there once more.
+It reads without a consumer group, starts with the first record and commits nothing. Once it has ``caught_up``, it holds
+the newest state of every key; after a restart it reads everything again. Unlike a consumer, it has no effects outside
+of the process. Its state may be a moment older or newer than the service's database, so a decision that relies on it
+must check the database.
 """
 
 import asyncio
@@ -24,11 +25,11 @@ log = logging.getLogger(__name__)
 C = TypeVar("C")
 
 POLL_MS = 100  # how long a record may wait for others
-BATCH = 500
+READ_BATCH = 500  # records
 
 
 class TopicReplica(Generic[C]):
-    """Tells ``context`` of each record of one topic, by the reactions of ``hearing``; they run one after the other."""
+    """Runs the reactions of ``handlers`` with ``context`` for each record of one topic, one after the other."""
 
     def __init__(
         self,
@@ -40,47 +41,47 @@ class TopicReplica(Generic[C]):
         prefix: str,
         after: "TopicReplica[C] | None" = None,
     ) -> None:
-        """``after``: what is to be read to its end before this begins."""
+        """``after``: another replica that must have caught up before this one begins."""
         self.topic = topic
-        self._hearing = handlers
+        self._handlers = handlers
         self._context = context
         self._connection = connection
         self._prefix = prefix
         self._after = after
-        self._next: dict[TopicPartition, int] = {}
+        self._next_offsets: dict[TopicPartition, int] = {}
         self.caught_up = asyncio.Event()
 
     async def run(self) -> None:
-        """Follow and never stop; errors of the connection are raised, and the next run goes on where it was."""
+        """Follow the topic without end. Raises errors of the connection; the next run continues at the same offsets."""
         if self._after is not None:
             await self._after.caught_up.wait()
-        async with self._reading() as (consumer, partitions):
+        async with self._open_reader() as (consumer, partitions):
             while True:
-                fetched = await consumer.getmany(*partitions, timeout_ms=POLL_MS, max_records=BATCH)
-                for place, records in fetched.items():
+                fetched = await consumer.getmany(*partitions, timeout_ms=POLL_MS, max_records=READ_BATCH)
+                for partition, records in fetched.items():
                     for record in records:
-                        await self._tell(record)
-                        self._next[place] = record.offset + 1
-                        await asyncio.sleep(0)  # whatever else this process does has its turn
+                        await self._run_reactions(record)
+                        self._next_offsets[partition] = record.offset + 1
+                        await asyncio.sleep(0)  # gives other tasks of this process a turn
                 if not self.caught_up.is_set() and await self._at_end(consumer, partitions):
                     self.caught_up.set()
 
     @contextlib.asynccontextmanager
-    async def _reading(self) -> AsyncIterator[tuple[AIOKafkaConsumer, Sequence[TopicPartition]]]:
+    async def _open_reader(self) -> AsyncIterator[tuple[AIOKafkaConsumer, Sequence[TopicPartition]]]:
         name = self.topic.full_name(self._prefix)
         async with open_reader(self._connection, name) as consumer:
             partitions = topic_partitions(consumer, name)
             await consumer.seek_to_beginning()
-            for place, offset in self._next.items():
-                consumer.seek(place, offset)
+            for partition, offset in self._next_offsets.items():
+                consumer.seek(partition, offset)
             yield consumer, partitions
 
-    async def _tell(self, record: Any) -> None:
-        reading = read_record(convert_record(record, self._prefix), self._hearing)
-        if isinstance(reading, ReadableRecord):  # what cannot be read is the consumer's to put aside
-            for reaction in self._hearing.find_reactions(reading.received):
-                await reaction(reading.received, self._context)
+    async def _run_reactions(self, record: Any) -> None:
+        result = read_record(convert_record(record, self._prefix), self._handlers)
+        if isinstance(result, ReadableRecord):  # the consumer moves the others to the dead letters
+            for reaction in self._handlers.find_reactions(result.received):
+                await reaction(result.received, self._context)
 
     async def _at_end(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
         ends = await consumer.end_offsets(list(partitions))
-        return all([await consumer.position(place) >= ends[place] for place in partitions])
+        return all([await consumer.position(partition) >= ends[partition] for partition in partitions])

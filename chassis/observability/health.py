@@ -1,23 +1,24 @@
-"""Health by progress: a process that is up and does nothing is not healthy.
+"""Health is judged by progress: a process that runs but does nothing is not healthy.
 
-*Live* is false when a restart may help: a consumer stands still while its lag grows, though its servers can be reached,
-or it has stopped itself. *Ready* is false while a server cannot be reached, or before it has been.
+*Live* is false when a restart may help: a consumer stands still while its lag grows although its servers can be
+reached, or a part of the process has stopped itself. *Ready* is false until every server has been reached, and
+whenever one cannot be reached.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-STALLED_AFTER = timedelta(
-    seconds=150
-)  # a batch may be retried for a minute and then again, before it counts as standing still
-STALE_REPORT_AFTER = timedelta(seconds=20)  # older news of a partition do not count: it is another replica's by now
+# A batch may be retried for a minute, and then once more, before it counts as standing still.
+STALLED_AFTER = timedelta(seconds=150)
+# An older report about a partition does not count: the partition belongs to another replica by now.
+STALE_REPORT_AFTER = timedelta(seconds=20)
 SERVERS = ("mongodb", "kafka", "consumer")
 
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """One thing that was looked at. ``detail`` is for whoever runs the service; it holds no data."""
+    """The result of one check. ``detail`` is for the operator and holds no data."""
 
     name: str
     ok: bool
@@ -35,17 +36,17 @@ class HealthReport:
 
 @dataclass
 class _PartitionProgress:
-    """A partition: where the consumer stands, since when, and where the end was then."""
+    """The consumer's position in a partition, since when it has been there, and where the end was at that time."""
 
     position: int
     end: int
     since: datetime
-    end_then: int
-    seen: datetime
+    end_at_since: int
+    reported_at: datetime
 
 
 class Health:
-    """``machine`` tells machine time; ``servers`` are what must have been reached before the service is ready."""
+    """``machine_now`` gives machine time. ``servers`` must have been reached before the service is ready."""
 
     def __init__(
         self,
@@ -53,43 +54,45 @@ class Health:
         servers: Sequence[str] = SERVERS,
         stalled_after: timedelta = STALLED_AFTER,
     ) -> None:
-        self._machine = machine_now
-        self._still = stalled_after
+        self._machine_now = machine_now
+        self._stalled_after = stalled_after
         self._dependencies = {name: HealthCheck(name, ok=False, detail="not reached yet") for name in servers}
-        self._places: dict[str, _PartitionProgress] = {}
-        self._failed: str | None = None
+        self._partitions: dict[str, _PartitionProgress] = {}
+        self._failure: str | None = None
 
     def report_dependency(self, name: str, *, ok: bool, detail: str = "") -> None:
-        """A server can be reached, or cannot. While one cannot, nobody is blamed for standing still."""
+        """Report whether a server can be reached. While it cannot, no consumer counts as standing still."""
         self._dependencies[name] = HealthCheck(name, ok, detail)
         if not ok:
-            now = self._machine()
-            for place in self._places.values():
-                place.since, place.end_then = now, place.end
+            since = self._machine_now()
+            for partition in self._partitions.values():
+                partition.since, partition.end_at_since = since, partition.end
 
     def report_progress(self, name: str, position: int, end: int) -> None:
-        """Of one partition: the next record to be handled, and the end of the partition."""
-        now = self._machine()
-        place = self._places.get(name)
-        forgotten = place is None or now - place.seen > STALE_REPORT_AFTER
-        if place is None or forgotten or position != place.position or position >= end:
-            self._places[name] = _PartitionProgress(position, end, now, end, now)
+        """Report one partition: ``position`` is the next offset to be handled, ``end`` the end of the partition."""
+        machine = self._machine_now()
+        partition = self._partitions.get(name)
+        is_stale = partition is None or machine - partition.reported_at > STALE_REPORT_AFTER
+        if partition is None or is_stale or position != partition.position or position >= end:
+            self._partitions[name] = _PartitionProgress(position, end, machine, end, machine)
         else:
-            place.end, place.seen = end, now
+            partition.end, partition.reported_at = end, machine
 
     def report_failure(self, reason: str) -> None:
-        """Something has stopped itself for good; only a restart, after a look at it, helps."""
-        self._failed = reason
+        """Report that a part of the process has stopped for good; an operator must look at it and restart."""
+        self._failure = reason
 
     def check_liveness(self) -> HealthReport:
-        now = self._machine()
-        checks = [HealthCheck("running", ok=self._failed is None, detail=self._failed or "")]
+        machine = self._machine_now()
+        checks = [HealthCheck("running", ok=self._failure is None, detail=self._failure or "")]
         checks += [
-            HealthCheck(name, ok=False, detail=f"stands still at {place.position} while the end moved to {place.end}")
-            for name, place in sorted(self._places.items())
-            if now - place.seen <= STALE_REPORT_AFTER
-            and now - place.since >= self._still
-            and place.end > place.end_then
+            HealthCheck(
+                name, ok=False, detail=f"stands still at {partition.position} while the end moved to {partition.end}"
+            )
+            for name, partition in sorted(self._partitions.items())
+            if machine - partition.reported_at <= STALE_REPORT_AFTER
+            and machine - partition.since >= self._stalled_after
+            and partition.end > partition.end_at_since
         ]
         return HealthReport(tuple(checks))
 

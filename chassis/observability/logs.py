@@ -1,7 +1,7 @@
-"""Logs are JSON, a line for each event, with the trace id; never a name, an address or a text that a person wrote.
+"""Logs: one JSON line for each record, with the trace id. They never hold a name, an address or a person's text.
 
-Beside the message, only fields of an allow-list are written. An exception is written as its type, what may be told of
-it, and where it happened (see sanitise). What other libraries say is cut to its first line.
+Beside the message, only fields of an allow-list are written. An exception is written as its type, the safe part of its
+message and its stack (see ``error_redaction``). Messages of other libraries are cut to their first line.
 """
 
 import json
@@ -15,17 +15,17 @@ from opentelemetry import trace
 
 from chassis.core.error_redaction import cause_chain, safe_message, stack_frames
 
-OURS = ("chassis", "services", "contracts", "cli", "deploy", "__main__")
-LONGEST = 1000
-_fields = {
+OWN_LOGGERS = ("chassis", "services", "contracts", "cli", "deploy", "__main__")
+MAX_MESSAGE_CHARACTERS = 1000
+_allowed_fields = {
     "attempt", "clock", "code", "collection", "correlation_id", "count", "duration", "event_id", "event_type", "group",
     "method", "offset", "on", "partition", "route", "seconds", "status", "topic",
 }  # fmt: skip
 
 
 def allow_fields(*names: str) -> None:
-    """Let these ``extra`` fields into the logs, for ids that are nobody's name: ``allow_fields("pairing_id")``."""
-    _fields.update(names)
+    """Allow these ``extra`` fields in the logs, for ids that name no person: ``allow_fields("pairing_id")``."""
+    _allowed_fields.update(names)
 
 
 class JsonFormatter(logging.Formatter):
@@ -41,27 +41,27 @@ class JsonFormatter(logging.Formatter):
             "service": self._service,
             "instance": self._instance,
             "logger": record.name,
-            "message": _message(record),
+            "message": _message_text(record),
         }
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             entry["trace_id"] = trace.format_trace_id(context.trace_id)
             entry["span_id"] = trace.format_span_id(context.span_id)
-        for name in sorted(_fields & record.__dict__.keys()):
-            entry[name] = _plain(record.__dict__[name])
+        for name in sorted(_allowed_fields & record.__dict__.keys()):
+            entry[name] = _loggable(record.__dict__[name])
         if record.exc_info and record.exc_info[1] is not None:
-            entry["error"] = _error(record.exc_info[1])
+            entry["error"] = _describe_error(record.exc_info[1])
         return json.dumps(entry, ensure_ascii=False)
 
 
 def configure(service: str, instance: str, level: str, stream: TextIO | None = None) -> None:
-    """All loggers of the process write JSON to ``stream`` (stderr). Other libraries speak up from WARNING on."""
+    """Let all loggers of the process write JSON to ``stream`` (stderr). Other libraries log from WARNING on."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter(service, instance))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    for name in OURS:
+    for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(level)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
@@ -69,29 +69,30 @@ def configure(service: str, instance: str, level: str, stream: TextIO | None = N
     logging.captureWarnings(capture=True)
 
 
-def _message(record: logging.LogRecord) -> str:
-    if record.name.partition(".")[0] in OURS:
-        text = str(record.msg) % _args(record.args) if record.args else str(record.msg)
-        return text[:LONGEST]
-    if record.name == "asyncio":  # its texts go on with the representation of a task, its error and its arguments
-        return record.getMessage().partition("\n")[0].partition(" <")[0][:LONGEST]
-    return record.getMessage().partition("\n")[0][:LONGEST]
+def _message_text(record: logging.LogRecord) -> str:
+    if record.name.partition(".")[0] in OWN_LOGGERS:
+        text = str(record.msg) % _redact_arguments(record.args) if record.args else str(record.msg)
+        return text[:MAX_MESSAGE_CHARACTERS]
+    if record.name == "asyncio":  # its messages go on with the repr of a task, its error and its arguments
+        return record.getMessage().partition("\n")[0].partition(" <")[0][:MAX_MESSAGE_CHARACTERS]
+    return record.getMessage().partition("\n")[0][:MAX_MESSAGE_CHARACTERS]
 
 
-def _args(args: Any) -> Any:
-    """The arguments of a message; an error among them says no more than it may."""
-    if isinstance(args, Mapping):
+def _redact_arguments(arguments: Any) -> Any:
+    """The arguments of a message, with errors replaced by their safe text."""
+    if isinstance(arguments, Mapping):
         return {
-            name: safe_message(value) if isinstance(value, BaseException) else value for name, value in args.items()
+            name: safe_message(value) if isinstance(value, BaseException) else value
+            for name, value in arguments.items()
         }
-    return tuple(safe_message(value) if isinstance(value, BaseException) else value for value in args)
+    return tuple(safe_message(value) if isinstance(value, BaseException) else value for value in arguments)
 
 
-def _plain(value: object) -> object:
+def _loggable(value: object) -> object:
     return value if isinstance(value, int | float | bool) or value is None else str(value)[:200]
 
 
-def _error(error: BaseException) -> dict[str, Any]:
+def _describe_error(error: BaseException) -> dict[str, Any]:
     first, *causes = cause_chain(error)
     entry: dict[str, Any] = {"type": type(first).__name__, "message": safe_message(first), "stack": stack_frames(first)}
     if causes:

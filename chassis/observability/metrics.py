@@ -1,4 +1,8 @@
-"""Metrics for Prometheus. No person's id is ever a label: labels are names of services, topics, types and states."""
+"""Metrics for Prometheus.
+
+A person's id is never a label: labels are names of services, topics, types and states. The names of the metrics are
+part of the public interface (dashboards and alerts use them) and do not change.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,35 +11,40 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-PERSONAL = frozenset({"subject", "member", "member_id", "person", "person_id", "name", "email"})
+PERSONAL_LABELS = frozenset({"subject", "member", "member_id", "person", "person_id", "name", "email"})
 
-_AGES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
-_PLACE = ("service", "topic")
+_AGE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
+_SERVICE_TOPIC = ("service", "topic")
 
 _requests = Histogram(
     "viceversa_http_request_seconds", "Duration of requests.", ("service", "method", "route", "status")
 )
-_handled = Counter("viceversa_events_handled", "Events whose effects are done.", (*_PLACE, "type"))
+_handled = Counter("viceversa_events_handled", "Events whose effects are done.", (*_SERVICE_TOPIC, "type"))
 _age = Histogram(
-    "viceversa_event_age_seconds", "From the moment an event was made until it was handled.", _PLACE, buckets=_AGES
+    "viceversa_event_age_seconds",
+    "From the creation of an event until it was handled.",
+    _SERVICE_TOPIC,
+    buckets=_AGE_BUCKETS_S,
 )
-_retried = Counter("viceversa_events_retried", "Tries again after a transient failure.", ("service",))
-_skipped = Counter("viceversa_events_skipped", "Records of a type unknown to the service.", _PLACE)
-_dead = Counter("viceversa_events_dead_lettered", "Records put aside for an operator.", (*_PLACE, "code"))
+_retried = Counter("viceversa_events_retried", "Retries after a transient failure.", ("service",))
+_skipped = Counter("viceversa_events_skipped", "Records of a type unknown to the service.", _SERVICE_TOPIC)
+_dead = Counter(
+    "viceversa_events_dead_lettered", "Records moved to the dead letters for an operator.", (*_SERVICE_TOPIC, "code")
+)
 _republished = Counter(
-    "viceversa_events_republished", "Newest records of a compacted topic that were put right.", _PLACE
+    "viceversa_events_republished", "Outdated newest records of a compacted topic that were corrected.", _SERVICE_TOPIC
 )
 _oldest = Gauge(
-    "viceversa_outbox_oldest_seconds", "Age of the oldest event that is saved, not published.", ("collection",)
+    "viceversa_outbox_oldest_seconds", "Age of the oldest event that is saved but not published.", ("collection",)
 )
-_entries = Gauge("viceversa_outbox_waiting", "Documents with events that are saved, not published.", ("collection",))
-_lag = Gauge("viceversa_consumer_lag", "Records that this replica has not handled yet.", (*_PLACE, "partition"))
+_entries = Gauge("viceversa_outbox_waiting", "Documents with events that are saved but not published.", ("collection",))
+_lag = Gauge("viceversa_consumer_lag", "Records that this replica has not handled yet.", (*_SERVICE_TOPIC, "partition"))
 _due = Gauge(
-    "viceversa_due", "Follow-ups that the last sweep found, their time having passed since the one before.",
+    "viceversa_due", "Follow-ups whose time has passed, as the last sweep counted them.",
     ("collection", "clock"),
 )  # fmt: skip
 _overdue = Gauge(
-    "viceversa_overdue", "Follow-ups that were still waiting half a minute after their time, at the last sweep.",
+    "viceversa_overdue", "Follow-ups that still waited half a minute after their time, at the last sweep.",
     ("collection", "clock"),
 )  # fmt: skip
 
@@ -44,12 +53,12 @@ def observe_request(service: str, method: str, route: str, status: int, seconds:
     _requests.labels(service, method, route, str(status)).observe(seconds)
 
 
-def count_handled(service: str, topic: str, type: str, made: Sequence[datetime]) -> None:
-    """Events of one type, each by the time when it was made."""
-    _handled.labels(service, topic, type).inc(len(made))
-    now, age = datetime.now(UTC), _age.labels(service, topic)
-    for one in made:
-        age.observe(max(0.0, (now - one).total_seconds()))
+def count_handled(service: str, topic: str, type: str, created: Sequence[datetime]) -> None:
+    """Count events of one type. ``created`` holds the creation time of each of them."""
+    _handled.labels(service, topic, type).inc(len(created))
+    handled_at, age = datetime.now(UTC), _age.labels(service, topic)
+    for time in created:
+        age.observe(max(0.0, (handled_at - time).total_seconds()))
 
 
 def count_retry(service: str) -> None:
@@ -81,32 +90,36 @@ def set_lag(service: str, topic: str, partition: int, records: int) -> None:
 
 
 def clear_lag(service: str, topic: str, partition: int) -> None:
-    """The partition is another replica's now."""
+    """Drop the lag of a partition that belongs to another replica now."""
     try:
         _lag.remove(service, topic, str(partition))
     except KeyError:
-        return  # it was never told
+        return  # it was never reported
 
 
 def set_due(collection: str, clock: str, count: int) -> None:
-    """``clock``: ``due`` for business time, ``lease`` for machine time."""
+    """Set how many follow-ups are due. ``clock``: ``due`` for business time, ``lease`` for machine time."""
     _due.labels(collection, clock).set(count)
 
 
 def set_overdue(collection: str, clock: str, count: int) -> None:
-    """Of those that are due, how many should have been acted on long ago; ``clock`` as before."""
+    """Set how many of the due follow-ups should have been done long ago. ``clock``: as in ``set_due``."""
     _overdue.labels(collection, clock).set(count)
 
 
+def _reject_personal_labels(labels: tuple[str, ...]) -> None:
+    if personal := PERSONAL_LABELS.intersection(labels):
+        raise ValueError(f"a label must not name a person: {', '.join(sorted(personal))}")
+
+
 class BusinessGauge:
-    """A figure of the business that its service keeps up to date, for example how many pairings are in each state."""
+    """A business figure that its service keeps up to date, for example the number of pairings in each state."""
 
     def __init__(
         self, name: str, description: str, labels: tuple[str, ...] = (), *, registry: CollectorRegistry = REGISTRY
     ) -> None:
-        """Registers ``viceversa_<name>``. Raises ``ValueError`` when a label would name a person."""
-        if personal := PERSONAL.intersection(labels):
-            raise ValueError(f"no person is a label: {', '.join(sorted(personal))}")
+        """Register ``viceversa_<name>``. Raises ``ValueError`` when a label would name a person."""
+        _reject_personal_labels(labels)
         self._labels = labels
         self._gauge = Gauge(f"viceversa_{name}", description, labels, registry=registry)
 
@@ -114,20 +127,19 @@ class BusinessGauge:
         (self._gauge.labels(**labels) if self._labels else self._gauge).set(value)
 
     def clear(self) -> None:
-        """Forget all label values, before they are counted afresh."""
+        """Drop all label values, before they are counted anew."""
         if self._labels:
             self._gauge.clear()
 
 
 class BusinessCounter:
-    """How often something of the business has happened in this process, for example how many messages were sent."""
+    """Counts business occurrences in this process, for example messages that were sent."""
 
     def __init__(
         self, name: str, description: str, labels: tuple[str, ...], *, registry: CollectorRegistry = REGISTRY
     ) -> None:
-        """Registers ``viceversa_<name>_total``. Raises ``ValueError`` when a label would name a person."""
-        if personal := PERSONAL.intersection(labels):
-            raise ValueError(f"no person is a label: {', '.join(sorted(personal))}")
+        """Register ``viceversa_<name>_total``. Raises ``ValueError`` when a label would name a person."""
+        _reject_personal_labels(labels)
         self._counter = Counter(f"viceversa_{name}", description, labels, registry=registry)
 
     def increment(self, **labels: str) -> None:
@@ -135,5 +147,5 @@ class BusinessCounter:
 
 
 def render_metrics() -> bytes:
-    """What ``/metrics`` answers."""
+    """The body of ``/metrics``: all metrics in Prometheus' text format."""
     return generate_latest(REGISTRY)

@@ -1,8 +1,9 @@
-"""Traces, following the current semantic conventions for messaging and HTTP.
+"""Traces, by OpenTelemetry's semantic conventions for messaging and HTTP.
 
-One request's trace runs unbroken through outbox, Kafka and every consumer: the save stores its context with the event,
-the relay's *send* span is a child of it, and each consumer's *process* span a child of that. An error is recorded by
-its type and what may be told of it (see sanitise), never by its own text.
+The trace of a request runs unbroken through outbox, Kafka and every consumer. The save stores its trace context with
+the event, the relay's *send* span is a child of that context, and each consumer's *process* span is a child of the
+*send* span. An error is recorded by its type and the safe part of its message (see ``error_redaction``), never by its
+full message.
 """
 
 import hashlib
@@ -49,39 +50,39 @@ __all__ = [
 Attributes: TypeAlias = Mapping[str, str | int | float | bool]
 
 _propagator = TraceContextTextMapPropagator()
-_forced: ContextVar[tuple[int, int] | None] = ContextVar("forced_ids", default=None)
+_fixed_ids: ContextVar[tuple[int, int] | None] = ContextVar("fixed_ids", default=None)
 
 
-class _Ids(IdGenerator):
-    """Random ids, but for spans whose place in a trace follows from what they tell of."""
+class _SpanIdGenerator(IdGenerator):
+    """Random ids, but derived ids for the spans of ``write_lifecycle_span``."""
 
     def __init__(self) -> None:
         self._random = RandomIdGenerator()
 
     def generate_trace_id(self) -> int:
-        forced = _forced.get()
-        return forced[0] if forced else self._random.generate_trace_id()
+        fixed = _fixed_ids.get()
+        return fixed[0] if fixed else self._random.generate_trace_id()
 
     def generate_span_id(self) -> int:
-        forced = _forced.get()
-        return forced[1] if forced else self._random.generate_span_id()
+        fixed = _fixed_ids.get()
+        return fixed[1] if fixed else self._random.generate_span_id()
 
 
 @dataclass
-class _State:
+class _TelemetryState:
     tracer: trace.Tracer
     provider: TracerProvider | None = None
-    group: str = ""
+    consumer_group: str = ""
     exports: bool = False
 
 
-_state = _State(trace.NoOpTracer())
+_state = _TelemetryState(trace.NoOpTracer())
 
 
 def configure(service: str, settings: Settings, *, exporter: SpanExporter | None = None) -> None:
-    """Set up logs and traces of this process. ``exporter`` is for tests, and is given each span as it ends.
+    """Set up logs and traces of this process. ``exporter`` is for tests and receives each span as it ends.
 
-    Without an OTLP endpoint nothing is recorded, but every request still has its trace id, which the logs show.
+    Without an OTLP endpoint no span is recorded, but every request still has a trace id, which the logs show.
     """
     logs.configure(service, settings.instance_name(service), settings.log_level)
     resource = Resource.create(
@@ -93,9 +94,11 @@ def configure(service: str, settings: Settings, *, exporter: SpanExporter | None
     )
     exports = exporter is not None or settings.otlp_endpoint is not None
     provider = (
-        TracerProvider(resource=resource, id_generator=_Ids(), shutdown_on_exit=False)
+        TracerProvider(resource=resource, id_generator=_SpanIdGenerator(), shutdown_on_exit=False)
         if exports
-        else TracerProvider(resource=resource, id_generator=_Ids(), sampler=ALWAYS_OFF, shutdown_on_exit=False)
+        else TracerProvider(
+            resource=resource, id_generator=_SpanIdGenerator(), sampler=ALWAYS_OFF, shutdown_on_exit=False
+        )
     )
     if exporter is not None:
         provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -107,35 +110,35 @@ def configure(service: str, settings: Settings, *, exporter: SpanExporter | None
     shutdown()
     _state.provider, _state.exports = provider, exports
     _state.tracer = provider.get_tracer("viceversa.chassis")
-    _state.group = settings.consumer_group(service)
+    _state.consumer_group = settings.consumer_group(service)
 
 
 def shutdown() -> None:
-    """Send what has not been sent yet."""
+    """Send the remaining spans and stop tracing."""
     if _state.provider is not None:
         _state.provider.shutdown()
     _state.provider, _state.tracer, _state.exports = None, trace.NoOpTracer(), False
 
 
 def current_traceparent() -> str | None:
-    """The context of the current span as W3C ``traceparent``, to be stored; None outside of any span."""
+    """The context of the current span as a W3C ``traceparent``, to be stored; None outside of any span."""
     return _traceparent(trace.get_current_span().get_span_context())
 
 
 def _traceparent(context: SpanContext) -> str | None:
     if not context.is_valid:
         return None
-    # As the propagator writes it, which is asked for every event of an import: its way costs ten times as much.
+    # The same text as the propagator's, which costs ten times as much: an import calls this for every event.
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 def _context(traceparent: str | None) -> otel.Context:
-    """A stored context; what cannot be read begins a trace of its own."""
+    """The context of a stored traceparent. An unreadable one begins a new trace."""
     return _propagator.extract({"traceparent": traceparent} if traceparent else {}, context=otel.Context())
 
 
 def _links(traceparents: Sequence[str | None]) -> list[Link]:
-    contexts = [trace.get_current_span(_context(one)).get_span_context() for one in traceparents if one]
+    contexts = [trace.get_current_span(_context(stored)).get_span_context() for stored in traceparents if stored]
     return [Link(context) for context in contexts if context.is_valid]
 
 
@@ -150,18 +153,18 @@ def use_context(traceparent: str | None) -> Iterator[None]:
 
 
 def link_current_span(traceparent: str | None) -> None:
-    """Let the current span point to an earlier trace; within that very trace there is nothing to point to."""
-    here = trace.get_current_span()
-    for one in _links([traceparent]):
-        if here.is_recording() and one.context.trace_id != here.get_span_context().trace_id:
-            here.add_link(one.context)
+    """Link the current span to an earlier trace; does nothing when that is the span's own trace."""
+    current = trace.get_current_span()
+    for link in _links([traceparent]):
+        if current.is_recording() and link.context.trace_id != current.get_span_context().trace_id:
+            current.add_link(link.context)
 
 
 @contextmanager
 def span(name: str, attributes: Attributes | None = None, *, links: Sequence[str | None] = ()) -> Iterator[Span]:
-    """A span of one's own inside the current trace; ``links`` are stored contexts of other traces."""
-    with _span(name, SpanKind.INTERNAL, attributes or {}, None, links) as made:
-        yield made
+    """An internal span in the current trace. ``links`` are stored contexts of other traces."""
+    with _span(name, SpanKind.INTERNAL, attributes or {}, None, links) as opened:
+        yield opened
 
 
 @contextmanager
@@ -174,17 +177,17 @@ def _span(
         kind=kind,
         attributes=attributes,
         links=_links(links),
-        record_exception=False,  # the SDK would write down the error's own text
+        record_exception=False,  # the SDK would record the error's own message
         set_status_on_exception=False,
-    ) as made:
+    ) as opened:
         try:
-            yield made
+            yield opened
         except Exception as error:
-            record_failure(made, error)
+            record_failure(opened, error)
             raise
 
 
-def _messaging(operation: str, topic: str, envelope: Envelope) -> dict[str, str | int | float | bool]:
+def _messaging_attributes(operation: str, topic: str, envelope: Envelope) -> dict[str, str | int | float | bool]:
     attributes: dict[str, str | int | float | bool] = {
         "messaging.system": "kafka",
         "messaging.destination.name": topic,
@@ -196,43 +199,44 @@ def _messaging(operation: str, topic: str, envelope: Envelope) -> dict[str, str 
         "cloudevents.event_type": envelope.type,
         "cloudevents.event_source": envelope.source,
     }
-    if named := traced_as(envelope.type):
-        attributes[named] = envelope.correlationid
+    if attribute := traced_as(envelope.type):
+        attributes[attribute] = envelope.correlationid
     return attributes
 
 
 @contextmanager
 def send_span(topic: str, envelope: Envelope) -> Iterator[str | None]:
-    """The relay sends one event, within the trace stored in its envelope; gives the traceparent for the record."""
-    if (
-        not _state.exports
-    ):  # a bulk import sends hundreds of thousands; a span that nobody sees would cost a third of it
+    """The span in which the relay sends one event, within the trace of its envelope.
+
+    Yields the traceparent for the record.
+    """
+    if not _state.exports:  # a bulk import sends hundreds of thousands; unseen spans would take a third of its time
         yield envelope.traceparent
         return
-    attributes = _messaging("send", topic, envelope)
-    with _span(f"send {topic}", SpanKind.PRODUCER, attributes, _context(envelope.traceparent)) as made:
-        yield _traceparent(made.get_span_context())
+    attributes = _messaging_attributes("send", topic, envelope)
+    with _span(f"send {topic}", SpanKind.PRODUCER, attributes, _context(envelope.traceparent)) as opened:
+        yield _traceparent(opened.get_span_context())
 
 
 @contextmanager
 def process_span(topic: str, envelope: Envelope, partition: int, offset: int) -> Iterator[Span]:
-    """A consumer handles one event, as a child of the span that sent it."""
-    if envelope.traceparent and not _state.exports:  # as above; what is logged and saved still belongs to the trace
+    """The span in which a consumer handles one event, as a child of the span that sent it."""
+    if envelope.traceparent and not _state.exports:  # as above; logs and saves still belong to the trace
         with use_context(envelope.traceparent):
             yield trace.INVALID_SPAN
         return
-    attributes = _messaging("process", topic, envelope) | {
+    attributes = _messaging_attributes("process", topic, envelope) | {
         "messaging.destination.partition.id": str(partition),
         "messaging.kafka.offset": offset,
     }
-    if _state.group:
-        attributes["messaging.consumer.group.name"] = _state.group
-    with _span(f"process {topic}", SpanKind.CONSUMER, attributes, _context(envelope.traceparent)) as made:
-        yield made
+    if _state.consumer_group:
+        attributes["messaging.consumer.group.name"] = _state.consumer_group
+    with _span(f"process {topic}", SpanKind.CONSUMER, attributes, _context(envelope.traceparent)) as opened:
+        yield opened
 
 
 def record_bulk_processing(topic: str, envelope: Envelope, partition: int, offset: int) -> None:
-    """An event was handled in bulk with others, and nothing else follows from it: a span where anybody sees it."""
+    """Write the *process* span of an event that was only handled in bulk with others; none without an exporter."""
     if _state.exports:
         with process_span(topic, envelope, partition, offset):
             pass
@@ -240,19 +244,19 @@ def record_bulk_processing(topic: str, envelope: Envelope, partition: int, offse
 
 @contextmanager
 def http_span(method: str, scheme: str, traceparent: str | None) -> Iterator[Span]:
-    """A request is answered; name, route and status are set when they are known (see http)."""
+    """The span of one HTTP request. Name, route and status are set once they are known (see ``web.middleware``)."""
     attributes = {"http.request.method": method, "url.scheme": scheme}
-    with _span(method, SpanKind.SERVER, attributes, _context(traceparent)) as made:
-        yield made
+    with _span(method, SpanKind.SERVER, attributes, _context(traceparent)) as opened:
+        yield opened
 
 
 def is_failed(span: Span) -> bool:
-    """Whether the span is marked as failed already."""
+    """Whether the span is already marked as failed."""
     return isinstance(span, ReadableSpan) and span.status.status_code is StatusCode.ERROR
 
 
 def record_failure(span: Span, error: BaseException) -> None:
-    """Mark a span as failed; a second error of the same span is not added to the first."""
+    """Mark a span as failed. Does nothing when the span has failed already, so that the first error stays."""
     if is_failed(span):
         return
     attributes = {"exception.type": type(error).__name__, "exception.message": safe_message(error)}
@@ -273,30 +277,31 @@ def write_lifecycle_span(
     links: Sequence[str | None] = (),
     is_root: bool = False,
 ) -> None:
-    """Write one closed phase of a life that crosses many traces; a trace of its own gathers the phases.
+    """Write one finished phase of a lifecycle that crosses many traces, for example of a pairing.
 
-    Trace and span ids follow from ``life`` and ``name``, so a phase that is written twice is the same span. ``whole``:
-    this is the life from its start to its end, the parent of all phases; it is written last.
+    A trace of its own gathers the phases. Trace and span ids are derived from ``lifecycle_id``, ``name`` and ``start``,
+    so a phase that is written twice is the same span. ``is_root``: the span covers the whole lifecycle and is the
+    parent of all phases; it is written last.
     """
-    trace_id = _derived(16, lifecycle_id)
-    root = _derived(8, lifecycle_id, "whole")
+    trace_id = _derive_id(16, lifecycle_id)
+    root = _derive_id(8, lifecycle_id, "whole")
     parent = otel.Context()
     if not is_root:
-        above = SpanContext(trace_id, root, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-        parent = trace.set_span_in_context(NonRecordingSpan(above), parent)
-    token = _forced.set((trace_id, root if is_root else _derived(8, lifecycle_id, name, start.isoformat())))
+        root_context = SpanContext(trace_id, root, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+        parent = trace.set_span_in_context(NonRecordingSpan(root_context), parent)
+    token = _fixed_ids.set((trace_id, root if is_root else _derive_id(8, lifecycle_id, name, start.isoformat())))
     try:
-        made = _state.tracer.start_span(
+        phase = _state.tracer.start_span(
             name, context=parent, attributes=attributes or {}, links=_links(links), start_time=_nanoseconds(start)
         )
     finally:
-        _forced.reset(token)
-    made.end(end_time=_nanoseconds(end))
+        _fixed_ids.reset(token)
+    phase.end(end_time=_nanoseconds(end))
 
 
-def _derived(length: int, *parts: str) -> int:
+def _derive_id(length: int, *parts: str) -> int:
     return int.from_bytes(hashlib.sha256("\x1f".join(parts).encode()).digest()[:length], "big") or 1
 
 
-def _nanoseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1_000_000) * 1000
+def _nanoseconds(time: datetime) -> int:
+    return int(time.timestamp() * 1_000_000) * 1000

@@ -1,16 +1,26 @@
 """Aggregates: one document each, changed by one atomic write that carries its events with it.
 
-``update(id, op, decide)`` is the only way in: load, let the pure domain decide, replace where the version is still the
-one that was read. The load-bearing invariants:
+``update(id, op, decide)`` is the only way to change a state: load the document, let the pure domain decide, and
+replace the document if its version is still the one that was read. The load-bearing invariants:
 
-* a document is replaced only by equality on the ``version`` that was read, so no writer overwrites another;
-* ``recent`` remembers the last operations with their answers in the same write, so an operation recognises its own
-  success after a lost acknowledgement, a crash or a client's retry, and is never applied twice;
-* the events of a save lie in ``outbox`` in the same write, so nothing is published that was not saved, and nothing
-  saved is forgotten (see relay).
+* A document is replaced only by equality on the ``version`` that was read, so no writer overwrites another.
+* The same write remembers the operation with its answer in ``recent``. An operation therefore recognises its own
+  success after a lost acknowledgement, a crash or a client's retry, and is never applied twice.
+* The same write puts the events into ``outbox``. Nothing is published that was not saved, and nothing that was saved
+  stays unpublished (see relay).
 
-``version`` counts saves; ``sequence`` counts events, one number for each. ``leg`` is the trace of the latest save that
-had one: its follow-ups go on in it, and the next action points back to it.
+``recent`` holds the last 32 operations of each kind (see ``chassis.core.commands``). A service's own steps, however
+many, therefore never push out the Idempotency-Key of a client. Entries of an earlier version have no kind: an entry
+with a request hash is a client's command, any other is a step.
+
+``renew_lease`` is a heartbeat and no operation. It changes nothing but ``lease``, by equality on the version and the
+lease that were read; it leaves ``version`` (and so every ETag) and ``recent`` alone. An update that was read before a
+renewal and saved after it puts the older lease back. The holder renews several times within a lease, so the next
+renewal mends that; should the lease pass all the same, another process takes over, and the state (a run number, a
+holder) tells the slower one that its writes no longer apply.
+
+``version`` counts saves. ``sequence`` counts events, one number for each. ``leg`` is the trace of the latest save that
+had one: its follow-ups continue that trace, and the next action links back to it.
 """
 
 import asyncio
@@ -24,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from pymongo import ReplaceOne
 
 from chassis.core.clocks import Clock
+from chassis.core.commands import Op, OpKind
 from chassis.core.ids import derived_id
 from chassis.observability.telemetry import current_traceparent, link_current_span
 from chassis.storage import outbox
@@ -44,20 +55,20 @@ from chassis.storage.mongo import (
 )
 from contracts.envelope import Envelope, Instant, OutgoingEvent, Tombstone, Topic, iso
 
-RECENT_OPERATIONS = 32  # operations remembered in the document
-MAX_ATTEMPTS = 12  # decisions before giving up against faster writers
-MAX_OUTBOX = 100  # events waiting in one document; beyond it, commands are refused until the relay caught up
-PROTOCOL_FIELDS = frozenset(  # fields of the document that are the protocol's own
+RECENT_OPERATIONS = 32  # operations of each kind that a document remembers
+MAX_ATTEMPTS = 12  # decisions before an update gives up against faster writers
+MAX_OUTBOX = 100  # events waiting in one document; beyond it, commands are refused until the relay has caught up
+PROTOCOL_FIELDS = frozenset(  # fields of the document that belong to the protocol
     {"_id", "version", "sequence", "outbox", "outbox_since", "relay_until", "recent", "said", "leg"}
 )
-RELAY_LEASE = timedelta(seconds=30)  # for so long only the saving process publishes; then the sweep may
+RELAY_LEASE = timedelta(seconds=30)  # time in which only the saving process publishes; after it the sweep may
 
 
 class State(BaseModel):
     """Base of every aggregate's state; immutable, stored flat in its document.
 
-    ``due`` is when its next follow-up is to happen, in business time; ``lease`` the same in machine time, for work of
-    several steps that a crash may have cut short. Both are driven by sweeps.
+    ``due`` is the business time of the next follow-up. ``lease`` is a machine time: work of several steps that a crash
+    may have cut short is taken up again after it. Sweeps drive both.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -86,18 +97,6 @@ Follow: TypeAlias = Literal["due", "lease"]
 Decide: TypeAlias = Callable[[S | None], tuple[S, Sequence[OutgoingEvent]] | None]
 
 
-@dataclass(frozen=True)
-class Op:
-    """What makes an operation the same one when it is tried again.
-
-    ``key``: principal + route + Idempotency-Key, or event id + handler, or due slot. ``request``: a hash of what was
-    asked; the same key with another request is refused.
-    """
-
-    key: str
-    request: str = ""
-
-
 class KeyReused(Exception):
     """The same operation key came with another request."""
 
@@ -107,7 +106,7 @@ class VersionConflict(Exception):
 
 
 class TooBusy(Exception):
-    """Too many faster writers, or too many unpublished events; nothing was saved, trying again later helps."""
+    """Too many faster writers, or too many unpublished events. Nothing was saved; trying again later helps."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class Stored(Generic[S]):
 
 @dataclass(frozen=True)
 class SaveResult(Generic[S]):
-    """What an update did. ``repeated``: this very operation had been done before, and ``answer`` is that answer."""
+    """What an update did. ``repeated``: this operation had been applied before, and ``answer`` is its first answer."""
 
     id: str
     state: S | None
@@ -131,7 +130,7 @@ class SaveResult(Generic[S]):
     changed: bool = True
 
     def require_state(self) -> S:
-        """The state, where the decision is known to have made one."""
+        """The state, for callers whose decision always makes one. Raises ``LookupError`` if there is none."""
         if self.state is None:
             raise LookupError(f"nothing is stored under {self.id}")
         return self.state
@@ -143,7 +142,7 @@ def no_answer(_: AggregateState) -> JsonValue:
 
 @dataclass(frozen=True)
 class Change(Generic[S]):
-    """One update of many. ``fresh``: the id was just drawn, so nothing is looked up before it is inserted."""
+    """One update of many. ``fresh``: the id was just drawn, so the document is inserted without a lookup."""
 
     id: str
     op: Op
@@ -153,7 +152,7 @@ class Change(Generic[S]):
 
 
 class EventPublisher(Protocol):
-    """Whoever publishes the events of saved documents: the relay."""
+    """Publishes the events of saved documents: the relay."""
 
     def push(self, aggregates: "Aggregates[S]", documents: Sequence[Document]) -> None: ...
 
@@ -163,8 +162,8 @@ class EventPublisher(Protocol):
 class Aggregates(Generic[S]):
     """A collection of aggregates of one kind.
 
-    ``says`` names for each compacted topic how the current state is said on it, for the guardian. ``at_hand`` keeps for
-    each of the two times what a save here leaves to be followed up soon.
+    ``publishes`` maps each compacted topic to the function that makes its event from a state, for the guardian.
+    ``due_queues`` holds, for each of the two times, the near follow-ups of what this process saved.
     """
 
     def __init__(
@@ -194,7 +193,7 @@ class Aggregates(Generic[S]):
         return str(self.collection.name)
 
     def begin_epoch(self, sequence: int) -> None:
-        """From now on every event is numbered above ``sequence``: a restored backup must not reuse numbers."""
+        """Number every event above ``sequence`` from now on: after a restored backup, numbers must not be reused."""
         self._epoch = sequence
 
     async def get(self, id: str) -> Stored[S] | None:
@@ -223,47 +222,78 @@ class Aggregates(Generic[S]):
         expect: int | None = None,
         cause: Envelope | None = None,
     ) -> SaveResult[S]:
-        """Load, decide, save; again when somebody was faster.
+        """Load, decide, save; repeat while another writer is faster.
 
-        ``expect``: the version that the caller saw (0: none yet). ``cause``: the event that led here. What ``decide``
-        raises passes through and nothing is saved. Raises ``KeyReused``, ``Stale``, ``Busy``, ``outbox.TooLarge``.
+        ``expect``: the version that the caller saw (0: none yet). ``cause``: the event that led here. An exception of
+        ``decide`` passes through and nothing is saved. Raises ``KeyReused``, ``VersionConflict``, ``TooBusy``,
+        ``outbox.EventTooLarge``.
         """
-        lock = self._locks.setdefault(id, asyncio.Lock())
         attempt = _Attempt(Change(id, op, decide, answer), outbox.Draft(self.service, self._clock.machine_now(), cause))
         lost: PyMongoError | None = None
-        async with lock:
+        async with self._lock(id):
             for turn in range(MAX_ATTEMPTS):
                 try:
                     document = await self._by_id.get(id)
-                    if (done := self._already(document, attempt.change)) is not None:
+                    if (repeat := self._find_repeat(document, attempt.change)) is not None:
                         self._push_waiting(document)
-                        return done
-                    if expect is not None and expect != (document["version"] if document else 0):
-                        raise VersionConflict(
-                            f"the current version is {document['version'] if document else 0}, not {expect}"
-                        )
-                    decided = self._decided(document, attempt)
-                    if decided is None:
-                        return self._untouched(id, document)
-                    after, state = decided
+                        return repeat
+                    _check_version(document, expect)
+                    decision = self._decide(document, attempt)
+                    if decision is None:
+                        return self._unchanged(id, document)
+                    after, state = decision
                     if await self._save(document, after):
                         link_current_span(document.get("leg") if document else None)
-                        self._go_on_with([after])
+                        self._hand_over([after])
                         return _saved(after, state)
                     lost = None
-                except LOST_ACKNOWLEDGEMENT as error:  # perhaps saved all the same: the next load recognises it
+                except LOST_ACKNOWLEDGEMENT as error:  # it may have been saved: the next load recognises it
                     lost = error
-                await asyncio.sleep(min(0.02 * 2**turn, 1.0) if lost else 0)
-        if lost is not None:
-            raise lost
-        raise TooBusy("this is being changed by many others at the moment; try again")
+                await _pause(turn, lost)
+        raise lost or TooBusy("this is being changed by many others at the moment; try again")
+
+    async def renew_lease(self, id: str, renew: Callable[[S], datetime | None]) -> bool:
+        """Extend the lease of work that this process holds; returns whether it still holds it.
+
+        ``renew`` gives the new lease, or None if the state says that the work belongs to another or is over. A lease
+        is never shortened, and a document without a lease gets none. Raises ``TooBusy`` and the driver's errors.
+        """
+        lost: PyMongoError | None = None
+        async with self._lock(id):
+            for turn in range(MAX_ATTEMPTS):
+                try:
+                    document = await self._by_id.get(id)
+                    if document is None or document["lease"] is None:
+                        return False
+                    until = renew(self.stored(document).state)
+                    if until is None:
+                        return False
+                    if until <= document["lease"] or await self._extend(document, until):
+                        return True
+                    lost = None
+                except LOST_ACKNOWLEDGEMENT as error:  # if it was applied, the next load sees the new lease
+                    lost = error
+                await _pause(turn, lost)
+        raise lost or TooBusy("this is being changed by many others at the moment; try again")
+
+    async def _extend(self, document: Document, until: datetime) -> bool:
+        """Write the lease alone. Equality on the old lease keeps a write that arrives late from shortening it."""
+        read = {"_id": document["_id"], "version": document["version"], "lease": document["lease"]}
+        result = await self.collection.update_one(read, {"$set": {"lease": until}})
+        if result.matched_count:
+            self.due_queues["lease"].push(document["_id"], until)
+        return bool(result.matched_count)
+
+    def _lock(self, id: str) -> asyncio.Lock:
+        """One lock for each id, so that writers of this process do not have to race each other."""
+        return self._locks.setdefault(id, asyncio.Lock())
 
     async def update_many(
         self, changes: Sequence[Change[S]], *, cause: Envelope | None = None
     ) -> list[SaveResult[S] | Exception]:
-        """The bulk form: the same guarantees, one read and one write for a thousand documents.
+        """The bulk form: the same guarantees, with one read and one write for each chunk of documents.
 
-        Each id may occur once. Results come in the order of ``changes``; what ``decide`` raised stands in its place.
+        Each id may occur once. Results come in the order of ``changes``; an exception stands in place of its result.
         """
         if len({change.id for change in changes}) != len(changes):
             raise ValueError("an aggregate occurs twice in one bulk update")
@@ -278,43 +308,44 @@ class Aggregates(Generic[S]):
     ) -> list[SaveResult[S] | Exception]:
         results: dict[str, SaveResult[S] | Exception] = {}
         documents = await self.documents([change.id for change in changes if not change.fresh])
-        machine = self._clock.machine_now()
-        wanted: dict[str, tuple[Change[S], Document | None, Document, S]] = {}
+        recorded_at = self._clock.machine_now()
+        decisions: dict[str, tuple[Change[S], Document | None, Document, S]] = {}
         for change in changes:
             document = documents.get(change.id)
-            attempt = _Attempt(change, outbox.Draft(self.service, machine, cause))
+            attempt = _Attempt(change, outbox.Draft(self.service, recorded_at, cause))
             try:
-                if (done := self._already(document, change)) is not None:
-                    results[change.id] = done
+                if (repeat := self._find_repeat(document, change)) is not None:
+                    results[change.id] = repeat
                     continue
-                decided = self._decided(document, attempt)
-            except Exception as error:  # noqa: BLE001 - the caller gets it in the place of the result
+                decision = self._decide(document, attempt)
+            except Exception as error:  # noqa: BLE001 - the caller gets it in place of the result
                 results[change.id] = error
                 continue
-            if decided is None:
-                results[change.id] = self._untouched(change.id, document)
+            if decision is None:
+                results[change.id] = self._unchanged(change.id, document)
             else:
-                wanted[change.id] = (change, document, *decided)
-        missed = await self._save_many([(before, after) for _, before, after, _ in wanted.values()])
-        self._go_on_with([after for id, (_, _, after, _) in wanted.items() if id not in missed])
-        for id, (change, _, after, state) in wanted.items():
-            if id not in missed:
+                decisions[change.id] = (change, document, *decision)
+        uncertain = await self._save_many([(before, after) for _, before, after, _ in decisions.values()])
+        self._hand_over([after for id, (_, _, after, _) in decisions.items() if id not in uncertain])
+        for id, (change, _, after, state) in decisions.items():
+            if id not in uncertain:
                 results[id] = _saved(after, state)
                 continue
-            try:  # somebody was faster, or the acknowledgement was lost: one by one, the usual way
+            try:  # another writer was faster, or the acknowledgement was lost: repeat it as a single update
                 results[id] = await self.update(id, change.op, change.decide, answer=change.answer, cause=cause)
-            except Exception as error:  # noqa: BLE001 - the same
+            except Exception as error:  # noqa: BLE001 - the caller gets it in place of the result
                 results[id] = error
         return [results[change.id] for change in changes]
 
-    def _go_on_with(self, saved: Sequence[Document]) -> None:
+    def _hand_over(self, saved: Sequence[Document]) -> None:
+        """Give the saved events to the relay, and the next times to the queues of the sweeps."""
         self._relay.push(self, saved)
-        for on, at_hand in self.due_queues.items():
+        for field, queue in self.due_queues.items():
             for after in saved:
-                at_hand.push(after["_id"], after[on])
+                queue.push(after["_id"], after[field])
 
     async def documents(self, ids: Sequence[str]) -> dict[str, Document]:
-        """As they are stored, by id; those that are there."""
+        """The stored documents by id; ids that do not exist are left out."""
         return await find_by_id(self.collection, ids)
 
     async def _save(self, before: Document | None, after: Document) -> bool:
@@ -328,25 +359,26 @@ class Aggregates(Generic[S]):
         return bool(result.matched_count)
 
     async def _save_many(self, pairs: Sequence[tuple[Document | None, Document]]) -> set[str]:
-        """Save all; returns the ids of which it is not certain that this very save took place."""
+        """Save all; returns the ids of which it is not certain that this save took place."""
         new = [after for before, after in pairs if before is None]
         old = [(before, after) for before, after in pairs if before is not None]
         ids = {after["_id"] for _, after in pairs}
         try:
-            missed = {document["_id"] for document in await insert_missing(self.collection, new)} if new else set()
+            uncertain = {document["_id"] for document in await insert_missing(self.collection, new)} if new else set()
             if old:
                 result = await self.collection.bulk_write(
                     [ReplaceOne({"_id": after["_id"], "version": before["version"]}, after) for before, after in old],
                     ordered=False,
                 )
                 if result.matched_count != len(old):
-                    missed |= {after["_id"] for _, after in old}
+                    uncertain |= {after["_id"] for _, after in old}
         except PyMongoError:
-            # Lost, or refused for some: one by one it will be seen what was applied, and which one fails.
+            # Lost, or refused for some: single updates find out which were applied and which one fails.
             return ids
-        return missed
+        return uncertain
 
-    def _already(self, document: Document | None, change: Change[S]) -> SaveResult[S] | None:
+    def _find_repeat(self, document: Document | None, change: Change[S]) -> SaveResult[S] | None:
+        """The result of this operation if it was applied before. Raises ``KeyReused``."""
         if document is None:
             return None
         for entry in document["recent"]:
@@ -357,37 +389,35 @@ class Aggregates(Generic[S]):
                 return SaveResult(stored.id, stored.state, stored.version, entry["answer"], repeated=True)
         return None
 
-    def _decided(self, document: Document | None, attempt: "_Attempt[S]") -> tuple[Document, S] | None:
-        """The document after the decision, with its events in the outbox, and the state; None: nothing to do."""
+    def _decide(self, document: Document | None, attempt: "_Attempt[S]") -> tuple[Document, S] | None:
+        """The document after the decision, with its events in the outbox, and the state. None: nothing to save."""
         waiting: list[Document] = document["outbox"] if document else []
         if len(waiting) >= MAX_OUTBOX:
             raise TooBusy("too many events of this wait to be published; try again shortly")
-        decided = attempt.change.decide(self.stored(document).state if document else None)
-        if decided is None:
+        decision = attempt.change.decide(self.stored(document).state if document else None)
+        if decision is None:
             return None
-        state, said = decided
-        sequence, said_before = (document["sequence"], document["said"]) if document else (0, {})
+        state, events = decision
+        sequence, published_before = (document["sequence"], document["said"]) if document else (0, {})
         sequence = max(sequence, self._epoch)
-        entries = attempt.draft.entries(said, sequence)
-        gone = any(isinstance(event, Tombstone) for event in said)
-        recent = document["recent"][1 - RECENT_OPERATIONS :] if document else []
-        if gone:
-            recent = [_forgotten(entry) for entry in recent]
-        answer = attempt.change.answer(state)
-        now = self._clock.machine_now()
+        entries = attempt.draft.entries(events, sequence)
+        recent = document["recent"] if document else []
+        if any(isinstance(event, Tombstone) for event in events):
+            recent = [_redacted(entry) for entry in recent]
+        saved_at = self._clock.machine_now()
         box = outbox.merged(waiting, entries)
         after = {
             **state.model_dump(mode="json", exclude={"due", "lease"}),
             "_id": attempt.change.id,
-            "version": (document["version"] if document else 0) + 1,
+            "version": _version(document) + 1,
             "sequence": sequence + len(entries),
             "due": state.due,
             "lease": state.lease,
             "outbox": box,
-            "outbox_since": ((waiting and document and document.get("outbox_since")) or now) if box else None,
-            "relay_until": now + RELAY_LEASE if box else None,
-            "recent": [*recent, {"op": attempt.change.op.key, "request": attempt.change.op.request, "answer": answer}],
-            "said": outbox.published_after(said_before, entries),
+            "outbox_since": ((waiting and document and document.get("outbox_since")) or saved_at) if box else None,
+            "relay_until": saved_at + RELAY_LEASE if box else None,
+            "recent": _remember(recent, attempt.change.op, attempt.change.answer(state)),
+            "said": outbox.published_after(published_before, entries),
             "leg": current_traceparent() or (document.get("leg") if document else None),
         }
         return after, state
@@ -395,21 +425,21 @@ class Aggregates(Generic[S]):
     def stored(self, document: Document) -> Stored[S]:
         return Stored(document["_id"], self.model.model_validate(document), document["version"])
 
-    def _untouched(self, id: str, document: Document | None) -> SaveResult[S]:
+    def _unchanged(self, id: str, document: Document | None) -> SaveResult[S]:
         if document is None:
             return SaveResult(id, None, 0, changed=False)
         stored = self.stored(document)
         return SaveResult(id, stored.state, stored.version, changed=False)
 
     def _push_waiting(self, document: Document | None) -> None:
-        """The save is recognised but its acknowledgement was lost: nobody may have published its events yet."""
+        """Publish the events of a repeated operation: the process that saved it may have crashed before that."""
         if document and document["outbox"]:
             self._relay.push(self, [document])
 
 
 @dataclass(frozen=True)
 class _Attempt(Generic[S]):
-    """What is drawn once for all tries of one update: event ids and machine time."""
+    """What is drawn once for all attempts of one update: event ids and machine time."""
 
     change: Change[S]
     draft: outbox.Draft
@@ -419,17 +449,45 @@ def _saved(after: Document, state: S) -> SaveResult[S]:
     return SaveResult(after["_id"], state, after["version"], after["recent"][-1]["answer"])
 
 
-def _digest(op: str) -> str:
-    return derived_id("operation", op)
+def _version(document: Document | None) -> int:
+    return document["version"] if document else 0
 
 
-def _forgotten(entry: Document) -> Document:
-    """An operation of somebody who is erased: recognised if it is tried again, and nothing can be read from it."""
+def _check_version(document: Document | None, expect: int | None) -> None:
+    if expect is not None and expect != _version(document):
+        raise VersionConflict(f"the current version is {_version(document)}, not {expect}")
+
+
+async def _pause(turn: int, lost: PyMongoError | None) -> None:
+    """Let the connection recover after an error; after a lost race, only let others run."""
+    await asyncio.sleep(min(0.02 * 2**turn, 1.0) if lost else 0)
+
+
+def _remember(recent: Sequence[Document], op: Op, answer: JsonValue) -> list[Document]:
+    """Add an operation, and drop the oldest of its kind beyond ``RECENT_OPERATIONS``; other kinds stay."""
+    same_kind = [n for n, entry in enumerate(recent) if _kind(entry) == op.kind]
+    dropped = set(same_kind[: max(0, len(same_kind) + 1 - RECENT_OPERATIONS)])
+    remaining = [entry for n, entry in enumerate(recent) if n not in dropped]
+    return [*remaining, {"op": op.key, "request": op.request, "answer": answer, "kind": op.kind}]
+
+
+def _kind(entry: Document) -> OpKind:
+    """The kind of a remembered operation; an earlier version stored none."""
+    kind: OpKind = entry.get("kind") or ("command" if entry["request"] else "step")
+    return kind
+
+
+def _digest(key: str) -> str:
+    return derived_id("operation", key)
+
+
+def _redacted(entry: Document) -> Document:
+    """An operation on an erased aggregate: still recognised by a digest of its key, with nothing else left to read."""
     if entry["request"] is None:
         return entry
-    return {"op": _digest(entry["op"]), "request": None, "answer": None}
+    return {"op": _digest(entry["op"]), "request": None, "answer": None, "kind": _kind(entry)}
 
 
 def stored_instant(value: datetime | None) -> str | None:
-    """A time as it stands in a stored state, for filters on state fields."""
+    """A time as it is written in a stored state, for filters on state fields and for operation keys."""
     return None if value is None else iso(value)

@@ -1,7 +1,7 @@
-"""The tokens of one machine, and the key that signs them: for development, tests and the demo.
+"""Tokens for one machine, and the key that signs them: for development, tests and the demo.
 
-Tokens are made by whoever may read the key file (``issue``), so to be anybody takes what it takes to read the data
-folder. ``chassis.web.dev_issuer`` publishes the public half.
+Every process that can read the key file can issue tokens for any person, so access to the data folder is access to
+every account. ``chassis.web.dev_issuer`` publishes the public key.
 """
 
 import base64
@@ -36,16 +36,16 @@ def issue_token(
     issuer: str = ISSUER,
     audience: str = AUDIENCE,
 ) -> str:
-    """A token, signed with the key in the data folder; ``subject`` is the member unless it is said."""
+    """A token signed with the key in the data folder. Without ``subject``, the member is the subject."""
     key = load_signing_key(data_folder)
-    now = datetime.now(UTC)
+    issued_at = datetime.now(UTC)
     claims: dict[str, object] = {
         "iss": issuer,
         "aud": audience,
         "sub": subject or member_id or "local",
-        "iat": now,
-        "nbf": now,
-        "exp": now + lifetime,
+        "iat": issued_at,
+        "nbf": issued_at,
+        "exp": issued_at + lifetime,
         "jti": new_id(),
         "roles": sorted(set(roles)),
         "programmes": sorted(set(programmes)),
@@ -55,42 +55,42 @@ def issue_token(
     return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": public_jwk(key)["kid"]})
 
 
-def load_signing_key(data: Path) -> ec.EllipticCurvePrivateKey:
-    """The key of the data folder, made at the first call; only its owner may read it."""
-    file = data / "issuer" / "key.pem"
+def load_signing_key(data_folder: Path) -> ec.EllipticCurvePrivateKey:
+    """The key in the data folder, created at the first call; only its owner may read the file."""
+    file = data_folder / "issuer" / "key.pem"
     if not file.exists():
-        _make(file)
+        _create_key(file)
     key = serialization.load_pem_private_key(file.read_bytes(), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise TypeError(f"{file} holds another kind of key; remove it")
     return key
 
 
-def _make(file: Path) -> None:
+def _create_key(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    fresh = file.with_name(f"{file.name}.{new_id()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+    temporary = file.with_name(f"{file.name}.{new_id()}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
         out.write(pem)
     try:
-        os.link(fresh, file)  # whole or not at all, and never over the key of a process that was faster
+        os.link(temporary, file)  # atomic, and never over the key of another process that was faster
     except FileExistsError:
         return
     finally:
-        fresh.unlink()
+        temporary.unlink()
 
 
-def public_jwks(data: Path) -> dict[str, object]:
-    """The public keys, as ``/jwks`` answers them; also fit for a file that ``VICEVERSA_JWKS_URL`` names."""
-    return {"keys": [public_jwk(load_signing_key(data))]}
+def public_jwks(data_folder: Path) -> dict[str, object]:
+    """The public keys, as ``/jwks`` returns them; also the content of a file for ``VICEVERSA_JWKS_URL``."""
+    return {"keys": [public_jwk(load_signing_key(data_folder))]}
 
 
 def public_jwk(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
-    """The public half, named by its thumbprint (RFC 7638)."""
+    """The public key as a JWK, with its thumbprint (RFC 7638) as ``kid``."""
     public: dict[str, str] = ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
-    told = {name: public[name] for name in ("crv", "kty", "x", "y")}
-    thumbprint = hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).digest()
+    members = {name: public[name] for name in ("crv", "kty", "x", "y")}
+    thumbprint = hashlib.sha256(json.dumps(members, sort_keys=True, separators=(",", ":")).encode()).digest()
     kid = base64.urlsafe_b64encode(thumbprint).rstrip(b"=").decode()
-    return told | {"kid": kid, "use": "sig", "alg": ALGORITHM}
+    return members | {"kid": kid, "use": "sig", "alg": ALGORITHM}

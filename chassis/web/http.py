@@ -1,6 +1,6 @@
-"""HTTP for every service: who may, commands that can be repeated, pages, problems, health, metrics.
+"""HTTP for every service: permissions, repeatable commands, pages, problems, health and metrics.
 
-Default deny: a route that does not say who may use it (``allow`` or ``command``) keeps the service from starting.
+Default deny: the service does not start while a route declares no roles with ``allow`` or ``command``.
 
     @router.get("/things/{id}")
     async def thing(id: str, principal: Annotated[Principal, allow("member")], response: Response) -> Thing: ...
@@ -12,7 +12,7 @@ Default deny: a route that does not say who may use it (``allow`` or ``command``
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -23,11 +23,10 @@ from fastapi.routing import iter_route_contexts
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict
 
-from chassis.core.ids import derived_id, new_id
+from chassis.core.commands import Op, request_op
 from chassis.core.settings import Settings
 from chassis.observability import metrics
 from chassis.observability.health import Health, HealthReport
-from chassis.storage.aggregates import Op
 from chassis.web import problems as _problems
 from chassis.web.authentication import Principal, Role, TokenVerifier, Unauthenticated
 from chassis.web.middleware import RequestMiddleware, RouteTable
@@ -51,9 +50,11 @@ __all__ = [
     "set_etag",
 ]
 
-PUBLIC = frozenset({"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect"})
-MAX_PAGE = 200  # items on one page
-DEFAULT_PAGE = 50
+PUBLIC_PATHS = frozenset(
+    {"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect"}
+)
+MAX_PAGE_ITEMS = 200
+DEFAULT_PAGE_ITEMS = 50
 NO_VERSION = -1  # a version that no document has
 
 T = TypeVar("T")
@@ -63,15 +64,15 @@ _ETAG = re.compile(r'"(\d{1,18})"')
 
 
 class OpenRoute(Exception):
-    """A route does not say who may use it."""
+    """A route declares no roles."""
 
 
 @dataclass(frozen=True)
 class Command:
     """A request that changes something.
 
-    ``op`` is the same for the same request with the same Idempotency-Key of the same person; without a key, each
-    request is an operation of its own. ``expect``: the version named by If-Match (0 for ``If-None-Match: *``), if any.
+    ``op`` is equal for equal requests of one person with the same Idempotency-Key. Without a key, each request is an
+    operation of its own. ``expect``: the version of If-Match (0 for ``If-None-Match: *``), if the caller sent one.
     """
 
     op: Op
@@ -79,8 +80,8 @@ class Command:
     principal: Principal
 
 
-class _Allow:
-    """The principal, if one of ``roles`` is theirs."""
+class RoleCheck:
+    """A dependency that returns the principal if it has one of ``roles``."""
 
     def __init__(self, roles: frozenset[Role]) -> None:
         self.roles = roles
@@ -98,19 +99,19 @@ class _Allow:
 
 
 def allow(*roles: Role) -> Any:
-    """A dependency: who has one of these roles may; gives the ``Principal``."""
-    return Depends(_Allow(_named(roles)))
+    """A dependency that admits callers with one of these roles, and gives the ``Principal``."""
+    return Depends(RoleCheck(_require_roles(roles)))
 
 
 def command(*roles: Role, streamed: bool = False) -> Any:
-    """A dependency for what changes something: like ``allow``, and gives the ``Command``.
+    """A dependency for routes that change something: admits callers like ``allow``, and gives the ``Command``.
 
-    ``streamed``: the route reads a large upload itself. Its body is not hashed here: the same Idempotency-Key with
-    another body is told apart by the ``Content-Digest`` header, where the client sends one.
+    ``streamed``: the route reads a large upload itself, so the body is not hashed here. Then another body under the
+    same Idempotency-Key is only detected by the ``Content-Digest`` header, if the client sends one.
     """
-    allowed = _Allow(_named(roles))
+    allowed = RoleCheck(_require_roles(roles))
 
-    async def made(
+    async def build_command(
         request: Request,
         principal: Annotated[Principal, Depends(allowed)],
         key: Annotated[
@@ -124,32 +125,32 @@ def command(*roles: Role, streamed: bool = False) -> Any:
         if_match: Annotated[str | None, Header(description="Only if this is still the ETag.")] = None,
         if_none_match: Annotated[str | None, Header(description="`*`: only if there is none yet.")] = None,
     ) -> Command:
-        asked = hashlib.sha256(request.url.query.encode() + b"\n")
-        asked.update(request.headers.get("content-digest", "").encode() if streamed else await request.body())
-        op = derived_id("http", principal.subject, request.method, request.url.path, (key or new_id()).strip('"'))
-        return Command(Op(op, asked.hexdigest()[:32]), _expected(if_match, if_none_match), principal)
+        request_hash = hashlib.sha256(request.url.query.encode() + b"\n")
+        request_hash.update(request.headers.get("content-digest", "").encode() if streamed else await request.body())
+        op = request_op(principal.subject, request.method, request.url.path, key, request_hash.hexdigest()[:32])
+        return Command(op, _expected_version(if_match, if_none_match), principal)
 
-    made.streamed = streamed  # type: ignore[attr-defined]
-    return Depends(made)
+    build_command.streamed = streamed  # type: ignore[attr-defined]
+    return Depends(build_command)
 
 
-def _named(roles: tuple[Role, ...]) -> frozenset[Role]:
+def _require_roles(roles: tuple[Role, ...]) -> frozenset[Role]:
     if not roles:
-        raise ValueError("say who may: at least one role")
+        raise ValueError("a route needs at least one role")
     return frozenset(roles)
 
 
-def _expected(if_match: str | None, if_none_match: str | None) -> int | None:
+def _expected_version(if_match: str | None, if_none_match: str | None) -> int | None:
     if if_none_match == "*":
         return 0
     if if_match is None or if_match == "*":
         return None
-    found = _ETAG.fullmatch(if_match.strip())
-    return int(found[1]) if found else NO_VERSION  # an ETag that is not ours matches nothing
+    match = _ETAG.fullmatch(if_match.strip())
+    return int(match[1]) if match else NO_VERSION  # a foreign ETag matches nothing
 
 
 def set_etag(response: Response, version: int) -> None:
-    """Tell the version, for If-Match."""
+    """Send the version as the ETag, for If-Match."""
     response.headers["ETag"] = f'"{version}"'
 
 
@@ -161,12 +162,12 @@ class RequestBody(BaseModel):
 
 @dataclass(frozen=True)
 class PageRequest:
-    """Which page is asked for. Read ``more`` items, one above the limit, to know whether another page follows.
+    """The requested page. Read ``fetch_limit`` items, one more than ``limit``, to know whether another page follows.
 
-    ``paging: Annotated[Paging, Depends()]``
+    ``paging: Annotated[PageRequest, Depends()]``
     """
 
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Items on this page.")] = DEFAULT_PAGE
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ITEMS, description="Items on this page.")] = DEFAULT_PAGE_ITEMS
     after: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None
 
     @property
@@ -175,17 +176,20 @@ class PageRequest:
 
 
 class Page(BaseModel, Generic[T]):
-    """``next`` is to be given as ``after`` for the next page; absent on the last one."""
+    """One page. ``next`` is the ``after`` of the next page; absent on the last page."""
 
     items: list[T]
     next: str | None = None
 
 
 async def build_page(
-    found: AsyncIterator[T], paging: PageRequest, key: Callable[[T], str]
+    sorted_items: AsyncIterator[T], paging: PageRequest, key: Callable[[T], str]
 ) -> tuple[list[T], str | None]:
-    """The items of a page and its ``next``. ``found`` must be sorted by ``key`` and limited to ``paging.more``."""
-    items = [item async for item in found]
+    """The items of a page and its ``next``.
+
+    ``sorted_items`` must be sorted by ``key`` and limited to ``paging.fetch_limit``.
+    """
+    items = [item async for item in sorted_items]
     if len(items) <= paging.limit:
         return items, None
     return items[: paging.limit], key(items[paging.limit - 1])
@@ -203,13 +207,12 @@ def create_app(
     routers: Sequence[APIRouter],
     health: Health,
     context: object = None,
-    problems: Mapping[type[Exception], int] | None = None,
     verifier: TokenVerifier | None = None,
 ) -> FastAPI:
     """The application of a service.
 
-    ``context``: the object that endpoints receive by ``Depends(service_context)``. ``problems``: the status for each
-    error class of the service. Raises ``OpenRoute`` when a route does not say who may use it.
+    ``context``: the object that endpoints receive by ``Depends(service_context)``. Raises ``OpenRoute`` when a route
+    declares no roles.
     """
     app = FastAPI(
         title=f"Viceversa: {service}",
@@ -219,48 +222,54 @@ def create_app(
     )
     app.state.context = context
     app.state.verifier = verifier or TokenVerifier(settings)
-    _problems.install_handlers(app, problems or {})
-    app.include_router(_operations(health))
+    _problems.install_handlers(app)
+    app.state.health = health
+    app.include_router(_operations)
     for router in routers:
         app.include_router(router)
     routes = RouteTable()
     routes.register(app)
     for route in iter_route_contexts(app.routes):
-        calls = list(_calls(route.dependant)) if hasattr(route, "dependant") else []
-        if route.path not in PUBLIC and not any(isinstance(call, _Allow) for call in calls):
-            raise OpenRoute(f"{', '.join(sorted(route.methods or ()))} {route.path} does not say who may: allow(...)")
+        calls = list(dependency_calls(route.dependant)) if hasattr(route, "dependant") else []
+        if route.path not in PUBLIC_PATHS and not any(isinstance(call, RoleCheck) for call in calls):
+            raise OpenRoute(f"{', '.join(sorted(route.methods or ()))} {route.path} declares no roles: allow(...)")
         if route.endpoint is not None and any(getattr(call, "streamed", False) for call in calls):
             routes.uploads.add(route.endpoint)
     app.add_middleware(RequestMiddleware, service=service, settings=settings, routes=routes)
     return app
 
 
-def _calls(dependant: Dependant) -> Iterator[object]:
-    """Everything that a route depends on, however deep."""
-    for needed in dependant.dependencies:
-        yield needed.call
-        yield from _calls(needed)
+def dependency_calls(dependant: Dependant) -> Iterator[object]:
+    """All dependencies of a route, at any depth."""
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from dependency_calls(dependency)
 
 
-def _operations(health: Health) -> APIRouter:
-    """What those ask who keep the service running."""
-    router = APIRouter(include_in_schema=False)
-
-    @router.get("/health/live")
-    async def live() -> JSONResponse:
-        return _report(health.check_liveness())
-
-    @router.get("/health/ready")
-    async def ready() -> JSONResponse:
-        return _report(health.check_readiness())
-
-    @router.get("/metrics")
-    async def figures() -> Response:
-        return Response(metrics.render_metrics(), media_type=metrics.CONTENT_TYPE)
-
-    return router
+# The routes for operators and orchestrators. They are open: no token is needed.
+_operations = APIRouter(include_in_schema=False)
 
 
-def _report(report: HealthReport) -> JSONResponse:
+def _health(request: Request) -> Health:
+    health: Health = request.app.state.health
+    return health
+
+
+@_operations.get("/health/live")
+async def get_liveness(health: Annotated[Health, Depends(_health)]) -> JSONResponse:
+    return _health_response(health.check_liveness())
+
+
+@_operations.get("/health/ready")
+async def get_readiness(health: Annotated[Health, Depends(_health)]) -> JSONResponse:
+    return _health_response(health.check_readiness())
+
+
+@_operations.get("/metrics")
+async def get_metrics() -> Response:
+    return Response(metrics.render_metrics(), media_type=metrics.CONTENT_TYPE)
+
+
+def _health_response(report: HealthReport) -> JSONResponse:
     checks = {check.name: {"ok": check.ok, "detail": check.detail} for check in report.checks}
     return JSONResponse({"status": "ok" if report.ok else "failing", "checks": checks}, 200 if report.ok else 503)

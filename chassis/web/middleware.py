@@ -1,4 +1,4 @@
-"""What stands around every request: span and figures, limits, headers, and the answer to what nobody handled."""
+"""The middleware around every request: span and metrics, limits, headers, and the response to unhandled errors."""
 
 import logging
 import time
@@ -21,9 +21,9 @@ from chassis.web import problems
 log = logging.getLogger(__name__)
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-UNLIMITED = ("/health/", "/metrics")  # an overloaded service still says how it is
-DOCS = "/docs"
-HEADERS = {
+UNLIMITED_PATHS = ("/health/", "/metrics")  # an overloaded service still reports its health
+DOCS_PATH = "/docs"
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -33,7 +33,10 @@ HEADERS = {
 
 @dataclass
 class RouteTable:
-    """The template and the size limit of each endpoint, for what is known of it only after routing."""
+    """The path template of each endpoint, and the endpoints with the larger size limit.
+
+    The middleware knows the endpoint of a request only after routing.
+    """
 
     templates: dict[Callable[..., object], str] = field(default_factory=dict)
     uploads: set[Callable[..., object]] = field(default_factory=set)
@@ -45,44 +48,47 @@ class RouteTable:
 
 
 @dataclass
-class _Request:
-    """One request on its way; ``status`` once the answer has begun."""
+class _RequestInProgress:
+    """One request in progress. ``status`` is set once the response has started."""
 
     scope: Scope
     receive: Receive
     send: Send
     routes: RouteTable
     settings: Settings
-    taken: int = 0
+    received_bytes: int = 0
     status: int | None = None
 
     @property
     def route(self) -> str | None:
         return self.routes.templates.get(self.scope.get("endpoint"))  # type: ignore[arg-type]
 
-    def limit(self) -> int:
-        upload = self.scope.get("endpoint") in self.routes.uploads
-        return self.settings.max_upload_bytes if upload else self.settings.max_body_bytes
+    def body_limit(self) -> int:
+        is_upload = self.scope.get("endpoint") in self.routes.uploads
+        return self.settings.max_upload_bytes if is_upload else self.settings.max_body_bytes
 
-    async def limited_receive(self) -> Message:
-        """Raises a 413 as soon as more has come, or was announced, than the route takes."""
-        if self.taken == 0:
+    async def receive_within_limit(self) -> Message:
+        """Receive the next part of the body.
+
+        Raises a 413 as soon as the announced or received size is above the route's limit.
+        """
+        if self.received_bytes == 0:
             announced = Headers(scope=self.scope).get("content-length", "")
-            if announced.isdecimal() and int(announced) > self.limit():
+            if announced.isdecimal() and int(announced) > self.body_limit():
                 raise HTTPException(413)
         message = await self.receive()
         if message["type"] == "http.request":
-            self.taken += len(message.get("body", b""))
-            if self.taken > self.limit():
+            self.received_bytes += len(message.get("body", b""))
+            if self.received_bytes > self.body_limit():
                 raise HTTPException(413)
         return message
 
-    async def marked_send(self, message: Message) -> None:
+    async def send_with_headers(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                if not (name == "Content-Security-Policy" and self.scope["path"] == DOCS):
+            for name, value in SECURITY_HEADERS.items():
+                if not (name == "Content-Security-Policy" and self.scope["path"] == DOCS_PATH):
                     headers.setdefault(name, value)
             if self.status == 413:
                 headers["Connection"] = "close"  # the rest of the body is not read
@@ -90,7 +96,7 @@ class _Request:
 
 
 class RequestMiddleware:
-    """ASGI middleware, the outermost of all."""
+    """ASGI middleware, outside of all others."""
 
     def __init__(self, app: ASGIApp, service: str, settings: Settings, routes: RouteTable) -> None:
         self._app = app
@@ -104,42 +110,42 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
-        request = _Request(scope, receive, send, self._routes, self._settings)
-        if scope["path"].startswith(UNLIMITED):
-            await self._answer(request, None)
+        request = _RequestInProgress(scope, receive, send, self._routes, self._settings)
+        if scope["path"].startswith(UNLIMITED_PATHS):
+            await self._respond(request, None)
             return
         started = time.perf_counter()
         with http_span(method, scope["scheme"], Headers(scope=scope).get("traceparent")) as span:
             if self._in_flight >= self._settings.max_requests:
                 problem = problems.unavailable("Too many requests at the same time; try again shortly.", "overloaded")
-                await problems.problem_response(problem)(scope, receive, request.marked_send)
+                await problems.problem_response(problem)(scope, receive, request.send_with_headers)
             else:
                 self._in_flight += 1
                 try:
-                    await self._answer(request, span)
+                    await self._respond(request, span)
                 finally:
                     self._in_flight -= 1
-            self._tell(span, method, request)
+            self._describe(span, method, request)
         metrics.observe_request(
             self._service, method, request.route or "none", request.status or 499, time.perf_counter() - started
         )
 
-    async def _answer(self, request: _Request, span: Span | None) -> None:
+    async def _respond(self, request: _RequestInProgress, span: Span | None) -> None:
         try:
-            await self._app(request.scope, request.limited_receive, request.marked_send)
+            await self._app(request.scope, request.receive_within_limit, request.send_with_headers)
         except ClientDisconnect:
-            return  # nobody is there to answer to
+            return  # the client is gone
         except Exception as error:
             log.exception("a request failed", extra={"route": request.route or "none"})
             if span is not None:
                 record_failure(span, error)
             if request.status is not None:
-                raise  # the answer has begun; all that is left is to break it off
+                raise  # the response has started, so it can only be broken off
             await problems.problem_response(problems.problem_of(error))(
-                request.scope, request.receive, request.marked_send
+                request.scope, request.receive, request.send_with_headers
             )
 
-    def _tell(self, span: Span, method: str, request: _Request) -> None:
+    def _describe(self, span: Span, method: str, request: _RequestInProgress) -> None:
         if request.route is not None:
             span.update_name(f"{method} {request.route}")
             span.set_attribute("http.route", request.route)

@@ -1,4 +1,4 @@
-"""Every answer that is no success is a problem document (RFC 9457), and repeats nothing of what was sent."""
+"""Problem documents (RFC 9457): the body of every response that is not a success. They never repeat the input."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -16,24 +16,27 @@ from chassis.storage.aggregates import KeyReused, TooBusy, VersionConflict
 from chassis.storage.mongo import ConnectionFailure
 from chassis.storage.outbox import EventTooLarge
 from chassis.web.authentication import KeysUnavailable, Unauthenticated
+from contracts.errors import CommandRejected, InvalidCommand, NotFound
 
 log = logging.getLogger(__name__)
 
+MAX_FIELD_ERRORS = 100
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER = "1"  # seconds; what is busy is busy for a moment
+COMMAND_ERROR_STATUS = {InvalidCommand: 422, NotFound: 404, CommandRejected: 409}
+RETRY_AFTER_S = "1"  # overload is usually short
 SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status"],
     "properties": {
-        "type": {"type": "string", "description": "about:blank: the title says what the status means."},
+        "type": {"type": "string", "description": "about:blank: the title explains the status."},
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong, for people."},
         "code": {"type": "string", "description": "What is wrong, for programs; stable."},
-        "trace": {"type": "string", "description": "The trace of this request, for whoever looks after the service."},
+        "trace": {"type": "string", "description": "The trace id of this request, for the operators of the service."},
         "errors": {
             "type": "array",
-            "description": "The fields that were refused.",
+            "description": "The fields that were rejected.",
             "items": {
                 "type": "object",
                 "properties": {"location": {"type": "string"}, "message": {"type": "string"}},
@@ -45,7 +48,7 @@ RESPONSE: dict[str, Any] = {"description": "A problem (RFC 9457).", "content": {
 
 
 class Problem(Exception):
-    """An answer that is no success. ``detail`` and ``code`` are shown, so they hold nothing personal."""
+    """A response that is not a success. ``detail`` and ``code`` are sent, so they hold no personal data."""
 
     def __init__(
         self,
@@ -59,14 +62,14 @@ class Problem(Exception):
     ) -> None:
         super().__init__(detail)
         self.status = status
-        self.title = title or _title(status)
+        self.title = title or _reason_phrase(status)
         self.detail = detail
         self.code = code
         self.headers = dict(headers or {})
         self.extra = extra
 
 
-def _title(status: int) -> str:
+def _reason_phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -74,7 +77,7 @@ def _title(status: int) -> str:
 
 
 def not_found(what: str) -> Problem:
-    """``what`` is a kind of thing, "pairing"; also the answer to who may not know that it exists."""
+    """``what`` is the kind of thing, for example "pairing". Also for callers who may not know that it exists."""
     return Problem(404, f"There is no such {what}.", code="not_found")
 
 
@@ -95,7 +98,7 @@ def problem_response(problem: Problem) -> JSONResponse:
 
 
 def unavailable(detail: str, code: str = "busy") -> Problem:
-    return Problem(503, detail, code=code, headers={"Retry-After": RETRY_AFTER})
+    return Problem(503, detail, code=code, headers={"Retry-After": RETRY_AFTER_S})
 
 
 def unhandled() -> Problem:
@@ -103,23 +106,23 @@ def unhandled() -> Problem:
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that an error of the chassis means."""
+    """The problem for an error of the chassis or the framework."""
     match error:
         case Problem():
             return error
         case HTTPException():
-            return _of_http(error)
+            return _from_http_exception(error)
         case RequestValidationError():
-            return Problem(422, "Some of what was sent is not valid.", code="invalid", errors=_errors(error))
+            return Problem(422, "Some of what was sent is not valid.", code="invalid", errors=_field_errors(error))
         case Unauthenticated():
             challenge = "Bearer" if error.code == "token_missing" else 'Bearer error="invalid_token"'
             return Problem(401, str(error), code=error.code, headers={"WWW-Authenticate": challenge})
         case _:
-            known = (make for kind, make in _KNOWN.items() if isinstance(error, kind))
-            return next(known, unhandled)()
+            factories = (factory for kind, factory in _PROBLEM_FACTORIES.items() if isinstance(error, kind))
+            return next(factories, unhandled)()
 
 
-_KNOWN: Mapping[type[Exception], Callable[[], Problem]] = {
+_PROBLEM_FACTORIES: Mapping[type[Exception], Callable[[], Problem]] = {
     KeysUnavailable: lambda: unavailable("Who you are cannot be checked at the moment.", "issuer_unreachable"),
     KeyReused: lambda: Problem(422, "This Idempotency-Key was used for another request.", code="key_reused"),
     VersionConflict: lambda: Problem(412, "This has changed since you read it; read it again.", code="stale"),
@@ -129,8 +132,8 @@ _KNOWN: Mapping[type[Exception], Callable[[], Problem]] = {
 }
 
 
-def _of_http(error: HTTPException) -> Problem:
-    """What the framework raises itself, in our words; its own detail may quote the request."""
+def _from_http_exception(error: HTTPException) -> Problem:
+    """The problem for an error of the framework. Its own detail is dropped, since it may quote the request."""
     details = {
         400: "The request cannot be read.",
         404: "There is nothing here.",
@@ -143,44 +146,48 @@ def _of_http(error: HTTPException) -> Problem:
     )
 
 
-def _errors(error: RequestValidationError) -> list[dict[str, str]]:
+def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:
     return [
-        {"location": redacted_location(tuple(one["loc"])), "message": _without_input(one["msg"], one.get("input"))}
-        for one in error.errors()[:100]
+        {
+            "location": redacted_location(tuple(detail["loc"])),
+            "message": _without_input(detail["msg"], detail.get("input")),
+        }
+        for detail in error.errors()[:MAX_FIELD_ERRORS]
     ]
 
 
-def _without_input(message: str, given: object) -> str:
-    """Messages of validators of one's own may quote what was given; then only that it is not valid is said."""
+def _without_input(message: str, value: object) -> str:
+    """The message of a validation error; "is not valid" when it quotes the input, as our own validators may do."""
     message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    texts = [str(one) for one in _leaves(given)]
+    texts = [str(leaf) for leaf in _leaves(value)]
     return "is not valid" if any(len(text) > 2 and text in message for text in texts) else message
 
 
-def _leaves(given: object) -> list[object]:
-    if isinstance(given, Mapping):
-        return [leaf for name, value in given.items() for leaf in (name, *_leaves(value))]
-    if isinstance(given, list | tuple):
-        return [leaf for value in given for leaf in _leaves(value)]
-    return [given]
+def _leaves(value: object) -> list[object]:
+    """All keys and plain values within ``value``."""
+    if isinstance(value, Mapping):
+        return [leaf for name, inner in value.items() for leaf in (name, *_leaves(inner))]
+    if isinstance(value, list | tuple):
+        return [leaf for inner in value for leaf in _leaves(inner)]
+    return [value]
 
 
-def install_handlers(app: FastAPI, mapped: Mapping[type[Exception], int]) -> None:
-    """Answer with problem documents. ``mapped``: the status of each error of the service's own, whose text is shown."""
+def install_handlers(app: FastAPI) -> None:
+    """Respond to every error with a problem document. The message of a command error of a domain is sent."""
 
-    async def of_chassis(_: Request, error: Exception) -> JSONResponse:
+    async def handle_chassis_error(_: Request, error: Exception) -> JSONResponse:
         return problem_response(problem_of(error))
 
-    async def of_service(_: Request, error: Exception) -> JSONResponse:
-        status = next(mapped[kind] for kind in type(error).__mro__ if kind in mapped)
-        return problem_response(Problem(status, str(error), code=error_code(error) or type(error).__name__.lower()))
+    async def handle_command_error(_: Request, error: Exception) -> JSONResponse:
+        status = next(COMMAND_ERROR_STATUS[kind] for kind in type(error).__mro__ if kind in COMMAND_ERROR_STATUS)
+        return problem_response(Problem(status, str(error), code=error_code(error)))
 
-    async def of_response(_: Request, error: Exception) -> JSONResponse:
-        log.error("an answer does not match its model: %s", type(error).__name__)
+    async def handle_invalid_response(_: Request, error: Exception) -> JSONResponse:
+        log.error("a response does not match its model: %s", type(error).__name__)
         return problem_response(unhandled())
 
-    for kind in (Problem, HTTPException, RequestValidationError, Unauthenticated, *_KNOWN):
-        app.add_exception_handler(kind, of_chassis)
-    for kind in mapped:
-        app.add_exception_handler(kind, of_service)
-    app.add_exception_handler(ResponseValidationError, of_response)
+    for kind in (Problem, HTTPException, RequestValidationError, Unauthenticated, *_PROBLEM_FACTORIES):
+        app.add_exception_handler(kind, handle_chassis_error)
+    for kind in COMMAND_ERROR_STATUS:
+        app.add_exception_handler(kind, handle_command_error)
+    app.add_exception_handler(ResponseValidationError, handle_invalid_response)

@@ -11,12 +11,11 @@ from contracts.programmes import ProgrammeChanged
 from services.feedback.domain.anonymous_statistics import Cell
 from services.feedback.domain.colleague import Colleague
 from services.feedback.domain.erasure import Erasure
-from services.feedback.domain.errors import Invalid, Refused, Unknown
-from services.feedback.domain.followup import Course
-from services.feedback.domain.questions import load
-from services.feedback.handlers import hearing, see_whether_all_is_forgotten, when_a_course_is_due_look_after_it
+from services.feedback.domain.followup import PairingFollowup
+from services.feedback.domain.questions import load_questions
+from services.feedback.handlers import registry, see_whether_all_is_forgotten, when_a_followup_is_due_update_it
 from services.feedback.programme_routes import call_routes, programme_routes
-from services.feedback.report_batches import finish_batch, go_on_with
+from services.feedback.report_batches import finish_batch, resume_followup
 from services.feedback.routes import checkin_routes, routes, session_routes, wish_routes
 from services.feedback.store import Feedback
 
@@ -25,19 +24,19 @@ PORT = 8104
 
 def build(chassis: Chassis) -> ServiceDefinition[Feedback]:
     feedback = Feedback(
-        courses=chassis.aggregates("courses", Course),
+        followups=chassis.aggregates("courses", PairingFollowup),
         cells=chassis.aggregates("cells", Cell),
         erasures=chassis.aggregates("erasures", Erasure),
         contributions=chassis.documents("contributions"),
         pairings=chassis.projection("pairings", PairingState),
         programmes=chassis.projection("programmes", ProgrammeChanged),
         members=chassis.projection("members", Colleague),
-        questions=load(),
+        questions=load_questions(),
         clock=chassis.clock,
     )
     return ServiceDefinition(
         context=feedback,
-        handlers=hearing,
+        handlers=registry,
         routers=[
             routes(feedback),
             session_routes(feedback),
@@ -48,12 +47,11 @@ def build(chassis: Chassis) -> ServiceDefinition[Feedback]:
         ],
         publishes=[FEEDBACK, OUTCOMES, PRIVACY],
         sweeps=[
-            Sweep(feedback.courses, partial(when_a_course_is_due_look_after_it, feedback=feedback), on="due"),
-            Sweep(feedback.courses, partial(go_on_with, feedback=feedback), on="lease"),
+            Sweep(feedback.followups, partial(when_a_followup_is_due_update_it, feedback=feedback), on="due"),
+            Sweep(feedback.followups, partial(resume_followup, feedback=feedback), on="lease"),
             Sweep(feedback.cells, partial(finish_batch, feedback=feedback), on="lease"),
             Sweep(feedback.erasures, partial(see_whether_all_is_forgotten, feedback=feedback), on="lease"),
         ],
-        problems={Invalid: 422, Unknown: 404, Refused: 409},
     )
 
 

@@ -1,7 +1,8 @@
 """What feedback hears, and what follows from it."""
 
+from chassis.core.commands import Op
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
-from chassis.storage.aggregates import Op, Stored, stored_instant
+from chassis.storage.aggregates import Stored, stored_instant
 from contracts.envelope import Envelope
 from contracts.pairings import (
     PairingChartered,
@@ -19,27 +20,27 @@ from services.feedback import report_batches
 from services.feedback.domain import followup_rules
 from services.feedback.domain.colleague import Colleague
 from services.feedback.domain.erasure import Erasure, looked, requested
-from services.feedback.domain.followup import Course, Decision, follow
+from services.feedback.domain.followup import Decision, PairingFollowup, apply_pairing_event
 from services.feedback.store import Feedback
 
-hearing: HandlerRegistry[Feedback] = HandlerRegistry()
-hearing.project(PairingState, lambda feedback: feedback.pairings)
-hearing.project(ProgrammeChanged, lambda feedback: feedback.programmes)
-hearing.project(Colleague, lambda feedback: feedback.members)
+registry: HandlerRegistry[Feedback] = HandlerRegistry()
+registry.project(PairingState, lambda feedback: feedback.pairings)
+registry.project(ProgrammeChanged, lambda feedback: feedback.programmes)
+registry.project(Colleague, lambda feedback: feedback.members)
 
 
-@hearing.on(PairingFormed)
+@registry.on(PairingFormed)
 async def when_a_pairing_is_formed_begin_to_care(event: ReceivedEvent[PairingFormed], feedback: Feedback) -> None:
     await _follow(event.envelope, event.data, feedback, "when_a_pairing_is_formed_begin_to_care")
 
 
-@hearing.on(PairingChartered, PairingPaused, PairingResumed, PairingRenewed)
+@registry.on(PairingChartered, PairingPaused, PairingResumed, PairingRenewed)
 async def when_a_pairing_moves_on_go_along(event: ReceivedEvent[PairingEvent], feedback: Feedback) -> None:
     """On hold nothing is due; the days of a pause move every deadline that was still to come."""
     await _follow(event.envelope, event.data, feedback, "when_a_pairing_moves_on_go_along")
 
 
-@hearing.on(PairingEnded)
+@registry.on(PairingEnded)
 async def when_a_pairing_ends_ask_how_it_was(event: ReceivedEvent[PairingEnded], feedback: Feedback) -> None:
     await _follow(event.envelope, event.data, feedback, "when_a_pairing_ends_ask_how_it_was")
 
@@ -47,34 +48,34 @@ async def when_a_pairing_ends_ask_how_it_was(event: ReceivedEvent[PairingEnded],
 async def _follow(envelope: Envelope, pairing: PairingEvent, feedback: Feedback, name: str) -> None:
     """Whoever was asked to be forgotten is not taken up again by news that comes late."""
     members = {one.side: one.member_id for one in pairing.participants}
-    known = await feedback.courses.get(pairing.pairing_id)
+    known = await feedback.followups.get(pairing.pairing_id)
     if known is None and await feedback.erasures.get_many(list(members.values())):
         return
-    zones = await feedback.zones_of(members)
+    zones = await feedback.time_zones_of(members)
     programme = await feedback.programmes.get(pairing.programme_id)
     now, machine = feedback.clock.now(), feedback.clock.machine_now()
 
-    def decide(course: Course | None) -> Decision | None:
-        followed = follow(course, pairing, envelope.sequence, zones, now, machine)
-        return followup_rules.settled(followup_rules.known(followed, programme), now, machine)
+    def decide(course: PairingFollowup | None) -> Decision | None:
+        followed = apply_pairing_event(course, pairing, envelope.sequence, zones, now, machine)
+        return followup_rules.follow_up(followup_rules.with_terms(followed, programme), now, machine)
 
-    await feedback.courses.update(pairing.pairing_id, Op(f"{envelope.id}/{name}"), decide, cause=envelope)
+    await feedback.followups.update(pairing.pairing_id, Op.handling(envelope, name), decide, cause=envelope)
 
 
-async def when_a_course_is_due_look_after_it(stored: Stored[Course], feedback: Feedback) -> None:
+async def when_a_followup_is_due_update_it(stored: Stored[PairingFollowup], feedback: Feedback) -> None:
     """Somebody is asked, a deadline has passed, half of the time is over, something is to be deleted."""
     now, machine = feedback.clock.now(), feedback.clock.machine_now()
-    zones = await feedback.zones_of(stored.state.members)
-    retired = await feedback.courses.update(
+    zones = await feedback.time_zones_of(stored.state.members)
+    retired = await feedback.followups.update(
         stored.id,
         Op(f"due/{stored_instant(stored.state.due)}"),
-        lambda course: followup_rules.settled(followup_rules.in_zones(course, zones), now, machine),
+        lambda course: followup_rules.follow_up(followup_rules.update_zones(course, zones), now, machine),
     )
     if retired.state is not None and retired.state.gone:
         await feedback.contributions.delete({"pairing_id": stored.id})
 
 
-@hearing.on(ErasureRequested)
+@registry.on(ErasureRequested)
 async def when_an_erasure_is_requested_begin_to_forget(
     event: ReceivedEvent[ErasureRequested], feedback: Feedback
 ) -> None:
@@ -82,7 +83,7 @@ async def when_an_erasure_is_requested_begin_to_forget(
     machine = feedback.clock.machine_now()
     await feedback.erasures.update(
         event.data.member_id,
-        Op(f"{event.envelope.id}/when_an_erasure_is_requested_begin_to_forget"),
+        Op.handling(event.envelope, "when_an_erasure_is_requested_begin_to_forget"),
         lambda known: requested(known, event.data.member_id, event.data.requested_at, machine),
         cause=event.envelope,
     )

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field
 
-from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Op
+from chassis.core.commands import Op
+from chassis.core.ids import derived_id
 from chassis.web.http import (
     Command,
     Page,
@@ -22,14 +22,14 @@ from chassis.web.http import (
     forbidden,
 )
 from contracts.envelope import Instant
+from contracts.errors import NotFound
 from contracts.pairings import PairingState
 from contracts.profiles import Side
 from services.feedback.domain import checkins, followup_rules, sessions
 from services.feedback.domain.access_policy import Action
-from services.feedback.domain.errors import Unknown
-from services.feedback.domain.followup import Course, Decision
-from services.feedback.domain.questions import DEFAULT_LANGUAGE, Rating, language_of
-from services.feedback.permissions import course_for
+from services.feedback.domain.followup import Decision, PairingFollowup
+from services.feedback.domain.questions import DEFAULT_LANGUAGE, Rating, nearest_language
+from services.feedback.permissions import followup_for
 from services.feedback.store import Feedback
 from services.feedback.views import CareView, CheckinView, IdeaView, QuestionsView
 
@@ -38,7 +38,7 @@ Member = Annotated[Principal, allow("member")]
 Viewer = Annotated[Principal, allow("member", "coordinator", "admin")]
 Taking = Annotated[Command, command("member")]
 Language = Annotated[str, Query(max_length=35, description="BCP 47; the nearest that there are words in.")]
-Deciding = Callable[[Course, Side, datetime, datetime], Decision | None]
+Deciding = Callable[[PairingFollowup, Side, datetime, datetime], Decision | None]
 
 
 class SessionBody(RequestBody):
@@ -78,9 +78,9 @@ class Changer:
 
     async def course(
         self, id: str, asked: Command, action: Action, decide: Deciding, *, private: bool = False
-    ) -> tuple[Course, Side, datetime]:
+    ) -> tuple[PairingFollowup, Side, datetime]:
         """``private``: of what was sent not even a digest is kept; such commands replace, so repeating is harmless."""
-        _, side = await course_for(asked.principal, id, action, self.feedback)
+        _, side = await followup_for(asked.principal, id, action, self.feedback)
         if side is None:
             raise forbidden("This is for the two of the pairing.")
         if asked.expect is not None:
@@ -88,13 +88,13 @@ class Changer:
         mine: Side = side
         now, machine = self.feedback.clock.now(), self.feedback.clock.machine_now()
 
-        def deciding(course: Course | None) -> Decision | None:
+        def deciding(course: PairingFollowup | None) -> Decision | None:
             if course is None or course.gone:
-                raise Unknown("pairing")
-            return followup_rules.settled(decide(course, mine, now, machine), now, machine)
+                raise NotFound("pairing")
+            return followup_rules.follow_up(decide(course, mine, now, machine), now, machine)
 
-        op = Op(new_id()) if private else asked.op
-        saved = await self.feedback.courses.update(id, op, deciding)
+        op = Op.once() if private else asked.op
+        saved = await self.feedback.followups.update(id, op, deciding)
         return saved.require_state(), mine, now
 
 
@@ -118,12 +118,12 @@ def routes(feedback: Feedback) -> APIRouter:
 
     @router.get("/questions", dependencies=[Anybody])
     async def questions(language: Language = DEFAULT_LANGUAGE) -> QuestionsView:
-        return QuestionsView.of(feedback.questions, language_of(language))
+        return QuestionsView.of(feedback.questions, nearest_language(language))
 
     @router.get("/pairings/{id}/care")
     async def care(id: str, principal: Viewer) -> CareView:
         """By facts alone, and the same for the two and for those who coordinate."""
-        stored, _ = await course_for(principal, id, "see_facts", feedback)
+        stored, _ = await followup_for(principal, id, "see_facts", feedback)
         return CareView.of(stored.state, feedback.clock.now())
 
     return router
@@ -143,7 +143,7 @@ def session_routes(feedback: Feedback) -> APIRouter:
         session = derived_id("session", id, asked.op.key)
         if body.held:
             return await done(
-                id, asked, lambda course, _, now, at: sessions.held(course, session, body.starts_at, now, at)
+                id, asked, lambda course, _, now, at: sessions.record_held(course, session, body.starts_at, now, at)
             )
         response.headers["Location"] = f"/pairings/{id}/sessions/{session}"
         return await done(
@@ -162,11 +162,15 @@ def session_routes(feedback: Feedback) -> APIRouter:
 
     @router.post("/pairings/{id}/sessions/{session}/held")
     async def held(id: str, session: str, asked: Taking) -> CareView:
-        return await done(id, asked, lambda course, _, now, at: sessions.report(course, session, "held", now, at))
+        return await done(
+            id, asked, lambda course, _, now, at: sessions.report_outcome(course, session, "held", now, at)
+        )
 
     @router.post("/pairings/{id}/sessions/{session}/missed")
     async def missed(id: str, session: str, asked: Taking) -> CareView:
-        return await done(id, asked, lambda course, _, now, at: sessions.report(course, session, "missed", now, at))
+        return await done(
+            id, asked, lambda course, _, now, at: sessions.report_outcome(course, session, "missed", now, at)
+        )
 
     @router.put("/pairings/{id}/sessions/{session}/pulse")
     async def pulse(id: str, session: str, body: PulseBody, asked: Taking) -> CareView:
@@ -174,7 +178,7 @@ def session_routes(feedback: Feedback) -> APIRouter:
         return await done(
             id,
             asked,
-            lambda course, side, now, at: sessions.pulse(
+            lambda course, side, now, at: sessions.record_pulse(
                 course, side, session, body.worth, met=body.met, now=now, recorded_at=at
             ),
             private=True,
@@ -188,10 +192,10 @@ def checkin_routes(feedback: Feedback) -> APIRouter:
     router = APIRouter(tags=["check-ins"])
     changer = Changer(feedback)
 
-    async def seen(course: Course, side: Side, language: str, now: datetime) -> list[CheckinView]:
+    async def seen(course: PairingFollowup, side: Side, language: str, now: datetime) -> list[CheckinView]:
         programme = await feedback.programmes.get(course.programme_id)
         contact = programme.settings.confidential_contact if programme is not None else None
-        nearest = language_of(language)
+        nearest = nearest_language(language)
         mine = [one for one in course.checkins if one.side == side]
         return [CheckinView.of(course, one, feedback.questions, nearest, contact, now) for one in mine]
 
@@ -199,7 +203,7 @@ def checkin_routes(feedback: Feedback) -> APIRouter:
     async def all_mine(principal: Member, language: Language = DEFAULT_LANGUAGE) -> Page[CheckinView]:
         """One's own that are open and not yet answered, in all pairings."""
         now, found = feedback.clock.now(), []
-        async for stored in feedback.courses_of(principal.member_id or ""):
+        async for stored in feedback.followups_of(principal.member_id or ""):
             side = stored.state.side_of(principal.member_id)
             if side is not None and not stored.state.gone:
                 found += await seen(stored.state, side, language, now)
@@ -207,7 +211,7 @@ def checkin_routes(feedback: Feedback) -> APIRouter:
 
     @router.get("/pairings/{id}/checkins")
     async def of_pairing(id: str, principal: Member, language: Language = DEFAULT_LANGUAGE) -> Page[CheckinView]:
-        stored, side = await course_for(principal, id, "see_own_answers", feedback)
+        stored, side = await followup_for(principal, id, "see_own_answers", feedback)
         if side is None:
             raise forbidden("This is for the two of the pairing.")
         return Page(items=await seen(stored.state, side, language, feedback.clock.now()))
@@ -221,7 +225,7 @@ def checkin_routes(feedback: Feedback) -> APIRouter:
             id,
             asked,
             "answer",
-            lambda course, mine, now, at: checkins.answer(
+            lambda course, mine, now, at: checkins.record_answers(
                 course, mine, milestone, body.answers, feedback.questions, now, at, call_me=body.call_me
             ),
             private=True,
@@ -243,13 +247,13 @@ def wish_routes(feedback: Feedback) -> APIRouter:
             id,
             asked,
             "ask_for_another_partner",
-            lambda course, _, now, at: followup_rules.request_another_partner(course, now, at),
+            lambda course, _, now, at: followup_rules.request_partner_change(course, now, at),
         )
         return CareView.of(course, now)
 
     @router.get("/pairings/{id}/ideas")
     async def ideas(id: str, principal: Member) -> Page[IdeaView]:
-        stored, side = await course_for(principal, id, "record_idea", feedback)
+        stored, side = await followup_for(principal, id, "record_idea", feedback)
         if side is None:
             raise forbidden("This is for the two of the pairing.")
         return Page(items=IdeaView.all_of(stored.state, side))
@@ -258,14 +262,17 @@ def wish_routes(feedback: Feedback) -> APIRouter:
     async def record(id: str, body: IdeaBody, asked: Taking) -> Page[IdeaView]:
         idea = derived_id("idea", id, asked.op.key)
         course, side, _ = await changer.course(
-            id, asked, "record_idea", lambda course, mine, now, _: sessions.idea(course, mine, idea, body.text, now)
+            id,
+            asked,
+            "record_idea",
+            lambda course, mine, now, _: sessions.record_idea(course, mine, idea, body.text, now),
         )
         return Page(items=IdeaView.all_of(course, side))
 
     @router.post("/pairings/{id}/ideas/{idea}/agree")
     async def agree(id: str, idea: str, asked: Taking) -> Page[IdeaView]:
         course, side, _ = await changer.course(
-            id, asked, "record_idea", lambda course, mine, _now, _at: sessions.agree(course, mine, idea)
+            id, asked, "record_idea", lambda course, mine, _now, _at: sessions.agree_to_idea(course, mine, idea)
         )
         return Page(items=IdeaView.all_of(course, side))
 

@@ -10,15 +10,15 @@ from chassis.core.ids import derived_id
 from chassis.storage.aggregates import Aggregates, Stored, stored_instant
 from chassis.storage.mongo import Document, Documents, insert_missing
 from chassis.storage.projections import Projection
+from contracts.errors import NotFound
 from contracts.pairings import PairingState
 from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
 from services.feedback.domain.anonymous_statistics import Cell
 from services.feedback.domain.colleague import Colleague
 from services.feedback.domain.erasure import Erasure
-from services.feedback.domain.errors import Unknown
 from services.feedback.domain.facts import ACTIVE_DAYS
-from services.feedback.domain.followup import SIDES, Course
+from services.feedback.domain.followup import SIDES, PairingFollowup
 from services.feedback.domain.questions import Questions
 
 
@@ -30,7 +30,7 @@ class Feedback:
     read from the course when enough have come.
     """
 
-    courses: Aggregates[Course]
+    followups: Aggregates[PairingFollowup]
     cells: Aggregates[Cell]
     erasures: Aggregates[Erasure]
     contributions: Documents
@@ -41,13 +41,13 @@ class Feedback:
     clock: Clock
 
     async def programme(self, id: str) -> ProgrammeChanged:
-        """Raises ``Unknown``."""
+        """Raises ``NotFound``."""
         found = await self.programmes.get(id)
         if found is None:
-            raise Unknown("programme")
+            raise NotFound("programme")
         return found
 
-    async def zones_of(self, members: dict[Side, str]) -> dict[Side, str]:
+    async def time_zones_of(self, members: dict[Side, str]) -> dict[Side, str]:
         """The time zones that are known of the two."""
         profiles = await self.members.get_many(list(members.values()))
         return {
@@ -56,17 +56,21 @@ class Feedback:
             if (profile := profiles.get(member)) is not None and (zone := profile.time_zone) is not None
         }
 
-    def courses_of(self, member_id: str, *, limit: int = 0, after: str | None = None) -> AsyncIterator[Stored[Course]]:
-        return self.courses.find(_taking_part(member_id), limit=limit, after=after)
+    def followups_of(
+        self, member_id: str, *, limit: int = 0, after: str | None = None
+    ) -> AsyncIterator[Stored[PairingFollowup]]:
+        return self.followups.find(_taking_part(member_id), limit=limit, after=after)
 
-    def courses_in(self, programme_id: str, *, limit: int, after: str | None) -> AsyncIterator[Stored[Course]]:
+    def followups_in(
+        self, programme_id: str, *, limit: int, after: str | None
+    ) -> AsyncIterator[Stored[PairingFollowup]]:
         """Pairings that are not over, in the order of their ids."""
         wanted = {"programme_id": programme_id, "gone": False, "state": {"$ne": "ended"}}
-        return self.courses.find(wanted, limit=limit, after=after)
+        return self.followups.find(wanted, limit=limit, after=after)
 
-    def courses_with_calls(self, programme_id: str) -> AsyncIterator[Stored[Course]]:
+    def followups_with_calls(self, programme_id: str) -> AsyncIterator[Stored[PairingFollowup]]:
         either = [{f"calls.{side}": {"$gt": ""}} for side in SIDES]
-        return self.courses.find({"programme_id": programme_id, "$or": either})
+        return self.followups.find({"programme_id": programme_id, "$or": either})
 
     def pairings_of(self, member_id: str, *, limit: int, after: str | None) -> AsyncIterator[PairingState]:
         return self.pairings.find({"participants.member_id": member_id}, limit=limit, after=after)
@@ -76,7 +80,7 @@ class Feedback:
         of = {"programme_id": programme_id}
         lately = stored_instant(now - timedelta(days=ACTIVE_DAYS))
         met_lately = {"sessions": {"$elemMatch": {"state": "held", "starts_at": {"$gte": lately}}}}
-        heard, cared = self.pairings.count, self.courses.count
+        heard, cared = self.pairings.count, self.followups.count
         return {
             "proposed": await heard(of),
             "lapsed": await heard({**of, "state": "lapsed"}),
@@ -90,7 +94,7 @@ class Feedback:
             "not_started": await heard({**of, "state": "ended", "end_kind": "not_started"}),
         }
 
-    async def wait_for_others(self, cell_id: str, pairing_id: str, key: str, members: tuple[str, ...]) -> None:
+    async def add_contribution(self, cell_id: str, pairing_id: str, key: str, members: tuple[str, ...]) -> None:
         """Note once that a pairing has something for a cell; what is noted already stays as it is, taken or not."""
         document: Document = {
             "_id": derived_id("contribution", cell_id, pairing_id),
@@ -102,7 +106,7 @@ class Feedback:
         }
         await insert_missing(self.contributions.collection, [document])
 
-    async def mark_taken(self, ids: tuple[str, ...]) -> None:
+    async def mark_contributions_taken(self, ids: tuple[str, ...]) -> None:
         """Those that still exist: what was deleted meanwhile must not come back."""
         await self.contributions.collection.update_many({"_id": {"$in": list(ids)}}, {"$set": {"taken": True}})
 
@@ -110,7 +114,7 @@ class Feedback:
         """Whether anything of this member is still kept."""
         return (
             await self.pairings.count({"participants.member_id": member_id}) > 0
-            or await self.courses.count(_taking_part(member_id)) > 0
+            or await self.followups.count(_taking_part(member_id)) > 0
             or await self.contributions.count({"members": member_id}) > 0
             or await self.members.get(member_id) is not None
         )

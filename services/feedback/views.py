@@ -12,23 +12,23 @@ from pydantic import BaseModel
 from contracts.envelope import Instant
 from contracts.feedback import Session
 from contracts.profiles import Side
-from services.feedback.domain.advice import advice
-from services.feedback.domain.anonymous_statistics import FIRST_MEETING, MET_EARLY, Cell, parts_of
+from services.feedback.domain.advice import advice_for
+from services.feedback.domain.anonymous_statistics import FIRST_MEETING, MET_EARLY, Cell, parse_change_cell
 from services.feedback.domain.checkins import is_open
 from services.feedback.domain.facts import (
     CareState,
+    booking_deadline,
     care_state,
-    facts,
-    first_booked_by,
-    first_held_by,
+    current_facts,
+    first_meeting_deadline,
+    is_warming_up,
     mid_point,
-    warming_up,
 )
-from services.feedback.domain.followup import Checkin, Course, Fact, fields
-from services.feedback.domain.questions import Questions, words
+from services.feedback.domain.followup import Checkin, Fact, PairingFollowup, event_fields
+from services.feedback.domain.questions import Questions, translate
 
 
-class Milestones(BaseModel):
+class MilestonesView(BaseModel):
     """The dates that every pairing has; when each was reached, or None."""
 
     first_meeting_booked_by: Instant | None
@@ -40,7 +40,7 @@ class Milestones(BaseModel):
     ended_at: Instant | None
 
 
-class Ideas(BaseModel):
+class IdeasView(BaseModel):
     """How many there are, and the words of those that both agreed to tell."""
 
     count: int
@@ -62,29 +62,29 @@ class CareView(BaseModel):
     sessions_missed: int
     checkins_completed: int
     next_session_at: Instant | None
-    milestones: Milestones
-    ideas: Ideas
+    milestones: MilestonesView
+    ideas: IdeasView
 
     @classmethod
-    def of(cls, course: Course, now: datetime) -> Self:
-        shared = fields(course, now, now)
-        held = course.held()
+    def of(cls, course: PairingFollowup, now: datetime) -> Self:
+        shared = event_fields(course, now, now)
+        held = course.held_meetings()
         return cls(
             **{name: shared[name] for name in shared if name in cls.model_fields},
             members=course.members,
             state=care_state(course, now),
-            facts=list(facts(course, now)),
+            facts=list(current_facts(course, now)),
             sessions=[one.public() for one in course.sessions],
-            milestones=Milestones(
-                first_meeting_booked_by=first_booked_by(course) if course.terms else None,
-                first_meeting_held_by=first_held_by(course) if course.terms else None,
+            milestones=MilestonesView(
+                first_meeting_booked_by=booking_deadline(course) if course.terms else None,
+                first_meeting_held_by=first_meeting_deadline(course) if course.terms else None,
                 first_held_at=held[0].starts_at if held else None,
                 mid_point=mid_point(course),
                 mid_point_reached_at=course.mid_point_at,
                 planned_end=course.planned_end,
                 ended_at=course.ended_at,
             ),
-            ideas=Ideas(
+            ideas=IdeasView(
                 count=len(course.ideas),
                 shared=[one.text for one in course.ideas if one.agreed and one.text is not None],
             ),
@@ -114,9 +114,9 @@ class QuestionsView(BaseModel):
             language=language,
             scale=dict(questions.scale[language]),
             questions=[QuestionView(id=item.id, text=item.text(language)) for item in questions.items],
-            on_day_0=[item.id for item in questions.asked_at("day_0")],
-            call_me=words(questions.call_me, language),
-            pulse={name: words(text, language) for name, text in questions.pulse.items()},
+            on_day_0=[item.id for item in questions.items_at("day_0")],
+            call_me=translate(questions.call_me, language),
+            pulse={name: translate(text, language) for name, text in questions.pulse.items()},
         )
 
 
@@ -136,10 +136,16 @@ class CheckinView(BaseModel):
 
     @classmethod
     def of(
-        cls, course: Course, checkin: Checkin, questions: Questions, language: str, contact: str | None, now: datetime
+        cls,
+        course: PairingFollowup,
+        checkin: Checkin,
+        questions: Questions,
+        language: str,
+        contact: str | None,
+        now: datetime,
     ) -> Self:
         given = course.answers.get(checkin.checkin_id)
-        asked = questions.asked_at(checkin.milestone)
+        asked = questions.items_at(checkin.milestone)
         return cls(
             pairing_id=course.pairing_id,
             milestone=checkin.milestone,
@@ -150,7 +156,7 @@ class CheckinView(BaseModel):
             questions=[QuestionView(id=item.id, text=item.text(language)) for item in asked],
             answers=given.answers if given else None,
             call_me=checkin.side in course.calls,
-            advice=advice(questions, given.answers, language, contact, warming_up=warming_up(course, now))
+            advice=advice_for(questions, given.answers, language, contact, warming_up=is_warming_up(course, now))
             if given
             else [],
         )
@@ -166,7 +172,7 @@ class IdeaView(BaseModel):
     at: Instant
 
     @classmethod
-    def all_of(cls, course: Course, side: Side) -> list[Self]:
+    def all_of(cls, course: PairingFollowup, side: Side) -> list[Self]:
         return [
             cls(idea_id=one.idea_id, text=one.text, mine=one.by == side, agreed=one.agreed, at=one.at)
             for one in course.ideas
@@ -180,7 +186,7 @@ class CallView(BaseModel):
     asked_at: Instant
 
 
-class Figure(BaseModel):
+class StatisticView(BaseModel):
     """A released figure: ``n`` values of ``asked`` that there could be. More is better in ``mean_change``."""
 
     name: str
@@ -198,7 +204,7 @@ class Figure(BaseModel):
 
     @classmethod
     def of(cls, cell: Cell, questions: Questions, language: str) -> Self:
-        parts = parts_of(cell.name)
+        parts = parse_change_cell(cell.name)
         own: dict[str, object] = {}
         if parts is not None:
             item, milestone, side = parts
@@ -219,7 +225,7 @@ class ReportView(BaseModel):
     programme_id: str
     k: int
     funnel: dict[str, int | None]
-    figures: list[Figure]
+    figures: list[StatisticView]
 
 
 def _rounded(value: float | None) -> float | None:

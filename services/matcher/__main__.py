@@ -13,7 +13,6 @@ from contracts.programmes import PROGRAMMES, ROUNDS
 from contracts.taxonomy import load
 from services.matcher import erasure
 from services.matcher.background_tasks import Tasks
-from services.matcher.domain.errors import Contradiction, Refused, Unknown
 from services.matcher.domain.learning.weight_versions import Learning
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.pairing import Pairing
@@ -108,7 +107,6 @@ def build(chassis: Chassis) -> ServiceDefinition[Matcher]:
             partial(pool.keep_fresh, matcher.members),
             partial(worker.keep_watch, matcher),
         ],
-        problems={Contradiction: 422, Unknown: 404, Refused: 409},
     )
 
 

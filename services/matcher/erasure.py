@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from chassis.core.ids import new_id
-from chassis.storage.aggregates import Op, Stored
+from chassis.core.commands import Op
+from chassis.storage.aggregates import Stored
 from contracts.envelope import Envelope
 from contracts.profiles import ProfileChanged
 from services.matcher.domain.pairings import pairing as pairings
@@ -40,7 +40,7 @@ async def end_what_was_left(profile: ProfileChanged, matcher: Matcher, cause: En
         if left(seat.programme_id):
             await matcher.pairings.update(
                 pairing_id,
-                Op(f"{cause.id}/end_what_was_left"),
+                Op.handling(cause, "end_what_was_left"),
                 lambda state: pairings.end(state, moment) if state else None,
                 cause=cause,
             )
@@ -54,18 +54,18 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
     """
     recorded_at = matcher.clock.machine_now()
     await matcher.ledgers.update(
-        member_id, Op(new_id()), lambda state: ledgers.close(state, member_id, recorded_at), cause=cause
+        member_id, Op.once(), lambda state: ledgers.close(state, member_id, recorded_at), cause=cause
     )
     for stored in await matcher.pairings_of(member_id):
         await _forget_in(stored, member_id, matcher, cause)
     for asked in await matcher.requests_of(member_id):
         await matcher.requests.update(
-            asked.id, Op(new_id()), lambda state: requests.forget(state, member_id) if state else None, cause=cause
+            asked.id, Op.once(), lambda state: requests.forget(state, member_id) if state else None, cause=cause
         )
     for suggested in await matcher.suggestions_of(member_id):
         await matcher.suggestions.update(
             suggested.id,
-            Op(new_id()),
+            Op.once(),
             lambda state: suggestions.forget(state, member_id) if state else None,
             cause=cause,
         )
@@ -76,14 +76,14 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
         await matcher.proposals.collection.update_many({f"{field}.member_id": member_id}, {"$set": {field: None}})
     for round in [stored async for stored in matcher.rounds.find({"named": member_id})]:
         await matcher.rounds.update(
-            round.id, Op(new_id()), lambda state: rounds.forget(state, member_id) if state else None
+            round.id, Op.once(), lambda state: rounds.forget(state, member_id) if state else None
         )
     await repository.forget(member_id, matcher)
     await _free_all(member_id, matcher)
     clean = await matcher.members.is_grave(member_id) and not await matcher.pairings_of(member_id)
     moment = matcher.clock.moment()
     await matcher.ledgers.update(
-        member_id, Op(new_id()), lambda state: ledgers.forgotten(state, clean, moment), cause=cause
+        member_id, Op.once(), lambda state: ledgers.forgotten(state, clean, moment), cause=cause
     )
 
 
@@ -101,7 +101,7 @@ async def _forget_in(stored: Stored[Pairing], member_id: str, matcher: Matcher, 
     await commands.forget_pairing(stored.id, matcher)
     saved = await matcher.pairings.update(
         stored.id,
-        Op(new_id()),
+        Op.once(),
         lambda state: pairings.forget(state, member_id, moment) if state else None,
         cause=cause,
     )

@@ -17,7 +17,7 @@ from datetime import datetime
 from chassis.core.clocks import Clock
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
 from chassis.storage.projections import Projection
-from chassis.web.problems import RETRY_AFTER, Problem
+from chassis.web.problems import RETRY_AFTER_S, Problem
 from contracts.pairings import PairingState
 from contracts.profiles import ProfileChanged
 from contracts.programmes import ProgrammeChanged, ProgrammeSettings
@@ -79,7 +79,7 @@ class Pool:
                 503,
                 "This service has just started and does not know everybody yet; try again in a moment.",
                 code="not_everybody_known",
-                headers={"Retry-After": RETRY_AFTER},
+                headers={"Retry-After": RETRY_AFTER_S},
             )
         self._rules.setdefault(programme.programme_id, programme.settings)
         found = self._crowd(programme.programme_id)

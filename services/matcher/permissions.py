@@ -2,8 +2,8 @@
 
 from chassis.storage.aggregates import Stored
 from chassis.web.http import Principal, forbidden, not_found
+from contracts.errors import NotFound
 from services.matcher.domain.access_policy import Action, Relation, in_conflict, may, to_pairing, to_programme
-from services.matcher.domain.errors import Unknown
 from services.matcher.domain.pairings.pairing import UNSEEN, Pairing
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.store import Matcher
@@ -77,5 +77,5 @@ async def not_in_conflict(principal: Principal, pairs: list[set[str]], matcher: 
 def myself(principal: Principal) -> str:
     """The member who asks."""
     if principal.member_id is None:
-        raise Unknown("member")
+        raise NotFound("member")
     return principal.member_id

@@ -9,10 +9,10 @@ from chassis.storage.aggregates import Aggregates, Stored
 from chassis.storage.mongo import Document, Documents
 from chassis.storage.projections import Projection
 from chassis.storage.together import Together
+from contracts.errors import InvalidCommand, NotFound
 from contracts.profiles import ProfileChanged
 from contracts.taxonomy import Taxonomy
 from services.matcher.background_tasks import Tasks
-from services.matcher.domain.errors import Contradiction, Unknown
 from services.matcher.domain.learning.weight_versions import Learning
 from services.matcher.domain.pairings.pairing import LIVE, UNSEEN, Pairing
 from services.matcher.domain.pairings.request import Request
@@ -57,24 +57,24 @@ class Matcher:
         self.seats_of = Together(self.ledgers.get_many)
 
     async def programme(self, id: str) -> Stored[Programme]:
-        """Raises ``Unknown``."""
+        """Raises ``NotFound``."""
         found = await self.programmes.get(id)
         if found is None:
-            raise Unknown("programme")
+            raise NotFound("programme")
         return found
 
     async def round(self, id: str) -> Stored[Round]:
-        """Raises ``Unknown``."""
+        """Raises ``NotFound``."""
         found = await self.rounds.get(id)
         if found is None:
-            raise Unknown("round")
+            raise NotFound("round")
         return found
 
     async def receipt(self, id: str | None) -> Receipt:
-        """Raises ``Unknown``."""
+        """Raises ``NotFound``."""
         found = await self.receipts.get(id) if id is not None else None
         if found is None:
-            raise Unknown("receipt")
+            raise NotFound("receipt")
         return Receipt.model_validate(found)
 
     async def behind(self, members: Sequence[str]) -> set[str]:
@@ -158,10 +158,10 @@ class Matcher:
     async def proposals_page(self, round: Round, *, limit: int, after: str | None) -> AsyncIterator[Document]:
         """A round's proposals, the best first, and those that were changed by hand last.
 
-        Looked up by number, so a page costs the same wherever it is. Raises ``Contradiction`` for no number.
+        Looked up by number, so a page costs the same wherever it is. Raises ``InvalidCommand`` for no number.
         """
         if after is not None and not after.isdecimal():
-            raise Contradiction("unknown_page", "Proposals are numbered; `after` is the number of one.")
+            raise InvalidCommand("unknown_page", "Proposals are numbered; `after` is the number of one.")
         at, found = int(after) + 1 if after else 0, 0
         result = result_id(round.round_id, round.result)
         while found < limit and at < round.places:

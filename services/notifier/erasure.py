@@ -1,6 +1,7 @@
 """Erasing what notifier keeps of a member. Each step can be repeated; a sweep does until nothing is left."""
 
-from chassis.storage.aggregates import Change, Op
+from chassis.core.commands import Op
+from chassis.storage.aggregates import Change
 from chassis.storage.mongo import chunks
 from services.notifier.domain import notification, recipient
 from services.notifier.store import Notifier
@@ -12,7 +13,7 @@ async def forget(member_id: str, slot: str, notifier: Notifier) -> None:
     Raises what a single one of them raised: the sweep comes back.
     """
     op = Op(f"forget/{slot}")
-    await notifier.readers.update(member_id, op, recipient.forget)
+    await notifier.recipients.update(member_id, op, recipient.forget)
     await notifier.forget_pairings_of(member_id)
     ids = [stored.id async for stored in notifier.all_about(member_id)]
     for chunk in chunks(ids):

@@ -1,7 +1,8 @@
 """What notifier hears, and what follows from it: for each line of the table, a notification for each of its readers."""
 
+from chassis.core.commands import Op
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
-from chassis.storage.aggregates import Op, Stored, stored_instant
+from chassis.storage.aggregates import Stored, stored_instant
 from contracts.feedback import (
     CheckinCompleted,
     CheckinDue,
@@ -28,10 +29,10 @@ from contracts.pairings import (
 from contracts.privacy import ErasureRequested
 from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged, RoundComputed
-from services.notifier.create import tell, tell_all_who_take_part, tell_who_takes_part
+from services.notifier.create import create_for_contact, create_for_programme, create_or_postpone
 from services.notifier.domain.erasure import Erasure, looked, requested
 from services.notifier.erasure import forget
-from services.notifier.store import Notifier, answered, completed
+from services.notifier.store import Notifier, answer_key, completion_key
 
 PAIRING_EVENTS: tuple[type[PairingEvent], ...] = (
     PairingProposed,
@@ -54,61 +55,61 @@ FEEDBACK_EVENTS: tuple[type[FeedbackEvent], ...] = (
     PartnerChangeRequested,
 )
 
-hearing: HandlerRegistry[Notifier] = HandlerRegistry()
-hearing.project(ContactChanged, lambda notifier: notifier.contacts)
-hearing.project(ProgrammeChanged, lambda notifier: notifier.programmes)
+registry: HandlerRegistry[Notifier] = HandlerRegistry()
+registry.project(ContactChanged, lambda notifier: notifier.contacts)
+registry.project(ProgrammeChanged, lambda notifier: notifier.programmes)
 for _pairing in PAIRING_EVENTS:
-    hearing.project(_pairing, lambda notifier: notifier.pairings)
+    registry.project(_pairing, lambda notifier: notifier.pairings)
 for _feedback in FEEDBACK_EVENTS:
-    hearing.project(_feedback, lambda notifier: notifier.feedback)
+    registry.project(_feedback, lambda notifier: notifier.feedback)
 
 
-@hearing.on(*PAIRING_EVENTS)
+@registry.on(*PAIRING_EVENTS)
 async def when_a_pairing_moves_on_tell_both(event: ReceivedEvent[PairingEvent], notifier: Notifier) -> None:
-    await tell(event.envelope, event.data, notifier)
+    await create_or_postpone(event.envelope, event.data, notifier)
     members = [one.member_id for one in event.data.participants]
     for erased in await notifier.erasures.get_many(members):  # such as the end, which follows from the erasure
         await notifier.forget_pairings_of(erased)
 
 
-@hearing.on(SessionScheduled, SessionHeld, SessionCancelled, SessionMissed, CheckinDue, ContactNeeded)
+@registry.on(SessionScheduled, SessionHeld, SessionCancelled, SessionMissed, CheckinDue, ContactNeeded)
 async def when_meetings_or_questions_come_up_tell_whom_they_concern(
     event: ReceivedEvent[FeedbackEvent], notifier: Notifier
 ) -> None:
-    await tell(event.envelope, event.data, notifier)
+    await create_or_postpone(event.envelope, event.data, notifier)
 
 
-@hearing.on(RoundComputed)
+@registry.on(RoundComputed)
 async def when_a_round_is_computed_tell_the_coordinators(
     event: ReceivedEvent[RoundComputed], notifier: Notifier
 ) -> None:
-    await tell(event.envelope, event.data, notifier)
+    await create_or_postpone(event.envelope, event.data, notifier)
 
 
-@hearing.on(ContactChanged)
+@registry.on(ContactChanged)
 async def when_a_contact_changes_invite_or_welcome(event: ReceivedEvent[ContactChanged], notifier: Notifier) -> None:
-    await tell_who_takes_part(event.envelope, event.data, notifier)
+    await create_for_contact(event.envelope, event.data, notifier)
 
 
-@hearing.on(ProgrammeChanged)
+@registry.on(ProgrammeChanged)
 async def when_a_programme_opens_tell_all_who_take_part(
     event: ReceivedEvent[ProgrammeChanged], notifier: Notifier
 ) -> None:
-    await tell_all_who_take_part(event.envelope, event.data, notifier)
+    await create_for_programme(event.envelope, event.data, notifier)
 
 
-@hearing.on(AnswerGiven)
+@registry.on(AnswerGiven)
 async def when_an_answer_is_given_remind_no_more(event: ReceivedEvent[AnswerGiven], notifier: Notifier) -> None:
     """That this side answered; what, is not kept."""
-    await notifier.note_done(answered(event.data.pairing_id, event.data.side))
+    await notifier.mark_done(answer_key(event.data.pairing_id, event.data.side))
 
 
-@hearing.on(CheckinCompleted)
+@registry.on(CheckinCompleted)
 async def when_a_checkin_is_completed_ask_no_more(event: ReceivedEvent[CheckinCompleted], notifier: Notifier) -> None:
-    await notifier.note_done(completed(event.data.checkin_id))
+    await notifier.mark_done(completion_key(event.data.checkin_id))
 
 
-@hearing.on(ErasureRequested)
+@registry.on(ErasureRequested)
 async def when_an_erasure_is_requested_begin_to_forget(
     event: ReceivedEvent[ErasureRequested], notifier: Notifier
 ) -> None:
@@ -116,7 +117,7 @@ async def when_an_erasure_is_requested_begin_to_forget(
     machine = notifier.clock.machine_now()
     await notifier.erasures.update(
         event.data.member_id,
-        Op(f"{event.envelope.id}/when_an_erasure_is_requested_begin_to_forget"),
+        Op.handling(event.envelope, "when_an_erasure_is_requested_begin_to_forget"),
         lambda known: requested(known, event.data.member_id, event.data.requested_at, machine),
         cause=event.envelope,
     )

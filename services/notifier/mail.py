@@ -25,10 +25,12 @@ from services.notifier.settings import MailSettings
 # What the standard library's parser raises over what is no address: its own errors, and slips of its own ("al@[").
 NO_ADDRESS = (MessageError, ValueError, IndexError, AttributeError)
 PERMANENT = 500  # SMTP codes from here on are final
-LONGEST = 120  # seconds for one attempt with all its steps; less than the domain's CLAIM, or another would begin
+ATTEMPT_TIMEOUT_S = (
+    120  # seconds for one attempt with all its steps; less than the domain's CLAIM, or another would begin
+)
 
 
-class Refused(Exception):
+class MailRejected(Exception):
     """The server will never take this; ``reason`` is one of the domain's."""
 
     def __init__(self, reason: Reason) -> None:
@@ -36,16 +38,16 @@ class Refused(Exception):
         self.reason: Reason = reason
 
 
-class Later(Exception):
+class MailDeferred(Exception):
     """It was not taken over; another time it may be."""
 
 
-class InDoubt(Exception):
+class DeliveryInDoubt(Exception):
     """Nobody knows whether it was taken over."""
 
 
 @dataclass(frozen=True)
-class Letter:
+class OutgoingMail:
     """One mail. ``id`` makes its Message-ID: the same for each attempt."""
 
     id: str
@@ -64,22 +66,22 @@ class Mailer:
         self._settings = settings
         self._domain = settings.smtp_sender.rpartition("@")[2]
 
-    async def hand_over(self, letter: Letter) -> None:
+    async def send(self, letter: OutgoingMail) -> None:
         """Returns when the server has it. Raises ``Refused``, ``Later`` or ``InDoubt``."""
         content = self._written(letter)
         client = self._client()
         text_began = False
         try:
-            async with asyncio.timeout(LONGEST):
+            async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
                 await self._introduced(client, letter)
                 text_began = True
                 await _data(client, content)
         except TimeoutError:
-            raise (InDoubt if text_began else Later)("the time for one attempt is over") from None
+            raise (DeliveryInDoubt if text_began else MailDeferred)("the time for one attempt is over") from None
         finally:
             await _closed(client)
 
-    async def _introduced(self, client: aiosmtplib.SMTP, letter: Letter) -> None:
+    async def _introduced(self, client: aiosmtplib.SMTP, letter: OutgoingMail) -> None:
         """Everything before the text: nothing was taken over yet."""
         settings = self._settings
         try:
@@ -88,7 +90,7 @@ class Mailer:
                 await client.login(settings.smtp_username, settings.smtp_password.get_secret_value())
             await self._addressed(client, letter)
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise Later(type(error).__name__) from None
+            raise MailDeferred(type(error).__name__) from None
 
     def _client(self) -> aiosmtplib.SMTP:
         settings = self._settings
@@ -102,12 +104,12 @@ class Mailer:
             local_hostname=self._domain,
         )
 
-    async def _addressed(self, client: aiosmtplib.SMTP, letter: Letter) -> None:
+    async def _addressed(self, client: aiosmtplib.SMTP, letter: OutgoingMail) -> None:
         options = []
         if not letter.to.isascii():
             await client.ehlo()
             if not client.supports_extension("smtputf8"):
-                raise Refused("address_refused")
+                raise MailRejected("address_refused")
             options = ["SMTPUTF8", "BODY=8BITMIME"]
         encoding = "utf-8" if options else "ascii"
         try:
@@ -119,13 +121,13 @@ class Mailer:
         except aiosmtplib.SMTPRecipientRefused as error:
             raise _final_or_later(error.code, "address_refused") from None
 
-    def _written(self, letter: Letter) -> bytes:
+    def _written(self, letter: OutgoingMail) -> bytes:
         message = EmailMessage(policy=SMTP_POLICY.clone(utf8=not letter.to.isascii()))
         try:
             message["From"] = Address("Viceversa", addr_spec=self._settings.smtp_sender)
             message["To"] = Address(_on_one_line(letter.name), addr_spec=letter.to)
         except NO_ADDRESS:
-            raise Refused("address_malformed") from None
+            raise MailRejected("address_malformed") from None
         message["Subject"] = _on_one_line(letter.subject)
         message["Date"] = format_datetime(letter.at)
         message["Message-ID"] = f"<{letter.id}@{self._domain}>"
@@ -142,10 +144,10 @@ async def _data(client: aiosmtplib.SMTP, content: bytes) -> None:
         raise _final_or_later(error.code, "message_refused") from None
     except aiosmtplib.SMTPResponseException as error:
         if error.code < 0:  # the server's answer could not be read
-            raise InDoubt(type(error).__name__) from None
+            raise DeliveryInDoubt(type(error).__name__) from None
         raise _final_or_later(error.code, "message_refused") from None
     except (aiosmtplib.SMTPException, OSError) as error:
-        raise InDoubt(type(error).__name__) from None
+        raise DeliveryInDoubt(type(error).__name__) from None
 
 
 async def _closed(client: aiosmtplib.SMTP) -> None:
@@ -156,8 +158,8 @@ async def _closed(client: aiosmtplib.SMTP) -> None:
     client.close()
 
 
-def _final_or_later(code: int, reason: Reason) -> Refused | Later:
-    return Refused(reason) if code >= PERMANENT else Later(f"answer {code}")
+def _final_or_later(code: int, reason: Reason) -> MailRejected | MailDeferred:
+    return MailRejected(reason) if code >= PERMANENT else MailDeferred(f"answer {code}")
 
 
 def _on_one_line(text: str) -> str:

@@ -23,12 +23,12 @@ from contracts.profiles import ContactChanged
 from contracts.programmes import Care
 from services.notifier.domain import notification as notes
 from services.notifier.domain import recipient as readers
-from services.notifier.domain.catalogue import TABLE, Kind
-from services.notifier.domain.notification import Notification, quiet_hours
-from services.notifier.domain.recipient import Channels, Hours, Reader
-from services.notifier.sending import matter_of
+from services.notifier.domain.catalogue import CATALOGUE, Kind
+from services.notifier.domain.notification import Notification, effective_quiet_hours
+from services.notifier.domain.recipient import ChannelPreference, QuietHoursPreference, Recipient
+from services.notifier.rendering import render_message
+from services.notifier.sending import load_rendering_context
 from services.notifier.store import Notifier
-from services.notifier.templates import words_for
 
 
 class Contact(BaseModel):
@@ -90,8 +90,8 @@ class Preferences(BaseModel):
     """``quiet_hours``: the reader's own, otherwise None and each programme's ``usual_hours`` count."""
 
     wishes: list[Wish]
-    quiet_hours: Hours | None
-    usual_hours: Hours
+    quiet_hours: QuietHoursPreference | None
+    usual_hours: QuietHoursPreference
     time_zone: str | None
 
 
@@ -100,8 +100,8 @@ class Wishes(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    wishes: dict[str, Channels] = Field(default_factory=dict, max_length=len(TABLE))
-    quiet_hours: Hours | None = None
+    wishes: dict[str, ChannelPreference] = Field(default_factory=dict, max_length=len(CATALOGUE))
+    quiet_hours: QuietHoursPreference | None = None
 
 
 def routes(notifier: Notifier) -> APIRouter:
@@ -145,7 +145,7 @@ def _inbox(router: APIRouter, notifier: Notifier) -> None:
     @router.get("/inbox/unread")
     async def unread_count(principal: Annotated[Principal, allow("member")]) -> Unread:
         """How many of the asker's messages were not read yet."""
-        return Unread(unread=await notifier.unread(_own(principal)))
+        return Unread(unread=await notifier.unread_count(_own(principal)))
 
     @router.post("/inbox/{notification}/read")
     async def read(notification: str, command: Annotated[Command, command("member")]) -> Item:
@@ -156,7 +156,7 @@ def _inbox(router: APIRouter, notifier: Notifier) -> None:
             raise not_found("message")
         now = notifier.clock.now()
         saved = await notifier.notifications.update(
-            notification, command.op, lambda known: notes.read(known, now) if known else None
+            notification, command.op, lambda known: notes.mark_read(known, now) if known else None
         )
         return await _item(saved.require_state(), await _contact(member_id, notifier), notifier)
 
@@ -166,7 +166,7 @@ def _preferences(router: APIRouter, notifier: Notifier) -> None:
     async def preferences(principal: Annotated[Principal, allow("member")], response: Response) -> Preferences:
         """What the asker wants to be told of, where, and when not."""
         member_id = _own(principal)
-        stored = await notifier.readers.get(member_id)
+        stored = await notifier.recipients.get(member_id)
         set_etag(response, stored.version if stored else 0)
         return await _shown(stored, member_id, notifier)
 
@@ -178,10 +178,10 @@ def _preferences(router: APIRouter, notifier: Notifier) -> None:
         member_id = _own(command.principal)
         if await notifier.is_gone(member_id):
             raise not_found("member")
-        saved = await notifier.readers.update(
+        saved = await notifier.recipients.update(
             member_id,
             command.op,
-            lambda known: readers.wish(known, member_id, wishes.wishes, wishes.quiet_hours),
+            lambda known: readers.set_preferences(known, member_id, wishes.wishes, wishes.quiet_hours),
             expect=command.expect,
         )
         set_etag(response, saved.version)
@@ -203,7 +203,9 @@ async def _item(note: Notification, contact: ContactChanged, notifier: Notifier)
     about = note.about
     known = await notifier.programmes.get(about.programme_id) if about.programme_id else None
     pairing = await notifier.pairings.get(about.pairing_id) if about.pairing_id else None
-    words = words_for(note, await matter_of(note, contact, known.settings if known else None, pairing, notifier))
+    words = render_message(
+        note, await load_rendering_context(note, contact, known.settings if known else None, pairing, notifier)
+    )
     return Item(
         id=note.notification_id,
         purpose=note.purpose,
@@ -226,22 +228,22 @@ def _by_email(note: Notification) -> Literal["no", "sent", "under way", "failed"
     return "sent" if note.state == "sent" else "under way" if note.state == "sending" else "failed"
 
 
-async def _shown(stored: Stored[Reader] | None, member_id: str, notifier: Notifier) -> Preferences:
-    reader = stored.state if stored else Reader(member_id=member_id)
-    usual = quiet_hours(Care(), None)
+async def _shown(stored: Stored[Recipient] | None, member_id: str, notifier: Notifier) -> Preferences:
+    reader = stored.state if stored else Recipient(member_id=member_id)
+    usual = effective_quiet_hours(Care(), None)
     known = await notifier.contacts.get(member_id)
     return Preferences(
         wishes=[
             Wish(
                 purpose=row.purpose,
                 kind=row.kind,
-                email=row.kind != "note" and reader.wants(row.purpose).email,
-                inbox=reader.wants(row.purpose).inbox,
+                email=row.kind != "note" and reader.channels_for(row.purpose).email,
+                inbox=reader.channels_for(row.purpose).inbox,
                 needed=row.kind == "essential",
             )
-            for row in TABLE
+            for row in CATALOGUE
         ],
         quiet_hours=reader.hours,
-        usual_hours=Hours(from_hour=usual.from_hour, until_hour=usual.until_hour),
+        usual_hours=QuietHoursPreference(from_hour=usual.from_hour, until_hour=usual.until_hour),
         time_zone=known.time_zone if known else None,
     )

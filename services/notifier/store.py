@@ -14,8 +14,8 @@ from contracts.profiles import ContactChanged, Side
 from contracts.programmes import ProgrammeChanged
 from services.notifier.domain.erasure import Erasure
 from services.notifier.domain.notification import Notification
-from services.notifier.domain.postponed import Waiting
-from services.notifier.domain.recipient import Reader
+from services.notifier.domain.postponed import PostponedEvent
+from services.notifier.domain.recipient import Recipient
 from services.notifier.mail import Mailer
 
 
@@ -32,8 +32,8 @@ class Notifier:
     feedback: Projection[FeedbackEvent]
     done: Documents
     notifications: Aggregates[Notification]
-    readers: Aggregates[Reader]
-    waiting: Aggregates[Waiting]
+    recipients: Aggregates[Recipient]
+    postponed_events: Aggregates[PostponedEvent]
     erasures: Aggregates[Erasure]
     clock: Clock
     mailer: Mailer
@@ -43,7 +43,7 @@ class Notifier:
         """Whether anything of this member is still kept, also as somebody's assistant."""
         if await self.contacts.get(member_id) is not None or await self.contacts.count({"delegates": member_id}):
             return True
-        reader = await self.readers.get(member_id)
+        reader = await self.recipients.get(member_id)
         if reader is not None and reader.state.member_id:
             return True
         if await self.pairings.count(_with(member_id)):
@@ -83,21 +83,21 @@ class Notifier:
             "suppressed": await count({"state": "suppressed", "reason": {"$ne": "not_needed"}}),
         }
 
-    async def unread(self, member_id: str) -> int:
+    async def unread_count(self, member_id: str) -> int:
         return await self.notifications.count(_inbox(member_id, unread=True))
 
-    async def note_done(self, key: str) -> None:
+    async def mark_done(self, key: str) -> None:
         await self.done.put({"_id": key})
 
     async def is_done(self, key: str) -> bool:
         return await self.done.get(key) is not None
 
 
-def answered(pairing_id: str, side: Side) -> str:
+def answer_key(pairing_id: str, side: Side) -> str:
     return f"answer/{pairing_id}/{side}"
 
 
-def completed(checkin_id: str) -> str:
+def completion_key(checkin_id: str) -> str:
     return f"checkin/{checkin_id}"
 
 

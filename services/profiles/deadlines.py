@@ -1,57 +1,58 @@
-"""What must happen to a person after a save, driven by the times in their own document."""
+"""Work that follows a save of a person, at the times stored in the person's own document."""
 
 from datetime import timedelta
 
+from chassis.core.commands import Op
 from chassis.core.ids import derived_id
-from chassis.storage.aggregates import Change, Op, Stored, stored_instant
+from chassis.storage.aggregates import Change, Stored, stored_instant
 from contracts.envelope import OutgoingEvent
-from services.profiles.domain.base import Refused
-from services.profiles.domain.person import Decision, Person, changed, forgotten, without
-from services.profiles.import_runner import finish
-from services.profiles.store import ALIVE, Profiles
+from contracts.errors import CommandRejected
+from services.profiles.domain.person import Decision, Person, change_person, complete_own_erasure, remove_mentions
+from services.profiles.import_runner import finish_import
+from services.profiles.store import LIVING, Profiles
 
-LATER = timedelta(seconds=1)
+IMPORT_WAIT = timedelta(seconds=1)
 
 
 async def end_employment(stored: Stored[Person], profiles: Profiles) -> None:
-    """Their last day at work has passed: all conclusions are drawn again."""
+    """Derive the person's state again after their last day at work."""
     programmes, now = await profiles.all_programmes(), profiles.clock.now()
     await profiles.persons.update(
         stored.id,
         Op(f"due/{stored_instant(stored.state.due)}/end_employment"),
-        lambda person: changed(person, lambda same: same, programmes, now),
+        lambda person: change_person(person, lambda same: same, programmes, now),
     )
 
 
-async def forget(stored: Stored[Person], profiles: Profiles) -> None:
-    """Forget whatever else is known of an erased person, then say that it is done.
+async def forget_erased_person(stored: Stored[Person], profiles: Profiles) -> None:
+    """Delete everything else that this service stores about an erased person, then publish the completion.
 
-    Every step may be repeated, so it does not matter where a crash interrupts. An import under way may still hold the
-    person in its picture; it is waited for. One that waits for a release would, for days: it is closed, and HR's next
-    file comes anyway.
+    Every step may be repeated, so a crash at any point is harmless. A running import may still have read the person;
+    the erasure waits until it has ended. An import that waits for a release could block the erasure for days, so it is
+    closed: HR's next file brings the same data.
     """
     erasure = stored.state.erasure
     if erasure is None:
         return
     await profiles.keys.bury(erasure.keys)
     unfinished = await profiles.unfinished_imports()
-    for waiting in unfinished:
-        if waiting.state.state == "waiting_for_release":
-            await finish(waiting.id, waiting.state, "erasure", profiles)
-    if any(one.state.state != "waiting_for_release" for one in unfinished):
-        await _later(stored, profiles)
+    for stored_import in unfinished:
+        if stored_import.state.state == "waiting_for_release":
+            await finish_import(stored_import.id, stored_import.state, "erasure", profiles)
+    if any(stored_import.state.state != "waiting_for_release" for stored_import in unfinished):
+        await _wait_for_imports(stored, profiles)
         return
-    await _forget_mentions(stored.id, erasure.heir, profiles)
+    await _remove_mentions(stored.id, erasure.heir, profiles)
     now = profiles.clock.now()
     await profiles.persons.update(
         stored.id,
         Op(f"lease/{stored_instant(stored.state.lease)}/forgotten"),
-        lambda person: forgotten(person, now),
+        lambda person: complete_own_erasure(person, now),
     )
 
 
-async def _later(stored: Stored[Person], profiles: Profiles) -> None:
-    until = profiles.clock.machine_now() + LATER
+async def _wait_for_imports(stored: Stored[Person], profiles: Profiles) -> None:
+    until = profiles.clock.machine_now() + IMPORT_WAIT
 
     def decide(person: Person | None) -> tuple[Person, list[OutgoingEvent]] | None:
         if person is None or person.lease != stored.state.lease:
@@ -61,30 +62,31 @@ async def _later(stored: Stored[Person], profiles: Profiles) -> None:
     await profiles.persons.update(stored.id, Op(f"lease/{stored_instant(stored.state.lease)}/later"), decide)
 
 
-async def _forget_mentions(gone: str, heir: str | None, profiles: Profiles) -> None:
+async def _remove_mentions(erased_id: str, heir: str | None, profiles: Profiles) -> None:
     programmes, now = await profiles.all_programmes(), profiles.clock.now()
-    mentioning = [one.id for one in await profiles.mentions(gone) if one.id != gone]
+    mentioning = [stored.id for stored in await profiles.find_mentioning(erased_id) if stored.id != erased_id]
     if not mentioning:
         return
 
-    forgetting = Op(derived_id("forget", gone, heir or ""))  # it stays a while with those who mentioned them
+    # The key is hashed: it stays for a while in the documents of the people who mentioned them.
+    op = Op(derived_id("forget", erased_id, heir or ""))
 
     def decide(person: Person | None) -> Decision:
-        return changed(person, lambda known: without(known, gone, heir), programmes, now)
+        return change_person(person, lambda living: remove_mentions(living, erased_id, heir), programmes, now)
 
-    for result in await profiles.persons.update_many([Change(id, forgetting, decide) for id in mentioning]):
-        if isinstance(result, Exception) and not isinstance(result, Refused):  # refused: erased themselves
+    for result in await profiles.persons.update_many([Change(id, op, decide) for id in mentioning]):
+        if isinstance(result, Exception) and not isinstance(result, CommandRejected):  # this person was erased as well
             raise result
 
 
-async def read_topics_again(profiles: Profiles) -> None:
-    """At the start: what an older taxonomy did not know, this one may."""
+async def resolve_topics_again(profiles: Profiles) -> None:
+    """At the start of the service, resolve unknown topics again: a newer taxonomy may know them."""
     programmes, now = await profiles.all_programmes(), profiles.clock.now()
-    waiting = [stored async for stored in profiles.persons.find({**ALIVE, "topics.unknown": {"$ne": []}})]
+    waiting = [stored async for stored in profiles.persons.find({**LIVING, "topics.unknown": {"$ne": []}})]
     for stored in waiting:
-        if changed(stored.state, lambda same: same, programmes, now) is not None:
+        if change_person(stored.state, lambda same: same, programmes, now) is not None:
             await profiles.persons.update(
                 stored.id,
                 Op(f"taxonomy/{stored.version}"),
-                lambda person: changed(person, lambda same: same, programmes, now),
+                lambda person: change_person(person, lambda same: same, programmes, now),
             )

@@ -1,163 +1,163 @@
-"""Uploading HR's files, and following what becomes of them."""
+"""Uploading HR's files and following their imports."""
 
 import hashlib
+from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Op, Stored, stored_instant
-from chassis.web.http import Command, Page, PageRequest, Principal, allow, build_page, command, not_found, set_etag
+from chassis.storage.aggregates import Stored, stored_instant
+from chassis.web.http import Command, Page, Principal, build_page, command, not_found, set_etag
+from services.profiles.dependencies import ImportReader, Paging, ProfilesContext
 from services.profiles.domain import imports
-from services.profiles.domain.imports import Import
+from services.profiles.domain.imports import HrImport
 from services.profiles.store import Profiles
 from services.profiles.views import ImportView, IssueView
 
-PIECE = 512 * 1024  # bytes of a file in one document
+PIECE_BYTES = 512 * 1024  # of a file, in one document
+
+router = APIRouter()
 
 
-class _Upload:
-    """A file on its way into its pieces; at no time is more than one piece held in memory."""
+class _IncomingFile:
+    """An upload that is stored piece by piece. Never more than one piece is held in memory."""
 
     def __init__(self, profiles: Profiles) -> None:
         self.id = new_id()
         self.pieces = 0
         self.size = 0
         self._profiles = profiles
-        self._at = stored_instant(profiles.clock.machine_now()) or ""
+        self._received_at = stored_instant(profiles.clock.machine_now()) or ""
         self._hash = hashlib.sha256()
 
     @property
     def digest(self) -> str:
         return self._hash.hexdigest()
 
-    async def take(self, request: Request) -> None:
-        """Store the whole body. Nothing is left of it when the client goes away half-way."""
-        waiting = bytearray()
+    async def receive(self, request: Request) -> None:
+        """Store the whole body. When the client disconnects half-way, everything stored so far is deleted."""
+        buffer = bytearray()
         try:
             async for part in request.stream():
-                waiting += part
-                while len(waiting) >= PIECE:
-                    await self._put(bytes(waiting[:PIECE]))
-                    del waiting[:PIECE]
+                buffer += part
+                while len(buffer) >= PIECE_BYTES:
+                    await self._store_piece(bytes(buffer[:PIECE_BYTES]))
+                    del buffer[:PIECE_BYTES]
         except (ClientDisconnect, Exception):
             await self.discard()
             raise
-        if waiting:
-            await self._put(bytes(waiting))
+        if buffer:
+            await self._store_piece(bytes(buffer))
 
     async def discard(self) -> None:
         await self._profiles.uploads.delete(self.id)
 
-    async def _put(self, data: bytes) -> None:
-        await self._profiles.uploads.put(self.id, self.pieces, data, self._at)
+    async def _store_piece(self, data: bytes) -> None:
+        await self._profiles.uploads.put(self.id, self.pieces, data, self._received_at)
         self._hash.update(data)
         self.pieces += 1
         self.size += len(data)
 
 
-def import_routes(profiles: Profiles) -> APIRouter:
-    router = APIRouter()
-
-    @router.post("/imports", status_code=202)
-    async def upload(
-        request: Request,
-        response: Response,
-        asked: Annotated[Command, command("coordinator", "admin", "service", streamed=True)],
-        source: Annotated[str, Query(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")] = "hr",
-    ) -> ImportView:
-        """The body is the CSV file itself. Once this has answered, nothing of it can be lost."""
-        file = _Upload(profiles)
-        await file.take(request)
-        principal, machine = asked.principal, profiles.clock.machine_now()
-        import_id = derived_id("import", asked.op.key)
-        received = Import(
-            import_id=import_id,
-            source=source,
-            uploaded_by=principal.subject,
-            received_at=machine,
-            upload_id=file.id,
-            chunks=file.pieces,
-            size=file.size,
-            digest=file.digest,
-            invites_to=None if principal.roles & {"admin", "service"} else tuple(sorted(principal.programmes)),
-            lease=machine,
-        )
-        op = Op(asked.op.key, f"{source}/{file.digest}")
-        try:
-            saved = await profiles.imports.update(
-                import_id, op, lambda known: (received, []) if known is None else None
-            )
-        except Exception:
-            await file.discard()
-            raise
-        if saved.require_state().upload_id != file.id:  # the same upload again: what was received first is used
-            await file.discard()
-        response.headers["Location"] = f"/imports/{import_id}"
-        return ImportView.of(saved.require_state())
-
-    @router.get("/imports")
-    async def list_imports(
-        principal: Annotated[Principal, allow("coordinator", "admin", "service")],
-        paging: Annotated[PageRequest, Depends()],
-    ) -> Page[ImportView]:
-        """All imports, or those that a coordinator has uploaded."""
-        own = {} if principal.roles & {"admin", "service"} else {"uploaded_by": principal.subject}
-        found = profiles.imports.find(own, limit=paging.fetch_limit, after=paging.after)
-        stored, after = await build_page(found, paging, lambda one: one.id)
-        return Page(items=[ImportView.of(one.state) for one in stored], next=after)
-
-    @router.get("/imports/{import_id}")
-    async def show_import(
-        import_id: str,
-        principal: Annotated[Principal, allow("coordinator", "admin", "service")],
-        response: Response,
-    ) -> ImportView:
-        stored = await _visible(profiles, import_id, principal)
-        set_etag(response, stored.version)
-        return ImportView.of(stored.state)
-
-    @router.get("/imports/{import_id}/errors")
-    async def import_errors(
-        import_id: str,
-        principal: Annotated[Principal, allow("coordinator", "admin", "service")],
-        paging: Annotated[PageRequest, Depends()],
-    ) -> Page[IssueView]:
-        """What was wrong with the file, in the order of its lines."""
-        await _visible(profiles, import_id, principal)
-        found = profiles.report.find({"import_id": import_id}, limit=paging.fetch_limit, after=paging.after)
-        entries, after = await build_page(found, paging, lambda one: str(one["_id"]))
-        return Page(items=[IssueView.model_validate(one) for one in entries], next=after)
-
-    @router.post("/imports/{import_id}/release")
-    async def release(import_id: str, asked: Annotated[Command, command("coordinator", "admin")]) -> ImportView:
-        """Let an import go on although it touches many running pairings."""
-        stored = await _visible(profiles, import_id, asked.principal)
-        newer = await profiles.imports.count(
-            {
-                "source": stored.state.source,
-                "state": {"$in": ["running", "done"]},
-                "received_at": {"$gt": stored_instant(stored.state.received_at)},
-            }
-        )
-        by, machine = asked.principal.subject, profiles.clock.machine_now()
+@router.post("/imports", status_code=202)
+async def upload_file(
+    request: Request,
+    response: Response,
+    profiles: ProfilesContext,
+    command: Annotated[Command, command("coordinator", "admin", "service", streamed=True)],
+    source: Annotated[str, Query(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")] = "hr",
+) -> ImportView:
+    """The body is the CSV file itself. Once this has answered, the file cannot be lost."""
+    file = _IncomingFile(profiles)
+    await file.receive(request)
+    principal, recorded_at = command.principal, profiles.clock.machine_now()
+    import_id = derived_id("import", command.op.key)
+    received = HrImport(
+        import_id=import_id,
+        source=source,
+        uploaded_by=principal.subject,
+        received_at=recorded_at,
+        upload_id=file.id,
+        chunks=file.pieces,
+        size=file.size,
+        digest=file.digest,
+        invites_to=None if principal.roles & {"admin", "service"} else tuple(sorted(principal.programmes)),
+        lease=recorded_at,
+    )
+    op = replace(command.op, request=f"{source}/{file.digest}")
+    try:
         saved = await profiles.imports.update(
-            import_id,
-            asked.op,
-            lambda known: (imports.released(known, by, newer > 0, machine), []),
-            expect=asked.expect,
+            import_id, op, lambda current: (received, []) if current is None else None
         )
-        return ImportView.of(saved.require_state())
+    except Exception:
+        await file.discard()
+        raise
+    if saved.require_state().upload_id != file.id:  # a repeated upload: the file that was received first is used
+        await file.discard()
+    response.headers["Location"] = f"/imports/{import_id}"
+    return ImportView.of(saved.require_state())
 
-    return router
+
+@router.get("/imports")
+async def list_imports(profiles: ProfilesContext, principal: ImportReader, paging: Paging) -> Page[ImportView]:
+    """All imports. A coordinator sees only the imports that they uploaded."""
+    filter = {} if principal.roles & {"admin", "service"} else {"uploaded_by": principal.subject}
+    results = profiles.imports.find(filter, limit=paging.fetch_limit, after=paging.after)
+    items, after = await build_page(results, paging, lambda stored: stored.id)
+    return Page(items=[ImportView.of(stored.state) for stored in items], next=after)
 
 
-async def _visible(profiles: Profiles, import_id: str, principal: Principal) -> Stored[Import]:
+@router.get("/imports/{import_id}")
+async def show_import(
+    import_id: str, profiles: ProfilesContext, principal: ImportReader, response: Response
+) -> ImportView:
+    stored = await _load_visible(profiles, import_id, principal)
+    set_etag(response, stored.version)
+    return ImportView.of(stored.state)
+
+
+@router.get("/imports/{import_id}/errors")
+async def list_import_errors(
+    import_id: str, profiles: ProfilesContext, principal: ImportReader, paging: Paging
+) -> Page[IssueView]:
+    """What is wrong with the file, in the order of its lines."""
+    await _load_visible(profiles, import_id, principal)
+    results = profiles.import_errors.find({"import_id": import_id}, limit=paging.fetch_limit, after=paging.after)
+    entries, after = await build_page(results, paging, lambda entry: str(entry["_id"]))
+    return Page(items=[IssueView.model_validate(entry) for entry in entries], next=after)
+
+
+@router.post("/imports/{import_id}/release")
+async def release_import(
+    import_id: str, profiles: ProfilesContext, command: Annotated[Command, command("coordinator", "admin")]
+) -> ImportView:
+    """Let an import continue although it touches many running pairings."""
+    stored = await _load_visible(profiles, import_id, command.principal)
+    newer_imports = await profiles.imports.count(
+        {
+            "source": stored.state.source,
+            "state": {"$in": ["running", "done"]},
+            "received_at": {"$gt": stored_instant(stored.state.received_at)},
+        }
+    )
+    released_by, recorded_at = command.principal.subject, profiles.clock.machine_now()
+    saved = await profiles.imports.update(
+        import_id,
+        command.op,
+        lambda current: (imports.release_import(current, released_by, newer_imports > 0, recorded_at), []),
+        expect=command.expect,
+    )
+    return ImportView.of(saved.require_state())
+
+
+async def _load_visible(profiles: Profiles, import_id: str, principal: Principal) -> Stored[HrImport]:
+    """Answers 404 when the caller may not see the import, as when it does not exist."""
     stored = await profiles.imports.get(import_id)
-    mine = stored is not None and (
+    is_visible = stored is not None and (
         bool(principal.roles & {"admin", "service"}) or stored.state.uploaded_by == principal.subject
     )
-    if stored is None or not mine:
+    if stored is None or not is_visible:
         raise not_found("import")
     return stored

@@ -1,14 +1,14 @@
-"""Drives an import from its upload to its end, and goes on where a crash stopped it.
+"""Runs an import from its upload to its end, and continues it after a crash.
 
-Two passes over the file. The *survey* checks every row, claims an id for each person and draws the reporting lines from
-the whole picture, so that a manager may stand below their reports in the file and each person is saved and said once,
-complete. Then the rows have their effect, a batch at a time, each batch followed by the cursor in the ``Import``. Last,
-the lines of people who are not in the file are drawn again where somebody above them has moved.
+There are two passes over the file. The *survey* checks every row, claims an id for each person, and derives the
+reporting lines from the whole file. So a manager may come after their reports in the file, and each person is saved and
+published once, complete. The second pass applies the rows in batches and saves the cursor after each batch. At the end,
+the lines of people outside the file are derived again when somebody above them has moved.
 
-What a kill at any point leaves behind is harmless: claims are found again, a row whose effect was saved is recognised
-by its operation (``import id/line``) and counted as what it had been, entries of the report have derived ids, and the
-lease of the ``Import`` makes some replica go on. Imports are worked on one at a time, since lines are drawn from one
-picture of the organisation.
+A crash at any point is harmless. Claims are found again. A row that was already applied is recognised by its operation
+(``import id/line``) and counted with its former result. Entries of the report have derived ids. The lease of the
+``HrImport`` makes another replica continue. Only one import runs at a time, because lines need one consistent view of
+the organisation.
 """
 
 import asyncio
@@ -16,209 +16,244 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from chassis.core.commands import Op
 from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Change, Op, SaveResult, Stored, stored_instant
+from chassis.storage.aggregates import Change, SaveResult, Stored, stored_instant
 from chassis.storage.mongo import chunks
 from contracts.envelope import OutgoingEvent
+from contracts.errors import CommandRejected
 from services.profiles.domain import imports
-from services.profiles.domain.base import Refused
-from services.profiles.domain.csv_records import Record, Splitter
+from services.profiles.domain.csv_records import CsvRecord, CsvSplitter
 from services.profiles.domain.enrolment import Invitation, Programmes
-from services.profiles.domain.file_survey import Survey
-from services.profiles.domain.import_rows import OPTIONAL, REQUIRED, Issue, Row, RowReader, header_of, is_blank
-from services.profiles.domain.imports import Import, Tally
-from services.profiles.domain.line import DEPTH, line_of, loops
-from services.profiles.domain.person import Decision, Person, changed, record, stand
-from services.profiles.store import ALIVE, Hierarchy, Profiles
+from services.profiles.domain.file_survey import FileSurvey
+from services.profiles.domain.import_rows import (
+    OPTIONAL_COLUMNS,
+    REQUIRED_COLUMNS,
+    ImportRow,
+    Issue,
+    RowReader,
+    is_blank,
+    read_header,
+)
+from services.profiles.domain.imports import HrImport, RowCounts
+from services.profiles.domain.line import MAX_LINE_LENGTH, find_circles, reporting_line
+from services.profiles.domain.person import Decision, Person, apply_hr_record, change_person, replace_position
+from services.profiles.store import LIVING, Hierarchy, Profiles
 
-BATCH = 1000  # rows between two looks at the cursor
-POSTPONED = timedelta(seconds=1)
-RENEWED = timedelta(seconds=10)  # a third of the lease
-ABANDONED = timedelta(days=1)  # uploads that became no import
+BATCH_ROWS = 1000  # rows that are applied between two saves of the cursor
+POSTPONEMENT = timedelta(seconds=1)
+RENEW_AFTER = timedelta(seconds=10)  # a third of the lease
+ABANDONED_AFTER = timedelta(days=1)  # age at which an upload without an import is deleted
 
 
-Step: TypeAlias = tuple[Import, list[OutgoingEvent]]
+Step: TypeAlias = tuple[HrImport, list[OutgoingEvent]]
 
 
-class Superseded(Exception):
-    """Another replica has taken this import over; its driver stops here."""
+class ImportTakenOver(Exception):
+    """Another replica has taken this import over, so this one stops working on it."""
 
 
-async def drive(stored: Stored[Import], profiles: Profiles) -> None:
-    """The next step of an import whose lease has passed; ``Sweep`` calls it."""
-    known, machine = stored.state, profiles.clock.machine_now()
-    if known.state == "waiting_for_release":
-        await finish(stored.id, known, "not_released", profiles)
+async def drive_import(stored: Stored[HrImport], profiles: Profiles) -> None:
+    """Continue an import whose lease has passed. ``Sweep`` calls this."""
+    hr_import, recorded_at = stored.state, profiles.clock.machine_now()
+    if hr_import.state == "waiting_for_release":
+        await finish_import(stored.id, hr_import, "not_released", profiles)
         return
-    if await _others_first(known, profiles):
-        await _hand_back(known, profiles)
+    if await _must_wait(hr_import, profiles):
+        await _hand_back(hr_import, profiles)
         return
 
-    def begin(now: Import | None) -> Step | None:
-        mine = now is not None and now.state in ("received", "running") and now.lease == known.lease
-        return (imports.begun(now, machine), []) if now is not None and mine else None
+    def begin(current: HrImport | None) -> Step | None:
+        is_mine = current is not None and current.state in ("received", "running") and current.lease == hr_import.lease
+        return (imports.take_over(current, recorded_at), []) if current is not None and is_mine else None
 
-    taken = await profiles.imports.update(stored.id, Op(f"lease/{stored_instant(known.lease)}/begin"), begin)
-    if not taken.changed or taken.repeated:
+    saved = await profiles.imports.update(stored.id, Op(f"lease/{stored_instant(hr_import.lease)}/begin"), begin)
+    if not saved.changed or saved.repeated:
         return
-    if await _others_running(known, profiles):  # both began at the same moment: both step back
-        await _hand_back(taken.require_state(), profiles)
+    if await _is_another_running(hr_import, profiles):  # both started at the same moment: both postpone
+        await _hand_back(saved.require_state(), profiles)
         return
     try:
-        await _Driver(profiles, taken.require_state()).work()
-    except Superseded:
+        await _ImportRun(profiles, saved.require_state()).run()
+    except ImportTakenOver:
         return
 
 
-async def finish(id: str, known: Import, failure: str | None, profiles: Profiles) -> None:
-    """Close an import and delete its file; ``failure`` None: it is done."""
-    machine = profiles.clock.machine_now()
+async def finish_import(id: str, hr_import: HrImport, failure: str | None, profiles: Profiles) -> None:
+    """Close an import and delete its file. ``failure`` None: it is done."""
+    recorded_at = profiles.clock.machine_now()
 
-    def close(now: Import | None) -> Step | None:
-        if now is None or not now.unfinished:
+    def close(current: HrImport | None) -> Step | None:
+        if current is None or not current.is_unfinished:
             return None
-        return (imports.failed(now, failure, machine) if failure else imports.done(now, machine)), []
+        return (
+            imports.mark_failed(current, failure, recorded_at) if failure else imports.mark_done(current, recorded_at)
+        ), []
 
     await profiles.imports.update(id, Op(f"finish/{failure or 'done'}"), close)
-    await profiles.uploads.delete(known.upload_id)
-    used = [stored.state.upload_id for stored in await profiles.unfinished_imports()]
-    await profiles.uploads.delete_abandoned(stored_instant(machine - ABANDONED) or "", used)
+    await profiles.uploads.delete(hr_import.upload_id)
+    used_uploads = [stored.state.upload_id for stored in await profiles.unfinished_imports()]
+    await profiles.uploads.delete_abandoned(stored_instant(recorded_at - ABANDONED_AFTER) or "", used_uploads)
 
 
-async def _others_running(known: Import, profiles: Profiles) -> bool:
+async def _is_another_running(hr_import: HrImport, profiles: Profiles) -> bool:
     others = await profiles.unfinished_imports()
-    return any(one.state.state == "running" and one.id != known.import_id for one in others)
+    return any(other.state.state == "running" and other.id != hr_import.import_id for other in others)
 
 
-async def _others_first(known: Import, profiles: Profiles) -> bool:
-    """Whether another import is being worked on, or came before this one."""
-    mine = (known.received_at, known.import_id)
-    others = [one.state for one in await profiles.unfinished_imports() if one.id != known.import_id]
+async def _must_wait(hr_import: HrImport, profiles: Profiles) -> bool:
+    """Whether another import is running, or an earlier one waits to run."""
+    arrival = (hr_import.received_at, hr_import.import_id)
+    others = [other.state for other in await profiles.unfinished_imports() if other.id != hr_import.import_id]
     return any(
-        one.state == "running" or (one.state == "received" and (one.received_at, one.import_id) < mine)
-        for one in others
+        other.state == "running" or (other.state == "received" and (other.received_at, other.import_id) < arrival)
+        for other in others
     )
 
 
-async def _hand_back(known: Import, profiles: Profiles) -> None:
-    until = profiles.clock.machine_now() + POSTPONED
+async def _hand_back(hr_import: HrImport, profiles: Profiles) -> None:
+    until = profiles.clock.machine_now() + POSTPONEMENT
 
-    def postpone(now: Import | None) -> Step | None:
-        return (imports.postponed(now, until), []) if now is not None and now.lease == known.lease else None
-
-    await profiles.imports.update(known.import_id, Op(f"lease/{stored_instant(known.lease)}/postpone"), postpone)
-
-
-class _Driver:
-    """One driver of one import."""
-
-    def __init__(self, profiles: Profiles, known: Import) -> None:
-        self._profiles = profiles
-        self._known = known
-        self._programmes: Programmes = {}
-        self._renewed = profiles.clock.machine_now()
-        self._drawn: set[str] = set()  # members whose ids this driver has drawn: nobody is stored under them yet
-
-    async def work(self) -> None:
-        self._programmes = await self._profiles.all_programmes()
-        paired = await self._profiles.running_pairings()
-        survey, watched = await self._survey({member for pair in paired.values() for member in pair})
-        if survey.failure is not None:
-            await self._report(list(survey.header.issues))
-            await finish(self._known.import_id, self._known, survey.failure, self._profiles)
-            return
-        await self._know_others(survey)
-        touched = imports.touched(paired, await self._touched(survey, watched))
-        await self._save(
-            f"survey/{self._known.released_by or ''}",
-            lambda now, machine: imports.surveyed(now, survey.total, len(paired), touched, machine),
+    def postpone(current: HrImport | None) -> Step | None:
+        return (
+            (imports.postpone(current, until), []) if current is not None and current.lease == hr_import.lease else None
         )
-        if self._known.state == "waiting_for_release":
-            return
-        await self._apply(survey)
-        if survey.unusable or await self._profiles.persons.count(ALIVE) != len(survey.lines):
-            await self._redraw()
-        await finish(self._known.import_id, self._known, None, self._profiles)
 
-    async def _survey(self, watch: set[str]) -> tuple[Survey, dict[str, Row]]:
-        """Read the file through once. Also returns the rows of the members in ``watch``."""
-        survey = Survey(await self._profiles.keys.hasher())
-        watched: dict[str, Row] = {}
+    await profiles.imports.update(
+        hr_import.import_id, Op(f"lease/{stored_instant(hr_import.lease)}/postpone"), postpone
+    )
+
+
+class _ImportRun:
+    """The work of this replica on one import."""
+
+    def __init__(self, profiles: Profiles, hr_import: HrImport) -> None:
+        self._profiles = profiles
+        self._import = hr_import
+        self._programmes: Programmes = {}
+        self._renewed_at = profiles.clock.machine_now()
+        self._new_members: set[str] = set()  # member ids drawn by this run: no person is stored under them yet
+
+    async def run(self) -> None:
+        self._programmes = await self._profiles.all_programmes()
+        pairings = await self._profiles.running_pairings()
+        survey, watched_rows = await self._read_file({member for pair in pairings.values() for member in pair})
+        if survey.failure is not None:
+            await self._store_issues(list(survey.header.issues))
+            await finish_import(self._import.import_id, self._import, survey.failure, self._profiles)
+            return
+        await self._resolve_outsiders(survey)
+        touched = imports.count_touched_pairings(pairings, await self._find_touched(survey, watched_rows))
+        await self._save_step(
+            f"survey/{self._import.released_by or ''}",
+            lambda now, machine: imports.record_survey(now, survey.row_count, len(pairings), touched, machine),
+        )
+        if self._import.state == "waiting_for_release":
+            return
+        await self._apply_rows(survey)
+        if survey.unresolved or await self._profiles.persons.count(LIVING) != len(survey.lines):
+            await self._redraw_lines()
+        await finish_import(self._import.import_id, self._import, None, self._profiles)
+
+    async def _read_file(self, paired_members: set[str]) -> tuple[FileSurvey, dict[str, ImportRow]]:
+        """Read the file once. Returns the survey, and the rows of the members in ``paired_members`` by member id."""
+        survey = FileSurvey(await self._profiles.keys.hasher())
+        watched_rows: dict[str, ImportRow] = {}
         reader: RowReader | None = None
         async for batch in self._batches():
             if reader is None:
-                survey.header = header_of(batch.pop(0))
-                reader = RowReader(survey.header, self._known.source)
+                survey.header = read_header(batch.pop(0))
+                reader = RowReader(survey.header, self._import.source)
                 if survey.failure is not None:
                     break
-            rows = [row for one in batch if isinstance(row := reader.read(one), Row)]
-            members, drawn = await self._profiles.keys.claim([row.hr.external_id.ref for row in rows])
-            self._drawn |= drawn
-            survey.add(rows, members)
-            survey.total += len(batch)
-            watched |= {id: row for row in rows if (id := members[row.hr.external_id.ref]) in watch and id is not None}
-            await self._alive()
-        return survey, watched
+            rows = [row for record in batch if isinstance(row := reader.read(record), ImportRow)]
+            members, new_members = await self._profiles.keys.claim([row.hr.external_id.ref for row in rows])
+            self._new_members |= new_members
+            survey.add_rows(rows, members)
+            survey.row_count += len(batch)
+            watched_rows |= {
+                member_id: row
+                for row in rows
+                if (member_id := members[row.hr.external_id.ref]) in paired_members and member_id is not None
+            }
+            await self._renew_lease()
+        return survey, watched_rows
 
-    async def _know_others(self, survey: Survey) -> None:
-        """Look up who is mentioned and not in the file, and the managers above them."""
-        mentioned = survey.mentioned_elsewhere()
-        found = await self._profiles.keys.find(mentioned) if mentioned else {}
-        people = await self._with_managers(found.values(), survey)
-        survey.know({ref: id for ref, id in found.items() if id in people or id in survey.lines}, people)
-        if survey.unusable:
-            known = await self._profiles.persons.get_many(list(survey.unusable))
-            former = {id: stored.state.place.manager for id, stored in known.items()}
-            managers = [id for id in former.values() if id is not None]
-            survey.fall_back(former, await self._with_managers(managers, survey))
+    async def _resolve_outsiders(self, survey: FileSurvey) -> None:
+        """Look up people who are mentioned but not in the file, and the managers above them."""
+        refs = survey.refs_outside_file()
+        members_by_ref = await self._profiles.keys.find_members(refs) if refs else {}
+        people = await self._load_with_managers(members_by_ref.values(), survey)
+        survey.add_outsiders(
+            {
+                ref: member_id
+                for ref, member_id in members_by_ref.items()
+                if member_id in people or member_id in survey.lines
+            },
+            people,
+        )
+        if survey.unresolved:
+            stored_persons = await self._profiles.persons.get_many(list(survey.unresolved))
+            former = {member_id: stored.state.place.manager for member_id, stored in stored_persons.items()}
+            managers = [member_id for member_id in former.values() if member_id is not None]
+            survey.restore_former_managers(former, await self._load_with_managers(managers, survey))
 
-    async def _with_managers(self, members: Iterable[str], survey: Survey) -> dict[str, Person]:
-        """These living people and the managers above them, as far up as lines reach or the file begins."""
+    async def _load_with_managers(self, members: Iterable[str], survey: FileSurvey) -> dict[str, Person]:
+        """These living people and the managers above them, by member id.
+
+        The search ends at the top of a line, at its maximal length, or at a person who is in the file.
+        """
         people: dict[str, Person] = {}
-        wanted = set(members) - survey.lines.keys()
-        for _ in range(DEPTH + 1):
-            if not wanted:
+        pending = set(members) - survey.lines.keys()
+        for _ in range(MAX_LINE_LENGTH + 1):
+            if not pending:
                 break
-            found = await self._profiles.persons.get_many(list(wanted))
-            people |= {id: stored.state for id, stored in found.items() if stored.state.hr is not None}
-            above = {stored.state.place.manager for stored in found.values()}
-            wanted = {id for id in above if id is not None} - survey.lines.keys() - people.keys()
+            stored_persons = await self._profiles.persons.get_many(list(pending))
+            people |= {
+                member_id: stored.state for member_id, stored in stored_persons.items() if stored.state.hr is not None
+            }
+            above = {stored.state.place.manager for stored in stored_persons.values()}
+            pending = {member_id for member_id in above if member_id is not None} - survey.lines.keys() - people.keys()
         return people
 
-    async def _touched(self, survey: Survey, watched: dict[str, Row]) -> set[str]:
-        """The members of running pairings to whom this file would make a difference."""
-        before = await self._profiles.persons.get_many(list(watched))
-        found = set()
-        for id, row in watched.items():
-            decided = self._decision(survey, id, row)(before[id].state) if id in before else None
-            if decided is not None and imports.touches(before[id].state, decided[0]):
-                found.add(id)
-        return found
+    async def _find_touched(self, survey: FileSurvey, watched_rows: dict[str, ImportRow]) -> set[str]:
+        """The members of running pairings whose pairings this file would affect."""
+        before = await self._profiles.persons.get_many(list(watched_rows))
+        touched = set()
+        for member_id, row in watched_rows.items():
+            decision = (
+                self._decide_row(survey, member_id, row)(before[member_id].state) if member_id in before else None
+            )
+            if decision is not None and imports.affects_pairings(before[member_id].state, decision[0]):
+                touched.add(member_id)
+        return touched
 
-    async def _apply(self, survey: Survey) -> None:
-        """Let the rows after the cursor have their effect."""
-        reader = RowReader(survey.header, self._known.source)
-        if self._known.cursor == 0:
-            await self._report(list(survey.header.issues))
+    async def _apply_rows(self, survey: FileSurvey) -> None:
+        """Apply the rows after the cursor."""
+        reader = RowReader(survey.header, self._import.source)
+        if self._import.cursor == 0:
+            await self._store_issues(list(survey.header.issues))
         header_line: int | None = None
         async for records in self._batches():
             header_line = records[0].line if header_line is None else header_line
-            batch = [one for one in records if one.line > max(header_line, self._known.cursor)]
+            batch = [record for record in records if record.line > max(header_line, self._import.cursor)]
             if not batch:
                 continue
-            changes, issues, refused = self._changes(survey, [reader.read(one) for one in batch])
+            changes, issues, refused = self._build_changes(survey, [reader.read(record) for record in batch])
             results = await self._profiles.persons.update_many(changes)
-            tally = _tally(results, rows=len(batch), refused=refused, remarks=len(issues))
-            await self._report(issues)
-            cursor, before = batch[-1].line, self._known.cursor
-            await self._save(
+            tally = _count_rows(results, rows=len(batch), refused=refused, remarks=len(issues))
+            await self._store_issues(issues)
+            cursor, previous_cursor = batch[-1].line, self._import.cursor
+            await self._save_step(
                 f"rows/{cursor}",
-                lambda now, machine, c=cursor, t=tally: imports.advanced(now, c, t, machine),  # type: ignore[misc]
-                cursor=before,
+                lambda now, machine, c=cursor, t=tally: imports.advance_cursor(now, c, t, machine),  # type: ignore[misc]
+                cursor=previous_cursor,
             )
 
-    def _changes(self, survey: Survey, rows: list[Row | list[Issue]]) -> tuple[list[Change[Person]], list[Issue], int]:
-        """What a batch of rows comes to: changes, entries of the report, and how many rows were refused."""
+    def _build_changes(
+        self, survey: FileSurvey, rows: list[ImportRow | list[Issue]]
+    ) -> tuple[list[Change[Person]], list[Issue], int]:
+        """The changes of a batch of rows, the entries for the report, and the number of refused rows."""
         changes: list[Change[Person]] = []
         issues: list[Issue] = []
         refused = 0
@@ -230,97 +265,119 @@ class _Driver:
             member = survey.members[row.hr.external_id.ref]
             if member is None:
                 continue
-            if (again := survey.repeats(member, row)) is not None:
-                issues.append(again)
+            if (duplicate := survey.duplicate_issue(member, row)) is not None:
+                issues.append(duplicate)
                 refused += 1
                 continue
-            issues += [*row.remarks, *survey.remarks(member, row), *self._invitation_remarks(row)]
-            op = Op(f"{self._known.import_id}/{row.line}")
-            changes.append(Change(member, op, self._decision(survey, member, row), fresh=member in self._drawn))
+            issues += [*row.remarks, *survey.reference_remarks(member, row), *self._invitation_remarks(row)]
+            op = Op(f"{self._import.import_id}/{row.line}")
+            changes.append(Change(member, op, self._decide_row(survey, member, row), fresh=member in self._new_members))
         return changes, issues, refused
 
-    def _decision(self, survey: Survey, member: str, row: Row) -> Callable[[Person | None], Decision]:
-        place = survey.place(member, row)
+    def _decide_row(self, survey: FileSurvey, member: str, row: ImportRow) -> Callable[[Person | None], Decision]:
+        position = survey.position_of(member, row)
         invitation, programmes, now = self._invitation(row), self._programmes, self._profiles.clock.now()
-        return lambda person: record(person, member, row.hr, place, invitation, programmes, now)
+        return lambda person: apply_hr_record(person, member, row.hr, position, invitation, programmes, now)
 
-    def _invitation(self, row: Row) -> Invitation | None:
-        allowed = self._known.invites_to
-        wanted = row.invitation
-        return wanted if wanted and (allowed is None or wanted.programme_id in allowed) else None
+    def _invitation(self, row: ImportRow) -> Invitation | None:
+        allowed = self._import.invites_to
+        invitation = row.invitation
+        return invitation if invitation and (allowed is None or invitation.programme_id in allowed) else None
 
-    def _invitation_remarks(self, row: Row) -> list[Issue]:
+    def _invitation_remarks(self, row: ImportRow) -> list[Issue]:
         if row.invitation is None:
             return []
         if self._invitation(row) is None:
-            text = "the programme is coordinated by others; the person is not invited"
+            text = "you do not coordinate this programme; the person is imported, but not invited"
             return [Issue(row.line, "programme", "not_your_programme", text, refused=False)]
         if row.invitation.programme_id not in self._programmes:
-            text = "there is no such programme yet; the invitation counts once there is"
+            text = "there is no such programme yet; the invitation counts as soon as it exists"
             return [Issue(row.line, "programme", "unknown_programme", text, refused=False)]
         return []
 
-    async def _redraw(self) -> None:
-        """Draw the lines of everybody again from where they now stand, and save those that differ.
+    async def _redraw_lines(self) -> None:
+        """Derive the lines of all people again from their current managers, and save the lines that differ.
 
-        Level-triggered: it compares what is stored with what follows from it, so it may be repeated at any time.
-        Managers who were named before they were known are found here.
+        It compares the stored state with the derived one, so it may be repeated at any time. It also finds managers
+        whom HR named before they were known.
         """
-        picture = await self._profiles.hierarchy()
-        found = await self._profiles.keys.behind(set(picture.wanted.values())) if picture.wanted else {}
-        come = {id: manager for id, key in picture.wanted.items() if (manager := found.get(key)) in picture.lines}
-        manager_of = picture.manager_of | come
-        manager_of |= {id: picture.manager_of[id] for id in loops(manager_of).keys() & come.keys()}
-        moved = {id: line for id, old in picture.lines.items() if (line := line_of(id, manager_of)) != old}
-        for some in chunks(list(moved)):
+        hierarchy = await self._profiles.load_hierarchy()
+        members = (
+            await self._profiles.keys.members_by_key(set(hierarchy.missing_manager_keys.values()))
+            if hierarchy.missing_manager_keys
+            else {}
+        )
+        resolved = {
+            member_id: manager
+            for member_id, key in hierarchy.missing_manager_keys.items()
+            if (manager := members.get(key)) in hierarchy.lines
+        }
+        manager_of = hierarchy.manager_of | resolved
+        manager_of |= {
+            member_id: hierarchy.manager_of[member_id]
+            for member_id in find_circles(manager_of).keys() & resolved.keys()
+        }
+        changed_lines = {
+            member_id: line
+            for member_id, stored_line in hierarchy.lines.items()
+            if (line := reporting_line(member_id, manager_of)) != stored_line
+        }
+        for chunk in chunks(list(changed_lines)):
             changes = [
                 Change(
-                    id, Op(derived_id(self._known.import_id, "line", *moved[id])), self._stands(id, picture, moved[id])
+                    member_id,
+                    Op(derived_id(self._import.import_id, "line", *changed_lines[member_id])),
+                    self._decide_line(member_id, hierarchy, changed_lines[member_id]),
                 )
-                for id in some
+                for member_id in chunk
             ]
             for result in await self._profiles.persons.update_many(changes):
-                if isinstance(result, Exception) and not isinstance(result, Refused):  # refused: erased meanwhile
+                if isinstance(result, Exception) and not isinstance(result, CommandRejected):  # erased in the meantime
                     raise result
-            await self._alive()
+            await self._renew_lease()
 
-    def _stands(self, id: str, picture: Hierarchy, line: tuple[str, ...]) -> Callable[[Person | None], Decision]:
-        before, now = picture.manager_of[id], self._profiles.clock.now()
+    def _decide_line(
+        self, member_id: str, hierarchy: Hierarchy, line: tuple[str, ...]
+    ) -> Callable[[Person | None], Decision]:
+        former_manager, now = hierarchy.manager_of[member_id], self._profiles.clock.now()
 
         def move(person: Person) -> Person:
-            if person.place.manager != before:
-                return person  # moved since, by an erasure, which has closed the line itself
+            if person.place.manager != former_manager:
+                return person  # an erasure moved them in the meantime and set the line itself
             manager = line[0] if line else None
-            wanted = None if manager != before else person.place.wanted
-            return stand(person, person.place.model_copy(update={"manager": manager, "line": line, "wanted": wanted}))
+            missing_manager_key = None if manager != former_manager else person.place.wanted
+            return replace_position(
+                person,
+                person.place.model_copy(update={"manager": manager, "line": line, "wanted": missing_manager_key}),
+            )
 
-        return lambda person: changed(person, move, self._programmes, now)
+        return lambda person: change_person(person, move, self._programmes, now)
 
-    async def _batches(self) -> AsyncIterator[list[Record]]:
-        """The records of the file, a batch at a time, beginning with the header; blank lines are passed over."""
-        splitter = Splitter(in_one_line=REQUIRED + OPTIONAL)
-        batch: list[Record] = []
-        async for piece in self._profiles.uploads.read(self._known.upload_id, self._known.chunks):
-            for one in splitter.feed(piece):
-                if not is_blank(one):
-                    batch.append(one)
-                if len(batch) >= BATCH:
+    async def _batches(self) -> AsyncIterator[list[CsvRecord]]:
+        """The records of the file in batches, beginning with the header. Blank lines are skipped."""
+        splitter = CsvSplitter(in_one_line=REQUIRED_COLUMNS + OPTIONAL_COLUMNS)
+        batch: list[CsvRecord] = []
+        async for piece in self._profiles.uploads.read(self._import.upload_id, self._import.chunks):
+            for record in splitter.feed(piece):
+                if not is_blank(record):
+                    batch.append(record)
+                if len(batch) >= BATCH_ROWS:
                     yield batch
                     batch = []
                     await asyncio.sleep(0)
-        batch += [one for one in splitter.close() if not is_blank(one)]
+        batch += [record for record in splitter.close() if not is_blank(record)]
         if batch:
             yield batch
 
-    async def _report(self, issues: list[Issue]) -> None:
-        places: dict[int, int] = {}
+    async def _store_issues(self, issues: list[Issue]) -> None:
+        issues_on_line: dict[int, int] = {}
         documents = []
         for issue in issues:
-            place = places[issue.line] = places.get(issue.line, 0) + 1
+            number = issues_on_line[issue.line] = issues_on_line.get(issue.line, 0) + 1
             documents.append(
                 {
-                    "_id": f"{self._known.import_id}/{issue.line:09}/{place:03}",
-                    "import_id": self._known.import_id,
+                    "_id": f"{self._import.import_id}/{issue.line:09}/{number:03}",
+                    "import_id": self._import.import_id,
                     "line": issue.line,
                     "column": issue.column,
                     "code": issue.code,
@@ -329,41 +386,44 @@ class _Driver:
                 }
             )
         if documents:
-            await self._profiles.report.put_many(documents)
+            await self._profiles.import_errors.put_many(documents)
 
-    async def _alive(self) -> None:
-        """Renew the lease now and then. Raises ``Superseded``."""
-        machine = self._profiles.clock.machine_now()
-        if machine - self._renewed >= RENEWED:
-            await self._save(f"renew/{new_id()}", imports.begun, cursor=self._known.cursor)
+    async def _renew_lease(self) -> None:
+        """Renew the lease when enough of it has passed. Raises ``ImportTakenOver``."""
+        recorded_at = self._profiles.clock.machine_now()
+        if recorded_at - self._renewed_at >= RENEW_AFTER:
+            await self._save_step(f"renew/{new_id()}", imports.take_over, cursor=self._import.cursor)
 
-    async def _save(
+    async def _save_step(
         self,
         step: str,
-        change: Callable[[Import, datetime], Import],
+        change: Callable[[HrImport, datetime], HrImport],
         cursor: int | None = None,
     ) -> None:
-        """Save a step of this driver. Raises ``Superseded`` when another one has gone on meanwhile."""
-        machine = self._profiles.clock.machine_now()
-        expected = self._known.cursor if cursor is None else cursor
+        """Save one step of this run. Raises ``ImportTakenOver`` when another replica has continued the import."""
+        recorded_at = self._profiles.clock.machine_now()
+        expected = self._import.cursor if cursor is None else cursor
 
-        def decide(now: Import | None) -> Step:
-            if now is None or now.state != "running" or now.cursor != expected:
-                raise Superseded
-            return change(now, machine), []
+        def decide(current: HrImport | None) -> Step:
+            if current is None or current.state != "running" or current.cursor != expected:
+                raise ImportTakenOver
+            return change(current, recorded_at), []
 
-        saved = await self._profiles.imports.update(self._known.import_id, Op(step), decide)
-        self._known, self._renewed = saved.require_state(), machine
+        saved = await self._profiles.imports.update(self._import.import_id, Op(step), decide)
+        self._import, self._renewed_at = saved.require_state(), recorded_at
 
 
-def _tally(results: list[SaveResult[Person] | Exception], *, rows: int, refused: int, remarks: int) -> Tally:
-    """Count a batch. A row that was recognised counts as what it had been: created, if nothing came after it."""
-    created = changed_ = 0
+def _count_rows(results: list[SaveResult[Person] | Exception], *, rows: int, refused: int, remarks: int) -> RowCounts:
+    """Count the results of a batch.
+
+    A row that was already applied counts with its former result: as created, if nothing changed the person since.
+    """
+    created = changed = 0
     for result in results:
         if isinstance(result, Exception):
             raise result
         if result.changed:
             created += result.version == 1
-            changed_ += result.version != 1
-    unchanged = rows - refused - created - changed_
-    return Tally(rows=rows, created=created, changed=changed_, unchanged=unchanged, failed=refused, remarks=remarks)
+            changed += result.version != 1
+    unchanged = rows - refused - created - changed
+    return RowCounts(rows=rows, created=created, changed=changed, unchanged=unchanged, failed=refused, remarks=remarks)

@@ -1,101 +1,87 @@
-"""Commands and queries about people. A member has only their own data; ``me`` stands for the asker's own id."""
+"""Commands and queries about people.
+
+A member reaches only their own data. In a path, ``me`` stands for the caller's own member id.
+"""
 
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Literal, TypeAlias
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from chassis.web.http import (
-    Command,
-    Page,
-    PageRequest,
-    Principal,
-    allow,
-    build_page,
-    command,
-    forbidden,
-    not_found,
-    set_etag,
-)
+from chassis.web.http import Command, Page, Principal, allow, build_page, command, forbidden, not_found, set_etag
 from contracts.envelope import Id
+from contracts.errors import CommandRejected, NotFound
 from contracts.profiles import Absence, MemberId
 from contracts.taxonomy import load
+from services.profiles.dependencies import ANY_ROLE, MemberCommand, Paging, ProfilesContext
 from services.profiles.domain import person as people
-from services.profiles.domain.base import Refused, Unknown
-from services.profiles.domain.enrolment import Invitation, Participation, Programmes
-from services.profiles.domain.hr_record import ContactWishes, Entered, ExternalId, ref
-from services.profiles.domain.person import MOST_ABSENCES, MOST_AVOIDED, Person
-from services.profiles.domain.style import WORDS, Statement, Statements
-from services.profiles.store import ALIVE, Profiles, search
-from services.profiles.views import ErasureView, Member, TopicView, UnknownWords
+from services.profiles.domain.enrolment import Invitation, ParticipationWish, Programmes
+from services.profiles.domain.hr_record import ContactWishes, Entered, ExternalId, external_ref
+from services.profiles.domain.person import MAX_ABSENCES, MAX_AVOIDED, Person
+from services.profiles.domain.style import STATEMENT_TEXTS, Statement, StatementAnswers
+from services.profiles.store import LIVING, Profiles, build_member_filter
+from services.profiles.views import ErasureView, MemberView, TopicView, UnknownTopicView
 
-FEW = 5  # people; words that fewer wrote could tell who they are, and only an admin sees them
+MIN_PEOPLE_SHOWN = 5  # people; words that fewer people wrote could reveal who they are, so only an admin sees them
+MAX_UNKNOWN_TOPICS = 1000  # items; enough to see what the taxonomy lacks
 
-MOST_WORDS = 1000  # unknown ones that are shown: enough to see what the taxonomy lacks
+router = APIRouter()
 
-ANYBODY = allow("member", "coordinator", "admin", "service")
-
-Self: TypeAlias = Annotated[Command, command("member")]
-Change: TypeAlias = Callable[[Person, Programmes, datetime], Person]
+PersonChange: TypeAlias = Callable[[Person, Programmes, datetime], Person]
 
 
-class Absences(BaseModel):
-    away: Annotated[tuple[Absence, ...], Field(max_length=MOST_ABSENCES)]
+class AbsencesBody(BaseModel):
+    away: Annotated[tuple[Absence, ...], Field(max_length=MAX_ABSENCES)]
 
 
-class Avoided(BaseModel):
-    members: Annotated[tuple[MemberId, ...], Field(max_length=MOST_AVOIDED)]
+class AvoidedMembersBody(BaseModel):
+    members: Annotated[tuple[MemberId, ...], Field(max_length=MAX_AVOIDED)]
 
 
-class Answers(BaseModel):
-    """Answers to the statements, from -2 to +2; None, or absent, is skipped."""
+class StatementAnswersBody(BaseModel):
+    """Answers to the statements, from -2 to +2. A statement whose answer is None or absent was skipped."""
 
     language: Annotated[str, Field(max_length=35)] = "en"
     answers: dict[Statement, Annotated[int, Field(ge=-2, le=2)] | None]
 
 
-class Invited(BaseModel):
+class InvitationBody(BaseModel):
     side: Literal["senior", "junior", "either"] = "either"
     capacity: Annotated[int, Field(ge=0, le=20)] | None = None
 
 
-def routes(profiles: Profiles) -> APIRouter:
-    router = APIRouter()
-    _queries(router, profiles)
-    _own(router, profiles)
-    _participation(router, profiles)
-    _lifecycle(router, profiles)
-    _topics(router, profiles)
-    return router
-
-
-def own_id(member: str, principal: Principal) -> str:
-    """The asker's own member id, by its name or as ``me``; anybody else's is none of their business."""
+def require_own_id(member: str, principal: Principal) -> str:
+    """The caller's own member id, given as itself or as ``me``. Refuses every other member with 403."""
     if principal.member_id is None or member not in ("me", principal.member_id):
         raise forbidden()
     return principal.member_id
 
 
 def may_see(person: Person, principal: Principal) -> bool:
-    """Admins and services everybody, a coordinator the people of their programmes, a member themselves."""
+    """Whether the caller may see this person.
+
+    Admins and services see everybody, coordinators see the people of their programmes, members see themselves.
+    """
     if principal.roles & {"admin", "service"} or person.member_id == principal.member_id:
         return True
-    theirs = {enrolment.programme_id for enrolment in person.enrolments}
-    return "coordinator" in principal.roles and bool(theirs & principal.programmes)
+    programmes = {enrolment.programme_id for enrolment in person.enrolments}
+    return "coordinator" in principal.roles and bool(programmes & principal.programmes)
 
 
-def shown(person: Person, programmes: Programmes, principal: Principal) -> Member:
-    """The person as the asker may see them; to coordinators other programmes than theirs are nobody's business."""
-    themselves = person.member_id == principal.member_id
-    everything = themselves or principal.roles & {"admin", "service"}
-    return Member.of(person, programmes, themselves=themselves, only=None if everything else principal.programmes)
+def render_member(person: Person, programmes: Programmes, principal: Principal) -> MemberView:
+    """The person as the caller may see them. A coordinator sees enrolments in their own programmes only."""
+    is_self = person.member_id == principal.member_id
+    sees_everything = is_self or principal.roles & {"admin", "service"}
+    return MemberView.of(
+        person, programmes, is_self=is_self, visible_programmes=None if sees_everything else principal.programmes
+    )
 
 
-async def _living(profiles: Profiles, member: str, principal: Principal) -> tuple[Person, int]:
-    """The person and their version, for who may see them; for everybody else there is no such person."""
+async def _load_visible(profiles: Profiles, member: str, principal: Principal) -> tuple[Person, int]:
+    """The person and their version. Answers 404 when the caller may not see them, as when they do not exist."""
     id = principal.member_id if member == "me" else member
     stored = await profiles.persons.get(id) if id else None
     if stored is None or stored.state.hr is None or not may_see(stored.state, principal):
@@ -103,191 +89,251 @@ async def _living(profiles: Profiles, member: str, principal: Principal) -> tupl
     return stored.state, stored.version
 
 
-async def _change(profiles: Profiles, id: str, asked: Command, change: Change, response: Response) -> Member:
-    """Let one change of a living person happen, and show the person as they now are."""
+async def _change_member(
+    profiles: Profiles, id: str, command: Command, change: PersonChange, response: Response
+) -> MemberView:
+    """Apply one change to a living person and return the person as they are afterwards."""
     programmes, now = await profiles.all_programmes(), profiles.clock.now()
     saved = await profiles.persons.update(
         id,
-        asked.op,
-        lambda person: people.changed(person, lambda living: change(living, programmes, now), programmes, now),
-        expect=asked.expect,
+        command.op,
+        lambda person: people.change_person(person, lambda living: change(living, programmes, now), programmes, now),
+        expect=command.expect,
     )
     set_etag(response, saved.version)
-    return shown(people.alive(saved.state), programmes, asked.principal)
+    return render_member(people.require_living(saved.state), programmes, command.principal)
 
 
-def _queries(router: APIRouter, profiles: Profiles) -> None:
-    @router.get("/members")
-    async def find_members(
-        principal: Annotated[Principal, allow("coordinator", "admin", "service")],
-        paging: Annotated[PageRequest, Depends()],
-        external_id: Annotated[str | None, Query(max_length=64)] = None,
-        source: Annotated[str, Query(max_length=64)] = "hr",
-        name: Annotated[str | None, Query(min_length=2, max_length=100)] = None,
-        email: Annotated[str | None, Query(max_length=320)] = None,
-        programme: Annotated[str | None, Query(max_length=64)] = None,
-        state: Literal["invited", "enrolled", "ready", "left"] | None = None,
-    ) -> Page[Member]:
-        programmes = await profiles.all_programmes()
-        if external_id is not None:
-            found = await profiles.keys.find([ref(source, external_id)])
-            known = await profiles.persons.get_many(list(found.values()))
-            seen = [one.state for one in known.values() if one.state.hr and may_see(one.state, principal)]
-            return Page(items=[shown(one, programmes, principal) for one in seen])
-        everybody = bool(principal.roles & {"admin", "service"})
-        if not everybody and programme is not None and programme not in principal.programmes:
-            return Page(items=[])
-        filter = search(
-            name=name,
-            email=email,
-            programmes=None if everybody else principal.programmes,
-            programme=programme,
-            state=state,
-        )
-        results = profiles.persons.find(filter, limit=paging.fetch_limit, after=paging.after)
-        stored, after = await build_page(results, paging, lambda one: one.id)
-        return Page(items=[shown(one.state, programmes, principal) for one in stored], next=after)
-
-    @router.get("/members/{member}")
-    async def show_member(
-        member: str,
-        principal: Annotated[Principal, allow("member", "coordinator", "admin", "service")],
-        response: Response,
-    ) -> Member:
-        person, version = await _living(profiles, member, principal)
-        set_etag(response, version)
-        return shown(person, await profiles.all_programmes(), principal)
+@router.get("/members")
+async def find_members(
+    profiles: ProfilesContext,
+    principal: Annotated[Principal, allow("coordinator", "admin", "service")],
+    paging: Paging,
+    external_id: Annotated[str | None, Query(max_length=64)] = None,
+    source: Annotated[str, Query(max_length=64)] = "hr",
+    name: Annotated[str | None, Query(min_length=2, max_length=100)] = None,
+    email: Annotated[str | None, Query(max_length=320)] = None,
+    programme: Annotated[str | None, Query(max_length=64)] = None,
+    state: Literal["invited", "enrolled", "ready", "left"] | None = None,
+) -> Page[MemberView]:
+    programmes = await profiles.all_programmes()
+    if external_id is not None:
+        visible = await _find_by_external_id(profiles, external_ref(source, external_id), principal)
+        return Page(items=[render_member(person, programmes, principal) for person in visible])
+    sees_everybody = bool(principal.roles & {"admin", "service"})
+    if not sees_everybody and programme is not None and programme not in principal.programmes:
+        return Page(items=[])
+    filter = build_member_filter(
+        name=name,
+        email=email,
+        programmes=None if sees_everybody else principal.programmes,
+        programme=programme,
+        state=state,
+    )
+    results = profiles.persons.find(filter, limit=paging.fetch_limit, after=paging.after)
+    persons, after = await build_page(results, paging, lambda stored: stored.id)
+    return Page(items=[render_member(stored.state, programmes, principal) for stored in persons], next=after)
 
 
-def _own(router: APIRouter, profiles: Profiles) -> None:
-    @router.put("/members/{member}/entered")
-    async def enter(member: str, entered: Entered, asked: Self, response: Response) -> Member:
-        """What a person says of themselves, as a whole; what is absent is not said, and HR's suggestion counts."""
-        id = own_id(member, asked.principal)
-        return await _change(profiles, id, asked, lambda person, _, __: people.enter(person, entered), response)
-
-    @router.put("/members/{member}/statements")
-    async def state(member: str, answers: Answers, asked: Self, response: Response) -> Member:
-        """Seen by the person alone; matching sees the four dimensions."""
-        said = Statements(language=answers.language, answers=answers.answers)
-        id = own_id(member, asked.principal)
-        return await _change(profiles, id, asked, lambda person, _, now: people.state(person, said, now), response)
-
-    @router.put("/members/{member}/contact")
-    async def prefer(member: str, wishes: ContactWishes, asked: Self, response: Response) -> Member:
-        id = own_id(member, asked.principal)
-        return await _change(profiles, id, asked, lambda person, _, __: people.prefer(person, wishes), response)
-
-    @router.put("/members/{member}/away")
-    async def be_away(member: str, absences: Absences, asked: Self, response: Response) -> Member:
-        """Days away; no reason is asked."""
-        id = own_id(member, asked.principal)
-        return await _change(profiles, id, asked, lambda person, _, __: people.be_away(person, absences.away), response)
-
-    @router.put("/members/{member}/avoid")
-    async def avoid(member: str, avoided: Avoided, asked: Self, response: Response) -> Member:
-        """People whom one would rather not be paired with; shown to nobody else, and never given as a reason."""
-        id = own_id(member, asked.principal)
-        known = await profiles.persons.get_many(list(set(avoided.members)))
-        if any(one not in known or known[one].state.hr is None for one in avoided.members):
-            raise Unknown("unknown_member", "one of these people is not known here")
-        return await _change(profiles, id, asked, lambda person, _, __: people.avoid(person, avoided.members), response)
-
-    @router.get("/statements", dependencies=[ANYBODY])
-    async def statements() -> dict[Statement, str]:
-        """The statements, "How I like to think and work"."""
-        return WORDS
+async def _find_by_external_id(profiles: Profiles, ref: str, principal: Principal) -> list[Person]:
+    members = await profiles.keys.find_members([ref])
+    persons = await profiles.persons.get_many(list(members.values()))
+    return [stored.state for stored in persons.values() if stored.state.hr and may_see(stored.state, principal)]
 
 
-def _participation(router: APIRouter, profiles: Profiles) -> None:
-    @router.put("/members/{member}/enrolments/{programme}")
-    async def take_part(member: str, programme: str, wish: Participation, asked: Self, response: Response) -> Member:
-        """Enrol, come back, or change what was said before; what is absent stays as it is."""
-        id = own_id(member, asked.principal)
-
-        def change(person: Person, programmes: Programmes, now: datetime) -> Person:
-            return people.take_part(person, programme, wish, programmes, now)
-
-        return await _change(profiles, id, asked, change, response)
-
-    @router.post("/members/{member}/enrolments/{programme}/leave")
-    async def leave(member: str, programme: str, asked: Self, response: Response) -> Member:
-        id = own_id(member, asked.principal)
-        return await _change(profiles, id, asked, lambda person, _, now: people.leave(person, programme, now), response)
-
-    @router.post("/members/{member}/enrolments/{programme}/invitation")
-    async def invite(
-        member: Id,
-        programme: Id,
-        invited: Invited,
-        asked: Annotated[Command, command("coordinator", "admin", "service")],
-        response: Response,
-    ) -> Member:
-        """Importing is not joining, and neither is this: the person decides."""
-        principal = asked.principal
-        if not principal.roles & {"admin", "service"} and programme not in principal.programmes:
-            raise forbidden("This programme is coordinated by others.")
-        invitation = Invitation(programme_id=programme, side=invited.side, capacity=invited.capacity)
-
-        def change(person: Person, programmes: Programmes, now: datetime) -> Person:
-            return people.invite(person, invitation, programmes, now)
-
-        return await _change(profiles, member, asked, change, response)
+@router.get("/members/{member}")
+async def show_member(
+    member: str,
+    profiles: ProfilesContext,
+    principal: Annotated[Principal, allow("member", "coordinator", "admin", "service")],
+    response: Response,
+) -> MemberView:
+    person, version = await _load_visible(profiles, member, principal)
+    set_etag(response, version)
+    return render_member(person, await profiles.all_programmes(), principal)
 
 
-def _lifecycle(router: APIRouter, profiles: Profiles) -> None:
-    @router.post("/members/{member}/external-ids")
-    async def identify(
-        member: Id, external_id: ExternalId, asked: Annotated[Command, command("admin", "service")], response: Response
-    ) -> Member:
-        """How another HR system calls this person; from now on that system's rows lead."""
-        await _living(profiles, member, asked.principal)
-        if not await profiles.keys.assign(external_id, member):
-            raise Refused("taken", "this external id belongs to somebody else")
-        return await _change(
-            profiles, member, asked, lambda person, _, __: people.identify(person, external_id), response
-        )
-
-    @router.post("/members/{member}/erasure", status_code=202)
-    async def erase(member: str, asked: Annotated[Command, command("member", "admin")]) -> ErasureView:
-        """Forget this person everywhere; ``GET /erasures/{member}`` tells how far it has come."""
-        admin = "admin" in asked.principal.roles and member != "me"
-        id = member if admin else own_id(member, asked.principal)
-        hashed, now, machine = await profiles.keys.hasher(), profiles.clock.now(), profiles.clock.machine_now()
-        saved = await profiles.persons.update(
-            id, asked.op, lambda person: people.erase(person, hashed, now, machine), expect=asked.expect
-        )
-        return ErasureView.of(saved.require_state())
-
-    @router.get("/erasures/{member}")
-    async def erasure(member: str, principal: Annotated[Principal, allow("member", "admin", "service")]) -> ErasureView:
-        id = member if principal.roles & {"admin", "service"} and member != "me" else own_id(member, principal)
-        stored = await profiles.persons.get(id)
-        if stored is None or stored.state.erasure is None:
-            raise not_found("erasure")
-        return ErasureView.of(stored.state)
+@router.put("/members/{member}/entered")
+async def put_entered(
+    member: str, body: Entered, profiles: ProfilesContext, command: MemberCommand, response: Response
+) -> MemberView:
+    """Replace everything that a person says about themselves. For an absent field, HR's suggestion counts."""
+    id = require_own_id(member, command.principal)
+    return await _change_member(
+        profiles, id, command, lambda person, _, __: people.replace_entered(person, body), response
+    )
 
 
-def _topics(router: APIRouter, profiles: Profiles) -> None:
-    @router.get("/topics", dependencies=[ANYBODY])
-    async def topics(query: Annotated[str, Query(max_length=80)] = "") -> Page[TopicView]:
-        """The taxonomy, or the topics in which these letters occur."""
-        letters = query.strip().casefold()
-        return Page(
-            items=[
-                TopicView(id=topic.id, name=topic.name, parent=topic.parent, aliases=topic.aliases)
-                for topic in load().topics
-                if any(letters in text.casefold() for text in (topic.id, topic.name, *topic.aliases))
-            ]
-        )
+@router.put("/members/{member}/statements")
+async def put_statements(
+    member: str, body: StatementAnswersBody, profiles: ProfilesContext, command: MemberCommand, response: Response
+) -> MemberView:
+    """Only the person sees the answers. Matching sees the four dimensions."""
+    answers = StatementAnswers(language=body.language, answers=body.answers)
+    id = require_own_id(member, command.principal)
+    return await _change_member(
+        profiles, id, command, lambda person, _, now: people.replace_statements(person, answers, now), response
+    )
 
-    @router.get("/topics/unknown")
-    async def unknown_topics(principal: Annotated[Principal, allow("coordinator", "admin")]) -> Page[UnknownWords]:
-        """What people wrote and the taxonomy does not know, most frequent first."""
-        words: Counter[str] = Counter()
-        waiting = {**ALIVE, "topics.unknown": {"$ne": []}}
-        async for stored in profiles.persons.find(waiting):
-            words.update(set(stored.state.topics.unknown))
-        least = 1 if "admin" in principal.roles else FEW
-        most = words.most_common(MOST_WORDS)
-        return Page(items=[UnknownWords(words=text, people=count) for text, count in most if count >= least])
+
+@router.put("/members/{member}/contact")
+async def put_contact(
+    member: str, body: ContactWishes, profiles: ProfilesContext, command: MemberCommand, response: Response
+) -> MemberView:
+    id = require_own_id(member, command.principal)
+    return await _change_member(
+        profiles, id, command, lambda person, _, __: people.replace_contact(person, body), response
+    )
+
+
+@router.put("/members/{member}/away")
+async def put_absences(
+    member: str, body: AbsencesBody, profiles: ProfilesContext, command: MemberCommand, response: Response
+) -> MemberView:
+    """Replace the absences. No reason is asked for."""
+    id = require_own_id(member, command.principal)
+    return await _change_member(
+        profiles, id, command, lambda person, _, __: people.replace_absences(person, body.away), response
+    )
+
+
+@router.put("/members/{member}/avoid")
+async def put_avoided(
+    member: str, body: AvoidedMembersBody, profiles: ProfilesContext, command: MemberCommand, response: Response
+) -> MemberView:
+    """Replace the list of people with whom this person does not want to be paired.
+
+    Nobody else sees the list, and matching never names it as a reason.
+    """
+    id = require_own_id(member, command.principal)
+    persons = await profiles.persons.get_many(list(set(body.members)))
+    if any(avoided not in persons or persons[avoided].state.hr is None for avoided in body.members):
+        raise NotFound("member", code="unknown_member", detail="one of these people is not known here")
+    return await _change_member(
+        profiles, id, command, lambda person, _, __: people.replace_avoided(person, body.members), response
+    )
+
+
+@router.get("/statements", dependencies=[ANY_ROLE])
+async def list_statements() -> dict[Statement, str]:
+    """The statements of "How I like to think and work"."""
+    return STATEMENT_TEXTS
+
+
+@router.put("/members/{member}/enrolments/{programme}")
+async def put_enrolment(
+    member: str,
+    programme: str,
+    body: ParticipationWish,
+    profiles: ProfilesContext,
+    command: MemberCommand,
+    response: Response,
+) -> MemberView:
+    """Enrol, come back, or change earlier answers. An absent field stays as it is."""
+    id = require_own_id(member, command.principal)
+
+    def change(person: Person, programmes: Programmes, now: datetime) -> Person:
+        return people.take_part_in(person, programme, body, programmes, now)
+
+    return await _change_member(profiles, id, command, change, response)
+
+
+@router.post("/members/{member}/enrolments/{programme}/leave")
+async def leave_programme(
+    member: str, programme: str, profiles: ProfilesContext, command: MemberCommand, response: Response
+) -> MemberView:
+    id = require_own_id(member, command.principal)
+    return await _change_member(
+        profiles, id, command, lambda person, _, now: people.leave_programme(person, programme, now), response
+    )
+
+
+@router.post("/members/{member}/enrolments/{programme}/invitation")
+async def invite_member(
+    member: Id,
+    programme: Id,
+    body: InvitationBody,
+    profiles: ProfilesContext,
+    command: Annotated[Command, command("coordinator", "admin", "service")],
+    response: Response,
+) -> MemberView:
+    """Invite a person. Neither an import nor an invitation enrols anybody: the person decides."""
+    principal = command.principal
+    if not principal.roles & {"admin", "service"} and programme not in principal.programmes:
+        raise forbidden("This programme is coordinated by others.")
+    invitation = Invitation(programme_id=programme, side=body.side, capacity=body.capacity)
+
+    def change(person: Person, programmes: Programmes, now: datetime) -> Person:
+        return people.invite_person(person, invitation, programmes, now)
+
+    return await _change_member(profiles, member, command, change, response)
+
+
+@router.post("/members/{member}/external-ids")
+async def add_external_id(
+    member: Id,
+    body: ExternalId,
+    profiles: ProfilesContext,
+    command: Annotated[Command, command("admin", "service")],
+    response: Response,
+) -> MemberView:
+    """Add the id that another HR system uses for this person. From then on the rows of that system are leading."""
+    await _load_visible(profiles, member, command.principal)
+    if not await profiles.keys.assign(body, member):
+        raise CommandRejected("taken", "this external id belongs to another person")
+    return await _change_member(
+        profiles, member, command, lambda person, _, __: people.add_external_id(person, body), response
+    )
+
+
+@router.post("/members/{member}/erasure", status_code=202)
+async def erase_member(
+    member: str, profiles: ProfilesContext, command: Annotated[Command, command("member", "admin")]
+) -> ErasureView:
+    """Erase this person in every service. ``GET /erasures/{member}`` shows the progress."""
+    is_admin_request = "admin" in command.principal.roles and member != "me"
+    id = member if is_admin_request else require_own_id(member, command.principal)
+    hash_ref, moment = await profiles.keys.hasher(), profiles.clock.moment()
+    saved = await profiles.persons.update(
+        id, command.op, lambda person: people.erase_person(person, hash_ref, moment), expect=command.expect
+    )
+    return ErasureView.of(saved.require_state())
+
+
+@router.get("/erasures/{member}")
+async def show_erasure(
+    member: str, profiles: ProfilesContext, principal: Annotated[Principal, allow("member", "admin", "service")]
+) -> ErasureView:
+    may_see_any = bool(principal.roles & {"admin", "service"}) and member != "me"
+    stored = await profiles.persons.get(member if may_see_any else require_own_id(member, principal))
+    if stored is None or stored.state.erasure is None:
+        raise not_found("erasure")
+    return ErasureView.of(stored.state)
+
+
+@router.get("/topics", dependencies=[ANY_ROLE])
+async def search_topics(query: Annotated[str, Query(max_length=80)] = "") -> Page[TopicView]:
+    """The topics whose id, name or alias contains the query. Without a query: the whole taxonomy."""
+    text = query.strip().casefold()
+    return Page(
+        items=[
+            TopicView(id=topic.id, name=topic.name, parent=topic.parent, aliases=topic.aliases)
+            for topic in load().topics
+            if any(text in candidate.casefold() for candidate in (topic.id, topic.name, *topic.aliases))
+        ]
+    )
+
+
+@router.get("/topics/unknown")
+async def list_unknown_topics(
+    profiles: ProfilesContext, principal: Annotated[Principal, allow("coordinator", "admin")]
+) -> Page[UnknownTopicView]:
+    """The texts that people entered and the taxonomy does not know, most frequent first."""
+    people_by_text: Counter[str] = Counter()
+    async for stored in profiles.persons.find({**LIVING, "topics.unknown": {"$ne": []}}):
+        people_by_text.update(set(stored.state.topics.unknown))
+    min_people = 1 if "admin" in principal.roles else MIN_PEOPLE_SHOWN
+    most_frequent = people_by_text.most_common(MAX_UNKNOWN_TOPICS)
+    return Page(
+        items=[UnknownTopicView(words=text, people=count) for text, count in most_frequent if count >= min_people]
+    )

@@ -1,4 +1,4 @@
-"""What profiles keeps: people, imports, the keys by which HR calls people, and what it heard from others."""
+"""The collections of profiles: people, imports, keys of external ids, uploads, and projections of other services."""
 
 import hmac
 import re
@@ -15,31 +15,32 @@ from chassis.storage.projections import Projection
 from contracts.pairings import PairingState
 from contracts.programmes import ProgrammeChanged
 from services.profiles.domain.hr_record import ExternalId
-from services.profiles.domain.imports import Import
+from services.profiles.domain.imports import HrImport
 from services.profiles.domain.person import Person
 
-RUNNING = ("formed", "chartered", "paused")
-ALIVE: Mapping[str, Any] = {"hr": {"$ne": None}}
+RUNNING_STATES = ("formed", "chartered", "paused")
+LIVING: Mapping[str, Any] = {"hr": {"$ne": None}}
 
 
-class WrongSecret(Exception):
-    """The configured secret is not the one with which this database's keys were made."""
+class WrongHmacKey(Exception):
+    """The configured secret is not the secret with which the keys in this database were made."""
 
 
-class Keys:
-    """Who is meant by an external id: ``{_id: HMAC(source, external id), member_id}``.
+class ExternalIdKeys:
+    """Maps external ids to members: ``{_id: HMAC(source, external id), member_id}``.
 
-    The claim comes first and decides the member's random id; the person is created under that id afterwards.
+    A *claim* (the document) comes first and decides the member's random id. The person is created under that id
+    afterwards.
 
-    * Two imports claim the same external id: the unique ``_id`` lets one win, the other reads the winner's member id.
+    * Two imports claim the same external id: the unique ``_id`` lets one win, and the other reads its member id.
     * A crash between claim and person: the next row with that external id finds the claim and creates the person under
-      the same id. So nobody can be created twice, whatever stops in between.
-    * Erasure: the stub of the person is saved first; a row that still finds the claim finds the stub, and creates
-      nobody. Then the claim is *buried*: ``member_id`` None stays for ever, so the nightly file cannot bring them back,
-      and not even who holds the secret can tell any longer which member the external id was.
+      the same id. So nobody can be created twice, wherever a crash happens.
+    * Erasure: the stub of the person is saved first. A row that still finds the claim also finds the stub, and creates
+      nobody. Then the claim is *buried*: ``member_id`` None stays for ever, so the nightly file cannot re-create the
+      person. After that, even with the secret, nobody can tell which member the external id belonged to.
 
-    The external id itself is never stored here. A member's id is drawn at random, unlike other ids: in the order of
-    time it would tell who stood next to whom in HR's file.
+    The external id itself is never stored here. Unlike other ids, a member id is random: an id in order of time would
+    reveal who was next to whom in HR's file.
     """
 
     def __init__(self, keys: Documents, settings: Documents, secret: bytes) -> None:
@@ -49,66 +50,66 @@ class Keys:
         self._checked = False
 
     async def hasher(self) -> Callable[[str], str]:
-        """Makes of an external id (``ExternalId.ref``) its key."""
-        secret = await self._key()
+        """A function from an external id (``ExternalId.ref``) to its key."""
+        secret = await self._checked_secret()
         return lambda ref: _hmac(secret, ref)
 
-    async def hashed(self, refs: Iterable[str]) -> dict[str, str]:
-        hash = await self.hasher()
-        return {ref: hash(ref) for ref in refs}
+    async def hash_refs(self, refs: Iterable[str]) -> dict[str, str]:
+        hash_ref = await self.hasher()
+        return {ref: hash_ref(ref) for ref in refs}
 
-    async def find(self, refs: Iterable[str]) -> dict[str, str]:
-        """The members behind these external ids (``ExternalId.ref``), as far as there are any."""
-        hashes = await self.hashed(refs)
-        found = await self._keys.get_many(list(hashes.values()))
-        members = {ref: found[hash]["member_id"] for ref, hash in hashes.items() if hash in found}
+    async def find_members(self, refs: Iterable[str]) -> dict[str, str]:
+        """External id (``ExternalId.ref``) -> member id. Unknown ids and ids of erased people are left out."""
+        keys = await self.hash_refs(refs)
+        documents = await self._keys.get_many(list(keys.values()))
+        members = {ref: documents[key]["member_id"] for ref, key in keys.items() if key in documents}
         return {ref: member for ref, member in members.items() if member is not None}
 
-    async def behind(self, keys: Iterable[str]) -> dict[str, str]:
-        """The members behind these keys."""
-        found = await self._keys.get_many(list(keys))
-        return {key: kept["member_id"] for key, kept in found.items() if kept["member_id"] is not None}
+    async def members_by_key(self, keys: Iterable[str]) -> dict[str, str]:
+        """Key -> member id. Unknown keys and keys of erased people are left out."""
+        documents = await self._keys.get_many(list(keys))
+        return {key: document["member_id"] for key, document in documents.items() if document["member_id"] is not None}
 
     async def claim(self, refs: Iterable[str]) -> tuple[dict[str, str | None], set[str]]:
-        """As ``find``, and what is new is claimed with a new member id; also returns the ids drawn by this very call.
+        """External id -> member id, where an unknown external id is claimed with a new member id.
 
-        None: whoever that was has been erased.
+        The member id is None for an erased person. The second value holds the member ids that this call has drawn.
         """
-        hashes = await self.hashed(refs)
-        found = await self._keys.get_many(list(hashes.values()))
-        new = [{"_id": hash, "member_id": str(uuid4())} for hash in hashes.values() if hash not in found]
-        drawn = {document["member_id"] for document in new}
+        keys = await self.hash_refs(refs)
+        documents = await self._keys.get_many(list(keys.values()))
+        new = [{"_id": key, "member_id": str(uuid4())} for key in keys.values() if key not in documents]
+        new_members = {document["member_id"] for document in new}
         for chunk in chunks(new):
-            lost = await insert_missing(self._keys.collection, chunk)
-            found |= {document["_id"]: document for document in chunk}
-            if lost:
-                drawn -= {document["member_id"] for document in lost}
-                found |= await self._keys.get_many([document["_id"] for document in lost])
-        return {ref: found[hash]["member_id"] for ref, hash in hashes.items()}, drawn
+            lost_claims = await insert_missing(self._keys.collection, chunk)
+            documents |= {document["_id"]: document for document in chunk}
+            if lost_claims:
+                new_members -= {document["member_id"] for document in lost_claims}
+                documents |= await self._keys.get_many([document["_id"] for document in lost_claims])
+        return {ref: documents[key]["member_id"] for ref, key in keys.items()}, new_members
 
     async def assign(self, external_id: ExternalId, member_id: str) -> bool:
-        """Claim an external id for somebody who exists; False when it is another's, or was an erased person's."""
-        hash = _hmac(await self._key(), external_id.ref)
-        lost = await insert_missing(self._keys.collection, [{"_id": hash, "member_id": member_id}])
-        if not lost:
+        """Claim an external id for an existing member. False when it belongs to another or to an erased person."""
+        key = _hmac(await self._checked_secret(), external_id.ref)
+        lost_claims = await insert_missing(self._keys.collection, [{"_id": key, "member_id": member_id}])
+        if not lost_claims:
             return True
-        found = await self._keys.get(hash)
-        return found is not None and found["member_id"] == member_id
+        document = await self._keys.get(key)
+        return document is not None and document["member_id"] == member_id
 
-    async def bury(self, hashes: Sequence[str]) -> None:
-        await self._keys.put_many([{"_id": hash, "member_id": None} for hash in hashes])
+    async def bury(self, keys: Sequence[str]) -> None:
+        await self._keys.put_many([{"_id": key, "member_id": None} for key in keys])
 
-    async def _key(self) -> bytes:
-        """The secret, once it is known to be the one by which this database was made. Raises ``WrongSecret``.
+    async def _checked_secret(self) -> bytes:
+        """The secret, after a check that the keys in this database were made with it. Raises ``WrongHmacKey``.
 
-        With another one nobody would be recognised, and the next import would create everybody a second time.
+        With another secret nobody would be recognised, and the next import would create everybody a second time.
         """
         if not self._checked:
             check = _hmac(self._secret, "check")
             await insert_missing(self._settings.collection, [{"_id": "hmac_key", "check": check}])
-            kept = await self._settings.get("hmac_key")
-            if kept is None or not hmac.compare_digest(kept["check"], check):
-                raise WrongSecret("VICEVERSA_HMAC_KEY is not the one with which this database's keys were made")
+            document = await self._settings.get("hmac_key")
+            if document is None or not hmac.compare_digest(document["check"], check):
+                raise WrongHmacKey("VICEVERSA_HMAC_KEY is not the one with which this database's keys were made")
             self._checked = True
         return self._secret
 
@@ -118,7 +119,7 @@ def _hmac(secret: bytes, text: str) -> str:
 
 
 class Uploads:
-    """Files as they came in, in pieces; each attempt of an upload has an id of its own and is deleted when used."""
+    """Uploaded files, stored in pieces. Each upload attempt has its own id and is deleted after use."""
 
     def __init__(self, pieces: Documents) -> None:
         self._pieces = pieces
@@ -138,7 +139,10 @@ class Uploads:
         await self._pieces.delete({"upload_id": upload_id})
 
     async def delete_abandoned(self, before: str, used: Sequence[str]) -> int:
-        """Delete what was uploaded before that time and belongs to no import: the client or we went away half-way."""
+        """Delete uploads from before that time which belong to no import: the client or this service stopped half-way.
+
+        ``used`` holds the ids of uploads that must stay. Returns the number of deleted pieces.
+        """
         return await self._pieces.delete({"at": {"$lt": before}, "upload_id": {"$nin": list(used)}})
 
 
@@ -147,54 +151,60 @@ class Profiles:
     """The service's context: its collections and clock."""
 
     persons: Aggregates[Person]
-    imports: Aggregates[Import]
+    imports: Aggregates[HrImport]
     programmes: Projection[ProgrammeChanged]
     pairings: Projection[PairingState]
-    keys: Keys
+    keys: ExternalIdKeys
     uploads: Uploads
-    report: Documents
+    import_errors: Documents
     clock: Clock
 
     async def all_programmes(self) -> dict[str, ProgrammeChanged]:
-        """There are few of them, and whoever changes a person needs those that they take part in."""
+        """All programmes by id. They are few, and every change of a person needs the programmes of that person."""
         return {programme.programme_id: programme async for programme in self.programmes.find({})}
 
     async def running_pairings(self) -> dict[str, tuple[str, ...]]:
         """The members of each running pairing."""
-        found = self.pairings.find({"state": {"$in": list(RUNNING)}})
-        return {one.pairing_id: tuple(person.member_id for person in one.participants) async for one in found}
+        running = self.pairings.find({"state": {"$in": list(RUNNING_STATES)}})
+        return {
+            pairing.pairing_id: tuple(person.member_id for person in pairing.participants) async for pairing in running
+        }
 
-    async def unfinished_imports(self) -> list[Stored[Import]]:
+    async def unfinished_imports(self) -> list[Stored[HrImport]]:
         filter = {"state": {"$in": ["received", "running", "waiting_for_release"]}}
         return [stored async for stored in self.imports.find(filter)]
 
-    async def mentions(self, member_id: str) -> list[Stored[Person]]:
-        """Everybody whose record names this member."""
-        places = ("place.manager", "place.line", "place.evaluators", "avoid", "contact.delegates")
-        return [stored async for stored in self.persons.find({"$or": [{place: member_id} for place in places]})]
+    async def find_mentioning(self, member_id: str) -> list[Stored[Person]]:
+        """The people whose record names this member."""
+        fields = ("place.manager", "place.line", "place.evaluators", "avoid", "contact.delegates")
+        return [stored async for stored in self.persons.find({"$or": [{field: member_id} for field in fields]})]
 
-    async def hierarchy(self) -> "Hierarchy":
-        """Where everybody alive stands; only the fields that this needs are read."""
-        picture = Hierarchy({}, {}, {})
-        async for document in self.persons.collection.find(dict(ALIVE), {"place": 1}):
-            id, place = document["_id"], document["place"]
-            picture.manager_of[id] = place["manager"]
-            picture.lines[id] = tuple(place["line"])
-            if place["wanted"] is not None:
-                picture.wanted[id] = place["wanted"]
-        return picture
+    async def load_hierarchy(self) -> "Hierarchy":
+        """The reporting lines of all living people. Only the fields needed for this are read."""
+        hierarchy = Hierarchy({}, {}, {})
+        async for document in self.persons.collection.find(dict(LIVING), {"place": 1}):
+            member_id, position = document["_id"], document["place"]
+            hierarchy.manager_of[member_id] = position["manager"]
+            hierarchy.lines[member_id] = tuple(position["line"])
+            if position["wanted"] is not None:
+                hierarchy.missing_manager_keys[member_id] = position["wanted"]
+        return hierarchy
 
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """``lines`` as they are stored; ``wanted``: the keys of managers who could not be used so far."""
+    """Managers and reporting lines by member id.
+
+    ``lines`` are the stored lines. ``missing_manager_keys`` holds the keys of managers whom HR named and who could not
+    be used so far.
+    """
 
     manager_of: dict[str, str | None]
     lines: dict[str, tuple[str, ...]]
-    wanted: dict[str, str]
+    missing_manager_keys: dict[str, str]
 
 
-def search(
+def build_member_filter(
     *,
     name: str | None = None,
     email: str | None = None,
@@ -202,20 +212,22 @@ def search(
     programme: str | None = None,
     state: str | None = None,
 ) -> dict[str, Any]:
-    """A filter on living people. ``programmes``: those that the asker coordinates; None is everybody."""
-    conditions: list[dict[str, Any]] = [dict(ALIVE)]
+    """A MongoDB filter on living people. ``programmes`` limits it to what the caller coordinates; None: no limit."""
+    conditions: list[dict[str, Any]] = [dict(LIVING)]
     if name is not None:
         conditions.append({"hr.name": {"$regex": re.escape(name), "$options": "i"}})
     if email is not None:
         conditions.append({"hr.email": email.strip().lower()})
     if programmes is not None:
-        conditions.append(_takes_part({one for one in programmes if programme in (None, one)}, state))
+        conditions.append(
+            _enrolment_filter({programme_id for programme_id in programmes if programme in (None, programme_id)}, state)
+        )
     elif programme is not None or state is not None:
-        conditions.append(_takes_part({programme} if programme is not None else None, state))
+        conditions.append(_enrolment_filter({programme} if programme is not None else None, state))
     return {"$and": conditions}
 
 
-def _takes_part(programmes: Collection[str] | None, state: str | None) -> dict[str, Any]:
-    """In one of these programmes (None: in any), and in that state."""
+def _enrolment_filter(programmes: Collection[str] | None, state: str | None) -> dict[str, Any]:
+    """A condition: enrolled in one of these programmes (None: in any), and in this state (None: in any)."""
     enrolment: dict[str, Any] = {} if programmes is None else {"programme_id": {"$in": sorted(programmes)}}
     return {"enrolments": {"$elemMatch": enrolment | ({"state": state} if state is not None else {})}}

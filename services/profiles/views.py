@@ -1,35 +1,36 @@
-"""What the HTTP API shows of people and imports."""
+"""The responses of the HTTP API about people and imports."""
 
 from collections.abc import Container
 from datetime import date
 
 from pydantic import BaseModel
 
+from contracts.catalogue import SERVICES
 from contracts.envelope import Instant
 from contracts.profiles import Absence, Availability, Offer, Seek, Style
-from services.profiles.domain.enrolment import Enrolment, Notice, Programmes, missing
+from services.profiles.domain.enrolment import ProgrammeEnrolment, Programmes, SeenNotice, missing_requirements
 from services.profiles.domain.hr_record import ExternalId
-from services.profiles.domain.imports import Import
-from services.profiles.domain.person import SERVICES, Person
-from services.profiles.domain.style import Statements, style_of
+from services.profiles.domain.imports import HrImport
+from services.profiles.domain.person import Person
+from services.profiles.domain.style import StatementAnswers, derive_style
 
 
 class EnrolmentView(BaseModel):
-    """``missing``: what still keeps the person from being ready."""
+    """``missing`` names the requirements that the person does not meet yet to be ready."""
 
     programme_id: str
     side: str
     capacity: int
     state: str
     missing: tuple[str, ...]
-    notice: Notice | None
+    notice: SeenNotice | None
     confidentiality_acknowledged: bool
     optional_consents: tuple[str, ...]
     briefed_at: Instant | None
     waiting_since: Instant | None
 
     @classmethod
-    def of(cls, enrolment: Enrolment, person: Person, programmes: Programmes) -> "EnrolmentView":
+    def of(cls, enrolment: ProgrammeEnrolment, person: Person, programmes: Programmes) -> "EnrolmentView":
         programme = programmes.get(enrolment.programme_id)
         return cls(
             **enrolment.model_dump(
@@ -39,12 +40,16 @@ class EnrolmentView(BaseModel):
                 }
             ),
             confidentiality_acknowledged=enrolment.acknowledged_at is not None,
-            missing=missing(enrolment, programme, person.facts()) if programme and enrolment.state != "left" else (),
+            missing=(
+                missing_requirements(enrolment, programme, person.facts())
+                if programme and enrolment.state != "left"
+                else ()
+            ),
         )  # fmt: skip
 
 
 class ContactView(BaseModel):
-    """How they are called and reached."""
+    """How a person is named and reached."""
 
     display_name: str
     channels: tuple[str, ...]
@@ -63,17 +68,17 @@ class ContactView(BaseModel):
         )
 
 
-class Private(BaseModel):
-    """What nobody sees but the person."""
+class PrivateView(BaseModel):
+    """What only the person themselves may see."""
 
     intro: str | None
     avoid: tuple[str, ...]
-    statements: Statements | None
+    statements: StatementAnswers | None
     style: Style
 
 
-class Member(BaseModel):
-    """A person. ``private`` is absent for everybody else."""
+class MemberView(BaseModel):
+    """A person. ``private`` is present only when the person themselves asks."""
 
     member_id: str
     external_ids: tuple[ExternalId, ...]
@@ -101,13 +106,13 @@ class Member(BaseModel):
     away: tuple[Absence, ...]
     contact: ContactView
     enrolments: list[EnrolmentView]
-    private: Private | None = None
+    private: PrivateView | None = None
 
     @classmethod
     def of(
-        cls, person: Person, programmes: Programmes, *, themselves: bool, only: Container[str] | None = None
-    ) -> "Member":
-        """``only``: the programmes of which the reader may know."""
+        cls, person: Person, programmes: Programmes, *, is_self: bool, visible_programmes: Container[str] | None = None
+    ) -> "MemberView":
+        """``visible_programmes``: the programmes whose enrolments the reader may see; None: all of them."""
         hr = person.hr
         assert hr is not None, "an erased person is not shown"
         return cls(
@@ -137,25 +142,25 @@ class Member(BaseModel):
             away=person.away,
             contact=ContactView.of(person),
             enrolments=[
-                EnrolmentView.of(one, person, programmes)
-                for one in person.enrolments
-                if only is None or one.programme_id in only
+                EnrolmentView.of(enrolment, person, programmes)
+                for enrolment in person.enrolments
+                if visible_programmes is None or enrolment.programme_id in visible_programmes
             ],
-            private=_private(person) if themselves else None,
+            private=_private_view(person) if is_self else None,
         )
 
 
-def _private(person: Person) -> Private:
-    return Private(
+def _private_view(person: Person) -> PrivateView:
+    return PrivateView(
         intro=person.entered.intro,
         avoid=person.avoid,
         statements=person.statements,
-        style=style_of(person.statements),
+        style=derive_style(person.statements),
     )
 
 
 class ErasureView(BaseModel):
-    """How far an erasure has come: which services hold nothing any longer, and who is still to report."""
+    """The progress of an erasure: ``completed`` services hold no data any longer, ``pending`` ones have to report."""
 
     member_id: str
     requested_at: Instant
@@ -165,8 +170,8 @@ class ErasureView(BaseModel):
 
     @classmethod
     def of(cls, stub: Person) -> "ErasureView":
-        assert stub.erasure is not None, "somebody who was erased"
-        pending = sorted(SERVICES - stub.erasure.completed.keys())
+        assert stub.erasure is not None, "the person was erased"
+        pending = sorted(set(SERVICES) - stub.erasure.completed.keys())
         return cls(
             member_id=stub.member_id,
             requested_at=stub.erasure.requested_at,
@@ -177,7 +182,7 @@ class ErasureView(BaseModel):
 
 
 class ImportView(BaseModel):
-    """An import: how far it has come, and what became of its rows."""
+    """An import: its progress, and the results of its rows."""
 
     import_id: str
     source: str
@@ -198,13 +203,13 @@ class ImportView(BaseModel):
     failure: str | None
 
     @classmethod
-    def of(cls, known: Import) -> "ImportView":
-        own = known.model_dump(include=set(cls.model_fields) - {"rows"})
-        return cls(**own, **known.tally.model_dump())
+    def of(cls, hr_import: HrImport) -> "ImportView":
+        fields = hr_import.model_dump(include=set(cls.model_fields) - {"rows"})
+        return cls(**fields, **hr_import.tally.model_dump())
 
 
 class IssueView(BaseModel):
-    """Something wrong in the file; ``refused``: its row was not imported."""
+    """A problem in the file. ``refused``: its row was not imported."""
 
     line: int
     column: str
@@ -220,8 +225,8 @@ class TopicView(BaseModel):
     aliases: tuple[str, ...]
 
 
-class UnknownWords(BaseModel):
-    """Words that the taxonomy does not know, and how many people wrote them."""
+class UnknownTopicView(BaseModel):
+    """A text that the taxonomy does not know, and the number of people who entered it."""
 
     words: str
     people: int

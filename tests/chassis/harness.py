@@ -15,13 +15,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from chassis.core.clocks import Clock
+from chassis.core.commands import Op
 from chassis.core.connection import Connection
 from chassis.messaging.guardian import Guardian
 from chassis.messaging.kafka import Producer, read_topic
 from chassis.messaging.provisioning import provision_indexes, provision_topics
 from chassis.messaging.records import KafkaRecord
 from chassis.messaging.relay import RecordSender, Relay
-from chassis.storage.aggregates import Aggregates, Decide, Op, State
+from chassis.storage.aggregates import Aggregates, Decide, State
 from chassis.storage.mongo import Collection, Document, Mongo
 from contracts.envelope import (
     Envelope,
@@ -74,6 +75,8 @@ class Counter(State):
     counter_id: str
     value: int = 0
     gone: bool = False
+    run: int = 0
+    """How often work on the counter was taken up; the number of whoever holds its lease."""
     added: tuple[int, ...] = ()
     """Every amount that was added, so that a test sees what was applied, and how often."""
 

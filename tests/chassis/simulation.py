@@ -10,7 +10,7 @@ import asyncio
 import copy
 import random
 import selectors
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -19,16 +19,19 @@ from typing import Any, cast
 from pymongo import ReplaceOne, UpdateOne
 
 from chassis.core.clocks import Clock
+from chassis.core.commands import Op
 from chassis.core.connection import Connection
 from chassis.messaging.guardian import Guardian
 from chassis.messaging.kafka import Producer, RawRecord
 from chassis.messaging.relay import Relay
-from chassis.storage.aggregates import Aggregates, Op, TooBusy
+from chassis.storage.aggregates import RECENT_OPERATIONS, Aggregates, TooBusy
 from chassis.storage.mongo import Collection, ConnectionFailure, Document, DuplicateKeyError
+from contracts.envelope import OutgoingEvent
 from tests.chassis.harness import COUNTERS, COUNTS, SERVICE, Counter, add, counter_event, erase
 from tests.chassis.memory_store import matches
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+WORK_LEASE = timedelta(seconds=20)
 
 
 class _Instant(selectors.DefaultSelector):
@@ -310,6 +313,7 @@ class Simulation:
         clients = [asyncio.create_task(self._client(choice.choice(ids), n)) for n in range(1, choice.randint(4, 9))]
         if choice.random() < 0.5:
             clients.append(asyncio.create_task(self._eraser(choice.choice(ids))))
+        clients += [asyncio.create_task(self._worker(choice.choice(ids))) for _ in range(choice.choice((0, 0, 1, 2)))]
         crashes = asyncio.create_task(self._crashes())
         await asyncio.gather(*clients)
         crashes.cancel()
@@ -337,25 +341,68 @@ class Simulation:
 
     async def _client(self, id: str, amount: int) -> None:
         await asyncio.sleep(self.chance.random.uniform(0, 3))
-        applied = await self._insist(id, Op(f"add {amount}", "body"), add(id, amount))
+        applied = await self._insist(id, Op(f"add {amount}", "body", "command"), add(id, amount))
         self.done[(id, amount)] = applied
 
     async def _eraser(self, id: str) -> None:
         await asyncio.sleep(self.chance.random.uniform(0, 5))
-        await self._insist(id, Op("erase", "body"), erase(id))
+        await self._insist(id, Op("erase", "body", "command"), erase(id))
 
-    async def _insist(self, id: str, op: Op, decide: Any) -> bool:
-        """As a client does: again, at any replica, until there is an answer; now and then once more after it."""
+    async def _worker(self, id: str) -> None:
+        """A service's own long work: claims the lease, makes many steps and renewals, and lets the lease go."""
+        await asyncio.sleep(self.chance.random.uniform(0, 5))
+        claimed = await self._until_answered(lambda counters: counters.update(id, Op.once(), _claim))
+        run = claimed.state.run if claimed.state else 0
+        for _ in range(self.chance.random.randint(0, RECENT_OPERATIONS + 8)):
+            if self.chance.random.random() < 0.3:
+                await self._until_answered(
+                    lambda counters: counters.renew_lease(id, lambda counter: _renewed(counter, run))
+                )
+            else:
+                await self._until_answered(lambda counters: counters.update(id, Op.once(), _step))
+        # A claim whose crashed process could not say so has taken a later run: whoever ends, ends all of them.
+        await self._until_answered(lambda counters: counters.update(id, Op.once(), _end))
+
+    async def _until_answered(self, call: Callable[[Aggregates[Counter]], Coroutine[Any, Any, Any]]) -> Any:
+        """Make the call again, at any replica, until there is an answer."""
         while True:
             process = self.chance.random.choice(self.processes)
-            asking = process.start(process.counters.update(id, op, decide))
+            asking = process.start(call(process.counters))
             try:
-                saved = await asyncio.shield(asking)
+                return await asyncio.shield(asking)
             except (asyncio.CancelledError, ConnectionFailure, TooBusy):
                 await asyncio.sleep(self.chance.random.uniform(0.1, 2))
-                continue
+
+    async def _insist(self, id: str, op: Op, decide: Any) -> bool:
+        """As a client does: again until there is an answer; now and then once more, even much later."""
+        while True:
+            saved = await self._until_answered(lambda counters: counters.update(id, op, decide))
             if self.chance.random.random() < 0.7:
                 return bool(saved.changed or saved.repeated)
+            if self.chance.random.random() < 0.3:
+                await asyncio.sleep(self.chance.random.uniform(1, 60))
+
+
+def _machine_time() -> datetime:
+    return BEGINNING + timedelta(seconds=asyncio.get_running_loop().time())
+
+
+def _claim(counter: Counter | None) -> tuple[Counter, list[OutgoingEvent]] | None:
+    if counter is None or counter.gone:
+        return None
+    return counter.model_copy(update={"run": counter.run + 1, "lease": _machine_time() + WORK_LEASE}), []
+
+
+def _renewed(counter: Counter, run: int) -> datetime | None:
+    return _machine_time() + WORK_LEASE if counter.run == run else None
+
+
+def _step(counter: Counter | None) -> tuple[Counter, list[OutgoingEvent]] | None:
+    return None if counter is None else (counter, [])
+
+
+def _end(counter: Counter | None) -> tuple[Counter, list[OutgoingEvent]] | None:
+    return None if counter is None else (counter.model_copy(update={"run": counter.run + 1, "lease": None}), [])
 
 
 def topics_of(log: Iterable[Line], key: str) -> tuple[list[Line], list[Line]]:

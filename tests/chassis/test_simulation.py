@@ -48,6 +48,7 @@ def check(end: Simulation) -> list[str]:
             "first words are out of order": in_order == sorted(in_order),
             "two events of one id differ": len({(line.id, line.value) for line in counts}) == len(first),
             "the outbox is not empty": not document["outbox"] and document["outbox_since"] is None,
+            "a renewal brought back the lease of work that had ended": document["lease"] is None,
             "the last word has not the last sequence": states[-1].sequence == last["sequence"],
             "the last word is outdated": (states[-1].value is None) == counter.gone
             and (counter.gone or json.loads(states[-1].value or b"{}")["value"] == counter.value),

@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from chassis.core.settings import Settings
 from chassis.service import Chassis
-from chassis.web.http import PUBLIC, _Allow, _calls, create_app
+from chassis.web.http import PUBLIC_PATHS, RoleCheck, create_app, dependency_calls
 from contracts.catalogue import SERVICES
 
 ROOT = Path(__file__).parents[2]
@@ -101,12 +101,12 @@ def routes() -> Iterator[tuple[str, frozenset[str]]]:
         chassis = Chassis(service, settings)
         parts = importlib.import_module(f"services.{service}.__main__").build(chassis)
         app = create_app(
-            service, settings, routers=parts.routers, health=chassis.health, problems=parts.problems
+            service, settings, routers=parts.routers, health=chassis.health
         )  # fmt: skip
         for route in iter_route_contexts(app.routes):
-            if route.path in PUBLIC:
+            if route.path in PUBLIC_PATHS:
                 continue
-            allowed = [call.roles for call in _calls(route.dependant) if isinstance(call, _Allow)]
+            allowed = [call.roles for call in dependency_calls(route.dependant) if isinstance(call, RoleCheck)]
             for method in route.methods or ():
                 yield f"{method} {route.path}", frozenset(frozenset(ROLES).intersection(*allowed))
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest_asyncio
 
 from deploy.local import stack
-from tests.feedback.harness import World, world
+from tests.feedback.harness import FeedbackHarness, running_feedback
 
 
 @pytest_asyncio.fixture
-async def company(servers: stack.Endpoints, prefix: str, tmp_path: Path) -> AsyncIterator[World]:
+async def company(servers: stack.Endpoints, prefix: str, tmp_path: Path) -> AsyncIterator[FeedbackHarness]:
     """A running feedback that has heard of programme ``p1`` alone."""
-    async with world(servers, prefix, tmp_path) as made:
+    async with running_feedback(servers, prefix, tmp_path) as made:
         yield made

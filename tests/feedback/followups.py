@@ -18,11 +18,11 @@ from contracts.pairings import (
 from contracts.profiles import Side
 from contracts.programmes import Labels, ProgrammeChanged, ProgrammeSettings
 from services.feedback.domain import checkins, followup_rules, sessions
-from services.feedback.domain.followup import Course, Decision, follow
-from services.feedback.domain.questions import load
+from services.feedback.domain.followup import Decision, PairingFollowup, apply_pairing_event
+from services.feedback.domain.questions import load_questions
 
-QUESTIONS = load()
-MACHINE = datetime(2026, 1, 1, tzinfo=UTC)
+QUESTIONS = load_questions()
+RECORDED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 MONDAY = datetime(2026, 3, 2, 10, tzinfo=UTC)
 BERLIN: dict[Side, str] = {"senior": "Europe/Berlin", "junior": "Europe/Berlin"}
 SENIOR, JUNIOR = "s1", "j1"
@@ -51,7 +51,7 @@ def programme(**changes: Any) -> ProgrammeChanged:
         state="open",
         settings=settings(**changes),
         happened_at=MONDAY,
-        recorded_at=MACHINE,
+        recorded_at=RECORDED_AT,
     )
 
 
@@ -68,7 +68,7 @@ def pairing(
         "pairing_id": "pair",
         "state": state,
         "happened_at": at,
-        "recorded_at": MACHINE,
+        "recorded_at": RECORDED_AT,
         "programme_id": "p1",
         "programme_version": 1,
         "origin": "round",
@@ -85,112 +85,112 @@ def pairing(
 
 
 @dataclass
-class Life:
+class SimulatedPairing:
     """A course and its clock. Whatever is due happens at its own moment, as a sweep that is never late would do it."""
 
     formed_at: datetime = MONDAY
     zones: dict[Side, str] = field(default_factory=lambda: dict(BERLIN))
-    about: ProgrammeChanged = field(default_factory=programme)
-    said: list[OutgoingEvent] = field(default_factory=list)
-    moments: list[tuple[datetime, str]] = field(default_factory=list)
+    programme: ProgrammeChanged = field(default_factory=programme)
+    events: list[OutgoingEvent] = field(default_factory=list)
+    event_times: list[tuple[datetime, str]] = field(default_factory=list)
     planned_end: date | None = None
 
     def __post_init__(self) -> None:
         self.now = self.formed_at
         self.sequence = 0
-        self.known: Course | None = None
+        self.state: PairingFollowup | None = None
         self.planned_end = self.planned_end or (self.formed_at + timedelta(days=183)).date()
-        self.hears(PairingFormed, "formed")
+        self.receive(PairingFormed, "formed")
 
     @property
-    def course(self) -> Course:
-        assert self.known is not None
-        return self.known
+    def followup(self) -> PairingFollowup:
+        assert self.state is not None
+        return self.state
 
-    def hears(self, kind: type[PairingEvent], state: str, **changes: Any) -> None:
+    def receive(self, kind: type[PairingEvent], state: str, **changes: Any) -> None:
         """The matcher says something now."""
         self.sequence += 1
         end = {"planned_end": self.planned_end}
         event = pairing(kind, self.now, formed_at=self.formed_at, state=state, **(end | changes))
-        followed = follow(self.known, event, self.sequence, self.zones, self.now, MACHINE)
-        self._take(followup_rules.known(followed, self.about))
+        followed = apply_pairing_event(self.state, event, self.sequence, self.zones, self.now, RECORDED_AT)
+        self._take(followup_rules.with_terms(followed, self.programme))
 
     def pause(self) -> None:
-        self.hears(PairingPaused, "paused")
+        self.receive(PairingPaused, "paused")
 
     def resume(self) -> None:
-        self.hears(PairingResumed, "formed")
+        self.receive(PairingResumed, "formed")
 
     def end(self, kind: str = "completed") -> None:
-        self.hears(PairingEnded, "ended", ended_at=self.now, end_kind=kind)
+        self.receive(PairingEnded, "ended", ended_at=self.now, end_kind=kind)
 
-    def to(self, at: datetime) -> None:
+    def advance_to(self, at: datetime) -> None:
         """Time passes."""
-        while self.course.due is not None and self.course.due <= at:
-            assert self.course.due > self.now, "what was due has happened"
-            self.now = self.course.due
-            self._take((self.course, []))
+        while self.followup.due is not None and self.followup.due <= at:
+            assert self.followup.due > self.now, "what was due has happened"
+            self.now = self.followup.due
+            self._take((self.followup, []))
         self.now = at
 
-    def on(self, days: float) -> None:
-        self.to(self.now + timedelta(days=days))
+    def advance_days(self, days: float) -> None:
+        self.advance_to(self.now + timedelta(days=days))
 
-    def do(self, decide: Callable[[Course, datetime, datetime], Decision | None]) -> None:
-        self._take(decide(self.course, self.now, MACHINE))
+    def apply(self, decide: Callable[[PairingFollowup, datetime, datetime], Decision | None]) -> None:
+        self._take(decide(self.followup, self.now, RECORDED_AT))
 
     def schedule(self, in_days: float, id: str = "", side: Side = "senior") -> str:
-        id = id or f"session-{len(self.course.sessions)}"
+        id = id or f"session-{len(self.followup.sessions)}"
         at = self.now + timedelta(days=in_days)
-        self.do(lambda course, now, machine: sessions.schedule(course, side, id, at, now, machine))
+        self.apply(lambda course, now, machine: sessions.schedule(course, side, id, at, now, machine))
         return id
 
     def cancel(self, id: str) -> None:
-        self.do(lambda course, now, machine: sessions.cancel(course, id, now, machine))
+        self.apply(lambda course, now, machine: sessions.cancel(course, id, now, machine))
 
-    def missed(self, id: str) -> None:
-        self.do(lambda course, now, machine: sessions.report(course, id, "missed", now, machine))
+    def miss(self, id: str) -> None:
+        self.apply(lambda course, now, machine: sessions.report_outcome(course, id, "missed", now, machine))
 
-    def met(self, id: str | None = None) -> None:
+    def hold(self, id: str | None = None) -> None:
         """They met just now, with a date or without one."""
         if id is not None:
-            self.do(lambda course, now, machine: sessions.report(course, id, "held", now, machine))
+            self.apply(lambda course, now, machine: sessions.report_outcome(course, id, "held", now, machine))
         else:
-            fresh = f"session-{len(self.course.sessions)}"
-            self.do(lambda course, now, machine: sessions.held(course, fresh, now, now, machine))
+            fresh = f"session-{len(self.followup.sessions)}"
+            self.apply(lambda course, now, machine: sessions.record_held(course, fresh, now, now, machine))
 
     def answer(self, side: Side, milestone: str, answers: dict[str, int | None], *, call_me: bool = False) -> None:
-        self.do(
-            lambda course, now, machine: checkins.answer(
+        self.apply(
+            lambda course, now, machine: checkins.record_answers(
                 course, side, milestone, answers, QUESTIONS, now, machine, call_me=call_me
             )
         )
 
-    def types(self) -> list[str]:
-        return [short(event) for event in self.said]
+    def event_types(self) -> list[str]:
+        return [short_type(event) for event in self.events]
 
-    def public(self) -> list[FeedbackEvent]:
+    def feedback_events(self) -> list[FeedbackEvent]:
         """All but the outcome, which has a restricted topic of its own."""
-        return [event for event in self.said if isinstance(event, FeedbackEvent)]
+        return [event for event in self.events if isinstance(event, FeedbackEvent)]
 
-    def told(self, type: str) -> list[Any]:
-        return [event for event in self.said if short(event) == type]
+    def events_of(self, type: str) -> list[Any]:
+        return [event for event in self.events if short_type(event) == type]
 
     def when(self, type: str) -> list[datetime]:
-        return [at for at, name in self.moments if name == type]
+        return [at for at, name in self.event_times if name == type]
 
     def _take(self, decision: Decision | None) -> None:
-        settled = followup_rules.settled(decision, self.now, MACHINE)
+        settled = followup_rules.follow_up(decision, self.now, RECORDED_AT)
         if settled is None:
             return
-        self.known, events = settled
+        self.state, events = settled
         for event in events:
             assert isinstance(event, FeedbackEvent | OutcomeRecorded)
             event.model_validate_json(event.model_dump_json())
-            self.said.append(event)
-            self.moments.append((self.now, short(event)))
-        self.known = Course.model_validate(self.known.model_dump(mode="json"))
+            self.events.append(event)
+            self.event_times.append((self.now, short_type(event)))
+        self.state = PairingFollowup.model_validate(self.state.model_dump(mode="json"))
 
 
-def short(event: OutgoingEvent) -> str:
+def short_type(event: OutgoingEvent) -> str:
     assert isinstance(event, FeedbackEvent | OutcomeRecorded)
     return event.TYPE.removeprefix("mentoring.").removesuffix(".v1")

@@ -35,7 +35,7 @@ from tests.processes import Asking, app_of, client_of, say, until, until_ready
 
 
 @dataclass
-class World(Asking):
+class FeedbackHarness(Asking):
     """One feedback service and what the others say to it."""
 
     servers: stack.Endpoints
@@ -68,7 +68,7 @@ class World(Asking):
         service = "profiles" if kind.TOPIC in (PROFILES, PRIVACY) else "matcher"
         await say(self.producer, self.prefix, event, service, self.sequence)
 
-    async def heard(self, topic: Topic) -> list[tuple[str, dict[str, Any] | None]]:
+    async def events_on(self, topic: Topic) -> list[tuple[str, dict[str, Any] | None]]:
         """Everything on a topic: type and data, in order of partition and offset."""
         connection = Connection(self.servers.kafka)
         return [
@@ -94,7 +94,7 @@ class World(Asking):
         await self._of_pair(PairingFormed, id, senior, junior, "formed")
 
         async def cared_for() -> bool:
-            return await self.feedback.courses.get(id) is not None
+            return await self.feedback.followups.get(id) is not None
 
         await until(cared_for)
         return id
@@ -105,14 +105,14 @@ class World(Asking):
         await self._of_pair(PairingEnded, id, senior, junior, "ended", ended_at=now, end_kind=kind)
 
         async def over() -> bool:
-            stored = await self.feedback.courses.get(id)
+            stored = await self.feedback.followups.get(id)
             return stored is not None and stored.state.state == "ended"
 
         await until(over)
 
     async def forget(self, id: str) -> None:
         """What profiles and the matcher say of somebody who is to be forgotten."""
-        pairs = [stored.id async for stored in self.feedback.courses_of(id)]
+        pairs = [stored.id async for stored in self.feedback.followups_of(id)]
         await self.say(ErasureRequested(member_id=id, requested_at=self.now()))
         await self.say(Tombstone(ProfileChanged, id))
         for pair in pairs:
@@ -129,7 +129,7 @@ class World(Asking):
 
     async def settled(self) -> None:
         async def nothing_left() -> bool:
-            courses = self.feedback.courses
+            courses = self.feedback.followups
             return not await courses.count({"due": {"$lte": self.now()}}) and not await courses.count(
                 {"lease": {"$ne": None}}
             )
@@ -162,7 +162,7 @@ class World(Asking):
 
 
 @asynccontextmanager
-async def world(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIterator[World]:
+async def running_feedback(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIterator[FeedbackHarness]:
     settings = Settings(
         kafka=servers.kafka,
         mongo=SecretStr(servers.mongo),
@@ -178,7 +178,7 @@ async def world(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIte
     producer = Producer(Connection(servers.kafka))
     await producer.start()
     living = asyncio.create_task(_run(chassis, parts))
-    made = World(servers, prefix, chassis, parts, app, client, producer, chassis.clock.now())
+    made = FeedbackHarness(servers, prefix, chassis, parts, app, client, producer, chassis.clock.now())
     try:
         await until_ready(chassis)
         await made.say(programme())

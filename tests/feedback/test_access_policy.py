@@ -6,7 +6,14 @@ from typing import get_args
 import pytest
 
 from contracts.profiles import ProfileChanged
-from services.feedback.domain.access_policy import ALLOWED, Action, Relation, in_conflict, may, to_pairing
+from services.feedback.domain.access_policy import (
+    ALLOWED,
+    Action,
+    Relation,
+    has_conflict,
+    is_allowed,
+    relation_to_pairing,
+)
 from services.feedback.domain.colleague import Colleague
 
 FACTS = {"participant", "coordinator", "admin"}
@@ -14,7 +21,7 @@ FACTS = {"participant", "coordinator", "admin"}
 
 @pytest.mark.parametrize(("relation", "action"), list(itertools.product(get_args(Relation), get_args(Action))))
 def test_facts_are_for_three_and_everything_else_for_the_two_alone(relation: Relation, action: Action) -> None:
-    assert may(relation, action) == (relation in (FACTS if action == "see_facts" else {"participant"}))
+    assert is_allowed(relation, action) == (relation in (FACTS if action == "see_facts" else {"participant"}))
     assert set(ALLOWED) == set(get_args(Action))
 
 
@@ -35,7 +42,7 @@ def test_facts_are_for_three_and_everything_else_for_the_two_alone(relation: Rel
 def test_how_somebody_stands_to_a_pairing(
     member: str | None, roles: set[str], coordinates: bool, conflicted: bool, relation: Relation
 ) -> None:
-    found = to_pairing(member, roles, coordinates=coordinates, participants=("s", "j"), conflicted=conflicted)
+    found = relation_to_pairing(member, roles, coordinates=coordinates, participants=("s", "j"), conflicted=conflicted)
     assert found == relation
 
 
@@ -44,11 +51,11 @@ def test_a_line_is_a_conflict_above_and_below_and_so_is_who_judges_the_work() ->
         return Colleague(member_id=id, line=line, evaluators=judged_by)
 
     me = somebody("me", "above")
-    assert in_conflict("me", me, [somebody("above")])
-    assert in_conflict("me", me, [somebody("below", "me", "above")])
-    assert in_conflict("me", me, [somebody("other", judged_by=("me",))])
-    assert not in_conflict("me", me, [somebody("other", "above")])
-    assert not in_conflict(None, None, [me])
+    assert has_conflict("me", me, [somebody("above")])
+    assert has_conflict("me", me, [somebody("below", "me", "above")])
+    assert has_conflict("me", me, [somebody("other", judged_by=("me",))])
+    assert not has_conflict("me", me, [somebody("other", "above")])
+    assert not has_conflict(None, None, [me])
 
 
 def test_of_a_profile_nothing_private_is_read() -> None:

@@ -5,7 +5,13 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.feedback.domain.anonymous_statistics import Cell, Contribution, enough, merged, taken
+from services.feedback.domain.anonymous_statistics import (
+    Cell,
+    Contribution,
+    is_large_enough,
+    mark_batch_taken,
+    merge_batch,
+)
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -36,14 +42,14 @@ def test_between_any_two_releases_lie_no_answers_or_those_of_at_least_k_people(
         elif what == "is forgotten":
             waiting = [one for one in waiting if who not in one.members]
         else:
-            decision = merged(cell, "p1", "1:day_30:junior", waiting, k, 0, cell.batches if cell else 0, NOW, NOW)
+            decision = merge_batch(cell, "p1", "1:day_30:junior", waiting, k, 0, cell.batches if cell else 0, NOW, NOW)
             assert (decision is not None) == (len({one.members for one in waiting}) >= max(k, 5))
             if decision is None:
                 continue
             cell = decision[0]
             batches.append({member for one in waiting for member in one.members})
             released.append((dict(cell.values), cell.n))
-            finished = taken(cell, cell.taking)
+            finished = mark_batch_taken(cell, cell.taking)
             assert finished is not None
             cell, waiting = finished[0], []
     assert all(len(batch) >= max(k, 5) for batch in batches)
@@ -62,21 +68,21 @@ def five(start: int = 0) -> list[Contribution]:
 
 def test_answers_of_few_people_who_answered_often_are_of_few_people() -> None:
     often = [Contribution(id=f"c{n}", members=("m1" if n % 2 else "m2",), value=1) for n in range(20)]
-    assert not enough(often, 1)
-    assert enough(five(), 3), "no programme can ask for fewer than 5"
-    assert not enough(five(), 6)
+    assert not is_large_enough(often, 1)
+    assert is_large_enough(five(), 3), "no programme can ask for fewer than 5"
+    assert not is_large_enough(five(), 6)
 
 
 def test_a_batch_is_merged_once_whoever_else_tries() -> None:
-    decision = merged(None, "p1", "x", five(), 5, 9, 0, NOW, NOW)
+    decision = merge_batch(None, "p1", "x", five(), 5, 9, 0, NOW, NOW)
     assert decision is not None
     cell = decision[0]
     assert (cell.n, cell.mean, cell.asked, cell.lease) == (5, 1.0, 9, NOW)
-    assert merged(cell, "p1", "x", five(5), 5, 9, 0, NOW, NOW) is None, "another batch came first"
-    assert merged(cell, "p1", "x", five(5), 5, 9, 1, NOW, NOW) is None, "the last one is not marked yet"
-    assert taken(cell, ("something else",)) is None
-    done = taken(cell, cell.taking)
+    assert merge_batch(cell, "p1", "x", five(5), 5, 9, 0, NOW, NOW) is None, "another batch came first"
+    assert merge_batch(cell, "p1", "x", five(5), 5, 9, 1, NOW, NOW) is None, "the last one is not marked yet"
+    assert mark_batch_taken(cell, ("something else",)) is None
+    done = mark_batch_taken(cell, cell.taking)
     assert done is not None
-    again = merged(done[0], "p1", "x", five(5), 5, 9, 1, NOW, NOW)
+    again = merge_batch(done[0], "p1", "x", five(5), 5, 9, 1, NOW, NOW)
     assert again is not None
     assert (again[0].n, again[0].quantile(0.5), again[0].quantile(0.9)) == (10, 1, 3)

@@ -8,37 +8,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.errors import CommandRejected, InvalidCommand, NotFound
 from contracts.pairings import PairingFormed
 from contracts.profiles import Side
 from services.feedback.domain import followup_rules, sessions
-from services.feedback.domain.advice import advice, low
-from services.feedback.domain.anonymous_statistics import CHANGES
-from services.feedback.domain.checkins import change, find
-from services.feedback.domain.errors import Invalid, Refused, Unknown
-from services.feedback.domain.followup import ERASED, Course, Decision, forgotten
-from services.feedback.domain.questions import language_of
+from services.feedback.domain.advice import advice_for, low_items
+from services.feedback.domain.anonymous_statistics import CHANGE_ITEMS
+from services.feedback.domain.checkins import answer_change, find_checkin
+from services.feedback.domain.followup import ERASED, Decision, PairingFollowup, remove_member
+from services.feedback.domain.questions import nearest_language
 from services.feedback.views import CareView
-from tests.feedback.followups import JUNIOR, MACHINE, QUESTIONS, Life, programme
+from tests.feedback.followups import JUNIOR, QUESTIONS, RECORDED_AT, SimulatedPairing, programme
 
 ITEMS = [item.id for item in QUESTIONS.items]
 SIDES: tuple[Side, Side] = ("senior", "junior")
 
 
-def met() -> Life:
-    life = Life()
-    life.on(3)
-    life.met()
+def met() -> SimulatedPairing:
+    life = SimulatedPairing()
+    life.advance_days(3)
+    life.hold()
     return life
 
 
 def test_both_are_asked_at_once_when_a_pairing_forms_and_then_at_nine_in_their_own_morning() -> None:
-    life = Life(zones={"senior": "America/New_York", "junior": "Asia/Kolkata"})
-    assert [(event.side, event.milestone) for event in life.told("checkin.due")] == [
+    life = SimulatedPairing(zones={"senior": "America/New_York", "junior": "Asia/Kolkata"})
+    assert [(event.side, event.milestone) for event in life.events_of("checkin.due")] == [
         ("senior", "day_0"),
         ("junior", "day_0"),
     ]
-    life.on(100)
-    later = [event for event in life.told("checkin.due") if event.milestone != "day_0"]
+    life.advance_days(100)
+    later = [event for event in life.events_of("checkin.due") if event.milestone != "day_0"]
     for event in later:
         local = event.due_at.astimezone(ZoneInfo(life.zones[event.side]))
         assert (local.time(), local.weekday() < 5) == (time(9), True)
@@ -52,24 +52,26 @@ def test_both_are_asked_at_once_when_a_pairing_forms_and_then_at_nine_in_their_o
 
 
 def test_on_day_0_only_what_is_about_oneself_is_asked() -> None:
-    assert [item.id for item in QUESTIONS.asked_at("day_0")] == ["1", "2"]
-    assert [item.id for item in QUESTIONS.asked_at("end")] == ITEMS == ["1", "2", "3", "4", "5", "6", "7", "8"]
+    assert [item.id for item in QUESTIONS.items_at("day_0")] == ["1", "2"]
+    assert [item.id for item in QUESTIONS.items_at("end")] == ITEMS == ["1", "2", "3", "4", "5", "6", "7", "8"]
     assert [item.id for item in QUESTIONS.items if item.reversed] == ["2", "4", "6", "8"]
-    life = Life()
-    with pytest.raises(Invalid):
+    life = SimulatedPairing()
+    with pytest.raises(InvalidCommand):
         life.answer("junior", "day_0", {"3": 4})
 
 
 def test_what_changes_are_told_of_is_as_the_questions_say() -> None:
-    assert dict(CHANGES) == {id: QUESTIONS.by_id[id].baseline for id in ("1", "3", "4")}
+    assert dict(CHANGE_ITEMS) == {id: QUESTIONS.by_id[id].baseline for id in ("1", "3", "4")}
 
 
 def test_everything_has_words_in_every_language_and_no_word_that_is_ours_alone() -> None:
-    assert language_of("de-AT") == "de"
-    assert language_of("tlh") == language_of(None) == "en"
+    assert nearest_language("de-AT") == "de"
+    assert nearest_language("tlh") == nearest_language(None) == "en"
     for language in QUESTIONS.scale:
         assert set(QUESTIONS.scale[language]) == {"1", "2", "3", "4", "5", "cannot_say"}
-        said = advice(QUESTIONS, dict.fromkeys(ITEMS, 1) | {"2": 5, "4": 5, "8": 5}, language, "Kim", warming_up=False)
+        said = advice_for(
+            QUESTIONS, dict.fromkeys(ITEMS, 1) | {"2": 5, "4": 5, "8": 5}, language, "Kim", warming_up=False
+        )
         assert len(said) == 1 + 7 + 2
         assert "Kim" in " ".join(said)
         for term in ("at risk", "score", "receipt", "ended_early", "{"):
@@ -77,60 +79,60 @@ def test_everything_has_words_in_every_language_and_no_word_that_is_ours_alone()
 
 
 def test_an_answer_may_be_corrected_while_it_is_open_and_is_said_once() -> None:
-    life = Life()
+    life = SimulatedPairing()
     life.answer("junior", "day_0", {"1": 2})
     life.answer("junior", "day_0", {"1": 4, "2": None})
-    assert life.types().count("checkin.completed") == 1
-    assert life.course.answers["pair.day_0.junior"].answers == {"1": 4, "2": None}
-    life.on(31)
-    with pytest.raises(Refused, match="closed"):
+    assert life.event_types().count("checkin.completed") == 1
+    assert life.followup.answers["pair.day_0.junior"].answers == {"1": 4, "2": None}
+    life.advance_days(31)
+    with pytest.raises(CommandRejected, match="closed"):
         life.answer("junior", "day_0", {"1": 5})
-    with pytest.raises(Unknown):
+    with pytest.raises(NotFound):
         life.answer("junior", "day_90", {})
 
 
 def test_after_the_end_both_are_asked_a_last_time_unless_they_never_met() -> None:
     life = met()
     life.end()
-    assert [event.side for event in life.told("checkin.due") if event.milestone == "end"] == ["senior", "junior"]
-    never = Life()
-    never.on(9)
+    assert [event.side for event in life.events_of("checkin.due") if event.milestone == "end"] == ["senior", "junior"]
+    never = SimulatedPairing()
+    never.advance_days(9)
     never.end("not_started")
-    assert [event.milestone for event in never.told("checkin.due")] == ["day_0", "day_0"]
+    assert [event.milestone for event in never.events_of("checkin.due")] == ["day_0", "day_0"]
 
 
 def test_low_answers_bring_words_for_that_person_and_in_the_warm_up_never_the_thought_of_somebody_else() -> None:
     answers: dict[str, int | None] = {"3": 1, "4": 5, "6": 5, "7": 4, "8": None}
-    assert low(QUESTIONS, answers) == ("3", "4"), "6 is never used for care; 4 and 8 are turned round"
-    early = " ".join(advice(QUESTIONS, answers, "en", "Kim", warming_up=True))
-    later = " ".join(advice(QUESTIONS, answers, "en", "Kim", warming_up=False))
+    assert low_items(QUESTIONS, answers) == ("3", "4"), "6 is never used for care; 4 and 8 are turned round"
+    early = " ".join(advice_for(QUESTIONS, answers, "en", "Kim", warming_up=True))
+    later = " ".join(advice_for(QUESTIONS, answers, "en", "Kim", warming_up=False))
     assert "somebody else" not in early
     assert "somebody else" in later
     assert "Only you see this" in early
     assert "Only you see this" in later
-    assert advice(QUESTIONS, {"3": 4, "4": 2, "8": None}, "en", "Kim", warming_up=True) == []
+    assert advice_for(QUESTIONS, {"3": 4, "4": 2, "8": None}, "en", "Kim", warming_up=True) == []
 
 
 def test_the_wish_to_be_called_is_kept_for_the_confidential_contact_and_in_no_event() -> None:
-    plain, wishing = Life(), Life()
+    plain, wishing = SimulatedPairing(), SimulatedPairing()
     plain.answer("junior", "day_0", {"1": 4})
     wishing.answer("junior", "day_0", {"1": 4}, call_me=True)
-    assert set(wishing.course.calls) == {"junior"}
-    assert plain.said == wishing.said
+    assert set(wishing.followup.calls) == {"junior"}
+    assert plain.events == wishing.events
 
 
 def test_change_is_from_the_first_answer_and_reversed_items_are_turned_round() -> None:
-    life = Life()
+    life = SimulatedPairing()
     life.answer("junior", "day_0", {"1": 2})
-    life.on(3)
-    life.met()
-    life.on(30)
+    life.advance_days(3)
+    life.hold()
+    life.advance_days(30)
     life.answer("junior", "day_30", {"1": 4, "3": 5, "4": 4})
-    life.on(65)
+    life.advance_days(65)
     life.answer("junior", "day_90", {"1": 1, "3": 4, "4": 1})
     found = {
-        (item, at): change(life.course, QUESTIONS, item, at, "junior")
-        for item in CHANGES
+        (item, at): answer_change(life.followup, QUESTIONS, item, at, "junior")
+        for item in CHANGE_ITEMS
         for at in ("day_30", "day_90")
     }
     assert found == {
@@ -141,7 +143,7 @@ def test_change_is_from_the_first_answer_and_reversed_items_are_turned_round() -
         ("4", "day_30"): 0,
         ("4", "day_90"): 3,
     }
-    assert {key for key in life.course.to_count if ":" in key} == {
+    assert {key for key in life.followup.to_count if ":" in key} == {
         "1:day_30:junior",
         "1:day_90:junior",
         "3:day_90:junior",
@@ -153,9 +155,9 @@ def test_bands_are_recorded_when_both_have_answered_or_a_month_has_passed() -> N
     life = met()
     life.end("ended_early")
     life.answer("junior", "end", {"5": 1, "7": 3})
-    assert life.told("outcome.recorded") == []
+    assert life.events_of("outcome.recorded") == []
     life.answer("senior", "end", {"5": 5, "7": None})
-    [both] = life.told("outcome.recorded")
+    [both] = life.events_of("outcome.recorded")
     assert (both.junior_learned, both.junior_enjoyed, both.senior_learned, both.senior_enjoyed) == (
         "low",
         "middle",
@@ -165,10 +167,10 @@ def test_bands_are_recorded_when_both_have_answered_or_a_month_has_passed() -> N
     assert both.meetings == "low"
     silent = met()
     silent.end()
-    silent.on(29)
-    assert silent.told("outcome.recorded") == []
-    silent.on(2)
-    assert len(silent.told("outcome.recorded")) == 1
+    silent.advance_days(29)
+    assert silent.events_of("outcome.recorded") == []
+    silent.advance_days(2)
+    assert len(silent.events_of("outcome.recorded")) == 1
 
 
 def test_raw_answers_are_deleted_after_three_months_and_in_the_end_everything_else() -> None:
@@ -176,59 +178,61 @@ def test_raw_answers_are_deleted_after_three_months_and_in_the_end_everything_el
     life.answer("junior", "day_0", {"1": 1}, call_me=True)
     life.end()
     life.answer("junior", "end", {"5": 1})
-    life.on(91)
-    assert len(life.course.answers) == 2
-    life.on(3)
-    assert (life.course.answers, life.course.pulses, life.course.calls) == ({}, (), {})
-    assert life.course.sessions
-    life.on(300)
-    assert (set(life.course.members.values()), life.course.sessions, life.course.gone) == ({ERASED}, (), True)
-    assert life.course.due is None
+    life.advance_days(91)
+    assert len(life.followup.answers) == 2
+    life.advance_days(3)
+    assert (life.followup.answers, life.followup.pulses, life.followup.calls) == ({}, (), {})
+    assert life.followup.sessions
+    life.advance_days(300)
+    assert (set(life.followup.members.values()), life.followup.sessions, life.followup.gone) == ({ERASED}, (), True)
+    assert life.followup.due is None
 
 
 def test_months_shorter_than_a_check_in_is_open_lose_no_outcome() -> None:
-    life = Life(
-        about=programme(retention__raw_answers_months=1, retention__months=1),
+    life = SimulatedPairing(
+        programme=programme(retention__raw_answers_months=1, retention__months=1),
         formed_at=datetime(2026, 2, 2, tzinfo=ZoneInfo("UTC")),
     )
-    life.met()
-    life.on(1)
+    life.hold()
+    life.advance_days(1)
     life.end()
     life.answer("junior", "end", {"5": 5})
-    life.on(40)
-    [outcome] = life.told("outcome.recorded")
+    life.advance_days(40)
+    [outcome] = life.events_of("outcome.recorded")
     assert outcome.junior_learned == "high"
-    assert life.course.gone
+    assert life.followup.gone
 
 
 def test_of_somebody_who_is_forgotten_nothing_is_left_and_nothing_comes_back() -> None:
     life = met()
     life.answer("junior", "day_0", {"1": 1}, call_me=True)
     life.answer("senior", "day_0", {"1": 5})
-    life.do(lambda course, now, _: forgotten(course, JUNIOR, now))
-    left = life.course.model_dump_json()
+    life.apply(lambda course, now, _: remove_member(course, JUNIOR, now))
+    left = life.followup.model_dump_json()
     assert JUNIOR not in left
     assert "day_0.junior" not in left
-    assert (life.course.sessions, life.course.calls, life.course.pulses) == ((), {}, ())
-    assert life.course.answers["pair.day_0.senior"].answers["1"] == 5
-    said = len(life.said)
+    assert (life.followup.sessions, life.followup.calls, life.followup.pulses) == ((), {}, ())
+    assert life.followup.answers["pair.day_0.senior"].answers["1"] == 5
+    said = len(life.events)
     life.end()
-    life.on(500)
-    assert JUNIOR not in life.course.model_dump_json()
-    assert (len(life.said), life.course.answers, life.course.due) == (said, {}, None)
+    life.advance_days(500)
+    assert JUNIOR not in life.followup.model_dump_json()
+    assert (len(life.events), life.followup.answers, life.followup.due) == (said, {}, None)
 
 
 def test_older_news_of_a_pairing_changes_nothing() -> None:
     life = met()
     life.end()
-    before = life.course
+    before = life.followup
     life.sequence = 0
-    life.hears(PairingFormed, "formed")
-    assert life.course == before
+    life.receive(PairingFormed, "formed")
+    assert life.followup == before
 
 
-def pulse_of(side: Side, session: str, mark: int | None) -> Callable[[Course, datetime, datetime], Decision | None]:
-    return lambda course, now, machine: sessions.pulse(
+def pulse_of(
+    side: Side, session: str, mark: int | None
+) -> Callable[[PairingFollowup, datetime, datetime], Decision | None]:
+    return lambda course, now, machine: sessions.record_pulse(
         course, side, session, mark, met=True, now=now, recorded_at=machine
     )
 
@@ -240,46 +244,46 @@ rating = st.one_of(st.none(), st.integers(1, 5))
 @given(st.data())
 def test_in_two_worlds_that_differ_in_answers_alone_nothing_that_others_see_differs(data: st.DataObject) -> None:
     """The same acts at the same moments with other answers: the same events, the same facts, due at the same time."""
-    worlds = Life(), Life()
+    worlds = SimulatedPairing(), SimulatedPairing()
     for _ in range(data.draw(st.integers(4, 16))):
         days = data.draw(st.one_of(st.floats(0.1, 3), st.floats(28, 35)))
         for life in worlds:
-            life.on(days)
+            life.advance_days(days)
         act = data.draw(st.sampled_from(["answer", "answer", "answer", "answer", "pulse", "met", "schedule", "end"]))
         side = data.draw(st.sampled_from(SIDES))
-        milestone = [one.milestone for one in worlds[0].course.checkins if one.side == side][-1]
+        milestone = [one.milestone for one in worlds[0].followup.checkins if one.side == side][-1]
         refusals = []
         for life in worlds:
             try:
                 if act == "answer":
-                    asked = [item.id for item in QUESTIONS.asked_at(milestone)]
+                    asked = [item.id for item in QUESTIONS.items_at(milestone)]
                     said = {id: data.draw(rating) for id in asked}
                     life.answer(side, milestone, said, call_me=data.draw(st.booleans()))
-                elif act == "pulse" and life.course.held():
-                    life.do(pulse_of(side, life.course.held()[-1].session_id, data.draw(rating)))
+                elif act == "pulse" and life.followup.held_meetings():
+                    life.apply(pulse_of(side, life.followup.held_meetings()[-1].session_id, data.draw(rating)))
                 elif act == "met":
-                    life.met()
+                    life.hold()
                 elif act == "schedule":
                     life.schedule(10)
-                elif act == "end" and life.course.state != "ended":
+                elif act == "end" and life.followup.state != "ended":
                     life.end()
-            except Refused as why:
+            except CommandRejected as why:
                 refusals.append(why.code)
         assert len(set(refusals)) <= 1
         assert len(refusals) in (0, 2)
         one, other = worlds
-        assert one.moments == other.moments
-        assert one.public() == other.public()
-        assert (one.course.due, one.course.lease, one.course.to_count) == (
-            other.course.due,
-            other.course.lease,
-            other.course.to_count,
+        assert one.event_times == other.event_times
+        assert one.feedback_events() == other.feedback_events()
+        assert (one.followup.due, one.followup.lease, one.followup.to_count) == (
+            other.followup.due,
+            other.followup.lease,
+            other.followup.to_count,
         )
-        assert CareView.of(one.course, one.now) == CareView.of(other.course, other.now)
+        assert CareView.of(one.followup, one.now) == CareView.of(other.followup, other.now)
         outcomes = [
             [
                 event.model_dump(exclude={"senior_learned", "junior_learned", "senior_enjoyed", "junior_enjoyed"})
-                for event in life.told("outcome.recorded")
+                for event in life.events_of("outcome.recorded")
             ]
             for life in worlds
         ]
@@ -290,7 +294,7 @@ def test_no_event_has_a_field_that_an_answer_could_stand_in() -> None:
     life = met()
     life.answer("junior", "day_0", {"1": 1})
     life.end()
-    names = {name for event in life.public() for name in event.model_dump()}
+    names = {name for event in life.feedback_events() for name in event.model_dump()}
     assert not names & {"answers", "advice", "score", "worth", "text", "call_me"}
-    assert find(life.course, "junior", "day_0").completed_at is not None
-    assert followup_rules.settled(None, life.now, MACHINE) is None
+    assert find_checkin(life.followup, "junior", "day_0").completed_at is not None
+    assert followup_rules.follow_up(None, life.now, RECORDED_AT) is None

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.errors import CommandRejected
 from contracts.pairings import PairingFormed
 from contracts.profiles import Side
-from services.feedback.domain.errors import Refused
-from services.feedback.domain.facts import active, care_state, facts
-from services.feedback.domain.followup_rules import request_another_partner
-from tests.feedback.followups import MONDAY, Life, programme
+from services.feedback.domain.facts import care_state, current_facts, is_active
+from services.feedback.domain.followup_rules import request_partner_change
+from tests.feedback.followups import MONDAY, SimulatedPairing, programme
 
 DAY = timedelta(days=1)
 starts = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 zones = st.sampled_from(["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "UTC"])
 
 
-def noticed(life: Life, fact: str) -> list[datetime]:
-    return [event.happened_at for event in life.told("contact.needed") if fact in event.facts]
+def noticed(life: SimulatedPairing, fact: str) -> list[datetime]:
+    return [event.happened_at for event in life.events_of("contact.needed") if fact in event.facts]
 
 
 def working_days(start: datetime, until: datetime, zone: str, away: set[date]) -> int:
@@ -42,16 +42,16 @@ def test_every_pairing_without_a_first_meeting_is_noticed_when_it_should_be(
 ) -> None:
     """Neither earlier nor later than by a plain count of days in each one's calendar, pauses and clock changes in."""
     sides: dict[Side, str] = {"senior": one, "junior": other}
-    life = Life(start, sides)
+    life = SimulatedPairing(start, sides)
     held_up: list[tuple[datetime, datetime]] = []
     for hours, length in stops:
-        life.on(hours / 24)
+        life.advance_days(hours / 24)
         since = life.now
         life.pause()
-        life.on(length / 24)
+        life.advance_days(length / 24)
         life.resume()
         held_up.append((since, life.now))
-    life.on(120)
+    life.advance_days(120)
     away = {
         zone: {
             since.astimezone(ZoneInfo(zone)).date() + n * DAY
@@ -82,127 +82,127 @@ def test_every_pairing_without_a_first_meeting_is_noticed_when_it_should_be(
 
 
 def test_a_first_meeting_in_time_needs_nobody() -> None:
-    life = Life()
-    life.on(5)
+    life = SimulatedPairing()
+    life.advance_days(5)
     id = life.schedule(10)
-    life.on(10.1)
-    life.met(id)
-    life.on(13)
-    assert life.told("contact.needed") == []
+    life.advance_days(10.1)
+    life.hold(id)
+    life.advance_days(13)
+    assert life.events_of("contact.needed") == []
 
 
 def test_booked_but_not_held_is_noticed_at_the_second_deadline_alone() -> None:
-    life = Life()
-    life.on(3)
+    life = SimulatedPairing()
+    life.advance_days(3)
     life.schedule(60)
-    life.on(40)
-    assert [event.facts for event in life.told("contact.needed")] == [("no_first_meeting_held",)]
+    life.advance_days(40)
+    assert [event.facts for event in life.events_of("contact.needed")] == [("no_first_meeting_held",)]
 
 
 def test_a_date_that_was_called_off_is_no_date() -> None:
-    life = Life()
-    life.on(1)
+    life = SimulatedPairing()
+    life.advance_days(1)
     life.cancel(life.schedule(7))
-    life.on(20)
+    life.advance_days(20)
     assert noticed(life, "no_first_meeting_booked")
 
 
 def test_two_weeks_without_a_date_after_the_last_one_are_noticed_once_and_again_after_it_was_better() -> None:
-    life = Life()
-    life.on(7)
-    life.met()
-    life.on(30)
+    life = SimulatedPairing()
+    life.advance_days(7)
+    life.hold()
+    life.advance_days(30)
     assert len(noticed(life, "nothing_scheduled_for_two_weeks")) == 1
-    assert life.told("contact.needed")[0].happened_at == datetime(2026, 3, 23, 23, tzinfo=UTC)
-    assert care_state(life.course, life.now) == "would_like_help"
+    assert life.events_of("contact.needed")[0].happened_at == datetime(2026, 3, 23, 23, tzinfo=UTC)
+    assert care_state(life.followup, life.now) == "would_like_help"
     id = life.schedule(3)
-    assert facts(life.course, life.now) == ()
-    life.on(3.1)
-    life.met(id)
-    life.on(40)
+    assert current_facts(life.followup, life.now) == ()
+    life.advance_days(3.1)
+    life.hold(id)
+    life.advance_days(40)
     assert len(noticed(life, "nothing_scheduled_for_two_weeks")) == 2
 
 
 def test_when_as_many_met_as_planned_nothing_more_needs_a_date() -> None:
-    life = Life(about=programme(meetings__planned=2))
+    life = SimulatedPairing(programme=programme(meetings__planned=2))
     for _ in range(2):
-        life.on(7)
-        life.met()
-    life.on(100)
-    assert life.told("contact.needed") == []
+        life.advance_days(7)
+        life.hold()
+    life.advance_days(100)
+    assert life.events_of("contact.needed") == []
 
 
 def test_two_cancellations_or_two_missed_in_a_row_are_noticed_and_one_is_not() -> None:
     for how, fact in (("cancel", "two_cancellations_in_a_row"), ("missed", "two_missed_in_a_row")):
-        life = Life()
+        life = SimulatedPairing()
         for n in range(2):
             assert noticed(life, fact) == []
             id = life.schedule(2)
-            life.on(2.5 if how == "missed" else 1)
-            life.missed(id) if how == "missed" else life.cancel(id)
+            life.advance_days(2.5 if how == "missed" else 1)
+            life.miss(id) if how == "missed" else life.cancel(id)
             assert bool(noticed(life, fact)) == (n == 1)
-        life.met()
-        assert fact not in facts(life.course, life.now)
+        life.hold()
+        assert fact not in current_facts(life.followup, life.now)
 
 
 def test_a_meeting_between_two_cancellations_breaks_the_row() -> None:
-    life = Life()
+    life = SimulatedPairing()
     life.cancel(life.schedule(2))
-    life.on(3)
-    life.met()
+    life.advance_days(3)
+    life.hold()
     life.cancel(life.schedule(2))
     assert noticed(life, "two_cancellations_in_a_row") == []
 
 
 def test_on_hold_nothing_is_due_nobody_is_asked_and_the_deadlines_move() -> None:
-    life = Life()
-    life.on(2)
+    life = SimulatedPairing()
+    life.advance_days(2)
     life.pause()
-    assert life.course.due is None
-    life.on(60)
-    assert (care_state(life.course, life.now), life.types()) == ("paused", ["checkin.due", "checkin.due"])
-    assert not active(life.course, life.now)
+    assert life.followup.due is None
+    life.advance_days(60)
+    assert (care_state(life.followup, life.now), life.event_types()) == ("paused", ["checkin.due", "checkin.due"])
+    assert not is_active(life.followup, life.now)
     life.resume()
-    life.on(9)
-    assert life.told("contact.needed") == []
-    life.on(7)
+    life.advance_days(9)
+    assert life.events_of("contact.needed") == []
+    life.advance_days(7)
     assert len(noticed(life, "no_first_meeting_booked")) == 1
 
 
 def test_the_warm_up_is_warm_and_help_comes_in_it_all_the_same() -> None:
-    life = Life()
-    life.on(5)
-    life.met()
+    life = SimulatedPairing()
+    life.advance_days(5)
+    life.hold()
     life.schedule(20)
-    assert care_state(life.course, life.now) == "warming_up"
-    life.on(10)
+    assert care_state(life.followup, life.now) == "warming_up"
+    life.advance_days(10)
     life.schedule(60)
-    life.on(40)
-    assert care_state(life.course, life.now) == "steady"
-    unlucky = Life()
+    life.advance_days(40)
+    assert care_state(life.followup, life.now) == "steady"
+    unlucky = SimulatedPairing()
     for _ in range(2):
         unlucky.cancel(unlucky.schedule(1))
-    assert care_state(unlucky.course, unlucky.now) == "would_like_help"
+    assert care_state(unlucky.followup, unlucky.now) == "would_like_help"
 
 
 def test_days_on_hold_are_no_days_of_the_warm_up() -> None:
-    life = Life()
-    life.on(5)
-    life.met()
+    life = SimulatedPairing()
+    life.advance_days(5)
+    life.hold()
     life.pause()
-    life.on(60)
+    life.advance_days(60)
     life.resume()
     life.schedule(20)
-    assert care_state(life.course, life.now) == "warming_up"
+    assert care_state(life.followup, life.now) == "warming_up"
 
 
 def test_who_booked_is_as_the_programme_says() -> None:
     for booked_by, refused in (("senior", {"junior"}), ("junior", {"senior"}), ("either", set())):
-        life = Life(about=programme(meetings__booked_by=booked_by))
+        life = SimulatedPairing(programme=programme(meetings__booked_by=booked_by))
         sides: tuple[Side, Side] = ("senior", "junior")
         for side in sides:
             if side in refused:
-                with pytest.raises(Refused) as why:
+                with pytest.raises(CommandRejected) as why:
                     life.schedule(3, side=side)
                 assert why.value.code == "not_yours_to_book"
             else:
@@ -210,70 +210,70 @@ def test_who_booked_is_as_the_programme_says() -> None:
 
 
 def test_a_meeting_held_without_a_date_and_one_held_near_its_date() -> None:
-    life = Life()
-    life.on(4)
-    life.met()
+    life = SimulatedPairing()
+    life.advance_days(4)
+    life.hold()
     life.schedule(2)
-    life.on(2.2)
-    life.met()
-    assert [one.state for one in life.course.sessions] == ["held", "held"]
-    assert [event.sessions_held for event in life.told("session.held")] == [1, 2]
+    life.advance_days(2.2)
+    life.hold()
+    assert [one.state for one in life.followup.sessions] == ["held", "held"]
+    assert [event.sessions_held for event in life.events_of("session.held")] == [1, 2]
 
 
 def test_half_way_is_noted_and_moves_with_the_end() -> None:
-    life = Life()
-    life.on(50)
+    life = SimulatedPairing()
+    life.advance_days(50)
     life.pause()
-    life.on(20)
+    life.advance_days(20)
     assert life.planned_end is not None
     life.planned_end += timedelta(days=20)
     life.resume()
-    life.on(30)
-    assert life.course.mid_point_at is None
-    life.on(5)
-    assert life.course.mid_point_at is not None
+    life.advance_days(30)
+    assert life.followup.mid_point_at is None
+    life.advance_days(5)
+    assert life.followup.mid_point_at is not None
 
 
 def test_what_still_had_a_date_is_called_off_when_a_pairing_ends() -> None:
-    life = Life()
+    life = SimulatedPairing()
     life.schedule(5)
     life.schedule(9)
-    life.on(1)
+    life.advance_days(1)
     life.end("not_started")
-    assert Counter(life.types()) == {
+    assert Counter(life.event_types()) == {
         "session.scheduled": 2,
         "session.cancelled": 2,
         "checkin.due": 2,
         "outcome.recorded": 1,
     }
-    life.on(400)
-    assert life.told("contact.needed") == []
+    life.advance_days(400)
+    assert life.events_of("contact.needed") == []
 
 
 def test_the_wish_for_another_partner_is_said_once_and_without_a_side() -> None:
-    life = Life()
-    life.do(request_another_partner)
-    life.do(request_another_partner)
-    [event] = life.told("partner.change.requested")
+    life = SimulatedPairing()
+    life.apply(request_partner_change)
+    life.apply(request_partner_change)
+    [event] = life.events_of("partner.change.requested")
     assert "side" not in event.model_dump()
-    assert "junior" not in life.course.model_dump_json(include={"partner_change_at"})
+    assert "junior" not in life.followup.model_dump_json(include={"partner_change_at"})
 
 
-def something(data: st.DataObject, life: Life) -> None:
+def something(data: st.DataObject, life: SimulatedPairing) -> None:
     """One of the things that people do; it may be refused."""
-    dated = [one.session_id for one in life.course.sessions if one.state == "scheduled"]
+    dated = [one.session_id for one in life.followup.sessions if one.state == "scheduled"]
     match data.draw(st.sampled_from(["schedule", "met", "missed", "cancel", "pause", "resume", "wait"])):
         case "schedule":
             life.schedule(data.draw(st.floats(0.1, 60)))
         case "met":
-            life.met(data.draw(st.sampled_from([None, *dated])))
+            life.hold(data.draw(st.sampled_from([None, *dated])))
         case "missed" if dated:
-            life.missed(data.draw(st.sampled_from(dated)))
+            life.miss(data.draw(st.sampled_from(dated)))
         case "cancel" if dated:
             life.cancel(data.draw(st.sampled_from(dated)))
-        case "pause" if life.course.running:
+        case "pause" if life.followup.is_running:
             life.pause()
-        case "resume" if life.course.state == "paused":
+        case "resume" if life.followup.state == "paused":
             life.resume()
 
 
@@ -283,28 +283,30 @@ def test_whatever_people_do_every_fact_that_holds_has_been_told_and_none_that_do
     data: st.DataObject, start: datetime, zone: str
 ) -> None:
     """A year at random: after each step what holds was said in its latest run, and nothing came due twice."""
-    life = Life(start, {"senior": zone, "junior": "Europe/Berlin"})
+    life = SimulatedPairing(start, {"senior": zone, "junior": "Europe/Berlin"})
     for _ in range(data.draw(st.integers(1, 25))):
-        life.on(data.draw(st.floats(0.01, 25)))
-        with contextlib.suppress(Refused):
+        life.advance_days(data.draw(st.floats(0.01, 25)))
+        with contextlib.suppress(CommandRejected):
             something(data, life)
-        assert life.course.due is None or life.course.due > life.now
-        if life.course.running:
-            assert life.course.told == facts(life.course, life.now)
-            if life.course.told:
-                assert set(life.course.told) <= {fact for event in life.told("contact.needed") for fact in event.facts}
-    asked = [(event.side, event.milestone) for event in life.told("checkin.due")]
+        assert life.followup.due is None or life.followup.due > life.now
+        if life.followup.is_running:
+            assert life.followup.told == current_facts(life.followup, life.now)
+            if life.followup.told:
+                assert set(life.followup.told) <= {
+                    fact for event in life.events_of("contact.needed") for fact in event.facts
+                }
+    asked = [(event.side, event.milestone) for event in life.events_of("checkin.due")]
     assert len(set(asked)) == len(asked)
-    for event in life.told("contact.needed"):
+    for event in life.events_of("contact.needed"):
         assert event.facts
 
 
 def test_a_course_of_a_year_ago_that_is_heard_of_today_asks_each_side_once() -> None:
-    life = Life()
-    fresh = Life()
-    fresh.known = None
-    fresh.said, fresh.moments, fresh.sequence = [], [], 0
+    life = SimulatedPairing()
+    fresh = SimulatedPairing()
+    fresh.state = None
+    fresh.events, fresh.event_times, fresh.sequence = [], [], 0
     fresh.now = MONDAY + timedelta(days=120)
-    fresh.hears(PairingFormed, "formed")
-    assert [event.milestone for event in fresh.told("checkin.due")] == ["day_90", "day_90"]
-    assert life.types() == ["checkin.due", "checkin.due"]
+    fresh.receive(PairingFormed, "formed")
+    assert [event.milestone for event in fresh.events_of("checkin.due")] == ["day_90", "day_90"]
+    assert life.event_types() == ["checkin.due", "checkin.due"]

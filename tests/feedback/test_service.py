@@ -6,28 +6,28 @@ from typing import Any
 
 from contracts.feedback import FEEDBACK, OUTCOMES
 from contracts.privacy import PRIVACY
-from tests.feedback.harness import World
+from tests.feedback.harness import FeedbackHarness
 from tests.processes import until
 
 CARE = {"1": 2, "2": 4}
 FULL = {"1": 4, "2": 2, "3": 5, "4": 1, "5": 4, "6": 3, "7": 5, "8": 1}
 
 
-async def types_on(company: World, topic: Any = FEEDBACK) -> list[str]:
-    return [type for type, _ in await company.heard(topic)]
+async def types_on(company: FeedbackHarness, topic: Any = FEEDBACK) -> list[str]:
+    return [type for type, _ in await company.events_on(topic)]
 
 
-async def told(company: World, type: str, topic: Any = FEEDBACK) -> list[dict[str, Any]]:
+async def told(company: FeedbackHarness, type: str, topic: Any = FEEDBACK) -> list[dict[str, Any]]:
     """Wait until there is one of this type, and give all."""
 
     async def there() -> bool:
         return type in await types_on(company, topic)
 
     await until(there)
-    return [data for found, data in await company.heard(topic) if found == type and data is not None]
+    return [data for found, data in await company.events_on(topic) if found == type and data is not None]
 
 
-async def two(company: World) -> str:
+async def two(company: FeedbackHarness) -> str:
     """A pairing of ``s`` and ``j``; ``boss`` is above the senior and coordinates, and ``c`` coordinates only."""
     await company.person("s", line=["boss"])
     await company.person("j")
@@ -35,7 +35,7 @@ async def two(company: World) -> str:
     return await company.pair("s", "j")
 
 
-async def test_from_the_first_question_to_the_last(company: World) -> None:
+async def test_from_the_first_question_to_the_last(company: FeedbackHarness) -> None:
     id = await two(company)
     await company.settled()
     mine = await company.get("member:j", "/checkins?language=de")
@@ -82,7 +82,7 @@ async def test_from_the_first_question_to_the_last(company: World) -> None:
     ]
 
 
-def readable(company: World, id: str, session: str) -> list[str]:
+def readable(company: FeedbackHarness, id: str, session: str) -> list[str]:
     """Every GET route there is, with every id that somebody could put there."""
     found = set()
     for path, methods in company.app.openapi()["paths"].items():
@@ -92,7 +92,9 @@ def readable(company: World, id: str, session: str) -> list[str]:
     return sorted(found)
 
 
-async def test_nobody_learns_an_answer_and_a_changed_one_changes_nothing_that_anybody_else_sees(company: World) -> None:
+async def test_nobody_learns_an_answer_and_a_changed_one_changes_nothing_that_anybody_else_sees(
+    company: FeedbackHarness,
+) -> None:
     id = await two(company)
     await company.settled()
     viewers = {
@@ -127,10 +129,10 @@ async def test_nobody_learns_an_answer_and_a_changed_one_changes_nothing_that_an
 
     await answers(1, 1, call_me=False)
     await told(company, "checkin.completed")
-    seen, events = await everything(), await company.heard(FEEDBACK)
+    seen, events = await everything(), await company.events_on(FEEDBACK)
     await answers(5, 5, call_me=True)
     assert await everything() == seen
-    assert await company.heard(FEEDBACK) == events
+    assert await company.events_on(FEEDBACK) == events
     for viewer in ("the senior's manager, a coordinator", "the senior's manager, an admin", "another coordinator"):
         assert seen[viewer, f"/pairings/{id}/care"][0] == 404
     for viewer in viewers:
@@ -144,12 +146,12 @@ async def test_nobody_learns_an_answer_and_a_changed_one_changes_nothing_that_an
         assert answer.status_code in (403, 404)
     kept = await company.get("member:j", f"/pairings/{id}/checkins")
     assert kept["items"][0]["answers"] == {"1": 5, "2": 1}
-    stored = await company.feedback.courses.collection.find_one({"_id": id})
+    stored = await company.feedback.followups.collection.find_one({"_id": id})
     assert stored is not None
     assert "call_me" not in str(stored["outbox"]) + str(stored["recent"])
 
 
-async def test_whom_to_call_is_for_the_confidential_contact_alone(company: World) -> None:
+async def test_whom_to_call_is_for_the_confidential_contact_alone(company: FeedbackHarness) -> None:
     id = await two(company)
     await company.settled()
     await company.do("member:j", "PUT", f"/pairings/{id}/checkins/day_0", {"answers": {}, "call_me": True})
@@ -161,7 +163,7 @@ async def test_whom_to_call_is_for_the_confidential_contact_alone(company: World
     assert (await company.do(contact, "POST", "/programmes/p1/calls/j/done"))["items"] == []
 
 
-async def test_what_would_like_help_is_on_the_coordinators_list_and_is_said_by_facts(company: World) -> None:
+async def test_what_would_like_help_is_on_the_coordinators_list_and_is_said_by_facts(company: FeedbackHarness) -> None:
     id = await two(company)
     await company.settled()
     await company.pass_time(16)
@@ -173,7 +175,9 @@ async def test_what_would_like_help_is_on_the_coordinators_list_and_is_said_by_f
     assert (await company.ask("coordinator:c:p2", "GET", "/programmes/p1/care")).status_code == 403
 
 
-async def test_a_figure_is_released_when_five_people_are_in_it_and_again_when_five_more_are(company: World) -> None:
+async def test_a_figure_is_released_when_five_people_are_in_it_and_again_when_five_more_are(
+    company: FeedbackHarness,
+) -> None:
     pairs = [await company.pair(f"s{n}", f"j{n}") for n in range(10)]
     await company.settled()
     for n, id in enumerate(pairs):
@@ -205,7 +209,9 @@ async def test_a_figure_is_released_when_five_people_are_in_it_and_again_when_fi
         assert (await company.ask(token, "GET", "/programmes/p1/report")).status_code == 403
 
 
-async def test_somebody_who_is_forgotten_leaves_nothing_here_and_it_is_said_when_it_is_so(company: World) -> None:
+async def test_somebody_who_is_forgotten_leaves_nothing_here_and_it_is_said_when_it_is_so(
+    company: FeedbackHarness,
+) -> None:
     id = await two(company)
     await company.settled()
     body = {"answers": CARE, "call_me": True}
@@ -218,7 +224,7 @@ async def test_somebody_who_is_forgotten_leaves_nothing_here_and_it_is_said_when
     assert (done["member_id"], done["service"]) == ("j", "feedback")
     feedback = company.feedback
     for collection in (
-        feedback.courses.collection,
+        feedback.followups.collection,
         feedback.contributions.collection,
         feedback.pairings.collection,
         feedback.cells.collection,
@@ -227,5 +233,5 @@ async def test_somebody_who_is_forgotten_leaves_nothing_here_and_it_is_said_when
         assert "'j'" not in everything
         assert "'2': 4" not in everything
     await company.end(id)
-    assert "'j'" not in str(await feedback.courses.collection.find_one({"_id": id}))
+    assert "'j'" not in str(await feedback.followups.collection.find_one({"_id": id}))
     assert (await company.ask("member:s", "GET", f"/pairings/{id}/care")).status_code == 404

@@ -36,10 +36,10 @@ START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 TOPICS_READ = {
     name: {topic.name for topic in hearing.topics()}
     for name, hearing in (
-        ("profiles", profiles.hearing),
+        ("profiles", profiles.registry),
         ("matcher", matcher.hearing),
-        ("notifier", notifier.hearing),
-        ("feedback", feedback.hearing),
+        ("notifier", notifier.registry),
+        ("feedback", feedback.registry),
     )
 }
 """The topics that each service reads."""

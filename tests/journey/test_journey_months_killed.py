@@ -23,12 +23,12 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from deploy.local import mail, ports
-from services.notifier.domain.notification import CLAIM
+from services.notifier.domain.notification import CLAIM_LEASE
 from tests.journey.conditions import wait_until
 from tests.journey.people import Json, Members, a_programme, cohort, ok, partners
 from tests.journey.stack import Stack
 from tests.journey.subscriber import OtherSystem, SubscriberEvent
-from tests.notifier.smtp_server import DROP, OK, VANISH, Wayward, wayward
+from tests.notifier.smtp_server import DROP, OK, VANISH, ScriptedSmtpHandler, scripted_smtp_server
 
 PROGRAMME = "killmonths"
 PAIRS = 6
@@ -52,11 +52,11 @@ class Wavering(mail.Catcher):
         answer = await super().handle_DATA(server, session, envelope)
         if self.wavers and is_ours(envelope):
             self.unsaid += 1
-            await asyncio.Event().wait()
+            await asyncio.SubscriberEvent().wait()
         return answer
 
 
-class TowardsUs(Wayward):
+class TowardsUs(ScriptedSmtpHandler):
     """Wayward towards our people; to all others a catcher like any other."""
 
     def __init__(self, maildir: Path) -> None:
@@ -258,14 +258,14 @@ def short(event: SubscriberEvent) -> str:
 
 
 @pytest.fixture(scope="module")
-def over(members: Members, lived: list[Json], witness: OtherSystem) -> Wayward:
+def over(members: Members, lived: list[Json], witness: OtherSystem) -> ScriptedSmtpHandler:
     """A server of mail that refused, put off, vanished and dropped while those that were left came to their end."""
     estate = members.estate
     end = date.fromisoformat(members.pairing(lived[0]["pairing_id"])["planned_end"])
     estate.stop("notifier")
-    with wayward(TowardsUs(estate.maildir().parent)) as (server, port):
-        server.to_recipients.extend(["450 later", "550 never", VANISH])
-        server.to_texts.extend(["451 greylisted", DROP])
+    with scripted_smtp_server(TowardsUs(estate.maildir().parent)) as (server, port):
+        server.recipient_replies.extend(["450 later", "550 never", VANISH])
+        server.data_replies.extend(["451 greylisted", DROP])
         estate.restart("notifier", **served_at(port))
         estate.until(datetime.combine(end, time(10), estate.clock.now().tzinfo))
         estate.settle(LONG_S)
@@ -280,7 +280,7 @@ def over(members: Members, lived: list[Json], witness: OtherSystem) -> Wayward:
 def hurried(estate: Stack) -> bool:
     """What waits to be tried again is tried at once; whether there is none. What is being tried has a longer claim."""
     notes, now = estate.database("notifier")["notifications"], estate.clock.machine_now()
-    put_off = {"state": "sending", "lease": {"$gt": now, "$lte": now + CLAIM / 2}}
+    put_off = {"state": "sending", "lease": {"$gt": now, "$lte": now + CLAIM_LEASE / 2}}
     notes.update_many(put_off, {"$set": {"lease": now - timedelta(seconds=1)}})
     return not notes.find_one({"state": "sending"})
 
@@ -351,7 +351,9 @@ class TestKilledMonths:
         purposes = Counter(record["purpose"] for record in sent.values())
         assert (purposes["partners"], purposes["checkin"]) == (2 * PAIRS, 4 * PAIRS + 2)
 
-    def test_the_months_go_on(self, members: Members, lived: list[Json], over: Wayward, witness: OtherSystem) -> None:
+    def test_the_months_go_on(
+        self, members: Members, lived: list[Json], over: ScriptedSmtpHandler, witness: OtherSystem
+    ) -> None:
         for pairing in lived[:-1]:
             assert members.pairing(pairing["pairing_id"])["end_kind"] == "completed"
             assert short(witness.history(pairing["pairing_id"])[-1]) == "pairing.ended"
@@ -363,7 +365,7 @@ class TestKilledMonths:
         assert counts["end"] == 2 * PAIRS
 
     def test_a_bad_mail_server_gets_each_message_once(
-        self, members: Members, over: Wayward, witness: OtherSystem
+        self, members: Members, over: ScriptedSmtpHandler, witness: OtherSystem
     ) -> None:
         """The server refuses, delays and drops. A message that it never accepts is failed."""
         ours = list(members.ids.values())
@@ -376,7 +378,7 @@ class TestKilledMonths:
         assert failure is not None
         assert (failure["member_id"], failure["channel"]) == (failed["member_id"], "email")
         here = {record["_id"] for record in records if record["state"] == "sent" and record["channel"] == "email"}
-        taken = Counter(id.strip("<>").partition("@")[0] for id in over.ids())
+        taken = Counter(id.strip("<>").partition("@")[0] for id in over.message_ids())
         assert set(taken) == here - {id for id, _ in letters(members.estate)}
         assert sorted(taken.values())[-2:] == [1, 2], "the one that was taken without a word came again, once"
         assert sum(

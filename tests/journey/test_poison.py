@@ -23,10 +23,10 @@ from contracts.pairings import PairingState
 from contracts.privacy import ErasureCompleted
 from contracts.profiles import PROFILES, ContactChanged, ProfileChanged
 from contracts.programmes import ProgrammeChanged
-from services.feedback.handlers import hearing as feedback
+from services.feedback.handlers import registry as feedback
 from services.matcher.handlers import hearing as matcher
-from services.notifier.handlers import hearing as notifier
-from services.profiles.handlers import hearing as profiles
+from services.notifier.handlers import registry as notifier
+from services.profiles.handlers import registry as profiles
 from tests.journey.conditions import wait_until
 from tests.journey.people import JourneyPerson, begin_import, csv_of, imported, ok
 from tests.journey.stack import Stack

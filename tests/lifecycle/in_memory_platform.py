@@ -20,6 +20,7 @@ from fastapi import Response
 from fastapi.routing import APIRoute
 
 from chassis.core.clocks import Clock
+from chassis.core.commands import Op
 from chassis.core.settings import Settings
 from chassis.messaging.consumer import Consumer
 from chassis.messaging.dead_letters import DeadLetters
@@ -28,27 +29,25 @@ from chassis.messaging.records import KafkaRecord
 from chassis.messaging.relay import Relay
 from chassis.observability.health import Health
 from chassis.service import Chassis, ServiceDefinition
-from chassis.storage.aggregates import Aggregates, Op
+from chassis.storage.aggregates import Aggregates
 from chassis.storage.mongo import Mongo
 from chassis.web.authentication import Role
 from chassis.web.http import Command, Principal, Problem
 from contracts.envelope import Envelope, EventData, Tombstone, source_of
+from contracts.errors import CommandRejected
 from contracts.pairings import PairingState
 from contracts.profiles import ProfileChanged
 from contracts.programmes import ProgrammeChanged
 from contracts.taxonomy import load
 from services.feedback.__main__ import build as build_feedback
-from services.feedback.domain import errors as feedback_refused
 from services.feedback.store import Feedback
 from services.matcher.__main__ import build as build_matcher
-from services.matcher.domain import errors as matcher_refused
 from services.matcher.domain.rounds.round import Progress, Round, Totals
 from services.matcher.solver.client import Alive, Solver
 from services.matcher.solver.compute import Memory, Shelves, computed
 from services.matcher.store import Matcher
 from services.notifier.__main__ import build as build_notifier
-from services.notifier.domain.recipient import Refused as ReaderRefused
-from services.notifier.mail import InDoubt, Later, Letter, Mailer, Refused
+from services.notifier.mail import DeliveryInDoubt, MailDeferred, Mailer, MailRejected, OutgoingMail
 from services.notifier.store import Notifier
 from tests.chassis.memory_store import MemoryCollection, MemoryStore
 
@@ -56,10 +55,7 @@ SWEEP = timedelta(minutes=10)
 OFFSET = timedelta(minutes=3)  # no deadline and no quiet hour falls on such a minute
 LATEST = timedelta(minutes=25)  # that a topic may be behind
 LATE, TWICE = 0.04, 0.01  # how often a record comes late, a batch twice
-REFUSALS = (
-    matcher_refused.Refused, matcher_refused.Unknown, feedback_refused.Refused, feedback_refused.Unknown,
-    ReaderRefused, Problem,
-)  # fmt: skip
+REFUSALS = (CommandRejected, Problem)
 
 Action = Callable[[], Awaitable[None]]
 
@@ -93,7 +89,7 @@ class Arrived:
     """A letter, and when it came to the mail server."""
 
     at: datetime
-    letter: Letter
+    letter: OutgoingMail
 
 
 class Post:
@@ -107,23 +103,23 @@ class Post:
         self.put_off: set[str] = set()
         self.doubtful: set[str] = set()
 
-    async def hand_over(self, letter: Letter) -> None:
+    async def send(self, letter: OutgoingMail) -> None:
         await asyncio.sleep(0)
         self.attempts.append(Arrived(self._clock.now(), letter))
         draw = self._chance.random()
         if draw < 0.01:
             self.troubles["later"] += 1
             self.put_off.add(letter.id)
-            raise Later("answer 451")
+            raise MailDeferred("answer 451")
         if draw < 0.013:
             self.troubles["refused"] += 1
-            raise Refused("address_refused")
+            raise MailRejected("address_refused")
         if draw > 0.995:
             self.troubles["in doubt"] += 1
             self.doubtful.add(letter.id)
             if draw > 0.998:
                 self.arrived.append(Arrived(self._clock.now(), letter))
-            raise InDoubt("SMTPServerDisconnected")
+            raise DeliveryInDoubt("SMTPServerDisconnected")
         self.arrived.append(Arrived(self._clock.now(), letter))
 
 
@@ -254,7 +250,7 @@ class InMemoryPlatform:
     ) -> Any:
         """What the route answers; None where it refuses. ``who`` is the member; the arguments are the route's own."""
         principal = Principal(who, who, frozenset(roles), frozenset())
-        command = Command(Op(f"{who}/{route}/{next(self._numbers)}"), None, principal)
+        command = Command(Op(f"{who}/{route}/{next(self._numbers)}", kind="command"), None, principal)
         endpoint = self.services[service].routes[route]
         context = self.services[service].parts.context  # endpoints name it after their service
         given = {"asked": command, "command": command, "principal": principal, service: context, **arguments}

@@ -23,7 +23,7 @@ from services.matcher.pairings.request_routes import AskBody
 from services.matcher.pairings.routes import AnswerBody, CharterBody, PairBody, PauseBody, RenewBody
 from services.matcher.programmes.routes import NewProgramme
 from services.matcher.rounds.routes import NewRound
-from services.notifier.domain.recipient import Channels, Hours
+from services.notifier.domain.recipient import ChannelPreference, QuietHoursPreference
 from services.notifier.routes import Wishes
 from tests.lifecycle.in_memory_platform import InMemoryPlatform, LoggedEvent
 
@@ -66,7 +66,7 @@ class SimulatedPerson:
     style: Style
     delegates: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
-    hours: Hours | None = None
+    hours: QuietHoursPreference | None = None
     hours_since: datetime | None = None
     capacity: int = 1
     employment: str = "active"
@@ -160,7 +160,7 @@ class People:
             style=Style(candour=candour, pace=pace, change=change, debate=debate),
             delegates=(chance.choice(ASSISTANTS),) if senior and chance.random() < 0.15 else (),
             avoid=(f"s{chance.randrange(0, PEOPLE, 2):03d}",) if chance.random() < 0.05 and not senior else (),
-            hours=Hours(from_hour=chance.choice((20, 22)), until_hour=chance.choice((1, 2, 3)))
+            hours=QuietHoursPreference(from_hour=chance.choice((20, 22)), until_hour=chance.choice((1, 2, 3)))
             if chance.random() < 0.25
             else None,
             capacity=2 if senior and chance.random() < 0.15 else 1,
@@ -281,9 +281,9 @@ class People:
 
     async def _wish(self, person: SimulatedPerson) -> None:
         """Own hours, and some things not by mail."""
-        wishes = {"meeting_soon": Channels(email=False)} if self.chance.random() < 0.5 else {}
+        wishes = {"meeting_soon": ChannelPreference(email=False)} if self.chance.random() < 0.5 else {}
         if self.chance.random() < 0.2:
-            wishes["half_way"] = Channels(email=False, inbox=False)
+            wishes["half_way"] = ChannelPreference(email=False, inbox=False)
         body = Wishes(wishes=wishes, quiet_hours=person.hours)
         if await self.company.ask("notifier", "PUT /preferences", person.id, wishes=body) is not None:
             person.hours_since = self.company.clock.now()
@@ -366,7 +366,7 @@ class People:
         self.pairs[id].begin()
 
     def _take_request(self, event: dict[str, Any]) -> None:
-        courses = self.company.feedback.courses
+        courses = self.company.feedback.followups
         id, side, milestone = event["pairing_id"], event["side"], event["milestone"]
         if self.chance.random() < 0.35:
             return

@@ -23,7 +23,7 @@ import uuid_utils
 
 from chassis.core.ids import derived_id
 from contracts.programmes import ProgrammeSettings
-from services.notifier.domain.catalogue import BY_PURPOSE
+from services.notifier.domain.catalogue import ROW_BY_PURPOSE
 from services.notifier.domain.notification import Notification
 from tests.lifecycle.in_memory_platform import LATEST, SWEEP, Arrived, InMemoryPlatform, first_sweep
 from tests.lifecycle.simulated_people import (
@@ -290,7 +290,7 @@ class TestYear:
 
     def test_every_row_of_the_catalogue_is_used(self, year: Year) -> None:
         used = {note.purpose for note in year.notes.values() if note.state == "sent"}
-        assert used | set(UNUSED) == set(BY_PURPOSE)
+        assert used | set(UNUSED) == set(ROW_BY_PURPOSE)
         assert not used & set(UNUSED)
 
 
@@ -303,9 +303,9 @@ def _when(year: Year, note: Notification) -> datetime | None:
 
 
 def _moment(purpose: str, event: YearEvent) -> datetime | None:
-    row = BY_PURPOSE[purpose]
-    kind = next(type for type in row.on if f"mentoring.{event.type}.v1" == type.TYPE)
-    return row.when(kind.model_validate(event.data), SETTINGS)
+    row = ROW_BY_PURPOSE[purpose]
+    kind = next(type for type in row.events if f"mentoring.{event.type}.v1" == type.TYPE)
+    return row.due_time(kind.model_validate(event.data), SETTINGS)
 
 
 def leaves(year: Year, reader: str, ready: datetime) -> datetime:
@@ -330,7 +330,7 @@ class TestMessages:
             of_pair = [year.person(member) for member in year.two_of(message.event)]
             forgotten = any(person is not None and person.erased_at is not None for person in of_pair)
             unheard = message.at > END - LATEST
-            moment = _moment(message.purpose, message.event) if BY_PURPOSE[message.purpose].once else None
+            moment = _moment(message.purpose, message.event) if ROW_BY_PURPOSE[message.purpose].once_per_end else None
             passed = moment is not None and moment < message.at  # it was said by the end that was planned before
             assert before or unheard or forgotten or passed or year.gone_at(message.reader) is not None, message
         for id, note in year.notes.items():
@@ -354,7 +354,7 @@ class TestMessages:
         assert max(Counter(event.data["notification_id"] for event in said).values()) == 1
         for event in said:
             note = year.notes[event.data["notification_id"]]
-            assert note.row.public
+            assert note.row.is_public
             assert event.type == f"notification.{note.state}" or note.member_id is None
             assert event.data["purpose"] == note.purpose
 
@@ -643,7 +643,7 @@ class TestDeadlines:
         outcomes = Counter(event.pairing for event in year.of("outcome.recorded"))
         assert set(outcomes.values()) == {1}
         deleted, ended = 0, year.of("pairing.ended")
-        courses = await year.company.feedback.courses.get_many([event.pairing for event in ended])
+        courses = await year.company.feedback.followups.get_many([event.pairing for event in ended])
         for event in ended:
             stored = courses.get(event.pairing)
             if stored is None or stored.state.terms is None or stored.state.gone:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from contracts.errors import CommandRejected
 from contracts.feedback import PartnerChangeRequested, Session, SessionHeld
 from contracts.pairings import PAIRING_STATES, PAIRINGS
 from contracts.privacy import PRIVACY
 from contracts.profiles import ProfileChanged
 from contracts.programmes import ROUNDS
 from services.matcher import erasure
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.rounds import round as domain_round
 from services.matcher.pairings import reservation
 from services.matcher.rounds import lifecycle
@@ -408,7 +408,7 @@ async def test_a_plan_that_comes_after_an_erasure_leaves_no_trace_of_who_was_for
     matcher = company.replicas[0].matcher
     await erasure.forget("j", matcher)
     outcome = (await reservation.reserve(matcher, [plan("late", "s", "j")]))["late"]
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, CommandRejected)
     assert outcome.code == "closed"
     assert await matcher.pairings_of("j") == []
     assert await held_by(company, "s") == 0

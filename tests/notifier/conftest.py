@@ -3,13 +3,13 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from deploy.local import stack
-from tests.notifier.harness import World, programme, world
+from tests.notifier.harness import NotifierHarness, notifier_harness, programme
 
 
 @pytest_asyncio.fixture
-async def notifier(servers: stack.Endpoints, prefix: str) -> AsyncIterator[World]:
+async def notifier(servers: stack.Endpoints, prefix: str) -> AsyncIterator[NotifierHarness]:
     """A notifier that knows an open programme and nobody yet."""
-    with world(servers, prefix) as made:
+    with notifier_harness(servers, prefix) as made:
         await made.chassis.prepare_database()
-        await made.say(programme())
+        await made.deliver(programme())
         yield made

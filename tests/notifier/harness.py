@@ -25,55 +25,55 @@ from deploy.local import stack
 from services.notifier.__main__ import build
 from services.notifier.domain.notification import Notification
 from services.notifier.store import Notifier
-from tests.notifier.smtp_server import Wayward, wayward
+from tests.notifier.smtp_server import ScriptedSmtpHandler, scripted_smtp_server
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
 
 
-class Times(Clock):
+class ManualClock(Clock):
     """Both clocks stand until the test moves them; machine time moves with business time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.business = NOON
-        self.real = datetime(2026, 7, 1, 8, tzinfo=UTC)
+        self.business_time = NOON
+        self.machine_time = datetime(2026, 7, 1, 8, tzinfo=UTC)
 
     def machine_now(self) -> datetime:
-        return self.real
+        return self.machine_time
 
     def now(self) -> datetime:
-        return self.business
+        return self.business_time
 
     def moment(self) -> Moment:
-        return Moment(now=self.business, recorded_at=self.real)
+        return Moment(now=self.business_time, recorded_at=self.machine_time)
 
     def move(self, by: timedelta) -> None:
-        self.business += by
-        self.real += by
+        self.business_time += by
+        self.machine_time += by
 
 
 @dataclass(frozen=True)
-class _Anyone:
+class _FixedPrincipalVerifier:
     """Takes every token for this principal's."""
 
     who: Principal
 
-    async def principal(self, _token: str) -> Principal:
+    async def verify(self, _token: str) -> Principal:
         return self.who
 
 
 @dataclass
-class World:
+class NotifierHarness:
     """``say`` hands an event to the notifier as its consumer would: first the projection, then the reactions."""
 
     chassis: Chassis
     parts: ServiceDefinition[Notifier]
     notifier: Notifier
-    clock: Times
-    server: Wayward
+    clock: ManualClock
+    server: ScriptedSmtpHandler
     said: int = 0
 
-    async def say(self, event: EventData, *, envelope: Envelope | None = None) -> Envelope:
+    async def deliver(self, event: EventData, *, envelope: Envelope | None = None) -> Envelope:
         self.said += 1
         envelope = envelope or Envelope(
             id=f"e{self.said}",
@@ -106,23 +106,22 @@ class World:
             routers=self.parts.routers,
             health=self.chassis.health,
             context=self.parts.context,
-            problems=self.parts.problems,
-            verifier=_Anyone(Principal(member or "x", member, frozenset(roles), frozenset())),  # type: ignore[arg-type]
+            verifier=_FixedPrincipalVerifier(Principal(member or "x", member, frozenset(roles), frozenset())),  # type: ignore[arg-type]
         )
         headers = {"Authorization": "Bearer anything"}
         return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://notifier", headers=headers)
 
     async def pass_time(self, by: timedelta, step: timedelta = timedelta(hours=3)) -> None:
-        end = self.clock.business + by
-        while self.clock.business < end:
-            self.clock.move(min(step, end - self.clock.business))
+        end = self.clock.business_time + by
+        while self.clock.business_time < end:
+            self.clock.move(min(step, end - self.clock.business_time))
             await self.settle(2)
 
-    async def all(self, purpose: str | None = None) -> list[Notification]:
+    async def notifications(self, purpose: str | None = None) -> list[Notification]:
         filter: dict[str, object] = {"purpose": purpose} if purpose else {}
         return [stored.state async for stored in self.notifier.notifications.find(filter)]
 
-    async def published(self) -> list[dict[str, object]]:
+    async def published_events(self) -> list[dict[str, object]]:
         """What lies in the outboxes: nobody takes it out here."""
         return [
             entry
@@ -130,23 +129,23 @@ class World:
             for entry in document["outbox"]
         ]
 
-    async def people(self, *ids: str, **changes: object) -> None:
+    async def add_members(self, *ids: str, **changes: object) -> None:
         for id in ids:
-            await self.say(contact(id, **changes))
+            await self.deliver(contact(id, **changes))
 
 
 @contextmanager
-def world(servers: stack.Endpoints, prefix: str) -> Iterator[World]:
+def notifier_harness(servers: stack.Endpoints, prefix: str) -> Iterator[NotifierHarness]:
     """A notifier whose relay does not run: what it would publish stays where a test can read it."""
-    clock = Times()
-    with wayward() as (server, port):
+    clock = ManualClock()
+    with scripted_smtp_server() as (server, port):
         chassis = Chassis("notifier", Settings(mongo=servers.mongo, topic_prefix=prefix))  # type: ignore[arg-type]
         chassis.clock = clock
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("VICEVERSA_NOTIFIER_SMTP_PORT", str(port))
             environment.setenv("VICEVERSA_NOTIFIER_SMTP_TIMEOUT", "1")
             parts = build(chassis)
-        yield World(chassis, parts, parts.context, clock, server)
+        yield NotifierHarness(chassis, parts, parts.context, clock, server)
         chassis.mongo.close()
 
 
@@ -202,15 +201,15 @@ def pairing(kind: type[PairingEvent] = PairingProposed, id: str = "p1", **change
     )
 
 
-def facts(**changes: object) -> dict[str, object]:
+def feedback_fields(**changes: object) -> dict[str, object]:
     return {"pairing_id": "p1", "programme_id": "g1", "happened_at": NOON, "recorded_at": NOON, **changes}
 
 
 def meeting(at: datetime) -> SessionScheduled:
     return SessionScheduled.model_validate(
-        facts(next_session_at=at, session=Session(session_id="s1", state="scheduled", starts_at=at))
+        feedback_fields(next_session_at=at, session=Session(session_id="s1", state="scheduled", starts_at=at))
     )
 
 
 def checkin(side: str = "junior") -> CheckinDue:
-    return CheckinDue.model_validate(facts(checkin_id="k1", side=side, milestone="day_30", due_at=NOON))
+    return CheckinDue.model_validate(feedback_fields(checkin_id="k1", side=side, milestone="day_30", due_at=NOON))

@@ -19,27 +19,27 @@ VANISH = "vanish"  # break the connection when a recipient is named
 STALL = "stall"  # never answer
 
 
-class Wayward:
+class ScriptedSmtpHandler:
     """Answers each recipient and each text by the next of its scripts, and politely when they are used up."""
 
     def __init__(self) -> None:
-        self.to_recipients: deque[str] = deque()
-        self.to_texts: deque[str] = deque()
-        self.taken: list[Message] = []
+        self.recipient_replies: deque[str] = deque()
+        self.data_replies: deque[str] = deque()
+        self.received: list[Message] = []
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
-        answer = await self._next(self.to_recipients, server)
+        answer = await self._next(self.recipient_replies, server)
         if answer.startswith("250"):
             envelope.rcpt_tos.append(address)
         return answer
 
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        if not self.to_texts or self.to_texts[0] in (OK, DROP):
+        if not self.data_replies or self.data_replies[0] in (OK, DROP):
             assert isinstance(envelope.content, bytes)
-            self.taken.append(message_from_bytes(envelope.content, policy=default))
-        return await self._next(self.to_texts, server)
+            self.received.append(message_from_bytes(envelope.content, policy=default))
+        return await self._next(self.data_replies, server)
 
     async def _next(self, script: deque[str], server: SMTP) -> str:
         answer = script.popleft() if script else OK
@@ -51,14 +51,14 @@ class Wayward:
             return "421 gone"
         return answer
 
-    def ids(self) -> list[str]:
-        return [str(mail["Message-ID"]) for mail in self.taken]
+    def message_ids(self) -> list[str]:
+        return [str(mail["Message-ID"]) for mail in self.received]
 
 
 @contextmanager
-def wayward(behaviour: Wayward | None = None) -> Iterator[tuple[Wayward, int]]:
+def scripted_smtp_server(behaviour: ScriptedSmtpHandler | None = None) -> Iterator[tuple[ScriptedSmtpHandler, int]]:
     """The server's behaviour and its port; it listens until the end of the block."""
-    behaviour, port = behaviour or Wayward(), ports.any_free()
+    behaviour, port = behaviour or ScriptedSmtpHandler(), ports.any_free()
     controller = Controller(behaviour, hostname="127.0.0.1", port=port, enable_SMTPUTF8=False)
     controller.start()
     try:

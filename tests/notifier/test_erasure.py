@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
+from chassis.core.commands import Op
 from chassis.core.settings import Settings
 from chassis.messaging.subscriptions import ReceivedEvent
 from chassis.service import Chassis
-from chassis.storage.aggregates import Op
 from chassis.storage.projections import ProjectionRow
 from contracts.envelope import Envelope
 from contracts.privacy import ErasureCompleted, ErasureRequested

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notifier.domain.quiet_hours import Quiet, add_working_days, is_quiet, opens, zone_of
+from services.notifier.domain.quiet_hours import QuietHours, add_working_days, is_quiet, next_open_time, time_zone_of
 
 ZONES = [
     "Europe/Berlin",
@@ -18,23 +18,23 @@ ZONES = [
     "UTC",
     "America/Sao_Paulo",
 ]
-NIGHT = Quiet(19, 8)
+NIGHT = QuietHours(19, 8)
 
 moments = st.datetimes(datetime(2011, 12, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 zones = st.sampled_from(ZONES).map(ZoneInfo)
-hours = st.builds(Quiet, st.integers(0, 23), st.integers(0, 23))
+hours = st.builds(QuietHours, st.integers(0, 23), st.integers(0, 23))
 
 
 @given(moments, zones, hours)
-def test_the_hour_at_which_something_is_said_is_never_quiet(at: datetime, zone: ZoneInfo, quiet: Quiet) -> None:
-    opening = opens(at, zone, quiet)
+def test_the_hour_at_which_something_is_said_is_never_quiet(at: datetime, zone: ZoneInfo, quiet: QuietHours) -> None:
+    opening = next_open_time(at, zone, quiet)
     assert opening >= at
     assert not is_quiet(opening, zone, quiet)
 
 
 @given(moments, zones, hours)
-def test_it_waits_no_longer_than_the_night_lasts(at: datetime, zone: ZoneInfo, quiet: Quiet) -> None:
-    opening = opens(at, zone, quiet)
+def test_it_waits_no_longer_than_the_night_lasts(at: datetime, zone: ZoneInfo, quiet: QuietHours) -> None:
+    opening = next_open_time(at, zone, quiet)
     assert opening - at <= timedelta(hours=26 if zone.key != "Pacific/Apia" else 50)
     probe = at
     while probe < opening - timedelta(minutes=61):
@@ -53,22 +53,22 @@ def test_it_waits_no_longer_than_the_night_lasts(at: datetime, zone: ZoneInfo, q
     ],
 )
 def test_in_berlin_mornings_begin_at_eight_whatever_the_clocks_do(at: str, expected: str) -> None:
-    zone = zone_of("Europe/Berlin")
-    assert opens(datetime.fromisoformat(at), zone, NIGHT) == datetime.fromisoformat(expected)
+    zone = time_zone_of("Europe/Berlin")
+    assert next_open_time(datetime.fromisoformat(at), zone, NIGHT) == datetime.fromisoformat(expected)
 
 
 def test_an_end_that_the_clocks_jump_over_is_the_moment_after_the_jump() -> None:
-    zone = zone_of("Europe/Berlin")
+    zone = time_zone_of("Europe/Berlin")
     at = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)  # 01:30; there is no 02:00 in this night
-    assert opens(at, zone, Quiet(22, 2)) == datetime(2026, 3, 29, 1, tzinfo=UTC)
+    assert next_open_time(at, zone, QuietHours(22, 2)) == datetime(2026, 3, 29, 1, tzinfo=UTC)
 
 
 def test_the_same_hour_twice_is_never_quiet_and_an_unknown_zone_is_utc() -> None:
     at = datetime(2026, 1, 1, 3, tzinfo=UTC)
-    assert opens(at, UTC, Quiet(7, 7)) == at
-    assert zone_of("Nowhere/At_all") is UTC
-    assert zone_of(None) is UTC
-    assert zone_of("../etc/passwd") is UTC
+    assert next_open_time(at, UTC, QuietHours(7, 7)) == at
+    assert time_zone_of("Nowhere/At_all") is UTC
+    assert time_zone_of(None) is UTC
+    assert time_zone_of("../etc/passwd") is UTC
 
 
 def test_working_days_pass_over_the_weekend() -> None:

@@ -3,15 +3,15 @@
 from datetime import timedelta
 
 from contracts.pairings import PairingFormed
-from tests.notifier.harness import NOON, World, meeting, pairing
+from tests.notifier.harness import NOON, NotifierHarness, meeting, pairing
 
 
-async def test_an_inbox_is_read_page_by_page_newest_first(notifier: World) -> None:
-    await notifier.people("m1", "m2")
-    await notifier.say(pairing(PairingFormed))
+async def test_an_inbox_is_read_page_by_page_newest_first(notifier: NotifierHarness) -> None:
+    await notifier.add_members("m1", "m2")
+    await notifier.deliver(pairing(PairingFormed))
     await notifier.settle()
     notifier.clock.move(timedelta(hours=1))
-    await notifier.say(meeting(NOON + timedelta(days=3)))
+    await notifier.deliver(meeting(NOON + timedelta(days=3)))
     await notifier.settle()
     async with notifier.client("member", member="m1") as m1:
         first = (await m1.get("/inbox", params={"limit": 1})).json()
@@ -23,9 +23,9 @@ async def test_an_inbox_is_read_page_by_page_newest_first(notifier: World) -> No
         assert second["next"] is None
 
 
-async def test_what_was_read_is_no_longer_counted(notifier: World) -> None:
-    await notifier.people("m1", "m2")
-    await notifier.say(pairing(PairingFormed))
+async def test_what_was_read_is_no_longer_counted(notifier: NotifierHarness) -> None:
+    await notifier.add_members("m1", "m2")
+    await notifier.deliver(pairing(PairingFormed))
     await notifier.settle()
     async with notifier.client("member", member="m1") as m1, notifier.client("member", member="m2") as m2:
         [item] = (await m1.get("/inbox", params={"unread": True})).json()["items"]
@@ -39,18 +39,18 @@ async def test_what_was_read_is_no_longer_counted(notifier: World) -> None:
         assert (await m1.post("/inbox/none/read")).status_code == 404
 
 
-async def test_at_night_an_inbox_shows_what_no_mail_says_yet(notifier: World) -> None:
-    await notifier.people("m1", "m2", time_zone="Asia/Tokyo")
-    await notifier.say(pairing())
+async def test_at_night_an_inbox_shows_what_no_mail_says_yet(notifier: NotifierHarness) -> None:
+    await notifier.add_members("m1", "m2", time_zone="Asia/Tokyo")
+    await notifier.deliver(pairing())
     await notifier.settle()
     async with notifier.client("member", member="m1") as m1:
         [item] = (await m1.get("/inbox")).json()["items"]
         assert (item["purpose"], item["by_email"]) == ("proposal", "under way")
-    assert notifier.server.taken == []
+    assert notifier.server.received == []
 
 
-async def test_a_readers_wishes_count_from_then_on(notifier: World) -> None:
-    await notifier.people("m1", "m2")
+async def test_a_readers_wishes_count_from_then_on(notifier: NotifierHarness) -> None:
+    await notifier.add_members("m1", "m2")
     async with notifier.client("member", member="m1") as m1:
         before = (await m1.get("/preferences")).json()
         assert before["quiet_hours"] is None
@@ -62,20 +62,20 @@ async def test_a_readers_wishes_count_from_then_on(notifier: World) -> None:
         assert answer.json()["quiet_hours"] == {"from_hour": 22, "until_hour": 6}
         stale = await m1.put("/preferences", json=wishes, headers={"If-Match": '"0"'})
         assert stale.status_code == 412
-    await notifier.say(pairing(PairingFormed))
+    await notifier.deliver(pairing(PairingFormed))
     await notifier.settle()
-    assert [str(mail["To"]) for mail in notifier.server.taken] == ["Name of m2 <m2@example.com>"]
+    assert [str(mail["To"]) for mail in notifier.server.received] == ["Name of m2 <m2@example.com>"]
 
 
-async def test_what_asks_the_reader_cannot_be_kept_out_of_the_inbox(notifier: World) -> None:
+async def test_what_asks_the_reader_cannot_be_kept_out_of_the_inbox(notifier: NotifierHarness) -> None:
     async with notifier.client("member", member="m1") as m1:
         for wishes, code in (({"proposal": {"inbox": False}}, "inbox_is_needed"), ({"weather": {}}, "unknown_purpose")):
             answer = await m1.put("/preferences", json={"wishes": wishes})
             assert (answer.status_code, answer.json()["code"]) == (422, code)
 
 
-async def test_a_contact_is_for_its_member_and_for_admins(notifier: World) -> None:
-    await notifier.people("m1")
+async def test_a_contact_is_for_its_member_and_for_admins(notifier: NotifierHarness) -> None:
+    await notifier.add_members("m1")
     async with notifier.client("member", member="m1") as m1, notifier.client("member", member="m2") as m2:
         assert (await m1.get("/contacts/me")).json()["display_name"] == "Name of m1"
         assert (await m2.get("/contacts/m1")).status_code == 403
@@ -84,10 +84,10 @@ async def test_a_contact_is_for_its_member_and_for_admins(notifier: World) -> No
         assert (await admin.get("/inbox")).status_code == 403
 
 
-async def test_operators_see_how_many_messages_are_how_far_and_nothing_else(notifier: World) -> None:
-    await notifier.people("m1", "m2")
-    await notifier.people("m2", employment="left")
-    await notifier.say(pairing(PairingFormed))
+async def test_operators_see_how_many_messages_are_how_far_and_nothing_else(notifier: NotifierHarness) -> None:
+    await notifier.add_members("m1", "m2")
+    await notifier.add_members("m2", employment="left")
+    await notifier.deliver(pairing(PairingFormed))
     await notifier.settle()
     async with notifier.client("admin") as admin, notifier.client("member", member="m1") as m1:
         counts = (await admin.get("/notifications/counts")).json()

@@ -8,9 +8,9 @@ import pytest
 from contracts.pairings import Focus, PairingFormed, Participant
 from contracts.profiles import ContactChanged
 from contracts.programmes import Labels, ProgrammeSettings
-from services.notifier.domain.catalogue import TABLE, Row
-from services.notifier.domain.notification import About, Notification
-from services.notifier.templates import Matter, language_for, languages, words_for
+from services.notifier.domain.catalogue import CATALOGUE, CatalogueRow
+from services.notifier.domain.notification import Notification, NotificationDetails
+from services.notifier.rendering import RenderingContext, load_languages, nearest_language, render_message
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 INTERNAL = re.compile(
@@ -51,7 +51,7 @@ def note(purpose: str, **about: object) -> Notification:
         member_id="m1",
         purpose=purpose,
         cause_id="e1",
-        about=About.model_validate(
+        about=NotificationDetails.model_validate(
             {
                 "pairing_id": "p1",
                 "programme_id": "g1",
@@ -70,9 +70,9 @@ def note(purpose: str, **about: object) -> Notification:
     )
 
 
-def matter(locale: str = "en", partner: str | None = "Bo Ny", assisted: str | None = None) -> Matter:
-    return Matter(
-        reader=contact("m1", "Al Ek", locale),
+def matter(locale: str = "en", partner: str | None = "Bo Ny", assisted: str | None = None) -> RenderingContext:
+    return RenderingContext(
+        recipient=contact("m1", "Al Ek", locale),
         partner=contact("m2", partner) if partner else None,
         assisted=contact("m3", assisted) if assisted else None,
         pairing=PAIRING,
@@ -81,11 +81,11 @@ def matter(locale: str = "en", partner: str | None = "Bo Ny", assisted: str | No
     )
 
 
-@pytest.mark.parametrize("language", sorted(languages()))
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.purpose)
-def test_every_purpose_has_plain_words_in_every_language(row: Row, language: str) -> None:
+@pytest.mark.parametrize("language", sorted(load_languages()))
+@pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: row.purpose)
+def test_every_purpose_has_plain_words_in_every_language(row: CatalogueRow, language: str) -> None:
     for partner in ("Bo Ny", None):
-        words = words_for(note(row.purpose), matter(language, partner))
+        words = render_message(note(row.purpose), matter(language, partner))
         assert words.language == language
         assert "Al Ek" in words.text
         assert "\n" not in words.subject
@@ -95,31 +95,31 @@ def test_every_purpose_has_plain_words_in_every_language(row: Row, language: str
 
 
 def test_no_language_has_words_for_what_is_never_said() -> None:
-    for language in languages().values():
-        assert set(language.messages) == {row.purpose for row in TABLE}
+    for language in load_languages().values():
+        assert set(language.messages) == {row.purpose for row in CATALOGUE}
 
 
 @pytest.mark.parametrize("purpose", ["proposal", "partners"])
 def test_the_reader_s_own_reasons_for_the_match_are_named(purpose: str) -> None:
-    text = words_for(note(purpose), matter()).text
+    text = render_message(note(purpose), matter()).text
     assert "From Bo Ny you could learn about: Generative AI." in text
-    assert "You could share what you know of: Negotiation." in text
+    assert "You could share what you know about: Negotiation." in text
 
 
 def test_a_proposal_says_how_to_answer_and_keeps_a_no_secret() -> None:
-    text = words_for(note("proposal"), matter()).text
+    text = render_message(note("proposal"), matter()).text
     assert "https://viceversa.example/pairings/p1" in text
     assert "nobody is told that it was you" in text
 
 
 def test_times_are_the_readers_own_also_on_the_day_the_clocks_change() -> None:
-    assert "Sunday, 29 March 2026, 10:00 (CEST)" in words_for(note("meeting_planned"), matter()).text
-    assert "Sonntag, 29. März 2026, 10:00 Uhr (CEST)" in words_for(note("meeting_planned"), matter("de-AT")).text
+    assert "Sunday, 29 March 2026, 10:00 (CEST)" in render_message(note("meeting_planned"), matter()).text
+    assert "Sonntag, 29. März 2026, 10:00 Uhr (CEST)" in render_message(note("meeting_planned"), matter("de-AT")).text
 
 
 def test_an_assistant_sees_whose_time_and_when_and_nothing_else() -> None:
     told = note("meeting_time", pairing_id=None, side=None, programme_id=None)
-    words = words_for(told, matter(partner=None, assisted="Cy Om"))
+    words = render_message(told, matter(partner=None, assisted="Cy Om"))
     assert "Cy Om" in words.text
     assert "29 March" in words.text
     for hidden in ("Bo Ny", "p1", "Two Ways", "negotiation", "Negotiation"):
@@ -127,12 +127,12 @@ def test_an_assistant_sees_whose_time_and_when_and_nothing_else() -> None:
 
 
 def test_the_programme_has_its_name_in_the_readers_language() -> None:
-    assert "Beide Wege" in words_for(note("invitation"), matter("de")).text
-    assert "Two Ways" in words_for(note("invitation"), matter("fr")).text
-    assert language_for("pt_BR") == "en"
+    assert "Beide Wege" in render_message(note("invitation"), matter("de")).text
+    assert "Two Ways" in render_message(note("invitation"), matter("fr")).text
+    assert nearest_language("pt_BR") == "en"
 
 
 def test_a_name_cannot_break_a_line() -> None:
-    words = words_for(note("partners"), matter(partner="Bo\r\nBcc: all@example.com"))
+    words = render_message(note("partners"), matter(partner="Bo\r\nBcc: all@example.com"))
     assert "\n" not in words.subject
     assert "\nBcc" not in words.text

@@ -26,33 +26,33 @@ from services.profiles.store import Profiles
 SIDES: tuple[Side, Side] = ("senior", "junior")
 
 
-class Tokens:
+class FakeTokenVerifier:
     """Says of a token who it is, as the issuer's keys would."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Principal] = {}
+        self.principals: dict[str, Principal] = {}
 
-    async def principal(self, token: str) -> Principal:
-        return self.known[token]
+    async def verify(self, token: str) -> Principal:
+        return self.principals[token]
 
 
 @dataclass
-class World:
+class ProfilesHarness:
     """One service in this process. ``chassis`` can be made again, as after a restart."""
 
     settings: Settings
     chassis: Chassis
-    parts: ServiceDefinition[Profiles]
-    tokens: Tokens
+    service: ServiceDefinition[Profiles]
+    tokens: FakeTokenVerifier
 
     @property
     def profiles(self) -> Profiles:
-        return self.parts.context
+        return self.service.context
 
     async def restart(self) -> None:
         self.chassis.mongo.close()
         self.chassis = Chassis("profiles", self.settings)
-        self.parts = build(self.chassis)
+        self.service = build(self.chassis)
         await self.chassis.prepare_database()
 
     def client(
@@ -60,14 +60,13 @@ class World:
     ) -> httpx.AsyncClient:
         """A client of the HTTP API as this principal."""
         token = subject or member or "-".join(roles)
-        self.tokens.known[token] = Principal(token, member, frozenset(roles), frozenset(programmes))
+        self.tokens.principals[token] = Principal(token, member, frozenset(roles), frozenset(programmes))
         app = create_app(
             "profiles",
             self.settings,
-            routers=self.parts.routers,
+            routers=self.service.routers,
             health=self.chassis.health,
-            context=self.parts.context,
-            problems=self.parts.problems,
+            context=self.service.context,
             verifier=self.tokens,  # type: ignore[arg-type]
         )
         return httpx.AsyncClient(
@@ -77,7 +76,7 @@ class World:
     async def sweep(self) -> None:
         """Let every sweep act until there is nothing more to do at this moment."""
         for _ in range(20):
-            if not sum([await sweep.once(self.chassis.clock) for sweep in self.parts.sweeps]):
+            if not sum([await sweep.once(self.chassis.clock) for sweep in self.service.sweeps]):
                 return
         raise AssertionError("the sweeps do not come to rest")
 
@@ -93,47 +92,47 @@ class World:
             assert answer.status_code == 202, answer.text
             return str(answer.json()["import_id"])
 
-    async def imported(self, csv: str | bytes, **asked: str) -> dict[str, Any]:
+    async def import_file(self, csv: str | bytes, **asked: str) -> dict[str, Any]:
         """Upload a file and let it be worked on; the import as it then is."""
         import_id = await self.start_import(csv, **asked)
         await self.sweep()
-        return await self.import_(import_id)
+        return await self.load_import(import_id)
 
-    async def import_(self, import_id: str) -> dict[str, Any]:
+    async def load_import(self, import_id: str) -> dict[str, Any]:
         async with self.client("admin") as admin:
             return dict((await admin.get(f"/imports/{import_id}")).json())
 
-    async def errors(self, import_id: str) -> list[tuple[int, str, str]]:
+    async def import_errors(self, import_id: str) -> list[tuple[int, str, str]]:
         """The report: line, column, code."""
         async with self.client("admin") as admin:
             items = (await admin.get(f"/imports/{import_id}/errors", params={"limit": 200})).json()["items"]
             return [(one["line"], one["column"], one["code"]) for one in items]
 
-    async def person(self, external_id: str, source: str = "hr") -> Person | None:
-        found = await self.profiles.keys.find([f"{source}\x1f{external_id}"])
+    async def find_person(self, external_id: str, source: str = "hr") -> Person | None:
+        found = await self.profiles.keys.find_members([f"{source}\x1f{external_id}"])
         stored = await self.profiles.persons.get(found[external]) if (external := next(iter(found), None)) else None
         return stored.state if stored else None
 
     async def member(self, external_id: str) -> Person:
-        person = await self.person(external_id)
+        person = await self.find_person(external_id)
         assert person is not None, f"{external_id} was imported"
         return person
 
-    async def said(self, aggregates: Aggregates[Any], id: str) -> list[tuple[str, Any]]:
+    async def outbox_events(self, aggregates: Aggregates[Any], id: str) -> list[tuple[str, Any]]:
         """What waits in an outbox: topic, and data or None for a tombstone."""
         document = await aggregates.collection.find_one({"_id": id})
         assert document is not None
         return [(entry["topic"], entry.get("data")) for entry in document["outbox"]]
 
-    async def hear(self, *events: EventData, sequence: int = 1) -> None:
+    async def project_events(self, *events: EventData, sequence: int = 1) -> None:
         """Keep these in their projections, as the consumer does."""
         for event in events:
-            projection = self.parts.handlers.find_projection(event.TYPE, self.profiles)
+            projection = self.service.handlers.find_projection(event.TYPE, self.profiles)
             assert projection is not None
             await projection.apply([ProjectionRow(event.key(), sequence, event)])
 
-    async def publishes(self, programme_id: str = "p1", *, notice: str = "1", state: str = "open") -> None:
-        await self.hear(programme(programme_id, notice=notice, state=state, now=self.chassis.clock.now()))
+    async def publish_programme(self, programme_id: str = "p1", *, notice: str = "1", state: str = "open") -> None:
+        await self.project_events(programme(programme_id, notice=notice, state=state, now=self.chassis.clock.now()))
 
 
 def programme(programme_id: str, *, now: Any, notice: str = "1", state: Any = "open") -> ProgrammeChanged:
@@ -171,7 +170,7 @@ def pairing(pairing_id: str, *members: str, now: Any, state: Any = "formed") -> 
 
 
 @pytest.fixture
-async def world(servers: stack.Endpoints, prefix: str) -> AsyncIterator[World]:
+async def world(servers: stack.Endpoints, prefix: str) -> AsyncIterator[ProfilesHarness]:
     settings = Settings(
         kafka=servers.kafka,
         mongo=SecretStr(servers.mongo),
@@ -179,10 +178,10 @@ async def world(servers: stack.Endpoints, prefix: str) -> AsyncIterator[World]:
         hmac_key=SecretStr("a secret of the tests, long enough"),
     )
     chassis = Chassis("profiles", settings)
-    made = World(settings, chassis, build(chassis), Tokens())
+    made = ProfilesHarness(settings, chassis, build(chassis), FakeTokenVerifier())
     await chassis.prepare_database()
     yield made
     made.chassis.mongo.close()
 
 
-__all__ = ["World", "pairing", "programme", "stored_instant"]
+__all__ = ["ProfilesHarness", "pairing", "programme", "stored_instant"]

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as some
 
-from services.profiles.domain.csv_records import Record, Splitter
-from services.profiles.domain.import_rows import OPTIONAL, REQUIRED, Issue, Row, RowReader, header_of
+from services.profiles.domain.csv_records import CsvRecord, CsvSplitter
+from services.profiles.domain.import_rows import (
+    OPTIONAL_COLUMNS,
+    REQUIRED_COLUMNS,
+    ImportRow,
+    Issue,
+    RowReader,
+    read_header,
+)
 
 ALL = (
     "external_id,name,organisation,department,level,source,email,site,discipline,level_scheme,manager,evaluators,"
@@ -16,20 +23,20 @@ ALL = (
 )
 
 
-def records(data: bytes, size: int = 1 << 20) -> list[Record]:
-    splitter = Splitter(in_one_line=REQUIRED + OPTIONAL)
+def records(data: bytes, size: int = 1 << 20) -> list[CsvRecord]:
+    splitter = CsvSplitter(in_one_line=REQUIRED_COLUMNS + OPTIONAL_COLUMNS)
     found = [one for start in range(0, len(data), size) for one in splitter.feed(data[start : start + size])]
     return found + list(splitter.close())
 
 
-def read(header: str, line: str) -> Row | list[Issue]:
+def read(header: str, line: str) -> ImportRow | list[Issue]:
     first, second = records(f"{header}\n{line}\n".encode())
-    return RowReader(header_of(first)).read(second)
+    return RowReader(read_header(first)).read(second)
 
 
-def row(header: str, line: str) -> Row:
+def row(header: str, line: str) -> ImportRow:
     found = read(header, line)
-    assert isinstance(found, Row), found
+    assert isinstance(found, ImportRow), found
     return found
 
 
@@ -108,33 +115,33 @@ def test_everything_wrong_with_a_row_is_said_at_once() -> None:
 def test_a_byte_order_mark_and_windows_lines_are_welcome() -> None:
     data = "\ufeffexternal_id,name,organisation,department,level\r\ne1,Åse,halden,it,9\r\n".encode()
     first, second = records(data)
-    header = header_of(first)
+    header = read_header(first)
     assert header.missing == ()
     found = RowReader(header).read(second)
-    assert isinstance(found, Row)
+    assert isinstance(found, ImportRow)
     assert found.hr.name == "Åse"
 
 
 def test_two_stray_quotes_far_apart_do_not_swallow_the_rows_between() -> None:
     data = b'external_id,name,organisation,department,level\na,"A,h,i,1\nb,B,h,i,2\nc,C,h,i,3\nd,D",h,i,4\n'
-    reader = RowReader(header_of(records(data)[0]))
+    reader = RowReader(read_header(records(data)[0]))
     found = [reader.read(one) for one in records(data)[1:]]
-    assert [one.hr.name for one in found if isinstance(one, Row)] == ["B", "C", 'D"']
+    assert [one.hr.name for one in found if isinstance(one, ImportRow)] == ["B", "C", 'D"']
 
 
 def test_a_column_that_is_not_read_may_break_lines() -> None:
     data = b'external_id,name,organisation,department,level,remark\na,A,h,i,1,"one\ntwo"\nb,B,h,i,2,\n'
-    reader = RowReader(header_of(records(data)[0]))
+    reader = RowReader(read_header(records(data)[0]))
     found = [reader.read(one) for one in records(data)[1:]]
-    assert [(one.line, one.hr.name) for one in found if isinstance(one, Row)] == [(2, "A"), (4, "B")]
+    assert [(one.line, one.hr.name) for one in found if isinstance(one, ImportRow)] == [(2, "A"), (4, "B")]
 
 
 def test_a_huge_field_is_never_held_as_a_whole() -> None:
-    splitter = Splitter(limit=1000)
+    splitter = CsvSplitter(limit=1000)
     found = [one for _ in range(100) for one in splitter.feed(b"x" * 500)]
     assert len(splitter._rest) <= 1000
     found += [*splitter.feed(b"\ngood,row\n"), *splitter.close()]
-    assert [(one.line, one.whole) for one in found] == [(1, False), (2, True)]
+    assert [(one.line, one.is_complete) for one in found] == [(1, False), (2, True)]
 
 
 texts = some.text(some.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
@@ -159,6 +166,6 @@ def test_no_bytes_upset_the_reader(data: bytes, size: int) -> None:
     head = b"external_id,name,organisation,department,level\n"
     found = records(head + data, size)
     assert found == records(head + data)
-    reader = RowReader(header_of(found[0]))
+    reader = RowReader(read_header(found[0]))
     for one in found[1:]:
         reader.read(one)

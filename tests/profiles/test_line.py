@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as some
 
-from services.profiles.domain.line import DEPTH, line_of, loops
+from services.profiles.domain.line import MAX_LINE_LENGTH, find_circles, reporting_line
 
 people = some.integers(0, 9)
 hierarchies = some.dictionaries(people, some.one_of(some.none(), people))
@@ -11,22 +11,22 @@ hierarchies = some.dictionaries(people, some.one_of(some.none(), people))
 
 def test_the_line_is_the_three_managers_above_nearest_first() -> None:
     manager_of = {"a": "b", "b": "c", "c": "d", "d": "e", "e": None}
-    assert line_of("a", manager_of) == ("b", "c", "d")
-    assert line_of("d", manager_of) == ("e",)
-    assert line_of("e", manager_of) == ()
-    assert line_of("nobody", manager_of) == ()
+    assert reporting_line("a", manager_of) == ("b", "c", "d")
+    assert reporting_line("d", manager_of) == ("e",)
+    assert reporting_line("e", manager_of) == ()
+    assert reporting_line("nobody", manager_of) == ()
 
 
 def test_who_reports_into_a_circle_is_not_on_it() -> None:
-    assert loops({"a": "b", "b": "c", "c": "b"}) == {"b": ("b", "c"), "c": ("b", "c")}
-    assert loops({"a": "a"}) == {"a": ("a",)}
+    assert find_circles({"a": "b", "b": "c", "c": "b"}) == {"b": ("b", "c"), "c": ("b", "c")}
+    assert find_circles({"a": "a"}) == {"a": ("a",)}
 
 
 @given(hierarchies)
 def test_a_line_never_holds_the_person_or_anybody_twice(manager_of: dict[int, int | None]) -> None:
     for person in manager_of:
-        line = line_of(person, manager_of)
-        assert len(line) <= DEPTH
+        line = reporting_line(person, manager_of)
+        assert len(line) <= MAX_LINE_LENGTH
         assert person not in line
         assert len(set(line)) == len(line)
 
@@ -41,4 +41,4 @@ def test_exactly_those_on_a_circle_come_back_to_themselves(manager_of: dict[int,
             current = manager_of.get(current)
         return current == person
 
-    assert set(loops(manager_of)) == {person for person in manager_of if returns(person)}
+    assert set(find_circles(manager_of)) == {person for person in manager_of if returns(person)}

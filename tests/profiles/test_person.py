@@ -8,19 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from contracts.envelope import OutgoingEvent, Tombstone
+from contracts.errors import CommandRejected, NotFound
+from contracts.moment import Moment
 from contracts.privacy import ErasureRequested
 from contracts.profiles import Absence, ContactChanged, Offer, ProfileChanged, Style
 from services.profiles.domain import person as people
-from services.profiles.domain.base import Refused, Unknown
-from services.profiles.domain.enrolment import Invitation, Participation, Programmes
-from services.profiles.domain.hr_record import ContactWishes, Entered, ExternalId, Grade, HrRecord, Suggested
-from services.profiles.domain.person import Decision, Person, Place
-from services.profiles.domain.style import Statements
-from services.profiles.domain.topics import OfferWords, SeekWords
+from services.profiles.domain.enrolment import Invitation, ParticipationWish, Programmes
+from services.profiles.domain.hr_record import ContactWishes, Entered, ExternalId, Grade, HrRecord, HrSuggestions
+from services.profiles.domain.person import Decision, OrgPosition, Person
+from services.profiles.domain.style import StatementAnswers
+from services.profiles.domain.topics import OfferEntry, SeekEntry
 from tests.profiles.conftest import programme
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
+MOMENT = Moment(NOW, NOW)
 PROGRAMMES: Programmes = {"p1": programme("p1", now=NOW)}
 
 
@@ -37,7 +39,7 @@ def hr(**changes: Any) -> HrRecord:
 
 
 def imported(person: Person | None = None, *, now: datetime = NOW, **changes: Any) -> Decision:
-    return people.record(person, "m1", hr(**changes), Place(), None, PROGRAMMES, now)
+    return people.apply_hr_record(person, "m1", hr(**changes), OrgPosition(), None, PROGRAMMES, now)
 
 
 def al(**changes: Any) -> Person:
@@ -56,16 +58,18 @@ def said(decided: Decision) -> list[OutgoingEvent]:
 
 
 def entered(person: Person, **what: Any) -> Decision:
-    return people.changed(person, lambda one: people.enter(one, Entered(**what)), PROGRAMMES, NOW)
+    return people.change_person(person, lambda one: people.replace_entered(one, Entered(**what)), PROGRAMMES, NOW)
 
 
 def takes_part(person: Person, *, now: datetime = NOW, programmes: Programmes = PROGRAMMES, **wish: Any) -> Decision:
-    wished = Participation(**wish)
-    return people.changed(person, lambda one: people.take_part(one, "p1", wished, programmes, now), programmes, now)
+    wished = ParticipationWish(**wish)
+    return people.change_person(
+        person, lambda one: people.take_part_in(one, "p1", wished, programmes, now), programmes, now
+    )
 
 
-OFFERS = (OfferWords(topic="excel"),)
-SEEKS = (SeekWords(topic="python"),)
+OFFERS = (OfferEntry(topic="excel"),)
+SEEKS = (SeekEntry(topic="python"),)
 
 
 def ready() -> Person:
@@ -86,7 +90,7 @@ class TestPublication:
         assert said(entered(al(), intro="Hello")) == []
 
     def test_a_profile_holds_no_name_no_address_and_no_free_text(self) -> None:
-        person = after(entered(al(), intro="my secret hobby", offers=(OfferWords(topic="llama whispering"),)))
+        person = after(entered(al(), intro="my secret hobby", offers=(OfferEntry(topic="llama whispering"),)))
         profile = people.public_profile(person)
         assert isinstance(profile, ProfileChanged)
         text = profile.model_dump_json()
@@ -94,15 +98,18 @@ class TestPublication:
         assert person.topics.unknown == ("llama whispering",)
 
     def test_topics_are_said_by_their_ids(self) -> None:
-        person = after(entered(al(), offers=(OfferWords(topic="EXCEL", level="teach"), OfferWords(topic="excel"))))
+        person = after(entered(al(), offers=(OfferEntry(topic="EXCEL", level="teach"), OfferEntry(topic="excel"))))
         assert len(person.topics.offers) == 1
         assert isinstance(person.topics.offers[0], Offer)
         assert person.topics.offers[0].level == "teach"
 
     def test_who_has_no_address_is_never_reached_by_email(self) -> None:
         person = after(
-            people.changed(
-                al(email=None), lambda one: people.prefer(one, ContactWishes(channels=("email",))), PROGRAMMES, NOW
+            people.change_person(
+                al(email=None),
+                lambda one: people.replace_contact(one, ContactWishes(channels=("email",))),
+                PROGRAMMES,
+                NOW,
             )
         )
         assert person.channels() == ("inbox",)
@@ -120,7 +127,7 @@ class TestReadiness:
             (9, (), SEEKS, "1"),
             (9, OFFERS, (), "1"),
             (9, OFFERS, SEEKS, None),
-            (9, (OfferWords(topic="llama whispering"),), SEEKS, "1"),
+            (9, (OfferEntry(topic="llama whispering"),), SEEKS, "1"),
         ],
     )
     def test_without_one_of_them_nobody_is_ready(self, level: int | None, offers: Any, seeks: Any, notice: Any) -> None:
@@ -129,19 +136,21 @@ class TestReadiness:
         assert after(takes_part(person, notice=notice)).enrolments[0].state == "enrolled"
 
     def test_importing_is_not_joining(self) -> None:
-        decided = people.record(None, "m1", hr(), Place(), Invitation(programme_id="p1"), PROGRAMMES, NOW)
+        decided = people.apply_hr_record(
+            None, "m1", hr(), OrgPosition(), Invitation(programme_id="p1"), PROGRAMMES, NOW
+        )
         assert after(decided).enrolments[0].state == "invited"
 
     def test_a_new_notice_is_to_be_seen_again(self) -> None:
         renewed = {"p1": programme("p1", now=NOW, notice="2")}
-        person = after(people.changed(ready(), lambda one: one, renewed, LATER))
+        person = after(people.change_person(ready(), lambda one: one, renewed, LATER))
         assert (person.enrolments[0].state, person.enrolments[0].waiting_since) == ("enrolled", None)
-        with pytest.raises(Refused, match="current version"):
+        with pytest.raises(CommandRejected, match="current version"):
             takes_part(person, programmes=renewed, notice="1")
         assert after(takes_part(person, programmes=renewed, notice="2")).enrolments[0].state == "ready"
 
     def test_who_leaves_may_come_back_and_keeps_what_they_said(self) -> None:
-        left = after(people.changed(ready(), lambda one: people.leave(one, "p1", NOW), PROGRAMMES, NOW))
+        left = after(people.change_person(ready(), lambda one: people.leave_programme(one, "p1", NOW), PROGRAMMES, NOW))
         assert left.enrolments[0].state == "left"
         assert imported(left) is None, "an invitation is not sent to who has left"
         back = after(takes_part(left, now=LATER))
@@ -157,12 +166,12 @@ class TestReadiness:
         ],
     )
     def test_not_everybody_can_enrol(self, changes: dict[str, Any], state: str, code: str) -> None:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(CommandRejected) as refused:
             takes_part(al(**changes), programmes={"p1": programme("p1", now=NOW, state=state)})
         assert refused.value.code == code
 
     def test_an_unknown_programme_is_unknown(self) -> None:
-        with pytest.raises(Unknown):
+        with pytest.raises(NotFound):
             takes_part(al(), programmes={})
 
     def test_confirmations_keep_the_time_of_the_first(self) -> None:
@@ -176,7 +185,7 @@ class TestEmployment:
     def test_the_day_after_the_last_one_they_have_left(self) -> None:
         person = after(imported(ready(), employment="leaving", employed_until=date(2026, 3, 10)))
         assert (person.employment, person.due) == ("leaving", datetime(2026, 3, 11, tzinfo=UTC))
-        gone = after(people.changed(person, lambda one: one, PROGRAMMES, datetime(2026, 3, 11, tzinfo=UTC)))
+        gone = after(people.change_person(person, lambda one: one, PROGRAMMES, datetime(2026, 3, 11, tzinfo=UTC)))
         assert (gone.employment, gone.due, gone.enrolments[0].state) == ("left", None, "left")
         assert (
             imported(gone, now=LATER + timedelta(days=30), employment="leaving", employed_until=date(2026, 3, 10))
@@ -199,26 +208,31 @@ class TestPrivateMatters:
             "debate_lively": 2,
         }
         person = after(
-            people.changed(al(), lambda one: people.state(one, Statements(answers=answers), NOW), PROGRAMMES, NOW)
+            people.change_person(
+                al(),
+                lambda one: people.replace_statements(one, StatementAnswers(answers=answers), NOW),
+                PROGRAMMES,
+                NOW,
+            )
         )
         profile = people.public_profile(person)
         assert isinstance(profile, ProfileChanged)
         assert profile.style == Style(candour=2.0, pace=0.0, change=None, debate=None)
 
     def test_nobody_avoids_themselves_and_absences_go_forward(self) -> None:
-        with pytest.raises(Refused):
-            people.avoid(al(), ["m1"])
-        with pytest.raises(Refused):
-            people.be_away(al(), [Absence(since=date(2026, 3, 2), until=date(2026, 3, 1))])
-        with pytest.raises(Refused):
-            people.prefer(al(), ContactWishes(delegates=("m1",)))
-        with pytest.raises(Refused):
-            people.prefer(al(), ContactWishes(time_zone="Mars/Olympus"))
+        with pytest.raises(CommandRejected):
+            people.replace_avoided(al(), ["m1"])
+        with pytest.raises(CommandRejected):
+            people.replace_absences(al(), [Absence(since=date(2026, 3, 2), until=date(2026, 3, 1))])
+        with pytest.raises(CommandRejected):
+            people.replace_contact(al(), ContactWishes(delegates=("m1",)))
+        with pytest.raises(CommandRejected):
+            people.replace_contact(al(), ContactWishes(time_zone="Mars/Olympus"))
 
 
 class TestErasure:
     def test_a_stub_is_all_that_stays(self) -> None:
-        decided = people.erase(ready(), lambda ref: f"hash of {len(ref)}", NOW, NOW)
+        decided = people.erase_person(ready(), lambda ref: f"hash of {len(ref)}", MOMENT)
         stub = after(decided)
         assert said(decided) == [
             Tombstone(ProfileChanged, "m1"),
@@ -227,33 +241,33 @@ class TestErasure:
         ]
         text = stub.model_dump_json()
         assert not any(word in text for word in ("Al", "halden", "e1", "excel", "p1"))
-        assert people.erase(stub, str, LATER, LATER) is None
+        assert people.erase_person(stub, str, Moment(LATER, LATER)) is None
 
     def test_the_nightly_file_does_not_bring_them_back(self) -> None:
-        stub = after(people.erase(al(), str, NOW, NOW))
+        stub = after(people.erase_person(al(), str, MOMENT))
         assert imported(stub) is None
-        with pytest.raises(Unknown):
+        with pytest.raises(NotFound):
             entered(stub, intro="still here?")
 
     def test_the_guardian_says_of_a_stub_that_it_is_gone(self) -> None:
-        stub = after(people.erase(al(), str, NOW, NOW))
+        stub = after(people.erase_person(al(), str, MOMENT))
         assert people.public_profile(stub) == Tombstone(ProfileChanged, "m1")
         assert people.public_contact(stub) == Tombstone(ContactChanged, "m1")
 
     def test_completion_is_reported_once_and_leaves_no_keys(self) -> None:
-        stub = after(people.erase(al(), str, NOW, NOW))
-        done = after(people.forgotten(stub, LATER))
+        stub = after(people.erase_person(al(), str, MOMENT))
+        done = after(people.complete_own_erasure(stub, LATER))
         assert done.erasure is not None
         assert (done.erasure.keys, done.erasure.heir, done.lease) == ((), None, None)
-        assert people.forgotten(done, LATER) is None
+        assert people.complete_own_erasure(done, LATER) is None
 
     def test_reports_of_an_erased_manager_move_up_to_the_next(self) -> None:
-        place = Place(manager="boss", line=("boss", "top"), evaluators=("boss", "x"))
+        place = OrgPosition(manager="boss", line=("boss", "top"), evaluators=("boss", "x"))
         person = al().model_copy(
             update={"place": place, "avoid": ("boss", "y"), "contact": ContactWishes(delegates=("boss",))}
         )
-        after_ = people.without(person, "boss", "top")
-        assert after_.place == Place(manager="top", line=("top",), evaluators=("x",))
+        after_ = people.remove_mentions(person, "boss", "top")
+        assert after_.place == OrgPosition(manager="top", line=("top",), evaluators=("x",))
         assert (after_.avoid, after_.contact.delegates) == (("y",), ())
 
 
@@ -265,7 +279,7 @@ rows = some.builds(
     locale=some.sampled_from([None, "de"]),
     time_zone=some.sampled_from([None, "Europe/Vienna"]),
     suggested=some.builds(
-        Suggested,
+        HrSuggestions,
         languages=some.sampled_from([(), ("de",), ("en", "fr")]),
         experience_band=some.sampled_from([None, 1, 2]),
         offers=some.sampled_from([(), OFFERS]),
@@ -277,14 +291,14 @@ own = some.one_of(
         Entered,
         languages=some.sampled_from([None, (), ("nb",)]),
         experience_band=some.sampled_from([None, 5]),
-        offers=some.sampled_from([None, (), (OfferWords(topic="python", level="teach"),)]),
+        offers=some.sampled_from([None, (), (OfferEntry(topic="python", level="teach"),)]),
         intro=some.sampled_from([None, "Hei"]),
     ),
     some.builds(
         ContactWishes, locale=some.sampled_from([None, "nb"]), time_zone=some.sampled_from([None, "Europe/Oslo"])
     ),
-    some.builds(Statements, answers=some.just({"pace_try": 1})),
-    some.builds(Participation, side=some.sampled_from([None, "senior"]), notice=some.sampled_from([None, "1"])),
+    some.builds(StatementAnswers, answers=some.just({"pace_try": 1})),
+    some.builds(ParticipationWish, side=some.sampled_from([None, "senior"]), notice=some.sampled_from([None, "1"])),
 )
 
 
@@ -307,21 +321,23 @@ def test_no_order_of_imports_and_entries_lets_hr_overwrite_what_a_person_entered
 
 def _next(person: Person, step: Any, mine: dict[str, Any]) -> Person:
     if isinstance(step, HrRecord):
-        decided = people.record(person, "m1", step, Place(), Invitation(programme_id="p1"), PROGRAMMES, NOW)
+        decided = people.apply_hr_record(
+            person, "m1", step, OrgPosition(), Invitation(programme_id="p1"), PROGRAMMES, NOW
+        )
     elif isinstance(step, Entered):
         mine["entered"] = step
-        decided = people.changed(person, lambda one: people.enter(one, step), PROGRAMMES, NOW)
+        decided = people.change_person(person, lambda one: people.replace_entered(one, step), PROGRAMMES, NOW)
     elif isinstance(step, ContactWishes):
         mine["contact"] = step
-        decided = people.changed(person, lambda one: people.prefer(one, step), PROGRAMMES, NOW)
-    elif isinstance(step, Statements):
+        decided = people.change_person(person, lambda one: people.replace_contact(one, step), PROGRAMMES, NOW)
+    elif isinstance(step, StatementAnswers):
         mine["statements"] = step.answers
-        decided = people.changed(person, lambda one: people.state(one, step, NOW), PROGRAMMES, NOW)
+        decided = people.change_person(person, lambda one: people.replace_statements(one, step, NOW), PROGRAMMES, NOW)
     else:
         try:
             decided = takes_part(person, **step.model_dump(exclude_none=True))
             mine["notice"] = step.notice or mine["notice"]
-        except Refused:
+        except CommandRejected:
             decided = None
     return person if decided is None else decided[0]
 
@@ -332,9 +348,9 @@ def test_a_row_counts_once_however_often_it_comes(steps: list[Any], row: HrRecor
     mine: dict[str, Any] = {"notice": None}
     for step in steps:
         person = _next(person, step, mine)
-    once = people.record(person, "m1", row, Place(), None, PROGRAMMES, NOW)
+    once = people.apply_hr_record(person, "m1", row, OrgPosition(), None, PROGRAMMES, NOW)
     person = person if once is None else once[0]
-    assert people.record(person, "m1", row, Place(), None, PROGRAMMES, LATER) is None
+    assert people.apply_hr_record(person, "m1", row, OrgPosition(), None, PROGRAMMES, LATER) is None
 
 
 @given(some.lists(some.one_of(rows, own), max_size=8))

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from services.profiles.domain.person import Person
-from tests.profiles.conftest import World
+from tests.profiles.conftest import ProfilesHarness
 
 FILE = """external_id,name,organisation,department,level,email,programme,manager
 e1,Al Ek,halden,it,9,al@halden.example,p1,e2
@@ -14,14 +14,14 @@ e3,Cy Al,halden,it,3,,,
 
 
 @pytest.fixture
-async def people(world: World) -> dict[str, Person]:
-    await world.publishes("p1")
-    await world.publishes("p2")
-    await world.imported(FILE)
+async def people(world: ProfilesHarness) -> dict[str, Person]:
+    await world.publish_programme("p1")
+    await world.publish_programme("p2")
+    await world.import_file(FILE)
     return {id: await world.member(id) for id in ("e1", "e2", "e3")}
 
 
-async def test_a_member_enrols_and_becomes_ready(world: World, people: dict[str, Person]) -> None:
+async def test_a_member_enrols_and_becomes_ready(world: ProfilesHarness, people: dict[str, Person]) -> None:
     async with world.client("member", member=people["e1"].member_id) as al:
         entered = await al.put(
             "/members/me/entered",
@@ -44,7 +44,7 @@ async def test_a_member_enrols_and_becomes_ready(world: World, people: dict[str,
         assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_programme")
 
 
-async def test_a_new_notice_asks_everybody_who_takes_part(world: World, people: dict[str, Person]) -> None:
+async def test_a_new_notice_asks_everybody_who_takes_part(world: ProfilesHarness, people: dict[str, Person]) -> None:
     from chassis.messaging.subscriptions import ReceivedEvent
     from contracts.envelope import Envelope
     from services.profiles.handlers import when_a_programme_changes_see_who_is_ready
@@ -56,7 +56,7 @@ async def test_a_new_notice_asks_everybody_who_takes_part(world: World, people: 
     from tests.profiles.conftest import programme
 
     changed = programme("p1", now=now, notice="2")
-    await world.hear(changed, sequence=2)
+    await world.project_events(changed, sequence=2)
     envelope = Envelope(
         id="x1", type=changed.TYPE, source="/viceversa/matcher", subject="p1", time=now, sequence=2, correlationid="p1"
     )
@@ -65,7 +65,7 @@ async def test_a_new_notice_asks_everybody_who_takes_part(world: World, people: 
     assert (await world.member("e1")).enrolments[0].state == "enrolled"
 
 
-async def test_what_is_private_is_shown_to_nobody_else(world: World, people: dict[str, Person]) -> None:
+async def test_what_is_private_is_shown_to_nobody_else(world: ProfilesHarness, people: dict[str, Person]) -> None:
     al, bo = people["e1"].member_id, people["e2"].member_id
     async with world.client("member", member=al) as me:
         await me.put("/members/me/avoid", json={"members": [bo]})
@@ -85,7 +85,7 @@ async def test_what_is_private_is_shown_to_nobody_else(world: World, people: dic
 
 
 async def test_a_repeated_command_is_done_once_and_an_old_version_is_refused(
-    world: World, people: dict[str, Person]
+    world: ProfilesHarness, people: dict[str, Person]
 ) -> None:
     async with world.client("member", member=people["e1"].member_id) as al:
         first = await al.get("/members/me")
@@ -112,7 +112,7 @@ OWN = [
 
 @pytest.mark.parametrize(("method", "path", "body"), OWN)
 async def test_only_a_member_changes_what_is_their_own(
-    world: World, people: dict[str, Person], method: str, path: str, body: dict[str, object] | None
+    world: ProfilesHarness, people: dict[str, Person], method: str, path: str, body: dict[str, object] | None
 ) -> None:
     al, bo = people["e1"].member_id, people["e2"].member_id
     allowed = {"themselves": 200, "another": 403, "coordinator": 403, "admin": 403, "service": 403, "nobody": 401}
@@ -131,7 +131,7 @@ async def test_only_a_member_changes_what_is_their_own(
     assert found == allowed
 
 
-async def test_whom_one_may_see(world: World, people: dict[str, Person]) -> None:
+async def test_whom_one_may_see(world: ProfilesHarness, people: dict[str, Person]) -> None:
     al = people["e1"].member_id
     sees = {
         "themselves": (world.client("member", member=al), 200),
@@ -146,7 +146,9 @@ async def test_whom_one_may_see(world: World, people: dict[str, Person]) -> None
             assert (await client.get(f"/members/{al}")).status_code == status, who
 
 
-async def test_people_are_found_by_external_id_name_and_email(world: World, people: dict[str, Person]) -> None:
+async def test_people_are_found_by_external_id_name_and_email(
+    world: ProfilesHarness, people: dict[str, Person]
+) -> None:
     async def found(client: httpx.AsyncClient, **asked: str) -> list[str]:
         answer = await client.get("/members", params=asked)
         assert answer.status_code == 200, answer.text
@@ -173,7 +175,7 @@ async def test_people_are_found_by_external_id_name_and_email(world: World, peop
         assert (await member.get("/members")).status_code == 403
 
 
-async def test_a_coordinator_invites_to_their_own_programme(world: World, people: dict[str, Person]) -> None:
+async def test_a_coordinator_invites_to_their_own_programme(world: ProfilesHarness, people: dict[str, Person]) -> None:
     cy = people["e3"].member_id
     async with world.client("coordinator", programmes=("p1",)) as coordinator:
         invited = await coordinator.post(f"/members/{cy}/enrolments/p1/invitation", json={"side": "junior"})
@@ -182,22 +184,24 @@ async def test_a_coordinator_invites_to_their_own_programme(world: World, people
     assert [(one.side, one.state) for one in (await world.member("e3")).enrolments] == [("junior", "invited")]
 
 
-async def test_a_second_external_id_leads_from_then_on(world: World, people: dict[str, Person]) -> None:
+async def test_a_second_external_id_leads_from_then_on(world: ProfilesHarness, people: dict[str, Person]) -> None:
     cy = people["e3"].member_id
     async with world.client("admin") as admin:
         assert (await admin.post(f"/members/{cy}/external-ids", json={"source": "sap", "id": "77"})).status_code == 200
         taken = await admin.post(f"/members/{cy}/external-ids", json={"source": "hr", "id": "e1"})
         assert (taken.status_code, taken.json()["code"]) == (409, "taken")
     merged = "external_id,name,organisation,department,level\n77,Cy Al-Ek,halden,law,4\n"
-    assert (await world.imported(merged, source="sap"))["changed"] == 1
-    assert (await world.imported(FILE))["unchanged"] == 3
-    person = await world.person("77", "sap")
+    assert (await world.import_file(merged, source="sap"))["changed"] == 1
+    assert (await world.import_file(FILE))["unchanged"] == 3
+    person = await world.find_person("77", "sap")
     assert person is not None
     assert person.hr is not None
     assert (person.member_id, person.hr.department_id) == (cy, "law")
 
 
-async def test_topics_are_searched_and_unknown_words_reported(world: World, people: dict[str, Person]) -> None:
+async def test_topics_are_searched_and_unknown_words_reported(
+    world: ProfilesHarness, people: dict[str, Person]
+) -> None:
     async with world.client("member", member=people["e1"].member_id) as al:
         found = (await al.get("/topics", params={"query": "python"})).json()["items"]
         assert found

@@ -22,12 +22,12 @@ ALLOWED: dict[Action, frozenset[Relation]] = {
 }
 
 
-def may(relation: Relation, action: Action) -> bool:
+def is_allowed(relation: Relation, action: Action) -> bool:
     """Whether who stands in this relation may do this; everything else is denied."""
     return relation in ALLOWED[action]
 
 
-def to_pairing(
+def relation_to_pairing(
     member_id: str | None,
     roles: Collection[str],
     *,
@@ -43,7 +43,7 @@ def to_pairing(
     return "admin" if "admin" in roles and not conflicted else "stranger"
 
 
-def in_conflict(member_id: str | None, own: Colleague | None, others: Collection[Colleague]) -> bool:
+def has_conflict(member_id: str | None, own: Colleague | None, others: Collection[Colleague]) -> bool:
     """Whether one of ``others`` is in the line of ``member_id``, above or below, or is them."""
     if member_id is None:
         return False

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.profiles import Side
 
-K = 5  # the floor; a programme may ask for more
+MIN_K = 5  # the floor; a programme may ask for more
 NEVER = 10_000  # sorts the end behind every day
 
-CHANGES: Mapping[str, bool] = {"1": True, "3": False, "4": False}
+CHANGE_ITEMS: Mapping[str, bool] = {"1": True, "3": False, "4": False}
 """The items whose change is told, each on its own, and whether they are asked on day 0 (a test compares the data):
 confidence (1), and being heard (3, 4)."""
 
@@ -72,29 +72,29 @@ class Contribution(BaseModel):
 Decision = tuple[Cell, Sequence[OutgoingEvent]]
 
 
-def cell_of(item: str, milestone: str, side: Side) -> str:
+def change_cell_name(item: str, milestone: str, side: Side) -> str:
     """The name of the cell that holds the change of one item up to a milestone, of one side."""
     return f"{item}:{milestone}:{side}"
 
 
-def parts_of(cell: str) -> tuple[str, str, Side] | None:
+def parse_change_cell(cell: str) -> tuple[str, str, Side] | None:
     """Item, milestone and side of such a cell; None for the others."""
     item, _, rest = cell.partition(":")
     milestone, _, side = rest.partition(":")
     return (item, milestone, "senior" if side == "senior" else "junior") if rest else None
 
 
-def numbered(milestone: str) -> int:
+def milestone_rank(milestone: str) -> int:
     """Milestones in their order."""
     return NEVER if milestone == "end" else int(milestone.removeprefix("day_"))
 
 
-def enough(waiting: Sequence[Contribution], k: int) -> bool:
+def is_large_enough(waiting: Sequence[Contribution], k: int) -> bool:
     """Whether these are of at least k different people."""
-    return len({member for one in waiting for member in one.members}) >= max(k, K)
+    return len({member for one in waiting for member in one.members}) >= max(k, MIN_K)
 
 
-def merged(
+def merge_batch(
     cell: Cell | None,
     programme_id: str,
     name: str,
@@ -110,7 +110,7 @@ def merged(
     None where it is of too few, or another batch came first.
     """
     before = cell or Cell(programme_id=programme_id, name=name)
-    if before.batches != batches or before.taking or not enough(waiting, k):
+    if before.batches != batches or before.taking or not is_large_enough(waiting, k):
         return None
     values = dict(before.values)
     for one in waiting:
@@ -127,7 +127,7 @@ def merged(
     ), []
 
 
-def taken(cell: Cell | None, ids: Sequence[str]) -> Decision | None:
+def mark_batch_taken(cell: Cell | None, ids: Sequence[str]) -> Decision | None:
     """The contributions of the last batch are marked; the next one may come."""
     if cell is None or cell.taking != tuple(ids):
         return None

@@ -9,19 +9,19 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from contracts.envelope import OutgoingEvent
+from contracts.errors import CommandRejected, NotFound
 from contracts.feedback import CheckinCompleted, CheckinDue
 from contracts.profiles import Side
-from services.feedback.domain.anonymous_statistics import CHANGES, cell_of, numbered
+from services.feedback.domain.anonymous_statistics import CHANGE_ITEMS, change_cell_name, milestone_rank
 from services.feedback.domain.calendar import morning_of
-from services.feedback.domain.errors import Refused, Unknown
-from services.feedback.domain.followup import SIDES, Answered, Checkin, Course, Decision, fields
+from services.feedback.domain.followup import SIDES, AnswerSet, Checkin, Decision, PairingFollowup, event_fields
 from services.feedback.domain.questions import Questions
 
-OPEN = timedelta(days=30)
-END = "end"
+OPEN_FOR = timedelta(days=30)
+END_MILESTONE = "end"
 
 
-class Planned(NamedTuple):
+class PlannedCheckin(NamedTuple):
     """A check-in that is still to come."""
 
     due_at: datetime
@@ -29,44 +29,46 @@ class Planned(NamedTuple):
     side: Side
 
 
-def to_come(course: Course) -> list[Planned]:
+def upcoming_checkins(course: PairingFollowup) -> list[PlannedCheckin]:
     """What is still to be asked, the next one first; only of a running pairing are the days known."""
-    if course.terms is None or not course.running:
+    if course.terms is None or not course.is_running:
         return []
     found = []
     for side in SIDES:
-        asked = [numbered(one.milestone) for one in course.checkins if one.side == side]
+        asked = [milestone_rank(one.milestone) for one in course.checkins if one.side == side]
         last = max(asked, default=-1)
         found += [
-            Planned(_due(course, side, day), f"day_{day}", side) for day in course.terms.checkin_days if day > last
+            PlannedCheckin(_due(course, side, day), f"day_{day}", side)
+            for day in course.terms.checkin_days
+            if day > last
         ]
     return sorted(found)
 
 
-def ask(course: Course, now: datetime, recorded_at: datetime) -> Decision:
+def ask_due_checkins(course: PairingFollowup, now: datetime, recorded_at: datetime) -> Decision:
     """Ask each side what is due. Where several came due at once, only the latest: nobody is asked about long ago."""
     said: list[OutgoingEvent] = []
     for side in SIDES:
-        due = [one for one in to_come(course) if one.side == side and one.due_at <= now]
+        due = [one for one in upcoming_checkins(course) if one.side == side and one.due_at <= now]
         if due:
             course, event = _asked(course, due[-1], now, recorded_at)
             said.append(event)
     return course, said
 
 
-def ask_at_the_end(course: Course, now: datetime, recorded_at: datetime) -> Decision:
+def ask_final_checkins(course: PairingFollowup, now: datetime, recorded_at: datetime) -> Decision:
     """The last check-in of each side, once; not where the two have never met."""
     said: list[OutgoingEvent] = []
-    if not course.held() or any(one.milestone == END for one in course.checkins):
+    if not course.held_meetings() or any(one.milestone == END_MILESTONE for one in course.checkins):
         return course, said
     for side in SIDES:
-        course, event = _asked(course, Planned(course.ended_at or now, END, side), now, recorded_at)
+        course, event = _asked(course, PlannedCheckin(course.ended_at or now, END_MILESTONE, side), now, recorded_at)
         said.append(event)
     return course, said
 
 
-def answer(
-    course: Course,
+def record_answers(
+    course: PairingFollowup,
     side: Side,
     milestone: str,
     answers: Mapping[str, int | None],
@@ -77,10 +79,10 @@ def answer(
     call_me: bool = False,
 ) -> Decision | None:
     """Keep one side's answers, for nobody but them. The first time it is said that they answered; what, never."""
-    checkin = find(course, side, milestone)
+    checkin = find_checkin(course, side, milestone)
     if not is_open(course, checkin, now):
-        raise Refused("closed", "This check-in is closed; the next one will come.")
-    given = Answered(version=questions.version, answers=questions.checked(milestone, answers), at=now)
+        raise CommandRejected("closed", "This check-in is closed; the next one will come.")
+    given = AnswerSet(version=questions.version, answers=questions.validate_answers(milestone, answers), at=now)
     before = course.answers.get(checkin.checkin_id)
     calls = {other: at for other, at in course.calls.items() if other != side or call_me}
     if call_me:
@@ -100,35 +102,35 @@ def answer(
     return after, [CheckinCompleted(**_event(after, done, now, recorded_at))]
 
 
-def find(course: Course, side: Side, milestone: str) -> Checkin:
-    """Raises ``Unknown``."""
+def find_checkin(course: PairingFollowup, side: Side, milestone: str) -> Checkin:
+    """Raises ``NotFound``."""
     for one in course.checkins:
         if (one.side, one.milestone) == (side, milestone):
             return one
-    raise Unknown("check-in")
+    raise NotFound("check-in")
 
 
-def is_open(course: Course, checkin: Checkin, now: datetime) -> bool:
+def is_open(course: PairingFollowup, checkin: Checkin, now: datetime) -> bool:
     """Whether it may still be answered, or its answers changed."""
     if course.gone or course.answers_deleted_at is not None:
         return False
     last = [one for one in course.checkins if one.side == checkin.side][-1]
-    return checkin.checkin_id == last.checkin_id and now <= checkin.due_at + OPEN
+    return checkin.checkin_id == last.checkin_id and now <= checkin.due_at + OPEN_FOR
 
 
-def change(course: Course, questions: Questions, item: str, milestone: str, side: Side) -> int | None:
+def answer_change(course: PairingFollowup, questions: Questions, item: str, milestone: str, side: Side) -> int | None:
     """By how much one side's answer to ``item`` differs from their first one, more being better; None: not known."""
     since = _baseline(course, questions, item)
     ids = {one.milestone: one.checkin_id for one in course.checkins if one.side == side}
     coded = []
     for name in (since, milestone):
         given = course.answers.get(ids.get(name or "", ""))
-        coded.append(questions.by_id[item].coded(given.answers.get(item)) if given is not None else None)
+        coded.append(questions.by_id[item].coded_answer(given.answers.get(item)) if given is not None else None)
     first, last = coded
     return None if first is None or last is None else last - first
 
 
-def answer_to(course: Course, side: Side, item: str) -> int | None:
+def latest_answer(course: PairingFollowup, side: Side, item: str) -> int | None:
     """One side's latest answer to ``item``."""
     for checkin in reversed(course.checkins):
         given = course.answers.get(checkin.checkin_id)
@@ -137,13 +139,15 @@ def answer_to(course: Course, side: Side, item: str) -> int | None:
     return None
 
 
-def _due(course: Course, side: Side, day: int) -> datetime:
+def _due(course: PairingFollowup, side: Side, day: int) -> datetime:
     if day == 0:
         return course.formed_at
-    return morning_of(course.formed_at, day, course.zones.get(side, "UTC"), course.stops)
+    return morning_of(course.formed_at, day, course.zones.get(side, "UTC"), course.pause_spans)
 
 
-def _asked(course: Course, planned: Planned, now: datetime, recorded_at: datetime) -> tuple[Course, OutgoingEvent]:
+def _asked(
+    course: PairingFollowup, planned: PlannedCheckin, now: datetime, recorded_at: datetime
+) -> tuple[PairingFollowup, OutgoingEvent]:
     made = Checkin(
         checkin_id=f"{course.pairing_id}.{planned.milestone}.{planned.side}",
         milestone=planned.milestone,
@@ -159,9 +163,9 @@ def _asked(course: Course, planned: Planned, now: datetime, recorded_at: datetim
     return after, CheckinDue(**_event(after, made, now, recorded_at))
 
 
-def _event(course: Course, checkin: Checkin, now: datetime, recorded_at: datetime) -> dict[str, Any]:
+def _event(course: PairingFollowup, checkin: Checkin, now: datetime, recorded_at: datetime) -> dict[str, Any]:
     return {
-        **fields(course, now, recorded_at),
+        **event_fields(course, now, recorded_at),
         "checkin_id": checkin.checkin_id,
         "side": checkin.side,
         "milestone": checkin.milestone,
@@ -169,22 +173,22 @@ def _event(course: Course, checkin: Checkin, now: datetime, recorded_at: datetim
     }
 
 
-def _to_count(course: Course, done: Checkin) -> list[str]:
+def _to_count(course: PairingFollowup, done: Checkin) -> list[str]:
     """The figures that this may add to: those whose first answer was given at an earlier check-in."""
     completed = {one.milestone for one in course.checkins if one.side == done.side and one.completed_at is not None}
     found = []
-    for item, baseline in CHANGES.items():
+    for item, baseline in CHANGE_ITEMS.items():
         since = _since(course, baseline=baseline)
         if since in completed and since != done.milestone:
-            found.append(cell_of(item, done.milestone, done.side))
+            found.append(change_cell_name(item, done.milestone, done.side))
     return found
 
 
-def _baseline(course: Course, questions: Questions, item: str) -> str | None:
+def _baseline(course: PairingFollowup, questions: Questions, item: str) -> str | None:
     return _since(course, baseline=questions.by_id[item].baseline)
 
 
-def _since(course: Course, *, baseline: bool) -> str | None:
+def _since(course: PairingFollowup, *, baseline: bool) -> str | None:
     """The milestone of the first answer: day 0, or for what is about the partner the first one after it."""
     days = course.terms.checkin_days if course.terms is not None else ()
     first = [day for day in days if (day == 0) == baseline]

@@ -19,9 +19,9 @@ from contracts.programmes import ProgrammeSettings
 
 ERASED = "erased"  # stands for whoever was forgotten
 SIDES: tuple[Side, Side] = ("senior", "junior")
-RUNNING = frozenset({"formed", "chartered"})
-MOST_SESSIONS = 300
-MOST_IDEAS = 100
+RUNNING_STATES = frozenset({"formed", "chartered"})
+MAX_SESSIONS = 300
+MAX_IDEAS = 100
 
 SessionState = Literal["scheduled", "held", "cancelled", "missed"]
 Fact = Literal[
@@ -33,11 +33,11 @@ Fact = Literal[
 ]
 
 
-class Value(BaseModel):
+class FollowupModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-class Terms(Value):
+class Terms(FollowupModel):
     """What the programme's settings were when the pairing formed; later changes are for later pairings."""
 
     checkin_days: tuple[int, ...]
@@ -64,7 +64,7 @@ class Terms(Value):
         )
 
 
-class Meeting(Value):
+class Meeting(FollowupModel):
     """One meeting, as ``contracts.feedback.Session`` tells it; ``changed_at`` is when its state was last reported."""
 
     session_id: str
@@ -76,7 +76,7 @@ class Meeting(Value):
         return Session(session_id=self.session_id, state=self.state, starts_at=self.starts_at)
 
 
-class Checkin(Value):
+class Checkin(FollowupModel):
     """One side was asked; whether it has answered, never what."""
 
     checkin_id: str
@@ -86,7 +86,7 @@ class Checkin(Value):
     completed_at: Instant | None = None
 
 
-class Answered(Value):
+class AnswerSet(FollowupModel):
     """What one side answered to one check-in; None is "cannot say". ``version`` is that of the questions."""
 
     version: str
@@ -94,7 +94,7 @@ class Answered(Value):
     at: Instant
 
 
-class Pulse(Value):
+class Pulse(FollowupModel):
     """Whether a meeting was worth one side's time."""
 
     session_id: str
@@ -102,7 +102,7 @@ class Pulse(Value):
     worth: int | None
 
 
-class Idea(Value):
+class Idea(FollowupModel):
     """An idea that came out of a meeting; its words are for others only when both agree."""
 
     idea_id: str
@@ -112,14 +112,14 @@ class Idea(Value):
     at: Instant
 
 
-class Stop(Value):
+class PauseInterval(FollowupModel):
     """A pause."""
 
     since: Instant
     until: Instant | None = None
 
 
-class Course(Value):
+class PairingFollowup(FollowupModel):
     """One pairing as feedback knows it. ``to_count`` are the figures to which it has something new to add."""
 
     pairing_id: str
@@ -132,13 +132,13 @@ class Course(Value):
     formed_at: Instant
     charter_at: Instant | None = None
     planned_end: Instant | None = None
-    pauses: tuple[Stop, ...] = ()
+    pauses: tuple[PauseInterval, ...] = ()
     ended_at: Instant | None = None
     end_kind: Literal["completed", "ended_early", "not_started"] | None = None
     sessions: tuple[Meeting, ...] = ()
     checkins: tuple[Checkin, ...] = ()
     asked_for: tuple[str, ...] = ()
-    answers: dict[str, Answered] = {}
+    answers: dict[str, AnswerSet] = {}
     pulses: tuple[Pulse, ...] = ()
     ideas: tuple[Idea, ...] = ()
     calls: dict[Side, Instant] = {}
@@ -155,11 +155,11 @@ class Course(Value):
     lease: Instant | None = None
 
     @property
-    def running(self) -> bool:
-        return self.state in RUNNING and not self.gone
+    def is_running(self) -> bool:
+        return self.state in RUNNING_STATES and not self.gone
 
     @property
-    def stops(self) -> list[tuple[datetime, datetime | None]]:
+    def pause_spans(self) -> list[tuple[datetime, datetime | None]]:
         return [(stop.since, stop.until) for stop in self.pauses]
 
     @property
@@ -171,22 +171,22 @@ class Course(Value):
             return None
         return next((side for side, member in self.members.items() if member == member_id), None)
 
-    def held(self) -> list[Meeting]:
+    def held_meetings(self) -> list[Meeting]:
         """Meetings that took place, the first one first."""
         return sorted((one for one in self.sessions if one.state == "held"), key=lambda one: one.starts_at)
 
-    def ahead(self, now: datetime) -> list[Meeting]:
+    def upcoming_meetings(self, now: datetime) -> list[Meeting]:
         """Meetings that have a date that is still to come, the next one first."""
         found = [one for one in self.sessions if one.state == "scheduled" and one.starts_at > now]
         return sorted(found, key=lambda one: one.starts_at)
 
 
-Decision = tuple[Course, Sequence[OutgoingEvent]]
+Decision = tuple[PairingFollowup, Sequence[OutgoingEvent]]
 
 
-def fields(course: Course, now: datetime, recorded_at: datetime) -> dict[str, Any]:
+def event_fields(course: PairingFollowup, now: datetime, recorded_at: datetime) -> dict[str, Any]:
     """What all events of a course share: counts and dates."""
-    held, ahead = course.held(), course.ahead(now)
+    held, ahead = course.held_meetings(), course.upcoming_meetings(now)
     states = [one.state for one in course.sessions]
     return {
         "pairing_id": course.pairing_id,
@@ -204,8 +204,8 @@ def fields(course: Course, now: datetime, recorded_at: datetime) -> dict[str, An
     }
 
 
-def follow(
-    course: Course | None,
+def apply_pairing_event(
+    course: PairingFollowup | None,
     pairing: PairingEvent,
     sequence: int,
     zones: Mapping[Side, str],
@@ -217,12 +217,12 @@ def follow(
     ``sequence`` orders what one pairing said; older news changes nothing. The two are taken from the first event alone,
     so nothing that is heard late brings back somebody who was forgotten.
     """
-    if pairing.formed_at is None or (course is None and pairing.state not in (*RUNNING, "paused")):
+    if pairing.formed_at is None or (course is None and pairing.state not in (*RUNNING_STATES, "paused")):
         return None
     if course is not None and (course.gone or sequence <= course.followed):
         return None
     if course is None:
-        course = Course(
+        course = PairingFollowup(
             pairing_id=pairing.pairing_id,
             programme_id=pairing.programme_id,
             members={one.side: one.member_id for one in pairing.participants},
@@ -250,7 +250,7 @@ def follow(
     return _called_off(after, now, recorded_at)
 
 
-def _pauses(course: Course, pairing: PairingEvent) -> tuple[Stop, ...]:
+def _pauses(course: PairingFollowup, pairing: PairingEvent) -> tuple[PauseInterval, ...]:
     """The stops so far; one that begins within a day of the last one's end goes on with that one."""
     running = bool(course.pauses) and course.pauses[-1].until is None
     if pairing.state == "paused":
@@ -258,32 +258,32 @@ def _pauses(course: Course, pairing: PairingEvent) -> tuple[Stop, ...]:
             return course.pauses
         last = course.pauses[-1] if course.pauses else None
         if last is not None and last.until is not None and pairing.happened_at - last.until < timedelta(days=1):
-            return (*course.pauses[:-1], Stop(since=last.since))
-        return (*course.pauses, Stop(since=pairing.happened_at))
+            return (*course.pauses[:-1], PauseInterval(since=last.since))
+        return (*course.pauses, PauseInterval(since=pairing.happened_at))
     if not running:
         return course.pauses
-    return (*course.pauses[:-1], Stop(since=course.pauses[-1].since, until=pairing.happened_at))
+    return (*course.pauses[:-1], PauseInterval(since=course.pauses[-1].since, until=pairing.happened_at))
 
 
-def _called_off(course: Course, now: datetime, recorded_at: datetime) -> Decision:
+def _called_off(course: PairingFollowup, now: datetime, recorded_at: datetime) -> Decision:
     """The pairing is over: what still had a date does not take place."""
-    ahead = {one.session_id for one in course.ahead(now)}
+    ahead = {one.session_id for one in course.upcoming_meetings(now)}
     said: list[OutgoingEvent] = []
     for one in course.sessions:
         if one.session_id in ahead:
             off = one.model_copy(update={"state": "cancelled", "changed_at": now})
             course = with_meeting(course, off)
-            said.append(SessionCancelled(session=off.public(), **fields(course, now, recorded_at)))
+            said.append(SessionCancelled(session=off.public(), **event_fields(course, now, recorded_at)))
     return course, said
 
 
-def with_meeting(course: Course, meeting: Meeting) -> Course:
+def with_meeting(course: PairingFollowup, meeting: Meeting) -> PairingFollowup:
     """With this meeting new, or in the place of what it was before."""
     others = [one for one in course.sessions if one.session_id != meeting.session_id]
     return course.model_copy(update={"sessions": tuple(sorted([*others, meeting], key=lambda one: one.starts_at))})
 
 
-def counted(course: Course | None, keys: Sequence[str]) -> Decision | None:
+def remove_counted_keys(course: PairingFollowup | None, keys: Sequence[str]) -> Decision | None:
     """These figures have what was new."""
     if course is None or not set(keys) & set(course.to_count):
         return None
@@ -291,7 +291,7 @@ def counted(course: Course | None, keys: Sequence[str]) -> Decision | None:
     return course.model_copy(update={"to_count": left, "lease": None}), []
 
 
-def forgotten(course: Course | None, member_id: str, now: datetime) -> Decision | None:
+def remove_member(course: PairingFollowup | None, member_id: str, now: datetime) -> Decision | None:
     """Without this member, their answers, ideas and meetings; the other's own answers stay theirs.
 
     A pairing of which one is forgotten is over, also if its end is heard only later: nothing of it is due any more but

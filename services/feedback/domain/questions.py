@@ -12,21 +12,21 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.feedback.domain.errors import Invalid
+from contracts.errors import InvalidCommand
 
 LOWEST, HIGHEST = 1, 5
 LOW = 2  # coded answers up to here bring advice
 DEFAULT_LANGUAGE = "en"
 
 Rating = Annotated[int, Field(ge=LOWEST, le=HIGHEST)]
-Words = Mapping[str, str]
+Translations = Mapping[str, str]
 
 
 class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Item(_Data):
+class QuestionItem(_Data):
     """One statement. ``baseline``: asked on day 0 too; ``care``: whether a low answer brings advice."""
 
     id: str
@@ -35,9 +35,9 @@ class Item(_Data):
     baseline: bool = False
     reversed: bool = False
     care: bool = True
-    advice: Words = Field(default_factory=dict)
+    advice: Translations = Field(default_factory=dict)
 
-    def coded(self, answer: int | None) -> int | None:
+    def coded_answer(self, answer: int | None) -> int | None:
         """The answer so that more is better."""
         if answer is None:
             return None
@@ -52,40 +52,40 @@ class Questions(_Data):
 
     version: str
     answers: Mapping[str, int]
-    scale: Mapping[str, Words]
-    call_me: Words
-    pulse: Mapping[str, Words]
-    items: tuple[Item, ...]
-    around: Mapping[str, Words]
+    scale: Mapping[str, Translations]
+    call_me: Translations
+    pulse: Mapping[str, Translations]
+    items: tuple[QuestionItem, ...]
+    around: Mapping[str, Translations]
 
     @cached_property
-    def by_id(self) -> Mapping[str, Item]:
+    def by_id(self) -> Mapping[str, QuestionItem]:
         return {item.id: item for item in self.items}
 
-    def asked_at(self, milestone: str) -> tuple[Item, ...]:
+    def items_at(self, milestone: str) -> tuple[QuestionItem, ...]:
         """Before they have met only what is about oneself."""
         return tuple(item for item in self.items if item.baseline or milestone != "day_0")
 
-    def checked(self, milestone: str, answers: Mapping[str, int | None]) -> dict[str, int | None]:
-        """The answers, where each belongs to a question of this milestone. Raises ``Invalid``."""
-        known = {item.id for item in self.asked_at(milestone)}
+    def validate_answers(self, milestone: str, answers: Mapping[str, int | None]) -> dict[str, int | None]:
+        """The answers, where each belongs to a question of this milestone. Raises ``InvalidCommand``."""
+        known = {item.id for item in self.items_at(milestone)}
         if not set(answers) <= known:
-            raise Invalid("unknown_question", "There is an answer to a question that was not asked.")
+            raise InvalidCommand("unknown_question", "There is an answer to a question that was not asked.")
         return {id: answers.get(id) for id in sorted(known)}
 
 
-def language_of(tag: str | None) -> str:
+def nearest_language(tag: str | None) -> str:
     """The nearest language that there are words in."""
     found = (tag or DEFAULT_LANGUAGE).split("-")[0].lower()
-    return found if found in load().scale else DEFAULT_LANGUAGE
+    return found if found in load_questions().scale else DEFAULT_LANGUAGE
 
 
-def words(of: Words, language: str) -> str:
+def translate(of: Translations, language: str) -> str:
     return of.get(language) or of[DEFAULT_LANGUAGE]
 
 
 @cache
-def load() -> Questions:
+def load_questions() -> Questions:
     """The questions that are asked now."""
     text = files("services.feedback").joinpath("questions.toml").read_text(encoding="utf-8")
     return Questions.model_validate(tomllib.loads(text))

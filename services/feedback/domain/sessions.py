@@ -3,19 +3,19 @@
 from datetime import datetime, timedelta
 from typing import Literal
 
+from contracts.errors import CommandRejected, NotFound
 from contracts.feedback import SessionCancelled, SessionEvent, SessionHeld, SessionMissed, SessionScheduled
 from contracts.profiles import Side
-from services.feedback.domain.errors import Refused, Unknown
 from services.feedback.domain.followup import (
-    MOST_IDEAS,
-    MOST_SESSIONS,
-    Course,
+    MAX_IDEAS,
+    MAX_SESSIONS,
     Decision,
     Idea,
     Meeting,
+    PairingFollowup,
     Pulse,
     SessionState,
-    fields,
+    event_fields,
     with_meeting,
 )
 
@@ -31,7 +31,7 @@ _EVENTS: dict[SessionState, type[SessionEvent]] = {
 
 
 def schedule(
-    course: Course, side: Side, session_id: str, starts_at: datetime, now: datetime, recorded_at: datetime
+    course: PairingFollowup, side: Side, session_id: str, starts_at: datetime, now: datetime, recorded_at: datetime
 ) -> Decision:
     """Give a meeting a date; for the side that books in this programme."""
     _may_book(course, side)
@@ -42,51 +42,53 @@ def schedule(
 
 
 def move(
-    course: Course, side: Side, session_id: str, starts_at: datetime, now: datetime, recorded_at: datetime
+    course: PairingFollowup, side: Side, session_id: str, starts_at: datetime, now: datetime, recorded_at: datetime
 ) -> Decision | None:
     """Give it another date; said as scheduled again."""
     _may_book(course, side)
     meeting = _meeting(course, session_id)
     if meeting.state != "scheduled":
-        raise Refused("not_scheduled", "Only a meeting that has a date can be moved.")
+        raise CommandRejected("not_scheduled", "Only a meeting that has a date can be moved.")
     if meeting.starts_at == starts_at:
         return None
     _ahead(starts_at, now)
     return _told(course, meeting.model_copy(update={"starts_at": starts_at, "changed_at": now}), now, recorded_at)
 
 
-def cancel(course: Course, session_id: str, now: datetime, recorded_at: datetime) -> Decision | None:
+def cancel(course: PairingFollowup, session_id: str, now: datetime, recorded_at: datetime) -> Decision | None:
     """Call it off; either side may, and nobody is told which one did."""
     meeting = _meeting(course, session_id)
     if meeting.state == "cancelled":
         return None
     if meeting.state != "scheduled":
-        raise Refused("not_scheduled", "Only a meeting that has a date can be called off.")
+        raise CommandRejected("not_scheduled", "Only a meeting that has a date can be called off.")
     return _told(course, meeting.model_copy(update={"state": "cancelled", "changed_at": now}), now, recorded_at)
 
 
-def report(
-    course: Course, session_id: str, met: Literal["held", "missed"], now: datetime, recorded_at: datetime
+def report_outcome(
+    course: PairingFollowup, session_id: str, met: Literal["held", "missed"], now: datetime, recorded_at: datetime
 ) -> Decision | None:
     """What became of a meeting whose time has come. That they met corrects that they did not; never the other way."""
     meeting = _meeting(course, session_id)
     if meeting.state == met or (meeting.state == "held" and met == "missed"):
         return None
     if meeting.state == "cancelled" and met == "missed":
-        raise Refused("not_scheduled", "It was called off before.")
+        raise CommandRejected("not_scheduled", "It was called off before.")
     if meeting.starts_at > now:
-        raise Refused("not_yet", "This meeting is still to come.")
+        raise CommandRejected("not_yet", "This meeting is still to come.")
     return _told(course, meeting.model_copy(update={"state": met, "changed_at": now}), now, recorded_at)
 
 
-def held(course: Course, session_id: str, at: datetime, now: datetime, recorded_at: datetime) -> Decision:
+def record_held(
+    course: PairingFollowup, session_id: str, at: datetime, now: datetime, recorded_at: datetime
+) -> Decision:
     """They met, in their own calendars: two taps. Where a date stood within a day of it, that is the one."""
     if course.state == "ended" or course.gone:
-        raise Refused("over", "This pairing is over.")
+        raise CommandRejected("over", "This pairing is over.")
     if at > now:
-        raise Refused("not_yet", "A meeting can be noted once it has taken place.")
+        raise CommandRejected("not_yet", "A meeting can be noted once it has taken place.")
     if at < course.formed_at - AROUND:
-        raise Refused("too_early", "That was before this pairing began.")
+        raise CommandRejected("too_early", "That was before this pairing began.")
     near = [one for one in course.sessions if one.state in ("scheduled", "missed") and abs(one.starts_at - at) < AROUND]
     if near:
         nearest = min(near, key=lambda one: abs(one.starts_at - at))
@@ -97,11 +99,18 @@ def held(course: Course, session_id: str, at: datetime, now: datetime, recorded_
     return _told(course, Meeting(session_id=session_id, state="held", starts_at=at, changed_at=now), now, recorded_at)
 
 
-def pulse(
-    course: Course, side: Side, session_id: str, worth: int | None, *, met: bool, now: datetime, recorded_at: datetime
+def record_pulse(
+    course: PairingFollowup,
+    side: Side,
+    session_id: str,
+    worth: int | None,
+    *,
+    met: bool,
+    now: datetime,
+    recorded_at: datetime,
 ) -> Decision | None:
     """After a meeting: did you meet (a fact, told), and was it worth your time (an answer, told to nobody)."""
-    reported = report(course, session_id, "held" if met else "missed", now, recorded_at)
+    reported = report_outcome(course, session_id, "held" if met else "missed", now, recorded_at)
     after, said = reported or (course, [])
     others = tuple(one for one in after.pulses if (one.session_id, one.side) != (session_id, side))
     mine = Pulse(session_id=session_id, side=side, worth=worth if met else None)
@@ -110,56 +119,56 @@ def pulse(
     return after.model_copy(update={"pulses": (*others, mine)}), said
 
 
-def idea(course: Course, side: Side, idea_id: str, text: str | None, now: datetime) -> Decision:
+def record_idea(course: PairingFollowup, side: Side, idea_id: str, text: str | None, now: datetime) -> Decision:
     """Note that an idea came out of a meeting; its words are seen by the two alone until the other agrees."""
     if course.gone:
-        raise Refused("over", "This pairing is over.")
-    if len(course.ideas) >= MOST_IDEAS:
-        raise Refused("too_many", "So many ideas are noted here that no more can be kept.")
+        raise CommandRejected("over", "This pairing is over.")
+    if len(course.ideas) >= MAX_IDEAS:
+        raise CommandRejected("too_many", "So many ideas are noted here that no more can be kept.")
     return course.model_copy(update={"ideas": (*course.ideas, Idea(idea_id=idea_id, by=side, text=text, at=now))}), []
 
 
-def agree(course: Course, side: Side, idea_id: str) -> Decision | None:
+def agree_to_idea(course: PairingFollowup, side: Side, idea_id: str) -> Decision | None:
     """The other one agrees that the words of an idea are told."""
     found = next((one for one in course.ideas if one.idea_id == idea_id), None)
     if found is None:
-        raise Unknown("idea")
+        raise NotFound("idea")
     if found.by == side:
-        raise Refused("own_idea", "It is for the other one to agree.")
+        raise CommandRejected("own_idea", "It is for the other one to agree.")
     if found.agreed:
         return None
     after = tuple(one.model_copy(update={"agreed": True}) if one is found else one for one in course.ideas)
     return course.model_copy(update={"ideas": after}), []
 
 
-def _told(course: Course, meeting: Meeting, now: datetime, recorded_at: datetime) -> Decision:
+def _told(course: PairingFollowup, meeting: Meeting, now: datetime, recorded_at: datetime) -> Decision:
     after = with_meeting(course, meeting)
-    return after, [_EVENTS[meeting.state](session=meeting.public(), **fields(after, now, recorded_at))]
+    return after, [_EVENTS[meeting.state](session=meeting.public(), **event_fields(after, now, recorded_at))]
 
 
-def _meeting(course: Course, session_id: str) -> Meeting:
+def _meeting(course: PairingFollowup, session_id: str) -> Meeting:
     if course.state == "ended" or course.gone:
-        raise Refused("over", "This pairing is over.")
+        raise CommandRejected("over", "This pairing is over.")
     found = next((one for one in course.sessions if one.session_id == session_id), None)
     if found is None:
-        raise Unknown("meeting")
+        raise NotFound("meeting")
     return found
 
 
-def _may_book(course: Course, side: Side) -> None:
-    if not course.running:
-        raise Refused("not_running", "Meetings are planned while a pairing is running.")
+def _may_book(course: PairingFollowup, side: Side) -> None:
+    if not course.is_running:
+        raise CommandRejected("not_running", "Meetings are planned while a pairing is running.")
     if course.terms is not None and course.terms.booked_by not in (side, "either"):
-        raise Refused("not_yours_to_book", "In this programme the other side plans the meetings.")
+        raise CommandRejected("not_yours_to_book", "In this programme the other side plans the meetings.")
 
 
 def _ahead(starts_at: datetime, now: datetime) -> None:
     if starts_at <= now:
-        raise Refused("in_the_past", "A meeting is planned for a time to come; if you met already, note that.")
+        raise CommandRejected("in_the_past", "A meeting is planned for a time to come; if you met already, note that.")
     if starts_at - now > FARTHEST:
-        raise Refused("too_far", "That is more than a year from now.")
+        raise CommandRejected("too_far", "That is more than a year from now.")
 
 
-def _room(course: Course) -> None:
-    if len(course.sessions) >= MOST_SESSIONS:
-        raise Refused("too_many", "So many meetings are noted here that no more can be kept.")
+def _room(course: PairingFollowup) -> None:
+    if len(course.sessions) >= MAX_SESSIONS:
+        raise CommandRejected("too_many", "So many meetings are noted here that no more can be kept.")

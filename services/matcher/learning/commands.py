@@ -13,13 +13,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Op, SaveResult, Stored, stored_instant
+from chassis.core.commands import Op
+from chassis.core.ids import derived_id
+from chassis.storage.aggregates import SaveResult, Stored, stored_instant
 from contracts.envelope import Envelope
+from contracts.errors import CommandRejected
 from contracts.feedback import OutcomeRecorded
 from contracts.moment import Moment
 from contracts.programmes import ProgrammeSettings
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.fit.calendar import add_months
 from services.matcher.domain.learning import estimator as lessons
 from services.matcher.domain.learning import weight_versions
@@ -71,7 +72,7 @@ async def forget_member(member_id: str, matcher: Matcher, cause: Envelope | None
     async for stored in matcher.learning.find(named):
         await matcher.learning.update(
             stored.id,
-            Op(new_id()),
+            Op.once(),
             lambda state: weight_versions.forgotten(state, member_id) if state else None,
             cause=cause,
         )
@@ -93,7 +94,7 @@ async def look_again(stored: Stored[Learning], matcher: Matcher) -> None:
 async def take_in(programme: Programme, op: Op, matcher: Matcher) -> SaveResult[Learning]:
     """Take in the next batch, and propose what all evidence says, where that is clear.
 
-    Raises ``Refused`` where the programme does not learn, or too few outcomes are new.
+    Raises ``CommandRejected`` where the programme does not learn, or too few outcomes are new.
     """
     id, base, now = programme.programme_id, programme.settings.matching.weights, matcher.clock.now()
     stored = await matcher.learning.get(id)
@@ -109,7 +110,9 @@ async def take_in(programme: Programme, op: Op, matcher: Matcher) -> SaveResult[
     def decide(state: Learning | None) -> weight_versions.Decision | None:
         require_on(programme)
         if not full:
-            raise Refused("too_few_new_outcomes", "Too few outcomes are new since the last time; look again later.")
+            raise CommandRejected(
+                "too_few_new_outcomes", "Too few outcomes are new since the last time; look again later."
+            )
         batch = Batch(
             outcomes=len(heard),
             refusals=len(examples) - len(heard),
@@ -122,9 +125,9 @@ async def take_in(programme: Programme, op: Op, matcher: Matcher) -> SaveResult[
 
 
 def require_on(programme: Programme) -> None:
-    """Raises ``Refused`` where the programme does not learn."""
+    """Raises ``CommandRejected`` where the programme does not learn."""
     if not programme.settings.matching.learning:
-        raise Refused("learning_off", "This programme does not learn: its setting matching.learning is off.")
+        raise CommandRejected("learning_off", "This programme does not learn: its setting matching.learning is off.")
 
 
 async def drive(stored: Stored[Learning], matcher: Matcher) -> None:
@@ -162,19 +165,19 @@ async def gain_of(version: Version, trials: tuple[Round, Round], matcher: Matche
     return lessons.gain_between(version.estimate, _means(now), _means(then)) if now and then else None
 
 
-async def finish_release(programme_id: str, releasing: Releasing, matcher: Matcher) -> Refused | None:
+async def finish_release(programme_id: str, releasing: Releasing, matcher: Matcher) -> CommandRejected | None:
     """Tell the programme, then note that it knows; or why it cannot have these weights any longer."""
     moment = matcher.clock.moment()
 
     def weighed(state: Programme | None) -> programmes.Decision | None:
         return weight_versions.weigh(state, releasing, moment) if state else None
 
-    refused: Refused | None = None
+    refused: CommandRejected | None = None
     try:
         await matcher.programmes.update(
             programme_id, Op(f"release/{releasing.version}/{stored_instant(releasing.at)}"), weighed
         )
-    except Refused as error:
+    except CommandRejected as error:
         refused = error
     await matcher.learning.update(
         programme_id,
@@ -207,7 +210,7 @@ async def _remember(pairing: Pairing, example: Example | None, at: datetime, cau
     )
     now = matcher.clock.now()
     await matcher.learning.update(
-        id, Op(f"{cause.id}/remember"), lambda state: weight_versions.noticed(state, id, now), cause=cause
+        id, Op.handling(cause, "remember"), lambda state: weight_versions.noticed(state, id, now), cause=cause
     )
     if await _gone([pairing.id], matcher):  # an erasure may have looked before this was written
         await forget_pairing(pairing.id, matcher)
@@ -216,7 +219,7 @@ async def _remember(pairing: Pairing, example: Example | None, at: datetime, cau
 async def _take_in_if_full(programme: Programme, op: Op, matcher: Matcher) -> None:
     try:
         await take_in(programme, op, matcher)
-    except Refused as refused:
+    except CommandRejected as refused:
         log.debug("nothing new to learn yet: %s", refused.code)
 
 

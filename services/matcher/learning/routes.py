@@ -9,9 +9,10 @@ from typing import Literal, Self
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from chassis.storage.aggregates import Op
+from chassis.core.commands import Op
 from chassis.web.http import Principal
 from contracts.envelope import Instant
+from contracts.errors import CommandRejected
 from contracts.feedback import Band
 from contracts.programmes import Weights
 from services.matcher.dependencies import (
@@ -19,7 +20,6 @@ from services.matcher.dependencies import (
     CoordinatorPrincipal,
     MatcherContext,
 )
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.learning import weight_versions
 from services.matcher.domain.learning.estimator import ASKED, ENOUGH, PARTS, Asked, Estimate, Gain, Part
 from services.matcher.domain.learning.weight_versions import BATCH, Learning, Preview, Version
@@ -200,7 +200,7 @@ async def get_preview(id: str, version: int, principal: CoordinatorPrincipal, ma
     await _managed_programme(principal, id, matcher)
     found = await _load_version(id, version, matcher)
     if found.preview is None:
-        raise Refused("no_preview", "There is no preview of this version yet; ask for it.")
+        raise CommandRejected("no_preview", "There is no preview of this version yet; ask for it.")
     trials = await learning.trials_of(found.preview, matcher)
     gain = await learning.gain_of(found, trials, matcher) if learning.computed(trials) else None
     return PreviewView.of(version, trials, gain)

@@ -10,10 +10,10 @@ from pydantic import BaseModel
 
 from chassis.web.http import Page, RequestBody, build_page
 from contracts.envelope import Instant
+from contracts.errors import NotFound
 from contracts.pairings import PairingStateName
 from contracts.profiles import Side
 from services.matcher.dependencies import CoordinatorCommand, CoordinatorPrincipal, MatcherContext, Paging
-from services.matcher.domain.errors import Unknown
 from services.matcher.domain.fit.rules import WORDS, Rule
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.pairing import Pairing
@@ -79,7 +79,7 @@ async def decide_conflict(
 
     def decide(state: Pairing | None) -> pairings.Decision | None:
         if state is None or state.gone:
-            raise Unknown("pairing")
+            raise NotFound("pairing")
         return pairings.decide_conflict(state, body.decision, moment)
 
     return PairingView.seen_by((await matcher.pairings.update(id, command.op, decide)).require_state(), None)

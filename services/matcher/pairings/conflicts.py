@@ -1,7 +1,6 @@
 """Pairings looked at again when the organisation changes."""
 
-from chassis.core.ids import new_id
-from chassis.storage.aggregates import Op
+from chassis.core.commands import Op
 from contracts.envelope import Envelope
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.rules import Rule
@@ -38,7 +37,7 @@ async def _noted(pairing_id: str, matcher: Matcher, cause: Envelope | None) -> b
     now = matcher.clock.now()
     saved = await matcher.pairings.update(
         pairing_id,
-        Op(new_id()),
+        Op.once(),
         lambda state: pairings.look_again(state, broken, course, now) if state else None,
         cause=cause,
     )

@@ -1,6 +1,7 @@
 """What the clock brings: due pairings and requests."""
 
-from chassis.storage.aggregates import Op, Stored, stored_instant
+from chassis.core.commands import Op
+from chassis.storage.aggregates import Stored, stored_instant
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import request as requests
 from services.matcher.domain.pairings.pairing import RUNNING, Pairing

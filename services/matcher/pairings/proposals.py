@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from datetime import date
 
-from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import KeyReused, Op, Stored
+from chassis.core.commands import Op
+from chassis.core.ids import derived_id
+from chassis.storage.aggregates import KeyReused, Stored
+from contracts.errors import CommandRejected, NotFound
 from contracts.pairings import Origin
 from contracts.profiles import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.reasons import reasons
 from services.matcher.domain.fit.rules import Member
@@ -25,8 +26,8 @@ from services.matcher.pairings.alternatives import chosen_among_the_free
 from services.matcher.pairings.partner_search import Choice, Couple, partners, possible
 from services.matcher.store import Matcher
 
-NOT_POSSIBLE = Refused("not_possible", "The rules of this programme do not allow this pair.")
-NOT_AVAILABLE = Refused("not_available", "This person cannot be asked at the moment.")
+NOT_POSSIBLE = CommandRejected("not_possible", "The rules of this programme do not allow this pair.")
+NOT_AVAILABLE = CommandRejected("not_available", "This person cannot be asked at the moment.")
 
 
 def pairing_of(request_id: str) -> str:
@@ -35,24 +36,24 @@ def pairing_of(request_id: str) -> str:
 
 
 async def shortlist(programme: Programme, me: str, limit: int, matcher: Matcher) -> list[Choice]:
-    """The best partners who are free now, the best first. Raises ``Refused``."""
+    """The best partners who are free now, the best first. Raises ``CommandRejected``."""
     own = await _myself(programme, me, matcher)
     return await partners(programme, own, limit, matcher)
 
 
 async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matcher) -> Stored[Request]:
-    """Ask somebody by name. Raises ``Refused``; that they would rather not be paired with ``me`` is no such case."""
+    """Ask somebody by name. Raises ``CommandRejected``, but never because they would avoid ``me``."""
     request_id = derived_id("request", op.key)
     made = await matcher.requests.get(request_id)
     if made is not None:
         if made.state.state == "erased":
-            raise Unknown("request")
+            raise NotFound("request")
         if made.state.asked != partner:
             raise KeyReused("this idempotency key was used for another request")
         return made
     own = await _myself(programme, me, matcher)
     if partner in own.profile.avoid:
-        raise Refused("rather_not", "You have said that you would rather not be paired with this person.")
+        raise CommandRejected("rather_not", "You have said that you would rather not be paired with this person.")
     profile = await matcher.members.get(partner)
     other = rules.enrolled(profile, programme.programme_id) if profile else None
     today = matcher.clock.now().date()
@@ -60,7 +61,7 @@ async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matc
         raise NOT_AVAILABLE
     places = await matcher.free_places([own.profile, other.profile], programme.programme_id)
     if me not in places:
-        raise Refused("no_seat", "All your places are taken.")
+        raise CommandRejected("no_seat", "All your places are taken.")
     if partner not in places:
         raise NOT_AVAILABLE
     earlier = await matcher.earlier(of=[me])
@@ -69,7 +70,7 @@ async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matc
         raise NOT_POSSIBLE
     now = matcher.clock.now()
     if any(_again(known.state, request_id, programme, partner) for known in await matcher.requests_of(me)):
-        raise Refused("already_asked", "You have asked this person before.")
+        raise CommandRejected("already_asked", "You have asked this person before.")
     side: Side = "senior" if couple.senior.id == me else "junior"
     days = programme.settings.matching.answer_within_working_days
     saved = await matcher.requests.update(
@@ -96,10 +97,10 @@ async def _forget_the_erased(request_id: str, people: tuple[str, str], matcher: 
         if stored.state.erasing:
             await matcher.requests.update(
                 request_id,
-                Op(new_id()),
+                Op.once(),
                 lambda state: requests.forget(state, id) if state else None,  # noqa: B023 - used at once
             )
-            raise Unknown("member of this programme")
+            raise NotFound("member of this programme")
 
 
 def _again(known: Request, request_id: str, programme: Programme, partner: str) -> bool:
@@ -109,7 +110,7 @@ def _again(known: Request, request_id: str, programme: Programme, partner: str) 
 
 
 async def accept(request_id: str, me: str, matcher: Matcher) -> tuple[Request, Pairing]:
-    """Form the pairing, if both have a place and the rules still allow it. Raises ``Refused``; then it stays open."""
+    """Form the pairing if both have a seat and the rules allow it. Raises ``CommandRejected``; then it stays open."""
     stored = await matcher.requests.get(request_id)
     now = matcher.clock.now()
     known = stored.state if stored else None
@@ -121,10 +122,10 @@ async def accept(request_id: str, me: str, matcher: Matcher) -> tuple[Request, P
     programme = (await matcher.programme(request.programme_id)).state
     plan = await _plan_of(request, programme, matcher)
     outcome = (await reservation.reserve(matcher, [plan], agreed=True))[plan.pairing_id]
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, CommandRejected):
         raise outcome
     saved = await matcher.requests.update(
-        request_id, Op(new_id()), lambda state: requests.accepted(state, plan.pairing_id) if state else None
+        request_id, Op.once(), lambda state: requests.accepted(state, plan.pairing_id) if state else None
     )
     return saved.require_state(), outcome
 
@@ -167,7 +168,7 @@ async def look_again(found: Sequence[Request], programme: Programme, matcher: Ma
                 asked_would_rather_not=rather_not[1],  # noqa: B023
             )
 
-        await matcher.requests.update(one.request_id, Op(new_id()), decide)
+        await matcher.requests.update(one.request_id, Op.once(), decide)
     return later
 
 
@@ -188,7 +189,7 @@ def _still_possible(
 
 
 async def put_together(programme: Programme, senior_id: str, junior_id: str, op: Op, matcher: Matcher) -> Pairing:
-    """A coordinator proposes two people to each other. Raises ``Refused``, in the same words for every rule."""
+    """A coordinator proposes two people to each other. Raises ``CommandRejected``, in the same words for every rule."""
     pairing_id = derived_id("pairing", "coordinator", op.key)
     return await propose(programme, (senior_id, junior_id), pairing_id, "coordinator", matcher)
 
@@ -196,7 +197,7 @@ async def put_together(programme: Programme, senior_id: str, junior_id: str, op:
 async def propose(
     programme: Programme, pair: tuple[str, str], pairing_id: str, origin: Origin, matcher: Matcher
 ) -> Pairing:
-    """Ask two people, senior and junior, if all still holds. Raises ``Refused``, in the same words for every rule.
+    """Ask two people, senior and junior, if all still holds. Raises ``CommandRejected``, the same text for every rule.
 
     Repeated under the same ``pairing_id`` it proposes nothing twice; for another pair it raises ``KeyReused``.
     """
@@ -213,32 +214,32 @@ async def propose(
         for id in (senior_id, junior_id)
     )
     if senior is None or junior is None:
-        raise Unknown("member of this programme")
+        raise NotFound("member of this programme")
     for one in (senior, junior):
         absent = rules.absent(one.profile, programme.programme_id, programme.settings, today)
         if absent is not None:
-            raise Refused(absent, rules.WORDS[absent])
+            raise CommandRejected(absent, rules.WORDS[absent])
     earlier = _others(await matcher.earlier(of=[senior_id]), senior_id)
     couple = possible(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
     if couple is None:
         raise NOT_POSSIBLE
     plan = await _plan(pairing_id, programme, couple, origin, matcher)
     outcome = (await reservation.reserve(matcher, [plan]))[plan.pairing_id]
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, CommandRejected):
         raise outcome
     return outcome
 
 
 async def _myself(programme: Programme, me: str, matcher: Matcher) -> Member:
     if programme.state != "open" or not programme.settings.matching.shortlist:
-        raise Refused("no_shortlist", "In this programme partners are proposed by the coordinators.")
+        raise CommandRejected("no_shortlist", "In this programme partners are proposed by the coordinators.")
     profile = await matcher.members.get(me)
     own = rules.enrolled(profile, programme.programme_id) if profile else None
     if profile is None or own is None:
-        raise Refused("not_enrolled", "You do not take part in this programme.")
+        raise CommandRejected("not_enrolled", "You do not take part in this programme.")
     absent = rules.absent(profile, programme.programme_id, programme.settings, matcher.clock.now().date())
     if absent is not None:
-        raise Refused(absent, "Finish signing up, or wait until you are back, to choose a partner.")
+        raise CommandRejected(absent, "Finish signing up, or wait until you are back, to choose a partner.")
     return own
 
 

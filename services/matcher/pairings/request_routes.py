@@ -10,8 +10,8 @@ from chassis.web.http import (
     RequestBody,
     not_found,
 )
+from contracts.errors import NotFound
 from services.matcher.dependencies import MatcherContext, MemberCommand, MemberPrincipal
-from services.matcher.domain.errors import Unknown
 from services.matcher.domain.pairings import request as requests
 from services.matcher.domain.pairings.request import Request
 from services.matcher.pairings import proposals
@@ -84,7 +84,7 @@ async def withdraw_request(id: str, command: MemberCommand, matcher: MatcherCont
 
     def decide(state: Request | None) -> requests.Decision | None:
         if state is None or state.asker != me:
-            raise Unknown("request")
+            raise NotFound("request")
         return requests.withdrawn(state)
 
     return RequestView.of((await matcher.requests.update(id, command.op, decide)).require_state())

@@ -7,10 +7,10 @@ that attempt, or past it. What a crash leaves is found by the lease of the pairi
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from chassis.core.ids import new_id
-from chassis.storage.aggregates import Change, Op, SaveResult, Stored
+from chassis.core.commands import Op
+from chassis.storage.aggregates import Change, SaveResult, Stored
 from contracts.envelope import Envelope
-from services.matcher.domain.errors import Refused
+from contracts.errors import CommandRejected
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import seat_ledger as ledgers
 from services.matcher.domain.pairings.pairing import LIVE, Pairing, Plan
@@ -18,8 +18,8 @@ from services.matcher.domain.pairings.seat_ledger import Ledger, Seat
 from services.matcher.receipts import repository
 from services.matcher.store import Matcher
 
-Outcome = Pairing | Refused
-OVER = Refused("no_longer_possible", "This pair is no longer possible.")
+Outcome = Pairing | CommandRejected
+OVER = CommandRejected("no_longer_possible", "This pair is no longer possible.")
 
 
 async def reserve(
@@ -74,7 +74,7 @@ async def _wave(matcher: Matcher, plans: Sequence[Plan], agreed: bool, cause: En
     return outcomes
 
 
-async def _take(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, int]) -> dict[str, Refused]:
+async def _take(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, int]) -> dict[str, CommandRejected]:
     """Take both seats of each; why not, where one is refused."""
     machine = matcher.clock.machine_now()
     profiles = await matcher.members.get_many([me for plan in plans for me, _ in _both(plan)])
@@ -82,13 +82,13 @@ async def _take(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, 
     def taking(plan: Plan, me: str, other: str) -> Change[Ledger]:
         seat = Seat(attempt=attempts[plan.pairing_id], partner=other, programme_id=plan.programme_id)
         places = ledgers.room(profiles.get(me), plan.programme_id)
-        return Change(me, Op(new_id()), lambda state: ledgers.take(state, me, plan.pairing_id, seat, places, machine))
+        return Change(me, Op.once(), lambda state: ledgers.take(state, me, plan.pairing_id, seat, places, machine))
 
     changes = [(plan, taking(plan, me, other)) for plan in plans for me, other in _both(plan)]
     results = await matcher.ledgers.update_many([change for _, change in changes])
-    refused: dict[str, Refused] = {}
+    refused: dict[str, CommandRejected] = {}
     for (plan, _), result in zip(changes, results, strict=True):
-        if isinstance(result, Refused):
+        if isinstance(result, CommandRejected):
             refused.setdefault(plan.pairing_id, result)
         elif isinstance(result, Exception):
             raise result
@@ -122,7 +122,7 @@ async def _forget_the_erased(matcher: Matcher, plans: Sequence[Plan]) -> None:
         for me in erasing.intersection(me for me, _ in _both(plan)):
             await matcher.pairings.update(
                 plan.pairing_id,
-                Op(new_id()),
+                Op.once(),
                 lambda state: pairings.forget(state, me, moment) if state else None,  # noqa: B023 - used at once
             )
 
@@ -132,14 +132,14 @@ def _failed(pairing: Pairing | None) -> bool:
     return pairing is None or pairing.state in ("reserving", "abandoned")
 
 
-def _closed(refused: Refused | None) -> bool:
+def _closed(refused: CommandRejected | None) -> bool:
     return refused is not None and refused.code == "closed"
 
 
 async def free(matcher: Matcher, pairing_id: str, attempt: int, members: Iterable[str]) -> None:
     """Give back what this attempt holds in these ledgers."""
     for member in members:
-        await matcher.ledgers.update(member, Op(new_id()), lambda state: ledgers.release(state, pairing_id, attempt))
+        await matcher.ledgers.update(member, Op.once(), lambda state: ledgers.release(state, pairing_id, attempt))
 
 
 async def give_up_late(stored: Stored[Pairing], matcher: Matcher) -> None:
@@ -163,7 +163,7 @@ async def audit(stored: Stored[Ledger], matcher: Matcher) -> None:
     seen = {id: seat.attempt for id, seat in held.items()}
     machine = matcher.clock.machine_now()
     await matcher.ledgers.update(
-        stored.id, Op(new_id()), lambda state: ledgers.audited(state, seen, dead, unsettled, machine)
+        stored.id, Op.once(), lambda state: ledgers.audited(state, seen, dead, unsettled, machine)
     )
 
 
@@ -196,7 +196,7 @@ async def _each(
     cause: Envelope | None,
 ) -> dict[str, Pairing]:
     """One step for all; what each pairing is after it. Raises what a step raised."""
-    changes = [Change(plan.pairing_id, Op(new_id()), decide(plan)) for plan in plans]
+    changes = [Change(plan.pairing_id, Op.once(), decide(plan)) for plan in plans]
     results = await matcher.pairings.update_many(changes, cause=cause)
     return {plan.pairing_id: _state(result) for plan, result in zip(plans, results, strict=True)}
 

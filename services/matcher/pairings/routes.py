@@ -16,6 +16,7 @@ from chassis.web.http import (
     RequestBody,
     build_page,
 )
+from contracts.errors import CommandRejected, NotFound
 from contracts.pairings import DeclineReason, PairingStateName
 from contracts.profiles import Side
 from services.matcher.dependencies import (
@@ -27,7 +28,6 @@ from services.matcher.dependencies import (
     UserPrincipal,
 )
 from services.matcher.domain.access_policy import Action
-from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.pairing import Charter, Pairing
 from services.matcher.pairings import proposals
@@ -172,9 +172,9 @@ async def propose_pairing(
 ) -> PairingView:
     programme = await programme_for(command.principal, id, "run_rounds", matcher)
     if programme.state != "open":
-        raise Refused("programme_not_open", "People are paired in open programmes only.")
+        raise CommandRejected("programme_not_open", "People are paired in open programmes only.")
     if not all(await not_in_conflict(command.principal, [{body.senior, body.junior}], matcher)):
-        raise Refused("own_line", "You or your own line would take part; another coordinator may do it.")
+        raise CommandRejected("own_line", "You or your own line would take part; another coordinator may do it.")
     made = await proposals.put_together(programme, body.senior, body.junior, command.op, matcher)
     stored = await matcher.pairings.get(made.id)
     assert stored is not None, "it was saved just now"
@@ -192,7 +192,7 @@ async def _update_pairing(
 
     def decide_existing(state: Pairing | None) -> pairings.Decision | None:
         if state is None or state.gone:
-            raise Unknown("pairing")
+            raise NotFound("pairing")
         return decide(state, side)
 
     return PairingView.seen_by((await matcher.pairings.update(id, command.op, decide_existing)).require_state(), side)

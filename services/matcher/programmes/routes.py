@@ -16,13 +16,13 @@ from chassis.web.http import (
     forbidden,
     set_etag,
 )
+from contracts.errors import NotFound
 from contracts.programmes import ProgrammeSettings
 from services.matcher.dependencies import (
     CoordinatorCommand,
     MatcherContext,
     Paging,
 )
-from services.matcher.domain.errors import Unknown
 from services.matcher.domain.programmes import programme as programmes
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.permissions import programme_for
@@ -102,7 +102,7 @@ async def _update_programme(
 
     def decide_existing(programme: Programme | None) -> programmes.Decision | None:
         if programme is None:
-            raise Unknown("programme")
+            raise NotFound("programme")
         return decide(programme)
 
     saved = await matcher.programmes.update(id, command.op, decide_existing, expect=command.expect)

@@ -7,11 +7,11 @@ from pydantic import BaseModel
 
 from chassis.web.http import Principal
 from contracts.envelope import Instant
+from contracts.errors import NotFound
 from contracts.pairings import Focus, Origin
 from contracts.profiles import Side
 from contracts.programmes import Floors, Weights
 from services.matcher.dependencies import MatcherContext, UserPrincipal
-from services.matcher.domain.errors import Unknown
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.receipts import receipt as receipts
 from services.matcher.domain.receipts.explanation import CHECKS, how, parts
@@ -132,12 +132,12 @@ async def verify_receipt(id: str, principal: UserPrincipal, matcher: MatcherCont
 async def _load_receipt(id: str, principal: Principal, matcher: Matcher) -> tuple[Receipt, Side | None]:
     """The receipt of a pairing that the caller may see, and the caller's side.
 
-    The side is None for a caller who is not one of the two. Raises ``Unknown`` for a receipt that no pairing names.
+    The side is None for a caller who is not one of the two. Raises ``NotFound`` for a receipt that no pairing names.
     """
     receipt = await matcher.receipt(id)
     stored, relation = await pairing_for(principal, receipt.pairing_id, "see_pairing", matcher)
     if stored.state.receipt_id != id:
-        raise Unknown("receipt")
+        raise NotFound("receipt")
     return receipt, stored.state.side_of(principal.member_id) if relation == "participant" else None
 
 

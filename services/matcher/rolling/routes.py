@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 
 from chassis.web.http import Page, Principal, build_page
+from contracts.errors import NotFound
 from services.matcher.dependencies import (
     CoordinatorCommand,
     CoordinatorPrincipal,
@@ -12,7 +13,6 @@ from services.matcher.dependencies import (
     Paging,
 )
 from services.matcher.domain.access_policy import may, to_programme
-from services.matcher.domain.errors import Unknown
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.permissions import coordinates, not_in_conflict, programme_for
@@ -98,6 +98,6 @@ async def _theirs(id: str, principal: Principal, matcher: Matcher) -> None:
     programme = await matcher.programmes.get(one.programme_id)
     theirs = coordinates(principal, one.programme_id, programme.state if programme else None)
     if not may(to_programme(principal.roles, coordinates=theirs), "run_rounds"):
-        raise Unknown("suggestion")
+        raise NotFound("suggestion")
     if not all(await not_in_conflict(principal, [set(one.both)], matcher)):
-        raise Unknown("suggestion")
+        raise NotFound("suggestion")

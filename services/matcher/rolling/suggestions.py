@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from chassis.core.ids import derived_id, new_id
-from chassis.storage.aggregates import Op, Stored
+from chassis.core.commands import Op
+from chassis.core.ids import derived_id
+from chassis.storage.aggregates import Stored
+from contracts.errors import CommandRejected, NotFound
 from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged, Side
-from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.reasons import reasons
 from services.matcher.domain.fit.rules import Member
@@ -171,12 +172,12 @@ def couple_of(
 
 
 async def release(id: str, op: Op, matcher: Matcher) -> tuple[Suggestion, Pairing]:
-    """Ask the two. Raises ``Refused`` where it is no longer possible; it stays open, and lapses by itself."""
+    """Ask the two. Raises ``CommandRejected`` where it is no longer possible; it stays open, and lapses by itself."""
     one = await found(id, matcher)
     suggested.to_release(one)
     programme = (await matcher.programme(one.programme_id)).state
     if programme.state != "open":
-        raise Refused("programme_not_open", "People are paired in open programmes only.")
+        raise CommandRejected("programme_not_open", "People are paired in open programmes only.")
     pairing = await proposals.propose(programme, one.both, pairing_of(one.programme_id, *one.both), "rolling", matcher)
     machine = matcher.clock.machine_now()
     saved = await matcher.suggestions.update(
@@ -187,12 +188,12 @@ async def release(id: str, op: Op, matcher: Matcher) -> tuple[Suggestion, Pairin
 
 
 async def dismiss(id: str, op: Op, matcher: Matcher) -> Suggestion:
-    """The two are never suggested to each other again. Raises ``Refused``."""
+    """The two are never suggested to each other again. Raises ``CommandRejected``."""
     machine = matcher.clock.machine_now()
 
     def decide(state: Suggestion | None) -> suggested.Decision | None:
         if state is None or state.state == "erased":
-            raise Unknown("suggestion")
+            raise NotFound("suggestion")
         return suggested.dismissed(state, machine)
 
     saved = await matcher.suggestions.update(id, op, decide)
@@ -201,10 +202,10 @@ async def dismiss(id: str, op: Op, matcher: Matcher) -> Suggestion:
 
 
 async def found(id: str, matcher: Matcher) -> Suggestion:
-    """Raises ``Unknown``."""
+    """Raises ``NotFound``."""
     stored = await matcher.suggestions.get(id)
     if stored is None or stored.state.state == "erased":
-        raise Unknown("suggestion")
+        raise NotFound("suggestion")
     return stored.state
 
 
@@ -213,8 +214,8 @@ async def tell_the_watch(stored: Stored[Suggestion], matcher: Matcher) -> None:
     if stored.state.lease is None:
         return
     id = stored.state.programme_id
-    await matcher.watches.update(id, Op(new_id()), lambda state: watches.stir(state, id))
-    await matcher.suggestions.update(stored.id, Op(new_id()), lambda state: suggested.told(state) if state else None)
+    await matcher.watches.update(id, Op.once(), lambda state: watches.stir(state, id))
+    await matcher.suggestions.update(stored.id, Op.once(), lambda state: suggested.told(state) if state else None)
 
 
 async def forget_the_erased(id: str, people: tuple[str, str], matcher: Matcher) -> None:
@@ -223,6 +224,6 @@ async def forget_the_erased(id: str, people: tuple[str, str], matcher: Matcher) 
         if stored.state.erasing:
             await matcher.suggestions.update(
                 id,
-                Op(new_id()),
+                Op.once(),
                 lambda state: suggested.forget(state, member) if state else None,  # noqa: B023 - used at once
             )

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+from chassis.core.commands import Op
 from chassis.core.ids import new_id
 from chassis.observability.telemetry import safe_message
-from chassis.storage.aggregates import Op
-from services.matcher.domain.errors import Refused
+from contracts.errors import CommandRejected
 from services.matcher.domain.fit import rules
 from services.matcher.domain.pairings.pairing import UNSEEN
 from services.matcher.domain.pairings.seat_ledger import Ledger, room
@@ -106,7 +106,7 @@ async def _claim(kept: dict[str, Keeping], matcher: Matcher) -> None:
         holder = new_id()
         saved = await matcher.watches.update(
             stored.id,
-            Op(new_id()),
+            Op.once(),
             lambda state: watches.claim(state, holder, machine),  # noqa: B023 - used at once
         )
         if saved.changed:
@@ -129,7 +129,7 @@ async def turn(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> 
     machine = matcher.clock.machine_now()
     watch = (
         await matcher.watches.update(
-            keeping.programme_id, Op(new_id()), lambda state: watches.renew(state, keeping.holder, machine)
+            keeping.programme_id, Op.once(), lambda state: watches.renew(state, keeping.holder, machine)
         )
     ).state
     if watch is None or watch.holder != keeping.holder:
@@ -159,7 +159,7 @@ def _rolling(programme: Programme) -> bool:
 async def _give_back(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher, stirred: int | None = None) -> None:
     _drop(keeping, kept, matcher)
     await matcher.watches.update(
-        keeping.programme_id, Op(new_id()), lambda state: watches.give_back(state, keeping.holder, stirred=stirred)
+        keeping.programme_id, Op.once(), lambda state: watches.give_back(state, keeping.holder, stirred=stirred)
     )
 
 
@@ -244,7 +244,7 @@ async def _lapse(keeping: Keeping, one: Suggestion, matcher: Matcher) -> None:
             return None
         return suggested.lapsed(state) if became is None else suggested.released(state, became, machine)
 
-    saved = await matcher.suggestions.update(one.suggestion_id, Op(new_id()), decide)
+    saved = await matcher.suggestions.update(one.suggestion_id, Op.once(), decide)
     keeping.standing.drop(one)
     if saved.state is not None and saved.state.state != "lapsed":
         keeping.standing.add(saved.state)
@@ -301,12 +301,12 @@ async def _bring_together(choice: Choice, keeping: Keeping, programme: Programme
     if programme.settings.matching.release == "automatic":
         try:
             await proposals.propose(programme, pair, pairing_of(programme_id, *pair), "rolling", matcher)
-        except Refused:  # somebody else was faster, and what they did comes back as news
+        except CommandRejected:  # somebody else was faster, and what they did comes back as news
             keeping.unsettled.update(pair)
         return
     id, now = suggestion_id(programme_id, *pair), matcher.clock.now()
     saved = await matcher.suggestions.update(
-        id, Op(new_id()), lambda state: suggested.suggest(state, id, programme_id, pair, now)
+        id, Op.once(), lambda state: suggested.suggest(state, id, programme_id, pair, now)
     )
     keeping.standing.add(saved.require_state())
     await forget_the_erased(id, pair, matcher)

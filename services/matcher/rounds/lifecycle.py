@@ -8,12 +8,12 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from chassis.core.ids import new_id
-from chassis.storage.aggregates import Op, Stored
+from chassis.core.commands import Op
+from chassis.storage.aggregates import Stored
 from chassis.storage.mongo import Document
+from contracts.errors import CommandRejected
 from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.score import Fit, fit
 from services.matcher.domain.pairings.pairing import Plan
@@ -43,7 +43,7 @@ async def drive(stored: Stored[Round], matcher: Matcher) -> None:
 
 async def _claim(round_id: str, matcher: Matcher) -> None:
     machine = matcher.clock.machine_now()
-    claimed = await matcher.rounds.update(round_id, Op(new_id()), lambda state: rounds.claim(_known(state), machine))
+    claimed = await matcher.rounds.update(round_id, Op.once(), lambda state: rounds.claim(_known(state), machine))
     if not claimed.changed:
         return
     round = claimed.require_state()
@@ -86,7 +86,7 @@ async def _tidy(round: Round, matcher: Matcher, *, counts: bool) -> None:
 async def _computed(round: Round, totals: Totals, matcher: Matcher) -> bool:
     moment = matcher.clock.moment()
     saved = await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.computed(_known(state), round.run, totals, moment)
+        round.round_id, Op.once(), lambda state: rounds.computed(_known(state), round.run, totals, moment)
     )
     return saved.changed
 
@@ -94,7 +94,7 @@ async def _computed(round: Round, totals: Totals, matcher: Matcher) -> bool:
 async def _fail(round: Round, why: str, matcher: Matcher) -> None:
     moment = matcher.clock.moment()
     await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.failed(_known(state), round.run, why, moment)
+        round.round_id, Op.once(), lambda state: rounds.failed(_known(state), round.run, why, moment)
     )
 
 
@@ -117,11 +117,11 @@ async def _signs_of_life(round: Round, matcher: Matcher) -> None:
 
 
 async def _still_at_it(round: Round, matcher: Matcher) -> bool:
-    machine = matcher.clock.machine_now()
-    saved = await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.still_at_it(_known(state), round.run, machine)
+    """Renew the lease and nothing else; False when this run was overtaken."""
+    recorded_at = matcher.clock.machine_now()
+    return await matcher.rounds.renew_lease(
+        round.round_id, lambda state: rounds.still_at_it(state, round.run, recorded_at)
     )
-    return saved.changed
 
 
 async def _publish(round: Round, matcher: Matcher) -> None:
@@ -137,7 +137,7 @@ async def _publish(round: Round, matcher: Matcher) -> None:
             return
     moment = matcher.clock.moment()
     await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.published(_known(state), round.run, moment)
+        round.round_id, Op.once(), lambda state: rounds.published(_known(state), round.run, moment)
     )
 
 
@@ -145,7 +145,7 @@ async def _advance(round: Round, matcher: Matcher, progress: Progress) -> bool:
     """Give a sign of life; False when this run is not wanted any longer."""
     machine = matcher.clock.machine_now()
     saved = await matcher.rounds.update(
-        round.round_id, Op(new_id()), lambda state: rounds.advance(_known(state), round.run, progress, machine)
+        round.round_id, Op.once(), lambda state: rounds.advance(_known(state), round.run, progress, machine)
     )
     return saved.changed
 
@@ -154,7 +154,7 @@ async def _published_up_to(round: Round, cursor: str, proposed: int, withdrawn: 
     machine = matcher.clock.machine_now()
     saved = await matcher.rounds.update(
         round.round_id,
-        Op(new_id()),
+        Op.once(),
         lambda state: rounds.published_up_to(_known(state), round.run, cursor, proposed, withdrawn, machine),
     )
     return saved.changed
@@ -184,7 +184,7 @@ async def _noted(page: Sequence[Document], outcomes: Mapping[str, reservation.Ou
     ids: dict[str | None, list[str]] = {None: []}
     for found in page:
         outcome = outcomes[found["pairing_id"]]
-        ids.setdefault(outcome.words if isinstance(outcome, Refused) else None, []).append(found["_id"])
+        ids.setdefault(outcome.detail if isinstance(outcome, CommandRejected) else None, []).append(found["_id"])
     for why, these in ids.items():
         state = "proposed" if why is None else "withdrawn"
         await matcher.proposals.collection.update_many({"_id": {"$in": these}}, {"$set": {"state": state, "why": why}})
@@ -204,7 +204,7 @@ def _impossible(
     junior: ProfileChanged | None,
     earlier: set[tuple[str, str]],
     matcher: Matcher,
-) -> Refused | None:
+) -> CommandRejected | None:
     """Why a pair of this round may not be proposed any longer.
 
     What concerns both is told in one sentence for every rule, private ones too: nothing shows which it was.
@@ -212,9 +212,9 @@ def _impossible(
     today = matcher.clock.now().date()
     for profile in (senior, junior):
         if profile is None:
-            return Refused("gone", "One of them takes part no longer.")
+            return CommandRejected("gone", "One of them takes part no longer.")
         if (absent := rules.absent(profile, round.programme_id, round.settings, today)) is not None:
-            return Refused(absent, rules.WORDS[absent])
+            return CommandRejected(absent, rules.WORDS[absent])
     s = rules.enrolled(senior, round.programme_id) if senior else None
     j = rules.enrolled(junior, round.programme_id) if junior else None
     assert s is not None, "who is not absent is enrolled"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from chassis.storage.mongo import chunks
 from chassis.web.http import Principal
-from services.matcher.domain.errors import Refused, Unknown
+from contracts.errors import CommandRejected, NotFound
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.score import Fit, fit
 from services.matcher.domain.rounds.adjustment import Adjustment, Pair
@@ -16,7 +16,7 @@ from services.matcher.store import Matcher
 
 PAGE = 1000  # proposals in one request
 
-OWN_LINE = Refused("own_line", "You or your own line would take part; another coordinator may do it.")
+OWN_LINE = CommandRejected("own_line", "You or your own line would take part; another coordinator may do it.")
 NEVER = "No round of this programme has been published yet."
 NOT_LEFT_OVER = (
     "You are not among those whom the last round left over: you were proposed to somebody, or you were not ready or "
@@ -26,7 +26,7 @@ SHORT = "At least one of them would gain too little, or they like to work too di
 
 
 async def check(round: Round, wanted: Adjustment, instead_of: Sequence[Pair], who: Principal, matcher: Matcher) -> None:
-    """Raises ``Refused`` where a rule that everybody may know of is in the way, or it is not theirs to change.
+    """Raises ``CommandRejected`` where a rule that everybody may know of is in the way, or it is not theirs to change.
 
     What only a private rule forbids passes: it will not come about, and nothing tells which rule it was.
     """
@@ -36,7 +36,7 @@ async def check(round: Round, wanted: Adjustment, instead_of: Sequence[Pair], wh
     for senior, junior in instead_of:
         of = {"result": result_id(round.round_id, round.result), "senior": senior, "junior": junior, "shown": True}
         if not await matcher.proposals.count(of):
-            raise Refused("not_paired", "Both pairs that are swapped must stand in this round.")
+            raise CommandRejected("not_paired", "Both pairs that are swapped must stand in this round.")
     if wanted.holds:
         earlier = await matcher.earlier(of=wanted.members)
         for pair in wanted.pairs:
@@ -51,29 +51,29 @@ async def _check_pair(round: Round, pair: Pair, earlier: set[Pair], matcher: Mat
         profile = profiles.get(id)
         member = rules.enrolled(profile, round.programme_id) if profile else None
         if profile is None or member is None:
-            raise Refused("not_enrolled", rules.WORDS["not_enrolled"])
+            raise CommandRejected("not_enrolled", rules.WORDS["not_enrolled"])
         if (absent := rules.absent(profile, round.programme_id, round.settings, today)) is not None:
-            raise Refused(absent, rules.WORDS[absent])
+            raise CommandRejected(absent, rules.WORDS[absent])
         if member.enrolment.side not in (side, "either"):
-            raise Refused("other_side", f"Who is to be the {side} takes part on the other side.")
+            raise CommandRejected("other_side", f"Who is to be the {side} takes part on the other side.")
         both.append(member)
     senior, junior = both
     again = [junior.id] if {pair, pair[::-1]} & earlier else []
     broken = rules.shown(rules.broken(senior, junior, round.settings, today, again))
     if broken:
-        raise Refused(broken[0], " ".join(rules.WORDS[rule] for rule in broken))
+        raise CommandRejected(broken[0], " ".join(rules.WORDS[rule] for rule in broken))
     if fit(senior, junior, round.settings, matcher.taxonomy, today).falls_short(round.settings):
-        raise Refused("too_little", SHORT)
+        raise CommandRejected("too_little", SHORT)
 
 
 async def why_not(programme_id: str, me: str, matcher: Matcher) -> tuple[Round | None, dict[str, object]]:
     """The last published round of the programme, and why it left this member over, in code and words.
 
-    Raises ``Unknown`` for a programme in which they do not take part.
+    Raises ``NotFound`` for a programme in which they do not take part.
     """
     profile = await matcher.members.get(me)
     if profile is None or rules.enrolled(profile, programme_id) is None:
-        raise Unknown("programme")
+        raise NotFound("programme")
     published = [
         found.state async for found in matcher.rounds.find({"programme_id": programme_id, "state": "published"})
     ]

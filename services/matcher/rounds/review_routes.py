@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from chassis.core.ids import derived_id
 from chassis.web.http import RequestBody
+from contracts.errors import CommandRejected, InvalidCommand
 from services.matcher.dependencies import (
     CoordinatorCommand,
     CoordinatorPrincipal,
@@ -15,7 +16,6 @@ from services.matcher.dependencies import (
     MemberPrincipal,
     Paging,
 )
-from services.matcher.domain.errors import Contradiction, Refused
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.adjustment import Adjustment, Pair
 from services.matcher.domain.rounds.round import result_id
@@ -116,7 +116,7 @@ async def undo_adjustment(id: str, adjustment: str, command: CoordinatorCommand,
     if not all(await not_in_conflict(command.principal, members, matcher)):
         members = []
     if not members:
-        raise Refused("adjustment_unknown", "There is no such change in this round.")
+        raise CommandRejected("adjustment_unknown", "There is no such change in this round.")
     return RoundView.of(await update_round(id, command.op, matcher, lambda state: rounds.undo(state, adjustment)))
 
 
@@ -137,9 +137,9 @@ async def compare_rounds(
     """Who gains and who loses in the other round, judged by the settings of the first; who loses most first."""
     first, second = await load_round(id, principal, matcher), await load_round(other, principal, matcher)
     if first.programme_id != second.programme_id:
-        raise Refused("other_programme", "Only rounds of one programme can be compared.")
+        raise CommandRejected("other_programme", "Only rounds of one programme can be compared.")
     if paging.after is not None and not paging.after.isdecimal():
-        raise Contradiction("unknown_page", "`after` is the `next` of the page before.")
+        raise InvalidCommand("unknown_page", "`after` is the `next` of the page before.")
     found = await matcher.comparisons.get(first, second, partial(pairs_of, matcher=matcher))
     since = int(paging.after or 0)
     some = found.differences[since : since + paging.limit]

@@ -6,12 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import Field, JsonValue
 
+from chassis.core.commands import Op
 from chassis.core.ids import derived_id
-from chassis.storage.aggregates import Op
 from chassis.storage.mongo import Document
 from chassis.web.http import Page, Principal, RequestBody, build_page
+from contracts.errors import CommandRejected, NotFound
 from services.matcher.dependencies import CoordinatorCommand, CoordinatorPrincipal, MatcherContext, Paging
-from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.programmes.settings_override import settings_with
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Round
@@ -49,7 +49,9 @@ async def start_round(
     round_id = derived_id("round", command.op.key)
     under_way = {"programme_id": id, "state": {"$in": ["computing", "publishing"]}, "round_id": {"$ne": round_id}}
     if await matcher.rounds.count(under_way):
-        raise Refused("round_already_running", "Another round of this programme is being computed or published.")
+        raise CommandRejected(
+            "round_already_running", "Another round of this programme is being computed or published."
+        )
     settings = programme.settings if body.trial is None else settings_with(programme.settings, body.trial)
     moment = matcher.clock.moment()
     about = programme.programme_id, programme.settings_version, programme.state, settings
@@ -104,7 +106,7 @@ async def publish_round(id: str, command: CoordinatorCommand, matcher: MatcherCo
     round = await load_round(id, command.principal, matcher)
     programme = (await matcher.programme(round.programme_id)).state
     if programme.state != "open":
-        raise Refused("programme_not_open", "Rounds are published in open programmes only.")
+        raise CommandRejected("programme_not_open", "Rounds are published in open programmes only.")
     moment = matcher.clock.moment()
     released = await update_round(id, command.op, matcher, lambda state: rounds.publish(state, moment))
     take_up(id, matcher)
@@ -131,18 +133,18 @@ async def cancel_round(id: str, command: CoordinatorCommand, matcher: MatcherCon
 
 
 async def load_round(id: str, principal: Principal, matcher: Matcher) -> Round:
-    """The round, if the caller may run rounds of its programme. Raises ``Unknown`` or a problem."""
+    """The round, if the caller may run rounds of its programme. Raises ``NotFound`` or a problem."""
     round = (await matcher.round(id)).state
     await programme_for(principal, round.programme_id, "run_rounds", matcher)
     return round
 
 
 async def update_round(id: str, op: Op, matcher: Matcher, decide: RoundDecision) -> Round:
-    """Apply a decision to a round that exists. Raises ``Unknown``."""
+    """Apply a decision to a round that exists. Raises ``NotFound``."""
 
     def decide_existing(state: Round | None) -> rounds.Decision | None:
         if state is None:
-            raise Unknown("round")
+            raise NotFound("round")
         return decide(state)
 
     return (await matcher.rounds.update(id, op, decide_existing)).require_state()

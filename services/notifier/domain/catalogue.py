@@ -1,20 +1,23 @@
-"""Who is told what, when: the whole lifecycle in one table.
+"""The notification catalogue: who is notified of what, and when. One row declares one notification.
 
-*essential* asks something of the reader, or ends something of theirs: by e-mail where they have one, waiting for a free
-place of the week, and always in the inbox. *nudge* helps: by e-mail where a place is free, otherwise not at all. *note*
-stands in the inbox and is never pushed.
+A row is the only declaration: handlers are registered from its ``events`` (see ``services.notifier.handlers``). Its
+texts stand in ``templates/<language>.toml`` under its purpose.
 
-``when`` gives the moment (business time) from the event and the programme's settings; ``while_`` is asked again at that
-moment, of what events tell everybody; ``unless`` too, of what they do not. ``relevant``: for how long after that moment
-it is still worth saying; what is older, such as all that a rebuilt notifier hears again, is recorded and not sent.
+An *essential* notification asks something of the recipient or ends something of theirs. It goes by e-mail where they
+have an address, waits for a free weekly slot, and always appears in the inbox. A *nudge* helps. It goes by e-mail when
+a weekly slot is free; without one it is suppressed. A *note* appears in the inbox and never goes by e-mail.
 
-Steps that nobody is told of: ``answer.given`` (one answer waits for the other; who said no is nobody's business),
-``pairing.state`` (``pairing.*`` said it), ``partner.change.requested`` (the end follows, without blame),
-``checkin.completed``, ``round.published`` (each pair gets its proposal), ``outcome.recorded``, and erasure: who is to
-be forgotten hears nothing more. That a programme opens lets invitations out.
+Steps without a notification:
+
+* ``answer.given``: one answer waits for the other, and who said no stays private.
+* ``pairing.state``: the ``pairing.*`` events have said it.
+* ``partner.change.requested``: the end of the pairing follows, without blame.
+* ``checkin.completed`` and ``outcome.recorded``: nothing to do for anybody.
+* ``round.published``: each pair gets its proposal.
+* Erasure: a member who is to be erased gets no more notifications.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
@@ -42,192 +45,223 @@ from contracts.pairings import (
     PairingResumed,
 )
 from contracts.profiles import ContactChanged
-from contracts.programmes import ProgrammeSettings, RoundComputed
-from services.notifier.domain.quiet_hours import add_working_days, morning_of
+from contracts.programmes import ProgrammeChanged, ProgrammeSettings, RoundComputed
+from services.notifier.domain.quiet_hours import add_working_days, start_of_day
 
 Kind = Literal["essential", "nudge", "note"]
-Readers = Literal["the member", "both", "the side asked", "who books", "assistants", "coordinators"]
+Audience = Literal["the member", "both", "the side asked", "who books", "assistants", "coordinators"]
 
 DAY = timedelta(days=1)
-CLOSING = 14 * DAY  # before a planned end
+CLOSING_NOTICE = 14 * DAY  # before the planned end of a pairing
+REMINDER_WORKING_DAYS = 5
+DEFAULT_BOOKING_DEADLINE = 10  # working days; used when the programme's settings are unknown
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known at the moment of sending."""
+class SendingFacts:
+    """What is known at the moment of sending. ``is_answered`` and ``is_completed`` are about the recipient's side."""
 
     pairing: PairingEvent | None = None
     feedback: FeedbackEvent | None = None
-    answered: bool = False
-    completed: bool = False
+    is_answered: bool = False
+    is_completed: bool = False
     starts_at: datetime | None = None
     planned_end: str | None = None
 
 
-When: TypeAlias = Callable[[EventData, ProgrammeSettings | None], datetime | None]
-While: TypeAlias = Callable[[Facts], bool]
+DueTime: TypeAlias = Callable[[EventData, ProgrammeSettings | None], datetime | None]
+Condition: TypeAlias = Callable[[SendingFacts], bool]
 
 
-def at_once(_event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
-    """Now; None stands for no waiting."""
+def immediately(_event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
     return None
 
 
-def two_thirds_into_the_time_to_answer(event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
+def two_thirds_into_answer_period(event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
     assert isinstance(event, PairingEvent)
     return event.proposed_at + (event.answer_by - event.proposed_at) * 2 / 3
 
 
-def five_working_days_on(event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
+def five_working_days_later(event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
     assert isinstance(event, PairingEvent | CheckinDue)
-    return add_working_days(event.happened_at, 5)
+    return add_working_days(event.happened_at, REMINDER_WORKING_DAYS)
 
 
-def half_way_to_the_day_for_booking(event: EventData, programme: ProgrammeSettings | None) -> datetime | None:
+def half_way_to_booking_deadline(event: EventData, programme: ProgrammeSettings | None) -> datetime | None:
     assert isinstance(event, PairingEvent)
-    days = programme.meetings.first_booked_by_working_day if programme else 10
+    days = programme.meetings.first_booked_by_working_day if programme else DEFAULT_BOOKING_DEADLINE
     return add_working_days(event.happened_at, max(1, days // 2 + 1))
 
 
-def the_day_before(event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
+def one_day_before(event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
     assert isinstance(event, SessionEvent)
     return event.session.starts_at - DAY
 
 
-def half_way(event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
+def half_way_to_end(event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
     assert isinstance(event, PairingEvent)
     if event.planned_end is None:
         return None
-    begun = event.formed_at or event.happened_at
-    return begun + (morning_of(event.planned_end) - begun) / 2
+    start = event.formed_at or event.happened_at
+    return start + (start_of_day(event.planned_end) - start) / 2
 
 
-def two_weeks_before_the_end(event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
+def two_weeks_before_end(event: EventData, _programme: ProgrammeSettings | None) -> datetime | None:
     assert isinstance(event, PairingEvent)
-    return morning_of(event.planned_end) - CLOSING if event.planned_end else None
+    return start_of_day(event.planned_end) - CLOSING_NOTICE if event.planned_end else None
 
 
-def always(_facts: Facts) -> bool:
+def always(_facts: SendingFacts) -> bool:
     return True
 
 
-def proposed(facts: Facts) -> bool:
-    """Still to be answered. One that comes from a request was by both, and forms in the same moment."""
+def is_awaiting_answers(facts: SendingFacts) -> bool:
+    """Whether the proposal is open. A pairing by request was agreed by both and forms at the same moment."""
     pairing = facts.pairing
     return pairing is not None and pairing.state == "proposed" and pairing.origin != "request"
 
 
-def answered(facts: Facts) -> bool:
-    return facts.answered
+def has_answered(facts: SendingFacts) -> bool:
+    return facts.is_answered
 
 
-def running(facts: Facts) -> bool:
+def is_running(facts: SendingFacts) -> bool:
     return facts.pairing is not None and facts.pairing.state in ("formed", "chartered")
 
 
-def not_ended(facts: Facts) -> bool:
+def is_not_ended(facts: SendingFacts) -> bool:
     return facts.pairing is not None and facts.pairing.state != "ended"
 
 
-def without_charter(facts: Facts) -> bool:
+def has_no_charter(facts: SendingFacts) -> bool:
     return facts.pairing is not None and facts.pairing.state == "formed" and facts.pairing.charter_at is None
 
 
-def without_a_meeting(facts: Facts) -> bool:
-    known = facts.feedback
-    return running(facts) and (known is None or (known.next_session_at is None and known.first_held_at is None))
+def has_no_meeting(facts: SendingFacts) -> bool:
+    feedback = facts.feedback
+    return is_running(facts) and (
+        feedback is None or (feedback.next_session_at is None and feedback.first_held_at is None)
+    )
 
 
-def meeting_as_planned(facts: Facts) -> bool:
-    known = facts.feedback
-    return not_ended(facts) and known is not None and known.next_session_at == facts.starts_at
+def is_meeting_unchanged(facts: SendingFacts) -> bool:
+    feedback = facts.feedback
+    return is_not_ended(facts) and feedback is not None and feedback.next_session_at == facts.starts_at
 
 
-def incomplete(facts: Facts) -> bool:
-    return not facts.completed
+def is_checkin_open(facts: SendingFacts) -> bool:
+    return not facts.is_completed
 
 
-def ending_then(facts: Facts) -> bool:
+def is_end_unchanged(facts: SendingFacts) -> bool:
     pairing = facts.pairing
-    return running(facts) and pairing is not None and str(pairing.planned_end) == facts.planned_end
+    return is_running(facts) and pairing is not None and str(pairing.planned_end) == facts.planned_end
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table. ``once``: said once for each pairing and its planned end, whatever the event was.
+class CatalogueRow:
+    """One notification.
 
-    ``unless``: a private fact by which it is not needed. The message goes its way all the same, waits out the night and
-    takes its place of the week; only what would reach the reader is left out, and no event tells of it. Otherwise the
-    fact could be told from what else is said, and when.
+    ``events``: each of these creates it, once for each member of the audience.
+    ``relevant_for``: how long after the due time it is still worth sending. An older one is recorded and not sent; this
+    covers everything that a rebuilt notifier receives again.
+    ``due_time``: the business time of sending, from the event and the programme's settings; None means at once.
+    ``only_if``: checked at the time of sending, against public facts.
+    ``unless``: a private fact that makes it unnecessary, checked last. The notification waits out the night and takes
+    its weekly slot all the same; only what would reach the recipient is left out, and no event mentions it. Otherwise
+    the private fact could be inferred from what else is sent, and when.
+    ``once_per_end``: created once for each pairing and planned end, whatever the event was.
+    ``member_state``: for the audience "the member", the state in a programme that they have reached.
     """
 
     purpose: str
-    on: tuple[type[EventData], ...]
-    readers: Readers
+    events: tuple[type[EventData], ...]
+    audience: Audience
     kind: Kind
-    relevant: timedelta
-    when: When = at_once
-    while_: While = always
-    unless: While | None = None
-    once: bool = False
+    relevant_for: timedelta
+    due_time: DueTime = immediately
+    only_if: Condition = always
+    unless: Condition | None = None
+    once_per_end: bool = False
+    member_state: Literal["invited", "ready"] | None = None
 
     @property
-    def public(self) -> bool:
-        """Whether events tell of it: nothing private, nothing from a restricted topic such as who is invited, and not
-        whose assistant somebody is."""
-        restricted = any(type.TOPIC.readers for type in self.on)
-        return self.unless is None and self.readers != "assistants" and not restricted
+    def is_public(self) -> bool:
+        """Whether events mention it.
+
+        They mention nothing that depends on a private fact, nothing from a restricted topic (such as who is invited),
+        and not whose assistant somebody is.
+        """
+        is_restricted = any(event_type.TOPIC.readers for event_type in self.events)
+        return self.unless is None and self.audience != "assistants" and not is_restricted
 
 
-_AGREED = (PairingFormed, PairingChartered, PairingResumed, PairingRenewed)
+_JOINING = (ContactChanged, ProgrammeChanged)
+_RUNNING = (PairingFormed, PairingChartered, PairingResumed, PairingRenewed)
 
 # fmt: off
-TABLE: tuple[Row, ...] = (
+CATALOGUE: tuple[CatalogueRow, ...] = (
     # joining
-    Row("invitation",          (ContactChanged,),    "the member",     "nudge",     30 * DAY),
-    Row("welcome",             (ContactChanged,),    "the member",     "note",      30 * DAY),
-    Row("round_to_review",     (RoundComputed,),     "coordinators",   "nudge",     14 * DAY),
+    CatalogueRow("invitation",          _JOINING,            "the member",     "nudge",     30 * DAY,
+                 member_state="invited"),
+    CatalogueRow("welcome",             _JOINING,            "the member",     "note",      30 * DAY,
+                 member_state="ready"),
+    CatalogueRow("round_to_review",     (RoundComputed,),    "coordinators",   "nudge",     14 * DAY),
     # a proposal
-    Row("proposal",            (PairingProposed,),   "both",           "essential", 60 * DAY, while_=proposed),
-    Row("answer_reminder",     (PairingProposed,),   "both",           "essential", 30 * DAY,
-        two_thirds_into_the_time_to_answer, proposed, unless=answered),
-    Row("proposal_closed",     (PairingLapsed,),     "both",           "nudge",     14 * DAY),
-    # beginning
-    Row("partners",            (PairingFormed,),     "both",           "essential", 30 * DAY, while_=not_ended),
-    Row("charter_reminder",    (PairingFormed,),     "both",           "nudge",     14 * DAY,
-        five_working_days_on, without_charter),
-    Row("booking_reminder",    (PairingFormed,),     "who books",      "nudge",     14 * DAY,
-        half_way_to_the_day_for_booking, without_a_meeting),
-    Row("agreed",              (PairingChartered,),  "both",           "note",      14 * DAY),
-    # meeting
-    Row("meeting_planned",     (SessionScheduled,),  "both",           "note",      7 * DAY),
-    Row("meeting_time",        (SessionScheduled,),  "assistants",     "nudge",     7 * DAY),
-    Row("meeting_soon",        (SessionScheduled,),  "both",           "nudge",     DAY,
-        the_day_before, meeting_as_planned),
-    Row("meeting_off",         (SessionCancelled,),  "both",           "nudge",     7 * DAY),
-    Row("meeting_time_off",    (SessionCancelled,),  "assistants",     "nudge",     7 * DAY),
-    Row("meeting_missed",      (SessionMissed,),     "both",           "nudge",     7 * DAY),
-    Row("meeting_held",        (SessionHeld,),       "both",           "note",      7 * DAY),
-    # care
-    Row("checkin",             (CheckinDue,),        "the side asked", "essential", 21 * DAY, while_=incomplete),
-    Row("checkin_reminder",    (CheckinDue,),        "the side asked", "nudge",     14 * DAY,
-        five_working_days_on, incomplete),
-    Row("help_offered",        (ContactNeeded,),     "both",           "nudge",     14 * DAY, while_=running),
-    Row("pair_needs_a_person", (ContactNeeded,),     "coordinators",   "nudge",     14 * DAY),
-    # going on, and the end
-    Row("paused",              (PairingPaused,),     "both",           "note",      14 * DAY),
-    Row("resumed",             (PairingResumed,),    "both",           "nudge",     14 * DAY),
-    Row("renewed",             (PairingRenewed,),    "both",           "nudge",     14 * DAY),
-    Row("half_way",            _AGREED,              "both",           "note",      21 * DAY, half_way, ending_then,
-        once=True),
-    Row("closing_soon",        _AGREED,              "both",           "nudge",     14 * DAY,
-        two_weeks_before_the_end, ending_then, once=True),
-    Row("ended",               (PairingEnded,),      "both",           "essential", 30 * DAY),
+    CatalogueRow("proposal",            (PairingProposed,),  "both",           "essential", 60 * DAY,
+                 only_if=is_awaiting_answers),
+    CatalogueRow("answer_reminder",     (PairingProposed,),  "both",           "essential", 30 * DAY,
+                 two_thirds_into_answer_period, is_awaiting_answers, unless=has_answered),
+    CatalogueRow("proposal_closed",     (PairingLapsed,),    "both",           "nudge",     14 * DAY),
+    # the beginning
+    CatalogueRow("partners",            (PairingFormed,),    "both",           "essential", 30 * DAY,
+                 only_if=is_not_ended),
+    CatalogueRow("charter_reminder",    (PairingFormed,),    "both",           "nudge",     14 * DAY,
+                 five_working_days_later, has_no_charter),
+    CatalogueRow("booking_reminder",    (PairingFormed,),    "who books",      "nudge",     14 * DAY,
+                 half_way_to_booking_deadline, has_no_meeting),
+    CatalogueRow("agreed",              (PairingChartered,), "both",           "note",      14 * DAY),
+    # meetings
+    CatalogueRow("meeting_planned",     (SessionScheduled,), "both",           "note",      7 * DAY),
+    CatalogueRow("meeting_time",        (SessionScheduled,), "assistants",     "nudge",     7 * DAY),
+    CatalogueRow("meeting_soon",        (SessionScheduled,), "both",           "nudge",     DAY,
+                 one_day_before, is_meeting_unchanged),
+    CatalogueRow("meeting_off",         (SessionCancelled,), "both",           "nudge",     7 * DAY),
+    CatalogueRow("meeting_time_off",    (SessionCancelled,), "assistants",     "nudge",     7 * DAY),
+    CatalogueRow("meeting_missed",      (SessionMissed,),    "both",           "nudge",     7 * DAY),
+    CatalogueRow("meeting_held",        (SessionHeld,),      "both",           "note",      7 * DAY),
+    # check-ins and help
+    CatalogueRow("checkin",             (CheckinDue,),       "the side asked", "essential", 21 * DAY,
+                 only_if=is_checkin_open),
+    CatalogueRow("checkin_reminder",    (CheckinDue,),       "the side asked", "nudge",     14 * DAY,
+                 five_working_days_later, is_checkin_open),
+    CatalogueRow("help_offered",        (ContactNeeded,),    "both",           "nudge",     14 * DAY,
+                 only_if=is_running),
+    CatalogueRow("pair_needs_a_person", (ContactNeeded,),    "coordinators",   "nudge",     14 * DAY),
+    # pauses, renewals and the end
+    CatalogueRow("paused",              (PairingPaused,),    "both",           "note",      14 * DAY),
+    CatalogueRow("resumed",             (PairingResumed,),   "both",           "nudge",     14 * DAY),
+    CatalogueRow("renewed",             (PairingRenewed,),   "both",           "nudge",     14 * DAY),
+    CatalogueRow("half_way",            _RUNNING,            "both",           "note",      21 * DAY,
+                 half_way_to_end, is_end_unchanged, once_per_end=True),
+    CatalogueRow("closing_soon",        _RUNNING,            "both",           "nudge",     14 * DAY,
+                 two_weeks_before_end, is_end_unchanged, once_per_end=True),
+    CatalogueRow("ended",               (PairingEnded,),     "both",           "essential", 30 * DAY),
 )
 # fmt: on
 
-BY_PURPOSE: Mapping[str, Row] = {row.purpose: row for row in TABLE}
+ROW_BY_PURPOSE: Mapping[str, CatalogueRow] = {row.purpose: row for row in CATALOGUE}
 
 
-def rows_for(event: type[EventData]) -> tuple[Row, ...]:
-    return tuple(row for row in TABLE if event in row.on)
+def event_types(catalogue: Sequence[CatalogueRow] = CATALOGUE) -> Iterator[type[EventData]]:
+    """Every event type that creates a notification, once, in the order of the rows."""
+    yield from dict.fromkeys(event_type for row in catalogue for event_type in row.events)
+
+
+def rows_for(event_type: type[EventData]) -> tuple[CatalogueRow, ...]:
+    return tuple(row for row in CATALOGUE if event_type in row.events)
+
+
+def rows_for_member_state(state: str) -> tuple[CatalogueRow, ...]:
+    """The rows that tell members that they have reached this state in a programme."""
+    return tuple(row for row in CATALOGUE if row.member_state == state)

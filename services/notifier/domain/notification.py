@@ -23,9 +23,9 @@ from contracts.envelope import Instant, OutgoingEvent
 from contracts.notifications import NotificationEvent, NotificationFailed, NotificationSent, NotificationSuppressed
 from contracts.profiles import ContactChanged, Side
 from contracts.programmes import Care
-from services.notifier.domain.catalogue import BY_PURPOSE, Facts, Row
-from services.notifier.domain.quiet_hours import Quiet, opens, zone_of
-from services.notifier.domain.recipient import Channels, Hours
+from services.notifier.domain.catalogue import ROW_BY_PURPOSE, CatalogueRow, SendingFacts
+from services.notifier.domain.quiet_hours import QuietHours, next_open_time, time_zone_of
+from services.notifier.domain.recipient import ChannelPreference, QuietHoursPreference
 
 Channel = Literal["email", "inbox"]
 Reason = Literal[
@@ -33,18 +33,18 @@ Reason = Literal[
     "address_malformed", "message_refused", "sender_refused", "undelivered", "outcome_unknown",
 ]  # fmt: skip
 
-CLAIM = timedelta(minutes=3)  # longer than one hand-over may take
+CLAIM_LEASE = timedelta(minutes=3)  # longer than one hand-over may take
 FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=15), timedelta(hours=1)
-MOST_ATTEMPTS = 12  # about six hours
+MAX_ATTEMPTS = 12  # about six hours
 CONTACT_FIRST, CONTACT_LONGEST = timedelta(seconds=1), timedelta(minutes=5)
-CONTACT_WITHIN = timedelta(hours=24)  # a contact may come so much later than the first word about its member
+CONTACT_PATIENCE = timedelta(hours=24)  # a contact may come so much later than the first word about its member
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-class About(_Value):
+class NotificationDetails(_Value):
     """What it is about: ids, codes and times."""
 
     pairing_id: str | None = None
@@ -67,7 +67,7 @@ class Notification(_Value):
     member_id: str | None
     purpose: str
     cause_id: str
-    about: About = About()
+    about: NotificationDetails = NotificationDetails()
     happened_at: Instant
     created_at: Instant
     said_at: Instant | None = None
@@ -86,11 +86,11 @@ class Notification(_Value):
     lease: Instant | None = None
 
     @property
-    def row(self) -> Row:
-        return BY_PURPOSE[self.purpose]
+    def row(self) -> CatalogueRow:
+        return ROW_BY_PURPOSE[self.purpose]
 
     @property
-    def settled(self) -> bool:
+    def is_finished(self) -> bool:
         return self.state in ("sent", "failed", "suppressed")
 
 
@@ -98,21 +98,21 @@ Decision = tuple[Notification, Sequence[OutgoingEvent]]
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class DeliveryContext:
     """What is known of the reader and the matter at the moment of sending. ``gone``: erased; nobody is to be told."""
 
     contact: ContactChanged | None
-    gone: bool
+    is_erased: bool
     care: Care
-    wants: Channels
-    hours: Hours | None
-    facts: Facts
+    channels: ChannelPreference
+    hours: QuietHoursPreference | None
+    facts: SendingFacts
 
 
 @dataclass(frozen=True)
 class Suppress:
     reason: Reason
-    told: bool = True
+    is_published: bool = True
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class WaitUntil:
     """Business time. ``shown``: what is certain to be said stands in the inbox meanwhile."""
 
     due: datetime
-    shown: bool = True
+    in_inbox: bool = True
 
 
 @dataclass(frozen=True)
@@ -134,14 +134,14 @@ class WaitForContact:
 
 
 @dataclass(frozen=True)
-class Say:
+class Deliver:
     channel: Channel
 
 
-Verdict = Suppress | Fail | WaitUntil | WaitForContact | Say
+Verdict = Suppress | Fail | WaitUntil | WaitForContact | Deliver
 
 
-def open_(known: Notification | None, new: Notification, now: datetime) -> Decision | None:
+def open_notification(known: Notification | None, new: Notification, now: datetime) -> Decision | None:
     """Record it, once. What is too old to be worth saying is recorded as that, and no event claims anything of it:
     a rebuilt notifier does not know what was said before."""
     if known is not None:
@@ -151,43 +151,43 @@ def open_(known: Notification | None, new: Notification, now: datetime) -> Decis
     return new, []
 
 
-def judge(note: Notification, found: Circumstances, now: datetime, machine: datetime) -> Verdict:
+def decide_delivery(note: Notification, found: DeliveryContext, now: datetime, machine: datetime) -> Verdict:
     """What is to become of it now."""
     row = note.row
-    if found.gone:
-        return Suppress("gone", told=False)
-    if not row.while_(found.facts):
-        return Suppress("not_needed", told=False)
+    if found.is_erased:
+        return Suppress("gone", is_published=False)
+    if not row.only_if(found.facts):
+        return Suppress("not_needed", is_published=False)
     if now > note.useful_until:
         return Suppress("outdated") if not note.attempts else Fail("undelivered")
     contact = found.contact
     if contact is None:
-        return WaitForContact() if machine - note.created_at < CONTACT_WITHIN else Suppress("no_contact")
+        return WaitForContact() if machine - note.created_at < CONTACT_PATIENCE else Suppress("no_contact")
     if contact.employment == "left":
         return Suppress("left")
     if row.kind != "essential" and _is_away(contact, now):
         return Suppress("away")
-    channel = _channel(row, contact, found.wants)
+    channel = _channel(row, contact, found.channels)
     if not isinstance(channel, str):
         return channel
-    opening = opens(now, zone_of(contact.time_zone), _quiet(found))
-    return Say(channel) if opening <= now else WaitUntil(opening)
+    opening = next_open_time(now, time_zone_of(contact.time_zone), _quiet(found))
+    return Deliver(channel) if opening <= now else WaitUntil(opening)
 
 
-def for_the_reader(note: Notification, verdict: Verdict, facts: Facts) -> Verdict:
+def apply_private_fact(note: Notification, verdict: Verdict, facts: SendingFacts) -> Verdict:
     """What of it reaches the reader: nothing where a private fact says so. To be asked after everything else, so that
     nothing else depends on that fact."""
     if note.row.unless is None or not note.row.unless(facts):
         return verdict
     match verdict:
-        case Say():
-            return Suppress("not_needed", told=False)
+        case Deliver():
+            return Suppress("not_needed", is_published=False)
         case WaitUntil(due):
-            return WaitUntil(due, shown=False)
+            return WaitUntil(due, in_inbox=False)
     return verdict
 
 
-def _channel(row: Row, contact: ContactChanged, wants: Channels) -> Channel | Suppress | Fail:
+def _channel(row: CatalogueRow, contact: ContactChanged, wants: ChannelPreference) -> Channel | Suppress | Fail:
     if row.kind != "note" and wants.email and "email" in contact.channels and contact.email:
         return "email"
     if not wants.inbox and row.kind != "essential":
@@ -198,28 +198,28 @@ def _channel(row: Row, contact: ContactChanged, wants: Channels) -> Channel | Su
 
 
 def _is_away(contact: ContactChanged, now: datetime) -> bool:
-    today = now.astimezone(zone_of(contact.time_zone)).date()
+    today = now.astimezone(time_zone_of(contact.time_zone)).date()
     return contact.employment == "on_leave" or any(
         one.since <= today and (one.until is None or today <= one.until) for one in contact.away
     )
 
 
-def _quiet(found: Circumstances) -> Quiet:
-    return quiet_hours(found.care, found.hours)
+def _quiet(found: DeliveryContext) -> QuietHours:
+    return effective_quiet_hours(found.care, found.hours)
 
 
-def quiet_hours(care: Care, hours: Hours | None) -> Quiet:
+def effective_quiet_hours(care: Care, hours: QuietHoursPreference | None) -> QuietHours:
     """The reader's own, otherwise the programme's."""
     if hours is not None:
-        return Quiet(hours.from_hour, hours.until_hour)
-    return Quiet(care.quiet_from_hour, care.quiet_until_hour)
+        return QuietHours(hours.from_hour, hours.until_hour)
+    return QuietHours(care.quiet_from_hour, care.quiet_until_hour)
 
 
-def follow(
+def apply_verdict(
     known: Notification | None, seen: Notification, verdict: Verdict, now: datetime, machine: datetime
 ) -> Decision | None:
     """Do as was judged, if it is still as it was when it was judged."""
-    if known is None or known.settled or (known.due, known.lease) != (seen.due, seen.lease):
+    if known is None or known.is_finished or (known.due, known.lease) != (seen.due, seen.lease):
         return None
     match verdict:
         case Suppress(_, told) if known.in_doubt:
@@ -236,9 +236,9 @@ def follow(
             wait = min(CONTACT_FIRST * 2 ** min(known.contact_tries, 12), CONTACT_LONGEST)
             tries = known.contact_tries + 1
             return known.model_copy(update={"contact_tries": tries, "due": None, "lease": machine + wait}), []
-        case Say("inbox"):
+        case Deliver("inbox"):
             return _finished(_shown(known, now), "sent", None, now, machine)
-        case Say("email"):
+        case Deliver("email"):
             return _claim(known, now, machine)
     raise AssertionError("every verdict has its consequence")
 
@@ -258,19 +258,19 @@ def _claim(known: Notification, now: datetime, machine: datetime) -> Decision:
             "in_doubt": True,
             "said_at": now,
             "due": None,
-            "lease": machine + CLAIM,
+            "lease": machine + CLAIM_LEASE,
         }
     ), []
 
 
-def accepted(known: Notification | None, attempt: int, machine: datetime) -> Decision | None:
+def record_acceptance(known: Notification | None, attempt: int, machine: datetime) -> Decision | None:
     """The server took it over; said when the attempt was made."""
     if known is None or not _is_attempt(known, attempt):
         return None
     return _finished(known, "sent", None, known.said_at or known.happened_at, machine)
 
 
-def refused(
+def record_rejection(
     known: Notification | None, attempt: int, reason: Reason, now: datetime, machine: datetime
 ) -> Decision | None:
     """The server will not take it, now or later."""
@@ -279,13 +279,13 @@ def refused(
     return _finished(known, "failed", reason, now, machine)
 
 
-def put_off(
+def record_deferral(
     known: Notification | None, attempt: int, *, in_doubt: bool, now: datetime, machine: datetime
 ) -> Decision | None:
     """It may go better later. ``in_doubt``: the connection broke when the server may have taken it over."""
     if known is None or not _is_attempt(known, attempt):
         return None
-    if known.attempts >= MOST_ATTEMPTS:
+    if known.attempts >= MAX_ATTEMPTS:
         return _finished(known, "failed", "undelivered", now, machine)
     wait = min(FIRST_RETRY * 2 ** (known.attempts - 1), LONGEST_RETRY)
     return known.model_copy(update={"in_doubt": in_doubt, "lease": machine + wait}), []
@@ -295,20 +295,20 @@ def _is_attempt(known: Notification, attempt: int) -> bool:
     return known.state == "sending" and known.attempts == attempt
 
 
-def read(known: Notification, now: datetime) -> Decision | None:
+def mark_read(known: Notification, now: datetime) -> Decision | None:
     """The reader has seen it."""
     return None if known.read_at is not None else (known.model_copy(update={"read_at": now}), [])
 
 
 def forget(known: Notification | None) -> Decision | None:
     """Nothing says any longer whom it was for, or what about."""
-    if known is None or (known.member_id is None and known.about == About()):
+    if known is None or (known.member_id is None and known.about == NotificationDetails()):
         return None
-    state, reason = (known.state, known.reason) if known.settled else ("suppressed", "gone")
+    state, reason = (known.state, known.reason) if known.is_finished else ("suppressed", "gone")
     return known.model_copy(
         update={
             "member_id": None,
-            "about": About(),
+            "about": NotificationDetails(),
             "cause_id": known.notification_id,
             "state": state,
             "reason": reason,
@@ -341,7 +341,7 @@ def _finished(
     told: bool = True,
 ) -> Decision:
     after = _ended(note, state, reason).model_copy(update={"said_at": now})
-    return after, [_event(after, now, machine)] if told and after.member_id and after.row.public else []
+    return after, [_event(after, now, machine)] if told and after.member_id and after.row.is_public else []
 
 
 _EVENTS: dict[str, type[NotificationEvent]] = {

@@ -11,7 +11,7 @@ FIRST, LONGEST = timedelta(seconds=1), timedelta(minutes=5)
 WITHIN = timedelta(hours=24)  # by then what it is about has come, or never will
 
 
-class Waiting(BaseModel):
+class PostponedEvent(BaseModel):
     """The event as it was heard. ``event`` empty: it was told, or given up."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -24,22 +24,22 @@ class Waiting(BaseModel):
     lease: Instant | None = None
 
     @property
-    def patient(self) -> bool:
+    def is_pending(self) -> bool:
         return bool(self.event)
 
 
-Decision = tuple[Waiting, Sequence[OutgoingEvent]]
+Decision = tuple[PostponedEvent, Sequence[OutgoingEvent]]
 
 
-def begin(known: Waiting | None, envelope: Envelope, event: str, machine: datetime) -> Decision | None:
+def postpone(known: PostponedEvent | None, envelope: Envelope, event: str, machine: datetime) -> Decision | None:
     if known is not None:
         return None
-    return Waiting(envelope=envelope, event=event, until=machine + WITHIN, lease=machine + FIRST), []
+    return PostponedEvent(envelope=envelope, event=event, until=machine + WITHIN, lease=machine + FIRST), []
 
 
-def looked(known: Waiting | None, *, told: bool, machine: datetime) -> Decision | None:
+def record_retry(known: PostponedEvent | None, *, told: bool, machine: datetime) -> Decision | None:
     """Told, or it will never be: nothing of it is kept. Otherwise look again, less and less often."""
-    if known is None or not known.patient:
+    if known is None or not known.is_pending:
         return None
     if told or machine > known.until:
         return known.model_copy(update={"event": "", "lease": None}), []

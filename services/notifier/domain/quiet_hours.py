@@ -12,7 +12,7 @@ SATURDAY = 5
 
 
 @dataclass(frozen=True)
-class Quiet:
+class QuietHours:
     """Whole hours of the wall clock, ``from_hour`` included and ``until_hour`` not; the same twice: never quiet."""
 
     from_hour: int
@@ -24,7 +24,7 @@ class Quiet:
         return hour >= self.from_hour or hour < self.until_hour
 
 
-def zone_of(name: str | None) -> tzinfo:
+def time_zone_of(name: str | None) -> tzinfo:
     """The reader's time zone; UTC where none is known, or no such zone exists."""
     if name is None:
         return UTC
@@ -34,11 +34,11 @@ def zone_of(name: str | None) -> tzinfo:
         return UTC
 
 
-def is_quiet(at: datetime, zone: tzinfo, quiet: Quiet) -> bool:
+def is_quiet(at: datetime, zone: tzinfo, quiet: QuietHours) -> bool:
     return quiet.covers(at.astimezone(zone).hour)
 
 
-def opens(at: datetime, zone: tzinfo, quiet: Quiet) -> datetime:
+def next_open_time(at: datetime, zone: tzinfo, quiet: QuietHours) -> datetime:
     """The first moment from ``at`` on that is not quiet, in UTC."""
     if not is_quiet(at, zone, quiet):
         return at
@@ -59,7 +59,7 @@ def add_working_days(start: datetime, days: int) -> datetime:
     return result
 
 
-def morning_of(day: date) -> datetime:
+def start_of_day(day: date) -> datetime:
     """The day's beginning in UTC: from then on, quiet hours decide."""
     return datetime.combine(day, time(), UTC)
 

@@ -1,1 +1,1 @@
-"""Decisions about people. Pure: time and ids are arguments, and nothing here waits for anything."""
+"""Decisions about people. Pure: time and ids are arguments, and no function does any I/O."""

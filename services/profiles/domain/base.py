@@ -1,31 +1,18 @@
-"""What every part of the domain stands on."""
+"""Base classes of the domain of profiles."""
 
 from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant
 
 
-class Value(BaseModel):
-    """Immutable; an error about it never shows the value, which may be personal."""
+class ProfilesValue(BaseModel):
+    """Base of immutable values. A validation error never shows the input, which may be personal."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-class State(Value):
-    """Base of what is stored as an aggregate: ``due`` in business time, ``lease`` in machine time."""
+class ProfilesState(ProfilesValue):
+    """Base of aggregates: ``due`` is the next deadline in business time, ``lease`` the next one in machine time."""
 
     due: Instant | None = None
     lease: Instant | None = None
-
-
-class Refused(Exception):
-    """A command that the rules do not allow. ``code`` is for programs, ``detail`` for people, without personal data."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
-
-
-class Unknown(Refused):
-    """What the command is about does not exist, or no longer."""

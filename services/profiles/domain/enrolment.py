@@ -1,7 +1,7 @@
-"""Taking part in a programme: ``invited -> enrolled -> ready -> left``, and back to ``enrolled`` for who returns.
+"""Enrolment in a programme: ``invited -> enrolled -> ready -> left``, and back to ``enrolled`` when a person returns.
 
-Importing is not joining: HR may invite, and only the person enrols. *Ready* is never set, it follows: enrolled, the
-current notice seen, a level known, at least one topic offered and one sought.
+An import may invite, but only the person themselves enrols. *Ready* is never set directly. It is derived: the person is
+enrolled, has seen the current notice, has a level, and has at least one known topic to offer and one to learn.
 """
 
 from collections.abc import Mapping
@@ -13,29 +13,30 @@ from pydantic import Field
 
 from contracts import profiles
 from contracts.envelope import Id, Instant
+from contracts.errors import CommandRejected, NotFound
 from contracts.programmes import ProgrammeChanged
-from services.profiles.domain.base import Refused, Unknown, Value
+from services.profiles.domain.base import ProfilesValue
 
 EitherSide = Literal["senior", "junior", "either"]
 Capacity = Annotated[int, Field(ge=0, le=20)]
 Programmes: TypeAlias = Mapping[str, ProgrammeChanged]
 
 
-class Notice(Value):
-    """Which version of the privacy notice was seen, and when. A notice informs; it asks for nothing."""
+class SeenNotice(ProfilesValue):
+    """The version of the privacy notice that the person saw, and when. A notice informs and needs no consent."""
 
     version: str
     at: Instant
 
 
-class Enrolment(Value):
-    """One person in one programme."""
+class ProgrammeEnrolment(ProfilesValue):
+    """The participation of one person in one programme."""
 
     programme_id: str
     side: EitherSide = "either"
     capacity: Capacity = 1
     state: Literal["invited", "enrolled", "ready", "left"] = "invited"
-    notice: Notice | None = None
+    notice: SeenNotice | None = None
     optional_consents: tuple[str, ...] = ()
     briefed_at: Instant | None = None
     acknowledged_at: Instant | None = None
@@ -44,7 +45,7 @@ class Enrolment(Value):
     enrolled_at: Instant | None = None
     left_at: Instant | None = None
 
-    def public(self) -> profiles.Enrolment:
+    def to_public(self) -> profiles.Enrolment:
         return profiles.Enrolment(
             programme_id=self.programme_id,
             side=self.side,
@@ -54,24 +55,24 @@ class Enrolment(Value):
             waiting_since=self.waiting_since,
         )
 
-    def taking_part(self) -> profiles.TakingPart:
-        """For the notifier; ``since`` stays the same while somebody waits, is paired, and waits again."""
+    def to_taking_part(self) -> profiles.TakingPart:
+        """The public form for the notifier. ``since`` stays the same while the person waits, is paired, waits again."""
         since = {"invited": self.invited_at, "left": self.left_at}.get(self.state)
         return profiles.TakingPart(
             programme_id=self.programme_id, state=self.state, since=since or self.enrolled_at or self.invited_at
         )
 
 
-class Invitation(Value):
-    """HR's wish that somebody takes part; ``capacity`` None is the programme's default."""
+class Invitation(ProfilesValue):
+    """A request by HR or a coordinator that a person takes part. ``capacity`` None: the programme's default."""
 
     programme_id: Id
     side: EitherSide = "either"
     capacity: Capacity | None = None
 
 
-class Participation(Value):
-    """What a person says about taking part; what is absent stays as it is. Sending it enrols."""
+class ParticipationWish(ProfilesValue):
+    """What a person states about their participation; sending it enrols them. An absent field stays as it is."""
 
     side: EitherSide | None = None
     capacity: Capacity | None = None
@@ -84,8 +85,8 @@ class Participation(Value):
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What readiness and admission depend on, beside the enrolment itself."""
+class ReadinessFacts:
+    """The facts outside the enrolment on which readiness and admission depend. ``offers``, ``seeks``: numbers."""
 
     organisation_id: str
     level: int | None
@@ -94,10 +95,10 @@ class Facts:
     employed: bool
 
 
-def invite(invitation: Invitation, programmes: Programmes, now: datetime) -> Enrolment:
+def create_invited(invitation: Invitation, programmes: Programmes, now: datetime) -> ProgrammeEnrolment:
     programme = programmes.get(invitation.programme_id)
     default = programme.settings.rules.default_capacity if programme else 1
-    return Enrolment(
+    return ProgrammeEnrolment(
         programme_id=invitation.programme_id,
         side=invitation.side,
         capacity=default if invitation.capacity is None else invitation.capacity,
@@ -105,77 +106,87 @@ def invite(invitation: Invitation, programmes: Programmes, now: datetime) -> Enr
     )
 
 
-def take_part(
-    before: Enrolment | None, wish: Participation, programme: ProgrammeChanged | None, facts: Facts, now: datetime
-) -> Enrolment:
-    """Enrol, rejoin, or change what was said before. Raises ``Refused``.
+def update_participation(
+    before: ProgrammeEnrolment | None,
+    wish: ParticipationWish,
+    programme: ProgrammeChanged | None,
+    facts: ReadinessFacts,
+    now: datetime,
+) -> ProgrammeEnrolment:
+    """Enrol, rejoin, or change earlier statements. Raises ``CommandRejected``.
 
-    Whether this makes somebody ready is for ``settled`` to say.
+    ``derive_state`` decides afterwards whether the person is ready.
     """
     if programme is None:
-        raise Unknown("unknown_programme", "there is no such programme")
-    joining = before is None or before.state in ("invited", "left")
-    if joining:
-        _admit(programme, facts)
+        raise NotFound("programme", code="unknown_programme", detail="there is no such programme")
+    is_joining = before is None or before.state in ("invited", "left")
+    if is_joining:
+        _require_admission(programme, facts)
     if wish.notice is not None and wish.notice != programme.settings.notice:
-        raise Refused("outdated_notice", "this is not the current version of the programme's notice")
-    known = before or Enrolment(programme_id=programme.programme_id, capacity=programme.settings.rules.default_capacity)
-    if joining:
-        known = known.model_copy(update={"state": "enrolled", "enrolled_at": now, "left_at": None})
-    return known.model_copy(update=_said(known, wish, now))
+        raise CommandRejected("outdated_notice", "this is not the current version of the programme's notice")
+    enrolment = before or ProgrammeEnrolment(
+        programme_id=programme.programme_id, capacity=programme.settings.rules.default_capacity
+    )
+    if is_joining:
+        enrolment = enrolment.model_copy(update={"state": "enrolled", "enrolled_at": now, "left_at": None})
+    return enrolment.model_copy(update=_collect_changes(enrolment, wish, now))
 
 
-def _said(known: Enrolment, wish: Participation, now: datetime) -> dict[str, object]:
-    """What the wish changes; a confirmation given twice keeps the time of the first."""
+def _collect_changes(enrolment: ProgrammeEnrolment, wish: ParticipationWish, now: datetime) -> dict[str, object]:
+    """The fields that the wish changes. A confirmation given twice keeps the time of the first one."""
     changes: dict[str, object] = {
         name: value for name in ("side", "capacity", "optional_consents") if (value := getattr(wish, name)) is not None
     }
-    if wish.notice is not None and (known.notice is None or known.notice.version != wish.notice):
-        changes["notice"] = Notice(version=wish.notice, at=now)
+    if wish.notice is not None and (enrolment.notice is None or enrolment.notice.version != wish.notice):
+        changes["notice"] = SeenNotice(version=wish.notice, at=now)
     if wish.confidentiality_acknowledged is not None:
-        changes["acknowledged_at"] = (known.acknowledged_at or now) if wish.confidentiality_acknowledged else None
+        changes["acknowledged_at"] = (enrolment.acknowledged_at or now) if wish.confidentiality_acknowledged else None
     if wish.briefed is not None:
-        changes["briefed_at"] = (known.briefed_at or now) if wish.briefed else None
+        changes["briefed_at"] = (enrolment.briefed_at or now) if wish.briefed else None
     return changes
 
 
-def _admit(programme: ProgrammeChanged, facts: Facts) -> None:
+def _require_admission(programme: ProgrammeChanged, facts: ReadinessFacts) -> None:
     if programme.state != "open":
-        raise Refused("programme_not_open", "this programme takes nobody in at the moment")
+        raise CommandRejected("programme_not_open", "this programme takes nobody in at the moment")
     if facts.organisation_id not in programme.settings.organisations:
-        raise Refused("other_organisation", "this programme is for people of other organisations")
+        raise CommandRejected("other_organisation", "this programme is for people of other organisations")
     if not facts.employed:
-        raise Refused("not_employed", "only people who work here can take part")
+        raise CommandRejected("not_employed", "only people who work here can take part")
 
 
-def leave(enrolment: Enrolment, now: datetime) -> Enrolment:
+def mark_left(enrolment: ProgrammeEnrolment, now: datetime) -> ProgrammeEnrolment:
     if enrolment.state == "left":
         return enrolment
     return enrolment.model_copy(update={"state": "left", "left_at": now, "waiting_since": None})
 
 
-def missing(enrolment: Enrolment, programme: ProgrammeChanged, facts: Facts) -> tuple[str, ...]:
-    """What still keeps an enrolled person from being ready."""
-    wanted = {
+def missing_requirements(
+    enrolment: ProgrammeEnrolment, programme: ProgrammeChanged, facts: ReadinessFacts
+) -> tuple[str, ...]:
+    """The requirements that an enrolled person does not meet yet to be ready."""
+    requirements = {
         "notice": enrolment.notice is not None and enrolment.notice.version == programme.settings.notice,
         "level": facts.level is not None,
         "offers": facts.offers > 0,
         "seeks": facts.seeks > 0,
     }
-    return tuple(name for name, there in wanted.items() if not there)
+    return tuple(name for name, is_met in requirements.items() if not is_met)
 
 
-def settled(enrolment: Enrolment, programme: ProgrammeChanged | None, facts: Facts, now: datetime) -> Enrolment:
-    """The enrolment with its state as it follows from everything else.
+def derive_state(
+    enrolment: ProgrammeEnrolment, programme: ProgrammeChanged | None, facts: ReadinessFacts, now: datetime
+) -> ProgrammeEnrolment:
+    """The enrolment with the state that follows from all facts.
 
-    Without a known programme nothing is concluded, and an enrolment keeps its state.
+    While the programme is unknown, the enrolment keeps its state.
     """
     if enrolment.state == "left":
         return enrolment
     if not facts.employed:
-        return leave(enrolment, now)
+        return mark_left(enrolment, now)
     if enrolment.state == "invited" or programme is None:
         return enrolment
-    if missing(enrolment, programme, facts):
+    if missing_requirements(enrolment, programme, facts):
         return enrolment.model_copy(update={"state": "enrolled", "waiting_since": None})
     return enrolment.model_copy(update={"state": "ready", "waiting_since": enrolment.waiting_since or now})

@@ -1,42 +1,43 @@
-"""The whole picture of one file: who is in it, and who manages whom."""
+"""The people and reporting lines of one whole file, collected before any row takes effect."""
 
 from collections.abc import Callable, Mapping, Sequence
 
-from services.profiles.domain.import_rows import Header, Issue, Row
-from services.profiles.domain.line import line_of, loops
-from services.profiles.domain.person import Person, Place
+from services.profiles.domain.import_rows import FileHeader, ImportRow, Issue
+from services.profiles.domain.line import find_circles, reporting_line
+from services.profiles.domain.person import OrgPosition, Person
 
-SHOWN = 5  # lines named of a circle of managers
+MAX_LINES_NAMED = 5  # lines named of a circle of managers
 
 
-class Survey:
-    """Grows row by row; holds of each person their id, their line in the file, and their manager, and no more.
+class FileSurvey:
+    """Collects rows. For each person it holds only the id, the line in the file, and the manager.
 
-    ``members`` maps the external id (``ExternalId.ref``) of each good row to the member, or to None for somebody who
-    was erased; ``lines`` the member to the line of the first good row about them. ``hashed`` makes of an external id
-    the key under which it may be kept.
+    ``members``: external id (``ExternalId.ref``) of each good row -> member id, or None for an erased person.
+    ``lines``: member id -> line of the first good row about them. ``row_count``: all rows, good or not.
+    ``unresolved``: members whose manager in the file cannot be used.
+    ``hash_ref`` turns an external id into the key under which it may be stored.
     """
 
-    def __init__(self, hashed: Callable[[str], str]) -> None:
-        self._hashed = hashed
-        self.header = Header((), (Issue(1, "", "empty", "the file is empty"),))
-        self.total = 0
-        self.unusable: frozenset[str] = frozenset()
+    def __init__(self, hash_ref: Callable[[str], str]) -> None:
+        self._hash_ref = hash_ref
+        self.header = FileHeader((), (Issue(1, "", "empty", "the file is empty"),))
+        self.row_count = 0
+        self.unresolved: frozenset[str] = frozenset()
         self.members: dict[str, str | None] = {}
         self.lines: dict[str, int] = {}
         self._manager_ref: dict[str, str] = {}
         self._mentioned: set[str] = set()
-        self._others: Mapping[str, str] = {}
+        self._outside_members: Mapping[str, str] = {}
         self._manager_of: dict[str, str | None] = {}
         self._circles: Mapping[str, Sequence[str]] = {}
 
     @property
     def failure(self) -> str | None:
-        """Why the file as a whole cannot be imported."""
+        """The code of the problem that prevents the import of the whole file, or None."""
         refusing = [issue.code for issue in self.header.issues if issue.refused]
         return refusing[0] if refusing else None
 
-    def add(self, rows: Sequence[Row], members: Mapping[str, str | None]) -> None:
+    def add_rows(self, rows: Sequence[ImportRow], members: Mapping[str, str | None]) -> None:
         for row in rows:
             external_id = row.hr.external_id.ref
             member = members[external_id]
@@ -48,72 +49,82 @@ class Survey:
                 self._manager_ref[member] = row.manager
             self._mentioned.update(row.evaluators)
 
-    def mentioned_elsewhere(self) -> list[str]:
-        """External ids of managers and evaluators who have no good row in the file."""
-        return [one for one in {*self._manager_ref.values(), *self._mentioned} if one not in self.members]
+    def refs_outside_file(self) -> list[str]:
+        """The external ids of managers and evaluators without a good row in the file."""
+        return [ref for ref in {*self._manager_ref.values(), *self._mentioned} if ref not in self.members]
 
-    def know(self, others: Mapping[str, str], people: Mapping[str, Person]) -> None:
-        """Complete the picture by people outside the file.
+    def add_outsiders(self, members_by_ref: Mapping[str, str], persons: Mapping[str, Person]) -> None:
+        """Add people who are not in the file, then find the members whose manager cannot be used (``unresolved``).
 
-        ``others``: external id -> member, as far as they are known; ``people``: those members, and managers above them.
-        ``unusable`` then names those whose manager in the file cannot be used.
+        ``members_by_ref``: external id -> member id, for known people. ``persons``: these members and the managers
+        above them, by member id.
         """
-        self._others = others
-        self._add(people)
+        self._outside_members = members_by_ref
+        self._add_managers(persons)
         for member in self.lines:
-            wanted = self._manager_ref.get(member)
-            self._manager_of[member] = None if wanted is None else self._member(wanted)
-        self._circles = loops(self._manager_of)
-        self.unusable = frozenset(
+            manager_ref = self._manager_ref.get(member)
+            self._manager_of[member] = None if manager_ref is None else self._resolve_ref(manager_ref)
+        self._circles = find_circles(self._manager_of)
+        self.unresolved = frozenset(
             member for member in self._manager_ref if member in self._circles or self._manager_of.get(member) is None
         )
 
-    def fall_back(self, former: Mapping[str, str | None], people: Mapping[str, Person]) -> None:
-        """Let those whose manager cannot be used keep the one they had; ``people`` are those, and who is above them."""
-        self._add(people)
-        for member in self.unusable:
+    def restore_former_managers(self, former: Mapping[str, str | None], persons: Mapping[str, Person]) -> None:
+        """Let members without a usable manager keep their former one.
+
+        ``former``: member id -> former manager. ``persons``: the former managers and the managers above them.
+        """
+        self._add_managers(persons)
+        for member in self.unresolved:
             self._manager_of[member] = former.get(member)
 
-    def _add(self, people: Mapping[str, Person]) -> None:
-        for member, person in people.items():
+    def _add_managers(self, persons: Mapping[str, Person]) -> None:
+        for member, person in persons.items():
             if member not in self.lines:
                 self._manager_of[member] = person.place.manager
 
-    def place(self, member: str, row: Row) -> Place:
-        """Where somebody stands.
+    def position_of(self, member: str, row: ImportRow) -> OrgPosition:
+        """The member's position in the organisation.
 
-        Where HR named a manager who cannot be used, the one known so far stays: a slip in a file should pair nobody
-        with their own line.
+        When the manager named by HR cannot be used, the former one stays. So a typing error in a file cannot pair
+        anybody with a person of their own line.
         """
-        found = (self._member(one) for one in row.evaluators)
-        evaluators = tuple(dict.fromkeys(id for id in found if id is not None and id != member))
-        wanted = self._hashed(row.manager) if row.manager is not None and member in self.unusable else None
-        line = line_of(member, self._manager_of)
-        return Place(manager=line[0] if line else None, line=line, evaluators=evaluators, wanted=wanted)
+        evaluator_ids = (self._resolve_ref(evaluator_ref) for evaluator_ref in row.evaluators)
+        evaluators = tuple(
+            dict.fromkeys(member_id for member_id in evaluator_ids if member_id is not None and member_id != member)
+        )
+        manager_key = self._hash_ref(row.manager) if row.manager is not None and member in self.unresolved else None
+        line = reporting_line(member, self._manager_of)
+        return OrgPosition(manager=line[0] if line else None, line=line, evaluators=evaluators, wanted=manager_key)
 
-    def repeats(self, member: str, row: Row) -> Issue | None:
+    def duplicate_issue(self, member: str, row: ImportRow) -> Issue | None:
         first = self.lines[member]
         if first == row.line:
             return None
         return Issue(row.line, "external_id", "duplicate", f"the same person is already on line {first}")
 
-    def remarks(self, member: str, row: Row) -> list[Issue]:
-        """What is to be said about the people whom a row refers to."""
-        found = []
+    def reference_remarks(self, member: str, row: ImportRow) -> list[Issue]:
+        """Remarks about the manager and the evaluators to whom a row refers."""
+        issues = []
         if row.manager is not None and member in self._circles:
-            text = f"the managers on these lines form a circle: {self._circle(member)}"
-            found.append(Issue(row.line, "manager", "manager_loop", text, refused=False))
-        elif row.manager is not None and member in self.unusable:
-            text = "there is no such person, or their own row was refused; the person is imported without this manager"
-            found.append(Issue(row.line, "manager", "unknown_manager", text, refused=False))
-        if any(self._member(one) is None for one in row.evaluators):
-            text = "there is no such person, or their own row was refused"
-            found.append(Issue(row.line, "evaluators", "unknown_evaluator", text, refused=False))
-        return found
+            text = f"the managers on these lines manage each other in a circle: {self._describe_circle(member)}"
+            issues.append(Issue(row.line, "manager", "manager_loop", text, refused=False))
+        elif row.manager is not None and member in self.unresolved:
+            text = "the manager is unknown, or the manager's own row was refused; the person keeps the former manager"
+            issues.append(Issue(row.line, "manager", "unknown_manager", text, refused=False))
+        if any(self._resolve_ref(evaluator_ref) is None for evaluator_ref in row.evaluators):
+            text = "an evaluator is unknown, or the evaluator's own row was refused; the others are imported"
+            issues.append(Issue(row.line, "evaluators", "unknown_evaluator", text, refused=False))
+        return issues
 
-    def _member(self, wanted: str) -> str | None:
-        return self.members[wanted] if wanted in self.members else self._others.get(wanted)
+    def _resolve_ref(self, ref: str) -> str | None:
+        return self.members[ref] if ref in self.members else self._outside_members.get(ref)
 
-    def _circle(self, member: str) -> str:
-        places = [str(self.lines[one]) if one in self.lines else "outside this file" for one in self._circles[member]]
-        return ", ".join(places[:SHOWN]) + (" and others" if len(places) > SHOWN else "")
+    def _describe_circle(self, member: str) -> str:
+        line_numbers = [
+            str(self.lines[manager]) if manager in self.lines else "outside this file"
+            for manager in self._circles[member]
+        ]
+        return ", ".join(line_numbers[:MAX_LINES_NAMED]) + (
+            " and others" if len(line_numbers) > MAX_LINES_NAMED else ""
+        )

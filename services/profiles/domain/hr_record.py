@@ -1,4 +1,4 @@
-"""The parts of a person, each with one owner: HR's record, what they entered themselves, how to reach them."""
+"""The parts of a person, each with one owner: HR's record, the person's own entries, and their contact wishes."""
 
 import zoneinfo
 from datetime import date
@@ -9,63 +9,63 @@ from pydantic import Field
 
 from contracts import envelope
 from contracts.profiles import Availability, Level, MemberId, Mode
-from services.profiles.domain.base import Value
+from services.profiles.domain.base import ProfilesValue
 from services.profiles.domain.enrolment import Capacity
-from services.profiles.domain.topics import MOST, OfferWords, SeekWords
+from services.profiles.domain.topics import MAX_TOPICS, OfferEntry, SeekEntry
 
-SEPARATOR = "\x1f"  # ASCII unit separator: a control character, refused in every field
-ONE_LINE = r"^[^\x00-\x1f\x7f]+$"  # no control character: a name goes into the headers of mail
-Id = Annotated[str, Field(min_length=1, max_length=64, pattern=ONE_LINE)]
+REF_SEPARATOR = "\x1f"  # ASCII unit separator: a control character, so no field can contain it
+ONE_LINE = r"^[^\x00-\x1f\x7f]+$"  # no control characters, because a name is written into mail headers
+ShortText = Annotated[str, Field(min_length=1, max_length=64, pattern=ONE_LINE)]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$", max_length=35)]
-Band = Annotated[int, Field(ge=0, le=5)]
+ExperienceBand = Annotated[int, Field(ge=0, le=5)]
 Channel = Literal["email", "inbox", "chat"]
 EmploymentState = Literal["active", "on_leave", "leaving", "left"]
 
 
 @cache
-def _zones() -> frozenset[str]:
+def _time_zones() -> frozenset[str]:
     return frozenset(zoneinfo.available_timezones())
 
 
 def is_time_zone(text: str) -> bool:
-    return text in _zones()
+    return text in _time_zones()
 
 
-class ExternalId(Value):
-    """How one HR system calls a person; after a merger somebody has several."""
+class ExternalId(ProfilesValue):
+    """The id of a person in one HR system. After a merger, a person may have several."""
 
-    source: Id
-    id: Id
+    source: ShortText
+    id: ShortText
 
     @property
     def ref(self) -> str:
-        """One string for both; ``SEPARATOR`` occurs in neither."""
-        return ref(self.source, self.id)
+        """Source and id as one string. ``REF_SEPARATOR`` occurs in neither of them."""
+        return external_ref(self.source, self.id)
 
 
-def ref(source: str, id: str) -> str:
-    return source + SEPARATOR + id
+def external_ref(source: str, id: str) -> str:
+    return source + REF_SEPARATOR + id
 
 
-class Grade(Value):
-    """A level as HR wrote it, and what it is on the common scale."""
+class Grade(ProfilesValue):
+    """A level as HR wrote it, and its value on the common scale."""
 
     scheme: str
     value: str
     normalised: Level
 
 
-class Suggested(Value):
-    """What HR supposes about matters that are the person's own; it fills only what they have not entered."""
+class HrSuggestions(ProfilesValue):
+    """HR's suggestions for data that the person owns. They count only where the person has entered nothing."""
 
     languages: tuple[Language, ...] = ()
-    experience_band: Band | None = None
-    offers: tuple[OfferWords, ...] = ()
-    seeks: tuple[SeekWords, ...] = ()
+    experience_band: ExperienceBand | None = None
+    offers: tuple[OfferEntry, ...] = ()
+    seeks: tuple[SeekEntry, ...] = ()
 
 
-class HrRecord(Value):
-    """All that HR says of a person. An import replaces it as a whole and touches nothing else."""
+class HrRecord(ProfilesValue):
+    """Everything that HR states about a person. An import replaces it as a whole and changes nothing else."""
 
     external_id: ExternalId
     name: Annotated[str, Field(min_length=1, max_length=200)]
@@ -79,15 +79,15 @@ class HrRecord(Value):
     employed_until: date | None = None
     locale: str | None = None
     time_zone: str | None = None
-    suggested: Suggested = Suggested()
+    suggested: HrSuggestions = HrSuggestions()
 
 
-class Entered(Value):
-    """What a person says of themselves; None is "not said yet", and an empty list is "none"."""
+class Entered(ProfilesValue):
+    """What a person states about themselves. None means "not stated yet", an empty list means "none"."""
 
-    offers: tuple[OfferWords, ...] | None = Field(None, max_length=MOST)
-    seeks: tuple[SeekWords, ...] | None = Field(None, max_length=MOST)
-    experience_band: Band | None = None
+    offers: tuple[OfferEntry, ...] | None = Field(None, max_length=MAX_TOPICS)
+    seeks: tuple[SeekEntry, ...] | None = Field(None, max_length=MAX_TOPICS)
+    experience_band: ExperienceBand | None = None
     languages: tuple[Language, ...] | None = Field(None, max_length=20)
     availability: Availability | None = None
     meeting_mode: Mode | None = None
@@ -95,8 +95,8 @@ class Entered(Value):
     personal_cap: Capacity | None = None
 
 
-class ContactWishes(Value):
-    """How a person wants to be called and reached; None leaves it to HR's record."""
+class ContactWishes(ProfilesValue):
+    """How a person wants to be named and reached. For None, HR's record counts."""
 
     display_name: Annotated[str, Field(min_length=1, max_length=200, pattern=ONE_LINE)] | None = None
     channels: tuple[Channel, ...] | None = Field(None, max_length=3)

@@ -1,41 +1,41 @@
-"""A row of HR's file becomes a record, or a list of what is wrong with it: each with its line and its column.
+"""Turns a row of HR's file into a record, or into a list of problems, each with its line and column.
 
-A malformed value refuses its row, so that nothing is half read. What only *refers* to something unknown (a manager, a
-topic, a programme) is remarked, and the person is imported without it. Messages never repeat what a field holds: they
-outlive the person.
+A malformed value refuses its row, so that no row is imported in part. A reference to something unknown (a manager, a
+topic, a programme) is only remarked, and the person is imported without it. Messages never repeat the content of a
+field, because they are stored longer than the person.
 """
 
 import csv
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from functools import cache, lru_cache
 from typing import Final, TypeVar, cast, get_args
 
 from contracts.profiles import Depth
-from services.profiles.domain.csv_records import Record
+from services.profiles.domain.csv_records import CsvRecord
 from services.profiles.domain.enrolment import EitherSide, Invitation
 from services.profiles.domain.hr_record import (
     EmploymentState,
     ExternalId,
     Grade,
     HrRecord,
-    Suggested,
+    HrSuggestions,
+    external_ref,
     is_time_zone,
-    ref,
 )
-from services.profiles.domain.levels import NORMALISED, BadLevel, normalised
-from services.profiles.domain.topics import MOST, OfferWords, SeekWords, resolve
+from services.profiles.domain.levels import COMMON_SCALE, InvalidLevel, normalise_level
+from services.profiles.domain.topics import MAX_TOPICS, OfferEntry, SeekEntry, resolve_topic
 
-REQUIRED: Final = ("external_id", "name", "organisation", "department", "level")
-OPTIONAL: Final = (
+REQUIRED_COLUMNS: Final = ("external_id", "name", "organisation", "department", "level")
+OPTIONAL_COLUMNS: Final = (
     "source", "email", "site", "discipline", "level_scheme", "manager", "evaluators", "employment", "employed_until",
     "locale", "time_zone", "languages", "programme", "side", "capacity", "experience", "offers", "seeks",
 )  # fmt: skip
-LONGEST_FIELD = 4000
-CACHED = 4096  # texts that recur from row to row and name nobody: departments, languages, topics
-FORMULA = ("=", "+", "@", "-")  # how a cell begins that a spreadsheet would run
+MAX_FIELD_CHARS = 4000
+CACHED_TEXTS = 4096  # parsed texts that recur in many rows and identify nobody: departments, languages, topics
+FORMULA_PREFIXES = ("=", "+", "@", "-")  # a spreadsheet would run a cell that begins like this
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """Something wrong in the file; ``refused``: its row was not imported."""
+    """A problem in the file. ``refused``: its row was not imported."""
 
     line: int
     column: str
@@ -55,8 +55,8 @@ class Issue:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A good row, with remarks about what it refers to. ``manager`` and ``evaluators`` are ``ExternalId.ref``."""
+class ImportRow:
+    """A good row, with remarks about unknown references. ``manager`` and ``evaluators`` are ``ExternalId.ref``."""
 
     line: int
     hr: HrRecord
@@ -66,7 +66,7 @@ class Row:
     remarks: tuple[Issue, ...] = ()
 
 
-class Bad(Exception):
+class MalformedField(Exception):
     """One field is malformed."""
 
     def __init__(self, column: str, code: str, message: str) -> None:
@@ -75,7 +75,7 @@ class Bad(Exception):
 
 
 @dataclass(frozen=True)
-class Header:
+class FileHeader:
     """The columns of a file, in order."""
 
     names: tuple[str, ...]
@@ -83,97 +83,107 @@ class Header:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        return tuple(name for name in REQUIRED if name not in self.names)
+        return tuple(name for name in REQUIRED_COLUMNS if name not in self.names)
 
 
-def header_of(record: Record) -> Header:
-    """Read the first record; an unknown column is remarked, a missing or repeated one refuses the whole file."""
+def read_header(record: CsvRecord) -> FileHeader:
+    """Read the first record. An unknown column is remarked; a missing or repeated one refuses the whole file."""
     line = record.line
-    if not record.whole:
-        return Header((), (Issue(line, "", "too_long", "the header row is too long"),))
+    if not record.is_complete:
+        return FileHeader((), (Issue(line, "", "too_long", "the header row is longer than the limit"),))
     try:
         text = record.data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError:
-        return Header((), (Issue(line, "", "not_utf8", "the file is not UTF-8"),))
-    names = tuple(name.strip().lower() for name in _cells(text))
+        return FileHeader((), (Issue(line, "", "not_utf8", "the file is not UTF-8"),))
+    names = tuple(name.strip().lower() for name in _split_cells(text))
     issues = [
-        Issue(line, name, "missing_column", f"the column {name!r} is missing") for name in REQUIRED if name not in names
+        Issue(line, name, "missing_column", f"the column {name!r} is missing")
+        for name in REQUIRED_COLUMNS
+        if name not in names
     ]
     issues += [
         Issue(line, name, "repeated_column", f"the column {name!r} occurs more than once")
         for name in dict.fromkeys(names)
-        if name in REQUIRED + OPTIONAL and names.count(name) > 1
+        if name in REQUIRED_COLUMNS + OPTIONAL_COLUMNS and names.count(name) > 1
     ]
     issues += [
-        Issue(line, f"column {place}", "unknown_column", f"column {place} is not known and not read", refused=False)
-        for place, name in enumerate(names, 1)
-        if name not in REQUIRED + OPTIONAL
+        Issue(
+            line, f"column {position}", "unknown_column", f"column {position} is unknown and is not read", refused=False
+        )
+        for position, name in enumerate(names, 1)
+        if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS
     ]
-    return Header(names, tuple(issues))
+    return FileHeader(names, tuple(issues))
 
 
-@dataclass
+@dataclass(frozen=True)
 class RowReader:
     """Reads the records of one file after its header."""
 
-    header: Header
+    header: FileHeader
     source: str = "hr"
-    _fields: dict[str, str] = field(default_factory=dict)
 
-    def read(self, record: Record) -> Row | list[Issue]:
-        """The row, or what is wrong with it: everything that is malformed, not only the first."""
+    def read(self, record: CsvRecord) -> ImportRow | list[Issue]:
+        """The row, or all of its problems, not only the first one."""
         columns = self.header.names
         try:
-            fields = _fields(record, columns)
-        except Bad as bad:
-            return [Issue(record.line, bad.column, bad.code, bad.message)]
-        self._fields = dict(zip(columns, fields, strict=True))
-        return _Reading(record.line, self._fields, self.source).row()
+            fields = _split_record(record, columns)
+        except MalformedField as error:
+            return [Issue(record.line, error.column, error.code, error.message)]
+        return _RowParser(record.line, dict(zip(columns, fields, strict=True)), self.source).parse_row()
 
 
-def is_blank(record: Record) -> bool:
-    return record.whole and not record.data.strip(b" \t\r\n,")
+def is_blank(record: CsvRecord) -> bool:
+    return record.is_complete and not record.data.strip(b" \t\r\n,")
 
 
-def _fields(record: Record, columns: Sequence[str]) -> list[str]:
-    """The fields of one record, as many as there are columns. Raises ``Bad``."""
-    if not record.whole:
-        cut = _cells(record.data.decode("latin-1").replace("\n", " "))
-        place = min(max(len(cut), 1), len(columns)) - 1
-        raise Bad(columns[place], "too_long", "the field is over the limit, or a quote is never closed")
+def _split_record(record: CsvRecord, columns: Sequence[str]) -> list[str]:
+    """The fields of one record, as many as there are columns. Raises ``MalformedField``."""
+    if not record.is_complete:
+        cells = _split_cells(record.data.decode("latin-1").replace("\n", " "))
+        column_index = min(max(len(cells), 1), len(columns)) - 1
+        raise MalformedField(
+            columns[column_index], "too_long", "the field is longer than the limit, or a quote is never closed"
+        )
     try:
         fields = next(csv.reader([record.data.decode("utf-8")], strict=True), [])
     except UnicodeDecodeError:
-        raise Bad(_not_utf8(record.data, columns), "not_utf8", "the field is not UTF-8") from None
+        raise MalformedField(
+            _find_undecodable_column(record.data, columns), "not_utf8", "the field is not UTF-8"
+        ) from None
     except csv.Error:
-        before = record.data.partition(b'"')[0].count(b",")
-        column = columns[min(before, len(columns) - 1)]
-        raise Bad(column, "malformed", "the row is not valid CSV (look for a stray quote)") from None
+        commas_before = record.data.partition(b'"')[0].count(b",")
+        column = columns[min(commas_before, len(columns) - 1)]
+        raise MalformedField(
+            column, "malformed", "the row is not valid CSV; look for a quote that does not belong there"
+        ) from None
     if len(fields) != len(columns):
         column = columns[len(fields)] if len(fields) < len(columns) else columns[-1]
-        raise Bad(column, "wrong_number", f"the row has {len(fields)} fields and the header {len(columns)}")
+        raise MalformedField(
+            column, "wrong_number", f"the row has {len(fields)} fields, but the header has {len(columns)}"
+        )
     return fields
 
 
-def _cells(text: str) -> list[str]:
-    """The fields as well as they can be told, for saying where something is wrong."""
+def _split_cells(text: str) -> list[str]:
+    """The fields of a row that may be invalid, as a best guess, to report the column of a problem."""
     try:
         return next(csv.reader([text]), [])
     except csv.Error:
         return text.split(",")
 
 
-def _not_utf8(data: bytes, columns: Sequence[str]) -> str:
-    for place, text in enumerate(_cells(data.decode("latin-1"))):
+def _find_undecodable_column(data: bytes, columns: Sequence[str]) -> str:
+    for index, text in enumerate(_split_cells(data.decode("latin-1"))):
         try:
             text.encode("latin-1").decode("utf-8")
         except UnicodeDecodeError:
-            return columns[min(place, len(columns) - 1)]
+            return columns[min(index, len(columns) - 1)]
     return columns[0]
 
 
-class _Reading:
-    """One row being read; collects everything that is wrong with it."""
+class _RowParser:
+    """Parses one row and collects all of its problems."""
 
     def __init__(self, line: int, fields: dict[str, str], source: str) -> None:
         self.line = line
@@ -182,71 +192,77 @@ class _Reading:
         self.issues: list[Issue] = []
         self.remarks: list[Issue] = []
 
-    def row(self) -> Row | list[Issue]:
-        take = self._take
-        source, id = take("source", _id) or self.source, self._required("external_id", _id)
+    def parse_row(self) -> ImportRow | list[Issue]:
+        optional = self._optional
+        source, external_id = optional("source", _parse_id) or self.source, self._required("external_id", _parse_id)
         hr = {
-            "name": self._required("name", _name),
-            "email": take("email", _email),
-            "organisation_id": self._required("organisation", _code),
-            "department_id": self._required("department", _code),
-            "site_id": take("site", _code),
-            "discipline_id": take("discipline", _code),
+            "name": self._required("name", _parse_name),
+            "email": optional("email", _parse_email),
+            "organisation_id": self._required("organisation", _parse_code),
+            "department_id": self._required("department", _parse_code),
+            "site_id": optional("site", _parse_code),
+            "discipline_id": optional("discipline", _parse_code),
             "level": self._level(),
-            "employment": take("employment", _employment) or "active",
-            "employed_until": take("employed_until", _date),
-            "locale": take("locale", _language),
-            "time_zone": take("time_zone", _zone),
+            "employment": optional("employment", _parse_employment) or "active",
+            "employed_until": optional("employed_until", _parse_date),
+            "locale": optional("locale", _parse_language),
+            "time_zone": optional("time_zone", _parse_time_zone),
         }
         suggested = {
-            "languages": take("languages", _languages) or (),
-            "experience_band": take("experience", _band),
-            "offers": self._topics("offers", _offers),
-            "seeks": self._topics("seeks", _seeks),
+            "languages": optional("languages", _parse_languages) or (),
+            "experience_band": optional("experience", _parse_experience_band),
+            "offers": self._topics("offers", _parse_offers),
+            "seeks": self._topics("seeks", _parse_seeks),
         }
-        manager, evaluators = take("manager", _id), take("evaluators", _ids) or ()
+        manager, evaluators = optional("manager", _parse_id), optional("evaluators", _parse_ids) or ()
         invitation = self._invitation()
         if self.issues:
             return self.issues
         record = HrRecord.model_validate(
-            hr | {"external_id": ExternalId(source=source, id=id), "suggested": Suggested.model_validate(suggested)}
+            hr
+            | {
+                "external_id": ExternalId(source=source, id=external_id),
+                "suggested": HrSuggestions.model_validate(suggested),
+            }
         )
-        return Row(
+        return ImportRow(
             self.line,
             record,
-            None if manager is None else ref(source, manager),
-            tuple(ref(source, one) for one in evaluators),
+            None if manager is None else external_ref(source, manager),
+            tuple(external_ref(source, evaluator) for evaluator in evaluators),
             invitation,
             tuple(self.remarks),
         )
 
-    def _take(self, column: str, read: Callable[[str], T]) -> T | None:
+    def _optional(self, column: str, read: Callable[[str], T]) -> T | None:
         text = self.fields.get(column)
         if not text or not (text := text.strip()):
             return None
         try:
-            if len(text) > LONGEST_FIELD:
-                raise Bad("", "too_long", f"the field is over the limit of {LONGEST_FIELD} characters")
+            if len(text) > MAX_FIELD_CHARS:
+                raise MalformedField(
+                    "", "too_long", f"the field is longer than the limit of {MAX_FIELD_CHARS} characters"
+                )
             if _CONTROL.search(text):
-                raise Bad("", "control_character", "the field holds a control character")
+                raise MalformedField("", "control_character", "the field contains a control character")
             return read(text)
-        except Bad as bad:
-            self.issues.append(Issue(self.line, column, bad.code, bad.message))
+        except MalformedField as error:
+            self.issues.append(Issue(self.line, column, error.code, error.message))
             return None
 
     def _required(self, column: str, read: Callable[[str], str]) -> str:
         if not self.fields.get(column, "").strip():
             self.issues.append(Issue(self.line, column, "missing", "the field is empty"))
             return ""
-        return self._take(column, read) or ""
+        return self._optional(column, read) or ""
 
     def _level(self) -> Grade | None:
-        scheme = (self._take("level_scheme", _id) or NORMALISED).casefold()
-        return self._take("level", lambda text: _grade(scheme, text))
+        scheme = (self._optional("level_scheme", _parse_id) or COMMON_SCALE).casefold()
+        return self._optional("level", lambda text: _parse_grade(scheme, text))
 
     def _invitation(self) -> Invitation | None:
-        programme, side = self._take("programme", _programme), self._take("side", _side)
-        capacity = self._take("capacity", lambda text: _whole(text, 20, "bad_capacity"))
+        programme, side = self._optional("programme", _parse_programme_id), self._optional("side", _parse_side)
+        capacity = self._optional("capacity", lambda text: _parse_whole_number(text, 20, "bad_capacity"))
         if programme is None:
             return None
         if self.issues:
@@ -254,144 +270,153 @@ class _Reading:
         return Invitation(programme_id=programme, side=side or "either", capacity=capacity)
 
     def _topics(self, column: str, read: Callable[[str], tuple[T, ...]]) -> tuple[T, ...]:
-        found = self._take(column, read) or ()
-        if any(resolve(cast("OfferWords | SeekWords", one).topic) is None for one in found):
+        topics = self._optional(column, read) or ()
+        if any(resolve_topic(cast("OfferEntry | SeekEntry", topic).topic) is None for topic in topics):
             self.remarks.append(
-                Issue(self.line, column, "unknown_topic", "a topic is not in the taxonomy; it is kept", refused=False)
+                Issue(
+                    self.line,
+                    column,
+                    "unknown_topic",
+                    "a topic is not in the taxonomy; it is stored for later",
+                    refused=False,
+                )
             )
-        return found
+        return topics
 
 
-def _plain(text: str, longest: int) -> str:
-    if len(text) > longest:
-        raise Bad("", "too_long", f"the field is over the limit of {longest} characters")
-    if text[0] in FORMULA:
-        raise Bad("", "formula", "the field begins like a formula of a spreadsheet")
+def _require_plain_text(text: str, max_chars: int) -> str:
+    if len(text) > max_chars:
+        raise MalformedField("", "too_long", f"the field is longer than the limit of {max_chars} characters")
+    if text[0] in FORMULA_PREFIXES:
+        raise MalformedField("", "formula", "the field begins like a spreadsheet formula")
     return text
 
 
-def _id(text: str) -> str:
-    return _plain(text, 64)
+def _parse_id(text: str) -> str:
+    return _require_plain_text(text, 64)
 
 
-@lru_cache(CACHED)
-def _code(text: str) -> str:
-    """An organisation, department, site or discipline as an id: ``Human Resources`` is ``human-resources``."""
-    code = "-".join(_plain(text, 64).casefold().split())
+@lru_cache(CACHED_TEXTS)
+def _parse_code(text: str) -> str:
+    """The id of an organisation, department, site or discipline: ``Human Resources`` -> ``human-resources``."""
+    code = "-".join(_require_plain_text(text, 64).casefold().split())
     if "@" in code:
-        raise Bad("", "bad_code", "the value must not contain an @")
+        raise MalformedField("", "bad_code", "the value must not contain an @")
     return code
 
 
-def _programme(text: str) -> str:
+def _parse_programme_id(text: str) -> str:
     if "@" in text or len(text.split()) != 1:
-        raise Bad("", "bad_code", "the value must be the id of a programme")
-    return _id(text)
+        raise MalformedField("", "bad_code", "the value must be the id of a programme")
+    return _parse_id(text)
 
 
-def _name(text: str) -> str:
-    return _plain(text, 200)
+def _parse_name(text: str) -> str:
+    return _require_plain_text(text, 200)
 
 
-def _email(text: str) -> str:
-    if not _EMAIL.fullmatch(_plain(text, 320)):
-        raise Bad("", "bad_email", "this is not an e-mail address")
+def _parse_email(text: str) -> str:
+    if not _EMAIL.fullmatch(_require_plain_text(text, 320)):
+        raise MalformedField("", "bad_email", "the value is not an e-mail address")
     return text.lower()
 
 
-def _parts(text: str) -> list[str]:
+def _split_list(text: str) -> list[str]:
     return [part for part in (raw.strip() for raw in text.split(";")) if part]
 
 
-def _ids(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_id(part) for part in _parts(text)))
+def _parse_ids(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_parse_id(part) for part in _split_list(text)))
 
 
-def _one_of(text: str, known: Sequence[str], code: str) -> str:
-    if (word := text.lower()) not in known:
-        raise Bad("", code, f"the value must be one of {', '.join(known)}")
-    return word
+def _parse_choice(text: str, choices: Sequence[str], code: str) -> str:
+    if (choice := text.lower()) not in choices:
+        raise MalformedField("", code, f"the value must be one of {', '.join(choices)}")
+    return choice
 
 
-def _employment(text: str) -> EmploymentState:
-    return cast("EmploymentState", _one_of(text, get_args(EmploymentState), "bad_employment"))
+def _parse_employment(text: str) -> EmploymentState:
+    return cast("EmploymentState", _parse_choice(text, get_args(EmploymentState), "bad_employment"))
 
 
-def _side(text: str) -> EitherSide:
-    return cast("EitherSide", _one_of(text, get_args(EitherSide), "bad_side"))
+def _parse_side(text: str) -> EitherSide:
+    return cast("EitherSide", _parse_choice(text, get_args(EitherSide), "bad_side"))
 
 
-def _date(text: str) -> date:
+def _parse_date(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise Bad("", "bad_date", "the date must be written as 2026-03-31") from None
+        raise MalformedField("", "bad_date", "the date must be written like 2026-03-31") from None
 
 
-@lru_cache(CACHED)
-def _language(text: str) -> str:
+@lru_cache(CACHED_TEXTS)
+def _parse_language(text: str) -> str:
     if len(text) > 35 or not _LANGUAGE.fullmatch(text):
-        raise Bad("", "bad_language", "this is not a language tag such as en or de-AT")
+        raise MalformedField("", "bad_language", "the value must be a language tag such as en or de-AT")
     return text
 
 
-@lru_cache(CACHED)
-def _languages(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_language(part) for part in _parts(text)))[:20]
+@lru_cache(CACHED_TEXTS)
+def _parse_languages(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_parse_language(part) for part in _split_list(text)))[:20]
 
 
-def _zone(text: str) -> str:
+def _parse_time_zone(text: str) -> str:
     if not is_time_zone(text):
-        raise Bad("", "bad_time_zone", "this is not a time zone such as Europe/Vienna")
+        raise MalformedField("", "bad_time_zone", "the value must be a time zone such as Europe/Vienna")
     return text
 
 
-def _whole(text: str, highest: int, code: str) -> int:
+def _parse_whole_number(text: str, highest: int, code: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= highest):
-        raise Bad("", code, f"the value must be a whole number from 0 to {highest}")
+        raise MalformedField("", code, f"the value must be a whole number from 0 to {highest}")
     return int(text)
 
 
-def _band(text: str) -> int:
-    return _whole(text, 5, "bad_experience")
+def _parse_experience_band(text: str) -> int:
+    return _parse_whole_number(text, 5, "bad_experience")
 
 
 @cache
-def _grade(scheme: str, text: str) -> Grade:
+def _parse_grade(scheme: str, text: str) -> Grade:
     try:
-        return Grade(scheme=scheme, value=text, normalised=normalised(scheme, text))
-    except BadLevel as bad:
-        raise Bad("", "bad_level", str(bad)) from None
+        return Grade(scheme=scheme, value=text, normalised=normalise_level(scheme, text))
+    except InvalidLevel as error:
+        raise MalformedField("", "bad_level", str(error)) from None
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
-    parts = _parts(text)
-    if len(parts) > MOST:
-        raise Bad("", "too_many", f"at most {MOST} topics are kept")
+def _split_topics(text: str) -> list[tuple[str, str]]:
+    parts = _split_list(text)
+    if len(parts) > MAX_TOPICS:
+        raise MalformedField("", "too_many", f"at most {MAX_TOPICS} topics are allowed")
     pairs = []
     for part in parts:
-        topic, _, more = part.rpartition(":") if ":" in part else (part, "", "")
-        pairs.append((_plain(topic.strip() or " ", 80), more.strip().lower()))
+        topic, _, suffix = part.rpartition(":") if ":" in part else (part, "", "")
+        pairs.append((_require_plain_text(topic.strip() or " ", 80), suffix.strip().lower()))
     return pairs
 
 
-@lru_cache(CACHED)
-def _offers(text: str) -> tuple[OfferWords, ...]:
-    known = get_args(Depth)
+@lru_cache(CACHED_TEXTS)
+def _parse_offers(text: str) -> tuple[OfferEntry, ...]:
+    depths = get_args(Depth)
     return tuple(
-        OfferWords(topic=topic, level=cast("Depth", _one_of(level, known, "bad_topic_level") if level else "use"))
-        for topic, level in _pairs(text)
+        OfferEntry(
+            topic=topic, level=cast("Depth", _parse_choice(level, depths, "bad_topic_level") if level else "use")
+        )
+        for topic, level in _split_topics(text)
     )
 
 
-@lru_cache(CACHED)
-def _seeks(text: str) -> tuple[SeekWords, ...]:
+@lru_cache(CACHED_TEXTS)
+def _parse_seeks(text: str) -> tuple[SeekEntry, ...]:
     return tuple(
-        SeekWords(topic=topic, priority=_priority(priority) if priority else 2) for topic, priority in _pairs(text)
+        SeekEntry(topic=topic, priority=_parse_priority(priority) if priority else 2)
+        for topic, priority in _split_topics(text)
     )
 
 
-def _priority(text: str) -> int:
+def _parse_priority(text: str) -> int:
     if text not in ("1", "2", "3"):
-        raise Bad("", "bad_priority", "the priority of a topic must be 1, 2 or 3")
+        raise MalformedField("", "bad_priority", "the priority of a topic must be 1, 2 or 3")
     return int(text)

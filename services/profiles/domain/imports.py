@@ -1,7 +1,7 @@
-"""An import: ``received -> running -> done | failed``, or ``waiting_for_release`` where it would touch many pairings.
+"""An import: ``received -> running -> done | failed``; ``waiting_for_release`` when it would touch many pairings.
 
-Its file lies in chunks, stored before the upload is acknowledged; ``cursor`` is the last line whose row has had its
-effect, so that whoever goes on after a crash knows where.
+The file is stored in chunks before the upload is acknowledged. ``cursor`` is the last line whose row has taken effect,
+so that another replica can continue there after a crash.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,18 +11,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from contracts.envelope import Instant
-from services.profiles.domain.base import Refused, State, Unknown, Value
+from contracts.errors import CommandRejected, NotFound
+from services.profiles.domain.base import ProfilesState, ProfilesValue
 from services.profiles.domain.person import Person
 
-LEASE = timedelta(seconds=30)  # for so long a driver owns a running import without a sign of life
-RELEASE_SHARE = 0.05  # of the running pairings; touching more waits for a person
-WAITS = timedelta(days=7)  # a file that nobody releases is forgotten
+DRIVER_LEASE = timedelta(seconds=30)  # a replica owns a running import for this long after its last renewal
+RELEASE_SHARE = 0.05  # share of the running pairings; an import that touches more of them needs a release
+RELEASE_WAIT = timedelta(days=7)  # a file that nobody releases in this time is deleted
 
 Count = Annotated[int, Field(ge=0)]
 
 
-class Tally(Value):
-    """What became of the rows. ``failed`` rows were refused; ``remarks`` counts all entries of the report."""
+class RowCounts(ProfilesValue):
+    """The results of the rows. ``failed`` rows were refused; ``remarks`` counts all entries of the report."""
 
     rows: Count = 0
     created: Count = 0
@@ -31,8 +32,8 @@ class Tally(Value):
     failed: Count = 0
     remarks: Count = 0
 
-    def plus(self, other: "Tally") -> "Tally":
-        return Tally(
+    def plus(self, other: "RowCounts") -> "RowCounts":
+        return RowCounts(
             rows=self.rows + other.rows,
             created=self.created + other.created,
             changed=self.changed + other.changed,
@@ -42,8 +43,8 @@ class Tally(Value):
         )
 
 
-class Import(State):
-    """The aggregate. ``invites_to`` None: its uploader may invite to every programme."""
+class HrImport(ProfilesState):
+    """The aggregate. ``invites_to``: programmes to which its uploader may invite; None: to every programme."""
 
     import_id: str
     source: str
@@ -57,7 +58,7 @@ class Import(State):
     state: Literal["received", "running", "waiting_for_release", "done", "failed"] = "received"
     total: Count | None = Field(None, description="rows in the file, once they were counted")
     cursor: Count = 0
-    tally: Tally = Tally()
+    tally: RowCounts = RowCounts()
     running_pairings: Count = 0
     touched_pairings: Count = 0
     released_by: str | None = None
@@ -65,27 +66,27 @@ class Import(State):
     finished_at: Instant | None = None
 
     @property
-    def unfinished(self) -> bool:
+    def is_unfinished(self) -> bool:
         return self.state in ("received", "running", "waiting_for_release")
 
 
-def begun(known: Import, machine: datetime) -> Import:
-    """A driver takes it, or takes it over from one that has given no sign of life."""
-    return known.model_copy(update={"state": "running", "lease": machine + LEASE})
+def take_over(current: HrImport, recorded_at: datetime) -> HrImport:
+    """A replica starts it, renews its lease, or takes it over from a replica whose lease has passed."""
+    return current.model_copy(update={"state": "running", "lease": recorded_at + DRIVER_LEASE})
 
 
-def postponed(known: Import, until: datetime) -> Import:
-    """Another import is being worked on: only one at a time, so that lines are drawn from one picture."""
-    return known.model_copy(update={"state": "received", "lease": until})
+def postpone(current: HrImport, until: datetime) -> HrImport:
+    """Another import is running. Only one runs at a time, because reporting lines need one consistent view."""
+    return current.model_copy(update={"state": "received", "lease": until})
 
 
-def surveyed(known: Import, total: int, running: int, touched: int, machine: datetime) -> Import:
-    """The file was read through once; it waits for a person when it would touch too many pairings."""
-    waits = known.released_by is None and touched > running * RELEASE_SHARE
-    return known.model_copy(
+def record_survey(current: HrImport, total: int, running: int, touched: int, recorded_at: datetime) -> HrImport:
+    """The file was read once. The import waits for a release when it would touch too many pairings."""
+    must_wait = current.released_by is None and touched > running * RELEASE_SHARE
+    return current.model_copy(
         update={
-            "state": "waiting_for_release" if waits else "running",
-            "lease": machine + (WAITS if waits else LEASE),
+            "state": "waiting_for_release" if must_wait else "running",
+            "lease": recorded_at + (RELEASE_WAIT if must_wait else DRIVER_LEASE),
             "total": total,
             "running_pairings": running,
             "touched_pairings": touched,
@@ -93,31 +94,33 @@ def surveyed(known: Import, total: int, running: int, touched: int, machine: dat
     )
 
 
-def advanced(known: Import, cursor: int, tally: Tally, machine: datetime) -> Import:
-    return known.model_copy(update={"cursor": cursor, "tally": known.tally.plus(tally), "lease": machine + LEASE})
+def advance_cursor(current: HrImport, cursor: int, tally: RowCounts, recorded_at: datetime) -> HrImport:
+    return current.model_copy(
+        update={"cursor": cursor, "tally": current.tally.plus(tally), "lease": recorded_at + DRIVER_LEASE}
+    )
 
 
-def released(known: Import | None, by: str, newer: bool, machine: datetime) -> Import:
-    """Let it go on. Raises ``Refused``, also when a newer file has been imported since."""
-    if known is None:
-        raise Unknown("unknown_import", "there is no such import")
-    if known.state != "waiting_for_release":
-        raise Refused("not_waiting", "this import does not wait for a release")
-    if newer:
-        raise Refused("outdated", "a newer file of the same source has been imported since; upload it again")
-    return known.model_copy(update={"state": "received", "released_by": by, "lease": machine})
+def release_import(current: HrImport | None, released_by: str, has_newer: bool, recorded_at: datetime) -> HrImport:
+    """Let it continue. Raises ``CommandRejected`` when it does not wait, or when a newer file was imported since."""
+    if current is None:
+        raise NotFound("import", code="unknown_import", detail="there is no such import")
+    if current.state != "waiting_for_release":
+        raise CommandRejected("not_waiting", "this import is not waiting for a release")
+    if has_newer:
+        raise CommandRejected("outdated", "a newer file of the same source has been imported since; upload it again")
+    return current.model_copy(update={"state": "received", "released_by": released_by, "lease": recorded_at})
 
 
-def done(known: Import, machine: datetime) -> Import:
-    return known.model_copy(update={"state": "done", "lease": None, "finished_at": machine})
+def mark_done(current: HrImport, recorded_at: datetime) -> HrImport:
+    return current.model_copy(update={"state": "done", "lease": None, "finished_at": recorded_at})
 
 
-def failed(known: Import, why: str, machine: datetime) -> Import:
-    return known.model_copy(update={"state": "failed", "lease": None, "finished_at": machine, "failure": why})
+def mark_failed(current: HrImport, failure: str, recorded_at: datetime) -> HrImport:
+    return current.model_copy(update={"state": "failed", "lease": None, "finished_at": recorded_at, "failure": failure})
 
 
-def touches(before: Person, after: Person) -> bool:
-    """Whether a change in HR's record matters to the pairings of this person: where they stand, and how long."""
+def affects_pairings(before: Person, after: Person) -> bool:
+    """Whether a change in HR's record matters to the pairings of this person: position, level or employment."""
     if before.hr is None or after.hr is None:
         return before.hr is not after.hr
     return (
@@ -130,6 +133,6 @@ def touches(before: Person, after: Person) -> bool:
     )
 
 
-def touched(pairings: Mapping[str, Sequence[str]], members: set[str]) -> int:
-    """How many of the pairings (id -> members) have somebody among ``members``."""
-    return sum(1 for participants in pairings.values() if any(one in members for one in participants))
+def count_touched_pairings(pairings: Mapping[str, Sequence[str]], members: set[str]) -> int:
+    """The number of pairings (id -> members) with at least one of ``members``."""
+    return sum(1 for participants in pairings.values() if any(member in members for member in participants))

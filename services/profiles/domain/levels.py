@@ -1,9 +1,9 @@
-"""Grade schemes: a level in a company's own words becomes a number from 1 to 20, comparable over all of them."""
+"""Grade schemes: they map a company's own levels to numbers from 1 to 20 that are comparable across companies."""
 
-NORMALISED = "1-20"
-HIGHEST = 20
+COMMON_SCALE = "1-20"
+MAX_LEVEL = 20
 
-# A scheme maps each of its grades to the common scale. Merged companies keep their own grades for years.
+# Each scheme maps its grades to the common scale. Merged companies keep their own grades for years.
 SCHEMES: dict[str, dict[str, int]] = {
     "1-10": {str(grade): 2 * grade for grade in range(1, 11)},
     "1-5": {str(grade): 4 * grade for grade in range(1, 6)},
@@ -25,20 +25,20 @@ SCHEMES: dict[str, dict[str, int]] = {
 }
 
 
-class BadLevel(ValueError):
-    """Not a level of the scheme, or not a scheme; the message names neither the person nor what was written."""
+class InvalidLevel(ValueError):
+    """Not a level of the scheme, or not a scheme. The message names neither the person nor the input."""
 
 
-def normalised(scheme: str, value: str) -> int:
+def normalise_level(scheme: str, value: str) -> int:
     """The level on the scale from 1 to 20. Raises ``BadLevel``."""
-    if scheme == NORMALISED:
-        if value.isascii() and value.isdigit() and len(value) <= 2 and 1 <= int(value) <= HIGHEST:
+    if scheme == COMMON_SCALE:
+        if value.isascii() and value.isdigit() and len(value) <= 2 and 1 <= int(value) <= MAX_LEVEL:
             return int(value)
-        raise BadLevel(f"the level must be a whole number from 1 to {HIGHEST}")
+        raise InvalidLevel(f"the level must be a whole number from 1 to {MAX_LEVEL}")
     grades = SCHEMES.get(scheme)
     if grades is None:
-        raise BadLevel(f"there is no level scheme of that name; known are {', '.join((NORMALISED, *SCHEMES))}")
+        raise InvalidLevel(f"there is no level scheme with this name; use one of {', '.join((COMMON_SCALE, *SCHEMES))}")
     level = grades.get(value.casefold())
     if level is None:
-        raise BadLevel(f"the scheme {scheme!r} has no such level; it has {', '.join(grades)}")
+        raise InvalidLevel(f"the level scheme {scheme!r} has no such level; use one of {', '.join(grades)}")
     return level

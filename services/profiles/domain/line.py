@@ -1,33 +1,33 @@
 """Reporting lines: up to three managers above a person, nearest first, as opaque ids.
 
-Managers count whether or not they take part in anything. Lines must end: where people manage each other in a circle,
-the walk stops before it would meet somebody again.
+Managers count whether or not they take part in a programme. Lines must end: when people manage each other in a circle,
+the walk stops before it reaches a person a second time.
 """
 
 from collections.abc import Mapping
 from typing import TypeVar
 
-DEPTH = 3
+MAX_LINE_LENGTH = 3
 
 K = TypeVar("K")
 
 
-def line_of(person: K, manager_of: Mapping[K, K | None]) -> tuple[K, ...]:
-    """The managers above ``person``, at most three; ``manager_of`` need not know everybody."""
+def reporting_line(person: K, manager_of: Mapping[K, K | None]) -> tuple[K, ...]:
+    """The managers above ``person``, at most three. ``manager_of`` may be incomplete."""
     above: list[K] = []
     current = manager_of.get(person)
-    while current is not None and len(above) < DEPTH and current != person and current not in above:
+    while current is not None and len(above) < MAX_LINE_LENGTH and current != person and current not in above:
         above.append(current)
         current = manager_of.get(current)
     return tuple(above)
 
 
-def loops(manager_of: Mapping[K, K | None]) -> dict[K, tuple[K, ...]]:
-    """For each person on a circle of managers, that circle; whoever merely reports into one is not on it.
+def find_circles(manager_of: Mapping[K, K | None]) -> dict[K, tuple[K, ...]]:
+    """Person -> circle of managers, for each person on a circle. A person who only reports into one is not on it.
 
-    Linear in the number of people: each is walked over once.
+    Linear in the number of people: each person is visited once.
     """
-    found: dict[K, tuple[K, ...]] = {}
+    circles: dict[K, tuple[K, ...]] = {}
     seen: set[K] = set()
     for start in manager_of:
         path: dict[K, int] = {}
@@ -38,5 +38,5 @@ def loops(manager_of: Mapping[K, K | None]) -> dict[K, tuple[K, ...]]:
             current = manager_of.get(current)
         if current is not None and current in path:
             circle = tuple(list(path)[path[current] :])
-            found.update(dict.fromkeys(circle, circle))
-    return found
+            circles.update(dict.fromkeys(circle, circle))
+    return circles

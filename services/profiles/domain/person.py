@@ -1,8 +1,8 @@
-"""A person: what HR says, what they say themselves, how to reach them, and where they take part.
+"""A person: HR's record, their own entries, how to reach them, and where they take part.
 
-Each part has one owner and is replaced by that owner alone, so no order of imports and entries lets HR overwrite what a
-person entered. Every function takes the person as they are and returns ``(person, events)``, or None when there is
-nothing to do. A profile or a contact is said only when its public form has really changed.
+Each part has one owner, and only that owner replaces it. So HR can never overwrite what a person entered, in whatever
+order imports and entries arrive. A decision takes the current person and returns ``(person, events)``, or None when
+there is nothing to do. A profile or contact event is published only when its public form has changed.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,11 +12,22 @@ from typing import TypeAlias
 from pydantic import Field
 
 from contracts.envelope import Instant, OutgoingEvent, Tombstone
+from contracts.errors import CommandRejected, NotFound
+from contracts.moment import Moment
 from contracts.privacy import ErasureCompleted, ErasureRequested
 from contracts.profiles import Absence, Availability, ContactChanged, Offer, ProfileChanged, Seek
-from services.profiles.domain import enrolment as enrolments_
-from services.profiles.domain.base import Refused, State, Unknown, Value
-from services.profiles.domain.enrolment import Enrolment, Facts, Invitation, Participation, Programmes
+from services.profiles.domain.base import ProfilesState, ProfilesValue
+from services.profiles.domain.enrolment import (
+    Invitation,
+    ParticipationWish,
+    ProgrammeEnrolment,
+    Programmes,
+    ReadinessFacts,
+    create_invited,
+    derive_state,
+    mark_left,
+    update_participation,
+)
 from services.profiles.domain.hr_record import (
     Channel,
     ContactWishes,
@@ -26,16 +37,15 @@ from services.profiles.domain.hr_record import (
     HrRecord,
     is_time_zone,
 )
-from services.profiles.domain.style import Statements, style_of
-from services.profiles.domain.topics import OfferWords, SeekWords, offers_of, seeks_of, unknown
+from services.profiles.domain.style import StatementAnswers, derive_style
+from services.profiles.domain.topics import OfferEntry, SeekEntry, resolve_offers, resolve_seeks, unknown_texts
 
-MOST_AVOIDED = 50
-MOST_ABSENCES = 20
-SERVICES = frozenset({"profiles", "matcher", "notifier", "feedback"})
+MAX_AVOIDED = 50
+MAX_ABSENCES = 20
 
 
-class Place(Value):
-    """Where somebody stands in the organisation, as ids of members. ``line`` begins with the manager.
+class OrgPosition(ProfilesValue):
+    """A person's position in the organisation, as member ids. ``line`` begins with the manager.
 
     ``wanted`` is the key (the keyed hash of an external id) of a manager whom HR named and who cannot be used so far.
     """
@@ -46,11 +56,11 @@ class Place(Value):
     wanted: str | None = None
 
 
-class Erasure(Value):
-    """All that is left of an erased person.
+class PersonErasure(ProfilesValue):
+    """Everything that remains of an erased person.
 
-    ``keys`` (keyed hashes of the external ids) and ``heir`` (the manager above, to whom their reports go) stand here
-    only until the rest is forgotten.
+    ``keys`` (keyed hashes of the external ids) and ``heir`` (the manager above, who takes over their reports) are
+    stored only until the erasure in this service is complete.
     """
 
     requested_at: Instant
@@ -59,38 +69,38 @@ class Erasure(Value):
     completed: dict[str, Instant] = Field(default_factory=dict)
 
 
-class Topics(Value):
-    """What the taxonomy made of the words in force, at the last save; ``unknown`` words are never published."""
+class ResolvedTopics(ProfilesValue):
+    """The result of resolving the current topic texts at the last save. ``unknown`` texts are never published."""
 
     offers: tuple[Offer, ...] = ()
     seeks: tuple[Seek, ...] = ()
     unknown: tuple[str, ...] = ()
 
 
-class Person(State):
-    """The aggregate. ``hr`` None is an erased person: a stub that stays for ever, so that nothing re-creates them."""
+class Person(ProfilesState):
+    """The aggregate. ``hr`` None: an erased person, whose stub stays for ever so that no import re-creates them."""
 
     member_id: str
     external_ids: tuple[ExternalId, ...] = ()
     hr: HrRecord | None = None
-    place: Place = Place()
+    place: OrgPosition = OrgPosition()
     employment: EmploymentState = "active"
     entered: Entered = Entered()
-    statements: Statements | None = None
-    topics: Topics = Topics()
+    statements: StatementAnswers | None = None
+    topics: ResolvedTopics = ResolvedTopics()
     contact: ContactWishes = ContactWishes()
     away: tuple[Absence, ...] = ()
     avoid: tuple[str, ...] = ()
-    enrolments: tuple[Enrolment, ...] = ()
-    erasure: Erasure | None = None
+    enrolments: tuple[ProgrammeEnrolment, ...] = ()
+    erasure: PersonErasure | None = None
 
-    def offer_words(self) -> tuple[OfferWords, ...]:
-        """What they entered, or what HR suggests as long as they have entered nothing."""
+    def offer_words(self) -> tuple[OfferEntry, ...]:
+        """What the person entered, or HR's suggestion while they have entered nothing."""
         if self.entered.offers is not None:
             return self.entered.offers
         return self.hr.suggested.offers if self.hr else ()
 
-    def seek_words(self) -> tuple[SeekWords, ...]:
+    def seek_words(self) -> tuple[SeekEntry, ...]:
         if self.entered.seeks is not None:
             return self.entered.seeks
         return self.hr.suggested.seeks if self.hr else ()
@@ -115,16 +125,16 @@ class Person(State):
         return self.contact.locale or (self.hr.locale if self.hr else None) or "en"
 
     def channels(self) -> tuple[Channel, ...]:
-        email = self.hr is not None and self.hr.email is not None
-        wished: tuple[Channel, ...] = self.contact.channels or (("email", "inbox") if email else ("inbox",))
-        return tuple(channel for channel in wished if email or channel != "email") or ("inbox",)
+        has_email = self.hr is not None and self.hr.email is not None
+        preferred: tuple[Channel, ...] = self.contact.channels or (("email", "inbox") if has_email else ("inbox",))
+        return tuple(channel for channel in preferred if has_email or channel != "email") or ("inbox",)
 
-    def enrolment_in(self, programme_id: str) -> Enrolment | None:
-        return next((one for one in self.enrolments if one.programme_id == programme_id), None)
+    def enrolment_in(self, programme_id: str) -> ProgrammeEnrolment | None:
+        return next((enrolment for enrolment in self.enrolments if enrolment.programme_id == programme_id), None)
 
-    def facts(self) -> Facts:
-        assert self.hr is not None, "an erased person takes part in nothing"
-        return Facts(
+    def facts(self) -> ReadinessFacts:
+        assert self.hr is not None, "an erased person has no enrolments"
+        return ReadinessFacts(
             organisation_id=self.hr.organisation_id,
             level=self.hr.level.normalised if self.hr.level else None,
             offers=len(self.topics.offers),
@@ -137,7 +147,7 @@ Decision: TypeAlias = tuple[Person, list[OutgoingEvent]] | None
 
 
 def public_profile(person: Person) -> OutgoingEvent:
-    """What the profile topic says of this person: all that matching needs, or that they are gone."""
+    """The event for the profiles topic: everything that matching needs, or a tombstone for an erased person."""
     hr = person.hr
     if hr is None:
         return Tombstone(ProfileChanged, person.member_id)
@@ -159,16 +169,16 @@ def public_profile(person: Person) -> OutgoingEvent:
         time_zone=person.time_zone(),
         availability=person.entered.availability or Availability(),
         meeting_mode=person.entered.meeting_mode or "either",
-        style=style_of(person.statements),
+        style=derive_style(person.statements),
         avoid=person.avoid,
         away=person.away,
         personal_cap=person.entered.personal_cap,
-        enrolments=tuple(one.public() for one in person.enrolments),
+        enrolments=tuple(enrolment.to_public() for enrolment in person.enrolments),
     )
 
 
 def public_contact(person: Person) -> OutgoingEvent:
-    """What the restricted contact topic says of this person."""
+    """The event for the restricted contacts topic, or a tombstone for an erased person."""
     hr = person.hr
     if hr is None:
         return Tombstone(ContactChanged, person.member_id)
@@ -182,63 +192,74 @@ def public_contact(person: Person) -> OutgoingEvent:
         delegates=person.contact.delegates,
         employment=person.employment,
         away=person.away,
-        taking_part=tuple(one.taking_part() for one in person.enrolments),
+        taking_part=tuple(enrolment.to_taking_part() for enrolment in person.enrolments),
     )
 
 
 def employment_at(hr: HrRecord, today: date) -> EmploymentState:
-    """HR's word, until the last day has passed."""
+    """HR's value until the last day at work has passed, then ``left``."""
     return "left" if hr.employed_until is not None and hr.employed_until < today else hr.employment
 
 
-def settle(before: Person | None, after: Person, programmes: Programmes, now: datetime) -> Decision:
-    """Draw all conclusions: employment, readiness, the next due time, and what there is to say."""
+def derive_consequences(before: Person | None, after: Person, programmes: Programmes, now: datetime) -> Decision:
+    """Derive employment, topics, readiness and the next due time, and collect the events to publish."""
     assert after.hr is not None, "an erased person does not change"
     employment = employment_at(after.hr, now.date())
     after = after.model_copy(
-        update={"employment": employment, "due": _due(after.hr, employment), "topics": _topics(after)}
+        update={
+            "employment": employment,
+            "due": _employment_end(after.hr, employment),
+            "topics": _resolve_topics(after),
+        }
     )
     if after.enrolments:
         facts = after.facts()
-        settled = tuple(
-            enrolments_.settled(one, programmes.get(one.programme_id), facts, now) for one in after.enrolments
+        enrolments = tuple(
+            derive_state(enrolment, programmes.get(enrolment.programme_id), facts, now)
+            for enrolment in after.enrolments
         )
-        after = after.model_copy(update={"enrolments": settled})
+        after = after.model_copy(update={"enrolments": enrolments})
     if before is None:
         return after, [public_profile(after), public_contact(after)]
     if after == before:
         return None
-    said = [now_said for say in (public_profile, public_contact) if (now_said := say(after)) != say(before)]
-    return after, said
+    events = [
+        event
+        for build_event in (public_profile, public_contact)
+        if (event := build_event(after)) != build_event(before)
+    ]
+    return after, events
 
 
-def _topics(person: Person) -> Topics:
+def _resolve_topics(person: Person) -> ResolvedTopics:
     offers, seeks = person.offer_words(), person.seek_words()
     if not offers and not seeks:
-        return Topics()
-    return Topics(offers=offers_of(offers), seeks=seeks_of(seeks), unknown=unknown((*offers, *seeks)))
+        return ResolvedTopics()
+    return ResolvedTopics(
+        offers=resolve_offers(offers), seeks=resolve_seeks(seeks), unknown=unknown_texts((*offers, *seeks))
+    )
 
 
-def _due(hr: HrRecord, employment: EmploymentState) -> datetime | None:
+def _employment_end(hr: HrRecord, employment: EmploymentState) -> datetime | None:
     """The morning after the last day at work, in UTC."""
     if hr.employed_until is None or employment == "left":
         return None
     return datetime.combine(hr.employed_until + timedelta(days=1), time(), UTC)
 
 
-def record(
+def apply_hr_record(
     person: Person | None,
     member_id: str,
     hr: HrRecord,
-    place: Place,
+    place: OrgPosition,
     invitation: Invitation | None,
     programmes: Programmes,
     now: datetime,
 ) -> Decision:
-    """Take over HR's row. Nothing but HR's own part changes, and an invitation may be added.
+    """Take over HR's row. It changes only HR's own part and may add an invitation.
 
-    Where a person has several external ids, the one that was added last leads,
-    and rows of the others change nothing. An erased person is not re-created.
+    When a person has several external ids, the last one added is leading, and rows of the others change nothing. An
+    erased person is not re-created.
     """
     if person is not None and person.hr is None:
         return None
@@ -253,135 +274,139 @@ def record(
         }
     )
     if invitation is not None and after.enrolment_in(invitation.programme_id) is None:
-        invited = enrolments_.invite(invitation, programmes, now)
+        invited = create_invited(invitation, programmes, now)
         after = after.model_copy(update={"enrolments": (*after.enrolments, invited)})
-    return settle(person, after, programmes, now)
+    return derive_consequences(person, after, programmes, now)
 
 
-def changed(
+def change_person(
     person: Person | None, change: Callable[[Person], Person], programmes: Programmes, now: datetime
 ) -> Decision:
-    """Apply one change of a living person. Raises ``Refused`` when there is none."""
-    living = alive(person)
-    return settle(living, change(living), programmes, now)
+    """Apply one change to a living person. Raises ``NotFound`` when there is no such person."""
+    living = require_living(person)
+    return derive_consequences(living, change(living), programmes, now)
 
 
-def alive(person: Person | None) -> Person:
-    """The person, or ``Refused`` when unknown or erased."""
+def require_living(person: Person | None) -> Person:
+    """The person. Raises ``NotFound`` when they do not exist or were erased."""
     if person is None or person.hr is None:
-        raise Unknown("unknown_member", "there is no such member")
+        raise NotFound("member", code="unknown_member", detail="there is no such member")
     return person
 
 
-def enter(person: Person, entered: Entered) -> Person:
-    """Replace what a person says of themselves."""
+def replace_entered(person: Person, entered: Entered) -> Person:
+    """Replace everything that a person states about themselves."""
     return person.model_copy(update={"entered": entered})
 
 
-def state(person: Person, statements: Statements, at: datetime) -> Person:
-    """Replace the answers to the statements; they are stamped with the time at which they changed."""
+def replace_statements(person: Person, statements: StatementAnswers, at: datetime) -> Person:
+    """Replace the answers to the statements. ``at`` is stored as the time of the last change."""
     if person.statements is not None and statements == person.statements.model_copy(update={"at": None}):
         return person
     return person.model_copy(update={"statements": statements.model_copy(update={"at": at})})
 
 
-def prefer(person: Person, contact: ContactWishes) -> Person:
+def replace_contact(person: Person, contact: ContactWishes) -> Person:
     if person.member_id in contact.delegates:
-        raise Refused("own_delegate", "nobody can be their own delegate")
+        raise CommandRejected("own_delegate", "nobody can be their own delegate")
     if contact.time_zone is not None and not is_time_zone(contact.time_zone):
-        raise Refused("bad_time_zone", "this is not a time zone such as Europe/Vienna")
+        raise CommandRejected("bad_time_zone", "this is not a time zone such as Europe/Vienna")
     return person.model_copy(update={"contact": contact})
 
 
-def be_away(person: Person, away: Iterable[Absence]) -> Person:
-    absences = tuple(sorted(away, key=lambda one: one.since))
-    if len(absences) > MOST_ABSENCES:
-        raise Refused("too_many", f"at most {MOST_ABSENCES} stretches of absence are kept")
-    if any(one.until is not None and one.until < one.since for one in absences):
-        raise Refused("backwards", "an absence cannot end before it begins")
+def replace_absences(person: Person, away: Iterable[Absence]) -> Person:
+    absences = tuple(sorted(away, key=lambda absence: absence.since))
+    if len(absences) > MAX_ABSENCES:
+        raise CommandRejected("too_many", f"at most {MAX_ABSENCES} absences are allowed")
+    if any(absence.until is not None and absence.until < absence.since for absence in absences):
+        raise CommandRejected("backwards", "an absence cannot end before it begins")
     return person.model_copy(update={"away": absences})
 
 
-def avoid(person: Person, members: Iterable[str]) -> Person:
+def replace_avoided(person: Person, members: Iterable[str]) -> Person:
     ids = tuple(dict.fromkeys(members))
-    if len(ids) > MOST_AVOIDED:
-        raise Refused("too_many", f"at most {MOST_AVOIDED} people can be named")
+    if len(ids) > MAX_AVOIDED:
+        raise CommandRejected("too_many", f"at most {MAX_AVOIDED} people can be avoided")
     if person.member_id in ids:
-        raise Refused("oneself", "nobody can avoid themselves")
+        raise CommandRejected("oneself", "nobody can avoid themselves")
     return person.model_copy(update={"avoid": ids})
 
 
-def take_part(person: Person, programme_id: str, wish: Participation, programmes: Programmes, now: datetime) -> Person:
-    """Enrol, rejoin, or change what was said about taking part. Raises ``Refused``."""
-    known = person.enrolment_in(programme_id)
-    after = enrolments_.take_part(known, wish, programmes.get(programme_id), person.facts(), now)
-    return _with(person, after)
+def take_part_in(
+    person: Person, programme_id: str, wish: ParticipationWish, programmes: Programmes, now: datetime
+) -> Person:
+    """Enrol, rejoin, or change earlier statements about the participation. Raises ``CommandRejected``."""
+    enrolment = person.enrolment_in(programme_id)
+    after = update_participation(enrolment, wish, programmes.get(programme_id), person.facts(), now)
+    return _with_enrolment(person, after)
 
 
-def leave(person: Person, programme_id: str, now: datetime) -> Person:
-    known = person.enrolment_in(programme_id)
-    if known is None:
-        raise Refused("not_enrolled", "this person does not take part in that programme")
-    return _with(person, enrolments_.leave(known, now))
+def leave_programme(person: Person, programme_id: str, now: datetime) -> Person:
+    enrolment = person.enrolment_in(programme_id)
+    if enrolment is None:
+        raise CommandRejected("not_enrolled", "this person does not take part in that programme")
+    return _with_enrolment(person, mark_left(enrolment, now))
 
 
-def invite(person: Person, invitation: Invitation, programmes: Programmes, now: datetime) -> Person:
-    """Invite, unless they were invited before; who has left is not asked again."""
+def invite_person(person: Person, invitation: Invitation, programmes: Programmes, now: datetime) -> Person:
+    """Invite the person, unless they were invited before. A person who has left is not invited again."""
     if invitation.programme_id not in programmes:
-        raise Unknown("unknown_programme", "there is no such programme")
+        raise NotFound("programme", code="unknown_programme", detail="there is no such programme")
     if person.enrolment_in(invitation.programme_id) is not None:
         return person
-    return _with(person, enrolments_.invite(invitation, programmes, now))
+    return _with_enrolment(person, create_invited(invitation, programmes, now))
 
 
-def identify(person: Person, external_id: ExternalId) -> Person:
-    """Add how another HR system calls this person; from now on that system's rows lead."""
+def add_external_id(person: Person, external_id: ExternalId) -> Person:
+    """Add the id that another HR system uses for this person. From now on the rows of that system are leading."""
     if external_id in person.external_ids:
         return person
     return person.model_copy(update={"external_ids": (*person.external_ids, external_id)})
 
 
-def _with(person: Person, enrolment: Enrolment) -> Person:
-    others = tuple(one for one in person.enrolments if one.programme_id != enrolment.programme_id)
-    known = person.enrolment_in(enrolment.programme_id)
-    if known is None:
+def _with_enrolment(person: Person, enrolment: ProgrammeEnrolment) -> Person:
+    others = tuple(existing for existing in person.enrolments if existing.programme_id != enrolment.programme_id)
+    previous = person.enrolment_in(enrolment.programme_id)
+    if previous is None:
         return person.model_copy(update={"enrolments": (*others, enrolment)})
     return person.model_copy(
-        update={"enrolments": tuple(enrolment if one is known else one for one in person.enrolments)}
+        update={"enrolments": tuple(enrolment if existing is previous else existing for existing in person.enrolments)}
     )
 
 
-def stand(person: Person, place: Place) -> Person:
-    """Take another place in the organisation, because somebody above has."""
+def replace_position(person: Person, place: OrgPosition) -> Person:
+    """Set another position in the organisation, after somebody above has moved."""
     return person.model_copy(update={"place": place})
 
 
-def erase(person: Person | None, hashed: Callable[[str], str], now: datetime, machine: datetime) -> Decision:
-    """Replace the person by a stub, and say that they are gone. Asked twice it does nothing. Raises ``Unknown``.
+def erase_person(person: Person | None, hash_ref: Callable[[str], str], moment: Moment) -> Decision:
+    """Replace the person by a stub and publish tombstones. A second call does nothing. Raises ``NotFound``.
 
-    ``hashed`` makes of an external id the key under which it is remembered that this one is not to come back.
-    ``lease`` drives what is left to forget: external ids, and mentions of this person in others.
+    ``hash_ref`` turns an external id into the key that prevents it from being imported again. The ``lease`` triggers
+    the rest of the erasure: external ids, and mentions of this person in the records of others.
     """
     if person is None:
-        raise Unknown("unknown_member", "there is no such member")
+        raise NotFound("member", code="unknown_member", detail="there is no such member")
     if person.hr is None:
         return None
     stub = Person(
         member_id=person.member_id,
-        erasure=Erasure(
-            requested_at=now, keys=tuple(hashed(one.ref) for one in person.external_ids), heir=person.place.manager
+        erasure=PersonErasure(
+            requested_at=moment.now,
+            keys=tuple(hash_ref(external_id.ref) for external_id in person.external_ids),
+            heir=person.place.manager,
         ),
-        lease=machine,
+        lease=moment.recorded_at,
     )
     return stub, [
         public_profile(stub),
         public_contact(stub),
-        ErasureRequested(member_id=person.member_id, requested_at=now),
+        ErasureRequested(member_id=person.member_id, requested_at=moment.now),
     ]
 
 
-def forgotten(person: Person | None, now: datetime) -> Decision:
-    """This service holds nothing of them any longer: drop the last traces from the stub, and say so."""
+def complete_own_erasure(person: Person | None, now: datetime) -> Decision:
+    """This service stores nothing else about them: clear the stub and publish the completion."""
     if person is None or person.erasure is None or "profiles" in person.erasure.completed:
         return None
     erasure = person.erasure.model_copy(
@@ -393,35 +418,35 @@ def forgotten(person: Person | None, now: datetime) -> Decision:
     )
 
 
-def note_completed(person: Person | None, service: str, at: datetime) -> Decision:
-    """Another service has reported that it has forgotten them."""
+def record_completed_erasure(person: Person | None, service: str, at: datetime) -> Decision:
+    """Another service has reported that its erasure is complete."""
     if person is None or person.erasure is None or service in person.erasure.completed:
         return None
     completed = {**person.erasure.completed, service: at}
     return person.model_copy(update={"erasure": person.erasure.model_copy(update={"completed": completed})}), []
 
 
-def without(person: Person, gone: str, heir: str | None) -> Person:
-    """Forget somebody who was erased: their reports move up to the manager above, so that lines stay closed."""
+def remove_mentions(person: Person, erased_id: str, heir: str | None) -> Person:
+    """Remove an erased person from this record. Their reports move to ``heir``, so that lines stay connected."""
 
-    def others(ids: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(one for one in ids if one != gone)
+    def keep_others(ids: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(member for member in ids if member != erased_id)
 
-    manager = heir if person.place.manager == gone else person.place.manager
-    above = (heir if one == gone else one for one in person.place.line)
-    line = tuple(dict.fromkeys(one for one in above if one is not None and one != person.member_id))
+    manager = heir if person.place.manager == erased_id else person.place.manager
+    above = (heir if member == erased_id else member for member in person.place.line)
+    line = tuple(dict.fromkeys(member for member in above if member is not None and member != person.member_id))
     place = person.place.model_copy(
         update={
             "manager": None if manager == person.member_id else manager,
             "line": line,
-            "evaluators": others(person.place.evaluators),
+            "evaluators": keep_others(person.place.evaluators),
         }
     )
-    delegates = others(person.contact.delegates)
+    delegates = keep_others(person.contact.delegates)
     return person.model_copy(
         update={
             "place": place,
-            "avoid": others(person.avoid),
+            "avoid": keep_others(person.avoid),
             "contact": person.contact.model_copy(update={"delegates": delegates}),
         }
     )

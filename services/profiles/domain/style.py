@@ -1,7 +1,7 @@
-"""How somebody likes to think and work: eight statements, four dimensions.
+"""How a person likes to think and work: eight statements about four dimensions.
 
-Each dimension is asked by two opposite statements on a scale from -2 to +2; it is half their difference, which cancels
-the habit of saying yes to everything. Any statement may be skipped, and then its dimension is not known.
+Two opposite statements measure each dimension, on a scale from -2 to +2. The dimension is half their difference, which
+cancels the habit of agreeing with everything. Any statement may be skipped; its dimension is unknown then.
 """
 
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from contracts.envelope import Instant
 from contracts.profiles import Style
-from services.profiles.domain.base import Value
+from services.profiles.domain.base import ProfilesValue
 
 Statement = Literal[
     "candour_plain",
@@ -23,8 +23,8 @@ Statement = Literal[
     "debate_common",
 ]
 
-VERSION = "1"
-WORDS: dict[Statement, str] = {
+STATEMENTS_VERSION = "1"
+STATEMENT_TEXTS: dict[Statement, str] = {
     "candour_plain": "I prefer to hear criticism plainly.",
     "candour_gentle": "I prefer criticism to be put gently.",
     "pace_try": "I like to try an idea early.",
@@ -36,28 +36,28 @@ WORDS: dict[Statement, str] = {
 }
 
 
-class Statements(Value):
-    """The answers, with the version of the wording and the language in which they were read."""
+class StatementAnswers(ProfilesValue):
+    """The answers, with the version of the statements and the language in which the person read them."""
 
-    version: Annotated[str, Field(max_length=16)] = VERSION
+    version: Annotated[str, Field(max_length=16)] = STATEMENTS_VERSION
     language: Annotated[str, Field(max_length=35)] = "en"
     answers: dict[Statement, Annotated[int, Field(ge=-2, le=2)] | None] = Field(default_factory=dict)
     at: Instant | None = None
 
 
-def style_of(statements: Statements | None) -> Style:
-    """The four dimensions; one of them is None where either of its statements was skipped."""
+def derive_style(statements: StatementAnswers | None) -> Style:
+    """The four dimensions. A dimension is None when one of its statements was skipped."""
     if statements is None:
         return Style()
     answers = statements.answers
 
-    def half(first: Statement, second: Statement) -> float | None:
+    def half_difference(first: Statement, second: Statement) -> float | None:
         a, b = answers.get(first), answers.get(second)
         return None if a is None or b is None else (a - b) / 2
 
     return Style(
-        candour=half("candour_plain", "candour_gentle"),
-        pace=half("pace_try", "pace_plan"),
-        change=half("change_enjoy", "change_proven"),
-        debate=half("debate_lively", "debate_common"),
+        candour=half_difference("candour_plain", "candour_gentle"),
+        pace=half_difference("pace_try", "pace_plan"),
+        change=half_difference("change_enjoy", "change_proven"),
+        debate=half_difference("debate_lively", "debate_common"),
     )

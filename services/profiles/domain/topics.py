@@ -1,7 +1,7 @@
-"""Topics that somebody offers or seeks, as they wrote them and as the taxonomy knows them.
+"""Topics that a person offers or seeks, as they were entered and as the taxonomy resolves them.
 
-What the taxonomy does not know is kept with its words and reported to those who care for the taxonomy. It is never
-published, and it counts as soon as a later version of the taxonomy knows it.
+A text that the taxonomy does not know is stored and reported to the maintainers of the taxonomy. It is never published.
+It counts as soon as a later version of the taxonomy knows it.
 """
 
 from collections.abc import Iterable
@@ -12,48 +12,48 @@ from pydantic import Field
 
 from contracts import taxonomy
 from contracts.profiles import Depth, Offer, Seek
-from services.profiles.domain.base import Value
+from services.profiles.domain.base import ProfilesValue
 
-MOST = 30  # topics on each side; more than that says nothing about a person
+MAX_TOPICS = 30  # topics that a person may offer, and also seek; a longer list says nothing about them
 
-resolve = lru_cache(4096)(taxonomy.resolve)
-"""The topic that some words stand for, or None; a file of people asks for the same words again and again."""
+resolve_topic = lru_cache(4096)(taxonomy.resolve)
+"""The topic id for a text, or None. Cached, because the rows of a file repeat the same texts."""
 
-Words = Annotated[str, Field(min_length=1, max_length=80)]
+TopicText = Annotated[str, Field(min_length=1, max_length=80)]
 
 
-class OfferWords(Value):
-    """A topic somebody can help with, in their own words or by its id."""
+class OfferEntry(ProfilesValue):
+    """A topic that a person can help with, in their own words or by its id."""
 
-    topic: Words
+    topic: TopicText
     level: Depth = "use"
 
 
-class SeekWords(Value):
-    """A topic somebody wants to learn about, in their own words or by its id."""
+class SeekEntry(ProfilesValue):
+    """A topic that a person wants to learn about, in their own words or by its id."""
 
-    topic: Words
+    topic: TopicText
     priority: Annotated[int, Field(ge=1, le=3)] = 2
 
 
-def offers_of(words: Iterable[OfferWords]) -> tuple[Offer, ...]:
-    """Those that the taxonomy knows, each topic once (the first mention counts), in the order given."""
-    found: dict[str, Offer] = {}
-    for one in words:
-        if (topic := resolve(one.topic)) is not None and topic not in found:
-            found[topic] = Offer(topic=topic, level=one.level)
-    return tuple(found.values())
+def resolve_offers(entries: Iterable[OfferEntry]) -> tuple[Offer, ...]:
+    """The entries that the taxonomy knows, in order, each topic once (the first mention counts)."""
+    offers: dict[str, Offer] = {}
+    for entry in entries:
+        if (topic := resolve_topic(entry.topic)) is not None and topic not in offers:
+            offers[topic] = Offer(topic=topic, level=entry.level)
+    return tuple(offers.values())
 
 
-def seeks_of(words: Iterable[SeekWords]) -> tuple[Seek, ...]:
-    """As ``offers_of``, for what is sought."""
-    found: dict[str, Seek] = {}
-    for one in words:
-        if (topic := resolve(one.topic)) is not None and topic not in found:
-            found[topic] = Seek(topic=topic, priority=one.priority)
-    return tuple(found.values())
+def resolve_seeks(entries: Iterable[SeekEntry]) -> tuple[Seek, ...]:
+    """As ``resolve_offers``, for topics that are sought."""
+    seeks: dict[str, Seek] = {}
+    for entry in entries:
+        if (topic := resolve_topic(entry.topic)) is not None and topic not in seeks:
+            seeks[topic] = Seek(topic=topic, priority=entry.priority)
+    return tuple(seeks.values())
 
 
-def unknown(words: Iterable[OfferWords | SeekWords]) -> tuple[str, ...]:
-    """The words that the taxonomy does not know."""
-    return tuple(dict.fromkeys(one.topic for one in words if resolve(one.topic) is None))
+def unknown_texts(entries: Iterable[OfferEntry | SeekEntry]) -> tuple[str, ...]:
+    """The texts that the taxonomy does not know."""
+    return tuple(dict.fromkeys(entry.topic for entry in entries if resolve_topic(entry.topic) is None))

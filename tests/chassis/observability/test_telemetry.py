@@ -214,7 +214,7 @@ class TestErrors:
             (ExceptionGroup(SECRET, [ValueError(SECRET)]), "ExceptionGroup: ValueError"),
             (ConnectionError("no broker answers"), "ConnectionError: no broker answers"),
             (ServerSelectionTimeoutError("host:27017: refused"), "ServerSelectionTimeoutError: host:27017: refused"),
-            (TooBusy("too many"), "Busy: too many"),
+            (TooBusy("too many"), "TooBusy: too many"),
         ],
     )
     def test_an_error_tells_its_type_and_no_more_than_is_known_to_be_harmless(

@@ -21,9 +21,9 @@ from chassis.core.settings import Settings
 from chassis.web import dev_issuer
 from chassis.web import dev_tokens as local
 from chassis.web.authentication import (
-    INTERVAL,
-    MAX_AGE,
-    RETRY,
+    FIRST_READ_RETRY_S,
+    MAX_KEY_AGE_S,
+    REREAD_INTERVAL_S,
     KeysUnavailable,
     Principal,
     SigningKeys,
@@ -157,7 +157,7 @@ class TestLocalIssuer:
             (tmp_path / "issuer" / "key.pem").unlink()
             new = local.issue_token(tmp_path, "m-7", ["member"], issuer=url)
             assert await refused(verifier, new) == "token_invalid", "looked a moment ago"
-            watch.time += INTERVAL
+            watch.time += REREAD_INTERVAL_S
             await verifier.verify(new)
             assert await refused(verifier, old) == "token_invalid"
 
@@ -266,7 +266,7 @@ class TestKeys:
         tokens = [signed(claims(port), f"made-up-{n}") for n in range(10)]
         assert set(await asyncio.gather(*(refused(verifier, token) for token in tokens))) == {"token_invalid"}
         assert provider.reads == 1
-        watch.time += INTERVAL
+        watch.time += REREAD_INTERVAL_S
         await asyncio.gather(*(refused(verifier, token) for token in tokens))
         assert provider.reads == 2
 
@@ -279,7 +279,7 @@ class TestKeys:
         verifier = verifier_for(port, watch)
         await verifier.verify(signed(claims(port)))
         provider.keys = []
-        watch.time += MAX_AGE + 1
+        watch.time += MAX_KEY_AGE_S + 1
         assert await refused(verifier, signed(claims(port))) == "token_invalid"
 
     async def test_known_keys_outlast_the_issuer(self, port: int, watch: Watch) -> None:
@@ -288,7 +288,7 @@ class TestKeys:
         verifier = verifier_for(port, watch)
         async with serving(made.app, port):
             await verifier.verify(signed(claims(port)))
-        watch.time += MAX_AGE + 1
+        watch.time += MAX_KEY_AGE_S + 1
         await verifier.verify(signed(claims(port)))
 
     async def test_without_any_key_nothing_is_known_of_a_token(self, port: int, watch: Watch) -> None:
@@ -298,7 +298,7 @@ class TestKeys:
         with pytest.raises(KeysUnavailable):
             await verifier.verify(signed(claims(port)))
         async with serving(made.app, port):
-            watch.time += RETRY
+            watch.time += FIRST_READ_RETRY_S
             await verifier.verify(signed(claims(port)))
 
     async def test_keys_of_another_issuer_are_not_taken(self, port: int, watch: Watch) -> None:

@@ -31,14 +31,9 @@ from chassis.web.http import (
     create_app,
     set_etag,
 )
+from contracts.errors import CommandRejected
 
 SECRET = "maria.silva@example.com"
-
-
-class Refused(Exception):
-    def __init__(self, detail: str, code: str) -> None:
-        super().__init__(detail)
-        self.code = code
 
 
 class Wish(BaseModel):
@@ -59,7 +54,7 @@ ERRORS: dict[str, Exception] = {
     "stale": VersionConflict(SECRET),
     "busy": TooBusy(SECRET),
     "unavailable": ConnectionFailure(SECRET),
-    "refused": Refused("All seats are taken.", "full"),
+    "refused": CommandRejected("full", "All seats are taken."),
     "problem": Problem(409, "Not now.", code="later"),
     "internal": RuntimeError(SECRET),
 }
@@ -119,7 +114,7 @@ def data(tmp_path: Path) -> Path:
 
 def make(data: Path, *routers: APIRouter, **more: Any) -> FastAPI:
     chosen = settings(jwks_url=(data / "jwks.json").as_uri(), **more)
-    return create_app("alpha", chosen, routers=routers or (routes(),), health=health(), problems={Refused: 409})
+    return create_app("alpha", chosen, routers=routers or (routes(),), health=health())
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from services.matcher.domain.errors import Refused
+from contracts.errors import CommandRejected
 from services.matcher.domain.fit.rules import Rule
 from services.matcher.domain.pairings import conflict as conflicts
 from services.matcher.domain.pairings import pairing as pairings
@@ -70,9 +70,9 @@ def test_the_end_that_a_person_decides_is_like_any_other() -> None:
     for over in (done(ended), done(lapsed)):
         assert over.conflict is None
         assert pairings.look_again(over, MANAGER, "end", LATER) is None
-        with pytest.raises(Refused, match="no rule"):
+        with pytest.raises(CommandRejected, match="no rule"):
             pairings.decide_conflict(over, "end", moment_at(LATER))
-    with pytest.raises(Refused, match="no rule"):
+    with pytest.raises(CommandRejected, match="no rule"):
         pairings.decide_conflict(formed(), "keep", moment_at(LATER))
 
 

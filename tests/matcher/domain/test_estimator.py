@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from benchmarks import learning as benchmark
 from benchmarks.learning import SAME, WORLDS, Hidden
+from contracts.errors import CommandRejected
 from contracts.feedback import Band, OutcomeRecorded
 from contracts.pairings import DeclineReason
 from contracts.programmes import Weights
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.learning.estimator import (
     ENOUGH,
@@ -78,7 +78,7 @@ def test_below_thirty_outcomes_nothing_is_said_and_refusals_do_not_make_up_for_t
     few = heard(ENOUGH - 1, WORLDS["perspective matters most"])
     refusal = from_refusal(FIT, "topics_do_not_fit", "r")
     assert refusal is not None
-    with pytest.raises(Refused, match="Fewer than 30 outcomes"):
+    with pytest.raises(CommandRejected, match="Fewer than 30 outcomes"):
         estimate([*few, *[refusal] * 50], DEFAULT)
     assert estimate([*few, few[0]], DEFAULT).outcomes == ENOUGH
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from contracts.envelope import OutgoingEvent, Tombstone
+from contracts.errors import CommandRejected
 from contracts.pairings import AnswerGiven, PairingEnded, PairingEvent, PairingState
 from contracts.profiles import Side
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.fit.rules import Rule
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.conflict import Course
@@ -96,12 +96,12 @@ def test_a_yes_may_become_a_no_until_both_said_yes_and_an_answer_again_changes_n
     once = done(pairings.answer(proposed(), "senior", "accepted", None, MOMENT))
     assert pairings.answer(once, "senior", "accepted", None, MOMENT) is None
     assert done(pairings.answer(once, "senior", "declined", None, MOMENT)).state == "lapsed"
-    with pytest.raises(Refused, match="no longer open"):
+    with pytest.raises(CommandRejected, match="no longer open"):
         pairings.answer(formed(), "senior", "declined", None, MOMENT)
 
 
 def test_after_the_deadline_no_answer_counts_even_before_the_sweep_came() -> None:
-    with pytest.raises(Refused, match="time to answer is over"):
+    with pytest.raises(CommandRejected, match="time to answer is over"):
         pairings.answer(proposed(), "senior", "accepted", None, moment_at(NOW + timedelta(days=15)))
 
 
@@ -125,9 +125,9 @@ def test_a_charter_needs_both_and_another_text_needs_both_again() -> None:
     assert redrafted.signed == ("junior",)
     agreed = pairings.sign(redrafted, "senior", None, MOMENT)
     assert types(agreed) == ["pairing.chartered.v1", "pairing.state.v1"]
-    with pytest.raises(Refused, match="stays between the two"):
+    with pytest.raises(CommandRejected, match="stays between the two"):
         pairings.sign(formed(), "senior", Charter(goals=("g",), confidential=False), MOMENT)
-    with pytest.raises(Refused, match="no draft"):
+    with pytest.raises(CommandRejected, match="no draft"):
         pairings.sign(formed(), "senior", None, MOMENT)
 
 
@@ -147,7 +147,7 @@ def test_a_pause_with_an_end_goes_on_by_itself() -> None:
         "pairing.resumed.v1",
         "pairing.state.v1",
     ]
-    with pytest.raises(Refused, match="later day"):
+    with pytest.raises(CommandRejected, match="later day"):
         pairings.pause(formed(), NOW.date(), MOMENT)
 
 
@@ -237,7 +237,7 @@ class AnyLife(RuleBasedStateMachine):
         before = self.pairing
         try:
             self.apply(act(self.pairing, *arguments, moment_at(self.now)))
-        except Refused:
+        except CommandRejected:
             assert self.pairing == before
 
     @rule(hours=st.integers(1, 24 * 60))

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from contracts.errors import CommandRejected, InvalidCommand
 from services.matcher.domain.access_policy import ALLOWED, Action, Relation, in_conflict, may, to_pairing, to_programme
-from services.matcher.domain.errors import Contradiction, Refused
 from services.matcher.domain.programmes import programme as programmes
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rounds import round as rounds
@@ -62,7 +62,7 @@ def test_settings_have_versions_and_the_same_settings_are_no_change() -> None:
     ],
 )
 def test_contradictions_are_refused_in_words(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(Contradiction, match=words):
+    with pytest.raises(InvalidCommand, match=words):
         programmes.check(settings(**changes))
 
 
@@ -111,11 +111,11 @@ def test_a_programme_opens_and_closes_and_stays_closed() -> None:
     assert programmes.open_(opened[0], MOMENT) is None
     closed = programmes.close(opened[0], MOMENT)
     assert closed is not None
-    with pytest.raises(Refused, match="closed"):
+    with pytest.raises(CommandRejected, match="closed"):
         programmes.change(closed[0], settings(rules__min_level_gap=4), MOMENT)
-    with pytest.raises(Refused, match="last day"):
+    with pytest.raises(CommandRejected, match="last day"):
         programmes.open_(programmes.create(None, "p", settings(ends="2026-01-01"), MOMENT)[0], MOMENT)
-    with pytest.raises(Refused, match="already"):
+    with pytest.raises(CommandRejected, match="already"):
         programmes.create(programme(), PROGRAMME, settings(), MOMENT)
 
 
@@ -162,7 +162,7 @@ def test_a_published_round_counts_each_stretch_once() -> None:
     assert (twice.proposed, twice.withdrawn) == (1, 1)
     done = rounds.published(twice, 2, MOMENT)
     assert [type(event).__name__ for event in (done or (None, []))[1]] == ["RoundPublished"]
-    with pytest.raises(Refused, match="gone out"):
+    with pytest.raises(CommandRejected, match="gone out"):
         rounds.discard(twice, MOMENT)
 
 
@@ -170,9 +170,9 @@ def test_a_discarded_round_tells_its_worker_to_stop() -> None:
     working = after(rounds.claim(started(), NOW))
     gone = after(rounds.discard(working, MOMENT))
     assert rounds.advance(gone, 1, Progress(), NOW) is None
-    with pytest.raises(Refused, match="computed round"):
+    with pytest.raises(CommandRejected, match="computed round"):
         rounds.publish(gone, MOMENT)
-    with pytest.raises(Refused, match="open programmes"):
+    with pytest.raises(CommandRejected, match="open programmes"):
         rounds.start(None, "r", (PROGRAMME, 1, "draft", settings()), 0, MOMENT)
 
 

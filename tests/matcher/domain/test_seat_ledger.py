@@ -16,9 +16,9 @@ from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
 from contracts.envelope import Tombstone
+from contracts.errors import CommandRejected
 from contracts.pairings import Participant
 from contracts.privacy import ErasureCompleted
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import seat_ledger as ledgers
 from services.matcher.domain.pairings.pairing import LIVE, Pairing, Plan
@@ -63,7 +63,7 @@ def taken(ledger: Ledger | None, pairing_id: str, seat: Seat, places: Room = ONE
 
 
 def refusal(ledger: Ledger, pairing_id: str, seat: Seat, places: Room = ONE) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(CommandRejected) as caught:
         ledgers.take(ledger, "a", pairing_id, seat, places, NOW)
     return caught.value.code
 
@@ -168,7 +168,7 @@ class Company:
         for _ in range(2 if self.chance.random() < 0.1 else 1):
             try:
                 decided = decide(self.ledgers.get(id))
-            except Refused:
+            except CommandRejected:
                 return False
             if decided is not None:
                 self.ledgers[id] = decided[0]

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from contracts.errors import CommandRejected, NotFound
 from contracts.moment import Moment
 from contracts.programmes import Weights
-from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.learning import weight_versions
 from services.matcher.domain.learning.estimator import Estimate, Gain
 from services.matcher.domain.learning.weight_versions import BATCH, KEPT, Batch, Learning, Preview
@@ -91,7 +91,7 @@ def test_a_batch_that_another_replica_took_in_first_is_not_taken_in_again() -> N
 def test_a_newer_proposal_takes_the_place_of_the_one_before() -> None:
     state = learned(learned(None, says(3.0)), says(3.5))
     assert [(one.version, one.state) for one in state.versions] == [(1, "superseded"), (2, "proposed")]
-    with pytest.raises(Refused, match="no longer proposed"):
+    with pytest.raises(CommandRejected, match="no longer proposed"):
         weight_versions.preview(state, 1, DEFAULT, TRIALS)
 
 
@@ -112,12 +112,12 @@ def test_a_batch_during_a_release_leaves_what_is_being_released() -> None:
 
 def test_a_version_is_released_only_after_a_look_at_who_would_be_matched_differently() -> None:
     state = learned(None, says(3.0))
-    with pytest.raises(Refused, match="First look") as refused:
+    with pytest.raises(CommandRejected, match="First look") as refused:
         weight_versions.release(state, 1, DEFAULT, "c1", MOMENT)
     assert refused.value.code == "no_preview"
-    with pytest.raises(Refused, match="First look"):
+    with pytest.raises(CommandRejected, match="First look"):
         weight_versions.release(previewed(state, 1), 1, DEFAULT, "c1", MOMENT, seen=None)
-    with pytest.raises(Refused, match="First look"):
+    with pytest.raises(CommandRejected, match="First look"):
         weight_versions.release(previewed(state, 1), 1, DEFAULT, "c1", MOMENT, seen=Preview(now="r0", then="r2"))
     state = released(previewed(state, 1), 1, DEFAULT)
     [version] = state.versions
@@ -137,9 +137,9 @@ def test_a_release_is_an_ordinary_change_of_the_programmes_settings() -> None:
     assert after.settings.matching.weights == Weights(perspective=3.0)
     assert said == programmes.public(after)
     assert weight_versions.weigh(after, releasing, MOMENT) is None, "told twice is told once"
-    with pytest.raises(Refused, match="closed"):
+    with pytest.raises(CommandRejected, match="closed"):
         weight_versions.weigh(programme(state="closed"), releasing, MOMENT)
-    with pytest.raises(Refused, match="have changed"):
+    with pytest.raises(CommandRejected, match="have changed"):
         weight_versions.weigh(programme(Weights(perspective=9.0)), releasing, MOMENT)
 
 
@@ -155,7 +155,7 @@ def test_a_release_that_the_programme_refused_leaves_the_version_proposed() -> N
 
 def test_a_version_made_from_other_weights_than_those_in_use_cannot_be_released() -> None:
     state = previewed(learned(None, says(3.0)), 1)
-    with pytest.raises(Refused, match="have changed"):
+    with pytest.raises(CommandRejected, match="have changed"):
         weight_versions.release(state, 1, Weights(perspective=9.0), None, MOMENT)
 
 
@@ -175,11 +175,11 @@ def test_an_earlier_version_and_the_weights_before_any_learning_can_be_released_
 
 def test_before_anything_was_learned_there_is_nothing_to_go_back_to() -> None:
     nothing = Learning(programme_id=PROGRAMME)
-    with pytest.raises(Refused, match="Nothing has been learned"):
+    with pytest.raises(CommandRejected, match="Nothing has been learned"):
         weight_versions.release(nothing, 0, DEFAULT, None, MOMENT)
-    with pytest.raises(Unknown):
+    with pytest.raises(NotFound):
         weight_versions.release(nothing, 7, DEFAULT, None, MOMENT)
-    with pytest.raises(Refused, match="before any learning"):
+    with pytest.raises(CommandRejected, match="before any learning"):
         weight_versions.dismiss(nothing, 0, None, NOW)
 
 
@@ -188,9 +188,9 @@ def test_what_is_dismissed_is_not_released_and_what_is_released_is_not_dismissed
     dismissed = weight_versions.dismiss(state, 1, "c1", NOW)
     assert dismissed is not None
     assert weight_versions.dismiss(dismissed[0], 1, "c1", NOW) is None
-    with pytest.raises(Refused, match="no longer proposed"):
+    with pytest.raises(CommandRejected, match="no longer proposed"):
         weight_versions.release(dismissed[0], 1, DEFAULT, None, MOMENT)
-    with pytest.raises(Refused, match="release an earlier one"):
+    with pytest.raises(CommandRejected, match="release an earlier one"):
         weight_versions.dismiss(released(state, 1, DEFAULT), 1, None, NOW)
 
 

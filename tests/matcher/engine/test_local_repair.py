@@ -9,9 +9,9 @@ from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
 from benchmarks import cohort
+from contracts.errors import CommandRejected
 from contracts.profiles import ProfileChanged
 from contracts.programmes import Draw, Fairness, ProgrammeSettings
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.score import fit
 from services.matcher.domain.rounds.adjustment import Adjustment, Effect, Pair, carried_out, undone, with_one_more
@@ -134,7 +134,7 @@ def _others(member: str, pairs: set[Pair]) -> list[str]:
 
 def test_contradicting_changes_are_refused_and_undone_ones_leave_with_the_next_result() -> None:
     known = with_one_more((), lock("s", "j"))
-    with pytest.raises(Refused, match="held together already"):
+    with pytest.raises(CommandRejected, match="held together already"):
         with_one_more(known, forbid("s", "j"))
     assert undone(known, "lock-s-j") == ()
     in_force = carried_out(known, [Effect(adjustment_id="lock-s-j", kept=True, cost=0.1)])

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks import cohort
+from chassis.core.commands import Op
 from chassis.core.ids import new_id
-from chassis.storage.aggregates import Op
 from contracts.envelope import Envelope, source_of
 from contracts.feedback import Band, OutcomeRecorded
 from contracts.programmes import PROGRAMMES, ProgrammeSettings, Weights

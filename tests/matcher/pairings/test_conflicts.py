@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from chassis.storage.together import Together
+from contracts.errors import CommandRejected
 from contracts.pairings import PAIRING_STATES, PAIRINGS
 from contracts.profiles import ProfileChanged
-from services.matcher.domain.errors import Refused
 from services.matcher.pairings import conflicts, reservation
 from tests.matcher.builders import PROGRAMME, person, settings
 from tests.matcher.harness import World
@@ -298,7 +298,7 @@ async def test_who_comes_under_the_other_while_seats_are_taken_is_not_proposed(
     async def reorganised() -> None:
         await company.people(person("s", line=("j",)))
 
-    async def taking(*arguments: Any) -> Mapping[str, Refused]:
+    async def taking(*arguments: Any) -> Mapping[str, CommandRejected]:
         if heard_before_the_seats:
             await reorganised()
         refused = await real(*arguments)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from chassis.core.commands import Op
 from chassis.core.ids import new_id
-from chassis.storage.aggregates import Op
+from contracts.errors import CommandRejected
 from contracts.pairings import PAIRINGS
 from contracts.privacy import PRIVACY
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.pairings import proposals, reservation
@@ -21,7 +21,7 @@ from tests.processes import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-Take = Callable[..., Awaitable[Mapping[str, Refused]]]
+Take = Callable[..., Awaitable[Mapping[str, CommandRejected]]]
 Then = Callable[[], Awaitable[None]]
 
 
@@ -40,7 +40,7 @@ def after_taking(monkeypatch: pytest.MonkeyPatch) -> list[Then]:
     happens: list[Then] = []
     real: Take = reservation._take
 
-    async def take(*arguments: Any) -> Mapping[str, Refused]:
+    async def take(*arguments: Any) -> Mapping[str, CommandRejected]:
         refused = await real(*arguments)
         if happens:
             await happens.pop(0)()

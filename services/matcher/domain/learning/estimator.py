@@ -29,10 +29,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from contracts.errors import CommandRejected
 from contracts.feedback import Band, OutcomeRecorded
 from contracts.pairings import DeclineReason
 from contracts.programmes import Weights
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.fit.score import Fit
 
 Floats = npt.NDArray[np.float64]
@@ -133,11 +133,11 @@ def from_refusal(fit: Fit, reason: DeclineReason | None, round_id: str | None) -
 def estimate(examples: Sequence[Example], weights: Weights) -> Estimate:
     """What the examples say about the weights in use. A weight of 0 was a decision, and stays 0.
 
-    Raises ``Refused`` where fewer than ``ENOUGH`` outcomes are known.
+    Raises ``CommandRejected`` where fewer than ``ENOUGH`` outcomes are known.
     """
     outcomes = sum(example.bands is not None for example in examples)
     if outcomes < ENOUGH:
-        raise Refused("too_few_outcomes", f"Fewer than {ENOUGH} outcomes are known: too few to learn from.")
+        raise CommandRejected("too_few_outcomes", f"Fewer than {ENOUGH} outcomes are known: too few to learn from.")
     now = shares_of(weights)
     used = now > 0
     x, y, v, groups = _arranged(examples)

@@ -14,10 +14,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, OutgoingEvent
+from contracts.errors import CommandRejected, NotFound
 from contracts.feedback import Band
 from contracts.moment import Moment
 from contracts.programmes import Weights
-from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.learning.estimator import Asked, Estimate
 from services.matcher.domain.programmes import programme as programmes
 from services.matcher.domain.programmes.programme import Programme
@@ -94,12 +94,14 @@ class Learning(_Value):
     lease: Instant | None = None
 
     def version(self, number: int) -> Version:
-        """Raises ``Unknown``, and ``Refused`` for 0, which nobody proposed."""
+        """Raises ``NotFound``, and ``CommandRejected`` for 0, which nobody proposed."""
         if number == 0:
-            raise Refused("not_proposed", "0 stands for the weights before any learning; it can be released alone.")
+            raise CommandRejected(
+                "not_proposed", "0 stands for the weights before any learning; it can be released alone."
+            )
         found = next((one for one in self.versions if one.version == number), None)
         if found is None:
-            raise Unknown("version")
+            raise NotFound("version")
         return found
 
     def in_use(self, weights: Weights) -> int | None:
@@ -196,18 +198,20 @@ def release(
     if learning.releasing is not None:
         if learning.releasing.version == number:
             return None
-        raise Refused("release_under_way", "Another version is being released at this moment.")
+        raise CommandRejected("release_under_way", "Another version is being released at this moment.")
     if number == 0:
         wanted = learning.start
         if wanted is None:
-            raise Refused("nothing_learned", "Nothing has been learned yet, so there is nothing to go back to.")
+            raise CommandRejected("nothing_learned", "Nothing has been learned yet, so there is nothing to go back to.")
     else:
         version = learning.version(number)
         wanted = version.weights
         if version.state != "released":
             still_proposed(version, weights)
             if version.preview is None or version.preview != seen:
-                raise Refused("no_preview", "First look at who would be matched differently: ask for its preview.")
+                raise CommandRejected(
+                    "no_preview", "First look at who would be matched differently: ask for its preview."
+                )
     if wanted == weights:
         return None
     releasing = Releasing(version=number, base=weights, weights=wanted, by=by, at=moment.now)
@@ -242,9 +246,11 @@ def dismiss(learning: Learning, number: int, by: str | None, now: datetime) -> D
     if version.state == "dismissed":
         return None
     if version.state != "proposed":
-        raise Refused("not_proposed", "Only a proposed version can be dismissed; to undo one, release an earlier one.")
+        raise CommandRejected(
+            "not_proposed", "Only a proposed version can be dismissed; to undo one, release an earlier one."
+        )
     if learning.releasing is not None and learning.releasing.version == number:
-        raise Refused("release_under_way", "This version is being released at this moment.")
+        raise CommandRejected("release_under_way", "This version is being released at this moment.")
     decided = {"state": "dismissed", "decided_at": now, "decided_by": by}
     return _with(learning, version.model_copy(update=decided)), []
 
@@ -264,15 +270,15 @@ def forgotten(learning: Learning, member_id: str) -> Decision | None:
 
 
 def still_proposed(version: Version, weights: Weights) -> None:
-    """Raises ``Refused`` where it is not, or was made from other weights than those in use."""
+    """Raises ``CommandRejected`` where it is not, or was made from other weights than those in use."""
     if version.state != "proposed":
-        raise Refused("not_proposed", "This version is no longer proposed.")
+        raise CommandRejected("not_proposed", "This version is no longer proposed.")
     if version.base != weights:
         raise _other_weights()
 
 
-def _other_weights() -> Refused:
-    return Refused(
+def _other_weights() -> CommandRejected:
+    return CommandRejected(
         "weights_changed", "The programme's weights have changed since this was made; the next batch makes a new one."
     )
 

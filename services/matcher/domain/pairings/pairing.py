@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.envelope import Instant, OutgoingEvent, Tombstone
+from contracts.errors import CommandRejected
 from contracts.moment import Moment
 from contracts.pairings import (
     AnswerGiven,
@@ -36,7 +37,6 @@ from contracts.pairings import (
     Participant,
 )
 from contracts.profiles import Side
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.fit.calendar import add_months, add_working_days
 from services.matcher.domain.fit.rules import Rule
 from services.matcher.domain.fit.score import Fit
@@ -248,9 +248,9 @@ def answer(
     if before is not None and before.answer == given:
         return None
     if pairing.state != "proposed":
-        raise Refused("not_proposed", "This suggestion is no longer open.")
+        raise CommandRejected("not_proposed", "This suggestion is no longer open.")
     if pairing.answer_by is not None and moment.now > pairing.answer_by:
-        raise Refused("too_late", "The time to answer is over.")
+        raise CommandRejected("too_late", "The time to answer is over.")
     answers = {**pairing.answers, side: Answer(answer=given, reason=reason, at=moment.now)}
     told = AnswerGiven(
         pairing_id=pairing.id,
@@ -281,12 +281,12 @@ def answer(
 def sign(pairing: Pairing, side: Side, charter: Charter | None, moment: Moment) -> Decision | None:
     """Agree to ``charter``, or to the one that stands. Another text is a new draft, to which the other has to agree."""
     if pairing.state not in ("formed", "chartered"):
-        raise Refused("wrong_state", "Only a running pairing has a charter.")
+        raise CommandRejected("wrong_state", "Only a running pairing has a charter.")
     text = charter or pairing.charter
     if text is None:
-        raise Refused("no_charter", "There is no draft to agree to yet.")
+        raise CommandRejected("no_charter", "There is no draft to agree to yet.")
     if not text.confidential:
-        raise Refused("not_confidential", "What is said stays between the two; both have to agree to that.")
+        raise CommandRejected("not_confidential", "What is said stays between the two; both have to agree to that.")
     same = text == pairing.charter
     signed: tuple[Side, ...] = tuple(sorted({*(pairing.signed if same else ()), side}))
     if same and signed == pairing.signed:
@@ -302,9 +302,9 @@ def pause(pairing: Pairing, until: date | None, moment: Moment) -> Decision | No
     if pairing.state == "paused":
         return None
     if pairing.state not in ("formed", "chartered"):
-        raise Refused("wrong_state", "Only a running pairing can be paused.")
+        raise CommandRejected("wrong_state", "Only a running pairing can be paused.")
     if until is not None and until <= moment.now.date():
-        raise Refused("in_the_past", "A pause ends on a later day.")
+        raise CommandRejected("in_the_past", "A pause ends on a later day.")
     return _moved(
         pairing,
         PairingPaused,
@@ -321,7 +321,7 @@ def resume(pairing: Pairing, moment: Moment) -> Decision | None:
     if pairing.state in ("formed", "chartered"):
         return None
     if pairing.state != "paused":
-        raise Refused("wrong_state", "Only a paused pairing can go on.")
+        raise CommandRejected("wrong_state", "Only a paused pairing can go on.")
     days = (moment.now - pairing.paused_at).days if pairing.paused_at else 0
     end = pairing.planned_end + timedelta(days=days) if pairing.planned_end else None
     return _moved(
@@ -338,7 +338,7 @@ def resume(pairing: Pairing, moment: Moment) -> Decision | None:
 def renew(pairing: Pairing, side: Side, months: int, moment: Moment) -> Decision | None:
     """One side wishes to go on for longer; when both do, the planned end moves by the shorter of the two wishes."""
     if pairing.state not in RUNNING or pairing.planned_end is None:
-        raise Refused("wrong_state", "Only a running pairing can be renewed.")
+        raise CommandRejected("wrong_state", "Only a running pairing can be renewed.")
     if pairing.wish_to_renew.get(side) == months:
         return None
     wishes = {**pairing.wish_to_renew, side: months}
@@ -381,9 +381,9 @@ def look_again(pairing: Pairing, broken: tuple[Rule, ...], course: Course, now: 
 
 
 def decide_conflict(pairing: Pairing, decision: Literal["keep", "end"], moment: Moment) -> Decision | None:
-    """A person decides whether the two go on all the same. The end is like any other. Raises ``Refused``."""
+    """A person decides whether the two go on all the same. The end is like any other. Raises ``CommandRejected``."""
     if pairing.conflict is None:
-        raise Refused("no_conflict", "These two break no rule about the organisation.")
+        raise CommandRejected("no_conflict", "These two break no rule about the organisation.")
     if decision == "end":
         return end(pairing, moment)
     return None if pairing.conflict.kept else (_with_conflict(pairing, conflicts.keep(pairing.conflict)), [])

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, OutgoingEvent
+from contracts.errors import CommandRejected, NotFound
 from contracts.profiles import Side
-from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.fit.calendar import add_working_days
 
 
@@ -72,11 +72,11 @@ def ask(
 
 
 def open_for(request: Request | None, member_id: str, now: datetime) -> Request:
-    """The request as one that ``member_id`` may answer now. Raises ``Refused``."""
+    """The request as one that ``member_id`` may answer now. Raises ``CommandRejected``."""
     if request is None or request.asked != member_id or request.hidden:
-        raise Unknown("request")
+        raise NotFound("request")
     if request.state != "open" or now > request.answer_by:
-        raise Refused("not_open", "This request is no longer open.")
+        raise CommandRejected("not_open", "This request is no longer open.")
     return request
 
 
@@ -97,7 +97,7 @@ def withdrawn(request: Request) -> Decision | None:
     if request.state == "withdrawn":
         return None
     if request.state != "open":
-        raise Refused("not_open", "This request is no longer open.")
+        raise CommandRejected("not_open", "This request is no longer open.")
     return _closed(request, state="withdrawn")
 
 

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, OutgoingEvent
+from contracts.errors import CommandRejected
 from contracts.moment import Moment
 from contracts.privacy import ErasureCompleted
 from contracts.profiles import ProfileChanged
-from services.matcher.domain.errors import Refused
 from services.matcher.domain.fit.rules import capacity
 
 AUDIT = timedelta(minutes=2)  # machine time after a take until the ledger is compared with the pairings that hold it
@@ -88,20 +88,20 @@ def free_places(ledgers: Mapping[str, Ledger], profiles: Iterable[ProfileChanged
 def take(
     ledger: Ledger | None, member_id: str, pairing_id: str, seat: Seat, places: Room, recorded_at: datetime
 ) -> Decision | None:
-    """Hold a place for a pairing's attempt; None where it is held already. Raises ``Refused``."""
+    """Hold a place for a pairing's attempt; None where it is held already. Raises ``CommandRejected``."""
     ledger = ledger or Ledger(member_id=member_id)
     mine = ledger.held.get(pairing_id)
     if mine is not None and mine.attempt == seat.attempt:
         return None
     if mine is not None and mine.attempt > seat.attempt:
-        raise Refused("overtaken", "A newer attempt at this pairing is under way.")
+        raise CommandRejected("overtaken", "A newer attempt at this pairing is under way.")
     if ledger.closed:
-        raise Refused("closed", "This member takes part no longer.")
+        raise CommandRejected("closed", "This member takes part no longer.")
     others = {id: other for id, other in ledger.held.items() if id != pairing_id}
     if any(other.partner == seat.partner for other in others.values()):
-        raise Refused("already_partners", "These two are partners, or suggested to each other, already.")
+        raise CommandRejected("already_partners", "These two are partners, or suggested to each other, already.")
     if mine is None and ledger.free(places, seat.programme_id) <= 0:
-        raise Refused("no_seat", "All places of this member are taken.")
+        raise CommandRejected("no_seat", "All places of this member are taken.")
     after = ledger.model_copy(
         update={
             "capacity": places.total,

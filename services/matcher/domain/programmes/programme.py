@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, OutgoingEvent
+from contracts.errors import CommandRejected, InvalidCommand
 from contracts.moment import Moment
 from contracts.programmes import Matching, ProgrammeChanged, ProgrammeSettings
-from services.matcher.domain.errors import Contradiction, Refused
 from services.matcher.domain.fit.score import PLACES, total_weight
 
 CONTRADICTORY = "contradictory_settings"
@@ -49,7 +49,7 @@ def public(programme: Programme) -> ProgrammeChanged:
 def create(existing: Programme | None, programme_id: str, settings: ProgrammeSettings, moment: Moment) -> Decision:
     """A new programme, in draft."""
     if existing is not None:
-        raise Refused("programme_exists", "There is a programme with this id already.")
+        raise CommandRejected("programme_exists", "There is a programme with this id already.")
     check(settings)
     programme = Programme(
         programme_id=programme_id,
@@ -65,7 +65,7 @@ def create(existing: Programme | None, programme_id: str, settings: ProgrammeSet
 def change(programme: Programme, settings: ProgrammeSettings, moment: Moment) -> Decision | None:
     """Other settings, under the next version; running pairings keep what was agreed with them."""
     if programme.state == "closed":
-        raise Refused("programme_closed", "This programme is closed.")
+        raise CommandRejected("programme_closed", "This programme is closed.")
     check(settings)
     if settings == programme.settings:
         return None
@@ -78,7 +78,7 @@ def open_(programme: Programme, moment: Moment) -> Decision | None:
         return None
     ends = programme.settings.ends
     if ends is not None and ends <= moment.now.date():
-        raise Refused("already_over", "This programme's last day has passed; change its dates first.")
+        raise CommandRejected("already_over", "This programme's last day has passed; change its dates first.")
     return _said(programme, {"state": "open"}, moment)
 
 
@@ -90,7 +90,7 @@ def close(programme: Programme, moment: Moment) -> Decision | None:
 
 
 def check(settings: ProgrammeSettings) -> None:
-    """Raises ``Refused`` with every contradiction in words, all at once."""
+    """Raises ``CommandRejected`` with every contradiction in words, all at once."""
     rules, meetings, care = settings.rules, settings.meetings, settings.care
     wrong = [
         words
@@ -127,7 +127,7 @@ def check(settings: ProgrammeSettings) -> None:
         if found
     ]
     if wrong:
-        raise Contradiction(CONTRADICTORY, " ".join(wrong))
+        raise InvalidCommand(CONTRADICTORY, " ".join(wrong))
 
 
 def _contradictions_of_the_fit(matching: Matching) -> tuple[tuple[bool, str], ...]:

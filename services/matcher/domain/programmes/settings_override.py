@@ -4,24 +4,24 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue, ValidationError
 
+from contracts.errors import InvalidCommand
 from contracts.programmes import ProgrammeSettings
-from services.matcher.domain.errors import Contradiction
 from services.matcher.domain.programmes.programme import CONTRADICTORY, check
 
 CHANGEABLE = ("rules", "matching")  # what a result depends on
 
 
 def settings_with(settings: ProgrammeSettings, changes: Mapping[str, JsonValue]) -> ProgrammeSettings:
-    """``changes`` as they stand in the settings, with no more than what is to differ. Raises ``Contradiction``."""
+    """``changes`` as they stand in the settings, with no more than what is to differ. Raises ``InvalidCommand``."""
     if unknown := sorted(changes.keys() - set(CHANGEABLE)):
-        raise Contradiction("unknown_setting", f"A trial changes rules and matching, not {', '.join(unknown)}.")
+        raise InvalidCommand("unknown_setting", f"A trial changes rules and matching, not {', '.join(unknown)}.")
     made = settings.model_dump(mode="json")
     _change(made, changes, ())
     try:
         after = ProgrammeSettings.model_validate(made)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise Contradiction(CONTRADICTORY, f"These settings are not possible: {wrong}.") from error
+        raise InvalidCommand(CONTRADICTORY, f"These settings are not possible: {wrong}.") from error
     check(after)
     return after
 
@@ -30,7 +30,7 @@ def _change(made: dict[str, JsonValue], changes: Mapping[str, JsonValue], path: 
     for name, value in changes.items():
         known = made.get(name)
         if name not in made:
-            raise Contradiction("unknown_setting", f"There is no setting {'.'.join((*path, name))}.")
+            raise InvalidCommand("unknown_setting", f"There is no setting {'.'.join((*path, name))}.")
         if isinstance(known, dict) and isinstance(value, dict):
             _change(known, value, (*path, name))
         else:

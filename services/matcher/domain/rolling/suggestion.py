@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, OutgoingEvent
-from services.matcher.domain.errors import Refused
+from contracts.errors import CommandRejected
 
 ERASED = "erased"  # stands for whoever was forgotten
 
@@ -67,9 +67,9 @@ def suggest(
 
 
 def to_release(suggestion: Suggestion) -> None:
-    """Raises ``Refused`` where it can be released no longer."""
+    """Raises ``CommandRejected`` where it can be released no longer."""
     if suggestion.state not in ("open", "released"):
-        raise Refused("not_open", "This suggestion is no longer open.")
+        raise CommandRejected("not_open", "This suggestion is no longer open.")
 
 
 def released(suggestion: Suggestion, pairing_id: str, recorded_at: datetime) -> Decision | None:
@@ -80,11 +80,11 @@ def released(suggestion: Suggestion, pairing_id: str, recorded_at: datetime) -> 
 
 
 def dismissed(suggestion: Suggestion, recorded_at: datetime) -> Decision | None:
-    """A coordinator thinks otherwise; the two are never suggested to each other again. Raises ``Refused``."""
+    """A coordinator thinks otherwise; the two are never suggested to each other again. Raises ``CommandRejected``."""
     if suggestion.state == "dismissed":
         return None
     if suggestion.state != "open":
-        raise Refused("not_open", "This suggestion is no longer open.")
+        raise CommandRejected("not_open", "This suggestion is no longer open.")
     return _closed(suggestion, state="dismissed", lease=recorded_at)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from services.matcher.domain.errors import Refused
+from contracts.errors import CommandRejected
 
 MOST = 200  # adjustments of one round; they stand in its document
 
@@ -52,15 +52,17 @@ class Effect(_Value):
 
 
 def with_one_more(known: Sequence[Adjustment], wanted: Adjustment) -> tuple[Adjustment, ...]:
-    """Raises ``Refused`` where it contradicts what stands, or there are too many."""
+    """Raises ``CommandRejected`` where it contradicts what stands, or there are too many."""
     if len(known) >= MOST:
-        raise Refused("too_many_adjustments", f"One round takes {MOST} changes by hand; change the settings instead.")
+        raise CommandRejected(
+            "too_many_adjustments", f"One round takes {MOST} changes by hand; change the settings instead."
+        )
     standing = {frozenset(pair): one for one in known if one.state != "undone" for pair in one.pairs}
     for pair in wanted.pairs:
         other = standing.get(frozenset(pair))
         if other is not None:
             said = "held together" if other.holds else "kept apart"
-            raise Refused("adjusted_already", f"These two are {said} already; undo that first.")
+            raise CommandRejected("adjusted_already", f"These two are {said} already; undo that first.")
     return (*known, wanted)
 
 

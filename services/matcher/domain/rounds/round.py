@@ -13,9 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from contracts.envelope import Instant, OutgoingEvent
+from contracts.errors import CommandRejected, NotFound
 from contracts.moment import Moment
 from contracts.programmes import ProgrammeSettings, RoundComputed, RoundPublished
-from services.matcher.domain.errors import Refused, Unknown
 from services.matcher.domain.rounds.adjustment import Adjustment, Effect, carried_out, undone, with_one_more
 
 LEASE = timedelta(seconds=30)  # without a sign of life for so long, somebody else takes the work up
@@ -111,7 +111,7 @@ def start(
         return None
     programme_id, version, state, settings = programme
     if state != "open":
-        raise Refused("programme_not_open", "Rounds run in open programmes only.")
+        raise CommandRejected("programme_not_open", "Rounds run in open programmes only.")
     made = Round(
         round_id=round_id,
         programme_id=programme_id,
@@ -144,11 +144,11 @@ def advance(round: Round, run: int, progress: Progress, recorded_at: datetime) -
     return round.model_copy(update={"progress": progress, "lease": recorded_at + LEASE}), []
 
 
-def still_at_it(round: Round, run: int, recorded_at: datetime) -> Decision | None:
-    """A sign of life in the middle of a step, which has no progress to tell. None: it was overtaken."""
+def still_at_it(round: Round, run: int, recorded_at: datetime) -> datetime | None:
+    """The new lease of ``run`` in the middle of a step, which has no progress to report. None: it was overtaken."""
     if round.run != run or round.state not in ("computing", "publishing"):
         return None
-    return round.model_copy(update={"lease": recorded_at + LEASE}), []
+    return recorded_at + LEASE
 
 
 def computed(round: Round, run: int, totals: Totals, moment: Moment) -> Decision | None:
@@ -181,7 +181,7 @@ def undo(round: Round, adjustment_id: str) -> Decision | None:
     """Take one back; what it has changed already changes when the round is solved again."""
     _reviewed(round)
     if all(one.adjustment_id != adjustment_id for one in round.adjustments):
-        raise Unknown("adjustment")
+        raise NotFound("adjustment")
     return round.model_copy(update=_adjusted(undone(round.adjustments, adjustment_id))), []
 
 
@@ -201,11 +201,11 @@ def cancel(round: Round, moment: Moment) -> Decision | None:
     if round.state == "discarded":
         return None
     if round.state != "computing":
-        raise Refused("not_computing", "Nothing is being computed.")
+        raise CommandRejected("not_computing", "Nothing is being computed.")
     if not round.result:
         return discard(round, moment)
     if not round.whole:
-        raise Refused("nearly_done", "A repair takes a moment only; wait for it.")
+        raise CommandRejected("nearly_done", "A repair takes a moment only; wait for it.")
     progress = Progress(stage="done", done=round.pairs, total=round.pairs)
     return _at(round, moment, state="computed", lease=None, progress=progress), []
 
@@ -229,11 +229,15 @@ def publish(round: Round, moment: Moment) -> Decision | None:
     if round.state in ("publishing", "published"):
         return None
     if round.state != "computed":
-        raise Refused("round_not_ready", "Only a computed round can be published.")
+        raise CommandRejected("round_not_ready", "Only a computed round can be published.")
     if round.trial:
-        raise Refused("trial_round", "This is a trial under other settings; change the programme and run a round.")
+        raise CommandRejected(
+            "trial_round", "This is a trial under other settings; change the programme and run a round."
+        )
     if any(one.state != "in_force" for one in round.adjustments):
-        raise Refused("not_resolved", "It was changed by hand since it was solved: solve it again, or undo that.")
+        raise CommandRejected(
+            "not_resolved", "It was changed by hand since it was solved: solve it again, or undo that."
+        )
     progress = Progress(stage="proposing", done=0, total=round.pairs)
     return _at(round, moment, state="publishing", lease=moment.recorded_at, progress=progress), []
 
@@ -243,7 +247,7 @@ def discard(round: Round, moment: Moment) -> Decision | None:
     if round.state == "discarded":
         return None
     if round.state not in ("computing", "computed", "failed"):
-        raise Refused("round_not_ready", "This round's proposals have gone out.")
+        raise CommandRejected("round_not_ready", "This round's proposals have gone out.")
     return _at(round, moment, state="discarded", lease=None), []
 
 
@@ -290,7 +294,7 @@ def number(place: int) -> str:
 
 def _reviewed(round: Round) -> None:
     if round.state != "computed":
-        raise Refused("round_not_ready", "Only a computed round that was not published yet can be changed.")
+        raise CommandRejected("round_not_ready", "Only a computed round that was not published yet can be changed.")
 
 
 def _at(round: Round, moment: Moment, **changes: Any) -> Round:

@@ -1,4 +1,4 @@
-"""From a notification to words in the reader's language: templates are data, in ``words/<language>.toml``.
+"""From a notification to words in the reader's language: templates are data, in ``templates/<language>.toml``.
 
 The words are made anew whenever they are read or sent, so that no name is kept but in the contacts.
 """
@@ -19,12 +19,12 @@ from contracts.pairings import Focus, PairingEvent
 from contracts.profiles import ContactChanged
 from contracts.programmes import Labels, ProgrammeSettings
 from services.notifier.domain.notification import Notification
-from services.notifier.domain.quiet_hours import zone_of
+from services.notifier.domain.quiet_hours import time_zone_of
 
-DEFAULT = "en"
+DEFAULT_LANGUAGE = "en"
 
 
-class Template(BaseModel):
+class MessageTemplate(BaseModel):
     """A subject line and a text, both in jinja2."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,7 +33,7 @@ class Template(BaseModel):
     text: str
 
 
-class Dates(BaseModel):
+class DateFormats(BaseModel):
     """How one language writes a day and a time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +44,7 @@ class Dates(BaseModel):
     time: str
 
 
-class Language(BaseModel):
+class LanguageTemplates(BaseModel):
     """One file of words."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,13 +53,13 @@ class Language(BaseModel):
     programme: str
     greeting: str
     closing: str
-    dates: Dates
+    dates: DateFormats
     facts: dict[str, str]
-    messages: dict[str, Template]
+    messages: dict[str, MessageTemplate]
 
 
 @dataclass(frozen=True)
-class Words:
+class RenderedMessage:
     """What a reader sees. ``language``: the one that it is written in."""
 
     subject: str
@@ -68,10 +68,10 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Matter:
+class RenderingContext:
     """What the words are made from. ``partner`` None: not known, or erased; ``assisted``: whose assistant reads."""
 
-    reader: ContactChanged
+    recipient: ContactChanged
     partner: ContactChanged | None
     assisted: ContactChanged | None
     pairing: PairingEvent | None
@@ -80,30 +80,32 @@ class Matter:
 
 
 @cache
-def languages() -> Mapping[str, Language]:
+def load_languages() -> Mapping[str, LanguageTemplates]:
     """Every language that there is, by its tag. Raises ``ValueError`` for a file that is not as it should be."""
     return {
-        file.name.removesuffix(".toml"): Language.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-        for file in files("services.notifier").joinpath("words").iterdir()
+        file.name.removesuffix(".toml"): LanguageTemplates.model_validate(
+            tomllib.loads(file.read_text(encoding="utf-8"))
+        )
+        for file in files("services.notifier").joinpath("templates").iterdir()
         if file.name.endswith(".toml")
     }
 
 
-def language_for(locale: str) -> str:
+def nearest_language(locale: str) -> str:
     """The reader's language where there are words in it, otherwise English."""
     base = locale.replace("_", "-").partition("-")[0].lower()
-    return base if base in languages() else DEFAULT
+    return base if base in load_languages() else DEFAULT_LANGUAGE
 
 
-def words_for(note: Notification, matter: Matter) -> Words:
+def render_message(note: Notification, matter: RenderingContext) -> RenderedMessage:
     """The words of one notification."""
-    tag = language_for(matter.reader.locale)
-    language = languages()[tag]
+    tag = nearest_language(matter.recipient.locale)
+    language = load_languages()[tag]
     template = language.messages[note.purpose]
     values = _values(note, matter, tag, language)
     subject, body = _compiled(template.subject).render(values), _compiled(template.text).render(values)
     parts = (_compiled(language.greeting).render(values), body.strip(), language.closing)
-    return Words(" ".join(subject.split()), "\n\n".join(parts) + "\n", tag)
+    return RenderedMessage(" ".join(subject.split()), "\n\n".join(parts) + "\n", tag)
 
 
 # Plain text, never HTML: a name is written as it is, and no template comes from a person.
@@ -116,12 +118,12 @@ def _compiled(text: str) -> jinja2.Template:
     return _ENVIRONMENT.from_string(text)
 
 
-def _values(note: Notification, matter: Matter, tag: str, language: Language) -> dict[str, object]:
-    about, zone = note.about, zone_of(matter.reader.time_zone)
+def _values(note: Notification, matter: RenderingContext, tag: str, language: LanguageTemplates) -> dict[str, object]:
+    about, zone = note.about, time_zone_of(matter.recipient.time_zone)
     labels = _labels(matter.programme, tag)
     base = matter.link_base.rstrip("/")
     return {
-        "name": _plain(matter.reader.display_name),
+        "name": _plain(matter.recipient.display_name),
         "partner": _plain(matter.partner.display_name) if matter.partner else language.partner,
         "assisted": _plain(matter.assisted.display_name) if matter.assisted else language.partner,
         "programme": labels.name if labels else language.programme,
@@ -146,10 +148,10 @@ def _labels(programme: ProgrammeSettings | None, tag: str) -> Labels | None:
     if programme is None:
         return None
     by_base = {label.partition("-")[0].lower(): labels for label, labels in programme.labels.items()}
-    return by_base.get(tag) or by_base.get(DEFAULT) or next(iter(programme.labels.values()))
+    return by_base.get(tag) or by_base.get(DEFAULT_LANGUAGE) or next(iter(programme.labels.values()))
 
 
-def _day(at: datetime, zone: tzinfo, language: Language) -> str:
+def _day(at: datetime, zone: tzinfo, language: LanguageTemplates) -> str:
     local = at.astimezone(zone) if at.tzinfo else at
     return language.dates.day.format(
         weekday=language.dates.weekdays[local.weekday()],
@@ -159,7 +161,7 @@ def _day(at: datetime, zone: tzinfo, language: Language) -> str:
     )
 
 
-def _moment(at: datetime, zone: tzinfo, language: Language) -> str:
+def _moment(at: datetime, zone: tzinfo, language: LanguageTemplates) -> str:
     local = at.astimezone(zone)
     zone_name = local.tzname() or "UTC"
     return language.dates.time.format(day=_day(at, zone, language), time=f"{local:%H:%M}", zone=zone_name)

@@ -1,0 +1,14 @@
+"""What the endpoints of profiles can ask FastAPI for."""
+
+from typing import Annotated
+
+from fastapi import Depends
+
+from chassis.web.http import Command, PageRequest, Principal, allow, command, service_context
+from services.profiles.store import Profiles
+
+ProfilesContext = Annotated[Profiles, Depends(service_context)]
+Paging = Annotated[PageRequest, Depends()]
+MemberCommand = Annotated[Command, command("member")]
+ImportReader = Annotated[Principal, allow("coordinator", "admin", "service")]
+ANY_ROLE = allow("member", "coordinator", "admin", "service")
