@@ -123,7 +123,7 @@ def blocking_of_some(question: Question, answer: Answer, seniors: int) -> float:
     chosen = np.unique(np.linspace(0, pairs.shape[0] - 1, min(seniors, pairs.shape[0])).astype(np.int64))
     found = 0
     for rows in quality.blocks(len(chosen), pairs.shape[1]):
-        block = pairs.block(chosen[rows], np.arange(pairs.shape[1]))
+        block = pairs.evaluate_block(chosen[rows], np.arange(pairs.shape[1]))
         found += quality.blocking(
             Everything(np.where(block.possible(), block.score, 0), block.senior_benefit, block.junior_benefit),
             senior_has[chosen[rows]],
@@ -161,7 +161,7 @@ def _pairs(question: Question) -> Pairs:
 def _blocks(pairs: Pairs) -> Iterator[tuple[slice, Block]]:
     everybody = np.arange(pairs.shape[1])
     for rows in quality.blocks(*pairs.shape):
-        yield rows, pairs.block(np.arange(rows.start, rows.stop), everybody)
+        yield rows, pairs.evaluate_block(np.arange(rows.start, rows.stop), everybody)
 
 
 def _told(profile: ProfileChanged) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def cohort_of(people: int, seed: int, taxonomy: Taxonomy) -> Cohort:
     members = [Member(one, one.enrolments[0]) for one in cohort(people, seed)]
     half = people // 2
     pairs = Pairs(members[:half], members[half:], settings(), taxonomy, TODAY)
-    block = pairs.block(np.arange(half), np.arange(people - half))
+    block = pairs.evaluate_block(np.arange(half), np.arange(people - half))
     benefits = np.stack([block.senior_benefit, block.junior_benefit])
     parts = [benefits.min(axis=0), benefits.max(axis=0), block.compatibility, block.perspective]
     return Cohort(np.stack(parts, axis=-1), block.possible())

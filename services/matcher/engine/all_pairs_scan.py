@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.matcher.domain.fit.score import PLACES, UNKNOWN, ample_minutes, total_weight
-from services.matcher.engine.member_columns import NOBODY, Columns, Ints
+from services.matcher.engine.member_columns import NO_CODE, MemberColumns, Ints
 from services.matcher.engine.scan_kernels import (
     GROUP,
     Barred,
@@ -88,16 +88,16 @@ class Scan:
         self._terms = _terms(pairs)
         self._places = _Features(_place_features(pairs, s))
         self._styles = _Features(_style_features(pairs, s))
-        self._asked = _wishes(pairs.j, self._j)
+        self._asked = _wishes(pairs.junior_columns, self._j)
         self._seniors = Seniors(
-            _wishes(pairs.s, s),
-            _in_groups(pairs.s.covers[:, s]),
+            _wishes(pairs.senior_columns, s),
+            _in_groups(pairs.senior_columns.topic_coverage[:, s]),
             self._places.rows,
             self._styles.rows,
-            (2 * pairs.s.speaks[s] + pairs.s.hours[s]).astype(np.int32),
-            pairs.s.hours[s],
-            np.ascontiguousarray(pairs.s.free[:, s].T),
-            _names(pairs, pairs.s, s, -1),
+            (2 * pairs.senior_columns.has_languages[s] + pairs.senior_columns.has_hours[s]).astype(np.int32),
+            pairs.senior_columns.has_hours[s],
+            np.ascontiguousarray(pairs.senior_columns.free_slots[:, s].T),
+            _names(pairs, pairs.senior_columns, s, -1),
         )
 
     def best(
@@ -157,21 +157,21 @@ class Scan:
         return Barred(first, juniors[order])
 
     def _tile(self, tile: slice) -> Tile:
-        j, juniors, first = self._pairs.j, self._j[tile], self._asked.first[tile.start : tile.stop + 1]
+        j, juniors, first = self._pairs.junior_columns, self._j[tile], self._asked.first[tile.start : tile.stop + 1]
         asked = slice(first[0], first[-1])
         minutes = np.full(len(juniors), self._terms.ample_minutes)
         ease = [
-            self._pairs.ease(np.where(speaks & j.speaks[juniors], 1.0, UNKNOWN), minutes, hours & j.hours[juniors])
+            self._pairs.ease(np.where(speaks & j.has_languages[juniors], 1.0, UNKNOWN), minutes, hours & j.has_hours[juniors])
             for speaks, hours in _SAID
         ]
         return Tile(
             Wishes(first - first[0], self._asked.topics[asked], self._asked.worth[asked]),
-            np.ascontiguousarray(j.covers[:, juniors]),
+            np.ascontiguousarray(j.topic_coverage[:, juniors]),
             self._places.table(juniors),
             self._styles.table(juniors),
             np.stack(ease).astype(np.float32),
-            j.hours[juniors],
-            np.ascontiguousarray(j.free[:, juniors].T),
+            j.has_hours[juniors],
+            np.ascontiguousarray(j.free_slots[:, juniors].T),
             _names(self._pairs, j, juniors, -2),
         )
 
@@ -187,25 +187,25 @@ def _terms(pairs: Comparison) -> Terms:
         np.float32(min(1 - matching.floors.benefit + ROUNDING, 1 - NOTHING)),
         np.float32(matching.floors.compatibility - ROUNDING),
         np.float32(ease.time / (ease.style + ease.language + ease.time)),
-        pairs.s.words.grid,
+        pairs.senior_columns.words.grid_minutes,
         rules.min_overlap_minutes,
         ample_minutes(pairs.settings),
     )
 
 
-def _names(pairs: Comparison, side: Columns, order: Ints, nobody: int) -> Names:
+def _names(pairs: Comparison, side: MemberColumns, order: Ints, nobody: int) -> Names:
     """``nobody``: the manager of whom no rule about managers is for."""
     rules = pairs.settings.rules
-    manager = side.line[0][order] if rules.exclude_same_manager else np.full(len(order), NOBODY, dtype=np.int32)
+    manager = side.reporting_line[0][order] if rules.exclude_same_manager else np.full(len(order), NO_CODE, dtype=np.int32)
     return Names(
         side.person[order],
-        np.ascontiguousarray(np.concatenate([side.line[: rules.line_depth, order], side.evaluators[:, order]]).T),
-        np.where(manager == NOBODY, np.int32(nobody), manager),
+        np.ascontiguousarray(np.concatenate([side.reporting_line[: rules.line_depth, order], side.evaluators[:, order]]).T),
+        np.where(manager == NO_CODE, np.int32(nobody), manager),
     )
 
 
-def _wishes(side: Columns, order: Ints) -> Wishes:
-    topics, worth = side.wishes[:, order].T, side.worth[:, order].T
+def _wishes(side: MemberColumns, order: Ints) -> Wishes:
+    topics, worth = side.wish_topics[:, order].T, side.wish_worths[:, order].T
     person, slot = np.nonzero(worth > 0)
     first = np.searchsorted(person, np.arange(len(order) + 1))
     return Wishes(first, topics[person, slot], worth[person, slot])
@@ -235,7 +235,7 @@ class _Classes:
 
     @staticmethod
     def of(pairs: Comparison) -> "_Classes":
-        (one, rows), (other, columns) = _classes(pairs.s), _classes(pairs.j)
+        (one, rows), (other, columns) = _classes(pairs.senior_columns), _classes(pairs.junior_columns)
         if max(len(rows), len(columns)) > CLASSES:
             return _Classes(np.zeros_like(one), np.zeros_like(other), np.zeros((1, 1), dtype=np.bool_))
         rows, columns = rows[:, None], columns[None, :]
@@ -252,9 +252,9 @@ class _Classes:
         return np.asarray(of_groups @ ~self.apart @ of_tiles > 0)
 
 
-def _classes(side: Columns) -> tuple[Ints, Ints]:
+def _classes(side: MemberColumns) -> tuple[Ints, Ints]:
     """The class of each row, and a row for each class."""
-    return _alike([side.organisation, side.acknowledged, *side.languages])
+    return _alike([side.organisation, side.has_acknowledged, *side.languages])
 
 
 def _feature(
@@ -277,7 +277,7 @@ def _alike(parts: Sequence[npt.NDArray[np.generic]]) -> tuple[Ints, Ints]:
 
 def _place_features(pairs: Comparison, order: Ints) -> list[_Feature]:
     """What the pairs' places earn, and the hard rules that hold between groups of people."""
-    s, weights = pairs.s, pairs.settings.matching.weights
+    s, weights = pairs.senior_columns, pairs.settings.matching.weights
     weight = weights.perspective / total_weight(weights)
 
     def levels(rows: Ints, columns: Ints) -> npt.NDArray[np.floating]:
@@ -293,10 +293,10 @@ def _place_features(pairs: Comparison, order: Ints) -> list[_Feature]:
 
     return [
         _feature([np.nan_to_num(s.level, nan=-1)], order, levels),
-        _feature([s.organisation, s.acknowledged], order, organisations),
+        _feature([s.organisation, s.has_acknowledged], order, organisations),
         _feature([*s.languages], order, lambda rows, columns: EXCLUDED * pairs.no_language(rows, columns)),
         _feature([np.nan_to_num(s.experience, nan=-1)], order, lambda r, c: weight * pairs.of_experience(r, c)),
-        *(_feature([s.places[place]], order, of(place)) for place in range(len(PLACES))),
+        *(_feature([s.attributes[place]], order, of(place)) for place in range(len(PLACES))),
     ]
 
 
@@ -308,5 +308,5 @@ def _style_features(pairs: Comparison, order: Ints) -> list[_Feature]:
 
     return [
         _feature([np.nan_to_num(answers, nan=9)], order, of(dimension))
-        for dimension, answers in enumerate(pairs.s.style)
+        for dimension, answers in enumerate(pairs.senior_columns.style)
     ]

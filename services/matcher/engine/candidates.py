@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from services.matcher.engine.all_pairs_scan import THREADS, Scan
-from services.matcher.engine.hash_random import lots
-from services.matcher.engine.jit import compiled
+from services.matcher.engine.hash_random import splitmix64
+from services.matcher.engine.jit import jit_kernel
 from services.matcher.engine.member_columns import Bools, Ints
 from services.matcher.engine.vectorised_fit import Comparison, Floats
 
@@ -43,7 +43,7 @@ class Edges:
 
     def lots(self, seed: int) -> npt.NDArray[np.uint64]:
         """Of each pair, whatever others there are."""
-        return lots(seed, (self.seniors << _PERSON) | self.juniors)
+        return splitmix64(seed, (self.seniors << _PERSON) | self.juniors)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _open(pairs: Comparison, parts: Sequence[tuple[Ints, Ints]]) -> Candidates:
 
     def look(part: tuple[Ints, Ints]) -> tuple[Ints, Ints, Floats, Bools]:
         rows, columns = np.broadcast_arrays(*part)
-        block = pairs.at(*part)
+        block = pairs.evaluate(*part)
         open_ = np.nonzero(block.open())
         return rows[open_], columns[open_], block.score[open_], block.broken["rather_not"][open_]
 
@@ -144,7 +144,7 @@ def _ranks(edges: Edges, scores: Floats) -> tuple[Ints, Ints]:
     return seniors, juniors
 
 
-@compiled
+@jit_kernel
 def rank(group: Ints, scores: Floats) -> Ints:
     """The place of each score within its group, the best first; equal ones in the order in which they stand."""
     ends = np.cumsum(np.bincount(group))
@@ -161,7 +161,7 @@ def rank(group: Ints, scores: Floats) -> Ints:
     return places
 
 
-@compiled
+@jit_kernel
 def best_two(group: Ints, scores: Floats, groups: int) -> tuple[Ints, Ints]:
     """Positions of the best and of the second best score of each of so many groups, -1 where there is none."""
     first, second = np.full(groups, -1, dtype=np.int64), np.full(groups, -1, dtype=np.int64)

@@ -12,7 +12,7 @@ away by a wish. So ``steady_prices`` counts, of the people who have nobody, only
 
 import numpy as np
 
-from services.matcher.engine.jit import compiled
+from services.matcher.engine.jit import jit_kernel
 from services.matcher.engine.member_columns import Bools, Ints
 
 NEVER = np.iinfo(np.int64).max // 4  # the price of a place that does not exist
@@ -29,7 +29,7 @@ def prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, full: Bools, othe
     return price, asked
 
 
-@compiled
+@jit_kernel
 def _settle(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, price: Ints, asked: Ints) -> None:
     """Shortest paths in the residual graph by Bellman and Ford, with a queue of those whose price fell (Moore 1959).
 
@@ -59,7 +59,7 @@ def _settle(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, price: Ints, ask
                         count, waits[other] = count + 1, True
 
 
-@compiled
+@jit_kernel
 def _grouped(starts: Ints, ends: Ints, gain: Ints, which: Bools, people: int) -> tuple[Ints, Ints, Ints]:
     """Some edges by their start: where those of each person begin, the other end of each, and its gain."""
     first = np.zeros(people + 1, dtype=np.int64)
@@ -101,7 +101,7 @@ def steady_prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, private: B
     return price[: len(full)]
 
 
-@compiled
+@jit_kernel
 def _instead(theirs: Ints, gain: Ints, some: Bools, private: Bools, others: int) -> Ints:
     """For each partner, of ``some`` edges, the second best gain, or the best that is not private, if that is less."""
     best, second, allowed = np.zeros(others, np.int64), np.zeros(others, np.int64), np.zeros(others, np.int64)

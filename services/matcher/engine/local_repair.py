@@ -164,7 +164,7 @@ class Repairs:
         columns = [self._people["junior"][id] for id in juniors]
         earlier = [(one, other) for one in seniors for other in self._earlier.get(one, ())]
         pairs = Pairs(rows, columns, self._question.settings, self._taxonomy, self._question.on, earlier)
-        block = pairs.block(np.arange(len(rows)), np.arange(len(columns)))
+        block = pairs.evaluate_block(np.arange(len(rows)), np.arange(len(columns)))
         return np.where(block.possible(), block.score, 0.0)
 
 

@@ -17,7 +17,7 @@ from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.calendar import utc_offset
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.pairings.seat_ledger import Room
-from services.matcher.engine.member_columns import Columns, Words
+from services.matcher.engine.member_columns import MemberColumns, Vocabulary
 from services.matcher.engine.vectorised_fit import Comparison
 
 Bools = npt.NDArray[np.bool_]
@@ -91,12 +91,12 @@ class Crowd:
 
     def __init__(self, taxonomy: Taxonomy, settings: ProgrammeSettings, on: date) -> None:
         self._taxonomy = taxonomy
-        self._columns = Columns(Words(settings, taxonomy, on))
+        self._columns = MemberColumns(Vocabulary(settings, taxonomy, on))
         self._places = _Places()
         self._organisations: dict[str, int] = {}
         self._dated: dict[str, tuple[date | None, tuple[Absence, ...]]] = {}
         self._zones: set[str] = set()
-        self._fresh: Columns | None = None  # being made, with what comes meanwhile
+        self._fresh: MemberColumns | None = None  # being made, with what comes meanwhile
         self._unwritten: dict[str, Member] = {}  # whose rows do not hold yet what was said last
 
     def __len__(self) -> int:
@@ -114,7 +114,7 @@ class Crowd:
         profile, enrolment = member.profile, member.enrolment
         if profile.time_zone is not None:
             self._zones.add(profile.time_zone)
-        row = self._columns.seat(member.id)
+        row = self._columns.allocate_row(member.id)
         self._unwritten[member.id] = member
         if len(self._unwritten) >= TOGETHER:
             self.settle()
@@ -196,7 +196,7 @@ class Crowd:
             if (row := self._columns.row_of.get(id)) is not None:
                 others[row] = False
         found: dict[str, Candidate] = {}
-        mine = Columns(self._columns.words, [me])
+        mine = MemberColumns(self._columns.words, [me])
         for side in PARTNERS[me.enrolment.side] if sides is None else sides:
             rows = np.flatnonzero(others & ((self._places.sides[: len(others)] & SIDES[side]) > 0))
             for candidate in self._best_of(mine, side, rows, settings, limit, wishes=wishes):
@@ -206,14 +206,14 @@ class Crowd:
         return sorted(found.values(), key=lambda one: (-one.score, one.id))[:limit]
 
     def _best_of(
-        self, mine: Columns, side: Side, rows: Ints, settings: ProgrammeSettings, limit: int, *, wishes: bool
+        self, mine: MemberColumns, side: Side, rows: Ints, settings: ProgrammeSettings, limit: int, *, wishes: bool
     ) -> list[Candidate]:
         """``side``: of the others; ``mine`` holds the one whom they are compared with."""
         me = np.zeros(1, dtype=np.int64)
         if side == "senior":
-            block = Comparison(self._columns, mine, settings).at(rows, me)
+            block = Comparison(self._columns, mine, settings).evaluate(rows, me)
         else:
-            block = Comparison(mine, self._columns, settings).at(me, rows)
+            block = Comparison(mine, self._columns, settings).evaluate(me, rows)
         scores = np.where(block.possible() if wishes else block.open(), block.score, 0.0)
         places = np.flatnonzero(scores > 0)
         if len(places) > limit:
@@ -243,13 +243,13 @@ class Crowd:
     def outdated(self, settings: ProgrammeSettings, on: date) -> bool:
         """Whether marks have changed, or clocks were changed somewhere, since the columns were made."""
         words = self._columns.words
-        if settings.matching.benefit != words.marks:
+        if settings.matching.benefit != words.benefit_settings:
             return True
         return any(utc_offset(zone, words.on) != utc_offset(zone, on) for zone in self._zones)
 
     def begin_anew(self, settings: ProgrammeSettings, on: date) -> None:
         """Make columns under these marks and on this day, beside those that are in use until they are complete."""
-        self._fresh = Columns(Words(settings, self._taxonomy, on))
+        self._fresh = MemberColumns(Vocabulary(settings, self._taxonomy, on))
 
     def add_anew(self, members: Sequence[Member]) -> None:
         """Some of everybody; what has come in meanwhile is newer."""

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from services.matcher.engine.jit import compiled
+from services.matcher.engine.jit import jit_kernel
 from services.matcher.engine.member_columns import Bits, Bools, Codes, Ints
 
 Single = npt.NDArray[np.float32]
@@ -110,7 +110,7 @@ class _Row(NamedTuple):
     score: Single
 
 
-@compiled
+@jit_kernel
 def keep_best(
     groups: Ints,
     seniors: Seniors,
@@ -159,7 +159,7 @@ def keep_best(
                     lowest, least[c] = _score_in(of_seniors[r, 0]), _score_in(of_juniors[c, 0])
 
 
-@compiled
+@jit_kernel
 def _good(score: Single, least_of_mine: np.float32, least: Single, good: Ints) -> int:
     """How many score enough for either side; their places come first in ``good``."""
     count = 0
@@ -169,7 +169,7 @@ def _good(score: Single, least_of_mine: np.float32, least: Single, good: Ints) -
     return count
 
 
-@compiled
+@jit_kernel
 def merge(heaps: Ints, others: Ints) -> None:
     """Put what is in one heap of each person into the other."""
     for person in range(len(heaps)):
@@ -186,17 +186,17 @@ def who_in(keys: Ints, whose: Ints) -> Ints:
     return (keys.astype(np.uint64) * inverse & np.uint64(_LAST)).astype(np.int64) - 1
 
 
-@compiled
+@jit_kernel
 def _room(width: int) -> Single:
     return np.empty((GROUP, width), dtype=np.float32)
 
 
-@compiled
+@jit_kernel
 def _row(width: int) -> _Row:
     return _Row(np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32))
 
 
-@compiled
+@jit_kernel
 def _open_to(giving: Single, wishes: Wishes, open_: Single) -> None:
     """What each senior of a group leaves of each junior's wishes; ``giving`` (topics, GROUP): how they cover them."""
     width = open_.shape[1]
@@ -215,7 +215,7 @@ def _open_to(giving: Single, wishes: Wishes, open_: Single) -> None:
                 open_[i, start + n] = some[n, i]
 
 
-@compiled
+@jit_kernel
 def _fill(
     row: _Row, r: int, theirs: Single, seniors: Seniors, tile: Tile, terms: Terms, less: np.float32, of_each: Single
 ) -> None:
@@ -244,7 +244,7 @@ def _fill(
         score[c] -= _BELOW * max(_ZERO, greater - terms.most_open)
 
 
-@compiled
+@jit_kernel
 def _add(table: Single, rows: Codes, total: Single) -> None:
     for n in rows:
         row = table[n]
@@ -252,7 +252,7 @@ def _add(table: Single, rows: Codes, total: Single) -> None:
             total[c] += row[c]
 
 
-@compiled
+@jit_kernel
 def _exact(score: np.float32, alike: np.float32, full: np.float32, minutes: np.int64 | int, terms: Terms) -> np.float32:
     """The score with the time that both really have; 0 where that or their likeness is too little."""
     if minutes < terms.least_minutes:
@@ -263,7 +263,7 @@ def _exact(score: np.float32, alike: np.float32, full: np.float32, minutes: np.i
     return score - terms.compatibility * alike * (full - ease)
 
 
-@compiled
+@jit_kernel
 def _named(one: np.int32, by_one: Codes, other: np.int32, by_other: Codes) -> bool:
     """Whether they are the same person, or either names the other."""
     found: bool = one == other
@@ -274,7 +274,7 @@ def _named(one: np.int32, by_one: Codes, other: np.int32, by_other: Codes) -> bo
     return found
 
 
-@compiled
+@jit_kernel
 def _among(who: int, people: Ints, begin: int, end: int) -> bool:
     found = False
     for n in range(begin, end):
@@ -282,7 +282,7 @@ def _among(who: int, people: Ints, begin: int, end: int) -> bool:
     return found
 
 
-@compiled
+@jit_kernel
 def _in_common(mine: Bits, r: int, theirs: Bits, c: int) -> np.int64:
     """Bits that both have: in pairs, in fours, in eights, and then all bytes into the uppermost (Warren 2012, 5-1)."""
     count = np.uint64(0)
@@ -295,22 +295,22 @@ def _in_common(mine: Bits, r: int, theirs: Bits, c: int) -> np.int64:
     return np.int64(count)
 
 
-@compiled
+@jit_kernel
 def _key(score: np.float32, who: int, whose: int) -> np.int64:
     return (np.int64(score * _STEPS) << 32) | ((who + 1) * _odd(whose) & _LAST)
 
 
-@compiled
+@jit_kernel
 def _odd(person: Whose) -> Whose:
     return (person + 1) * _STEP & _LAST | 1
 
 
-@compiled
+@jit_kernel
 def _score_in(key: np.int64) -> np.float32:
     return np.float32(key >> 32) / _STEPS
 
 
-@compiled
+@jit_kernel
 def _push(heaps: Ints, person: int, key: np.int64) -> None:
     """Replace the least of this person's heap by this key, where it is more."""
     if key <= heaps[person, 0]:

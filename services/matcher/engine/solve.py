@@ -148,13 +148,13 @@ def solve(
 
 def _locked(question: Question, pairs: Pairs) -> tuple[tuple[int, int], ...]:
     """The rows of the held pairs that no rule is in the way of and both have a place for, in the order of their ids."""
-    row, column = pairs.s.row_of, pairs.j.row_of
+    row, column = pairs.senior_columns.row_of, pairs.junior_columns.row_of
     places = dict(question.places)
     kept = []
     for senior, junior in sorted(set(question.locked)):
         if senior not in row or junior not in column or min(places[senior], places[junior]) <= 0:
             continue
-        block = pairs.at(np.array([row[senior]]), np.array([column[junior]]))
+        block = pairs.evaluate(np.array([row[senior]]), np.array([column[junior]]))
         if not any(mask[0] for mask in block.broken.values()):
             kept.append((row[senior], column[junior]))
             places[senior] -= 1
@@ -163,7 +163,7 @@ def _locked(question: Question, pairs: Pairs) -> tuple[tuple[int, int], ...]:
 
 
 def _market(question: Question, pairs: Pairs, locked: Sequence[tuple[int, int]]) -> Market:
-    row, column = pairs.s.row_of, pairs.j.row_of
+    row, column = pairs.senior_columns.row_of, pairs.junior_columns.row_of
     places = [np.array([question.places[m.id] for m in side]) for side in (pairs.seniors, pairs.juniors)]
     for s, j in locked:
         places[0][s] -= 1
@@ -234,7 +234,7 @@ def _matches(
     held = np.array(locked, dtype=np.int64).reshape(-1, 2)
     rows, columns = np.concatenate([held[:, 0], chosen.seniors]), np.concatenate([held[:, 1], chosen.juniors])
     probability = np.concatenate([np.ones(len(held)), lot.probability])
-    block = pairs.at(rows, columns)
+    block = pairs.evaluate(rows, columns)
     order = np.lexsort((columns, rows, -block.score))  # rows are in the order of ids
     rows, columns, probability = rows[order], columns[order], probability[order]
     edges, (n, m) = found.edges, pairs.shape

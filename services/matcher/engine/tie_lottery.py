@@ -12,7 +12,7 @@ import numpy as np
 
 from contracts.programmes import Draw
 from services.matcher.engine.candidates import Edges
-from services.matcher.engine.hash_random import lots
+from services.matcher.engine.hash_random import splitmix64
 from services.matcher.engine.member_columns import Bools, Ints
 from services.matcher.engine.vectorised_fit import Floats
 
@@ -67,7 +67,7 @@ def _exchanges(
     cost = score[one] + score[two] - score[other] - score[back]
     fair = score[back] >= np.minimum(score[one], score[two])
     good = np.nonzero((keys[back] == wanted) & (np.abs(cost) < tolerance) & fair)[0]
-    lot = lots(seed, keys[other])
+    lot = splitmix64(seed, keys[other])
     good = good[np.argsort(lot[good])]
     return [((int(one[n]), int(two[n])), (int(other[n]), int(back[n])), float(cost[n]), int(lot[n])) for n in good]
 

@@ -322,7 +322,7 @@ class _Look:
 
     def _some_exactly(self, rows: Ints, columns: Ints) -> _Parts:
         seniors, juniors = self._turned(rows, columns)
-        block = self._pairs.at(seniors, juniors)
+        block = self._pairs.evaluate(seniors, juniors)
         none = np.zeros(len(rows), dtype=np.bool_)
         broken: dict[str, Bools] = {rule: block.broken.get(rule, none) for rule in ALL_RULES}
         lacking = block.short["nothing_for_senior"], block.short["nothing_for_junior"]
@@ -347,12 +347,12 @@ class _Look:
         return (rows, columns) if self._side == "senior" else (columns, rows)
 
     def _levels(self) -> tuple[Floats, Floats]:
-        seniors, juniors = (side.level.astype(np.float64) for side in (self._pairs.s, self._pairs.j))
+        seniors, juniors = (side.level.astype(np.float64) for side in (self._pairs.senior_columns, self._pairs.junior_columns))
         return (seniors, juniors) if self._side == "senior" else (juniors, seniors)
 
     def _gap(self, rows: Ints, columns: Ints) -> Floats:
         seniors, juniors = self._turned(rows, columns)
-        return np.asarray(self._pairs.s.level[seniors] - self._pairs.j.level[juniors], dtype=np.float64)
+        return np.asarray(self._pairs.senior_columns.level[seniors] - self._pairs.junior_columns.level[juniors], dtype=np.float64)
 
     def _why(self, row: int, remaining: Sequence[tuple[str, int]], helped: Relaxation | None) -> LeftOver:
         """``remaining``: how many there are, and how many remain after each step."""
@@ -377,6 +377,6 @@ class _Look:
 
 def _keys(couples: Sequence[tuple[str, str]], pairs: Pairs) -> Ints:
     """These pairs as senior x juniors + junior, by position."""
-    s, j = pairs.s.row_of, pairs.j.row_of
+    s, j = pairs.senior_columns.row_of, pairs.junior_columns.row_of
     both = [couple for a, b in couples for couple in ((a, b), (b, a))]
     return np.array([s[a] * pairs.shape[1] + j[b] for a, b in both if a in s and b in j], dtype=np.int64)

@@ -16,7 +16,7 @@ from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.rules import Member, Rule
 from services.matcher.domain.fit.score import DIMENSIONS, MAX_BAND, PLACES, UNKNOWN, Short, ample_minutes, total_weight
-from services.matcher.engine.member_columns import NOBODY, Bits, Bools, Codes, Columns, Ints, Words
+from services.matcher.engine.member_columns import NO_CODE, Bits, Bools, Codes, MemberColumns, Ints, Vocabulary
 
 Floats = npt.NDArray[np.float64]
 Step = Rule | Short
@@ -55,29 +55,29 @@ class Comparison:
     """Seniors and juniors of one programme, as columns on the same words."""
 
     def __init__(
-        self, seniors: Columns, juniors: Columns, settings: ProgrammeSettings, earlier: Iterable[tuple[str, str]] = ()
+        self, seniors: MemberColumns, juniors: MemberColumns, settings: ProgrammeSettings, earlier: Iterable[tuple[str, str]] = ()
     ) -> None:
         """``earlier``: pairs of members, either way round, that were suggested to each other before."""
-        self.s, self.j, self.settings = seniors, juniors, settings
+        self.senior_columns, self.junior_columns, self.settings = seniors, juniors, settings
         people = seniors.words.people
         known = [(people[one], people[other]) for one, other in earlier if one in people and other in people]
         self._earlier = np.sort(np.array([_couple(a, b) for a, b in known], dtype=np.int64))
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.s.rows, self.j.rows
+        return self.senior_columns.rows, self.junior_columns.rows
 
-    def block(self, rows: Ints, columns: Ints) -> Block:
+    def evaluate_block(self, rows: Ints, columns: Ints) -> Block:
         """Every pair of these seniors (rows) and juniors (columns)."""
-        return self.at(rows[:, None], columns[None, :])
+        return self.evaluate(rows[:, None], columns[None, :])
 
-    def at(self, rows: Ints, columns: Ints) -> Block:
+    def evaluate(self, rows: Ints, columns: Ints) -> Block:
         """All parts of the fit, and every rule, of the pairs that seniors (rows) and juniors make in this order."""
-        for_senior = _benefit(self.s, rows, self.j, columns)
-        for_junior = _benefit(self.j, columns, self.s, rows)
-        speaks = self.s.speaks[rows] & self.j.speaks[columns]
-        common = _any_common(self.s.languages, rows, self.j.languages, columns)
-        hours = self.s.hours[rows] & self.j.hours[columns]
+        for_senior = _benefit(self.senior_columns, rows, self.junior_columns, columns)
+        for_junior = _benefit(self.junior_columns, columns, self.senior_columns, rows)
+        speaks = self.senior_columns.has_languages[rows] & self.junior_columns.has_languages[columns]
+        common = _any_common(self.senior_columns.languages, rows, self.junior_columns.languages, columns)
+        hours = self.senior_columns.has_hours[rows] & self.junior_columns.has_hours[columns]
         minutes = self.minutes(rows, columns)
         together = self.likeness(rows, columns) * self.ease(np.where(speaks, common, UNKNOWN), minutes, hours)
         views = self.perspective(rows, columns)
@@ -98,11 +98,11 @@ class Comparison:
 
     def minutes(self, rows: Ints, columns: Ints) -> Ints:
         """Free minutes a week in common; without meaning where either has not said theirs."""
-        one, other = self.s.free, self.j.free
+        one, other = self.senior_columns.free_slots, self.junior_columns.free_slots
         slots: npt.NDArray[np.uint16] = np.zeros(np.broadcast_shapes(rows.shape, columns.shape), dtype=np.uint16)
         for mine, theirs in zip(one, other, strict=True):
             slots += np.bitwise_count(mine[rows] & theirs[columns])
-        return slots.astype(np.int64) * self.s.words.grid
+        return slots.astype(np.int64) * self.senior_columns.words.grid_minutes
 
     def likeness(self, rows: Ints, columns: Ints) -> Floats:
         """Likeness of style as a share of the plateau, 1 at most."""
@@ -111,7 +111,7 @@ class Comparison:
 
     def alike(self, dimension: int, rows: Ints, columns: Ints) -> Floats:
         """What one dimension adds to it."""
-        distance = np.abs(self.s.style[dimension][rows] - self.j.style[dimension][columns])
+        distance = np.abs(self.senior_columns.style[dimension][rows] - self.junior_columns.style[dimension][columns])
         most = len(DIMENSIONS) * self.settings.matching.ease.plateau
         return np.where(np.isnan(distance), UNKNOWN / most, (1 - distance / 4) / most)
 
@@ -132,12 +132,12 @@ class Comparison:
     def of_place(self, place: int, rows: Ints, columns: Ints) -> Floats:
         """What department, site or discipline (by number) earns."""
         worth = self.settings.matching.perspective
-        one, other = self.s.places[place][rows], self.j.places[place][columns]
+        one, other = self.senior_columns.attributes[place][rows], self.junior_columns.attributes[place][columns]
         same, different = getattr(worth.same, PLACES[place]), getattr(worth.different, PLACES[place])
         return np.where((one >= 0) & (other >= 0), np.where(one == other, same, different), 0.0)
 
     def of_experience(self, rows: Ints, columns: Ints) -> Floats:
-        gap = self.s.experience[rows] - self.j.experience[columns]
+        gap = self.senior_columns.experience[rows] - self.junior_columns.experience[columns]
         return np.asarray(
             self.settings.matching.perspective.experience
             * np.nan_to_num(np.maximum(0, gap)).astype(np.float64)
@@ -145,7 +145,7 @@ class Comparison:
         )
 
     def of_gap(self, rows: Ints, columns: Ints) -> Floats:
-        gap = self.s.level[rows] - self.j.level[columns]
+        gap = self.senior_columns.level[rows] - self.junior_columns.level[columns]
         earned = np.zeros(gap.shape)
         for one in self.settings.matching.perspective.gaps:
             earned[gap == one.levels] = one.worth
@@ -153,7 +153,7 @@ class Comparison:
 
     def levels(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
         """The rules about the gap in seniority."""
-        gap, most = self.s.level[rows] - self.j.level[columns], self.settings.rules.max_level_gap
+        gap, most = self.senior_columns.level[rows] - self.junior_columns.level[columns], self.settings.rules.max_level_gap
         broken: dict[Rule, Bools] = {"level_gap": np.asarray(gap < self.settings.rules.min_level_gap)}
         if most is not None:
             broken["level_gap_too_great"] = np.asarray(gap > most) & ~broken["level_gap"]
@@ -161,47 +161,47 @@ class Comparison:
 
     def organisations(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
         """The one rule about other organisations that this programme has."""
-        other = self.s.organisation[rows] != self.j.organisation[columns]
+        other = self.senior_columns.organisation[rows] != self.junior_columns.organisation[columns]
         if not self.settings.rules.cross_organisation:
             return {"other_organisation": other}
-        return {"not_acknowledged": other & ~(self.s.acknowledged[rows] & self.j.acknowledged[columns])}
+        return {"not_acknowledged": other & ~(self.senior_columns.has_acknowledged[rows] & self.junior_columns.has_acknowledged[columns])}
 
     def no_language(self, rows: Ints, columns: Ints) -> Bools:
-        speaks = self.s.speaks[rows] & self.j.speaks[columns]
-        return speaks & ~_any_common(self.s.languages, rows, self.j.languages, columns)
+        speaks = self.senior_columns.has_languages[rows] & self.junior_columns.has_languages[columns]
+        return speaks & ~_any_common(self.senior_columns.languages, rows, self.junior_columns.languages, columns)
 
     def all_but_time(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
         """Every rule but the one about common time."""
-        s, j, rules = self.s, self.j, self.settings.rules
+        s, j, rules = self.senior_columns, self.junior_columns, self.settings.rules
         one, other = s.person[rows], j.person[columns]
         depth = rules.line_depth
         broken: dict[Rule, Bools] = {
             "same_person": one == other,
             **self.levels(rows, columns),
-            "reporting_line": _named(s.line[:depth], rows, other) | _named(j.line[:depth], columns, one),
+            "reporting_line": _named(s.reporting_line[:depth], rows, other) | _named(j.reporting_line[:depth], columns, one),
             "evaluator": _named(s.evaluators, rows, other) | _named(j.evaluators, columns, one),
             "earlier_partner": self._met(one, other),
             "no_common_language": self.no_language(rows, columns),
-            "rather_not": _named(s.avoid, rows, other) | _named(j.avoid, columns, one),
+            "rather_not": _named(s.avoided, rows, other) | _named(j.avoided, columns, one),
             **self.organisations(rows, columns),
         }
         if rules.exclude_same_manager:
-            manager = s.line[0][rows]
-            broken["same_manager"] = (manager != NOBODY) & (manager == j.line[0][columns])
+            manager = s.reporting_line[0][rows]
+            broken["same_manager"] = (manager != NO_CODE) & (manager == j.reporting_line[0][columns])
         return broken
 
     def met(self) -> Ints:
         """Pairs that were suggested to each other before, as senior x juniors + junior, in order."""
         one, other = self._earlier >> _PERSON, self._earlier & ((1 << _PERSON) - 1)
         people = np.concatenate([one, other]), np.concatenate([other, one])
-        return self._keys(_rows(self.s, people[0]), _rows(self.j, people[1]))
+        return self._keys(_rows(self.senior_columns, people[0]), _rows(self.junior_columns, people[1]))
 
     def unwanted(self) -> Ints:
         """Pairs of whom one would rather not be paired with the other, in the same form."""
-        of_seniors, of_juniors = np.nonzero(self.s.avoid != NOBODY), np.nonzero(self.j.avoid != NOBODY)
+        of_seniors, of_juniors = np.nonzero(self.senior_columns.avoided != NO_CODE), np.nonzero(self.junior_columns.avoided != NO_CODE)
         return self._keys(
-            np.concatenate([of_seniors[1], _rows(self.s, self.j.avoid[of_juniors])]),
-            np.concatenate([_rows(self.j, self.s.avoid[of_seniors]), of_juniors[1]]),
+            np.concatenate([of_seniors[1], _rows(self.senior_columns, self.junior_columns.avoided[of_juniors])]),
+            np.concatenate([_rows(self.junior_columns, self.senior_columns.avoided[of_seniors]), of_juniors[1]]),
         )
 
     def _keys(self, rows: Ints, columns: Ints) -> Ints:
@@ -230,11 +230,11 @@ class Pairs(Comparison):
         earlier: Iterable[tuple[str, str]] = (),
     ) -> None:
         self.seniors, self.juniors = seniors, juniors
-        words = Words(settings, taxonomy, on)
-        super().__init__(Columns(words, seniors), Columns(words, juniors), settings, earlier)
+        words = Vocabulary(settings, taxonomy, on)
+        super().__init__(MemberColumns(words, seniors), MemberColumns(words, juniors), settings, earlier)
 
 
-def _rows(side: Columns, people: Ints | Codes) -> Ints:
+def _rows(side: MemberColumns, people: Ints | Codes) -> Ints:
     """The row of each person, -1 of who is not of this side."""
     if not side.rows:
         return np.full(len(people), -1)
@@ -247,29 +247,29 @@ def _couple(a: int, b: int) -> int:
     return (min(a, b) << _PERSON) | max(a, b)
 
 
-def _benefit(seeker: Columns, who: Ints, giver: Columns, whom: Ints) -> Floats:
+def _benefit(seeker: MemberColumns, who: Ints, giver: MemberColumns, whom: Ints) -> Floats:
     """What each seeker gains: 1 - product over the wishes of (1 - worth x cover)."""
     if who.size * whom.size >= _MANY and who.ndim == 2:
         return _benefit_of_all(seeker, who.ravel(), giver, whom.ravel(), turned=who.shape[0] == 1)
     if who.size >= _MANY and who.shape == whom.shape:
-        from services.matcher.engine.benefit_kernel import left_open  # which takes numba into the process
+        from services.matcher.engine.benefit_kernel import unmet_shares  # which takes numba into the process
 
-        return np.asarray(1 - left_open(seeker.wishes, seeker.worth, who, giver.covers, whom), dtype=np.float64)
+        return np.asarray(1 - unmet_shares(seeker.wish_topics, seeker.wish_worths, who, giver.topic_coverage, whom), dtype=np.float64)
     left = np.ones(np.broadcast_shapes(who.shape, whom.shape))
-    covers = giver.covers
-    for topics, worths in zip(seeker.wishes, seeker.worth, strict=True):
+    covers = giver.topic_coverage
+    for topics, worths in zip(seeker.wish_topics, seeker.wish_worths, strict=True):
         worth = worths[who]
         if worth.any():
             left *= 1 - worth * covers[topics[who], whom]
     return 1 - left
 
 
-def _benefit_of_all(seeker: Columns, who: Ints, giver: Columns, whom: Ints, *, turned: bool) -> Floats:
+def _benefit_of_all(seeker: MemberColumns, who: Ints, giver: MemberColumns, whom: Ints, *, turned: bool) -> Floats:
     """The same for everybody with everybody, (who, whom) or turned, as a sparse product of logarithms."""
-    topics, worths = seeker.wishes[:, who].T, seeker.worth[:, who].T
+    topics, worths = seeker.wish_topics[:, who].T, seeker.wish_worths[:, who].T
     person, slot = np.nonzero(worths > 0)
     values, which = np.unique(worths[person, slot], return_inverse=True)
-    covers = giver.covers[:, whom].astype(np.float64)
+    covers = giver.topic_coverage[:, whom].astype(np.float64)
     with np.errstate(divide="ignore"):  # of a wish that is covered altogether nothing is left
         left = np.concatenate([np.log1p(-value * covers) for value in values.tolist()] or [covers])
     starts = np.searchsorted(person, np.arange(len(who) + 1))

@@ -25,7 +25,7 @@ LATER = ("rather_not",)
 
 def scores_of(pairs: Pairs) -> Scores:
     """The fit of every pair that no rule excludes but those that are looked at later; 0 of the others."""
-    block = pairs.block(np.arange(pairs.shape[0]), np.arange(pairs.shape[1]))
+    block = pairs.evaluate_block(np.arange(pairs.shape[0]), np.arange(pairs.shape[1]))
     excluded = np.zeros(pairs.shape, dtype=np.bool_)
     for name, mask in [*block.broken.items(), *block.short.items()]:
         if name not in LATER:
@@ -52,7 +52,7 @@ def test_all_pairs_of_a_few_people_are_found_under_any_settings(
     found[Scan(pairs).best(len(juniors) + len(seniors))] = True
     missed = (scores > ROUNDING) & ~found.reshape(scores.shape)
     assert not missed.any()
-    broken = pairs.block(np.arange(pairs.shape[0]), np.arange(pairs.shape[1])).broken
+    broken = pairs.evaluate_block(np.arange(pairs.shape[0]), np.arange(pairs.shape[1])).broken
     for name, mask in broken.items():
         assert name in LATER or not mask.ravel()[found].any()
 

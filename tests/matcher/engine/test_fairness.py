@@ -17,7 +17,7 @@ from services.matcher.domain.fit.score import fit
 from services.matcher.engine.assignment import Assignment, Unsolvable, assign, solved
 from services.matcher.engine.candidates import Edges, candidates
 from services.matcher.engine.fairness import fairer
-from services.matcher.engine.member_columns import Columns, Words
+from services.matcher.engine.member_columns import MemberColumns, Vocabulary
 from services.matcher.engine.solve import Answer, Question, sides, solve
 from services.matcher.engine.tie_lottery import drawn
 from services.matcher.engine.vectorised_fit import Comparison, Pairs
@@ -69,7 +69,7 @@ def test_a_made_up_company_gets_what_scipy_finds_on_all_scores_and_the_bound_is_
     answer = solve(asked, TAXONOMY)
     seniors, juniors = sides(asked)
     pairs = Pairs(seniors, juniors, asked.settings, TAXONOMY, TODAY)
-    block = pairs.block(np.arange(len(seniors)), np.arange(len(juniors)))
+    block = pairs.evaluate_block(np.arange(len(seniors)), np.arange(len(juniors)))
     scores = np.where(block.possible(), block.score, 0)
     best = scores[linear_sum_assignment(scores, maximize=True)].sum()
     assert answer.optimum == pytest.approx(best, abs=1e-3)
@@ -84,7 +84,7 @@ def test_a_large_company_is_solved_near_the_optimum_of_all_pairs_and_says_how_ne
     pairs = Pairs(seniors, juniors, asked.settings, TAXONOMY, TODAY)
     scores = np.zeros(pairs.shape)
     for row in np.array_split(np.arange(len(seniors)), 8):
-        block = pairs.block(row, np.arange(len(juniors)))
+        block = pairs.evaluate_block(row, np.arange(len(juniors)))
         scores[row] = np.where(block.possible(), block.score, 0)
     best = scores[linear_sum_assignment(scores, maximize=True)].sum()
     assert answer.bound is not None
@@ -233,15 +233,15 @@ def test_a_round_in_which_nobody_can_be_paired_is_empty_and_says_why() -> None:
 def test_any_member_of_a_large_company_can_be_replaced_removed_and_compared_as_if_new() -> None:
     people = [member(one) for one in made_up.cohort(60)]
     seniors, juniors = people[:30], people[30:]
-    words = Words(settings(), TAXONOMY, TODAY)
-    one, other = Columns(words, seniors), Columns(words, juniors[1:])
+    words = Vocabulary(settings(), TAXONOMY, TODAY)
+    one, other = MemberColumns(words, seniors), MemberColumns(words, juniors[1:])
     odd = person("odd", "junior", time_zone="Asia/Kathmandu", availability=weekly((2, 8 * 60 + 1, 9 * 60 + 4)))
     row = other.add(member(odd))
     other.remove(row)
     assert other.add(juniors[0]) == row
     other.write([juniors[0]])
-    grown = Comparison(one, other, settings()).block(np.arange(30), np.arange(30))
-    fresh = Pairs(seniors, [*juniors[1:], juniors[0]], settings(), TAXONOMY, TODAY).block(np.arange(30), np.arange(30))
+    grown = Comparison(one, other, settings()).evaluate_block(np.arange(30), np.arange(30))
+    fresh = Pairs(seniors, [*juniors[1:], juniors[0]], settings(), TAXONOMY, TODAY).evaluate_block(np.arange(30), np.arange(30))
     assert grown.score == pytest.approx(fresh.score, abs=1e-9)
     for rule, mask in fresh.broken.items():
         assert (grown.broken[rule] == mask).all()
@@ -259,7 +259,7 @@ def test_whoever_comes_is_added_without_a_look_at_everybody_else() -> None:
         keys = items = values = __iter__  # type: ignore[assignment]
 
     people = [member(one) for one in made_up.cohort(20)]
-    columns = Columns(Words(settings(), TAXONOMY, TODAY), people[1:])
+    columns = MemberColumns(Vocabulary(settings(), TAXONOMY, TODAY), people[1:])
     columns.row_of = Unread(columns.row_of)
     columns.remove(columns.add(people[0]))
 

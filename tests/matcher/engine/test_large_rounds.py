@@ -125,7 +125,7 @@ def test_without_a_step_more_the_bound_is_no_lower_than_the_best_of_all_pairs() 
 def test_who_may_not_have_any_of_their_forty_best_partners_has_the_best_of_the_others(why: str) -> None:
     asked = made_up.question(made_up.cohort(800, seed=2))
     pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
-    block = pairs.block(np.arange(400), np.arange(400))
+    block = pairs.evaluate_block(np.arange(400), np.arange(400))
     best = np.argsort(-np.where(block.open(), block.score, 0), axis=1)[:, :40]
     apart = {
         senior.id: tuple(pairs.juniors[j].id for j in mine) for senior, mine in zip(pairs.seniors, best, strict=True)
@@ -171,7 +171,7 @@ def test_a_large_round_uses_the_best_candidates_only_and_stays_near_the_optimum(
     juniors = [member(somebody(n, "junior")) for n in range(1000)]
     pairs = Pairs(seniors, juniors, settings(), TAXONOMY, TODAY)
     edges = candidates(pairs, scan_of(pairs)).allowed()
-    block = pairs.block(np.arange(1100), np.arange(1000))
+    block = pairs.evaluate_block(np.arange(1100), np.arange(1000))
     everything = np.where(block.possible(), block.score, 0)
     s, j = np.nonzero(everything)
     assert len(edges.scores) < len(s)
@@ -214,7 +214,7 @@ def test_where_few_are_the_best_partners_of_too_many_the_others_are_found_step_b
     asked = mentor_match_rules.question(*mentor_match_rules.servants(900, seed=1))
     answer = solve(asked, TAXONOMY)
     pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
-    block = pairs.block(np.arange(900), np.arange(900))
+    block = pairs.evaluate_block(np.arange(900), np.arange(900))
     everything = np.where(block.possible(), block.score, 0)
     s, j = np.nonzero(everything)
     best = everything[s, j][assign([1] * 900, [1] * 900, Edges(s, j, everything[s, j]), 0)].sum()

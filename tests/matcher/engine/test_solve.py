@@ -53,7 +53,7 @@ def test_the_fast_form_equals_the_readable_one(cohort: Cohort, rules_: Programme
     assume(seniors and juniors)
     earlier = [(juniors[0].id, seniors[0].id)] if again else []
     pairs = Pairs(seniors, juniors, rules_, TAXONOMY, TODAY, earlier)
-    block = pairs.block(np.arange(len(seniors)), np.arange(len(juniors)))
+    block = pairs.evaluate_block(np.arange(len(seniors)), np.arange(len(juniors)))
     for s, senior in enumerate(seniors):
         for j, junior in enumerate(juniors):
             known = [junior.id] if again and s == j == 0 else []
