@@ -18,18 +18,18 @@ from services.matcher.engine.vectorised_fit import Floats
 
 
 @dataclass(frozen=True)
-class Drawn:
+class LotteryResult:
     """``chosen``: positions of the pairs; ``probability``: of each of them, in this order."""
 
     chosen: Ints
     probability: Floats
 
 
-def drawn(edges: Edges, chosen: Ints, juniors: int, best_total: float, rules: Draw, seed: int) -> Drawn:
+def draw_ties(edges: Edges, chosen: Ints, juniors: int, best_total: float, rules: Draw, seed: int) -> LotteryResult:
     """Exchange some of the chosen pairs; ``edges`` in the order of (senior, junior)."""
     probability = np.ones(len(edges))
     if rules.tolerance == 0 or len(chosen) < 2:
-        return Drawn(chosen, probability[chosen])
+        return LotteryResult(chosen, probability[chosen])
     taken = np.zeros(len(edges), dtype=np.bool_)
     taken[chosen] = True
     left = rules.max_cost * best_total
@@ -44,7 +44,7 @@ def drawn(edges: Edges, chosen: Ints, juniors: int, best_total: float, rules: Dr
         taken[list(now)] = True
         probability[list(now)] = 0.5
     result = np.nonzero(taken)[0]
-    return Drawn(result, probability[result])
+    return LotteryResult(result, probability[result])
 
 
 def _exchanges(

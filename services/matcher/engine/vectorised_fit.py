@@ -16,7 +16,7 @@ from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.rules import Member, Rule
 from services.matcher.domain.fit.score import DIMENSIONS, MAX_BAND, PLACES, UNKNOWN, Short, ample_minutes, total_weight
-from services.matcher.engine.member_columns import NO_CODE, Bits, Bools, Codes, MemberColumns, Ints, Vocabulary
+from services.matcher.engine.member_columns import NO_CODE, Bits, Bools, Codes, Ints, MemberColumns, Vocabulary
 
 Floats = npt.NDArray[np.float64]
 Step = Rule | Short
@@ -26,7 +26,7 @@ _PERSON = 32  # bits of a person's number
 
 
 @dataclass(frozen=True)
-class Block:
+class FitBlock:
     """What is known of each pair, all arrays of the same shape."""
 
     score: Floats
@@ -37,10 +37,10 @@ class Block:
     broken: Mapping[Rule, Bools]
     short: Mapping[Short, Bools]
 
-    def possible(self) -> Bools:
-        return self.open() & ~self.broken["rather_not"]
+    def feasible(self) -> Bools:
+        return self.publicly_feasible() & ~self.broken["rather_not"]
 
-    def open(self) -> Bools:
+    def publicly_feasible(self) -> Bools:
         """Possible as far as everybody may know: private rules take no part."""
         forbidden: Bools = np.zeros(self.score.shape, dtype=np.bool_)
         for rule, mask in self.broken.items():
@@ -51,11 +51,15 @@ class Block:
         return ~forbidden
 
 
-class Comparison:
+class PairwiseFit:
     """Seniors and juniors of one programme, as columns on the same words."""
 
     def __init__(
-        self, seniors: MemberColumns, juniors: MemberColumns, settings: ProgrammeSettings, earlier: Iterable[tuple[str, str]] = ()
+        self,
+        seniors: MemberColumns,
+        juniors: MemberColumns,
+        settings: ProgrammeSettings,
+        earlier: Iterable[tuple[str, str]] = (),
     ) -> None:
         """``earlier``: pairs of members, either way round, that were suggested to each other before."""
         self.senior_columns, self.junior_columns, self.settings = seniors, juniors, settings
@@ -67,21 +71,23 @@ class Comparison:
     def shape(self) -> tuple[int, int]:
         return self.senior_columns.rows, self.junior_columns.rows
 
-    def evaluate_block(self, rows: Ints, columns: Ints) -> Block:
+    def evaluate_block(self, rows: Ints, columns: Ints) -> FitBlock:
         """Every pair of these seniors (rows) and juniors (columns)."""
         return self.evaluate(rows[:, None], columns[None, :])
 
-    def evaluate(self, rows: Ints, columns: Ints) -> Block:
+    def evaluate(self, rows: Ints, columns: Ints) -> FitBlock:
         """All parts of the fit, and every rule, of the pairs that seniors (rows) and juniors make in this order."""
         for_senior = _benefit(self.senior_columns, rows, self.junior_columns, columns)
         for_junior = _benefit(self.junior_columns, columns, self.senior_columns, rows)
         speaks = self.senior_columns.has_languages[rows] & self.junior_columns.has_languages[columns]
         common = _any_common(self.senior_columns.languages, rows, self.junior_columns.languages, columns)
         hours = self.senior_columns.has_hours[rows] & self.junior_columns.has_hours[columns]
-        minutes = self.minutes(rows, columns)
-        together = self.likeness(rows, columns) * self.ease(np.where(speaks, common, UNKNOWN), minutes, hours)
-        views = self.perspective(rows, columns)
-        broken = self.all_but_time(rows, columns)
+        minutes = self.common_minutes(rows, columns)
+        together = self.style_similarity(rows, columns) * self.ease_factor(
+            np.where(speaks, common, UNKNOWN), minutes, hours
+        )
+        views = self.perspective_score(rows, columns)
+        broken = self.broken_rules_except_time(rows, columns)
         broken["no_common_time"] = hours & (minutes < self.settings.rules.min_overlap_minutes)
         floors = self.settings.matching.floors
         short: dict[Short, Bools] = {
@@ -94,9 +100,9 @@ class Comparison:
         score = (
             w.lower_benefit * lower + w.higher_benefit * higher + w.compatibility * together + w.perspective * views
         ) / total_weight(w)
-        return Block(score, for_senior, for_junior, together, views, broken, short)
+        return FitBlock(score, for_senior, for_junior, together, views, broken, short)
 
-    def minutes(self, rows: Ints, columns: Ints) -> Ints:
+    def common_minutes(self, rows: Ints, columns: Ints) -> Ints:
         """Free minutes a week in common; without meaning where either has not said theirs."""
         one, other = self.senior_columns.free_slots, self.junior_columns.free_slots
         slots: npt.NDArray[np.uint16] = np.zeros(np.broadcast_shapes(rows.shape, columns.shape), dtype=np.uint16)
@@ -104,39 +110,39 @@ class Comparison:
             slots += np.bitwise_count(mine[rows] & theirs[columns])
         return slots.astype(np.int64) * self.senior_columns.words.grid_minutes
 
-    def likeness(self, rows: Ints, columns: Ints) -> Floats:
+    def style_similarity(self, rows: Ints, columns: Ints) -> Floats:
         """Likeness of style as a share of the plateau, 1 at most."""
-        alike = sum(self.alike(dimension, rows, columns) for dimension in range(len(DIMENSIONS)))
+        alike = sum(self.dimension_similarity(dimension, rows, columns) for dimension in range(len(DIMENSIONS)))
         return np.asarray(np.minimum(1.0, alike), dtype=np.float64)
 
-    def alike(self, dimension: int, rows: Ints, columns: Ints) -> Floats:
+    def dimension_similarity(self, dimension: int, rows: Ints, columns: Ints) -> Floats:
         """What one dimension adds to it."""
         distance = np.abs(self.senior_columns.style[dimension][rows] - self.junior_columns.style[dimension][columns])
         most = len(DIMENSIONS) * self.settings.matching.ease.plateau
         return np.where(np.isnan(distance), UNKNOWN / most, (1 - distance / 4) / most)
 
-    def ease(self, language: Floats, minutes: Ints, hours: Bools) -> Floats:
+    def ease_factor(self, language: Floats, minutes: Ints, hours: Bools) -> Floats:
         """What language and common time leave of the likeness."""
         ease = self.settings.matching.ease
         time = np.where(hours, np.minimum(1.0, minutes / ample_minutes(self.settings)), UNKNOWN)
         total = ease.style + ease.language + ease.time
         return np.asarray((ease.style + ease.language * language + ease.time * time) / total, dtype=np.float64)
 
-    def perspective(self, rows: Ints, columns: Ints) -> Floats:
+    def perspective_score(self, rows: Ints, columns: Ints) -> Floats:
         """What their places in the organisation earn."""
         return sum(
-            (self.of_place(n, rows, columns) for n in range(len(PLACES))),
-            self.of_experience(rows, columns) + self.of_gap(rows, columns),
+            (self.attribute_score(n, rows, columns) for n in range(len(PLACES))),
+            self.experience_score(rows, columns) + self.level_gap_score(rows, columns),
         )
 
-    def of_place(self, place: int, rows: Ints, columns: Ints) -> Floats:
+    def attribute_score(self, place: int, rows: Ints, columns: Ints) -> Floats:
         """What department, site or discipline (by number) earns."""
         worth = self.settings.matching.perspective
         one, other = self.senior_columns.attributes[place][rows], self.junior_columns.attributes[place][columns]
         same, different = getattr(worth.same, PLACES[place]), getattr(worth.different, PLACES[place])
         return np.where((one >= 0) & (other >= 0), np.where(one == other, same, different), 0.0)
 
-    def of_experience(self, rows: Ints, columns: Ints) -> Floats:
+    def experience_score(self, rows: Ints, columns: Ints) -> Floats:
         gap = self.senior_columns.experience[rows] - self.junior_columns.experience[columns]
         return np.asarray(
             self.settings.matching.perspective.experience
@@ -144,61 +150,71 @@ class Comparison:
             / MAX_BAND
         )
 
-    def of_gap(self, rows: Ints, columns: Ints) -> Floats:
+    def level_gap_score(self, rows: Ints, columns: Ints) -> Floats:
         gap = self.senior_columns.level[rows] - self.junior_columns.level[columns]
         earned = np.zeros(gap.shape)
         for one in self.settings.matching.perspective.gaps:
             earned[gap == one.levels] = one.worth
         return earned
 
-    def levels(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
+    def broken_level_rules(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
         """The rules about the gap in seniority."""
-        gap, most = self.senior_columns.level[rows] - self.junior_columns.level[columns], self.settings.rules.max_level_gap
+        gap, most = (
+            self.senior_columns.level[rows] - self.junior_columns.level[columns],
+            self.settings.rules.max_level_gap,
+        )
         broken: dict[Rule, Bools] = {"level_gap": np.asarray(gap < self.settings.rules.min_level_gap)}
         if most is not None:
             broken["level_gap_too_great"] = np.asarray(gap > most) & ~broken["level_gap"]
         return broken
 
-    def organisations(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
+    def broken_organisation_rules(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
         """The one rule about other organisations that this programme has."""
         other = self.senior_columns.organisation[rows] != self.junior_columns.organisation[columns]
         if not self.settings.rules.cross_organisation:
             return {"other_organisation": other}
-        return {"not_acknowledged": other & ~(self.senior_columns.has_acknowledged[rows] & self.junior_columns.has_acknowledged[columns])}
+        return {
+            "not_acknowledged": other
+            & ~(self.senior_columns.has_acknowledged[rows] & self.junior_columns.has_acknowledged[columns])
+        }
 
-    def no_language(self, rows: Ints, columns: Ints) -> Bools:
+    def lacks_common_language(self, rows: Ints, columns: Ints) -> Bools:
         speaks = self.senior_columns.has_languages[rows] & self.junior_columns.has_languages[columns]
         return speaks & ~_any_common(self.senior_columns.languages, rows, self.junior_columns.languages, columns)
 
-    def all_but_time(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
+    def broken_rules_except_time(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
         """Every rule but the one about common time."""
         s, j, rules = self.senior_columns, self.junior_columns, self.settings.rules
         one, other = s.person[rows], j.person[columns]
         depth = rules.line_depth
         broken: dict[Rule, Bools] = {
             "same_person": one == other,
-            **self.levels(rows, columns),
-            "reporting_line": _named(s.reporting_line[:depth], rows, other) | _named(j.reporting_line[:depth], columns, one),
+            **self.broken_level_rules(rows, columns),
+            "reporting_line": _named(s.reporting_line[:depth], rows, other)
+            | _named(j.reporting_line[:depth], columns, one),
             "evaluator": _named(s.evaluators, rows, other) | _named(j.evaluators, columns, one),
             "earlier_partner": self._met(one, other),
-            "no_common_language": self.no_language(rows, columns),
+            "no_common_language": self.lacks_common_language(rows, columns),
             "rather_not": _named(s.avoided, rows, other) | _named(j.avoided, columns, one),
-            **self.organisations(rows, columns),
+            **self.broken_organisation_rules(rows, columns),
         }
         if rules.exclude_same_manager:
             manager = s.reporting_line[0][rows]
             broken["same_manager"] = (manager != NO_CODE) & (manager == j.reporting_line[0][columns])
         return broken
 
-    def met(self) -> Ints:
+    def earlier_pair_keys(self) -> Ints:
         """Pairs that were suggested to each other before, as senior x juniors + junior, in order."""
         one, other = self._earlier >> _PERSON, self._earlier & ((1 << _PERSON) - 1)
         people = np.concatenate([one, other]), np.concatenate([other, one])
         return self._keys(_rows(self.senior_columns, people[0]), _rows(self.junior_columns, people[1]))
 
-    def unwanted(self) -> Ints:
+    def avoided_pair_keys(self) -> Ints:
         """Pairs of whom one would rather not be paired with the other, in the same form."""
-        of_seniors, of_juniors = np.nonzero(self.senior_columns.avoided != NO_CODE), np.nonzero(self.junior_columns.avoided != NO_CODE)
+        of_seniors, of_juniors = (
+            np.nonzero(self.senior_columns.avoided != NO_CODE),
+            np.nonzero(self.junior_columns.avoided != NO_CODE),
+        )
         return self._keys(
             np.concatenate([of_seniors[1], _rows(self.senior_columns, self.junior_columns.avoided[of_juniors])]),
             np.concatenate([_rows(self.junior_columns, self.senior_columns.avoided[of_seniors]), of_juniors[1]]),
@@ -217,7 +233,7 @@ class Comparison:
         return np.asarray(self._earlier[place] == couples)
 
 
-class Pairs(Comparison):
+class CohortFit(PairwiseFit):
     """All pairs of some seniors and juniors."""
 
     def __init__(
@@ -254,7 +270,9 @@ def _benefit(seeker: MemberColumns, who: Ints, giver: MemberColumns, whom: Ints)
     if who.size >= _MANY and who.shape == whom.shape:
         from services.matcher.engine.benefit_kernel import unmet_shares  # which takes numba into the process
 
-        return np.asarray(1 - unmet_shares(seeker.wish_topics, seeker.wish_worths, who, giver.topic_coverage, whom), dtype=np.float64)
+        return np.asarray(
+            1 - unmet_shares(seeker.wish_topics, seeker.wish_worths, who, giver.topic_coverage, whom), dtype=np.float64
+        )
     left = np.ones(np.broadcast_shapes(who.shape, whom.shape))
     covers = giver.topic_coverage
     for topics, worths in zip(seeker.wish_topics, seeker.wish_worths, strict=True):
