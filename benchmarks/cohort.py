@@ -14,7 +14,7 @@ from cli.sample.company import FRESH, SEASONED, SITES, Site
 from contracts.profiles import Availability, Enrolment, Offer, ProfileChanged, Seek, Style, Window
 from contracts.programmes import Labels, ProgrammeSettings
 from contracts.taxonomy import load
-from services.matcher.engine.solve import Question
+from services.matcher.engine.solve import MatchingProblem
 
 PROGRAMME = "benchmark"
 TODAY = date(2026, 3, 2)
@@ -39,10 +39,12 @@ def settings() -> ProgrammeSettings:
     )
 
 
-def question(people: Sequence[ProfileChanged], rules: ProgrammeSettings | None = None, seed: int = 1) -> Question:
+def question(
+    people: Sequence[ProfileChanged], rules: ProgrammeSettings | None = None, seed: int = 1
+) -> MatchingProblem:
     """A round for all of them, everybody with the places that their enrolment says."""
     places = {one.member_id: one.enrolments[0].capacity for one in people}
-    return Question(PROGRAMME, rules or settings(), people, places, (), TODAY, seed)
+    return MatchingProblem(PROGRAMME, rules or settings(), people, places, (), TODAY, seed)
 
 
 def cohort(people: int, seed: int = 1, two_places: float = 0.0) -> list[ProfileChanged]:

@@ -24,9 +24,9 @@ from benchmarks.quality import Everything
 from contracts.profiles import ProfileChanged
 from contracts.programmes import Draw, Fairness
 from contracts.taxonomy import load
-from services.matcher.engine.candidates import candidates, scan_of
-from services.matcher.engine.solve import Answer, Question, sides, solve
-from services.matcher.engine.vectorised_fit import Block, Pairs
+from services.matcher.engine.candidates import find_candidates, scan_if_large
+from services.matcher.engine.solve import MatchingProblem, MatchingResult, eligible_sides, solve
+from services.matcher.engine.vectorised_fit import CohortFit, FitBlock
 
 WISHED, DIFFERENT, MATCHED = 5, 3, 1  # mentor-match's points, where it matches our people
 
@@ -40,7 +40,7 @@ class Result:
     told: Mapping[str, Any] = field(default_factory=dict)
 
 
-def ours(question: Question) -> Result:
+def ours(question: MatchingProblem) -> Result:
     start = perf_counter()
     answer = solve(question, load())
     seconds = perf_counter() - start
@@ -49,12 +49,12 @@ def ours(question: Question) -> Result:
     return Result(pairs, seconds)
 
 
-def dense(question: Question) -> Result:
+def dense(question: MatchingProblem) -> Result:
     start = perf_counter()
     pairs = _pairs(question)
     scores = np.empty(pairs.shape)
     for rows, block in _blocks(pairs):
-        scores[rows] = np.where(block.possible(), block.score, 0)
+        scores[rows] = np.where(block.feasible(), block.score, 0)
     scored = perf_counter()
     seniors, juniors = linear_sum_assignment(scores, maximize=True)
     end = perf_counter()
@@ -63,19 +63,19 @@ def dense(question: Question) -> Result:
     return Result(made, end - start, {"seconds_of_scoring": round(scored - start, 3)})
 
 
-def greedy(question: Question) -> Result:
+def greedy(question: MatchingProblem) -> Result:
     start = perf_counter()
     pairs = _pairs(question)
-    edges = candidates(pairs, scan_of(pairs)).allowed()
+    edges = find_candidates(pairs, scan_if_large(pairs)).allowed()
     found = perf_counter()
     made = quality.greedy(edges.seniors, edges.juniors, edges.scores)
     end = perf_counter()
     return Result(made, end - start, {"seconds_of_candidates": round(found - start, 3)})
 
 
-def mentor_match(question: Question, everything: Everything) -> Result:
+def mentor_match(question: MatchingProblem, everything: Everything) -> Result:
     """By rules of its own kinds that come closest to what our people say of themselves. Raises ``peers.Missing``."""
-    seniors, juniors = sides(question)
+    seniors, juniors = eligible_sides(question)
     told = {
         "mentors": [
             _told(one.profile) | {"excluded": np.nonzero(row <= 0)[0].tolist()}
@@ -100,19 +100,19 @@ def stable_marriage(everything: Everything) -> Result:
     return Result(answer.pairs, answer.seconds, {"seconds_of_making_the_game": round(answer.told["making"], 3)})
 
 
-def judge(question: Question) -> Everything:
+def judge(question: MatchingProblem) -> Everything:
     """All pairs of a round, for judging what was made of it."""
     pairs = _pairs(question)
     scores, for_seniors, for_juniors = (np.zeros(pairs.shape, dtype=np.float32) for _ in range(3))
     for rows, block in _blocks(pairs):
-        may = block.possible()
+        may = block.feasible()
         scores[rows] = np.where(may, block.score, 0)
         for_seniors[rows] = np.where(may, block.senior_benefit, 0)
         for_juniors[rows] = np.where(may, block.junior_benefit, 0)
     return Everything(scores, for_seniors, for_juniors)
 
 
-def blocking_of_some(question: Question, answer: Answer, seniors: int) -> float:
+def blocking_of_some(question: MatchingProblem, answer: MatchingResult, seniors: int) -> float:
     """Blocking pairs for each senior, of so many seniors evenly spread, with whomever on the other side."""
     pairs = _pairs(question)
     senior_at, junior_at = positions(question)
@@ -123,45 +123,45 @@ def blocking_of_some(question: Question, answer: Answer, seniors: int) -> float:
     chosen = np.unique(np.linspace(0, pairs.shape[0] - 1, min(seniors, pairs.shape[0])).astype(np.int64))
     found = 0
     for rows in quality.blocks(len(chosen), pairs.shape[1]):
-        block = pairs.block(chosen[rows], np.arange(pairs.shape[1]))
+        block = pairs.evaluate_block(chosen[rows], np.arange(pairs.shape[1]))
         found += quality.blocking(
-            Everything(np.where(block.possible(), block.score, 0), block.senior_benefit, block.junior_benefit),
+            Everything(np.where(block.feasible(), block.score, 0), block.senior_benefit, block.junior_benefit),
             senior_has[chosen[rows]],
             junior_has,
         )
     return found / len(chosen)
 
 
-def positions(question: Question) -> tuple[Mapping[str, int], Mapping[str, int]]:
+def positions(question: MatchingProblem) -> tuple[Mapping[str, int], Mapping[str, int]]:
     """Where each senior and each junior stands in every matcher's arrays."""
-    seniors, juniors = sides(question)
+    seniors, juniors = eligible_sides(question)
     return {one.id: n for n, one in enumerate(seniors)}, {one.id: n for n, one in enumerate(juniors)}
 
 
-def undrawn(question: Question) -> Question:
+def undrawn(question: MatchingProblem) -> MatchingProblem:
     """The same round without a draw among near-equals."""
     return _with(question, draw=Draw(tolerance=0))
 
 
-def plainly(question: Question) -> Question:
+def plainly(question: MatchingProblem) -> MatchingProblem:
     """The same round for the best total: neither a fairness pass nor a draw gives up some of it."""
     return _with(question, draw=Draw(tolerance=0), fairness=Fairness(max_cost=0))
 
 
-def _with(question: Question, **changes: BaseModel) -> Question:
+def _with(question: MatchingProblem, **changes: BaseModel) -> MatchingProblem:
     matching = question.settings.matching.model_copy(update=changes)
     return replace(question, settings=question.settings.model_copy(update={"matching": matching}))
 
 
-def _pairs(question: Question) -> Pairs:
-    seniors, juniors = sides(question)
-    return Pairs(seniors, juniors, question.settings, load(), question.on, question.earlier)
+def _pairs(question: MatchingProblem) -> CohortFit:
+    seniors, juniors = eligible_sides(question)
+    return CohortFit(seniors, juniors, question.settings, load(), question.on, question.earlier_pairs)
 
 
-def _blocks(pairs: Pairs) -> Iterator[tuple[slice, Block]]:
+def _blocks(pairs: CohortFit) -> Iterator[tuple[slice, FitBlock]]:
     everybody = np.arange(pairs.shape[1])
     for rows in quality.blocks(*pairs.shape):
-        yield rows, pairs.block(np.arange(rows.start, rows.stop), everybody)
+        yield rows, pairs.evaluate_block(np.arange(rows.start, rows.stop), everybody)
 
 
 def _told(profile: ProfileChanged) -> dict[str, Any]:

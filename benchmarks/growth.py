@@ -47,9 +47,9 @@ def main() -> None:
         "before_mb": before,
         "share_matched": round(2 * len(answer.matches) / people, 4),
         **quality.of_fits(np.array([match.fit.score for match in answer.matches])),
-        "total_before_fairness_and_draw": round(answer.optimum, 4),
-        "share_of_bound": round(answer.optimum / answer.bound, 6) if answer.bound else None,
-        "left_over": len(answer.left_over),
+        "total_before_fairness_and_draw": round(answer.optimal_fit, 4),
+        "share_of_bound": round(answer.optimal_fit / answer.upper_bound, 6) if answer.upper_bound else None,
+        "left_over": len(answer.unmatched),
         "blocking_pairs_per_person": round(competitors.blocking_of_some(question, answer, LOOKED_AT), 3),
     }
     json.dump(told, sys.stdout)

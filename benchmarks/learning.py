@@ -31,7 +31,7 @@ from contracts.taxonomy import Taxonomy, load
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.learning.estimator import ASKED, ENOUGH, PARTS, Example, Parts, estimate, shares_of
 from services.matcher.domain.learning.weight_versions import full
-from services.matcher.engine.vectorised_fit import Pairs
+from services.matcher.engine.vectorised_fit import CohortFit
 
 Floats = npt.NDArray[np.float64]
 
@@ -105,11 +105,11 @@ class Story:
 def cohort_of(people: int, seed: int, taxonomy: Taxonomy) -> Cohort:
     members = [Member(one, one.enrolments[0]) for one in cohort(people, seed)]
     half = people // 2
-    pairs = Pairs(members[:half], members[half:], settings(), taxonomy, TODAY)
-    block = pairs.block(np.arange(half), np.arange(people - half))
+    pairs = CohortFit(members[:half], members[half:], settings(), taxonomy, TODAY)
+    block = pairs.evaluate_block(np.arange(half), np.arange(people - half))
     benefits = np.stack([block.senior_benefit, block.junior_benefit])
     parts = [benefits.min(axis=0), benefits.max(axis=0), block.compatibility, block.perspective]
-    return Cohort(np.stack(parts, axis=-1), block.possible())
+    return Cohort(np.stack(parts, axis=-1), block.feasible())
 
 
 def cohorts_of(company: int, cohorts: int, people: int) -> list[Cohort]:

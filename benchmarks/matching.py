@@ -31,7 +31,7 @@ from typing import Any
 from benchmarks import cohort, competitors, mentor_match_rules, peers, quality
 from benchmarks.competitors import Result
 from chassis.gc_tuning import set_collected_aside
-from services.matcher.engine.solve import Question
+from services.matcher.engine.solve import MatchingProblem
 
 SMALL, LARGE = 800, 10_000  # people on each side
 SIZES = (1_000, 3_000, 10_000, 20_000, 50_000, 100_000)  # people in all
@@ -209,7 +209,7 @@ def fairness(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def again(question: Question, turns: int = TURNS) -> Result:
+def again(question: MatchingProblem, turns: int = TURNS) -> Result:
     """Ours, so many times: the same pairs each time, and the median of the times."""
     results = [competitors.ours(question) for _ in range(turns)]
     if any(result.pairs != results[0].pairs for result in results):

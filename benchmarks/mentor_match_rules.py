@@ -44,7 +44,7 @@ from contracts.programmes import (
     Weights,
     Wishes,
 )
-from services.matcher.engine.solve import Question
+from services.matcher.engine.solve import MatchingProblem
 
 PROGRAMME = "civil-service"
 TODAY = date(2026, 3, 2)
@@ -146,12 +146,12 @@ def programme() -> ProgrammeSettings:
     )
 
 
-def question(mentors: Sequence[Servant], mentees: Sequence[Servant], seed: int = 1) -> Question:
+def question(mentors: Sequence[Servant], mentees: Sequence[Servant], seed: int = 1) -> MatchingProblem:
     """Their people as a round of ours."""
     people = [profile(one, "senior", f"mentor-{n:06d}") for n, one in enumerate(mentors)]
     people += [profile(one, "junior", f"mentee-{n:06d}") for n, one in enumerate(mentees)]
     places = {one.member_id: 1 for one in people}
-    return Question(PROGRAMME, programme(), people, places, (), TODAY, seed)
+    return MatchingProblem(PROGRAMME, programme(), people, places, (), TODAY, seed)
 
 
 def profile(servant: Servant, side: Literal["senior", "junior"], id: str) -> ProfileChanged:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, PlainSerializer, TypeAdapter
+
+from contracts.base import FrozenModel
 
 CONTENT_TYPE = "application/json"
 SEQUENCE_DIGITS = 20  # zero padded, so that the text sorts as the number does (CloudEvents extension "sequence")
@@ -89,15 +91,13 @@ def traced_as(event_type: str) -> str | None:
     return _TRACED_AS.get(event_type)
 
 
-class EventData(BaseModel):
+class EventData(FrozenModel):
     """The data of one event type: the whole public state of its aggregate, and what happened.
 
     A subclass names its ``TYPE`` (for example ``mentoring.pairing.formed.v1``), the ``TOPIC`` it is published on, and
     which fields are the record's key (that decides the order), the CloudEvents subject (the aggregate) and the
     correlation (the life that it belongs to: a pairing's or a member's).
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     TYPE: ClassVar[str]
     TOPIC: ClassVar[Topic]

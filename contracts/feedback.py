@@ -5,8 +5,9 @@ That a check-in was completed is a fact; what was answered is nobody's business 
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import EventData, Id, Instant, Topic
 from contracts.pairings import TRACED_AS
 from contracts.profiles import Side
@@ -18,10 +19,8 @@ Count = Annotated[int, Field(ge=0)]
 Band = Literal["low", "middle", "high", "unknown"]
 
 
-class Session(BaseModel):
+class Session(FrozenModel):
     """One meeting; ``held`` without ever having been ``scheduled`` is normal."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     session_id: Id
     state: Literal["scheduled", "held", "cancelled", "missed"]

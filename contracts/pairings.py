@@ -8,8 +8,9 @@ who refused is nobody's business.
 from datetime import date
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import EventData, Id, Instant, Topic
 from contracts.profiles import MemberId, Side
 
@@ -25,18 +26,14 @@ DeclineReason = Literal[
 ]
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Participant(_Value):
+class Participant(FrozenModel):
     member_id: MemberId
     side: Side
     organisation_id: Id
     department_id: Id
 
 
-class Focus(_Value):
+class Focus(FrozenModel):
     """A topic that the pairing is about; ``from_side`` is the side that has the knowledge."""
 
     topic_id: Id

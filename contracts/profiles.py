@@ -3,8 +3,9 @@
 from datetime import date
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import EventData, Id, Instant, Tag, Topic
 
 PROFILES = Topic("profiles.v1", "compact", readers=("matcher", "feedback"))
@@ -18,25 +19,21 @@ Mode = Literal["in_person", "remote", "either"]
 Leaning = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Offer(_Value):
+class Offer(FrozenModel):
     """A topic that somebody can help with: can explain it, uses it, or can teach it."""
 
     topic: Id
     level: Depth = "use"
 
 
-class Seek(_Value):
+class Seek(FrozenModel):
     """A topic that somebody wants to learn about; priority 3 is the strongest wish."""
 
     topic: Id
     priority: Annotated[int, Field(ge=1, le=3)] = 2
 
 
-class Window(_Value):
+class Window(FrozenModel):
     """A weekly stretch of local time, minutes since midnight, ``start < end``; weekday 0 is Monday."""
 
     weekday: Annotated[int, Field(ge=0, le=6)]
@@ -44,21 +41,21 @@ class Window(_Value):
     end: Annotated[int, Field(gt=0, le=1440)]
 
 
-class Availability(_Value):
+class Availability(FrozenModel):
     """When somebody can meet. ``rotating`` (shifts) and ``by_arrangement`` never exclude anybody."""
 
     kind: Literal["weekly", "rotating", "by_arrangement"] = "by_arrangement"
     windows: tuple[Window, ...] = ()
 
 
-class Absence(_Value):
+class Absence(FrozenModel):
     """Days away, both included; no reason is ever asked. Without ``until`` it is open-ended."""
 
     since: date
     until: date | None = None
 
 
-class Style(_Value):
+class Style(FrozenModel):
     """How somebody likes to think and work, each from -2 to +2: half the difference of two opposite statements.
 
     Absent where a statement was skipped; absence never counts against anybody.
@@ -70,7 +67,7 @@ class Style(_Value):
     debate: Leaning | None = None
 
 
-class Enrolment(_Value):
+class Enrolment(FrozenModel):
     """Taking part in one programme."""
 
     programme_id: Id
@@ -118,7 +115,7 @@ class ProfileChanged(EventData):
     enrolments: tuple[Enrolment, ...] = ()
 
 
-class TakingPart(_Value):
+class TakingPart(FrozenModel):
     """How far somebody is with one programme, and since when (business time)."""
 
     programme_id: Id

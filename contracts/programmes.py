@@ -6,8 +6,9 @@ Every number that a company would want to change is a setting here, with the def
 from datetime import date
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import EventData, Id, Instant, Tag, Topic
 from contracts.profiles import MemberId
 
@@ -18,11 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Labels(_Settings):
+class Labels(FrozenModel):
     """What the programme and its two sides are called in one language ("senior" and "junior" may offend)."""
 
     name: Annotated[str, Field(min_length=1, max_length=120)]
@@ -30,7 +27,7 @@ class Labels(_Settings):
     junior: Annotated[str, Field(min_length=1, max_length=60)] = "junior"
 
 
-class Rules(_Settings):
+class Rules(FrozenModel):
     """Hard rules: a pair that breaks one is never proposed."""
 
     min_level_gap: Annotated[int, Field(ge=0, le=19)] = 2
@@ -49,14 +46,14 @@ class Rules(_Settings):
     )
 
 
-class Floors(_Settings):
+class Floors(FrozenModel):
     """What each part of the fit must reach, on a scale from 0 to 1."""
 
     benefit: Share = Field(0.15, description="in each direction")
     compatibility: Share = Field(0.25, description="below it two people agree on nothing")
 
 
-class Weights(_Settings):
+class Weights(FrozenModel):
     """How the parts of the fit are put together. They are normalised, so only their proportions count."""
 
     lower_benefit: Weight = Field(4.0, description="the side that gains less: it counts most")
@@ -65,7 +62,7 @@ class Weights(_Settings):
     perspective: Weight = 2.0
 
 
-class Depths(_Settings):
+class Depths(FrozenModel):
     """How much of a wish each kind of offer covers."""
 
     explain: Share = 0.6
@@ -73,7 +70,7 @@ class Depths(_Settings):
     teach: Share = 1.0
 
 
-class Wishes(_Settings):
+class Wishes(FrozenModel):
     """How much a covered wish is worth, by its priority."""
 
     weak: Share = Field(0.4, description="priority 1")
@@ -81,7 +78,7 @@ class Wishes(_Settings):
     strong: Share = Field(1.0, description="priority 3")
 
 
-class Benefit(_Settings):
+class Benefit(FrozenModel):
     """What somebody gains from a partner's offers."""
 
     depths: Depths = Depths()
@@ -91,7 +88,7 @@ class Benefit(_Settings):
     )
 
 
-class Compatibility(_Settings):
+class Compatibility(FrozenModel):
     """How easily two people get on. ``style``, ``language`` and ``time`` count by their proportions."""
 
     style: Weight = Field(0.7, description="what likeness of style alone gives")
@@ -105,7 +102,7 @@ class Compatibility(_Settings):
     )
 
 
-class Places(_Settings):
+class Places(FrozenModel):
     """What each of two people's places in the organisation earns, where both are known."""
 
     department: Share = 0.0
@@ -113,14 +110,14 @@ class Places(_Settings):
     discipline: Share = 0.0
 
 
-class GapWorth(_Settings):
+class GapWorth(FrozenModel):
     """What exactly so many levels of seniority between two people earn."""
 
     levels: Annotated[int, Field(ge=-19, le=19)]
     worth: Share
 
 
-class Perspective(_Settings):
+class Perspective(FrozenModel):
     """What different views earn; all that one pair can earn may not exceed 1."""
 
     different: Places = Field(Places(department=0.35, site=0.25, discipline=0.25), description="by not being the same")
@@ -131,7 +128,7 @@ class Perspective(_Settings):
     gaps: tuple[GapWorth, ...] = Field((), max_length=39, description="by the gap in seniority; none earns by default")
 
 
-class Fairness(_Settings):
+class Fairness(FrozenModel):
     """How far the best total gives way to those who are worst off."""
 
     max_cost: Share = Field(0.02, description="share of the best total that raising the worst pairs may cost")
@@ -140,7 +137,7 @@ class Fairness(_Settings):
     )
 
 
-class Draw(_Settings):
+class Draw(FrozenModel):
     """Chance among assignments that are as good as equal, so that what the weights do can be judged later."""
 
     tolerance: Share = Field(0.002, description="difference in fit of two swapped pairs that counts as none")
@@ -149,7 +146,7 @@ class Draw(_Settings):
     )
 
 
-class Matching(_Settings):
+class Matching(FrozenModel):
     """How pairs come about."""
 
     mode: Literal["cohort", "rolling"] = "cohort"
@@ -170,7 +167,7 @@ class Matching(_Settings):
     )
 
 
-class Meetings(_Settings):
+class Meetings(FrozenModel):
     """The rhythm of a pairing."""
 
     first_booked_by_working_day: Annotated[int, Field(ge=1, le=60)] = 10
@@ -182,7 +179,7 @@ class Meetings(_Settings):
     charter_required: bool = True
 
 
-class Care(_Settings):
+class Care(FrozenModel):
     """How a pairing is looked after. ``min_group`` (k) may be raised, never lowered below 5."""
 
     checkin_days: tuple[Annotated[int, Field(ge=0, le=1100)], ...] = (0, 30, 90)
@@ -193,14 +190,14 @@ class Care(_Settings):
     quiet_until_hour: Annotated[int, Field(ge=0, le=23)] = 8
 
 
-class Retention(_Settings):
+class Retention(FrozenModel):
     """How long data is kept after a pairing's end, in months."""
 
     months: Annotated[int, Field(ge=1, le=120)] = 12
     raw_answers_months: Annotated[int, Field(ge=1, le=24)] = 3
 
 
-class ProgrammeSettings(_Settings):
+class ProgrammeSettings(FrozenModel):
     """All that a coordinator decides about a programme."""
 
     labels: dict[Tag, Labels] = Field(min_length=1, description="by BCP 47 language tag")

@@ -102,7 +102,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Matcher]:
             Sweep(matcher.learning, partial(commands.drive, matcher=matcher), on="lease"),
         ],
         background=[
-            matcher.solver.look_after,
+            matcher.solver.run_until_stopped,
             *(follower.run for follower in followers),
             partial(pool.keep_fresh, matcher.members),
             partial(worker.keep_watch, matcher),

@@ -27,7 +27,7 @@ from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.pairings.pairing import LIVE
 from services.matcher.domain.pairings.seat_ledger import room
 from services.matcher.domain.programmes.programme import Programme
-from services.matcher.engine.partner_index import Crowd, when
+from services.matcher.engine.partner_index import PartnerIndex, wait_state
 
 REST = 1.0  # seconds between two looks whether the crowds are up to date
 STRETCH = 500  # people read from the database together
@@ -63,7 +63,7 @@ class Pool:
         self._clock = clock
         self._rules: dict[str, ProgrammeSettings] = {}
         self._missed: dict[str, set[str]] = {}  # whom a crowd still has to be told of
-        self._crowds: dict[str, Crowd] = {}
+        self._crowds: dict[str, PartnerIndex] = {}
         self._known: dict[str, _Known] = {}
         self._live: dict[str, tuple[str, str, str]] = {}  # by pairing: senior, junior, programme
         self._news: dict[str, dict[str, None]] = {}  # the newest last
@@ -72,7 +72,7 @@ class Pool:
     def complete(self) -> bool:
         return all(event.is_set() for event in self.waits_for)
 
-    def crowd(self, programme: Programme) -> Crowd:
+    def crowd(self, programme: Programme) -> PartnerIndex:
         """Everybody in a programme, for whoever holds ``still``. Raises a problem (503) while topics are still read."""
         if not self.complete:
             raise Problem(
@@ -84,7 +84,7 @@ class Pool:
         self._rules.setdefault(programme.programme_id, programme.settings)
         found = self._crowd(programme.programme_id)
         assert found is not None, "its rules are known"
-        found.settle()
+        found.flush()
         return found
 
     def earlier(self, member_id: str) -> frozenset[str]:
@@ -128,27 +128,27 @@ class Pool:
         """See to it that crowds compare by today's rules and clocks, and know everybody; never ends."""
         while True:
             for programme_id, crowd in list(self._crowds.items()):
-                if crowd.outdated(self._rules[programme_id], self._clock.now().date()):
+                if crowd.is_outdated(self._rules[programme_id], self._clock.now().date()):
                     await self._begin_anew(programme_id, crowd, members)
             for programme_id in [id for id in self._missed if self._crowd(id) is not None]:
                 await self._catch_up(programme_id, members)
             await asyncio.sleep(REST)
 
-    async def _begin_anew(self, programme_id: str, crowd: Crowd, members: Projection[ProfileChanged]) -> None:
+    async def _begin_anew(self, programme_id: str, crowd: PartnerIndex, members: Projection[ProfileChanged]) -> None:
         """From the database, in stretches; the crowd answers as before until it is done."""
         async with self.still:
-            crowd.begin_anew(self._rules[programme_id], self._clock.now().date())
+            crowd.begin_rebuild(self._rules[programme_id], self._clock.now().date())
         page: list[Member] = []
         async for profile in members.find({"enrolments.programme_id": programme_id}):
             if (member := rules.enrolled(profile, programme_id)) is not None:
                 page.append(member)
             if len(page) == STRETCH:
                 async with self.still:
-                    crowd.add_anew(page)
+                    crowd.add_to_rebuild(page)
                 page = []
         async with self.still:
-            crowd.add_anew(page)
-            self._missed.setdefault(programme_id, set()).update(crowd.end_anew())
+            crowd.add_to_rebuild(page)
+            self._missed.setdefault(programme_id, set()).update(crowd.finish_rebuild())
 
     async def _catch_up(self, programme_id: str, members: Projection[ProfileChanged]) -> None:
         """Of those who were passed over: whoever the database knows by now, and whoever still takes part."""
@@ -183,12 +183,12 @@ class Pool:
         known.waiting_since = {one.programme_id: one.waiting_since for one in profile.enrolments}
         for programme_id in before - known.waiting_since.keys():
             if (crowd := self._crowd(programme_id)) is not None:
-                crowd.drop(profile.member_id)
+                crowd.remove(profile.member_id)
         for programme_id in known.waiting_since:
             member = rules.enrolled(profile, programme_id)
             crowd = self._crowd(programme_id)
             if member is not None and crowd is not None:
-                crowd.put(member, room(profile, programme_id))
+                crowd.upsert(member, room(profile, programme_id))
             else:
                 self._missed.setdefault(programme_id, set()).add(profile.member_id)
         self._show(profile.member_id, known)
@@ -200,7 +200,7 @@ class Pool:
         self._known[member_id] = _Known(sequence, held=known.held)
         for programme_id in known.waiting_since:
             if (crowd := self._crowd(programme_id)) is not None:
-                crowd.drop(member_id)
+                crowd.remove(member_id)
         for other in known.earlier:
             if other in self._known:
                 self._known[other].earlier -= {member_id}
@@ -251,8 +251,8 @@ class Pool:
         for programme_id, since in known.waiting_since.items():
             if (crowd := self._crowd(programme_id)) is not None:
                 over, failed = known.last.get(programme_id, (None, False))
-                crowd.hold(member_id, known.held.total(), known.held[programme_id])
-                crowd.waits(member_id, when(since, over, failed=failed))
+                crowd.set_reserved_seats(member_id, known.held.total(), known.held[programme_id])
+                crowd.set_wait(member_id, wait_state(since, over, failed=failed))
 
     def _tell_all(self, member_id: str, programmes: Iterable[str]) -> None:
         for programme_id in programmes:
@@ -260,11 +260,11 @@ class Pool:
                 self.tell(programme_id, [member_id])
                 self.changed.set()
 
-    def _crowd(self, programme_id: str) -> Crowd | None:
+    def _crowd(self, programme_id: str) -> PartnerIndex | None:
         """None where the programme is not known yet."""
         if programme_id not in self._crowds and programme_id in self._rules:
             today = self._clock.now().date()
-            self._crowds[programme_id] = Crowd(self._taxonomy, self._rules[programme_id], today)
+            self._crowds[programme_id] = PartnerIndex(self._taxonomy, self._rules[programme_id], today)
         return self._crowds.get(programme_id)
 
 

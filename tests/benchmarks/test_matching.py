@@ -13,7 +13,7 @@ from benchmarks.cohort import cohort, question
 from contracts.taxonomy import load
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.score import fit
-from services.matcher.engine.solve import sides, solve
+from services.matcher.engine.solve import eligible_sides, solve
 
 
 @given(st.integers(0, 1000))
@@ -21,7 +21,7 @@ from services.matcher.engine.solve import sides, solve
 def test_all_are_judged_by_the_fit_of_the_programme(seed: int) -> None:
     asked = question(cohort(24, seed))
     everything = competitors.judge(asked)
-    seniors, juniors = sides(asked)
+    seniors, juniors = eligible_sides(asked)
     assert everything.scores.shape == (len(seniors), len(juniors))
     for s, senior in enumerate(seniors):
         for j, junior in enumerate(juniors):

@@ -66,4 +66,4 @@ def test_a_round_reaches_the_best_total_of_points() -> None:
     worths = [[theirs.points(mentor, mentee) or 0 for mentee in mentees] for mentor in mentors]
     rows, columns = scipy.linear_sum_assignment(worths, maximize=True)
     best = sum(worths[s][j] for s, j in zip(rows, columns, strict=True))
-    assert answer.total == pytest.approx(theirs.fit_of(best), abs=1e-4)
+    assert answer.total_fit == pytest.approx(theirs.fit_of(best), abs=1e-4)

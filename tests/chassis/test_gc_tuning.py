@@ -33,45 +33,44 @@ async def begun() -> None:
     await asyncio.sleep(0)
 
 
-async def test_what_survived_a_full_collection_is_not_looked_at_by_the_next() -> None:
-    with running():
-        await begun()
+class TestSetAside:
+    async def test_survivors_are_skipped_by_the_next_full_collection(self) -> None:
+        with running():
+            await begun()
+            somebody = Somebody()
+            assert any(one is somebody for one in gc.get_objects())
+            gc.collect()
+            assert not any(one is somebody for one in gc.get_objects())
+
+    def test_afterwards_all_objects_are_collected_again(self) -> None:
         somebody = Somebody()
+        with set_collected_aside():
+            gc.collect()
         assert any(one is somebody for one in gc.get_objects())
-        gc.collect()
-        assert not any(one is somebody for one in gc.get_objects())
 
+    async def test_unreachable_cycle_is_freed_by_the_hourly_collection(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        with running() as task:
+            await begun()
+            somebody = Somebody()
+            known = weakref.ref(somebody)
+            gc.collect()
+            del somebody
+            gc.collect()
+            assert known() is not None
+            task.cancel()
+            await asyncio.wait({task})
+        monkeypatch.setattr(gc_tuning, "FULL_COLLECTION_INTERVAL_S", 0)
+        with running():
+            await begun()
+            await begun()
+            assert known() is None
 
-def test_afterwards_everything_is_looked_at_again() -> None:
-    somebody = Somebody()
-    with set_collected_aside():
-        gc.collect()
-    assert any(one is somebody for one in gc.get_objects())
-
-
-async def test_what_is_set_aside_and_forgotten_in_a_circle_goes_when_everything_is_looked_at(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with running() as task:
-        await begun()
-        somebody = Somebody()
-        known = weakref.ref(somebody)
-        gc.collect()
-        del somebody
-        gc.collect()
-        assert known() is not None
-        task.cancel()
+    async def test_nothing_stays_set_aside_after_the_end(self) -> None:
+        with running() as task:
+            await begun()
+            assert gc.get_freeze_count() > 0
         await asyncio.wait({task})
-    monkeypatch.setattr(gc_tuning, "FULL_COLLECTION_INTERVAL_S", 0)
-    with running():
-        await begun()
-        await begun()
-        assert known() is None
-
-
-async def test_when_it_ends_nothing_stays_set_aside() -> None:
-    with running() as task:
-        await begun()
-        assert gc.get_freeze_count() > 0
-    await asyncio.wait({task})
-    assert gc.get_freeze_count() == 0
+        assert gc.get_freeze_count() == 0

@@ -110,56 +110,56 @@ async def outcome(change: Callable[[Collection], Awaitable[Any]], store: Collect
     return told, await everything(store)
 
 
-async def test_the_store_in_memory_does_what_the_real_one_does(servers: stack.Endpoints, prefix: str) -> None:
-    mongo = Mongo(servers.mongo, prefix.removesuffix("."))
-    real, memory = mongo.collection("documents"), cast("Collection", MemoryCollection("documents"))
-    await fresh(real)
-    await fresh(memory)
-    assert await everything(memory) == await everything(real)
-    for filter in FILTERS:
-        found = {document["_id"] async for document in real.find(filter)}
-        assert {document["_id"] async for document in memory.find(filter)} == found, filter
-        assert await memory.count_documents(filter) == len(found), filter
-        one = await memory.find_one(filter)
-        assert (one is None) == (not found), filter
-    orders: list[list[tuple[str, int]]] = [[("due", 1), ("_id", 1)], [("name", 1), ("_id", 1)], [("version", 1)]]
-    for order in orders:
-        for limit in (0, 3):
-            expected = [document["_id"] async for document in real.find({}).sort(order).limit(limit)]
-            assert [document["_id"] async for document in memory.find({}).sort(order).limit(limit)] == expected
-    shown = {"version": 1, "held.s1": 1}
-    assert [one async for one in memory.find({"_id": "a"}, shown)] == [
-        one async for one in real.find({"_id": "a"}, shown)
-    ]
-    for after in (None, "b"):
-        expected = [
-            document["_id"] async for document in find_page(real, {"open": True}, sort="_id", limit=2, after=after)
+class TestMemoryStore:
+    async def test_behaves_like_the_real_store(self, servers: stack.Endpoints, prefix: str) -> None:
+        mongo = Mongo(servers.mongo, prefix.removesuffix("."))
+        real, memory = mongo.collection("documents"), cast("Collection", MemoryCollection("documents"))
+        await fresh(real)
+        await fresh(memory)
+        assert await everything(memory) == await everything(real)
+        for filter in FILTERS:
+            found = {document["_id"] async for document in real.find(filter)}
+            assert {document["_id"] async for document in memory.find(filter)} == found, filter
+            assert await memory.count_documents(filter) == len(found), filter
+            one = await memory.find_one(filter)
+            assert (one is None) == (not found), filter
+        orders: list[list[tuple[str, int]]] = [[("due", 1), ("_id", 1)], [("name", 1), ("_id", 1)], [("version", 1)]]
+        for order in orders:
+            for limit in (0, 3):
+                expected = [document["_id"] async for document in real.find({}).sort(order).limit(limit)]
+                assert [document["_id"] async for document in memory.find({}).sort(order).limit(limit)] == expected
+        shown = {"version": 1, "held.s1": 1}
+        assert [one async for one in memory.find({"_id": "a"}, shown)] == [
+            one async for one in real.find({"_id": "a"}, shown)
         ]
-        paged = find_page(memory, {"open": True}, sort="_id", limit=2, after=after)
-        assert [document["_id"] async for document in paged] == expected
-    for number, change in enumerate(CHANGES):
-        assert await outcome(change, await fresh(memory)) == await outcome(change, await fresh(real)), number
-    mongo.close()
+        for after in (None, "b"):
+            expected = [
+                document["_id"] async for document in find_page(real, {"open": True}, sort="_id", limit=2, after=after)
+            ]
+            paged = find_page(memory, {"open": True}, sort="_id", limit=2, after=after)
+            assert [document["_id"] async for document in paged] == expected
+        for number, change in enumerate(CHANGES):
+            assert await outcome(change, await fresh(memory)) == await outcome(change, await fresh(real)), number
+        mongo.close()
 
+    @pytest.mark.parametrize(
+        "filter",
+        [{"name": {"$regex": "x"}}, {"tags.0": "red"}, {"held": {"s1": "m1"}}, {"people.id": None}, {"$nor": []}],
+    )
+    async def test_unsupported_operations_raise(self, filter: dict[str, Any]) -> None:
+        memory = await fresh(cast("Collection", MemoryCollection("memory")))
+        with pytest.raises(NotSupportedInMemory):
+            [document async for document in memory.find(filter)]
+        with pytest.raises(NotSupportedInMemory):
+            await memory.update_one({"_id": "a"}, {"$inc": {"version": 1}})
+        with pytest.raises(NotSupportedInMemory):
+            memory.find({}).sort("name", -1)
 
-@pytest.mark.parametrize(
-    "filter", [{"name": {"$regex": "x"}}, {"tags.0": "red"}, {"held": {"s1": "m1"}}, {"people.id": None}, {"$nor": []}]
-)
-async def test_what_it_does_not_know_it_refuses(filter: dict[str, Any]) -> None:
-    memory = await fresh(cast("Collection", MemoryCollection("memory")))
-    with pytest.raises(NotSupportedInMemory):
-        [document async for document in memory.find(filter)]
-    with pytest.raises(NotSupportedInMemory):
-        await memory.update_one({"_id": "a"}, {"$inc": {"version": 1}})
-    with pytest.raises(NotSupportedInMemory):
-        memory.find({}).sort("name", -1)
-
-
-async def test_nobody_holds_a_reference_into_it() -> None:
-    memory = await fresh(cast("Collection", MemoryCollection("memory")))
-    found = await memory.find_one({"_id": "a"})
-    assert found is not None
-    found["tags"].append("green")
-    again = await memory.find_one({"_id": "a"})
-    assert again is not None
-    assert again["tags"] == ["red", "blue"]
+    async def test_returned_documents_are_copies(self) -> None:
+        memory = await fresh(cast("Collection", MemoryCollection("memory")))
+        found = await memory.find_one({"_id": "a"})
+        assert found is not None
+        found["tags"].append("green")
+        again = await memory.find_one({"_id": "a"})
+        assert again is not None
+        assert again["tags"] == ["red", "blue"]

@@ -17,16 +17,6 @@ from tests.chassis.simulation import Simulation, simulate, topics_of
 SEEDS, PER_TEST = 1000, 100
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, PER_TEST))
-def test_whatever_the_schedule_nothing_is_lost_doubled_or_left_outdated(
-    first: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.CRITICAL)
-    for seed in range(first, first + PER_TEST):
-        problems = list(check(simulate(seed)))
-        assert not problems, f"seed {seed}: {problems}"
-
-
 def check(end: Simulation) -> list[str]:
     problems: list[str] = []
     for id, document in end.documents.items():
@@ -57,24 +47,34 @@ def check(end: Simulation) -> list[str]:
     return problems
 
 
-async def test_the_store_in_memory_decides_as_the_real_one_does(toys: ChassisHarness) -> None:
-    """The operations on which the protocol rests: equality on id and version, ``$pull`` by ids, ``$lte``, ``$in``."""
-    documents = [
-        {"_id": "a", "version": 1, "outbox": [{"id": "x"}, {"id": "y"}], "at": 5},
-        {"_id": "b", "version": 2, "outbox": [], "at": None},
-    ]
-    await toys.collection.insert_many(documents)
-    filters: list[dict[str, Any]] = [
-        {"_id": "a", "version": 1},
-        {"_id": "a", "version": 2},
-        {"at": {"$lte": 5}},
-        {"_id": {"$in": ["b"]}},
-    ]
-    for filter in filters:
-        real = {found["_id"] async for found in toys.collection.find(filter)}
-        assert real == {document["_id"] for document in documents if matches(document, filter)}, filter
-    pulled = await toys.collection.update_one({"_id": "a"}, {"$pull": {"outbox": {"id": {"$in": ["x", "z"]}}}})
-    assert pulled.matched_count == 1
-    found = await toys.collection.find_one({"_id": "a"})
-    assert found is not None
-    assert found["outbox"] == [{"id": "y"}]
+class TestRandomSchedules:
+    @pytest.mark.parametrize("first", range(0, SEEDS, PER_TEST))
+    def test_no_schedule_loses_doubles_or_outdates_anything(self, first: int, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.CRITICAL)
+        for seed in range(first, first + PER_TEST):
+            problems = list(check(simulate(seed)))
+            assert not problems, f"seed {seed}: {problems}"
+
+
+class TestMemoryFilters:
+    async def test_filters_match_like_the_real_store(self, toys: ChassisHarness) -> None:
+        """For the operators that the protocol uses: equality on id and version, ``$pull`` by ids, ``$lte``, ``$in``."""
+        documents = [
+            {"_id": "a", "version": 1, "outbox": [{"id": "x"}, {"id": "y"}], "at": 5},
+            {"_id": "b", "version": 2, "outbox": [], "at": None},
+        ]
+        await toys.collection.insert_many(documents)
+        filters: list[dict[str, Any]] = [
+            {"_id": "a", "version": 1},
+            {"_id": "a", "version": 2},
+            {"at": {"$lte": 5}},
+            {"_id": {"$in": ["b"]}},
+        ]
+        for filter in filters:
+            real = {found["_id"] async for found in toys.collection.find(filter)}
+            assert real == {document["_id"] for document in documents if matches(document, filter)}, filter
+        pulled = await toys.collection.update_one({"_id": "a"}, {"$pull": {"outbox": {"id": {"$in": ["x", "z"]}}}})
+        assert pulled.matched_count == 1
+        found = await toys.collection.find_one({"_id": "a"})
+        assert found is not None
+        assert found["outbox"] == [{"id": "y"}]

@@ -40,76 +40,6 @@ class Followed:
         )
 
 
-async def test_what_is_due_is_measured_by_business_time(toys: ChassisHarness, tmp_path: Path) -> None:
-    one = await toys.replica()
-    clock = Clock(tmp_path / "clock.jsonl")
-    clock.set_speed(0)
-    due = clock.now() + timedelta(days=30)
-    await one.counters.update("c", op("1"), set_fields("c", due=due))
-    follow = Followed(one.counters)
-    sweep = Sweep(one.counters, follow)
-    assert await sweep.once(clock) == 0
-    clock.set_speed(0, business=due - timedelta(seconds=1))
-    assert await sweep.once(clock) == 0
-    clock.set_speed(0, business=due)
-    assert await sweep.once(clock) == 1
-    assert await sweep.once(clock) == 0
-    assert (await toys.stored("c")).value == 1
-
-
-async def test_a_lease_is_measured_by_machine_time_however_business_time_runs(
-    toys: ChassisHarness, tmp_path: Path
-) -> None:
-    one = await toys.replica()
-    clock = Clock(tmp_path / "clock.jsonl")
-    clock.set_speed(1, business=clock.machine_now() + timedelta(days=1000))
-    await one.counters.update("late", op("1"), set_fields("late", lease=clock.machine_now() + timedelta(hours=1)))
-    await one.counters.update("over", op("1"), set_fields("over", lease=clock.machine_now() - timedelta(seconds=1)))
-    follow = Followed(one.counters, on="lease")
-    assert await Sweep(one.counters, follow, on="lease").once(clock) == 1
-    assert follow.seen == ["over"]
-
-
-async def test_an_act_that_fails_is_tried_again_and_keeps_nobody_from_their_turn(
-    toys: ChassisHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweeps, "SEARCH_PAGE", 3)
-    one = await toys.replica()
-    for n in range(10):
-        await one.counters.update(f"c{n}", op("1"), set_fields(f"c{n}", due=LONG_AGO + timedelta(days=n // 4)))
-    follow = Followed(one.counters)
-    follow.broken = {f"c{n}" for n in range(7)}  # the oldest, and more than a page
-    sweep = Sweep(one.counters, follow)
-    assert await sweep.once(toys.clock) == 10
-    assert sorted(follow.seen) == [f"c{n}" for n in range(10)]
-    follow.broken.clear()
-    assert await sweep.once(toys.clock) == 7
-    assert await sweep.once(toys.clock) == 0
-
-
-async def test_overdue_is_what_waits_for_long_after_its_time_and_not_what_is_due_this_instant(
-    toys: ChassisHarness, tmp_path: Path
-) -> None:
-    one = await toys.replica()
-    clock = Ahead(tmp_path / "clock.jsonl")
-    clock.set_speed(0, business=LONG_AGO)
-    for id in ("a", "b"):
-        await one.counters.update(id, op("1"), set_fields(id, due=LONG_AGO + timedelta(days=1)))
-    follow = Followed(one.counters)
-    follow.broken = {"a"}
-    sweep = Sweep(one.counters, follow)
-    clock.set_speed(0, business=LONG_AGO + timedelta(days=30))  # business time jumps: both are due, and nobody is late
-    await sweep.once(clock)
-    assert (figure("viceversa_due"), figure("viceversa_overdue")) == (2, 0)
-    clock.moved = sweeps.OVERDUE_AFTER
-    await sweep.once(clock)
-    assert (figure("viceversa_due"), figure("viceversa_overdue")) == (1, 1)
-    follow.broken.clear()
-    await sweep.once(clock)
-    await sweep.once(clock)
-    assert (figure("viceversa_due"), figure("viceversa_overdue")) == (0, 0)
-
-
 class Ahead(Clock):
     """Its machine time may be moved on."""
 
@@ -121,26 +51,6 @@ class Ahead(Clock):
 
 def figure(name: str) -> float | None:
     return REGISTRY.get_sample_value(name, {"collection": "counters", "clock": "due"})
-
-
-async def test_an_aggregate_that_cannot_be_read_keeps_nobody_from_their_turn(toys: ChassisHarness) -> None:
-    one = await toys.replica()
-    for id in ("a", "b"):
-        await one.counters.update(id, op("1"), set_fields(id, due=LONG_AGO))
-    await toys.collection.update_one({"_id": "a"}, {"$set": {"value": "no number"}})
-    follow = Followed(one.counters)
-    await Sweep(one.counters, follow).once(toys.clock)
-    assert follow.seen == ["b"]
-
-
-async def test_two_replicas_that_sweep_at_once_act_once_per_slot(toys: ChassisHarness) -> None:
-    one, other = await toys.replica(), await toys.replica()
-    for n in range(20):
-        await one.counters.update(f"c{n}", op("1"), set_fields(f"c{n}", due=LONG_AGO))
-    await asyncio.gather(
-        *(Sweep(replica.counters, Followed(replica.counters)).once(toys.clock) for replica in (one, other))
-    )
-    assert {(await toys.stored(f"c{n}")).value for n in range(20)} == {1}
 
 
 @asynccontextmanager
@@ -162,114 +72,194 @@ def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "rest_after", lambda _: 3600.0)
 
 
-@pytest.mark.usefixtures("seldom")
-async def test_what_a_save_leaves_to_be_done_soon_has_its_turn_in_its_time_without_another_search(
-    toys: ChassisHarness,
-) -> None:
-    one = await toys.replica()
-    follow = Followed(one.counters, "lease")
-    async with driven(Sweep(one.counters, follow, on="lease"), toys.clock):
-        await one.counters.update("now", op("1"), set_fields("now", lease=toys.clock.machine_now()))
-        soon = toys.clock.machine_now() + timedelta(seconds=0.5)
-        await one.counters.update("soon", op("1"), set_fields("soon", lease=soon))
-        await eventually(lambda: follow.seen == ["now", "soon"], "both are done")
-        assert toys.clock.machine_now() >= soon
-        await one.counters.update(
-            "later", op("1"), set_fields("later", lease=toys.clock.machine_now() + timedelta(hours=1))
+class TestSweepTime:
+    async def test_due_is_measured_by_business_time(self, toys: ChassisHarness, tmp_path: Path) -> None:
+        one = await toys.replica()
+        clock = Clock(tmp_path / "clock.jsonl")
+        clock.set_speed(0)
+        due = clock.now() + timedelta(days=30)
+        await one.counters.update("c", op("1"), set_fields("c", due=due))
+        follow = Followed(one.counters)
+        sweep = Sweep(one.counters, follow)
+        assert await sweep.once(clock) == 0
+        clock.set_speed(0, business=due - timedelta(seconds=1))
+        assert await sweep.once(clock) == 0
+        clock.set_speed(0, business=due)
+        assert await sweep.once(clock) == 1
+        assert await sweep.once(clock) == 0
+        assert (await toys.stored("c")).value == 1
+
+    async def test_lease_is_measured_by_machine_time(self, toys: ChassisHarness, tmp_path: Path) -> None:
+        one = await toys.replica()
+        clock = Clock(tmp_path / "clock.jsonl")
+        clock.set_speed(1, business=clock.machine_now() + timedelta(days=1000))
+        await one.counters.update("late", op("1"), set_fields("late", lease=clock.machine_now() + timedelta(hours=1)))
+        await one.counters.update("over", op("1"), set_fields("over", lease=clock.machine_now() - timedelta(seconds=1)))
+        follow = Followed(one.counters, on="lease")
+        assert await Sweep(one.counters, follow, on="lease").once(clock) == 1
+        assert follow.seen == ["over"]
+
+    async def test_overdue_counts_long_waits_only(self, toys: ChassisHarness, tmp_path: Path) -> None:
+        """A jump of business time makes many follow-ups due at once, but none overdue."""
+        one = await toys.replica()
+        clock = Ahead(tmp_path / "clock.jsonl")
+        clock.set_speed(0, business=LONG_AGO)
+        for id in ("a", "b"):
+            await one.counters.update(id, op("1"), set_fields(id, due=LONG_AGO + timedelta(days=1)))
+        follow = Followed(one.counters)
+        follow.broken = {"a"}
+        sweep = Sweep(one.counters, follow)
+        clock.set_speed(
+            0, business=LONG_AGO + timedelta(days=30)
+        )  # business time jumps: both are due, and nobody is late
+        await sweep.once(clock)
+        assert (figure("viceversa_due"), figure("viceversa_overdue")) == (2, 0)
+        clock.moved = sweeps.OVERDUE_AFTER
+        await sweep.once(clock)
+        assert (figure("viceversa_due"), figure("viceversa_overdue")) == (1, 1)
+        follow.broken.clear()
+        await sweep.once(clock)
+        await sweep.once(clock)
+        assert (figure("viceversa_due"), figure("viceversa_overdue")) == (0, 0)
+
+    async def test_jump_of_business_time_triggers_a_new_search(self, toys: ChassisHarness, tmp_path: Path) -> None:
+        one, other = await toys.replica(), await toys.replica()
+        clock = Clock(tmp_path / "clock.jsonl")
+        clock.set_speed(0, business=LONG_AGO)
+        follow = Followed(one.counters)
+        sweep = Sweep(one.counters, follow)
+        assert sweep.behind(clock), "it has never searched"
+        async with driven(sweep, clock):
+            await other.counters.update("c", op("1"), set_fields("c", due=LONG_AGO + timedelta(days=30)))
+            assert not sweep.behind(clock)
+            clock.set_speed(0, business=LONG_AGO + timedelta(days=30))
+            await eventually(lambda: follow.seen == ["c"], "it is found")
+
+
+class TestSweepFailure:
+    async def test_failed_action_is_retried_and_blocks_no_other(
+        self, toys: ChassisHarness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sweeps, "SEARCH_PAGE", 3)
+        one = await toys.replica()
+        for n in range(10):
+            await one.counters.update(f"c{n}", op("1"), set_fields(f"c{n}", due=LONG_AGO + timedelta(days=n // 4)))
+        follow = Followed(one.counters)
+        follow.broken = {f"c{n}" for n in range(7)}  # the oldest, and more than a page
+        sweep = Sweep(one.counters, follow)
+        assert await sweep.once(toys.clock) == 10
+        assert sorted(follow.seen) == [f"c{n}" for n in range(10)]
+        follow.broken.clear()
+        assert await sweep.once(toys.clock) == 7
+        assert await sweep.once(toys.clock) == 0
+
+    async def test_unreadable_aggregate_blocks_no_other(self, toys: ChassisHarness) -> None:
+        one = await toys.replica()
+        for id in ("a", "b"):
+            await one.counters.update(id, op("1"), set_fields(id, due=LONG_AGO))
+        await toys.collection.update_one({"_id": "a"}, {"$set": {"value": "no number"}})
+        follow = Followed(one.counters)
+        await Sweep(one.counters, follow).once(toys.clock)
+        assert follow.seen == ["b"]
+
+    async def test_concurrent_sweeps_act_once_for_each_slot(self, toys: ChassisHarness) -> None:
+        one, other = await toys.replica(), await toys.replica()
+        for n in range(20):
+            await one.counters.update(f"c{n}", op("1"), set_fields(f"c{n}", due=LONG_AGO))
+        await asyncio.gather(
+            *(Sweep(replica.counters, Followed(replica.counters)).once(toys.clock) for replica in (one, other))
         )
-        assert not one.counters.due_queues["lease"], "it is not kept in memory until then"
+        assert {(await toys.stored(f"c{n}")).value for n in range(20)} == {1}
+
+    async def test_leftovers_of_another_process_are_swept(self, toys: ChassisHarness) -> None:
+        one, gone = await toys.replica(), await toys.replica()
+        follow = Followed(one.counters, "lease")
+        async with driven(Sweep(one.counters, follow, on="lease"), toys.clock):
+            await gone.counters.update("c", op("1"), set_fields("c", lease=LONG_AGO))
+            await eventually(lambda: follow.seen == ["c"], "it is done")
+
+    async def test_sweep_continues_after_the_store_was_unreachable(self, toys: ChassisHarness) -> None:
+        one = await toys.replica()
+        await one.counters.update("c", op("1"), set_fields("c", due=LONG_AGO))
+        follow = Followed(one.counters)
+        failing = Sweep(one.counters, follow)
+        search, lost = failing._page, fail_once(ConnectionFailure("lost"))
+
+        async def page(now: datetime, after: object) -> object:
+            await lost()
+            return await search(now, None)
+
+        object.__setattr__(failing, "_page", page)
+        async with driven(failing, toys.clock):
+            await eventually(lambda: follow.seen == ["c"], "the sweep comes round again")
 
 
-@pytest.mark.usefixtures("seldom")
-async def test_a_search_looks_ahead_as_far_as_business_time_may_run_until_the_next(
-    toys: ChassisHarness, tmp_path: Path
-) -> None:
-    one = await toys.replica()
-    clock = Clock(tmp_path / "clock.jsonl")
-    clock.set_speed(DAY_A_SECOND, business=LONG_AGO, until=LONG_AGO)
-    await one.counters.update("c", op("1"), set_fields("c", due=LONG_AGO + timedelta(days=1)))
-    await one.counters.update("far", op("1"), set_fields("far", due=LONG_AGO + timedelta(days=100)))
-    follow = Followed(one.counters)
-    async with driven(Sweep(one.counters, follow), clock):
-        await eventually(lambda: len(one.counters.due_queues["due"]) == 1, "the one of tomorrow is at hand")
-        assert follow.seen == []
-        clock.set_speed(0, business=LONG_AGO + timedelta(days=1))
-        await eventually(lambda: follow.seen == ["c"], "it has its turn")
+class TestDueQueue:
+    @pytest.mark.usefixtures("seldom")
+    async def test_save_is_followed_up_in_time_without_another_search(
+        self,
+        toys: ChassisHarness,
+    ) -> None:
+        one = await toys.replica()
+        follow = Followed(one.counters, "lease")
+        async with driven(Sweep(one.counters, follow, on="lease"), toys.clock):
+            await one.counters.update("now", op("1"), set_fields("now", lease=toys.clock.machine_now()))
+            soon = toys.clock.machine_now() + timedelta(seconds=0.5)
+            await one.counters.update("soon", op("1"), set_fields("soon", lease=soon))
+            await eventually(lambda: follow.seen == ["now", "soon"], "both are done")
+            assert toys.clock.machine_now() >= soon
+            await one.counters.update(
+                "later", op("1"), set_fields("later", lease=toys.clock.machine_now() + timedelta(hours=1))
+            )
+            assert not one.counters.due_queues["lease"], "it is not kept in memory until then"
+
+    @pytest.mark.usefixtures("seldom")
+    async def test_search_looks_ahead_by_the_speed_of_business_time(self, toys: ChassisHarness, tmp_path: Path) -> None:
+        one = await toys.replica()
+        clock = Clock(tmp_path / "clock.jsonl")
+        clock.set_speed(DAY_A_SECOND, business=LONG_AGO, until=LONG_AGO)
+        await one.counters.update("c", op("1"), set_fields("c", due=LONG_AGO + timedelta(days=1)))
+        await one.counters.update("far", op("1"), set_fields("far", due=LONG_AGO + timedelta(days=100)))
+        follow = Followed(one.counters)
+        async with driven(Sweep(one.counters, follow), clock):
+            await eventually(lambda: len(one.counters.due_queues["due"]) == 1, "the one of tomorrow is at hand")
+            assert follow.seen == []
+            clock.set_speed(0, business=LONG_AGO + timedelta(days=1))
+            await eventually(lambda: follow.seen == ["c"], "it has its turn")
+
+    async def test_follow_up_that_was_moved_is_not_acted_on(self, toys: ChassisHarness) -> None:
+        one, other = await toys.replica(), await toys.replica()
+        follow = Followed(one.counters, "lease")
+        sweep = Sweep(one.counters, follow, on="lease")
+        assert await sweep.once(toys.clock) == 0
+        sweep.aggregates.due_queues["lease"].horizon = toys.clock.machine_now() + timedelta(hours=1)
+        for id in ("done", "put off", "left"):
+            await one.counters.update(id, op("1"), set_fields(id, lease=toys.clock.machine_now()))
+        await other.counters.update("done", op("2"), set_fields("done", lease=None))
+        await other.counters.update(
+            "put off", op("2"), set_fields("put off", lease=toys.clock.machine_now() + timedelta(hours=1))
+        )
+        assert await sweep.act_on_queue(toys.clock) == 1
+        assert follow.seen == ["left"]
+        assert await sweep.act_on_queue(toys.clock) == 0
+
+    def test_pops_each_id_once_in_order_and_not_before_its_time(self) -> None:
+        at_hand = DueQueue()
+        at_hand.push("lost", LONG_AGO)  # nobody has searched yet, so a search will see it
+        at_hand.horizon = LONG_AGO + timedelta(hours=2)
+        for id, hours in (("b", 1), ("a", 0), ("b", 1), ("c", 2), ("d", 3)):
+            at_hand.push(id, LONG_AGO + timedelta(hours=hours))
+        at_hand.push("never", None)
+        assert at_hand.pop_due(LONG_AGO + timedelta(hours=1), 1) == ["a"]
+        assert at_hand.pop_due(LONG_AGO + timedelta(hours=1), 9) == ["b"]
+        assert at_hand.pop_due(LONG_AGO + timedelta(hours=9), 9) == ["c"]
+        assert not at_hand
 
 
-async def test_when_business_time_jumps_further_than_that_it_is_searched_again(
-    toys: ChassisHarness, tmp_path: Path
-) -> None:
-    one, other = await toys.replica(), await toys.replica()
-    clock = Clock(tmp_path / "clock.jsonl")
-    clock.set_speed(0, business=LONG_AGO)
-    follow = Followed(one.counters)
-    sweep = Sweep(one.counters, follow)
-    assert sweep.behind(clock), "it has never searched"
-    async with driven(sweep, clock):
-        await other.counters.update("c", op("1"), set_fields("c", due=LONG_AGO + timedelta(days=30)))
-        assert not sweep.behind(clock)
-        clock.set_speed(0, business=LONG_AGO + timedelta(days=30))
-        await eventually(lambda: follow.seen == ["c"], "it is found")
-
-
-async def test_what_is_at_hand_and_has_moved_on_meanwhile_has_no_turn(toys: ChassisHarness) -> None:
-    one, other = await toys.replica(), await toys.replica()
-    follow = Followed(one.counters, "lease")
-    sweep = Sweep(one.counters, follow, on="lease")
-    assert await sweep.once(toys.clock) == 0
-    sweep.aggregates.due_queues["lease"].horizon = toys.clock.machine_now() + timedelta(hours=1)
-    for id in ("done", "put off", "left"):
-        await one.counters.update(id, op("1"), set_fields(id, lease=toys.clock.machine_now()))
-    await other.counters.update("done", op("2"), set_fields("done", lease=None))
-    await other.counters.update(
-        "put off", op("2"), set_fields("put off", lease=toys.clock.machine_now() + timedelta(hours=1))
-    )
-    assert await sweep.act_on_queue(toys.clock) == 1
-    assert follow.seen == ["left"]
-    assert await sweep.act_on_queue(toys.clock) == 0
-
-
-def test_what_is_at_hand_is_taken_once_in_order_and_not_before_its_time() -> None:
-    at_hand = DueQueue()
-    at_hand.push("lost", LONG_AGO)  # nobody has searched yet, so a search will see it
-    at_hand.horizon = LONG_AGO + timedelta(hours=2)
-    for id, hours in (("b", 1), ("a", 0), ("b", 1), ("c", 2), ("d", 3)):
-        at_hand.push(id, LONG_AGO + timedelta(hours=hours))
-    at_hand.push("never", None)
-    assert at_hand.pop_due(LONG_AGO + timedelta(hours=1), 1) == ["a"]
-    assert at_hand.pop_due(LONG_AGO + timedelta(hours=1), 9) == ["b"]
-    assert at_hand.pop_due(LONG_AGO + timedelta(hours=9), 9) == ["c"]
-    assert not at_hand
-
-
-async def test_what_another_left_behind_is_found_when_the_sweep_comes_round(toys: ChassisHarness) -> None:
-    one, gone = await toys.replica(), await toys.replica()
-    follow = Followed(one.counters, "lease")
-    async with driven(Sweep(one.counters, follow, on="lease"), toys.clock):
-        await gone.counters.update("c", op("1"), set_fields("c", lease=LONG_AGO))
-        await eventually(lambda: follow.seen == ["c"], "it is done")
-
-
-async def test_a_sweep_goes_on_after_the_store_was_out_of_reach(toys: ChassisHarness) -> None:
-    one = await toys.replica()
-    await one.counters.update("c", op("1"), set_fields("c", due=LONG_AGO))
-    follow = Followed(one.counters)
-    failing = Sweep(one.counters, follow)
-    search, lost = failing._page, fail_once(ConnectionFailure("lost"))
-
-    async def page(now: datetime, after: object) -> object:
-        await lost()
-        return await search(now, None)
-
-    object.__setattr__(failing, "_page", page)
-    async with driven(failing, toys.clock):
-        await eventually(lambda: follow.seen == ["c"], "the sweep comes round again")
-
-
-def test_a_sweep_rests_by_what_its_search_took_and_not_by_what_it_did() -> None:
-    assert rest_after(SearchStatistics(found=400, searching=0.001)) == sweeps.MIN_INTERVAL_S
-    assert rest_after(SearchStatistics(found=0, searching=0.1)) == pytest.approx(3.0)
-    assert rest_after(SearchStatistics(found=0, searching=10)) == sweeps.MAX_REST_S, (
-        "one slow search holds nothing up for minutes"
-    )
+class TestSweepInterval:
+    def test_rest_depends_on_the_search_and_not_on_the_actions(self) -> None:
+        assert rest_after(SearchStatistics(found=400, searching=0.001)) == sweeps.MIN_INTERVAL_S
+        assert rest_after(SearchStatistics(found=0, searching=0.1)) == pytest.approx(3.0)
+        assert rest_after(SearchStatistics(found=0, searching=10)) == sweeps.MAX_REST_S, (
+            "one slow search holds nothing up for minutes"
+        )

@@ -43,8 +43,8 @@ from services.feedback.__main__ import build as build_feedback
 from services.feedback.store import Feedback
 from services.matcher.__main__ import build as build_matcher
 from services.matcher.domain.rounds.round import Progress, Round, Totals
-from services.matcher.solver.client import Alive, Solver
-from services.matcher.solver.compute import Memory, Shelves, computed
+from services.matcher.solver.client import Heartbeat, Solver
+from services.matcher.solver.compute import SolverCache, SolverCollections, compute_round
 from services.matcher.store import Matcher
 from services.notifier.__main__ import build as build_notifier
 from services.notifier.mail import DeliveryInDoubt, MailDeferred, Mailer, MailRejected, OutgoingMail
@@ -130,9 +130,11 @@ class SolvesHere(Solver):
         super().__init__("", "", "")
         self._store = store
 
-    async def run(self, round: Round, now: datetime, alive: Alive) -> Totals | None:
+    async def run(self, round: Round, now: datetime, alive: Heartbeat) -> Totals | None:
         assert await alive(Progress(stage="scoring"))
-        return await computed(round, now, Shelves.of(self._store.collection), Memory(load()), lambda *_: None)
+        return await compute_round(
+            round, now, SolverCollections.of(self._store.collection), SolverCache(load()), lambda *_: None
+        )
 
 
 class _Wire:

@@ -12,9 +12,9 @@ from services.matcher.engine import candidates, optimality_bound
 def large_round(turns: int = 99) -> Iterator[None]:
     """Candidates are the best of each person alone, and more are added in so many turns, as prices ask for them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(candidates, "ALL_PAIRS", 0)
-        patch.setattr(candidates, "BEST", 1)
-        patch.setattr(candidates, "HARD_TO_SUIT", 0)
-        patch.setattr(optimality_bound, "BEST", 1)
-        patch.setattr(optimality_bound, "TURNS", turns)
+        patch.setattr(candidates, "MAX_EXHAUSTIVE_PAIRS", 0)
+        patch.setattr(candidates, "CANDIDATES_PER_PERSON", 1)
+        patch.setattr(candidates, "HARD_TO_SUIT_SHARE", 0)
+        patch.setattr(optimality_bound, "CANDIDATES_PER_PERSON", 1)
+        patch.setattr(optimality_bound, "MAX_PRICING_ROUNDS", turns)
         yield

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from statistics import fmean
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.profiles import Side
 
@@ -26,14 +27,12 @@ MET_EARLY = "met_by_day_30"
 FIRST_MEETING = "days_to_first_meeting"
 
 
-class Cell(BaseModel):
+class Cell(FrozenModel):
     """One figure: how often each value came. ``taking`` are the contributions of the batch that is being merged."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     programme_id: str
     name: str
-    values: dict[int, int] = {}
+    values: dict[int, int] = Field(default_factory=dict)
     asked: int = 0
     batches: int = 0
     released_at: Instant | None = None
@@ -59,10 +58,8 @@ class Cell(BaseModel):
         return None
 
 
-class Contribution(BaseModel):
+class Contribution(FrozenModel):
     """One value that waits for others; ``members`` are the people it is about."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     id: str
     members: tuple[str, ...]

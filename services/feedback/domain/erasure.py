@@ -2,8 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel, ConfigDict
-
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.privacy import ErasureCompleted
 from contracts.profiles import MemberId
@@ -11,10 +10,8 @@ from contracts.profiles import MemberId
 LOOK_AGAIN = timedelta(seconds=1)
 
 
-class Erasure(BaseModel):
+class Erasure(FrozenModel):
     """Somebody is to be forgotten here; ``lease`` is when to look again whether nothing is held of them."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     member_id: MemberId
     requested_at: Instant

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.feedback import Session, SessionCancelled
 from contracts.pairings import PairingEvent
@@ -33,11 +34,7 @@ Fact = Literal[
 ]
 
 
-class FollowupModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Terms(FollowupModel):
+class Terms(FrozenModel):
     """What the programme's settings were when the pairing formed; later changes are for later pairings."""
 
     checkin_days: tuple[int, ...]
@@ -64,7 +61,7 @@ class Terms(FollowupModel):
         )
 
 
-class Meeting(FollowupModel):
+class Meeting(FrozenModel):
     """One meeting, as ``contracts.feedback.Session`` tells it; ``changed_at`` is when its state was last reported."""
 
     session_id: str
@@ -76,7 +73,7 @@ class Meeting(FollowupModel):
         return Session(session_id=self.session_id, state=self.state, starts_at=self.starts_at)
 
 
-class Checkin(FollowupModel):
+class Checkin(FrozenModel):
     """One side was asked; whether it has answered, never what."""
 
     checkin_id: str
@@ -86,7 +83,7 @@ class Checkin(FollowupModel):
     completed_at: Instant | None = None
 
 
-class AnswerSet(FollowupModel):
+class AnswerSet(FrozenModel):
     """What one side answered to one check-in; None is "cannot say". ``version`` is that of the questions."""
 
     version: str
@@ -94,7 +91,7 @@ class AnswerSet(FollowupModel):
     at: Instant
 
 
-class Pulse(FollowupModel):
+class Pulse(FrozenModel):
     """Whether a meeting was worth one side's time."""
 
     session_id: str
@@ -102,7 +99,7 @@ class Pulse(FollowupModel):
     worth: int | None
 
 
-class Idea(FollowupModel):
+class Idea(FrozenModel):
     """An idea that came out of a meeting; its words are for others only when both agree."""
 
     idea_id: str
@@ -112,20 +109,20 @@ class Idea(FollowupModel):
     at: Instant
 
 
-class PauseInterval(FollowupModel):
+class PauseInterval(FrozenModel):
     """A pause."""
 
     since: Instant
     until: Instant | None = None
 
 
-class PairingFollowup(FollowupModel):
+class PairingFollowup(FrozenModel):
     """One pairing as feedback knows it. ``to_count`` are the figures to which it has something new to add."""
 
     pairing_id: str
     programme_id: str
     members: dict[Side, str]
-    zones: dict[Side, str] = {}
+    zones: dict[Side, str] = Field(default_factory=dict)
     terms: Terms | None = None
     state: Literal["formed", "chartered", "paused", "ended"]
     followed: int

@@ -3,12 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 
-from services.matcher.engine.jit import compiled
+from services.matcher.engine.jit import jit_kernel
 from services.matcher.engine.member_columns import Codes, Floats, Ints
 
 
-@compiled
-def left_open(wishes: Codes, worth: Floats, who: Ints, covers: Floats, whom: Ints) -> npt.NDArray[np.float64]:
+@jit_kernel
+def unmet_shares(wishes: Codes, worth: Floats, who: Ints, covers: Floats, whom: Ints) -> npt.NDArray[np.float64]:
     """(pairs): the product over the wishes of ``who`` of ``1 - worth x cover`` by ``whom``; tables are those of
     ``Columns``."""
     left = np.ones(len(who))

@@ -11,19 +11,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from services.matcher.engine.all_pairs_scan import THREADS, Scan
-from services.matcher.engine.hash_random import lots
-from services.matcher.engine.jit import compiled
+from services.matcher.engine.all_pairs_scan import SCAN_THREADS, AllPairsScan
+from services.matcher.engine.hash_random import splitmix64
+from services.matcher.engine.jit import jit_kernel
 from services.matcher.engine.member_columns import Bools, Ints
-from services.matcher.engine.vectorised_fit import Comparison, Floats
+from services.matcher.engine.vectorised_fit import Floats, PairwiseFit
 
-ALL_PAIRS = 100_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
-BEST = 14  # candidates kept for each person then, among 10,000; in a larger market they lie closer together ...
-MORE = 14  # ... and ten times as many people need so many more for the same proof
-LOOKED_AT = 2  # pairs of each person that are looked at for each of these
-HARD_TO_SUIT = 0.2  # of each side, by their best pair: they keep all of these, for whoever is worst off is among them
-TOGETHER = 125_000  # pairs scored exactly together
-EQUAL = 1e-9  # scores that differ by less
+MAX_EXHAUSTIVE_PAIRS = 100_000  # up to so many pairs, all that fit are candidates; beyond, the best of each person
+CANDIDATES_PER_PERSON = (
+    14  # candidates kept for each person then, among 10,000; in a larger market they lie closer together ...
+)
+EXTRA_CANDIDATES_PER_DECADE = 14  # ... and ten times as many people need so many more for the same proof
+SCAN_OVERSAMPLING = 2  # pairs of each person that are looked at for each of these
+HARD_TO_SUIT_SHARE = (
+    0.2  # of each side, by their best pair: they keep all of these, for whoever is worst off is among them
+)
+EVALUATION_BATCH = 125_000  # pairs scored exactly together
+TIE_TOLERANCE = 1e-9  # scores that differ by less
 _PERSON = 32  # bits of a row
 
 
@@ -41,9 +45,9 @@ class Edges:
     def take(self, which: Ints | Bools) -> "Edges":
         return Edges(self.seniors[which], self.juniors[which], self.scores[which])
 
-    def lots(self, seed: int) -> npt.NDArray[np.uint64]:
+    def tie_breakers(self, seed: int) -> npt.NDArray[np.uint64]:
         """Of each pair, whatever others there are."""
-        return lots(seed, (self.seniors << _PERSON) | self.juniors)
+        return splitmix64(seed, (self.seniors << _PERSON) | self.juniors)
 
 
 @dataclass(frozen=True)
@@ -60,48 +64,50 @@ class Candidates:
         return self.edges.take(~self.private)
 
 
-def candidates(pairs: Comparison, scan: Scan | None, progress: Callable[[int], None] = lambda _: None) -> Candidates:
+def find_candidates(
+    pairs: PairwiseFit, scan: AllPairsScan | None, progress: Callable[[int], None] = lambda _: None
+) -> Candidates:
     """The best of each person by the scan, or all pairs that may be; ``progress`` hears how many seniors were seen."""
     n, m = pairs.shape
     if scan is None:
         found = _all(pairs)
         progress(n)
         return found
-    kept = BEST + max(0, round(MORE * np.log10(min(n, m) / 10_000)))
-    keys = scan.best(LOOKED_AT * kept, progress)
-    return _best_of_each(exactly(pairs, *np.divmod(keys, m)), kept)
+    kept = CANDIDATES_PER_PERSON + max(0, round(EXTRA_CANDIDATES_PER_DECADE * np.log10(min(n, m) / 10_000)))
+    keys = scan.best_pairs(SCAN_OVERSAMPLING * kept, progress)
+    return _best_of_each(evaluate_pairs(pairs, *np.divmod(keys, m)), kept)
 
 
-def scan_of(pairs: Comparison) -> Scan | None:
+def scan_if_large(pairs: PairwiseFit) -> AllPairsScan | None:
     """How the pairs are looked through; None where they are so few that all are candidates."""
     n, m = pairs.shape
-    return None if n * m <= ALL_PAIRS else Scan(pairs)
+    return None if n * m <= MAX_EXHAUSTIVE_PAIRS else AllPairsScan(pairs)
 
 
-def _all(pairs: Comparison) -> Candidates:
+def _all(pairs: PairwiseFit) -> Candidates:
     """All that break no rule that everybody may know."""
     n, m = pairs.shape
-    seniors, juniors, size = np.arange(n), np.arange(m), max(1, TOGETHER // max(1, m))
+    seniors, juniors, size = np.arange(n), np.arange(m), max(1, EVALUATION_BATCH // max(1, m))
     return _open(pairs, [(seniors[a : a + size, None], juniors[None, :]) for a in range(0, n, size)])
 
 
-def exactly(pairs: Comparison, rows: Ints, columns: Ints) -> Candidates:
+def evaluate_pairs(pairs: PairwiseFit, rows: Ints, columns: Ints) -> Candidates:
     """Those of these pairs, given in order, that break no rule that everybody may know."""
-    starts = range(0, len(rows), TOGETHER)
-    return _open(pairs, [(rows[a : a + TOGETHER], columns[a : a + TOGETHER]) for a in starts])
+    starts = range(0, len(rows), EVALUATION_BATCH)
+    return _open(pairs, [(rows[a : a + EVALUATION_BATCH], columns[a : a + EVALUATION_BATCH]) for a in starts])
 
 
-def _open(pairs: Comparison, parts: Sequence[tuple[Ints, Ints]]) -> Candidates:
+def _open(pairs: PairwiseFit, parts: Sequence[tuple[Ints, Ints]]) -> Candidates:
     """What may be of all ``parts``, in their order: rows and columns, which numpy broadcasts."""
 
     def look(part: tuple[Ints, Ints]) -> tuple[Ints, Ints, Floats, Bools]:
         rows, columns = np.broadcast_arrays(*part)
-        block = pairs.at(*part)
-        open_ = np.nonzero(block.open())
+        block = pairs.evaluate(*part)
+        open_ = np.nonzero(block.publicly_feasible())
         return rows[open_], columns[open_], block.score[open_], block.broken["rather_not"][open_]
 
     nothing = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(SCAN_THREADS) as pool:
         found = [nothing, *pool.map(look, parts)]
     seniors, juniors, scores, private = (np.concatenate(each) for each in zip(*found, strict=True))
     return Candidates(Edges(seniors, juniors, scores), private)
@@ -122,11 +128,11 @@ def _hard_to_suit(group: Ints, places: Ints, scores: Floats) -> Bools:
     first = np.asarray(places == 0)
     if not first.any():
         return first
-    hard = scores[first] <= np.quantile(scores[first], HARD_TO_SUIT)
+    hard = scores[first] <= np.quantile(scores[first], HARD_TO_SUIT_SHARE)
     return np.asarray(np.isin(group, group[first][hard]))
 
 
-def among_the_best(edges: Edges, keep: int) -> Bools:
+def is_among_best(edges: Edges, keep: int) -> Bools:
     """Which edges are among so many best of their senior, or of their junior."""
     seniors, juniors = _ranks(edges, _unequal(edges))
     return np.asarray((seniors < keep) | (juniors < keep))
@@ -134,18 +140,18 @@ def among_the_best(edges: Edges, keep: int) -> Bools:
 
 def _unequal(edges: Edges) -> Floats:
     """The scores; what is equal, or almost, in the order of lots, so that of many equal ones all keep others."""
-    return edges.scores + edges.lots(0) * (EQUAL / 2.0**64)
+    return edges.scores + edges.tie_breakers(0) * (TIE_TOLERANCE / 2.0**64)
 
 
 def _ranks(edges: Edges, scores: Floats) -> tuple[Ints, Ints]:
     """The place of each edge among those of its senior, and among those of its junior."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        seniors, juniors = pool.map(rank, (edges.seniors, edges.juniors), (scores, scores))
+    with ThreadPoolExecutor(SCAN_THREADS) as pool:
+        seniors, juniors = pool.map(rank_in_group, (edges.seniors, edges.juniors), (scores, scores))
     return seniors, juniors
 
 
-@compiled
-def rank(group: Ints, scores: Floats) -> Ints:
+@jit_kernel
+def rank_in_group(group: Ints, scores: Floats) -> Ints:
     """The place of each score within its group, the best first; equal ones in the order in which they stand."""
     ends = np.cumsum(np.bincount(group))
     at = ends.copy()
@@ -161,8 +167,8 @@ def rank(group: Ints, scores: Floats) -> Ints:
     return places
 
 
-@compiled
-def best_two(group: Ints, scores: Floats, groups: int) -> tuple[Ints, Ints]:
+@jit_kernel
+def best_two_edges(group: Ints, scores: Floats, groups: int) -> tuple[Ints, Ints]:
     """Positions of the best and of the second best score of each of so many groups, -1 where there is none."""
     first, second = np.full(groups, -1, dtype=np.int64), np.full(groups, -1, dtype=np.int64)
     for edge in range(len(group)):

@@ -12,24 +12,26 @@ away by a wish. So ``steady_prices`` counts, of the people who have nobody, only
 
 import numpy as np
 
-from services.matcher.engine.jit import compiled
+from services.matcher.engine.jit import jit_kernel
 from services.matcher.engine.member_columns import Bools, Ints
 
-NEVER = np.iinfo(np.int64).max // 4  # the price of a place that does not exist
+UNBOUNDED_PRICE = np.iinfo(np.int64).max // 4  # the price of a place that does not exist
 
 
-def prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, full: Bools, others: int) -> tuple[Ints, Ints]:
+def extreme_dual_prices(
+    mine: Ints, theirs: Ints, gain: Ints, taken: Bools, full: Bools, others: int
+) -> tuple[Ints, Ints]:
     """Of all solutions of the dual problem the one with the highest prices on one side, so the lowest on the other.
 
     ``mine`` and ``theirs`` are both ends of each edge, ``full`` (mine) who has no place left.
     """
-    price, asked = np.where(full, NEVER, 0), np.zeros(others, dtype=np.int64)
+    price, asked = np.where(full, UNBOUNDED_PRICE, 0), np.zeros(others, dtype=np.int64)
     np.minimum.at(price, mine[taken], gain[taken])
     _settle(mine, theirs, gain, taken, price, asked)
     return price, asked
 
 
-@compiled
+@jit_kernel
 def _settle(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, price: Ints, asked: Ints) -> None:
     """Shortest paths in the residual graph by Bellman and Ford, with a queue of those whose price fell (Moore 1959).
 
@@ -59,7 +61,7 @@ def _settle(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, price: Ints, ask
                         count, waits[other] = count + 1, True
 
 
-@compiled
+@jit_kernel
 def _grouped(starts: Ints, ends: Ints, gain: Ints, which: Bools, people: int) -> tuple[Ints, Ints, Ints]:
     """Some edges by their start: where those of each person begin, the other end of each, and its gain."""
     first = np.zeros(people + 1, dtype=np.int64)
@@ -77,7 +79,9 @@ def _grouped(starts: Ints, ends: Ints, gain: Ints, which: Bools, people: int) ->
     return first, found, gains
 
 
-def steady_prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, private: Bools, full: Bools, others: int) -> Ints:
+def privacy_safe_prices(
+    mine: Ints, theirs: Ints, gain: Ints, taken: Bools, private: Bools, full: Bools, others: int
+) -> Ints:
     """The highest prices on one side, or more, and no other if one edge of somebody who has nobody is ``private``.
 
     ``private`` (edges): those that only a private wish forbids. Whoever has nobody could take the place of whom a
@@ -90,7 +94,7 @@ def steady_prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, private: B
     instead = _instead(theirs, gain, some, private, others)
     ends = np.nonzero(instead)[0]
     kept = ~some & ~private
-    price, _ = prices(
+    price, _ = extreme_dual_prices(
         np.concatenate([mine[kept], np.arange(len(full), len(full) + len(ends))]),
         np.concatenate([theirs[kept], ends]),
         np.concatenate([gain[kept], instead[ends]]),
@@ -101,7 +105,7 @@ def steady_prices(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, private: B
     return price[: len(full)]
 
 
-@compiled
+@jit_kernel
 def _instead(theirs: Ints, gain: Ints, some: Bools, private: Bools, others: int) -> Ints:
     """For each partner, of ``some`` edges, the second best gain, or the best that is not private, if that is less."""
     best, second, allowed = np.zeros(others, np.int64), np.zeros(others, np.int64), np.zeros(others, np.int64)

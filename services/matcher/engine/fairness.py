@@ -13,32 +13,34 @@ import numpy as np
 
 from contracts.programmes import Fairness
 from services.matcher.engine.assignment import assign
-from services.matcher.engine.candidates import Edges, among_the_best
+from services.matcher.engine.candidates import Edges, is_among_best
 from services.matcher.engine.member_columns import Ints
 from services.matcher.engine.vectorised_fit import Floats
 
-MISSING = 64.0  # what a pair lacks counts so many times what it has
-MILDER = 2.0  # ... and this where that cost too much
-FLEXIBLE = 12  # candidates of each person among whom the fairer partner is looked for
-ENOUGH = 0.05  # rise of the worst pairs that needs no explanation
+SHORTFALL_WEIGHT = 64.0  # what a pair lacks counts so many times what it has
+MILD_SHORTFALL_WEIGHT = 2.0  # ... and this where that cost too much
+ALTERNATIVES_PER_PERSON = 12  # candidates of each person among whom the fairer partner is looked for
+CLEAR_IMPROVEMENT = 0.05  # rise of the worst pairs that needs no explanation
 
 
 @dataclass(frozen=True)
-class Fairer:
+class FairnessResult:
     """``chosen``: positions of the pairs; ``words``: what was reached, or why no more could be."""
 
     chosen: Ints
-    words: str
+    note: str
 
 
-def fairer(edges: Edges, chosen: Ints, seniors: int, juniors: int, rules: Fairness, seed: int) -> Fairer:
+def improve_fairness(
+    edges: Edges, chosen: Ints, seniors: int, juniors: int, rules: Fairness, seed: int
+) -> FairnessResult:
     """The assignment of the same people whose worst pairs are best, within the cost. ``edges`` have scores of fit."""
     if len(chosen) < 2 or rules.max_cost == 0:
-        return Fairer(chosen, "")
+        return FairnessResult(chosen, "")
     before = edges.scores[chosen]
     count = max(1, int(len(before) * rules.worst))
     most = before.sum() * (1 - rules.max_cost)
-    keep = among_the_best(edges, FLEXIBLE)
+    keep = is_among_best(edges, ALTERNATIVES_PER_PERSON)
     keep[chosen] = True
     which = np.nonzero(keep)[0]
     some = edges.take(which)
@@ -51,30 +53,30 @@ def fairer(edges: Edges, chosen: Ints, seniors: int, juniors: int, rules: Fairne
         lacking = np.maximum(0, threshold - some.scores)
         weights = some.scores - weight * lacking
         found = assign(
-            places[0].tolist(), places[1].tolist(), Edges(some.seniors, some.juniors, weights), seed, every_place=True
+            places[0].tolist(), places[1].tolist(), Edges(some.seniors, some.juniors, weights), seed, fill_all=True
         )
         return which[found]
 
     best = chosen
     threshold = float(np.quantile(before, min(1.0, 2 * rules.worst)))
-    for weight in (MISSING, MISSING, MILDER):
-        if weight == MILDER and best is not chosen:
+    for weight in (SHORTFALL_WEIGHT, SHORTFALL_WEIGHT, MILD_SHORTFALL_WEIGHT):
+        if weight == MILD_SHORTFALL_WEIGHT and best is not chosen:
             break
         found = tried(threshold, weight)
         scores = edges.scores[found]
         affordable = scores.sum() >= most - 1e-9
         if affordable and _worst(scores, count) > _worst(edges.scores[best], count) + 1e-9:
             best = found
-        if weight == MISSING:
+        if weight == SHORTFALL_WEIGHT:
             threshold = float(np.partition(scores, count - 1)[count - 1])
-    return Fairer(best, _told(edges, chosen, best, count))
+    return FairnessResult(best, _told(edges, chosen, best, count))
 
 
 def _told(edges: Edges, before: Ints, after: Ints, count: int) -> str:
     had, has = _worst(edges.scores[before], count), _worst(edges.scores[after], count)
     cost = 1 - edges.scores[after].sum() / edges.scores[before].sum()
     said = f"The mean fit of the {count} worst pairs rose by {has / had - 1:.1%} for {max(0.0, cost):.2%} of the total."
-    if has >= had * (1 + ENOUGH):
+    if has >= had * (1 + CLEAR_IMPROVEMENT):
         return said
     of_seniors, of_juniors = (np.zeros(int(side.max()) + 1) for side in (edges.seniors, edges.juniors))
     np.maximum.at(of_seniors, edges.seniors, edges.scores)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
-def lots(seed: int, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+def splitmix64(seed: int, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """A number for each key, evenly spread over 64 bits: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     start = np.random.default_rng(seed).integers(0, 2**63, dtype=np.uint64)
     mixed = (keys.astype(np.uint64) + np.uint64(1)) * _STEP + start

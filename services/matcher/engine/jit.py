@@ -8,4 +8,4 @@ result is the same on every processor.
 
 from numba import njit
 
-compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"nnan", "nsz"})
+jit_kernel = njit(nogil=True, cache=True, error_model="numpy", fastmath={"nnan", "nsz"})

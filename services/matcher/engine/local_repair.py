@@ -19,18 +19,20 @@ from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.rounds.adjustment import Adjustment, Effect, Pair
 from services.matcher.engine.assignment import assign
 from services.matcher.engine.candidates import Edges
-from services.matcher.engine.solve import Question
-from services.matcher.engine.vectorised_fit import Floats, Pairs
+from services.matcher.engine.solve import MatchingProblem
+from services.matcher.engine.vectorised_fit import CohortFit, Floats
 
-NEAR = 30  # possible partners around everybody concerned, of those who have one, and as many of those who have none
-LOOKED_AT = 250  # people with topics in common who are scored to find them
-STAY = 0.01  # what a pair that stands counts more
+NEIGHBOURS_PER_KIND = (
+    30  # possible partners around everybody concerned, of those who have one, and as many of those who have none
+)
+MAX_SCORED_NEIGHBOURS = 250  # people with topics in common who are scored to find them
+STABILITY_BONUS = 0.01  # what a pair that stands counts more
 
 _OTHER: dict[Side, Side] = {"senior": "junior", "junior": "senior"}
 
 
 @dataclass(frozen=True)
-class Result:
+class StandingPairs:
     """Who is paired with whom, with the fit of each pair, and who takes part on which side."""
 
     seniors: Mapping[str, Member]
@@ -38,10 +40,10 @@ class Result:
     pairs: Mapping[Pair, float]
 
 
-class Repairs:
+class LocalRepair:
     """Applies adjustments, one after the other, to one result. ``pairs`` is how it stands then."""
 
-    def __init__(self, question: Question, result: Result, taxonomy: Taxonomy) -> None:
+    def __init__(self, question: MatchingProblem, result: StandingPairs, taxonomy: Taxonomy) -> None:
         self.pairs: dict[Pair, float] = dict(result.pairs)
         self._question, self._taxonomy = question, taxonomy
         self._people: dict[Side, Mapping[str, Member]] = {"senior": result.seniors, "junior": result.juniors}
@@ -53,7 +55,7 @@ class Repairs:
         self._apart: set[Pair] = set()
         self._topics = {side: _Topics(people.values()) for side, people in self._people.items()}
         self._earlier: dict[str, set[str]] = defaultdict(set)
-        for one, other in question.earlier:
+        for one, other in question.earlier_pairs:
             self._earlier[one].add(other)
             self._earlier[other].add(one)
 
@@ -81,7 +83,7 @@ class Repairs:
     def _can_be(self, pairs: Sequence[Pair]) -> bool:
         """Whether all take part, no rule is in the way, private or not, and places are left beside what is held."""
         held = Counter(member for pair in {*self._held, *pairs} for member in pair)
-        if any(places > self._question.places.get(member, 0) for member, places in held.items()):
+        if any(places > self._question.free_seats.get(member, 0) for member, places in held.items()):
             return False
         if any(s not in self._people["senior"] or j not in self._people["junior"] for s, j in pairs):
             return False
@@ -108,15 +110,15 @@ class Repairs:
                 scores[row[senior], column[junior]] = 0
         for senior, junior in inside:
             if scores[row[senior], column[junior]] > 0:
-                scores[row[senior], column[junior]] += STAY
+                scores[row[senior], column[junior]] += STABILITY_BONUS
         s, j = np.nonzero(scores > 0)
         edges = Edges(s, j, scores[s, j])
         of_rows, of_columns = (
-            [max(0, self._question.places[id] - outside[id]) for id in ids] for ids in (rows, columns)
+            [max(0, self._question.free_seats[id] - outside[id]) for id in ids] for ids in (rows, columns)
         )
         for n in assign(of_rows, of_columns, edges, self._question.seed):
             pair = rows[s[n]], columns[j[n]]
-            after[pair] = float(edges.scores[n]) - (STAY if pair in inside else 0)
+            after[pair] = float(edges.scores[n]) - (STABILITY_BONUS if pair in inside else 0)
         self._replace(inside, after)
         return sum(inside.values()) - sum(after.values())
 
@@ -148,24 +150,24 @@ class Repairs:
         near: list[str] = []
         for wants_place in (True, False):
             some = [id for id in common if self._has_place(id) == wants_place and id != member.id]
-            ids = sorted(some, key=lambda id: (-common[id], id))[:LOOKED_AT]
+            ids = sorted(some, key=lambda id: (-common[id], id))[:MAX_SCORED_NEIGHBOURS]
             if ids:
                 scores = self._scored([member.id], ids)[0] if side == "senior" else self._scored(ids, [member.id])[:, 0]
-                best = sorted(np.nonzero(scores > 0)[0], key=lambda n: (-scores[n], n))[:NEAR]
+                best = sorted(np.nonzero(scores > 0)[0], key=lambda n: (-scores[n], n))[:NEIGHBOURS_PER_KIND]
                 near += [ids[n] for n in best]
         return near
 
     def _has_place(self, id: str) -> bool:
-        return len(self._partners[id]) < self._question.places[id]
+        return len(self._partners[id]) < self._question.free_seats[id]
 
     def _scored(self, seniors: Sequence[str], juniors: Sequence[str]) -> Floats:
         """Fit of each pair, ``(seniors, juniors)``; 0 where a rule or a floor is in the way."""
         rows = [self._people["senior"][id] for id in seniors]
         columns = [self._people["junior"][id] for id in juniors]
         earlier = [(one, other) for one in seniors for other in self._earlier.get(one, ())]
-        pairs = Pairs(rows, columns, self._question.settings, self._taxonomy, self._question.on, earlier)
-        block = pairs.block(np.arange(len(rows)), np.arange(len(columns)))
-        return np.where(block.possible(), block.score, 0.0)
+        pairs = CohortFit(rows, columns, self._question.settings, self._taxonomy, self._question.on, earlier)
+        block = pairs.evaluate_block(np.arange(len(rows)), np.arange(len(columns)))
+        return np.where(block.feasible(), block.score, 0.0)
 
 
 class _Topics:

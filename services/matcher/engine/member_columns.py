@@ -33,7 +33,7 @@ Codes = npt.NDArray[np.int32]
 Bits = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
 
-NOBODY = -1  # where a number of a person or a place would stand
+NO_CODE = -1  # where a number of a person or a place would stand
 PRIORITIES = 3
 WORD = 64
 _UNPACKED = 64_000_000  # slots of free time that are unpacked together, a byte each
@@ -44,7 +44,7 @@ Cell = TypeVar("Cell", bound=np.generic)
 Key = TypeVar("Key", bound=Hashable)
 
 
-class Numbers(dict[Key, int]):
+class Interner(dict[Key, int]):
     """``numbers[word]`` is the word's number; a new word gets the next one."""
 
     def __missing__(self, word: Key) -> int:
@@ -52,33 +52,33 @@ class Numbers(dict[Key, int]):
         return found
 
 
-class Words:
+class Vocabulary:
     """A number for whatever is compared, from 0 upwards in the order in which it was first met."""
 
     def __init__(self, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> None:
         self.on = on
-        self.marks = settings.matching.benefit
-        self.people = Numbers[str]()
-        self.organisations = Numbers[str]()
-        self.languages = Numbers[str]()
-        self.places = tuple(Numbers[str]() for _ in PLACES)
-        self.topics = Numbers[str]((topic, n) for n, topic in enumerate(sorted(taxonomy.by_id)))
-        self.grid = WEEK
+        self.benefit_settings = settings.matching.benefit
+        self.people = Interner[str]()
+        self.organisations = Interner[str]()
+        self.languages = Interner[str]()
+        self.attributes = tuple(Interner[str]() for _ in PLACES)
+        self.topics = Interner[str]((topic, n) for n, topic in enumerate(sorted(taxonomy.by_id)))
+        self.grid_minutes = WEEK
         """Minutes of a slot of the week: every beginning and end of free time so far is a multiple of it."""
         self._taxonomy = taxonomy
 
-    def worth(self, number: int) -> float:
+    def wish_worth(self, number: int) -> float:
         """What a covered wish of this priority takes of what is left."""
-        return self.marks.first_wish * priority(number, self.marks.wishes)
+        return self.benefit_settings.first_wish * priority(number, self.benefit_settings.wishes)
 
-    def near(self, topic: str) -> tuple[list[int], list[float]]:
+    def covered_topics(self, topic: str) -> tuple[list[int], list[float]]:
         """The topics that an offer of this one helps with, by number, and how much."""
         near = self._taxonomy.near.get(topic, {topic: 1.0})  # an unknown topic helps with itself alone
         return [self.topics[other] for other in near], list(near.values())
 
-    def refine(self, minutes: Iterable[int]) -> None:
+    def refine_grid(self, minutes: Iterable[int]) -> None:
         """Make the slots of the week as fine as these minutes need."""
-        self.grid = gcd(self.grid, *minutes)
+        self.grid_minutes = gcd(self.grid_minutes, *minutes)
 
 
 class Table(Generic[Cell]):
@@ -121,7 +121,7 @@ class Table(Generic[Cell]):
         self._all = cells
 
 
-class Columns:
+class MemberColumns:
     """Members of one side, a row each; a row that holds nobody matches nobody.
 
     ``wishes`` and ``worth`` (slots, rows): each wish's topic, and what a full cover takes of what is left, 0 where the
@@ -129,29 +129,29 @@ class Columns:
     (words, rows): a bit for each slot of the week. NaN and ``NOBODY`` stand for unknown.
     """
 
-    def __init__(self, words: Words, members: Sequence[Member] = ()) -> None:
-        self.words = words
+    def __init__(self, vocabulary: Vocabulary, members: Sequence[Member] = ()) -> None:
+        self.words = vocabulary
         self.row_of: dict[str, int] = {}
         self._ids: list[str | None] = []
         self._holes: list[int] = []
-        self._grid = words.grid
-        self._person = Table(1, np.int32, NOBODY)
+        self._grid = vocabulary.grid_minutes
+        self._person = Table(1, np.int32, NO_CODE)
         self._level = Table(1, np.float32, np.nan)
         self._experience = Table(1, np.float32, np.nan)
-        self._organisation = Table(1, np.int32, NOBODY)
+        self._organisation = Table(1, np.int32, NO_CODE)
         self._acknowledged = Table(1, np.bool_, False)
         self._speaks = Table(1, np.bool_, False)
         self._hours = Table(1, np.bool_, False)
         self._languages = Table(1, np.uint64, 0)
-        self._free = Table(-(-(WEEK // words.grid) // WORD), np.uint64, 0)
+        self._free = Table(-(-(WEEK // vocabulary.grid_minutes) // WORD), np.uint64, 0)
         self._style = Table(len(DIMENSIONS), np.float32, np.nan)
-        self._places = Table(len(PLACES), np.int32, NOBODY)
-        self._line = Table(3, np.int32, NOBODY)
-        self._evaluators = Table(0, np.int32, NOBODY)
-        self._avoid = Table(0, np.int32, NOBODY)
+        self._places = Table(len(PLACES), np.int32, NO_CODE)
+        self._line = Table(3, np.int32, NO_CODE)
+        self._evaluators = Table(0, np.int32, NO_CODE)
+        self._avoid = Table(0, np.int32, NO_CODE)
         self._wishes = Table(1, np.int32, 0)
         self._worth = Table(1, np.float32, 0)
-        self._covers = Table(len(words.topics), np.float32, 0)
+        self._covers = Table(len(vocabulary.topics), np.float32, 0)
         self.extend(members)
 
     def __len__(self) -> int:
@@ -183,15 +183,15 @@ class Columns:
         return self._organisation.first
 
     @property
-    def acknowledged(self) -> Bools:
+    def has_acknowledged(self) -> Bools:
         return self._acknowledged.first
 
     @property
-    def speaks(self) -> Bools:
+    def has_languages(self) -> Bools:
         return self._speaks.first
 
     @property
-    def hours(self) -> Bools:
+    def has_hours(self) -> Bools:
         return self._hours.first
 
     @property
@@ -199,8 +199,8 @@ class Columns:
         return self._languages.cells
 
     @property
-    def free(self) -> Bits:
-        if self._grid != self.words.grid:
+    def free_slots(self) -> Bits:
+        if self._grid != self.words.grid_minutes:
             self._regrid()
         return self._free.cells
 
@@ -209,11 +209,11 @@ class Columns:
         return self._style.cells
 
     @property
-    def places(self) -> Codes:
+    def attributes(self) -> Codes:
         return self._places.cells
 
     @property
-    def line(self) -> Codes:
+    def reporting_line(self) -> Codes:
         return self._line.cells
 
     @property
@@ -221,19 +221,19 @@ class Columns:
         return self._evaluators.cells
 
     @property
-    def avoid(self) -> Codes:
+    def avoided(self) -> Codes:
         return self._avoid.cells
 
     @property
-    def wishes(self) -> Codes:
+    def wish_topics(self) -> Codes:
         return self._wishes.cells
 
     @property
-    def worth(self) -> Floats:
+    def wish_worths(self) -> Floats:
         return self._worth.cells
 
     @property
-    def covers(self) -> Floats:
+    def topic_coverage(self) -> Floats:
         """Grows when a topic is met that the taxonomy does not know, on whichever side."""
         self._covers.grow(len(self.words.topics), self.rows)
         return self._covers.cells
@@ -253,13 +253,13 @@ class Columns:
 
         Many together cost a tenth of what they do one by one.
         """
-        rows = np.array([self.seat(member.id) for member in members], dtype=np.int64)
+        rows = np.array([self.allocate_row(member.id) for member in members], dtype=np.int64)
         if members:
             self._grow()
             self._write(rows, members)
         return rows
 
-    def seat(self, id: str) -> int:
+    def allocate_row(self, id: str) -> int:
         """The row that somebody has, or gets; a new one is to be compared with nobody before it is written."""
         if id not in self.row_of:
             if not self._holes:
@@ -310,8 +310,8 @@ class Columns:
             [p.discipline_id for p in profiles],
         ]
         coded = [
-            [NOBODY if place is None else known[place] for place in found]
-            for known, found in zip(words.places, at, strict=True)
+            [NO_CODE if place is None else known[place] for place in found]
+            for known, found in zip(words.attributes, at, strict=True)
         ]
         self._places.write(rows, np.array(coded, dtype=np.int32))
         self._line.write(rows, _lists([p.line for p in profiles], words.people))
@@ -337,7 +337,7 @@ class Columns:
 
     def _write_hours(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
         told = np.zeros((1, len(rows)), dtype=np.bool_)
-        kinds = Numbers[tuple[int, int]]()  # from which minute of the week on, and for how long
+        kinds = Interner[tuple[int, int]]()  # from which minute of the week on, and for how long
         who, what = list[int](), list[int]()
         for place, profile in enumerate(profiles):
             said = profile.availability
@@ -355,14 +355,14 @@ class Columns:
             what += found
             who += [place] * len(found)
         self._hours.write(rows, told)
-        self.words.refine(minutes for kind in kinds for minutes in kind)
-        if self._grid != self.words.grid:
+        self.words.refine_grid(minutes for kind in kinds for minutes in kind)
+        if self._grid != self.words.grid_minutes:
             self._regrid()
         self._free.write(rows, _packed(np.array(who, np.int64), np.array(what, np.int64), kinds, len(rows), self._grid))
 
     def _regrid(self) -> None:
         """Cut every slot of all members into as many as the finer grid has in it."""
-        parts, bits = self._grid // self.words.grid, WEEK // self.words.grid
+        parts, bits = self._grid // self.words.grid_minutes, WEEK // self.words.grid_minutes
         old = self._free.cells
         new = np.zeros((-(-bits // WORD), old.shape[1]), dtype=np.uint64)
         together = max(1, _UNPACKED // bits)
@@ -371,7 +371,7 @@ class Columns:
             slots = np.unpackbits(some, axis=1, bitorder="little")[:, : WEEK // self._grid]
             new[:, start : start + together] = _words_of(np.repeat(slots, parts, axis=1))
         self._free.reset(new)
-        self._grid = self.words.grid
+        self._grid = self.words.grid_minutes
 
     def _write_wishes(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
         topics = self.words.topics
@@ -387,21 +387,21 @@ class Columns:
         height = int(slot.max(initial=0)) + 1
         topic, worth = np.zeros((height, len(rows)), np.int32), np.zeros((height, len(rows)), np.float32)
         topic[slot, owner] = wish // PRIORITIES
-        worth[slot, owner] = np.array([self.words.worth(n + 1) for n in range(PRIORITIES)])[wish % PRIORITIES]
+        worth[slot, owner] = np.array([self.words.wish_worth(n + 1) for n in range(PRIORITIES)])[wish % PRIORITIES]
         self._wishes.write(rows, topic)
         self._worth.write(rows, worth)
 
     def _write_offers(self, rows: Ints, profiles: Sequence[ProfileChanged]) -> None:
-        kinds = Numbers[tuple[str, Depth]]()
+        kinds = Interner[tuple[str, Depth]]()
         what = [kinds[offer.topic, offer.level] for profile in profiles for offer in profile.offers]
         owner = np.repeat(np.arange(len(rows)), [len(profile.offers) for profile in profiles])
         slot = _nth(owner)
         offers = np.full((int(slot.max(initial=-1)) + 1, len(rows)), len(kinds))  # the last kind helps with nothing
         offers[slot, owner] = what
-        near = [self.words.near(topic) for topic, _ in kinds]
+        near = [self.words.covered_topics(topic) for topic, _ in kinds]
         helps = np.zeros((len(kinds) + 1, len(self.words.topics)), dtype=np.float32)
         for kind, ((_, level), (topics, shares)) in enumerate(zip(kinds, near, strict=True)):
-            helps[kind, topics] = np.array(shares, dtype=np.float32) * depth(level, self.words.marks.depths)
+            helps[kind, topics] = np.array(shares, dtype=np.float32) * depth(level, self.words.benefit_settings.depths)
         covers = np.zeros((len(rows), len(self.words.topics)), dtype=np.float32)
         for kind_of in offers:
             np.maximum(covers, helps[kind_of], out=covers)
@@ -421,10 +421,10 @@ def _floats(rows: Sequence[Sequence[float | None]]) -> Floats:
     return np.array(rows, dtype=np.float32)  # None becomes NaN
 
 
-def _lists(lists: Sequence[Sequence[str]], people: Numbers[str]) -> Codes:
+def _lists(lists: Sequence[Sequence[str]], people: Interner[str]) -> Codes:
     """(longest list, members): the numbers of those whom each list names."""
     height = max(map(len, lists))
-    result = np.full((height, len(lists)), NOBODY, dtype=np.int32)
+    result = np.full((height, len(lists)), NO_CODE, dtype=np.int32)
     for place, names in enumerate(lists):
         for n, name in enumerate(names):
             result[n, place] = people[name]

@@ -17,20 +17,20 @@ from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.calendar import utc_offset
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.pairings.seat_ledger import Room
-from services.matcher.engine.member_columns import Columns, Words
-from services.matcher.engine.vectorised_fit import Comparison
+from services.matcher.engine.member_columns import MemberColumns, Vocabulary
+from services.matcher.engine.vectorised_fit import PairwiseFit
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
-FIRST_ROWS = 256
-TOGETHER = 256  # people who are written into the columns at once
-SIDES = {"senior": 1, "junior": 2, "either": 3}  # bits
-PARTNERS: dict[str, Sequence[Side]] = {"senior": ["junior"], "junior": ["senior"], "either": ["junior", "senior"]}
+INITIAL_ROWS = 256
+WRITE_BATCH = 256  # people who are written into the columns at once
+SIDE_BITS = {"senior": 1, "junior": 2, "either": 3}  # bits
+PARTNER_SIDES: dict[str, Sequence[Side]] = {"senior": ["junior"], "junior": ["senior"], "either": ["junior", "senior"]}
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PartnerCandidate:
     """Somebody who fits, and the side that they would have."""
 
     id: str
@@ -39,17 +39,17 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitState:
     """Since when somebody waits (a timestamp; NaN: nobody knows), and whether their last pairing came to nothing."""
 
     since: float = float("nan")
     failed: bool = False
 
 
-def when(waiting_since: datetime | None, over: datetime | None, *, failed: bool) -> Waiting:
+def wait_state(waiting_since: datetime | None, over: datetime | None, *, failed: bool) -> WaitState:
     """From when the wait counts: since they asked to be matched, or since the last pairing was over."""
     times = [at.timestamp() for at in (waiting_since, over) if at is not None]
-    return Waiting(max(times, default=float("nan")), failed)
+    return WaitState(max(times, default=float("nan")), failed)
 
 
 class _Places:
@@ -59,13 +59,13 @@ class _Places:
     """
 
     def __init__(self) -> None:
-        self.sides = np.zeros(FIRST_ROWS, dtype=np.int8)
-        self.ready = np.zeros(FIRST_ROWS, dtype=np.bool_)
-        self.organisation = np.zeros(FIRST_ROWS, dtype=np.int32)
-        self.room = np.zeros((FIRST_ROWS, 2), dtype=np.int16)
-        self.held = np.zeros((FIRST_ROWS, 2), dtype=np.int16)
-        self.since = np.full(FIRST_ROWS, np.nan)
-        self.failed = np.zeros(FIRST_ROWS, dtype=np.bool_)
+        self.sides = np.zeros(INITIAL_ROWS, dtype=np.int8)
+        self.ready = np.zeros(INITIAL_ROWS, dtype=np.bool_)
+        self.organisation = np.zeros(INITIAL_ROWS, dtype=np.int32)
+        self.room = np.zeros((INITIAL_ROWS, 2), dtype=np.int16)
+        self.held = np.zeros((INITIAL_ROWS, 2), dtype=np.int16)
+        self.since = np.full(INITIAL_ROWS, np.nan)
+        self.failed = np.zeros(INITIAL_ROWS, dtype=np.bool_)
 
     def grow(self, rows: int) -> None:
         """To hold at least so many."""
@@ -85,18 +85,18 @@ class _Places:
         self.since[row], self.failed[row] = np.nan, False
 
 
-class Crowd:
+class PartnerIndex:
     """People come, change and go one by one. Whoever compares them lets it ``settle`` before, and keeps it still
     meanwhile."""
 
     def __init__(self, taxonomy: Taxonomy, settings: ProgrammeSettings, on: date) -> None:
         self._taxonomy = taxonomy
-        self._columns = Columns(Words(settings, taxonomy, on))
+        self._columns = MemberColumns(Vocabulary(settings, taxonomy, on))
         self._places = _Places()
         self._organisations: dict[str, int] = {}
         self._dated: dict[str, tuple[date | None, tuple[Absence, ...]]] = {}
         self._zones: set[str] = set()
-        self._fresh: Columns | None = None  # being made, with what comes meanwhile
+        self._fresh: MemberColumns | None = None  # being made, with what comes meanwhile
         self._unwritten: dict[str, Member] = {}  # whose rows do not hold yet what was said last
 
     def __len__(self) -> int:
@@ -109,17 +109,17 @@ class Crowd:
     def __contains__(self, id: object) -> bool:
         return id in self._columns.row_of
 
-    def put(self, member: Member, room: Room) -> None:
+    def upsert(self, member: Member, room: Room) -> None:
         """Insert, or replace what was known of the member; what is held and waited for stays."""
         profile, enrolment = member.profile, member.enrolment
         if profile.time_zone is not None:
             self._zones.add(profile.time_zone)
-        row = self._columns.seat(member.id)
+        row = self._columns.allocate_row(member.id)
         self._unwritten[member.id] = member
-        if len(self._unwritten) >= TOGETHER:
-            self.settle()
+        if len(self._unwritten) >= WRITE_BATCH:
+            self.flush()
         self._places.grow(self._columns.rows)
-        self._places.sides[row] = SIDES[enrolment.side]
+        self._places.sides[row] = SIDE_BITS[enrolment.side]
         self._places.ready[row] = enrolment.state == "ready" and profile.employment == "active"
         organisation = self._organisations.setdefault(profile.organisation_id, len(self._organisations))
         self._places.organisation[row] = organisation
@@ -128,7 +128,7 @@ class Crowd:
         if profile.employed_until is not None or profile.away:
             self._dated[member.id] = profile.employed_until, profile.away
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Write what was said of people since the last time into the columns, all together."""
         members = list(self._unwritten.values())
         for columns in (self._columns, self._fresh):
@@ -136,7 +136,7 @@ class Crowd:
                 columns.write(members)
         self._unwritten.clear()
 
-    def drop(self, id: str) -> None:
+    def remove(self, id: str) -> None:
         """Forget the member."""
         for columns in (self._columns, self._fresh):
             row = columns.row_of.get(id) if columns is not None else None
@@ -148,21 +148,25 @@ class Crowd:
         self._unwritten.pop(id, None)
         self._dated.pop(id, None)
 
-    def hold(self, id: str, total: int, here: int) -> None:
+    def set_reserved_seats(self, id: str, total: int, here: int) -> None:
         """So many seats are taken, over all programmes and in this one."""
         if (row := self._columns.row_of.get(id)) is not None:
             self._places.held[row] = total, here
 
-    def waits(self, id: str, waiting: Waiting) -> None:
+    def set_wait(self, id: str, waiting: WaitState) -> None:
         if (row := self._columns.row_of.get(id)) is not None:
             self._places.since[row], self._places.failed[row] = waiting.since, waiting.failed
 
-    def waiting(self, id: str) -> Waiting:
+    def wait_of(self, id: str) -> WaitState:
         row = self._columns.row_of[id]
-        return Waiting(float(self._places.since[row]), bool(self._places.failed[row]))
+        return WaitState(float(self._places.since[row]), bool(self._places.failed[row]))
 
-    def turns(
-        self, ids: Collection[str], settings: ProgrammeSettings, on: date, promised: Mapping[str, int] | None = None
+    def order_by_wait(
+        self,
+        ids: Collection[str],
+        settings: ProgrammeSettings,
+        on: date,
+        promised_seats: Mapping[str, int] | None = None,
     ) -> list[str]:
         """Those of ``ids`` who are free, in the order of their turn; ``promised``: places that are not to be counted.
 
@@ -170,57 +174,57 @@ class Crowd:
         """
         row_of = self._columns.row_of
         rows = np.array(sorted(row_of[id] for id in ids if id in row_of), dtype=np.int64)
-        rows = rows[self._available(settings, on, promised or {})[rows]]
+        rows = rows[self._available(settings, on, promised_seats or {})[rows]]
         since = np.nan_to_num(self._places.since[rows], nan=np.inf)
         order = rows[np.lexsort((since, ~self._places.failed[rows]))]
         return [id for row in order if (id := self._columns.id_of(int(row))) is not None]
 
-    def best(
+    def best_partners(
         self,
         me: Member,
         settings: ProgrammeSettings,
         on: date,
         limit: int,
         *,
-        promised: Mapping[str, int] | None = None,
-        but: Collection[str] = (),
+        promised_seats: Mapping[str, int] | None = None,
+        excluded: Collection[str] = (),
         sides: Sequence[Side] | None = None,
-        wishes: bool = True,
-    ) -> list[Candidate]:
+        with_private_wishes: bool = True,
+    ) -> list[PartnerCandidate]:
         """The best partners who are free on this day, the best first, none of ``but``; ties go by id.
 
         ``sides``: those that a partner may have. Without ``wishes`` it is as if nobody had any private ones.
         """
-        others = self._available(settings, on, promised or {})
-        for id in (*but, me.id):
+        others = self._available(settings, on, promised_seats or {})
+        for id in (*excluded, me.id):
             if (row := self._columns.row_of.get(id)) is not None:
                 others[row] = False
-        found: dict[str, Candidate] = {}
-        mine = Columns(self._columns.words, [me])
-        for side in PARTNERS[me.enrolment.side] if sides is None else sides:
-            rows = np.flatnonzero(others & ((self._places.sides[: len(others)] & SIDES[side]) > 0))
-            for candidate in self._best_of(mine, side, rows, settings, limit, wishes=wishes):
+        found: dict[str, PartnerCandidate] = {}
+        mine = MemberColumns(self._columns.words, [me])
+        for side in PARTNER_SIDES[me.enrolment.side] if sides is None else sides:
+            rows = np.flatnonzero(others & ((self._places.sides[: len(others)] & SIDE_BITS[side]) > 0))
+            for candidate in self._best_of(mine, side, rows, settings, limit, wishes=with_private_wishes):
                 known = found.get(candidate.id)
                 if known is None or known.score < candidate.score:
                     found[candidate.id] = candidate
         return sorted(found.values(), key=lambda one: (-one.score, one.id))[:limit]
 
     def _best_of(
-        self, mine: Columns, side: Side, rows: Ints, settings: ProgrammeSettings, limit: int, *, wishes: bool
-    ) -> list[Candidate]:
+        self, mine: MemberColumns, side: Side, rows: Ints, settings: ProgrammeSettings, limit: int, *, wishes: bool
+    ) -> list[PartnerCandidate]:
         """``side``: of the others; ``mine`` holds the one whom they are compared with."""
         me = np.zeros(1, dtype=np.int64)
         if side == "senior":
-            block = Comparison(self._columns, mine, settings).at(rows, me)
+            block = PairwiseFit(self._columns, mine, settings).evaluate(rows, me)
         else:
-            block = Comparison(mine, self._columns, settings).at(me, rows)
-        scores = np.where(block.possible() if wishes else block.open(), block.score, 0.0)
+            block = PairwiseFit(mine, self._columns, settings).evaluate(me, rows)
+        scores = np.where(block.feasible() if wishes else block.publicly_feasible(), block.score, 0.0)
         places = np.flatnonzero(scores > 0)
         if len(places) > limit:
             least = -np.partition(-scores[places], limit - 1)[limit - 1]
             places = places[scores[places] >= least]
         found = [
-            Candidate(id, side, float(scores[n]))
+            PartnerCandidate(id, side, float(scores[n]))
             for n in places
             if (id := self._columns.id_of(int(rows[n]))) is not None
         ]
@@ -240,31 +244,31 @@ class Crowd:
                 there[row_of[id]] = False
         return there
 
-    def outdated(self, settings: ProgrammeSettings, on: date) -> bool:
+    def is_outdated(self, settings: ProgrammeSettings, on: date) -> bool:
         """Whether marks have changed, or clocks were changed somewhere, since the columns were made."""
         words = self._columns.words
-        if settings.matching.benefit != words.marks:
+        if settings.matching.benefit != words.benefit_settings:
             return True
         return any(utc_offset(zone, words.on) != utc_offset(zone, on) for zone in self._zones)
 
-    def begin_anew(self, settings: ProgrammeSettings, on: date) -> None:
+    def begin_rebuild(self, settings: ProgrammeSettings, on: date) -> None:
         """Make columns under these marks and on this day, beside those that are in use until they are complete."""
-        self._fresh = Columns(Words(settings, self._taxonomy, on))
+        self._fresh = MemberColumns(Vocabulary(settings, self._taxonomy, on))
 
-    def add_anew(self, members: Sequence[Member]) -> None:
+    def add_to_rebuild(self, members: Sequence[Member]) -> None:
         """Some of everybody; what has come in meanwhile is newer."""
         fresh = self._fresh
         assert fresh is not None, "it has begun"
         fresh.extend([one for one in members if one.id in self._columns.row_of and one.id not in fresh.row_of])
 
-    def end_anew(self) -> list[str]:
+    def finish_rebuild(self) -> list[str]:
         """The new columns are in use from now on; returns those of whom they know nothing."""
-        self.settle()
+        self.flush()
         fresh, old = self._fresh, self._columns
         assert fresh is not None, "it has begun"
         kept = [(old.row_of[id], row) for id, row in fresh.row_of.items()]
         rows = np.array(kept, dtype=np.int64).reshape(-1, 2)
-        self._places.take(rows[:, 0], rows[:, 1], max(FIRST_ROWS, fresh.rows))
+        self._places.take(rows[:, 0], rows[:, 1], max(INITIAL_ROWS, fresh.rows))
         missing = [id for id in old.row_of if id not in fresh.row_of]
         self._columns, self._fresh = fresh, None
         for id in missing:

@@ -16,13 +16,13 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from services.matcher.engine.jit import compiled
+from services.matcher.engine.jit import jit_kernel
 from services.matcher.engine.member_columns import Bits, Bools, Codes, Ints
 
 Single = npt.NDArray[np.float32]
 Whose = TypeVar("Whose", int, Ints)
 
-GROUP = 64  # seniors of a group
+SENIORS_PER_GROUP = 64  # seniors of a group
 _BLOCK = 16  # juniors whose wishes are turned from columns to rows at once
 _BELOW = np.float32(1e9)  # what a benefit below its floor takes from a score, times what is missing
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -31,7 +31,7 @@ _LAST = 2**32 - 1
 _STEP = 0x9E3779B1  # spreads what stands close together (Knuth 1998, 6.4)
 
 
-class Terms(NamedTuple):
+class ScoreTerms(NamedTuple):
     """What a score is made of; a pair's wishes leave ``open`` a part of either side's benefit.
 
     Score: ``benefits - higher x (open + open) - excess x greater open + compatibility x together + places``.
@@ -49,7 +49,7 @@ class Terms(NamedTuple):
     ample_minutes: int
 
 
-class Wishes(NamedTuple):
+class WishLists(NamedTuple):
     """``first`` (people + 1): where each one's begin; ``topics`` and ``worth`` of each."""
 
     first: Ints
@@ -57,7 +57,7 @@ class Wishes(NamedTuple):
     worth: Single
 
 
-class Names(NamedTuple):
+class PersonRules(NamedTuple):
     """Of each person: who they are, whom they may not be paired with (people, most), and whose people they are.
 
     Whoever is nobody's here has a manager that nobody of the other side has.
@@ -68,38 +68,38 @@ class Names(NamedTuple):
     manager: Codes
 
 
-class Barred(NamedTuple):
+class ExcludedPairs(NamedTuple):
     """``first`` (seniors + 1): where those begin with whom each may not be paired; ``juniors``: who they are."""
 
     first: Ints
     juniors: Ints
 
 
-class Seniors(NamedTuple):
+class SeniorTables(NamedTuple):
     """``covers`` (groups, topics, GROUP): of a wish; ``places``, ``styles`` and ``told`` say which rows of the tile's
     tables are theirs; ``free`` (seniors, words): a bit for each slot."""
 
-    wishes: Wishes
+    wishes: WishLists
     covers: Single
     places: Codes
     styles: Codes
     told: Codes
     hours: Bools
     free: Bits
-    names: Names
+    names: PersonRules
 
 
-class Tile(NamedTuple):
+class JuniorTile(NamedTuple):
     """Juniors, in the last place of each array but for ``free``; tables of what any senior has with each of them."""
 
-    wishes: Wishes
+    wishes: WishLists
     covers: Single
     places: Single
     styles: Single
     ease: Single
     hours: Bools
     free: Bits
-    names: Names
+    names: PersonRules
 
 
 class _Row(NamedTuple):
@@ -110,14 +110,14 @@ class _Row(NamedTuple):
     score: Single
 
 
-@compiled
-def keep_best(
+@jit_kernel
+def update_heaps(
     groups: Ints,
-    seniors: Seniors,
-    tile: Tile,
+    seniors: SeniorTables,
+    tile: JuniorTile,
     first: int,
-    barred: Barred,
-    terms: Terms,
+    barred: ExcludedPairs,
+    terms: ScoreTerms,
     mine: Single,
     theirs: Single,
     of_seniors: Ints,
@@ -138,8 +138,8 @@ def keep_best(
         least[c] = _score_in(of_juniors[c, 0])
     for group in groups:
         _open_to(seniors.covers[group], tile.wishes, open_)
-        for place in range(min(GROUP, len(seniors.hours) - group * GROUP)):
-            r = group * GROUP + place
+        for place in range(min(SENIORS_PER_GROUP, len(seniors.hours) - group * SENIORS_PER_GROUP)):
+            r = group * SENIORS_PER_GROUP + place
             _fill(row, r, open_[place], seniors, tile, terms, mine[r], theirs)
             lowest = _score_in(of_seniors[r, 0])
             full = tile.ease[seniors.told[r]]
@@ -159,7 +159,7 @@ def keep_best(
                     lowest, least[c] = _score_in(of_seniors[r, 0]), _score_in(of_juniors[c, 0])
 
 
-@compiled
+@jit_kernel
 def _good(score: Single, least_of_mine: np.float32, least: Single, good: Ints) -> int:
     """How many score enough for either side; their places come first in ``good``."""
     count = 0
@@ -169,15 +169,15 @@ def _good(score: Single, least_of_mine: np.float32, least: Single, good: Ints) -
     return count
 
 
-@compiled
-def merge(heaps: Ints, others: Ints) -> None:
+@jit_kernel
+def merge_heaps(heaps: Ints, others: Ints) -> None:
     """Put what is in one heap of each person into the other."""
     for person in range(len(heaps)):
         for key in others[person]:
             _push(heaps, person, key)
 
 
-def who_in(keys: Ints, whose: Ints) -> Ints:
+def decode_partners(keys: Ints, whose: Ints) -> Ints:
     """Who it is, of each key in the heap of one person."""
     odd = _odd(whose).astype(np.uint64)
     inverse = odd  # modulo 8; each turn of Newton's method doubles the digits
@@ -186,21 +186,21 @@ def who_in(keys: Ints, whose: Ints) -> Ints:
     return (keys.astype(np.uint64) * inverse & np.uint64(_LAST)).astype(np.int64) - 1
 
 
-@compiled
+@jit_kernel
 def _room(width: int) -> Single:
-    return np.empty((GROUP, width), dtype=np.float32)
+    return np.empty((SENIORS_PER_GROUP, width), dtype=np.float32)
 
 
-@compiled
+@jit_kernel
 def _row(width: int) -> _Row:
     return _Row(np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32))
 
 
-@compiled
-def _open_to(giving: Single, wishes: Wishes, open_: Single) -> None:
+@jit_kernel
+def _open_to(giving: Single, wishes: WishLists, open_: Single) -> None:
     """What each senior of a group leaves of each junior's wishes; ``giving`` (topics, GROUP): how they cover them."""
     width = open_.shape[1]
-    some = np.empty((_BLOCK, GROUP), dtype=np.float32)
+    some = np.empty((_BLOCK, SENIORS_PER_GROUP), dtype=np.float32)
     for start in range(0, width, _BLOCK):
         block = min(_BLOCK, width - start)
         for n in range(block):
@@ -208,16 +208,23 @@ def _open_to(giving: Single, wishes: Wishes, open_: Single) -> None:
             left[:] = _ONE
             for k in range(wishes.first[start + n], wishes.first[start + n + 1]):
                 covers, worth = giving[wishes.topics[k]], wishes.worth[k]
-                for i in range(GROUP):
+                for i in range(SENIORS_PER_GROUP):
                     left[i] *= _ONE - worth * covers[i]
-        for i in range(GROUP):
+        for i in range(SENIORS_PER_GROUP):
             for n in range(block):
                 open_[i, start + n] = some[n, i]
 
 
-@compiled
+@jit_kernel
 def _fill(
-    row: _Row, r: int, theirs: Single, seniors: Seniors, tile: Tile, terms: Terms, less: np.float32, of_each: Single
+    row: _Row,
+    r: int,
+    theirs: Single,
+    seniors: SeniorTables,
+    tile: JuniorTile,
+    terms: ScoreTerms,
+    less: np.float32,
+    of_each: Single,
 ) -> None:
     """The scores of a senior with everybody of the tile, if all had ample time in common.
 
@@ -244,7 +251,7 @@ def _fill(
         score[c] -= _BELOW * max(_ZERO, greater - terms.most_open)
 
 
-@compiled
+@jit_kernel
 def _add(table: Single, rows: Codes, total: Single) -> None:
     for n in rows:
         row = table[n]
@@ -252,8 +259,10 @@ def _add(table: Single, rows: Codes, total: Single) -> None:
             total[c] += row[c]
 
 
-@compiled
-def _exact(score: np.float32, alike: np.float32, full: np.float32, minutes: np.int64 | int, terms: Terms) -> np.float32:
+@jit_kernel
+def _exact(
+    score: np.float32, alike: np.float32, full: np.float32, minutes: np.int64 | int, terms: ScoreTerms
+) -> np.float32:
     """The score with the time that both really have; 0 where that or their likeness is too little."""
     if minutes < terms.least_minutes:
         return _ZERO
@@ -263,7 +272,7 @@ def _exact(score: np.float32, alike: np.float32, full: np.float32, minutes: np.i
     return score - terms.compatibility * alike * (full - ease)
 
 
-@compiled
+@jit_kernel
 def _named(one: np.int32, by_one: Codes, other: np.int32, by_other: Codes) -> bool:
     """Whether they are the same person, or either names the other."""
     found: bool = one == other
@@ -274,7 +283,7 @@ def _named(one: np.int32, by_one: Codes, other: np.int32, by_other: Codes) -> bo
     return found
 
 
-@compiled
+@jit_kernel
 def _among(who: int, people: Ints, begin: int, end: int) -> bool:
     found = False
     for n in range(begin, end):
@@ -282,7 +291,7 @@ def _among(who: int, people: Ints, begin: int, end: int) -> bool:
     return found
 
 
-@compiled
+@jit_kernel
 def _in_common(mine: Bits, r: int, theirs: Bits, c: int) -> np.int64:
     """Bits that both have: in pairs, in fours, in eights, and then all bytes into the uppermost (Warren 2012, 5-1)."""
     count = np.uint64(0)
@@ -295,22 +304,22 @@ def _in_common(mine: Bits, r: int, theirs: Bits, c: int) -> np.int64:
     return np.int64(count)
 
 
-@compiled
+@jit_kernel
 def _key(score: np.float32, who: int, whose: int) -> np.int64:
     return (np.int64(score * _STEPS) << 32) | ((who + 1) * _odd(whose) & _LAST)
 
 
-@compiled
+@jit_kernel
 def _odd(person: Whose) -> Whose:
     return (person + 1) * _STEP & _LAST | 1
 
 
-@compiled
+@jit_kernel
 def _score_in(key: np.int64) -> np.float32:
     return np.float32(key >> 32) / _STEPS
 
 
-@compiled
+@jit_kernel
 def _push(heaps: Ints, person: int, key: np.int64) -> None:
     """Replace the least of this person's heap by this key, where it is more."""
     if key <= heaps[person, 0]:

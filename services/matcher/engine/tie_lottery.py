@@ -12,24 +12,24 @@ import numpy as np
 
 from contracts.programmes import Draw
 from services.matcher.engine.candidates import Edges
-from services.matcher.engine.hash_random import lots
+from services.matcher.engine.hash_random import splitmix64
 from services.matcher.engine.member_columns import Bools, Ints
 from services.matcher.engine.vectorised_fit import Floats
 
 
 @dataclass(frozen=True)
-class Drawn:
+class LotteryResult:
     """``chosen``: positions of the pairs; ``probability``: of each of them, in this order."""
 
     chosen: Ints
     probability: Floats
 
 
-def drawn(edges: Edges, chosen: Ints, juniors: int, best_total: float, rules: Draw, seed: int) -> Drawn:
+def draw_ties(edges: Edges, chosen: Ints, juniors: int, best_total: float, rules: Draw, seed: int) -> LotteryResult:
     """Exchange some of the chosen pairs; ``edges`` in the order of (senior, junior)."""
     probability = np.ones(len(edges))
     if rules.tolerance == 0 or len(chosen) < 2:
-        return Drawn(chosen, probability[chosen])
+        return LotteryResult(chosen, probability[chosen])
     taken = np.zeros(len(edges), dtype=np.bool_)
     taken[chosen] = True
     left = rules.max_cost * best_total
@@ -44,7 +44,7 @@ def drawn(edges: Edges, chosen: Ints, juniors: int, best_total: float, rules: Dr
         taken[list(now)] = True
         probability[list(now)] = 0.5
     result = np.nonzero(taken)[0]
-    return Drawn(result, probability[result])
+    return LotteryResult(result, probability[result])
 
 
 def _exchanges(
@@ -67,7 +67,7 @@ def _exchanges(
     cost = score[one] + score[two] - score[other] - score[back]
     fair = score[back] >= np.minimum(score[one], score[two])
     good = np.nonzero((keys[back] == wanted) & (np.abs(cost) < tolerance) & fair)[0]
-    lot = lots(seed, keys[other])
+    lot = splitmix64(seed, keys[other])
     good = good[np.argsort(lot[good])]
     return [((int(one[n]), int(two[n])), (int(other[n]), int(back[n])), float(cost[n]), int(lot[n])) for n in good]
 

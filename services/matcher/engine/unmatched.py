@@ -16,23 +16,25 @@ from services.matcher.domain.fit.rules import PRIVATE, Member, Rule
 from services.matcher.engine.candidates import Candidates
 from services.matcher.engine.member_columns import Bools, Ints
 from services.matcher.engine.relaxation import (
-    CLEAR,
-    EFFORT,
-    ENOUGH,
-    Near,
+    EFFORT_PER_STEP,
+    MIN_GAIN_MARGIN,
+    MIN_PEOPLE_IN_REACH,
+    NearMisses,
     Relaxation,
-    one_place_more,
-    relaxations,
-    steps,
+    least_relaxations,
+    one_seat_more,
+    relaxation_steps,
 )
-from services.matcher.engine.vectorised_fit import Floats, Pairs
+from services.matcher.engine.vectorised_fit import CohortFit, Floats
 
-EVERYBODY = 10_000_000  # up to so many pairs of those left over, all are looked at; beyond, who has candidates is not
-LOOKS = 50_000_000  # pairs that are looked at then, roughly, for the rest of one side
-EXACTLY = 3_000_000  # of these, so many exactly
-NEAREST = 256  # people whom rules keep out that are looked at for each person then
-BLOCK = 1_000_000  # pairs looked at together
-TOGETHER = 250_000  # pairs looked at together exactly
+MAX_FULL_PAIRS = (
+    10_000_000  # up to so many pairs of those left over, all are looked at; beyond, who has candidates is not
+)
+PAIR_BUDGET = 50_000_000  # pairs that are looked at then, roughly, for the rest of one side
+EXACT_PAIR_BUDGET = 3_000_000  # of these, so many exactly
+NEAREST_PER_PERSON = 256  # people whom rules keep out that are looked at for each person then
+RULE_BATCH = 1_000_000  # pairs looked at together
+EXACT_BATCH = 250_000  # pairs looked at together exactly
 
 ALL_RULES: tuple[Rule, ...] = get_args(Rule)
 RULES = tuple(rule for rule in ALL_RULES if rule != "same_person" and rule not in PRIVATE)
@@ -40,7 +42,7 @@ NEVER_RELAXED: tuple[Rule, ...] = ("reporting_line", "evaluator", "earlier_partn
 PARTS: tuple[str, ...] = ("nothing_to_learn", "nothing_to_give", "too_different")
 STEPS: tuple[str, ...] = (*RULES, *PARTS)
 
-NOBODY: Mapping[str, str] = {
+NONE_REMAIN_TEXTS: Mapping[str, str] = {
     "level_gap": "nobody has the gap in seniority that the programme asks for",
     "level_gap_too_great": "the rest are further apart in seniority than the programme asks for",
     "reporting_line": "the rest are in the same reporting line",
@@ -57,7 +59,7 @@ NOBODY: Mapping[str, str] = {
     "nobody_found": "the search found nobody with whom a pair would keep all rules and reach all floors",
 }
 
-YOURS: Mapping[str, str] = {
+MEMBER_TEXTS: Mapping[str, str] = {
     "nobody_on_the_other_side": "There was nobody on the other side who was ready and had a place free.",
     "level_gap": "The programme brings together people who are some levels of seniority apart, and nobody was far "
     "enough from your level.",
@@ -89,19 +91,19 @@ YOURS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class LeftOver:
+class UnmatchedMember:
     """Somebody without a partner, with the reason: ``numbers`` tells how many remained after each step."""
 
     member: Member
     side: Side
     code: str
     text: str
-    numbers: Mapping[str, int]
+    counts: Mapping[str, int]
     relaxation: Relaxation | None = None
 
 
 @dataclass(frozen=True)
-class Optimum:
+class OptimalAssignment:
     """The best assignment, before fairness and the draw: these do not change who has a partner.
 
     ``chosen``: positions among the allowed candidates. ``worth``: of a place of each member of a side, in fit.
@@ -109,16 +111,16 @@ class Optimum:
 
     candidates: Candidates
     chosen: Ints
-    worth: Mapping[Side, Floats]
-    forbidden: Sequence[tuple[str, str]] = ()  # members whom a coordinator keeps apart, either way round
+    seat_values: Mapping[Side, Floats]
+    forbidden_pairs: Sequence[tuple[str, str]] = ()  # members whom a coordinator keeps apart, either way round
 
 
-def told_to_member(code: str) -> str:
+def member_text(code: str) -> str:
     """Why the person has no partner, for nobody's eyes but theirs: no number, and nothing about anybody else."""
-    return YOURS[code]
+    return MEMBER_TEXTS[code]
 
 
-def outlook(relaxation: Relaxation | None) -> str:
+def relaxation_outlook(relaxation: Relaxation | None) -> str:
     """What would have helped, for who coordinates."""
     return (
         relaxation.text
@@ -127,16 +129,18 @@ def outlook(relaxation: Relaxation | None) -> str:
     )
 
 
-def one_sided(seniors: Sequence[Member], juniors: Sequence[Member]) -> tuple[str, list[LeftOver]]:
+def explain_one_sided(seniors: Sequence[Member], juniors: Sequence[Member]) -> tuple[str, list[UnmatchedMember]]:
     """Why a round without seniors or without juniors is empty, and the reason of everybody."""
     everybody: list[tuple[Side, Member]] = [("senior", m) for m in seniors] + [("junior", m) for m in juniors]
     if not everybody:
         return "Nobody is ready and has a place free.", []
     why = f"There is no {'junior' if seniors else 'senior'} who is ready and has a place free."
-    return why, [LeftOver(member, side, "nobody_on_the_other_side", why, {"people": 0}) for side, member in everybody]
+    return why, [
+        UnmatchedMember(member, side, "nobody_on_the_other_side", why, {"people": 0}) for side, member in everybody
+    ]
 
 
-def left_over(pairs: Pairs, best: Optimum) -> list[LeftOver]:
+def explain_unmatched(pairs: CohortFit, best: OptimalAssignment) -> list[UnmatchedMember]:
     """Everybody whom ``best`` gives no partner, seniors first, each in the order of their positions."""
     return [*_Look("senior", pairs, best).reasons(), *_Look("junior", pairs, best).reasons()]
 
@@ -187,7 +191,7 @@ class _Parts:
 class _Look:
     """One side's people who are left over (rows, by position) against all of the other side (columns)."""
 
-    def __init__(self, side: Side, pairs: Pairs, best: Optimum) -> None:
+    def __init__(self, side: Side, pairs: CohortFit, best: OptimalAssignment) -> None:
         self._side, self._pairs = side, pairs
         ours, theirs = (pairs.seniors, pairs.juniors) if side == "senior" else (pairs.juniors, pairs.seniors)
         allowed, every = best.candidates.allowed(), best.candidates.edges
@@ -198,41 +202,41 @@ class _Look:
         self._left = np.setdiff1d(np.arange(len(ours)), mine[taken])
         self._free = np.bincount(mine, minlength=len(ours)) > 0
         self._known = np.bincount(every.seniors if side == "senior" else every.juniors, minlength=len(ours))
-        self._spare = EXACTLY
-        self._forbidden = _keys(best.forbidden, pairs)
-        self._worth = best.worth["junior" if side == "senior" else "senior"]
+        self._spare = EXACT_PAIR_BUDGET
+        self._forbidden = _keys(best.forbidden_pairs, pairs)
+        self._worth = best.seat_values["junior" if side == "senior" else "senior"]
 
-    def reasons(self) -> list[LeftOver]:
-        found, rows, nearest = dict[int, LeftOver](), self._left, self._width
-        if len(rows) * self._width > EVERYBODY:
-            nearest = NEAREST
-            known = (self._known[rows] >= ENOUGH) & self._free[rows]
+    def reasons(self) -> list[UnmatchedMember]:
+        found, rows, nearest = dict[int, UnmatchedMember](), self._left, self._width
+        if len(rows) * self._width > MAX_FULL_PAIRS:
+            nearest = NEAREST_PER_PERSON
+            known = (self._known[rows] >= MIN_PEOPLE_IN_REACH) & self._free[rows]
             found |= {row: self._suited(row) for row in rows[known].tolist()}
             rows = rows[~known]
             near = self._too_near(rows)
             found |= zip(rows[near].tolist(), self._of_level(rows[near]), strict=True)
             rows = rows[~near]
-            looks = LOOKS // self._width
+            looks = PAIR_BUDGET // self._width
             found |= {row: self._beyond(row) for row in rows[looks:].tolist()}
             rows = rows[:looks]
-        size = max(1, BLOCK // self._width)
+        size = max(1, RULE_BATCH // self._width)
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
             found |= zip(some.tolist(), self._looked_at(some, nearest), strict=True)
         return [found[row] for row in sorted(found)]
 
-    def _suited(self, row: int) -> LeftOver:
+    def _suited(self, row: int) -> UnmatchedMember:
         """Somebody with candidates: enough is known without a look at everybody."""
         least = int(self._known[row])
-        helped = one_place_more(least, exact=False) if least >= ENOUGH and self._free[row] else None
+        helped = one_seat_more(least, exact=False) if least >= MIN_PEOPLE_IN_REACH and self._free[row] else None
         return self._places_taken(row, f"at least {least}", {"people": self._width, "at_least": least}, helped)
 
-    def _beyond(self, row: int) -> LeftOver:
+    def _beyond(self, row: int) -> UnmatchedMember:
         """One of so many that not everybody can be looked at for each of them."""
         if self._known[row]:
             return self._suited(row)
-        text = f"Of {self._width} on the other side, {NOBODY['nobody_found']}."
-        return LeftOver(self._ours[row], self._side, "nobody_found", text, {"people": self._width})
+        text = f"Of {self._width} on the other side, {NONE_REMAIN_TEXTS['nobody_found']}."
+        return UnmatchedMember(self._ours[row], self._side, "nobody_found", text, {"people": self._width})
 
     def _too_near(self, rows: Ints) -> Bools:
         """Whose level alone keeps everybody out."""
@@ -243,16 +247,16 @@ class _Look:
         asked = self._pairs.settings.rules.min_level_gap
         return np.asarray(gap < asked, dtype=np.bool_)
 
-    def _of_level(self, rows: Ints) -> list[LeftOver]:
+    def _of_level(self, rows: Ints) -> list[UnmatchedMember]:
         """The same nearest few are looked at for all of these: those farthest from them in level."""
         _, theirs = self._levels()
-        far = np.lexsort((self._worth, theirs if self._side == "senior" else -theirs))[:NEAREST]
+        far = np.lexsort((self._worth, theirs if self._side == "senior" else -theirs))[:NEAREST_PER_PERSON]
         row = np.repeat(np.arange(len(rows)), len(far))
         helped = self._helped(row, self._exactly(rows[row], np.tile(far, len(rows))), len(rows))
         counts = [("people", self._width), ("level_gap", 0)]
         return [self._why(one, counts, helped[n]) for n, one in enumerate(rows.tolist())]
 
-    def _looked_at(self, rows: Ints, nearest: int) -> list[LeftOver]:
+    def _looked_at(self, rows: Ints, nearest: int) -> list[UnmatchedMember]:
         broken = self._rules(rows)
         left = ~broken["same_person"]
         counts = [("people", left.sum(axis=1))]
@@ -294,8 +298,8 @@ class _Look:
             near &= ~broken[code]
         if nearest >= self._width:
             return near
-        effort = EFFORT["min_level_gap"] * level + EFFORT["exclude_same_manager"] * manager
-        effort += EFFORT["cross_organisation"] * organisation + np.minimum(self._worth, 1)
+        effort = EFFORT_PER_STEP["min_level_gap"] * level + EFFORT_PER_STEP["exclude_same_manager"] * manager
+        effort += EFFORT_PER_STEP["cross_organisation"] * organisation + np.minimum(self._worth, 1)
         effort[~near] = np.inf
         last = np.partition(effort, nearest, axis=1)[:, nearest, None]
         near &= effort < last
@@ -306,23 +310,23 @@ class _Look:
         suits = parts.suits()
         suitors = np.bincount(row[suits], minlength=people)
         free = np.bincount(row[suits & ~parts.broken["apart"]], minlength=people) > 0
-        full = free & (suitors >= ENOUGH)
+        full = free & (suitors >= MIN_PEOPLE_IN_REACH)
         kept = parts.may_open() & ~suits & ~full[row]
         some = parts.take(kept)
-        far = steps(some.broken, some.gap, some.minutes, some.lower, some.together, self._pairs.settings)
-        near = Near(row[kept], far, some.reach, some.broken["apart"])
-        found = relaxations(near, people, self._pairs.settings)
-        return [one_place_more(int(suitors[n]), exact=True) if full[n] else found[n] for n in range(people)]
+        far = relaxation_steps(some.broken, some.gap, some.minutes, some.lower, some.together, self._pairs.settings)
+        near = NearMisses(row[kept], far, some.reach, some.broken["apart"])
+        found = least_relaxations(near, people, self._pairs.settings)
+        return [one_seat_more(int(suitors[n]), exact=True) if full[n] else found[n] for n in range(people)]
 
     def _exactly(self, rows: Ints, columns: Ints) -> _Parts:
         """``rows`` and ``columns`` pair by pair."""
-        starts = range(0, max(1, len(rows)), TOGETHER)
-        found = [self._some_exactly(rows[a : a + TOGETHER], columns[a : a + TOGETHER]) for a in starts]
+        starts = range(0, max(1, len(rows)), EXACT_BATCH)
+        found = [self._some_exactly(rows[a : a + EXACT_BATCH], columns[a : a + EXACT_BATCH]) for a in starts]
         return _Parts.joined(found)
 
     def _some_exactly(self, rows: Ints, columns: Ints) -> _Parts:
         seniors, juniors = self._turned(rows, columns)
-        block = self._pairs.at(seniors, juniors)
+        block = self._pairs.evaluate(seniors, juniors)
         none = np.zeros(len(rows), dtype=np.bool_)
         broken: dict[str, Bools] = {rule: block.broken.get(rule, none) for rule in ALL_RULES}
         lacking = block.short["nothing_for_senior"], block.short["nothing_for_junior"]
@@ -333,28 +337,32 @@ class _Look:
             broken["apart"] = broken["apart"] | np.isin(seniors * self._pairs.shape[1] + juniors, self._forbidden)
         minutes = np.zeros(len(rows), dtype=np.int64)
         short = broken["no_common_time"]
-        minutes[short] = self._pairs.minutes(seniors[short], juniors[short])
+        minutes[short] = self._pairs.common_minutes(seniors[short], juniors[short])
         lower = np.minimum(block.senior_benefit, block.junior_benefit)
-        reach = np.asarray(block.score > self._worth[columns] + CLEAR)
+        reach = np.asarray(block.score > self._worth[columns] + MIN_GAIN_MARGIN)
         return _Parts(broken, reach, self._gap(rows, columns), minutes, lower, block.compatibility)
 
     def _rules(self, rows: Ints) -> Mapping[str, Bools]:
         """(rows, columns): all rules but common time."""
         seniors, juniors = self._turned(rows[:, None], np.arange(self._width)[None, :])
-        return {str(rule): mask for rule, mask in self._pairs.all_but_time(seniors, juniors).items()}
+        return {str(rule): mask for rule, mask in self._pairs.broken_rules_except_time(seniors, juniors).items()}
 
     def _turned(self, rows: Ints, columns: Ints) -> tuple[Ints, Ints]:
         return (rows, columns) if self._side == "senior" else (columns, rows)
 
     def _levels(self) -> tuple[Floats, Floats]:
-        seniors, juniors = (side.level.astype(np.float64) for side in (self._pairs.s, self._pairs.j))
+        seniors, juniors = (
+            side.level.astype(np.float64) for side in (self._pairs.senior_columns, self._pairs.junior_columns)
+        )
         return (seniors, juniors) if self._side == "senior" else (juniors, seniors)
 
     def _gap(self, rows: Ints, columns: Ints) -> Floats:
         seniors, juniors = self._turned(rows, columns)
-        return np.asarray(self._pairs.s.level[seniors] - self._pairs.j.level[juniors], dtype=np.float64)
+        return np.asarray(
+            self._pairs.senior_columns.level[seniors] - self._pairs.junior_columns.level[juniors], dtype=np.float64
+        )
 
-    def _why(self, row: int, remaining: Sequence[tuple[str, int]], helped: Relaxation | None) -> LeftOver:
+    def _why(self, row: int, remaining: Sequence[tuple[str, int]], helped: Relaxation | None) -> UnmatchedMember:
         """``remaining``: how many there are, and how many remain after each step."""
         (_, everybody), *after_each = remaining
         numbers, before = {"people": everybody}, everybody
@@ -364,19 +372,21 @@ class _Look:
             numbers[f"after_{code}"] = after
             if after == 0:
                 known = "" if before == everybody else f", {before} remained"
-                text = f"Of {everybody} on the other side{known}: {NOBODY[code]}."
-                return LeftOver(self._ours[row], self._side, code, text, numbers, helped)
+                text = f"Of {everybody} on the other side{known}: {NONE_REMAIN_TEXTS[code]}."
+                return UnmatchedMember(self._ours[row], self._side, code, text, numbers, helped)
             before = after
         return self._places_taken(row, str(before), numbers, helped)
 
-    def _places_taken(self, row: int, many: str, numbers: Mapping[str, int], helped: Relaxation | None) -> LeftOver:
+    def _places_taken(
+        self, row: int, many: str, numbers: Mapping[str, int], helped: Relaxation | None
+    ) -> UnmatchedMember:
         text = f"Of {numbers['people']} on the other side, {many} would suit, but the round as a whole came out best"
         words = f"{text} without a pair for this person."
-        return LeftOver(self._ours[row], self._side, "places_taken", words, numbers, helped)
+        return UnmatchedMember(self._ours[row], self._side, "places_taken", words, numbers, helped)
 
 
-def _keys(couples: Sequence[tuple[str, str]], pairs: Pairs) -> Ints:
+def _keys(couples: Sequence[tuple[str, str]], pairs: CohortFit) -> Ints:
     """These pairs as senior x juniors + junior, by position."""
-    s, j = pairs.s.row_of, pairs.j.row_of
+    s, j = pairs.senior_columns.row_of, pairs.junior_columns.row_of
     both = [couple for a, b in couples for couple in ((a, b), (b, a))]
     return np.array([s[a] * pairs.shape[1] + j[b] for a, b in both if a in s and b in j], dtype=np.int64)

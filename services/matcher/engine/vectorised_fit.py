@@ -16,7 +16,7 @@ from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.rules import Member, Rule
 from services.matcher.domain.fit.score import DIMENSIONS, MAX_BAND, PLACES, UNKNOWN, Short, ample_minutes, total_weight
-from services.matcher.engine.member_columns import NOBODY, Bits, Bools, Codes, Columns, Ints, Words
+from services.matcher.engine.member_columns import NO_CODE, Bits, Bools, Codes, Ints, MemberColumns, Vocabulary
 
 Floats = npt.NDArray[np.float64]
 Step = Rule | Short
@@ -26,7 +26,7 @@ _PERSON = 32  # bits of a person's number
 
 
 @dataclass(frozen=True)
-class Block:
+class FitBlock:
     """What is known of each pair, all arrays of the same shape."""
 
     score: Floats
@@ -37,10 +37,10 @@ class Block:
     broken: Mapping[Rule, Bools]
     short: Mapping[Short, Bools]
 
-    def possible(self) -> Bools:
-        return self.open() & ~self.broken["rather_not"]
+    def feasible(self) -> Bools:
+        return self.publicly_feasible() & ~self.broken["rather_not"]
 
-    def open(self) -> Bools:
+    def publicly_feasible(self) -> Bools:
         """Possible as far as everybody may know: private rules take no part."""
         forbidden: Bools = np.zeros(self.score.shape, dtype=np.bool_)
         for rule, mask in self.broken.items():
@@ -51,37 +51,43 @@ class Block:
         return ~forbidden
 
 
-class Comparison:
+class PairwiseFit:
     """Seniors and juniors of one programme, as columns on the same words."""
 
     def __init__(
-        self, seniors: Columns, juniors: Columns, settings: ProgrammeSettings, earlier: Iterable[tuple[str, str]] = ()
+        self,
+        seniors: MemberColumns,
+        juniors: MemberColumns,
+        settings: ProgrammeSettings,
+        earlier: Iterable[tuple[str, str]] = (),
     ) -> None:
         """``earlier``: pairs of members, either way round, that were suggested to each other before."""
-        self.s, self.j, self.settings = seniors, juniors, settings
+        self.senior_columns, self.junior_columns, self.settings = seniors, juniors, settings
         people = seniors.words.people
         known = [(people[one], people[other]) for one, other in earlier if one in people and other in people]
         self._earlier = np.sort(np.array([_couple(a, b) for a, b in known], dtype=np.int64))
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.s.rows, self.j.rows
+        return self.senior_columns.rows, self.junior_columns.rows
 
-    def block(self, rows: Ints, columns: Ints) -> Block:
+    def evaluate_block(self, rows: Ints, columns: Ints) -> FitBlock:
         """Every pair of these seniors (rows) and juniors (columns)."""
-        return self.at(rows[:, None], columns[None, :])
+        return self.evaluate(rows[:, None], columns[None, :])
 
-    def at(self, rows: Ints, columns: Ints) -> Block:
+    def evaluate(self, rows: Ints, columns: Ints) -> FitBlock:
         """All parts of the fit, and every rule, of the pairs that seniors (rows) and juniors make in this order."""
-        for_senior = _benefit(self.s, rows, self.j, columns)
-        for_junior = _benefit(self.j, columns, self.s, rows)
-        speaks = self.s.speaks[rows] & self.j.speaks[columns]
-        common = _any_common(self.s.languages, rows, self.j.languages, columns)
-        hours = self.s.hours[rows] & self.j.hours[columns]
-        minutes = self.minutes(rows, columns)
-        together = self.likeness(rows, columns) * self.ease(np.where(speaks, common, UNKNOWN), minutes, hours)
-        views = self.perspective(rows, columns)
-        broken = self.all_but_time(rows, columns)
+        for_senior = _benefit(self.senior_columns, rows, self.junior_columns, columns)
+        for_junior = _benefit(self.junior_columns, columns, self.senior_columns, rows)
+        speaks = self.senior_columns.has_languages[rows] & self.junior_columns.has_languages[columns]
+        common = _any_common(self.senior_columns.languages, rows, self.junior_columns.languages, columns)
+        hours = self.senior_columns.has_hours[rows] & self.junior_columns.has_hours[columns]
+        minutes = self.common_minutes(rows, columns)
+        together = self.style_similarity(rows, columns) * self.ease_factor(
+            np.where(speaks, common, UNKNOWN), minutes, hours
+        )
+        views = self.perspective_score(rows, columns)
+        broken = self.broken_rules_except_time(rows, columns)
         broken["no_common_time"] = hours & (minutes < self.settings.rules.min_overlap_minutes)
         floors = self.settings.matching.floors
         short: dict[Short, Bools] = {
@@ -94,114 +100,124 @@ class Comparison:
         score = (
             w.lower_benefit * lower + w.higher_benefit * higher + w.compatibility * together + w.perspective * views
         ) / total_weight(w)
-        return Block(score, for_senior, for_junior, together, views, broken, short)
+        return FitBlock(score, for_senior, for_junior, together, views, broken, short)
 
-    def minutes(self, rows: Ints, columns: Ints) -> Ints:
+    def common_minutes(self, rows: Ints, columns: Ints) -> Ints:
         """Free minutes a week in common; without meaning where either has not said theirs."""
-        one, other = self.s.free, self.j.free
+        one, other = self.senior_columns.free_slots, self.junior_columns.free_slots
         slots: npt.NDArray[np.uint16] = np.zeros(np.broadcast_shapes(rows.shape, columns.shape), dtype=np.uint16)
         for mine, theirs in zip(one, other, strict=True):
             slots += np.bitwise_count(mine[rows] & theirs[columns])
-        return slots.astype(np.int64) * self.s.words.grid
+        return slots.astype(np.int64) * self.senior_columns.words.grid_minutes
 
-    def likeness(self, rows: Ints, columns: Ints) -> Floats:
+    def style_similarity(self, rows: Ints, columns: Ints) -> Floats:
         """Likeness of style as a share of the plateau, 1 at most."""
-        alike = sum(self.alike(dimension, rows, columns) for dimension in range(len(DIMENSIONS)))
+        alike = sum(self.dimension_similarity(dimension, rows, columns) for dimension in range(len(DIMENSIONS)))
         return np.asarray(np.minimum(1.0, alike), dtype=np.float64)
 
-    def alike(self, dimension: int, rows: Ints, columns: Ints) -> Floats:
+    def dimension_similarity(self, dimension: int, rows: Ints, columns: Ints) -> Floats:
         """What one dimension adds to it."""
-        distance = np.abs(self.s.style[dimension][rows] - self.j.style[dimension][columns])
+        distance = np.abs(self.senior_columns.style[dimension][rows] - self.junior_columns.style[dimension][columns])
         most = len(DIMENSIONS) * self.settings.matching.ease.plateau
         return np.where(np.isnan(distance), UNKNOWN / most, (1 - distance / 4) / most)
 
-    def ease(self, language: Floats, minutes: Ints, hours: Bools) -> Floats:
+    def ease_factor(self, language: Floats, minutes: Ints, hours: Bools) -> Floats:
         """What language and common time leave of the likeness."""
         ease = self.settings.matching.ease
         time = np.where(hours, np.minimum(1.0, minutes / ample_minutes(self.settings)), UNKNOWN)
         total = ease.style + ease.language + ease.time
         return np.asarray((ease.style + ease.language * language + ease.time * time) / total, dtype=np.float64)
 
-    def perspective(self, rows: Ints, columns: Ints) -> Floats:
+    def perspective_score(self, rows: Ints, columns: Ints) -> Floats:
         """What their places in the organisation earn."""
         return sum(
-            (self.of_place(n, rows, columns) for n in range(len(PLACES))),
-            self.of_experience(rows, columns) + self.of_gap(rows, columns),
+            (self.attribute_score(n, rows, columns) for n in range(len(PLACES))),
+            self.experience_score(rows, columns) + self.level_gap_score(rows, columns),
         )
 
-    def of_place(self, place: int, rows: Ints, columns: Ints) -> Floats:
+    def attribute_score(self, place: int, rows: Ints, columns: Ints) -> Floats:
         """What department, site or discipline (by number) earns."""
         worth = self.settings.matching.perspective
-        one, other = self.s.places[place][rows], self.j.places[place][columns]
+        one, other = self.senior_columns.attributes[place][rows], self.junior_columns.attributes[place][columns]
         same, different = getattr(worth.same, PLACES[place]), getattr(worth.different, PLACES[place])
         return np.where((one >= 0) & (other >= 0), np.where(one == other, same, different), 0.0)
 
-    def of_experience(self, rows: Ints, columns: Ints) -> Floats:
-        gap = self.s.experience[rows] - self.j.experience[columns]
+    def experience_score(self, rows: Ints, columns: Ints) -> Floats:
+        gap = self.senior_columns.experience[rows] - self.junior_columns.experience[columns]
         return np.asarray(
             self.settings.matching.perspective.experience
             * np.nan_to_num(np.maximum(0, gap)).astype(np.float64)
             / MAX_BAND
         )
 
-    def of_gap(self, rows: Ints, columns: Ints) -> Floats:
-        gap = self.s.level[rows] - self.j.level[columns]
+    def level_gap_score(self, rows: Ints, columns: Ints) -> Floats:
+        gap = self.senior_columns.level[rows] - self.junior_columns.level[columns]
         earned = np.zeros(gap.shape)
         for one in self.settings.matching.perspective.gaps:
             earned[gap == one.levels] = one.worth
         return earned
 
-    def levels(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
+    def broken_level_rules(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
         """The rules about the gap in seniority."""
-        gap, most = self.s.level[rows] - self.j.level[columns], self.settings.rules.max_level_gap
+        gap, most = (
+            self.senior_columns.level[rows] - self.junior_columns.level[columns],
+            self.settings.rules.max_level_gap,
+        )
         broken: dict[Rule, Bools] = {"level_gap": np.asarray(gap < self.settings.rules.min_level_gap)}
         if most is not None:
             broken["level_gap_too_great"] = np.asarray(gap > most) & ~broken["level_gap"]
         return broken
 
-    def organisations(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
+    def broken_organisation_rules(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
         """The one rule about other organisations that this programme has."""
-        other = self.s.organisation[rows] != self.j.organisation[columns]
+        other = self.senior_columns.organisation[rows] != self.junior_columns.organisation[columns]
         if not self.settings.rules.cross_organisation:
             return {"other_organisation": other}
-        return {"not_acknowledged": other & ~(self.s.acknowledged[rows] & self.j.acknowledged[columns])}
+        return {
+            "not_acknowledged": other
+            & ~(self.senior_columns.has_acknowledged[rows] & self.junior_columns.has_acknowledged[columns])
+        }
 
-    def no_language(self, rows: Ints, columns: Ints) -> Bools:
-        speaks = self.s.speaks[rows] & self.j.speaks[columns]
-        return speaks & ~_any_common(self.s.languages, rows, self.j.languages, columns)
+    def lacks_common_language(self, rows: Ints, columns: Ints) -> Bools:
+        speaks = self.senior_columns.has_languages[rows] & self.junior_columns.has_languages[columns]
+        return speaks & ~_any_common(self.senior_columns.languages, rows, self.junior_columns.languages, columns)
 
-    def all_but_time(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
+    def broken_rules_except_time(self, rows: Ints, columns: Ints) -> dict[Rule, Bools]:
         """Every rule but the one about common time."""
-        s, j, rules = self.s, self.j, self.settings.rules
+        s, j, rules = self.senior_columns, self.junior_columns, self.settings.rules
         one, other = s.person[rows], j.person[columns]
         depth = rules.line_depth
         broken: dict[Rule, Bools] = {
             "same_person": one == other,
-            **self.levels(rows, columns),
-            "reporting_line": _named(s.line[:depth], rows, other) | _named(j.line[:depth], columns, one),
+            **self.broken_level_rules(rows, columns),
+            "reporting_line": _named(s.reporting_line[:depth], rows, other)
+            | _named(j.reporting_line[:depth], columns, one),
             "evaluator": _named(s.evaluators, rows, other) | _named(j.evaluators, columns, one),
             "earlier_partner": self._met(one, other),
-            "no_common_language": self.no_language(rows, columns),
-            "rather_not": _named(s.avoid, rows, other) | _named(j.avoid, columns, one),
-            **self.organisations(rows, columns),
+            "no_common_language": self.lacks_common_language(rows, columns),
+            "rather_not": _named(s.avoided, rows, other) | _named(j.avoided, columns, one),
+            **self.broken_organisation_rules(rows, columns),
         }
         if rules.exclude_same_manager:
-            manager = s.line[0][rows]
-            broken["same_manager"] = (manager != NOBODY) & (manager == j.line[0][columns])
+            manager = s.reporting_line[0][rows]
+            broken["same_manager"] = (manager != NO_CODE) & (manager == j.reporting_line[0][columns])
         return broken
 
-    def met(self) -> Ints:
+    def earlier_pair_keys(self) -> Ints:
         """Pairs that were suggested to each other before, as senior x juniors + junior, in order."""
         one, other = self._earlier >> _PERSON, self._earlier & ((1 << _PERSON) - 1)
         people = np.concatenate([one, other]), np.concatenate([other, one])
-        return self._keys(_rows(self.s, people[0]), _rows(self.j, people[1]))
+        return self._keys(_rows(self.senior_columns, people[0]), _rows(self.junior_columns, people[1]))
 
-    def unwanted(self) -> Ints:
+    def avoided_pair_keys(self) -> Ints:
         """Pairs of whom one would rather not be paired with the other, in the same form."""
-        of_seniors, of_juniors = np.nonzero(self.s.avoid != NOBODY), np.nonzero(self.j.avoid != NOBODY)
+        of_seniors, of_juniors = (
+            np.nonzero(self.senior_columns.avoided != NO_CODE),
+            np.nonzero(self.junior_columns.avoided != NO_CODE),
+        )
         return self._keys(
-            np.concatenate([of_seniors[1], _rows(self.s, self.j.avoid[of_juniors])]),
-            np.concatenate([_rows(self.j, self.s.avoid[of_seniors]), of_juniors[1]]),
+            np.concatenate([of_seniors[1], _rows(self.senior_columns, self.junior_columns.avoided[of_juniors])]),
+            np.concatenate([_rows(self.junior_columns, self.senior_columns.avoided[of_seniors]), of_juniors[1]]),
         )
 
     def _keys(self, rows: Ints, columns: Ints) -> Ints:
@@ -217,7 +233,7 @@ class Comparison:
         return np.asarray(self._earlier[place] == couples)
 
 
-class Pairs(Comparison):
+class CohortFit(PairwiseFit):
     """All pairs of some seniors and juniors."""
 
     def __init__(
@@ -230,11 +246,11 @@ class Pairs(Comparison):
         earlier: Iterable[tuple[str, str]] = (),
     ) -> None:
         self.seniors, self.juniors = seniors, juniors
-        words = Words(settings, taxonomy, on)
-        super().__init__(Columns(words, seniors), Columns(words, juniors), settings, earlier)
+        words = Vocabulary(settings, taxonomy, on)
+        super().__init__(MemberColumns(words, seniors), MemberColumns(words, juniors), settings, earlier)
 
 
-def _rows(side: Columns, people: Ints | Codes) -> Ints:
+def _rows(side: MemberColumns, people: Ints | Codes) -> Ints:
     """The row of each person, -1 of who is not of this side."""
     if not side.rows:
         return np.full(len(people), -1)
@@ -247,29 +263,31 @@ def _couple(a: int, b: int) -> int:
     return (min(a, b) << _PERSON) | max(a, b)
 
 
-def _benefit(seeker: Columns, who: Ints, giver: Columns, whom: Ints) -> Floats:
+def _benefit(seeker: MemberColumns, who: Ints, giver: MemberColumns, whom: Ints) -> Floats:
     """What each seeker gains: 1 - product over the wishes of (1 - worth x cover)."""
     if who.size * whom.size >= _MANY and who.ndim == 2:
         return _benefit_of_all(seeker, who.ravel(), giver, whom.ravel(), turned=who.shape[0] == 1)
     if who.size >= _MANY and who.shape == whom.shape:
-        from services.matcher.engine.benefit_kernel import left_open  # which takes numba into the process
+        from services.matcher.engine.benefit_kernel import unmet_shares  # which takes numba into the process
 
-        return np.asarray(1 - left_open(seeker.wishes, seeker.worth, who, giver.covers, whom), dtype=np.float64)
+        return np.asarray(
+            1 - unmet_shares(seeker.wish_topics, seeker.wish_worths, who, giver.topic_coverage, whom), dtype=np.float64
+        )
     left = np.ones(np.broadcast_shapes(who.shape, whom.shape))
-    covers = giver.covers
-    for topics, worths in zip(seeker.wishes, seeker.worth, strict=True):
+    covers = giver.topic_coverage
+    for topics, worths in zip(seeker.wish_topics, seeker.wish_worths, strict=True):
         worth = worths[who]
         if worth.any():
             left *= 1 - worth * covers[topics[who], whom]
     return 1 - left
 
 
-def _benefit_of_all(seeker: Columns, who: Ints, giver: Columns, whom: Ints, *, turned: bool) -> Floats:
+def _benefit_of_all(seeker: MemberColumns, who: Ints, giver: MemberColumns, whom: Ints, *, turned: bool) -> Floats:
     """The same for everybody with everybody, (who, whom) or turned, as a sparse product of logarithms."""
-    topics, worths = seeker.wishes[:, who].T, seeker.worth[:, who].T
+    topics, worths = seeker.wish_topics[:, who].T, seeker.wish_worths[:, who].T
     person, slot = np.nonzero(worths > 0)
     values, which = np.unique(worths[person, slot], return_inverse=True)
-    covers = giver.covers[:, whom].astype(np.float64)
+    covers = giver.topic_coverage[:, whom].astype(np.float64)
     with np.errstate(divide="ignore"):  # of a wish that is covered altogether nothing is left
         left = np.concatenate([np.log1p(-value * covers) for value in values.tolist()] or [covers])
     starts = np.searchsorted(person, np.arange(len(who) + 1))

@@ -66,7 +66,7 @@ async def partners(
         async with matcher.pool.still:
             crowd = matcher.pool.crowd(programme)
             candidates = await asyncio.to_thread(
-                crowd.best, me, settings, today, wanted, promised=promised, but=looked_at
+                crowd.best_partners, me, settings, today, wanted, promised_seats=promised, excluded=looked_at
             )
         profiles = await matcher.members.get_many([one.id for one in candidates])
         places = await matcher.free_places(list(profiles.values()), programme.programme_id)
@@ -128,7 +128,14 @@ async def runner_up(
     async with matcher.pool.still:
         crowd = matcher.pool.crowd(programme)
         candidates = await asyncio.to_thread(
-            crowd.best, me, settings, today, MORE, but=passed_over, sides=[side], wishes=False
+            crowd.best_partners,
+            me,
+            settings,
+            today,
+            MORE,
+            excluded=passed_over,
+            sides=[side],
+            with_private_wishes=False,
         )
     profiles = await matcher.members.get_many([one.id for one in candidates])
     places = await matcher.free_places(list(profiles.values()), programme.programme_id)

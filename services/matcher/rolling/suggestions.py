@@ -105,8 +105,8 @@ async def free_again(programme: Programme, limit: int, matcher: Matcher) -> list
     today = matcher.clock.now().date()
     async with matcher.pool.still:
         crowd = matcher.pool.crowd(programme)
-        turns = await asyncio.to_thread(crowd.turns, list(crowd), programme.settings, today)
-        since = {id: crowd.waiting(id).since for id in turns[: limit + LOOKED_AT]}
+        turns = await asyncio.to_thread(crowd.order_by_wait, list(crowd), programme.settings, today)
+        since = {id: crowd.wait_of(id).since for id in turns[: limit + LOOKED_AT]}
     found: list[Free] = []
     for start in range(0, len(since), PAGE):
         ids = list(since)[start : start + PAGE]

@@ -262,7 +262,7 @@ async def _suggest(keeping: Keeping, programme: Programme, matcher: Matcher) -> 
     promised = keeping.standing.promised()
     async with matcher.pool.still:
         crowd = matcher.pool.crowd(programme)
-        turns = await asyncio.to_thread(crowd.turns, keeping.todo, programme.settings, today, promised)
+        turns = await asyncio.to_thread(crowd.order_by_wait, keeping.todo, programme.settings, today, promised)
     keeping.todo.intersection_update(turns)
     for id in turns:
         if time.monotonic() > until or len(keeping.standing.open) >= WAITING:

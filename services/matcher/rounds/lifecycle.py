@@ -22,7 +22,7 @@ from services.matcher.domain.receipts.receipt import SIDES, Chosen, RunnerUp
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Progress, Round, Totals, result_id
 from services.matcher.pairings import reservation
-from services.matcher.solver.client import Unanswerable
+from services.matcher.solver.client import UnsolvableRound
 from services.matcher.store import Matcher
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ async def compute(round: Round, matcher: Matcher) -> None:
         return
     try:
         totals = await matcher.solver.run(round, matcher.clock.now(), alive)
-    except Unanswerable:
+    except UnsolvableRound:
         log.exception("a round cannot be computed", extra={"round": round.round_id})
         await _fail(round, "It cannot be computed; the service's log says more.", matcher)
         return

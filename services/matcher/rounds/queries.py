@@ -10,7 +10,7 @@ from services.matcher.domain.fit.score import Fit, fit
 from services.matcher.domain.rounds.adjustment import Adjustment, Pair
 from services.matcher.domain.rounds.round import Round, number, result_id
 from services.matcher.domain.rounds.summary import Paired
-from services.matcher.engine.unmatched import told_to_member
+from services.matcher.engine.unmatched import member_text
 from services.matcher.permissions import not_in_conflict
 from services.matcher.store import Matcher
 
@@ -83,7 +83,7 @@ async def why_not(programme_id: str, me: str, matcher: Matcher) -> tuple[Round |
     found = await matcher.left_over.get(f"{result_id(round.round_id, round.result)}/{me}")
     if found is None or not found["shown"]:
         return round, {"code": "not_left_over", "text": NOT_LEFT_OVER}
-    return round, {"code": found["code"], "text": told_to_member(found["code"])}
+    return round, {"code": found["code"], "text": member_text(found["code"])}
 
 
 async def pairs_of(round: Round, matcher: Matcher) -> list[Paired]:

@@ -17,20 +17,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from contracts.envelope import Instant
 from services.matcher.domain.rounds.round import Progress, Round, Totals
 
-EVERY = 2.0  # seconds between two signs of life
-WARM = 600.0  # seconds for which a process remembers what it read
-LONGEST_LINE = 1_000_000  # bytes of one message
-ROOT = Path(__file__).parents[3]
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+HEARTBEAT_INTERVAL_S = 2.0  # seconds between two signs of life
+KEEP_WARM_S = 600.0  # seconds for which a process remembers what it read
+MAX_MESSAGE_BYTES = 1_000_000  # bytes of one message
+PROJECT_ROOT = Path(__file__).parents[3]
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
-Alive = Callable[[Progress], Awaitable[bool]]
+Heartbeat = Callable[[Progress], Awaitable[bool]]
 
 
 class SolverDied(Exception):
     """The worker process ended without an answer."""
 
 
-class Unanswerable(Exception):
+class UnsolvableRound(Exception):
     """The worker raised; trying again would not help."""
 
 
@@ -38,7 +38,7 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
-class Job(_Message):
+class SolverJob(_Message):
     """What the worker is to do: a round as it was claimed, at ``now`` of business time."""
 
     mongo: str
@@ -48,7 +48,7 @@ class Job(_Message):
     now: Instant
 
 
-class Report(_Message):
+class SolverReport(_Message):
     """What the worker says: how far it is, or its totals, or why it cannot."""
 
     progress: Progress | None = None
@@ -65,17 +65,19 @@ class Solver:
         self._worker: _Worker | None = None
         self._cooling: asyncio.TimerHandle | None = None
 
-    async def run(self, round: Round, now: Instant, alive: Alive) -> Totals | None:
+    async def run(self, round: Round, now: Instant, alive: Heartbeat) -> Totals | None:
         """The totals once all is written; None when ``alive`` said by False that it is not wanted any longer.
 
         ``alive`` is called at every stage and every few seconds. Raises ``SolverDied`` and ``Unanswerable``.
         """
-        while not await _within(self._free, EVERY):
+        while not await _within(self._free, HEARTBEAT_INTERVAL_S):
             if not await alive(Progress(stage="waiting")):
                 return None
         try:
             worker = await self._at_work(round)
-            worker.say(Job(mongo=self._mongo, database=self._database, instance=self._instance, round=round, now=now))
+            worker.say(
+                SolverJob(mongo=self._mongo, database=self._database, instance=self._instance, round=round, now=now)
+            )
             totals = await self._followed(worker, alive)
             self._keep_warm()
             return totals
@@ -99,7 +101,7 @@ class Solver:
             worker.kill()
             await worker.ended()
 
-    async def look_after(self) -> None:
+    async def run_until_stopped(self) -> None:
         """Part of the service: when it stops, so does the worker."""
         try:
             await asyncio.Event().wait()
@@ -117,26 +119,26 @@ class Solver:
         self._worker.round_id = round.round_id
         return self._worker
 
-    async def _followed(self, worker: "_Worker", alive: Alive) -> Totals | None:
+    async def _followed(self, worker: "_Worker", alive: Heartbeat) -> Totals | None:
         newest, told = Progress(), 0.0
         now = asyncio.get_running_loop().time
         reading = asyncio.create_task(worker.heard())
         try:
             while True:
-                done, _ = await asyncio.wait({reading}, timeout=EVERY)
-                report = reading.result() if done else Report(progress=newest)
+                done, _ = await asyncio.wait({reading}, timeout=HEARTBEAT_INTERVAL_S)
+                report = reading.result() if done else SolverReport(progress=newest)
                 if report is None:
                     if await alive(newest):
                         raise SolverDied("the solver's process ended without an answer")
                     return None
                 if report.failed is not None:
-                    raise Unanswerable(report.failed)
+                    raise UnsolvableRound(report.failed)
                 if report.totals is not None:
                     return report.totals
                 progress = report.progress or newest
                 if done:
                     reading = asyncio.create_task(worker.heard())
-                if progress.stage != newest.stage or now() - told >= EVERY:
+                if progress.stage != newest.stage or now() - told >= HEARTBEAT_INTERVAL_S:
                     if not await alive(progress):
                         await self.stop()
                         return None
@@ -148,7 +150,7 @@ class Solver:
 
     def _keep_warm(self) -> None:
         if self._worker is not None:
-            self._cooling = asyncio.get_running_loop().call_later(WARM, self._worker.kill)
+            self._cooling = asyncio.get_running_loop().call_later(KEEP_WARM_S, self._worker.kill)
 
 
 class _Worker:
@@ -160,16 +162,16 @@ class _Worker:
         self.round_id = ""  # that it computes, or computed last
         self._process, self._to, self._from = process, process.stdin, process.stdout
 
-    def say(self, job: Job) -> None:
+    def say(self, job: SolverJob) -> None:
         self._to.write(job.model_dump_json().encode() + b"\n")
 
-    async def heard(self) -> Report | None:
+    async def heard(self) -> SolverReport | None:
         """The next report; None once the process has ended."""
         line = await self._from.readline()
         if not line.endswith(b"\n"):
             return None
         try:
-            return Report.model_validate_json(line)
+            return SolverReport.model_validate_json(line)
         except ValidationError as error:
             raise SolverDied("the solver's process said something else") from error
 
@@ -192,9 +194,9 @@ async def _started() -> _Worker:
         "services.matcher.solver.worker",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        limit=LONGEST_LINE,
-        cwd=ROOT,
-        env={**os.environ, **dict.fromkeys(THREADS, "1")},
+        limit=MAX_MESSAGE_BYTES,
+        cwd=PROJECT_ROOT,
+        env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")},
     )
     return _Worker(process)
 

@@ -21,30 +21,32 @@ from services.matcher.domain.receipts.receipt import SIDES
 from services.matcher.domain.rounds.adjustment import Effect, Pair
 from services.matcher.domain.rounds.round import Round, Totals, number, result_id
 from services.matcher.domain.rounds.summary import Seat, summary
-from services.matcher.engine.local_repair import Repairs, Result
-from services.matcher.engine.solve import Answer, Match, Question, solve
-from services.matcher.engine.unmatched import LeftOver
-from services.matcher.solver.load_input import Books, question
+from services.matcher.engine.local_repair import LocalRepair, StandingPairs
+from services.matcher.engine.solve import Match, MatchingProblem, MatchingResult, solve
+from services.matcher.engine.unmatched import UnmatchedMember
+from services.matcher.solver.load_input import InputCollections, load_problem
 
-WRITTEN = 500  # documents in one request
-AFTERWARDS = "When single pairs of this round were changed by hand, nobody who suits was left with a place free."
+WRITE_BATCH = 500  # documents in one request
+CHANGED_BY_HAND_TEXT = (
+    "When single pairs of this round were changed by hand, nobody who suits was left with a place free."
+)
 
-Hear = Callable[[str, int, int], None]  # stage, done, total
+ProgressCallback = Callable[[str, int, int], None]  # stage, done, total
 
 
 @dataclass(frozen=True)
-class Shelves:
+class SolverCollections:
     """The collections that a computation touches."""
 
-    books: Books
+    input: InputCollections
     proposals: Documents
-    left_over: Documents
+    unmatched: Documents
     summaries: Documents
 
     @classmethod
-    def of(cls, collection: Callable[[str], Collection]) -> "Shelves":
+    def of(cls, collection: Callable[[str], Collection]) -> "SolverCollections":
         return cls(
-            Books(collection("members"), collection("ledgers"), collection("pairings")),
+            InputCollections(collection("members"), collection("ledgers"), collection("pairings")),
             Documents(collection("proposals")),
             Documents(collection("left_over")),
             Documents(collection("summaries")),
@@ -52,7 +54,7 @@ class Shelves:
 
 
 @dataclass(frozen=True)
-class Placed:
+class NumberedPair:
     """A pair's number among the proposals, and its fit."""
 
     place: int
@@ -60,7 +62,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Left:
+class UnmatchedReason:
     """Why somebody is left over; ``relaxation``: rule, by how much, in words."""
 
     code: str
@@ -68,7 +70,7 @@ class Left:
 
 
 @dataclass
-class Known:
+class CachedResult:
     """A result as it was solved (``pairs``, ``left``), and what repairs have made of it in the store.
 
     ``made`` and ``hidden`` are about pairs; ``late`` are people left over by a repair, ``helped`` those who were
@@ -76,16 +78,16 @@ class Known:
     """
 
     result: str
-    question: Question
+    problem: MatchingProblem
     why_empty: str | None
     optimum: float
     bound: float | None
     seniors: Mapping[str, Member]
     juniors: Mapping[str, Member]
-    pairs: Mapping[Pair, Placed]
-    left: Mapping[str, Left]
+    pairs: Mapping[Pair, NumberedPair]
+    left: Mapping[str, UnmatchedReason]
     places: int
-    made: dict[Pair, Placed] = field(default_factory=dict)
+    made: dict[Pair, NumberedPair] = field(default_factory=dict)
     hidden: set[Pair] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
     helped: set[str] = field(default_factory=set)
@@ -94,28 +96,30 @@ class Known:
         yield from (("senior", member) for member in self.seniors.values())
         yield from (("junior", member) for member in self.juniors.values())
 
-    def shown(self) -> dict[Pair, Placed]:
+    def shown(self) -> dict[Pair, NumberedPair]:
         return {pair: placed for pair, placed in self.pairs.items() if pair not in self.hidden} | self.made
 
 
 @dataclass
-class Memory:
+class SolverCache:
     """What the process remembers between two jobs: the round's people and result, as they were read."""
 
     taxonomy: Taxonomy
-    known: Known | None = None
+    cached: CachedResult | None = None
 
 
-async def computed(round: Round, now: datetime, shelves: Shelves, memory: Memory, hear: Hear) -> Totals:
+async def compute_round(
+    round: Round, now: datetime, shelves: SolverCollections, memory: SolverCache, hear: ProgressCallback
+) -> Totals:
     """Do what the round asks for, and return its totals once everything is stored."""
-    known, memory.known = memory.known, None  # what is cut off half way is not to be trusted
+    known, memory.cached = memory.cached, None  # what is cut off half way is not to be trusted
     if round.whole:
         known = None  # the people of two rounds at once would take twice the memory
         known = await _solved(round, now, shelves, memory.taxonomy, hear)
     elif known is None or known.result != result_id(round.round_id, round.result):
         known = await _read_again(round, now, shelves, hear)
     effects = await _repaired(round, known, shelves, memory.taxonomy, hear)
-    memory.known = known
+    memory.cached = known
     shown = known.shown()
     await _summarise(known, shown, shelves)
     scores = [placed.score for placed in shown.values()]
@@ -136,9 +140,11 @@ async def computed(round: Round, now: datetime, shelves: Shelves, memory: Memory
     )
 
 
-async def _solved(round: Round, now: datetime, shelves: Shelves, taxonomy: Taxonomy, hear: Hear) -> Known:
+async def _solved(
+    round: Round, now: datetime, shelves: SolverCollections, taxonomy: Taxonomy, hear: ProgressCallback
+) -> CachedResult:
     """A new result under the number of this run; what earlier runs have left stays until this one counts."""
-    asked = await question(round, now, shelves.books, lambda done, total: hear("reading", done, total))
+    asked = await load_problem(round, now, shelves.input, lambda done, total: hear("reading", done, total))
     answer = solve(asked, taxonomy, hear)
     result = result_id(round.round_id, round.run)
     proposals = [
@@ -146,63 +152,63 @@ async def _solved(round: Round, now: datetime, shelves: Shelves, taxonomy: Taxon
         for n, one in enumerate(answer.matches)
     ]
     await _written(shelves.proposals, proposals, lambda done: hear("writing", done, len(proposals)))
-    await _written(shelves.left_over, [_left_over(round, result, left) for left in answer.left_over], _nobody)
+    await _written(shelves.unmatched, [_left_over(round, result, left) for left in answer.unmatched], _nobody)
     known = _known(result, asked, answer)
     await _drop_the_erased(result, [member.id for _, member in known.people()], shelves)
     return known
 
 
-def _known(result: str, asked: Question, answer: Answer) -> Known:
+def _known(result: str, asked: MatchingProblem, answer: MatchingResult) -> CachedResult:
     of: dict[Side, list[Member]] = {
         "senior": [one.senior for one in answer.matches],
         "junior": [one.junior for one in answer.matches],
     }
-    for left in answer.left_over:
+    for left in answer.unmatched:
         of[left.side].append(left.member)
-    return Known(
+    return CachedResult(
         result=result,
-        question=asked,
-        why_empty=answer.why_empty,
-        optimum=answer.optimum,
-        bound=answer.bound,
+        problem=asked,
+        why_empty=answer.empty_reason,
+        optimum=answer.optimal_fit,
+        bound=answer.upper_bound,
         seniors={member.id: member for member in of["senior"]},
         juniors={member.id: member for member in of["junior"]},
-        pairs={(one.senior.id, one.junior.id): Placed(n, one.fit.score) for n, one in enumerate(answer.matches)},
-        left={one.member.id: Left(one.code, _relaxation(_relaxed(one))) for one in answer.left_over},
+        pairs={(one.senior.id, one.junior.id): NumberedPair(n, one.fit.score) for n, one in enumerate(answer.matches)},
+        left={one.member.id: UnmatchedReason(one.code, _relaxation(_relaxed(one))) for one in answer.unmatched},
         places=len(answer.matches),
     )
 
 
-async def _read_again(round: Round, now: datetime, shelves: Shelves, hear: Hear) -> Known:
+async def _read_again(round: Round, now: datetime, shelves: SolverCollections, hear: ProgressCallback) -> CachedResult:
     """The result as it is stored, where another process has solved it, and everybody in it as they are now."""
-    asked = await question(round, now, shelves.books, lambda done, total: hear("reading", done, total))
+    asked = await load_problem(round, now, shelves.input, lambda done, total: hear("reading", done, total))
     everybody = {profile.member_id: enrolled(profile, round.programme_id) for profile in asked.profiles}
     people = {id: member for id, member in everybody.items() if member is not None}
     result = result_id(round.round_id, round.result)
-    pairs: dict[Pair, Placed] = {}
-    left: dict[str, Left] = {}
-    made, hidden, late, helped = dict[Pair, Placed](), set[Pair](), set[str](), set[str]()
+    pairs: dict[Pair, NumberedPair] = {}
+    left: dict[str, UnmatchedReason] = {}
+    made, hidden, late, helped = dict[Pair, NumberedPair](), set[Pair](), set[str](), set[str]()
     sides: dict[Side, set[str]] = {"senior": set(), "junior": set()}
-    for page in chunks([f"{result}/{number(n)}" for n in range(round.places)], WRITTEN):
+    for page in chunks([f"{result}/{number(n)}" for n in range(round.places)], WRITE_BATCH):
         for found in (await shelves.proposals.get_many(page)).values():
             pair = (found["senior"], found["junior"])
             sides["senior"].add(pair[0])
             sides["junior"].add(pair[1])
-            (pairs if found["solved"] else made)[pair] = Placed(int(found["place"]), found["fit"]["score"])
+            (pairs if found["solved"] else made)[pair] = NumberedPair(int(found["place"]), found["fit"]["score"])
             if not found["shown"]:
                 hidden.add(pair)
-    async for found in shelves.left_over.find({"result": result}):
+    async for found in shelves.unmatched.find({"result": result}):
         id = found["member_id"]
         sides[found["side"]].add(id)
         if not found["solved"]:
             late.add(id)
             continue
-        left[id] = Left(found["code"], _relaxation(found["relaxation"]))
+        left[id] = UnmatchedReason(found["code"], _relaxation(found["relaxation"]))
         if not found["shown"]:
             helped.add(id)
-    return Known(
+    return CachedResult(
         result=result,
-        question=asked,
+        problem=asked,
         why_empty=round.why,
         optimum=round.optimum,
         bound=round.bound,
@@ -218,13 +224,15 @@ async def _read_again(round: Round, now: datetime, shelves: Shelves, hear: Hear)
     )
 
 
-async def _repaired(round: Round, known: Known, shelves: Shelves, taxonomy: Taxonomy, hear: Hear) -> tuple[Effect, ...]:
+async def _repaired(
+    round: Round, known: CachedResult, shelves: SolverCollections, taxonomy: Taxonomy, hear: ProgressCallback
+) -> tuple[Effect, ...]:
     """Apply the adjustments to what was solved, and bring the store up to date with the outcome."""
     wanted = [one for one in round.adjustments if one.state != "undone"]
     if not wanted and not known.made and not known.hidden:
         return ()
-    start = Result(known.seniors, known.juniors, {pair: placed.score for pair, placed in known.pairs.items()})
-    repairs = Repairs(known.question, start, taxonomy)
+    start = StandingPairs(known.seniors, known.juniors, {pair: placed.score for pair, placed in known.pairs.items()})
+    repairs = LocalRepair(known.problem, start, taxonomy)
     effects = []
     for n, one in enumerate(wanted):
         hear("repairing", n, len(wanted))
@@ -235,7 +243,7 @@ async def _repaired(round: Round, known: Known, shelves: Shelves, taxonomy: Taxo
 
 
 async def _bring_pairs_up_to_date(
-    round: Round, known: Known, wanted: Iterable[Pair], shelves: Shelves, taxonomy: Taxonomy
+    round: Round, known: CachedResult, wanted: Iterable[Pair], shelves: SolverCollections, taxonomy: Taxonomy
 ) -> None:
     pairs = set(wanted)
     ids = {pair: f"{known.result}/{number(placed.place)}" for pair, placed in {**known.pairs, **known.made}.items()}
@@ -249,12 +257,12 @@ async def _bring_pairs_up_to_date(
         del known.made[pair]
     for senior, junior in sorted(pairs - known.pairs.keys() - known.made.keys()):
         s, j = known.seniors[senior], known.juniors[junior]
-        settings, on = known.question.settings, known.question.on
+        settings, on = known.problem.settings, known.problem.on
         parts = fit(s, j, settings, taxonomy, on)
         why = reasons(s.profile, j.profile, settings, taxonomy, on)
         about = focus(s.profile, j.profile, settings.matching.benefit, taxonomy)
         documents.append(_proposal(round, known.result, known.places, (s, j), parts, why, about, solved=False))
-        known.made[senior, junior] = Placed(known.places, parts.score)
+        known.made[senior, junior] = NumberedPair(known.places, parts.score)
         known.places += 1
     await _written(shelves.proposals, documents, _nobody)
     known.hidden = set(hidden)
@@ -262,28 +270,32 @@ async def _bring_pairs_up_to_date(
     await _drop_the_erased(known.result, named, shelves)
 
 
-async def _bring_people_up_to_date(round: Round, known: Known, wanted: Iterable[Pair], shelves: Shelves) -> None:
+async def _bring_people_up_to_date(
+    round: Round, known: CachedResult, wanted: Iterable[Pair], shelves: SolverCollections
+) -> None:
     matched = {member for pair in wanted for member in pair}
     helped = known.left.keys() & matched
     told = matched | known.left.keys()
     late = {member.id: (side, member) for side, member in known.people() if member.id not in told}
     prefix = known.result
-    await _show(shelves.left_over, [f"{prefix}/{id}" for id in sorted(known.helped - helped)], shown=True)
-    await _show(shelves.left_over, [f"{prefix}/{id}" for id in sorted(helped - known.helped)], shown=False)
-    await _deleted(shelves.left_over, [f"{prefix}/{id}" for id in sorted(known.late - late.keys())])
+    await _show(shelves.unmatched, [f"{prefix}/{id}" for id in sorted(known.helped - helped)], shown=True)
+    await _show(shelves.unmatched, [f"{prefix}/{id}" for id in sorted(helped - known.helped)], shown=False)
+    await _deleted(shelves.unmatched, [f"{prefix}/{id}" for id in sorted(known.late - late.keys())])
     documents = [
-        _left_over(round, prefix, LeftOver(member, side, "changed_by_hand", AFTERWARDS, {}), solved=False)
+        _left_over(
+            round, prefix, UnmatchedMember(member, side, "changed_by_hand", CHANGED_BY_HAND_TEXT, {}), solved=False
+        )
         for id, (side, member) in late.items()
         if id not in known.late
     ]
-    await _written(shelves.left_over, documents, _nobody)
+    await _written(shelves.unmatched, documents, _nobody)
     known.helped, known.late = set(helped), set(late)
     await _drop_the_erased(known.result, [found["member_id"] for found in documents], shelves)
 
 
-async def _summarise(known: Known, shown: Mapping[Pair, Placed], shelves: Shelves) -> None:
+async def _summarise(known: CachedResult, shown: Mapping[Pair, NumberedPair], shelves: SolverCollections) -> None:
     matched = {member for pair in shown for member in pair}
-    left = {**dict.fromkeys(known.late, Left("changed_by_hand")), **known.left}
+    left = {**dict.fromkeys(known.late, UnmatchedReason("changed_by_hand")), **known.left}
     seats = (
         Seat(
             side=side,
@@ -329,7 +341,7 @@ def _proposal(
     }
 
 
-def _left_over(round: Round, result: str, left: LeftOver, *, solved: bool = True) -> Document:
+def _left_over(round: Round, result: str, left: UnmatchedMember, *, solved: bool = True) -> Document:
     return {
         "_id": f"{result}/{left.member.id}",
         "result": result,
@@ -340,7 +352,7 @@ def _left_over(round: Round, result: str, left: LeftOver, *, solved: bool = True
         "department_id": left.member.profile.department_id,
         "code": left.code,
         "text": left.text,
-        "numbers": dict(left.numbers),
+        "numbers": dict(left.counts),
         "relaxation": _relaxed(left),
         "solved": solved,
         "shown": True,
@@ -351,17 +363,17 @@ def _chosen(match: Match) -> Document:
     """How the solver came to it, for the receipt."""
     found: Document = {"probability": match.probability}
     for side in SIDES:
-        up = match.runner_up.get(side)
+        up = match.runners_up.get(side)
         found[f"runner_up_of_{side}"] = {"member_id": up.member_id, "score": up.score} if up else None
     return found
 
 
-def _relaxed(left: LeftOver) -> Document | None:
+def _relaxed(left: UnmatchedMember) -> Document | None:
     one = left.relaxation
     if one is None:
         return None
-    also = None if one.also is None else {"rule": one.also[0], "by": one.also[1]}
-    return {"rule": one.rule, "by": one.by, "change": one.change, "text": one.text, "also": also}
+    also = None if one.second is None else {"rule": one.second[0], "by": one.second[1]}
+    return {"rule": one.rule, "by": one.amount, "change": one.change, "text": one.text, "also": also}
 
 
 def _relaxation(document: Document | None) -> tuple[str, float, str] | None:
@@ -370,33 +382,33 @@ def _relaxation(document: Document | None) -> tuple[str, float, str] | None:
 
 async def _written(documents: Documents, all_of_them: Sequence[Document], heard: Callable[[int], None]) -> None:
     done = 0
-    for chunk in chunks(all_of_them, WRITTEN):
+    for chunk in chunks(all_of_them, WRITE_BATCH):
         heard(done)
         await documents.put_many(chunk)
         done += len(chunk)
 
 
 async def _show(documents: Documents, ids: Sequence[str], *, shown: bool) -> None:
-    for chunk in chunks(ids, WRITTEN):
+    for chunk in chunks(ids, WRITE_BATCH):
         await documents.collection.update_many({"_id": {"$in": list(chunk)}}, {"$set": {"shown": shown}})
 
 
 async def _deleted(documents: Documents, ids: Sequence[str]) -> None:
-    for chunk in chunks(ids, WRITTEN):
+    for chunk in chunks(ids, WRITE_BATCH):
         await documents.delete({"_id": {"$in": list(chunk)}})
 
 
-async def _drop_the_erased(result: str, members: Sequence[str], shelves: Shelves) -> None:
+async def _drop_the_erased(result: str, members: Sequence[str], shelves: SolverCollections) -> None:
     """Whoever writes about people looks afterwards who is gone: their erasure may have looked before."""
     gone: list[str] = []
-    for chunk in chunks(members, WRITTEN):
-        found = shelves.books.members.find({"_id": {"$in": list(chunk)}}, {"grave": 1})
+    for chunk in chunks(members, WRITE_BATCH):
+        found = shelves.input.members.find({"_id": {"$in": list(chunk)}}, {"grave": 1})
         there = {document["_id"] async for document in found if not document["grave"]}
         gone += [id for id in chunk if id not in there]
-    for chunk in chunks(gone, WRITTEN):
+    for chunk in chunks(gone, WRITE_BATCH):
         theirs = [{"senior": {"$in": list(chunk)}}, {"junior": {"$in": list(chunk)}}]
         await shelves.proposals.delete({"result": result, "$or": theirs})
-        await shelves.left_over.delete({"result": result, "member_id": {"$in": list(chunk)}})
+        await shelves.unmatched.delete({"result": result, "member_id": {"$in": list(chunk)}})
 
 
 def _nobody(_: int) -> None:

@@ -16,16 +16,16 @@ from services.matcher.domain.pairings.pairing import UNSEEN
 from services.matcher.domain.pairings.seat_ledger import Ledger, room
 from services.matcher.domain.rounds.round import Round
 from services.matcher.domain.rounds.waiting_priority import Last, came, priority
-from services.matcher.engine.solve import Question
+from services.matcher.engine.solve import MatchingProblem
 
-PAGE = 500  # people in one request
+MEMBERS_PER_PAGE = 500  # people in one request
 V = TypeVar("V")
 
-Heard = Callable[[int, int], None]
+ReadCallback = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Books:
+class InputCollections:
     """The collections that are read."""
 
     members: Collection
@@ -33,22 +33,22 @@ class Books:
     pairings: Collection
 
 
-async def question(round: Round, now: datetime, books: Books, heard: Heard) -> Question:
+async def load_problem(round: Round, now: datetime, books: InputCollections, heard: ReadCallback) -> MatchingProblem:
     """All that the round's result depends on, as of ``now`` (business time). ``heard``: how many have been read."""
     programme, on = round.programme_id, now.date()
     wanted = {"enrolments.programme_id": programme, "grave": False}
     ids = sorted([str(document["_id"]) async for document in books.members.find(wanted, {"_id": 1})])
     history = await _history(programme, books.pairings)
-    share = Sharing()
+    share = ProfileInterner()
     profiles: list[ProfileChanged] = []
     places: dict[str, int] = {}
     waiting: dict[str, float] = {}
-    for page in chunks(ids, PAGE):
+    for page in chunks(ids, MEMBERS_PER_PAGE):
         ledgers = await _ledgers(page, books.ledgers)
         async for document in books.members.find({"_id": {"$in": list(page)}}):
             if document["grave"]:
                 continue
-            profile = share.lean(ProfileChanged.model_validate(document))
+            profile = share.interned(ProfileChanged.model_validate(document))
             free = ledgers.get(profile.member_id, Ledger(member_id=profile.member_id)).free(
                 room(profile, programme), programme
             )
@@ -61,26 +61,26 @@ async def question(round: Round, now: datetime, books: Books, heard: Heard) -> Q
             if urgent > 0:
                 waiting[profile.member_id] = urgent
         heard(min(len(places), len(ids)), len(ids))
-    return Question(
+    return MatchingProblem(
         programme_id=programme,
         settings=round.settings,
         profiles=sorted(profiles, key=lambda one: one.member_id),
-        places=places,
-        earlier=sorted(pair for pair in history.earlier if pair[0] in places and pair[1] in places),
+        free_seats=places,
+        earlier_pairs=sorted(pair for pair in history.earlier if pair[0] in places and pair[1] in places),
         on=on,
         seed=round.seed,
-        waiting=waiting,
+        waiting_priority=waiting,
     )
 
 
-class Sharing:
+class ProfileInterner:
     """Keeps what many profiles have in common once: a hundred thousand of them take a quarter of the memory."""
 
     def __init__(self) -> None:
         self._known: dict[object, object] = {}
         self._set = set(ProfileChanged.model_fields)
 
-    def lean(self, profile: ProfileChanged) -> ProfileChanged:
+    def interned(self, profile: ProfileChanged) -> ProfileChanged:
         """An equal profile."""
         values = dict(profile.__dict__)
         for name in ("offers", "seeks", "enrolments", "away"):

@@ -21,8 +21,8 @@ from chassis.observability import logs
 from chassis.storage.mongo import Mongo, is_transient
 from contracts.taxonomy import load
 from services.matcher.domain.rounds.round import Progress
-from services.matcher.solver.client import Job, Report
-from services.matcher.solver.compute import Memory, Shelves, computed
+from services.matcher.solver.client import SolverJob, SolverReport
+from services.matcher.solver.compute import SolverCache, SolverCollections, compute_round
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +37,12 @@ def main() -> None:
     os.nice(NICE)
     jobs: Jobs = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
-    memory = Memory(load())
+    memory = SolverCache(load())
     while True:
-        job = Job.model_validate_json(jobs.get())
+        job = SolverJob.model_validate_json(jobs.get())
         logs.configure("matcher", job.instance, "INFO")
 
-        def say(report: Report) -> None:
+        def say(report: SolverReport) -> None:
             output.write(report.model_dump_json() + "\n")
             output.flush()
 
@@ -50,25 +50,25 @@ def main() -> None:
             asyncio.run(_done(job, memory, say))
 
 
-async def _done(job: Job, memory: Memory, say: Callable[[Report], None]) -> None:
+async def _done(job: SolverJob, memory: SolverCache, say: Callable[[SolverReport], None]) -> None:
     mongo = Mongo(job.mongo, job.database)
     try:
-        totals = await computed(
+        totals = await compute_round(
             job.round,
             job.now,
-            Shelves.of(mongo.collection),
+            SolverCollections.of(mongo.collection),
             memory,
             lambda stage, done, total: say(
-                Report(progress=Progress.model_validate({"stage": stage, "done": done, "total": total}))
+                SolverReport(progress=Progress.model_validate({"stage": stage, "done": done, "total": total}))
             ),
         )
     except Exception as error:
         if is_transient(error):
             raise  # the process ends, and the round is taken up again
         log.exception("a round cannot be computed", extra={"round": job.round.round_id})
-        say(Report(failed=safe_message(error)))
+        say(SolverReport(failed=safe_message(error)))
     else:
-        say(Report(totals=totals))
+        say(SolverReport(totals=totals))
     finally:
         mongo.close()
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.notifications import NotificationEvent, NotificationFailed, NotificationSent, NotificationSuppressed
 from contracts.profiles import ContactChanged, Side
@@ -40,11 +39,7 @@ CONTACT_FIRST, CONTACT_LONGEST = timedelta(seconds=1), timedelta(minutes=5)
 CONTACT_PATIENCE = timedelta(hours=24)  # a contact may come so much later than the first word about its member
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class NotificationDetails(_Value):
+class NotificationDetails(FrozenModel):
     """What it is about: ids, codes and times."""
 
     pairing_id: str | None = None
@@ -60,7 +55,7 @@ class NotificationDetails(_Value):
     of_member: str | None = None  # whose assistant is told
 
 
-class Notification(_Value):
+class Notification(FrozenModel):
     """The aggregate. ``order`` sorts an inbox, newest first."""
 
     notification_id: str

@@ -3,18 +3,15 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel, ConfigDict
-
+from contracts.base import FrozenModel
 from contracts.envelope import Envelope, Instant, OutgoingEvent
 
 FIRST, LONGEST = timedelta(seconds=1), timedelta(minutes=5)
 WITHIN = timedelta(hours=24)  # by then what it is about has come, or never will
 
 
-class PostponedEvent(BaseModel):
+class PostponedEvent(FrozenModel):
     """The event as it was heard. ``event`` empty: it was told, or given up."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     envelope: Envelope
     event: str

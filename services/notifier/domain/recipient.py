@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import InvalidCommand
 from services.notifier.domain.catalogue import ROW_BY_PURPOSE, Kind
@@ -16,32 +17,28 @@ from services.notifier.domain.catalogue import ROW_BY_PURPOSE, Kind
 WEEK = timedelta(days=7)
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class ChannelPreference(_Value):
+class ChannelPreference(FrozenModel):
     """Where a reader wants to be told of one purpose."""
 
     email: bool = True
     inbox: bool = True
 
 
-class QuietHoursPreference(_Value):
+class QuietHoursPreference(FrozenModel):
     """A reader's own quiet hours, by their own clock; the same hour twice: none."""
 
     from_hour: Annotated[int, Field(ge=0, le=23)]
     until_hour: Annotated[int, Field(ge=0, le=23)]
 
 
-class WeeklySlot(_Value):
+class WeeklySlot(FrozenModel):
     """One of the week's places, taken by a message when it is handed over."""
 
     notification_id: str
     at: Instant
 
 
-class Recipient(_Value):
+class Recipient(FrozenModel):
     """``wishes``: what they said by purpose; of others, the table decides."""
 
     member_id: str

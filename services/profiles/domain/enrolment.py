@@ -12,24 +12,24 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from contracts import profiles
+from contracts.base import FrozenModel
 from contracts.envelope import Id, Instant
 from contracts.errors import CommandRejected, NotFound
 from contracts.programmes import ProgrammeChanged
-from services.profiles.domain.base import ProfilesValue
 
 EitherSide = Literal["senior", "junior", "either"]
 Capacity = Annotated[int, Field(ge=0, le=20)]
 Programmes: TypeAlias = Mapping[str, ProgrammeChanged]
 
 
-class SeenNotice(ProfilesValue):
+class SeenNotice(FrozenModel):
     """The version of the privacy notice that the person saw, and when. A notice informs and needs no consent."""
 
     version: str
     at: Instant
 
 
-class ProgrammeEnrolment(ProfilesValue):
+class ProgrammeEnrolment(FrozenModel):
     """The participation of one person in one programme."""
 
     programme_id: str
@@ -63,7 +63,7 @@ class ProgrammeEnrolment(ProfilesValue):
         )
 
 
-class Invitation(ProfilesValue):
+class Invitation(FrozenModel):
     """A request by HR or a coordinator that a person takes part. ``capacity`` None: the programme's default."""
 
     programme_id: Id
@@ -71,7 +71,7 @@ class Invitation(ProfilesValue):
     capacity: Capacity | None = None
 
 
-class ParticipationWish(ProfilesValue):
+class ParticipationWish(FrozenModel):
     """What a person states about their participation; sending it enrols them. An absent field stays as it is."""
 
     side: EitherSide | None = None

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from contracts import envelope
+from contracts.base import FrozenModel
 from contracts.profiles import Availability, Level, MemberId, Mode
-from services.profiles.domain.base import ProfilesValue
 from services.profiles.domain.enrolment import Capacity
 from services.profiles.domain.topics import MAX_TOPICS, OfferEntry, SeekEntry
 
@@ -31,7 +31,7 @@ def is_time_zone(text: str) -> bool:
     return text in _time_zones()
 
 
-class ExternalId(ProfilesValue):
+class ExternalId(FrozenModel):
     """The id of a person in one HR system. After a merger, a person may have several."""
 
     source: ShortText
@@ -47,7 +47,7 @@ def external_ref(source: str, id: str) -> str:
     return source + REF_SEPARATOR + id
 
 
-class Grade(ProfilesValue):
+class Grade(FrozenModel):
     """A level as HR wrote it, and its value on the common scale."""
 
     scheme: str
@@ -55,7 +55,7 @@ class Grade(ProfilesValue):
     normalised: Level
 
 
-class HrSuggestions(ProfilesValue):
+class HrSuggestions(FrozenModel):
     """HR's suggestions for data that the person owns. They count only where the person has entered nothing."""
 
     languages: tuple[Language, ...] = ()
@@ -64,7 +64,7 @@ class HrSuggestions(ProfilesValue):
     seeks: tuple[SeekEntry, ...] = ()
 
 
-class HrRecord(ProfilesValue):
+class HrRecord(FrozenModel):
     """Everything that HR states about a person. An import replaces it as a whole and changes nothing else."""
 
     external_id: ExternalId
@@ -82,7 +82,7 @@ class HrRecord(ProfilesValue):
     suggested: HrSuggestions = HrSuggestions()
 
 
-class Entered(ProfilesValue):
+class Entered(FrozenModel):
     """What a person states about themselves. None means "not stated yet", an empty list means "none"."""
 
     offers: tuple[OfferEntry, ...] | None = Field(None, max_length=MAX_TOPICS)
@@ -95,7 +95,7 @@ class Entered(ProfilesValue):
     personal_cap: Capacity | None = None
 
 
-class ContactWishes(ProfilesValue):
+class ContactWishes(FrozenModel):
     """How a person wants to be named and reached. For None, HR's record counts."""
 
     display_name: Annotated[str, Field(min_length=1, max_length=200, pattern=ONE_LINE)] | None = None

@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import Instant
 from contracts.errors import CommandRejected, NotFound
-from services.profiles.domain.base import ProfilesState, ProfilesValue
+from services.profiles.domain.base import ProfilesState
 from services.profiles.domain.person import Person
 
 DRIVER_LEASE = timedelta(seconds=30)  # a replica owns a running import for this long after its last renewal
@@ -22,7 +23,7 @@ RELEASE_WAIT = timedelta(days=7)  # a file that nobody releases in this time is 
 Count = Annotated[int, Field(ge=0)]
 
 
-class RowCounts(ProfilesValue):
+class RowCounts(FrozenModel):
     """The results of the rows. ``failed`` rows were refused; ``remarks`` counts all entries of the report."""
 
     rows: Count = 0

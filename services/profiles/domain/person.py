@@ -11,12 +11,13 @@ from typing import TypeAlias
 
 from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent, Tombstone
 from contracts.errors import CommandRejected, NotFound
 from contracts.moment import Moment
 from contracts.privacy import ErasureCompleted, ErasureRequested
 from contracts.profiles import Absence, Availability, ContactChanged, Offer, ProfileChanged, Seek
-from services.profiles.domain.base import ProfilesState, ProfilesValue
+from services.profiles.domain.base import ProfilesState
 from services.profiles.domain.enrolment import (
     Invitation,
     ParticipationWish,
@@ -44,7 +45,7 @@ MAX_AVOIDED = 50
 MAX_ABSENCES = 20
 
 
-class OrgPosition(ProfilesValue):
+class OrgPosition(FrozenModel):
     """A person's position in the organisation, as member ids. ``line`` begins with the manager.
 
     ``wanted`` is the key (the keyed hash of an external id) of a manager whom HR named and who cannot be used so far.
@@ -56,7 +57,7 @@ class OrgPosition(ProfilesValue):
     wanted: str | None = None
 
 
-class PersonErasure(ProfilesValue):
+class PersonErasure(FrozenModel):
     """Everything that remains of an erased person.
 
     ``keys`` (keyed hashes of the external ids) and ``heir`` (the manager above, who takes over their reports) are
@@ -69,7 +70,7 @@ class PersonErasure(ProfilesValue):
     completed: dict[str, Instant] = Field(default_factory=dict)
 
 
-class ResolvedTopics(ProfilesValue):
+class ResolvedTopics(FrozenModel):
     """The result of resolving the current topic texts at the last save. ``unknown`` texts are never published."""
 
     offers: tuple[Offer, ...] = ()

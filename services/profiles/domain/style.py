@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import Instant
 from contracts.profiles import Style
-from services.profiles.domain.base import ProfilesValue
 
 Statement = Literal[
     "candour_plain",
@@ -36,7 +36,7 @@ STATEMENT_TEXTS: dict[Statement, str] = {
 }
 
 
-class StatementAnswers(ProfilesValue):
+class StatementAnswers(FrozenModel):
     """The answers, with the version of the statements and the language in which the person read them."""
 
     version: Annotated[str, Field(max_length=16)] = STATEMENTS_VERSION

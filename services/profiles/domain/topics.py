@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import Field
 
 from contracts import taxonomy
+from contracts.base import FrozenModel
 from contracts.profiles import Depth, Offer, Seek
-from services.profiles.domain.base import ProfilesValue
 
 MAX_TOPICS = 30  # topics that a person may offer, and also seek; a longer list says nothing about them
 
@@ -22,14 +22,14 @@ resolve_topic = lru_cache(4096)(taxonomy.resolve)
 TopicText = Annotated[str, Field(min_length=1, max_length=80)]
 
 
-class OfferEntry(ProfilesValue):
+class OfferEntry(FrozenModel):
     """A topic that a person can help with, in their own words or by its id."""
 
     topic: TopicText
     level: Depth = "use"
 
 
-class SeekEntry(ProfilesValue):
+class SeekEntry(FrozenModel):
     """A topic that a person wants to learn about, in their own words or by its id."""
 
     topic: TopicText

@@ -19,91 +19,6 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_a_laptop_needs_no_setting_at_all() -> None:
-    settings = load_settings("alpha", default_port=8107)
-    assert settings.connection().servers == "127.0.0.1:9092"
-    assert settings.mongo_url() == "mongodb://127.0.0.1:27017"
-    assert settings.port() == 8107
-    assert settings.instance_name("alpha") == "alpha-0"
-
-
-def test_the_prefix_begins_topics_groups_and_databases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VICEVERSA_TOPIC_PREFIX", "t0123abcd.")
-    settings = load_settings("alpha")
-    assert (settings.consumer_group("alpha"), settings.database_name("alpha")) == ("t0123abcd.alpha", "t0123abcd_alpha")
-
-
-def test_a_port_that_is_set_counts_more_than_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VICEVERSA_HTTP_PORT", "9000")
-    assert load_settings("alpha", default_port=8107).port() == 9000
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "said"),
-    [
-        ("VICEVERSA_TOPIC_PREFIX", "no-dot-at-its-end", "VICEVERSA_TOPIC_PREFIX"),
-        ("VICEVERSA_REPLICATION", "many", "VICEVERSA_REPLICATION"),
-        ("VICEVERSA_MONGO", "postgres://maria:opensesame@host", "must begin with mongodb://"),
-        ("VICEVERSA_HMAC_KEY", "opensesame", "32 characters"),
-        ("VICEVERSA_ISSUER", "idp.example.com", "must be a URL"),
-        ("VICEVERSA_ISSUER", "http://idp.example.com", "VICEVERSA_JWKS_URL"),
-        ("VICEVERSA_JWKS_URL", "http://idp.example.com/keys", "must begin with https: or file:"),
-        ("VICEVERSA_KAFKA_PROTOCOL", "SASL_SSL", "VICEVERSA_KAFKA_USERNAME"),
-        ("VICEVERSA_MIN_IN_SYNC", "3", "cannot be more than VICEVERSA_REPLICATION"),
-        ("VICEVERSA_LOG_LEVEL", "chatty", "VICEVERSA_LOG_LEVEL"),
-    ],
-)
-def test_an_error_names_the_variable_and_does_not_repeat_the_value(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
-) -> None:
-    monkeypatch.setenv(variable, value)
-    with pytest.raises(SettingsError) as caught:
-        load_settings("alpha")
-    text = str(caught.value)
-    assert said in text
-    assert "opensesame" not in text
-    assert caught.value.__cause__ is None, "pydantic's own error would show what was given"
-
-
-def test_all_errors_are_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VICEVERSA_REPLICATION", "many")
-    monkeypatch.setenv("VICEVERSA_HTTP_PORT", "-1")
-    with pytest.raises(SettingsError, match=r"VICEVERSA_REPLICATION.*\n.*VICEVERSA_HTTP_PORT"):
-        load_settings("alpha")
-
-
-def test_a_slip_of_the_pen_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VICEVERSA_TOPIC_PREFFIX", "t0123abcd.")
-    with pytest.raises(SettingsError, match="Did you mean VICEVERSA_TOPIC_PREFIX"):
-        load_settings("alpha")
-
-
-@pytest.mark.parametrize("variable", ["DATA", "CACHE", "PYTHON", "MAVEN_REPOSITORY", "MATCHER_URL", "ISSUER_URL"])
-def test_variables_of_other_tools_are_let_be(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    monkeypatch.setenv(PREFIX + variable, "whatever")
-    load_settings("alpha")
-
-
-def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VICEVERSA_MONGO", "mongodb://maria:opensesame@host")
-    monkeypatch.setenv("VICEVERSA_KAFKA_PASSWORD", "opensesame")
-    settings = load_settings("alpha")
-    assert "opensesame" not in repr(settings)
-    assert "opensesame" not in repr(settings.connection())
-
-
-def test_a_service_that_needs_the_hmac_key_says_so() -> None:
-    with pytest.raises(SettingsError, match="VICEVERSA_HMAC_KEY"):
-        load_settings("alpha").required_hmac_key()
-
-
-def test_the_example_lists_every_setting_with_its_meaning() -> None:
-    text = (ROOT / ".env.example").read_text(encoding="utf-8")
-    for model in _models():
-        assert all(info.description for info in model.model_fields.values()), f"{model} has a setting without meaning"
-        assert _after_head(render_env_example(model)) in text, "run: python -m chassis.core.settings > .env.example"
-
-
 def _models() -> list[type[BaseSettings]]:
     """The chassis' settings, and those that a service has of its own."""
     found: list[type[BaseSettings]] = [Settings]
@@ -120,3 +35,91 @@ def _models() -> list[type[BaseSettings]]:
 
 def _after_head(text: str) -> str:
     return text.split("\n\n", 1)[1]
+
+
+class TestSettingsDefaults:
+    def test_one_machine_needs_no_settings(self) -> None:
+        settings = load_settings("alpha", default_port=8107)
+        assert settings.connection().servers == "127.0.0.1:9092"
+        assert settings.mongo_url() == "mongodb://127.0.0.1:27017"
+        assert settings.port() == 8107
+        assert settings.instance_name("alpha") == "alpha-0"
+
+    def test_prefix_starts_names_of_groups_and_databases(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("VICEVERSA_TOPIC_PREFIX", "t0123abcd.")
+        settings = load_settings("alpha")
+        assert (settings.consumer_group("alpha"), settings.database_name("alpha")) == (
+            "t0123abcd.alpha",
+            "t0123abcd_alpha",
+        )
+
+    def test_configured_port_overrides_the_default_port(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("VICEVERSA_HTTP_PORT", "9000")
+        assert load_settings("alpha", default_port=8107).port() == 9000
+
+
+class TestWrongSettings:
+    @pytest.mark.parametrize(
+        ("variable", "value", "said"),
+        [
+            ("VICEVERSA_TOPIC_PREFIX", "no-dot-at-its-end", "VICEVERSA_TOPIC_PREFIX"),
+            ("VICEVERSA_REPLICATION", "many", "VICEVERSA_REPLICATION"),
+            ("VICEVERSA_MONGO", "postgres://maria:opensesame@host", "must begin with mongodb://"),
+            ("VICEVERSA_HMAC_KEY", "opensesame", "32 characters"),
+            ("VICEVERSA_ISSUER", "idp.example.com", "must be a URL"),
+            ("VICEVERSA_ISSUER", "http://idp.example.com", "VICEVERSA_JWKS_URL"),
+            ("VICEVERSA_JWKS_URL", "http://idp.example.com/keys", "must begin with https: or file:"),
+            ("VICEVERSA_KAFKA_PROTOCOL", "SASL_SSL", "VICEVERSA_KAFKA_USERNAME"),
+            ("VICEVERSA_MIN_IN_SYNC", "3", "cannot be more than VICEVERSA_REPLICATION"),
+            ("VICEVERSA_LOG_LEVEL", "chatty", "VICEVERSA_LOG_LEVEL"),
+        ],
+    )
+    def test_error_names_the_variable_but_not_its_value(
+        self, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+    ) -> None:
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(SettingsError) as caught:
+            load_settings("alpha")
+        text = str(caught.value)
+        assert said in text
+        assert "opensesame" not in text
+        assert caught.value.__cause__ is None, "pydantic's own error would show what was given"
+
+    def test_all_errors_are_reported_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("VICEVERSA_REPLICATION", "many")
+        monkeypatch.setenv("VICEVERSA_HTTP_PORT", "-1")
+        with pytest.raises(SettingsError, match=r"VICEVERSA_REPLICATION.*\n.*VICEVERSA_HTTP_PORT"):
+            load_settings("alpha")
+
+    def test_misspelt_variable_is_rejected(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("VICEVERSA_TOPIC_PREFFIX", "t0123abcd.")
+        with pytest.raises(SettingsError, match="Did you mean VICEVERSA_TOPIC_PREFIX"):
+            load_settings("alpha")
+
+    @pytest.mark.parametrize("variable", ["DATA", "CACHE", "PYTHON", "MAVEN_REPOSITORY", "MATCHER_URL", "ISSUER_URL"])
+    def test_variables_of_other_tools_are_ignored(self, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+        monkeypatch.setenv(PREFIX + variable, "whatever")
+        load_settings("alpha")
+
+    def test_missing_hmac_key_is_reported(self) -> None:
+        with pytest.raises(SettingsError, match="VICEVERSA_HMAC_KEY"):
+            load_settings("alpha").required_hmac_key()
+
+
+class TestSettingsSecrets:
+    def test_secrets_are_not_in_the_repr(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("VICEVERSA_MONGO", "mongodb://maria:opensesame@host")
+        monkeypatch.setenv("VICEVERSA_KAFKA_PASSWORD", "opensesame")
+        settings = load_settings("alpha")
+        assert "opensesame" not in repr(settings)
+        assert "opensesame" not in repr(settings.connection())
+
+
+class TestEnvExample:
+    def test_example_lists_every_setting_with_its_description(self) -> None:
+        text = (ROOT / ".env.example").read_text(encoding="utf-8")
+        for model in _models():
+            assert all(info.description for info in model.model_fields.values()), (
+                f"{model} has a setting without meaning"
+            )
+            assert _after_head(render_env_example(model)) in text, "run: python -m chassis.core.settings > .env.example"

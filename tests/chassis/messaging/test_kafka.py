@@ -7,23 +7,24 @@ from chassis.messaging.kafka import Producer, read_key
 from tests.chassis.harness import COUNTS, ChassisHarness
 
 
-async def test_of_one_key_every_record_is_read_in_order_and_of_others_none(toys: ChassisHarness) -> None:
-    keys = [f"c{number}" for number in range(20)]
-    producer = Producer(toys.connection)
-    await producer.start()
-    try:
-        for value in (b"1", b"2"):
-            for key in keys:
-                await producer.deliver(COUNTS.full_name(toys.prefix), key=key.encode(), value=value, headers=[])
-    finally:
-        await producer.stop()
+class TestReadKey:
+    async def test_reads_all_records_of_one_key_in_order(self, toys: ChassisHarness) -> None:
+        keys = [f"c{number}" for number in range(20)]
+        producer = Producer(toys.connection)
+        await producer.start()
+        try:
+            for value in (b"1", b"2"):
+                for key in keys:
+                    await producer.deliver(COUNTS.full_name(toys.prefix), key=key.encode(), value=value, headers=[])
+        finally:
+            await producer.stop()
 
-    async def values(connection: Connection, key: str, since: datetime | None = None) -> list[bytes | None]:
-        return [one.value async for one in read_key(connection, toys.prefix, COUNTS.name, key, since)]
+        async def values(connection: Connection, key: str, since: datetime | None = None) -> list[bytes | None]:
+            return [one.value async for one in read_key(connection, toys.prefix, COUNTS.name, key, since)]
 
-    for key in keys:
-        assert await values(toys.connection, key) == [b"1", b"2"]
-    assert await values(toys.connection, "nobody") == []
-    now = datetime.now(UTC)
-    assert await values(toys.connection, "c7", now - timedelta(hours=1)) == [b"1", b"2"]
-    assert await values(toys.connection, "c7", now + timedelta(hours=1)) == []
+        for key in keys:
+            assert await values(toys.connection, key) == [b"1", b"2"]
+        assert await values(toys.connection, "nobody") == []
+        now = datetime.now(UTC)
+        assert await values(toys.connection, "c7", now - timedelta(hours=1)) == [b"1", b"2"]
+        assert await values(toys.connection, "c7", now + timedelta(hours=1)) == []

@@ -57,21 +57,21 @@ def _envelope() -> Envelope:
     return Envelope("e-1", Said.TYPE, "/toys", "one", datetime(2026, 3, 2, tzinfo=UTC), 1, "one")
 
 
-def test_a_name_that_stands_where_a_field_should_is_not_repeated() -> None:
-    poison = read_record(record(b'{"id":"one","by_name":{"%s Held":"many"}}' % NAME.encode()), hearing)
-    assert isinstance(poison, PoisonRecord)
-    assert poison.code == "bad_data"
-    assert NAME not in poison.detail
+class TestNoPersonalData:
+    def test_name_in_place_of_a_field_is_not_repeated(self) -> None:
+        poison = read_record(record(b'{"id":"one","by_name":{"%s Held":"many"}}' % NAME.encode()), hearing)
+        assert isinstance(poison, PoisonRecord)
+        assert poison.code == "bad_data"
+        assert NAME not in poison.detail
 
-
-async def test_a_pointer_to_a_restricted_record_repeats_no_header_that_is_no_id() -> None:
-    producer = Kept()
-    letters = DeadLetters(producer, Connection("nowhere"), "toys", "t.", [WHISPERS], Clock())
-    said = record(b"{", ce_id=f"{NAME} Held".encode(), ce_type=b"kasimira@held.example")
-    await letters.send(said, "not_json", "")
-    assert NAME.lower() not in str(producer.delivered).lower()
-    await letters.send(record(b"{"), "not_json", "")
-    topic, key, value, headers = producer.delivered
-    kept = dict(headers)
-    assert (topic, key, value) == ("t.dead-letters.toys", None, b"")
-    assert (kept["ce_id"], kept["ce_type"]) == (b"e-1", Said.TYPE.encode())
+    async def test_pointer_repeats_only_headers_that_are_ids(self) -> None:
+        producer = Kept()
+        letters = DeadLetters(producer, Connection("nowhere"), "toys", "t.", [WHISPERS], Clock())
+        said = record(b"{", ce_id=f"{NAME} Held".encode(), ce_type=b"kasimira@held.example")
+        await letters.send(said, "not_json", "")
+        assert NAME.lower() not in str(producer.delivered).lower()
+        await letters.send(record(b"{"), "not_json", "")
+        topic, key, value, headers = producer.delivered
+        kept = dict(headers)
+        assert (topic, key, value) == ("t.dead-letters.toys", None, b"")
+        assert (kept["ce_id"], kept["ce_type"]) == (b"e-1", Said.TYPE.encode())

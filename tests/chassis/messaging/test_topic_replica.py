@@ -37,44 +37,43 @@ def follower(toys: ChassisHarness, told: Told, after: TopicReplica[Told] | None 
     return TopicReplica(COUNTERS, hearing, told, connection=toys.connection, prefix=toys.prefix, after=after)
 
 
-async def test_two_followers_are_both_told_everything_and_a_tombstone_too(toys: ChassisHarness) -> None:
-    replica = await toys.replica()
-    await replica.counters.update("a", op("1"), add("a", 1))
-    await replica.counters.update("a", op("2"), erase("a"))
-    await replica.relay.wait_until_idle()
-    first: Told = []
-    second: Told = []
-    one, two = follower(toys, first), follower(toys, second)
-    async with following(one), following(two):
-        await one.caught_up.wait()
-        await two.caught_up.wait()
-    assert first == second == [("a", 1), ("a", None)]
-
-
-async def test_a_second_run_goes_on_where_the_first_was(toys: ChassisHarness) -> None:
-    replica = await toys.replica()
-    await replica.counters.update("a", op("1"), add("a", 1))
-    await replica.relay.wait_until_idle()
-    told: Told = []
-    one = follower(toys, told)
-    async with following(one):
-        await one.caught_up.wait()
-    await replica.counters.update("b", op("2"), add("b", 2))
-    await replica.relay.wait_until_idle()
-    async with following(one):
-        await eventually(lambda: len(told) == 2, "the new record is told")
-    assert told == [("a", 1), ("b", 2)]
-
-
-async def test_one_that_comes_after_another_begins_when_that_is_at_the_end(toys: ChassisHarness) -> None:
-    replica = await toys.replica()
-    await replica.counters.update("a", op("1"), add("a", 1))
-    await replica.relay.wait_until_idle()
-    told: Told = []
-    one = follower(toys, [])
-    two = follower(toys, told, after=one)
-    async with following(two):
-        async with following(one):
+class TestTopicReplica:
+    async def test_each_replica_receives_all_records_and_tombstones(self, toys: ChassisHarness) -> None:
+        replica = await toys.replica()
+        await replica.counters.update("a", op("1"), add("a", 1))
+        await replica.counters.update("a", op("2"), erase("a"))
+        await replica.relay.wait_until_idle()
+        first: Told = []
+        second: Told = []
+        one, two = follower(toys, first), follower(toys, second)
+        async with following(one), following(two):
+            await one.caught_up.wait()
             await two.caught_up.wait()
-        assert one.caught_up.is_set()
-    assert told == [("a", 1)]
+        assert first == second == [("a", 1), ("a", None)]
+
+    async def test_second_run_continues_where_the_first_ended(self, toys: ChassisHarness) -> None:
+        replica = await toys.replica()
+        await replica.counters.update("a", op("1"), add("a", 1))
+        await replica.relay.wait_until_idle()
+        told: Told = []
+        one = follower(toys, told)
+        async with following(one):
+            await one.caught_up.wait()
+        await replica.counters.update("b", op("2"), add("b", 2))
+        await replica.relay.wait_until_idle()
+        async with following(one):
+            await eventually(lambda: len(told) == 2, "the new record is told")
+        assert told == [("a", 1), ("b", 2)]
+
+    async def test_replica_waits_until_its_predecessor_has_caught_up(self, toys: ChassisHarness) -> None:
+        replica = await toys.replica()
+        await replica.counters.update("a", op("1"), add("a", 1))
+        await replica.relay.wait_until_idle()
+        told: Told = []
+        one = follower(toys, [])
+        two = follower(toys, told, after=one)
+        async with following(two):
+            async with following(one):
+                await two.caught_up.wait()
+            assert one.caught_up.is_set()
+        assert told == [("a", 1)]

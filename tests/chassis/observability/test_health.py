@@ -37,75 +37,70 @@ def follow(
 STEPS = int(STALLED_AFTER / (STALE_REPORT_AFTER / 2)) + 2
 
 
-def test_a_consumer_that_stands_still_while_its_lag_grows_is_not_live(watch: Watch) -> None:
-    health = Health(watch)
-    follow(health, watch, [(7, 8 + n) for n in range(STEPS)])
-    report = health.check_liveness()
-    assert not report.ok
-    assert [check.name for check in report.checks if not check.ok] == ["events/0"]
+class TestLiveness:
+    def test_standing_still_with_growing_lag_is_not_live(self, watch: Watch) -> None:
+        health = Health(watch)
+        follow(health, watch, [(7, 8 + n) for n in range(STEPS)])
+        report = health.check_liveness()
+        assert not report.ok
+        assert [check.name for check in report.checks if not check.ok] == ["events/0"]
 
+    def test_live_again_after_the_first_progress(self, watch: Watch) -> None:
+        health = Health(watch)
+        follow(health, watch, [(7, 8 + n) for n in range(STEPS)])
+        health.report_progress("events/0", 8, 100)
+        assert health.check_liveness().ok
 
-def test_it_is_live_again_as_soon_as_it_moves(watch: Watch) -> None:
-    health = Health(watch)
-    follow(health, watch, [(7, 8 + n) for n in range(STEPS)])
-    health.report_progress("events/0", 8, 100)
-    assert health.check_liveness().ok
+    def test_slow_progress_is_progress(self, watch: Watch) -> None:
+        health = Health(watch)
+        follow(health, watch, [(n, 1000 * n) for n in range(1, STEPS)])
+        assert health.check_liveness().ok
 
+    def test_nothing_to_do_does_not_count_as_standing_still(self, watch: Watch) -> None:
+        health = Health(watch)
+        follow(health, watch, [(7, 7)] * STEPS)
+        assert health.check_liveness().ok
+        health.report_progress("events/0", 7, 9)
+        assert health.check_liveness().ok, "the window begins when there is something to do"
 
-def test_slow_progress_is_progress(watch: Watch) -> None:
-    health = Health(watch)
-    follow(health, watch, [(n, 1000 * n) for n in range(1, STEPS)])
-    assert health.check_liveness().ok
+    def test_constant_lag_does_not_count(self, watch: Watch) -> None:
+        health = Health(watch)
+        follow(health, watch, [(7, 9)] * STEPS)
+        assert health.check_liveness().ok
 
+    def test_partition_of_another_replica_is_ignored(self, watch: Watch) -> None:
+        health = Health(watch)
+        follow(health, watch, [(7, 8 + n) for n in range(3)])
+        watch.wait(STALLED_AFTER)
+        assert health.check_liveness().ok
+        health.report_progress("events/0", 7, 5000)
+        assert health.check_liveness().ok, "it came back: its window begins anew"
 
-def test_nothing_to_do_is_no_standstill(watch: Watch) -> None:
-    health = Health(watch)
-    follow(health, watch, [(7, 7)] * STEPS)
-    assert health.check_liveness().ok
-    health.report_progress("events/0", 7, 9)
-    assert health.check_liveness().ok, "the window begins when there is something to do"
-
-
-def test_lag_that_does_not_grow_does_not_count(watch: Watch) -> None:
-    health = Health(watch)
-    follow(health, watch, [(7, 9)] * STEPS)
-    assert health.check_liveness().ok
-
-
-def test_a_partition_that_went_to_another_replica_is_forgotten(watch: Watch) -> None:
-    health = Health(watch)
-    follow(health, watch, [(7, 8 + n) for n in range(3)])
-    watch.wait(STALLED_AFTER)
-    assert health.check_liveness().ok
-    health.report_progress("events/0", 7, 5000)
-    assert health.check_liveness().ok, "it came back: its window begins anew"
-
-
-def test_while_a_server_is_away_nobody_is_blamed_for_standing_still(watch: Watch) -> None:
-    health = Health(watch)
-    for n in range(STEPS):
-        watch.wait(STALE_REPORT_AFTER / 2)
-        health.report_dependency("mongodb", ok=False, detail="out of reach")
-        health.report_progress("events/0", 7, 8 + n)
-    assert health.check_liveness().ok
-    assert not health.check_readiness().ok
-
-
-def test_ready_only_when_every_server_has_been_reached(watch: Watch) -> None:
-    health = Health(watch)
-    assert not health.check_readiness().ok
-    for name in ("mongodb", "kafka", "consumer"):
+    def test_standing_still_does_not_count_without_a_server(self, watch: Watch) -> None:
+        health = Health(watch)
+        for n in range(STEPS):
+            watch.wait(STALE_REPORT_AFTER / 2)
+            health.report_dependency("mongodb", ok=False, detail="out of reach")
+            health.report_progress("events/0", 7, 8 + n)
+        assert health.check_liveness().ok
         assert not health.check_readiness().ok
-        health.report_dependency(name, ok=True)
-    assert health.check_readiness().ok
-    health.report_dependency("kafka", ok=False)
-    assert not health.check_readiness().ok
 
 
-def test_who_has_stopped_itself_is_neither_live_nor_ready(watch: Watch) -> None:
-    health = Health(watch, servers=())
-    assert health.check_readiness().ok
-    health.report_failure("most records fail")
-    assert not health.check_liveness().ok
-    assert not health.check_readiness().ok
-    assert health.check_liveness().checks[0].detail == "most records fail"
+class TestReadiness:
+    def test_ready_only_when_every_server_has_been_reached(self, watch: Watch) -> None:
+        health = Health(watch)
+        assert not health.check_readiness().ok
+        for name in ("mongodb", "kafka", "consumer"):
+            assert not health.check_readiness().ok
+            health.report_dependency(name, ok=True)
+        assert health.check_readiness().ok
+        health.report_dependency("kafka", ok=False)
+        assert not health.check_readiness().ok
+
+    def test_halted_process_is_neither_live_nor_ready(self, watch: Watch) -> None:
+        health = Health(watch, servers=())
+        assert health.check_readiness().ok
+        health.report_failure("most records fail")
+        assert not health.check_liveness().ok
+        assert not health.check_readiness().ok
+        assert health.check_liveness().checks[0].detail == "most records fail"

@@ -103,8 +103,8 @@ def parent_of(span: ReadableSpan) -> int | None:
     return span.parent.span_id if span.parent else None
 
 
-class TestTraces:
-    def test_one_trace_runs_from_the_save_through_the_topic_to_the_consumer(self, spans: InMemorySpanExporter) -> None:
+class TestTraceContext:
+    def test_one_trace_runs_from_save_through_topic_to_consumer(self, spans: InMemorySpanExporter) -> None:
         with telemetry.span("a request"):
             stored = telemetry.current_traceparent()
         with telemetry.send_span("mentoring.things.v1", envelope(stored)) as sent:
@@ -117,14 +117,14 @@ class TestTraces:
         assert parent_of(process) == id_of(send)
 
     @pytest.mark.usefixtures("spans")
-    def test_a_context_is_stored_as_the_w3c_propagator_writes_it(self) -> None:
+    def test_stored_context_equals_the_w3c_propagators(self) -> None:
         carrier: dict[str, str] = {}
         with telemetry.use_context(TRACE), telemetry.span("a request"):
             TraceContextTextMapPropagator().inject(carrier)
             assert telemetry.current_traceparent() == carrier["traceparent"]
         assert telemetry.current_traceparent() is None
 
-    def test_without_an_exporter_what_follows_an_event_still_belongs_to_its_trace(self) -> None:
+    def test_event_keeps_its_trace_without_an_exporter(self) -> None:
         before = list(logging.getLogger().handlers)
         telemetry.configure("alpha", Settings())
         logging.getLogger().handlers = before
@@ -157,24 +157,24 @@ class TestTraces:
         }
         assert span.resource.attributes["service.name"] == "alpha"
 
-    def test_an_event_without_a_trace_begins_one(self, spans: InMemorySpanExporter) -> None:
+    def test_event_without_a_trace_begins_one(self, spans: InMemorySpanExporter) -> None:
         with telemetry.span("something else"), telemetry.send_span("mentoring.things.v1", envelope()) as sent:
             assert sent is not None
         send = spans.get_finished_spans()[0]
         assert (send.name, send.kind, send.parent) == ("send mentoring.things.v1", SpanKind.PRODUCER, None)
 
     @pytest.mark.parametrize("broken", ["", "nonsense", "00-0-0-01"])
-    def test_a_context_that_cannot_be_read_does_no_harm(self, spans: InMemorySpanExporter, broken: str) -> None:
+    def test_unreadable_context_is_ignored(self, spans: InMemorySpanExporter, broken: str) -> None:
         with telemetry.use_context(broken), telemetry.span("work"):
             pass
         assert only(spans).parent is None
 
-    def test_a_stored_context_can_be_taken_up_and_let_go(self) -> None:
+    def test_stored_context_is_current_only_within_its_block(self) -> None:
         with telemetry.use_context(TRACE):
             assert telemetry.current_traceparent() == TRACE
         assert telemetry.current_traceparent() is None
 
-    def test_without_an_exporter_there_is_a_trace_id_all_the_same(self) -> None:
+    def test_trace_id_exists_without_an_exporter(self) -> None:
         before = list(logging.getLogger().handlers)
         telemetry.configure("alpha", Settings())
         logging.getLogger().handlers = before
@@ -182,7 +182,7 @@ class TestTraces:
             assert telemetry.current_traceparent()
         telemetry.shutdown()
 
-    def test_phases_of_a_life_gather_in_one_trace_of_their_own(self, spans: InMemorySpanExporter) -> None:
+    def test_phases_of_a_lifecycle_share_one_trace(self, spans: InMemorySpanExporter) -> None:
         start = datetime(2026, 1, 5, 9, tzinfo=UTC)
         month = timedelta(days=30)
         telemetry.write_lifecycle_span("thing-1", "begun", start, start + month, {"n": 1}, links=[TRACE, None])
@@ -201,7 +201,7 @@ class TestTraces:
         assert f"{link.context.trace_id:032x}" in TRACE
 
 
-class TestErrors:
+class TestErrorRedaction:
     @pytest.mark.parametrize(
         ("error", "told"),
         [
@@ -217,13 +217,11 @@ class TestErrors:
             (TooBusy("too many"), "TooBusy: too many"),
         ],
     )
-    def test_an_error_tells_its_type_and_no_more_than_is_known_to_be_harmless(
-        self, error: Exception, told: str
-    ) -> None:
+    def test_error_shows_its_type_and_only_safe_text(self, error: Exception, told: str) -> None:
         assert safe_message(error).startswith(told)
         assert SECRET not in safe_message(error)
 
-    def test_a_refused_input_is_told_by_place_and_kind(self) -> None:
+    def test_invalid_input_is_shown_by_location_and_type(self) -> None:
         assert safe_message(invalid()) == "ValidationError: age_in_role: int_parsing; *: extra_forbidden"
 
     def test_no_input_reaches_a_span(self, spans: InMemorySpanExporter) -> None:
@@ -254,8 +252,8 @@ class TestErrors:
         assert entry["error"]["stack"][-1].startswith("tests/chassis/observability/test_telemetry.py:")
 
 
-class TestLogs:
-    def test_a_line_is_json_with_the_trace(self, written: io.StringIO) -> None:
+class TestJsonLogs:
+    def test_line_is_json_with_the_trace(self, written: io.StringIO) -> None:
         with telemetry.use_context(TRACE):
             logging.getLogger("chassis.x").info("moved %d of %d", 1, 2, extra={"count": 2})
         entry = json.loads(written.getvalue())
@@ -264,22 +262,22 @@ class TestLogs:
         assert entry["trace_id"] in TRACE
         assert datetime.fromisoformat(entry["time"]).tzinfo is not None
 
-    def test_a_service_may_name_more_fields(self, written: io.StringIO) -> None:
+    def test_service_may_allow_more_fields(self, written: io.StringIO) -> None:
         logs.allow_fields("thing_id")
         logging.getLogger("services.alpha").info("moved", extra={"thing_id": "t-1"})
         assert json.loads(written.getvalue())["thing_id"] == "t-1"
 
-    def test_of_a_lost_task_only_the_first_line_is_kept(self, written: io.StringIO) -> None:
+    def test_lost_task_is_logged_by_its_first_line(self, written: io.StringIO) -> None:
         logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: <Task %s>", SECRET)
         assert SECRET not in written.getvalue()
         assert json.loads(written.getvalue())["message"] == "Task exception was never retrieved"
 
-    def test_other_libraries_speak_up_from_warnings_on(self, written: io.StringIO) -> None:
+    def test_other_libraries_log_from_warning_on(self, written: io.StringIO) -> None:
         logging.getLogger("some.library").info("chatter")
         assert written.getvalue() == ""
 
 
-class TestRequests:
+class TestRequestSpans:
     @pytest.fixture
     def data(self, tmp_path: Path) -> Path:
         (tmp_path / "jwks.json").write_text(json.dumps(local.public_jwks(tmp_path)))
@@ -303,9 +301,7 @@ class TestRequests:
         ) as client:
             yield client
 
-    async def test_a_request_is_a_span_named_after_its_route(
-        self, spans: InMemorySpanExporter, client: httpx.AsyncClient
-    ) -> None:
+    async def test_span_is_named_after_the_route(self, spans: InMemorySpanExporter, client: httpx.AsyncClient) -> None:
         answer = await client.get(f"/things/{SECRET}", params={"q": SECRET}, headers={"traceparent": TRACE})
         span = only(spans)
         assert (span.name, span.kind) == ("GET /things/{id}", SpanKind.SERVER)
@@ -319,7 +315,7 @@ class TestRequests:
         assert f"{id_of(span):016x}" in answer.json()["traceparent"], "what it does is inside of its trace"
         assert SECRET not in span.to_json()
 
-    async def test_an_unhandled_error_shows_its_input_nowhere(
+    async def test_unhandled_error_shows_its_input_nowhere(
         self, spans: InMemorySpanExporter, client: httpx.AsyncClient, written: io.StringIO
     ) -> None:
         answer = await client.get("/things/bad")
@@ -330,7 +326,7 @@ class TestRequests:
         for text in (answer.text, written.getvalue(), span.to_json()):
             assert SECRET not in text
 
-    async def test_what_is_not_there_has_no_route(self, spans: InMemorySpanExporter, client: httpx.AsyncClient) -> None:
+    async def test_unknown_path_has_no_route(self, spans: InMemorySpanExporter, client: httpx.AsyncClient) -> None:
         await client.get(f"/{SECRET}")
         assert only(spans).name == "GET"
         assert SECRET not in metrics.render_metrics().decode()
@@ -340,7 +336,7 @@ class TestRequests:
         assert not spans.get_finished_spans()
 
 
-class TestFigures:
+class TestMetrics:
     def test_events_are_counted_by_service_topic_and_type(self) -> None:
         metrics.count_handled("beta", "things.v1", "example.changed.v1", [datetime.now(UTC) - timedelta(seconds=2)])
         metrics.count_skipped("beta", "things.v1")
@@ -363,7 +359,7 @@ class TestFigures:
         metrics.clear_lag("beta", "things.v1", 4)
         assert 'viceversa_consumer_lag{partition="3",service="beta"' not in metrics.render_metrics().decode()
 
-    def test_a_service_adds_figures_of_its_own_but_no_person_is_a_label(self) -> None:
+    def test_business_gauge_rejects_a_person_as_label(self) -> None:
         figure = metrics.BusinessGauge("things_for_test", "Things by state.", ("state",))
         figure.set(3, state="formed")
         assert 'viceversa_things_for_test{state="formed"} 3.0' in metrics.render_metrics().decode()

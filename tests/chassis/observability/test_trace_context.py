@@ -39,41 +39,42 @@ def points_to(span: ReadableSpan) -> list[int]:
     return [int(link.context.trace_id) for link in span.links]
 
 
-async def test_unfinished_work_goes_on_in_the_trace_that_began_it(
-    toys: ChassisHarness, spans: InMemorySpanExporter
-) -> None:
-    one = await toys.replica()
-    with telemetry.span("begin"):
-        await one.counters.update("c", op("1"), set_fields("c", lease=toys.clock.machine_now() - timedelta(seconds=1)))
+class TestFollowUpTraces:
+    async def test_unfinished_work_continues_its_trace(self, toys: ChassisHarness, spans: InMemorySpanExporter) -> None:
+        one = await toys.replica()
+        with telemetry.span("begin"):
+            await one.counters.update(
+                "c", op("1"), set_fields("c", lease=toys.clock.machine_now() - timedelta(seconds=1))
+            )
 
-    async def act(stored: Stored[Counter]) -> None:
-        with telemetry.span("go on"):
-            await one.counters.update("c", op("2"), set_fields("c", lease=None))
+        async def act(stored: Stored[Counter]) -> None:
+            with telemetry.span("go on"):
+                await one.counters.update("c", op("2"), set_fields("c", lease=None))
 
-    await Sweep(one.counters, act, on="lease").once(toys.clock)
-    assert trace_of(named(spans, "go on")) == trace_of(named(spans, "begin"))
-    assert points_to(named(spans, "go on")) == []
+        await Sweep(one.counters, act, on="lease").once(toys.clock)
+        assert trace_of(named(spans, "go on")) == trace_of(named(spans, "begin"))
+        assert points_to(named(spans, "go on")) == []
 
+    async def test_deadline_begins_a_trace_with_a_link_back(
+        self, toys: ChassisHarness, spans: InMemorySpanExporter
+    ) -> None:
+        one = await toys.replica()
+        with telemetry.span("begin"):
+            await one.counters.update("c", op("1"), set_fields("c", due=toys.clock.now() - timedelta(seconds=1)))
 
-async def test_a_deadline_begins_a_trace_that_points_back(toys: ChassisHarness, spans: InMemorySpanExporter) -> None:
-    one = await toys.replica()
-    with telemetry.span("begin"):
-        await one.counters.update("c", op("1"), set_fields("c", due=toys.clock.now() - timedelta(seconds=1)))
+        async def act(stored: Stored[Counter]) -> None:
+            await one.counters.update("c", op("2"), set_fields("c", due=None))
 
-    async def act(stored: Stored[Counter]) -> None:
-        await one.counters.update("c", op("2"), set_fields("c", due=None))
+        await Sweep(one.counters, act).once(toys.clock)
+        due = named(spans, "due counters")
+        assert trace_of(due) != trace_of(named(spans, "begin"))
+        assert set(points_to(due)) == {trace_of(named(spans, "begin"))}
 
-    await Sweep(one.counters, act).once(toys.clock)
-    due = named(spans, "due counters")
-    assert trace_of(due) != trace_of(named(spans, "begin"))
-    assert set(points_to(due)) == {trace_of(named(spans, "begin"))}
-
-
-async def test_an_action_points_back_to_the_one_before(toys: ChassisHarness, spans: InMemorySpanExporter) -> None:
-    one = await toys.replica()
-    for name in ("first", "second", "third"):
-        with telemetry.span(name):
-            await one.counters.update("c", op(name), add("c", 1))
-    assert points_to(named(spans, "first")) == []
-    assert points_to(named(spans, "second")) == [trace_of(named(spans, "first"))]
-    assert points_to(named(spans, "third")) == [trace_of(named(spans, "second"))]
+    async def test_action_links_to_the_previous_action(self, toys: ChassisHarness, spans: InMemorySpanExporter) -> None:
+        one = await toys.replica()
+        for name in ("first", "second", "third"):
+            with telemetry.span(name):
+                await one.counters.update("c", op(name), add("c", 1))
+        assert points_to(named(spans, "first")) == []
+        assert points_to(named(spans, "second")) == [trace_of(named(spans, "first"))]
+        assert points_to(named(spans, "third")) == [trace_of(named(spans, "second"))]

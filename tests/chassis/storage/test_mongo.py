@@ -39,38 +39,33 @@ async def by_id(toys: ChassisHarness, watched: Watched) -> BatchedLookup:
     return BatchedLookup(cast("Collection", watched))
 
 
-async def test_what_is_asked_for_together_comes_by_one_query(by_id: BatchedLookup, watched: Watched) -> None:
-    found = await asyncio.gather(*(by_id.get(id) for id in ("c", "a", "nobody", "a")))
-    assert [document and document["_id"] for document in found] == ["c", "a", None, "a"]
-    assert watched.asked == [("find", {"_id": {"$in": ["c", "a", "nobody"]}})]
+class TestBatchedLookup:
+    async def test_concurrent_lookups_share_one_query(self, by_id: BatchedLookup, watched: Watched) -> None:
+        found = await asyncio.gather(*(by_id.get(id) for id in ("c", "a", "nobody", "a")))
+        assert [document and document["_id"] for document in found] == ["c", "a", None, "a"]
+        assert watched.asked == [("find", {"_id": {"$in": ["c", "a", "nobody"]}})]
 
+    async def test_single_document_is_read_by_equality(self, by_id: BatchedLookup, watched: Watched) -> None:
+        one, other = await asyncio.gather(by_id.get("b"), by_id.get("b"))
+        assert one == other == {"_id": "b", "value": 1}
+        assert watched.asked == [("find_one", {"_id": "b"})]
 
-async def test_one_document_is_asked_for_by_equality_alone(by_id: BatchedLookup, watched: Watched) -> None:
-    one, other = await asyncio.gather(by_id.get("b"), by_id.get("b"))
-    assert one == other == {"_id": "b", "value": 1}
-    assert watched.asked == [("find_one", {"_id": "b"})]
+    async def test_lookup_returns_the_latest_stored_document(self, by_id: BatchedLookup, toys: ChassisHarness) -> None:
+        collection = toys.mongo.collection("things")
+        for value in (2, 3):
+            await collection.replace_one({"_id": "a"}, {"_id": "a", "value": value})
+            assert await by_id.get("a") == {"_id": "a", "value": value}
 
+    async def test_failure_reaches_every_caller_but_not_the_next(self, by_id: BatchedLookup, watched: Watched) -> None:
+        watched.broken = True
+        failed = await asyncio.gather(by_id.get("a"), by_id.get("b"), return_exceptions=True)
+        assert [type(one) for one in failed] == [ConnectionFailure] * 2
+        watched.broken = False
+        assert await by_id.get("a") is not None
 
-async def test_whoever_asks_gets_what_was_stored_before(by_id: BatchedLookup, toys: ChassisHarness) -> None:
-    collection = toys.mongo.collection("things")
-    for value in (2, 3):
-        await collection.replace_one({"_id": "a"}, {"_id": "a", "value": value})
-        assert await by_id.get("a") == {"_id": "a", "value": value}
-
-
-async def test_each_who_asked_learns_that_it_failed_and_the_next_may_succeed(
-    by_id: BatchedLookup, watched: Watched
-) -> None:
-    watched.broken = True
-    failed = await asyncio.gather(by_id.get("a"), by_id.get("b"), return_exceptions=True)
-    assert [type(one) for one in failed] == [ConnectionFailure] * 2
-    watched.broken = False
-    assert await by_id.get("a") is not None
-
-
-async def test_one_who_no_longer_waits_takes_nothing_from_the_others(by_id: BatchedLookup) -> None:
-    given_up, other = asyncio.ensure_future(by_id.get("a")), asyncio.ensure_future(by_id.get("b"))
-    await asyncio.sleep(0)
-    given_up.cancel()
-    assert await other == {"_id": "b", "value": 1}
-    assert given_up.cancelled()
+    async def test_cancelled_caller_does_not_affect_the_others(self, by_id: BatchedLookup) -> None:
+        given_up, other = asyncio.ensure_future(by_id.get("a")), asyncio.ensure_future(by_id.get("b"))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        assert await other == {"_id": "b", "value": 1}
+        assert given_up.cancelled()

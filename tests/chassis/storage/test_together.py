@@ -24,42 +24,40 @@ class Answers:
         return {id: self.there[id] for id in ids if id in self.there}
 
 
-async def test_who_asks_together_is_answered_by_one_question() -> None:
-    answers = Answers()
-    together = Together(answers.ask)
-    assert await asyncio.gather(*(together.get(id) for id in ("b", "a", "nobody", "a"))) == [2, 1, None, 1]
-    assert answers.asked == [["a", "b", "nobody"]]
-    assert await together.get("a") == 1
-    assert len(answers.asked) == 2
+class TestTogether:
+    async def test_concurrent_lookups_share_one_query(self) -> None:
+        answers = Answers()
+        together = Together(answers.ask)
+        assert await asyncio.gather(*(together.get(id) for id in ("b", "a", "nobody", "a"))) == [2, 1, None, 1]
+        assert answers.asked == [["a", "b", "nobody"]]
+        assert await together.get("a") == 1
+        assert len(answers.asked) == 2
 
+    async def test_later_lookup_gets_a_query_of_its_own(self) -> None:
+        """An answer is never older than the question."""
+        answers = Answers()
+        together = Together(answers.ask)
+        first = asyncio.create_task(together.get("a"))
+        while not answers.asked:  # noqa: ASYNC110 - one turn of the loop after the other
+            await asyncio.sleep(0)
+        answers.there["a"] = 7
+        assert await together.get("a") == 7
+        await first
 
-async def test_whoever_asks_while_others_wait_for_an_answer_asks_anew() -> None:
-    """An answer is never older than the question."""
-    answers = Answers()
-    together = Together(answers.ask)
-    first = asyncio.create_task(together.get("a"))
-    while not answers.asked:  # noqa: ASYNC110 - one turn of the loop after the other
+    async def test_failure_reaches_every_caller_but_not_the_next(self) -> None:
+        answers = Answers()
+        together = Together(answers.ask)
+        answers.breaks = True
+        found = await asyncio.gather(together.get("a"), together.get("b"), return_exceptions=True)
+        assert [type(one) for one in found] == [ConnectionError, ConnectionError]
+        answers.breaks = False
+        assert await together.get("a") == 1
+
+    async def test_cancelled_caller_does_not_affect_the_others(self) -> None:
+        together = Together(Answers().ask)
+        leaving, staying = asyncio.create_task(together.get("a")), asyncio.create_task(together.get("b"))
         await asyncio.sleep(0)
-    answers.there["a"] = 7
-    assert await together.get("a") == 7
-    await first
-
-
-async def test_what_breaks_breaks_for_all_of_them_and_not_for_the_next() -> None:
-    answers = Answers()
-    together = Together(answers.ask)
-    answers.breaks = True
-    found = await asyncio.gather(together.get("a"), together.get("b"), return_exceptions=True)
-    assert [type(one) for one in found] == [ConnectionError, ConnectionError]
-    answers.breaks = False
-    assert await together.get("a") == 1
-
-
-async def test_who_gives_up_takes_the_answer_from_nobody_else() -> None:
-    together = Together(Answers().ask)
-    leaving, staying = asyncio.create_task(together.get("a")), asyncio.create_task(together.get("b"))
-    await asyncio.sleep(0)
-    leaving.cancel()
-    assert await staying == 2
-    with pytest.raises(asyncio.CancelledError):
-        await leaving
+        leaving.cancel()
+        assert await staying == 2
+        with pytest.raises(asyncio.CancelledError):
+            await leaving

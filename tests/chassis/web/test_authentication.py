@@ -132,7 +132,7 @@ async def refused(verifier: TokenVerifier, token: str) -> str:
 
 
 class TestLocalIssuer:
-    async def test_its_tokens_tell_the_principal(self, tmp_path: Path, port: int, watch: Watch) -> None:
+    async def test_token_gives_the_principal(self, tmp_path: Path, port: int, watch: Watch) -> None:
         url = f"http://127.0.0.1:{port}"
         token = local.issue_token(tmp_path, "m-7", ["member", "coordinator"], ["p-1"], issuer=url)
         async with serving(dev_issuer.create_issuer(tmp_path, url), port):
@@ -146,9 +146,7 @@ class TestLocalIssuer:
         token = local.issue_token(tmp_path, "m-7", ["member"], issuer=f"http://127.0.0.1:{port}")
         assert (await verifier.verify(token)).member_id == "m-7"
 
-    async def test_a_rotated_key_is_found_and_the_old_one_stops_counting(
-        self, tmp_path: Path, port: int, watch: Watch
-    ) -> None:
+    async def test_rotated_key_replaces_the_old_one(self, tmp_path: Path, port: int, watch: Watch) -> None:
         url = f"http://127.0.0.1:{port}"
         verifier = verifier_for(port, watch)
         async with serving(dev_issuer.create_issuer(tmp_path, url), port):
@@ -161,20 +159,20 @@ class TestLocalIssuer:
             await verifier.verify(new)
             assert await refused(verifier, old) == "token_invalid"
 
-    def test_only_its_owner_may_read_the_key(self, tmp_path: Path) -> None:
+    def test_only_the_owner_may_read_the_key(self, tmp_path: Path) -> None:
         local.load_signing_key(tmp_path)
         assert stat.S_IMODE((tmp_path / "issuer" / "key.pem").stat().st_mode) == 0o600
         assert [one.name for one in (tmp_path / "issuer").iterdir()] == ["key.pem"]
 
-    def test_the_key_is_made_once(self, tmp_path: Path) -> None:
+    def test_key_is_created_once(self, tmp_path: Path) -> None:
         assert local.public_jwks(tmp_path) == local.public_jwks(tmp_path)
 
-    def test_what_is_published_is_public(self, tmp_path: Path) -> None:
+    def test_published_key_is_public(self, tmp_path: Path) -> None:
         assert key_algorithm(local.public_jwk(local.load_signing_key(tmp_path))) == "ES256"
         assert "d" not in local.public_jwk(local.load_signing_key(tmp_path))
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104
-    def test_it_listens_on_loopback_only(self, tmp_path: Path, host: str) -> None:
+    def test_listens_on_loopback_only(self, tmp_path: Path, host: str) -> None:
         with pytest.raises(dev_issuer.NotLoopback):
             dev_issuer.serve_issuer(tmp_path, host, 1, local.ISSUER)
 
@@ -188,12 +186,12 @@ async def provider(port: int) -> AsyncIterator[Provider]:
 
 
 @pytest.mark.usefixtures("provider")
-class TestRefused:
-    async def test_a_token_without_a_signature(self, port: int, watch: Watch) -> None:
+class TestRejectedTokens:
+    async def test_token_without_a_signature(self, port: int, watch: Watch) -> None:
         token = jwt.encode(claims(port), "", algorithm="none", headers={"kid": "r1"})
         assert await refused(verifier_for(port, watch), token) == "token_invalid"
 
-    async def test_a_public_key_used_as_a_shared_secret(self, port: int, watch: Watch) -> None:
+    async def test_public_key_used_as_a_shared_secret(self, port: int, watch: Watch) -> None:
         import base64
         import hashlib
         import hmac
@@ -206,17 +204,17 @@ class TestRefused:
         token = text + b"." + part(hmac.new(RSA_PEM, text, hashlib.sha256).digest())
         assert await refused(verifier_for(port, watch), token.decode()) == "token_invalid"
 
-    async def test_another_algorithm_of_the_same_key(self, port: int, watch: Watch) -> None:
+    async def test_other_algorithm_of_the_same_key(self, port: int, watch: Watch) -> None:
         for algorithm in ("RS512", "PS256"):
             token = signed(claims(port), algorithm=algorithm)
             assert await refused(verifier_for(port, watch), token) == "token_invalid"
 
-    async def test_a_signature_by_another_key(self, port: int, watch: Watch) -> None:
+    async def test_signature_by_another_key(self, port: int, watch: Watch) -> None:
         token = signed(claims(port), key=rsa.generate_private_key(public_exponent=65537, key_size=2048))
         assert await refused(verifier_for(port, watch), token) == "token_invalid"
 
     @pytest.mark.parametrize("token", ["", "x", "a.b.c", "é", "e30.e30.", "x" * 20_000])
-    async def test_what_is_no_token(self, port: int, watch: Watch, token: str) -> None:
+    async def test_text_that_is_not_a_token(self, port: int, watch: Watch, token: str) -> None:
         assert await refused(verifier_for(port, watch), token) == "token_invalid"
 
     @pytest.mark.parametrize(
@@ -233,21 +231,19 @@ class TestRefused:
             ({"sub": ""}, "token_invalid"),
         ],
     )
-    async def test_claims_that_do_not_fit(self, port: int, watch: Watch, wrong: dict[str, Any], code: str) -> None:
+    async def test_invalid_claims(self, port: int, watch: Watch, wrong: dict[str, Any], code: str) -> None:
         assert await refused(verifier_for(port, watch), signed(claims(port, **wrong))) == code
 
 
-class TestKeys:
-    async def test_all_three_kinds_of_keys_count(self, provider: Provider, port: int, watch: Watch) -> None:
+class TestSigningKeys:
+    async def test_all_three_algorithms_are_accepted(self, provider: Provider, port: int, watch: Watch) -> None:
         key = ed25519.Ed25519PrivateKey.generate()
         provider.keys.append({**OKPAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "e1"})
         verifier = verifier_for(port, watch)
         await verifier.verify(signed(claims(port)))
         await verifier.verify(signed(claims(port), "e1", "EdDSA", key))
 
-    async def test_keys_that_are_not_for_signatures_are_passed_over(
-        self, provider: Provider, port: int, watch: Watch
-    ) -> None:
+    async def test_keys_for_other_uses_are_ignored(self, provider: Provider, port: int, watch: Watch) -> None:
         provider.keys = [
             {**RSA_JWK, "kid": "enc", "use": "enc"},
             {**RSA_JWK, "kid": "other", "alg": "RS512"},
@@ -270,19 +266,19 @@ class TestKeys:
         await asyncio.gather(*(refused(verifier, token) for token in tokens))
         assert provider.reads == 2
 
-    async def test_many_at_once_read_the_keys_once(self, provider: Provider, port: int, watch: Watch) -> None:
+    async def test_concurrent_requests_read_the_keys_once(self, provider: Provider, port: int, watch: Watch) -> None:
         verifier = verifier_for(port, watch)
         await asyncio.gather(*(verifier.verify(signed(claims(port))) for _ in range(10)))
         assert provider.reads == 1
 
-    async def test_a_withdrawn_key_stops_counting(self, provider: Provider, port: int, watch: Watch) -> None:
+    async def test_withdrawn_key_is_rejected(self, provider: Provider, port: int, watch: Watch) -> None:
         verifier = verifier_for(port, watch)
         await verifier.verify(signed(claims(port)))
         provider.keys = []
         watch.time += MAX_KEY_AGE_S + 1
         assert await refused(verifier, signed(claims(port))) == "token_invalid"
 
-    async def test_known_keys_outlast_the_issuer(self, port: int, watch: Watch) -> None:
+    async def test_cached_keys_outlast_the_issuer(self, port: int, watch: Watch) -> None:
         made = Provider(f"http://127.0.0.1:{port}")
         made.keys = [RSA_JWK]
         verifier = verifier_for(port, watch)
@@ -291,7 +287,7 @@ class TestKeys:
         watch.time += MAX_KEY_AGE_S + 1
         await verifier.verify(signed(claims(port)))
 
-    async def test_without_any_key_nothing_is_known_of_a_token(self, port: int, watch: Watch) -> None:
+    async def test_without_any_keys_no_token_is_verified(self, port: int, watch: Watch) -> None:
         made = Provider(f"http://127.0.0.1:{port}")
         made.keys = [RSA_JWK]
         verifier = verifier_for(port, watch)
@@ -301,7 +297,7 @@ class TestKeys:
             watch.time += FIRST_READ_RETRY_S
             await verifier.verify(signed(claims(port)))
 
-    async def test_keys_of_another_issuer_are_not_taken(self, port: int, watch: Watch) -> None:
+    async def test_keys_of_another_issuer_are_rejected(self, port: int, watch: Watch) -> None:
         made = Provider("http://127.0.0.1:1")
         made.keys = [RSA_JWK]
         async with serving(made.app, port):
@@ -310,14 +306,14 @@ class TestKeys:
 
 
 @pytest.mark.usefixtures("provider")
-class TestClaims:
-    async def test_roles_may_lie_deep_or_be_a_text(self, port: int, watch: Watch) -> None:
+class TestTokenClaims:
+    async def test_roles_may_be_nested_or_a_string(self, port: int, watch: Watch) -> None:
         verifier = verifier_for(port, watch, roles_claim="realm_access.roles", programmes_claim="https://x.example/p")
         token = signed(claims(port, realm_access={"roles": ["admin", "offline"]}, **{"https://x.example/p": "p-1 p-2"}))
         found = await verifier.verify(token)
         assert found.roles == {"admin"}
         assert found.programmes == {"p-1", "p-2"}
 
-    async def test_nobody_is_a_member_without_a_member_id(self, port: int, watch: Watch) -> None:
+    async def test_role_member_needs_a_member_id(self, port: int, watch: Watch) -> None:
         found = await verifier_for(port, watch).verify(signed(claims(port, member_id=None, roles=["member", "admin"])))
         assert found.roles == {"admin"}

@@ -142,8 +142,8 @@ def problem(answer: httpx.Response, status: int, code: str | None) -> dict[str, 
     return body
 
 
-class TestWhoMay:
-    def test_a_route_that_does_not_say_who_may_keeps_the_service_from_starting(self, data: Path) -> None:
+class TestRoutePermissions:
+    def test_route_without_roles_prevents_the_start(self, data: Path) -> None:
         inner, outer = APIRouter(), APIRouter(prefix="/outer")
 
         @inner.get("/open")
@@ -153,7 +153,7 @@ class TestWhoMay:
         with pytest.raises(OpenRoute, match="GET /outer/open"):
             make(data, outer)
 
-    def test_a_router_may_say_it_for_all_its_routes(self, data: Path) -> None:
+    def test_router_may_declare_roles_for_all_its_routes(self, data: Path) -> None:
         router = APIRouter(dependencies=[allow("admin")])
 
         @router.get("/guarded")
@@ -161,17 +161,17 @@ class TestWhoMay:
 
         make(data, router)
 
-    def test_nobody_is_no_answer(self) -> None:
+    def test_at_least_one_role_is_required(self) -> None:
         with pytest.raises(ValueError, match="at least one role"):
             allow()
 
-    async def test_without_a_token(self, data: Path) -> None:
+    async def test_missing_token(self, data: Path) -> None:
         async with asking(make(data), data) as client:
             answer = await client.get("/things/1")
             problem(answer, 401, "token_missing")
             assert answer.headers["www-authenticate"] == "Bearer"
 
-    async def test_with_a_bad_token(self, data: Path) -> None:
+    async def test_invalid_token(self, data: Path) -> None:
         async with asking(make(data), data) as client:
             answer = await client.get("/things/1", headers={"Authorization": f"Bearer {SECRET}"})
             problem(answer, 401, "token_invalid")
@@ -188,11 +188,11 @@ class TestWhoMay:
             ("admin", "/things", 200),
         ],
     )
-    async def test_a_role_opens_what_it_may(self, data: Path, role: str, path: str, status: int) -> None:
+    async def test_role_decides_about_access(self, data: Path, role: str, path: str, status: int) -> None:
         async with asking(make(data), data, role) as client:
             assert (await client.get(path)).status_code == status
 
-    async def test_when_the_issuer_is_away_it_is_not_the_callers_fault(self, data: Path) -> None:
+    async def test_unreachable_issuer_is_a_503(self, data: Path) -> None:
         app = make(data)
         (data / "jwks.json").unlink()
         async with asking(app, data, "admin") as client:
@@ -200,7 +200,7 @@ class TestWhoMay:
             problem(answer, 503, "issuer_unreachable")
             assert answer.headers["retry-after"]
 
-    async def test_health_figures_and_description_are_open(self, data: Path) -> None:
+    async def test_health_metrics_and_description_are_open(self, data: Path) -> None:
         async with asking(make(data), data) as client:
             assert (await client.get("/health/live")).json()["status"] == "ok"
             assert (await client.get("/health/ready")).status_code == 503
@@ -212,7 +212,7 @@ class TestWhoMay:
         assert "HTTPValidationError" not in str(description)
 
 
-class TestProblems:
+class TestProblemDocuments:
     @pytest.mark.parametrize(
         ("how", "status", "code"),
         [
@@ -225,15 +225,15 @@ class TestProblems:
             ("internal", 500, "internal"),
         ],
     )
-    async def test_each_error_has_its_answer(self, admin: httpx.AsyncClient, how: str, status: int, code: str) -> None:
+    async def test_each_error_has_its_problem(self, admin: httpx.AsyncClient, how: str, status: int, code: str) -> None:
         answer = await admin.post(f"/things/fail/{how}")
         problem(answer, status, code)
         assert ("retry-after" in answer.headers) == (status == 503)
 
-    async def test_a_services_own_words_are_shown(self, admin: httpx.AsyncClient) -> None:
+    async def test_message_of_a_command_error_is_shown(self, admin: httpx.AsyncClient) -> None:
         assert (await admin.post("/things/fail/refused")).json()["detail"] == "All seats are taken."
 
-    async def test_what_is_not_there_and_what_cannot_be_done(self, admin: httpx.AsyncClient) -> None:
+    async def test_unknown_path_and_wrong_method(self, admin: httpx.AsyncClient) -> None:
         problem(await admin.get(f"/nowhere/{SECRET}"), 404, "not_found")
         answer = await admin.delete("/things/1")
         problem(answer, 405, "method_not_allowed")
@@ -248,25 +248,25 @@ class TestProblems:
             ({"marks": {SECRET: "many"}}, "body.marks.*", "valid integer"),
         ],
     )
-    async def test_a_refused_field_is_named_and_its_value_is_not_repeated(
+    async def test_invalid_field_is_named_without_its_value(
         self, admin: httpx.AsyncClient, body: dict[str, Any], location: str, message: str
     ) -> None:
         (error,) = problem(await admin.post("/things/1/wish", json=body), 422, "invalid")["errors"]
         assert error["location"] == location
         assert message in error["message"]
 
-    async def test_what_is_no_json(self, admin: httpx.AsyncClient) -> None:
+    async def test_body_that_is_not_json(self, admin: httpx.AsyncClient) -> None:
         headers = {"Content-Type": "application/json"}
         problem(await admin.post("/things/1/wish", content=f"{{{SECRET}", headers=headers), 422, "invalid")
 
-    async def test_answers_are_not_kept_or_guessed_at(self, admin: httpx.AsyncClient) -> None:
+    async def test_responses_have_security_headers(self, admin: httpx.AsyncClient) -> None:
         answer = await admin.get("/things/1")
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-class TestCommands:
+class TestIdempotencyKeys:
     async def ask(self, client: httpx.AsyncClient, size: int = 1, path: str = "/things/1/wish", **headers: str) -> Any:
         answer = await client.post(
             path, json={"size": size}, headers={name.replace("_", "-"): value for name, value in headers.items()}
@@ -274,24 +274,24 @@ class TestCommands:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    async def test_the_same_key_is_the_same_operation(self, admin: httpx.AsyncClient) -> None:
+    async def test_same_key_is_the_same_operation(self, admin: httpx.AsyncClient) -> None:
         first = await self.ask(admin, idempotency_key="k-1")
         assert await self.ask(admin, idempotency_key="k-1") == first
         other = await self.ask(admin, size=2, idempotency_key="k-1")
         assert other["op"] == first["op"]
         assert other["request"] != first["request"], "the same key with another body can be told apart"
 
-    async def test_a_key_counts_for_one_person_and_one_place(self, admin: httpx.AsyncClient, data: Path) -> None:
+    async def test_key_counts_for_one_person_and_one_path(self, admin: httpx.AsyncClient, data: Path) -> None:
         first = await self.ask(admin, idempotency_key="k-1")
         assert (await self.ask(admin, 1, "/things/2/wish", idempotency_key="k-1"))["op"] != first["op"]
         admin.headers["Authorization"] = f"Bearer {local.issue_token(data, 'm-2', ['admin'])}"
         assert (await self.ask(admin, idempotency_key="k-1"))["op"] != first["op"]
 
-    async def test_without_a_key_each_request_is_its_own(self, admin: httpx.AsyncClient) -> None:
+    async def test_without_a_key_each_request_is_an_operation(self, admin: httpx.AsyncClient) -> None:
         assert (await self.ask(admin))["op"] != (await self.ask(admin))["op"]
 
     @pytest.mark.parametrize("key", ["", "two words", "x" * 256])
-    async def test_a_key_that_is_none(self, admin: httpx.AsyncClient, key: str) -> None:
+    async def test_invalid_key_is_rejected(self, admin: httpx.AsyncClient, key: str) -> None:
         problem(await admin.post("/things/1/wish", json={}, headers={"Idempotency-Key": key}), 422, "invalid")
 
     @pytest.mark.parametrize(
@@ -305,20 +305,20 @@ class TestCommands:
             ("if_none_match", "*", 0),
         ],
     )
-    async def test_the_version_that_the_caller_saw(
+    async def test_expected_version_comes_from_the_headers(
         self, admin: httpx.AsyncClient, header: str, value: str, expect: int | None
     ) -> None:
         assert (await self.ask(admin, 1, **{header: value}))["expect"] == expect
 
-    async def test_the_version_is_told(self, admin: httpx.AsyncClient) -> None:
+    async def test_etag_gives_the_version(self, admin: httpx.AsyncClient) -> None:
         assert (await admin.get("/things/1")).headers["etag"] == '"7"'
 
 
-class TestLimits:
-    async def test_a_body_that_says_it_is_too_large(self, admin: httpx.AsyncClient) -> None:
+class TestRequestLimits:
+    async def test_announced_size_above_the_limit(self, admin: httpx.AsyncClient) -> None:
         problem(await admin.post("/things/1/wish", json={"note": "x" * 2000}), 413, "too_large")
 
-    async def test_a_body_that_does_not_say_its_size(self, admin: httpx.AsyncClient) -> None:
+    async def test_received_size_above_the_limit(self, admin: httpx.AsyncClient) -> None:
         async def parts() -> AsyncIterator[bytes]:
             for _ in range(5):
                 yield b" " * 300
@@ -326,7 +326,7 @@ class TestLimits:
         headers = {"Content-Type": "application/json"}
         problem(await admin.post("/things/1/wish", content=parts(), headers=headers), 413, "too_large")
 
-    async def test_an_upload_has_a_limit_of_its_own(self, admin: httpx.AsyncClient) -> None:
+    async def test_upload_has_its_own_limit(self, admin: httpx.AsyncClient) -> None:
         assert (await admin.post("/things/upload", content=b"x" * 4000)).json()["size"] == 4000
 
         async def parts() -> AsyncIterator[bytes]:
@@ -336,7 +336,7 @@ class TestLimits:
         problem(await admin.post("/things/upload", content=b"x" * 5000), 413, "too_large")
         problem(await admin.post("/things/upload", content=parts()), 413, "too_large")
 
-    async def test_more_requests_than_it_can_take_are_sent_away(self, data: Path) -> None:
+    async def test_requests_above_the_maximum_get_a_503(self, data: Path) -> None:
         router = APIRouter()
         arrived, leave = asyncio.Event(), asyncio.Event()
 
@@ -357,8 +357,8 @@ class TestLimits:
             assert (await client.get("/slow")).status_code == 200
 
 
-class TestPages:
-    async def test_page_by_page_to_the_end(self, admin: httpx.AsyncClient) -> None:
+class TestPaging:
+    async def test_pages_follow_each_other_to_the_end(self, admin: httpx.AsyncClient) -> None:
         first = (await admin.get("/things", params={"limit": 2})).json()
         assert first == {"items": [1, 2], "next": "2"}
         second = (await admin.get("/things", params={"limit": 2, "after": first["next"]})).json()
@@ -366,5 +366,5 @@ class TestPages:
         assert (await admin.get("/things", params={"limit": 2, "after": "4"})).json() == {"items": [5], "next": None}
 
     @pytest.mark.parametrize("limit", ["0", "201", "many"])
-    async def test_a_page_has_limits(self, admin: httpx.AsyncClient, limit: str) -> None:
+    async def test_page_size_is_limited(self, admin: httpx.AsyncClient, limit: str) -> None:
         problem(await admin.get("/things", params={"limit": limit}), 422, "invalid")

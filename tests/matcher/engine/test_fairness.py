@@ -14,25 +14,27 @@ from contracts.profiles import ProfileChanged
 from contracts.programmes import Draw, Fairness, ProgrammeSettings
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.score import fit
-from services.matcher.engine.assignment import Assignment, Unsolvable, assign, solved
-from services.matcher.engine.candidates import Edges, candidates
-from services.matcher.engine.fairness import fairer
-from services.matcher.engine.member_columns import Columns, Words
-from services.matcher.engine.solve import Answer, Question, sides, solve
-from services.matcher.engine.tie_lottery import drawn
-from services.matcher.engine.vectorised_fit import Comparison, Pairs
+from services.matcher.engine.assignment import InfeasibleAssignment, PricedAssignment, assign, assign_with_prices
+from services.matcher.engine.candidates import Edges, find_candidates
+from services.matcher.engine.fairness import improve_fairness
+from services.matcher.engine.member_columns import MemberColumns, Vocabulary
+from services.matcher.engine.solve import MatchingProblem, MatchingResult, eligible_sides, solve
+from services.matcher.engine.tie_lottery import draw_ties
+from services.matcher.engine.vectorised_fit import CohortFit, PairwiseFit
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings, weekly
 
 Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
 FEWER = run_with(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def question(people: Sequence[ProfileChanged], under: ProgrammeSettings | None = None, **more: object) -> Question:
+def question(
+    people: Sequence[ProfileChanged], under: ProgrammeSettings | None = None, **more: object
+) -> MatchingProblem:
     places = {one.member_id: one.enrolments[-1].capacity for one in people}
-    return Question(PROGRAMME, under or settings(), people, places, (), TODAY, 3, **more)  # type: ignore[arg-type]
+    return MatchingProblem(PROGRAMME, under or settings(), people, places, (), TODAY, 3, **more)  # type: ignore[arg-type]
 
 
-def pairs_of(answer: Answer) -> set[tuple[str, str]]:
+def pairs_of(answer: MatchingResult) -> set[tuple[str, str]]:
     return {(match.senior.id, match.junior.id) for match in answer.matches}
 
 
@@ -54,43 +56,43 @@ def edges_of(edges: Sequence[tuple[int, int, float]]) -> Edges:
 @given(markets())
 def test_prices_prove_the_optimum(market: tuple[list[int], list[int], Edges]) -> None:
     seniors, juniors, edges = market
-    found: Assignment = solved(seniors, juniors, edges, 0)
+    found: PricedAssignment = assign_with_prices(seniors, juniors, edges, 0)
     best = float(edges.scores[found.chosen].sum())
-    over = edges.scores - found.seniors[edges.seniors] - found.juniors[edges.juniors]
+    over = edges.scores - found.senior_prices[edges.seniors] - found.junior_prices[edges.juniors]
     taken = np.isin(np.arange(len(edges)), found.chosen)
     assert (over[~taken] < 1e-5).all()
-    worth = sum(p * price for p, price in zip(seniors, found.seniors.tolist(), strict=True) if p)
-    worth += sum(p * price for p, price in zip(juniors, found.juniors.tolist(), strict=True) if p)
+    worth = sum(p * price for p, price in zip(seniors, found.senior_prices.tolist(), strict=True) if p)
+    worth += sum(p * price for p, price in zip(juniors, found.junior_prices.tolist(), strict=True) if p)
     assert worth + np.maximum(0, over[taken]).sum() == pytest.approx(best, abs=1e-4)
 
 
 def test_a_made_up_company_gets_what_scipy_finds_on_all_scores_and_the_bound_is_no_lower() -> None:
     asked = made_up.question(made_up.cohort(300))
     answer = solve(asked, TAXONOMY)
-    seniors, juniors = sides(asked)
-    pairs = Pairs(seniors, juniors, asked.settings, TAXONOMY, TODAY)
-    block = pairs.block(np.arange(len(seniors)), np.arange(len(juniors)))
-    scores = np.where(block.possible(), block.score, 0)
+    seniors, juniors = eligible_sides(asked)
+    pairs = CohortFit(seniors, juniors, asked.settings, TAXONOMY, TODAY)
+    block = pairs.evaluate_block(np.arange(len(seniors)), np.arange(len(juniors)))
+    scores = np.where(block.feasible(), block.score, 0)
     best = scores[linear_sum_assignment(scores, maximize=True)].sum()
-    assert answer.optimum == pytest.approx(best, abs=1e-3)
-    assert answer.bound is not None
-    assert answer.bound >= answer.optimum - 1e-9
+    assert answer.optimal_fit == pytest.approx(best, abs=1e-3)
+    assert answer.upper_bound is not None
+    assert answer.upper_bound >= answer.optimal_fit - 1e-9
 
 
 def test_a_large_company_is_solved_near_the_optimum_of_all_pairs_and_says_how_near() -> None:
     asked = made_up.question(made_up.cohort(2400))
     answer = solve(asked, TAXONOMY)
-    seniors, juniors = sides(asked)
-    pairs = Pairs(seniors, juniors, asked.settings, TAXONOMY, TODAY)
+    seniors, juniors = eligible_sides(asked)
+    pairs = CohortFit(seniors, juniors, asked.settings, TAXONOMY, TODAY)
     scores = np.zeros(pairs.shape)
     for row in np.array_split(np.arange(len(seniors)), 8):
-        block = pairs.block(row, np.arange(len(juniors)))
-        scores[row] = np.where(block.possible(), block.score, 0)
+        block = pairs.evaluate_block(row, np.arange(len(juniors)))
+        scores[row] = np.where(block.feasible(), block.score, 0)
     best = scores[linear_sum_assignment(scores, maximize=True)].sum()
-    assert answer.bound is not None
-    assert 0.999 * best <= answer.optimum <= best + 1e-3
-    assert best <= answer.bound * (1 + 1e-4)
-    assert answer.optimum >= 0.998 * answer.bound
+    assert answer.upper_bound is not None
+    assert 0.999 * best <= answer.optimal_fit <= best + 1e-3
+    assert best <= answer.upper_bound * (1 + 1e-4)
+    assert answer.optimal_fit >= 0.998 * answer.upper_bound
 
 
 @FEWER
@@ -102,19 +104,19 @@ def test_held_pairs_stay_together_where_no_rule_is_in_the_way_and_forbidden_ones
     every = [(s.member_id, j.member_id) for s in cohort[0] for j in cohort[1]]
     locked = data.draw(st.lists(st.sampled_from(every), max_size=2, unique=True))
     apart = data.draw(st.lists(st.sampled_from(every), max_size=3, unique=True))
-    answer = solve(question([*cohort[0], *cohort[1]], rules_, locked=locked, forbidden=apart), TAXONOMY)
+    answer = solve(question([*cohort[0], *cohort[1]], rules_, locked_pairs=locked, forbidden_pairs=apart), TAXONOMY)
     for match in answer.matches:
         pair = (match.senior.id, match.junior.id)
         assert rules.broken(match.senior, match.junior, rules_, TODAY) == ()
-        assert match.locked or (pair not in apart and not match.fit.falls_short(rules_))
-        assert not match.locked or pair in locked
+        assert match.is_locked or (pair not in apart and not match.fit.falls_short(rules_))
+        assert not match.is_locked or pair in locked
         assert match.fit.score == pytest.approx(fit(match.senior, match.junior, rules_, TAXONOMY, TODAY).score)
     if len(locked) == 1:
         known = {one.member_id: one for one in (*cohort[0], *cohort[1])}
         senior, junior = (rules.enrolled(known[id], PROGRAMME) for id in locked[0])
         assert senior is not None
         assert junior is not None
-        assert (locked[0] in {(m.senior.id, m.junior.id) for m in answer.matches if m.locked}) == (
+        assert (locked[0] in {(m.senior.id, m.junior.id) for m in answer.matches if m.is_locked}) == (
             not rules.broken(senior, junior, rules_, TODAY)
         )
 
@@ -122,9 +124,9 @@ def test_held_pairs_stay_together_where_no_rule_is_in_the_way_and_forbidden_ones
 def test_who_has_waited_comes_first_among_those_who_fit_nearly_as_well() -> None:
     people = [person("s"), person("j1", "junior"), person("j2", "junior", offers={"generative-ai": "teach"})]
     assert pairs_of(solve(question(people), TAXONOMY)) == {("s", "j2")}
-    assert pairs_of(solve(question(people, waiting={"j1": 1.0}), TAXONOMY)) == {("s", "j1")}
+    assert pairs_of(solve(question(people, waiting_priority={"j1": 1.0}), TAXONOMY)) == {("s", "j1")}
     unmoved = settings(matching__waiting=0.0)
-    assert pairs_of(solve(question(people, unmoved, waiting={"j1": 1.0}), TAXONOMY)) == {("s", "j2")}
+    assert pairs_of(solve(question(people, unmoved, waiting_priority={"j1": 1.0}), TAXONOMY)) == {("s", "j2")}
 
 
 @given(markets(), st.sampled_from([0.0, 0.02, 0.3]))
@@ -134,7 +136,7 @@ def test_fairness_keeps_everybody_paired_costs_no_more_than_it_may_and_never_har
     seniors, juniors, edges = market
     chosen = assign(seniors, juniors, edges, 0)
     assume(len(chosen))
-    fair = fairer(edges, chosen, len(seniors), len(juniors), Fairness(max_cost=cost, worst=0.3), 0)
+    fair = improve_fairness(edges, chosen, len(seniors), len(juniors), Fairness(max_cost=cost, worst=0.3), 0)
     for side in (edges.seniors, edges.juniors):
         assert sorted(side[fair.chosen]) == sorted(side[chosen])
     before, after = edges.scores[chosen], edges.scores[fair.chosen]
@@ -145,11 +147,11 @@ def test_fairness_keeps_everybody_paired_costs_no_more_than_it_may_and_never_har
 
 def test_fairness_raises_the_worst_pairs_of_a_company_by_a_twentieth_for_a_fiftieth_or_says_why_not() -> None:
     answer = solve(made_up.question(made_up.cohort(1000)), TAXONOMY)
-    assert answer.total >= answer.optimum * (1 - 0.02 - 0.001)
-    assert "worst pairs rose by" in answer.fairness
+    assert answer.total_fit >= answer.optimal_fit * (1 - 0.02 - 0.001)
+    assert "worst pairs rose by" in answer.fairness_note
     none = solve(made_up.question(made_up.cohort(1000), _without_fairness()), TAXONOMY)
     worst = [np.sort([match.fit.score for match in one.matches])[: len(one.matches) // 20] for one in (answer, none)]
-    assert worst[0].mean() >= 1.05 * worst[1].mean() or "at most" in answer.fairness
+    assert worst[0].mean() >= 1.05 * worst[1].mean() or "at most" in answer.fairness_note
 
 
 def _without_fairness() -> ProgrammeSettings:
@@ -163,11 +165,11 @@ def test_the_draw_exchanges_near_equals_half_of_the_time_and_says_so() -> None:
     chosen = np.array([1, 2, 4])
     outcomes = []
     for seed in range(200):
-        found = drawn(edges, chosen, 3, 100.0, Draw(), seed)
+        found = draw_ties(edges, chosen, 3, 100.0, Draw(), seed)
         assert found.probability.tolist() == [0.5, 0.5, 1.0]
         outcomes.append(found.chosen.tolist() == [0, 3, 4])
     assert 70 < sum(outcomes) < 130
-    assert drawn(edges, chosen, 3, 100.0, Draw(tolerance=0.0), 1).chosen.tolist() == [1, 2, 4]
+    assert draw_ties(edges, chosen, 3, 100.0, Draw(tolerance=0.0), 1).chosen.tolist() == [1, 2, 4]
 
 
 ALIKE = edges_of([(0, 0, 0.01), (0, 1, 0.01), (1, 0, 0.01), (1, 1, 0.01)])
@@ -181,7 +183,7 @@ def test_the_draw_costs_next_to_nothing_and_exceeds_no_place(
     seniors, juniors, edges = market
     chosen = assign(seniors, juniors, edges, 0)
     best = float(edges.scores[chosen].sum())
-    found = drawn(edges, chosen, len(juniors), best, Draw(tolerance=0.05, max_cost=0.001), seed)
+    found = draw_ties(edges, chosen, len(juniors), best, Draw(tolerance=0.05, max_cost=0.001), seed)
     for side in (edges.seniors, edges.juniors):
         assert sorted(side[found.chosen]) == sorted(side[chosen])
     assert edges.scores[found.chosen].sum() >= best * 0.999 - 1e-9
@@ -196,12 +198,13 @@ def test_candidates_and_runners_up_do_not_depend_on_private_rules(cohort: Cohort
     wish = who.model_copy(update={"avoid": (*who.avoid, whom.member_id)})
     other = [wish if one is who else one for one in people]
     one_world, other_world = solve(question(people), TAXONOMY), solve(question(other), TAXONOMY)
-    ups = {(m.senior.id, m.junior.id): m.runner_up for m in one_world.matches}
+    ups = {(m.senior.id, m.junior.id): m.runners_up for m in one_world.matches}
     for match in other_world.matches:
         pair = (match.senior.id, match.junior.id)
-        assert ups.get(pair, match.runner_up) == match.runner_up
+        assert ups.get(pair, match.runners_up) == match.runners_up
     open_ = [
-        candidates(Pairs(*sides(question(world)), settings(), TAXONOMY, TODAY), None).edges for world in (people, other)
+        find_candidates(CohortFit(*eligible_sides(question(world)), settings(), TAXONOMY, TODAY), None).edges
+        for world in (people, other)
     ]
     assert open_[0].scores.tolist() == open_[1].scores.tolist()
 
@@ -215,7 +218,7 @@ def test_the_runner_up_is_the_best_other_candidate_whether_taken_or_not() -> Non
     ]
     answer = solve(question(people), TAXONOMY)
     for match in answer.matches:
-        up = match.runner_up
+        up = match.runners_up
         assert {up["senior"].member_id, match.junior.id} == {"j1", "j2"}
         assert {up["junior"].member_id, match.senior.id} == {"s", "s2"}
 
@@ -226,22 +229,24 @@ def test_a_round_in_which_nobody_can_be_paired_is_empty_and_says_why() -> None:
     full = solve(question([person("s", enrolment={"capacity": 0}), person("j", "junior")]), TAXONOMY)
     for answer in (alone, blocked, full):
         assert not answer.matches
-        assert answer.why_empty
-        assert (answer.total, answer.bound) == (0.0, None)
+        assert answer.empty_reason
+        assert (answer.total_fit, answer.upper_bound) == (0.0, None)
 
 
 def test_any_member_of_a_large_company_can_be_replaced_removed_and_compared_as_if_new() -> None:
     people = [member(one) for one in made_up.cohort(60)]
     seniors, juniors = people[:30], people[30:]
-    words = Words(settings(), TAXONOMY, TODAY)
-    one, other = Columns(words, seniors), Columns(words, juniors[1:])
+    words = Vocabulary(settings(), TAXONOMY, TODAY)
+    one, other = MemberColumns(words, seniors), MemberColumns(words, juniors[1:])
     odd = person("odd", "junior", time_zone="Asia/Kathmandu", availability=weekly((2, 8 * 60 + 1, 9 * 60 + 4)))
     row = other.add(member(odd))
     other.remove(row)
     assert other.add(juniors[0]) == row
     other.write([juniors[0]])
-    grown = Comparison(one, other, settings()).block(np.arange(30), np.arange(30))
-    fresh = Pairs(seniors, [*juniors[1:], juniors[0]], settings(), TAXONOMY, TODAY).block(np.arange(30), np.arange(30))
+    grown = PairwiseFit(one, other, settings()).evaluate_block(np.arange(30), np.arange(30))
+    fresh = CohortFit(seniors, [*juniors[1:], juniors[0]], settings(), TAXONOMY, TODAY).evaluate_block(
+        np.arange(30), np.arange(30)
+    )
     assert grown.score == pytest.approx(fresh.score, abs=1e-9)
     for rule, mask in fresh.broken.items():
         assert (grown.broken[rule] == mask).all()
@@ -259,7 +264,7 @@ def test_whoever_comes_is_added_without_a_look_at_everybody_else() -> None:
         keys = items = values = __iter__  # type: ignore[assignment]
 
     people = [member(one) for one in made_up.cohort(20)]
-    columns = Columns(Words(settings(), TAXONOMY, TODAY), people[1:])
+    columns = MemberColumns(Vocabulary(settings(), TAXONOMY, TODAY), people[1:])
     columns.row_of = Unread(columns.row_of)
     columns.remove(columns.add(people[0]))
 
@@ -289,12 +294,12 @@ def test_everybody_with_one_place_is_matched_as_a_flow_would_or_it_is_said_to_be
         np.append(edges.scores, [0.0, 0.0, 0.0]),
     )
     try:
-        expected = assign([*two[0], 1], [*two[1], 1], aside, 1, every_place=True)
-    except Unsolvable:
-        with pytest.raises(Unsolvable):
-            assign(seniors, juniors, edges, 1, every_place=True)
+        expected = assign([*two[0], 1], [*two[1], 1], aside, 1, fill_all=True)
+    except InfeasibleAssignment:
+        with pytest.raises(InfeasibleAssignment):
+            assign(seniors, juniors, edges, 1, fill_all=True)
         return
-    found = assign(seniors, juniors, edges, 1, every_place=True)
+    found = assign(seniors, juniors, edges, 1, fill_all=True)
     assert edges.scores[found].sum() == pytest.approx(aside.scores[expected].sum())
     for side, places in ((edges.seniors, seniors), (edges.juniors, juniors)):
         assert np.bincount(side[found], minlength=n).tolist() == places

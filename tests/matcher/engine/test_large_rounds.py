@@ -12,12 +12,18 @@ from benchmarks import mentor_match_rules
 from contracts.profiles import ProfileChanged, Style
 from services.matcher.engine import candidates as candidates_of
 from services.matcher.engine import optimality_bound
-from services.matcher.engine.all_pairs_scan import Scan
-from services.matcher.engine.assignment import Assignment, assign, solved
-from services.matcher.engine.candidates import BEST, HARD_TO_SUIT, Edges, candidates, scan_of
-from services.matcher.engine.optimality_bound import Optimum, optimum
-from services.matcher.engine.solve import Question, _locked, _market, sides, solve
-from services.matcher.engine.vectorised_fit import Pairs
+from services.matcher.engine.all_pairs_scan import AllPairsScan
+from services.matcher.engine.assignment import PricedAssignment, assign, assign_with_prices
+from services.matcher.engine.candidates import (
+    CANDIDATES_PER_PERSON,
+    HARD_TO_SUIT_SHARE,
+    Edges,
+    find_candidates,
+    scan_if_large,
+)
+from services.matcher.engine.optimality_bound import BoundedAssignment, solve_with_bound
+from services.matcher.engine.solve import MatchingProblem, _locked, _market, eligible_sides, solve
+from services.matcher.engine.vectorised_fit import CohortFit
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, TOPICS, member, person, settings, weekly
 from tests.matcher.large_company import large_round
 
@@ -32,20 +38,20 @@ class Weighed:
     pairs: list[tuple[str, str]]
 
 
-def weighed(asked: Question, *, scanned: bool) -> Weighed:
-    pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY, asked.earlier)
-    scan = Scan(pairs) if scanned else None
+def weighed(asked: MatchingProblem, *, scanned: bool) -> Weighed:
+    pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY, asked.earlier_pairs)
+    scan = AllPairsScan(pairs) if scanned else None
     of = _market(asked, pairs, _locked(asked, pairs))
-    best = optimum(of, candidates(pairs, scan), scan)
-    chosen = of.weighted(best.edges).take(best.chosen)
+    best = solve_with_bound(of, find_candidates(pairs, scan), scan)
+    chosen = of.with_bonus(best.edges).take(best.chosen)
     ids = [
         (pairs.seniors[s].id, pairs.juniors[j].id)
         for s, j in zip(chosen.seniors.tolist(), chosen.juniors.tolist(), strict=True)
     ]
-    return Weighed(float(chosen.scores.sum()), best.open, int(best.added.sum()), ids)
+    return Weighed(float(chosen.scores.sum()), best.gap, int(best.is_generated.sum()), ids)
 
 
-def company(seed: int) -> Question:
+def company(seed: int) -> MatchingProblem:
     """A few people of whom most could be paired, with all that can be in the way."""
     rng = Random(seed)
 
@@ -76,7 +82,7 @@ def company(seed: int) -> Question:
         count = rng.randint(0, most)
         return [(rng.choice(seniors).member_id, rng.choice(juniors).member_id) for _ in range(count)]
 
-    return Question(
+    return MatchingProblem(
         PROGRAMME,
         settings(matching__waiting=rng.choice([0, 0.1, 1.0]), rules__min_level_gap=rng.choice([0, 2, 3])),
         people,
@@ -84,14 +90,14 @@ def company(seed: int) -> Question:
         some_pairs(6),
         TODAY,
         seed,
-        locked=some_pairs(2),
-        forbidden=some_pairs(5),
-        waiting={one.member_id: rng.random() for one in people if rng.random() < 0.5},
+        locked_pairs=some_pairs(2),
+        forbidden_pairs=some_pairs(5),
+        waiting_priority={one.member_id: rng.random() for one in people if rng.random() < 0.5},
     )
 
 
-def companies() -> list[Question]:
-    return [asked for asked in map(company, range(300)) if all(sides(asked))]
+def companies() -> list[MatchingProblem]:
+    return [asked for asked in map(company, range(300)) if all(eligible_sides(asked))]
 
 
 def test_a_scanned_round_is_as_good_as_one_whose_pairs_are_all_candidates() -> None:
@@ -102,7 +108,7 @@ def test_a_scanned_round_is_as_good_as_one_whose_pairs_are_all_candidates() -> N
             scanned = weighed(asked, scanned=True)
         assert scanned.weight == pytest.approx(best.weight, abs=1e-4)
         assert 0 <= scanned.open <= 1e-4
-        assert not {*asked.forbidden, *asked.earlier, *asked.locked} & {*scanned.pairs}
+        assert not {*asked.forbidden_pairs, *asked.earlier_pairs, *asked.locked_pairs} & {*scanned.pairs}
         assert len({*scanned.pairs}) == len(scanned.pairs)
         several += len(best.pairs) > 1
         added += scanned.added > 0
@@ -124,9 +130,9 @@ def test_without_a_step_more_the_bound_is_no_lower_than_the_best_of_all_pairs() 
 @pytest.mark.parametrize("why", ["earlier", "forbidden", "avoid"])
 def test_who_may_not_have_any_of_their_forty_best_partners_has_the_best_of_the_others(why: str) -> None:
     asked = made_up.question(made_up.cohort(800, seed=2))
-    pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
-    block = pairs.block(np.arange(400), np.arange(400))
-    best = np.argsort(-np.where(block.open(), block.score, 0), axis=1)[:, :40]
+    pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
+    block = pairs.evaluate_block(np.arange(400), np.arange(400))
+    best = np.argsort(-np.where(block.publicly_feasible(), block.score, 0), axis=1)[:, :40]
     apart = {
         senior.id: tuple(pairs.juniors[j].id for j in mine) for senior, mine in zip(pairs.seniors, best, strict=True)
     }
@@ -135,7 +141,7 @@ def test_who_may_not_have_any_of_their_forty_best_partners_has_the_best_of_the_o
         profiles = [one.model_copy(update={"avoid": apart.get(one.member_id, ())}) for one in asked.profiles]
         asked = replace(asked, profiles=profiles)
     else:
-        asked = replace(asked, earlier=barred) if why == "earlier" else replace(asked, forbidden=barred)
+        asked = replace(asked, earlier_pairs=barred) if why == "earlier" else replace(asked, forbidden_pairs=barred)
     scanned = weighed(asked, scanned=True)
     assert scanned.weight == pytest.approx(weighed(asked, scanned=False).weight, abs=1e-3)
     assert scanned.open <= 1e-3
@@ -145,10 +151,10 @@ def test_who_may_not_have_any_of_their_forty_best_partners_has_the_best_of_the_o
 def test_an_estimate_from_some_seniors_leaves_room_for_how_they_differ() -> None:
     excess, places = np.array([0.1, 0.3, 0.0, 0.0]), np.array([1, 2, 1, 1])
     nobody = np.zeros(0, dtype=np.int64)
-    beyond = optimality_bound._Beyond(Edges(nobody, nobody, np.zeros(0)), excess)
+    beyond = optimality_bound._PricedOut(Edges(nobody, nobody, np.zeros(0)), excess)
     of = made_up.question(made_up.cohort(8))
-    pairs = Pairs(*sides(of), of.settings, TAXONOMY, TODAY)
-    asked = replace(_market(of, pairs, ()), places_of_seniors=places)
+    pairs = CohortFit(*eligible_sides(of), of.settings, TAXONOMY, TODAY)
+    asked = replace(_market(of, pairs, ()), senior_capacities=places)
     assert beyond.open(asked, 4) == pytest.approx(0.7)
     values = np.array([0.1, 0.6])
     assert beyond.open(asked, 2) == pytest.approx(4 * (values.mean() + 2 * values.std() / np.sqrt(2)))
@@ -169,10 +175,10 @@ def test_a_large_round_uses_the_best_candidates_only_and_stays_near_the_optimum(
 
     seniors = [member(somebody(n, "senior")) for n in range(1100)]
     juniors = [member(somebody(n, "junior")) for n in range(1000)]
-    pairs = Pairs(seniors, juniors, settings(), TAXONOMY, TODAY)
-    edges = candidates(pairs, scan_of(pairs)).allowed()
-    block = pairs.block(np.arange(1100), np.arange(1000))
-    everything = np.where(block.possible(), block.score, 0)
+    pairs = CohortFit(seniors, juniors, settings(), TAXONOMY, TODAY)
+    edges = find_candidates(pairs, scan_if_large(pairs)).allowed()
+    block = pairs.evaluate_block(np.arange(1100), np.arange(1000))
+    everything = np.where(block.feasible(), block.score, 0)
     s, j = np.nonzero(everything)
     assert len(edges.scores) < len(s)
     ones = [1] * 1100, [1] * 1000
@@ -186,13 +192,12 @@ def test_a_round_in_which_all_seniors_can_be_looked_at_is_the_best_of_all_pairs(
 ) -> None:
     asked = made_up.question(made_up.cohort(1400, seed=5))
     scanned = solve(asked, TAXONOMY)
-    monkeypatch.setattr(candidates_of, "ALL_PAIRS", 10**9)
+    monkeypatch.setattr(candidates_of, "MAX_EXHAUSTIVE_PAIRS", 10**9)
     best = solve(asked, TAXONOMY)
-    assert scanned.optimum == pytest.approx(best.optimum, abs=2e-6 * len(best.matches))
-    assert scanned.bound == pytest.approx(scanned.optimum, abs=2e-6 * len(best.matches))
+    assert scanned.optimal_fit == pytest.approx(best.optimal_fit, abs=2e-6 * len(best.matches))
+    assert scanned.upper_bound == pytest.approx(scanned.optimal_fit, abs=2e-6 * len(best.matches))
     told = [
-        [(left.member.id, left.code, left.text, left.numbers) for left in answer.left_over]
-        for answer in (scanned, best)
+        [(left.member.id, left.code, left.text, left.counts) for left in answer.unmatched] for answer in (scanned, best)
     ]
     assert told[0] == told[1]
 
@@ -201,55 +206,62 @@ def test_a_round_in_which_all_seniors_can_be_looked_at_is_the_best_of_all_pairs(
 def test_where_few_are_the_best_partners_of_too_many_the_others_are_found_step_by_step(
     sampled: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optimality_bound, "SAMPLED", sampled)
-    monkeypatch.setattr(optimality_bound, "BEST", 4)
-    monkeypatch.setattr(candidates_of, "BEST", 4)
+    monkeypatch.setattr(optimality_bound, "BOUND_SAMPLE_SENIORS", sampled)
+    monkeypatch.setattr(optimality_bound, "CANDIDATES_PER_PERSON", 4)
+    monkeypatch.setattr(candidates_of, "CANDIDATES_PER_PERSON", 4)
     steps: list[int] = []
 
-    def step(seniors: Sequence[int], juniors: Sequence[int], edges: Edges, seed: int) -> Assignment:
+    def step(seniors: Sequence[int], juniors: Sequence[int], edges: Edges, seed: int) -> PricedAssignment:
         steps.append(len(edges))
-        return solved(seniors, juniors, edges, seed)
+        return assign_with_prices(seniors, juniors, edges, seed)
 
-    monkeypatch.setattr(optimality_bound, "solved", step)
+    monkeypatch.setattr(optimality_bound, "assign_with_prices", step)
     asked = mentor_match_rules.question(*mentor_match_rules.servants(900, seed=1))
     answer = solve(asked, TAXONOMY)
-    pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
-    block = pairs.block(np.arange(900), np.arange(900))
-    everything = np.where(block.possible(), block.score, 0)
+    pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
+    block = pairs.evaluate_block(np.arange(900), np.arange(900))
+    everything = np.where(block.feasible(), block.score, 0)
     s, j = np.nonzero(everything)
     best = everything[s, j][assign([1] * 900, [1] * 900, Edges(s, j, everything[s, j]), 0)].sum()
-    assert 2 <= len(steps) <= optimality_bound.TURNS
+    assert 2 <= len(steps) <= optimality_bound.MAX_PRICING_ROUNDS
     assert max(steps) < len(s) / 10
-    assert answer.bound is not None
-    assert optimality_bound.NEAR_ENOUGH * best - 1e-3 <= answer.optimum <= best + 1e-3 <= answer.bound + 2e-3
+    assert answer.upper_bound is not None
+    assert (
+        optimality_bound.SUFFICIENT_RATIO * best - 1e-3
+        <= answer.optimal_fit
+        <= best + 1e-3
+        <= answer.upper_bound + 2e-3
+    )
 
 
 def test_what_was_added_in_vain_is_not_told_of() -> None:
     ends = np.arange(5)
     added = np.array([False, True, False, True, False])
-    told = Optimum(Edges(ends, ends, ends / 5), np.array([3, 4]), 0.1, added).to_tell_of()
+    told = BoundedAssignment(Edges(ends, ends, ends / 5), np.array([3, 4]), 0.1, added).without_unused_columns()
     assert told.edges.seniors.tolist() == [0, 2, 3, 4]
     assert told.edges.seniors[told.chosen].tolist() == [3, 4]
-    assert told.open == 0.1
+    assert told.gap == 0.1
 
 
 def test_whoever_is_hard_to_suit_keeps_more_candidates_of_a_large_round_for_fairness_to_choose_from() -> None:
     asked = made_up.question(made_up.cohort(2400))
-    pairs = Pairs(*sides(asked), asked.settings, TAXONOMY, TODAY)
-    edges = candidates(pairs, scan_of(pairs)).edges
+    pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
+    edges = find_candidates(pairs, scan_if_large(pairs)).edges
     for group in (edges.seniors, edges.juniors):
         kept = np.bincount(group)
         best = np.zeros(len(kept))
         np.maximum.at(best, group, edges.scores)
-        hard = (kept > 0) & (best <= np.quantile(best[kept > 0], HARD_TO_SUIT))
-        assert np.median(kept[hard]) >= 1.5 * BEST
+        hard = (kept > 0) & (best <= np.quantile(best[kept > 0], HARD_TO_SUIT_SHARE))
+        assert np.median(kept[hard]) >= 1.5 * CANDIDATES_PER_PERSON
 
 
 def test_of_partners_who_are_equal_each_person_keeps_others_and_no_more_than_of_unequal_ones() -> None:
     seniors = [member(person(f"s{n}")) for n in range(400)]
     juniors = [member(person(f"j{n}", "junior")) for n in range(400)]
-    pairs = Pairs(seniors, juniors, settings(), TAXONOMY, TODAY)
-    edges = candidates(pairs, scan_of(pairs)).edges
-    assert len(edges) < 400 * 3 * BEST
+    pairs = CohortFit(seniors, juniors, settings(), TAXONOMY, TODAY)
+    edges = find_candidates(pairs, scan_if_large(pairs)).edges
+    assert len(edges) < 400 * 3 * CANDIDATES_PER_PERSON
     for people in (edges.seniors, edges.juniors):
-        assert BEST <= np.bincount(people).min() <= np.bincount(people).max() < 8 * BEST
+        assert (
+            CANDIDATES_PER_PERSON <= np.bincount(people).min() <= np.bincount(people).max() < 8 * CANDIDATES_PER_PERSON
+        )

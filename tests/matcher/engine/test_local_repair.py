@@ -15,8 +15,8 @@ from contracts.programmes import Draw, Fairness, ProgrammeSettings
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.score import fit
 from services.matcher.domain.rounds.adjustment import Adjustment, Effect, Pair, carried_out, undone, with_one_more
-from services.matcher.engine.local_repair import Repairs, Result
-from services.matcher.engine.solve import Question, solve
+from services.matcher.engine.local_repair import LocalRepair, StandingPairs
+from services.matcher.engine.solve import MatchingProblem, solve
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, person, settings
 
 Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
@@ -32,18 +32,18 @@ def _for_the_best_total() -> ProgrammeSettings:
 BEST_TOTAL = _for_the_best_total()
 
 
-def question(people: list[ProfileChanged], with_settings: ProgrammeSettings | None = None) -> Question:
+def question(people: list[ProfileChanged], with_settings: ProgrammeSettings | None = None) -> MatchingProblem:
     places = {one.member_id: one.enrolments[-1].capacity for one in people}
-    return Question(PROGRAMME, with_settings or settings(), people, places, (), TODAY, 0)
+    return MatchingProblem(PROGRAMME, with_settings or settings(), people, places, (), TODAY, 0)
 
 
-def solved(asked: Question) -> Result:
+def solved(asked: MatchingProblem) -> StandingPairs:
     answer = solve(asked, TAXONOMY)
     seniors = {one.senior.id: one.senior for one in answer.matches}
     juniors = {one.junior.id: one.junior for one in answer.matches}
-    for left in answer.left_over:
+    for left in answer.unmatched:
         (seniors if left.side == "senior" else juniors)[left.member.id] = left.member
-    return Result(seniors, juniors, {(one.senior.id, one.junior.id): one.fit.score for one in answer.matches})
+    return StandingPairs(seniors, juniors, {(one.senior.id, one.junior.id): one.fit.score for one in answer.matches})
 
 
 def lock(*pair: str) -> Adjustment:
@@ -54,8 +54,8 @@ def forbid(*pair: str) -> Adjustment:
     return Adjustment(adjustment_id="-".join(("forbid", *pair)), kind="forbid", pairs=(pair,))  # type: ignore[arg-type]
 
 
-def repaired(asked: Question, *adjustments: Adjustment) -> tuple[Mapping[Pair, float], list[Effect]]:
-    repairs = Repairs(asked, solved(asked), TAXONOMY)
+def repaired(asked: MatchingProblem, *adjustments: Adjustment) -> tuple[Mapping[Pair, float], list[Effect]]:
+    repairs = LocalRepair(asked, solved(asked), TAXONOMY)
     effects = [repairs.apply(one) for one in adjustments]
     return repairs.pairs, effects
 
@@ -77,7 +77,7 @@ def test_whatever_is_changed_no_rule_is_broken_no_place_exceeded_and_what_is_kep
     ]
     pairs, effects = repaired(asked, *wanted)
     taken = Counter(member for pair in pairs for member in pair)
-    assert all(taken[member] <= asked.places[member] for member in taken)
+    assert all(taken[member] <= asked.free_seats[member] for member in taken)
     for senior, junior in pairs:
         s, j = start.seniors[senior], start.juniors[junior]
         assert rules.broken(s, j, rules_, TODAY) == ()
@@ -125,7 +125,7 @@ def test_a_repair_is_nearly_as_good_as_solving_everything_again() -> None:
     apart = {one.pairs[0] for one in wanted}
     blocked = [one.model_copy(update={"avoid": tuple({*one.avoid, *_others(one.member_id, apart)})}) for one in people]
     again = solve(cohort.question(blocked, BEST_TOTAL), TAXONOMY)
-    assert sum(pairs.values()) >= 0.999 * again.total
+    assert sum(pairs.values()) >= 0.999 * again.total_fit
 
 
 def _others(member: str, pairs: set[Pair]) -> list[str]:

@@ -14,25 +14,27 @@ from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.pairings.seat_ledger import Ledger, Seat, room
-from services.matcher.engine.partner_index import Crowd, when
+from services.matcher.engine.partner_index import PartnerIndex, wait_state
 from services.matcher.pairings.partner_search import possible
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, profiles, settings
 
 Held = dict[str, int]
 
 
-def crowd_of(people: list[ProfileChanged], held: Held | None = None, marks: ProgrammeSettings | None = None) -> Crowd:
-    crowd = Crowd(TAXONOMY, marks or settings(), TODAY)
+def crowd_of(
+    people: list[ProfileChanged], held: Held | None = None, marks: ProgrammeSettings | None = None
+) -> PartnerIndex:
+    crowd = PartnerIndex(TAXONOMY, marks or settings(), TODAY)
     for one in people:
         tell(crowd, one)
     for id, seats in (held or {}).items():
-        crowd.hold(id, seats, seats)
-    crowd.settle()
+        crowd.set_reserved_seats(id, seats, seats)
+    crowd.flush()
     return crowd
 
 
-def tell(crowd: Crowd, profile: ProfileChanged) -> None:
-    crowd.put(member(profile), room(profile, PROGRAMME))
+def tell(crowd: PartnerIndex, profile: ProfileChanged) -> None:
+    crowd.upsert(member(profile), room(profile, PROGRAMME))
 
 
 def free(profile: ProfileChanged, held: Held) -> int:
@@ -104,7 +106,7 @@ def test_the_best_are_those_that_rules_fit_and_ledger_name(
     crowd = crowd_of(people, held, rule)
     for me in map(member, people):
         wanted = truth(me, people, held, rule, on)
-        found = crowd.best(me, rule, on, len(people))
+        found = crowd.best_partners(me, rule, on, len(people))
         assert {one.id: one.score for one in found} == pytest.approx(wanted, abs=1e-6)
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
         for one in found:
@@ -132,14 +134,16 @@ def test_who_comes_changes_and_goes_leaves_the_crowd_as_if_it_were_begun_anew(
             tell(crowd, now[id])
         else:
             now.pop(id, None)
-            crowd.drop(id)
+            crowd.remove(id)
         if data.draw(st.booleans()):
-            crowd.settle()
-    crowd.settle()
+            crowd.flush()
+    crowd.flush()
     anew = crowd_of(list(now.values()))
     assert sorted(crowd) == sorted(anew)
     for me in map(member, people.values()):
-        found, wanted = ({one.id: one.score for one in some.best(me, settings(), TODAY, 9)} for some in (crowd, anew))
+        found, wanted = (
+            {one.id: one.score for one in some.best_partners(me, settings(), TODAY, 9)} for some in (crowd, anew)
+        )
         assert found == pytest.approx(wanted, abs=1e-6)
 
 
@@ -147,27 +151,27 @@ def test_what_is_promised_or_named_is_not_offered() -> None:
     crowd = crowd_of([person("s", enrolment={"capacity": 2}), person("t"), person("j", "junior")])
     me = member(person("j", "junior"))
 
-    def offered(**but: object) -> list[str]:
-        return [one.id for one in crowd.best(me, settings(), TODAY, 9, **but)]  # type: ignore[arg-type]
+    def offered(**options: object) -> list[str]:
+        return [one.id for one in crowd.best_partners(me, settings(), TODAY, 9, **options)]  # type: ignore[arg-type]
 
     assert offered() == ["s", "t"]
-    assert offered(promised={"s": 1, "t": 1}) == ["s"]
-    assert offered(but=["s"]) == ["t"]
+    assert offered(promised_seats={"s": 1, "t": 1}) == ["s"]
+    assert offered(excluded=["s"]) == ["t"]
 
 
 def test_whose_last_pairing_came_to_nothing_comes_first_then_who_waits_longest() -> None:
     crowd = crowd_of([person(id) for id in ("new", "old", "unknown", "failed")])
     begin = datetime(2026, 1, 1, tzinfo=UTC)
-    crowd.waits("new", when(begin + timedelta(days=9), None, failed=False))
-    crowd.waits("old", when(begin, begin + timedelta(days=2), failed=False))
-    crowd.waits("failed", when(begin, begin + timedelta(days=30), failed=True))
-    assert crowd.turns(list(crowd), settings(), TODAY) == ["failed", "old", "new", "unknown"]
-    assert crowd.turns(["unknown", "new"], settings(), TODAY, {"new": 1}) == ["unknown"]
+    crowd.set_wait("new", wait_state(begin + timedelta(days=9), None, failed=False))
+    crowd.set_wait("old", wait_state(begin, begin + timedelta(days=2), failed=False))
+    crowd.set_wait("failed", wait_state(begin, begin + timedelta(days=30), failed=True))
+    assert crowd.order_by_wait(list(crowd), settings(), TODAY) == ["failed", "old", "new", "unknown"]
+    assert crowd.order_by_wait(["unknown", "new"], settings(), TODAY, {"new": 1}) == ["unknown"]
 
 
 def test_a_row_that_was_freed_keeps_nothing_of_who_had_it() -> None:
     crowd = crowd_of([person("s"), person("j", "junior")], {"s": 1})
-    crowd.drop("s")
+    crowd.remove("s")
     tell(crowd, person("t"))
-    crowd.settle()
-    assert [one.id for one in crowd.best(member(person("j", "junior")), settings(), TODAY, 9)] == ["t"]
+    crowd.flush()
+    assert [one.id for one in crowd.best_partners(member(person("j", "junior")), settings(), TODAY, 9)] == ["t"]

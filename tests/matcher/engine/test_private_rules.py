@@ -8,24 +8,24 @@ from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
 from contracts.profiles import ProfileChanged
-from services.matcher.engine.solve import Answer, Question, solve
+from services.matcher.engine.solve import MatchingProblem, MatchingResult, solve
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, cohorts, settings
 from tests.matcher.large_company import large_round
 
 Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
 
 
-def solved(people: list[ProfileChanged]) -> Answer:
+def solved(people: list[ProfileChanged]) -> MatchingResult:
     places = {one.member_id: one.enrolments[-1].capacity for one in people}
-    return solve(Question(PROGRAMME, settings(), people, places, [], TODAY, 0), TAXONOMY)
+    return solve(MatchingProblem(PROGRAMME, settings(), people, places, [], TODAY, 0), TAXONOMY)
 
 
-def told_of_pairs(answer: Answer) -> dict[tuple[str, str], object]:
+def told_of_pairs(answer: MatchingResult) -> dict[tuple[str, str], object]:
     return {(one.senior.id, one.junior.id): (one.fit, dict(one.reasons), one.focus) for one in answer.matches}
 
 
-def told_of_the_left_over(answer: Answer) -> dict[str, object]:
-    return {one.member.id: (one.side, one.code, one.text, dict(one.numbers)) for one in answer.left_over}
+def told_of_the_left_over(answer: MatchingResult) -> dict[str, object]:
+    return {one.member.id: (one.side, one.code, one.text, dict(one.counts)) for one in answer.unmatched}
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -47,4 +47,4 @@ def test_that_somebody_would_rather_not_shows_in_no_reason_number_or_code(
     for member, why in told_of_the_left_over(other).items():
         assert left.get(member, why) == why
     if not any({who.member_id, whom.member_id} == set(pair) for pair in pairs):
-        assert other.total == pytest.approx(one.total)
+        assert other.total_fit == pytest.approx(one.total_fit)

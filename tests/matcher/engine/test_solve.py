@@ -17,10 +17,10 @@ from contracts.profiles import ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.score import fit
-from services.matcher.engine.assignment import assign, split
+from services.matcher.engine.assignment import assign, split_sides
 from services.matcher.engine.candidates import Edges
-from services.matcher.engine.solve import Answer, Question, solve
-from services.matcher.engine.vectorised_fit import Pairs
+from services.matcher.engine.solve import MatchingProblem, MatchingResult, solve
+from services.matcher.engine.vectorised_fit import CohortFit
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings
 from tests.matcher.large_company import large_round
 
@@ -37,12 +37,12 @@ def question(
     earlier: list[tuple[str, str]] | None = None,
     seed: int = 0,
     on: date = TODAY,
-) -> Question:
+) -> MatchingProblem:
     known = {one.member_id: one.enrolments[-1].capacity for one in people}
-    return Question(PROGRAMME, with_settings or settings(), people, places or known, earlier or [], on, seed)
+    return MatchingProblem(PROGRAMME, with_settings or settings(), people, places or known, earlier or [], on, seed)
 
 
-def pairs_of(answer: Answer) -> list[tuple[str, str]]:
+def pairs_of(answer: MatchingResult) -> list[tuple[str, str]]:
     return sorted((match.senior.id, match.junior.id) for match in answer.matches)
 
 
@@ -52,8 +52,8 @@ def test_the_fast_form_equals_the_readable_one(cohort: Cohort, rules_: Programme
     seniors, juniors = [member(one) for one in cohort[0]], [member(one) for one in cohort[1]]
     assume(seniors and juniors)
     earlier = [(juniors[0].id, seniors[0].id)] if again else []
-    pairs = Pairs(seniors, juniors, rules_, TAXONOMY, TODAY, earlier)
-    block = pairs.block(np.arange(len(seniors)), np.arange(len(juniors)))
+    pairs = CohortFit(seniors, juniors, rules_, TAXONOMY, TODAY, earlier)
+    block = pairs.evaluate_block(np.arange(len(seniors)), np.arange(len(juniors)))
     for s, senior in enumerate(seniors):
         for j, junior in enumerate(juniors):
             known = [junior.id] if again and s == j == 0 else []
@@ -118,7 +118,7 @@ def test_no_hard_rule_is_broken_no_floor_missed_no_place_exceeded(
         for id in (match.senior.id, match.junior.id):
             taken[id] = taken.get(id, 0) + 1
     assert all(taken.get(one.member_id, 0) <= one.enrolments[0].capacity for one in people)
-    assert {left.member.id for left in answer.left_over} == {one.member_id for one in people} - taken.keys()
+    assert {left.member.id for left in answer.unmatched} == {one.member_id for one in people} - taken.keys()
 
 
 @FEWER
@@ -131,8 +131,8 @@ def test_the_same_people_in_any_order_give_the_same_round(
     shuffle.shuffle(people)  # type: ignore[attr-defined]
     second = solve(question(people, rules_, seed=seed), TAXONOMY)
     assert pairs_of(first) == pairs_of(second)
-    assert sorted((left.member.id, left.text) for left in first.left_over) == sorted(
-        (left.member.id, left.text) for left in second.left_over
+    assert sorted((left.member.id, left.text) for left in first.unmatched) == sorted(
+        (left.member.id, left.text) for left in second.unmatched
     )
 
 
@@ -140,8 +140,8 @@ def test_the_same_people_in_any_order_give_the_same_round(
 @given(cohorts(), any_settings())
 def test_one_more_candidate_never_lowers_the_total(cohort: Cohort, rules_: ProgrammeSettings) -> None:
     people = [*cohort[0], *cohort[1]]
-    before = solve(question(people, rules_), TAXONOMY).optimum
-    assert solve(question([*people, person("newcomer", "junior")], rules_), TAXONOMY).optimum >= before - 1e-4
+    before = solve(question(people, rules_), TAXONOMY).optimal_fit
+    assert solve(question([*people, person("newcomer", "junior")], rules_), TAXONOMY).optimal_fit >= before - 1e-4
 
 
 @FEWER
@@ -150,12 +150,12 @@ def test_a_private_rule_shows_in_no_reason_of_those_left_over(cohort: Cohort, ru
     """Two worlds that differ in private rules alone give each person left over in both the same code, and no other."""
     people = [*cohort[0], *cohort[1]]
     open_ = [one.model_copy(update={"avoid": ()}) for one in people]
-    private = {left.member.id: left for left in solve(question(people, rules_), TAXONOMY).left_over}
-    plain = {left.member.id: left for left in solve(question(open_, rules_), TAXONOMY).left_over}
+    private = {left.member.id: left for left in solve(question(people, rules_), TAXONOMY).unmatched}
+    plain = {left.member.id: left for left in solve(question(open_, rules_), TAXONOMY).unmatched}
     for id, left in private.items():
         assert left.code in (plain[id].code if id in plain else "places_taken", "places_taken")
         if id in plain:
-            assert (left.code, left.text, left.numbers) == (plain[id].code, plain[id].text, plain[id].numbers)
+            assert (left.code, left.text, left.counts) == (plain[id].code, plain[id].text, plain[id].counts)
 
 
 @FEWER
@@ -165,7 +165,7 @@ def test_the_reason_of_everybody_left_over_is_true(cohort: Cohort, rules_: Progr
     with large_round() if large else nullcontext():
         answer = solve(question(people, rules_), TAXONOMY)
     assume(cohort[0] and cohort[1])
-    for left in answer.left_over:
+    for left in answer.unmatched:
         others = [member(one) for one in cohort[1 if left.side == "senior" else 0]]
         couples = [(left.member, one) if left.side == "senior" else (one, left.member) for one in others]
         possible = [
@@ -191,15 +191,15 @@ def test_a_senior_left_over_learns_which_rule_it_was(
 ) -> None:
     people = [person("s", **senior), person("j", "junior", **junior)]  # type: ignore[arg-type]
     answer = solve(question(people), TAXONOMY)
-    assert {left.member.id: left.code for left in answer.left_over}["s"] == code
-    assert answer.why_empty is not None
+    assert {left.member.id: left.code for left in answer.unmatched}["s"] == code
+    assert answer.empty_reason is not None
 
 
 def test_a_round_without_people_or_with_one_side_says_so() -> None:
-    assert solve(question([]), TAXONOMY).why_empty == "Nobody is ready and has a place free."
+    assert solve(question([]), TAXONOMY).empty_reason == "Nobody is ready and has a place free."
     alone = solve(question([person("s")]), TAXONOMY)
-    assert alone.why_empty == "There is no junior who is ready and has a place free."
-    assert [left.code for left in alone.left_over] == ["nobody_on_the_other_side"]
+    assert alone.empty_reason == "There is no junior who is ready and has a place free."
+    assert [left.code for left in alone.unmatched] == ["nobody_on_the_other_side"]
     full = solve(question([person("s"), person("j", "junior")], places={"s": 0, "j": 1}), TAXONOMY)
     assert full.matches == ()
 
@@ -209,7 +209,7 @@ def test_earlier_partners_are_not_paired_again() -> None:
     assert pairs_of(solve(question(people), TAXONOMY)) == [("s", "j")]
     again = solve(question(people, earlier=[("s", "j")]), TAXONOMY)
     assert again.matches == []
-    assert {left.code for left in again.left_over} == {"earlier_partner"}
+    assert {left.code for left in again.unmatched} == {"earlier_partner"}
 
 
 def test_a_capacity_of_two_gives_two_partners() -> None:
@@ -221,7 +221,7 @@ def test_who_takes_either_side_fills_the_one_that_is_short_the_most_senior_as_se
     seniors = [member(person(f"s{n}")) for n in range(3)]
     juniors = [member(person("j", "junior"))]
     either = [member(person(f"e{level}", "either", level=level)) for level in (9, 4, 7, 15)]
-    left, right = split(seniors, juniors, either, [1] * 8)
+    left, right = split_sides(seniors, juniors, either, [1] * 8)
     assert [one.id for one in left] == ["e15", "s0", "s1", "s2"]
     assert [one.id for one in right] == ["e4", "e7", "e9", "j"]
 
@@ -229,12 +229,12 @@ def test_who_takes_either_side_fills_the_one_that_is_short_the_most_senior_as_se
 CANDIDATES = """
 from benchmarks.cohort import cohort, question
 from contracts.taxonomy import load
-from services.matcher.engine.candidates import candidates, scan_of
-from services.matcher.engine.vectorised_fit import Pairs
-from services.matcher.engine.solve import sides
+from services.matcher.engine.candidates import find_candidates, scan_if_large
+from services.matcher.engine.vectorised_fit import CohortFit
+from services.matcher.engine.solve import eligible_sides
 asked = question(cohort(8000))
-pairs = Pairs(*sides(asked), asked.settings, load(), asked.on, ())
-edges = candidates(pairs, scan_of(pairs)).edges
+pairs = CohortFit(*eligible_sides(asked), asked.settings, load(), asked.on, ())
+edges = find_candidates(pairs, scan_if_large(pairs)).edges
 print(len(edges), (edges.seniors * pairs.shape[1] + edges.juniors).sum(), edges.scores.sum())
 """
 

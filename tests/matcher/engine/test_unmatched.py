@@ -19,13 +19,28 @@ from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import fit
 from services.matcher.engine import unmatched
-from services.matcher.engine.assignment import assign, gains
+from services.matcher.engine.assignment import assign, edge_gains
 from services.matcher.engine.candidates import Edges
-from services.matcher.engine.dual_prices import NEVER, prices, steady_prices
+from services.matcher.engine.dual_prices import UNBOUNDED_PRICE, extreme_dual_prices, privacy_safe_prices
 from services.matcher.engine.member_columns import Bools, Ints
-from services.matcher.engine.relaxation import CLEAR, EFFORT, ENOUGH, MINUTES, SHARE, Relaxation, Relaxed
-from services.matcher.engine.solve import Answer, Question, solve
-from services.matcher.engine.unmatched import NOBODY, STEPS, YOURS, LeftOver, outlook, told_to_member
+from services.matcher.engine.relaxation import (
+    EFFORT_PER_STEP,
+    FLOOR_STEP,
+    MIN_GAIN_MARGIN,
+    MIN_PEOPLE_IN_REACH,
+    OVERLAP_STEP_MINUTES,
+    RelaxableRule,
+    Relaxation,
+)
+from services.matcher.engine.solve import MatchingProblem, MatchingResult, solve
+from services.matcher.engine.unmatched import (
+    MEMBER_TEXTS,
+    NONE_REMAIN_TEXTS,
+    STEPS,
+    UnmatchedMember,
+    member_text,
+    relaxation_outlook,
+)
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings, weekly
 from tests.matcher.large_company import large_round
 
@@ -43,9 +58,9 @@ STYLES: list[dict[str, float]] = [
 ]
 
 
-def solved(people: list[ProfileChanged], with_settings: ProgrammeSettings, seed: int = 0) -> Answer:
+def solved(people: list[ProfileChanged], with_settings: ProgrammeSettings, seed: int = 0) -> MatchingResult:
     places = {one.member_id: one.enrolments[-1].capacity for one in people}
-    return solve(Question(PROGRAMME, with_settings, people, places, [], TODAY, seed), TAXONOMY)
+    return solve(MatchingProblem(PROGRAMME, with_settings, people, places, [], TODAY, seed), TAXONOMY)
 
 
 # ---------------------------------------------------------------- people whom a rule keeps apart by a little
@@ -113,7 +128,7 @@ def strict_settings() -> st.SearchStrategy[ProgrammeSettings]:
 class Force:
     """A small round by the readable definitions alone, solved again and again with some pairs let in."""
 
-    def __init__(self, cohort: Cohort, rules_: ProgrammeSettings, left_over: Sequence[LeftOver]) -> None:
+    def __init__(self, cohort: Cohort, rules_: ProgrammeSettings, left_over: Sequence[UnmatchedMember]) -> None:
         self.cohort, self.settings = cohort, rules_
         self.left = {one.member.id for one in left_over}
         self.seniors, self.juniors = ([member(one) for one in side] for side in cohort)
@@ -122,13 +137,13 @@ class Force:
         self.apart = {(s.id, j.id) for s, j in couples if "rather_not" in rules.broken(s, j, rules_, TODAY)}
         self.suiting = suiting(cohort, rules_)
         self.possible = self.suiting - self.apart
-        self._suiting_after: dict[frozenset[tuple[Relaxed, float]], set[Pair]] = {}
+        self._suiting_after: dict[frozenset[tuple[RelaxableRule, float]], set[Pair]] = {}
         self._in_reach: dict[tuple[Pair, str], bool] = {}
 
     def of(self, id: str, pairs: set[Pair]) -> set[Pair]:
         return {pair for pair in pairs if id in pair}
 
-    def let_in(self, id: str, change: Mapping[Relaxed, float]) -> set[Pair]:
+    def let_in(self, id: str, change: Mapping[RelaxableRule, float]) -> set[Pair]:
         """Pairs of this person that would suit after the change, and do not now."""
         made = frozenset(change.items())
         if made not in self._suiting_after:
@@ -179,19 +194,19 @@ class Force:
             kept.add(instead)
         gained = self.total(kept | {pair}) - self.total(kept)
         assume(not 4e-6 < gained < 3e-5)
-        return gained > CLEAR
+        return gained > MIN_GAIN_MARGIN
 
-    def helps(self, id: str, change: Mapping[Relaxed, float]) -> bool:
+    def helps(self, id: str, change: Mapping[RelaxableRule, float]) -> bool:
         near = [pair for pair in self.let_in(id, change) if self.in_reach(pair, id)]
-        return len(near) >= ENOUGH and bool(set(near) - self.apart)
+        return len(near) >= MIN_PEOPLE_IN_REACH and bool(set(near) - self.apart)
 
     def efforts(self, id: str, together: int) -> Iterator[int]:
         """What each change of so many rules gives up that would help."""
-        for names in combinations(EFFORT, together):
+        for names in combinations(EFFORT_PER_STEP, together):
             for far in product(*(range(1, most(name, self.settings) + 1) for name in names)):
                 change = {name: by(name, n, self.settings) for name, n in zip(names, far, strict=True)}
                 if self.helps(id, change):
-                    yield sum(EFFORT[name] * n for name, n in zip(names, far, strict=True))
+                    yield sum(EFFORT_PER_STEP[name] * n for name, n in zip(names, far, strict=True))
 
 
 def suiting(cohort: Cohort, rules_: ProgrammeSettings) -> set[Pair]:
@@ -204,35 +219,35 @@ def suiting(cohort: Cohort, rules_: ProgrammeSettings) -> set[Pair]:
     }
 
 
-def most(rule: Relaxed, rules_: ProgrammeSettings) -> int:
+def most(rule: RelaxableRule, rules_: ProgrammeSettings) -> int:
     """In how many steps a rule is gone altogether."""
     floors = rules_.matching.floors
-    whole: dict[Relaxed, float] = {
+    whole: dict[RelaxableRule, float] = {
         "min_level_gap": rules_.rules.min_level_gap,
         "max_level_gap": 19 - (19 if rules_.rules.max_level_gap is None else rules_.rules.max_level_gap),
-        "min_overlap_minutes": rules_.rules.min_overlap_minutes / MINUTES,
-        "benefit": floors.benefit / SHARE,
-        "compatibility": floors.compatibility / SHARE,
+        "min_overlap_minutes": rules_.rules.min_overlap_minutes / OVERLAP_STEP_MINUTES,
+        "benefit": floors.benefit / FLOOR_STEP,
+        "compatibility": floors.compatibility / FLOOR_STEP,
         "exclude_same_manager": 1,
         "cross_organisation": 1,
     }
     return ceil(whole[rule] - 1e-9)
 
 
-def by(rule: Relaxed, steps: int, rules_: ProgrammeSettings) -> float:
+def by(rule: RelaxableRule, steps: int, rules_: ProgrammeSettings) -> float:
     """So many steps in the rule's own unit, and never below 0."""
     floors = rules_.matching.floors
     match rule:
         case "min_overlap_minutes":
-            return min(MINUTES * steps, rules_.rules.min_overlap_minutes)
+            return min(OVERLAP_STEP_MINUTES * steps, rules_.rules.min_overlap_minutes)
         case "benefit":
-            return min(SHARE * steps, floors.benefit)
+            return min(FLOOR_STEP * steps, floors.benefit)
         case "compatibility":
-            return min(SHARE * steps, floors.compatibility)
+            return min(FLOOR_STEP * steps, floors.compatibility)
     return steps
 
 
-def relaxed(rules_: ProgrammeSettings, change: Mapping[Relaxed, float]) -> ProgrammeSettings:
+def relaxed(rules_: ProgrammeSettings, change: Mapping[RelaxableRule, float]) -> ProgrammeSettings:
     asked, floors, most_apart = rules_.rules, rules_.matching.floors, rules_.rules.max_level_gap
     return settings(
         rules__min_level_gap=asked.min_level_gap - int(change.get("min_level_gap", 0)),
@@ -246,13 +261,19 @@ def relaxed(rules_: ProgrammeSettings, change: Mapping[Relaxed, float]) -> Progr
     )
 
 
-def changes(relaxation: Relaxation) -> dict[Relaxed, float]:
-    return {relaxation.rule: relaxation.by} | (dict([relaxation.also]) if relaxation.also else {})
+def changes(relaxation: Relaxation) -> dict[RelaxableRule, float]:
+    return {relaxation.rule: relaxation.amount} | (dict([relaxation.second]) if relaxation.second else {})
 
 
 def effort(relaxation: Relaxation) -> int:
-    units: dict[Relaxed, float] = {"min_overlap_minutes": MINUTES, "benefit": SHARE, "compatibility": SHARE}
-    return sum(EFFORT[name] * ceil(far / units.get(name, 1) - 1e-6) for name, far in changes(relaxation).items())
+    units: dict[RelaxableRule, float] = {
+        "min_overlap_minutes": OVERLAP_STEP_MINUTES,
+        "benefit": FLOOR_STEP,
+        "compatibility": FLOOR_STEP,
+    }
+    return sum(
+        EFFORT_PER_STEP[name] * ceil(far / units.get(name, 1) - 1e-6) for name, far in changes(relaxation).items()
+    )
 
 
 def _acknowledged(one: ProfileChanged) -> ProfileChanged:
@@ -267,19 +288,19 @@ def _acknowledged(one: ProfileChanged) -> ProfileChanged:
 @given(st.one_of(near_misses(), cohorts(most=4)), st.one_of(strict_settings(), any_settings()))
 def test_every_reason_and_every_count_is_true(cohort: Cohort, rules_: ProgrammeSettings) -> None:
     assume(cohort[0] and cohort[1])
-    for left in solved([*cohort[0], *cohort[1]], rules_).left_over:
+    for left in solved([*cohort[0], *cohort[1]], rules_).unmatched:
         others, count = funnel(left, cohort, rules_)
-        assert dict(left.numbers).items() <= count.items()
+        assert dict(left.counts).items() <= count.items()
         assert (left.code == "places_taken") == bool(others)
         if not others:
-            before, after = list(left.numbers.values())[-2:]
-            assert (list(left.numbers)[-1], after) == (f"after_{left.code}", 0)
+            before, after = list(left.counts.values())[-2:]
+            assert (list(left.counts)[-1], after) == (f"after_{left.code}", 0)
             assert before > 0
             assert f"Of {count['people']} on the other side" in left.text
-            assert NOBODY[left.code] in left.text
+            assert NONE_REMAIN_TEXTS[left.code] in left.text
 
 
-def funnel(left: LeftOver, cohort: Cohort, rules_: ProgrammeSettings) -> tuple[list[Member], dict[str, int]]:
+def funnel(left: UnmatchedMember, cohort: Cohort, rules_: ProgrammeSettings) -> tuple[list[Member], dict[str, int]]:
     """Who suits, and how many remain after each step."""
     remaining = [member(one) for one in cohort[left.side == "senior"]]
     count = {"people": len(remaining)}
@@ -289,7 +310,7 @@ def funnel(left: LeftOver, cohort: Cohort, rules_: ProgrammeSettings) -> tuple[l
     return remaining, count
 
 
-def against(left: LeftOver, one: Member, rules_: ProgrammeSettings) -> set[str]:
+def against(left: UnmatchedMember, one: Member, rules_: ProgrammeSettings) -> set[str]:
     """All that excludes this pair, seen by who is left over."""
     senior, junior = (left.member, one) if left.side == "senior" else (one, left.member)
     found: set[str] = set(rules.shown(rules.broken(senior, junior, rules_, TODAY)))
@@ -308,13 +329,13 @@ def test_the_change_that_is_named_gives_a_partner_in_every_best_round(
     cohort: Cohort, rules_: ProgrammeSettings, seed: int, large: bool
 ) -> None:
     with large_round() if large else nullcontext():
-        left_over = solved([*cohort[0], *cohort[1]], rules_).left_over
+        left_over = solved([*cohort[0], *cohort[1]], rules_).unmatched
     force = Force(cohort, rules_, left_over)
     for left in left_over:
         assert helped(left, force, seed)
 
 
-def helped(left: LeftOver, force: Force, seed: int) -> bool:
+def helped(left: UnmatchedMember, force: Force, seed: int) -> bool:
     """Whether this person has a partner when the round is solved again with the change, where one is named."""
     if left.relaxation is None:
         return True
@@ -329,19 +350,19 @@ def helped(left: LeftOver, force: Force, seed: int) -> bool:
 @MANY
 @given(near_misses(), strict_settings())
 def test_no_smaller_change_would_do_for_two_people_in_reach(cohort: Cohort, rules_: ProgrammeSettings) -> None:
-    left_over = solved([*cohort[0], *cohort[1]], rules_).left_over
+    left_over = solved([*cohort[0], *cohort[1]], rules_).unmatched
     force = Force(cohort, rules_, left_over)
     for left in left_over:
         id, relaxation = left.member.id, left.relaxation
-        if len(force.of(id, force.suiting)) >= ENOUGH and force.of(id, force.possible):
+        if len(force.of(id, force.suiting)) >= MIN_PEOPLE_IN_REACH and force.of(id, force.possible):
             assert relaxation is not None
-            assert (relaxation.rule, relaxation.by) == ("capacity", 1)
+            assert (relaxation.rule, relaxation.amount) == ("capacity", 1)
             continue
         one = min(force.efforts(id, 1), default=None)
         least = one if one is not None else min(force.efforts(id, 2), default=None)
         assert (relaxation and effort(relaxation)) == least
         if relaxation:
-            assert (relaxation.also is None) == (one is not None)
+            assert (relaxation.second is None) == (one is not None)
 
 
 # ---------------------------------------------------------------- private wishes
@@ -356,8 +377,8 @@ def test_a_wish_of_or_about_somebody_left_over_changes_nothing_that_is_said_of_a
     people = [one.model_copy(update={"avoid": ()}) for one in (*cohort[0], *cohort[1])]
     with large_round() if large else nullcontext():
         plain = solved(people, rules_)
-        assume(plain.left_over)
-    left = data.draw(st.sampled_from(plain.left_over))
+        assume(plain.unmatched)
+    left = data.draw(st.sampled_from(plain.unmatched))
     other = data.draw(st.sampled_from(cohort[left.side == "senior"])).member_id
     who, whom = data.draw(st.permutations([left.member.id, other]))
     wish = [one.model_copy(update={"avoid": (whom,)}) if one.member_id == who else one for one in people]
@@ -378,23 +399,23 @@ def test_a_wish_that_leaves_nobody_to_step_in_changes_nothing_that_is_said_of_ot
         *(person(id, "junior", organisation_id="acme") for id in ("j0", "j1")),
     ]
     plain = solved(people, settings())
-    (left,) = (one.member.id for one in plain.left_over if one.side == "junior")
+    (left,) = (one.member.id for one in plain.unmatched if one.side == "junior")
     wish = [one.model_copy(update={"avoid": ("s0",)}) if one.member_id == left else one for one in people]
     secret = solved(wish, settings())
     assert pairs_of(secret) == pairs_of(plain)
     assert told(secret) == told(plain)
     more = solved([*people, person("j2", "junior", organisation_id="acme")], settings())
-    (named,) = (one.relaxation for one in more.left_over if one.member.id == "s1")
+    (named,) = (one.relaxation for one in more.unmatched if one.member.id == "s1")
     assert named is not None
     assert named.rule == "cross_organisation"
 
 
-def pairs_of(answer: Answer) -> list[Pair]:
+def pairs_of(answer: MatchingResult) -> list[Pair]:
     return sorted((match.senior.id, match.junior.id) for match in answer.matches)
 
 
-def told(answer: Answer) -> dict[str, object]:
-    return {one.member.id: (one.code, one.text, dict(one.numbers), one.relaxation) for one in answer.left_over}
+def told(answer: MatchingResult) -> dict[str, object]:
+    return {one.member.id: (one.code, one.text, dict(one.counts), one.relaxation) for one in answer.unmatched}
 
 
 def test_a_change_that_only_a_private_wish_spoils_is_not_named() -> None:
@@ -405,15 +426,15 @@ def test_a_change_that_only_a_private_wish_spoils_is_not_named() -> None:
         person("j2", "junior", level=6),
     ]
     open_ = [person("s", level=7), *people[1:]]
-    (left,) = [one for one in solved(open_, settings()).left_over if one.member.id == "s"]
+    (left,) = [one for one in solved(open_, settings()).unmatched if one.member.id == "s"]
     assert left.relaxation is not None
-    assert (left.relaxation.rule, left.relaxation.by) == ("min_level_gap", 1)
-    (left,) = [one for one in solved(people, settings()).left_over if one.member.id == "s"]
+    assert (left.relaxation.rule, left.relaxation.amount) == ("min_level_gap", 1)
+    (left,) = [one for one in solved(people, settings()).unmatched if one.member.id == "s"]
     assert left.relaxation is None
     further = [*people, person("j3", "junior", level=7)]
-    (left,) = [one for one in solved(further, settings()).left_over if one.member.id == "s"]
+    (left,) = [one for one in solved(further, settings()).unmatched if one.member.id == "s"]
     assert left.relaxation is not None
-    assert left.relaxation.by == 2
+    assert left.relaxation.amount == 2
     assert "3 people more would suit" in left.relaxation.text
 
 
@@ -422,8 +443,8 @@ def test_whom_a_coordinator_keeps_apart_no_change_brings_together() -> None:
 
     def named(*forbidden: Pair) -> Relaxation | None:
         places = {one.member_id: 1 for one in people}
-        asked = Question(PROGRAMME, settings(), people, places, [], TODAY, 0, forbidden=forbidden)
-        (left,) = [one for one in solve(asked, TAXONOMY).left_over if one.member.id == "s"]
+        asked = MatchingProblem(PROGRAMME, settings(), people, places, [], TODAY, 0, forbidden_pairs=forbidden)
+        (left,) = [one for one in solve(asked, TAXONOMY).unmatched if one.member.id == "s"]
         return left.relaxation
 
     assert named() == named(("s", "j1")) != named(("s", "j1"), ("j2", "s"))
@@ -447,11 +468,11 @@ class Market:
     def prices(self, which: Bools) -> Ints:
         """Of places of juniors, over some of the edges."""
         ends = self.edges.juniors[which], self.edges.seniors[which]
-        return prices(*ends, self.gain[which], self.taken[which], self.full, len(self.seniors))[0]
+        return extreme_dual_prices(*ends, self.gain[which], self.taken[which], self.full, len(self.seniors))[0]
 
     def steady_prices(self, private: Bools) -> list[int]:
         ends = self.edges.juniors, self.edges.seniors
-        found = steady_prices(*ends, self.gain, self.taken, private, self.full, len(self.seniors))
+        found = privacy_safe_prices(*ends, self.gain, self.taken, private, self.full, len(self.seniors))
         return [int(price) for price in found]
 
 
@@ -465,7 +486,7 @@ def markets(draw: st.DrawFn) -> Market:
     taken = np.zeros(len(some), dtype=np.bool_)
     taken[assign(seniors, juniors, edges, 5)] = True
     full = np.bincount(edges.juniors[taken], minlength=len(juniors)) >= juniors
-    return Market(seniors, juniors, edges, gains(edges, 5), taken, full)
+    return Market(seniors, juniors, edges, edge_gains(edges, 5), taken, full)
 
 
 @MANY
@@ -474,7 +495,7 @@ def test_a_place_is_worth_what_the_total_loses_without_it(market: Market) -> Non
     found = market.prices(np.ones_like(market.taken))
     for j, places in enumerate(market.juniors):
         if places == 0:
-            assert found[j] == NEVER
+            assert found[j] == UNBOUNDED_PRICE
             continue
         fewer = [count - (n == j) for n, count in enumerate(market.juniors)]
         left = assign(market.seniors, fewer, market.edges, 5)
@@ -548,19 +569,22 @@ def test_a_change_is_told_in_plain_words(
 ) -> None:
     zone: dict[str, Any] = {"time_zone": "Europe/Berlin"}
     people = [person("s", **senior, **zone), *(person(f"j{n}", "junior", **junior, **zone) for n in range(2))]
-    (left,) = [one for one in solved(people, settings(**change)).left_over if one.side == "senior"]
+    (left,) = [one for one in solved(people, settings(**change)).unmatched if one.side == "senior"]
     assert left.relaxation is not None
     assert left.relaxation.change == text
-    assert outlook(left.relaxation) == f"With {text}, 2 people more would suit, and this person would have a partner."
+    assert (
+        relaxation_outlook(left.relaxation)
+        == f"With {text}, 2 people more would suit, and this person would have a partner."
+    )
 
 
 def test_where_places_are_too_few_one_more_is_named() -> None:
     crowd = [person(f"s{n}") for n in range(3)] + [person(f"j{n}", "junior") for n in range(2)]
-    (left,) = solved(crowd, settings()).left_over
+    (left,) = solved(crowd, settings()).unmatched
     assert left.text == (
         "Of 2 on the other side, 2 would suit, but the round as a whole came out best without a pair for this person."
     )
-    assert outlook(left.relaxation) == (
+    assert relaxation_outlook(left.relaxation) == (
         "With a place more at one of the 2 people who would suit, kept for this person, they would be a pair."
     )
 
@@ -571,15 +595,15 @@ def test_where_places_are_too_few_one_more_is_named() -> None:
 )
 def test_what_protects_people_and_what_no_rule_can_change_is_never_relaxed(change: dict[str, Any]) -> None:
     people = [person("s", languages=("en",)), *(person(f"j{n}", "junior", **change) for n in range(3))]
-    (left,) = [one for one in solved(people, settings()).left_over if one.side == "senior"]
+    (left,) = [one for one in solved(people, settings()).unmatched if one.side == "senior"]
     assert left.relaxation is None
-    assert outlook(None) == "No change of one rule, or of two, is known to bring two people within reach."
+    assert relaxation_outlook(None) == "No change of one rule, or of two, is known to bring two people within reach."
 
 
 def test_everybody_can_be_told_why_without_a_number_or_a_word_about_anybody_else() -> None:
-    assert {*STEPS, "places_taken", "nobody_found", "nobody_on_the_other_side"} <= YOURS.keys()
-    for code in YOURS:
-        words = told_to_member(code)
+    assert {*STEPS, "places_taken", "nobody_found", "nobody_on_the_other_side"} <= MEMBER_TEXTS.keys()
+    for code in MEMBER_TEXTS:
+        words = member_text(code)
         assert not any(letter.isdigit() for letter in words)
         assert words.endswith(".")
         assert not {"code", "floor", "score", "weight", "optimum", "edge"} & set(words.lower().split())
@@ -593,15 +617,15 @@ def test_in_a_large_round_who_has_candidates_is_told_so_without_a_look_at_everyb
 ) -> None:
     people = [person(f"s{n}") for n in range(6)] + [person(f"j{n}", "junior") for n in range(3)]
     people.append(person("far", level=6))
-    small = {one.member.id: one for one in solved(people, settings()).left_over}
-    monkeypatch.setattr(unmatched, "EVERYBODY", 1)
-    large = {one.member.id: one for one in solved(people, settings()).left_over}
+    small = {one.member.id: one for one in solved(people, settings()).unmatched}
+    monkeypatch.setattr(unmatched, "MAX_FULL_PAIRS", 1)
+    large = {one.member.id: one for one in solved(people, settings()).unmatched}
     assert small.keys() == large.keys()
     assert large["far"] == small["far"]
     for id in large.keys() - {"far"}:
         assert (large[id].code, large[id].relaxation is not None) == ("places_taken", True)
         assert large[id].text.startswith("Of 3 on the other side, at least 3 would suit")
-        assert dict(large[id].numbers) == {"people": 3, "at_least": 3}
+        assert dict(large[id].counts) == {"people": 3, "at_least": 3}
 
 
 @MANY
@@ -616,14 +640,19 @@ def test_what_is_said_in_a_large_round_is_true_as_well(
     cohort: Cohort, rules_: ProgrammeSettings, nearest: int, looks: int, exactly: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"EVERYBODY": 0, "NEAREST": nearest, "LOOKS": looks, "EXACTLY": exactly}.items():
+        for name, value in {
+            "MAX_FULL_PAIRS": 0,
+            "NEAREST_PER_PERSON": nearest,
+            "PAIR_BUDGET": looks,
+            "EXACT_PAIR_BUDGET": exactly,
+        }.items():
             patch.setattr(unmatched, name, value)
         answer = solved([*cohort[0], *cohort[1]], rules_)
-    force = Force(cohort, rules_, answer.left_over)
-    for left in answer.left_over:
+    force = Force(cohort, rules_, answer.unmatched)
+    for left in answer.unmatched:
         assert helped(left, force, seed=0)
         others, count = funnel(left, cohort, rules_)
-        known = dict(left.numbers)
+        known = dict(left.counts)
         assert known.pop("at_least", 0) <= len(others)
         assert known.items() <= count.items()
         assert (left.code == "places_taken") == bool(others)

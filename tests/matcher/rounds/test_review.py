@@ -11,7 +11,7 @@ import pytest
 
 from contracts.profiles import ProfileChanged
 from services.matcher.domain.rounds import round as domain_round
-from services.matcher.engine.unmatched import told_to_member
+from services.matcher.engine.unmatched import member_text
 from services.matcher.solver import client as solving
 from tests.matcher.builders import PROGRAMME, person, settings
 from tests.matcher.harness import World
@@ -85,7 +85,7 @@ async def test_a_member_learns_why_the_last_published_round_left_them_over(compa
     await company.round()
     told = await first.get("member:alone", path)
     assert (told["code"], told["round_id"] is not None) == ("level_gap", True)
-    assert told["text"] == told_to_member("level_gap")
+    assert told["text"] == member_text("level_gap")
     assert not {"numbers", "relaxation"} & told.keys()
     assert (await first.get("member:j0", path))["code"] == "not_left_over"
     assert (await first.ask("member:stranger", "GET", path)).status_code == 404

@@ -7,7 +7,7 @@ import pytest
 
 from services.matcher.domain.rounds.round import Progress
 from services.matcher.solver import client
-from services.matcher.solver.client import Report, Solver, SolverDied, Unanswerable
+from services.matcher.solver.client import Solver, SolverDied, SolverReport, UnsolvableRound
 
 
 class Talkative:
@@ -15,16 +15,16 @@ class Talkative:
 
     round_id = "r"
 
-    def __init__(self, *reports: Report) -> None:
+    def __init__(self, *reports: SolverReport) -> None:
         self._reports = list(reports)
 
-    async def heard(self) -> Report | None:
+    async def heard(self) -> SolverReport | None:
         await asyncio.sleep(0)
         return self._reports.pop(0) if self._reports else None
 
 
-def reading(done: int) -> Report:
-    return Report(progress=Progress(stage="reading", done=done, total=9))
+def reading(done: int) -> SolverReport:
+    return SolverReport(progress=Progress(stage="reading", done=done, total=9))
 
 
 def followed(worker: Talkative, *, wanted: bool = True) -> list[int]:
@@ -39,15 +39,15 @@ def followed(worker: Talkative, *, wanted: bool = True) -> list[int]:
 
     try:
         asyncio.run(run())
-    except (Unanswerable, SolverDied) as error:
-        told.append(-1 if isinstance(error, Unanswerable) else -2)
+    except (UnsolvableRound, SolverDied) as error:
+        told.append(-1 if isinstance(error, UnsolvableRound) else -2)
     return told
 
 
 def test_signs_of_life_go_on_however_often_the_process_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "EVERY", 0)
-    assert followed(Talkative(reading(1), reading(2), reading(3), Report(failed="no")))[-1] == -1
-    assert set(followed(Talkative(reading(1), reading(2), reading(3), Report(failed="no")))) >= {1, 2, 3}
+    monkeypatch.setattr(client, "HEARTBEAT_INTERVAL_S", 0)
+    assert followed(Talkative(reading(1), reading(2), reading(3), SolverReport(failed="no")))[-1] == -1
+    assert set(followed(Talkative(reading(1), reading(2), reading(3), SolverReport(failed="no")))) >= {1, 2, 3}
 
 
 def test_a_round_that_is_not_wanted_any_longer_ends_without_an_error() -> None:

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from services.matcher.engine.solve import Question
+from services.matcher.engine.solve import MatchingProblem
 from services.matcher.solver import compute
-from services.matcher.solver.compute import Known, Left, Shelves
+from services.matcher.solver.compute import CachedResult, SolverCollections, UnmatchedReason
 from tests.matcher.builders import PROGRAMME, TODAY, member, person, settings
 
 
-class Gone(dict[str, Left]):
+class Gone(dict[str, UnmatchedReason]):
     """Counts how often somebody goes through all of it."""
 
     looks = 0
@@ -22,12 +22,12 @@ async def test_who_is_left_over_is_worked_out_once_however_many_people_there_are
     """A set of everybody for each person: with 100,000 a repair took 200 seconds."""
     seniors = {f"s{n}": member(person(f"s{n}")) for n in range(60)}
     juniors = {f"j{n}": member(person(f"j{n}", "junior")) for n in range(50)}
-    pairs = {(f"s{n}", f"j{n}"): compute.Placed(n, 0.5) for n in range(50)}
-    left = Gone({f"s{n}": Left("places_taken") for n in range(50, 60)})
-    asked = Question(PROGRAMME, settings(), (), {}, (), TODAY, 1)
-    known = Known("round/1", asked, None, 25.0, 25.0, seniors, juniors, pairs, left, places=50)
+    pairs = {(f"s{n}", f"j{n}"): compute.NumberedPair(n, 0.5) for n in range(50)}
+    left = Gone({f"s{n}": UnmatchedReason("places_taken") for n in range(50, 60)})
+    asked = MatchingProblem(PROGRAMME, settings(), (), {}, (), TODAY, 1)
+    known = CachedResult("round/1", asked, None, 25.0, 25.0, seniors, juniors, pairs, left, places=50)
     nothing: Any = None  # is read or written, as nothing changes
-    shelves = Shelves(nothing, nothing, nothing, nothing)
+    shelves = SolverCollections(nothing, nothing, nothing, nothing)
     await compute._bring_people_up_to_date(nothing, known, pairs.keys(), shelves)
     assert (known.helped, known.late) == (set(), set())
     assert left.looks <= 3

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from contracts.base import FrozenModel
 from contracts.pairings import Focus
 from contracts.profiles import Depth, Offer, ProfileChanged, Seek, Side, Style
 from contracts.programmes import Benefit, Depths, ProgrammeSettings, Weights
@@ -28,10 +27,8 @@ MAX_BAND = 5  # of years of experience
 Short = Literal["nothing_for_senior", "nothing_for_junior", "too_different"]
 
 
-class Fit(BaseModel):
+class Fit(FrozenModel):
     """One pair's fit in its parts, each from 0 to 1."""
-
-    model_config = ConfigDict(frozen=True)
 
     score: float
     senior_benefit: float

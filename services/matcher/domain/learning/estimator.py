@@ -27,8 +27,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
+from contracts.base import FrozenModel
 from contracts.errors import CommandRejected
 from contracts.feedback import Band, OutcomeRecorded
 from contracts.pairings import DeclineReason
@@ -60,11 +60,7 @@ NINETY = 1.645  # half the width of an interval of 90 per cent, in standard devi
 FLAT = 0.05  # slopes that add up to less have no direction
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Example(_Value):
+class Example(FrozenModel):
     """One pairing as numbers, without its people. ``bands`` None: it was refused, for a reason that concerns fit.
 
     ``round_id`` is empty where it came from no round. Pairings of one round are compared with each other alone.
@@ -80,14 +76,14 @@ class Example(_Value):
         return [WORTH[band] for band in (self.bands or {}).values() if band != "unknown"]
 
 
-class Gain(_Value):
+class Gain(FrozenModel):
     """By how much the mean outcome rises, on its scale from 0 to 1, and the standard deviation of that figure."""
 
     by: float
     noise: float
 
 
-class Estimate(_Value):
+class Estimate(FrozenModel):
     """What the outcomes say. Shares, and their intervals of 90 per cent, in the order of ``PARTS``.
 
     ``shares`` is where the outcomes point, before the bounds; ``weights`` what they would be set to, in hundredths of

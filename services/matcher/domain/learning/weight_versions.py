@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected, NotFound
 from contracts.feedback import Band
@@ -29,18 +30,14 @@ KEPT = 20  # versions; older ones that are not in use are forgotten
 ERASED = "erased"  # stands for whoever was forgotten
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Preview(_Value):
+class Preview(FrozenModel):
     """Two trials by their ids: everybody who is free, matched with the weights in use, and with the proposed ones."""
 
     now: str
     then: str
 
 
-class Version(_Value):
+class Version(FrozenModel):
     """Weights that the outcomes speak for; ``base`` are those that were in use when it was made."""
 
     version: int
@@ -57,7 +54,7 @@ class Version(_Value):
         return self.estimate.weights
 
 
-class Releasing(_Value):
+class Releasing(FrozenModel):
     """A release that the programme has not been told of yet; ``version`` 0: the weights before any learning."""
 
     version: int
@@ -67,7 +64,7 @@ class Releasing(_Value):
     at: Instant
 
 
-class Batch(_Value):
+class Batch(FrozenModel):
     """All evidence there is, once at least ``BATCH`` outcomes of it are new."""
 
     outcomes: int
@@ -76,7 +73,7 @@ class Batch(_Value):
     through: Instant
 
 
-class Learning(_Value):
+class Learning(FrozenModel):
     """``through``: outcomes heard until then are in. ``latest``: what the last batch said, whether clear or not."""
 
     programme_id: str
@@ -84,7 +81,7 @@ class Learning(_Value):
     through: Instant | None = None
     outcomes: int = 0
     refusals: int = 0
-    bands: dict[Asked, dict[Band, int]] = {}
+    bands: dict[Asked, dict[Band, int]] = Field(default_factory=dict)
     latest: Estimate | None = None
     start: Weights | None = None
     made: int = 0

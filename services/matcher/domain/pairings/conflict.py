@@ -8,8 +8,7 @@ manager before those who are concerned have said so.
 from datetime import date, datetime, timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from contracts.base import FrozenModel
 from contracts.envelope import Instant
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit.rules import Member, Rule, broken
@@ -24,14 +23,12 @@ after the other, and what stands between the two records must end nothing."""
 Course = Literal["flag", "end"]
 
 
-class Conflict(BaseModel):
+class Conflict(FrozenModel):
     """The rules that a pairing is in conflict with, since when (business time), and what is to come of it.
 
     ``ends_at``: when it ends the pairing by itself; None where a person is to decide, or has decided. ``kept``: whoever
     coordinates has decided that the two go on; another rule that is broken later asks anew.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     rules: tuple[Rule, ...]
     since: Instant

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent, Tombstone
 from contracts.errors import CommandRejected
 from contracts.moment import Moment
@@ -53,11 +54,7 @@ UNSEEN = ("reserving", "abandoned")  # nobody was ever told of these
 StateName = PairingStateName | Literal["reserving", "abandoned"]
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Answer(_Value):
+class Answer(FrozenModel):
     """What one side said to the proposal; nobody else ever sees it."""
 
     answer: Literal["accepted", "declined"]
@@ -65,7 +62,7 @@ class Answer(_Value):
     at: Instant
 
 
-class Charter(_Value):
+class Charter(FrozenModel):
     """What the two agree on."""
 
     goals: tuple[str, ...]
@@ -73,7 +70,7 @@ class Charter(_Value):
     confidential: bool = True
 
 
-class Plan(_Value):
+class Plan(FrozenModel):
     """Everything that is fixed before the seats are taken.
 
     ``chosen`` goes into the receipt and is not kept here: it names others, who may ask to be forgotten.
@@ -86,7 +83,7 @@ class Plan(_Value):
     senior: Participant
     junior: Participant
     focus: tuple[Focus, ...] = ()
-    reasons: dict[Side, tuple[str, ...]] = {}
+    reasons: dict[Side, tuple[str, ...]] = Field(default_factory=dict)
     fit: Fit | None = None
     answer_within_working_days: int
     duration_months: int
@@ -96,7 +93,7 @@ class Plan(_Value):
     chosen: Chosen | None = Field(None, exclude=True)
 
 
-class Pairing(_Value):
+class Pairing(FrozenModel):
     """A pairing with what only its two sides may see."""
 
     plan: Plan
@@ -108,7 +105,7 @@ class Pairing(_Value):
     recorded_at: Instant
     proposed_at: Instant | None = None
     answer_by: Instant | None = None
-    answers: dict[Side, Answer] = {}
+    answers: dict[Side, Answer] = Field(default_factory=dict)
     formed_at: Instant | None = None
     charter: Charter | None = None
     signed: tuple[Side, ...] = ()
@@ -118,7 +115,7 @@ class Pairing(_Value):
     before_pause: Literal["formed", "chartered"] | None = None
     pause_until: Instant | None = None
     planned_end: date | None = None
-    wish_to_renew: dict[Side, int] = {}
+    wish_to_renew: dict[Side, int] = Field(default_factory=dict)
     renewals: int = 0
     ended_at: Instant | None = None
     end_kind: Literal["completed", "ended_early", "not_started"] | None = None

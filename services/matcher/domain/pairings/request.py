@@ -11,18 +11,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected, NotFound
 from contracts.profiles import Side
 from services.matcher.domain.fit.calendar import add_working_days
 
 
-class Request(BaseModel):
+class Request(FrozenModel):
     """Who asked whom; a refusal and an expiry are both ``lapsed``."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     request_id: str
     programme_id: str

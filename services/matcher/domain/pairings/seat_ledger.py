@@ -8,8 +8,9 @@ can neither take twice nor free what a newer attempt holds. Lowering a capacity 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected
 from contracts.moment import Moment
@@ -21,34 +22,28 @@ AUDIT = timedelta(minutes=2)  # machine time after a take until the ledger is co
 RETRY = timedelta(seconds=15)  # machine time until an unfinished erasure is taken up again
 
 
-class Seat(BaseModel):
+class Seat(FrozenModel):
     """A place held by one attempt of a pairing."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     attempt: int
     partner: str
     programme_id: str
 
 
-class Room(BaseModel):
+class Room(FrozenModel):
     """How many places a member has: over all programmes, and in the one that is asked for."""
-
-    model_config = ConfigDict(frozen=True)
 
     total: int
     programme: int
 
 
-class Ledger(BaseModel):
+class Ledger(FrozenModel):
     """Invariant: ``held`` grows only while it is below the room known at that moment, and never when closed."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     member_id: str
     capacity: int = 0
     closed: bool = False
-    held: dict[str, Seat] = {}
+    held: dict[str, Seat] = Field(default_factory=dict)
     erasing: bool = False
     erased_at: Instant | None = None
     due: Instant | None = None

@@ -4,8 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected, InvalidCommand
 from contracts.moment import Moment
@@ -16,10 +15,8 @@ CONTRADICTORY = "contradictory_settings"
 _LANGUAGE = re.compile(r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
 
 
-class Programme(BaseModel):
+class Programme(FrozenModel):
     """A programme with its current settings."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     programme_id: str
     settings_version: int

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
+from contracts.base import FrozenModel
 from contracts.envelope import Instant
 from contracts.pairings import Focus, Origin
 from contracts.profiles import Enrolment, ProfileChanged, Side
@@ -52,18 +53,14 @@ Check = Literal["inputs", "senior", "junior", "settings", "taxonomy", "algorithm
 CHECKS: tuple[Check, ...] = get_args(Check)
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class RunnerUp(_Value):
+class RunnerUp(FrozenModel):
     """The best partner that a side could have had instead, found as if nobody had private wishes."""
 
     member_id: str
     score: float
 
 
-class Chosen(_Value):
+class Chosen(FrozenModel):
     """How a pair was chosen among others; what does not apply to its origin is left out.
 
     ``probability``: with which the draw among near-equals took it, under ``seed``. ``override_cost``: the fit that was
@@ -72,11 +69,11 @@ class Chosen(_Value):
 
     seed: int | None = None
     probability: float | None = None
-    runner_up: dict[Side, RunnerUp] = {}
+    runner_up: dict[Side, RunnerUp] = Field(default_factory=dict)
     override_cost: float | None = None
 
 
-class Hashes(_Value):
+class Hashes(FrozenModel):
     """SHA-256, in hexadecimal, of the text of all inputs and of its parts."""
 
     inputs: str
@@ -86,7 +83,7 @@ class Hashes(_Value):
     taxonomy: str
 
 
-class MatchingSettings(_Value):
+class MatchingSettings(FrozenModel):
     """What of a programme's settings decides a match."""
 
     organisations: tuple[str, ...]
@@ -94,7 +91,7 @@ class MatchingSettings(_Value):
     matching: Matching
 
 
-class Inputs(_Value):
+class Inputs(FrozenModel):
     """All that fit and reasons depend on, but for the taxonomy, which is named by its hash."""
 
     algorithm: str
@@ -107,7 +104,7 @@ class Inputs(_Value):
     salt: str
 
 
-class Receipt(_Value):
+class Receipt(FrozenModel):
     """One for each attempt to propose a pair.
 
     ``inputs``: the canonical JSON of ``Inputs``. ``sequences``: which records of ``profiles.v1`` the two profiles were,

@@ -8,18 +8,15 @@ reads it in every turn, looks at the suggestions again.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel, ConfigDict
-
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 
 LEASE = timedelta(seconds=10)  # machine time for which a claim holds ...
 RENEWED = timedelta(seconds=8)  # ... renewed as soon as less than this is left
 
 
-class Watch(BaseModel):
+class Watch(FrozenModel):
     """``active``: there may be something to look after. ``holder``: the claim under which somebody does."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     programme_id: str
     active: bool = True

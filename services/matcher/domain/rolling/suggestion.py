@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected
 
@@ -21,14 +20,12 @@ ERASED = "erased"  # stands for whoever was forgotten
 StateName = Literal["open", "released", "dismissed", "lapsed", "erased"]
 
 
-class Suggestion(BaseModel):
+class Suggestion(FrozenModel):
     """Who might be paired with whom.
 
     ``made_at``: business time at which it was opened the last time. ``lease``: a decision of which whoever looks after
     the programme has not been told.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     suggestion_id: str
     programme_id: str

@@ -6,8 +6,7 @@ An adjustment that cannot be has no effect, and nothing tells why: it may be som
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from contracts.base import FrozenModel
 from contracts.errors import CommandRejected
 
 MOST = 200  # adjustments of one round; they stand in its document
@@ -15,11 +14,7 @@ MOST = 200  # adjustments of one round; they stand in its document
 Pair = tuple[str, str]  # (senior, junior)
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Adjustment(_Value):
+class Adjustment(FrozenModel):
     """``pairs``: the one that is held or kept apart, or the two that a swap makes.
 
     ``state``: *new* until the round is solved with it, *undone* until it is solved without. ``kept``: whether it came
@@ -43,7 +38,7 @@ class Adjustment(_Value):
         return self.kind != "forbid"
 
 
-class Effect(_Value):
+class Effect(FrozenModel):
     """What became of one adjustment when the round was solved."""
 
     adjustment_id: str

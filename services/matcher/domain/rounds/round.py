@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected, NotFound
 from contracts.moment import Moment
@@ -23,20 +22,16 @@ LEASE = timedelta(seconds=30)  # without a sign of life for so long, somebody el
 Stage = Literal["waiting", "reading", "scoring", "solving", "repairing", "writing", "proposing", "done"]
 
 
-class Progress(BaseModel):
+class Progress(FrozenModel):
     """How far the current work is."""
-
-    model_config = ConfigDict(frozen=True)
 
     stage: Stage = "waiting"
     done: int = 0
     total: int = 0
 
 
-class Round(BaseModel):
+class Round(FrozenModel):
     """Totals of one round."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     round_id: str
     programme_id: str
@@ -75,10 +70,8 @@ class Round(BaseModel):
     lease: Instant | None = None
 
 
-class Totals(BaseModel):
+class Totals(FrozenModel):
     """What came out of the computation."""
-
-    model_config = ConfigDict(frozen=True)
 
     seniors: int
     juniors: int

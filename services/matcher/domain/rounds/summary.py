@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
+from contracts.base import FrozenModel
 from contracts.profiles import Side
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit.score import Fit, score
@@ -17,11 +16,7 @@ WORST = 20  # pairs with the lowest fit that are shown
 K = TypeVar("K")
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Coverage(_Value):
+class Coverage(FrozenModel):
     """How many of a department's people on one side have a partner."""
 
     department_id: str
@@ -30,7 +25,7 @@ class Coverage(_Value):
     matched: int
 
 
-class Why(_Value):
+class Why(FrozenModel):
     """How many are left over for one reason."""
 
     side: Side
@@ -38,7 +33,7 @@ class Why(_Value):
     people: int
 
 
-class Relief(_Value):
+class Relief(FrozenModel):
     """One change of a rule that would give somebody a partner, and how many people it would, each by themselves."""
 
     rule: str
@@ -47,7 +42,7 @@ class Relief(_Value):
     people: int
 
 
-class Summary(_Value):
+class Summary(FrozenModel):
     """``worst``: the numbers of the proposals with the lowest fit, the lowest first."""
 
     coverage: tuple[Coverage, ...] = ()
