@@ -52,7 +52,7 @@ class Wavering(mail.Catcher):
         answer = await super().handle_DATA(server, session, envelope)
         if self.wavers and is_ours(envelope):
             self.unsaid += 1
-            await asyncio.SubscriberEvent().wait()
+            await asyncio.Event().wait()
         return answer
 
 
