@@ -49,7 +49,9 @@ LONGEST = (
     "tests/matcher/test_review.py",
     "tests/chassis/test_simulation.py",
 )
-"""What takes a minute or more, and so must not be what one process begins when the other is done."""
+"""What takes a minute or more, and so must not be what one process begins when the other is done. All of it is slow."""
+STARTS_SERVERS = frozenset({"running_servers", "no_external_servers"})
+"""A test that asks for one of these, itself or by another fixture, needs servers or starts its own."""
 
 
 def stays_with(nodeid: str) -> str:
@@ -70,14 +72,31 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Togethe
     return Together(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first; within a file the order stays."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out tests that need servers, and those marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes longest begins first; within a file the order stays. With --fast, leave out what needs servers."""
 
     def place(item: pytest.Item) -> int:
         group = stays_with(item.nodeid)
         return LONGEST.index(group) if group in LONGEST else len(LONGEST)
 
     items.sort(key=place)
+    for item in items:
+        if place(item) < len(LONGEST):
+            item.add_marker("slow")
+    if config.getoption("--fast"):
+        left_out = [item for item in items if not belongs_to_fast_tier(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if belongs_to_fast_tier(item)]
+
+
+def belongs_to_fast_tier(item: pytest.Item) -> bool:
+    """Fixtures are told from the test's own request, so that no list of tests has to be kept."""
+    fixtures = item.fixturenames if isinstance(item, pytest.Function) else []
+    return STARTS_SERVERS.isdisjoint(fixtures) and item.get_closest_marker("slow") is None
 
 
 @pytest.fixture(scope="session")
