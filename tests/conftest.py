@@ -13,7 +13,9 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from deploy.local import ports, stack
+from deploy.local import ports, process, stack
+
+process.bind_children()  # a test run that is killed leaves no server behind
 
 os.environ.pop("COLUMNS", None)  # what is printed is as wide as it needs, wherever the tests run
 
