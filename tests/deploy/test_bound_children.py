@@ -16,6 +16,7 @@ import pytest
 from deploy.local import process
 from tests.deploy.test_process import SLEEPER, eventually
 from tests.deploy.test_stack import leftovers
+from tests.patience import patience
 
 pytestmark = pytest.mark.usefixtures("no_external_servers")
 
@@ -82,12 +83,12 @@ def test_kafka_and_the_store_of_a_test_run_end_with_it(tmp_path: Path, sent: sig
     run = subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, *where], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
     )
-    eventually(lambda: list(tmp_path.rglob("answers")), 60)
+    eventually(lambda: list(tmp_path.rglob("answers")), patience(8))
     servers = [found for found in leftovers(tmp_path) if found.pid != run.pid]
     assert len(servers) == 2, servers
     os.kill(run.pid, sent)
-    run.wait(60)
-    eventually(lambda: leftovers(tmp_path) == [], 60)
+    run.wait(patience(6))
+    eventually(lambda: leftovers(tmp_path) == [], patience(6))
 
 
 def test_a_bound_child_ends_when_its_parent_is_killed(data: Path) -> None:
@@ -125,7 +126,7 @@ def test_one_that_was_stopped_and_whose_number_somebody_else_has_is_left_alone(d
     try:
         watched = [sys.executable, "-m", "deploy.local.bound_children"]
         told = f"{stranger.pid} {psutil.Process(stranger.pid).create_time() - 3600}\n"
-        subprocess.run(watched, input=told.encode(), cwd=ROOT, timeout=60, check=True)
+        subprocess.run(watched, input=told.encode(), cwd=ROOT, timeout=patience(1), check=True)
         assert stranger.poll() is None
     finally:
         stranger.kill()
