@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from chassis.core.connection import Connection
 from chassis.messaging.kafka import Producer
 from chassis.storage.mongo import Mongo
-from deploy.local import ports, stack
+from deploy.local import ports, process, stack
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Ground:
 @contextmanager
 def ground() -> Iterator[Ground]:
     """Servers of the benchmark's own, or those that VICEVERSA_KAFKA and VICEVERSA_MONGO name."""
+    process.bind_children()
     with (
         TemporaryDirectory(prefix="viceversa-benchmark-") as folder,
         stack.start(Path(folder), kafka_port=ports.any_free(), mongo_port=ports.any_free()) as running,

@@ -50,6 +50,7 @@ class Estate:
 
 @contextmanager
 def running() -> Iterator[Estate]:
+    process.bind_children()
     with TemporaryDirectory(prefix="viceversa-benchmark-") as folder:
         data = Path(folder)
         addresses = local_stack.start(data, _silent)

@@ -3,16 +3,19 @@
 import asyncio
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import coverage
 import hypothesis
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from deploy.local import ports, stack
+from deploy.local import ports, process, stack
+
+process.bind_children()  # a test run that is killed leaves no server behind
 
 os.environ.pop("COLUMNS", None)  # what is printed is as wide as it needs, wherever the tests run
 
@@ -49,7 +52,15 @@ LONGEST = (
     "tests/matcher/rounds/test_review.py",
     "tests/chassis/test_simulation.py",
 )
-"""What takes a minute or more, and so must not be what one process begins when the other is done."""
+"""What takes a minute or more, and so must not be what one process begins when the other is done. All of it is slow."""
+SLOW = ("tests/benchmarks", "tests/matcher/domain/test_estimator.py", "tests/matcher/engine/test_large_rounds.py")
+"""Files and folders that need no server and still take too long for the fast tier. A single test has a mark instead."""
+UNTRACED = ("tests/lifecycle", "tests/chassis/test_simulation.py")
+"""What computes without ever waiting. To trace it for the coverage cost half of its time again."""
+FAST_EXAMPLES = 10
+EXAMPLES_OF_A_TEST = "_hypothesis_internal_use_settings"
+STARTS_SERVERS = frozenset({"running_servers", "no_external_servers"})
+"""A test that asks for one of these, itself or by another fixture, needs servers or starts its own."""
 
 
 def stays_with(nodeid: str) -> str:
@@ -70,14 +81,53 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Togethe
     return Together(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first; within a file the order stays."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out tests that need servers, and those marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes longest begins first; within a file the order stays. With --fast, leave out what needs servers."""
 
     def place(item: pytest.Item) -> int:
         group = stays_with(item.nodeid)
         return LONGEST.index(group) if group in LONGEST else len(LONGEST)
 
     items.sort(key=place)
+    for item in items:
+        if place(item) < len(LONGEST) or item.nodeid.startswith(SLOW):
+            item.add_marker("slow")
+    if config.getoption("--fast"):
+        for item in items:
+            fewer_examples(item)
+        left_out = [item for item in items if not belongs_to_fast_tier(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if belongs_to_fast_tier(item)]
+
+
+def belongs_to_fast_tier(item: pytest.Item) -> bool:
+    """Fixtures are told from the test's own request, so that no list of tests has to be kept."""
+    fixtures = item.fixturenames if isinstance(item, pytest.Function) else []
+    return STARTS_SERVERS.isdisjoint(fixtures) and item.get_closest_marker("slow") is None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
+    tracing = coverage.Coverage.current() if item.nodeid.startswith(UNTRACED) else None
+    if tracing is None:
+        return (yield)
+    tracing.stop()
+    try:
+        return (yield)
+    finally:
+        tracing.start()
+
+
+def fewer_examples(item: pytest.Item) -> None:
+    """The fast tier looks at a property in fewer cases. Hypothesis has no public way to say so."""
+    test = getattr(item, "obj", None)
+    usual: hypothesis.settings | None = getattr(test, EXAMPLES_OF_A_TEST, None)
+    if usual is not None and usual.max_examples > FAST_EXAMPLES:
+        setattr(test, EXAMPLES_OF_A_TEST, hypothesis.settings(usual, max_examples=FAST_EXAMPLES))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,11 @@ _SAME_MOMENT_S = 2.0
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Processes that this very process started: they must be reaped, or they stay as zombies."""
 
+_bound = threading.Event()
+_binding = threading.Lock()
+_watcher: "subprocess.Popen[bytes] | None" = None
+"""The process that ends the others when this one is gone; see ``bound_children``."""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -44,6 +50,14 @@ class Process:
         return _find(self) is not None
 
 
+def bind_children() -> None:
+    """What this program spawns from now on ends with it, also when it is killed.
+
+    For tests, benchmarks and other programs in the foreground. `viceversa up` leaves its processes behind on purpose.
+    """
+    _bound.set()
+
+
 def spawn(
     name: str,
     argv: Sequence[str],
@@ -54,8 +68,8 @@ def spawn(
 ) -> Process:
     """Starts `argv` in a session of its own, so that neither Ctrl-C nor a closed terminal reaches it.
 
-    `env` changes this process's environment, where None removes a variable. The log is appended to.
-    Raises ServerError when NAME already runs.
+    It outlives this process, unless `bind_children` was called. `env` changes this process's environment, where None
+    removes a variable. The log is appended to. Raises ServerError when NAME already runs.
     """
     if running := alive(name, data):
         raise ServerError(f"{name} already runs here (pid {running.pid}); stop it first, or use it.")
@@ -75,6 +89,8 @@ def spawn(
             raise ServerError(f"{name} cannot be started: {error}") from error
         _children[child.pid] = child
         process = Process(name, child.pid, _created(child.pid), log, dict(facts or {}))
+        if _bound.is_set():
+            _bind(process)
         _write(process, data)
     return process
 
@@ -165,6 +181,22 @@ def _write(process: Process, data: Path) -> None:
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(asdict(process), default=str), encoding="utf-8")
     fresh.replace(path)
+
+
+def _bind(process: Process) -> None:
+    """Tell the watcher, which is started with the first child, of one more."""
+    global _watcher  # noqa: PLW0603 - there is one for each process
+    with _binding:
+        if _watcher is None:
+            _watcher = subprocess.Popen(
+                [sys.executable, "-m", "deploy.local.bound_children"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        assert _watcher.stdin is not None, "it was asked for"
+        _watcher.stdin.write(f"{process.pid} {process.created!r}\n".encode())
+        _watcher.stdin.flush()
 
 
 def _created(pid: int) -> float:
