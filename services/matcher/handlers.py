@@ -1,6 +1,5 @@
 """What the matcher hears, and what follows from it."""
 
-from chassis.core.commands import Op
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
 from chassis.observability.telemetry import write_lifecycle_span
 from contracts.envelope import Envelope
@@ -65,7 +64,7 @@ async def when_a_programme_changes_look_after_it(event: ReceivedEvent[ProgrammeC
     programme_id = event.data.programme_id
     await matcher.watches.update(
         programme_id,
-        Op.handling(event.envelope, "when_a_programme_changes_look_after_it"),
+        event.op("when_a_programme_changes_look_after_it"),
         lambda watch: watches.stir(watch, programme_id),
         cause=event.envelope,
     )
@@ -110,7 +109,7 @@ async def when_a_profile_is_gone_finish_its_erasure(event: ReceivedTombstone, ma
 async def when_a_session_is_held_note_that_they_have_met(event: ReceivedEvent[SessionHeld], matcher: Matcher) -> None:
     saved = await matcher.pairings.update(
         event.data.pairing_id,
-        Op.handling(event.envelope, "when_a_session_is_held_note_that_they_have_met"),
+        event.op("when_a_session_is_held_note_that_they_have_met"),
         lambda pairing: pairings.have_met(pairing) if pairing else None,
         cause=event.envelope,
     )
@@ -124,7 +123,7 @@ async def when_a_partner_change_is_requested_end_the_pairing(
     moment = matcher.clock.moment()
     await matcher.pairings.update(
         event.data.pairing_id,
-        Op.handling(event.envelope, "when_a_partner_change_is_requested_end_the_pairing"),
+        event.op("when_a_partner_change_is_requested_end_the_pairing"),
         lambda pairing: pairings.end(pairing, moment) if pairing else None,
         cause=event.envelope,
     )
