@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 C = TypeVar("C")
 S = TypeVar("S", bound=AggregateState)
+A = TypeVar("A", bound=Aggregates[Any])
+D = TypeVar("D", bound=Documents)
 E = TypeVar("E", bound=EventData)
 
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 5.0  # seconds between attempts to reach the servers
@@ -81,20 +83,34 @@ class Chassis:
     def aggregates(
         self, name: str, model: type[S], publishes: Mapping[Topic, Callable[[S], OutgoingEvent]] | None = None
     ) -> Aggregates[S]:
-        """A collection of aggregates; ``says`` names how the state is said on each compacted topic it publishes.
+        """A collection of aggregates; ``publishes`` maps each compacted topic to the event that carries the state.
 
         The key of those topics must be the aggregate's id.
         """
-        made = Aggregates(self.mongo.collection(name), model, self.service, self.relay, self.clock, publishes)
-        self._aggregates[name] = made
-        return made
+        return self.aggregate_store(Aggregates[S], name, model, publishes)
+
+    def aggregate_store(
+        self,
+        store: type[A],
+        name: str,
+        model: type[S],
+        publishes: Mapping[Topic, Callable[[S], OutgoingEvent]] | None = None,
+    ) -> A:
+        """Like ``aggregates``, for a service's own subclass with the queries of this collection."""
+        aggregates = store(self.mongo.collection(name), model, self.service, self.relay, self.clock, publishes)
+        self._aggregates[name] = aggregates
+        return aggregates
 
     def projection(self, name: str, model: type[E]) -> Projection[E]:
         self._projections.append(name)
         return Projection(self.mongo.collection(name), model)
 
     def documents(self, name: str) -> Documents:
-        return Documents(self.mongo.collection(name))
+        return self.document_store(Documents, name)
+
+    def document_store(self, store: type[D], name: str) -> D:
+        """Like ``documents``, for a service's own subclass with the queries of this collection."""
+        return store(self.mongo.collection(name))
 
     def all_aggregates(self) -> list[Aggregates[Any]]:
         return list(self._aggregates.values())

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
+from chassis.core.commands import Op
 from chassis.storage.projections import Projection
 from contracts.envelope import Envelope, EventData, Topic
 
@@ -20,6 +21,10 @@ class ReceivedEvent(Generic[E]):
 
     envelope: Envelope
     data: E
+
+    def op(self, name: str) -> Op:
+        """The operation of the handler ``name`` on this event. The name is stored, so it never changes."""
+        return Op.handling(self.envelope, name)
 
 
 @dataclass(frozen=True)

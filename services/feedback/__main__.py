@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from chassis.erasure import Erasure
 from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
 from contracts.feedback import FEEDBACK, OUTCOMES
@@ -10,7 +11,6 @@ from contracts.privacy import PRIVACY
 from contracts.programmes import ProgrammeChanged
 from services.feedback.domain.anonymous_statistics import Cell
 from services.feedback.domain.colleague import Colleague
-from services.feedback.domain.erasure import Erasure
 from services.feedback.domain.followup import PairingFollowup
 from services.feedback.domain.questions import load_questions
 from services.feedback.handlers import registry, see_whether_all_is_forgotten, when_a_followup_is_due_update_it

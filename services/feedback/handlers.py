@@ -1,6 +1,10 @@
 """What feedback hears, and what follows from it."""
 
+from functools import partial
+
+from chassis import erasure
 from chassis.core.commands import Op
+from chassis.erasure import Erasure
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
 from chassis.storage.aggregates import Stored, stored_instant
 from contracts.envelope import Envelope
@@ -19,7 +23,6 @@ from contracts.programmes import ProgrammeChanged
 from services.feedback import report_batches
 from services.feedback.domain import followup_rules
 from services.feedback.domain.colleague import Colleague
-from services.feedback.domain.erasure import Erasure, looked, requested
 from services.feedback.domain.followup import Decision, PairingFollowup, apply_pairing_event
 from services.feedback.store import Feedback
 
@@ -80,22 +83,16 @@ async def when_an_erasure_is_requested_begin_to_forget(
     event: ReceivedEvent[ErasureRequested], feedback: Feedback
 ) -> None:
     """The tombstones of their pairings and profile come on other topics, in their own time; a sweep looks for them."""
-    machine = feedback.clock.machine_now()
-    await feedback.erasures.update(
-        event.data.member_id,
-        Op.handling(event.envelope, "when_an_erasure_is_requested_begin_to_forget"),
-        lambda known: requested(known, event.data.member_id, event.data.requested_at, machine),
-        cause=event.envelope,
-    )
+    op = event.op("when_an_erasure_is_requested_begin_to_forget")
+    await erasure.begin(event, op, feedback.erasures, feedback.clock)
 
 
 async def see_whether_all_is_forgotten(stored: Stored[Erasure], feedback: Feedback) -> None:
     """``Sweep`` calls it until nothing is held of the member, and that is reported."""
-    await report_batches.forget(stored.id, feedback)
-    gone = not await feedback.holds(stored.id)
-    now, machine = feedback.clock.now(), feedback.clock.machine_now()
-    await feedback.erasures.update(
-        stored.id,
-        Op(f"lease/{stored_instant(stored.state.lease)}"),
-        lambda known: looked(known, gone=gone, now=now, machine=machine),
+    await erasure.advance(
+        stored,
+        feedback.erasures,
+        feedback.clock,
+        forget=partial(report_batches.forget, feedback=feedback),
+        holds_anything=feedback.holds,
     )

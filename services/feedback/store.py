@@ -7,6 +7,7 @@ from typing import Any
 
 from chassis.core.clocks import Clock
 from chassis.core.ids import derived_id
+from chassis.erasure import Erasure
 from chassis.storage.aggregates import Aggregates, Stored, stored_instant
 from chassis.storage.mongo import Document, Documents, insert_missing
 from chassis.storage.projections import Projection
@@ -16,7 +17,6 @@ from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
 from services.feedback.domain.anonymous_statistics import Cell
 from services.feedback.domain.colleague import Colleague
-from services.feedback.domain.erasure import Erasure
 from services.feedback.domain.facts import ACTIVE_DAYS
 from services.feedback.domain.followup import SIDES, PairingFollowup
 from services.feedback.domain.questions import Questions

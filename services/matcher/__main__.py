@@ -2,17 +2,16 @@
 
 from functools import partial
 
-from chassis.core.settings import Settings
-from chassis.messaging.topic_replica import TopicReplica
 from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
 from contracts.pairings import ANSWERS, PAIRING_STATES, PAIRINGS
 from contracts.privacy import PRIVACY
-from contracts.profiles import PROFILES, ProfileChanged
+from contracts.profiles import ProfileChanged
 from contracts.programmes import PROGRAMMES, ROUNDS
 from contracts.taxonomy import load
 from services.matcher import erasure
-from services.matcher.background_tasks import Tasks
+from services.matcher.background_tasks import BackgroundTasks
+from services.matcher.context import Matcher
 from services.matcher.domain.learning.weight_versions import Learning
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.pairing import Pairing
@@ -23,12 +22,12 @@ from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rolling.programme_claim import Watch
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.domain.rounds.round import Round
-from services.matcher.handlers import hearing
+from services.matcher.handlers import registry
 from services.matcher.learning import commands
 from services.matcher.learning import routes as learning_routes
 from services.matcher.pairings import conflict_routes, deadlines, ledger_routes, request_routes, reservation
 from services.matcher.pairings import routes as pairing_routes
-from services.matcher.partner_replica import Pool, following
+from services.matcher.partner_replica import PartnerReplica, topic_replicas
 from services.matcher.programmes import routes as programme_routes
 from services.matcher.receipts import routes as receipt_routes
 from services.matcher.rolling import routes as suggestion_routes
@@ -36,7 +35,12 @@ from services.matcher.rolling import suggestions, worker
 from services.matcher.rounds import lifecycle, review_routes
 from services.matcher.rounds import routes as round_routes
 from services.matcher.solver.client import Solver
-from services.matcher.store import Matcher
+from services.matcher.stores.learning import LearningStore
+from services.matcher.stores.pairings import LedgerStore, PairingStore, RequestStore
+from services.matcher.stores.programmes import ProgrammeStore
+from services.matcher.stores.receipts import ReceiptStore
+from services.matcher.stores.rolling import SuggestionStore
+from services.matcher.stores.rounds import ProposalStore, RoundStore, SummaryStore, UnmatchedStore
 
 PORT = 8102
 ROUTERS = [
@@ -57,68 +61,63 @@ ROUTERS = [
 
 
 def build(chassis: Chassis) -> ServiceDefinition[Matcher]:
-    taxonomy = load()
-    pool = Pool(taxonomy, chassis.clock)
-    followers = followers_of(pool, chassis.settings)
-    pool.waits_for = [follower.caught_up for follower in followers]
-    matcher = Matcher(
-        programmes=chassis.aggregates("programmes", Programme, publishes={PROGRAMMES: programmes.public}),
-        rounds=chassis.aggregates("rounds", Round),
-        pairings=chassis.aggregates("pairings", Pairing, publishes={PAIRING_STATES: pairings.public}),
-        ledgers=chassis.aggregates("ledgers", Ledger),
-        requests=chassis.aggregates("requests", Request),
-        suggestions=chassis.aggregates("suggestions", Suggestion),
-        watches=chassis.aggregates("watches", Watch),
-        learning=chassis.aggregates("learning", Learning),
-        members=chassis.projection("members", ProfileChanged),
-        proposals=chassis.documents("proposals"),
-        left_over=chassis.documents("left_over"),
-        examples=chassis.documents("examples"),
-        taxonomy=taxonomy,
-        pool=pool,
-        summaries=chassis.documents("summaries"),
-        receipts=chassis.documents("receipts"),
-        clock=chassis.clock,
-        solver=Solver(
-            chassis.settings.mongo_url(),
-            chassis.settings.database_name(chassis.service),
-            chassis.settings.instance_name(chassis.service),
-        ),
-        tasks=Tasks(),
-    )
+    partners = PartnerReplica(load(), chassis.clock)
+    replicas = topic_replicas(partners, chassis.settings)
+    partners.sources = [replica.caught_up for replica in replicas]
+    matcher = build_context(chassis, partners)
     return ServiceDefinition(
         context=matcher,
-        handlers=hearing,
+        handlers=registry,
         routers=ROUTERS,
         publishes=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, PRIVACY],
         sweeps=[
             Sweep(matcher.pairings, partial(deadlines.when_a_pairing_is_due, matcher=matcher), on="due"),
-            Sweep(matcher.pairings, partial(reservation.give_up_late, matcher=matcher), on="lease"),
+            Sweep(matcher.pairings, partial(reservation.when_a_reservation_expires, matcher=matcher), on="lease"),
             Sweep(matcher.requests, partial(deadlines.when_a_request_is_due, matcher=matcher), on="due"),
-            Sweep(matcher.suggestions, partial(suggestions.tell_the_watch, matcher=matcher), on="lease"),
-            Sweep(matcher.ledgers, partial(erasure.look_after, matcher=matcher), on="lease"),
-            Sweep(matcher.rounds, partial(lifecycle.drive, matcher=matcher), on="lease"),
-            Sweep(matcher.learning, partial(commands.look_again, matcher=matcher), on="due"),
-            Sweep(matcher.learning, partial(commands.drive, matcher=matcher), on="lease"),
+            Sweep(matcher.suggestions, partial(suggestions.notify_worker, matcher=matcher), on="lease"),
+            Sweep(matcher.ledgers, partial(erasure.when_a_ledger_lease_expires, matcher=matcher), on="lease"),
+            Sweep(matcher.rounds, partial(lifecycle.when_a_round_lease_expires, matcher=matcher), on="lease"),
+            Sweep(matcher.learning, partial(commands.when_learning_is_due, matcher=matcher), on="due"),
+            Sweep(matcher.learning, partial(commands.when_a_release_lease_expires, matcher=matcher), on="lease"),
         ],
         background=[
             matcher.solver.run_until_stopped,
-            *(follower.run for follower in followers),
-            partial(pool.keep_fresh, matcher.members),
-            partial(worker.keep_watch, matcher),
+            *(replica.run for replica in replicas),
+            partial(partners.keep_fresh, matcher.members),
+            partial(worker.run_worker, matcher),
         ],
     )
 
 
-def followers_of(pool: Pool, settings: Settings) -> list[TopicReplica[Pool]]:
-    """Whoever tells the pool; programmes first, since people are compared by their rules."""
-    connection, prefix = settings.connection(), settings.topic_prefix
-    programmes = TopicReplica(PROGRAMMES, following, pool, connection=connection, prefix=prefix)
-    others = [
-        TopicReplica(topic, following, pool, connection=connection, prefix=prefix, after=programmes)
-        for topic in (PROFILES, PAIRING_STATES)
-    ]
-    return [programmes, *others]
+def build_context(chassis: Chassis, partners: PartnerReplica) -> Matcher:
+    settings = chassis.settings
+    return Matcher(
+        programmes=chassis.aggregate_store(
+            ProgrammeStore, "programmes", Programme, publishes={PROGRAMMES: programmes.public}
+        ),
+        rounds=chassis.aggregate_store(RoundStore, "rounds", Round),
+        proposals=chassis.document_store(ProposalStore, "proposals"),
+        unmatched=chassis.document_store(UnmatchedStore, "left_over"),
+        summaries=chassis.document_store(SummaryStore, "summaries"),
+        pairings=chassis.aggregate_store(
+            PairingStore, "pairings", Pairing, publishes={PAIRING_STATES: pairings.public}
+        ),
+        requests=chassis.aggregate_store(RequestStore, "requests", Request),
+        ledgers=chassis.aggregate_store(LedgerStore, "ledgers", Ledger),
+        receipts=chassis.document_store(ReceiptStore, "receipts"),
+        suggestions=chassis.aggregate_store(SuggestionStore, "suggestions", Suggestion),
+        claims=chassis.aggregates("watches", Watch),
+        learning=chassis.aggregate_store(LearningStore, "learning", Learning),
+        examples=chassis.documents("examples"),
+        members=chassis.projection("members", ProfileChanged),
+        partners=partners,
+        taxonomy=partners.taxonomy,
+        clock=chassis.clock,
+        solver=Solver(
+            settings.mongo_url(), settings.database_name(chassis.service), settings.instance_name(chassis.service)
+        ),
+        tasks=BackgroundTasks(),
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends
 
 from chassis.web.http import Command, PageRequest, Principal, allow, command, service_context
-from services.matcher.store import Matcher
+from services.matcher.context import Matcher
 
 MatcherContext = Annotated[Matcher, Depends(service_context)]
 Paging = Annotated[PageRequest, Depends()]

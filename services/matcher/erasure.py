@@ -6,6 +6,7 @@ from chassis.core.commands import Op
 from chassis.storage.aggregates import Stored
 from contracts.envelope import Envelope
 from contracts.profiles import ProfileChanged
+from services.matcher.context import Matcher
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import request as requests
 from services.matcher.domain.pairings import seat_ledger as ledgers
@@ -16,7 +17,6 @@ from services.matcher.domain.rounds import round as rounds
 from services.matcher.learning import commands
 from services.matcher.pairings import reservation
 from services.matcher.receipts import repository
-from services.matcher.store import Matcher
 
 
 def has_left_something(profile: ProfileChanged) -> bool:
@@ -56,13 +56,13 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
     await matcher.ledgers.update(
         member_id, Op.once(), lambda state: ledgers.close(state, member_id, recorded_at), cause=cause
     )
-    for stored in await matcher.pairings_of(member_id):
+    for stored in await matcher.pairings.of_member(member_id):
         await _forget_in(stored, member_id, matcher, cause)
-    for asked in await matcher.requests_of(member_id):
+    for asked in await matcher.requests.of_member(member_id):
         await matcher.requests.update(
             asked.id, Op.once(), lambda state: requests.forget(state, member_id) if state else None, cause=cause
         )
-    for suggested in await matcher.suggestions_of(member_id):
+    for suggested in await matcher.suggestions.of_member(member_id):
         await matcher.suggestions.update(
             suggested.id,
             Op.once(),
@@ -70,7 +70,7 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
             cause=cause,
         )
     await matcher.proposals.delete({"$or": [{"senior": member_id}, {"junior": member_id}]})
-    await matcher.left_over.delete({"member_id": member_id})
+    await matcher.unmatched.delete({"member_id": member_id})
     await commands.forget_member(member_id, matcher, cause)
     for field in ("runner_up_of_senior", "runner_up_of_junior"):
         await matcher.proposals.collection.update_many({f"{field}.member_id": member_id}, {"$set": {field: None}})
@@ -80,14 +80,14 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
         )
     await repository.forget(member_id, matcher)
     await _free_all(member_id, matcher)
-    clean = await matcher.members.is_grave(member_id) and not await matcher.pairings_of(member_id)
+    clean = await matcher.members.is_grave(member_id) and not await matcher.pairings.of_member(member_id)
     moment = matcher.clock.moment()
     await matcher.ledgers.update(
         member_id, Op.once(), lambda state: ledgers.forgotten(state, clean, moment), cause=cause
     )
 
 
-async def look_after(stored: Stored[Ledger], matcher: Matcher) -> None:
+async def when_a_ledger_lease_expires(stored: Stored[Ledger], matcher: Matcher) -> None:
     """A ledger whose lease has passed: an erasure to be finished, or seats to be audited."""
     if stored.state.erasing and stored.state.erased_at is None:
         await forget(stored.id, matcher)

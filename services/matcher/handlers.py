@@ -1,6 +1,5 @@
 """What the matcher hears, and what follows from it."""
 
-from chassis.core.commands import Op
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
 from chassis.observability.telemetry import write_lifecycle_span
 from contracts.envelope import Envelope
@@ -18,19 +17,19 @@ from contracts.privacy import ErasureRequested
 from contracts.profiles import ProfileChanged
 from contracts.programmes import ProgrammeChanged
 from services.matcher import erasure
+from services.matcher.context import Matcher
 from services.matcher.domain.pairings import pairing as pairings
-from services.matcher.domain.pairings import phases as life
+from services.matcher.domain.pairings import phases
 from services.matcher.domain.pairings.phases import Phase
-from services.matcher.domain.rolling import programme_claim as watches
+from services.matcher.domain.rolling import programme_claim
 from services.matcher.learning import commands
 from services.matcher.pairings import conflicts, reservation
-from services.matcher.store import Matcher
 
-hearing: HandlerRegistry[Matcher] = HandlerRegistry()
-hearing.project(ProfileChanged, lambda matcher: matcher.members)
+registry: HandlerRegistry[Matcher] = HandlerRegistry()
+registry.project(ProfileChanged, lambda matcher: matcher.members)
 
 
-@hearing.on(ProfileChanged)
+@registry.on(ProfileChanged)
 async def when_somebody_has_left_end_what_they_have(event: ReceivedEvent[ProfileChanged], matcher: Matcher) -> None:
     """Without blame. A changed capacity needs no reaction: it is read when a seat is taken; lowering ends nothing.
 
@@ -43,7 +42,7 @@ async def when_somebody_has_left_end_what_they_have(event: ReceivedEvent[Profile
         await erasure.end_what_was_left(profile, matcher, event.envelope)
 
 
-@hearing.on(ProfileChanged)
+@registry.on(ProfileChanged)
 async def when_the_organisation_changes_look_at_running_pairings_again(
     event: ReceivedEvent[ProfileChanged], matcher: Matcher
 ) -> None:
@@ -51,7 +50,7 @@ async def when_the_organisation_changes_look_at_running_pairings_again(
     await conflicts.look_at_all_of(event.data.member_id, matcher, event.envelope)
 
 
-@hearing.on(PairingLapsed, PairingEnded)
+@registry.on(PairingLapsed, PairingEnded)
 async def when_a_pairing_is_over_free_its_seats(event: ReceivedEvent[PairingEvent], matcher: Matcher) -> None:
     stored = await matcher.pairings.get(event.data.pairing_id)
     if stored is not None and not reservation.holds_seats(stored.state):
@@ -59,19 +58,19 @@ async def when_a_pairing_is_over_free_its_seats(event: ReceivedEvent[PairingEven
         await reservation.free(matcher, stored.id, stored.state.attempt, people)
 
 
-@hearing.on(ProgrammeChanged)
+@registry.on(ProgrammeChanged)
 async def when_a_programme_changes_look_after_it(event: ReceivedEvent[ProgrammeChanged], matcher: Matcher) -> None:
     """Whoever does so gives it back where there is nothing to look after."""
     programme_id = event.data.programme_id
-    await matcher.watches.update(
+    await matcher.claims.update(
         programme_id,
-        Op.handling(event.envelope, "when_a_programme_changes_look_after_it"),
-        lambda watch: watches.stir(watch, programme_id),
+        event.op("when_a_programme_changes_look_after_it"),
+        lambda claim: programme_claim.stir(claim, programme_id),
         cause=event.envelope,
     )
 
 
-@hearing.on(PairingLapsed)
+@registry.on(PairingLapsed)
 async def when_a_pairing_lapses_learn_from_a_reason_that_concerns_fit(
     event: ReceivedEvent[PairingLapsed], matcher: Matcher
 ) -> None:
@@ -81,24 +80,24 @@ async def when_a_pairing_lapses_learn_from_a_reason_that_concerns_fit(
         await commands.remember_refusal(stored.state, event.data.happened_at, event.envelope, matcher)
 
 
-@hearing.on(OutcomeRecorded)
+@registry.on(OutcomeRecorded)
 async def when_an_outcome_is_recorded_learn_from_it(event: ReceivedEvent[OutcomeRecorded], matcher: Matcher) -> None:
     await commands.remember_outcome(event.data, event.envelope, matcher)
 
 
-@hearing.on(PairingFormed, PairingLapsed, PairingChartered, PairingResumed, PairingEnded)
+@registry.on(PairingFormed, PairingLapsed, PairingChartered, PairingResumed, PairingEnded)
 async def when_a_phase_of_a_pairing_is_over_trace_it(event: ReceivedEvent[PairingEvent], matcher: Matcher) -> None:
     """Heard again it is the same span: its ids follow from the pairing and the phase."""
     stored = await matcher.pairings.get(event.data.pairing_id) if event.data.previous_state == "paused" else None
-    _trace(event.envelope, life.closed_by(event.data, stored.state.paused_at if stored else None))
+    _trace(event.envelope, phases.closed_by(event.data, stored.state.paused_at if stored else None))
 
 
-@hearing.on(ErasureRequested)
+@registry.on(ErasureRequested)
 async def when_erasure_is_requested_forget_the_member(event: ReceivedEvent[ErasureRequested], matcher: Matcher) -> None:
     await erasure.forget(event.data.member_id, matcher, event.envelope)
 
 
-@hearing.on_tombstone(ProfileChanged)
+@registry.on_tombstone(ProfileChanged)
 async def when_a_profile_is_gone_finish_its_erasure(event: ReceivedTombstone, matcher: Matcher) -> None:
     """The tombstone may come before or after the request; nothing is said to be forgotten before both have come."""
     stored = await matcher.ledgers.get(event.key)
@@ -106,34 +105,34 @@ async def when_a_profile_is_gone_finish_its_erasure(event: ReceivedTombstone, ma
         await erasure.forget(event.key, matcher, event.envelope)
 
 
-@hearing.on(SessionHeld)
+@registry.on(SessionHeld)
 async def when_a_session_is_held_note_that_they_have_met(event: ReceivedEvent[SessionHeld], matcher: Matcher) -> None:
     saved = await matcher.pairings.update(
         event.data.pairing_id,
-        Op.handling(event.envelope, "when_a_session_is_held_note_that_they_have_met"),
+        event.op("when_a_session_is_held_note_that_they_have_met"),
         lambda pairing: pairings.have_met(pairing) if pairing else None,
         cause=event.envelope,
     )
-    _trace(event.envelope, life.met(event.data, saved.state.formed_at if saved.state else None))
+    _trace(event.envelope, phases.met(event.data, saved.state.formed_at if saved.state else None))
 
 
-@hearing.on(PartnerChangeRequested)
+@registry.on(PartnerChangeRequested)
 async def when_a_partner_change_is_requested_end_the_pairing(
     event: ReceivedEvent[PartnerChangeRequested], matcher: Matcher
 ) -> None:
     moment = matcher.clock.moment()
     await matcher.pairings.update(
         event.data.pairing_id,
-        Op.handling(event.envelope, "when_a_partner_change_is_requested_end_the_pairing"),
+        event.op("when_a_partner_change_is_requested_end_the_pairing"),
         lambda pairing: pairings.end(pairing, moment) if pairing else None,
         cause=event.envelope,
     )
 
 
-def _trace(closed_by: Envelope, phases: list[Phase]) -> None:
+def _trace(closed_by: Envelope, closed: list[Phase]) -> None:
     """Into the trace of the pairing's life, pointing to what closed them."""
     id = closed_by.correlationid
-    for phase in phases:
+    for phase in closed:
         write_lifecycle_span(
             id,
             phase.name,

@@ -3,10 +3,10 @@
 from chassis.storage.aggregates import Stored
 from chassis.web.http import Principal, forbidden, not_found
 from contracts.errors import NotFound
+from services.matcher.context import Matcher
 from services.matcher.domain.access_policy import Action, Relation, in_conflict, may, to_pairing, to_programme
 from services.matcher.domain.pairings.pairing import UNSEEN, Pairing
 from services.matcher.domain.programmes.programme import Programme
-from services.matcher.store import Matcher
 
 
 def coordinates(principal: Principal, programme_id: str, programme: Programme | None) -> bool:
@@ -17,7 +17,7 @@ def coordinates(principal: Principal, programme_id: str, programme: Programme | 
 
 async def programme_for(principal: Principal, programme_id: str, action: Action, matcher: Matcher) -> Programme:
     """The programme, if they may do this with it. Raises a problem."""
-    programme = (await matcher.programme(programme_id)).state
+    programme = (await matcher.programmes.load(programme_id)).state
     relation = to_programme(principal.roles, coordinates=coordinates(principal, programme_id, programme))
     if not may(relation, action):
         raise forbidden("This is for the coordinators of the programme.")

@@ -3,6 +3,7 @@
 from functools import partial
 
 from chassis.core.settings import load_section
+from chassis.erasure import Erasure
 from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
 from contracts.feedback import FeedbackEvent
@@ -12,7 +13,6 @@ from contracts.privacy import PRIVACY
 from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged
 from services.notifier.create import retry_postponed
-from services.notifier.domain.erasure import Erasure
 from services.notifier.domain.notification import Notification
 from services.notifier.domain.postponed import PostponedEvent
 from services.notifier.domain.recipient import Recipient

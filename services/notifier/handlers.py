@@ -1,6 +1,9 @@
 """What notifier hears, and what follows from it: for each line of the table, a notification for each of its readers."""
 
-from chassis.core.commands import Op
+from functools import partial
+
+from chassis import erasure
+from chassis.erasure import Erasure
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
 from chassis.storage.aggregates import Stored, stored_instant
 from contracts.feedback import (
@@ -30,7 +33,6 @@ from contracts.privacy import ErasureRequested
 from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged, RoundComputed
 from services.notifier.create import create_for_contact, create_for_programme, create_or_postpone
-from services.notifier.domain.erasure import Erasure, looked, requested
 from services.notifier.erasure import forget
 from services.notifier.store import Notifier, answer_key, completion_key
 
@@ -114,23 +116,16 @@ async def when_an_erasure_is_requested_begin_to_forget(
     event: ReceivedEvent[ErasureRequested], notifier: Notifier
 ) -> None:
     """The tombstone that erases the contact comes on another topic, in its own time; a sweep looks for it."""
-    machine = notifier.clock.machine_now()
-    await notifier.erasures.update(
-        event.data.member_id,
-        Op.handling(event.envelope, "when_an_erasure_is_requested_begin_to_forget"),
-        lambda known: requested(known, event.data.member_id, event.data.requested_at, machine),
-        cause=event.envelope,
-    )
+    op = event.op("when_an_erasure_is_requested_begin_to_forget")
+    await erasure.begin(event, op, notifier.erasures, notifier.clock)
 
 
 async def see_whether_all_is_forgotten(stored: Stored[Erasure], notifier: Notifier) -> None:
     """``Sweep`` calls it until nothing is held of the member, and that is reported."""
-    slot = stored_instant(stored.state.lease)
-    await forget(stored.id, str(slot), notifier)
-    gone = not await notifier.holds(stored.id)
-    now, machine = notifier.clock.now(), notifier.clock.machine_now()
-    await notifier.erasures.update(
-        stored.id,
-        Op(f"lease/{slot}"),
-        lambda known: looked(known, gone=gone, now=now, machine=machine),
+    await erasure.advance(
+        stored,
+        notifier.erasures,
+        notifier.clock,
+        forget=partial(forget, slot=str(stored_instant(stored.state.lease)), notifier=notifier),
+        holds_anything=notifier.holds,
     )

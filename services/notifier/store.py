@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from chassis.core.clocks import Clock
+from chassis.erasure import Erasure
 from chassis.storage.aggregates import Aggregates, Stored
 from chassis.storage.mongo import Documents
 from chassis.storage.projections import Projection
@@ -12,7 +13,6 @@ from contracts.feedback import FeedbackEvent
 from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged, Side
 from contracts.programmes import ProgrammeChanged
-from services.notifier.domain.erasure import Erasure
 from services.notifier.domain.notification import Notification
 from services.notifier.domain.postponed import PostponedEvent
 from services.notifier.domain.recipient import Recipient

@@ -1,6 +1,5 @@
 """The events that profiles consumes, and its reactions to them."""
 
-from chassis.core.commands import Op
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
 from chassis.storage.aggregates import Change
 from chassis.storage.mongo import chunks
@@ -22,7 +21,7 @@ async def when_a_programme_changes_see_who_is_ready(event: ReceivedEvent[Program
     programmes, now = await profiles.all_programmes(), profiles.clock.now()
     taking_part = {**LIVING, "enrolments.programme_id": event.data.programme_id}
     ids = [stored.id async for stored in profiles.persons.find(taking_part)]
-    op = Op.handling(event.envelope, "when_a_programme_changes_see_who_is_ready")
+    op = event.op("when_a_programme_changes_see_who_is_ready")
     for chunk in chunks(ids):
         results = await profiles.persons.update_many(
             [Change(id, op, lambda person: change_person(person, lambda same: same, programmes, now)) for id in chunk],
@@ -39,7 +38,7 @@ async def when_a_service_has_forgotten_somebody_note_it(
 ) -> None:
     await profiles.persons.update(
         event.data.member_id,
-        Op.handling(event.envelope, "when_a_service_has_forgotten_somebody_note_it"),
+        event.op("when_a_service_has_forgotten_somebody_note_it"),
         lambda person: record_completed_erasure(person, event.data.service, event.data.completed_at),
         cause=event.envelope,
     )

@@ -37,7 +37,7 @@ TOPICS_READ = {
     name: {topic.name for topic in hearing.topics()}
     for name, hearing in (
         ("profiles", profiles.registry),
-        ("matcher", matcher.hearing),
+        ("matcher", matcher.registry),
         ("notifier", notifier.registry),
         ("feedback", feedback.registry),
     )

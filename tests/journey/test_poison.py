@@ -24,7 +24,7 @@ from contracts.privacy import ErasureCompleted
 from contracts.profiles import PROFILES, ContactChanged, ProfileChanged
 from contracts.programmes import ProgrammeChanged
 from services.feedback.handlers import registry as feedback
-from services.matcher.handlers import hearing as matcher
+from services.matcher.handlers import registry as matcher
 from services.notifier.handlers import registry as notifier
 from services.profiles.handlers import registry as profiles
 from tests.journey.conditions import wait_until

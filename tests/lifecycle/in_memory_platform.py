@@ -42,10 +42,10 @@ from contracts.taxonomy import load
 from services.feedback.__main__ import build as build_feedback
 from services.feedback.store import Feedback
 from services.matcher.__main__ import build as build_matcher
+from services.matcher.context import Matcher
 from services.matcher.domain.rounds.round import Progress, Round, Totals
 from services.matcher.solver.client import Heartbeat, Solver
 from services.matcher.solver.compute import SolverCache, SolverCollections, compute_round
-from services.matcher.store import Matcher
 from services.notifier.__main__ import build as build_notifier
 from services.notifier.mail import DeliveryInDoubt, MailDeferred, Mailer, MailRejected, OutgoingMail
 from services.notifier.store import Notifier
@@ -218,7 +218,7 @@ class InMemoryPlatform:
         }
         self.matcher: Matcher = self.services["matcher"].parts.context
         self.matcher.solver = SolvesHere(self.services["matcher"].chassis.store)
-        self.matcher.pool.waits_for = ()
+        self.matcher.partners.sources = ()
         self.listeners.append(self._follow)
         self.feedback: Feedback = self.services["feedback"].parts.context
         self.notifier: Notifier = self.services["notifier"].parts.context
@@ -300,17 +300,17 @@ class InMemoryPlatform:
 
     def _follow(self, said: LoggedEvent) -> None:
         """What the matcher's readers without a group hear, they hear at once."""
-        pool, kind = self.matcher.pool, said.envelope.type
+        partners, kind = self.matcher.partners, said.envelope.type
         if kind == ProfileChanged.TYPE and said.value is None:
-            pool.drop(said.envelope.subject, said.envelope.sequence)
+            partners.drop(said.envelope.subject, said.envelope.sequence)
         elif kind == ProfileChanged.TYPE:
-            pool.put(ProfileChanged.model_validate_json(said.value or b""), said.envelope.sequence)
+            partners.put(ProfileChanged.model_validate_json(said.value or b""), said.envelope.sequence)
         elif kind == ProgrammeChanged.TYPE:
-            pool.rule(ProgrammeChanged.model_validate_json(said.value or b""))
+            partners.put_programme(ProgrammeChanged.model_validate_json(said.value or b""))
         elif kind == PairingState.TYPE and said.value is None:
-            pool.unpair(said.envelope.subject)
+            partners.drop_pairing(said.envelope.subject)
         elif kind == PairingState.TYPE:
-            pool.pair(PairingState.model_validate_json(said.value or b""))
+            partners.put_pairing(PairingState.model_validate_json(said.value or b""))
 
     def do(self, at: datetime, action: Action) -> None:
         heappush(self._actions, (max(at, self.clock.at), next(self._numbers), action))

@@ -25,7 +25,7 @@ from contracts.profiles import PROFILES, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from deploy.local import stack
 from services.matcher.__main__ import build
-from services.matcher.store import Matcher
+from services.matcher.context import Matcher
 from tests.matcher.builders import PROGRAMME, settings
 from tests.processes import Asking, app_of, client_of, say, until, until_ready
 
@@ -108,14 +108,14 @@ class World:
             matcher.learning,
         ):
             await kept.collection.delete_many({})
-        for looked_after in (matcher.suggestions, matcher.watches):
+        for looked_after in (matcher.suggestions, matcher.claims):
             await looked_after.collection.delete_many({})
         for replica in self.replicas:
-            replica.matcher.pool.forget_everything()
+            replica.matcher.partners.clear()
         for other in (
             matcher.members,
             matcher.proposals,
-            matcher.left_over,
+            matcher.unmatched,
             matcher.summaries,
             matcher.receipts,
             matcher.examples,
@@ -137,7 +137,7 @@ class World:
         made.living = asyncio.create_task(_run(chassis, parts))
         self.replicas.append(made)
         await until_ready(chassis)
-        for event in made.matcher.pool.waits_for:
+        for event in made.matcher.partners.sources:
             await event.wait()
         return made
 
@@ -151,7 +151,7 @@ class World:
         wanted = {profile.member_id: profile for profile in profiles}
 
         async def there() -> bool:
-            pools = [replica.matcher.pool for replica in self.replicas]
+            pools = [replica.matcher.partners for replica in self.replicas]
             known = all(pool.sequence(id) == last[id] for pool in pools for id in wanted)
             return known and await members.get_many(list(wanted)) == wanted
 

@@ -160,7 +160,7 @@ async def test_who_is_to_be_forgotten_is_gone_everywhere_and_the_matcher_says_so
         matcher.pairings.collection,
         matcher.requests.collection,
         matcher.proposals.collection,
-        matcher.left_over.collection,
+        matcher.unmatched.collection,
     ):
         assert '"j"' not in str([document async for document in collection.find({})]).replace("'", '"')
     await company.say(person("j", "junior"))
@@ -410,5 +410,5 @@ async def test_a_plan_that_comes_after_an_erasure_leaves_no_trace_of_who_was_for
     outcome = (await reservation.reserve(matcher, [plan("late", "s", "j")]))["late"]
     assert isinstance(outcome, CommandRejected)
     assert outcome.code == "closed"
-    assert await matcher.pairings_of("j") == []
+    assert await matcher.pairings.of_member("j") == []
     assert await held_by(company, "s") == 0

@@ -8,27 +8,13 @@ from chassis.messaging.subscriptions import ReceivedEvent
 from chassis.service import Chassis
 from chassis.storage.projections import ProjectionRow
 from contracts.envelope import Envelope
-from contracts.privacy import ErasureCompleted, ErasureRequested
+from contracts.privacy import ErasureRequested
 from contracts.profiles import ContactChanged
 from deploy.local import stack
 from services.notifier.__main__ import build
-from services.notifier.domain.erasure import LOOK_AGAIN, looked, requested
 from services.notifier.handlers import when_an_erasure_is_requested_begin_to_forget
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
-
-
-def test_asked_twice_it_begins_once() -> None:
-    begun = requested(None, "m1", NOW, NOW)
-    assert begun is not None
-    assert requested(begun[0], "m1", NOW, NOW) is None
-    waiting = looked(begun[0], gone=False, now=NOW, machine=NOW)
-    assert waiting is not None
-    assert (waiting[0].lease, waiting[1]) == (NOW + LOOK_AGAIN, [])
-    done = looked(waiting[0], gone=True, now=NOW, machine=NOW)
-    assert done is not None
-    assert done[1] == [ErasureCompleted(member_id="m1", service="notifier", completed_at=NOW)]
-    assert looked(done[0], gone=True, now=NOW, machine=NOW) is None
 
 
 async def test_it_waits_for_the_tombstone_of_the_contact(servers: stack.Endpoints, prefix: str) -> None:

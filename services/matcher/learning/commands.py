@@ -21,6 +21,7 @@ from contracts.errors import CommandRejected
 from contracts.feedback import OutcomeRecorded
 from contracts.moment import Moment
 from contracts.programmes import ProgrammeSettings
+from services.matcher.context import Matcher
 from services.matcher.domain.fit.calendar import add_months
 from services.matcher.domain.learning import estimator as lessons
 from services.matcher.domain.learning import weight_versions
@@ -33,8 +34,6 @@ from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Round
 from services.matcher.domain.rounds.summary import Paired
 from services.matcher.rounds.lifecycle import take_up
-from services.matcher.rounds.queries import pairs_of
-from services.matcher.store import Matcher
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +77,9 @@ async def forget_member(member_id: str, matcher: Matcher, cause: Envelope | None
         )
 
 
-async def look_again(stored: Stored[Learning], matcher: Matcher) -> None:
+async def when_learning_is_due(stored: Stored[Learning], matcher: Matcher) -> None:
     """Once a day: forget what is to be kept no longer, and take in a batch where one is full."""
-    programme = (await matcher.programme(stored.id)).state
+    programme = (await matcher.programmes.load(stored.id)).state
     slot, now = stored_instant(stored.state.due), matcher.clock.now()
     on = programme.settings.matching.learning
     await _clean_up(programme, now, matcher)
@@ -130,7 +129,7 @@ def require_on(programme: Programme) -> None:
         raise CommandRejected("learning_off", "This programme does not learn: its setting matching.learning is off.")
 
 
-async def drive(stored: Stored[Learning], matcher: Matcher) -> None:
+async def when_a_release_lease_expires(stored: Stored[Learning], matcher: Matcher) -> None:
     """A lease has passed: finish the release."""
     if stored.state.releasing is not None:
         refused = await finish_release(stored.id, stored.state.releasing, matcher)
@@ -151,7 +150,7 @@ async def preview(programme: Programme, version: Version, op: Op, matcher: Match
 
 
 async def trials_of(preview: Preview, matcher: Matcher) -> tuple[Round, Round]:
-    return (await matcher.round(preview.now)).state, (await matcher.round(preview.then)).state
+    return (await matcher.rounds.load(preview.now)).state, (await matcher.rounds.load(preview.then)).state
 
 
 def computed(trials: Sequence[Round]) -> bool:
@@ -161,7 +160,7 @@ def computed(trials: Sequence[Round]) -> bool:
 
 async def gain_of(version: Version, trials: tuple[Round, Round], matcher: Matcher) -> Gain | None:
     """What the outcomes say of the difference between the two; None where one of them has no pairs."""
-    now, then = [await pairs_of(one, matcher) for one in trials]
+    now, then = [await matcher.proposals.pairs_of(one) for one in trials]
     return lessons.gain_between(version.estimate, _means(now), _means(then)) if now and then else None
 
 
@@ -196,7 +195,7 @@ async def _remember(pairing: Pairing, example: Example | None, at: datetime, cau
     id = pairing.plan.programme_id
     if example is None or pairing.plan.origin not in CHOSEN or pairing.gone:
         return
-    programme = (await matcher.programme(id)).state
+    programme = (await matcher.programmes.load(id)).state
     if not programme.settings.matching.learning:
         return
     await matcher.examples.put(

@@ -15,6 +15,7 @@ from contracts.envelope import Instant
 from contracts.errors import CommandRejected
 from contracts.feedback import Band
 from contracts.programmes import Weights
+from services.matcher.context import Matcher
 from services.matcher.dependencies import (
     CoordinatorCommand,
     CoordinatorPrincipal,
@@ -27,7 +28,6 @@ from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rounds.round import Round
 from services.matcher.learning import commands as learning
 from services.matcher.permissions import programme_for
-from services.matcher.store import Matcher
 
 router = APIRouter(tags=["learning"])
 
@@ -241,7 +241,7 @@ async def _managed_programme(principal: Principal, id: str, matcher: Matcher) ->
 
 async def _view(id: str, matcher: Matcher) -> LearningView:
     stored = await matcher.learning.get(id)
-    return LearningView.of((await matcher.programme(id)).state, stored.state if stored is not None else None)
+    return LearningView.of((await matcher.programmes.load(id)).state, stored.state if stored is not None else None)
 
 
 async def _update_learning(id: str, op: Op, matcher: Matcher, decide: LearningDecision) -> Learning:

@@ -4,11 +4,11 @@ Private wishes play no part in it: who is named here, and by how much they would
 world in which nobody would rather not be paired with anybody.
 """
 
+from services.matcher.context import Matcher
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.receipts.receipt import Chosen, RunnerUp
 from services.matcher.pairings.partner_search import runner_up
-from services.matcher.store import Matcher
 
 
 async def chosen_among_the_free(

@@ -63,7 +63,7 @@ async def list_conflicts(
 ) -> Page[ConflictView]:
     """What nobody has decided on yet."""
     await programme_for(principal, id, "run_rounds", matcher)
-    found = matcher.conflicts_page(id, limit=paging.fetch_limit, after=paging.after)
+    found = matcher.pairings.page_of_conflicts(id, limit=paging.fetch_limit, after=paging.after)
     items, after = await build_page(found, paging, lambda stored: stored.id)
     pairs = [{one.state.plan.senior.member_id, one.state.plan.junior.member_id} for one in items]
     shown = await not_in_conflict(principal, pairs, matcher)

@@ -2,17 +2,17 @@
 
 from chassis.core.commands import Op
 from contracts.envelope import Envelope
+from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.rules import Rule
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.conflict import Course, structural
 from services.matcher.domain.pairings.pairing import Pairing
-from services.matcher.store import Matcher
 
 
 async def look_at_all_of(member_id: str, matcher: Matcher, cause: Envelope) -> None:
     """At every pairing that holds a seat of this member's."""
-    stored = await matcher.seats_of.get(member_id)
+    stored = await matcher.ledgers.get(member_id)
     for pairing_id in stored.state.held if stored else ():
         await look_at(pairing_id, matcher, cause)
 

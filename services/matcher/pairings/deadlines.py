@@ -2,13 +2,13 @@
 
 from chassis.core.commands import Op
 from chassis.storage.aggregates import Stored, stored_instant
+from services.matcher.context import Matcher
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import request as requests
 from services.matcher.domain.pairings.pairing import RUNNING, Pairing
 from services.matcher.domain.pairings.request import Request
 from services.matcher.pairings import conflicts
 from services.matcher.pairings.proposals import pairing_of
-from services.matcher.store import Matcher
 
 
 async def when_a_pairing_is_due(stored: Stored[Pairing], matcher: Matcher) -> None:

@@ -9,12 +9,12 @@ from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
+from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.reasons import reasons
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import Fit, fit, focus
 from services.matcher.domain.programmes.programme import Programme
-from services.matcher.store import Matcher
 
 MORE = 10  # looked up beyond those that are wanted, since some may be taken or away by now
 
@@ -58,18 +58,18 @@ async def partners(
     """
     settings, today = programme.settings, matcher.clock.now().date()
     promised = promised or {}
-    earlier = matcher.pool.earlier(me.id)
+    earlier = matcher.partners.earlier(me.id)
     looked_at = {*but, *earlier}
     found: list[Choice] = []
     while len(found) < limit:
         wanted = limit - len(found) + MORE
-        async with matcher.pool.still:
-            crowd = matcher.pool.crowd(programme)
+        async with matcher.partners.lock:
+            index = matcher.partners.index(programme)
             candidates = await asyncio.to_thread(
-                crowd.best_partners, me, settings, today, wanted, promised_seats=promised, excluded=looked_at
+                index.best_partners, me, settings, today, wanted, promised_seats=promised, excluded=looked_at
             )
         profiles = await matcher.members.get_many([one.id for one in candidates])
-        places = await matcher.free_places(list(profiles.values()), programme.programme_id)
+        places = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
         for one in candidates:
             looked_at.add(one.id)
             other = rules.enrolled(profiles[one.id], programme.programme_id) if one.id in profiles else None
@@ -121,14 +121,14 @@ async def runner_up(
 
     It is as if nobody had private wishes, so it tells nothing of them. None also while not everybody is known.
     """
-    if not matcher.pool.complete:
+    if not matcher.partners.complete:
         return None
     settings, today = programme.settings, matcher.clock.now().date()
-    passed_over = {but, *matcher.pool.earlier(me.id)}
-    async with matcher.pool.still:
-        crowd = matcher.pool.crowd(programme)
+    passed_over = {but, *matcher.partners.earlier(me.id)}
+    async with matcher.partners.lock:
+        index = matcher.partners.index(programme)
         candidates = await asyncio.to_thread(
-            crowd.best_partners,
+            index.best_partners,
             me,
             settings,
             today,
@@ -138,5 +138,5 @@ async def runner_up(
             with_private_wishes=False,
         )
     profiles = await matcher.members.get_many([one.id for one in candidates])
-    places = await matcher.free_places(list(profiles.values()), programme.programme_id)
+    places = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
     return next(((one.id, one.score) for one in candidates if one.id in places), None)

@@ -11,6 +11,7 @@ from contracts.pairings import Origin
 from contracts.profiles import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
+from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.reasons import reasons
 from services.matcher.domain.fit.rules import Member
@@ -24,7 +25,6 @@ from services.matcher.domain.programmes.programme import Programme
 from services.matcher.pairings import reservation
 from services.matcher.pairings.alternatives import chosen_among_the_free
 from services.matcher.pairings.partner_search import Choice, Couple, partners, possible
-from services.matcher.store import Matcher
 
 NOT_POSSIBLE = CommandRejected("not_possible", "The rules of this programme do not allow this pair.")
 NOT_AVAILABLE = CommandRejected("not_available", "This person cannot be asked at the moment.")
@@ -59,17 +59,17 @@ async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matc
     today = matcher.clock.now().date()
     if other is None or rules.absent(other.profile, programme.programme_id, programme.settings, today) is not None:
         raise NOT_AVAILABLE
-    places = await matcher.free_places([own.profile, other.profile], programme.programme_id)
+    places = await matcher.ledgers.free_seats([own.profile, other.profile], programme.programme_id)
     if me not in places:
         raise CommandRejected("no_seat", "All your places are taken.")
     if partner not in places:
         raise NOT_AVAILABLE
-    earlier = await matcher.earlier(of=[me])
+    earlier = await matcher.pairings.earlier_pairs(of=[me])
     couple = _couple(own, other, programme.settings, matcher.taxonomy, today, earlier)
     if couple is None:
         raise NOT_POSSIBLE
     now = matcher.clock.now()
-    if any(_again(known.state, request_id, programme, partner) for known in await matcher.requests_of(me)):
+    if any(_again(known.state, request_id, programme, partner) for known in await matcher.requests.of_member(me)):
         raise CommandRejected("already_asked", "You have asked this person before.")
     side: Side = "senior" if couple.senior.id == me else "junior"
     days = programme.settings.matching.answer_within_working_days
@@ -119,7 +119,7 @@ async def accept(request_id: str, me: str, matcher: Matcher) -> tuple[Request, P
         if formed is not None:
             return known, formed.state
     request = requests.open_for(known, me, now)
-    programme = (await matcher.programme(request.programme_id)).state
+    programme = (await matcher.programmes.load(request.programme_id)).state
     plan = await _plan_of(request, programme, matcher)
     outcome = (await reservation.reserve(matcher, [plan], agreed=True))[plan.pairing_id]
     if isinstance(outcome, CommandRejected):
@@ -137,7 +137,7 @@ async def look_again(found: Sequence[Request], programme: Programme, matcher: Ma
     is wanted may be given back any moment.
     """
     people = sorted({id for one in found for id in (one.asker, one.asked)})
-    waits = await matcher.behind(people)
+    waits = await matcher.partners.ahead_of(matcher.members, people)
     profiles = await matcher.members.get_many(people)
     ledgers = {id: stored.state for id, stored in (await matcher.ledgers.get_many(people)).items()}
     places = free_places(ledgers, profiles.values(), programme.programme_id)
@@ -184,7 +184,7 @@ def _still_possible(
     if any(rules.absent(one.profile, programme.programme_id, programme.settings, today) for one in (asker, asked)):
         return False
     senior, junior = (asker, asked) if request.asker_side == "senior" else (asked, asker)
-    earlier = matcher.pool.earlier(senior.id)
+    earlier = matcher.partners.earlier(senior.id)
     return not rules.shown(rules.broken(senior, junior, programme.settings, today, earlier))
 
 
@@ -219,7 +219,7 @@ async def propose(
         absent = rules.absent(one.profile, programme.programme_id, programme.settings, today)
         if absent is not None:
             raise CommandRejected(absent, rules.WORDS[absent])
-    earlier = _others(await matcher.earlier(of=[senior_id]), senior_id)
+    earlier = _others(await matcher.pairings.earlier_pairs(of=[senior_id]), senior_id)
     couple = possible(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
     if couple is None:
         raise NOT_POSSIBLE
@@ -262,7 +262,7 @@ async def _plan_of(request: Request, programme: Programme, matcher: Matcher) -> 
     if known is not None and known.state.state not in UNSEEN:
         return known.state.plan
     senior, junior = (asker, asked) if request.asker_side == "senior" else (asked, asker)
-    earlier = await matcher.earlier(of=[request.asker])
+    earlier = await matcher.pairings.earlier_pairs(of=[request.asker])
     if rules.broken(senior, junior, programme.settings, today, _others(earlier, senior.id)):
         raise reservation.OVER
     found = fit(senior, junior, programme.settings, matcher.taxonomy, today)

@@ -29,7 +29,7 @@ class AskBody(RequestBody):
 async def get_shortlist(
     id: str, principal: MemberPrincipal, matcher: MatcherContext, limit: Annotated[int, Query(ge=1, le=20)] = 10
 ) -> Page[ChoiceView]:
-    programme = (await matcher.programme(id)).state
+    programme = (await matcher.programmes.load(id)).state
     found = await proposals.shortlist(programme, myself(principal), limit, matcher)
     return Page(items=[ChoiceView.of(choice, matcher.taxonomy) for choice in found])
 
@@ -38,7 +38,7 @@ async def get_shortlist(
 async def create_request(
     id: str, body: AskBody, command: MemberCommand, response: Response, matcher: MatcherContext
 ) -> RequestView:
-    programme = (await matcher.programme(id)).state
+    programme = (await matcher.programmes.load(id)).state
     stored = await proposals.ask(programme, myself(command.principal), body.partner, command.op, matcher)
     response.headers["Location"] = f"/requests/{stored.id}"
     return RequestView.of(stored.state)
@@ -47,7 +47,7 @@ async def create_request(
 @router.get("/requests")
 async def list_requests(principal: MemberPrincipal, matcher: MatcherContext) -> Page[RequestView]:
     me = myself(principal)
-    found = [stored.state for stored in await matcher.requests_of(me)]
+    found = [stored.state for stored in await matcher.requests.of_member(me)]
     return Page(items=[RequestView.of(request) for request in found if _seen_by(request, me)])
 
 

@@ -11,12 +11,12 @@ from chassis.core.commands import Op
 from chassis.storage.aggregates import Change, SaveResult, Stored
 from contracts.envelope import Envelope
 from contracts.errors import CommandRejected
+from services.matcher.context import Matcher
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import seat_ledger as ledgers
 from services.matcher.domain.pairings.pairing import LIVE, Pairing, Plan
 from services.matcher.domain.pairings.seat_ledger import Ledger, Seat
 from services.matcher.receipts import repository
-from services.matcher.store import Matcher
 
 Outcome = Pairing | CommandRejected
 OVER = CommandRejected("no_longer_possible", "This pair is no longer possible.")
@@ -27,12 +27,12 @@ async def reserve(
 ) -> dict[str, Outcome]:
     """Take both seats of each pair and propose it; by pairing id what it has become, or why it could not be."""
     outcomes: dict[str, Outcome] = {}
-    for wave in waves(plans):
-        outcomes |= await _wave(matcher, wave, agreed, cause)
+    for batch in batches(plans):
+        outcomes |= await _reserve_batch(matcher, batch, agreed, cause)
     return outcomes
 
 
-def waves(plans: Sequence[Plan]) -> list[list[Plan]]:
+def batches(plans: Sequence[Plan]) -> list[list[Plan]]:
     """The plans in groups in which everybody occurs once, since a bulk save takes each document once."""
     groups: list[tuple[list[Plan], set[str]]] = []
     for plan in plans:
@@ -47,7 +47,9 @@ def waves(plans: Sequence[Plan]) -> list[list[Plan]]:
     return [group for group, _ in groups]
 
 
-async def _wave(matcher: Matcher, plans: Sequence[Plan], agreed: bool, cause: Envelope | None) -> dict[str, Outcome]:
+async def _reserve_batch(
+    matcher: Matcher, plans: Sequence[Plan], agreed: bool, cause: Envelope | None
+) -> dict[str, Outcome]:
     moment = matcher.clock.moment()
     begun = await _each(matcher, plans, lambda plan: lambda state: pairings.begin(state, plan, moment), cause)
     outcomes: dict[str, Outcome] = {id: pairing for id, pairing in begun.items() if pairing.state != "reserving"}
@@ -142,7 +144,7 @@ async def free(matcher: Matcher, pairing_id: str, attempt: int, members: Iterabl
         await matcher.ledgers.update(member, Op.once(), lambda state: ledgers.release(state, pairing_id, attempt))
 
 
-async def give_up_late(stored: Stored[Pairing], matcher: Matcher) -> None:
+async def when_a_reservation_expires(stored: Stored[Pairing], matcher: Matcher) -> None:
     """A reservation whose lease has passed: abandon it first, then free its seats."""
     attempt, plan = stored.state.attempt, stored.state.plan
     await _give_up(matcher, [plan], {plan.pairing_id: attempt})

@@ -19,6 +19,7 @@ from chassis.web.http import (
 from contracts.errors import CommandRejected, NotFound
 from contracts.pairings import DeclineReason, PairingStateName
 from contracts.profiles import Side
+from services.matcher.context import Matcher
 from services.matcher.dependencies import (
     CoordinatorCommand,
     MatcherContext,
@@ -33,7 +34,6 @@ from services.matcher.domain.pairings.pairing import Charter, Pairing
 from services.matcher.pairings import proposals
 from services.matcher.pairings.views import PairingView
 from services.matcher.permissions import myself, not_in_conflict, pairing_for, programme_for
-from services.matcher.store import Matcher
 
 router = APIRouter(tags=["pairings"])
 
@@ -91,7 +91,7 @@ async def list_pairings(
     mine: Annotated[bool, Query(description="Own pairings only, also for coordinators and admins.")] = False,
 ) -> Page[PairingView]:
     member_id = await _whose(principal, programme_id, mine, matcher)
-    found = matcher.pairings_page(
+    found = matcher.pairings.page(
         member_id=member_id,
         programme_id=programme_id,
         state=state,

@@ -18,6 +18,7 @@ from chassis.web.http import (
 )
 from contracts.errors import NotFound
 from contracts.programmes import ProgrammeSettings
+from services.matcher.context import Matcher
 from services.matcher.dependencies import (
     CoordinatorCommand,
     MatcherContext,
@@ -27,7 +28,6 @@ from services.matcher.domain.programmes import programme as programmes
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.permissions import programme_for
 from services.matcher.programmes.views import ProgrammeView
-from services.matcher.store import Matcher
 
 router = APIRouter(tags=["programmes"])
 
@@ -66,7 +66,7 @@ async def list_programmes(paging: Paging, matcher: MatcherContext) -> Page[Progr
 
 @router.get("/programmes/{id}", dependencies=[ANY_ROLE])
 async def get_programme(id: str, response: Response, matcher: MatcherContext) -> ProgrammeView:
-    stored = await matcher.programme(id)
+    stored = await matcher.programmes.load(id)
     set_etag(response, stored.version)
     return ProgrammeView.of(stored.state)
 

@@ -11,12 +11,12 @@ from chassis.core.ids import derived_id, new_id
 from chassis.storage.mongo import Document
 from chassis.storage.projections import Numbered
 from contracts.profiles import ProfileChanged
+from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
 from services.matcher.domain.pairings.conflict import structural
 from services.matcher.domain.pairings.pairing import Plan
 from services.matcher.domain.receipts import receipt as receipts
 from services.matcher.domain.receipts.receipt import SIDES, About, Basis, Known, Receipt
-from services.matcher.store import Matcher
 
 
 def receipt_of(pairing_id: str, attempt: int) -> str:
@@ -63,10 +63,10 @@ async def forget(member_id: str, matcher: Matcher) -> None:
 async def _basis(plan: Plan, matcher: Matcher) -> Basis:
     """A round is matched under the settings with which it began, everything else under those of today."""
     if plan.round_id is not None:
-        round = (await matcher.round(plan.round_id)).state
+        round = (await matcher.rounds.load(plan.round_id)).state
         version, settings = round.programme_version, round.settings
     else:
-        programme = (await matcher.programme(plan.programme_id)).state
+        programme = (await matcher.programmes.load(plan.programme_id)).state
         version, settings = programme.settings_version, programme.settings
     return Basis(
         programme_id=plan.programme_id,

@@ -11,13 +11,13 @@ from contracts.errors import NotFound
 from contracts.pairings import Focus, Origin
 from contracts.profiles import Side
 from contracts.programmes import Floors, Weights
+from services.matcher.context import Matcher
 from services.matcher.dependencies import MatcherContext, UserPrincipal
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.receipts import receipt as receipts
 from services.matcher.domain.receipts.explanation import CHECKS, how, parts
 from services.matcher.domain.receipts.receipt import SIDES, Check, Hashes, Receipt
 from services.matcher.permissions import not_in_conflict, pairing_for
-from services.matcher.store import Matcher
 
 router = APIRouter(tags=["receipts"])
 
@@ -101,7 +101,7 @@ async def get_receipt_of_pairing(
     id: str, principal: UserPrincipal, matcher: MatcherContext
 ) -> ReceiptView | OwnReceiptView:
     pairing = (await pairing_for(principal, id, "see_pairing", matcher))[0].state
-    receipt = await matcher.receipt(pairing.receipt_id)
+    receipt = await matcher.receipts.load(pairing.receipt_id)
     return await _shown(receipt, pairing.side_of(principal.member_id), principal, matcher)
 
 
@@ -134,7 +134,7 @@ async def _load_receipt(id: str, principal: Principal, matcher: Matcher) -> tupl
 
     The side is None for a caller who is not one of the two. Raises ``NotFound`` for a receipt that no pairing names.
     """
-    receipt = await matcher.receipt(id)
+    receipt = await matcher.receipts.load(id)
     stored, relation = await pairing_for(principal, receipt.pairing_id, "see_pairing", matcher)
     if stored.state.receipt_id != id:
         raise NotFound("receipt")

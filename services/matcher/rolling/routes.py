@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 
 from chassis.web.http import Page, Principal, build_page
 from contracts.errors import NotFound
+from services.matcher.context import Matcher
 from services.matcher.dependencies import (
     CoordinatorCommand,
     CoordinatorPrincipal,
@@ -18,7 +19,6 @@ from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.permissions import coordinates, not_in_conflict, programme_for
 from services.matcher.rolling.suggestions import dismiss, found, free_again, release, shown, suggestions
 from services.matcher.rolling.views import FreeView, SuggestionView, WaitingView
-from services.matcher.store import Matcher
 
 router = APIRouter(tags=["suggestions"])
 

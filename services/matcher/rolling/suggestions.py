@@ -16,6 +16,7 @@ from chassis.storage.aggregates import Stored
 from contracts.errors import CommandRejected, NotFound
 from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged, Side
+from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.reasons import reasons
 from services.matcher.domain.fit.rules import Member
@@ -27,7 +28,6 @@ from services.matcher.domain.rolling import suggestion as suggested
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.pairings import proposals
 from services.matcher.pairings.partner_search import Couple, partners, possible
-from services.matcher.store import Matcher
 
 PAGE = 200  # people looked up together
 LOOKED_AT = 400  # of those who wait, for one answer
@@ -103,15 +103,15 @@ def pairing_of(programme_id: str, senior: str, junior: str) -> str:
 async def free_again(programme: Programme, limit: int, matcher: Matcher) -> list[Free]:
     """Who could be proposed to somebody today: whose last pairing came to nothing first, then who waits longest."""
     today = matcher.clock.now().date()
-    async with matcher.pool.still:
-        crowd = matcher.pool.crowd(programme)
-        turns = await asyncio.to_thread(crowd.order_by_wait, list(crowd), programme.settings, today)
-        since = {id: crowd.wait_of(id).since for id in turns[: limit + LOOKED_AT]}
+    async with matcher.partners.lock:
+        index = matcher.partners.index(programme)
+        turns = await asyncio.to_thread(index.order_by_wait, list(index), programme.settings, today)
+        since = {id: index.wait_of(id).since for id in turns[: limit + LOOKED_AT]}
     found: list[Free] = []
     for start in range(0, len(since), PAGE):
         ids = list(since)[start : start + PAGE]
         profiles = await matcher.members.get_many(ids)
-        places = await matcher.free_places(list(profiles.values()), programme.programme_id)
+        places = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
         for id in ids:
             member = rules.enrolled(profiles[id], programme.programme_id) if id in places else None
             if member is None or rules.absent(member.profile, programme.programme_id, programme.settings, today):
@@ -126,7 +126,7 @@ async def free_again(programme: Programme, limit: int, matcher: Matcher) -> list
 async def suggestions(programme: Programme, limit: int, matcher: Matcher) -> list[Pair]:
     """Partners for those whose turn it is; nobody gets more suggestions than they have places."""
     free = await free_again(programme, LOOKED_AT, matcher)
-    standing = Standing.of(await matcher.standing_suggestions(programme.programme_id))
+    standing = Standing.of(await matcher.suggestions.standing_in(programme.programme_id))
     promised = standing.promised()
     found: list[Pair] = []
     for one in free:
@@ -167,7 +167,7 @@ def couple_of(
         return None
     if any(rules.absent(it.profile, programme.programme_id, programme.settings, today) for it in (senior, junior)):
         return None
-    earlier = matcher.pool.earlier(one.senior)
+    earlier = matcher.partners.earlier(one.senior)
     return possible(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
 
 
@@ -175,7 +175,7 @@ async def release(id: str, op: Op, matcher: Matcher) -> tuple[Suggestion, Pairin
     """Ask the two. Raises ``CommandRejected`` where it is no longer possible; it stays open, and lapses by itself."""
     one = await found(id, matcher)
     suggested.to_release(one)
-    programme = (await matcher.programme(one.programme_id)).state
+    programme = (await matcher.programmes.load(one.programme_id)).state
     if programme.state != "open":
         raise CommandRejected("programme_not_open", "People are paired in open programmes only.")
     pairing = await proposals.propose(programme, one.both, pairing_of(one.programme_id, *one.both), "rolling", matcher)
@@ -183,7 +183,7 @@ async def release(id: str, op: Op, matcher: Matcher) -> tuple[Suggestion, Pairin
     saved = await matcher.suggestions.update(
         id, op, lambda state: suggested.released(state, pairing.id, machine) if state else None
     )
-    await tell_the_watch(Stored(id, saved.require_state(), saved.version), matcher)
+    await notify_worker(Stored(id, saved.require_state(), saved.version), matcher)
     return saved.require_state(), pairing
 
 
@@ -197,7 +197,7 @@ async def dismiss(id: str, op: Op, matcher: Matcher) -> Suggestion:
         return suggested.dismissed(state, machine)
 
     saved = await matcher.suggestions.update(id, op, decide)
-    await tell_the_watch(Stored(id, saved.require_state(), saved.version), matcher)
+    await notify_worker(Stored(id, saved.require_state(), saved.version), matcher)
     return saved.require_state()
 
 
@@ -209,12 +209,12 @@ async def found(id: str, matcher: Matcher) -> Suggestion:
     return stored.state
 
 
-async def tell_the_watch(stored: Stored[Suggestion], matcher: Matcher) -> None:
+async def notify_worker(stored: Stored[Suggestion], matcher: Matcher) -> None:
     """Whoever looks after the programme is to look at the two again; after a crash the lease brings it here."""
     if stored.state.lease is None:
         return
     id = stored.state.programme_id
-    await matcher.watches.update(id, Op.once(), lambda state: watches.stir(state, id))
+    await matcher.claims.update(id, Op.once(), lambda state: watches.stir(state, id))
     await matcher.suggestions.update(stored.id, Op.once(), lambda state: suggested.told(state) if state else None)
 
 

@@ -17,6 +17,7 @@ from chassis.core.commands import Op
 from chassis.core.ids import new_id
 from chassis.observability.telemetry import safe_message
 from contracts.errors import CommandRejected
+from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
 from services.matcher.domain.pairings.pairing import UNSEEN
 from services.matcher.domain.pairings.seat_ledger import Ledger, room
@@ -28,7 +29,6 @@ from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.pairings import proposals
 from services.matcher.pairings.partner_search import Choice, partners
 from services.matcher.rolling.suggestions import Standing, couple_of, forget_the_erased, pairing_of, suggestion_id
-from services.matcher.store import Matcher
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +60,13 @@ class Keeping:
     stirred: int = -1
 
 
-async def keep_watch(matcher: Matcher) -> None:
+async def run_worker(matcher: Matcher) -> None:
     """Look after every programme that nobody else looks after; never ends."""
-    for event in matcher.pool.waits_for:
-        await event.wait()
+    await matcher.partners.wait_until_complete()
     kept: dict[str, Keeping] = {}
     try:
         while True:
-            matcher.pool.changed.clear()
+            matcher.partners.changed.clear()
             started = time.monotonic()
             await _claim(kept, matcher)
             busy = False
@@ -94,24 +93,24 @@ async def _rest(matcher: Matcher, busy: bool, took: float) -> None:
     await asyncio.sleep(TOGETHER)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(min(took, QUIET) if busy else QUIET):
-            await matcher.pool.changed.wait()
+            await matcher.partners.changed.wait()
 
 
 async def _claim(kept: dict[str, Keeping], matcher: Matcher) -> None:
     machine = matcher.clock.machine_now()
-    async for stored in matcher.watches.find({"active": True}):
+    async for stored in matcher.claims.find({"active": True}):
         lease = stored.state.lease
         if stored.id in kept or (lease is not None and lease > machine):
             continue
         holder = new_id()
-        saved = await matcher.watches.update(
+        saved = await matcher.claims.update(
             stored.id,
             Op.once(),
             lambda state: watches.claim(state, holder, machine),  # noqa: B023 - used at once
         )
         if saved.changed:
             kept[stored.id] = Keeping(stored.id, holder)
-            matcher.pool.listen(stored.id)
+            matcher.partners.subscribe(stored.id)
 
 
 async def _turn_of(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> bool:
@@ -128,14 +127,14 @@ async def turn(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> 
     """One bounded step; whether there is more to do."""
     machine = matcher.clock.machine_now()
     watch = (
-        await matcher.watches.update(
+        await matcher.claims.update(
             keeping.programme_id, Op.once(), lambda state: watches.renew(state, keeping.holder, machine)
         )
     ).state
     if watch is None or watch.holder != keeping.holder:
         _drop(keeping, kept, matcher)
         return False
-    programme = (await matcher.programme(keeping.programme_id)).state
+    programme = (await matcher.programmes.load(keeping.programme_id)).state
     await _look_around(keeping, programme, watch, matcher)
     news, others = await _news(keeping, matcher)
     keeping.todo.update(news)
@@ -158,14 +157,14 @@ def _rolling(programme: Programme) -> bool:
 
 async def _give_back(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher, stirred: int | None = None) -> None:
     _drop(keeping, kept, matcher)
-    await matcher.watches.update(
+    await matcher.claims.update(
         keeping.programme_id, Op.once(), lambda state: watches.give_back(state, keeping.holder, stirred=stirred)
     )
 
 
 def _drop(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> None:
     kept.pop(keeping.programme_id, None)
-    matcher.pool.leave(keeping.programme_id)
+    matcher.partners.unsubscribe(keeping.programme_id)
 
 
 async def _look_around(keeping: Keeping, programme: Programme, watch: Watch, matcher: Matcher) -> None:
@@ -174,31 +173,33 @@ async def _look_around(keeping: Keeping, programme: Programme, watch: Watch, mat
     seen = (programme.settings_version, programme.state, today)
     if keeping.stirred != watch.stirred:
         before, keeping.stirred = keeping.standing, watch.stirred
-        keeping.standing = Standing.of(await matcher.standing_suggestions(keeping.programme_id))
+        keeping.standing = Standing.of(await matcher.suggestions.standing_in(keeping.programme_id))
         gone = before.open.keys() - keeping.standing.open.keys()
         keeping.todo.update(id for one in gone for id in before.open[one].both)
     if keeping.seen != seen:
         keeping.seen = seen
-        matcher.pool.tell(keeping.programme_id, [id for one in keeping.standing.open.values() for id in one.both])
-        keeping.doubtful = [stored.id for stored in await matcher.open_requests(keeping.programme_id)]
-        async with matcher.pool.still:
-            keeping.todo.update(matcher.pool.crowd(programme))
+        matcher.partners.mark_changed(
+            keeping.programme_id, [id for one in keeping.standing.open.values() for id in one.both]
+        )
+        keeping.doubtful = [stored.id for stored in await matcher.requests.open_in(keeping.programme_id)]
+        async with matcher.partners.lock:
+            keeping.todo.update(matcher.partners.index(programme))
 
 
 async def _news(keeping: Keeping, matcher: Matcher) -> tuple[list[str], bool]:
     """About whom something has changed, as far as the database knows it too, and whether there are others; those whom
     the database does not know yet wait until it does."""
-    told = matcher.pool.told(keeping.programme_id, NEWS)
-    others = matcher.pool.has_news(keeping.programme_id)
-    late = await matcher.behind(told)
-    matcher.pool.tell(keeping.programme_id, late)
+    told = matcher.partners.pop_changed(keeping.programme_id, NEWS)
+    others = matcher.partners.has_changed(keeping.programme_id)
+    late = await matcher.partners.ahead_of(matcher.members, told)
+    matcher.partners.mark_changed(keeping.programme_id, late)
     return sorted(set(told) - late), others
 
 
 async def _look_at_requests(keeping: Keeping, programme: Programme, news: Sequence[str], matcher: Matcher) -> None:
     """Requests lapse when one of the two cannot be paired any longer."""
     known = set(keeping.doubtful)
-    touched = await matcher.open_requests(keeping.programme_id, news) if news else []
+    touched = await matcher.requests.open_in(keeping.programme_id, news) if news else []
     keeping.doubtful += [stored.id for stored in touched if stored.id not in known]
     now, keeping.doubtful = keeping.doubtful[:REQUESTS], keeping.doubtful[REQUESTS:]
     if not now:
@@ -223,7 +224,7 @@ async def _lapse_what_is_over(
         return
     people = sorted({id for one in some for id in one.both})
     profiles = await matcher.members.get_many(people)
-    places = await matcher.free_places(list(profiles.values()), programme.programme_id)
+    places = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
     promised = keeping.standing.promised()
     for one in sorted(some, key=lambda one: (one.made_at, one.suggestion_id), reverse=True):
         roomy = all(places.get(id, 0) >= promised[id] for id in one.both)
@@ -260,9 +261,9 @@ async def _suggest(keeping: Keeping, programme: Programme, matcher: Matcher) -> 
     today = matcher.clock.now().date()
     until = time.monotonic() + LOOKING
     promised = keeping.standing.promised()
-    async with matcher.pool.still:
-        crowd = matcher.pool.crowd(programme)
-        turns = await asyncio.to_thread(crowd.order_by_wait, keeping.todo, programme.settings, today, promised)
+    async with matcher.partners.lock:
+        index = matcher.partners.index(programme)
+        turns = await asyncio.to_thread(index.order_by_wait, keeping.todo, programme.settings, today, promised)
     keeping.todo.intersection_update(turns)
     for id in turns:
         if time.monotonic() > until or len(keeping.standing.open) >= WAITING:
@@ -275,7 +276,7 @@ async def _suggest(keeping: Keeping, programme: Programme, matcher: Matcher) -> 
 
 async def _look_for(id: str, keeping: Keeping, programme: Programme, matcher: Matcher) -> bool:
     """Suggest the best partner to somebody, for as many places as they have; False where it is to be tried again."""
-    if id in await matcher.behind([id]):
+    if id in await matcher.partners.ahead_of(matcher.members, [id]):
         return False
     profile = await matcher.members.get(id)
     me = rules.enrolled(profile, programme.programme_id) if profile is not None else None
@@ -287,7 +288,7 @@ async def _look_for(id: str, keeping: Keeping, programme: Programme, matcher: Ma
     promised = keeping.standing.promised()
     places = ledger.free(room(me.profile, programme.programme_id), programme.programme_id) - promised[id]
     if places <= 0:
-        return all(matcher.pool.is_live(pairing_id) for pairing_id in ledger.held)
+        return all(matcher.partners.is_live(pairing_id) for pairing_id in ledger.held)
     best = await partners(programme, me, places, matcher, promised=promised, but=keeping.standing.named(id))
     for choice in best:
         await _bring_together(choice, keeping, programme, matcher)

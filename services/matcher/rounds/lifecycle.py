@@ -14,6 +14,7 @@ from chassis.storage.mongo import Document
 from contracts.errors import CommandRejected
 from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged
+from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.score import Fit, fit
 from services.matcher.domain.pairings.pairing import Plan
@@ -23,7 +24,6 @@ from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Progress, Round, Totals, result_id
 from services.matcher.pairings import reservation
 from services.matcher.solver.client import UnsolvableRound
-from services.matcher.store import Matcher
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ def take_up(round_id: str, matcher: Matcher) -> None:
     matcher.tasks.start("taking up a round", _claim(round_id, matcher))
 
 
-async def drive(stored: Stored[Round], matcher: Matcher) -> None:
-    """Take up a round whose lease has passed; the work goes on beside the sweep."""
+async def when_a_round_lease_expires(stored: Stored[Round], matcher: Matcher) -> None:
+    """The work goes on beside the sweep."""
     await _claim(stored.id, matcher)
 
 
@@ -79,7 +79,7 @@ async def _tidy(round: Round, matcher: Matcher, *, counts: bool) -> None:
     if counts and round.run == 1:
         return
     others = {"round_id": round.round_id, "result": {"$ne": mine} if counts else mine}
-    for documents in (matcher.proposals, matcher.left_over):
+    for documents in (matcher.proposals, matcher.unmatched):
         await documents.delete(others)
 
 
@@ -126,9 +126,9 @@ async def _still_at_it(round: Round, matcher: Matcher) -> bool:
 
 async def _publish(round: Round, matcher: Matcher) -> None:
     cursor = round.cursor
-    earlier = await matcher.earlier(but_of_round=round.round_id)
+    earlier = await matcher.pairings.earlier_pairs(except_round=round.round_id)
     while True:
-        page = [found async for found in matcher.proposals_page(round, limit=STRETCH, after=cursor)]
+        page = [found async for found in matcher.proposals.page(round, limit=STRETCH, after=cursor)]
         if not page:
             break
         proposed = await _publish_stretch(round, page, earlier, matcher)

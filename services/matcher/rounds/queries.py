@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from chassis.storage.mongo import chunks
 from chassis.web.http import Principal
 from contracts.errors import CommandRejected, NotFound
+from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.score import Fit, fit
 from services.matcher.domain.rounds.adjustment import Adjustment, Pair
@@ -12,7 +13,6 @@ from services.matcher.domain.rounds.round import Round, number, result_id
 from services.matcher.domain.rounds.summary import Paired
 from services.matcher.engine.unmatched import member_text
 from services.matcher.permissions import not_in_conflict
-from services.matcher.store import Matcher
 
 PAGE = 1000  # proposals in one request
 
@@ -38,7 +38,7 @@ async def check(round: Round, wanted: Adjustment, instead_of: Sequence[Pair], wh
         if not await matcher.proposals.count(of):
             raise CommandRejected("not_paired", "Both pairs that are swapped must stand in this round.")
     if wanted.holds:
-        earlier = await matcher.earlier(of=wanted.members)
+        earlier = await matcher.pairings.earlier_pairs(of=wanted.members)
         for pair in wanted.pairs:
             await _check_pair(round, pair, earlier, matcher)
 
@@ -80,7 +80,7 @@ async def why_not(programme_id: str, me: str, matcher: Matcher) -> tuple[Round |
     round = max(published, key=lambda one: (one.published_at or one.started_at, one.round_id), default=None)
     if round is None:
         return None, {"code": "no_round", "text": NEVER}
-    found = await matcher.left_over.get(f"{result_id(round.round_id, round.result)}/{me}")
+    found = await matcher.unmatched.get(f"{result_id(round.round_id, round.result)}/{me}")
     if found is None or not found["shown"]:
         return round, {"code": "not_left_over", "text": NOT_LEFT_OVER}
     return round, {"code": found["code"], "text": member_text(found["code"])}

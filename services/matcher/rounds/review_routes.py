@@ -1,6 +1,5 @@
 """A computed round under review: its summary, changes by hand, and the comparison with another round."""
 
-from functools import partial
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter
@@ -21,7 +20,7 @@ from services.matcher.domain.rounds.adjustment import Adjustment, Pair
 from services.matcher.domain.rounds.round import result_id
 from services.matcher.permissions import myself, not_in_conflict
 from services.matcher.rounds.lifecycle import take_up
-from services.matcher.rounds.queries import check, pairs_of, why_not
+from services.matcher.rounds.queries import check, why_not
 from services.matcher.rounds.routes import load_round, update_round, view_proposals
 from services.matcher.rounds.views import (
     AdjustmentView,
@@ -81,7 +80,7 @@ class ResolveBody(RequestBody):
 async def get_summary(id: str, principal: CoordinatorPrincipal, matcher: MatcherContext) -> SummaryView:
     """Totals, coverage by department and side, the worst pairs, and why people are left over."""
     round = await load_round(id, principal, matcher)
-    found = await matcher.summary(round)
+    found = await matcher.summaries.of_round(round)
     result = result_id(round.round_id, round.result)
     documents = await matcher.proposals.get_many([f"{result}/{number}" for number in found.worst])
     worst = [documents[f"{result}/{n}"] for n in found.worst if f"{result}/{n}" in documents]
@@ -140,7 +139,7 @@ async def compare_rounds(
         raise CommandRejected("other_programme", "Only rounds of one programme can be compared.")
     if paging.after is not None and not paging.after.isdecimal():
         raise InvalidCommand("unknown_page", "`after` is the `next` of the page before.")
-    found = await matcher.comparisons.get(first, second, partial(pairs_of, matcher=matcher))
+    found = await matcher.comparisons.get(first, second, matcher.proposals)
     since = int(paging.after or 0)
     some = found.differences[since : since + paging.limit]
     shown = await not_in_conflict(

@@ -11,6 +11,7 @@ from chassis.core.ids import derived_id
 from chassis.storage.mongo import Document
 from chassis.web.http import Page, Principal, RequestBody, build_page
 from contracts.errors import CommandRejected, NotFound
+from services.matcher.context import Matcher
 from services.matcher.dependencies import CoordinatorCommand, CoordinatorPrincipal, MatcherContext, Paging
 from services.matcher.domain.programmes.settings_override import settings_with
 from services.matcher.domain.rounds import round as rounds
@@ -24,7 +25,6 @@ from services.matcher.rounds.views import (
     ProposedMember,
     RoundView,
 )
-from services.matcher.store import Matcher
 
 router = APIRouter(tags=["rounds"])
 
@@ -85,7 +85,7 @@ async def list_proposals(
     id: str, principal: CoordinatorPrincipal, paging: Paging, matcher: MatcherContext
 ) -> Page[ProposalView]:
     round = await load_round(id, principal, matcher)
-    found = matcher.proposals_page(round, limit=paging.fetch_limit, after=paging.after)
+    found = matcher.proposals.page(round, limit=paging.fetch_limit, after=paging.after)
     items, after = await build_page(found, paging, lambda document: str(document["place"]))
     return Page(items=await view_proposals(items, principal, matcher), next=after)
 
@@ -96,7 +96,7 @@ async def list_unmatched(
 ) -> Page[LeftOverView]:
     """Who has no partner, why, and which rule relaxed by how much would give them one."""
     round = await load_round(id, principal, matcher)
-    found = matcher.left_over_page(round, limit=paging.fetch_limit, after=paging.after)
+    found = matcher.unmatched.page(round, limit=paging.fetch_limit, after=paging.after)
     items, after = await build_page(found, paging, lambda document: str(document["member_id"]))
     return Page(items=[LeftOverView.of(document) for document in items], next=after)
 
@@ -104,7 +104,7 @@ async def list_unmatched(
 @router.post("/rounds/{id}/publish", status_code=202)
 async def publish_round(id: str, command: CoordinatorCommand, matcher: MatcherContext) -> RoundView:
     round = await load_round(id, command.principal, matcher)
-    programme = (await matcher.programme(round.programme_id)).state
+    programme = (await matcher.programmes.load(round.programme_id)).state
     if programme.state != "open":
         raise CommandRejected("programme_not_open", "Rounds are published in open programmes only.")
     moment = matcher.clock.moment()
@@ -134,7 +134,7 @@ async def cancel_round(id: str, command: CoordinatorCommand, matcher: MatcherCon
 
 async def load_round(id: str, principal: Principal, matcher: Matcher) -> Round:
     """The round, if the caller may run rounds of its programme. Raises ``NotFound`` or a problem."""
-    round = (await matcher.round(id)).state
+    round = (await matcher.rounds.load(id)).state
     await programme_for(principal, round.programme_id, "run_rounds", matcher)
     return round
 

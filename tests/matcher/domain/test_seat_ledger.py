@@ -24,7 +24,7 @@ from services.matcher.domain.pairings import seat_ledger as ledgers
 from services.matcher.domain.pairings.pairing import LIVE, Pairing, Plan
 from services.matcher.domain.pairings.seat_ledger import Ledger, Room, Seat, room
 from services.matcher.domain.receipts.receipt import About, Basis, Known, Receipt, made
-from services.matcher.pairings.reservation import waves
+from services.matcher.pairings.reservation import batches
 from tests.matcher.builders import MOMENT, NOW, PROGRAMME, TAXONOMY, TODAY, member, moment_at, person, settings
 
 ONE = Room(total=1, programme=1)
@@ -129,7 +129,7 @@ def test_a_closed_ledger_takes_nothing_and_tells_when_all_is_forgotten() -> None
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("uvwxyz")), max_size=30))
 def test_in_a_wave_everybody_occurs_once_and_no_plan_is_lost(couples: list[tuple[str, str]]) -> None:
     plans = [plan(f"{n}", senior, junior) for n, (senior, junior) in enumerate(couples)]
-    made = waves(plans)
+    made = batches(plans)
     for wave in made:
         people = [id for one in wave for id in (one.senior.member_id, one.junior.member_id)]
         assert len(people) == len(set(people))

@@ -279,7 +279,7 @@ async def test_a_release_that_was_cut_short_is_finished_by_the_sweep(company: Wo
 
     async def done() -> bool:
         stored = await matcher.learning.get(PROGRAMME)
-        programme = (await matcher.programme(PROGRAMME)).state
+        programme = (await matcher.programmes.load(PROGRAMME)).state
         return (
             stored is not None
             and (stored.state.releasing, stored.state.lease) == (None, None)

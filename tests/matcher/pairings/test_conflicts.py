@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chassis.storage.together import Together
+from chassis.storage.mongo import BatchedLookup, Document
 from contracts.errors import CommandRejected
 from contracts.pairings import PAIRING_STATES, PAIRINGS
 from contracts.profiles import ProfileChanged
@@ -317,19 +317,20 @@ async def test_what_people_hold_is_asked_for_many_of_them_at_once(
     company: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A whole company is imported at once, and hardly anybody of it is paired yet."""
-    asked: list[Sequence[str]] = []
+    batches: list[Sequence[str]] = []
+
+    class CountedLookup(BatchedLookup):
+        async def _read(self, ids: list[str]) -> list[Document | None]:
+            batches.append(ids)
+            return await super()._read(ids)
+
     for replica in company.replicas:
-        real = replica.matcher.ledgers.get_many
-
-        async def counting(ids: Sequence[str], real: Callable[..., Awaitable[Any]] = real) -> Any:
-            asked.append(ids)
-            return await real(ids)
-
-        monkeypatch.setattr(replica.matcher, "seats_of", Together(counting))
+        ledgers = replica.matcher.ledgers
+        monkeypatch.setattr(ledgers, "_by_id", CountedLookup(ledgers.collection))
     await company.people(*(person(f"p{n}") for n in range(200)))
 
     async def all_asked() -> bool:
-        return len(set().union(*asked)) == 200
+        return len(set().union(*batches)) == 200
 
     await until(all_asked)
-    assert len(asked) < 150
+    assert len(batches) < 150

@@ -138,8 +138,8 @@ async def test_a_request_waits_while_a_place_is_held_by_an_attempt_that_is_under
     after_taking.append(die)
     assert (await say_yes(company, request))[0] >= 500
     matcher = company.replicas[0].matcher
-    programme = (await matcher.programme(PROGRAMME)).state
-    [stored] = await matcher.open_requests(PROGRAMME)
+    programme = (await matcher.programmes.load(PROGRAMME)).state
+    [stored] = await matcher.requests.open_in(PROGRAMME)
     other = stored.state.model_copy(update={"request_id": new_id()})
     assert await proposals.look_again([other], programme, matcher) == [other.request_id]
     pairing = await only(company)

@@ -11,11 +11,11 @@ import pytest
 from chassis.storage.mongo import ConnectionFailure
 from contracts.profiles import Absence, ProfileChanged
 from contracts.programmes import ProgrammeSettings
+from services.matcher.context import Matcher
 from services.matcher.domain.pairings.pairing import LIVE
 from services.matcher.domain.rolling import programme_claim as watches
 from services.matcher.rolling import worker
 from services.matcher.rolling.worker import Keeping
-from services.matcher.store import Matcher
 from tests.matcher.builders import NOW, PROGRAMME, person, settings
 from tests.matcher.harness import Replica, World
 from tests.processes import until
@@ -167,7 +167,7 @@ async def test_when_the_one_who_looks_after_a_programme_dies_another_takes_it_ov
     turn = worker.turn
 
     def keeping_watch() -> list[Matcher]:
-        return [replica.matcher for replica in company.replicas if PROGRAMME in replica.matcher.pool._news]
+        return [replica.matcher for replica in company.replicas if replica.matcher.partners.subscribed(PROGRAMME)]
 
     async def one_alone() -> bool:
         """On a busy machine a claim may be lost to the other; whoever lost it notices in their next turn."""
@@ -224,7 +224,7 @@ async def test_whoever_looks_after_programmes_can_leave_although_the_store_is_go
 
 
 async def _holder(company: World) -> str | None:
-    stored = await company.replicas[0].matcher.watches.get(PROGRAMME)
+    stored = await company.replicas[0].matcher.claims.get(PROGRAMME)
     return stored.state.holder if stored is not None else None
 
 
