@@ -135,10 +135,10 @@ class PairingFollowup(FrozenModel):
     sessions: tuple[Meeting, ...] = ()
     checkins: tuple[Checkin, ...] = ()
     asked_for: tuple[str, ...] = ()
-    answers: dict[str, AnswerSet] = {}
+    answers: dict[str, AnswerSet] = Field(default_factory=dict)
     pulses: tuple[Pulse, ...] = ()
     ideas: tuple[Idea, ...] = ()
-    calls: dict[Side, Instant] = {}
+    calls: dict[Side, Instant] = Field(default_factory=dict)
     told: tuple[Fact, ...] = ()
     mid_point_at: Instant | None = None
     first_meeting_counted: bool = False
