@@ -29,7 +29,7 @@ class RecordingPublisher:
     def __init__(self) -> None:
         self.events: list[str] = []
 
-    def push(self, aggregates: Any, documents: Sequence[Document]) -> None:  # noqa: ARG002 - as in the protocol
+    def push(self, aggregates: Any, documents: Sequence[Document]) -> None:
         self.events += [entry["data"] for document in documents for entry in document["outbox"]]
 
     async def wait_for_room(self) -> None: ...
