@@ -10,7 +10,7 @@ from functools import cache
 from itertools import accumulate
 from random import Random
 
-from cli.sample.company import FRESH, SEASONED, SITES, Site
+from cli.sample.company import FRESH_TOPICS, SEASONED_TOPICS, SITES, Site
 from contracts.profiles import Availability, Enrolment, Offer, ProfileChanged, Seek, Style, Window
 from contracts.programmes import Labels, ProgrammeSettings
 from contracts.taxonomy import load
@@ -51,7 +51,7 @@ def cohort(people: int, seed: int = 1, two_places: float = 0.0) -> list[ProfileC
     """So many profiles, seniors first; ``two_places``: the share of seniors who take on two partners."""
     rng = Random(seed)
     topics = sorted(topic.id for topic in load().topics)
-    popular = {"senior": _popularity(rng, topics, FRESH), "junior": _popularity(rng, topics, SEASONED)}
+    popular = {"senior": _popularity(rng, topics, FRESH_TOPICS), "junior": _popularity(rng, topics, SEASONED_TOPICS)}
     departments = [(f"department-{n}", rng.sample(topics, _KNOWN)) for n in range(max(4, people // _DEPARTMENT))]
     ids = [f"{n:06d}-{rng.getrandbits(32):08x}" for n in range(people)]
     levels = [rng.randint(*_LEVELS[_side(n, people)]) for n in range(people)]

@@ -6,15 +6,15 @@ from typing import Annotated
 import typer
 
 from cli import connections
-from cli.api import Api
-from cli.console import Failure, as_json, say
-from cli.installation import USUAL_DATA, DataOption, JsonOption
+from cli.api import ServiceClient
+from cli.console import Failure, print_json, print_line
+from cli.installation import DEFAULT_DATA, DataOption, JsonOption
 from cli.rounds import RoundArgument
 
 SeniorArgument = Annotated[str, typer.Argument(help="A senior of the round: the member id, or what it ends in.")]
 JuniorArgument = Annotated[str, typer.Argument(help="A junior of the round: the member id, or what it ends in.")]
 
-_WHOLE = 36  # characters of a member id
+_MEMBER_ID_CHARS = 36  # characters of a member id
 
 
 def register(rounds: typer.Typer) -> None:
@@ -26,7 +26,7 @@ def lock(
     round_: RoundArgument,
     senior: SeniorArgument,
     junior: JuniorArgument,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Hold two together in a computed round. It takes effect with `round resolve`, which tells what it costs.
@@ -35,14 +35,14 @@ def lock(
 
       viceversa round lock 0192... SENIOR JUNIOR && viceversa round resolve 0192...
     """
-    _adjust(data, round_, "lock", (senior, junior), json=json)
+    _post_adjustment(data, round_, "lock", (senior, junior), json=json)
 
 
 def forbid(
     round_: RoundArgument,
     senior: SeniorArgument,
     junior: JuniorArgument,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Keep two apart in a computed round. It takes effect with `round resolve`, which tells what it costs.
@@ -51,7 +51,7 @@ def forbid(
 
       viceversa round forbid 0192... SENIOR JUNIOR && viceversa round resolve 0192...
     """
-    _adjust(data, round_, "forbid", (senior, junior), json=json)
+    _post_adjustment(data, round_, "forbid", (senior, junior), json=json)
 
 
 def swap(
@@ -60,7 +60,7 @@ def swap(
     junior: JuniorArgument,
     other_senior: SeniorArgument,
     other_junior: JuniorArgument,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Let two pairs of a computed round change partners: each senior gets the other's junior.
@@ -69,13 +69,13 @@ def swap(
 
       viceversa round swap 0192... SENIOR JUNIOR OTHER-SENIOR OTHER-JUNIOR && viceversa round resolve 0192...
     """
-    _adjust(data, round_, "swap", (senior, junior), (other_senior, other_junior), json=json)
+    _post_adjustment(data, round_, "swap", (senior, junior), (other_senior, other_junior), json=json)
 
 
 def undo(
     round_: RoundArgument,
     change: Annotated[str, typer.Argument(metavar="CHANGE", help="The id of a lock, forbid or swap: `round show`.")],
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Take back a lock, forbid or swap. What it changed comes back with `round resolve`.
@@ -84,33 +84,33 @@ def undo(
 
       viceversa round undo 0192... 5b1c...
     """
-    with connections.service(data, "matcher") as matcher:
+    with connections.open_service(data, "matcher") as matcher:
         found = matcher.post(f"/rounds/{round_}/adjustments/{change}/undo")
     if json:
-        as_json(found)
+        print_json(found)
     else:
-        say(f"Undone. {found['unresolved']} changes wait for: viceversa round resolve {round_}")
+        print_line(f"Undone. {found['unresolved']} changes wait for: viceversa round resolve {round_}")
 
 
-def _adjust(data: Path, round_: str, kind: str, *pairs: tuple[str, str], json: bool) -> None:
-    with connections.service(data, "matcher") as matcher:
-        meant = _members(matcher, round_, {member for pair in pairs for member in pair})
+def _post_adjustment(data: Path, round_: str, kind: str, *pairs: tuple[str, str], json: bool) -> None:
+    with connections.open_service(data, "matcher") as matcher:
+        meant = _resolve_member_ids(matcher, round_, {member for pair in pairs for member in pair})
         two = [{"senior": meant[senior], "junior": meant[junior]} for senior, junior in pairs]
         body = {"kind": kind, **({"swap": two} if kind == "swap" else {"pair": two[0]})}
         found = matcher.post(f"/rounds/{round_}/adjustments", body)
     if json:
-        as_json(found)
+        print_json(found)
     else:
-        say(f"Noted as {found['adjustment_id']}. {found['text']}\nDo that: viceversa round resolve {round_}")
+        print_line(f"Noted as {found['adjustment_id']}. {found['text']}\nDo that: viceversa round resolve {round_}")
 
 
-def _members(matcher: Api, round_: str, written: set[str]) -> dict[str, str]:
+def _resolve_member_ids(matcher: ServiceClient, round_: str, written: set[str]) -> dict[str, str]:
     """The whole id of everybody who is named by its end, as `round show` prints it.
 
     Raises ``Failure`` for an end that nobody in the round has, or more than one.
     """
-    ends = {end for end in written if len(end) < _WHOLE}
-    there = _everybody(matcher, round_) if ends else set()
+    ends = {end for end in written if len(end) < _MEMBER_ID_CHARS}
+    there = _load_members(matcher, round_) if ends else set()
     meant = {whole: whole for whole in written - ends}
     for end in sorted(ends):
         found = [member for member in there if member.endswith(end)]
@@ -127,10 +127,10 @@ def _members(matcher: Api, round_: str, written: set[str]) -> dict[str, str]:
     return meant
 
 
-def _everybody(matcher: Api, round_: str) -> set[str]:
+def _load_members(matcher: ServiceClient, round_: str) -> set[str]:
     paired = {
         pair[side]["member_id"]
-        for pair in matcher.pages(f"/rounds/{round_}/proposals")
+        for pair in matcher.list_items(f"/rounds/{round_}/proposals")
         for side in ("senior", "junior")
     }
-    return paired | {one["member_id"] for one in matcher.pages(f"/rounds/{round_}/unmatched")}
+    return paired | {one["member_id"] for one in matcher.list_items(f"/rounds/{round_}/unmatched")}

@@ -9,19 +9,19 @@ import httpx
 
 from cli.console import NOT_RUNNING, REFUSED, Failure
 
-_PAGE = 200
+_PAGE_ITEMS = 200
 _TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class ServiceResponse:
     status: int
     body: Any
     version: str | None
     """The entity tag: what `If-Match` wants."""
 
 
-class Api:
+class ServiceClient:
     """One service. Every problem that it answers with becomes a ``Failure`` that says what the service said."""
 
     def __init__(self, name: str, url: str, token: str | None = None) -> None:
@@ -45,11 +45,11 @@ class Api:
         """``key`` makes the command safe to repeat: the same key does it once."""
         return self.call("POST", path, body=body, headers={"Idempotency-Key": key} if key else {}).body
 
-    def pages(self, path: str, **query: str | int) -> Iterator[Any]:
+    def list_items(self, path: str, **query: str | int) -> Iterator[Any]:
         """Every item of a list, page by page."""
         after: str | None = None
         while True:
-            asked = {**query, "limit": _PAGE, **({"after": after} if after else {})}
+            asked = {**query, "limit": _PAGE_ITEMS, **({"after": after} if after else {})}
             page = self.get(path, **asked)
             yield from page["items"]
             after = page.get("next")
@@ -65,7 +65,7 @@ class Api:
         body: Any = None,
         content: bytes | Iterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> ServiceResponse:
         try:
             response = self._client.request(
                 method, path, params=dict(query or {}), json=body, content=content, headers=dict(headers or {})
@@ -80,12 +80,14 @@ class Api:
         except httpx.HTTPError as error:
             raise Failure(f"{self._name} did not answer: {type(error).__name__}.", code=NOT_RUNNING) from error
         if response.is_error:
-            raise refusal(self._name, response)
+            raise build_failure(self._name, response)
         is_json = "json" in response.headers.get("content-type", "")
-        return Answer(response.status_code, response.json() if is_json else response.text, response.headers.get("etag"))
+        return ServiceResponse(
+            response.status_code, response.json() if is_json else response.text, response.headers.get("etag")
+        )
 
 
-def refusal(name: str, response: httpx.Response) -> Failure:
+def build_failure(name: str, response: httpx.Response) -> Failure:
     """What a problem answer (RFC 9457) says, as a failure."""
     try:
         problem = response.json()

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from cli import conflicts, connections
-from cli.console import as_json, say, table, waiting
-from cli.formatting import FACTS, day, listed
-from cli.installation import USUAL_DATA, DataOption, JsonOption
-from cli.member_names import Names
+from cli.console import print_json, print_line, print_table, spinner
+from cli.formatting import FACT_TEXTS, format_day, join_words
+from cli.installation import DEFAULT_DATA, DataOption, JsonOption
+from cli.member_names import MemberNames
 from cli.programmes import ProgrammeArgument
 
-_MOST_FREE = 200
+_MAX_FREE = 200
 """The matcher tells of no more at once."""
 
 
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 def care(
     programme: ProgrammeArgument,
     limit: Annotated[int, typer.Option(help="Of each kind, show at most so many.", min=1)] = 10,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Show a coordinator's Monday: who would like some help, what is to be decided, which answers are due, who waits.
@@ -43,69 +43,71 @@ def care(
       viceversa pairing ID                 # what happened so far
     """
     with (
-        waiting("Looking"),
-        connections.service(data, "feedback") as feedback,
-        connections.service(data, "matcher") as matcher,
+        spinner("Looking"),
+        connections.open_service(data, "feedback") as feedback,
+        connections.open_service(data, "matcher") as matcher,
     ):
-        pairs = list(feedback.pages(f"/programmes/{programme}/care", help_wanted="true"))
-        asked = matcher.pages("/pairings", programme_id=programme, state="proposed")
+        pairs = list(feedback.list_items(f"/programmes/{programme}/care", help_wanted="true"))
+        asked = matcher.list_items("/pairings", programme_id=programme, state="proposed")
         due = sorted(asked, key=lambda one: str(one["answer_by"]))
-        clashes = list(matcher.pages(f"/programmes/{programme}/conflicts"))
-        free = matcher.get(f"/programmes/{programme}/free", limit=_MOST_FREE)["items"]
+        clashes = list(matcher.list_items(f"/programmes/{programme}/conflicts"))
+        free = matcher.get(f"/programmes/{programme}/free", limit=_MAX_FREE)["items"]
     if json:
         told = {"would_like_help": pairs, "conflicts": clashes, "answers_due": due, "waiting": free}
-        as_json({"programme_id": programme, **told})
+        print_json({"programme_id": programme, **told})
         return
-    with connections.service(data, "profiles") as profiles:
-        show(pairs, clashes, due, free, limit, Names(profiles))
+    with connections.open_service(data, "profiles") as profiles:
+        print_care(pairs, clashes, due, free, limit, MemberNames(profiles))
 
 
-def show(
+def print_care(
     pairs: Sequence[Mapping[str, Any]],
     clashes: Sequence[Mapping[str, Any]],
     due: Sequence[Mapping[str, Any]],
     free: Sequence[Mapping[str, Any]],
     limit: int,
-    names: Names,
+    names: MemberNames,
 ) -> None:
-    _part("Pairs that would like some help", pairs, limit)
+    _print_heading("Pairs that would like some help", pairs, limit)
     if pairs:
         rows = [
             (
-                names.both(one["members"][side] for side in ("senior", "junior")),
-                listed([FACTS[fact] for fact in one["facts"]]),
+                names.join(one["members"][side] for side in ("senior", "junior")),
+                join_words([FACT_TEXTS[fact] for fact in one["facts"]]),
                 one["sessions_held"],
                 one["pairing_id"],
             )
             for one in islice(pairs, limit)
         ]
-        table("  who", "why", ">met", "=pairing", rows=rows)
-    _part("Pairs that break a rule since the organisation has changed", clashes, limit)
+        print_table("  who", "why", ">met", "=pairing", rows=rows)
+    _print_heading("Pairs that break a rule since the organisation has changed", clashes, limit)
     if clashes:
-        conflicts.show(clashes[:limit], names)
-        say("\n  Decide about one: viceversa conflict ID keep, or end")
-    _part("Pairs that were asked and may still answer", due, limit)
+        conflicts.print_conflicts(clashes[:limit], names)
+        print_line("\n  Decide about one: viceversa conflict ID keep, or end")
+    _print_heading("Pairs that were asked and may still answer", due, limit)
     if due:
         rows_due = [
             (
-                names.both(person["member_id"] for person in one["participants"]),
-                day(datetime.fromisoformat(one["answer_by"])),
+                names.join(person["member_id"] for person in one["participants"]),
+                format_day(datetime.fromisoformat(one["answer_by"])),
                 one["pairing_id"],
             )
             for one in islice(due, limit)
         ]
-        table("  who", "until", "=pairing", rows=rows_due)
-    _part("People who wait for a partner, the longest first", free, limit)
+        print_table("  who", "until", "=pairing", rows=rows_due)
+    _print_heading("People who wait for a partner, the longest first", free, limit)
     if free:
         rows_free = [
-            (names.of(one["member_id"]), one["side"], one["department_id"], one["days_waiting"], one["places"])
+            (names.name_or_id(one["member_id"]), one["side"], one["department_id"], one["days_waiting"], one["places"])
             for one in islice(free, limit)
         ]
-        table("  who", "side", "department", ">days", ">places", rows=rows_free)
-        say("\n  Who could go together: viceversa round compute PROGRAMME, or the matcher's suggestions (see its API).")
+        print_table("  who", "side", "department", ">days", ">places", rows=rows_free)
+        print_line(
+            "\n  Who could go together: viceversa round compute PROGRAMME, or the matcher's suggestions (see its API)."
+        )
 
 
-def _part(title: str, found: Sequence[Any], limit: int) -> None:
-    more = " or more" if len(found) == _MOST_FREE else ""
+def _print_heading(title: str, found: Sequence[Any], limit: int) -> None:
+    more = " or more" if len(found) == _MAX_FREE else ""
     shown = f" [dim](the first {limit} are shown; --limit shows more)[/]" if len(found) > limit else ""
-    say(f"\n[bold]{title}: {len(found)}{more}[/]{shown}")
+    print_line(f"\n[bold]{title}: {len(found)}{more}[/]{shown}")

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cli import connections
-from cli.console import as_json, say, table
-from cli.formatting import day
-from cli.installation import USUAL_DATA, DataOption, JsonOption
-from cli.member_names import Names
+from cli.console import print_json, print_line, print_table
+from cli.formatting import format_day
+from cli.installation import DEFAULT_DATA, DataOption, JsonOption
+from cli.member_names import MemberNames
 from cli.programmes import ProgrammeArgument
 
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command()(conflict)
 
 
-def conflicts(programme: ProgrammeArgument, data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
+def conflicts(programme: ProgrammeArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
     """List the pairs that break a rule since the organisation has changed: line, manager, evaluators, organisation.
 
     They are told nothing of it, and nothing ends by itself unless the programme says so (rules.on_conflict). Pairs of
@@ -31,21 +31,21 @@ def conflicts(programme: ProgrammeArgument, data: DataOption = USUAL_DATA, json:
 
       viceversa conflict ID keep           # they go on all the same
     """
-    with connections.service(data, "matcher") as matcher:
-        found = list(matcher.pages(f"/programmes/{programme}/conflicts"))
+    with connections.open_service(data, "matcher") as matcher:
+        found = list(matcher.list_items(f"/programmes/{programme}/conflicts"))
     if json:
-        as_json(found)
+        print_json(found)
     elif not found:
-        say("No pair breaks a rule about the organisation.")
+        print_line("No pair breaks a rule about the organisation.")
     else:
-        with connections.service(data, "profiles") as profiles:
-            show(found, Names(profiles))
+        with connections.open_service(data, "profiles") as profiles:
+            print_conflicts(found, MemberNames(profiles))
 
 
 def conflict(
     pairing_id: Annotated[str, typer.Argument(metavar="ID", help="The pairing's id, as `conflicts` shows it.")],
     decision: Annotated[Literal["keep", "end"], typer.Argument(help="Whether they go on all the same, or it ends.")],
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Decide about a pair that breaks a rule since the organisation has changed. An end is like any other.
@@ -58,24 +58,24 @@ def conflict(
 
       viceversa conflict 0192... end
     """
-    with connections.service(data, "matcher") as matcher:
+    with connections.open_service(data, "matcher") as matcher:
         found = matcher.post(f"/pairings/{pairing_id}/conflict", {"decision": decision})
     if json:
-        as_json(found)
+        print_json(found)
     else:
-        say("They go on; it is not listed any longer." if decision == "keep" else "It is finished.")
+        print_line("They go on; it is not listed any longer." if decision == "keep" else "It is finished.")
 
 
-def show(found: Sequence[Mapping[str, Any]], names: Names) -> None:
+def print_conflicts(found: Sequence[Mapping[str, Any]], names: MemberNames) -> None:
     """One line for each pair."""
     rows = [
         (
-            names.both(one["members"][side] for side in ("senior", "junior")),
+            names.join(one["members"][side] for side in ("senior", "junior")),
             " ".join(one["words"]),
-            day(datetime.fromisoformat(one["since"])),
-            day(datetime.fromisoformat(one["ends_at"])) if one["ends_at"] else "when somebody decides",
+            format_day(datetime.fromisoformat(one["since"])),
+            format_day(datetime.fromisoformat(one["ends_at"])) if one["ends_at"] else "when somebody decides",
             one["pairing_id"],
         )
         for one in found
     ]
-    table("  who", "why", "since", "ends", "=pairing", rows=rows)
+    print_table("  who", "why", "since", "ends", "=pairing", rows=rows)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from chassis.core.connection import Connection
 from chassis.core.settings import Settings, SettingsError, load_section
 from chassis.web.dev_tokens import DEFAULT_LIFETIME, issue_token
-from cli.api import Api
+from cli.api import ServiceClient
 from cli.console import NOT_RUNNING, Failure
-from cli.installation import ISSUER, Addresses, addresses
+from cli.installation import ISSUER, Addresses, load_addresses
 
 if TYPE_CHECKING:
     from chassis.storage.mongo import Mongo
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def settings() -> Settings:
+def load_settings() -> Settings:
     """Raises ``Failure`` with a line for each setting that is wrong."""
     try:
         return load_section(Settings)
@@ -30,29 +30,29 @@ def settings() -> Settings:
         raise Failure(f"Some settings are wrong:\n{error}", "They are listed in .env.example.") from error
 
 
-def connection(data: Path) -> Connection:
-    return replace(settings().connection(), servers=addresses(data).kafka)
+def kafka_connection(data: Path) -> Connection:
+    return replace(load_settings().connection(), servers=load_addresses(data).kafka)
 
 
-def database(data: Path, service: str) -> "Mongo":
+def open_database(data: Path, service: str) -> "Mongo":
     from chassis.storage.mongo import Mongo
 
-    chosen = addresses(data)
-    named = settings().model_copy(update={"topic_prefix": chosen.prefix})
+    chosen = load_addresses(data)
+    named = load_settings().model_copy(update={"topic_prefix": chosen.prefix})
     return Mongo(chosen.mongo, named.database_name(service))
 
 
-def service(data: Path, name: str) -> Api:
+def open_service(data: Path, name: str) -> ServiceClient:
     """A service, asked as `VICEVERSA_TOKEN` says, or else as the local administrator."""
-    chosen = addresses(data)
-    return Api(name, chosen.urls[name], os.environ.get("VICEVERSA_TOKEN") or administrator(data, chosen))
+    chosen = load_addresses(data)
+    return ServiceClient(name, chosen.urls[name], os.environ.get("VICEVERSA_TOKEN") or issue_admin_token(data, chosen))
 
 
-def administrator(data: Path, chosen: Addresses) -> str:
-    return token(data, chosen, None, ["admin"], subject="viceversa-cli")
+def issue_admin_token(data: Path, chosen: Addresses) -> str:
+    return issue_local_token(data, chosen, None, ["admin"], subject="viceversa-cli")
 
 
-def token(
+def issue_local_token(
     data: Path,
     chosen: Addresses,
     member_id: str | None,
@@ -69,30 +69,30 @@ def token(
             "Start one with `viceversa up`, name its folder with --data, or set VICEVERSA_TOKEN to a token of your own "
             "identity provider.",
         )
-    found = settings()
+    found = load_settings()
     return issue_token(
         data, member_id, roles, programmes, lifetime,
         subject=subject, issuer=chosen.urls[ISSUER], audience=found.audience,
     )  # fmt: skip
 
 
-def provision_all(chosen: Addresses) -> list[str]:
+def provision_all_topics(chosen: Addresses) -> list[str]:
     """Creates every topic that is missing, and returns their names. Raises ``Failure``."""
     from chassis.messaging.provisioning import ProvisioningError, provision_topics
     from contracts.catalogue import SERVICE_TOPICS, TOPICS
 
-    found = settings()
+    found = load_settings()
     reach = replace(found.connection(), servers=chosen.kafka)
     making = provision_topics(
         reach, [*TOPICS, *SERVICE_TOPICS], chosen.prefix, replication=found.replication, min_in_sync=found.min_in_sync
     )
     try:
-        return from_kafka(making)
+        return run_with_kafka(making)
     except ProvisioningError as error:
         raise Failure(str(error)) from error
 
 
-def from_kafka(work: Coroutine[Any, Any, T]) -> T:
+def run_with_kafka(work: Coroutine[Any, Any, T]) -> T:
     """What was read there or done. Raises ``Failure`` when Kafka is out of reach."""
     from aiokafka.errors import KafkaError
 
@@ -103,6 +103,6 @@ def from_kafka(work: Coroutine[Any, Any, T]) -> T:
         raise Failure(said, "Is it up? `viceversa status` tells.", code=NOT_RUNNING) from error
 
 
-def without_password(address: str) -> str:
+def redact_password(address: str) -> str:
     """As it may be shown: a connection string without user and password."""
     return re.sub(r"//[^/]*@", "//", address)

@@ -29,13 +29,13 @@ from typer.core import TyperGroup
 FAILED, NOT_RUNNING, REFUSED, INTERRUPTED = 1, 3, 4, 130
 """Exit codes. 2 is typer's own, for a command that was not understood."""
 
-_UNLIMITED = 250
+_WIDTH_WITHOUT_TERMINAL = 250
 """Columns where no terminal says how many there are: a file or a pipe has room."""
 
 out = Console(
     highlight=False,
     soft_wrap=True,
-    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNLIMITED,
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_WITHOUT_TERMINAL,
 )
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -48,7 +48,7 @@ class Failure(Exception):
         self.message, self.advice, self.code = message, advice, code
 
 
-class Commands(TyperGroup):
+class CommandGroup(TyperGroup):
     """A group of commands that turns every expected failure into a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -57,39 +57,39 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Failure as failure:
-            complain(failure.message, failure.advice)
+            print_failure(failure.message, failure.advice)
             raise typer.Exit(failure.code) from failure
         except ServerError as error:
-            complain(str(error))
+            print_failure(str(error))
             raise typer.Exit(FAILED) from error
         except KeyboardInterrupt as error:
-            complain("Interrupted.")
+            print_failure("Interrupted.")
             raise typer.Exit(INTERRUPTED) from error
 
 
-def complain(message: str, advice: str = "") -> None:
+def print_failure(message: str, advice: str = "") -> None:
     err.print(f"[bold red]{escape(message)}[/]")
     if advice:
         err.print(escape(advice))
 
 
-def note(message: str) -> None:
+def print_note(message: str) -> None:
     """A remark on the way: standard error."""
     err.print(f"[dim]{escape(message)}[/]")
 
 
-def say(message: str) -> None:
+def print_line(message: str) -> None:
     """A line of the result, in rich's markup."""
     out.print(message)
 
 
-def as_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """The result as one JSON document, for a script."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
     sys.stdout.flush()
 
 
-def table(*columns: str, rows: Iterable[Iterable[object]], title: str | None = None) -> None:
+def print_table(*columns: str, rows: Iterable[Iterable[object]], title: str | None = None) -> None:
     """A plain table. A column whose name begins with ``>`` is set to the right, one with ``=`` is never broken."""
     made = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
@@ -105,17 +105,17 @@ def table(*columns: str, rows: Iterable[Iterable[object]], title: str | None = N
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
+def spinner(what: str) -> Iterator[None]:
     """A spinner on a terminal, one line elsewhere."""
     if not err.is_terminal:
-        note(f"{what} ...")
+        print_note(f"{what} ...")
         yield
         return
     with err.status(escape(what)):
         yield
 
 
-def bar(*columns: ProgressColumn) -> Progress:
+def progress_bar(*columns: ProgressColumn) -> Progress:
     """Progress on standard error, of counted work unless ``columns`` say otherwise; nothing where no terminal is."""
     counted = (
         SpinnerColumn(),

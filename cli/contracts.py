@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from cli.console import Commands, Failure, as_json, say
+from cli.console import CommandGroup, Failure, print_json, print_line
 from cli.installation import JsonOption
 
-app = typer.Typer(name="contracts", cls=Commands, no_args_is_help=True)
+app = typer.Typer(name="contracts", cls=CommandGroup, no_args_is_help=True)
 
 FolderOption = Annotated[Path | None, typer.Option("--folder", help="Where the documents lie; contracts/ without it.")]
 
@@ -34,9 +34,9 @@ def export(folder: FolderOption = None, json: JsonOption = False) -> None:
 
     changed = [str(path) for path in export(folder or FOLDER)]
     if json:
-        as_json(changed)
+        print_json(changed)
     else:
-        say("\n".join(changed) or "All documents are as the models say; nothing was written.")
+        print_line("\n".join(changed) or "All documents are as the models say; nothing was written.")
 
 
 @app.command()
@@ -54,9 +54,9 @@ def check(folder: FolderOption = None, json: JsonOption = False) -> None:
 
     outdated, broken = differences(folder or FOLDER), compat.check()
     if json:
-        as_json({"outdated": outdated, "broken": broken})
+        print_json({"outdated": outdated, "broken": broken})
     else:
-        say(
+        print_line(
             "\n".join([*outdated, *broken])
             or "The documents are as the models say, and every released shape still holds."
         )

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from chassis.core.connection import Connection
-from cli.connections import connection, from_kafka
-from cli.console import Commands, Failure, as_json, bar, say, table
-from cli.installation import SERVICES, USUAL_DATA, DataOption, JsonOption, addresses
+from cli.connections import kafka_connection, run_with_kafka
+from cli.console import CommandGroup, Failure, print_json, print_line, print_table, progress_bar
+from cli.installation import DEFAULT_DATA, SERVICES, DataOption, JsonOption, load_addresses
 
 if TYPE_CHECKING:
     from chassis.messaging.dead_letters import DeadLetter
     from chassis.messaging.records import KafkaRecord
 
-app = typer.Typer(name="dead-letters", cls=Commands, no_args_is_help=True)
+app = typer.Typer(name="dead-letters", cls=CommandGroup, no_args_is_help=True)
 
 T = TypeVar("T")
 
 _SHOWN_BYTES = 4000
 
 ServiceArgument = Annotated[str, typer.Argument(help=f"Whose: {', '.join(SERVICES)}.")]
-PlaceArgument = Annotated[str, typer.Argument(help="Which one: its place, such as 3-17, as `list` shows it.")]
+PositionArgument = Annotated[str, typer.Argument(help="Which one: its place, such as 3-17, as `list` shows it.")]
 
 
 @app.callback()
@@ -37,7 +37,7 @@ def explain() -> None:
 @app.command("list")
 def list_(
     service: Annotated[str | None, typer.Argument(help=f"One of {', '.join(SERVICES)}; all without it.")] = None,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """List the dead letters of one service or of all, oldest first.
@@ -50,24 +50,24 @@ def list_(
     """
     from chassis.messaging.dead_letters import list_dead_letters
 
-    prefix = addresses(data).prefix
+    prefix = load_addresses(data).prefix
     found: dict[str, list[DeadLetter]] = {}
-    for name in [_known(service)] if service else SERVICES:
-        found[name] = _done(list_dead_letters(connection(data), prefix, name))
+    for name in [_require_service(service)] if service else SERVICES:
+        found[name] = _run(list_dead_letters(kafka_connection(data), prefix, name))
     rows = [(name, one) for name, all_of_it in found.items() for one in all_of_it]
     if json:
-        as_json([{"service": name, **asdict(one)} for name, one in rows])
+        print_json([{"service": name, **_as_fields(one)} for name, one in rows])
     elif not rows:
-        say("No dead letters.")
+        print_line("No dead letters.")
     else:
-        cells = [(name, one.position, one.at, one.code, one.type, _origin(one)) for name, one in rows]
-        table("service", "place", "at", "code", "type", "from", rows=cells)
-        say("\nOne of them in full: viceversa dead-letters show SERVICE PLACE")
+        cells = [(name, one.position, one.at, one.code, one.type, _format_origin(one)) for name, one in rows]
+        print_table("service", "place", "at", "code", "type", "from", rows=cells)
+        print_line("\nOne of them in full: viceversa dead-letters show SERVICE PLACE")
 
 
 @app.command()
 def show(
-    service: ServiceArgument, place: PlaceArgument, data: DataOption = USUAL_DATA, json: JsonOption = False
+    service: ServiceArgument, place: PositionArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False
 ) -> None:
     """Show one dead letter: where it came from, why it failed, its headers and its value.
 
@@ -79,13 +79,15 @@ def show(
     """
     from chassis.messaging.dead_letters import read_dead_letter
 
-    found, record = _done(read_dead_letter(connection(data), addresses(data).prefix, _known(service), place))
+    found, record = _run(
+        read_dead_letter(kafka_connection(data), load_addresses(data).prefix, _require_service(service), place)
+    )
     if json:
-        as_json({**asdict(found), "headers": _headers(record), "value": _text(record)})
+        print_json({**_as_fields(found), "headers": _decode_headers(record), "value": _decode_value(record)})
         return
-    table("field", "value", rows=[*asdict(found).items(), *_headers(record).items()])
-    say("")
-    typer.echo(_text(record) or "(no value here)")
+    print_table("field", "value", rows=[*_as_fields(found).items(), *_decode_headers(record).items()])
+    print_line("")
+    typer.echo(_decode_value(record) or "(no value here)")
 
 
 @app.command("replay")
@@ -93,7 +95,7 @@ def replay_(
     service: ServiceArgument,
     place: Annotated[str | None, typer.Argument(help="Which one; or --all.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every dead letter of this service.")] = False,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Let the service try again. The letter itself stays until its time is over.
 
@@ -107,10 +109,10 @@ def replay_(
 
     if all_ == (place is not None):
         raise typer.BadParameter("name one place, such as 3-17, or say --all")
-    prefix, reach, name = addresses(data).prefix, connection(data), _known(service)
-    places = [place] if place else [one.position for one in _done(list_dead_letters(reach, prefix, name))]
-    _done(_replay_all(reach, prefix, name, places))
-    say(f"{len(places)} handed to {name} again.")
+    prefix, reach, name = load_addresses(data).prefix, kafka_connection(data), _require_service(service)
+    places = [place] if place else [one.position for one in _run(list_dead_letters(reach, prefix, name))]
+    _run(_replay_all(reach, prefix, name, places))
+    print_line(f"{len(places)} handed to {name} again.")
 
 
 async def _replay_all(reach: Connection, prefix: str, service: str, places: list[str]) -> None:
@@ -120,34 +122,40 @@ async def _replay_all(reach: Connection, prefix: str, service: str, places: list
     producer = Producer(reach)
     await producer.start()
     try:
-        with bar() as progress:
+        with progress_bar() as progress:
             for place in progress.track(places, description="Replaying"):
                 await replay_dead_letter(producer, reach, prefix, service, place)
     finally:
         await producer.stop()
 
 
-def _known(service: str) -> str:
+def _require_service(service: str) -> str:
     if service not in SERVICES:
         raise typer.BadParameter(f"{service!r} is no service; the services are {', '.join(SERVICES)}")
     return service
 
 
-def _done(work: Coroutine[Any, Any, T]) -> T:
+def _run(work: Coroutine[Any, Any, T]) -> T:
     """The result; what the chassis reports as missing becomes a message."""
     try:
-        return from_kafka(work)
+        return run_with_kafka(work)
     except LookupError as error:
         raise Failure(str(error), "`viceversa dead-letters list` shows what there is.") from error
 
 
-def _origin(one: "DeadLetter") -> str:
+def _as_fields(letter: "DeadLetter") -> dict[str, object]:
+    """The fields for scripts, which know the position as ``place``."""
+    fields = asdict(letter)
+    return {"place": fields.pop("position"), **fields}
+
+
+def _format_origin(one: "DeadLetter") -> str:
     return f"{one.topic} {one.partition}-{one.offset}"
 
 
-def _headers(record: "KafkaRecord") -> dict[str, str]:
+def _decode_headers(record: "KafkaRecord") -> dict[str, str]:
     return {name: value.decode("utf-8", "replace") for name, value in record.headers}
 
 
-def _text(record: "KafkaRecord") -> str | None:
+def _decode_value(record: "KafkaRecord") -> str | None:
     return record.value[:_SHOWN_BYTES].decode("utf-8", "replace") if record.value is not None else None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import date
 
-FACTS: Mapping[str, str] = {
+FACT_TEXTS: Mapping[str, str] = {
     "no_first_meeting_booked": "no first meeting was planned in time",
     "no_first_meeting_held": "the first meeting has not taken place in time",
     "nothing_scheduled_for_two_weeks": "no further meeting was planned for two weeks",
@@ -15,17 +15,17 @@ FACTS: Mapping[str, str] = {
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
-def day(when: date) -> str:
+def format_day(when: date) -> str:
     """Such as ``Tue 17 March 2026``; of a moment, its day in UTC."""
     return f"{when:%a} {when.day} {when:%B %Y}"
 
 
-def listed(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """One, two and three."""
     return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
 
 
-def ordinal(number: int) -> str:
+def format_ordinal(number: int) -> str:
     if number <= len(_ORDINALS):
         return _ORDINALS[number - 1] if number > 0 else "first"
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")

@@ -16,10 +16,10 @@ from cli.console import Failure
 
 ISSUER, MAIL = "issuer", "mail"
 SERVICES = ("profiles", "matcher", "notifier", "feedback")
-USUAL_PORTS: Mapping[str, int] = {ISSUER: 8100, "profiles": 8101, "matcher": 8102, "notifier": 8103, "feedback": 8104}
-USUAL_KAFKA, USUAL_MONGO = "127.0.0.1:9092", "mongodb://127.0.0.1:27017"
-USUAL_PREFIX = "mentoring."
-USUAL_MAIL_PORT = 1025
+DEFAULT_PORTS: Mapping[str, int] = {ISSUER: 8100, "profiles": 8101, "matcher": 8102, "notifier": 8103, "feedback": 8104}
+DEFAULT_KAFKA, DEFAULT_MONGO = "127.0.0.1:9092", "mongodb://127.0.0.1:27017"
+DEFAULT_PREFIX = "mentoring."
+DEFAULT_MAIL_PORT = 1025
 
 DataOption = Annotated[
     Path,
@@ -28,7 +28,7 @@ DataOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON, for a script.")]
-USUAL_DATA = Path(".viceversa")
+DEFAULT_DATA = Path(".viceversa")
 
 
 class Addresses(BaseModel):
@@ -36,21 +36,21 @@ class Addresses(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    kafka: str = USUAL_KAFKA
-    mongo: str = USUAL_MONGO
-    prefix: str = USUAL_PREFIX
-    urls: Mapping[str, str] = {name: f"http://127.0.0.1:{port}" for name, port in USUAL_PORTS.items()}
-    mail_port: int = USUAL_MAIL_PORT
+    kafka: str = DEFAULT_KAFKA
+    mongo: str = DEFAULT_MONGO
+    prefix: str = DEFAULT_PREFIX
+    urls: Mapping[str, str] = {name: f"http://127.0.0.1:{port}" for name, port in DEFAULT_PORTS.items()}
+    mail_port: int = DEFAULT_MAIL_PORT
     clock: Path | None = None
     """The file of business time; None where business time is machine time."""
 
 
-def addresses(data: Path) -> Addresses:
+def load_addresses(data: Path) -> Addresses:
     """Raises ``Failure`` when the file cannot be read."""
-    return _overruled(read(data) or Addresses())
+    return _apply_environment(read_addresses(data) or Addresses())
 
 
-def read(data: Path) -> Addresses | None:
+def read_addresses(data: Path) -> Addresses | None:
     """What the last `up` wrote, or None."""
     file = data / "addresses.json"
     try:
@@ -61,7 +61,7 @@ def read(data: Path) -> Addresses | None:
         raise Failure(f"{file} cannot be read.", f"Remove it and run `viceversa up` again. ({error})") from error
 
 
-def write(data: Path, chosen: Addresses) -> None:
+def write_addresses(data: Path, chosen: Addresses) -> None:
     data.mkdir(parents=True, exist_ok=True)
     fresh = data / "addresses.json.new"
     fresh.touch(mode=0o600)  # a connection string may hold a password
@@ -69,13 +69,13 @@ def write(data: Path, chosen: Addresses) -> None:
     fresh.replace(data / "addresses.json")
 
 
-def _variable(name: str) -> str:
+def _variable_name(name: str) -> str:
     """The issuer's address is a setting of the services as well, and must be exactly what its tokens say."""
     return "VICEVERSA_ISSUER" if name == ISSUER else f"VICEVERSA_{name.upper()}_URL"
 
 
-def _overruled(found: Addresses) -> Addresses:
-    urls = {name: os.environ.get(_variable(name), url) for name, url in found.urls.items()}
+def _apply_environment(found: Addresses) -> Addresses:
+    urls = {name: os.environ.get(_variable_name(name), url) for name, url in found.urls.items()}
     urls |= {name: url.rstrip("/") for name, url in urls.items() if name != ISSUER}
     return found.model_copy(
         update={

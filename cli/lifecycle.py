@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from cli import local_stack
-from cli.connections import without_password
-from cli.console import NOT_RUNNING, as_json, note, say, table, waiting
-from cli.installation import ISSUER, MAIL, USUAL_DATA, Addresses, DataOption, JsonOption, addresses
+from cli.connections import redact_password
+from cli.console import NOT_RUNNING, print_json, print_line, print_note, print_table, spinner
+from cli.installation import DEFAULT_DATA, ISSUER, MAIL, Addresses, DataOption, JsonOption, load_addresses
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     clock: Annotated[
         Path | None,
         typer.Option(help="A file of business time that all processes share; for demonstrations and tests."),
@@ -41,33 +41,33 @@ def up(
 
       VICEVERSA_KAFKA=kafka:9092 viceversa up
     """
-    local_stack.undo_on_sigterm()
-    note("Starting Kafka, the store and the services ...")
-    chosen = local_stack.start(data, note, clock=clock)
+    local_stack.exit_on_sigterm()
+    print_note("Starting Kafka, the store and the services ...")
+    chosen = local_stack.start(data, print_note, clock=clock)
     if json:
-        as_json({**chosen.model_dump(mode="json"), "mongo": without_password(chosen.mongo)})
+        print_json({**chosen.model_dump(mode="json"), "mongo": redact_password(chosen.mongo)})
         return
-    say("[bold green]Everything runs.[/]")
+    print_line("[bold green]Everything runs.[/]")
     _show_addresses(chosen, data)
 
 
-def down(data: DataOption = USUAL_DATA) -> None:
+def down(data: DataOption = DEFAULT_DATA) -> None:
     """Stop everything that `up` started, gracefully. All data stays; `up` goes on where it was.
 
     [bold]Example[/]
 
       viceversa down
     """
-    with waiting("Stopping"):
-        stopped = local_stack.stop(data, note)
-    say(f"Stopped {len(stopped)} processes." if stopped else "Nothing ran.")
+    with spinner("Stopping"):
+        stopped = local_stack.stop(data, print_note)
+    print_line(f"Stopped {len(stopped)} processes." if stopped else "Nothing ran.")
 
 
 def status(
     exact: Annotated[
         bool, typer.Option("--exact", help="Also count people and pairs one by one, in each state; takes a while.")
     ] = False,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Show what runs, whether it is well, how far behind it is, and how far the pairs have come.
@@ -94,19 +94,19 @@ def status(
     """
     from cli import status as figures
 
-    chosen = addresses(data)
-    servers = figures.servers(data, chosen)
-    services = local_stack.health(data, chosen)
-    measured = {name: figures.measured(chosen.urls[name]) for name in chosen.urls if name != "issuer"}
+    chosen = load_addresses(data)
+    servers = figures.check_servers(data, chosen)
+    services = local_stack.check_health(data, chosen)
+    measured = {name: figures.read_figures(chosen.urls[name]) for name in chosen.urls if name != "issuer"}
     well = all(server.trouble is None for server in servers) and all(service.ready for service in services)
-    funnels, messages = figures.told(data) if well else (None, None)
+    funnels, messages = figures.load_progress(data) if well else (None, None)
     counted = None
     if exact:
-        with waiting("Counting"):
-            counted = figures.exact(data)
+        with spinner("Counting"):
+            counted = figures.count_exactly(data)
     if json:
         found: dict[str, Any] = {
-            "servers": [{**asdict(server), "address": without_password(server.address or "")} for server in servers],
+            "servers": [{**asdict(server), "address": redact_password(server.address or "")} for server in servers],
             "services": [
                 {**asdict(service), "figures": asdict(known) if (known := measured.get(service.name)) else None}
                 for service in services
@@ -115,21 +115,21 @@ def status(
             "messages": messages,
             **({"exact": counted} if counted is not None else {}),
         }
-        as_json(found)
+        print_json(found)
     else:
-        figures.show(servers, services, measured)
-        figures.show_funnels(funnels or ())
+        figures.print_processes(servers, services, measured)
+        figures.print_funnels(funnels or ())
         if messages is not None:
-            figures.show_messages(messages)
+            figures.print_message_counts(messages)
         if counted is not None:
-            figures.show_exact(counted)
+            figures.print_exact_counts(counted)
     if not well:
         raise typer.Exit(NOT_RUNNING)
 
 
 def _show_addresses(chosen: Addresses, data: Path) -> None:
-    rows = [("kafka", chosen.kafka, ""), ("store", without_password(chosen.mongo), "")]
+    rows = [("kafka", chosen.kafka, ""), ("store", redact_password(chosen.mongo), "")]
     rows += [(name, url, "" if name == ISSUER else f"{url}/docs") for name, url in chosen.urls.items()]
     rows.append((MAIL, str(local_stack.maildir(data)), ""))
-    table("what", "where", "its API", rows=rows)
-    say(f"\nLogs: {data / 'logs'}. Next: viceversa status, viceversa import FILE, viceversa token --as admin.")
+    print_table("what", "where", "its API", rows=rows)
+    print_line(f"\nLogs: {data / 'logs'}. Next: viceversa status, viceversa import FILE, viceversa token --as admin.")

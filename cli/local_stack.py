@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from cli import installation
-from cli.connections import provision_all
+from cli.connections import provision_all_topics
 from cli.console import Failure
 from cli.installation import ISSUER, MAIL, SERVICES, Addresses
 from deploy.local import mail, ports, process, stack
@@ -34,7 +34,7 @@ Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Health:
+class ProcessHealth:
     """Of one process, as `status` shows it. ``detail`` names what is missing when it is not ready."""
 
     name: str
@@ -50,21 +50,21 @@ def start(data: Path, report: Report, *, clock: Path | None = None, prefix: str 
     Raises ``Failure`` or ``ServerError`` that says what did not answer, and why.
     """
     data = data.absolute()
-    before = installation.read(data) or Addresses()
+    before = installation.read_addresses(data) or Addresses()
     kafka_port, mongo_port = _port_of(before.kafka), _port_of(before.mongo)
-    with _undone_on_failure(data) as started:
+    with _stop_started_on_failure(data) as started:
         running = stack.start(data, kafka_port=kafka_port, mongo_port=mongo_port, report=report)
         started.extend(running.started)
         chosen = Addresses(
             kafka=running.endpoints.kafka,
             mongo=running.endpoints.mongo,
             prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or prefix or before.prefix,
-            urls=_urls(data, before, report),
+            urls=_choose_urls(data, before, report),
             clock=clock.absolute() if clock else before.clock,
-            mail_port=_mail_port(data, before, report),
+            mail_port=_choose_mail_port(data, before, report),
         )
-        installation.write(data, chosen)
-        provision_all(chosen)
+        installation.write_addresses(data, chosen)
+        provision_all_topics(chosen)
         _launch_mail(data, chosen, started)
         _launch(data, chosen, (ISSUER,), started)
         _await_ready(data, chosen, (ISSUER,), report)
@@ -73,7 +73,7 @@ def start(data: Path, report: Report, *, clock: Path | None = None, prefix: str 
     return chosen
 
 
-def undo_on_sigterm() -> None:
+def exit_on_sigterm() -> None:
     """From now on SIGTERM ends this process as an exception does, so that a start that is under way is undone."""
 
     def leave(number: int, _frame: object) -> None:
@@ -87,20 +87,20 @@ def stop(data: Path, report: Report) -> list[str]:
     data = data.absolute()
     if not data.is_dir():
         return []
-    return _stop(data, (*SERVICES, ISSUER, MAIL), report) + list(stack.stop(data, report=report))
+    return _stop_processes(data, (*SERVICES, ISSUER, MAIL), report) + list(stack.stop(data, report=report))
 
 
-def health(data: Path, chosen: Addresses) -> list[Health]:
+def check_health(data: Path, chosen: Addresses) -> list[ProcessHealth]:
     """Of the issuer and the services, asked at the same time."""
     with ThreadPoolExecutor(len(chosen.urls)) as together:
-        return list(together.map(lambda name: _health(data.absolute(), name, chosen.urls[name]), chosen.urls))
+        return list(together.map(lambda name: _check_process(data.absolute(), name, chosen.urls[name]), chosen.urls))
 
 
-def log_of(data: Path, name: str) -> Path:
+def log_file(data: Path, name: str) -> Path:
     return data.absolute() / "logs" / f"{name}.log"
 
 
-def environment(data: Path, chosen: Addresses, name: str) -> dict[str, str | None]:
+def process_environment(data: Path, chosen: Addresses, name: str) -> dict[str, str | None]:
     """What a process of the estate is told beside this process's own environment."""
     return {
         "VICEVERSA_KAFKA": chosen.kafka,
@@ -110,7 +110,7 @@ def environment(data: Path, chosen: Addresses, name: str) -> dict[str, str | Non
         "VICEVERSA_HTTP_PORT": str(_port_of(chosen.urls[name])),
         "VICEVERSA_ISSUER": chosen.urls[ISSUER],
         "VICEVERSA_CLOCK": str(chosen.clock) if chosen.clock else None,
-        "VICEVERSA_HMAC_KEY": os.environ.get("VICEVERSA_HMAC_KEY") or _own_key(data),
+        "VICEVERSA_HMAC_KEY": os.environ.get("VICEVERSA_HMAC_KEY") or _load_hmac_key(data),
         "VICEVERSA_DATA": str(data),
         **_mail_settings(chosen),
     }
@@ -121,14 +121,14 @@ def maildir(data: Path) -> Path:
     return data.absolute() / "mail"
 
 
-def catches_mail() -> bool:
+def keeps_mail_local() -> bool:
     """Whether mail stays on this machine: this process's environment names no server for it."""
     return not os.environ.get("VICEVERSA_NOTIFIER_SMTP_HOST")
 
 
 def _mail_settings(chosen: Addresses) -> dict[str, str | None]:
     """The mail catcher's place, unless this process's environment names a server."""
-    if not catches_mail():
+    if not keeps_mail_local():
         return {}
     return {
         "VICEVERSA_NOTIFIER_SMTP_HOST": mail.HOST,
@@ -137,7 +137,7 @@ def _mail_settings(chosen: Addresses) -> dict[str, str | None]:
     }
 
 
-def _own_key(data: Path) -> str:
+def _load_hmac_key(data: Path) -> str:
     """This installation's key for what is remembered of erased people; drawn once, readable for its owner alone."""
     file = data / "hmac.key"
     if not file.exists():
@@ -146,7 +146,7 @@ def _own_key(data: Path) -> str:
     return file.read_text(encoding="ascii")
 
 
-def _urls(data: Path, before: Addresses, report: Report) -> dict[str, str]:
+def _choose_urls(data: Path, before: Addresses, report: Report) -> dict[str, str]:
     """Of each process: where it runs, where it ran before, or a free place when that one is taken."""
     urls: dict[str, str] = {}
     for name, url in before.urls.items():
@@ -159,7 +159,7 @@ def _urls(data: Path, before: Addresses, report: Report) -> dict[str, str]:
     return urls
 
 
-def _mail_port(data: Path, before: Addresses, report: Report) -> int:
+def _choose_mail_port(data: Path, before: Addresses, report: Report) -> int:
     """Where the catcher listens or listened, or a free place when that one is taken."""
     if process.alive(MAIL, data) or ports.is_free(before.mail_port):
         return before.mail_port
@@ -177,7 +177,7 @@ def _launch_mail(data: Path, chosen: Addresses, started: list[str]) -> None:
     until = time.monotonic() + _READY_WITHIN_S
     while not mail.answers(chosen.mail_port):
         if process.alive(MAIL, data) is None or time.monotonic() > until:
-            raise Failure(*_what_happened(data, f"{MAIL} does not answer", MAIL))
+            raise Failure(*_failure_texts(data, f"{MAIL} does not answer", MAIL))
         time.sleep(_PAUSE_S)
 
 
@@ -186,7 +186,7 @@ def _launch(data: Path, chosen: Addresses, names: Sequence[str], started: list[s
         if process.alive(name, data):
             continue
         module = "chassis.web.dev_issuer" if name == ISSUER else f"services.{name}"
-        process.spawn(name, [sys.executable, "-m", module], data, environment(data, chosen, name))
+        process.spawn(name, [sys.executable, "-m", module], data, process_environment(data, chosen, name))
         started.append(name)
 
 
@@ -195,35 +195,35 @@ def _await_ready(data: Path, chosen: Addresses, names: Sequence[str], report: Re
     waiting = list(names)
     while waiting:
         for name in list(waiting):
-            found = _health(data, name, chosen.urls[name])
+            found = _check_process(data, name, chosen.urls[name])
             if found.ready:
                 waiting.remove(name)
                 report(f"{name} is ready on {chosen.urls[name]}.")
             elif found.pid is None:
-                raise Failure(*_what_happened(data, f"{name} ended while it was starting", name))
+                raise Failure(*_failure_texts(data, f"{name} ended while it was starting", name))
             elif time.monotonic() > until:
                 problem = f"{name} was not ready within {_READY_WITHIN_S:.0f} s ({found.detail})"
-                raise Failure(*_what_happened(data, problem, name))
+                raise Failure(*_failure_texts(data, problem, name))
         if waiting:
             time.sleep(_PAUSE_S)
 
 
-def _what_happened(data: Path, problem: str, name: str) -> tuple[str, str]:
-    log = log_of(data, name)
+def _failure_texts(data: Path, problem: str, name: str) -> tuple[str, str]:
+    log = log_file(data, name)
     return f"{problem}.", f"Its log ({log}) ends:\n{process.tail(log)}"
 
 
-def _health(data: Path, name: str, url: str) -> Health:
+def _check_process(data: Path, name: str, url: str) -> ProcessHealth:
     found = process.alive(name, data)
     pid = found.pid if found else None
     try:
         answer = httpx.get(f"{url}/health/ready", timeout=3, trust_env=False)
     except httpx.HTTPError as error:
-        return Health(name, url, pid, ready=False, detail=f"no answer ({type(error).__name__})")
-    return Health(name, url, pid, answer.status_code == httpx.codes.OK, _missing(answer))
+        return ProcessHealth(name, url, pid, ready=False, detail=f"no answer ({type(error).__name__})")
+    return ProcessHealth(name, url, pid, answer.status_code == httpx.codes.OK, _describe_readiness(answer))
 
 
-def _missing(answer: httpx.Response) -> str:
+def _describe_readiness(answer: httpx.Response) -> str:
     """What a health answer says is missing, in a line."""
     if answer.status_code == httpx.codes.OK:
         return "ready"
@@ -234,7 +234,7 @@ def _missing(answer: httpx.Response) -> str:
         return f"answers {answer.status_code}"
 
 
-def _stop(data: Path, names: Sequence[str], report: Report) -> list[str]:
+def _stop_processes(data: Path, names: Sequence[str], report: Report) -> list[str]:
     with ThreadPoolExecutor(len(names)) as together:
         ran = dict(zip(names, together.map(lambda name: process.stop(name, data), names), strict=True))
     stopped = [name for name in names if ran[name]]
@@ -251,7 +251,7 @@ def _port_of(address: str) -> int:
 
 
 @contextmanager
-def _undone_on_failure(data: Path) -> Iterator[list[str]]:
+def _stop_started_on_failure(data: Path) -> Iterator[list[str]]:
     """Yields the list that collects what was started; after any exception those are stopped, the servers last."""
     started: list[str] = []
     try:
@@ -260,12 +260,12 @@ def _undone_on_failure(data: Path) -> Iterator[list[str]]:
         with process.signals_held():
             ours = [name for name in started if name not in SERVERS]
             if ours:
-                _stop(data, ours, _silent)
+                _stop_processes(data, ours, _discard_report)
             for name in SERVERS:
                 if name in started:
                     process.stop(name, data)
         raise
 
 
-def _silent(_message: str) -> None:
+def _discard_report(_message: str) -> None:
     """For where there is nobody to tell."""

@@ -18,11 +18,11 @@ from cli import (
     rounds,
     suggestions,
 )
-from cli.console import Commands
+from cli.console import CommandGroup
 
 app = typer.Typer(
     name="viceversa",
-    cls=Commands,
+    cls=CommandGroup,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,

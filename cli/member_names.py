@@ -2,30 +2,30 @@
 
 from collections.abc import Iterable
 
-from cli.api import Api
+from cli.api import ServiceClient
 from cli.console import Failure
-from cli.formatting import listed
+from cli.formatting import join_words
 
 
-class Names:
+class MemberNames:
     """Each is asked for once."""
 
-    def __init__(self, profiles: Api) -> None:
+    def __init__(self, profiles: ServiceClient) -> None:
         self._profiles = profiles
-        self._known: dict[str, str | None] = {}
+        self._names: dict[str, str | None] = {}
 
-    def known(self, member_id: str) -> str | None:
+    def find(self, member_id: str) -> str | None:
         """None for whoever may not be seen, or exists no longer."""
-        if member_id not in self._known:
+        if member_id not in self._names:
             try:
-                self._known[member_id] = str(self._profiles.get(f"/members/{member_id}")["name"])
+                self._names[member_id] = str(self._profiles.get(f"/members/{member_id}")["name"])
             except Failure:
-                self._known[member_id] = None
-        return self._known[member_id]
+                self._names[member_id] = None
+        return self._names[member_id]
 
-    def of(self, member_id: str) -> str:
+    def name_or_id(self, member_id: str) -> str:
         """The id where there is no name to be told."""
-        return self.known(member_id) or member_id
+        return self.find(member_id) or member_id
 
-    def both(self, members: Iterable[str]) -> str:
-        return listed([self.of(member) for member in members])
+    def join(self, members: Iterable[str]) -> str:
+        return join_words([self.name_or_id(member) for member in members])

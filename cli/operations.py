@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from cli import connections
-from cli.connections import provision_all
-from cli.console import FAILED, Failure, as_json, say, waiting
-from cli.installation import SERVICES, USUAL_DATA, DataOption, JsonOption, addresses
+from cli.connections import provision_all_topics
+from cli.console import FAILED, Failure, print_json, print_line, spinner
+from cli.installation import DEFAULT_DATA, SERVICES, DataOption, JsonOption, load_addresses
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command()(restored)
 
 
-def provision(data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
+def provision(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
     """Create every topic that is missing. What exists is checked and left as it is.
 
     Services create their own at their start as well; this makes all of them before any service runs, with
@@ -28,12 +28,12 @@ def provision(data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
 
       VICEVERSA_KAFKA=kafka:9092 VICEVERSA_REPLICATION=3 VICEVERSA_MIN_IN_SYNC=2 viceversa provision
     """
-    with waiting("Creating topics"):
-        created = provision_all(addresses(data))
+    with spinner("Creating topics"):
+        created = provision_all_topics(load_addresses(data))
     if json:
-        as_json(created)
+        print_json(created)
     else:
-        say("\n".join(created) or "Every topic exists.")
+        print_line("\n".join(created) or "Every topic exists.")
 
 
 def restored(
@@ -41,7 +41,7 @@ def restored(
         list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Whose database was restored; all without it.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Say that a database was restored from a backup, before its service starts again.
 
@@ -59,7 +59,7 @@ def restored(
     if not yes and not typer.confirm(f"Was the database of {', '.join(names)} restored, and is it stopped?"):
         raise typer.Exit(FAILED)
     for name, epoch in asyncio.run(_begin_epochs(data, names)).items():
-        say(f"{name}: epoch {epoch} begins with its next start.")
+        print_line(f"{name}: epoch {epoch} begins with its next start.")
 
 
 async def _begin_epochs(data: Path, names: Sequence[str]) -> dict[str, int]:
@@ -67,7 +67,7 @@ async def _begin_epochs(data: Path, names: Sequence[str]) -> dict[str, int]:
 
     begun = {}
     for name in names:
-        database = connections.database(data, name)
+        database = connections.open_database(data, name)
         try:
             documents = Documents(database.collection("chassis"))
             epoch = int((await documents.get("epoch") or {"value": 0})["value"]) + 1

@@ -8,17 +8,17 @@ import typer
 from rich.markup import escape
 
 from cli import connections, receipts
-from cli.api import Api
-from cli.connections import from_kafka
-from cli.console import Failure, as_json, complain, note, say, table, waiting
-from cli.installation import USUAL_DATA, DataOption, JsonOption, addresses
-from cli.member_names import Names
+from cli.api import ServiceClient
+from cli.connections import run_with_kafka
+from cli.console import Failure, print_failure, print_json, print_line, print_note, print_table, spinner
+from cli.installation import DEFAULT_DATA, DataOption, JsonOption, load_addresses
+from cli.member_names import MemberNames
 
 if TYPE_CHECKING:
-    from cli.pairing_story import Step
+    from cli.pairing_story import StoryStep
 
-_TIMES = ("proposed_at", "answer_by", "formed_at", "charter_at", "planned_end", "ended_at")
-_STATES = {
+_TIME_FIELDS = ("proposed_at", "answer_by", "formed_at", "charter_at", "planned_end", "ended_at")
+_STATE_TEXTS = {
     "proposed": "is proposed to both",
     "lapsed": "did not come about",
     "formed": "runs",
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def pairing(
     pairing_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, as events and `pairings` show it.")],
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Tell the story of one pairing in words, from its events.
@@ -56,41 +56,45 @@ def pairing(
 
       viceversa pairing 0192... --json | jq -r '.story[] | .time + " " + .words'
     """
-    with connections.service(data, "matcher") as matcher:
+    with connections.open_service(data, "matcher") as matcher:
         found = matcher.get(f"/pairings/{pairing_id}")
-        settings = _settings(matcher, found)
-        receipt = receipts.of_pairing(matcher, found)
+        settings = _load_programme_settings(matcher, found)
+        receipt = receipts.load_receipt(matcher, found)
     readers = [*(one["member_id"] for one in found["participants"]), *settings.get("coordinators", ())]
-    names = _names(data, found)
-    steps = _steps(data, found, readers, names)
+    names = _load_names(data, found)
+    steps = _load_story(data, found, readers, names)
     if json:
-        told = None if steps is None else [step.as_data() for step in steps]
-        as_json({**found, "receipt": receipt, "story": told})
+        told = None if steps is None else [step.to_json() for step in steps]
+        print_json({**found, "receipt": receipt, "story": told})
         return
-    _show(found, names, settings.get("labels") or {})
+    _print_pairing(found, names, settings.get("labels") or {})
     if receipt is not None:
-        with connections.service(data, "profiles") as profiles:
-            receipts.tell(receipt, Names(profiles))
+        with connections.open_service(data, "profiles") as profiles:
+            receipts.print_explanation(receipt, MemberNames(profiles))
     if steps is None:
-        table("when", "", rows=[(name.removesuffix("_at"), found[name]) for name in _TIMES if found.get(name)])
+        print_table(
+            "when", "", rows=[(name.removesuffix("_at"), found[name]) for name in _TIME_FIELDS if found.get(name)]
+        )
     else:
-        tell(steps)
+        print_story(steps)
 
 
-def tell(steps: "Sequence[Step]") -> None:
+def print_story(steps: "Sequence[StoryStep]") -> None:
     """One line for each step, with who was told and its trace behind it."""
-    say("")
+    print_line("")
     for step in steps:
-        told = f" [dim]{escape(step.told_words[:1].upper() + step.told_words[1:])}.[/]" if step.told_words else ""
+        told = (
+            f" [dim]{escape(step.messages_text[:1].upper() + step.messages_text[1:])}.[/]" if step.messages_text else ""
+        )
         trace = f"  [dim]trace {step.trace_id}[/]" if step.trace_id else ""
-        say(f"  [dim]{step.at:%a %d %b %Y}[/]  {escape(step.words)}{told}{trace}")
+        print_line(f"  [dim]{step.at:%a %d %b %Y}[/]  {escape(step.words)}{told}{trace}")
 
 
 def pairings(
     programme: Annotated[str | None, typer.Option(help="Only of this programme.")] = None,
     state: Annotated[str | None, typer.Option(help="Only in this state, such as formed.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """List pairings.
@@ -103,63 +107,67 @@ def pairings(
     """
     query = {name: value for name, value in (("programme_id", programme), ("state", state)) if value}
     found: list[Any] = []
-    with connections.service(data, "matcher") as matcher:
-        for one in matcher.pages("/pairings", **query):
+    with connections.open_service(data, "matcher") as matcher:
+        for one in matcher.list_items("/pairings", **query):
             found.append(one)
             if len(found) == limit:
                 break
     if json:
-        as_json(found)
+        print_json(found)
     elif not found:
-        say("No pairings yet: viceversa round compute PROGRAMME, then viceversa round publish ROUND")
+        print_line("No pairings yet: viceversa round compute PROGRAMME, then viceversa round publish ROUND")
     else:
         rows = [(one["pairing_id"], one["state"], one["origin"], one["proposed_at"], one["formed_at"]) for one in found]
-        table("=id", "state", "origin", "proposed", "formed", rows=rows)
+        print_table("=id", "state", "origin", "proposed", "formed", rows=rows)
 
 
-def _steps(
+def _load_story(
     data: Path, found: Mapping[str, Any], readers: Sequence[str], names: Mapping[str, str]
-) -> "list[Step] | None":
+) -> "list[StoryStep] | None":
     """None where the events cannot be read, which is said."""
-    from cli.pairing_events import events_of  # with Kafka and all contracts, which no other command needs
-    from cli.pairing_story import story
+    from cli.pairing_events import read_pairing_events  # with Kafka and all contracts, which no other command needs
+    from cli.pairing_story import build_story
 
-    reading = events_of(
-        connections.connection(data), addresses(data).prefix, found["pairing_id"], list(dict.fromkeys(readers)), note
+    reading = read_pairing_events(
+        connections.kafka_connection(data),
+        load_addresses(data).prefix,
+        found["pairing_id"],
+        list(dict.fromkeys(readers)),
+        print_note,
     )
     try:
-        with waiting("Reading its events"):
-            events = from_kafka(reading)
+        with spinner("Reading its events"):
+            events = run_with_kafka(reading)
     except (Failure, LookupError) as error:
-        complain(str(error), "What follows is what the matcher says of it.")
+        print_failure(str(error), "What follows is what the matcher says of it.")
         return None
-    return story(events, names)
+    return build_story(events, names)
 
 
-def _show(found: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[str, Any]) -> None:
+def _print_pairing(found: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[str, Any]) -> None:
     """``labels``: how the programme calls itself and its sides, by language."""
     called: Mapping[str, str] = labels.get("en") or next(iter(labels.values()), {})
     programme = called.get("name") or found["programme_id"]
-    say(f"Pairing [bold]{found['pairing_id']}[/] of {escape(programme)} {_STATES[found['state']]}.")
+    print_line(f"Pairing [bold]{found['pairing_id']}[/] of {escape(programme)} {_STATE_TEXTS[found['state']]}.")
     rows = [
         (called.get(one["side"]) or one["side"], names.get(one["member_id"], one["member_id"]), one["department_id"])
         for one in found["participants"]
     ]
-    table("part", "who", "department", rows=rows)
+    print_table("part", "who", "department", rows=rows)
     for side in ("senior", "junior"):
         if topics := [one["topic_id"] for one in found["focus"] if one["from_side"] == side]:
-            say(f"  from the {escape(called.get(side) or side)}: {', '.join(topics)}")
+            print_line(f"  from the {escape(called.get(side) or side)}: {', '.join(topics)}")
 
 
-def _names(data: Path, found: Mapping[str, Any]) -> dict[str, str]:
+def _load_names(data: Path, found: Mapping[str, Any]) -> dict[str, str]:
     """Of the two, as far as whoever asks may see them and they still exist."""
-    with connections.service(data, "profiles") as profiles:
-        names = Names(profiles)
+    with connections.open_service(data, "profiles") as profiles:
+        names = MemberNames(profiles)
         members = [one["member_id"] for one in found["participants"]]
-        return {member: name for member in members if (name := names.known(member)) is not None}
+        return {member: name for member in members if (name := names.find(member)) is not None}
 
 
-def _settings(matcher: Api, found: Mapping[str, Any]) -> Mapping[str, Any]:
+def _load_programme_settings(matcher: ServiceClient, found: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of its programme; empty where whoever asks may not see it."""
     try:
         return dict(matcher.get(f"/programmes/{found['programme_id']}")["settings"])

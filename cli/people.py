@@ -10,13 +10,13 @@ import typer
 from rich.progress import Progress, TaskID
 
 from cli import connections
-from cli.api import Api
-from cli.console import FAILED, Failure, as_json, bar, note, say, table
-from cli.installation import USUAL_DATA, DataOption, JsonOption, addresses
+from cli.api import ServiceClient
+from cli.console import FAILED, Failure, print_json, print_line, print_note, print_table, progress_bar
+from cli.installation import DEFAULT_DATA, DataOption, JsonOption, load_addresses
 
 _POLL_S = 0.2
-_CHUNK = 256 * 1024
-_SHOWN_ERRORS = 20
+_CHUNK_BYTES = 256 * 1024
+_MAX_ERRORS_SHOWN = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def import_(
     release: Annotated[
         str | None, typer.Option(help="The id of an import that waits for a person's release; without FILE.")
     ] = None,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Import people from a CSV file of the HR system.
@@ -52,32 +52,36 @@ def import_(
     """
     if (file is None) == (release is None):
         raise typer.BadParameter("name a FILE, or an import with --release")
-    with connections.service(data, "profiles") as profiles:
-        begun = profiles.post(f"/imports/{release}/release") if release else _sent(profiles, _there(file), source)
-        done = _followed(profiles, begun)
+    with connections.open_service(data, "profiles") as profiles:
+        begun = (
+            profiles.post(f"/imports/{release}/release") if release else _upload(profiles, _require_file(file), source)
+        )
+        done = _await_import(profiles, begun)
         errors = (
-            list(profiles.pages(f"/imports/{done['import_id']}/errors")) if done["failed"] or done["remarks"] else []
+            list(profiles.list_items(f"/imports/{done['import_id']}/errors"))
+            if done["failed"] or done["remarks"]
+            else []
         )
     if json:
-        as_json({**done, "errors": errors})
+        print_json({**done, "errors": errors})
     else:
-        _show(done, errors)
+        _print_import(done, errors)
     if done["state"] == "failed" or done["failed"]:
         raise typer.Exit(FAILED)
 
 
-def _there(file: Path | None) -> Path:
+def _require_file(file: Path | None) -> Path:
     if file is None or not file.is_file():
         raise Failure(f"There is no file {file}.", "Check the path; a sample is cli/sample/people.csv.")
     return file
 
 
-def _sent(profiles: Api, file: Path, source: str) -> Any:
-    with bar() as progress, file.open("rb") as content:
+def _upload(profiles: ServiceClient, file: Path, source: str) -> Any:
+    with progress_bar() as progress, file.open("rb") as content:
         task = progress.add_task("Sending", total=file.stat().st_size)
 
         def parts() -> Iterator[bytes]:
-            while part := content.read(_CHUNK):
+            while part := content.read(_CHUNK_BYTES):
                 progress.advance(task, len(part))
                 yield part
 
@@ -86,44 +90,44 @@ def _sent(profiles: Api, file: Path, source: str) -> Any:
         ).body
 
 
-def _followed(profiles: Api, begun: Any) -> Any:
+def _await_import(profiles: ServiceClient, begun: Any) -> Any:
     """The import once it needs no waiting for any longer."""
-    with bar() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("Importing", total=None)
         current = begun
         while current["state"] in ("received", "running"):
-            _advance(progress, task, current)
+            _update_progress(progress, task, current)
             time.sleep(_POLL_S)
             current = profiles.get(f"/imports/{begun['import_id']}")
-        _advance(progress, task, current)
+        _update_progress(progress, task, current)
         return current
 
 
-def _advance(progress: Progress, task: TaskID, current: Any) -> None:
+def _update_progress(progress: Progress, task: TaskID, current: Any) -> None:
     progress.update(task, total=current["total"], completed=current["rows"])
 
 
-def _show(done: Any, errors: list[Any]) -> None:
+def _print_import(done: Any, errors: list[Any]) -> None:
     if done["state"] == "failed":
-        say(f"[bold red]The import failed:[/] {done['failure']}")
+        print_line(f"[bold red]The import failed:[/] {done['failure']}")
     elif done["state"] == "waiting_for_release":
-        say(
+        print_line(
             f"[bold yellow]The import waits for a release:[/] it would touch {done['touched_pairings']} of "
             f"{done['running_pairings']} running pairings.\nLook at the file again, then: "
             f"viceversa import --release {done['import_id']}"
         )
-    say(
+    print_line(
         f"{done['rows']} rows: [bold]{done['created']} created[/], {done['changed']} changed, "
         f"{done['unchanged']} unchanged, {done['failed']} refused, {done['remarks']} remarks."
     )
     if errors:
-        shown = errors[:_SHOWN_ERRORS]
+        shown = errors[:_MAX_ERRORS_SHOWN]
         rows = [
             (one["line"], "refused" if one["refused"] else "remark", one["column"], one["message"]) for one in shown
         ]
-        table(">line", "", "column", "what", rows=rows)
+        print_table(">line", "", "column", "what", rows=rows)
         if len(errors) > len(shown):
-            note(f"and {len(errors) - len(shown)} more; --json shows all")
+            print_note(f"and {len(errors) - len(shown)} more; --json shows all")
 
 
 def token(
@@ -137,7 +141,7 @@ def token(
         ),
     ] = None,
     hours: Annotated[float, typer.Option(help="How long it counts.", min=0.01, max=24 * 30)] = 1.0,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Print a token of the local issuer, to act as somebody; for trying out, tests and the demo.
@@ -153,33 +157,33 @@ def token(
 
       curl -H "Authorization: Bearer $(viceversa token --as E32645)" http://127.0.0.1:8101/members/me
     """
-    chosen = addresses(data)
+    chosen = load_addresses(data)
     programmes = list(coordinates or [])
     member: str | None = None
     if as_ in ("admin", "service"):
         roles = [as_]
     else:
-        member = found(data, as_)["member_id"]
-        programmes += _coordinated(data, member)
+        member = find_person(data, as_)["member_id"]
+        programmes += _load_coordinated_programmes(data, member)
         roles = ["member"]
     roles += ["coordinator"] if programmes else []
-    made = connections.token(
+    made = connections.issue_local_token(
         data, chosen, member, roles, programmes, timedelta(hours=hours), subject=None if member else as_
     )
     if json:
-        as_json({"token": made, "member_id": member, "roles": roles, "programmes": programmes})
+        print_json({"token": made, "member_id": member, "roles": roles, "programmes": programmes})
     else:
         typer.echo(made)
 
 
-def found(data: Path, wanted: str) -> Any:
+def find_person(data: Path, wanted: str) -> Any:
     """The one person who is meant. Raises ``Failure`` when it is nobody, or several."""
-    with connections.service(data, "profiles") as profiles:
+    with connections.open_service(data, "profiles") as profiles:
         for query in ({"external_id": wanted}, {"email": wanted}, {"name": wanted}):
             people = profiles.get("/members", limit=50, **query)["items"]
             exact = [one for one in people if wanted.casefold() == one["name"].casefold()]
             if people := exact or people:
-                return _only(people, wanted)
+                return _require_one(people, wanted)
         try:
             return profiles.get(f"/members/{wanted}")
         except Failure as failure:
@@ -190,21 +194,21 @@ def found(data: Path, wanted: str) -> Any:
             ) from failure
 
 
-def _only(people: list[Any], wanted: str) -> Any:
+def _require_one(people: list[Any], wanted: str) -> Any:
     if len(people) == 1:
         return people[0]
-    some = "\n".join(f"  {one['name']}: {_external(one)}" for one in people[:10])
+    some = "\n".join(f"  {one['name']}: {_display_id(one)}" for one in people[:10])
     raise Failure(f"{len(people)} people fit {wanted!r}:\n{some}", "Use the id of one of them.")
 
 
-def _external(person: Any) -> str:
+def _display_id(person: Any) -> str:
     return next((one["id"] for one in person["external_ids"]), str(person["member_id"]))
 
 
-def _coordinated(data: Path, member: str | None) -> list[str]:
-    with connections.service(data, "matcher") as matcher:
+def _load_coordinated_programmes(data: Path, member: str | None) -> list[str]:
+    with connections.open_service(data, "matcher") as matcher:
         return [
             str(one["programme_id"])
-            for one in matcher.pages("/programmes")
+            for one in matcher.list_items("/programmes")
             if member in one["settings"].get("coordinators", ())
         ]

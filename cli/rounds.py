@@ -8,17 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from cli import connections
-from cli.api import Api
-from cli.console import FAILED, Commands, Failure, as_json, bar, say, table
-from cli.installation import USUAL_DATA, DataOption, JsonOption
+from cli.api import ServiceClient
+from cli.console import FAILED, CommandGroup, Failure, print_json, print_line, print_table, progress_bar
+from cli.installation import DEFAULT_DATA, DataOption, JsonOption
 
-app = typer.Typer(name="round", cls=Commands, no_args_is_help=True)
+app = typer.Typer(name="round", cls=CommandGroup, no_args_is_help=True)
 
 RoundArgument = Annotated[str, typer.Argument(metavar="ROUND", help="Its id, as `round list` shows it.")]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is done.")]
 
 _POLL_S = 0.2
-_DEPARTMENTS = 12  # departments that are shown
+_MAX_DEPARTMENTS = 12  # departments that are shown
 
 
 @app.callback()
@@ -49,7 +49,7 @@ def compute(
         ),
     ] = None,
     no_wait: NoWaitOption = False,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Find the best pairs for everybody who is ready, all at once. Nothing is told to anyone yet.
@@ -64,24 +64,24 @@ def compute(
 
       viceversa round compute fresh-eyes --weights perspective=0
     """
-    changes = _changes(weights, trial)
-    with connections.service(data, "matcher") as matcher:
+    changes = _build_trial(weights, trial)
+    with connections.open_service(data, "matcher") as matcher:
         body = {"seed": seed, **({"trial": changes} if changes else {})}
         found = matcher.post(f"/programmes/{programme}/rounds", body)
-        found = found if no_wait else followed(matcher, found, ("computing",), "Matching")
-    _conclude(found, json)
+        found = found if no_wait else await_round(matcher, found, ("computing",), "Matching")
+    _print_result(found, json)
     if not json and found["state"] == "computed":
-        say(f"\nLook at it: viceversa round show {found['round_id']}")
+        print_line(f"\nLook at it: viceversa round show {found['round_id']}")
         if found["trial"]:
-            say(f"Compare it: viceversa round compare ROUND {found['round_id']}")
+            print_line(f"Compare it: viceversa round compare ROUND {found['round_id']}")
         else:
-            say(f"Release it: viceversa round publish {found['round_id']}")
+            print_line(f"Release it: viceversa round publish {found['round_id']}")
 
 
 @app.command("list")
 def list_(
     programme: Annotated[str, typer.Argument(metavar="PROGRAMME")],
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """List the rounds of a programme.
@@ -90,15 +90,15 @@ def list_(
 
       viceversa round list fresh-eyes
     """
-    with connections.service(data, "matcher") as matcher:
-        found = list(matcher.pages(f"/programmes/{programme}/rounds"))
+    with connections.open_service(data, "matcher") as matcher:
+        found = list(matcher.list_items(f"/programmes/{programme}/rounds"))
     if json:
-        as_json(found)
+        print_json(found)
     elif not found:
-        say(f"No rounds yet: viceversa round compute {programme}")
+        print_line(f"No rounds yet: viceversa round compute {programme}")
     else:
         rows = [(one["round_id"], one["state"], one["pairs"], one["proposed"], one["started_at"]) for one in found]
-        table("=id", "state", ">pairs", ">proposed", "started", rows=rows)
+        print_table("=id", "state", ">pairs", ">proposed", "started", rows=rows)
 
 
 @app.command()
@@ -107,7 +107,7 @@ def show(
     proposals: Annotated[int, typer.Option(help="How many of the proposed pairs, the best first.", min=0)] = 10,
     unmatched: Annotated[int, typer.Option(help="How many of those who are left over, and why.", min=0)] = 10,
     worst: Annotated[int, typer.Option(help="How many of the pairs with the lowest fit, 20 at most.", min=0)] = 5,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Show a round for review: totals, departments, pairs with their reasons, and who is left over and why.
@@ -121,25 +121,25 @@ def show(
 
       viceversa round show 0192... --proposals 500 --json
     """
-    with connections.service(data, "matcher") as matcher:
+    with connections.open_service(data, "matcher") as matcher:
         found = matcher.get(f"/rounds/{round_}/summary")
         changes = matcher.get(f"/rounds/{round_}/adjustments")
-        pairs = _some(matcher, f"/rounds/{round_}/proposals", proposals)
-        left = _some(matcher, f"/rounds/{round_}/unmatched", unmatched)
+        pairs = _first_items(matcher, f"/rounds/{round_}/proposals", proposals)
+        left = _first_items(matcher, f"/rounds/{round_}/unmatched", unmatched)
     if json:
-        as_json({**found, "adjustments": changes, "proposals": pairs, "unmatched": left})
+        print_json({**found, "adjustments": changes, "proposals": pairs, "unmatched": left})
         return
-    _totals(found)
-    _departments(found["coverage"])
-    _pairs(pairs, "Pairs, the best first")
-    _pairs(found["worst"][:worst], "Pairs with the lowest fit")
-    _left(found, left)
-    _by_hand(changes)
+    _print_totals(found)
+    _print_departments(found["coverage"])
+    _print_pairs(pairs, "Pairs, the best first")
+    _print_pairs(found["worst"][:worst], "Pairs with the lowest fit")
+    _print_unmatched(found, left)
+    _print_adjustments(changes)
 
 
 @app.command()
 def publish(
-    round_: RoundArgument, no_wait: NoWaitOption = False, data: DataOption = USUAL_DATA, json: JsonOption = False
+    round_: RoundArgument, no_wait: NoWaitOption = False, data: DataOption = DEFAULT_DATA, json: JsonOption = False
 ) -> None:
     """Release a round: everybody in it is asked. The hard rules are checked once more for each pair.
 
@@ -147,36 +147,36 @@ def publish(
 
       viceversa round publish 0192...
     """
-    with connections.service(data, "matcher") as matcher:
+    with connections.open_service(data, "matcher") as matcher:
         found = matcher.post(f"/rounds/{round_}/publish")
-        found = found if no_wait else followed(matcher, found, ("publishing",), "Publishing")
-    _conclude(found, json)
+        found = found if no_wait else await_round(matcher, found, ("publishing",), "Publishing")
+    _print_result(found, json)
 
 
 @app.command()
-def discard(round_: RoundArgument, data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
+def discard(round_: RoundArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
     """Throw a round away, computed or not. Nobody has heard of it, and nobody will.
 
     [bold]Example[/]
 
       viceversa round discard 0192...
     """
-    with connections.service(data, "matcher") as matcher:
+    with connections.open_service(data, "matcher") as matcher:
         found = matcher.post(f"/rounds/{round_}/discard")
-    _conclude(found, json)
+    _print_result(found, json)
 
 
 @app.command()
-def cancel(round_: RoundArgument, data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
+def cancel(round_: RoundArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
     """Stop computing a round. If it was computed before, that result stands again; otherwise it is discarded.
 
     [bold]Example[/]
 
       viceversa round cancel 0192...
     """
-    with connections.service(data, "matcher") as matcher:
+    with connections.open_service(data, "matcher") as matcher:
         found = matcher.post(f"/rounds/{round_}/cancel")
-    _conclude(found, json)
+    _print_result(found, json)
 
 
 @app.command()
@@ -187,7 +187,7 @@ def resolve(
         typer.Option("--whole", help="Begin anew, from what everybody has entered by now, then apply the changes."),
     ] = False,
     no_wait: NoWaitOption = False,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Solve a round again with what was changed by hand, and show what each change costs.
@@ -198,15 +198,15 @@ def resolve(
 
       viceversa round resolve 0192...
     """
-    with connections.service(data, "matcher") as matcher:
+    with connections.open_service(data, "matcher") as matcher:
         found = matcher.post(f"/rounds/{round_}/resolve", {"whole": whole})
-        found = found if no_wait else followed(matcher, found, ("computing",), "Matching again")
+        found = found if no_wait else await_round(matcher, found, ("computing",), "Matching again")
         changes = matcher.get(f"/rounds/{round_}/adjustments")
     if json:
-        as_json({**found, "adjustments": changes})
+        print_json({**found, "adjustments": changes})
     else:
-        _totals(found)
-        _by_hand(changes)
+        _print_totals(found)
+        _print_adjustments(changes)
     if found["state"] == "failed":
         raise typer.Exit(FAILED)
 
@@ -216,7 +216,7 @@ def compare(
     round_: RoundArgument,
     other: Annotated[str, typer.Argument(metavar="OTHER", help="Another round of the same programme, often a trial.")],
     people: Annotated[int, typer.Option(help="How many of those who have other partners, who loses most first.")] = 10,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Tell who gains and who loses in another round, both judged by the settings of the first.
@@ -225,40 +225,40 @@ def compare(
 
       viceversa round compare 0192... 0193... --people 50
     """
-    with connections.service(data, "matcher") as matcher:
+    with connections.open_service(data, "matcher") as matcher:
         path = f"/rounds/{round_}/compare/{other}"
         found = matcher.get(path, limit=1)
-        items = _some(matcher, path, people)
+        items = _first_items(matcher, path, people)
     if json:
-        as_json({**found, "items": items, "next": None})
+        print_json({**found, "items": items, "next": None})
         return
     rows = [
         ("pairs", *found["pairs"]),
         ("total fit by the first's settings", *(f"{one:.2f}" for one in found["total_fit"])),
         ("total fit by its own", *(f"{one:.2f}" for one in found["total_fit_as_computed"])),
-        ("lowest fit by the first's settings", *(_fit(one) for one in found["lowest_fit"])),
+        ("lowest fit by the first's settings", *(_format_fit(one) for one in found["lowest_fit"])),
     ]
-    table("", ">first", ">other", rows=rows)
-    say(
-        f"{_many(found['pairs_in_common'], 'pair')} in both; {found['people_with_other_partners']} people with others: "
-        f"{found['gain']} gain, {found['lose']} lose."
+    print_table("", ">first", ">other", rows=rows)
+    print_line(
+        f"{_count(found['pairs_in_common'], 'pair')} in both; {found['people_with_other_partners']} people with others"
+        f": {found['gain']} gain, {found['lose']} lose."
     )
     if items:
-        say("")
+        print_line("")
         changed = [
             (
                 one["member_id"],
                 one["side"],
                 f"{one['gain']:+.3f}",
-                _ids(one["partners_before"]),
-                _ids(one["partners_after"]),
+                _format_ids(one["partners_before"]),
+                _format_ids(one["partners_after"]),
             )
             for one in items
         ]
-        table("=member", "side", ">gain", "before", "after", rows=changed, title="Who loses most first")
+        print_table("=member", "side", ">gain", "before", "after", rows=changed, title="Who loses most first")
 
 
-def _changes(weights: str | None, trial: Path | None) -> dict[str, Any]:
+def _build_trial(weights: str | None, trial: Path | None) -> dict[str, Any]:
     """What a trial changes. Raises ``Failure`` for what is no list of weights, or no file of settings."""
     changes: dict[str, Any] = {}
     if trial is not None:
@@ -277,9 +277,9 @@ def _changes(weights: str | None, trial: Path | None) -> dict[str, Any]:
     return changes
 
 
-def followed(matcher: Api, begun: Any, while_in: tuple[str, ...], what: str) -> Any:
+def await_round(matcher: ServiceClient, begun: Any, while_in: tuple[str, ...], what: str) -> Any:
     """The round once it has left these states, with its progress shown."""
-    with bar() as progress:
+    with progress_bar() as progress:
         task = progress.add_task(what, total=None)
         current = begun
         while current["state"] in while_in:
@@ -292,70 +292,72 @@ def followed(matcher: Api, begun: Any, while_in: tuple[str, ...], what: str) -> 
         return current
 
 
-def _conclude(found: Any, json: bool) -> None:
+def _print_result(found: Any, json: bool) -> None:
     if json:
-        as_json(found)
+        print_json(found)
     else:
-        _totals(found)
+        _print_totals(found)
     if found["state"] == "failed":
         raise typer.Exit(FAILED)
 
 
-def _totals(found: Any) -> None:
+def _print_totals(found: Any) -> None:
     trial = " It is a trial, never to be published." if found.get("trial") else ""
-    say(f"Round [bold]{found['round_id']}[/] is {found['state']}.{trial}")
+    print_line(f"Round [bold]{found['round_id']}[/] is {found['state']}.{trial}")
     if found.get("why"):
-        say(found["why"])
-    say(
-        f"{_many(found['seniors'], 'senior')} and {_many(found['juniors'], 'junior')}; "
-        f"{_many(found['pairs'], 'pair')}, {found['proposed']} proposed, {found['withdrawn']} withdrawn; "
-        f"left over: {_many(found['unmatched_seniors'], 'senior')}, {_many(found['unmatched_juniors'], 'junior')}."
+        print_line(found["why"])
+    print_line(
+        f"{_count(found['seniors'], 'senior')} and {_count(found['juniors'], 'junior')}; "
+        f"{_count(found['pairs'], 'pair')}, {found['proposed']} proposed, {found['withdrawn']} withdrawn; "
+        f"left over: {_count(found['unmatched_seniors'], 'senior')}, {_count(found['unmatched_juniors'], 'junior')}."
     )
     if found["pairs"]:
         most = f", {found['total_fit'] / found['optimum']:.1%} of the greatest possible" if found["optimum"] else ""
-        say(f"Total fit {found['total_fit']:.2f}{most}; the lowest of a pair {_fit(found['lowest_fit'])}.")
+        print_line(
+            f"Total fit {found['total_fit']:.2f}{most}; the lowest of a pair {_format_fit(found['lowest_fit'])}."
+        )
     if found["unresolved"]:
-        say(f"{found['unresolved']} changes by hand wait for: viceversa round resolve {found['round_id']}")
+        print_line(f"{found['unresolved']} changes by hand wait for: viceversa round resolve {found['round_id']}")
 
 
-def _departments(coverage: list[Any]) -> None:
+def _print_departments(coverage: list[Any]) -> None:
     """Those that are covered least first."""
     if coverage:
-        say("")
+        print_line("")
         ordered = sorted(coverage, key=lambda one: (one["matched"] / max(1, one["people"]), one["department_id"]))
         rows = [
             (one["department_id"], one["side"], one["people"], one["matched"], f"{one['matched'] / one['people']:.0%}")
-            for one in ordered[:_DEPARTMENTS]
+            for one in ordered[:_MAX_DEPARTMENTS]
         ]
         title = "Departments, the least covered first" + (
-            f" ({_DEPARTMENTS} of {len(ordered)})" if len(ordered) > _DEPARTMENTS else ""
+            f" ({_MAX_DEPARTMENTS} of {len(ordered)})" if len(ordered) > _MAX_DEPARTMENTS else ""
         )
-        table("department", "side", ">people", ">paired", ">share", rows=rows, title=title)
+        print_table("department", "side", ">people", ">paired", ">share", rows=rows, title=title)
 
 
-def _pairs(pairs: list[Any], title: str) -> None:
+def _print_pairs(pairs: list[Any], title: str) -> None:
     if pairs:
-        say("")
-        rows = [[f"{one['fit']['score']:.2f}", *_pair(one), one["state"]] for one in pairs]
-        table(">fit", "senior", "junior", "about", "state", rows=rows, title=title)
+        print_line("")
+        rows = [[f"{one['fit']['score']:.2f}", *_pair_cells(one), one["state"]] for one in pairs]
+        print_table(">fit", "senior", "junior", "about", "state", rows=rows, title=title)
 
 
-def _left(found: Any, left: list[Any]) -> None:
+def _print_unmatched(found: Any, left: list[Any]) -> None:
     if found["reasons"]:
-        say("")
+        print_line("")
         rows = [(one["people"], one["side"], one["code"]) for one in found["reasons"]]
-        table(">people", "side", "reason", rows=rows, title="Left over, by reason")
+        print_table(">people", "side", "reason", rows=rows, title="Left over, by reason")
     if found["relaxations"]:
-        say("")
+        print_line("")
         eased = [(one["people"], one["text"]) for one in found["relaxations"]]
-        table(">people", "each by themselves, with", rows=eased, title="What would give them a partner")
+        print_table(">people", "each by themselves, with", rows=eased, title="What would give them a partner")
     if left:
-        say("")
+        print_line("")
         people = [
             (one["member_id"], one["side"], one["department_id"], one["text"], (one["relaxation"] or {}).get("text"))
             for one in left
         ]
-        table(
+        print_table(
             "=member",
             "side",
             "department",
@@ -366,41 +368,45 @@ def _left(found: Any, left: list[Any]) -> None:
         )
 
 
-def _by_hand(changes: list[Any]) -> None:
+def _print_adjustments(changes: list[Any]) -> None:
     if changes:
-        say("")
+        print_line("")
         rows = [
             (one["adjustment_id"], one["kind"], " ".join(" + ".join(pair) for pair in one["pairs"]), one["text"])
             for one in changes
         ]
-        table("=change", "kind", "pairs", "what became of it", rows=rows, title="Changed by hand")
+        print_table("=change", "kind", "pairs", "what became of it", rows=rows, title="Changed by hand")
 
 
-def _fit(score: float | None) -> str:
+def _format_fit(score: float | None) -> str:
     return "-" if score is None else f"{score:.2f}"
 
 
-def _ids(members: list[str]) -> str:
+def _format_ids(members: list[str]) -> str:
     return ", ".join(member[-8:] for member in members) or "-"
 
 
-def _some(matcher: Api, path: str, number: int) -> list[Any]:
+def _first_items(matcher: ServiceClient, path: str, number: int) -> list[Any]:
     found: list[Any] = []
     if number:
-        for one in matcher.pages(path):
+        for one in matcher.list_items(path):
             found.append(one)
             if len(found) == number:
                 break
     return found
 
 
-def _pair(one: Any) -> list[str]:
-    return [_person(one["senior"]), _person(one["junior"]), ", ".join(focus["name"] for focus in one["focus"])]
+def _pair_cells(one: Any) -> list[str]:
+    return [
+        _person_cell(one["senior"]),
+        _person_cell(one["junior"]),
+        ", ".join(focus["name"] for focus in one["focus"]),
+    ]
 
 
-def _person(one: Any) -> str:
+def _person_cell(one: Any) -> str:
     return f"{one['member_id'][-8:]} {one['department_id']}"
 
 
-def _many(count: int, what: str) -> str:
+def _count(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"

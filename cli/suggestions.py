@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cli import connections
-from cli.api import Api
-from cli.console import Commands, as_json, say, table
-from cli.installation import USUAL_DATA, DataOption, JsonOption, addresses
+from cli.api import ServiceClient
+from cli.console import CommandGroup, print_json, print_line, print_table
+from cli.installation import DEFAULT_DATA, DataOption, JsonOption, load_addresses
 
-app = typer.Typer(name="suggestion", cls=Commands, no_args_is_help=True)
+app = typer.Typer(name="suggestion", cls=CommandGroup, no_args_is_help=True)
 
 SuggestionArgument = Annotated[str, typer.Argument(metavar="SUGGESTION", help="Its id, as `suggestion list` shows it.")]
 
@@ -30,7 +30,7 @@ def list_(
     state: Annotated[
         Literal["open", "released", "dismissed"], typer.Option(help="Those that wait, or those decided on.")
     ] = "open",
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """List who could be brought together, and what it would be about.
@@ -44,49 +44,51 @@ def list_(
 
       viceversa suggestion list fresh-eyes --json | jq -r '.[].reasons.junior[]'
     """
-    with connections.service(data, "matcher") as matcher:
-        found = list(matcher.pages(f"/programmes/{programme}/suggestions", state=state))
+    with connections.open_service(data, "matcher") as matcher:
+        found = list(matcher.list_items(f"/programmes/{programme}/suggestions", state=state))
     if json:
-        as_json(found)
+        print_json(found)
     elif not found:
-        say(f"No suggestions are {state}." if state != "open" else "Nobody waits for a decision just now.")
+        print_line(f"No suggestions are {state}." if state != "open" else "Nobody waits for a decision just now.")
     else:
-        rows = [(one["suggestion_id"], one["senior"], one["junior"], _about(one), one["made_at"]) for one in found]
-        table("=id", "senior", "junior", "about", "since", rows=rows)
+        rows = [
+            (one["suggestion_id"], one["senior"], one["junior"], _topic_names(one), one["made_at"]) for one in found
+        ]
+        print_table("=id", "senior", "junior", "about", "since", rows=rows)
         if state == "open":
-            say("\nAsk the two: viceversa suggestion release ID; or not: viceversa suggestion dismiss ID")
+            print_line("\nAsk the two: viceversa suggestion release ID; or not: viceversa suggestion dismiss ID")
 
 
 @app.command()
-def release(suggestion: SuggestionArgument, data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
+def release(suggestion: SuggestionArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
     """Ask the two. Every rule and every place is checked once more, and a seat is held for them until they answer.
 
     [bold]Example[/]
 
       viceversa suggestion release 7c1d...
     """
-    with connections.service(data, "matcher") as matcher:
+    with connections.open_service(data, "matcher") as matcher:
         found = matcher.post(f"/suggestions/{suggestion}/release")
     if json:
-        as_json(found)
+        print_json(found)
     else:
-        say(f"The two have been asked: viceversa pairing {found['pairing_id']}")
+        print_line(f"The two have been asked: viceversa pairing {found['pairing_id']}")
 
 
 @app.command()
-def dismiss(suggestion: SuggestionArgument, data: DataOption = USUAL_DATA, json: JsonOption = False) -> None:
+def dismiss(suggestion: SuggestionArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
     """Decide against it. The two are never suggested to each other again, and both go on with somebody else.
 
     [bold]Example[/]
 
       viceversa suggestion dismiss 7c1d...
     """
-    with connections.service(data, "matcher") as matcher:
+    with connections.open_service(data, "matcher") as matcher:
         found = matcher.post(f"/suggestions/{suggestion}/dismiss")
     if json:
-        as_json(found)
+        print_json(found)
     else:
-        say("Dismissed. Nobody was told of it.")
+        print_line("Dismissed. Nobody was told of it.")
 
 
 def register(app: typer.Typer) -> None:
@@ -97,7 +99,7 @@ def shortlist(
     programme: Annotated[str, typer.Argument(metavar="PROGRAMME", help="Its id, as `programme list` shows it.")],
     member: Annotated[str, typer.Option("--as", metavar="MEMBER", help="The member who would choose.")],
     limit: Annotated[int, typer.Option(help="How many, the best first.", min=1, max=20)] = 10,
-    data: DataOption = USUAL_DATA,
+    data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Show whom a member could ask to be their partner, the best first, with the reasons that they see.
@@ -108,19 +110,19 @@ def shortlist(
 
       viceversa shortlist fresh-eyes --as 0192...
     """
-    chosen = addresses(data)
-    token = connections.token(data, chosen, member, ["member"])
-    with Api("matcher", chosen.urls["matcher"], token) as matcher:
+    chosen = load_addresses(data)
+    token = connections.issue_local_token(data, chosen, member, ["member"])
+    with ServiceClient("matcher", chosen.urls["matcher"], token) as matcher:
         found = matcher.get(f"/programmes/{programme}/shortlist", limit=limit)["items"]
     if json:
-        as_json(found)
+        print_json(found)
     elif not found:
-        say("Nobody who would fit is free just now.")
+        print_line("Nobody who would fit is free just now.")
     for place, one in enumerate([] if json else found, start=1):
-        say(f"{place}. [bold]{one['member_id']}[/], as {one['side']}")
+        print_line(f"{place}. [bold]{one['member_id']}[/], as {one['side']}")
         for reason in one["reasons"]:
-            say(f"   {reason}")
+            print_line(f"   {reason}")
 
 
-def _about(suggestion: Any) -> str:
+def _topic_names(suggestion: Any) -> str:
     return ", ".join(focus["name"] for focus in suggestion["focus"])

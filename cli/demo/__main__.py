@@ -17,23 +17,23 @@ import typer
 
 from chassis.core.clocks import Clock
 from cli import installation, local_stack, pairings
-from cli.console import Commands, Failure, note, out, say, table
+from cli.console import CommandGroup, Failure, out, print_line, print_note, print_table
 from cli.demo import acts
-from cli.demo.event_ticker import Stream
-from cli.demo.http_client import web
+from cli.demo.event_ticker import EventTicker
+from cli.demo.http_client import open_services
 from cli.demo.subscriber import Subscriber, SubscriberFailed, Witness
-from cli.installation import USUAL_DATA, Addresses
+from cli.installation import DEFAULT_DATA, Addresses
 
-_MARK = "demo"
+_DEMO_MARK = "demo"
 """A file in the data folder that says: made by the demo, and its to remove."""
 
-app = typer.Typer(cls=Commands, add_completion=False, pretty_exceptions_show_locals=False)
+app = typer.Typer(cls=CommandGroup, add_completion=False, pretty_exceptions_show_locals=False)
 
 
 @app.callback(invoke_without_command=True)
 def demo(
     exit_: Annotated[bool, typer.Option("--exit", help="Stop everything at the end; the last line is JSON.")] = False,
-    data: Annotated[Path, typer.Option(help="Its own folder; what an earlier demo left is removed.")] = USUAL_DATA,
+    data: Annotated[Path, typer.Option(help="Its own folder; what an earlier demo left is removed.")] = DEFAULT_DATA,
     people: Annotated[int | None, typer.Option(min=60, help="Only so many of the sample, for a quick look.")] = None,
 ) -> None:
     """Half a year of reverse mentoring at a made-up company of four hundred, on real servers, while you watch.
@@ -43,15 +43,15 @@ def demo(
     It takes a few minutes, and longer on a slow machine. Afterwards it stays up to look around; Ctrl-C ends it, and
     `viceversa up` with the same --data brings it back.
     """
-    local_stack.undo_on_sigterm()
+    local_stack.exit_on_sigterm()
     data = data.absolute()
     began = time.monotonic()
-    _prepare(data)
+    _prepare_folder(data)
     clock = Clock(data / "clock.jsonl")
-    clock.set_speed(0, acts.BEGINS)
-    with _everything(data) as addresses:
+    clock.set_speed(0, acts.BEGINS_AT)
+    with _running_stack(data) as addresses:
         try:
-            summary = asyncio.run(_play(data, addresses, clock, people=people, stay=not exit_, began=began))
+            summary = asyncio.run(_run_demo(data, addresses, clock, people=people, stay=not exit_, began=began))
         except asyncio.CancelledError as cancelled:
             raise SystemExit(128 + signal.SIGTERM) from cancelled
     if exit_:
@@ -59,39 +59,39 @@ def demo(
         sys.stdout.flush()
 
 
-async def _play(
+async def _run_demo(
     data: Path, addresses: Addresses, clock: Clock, *, people: int | None, stay: bool, began: float
 ) -> dict[str, object]:
     playing = asyncio.current_task()
     assert playing is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
-    stream = Stream()
+    stream = EventTicker()
     subscriber = Subscriber(addresses.kafka, addresses.prefix, stream.show)
     subscriber.start()
     try:
-        async with web(data, addresses) as services:
-            ending = await acts.play(acts.Stage(data, services, clock, subscriber, stream, began, people))
+        async with open_services(data, addresses) as services:
+            ending = await acts.run_story(acts.DemoContext(data, services, clock, subscriber, stream, began, people))
         await asyncio.to_thread(subscriber.stop)
     except SubscriberFailed as error:
         raise Failure(f"The subscriber failed: {error}") from error
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        raise _first_error(group) from group
     finally:
         await asyncio.to_thread(subscriber.close)
-    _tell(ending, subscriber.witness, time.monotonic() - began)
+    _print_result(ending, subscriber.witness, time.monotonic() - began)
     if ending.disagreements:
         raise Failure("The services and the subscriber do not agree:\n  " + "\n  ".join(ending.disagreements))
-    say("\n[bold]The story of one of them, from its events[/]")
-    await asyncio.to_thread(pairings.pairing, ending.story, data, json=False)
-    summary = ending.counted.as_json(subscriber.witness)
+    print_line("\n[bold]The story of one of them, from its events[/]")
+    await asyncio.to_thread(pairings.pairing, ending.richest_pairing_id, data, json=False)
+    summary = ending.counts.to_json(subscriber.witness)
     if stay:
         clock.set_speed(1)
-        _where_to_look(data, addresses, ending)
-        await _told_to_stop()
+        _print_hints(data, addresses, ending)
+        await _wait_for_stop()
     return summary
 
 
-async def _told_to_stop() -> None:
+async def _wait_for_stop() -> None:
     """Until Ctrl-C or SIGTERM, which are the ordinary end here."""
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -99,50 +99,52 @@ async def _told_to_stop() -> None:
     await told.wait()
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first error of several that came at once; the others rarely say anything else."""
     found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+    return _first_error(found) if isinstance(found, BaseExceptionGroup) else found
 
 
-def _prepare(data: Path) -> None:
+def _prepare_folder(data: Path) -> None:
     """An empty folder of the demo's own. Raises ``Failure`` rather than to remove what somebody else put there."""
     if data.exists() and any(data.iterdir()):
-        if not (data / _MARK).exists():
+        if not (data / _DEMO_MARK).exists():
             raise Failure(
                 f"{data} holds an installation that is not the demo's.",
                 "Give the demo a folder of its own: --data DIR.",
             )
-        local_stack.stop(data, note)
+        local_stack.stop(data, print_note)
         shutil.rmtree(data)
     data.mkdir(parents=True, exist_ok=True)
-    (data / _MARK).touch()
+    (data / _DEMO_MARK).touch()
 
 
 @contextmanager
-def _everything(data: Path) -> Iterator[Addresses]:
+def _running_stack(data: Path) -> Iterator[Addresses]:
     """All of it runs within, and nothing of it afterwards."""
-    note("Starting Kafka, the store and the services; the first time, some 50 MB are fetched.")
-    addresses = local_stack.start(data, note, clock=data / "clock.jsonl", prefix=_prefix(data))
+    print_note("Starting Kafka, the store and the services; the first time, some 50 MB are fetched.")
+    addresses = local_stack.start(data, print_note, clock=data / "clock.jsonl", prefix=_choose_prefix(data))
     try:
         yield addresses
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        local_stack.stop(data, note)
+        local_stack.stop(data, print_note)
 
 
-def _prefix(data: Path) -> str | None:
+def _choose_prefix(data: Path) -> str | None:
     """On servers that somebody else runs, names of the demo's own: they may hold anything else."""
-    if installation.read(data) or not (os.environ.get("VICEVERSA_KAFKA") or os.environ.get("VICEVERSA_MONGO")):
+    if installation.read_addresses(data) or not (
+        os.environ.get("VICEVERSA_KAFKA") or os.environ.get("VICEVERSA_MONGO")
+    ):
         return None
     return f"demo-{secrets.token_hex(4)}."
 
 
-def _tell(ending: acts.Ending, witness: Witness, seconds: float) -> None:
-    counted, found = ending.counted, ending.counted.audit
-    say(f"\n[bold]What became of it[/]  [dim]in {seconds:.0f} s[/]")
-    table(
+def _print_result(ending: acts.DemoResult, witness: Witness, seconds: float) -> None:
+    counted, found = ending.counts, ending.counts.audit
+    print_line(f"\n[bold]What became of it[/]  [dim]in {seconds:.0f} s[/]")
+    print_table(
         "", ">people or pairs",
         rows=[
             ("people imported", found.members + counted.erased),
@@ -157,25 +159,25 @@ def _tell(ending: acts.Ending, witness: Witness, seconds: float) -> None:
             ("over: finished as planned, or before", found.ended),
             ("messages sent", found.notifications_sent),
             ("of them by mail", found.mails_sent),
-            ("pairs that went with a person who was forgotten", len(witness.gone)),
+            ("pairs that went with a person who was forgotten", len(witness.erased_pairings)),
             ("people forgotten, in every service", counted.erased),
             ("dead letters", counted.dead_letters),
         ],
     )  # fmt: skip
     if not ending.disagreements:
-        say("[green]The services and the independent subscriber agree on every figure.[/]")
+        print_line("[green]The services and the independent subscriber agree on every figure.[/]")
 
 
-def _where_to_look(data: Path, addresses: Addresses, ending: acts.Ending) -> None:
+def _print_hints(data: Path, addresses: Addresses, ending: acts.DemoResult) -> None:
     command = f"{Path(sys.executable).parent / 'viceversa'}"
-    option = "" if data == USUAL_DATA.absolute() else f" --data {data}"
+    option = "" if data == DEFAULT_DATA.absolute() else f" --data {data}"
     urls = addresses.urls
     subscriber = f"VICEVERSA_KAFKA={addresses.kafka} VICEVERSA_TOPIC_PREFIX={addresses.prefix}"
     listed = f'curl -s -H "Authorization: Bearer $({command} token --as admin{option})" {urls["matcher"]}/pairings'
-    say("\n[bold]Everything still runs. Look around:[/]")
+    print_line("\n[bold]Everything still runs. Look around:[/]")
     rows = [
         ("how it all is", f"{command} status{option}"),
-        ("one pairing", f"{command} pairing {ending.story}{option}"),
+        ("one pairing", f"{command} pairing {ending.richest_pairing_id}{option}"),
         ("the first round", f"{command} round show {ending.round_id}{option}"),
         ("all pairings, over HTTP", listed),
         ("the coordinator's token", f"{command} token --as {ending.coordinator.external_id}{option}"),
@@ -189,7 +191,7 @@ def _where_to_look(data: Path, addresses: Addresses, ending: acts.Ending) -> Non
     for what, where in rows:
         out.print(f"  [dim]{what:30}[/] ", end="")
         out.print(where, markup=False)
-    say("\nCtrl-C stops everything.")
+    print_line("\nCtrl-C stops everything.")
 
 
 def main() -> None:

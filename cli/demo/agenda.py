@@ -9,26 +9,26 @@ T = TypeVar("T")
 
 
 @dataclass
-class Diary(Generic[T]):
+class Agenda(Generic[T]):
     """Intentions in the order of their times; those of one moment in the order in which they were written down."""
 
     _heap: list[tuple[datetime, int, T]] = field(default_factory=list)
-    _written: int = 0
+    _added: int = 0
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def write(self, at: datetime, intention: T) -> None:
-        heappush(self._heap, (at, self._written, intention))
-        self._written += 1
+    def add(self, at: datetime, intention: T) -> None:
+        heappush(self._heap, (at, self._added, intention))
+        self._added += 1
 
-    def due(self, now: datetime) -> list[T]:
+    def pop_due(self, now: datetime) -> list[T]:
         """Takes out everything whose time has come."""
         found = []
         while self._heap and self._heap[0][0] <= now:
             found.append(heappop(self._heap)[2])
         return found
 
-    def oldest(self) -> datetime | None:
+    def next_at(self) -> datetime | None:
         """When the first of them is due, or was."""
         return self._heap[0][0] if self._heap else None

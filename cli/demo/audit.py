@@ -12,7 +12,7 @@ from chassis.storage.mongo import Document, Mongo
 from cli import connections, local_stack
 from cli.installation import SERVICES
 
-_TOLD_OF = ("proposed", "lapsed", "formed", "chartered", "paused", "ended")
+_PUBLIC_STATES = ("proposed", "lapsed", "formed", "chartered", "paused", "ended")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Audit:
     partner_changes: int
     notifications_sent: int
     states: Mapping[str, int]
-    told_of: int
+    published_notifications: int
     """Those messages of which there is an event: not the ones from which something private could be concluded."""
     mails_sent: int
     """Messages that the notifier has handed over by e-mail."""
@@ -42,24 +42,26 @@ class Audit:
     """Different mails in the Maildir; None where mail goes to a server that somebody named."""
 
 
-async def audit(data: Path) -> Audit:
-    databases = {name: connections.database(data, name) for name in SERVICES}
+async def read_audit(data: Path) -> Audit:
+    databases = {name: connections.open_database(data, name) for name in SERVICES}
     try:
-        return await _audit(data, databases)
+        return await _read_databases(data, databases)
     finally:
         for database in databases.values():
             database.close()
 
 
-async def _audit(data: Path, databases: Mapping[str, Mongo]) -> Audit:
-    persons = await _all(databases["profiles"], "persons", {"hr": {"$ne": None}})
+async def _read_databases(data: Path, databases: Mapping[str, Mongo]) -> Audit:
+    persons = await _find_all(databases["profiles"], "persons", {"hr": {"$ne": None}})
     pairings = [
-        one for one in await _all(databases["matcher"], "pairings", {"gone": False}) if one["state"] in _TOLD_OF
+        one
+        for one in await _find_all(databases["matcher"], "pairings", {"gone": False})
+        if one["state"] in _PUBLIC_STATES
     ]
-    rounds = await _all(databases["matcher"], "rounds", {"state": "published"})
+    rounds = await _find_all(databases["matcher"], "rounds", {"state": "published"})
     known = {one["_id"] for one in pairings}
-    courses = [one for one in await _all(databases["feedback"], "courses", {}) if one["_id"] in known]
-    notes = await _all(databases["notifier"], "notifications", {"state": "sent"})
+    courses = [one for one in await _find_all(databases["feedback"], "courses", {}) if one["_id"] in known]
+    notes = await _find_all(databases["notifier"], "notifications", {"state": "sent"})
     return Audit(
         members=len(persons),
         enrolled=sum(any(at["state"] in ("enrolled", "ready") for at in one["enrolments"]) for one in persons),
@@ -74,17 +76,19 @@ async def _audit(data: Path, databases: Mapping[str, Mongo]) -> Audit:
         partner_changes=sum(one["partner_change_at"] is not None for one in courses),
         notifications_sent=len(notes),
         states=Counter(str(one["state"]) for one in pairings),
-        told_of=sum(one["sequence"] > 0 for one in notes),
+        published_notifications=sum(one["sequence"] > 0 for one in notes),
         mails_sent=sum(one["channel"] == "email" for one in notes),
-        mails=await asyncio.to_thread(_mails, local_stack.maildir(data)) if local_stack.catches_mail() else None,
+        mails=await asyncio.to_thread(_count_mails, local_stack.maildir(data))
+        if local_stack.keeps_mail_local()
+        else None,
     )
 
 
-async def _all(database: Mongo, collection: str, wanted: Document) -> list[Any]:
+async def _find_all(database: Mongo, collection: str, wanted: Document) -> list[Any]:
     return [document async for document in database.collection(collection).find(wanted, {"outbox": 0, "recent": 0})]
 
 
-def _mails(folder: Path) -> int:
+def _count_mails(folder: Path) -> int:
     """By Message-ID and recipient, as the catcher keeps them."""
     parser = BytesHeaderParser()
     found = [parser.parsebytes(file.read_bytes()) for file in (folder / "new").glob("*")]

@@ -9,15 +9,15 @@ from typing import Any
 from rich.markup import escape
 
 from cli.console import out
-from cli.demo.subscriber import Seen
+from cli.demo.subscriber import SeenEvent
 
-_IN_FULL = 3
-_FEW = 2
-_SHOWN = ("pairings.v1", "rounds.v1", "programmes.v1", "privacy.v1", "feedback.v1", "notifications.v1")
+_SHOWN_PER_TYPE = 3
+_TOPICS_PER_SIDE = 2
+_SHOWN_TOPICS = ("pairings.v1", "rounds.v1", "programmes.v1", "privacy.v1", "feedback.v1", "notifications.v1")
 _COLOURS = {"proposed": "cyan", "lapsed": "yellow", "formed": "green", "ended": "magenta"}
 
 
-class Stream:
+class EventTicker:
     """Prints events; called from the subscriber's thread, while the story prints from its own."""
 
     def __init__(self) -> None:
@@ -25,46 +25,46 @@ class Stream:
         self._shown: Counter[str] = Counter()
         self._more: Counter[str] = Counter()
 
-    def show(self, seen: Seen) -> None:
-        if seen.topic not in _SHOWN or seen.data is None:
+    def show(self, seen: SeenEvent) -> None:
+        if seen.topic not in _SHOWN_TOPICS or seen.data is None:
             return
         with self._lock:
-            if self._shown[seen.type] >= _IN_FULL:
+            if self._shown[seen.type] >= _SHOWN_PER_TYPE:
                 self._more[seen.type] += 1
                 return
             self._shown[seen.type] += 1
-            out.print(_line(seen, seen.data))
+            out.print(_format_line(seen, seen.data))
 
     def pause(self) -> None:
         """Tells how many were not shown, and shows the next ones in full again."""
         with self._lock:
             if self._more:
-                more = ", ".join(f"{number} more {_short(kind)}" for kind, number in sorted(self._more.items()))
+                more = ", ".join(f"{number} more {_short_type(kind)}" for kind, number in sorted(self._more.items()))
                 out.print(f"  [dim]{'':18}... and {more}[/]")
             self._shown.clear()
             self._more.clear()
 
 
-def _line(seen: Seen, data: Mapping[str, Any]) -> str:
-    kind = _short(seen.type)
+def _format_line(seen: SeenEvent, data: Mapping[str, Any]) -> str:
+    kind = _short_type(seen.type)
     when = datetime.fromisoformat(data["happened_at"]) if "happened_at" in data else None
     colour = _COLOURS.get(kind.rpartition(".")[2], "blue")
     at = when.strftime("%a %d %b %Y %H:%M") if when else ""
-    return f"  [dim]{at:21}[/] [{colour}]{kind:18}[/] {escape(_what(seen, data))}"
+    return f"  [dim]{at:21}[/] [{colour}]{kind:18}[/] {escape(_describe_event(seen, data))}"
 
 
-def _what(seen: Seen, data: Mapping[str, Any]) -> str:
+def _describe_event(seen: SeenEvent, data: Mapping[str, Any]) -> str:
     name = seen.subject[-6:]
     match seen.topic:
         case "pairings.v1":
             sides = {one["side"]: one["department_id"] for one in data["participants"]}
-            return f"{name}  {sides.get('senior')} with {sides.get('junior')}: {_topics(data['focus'])}"
+            return f"{name}  {sides.get('senior')} with {sides.get('junior')}: {_format_topics(data['focus'])}"
         case "rounds.v1":
             return f"{name}  {data['seniors']} seniors, {data['juniors']} juniors, {data['pairs']} pairs"
         case "programmes.v1":
             return f"{seen.subject}  {data['state']}, version {data['version']}"
         case "feedback.v1":
-            return f"{name}  {_course(data)}"
+            return f"{name}  {_describe_followup(data)}"
         case "notifications.v1":
             return f"{name}  {data['purpose']} by {data['channel']}"
         case "privacy.v1":
@@ -73,7 +73,7 @@ def _what(seen: Seen, data: Mapping[str, Any]) -> str:
             return name
 
 
-def _course(data: Mapping[str, Any]) -> str:
+def _describe_followup(data: Mapping[str, Any]) -> str:
     """Facts and counts: what anybody said is in no event."""
     if "session" in data:
         at = datetime.fromisoformat(data["session"]["starts_at"])
@@ -83,17 +83,21 @@ def _course(data: Mapping[str, Any]) -> str:
     return ", ".join(data.get("facts", ())).replace("_", " ")
 
 
-def _topics(focus: Sequence[Mapping[str, Any]]) -> str:
+def _format_topics(focus: Sequence[Mapping[str, Any]]) -> str:
     """A few from each side."""
-    few = [one for side in ("senior", "junior") for one in [one for one in focus if one["from_side"] == side][:_FEW]]
+    few = [
+        one
+        for side in ("senior", "junior")
+        for one in [one for one in focus if one["from_side"] == side][:_TOPICS_PER_SIDE]
+    ]
     more = f" and {len(focus) - len(few)} more" if len(few) < len(focus) else ""
-    return ", ".join(_topic(one) for one in few) + more
+    return ", ".join(_format_topic(one) for one in few) + more
 
 
-def _topic(focus: Mapping[str, Any]) -> str:
+def _format_topic(focus: Mapping[str, Any]) -> str:
     """With an arrow from who knows to who learns; in a pairing the senior stands left."""
     return f"{focus['topic_id']} {'->' if focus['from_side'] == 'senior' else '<-'}"
 
 
-def _short(kind: str) -> str:
+def _short_type(kind: str) -> str:
     return kind.removeprefix("mentoring.").removesuffix(".v1")

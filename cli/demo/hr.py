@@ -5,17 +5,19 @@ from collections.abc import Callable
 from typing import Any
 
 from cli.console import Failure
-from cli.demo.http_client import Caller
+from cli.demo.http_client import DemoCaller
 
 _POLL_S = 0.15
 
 
-async def imported(hr: Caller, file: bytes, watch: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+async def import_file(
+    hr: DemoCaller, file: bytes, watch: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Returns when it is done; where it would touch many pairings a person releases it first. Raises ``Failure``.
 
     ``watch`` is told of every look at it.
     """
-    found: dict[str, Any] = await hr.send("profiles", "/imports?source=hr", file, "text/csv")
+    found: dict[str, Any] = await hr.send_content("profiles", "/imports?source=hr", file, "text/csv")
     place = f"/imports/{found['import_id']}"
     while found["state"] != "done":
         if found["state"] == "failed":

@@ -13,68 +13,68 @@ from prometheus_client.samples import Sample
 
 from chassis.core.ids import new_id
 from cli import connections
-from cli.api import refusal
+from cli.api import build_failure
 from cli.console import Failure
 from cli.installation import Addresses
 
-AT_ONCE = 6
+MAX_CONCURRENT_REQUESTS = 6
 """Requests under way at the same time: modest, for a machine with two cores."""
 
-_GIVE_UP_S = 45.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-_PAGE = 200
-_TOKEN_FOR_S = 1800.0
+_GIVE_UP_AFTER_S = 45.0
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 2.0
+_PAGE_ITEMS = 200
+_TOKEN_REUSE_S = 1800.0
 
 
-class Refusal(Failure):
+class RequestRefused(Failure):
     """A service said no; ``reason`` is its problem's code, such as ``not_proposed``."""
 
-    def __init__(self, failure: Failure, reason: str) -> None:
+    def __init__(self, failure: Failure, problem_code: str) -> None:
         super().__init__(failure.message, failure.advice, code=failure.code)
-        self.reason = reason
+        self.reason = problem_code
 
 
-class Web:
+class DemoServices:
     """All services, for everybody in the demo. Every command has an Idempotency-Key, so trying again does it once."""
 
     def __init__(self, data: Path, chosen: Addresses) -> None:
         self.addresses = chosen
         self._data = data
         self._client = httpx.AsyncClient(timeout=30, trust_env=False)
-        self._narrow = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
         self._tokens: dict[str, tuple[str, float]] = {}
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    def member(self, member_id: str) -> "Caller":
-        return Caller(self, member_id, ("member",), ())
+    def member(self, member_id: str) -> "DemoCaller":
+        return DemoCaller(self, member_id, ("member",), ())
 
-    def coordinator(self, member_id: str, programme: str) -> "Caller":
-        return Caller(self, member_id, ("member", "coordinator"), (programme,))
+    def coordinator(self, member_id: str, programme: str) -> "DemoCaller":
+        return DemoCaller(self, member_id, ("member", "coordinator"), (programme,))
 
-    def admin(self) -> "Caller":
-        return Caller(self, None, ("admin",), ())
+    def admin(self) -> "DemoCaller":
+        return DemoCaller(self, None, ("admin",), ())
 
-    def token(self, member_id: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]) -> str:
+    def get_token(self, member_id: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]) -> str:
         name = "|".join([member_id or "demo", *roles, *programmes])
         made, at = self._tokens.get(name, ("", 0.0))
-        if not made or time.monotonic() - at > _TOKEN_FOR_S:
-            made = connections.token(
+        if not made or time.monotonic() - at > _TOKEN_REUSE_S:
+            made = connections.issue_local_token(
                 self._data, self.addresses, member_id, roles, programmes, subject=member_id or "viceversa-demo"
             )
             self._tokens[name] = (made, time.monotonic())
         return made
 
-    async def figures(self, service: str) -> list[Sample]:
+    async def read_metrics(self, service: str) -> list[Sample]:
         """What its `/metrics` says now."""
         response = await self.call("GET", f"{self.addresses.urls[service]}/metrics", {})
         return [sample for family in text_string_to_metric_families(response.text) for sample in family.samples]
 
     async def call(self, method: str, url: str, headers: Mapping[str, str], **body: Any) -> httpx.Response:
         """Tries again while the service is down or busy, up to a limit. Raises ``Failure``."""
-        until, pause = time.monotonic() + _GIVE_UP_S, _FIRST_PAUSE_S
-        async with self._narrow:
+        until, pause = time.monotonic() + _GIVE_UP_AFTER_S, _FIRST_PAUSE_S
+        async with self._slots:
             while True:
                 try:
                     response = await self._client.request(method, url, headers=dict(headers), **body)
@@ -86,34 +86,36 @@ class Web:
                 if time.monotonic() > until:
                     raise Failure(f"{url} {why}.", "Its log, under the data folder, says more.")
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                pause = min(2 * pause, _MAX_PAUSE_S)
 
 
-class Caller:
+class DemoCaller:
     """One person, or the administrator, as the services know them by their token."""
 
-    def __init__(self, web: Web, member_id: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]) -> None:
+    def __init__(
+        self, web: DemoServices, member_id: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]
+    ) -> None:
         self._web, self._who = web, (member_id, roles, programmes)
 
     async def get(self, service: str, path: str, **query: str | int) -> Any:
         return await self._call("GET", service, path, params=query)
 
-    async def tell(self, method: str, service: str, path: str, body: Any) -> Any:
+    async def send_json(self, method: str, service: str, path: str, body: Any) -> Any:
         return await self._call(method, service, path, json=body)
 
     async def post(self, service: str, path: str, body: Any = None) -> Any:
-        return await self.tell("POST", service, path, body if body is not None else {})
+        return await self.send_json("POST", service, path, body if body is not None else {})
 
     async def put(self, service: str, path: str, body: Any) -> Any:
-        return await self.tell("PUT", service, path, body)
+        return await self.send_json("PUT", service, path, body)
 
-    async def send(self, service: str, path: str, content: bytes, content_type: str) -> Any:
+    async def send_content(self, service: str, path: str, content: bytes, content_type: str) -> Any:
         return await self._call("POST", service, path, content=content, content_type=content_type)
 
-    async def pages(self, service: str, path: str, **query: str | int) -> AsyncIterator[Any]:
+    async def list_items(self, service: str, path: str, **query: str | int) -> AsyncIterator[Any]:
         after: str | None = None
         while True:
-            page = await self.get(service, path, **query, limit=_PAGE, **({"after": after} if after else {}))
+            page = await self.get(service, path, **query, limit=_PAGE_ITEMS, **({"after": after} if after else {}))
             for one in page["items"]:
                 yield one
             after = page.get("next")
@@ -121,27 +123,27 @@ class Caller:
                 return
 
     async def _call(self, method: str, service: str, path: str, content_type: str | None = None, **body: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self._web.token(*self._who)}"}
+        headers = {"Authorization": f"Bearer {self._web.get_token(*self._who)}"}
         if method != "GET":
             headers["Idempotency-Key"] = new_id()
         if content_type:
             headers["Content-Type"] = content_type
         response = await self._web.call(method, self._web.addresses.urls[service] + path, headers, **body)
         if response.is_error:
-            raise Refusal(refusal(service, response), _code(response))
+            raise RequestRefused(build_failure(service, response), _problem_code(response))
         return response.json() if response.content else None
 
 
 @asynccontextmanager
-async def web(data: Path, chosen: Addresses) -> AsyncIterator[Web]:
-    made = Web(data, chosen)
+async def open_services(data: Path, chosen: Addresses) -> AsyncIterator[DemoServices]:
+    made = DemoServices(data, chosen)
     try:
         yield made
     finally:
         await made.close()
 
 
-def _code(response: httpx.Response) -> str:
+def _problem_code(response: httpx.Response) -> str:
     try:
         return str(response.json().get("code", ""))
     except (ValueError, AttributeError):

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-Answer = Literal["accept", "decline", "forget"]
-Reason = Literal["no_time", "topics_do_not_fit", "prefer_somebody_else"]
-Meeting = Literal["held", "moved", "cancelled", "missed"]
+ProposalAnswer = Literal["accept", "decline", "forget"]
+DeclineReason = Literal["no_time", "topics_do_not_fit", "prefer_somebody_else"]
+MeetingOutcome = Literal["held", "moved", "cancelled", "missed"]
 
-_SYMPATHY, _INTEREST, _BUSYNESS, _NEEDED = 1.0, 0.25, 0.6, -0.45
+_SYMPATHY, _INTEREST, _BUSYNESS, _ACCEPT_THRESHOLD = 1.0, 0.25, 0.6, -0.45
 """A person says yes when sympathy + interest - busyness reaches what is needed; about three of four do."""
-_HIGHEST = 5
-_REVERSED = frozenset({"2", "4", "6", "8"})
+_MAX_RATING = 5
+_REVERSED_ITEMS = frozenset({"2", "4", "6", "8"})
 """Items of a check-in where agreeing is a complaint."""
 
 
 @dataclass(frozen=True)
-class Hidden:
+class HiddenTraits:
     """Of one person; see `cli.sample.wishes`. ``taste`` and ``comes_across`` have the same length."""
 
     taste: tuple[float, ...]
@@ -31,32 +31,34 @@ class Hidden:
     forgetful: float
 
 
-def liking(me: Hidden, partner: Hidden, topics: Collection[str]) -> float:
+def compute_liking(me: HiddenTraits, partner: HiddenTraits, topics: Collection[str]) -> float:
     """How much ``me`` is drawn to a partner and the topics of the pairing; around 0."""
     sympathy = sum(mine * theirs for mine, theirs in zip(me.taste, partner.comes_across, strict=True))
     return _SYMPATHY * sympathy + _INTEREST * len(me.drawn_to.intersection(topics))
 
 
-def answer(me: Hidden, partner: Hidden, topics: Collection[str], chance: Random) -> tuple[Answer, Reason | None]:
+def decide_answer(
+    me: HiddenTraits, partner: HiddenTraits, topics: Collection[str], chance: Random
+) -> tuple[ProposalAnswer, DeclineReason | None]:
     """What ``me`` says to a partner and the topics of the pairing. ``chance`` only decides who forgets."""
     if chance.random() < me.forgetful:
         return "forget", None
-    return by_heart(me, partner, topics)
+    return decide_without_forgetting(me, partner, topics)
 
 
-def by_heart(
-    me: Hidden, partner: Hidden, topics: Collection[str]
-) -> tuple[Literal["accept", "decline"], Reason | None]:
+def decide_without_forgetting(
+    me: HiddenTraits, partner: HiddenTraits, topics: Collection[str]
+) -> tuple[Literal["accept", "decline"], DeclineReason | None]:
     """The same of whoever does not forget."""
-    liked = liking(me, partner, topics)
-    if liked - _BUSYNESS * me.busy >= _NEEDED:
+    liked = compute_liking(me, partner, topics)
+    if liked - _BUSYNESS * me.busy >= _ACCEPT_THRESHOLD:
         return "accept", None
-    if liked >= _NEEDED:
+    if liked >= _ACCEPT_THRESHOLD:
         return "decline", "no_time"
     return "decline", "prefer_somebody_else" if me.drawn_to.intersection(topics) else "topics_do_not_fit"
 
 
-def meeting(senior: Hidden, junior: Hidden, chance: Random) -> Meeting:
+def decide_meeting(senior: HiddenTraits, junior: HiddenTraits, chance: Random) -> MeetingOutcome:
     """What becomes of a date that the two have made."""
     drawn = chance.random()
     missed = 0.02 + 0.1 * (senior.forgetful + junior.forgetful) / 2
@@ -68,20 +70,20 @@ def meeting(senior: Hidden, junior: Hidden, chance: Random) -> Meeting:
     return "moved" if drawn < cancelled + 0.08 else "held"
 
 
-def worth(me: Hidden, partner: Hidden, topics: Collection[str], chance: Random) -> int:
+def rate_meeting(me: HiddenTraits, partner: HiddenTraits, topics: Collection[str], chance: Random) -> int:
     """Whether a meeting was worth one's time, from 1 to 5."""
-    return _rated(3.4 + liking(me, partner, topics) + chance.uniform(-0.8, 0.8))
+    return _to_rating(3.4 + compute_liking(me, partner, topics) + chance.uniform(-0.8, 0.8))
 
 
-def ratings(items: Collection[str], liked: float, months: float, chance: Random) -> dict[str, int | None]:
+def answer_checkin(items: Collection[str], liked: float, months: float, chance: Random) -> dict[str, int | None]:
     """Answers to a check-in; some are left out. Whoever likes whom they meet speaks and listens better with time."""
     given: dict[str, int | None] = {}
     for item in sorted(items):
         good = 2.9 + 0.5 * liked + (0.25 * months if liked > 0 else 0.05 * months) + chance.uniform(-0.9, 0.9)
-        rated = _rated(good)
-        given[item] = None if chance.random() < 0.05 else _HIGHEST + 1 - rated if item in _REVERSED else rated
+        rated = _to_rating(good)
+        given[item] = None if chance.random() < 0.05 else _MAX_RATING + 1 - rated if item in _REVERSED_ITEMS else rated
     return given
 
 
-def _rated(value: float) -> int:
-    return max(1, min(_HIGHEST, round(value)))
+def _to_rating(value: float) -> int:
+    return max(1, min(_MAX_RATING, round(value)))

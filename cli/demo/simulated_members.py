@@ -14,180 +14,189 @@ from random import Random
 from typing import Any
 
 from chassis.core.clocks import Clock
-from cli.demo.agenda import Diary
-from cli.demo.http_client import Refusal
-from cli.demo.personas import Crowd, Human
-from cli.demo.preferences import answer, by_heart, liking, meeting, ratings, worth
-from cli.demo.subscriber import Seen
+from cli.demo.agenda import Agenda
+from cli.demo.http_client import RequestRefused
+from cli.demo.personas import Persona, Personas
+from cli.demo.preferences import (
+    answer_checkin,
+    compute_liking,
+    decide_answer,
+    decide_meeting,
+    decide_without_forgetting,
+    rate_meeting,
+)
+from cli.demo.subscriber import SeenEvent
 
 SEED = 5
 DAY = timedelta(days=1)
-_ORDINARY = frozenset(
+_EXPECTED_REFUSALS = frozenset(
     {
         "closed", "in_the_past", "no_charter", "no_longer_possible", "not_enrolled", "not_found", "not_proposed",
         "not_running", "not_scheduled", "not_yet", "over", "too_late", "wrong_state",
     }
 )  # fmt: skip
 """The other was faster, or things have changed meanwhile: what happens to people every day."""
-_ON_DAY_0 = ("1", "2")
-_LATER = ("1", "2", "3", "4", "5", "6", "7", "8")
-_MOST_TRIES = 4
+_FIRST_CHECKIN_ITEMS = ("1", "2")
+_LATER_CHECKIN_ITEMS = ("1", "2", "3", "4", "5", "6", "7", "8")
+_MAX_TRIES = 4
 
-Act = Callable[[], Awaitable[None]]
+Action = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class Intention:
     """``of``: the pairing or person that it is about; what concerns the same one is done one after the other."""
 
-    of: str
-    act: Act
+    subject: str
+    action: Action
 
 
 @dataclass
-class Pair:
+class SimulatedPair:
     """Two people of a pairing, as they know it."""
 
     pairing_id: str
-    senior: Human
-    junior: Human
+    senior: Persona
+    junior: Persona
     topics: frozenset[str]
     formed_at: datetime | None = None
     planned_end: datetime | None = None
-    running: bool = False
-    dated: bool = False
+    is_running: bool = False
+    has_date: bool = False
     """Whether a meeting is still to come."""
-    held: int = 0
+    meetings_held: int = 0
     dates: int = 0
     """Times that something was arranged; each draws its own chance."""
     tries: Counter[str] = field(default_factory=Counter)
 
-    def both(self) -> tuple[tuple[Human, Human], tuple[Human, Human]]:
+    def each_with_partner(self) -> tuple[tuple[Persona, Persona], tuple[Persona, Persona]]:
         return (self.senior, self.junior), (self.junior, self.senior)
 
-    def on_side(self, side: str) -> tuple[Human, Human]:
-        return self.both()[0 if side == "senior" else 1]
+    def on_side(self, side: str) -> tuple[Persona, Persona]:
+        return self.each_with_partner()[0 if side == "senior" else 1]
 
-    def one_of_them(self, chance: Random) -> Human:
+    def choose_one(self, chance: Random) -> Persona:
         return chance.choice((self.senior, self.junior))
 
-    def liking(self) -> float:
+    def lower_liking(self) -> float:
         """How much the less enthusiastic of the two is drawn to it."""
-        return min(liking(me.hidden, other.hidden, self.topics) for me, other in self.both())
+        return min(compute_liking(me.traits, other.traits, self.topics) for me, other in self.each_with_partner())
 
-    def chance(self, what: str) -> Random:
+    def random_for(self, what: str) -> Random:
         return Random(f"{SEED} {self.senior.external_id} {self.junior.external_id} {what}")
 
 
-class Lives:
+class SimulatedMembers:
     """Everybody's, from the first proposal on. ``hear`` may be called from any thread."""
 
-    def __init__(self, crowd: Crowd, clock: Clock, planned: int) -> None:
+    def __init__(self, crowd: Personas, clock: Clock, planned: int) -> None:
         """``planned``: meetings of each pairing."""
-        self.pairs: dict[str, Pair] = {}
-        self.did: Counter[str] = Counter()
-        self._crowd, self._clock = crowd, clock
-        self._planned = planned
-        self._diary: Diary[Intention] = Diary()
-        self._heard: SimpleQueue[Seen] = SimpleQueue()
-        self._reactions: Mapping[str, Callable[[Pair, Mapping[str, Any]], None]] = {
-            "mentoring.pairing.proposed.v1": self._when_asked,
+        self.pairs: dict[str, SimulatedPair] = {}
+        self.action_counts: Counter[str] = Counter()
+        self._personas, self._clock = crowd, clock
+        self._planned_meetings = planned
+        self._agenda: Agenda[Intention] = Agenda()
+        self._inbox: SimpleQueue[SeenEvent] = SimpleQueue()
+        self._reactions: Mapping[str, Callable[[SimulatedPair, Mapping[str, Any]], None]] = {
+            "mentoring.pairing.proposed.v1": self._when_proposed,
             "mentoring.pairing.formed.v1": self._when_formed,
-            "mentoring.pairing.paused.v1": self._when_it_moves,
-            "mentoring.pairing.resumed.v1": self._when_it_goes_on,
-            "mentoring.pairing.renewed.v1": self._when_it_moves,
-            "mentoring.pairing.ended.v1": self._when_it_moves,
-            "mentoring.session.scheduled.v1": self._when_there_is_a_date,
-            "mentoring.session.held.v1": self._when_they_have_met,
-            "mentoring.session.cancelled.v1": self._when_a_date_is_off,
-            "mentoring.session.missed.v1": self._when_a_date_is_off,
-            "mentoring.contact.needed.v1": self._when_help_is_offered,
-            "mentoring.checkin.due.v1": self._when_questions_come,
+            "mentoring.pairing.paused.v1": self._when_state_changes,
+            "mentoring.pairing.resumed.v1": self._when_resumed,
+            "mentoring.pairing.renewed.v1": self._when_state_changes,
+            "mentoring.pairing.ended.v1": self._when_state_changes,
+            "mentoring.session.scheduled.v1": self._when_meeting_scheduled,
+            "mentoring.session.held.v1": self._when_meeting_held,
+            "mentoring.session.cancelled.v1": self._when_meeting_failed,
+            "mentoring.session.missed.v1": self._when_meeting_failed,
+            "mentoring.contact.needed.v1": self._when_help_offered,
+            "mentoring.checkin.due.v1": self._when_checkin_due,
         }
 
     @property
-    def people(self) -> int:
-        return len(self._crowd.people)
+    def member_count(self) -> int:
+        return len(self._personas.by_member_id)
 
-    def hear(self, seen: Seen) -> None:
+    def receive(self, seen: SeenEvent) -> None:
         if seen.type in self._reactions:
-            self._heard.put(seen)
+            self._inbox.put(seen)
 
-    def intend(self, at: datetime, of: str, act: Act) -> None:
-        self._diary.write(at, Intention(of, act))
+    def plan(self, at: datetime, of: str, act: Action) -> None:
+        self._agenda.add(at, Intention(of, act))
 
-    def oldest(self) -> datetime | None:
+    def next_action_at(self) -> datetime | None:
         """When somebody is next to do something, or was to have done it."""
-        self._listen()
-        return self._diary.oldest()
+        self._process_inbox()
+        return self._agenda.next_at()
 
-    async def go_on(self) -> int:
+    async def perform_due(self) -> int:
         """Do what is to be done by now; how much that was."""
-        self._listen()
-        of: dict[str, list[Act]] = defaultdict(list)
-        for intention in self._diary.due(self._clock.now()):
-            of[intention.of].append(intention.act)
+        self._process_inbox()
+        of: dict[str, list[Action]] = defaultdict(list)
+        for intention in self._agenda.pop_due(self._clock.now()):
+            of[intention.subject].append(intention.action)
         async with asyncio.TaskGroup() as group:
             for acts in of.values():
-                group.create_task(_one_by_one(acts))
+                group.create_task(_perform_in_order(acts))
         return sum(map(len, of.values()))
 
-    def _listen(self) -> None:
+    def _process_inbox(self) -> None:
         while True:
             try:
-                seen = self._heard.get_nowait()
+                seen = self._inbox.get_nowait()
             except Empty:
                 return
-            if seen.data is not None and (pair := self._pair(seen.data)) is not None:
+            if seen.data is not None and (pair := self._find_pair(seen.data)) is not None:
                 if seen.topic == "feedback.v1":
-                    pair.dated = bool(seen.data["next_session_at"])
+                    pair.has_date = bool(seen.data["next_session_at"])
                 self._reactions[seen.type](pair, seen.data)
 
-    def _pair(self, data: Mapping[str, Any]) -> Pair | None:
+    def _find_pair(self, data: Mapping[str, Any]) -> SimulatedPair | None:
         id = data["pairing_id"]
         if id not in self.pairs and "participants" in data:
-            of = {one["side"]: self._crowd.people[one["member_id"]] for one in data["participants"]}
+            of = {one["side"]: self._personas.by_member_id[one["member_id"]] for one in data["participants"]}
             topics = frozenset(one["topic_id"] for one in data["focus"])
-            self.pairs[id] = Pair(id, of["senior"], of["junior"], topics)
+            self.pairs[id] = SimulatedPair(id, of["senior"], of["junior"], topics)
         return self.pairs.get(id)
 
     # -- what they hear, and what they intend then -----------------------------------------------------------------
 
-    def _when_asked(self, pair: Pair, data: Mapping[str, Any]) -> None:
-        asked, until = _time(data["proposed_at"]), _time(data["answer_by"])
-        for me, partner in pair.both():
-            chance = pair.chance(f"answer {me.external_id}")
-            choice, reason = answer(me.hidden, partner.hidden, pair.topics, chance)
-            at = asked + chance.uniform(0.2, 5) * DAY * (1 + me.hidden.busy)
+    def _when_proposed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+        asked, until = _parse_time(data["proposed_at"]), _parse_time(data["answer_by"])
+        for me, partner in pair.each_with_partner():
+            chance = pair.random_for(f"answer {me.external_id}")
+            choice, reason = decide_answer(me.traits, partner.traits, pair.topics, chance)
+            at = asked + chance.uniform(0.2, 5) * DAY * (1 + me.traits.busy)
             if choice == "forget":
                 if chance.random() < 0.5:
                     continue  # for good
-                choice, reason = by_heart(me.hidden, partner.hidden, pair.topics)
+                choice, reason = decide_without_forgetting(me.traits, partner.traits, pair.topics)
                 at = until - chance.uniform(1.5, 3.5) * DAY  # reminded by then, and in time on a slow machine too
             said = {"answer": "accepted"} if choice == "accept" else {"answer": "declined", "reason": reason}
-            self._send(at, pair, me, "matcher", "POST", "answer", said, said["answer"] or "")
+            self._plan_request(at, pair, me, "matcher", "POST", "answer", said, said["answer"] or "")
 
-    def _when_formed(self, pair: Pair, data: Mapping[str, Any]) -> None:
-        formed = pair.formed_at = _time(data["formed_at"])
-        self._when_it_moves(pair, data)
-        chance = pair.chance("beginning")
+    def _when_formed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+        formed = pair.formed_at = _parse_time(data["formed_at"])
+        self._when_state_changes(pair, data)
+        chance = pair.random_for("beginning")
         drafted = formed + chance.uniform(0.5, 6) * DAY
-        if chance.random() > 0.3 * pair.senior.hidden.forgetful:
+        if chance.random() > 0.3 * pair.senior.traits.forgetful:
             goals = sorted(pair.topics)[:3] or ["See with other eyes"]
             draft = {"goals": goals, "meeting_rhythm": "monthly", "confidential": True}
-            self._send(drafted, pair, pair.senior, "matcher", "POST", "charter", draft, "charter written")
-            if chance.random() > 0.3 * pair.junior.hidden.forgetful:
+            self._plan_request(drafted, pair, pair.senior, "matcher", "POST", "charter", draft, "charter written")
+            if chance.random() > 0.3 * pair.junior.traits.forgetful:
                 agreed = drafted + chance.uniform(0.5, 4) * DAY
-                self._send(agreed, pair, pair.junior, "matcher", "POST", "charter", {"agree": True}, "charter agreed")
+                self._plan_request(
+                    agreed, pair, pair.junior, "matcher", "POST", "charter", {"agree": True}, "charter agreed"
+                )
         if chance.random() > 0.08:
-            self._book(pair, formed + chance.uniform(1, 8) * DAY * (1 + pair.senior.hidden.busy / 2))
-        self._perhaps_not_for_good(pair, formed)
-        for me, _ in pair.both():
-            self._perhaps_away(pair, me, formed)
+            self._book(pair, formed + chance.uniform(1, 8) * DAY * (1 + pair.senior.traits.busy / 2))
+        self._maybe_plan_end(pair, formed)
+        for me, _ in pair.each_with_partner():
+            self._maybe_plan_absence(pair, me, formed)
 
-    def _perhaps_away(self, pair: Pair, me: Human, formed: datetime) -> None:
+    def _maybe_plan_absence(self, pair: SimulatedPair, me: Persona, formed: datetime) -> None:
         """Two or three weeks, for which the pairing is on hold."""
-        chance = pair.chance(f"away {me.external_id}")
+        chance = pair.random_for(f"away {me.external_id}")
         if chance.random() > 0.06:
             return
         since = formed + chance.uniform(25, 90) * DAY
@@ -195,166 +204,174 @@ class Lives:
 
         async def act() -> None:
             away = [{"since": since.date().isoformat(), "until": until.date().isoformat()}]
-            await self._crowd.as_themselves(me).put("profiles", "/members/me/away", {"away": away})
-            self.did["told when they are away"] += 1
+            await self._personas.caller_of(me).put("profiles", "/members/me/away", {"away": away})
+            self.action_counts["told when they are away"] += 1
 
-        self.intend(since - 3 * DAY, me.member_id, act)
-        self._send(since, pair, me, "matcher", "POST", "pause", {"until": until.date().isoformat()}, "put it on hold")
-        self._send(until, pair, me, "matcher", "POST", "resume", {}, "went on")
+        self.plan(since - 3 * DAY, me.member_id, act)
+        self._plan_request(
+            since, pair, me, "matcher", "POST", "pause", {"until": until.date().isoformat()}, "put it on hold"
+        )
+        self._plan_request(until, pair, me, "matcher", "POST", "resume", {}, "went on")
 
-    def _perhaps_not_for_good(self, pair: Pair, formed: datetime) -> None:
+    def _maybe_plan_end(self, pair: SimulatedPair, formed: datetime) -> None:
         """Some would rather go on with somebody else, and some change their minds altogether."""
-        chance = pair.chance("second thoughts")
-        if chance.random() < 0.16 - 0.12 * pair.liking():
+        chance = pair.random_for("second thoughts")
+        if chance.random() < 0.16 - 0.12 * pair.lower_liking():
             at = formed + chance.uniform(30, 75) * DAY
-            who = pair.one_of_them(chance)
-            self._send(at, pair, who, "feedback", "POST", "partner-change", {}, "another partner wished")
+            who = pair.choose_one(chance)
+            self._plan_request(at, pair, who, "feedback", "POST", "partner-change", {}, "another partner wished")
         elif chance.random() < 0.06:
             at = formed + chance.uniform(20, 110) * DAY
-            who = pair.one_of_them(chance)
-            self._send(at, pair, who, "matcher", "POST", "end", {}, "ended by one of them")
+            who = pair.choose_one(chance)
+            self._plan_request(at, pair, who, "matcher", "POST", "end", {}, "ended by one of them")
 
-    def _when_it_moves(self, pair: Pair, data: Mapping[str, Any]) -> None:
-        pair.running = data["state"] in ("formed", "chartered")
+    def _when_state_changes(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+        pair.is_running = data["state"] in ("formed", "chartered")
         planned = datetime.fromisoformat(f"{data['planned_end']}T00:00:00+00:00") if data["planned_end"] else None
-        if planned is None or planned == pair.planned_end or not pair.running:
+        if planned is None or planned == pair.planned_end or not pair.is_running:
             return
         first, pair.planned_end = pair.planned_end is None, planned
-        chance = pair.chance("going on")
-        if first and pair.liking() > 0.3 and chance.random() < 0.6:
-            for me, _ in pair.both():
+        chance = pair.random_for("going on")
+        if first and pair.lower_liking() > 0.3 and chance.random() < 0.6:
+            for me, _ in pair.each_with_partner():
                 at = planned - chance.uniform(5, 12) * DAY
-                self._send(at, pair, me, "matcher", "POST", "renew", {"months": 3}, "wished to go on")
+                self._plan_request(at, pair, me, "matcher", "POST", "renew", {"months": 3}, "wished to go on")
 
-    def _when_it_goes_on(self, pair: Pair, data: Mapping[str, Any]) -> None:
-        self._when_it_moves(pair, data)
-        if not pair.dated and pair.held < self._planned:
-            self._book(pair, _time(data["happened_at"]) + pair.chance(f"back {pair.dates}").uniform(0.5, 4) * DAY)
+    def _when_resumed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+        self._when_state_changes(pair, data)
+        if not pair.has_date and pair.meetings_held < self._planned_meetings:
+            self._book(
+                pair, _parse_time(data["happened_at"]) + pair.random_for(f"back {pair.dates}").uniform(0.5, 4) * DAY
+            )
 
-    def _when_there_is_a_date(self, pair: Pair, data: Mapping[str, Any]) -> None:
-        session, starts = data["session"]["session_id"], _time(data["session"]["starts_at"])
+    def _when_meeting_scheduled(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+        session, starts = data["session"]["session_id"], _parse_time(data["session"]["starts_at"])
         pair.dates += 1
-        chance = pair.chance(f"date {pair.dates}")
-        who = pair.one_of_them(chance)
-        what = meeting(pair.senior.hidden, pair.junior.hidden, chance)
+        chance = pair.random_for(f"date {pair.dates}")
+        who = pair.choose_one(chance)
+        what = decide_meeting(pair.senior.traits, pair.junior.traits, chance)
         path = f"sessions/{session}"
         if what == "held":
-            for me, partner in pair.both():
-                if chance.random() < me.hidden.forgetful:
+            for me, partner in pair.each_with_partner():
+                if chance.random() < me.traits.forgetful:
                     continue
                 at = starts + timedelta(hours=1) + chance.uniform(0, 1.5) * DAY
-                said = {"met": True, "worth": worth(me.hidden, partner.hidden, pair.topics, chance)}
-                self._send(at, pair, me, "feedback", "PUT", f"{path}/pulse", said, "said that they met")
-            self._perhaps_an_idea(pair, starts, chance)
+                said = {"met": True, "worth": rate_meeting(me.traits, partner.traits, pair.topics, chance)}
+                self._plan_request(at, pair, me, "feedback", "PUT", f"{path}/pulse", said, "said that they met")
+            self._maybe_note_idea(pair, starts, chance)
         elif what == "missed":
-            self._send(starts + DAY / 4, pair, who, "feedback", "POST", f"{path}/missed", {}, "said nobody came")
+            self._plan_request(
+                starts + DAY / 4, pair, who, "feedback", "POST", f"{path}/missed", {}, "said nobody came"
+            )
         elif what == "cancelled":
-            self._send(starts - DAY, pair, who, "feedback", "POST", f"{path}/cancel", {}, "called a meeting off")
+            self._plan_request(
+                starts - DAY, pair, who, "feedback", "POST", f"{path}/cancel", {}, "called a meeting off"
+            )
         else:
-            later = {"starts_at": _text(starts + chance.uniform(2, 6) * DAY)}
-            self._send(starts - DAY, pair, pair.senior, "feedback", "PUT", path, later, "moved a meeting")
+            later = {"starts_at": _format_time(starts + chance.uniform(2, 6) * DAY)}
+            self._plan_request(starts - DAY, pair, pair.senior, "feedback", "PUT", path, later, "moved a meeting")
 
-    def _perhaps_an_idea(self, pair: Pair, met: datetime, chance: Random) -> None:
+    def _maybe_note_idea(self, pair: SimulatedPair, met: datetime, chance: Random) -> None:
         if chance.random() < 0.15:
             noted = {"text": f"Try {min(pair.topics, default='it')} on a real task together."}
-            self._send(met + DAY, pair, pair.junior, "feedback", "POST", "ideas", noted, "noted an idea")
+            self._plan_request(met + DAY, pair, pair.junior, "feedback", "POST", "ideas", noted, "noted an idea")
 
-    def _when_they_have_met(self, pair: Pair, data: Mapping[str, Any]) -> None:
-        pair.held = data["sessions_held"]
-        if pair.held >= self._planned or not pair.running or pair.dated:
+    def _when_meeting_held(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+        pair.meetings_held = data["sessions_held"]
+        if pair.meetings_held >= self._planned_meetings or not pair.is_running or pair.has_date:
             return
-        met = _time(data["session"]["starts_at"])
-        chance = pair.chance(f"after meeting {pair.held}")
+        met = _parse_time(data["session"]["starts_at"])
+        chance = pair.random_for(f"after meeting {pair.meetings_held}")
         if chance.random() < 0.75:
             self._book(pair, met + chance.uniform(1, 8) * DAY, ahead=chance.uniform(14, 22))
         elif chance.random() < 0.8:  # in their own calendars, and noted afterwards
             at = met + chance.uniform(20, 33) * DAY
-            noted = {"starts_at": _text(at), "held": True}
-            who = pair.one_of_them(chance)
-            self._send(at + DAY / 3, pair, who, "feedback", "POST", "sessions", noted, "said that they met")
+            noted = {"starts_at": _format_time(at), "held": True}
+            who = pair.choose_one(chance)
+            self._plan_request(at + DAY / 3, pair, who, "feedback", "POST", "sessions", noted, "said that they met")
 
-    def _when_a_date_is_off(self, pair: Pair, data: Mapping[str, Any]) -> None:
-        if pair.running and not pair.dated:
-            chance = pair.chance(f"instead of date {pair.dates}")
-            self._book(pair, _time(data["happened_at"]) + chance.uniform(1, 6) * DAY)
+    def _when_meeting_failed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+        if pair.is_running and not pair.has_date:
+            chance = pair.random_for(f"instead of date {pair.dates}")
+            self._book(pair, _parse_time(data["happened_at"]) + chance.uniform(1, 6) * DAY)
 
-    def _when_help_is_offered(self, pair: Pair, data: Mapping[str, Any]) -> None:
+    def _when_help_offered(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
         """The mail helps about half of them."""
-        chance = pair.chance(f"help {pair.dates} {pair.held}")
-        if pair.running and not pair.dated and chance.random() < 0.5:
-            self._book(pair, _time(data["happened_at"]) + chance.uniform(0.5, 4) * DAY)
+        chance = pair.random_for(f"help {pair.dates} {pair.meetings_held}")
+        if pair.is_running and not pair.has_date and chance.random() < 0.5:
+            self._book(pair, _parse_time(data["happened_at"]) + chance.uniform(0.5, 4) * DAY)
 
-    def _when_questions_come(self, pair: Pair, data: Mapping[str, Any]) -> None:
+    def _when_checkin_due(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
         me, partner = pair.on_side(data["side"])
         milestone = data["milestone"]
-        chance = pair.chance(f"{milestone} {me.external_id}")
-        if chance.random() < 0.1 + me.hidden.forgetful:
+        chance = pair.random_for(f"{milestone} {me.external_id}")
+        if chance.random() < 0.1 + me.traits.forgetful:
             return
-        due = _time(data["due_at"])
+        due = _parse_time(data["due_at"])
         months = (due - (pair.formed_at or due)) / (30 * DAY)
-        asked = _ON_DAY_0 if milestone == "day_0" else _LATER
+        asked = _FIRST_CHECKIN_ITEMS if milestone == "day_0" else _LATER_CHECKIN_ITEMS
         said = {
-            "answers": ratings(asked, liking(me.hidden, partner.hidden, pair.topics), months, chance),
+            "answers": answer_checkin(asked, compute_liking(me.traits, partner.traits, pair.topics), months, chance),
             "call_me": milestone != "day_0" and chance.random() < 0.02,
         }
         at = due + chance.uniform(0.2, 6) * DAY
-        self._send(at, pair, me, "feedback", "PUT", f"checkins/{milestone}", said, "answered a check-in")
+        self._plan_request(at, pair, me, "feedback", "PUT", f"checkins/{milestone}", said, "answered a check-in")
 
     # -- doing it --------------------------------------------------------------------------------------------------
 
-    def _book(self, pair: Pair, at: datetime, *, ahead: float | None = None) -> None:
+    def _book(self, pair: SimulatedPair, at: datetime, *, ahead: float | None = None) -> None:
         """The one who books gives the next meeting a date."""
         pair.dates += 1
-        chance = pair.chance(f"booking {pair.dates}")
+        chance = pair.random_for(f"booking {pair.dates}")
         days = ahead if ahead is not None else chance.uniform(2, 8)
 
         async def act() -> None:
             starts = (self._clock.now() + days * DAY).replace(hour=chance.randint(9, 15), minute=0, second=0)
-            said = {"starts_at": _text(starts)}
-            await self._try(pair, pair.senior, "feedback", "POST", "sessions", said, "gave a meeting a date")
+            said = {"starts_at": _format_time(starts)}
+            await self._try_request(pair, pair.senior, "feedback", "POST", "sessions", said, "gave a meeting a date")
 
-        self.intend(at, pair.pairing_id, act)
+        self.plan(at, pair.pairing_id, act)
 
-    def _send(
+    def _plan_request(
         self,
         at: datetime,
-        pair: Pair,
-        me: Human,
+        pair: SimulatedPair,
+        me: Persona,
         service: str,
         method: str,
         path: str,
         said: Mapping[str, Any],
         what: str,
     ) -> None:
-        self.intend(at, pair.pairing_id, lambda: self._try(pair, me, service, method, path, said, what))
+        self.plan(at, pair.pairing_id, lambda: self._try_request(pair, me, service, method, path, said, what))
 
-    async def _try(
-        self, pair: Pair, me: Human, service: str, method: str, path: str, said: Mapping[str, Any], what: str
+    async def _try_request(
+        self, pair: SimulatedPair, me: Persona, service: str, method: str, path: str, said: Mapping[str, Any], what: str
     ) -> None:
         """What can no longer be done is let go; a service that has not heard of it yet is asked again a day later."""
         try:
-            await self._crowd.as_themselves(me).tell(method, service, f"/pairings/{pair.pairing_id}/{path}", said)
-        except Refusal as refusal:
-            if refusal.reason not in _ORDINARY:
+            await self._personas.caller_of(me).send_json(method, service, f"/pairings/{pair.pairing_id}/{path}", said)
+        except RequestRefused as refusal:
+            if refusal.reason not in _EXPECTED_REFUSALS:
                 raise
             again = f"{path} {me.external_id}"
             pair.tries[again] += 1
-            if refusal.reason in ("not_found", "no_charter", "not_yet") and pair.tries[again] < _MOST_TRIES:
-                self._send(self._clock.now() + DAY, pair, me, service, method, path, said, what)
+            if refusal.reason in ("not_found", "no_charter", "not_yet") and pair.tries[again] < _MAX_TRIES:
+                self._plan_request(self._clock.now() + DAY, pair, me, service, method, path, said, what)
             else:
-                self.did["came too late"] += 1
+                self.action_counts["came too late"] += 1
         else:
-            self.did[what] += 1
+            self.action_counts[what] += 1
 
 
-async def _one_by_one(acts: list[Act]) -> None:
+async def _perform_in_order(acts: list[Action]) -> None:
     for act in acts:
         await act()
 
 
-def _time(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _text(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return at.isoformat(timespec="seconds")

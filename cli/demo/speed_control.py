@@ -4,25 +4,25 @@ and tells the same story.
 
 from datetime import datetime, timedelta
 
-_DAY_S = 86400.0
-_SLOWEST, _FASTEST = 2.4, 6.0
+_SECONDS_PER_DAY = 86400.0
+_MIN_DAYS_PER_S, _MAX_DAYS_PER_S = 2.4, 6.0
 """Days of business time in a second, at full speed."""
-_PEOPLE = 500
+_PEOPLE_DAYS_PER_S = 500
 """So many people live one day in a second."""
-IN_TIME, TOO_LATE = timedelta(hours=10), timedelta(hours=30)
+FULL_SPEED_DELAY, MAX_DELAY = timedelta(hours=10), timedelta(hours=30)
 """By how much business time may be ahead of what people do: at full speed, and at all."""
-UNSEEN_S = 1.0
+UNCHECKED_S = 1.0
 """As much as passes in this time at full speed may pass until the services are looked at again."""
-FEW, MANY = 40, 160
+LOW_BACKLOG, HIGH_BACKLOG = 40, 160
 """Pieces of work that wait in the services: events not yet read or published, deadlines that have passed."""
 
 
-def full(people: int) -> float:
+def full_speed(people: int) -> float:
     """Times as fast as machine time while everybody keeps up; faster for fewer people."""
-    return _DAY_S * min(max(_PEOPLE / people, _SLOWEST), _FASTEST)
+    return _SECONDS_PER_DAY * min(max(_PEOPLE_DAYS_PER_S / people, _MIN_DAYS_PER_S), _MAX_DAYS_PER_S)
 
 
-def pace(
+def choose_speed(
     people: int, now: datetime, looked: datetime, waiting: float, oldest: datetime | None
 ) -> tuple[float, datetime]:
     """The speed, and where time stands still. The clock keeps that end: on a busy machine nobody would in time.
@@ -30,10 +30,10 @@ def pace(
     ``looked``: when ``waiting`` pieces of work were seen in the services; ``oldest``: when somebody is next to do
     something, or was to have done it. All by business time.
     """
-    until = looked + timedelta(seconds=UNSEEN_S * full(people))
+    until = looked + timedelta(seconds=UNCHECKED_S * full_speed(people))
     if oldest is not None:
-        until = min(until, oldest + TOO_LATE)
-    if until <= now or waiting >= MANY:
+        until = min(until, oldest + MAX_DELAY)
+    if until <= now or waiting >= HIGH_BACKLOG:
         return 0.0, now
-    keeps_up = waiting <= FEW and (oldest is None or now <= oldest + IN_TIME)
-    return full(people) if keeps_up else full(people) / 3, until
+    keeps_up = waiting <= LOW_BACKLOG and (oldest is None or now <= oldest + FULL_SPEED_DELAY)
+    return full_speed(people) if keeps_up else full_speed(people) / 3, until

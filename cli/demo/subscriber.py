@@ -17,7 +17,7 @@ from cloudevents.kafka import KafkaMessage, from_binary
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # it is public
 
-OPEN = (
+OPEN_TOPICS = (
     "programmes.v1",
     "rounds.v1",
     "pairings.v1",
@@ -26,10 +26,10 @@ OPEN = (
     "notifications.v1",
     "privacy.v1",
 )
-RESTRICTED = ("profiles.v1", "contacts.v1", "answers.v1", "outcomes.v1")
+RESTRICTED_TOPICS = ("profiles.v1", "contacts.v1", "answers.v1", "outcomes.v1")
 """A real installation refuses these to other systems; here their events are counted by their headers, never opened."""
 
-_PASSING = frozenset(
+_TRANSIENT_ERRORS = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
@@ -53,7 +53,7 @@ class SubscriberFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenEvent:
     """One event, as its subscriber understands it. ``data`` is None for a tombstone and on a restricted topic."""
 
     topic: str
@@ -68,66 +68,66 @@ class Witness:
     """What was seen so far. Counts are of distinct event ids: the same event may arrive more than once."""
 
     ids: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    types: Counter[str] = field(default_factory=Counter)
+    event_counts: Counter[str] = field(default_factory=Counter)
     states: dict[str, str] = field(default_factory=dict)
     """Of each pairing, from `pairing-states.v1` alone."""
-    gone: set[str] = field(default_factory=set)
+    erased_pairings: set[str] = field(default_factory=set)
     """Pairings that a tombstone took away, because one of the two was erased."""
-    reached: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    subjects_by_type: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Ids of the aggregates by the type of event that was seen of them."""
     sessions: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Pairing and latest state of each meeting."""
-    completed: dict[str, str] = field(default_factory=dict)
+    answered_checkins: dict[str, str] = field(default_factory=dict)
     """The pairing of each check-in that was answered."""
 
-    def note(self, seen: Seen) -> bool:
+    def record(self, seen: SeenEvent) -> bool:
         """False when it was seen before."""
         if seen.id in self.ids[seen.topic]:
             return False
         self.ids[seen.topic].add(seen.id)
-        self.types[seen.type] += 1
-        self.reached[seen.type].add(seen.subject)
+        self.event_counts[seen.type] += 1
+        self.subjects_by_type[seen.type].add(seen.subject)
         if seen.data is not None and "session" in seen.data:
             session = seen.data["session"]
             self.sessions[session["session_id"]] = (seen.subject, session["state"])
         if seen.data is not None and seen.type == "mentoring.checkin.completed.v1":
-            self.completed[seen.data["checkin_id"]] = seen.subject
+            self.answered_checkins[seen.data["checkin_id"]] = seen.subject
         if seen.topic == "pairing-states.v1":
             if seen.data is None:
                 self.states.pop(seen.subject, None)
-                self.gone.add(seen.subject)
+                self.erased_pairings.add(seen.subject)
             else:
                 self.states[seen.subject] = str(seen.data["state"])
         return True
 
-    def meetings(self, state: str) -> int:
+    def count_meetings(self, state: str) -> int:
         """In this state now, of pairings that are still known."""
-        return sum(at == state and pairing not in self.gone for pairing, at in self.sessions.values())
+        return sum(at == state and pairing not in self.erased_pairings for pairing, at in self.sessions.values())
 
-    def answered(self) -> int:
+    def count_answered_checkins(self) -> int:
         """Check-ins that were completed, of pairings that are still known."""
-        return sum(pairing not in self.gone for pairing in self.completed.values())
+        return sum(pairing not in self.erased_pairings for pairing in self.answered_checkins.values())
 
-    def richest(self) -> str:
+    def find_richest_pairing(self) -> str:
         """The pairing that went through most kinds of events, of those that are still known."""
         kinds: Counter[str] = Counter()
-        for pairings in self.reached.values():
+        for pairings in self.subjects_by_type.values():
             kinds.update(self.states.keys() & pairings)
         return max(kinds, key=lambda pairing: (kinds[pairing], pairing))
 
-    def by_topic(self) -> dict[str, int]:
+    def count_by_topic(self) -> dict[str, int]:
         return {topic: len(ids) for topic, ids in sorted(self.ids.items())}
 
 
 class Subscriber:
     """Reads from the beginning of every topic, in a thread of its own, until it is stopped."""
 
-    def __init__(self, servers: str, prefix: str, show: Callable[[Seen], None]) -> None:
+    def __init__(self, servers: str, prefix: str, show: Callable[[SeenEvent], None]) -> None:
         self.witness = Witness()
         self._prefix = prefix
         self._listeners = [show]
         self._stopping = threading.Event()
-        self._trouble: Exception | None = None
+        self._error: Exception | None = None
         self._consumer = Consumer(
             {
                 "bootstrap.servers": servers,
@@ -139,46 +139,46 @@ class Subscriber:
             }
         )
         self._admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
-        self._next: dict[tuple[str, int], int] = {}
+        self._next_offsets: dict[tuple[str, int], int] = {}
         """The offset that comes next, by topic and partition."""
         self._thread = threading.Thread(target=self._run, name="subscriber", daemon=True)
 
     def start(self) -> None:
-        self._consumer.subscribe([self._prefix + topic for topic in (*OPEN, *RESTRICTED)])
+        self._consumer.subscribe([self._prefix + topic for topic in (*OPEN_TOPICS, *RESTRICTED_TOPICS)])
         self._thread.start()
 
-    def listen(self, listener: Callable[[Seen], None]) -> None:
+    def add_listener(self, listener: Callable[[SeenEvent], None]) -> None:
         """From now on it is told of each event as well, once, from the subscriber's thread."""
         self._listeners.append(listener)
 
     def stop(self) -> None:
         """Raises ``SubscriberFailed`` when it had failed on the way."""
         self.close()
-        self.check()
+        self.raise_if_failed()
 
     def close(self) -> None:
         """Let go of the broker, whatever happened; harmless when repeated."""
         self._stopping.set()
         self._thread.join(_ANSWER_WITHIN_S)
 
-    def check(self) -> None:
-        if self._trouble is not None:
-            raise SubscriberFailed(str(self._trouble)) from self._trouble
+    def raise_if_failed(self) -> None:
+        if self._error is not None:
+            raise SubscriberFailed(str(self._error)) from self._error
 
-    def behind(self, topics: Iterable[str] = OPEN) -> int:
+    def count_unread(self, topics: Iterable[str] = OPEN_TOPICS) -> int:
         """How many records of these topics it has not read yet, as the broker counts them."""
-        self.check()
+        self.raise_if_failed()
         names = [self._prefix + topic for topic in topics]
         try:
             described = self._admin.list_topics(timeout=_ANSWER_WITHIN_S).topics
             places = [TopicPartition(name, number) for name in names for number in described[name].partitions]
             ends = self._admin.list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]
             return sum(
-                int(end.result(_ANSWER_WITHIN_S).offset) - self._next.get((place.topic, place.partition), 0)
+                int(end.result(_ANSWER_WITHIN_S).offset) - self._next_offsets.get((place.topic, place.partition), 0)
                 for place, end in ends.items()
             )
         except KafkaException as error:
-            if error.args[0].code() not in _PASSING:
+            if error.args[0].code() not in _TRANSIENT_ERRORS:
                 raise
             return 1  # nobody knows just now; ask again
 
@@ -188,30 +188,30 @@ class Subscriber:
                 for message in self._consumer.consume(num_messages=200, timeout=_POLL_S):
                     self._read(message)
         except (KafkaException, GenericException, ValueError, KeyError) as error:
-            self._trouble = error
+            self._error = error
         finally:
             self._consumer.close()
 
     def _read(self, message: Message) -> None:
         if (error := message.error()) is not None:
-            if error.code() in _PASSING:
+            if error.code() in _TRANSIENT_ERRORS:
                 return
             raise KafkaException(error)
-        seen = understood(message, self._prefix)
-        if self.witness.note(seen):
+        seen = parse_event(message, self._prefix)
+        if self.witness.record(seen):
             for listener in self._listeners:
                 listener(seen)
-        self._next[str(message.topic()), int(message.partition() or 0)] = int(message.offset() or 0) + 1
+        self._next_offsets[str(message.topic()), int(message.partition() or 0)] = int(message.offset() or 0) + 1
 
 
-def understood(message: Message, prefix: str) -> Seen:
+def parse_event(message: Message, prefix: str) -> SeenEvent:
     """A record as a CloudEvent. Raises ``ValueError`` or ``KeyError`` when it is none."""
     topic = str(message.topic()).removeprefix(prefix)
     pairs = cast("list[tuple[str, bytes]]", message.headers() or [])
-    value = b"" if topic in RESTRICTED else message.value() or b""
+    value = b"" if topic in RESTRICTED_TOPICS else message.value() or b""
     event: CloudEvent = from_binary(
         KafkaMessage(headers=dict(pairs), key=message.key(), value=value),
         data_unmarshaller=lambda body: json.loads(body) if body else None,
     )
     data = event.get_data()
-    return Seen(topic, event["type"], event["id"], event["subject"], data if isinstance(data, Mapping) else None)
+    return SeenEvent(topic, event["type"], event["id"], event["subject"], data if isinstance(data, Mapping) else None)

@@ -48,7 +48,7 @@ SITES = (
     Site("montreal", "America/Toronto", "fr-CA", "fr", 10, (("quebecois", 6), ("canadian", 4), ("chinese", 2))),
 )
 
-EVERYWHERE = tuple(site.id for site in SITES)
+ALL_SITES = tuple(site.id for site in SITES)
 
 DEPARTMENTS = (
     Department(
@@ -88,7 +88,7 @@ DEPARTMENTS = (
         36,
         ("repair", "installation", "training"),
         0.4,
-        EVERYWHERE,
+        ALL_SITES,
         ("customer-service", "complaints", "maintenance", "public-speaking", "customer-experience"),
     ),
     Department(
@@ -96,7 +96,7 @@ DEPARTMENTS = (
         34,
         ("accounts", "tenders", "inside-sales"),
         0.0,
-        EVERYWHERE,
+        ALL_SITES,
         ("sales", "negotiation", "key-accounts", "tenders", "networking"),
     ),
     Department(
@@ -149,14 +149,14 @@ DEPARTMENTS = (
     ),
 )
 
-FRESH = (
+FRESH_TOPICS = (
     "generative-ai", "prompt-writing", "social-media", "short-video", "automation",
     "data-visualisation", "collaboration-tools", "remote-work", "youth-culture", "unconscious-bias",
     "generations", "inclusive-language", "climate", "user-experience",
 )  # fmt: skip
 """What those with fewer years tend to bring, and those with more of them to wonder about."""
 
-SEASONED = (
+SEASONED_TOPICS = (
     "strategy", "leading-teams", "negotiation", "decision-making", "organisational-politics",
     "career-planning", "financial-statements", "executive-presence", "change-management", "networking",
     "conflict", "industry-knowledge", "delegation", "business-cases",

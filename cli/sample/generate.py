@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.sample.seeded_random import Chance
-from cli.sample.wishes import wishes_of
-from cli.sample.workforce import Worker, workforce
+from cli.sample.seeded_random import SeededRandom
+from cli.sample.wishes import generate_wishes
+from cli.sample.workforce import Worker, generate_workforce
 
 SEED = 20130311
 FOLDER = Path(__file__).parent
@@ -22,7 +22,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def people_csv(everybody: list[Worker]) -> str:
+def build_people_csv(everybody: list[Worker]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -48,24 +48,27 @@ def people_csv(everybody: list[Worker]) -> str:
     return text.getvalue()
 
 
-def wishes_json(chance: Chance, everybody: list[Worker]) -> str:
+def build_wishes_json(chance: SeededRandom, everybody: list[Worker]) -> str:
     """One line for each person, so that a difference can be read."""
-    lines = [
-        f" {json.dumps(worker.external_id)}: {json.dumps(wishes_of(chance, worker, everybody), ensure_ascii=False)}"
-        for worker in everybody
-    ]
+    lines = []
+    for worker in everybody:
+        wishes = generate_wishes(chance, worker, everybody)
+        lines.append(f" {json.dumps(worker.external_id)}: {json.dumps(wishes, ensure_ascii=False)}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def files() -> dict[str, str]:
+def generate_files() -> dict[str, str]:
     """Name and text of each file."""
-    everybody = workforce(Chance(SEED))
-    return {"people.csv": people_csv(everybody), "wishes.json": wishes_json(Chance(SEED + 1), everybody)}
+    everybody = generate_workforce(SeededRandom(SEED))
+    return {
+        "people.csv": build_people_csv(everybody),
+        "wishes.json": build_wishes_json(SeededRandom(SEED + 1), everybody),
+    }
 
 
 def main(arguments: Sequence[str]) -> int:
     differing = []
-    for name, text in files().items():
+    for name, text in generate_files().items():
         path = FOLDER / name
         if "--check" not in arguments:
             path.write_text(text, encoding="utf-8", newline="\n")

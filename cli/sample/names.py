@@ -56,5 +56,5 @@ NAMES: dict[str, tuple[str, str]] = {
     "tamil": ("Karthik Nithya Senthil Yamini", "Murugan|Raman|Selvam|Subramanian"),
 }
 
-COMMON_ABROAD = tuple(sorted(NAMES))
+ALL_CULTURES = tuple(sorted(NAMES))
 """Anybody may work anywhere: at each site some names come from all of these."""

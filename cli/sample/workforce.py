@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cli.sample.company import DEPARTMENTS, MAIN, SISTER, SISTER_DEPARTMENTS, SISTER_SITE, SITES, Department, Site
-from cli.sample.names import COMMON_ABROAD, NAMES
-from cli.sample.seeded_random import Chance
+from cli.sample.names import ALL_CULTURES, NAMES
+from cli.sample.seeded_random import SeededRandom
 
 _LAYERS = ((1, 17, 18), (2, 14, 16), (3, 11, 13), (4, 8, 10), (5, 1, 7))
 """Below the one at the top: distance from the top, lowest and highest grade."""
-_SPAN = (1, 18, 8, 4)
+_REPORTS_PER_MANAGER = (1, 18, 8, 4)
 """Of a department's people one is its head, and so many stand to one director, one manager, one team lead."""
-_WITHOUT_EMAIL = 0.29
+_SHARE_WITHOUT_EMAIL = 0.29
 """Of shift workers; elsewhere nobody is without. It comes to about one person in twelve."""
 
 
@@ -36,10 +36,10 @@ class Worker:
     employed_until: str = ""
 
 
-class _Register:
+class _UniqueNames:
     """Hands out names and employee numbers that nobody else has."""
 
-    def __init__(self, chance: Chance) -> None:
+    def __init__(self, chance: SeededRandom) -> None:
         self._chance = chance
         self._names: set[str] = set()
         self._numbers: set[int] = set()
@@ -47,43 +47,45 @@ class _Register:
     def name(self, site: Site) -> str:
         while True:
             culture = (
-                self._chance.one(COMMON_ABROAD) if self._chance.happens(0.2) else self._chance.weighted(site.cultures)
+                self._chance.choose(ALL_CULTURES)
+                if self._chance.is_true(0.2)
+                else self._chance.choose_weighted(site.cultures)
             )
             given, family = NAMES[culture]
-            name = f"{self._chance.one(given.split())} {self._chance.one(family.split('|'))}"
+            name = f"{self._chance.choose(given.split())} {self._chance.choose(family.split('|'))}"
             if name not in self._names:
                 self._names.add(name)
                 return name
 
     def number(self) -> str:
         while True:
-            number = self._chance.between(10_000, 99_999)
+            number = self._chance.integer(10_000, 99_999)
             if number not in self._numbers:
                 self._numbers.add(number)
                 return f"E{number}"
 
 
-def workforce(chance: Chance) -> list[Worker]:
+def generate_workforce(chance: SeededRandom) -> list[Worker]:
     """Everybody, from the top down: a manager always comes before those who report to them."""
-    register = _Register(chance)
+    register = _UniqueNames(chance)
     office = DEPARTMENTS[0]
     chief = _hire(chance, register, MAIN, office, 0, 20, SITES[0], None)
     everybody = [chief]
     for department in DEPARTMENTS:
-        everybody += _staff(chance, register, MAIN, department, department.people, department.sites, chief)
+        everybody += _staff_department(chance, register, MAIN, department, department.people, department.sites, chief)
     by_id = {department.id: department for department in DEPARTMENTS}
     leeds = next(site for site in SITES if site.id == SISTER_SITE)
     director = _hire(chance, register, SISTER, by_id["field-service"], 0, 19, leeds, None)
     everybody.append(director)
     for name, people in SISTER_DEPARTMENTS:
-        everybody += _staff(chance, register, SISTER, by_id[name], people, (SISTER_SITE,), director)
-    _circumstances(chance, everybody)
+        everybody += _staff_department(chance, register, SISTER, by_id[name], people, (SISTER_SITE,), director)
+    _add_circumstances(chance, everybody)
     return everybody
 
 
-def _staff(
-    chance: Chance,
-    register: _Register,
+def _staff_department(
+    chance: SeededRandom,
+    register: _UniqueNames,
     organisation: str,
     department: Department,
     people: int,
@@ -91,24 +93,24 @@ def _staff(
     top: Worker,
 ) -> list[Worker]:
     sites = [(site, site.people) for site in SITES if site.id in site_ids]
-    counts = [1, *(people // span for span in _SPAN[1:])]
+    counts = [1, *(people // span for span in _REPORTS_PER_MANAGER[1:])]
     counts.append(people - sum(counts))
     above, staff = [top], []
     for (layer, low, high), number in zip(_LAYERS, counts, strict=True):
         hired = []
         for _ in range(number):
-            site = chance.weighted(sites)
+            site = chance.choose_weighted(sites)
             near = [boss for boss in above if boss.site is site] or above
-            level = chance.between(low, high)
-            hired.append(_hire(chance, register, organisation, department, layer, level, site, chance.one(near)))
+            level = chance.integer(low, high)
+            hired.append(_hire(chance, register, organisation, department, layer, level, site, chance.choose(near)))
         staff += hired
         above = hired or above
     return staff
 
 
 def _hire(
-    chance: Chance,
-    register: _Register,
+    chance: SeededRandom,
+    register: _UniqueNames,
     organisation: str,
     department: Department,
     layer: int,
@@ -124,34 +126,34 @@ def _hire(
         layer=layer,
         level=level,
         site=site,
-        discipline=chance.one(department.disciplines),
+        discipline=chance.choose(department.disciplines),
         manager=manager,
-        shift=layer >= 4 and chance.happens(department.shifts),
+        shift=layer >= 4 and chance.is_true(department.shifts),
     )
 
 
-def _circumstances(chance: Chance, everybody: list[Worker]) -> None:
+def _add_circumstances(chance: SeededRandom, everybody: list[Worker]) -> None:
     """Addresses, second evaluators, leave and leaving."""
     experienced = [worker for worker in everybody if worker.level >= 12]
     for worker in everybody:
-        if not (worker.shift and chance.happens(_WITHOUT_EMAIL)):
-            worker.email = _address(worker)
-        if worker.layer >= 3 and chance.happens(0.06):
+        if not (worker.shift and chance.is_true(_SHARE_WITHOUT_EMAIL)):
+            worker.email = _email_address(worker)
+        if worker.layer >= 3 and chance.is_true(0.06):
             others = [
                 boss for boss in experienced if boss.organisation == worker.organisation and boss is not worker.manager
             ]
-            worker.evaluators = chance.some(others, chance.between(1, 2))
+            worker.evaluators = chance.sample(others, chance.integer(1, 2))
         if worker.layer < 2:
             continue
-        fate = chance.share()
+        fate = chance.uniform()
         if fate < 0.03:
             worker.employment = "on_leave"
         elif fate < 0.05:
             worker.employment = "leaving"
-            worker.employed_until = f"2026-{chance.between(4, 9):02d}-{chance.between(1, 28):02d}"
+            worker.employed_until = f"2026-{chance.integer(4, 9):02d}-{chance.integer(1, 28):02d}"
 
 
-def _address(worker: Worker) -> str:
+def _email_address(worker: Worker) -> str:
     plain = unicodedata.normalize("NFKD", worker.name.translate(str.maketrans("đĐłŁıøØ", "dDlLioO")))
     letters = "".join(letter for letter in plain.lower().replace(" ", ".") if letter.isascii() and letter != "'")
     return f"{letters}@{worker.organisation}.example"

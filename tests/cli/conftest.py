@@ -9,7 +9,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.api import Api
+from cli.api import ServiceClient
 from cli.main import app
 
 Run = Callable[..., Result]
@@ -28,13 +28,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return typed
 
 
-def answering(name: str, answer: Callable[[httpx.Request], httpx.Response]) -> Api:
+def fake_service(name: str, answer: Callable[[httpx.Request], httpx.Response]) -> ServiceClient:
     """A service that answers by this function, without a server."""
-    api = Api(name, f"http://{name}")
+    api = ServiceClient(name, f"http://{name}")
     api._client = httpx.Client(transport=httpx.MockTransport(answer), base_url=f"http://{name}")
     return api
 
 
-def parsed(result: Result) -> Any:
+def parse_json(result: Result) -> Any:
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from cli import connections
-from tests.cli.conftest import Run, answering, parsed
+from tests.cli.conftest import Run, fake_service, parse_json
 
 ANOUK, BRAM = "46ec86c3-2f84-48e1-8802-b472d94c40f8", "5f0c7d11-9a62-4c53-bb1e-0d1c8e7740f8"
 SELIN, DAAN = "4835e6e8-a76f-4d29-98eb-bfde60747be6", "0e3a9c40-7c1d-4b58-8a55-3d2f1b6c9a01"
@@ -32,14 +32,14 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         assert request.url.path == "/rounds/r1/unmatched"
         return httpx.Response(200, json={"items": [{"member_id": LEFT}], "next": None})
 
-    monkeypatch.setattr(connections, "service", lambda *_: answering("matcher", answer))
+    monkeypatch.setattr(connections, "open_service", lambda *_: fake_service("matcher", answer))
     return seen
 
 
 def test_people_are_meant_by_what_show_prints_of_their_ids(run: Run, noted: list[Any]) -> None:
-    parsed(run("round", "forbid", "r1", ANOUK[-8:], SELIN[-8:], "--json"))
-    parsed(run("round", "lock", "r1", ANOUK, LEFT[-8:], "--json"))
-    parsed(run("round", "swap", "r1", ANOUK[-8:], SELIN[-8:], BRAM[-9:], DAAN[-4:], "--json"))
+    parse_json(run("round", "forbid", "r1", ANOUK[-8:], SELIN[-8:], "--json"))
+    parse_json(run("round", "lock", "r1", ANOUK, LEFT[-8:], "--json"))
+    parse_json(run("round", "swap", "r1", ANOUK[-8:], SELIN[-8:], BRAM[-9:], DAAN[-4:], "--json"))
     assert noted == [
         {"kind": "forbid", "pair": {"senior": ANOUK, "junior": SELIN}},
         {"kind": "lock", "pair": {"senior": ANOUK, "junior": LEFT}},

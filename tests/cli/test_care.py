@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from cli.care import show
-from cli.member_names import Names
-from tests.cli.conftest import answering
+from cli.care import print_care
+from cli.member_names import MemberNames
+from tests.cli.conftest import fake_service
 
 PAIR = {
     "pairing_id": "p1",
@@ -28,14 +28,14 @@ ASKED = {
 
 
 @pytest.fixture
-def names() -> Names:
+def names() -> MemberNames:
     """Profiles in which one person may not be seen."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         member = request.url.path.rpartition("/")[2]
         return httpx.Response(404) if member == "gone" else httpx.Response(200, json={"name": member.title()})
 
-    return Names(answering("profiles", answer))
+    return MemberNames(fake_service("profiles", answer))
 
 
 def free(number: int) -> list[dict[str, object]]:
@@ -46,9 +46,9 @@ def free(number: int) -> list[dict[str, object]]:
 
 
 def test_facts_stand_there_in_words_and_names_as_far_as_they_may_be_seen(
-    names: Names, capsys: pytest.CaptureFixture[str]
+    names: MemberNames, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show([PAIR], [CLASH], [ASKED], free(2), 10, names)
+    print_care([PAIR], [CLASH], [ASKED], free(2), 10, names)
     shown = capsys.readouterr().out
     assert "Anouk and Selin" in shown
     assert "no first meeting was planned in time and two meetings in a row were called off" in shown
@@ -59,15 +59,17 @@ def test_facts_stand_there_in_words_and_names_as_far_as_they_may_be_seen(
     assert "People who wait for a partner, the longest first: 2" in shown
 
 
-def test_it_stays_on_one_screen_and_says_what_it_leaves_out(names: Names, capsys: pytest.CaptureFixture[str]) -> None:
-    show([PAIR] * 30, [CLASH] * 30, [ASKED] * 30, free(200), 5, names)
+def test_it_stays_on_one_screen_and_says_what_it_leaves_out(
+    names: MemberNames, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_care([PAIR] * 30, [CLASH] * 30, [ASKED] * 30, free(200), 5, names)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 40
     assert any("200 or more" in line and "the first 5 are shown" in line for line in lines)
 
 
-def test_nothing_to_do_is_said_in_a_few_lines(names: Names, capsys: pytest.CaptureFixture[str]) -> None:
-    show([], [], [], [], 10, names)
+def test_nothing_to_do_is_said_in_a_few_lines(names: MemberNames, capsys: pytest.CaptureFixture[str]) -> None:
+    print_care([], [], [], [], 10, names)
     assert [line for line in capsys.readouterr().out.splitlines() if line] == [
         "Pairs that would like some help: 0",
         "Pairs that break a rule since the organisation has changed: 0",

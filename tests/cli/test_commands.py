@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from cli.connections import without_password
-from cli.installation import Addresses, write
+from cli.connections import redact_password
+from cli.installation import Addresses, write_addresses
 from cli.main import app
-from tests.cli.conftest import Run, parsed
+from tests.cli.conftest import Run, parse_json
 
 TOP = (
     "up",
@@ -147,11 +147,11 @@ def test_a_wrong_setting_is_named_without_its_value(run: Run, monkeypatch: pytes
 
 class TestContracts:
     def test_the_committed_documents_are_those_of_the_models(self, run: Run) -> None:
-        assert parsed(run("contracts", "check", "--json")) == {"outdated": [], "broken": []}
+        assert parse_json(run("contracts", "check", "--json")) == {"outdated": [], "broken": []}
 
     def test_export_writes_to_a_folder_and_check_notices_what_was_changed_there(self, run: Run, tmp_path: Path) -> None:
         folder = str(tmp_path / "papers")
-        written = parsed(run("contracts", "export", "--folder", folder, "--json"))
+        written = parse_json(run("contracts", "export", "--folder", folder, "--json"))
         assert any(name.endswith("asyncapi.json") for name in written)
         assert run("contracts", "check", "--folder", folder).exit_code == 0
         Path(written[0]).write_text("{}")
@@ -169,9 +169,9 @@ class TestContracts:
     ],
 )
 def test_no_password_is_ever_shown(address: str, shown: str) -> None:
-    assert without_password(address) == shown
+    assert redact_password(address) == shown
 
 
 def test_only_its_owner_can_read_the_addresses(tmp_path: Path) -> None:
-    write(tmp_path, Addresses())
+    write_addresses(tmp_path, Addresses())
     assert (tmp_path / "addresses.json").stat().st_mode & 0o077 == 0

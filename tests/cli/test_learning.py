@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from cli import connections
-from tests.cli.conftest import Run, answering, parsed
+from tests.cli.conftest import Run, fake_service, parse_json
 
 WEIGHTS = {"lower_benefit": 4.0, "higher_benefit": 2.0, "compatibility": 2.0, "perspective": 2.0}
 ESTIMATE = {
@@ -52,7 +52,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
             return httpx.Response(200, json=COMPARED)
         return httpx.Response(200, json=SEEN)
 
-    monkeypatch.setattr(connections, "service", lambda *_: answering("matcher", answer))
+    monkeypatch.setattr(connections, "open_service", lambda *_: fake_service("matcher", answer))
     return seen
 
 
@@ -63,7 +63,7 @@ def test_show_tells_weights_where_outcomes_point_and_what_to_do_next(run: Run, a
     assert "0.15 to 0.35" in shown
     assert "viceversa learning preview fresh-eyes 1" in shown
     assert asked == [("GET", "/programmes/fresh-eyes/learning")]
-    assert parsed(run("learning", "show", "fresh-eyes", "--json")) == SEEN
+    assert parse_json(run("learning", "show", "fresh-eyes", "--json")) == SEEN
 
 
 def test_preview_waits_and_shows_who_would_be_matched_differently(run: Run, asked: list[tuple[str, str]]) -> None:
@@ -74,7 +74,7 @@ def test_preview_waits_and_shows_who_would_be_matched_differently(run: Run, aske
     assert "viceversa round compare r1 r2" in shown
     assert asked[0] == ("POST", "/programmes/fresh-eyes/learning/1/preview")
     assert asked[-1] == ("GET", "/rounds/r1/compare/r2")
-    assert parsed(run("learning", "preview", "fresh-eyes", "1", "--json"))["gain"] == PREVIEW["gain"]
+    assert parse_json(run("learning", "preview", "fresh-eyes", "1", "--json"))["gain"] == PREVIEW["gain"]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from chassis.core.clocks import Clock
-from cli.installation import Addresses, read
+from cli.installation import Addresses, read_addresses
 from deploy.local import ports, process
 from deploy.local.stack import Endpoints
-from tests.cli.conftest import Run, parsed
+from tests.cli.conftest import Run, parse_json
 from tests.journey.conditions import wait_until
 
 MONDAY_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -40,11 +40,11 @@ def data(run: Run, tmp_path: Path, servers: Endpoints, prefix: str, monkeypatch:
 def test_from_up_to_down(run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(tmp_path / "clock.jsonl")
     clock.set_speed(1.0, MONDAY_NOON)  # at night nobody would be told of anything
-    addresses = Addresses.model_validate(parsed(run("up", "--clock", str(tmp_path / "clock.jsonl"), "--json")))
-    assert read(data) == addresses
+    addresses = Addresses.model_validate(parse_json(run("up", "--clock", str(tmp_path / "clock.jsonl"), "--json")))
+    assert read_addresses(data) == addresses
     assert set(process.names(data)) == {"issuer", "mail", "profiles", "matcher", "notifier", "feedback"}
-    assert parsed(run("up", "--json")) == addresses.model_dump(mode="json"), "what runs is used as it is"
-    assert all(service["ready"] for service in parsed(run("status", "--json"))["services"])
+    assert parse_json(run("up", "--json")) == addresses.model_dump(mode="json"), "what runs is used as it is"
+    assert all(service["ready"] for service in parse_json(run("status", "--json"))["services"])
 
     programme(run)
     people(run, tmp_path)
@@ -61,9 +61,9 @@ def test_from_up_to_down(run: Run, data: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def programme(run: Run) -> None:
-    made = parsed(run("programme", "create", str(PROGRAMME), "--id", "fresh-eyes", "--open", "--json"))
+    made = parse_json(run("programme", "create", str(PROGRAMME), "--id", "fresh-eyes", "--open", "--json"))
     assert (made["programme_id"], made["state"]) == ("fresh-eyes", "open")
-    assert [one["programme_id"] for one in parsed(run("programme", "list", "--json"))] == ["fresh-eyes"]
+    assert [one["programme_id"] for one in parse_json(run("programme", "list", "--json"))] == ["fresh-eyes"]
     again = run("programme", "create", str(PROGRAMME), "--id", "fresh-eyes")
     assert again.exit_code == 4
     assert "refused (409)" in again.stderr
@@ -88,7 +88,7 @@ def tokens(run: Run, addresses: Addresses) -> None:
         f"{addresses.urls['profiles']}/members/me", headers={"Authorization": f"Bearer {ada.stdout.strip()}"}
     )
     assert me.json()["name"] == "Ada Marsden"
-    by_number = parsed(run("token", "--as", "E1", "--coordinates", "fresh-eyes", "--json"))
+    by_number = parse_json(run("token", "--as", "E1", "--coordinates", "fresh-eyes", "--json"))
     assert (by_number["member_id"], by_number["programmes"]) == (me.json()["member_id"], ["fresh-eyes"])
     assert run("token", "--as", "nobody at all").exit_code == 4
     several = run("token", "--as", "marsden")
@@ -97,13 +97,13 @@ def tokens(run: Run, addresses: Addresses) -> None:
 
 
 def rounds(run: Run) -> None:
-    computed = parsed(run("round", "compute", "fresh-eyes", "--json"))
+    computed = parse_json(run("round", "compute", "fresh-eyes", "--json"))
     assert (computed["state"], computed["pairs"]) == ("computed", 0), "nobody has joined yet"
-    assert parsed(run("round", "show", computed["round_id"], "--json"))["proposals"] == []
-    assert parsed(run("round", "discard", computed["round_id"], "--json"))["state"] == "discarded"
-    assert [one["state"] for one in parsed(run("round", "list", "fresh-eyes", "--json"))] == ["discarded"]
-    assert parsed(run("pairings", "--json")) == []
-    assert parsed(run("status", "--exact", "--json"))["exact"] == {"": {"people": 2}}
+    assert parse_json(run("round", "show", computed["round_id"], "--json"))["proposals"] == []
+    assert parse_json(run("round", "discard", computed["round_id"], "--json"))["state"] == "discarded"
+    assert [one["state"] for one in parse_json(run("round", "list", "fresh-eyes", "--json"))] == ["discarded"]
+    assert parse_json(run("pairings", "--json")) == []
+    assert parse_json(run("status", "--exact", "--json"))["exact"] == {"": {"people": 2}}
     unknown = run("pairing", "there-is-none")
     assert unknown.exit_code == 4
     assert "viceversa pairings" in unknown.stderr
@@ -119,10 +119,10 @@ def two_meet(run: Run, addresses: Addresses) -> str:
     token = run("token", "--as", "admin").stdout.strip()
     with asking(addresses, "matcher", token) as admin:
         made = wait_until(lambda: put_together(admin, ids), "the two can be put together")
-    waiting = parsed(run("care", "fresh-eyes", "--json"))
+    waiting = parse_json(run("care", "fresh-eyes", "--json"))
     assert [one["pairing_id"] for one in waiting["answers_due"]] == [made]
     assert "Ada Marsden and Bo Marsden" in run("care", "fresh-eyes").stdout
-    assert parsed(run("conflicts", "fresh-eyes", "--json")) == waiting["conflicts"] == []
+    assert parse_json(run("conflicts", "fresh-eyes", "--json")) == waiting["conflicts"] == []
     assert "no rule about the organisation" in run("conflict", made, "keep").stderr
     for name in ("ada mars", "bo mars"):
         with member(run, addresses, "matcher", name) as me:
@@ -149,7 +149,7 @@ def story(run: Run, addresses: Addresses, monkeypatch: pytest.MonkeyPatch) -> No
     wanted = ["mentoring.pairing.proposed.v1", "mentoring.pairing.formed.v1", "mentoring.checkin.due.v1"]
 
     def told() -> Any:
-        found = parsed(run("pairing", id, "--json"))
+        found = parse_json(run("pairing", id, "--json"))
         steps = found["story"]
         told = all(len(one["messages"]) == 2 for one in steps[1:])  # the proposal was answered before it was told
         return found if [one["type"] for one in steps] == wanted and told else None
@@ -168,8 +168,8 @@ def story(run: Run, addresses: Addresses, monkeypatch: pytest.MonkeyPatch) -> No
     assert "How this match was made: Put together by whoever coordinates the programme." in shown.stdout
     receipt = found["receipt"]["receipt_id"]
     assert receipt in shown.stdout
-    assert parsed(run("receipt", "show", receipt, "--json")) == found["receipt"]
-    assert parsed(run("receipt", "verify", receipt, "--json"))["verified"]
+    assert parse_json(run("receipt", "show", receipt, "--json")) == found["receipt"]
+    assert parse_json(run("receipt", "verify", receipt, "--json"))["verified"]
     assert "Reasons for the senior:" in run("receipt", "show", receipt).stdout
     for step in steps:
         assert step["words"] in shown.stdout
@@ -182,16 +182,16 @@ def story(run: Run, addresses: Addresses, monkeypatch: pytest.MonkeyPatch) -> No
         assert "Kafka cannot be reached" in alone.stderr
         assert "Ada Marsden" in alone.stdout
         assert "proposed" in alone.stdout
-        assert parsed(run("pairing", id, "--json"))["story"] is None
+        assert parse_json(run("pairing", id, "--json"))["story"] is None
 
     with monkeypatch.context() as another:
         another.setenv("VICEVERSA_TOKEN", run("token", "--as", "bo mars").stdout.strip())
-        own = parsed(run("pairing", id, "--json"))["story"]
+        own = parse_json(run("pairing", id, "--json"))["story"]
         assert own[0]["words"].startswith("Proposed to both, ")
 
 
 def status(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = parsed(run("status", "--json"))
+    found = parse_json(run("status", "--json"))
     assert found["funnel"]["fresh-eyes"]["k"] >= 5
     assert found["funnel"]["fresh-eyes"]["steps"] | {"met": 0, "lapsed": 0} == found["funnel"]["fresh-eyes"]["steps"]
     assert found["funnel"]["fresh-eyes"]["steps"]["formed"] is None, "too few to be told"
@@ -201,10 +201,10 @@ def status(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = run("status").stdout
     assert "fewer than 5" in shown
     assert "left out on purpose" in shown
-    assert parsed(run("status", "--exact", "--json"))["exact"]["fresh-eyes"]["pairings formed"] == 1
+    assert parse_json(run("status", "--exact", "--json"))["exact"]["fresh-eyes"]["pairings formed"] == 1
     with monkeypatch.context() as another:
         another.setenv("VICEVERSA_TOKEN", run("token", "--as", "bo mars").stdout.strip())
-        mine = parsed(run("status", "--json"))
+        mine = parse_json(run("status", "--json"))
         assert (mine["funnel"], mine["messages"]) == ({}, None), "figures are for those who look after it"
 
 
@@ -212,7 +212,7 @@ def help_is_offered(run: Run) -> None:
     """A month without a meeting: the two stand on the coordinator's list, and the story says why."""
 
     def wanting() -> Any:
-        return parsed(run("care", "fresh-eyes", "--json"))["would_like_help"]
+        return parse_json(run("care", "fresh-eyes", "--json"))["would_like_help"]
 
     [pair] = wait_until(wanting, "a pair would like some help")
     assert set(pair["facts"]) == {"no_first_meeting_booked", "no_first_meeting_held"}
@@ -221,7 +221,7 @@ def help_is_offered(run: Run) -> None:
     assert pair["pairing_id"] in shown
 
     def told() -> bool:
-        steps = parsed(run("pairing", pair["pairing_id"], "--json"))["story"]
+        steps = parse_json(run("pairing", pair["pairing_id"], "--json"))["story"]
         return any(one["words"].startswith("Help was offered, because no first meeting was planned") for one in steps)
 
     wait_until(told, "the story tells of it")

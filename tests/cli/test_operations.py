@@ -11,7 +11,7 @@ from chassis.messaging.kafka import Producer, read_topic
 from chassis.messaging.records import KafkaRecord
 from contracts.catalogue import SERVICE_TOPICS, TOPICS
 from deploy.local.stack import Endpoints
-from tests.cli.conftest import Run, parsed
+from tests.cli.conftest import Run, parse_json
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +37,9 @@ def put_aside(servers: Endpoints, prefix: str) -> None:
 
 
 def test_provision_creates_every_topic_once(run: Run, prefix: str) -> None:
-    created = parsed(run("provision", "--json"))
+    created = parse_json(run("provision", "--json"))
     assert sorted(created) == sorted(topic.full_name(prefix) for topic in (*TOPICS, *SERVICE_TOPICS))
-    assert parsed(run("provision", "--json")) == []
+    assert parse_json(run("provision", "--json")) == []
 
 
 def test_a_dead_letter_is_listed_shown_and_replayed_to_its_service_alone(
@@ -48,9 +48,9 @@ def test_a_dead_letter_is_listed_shown_and_replayed_to_its_service_alone(
     assert run("provision").exit_code == 0
     put_aside(servers, prefix)
 
-    [letter] = parsed(run("dead-letters", "list", "--json"))
+    [letter] = parse_json(run("dead-letters", "list", "--json"))
     assert (letter["service"], letter["code"], letter["topic"]) == ("matcher", "unreadable", "rounds.v1")
-    shown = parsed(run("dead-letters", "show", "matcher", letter["place"], "--json"))
+    shown = parse_json(run("dead-letters", "show", "matcher", letter["place"], "--json"))
     assert shown["value"] == "not JSON"
     assert shown["headers"]["ce_id"] == "event-1"
     assert "not JSON" in run("dead-letters", "show", "matcher", letter["place"]).stdout
@@ -65,7 +65,7 @@ def test_a_dead_letter_is_listed_shown_and_replayed_to_its_service_alone(
 
 def test_a_letter_that_is_not_there_is_said_to_be_missing(run: Run) -> None:
     assert run("provision").exit_code == 0
-    assert parsed(run("dead-letters", "list", "--json")) == []
+    assert parse_json(run("dead-letters", "list", "--json")) == []
     result = run("dead-letters", "show", "matcher", "0-0")
     assert result.exit_code == 1
     assert "no dead letter" in result.stderr

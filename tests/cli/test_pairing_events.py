@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 
 from chassis.core.connection import Connection
-from cli.pairing_events import events_of
+from cli.pairing_events import read_pairing_events
 from contracts.envelope import EventData
 from contracts.examples import envelope_of, examples
 from contracts.feedback import ContactNeeded, SessionHeld
@@ -65,7 +65,7 @@ def said(servers: Endpoints, prefix: str, events: Iterable[EventData], *, elsewh
 def found(servers: Endpoints, prefix: str) -> tuple[list[EventData], list[str]]:
     """What is found, and what was reported on the way."""
     reported: list[str] = []
-    reading = events_of(Connection(servers.kafka), prefix, PAIRING, [READER], reported.append)
+    reading = read_pairing_events(Connection(servers.kafka), prefix, PAIRING, [READER], reported.append)
     return [one.data for one in asyncio.run(reading)], reported
 
 

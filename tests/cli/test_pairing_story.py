@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cli.formatting import FACTS
-from cli.pairing_story import Happened, Step, Telling, story
+from cli.formatting import FACT_TEXTS
+from cli.pairing_story import ReadEvent, StoryEvent, StoryStep, build_story
 from contracts.envelope import Envelope
 from contracts.feedback import (
     CheckinCompleted,
@@ -48,11 +48,11 @@ def at(days: float) -> datetime:
     return MONDAY + timedelta(days=days)
 
 
-def happened(data: Telling, id: str = "") -> Happened:
-    return Happened(id or f"{data.TYPE}/{data.happened_at}", data, TRACE)
+def happened(data: StoryEvent, id: str = "") -> ReadEvent:
+    return ReadEvent(id or f"{data.TYPE}/{data.happened_at}", data, TRACE)
 
 
-def pairing(kind: type[PairingEvent], days: float, **more: Any) -> Happened:
+def pairing(kind: type[PairingEvent], days: float, **more: Any) -> ReadEvent:
     both = (("anouk", "senior"), ("selin", "junior"))
     common = {
         "pairing_id": "p", "state": STATES[kind], "happened_at": at(days), "recorded_at": at(days),
@@ -66,24 +66,24 @@ def pairing(kind: type[PairingEvent], days: float, **more: Any) -> Happened:
     return happened(kind.model_validate({**common, **more}), kind.TYPE)
 
 
-def feedback(kind: type[FeedbackEvent], days: float, **more: Any) -> Happened:
+def feedback(kind: type[FeedbackEvent], days: float, **more: Any) -> ReadEvent:
     common = {"pairing_id": "p", "programme_id": "fresh-eyes", "happened_at": at(days), "recorded_at": at(days)}
     return happened(kind.model_validate({**common, **more}), f"{kind.TYPE}/{days}/{more.get('side', '')}")
 
 
-def meeting(kind: type[SessionEvent], days: float, starts: float, id: str = "m1", held: int = 0) -> Happened:
+def meeting(kind: type[SessionEvent], days: float, starts: float, id: str = "m1", held: int = 0) -> ReadEvent:
     session = {"session_id": id, "state": kind.TYPE.split(".")[2], "starts_at": at(starts)}
     return feedback(kind, days, session=session, sessions_held=held)
 
 
-def checkin(kind: type[CheckinDue | CheckinCompleted], days: float, side: str, milestone: str = "day_30") -> Happened:
+def checkin(kind: type[CheckinDue | CheckinCompleted], days: float, side: str, milestone: str = "day_30") -> ReadEvent:
     return feedback(kind, days, checkin_id=f"{milestone}-{side}", side=side, milestone=milestone, due_at=at(days))
 
 
 def message(
-    cause: Happened, member: str, purpose: str, days: float, *, channel: str = "email",
+    cause: ReadEvent, member: str, purpose: str, days: float, *, channel: str = "email",
     kind: type[NotificationEvent] = NotificationSent,
-) -> Happened:  # fmt: skip
+) -> ReadEvent:  # fmt: skip
     data = {
         "notification_id": f"{member}-{purpose}", "member_id": member, "purpose": purpose, "channel": channel,
         "cause_id": cause.id, "pairing_id": "p", "happened_at": at(days), "recorded_at": at(days),
@@ -91,8 +91,8 @@ def message(
     return happened(kind.model_validate(data), f"{kind.TYPE}/{cause.id}/{member}/{purpose}")
 
 
-def words(*events: Happened) -> list[str]:
-    return [step.words for step in story(events, NAMES)]
+def words(*events: ReadEvent) -> list[str]:
+    return [step.words for step in build_story(events, NAMES)]
 
 
 def test_a_whole_life_in_words() -> None:
@@ -160,14 +160,14 @@ def test_how_it_came_about_is_told_and_not_who_asked(origin: str, said: str) -> 
 
 def test_without_names_it_is_told_all_the_same() -> None:
     for names in ({}, {"anouk": "Anouk van Dijk"}):
-        [step] = story([pairing(PairingProposed, 0)], names)
+        [step] = build_story([pairing(PairingProposed, 0)], names)
         assert step.words.startswith("Proposed to both;")
 
 
 def test_a_checkin_is_one_step_for_both_and_says_that_it_was_answered_and_by_no_name() -> None:
     due = [checkin(CheckinDue, 30, "senior"), checkin(CheckinDue, 30.3, "junior")]
     answered = [checkin(CheckinCompleted, 31, "junior"), checkin(CheckinCompleted, 33, "senior")]
-    steps = story([pairing(PairingProposed, 0), *due, *answered], NAMES)[1:]
+    steps = build_story([pairing(PairingProposed, 0), *due, *answered], NAMES)[1:]
     assert [step.words for step in steps] == [
         "Both were asked how it goes (after 30 days).",
         "One of the two has answered how it goes (after 30 days).",
@@ -187,15 +187,15 @@ def test_a_milestone_has_words(milestone: str, when: str) -> None:
 
 def test_every_fact_has_words() -> None:
     allowed = ContactNeeded.model_json_schema()["properties"]["facts"]["items"]["enum"]
-    assert set(FACTS) == set(allowed)
+    assert set(FACT_TEXTS) == set(allowed)
     told = words(feedback(ContactNeeded, 1, facts=tuple(allowed)))[0]
-    assert all(text in told for text in FACTS.values())
+    assert all(text in told for text in FACT_TEXTS.values())
     assert "_" not in told
 
 
-def formed_with(*messages: Callable[[Happened], Happened]) -> Step:
+def formed_with(*messages: Callable[[ReadEvent], ReadEvent]) -> StoryStep:
     formed = pairing(PairingFormed, 3)
-    steps = story([*(made(formed) for made in messages), formed, pairing(PairingProposed, 0)], NAMES)
+    steps = build_story([*(made(formed) for made in messages), formed, pairing(PairingProposed, 0)], NAMES)
     assert len(steps) == 2
     return steps[1]
 
@@ -205,8 +205,8 @@ def test_who_was_told_is_folded_into_the_step_that_caused_it() -> None:
         lambda formed: message(formed, "anouk", "partners", 3.9),
         lambda formed: message(formed, "selin", "partners", 3),
     )
-    assert (step.words, step.told_words) == ("Both said yes.", "both were told by e-mail")
-    assert {one.member_id for one in step.told} == {"anouk", "selin"}
+    assert (step.words, step.messages_text) == ("Both said yes.", "both were told by e-mail")
+    assert {one.member_id for one in step.messages} == {"anouk", "selin"}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_what_became_of_each_message_is_told_but_for_what_was_left_out_on_purpos
         lambda formed: message(formed, "anouk", "partners", 3),
         lambda formed: message(formed, "selin", "partners", 3.1, channel=channel, kind=kind),
     )
-    assert step.told_words == said
+    assert step.messages_text == said
 
 
 def test_others_who_were_told_are_named_by_their_part_in_it() -> None:
@@ -234,28 +234,28 @@ def test_others_who_were_told_are_named_by_their_part_in_it() -> None:
         message(needed, "selin", "help_offered", 17),
         message(needed, "carla", "pair_needs_a_person", 17.1),
     ]
-    assert story([needed, *told], NAMES)[0].told_words == "both and whoever coordinates were told by e-mail"
+    assert build_story([needed, *told], NAMES)[0].messages_text == "both and whoever coordinates were told by e-mail"
 
 
 def test_what_is_said_months_after_its_cause_is_a_step_of_its_own() -> None:
     formed = pairing(PairingFormed, 3)
     later = [message(formed, member, "half_way", 90, channel="inbox") for member in ("anouk", "selin")]
-    first, second = story([formed, *later], NAMES)
-    assert first.told == ()
-    assert (second.at, second.words, second.told_words) == (
+    first, second = build_story([formed, *later], NAMES)
+    assert first.messages == ()
+    assert (second.at, second.words, second.messages_text) == (
         at(90), "Half of their time is over.", "both were told in the inbox",
     )  # fmt: skip
 
 
 def test_a_message_whose_cause_is_gone_is_told_alone() -> None:
     gone = meeting(SessionHeld, 1, 1, held=1)
-    [step] = story([message(gone, "anouk", "meeting_held", 1)], NAMES)
-    assert (step.words, step.told_words) == ("A message: meeting held.", "Anouk van Dijk was told by e-mail")
+    [step] = build_story([message(gone, "anouk", "meeting_held", 1)], NAMES)
+    assert (step.words, step.messages_text) == ("A message: meeting held.", "Anouk van Dijk was told by e-mail")
 
 
 def test_order_is_by_business_time_and_what_arrives_twice_is_told_once() -> None:
     events = [pairing(PairingFormed, 3), pairing(PairingProposed, 0), pairing(PairingFormed, 3)]
-    assert [step.at for step in story(events, NAMES)] == [at(0), at(3)]
+    assert [step.at for step in build_story(events, NAMES)] == [at(0), at(3)]
 
 
 def test_each_step_has_the_trace_of_its_leg_and_is_data_for_a_script() -> None:
@@ -263,8 +263,8 @@ def test_each_step_has_the_trace_of_its_leg_and_is_data_for_a_script() -> None:
         id="e1", type=PairingProposed.TYPE, source="/viceversa/matcher", subject="p", time=MONDAY, sequence=1,
         correlationid="p", traceparent=f"00-{TRACE}-00f067aa0ba902b7-01",
     )  # fmt: skip
-    [step] = story([Happened.of(envelope, pairing(PairingProposed, 0).data)], NAMES)
-    assert step.as_data() == {
+    [step] = build_story([ReadEvent.of(envelope, pairing(PairingProposed, 0).data)], NAMES)
+    assert step.to_json() == {
         "time": "2026-03-02T09:00:00.000Z",
         "type": "mentoring.pairing.proposed.v1",
         "words": "Proposed to Anouk van Dijk and Selin Çelik; they may answer until Mon 16 March 2026.",
@@ -273,4 +273,4 @@ def test_each_step_has_the_trace_of_its_leg_and_is_data_for_a_script() -> None:
         "told": None,
         "messages": [],
     }
-    assert Happened.of(replace(envelope, traceparent=None), pairing(PairingProposed, 0).data).trace_id is None
+    assert ReadEvent.of(replace(envelope, traceparent=None), pairing(PairingProposed, 0).data).trace_id is None

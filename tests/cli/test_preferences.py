@@ -4,15 +4,15 @@ from collections import Counter
 from dataclasses import replace
 from random import Random
 
-from cli.demo.preferences import Hidden, answer, by_heart, meeting, ratings
+from cli.demo.preferences import HiddenTraits, answer_checkin, decide_answer, decide_meeting, decide_without_forgetting
 
-ME = Hidden((1.0, 0.0), (0.0, 0.0), frozenset({"negotiation"}), busy=0.0, forgetful=0.0)
+ME = HiddenTraits((1.0, 0.0), (0.0, 0.0), frozenset({"negotiation"}), busy=0.0, forgetful=0.0)
 LIKED = replace(ME, comes_across=(1.0, 0.0))
 DISLIKED = replace(ME, comes_across=(-1.0, 0.0))
 
 
-def said(me: Hidden, partner: Hidden, *topics: str) -> tuple[str, str | None]:
-    return answer(me, partner, topics, Random(1))
+def said(me: HiddenTraits, partner: HiddenTraits, *topics: str) -> tuple[str, str | None]:
+    return decide_answer(me, partner, topics, Random(1))
 
 
 def test_they_accept_whom_they_like_and_decline_whom_they_do_not() -> None:
@@ -35,13 +35,13 @@ def test_the_forgetful_do_not_answer() -> None:
 
 
 def test_whoever_does_not_forget_says_the_same_by_heart() -> None:
-    assert by_heart(ME, LIKED, ()) == said(ME, LIKED)
-    assert by_heart(ME, DISLIKED, ()) == said(ME, DISLIKED)
+    assert decide_without_forgetting(ME, LIKED, ()) == said(ME, LIKED)
+    assert decide_without_forgetting(ME, DISLIKED, ()) == said(ME, DISLIKED)
 
 
 def test_most_meetings_take_place_and_the_busy_call_off_more() -> None:
-    def shares(human: Hidden) -> Counter[str]:
-        return Counter(meeting(human, human, Random(seed)) for seed in range(500))
+    def shares(human: HiddenTraits) -> Counter[str]:
+        return Counter(decide_meeting(human, human, Random(seed)) for seed in range(500))
 
     idle, busy = shares(ME), shares(replace(ME, busy=1.0, forgetful=0.5))
     assert idle["held"] > 400
@@ -52,7 +52,7 @@ def test_most_meetings_take_place_and_the_busy_call_off_more() -> None:
 
 def test_who_likes_whom_they_meet_speaks_better_of_it_with_time() -> None:
     def agrees(liked: float, months: float, item: str) -> float:
-        given = [ratings((item,), liked, months, Random(seed))[item] for seed in range(200)]
+        given = [answer_checkin((item,), liked, months, Random(seed))[item] for seed in range(200)]
         rated = [one for one in given if one is not None]
         assert set(rated) <= {1, 2, 3, 4, 5}
         assert len(rated) < len(given), "some say nothing"

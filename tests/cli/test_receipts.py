@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from cli import connections
-from cli.api import Api
-from cli.member_names import Names
-from cli.receipts import figures, say_whether, show_in_full, tell
-from tests.cli.conftest import Run, answering
+from cli.api import ServiceClient
+from cli.member_names import MemberNames
+from cli.receipts import describe_figures, print_details, print_explanation, print_verification
+from tests.cli.conftest import Run, fake_service
 
 OWN: dict[str, Any] = {
     "receipt_id": "r1",
@@ -43,22 +43,22 @@ FULL: dict[str, Any] = {
 }
 
 
-def matcher(answers: dict[str, Any]) -> Api:
+def matcher(answers: dict[str, Any]) -> ServiceClient:
     def answer(request: httpx.Request) -> httpx.Response:
         found = answers.get(request.url.path)
         return httpx.Response(404) if found is None else httpx.Response(200, json=found)
 
-    return answering("matcher", answer)
+    return fake_service("matcher", answer)
 
 
 @pytest.fixture
-def names() -> Names:
-    return Names(matcher({"/members/third": {"name": "Third Person"}}))
+def names() -> MemberNames:
+    return MemberNames(matcher({"/members/third": {"name": "Third Person"}}))
 
 
-def test_one_of_the_two_reads_words_and_no_figure(names: Names, capsys: pytest.CaptureFixture[str]) -> None:
-    tell(OWN, names)
-    show_in_full(OWN)
+def test_one_of_the_two_reads_words_and_no_figure(names: MemberNames, capsys: pytest.CaptureFixture[str]) -> None:
+    print_explanation(OWN, names)
+    print_details(OWN)
     shown = capsys.readouterr().out
     for words in (OWN["how"], *OWN["reasons"], *OWN["parts"]):
         assert words in shown
@@ -66,8 +66,8 @@ def test_one_of_the_two_reads_words_and_no_figure(names: Names, capsys: pytest.C
     assert "sha" not in shown
 
 
-def test_whoever_coordinates_reads_what_counted_and_whom_each_could_have_had(names: Names) -> None:
-    first, *others = figures(FULL, names)
+def test_whoever_coordinates_reads_what_counted_and_whom_each_could_have_had(names: MemberNames) -> None:
+    first, *others = describe_figures(FULL, names)
     assert first.startswith("Fit 0.61: what the senior gains 0.50, what the junior gains 0.55,")
     assert others == [
         "Between pairs that fit about equally well the seed 7 decided.",
@@ -77,15 +77,15 @@ def test_whoever_coordinates_reads_what_counted_and_whom_each_could_have_had(nam
     ]
 
 
-def test_what_does_not_apply_is_not_told(names: Names) -> None:
+def test_what_does_not_apply_is_not_told(names: MemberNames) -> None:
     plain = {**FULL, "seed": None, "runner_up": {}, "override_cost": None}
-    assert len(figures(plain, names)) == 1
+    assert len(describe_figures(plain, names)) == 1
     changed = {**plain, "chosen_with": {**FULL["fit"], "score": 0.55}}
-    assert figures(changed, names)[1].startswith("The round chose it with a fit of 0.55;")
+    assert describe_figures(changed, names)[1].startswith("The round chose it with a fit of 0.55;")
 
 
 def test_reasons_weights_and_hashes_are_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
-    show_in_full(FULL)
+    print_details(FULL)
     shown = capsys.readouterr().out
     assert "Reasons for the junior:\n  You want to know." in shown
     assert "version 3 of the settings of fresh-eyes" in shown
@@ -98,7 +98,7 @@ def test_verify_ends_with_1_where_it_does_not(
     run: Run, monkeypatch: pytest.MonkeyPatch, verified: bool, code: int
 ) -> None:
     found = {"verified": verified, "words": ["Not the same is the reasons."], "changed_since": {"senior": True}}
-    monkeypatch.setattr(connections, "service", lambda *_: matcher({"/receipts/r1/verification": found}))
+    monkeypatch.setattr(connections, "open_service", lambda *_: matcher({"/receipts/r1/verification": found}))
     result = run("receipt", "verify", "r1")
     assert result.exit_code == code
     assert ("It verifies." in result.stdout) is verified
@@ -107,5 +107,5 @@ def test_verify_ends_with_1_where_it_does_not(
 
 
 def test_the_two_are_not_told_of_each_others_changes(capsys: pytest.CaptureFixture[str]) -> None:
-    say_whether({"verified": True, "words": [], "changed_since": None})
+    print_verification({"verified": True, "words": [], "changed_since": None})
     assert capsys.readouterr().out == "It verifies.\n"

@@ -4,7 +4,7 @@ import pytest
 
 from cli import status
 from cli.console import REFUSED, Failure
-from cli.status import STEPS, Figures, Funnel
+from cli.status import STEP_TEXTS, PairFunnel, ServiceFigures
 
 METRICS = """
 # TYPE viceversa_consumer_lag gauge
@@ -26,7 +26,7 @@ viceversa_notifications_ended_created{purpose="partners",channel="email",state="
 
 
 def test_figures_are_summed_up_and_what_is_overdue_is_named_by_aggregate_and_kind() -> None:
-    assert status.read(METRICS) == Figures(
+    assert status.parse_figures(METRICS) == ServiceFigures(
         lag=5,
         oldest_s=1.3,
         overdue=4,
@@ -36,21 +36,23 @@ def test_figures_are_summed_up_and_what_is_overdue_is_named_by_aggregate_and_kin
 
 
 def test_what_is_overdue_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
-    status.show([], [], {"matcher": status.read(METRICS), "feedback": None})
+    status.print_processes([], [], {"matcher": status.parse_figures(METRICS), "feedback": None})
     shown = capsys.readouterr().out
     assert "overdue in matcher: 3 pairings whose time has come" in shown
     assert "overdue in matcher: 1 rounds left unfinished" in shown
 
 
 def test_a_number_too_small_to_be_told_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    status.show_funnels([Funnel("fresh-eyes", 5, {**dict.fromkeys(STEPS, 0), "proposed": 12, "lapsed": None})])
+    status.print_funnels(
+        [PairFunnel("fresh-eyes", 5, {**dict.fromkeys(STEP_TEXTS, 0), "proposed": 12, "lapsed": None})]
+    )
     lines = capsys.readouterr().out.splitlines()
     assert next(line for line in lines if line.startswith("proposed")).split()[-1] == "12"
     assert next(line for line in lines if line.startswith("did not come about")).endswith("fewer than 5")
 
 
 def test_many_programmes_stand_in_several_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    status.show_funnels([Funnel(f"p{number}", 5, dict.fromkeys(STEPS, number)) for number in range(6)])
+    status.print_funnels([PairFunnel(f"p{number}", 5, dict.fromkeys(STEP_TEXTS, number)) for number in range(6)])
     assert capsys.readouterr().out.count("pairs  ") == 2
 
 
@@ -61,6 +63,6 @@ def test_what_is_refused_is_left_out_and_what_does_not_answer_is_not() -> None:
     def silent(_path: str) -> None:
         raise Failure("nothing answers")
 
-    assert status._answered(refused, "/x") is None
+    assert status._get_unless_refused(refused, "/x") is None
     with pytest.raises(Failure):
-        status._answered(silent, "/x")
+        status._get_unless_refused(silent, "/x")

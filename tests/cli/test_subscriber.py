@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from chassis.core.connection import Connection
 from chassis.messaging.kafka import Producer
 from chassis.messaging.provisioning import provision_topics
-from cli.demo.subscriber import RESTRICTED, Seen, Subscriber
+from cli.demo.subscriber import RESTRICTED_TOPICS, SeenEvent, Subscriber
 from contracts.catalogue import TOPICS
 from contracts.envelope import Envelope, EventData, source_of
 from contracts.examples import examples
@@ -62,7 +62,7 @@ def until(holds: Callable[[], bool]) -> None:
 async def test_it_understands_events_counts_each_id_once_and_follows_tombstones(
     servers: Endpoints, prefix: str, producer: Producer, events: dict[type[EventData], EventData]
 ) -> None:
-    shown: list[Seen] = []
+    shown: list[SeenEvent] = []
     subscriber = Subscriber(servers.kafka, prefix, shown.append)
     subscriber.start()
     witness = subscriber.witness
@@ -73,11 +73,11 @@ async def test_it_understands_events_counts_each_id_once_and_follows_tombstones(
     until(lambda: pairing in witness.states)
     await send(producer, prefix, events[PairingState], 3, tombstone=True)
     until(lambda: pairing not in witness.states)
-    until(lambda: subscriber.behind() == 0)
+    until(lambda: subscriber.count_unread() == 0)
     subscriber.stop()
 
-    assert witness.by_topic() == {"pairings.v1": 1, "pairing-states.v1": 2}
-    assert witness.types == {PairingProposed.TYPE: 1, PairingState.TYPE: 2}
+    assert witness.count_by_topic() == {"pairings.v1": 1, "pairing-states.v1": 2}
+    assert witness.event_counts == {PairingProposed.TYPE: 1, PairingState.TYPE: 2}
     assert sorted(seen.id for seen in shown) == ["event-1", "event-2", "event-3"]
     assert [seen.id for seen in shown if seen.topic == "pairing-states.v1"] == ["event-2", "event-3"]
 
@@ -85,14 +85,14 @@ async def test_it_understands_events_counts_each_id_once_and_follows_tombstones(
 async def test_restricted_topics_are_counted_and_never_opened(
     servers: Endpoints, prefix: str, producer: Producer, events: dict[type[EventData], EventData]
 ) -> None:
-    shown: list[Seen] = []
+    shown: list[SeenEvent] = []
     subscriber = Subscriber(servers.kafka, prefix, shown.append)
     subscriber.start()
     await send(producer, prefix, events[ContactChanged], 1)
-    until(lambda: subscriber.witness.by_topic() == {"contacts.v1": 1})
+    until(lambda: subscriber.witness.count_by_topic() == {"contacts.v1": 1})
     subscriber.stop()
     assert shown[0].data is None
-    assert set(RESTRICTED) == {topic.name for topic in TOPICS if topic.restricted}
+    assert set(RESTRICTED_TOPICS) == {topic.name for topic in TOPICS if topic.restricted}
 
 
 @pytest.mark.parametrize("code", [KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.LEADER_NOT_AVAILABLE])
@@ -105,7 +105,7 @@ def test_while_a_leader_is_being_chosen_nobody_knows_how_far_behind_it_is(
 
     subscriber = Subscriber(servers.kafka, prefix, lambda _seen: None)
     monkeypatch.setattr(subscriber, "_admin", NoLeader())
-    assert subscriber.behind() > 0
+    assert subscriber.count_unread() > 0
     monkeypatch.undo()
     subscriber.start()
     subscriber.stop()
@@ -120,6 +120,6 @@ async def test_a_record_that_is_no_cloudevent_makes_it_fail_and_say_so(
     subscriber.start()
     await producer.deliver(f"{prefix}pairings.v1", key=b"k", value=b"{}", headers=[])
     with pytest.raises(SubscriberFailed):
-        until(lambda: subscriber.behind() < 0)
+        until(lambda: subscriber.count_unread() < 0)
     with pytest.raises(SubscriberFailed):
         subscriber.stop()

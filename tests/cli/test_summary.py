@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from cli.demo.audit import Audit
-from cli.demo.subscriber import Seen, Witness
-from cli.demo.summary import Counted, disagreements
+from cli.demo.subscriber import SeenEvent, Witness
+from cli.demo.summary import FinalCounts, find_disagreements
 
-COUNTED = Counted(
+COUNTED = FinalCounts(
     Audit(
         members=2, enrolled=2, rounds=1, proposed=2, lapsed=1, formed=1, chartered=0, ended=0, sessions_held=1,
-        checkins=1, partner_changes=0, notifications_sent=1, states={"lapsed": 1, "formed": 1}, told_of=1,
-        mails_sent=1, mails=1,
+        checkins=1, partner_changes=0, notifications_sent=1, states={"lapsed": 1, "formed": 1},
+        published_notifications=1, mails_sent=1, mails=1,
     ),
     erased=0,
     dead_letters=0,
@@ -42,59 +42,61 @@ def witness() -> Witness:
             ("notifications.v1", "notification.sent", "n", {}),
         ]
     ):
-        seen.note(Seen(topic, f"mentoring.{kind}.v1", f"e{number}", subject, data))
+        seen.record(SeenEvent(topic, f"mentoring.{kind}.v1", f"e{number}", subject, data))
     return seen
 
 
-def but(**figures: Any) -> Counted:
+def but(**figures: Any) -> FinalCounts:
     return replace(COUNTED, audit=replace(COUNTED.audit, **figures))
 
 
 def test_they_agree_when_the_subscriber_saw_what_the_services_say(witness: Witness) -> None:
-    assert disagreements(COUNTED, witness) == []
+    assert find_disagreements(COUNTED, witness) == []
 
 
 def test_a_pairing_that_went_with_an_erased_person_is_counted_by_nobody(witness: Witness) -> None:
-    witness.note(Seen("pairing-states.v1", "mentoring.pairing.state.v1", "tomb", "q", None))
-    assert disagreements(but(proposed=1, formed=0, sessions_held=0, checkins=0, states={"lapsed": 1}), witness) == []
+    witness.record(SeenEvent("pairing-states.v1", "mentoring.pairing.state.v1", "tomb", "q", None))
+    assert (
+        find_disagreements(but(proposed=1, formed=0, sessions_held=0, checkins=0, states={"lapsed": 1}), witness) == []
+    )
 
 
 @pytest.mark.parametrize(
     "figure",
     [
         "members", "rounds", "proposed", "lapsed", "formed", "chartered", "ended", "sessions_held", "checkins",
-        "partner_changes", "told_of", "mails_sent", "mails",
+        "partner_changes", "published_notifications", "mails_sent", "mails",
     ],
 )  # fmt: skip
 def test_any_figure_that_differs_is_named(witness: Witness, figure: str) -> None:
-    assert disagreements(but(**{figure: getattr(COUNTED.audit, figure) + 1}), witness)
+    assert find_disagreements(but(**{figure: getattr(COUNTED.audit, figure) + 1}), witness)
 
 
 def test_an_erasure_that_not_every_service_confirmed_and_a_dead_letter_are_named(witness: Witness) -> None:
-    assert disagreements(replace(COUNTED, erased=1), witness)
-    assert disagreements(replace(COUNTED, dead_letters=1), witness)
+    assert find_disagreements(replace(COUNTED, erased=1), witness)
+    assert find_disagreements(replace(COUNTED, dead_letters=1), witness)
 
 
 def test_where_mail_goes_to_a_named_server_nobody_looks_for_it_here(witness: Witness) -> None:
-    assert disagreements(but(mails=None), witness) == []
+    assert find_disagreements(but(mails=None), witness) == []
 
 
 def test_a_lost_event_is_noticed(witness: Witness) -> None:
-    witness.reached["mentoring.pairing.formed.v1"].clear()
-    assert any("formed" in line for line in disagreements(COUNTED, witness))
+    witness.subjects_by_type["mentoring.pairing.formed.v1"].clear()
+    assert any("formed" in line for line in find_disagreements(COUNTED, witness))
 
 
 def test_a_stale_state_on_the_compacted_topic_is_noticed(witness: Witness) -> None:
     witness.states["q"] = "proposed"
-    assert any("compacted" in line for line in disagreements(COUNTED, witness))
+    assert any("compacted" in line for line in find_disagreements(COUNTED, witness))
 
 
 def test_an_event_that_arrives_twice_counts_once(witness: Witness) -> None:
-    assert not witness.note(Seen("rounds.v1", "mentoring.round.published.v1", "e2", "r", {}))
-    assert disagreements(COUNTED, witness) == []
+    assert not witness.record(SeenEvent("rounds.v1", "mentoring.round.published.v1", "e2", "r", {}))
+    assert find_disagreements(COUNTED, witness) == []
 
 
 def test_the_pairing_with_most_to_tell_is_one_that_is_still_known(witness: Witness) -> None:
-    assert witness.richest() == "q"
-    witness.note(Seen("pairing-states.v1", "mentoring.pairing.state.v1", "tomb", "q", None))
-    assert witness.richest() == "p"
+    assert witness.find_richest_pairing() == "q"
+    witness.record(SeenEvent("pairing-states.v1", "mentoring.pairing.state.v1", "tomb", "q", None))
+    assert witness.find_richest_pairing() == "p"

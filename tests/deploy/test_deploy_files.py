@@ -21,7 +21,7 @@ import yaml
 from chassis.core.settings import PREFIX, Settings
 from chassis.web import dev_issuer, dev_tokens
 from chassis.web.authentication import TokenVerifier
-from cli.installation import USUAL_PORTS
+from cli.installation import DEFAULT_PORTS
 from contracts.catalogue import SERVICES
 from deploy.local.jars import ROOTS
 from services.notifier.settings import MailSettings
@@ -31,7 +31,7 @@ DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 COMPOSE = ROOT / "compose.yaml"
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 IN_THE_IMAGE = {"contracts", "chassis", "services", "cli", "deploy/local"}
-COMMANDS_READ = {"VICEVERSA_DATA", *(f"{PREFIX}{name.upper()}_URL" for name in USUAL_PORTS)}
+COMMANDS_READ = {"VICEVERSA_DATA", *(f"{PREFIX}{name.upper()}_URL" for name in DEFAULT_PORTS)}
 CONTAINER_PORT = 8080
 
 
@@ -113,7 +113,7 @@ def test_ports_are_those_that_the_commands_expect_and_open_to_this_machine_alone
         for port in container.get("ports", []):
             assert port.startswith("127.0.0.1:"), f"{name} publishes {port}"
     for service in SERVICES:
-        assert containers[service]["ports"] == [f"127.0.0.1:{USUAL_PORTS[service]}:{CONTAINER_PORT}"]
+        assert containers[service]["ports"] == [f"127.0.0.1:{DEFAULT_PORTS[service]}:{CONTAINER_PORT}"]
     assert f"VICEVERSA_HTTP_PORT={CONTAINER_PORT}" in DOCKERFILE.read_text(encoding="utf-8")
 
 

@@ -108,7 +108,7 @@ class Stack:
         return running.pid if running else None
 
     def log(self, name: str) -> str:
-        return cli.local_stack.log_of(self.data, name).read_text(encoding="utf-8", errors="replace")
+        return cli.local_stack.log_file(self.data, name).read_text(encoding="utf-8", errors="replace")
 
     def replica(self, name: str, service: str = "matcher") -> str:
         """A further process of a service, on a port of its own; its URL. It stops with the estate, or by ``stop``."""
@@ -117,7 +117,7 @@ class Stack:
         url = self.urls[name]
         self._replicas.add(name)
         if not process.alive(name, self.data):
-            surroundings = cli.local_stack.environment(self.data, self.addresses(), service)
+            surroundings = cli.local_stack.process_environment(self.data, self.addresses(), service)
             own = {"VICEVERSA_HTTP_PORT": url.rpartition(":")[2], "VICEVERSA_INSTANCE": name}
             process.spawn(
                 name,
@@ -138,7 +138,7 @@ class Stack:
             process.stop(name, self.data)
 
     def addresses(self) -> Addresses:
-        addresses = installation.read(self.data)
+        addresses = installation.read_addresses(self.data)
         assert addresses is not None, "the estate has not been started"
         return addresses
 
@@ -288,7 +288,9 @@ def an_estate(data: Path, endpoints: stack.Endpoints, prefix: str, otlp: str | N
     urls = {name: f"http://127.0.0.1:{ports.any_free()}" for name in (ISSUER, *SERVICES)}
     mail_port = ports.any_free()
     kafka, mongo = endpoints.kafka, endpoints.mongo
-    installation.write(data, Addresses(kafka=kafka, mongo=mongo, prefix=prefix, urls=urls, mail_port=mail_port))
+    installation.write_addresses(
+        data, Addresses(kafka=kafka, mongo=mongo, prefix=prefix, urls=urls, mail_port=mail_port)
+    )
     estate = Stack(data, endpoints, prefix, telemetry, Clock(data / "clock.jsonl"), urls)
     estate.clock.set_speed(1.0, START)
     try:

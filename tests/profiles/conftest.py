@@ -1,4 +1,4 @@
-"""The real service on a real store, with no process around it: sweeps are turned by hand, nothing is published."""
+"""The real service on a real store, inside the test's process. Tests run the sweeps; no event is published."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ SIDES: tuple[Side, Side] = ("senior", "junior")
 
 
 class FakeTokenVerifier:
-    """Says of a token who it is, as the issuer's keys would."""
+    """Maps each token to a principal, instead of checking a signature."""
 
     def __init__(self) -> None:
         self.principals: dict[str, Principal] = {}
@@ -38,7 +38,7 @@ class FakeTokenVerifier:
 
 @dataclass
 class ProfilesHarness:
-    """One service in this process. ``chassis`` can be made again, as after a restart."""
+    """One service in this process. ``restart`` replaces ``chassis``, as a new process would."""
 
     settings: Settings
     chassis: Chassis
@@ -74,27 +74,27 @@ class ProfilesHarness:
         )
 
     async def sweep(self) -> None:
-        """Let every sweep act until there is nothing more to do at this moment."""
+        """Run all sweeps until nothing is due any longer."""
         for _ in range(20):
             if not sum([await sweep.once(self.chassis.clock) for sweep in self.service.sweeps]):
                 return
-        raise AssertionError("the sweeps do not come to rest")
+        raise AssertionError("the sweeps never finish")
 
     async def let_leases_pass(self) -> None:
-        """As if a minute had gone by: whoever held a lease has given no sign of life."""
+        """Let every lease expire now, as if its holder had stopped a minute ago."""
         for aggregates in (self.profiles.persons, self.profiles.imports):
             now = self.chassis.clock.machine_now()
             await aggregates.collection.update_many({"lease": {"$ne": None}}, {"$set": {"lease": now}})
 
-    async def start_import(self, csv: str | bytes, **asked: str) -> str:
+    async def start_import(self, csv: str | bytes, **query: str) -> str:
         async with self.client("admin") as admin:
-            answer = await admin.post("/imports", content=csv, params=asked)
-            assert answer.status_code == 202, answer.text
-            return str(answer.json()["import_id"])
+            response = await admin.post("/imports", content=csv, params=query)
+            assert response.status_code == 202, response.text
+            return str(response.json()["import_id"])
 
-    async def import_file(self, csv: str | bytes, **asked: str) -> dict[str, Any]:
-        """Upload a file and let it be worked on; the import as it then is."""
-        import_id = await self.start_import(csv, **asked)
+    async def import_file(self, csv: str | bytes, **query: str) -> dict[str, Any]:
+        """Upload a file, run its import, and return the import afterwards."""
+        import_id = await self.start_import(csv, **query)
         await self.sweep()
         return await self.load_import(import_id)
 
@@ -103,14 +103,14 @@ class ProfilesHarness:
             return dict((await admin.get(f"/imports/{import_id}")).json())
 
     async def import_errors(self, import_id: str) -> list[tuple[int, str, str]]:
-        """The report: line, column, code."""
+        """The entries of the report: line, column, code."""
         async with self.client("admin") as admin:
-            items = (await admin.get(f"/imports/{import_id}/errors", params={"limit": 200})).json()["items"]
-            return [(one["line"], one["column"], one["code"]) for one in items]
+            entries = (await admin.get(f"/imports/{import_id}/errors", params={"limit": 200})).json()["items"]
+            return [(entry["line"], entry["column"], entry["code"]) for entry in entries]
 
     async def find_person(self, external_id: str, source: str = "hr") -> Person | None:
-        found = await self.profiles.keys.find_members([f"{source}\x1f{external_id}"])
-        stored = await self.profiles.persons.get(found[external]) if (external := next(iter(found), None)) else None
+        members = await self.profiles.keys.find_members([f"{source}\x1f{external_id}"])
+        stored = await self.profiles.persons.get(members[ref]) if (ref := next(iter(members), None)) else None
         return stored.state if stored else None
 
     async def member(self, external_id: str) -> Person:
@@ -119,13 +119,13 @@ class ProfilesHarness:
         return person
 
     async def outbox_events(self, aggregates: Aggregates[Any], id: str) -> list[tuple[str, Any]]:
-        """What waits in an outbox: topic, and data or None for a tombstone."""
+        """The events that wait in an outbox: topic and data; None for a tombstone."""
         document = await aggregates.collection.find_one({"_id": id})
         assert document is not None
         return [(entry["topic"], entry.get("data")) for entry in document["outbox"]]
 
     async def project_events(self, *events: EventData, sequence: int = 1) -> None:
-        """Keep these in their projections, as the consumer does."""
+        """Write these events to their projections, as the consumer does."""
         for event in events:
             projection = self.service.handlers.find_projection(event.TYPE, self.profiles)
             assert projection is not None
@@ -170,7 +170,7 @@ def pairing(pairing_id: str, *members: str, now: Any, state: Any = "formed") -> 
 
 
 @pytest.fixture
-async def world(servers: stack.Endpoints, prefix: str) -> AsyncIterator[ProfilesHarness]:
+async def harness(servers: stack.Endpoints, prefix: str) -> AsyncIterator[ProfilesHarness]:
     settings = Settings(
         kafka=servers.kafka,
         mongo=SecretStr(servers.mongo),
@@ -178,10 +178,10 @@ async def world(servers: stack.Endpoints, prefix: str) -> AsyncIterator[Profiles
         hmac_key=SecretStr("a secret of the tests, long enough"),
     )
     chassis = Chassis("profiles", settings)
-    made = ProfilesHarness(settings, chassis, build(chassis), FakeTokenVerifier())
+    created = ProfilesHarness(settings, chassis, build(chassis), FakeTokenVerifier())
     await chassis.prepare_database()
-    yield made
-    made.chassis.mongo.close()
+    yield created
+    created.chassis.mongo.close()
 
 
 __all__ = ["ProfilesHarness", "pairing", "programme", "stored_instant"]
