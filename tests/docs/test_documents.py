@@ -48,7 +48,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_every_test_and_script_that_is_named_exists(document: Path) -> None:
     tests = "\n".join(text_of(path) for path in sorted((ROOT / "tests").rglob("*.py")))
-    for name in re.findall(r"`(test_\w+)`", text_of(document)):
+    for name in re.findall(r"`(?:Test\w+::)?(test_\w+)`", text_of(document)):
         assert f"def {name}(" in tests, f"{named(document)}: {name}"
     for script in re.findall(r"\./(scripts/[\w-]+)", text_of(document)):
         assert (ROOT / script).is_file(), f"{named(document)}: {script}"
