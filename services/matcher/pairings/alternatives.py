@@ -7,13 +7,13 @@ world in which nobody would rather not be paired with anybody.
 from services.matcher.context import Matcher
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.programmes.programme import Programme
-from services.matcher.domain.receipts.receipt import Chosen, RunnerUp
+from services.matcher.domain.receipts.receipt import RunnerUp, Selection
 from services.matcher.pairings.partner_search import runner_up
 
 
 async def chosen_among_the_free(
     programme: Programme, senior: Member, junior: Member, score: float, matcher: Matcher, *, overridden: bool
-) -> Chosen:
+) -> Selection:
     """The runner-up of each side.
 
     ``overridden``: a coordinator chose; then the cost is what the side that could have done better lost by it.
@@ -26,4 +26,6 @@ async def chosen_among_the_free(
         if best is not None
     }
     best = max((one.score for one in found.values()), default=score)
-    return Chosen.model_validate({"runner_up": found, "override_cost": max(0.0, best - score) if overridden else None})
+    return Selection.model_validate(
+        {"runner_up": found, "override_cost": max(0.0, best - score) if overridden else None}
+    )

@@ -14,7 +14,7 @@ from contracts.errors import NotFound
 from contracts.pairings import PairingStateName
 from contracts.profiles import Side
 from services.matcher.dependencies import CoordinatorCommand, CoordinatorPrincipal, MatcherContext, Paging
-from services.matcher.domain.fit.rules import WORDS, Rule
+from services.matcher.domain.fit.rules import REASON_TEXTS, Rule
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.pairing import Pairing
 from services.matcher.pairings.views import PairingView
@@ -50,7 +50,7 @@ class ConflictView(BaseModel):
                 "state": pairing.state,
                 "members": {"senior": pairing.plan.senior.member_id, "junior": pairing.plan.junior.member_id},
                 "rules": conflict.rules,
-                "words": [WORDS[rule] for rule in conflict.rules],
+                "words": [REASON_TEXTS[rule] for rule in conflict.rules],
                 "since": conflict.since,
                 "ends_at": conflict.ends_at,
             }

@@ -6,7 +6,7 @@ from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.rules import Rule
 from services.matcher.domain.pairings import pairing as pairings
-from services.matcher.domain.pairings.conflict import Course, structural
+from services.matcher.domain.pairings.conflict import ConflictPolicy, find_structural_conflicts
 from services.matcher.domain.pairings.pairing import Pairing
 
 
@@ -38,22 +38,22 @@ async def _noted(pairing_id: str, matcher: Matcher, cause: Envelope | None) -> b
     saved = await matcher.pairings.update(
         pairing_id,
         Op.once(),
-        lambda state: pairings.look_again(state, broken, course, now) if state else None,
+        lambda state: pairings.update_conflict(state, broken, course, now) if state else None,
         cause=cause,
     )
     return saved.changed
 
 
-async def _broken(pairing: Pairing, matcher: Matcher) -> tuple[tuple[Rule, ...], Course] | None:
+async def _broken(pairing: Pairing, matcher: Matcher) -> tuple[tuple[Rule, ...], ConflictPolicy] | None:
     """By the programme's rules of today; None where one of the two takes part no longer, which has its own end."""
     plan = pairing.plan
     programme = await matcher.programmes.get(plan.programme_id)
     profiles = await matcher.members.get_many([plan.senior.member_id, plan.junior.member_id])
     senior, junior = (
-        rules.enrolled(profiles[one.member_id], plan.programme_id) if one.member_id in profiles else None
+        rules.find_enrolled_member(profiles[one.member_id], plan.programme_id) if one.member_id in profiles else None
         for one in (plan.senior, plan.junior)
     )
     if programme is None or senior is None or junior is None:
         return None
     settings = programme.state.settings
-    return structural(senior, junior, settings, matcher.clock.now().date()), settings.rules.on_conflict
+    return find_structural_conflicts(senior, junior, settings, matcher.clock.now().date()), settings.rules.on_conflict

@@ -5,8 +5,8 @@ from chassis.storage.aggregates import Stored, stored_instant
 from services.matcher.context import Matcher
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import request as requests
-from services.matcher.domain.pairings.pairing import RUNNING, Pairing
-from services.matcher.domain.pairings.request import Request
+from services.matcher.domain.pairings.pairing import RUNNING_STATES, Pairing
+from services.matcher.domain.pairings.request import PartnerRequest
 from services.matcher.pairings import conflicts
 from services.matcher.pairings.proposals import pairing_of
 
@@ -22,21 +22,21 @@ async def when_a_pairing_is_due(stored: Stored[Pairing], matcher: Matcher) -> No
     await matcher.pairings.update(
         stored.id,
         Op(f"due/{stored_instant(stored.state.due)}/{stored.state.state}"),
-        lambda pairing: pairings.due(pairing, moment) if pairing else None,
+        lambda pairing: pairings.apply_deadline(pairing, moment) if pairing else None,
     )
 
 
-async def when_a_request_is_due(stored: Stored[Request], matcher: Matcher) -> None:
+async def when_a_request_is_due(stored: Stored[PartnerRequest], matcher: Matcher) -> None:
     """It lapses, unless a crash came between the pairing that formed and the note of it here."""
     pairing = await matcher.pairings.get(pairing_of(stored.id))
-    formed = pairing.id if pairing is not None and pairing.state.state in RUNNING else None
+    formed = pairing.id if pairing is not None and pairing.state.state in RUNNING_STATES else None
     now = matcher.clock.now()
 
-    def decide(request: Request | None) -> requests.Decision | None:
+    def decide(request: PartnerRequest | None) -> requests.Decision | None:
         if request is None:
             return None
         if formed is not None and request.state == "open":
-            return requests.accepted(request, formed)
-        return requests.due(request, now)
+            return requests.accept_request(request, formed)
+        return requests.lapse_if_due(request, now)
 
     await matcher.requests.update(stored.id, Op(f"due/{stored_instant(stored.state.due)}/lapse"), decide)

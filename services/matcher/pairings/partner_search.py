@@ -11,9 +11,9 @@ from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.reasons import reasons
+from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.fit.score import Fit, fit, focus
+from services.matcher.domain.fit.score import Fit, compute_fit, select_focus
 from services.matcher.domain.programmes.programme import Programme
 
 MORE = 10  # looked up beyond those that are wanted, since some may be taken or away by now
@@ -72,10 +72,10 @@ async def partners(
         places = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
         for one in candidates:
             looked_at.add(one.id)
-            other = rules.enrolled(profiles[one.id], programme.programme_id) if one.id in profiles else None
+            other = rules.find_enrolled_member(profiles[one.id], programme.programme_id) if one.id in profiles else None
             if other is None or places.get(one.id, 0) <= promised.get(one.id, 0):
                 continue
-            if rules.absent(other.profile, programme.programme_id, settings, today) is not None:
+            if rules.find_absence_reason(other.profile, programme.programme_id, settings, today) is not None:
                 continue
             senior, junior = (other, me) if one.side == "senior" else (me, other)
             couple = possible(senior, junior, settings, matcher.taxonomy, today)
@@ -100,17 +100,17 @@ def possible(
     """
     if senior.enrolment.side == "junior" or junior.enrolment.side == "senior":
         return None
-    if rules.broken(senior, junior, settings, on, earlier):
+    if rules.find_broken_rules(senior, junior, settings, on, earlier):
         return None
-    parts = fit(senior, junior, settings, taxonomy, on)
+    parts = compute_fit(senior, junior, settings, taxonomy, on)
     return None if parts.falls_short(settings) else Couple(senior, junior, parts)
 
 
 def _choice(couple: Couple, side: Side, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> Choice:
     """``side``: of the partner."""
     senior, junior = couple.senior.profile, couple.junior.profile
-    why = reasons(senior, junior, settings, taxonomy, on)["junior" if side == "senior" else "senior"]
-    about = focus(senior, junior, settings.matching.benefit, taxonomy)
+    why = build_reasons(senior, junior, settings, taxonomy, on)["junior" if side == "senior" else "senior"]
+    about = select_focus(senior, junior, settings.matching.benefit, taxonomy)
     return Choice(senior if side == "senior" else junior, side, couple, why, about)
 
 

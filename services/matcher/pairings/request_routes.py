@@ -13,7 +13,7 @@ from chassis.web.http import (
 from contracts.errors import NotFound
 from services.matcher.dependencies import MatcherContext, MemberCommand, MemberPrincipal
 from services.matcher.domain.pairings import request as requests
-from services.matcher.domain.pairings.request import Request
+from services.matcher.domain.pairings.request import PartnerRequest
 from services.matcher.pairings import proposals
 from services.matcher.pairings.views import AcceptedView, ChoiceView, PairingView, RequestView
 from services.matcher.permissions import myself
@@ -73,7 +73,7 @@ async def accept_request(id: str, command: MemberCommand, matcher: MatcherContex
 async def decline_request(id: str, command: MemberCommand, matcher: MatcherContext) -> RequestView:
     me, now = myself(command.principal), matcher.clock.now()
     saved = await matcher.requests.update(
-        id, command.op, lambda state: requests.declined(requests.open_for(state, me, now))
+        id, command.op, lambda state: requests.decline_request(requests.require_open_request(state, me, now))
     )
     return RequestView.of(saved.require_state())
 
@@ -82,15 +82,15 @@ async def decline_request(id: str, command: MemberCommand, matcher: MatcherConte
 async def withdraw_request(id: str, command: MemberCommand, matcher: MatcherContext) -> RequestView:
     me = myself(command.principal)
 
-    def decide(state: Request | None) -> requests.Decision | None:
+    def decide(state: PartnerRequest | None) -> requests.Decision | None:
         if state is None or state.asker != me:
             raise NotFound("request")
-        return requests.withdrawn(state)
+        return requests.withdraw_request(state)
 
     return RequestView.of((await matcher.requests.update(id, command.op, decide)).require_state())
 
 
-def _seen_by(request: Request, me: str) -> bool:
+def _seen_by(request: PartnerRequest, me: str) -> bool:
     if request.state == "erased":
         return False
     return request.asker == me or (request.asked == me and not request.hidden)

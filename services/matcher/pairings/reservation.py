@@ -14,8 +14,8 @@ from contracts.errors import CommandRejected
 from services.matcher.context import Matcher
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import seat_ledger as ledgers
-from services.matcher.domain.pairings.pairing import LIVE, Pairing, Plan
-from services.matcher.domain.pairings.seat_ledger import Ledger, Seat
+from services.matcher.domain.pairings.pairing import LIVE_STATES, Pairing, PairingPlan
+from services.matcher.domain.pairings.seat_ledger import Seat, SeatLedger
 from services.matcher.receipts import repository
 
 Outcome = Pairing | CommandRejected
@@ -23,7 +23,7 @@ OVER = CommandRejected("no_longer_possible", "This pair is no longer possible.")
 
 
 async def reserve(
-    matcher: Matcher, plans: Sequence[Plan], *, agreed: bool = False, cause: Envelope | None = None
+    matcher: Matcher, plans: Sequence[PairingPlan], *, agreed: bool = False, cause: Envelope | None = None
 ) -> dict[str, Outcome]:
     """Take both seats of each pair and propose it; by pairing id what it has become, or why it could not be."""
     outcomes: dict[str, Outcome] = {}
@@ -32,9 +32,9 @@ async def reserve(
     return outcomes
 
 
-def batches(plans: Sequence[Plan]) -> list[list[Plan]]:
+def batches(plans: Sequence[PairingPlan]) -> list[list[PairingPlan]]:
     """The plans in groups in which everybody occurs once, since a bulk save takes each document once."""
-    groups: list[tuple[list[Plan], set[str]]] = []
+    groups: list[tuple[list[PairingPlan], set[str]]] = []
     for plan in plans:
         both = {plan.senior.member_id, plan.junior.member_id}
         for group, people in groups:
@@ -48,10 +48,12 @@ def batches(plans: Sequence[Plan]) -> list[list[Plan]]:
 
 
 async def _reserve_batch(
-    matcher: Matcher, plans: Sequence[Plan], agreed: bool, cause: Envelope | None
+    matcher: Matcher, plans: Sequence[PairingPlan], agreed: bool, cause: Envelope | None
 ) -> dict[str, Outcome]:
     moment = matcher.clock.moment()
-    begun = await _each(matcher, plans, lambda plan: lambda state: pairings.begin(state, plan, moment), cause)
+    begun = await _each(
+        matcher, plans, lambda plan: lambda state: pairings.begin_reservation(state, plan, moment), cause
+    )
     outcomes: dict[str, Outcome] = {id: pairing for id, pairing in begun.items() if pairing.state != "reserving"}
     attempts = {id: pairing.attempt for id, pairing in begun.items() if pairing.state == "reserving"}
     under_way = [plan for plan in plans if plan.pairing_id in attempts]
@@ -61,7 +63,7 @@ async def _reserve_batch(
     proposed = await _each(
         matcher,
         [plan for plan in seated if plan.pairing_id in receipt],
-        lambda plan: lambda state: pairings.propose(state, receipt[plan.pairing_id], moment, agreed=agreed),
+        lambda plan: lambda state: pairings.propose_pairing(state, receipt[plan.pairing_id], moment, agreed=agreed),
         cause,
     )
     failed = [plan for plan in under_way if _failed(proposed.get(plan.pairing_id))]
@@ -76,15 +78,17 @@ async def _reserve_batch(
     return outcomes
 
 
-async def _take(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, int]) -> dict[str, CommandRejected]:
+async def _take(
+    matcher: Matcher, plans: Sequence[PairingPlan], attempts: Mapping[str, int]
+) -> dict[str, CommandRejected]:
     """Take both seats of each; why not, where one is refused."""
     machine = matcher.clock.machine_now()
     profiles = await matcher.members.get_many([me for plan in plans for me, _ in _both(plan)])
 
-    def taking(plan: Plan, me: str, other: str) -> Change[Ledger]:
+    def taking(plan: PairingPlan, me: str, other: str) -> Change[SeatLedger]:
         seat = Seat(attempt=attempts[plan.pairing_id], partner=other, programme_id=plan.programme_id)
-        places = ledgers.room(profiles.get(me), plan.programme_id)
-        return Change(me, Op.once(), lambda state: ledgers.take(state, me, plan.pairing_id, seat, places, machine))
+        places = ledgers.compute_seat_limits(profiles.get(me), plan.programme_id)
+        return Change(me, Op.once(), lambda state: ledgers.take_seat(state, me, plan.pairing_id, seat, places, machine))
 
     changes = [(plan, taking(plan, me, other)) for plan in plans for me, other in _both(plan)]
     results = await matcher.ledgers.update_many([change for _, change in changes])
@@ -97,11 +101,14 @@ async def _take(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, 
     return refused
 
 
-async def _give_up(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, int]) -> dict[str, Pairing]:
+async def _give_up(matcher: Matcher, plans: Sequence[PairingPlan], attempts: Mapping[str, int]) -> dict[str, Pairing]:
     """Abandon, and give back the seats of those that are abandoned now; what each has become."""
     machine = matcher.clock.machine_now()
     now = await _each(
-        matcher, plans, lambda plan: lambda state: pairings.abandon(state, attempts[plan.pairing_id], machine), None
+        matcher,
+        plans,
+        lambda plan: lambda state: pairings.abandon_reservation(state, attempts[plan.pairing_id], machine),
+        None,
     )
     over = []
     for plan in plans:
@@ -115,7 +122,7 @@ async def _give_up(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[st
     return now
 
 
-async def _forget_the_erased(matcher: Matcher, plans: Sequence[Plan]) -> None:
+async def _forget_the_erased(matcher: Matcher, plans: Sequence[PairingPlan]) -> None:
     """A plan that came after somebody's erasure had looked for what there is about them leaves no trace of them."""
     members = [me for plan in plans for me, _ in _both(plan)]
     erasing = {id for id, stored in (await matcher.ledgers.get_many(members)).items() if stored.state.erasing}
@@ -125,7 +132,7 @@ async def _forget_the_erased(matcher: Matcher, plans: Sequence[Plan]) -> None:
             await matcher.pairings.update(
                 plan.pairing_id,
                 Op.once(),
-                lambda state: pairings.forget(state, me, moment) if state else None,  # noqa: B023 - used at once
+                lambda state: pairings.erase_member(state, me, moment) if state else None,  # noqa: B023 - used at once
             )
 
 
@@ -141,7 +148,7 @@ def _closed(refused: CommandRejected | None) -> bool:
 async def free(matcher: Matcher, pairing_id: str, attempt: int, members: Iterable[str]) -> None:
     """Give back what this attempt holds in these ledgers."""
     for member in members:
-        await matcher.ledgers.update(member, Op.once(), lambda state: ledgers.release(state, pairing_id, attempt))
+        await matcher.ledgers.update(member, Op.once(), lambda state: ledgers.release_seat(state, pairing_id, attempt))
 
 
 async def when_a_reservation_expires(stored: Stored[Pairing], matcher: Matcher) -> None:
@@ -150,7 +157,7 @@ async def when_a_reservation_expires(stored: Stored[Pairing], matcher: Matcher) 
     await _give_up(matcher, [plan], {plan.pairing_id: attempt})
 
 
-async def audit(stored: Stored[Ledger], matcher: Matcher) -> None:
+async def audit(stored: Stored[SeatLedger], matcher: Matcher) -> None:
     """Free what belongs to no live attempt."""
     held = stored.state.held
     found = await matcher.pairings.get_many(list(held))
@@ -165,27 +172,27 @@ async def audit(stored: Stored[Ledger], matcher: Matcher) -> None:
     seen = {id: seat.attempt for id, seat in held.items()}
     machine = matcher.clock.machine_now()
     await matcher.ledgers.update(
-        stored.id, Op.once(), lambda state: ledgers.audited(state, seen, dead, unsettled, machine)
+        stored.id, Op.once(), lambda state: ledgers.apply_audit(state, seen, dead, unsettled, machine)
     )
 
 
-async def in_doubt(matcher: Matcher, ledgers: Sequence[Ledger]) -> set[str]:
+async def in_doubt(matcher: Matcher, ledgers: Sequence[SeatLedger]) -> set[str]:
     """Whose ledger holds a seat that may be given back any moment: its attempt is under way, or dead already."""
     found = await matcher.pairings.get_many([id for ledger in ledgers for id in ledger.held])
 
     def settled(id: str, seat: Seat) -> bool:
         pairing = found[id].state if id in found else None
-        return pairing is not None and pairing.attempt == seat.attempt and pairing.state in LIVE
+        return pairing is not None and pairing.attempt == seat.attempt and pairing.state in LIVE_STATES
 
     return {ledger.member_id for ledger in ledgers if not all(settled(id, seat) for id, seat in ledger.held.items())}
 
 
 def holds_seats(pairing: Pairing) -> bool:
     """Whether the seats of its attempt are rightly held."""
-    return pairing.state in LIVE or pairing.state == "reserving"
+    return pairing.state in LIVE_STATES or pairing.state == "reserving"
 
 
-def _both(plan: Plan) -> tuple[tuple[str, str], tuple[str, str]]:
+def _both(plan: PairingPlan) -> tuple[tuple[str, str], tuple[str, str]]:
     """Each of the two, with the other."""
     senior, junior = plan.senior.member_id, plan.junior.member_id
     return (senior, junior), (junior, senior)
@@ -193,8 +200,8 @@ def _both(plan: Plan) -> tuple[tuple[str, str], tuple[str, str]]:
 
 async def _each(
     matcher: Matcher,
-    plans: Sequence[Plan],
-    decide: Callable[[Plan], Callable[[Pairing | None], pairings.Decision | None]],
+    plans: Sequence[PairingPlan],
+    decide: Callable[[PairingPlan], Callable[[Pairing | None], pairings.Decision | None]],
     cause: Envelope | None,
 ) -> dict[str, Pairing]:
     """One step for all; what each pairing is after it. Raises what a step raised."""

@@ -30,7 +30,7 @@ from services.matcher.dependencies import (
 )
 from services.matcher.domain.access_policy import Action
 from services.matcher.domain.pairings import pairing as pairings
-from services.matcher.domain.pairings.pairing import Charter, Pairing
+from services.matcher.domain.pairings.pairing import Pairing, PairingCharter
 from services.matcher.pairings import proposals
 from services.matcher.pairings.views import PairingView
 from services.matcher.permissions import myself, not_in_conflict, pairing_for, programme_for
@@ -117,20 +117,20 @@ async def answer_proposal(id: str, body: AnswerBody, command: MemberCommand, mat
         command,
         "answer",
         matcher,
-        lambda pairing, side: pairings.answer(pairing, _own(side), body.answer, body.reason, moment),
+        lambda pairing, side: pairings.record_answer(pairing, _own(side), body.answer, body.reason, moment),
     )
 
 
 @router.post("/pairings/{id}/charter")
 async def sign_charter(id: str, body: CharterBody, command: MemberCommand, matcher: MatcherContext) -> PairingView:
-    text = None if body.agree else Charter(**body.model_dump(exclude={"agree"}))
+    text = None if body.agree else PairingCharter(**body.model_dump(exclude={"agree"}))
     moment = matcher.clock.moment()
     return await _update_pairing(
         id,
         command,
         "charter",
         matcher,
-        lambda pairing, side: pairings.sign(pairing, _own(side), text, moment),
+        lambda pairing, side: pairings.sign_charter(pairing, _own(side), text, moment),
     )
 
 
@@ -138,14 +138,16 @@ async def sign_charter(id: str, body: CharterBody, command: MemberCommand, match
 async def pause_pairing(id: str, body: PauseBody, command: UserCommand, matcher: MatcherContext) -> PairingView:
     moment = matcher.clock.moment()
     return await _update_pairing(
-        id, command, "pause", matcher, lambda pairing, _: pairings.pause(pairing, body.until, moment)
+        id, command, "pause", matcher, lambda pairing, _: pairings.pause_pairing(pairing, body.until, moment)
     )
 
 
 @router.post("/pairings/{id}/resume")
 async def resume_pairing(id: str, command: UserCommand, matcher: MatcherContext) -> PairingView:
     moment = matcher.clock.moment()
-    return await _update_pairing(id, command, "resume", matcher, lambda pairing, _: pairings.resume(pairing, moment))
+    return await _update_pairing(
+        id, command, "resume", matcher, lambda pairing, _: pairings.resume_pairing(pairing, moment)
+    )
 
 
 @router.post("/pairings/{id}/renew")
@@ -156,14 +158,14 @@ async def renew_pairing(id: str, body: RenewBody, command: MemberCommand, matche
         command,
         "renew",
         matcher,
-        lambda pairing, side: pairings.renew(pairing, _own(side), body.months, moment),
+        lambda pairing, side: pairings.request_renewal(pairing, _own(side), body.months, moment),
     )
 
 
 @router.post("/pairings/{id}/end")
 async def end_pairing(id: str, command: UserCommand, matcher: MatcherContext) -> PairingView:
     moment = matcher.clock.moment()
-    return await _update_pairing(id, command, "end", matcher, lambda pairing, _: pairings.end(pairing, moment))
+    return await _update_pairing(id, command, "end", matcher, lambda pairing, _: pairings.end_pairing(pairing, moment))
 
 
 @router.post("/programmes/{id}/pairings", status_code=201)

@@ -13,10 +13,10 @@ from chassis.storage.projections import Numbered
 from contracts.profiles import ProfileChanged
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
-from services.matcher.domain.pairings.conflict import structural
-from services.matcher.domain.pairings.pairing import Plan
+from services.matcher.domain.pairings.conflict import find_structural_conflicts
+from services.matcher.domain.pairings.pairing import PairingPlan
 from services.matcher.domain.receipts import receipt as receipts
-from services.matcher.domain.receipts.receipt import SIDES, About, Basis, Known, Receipt
+from services.matcher.domain.receipts.receipt import SIDES, MatchingBasis, MemberSnapshot, Receipt, ReceiptSubject
 
 
 def receipt_of(pairing_id: str, attempt: int) -> str:
@@ -24,14 +24,14 @@ def receipt_of(pairing_id: str, attempt: int) -> str:
     return derived_id("receipt", pairing_id, str(attempt))
 
 
-async def keep(matcher: Matcher, plans: Sequence[Plan], attempts: Mapping[str, int]) -> dict[str, Receipt]:
+async def keep(matcher: Matcher, plans: Sequence[PairingPlan], attempts: Mapping[str, int]) -> dict[str, Receipt]:
     """The receipt of each, by pairing id.
 
     None for a pair of which one takes part no longer, or between whom the organisation has come to stand meanwhile. Now
     that both seats are held, every later change is heard for this pair too.
     """
     known = await matcher.members.numbered([one.member_id for plan in plans for one in (plan.senior, plan.junior)])
-    bases: dict[str, Basis] = {}
+    bases: dict[str, MatchingBasis] = {}
     made: dict[str, Receipt] = {}
     for plan in plans:
         source = plan.round_id or plan.programme_id
@@ -60,7 +60,7 @@ async def forget(member_id: str, matcher: Matcher) -> None:
         await matcher.receipts.unset({f"{place}.member_id": member_id}, place)
 
 
-async def _basis(plan: Plan, matcher: Matcher) -> Basis:
+async def _basis(plan: PairingPlan, matcher: Matcher) -> MatchingBasis:
     """A round is matched under the settings with which it began, everything else under those of today."""
     if plan.round_id is not None:
         round = (await matcher.rounds.load(plan.round_id)).state
@@ -68,28 +68,32 @@ async def _basis(plan: Plan, matcher: Matcher) -> Basis:
     else:
         programme = (await matcher.programmes.load(plan.programme_id)).state
         version, settings = programme.settings_version, programme.settings
-    return Basis(
+    return MatchingBasis(
         programme_id=plan.programme_id,
         programme_version=version,
         settings=settings,
         taxonomy=matcher.taxonomy,
-        taxonomy_hash=receipts.hash_of_taxonomy(matcher.taxonomy),
+        taxonomy_hash=receipts.hash_taxonomy(matcher.taxonomy),
         on=matcher.clock.now().date(),
     )
 
 
 def _made(
-    plan: Plan, attempt: int, basis: Basis, known: Mapping[str, Numbered[ProfileChanged]], matcher: Matcher
+    plan: PairingPlan,
+    attempt: int,
+    basis: MatchingBasis,
+    known: Mapping[str, Numbered[ProfileChanged]],
+    matcher: Matcher,
 ) -> Receipt | None:
     both = [_known(known.get(one.member_id), plan.programme_id) for one in (plan.senior, plan.junior)]
     senior, junior = both
     if senior is None or junior is None:
         return None
-    if structural(senior.member, junior.member, basis.settings, basis.on):
+    if find_structural_conflicts(senior.member, junior.member, basis.settings, basis.on):
         return None
     id = receipt_of(plan.pairing_id, attempt)
-    return receipts.made(
-        About(id, plan.pairing_id, attempt, plan.origin, plan.round_id),
+    return receipts.issue_receipt(
+        ReceiptSubject(id, plan.pairing_id, attempt, plan.origin, plan.round_id),
         basis,
         senior,
         junior,
@@ -100,9 +104,9 @@ def _made(
     )
 
 
-def _known(profile: Numbered[ProfileChanged] | None, programme_id: str) -> Known | None:
-    member = rules.enrolled(profile.data, programme_id) if profile else None
-    return Known(member, profile.sequence) if profile and member else None
+def _known(profile: Numbered[ProfileChanged] | None, programme_id: str) -> MemberSnapshot | None:
+    member = rules.find_enrolled_member(profile.data, programme_id) if profile else None
+    return MemberSnapshot(member, profile.sequence) if profile and member else None
 
 
 async def _forget_the_erased(made: Sequence[Receipt], matcher: Matcher) -> None:

@@ -13,7 +13,7 @@ from services.matcher.dependencies import (
     MatcherContext,
     Paging,
 )
-from services.matcher.domain.access_policy import may, to_programme
+from services.matcher.domain.access_policy import is_allowed, relation_to_programme
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.permissions import coordinates, not_in_conflict, programme_for
@@ -97,7 +97,7 @@ async def _theirs(id: str, principal: Principal, matcher: Matcher) -> None:
     one = await found(id, matcher)
     programme = await matcher.programmes.get(one.programme_id)
     theirs = coordinates(principal, one.programme_id, programme.state if programme else None)
-    if not may(to_programme(principal.roles, coordinates=theirs), "run_rounds"):
+    if not is_allowed(relation_to_programme(principal.roles, coordinates=theirs), "run_rounds"):
         raise NotFound("suggestion")
     if not all(await not_in_conflict(principal, [set(one.both)], matcher)):
         raise NotFound("suggestion")

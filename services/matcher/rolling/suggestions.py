@@ -18,9 +18,9 @@ from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged, Side
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.reasons import reasons
+from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.fit.score import focus
+from services.matcher.domain.fit.score import select_focus
 from services.matcher.domain.pairings.pairing import Pairing
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rolling import programme_claim as watches
@@ -113,8 +113,10 @@ async def free_again(programme: Programme, limit: int, matcher: Matcher) -> list
         profiles = await matcher.members.get_many(ids)
         places = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
         for id in ids:
-            member = rules.enrolled(profiles[id], programme.programme_id) if id in places else None
-            if member is None or rules.absent(member.profile, programme.programme_id, programme.settings, today):
+            member = rules.find_enrolled_member(profiles[id], programme.programme_id) if id in places else None
+            if member is None or rules.find_absence_reason(
+                member.profile, programme.programme_id, programme.settings, today
+            ):
                 continue
             at = since[id]
             found.append(Free(member, places[id], None if at != at else datetime.fromtimestamp(at, UTC)))
@@ -144,8 +146,8 @@ async def suggestions(programme: Programme, limit: int, matcher: Matcher) -> lis
 
 def pair_of(couple: Couple, programme: Programme, matcher: Matcher) -> Pair:
     senior, junior, settings = couple.senior.profile, couple.junior.profile, programme.settings
-    why = reasons(senior, junior, settings, matcher.taxonomy, matcher.clock.now().date())
-    about = focus(senior, junior, settings.matching.benefit, matcher.taxonomy)
+    why = build_reasons(senior, junior, settings, matcher.taxonomy, matcher.clock.now().date())
+    about = select_focus(senior, junior, settings.matching.benefit, matcher.taxonomy)
     return Pair(senior, junior, {side: tuple(texts) for side, texts in why.items()}, about)
 
 
@@ -161,11 +163,16 @@ def couple_of(
 ) -> Couple | None:
     """The two of a suggestion as they are now; None where they can no longer be brought together."""
     today = matcher.clock.now().date()
-    both = [rules.enrolled(profiles[id], programme.programme_id) if id in profiles else None for id in one.both]
+    both = [
+        rules.find_enrolled_member(profiles[id], programme.programme_id) if id in profiles else None for id in one.both
+    ]
     senior, junior = both
     if senior is None or junior is None:
         return None
-    if any(rules.absent(it.profile, programme.programme_id, programme.settings, today) for it in (senior, junior)):
+    if any(
+        rules.find_absence_reason(it.profile, programme.programme_id, programme.settings, today)
+        for it in (senior, junior)
+    ):
         return None
     earlier = matcher.partners.earlier(one.senior)
     return possible(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
@@ -174,14 +181,14 @@ def couple_of(
 async def release(id: str, op: Op, matcher: Matcher) -> tuple[Suggestion, Pairing]:
     """Ask the two. Raises ``CommandRejected`` where it is no longer possible; it stays open, and lapses by itself."""
     one = await found(id, matcher)
-    suggested.to_release(one)
+    suggested.require_releasable(one)
     programme = (await matcher.programmes.load(one.programme_id)).state
     if programme.state != "open":
         raise CommandRejected("programme_not_open", "People are paired in open programmes only.")
     pairing = await proposals.propose(programme, one.both, pairing_of(one.programme_id, *one.both), "rolling", matcher)
     machine = matcher.clock.machine_now()
     saved = await matcher.suggestions.update(
-        id, op, lambda state: suggested.released(state, pairing.id, machine) if state else None
+        id, op, lambda state: suggested.release_suggestion(state, pairing.id, machine) if state else None
     )
     await notify_worker(Stored(id, saved.require_state(), saved.version), matcher)
     return saved.require_state(), pairing
@@ -194,7 +201,7 @@ async def dismiss(id: str, op: Op, matcher: Matcher) -> Suggestion:
     def decide(state: Suggestion | None) -> suggested.Decision | None:
         if state is None or state.state == "erased":
             raise NotFound("suggestion")
-        return suggested.dismissed(state, machine)
+        return suggested.dismiss_suggestion(state, machine)
 
     saved = await matcher.suggestions.update(id, op, decide)
     await notify_worker(Stored(id, saved.require_state(), saved.version), matcher)
@@ -214,8 +221,10 @@ async def notify_worker(stored: Stored[Suggestion], matcher: Matcher) -> None:
     if stored.state.lease is None:
         return
     id = stored.state.programme_id
-    await matcher.claims.update(id, Op.once(), lambda state: watches.stir(state, id))
-    await matcher.suggestions.update(stored.id, Op.once(), lambda state: suggested.told(state) if state else None)
+    await matcher.claims.update(id, Op.once(), lambda state: watches.mark_changed(state, id))
+    await matcher.suggestions.update(
+        stored.id, Op.once(), lambda state: suggested.acknowledge_decision(state) if state else None
+    )
 
 
 async def forget_the_erased(id: str, people: tuple[str, str], matcher: Matcher) -> None:
@@ -225,5 +234,5 @@ async def forget_the_erased(id: str, people: tuple[str, str], matcher: Matcher) 
             await matcher.suggestions.update(
                 id,
                 Op.once(),
-                lambda state: suggested.forget(state, member) if state else None,  # noqa: B023 - used at once
+                lambda state: suggested.erase_member(state, member) if state else None,  # noqa: B023 - used at once
             )

@@ -13,7 +13,7 @@ from contracts.profiles import Absence, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.pairings.seat_ledger import Ledger, Seat, room
+from services.matcher.domain.pairings.seat_ledger import Seat, SeatLedger, compute_seat_limits
 from services.matcher.engine.partner_index import PartnerIndex, wait_state
 from services.matcher.pairings.partner_search import possible
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, profiles, settings
@@ -34,13 +34,13 @@ def crowd_of(
 
 
 def tell(crowd: PartnerIndex, profile: ProfileChanged) -> None:
-    crowd.upsert(member(profile), room(profile, PROGRAMME))
+    crowd.upsert(member(profile), compute_seat_limits(profile, PROGRAMME))
 
 
 def free(profile: ProfileChanged, held: Held) -> int:
     numbers = range(held.get(profile.member_id, 0))
     seats = {str(n): Seat(attempt=1, partner=str(n), programme_id=PROGRAMME) for n in numbers}
-    return Ledger(member_id=profile.member_id, held=seats).free(room(profile, PROGRAMME), PROGRAMME)
+    return SeatLedger(member_id=profile.member_id, held=seats).free(compute_seat_limits(profile, PROGRAMME), PROGRAMME)
 
 
 def truth(
@@ -50,7 +50,7 @@ def truth(
     found: dict[str, float] = {}
     for profile in people:
         other = member(profile)
-        if other.id == me.id or rules.absent(profile, PROGRAMME, rule, on) or free(profile, held) <= 0:
+        if other.id == me.id or rules.find_absence_reason(profile, PROGRAMME, rule, on) or free(profile, held) <= 0:
             continue
         for pair in ((me, other), (other, me)):
             couple = possible(*pair, rule, TAXONOMY, on)

@@ -145,7 +145,7 @@ async def test_a_request_waits_while_a_place_is_held_by_an_attempt_that_is_under
     pairing = await only(company)
     now = matcher.clock.machine_now()
     dead = await matcher.pairings.update(
-        pairing.plan.pairing_id, Op("dead"), lambda state: pairings.abandon(state, pairing.attempt, now)
+        pairing.plan.pairing_id, Op("dead"), lambda state: pairings.abandon_reservation(state, pairing.attempt, now)
     )
     assert dead.require_state().state == "abandoned"
     assert await proposals.look_again([stored.state], programme, matcher) == [request]

@@ -13,7 +13,7 @@ from contracts.pairings import PAIRINGS
 from contracts.privacy import PRIVACY
 from contracts.profiles import ProfileChanged
 from services.matcher.domain.pairings import pairing as pairings
-from services.matcher.domain.receipts.receipt import Chosen, RunnerUp
+from services.matcher.domain.receipts.receipt import RunnerUp, Selection
 from services.matcher.pairings.reservation import reserve
 from services.matcher.receipts import repository
 from tests.matcher.builders import PROGRAMME, person, settings
@@ -264,7 +264,7 @@ async def test_a_receipt_that_comes_after_the_erasure_of_a_runner_up_does_not_na
     await company.open_programme()
     await company.people(person("s"), person("j", "junior"), person("third", "junior"))
     await forgotten(company, "third")
-    chosen = Chosen(runner_up={"senior": RunnerUp(member_id="third", score=0.5)})
+    chosen = Selection(runner_up={"senior": RunnerUp(member_id="third", score=0.5)})
     late = plan("late", "s", "j").model_copy(update={"origin": "coordinator", "chosen": chosen})
     outcome = (await reserve(company.replicas[0].matcher, [late]))["late"]
     assert isinstance(outcome, pairings.Pairing)

@@ -35,55 +35,63 @@ from contracts.pairings import DeclineReason
 from contracts.programmes import Weights
 from services.matcher.domain.fit.score import Fit
 
-Floats = npt.NDArray[np.float64]
-Part = Literal["lower_benefit", "higher_benefit", "compatibility", "perspective"]
-Asked = Literal["meetings", "senior_learned", "junior_learned", "senior_enjoyed", "junior_enjoyed"]
-Parts: TypeAlias = tuple[float, float, float, float]
+FloatArray = npt.NDArray[np.float64]
+PartName = Literal["lower_benefit", "higher_benefit", "compatibility", "perspective"]
+OutcomeField = Literal["meetings", "senior_learned", "junior_learned", "senior_enjoyed", "junior_enjoyed"]
+PartValues: TypeAlias = tuple[float, float, float, float]
 
-PARTS: tuple[Part, ...] = ("lower_benefit", "higher_benefit", "compatibility", "perspective")
-ASKED: tuple[Asked, ...] = ("meetings", "senior_learned", "junior_learned", "senior_enjoyed", "junior_enjoyed")
-WORTH: Mapping[Band, float] = {"low": 0.0, "middle": 0.5, "high": 1.0}
+PART_NAMES: tuple[PartName, ...] = ("lower_benefit", "higher_benefit", "compatibility", "perspective")
+OUTCOME_FIELDS: tuple[OutcomeField, ...] = (
+    "meetings",
+    "senior_learned",
+    "junior_learned",
+    "senior_enjoyed",
+    "junior_enjoyed",
+)
+BAND_WORTH: Mapping[Band, float] = {"low": 0.0, "middle": 0.5, "high": 1.0}
 
-ENOUGH = 30  # outcomes, below which nothing is said
-SLOPE = 1.0  # before any outcome, a pair that fits better by 0.1 is taken to go better by 0.1 ...
-SPREAD = 0.25  # ... and each part's slope to differ from that by so much, as a standard deviation
-ABOUT_FIT: frozenset[DeclineReason] = frozenset({"topics_do_not_fit"})  # refusals that say something about fit
-REFUSAL = 0.1  # what such a refusal counts beside an outcome of which all is known
-REFUSALS = 0.25  # what all refusals together may count beside all outcomes
-COMPARABLE = 5  # examples that a round needs for a mean of its own; smaller ones share one
-STEP = 0.1  # by so much of the whole may one version change one weight's share
-LEAST, MOST = 0.05, 0.7  # shares that learning leaves every weight at least, and at most
-LEAST_VARIANCE = 0.01  # of an outcome; five bands are never more exact than that
-HALF = 0.798  # mean of the better half of a normal distribution, in standard deviations
-SCHEFFE = 2.5  # square root of the 90th percentile of chi-square with 3 degrees of freedom: directions of the shares
-NINETY = 1.645  # half the width of an interval of 90 per cent, in standard deviations
-FLAT = 0.05  # slopes that add up to less have no direction
+MIN_OUTCOMES = 30  # outcomes, below which nothing is said
+PRIOR_SLOPE = 1.0  # before any outcome, a pair that fits better by 0.1 is taken to go better by 0.1 ...
+PRIOR_DEVIATION = 0.25  # ... and each part's slope to differ from that by so much, as a standard deviation
+REASONS_ABOUT_FIT: frozenset[DeclineReason] = frozenset({"topics_do_not_fit"})  # refusals that say something about fit
+REFUSAL_EVIDENCE = 0.1  # what such a refusal counts beside an outcome of which all is known
+MAX_REFUSAL_SHARE = 0.25  # what all refusals together may count beside all outcomes
+MIN_ROUND_EXAMPLES = 5  # examples that a round needs for a mean of its own; smaller ones share one
+MAX_SHARE_STEP = 0.1  # by so much of the whole may one version change one weight's share
+MIN_SHARE, MAX_SHARE = 0.05, 0.7  # shares that learning leaves every weight at least, and at most
+MIN_VARIANCE = 0.01  # of an outcome; five bands are never more exact than that
+BETTER_HALF_MEAN = 0.798  # mean of the better half of a normal distribution, in standard deviations
+SCHEFFE_BOUND = (
+    2.5  # square root of the 90th percentile of chi-square with 3 degrees of freedom: directions of the shares
+)
+INTERVAL_90_HALF_WIDTH = 1.645  # half the width of an interval of 90 per cent, in standard deviations
+MIN_SLOPE_SUM = 0.05  # slopes that add up to less have no direction
 
 
-class Example(FrozenModel):
+class OutcomeExample(FrozenModel):
     """One pairing as numbers, without its people. ``bands`` None: it was refused, for a reason that concerns fit.
 
     ``round_id`` is empty where it came from no round. Pairings of one round are compared with each other alone.
     """
 
-    parts: Parts
-    bands: dict[Asked, Band] | None
+    parts: PartValues
+    bands: dict[OutcomeField, Band] | None
     round_id: str = ""
 
     @property
     def known(self) -> list[float]:
         """What is known of its outcome; nothing of a refusal, which had none."""
-        return [WORTH[band] for band in (self.bands or {}).values() if band != "unknown"]
+        return [BAND_WORTH[band] for band in (self.bands or {}).values() if band != "unknown"]
 
 
-class Gain(FrozenModel):
+class ExpectedGain(FrozenModel):
     """By how much the mean outcome rises, on its scale from 0 to 1, and the standard deviation of that figure."""
 
     by: float
     noise: float
 
 
-class Estimate(FrozenModel):
+class WeightEstimate(FrozenModel):
     """What the outcomes say. Shares, and their intervals of 90 per cent, in the order of ``PARTS``.
 
     ``shares`` is where the outcomes point, before the bounds; ``weights`` what they would be set to, in hundredths of
@@ -92,114 +100,118 @@ class Estimate(FrozenModel):
 
     outcomes: int
     refusals: int
-    shares: Parts
-    low: Parts
-    high: Parts
-    slopes: Parts
-    covariance: tuple[Parts, Parts, Parts, Parts]
+    shares: PartValues
+    low: PartValues
+    high: PartValues
+    slopes: PartValues
+    covariance: tuple[PartValues, PartValues, PartValues, PartValues]
     weights: Weights
-    gain: Gain
+    gain: ExpectedGain
 
     @property
     def clear(self) -> bool:
         """Whether the gain is more than chance would often show where there is none."""
-        return self.gain.by > SCHEFFE * self.gain.noise
+        return self.gain.by > SCHEFFE_BOUND * self.gain.noise
 
 
-def parts_of(fit: Fit) -> Parts:
+def extract_parts(fit: Fit) -> PartValues:
     """What the weights weigh, in the order of ``PARTS``."""
     benefits = fit.senior_benefit, fit.junior_benefit
     return min(benefits), max(benefits), fit.compatibility, fit.perspective
 
 
-def from_outcome(fit: Fit, outcome: OutcomeRecorded, round_id: str | None) -> Example | None:
+def example_from_outcome(fit: Fit, outcome: OutcomeRecorded, round_id: str | None) -> OutcomeExample | None:
     """None where nothing is known of how it went."""
-    bands: dict[Asked, Band] = {asked: getattr(outcome, asked) for asked in ASKED}
-    example = Example(parts=parts_of(fit), bands=bands, round_id=round_id or "")
+    bands: dict[OutcomeField, Band] = {asked: getattr(outcome, asked) for asked in OUTCOME_FIELDS}
+    example = OutcomeExample(parts=extract_parts(fit), bands=bands, round_id=round_id or "")
     return example if example.known else None
 
 
-def from_refusal(fit: Fit, reason: DeclineReason | None, round_id: str | None) -> Example | None:
+def example_from_refusal(fit: Fit, reason: DeclineReason | None, round_id: str | None) -> OutcomeExample | None:
     """None where the reason says nothing about fit."""
-    if reason not in ABOUT_FIT:
+    if reason not in REASONS_ABOUT_FIT:
         return None
-    return Example(parts=parts_of(fit), bands=None, round_id=round_id or "")
+    return OutcomeExample(parts=extract_parts(fit), bands=None, round_id=round_id or "")
 
 
-def estimate(examples: Sequence[Example], weights: Weights) -> Estimate:
+def estimate_weights(examples: Sequence[OutcomeExample], weights: Weights) -> WeightEstimate:
     """What the examples say about the weights in use. A weight of 0 was a decision, and stays 0.
 
     Raises ``CommandRejected`` where fewer than ``ENOUGH`` outcomes are known.
     """
     outcomes = sum(example.bands is not None for example in examples)
-    if outcomes < ENOUGH:
-        raise CommandRejected("too_few_outcomes", f"Fewer than {ENOUGH} outcomes are known: too few to learn from.")
-    now = shares_of(weights)
+    if outcomes < MIN_OUTCOMES:
+        raise CommandRejected(
+            "too_few_outcomes", f"Fewer than {MIN_OUTCOMES} outcomes are known: too few to learn from."
+        )
+    now = compute_shares(weights)
     used = now > 0
-    x, y, v, groups = _arranged(examples)
+    x, y, v, groups = _build_regression_data(examples)
     x = x[:, used]
-    within = _within(x, y, v, groups)
-    slopes, covariance = _posterior(*within, v, now[used], len(set(groups)))
-    towards = slopes / slopes.sum() if slopes.sum() > FLAT else now[used]
-    after = _bounded(now[used], towards)
+    within = _center_within_groups(x, y, v, groups)
+    slopes, covariance = _estimate_posterior(*within, v, now[used], len(set(groups)))
+    towards = slopes / slopes.sum() if slopes.sum() > MIN_SLOPE_SUM else now[used]
+    after = _limit_step(now[used], towards)
     hundredths = np.maximum(0.01, np.round(after, 2))
-    set_to = np.round(_full(hundredths, used) * _whole(weights), 2).tolist()
-    spread = _deviations(slopes, towards, covariance)
-    low, high = towards - NINETY * spread, towards + NINETY * spread
-    return Estimate(
+    set_to = np.round(_expand(hundredths, used) * _sum_weights(weights), 2).tolist()
+    spread = _share_deviations(slopes, towards, covariance)
+    low, high = towards - INTERVAL_90_HALF_WIDTH * spread, towards + INTERVAL_90_HALF_WIDTH * spread
+    return WeightEstimate(
         outcomes=outcomes,
         refusals=len(examples) - outcomes,
-        shares=_parts(_full(towards, used)),
-        low=_parts(_full(np.clip(low, 0, 1), used)),
-        high=_parts(_full(np.clip(high, 0, 1), used)),
-        slopes=_parts(_full(slopes, used)),
-        covariance=_square(covariance, used),
-        weights=Weights(**dict(zip(PARTS, set_to, strict=True))),
-        gain=_gain(slopes, covariance, _spread(within[0], v), now[used], after),
+        shares=_to_parts(_expand(towards, used)),
+        low=_to_parts(_expand(np.clip(low, 0, 1), used)),
+        high=_to_parts(_expand(np.clip(high, 0, 1), used)),
+        slopes=_to_parts(_expand(slopes, used)),
+        covariance=_expand_square(covariance, used),
+        weights=Weights(**dict(zip(PART_NAMES, set_to, strict=True))),
+        gain=_estimate_gain(slopes, covariance, _parts_covariance(within[0], v), now[used], after),
     )
 
 
-def gain_between(estimate: Estimate, now: Parts, then: Parts) -> Gain:
+def compare_expected_outcomes(estimate: WeightEstimate, now: PartValues, then: PartValues) -> ExpectedGain:
     """What two sets of pairs are expected to differ by in their mean outcome, from the means of their parts."""
     moved = np.array(then) - np.array(now)
     noise = sqrt(max(0.0, float(moved @ np.array(estimate.covariance) @ moved)))
-    return Gain(by=float(moved @ np.array(estimate.slopes)), noise=noise)
+    return ExpectedGain(by=float(moved @ np.array(estimate.slopes)), noise=noise)
 
 
-def counted(examples: Sequence[Example]) -> dict[Asked, dict[Band, int]]:
+def count_bands(examples: Sequence[OutcomeExample]) -> dict[OutcomeField, dict[Band, int]]:
     """How often each band came, of each thing that outcomes tell."""
-    found: dict[Asked, Counter[Band]] = {asked: Counter() for asked in ASKED}
+    found: dict[OutcomeField, Counter[Band]] = {asked: Counter() for asked in OUTCOME_FIELDS}
     for example in examples:
         for asked, band in (example.bands or {}).items():
             found[asked][band] += 1
     return {asked: dict(bands) for asked, bands in found.items()}
 
 
-def shares_of(weights: Weights) -> Floats:
+def compute_shares(weights: Weights) -> FloatArray:
     """(4,) in the order of ``PARTS``; they add up to 1."""
-    return np.array([getattr(weights, part) for part in PARTS], dtype=np.float64) / _whole(weights)
+    return np.array([getattr(weights, part) for part in PART_NAMES], dtype=np.float64) / _sum_weights(weights)
 
 
-def _whole(weights: Weights) -> float:
-    return float(sum(getattr(weights, part) for part in PARTS))
+def _sum_weights(weights: Weights) -> float:
+    return float(sum(getattr(weights, part) for part in PART_NAMES))
 
 
-def _arranged(examples: Sequence[Example]) -> tuple[Floats, Floats, Floats, list[str]]:
+def _build_regression_data(examples: Sequence[OutcomeExample]) -> tuple[FloatArray, FloatArray, FloatArray, list[str]]:
     """Parts (n, 4), outcomes (n,), evidence (n,), and of each example the group that it is compared within."""
     x = np.array([example.parts for example in examples], dtype=np.float64)
     known = [example.known for example in examples]
     y = np.array([sum(one) / len(one) if one else 0.0 for one in known])
     refused = np.array([example.bands is None for example in examples])
-    v = np.where(refused, REFUSAL, np.array([len(one) / len(ASKED) for one in known]))
+    v = np.where(refused, REFUSAL_EVIDENCE, np.array([len(one) / len(OUTCOME_FIELDS) for one in known]))
     of_outcomes, of_refusals = float(v[~refused].sum()), float(v[refused].sum())
-    if of_refusals > REFUSALS * of_outcomes:
-        v[refused] *= REFUSALS * of_outcomes / of_refusals
+    if of_refusals > MAX_REFUSAL_SHARE * of_outcomes:
+        v[refused] *= MAX_REFUSAL_SHARE * of_outcomes / of_refusals
     sizes = Counter(example.round_id for example in examples)
-    groups = [one.round_id if sizes[one.round_id] >= COMPARABLE else "" for one in examples]
+    groups = [one.round_id if sizes[one.round_id] >= MIN_ROUND_EXAMPLES else "" for one in examples]
     return x, y, v, groups
 
 
-def _within(x: Floats, y: Floats, v: Floats, groups: Sequence[str]) -> tuple[Floats, Floats]:
+def _center_within_groups(
+    x: FloatArray, y: FloatArray, v: FloatArray, groups: Sequence[str]
+) -> tuple[FloatArray, FloatArray]:
     """``x`` and ``y`` from their weighted means within each group: rounds differ in much that is no pair's doing."""
     x, y = x.copy(), y.copy()
     of = np.array(groups)
@@ -210,7 +222,9 @@ def _within(x: Floats, y: Floats, v: Floats, groups: Sequence[str]) -> tuple[Flo
     return x, y
 
 
-def _posterior(x: Floats, y: Floats, v: Floats, now: Floats, groups: int) -> tuple[Floats, Floats]:
+def _estimate_posterior(
+    x: FloatArray, y: FloatArray, v: FloatArray, now: FloatArray, groups: int
+) -> tuple[FloatArray, FloatArray]:
     """Slopes (p,) and their covariance (p, p); see the formula above."""
     from scipy.optimize import lsq_linear  # 0.4 s of every start, for a step that few programmes take
 
@@ -218,63 +232,67 @@ def _posterior(x: Floats, y: Floats, v: Floats, now: Floats, groups: int) -> tup
     a, b = x * root[:, None], y * root
     plain = np.linalg.lstsq(a, b, rcond=None)[0]
     freedom = max(1, len(y) - groups - x.shape[1])
-    variance = max(LEAST_VARIANCE, float(np.square(b - a @ plain).sum()) / freedom)
-    ridge = variance / SPREAD**2
+    variance = max(MIN_VARIANCE, float(np.square(b - a @ plain).sum()) / freedom)
+    ridge = variance / PRIOR_DEVIATION**2
     tied = np.vstack([a, sqrt(ridge) * np.eye(x.shape[1])])
-    aimed = np.concatenate([b, sqrt(ridge) * SLOPE * now])
+    aimed = np.concatenate([b, sqrt(ridge) * PRIOR_SLOPE * now])
     slopes = np.asarray(lsq_linear(tied, aimed, bounds=(0, np.inf)).x, dtype=np.float64)
     covariance = variance * np.linalg.inv(tied.T @ tied)
     return slopes, covariance
 
 
-def _bounded(now: Floats, towards: Floats) -> Floats:
+def _limit_step(now: FloatArray, towards: FloatArray) -> FloatArray:
     """As far from ``now`` on the straight line ``towards`` as every share stays within its bounds."""
-    least = np.minimum(now, np.maximum(LEAST, now - STEP))
-    most = np.maximum(now, np.minimum(MOST, now + STEP))
+    least = np.minimum(now, np.maximum(MIN_SHARE, now - MAX_SHARE_STEP))
+    most = np.maximum(now, np.minimum(MAX_SHARE, now + MAX_SHARE_STEP))
     moved = towards - now
     room = np.where(moved > 0, most - now, now - least)
     reach = [room[n] / abs(moved[n]) for n in range(len(now)) if abs(moved[n]) > 1e-12]
     return np.asarray(now + min([1.0, *reach]) * moved, dtype=np.float64)
 
 
-def _gain(slopes: Floats, covariance: Floats, spread: Floats, now: Floats, after: Floats) -> Gain:
-    moved = HALF * (_response(after, spread) - _response(now, spread))
-    return Gain(by=float(moved @ slopes), noise=sqrt(max(0.0, float(moved @ covariance @ moved))))
+def _estimate_gain(
+    slopes: FloatArray, covariance: FloatArray, spread: FloatArray, now: FloatArray, after: FloatArray
+) -> ExpectedGain:
+    moved = BETTER_HALF_MEAN * (_selection_response(after, spread) - _selection_response(now, spread))
+    return ExpectedGain(by=float(moved @ slopes), noise=sqrt(max(0.0, float(moved @ covariance @ moved))))
 
 
-def _response(shares: Floats, spread: Floats) -> Floats:
+def _selection_response(shares: FloatArray, spread: FloatArray) -> FloatArray:
     """By how much the parts rise where pairs are chosen by these shares, for one standard deviation of the index."""
     deviation = sqrt(max(0.0, float(shares @ spread @ shares)))
     return np.asarray(spread @ shares / deviation if deviation > 0 else np.zeros_like(shares), dtype=np.float64)
 
 
-def _spread(x: Floats, v: Floats) -> Floats:
+def _parts_covariance(x: FloatArray, v: FloatArray) -> FloatArray:
     """Covariance (p, p) of the parts within groups."""
     return np.asarray((x * v[:, None]).T @ x / v.sum(), dtype=np.float64)
 
 
-def _deviations(slopes: Floats, shares: Floats, covariance: Floats) -> Floats:
+def _share_deviations(slopes: FloatArray, shares: FloatArray, covariance: FloatArray) -> FloatArray:
     """Standard deviations of the shares, by the delta method; of no direction, anything is possible."""
     whole = float(slopes.sum())
-    if whole <= FLAT:
+    if whole <= MIN_SLOPE_SUM:
         return np.ones_like(shares)
     change = (np.eye(len(shares)) - np.outer(shares, np.ones_like(shares))) / whole
     return np.asarray(np.sqrt(np.maximum(0, np.diag(change @ covariance @ change.T))), dtype=np.float64)
 
 
-def _full(values: Floats, used: npt.NDArray[np.bool_]) -> Floats:
-    found = np.zeros(len(PARTS))
+def _expand(values: FloatArray, used: npt.NDArray[np.bool_]) -> FloatArray:
+    found = np.zeros(len(PART_NAMES))
     found[used] = values
     return found
 
 
-def _parts(values: Floats) -> Parts:
+def _to_parts(values: FloatArray) -> PartValues:
     one, two, three, four = (float(value) for value in values)
     return one, two, three, four
 
 
-def _square(values: Floats, used: npt.NDArray[np.bool_]) -> tuple[Parts, Parts, Parts, Parts]:
-    found = np.zeros((len(PARTS), len(PARTS)))
+def _expand_square(
+    values: FloatArray, used: npt.NDArray[np.bool_]
+) -> tuple[PartValues, PartValues, PartValues, PartValues]:
+    found = np.zeros((len(PART_NAMES), len(PART_NAMES)))
     found[np.ix_(used, used)] = values
-    one, two, three, four = (_parts(row) for row in found)
+    one, two, three, four = (_to_parts(row) for row in found)
     return one, two, three, four

@@ -6,7 +6,7 @@ from contracts.pairings import Participant
 from contracts.profiles import ProfileChanged
 
 
-def participant(profile: ProfileChanged, side: Any) -> Participant:
+def build_participant(profile: ProfileChanged, side: Any) -> Participant:
     """Somebody as a pairing's events name them."""
     return Participant(
         member_id=profile.member_id,

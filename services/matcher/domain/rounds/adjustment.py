@@ -9,7 +9,7 @@ from typing import Literal
 from contracts.base import FrozenModel
 from contracts.errors import CommandRejected
 
-MOST = 200  # adjustments of one round; they stand in its document
+MAX_ADJUSTMENTS = 200  # adjustments of one round; they stand in its document
 
 Pair = tuple[str, str]  # (senior, junior)
 
@@ -38,7 +38,7 @@ class Adjustment(FrozenModel):
         return self.kind != "forbid"
 
 
-class Effect(FrozenModel):
+class AdjustmentEffect(FrozenModel):
     """What became of one adjustment when the round was solved."""
 
     adjustment_id: str
@@ -46,11 +46,11 @@ class Effect(FrozenModel):
     cost: float
 
 
-def with_one_more(known: Sequence[Adjustment], wanted: Adjustment) -> tuple[Adjustment, ...]:
+def append_adjustment(known: Sequence[Adjustment], wanted: Adjustment) -> tuple[Adjustment, ...]:
     """Raises ``CommandRejected`` where it contradicts what stands, or there are too many."""
-    if len(known) >= MOST:
+    if len(known) >= MAX_ADJUSTMENTS:
         raise CommandRejected(
-            "too_many_adjustments", f"One round takes {MOST} changes by hand; change the settings instead."
+            "too_many_adjustments", f"One round takes {MAX_ADJUSTMENTS} changes by hand; change the settings instead."
         )
     standing = {frozenset(pair): one for one in known if one.state != "undone" for pair in one.pairs}
     for pair in wanted.pairs:
@@ -61,7 +61,7 @@ def with_one_more(known: Sequence[Adjustment], wanted: Adjustment) -> tuple[Adju
     return (*known, wanted)
 
 
-def undone(known: Sequence[Adjustment], adjustment_id: str) -> tuple[Adjustment, ...]:
+def remove_adjustment(known: Sequence[Adjustment], adjustment_id: str) -> tuple[Adjustment, ...]:
     """Without the one, or with it marked where the result still shows it."""
     kept = []
     for one in known:
@@ -72,7 +72,7 @@ def undone(known: Sequence[Adjustment], adjustment_id: str) -> tuple[Adjustment,
     return tuple(kept)
 
 
-def carried_out(known: Sequence[Adjustment], effects: Iterable[Effect]) -> tuple[Adjustment, ...]:
+def apply_effects(known: Sequence[Adjustment], effects: Iterable[AdjustmentEffect]) -> tuple[Adjustment, ...]:
     """What stands after a result: undone ones are gone, the others have had their effect."""
     by_id = {effect.adjustment_id: effect for effect in effects}
     return tuple(
