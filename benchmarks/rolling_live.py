@@ -25,6 +25,7 @@ from chassis.core.ids import new_id
 from chassis.messaging.kafka import Producer
 from chassis.storage.aggregates import Aggregates, Change
 from chassis.storage.mongo import Document, Mongo
+from chassis.storage.store_profile import EMBEDDED
 from contracts.envelope import Envelope, EventData, source_of
 from contracts.profiles import ProfileChanged
 from contracts.taxonomy import load
@@ -160,9 +161,11 @@ class _Stage:
         juniors = [one for one in people if _side(one) == "junior"][FREE_JUNIORS:]
         formed = [_formed(senior, junior) for senior, junior in zip(seniors, juniors, strict=False)]  # seniors are left
         clock = Clock()
-        kept: Aggregates[Pairing] = Aggregates(self._mongo.collection("pairings"), Pairing, "matcher", _Silent(), clock)
+        kept: Aggregates[Pairing] = Aggregates(
+            self._mongo.collection("pairings"), Pairing, "matcher", _Silent(), clock, profile=EMBEDDED
+        )
         ledgers: Aggregates[SeatLedger] = Aggregates(
-            self._mongo.collection("ledgers"), SeatLedger, "matcher", _Silent(), clock
+            self._mongo.collection("ledgers"), SeatLedger, "matcher", _Silent(), clock, profile=EMBEDDED
         )
         await kept.update_many([_as_it_is(one.id, one) for one in formed])
         await ledgers.update_many([_as_it_is(ledger.member_id, ledger) for one in formed for ledger in _ledgers(one)])

@@ -7,7 +7,7 @@ from datetime import datetime
 from chassis.core.commands import Op
 from chassis.core.ids import derived_id
 from chassis.storage.aggregates import Change, Decide, Stored, stored_instant
-from chassis.storage.mongo import MAX_BULK_OPERATIONS
+from chassis.storage.mongo import LOOKUP_BATCH
 from contracts.envelope import Envelope
 from contracts.feedback import CheckinDue, ContactNeeded, FeedbackEvent, SessionEvent
 from contracts.pairings import PairingEvent
@@ -97,7 +97,7 @@ async def create_for_programme(envelope: Envelope, programme: ProgrammeChanged, 
     batch: list[Notification] = []
     async for contact in notifier.contacts.find({"taking_part.programme_id": programme.programme_id}):
         batch += _member_state_notifications(contact, {programme.programme_id}, notifier)
-        if len(batch) >= MAX_BULK_OPERATIONS:
+        if len(batch) >= LOOKUP_BATCH:
             await _record(batch, envelope, notifier)
             batch = []
     await _record(batch, envelope, notifier)

@@ -24,6 +24,7 @@ from chassis.messaging.records import KafkaRecord
 from chassis.messaging.relay import RecordSender, Relay
 from chassis.storage.aggregates import Aggregates, Decide, State
 from chassis.storage.mongo import Collection, Document, Mongo
+from chassis.storage.store_profile import EMBEDDED
 from contracts.envelope import (
     Envelope,
     EventData,
@@ -242,7 +243,13 @@ class ChassisHarness:
         producer_faults, collection_faults = FaultInjector(producer), FaultInjector(self.collection)
         relay = Relay(cast("RecordSender", producer_faults), SERVICE, self.prefix, self.clock)
         counters: Aggregates[Counter] = Aggregates(
-            cast("Collection", collection_faults), Counter, SERVICE, relay, self.clock, {COUNTERS: counter_event}
+            cast("Collection", collection_faults),
+            Counter,
+            SERVICE,
+            relay,
+            self.clock,
+            {COUNTERS: counter_event},
+            EMBEDDED,
         )
         replica = Replica(self, producer, producer_faults, relay, collection_faults, counters)
         if running:
@@ -262,7 +269,7 @@ class ChassisHarness:
 
 @asynccontextmanager
 async def open_harness(kafka: str, mongo_url: str, prefix: str) -> AsyncIterator[ChassisHarness]:
-    mongo = Mongo(mongo_url, f"{prefix.rstrip('.')}_{SERVICE}")
+    mongo = Mongo(mongo_url, f"{prefix.rstrip('.')}_{SERVICE}", EMBEDDED)
     connection = Connection(kafka)
     await provision_topics(connection, TOPICS, prefix, replication=1, min_in_sync=1)
     await provision_indexes(mongo, ["counters"], ["copies"])

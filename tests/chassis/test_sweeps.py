@@ -15,6 +15,7 @@ from chassis.core.commands import Op
 from chassis.storage.aggregates import Aggregates, Stored
 from chassis.storage.due_queue import DueQueue
 from chassis.storage.mongo import ConnectionFailure
+from chassis.storage.store_profile import EMBEDDED
 from chassis.sweeps import SearchStatistics, Sweep, rest_after, run_sweep
 from tests.chassis.harness import ChassisHarness, Counter, eventually, fail_once, set_fields
 
@@ -70,7 +71,7 @@ async def driven(sweep: Sweep[Counter], clock: Clock) -> AsyncIterator[None]:
 @pytest.fixture
 def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps search once, and then not for an hour."""
-    monkeypatch.setattr(sweeps, "rest_after", lambda _: 3600.0)
+    monkeypatch.setattr(sweeps, "rest_after", lambda *_: 3600.0)
 
 
 class TestSweepTime:
@@ -261,8 +262,8 @@ class TestDueQueue:
 
 class TestSweepInterval:
     def test_rest_depends_on_the_search_and_not_on_the_actions(self) -> None:
-        assert rest_after(SearchStatistics(found=400, searching=0.001)) == sweeps.MIN_INTERVAL_S
-        assert rest_after(SearchStatistics(found=0, searching=0.1)) == pytest.approx(3.0)
-        assert rest_after(SearchStatistics(found=0, searching=10)) == sweeps.MAX_REST_S, (
+        assert rest_after(SearchStatistics(found=400, searching=0.001), EMBEDDED) == sweeps.MIN_INTERVAL_S
+        assert rest_after(SearchStatistics(found=0, searching=0.1), EMBEDDED) == pytest.approx(3.0)
+        assert rest_after(SearchStatistics(found=0, searching=10), EMBEDDED) == EMBEDDED.max_rest_s, (
             "one slow search holds nothing up for minutes"
         )

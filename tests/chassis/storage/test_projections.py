@@ -7,7 +7,8 @@ from typing import cast
 import pytest
 
 from chassis.storage.mongo import Collection, ConnectionFailure
-from chassis.storage.projections import WRITE_BATCH, Projection, ProjectionRow
+from chassis.storage.projections import Projection, ProjectionRow
+from chassis.storage.store_profile import EMBEDDED
 from contracts.envelope import EventData
 from tests.chassis.harness import COUNTERS, ChassisHarness, CounterChanged, FaultInjector, fail_once
 
@@ -18,7 +19,7 @@ def row(id: str, sequence: int, *, is_tombstone: bool = False) -> ProjectionRow:
 
 @pytest.fixture
 def copies(harness: ChassisHarness) -> Projection[CounterChanged]:
-    return Projection(harness.mongo.collection("copies"), CounterChanged)
+    return Projection(harness.mongo.collection("copies"), CounterChanged, EMBEDDED)
 
 
 async def read_value(copies: Projection[CounterChanged], id: str) -> int | None:
@@ -118,7 +119,7 @@ class TestConcurrentWrites:
 
         wrapped = FaultInjector(copies.collection)
         wrapped.before[method] = race
-        mine: Projection[CounterChanged] = Projection(cast("Collection", wrapped), CounterChanged)
+        mine: Projection[CounterChanged] = Projection(cast("Collection", wrapped), CounterChanged, EMBEDDED)
         await mine.apply([row("a", 10), row("b", 10)])
         assert (await read_value(copies, "a"), await read_value(copies, "b")) == (50, 10)
 
@@ -127,7 +128,7 @@ class TestConcurrentWrites:
         await copies.apply([row("old", 10)])
         wrapped = FaultInjector(copies.collection)
         wrapped.after[method] = fail_once(ConnectionFailure("lost"))
-        mine: Projection[CounterChanged] = Projection(cast("Collection", wrapped), CounterChanged)
+        mine: Projection[CounterChanged] = Projection(cast("Collection", wrapped), CounterChanged, EMBEDDED)
         rows = [row("old", 20), row("new", 2)]
         with pytest.raises(ConnectionFailure):
             await mine.apply(rows)
@@ -149,10 +150,10 @@ class TestWriteBatches:
         """A part that is still writing would compete with the retry of the batch."""
         wrapped = FaultInjector(copies.collection)
         wrapped.before["insert_many"] = fail_once(ConnectionFailure("lost"))
-        mine: Projection[CounterChanged] = Projection(cast("Collection", wrapped), CounterChanged)
-        rows = [row(f"c{n:04}", 1) for n in range(WRITE_BATCH * 3)]
+        mine: Projection[CounterChanged] = Projection(cast("Collection", wrapped), CounterChanged, EMBEDDED)
+        rows = [row(f"c{n:04}", 1) for n in range(EMBEDDED.projection_batch * 3)]
         with pytest.raises(ConnectionFailure):
             await mine.apply(rows)
-        assert await copies.count({}) == WRITE_BATCH * 2
-        assert await mine.apply(rows) == WRITE_BATCH
-        assert await copies.count({}) == WRITE_BATCH * 3
+        assert await copies.count({}) == EMBEDDED.projection_batch * 2
+        assert await mine.apply(rows) == EMBEDDED.projection_batch
+        assert await copies.count({}) == EMBEDDED.projection_batch * 3
