@@ -143,7 +143,7 @@ def live(cohorts: Sequence[Cohort], hidden: Hidden, seed: int) -> Story:
                 continue
             known, new = known + new, 0
             found = estimate_weights(examples, weights)
-            if found.clear:
+            if found.is_clear:
                 weights, released = found.weights, released + 1
     return Story(learning, default, best, released)
 

@@ -26,7 +26,7 @@ def test_all_are_judged_by_the_fit_of_the_programme(seed: int) -> None:
     for s, senior in enumerate(seniors):
         for j, junior in enumerate(juniors):
             fitting = compute_fit(senior, junior, asked.settings, load(), asked.on)
-            may = not rules.find_broken_rules(senior, junior, asked.settings, asked.on) and not fitting.falls_short(
+            may = not rules.find_broken_rules(senior, junior, asked.settings, asked.on) and not fitting.find_shortfalls(
                 asked.settings
             )
             assert (everything.scores[s, j] > 0) == may

@@ -44,7 +44,7 @@ def test_a_pair_is_excluded_where_theirs_is_and_its_fit_is_its_points(mentor: Se
     assert (worth is None) == bool(rules.find_broken_rules(senior, junior, settings, theirs.TODAY))
     if worth is not None:
         fitting = compute_fit(senior, junior, settings, load(), theirs.TODAY)
-        assert fitting.falls_short(settings) == ()
+        assert fitting.find_shortfalls(settings) == ()
         assert fitting.score == pytest.approx(worth / 32, abs=1e-12)
         assert theirs.fit_of(worth) == pytest.approx(worth / 32, abs=1e-12)
 

@@ -61,7 +61,7 @@ class LocalRepair:
 
     def apply(self, adjustment: Adjustment) -> AdjustmentEffect:
         """What cannot be changes nothing, whatever the reason."""
-        if not adjustment.holds:
+        if not adjustment.is_wanted:
             cost = self._apart_from_now_on(adjustment.pairs)
         elif self._can_be(adjustment.pairs):
             cost = self._together_from_now_on(adjustment.pairs)

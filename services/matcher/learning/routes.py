@@ -90,7 +90,7 @@ class EstimateView(BaseModel):
             },
             weights=estimate.weights,
             gain=GainView.of(estimate.gain),
-            clear=estimate.clear,
+            clear=estimate.is_clear,
         )
 
 
@@ -171,7 +171,7 @@ class LearningView(BaseModel):
             programme_id=programme.programme_id,
             learning=programme.settings.matching.learning,
             weights=weights,
-            in_use=found.in_use(weights),
+            in_use=found.find_version_in_use(weights),
             before_learning=found.start,
             enough=MIN_OUTCOMES,
             batch=least,
@@ -228,7 +228,7 @@ async def release_version(id: str, version: int, command: CoordinatorCommand, ma
     looked_at = await _load_computed_preview(id, version, matcher)
 
     def decide(state: ProgrammeLearning) -> weight_versions.Decision | None:
-        if version and state.version(version).state == "proposed":
+        if version and state.find_version(version).state == "proposed":
             learning.require_on(programme)
         return weight_versions.start_release(state, version, weights, by, moment, seen=looked_at)
 
@@ -266,7 +266,7 @@ async def _update_learning(id: str, op: Op, matcher: Matcher, decide: LearningDe
 
 async def _load_version(id: str, version: int, matcher: Matcher) -> WeightVersion:
     stored = await matcher.learning.get(id)
-    return learning.known(stored.state if stored is not None else None).version(version)
+    return learning.known(stored.state if stored is not None else None).find_version(version)
 
 
 async def _load_computed_preview(id: str, version: int, matcher: Matcher) -> ReleasePreview | None:

@@ -103,7 +103,7 @@ def possible(
     if rules.find_broken_rules(senior, junior, settings, on, earlier):
         return None
     parts = compute_fit(senior, junior, settings, taxonomy, on)
-    return None if parts.falls_short(settings) else Couple(senior, junior, parts)
+    return None if parts.find_shortfalls(settings) else Couple(senior, junior, parts)
 
 
 def _choice(couple: Couple, side: Side, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> Choice:

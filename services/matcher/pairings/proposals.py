@@ -297,7 +297,7 @@ def _couple(
         parts = compute_fit(senior, junior, settings, taxonomy, on)
         if not rules.drop_private_rules(
             rules.find_broken_rules(senior, junior, settings, on, again)
-        ) and not parts.falls_short(settings):
+        ) and not parts.find_shortfalls(settings):
             found.append(Couple(senior, junior, parts))
     return max(found, key=lambda couple: couple.fit.score, default=None)
 

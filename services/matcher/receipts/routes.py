@@ -120,7 +120,7 @@ async def verify_receipt(id: str, principal: UserPrincipal, matcher: MatcherCont
     return VerificationView(
         receipt_id=receipt.receipt_id,
         pairing_id=receipt.pairing_id,
-        verified=found.verified,
+        verified=found.is_verified,
         agrees=list(found.agrees),
         differs=list(found.differs),
         unknown=list(found.unknown),

@@ -72,18 +72,18 @@ class Standing:
     def add(self, one: Suggestion) -> None:
         if one.state == "open":
             self.open[one.suggestion_id] = one
-        for me, other in (one.both, one.both[::-1]):
+        for me, other in (one.members, one.members[::-1]):
             self.partners.setdefault(me, set()).add(other)
 
     def drop(self, one: Suggestion) -> None:
         """It lapsed: the two may be suggested to each other again."""
         self.open.pop(one.suggestion_id, None)
-        for me, other in (one.both, one.both[::-1]):
+        for me, other in (one.members, one.members[::-1]):
             self.partners.get(me, set()).discard(other)
 
     def promised(self) -> Counter[str]:
         """How many places of each are spoken for by open suggestions."""
-        return Counter(id for one in self.open.values() for id in one.both)
+        return Counter(id for one in self.open.values() for id in one.members)
 
     def named(self, member_id: str) -> Collection[str]:
         """With whom the member was put together already, or not to be."""
@@ -153,7 +153,7 @@ def pair_of(couple: Couple, programme: Programme, matcher: Matcher) -> Pair:
 
 async def shown(waiting: Sequence[Suggestion], programme: Programme, matcher: Matcher) -> list[Pair | None]:
     """Each with its reasons as they are today; None where it is no longer possible and is about to lapse."""
-    profiles = await matcher.members.get_many([id for one in waiting for id in one.both])
+    profiles = await matcher.members.get_many([id for one in waiting for id in one.members])
     couples = [couple_of(one, profiles, programme, matcher) for one in waiting]
     return [pair_of(couple, programme, matcher) if couple is not None else None for couple in couples]
 
@@ -164,7 +164,8 @@ def couple_of(
     """The two of a suggestion as they are now; None where they can no longer be brought together."""
     today = matcher.clock.now().date()
     both = [
-        rules.find_enrolled_member(profiles[id], programme.programme_id) if id in profiles else None for id in one.both
+        rules.find_enrolled_member(profiles[id], programme.programme_id) if id in profiles else None
+        for id in one.members
     ]
     senior, junior = both
     if senior is None or junior is None:
@@ -185,7 +186,9 @@ async def release(id: str, op: Op, matcher: Matcher) -> tuple[Suggestion, Pairin
     programme = (await matcher.programmes.load(one.programme_id)).state
     if programme.state != "open":
         raise CommandRejected("programme_not_open", "People are paired in open programmes only.")
-    pairing = await proposals.propose(programme, one.both, pairing_of(one.programme_id, *one.both), "rolling", matcher)
+    pairing = await proposals.propose(
+        programme, one.members, pairing_of(one.programme_id, *one.members), "rolling", matcher
+    )
     machine = matcher.clock.machine_now()
     saved = await matcher.suggestions.update(
         id, op, lambda state: suggested.release_suggestion(state, pairing.id, machine) if state else None

@@ -175,11 +175,11 @@ async def _look_around(keeping: Keeping, programme: Programme, watch: ProgrammeC
         before, keeping.stirred = keeping.standing, watch.stirred
         keeping.standing = Standing.of(await matcher.suggestions.standing_in(keeping.programme_id))
         gone = before.open.keys() - keeping.standing.open.keys()
-        keeping.todo.update(id for one in gone for id in before.open[one].both)
+        keeping.todo.update(id for one in gone for id in before.open[one].members)
     if keeping.seen != seen:
         keeping.seen = seen
         matcher.partners.mark_changed(
-            keeping.programme_id, [id for one in keeping.standing.open.values() for id in one.both]
+            keeping.programme_id, [id for one in keeping.standing.open.values() for id in one.members]
         )
         keeping.doubtful = [stored.id for stored in await matcher.requests.open_in(keeping.programme_id)]
         async with matcher.partners.lock:
@@ -209,7 +209,7 @@ async def _look_at_requests(keeping: Keeping, programme: Programme, news: Sequen
 
 
 async def _look_at_suggestions(keeping: Keeping, programme: Programme, news: Sequence[str], matcher: Matcher) -> None:
-    concerned = [one for one in keeping.standing.open.values() if not set(news).isdisjoint(one.both)]
+    concerned = [one for one in keeping.standing.open.values() if not set(news).isdisjoint(one.members)]
     await _lapse_what_is_over(keeping, concerned, programme, matcher)
 
 
@@ -222,21 +222,21 @@ async def _lapse_what_is_over(
     """
     if not some:
         return
-    people = sorted({id for one in some for id in one.both})
+    people = sorted({id for one in some for id in one.members})
     profiles = await matcher.members.get_many(people)
     places = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
     promised = keeping.standing.promised()
     for one in sorted(some, key=lambda one: (one.made_at, one.suggestion_id), reverse=True):
-        roomy = all(places.get(id, 0) >= promised[id] for id in one.both)
+        roomy = all(places.get(id, 0) >= promised[id] for id in one.members)
         if roomy and _rolling(programme) and couple_of(one, profiles, programme, matcher) is not None:
             continue
-        promised.subtract(one.both)
+        promised.subtract(one.members)
         await _lapse(keeping, one, matcher)
 
 
 async def _lapse(keeping: Keeping, one: Suggestion, matcher: Matcher) -> None:
     """A pairing that it became before a crash came makes it a released one."""
-    pairing = await matcher.pairings.get(pairing_of(one.programme_id, *one.both))
+    pairing = await matcher.pairings.get(pairing_of(one.programme_id, *one.members))
     became = pairing.id if pairing is not None and pairing.state.state not in UNPUBLISHED_STATES else None
     machine = matcher.clock.machine_now()
 
@@ -253,7 +253,7 @@ async def _lapse(keeping: Keeping, one: Suggestion, matcher: Matcher) -> None:
     keeping.standing.drop(one)
     if saved.state is not None and saved.state.state != "lapsed":
         keeping.standing.add(saved.state)
-    keeping.todo.update(one.both)
+    keeping.todo.update(one.members)
 
 
 async def _suggest(keeping: Keeping, programme: Programme, matcher: Matcher) -> bool:
@@ -293,7 +293,10 @@ async def _look_for(id: str, keeping: Keeping, programme: Programme, matcher: Ma
     stored = await matcher.ledgers.get(id)
     ledger = stored.state if stored is not None else SeatLedger(member_id=id)
     promised = keeping.standing.promised()
-    places = ledger.free(compute_seat_limits(me.profile, programme.programme_id), programme.programme_id) - promised[id]
+    places = (
+        ledger.count_free(compute_seat_limits(me.profile, programme.programme_id), programme.programme_id)
+        - promised[id]
+    )
     if places <= 0:
         return all(matcher.partners.is_live(pairing_id) for pairing_id in ledger.held)
     best = await partners(programme, me, places, matcher, promised=promised, but=keeping.standing.named(id))

@@ -221,7 +221,7 @@ def _impossible(
     assert j is not None, "who is not absent is enrolled"
     again = [j.id] if {(s.id, j.id), (j.id, s.id)} & earlier else []
     broken = rules.find_broken_rules(s, j, round.settings, today, again)
-    short = compute_fit(s, j, round.settings, matcher.taxonomy, today).falls_short(round.settings)
+    short = compute_fit(s, j, round.settings, matcher.taxonomy, today).find_shortfalls(round.settings)
     return reservation.OVER if broken or short else None
 
 
@@ -246,7 +246,7 @@ def _plan(round: Round, found: Document, senior: ProfileChanged, junior: Profile
 def _chosen(round: Round, found: Document) -> Selection:
     """How the pair came about: what the solver says of it, or what the change by hand has cost."""
     pair = (found["senior"], found["junior"])
-    by_hand = next((one for one in round.adjustments if one.holds and one.kept and pair in one.pairs), None)
+    by_hand = next((one for one in round.adjustments if one.is_wanted and one.kept and pair in one.pairs), None)
     ups = {side: up for side in SIDES if (up := found.get(f"runner_up_of_{side}")) is not None}
     return Selection(
         seed=round.seed,

@@ -37,7 +37,7 @@ async def check(round: Round, wanted: Adjustment, instead_of: Sequence[Pair], wh
         of = {"result": result_id(round.round_id, round.result), "senior": senior, "junior": junior, "shown": True}
         if not await matcher.proposals.count(of):
             raise CommandRejected("not_paired", "Both pairs that are swapped must stand in this round.")
-    if wanted.holds:
+    if wanted.is_wanted:
         earlier = await matcher.pairings.earlier_pairs(of=wanted.members)
         for pair in wanted.pairs:
             await _check_pair(round, pair, earlier, matcher)
@@ -62,7 +62,7 @@ async def _check_pair(round: Round, pair: Pair, earlier: set[Pair], matcher: Mat
     broken = rules.drop_private_rules(rules.find_broken_rules(senior, junior, round.settings, today, again))
     if broken:
         raise CommandRejected(broken[0], " ".join(rules.REASON_TEXTS[rule] for rule in broken))
-    if compute_fit(senior, junior, round.settings, matcher.taxonomy, today).falls_short(round.settings):
+    if compute_fit(senior, junior, round.settings, matcher.taxonomy, today).find_shortfalls(round.settings):
         raise CommandRejected("too_little", SHORT)
 
 

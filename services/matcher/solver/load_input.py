@@ -49,7 +49,7 @@ async def load_problem(round: Round, now: datetime, books: InputCollections, hea
             if document["grave"]:
                 continue
             profile = share.interned(ProfileChanged.model_validate(document))
-            free = ledgers.get(profile.member_id, SeatLedger(member_id=profile.member_id)).free(
+            free = ledgers.get(profile.member_id, SeatLedger(member_id=profile.member_id)).count_free(
                 compute_seat_limits(profile, programme), programme
             )
             member = rules.find_enrolled_member(profile, programme)

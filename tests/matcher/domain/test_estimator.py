@@ -54,7 +54,7 @@ def test_an_outcome_counts_by_its_bands_and_what_is_unknown_drops_out() -> None:
     example = example_from_outcome(FIT, outcome(meetings="high", senior_learned="middle", junior_enjoyed="low"), "r1")
     assert example is not None
     assert example.parts == (0.4, 0.7, 0.8, 0.6)
-    assert example.known == [1.0, 0.5, 0.0]
+    assert example.known_worths == [1.0, 0.5, 0.0]
     assert example_from_outcome(FIT, outcome(), "r1") is None, "of which nothing is known"
 
 
@@ -90,7 +90,7 @@ def test_with_many_outcomes_it_finds_what_truly_matters() -> None:
     assert all(
         low - 0.01 <= true <= high + 0.01 for low, true, high in zip(found.low, hidden.shares, found.high, strict=True)
     )
-    assert found.clear
+    assert found.is_clear
     assert found.weights.perspective > DEFAULT.perspective
     assert found.weights.lower_benefit < DEFAULT.lower_benefit
 
@@ -134,11 +134,11 @@ def test_a_better_year_for_everybody_is_no_reason_to_change_weights() -> None:
         for name, rows, bands in (("one", before, bad), ("two", after, good))
         for parts in rows.tolist()
     ]
-    assert not estimate_weights(examples, DEFAULT).clear
+    assert not estimate_weights(examples, DEFAULT).is_clear
 
 
 def test_where_outcomes_are_chance_alone_it_proposes_nothing_but_rarely() -> None:
-    clear = [estimate_weights(heard(300, Hidden(SAME, told=0.0), seed), DEFAULT).clear for seed in range(100)]
+    clear = [estimate_weights(heard(300, Hidden(SAME, told=0.0), seed), DEFAULT).is_clear for seed in range(100)]
     assert sum(clear) <= 10
 
 
@@ -178,7 +178,7 @@ def test_pairs_that_are_all_alike_say_nothing() -> None:
         for _ in range(20)
     ]
     found = estimate_weights(alike, DEFAULT)
-    assert not found.clear
+    assert not found.is_clear
     assert found.weights == DEFAULT
 
 

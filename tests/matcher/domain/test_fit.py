@@ -192,7 +192,7 @@ def test_the_side_that_gains_less_counts_most() -> None:
 
 def test_both_directions_must_clear_the_floor() -> None:
     generous = person("j", "junior", seeks={"budgeting": 3})
-    assert compute_fit(member(SENIOR), member(generous), settings(), TAXONOMY, TODAY).falls_short(settings()) == (
+    assert compute_fit(member(SENIOR), member(generous), settings(), TAXONOMY, TODAY).find_shortfalls(settings()) == (
         "nothing_for_junior",
     )
 
@@ -202,7 +202,7 @@ def test_agreeing_on_nothing_is_below_the_floor_and_skipping_a_statement_costs_n
     opposite = person("j", "junior", style=Style(candour=-2, pace=-2, change=-2, debate=-2))
     silent = JUNIOR
     assert compute_compatibility(one, opposite, settings(), TODAY) == 0
-    assert compute_fit(member(one), member(opposite), settings(), TAXONOMY, TODAY).falls_short(settings()) == (
+    assert compute_fit(member(one), member(opposite), settings(), TAXONOMY, TODAY).find_shortfalls(settings()) == (
         "too_different",
     )
     assert compute_compatibility(one, silent, settings(), TODAY) > 0.8

@@ -135,7 +135,7 @@ def test_a_charter_needs_both_and_another_text_needs_both_again() -> None:
 
 def test_a_pause_keeps_the_seats_and_moves_the_planned_end() -> None:
     paused = done(pairings.pause_pairing(formed(), None, MOMENT))
-    assert paused.live
+    assert paused.is_live
     later = NOW + timedelta(days=30)
     resumed = done(pairings.resume_pairing(paused, moment_at(later)))
     assert resumed.state == "formed"

@@ -58,7 +58,7 @@ def test_a_receipt_that_was_kept_with_this_algorithm_is_computed_alike_today() -
     """Where it is not, the same inputs give another fit, focus or reason: raise ``ALGORITHM``, and keep a new one."""
     kept = Receipt.model_validate_json((Path(__file__).parent / "kept_receipt.json").read_text())
     verification = verify_receipt(kept, TAXONOMY)
-    assert verification.verified
+    assert verification.is_verified
     assert set(verification.differs) <= {"taxonomy"}, "new topics may join the taxonomy without changing this pair"
 
 
@@ -76,7 +76,7 @@ def test_any_receipt_verifies_also_after_it_was_kept(
     kept = Receipt.model_validate(json.loads(json.dumps(found.model_dump(mode="json"))))
     assert kept == found
     verification = verify_receipt(kept, TAXONOMY)
-    assert verification.verified
+    assert verification.is_verified
     assert set(verification.agrees) == set(receipts.VERIFICATION_CHECKS)
 
 
@@ -91,7 +91,7 @@ def test_any_changed_byte_of_the_inputs_does_not(
     assume(found.inputs[place] != sign)
     changed = found.model_copy(update={"inputs": found.inputs[:place] + sign + found.inputs[place + 1 :]})
     verification = verify_receipt(changed, TAXONOMY)
-    assert not verification.verified
+    assert not verification.is_verified
     assert verification.differs == ("inputs",)
 
 
@@ -112,7 +112,7 @@ def test_what_was_changed_is_named(change: dict[str, Any], differs: str) -> None
     for name, value in change.items():
         before[name] = {**before[name], **value} if isinstance(value, dict) else value
     verification = verify_receipt(Receipt.model_validate(before), TAXONOMY)
-    assert not verification.verified
+    assert not verification.is_verified
     assert verification.differs == (differs,)
 
 
@@ -129,7 +129,7 @@ def test_inputs_that_cannot_be_read_leave_everything_else_unknown() -> None:
     found = receipt(person("s"), person("j", "junior"))
     hashes = found.hashes.model_copy(update={"inputs": hash_text("{}")})
     verification = verify_receipt(found.model_copy(update={"inputs": "{}", "hashes": hashes}), TAXONOMY)
-    assert not verification.verified
+    assert not verification.is_verified
     assert (verification.agrees, verification.unknown) == (("inputs",), receipts.VERIFICATION_CHECKS[1:])
 
 
@@ -139,7 +139,7 @@ def test_another_taxonomy_alone_is_told_and_takes_nothing_from_it() -> None:
     assert verification.differs == ()
     other = verify_receipt(receipt(person("s", offers={}), person("j", "junior", offers={})), fewer)
     assert other.differs == ("taxonomy",)
-    assert other.verified
+    assert other.is_verified
 
 
 def test_nobody_else_is_named_in_what_is_kept() -> None:

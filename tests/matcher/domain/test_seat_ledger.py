@@ -116,8 +116,8 @@ def test_places_are_counted_over_all_programmes_and_in_each() -> None:
     )
     assert compute_seat_limits(None, PROGRAMME) == SeatLimits(total=0, programme=0)
     elsewhere = taken(None, "ab", SEAT.model_copy(update={"programme_id": "other"}), SeatLimits(total=4, programme=2))
-    assert elsewhere.free(SeatLimits(total=4, programme=2), PROGRAMME) == 2
-    assert elsewhere.free(SeatLimits(total=1, programme=1), PROGRAMME) == 0
+    assert elsewhere.count_free(SeatLimits(total=4, programme=2), PROGRAMME) == 2
+    assert elsewhere.count_free(SeatLimits(total=1, programme=1), PROGRAMME) == 0
 
 
 def test_a_closed_ledger_takes_nothing_and_tells_when_all_is_forgotten() -> None:

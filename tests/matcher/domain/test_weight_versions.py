@@ -117,7 +117,7 @@ def test_a_batch_during_a_release_leaves_what_is_being_released() -> None:
     assert state.releasing is not None
     done = weight_versions.complete_release(state, state.releasing, done=True)
     assert done is not None
-    assert done[0].in_use(Weights(perspective=3.0)) == 1
+    assert done[0].find_version_in_use(Weights(perspective=3.0)) == 1
 
 
 def test_a_version_is_released_only_after_a_look_at_who_would_be_matched_differently() -> None:
@@ -134,7 +134,7 @@ def test_a_version_is_released_only_after_a_look_at_who_would_be_matched_differe
     state = released(previewed(state, 1), 1, DEFAULT)
     [version] = state.versions
     assert (version.state, version.decided_by, version.decided_at) == ("released", "c1", NOW)
-    assert state.in_use(Weights(perspective=3.0)) == 1
+    assert state.find_version_in_use(Weights(perspective=3.0)) == 1
 
 
 def test_a_release_is_an_ordinary_change_of_the_programmes_settings() -> None:
@@ -179,8 +179,12 @@ def test_an_earlier_version_and_the_weights_before_any_learning_can_be_released_
     first, second = Weights(perspective=3.0), Weights(perspective=4.0)
     state = released(previewed(learned(None, says(3.0)), 1), 1, DEFAULT)
     state = released(previewed(learned(state, says(4.0), first), 2, first), 2, first, NOW + timedelta(1))
-    assert (state.in_use(second), state.in_use(first), state.in_use(DEFAULT)) == (2, 1, 0)
-    assert state.in_use(Weights(perspective=9.0)) is None
+    assert (
+        state.find_version_in_use(second),
+        state.find_version_in_use(first),
+        state.find_version_in_use(DEFAULT),
+    ) == (2, 1, 0)
+    assert state.find_version_in_use(Weights(perspective=9.0)) is None
     for number, weights in ((1, first), (0, DEFAULT)):
         decision = weight_versions.start_release(state, number, second, "c2", MOMENT)
         assert decision is not None
@@ -215,7 +219,7 @@ def test_a_preview_may_be_asked_for_again_since_people_change() -> None:
     assert weight_versions.record_preview(state, 1, DEFAULT, TRIALS) is None
     again = weight_versions.record_preview(state, 1, DEFAULT, ReleasePreview(now="r3", then="r4"))
     assert again is not None
-    assert again[0].version(1).preview == ReleasePreview(now="r3", then="r4")
+    assert again[0].find_version(1).preview == ReleasePreview(now="r3", then="r4")
 
 
 def test_it_is_looked_at_at_midnight_so_that_the_hour_does_not_tell_when_something_was_heard() -> None:

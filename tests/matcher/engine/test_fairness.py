@@ -108,7 +108,7 @@ def test_held_pairs_stay_together_where_no_rule_is_in_the_way_and_forbidden_ones
     for match in answer.matches:
         pair = (match.senior.id, match.junior.id)
         assert rules.find_broken_rules(match.senior, match.junior, rules_, TODAY) == ()
-        assert match.is_locked or (pair not in apart and not match.fit.falls_short(rules_))
+        assert match.is_locked or (pair not in apart and not match.fit.find_shortfalls(rules_))
         assert not match.is_locked or pair in locked
         assert match.fit.score == pytest.approx(compute_fit(match.senior, match.junior, rules_, TAXONOMY, TODAY).score)
     if len(locked) == 1:

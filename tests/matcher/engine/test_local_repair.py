@@ -88,10 +88,10 @@ def test_whatever_is_changed_no_rule_is_broken_no_place_exceeded_and_what_is_kep
     for senior, junior in pairs:
         s, j = start.seniors[senior], start.juniors[junior]
         assert rules.find_broken_rules(s, j, rules_, TODAY) == ()
-        assert compute_fit(s, j, rules_, TAXONOMY, TODAY).falls_short(rules_) == ()
+        assert compute_fit(s, j, rules_, TAXONOMY, TODAY).find_shortfalls(rules_) == ()
         assert pairs[senior, junior] == pytest.approx(compute_fit(s, j, rules_, TAXONOMY, TODAY).score, abs=1e-6)
     for one, effect in zip(wanted, effects, strict=True):
-        if one.holds:
+        if one.is_wanted:
             assert effect.kept == (one.pairs[0] in pairs)
         else:
             assert effect.kept

@@ -40,7 +40,9 @@ def tell(crowd: PartnerIndex, profile: ProfileChanged) -> None:
 def free(profile: ProfileChanged, held: Held) -> int:
     numbers = range(held.get(profile.member_id, 0))
     seats = {str(n): Seat(attempt=1, partner=str(n), programme_id=PROGRAMME) for n in numbers}
-    return SeatLedger(member_id=profile.member_id, held=seats).free(compute_seat_limits(profile, PROGRAMME), PROGRAMME)
+    return SeatLedger(member_id=profile.member_id, held=seats).count_free(
+        compute_seat_limits(profile, PROGRAMME), PROGRAMME
+    )
 
 
 def truth(

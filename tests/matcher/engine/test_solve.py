@@ -61,7 +61,7 @@ def test_the_fast_form_equals_the_readable_one(cohort: Cohort, rules_: Programme
             assert {rule for rule, mask in block.broken.items() if mask[s, j]} == set(
                 rules.find_broken_rules(senior, junior, rules_, TODAY, known)
             )
-            assert {short for short, mask in block.short.items() if mask[s, j]} == set(scalar.falls_short(rules_))
+            assert {short for short, mask in block.short.items() if mask[s, j]} == set(scalar.find_shortfalls(rules_))
             assert block.score[s, j] == pytest.approx(scalar.score, abs=1e-6)
             assert block.senior_benefit[s, j] == pytest.approx(scalar.senior_benefit, abs=1e-6)
             assert block.junior_benefit[s, j] == pytest.approx(scalar.junior_benefit, abs=1e-6)
@@ -114,7 +114,7 @@ def test_no_hard_rule_is_broken_no_floor_missed_no_place_exceeded(
     taken: dict[str, int] = {}
     for match in answer.matches:
         assert rules.find_broken_rules(match.senior, match.junior, rules_, TODAY) == ()
-        assert match.fit.falls_short(rules_) == ()
+        assert match.fit.find_shortfalls(rules_) == ()
         for id in (match.senior.id, match.junior.id):
             taken[id] = taken.get(id, 0) + 1
     assert all(taken.get(one.member_id, 0) <= one.enrolments[0].capacity for one in people)
@@ -172,7 +172,7 @@ def test_the_reason_of_everybody_left_over_is_true(cohort: Cohort, rules_: Progr
             couple
             for couple in couples
             if not rules.drop_private_rules(rules.find_broken_rules(*couple, rules_, TODAY))
-            and not compute_fit(*couple, rules_, TAXONOMY, TODAY).falls_short(rules_)
+            and not compute_fit(*couple, rules_, TAXONOMY, TODAY).find_shortfalls(rules_)
         ]
         assert (left.code == "places_taken") == bool(possible)
 

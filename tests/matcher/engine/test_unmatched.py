@@ -215,7 +215,7 @@ def suiting(cohort: Cohort, rules_: ProgrammeSettings) -> set[Pair]:
         (s.id, j.id)
         for s, j in product(*([member(one) for one in side] for side in cohort))
         if not rules.drop_private_rules(rules.find_broken_rules(s, j, rules_, TODAY))
-        and not compute_fit(s, j, rules_, TAXONOMY, TODAY).falls_short(rules_)
+        and not compute_fit(s, j, rules_, TAXONOMY, TODAY).find_shortfalls(rules_)
     }
 
 
@@ -314,7 +314,7 @@ def against(left: UnmatchedMember, one: Member, rules_: ProgrammeSettings) -> se
     """All that excludes this pair, seen by who is left over."""
     senior, junior = (left.member, one) if left.side == "senior" else (one, left.member)
     found: set[str] = set(rules.drop_private_rules(rules.find_broken_rules(senior, junior, rules_, TODAY)))
-    short = compute_fit(senior, junior, rules_, TAXONOMY, TODAY).falls_short(rules_)
+    short = compute_fit(senior, junior, rules_, TAXONOMY, TODAY).find_shortfalls(rules_)
     mine = f"nothing_for_{left.side}"
     words = {"too_different": "too_different", mine: "nothing_to_learn"}
     return found | {words.get(code, "nothing_to_give") for code in short}

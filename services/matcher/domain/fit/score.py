@@ -36,7 +36,7 @@ class Fit(FrozenModel):
     compatibility: float
     perspective: float
 
-    def falls_short(self, settings: ProgrammeSettings) -> tuple[Shortfall, ...]:
+    def find_shortfalls(self, settings: ProgrammeSettings) -> tuple[Shortfall, ...]:
         """The floors that this pair does not reach."""
         floors = settings.matching.floors
         found: list[Shortfall] = []

@@ -79,7 +79,7 @@ class OutcomeExample(FrozenModel):
     round_id: str = ""
 
     @property
-    def known(self) -> list[float]:
+    def known_worths(self) -> list[float]:
         """What is known of its outcome; nothing of a refusal, which had none."""
         return [BAND_WORTH[band] for band in (self.bands or {}).values() if band != "unknown"]
 
@@ -109,7 +109,7 @@ class WeightEstimate(FrozenModel):
     gain: ExpectedGain
 
     @property
-    def clear(self) -> bool:
+    def is_clear(self) -> bool:
         """Whether the gain is more than chance would often show where there is none."""
         return self.gain.by > SCHEFFE_BOUND * self.gain.noise
 
@@ -124,7 +124,7 @@ def example_from_outcome(fit: Fit, outcome: OutcomeRecorded, round_id: str | Non
     """None where nothing is known of how it went."""
     bands: dict[OutcomeField, Band] = {asked: getattr(outcome, asked) for asked in OUTCOME_FIELDS}
     example = OutcomeExample(parts=extract_parts(fit), bands=bands, round_id=round_id or "")
-    return example if example.known else None
+    return example if example.known_worths else None
 
 
 def example_from_refusal(fit: Fit, reason: DeclineReason | None, round_id: str | None) -> OutcomeExample | None:
@@ -197,7 +197,7 @@ def _sum_weights(weights: Weights) -> float:
 def _build_regression_data(examples: Sequence[OutcomeExample]) -> tuple[FloatArray, FloatArray, FloatArray, list[str]]:
     """Parts (n, 4), outcomes (n,), evidence (n,), and of each example the group that it is compared within."""
     x = np.array([example.parts for example in examples], dtype=np.float64)
-    known = [example.known for example in examples]
+    known = [example.known_worths for example in examples]
     y = np.array([sum(one) / len(one) if one else 0.0 for one in known])
     refused = np.array([example.bands is None for example in examples])
     v = np.where(refused, REFUSAL_EVIDENCE, np.array([len(one) / len(OUTCOME_FIELDS) for one in known]))

@@ -90,7 +90,7 @@ class ProgrammeLearning(FrozenModel):
     due: Instant | None = None
     lease: Instant | None = None
 
-    def version(self, number: int) -> WeightVersion:
+    def find_version(self, number: int) -> WeightVersion:
         """Raises ``NotFound``, and ``CommandRejected`` for 0, which nobody proposed."""
         if number == 0:
             raise CommandRejected(
@@ -101,7 +101,7 @@ class ProgrammeLearning(FrozenModel):
             raise NotFound("version")
         return found
 
-    def in_use(self, weights: Weights) -> int | None:
+    def find_version_in_use(self, weights: Weights) -> int | None:
         """The version that set these weights; 0 for those before any learning, None where a person chose others."""
         released = [one for one in self.versions if one.state == "released" and one.weights == weights]
         if released:
@@ -154,7 +154,7 @@ def add_batch(
     if learning.batches != batches:
         return None
     after = learning.model_copy(update={**dict(batch), "batches": batches + 1, "latest": found})
-    if found is None or not found.clear or found.weights == base:
+    if found is None or not found.is_clear or found.weights == base:
         return after, []
     under_way = learning.releasing.version if learning.releasing is not None else None
     before = [
@@ -165,7 +165,7 @@ def add_batch(
     ]
     made = WeightVersion(version=learning.made + 1, state="proposed", base=base, estimate=found, made_at=now)
     versions = _limit_versions([*before, made])
-    start = base if learning.in_use(base) is None else learning.start or base
+    start = base if learning.find_version_in_use(base) is None else learning.start or base
     return after.model_copy(update={"versions": versions, "made": made.version, "start": start}), []
 
 
@@ -173,7 +173,7 @@ def record_preview(
     learning: ProgrammeLearning, number: int, weights: Weights, trials: ReleasePreview
 ) -> Decision | None:
     """These trials show who would be matched differently; again, since people change. ``weights`` are those in use."""
-    version = learning.version(number)
+    version = learning.find_version(number)
     require_proposed(version, weights)
     if version.preview == trials:
         return None
@@ -203,7 +203,7 @@ def start_release(
         if wanted is None:
             raise CommandRejected("nothing_learned", "Nothing has been learned yet, so there is nothing to go back to.")
     else:
-        version = learning.version(number)
+        version = learning.find_version(number)
         wanted = version.weights
         if version.state != "released":
             require_proposed(version, weights)
@@ -235,13 +235,13 @@ def complete_release(learning: ProgrammeLearning, releasing: PendingRelease, *, 
     after = learning.model_copy(update={"releasing": None, "lease": None})
     if done and releasing.version:
         decided = {"state": "released", "decided_at": releasing.at, "decided_by": releasing.by}
-        after = _replace_version(after, learning.version(releasing.version).model_copy(update=decided))
+        after = _replace_version(after, learning.find_version(releasing.version).model_copy(update=decided))
     return after, []
 
 
 def dismiss_version(learning: ProgrammeLearning, number: int, by: str | None, now: datetime) -> Decision | None:
     """A person decides against a proposed version; the evidence stays."""
-    version = learning.version(number)
+    version = learning.find_version(number)
     if version.state == "dismissed":
         return None
     if version.state != "proposed":

@@ -129,7 +129,7 @@ class Pairing(FrozenModel):
         return self.plan.pairing_id
 
     @property
-    def live(self) -> bool:
+    def is_live(self) -> bool:
         """Holds its seats."""
         return self.state in LIVE_STATES
 
@@ -375,7 +375,7 @@ def update_conflict(
 
     A reservation that breaks one is not proposed. No event tells of it. None where it is known, or all is over.
     """
-    if not pairing.live and pairing.state != "reserving":
+    if not pairing.is_live and pairing.state != "reserving":
         return None
     conflict = conflicts.update_conflict(pairing.conflict, broken, course, now)
     if conflict == pairing.conflict:
@@ -428,7 +428,7 @@ def erase_member(pairing: Pairing, member_id: str, moment: Moment) -> Decision |
         return None
     said: list[OutgoingEvent] = []
     after = pairing
-    if pairing.live or pairing.state == "reserving":
+    if pairing.is_live or pairing.state == "reserving":
         decision = end_pairing(pairing, moment)
         assert decision is not None, "what is live can be ended"
         after, events = decision
@@ -469,7 +469,7 @@ def _change_state(pairing: Pairing, event: type[PairingEvent], moment: Moment, *
 
 def _next_deadline(pairing: Pairing) -> datetime | None:
     """When the clock has something to decide."""
-    ends_at = pairing.conflict.ends_at if pairing.conflict and pairing.live else None
+    ends_at = pairing.conflict.ends_at if pairing.conflict and pairing.is_live else None
     return min((at for at in (_next_regular_deadline(pairing), ends_at) if at is not None), default=None)
 
 

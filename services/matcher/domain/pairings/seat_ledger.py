@@ -51,7 +51,7 @@ class SeatLedger(FrozenModel):
     due: Instant | None = None
     lease: Instant | None = None
 
-    def free(self, room: SeatLimits, programme_id: str) -> int:
+    def count_free(self, room: SeatLimits, programme_id: str) -> int:
         """Places still free in the programme."""
         if self.closed:
             return 0
@@ -79,7 +79,7 @@ def count_free_seats(
     places: dict[str, int] = {}
     for profile in profiles:
         ledger = ledgers.get(profile.member_id) or SeatLedger(member_id=profile.member_id)
-        if (free := ledger.free(compute_seat_limits(profile, programme_id), programme_id)) > 0:
+        if (free := ledger.count_free(compute_seat_limits(profile, programme_id), programme_id)) > 0:
             places[profile.member_id] = free
     return places
 
@@ -99,7 +99,7 @@ def take_seat(
     others = {id: other for id, other in ledger.held.items() if id != pairing_id}
     if any(other.partner == seat.partner for other in others.values()):
         raise CommandRejected("already_partners", "These two are partners, or suggested to each other, already.")
-    if mine is None and ledger.free(places, seat.programme_id) <= 0:
+    if mine is None and ledger.count_free(places, seat.programme_id) <= 0:
         raise CommandRejected("no_seat", "All places of this member are taken.")
     after = ledger.model_copy(
         update={

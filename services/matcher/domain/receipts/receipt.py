@@ -172,7 +172,7 @@ class Verification:
     unknown: tuple[VerificationCheck, ...]
 
     @property
-    def verified(self) -> bool:
+    def is_verified(self) -> bool:
         """Its inputs are as they were, and give what it says.
 
         That algorithm or taxonomy are others by now takes nothing from that; where they change the result, this shows.

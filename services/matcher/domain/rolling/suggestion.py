@@ -38,7 +38,7 @@ class Suggestion(FrozenModel):
     lease: Instant | None = None
 
     @property
-    def both(self) -> tuple[str, str]:
+    def members(self) -> tuple[str, str]:
         return self.senior, self.junior
 
 

@@ -33,7 +33,7 @@ class Adjustment(FrozenModel):
         return frozenset(member for pair in self.pairs for member in pair)
 
     @property
-    def holds(self) -> bool:
+    def is_wanted(self) -> bool:
         """Whether its pairs are to be, rather than not."""
         return self.kind != "forbid"
 
@@ -56,7 +56,7 @@ def append_adjustment(known: Sequence[Adjustment], wanted: Adjustment) -> tuple[
     for pair in wanted.pairs:
         other = standing.get(frozenset(pair))
         if other is not None:
-            said = "held together" if other.holds else "kept apart"
+            said = "held together" if other.is_wanted else "kept apart"
             raise CommandRejected("adjusted_already", f"These two are {said} already; undo that first.")
     return (*known, wanted)
 
