@@ -29,17 +29,16 @@ from contracts.feedback import Band
 from contracts.programmes import Weights
 from contracts.taxonomy import Taxonomy, load
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.learning.estimator import (
+from services.matcher.domain.learning.evidence import (
     MIN_OUTCOMES,
     OUTCOME_FIELDS,
     PART_NAMES,
     OutcomeExample,
     PartValues,
-    compute_shares,
-    estimate_weights,
 )
 from services.matcher.domain.learning.weight_versions import is_batch_full
 from services.matcher.engine.vectorised_fit import CohortFit
+from services.matcher.engine.weight_estimator import compute_shares, estimate_weights
 
 Floats = npt.NDArray[np.float64]
 

@@ -33,8 +33,7 @@ from deploy.local import process
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import compute_fit
 from services.matcher.domain.pairings import pairing as pairings
-from services.matcher.domain.pairings.pairing import Pairing, PairingPlan
-from services.matcher.domain.pairings.participants import build_participant
+from services.matcher.domain.pairings.pairing import Pairing, PairingPlan, build_participant
 from services.matcher.domain.pairings.seat_ledger import Seat, SeatLedger
 
 GOAL_SHORTLIST = 100.0  # milliseconds, the 99th of a hundred

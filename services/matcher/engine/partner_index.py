@@ -231,7 +231,7 @@ class PartnerIndex:
         return sorted(found, key=lambda one: (-one.score, one.id))[:limit]
 
     def _available(self, settings: ProgrammeSettings, on: date, promised: Mapping[str, int]) -> Bools:
-        """(rows): like ``rules.absent``, and with a place free."""
+        """(rows): like ``find_absence_reason``, and with a place free."""
         size, row_of, places = self._columns.rows, self._columns.row_of, self._places
         included = [self._organisations[id] for id in settings.organisations if id in self._organisations]
         left = np.minimum(*(places.room[:size] - places.held[:size]).T)

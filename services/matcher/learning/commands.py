@@ -1,7 +1,7 @@
 """Learning from outcomes, behind the scenes: evidence is kept and forgotten, batches come in, releases are finished.
 
 Examples are documents of their own, numbers without people, under the id of their pairing; they are kept while the
-programme learns, no longer than its retention, and go with either of the two. The programme's ``Learning`` is driven by
+programme learns, no longer than its retention, and go with either of the two. The programme's ``ProgrammeLearning`` is driven by
 its ``due``, once a day, and by its ``lease`` while a release is under way.
 """
 
@@ -23,9 +23,8 @@ from contracts.moment import Moment
 from contracts.programmes import ProgrammeSettings
 from services.matcher.context import Matcher
 from services.matcher.domain.fit.calendar import add_months
-from services.matcher.domain.learning import estimator as lessons
-from services.matcher.domain.learning import weight_versions
-from services.matcher.domain.learning.estimator import ExpectedGain, OutcomeExample, PartValues
+from services.matcher.domain.learning import evidence, weight_versions
+from services.matcher.domain.learning.evidence import ExpectedGain, OutcomeExample, PartValues
 from services.matcher.domain.learning.weight_versions import (
     EvidenceBatch,
     PendingRelease,
@@ -39,6 +38,7 @@ from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Round
 from services.matcher.domain.rounds.summary import RoundPair
+from services.matcher.engine import weight_estimator
 from services.matcher.rounds.lifecycle import take_up
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ async def remember_outcome(outcome: OutcomeRecorded, cause: Envelope, matcher: M
     stored = await matcher.pairings.get(outcome.pairing_id)
     if stored is None or (fit := stored.state.plan.fit) is None:
         return
-    example = lessons.example_from_outcome(fit, outcome, stored.state.plan.round_id)
+    example = evidence.example_from_outcome(fit, outcome, stored.state.plan.round_id)
     await _remember(stored.state, example, outcome.happened_at, cause, matcher)
 
 
@@ -62,7 +62,7 @@ async def remember_refusal(pairing: Pairing, at: datetime, cause: Envelope, matc
     refusals = [answer.reason for answer in pairing.answers.values() if answer.answer == "declined"]
     if not refusals or (fit := pairing.plan.fit) is None:
         return
-    example = lessons.example_from_refusal(fit, refusals[0], pairing.plan.round_id)
+    example = evidence.example_from_refusal(fit, refusals[0], pairing.plan.round_id)
     await _remember(pairing, example, at, cause, matcher)
 
 
@@ -109,8 +109,8 @@ async def take_in(programme: Programme, op: Op, matcher: Matcher) -> SaveResult[
     heard = [document["heard_at"] for document, one in zip(found, examples, strict=True) if one.bands is not None]
     new = sum(before.through is None or at > before.through for at in heard)
     full = weight_versions.is_batch_full(new, len(heard) - new, programme.settings.care.min_group)
-    enough = full and len(heard) >= lessons.MIN_OUTCOMES
-    says = await asyncio.to_thread(lessons.estimate_weights, examples, base) if enough else None
+    enough = full and len(heard) >= evidence.MIN_OUTCOMES
+    says = await asyncio.to_thread(weight_estimator.estimate_weights, examples, base) if enough else None
 
     def decide(state: ProgrammeLearning | None) -> weight_versions.Decision | None:
         require_on(programme)
@@ -121,7 +121,7 @@ async def take_in(programme: Programme, op: Op, matcher: Matcher) -> SaveResult[
         batch = EvidenceBatch(
             outcomes=len(heard),
             refusals=len(examples) - len(heard),
-            bands=lessons.count_bands(examples),
+            bands=evidence.count_bands(examples),
             through=max(heard),
         )
         return weight_versions.add_batch(state, id, before.batches, batch, says, base, now)
@@ -167,7 +167,11 @@ def computed(trials: Sequence[Round]) -> bool:
 async def gain_of(version: WeightVersion, trials: tuple[Round, Round], matcher: Matcher) -> ExpectedGain | None:
     """What the outcomes say of the difference between the two; None where one of them has no pairs."""
     now, then = [await matcher.proposals.pairs_of(one) for one in trials]
-    return lessons.compare_expected_outcomes(version.estimate, _means(now), _means(then)) if now and then else None
+    return (
+        weight_estimator.compare_expected_outcomes(version.estimate, _means(now), _means(then))
+        if now and then
+        else None
+    )
 
 
 async def finish_release(programme_id: str, releasing: PendingRelease, matcher: Matcher) -> CommandRejected | None:
@@ -254,5 +258,5 @@ def _begun(id: str, about: tuple[str, int, str, ProgrammeSettings], moment: Mome
 
 
 def _means(pairs: Sequence[RoundPair]) -> PartValues:
-    one, two, three, four = np.mean([lessons.extract_parts(pair.fit) for pair in pairs], axis=0).tolist()
+    one, two, three, four = np.mean([evidence.extract_parts(pair.fit) for pair in pairs], axis=0).tolist()
     return one, two, three, four

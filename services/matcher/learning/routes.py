@@ -22,7 +22,7 @@ from services.matcher.dependencies import (
     MatcherContext,
 )
 from services.matcher.domain.learning import weight_versions
-from services.matcher.domain.learning.estimator import (
+from services.matcher.domain.learning.evidence import (
     MIN_OUTCOMES,
     OUTCOME_FIELDS,
     PART_NAMES,

@@ -17,8 +17,13 @@ from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import compute_fit, select_focus
 from services.matcher.domain.pairings import request as requests
-from services.matcher.domain.pairings.pairing import RUNNING_STATES, UNPUBLISHED_STATES, Pairing, PairingPlan
-from services.matcher.domain.pairings.participants import build_participant
+from services.matcher.domain.pairings.pairing import (
+    RUNNING_STATES,
+    UNPUBLISHED_STATES,
+    Pairing,
+    PairingPlan,
+    build_participant,
+)
 from services.matcher.domain.pairings.request import PartnerRequest
 from services.matcher.domain.pairings.seat_ledger import count_free_seats
 from services.matcher.domain.programmes.programme import Programme

@@ -17,8 +17,7 @@ from contracts.profiles import ProfileChanged
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.score import Fit, compute_fit
-from services.matcher.domain.pairings.pairing import PairingPlan
-from services.matcher.domain.pairings.participants import build_participant
+from services.matcher.domain.pairings.pairing import PairingPlan, build_participant
 from services.matcher.domain.receipts.receipt import SIDES, RunnerUp, Selection
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Round, RoundProgress, RoundTotals, result_id

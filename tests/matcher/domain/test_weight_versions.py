@@ -8,7 +8,7 @@ from contracts.errors import CommandRejected, NotFound
 from contracts.moment import Moment
 from contracts.programmes import Weights
 from services.matcher.domain.learning import weight_versions
-from services.matcher.domain.learning.estimator import ExpectedGain, WeightEstimate
+from services.matcher.domain.learning.evidence import ExpectedGain, WeightEstimate
 from services.matcher.domain.learning.weight_versions import (
     MAX_VERSIONS,
     MIN_BATCH_OUTCOMES,

@@ -95,7 +95,7 @@ def find_absence_reason(
 
 
 def find_member_absence_reason(member: Member | None, settings: ProgrammeSettings, today: date) -> AbsenceReason | None:
-    """The same, of whom ``enrolled`` found."""
+    """The same, of whom ``find_enrolled_member`` found."""
     if member is None or member.enrolment.state == "left":
         return "not_enrolled"
     profile = member.profile

@@ -2,7 +2,7 @@
 
     proposed -> released (again and again: an earlier one may be released anew)      proposed -> superseded, dismissed
 
-Evidence comes in by whole batches only, each of at least ``BATCH`` outcomes, and whatever is shown depends on whole
+Evidence comes in by whole batches only, each of at least ``MIN_BATCH_OUTCOMES`` outcomes, and whatever is shown depends on whole
 batches alone: as long as one is not full, nothing here differs by what somebody answered. Five pairings are of at least
 five people, since two people are never paired twice. Nothing here says whose outcomes they were.
 """
@@ -19,7 +19,7 @@ from contracts.errors import CommandRejected, NotFound
 from contracts.feedback import Band
 from contracts.moment import Moment
 from contracts.programmes import Weights
-from services.matcher.domain.learning.estimator import OutcomeField, WeightEstimate
+from services.matcher.domain.learning.evidence import OutcomeField, WeightEstimate
 from services.matcher.domain.programmes import programme as programmes
 from services.matcher.domain.programmes.programme import Programme
 
@@ -65,7 +65,7 @@ class PendingRelease(FrozenModel):
 
 
 class EvidenceBatch(FrozenModel):
-    """All evidence there is, once at least ``BATCH`` outcomes of it are new."""
+    """All evidence there is, once at least ``MIN_BATCH_OUTCOMES`` outcomes of it are new."""
 
     outcomes: int
     refusals: int

@@ -37,7 +37,7 @@ from contracts.pairings import (
     PairingStateName,
     Participant,
 )
-from contracts.profiles import Side
+from contracts.profiles import ProfileChanged, Side
 from services.matcher.domain.fit.calendar import add_months, add_working_days
 from services.matcher.domain.fit.rules import Rule
 from services.matcher.domain.fit.score import Fit
@@ -142,6 +142,16 @@ class Pairing(FrozenModel):
 
 
 Decision = tuple[Pairing, Sequence[OutgoingEvent]]
+
+
+def build_participant(profile: ProfileChanged, side: Side) -> Participant:
+    """A member's part in a pairing, as its events name it."""
+    return Participant(
+        member_id=profile.member_id,
+        side=side,
+        organisation_id=profile.organisation_id,
+        department_id=profile.department_id,
+    )
 
 
 def to_public_event(pairing: Pairing) -> OutgoingEvent:

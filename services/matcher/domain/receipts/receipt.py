@@ -107,7 +107,7 @@ class MatchInputs(FrozenModel):
 class Receipt(FrozenModel):
     """One for each attempt to propose a pair.
 
-    ``inputs``: the canonical JSON of ``Inputs``. ``sequences``: which records of ``profiles.v1`` the two profiles were,
+    ``inputs``: the canonical JSON of ``MatchInputs``. ``sequences``: which records of ``profiles.v1`` the two profiles were,
     for whoever runs the system; shown to nobody, since a private wish moves them too. ``chosen_with``: the fit by which
     a round chose the pair, where a profile has changed before it was published.
     """
@@ -145,7 +145,7 @@ class ReceiptSubject:
 
 @dataclass(frozen=True)
 class MatchingBasis:
-    """What a match is computed with; ``taxonomy_hash`` is ``hash_of_taxonomy``, worked out once for many."""
+    """What a match is computed with; ``taxonomy_hash`` is ``hash_taxonomy``, worked out once for many."""
 
     programme_id: str
     programme_version: int

@@ -27,9 +27,9 @@ def classify_result(state: str, end_kind: str | None) -> PairingResult:
 
 
 def compute_waiting_priority(waiting_since: datetime | None, last: LastPairing | None, now: datetime) -> float:
-    """The share of ``LONG`` that has passed since they are ready or since their last pairing was over.
+    """The share of ``FULL_WAIT_DAYS`` that has passed since they are ready or since their last pairing was over.
 
-    At least ``AFTER_A_FAILURE`` where that came to nothing. Who never said since when they wait has none.
+    At least ``MIN_PRIORITY_AFTER_FAILURE`` where that came to nothing. Who never said since when they wait has none.
     """
     times = [at for at in (waiting_since, last.at if last else None) if at is not None]
     if not times:

@@ -4,10 +4,10 @@ The score is a weighted mean of four parts, so learning it is a regression of ho
 were chosen by. With ``x`` the parts of a pair, ``y`` its outcome from 0 to 1, ``v`` how much evidence it is and ``w``
 the shares of the weights in use, the slopes are the generalised ridge estimate (Hoerl and Kennard 1970) under bounds,
 
-    b = argmin  sum of v (y - b.x)^2  +  s2 / SPREAD^2 |b - SLOPE w|^2,   b >= 0,
+    b = argmin  sum of v (y - b.x)^2  +  s2 / PRIOR_DEVIATION^2 |b - PRIOR_SLOPE w|^2,   b >= 0,
 
 ``x`` and ``y`` taken from their means within each round, and ``s2`` the variance of the residuals; it is also the mean
-of the posterior for a normal prior around the weights in use, whose covariance is ``C = s2 (X'VX + s2/SPREAD^2 I)^-1``.
+of the posterior for a normal prior around the weights in use, whose covariance is ``C = s2 (X'VX + s2/PRIOR_DEVIATION^2 I)^-1``.
 New shares lie on the straight line from ``w`` towards ``b / sum(b)``, as far as the bounds allow.
 
 The gain is the response to selection by an index (Smith 1936, Hazel 1943), ``b.S w' / sqrt(w'.S w') - b.S w /
@@ -21,39 +21,27 @@ will go), and a regression on what was chosen by is not biased by the choice: it
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import sqrt
-from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from contracts.base import FrozenModel
 from contracts.errors import CommandRejected
-from contracts.feedback import Band, OutcomeRecorded
-from contracts.pairings import DeclineReason
 from contracts.programmes import Weights
-from services.matcher.domain.fit.score import Fit
+from services.matcher.domain.learning.evidence import (
+    MIN_OUTCOMES,
+    OUTCOME_FIELDS,
+    PART_NAMES,
+    ExpectedGain,
+    OutcomeExample,
+    PartValues,
+    WeightEstimate,
+)
 
 FloatArray = npt.NDArray[np.float64]
-PartName = Literal["lower_benefit", "higher_benefit", "compatibility", "perspective"]
-OutcomeField = Literal["meetings", "senior_learned", "junior_learned", "senior_enjoyed", "junior_enjoyed"]
-PartValues: TypeAlias = tuple[float, float, float, float]
-
-PART_NAMES: tuple[PartName, ...] = ("lower_benefit", "higher_benefit", "compatibility", "perspective")
-OUTCOME_FIELDS: tuple[OutcomeField, ...] = (
-    "meetings",
-    "senior_learned",
-    "junior_learned",
-    "senior_enjoyed",
-    "junior_enjoyed",
-)
-BAND_WORTH: Mapping[Band, float] = {"low": 0.0, "middle": 0.5, "high": 1.0}
-
-MIN_OUTCOMES = 30  # outcomes, below which nothing is said
 PRIOR_SLOPE = 1.0  # before any outcome, a pair that fits better by 0.1 is taken to go better by 0.1 ...
 PRIOR_DEVIATION = 0.25  # ... and each part's slope to differ from that by so much, as a standard deviation
-REASONS_ABOUT_FIT: frozenset[DeclineReason] = frozenset({"topics_do_not_fit"})  # refusals that say something about fit
 REFUSAL_EVIDENCE = 0.1  # what such a refusal counts beside an outcome of which all is known
 MAX_REFUSAL_SHARE = 0.25  # what all refusals together may count beside all outcomes
 MIN_ROUND_EXAMPLES = 5  # examples that a round needs for a mean of its own; smaller ones share one
@@ -61,83 +49,14 @@ MAX_SHARE_STEP = 0.1  # by so much of the whole may one version change one weigh
 MIN_SHARE, MAX_SHARE = 0.05, 0.7  # shares that learning leaves every weight at least, and at most
 MIN_VARIANCE = 0.01  # of an outcome; five bands are never more exact than that
 BETTER_HALF_MEAN = 0.798  # mean of the better half of a normal distribution, in standard deviations
-SCHEFFE_BOUND = (
-    2.5  # square root of the 90th percentile of chi-square with 3 degrees of freedom: directions of the shares
-)
 INTERVAL_90_HALF_WIDTH = 1.645  # half the width of an interval of 90 per cent, in standard deviations
 MIN_SLOPE_SUM = 0.05  # slopes that add up to less have no direction
-
-
-class OutcomeExample(FrozenModel):
-    """One pairing as numbers, without its people. ``bands`` None: it was refused, for a reason that concerns fit.
-
-    ``round_id`` is empty where it came from no round. Pairings of one round are compared with each other alone.
-    """
-
-    parts: PartValues
-    bands: dict[OutcomeField, Band] | None
-    round_id: str = ""
-
-    @property
-    def known_worths(self) -> list[float]:
-        """What is known of its outcome; nothing of a refusal, which had none."""
-        return [BAND_WORTH[band] for band in (self.bands or {}).values() if band != "unknown"]
-
-
-class ExpectedGain(FrozenModel):
-    """By how much the mean outcome rises, on its scale from 0 to 1, and the standard deviation of that figure."""
-
-    by: float
-    noise: float
-
-
-class WeightEstimate(FrozenModel):
-    """What the outcomes say. Shares, and their intervals of 90 per cent, in the order of ``PARTS``.
-
-    ``shares`` is where the outcomes point, before the bounds; ``weights`` what they would be set to, in hundredths of
-    the whole.
-    """
-
-    outcomes: int
-    refusals: int
-    shares: PartValues
-    low: PartValues
-    high: PartValues
-    slopes: PartValues
-    covariance: tuple[PartValues, PartValues, PartValues, PartValues]
-    weights: Weights
-    gain: ExpectedGain
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the gain is more than chance would often show where there is none."""
-        return self.gain.by > SCHEFFE_BOUND * self.gain.noise
-
-
-def extract_parts(fit: Fit) -> PartValues:
-    """What the weights weigh, in the order of ``PARTS``."""
-    benefits = fit.senior_benefit, fit.junior_benefit
-    return min(benefits), max(benefits), fit.compatibility, fit.perspective
-
-
-def example_from_outcome(fit: Fit, outcome: OutcomeRecorded, round_id: str | None) -> OutcomeExample | None:
-    """None where nothing is known of how it went."""
-    bands: dict[OutcomeField, Band] = {asked: getattr(outcome, asked) for asked in OUTCOME_FIELDS}
-    example = OutcomeExample(parts=extract_parts(fit), bands=bands, round_id=round_id or "")
-    return example if example.known_worths else None
-
-
-def example_from_refusal(fit: Fit, reason: DeclineReason | None, round_id: str | None) -> OutcomeExample | None:
-    """None where the reason says nothing about fit."""
-    if reason not in REASONS_ABOUT_FIT:
-        return None
-    return OutcomeExample(parts=extract_parts(fit), bands=None, round_id=round_id or "")
 
 
 def estimate_weights(examples: Sequence[OutcomeExample], weights: Weights) -> WeightEstimate:
     """What the examples say about the weights in use. A weight of 0 was a decision, and stays 0.
 
-    Raises ``CommandRejected`` where fewer than ``ENOUGH`` outcomes are known.
+    Raises ``CommandRejected`` where fewer than ``MIN_OUTCOMES`` outcomes are known.
     """
     outcomes = sum(example.bands is not None for example in examples)
     if outcomes < MIN_OUTCOMES:
@@ -176,17 +95,8 @@ def compare_expected_outcomes(estimate: WeightEstimate, now: PartValues, then: P
     return ExpectedGain(by=float(moved @ np.array(estimate.slopes)), noise=noise)
 
 
-def count_bands(examples: Sequence[OutcomeExample]) -> dict[OutcomeField, dict[Band, int]]:
-    """How often each band came, of each thing that outcomes tell."""
-    found: dict[OutcomeField, Counter[Band]] = {asked: Counter() for asked in OUTCOME_FIELDS}
-    for example in examples:
-        for asked, band in (example.bands or {}).items():
-            found[asked][band] += 1
-    return {asked: dict(bands) for asked, bands in found.items()}
-
-
 def compute_shares(weights: Weights) -> FloatArray:
-    """(4,) in the order of ``PARTS``; they add up to 1."""
+    """(4,) in the order of ``PART_NAMES``; they add up to 1."""
     return np.array([getattr(weights, part) for part in PART_NAMES], dtype=np.float64) / _sum_weights(weights)
 
 

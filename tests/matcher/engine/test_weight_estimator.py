@@ -14,20 +14,22 @@ from contracts.feedback import Band, OutcomeRecorded
 from contracts.pairings import DeclineReason
 from contracts.programmes import Weights
 from services.matcher.domain.fit.score import Fit
-from services.matcher.domain.learning.estimator import (
-    MAX_SHARE,
-    MAX_SHARE_STEP,
+from services.matcher.domain.learning.evidence import (
     MIN_OUTCOMES,
-    MIN_SHARE,
     PART_NAMES,
     OutcomeExample,
     PartValues,
-    compare_expected_outcomes,
-    compute_shares,
     count_bands,
-    estimate_weights,
     example_from_outcome,
     example_from_refusal,
+)
+from services.matcher.engine.weight_estimator import (
+    MAX_SHARE,
+    MAX_SHARE_STEP,
+    MIN_SHARE,
+    compare_expected_outcomes,
+    compute_shares,
+    estimate_weights,
 )
 
 DEFAULT = Weights()
