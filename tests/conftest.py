@@ -53,7 +53,11 @@ LONGEST = (
     "tests/chassis/test_simulation.py",
 )
 """What takes a minute or more, and so must not be what one process begins when the other is done. All of it is slow."""
-SLOW = ("tests/benchmarks", "tests/matcher/engine/test_weight_estimator.py", "tests/matcher/engine/test_large_rounds.py")
+SLOW = (
+    "tests/benchmarks",
+    "tests/matcher/engine/test_weight_estimator.py",
+    "tests/matcher/engine/test_large_rounds.py",
+)
 """Files and folders that need no server and still take too long for the fast tier. A single test has a mark instead."""
 UNTRACED = ("tests/lifecycle", "tests/chassis/test_simulation.py")
 """What computes without ever waiting. To trace it for the coverage cost half of its time again."""

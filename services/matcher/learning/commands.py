@@ -1,8 +1,8 @@
 """Learning from outcomes, behind the scenes: evidence is kept and forgotten, batches come in, releases are finished.
 
 Examples are documents of their own, numbers without people, under the id of their pairing; they are kept while the
-programme learns, no longer than its retention, and go with either of the two. The programme's ``ProgrammeLearning`` is driven by
-its ``due``, once a day, and by its ``lease`` while a release is under way.
+programme learns, no longer than its retention, and go with either of the two. The programme's ``ProgrammeLearning`` is
+driven by its ``due``, once a day, and by its ``lease`` while a release is under way.
 """
 
 import asyncio

@@ -82,8 +82,8 @@ class ReceiptView(BaseModel):
 class VerificationView(BaseModel):
     """What came of computing it again.
 
-    ``has_profile_changed``: whether what matching sees of each side is another today; left out for the two themselves, who
-    would learn of each other's changes.
+    ``has_profile_changed``: whether what matching sees of each side is another today; left out for the two themselves,
+    who would learn of each other's changes.
     """
 
     receipt_id: str

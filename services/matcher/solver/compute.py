@@ -1,8 +1,8 @@
 """A round from the store to the store: read, solve or repair, write. It runs in the worker's process.
 
 Proposals are numbered, the best first, and kept under the number of the run that solved them. A repair leaves what was
-solved where it is, hides what it replaces (``drop_private_rules``), and adds what it makes under further numbers; so whatever is
-undone comes back as it was.
+solved where it is, hides what it replaces (``drop_private_rules``), and adds what it makes under further numbers; so
+whatever is undone comes back as it was.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

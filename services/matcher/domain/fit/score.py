@@ -162,7 +162,9 @@ def get_ample_minutes(settings: ProgrammeSettings) -> int:
 
 
 def compare_styles(one: Style, other: Style) -> float:
-    """Mean over the dimensions, 1 for the same answer and 0 for opposite ones; a skipped one counts ``UNANSWERED_SHARE``."""
+    """Mean over the dimensions, 1 for the same answer and 0 for opposite ones; a skipped one counts
+    ``UNANSWERED_SHARE``.
+    """
     total = 0.0
     for dimension in STYLE_DIMENSIONS:
         a, b = getattr(one, dimension), getattr(other, dimension)

@@ -2,9 +2,9 @@
 
     proposed -> released (again and again: an earlier one may be released anew)      proposed -> superseded, dismissed
 
-Evidence comes in by whole batches only, each of at least ``MIN_BATCH_OUTCOMES`` outcomes, and whatever is shown depends on whole
-batches alone: as long as one is not full, nothing here differs by what somebody answered. Five pairings are of at least
-five people, since two people are never paired twice. Nothing here says whose outcomes they were.
+Evidence comes in by whole batches only, each of at least ``MIN_BATCH_OUTCOMES`` outcomes, and whatever is shown depends
+on whole batches alone: as long as one is not full, nothing here differs by what somebody answered. Five pairings are of
+at least five people, since two people are never paired twice. Nothing here says whose outcomes they were.
 """
 
 from collections.abc import Sequence

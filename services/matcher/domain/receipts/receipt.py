@@ -107,9 +107,9 @@ class MatchInputs(FrozenModel):
 class Receipt(FrozenModel):
     """One for each attempt to propose a pair.
 
-    ``inputs``: the canonical JSON of ``MatchInputs``. ``sequences``: which records of ``profiles.v1`` the two profiles were,
-    for whoever runs the system; shown to nobody, since a private wish moves them too. ``chosen_with``: the fit by which
-    a round chose the pair, where a profile has changed before it was published.
+    ``inputs``: the canonical JSON of ``MatchInputs``. ``sequences``: which records of ``profiles.v1`` the two profiles
+    were, for whoever runs the system; shown to nobody, since a private wish moves them too. ``chosen_with``: the fit by
+    which a round chose the pair, where a profile has changed before it was published.
     """
 
     receipt_id: str
