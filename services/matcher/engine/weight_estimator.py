@@ -7,7 +7,10 @@ the shares of the weights in use, the slopes are the generalised ridge estimate 
     b = argmin  sum of v (y - b.x)^2  +  s2 / PRIOR_DEVIATION^2 |b - PRIOR_SLOPE w|^2,   b >= 0,
 
 ``x`` and ``y`` taken from their means within each round, and ``s2`` the variance of the residuals; it is also the mean
-of the posterior for a normal prior around the weights in use, whose covariance is ``C = s2 (X'VX + s2/PRIOR_DEVIATION^2 I)^-1``.
+of the posterior for a normal prior around the weights in use, whose covariance is
+
+    C = s2 (X'VX + s2 / PRIOR_DEVIATION^2 I)^-1.
+
 New shares lie on the straight line from ``w`` towards ``b / sum(b)``, as far as the bounds allow.
 
 The gain is the response to selection by an index (Smith 1936, Hazel 1943), ``b.S w' / sqrt(w'.S w') - b.S w /

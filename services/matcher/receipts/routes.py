@@ -82,7 +82,7 @@ class ReceiptView(BaseModel):
 class VerificationView(BaseModel):
     """What came of computing it again.
 
-    ``has_profile_changed``: whether what matching sees of each side is another today; left out for the two themselves,
+    ``changed_since``: whether what matching sees of each side is another today; left out for the two themselves,
     who would learn of each other's changes.
     """
 

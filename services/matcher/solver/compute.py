@@ -1,7 +1,7 @@
 """A round from the store to the store: read, solve or repair, write. It runs in the worker's process.
 
 Proposals are numbered, the best first, and kept under the number of the run that solved them. A repair leaves what was
-solved where it is, hides what it replaces (``drop_private_rules``), and adds what it makes under further numbers; so
+solved where it is, hides what it replaces (``shown``), and adds what it makes under further numbers; so
 whatever is undone comes back as it was.
 """
 

@@ -55,7 +55,7 @@ def test_what_a_round_computes_for_many_at_once_is_no_other_fit_for_a_hair() -> 
 
 
 def test_a_receipt_that_was_kept_with_this_algorithm_is_computed_alike_today() -> None:
-    """Where it is not, the same inputs give another fit, focus or reason: raise ``ALGORITHM_VERSION``, and keep a new one."""
+    """If this fails, the same inputs give another result: raise ``ALGORITHM_VERSION`` and keep a new receipt."""
     kept = Receipt.model_validate_json((Path(__file__).parent / "kept_receipt.json").read_text())
     verification = verify_receipt(kept, TAXONOMY)
     assert verification.is_verified
