@@ -16,7 +16,6 @@ from services.matcher.domain.rolling import suggestion as suggestions
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.learning import commands
 from services.matcher.pairings import reservation
-from services.matcher.receipts import repository
 
 
 def has_left_something(profile: ProfileChanged) -> bool:
@@ -69,16 +68,14 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
             lambda state: suggestions.erase_member(state, member_id) if state else None,
             cause=cause,
         )
-    await matcher.proposals.delete({"$or": [{"senior": member_id}, {"junior": member_id}]})
-    await matcher.unmatched.delete({"member_id": member_id})
+    await matcher.proposals.forget_member(member_id)
+    await matcher.unmatched.forget_member(member_id)
     await commands.forget_member(member_id, matcher, cause)
-    for field in ("runner_up_of_senior", "runner_up_of_junior"):
-        await matcher.proposals.collection.update_many({f"{field}.member_id": member_id}, {"$set": {field: None}})
     for round in [stored async for stored in matcher.rounds.find({"named": member_id})]:
         await matcher.rounds.update(
             round.id, Op.once(), lambda state: rounds.erase_member(state, member_id) if state else None
         )
-    await repository.forget(member_id, matcher)
+    await matcher.receipts.forget_member(member_id)
     await _free_all(member_id, matcher)
     clean = await matcher.members.is_grave(member_id) and not await matcher.pairings.of_member(member_id)
     moment = matcher.clock.moment()
@@ -92,7 +89,7 @@ async def when_a_ledger_lease_expires(stored: Stored[SeatLedger], matcher: Match
     if stored.state.erasing and stored.state.erased_at is None:
         await forget(stored.id, matcher)
     else:
-        await reservation.audit(stored, matcher)
+        await reservation.audit_ledger(stored, matcher)
 
 
 async def _forget_in(stored: Stored[Pairing], member_id: str, matcher: Matcher, cause: Envelope | None) -> None:
@@ -106,8 +103,8 @@ async def _forget_in(stored: Stored[Pairing], member_id: str, matcher: Matcher, 
         cause=cause,
     )
     await commands.forget_pairing(stored.id, matcher)  # again: an outcome may have come in between
-    await reservation.free(
-        matcher,
+    await reservation.free_seats(
+        matcher.ledgers,
         stored.id,
         saved.state.attempt if saved.state else attempt,
         [plan.senior.member_id, plan.junior.member_id],
@@ -118,4 +115,4 @@ async def _free_all(member_id: str, matcher: Matcher) -> None:
     """Free every seat that the closed ledger still holds; their pairings have been ended or will be found dead."""
     stored = await matcher.ledgers.get(member_id)
     if stored is not None and stored.state.held:
-        await reservation.audit(stored, matcher)
+        await reservation.audit_ledger(stored, matcher)

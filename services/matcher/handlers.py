@@ -47,7 +47,7 @@ async def when_the_organisation_changes_look_at_running_pairings_again(
     event: ReceivedEvent[ProfileChanged], matcher: Matcher
 ) -> None:
     """What counts is how the two stand today, so an old event that comes again changes nothing."""
-    await conflicts.look_at_all_of(event.data.member_id, matcher, event.envelope)
+    await conflicts.check_pairings_of(event.data.member_id, matcher, event.envelope)
 
 
 @registry.on(PairingLapsed, PairingEnded)
@@ -55,7 +55,7 @@ async def when_a_pairing_is_over_free_its_seats(event: ReceivedEvent[PairingEven
     stored = await matcher.pairings.get(event.data.pairing_id)
     if stored is not None and not reservation.holds_seats(stored.state):
         people = [participant.member_id for participant in event.data.participants]
-        await reservation.free(matcher, stored.id, stored.state.attempt, people)
+        await reservation.free_seats(matcher.ledgers, stored.id, stored.state.attempt, people)
 
 
 @registry.on(ProgrammeChanged)

@@ -30,8 +30,8 @@ async def get_shortlist(
     id: str, principal: MemberPrincipal, matcher: MatcherContext, limit: Annotated[int, Query(ge=1, le=20)] = 10
 ) -> Page[ChoiceView]:
     programme = (await matcher.programmes.load(id)).state
-    found = await proposals.shortlist(programme, myself(principal), limit, matcher)
-    return Page(items=[ChoiceView.of(choice, matcher.taxonomy) for choice in found])
+    choices = await proposals.find_shortlist(programme, myself(principal), limit, matcher)
+    return Page(items=[ChoiceView.of(choice, matcher.taxonomy) for choice in choices])
 
 
 @router.post("/programmes/{id}/requests", status_code=201)
@@ -39,7 +39,7 @@ async def create_request(
     id: str, body: AskBody, command: MemberCommand, response: Response, matcher: MatcherContext
 ) -> RequestView:
     programme = (await matcher.programmes.load(id)).state
-    stored = await proposals.ask(programme, myself(command.principal), body.partner, command.op, matcher)
+    stored = await proposals.create_request(programme, myself(command.principal), body.partner, command.op, matcher)
     response.headers["Location"] = f"/requests/{stored.id}"
     return RequestView.of(stored.state)
 
@@ -47,14 +47,14 @@ async def create_request(
 @router.get("/requests")
 async def list_requests(principal: MemberPrincipal, matcher: MatcherContext) -> Page[RequestView]:
     me = myself(principal)
-    found = [stored.state for stored in await matcher.requests.of_member(me)]
-    return Page(items=[RequestView.of(request) for request in found if _seen_by(request, me)])
+    sent_or_received = [stored.state for stored in await matcher.requests.of_member(me)]
+    return Page(items=[RequestView.of(request) for request in sent_or_received if _is_visible(request, me)])
 
 
 @router.get("/requests/{id}")
 async def get_request(id: str, principal: MemberPrincipal, matcher: MatcherContext) -> RequestView:
     stored = await matcher.requests.get(id)
-    if stored is None or not _seen_by(stored.state, myself(principal)):
+    if stored is None or not _is_visible(stored.state, myself(principal)):
         raise not_found("request")
     return RequestView.of(stored.state)
 
@@ -62,10 +62,8 @@ async def get_request(id: str, principal: MemberPrincipal, matcher: MatcherConte
 @router.post("/requests/{id}/accept")
 async def accept_request(id: str, command: MemberCommand, matcher: MatcherContext) -> AcceptedView:
     me = myself(command.principal)
-    request, pairing = await proposals.accept(id, me, matcher)
-    stored = await matcher.pairings.get(pairing.id)
-    assert stored is not None, "it was saved just now"
-    view = PairingView.seen_by(stored.state, stored.state.side_of(me))
+    request, pairing = await proposals.accept_request(id, me, matcher)
+    view = PairingView.seen_by(pairing, pairing.side_of(me))
     return AcceptedView(request=RequestView.of(request), pairing=view)
 
 
@@ -90,7 +88,7 @@ async def withdraw_request(id: str, command: MemberCommand, matcher: MatcherCont
     return RequestView.of((await matcher.requests.update(id, command.op, decide)).require_state())
 
 
-def _seen_by(request: PartnerRequest, me: str) -> bool:
+def _is_visible(request: PartnerRequest, me: str) -> bool:
     if request.state == "erased":
         return False
     return request.asker == me or (request.asked == me and not request.hidden)

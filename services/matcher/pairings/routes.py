@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from fastapi import APIRouter, Query, Response
 from pydantic import Field, model_validator
 
+from chassis.core.ids import derived_id
 from chassis.storage.aggregates import Stored
 from chassis.web.http import (
     Command,
@@ -16,7 +17,7 @@ from chassis.web.http import (
     RequestBody,
     build_page,
 )
-from contracts.errors import CommandRejected, NotFound
+from contracts.errors import CommandRejected
 from contracts.pairings import DeclineReason, PairingStateName
 from contracts.profiles import Side
 from services.matcher.context import Matcher
@@ -90,8 +91,8 @@ async def list_pairings(
     round_id: str | None = None,
     mine: Annotated[bool, Query(description="Own pairings only, also for coordinators and admins.")] = False,
 ) -> Page[PairingView]:
-    member_id = await _whose(principal, programme_id, mine, matcher)
-    found = matcher.pairings.page(
+    member_id = await _filter_member(principal, programme_id, mine, matcher)
+    pages = matcher.pairings.page(
         member_id=member_id,
         programme_id=programme_id,
         state=state,
@@ -99,8 +100,8 @@ async def list_pairings(
         limit=paging.fetch_limit,
         after=paging.after,
     )
-    items, after = await build_page(found, paging, lambda stored: stored.id)
-    return Page(items=await _visible(items, principal, matcher), next=after)
+    items, after = await build_page(pages, paging, lambda stored: stored.id)
+    return Page(items=await _view_allowed(items, principal, matcher), next=after)
 
 
 @router.get("/pairings/{id}")
@@ -117,7 +118,7 @@ async def answer_proposal(id: str, body: AnswerBody, command: MemberCommand, mat
         command,
         "answer",
         matcher,
-        lambda pairing, side: pairings.record_answer(pairing, _own(side), body.answer, body.reason, moment),
+        lambda pairing, side: pairings.record_answer(pairing, _require_side(side), body.answer, body.reason, moment),
     )
 
 
@@ -130,7 +131,7 @@ async def sign_charter(id: str, body: CharterBody, command: MemberCommand, match
         command,
         "charter",
         matcher,
-        lambda pairing, side: pairings.sign_charter(pairing, _own(side), text, moment),
+        lambda pairing, side: pairings.sign_charter(pairing, _require_side(side), text, moment),
     )
 
 
@@ -158,7 +159,7 @@ async def renew_pairing(id: str, body: RenewBody, command: MemberCommand, matche
         command,
         "renew",
         matcher,
-        lambda pairing, side: pairings.request_renewal(pairing, _own(side), body.months, moment),
+        lambda pairing, side: pairings.request_renewal(pairing, _require_side(side), body.months, moment),
     )
 
 
@@ -177,11 +178,10 @@ async def propose_pairing(
         raise CommandRejected("programme_not_open", "People are paired in open programmes only.")
     if not all(await not_in_conflict(command.principal, [{body.senior, body.junior}], matcher)):
         raise CommandRejected("own_line", "You or your own line would take part; another coordinator may do it.")
-    made = await proposals.put_together(programme, body.senior, body.junior, command.op, matcher)
-    stored = await matcher.pairings.get(made.id)
-    assert stored is not None, "it was saved just now"
-    response.headers["Location"] = f"/pairings/{made.id}"
-    return PairingView.seen_by(stored.state, None)
+    pairing_id = derived_id("pairing", "coordinator", command.op.key)
+    pairing = await proposals.propose(programme, (body.senior, body.junior), pairing_id, "coordinator", matcher)
+    response.headers["Location"] = f"/pairings/{pairing.id}"
+    return PairingView.seen_by(pairing, None)
 
 
 async def _update_pairing(
@@ -192,16 +192,12 @@ async def _update_pairing(
         raise Problem(412, "A pairing has no ETag; repeat a request by its Idempotency-Key.", code="no_etag")
     side = stored.state.side_of(command.principal.member_id)
 
-    def decide_existing(state: Pairing | None) -> pairings.Decision | None:
-        if state is None or state.gone:
-            raise NotFound("pairing")
-        return decide(state, side)
-
-    return PairingView.seen_by((await matcher.pairings.update(id, command.op, decide_existing)).require_state(), side)
+    saved = await matcher.pairings.update_existing(id, command.op, lambda pairing: decide(pairing, side))
+    return PairingView.seen_by(saved.require_state(), side)
 
 
-async def _whose(principal: Principal, programme_id: str | None, mine: bool, matcher: Matcher) -> str | None:
-    """Whose pairings to list: one member's own, or (None) all that there are."""
+async def _filter_member(principal: Principal, programme_id: str | None, mine: bool, matcher: Matcher) -> str | None:
+    """The member whose pairings to list; None for all members."""
     if not mine and "admin" in principal.roles:
         return None
     if not mine and "coordinator" in principal.roles:
@@ -213,18 +209,18 @@ async def _whose(principal: Principal, programme_id: str | None, mine: bool, mat
     return myself(principal)
 
 
-async def _visible(found: list[Stored[Pairing]], principal: Principal, matcher: Matcher) -> list[PairingView]:
-    """Own pairings, and others' where there is no conflict."""
-    pairs = [{stored.state.plan.senior.member_id, stored.state.plan.junior.member_id} for stored in found]
-    free = await not_in_conflict(principal, pairs, matcher)
-    sides = [stored.state.side_of(principal.member_id) for stored in found]
+async def _view_allowed(page: list[Stored[Pairing]], principal: Principal, matcher: Matcher) -> list[PairingView]:
+    """The caller's own pairings, and others' where the caller is in no conflict with the two."""
+    pairs = [{stored.state.plan.senior.member_id, stored.state.plan.junior.member_id} for stored in page]
+    allowed = await not_in_conflict(principal, pairs, matcher)
+    sides = [stored.state.side_of(principal.member_id) for stored in page]
     return [
         PairingView.seen_by(stored.state, side)
-        for stored, side, ok in zip(found, sides, free, strict=True)
-        if ok or side is not None
+        for stored, side, is_allowed in zip(page, sides, allowed, strict=True)
+        if is_allowed or side is not None
     ]
 
 
-def _own(side: Side | None) -> Side:
+def _require_side(side: Side | None) -> Side:
     assert side is not None, "only participants get here"
     return side

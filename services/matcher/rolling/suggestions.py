@@ -27,7 +27,8 @@ from services.matcher.domain.rolling import programme_claim as watches
 from services.matcher.domain.rolling import suggestion as suggested
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.pairings import proposals
-from services.matcher.pairings.partner_search import Couple, partners, possible
+from services.matcher.pairings.eligibility import Couple, assess
+from services.matcher.pairings.partner_search import find_partners
 
 PAGE = 200  # people looked up together
 LOOKED_AT = 400  # of those who wait, for one answer
@@ -137,7 +138,7 @@ async def suggestions(programme: Programme, limit: int, matcher: Matcher) -> lis
             break
         if one.places <= promised[me.id]:
             continue  # was suggested to somebody whose turn came before
-        best = await partners(programme, me, 1, matcher, promised=promised, but=standing.named(me.id))
+        best = await find_partners(programme, me, 1, matcher, promised=promised, excluded=standing.named(me.id))
         if best:
             found.append(pair_of(best[0].couple, programme, matcher))
             promised.update([me.id, best[0].partner.member_id])
@@ -176,7 +177,7 @@ def couple_of(
     ):
         return None
     earlier = matcher.partners.earlier(one.senior)
-    return possible(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
+    return assess(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
 
 
 async def release(id: str, op: Op, matcher: Matcher) -> tuple[Suggestion, Pairing]:

@@ -27,7 +27,7 @@ from services.matcher.domain.rolling import suggestion as suggested
 from services.matcher.domain.rolling.programme_claim import ProgrammeClaim
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.pairings import proposals
-from services.matcher.pairings.partner_search import Choice, partners
+from services.matcher.pairings.partner_search import Choice, find_partners
 from services.matcher.rolling.suggestions import Standing, couple_of, forget_the_erased, pairing_of, suggestion_id
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ async def _look_at_requests(keeping: Keeping, programme: Programme, news: Sequen
     if not now:
         return
     found = [stored.state for stored in (await matcher.requests.get_many(now)).values()]
-    keeping.doubtful += await proposals.look_again(found, programme, matcher)
+    keeping.doubtful += await proposals.recheck_requests(found, programme, matcher)
 
 
 async def _look_at_suggestions(keeping: Keeping, programme: Programme, news: Sequence[str], matcher: Matcher) -> None:
@@ -299,7 +299,7 @@ async def _look_for(id: str, keeping: Keeping, programme: Programme, matcher: Ma
     )
     if places <= 0:
         return all(matcher.partners.is_live(pairing_id) for pairing_id in ledger.held)
-    best = await partners(programme, me, places, matcher, promised=promised, but=keeping.standing.named(id))
+    best = await find_partners(programme, me, places, matcher, promised=promised, excluded=keeping.standing.named(id))
     for choice in best:
         await _bring_together(choice, keeping, programme, matcher)
     return True

@@ -193,7 +193,7 @@ async def _noted(page: Sequence[Document], outcomes: Mapping[str, reservation.Ou
 async def _reserved(plans: Sequence[PairingPlan], matcher: Matcher) -> dict[str, reservation.Outcome]:
     """What a crash left half-way the sweep may give up while it is tried again here: then it is begun afresh."""
     outcomes = await reservation.reserve(matcher, plans)
-    overtaken = [plan for plan in plans if outcomes[plan.pairing_id] is reservation.OVER]
+    overtaken = [plan for plan in plans if outcomes[plan.pairing_id] is reservation.NO_LONGER_POSSIBLE]
     return {**outcomes, **await reservation.reserve(matcher, overtaken)}
 
 
@@ -221,7 +221,7 @@ def _impossible(
     again = [j.id] if {(s.id, j.id), (j.id, s.id)} & earlier else []
     broken = rules.find_broken_rules(s, j, round.settings, today, again)
     short = compute_fit(s, j, round.settings, matcher.taxonomy, today).find_shortfalls(round.settings)
-    return reservation.OVER if broken or short else None
+    return reservation.NO_LONGER_POSSIBLE if broken or short else None
 
 
 def _plan(round: Round, found: Document, senior: ProfileChanged, junior: ProfileChanged) -> PairingPlan:

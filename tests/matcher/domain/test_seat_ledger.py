@@ -30,7 +30,7 @@ from services.matcher.domain.receipts.receipt import (
     ReceiptSubject,
     issue_receipt,
 )
-from services.matcher.pairings.reservation import batches
+from services.matcher.pairings.reservation import split_into_batches
 from tests.matcher.builders import MOMENT, NOW, PROGRAMME, TAXONOMY, TODAY, member, moment_at, person, settings
 
 ONE = SeatLimits(total=1, programme=1)
@@ -139,7 +139,7 @@ def test_a_closed_ledger_takes_nothing_and_tells_when_all_is_forgotten() -> None
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("uvwxyz")), max_size=30))
 def test_in_a_wave_everybody_occurs_once_and_no_plan_is_lost(couples: list[tuple[str, str]]) -> None:
     plans = [plan(f"{n}", senior, junior) for n, (senior, junior) in enumerate(couples)]
-    made = batches(plans)
+    made = split_into_batches(plans)
     for wave in made:
         people = [id for one in wave for id in (one.senior.member_id, one.junior.member_id)]
         assert len(people) == len(set(people))

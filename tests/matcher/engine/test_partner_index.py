@@ -15,7 +15,7 @@ from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.pairings.seat_ledger import Seat, SeatLedger, compute_seat_limits
 from services.matcher.engine.partner_index import PartnerIndex, wait_state
-from services.matcher.pairings.partner_search import possible
+from services.matcher.pairings.eligibility import assess
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, profiles, settings
 
 Held = dict[str, int]
@@ -55,7 +55,7 @@ def truth(
         if other.id == me.id or rules.find_absence_reason(profile, PROGRAMME, rule, on) or free(profile, held) <= 0:
             continue
         for pair in ((me, other), (other, me)):
-            couple = possible(*pair, rule, TAXONOMY, on)
+            couple = assess(*pair, rule, TAXONOMY, on)
             if couple is not None:
                 found[other.id] = max(couple.fit.score, found.get(other.id, 0))
     return found
@@ -113,7 +113,7 @@ def test_the_best_are_those_that_rules_fit_and_ledger_name(
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
         for one in found:
             other = next(member(profile) for profile in people if profile.member_id == one.id)
-            couple = possible(*((other, me) if one.side == "senior" else (me, other)), rule, TAXONOMY, on)
+            couple = assess(*((other, me) if one.side == "senior" else (me, other)), rule, TAXONOMY, on)
             assert couple is not None
             assert couple.fit.score == pytest.approx(one.score, abs=1e-6)
 
