@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from chassis.core.connection import Connection
 from chassis.messaging.kafka import Producer
 from chassis.storage.mongo import Mongo
+from chassis.storage.store_profile import EMBEDDED
 from deploy.local import ports, process, stack
 
 
@@ -52,7 +53,7 @@ async def producing(connection: Connection) -> AsyncIterator[Producer]:
 
 @asynccontextmanager
 async def database(ground: Ground, name: str) -> AsyncIterator[Mongo]:
-    mongo = Mongo(ground.endpoints.mongo, ground.database(name))
+    mongo = Mongo(ground.endpoints.mongo, ground.database(name), EMBEDDED)
     try:
         yield mongo
     finally:

@@ -29,9 +29,16 @@ from contracts.feedback import Band
 from contracts.programmes import Weights
 from contracts.taxonomy import Taxonomy, load
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.learning.estimator import ASKED, ENOUGH, PARTS, Example, Parts, estimate, shares_of
-from services.matcher.domain.learning.weight_versions import full
+from services.matcher.domain.learning.evidence import (
+    MIN_OUTCOMES,
+    OUTCOME_FIELDS,
+    PART_NAMES,
+    OutcomeExample,
+    PartValues,
+)
+from services.matcher.domain.learning.weight_versions import is_batch_full
 from services.matcher.engine.vectorised_fit import CohortFit
+from services.matcher.engine.weight_estimator import compute_shares, estimate_weights
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,7 +61,7 @@ class Hidden:
     fit, where the lower benefit is 0; it falls as that rises, and what is refused has no outcome.
     """
 
-    shares: Parts
+    shares: PartValues
     told: float = 1.0
     silence: float = 0.0
     refusing: float = 0.0
@@ -64,7 +71,7 @@ class Hidden:
         return np.asarray(parts @ np.array(self.shares), dtype=np.float64)
 
 
-SAME: Parts = (0.4, 0.2, 0.2, 0.2)  # as the default
+SAME: PartValues = (0.4, 0.2, 0.2, 0.2)  # as the default
 WORLDS: Mapping[str, Hidden] = {
     "perspective matters most": Hidden((0.1, 0.1, 0.2, 0.6)),
     "getting on matters most": Hidden((0.1, 0.1, 0.7, 0.1)),
@@ -86,7 +93,7 @@ class Cohort:
 
     def matched(self, weights: Weights) -> Floats:
         """The parts (pairs, 4) of the pairs with the greatest total fit."""
-        score = np.where(self.possible, self.parts @ shares_of(weights), -1.0)
+        score = np.where(self.possible, self.parts @ compute_shares(weights), -1.0)
         rows, columns = linear_sum_assignment(score, maximize=True)
         found: Floats = self.parts[rows, columns][self.possible[rows, columns]]
         return found
@@ -120,9 +127,9 @@ def cohorts_of(company: int, cohorts: int, people: int) -> list[Cohort]:
 def live(cohorts: Sequence[Cohort], hidden: Hidden, seed: int) -> Story:
     """Match cohort after cohort, learning in between; every new version that learning finds is released."""
     weights, released, known, new = DEFAULT, 0, 0, 0
-    examples: list[Example] = []
+    examples: list[OutcomeExample] = []
     learning, default, best = [], [], []
-    truth = Weights(**dict(zip(PARTS, hidden.shares, strict=True)))
+    truth = Weights(**dict(zip(PART_NAMES, hidden.shares, strict=True)))
     for n, one in enumerate(cohorts):
         pairs = one.matched(weights)
         learning.append(float(hidden.worth(pairs).mean()))
@@ -131,29 +138,30 @@ def live(cohorts: Sequence[Cohort], hidden: Hidden, seed: int) -> Story:
         for example in heard(pairs, hidden, np.random.default_rng([seed, n]), f"round-{n}"):
             examples.append(example)
             new += example.bands is not None
-            if not full(new, known) or new + known < ENOUGH:
+            if not is_batch_full(new, known) or new + known < MIN_OUTCOMES:
                 continue
             known, new = known + new, 0
-            found = estimate(examples, weights)
-            if found.clear:
+            found = estimate_weights(examples, weights)
+            if found.is_clear:
                 weights, released = found.weights, released + 1
     return Story(learning, default, best, released)
 
 
-def heard(pairs: Floats, hidden: Hidden, rng: np.random.Generator, round_id: str) -> Iterator[Example]:
+def heard(pairs: Floats, hidden: Hidden, rng: np.random.Generator, round_id: str) -> Iterator[OutcomeExample]:
     """What is heard of these pairings after their end, or of their refusal."""
     worth = hidden.worth(pairs)
     went = 0.5 + hidden.told * (worth - worth.mean()) + PAIR_NOISE * rng.standard_normal(len(pairs))
-    said = went[:, None] + ANSWER_NOISE * rng.standard_normal((len(pairs), len(ASKED)))
+    said = went[:, None] + ANSWER_NOISE * rng.standard_normal((len(pairs), len(OUTCOME_FIELDS)))
     silent = rng.random(said.shape) < UNKNOWN + hidden.silence * (said < 1 / 3)
     silent[:, 0] = False  # that they met is known without asking
     refused = rng.random(len(pairs)) < hidden.refusing * (1 - pairs[:, 0]) ** 2
     for parts, values, unknown, no in zip(pairs, said, silent, refused, strict=True):
         bands = {
-            asked: _band(value, unknown=bool(lost)) for asked, value, lost in zip(ASKED, values, unknown, strict=True)
+            asked: _band(value, unknown=bool(lost))
+            for asked, value, lost in zip(OUTCOME_FIELDS, values, unknown, strict=True)
         }
         one, two, three, four = (float(part) for part in parts)
-        yield Example(parts=(one, two, three, four), bands=None if no else bands, round_id=round_id)
+        yield OutcomeExample(parts=(one, two, three, four), bands=None if no else bands, round_id=round_id)
 
 
 def _band(value: float, *, unknown: bool) -> Band:

@@ -89,7 +89,7 @@ async def ours(ground: Ground, count: int) -> float:
         await provision_indexes(mongo, [], ["members"])
         hearing: HandlerRegistry[Context] = HandlerRegistry()
         hearing.project(ProfileChanged, lambda context: context.members)
-        context = Context(Projection(mongo.collection("members"), ProfileChanged))
+        context = Context(Projection(mongo.collection("members"), ProfileChanged, mongo.profile))
         clock = Clock()
         letters = DeadLetters(producer, ground.connection, "matcher", ground.prefix, [PROFILES], clock)
         consumer = Consumer(

@@ -25,16 +25,16 @@ from chassis.core.ids import new_id
 from chassis.messaging.kafka import Producer
 from chassis.storage.aggregates import Aggregates, Change
 from chassis.storage.mongo import Document, Mongo
+from chassis.storage.store_profile import EMBEDDED
 from contracts.envelope import Envelope, EventData, source_of
 from contracts.profiles import ProfileChanged
 from contracts.taxonomy import load
 from deploy.local import process
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.fit.score import fit
+from services.matcher.domain.fit.score import compute_fit
 from services.matcher.domain.pairings import pairing as pairings
-from services.matcher.domain.pairings.pairing import Pairing, Plan
-from services.matcher.domain.pairings.participants import participant
-from services.matcher.domain.pairings.seat_ledger import Ledger, Seat
+from services.matcher.domain.pairings.pairing import Pairing, PairingPlan, build_participant
+from services.matcher.domain.pairings.seat_ledger import Seat, SeatLedger
 
 GOAL_SHORTLIST = 100.0  # milliseconds, the 99th of a hundred
 GOAL_SUGGESTION = 5.0  # seconds, the slowest
@@ -160,11 +160,15 @@ class _Stage:
         juniors = [one for one in people if _side(one) == "junior"][FREE_JUNIORS:]
         formed = [_formed(senior, junior) for senior, junior in zip(seniors, juniors, strict=False)]  # seniors are left
         clock = Clock()
-        kept: Aggregates[Pairing] = Aggregates(self._mongo.collection("pairings"), Pairing, "matcher", _Silent(), clock)
-        ledgers: Aggregates[Ledger] = Aggregates(self._mongo.collection("ledgers"), Ledger, "matcher", _Silent(), clock)
+        kept: Aggregates[Pairing] = Aggregates(
+            self._mongo.collection("pairings"), Pairing, "matcher", _Silent(), clock, profile=EMBEDDED
+        )
+        ledgers: Aggregates[SeatLedger] = Aggregates(
+            self._mongo.collection("ledgers"), SeatLedger, "matcher", _Silent(), clock, profile=EMBEDDED
+        )
         await kept.update_many([_as_it_is(one.id, one) for one in formed])
         await ledgers.update_many([_as_it_is(ledger.member_id, ledger) for one in formed for ledger in _ledgers(one)])
-        await asyncio.gather(*[await self._say(pairings.public(one), "matcher") for one in formed])
+        await asyncio.gather(*[await self._say(pairings.to_public_event(one), "matcher") for one in formed])
         return [(one.id, one.plan.senior.member_id, one.plan.junior.member_id) for one in formed]
 
     async def until_suggested(self, number: int) -> None:
@@ -226,14 +230,14 @@ def _side(profile: ProfileChanged) -> str:
 def _formed(senior: ProfileChanged, junior: ProfileChanged) -> Pairing:
     rules, taxonomy, now = settings(), load(), datetime.now(UTC)
     both = Member(senior, senior.enrolments[0]), Member(junior, junior.enrolments[0])
-    plan = Plan(
+    plan = PairingPlan(
         pairing_id=new_id(),
         programme_id=PROGRAMME,
         programme_version=1,
         origin="round",
-        senior=participant(senior, "senior"),
-        junior=participant(junior, "junior"),
-        fit=fit(*both, rules, taxonomy, now.date()),
+        senior=build_participant(senior, "senior"),
+        junior=build_participant(junior, "junior"),
+        fit=compute_fit(*both, rules, taxonomy, now.date()),
         answer_within_working_days=10,
         duration_months=6,
     )
@@ -249,10 +253,10 @@ def _formed(senior: ProfileChanged, junior: ProfileChanged) -> Pairing:
     )
 
 
-def _ledgers(pairing: Pairing) -> list[Ledger]:
+def _ledgers(pairing: Pairing) -> list[SeatLedger]:
     both = pairing.plan.senior.member_id, pairing.plan.junior.member_id
     return [
-        Ledger(
+        SeatLedger(
             member_id=me,
             capacity=1,
             held={pairing.id: Seat(attempt=1, partner=other, programme_id=PROGRAMME)},

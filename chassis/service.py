@@ -35,6 +35,7 @@ from chassis.observability.health import Health
 from chassis.storage.aggregates import Aggregates, AggregateState
 from chassis.storage.mongo import Documents, Mongo
 from chassis.storage.projections import Projection
+from chassis.storage.store_profile import PROFILES
 from chassis.sweeps import Sweep, run_relay_sweep, run_sweep
 from chassis.web.http import create_app
 from contracts.envelope import EPOCH, EventData, OutgoingEvent, Topic, dead_letters_of, retries_of
@@ -74,7 +75,7 @@ class Chassis:
         self.settings = settings
         self.clock = Clock(settings.clock)
         self.health = Health(self.clock.machine_now)
-        self.mongo = Mongo(settings.mongo_url(), settings.database_name(service))
+        self.mongo = Mongo(settings.mongo_url(), settings.database_name(service), PROFILES[settings.mongo_profile])
         self.producer = Producer(settings.connection())
         self.relay = Relay(self.producer, service, settings.topic_prefix, self.clock)
         self._aggregates: dict[str, Aggregates[Any]] = {}
@@ -97,20 +98,22 @@ class Chassis:
         publishes: Mapping[Topic, Callable[[S], OutgoingEvent]] | None = None,
     ) -> A:
         """Like ``aggregates``, for a service's own subclass with the queries of this collection."""
-        aggregates = store(self.mongo.collection(name), model, self.service, self.relay, self.clock, publishes)
+        aggregates = store(
+            self.mongo.collection(name), model, self.service, self.relay, self.clock, publishes, self.mongo.profile
+        )
         self._aggregates[name] = aggregates
         return aggregates
 
     def projection(self, name: str, model: type[E]) -> Projection[E]:
         self._projections.append(name)
-        return Projection(self.mongo.collection(name), model)
+        return Projection(self.mongo.collection(name), model, self.mongo.profile)
 
     def documents(self, name: str) -> Documents:
         return self.document_store(Documents, name)
 
     def document_store(self, store: type[D], name: str) -> D:
         """Like ``documents``, for a service's own subclass with the queries of this collection."""
-        return store(self.mongo.collection(name))
+        return store(self.mongo.collection(name), self.mongo.profile)
 
     def all_aggregates(self) -> list[Aggregates[Any]]:
         return list(self._aggregates.values())

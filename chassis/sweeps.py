@@ -23,6 +23,7 @@ from chassis.observability import metrics
 from chassis.observability.telemetry import span, use_context
 from chassis.storage.aggregates import Aggregates, AggregateState, Follow, Stored
 from chassis.storage.mongo import Document, Filter, PyMongoError
+from chassis.storage.store_profile import StoreProfile
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,6 @@ MIN_INTERVAL_S = 0.25  # seconds between two searches
 USUAL_INTERVAL_S = 1.0  # the same as long as business time goes no further than the last one looked ahead
 RELAY_INTERVAL_S = 2.0  # the same for the outboxes: only a crash leaves something there, and its lease runs for longer
 FAILURE_PAUSE_S = 1.0  # seconds of rest after a sweep that failed
-REST_RATIO = 30  # times the duration of its search that a sweep rests ...
-MAX_REST_S = 15.0  # ... but no longer: one search on a server that was busy must not hold up what a crash left behind
 CLOCK_TICK_S = 0.05  # seconds between two looks at the clock while something is at hand
 SPEED_CHANGES = 20  # changes of the speed of business time, by which a search looks ahead
 SEARCH_PAGE = 500  # documents in one page
@@ -156,7 +155,7 @@ async def run_sweep(sweep: Sweep[Any], clock: Clock) -> None:
     at_hand, rest = sweep.aggregates.due_queues[sweep.on], MIN_INTERVAL_S
     while True:
         try:
-            rest = rest_after(await sweep.search(clock, 2 * max(rest, USUAL_INTERVAL_S)))
+            rest = rest_after(await sweep.search(clock, 2 * max(rest, USUAL_INTERVAL_S)), sweep.aggregates.profile)
             ended = time.monotonic()
             while (rested := time.monotonic() - ended) < rest or (
                 rested < USUAL_INTERVAL_S and not sweep.behind(clock)
@@ -174,16 +173,18 @@ async def run_relay_sweep(relay: Relay, aggregates: Aggregates[Any]) -> None:
         try:
             started = time.monotonic()
             found = await relay.sweep(aggregates)
-            rest = max(RELAY_INTERVAL_S, rest_after(SearchStatistics(found, time.monotonic() - started)))
+            rest = max(
+                RELAY_INTERVAL_S, rest_after(SearchStatistics(found, time.monotonic() - started), aggregates.profile)
+            )
         except PyMongoError:
             log.exception("a sweep failed; it is tried again")
             rest = FAILURE_PAUSE_S
         await asyncio.sleep(rest)
 
 
-def rest_after(search: SearchStatistics) -> float:
-    """Seconds to rest, so that searching, and not acting, takes no more than a few per cent of the time."""
-    return min(max(MIN_INTERVAL_S, search.searching * REST_RATIO), MAX_REST_S)
+def rest_after(search: SearchStatistics, profile: StoreProfile) -> float:
+    """Seconds to rest, so that searching, without acting, takes no more of the time than the store can spare."""
+    return min(max(MIN_INTERVAL_S, search.searching * profile.rest_ratio), profile.max_rest_s)
 
 
 def _fastest(clock: Clock) -> float:

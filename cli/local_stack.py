@@ -105,6 +105,7 @@ def process_environment(data: Path, chosen: Addresses, name: str) -> dict[str, s
     return {
         "VICEVERSA_KAFKA": chosen.kafka,
         "VICEVERSA_MONGO": chosen.mongo,
+        "VICEVERSA_MONGO_PROFILE": _store_profile(),
         "VICEVERSA_TOPIC_PREFIX": chosen.prefix,
         "VICEVERSA_HTTP_HOST": _LOOPBACK,
         "VICEVERSA_HTTP_PORT": str(_port_of(chosen.urls[name])),
@@ -114,6 +115,12 @@ def process_environment(data: Path, chosen: Addresses, name: str) -> dict[str, s
         "VICEVERSA_DATA": str(data),
         **_mail_settings(chosen),
     }
+
+
+def _store_profile() -> str | None:
+    """The embedded store's, unless another server was named for this installation."""
+    named = os.environ.get("VICEVERSA_MONGO_PROFILE")
+    return named if named or os.environ.get("VICEVERSA_MONGO") else "embedded"
 
 
 def maildir(data: Path) -> Path:

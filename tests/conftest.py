@@ -53,7 +53,11 @@ LONGEST = (
     "tests/chassis/test_simulation.py",
 )
 """What takes a minute or more, and so must not be what one process begins when the other is done. All of it is slow."""
-SLOW = ("tests/benchmarks", "tests/matcher/domain/test_estimator.py", "tests/matcher/engine/test_large_rounds.py")
+SLOW = (
+    "tests/benchmarks",
+    "tests/matcher/engine/test_weight_estimator.py",
+    "tests/matcher/engine/test_large_rounds.py",
+)
 """Files and folders that need no server and still take too long for the fast tier. A single test has a mark instead."""
 UNTRACED = ("tests/lifecycle", "tests/chassis/test_simulation.py")
 """What computes without ever waiting. To trace it for the coverage cost half of its time again."""
@@ -134,6 +138,8 @@ def fewer_examples(item: pytest.Item) -> None:
 def running_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Running]:
     """Kafka and the store: those of VICEVERSA_KAFKA and VICEVERSA_MONGO, or one stack of the session's own."""
     data: Path = tmp_path_factory.mktemp("servers")
+    if not os.environ.get("VICEVERSA_MONGO"):
+        os.environ.setdefault("VICEVERSA_MONGO_PROFILE", "embedded")  # for every service that a test builds
     with stack.start(data, kafka_port=ports.any_free(), mongo_port=ports.any_free()) as running:
         yield running
 
@@ -183,7 +189,7 @@ def _names_of_its_own(servers: stack.Endpoints) -> Iterator[str]:
 @pytest.fixture
 def no_external_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of the servers themselves: whatever the person running the tests has set does not count."""
-    for variable in ("VICEVERSA_KAFKA", "VICEVERSA_MONGO"):
+    for variable in ("VICEVERSA_KAFKA", "VICEVERSA_MONGO", "VICEVERSA_MONGO_PROFILE"):
         monkeypatch.delenv(variable, raising=False)
 
 

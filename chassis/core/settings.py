@@ -65,6 +65,9 @@ class Settings(SettingsSection):
         SecretStr("mongodb://127.0.0.1:27017"),
         description="MongoDB's connection string, with user and password if it needs them.",
     )
+    mongo_profile: Literal["mongodb", "embedded"] = Field(
+        "mongodb", description="The kind of store: mongodb, or embedded for the store that `viceversa up` starts."
+    )
     topic_prefix: str = Field(
         "mentoring.",
         pattern=r"^[a-z][a-z0-9_-]{0,30}\.$",

@@ -117,12 +117,12 @@ async def _describe_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> 
 async def provision_indexes(mongo: Mongo, aggregates: Iterable[str], projections: Iterable[str]) -> None:
     """Create the indexes that the protocol needs for speed.
 
-    The unique pairs let a compare-and-swap by equality use an index, also on the embedded store, which has only such
-    indexes. The single fields serve the sweeps.
+    Single fields serve the sweeps. Where the store's profile asks for them, unique pairs serve a compare-and-swap.
     """
     for name in aggregates:
-        await mongo.ensure_index(name, ["_id", "version"], unique=True)
+        if mongo.profile.has_version_indexes:
+            await mongo.ensure_index(name, ["_id", "version"], unique=True)
         for field in ("outbox_since", "due", "lease"):
             await mongo.ensure_index(name, [field])
-    for name in projections:
+    for name in projections if mongo.profile.has_version_indexes else ():
         await mongo.ensure_index(name, ["_id", "sequence"], unique=True)

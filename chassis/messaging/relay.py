@@ -27,7 +27,7 @@ from chassis.observability import metrics
 from chassis.observability.telemetry import send_span
 from chassis.storage import outbox
 from chassis.storage.aggregates import RELAY_LEASE, Aggregates
-from chassis.storage.mongo import MAX_BULK_OPERATIONS, Document, PyMongoError, chunks
+from chassis.storage.mongo import Document, PyMongoError, chunks
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +218,7 @@ class Relay:
             by_collection.setdefault(acknowledged.aggregates.name, []).append(acknowledged)
         for group in by_collection.values():
             collection = group[0].aggregates.collection
-            for chunk in chunks(group, MAX_BULK_OPERATIONS):
+            for chunk in chunks(group, group[0].aggregates.profile.bulk_operations):
                 result = await collection.bulk_write(
                     [_empty_outbox(acknowledged) for acknowledged in chunk], ordered=False
                 )

@@ -41,7 +41,6 @@ from chassis.storage import outbox
 from chassis.storage.due_queue import DueQueue
 from chassis.storage.mongo import (
     LOST_ACKNOWLEDGEMENT,
-    MAX_BULK_OPERATIONS,
     BatchedLookup,
     Collection,
     Document,
@@ -53,6 +52,7 @@ from chassis.storage.mongo import (
     find_page,
     insert_missing,
 )
+from chassis.storage.store_profile import MONGODB, StoreProfile
 from contracts.envelope import Envelope, Instant, OutgoingEvent, Tombstone, Topic, iso
 
 RECENT_OPERATIONS = 32  # operations of each kind that a document remembers
@@ -174,11 +174,13 @@ class Aggregates(Generic[S]):
         relay: EventPublisher,
         clock: Clock,
         publishes: Mapping[Topic, Callable[[S], OutgoingEvent]] | None = None,
+        profile: StoreProfile = MONGODB,
     ) -> None:
         if taken := PROTOCOL_FIELDS & set(cast("type[BaseModel]", model).model_fields):
             raise TypeError(f"{model.__name__} has fields that the protocol needs for itself: {sorted(taken)}")
         self.collection = collection
         self.model = model
+        self.profile = profile
         self._by_id = BatchedLookup(collection)
         self.service = service
         self.publishes: Mapping[Topic, Callable[[S], OutgoingEvent]] = publishes or {}
@@ -298,7 +300,7 @@ class Aggregates(Generic[S]):
         if len({change.id for change in changes}) != len(changes):
             raise ValueError("an aggregate occurs twice in one bulk update")
         results: list[SaveResult[S] | Exception] = []
-        for chunk in chunks(changes, MAX_BULK_OPERATIONS):
+        for chunk in chunks(changes, self.profile.bulk_operations):
             await self._relay.wait_for_room()
             results += await self._update_chunk(chunk, cause)
         return results

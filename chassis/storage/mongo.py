@@ -22,21 +22,23 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from chassis.storage.store_profile import MONGODB, StoreProfile
+
 Document: TypeAlias = dict[str, Any]
 Filter: TypeAlias = Mapping[str, Any]
 Collection: TypeAlias = AsyncIOMotorCollection[Document]
 
 T = TypeVar("T")
 
-MAX_BULK_OPERATIONS = 1000  # operations in one bulk write: the embedded store's limit, and a fair size for any server
+LOOKUP_BATCH = 1000  # ids in one query
 DUPLICATE_KEY = 11000
 
 # After these nobody knows whether a write took place; whoever tries again must recognise what was done.
 LOST_ACKNOWLEDGEMENT = (ConnectionFailure, WriteConcernError, ExecutionTimeout)
 
 __all__ = [
+    "LOOKUP_BATCH",
     "LOST_ACKNOWLEDGEMENT",
-    "MAX_BULK_OPERATIONS",
     "BatchedLookup",
     "BulkWriteError",
     "Collection",
@@ -58,7 +60,8 @@ __all__ = [
 class Mongo:
     """One service's database."""
 
-    def __init__(self, url: str, database: str) -> None:
+    def __init__(self, url: str, database: str, profile: StoreProfile = MONGODB) -> None:
+        self.profile = profile
         # The protocol recognises its own success (see aggregates), so the driver must not retry writes by itself:
         # its retries need transaction numbers, which a standalone server refuses.
         self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
@@ -90,7 +93,10 @@ class Mongo:
         await self._database[collection].create_index([(field, 1) for field in fields], unique=unique)
 
     async def drop(self) -> None:
-        """Drop all collections, one by one: on the embedded store, dropping database "t1" also destroys "t10"."""
+        """Drop the database, or all of its collections where the store would drop more than that."""
+        if self.profile.drops_databases:
+            await self._client.drop_database(self._database)
+            return
         for name in await self._database.list_collection_names():
             await self._database.drop_collection(name)
 
@@ -110,7 +116,7 @@ class BatchedLookup:
 
     async def get(self, id: str) -> Document | None:
         if self._loader is None:  # it belongs to the loop that runs
-            self._loader = DataLoader(self._read, cache=False, max_batch_size=MAX_BULK_OPERATIONS)
+            self._loader = DataLoader(self._read, cache=False, max_batch_size=LOOKUP_BATCH)
         return await self._loader.load(id)
 
     async def _read(self, ids: list[str]) -> list[Document | None]:
@@ -127,8 +133,9 @@ class Documents:
     They have no events and no outbox. Writes are repeatable: the same document under the same ``_id`` twice is once.
     """
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, profile: StoreProfile = MONGODB) -> None:
         self.collection = collection
+        self.profile = profile
         self._by_id = BatchedLookup(collection)
 
     async def put(self, document: Document) -> None:
@@ -137,7 +144,7 @@ class Documents:
 
     async def put_many(self, documents: Sequence[Document]) -> None:
         """Insert all; those that exist already are replaced."""
-        for chunk in chunks(documents):
+        for chunk in chunks(documents, self.profile.bulk_operations):
             missed = await insert_missing(self.collection, chunk)
             if missed:
                 await self.collection.bulk_write(
@@ -146,7 +153,10 @@ class Documents:
 
     async def add_many(self, documents: Sequence[Document]) -> list[Document]:
         """Insert those that are not there yet; returns the others, which stay as they stand."""
-        return [missed for chunk in chunks(documents) for missed in await insert_missing(self.collection, chunk)]
+        existing: list[Document] = []
+        for chunk in chunks(documents, self.profile.bulk_operations):
+            existing += await insert_missing(self.collection, chunk)
+        return existing
 
     async def get(self, id: str) -> Document | None:
         return await self._by_id.get(id)
@@ -180,7 +190,7 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
-def chunks(items: Sequence[T], size: int = MAX_BULK_OPERATIONS) -> list[Sequence[T]]:
+def chunks(items: Sequence[T], size: int = LOOKUP_BATCH) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 

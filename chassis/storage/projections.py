@@ -23,14 +23,12 @@ from chassis.storage.mongo import (
     find_page,
     insert_missing,
 )
+from chassis.storage.store_profile import MONGODB, StoreProfile
 from contracts.envelope import EPOCH
 
 M = TypeVar("M", bound=BaseModel)
 
 MAX_ATTEMPTS = 20
-WRITE_BATCH = 250
-"""Rows of a batch that are written together, beside its other parts: encoding and storing overlap. The embedded store
-answers nobody while it works on one command, and a thousand replacements are half a second."""
 FIRST_SEQUENCES = 2  # sequences with which an aggregate begins to speak: its first save says at most two events
 GUARD_FIELDS = frozenset({"_id", "sequence", "grave"})  # fields of a row that are the guard's
 NOT_A_GRAVE: Filter = {"grave": False}
@@ -60,11 +58,12 @@ class Numbered(Generic[M]):
 class Projection(Generic[M]):
     """The newest public state of each aggregate of one topic, as its event's data model."""
 
-    def __init__(self, collection: Collection, model: type[M]) -> None:
+    def __init__(self, collection: Collection, model: type[M], profile: StoreProfile = MONGODB) -> None:
         if taken := GUARD_FIELDS & set(model.model_fields):
             raise TypeError(f"{model.__name__} has fields that the guard needs for itself: {sorted(taken)}")
         self.collection = collection
         self.model = model
+        self.profile = profile
         self._by_id = BatchedLookup(collection)
 
     async def get(self, id: str) -> M | None:
@@ -112,7 +111,7 @@ class Projection(Generic[M]):
             if row.id not in newest or row.sequence > newest[row.id].sequence:
                 newest[row.id] = row
         by_key = sorted(newest.values(), key=lambda row: row.id)  # each part touches pages of its own
-        parts = [self._apply_chunk(chunk) for chunk in chunks(by_key, WRITE_BATCH)]
+        parts = [self._apply_chunk(chunk) for chunk in chunks(by_key, self.profile.projection_batch)]
         # All have ended before an error is raised, so that nothing is still being written when it is tried again.
         results = await asyncio.gather(*parts, return_exceptions=True)
         for result in results:

@@ -26,7 +26,10 @@ def main() -> int:
 def _run(command: str, data: Path, kafka_port: int, mongo_port: int) -> int:
     if command == "up":
         running = stack.start(data, kafka_port=kafka_port, mongo_port=mongo_port, report=_say)
-        _say(f"export VICEVERSA_KAFKA={running.endpoints.kafka} VICEVERSA_MONGO={running.endpoints.mongo}")
+        _say(
+            f"export VICEVERSA_KAFKA={running.endpoints.kafka} VICEVERSA_MONGO={running.endpoints.mongo} "
+            "VICEVERSA_MONGO_PROFILE=embedded"
+        )
     elif command == "down":
         if not stack.stop(data, report=_say):
             _say("Nothing ran.")

@@ -12,14 +12,14 @@ from contracts.taxonomy import load
 from services.matcher import erasure
 from services.matcher.background_tasks import BackgroundTasks
 from services.matcher.context import Matcher
-from services.matcher.domain.learning.weight_versions import Learning
+from services.matcher.domain.learning.weight_versions import ProgrammeLearning
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.pairing import Pairing
-from services.matcher.domain.pairings.request import Request
-from services.matcher.domain.pairings.seat_ledger import Ledger
+from services.matcher.domain.pairings.request import PartnerRequest
+from services.matcher.domain.pairings.seat_ledger import SeatLedger
 from services.matcher.domain.programmes import programme as programmes
 from services.matcher.domain.programmes.programme import Programme
-from services.matcher.domain.rolling.programme_claim import Watch
+from services.matcher.domain.rolling.programme_claim import ProgrammeClaim
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.domain.rounds.round import Round
 from services.matcher.handlers import registry
@@ -93,21 +93,21 @@ def build_context(chassis: Chassis, partners: PartnerReplica) -> Matcher:
     settings = chassis.settings
     return Matcher(
         programmes=chassis.aggregate_store(
-            ProgrammeStore, "programmes", Programme, publishes={PROGRAMMES: programmes.public}
+            ProgrammeStore, "programmes", Programme, publishes={PROGRAMMES: programmes.to_public_event}
         ),
         rounds=chassis.aggregate_store(RoundStore, "rounds", Round),
         proposals=chassis.document_store(ProposalStore, "proposals"),
         unmatched=chassis.document_store(UnmatchedStore, "left_over"),
         summaries=chassis.document_store(SummaryStore, "summaries"),
         pairings=chassis.aggregate_store(
-            PairingStore, "pairings", Pairing, publishes={PAIRING_STATES: pairings.public}
+            PairingStore, "pairings", Pairing, publishes={PAIRING_STATES: pairings.to_public_event}
         ),
-        requests=chassis.aggregate_store(RequestStore, "requests", Request),
-        ledgers=chassis.aggregate_store(LedgerStore, "ledgers", Ledger),
+        requests=chassis.aggregate_store(RequestStore, "requests", PartnerRequest),
+        ledgers=chassis.aggregate_store(LedgerStore, "ledgers", SeatLedger),
         receipts=chassis.document_store(ReceiptStore, "receipts"),
         suggestions=chassis.aggregate_store(SuggestionStore, "suggestions", Suggestion),
-        claims=chassis.aggregates("watches", Watch),
-        learning=chassis.aggregate_store(LearningStore, "learning", Learning),
+        claims=chassis.aggregates("watches", ProgrammeClaim),
+        learning=chassis.aggregate_store(LearningStore, "learning", ProgrammeLearning),
         examples=chassis.documents("examples"),
         members=chassis.projection("members", ProfileChanged),
         partners=partners,

@@ -9,7 +9,7 @@ from chassis.storage.projections import Projection
 from contracts.profiles import ProfileChanged
 from contracts.taxonomy import Taxonomy
 from services.matcher.background_tasks import BackgroundTasks
-from services.matcher.domain.rolling.programme_claim import Watch
+from services.matcher.domain.rolling.programme_claim import ProgrammeClaim
 from services.matcher.partner_replica import PartnerReplica
 from services.matcher.solver.client import Solver
 from services.matcher.stores.learning import LearningStore
@@ -34,7 +34,7 @@ class Matcher:
     ledgers: LedgerStore
     receipts: ReceiptStore
     suggestions: SuggestionStore
-    claims: Aggregates[Watch]
+    claims: Aggregates[ProgrammeClaim]
     learning: LearningStore
     examples: Documents
     members: Projection[ProfileChanged]

@@ -11,12 +11,11 @@ from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import request as requests
 from services.matcher.domain.pairings import seat_ledger as ledgers
 from services.matcher.domain.pairings.pairing import Pairing
-from services.matcher.domain.pairings.seat_ledger import Ledger
+from services.matcher.domain.pairings.seat_ledger import SeatLedger
 from services.matcher.domain.rolling import suggestion as suggestions
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.learning import commands
 from services.matcher.pairings import reservation
-from services.matcher.receipts import repository
 
 
 def has_left_something(profile: ProfileChanged) -> bool:
@@ -41,7 +40,7 @@ async def end_what_was_left(profile: ProfileChanged, matcher: Matcher, cause: En
             await matcher.pairings.update(
                 pairing_id,
                 Op.handling(cause, "end_what_was_left"),
-                lambda state: pairings.end(state, moment) if state else None,
+                lambda state: pairings.end_pairing(state, moment) if state else None,
                 cause=cause,
             )
 
@@ -54,45 +53,43 @@ async def forget(member_id: str, matcher: Matcher, cause: Envelope | None = None
     """
     recorded_at = matcher.clock.machine_now()
     await matcher.ledgers.update(
-        member_id, Op.once(), lambda state: ledgers.close(state, member_id, recorded_at), cause=cause
+        member_id, Op.once(), lambda state: ledgers.close_ledger(state, member_id, recorded_at), cause=cause
     )
     for stored in await matcher.pairings.of_member(member_id):
         await _forget_in(stored, member_id, matcher, cause)
     for asked in await matcher.requests.of_member(member_id):
         await matcher.requests.update(
-            asked.id, Op.once(), lambda state: requests.forget(state, member_id) if state else None, cause=cause
+            asked.id, Op.once(), lambda state: requests.erase_member(state, member_id) if state else None, cause=cause
         )
     for suggested in await matcher.suggestions.of_member(member_id):
         await matcher.suggestions.update(
             suggested.id,
             Op.once(),
-            lambda state: suggestions.forget(state, member_id) if state else None,
+            lambda state: suggestions.erase_member(state, member_id) if state else None,
             cause=cause,
         )
-    await matcher.proposals.delete({"$or": [{"senior": member_id}, {"junior": member_id}]})
-    await matcher.unmatched.delete({"member_id": member_id})
+    await matcher.proposals.forget_member(member_id)
+    await matcher.unmatched.forget_member(member_id)
     await commands.forget_member(member_id, matcher, cause)
-    for field in ("runner_up_of_senior", "runner_up_of_junior"):
-        await matcher.proposals.collection.update_many({f"{field}.member_id": member_id}, {"$set": {field: None}})
     for round in [stored async for stored in matcher.rounds.find({"named": member_id})]:
         await matcher.rounds.update(
-            round.id, Op.once(), lambda state: rounds.forget(state, member_id) if state else None
+            round.id, Op.once(), lambda state: rounds.erase_member(state, member_id) if state else None
         )
-    await repository.forget(member_id, matcher)
+    await matcher.receipts.forget_member(member_id)
     await _free_all(member_id, matcher)
     clean = await matcher.members.is_grave(member_id) and not await matcher.pairings.of_member(member_id)
     moment = matcher.clock.moment()
     await matcher.ledgers.update(
-        member_id, Op.once(), lambda state: ledgers.forgotten(state, clean, moment), cause=cause
+        member_id, Op.once(), lambda state: ledgers.complete_erasure(state, clean, moment), cause=cause
     )
 
 
-async def when_a_ledger_lease_expires(stored: Stored[Ledger], matcher: Matcher) -> None:
+async def when_a_ledger_lease_expires(stored: Stored[SeatLedger], matcher: Matcher) -> None:
     """A ledger whose lease has passed: an erasure to be finished, or seats to be audited."""
     if stored.state.erasing and stored.state.erased_at is None:
         await forget(stored.id, matcher)
     else:
-        await reservation.audit(stored, matcher)
+        await reservation.audit_ledger(stored, matcher)
 
 
 async def _forget_in(stored: Stored[Pairing], member_id: str, matcher: Matcher, cause: Envelope | None) -> None:
@@ -102,12 +99,12 @@ async def _forget_in(stored: Stored[Pairing], member_id: str, matcher: Matcher, 
     saved = await matcher.pairings.update(
         stored.id,
         Op.once(),
-        lambda state: pairings.forget(state, member_id, moment) if state else None,
+        lambda state: pairings.erase_member(state, member_id, moment) if state else None,
         cause=cause,
     )
     await commands.forget_pairing(stored.id, matcher)  # again: an outcome may have come in between
-    await reservation.free(
-        matcher,
+    await reservation.free_seats(
+        matcher.ledgers,
         stored.id,
         saved.state.attempt if saved.state else attempt,
         [plan.senior.member_id, plan.junior.member_id],
@@ -118,4 +115,4 @@ async def _free_all(member_id: str, matcher: Matcher) -> None:
     """Free every seat that the closed ledger still holds; their pairings have been ended or will be found dead."""
     stored = await matcher.ledgers.get(member_id)
     if stored is not None and stored.state.held:
-        await reservation.audit(stored, matcher)
+        await reservation.audit_ledger(stored, matcher)

@@ -20,7 +20,7 @@ from services.matcher import erasure
 from services.matcher.context import Matcher
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import phases
-from services.matcher.domain.pairings.phases import Phase
+from services.matcher.domain.pairings.phases import PairingPhase
 from services.matcher.domain.rolling import programme_claim
 from services.matcher.learning import commands
 from services.matcher.pairings import conflicts, reservation
@@ -47,7 +47,7 @@ async def when_the_organisation_changes_look_at_running_pairings_again(
     event: ReceivedEvent[ProfileChanged], matcher: Matcher
 ) -> None:
     """What counts is how the two stand today, so an old event that comes again changes nothing."""
-    await conflicts.look_at_all_of(event.data.member_id, matcher, event.envelope)
+    await conflicts.check_pairings_of(event.data.member_id, matcher, event.envelope)
 
 
 @registry.on(PairingLapsed, PairingEnded)
@@ -55,7 +55,7 @@ async def when_a_pairing_is_over_free_its_seats(event: ReceivedEvent[PairingEven
     stored = await matcher.pairings.get(event.data.pairing_id)
     if stored is not None and not reservation.holds_seats(stored.state):
         people = [participant.member_id for participant in event.data.participants]
-        await reservation.free(matcher, stored.id, stored.state.attempt, people)
+        await reservation.free_seats(matcher.ledgers, stored.id, stored.state.attempt, people)
 
 
 @registry.on(ProgrammeChanged)
@@ -65,7 +65,7 @@ async def when_a_programme_changes_look_after_it(event: ReceivedEvent[ProgrammeC
     await matcher.claims.update(
         programme_id,
         event.op("when_a_programme_changes_look_after_it"),
-        lambda claim: programme_claim.stir(claim, programme_id),
+        lambda claim: programme_claim.mark_changed(claim, programme_id),
         cause=event.envelope,
     )
 
@@ -89,7 +89,7 @@ async def when_an_outcome_is_recorded_learn_from_it(event: ReceivedEvent[Outcome
 async def when_a_phase_of_a_pairing_is_over_trace_it(event: ReceivedEvent[PairingEvent], matcher: Matcher) -> None:
     """Heard again it is the same span: its ids follow from the pairing and the phase."""
     stored = await matcher.pairings.get(event.data.pairing_id) if event.data.previous_state == "paused" else None
-    _trace(event.envelope, phases.closed_by(event.data, stored.state.paused_at if stored else None))
+    _trace(event.envelope, phases.find_closed_phases(event.data, stored.state.paused_at if stored else None))
 
 
 @registry.on(ErasureRequested)
@@ -110,10 +110,10 @@ async def when_a_session_is_held_note_that_they_have_met(event: ReceivedEvent[Se
     saved = await matcher.pairings.update(
         event.data.pairing_id,
         event.op("when_a_session_is_held_note_that_they_have_met"),
-        lambda pairing: pairings.have_met(pairing) if pairing else None,
+        lambda pairing: pairings.record_first_meeting(pairing) if pairing else None,
         cause=event.envelope,
     )
-    _trace(event.envelope, phases.met(event.data, saved.state.formed_at if saved.state else None))
+    _trace(event.envelope, phases.find_first_meeting_phase(event.data, saved.state.formed_at if saved.state else None))
 
 
 @registry.on(PartnerChangeRequested)
@@ -124,12 +124,12 @@ async def when_a_partner_change_is_requested_end_the_pairing(
     await matcher.pairings.update(
         event.data.pairing_id,
         event.op("when_a_partner_change_is_requested_end_the_pairing"),
-        lambda pairing: pairings.end(pairing, moment) if pairing else None,
+        lambda pairing: pairings.end_pairing(pairing, moment) if pairing else None,
         cause=event.envelope,
     )
 
 
-def _trace(closed_by: Envelope, closed: list[Phase]) -> None:
+def _trace(closed_by: Envelope, closed: list[PairingPhase]) -> None:
     """Into the trace of the pairing's life, pointing to what closed them."""
     id = closed_by.correlationid
     for phase in closed:

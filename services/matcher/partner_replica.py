@@ -25,8 +25,8 @@ from contracts.programmes import PROGRAMMES, ProgrammeChanged, ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.pairings.pairing import LIVE
-from services.matcher.domain.pairings.seat_ledger import room
+from services.matcher.domain.pairings.pairing import LIVE_STATES
+from services.matcher.domain.pairings.seat_ledger import compute_seat_limits
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.engine.partner_index import PartnerIndex, wait_state
 
@@ -156,7 +156,7 @@ class PartnerReplica:
             index.begin_rebuild(self._settings[programme_id], self._clock.now().date())
         batch: list[Member] = []
         async for profile in members.find({"enrolments.programme_id": programme_id}):
-            if (member := rules.enrolled(profile, programme_id)) is not None:
+            if (member := rules.find_enrolled_member(profile, programme_id)) is not None:
                 batch.append(member)
             if len(batch) == PROFILE_BATCH:
                 async with self.lock:
@@ -201,10 +201,10 @@ class PartnerReplica:
             if (index := self._index_of(programme_id)) is not None:
                 index.remove(profile.member_id)
         for programme_id in record.waiting_since:
-            member = rules.enrolled(profile, programme_id)
+            member = rules.find_enrolled_member(profile, programme_id)
             index = self._index_of(programme_id)
             if member is not None and index is not None:
-                index.upsert(member, room(profile, programme_id))
+                index.upsert(member, compute_seat_limits(profile, programme_id))
             else:
                 self._missed.setdefault(programme_id, set()).add(profile.member_id)
         self._update_indexes(profile.member_id, record)
@@ -233,7 +233,7 @@ class PartnerReplica:
                 failed = state.state in ("lapsed", "ended") and state.end_kind != "completed"
                 change = state.happened_at, failed
                 record.last[programme_id] = max(record.last.get(programme_id, change), change)
-        if state.state in LIVE:
+        if state.state in LIVE_STATES:
             self._take_seats(state.pairing_id, (senior, junior, programme_id))
         else:
             self._free_seats(state.pairing_id)

@@ -4,8 +4,15 @@ from chassis.storage.aggregates import Stored
 from chassis.web.http import Principal, forbidden, not_found
 from contracts.errors import NotFound
 from services.matcher.context import Matcher
-from services.matcher.domain.access_policy import Action, Relation, in_conflict, may, to_pairing, to_programme
-from services.matcher.domain.pairings.pairing import UNSEEN, Pairing
+from services.matcher.domain.access_policy import (
+    Action,
+    Relation,
+    has_conflict_of_interest,
+    is_allowed,
+    relation_to_pairing,
+    relation_to_programme,
+)
+from services.matcher.domain.pairings.pairing import UNPUBLISHED_STATES, Pairing
 from services.matcher.domain.programmes.programme import Programme
 
 
@@ -18,8 +25,8 @@ def coordinates(principal: Principal, programme_id: str, programme: Programme | 
 async def programme_for(principal: Principal, programme_id: str, action: Action, matcher: Matcher) -> Programme:
     """The programme, if they may do this with it. Raises a problem."""
     programme = (await matcher.programmes.load(programme_id)).state
-    relation = to_programme(principal.roles, coordinates=coordinates(principal, programme_id, programme))
-    if not may(relation, action):
+    relation = relation_to_programme(principal.roles, coordinates=coordinates(principal, programme_id, programme))
+    if not is_allowed(relation, action):
         raise forbidden("This is for the coordinators of the programme.")
     return programme
 
@@ -29,13 +36,13 @@ async def pairing_for(
 ) -> tuple[Stored[Pairing], Relation]:
     """The pairing, if they may do this with it; who may not even see it learns nothing, not that it exists."""
     stored = await matcher.pairings.get(pairing_id)
-    if stored is None or stored.state.gone or stored.state.state in UNSEEN:
+    if stored is None or stored.state.gone or stored.state.state in UNPUBLISHED_STATES:
         raise not_found("pairing")
     relation = await relation_to(principal, stored.state, matcher)
-    if not may(relation, "see_pairing"):
+    if not is_allowed(relation, "see_pairing"):
         raise not_found("pairing")
-    if not may(relation, action):
-        coordinating = may("coordinator", action)
+    if not is_allowed(relation, action):
+        coordinating = is_allowed("coordinator", action)
         raise forbidden(f"This is for {'whoever coordinates' if coordinating else 'the two of the pairing'}.")
     return stored, relation
 
@@ -48,7 +55,7 @@ async def relation_to(principal: Principal, pairing: Pairing, matcher: Matcher) 
     programme = await matcher.programmes.get(plan.programme_id)
     theirs = coordinates(principal, plan.programme_id, programme.state if programme else None)
     conflicted = (theirs or "admin" in principal.roles) and await conflict(principal, both, matcher)
-    return to_pairing(
+    return relation_to_pairing(
         principal.member_id, principal.roles, coordinates=theirs, participants=both, conflicted=conflicted
     )
 
@@ -59,7 +66,7 @@ async def conflict(principal: Principal, members: set[str], matcher: Matcher) ->
         return False
     profiles = await matcher.members.get_many([*members, principal.member_id])
     others = [profile for id, profile in profiles.items() if id in members]
-    return in_conflict(principal.member_id, profiles.get(principal.member_id), others)
+    return has_conflict_of_interest(principal.member_id, profiles.get(principal.member_id), others)
 
 
 async def not_in_conflict(principal: Principal, pairs: list[set[str]], matcher: Matcher) -> list[bool]:
@@ -70,7 +77,8 @@ async def not_in_conflict(principal: Principal, pairs: list[set[str]], matcher: 
     profiles = await matcher.members.get_many(sorted({me}.union(*pairs)))
     own = profiles.get(me)
     return [
-        me not in pair and not in_conflict(me, own, [profiles[id] for id in pair if id in profiles]) for pair in pairs
+        me not in pair and not has_conflict_of_interest(me, own, [profiles[id] for id in pair if id in profiles])
+        for pair in pairs
     ]
 
 

@@ -1,8 +1,8 @@
-"""Notifier: what is said to people, and when; how they are reached.
+"""Notifier: notifies members and coordinators by e-mail and in an inbox.
 
-Owns: notifications, each reader's wishes and the week's places, what stands in an inbox; how each member is to be
-reached, as they and HR said; erasures here.
-Hears: ``contact.changed``, ``programme.changed``, ``round.computed``, ``pairing.*``, ``answer.given``, ``session.*``,
-``checkin.*``, ``contact.needed``, ``erasure.requested``.
-Says: ``notification.sent``, ``notification.failed``, ``notification.suppressed``, ``erasure.completed``.
+Owns: notifications and the inbox; each recipient's preferences and weekly slots; how each member is reached, as the
+member and HR said; erasures in this service.
+Subscribes to: ``contact.changed``, ``programme.changed``, ``round.computed``, ``pairing.*``, ``answer.given``,
+``session.*``, ``checkin.*``, ``contact.needed``, ``erasure.requested``.
+Publishes: ``notification.sent``, ``notification.failed``, ``notification.suppressed``, ``erasure.completed``.
 """

@@ -12,6 +12,7 @@ from contracts.pairings import PairingEvent
 from contracts.privacy import PRIVACY
 from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged
+from services.notifier import routes
 from services.notifier.create import retry_postponed
 from services.notifier.domain.notification import Notification
 from services.notifier.domain.postponed import PostponedEvent
@@ -19,7 +20,6 @@ from services.notifier.domain.recipient import Recipient
 from services.notifier.handlers import registry, see_whether_all_is_forgotten
 from services.notifier.mail import Mailer
 from services.notifier.rendering import load_languages
-from services.notifier.routes import routes
 from services.notifier.sending import send_due_notification
 from services.notifier.settings import MailSettings
 from services.notifier.store import Notifier
@@ -28,7 +28,7 @@ PORT = 8103
 
 
 def build(chassis: Chassis) -> ServiceDefinition[Notifier]:
-    load_languages()  # a file of words that is not as it should be stops the start
+    load_languages()  # an invalid template file stops the start
     mail = load_section(MailSettings)
     notifier = Notifier(
         contacts=chassis.projection("contacts", ContactChanged),
@@ -44,15 +44,15 @@ def build(chassis: Chassis) -> ServiceDefinition[Notifier]:
         mailer=Mailer(mail),
         link_base=mail.link_base,
     )
-    say = partial(send_due_notification, notifier=notifier)
+    send = partial(send_due_notification, notifier=notifier)
     return ServiceDefinition(
         context=notifier,
         handlers=registry,
-        routers=[routes(notifier)],
+        routers=[routes.router],
         publishes=[NOTIFICATIONS, PRIVACY],
         sweeps=[
-            Sweep(notifier.notifications, say, on="due"),
-            Sweep(notifier.notifications, say, on="lease"),
+            Sweep(notifier.notifications, send, on="due"),
+            Sweep(notifier.notifications, send, on="lease"),
             Sweep(notifier.postponed_events, partial(retry_postponed, notifier=notifier), on="lease"),
             Sweep(notifier.erasures, partial(see_whether_all_is_forgotten, notifier=notifier), on="lease"),
         ],

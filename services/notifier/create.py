@@ -1,4 +1,4 @@
-"""From an event to notifications: the lines of the table, their readers, and exactly one record for each."""
+"""Creates notifications from events: one record for each catalogue row and each member of its audience."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,159 +7,162 @@ from datetime import datetime
 from chassis.core.commands import Op
 from chassis.core.ids import derived_id
 from chassis.storage.aggregates import Change, Decide, Stored, stored_instant
-from chassis.storage.mongo import MAX_BULK_OPERATIONS
+from chassis.storage.mongo import LOOKUP_BATCH
 from contracts.envelope import Envelope
 from contracts.feedback import CheckinDue, ContactNeeded, FeedbackEvent, SessionEvent
 from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged, ProgrammeSettings, RoundComputed
-from services.notifier.domain.catalogue import CATALOGUE, ROW_BY_PURPOSE, CatalogueRow, rows_for
+from services.notifier.domain.catalogue import CatalogueRow, event_types, rows_for, rows_for_member_state
 from services.notifier.domain.notification import Notification, NotificationDetails, open_notification
 from services.notifier.domain.postponed import PostponedEvent, postpone, record_retry
 from services.notifier.store import Notifier
 
 NotifiableEvent = PairingEvent | FeedbackEvent | RoundComputed
 
-_HAPPENINGS: Mapping[str, type[NotifiableEvent]] = {
-    type.TYPE: type
-    for row in CATALOGUE
-    for type in row.events
-    if issubclass(type, PairingEvent | FeedbackEvent | RoundComputed)
+_NOTIFIABLE_EVENTS: Mapping[str, type[NotifiableEvent]] = {
+    event_type.TYPE: event_type for event_type in event_types() if issubclass(event_type, NotifiableEvent)
 }
 
 
 @dataclass(frozen=True)
 class AudienceMember:
-    """One reader of one line; ``about`` as it concerns them."""
+    """One recipient of one row, with the details as they concern this recipient."""
 
     member_id: str
     about: NotificationDetails
 
 
 async def create_or_postpone(envelope: Envelope, event: NotifiableEvent, notifier: Notifier) -> None:
-    """Tell whom it concerns, as soon as what it is about is known here: each topic comes in its own time."""
+    """Create the notifications, or keep the event until its programme and pairing have arrived on their topics."""
     if await create_notifications(envelope, event, notifier):
         return
-    machine = notifier.clock.machine_now()
+    recorded_at = notifier.clock.machine_now()
     await notifier.postponed_events.update(
         envelope.id,
         Op.handling(envelope, "tell"),
-        lambda known: postpone(known, envelope, event.model_dump_json(), machine),
+        lambda current: postpone(current, envelope, event.model_dump_json(), recorded_at),
     )
 
 
 async def retry_postponed(stored: Stored[PostponedEvent], notifier: Notifier) -> None:
-    """``Sweep`` calls it for events that wait for what they are about."""
-    waiting = stored.state
-    done = waiting.is_pending and await create_notifications(
-        waiting.envelope, _HAPPENINGS[waiting.envelope.type].model_validate_json(waiting.event), notifier
+    """Called by a ``Sweep`` for each postponed event whose lease has passed."""
+    postponed = stored.state
+    is_handled = postponed.is_pending and await create_notifications(
+        postponed.envelope,
+        _NOTIFIABLE_EVENTS[postponed.envelope.type].model_validate_json(postponed.event),
+        notifier,
     )
-    machine = notifier.clock.machine_now()
+    recorded_at = notifier.clock.machine_now()
     await notifier.postponed_events.update(
         stored.id,
-        Op(f"lease/{stored_instant(waiting.lease)}"),
-        lambda known: record_retry(known, told=done, machine=machine),
+        Op(f"lease/{stored_instant(postponed.lease)}"),
+        lambda current: record_retry(current, is_handled=is_handled, recorded_at=recorded_at),
     )
 
 
 async def create_notifications(envelope: Envelope, event: NotifiableEvent, notifier: Notifier) -> bool:
-    """Record for each line of the table and each reader what is to be said; what was recorded stays as it is.
+    """Record a notification for each row and each member of its audience. Existing records stay as they are.
 
-    False when the programme or the pairing is not known yet; then nothing was recorded. Nothing is told of a pairing in
-    which somebody was forgotten, but its end, which has its own event.
+    Returns False when the programme or the pairing has not arrived yet; then nothing was recorded. For a pairing with
+    an erased member only the end creates notifications, from its own event.
     """
-    rows = rows_for(type(event))
-    programme = await _settings(event.programme_id, notifier)
-    pairing = await _pairing(event, notifier)
+    programme = await _programme_settings(event.programme_id, notifier)
+    pairing = await _pairing_of(event, notifier)
     if programme is None or (pairing is None and not isinstance(event, RoundComputed)):
         return isinstance(event, FeedbackEvent) and await notifier.pairings.is_grave(event.pairing_id)
-    notes: list[Notification] = []
-    for row in rows:
-        when = row.due_time(event, programme)
-        cause = _cause(row, envelope, event)
-        if cause is None or (row.once_per_end and when is not None and when < event.happened_at):
-            continue  # the end has moved after its moment: by the end that was planned then, it has been said
-        for reader in await _readers(row, event, pairing, programme, notifier):
-            notes.append(_note(row, reader, cause, event.happened_at, when, notifier))
-    await _record(notes, envelope, notifier)
+    notifications: list[Notification] = []
+    for row in rows_for(type(event)):
+        due = row.due_time(event, programme)
+        cause = _cause_id(row, envelope, event)
+        if cause is None or (row.once_per_end and due is not None and due < event.happened_at):
+            continue  # the end moved after this time had passed: the notification went out for the earlier end
+        for recipient in await _audience(row, event, pairing, programme, notifier):
+            notifications.append(_new_notification(row, recipient, cause, event.happened_at, due, notifier))
+    await _record(notifications, envelope, notifier)
     return True
 
 
 async def create_for_contact(envelope: Envelope, contact: ContactChanged, notifier: Notifier) -> None:
-    """Invite who is invited, and welcome who is ready, where the programme is open."""
-    programmes = await notifier.programmes.get_many([one.programme_id for one in contact.taking_part])
-    is_open = {id for id, programme in programmes.items() if programme.state == "open"}
-    await _record(_of_taking_part(contact, is_open, notifier), envelope, notifier)
+    """Notify a member of the states that they have reached in open programmes."""
+    programmes = await notifier.programmes.get_many([part.programme_id for part in contact.taking_part])
+    open_ids = {id for id, programme in programmes.items() if programme.state == "open"}
+    await _record(_member_state_notifications(contact, open_ids, notifier), envelope, notifier)
 
 
 async def create_for_programme(envelope: Envelope, programme: ProgrammeChanged, notifier: Notifier) -> None:
-    """The programme is open: the same for all who came before it was. Who was told before is not told again."""
+    """Notify everybody who joined before the programme opened, except for members who were notified before."""
     if programme.state != "open":
         return
     batch: list[Notification] = []
     async for contact in notifier.contacts.find({"taking_part.programme_id": programme.programme_id}):
-        batch += _of_taking_part(contact, {programme.programme_id}, notifier)
-        if len(batch) >= MAX_BULK_OPERATIONS:
+        batch += _member_state_notifications(contact, {programme.programme_id}, notifier)
+        if len(batch) >= LOOKUP_BATCH:
             await _record(batch, envelope, notifier)
             batch = []
     await _record(batch, envelope, notifier)
 
 
-def _of_taking_part(contact: ContactChanged, is_open: set[str], notifier: Notifier) -> list[Notification]:
-    """Once for each programme and each time that it came to this."""
-    notes = []
-    for one in contact.taking_part:
-        purpose = {"invited": "invitation", "ready": "welcome"}.get(one.state)
-        if purpose is None or one.since is None or one.programme_id not in is_open:
+def _member_state_notifications(contact: ContactChanged, open_ids: set[str], notifier: Notifier) -> list[Notification]:
+    """One for each programme and each time that the member reached the state."""
+    notifications = []
+    for part in contact.taking_part:
+        if part.since is None or part.programme_id not in open_ids:
             continue
-        cause = derived_id("taking part", one.programme_id, contact.member_id, one.state, one.since.isoformat())
-        reader = AudienceMember(contact.member_id, NotificationDetails(programme_id=one.programme_id))
-        notes.append(_note(ROW_BY_PURPOSE[purpose], reader, cause, one.since, None, notifier))
-    return notes
+        recipient = AudienceMember(contact.member_id, NotificationDetails(programme_id=part.programme_id))
+        cause = derived_id("taking part", part.programme_id, contact.member_id, part.state, part.since.isoformat())
+        for row in rows_for_member_state(part.state):
+            notifications.append(_new_notification(row, recipient, cause, part.since, None, notifier))
+    return notifications
 
 
-async def _record(notes: Sequence[Notification], envelope: Envelope, notifier: Notifier) -> None:
+async def _record(notifications: Sequence[Notification], envelope: Envelope, notifier: Notifier) -> None:
     now = notifier.clock.now()
-    erased = await notifier.erasures.get_many([note.member_id for note in notes if note.member_id])
+    member_ids = [notification.member_id for notification in notifications if notification.member_id]
+    erased = await notifier.erasures.get_many(member_ids)
     changes = [
-        Change(note.notification_id, Op.handling(envelope, note.purpose), _opened(note, now))
-        for note in notes
-        if note.member_id not in erased
+        Change(
+            notification.notification_id,
+            Op.handling(envelope, notification.purpose),
+            _open(notification, now),
+        )
+        for notification in notifications
+        if notification.member_id not in erased
     ]
-    for done in await notifier.notifications.update_many(changes, cause=envelope):
-        if isinstance(done, Exception):
-            raise done
+    for result in await notifier.notifications.update_many(changes, cause=envelope):
+        if isinstance(result, Exception):
+            raise result
 
 
-def _opened(note: Notification, now: datetime) -> Decide[Notification]:
-    return lambda known: open_notification(known, note, now)
+def _open(notification: Notification, now: datetime) -> Decide[Notification]:
+    return lambda current: open_notification(current, notification, now)
 
 
-def _note(
+def _new_notification(
     row: CatalogueRow,
-    told: AudienceMember,
+    recipient: AudienceMember,
     cause: str,
     happened_at: datetime,
-    when: datetime | None,
+    due: datetime | None,
     notifier: Notifier,
 ) -> Notification:
-    machine = notifier.clock.machine_now()
+    recorded_at = notifier.clock.machine_now()
     return Notification(
-        notification_id=derived_id("notification", cause, told.member_id, row.purpose),
-        member_id=told.member_id,
+        notification_id=derived_id("notification", cause, recipient.member_id, row.purpose),
+        member_id=recipient.member_id,
         purpose=row.purpose,
         cause_id=cause,
-        about=told.about,
+        about=recipient.about,
         happened_at=happened_at,
-        created_at=machine,
-        useful_until=(when or happened_at) + row.relevant_for,
-        due=when,
-        lease=machine if when is None else None,
+        created_at=recorded_at,
+        useful_until=(due or happened_at) + row.relevant_for,
+        due=due,
+        lease=recorded_at if due is None else None,
     )
 
 
-def _cause(row: CatalogueRow, envelope: Envelope, event: NotifiableEvent) -> str | None:
-    """What it is about: the event; or, for what is said once of each planned end, that end. None: there is none."""
+def _cause_id(row: CatalogueRow, envelope: Envelope, event: NotifiableEvent) -> str | None:
+    """The event; or the planned end, for a row that is created once per end. None when there is no planned end."""
     if not row.once_per_end:
         return envelope.id
     assert isinstance(event, PairingEvent)
@@ -168,19 +171,19 @@ def _cause(row: CatalogueRow, envelope: Envelope, event: NotifiableEvent) -> str
     return derived_id("planned end", event.pairing_id, event.planned_end.isoformat())
 
 
-async def _settings(programme_id: str, notifier: Notifier) -> ProgrammeSettings | None:
-    known = await notifier.programmes.get(programme_id)
-    return known.settings if known else None
+async def _programme_settings(programme_id: str, notifier: Notifier) -> ProgrammeSettings | None:
+    programme = await notifier.programmes.get(programme_id)
+    return programme.settings if programme else None
 
 
-async def _pairing(event: NotifiableEvent, notifier: Notifier) -> PairingEvent | None:
-    """None also where feedback tells of a pairing before the matcher's own word has come."""
+async def _pairing_of(event: NotifiableEvent, notifier: Notifier) -> PairingEvent | None:
+    """The pairing; None as well when an event of feedback arrives before the matcher's event about the pairing."""
     if isinstance(event, PairingEvent):
         return event
     return None if isinstance(event, RoundComputed) else await notifier.pairings.get(event.pairing_id)
 
 
-async def _readers(
+async def _audience(
     row: CatalogueRow,
     event: NotifiableEvent,
     pairing: PairingEvent | None,
@@ -188,20 +191,21 @@ async def _readers(
     notifier: Notifier,
 ) -> list[AudienceMember]:
     if row.audience == "coordinators":
-        part = {one.member_id for one in pairing.participants} if pairing else set()
+        participants = {participant.member_id for participant in pairing.participants} if pairing else set()
         coordinators = programme.coordinators if programme else ()
-        return [AudienceMember(id, _about(event, None)) for id in dict.fromkeys(coordinators) if id not in part]
+        details = _details(event, None)
+        return [AudienceMember(id, details) for id in dict.fromkeys(coordinators) if id not in participants]
     assert pairing is not None
     if row.audience == "assistants":
         return await _assistants(event, pairing, notifier)
     return [
-        AudienceMember(one.member_id, _about(event, one.side))
-        for one in pairing.participants
-        if _is_asked(row, event, one.side, programme)
+        AudienceMember(participant.member_id, _details(event, participant.side))
+        for participant in pairing.participants
+        if _concerns_side(row, event, participant.side, programme)
     ]
 
 
-def _is_asked(row: CatalogueRow, event: NotifiableEvent, side: str, programme: ProgrammeSettings | None) -> bool:
+def _concerns_side(row: CatalogueRow, event: NotifiableEvent, side: str, programme: ProgrammeSettings | None) -> bool:
     if row.audience == "the side asked":
         return isinstance(event, CheckinDue) and event.side == side
     if row.audience == "who books":
@@ -210,20 +214,22 @@ def _is_asked(row: CatalogueRow, event: NotifiableEvent, side: str, programme: P
 
 
 async def _assistants(event: NotifiableEvent, pairing: PairingEvent, notifier: Notifier) -> list[AudienceMember]:
-    """They see whose time it is and when: neither with whom, nor what it is about."""
+    """Assistants see whose time it is and when, but neither with whom nor what it is about."""
     assert isinstance(event, SessionEvent)
-    part = [one.member_id for one in pairing.participants]
-    told = []
-    for id, contact in (await notifier.contacts.get_many(part)).items():
-        about = NotificationDetails(starts_at=event.session.starts_at, of_member=id)
-        told += [AudienceMember(one, about) for one in contact.delegates if one not in part]
-    return list({one.member_id: one for one in told}.values())
+    participants = [participant.member_id for participant in pairing.participants]
+    by_assistant: dict[str, AudienceMember] = {}
+    for id, contact in (await notifier.contacts.get_many(participants)).items():
+        details = NotificationDetails(starts_at=event.session.starts_at, of_member=id)
+        for assistant in contact.delegates:
+            if assistant not in participants:
+                by_assistant[assistant] = AudienceMember(assistant, details)
+    return list(by_assistant.values())
 
 
-def _about(event: NotifiableEvent, side: str | None) -> NotificationDetails:
-    about = NotificationDetails.model_validate({"programme_id": event.programme_id, "side": side})
+def _details(event: NotifiableEvent, side: str | None) -> NotificationDetails:
+    details = NotificationDetails.model_validate({"programme_id": event.programme_id, "side": side})
     if isinstance(event, RoundComputed):
-        return about.model_copy(update={"round_id": event.round_id})
+        return details.model_copy(update={"round_id": event.round_id})
     changes: dict[str, object] = {"pairing_id": event.pairing_id}
     if isinstance(event, PairingEvent):
         changes |= {
@@ -237,4 +243,4 @@ def _about(event: NotifiableEvent, side: str | None) -> NotificationDetails:
         changes |= {"checkin_id": event.checkin_id}
     elif isinstance(event, ContactNeeded):
         changes |= {"facts": event.facts}
-    return about.model_copy(update=changes)
+    return details.model_copy(update=changes)

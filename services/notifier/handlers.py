@@ -1,113 +1,92 @@
-"""What notifier hears, and what follows from it: for each line of the table, a notification for each of its readers."""
+"""What notifier does when an event arrives. Notifications are registered from the rows of the catalogue."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
 from chassis import erasure
 from chassis.erasure import Erasure
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
 from chassis.storage.aggregates import Stored, stored_instant
-from contracts.feedback import (
-    CheckinCompleted,
-    CheckinDue,
-    ContactNeeded,
-    FeedbackEvent,
-    PartnerChangeRequested,
-    SessionCancelled,
-    SessionHeld,
-    SessionMissed,
-    SessionScheduled,
-)
-from contracts.pairings import (
-    AnswerGiven,
-    PairingChartered,
-    PairingEnded,
-    PairingEvent,
-    PairingFormed,
-    PairingLapsed,
-    PairingPaused,
-    PairingProposed,
-    PairingRenewed,
-    PairingResumed,
-)
+from contracts.catalogue import EVENTS
+from contracts.envelope import EventData
+from contracts.feedback import FEEDBACK, CheckinCompleted, FeedbackEvent
+from contracts.pairings import PAIRINGS, AnswerGiven, PairingEvent
 from contracts.privacy import ErasureRequested
 from contracts.profiles import ContactChanged
-from contracts.programmes import ProgrammeChanged, RoundComputed
-from services.notifier.create import create_for_contact, create_for_programme, create_or_postpone
+from contracts.programmes import ProgrammeChanged
+from services.notifier.create import (
+    NotifiableEvent,
+    create_for_contact,
+    create_for_programme,
+    create_or_postpone,
+)
+from services.notifier.domain.catalogue import CATALOGUE, CatalogueRow, event_types
 from services.notifier.erasure import forget
 from services.notifier.store import Notifier, answer_key, completion_key
 
-PAIRING_EVENTS: tuple[type[PairingEvent], ...] = (
-    PairingProposed,
-    PairingLapsed,
-    PairingFormed,
-    PairingChartered,
-    PairingPaused,
-    PairingResumed,
-    PairingRenewed,
-    PairingEnded,
-)
-FEEDBACK_EVENTS: tuple[type[FeedbackEvent], ...] = (
-    SessionScheduled,
-    SessionHeld,
-    SessionCancelled,
-    SessionMissed,
-    CheckinDue,
-    CheckinCompleted,
-    ContactNeeded,
-    PartnerChangeRequested,
-)
+Handler = Callable[[ReceivedEvent[Any], Notifier], Awaitable[None]]
+
+PAIRING_EVENTS = tuple(event for event in EVENTS if event.TOPIC == PAIRINGS and issubclass(event, PairingEvent))
+FEEDBACK_EVENTS = tuple(event for event in EVENTS if event.TOPIC == FEEDBACK and issubclass(event, FeedbackEvent))
 
 registry: HandlerRegistry[Notifier] = HandlerRegistry()
 registry.project(ContactChanged, lambda notifier: notifier.contacts)
 registry.project(ProgrammeChanged, lambda notifier: notifier.programmes)
-for _pairing in PAIRING_EVENTS:
-    registry.project(_pairing, lambda notifier: notifier.pairings)
-for _feedback in FEEDBACK_EVENTS:
-    registry.project(_feedback, lambda notifier: notifier.feedback)
+for _pairing_event in PAIRING_EVENTS:
+    registry.project(_pairing_event, lambda notifier: notifier.pairings)
+for _feedback_event in FEEDBACK_EVENTS:
+    registry.project(_feedback_event, lambda notifier: notifier.feedback)
 
 
-@registry.on(*PAIRING_EVENTS)
-async def when_a_pairing_moves_on_tell_both(event: ReceivedEvent[PairingEvent], notifier: Notifier) -> None:
-    await create_or_postpone(event.envelope, event.data, notifier)
-    members = [one.member_id for one in event.data.participants]
-    for erased in await notifier.erasures.get_many(members):  # such as the end, which follows from the erasure
-        await notifier.forget_pairings_of(erased)
-
-
-@registry.on(SessionScheduled, SessionHeld, SessionCancelled, SessionMissed, CheckinDue, ContactNeeded)
-async def when_meetings_or_questions_come_up_tell_whom_they_concern(
-    event: ReceivedEvent[FeedbackEvent], notifier: Notifier
-) -> None:
+async def when_something_happens_notify_the_audience(event: ReceivedEvent[NotifiableEvent], notifier: Notifier) -> None:
     await create_or_postpone(event.envelope, event.data, notifier)
 
 
-@registry.on(RoundComputed)
-async def when_a_round_is_computed_tell_the_coordinators(
-    event: ReceivedEvent[RoundComputed], notifier: Notifier
-) -> None:
-    await create_or_postpone(event.envelope, event.data, notifier)
-
-
-@registry.on(ContactChanged)
 async def when_a_contact_changes_invite_or_welcome(event: ReceivedEvent[ContactChanged], notifier: Notifier) -> None:
     await create_for_contact(event.envelope, event.data, notifier)
 
 
-@registry.on(ProgrammeChanged)
-async def when_a_programme_opens_tell_all_who_take_part(
-    event: ReceivedEvent[ProgrammeChanged], notifier: Notifier
-) -> None:
+async def when_a_programme_opens_notify_its_members(event: ReceivedEvent[ProgrammeChanged], notifier: Notifier) -> None:
     await create_for_programme(event.envelope, event.data, notifier)
 
 
+def handler_of(event_type: type[EventData]) -> Handler:
+    """The handler that creates the notifications of an event type. Raises ``TypeError`` when there is none."""
+    if issubclass(event_type, ContactChanged):
+        return when_a_contact_changes_invite_or_welcome
+    if issubclass(event_type, ProgrammeChanged):
+        return when_a_programme_opens_notify_its_members
+    if issubclass(event_type, NotifiableEvent):
+        return when_something_happens_notify_the_audience
+    raise TypeError(f"no handler creates notifications from {event_type.TYPE}")
+
+
+def register_catalogue(handlers: HandlerRegistry[Notifier], catalogue: Sequence[CatalogueRow]) -> None:
+    """Register a handler for each event type that a row names, so that a row is all that a notification needs."""
+    for event_type in event_types(catalogue):
+        handlers.on(event_type)(handler_of(event_type))
+
+
+register_catalogue(registry, CATALOGUE)
+
+
+@registry.on(*PAIRING_EVENTS)
+async def when_a_pairing_changes_remove_erased_members(event: ReceivedEvent[PairingEvent], notifier: Notifier) -> None:
+    """An event that follows from an erasure, such as the end, must not bring back who was whose partner."""
+    members = [participant.member_id for participant in event.data.participants]
+    for erased in await notifier.erasures.get_many(members):
+        await notifier.forget_pairings_of(erased)
+
+
 @registry.on(AnswerGiven)
-async def when_an_answer_is_given_remind_no_more(event: ReceivedEvent[AnswerGiven], notifier: Notifier) -> None:
-    """That this side answered; what, is not kept."""
+async def when_an_answer_is_given_stop_reminding(event: ReceivedEvent[AnswerGiven], notifier: Notifier) -> None:
+    """Record that this side answered. The answer itself is not stored."""
     await notifier.mark_done(answer_key(event.data.pairing_id, event.data.side))
 
 
 @registry.on(CheckinCompleted)
-async def when_a_checkin_is_completed_ask_no_more(event: ReceivedEvent[CheckinCompleted], notifier: Notifier) -> None:
+async def when_a_checkin_is_completed_stop_asking(event: ReceivedEvent[CheckinCompleted], notifier: Notifier) -> None:
     await notifier.mark_done(completion_key(event.data.checkin_id))
 
 

@@ -1,9 +1,10 @@
-"""E-mail by SMTP. Each way it can go wrong becomes one of three: refused for good, better later, or in doubt.
+"""E-mail by SMTP. Every failure becomes one of three errors: rejected for good, deferred, or in doubt.
 
-In doubt is a connection that broke after the text was sent and before the server's last word: it may have taken the
-mail over. Whoever tries again uses the same Message-ID, by which servers and mail programs know a second copy.
+A delivery is in doubt when the connection broke after the text was sent and before the server's last reply: the server
+may have accepted the mail. A repeated attempt uses the same Message-ID, so that servers and mail programs recognise a
+second copy.
 
-aiosmtplib's errors derive from OSError and quote addresses: none of them leaves this file.
+aiosmtplib's errors derive from OSError and quote addresses, so none of them leaves this module.
 """
 
 import asyncio
@@ -22,16 +23,15 @@ import aiosmtplib
 from services.notifier.domain.notification import Reason
 from services.notifier.settings import MailSettings
 
-# What the standard library's parser raises over what is no address: its own errors, and slips of its own ("al@[").
-NO_ADDRESS = (MessageError, ValueError, IndexError, AttributeError)
-PERMANENT = 500  # SMTP codes from here on are final
-ATTEMPT_TIMEOUT_S = (
-    120  # seconds for one attempt with all its steps; less than the domain's CLAIM, or another would begin
-)
+# What the standard library raises for an invalid address: its own errors, and failures of its parser (as for "al@[").
+ADDRESS_ERRORS = (MessageError, ValueError, IndexError, AttributeError)
+PERMANENT_FAILURE_CODE = 500  # the lowest SMTP reply code that is final
+ATTEMPT_TIMEOUT_S = 120  # for all steps of one attempt; shorter than CLAIM_LEASE, or another attempt would begin
+QUIT_TIMEOUT_S = 1
 
 
 class MailRejected(Exception):
-    """The server will never take this; ``reason`` is one of the domain's."""
+    """The server will never accept this mail. ``reason`` is one of the domain's reasons."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
@@ -39,16 +39,16 @@ class MailRejected(Exception):
 
 
 class MailDeferred(Exception):
-    """It was not taken over; another time it may be."""
+    """The server did not accept the mail now. A later attempt may succeed."""
 
 
 class DeliveryInDoubt(Exception):
-    """Nobody knows whether it was taken over."""
+    """It is unknown whether the server accepted the mail."""
 
 
 @dataclass(frozen=True)
 class OutgoingMail:
-    """One mail. ``id`` makes its Message-ID: the same for each attempt."""
+    """One mail. ``id`` makes its Message-ID, which is the same for each attempt."""
 
     id: str
     to: str
@@ -60,35 +60,38 @@ class OutgoingMail:
 
 
 class Mailer:
-    """Hands letters over to one SMTP server."""
+    """Sends mail through one SMTP server."""
 
     def __init__(self, settings: MailSettings) -> None:
         self._settings = settings
         self._domain = settings.smtp_sender.rpartition("@")[2]
 
-    async def send(self, letter: OutgoingMail) -> None:
-        """Returns when the server has it. Raises ``Refused``, ``Later`` or ``InDoubt``."""
-        content = self._written(letter)
+    async def send(self, mail: OutgoingMail) -> None:
+        """Return when the server has accepted the mail.
+
+        Raises ``MailRejected``, ``MailDeferred`` or ``DeliveryInDoubt``.
+        """
+        content = self._message_bytes(mail)
         client = self._client()
-        text_began = False
+        has_sent_text = False
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
-                await self._introduced(client, letter)
-                text_began = True
-                await _data(client, content)
+                await self._open_transaction(client, mail)
+                has_sent_text = True
+                await _send_text(client, content)
         except TimeoutError:
-            raise (DeliveryInDoubt if text_began else MailDeferred)("the time for one attempt is over") from None
+            raise (DeliveryInDoubt if has_sent_text else MailDeferred)("the attempt took too long") from None
         finally:
-            await _closed(client)
+            await _close(client)
 
-    async def _introduced(self, client: aiosmtplib.SMTP, letter: OutgoingMail) -> None:
-        """Everything before the text: nothing was taken over yet."""
+    async def _open_transaction(self, client: aiosmtplib.SMTP, mail: OutgoingMail) -> None:
+        """Everything before the text. The server has accepted nothing yet, so a failure is never in doubt."""
         settings = self._settings
         try:
             await client.connect()
             if settings.smtp_username is not None and settings.smtp_password is not None:
                 await client.login(settings.smtp_username, settings.smtp_password.get_secret_value())
-            await self._addressed(client, letter)
+            await self._send_addresses(client, mail)
         except (aiosmtplib.SMTPException, OSError) as error:
             raise MailDeferred(type(error).__name__) from None
 
@@ -104,9 +107,9 @@ class Mailer:
             local_hostname=self._domain,
         )
 
-    async def _addressed(self, client: aiosmtplib.SMTP, letter: OutgoingMail) -> None:
+    async def _send_addresses(self, client: aiosmtplib.SMTP, mail: OutgoingMail) -> None:
         options = []
-        if not letter.to.isascii():
+        if not mail.to.isascii():
             await client.ehlo()
             if not client.supports_extension("smtputf8"):
                 raise MailRejected("address_refused")
@@ -115,51 +118,51 @@ class Mailer:
         try:
             await client.mail(self._settings.smtp_sender, options=options, encoding=encoding)
         except aiosmtplib.SMTPSenderRefused as error:
-            raise _final_or_later(error.code, "sender_refused") from None
+            raise _error_for(error.code, "sender_refused") from None
         try:
-            await client.rcpt(letter.to, encoding=encoding)
+            await client.rcpt(mail.to, encoding=encoding)
         except aiosmtplib.SMTPRecipientRefused as error:
-            raise _final_or_later(error.code, "address_refused") from None
+            raise _error_for(error.code, "address_refused") from None
 
-    def _written(self, letter: OutgoingMail) -> bytes:
-        message = EmailMessage(policy=SMTP_POLICY.clone(utf8=not letter.to.isascii()))
+    def _message_bytes(self, mail: OutgoingMail) -> bytes:
+        message = EmailMessage(policy=SMTP_POLICY.clone(utf8=not mail.to.isascii()))
         try:
             message["From"] = Address("Viceversa", addr_spec=self._settings.smtp_sender)
-            message["To"] = Address(_on_one_line(letter.name), addr_spec=letter.to)
-        except NO_ADDRESS:
+            message["To"] = Address(_on_one_line(mail.name), addr_spec=mail.to)
+        except ADDRESS_ERRORS:
             raise MailRejected("address_malformed") from None
-        message["Subject"] = _on_one_line(letter.subject)
-        message["Date"] = format_datetime(letter.at)
-        message["Message-ID"] = f"<{letter.id}@{self._domain}>"
-        message["Content-Language"] = letter.language
+        message["Subject"] = _on_one_line(mail.subject)
+        message["Date"] = format_datetime(mail.at)
+        message["Message-ID"] = f"<{mail.id}@{self._domain}>"
+        message["Content-Language"] = mail.language
         message["Auto-Submitted"] = "auto-generated"
-        message.set_content(letter.text)
+        message.set_content(mail.text)
         return message.as_bytes()
 
 
-async def _data(client: aiosmtplib.SMTP, content: bytes) -> None:
+async def _send_text(client: aiosmtplib.SMTP, content: bytes) -> None:
     try:
         await client.data(content)
     except aiosmtplib.SMTPDataError as error:
-        raise _final_or_later(error.code, "message_refused") from None
+        raise _error_for(error.code, "message_refused") from None
     except aiosmtplib.SMTPResponseException as error:
-        if error.code < 0:  # the server's answer could not be read
+        if error.code < 0:  # the server's reply could not be read
             raise DeliveryInDoubt(type(error).__name__) from None
-        raise _final_or_later(error.code, "message_refused") from None
+        raise _error_for(error.code, "message_refused") from None
     except (aiosmtplib.SMTPException, OSError) as error:
         raise DeliveryInDoubt(type(error).__name__) from None
 
 
-async def _closed(client: aiosmtplib.SMTP) -> None:
-    """Say good-bye where somebody listens; the letter's fate is known by then."""
+async def _close(client: aiosmtplib.SMTP) -> None:
+    """Say QUIT where the server still listens. The outcome of the mail is known by then."""
     with suppress(aiosmtplib.SMTPException, OSError):
         if client.is_connected:
-            await client.quit(timeout=1)
+            await client.quit(timeout=QUIT_TIMEOUT_S)
     client.close()
 
 
-def _final_or_later(code: int, reason: Reason) -> MailRejected | MailDeferred:
-    return MailRejected(reason) if code >= PERMANENT else MailDeferred(f"answer {code}")
+def _error_for(code: int, reason: Reason) -> MailRejected | MailDeferred:
+    return MailRejected(reason) if code >= PERMANENT_FAILURE_CODE else MailDeferred(f"reply {code}")
 
 
 def _on_one_line(text: str) -> str:

@@ -1,6 +1,6 @@
-"""From a notification to words in the reader's language: templates are data, in ``templates/<language>.toml``.
+"""Renders a notification in the recipient's language. The templates are data in ``templates/<language>.toml``.
 
-The words are made anew whenever they are read or sent, so that no name is kept but in the contacts.
+A text is rendered again whenever it is read or sent, so that names are stored in the contacts only.
 """
 
 import tomllib
@@ -25,7 +25,7 @@ DEFAULT_LANGUAGE = "en"
 
 
 class MessageTemplate(BaseModel):
-    """A subject line and a text, both in jinja2."""
+    """A subject line and a text, both in Jinja2."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,7 +45,7 @@ class DateFormats(BaseModel):
 
 
 class LanguageTemplates(BaseModel):
-    """One file of words."""
+    """One template file. ``messages`` are by purpose; ``facts`` are phrases by the code of a fact."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +60,7 @@ class LanguageTemplates(BaseModel):
 
 @dataclass(frozen=True)
 class RenderedMessage:
-    """What a reader sees. ``language``: the one that it is written in."""
+    """What the recipient sees. ``language`` is the language of the text."""
 
     subject: str
     text: str
@@ -69,7 +69,10 @@ class RenderedMessage:
 
 @dataclass(frozen=True)
 class RenderingContext:
-    """What the words are made from. ``partner`` None: not known, or erased; ``assisted``: whose assistant reads."""
+    """The data for the placeholders.
+
+    ``partner`` is None when unknown or erased. ``assisted`` is the member whose assistant is the recipient.
+    """
 
     recipient: ContactChanged
     partner: ContactChanged | None
@@ -81,7 +84,7 @@ class RenderingContext:
 
 @cache
 def load_languages() -> Mapping[str, LanguageTemplates]:
-    """Every language that there is, by its tag. Raises ``ValueError`` for a file that is not as it should be."""
+    """Every language by its tag. Raises ``ValueError`` for an invalid template file."""
     return {
         file.name.removesuffix(".toml"): LanguageTemplates.model_validate(
             tomllib.loads(file.read_text(encoding="utf-8"))
@@ -92,19 +95,18 @@ def load_languages() -> Mapping[str, LanguageTemplates]:
 
 
 def nearest_language(locale: str) -> str:
-    """The reader's language where there are words in it, otherwise English."""
+    """The recipient's language when there are templates in it, otherwise English."""
     base = locale.replace("_", "-").partition("-")[0].lower()
     return base if base in load_languages() else DEFAULT_LANGUAGE
 
 
-def render_message(note: Notification, matter: RenderingContext) -> RenderedMessage:
-    """The words of one notification."""
-    tag = nearest_language(matter.recipient.locale)
+def render_message(notification: Notification, context: RenderingContext) -> RenderedMessage:
+    tag = nearest_language(context.recipient.locale)
     language = load_languages()[tag]
-    template = language.messages[note.purpose]
-    values = _values(note, matter, tag, language)
-    subject, body = _compiled(template.subject).render(values), _compiled(template.text).render(values)
-    parts = (_compiled(language.greeting).render(values), body.strip(), language.closing)
+    template = language.messages[notification.purpose]
+    values = _placeholder_values(notification, context, tag, language)
+    subject, body = _compile(template.subject).render(values), _compile(template.text).render(values)
+    parts = (_compile(language.greeting).render(values), body.strip(), language.closing)
     return RenderedMessage(" ".join(subject.split()), "\n\n".join(parts) + "\n", tag)
 
 
@@ -113,45 +115,50 @@ _ENVIRONMENT = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_b
 
 
 @cache
-def _compiled(text: str) -> jinja2.Template:
-    """Compiling takes many times as long as all else that a mail needs; there are as many as there are texts."""
+def _compile(text: str) -> jinja2.Template:
+    """Cached: compiling takes much longer than rendering. The cache holds one entry for each text of the templates."""
     return _ENVIRONMENT.from_string(text)
 
 
-def _values(note: Notification, matter: RenderingContext, tag: str, language: LanguageTemplates) -> dict[str, object]:
-    about, zone = note.about, time_zone_of(matter.recipient.time_zone)
-    labels = _labels(matter.programme, tag)
-    base = matter.link_base.rstrip("/")
+def _placeholder_values(
+    notification: Notification, context: RenderingContext, tag: str, language: LanguageTemplates
+) -> dict[str, object]:
+    about, zone = notification.about, time_zone_of(context.recipient.time_zone)
+    labels = _labels(context.programme, tag)
+    base = context.link_base.rstrip("/")
+    planned_end = datetime.fromisoformat(about.planned_end) if about.planned_end else None
     return {
-        "name": _plain(matter.recipient.display_name),
-        "partner": _plain(matter.partner.display_name) if matter.partner else language.partner,
-        "assisted": _plain(matter.assisted.display_name) if matter.assisted else language.partner,
+        "name": _printable(context.recipient.display_name),
+        "partner": _printable(context.partner.display_name) if context.partner else language.partner,
+        "assisted": _printable(context.assisted.display_name) if context.assisted else language.partner,
         "programme": labels.name if labels else language.programme,
-        "learns": _topics(matter.pairing, lambda one: one.from_side != about.side),
-        "shares": _topics(matter.pairing, lambda one: one.from_side == about.side),
+        "learns": _topic_names(context.pairing, lambda focus: focus.from_side != about.side),
+        "shares": _topic_names(context.pairing, lambda focus: focus.from_side == about.side),
         "link": f"{base}/pairings/{about.pairing_id}" if about.pairing_id else base,
         "round_link": f"{base}/rounds/{about.round_id}" if about.round_id else base,
-        "answer_by": _day(about.answer_by, zone, language) if about.answer_by else "",
-        "meeting": _moment(about.starts_at, zone, language) if about.starts_at else "",
-        "planned_end": _day(datetime.fromisoformat(about.planned_end), UTC, language) if about.planned_end else "",
+        "answer_by": _format_day(about.answer_by, zone, language) if about.answer_by else "",
+        "meeting": _format_time(about.starts_at, zone, language) if about.starts_at else "",
+        "planned_end": _format_day(planned_end, UTC, language) if planned_end else "",
         "end_kind": about.end_kind or "",
         "facts": [language.facts[fact] for fact in about.facts if fact in language.facts],
-        "contact": matter.programme.confidential_contact if matter.programme else "",
+        "contact": context.programme.confidential_contact if context.programme else "",
     }
 
 
-def _topics(pairing: PairingEvent | None, fits: Callable[[Focus], bool]) -> list[str]:
-    return [taxonomy.load().name(one.topic_id) for one in (pairing.focus if pairing else ()) if fits(one)]
+def _topic_names(pairing: PairingEvent | None, is_included: Callable[[Focus], bool]) -> list[str]:
+    focuses = pairing.focus if pairing else ()
+    return [taxonomy.load().name(focus.topic_id) for focus in focuses if is_included(focus)]
 
 
 def _labels(programme: ProgrammeSettings | None, tag: str) -> Labels | None:
+    """The programme's labels in this language, otherwise in English, otherwise in any language."""
     if programme is None:
         return None
-    by_base = {label.partition("-")[0].lower(): labels for label, labels in programme.labels.items()}
-    return by_base.get(tag) or by_base.get(DEFAULT_LANGUAGE) or next(iter(programme.labels.values()))
+    by_language = {label.partition("-")[0].lower(): labels for label, labels in programme.labels.items()}
+    return by_language.get(tag) or by_language.get(DEFAULT_LANGUAGE) or next(iter(programme.labels.values()))
 
 
-def _day(at: datetime, zone: tzinfo, language: LanguageTemplates) -> str:
+def _format_day(at: datetime, zone: tzinfo, language: LanguageTemplates) -> str:
     local = at.astimezone(zone) if at.tzinfo else at
     return language.dates.day.format(
         weekday=language.dates.weekdays[local.weekday()],
@@ -161,12 +168,12 @@ def _day(at: datetime, zone: tzinfo, language: LanguageTemplates) -> str:
     )
 
 
-def _moment(at: datetime, zone: tzinfo, language: LanguageTemplates) -> str:
+def _format_time(at: datetime, zone: tzinfo, language: LanguageTemplates) -> str:
     local = at.astimezone(zone)
     zone_name = local.tzname() or "UTC"
-    return language.dates.time.format(day=_day(at, zone, language), time=f"{local:%H:%M}", zone=zone_name)
+    return language.dates.time.format(day=_format_day(at, zone, language), time=f"{local:%H:%M}", zone=zone_name)
 
 
-def _plain(name: str) -> str:
-    """A name on one line, whatever was typed into it."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
+def _printable(name: str) -> str:
+    """The name on one line, without unprintable characters."""
+    return " ".join("".join(character if character.isprintable() else " " for character in name).split())

@@ -1,8 +1,8 @@
-"""Saying what is to be said: called by both sweeps for each notification whose time has come.
+"""Sends notifications. Both sweeps call ``send_due_notification`` for each notification whose time has come.
 
-The order of writes is what keeps every crash harmless: a place of the week is taken (by the notification's id: taken
-twice is once), then the attempt is claimed, then the mail is handed over, then its outcome is written down. A crash
-before the claim repeats everything; one after it leaves the attempt in doubt (see the domain).
+The order of writes keeps every crash harmless. First a weekly slot is taken (by the notification's id, so that taking
+it twice counts once); then the attempt is claimed; then the mail is sent; then the outcome is recorded. A crash before
+the claim repeats everything. A crash after it leaves the attempt in doubt (see ``domain.notification``).
 """
 
 import asyncio
@@ -15,13 +15,14 @@ from chassis.core.commands import Op
 from chassis.observability.metrics import BusinessCounter
 from chassis.storage.aggregates import Decide, SaveResult, Stored, stored_instant
 from chassis.storage.projections import Projection
+from contracts.moment import Moment
 from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged
 from contracts.programmes import Care, ProgrammeSettings
-from services.notifier.domain import notification as notes
-from services.notifier.domain import recipient as readers
+from services.notifier.domain import notification as notifications
 from services.notifier.domain.catalogue import SendingFacts
 from services.notifier.domain.notification import Deliver, DeliveryContext, Notification, Verdict
+from services.notifier.domain.recipient import Recipient, next_free_slot, release_weekly_slot, take_weekly_slot
 from services.notifier.mail import DeliveryInDoubt, MailDeferred, MailRejected, OutgoingMail
 from services.notifier.rendering import RenderingContext, render_message
 from services.notifier.store import Notifier, answer_key, completion_key
@@ -30,168 +31,193 @@ M = TypeVar("M", bound=BaseModel)
 
 _ENDED = BusinessCounter(
     "notifications_ended",
-    "Notifications that came to their end, and why some were not sent.",
+    "Finished notifications, and why some were not sent.",
     ("purpose", "channel", "state", "reason"),
 )
 
 
 @dataclass(frozen=True)
 class DeliveryInput:
-    """What was read for one notification."""
+    """What was loaded for one notification. ``cap``: the weekly slots of its recipient."""
 
-    circumstances: DeliveryContext
+    member_id: str
+    context: DeliveryContext
     programme: ProgrammeSettings | None
     cap: int
 
 
 async def send_due_notification(stored: Stored[Notification], notifier: Notifier) -> None:
-    """``Sweep`` calls it for each whose ``due`` or ``lease`` has passed; it moves them on or ends them."""
-    note, slot = stored.state, _slot(stored.state)
-    if note.member_id is None:
-        await notifier.notifications.update(stored.id, Op(slot), notes.forget)
+    """Move one notification on or finish it. Called by a ``Sweep`` when ``due`` or ``lease`` has passed."""
+    notification, slot = stored.state, _slot(stored.state)
+    if notification.member_id is None:
+        await notifier.notifications.update(stored.id, Op(slot), notifications.forget)
         return
-    found = await _look(note, note.member_id, notifier)
-    now, machine = notifier.clock.now(), notifier.clock.machine_now()
-    verdict = notes.decide_delivery(note, found.circumstances, now, machine)
-    if verdict == Deliver("email") and not await _has_a_place(note, note.member_id, found, slot, notifier):
-        verdict = await _without_a_place(note, note.member_id, found, notifier)
-    verdict = notes.apply_private_fact(note, verdict, found.circumstances.facts)
-    saved = await _saved(
-        stored.id, slot, lambda known: notes.apply_verdict(known, note, verdict, now, machine), notifier
+    loaded = await _load_input(notification, notification.member_id, notifier)
+    moment = notifier.clock.moment()
+    verdict = notifications.decide_delivery(notification, loaded.context, moment)
+    if verdict == Deliver("email") and not await _take_slot(notification, loaded, slot, notifier):
+        verdict = await _verdict_without_slot(notification, loaded, notifier)
+    verdict = notifications.apply_private_fact(notification, verdict, loaded.context.facts)
+    saved = await _save(
+        stored.id,
+        slot,
+        lambda current: notifications.apply_verdict(current, notification, verdict, moment),
+        notifier,
     )
-    if found.circumstances.is_erased:
-        await notifier.notifications.update(stored.id, Op(f"{slot}/forget"), notes.forget)
+    if loaded.context.is_erased:
+        await notifier.notifications.update(stored.id, Op(f"{slot}/forget"), notifications.forget)
     elif saved.changed and not saved.repeated and saved.require_state().state == "sending":
-        assert found.circumstances.contact is not None, "nobody is written to without a contact"
-        await _hand_over(saved.require_state(), found.circumstances.contact, found, notifier)
+        assert loaded.context.contact is not None, "a mail needs a contact"
+        await _send_mail(saved.require_state(), loaded.context.contact, loaded, notifier)
 
 
-async def _saved(id: str, op: str, decide: Decide[Notification], notifier: Notifier) -> SaveResult[Notification]:
-    """Save, and count what came to its end by that."""
+async def _save(id: str, op: str, decide: Decide[Notification], notifier: Notifier) -> SaveResult[Notification]:
+    """Save, and count a notification that this finished."""
     saved = await notifier.notifications.update(id, Op(op), decide)
-    note = saved.state
-    if note is not None and note.is_finished and saved.changed and not saved.repeated and note.reason != "not_needed":
-        _ENDED.increment(purpose=note.purpose, channel=note.channel, state=note.state, reason=note.reason or "none")
+    state, is_new = saved.state, saved.changed and not saved.repeated
+    if state is not None and state.is_finished and is_new and state.reason != "not_needed":
+        _ENDED.increment(purpose=state.purpose, channel=state.channel, state=state.state, reason=state.reason or "none")
     return saved
 
 
-def _slot(note: Notification) -> str:
-    return f"lease/{stored_instant(note.lease)}" if note.lease is not None else f"due/{stored_instant(note.due)}"
+def _slot(notification: Notification) -> str:
+    """The time slot that the operation is named after."""
+    if notification.lease is not None:
+        return f"lease/{stored_instant(notification.lease)}"
+    return f"due/{stored_instant(notification.due)}"
 
 
-async def _has_a_place(note: Notification, member_id: str, found: DeliveryInput, slot: str, notifier: Notifier) -> bool:
-    now, kind = notifier.clock.now(), note.row.kind
+async def _take_slot(notification: Notification, loaded: DeliveryInput, slot: str, notifier: Notifier) -> bool:
+    now, id = notifier.clock.now(), notification.notification_id
     saved = await notifier.recipients.update(
-        member_id,
-        Op(f"{note.notification_id}/{slot}/{stored_instant(now)}"),
-        lambda known: readers.take_weekly_slot(known, member_id, note.notification_id, kind, found.cap, now),
+        loaded.member_id,
+        Op(f"{id}/{slot}/{stored_instant(now)}"),
+        lambda current: take_weekly_slot(current, loaded.member_id, id, notification.row.kind, loaded.cap, now),
     )
     return saved.changed
 
 
-async def _without_a_place(note: Notification, member_id: str, found: DeliveryInput, notifier: Notifier) -> Verdict:
-    """What asks something of the reader waits for a place, in the inbox meanwhile; other things are not said."""
-    if note.row.kind != "essential":
-        return notes.Suppress("cap")
-    reader, now = await notifier.recipients.get(member_id), notifier.clock.now()
-    free = readers.next_free_slot(reader.state if reader else None, note.notification_id, note.row.kind, found.cap, now)
-    return notes.WaitUntil(free) if free <= note.useful_until else Deliver("inbox")
+async def _verdict_without_slot(notification: Notification, loaded: DeliveryInput, notifier: Notifier) -> Verdict:
+    """An essential notification waits for a slot and appears in the inbox meanwhile; others are suppressed."""
+    kind = notification.row.kind
+    if kind != "essential":
+        return notifications.Suppress("cap")
+    stored, now = await notifier.recipients.get(loaded.member_id), notifier.clock.now()
+    recipient = stored.state if stored else None
+    free_at = next_free_slot(recipient, notification.notification_id, kind, loaded.cap, now)
+    return notifications.WaitUntil(free_at) if free_at <= notification.useful_until else Deliver("inbox")
 
 
-async def _hand_over(note: Notification, contact: ContactChanged, found: DeliveryInput, notifier: Notifier) -> None:
-    words = render_message(
-        note, await load_rendering_context(note, contact, found.programme, found.circumstances.facts.pairing, notifier)
-    )
-    letter = OutgoingMail(
-        id=note.notification_id,
+async def _send_mail(
+    notification: Notification, contact: ContactChanged, loaded: DeliveryInput, notifier: Notifier
+) -> None:
+    pairing = loaded.context.facts.pairing
+    context = await load_rendering_context(notification, contact, loaded.programme, pairing, notifier)
+    message = render_message(notification, context)
+    attempted_at = notification.said_at or notification.happened_at
+    mail = OutgoingMail(
+        id=notification.notification_id,
         to=contact.email or "",
         name=contact.display_name,
-        subject=words.subject,
-        text=words.text,
-        language=words.language,
-        at=note.said_at or note.happened_at,
+        subject=message.subject,
+        text=message.text,
+        language=message.language,
+        at=attempted_at,
     )
-    outcome = await _outcome(letter, notifier)
-    machine = notifier.clock.machine_now()
-    now = note.said_at or note.happened_at
-    attempt = note.attempts
-    id, op = note.notification_id, f"outcome/{attempt}"
-    match outcome:
+    error = await _send_error(mail, notifier)
+    moment = Moment(now=attempted_at, recorded_at=notifier.clock.machine_now())
+    await _record_outcome(notification, contact, error, moment, notifier)
+
+
+async def _record_outcome(
+    notification: Notification,
+    contact: ContactChanged,
+    error: MailRejected | MailDeferred | DeliveryInDoubt | None,
+    moment: Moment,
+    notifier: Notifier,
+) -> None:
+    id, attempt = notification.notification_id, notification.attempts
+    op = f"outcome/{attempt}"
+    match error:
         case None:
-            await _saved(id, op, lambda known: notes.record_acceptance(known, attempt, machine), notifier)
-        case MailRejected() as error:
-            reason = error.reason
-            await _saved(id, op, lambda known: notes.record_rejection(known, attempt, reason, now, machine), notifier)
-            if note.row.unless is None:  # whoever did not need it keeps the place, too
+            recorded_at = moment.recorded_at
+            await _save(
+                id, op, lambda current: notifications.record_acceptance(current, attempt, recorded_at), notifier
+            )
+        case MailRejected(reason=reason):
+            await _save(
+                id, op, lambda current: notifications.record_rejection(current, attempt, reason, moment), notifier
+            )
+            if notification.row.unless is None:  # a recipient who did not need the mail keeps the slot taken, too
                 await notifier.recipients.update(
-                    contact.member_id,
-                    Op(f"{note.notification_id}/back/{attempt}"),
-                    lambda known: readers.release_weekly_slot(known, note.notification_id),
+                    contact.member_id, Op(f"{id}/back/{attempt}"), lambda current: release_weekly_slot(current, id)
                 )
         case MailDeferred() | DeliveryInDoubt():
-            doubt = isinstance(outcome, DeliveryInDoubt)
-            await _saved(
+            in_doubt = isinstance(error, DeliveryInDoubt)
+            await _save(
                 id,
                 op,
-                lambda known: notes.record_deferral(known, attempt, in_doubt=doubt, now=now, machine=machine),
+                lambda current: notifications.record_deferral(current, attempt, in_doubt=in_doubt, moment=moment),
                 notifier,
             )
         case _:
-            assert_never(outcome)
+            assert_never(error)
 
 
-async def _outcome(letter: OutgoingMail, notifier: Notifier) -> MailRejected | MailDeferred | DeliveryInDoubt | None:
+async def _send_error(mail: OutgoingMail, notifier: Notifier) -> MailRejected | MailDeferred | DeliveryInDoubt | None:
     try:
-        await notifier.mailer.send(letter)
-    except (MailRejected, MailDeferred, DeliveryInDoubt) as outcome:
-        return outcome
+        await notifier.mailer.send(mail)
+    except (MailRejected, MailDeferred, DeliveryInDoubt) as error:
+        return error
     return None
 
 
 async def load_rendering_context(
-    note: Notification,
+    notification: Notification,
     contact: ContactChanged,
     programme: ProgrammeSettings | None,
     pairing: PairingEvent | None,
     notifier: Notifier,
 ) -> RenderingContext:
-    """What the words of a notification are made from. An assistant's hold no partner and no topic."""
-    about = note.about
-    others = [one.member_id for one in pairing.participants if one.member_id != note.member_id] if pairing else []
-    partner = await notifier.contacts.get(others[0]) if others and about.side else None
+    """What a notification is rendered from. For an assistant it contains neither a partner nor a topic."""
+    about = notification.about
+    member_ids = [participant.member_id for participant in pairing.participants] if pairing else []
+    partner_ids = [id for id in member_ids if id != notification.member_id]
+    partner = await notifier.contacts.get(partner_ids[0]) if partner_ids and about.side else None
     assisted = await notifier.contacts.get(about.of_member) if about.of_member else None
     return RenderingContext(contact, partner, assisted, pairing if about.side else None, programme, notifier.link_base)
 
 
-async def _look(note: Notification, member_id: str, notifier: Notifier) -> DeliveryInput:
-    about = note.about
-    contact, gone, known, reader, facts = await asyncio.gather(
+async def _load_input(notification: Notification, member_id: str, notifier: Notifier) -> DeliveryInput:
+    contact, is_erased, programme, stored, facts = await asyncio.gather(
         notifier.contacts.get(member_id),
         notifier.is_gone(member_id),
-        _found(notifier.programmes, about.programme_id),
+        _get(notifier.programmes, notification.about.programme_id),
         notifier.recipients.get(member_id),
-        _facts(note, notifier),
+        _load_facts(notification, notifier),
     )
-    care = known.settings.care if known else Care()
-    wishes = reader.state if reader else readers.Recipient(member_id=member_id)
-    circumstances = DeliveryContext(
+    care = programme.settings.care if programme else Care()
+    recipient = stored.state if stored else Recipient(member_id=member_id)
+    context = DeliveryContext(
         contact=contact,
-        is_erased=gone,
+        is_erased=is_erased,
         care=care,
-        channels=wishes.channels_for(note.purpose),
-        hours=wishes.hours,
+        channels=recipient.channels_for(notification.purpose),
+        hours=recipient.hours,
         facts=facts,
     )
-    return DeliveryInput(circumstances, known.settings if known else None, care.messages_per_week)
+    return DeliveryInput(member_id, context, programme.settings if programme else None, care.messages_per_week)
 
 
-async def _facts(note: Notification, notifier: Notifier) -> SendingFacts:
-    about = note.about
+async def _load_facts(notification: Notification, notifier: Notifier) -> SendingFacts:
+    about = notification.about
+    answer = answer_key(about.pairing_id, about.side) if about.pairing_id and about.side else None
+    completion = completion_key(about.checkin_id) if about.checkin_id else None
     pairing, feedback, is_answered, is_completed = await asyncio.gather(
-        _found(notifier.pairings, about.pairing_id),
-        _found(notifier.feedback, about.pairing_id),
-        _is_done(answer_key(about.pairing_id, about.side) if about.pairing_id and about.side else None, notifier),
-        _is_done(completion_key(about.checkin_id) if about.checkin_id else None, notifier),
+        _get(notifier.pairings, about.pairing_id),
+        _get(notifier.feedback, about.pairing_id),
+        _is_done(answer, notifier),
+        _is_done(completion, notifier),
     )
     return SendingFacts(
         pairing=pairing,
@@ -203,7 +229,7 @@ async def _facts(note: Notification, notifier: Notifier) -> SendingFacts:
     )
 
 
-async def _found(projection: Projection[M], id: str | None) -> M | None:
+async def _get(projection: Projection[M], id: str | None) -> M | None:
     return await projection.get(id) if id else None
 
 

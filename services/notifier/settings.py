@@ -1,4 +1,4 @@
-"""Settings of notifier alone: how e-mail leaves, and where its links lead."""
+"""Settings of notifier only: how it sends e-mail, and where the links in it lead."""
 
 from typing import Literal
 
@@ -9,32 +9,34 @@ from chassis.core.settings import PREFIX, SettingsSection, is_loopback
 
 
 class MailSettings(SettingsSection):
-    """The SMTP server that takes the mail over, and what stands in it."""
+    """The SMTP server that sends the mail, and the sender and links in each mail."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}NOTIFIER_")
 
-    smtp_host: str = Field("127.0.0.1", min_length=1, description="The SMTP server that e-mail is handed over to.")
-    smtp_port: int = Field(1025, ge=1, le=65535, description="Its port; 1025 is the mail catcher of this machine.")
+    smtp_host: str = Field("127.0.0.1", min_length=1, description="The SMTP server that sends the e-mail.")
+    smtp_port: int = Field(
+        1025, ge=1, le=65535, description="The port of the SMTP server. 1025 is the mail catcher of the local stack."
+    )
     smtp_security: Literal["none", "plain", "starttls", "tls"] = Field(
         "none",
-        description="starttls or tls, where the server must show a valid certificate; none for this machine alone; "
-        "plain for another one in a network that nobody else can listen to.",
+        description="starttls and tls require a valid certificate of the server. none is for this machine only. "
+        "plain is for another machine in a network that nobody else can listen to.",
     )
-    smtp_username: str | None = Field(None, description="The user name at the SMTP server, where it asks for one.")
-    smtp_password: SecretStr | None = Field(None, description="The password at the SMTP server.")
+    smtp_username: str | None = Field(None, description="The user name at the SMTP server, if it requires one.")
+    smtp_password: SecretStr | None = Field(None, description="The password at the SMTP server, if it requires one.")
     smtp_sender: str = Field(
-        "viceversa@localhost", pattern=r"^[^\s@<>]+@[^\s@<>]+$", description="The address that mail comes from."
+        "viceversa@localhost", pattern=r"^[^\s@<>]+@[^\s@<>]+$", description="The sender address of all mail."
     )
     smtp_timeout: float = Field(20, gt=0, le=30, description="Seconds that each step with the SMTP server may take.")
     link_base: str = Field(
-        "http://127.0.0.1:8102", pattern=r"^https?://\S+$", description="What links to a pairing begin with."
+        "http://127.0.0.1:8102", pattern=r"^https?://\S+$", description="The beginning of links to a pairing."
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "MailSettings":
+    def _check_combinations(self) -> "MailSettings":
         if self.smtp_security == "none" and not is_loopback(self.smtp_host):
             raise ValueError(
-                "mail to another machine must not go unprotected by mistake: set "
+                "mail to another machine must not be sent without encryption by mistake: set "
                 f"{PREFIX}NOTIFIER_SMTP_SECURITY to starttls or tls"
             )
         if (self.smtp_username is None) != (self.smtp_password is None):

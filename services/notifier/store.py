@@ -1,4 +1,4 @@
-"""What notifier keeps: how to reach people, what it must know of programmes and pairings, and what is said to whom."""
+"""What notifier stores: contacts, copies of programmes and pairings, notifications and recipients."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,9 +21,9 @@ from services.notifier.mail import Mailer
 
 @dataclass(frozen=True)
 class Notifier:
-    """The service's context: its collections, clock, and the way out for mail.
+    """The context of the service: its collections, its clock and its mailer.
 
-    ``done`` holds that one side answered a proposal, or completed a check-in: that, never what.
+    ``done`` records that one side answered a proposal or completed a check-in, but never the answer.
     """
 
     contacts: Projection[ContactChanged]
@@ -40,38 +40,38 @@ class Notifier:
     link_base: str
 
     async def holds(self, member_id: str) -> bool:
-        """Whether anything of this member is still kept, also as somebody's assistant."""
+        """Whether anything about this member is still stored, also as somebody's assistant."""
         if await self.contacts.get(member_id) is not None or await self.contacts.count({"delegates": member_id}):
             return True
-        reader = await self.recipients.get(member_id)
-        if reader is not None and reader.state.member_id:
+        recipient = await self.recipients.get(member_id)
+        if recipient is not None and recipient.state.member_id:
             return True
-        if await self.pairings.count(_with(member_id)):
+        if await self.pairings.count(_pairings_with(member_id)):
             return True
-        return await self.notifications.count(_of(member_id)) > 0
+        return await self.notifications.count(_notifications_about(member_id)) > 0
 
     async def is_gone(self, member_id: str) -> bool:
-        """Whether this member is erased, or about to be."""
+        """Whether this member is erased or about to be erased."""
         erasure, grave = await asyncio.gather(self.erasures.get(member_id), self.contacts.is_grave(member_id))
         return erasure is not None or grave
 
     async def forget_pairings_of(self, member_id: str) -> None:
-        """Who was whose partner. Their topic is kept for ever and has no tombstones."""
-        await self.pairings.bury(_with(member_id))
+        """Delete the member's pairings from the projection. Their topic keeps everything and has no tombstones."""
+        await self.pairings.bury(_pairings_with(member_id))
 
     def all_about(self, member_id: str) -> AsyncIterator[Stored[Notification]]:
-        """Whatever was or is to be said to a member, or to others about their times."""
-        return self.notifications.find(_of(member_id))
+        """Every notification to a member, or to assistants about the member's meetings."""
+        return self.notifications.find(_notifications_about(member_id))
 
     def inbox(
         self, member_id: str, *, unread: bool, limit: int, after: str | None
     ) -> AsyncIterator[Stored[Notification]]:
-        return self.notifications.find(_inbox(member_id, unread=unread), sort="order", limit=limit, after=after)
+        return self.notifications.find(_inbox_filter(member_id, unread=unread), sort="order", limit=limit, after=after)
 
     async def counts(self) -> dict[str, int]:
-        """How many messages are how far; those that turned out not to be needed are left out.
+        """The number of notifications in each state, without those that were not needed.
 
-        *later* have a time to come; *under_way* are being said, tried again, or wait for a contact.
+        ``later``: due in the future. ``under_way``: being sent, tried again, or waiting for a contact.
         """
         count = self.notifications.count
         later = await count({"state": "held", "due": {"$gt": self.clock.now()}})
@@ -84,7 +84,7 @@ class Notifier:
         }
 
     async def unread_count(self, member_id: str) -> int:
-        return await self.notifications.count(_inbox(member_id, unread=True))
+        return await self.notifications.count(_inbox_filter(member_id, unread=True))
 
     async def mark_done(self, key: str) -> None:
         await self.done.put({"_id": key})
@@ -101,14 +101,14 @@ def completion_key(checkin_id: str) -> str:
     return f"checkin/{checkin_id}"
 
 
-def _with(member_id: str) -> dict[str, object]:
+def _pairings_with(member_id: str) -> dict[str, object]:
     return {"participants.member_id": member_id}
 
 
-def _of(member_id: str) -> dict[str, object]:
+def _notifications_about(member_id: str) -> dict[str, object]:
     return {"$or": [{"member_id": member_id}, {"about.of_member": member_id}]}
 
 
-def _inbox(member_id: str, *, unread: bool) -> dict[str, object]:
+def _inbox_filter(member_id: str, *, unread: bool) -> dict[str, object]:
     shown: dict[str, object] = {"member_id": member_id, "order": {"$ne": None}}
     return {**shown, "read_at": None} if unread else shown

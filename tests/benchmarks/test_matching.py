@@ -12,7 +12,7 @@ from benchmarks import competitors, matching, peers, quality
 from benchmarks.cohort import cohort, question
 from contracts.taxonomy import load
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.score import fit
+from services.matcher.domain.fit.score import compute_fit
 from services.matcher.engine.solve import eligible_sides, solve
 
 
@@ -25,8 +25,10 @@ def test_all_are_judged_by_the_fit_of_the_programme(seed: int) -> None:
     assert everything.scores.shape == (len(seniors), len(juniors))
     for s, senior in enumerate(seniors):
         for j, junior in enumerate(juniors):
-            fitting = fit(senior, junior, asked.settings, load(), asked.on)
-            may = not rules.broken(senior, junior, asked.settings, asked.on) and not fitting.falls_short(asked.settings)
+            fitting = compute_fit(senior, junior, asked.settings, load(), asked.on)
+            may = not rules.find_broken_rules(senior, junior, asked.settings, asked.on) and not fitting.find_shortfalls(
+                asked.settings
+            )
             assert (everything.scores[s, j] > 0) == may
             if may:
                 assert everything.scores[s, j] == pytest.approx(fitting.score, abs=1e-6)

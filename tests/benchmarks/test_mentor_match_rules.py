@@ -9,7 +9,7 @@ from benchmarks.mentor_match_rules import Servant
 from contracts.taxonomy import load
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.fit.score import fit
+from services.matcher.domain.fit.score import compute_fit
 from services.matcher.domain.programmes import programme
 from services.matcher.engine.solve import solve
 
@@ -41,10 +41,10 @@ def test_a_pair_is_excluded_where_theirs_is_and_its_fit_is_its_points(mentor: Se
     senior, junior = members(mentor, mentee)
     settings = theirs.programme()
     worth = theirs.points(mentor, mentee)
-    assert (worth is None) == bool(rules.broken(senior, junior, settings, theirs.TODAY))
+    assert (worth is None) == bool(rules.find_broken_rules(senior, junior, settings, theirs.TODAY))
     if worth is not None:
-        fitting = fit(senior, junior, settings, load(), theirs.TODAY)
-        assert fitting.falls_short(settings) == ()
+        fitting = compute_fit(senior, junior, settings, load(), theirs.TODAY)
+        assert fitting.find_shortfalls(settings) == ()
         assert fitting.score == pytest.approx(worth / 32, abs=1e-12)
         assert theirs.fit_of(worth) == pytest.approx(worth / 32, abs=1e-12)
 
@@ -56,7 +56,7 @@ def test_every_worth_occurs() -> None:
 
 
 def test_the_programme_is_one_that_a_coordinator_could_save() -> None:
-    programme.check(theirs.programme())
+    programme.check_settings(theirs.programme())
 
 
 def test_a_round_reaches_the_best_total_of_points() -> None:

@@ -7,6 +7,6 @@ from tests.chassis.harness import ChassisHarness, open_harness
 
 
 @pytest_asyncio.fixture
-async def toys(servers: stack.Endpoints, prefix: str) -> AsyncIterator[ChassisHarness]:
-    async with open_harness(servers.kafka, servers.mongo, prefix) as made:
-        yield made
+async def harness(servers: stack.Endpoints, prefix: str) -> AsyncIterator[ChassisHarness]:
+    async with open_harness(servers.kafka, servers.mongo, prefix) as opened:
+        yield opened

@@ -1,4 +1,4 @@
-"""A service that only listens: it copies counters, counts what it hears, and fails where a test says so."""
+"""A fake service that only consumes: it copies counters, notes the events it handles, and fails on request."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,98 +13,104 @@ from chassis.observability.health import Health
 from chassis.storage.projections import Projection
 from tests.chassis.harness import SERVICE, TOPICS, ChassisHarness, Counted, CounterChanged, Whispered
 
-Failing = Callable[[str], Awaitable[None]]
+Hook = Callable[[str], Awaitable[None]]
 
 
-async def _never(_: str) -> None:
+async def _do_nothing(_: str) -> None:
     pass
 
 
 @dataclass
-class Ears:
-    """``heard`` has (key, what) in order of handling; ``fails`` is called with the event's id before it is heard."""
+class FakeService:
+    """The context of the handlers.
+
+    ``handled``: (key, value) of each event in order of handling. ``before_handling`` is called with the id of an event
+    before it is handled; a test makes it raise or wait. ``active``: handlers that run at this moment.
+    """
 
     copies: Projection[CounterChanged]
-    heard: list[tuple[str, object]] = field(default_factory=list)
-    events: list[str] = field(default_factory=list)
-    fails: Failing = _never
-    at_work: int = 0
-    most_at_work: int = 0
+    handled: list[tuple[str, object]] = field(default_factory=list)
+    event_ids: list[str] = field(default_factory=list)
+    before_handling: Hook = _do_nothing
+    active: int = 0
+    max_active: int = 0
 
 
-hearing: HandlerRegistry[Ears] = HandlerRegistry()
-hearing.project(CounterChanged, lambda ears: ears.copies)
+handlers: HandlerRegistry[FakeService] = HandlerRegistry()
+handlers.project(CounterChanged, lambda service: service.copies)
 
 
-@hearing.on(CounterChanged)
-async def when_a_counter_changes_note_it(event: ReceivedEvent[CounterChanged], ears: Ears) -> None:
-    await ears.fails(event.envelope.id)
-    ears.heard.append((event.data.counter_id, event.data.value))
-    ears.events.append(event.envelope.id)
+@handlers.on(CounterChanged)
+async def when_a_counter_changes_record_it(event: ReceivedEvent[CounterChanged], service: FakeService) -> None:
+    await service.before_handling(event.envelope.id)
+    service.handled.append((event.data.counter_id, event.data.value))
+    service.event_ids.append(event.envelope.id)
 
 
-@hearing.on_tombstone(CounterChanged)
-async def when_a_counter_is_gone_note_it(event: ReceivedTombstone, ears: Ears) -> None:
-    await ears.fails(event.envelope.id)
-    ears.heard.append((event.key, None))
-    ears.events.append(event.envelope.id)
+@handlers.on_tombstone(CounterChanged)
+async def when_a_counter_is_erased_record_it(event: ReceivedTombstone, service: FakeService) -> None:
+    await service.before_handling(event.envelope.id)
+    service.handled.append((event.key, None))
+    service.event_ids.append(event.envelope.id)
 
 
-@hearing.on(Counted)
-async def when_something_is_counted_note_it(event: ReceivedEvent[Counted], ears: Ears) -> None:
-    ears.at_work += 1
-    ears.most_at_work = max(ears.most_at_work, ears.at_work)
+@handlers.on(Counted)
+async def when_something_is_counted_record_it(event: ReceivedEvent[Counted], service: FakeService) -> None:
+    service.active += 1
+    service.max_active = max(service.max_active, service.active)
     try:
-        await ears.fails(event.envelope.id)
+        await service.before_handling(event.envelope.id)
         await asyncio.sleep(0)
     finally:
-        ears.at_work -= 1
-    ears.heard.append((event.data.counter_id, event.data.by))
-    ears.events.append(event.envelope.id)
+        service.active -= 1
+    service.handled.append((event.data.counter_id, event.data.by))
+    service.event_ids.append(event.envelope.id)
 
 
-@hearing.on(Whispered)
-async def when_something_is_whispered_note_it(event: ReceivedEvent[Whispered], ears: Ears) -> None:
-    await ears.fails(event.envelope.id)
-    ears.heard.append((event.data.counter_id, "whispered"))
-    ears.events.append(event.envelope.id)
+@handlers.on(Whispered)
+async def when_something_is_whispered_record_it(event: ReceivedEvent[Whispered], service: FakeService) -> None:
+    await service.before_handling(event.envelope.id)
+    service.handled.append((event.data.counter_id, "whispered"))
+    service.event_ids.append(event.envelope.id)
 
 
 @dataclass
-class Listener:
-    ears: Ears
-    consumer: Consumer[Ears]
+class FakeConsumer:
+    """One replica of the fake service."""
+
+    service: FakeService
+    consumer: Consumer[FakeService]
     health: Health
-    letters: DeadLetters
+    dead_letters: DeadLetters
     producer: Producer
 
 
 @asynccontextmanager
-async def listener(
-    toys: ChassisHarness, *, started: bool = True, instance: str = "one", patience: float = 2.0
-) -> AsyncIterator[Listener]:
-    """One replica of the listening service; ``started`` false leaves out Kafka, for ``consumer.process`` by hand."""
-    producer = Producer(toys.connection)
+async def run_fake_consumer(
+    harness: ChassisHarness, *, started: bool = True, instance: str = "one", retry_budget_s: float = 2.0
+) -> AsyncIterator[FakeConsumer]:
+    """Run one replica of the fake service. Without ``started``, Kafka is left out and a test calls ``process``."""
+    producer = Producer(harness.connection)
     await producer.start()
-    health = Health(toys.clock.machine_now)
-    ears = Ears(Projection(toys.mongo.collection("copies"), CounterChanged))
-    letters = DeadLetters(producer, toys.connection, SERVICE, toys.prefix, TOPICS, toys.clock)
+    health = Health(harness.clock.machine_now)
+    service = FakeService(Projection(harness.mongo.collection("copies"), CounterChanged))
+    dead_letters = DeadLetters(producer, harness.connection, SERVICE, harness.prefix, TOPICS, harness.clock)
     consumer = Consumer(
         SERVICE,
-        hearing,
-        ears,
-        letters,
+        handlers,
+        service,
+        dead_letters,
         health,
-        connection=toys.connection,
-        prefix=toys.prefix,
-        group=toys.prefix + SERVICE,
+        connection=harness.connection,
+        prefix=harness.prefix,
+        group=harness.prefix + SERVICE,
         instance=instance,
-        retry_budget_s=patience,
+        retry_budget_s=retry_budget_s,
     )
     if started:
         await consumer.start()
     try:
-        yield Listener(ears, consumer, health, letters, producer)
+        yield FakeConsumer(service, consumer, health, dead_letters, producer)
     finally:
         if started:
             await consumer.stop()

@@ -1,7 +1,8 @@
-"""A small world for the tests of the protocol: a counter, real servers, and faults at named points.
+"""The test harness of the chassis: a small service with one aggregate, real servers, and faults at named points.
 
-The counter says ``counter.changed`` on a compacted topic and ``counter.counted`` on one that is kept for a time. Faults
-are injected by wrapping what the code under test is given (a collection, a producer); it has no hooks of its own.
+The aggregate is a counter. It publishes ``counter.changed`` on a compacted topic and ``counter.counted`` on a topic
+with a retention time. A fault is injected by wrapping an object that the code under test receives, such as a collection
+or a producer. The code under test has no hooks of its own.
 """
 
 import asyncio
@@ -15,7 +16,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from chassis.core.clocks import Clock
-from chassis.core.commands import Op
 from chassis.core.connection import Connection
 from chassis.messaging.guardian import Guardian
 from chassis.messaging.kafka import Producer, read_topic
@@ -24,6 +24,7 @@ from chassis.messaging.records import KafkaRecord
 from chassis.messaging.relay import RecordSender, Relay
 from chassis.storage.aggregates import Aggregates, Decide, State
 from chassis.storage.mongo import Collection, Document, Mongo
+from chassis.storage.store_profile import EMBEDDED
 from contracts.envelope import (
     Envelope,
     EventData,
@@ -76,9 +77,9 @@ class Counter(State):
     value: int = 0
     gone: bool = False
     run: int = 0
-    """How often work on the counter was taken up; the number of whoever holds its lease."""
+    """How often work on the counter was started; the run that holds the lease has this number."""
     added: tuple[int, ...] = ()
-    """Every amount that was added, so that a test sees what was applied, and how often."""
+    """Every amount that was added, so that a test sees which amounts were applied, and how often."""
 
     LARGEST: ClassVar[int] = 10_000_000
 
@@ -90,20 +91,20 @@ def counter_event(counter: Counter) -> OutgoingEvent:
 
 
 def add(id: str, amount: int, note: str = "") -> Decide[Counter]:
-    """Add to a counter; a counter that is gone stays gone."""
+    """Add to a counter; an erased counter stays erased."""
 
     def decide(counter: Counter | None) -> tuple[Counter, Sequence[OutgoingEvent]] | None:
-        now = counter or Counter(counter_id=id)
-        if now.gone:
+        before = counter or Counter(counter_id=id)
+        if before.gone:
             return None
-        after = now.model_copy(update={"value": now.value + amount, "added": (*now.added, amount)})
+        after = before.model_copy(update={"value": before.value + amount, "added": (*before.added, amount)})
         return after, [counter_event(after), Counted(counter_id=id, by=amount, value=after.value, note=note)]
 
     return decide
 
 
 def set_fields(id: str, **fields: Any) -> Decide[Counter]:
-    """Change the state and say nothing."""
+    """Change the state and publish nothing."""
 
     def decide(counter: Counter | None) -> tuple[Counter, Sequence[OutgoingEvent]]:
         return (counter or Counter(counter_id=id)).model_copy(update=fields), []
@@ -122,21 +123,21 @@ def erase(id: str) -> Decide[Counter]:
 
 
 class AdjustableClock(Clock):
-    """A clock whose machine time can be moved on."""
+    """A clock whose machine time can be moved forward by ``offset``."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.moved = timedelta()
+        self.offset = timedelta()
 
     def machine_now(self) -> datetime:
-        return datetime.now(UTC) + self.moved
+        return datetime.now(UTC) + self.offset
 
 
 class FaultInjector:
-    """An object whose methods fail, pause or are followed by something, as a test says.
+    """Wraps an object and runs a test's function before or after its methods.
 
-    ``before[name]`` runs in front of each call of method ``name``, ``after[name]`` once it took effect and before the
-    caller learns of it. What they raise, the caller gets. ``calls`` lists the methods called.
+    ``before[name]`` runs before each call of the method ``name``. ``after[name]`` runs when the call has taken effect,
+    before its result is returned. The caller gets their errors. ``calls`` lists the called methods.
     """
 
     def __init__(self, inner: object) -> None:
@@ -146,15 +147,15 @@ class FaultInjector:
         self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
-        real = getattr(self._inner, name)
+        method = getattr(self._inner, name)
         if name not in self.before and name not in self.after:
-            return real
+            return method
 
         async def call(*arguments: Any, **named: Any) -> Any:
             self.calls.append(name)
             if name in self.before:
                 await self.before[name]()
-            result = await real(*arguments, **named)
+            result = await method(*arguments, **named)
             if name in self.after:
                 await self.after[name]()
             return result
@@ -163,17 +164,18 @@ class FaultInjector:
 
 
 def fail_once(
-    error: BaseException, first: Callable[[], Awaitable[object]] | None = None
+    error: BaseException, action: Callable[[], Awaitable[object]] | None = None
 ) -> Callable[[], Awaitable[None]]:
-    """Raise ``error`` the first time, after doing ``first``; nothing from then on."""
-    done: list[bool] = []
+    """A fault for ``FaultInjector``: the first call runs ``action`` and raises ``error``, later calls do nothing."""
+    is_done = False
 
     async def fault() -> None:
-        if done:
+        nonlocal is_done
+        if is_done:
             return
-        done.append(True)
-        if first is not None:
-            await first()
+        is_done = True
+        if action is not None:
+            await action()
         raise error
 
     return fault
@@ -183,46 +185,48 @@ def fail_once(
 class Replica:
     """One process of the service, with its own producer, relay and view of the collection."""
 
-    world: "ChassisHarness"
+    harness: "ChassisHarness"
     producer: Producer
-    wire: FaultInjector
+    producer_faults: FaultInjector
     relay: Relay
-    store: FaultInjector
+    collection_faults: FaultInjector
     counters: Aggregates[Counter]
-    running: list["asyncio.Task[None]"] = field(default_factory=list)
+    tasks: list["asyncio.Task[None]"] = field(default_factory=list)
 
     def start(self) -> None:
-        """Let the relay run; without this, a test drives it by hand."""
-        self.running.append(asyncio.create_task(self.relay.run()))
+        """Run the relay in the background. Without this call, a test drives it step by step."""
+        self.tasks.append(asyncio.create_task(self.relay.run()))
 
     async def stop(self) -> None:
-        for task in self.running:
+        for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self.running, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.producer.stop()
 
     async def publish(self, *documents: Document) -> None:
-        """Send the events of these documents as they were read, and nothing more: no clean-up."""
+        """Send the events of these documents as they were read, without the clean-up."""
         await self.relay.publish([(self.counters, document) for document in documents])
 
-    async def document(self, id: str) -> Document:
-        found = await self.world.collection.find_one({"_id": id})
-        assert found is not None
-        return found
+    async def read_document(self, id: str) -> Document:
+        document = await self.harness.collection.find_one({"_id": id})
+        assert document is not None
+        return document
 
-    def guardian(self) -> Guardian:
+    def create_guardian(self) -> Guardian:
         return Guardian(
             COUNTERS,
             self.counters,
-            connection=self.world.connection,
+            connection=self.harness.connection,
             producer=self.producer,
-            prefix=self.world.prefix,
-            clock=self.world.clock,
+            prefix=self.harness.prefix,
+            clock=self.harness.clock,
         )
 
 
 @dataclass
 class ChassisHarness:
+    """Connections to the servers, and the replicas that a test has started."""
+
     connection: Connection
     mongo: Mongo
     prefix: str
@@ -233,77 +237,79 @@ class ChassisHarness:
     def collection(self) -> Collection:
         return self.mongo.collection("counters")
 
-    async def replica(self, *, running: bool = True) -> Replica:
+    async def start_replica(self, *, running: bool = True) -> Replica:
         producer = Producer(self.connection)
         await producer.start()
-        wire, store = FaultInjector(producer), FaultInjector(self.collection)
-        relay = Relay(cast("RecordSender", wire), SERVICE, self.prefix, self.clock)
+        producer_faults, collection_faults = FaultInjector(producer), FaultInjector(self.collection)
+        relay = Relay(cast("RecordSender", producer_faults), SERVICE, self.prefix, self.clock)
         counters: Aggregates[Counter] = Aggregates(
-            cast("Collection", store), Counter, SERVICE, relay, self.clock, {COUNTERS: counter_event}
+            cast("Collection", collection_faults),
+            Counter,
+            SERVICE,
+            relay,
+            self.clock,
+            {COUNTERS: counter_event},
+            EMBEDDED,
         )
-        made = Replica(self, producer, wire, relay, store, counters)
+        replica = Replica(self, producer, producer_faults, relay, collection_faults, counters)
         if running:
-            made.start()
-        self.replicas.append(made)
-        return made
+            replica.start()
+        self.replicas.append(replica)
+        return replica
 
-    async def said(self, topic: Topic, key: str | None = None) -> list[KafkaRecord]:
-        """What a reader from the beginning finds on a topic, in order of partition and offset."""
-        found = [record async for record in read_topic(self.connection, self.prefix, topic.name)]
-        return [record for record in found if key is None or record.key == key.encode()]
+    async def read_records(self, topic: Topic, key: str | None = None) -> list[KafkaRecord]:
+        """All records of a topic, or those of one key, in order of partition and offset."""
+        records = [record async for record in read_topic(self.connection, self.prefix, topic.name)]
+        return [record for record in records if key is None or record.key == key.encode()]
 
-    async def stored(self, id: str) -> Counter:
+    async def read_counter(self, id: str) -> Counter:
         document = await self.collection.find_one({"_id": id})
         return Counter.model_validate(document)
 
 
 @asynccontextmanager
 async def open_harness(kafka: str, mongo_url: str, prefix: str) -> AsyncIterator[ChassisHarness]:
-    mongo = Mongo(mongo_url, f"{prefix.rstrip('.')}_{SERVICE}")
+    mongo = Mongo(mongo_url, f"{prefix.rstrip('.')}_{SERVICE}", EMBEDDED)
     connection = Connection(kafka)
     await provision_topics(connection, TOPICS, prefix, replication=1, min_in_sync=1)
     await provision_indexes(mongo, ["counters"], ["copies"])
-    made = ChassisHarness(connection, mongo, prefix, AdjustableClock())
+    harness = ChassisHarness(connection, mongo, prefix, AdjustableClock())
     try:
-        yield made
+        yield harness
     finally:
-        for replica in made.replicas:
+        for replica in harness.replicas:
             await replica.stop()
         mongo.close()
 
 
-async def set_max_record_bytes(toys: ChassisHarness, topic: Topic, largest: int) -> None:
-    """Change how large a record the broker takes."""
-    admin = AIOKafkaAdminClient(**toys.connection.client_arguments())
+async def set_max_record_bytes(harness: ChassisHarness, topic: Topic, max_bytes: int) -> None:
+    """Change the largest record that the broker accepts on a topic; returns when the change is in force."""
+    admin = AIOKafkaAdminClient(**harness.connection.client_arguments())
     await admin.start()
     try:
-        name = topic.full_name(toys.prefix)
-        resource = ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": str(largest)})
+        name = topic.full_name(harness.prefix)
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": str(max_bytes)})
         await admin.alter_configs([resource])
 
-        async def known() -> bool:
+        async def is_in_force() -> bool:
             [described] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
             settings = {entry[0]: entry[1] for entry in described.resources[0][4]}
-            return bool(settings.get("max.message.bytes") == str(largest))
+            return bool(settings.get("max.message.bytes") == str(max_bytes))
 
-        await eventually(known, f"{name} takes at most {largest} bytes")
+        await eventually(is_in_force, f"{name} takes at most {max_bytes} bytes")
     finally:
         await admin.close()
 
 
-def op(key: str, request: str = "") -> Op:
-    return Op(key, request)
-
-
-def envelope_of(record: KafkaRecord) -> Envelope:
+def read_envelope(record: KafkaRecord) -> Envelope:
     return Envelope.from_headers(record.headers)
 
 
 def event_ids(records: Sequence[KafkaRecord]) -> list[str]:
-    return [envelope_of(record).id for record in records]
+    return [read_envelope(record).id for record in records]
 
 
-def envelope(kind: type[EventData], key: str, sequence: int, id: str) -> Envelope:
+def build_envelope(kind: type[EventData], key: str, sequence: int, id: str) -> Envelope:
     return Envelope(
         id=id,
         type=kind.TYPE,
@@ -315,29 +321,26 @@ def envelope(kind: type[EventData], key: str, sequence: int, id: str) -> Envelop
     )
 
 
-def outbox_is_empty(toys: ChassisHarness, id: str) -> Callable[[], Awaitable[bool]]:
+def outbox_is_empty(harness: ChassisHarness, id: str) -> Callable[[], Awaitable[bool]]:
     """Whether all events of the counter are published and cleaned up."""
 
     async def check() -> bool:
-        document = await toys.collection.find_one({"_id": id})
+        document = await harness.collection.find_one({"_id": id})
         return document is not None and not document["outbox"] and document.get("outbox_since") is None
 
     return check
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[bool]] | Callable[[], bool], what: str, seconds: float = 20.0
+    condition: Callable[[], Awaitable[bool]] | Callable[[], bool], description: str, seconds: float = 20.0
 ) -> None:
-    """Wait until the condition holds; fails with ``what`` when it does not in time."""
+    """Wait until the condition holds; fails with ``description`` when it does not hold in time."""
     try:
         async with asyncio.timeout(seconds):
             while True:
-                held = condition()
-                if isinstance(held, bool):
-                    if held:
-                        return
-                elif await held:
+                holds = condition()
+                if holds if isinstance(holds, bool) else await holds:
                     return
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        raise AssertionError(f"in {seconds:g} s it did not come about: {what}") from None
+        raise AssertionError(f"in {seconds:g} s this did not happen: {description}") from None

@@ -57,13 +57,13 @@ class TestRandomSchedules:
 
 
 class TestMemoryFilters:
-    async def test_filters_match_like_the_real_store(self, toys: ChassisHarness) -> None:
+    async def test_filters_match_like_the_real_store(self, harness: ChassisHarness) -> None:
         """For the operators that the protocol uses: equality on id and version, ``$pull`` by ids, ``$lte``, ``$in``."""
         documents = [
             {"_id": "a", "version": 1, "outbox": [{"id": "x"}, {"id": "y"}], "at": 5},
             {"_id": "b", "version": 2, "outbox": [], "at": None},
         ]
-        await toys.collection.insert_many(documents)
+        await harness.collection.insert_many(documents)
         filters: list[dict[str, Any]] = [
             {"_id": "a", "version": 1},
             {"_id": "a", "version": 2},
@@ -71,10 +71,10 @@ class TestMemoryFilters:
             {"_id": {"$in": ["b"]}},
         ]
         for filter in filters:
-            real = {found["_id"] async for found in toys.collection.find(filter)}
+            real = {found["_id"] async for found in harness.collection.find(filter)}
             assert real == {document["_id"] for document in documents if matches(document, filter)}, filter
-        pulled = await toys.collection.update_one({"_id": "a"}, {"$pull": {"outbox": {"id": {"$in": ["x", "z"]}}}})
+        pulled = await harness.collection.update_one({"_id": "a"}, {"$pull": {"outbox": {"id": {"$in": ["x", "z"]}}}})
         assert pulled.matched_count == 1
-        found = await toys.collection.find_one({"_id": "a"})
+        found = await harness.collection.find_one({"_id": "a"})
         assert found is not None
         assert found["outbox"] == [{"id": "y"}]

@@ -43,7 +43,7 @@ from services.feedback.__main__ import build as build_feedback
 from services.feedback.store import Feedback
 from services.matcher.__main__ import build as build_matcher
 from services.matcher.context import Matcher
-from services.matcher.domain.rounds.round import Progress, Round, Totals
+from services.matcher.domain.rounds.round import Round, RoundProgress, RoundTotals
 from services.matcher.solver.client import Heartbeat, Solver
 from services.matcher.solver.compute import SolverCache, SolverCollections, compute_round
 from services.notifier.__main__ import build as build_notifier
@@ -130,8 +130,8 @@ class SolvesHere(Solver):
         super().__init__("", "", "")
         self._store = store
 
-    async def run(self, round: Round, now: datetime, alive: Heartbeat) -> Totals | None:
-        assert await alive(Progress(stage="scoring"))
+    async def run(self, round: Round, now: datetime, alive: Heartbeat) -> RoundTotals | None:
+        assert await alive(RoundProgress(stage="scoring"))
         return await compute_round(
             round, now, SolverCollections.of(self._store.collection), SolverCache(load()), lambda *_: None
         )

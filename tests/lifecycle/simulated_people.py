@@ -24,7 +24,7 @@ from services.matcher.pairings.routes import AnswerBody, CharterBody, PairBody, 
 from services.matcher.programmes.routes import NewProgramme
 from services.matcher.rounds.routes import NewRound
 from services.notifier.domain.recipient import ChannelPreference, QuietHoursPreference
-from services.notifier.routes import Wishes
+from services.notifier.views import PreferencesBody
 from tests.lifecycle.in_memory_platform import InMemoryPlatform, LoggedEvent
 
 PEOPLE = 300
@@ -284,8 +284,8 @@ class People:
         wishes = {"meeting_soon": ChannelPreference(email=False)} if self.chance.random() < 0.5 else {}
         if self.chance.random() < 0.2:
             wishes["half_way"] = ChannelPreference(email=False, inbox=False)
-        body = Wishes(wishes=wishes, quiet_hours=person.hours)
-        if await self.company.ask("notifier", "PUT /preferences", person.id, wishes=body) is not None:
+        body = PreferencesBody(wishes=wishes, quiet_hours=person.hours)
+        if await self.company.ask("notifier", "PUT /preferences", person.id, preferences=body) is not None:
             person.hours_since = self.company.clock.now()
 
     async def _meet_after_the_night(self, zone: str, night: datetime) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.moment import Moment
 from contracts.notifications import NotificationFailed, NotificationSent, NotificationSuppressed
 from contracts.pairings import PairingProposed
 from contracts.profiles import Absence, ContactChanged
@@ -30,6 +31,7 @@ from services.notifier.domain.recipient import ChannelPreference, QuietHoursPref
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 MACHINE = datetime(2026, 7, 1, 8, tzinfo=UTC)
+MOMENT = Moment(now=NOON, recorded_at=MACHINE)
 AL = ContactChanged(member_id="m1", display_name="Al Ek", email="al@example.com", channels=("email", "inbox"))
 OK = DeliveryContext(
     contact=AL, is_erased=False, care=Care(), channels=ChannelPreference(), hours=None, facts=SendingFacts()
@@ -72,11 +74,11 @@ def proposed() -> PairingProposed:
 
 
 def judged(one: Notification, found: DeliveryContext = OK, at: datetime = NOON) -> notes.Verdict:
-    return notes.decide_delivery(one, found, at, MACHINE)
+    return notes.decide_delivery(one, found, Moment(at, MACHINE))
 
 
 def claimed(one: Notification) -> Notification:
-    done = notes.apply_verdict(one, one, Deliver("email"), NOON, MACHINE)
+    done = notes.apply_verdict(one, one, Deliver("email"), MOMENT)
     assert done is not None
     return done[0]
 
@@ -134,8 +136,8 @@ def test_a_contact_may_come_later_than_the_pairing_but_not_for_ever() -> None:
     assert judged(note(), nobody) == WaitForContact()
     machine = MACHINE
     one = note()
-    while (verdict := notes.decide_delivery(one, nobody, NOON, machine)) == WaitForContact():
-        done = notes.apply_verdict(one, one, verdict, NOON, machine)
+    while (verdict := notes.decide_delivery(one, nobody, Moment(NOON, machine))) == WaitForContact():
+        done = notes.apply_verdict(one, one, verdict, Moment(NOON, machine))
         assert done is not None
         one, said = done
         assert said == []
@@ -155,7 +157,7 @@ def test_at_night_it_waits_for_the_readers_own_morning() -> None:
 def test_an_attempt_is_claimed_before_it_is_made_and_by_one_alone() -> None:
     begun = claimed(note())
     assert (begun.state, begun.attempts, begun.in_doubt, begun.lease) == ("sending", 1, True, MACHINE + CLAIM_LEASE)
-    assert notes.apply_verdict(begun, note(), Deliver("email"), NOON, MACHINE) is None
+    assert notes.apply_verdict(begun, note(), Deliver("email"), MOMENT) is None
 
 
 def test_accepted_is_sent_once() -> None:
@@ -172,7 +174,7 @@ def test_an_attempt_in_doubt_is_made_once_more_and_never_a_third_time() -> None:
     first = claimed(note())
     second = claimed(first)
     assert (second.attempts, second.state) == (2, "sending")
-    third = notes.apply_verdict(second, second, Deliver("email"), NOON, MACHINE)
+    third = notes.apply_verdict(second, second, Deliver("email"), MOMENT)
     assert third is not None
     assert (third[0].state, third[0].reason, third[0].attempts) == ("failed", "outcome_unknown", 2)
     assert [type(one) for one in third[1]] == [NotificationFailed]
@@ -183,7 +185,7 @@ def test_a_server_that_says_later_for_ever_ends_in_failed() -> None:
     machine = MACHINE
     for attempt in range(1, MAX_ATTEMPTS + 1):
         one = claimed(one)
-        done = notes.record_deferral(one, attempt, in_doubt=False, now=NOON, machine=machine)
+        done = notes.record_deferral(one, attempt, in_doubt=False, moment=Moment(NOON, machine))
         assert done is not None
         assert done[0].lease is None or done[0].lease > machine
         one = done[0]
@@ -192,16 +194,16 @@ def test_a_server_that_says_later_for_ever_ends_in_failed() -> None:
 
 def test_an_outcome_of_an_older_attempt_changes_nothing() -> None:
     second = claimed(claimed(note()))
-    assert notes.record_deferral(second, 1, in_doubt=False, now=NOON, machine=MACHINE) is None
-    assert notes.record_rejection(second, 1, "address_refused", NOON, MACHINE) is None
-    done = notes.record_rejection(second, 2, "address_refused", NOON, MACHINE)
+    assert notes.record_deferral(second, 1, in_doubt=False, moment=MOMENT) is None
+    assert notes.record_rejection(second, 1, "address_refused", MOMENT) is None
+    done = notes.record_rejection(second, 2, "address_refused", MOMENT)
     assert done is not None
     assert (done[0].state, done[0].reason) == ("failed", "address_refused")
 
 
 def test_a_doubt_outlives_a_night_of_waiting() -> None:
     begun = claimed(note())
-    night = notes.apply_verdict(begun, begun, WaitUntil(NOON + timedelta(hours=9)), NOON, MACHINE)
+    night = notes.apply_verdict(begun, begun, WaitUntil(NOON + timedelta(hours=9)), MOMENT)
     assert night is not None
     assert claimed(night[0]).doubts == 1
 
@@ -209,11 +211,11 @@ def test_a_doubt_outlives_a_night_of_waiting() -> None:
 def test_of_a_reminder_to_answer_nothing_is_said_in_public_whatever_becomes_of_it() -> None:
     one = note("answer_reminder")
     for verdict in (Deliver("inbox"), Suppress("left"), Suppress("no_contact"), Fail("no_address")):
-        done = notes.apply_verdict(one, one, verdict, NOON, MACHINE)
+        done = notes.apply_verdict(one, one, verdict, MOMENT)
         assert done is not None
         assert (done[0].is_finished, done[1]) == (True, [])
     sent = notes.record_acceptance(claimed(one), 1, MACHINE)
-    refused = notes.record_rejection(claimed(one), 1, "address_refused", NOON, MACHINE)
+    refused = notes.record_rejection(claimed(one), 1, "address_refused", MOMENT)
     assert sent is not None
     assert refused is not None
     assert [*sent[1], *refused[1]] == []
@@ -227,7 +229,7 @@ def test_whether_somebody_answered_changes_only_what_reaches_them() -> None:
     assert notes.apply_private_fact(one, Deliver("email"), facts[0]) == Deliver("email")
     assert notes.apply_private_fact(one, Deliver("email"), facts[1]) == Suppress("not_needed", is_published=False)
     night = notes.apply_private_fact(one, WaitUntil(NOON), facts[1])
-    done = notes.apply_verdict(one, one, night, NOON, MACHINE)
+    done = notes.apply_verdict(one, one, night, MOMENT)
     assert done is not None
     assert (done[0].due, done[0].shown_at) == (NOON, None)
 
@@ -244,7 +246,7 @@ def test_every_other_reminder_is_of_what_everybody_may_know() -> None:
 
 
 def test_why_something_was_suppressed_is_in_the_record_and_in_no_event() -> None:
-    done = notes.apply_verdict(note(), note(), Suppress("left"), NOON, MACHINE)
+    done = notes.apply_verdict(note(), note(), Suppress("left"), MOMENT)
     assert done is not None
     assert done[0].reason == "left"
     [event] = done[1]
@@ -263,8 +265,10 @@ def test_what_is_forgotten_names_nobody_and_nothing_and_is_not_said() -> None:
 
 
 def test_an_inbox_is_sorted_newest_first() -> None:
-    older = notes.apply_verdict(note("agreed"), note("agreed"), Deliver("inbox"), NOON, MACHINE)
-    newer = notes.apply_verdict(note("agreed"), note("agreed"), Deliver("inbox"), NOON + timedelta(seconds=1), MACHINE)
+    older = notes.apply_verdict(note("agreed"), note("agreed"), Deliver("inbox"), MOMENT)
+    newer = notes.apply_verdict(
+        note("agreed"), note("agreed"), Deliver("inbox"), Moment(NOON + timedelta(seconds=1), MACHINE)
+    )
     assert older is not None
     assert newer is not None
     assert str(newer[0].order) < str(older[0].order)
@@ -279,21 +283,21 @@ def test_whatever_the_server_does_it_is_handed_over_at_most_twice_after_it_may_h
     one, arrivals, ends = note(), 0, 0
     for step in taken:
         if step == "say":
-            done = notes.apply_verdict(one, one, Deliver("email"), NOON, MACHINE)
+            done = notes.apply_verdict(one, one, Deliver("email"), MOMENT)
         elif step == "night":
-            done = notes.apply_verdict(one, one, WaitUntil(NOON), NOON, MACHINE)
+            done = notes.apply_verdict(one, one, WaitUntil(NOON), MOMENT)
         elif step in ("crash", "accept", "doubt") and one.state == "sending" and one.in_doubt:
             arrivals += one.lease == MACHINE + CLAIM_LEASE
             if step == "accept":
                 done = notes.record_acceptance(one, one.attempts, MACHINE)
             elif step == "doubt":
-                done = notes.record_deferral(one, one.attempts, in_doubt=True, now=NOON, machine=MACHINE)
+                done = notes.record_deferral(one, one.attempts, in_doubt=True, moment=MOMENT)
             else:
-                done = notes.apply_verdict(one, one, Deliver("email"), NOON, MACHINE)
+                done = notes.apply_verdict(one, one, Deliver("email"), MOMENT)
         elif step == "refuse":
-            done = notes.record_rejection(one, one.attempts, "message_refused", NOON, MACHINE)
+            done = notes.record_rejection(one, one.attempts, "message_refused", MOMENT)
         elif step == "later":
-            done = notes.record_deferral(one, one.attempts, in_doubt=False, now=NOON, machine=MACHINE)
+            done = notes.record_deferral(one, one.attempts, in_doubt=False, moment=MOMENT)
         else:
             continue
         if done is not None:

@@ -26,7 +26,7 @@ Action = Literal[
     "see_ledger",
 ]
 
-ALLOWED: dict[Action, frozenset[Relation]] = {
+ALLOWED_RELATIONS: dict[Action, frozenset[Relation]] = {
     "see_pairing": frozenset({"participant", "coordinator", "admin"}),
     "see_own_answer": frozenset({"participant"}),
     "answer": frozenset({"participant"}),
@@ -43,12 +43,12 @@ ALLOWED: dict[Action, frozenset[Relation]] = {
 }
 
 
-def may(relation: Relation, action: Action) -> bool:
+def is_allowed(relation: Relation, action: Action) -> bool:
     """Whether who stands in this relation may do this; everything else is denied."""
-    return relation in ALLOWED[action]
+    return relation in ALLOWED_RELATIONS[action]
 
 
-def to_pairing(
+def relation_to_pairing(
     member_id: str | None,
     roles: Collection[str],
     *,
@@ -64,7 +64,7 @@ def to_pairing(
     return "admin" if "admin" in roles and not conflicted else "stranger"
 
 
-def to_programme(roles: Collection[str], *, coordinates: bool) -> Relation:
+def relation_to_programme(roles: Collection[str], *, coordinates: bool) -> Relation:
     """How somebody stands to a programme."""
     if "coordinator" in roles and coordinates:
         return "coordinator"
@@ -73,7 +73,9 @@ def to_programme(roles: Collection[str], *, coordinates: bool) -> Relation:
     return "service" if "service" in roles else "stranger"
 
 
-def in_conflict(member_id: str | None, own: ProfileChanged | None, others: Collection[ProfileChanged]) -> bool:
+def has_conflict_of_interest(
+    member_id: str | None, own: ProfileChanged | None, others: Collection[ProfileChanged]
+) -> bool:
     """Whether one of ``others`` is in the line of ``member_id``, above or below, or is them."""
     if member_id is None:
         return False

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 import numpy as np
 import numpy.typing as npt
 
-from services.matcher.domain.fit.score import PLACES, UNKNOWN, ample_minutes, total_weight
+from services.matcher.domain.fit.score import POSITION_FIELDS, UNANSWERED_SHARE, get_ample_minutes, sum_weights
 from services.matcher.engine.member_columns import NO_CODE, Ints, MemberColumns
 from services.matcher.engine.scan_kernels import (
     SENIORS_PER_GROUP,
@@ -165,7 +165,9 @@ class AllPairsScan:
         minutes = np.full(len(juniors), self._terms.ample_minutes)
         ease = [
             self._pairs.ease_factor(
-                np.where(speaks & j.has_languages[juniors], 1.0, UNKNOWN), minutes, hours & j.has_hours[juniors]
+                np.where(speaks & j.has_languages[juniors], 1.0, UNANSWERED_SHARE),
+                minutes,
+                hours & j.has_hours[juniors],
             )
             for speaks, hours in _SAID
         ]
@@ -183,7 +185,7 @@ class AllPairsScan:
 
 def _terms(pairs: PairwiseFit) -> ScoreTerms:
     matching, rules = pairs.settings.matching, pairs.settings.rules
-    w, ease, total = matching.weights, matching.ease, total_weight(matching.weights)
+    w, ease, total = matching.weights, matching.ease, sum_weights(matching.weights)
     return ScoreTerms(
         np.float32((w.lower_benefit + w.higher_benefit) / total),
         np.float32(w.higher_benefit / total),
@@ -194,7 +196,7 @@ def _terms(pairs: PairwiseFit) -> ScoreTerms:
         np.float32(ease.time / (ease.style + ease.language + ease.time)),
         pairs.senior_columns.words.grid_minutes,
         rules.min_overlap_minutes,
-        ample_minutes(pairs.settings),
+        get_ample_minutes(pairs.settings),
     )
 
 
@@ -287,7 +289,7 @@ def _alike(parts: Sequence[npt.NDArray[np.generic]]) -> tuple[Ints, Ints]:
 def _place_features(pairs: PairwiseFit, order: Ints) -> list[_Feature]:
     """What the pairs' places earn, and the hard rules that hold between groups of people."""
     s, weights = pairs.senior_columns, pairs.settings.matching.weights
-    weight = weights.perspective / total_weight(weights)
+    weight = weights.perspective / sum_weights(weights)
 
     def levels(rows: Ints, columns: Ints) -> npt.NDArray[np.floating]:
         apart = np.logical_or.reduce(list(pairs.broken_level_rules(rows, columns).values()))
@@ -307,7 +309,7 @@ def _place_features(pairs: PairwiseFit, order: Ints) -> list[_Feature]:
             [*s.languages], order, lambda rows, columns: EXCLUSION_PENALTY * pairs.lacks_common_language(rows, columns)
         ),
         _feature([np.nan_to_num(s.experience, nan=-1)], order, lambda r, c: weight * pairs.experience_score(r, c)),
-        *(_feature([s.attributes[place]], order, of(place)) for place in range(len(PLACES))),
+        *(_feature([s.attributes[place]], order, of(place)) for place in range(len(POSITION_FIELDS))),
     ]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from contracts.profiles import Side
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.rounds.adjustment import Adjustment, Effect, Pair
+from services.matcher.domain.rounds.adjustment import Adjustment, AdjustmentEffect, Pair
 from services.matcher.engine.assignment import assign
 from services.matcher.engine.candidates import Edges
 from services.matcher.engine.solve import MatchingProblem
@@ -59,15 +59,15 @@ class LocalRepair:
             self._earlier[one].add(other)
             self._earlier[other].add(one)
 
-    def apply(self, adjustment: Adjustment) -> Effect:
+    def apply(self, adjustment: Adjustment) -> AdjustmentEffect:
         """What cannot be changes nothing, whatever the reason."""
-        if not adjustment.holds:
+        if not adjustment.is_wanted:
             cost = self._apart_from_now_on(adjustment.pairs)
         elif self._can_be(adjustment.pairs):
             cost = self._together_from_now_on(adjustment.pairs)
         else:
-            return Effect(adjustment_id=adjustment.adjustment_id, kept=False, cost=0.0)
-        return Effect(adjustment_id=adjustment.adjustment_id, kept=True, cost=round(cost, 6))
+            return AdjustmentEffect(adjustment_id=adjustment.adjustment_id, kept=False, cost=0.0)
+        return AdjustmentEffect(adjustment_id=adjustment.adjustment_id, kept=True, cost=round(cost, 6))
 
     def _apart_from_now_on(self, pairs: Sequence[Pair]) -> float:
         self._apart.update(pairs)

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from contracts.profiles import Depth, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit.calendar import WEEK, utc_offset
-from services.matcher.domain.fit.rules import Member, spoken
-from services.matcher.domain.fit.score import DIMENSIONS, PLACES, depth, priority
+from services.matcher.domain.fit.calendar import WEEK_MINUTES, get_utc_offset
+from services.matcher.domain.fit.rules import Member, get_spoken_languages
+from services.matcher.domain.fit.score import POSITION_FIELDS, STYLE_DIMENSIONS, get_depth_share, get_priority_worth
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -61,15 +61,15 @@ class Vocabulary:
         self.people = Interner[str]()
         self.organisations = Interner[str]()
         self.languages = Interner[str]()
-        self.attributes = tuple(Interner[str]() for _ in PLACES)
+        self.attributes = tuple(Interner[str]() for _ in POSITION_FIELDS)
         self.topics = Interner[str]((topic, n) for n, topic in enumerate(sorted(taxonomy.by_id)))
-        self.grid_minutes = WEEK
+        self.grid_minutes = WEEK_MINUTES
         """Minutes of a slot of the week: every beginning and end of free time so far is a multiple of it."""
         self._taxonomy = taxonomy
 
     def wish_worth(self, number: int) -> float:
         """What a covered wish of this priority takes of what is left."""
-        return self.benefit_settings.first_wish * priority(number, self.benefit_settings.wishes)
+        return self.benefit_settings.first_wish * get_priority_worth(number, self.benefit_settings.wishes)
 
     def covered_topics(self, topic: str) -> tuple[list[int], list[float]]:
         """The topics that an offer of this one helps with, by number, and how much."""
@@ -143,9 +143,9 @@ class MemberColumns:
         self._speaks = Table(1, np.bool_, False)
         self._hours = Table(1, np.bool_, False)
         self._languages = Table(1, np.uint64, 0)
-        self._free = Table(-(-(WEEK // vocabulary.grid_minutes) // WORD), np.uint64, 0)
-        self._style = Table(len(DIMENSIONS), np.float32, np.nan)
-        self._places = Table(len(PLACES), np.int32, NO_CODE)
+        self._free = Table(-(-(WEEK_MINUTES // vocabulary.grid_minutes) // WORD), np.uint64, 0)
+        self._style = Table(len(STYLE_DIMENSIONS), np.float32, np.nan)
+        self._places = Table(len(POSITION_FIELDS), np.int32, NO_CODE)
         self._line = Table(3, np.int32, NO_CODE)
         self._evaluators = Table(0, np.int32, NO_CODE)
         self._avoid = Table(0, np.int32, NO_CODE)
@@ -303,7 +303,7 @@ class MemberColumns:
         acknowledged = [member.enrolment.confidentiality_acknowledged for member in members]
         self._acknowledged.write(rows, np.array([acknowledged], dtype=np.bool_))
         styles = [p.style for p in profiles]
-        self._style.write(rows, _floats([[getattr(style, d) for style in styles] for d in DIMENSIONS]))
+        self._style.write(rows, _floats([[getattr(style, d) for style in styles] for d in STYLE_DIMENSIONS]))
         at: list[list[str | None]] = [
             [p.department_id for p in profiles],
             [p.site_id for p in profiles],
@@ -327,7 +327,7 @@ class MemberColumns:
         for profile in profiles:
             mask = met.get(profile.languages)
             if mask is None:
-                spoken_here = sorted(spoken(profile))  # a set has another order in another process
+                spoken_here = sorted(get_spoken_languages(profile))  # a set has another order in another process
                 met[profile.languages] = mask = sum(1 << known[language] for language in spoken_here)
             masks.append(mask)
         height = max(1, -(-len(known) // WORD))
@@ -343,12 +343,12 @@ class MemberColumns:
             said = profile.availability
             if said.kind != "weekly" or not said.windows or profile.time_zone is None:
                 continue
-            offset = utc_offset(profile.time_zone, self.words.on)
+            offset = get_utc_offset(profile.time_zone, self.words.on)
             if offset is None:
                 continue
             told[0, place] = True
             found = [
-                kinds[(window.weekday * 1440 + window.start - offset) % WEEK, window.end - window.start]
+                kinds[(window.weekday * 1440 + window.start - offset) % WEEK_MINUTES, window.end - window.start]
                 for window in said.windows
                 if window.end > window.start
             ]
@@ -362,13 +362,13 @@ class MemberColumns:
 
     def _regrid(self) -> None:
         """Cut every slot of all members into as many as the finer grid has in it."""
-        parts, bits = self._grid // self.words.grid_minutes, WEEK // self.words.grid_minutes
+        parts, bits = self._grid // self.words.grid_minutes, WEEK_MINUTES // self.words.grid_minutes
         old = self._free.cells
         new = np.zeros((-(-bits // WORD), old.shape[1]), dtype=np.uint64)
         together = max(1, _UNPACKED // bits)
         for start in range(0, old.shape[1], together):
             some = np.ascontiguousarray(old[:, start : start + together].T).view(np.uint8)
-            slots = np.unpackbits(some, axis=1, bitorder="little")[:, : WEEK // self._grid]
+            slots = np.unpackbits(some, axis=1, bitorder="little")[:, : WEEK_MINUTES // self._grid]
             new[:, start : start + together] = _words_of(np.repeat(slots, parts, axis=1))
         self._free.reset(new)
         self._grid = self.words.grid_minutes
@@ -401,7 +401,9 @@ class MemberColumns:
         near = [self.words.covered_topics(topic) for topic, _ in kinds]
         helps = np.zeros((len(kinds) + 1, len(self.words.topics)), dtype=np.float32)
         for kind, ((_, level), (topics, shares)) in enumerate(zip(kinds, near, strict=True)):
-            helps[kind, topics] = np.array(shares, dtype=np.float32) * depth(level, self.words.benefit_settings.depths)
+            helps[kind, topics] = np.array(shares, dtype=np.float32) * get_depth_share(
+                level, self.words.benefit_settings.depths
+            )
         covers = np.zeros((len(rows), len(self.words.topics)), dtype=np.float32)
         for kind_of in offers:
             np.maximum(covers, helps[kind_of], out=covers)
@@ -436,7 +438,7 @@ def _packed(who: Ints, what: Ints, kinds: Iterable[tuple[int, int]], members: in
 
     ``who`` (in order) and ``what``: each stretch's member and kind; ``kinds``: where it begins, and its length.
     """
-    bits = WEEK // grid
+    bits = WEEK_MINUTES // grid
     result = np.zeros((-(-bits // WORD), members), dtype=np.uint64)
     if len(who):
         slots = np.zeros((1 + int(what.max()), bits), dtype=np.uint8)

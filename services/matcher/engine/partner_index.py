@@ -14,9 +14,9 @@ import numpy.typing as npt
 from contracts.profiles import Absence, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit.calendar import utc_offset
+from services.matcher.domain.fit.calendar import get_utc_offset
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.pairings.seat_ledger import Room
+from services.matcher.domain.pairings.seat_ledger import SeatLimits
 from services.matcher.engine.member_columns import MemberColumns, Vocabulary
 from services.matcher.engine.vectorised_fit import PairwiseFit
 
@@ -109,7 +109,7 @@ class PartnerIndex:
     def __contains__(self, id: object) -> bool:
         return id in self._columns.row_of
 
-    def upsert(self, member: Member, room: Room) -> None:
+    def upsert(self, member: Member, room: SeatLimits) -> None:
         """Insert, or replace what was known of the member; what is held and waited for stays."""
         profile, enrolment = member.profile, member.enrolment
         if profile.time_zone is not None:
@@ -231,7 +231,7 @@ class PartnerIndex:
         return sorted(found, key=lambda one: (-one.score, one.id))[:limit]
 
     def _available(self, settings: ProgrammeSettings, on: date, promised: Mapping[str, int]) -> Bools:
-        """(rows): like ``rules.absent``, and with a place free."""
+        """(rows): like ``find_absence_reason``, and with a place free."""
         size, row_of, places = self._columns.rows, self._columns.row_of, self._places
         included = [self._organisations[id] for id in settings.organisations if id in self._organisations]
         left = np.minimum(*(places.room[:size] - places.held[:size]).T)
@@ -249,7 +249,7 @@ class PartnerIndex:
         words = self._columns.words
         if settings.matching.benefit != words.benefit_settings:
             return True
-        return any(utc_offset(zone, words.on) != utc_offset(zone, on) for zone in self._zones)
+        return any(get_utc_offset(zone, words.on) != get_utc_offset(zone, on) for zone in self._zones)
 
     def begin_rebuild(self, settings: ProgrammeSettings, on: date) -> None:
         """Make columns under these marks and on this day, beside those that are in use until they are complete."""

@@ -13,9 +13,9 @@ from contracts.profiles import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.reasons import reasons
+from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.fit.score import Fit, focus
+from services.matcher.domain.fit.score import Fit, select_focus
 from services.matcher.engine.assignment import split_sides
 from services.matcher.engine.candidates import Candidates, Edges, best_two_edges, find_candidates, scan_if_large
 from services.matcher.engine.fairness import improve_fairness
@@ -87,12 +87,12 @@ class Match:
     @cached_property
     def reasons(self) -> Mapping[Side, Sequence[str]]:
         known = self.context
-        return reasons(self.senior.profile, self.junior.profile, known.settings, known.taxonomy, known.on)
+        return build_reasons(self.senior.profile, self.junior.profile, known.settings, known.taxonomy, known.on)
 
     @cached_property
     def focus(self) -> tuple[Focus, ...]:
         marks = self.context.settings.matching.benefit
-        return focus(self.senior.profile, self.junior.profile, marks, self.context.taxonomy)
+        return select_focus(self.senior.profile, self.junior.profile, marks, self.context.taxonomy)
 
 
 @dataclass(frozen=True)
@@ -227,10 +227,10 @@ def eligible_sides(question: MatchingProblem) -> tuple[list[Member], list[Member
     }
     found: dict[str, list[Member]] = {"senior": [], "junior": [], "either": []}
     for profile in question.profiles:
-        member = rules.enrolled(profile, question.programme_id)
+        member = rules.find_enrolled_member(profile, question.programme_id)
         if member is None or question.free_seats.get(profile.member_id, 0) <= 0:
             continue
-        if rules.missing(member, question.settings, question.on) is None:
+        if rules.find_member_absence_reason(member, question.settings, question.on) is None:
             found[held.get(member.id, "either") if member.enrolment.side == "either" else member.enrolment.side].append(
                 member
             )

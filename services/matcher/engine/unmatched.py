@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 
 from contracts.profiles import Side
-from services.matcher.domain.fit.rules import PRIVATE, Member, Rule
+from services.matcher.domain.fit.rules import PRIVATE_RULES, Member, Rule
 from services.matcher.engine.candidates import Candidates
 from services.matcher.engine.member_columns import Bools, Ints
 from services.matcher.engine.relaxation import (
@@ -37,7 +37,7 @@ RULE_BATCH = 1_000_000  # pairs looked at together
 EXACT_BATCH = 250_000  # pairs looked at together exactly
 
 ALL_RULES: tuple[Rule, ...] = get_args(Rule)
-RULES = tuple(rule for rule in ALL_RULES if rule != "same_person" and rule not in PRIVATE)
+RULES = tuple(rule for rule in ALL_RULES if rule != "same_person" and rule not in PRIVATE_RULES)
 NEVER_RELAXED: tuple[Rule, ...] = ("reporting_line", "evaluator", "earlier_partner", "no_common_language")
 PARTS: tuple[str, ...] = ("nothing_to_learn", "nothing_to_give", "too_different")
 STEPS: tuple[str, ...] = (*RULES, *PARTS)

@@ -15,11 +15,19 @@ from scipy import sparse
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.rules import Member, Rule
-from services.matcher.domain.fit.score import DIMENSIONS, MAX_BAND, PLACES, UNKNOWN, Short, ample_minutes, total_weight
+from services.matcher.domain.fit.score import (
+    MAX_EXPERIENCE_BAND,
+    POSITION_FIELDS,
+    STYLE_DIMENSIONS,
+    UNANSWERED_SHARE,
+    Shortfall,
+    get_ample_minutes,
+    sum_weights,
+)
 from services.matcher.engine.member_columns import NO_CODE, Bits, Bools, Codes, Ints, MemberColumns, Vocabulary
 
 Floats = npt.NDArray[np.float64]
-Step = Rule | Short
+Step = Rule | Shortfall
 
 _MANY = 10_000  # pairs from which a product over everybody is faster than looking up each
 _PERSON = 32  # bits of a person's number
@@ -35,7 +43,7 @@ class FitBlock:
     compatibility: Floats
     perspective: Floats
     broken: Mapping[Rule, Bools]
-    short: Mapping[Short, Bools]
+    short: Mapping[Shortfall, Bools]
 
     def feasible(self) -> Bools:
         return self.publicly_feasible() & ~self.broken["rather_not"]
@@ -84,13 +92,13 @@ class PairwiseFit:
         hours = self.senior_columns.has_hours[rows] & self.junior_columns.has_hours[columns]
         minutes = self.common_minutes(rows, columns)
         together = self.style_similarity(rows, columns) * self.ease_factor(
-            np.where(speaks, common, UNKNOWN), minutes, hours
+            np.where(speaks, common, UNANSWERED_SHARE), minutes, hours
         )
         views = self.perspective_score(rows, columns)
         broken = self.broken_rules_except_time(rows, columns)
         broken["no_common_time"] = hours & (minutes < self.settings.rules.min_overlap_minutes)
         floors = self.settings.matching.floors
-        short: dict[Short, Bools] = {
+        short: dict[Shortfall, Bools] = {
             "nothing_for_senior": ~_reaches(for_senior, floors.benefit),
             "nothing_for_junior": ~_reaches(for_junior, floors.benefit),
             "too_different": ~_reaches(together, floors.compatibility),
@@ -99,7 +107,7 @@ class PairwiseFit:
         w = self.settings.matching.weights
         score = (
             w.lower_benefit * lower + w.higher_benefit * higher + w.compatibility * together + w.perspective * views
-        ) / total_weight(w)
+        ) / sum_weights(w)
         return FitBlock(score, for_senior, for_junior, together, views, broken, short)
 
     def common_minutes(self, rows: Ints, columns: Ints) -> Ints:
@@ -112,26 +120,26 @@ class PairwiseFit:
 
     def style_similarity(self, rows: Ints, columns: Ints) -> Floats:
         """Likeness of style as a share of the plateau, 1 at most."""
-        alike = sum(self.dimension_similarity(dimension, rows, columns) for dimension in range(len(DIMENSIONS)))
+        alike = sum(self.dimension_similarity(dimension, rows, columns) for dimension in range(len(STYLE_DIMENSIONS)))
         return np.asarray(np.minimum(1.0, alike), dtype=np.float64)
 
     def dimension_similarity(self, dimension: int, rows: Ints, columns: Ints) -> Floats:
         """What one dimension adds to it."""
         distance = np.abs(self.senior_columns.style[dimension][rows] - self.junior_columns.style[dimension][columns])
-        most = len(DIMENSIONS) * self.settings.matching.ease.plateau
-        return np.where(np.isnan(distance), UNKNOWN / most, (1 - distance / 4) / most)
+        most = len(STYLE_DIMENSIONS) * self.settings.matching.ease.plateau
+        return np.where(np.isnan(distance), UNANSWERED_SHARE / most, (1 - distance / 4) / most)
 
     def ease_factor(self, language: Floats, minutes: Ints, hours: Bools) -> Floats:
         """What language and common time leave of the likeness."""
         ease = self.settings.matching.ease
-        time = np.where(hours, np.minimum(1.0, minutes / ample_minutes(self.settings)), UNKNOWN)
+        time = np.where(hours, np.minimum(1.0, minutes / get_ample_minutes(self.settings)), UNANSWERED_SHARE)
         total = ease.style + ease.language + ease.time
         return np.asarray((ease.style + ease.language * language + ease.time * time) / total, dtype=np.float64)
 
     def perspective_score(self, rows: Ints, columns: Ints) -> Floats:
         """What their places in the organisation earn."""
         return sum(
-            (self.attribute_score(n, rows, columns) for n in range(len(PLACES))),
+            (self.attribute_score(n, rows, columns) for n in range(len(POSITION_FIELDS))),
             self.experience_score(rows, columns) + self.level_gap_score(rows, columns),
         )
 
@@ -139,7 +147,7 @@ class PairwiseFit:
         """What department, site or discipline (by number) earns."""
         worth = self.settings.matching.perspective
         one, other = self.senior_columns.attributes[place][rows], self.junior_columns.attributes[place][columns]
-        same, different = getattr(worth.same, PLACES[place]), getattr(worth.different, PLACES[place])
+        same, different = getattr(worth.same, POSITION_FIELDS[place]), getattr(worth.different, POSITION_FIELDS[place])
         return np.where((one >= 0) & (other >= 0), np.where(one == other, same, different), 0.0)
 
     def experience_score(self, rows: Ints, columns: Ints) -> Floats:
@@ -147,7 +155,7 @@ class PairwiseFit:
         return np.asarray(
             self.settings.matching.perspective.experience
             * np.nan_to_num(np.maximum(0, gap)).astype(np.float64)
-            / MAX_BAND
+            / MAX_EXPERIENCE_BAND
         )
 
     def level_gap_score(self, rows: Ints, columns: Ints) -> Floats:

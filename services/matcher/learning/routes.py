@@ -22,8 +22,21 @@ from services.matcher.dependencies import (
     MatcherContext,
 )
 from services.matcher.domain.learning import weight_versions
-from services.matcher.domain.learning.estimator import ASKED, ENOUGH, PARTS, Asked, Estimate, Gain, Part
-from services.matcher.domain.learning.weight_versions import BATCH, Learning, Preview, Version
+from services.matcher.domain.learning.evidence import (
+    MIN_OUTCOMES,
+    OUTCOME_FIELDS,
+    PART_NAMES,
+    ExpectedGain,
+    OutcomeField,
+    PartName,
+    WeightEstimate,
+)
+from services.matcher.domain.learning.weight_versions import (
+    MIN_BATCH_OUTCOMES,
+    ProgrammeLearning,
+    ReleasePreview,
+    WeightVersion,
+)
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rounds.round import Round
 from services.matcher.learning import commands as learning
@@ -31,7 +44,7 @@ from services.matcher.permissions import programme_for
 
 router = APIRouter(tags=["learning"])
 
-LearningDecision = Callable[[Learning], weight_versions.Decision | None]
+LearningDecision = Callable[[ProgrammeLearning], weight_versions.Decision | None]
 BEFORE_IT_IS_SEEN = {"computing", "computed"}
 
 
@@ -50,7 +63,7 @@ class GainView(BaseModel):
     noise: float
 
     @classmethod
-    def of(cls, gain: Gain) -> Self:
+    def of(cls, gain: ExpectedGain) -> Self:
         return cls(by=round(gain.by, 3), noise=round(gain.noise, 3))
 
 
@@ -61,14 +74,14 @@ class EstimateView(BaseModel):
     """
 
     outcomes: int
-    points_to: dict[Part, ShareView]
+    points_to: dict[PartName, ShareView]
     weights: Weights
     gain: GainView
     clear: bool
 
     @classmethod
-    def of(cls, estimate: Estimate) -> Self:
-        parts = zip(PARTS, estimate.shares, estimate.low, estimate.high, strict=True)
+    def of(cls, estimate: WeightEstimate) -> Self:
+        parts = zip(PART_NAMES, estimate.shares, estimate.low, estimate.high, strict=True)
         return cls(
             outcomes=estimate.outcomes,
             points_to={
@@ -77,7 +90,7 @@ class EstimateView(BaseModel):
             },
             weights=estimate.weights,
             gain=GainView.of(estimate.gain),
-            clear=estimate.clear,
+            clear=estimate.is_clear,
         )
 
 
@@ -98,7 +111,7 @@ class PreviewView(BaseModel):
     compare: str
 
     @classmethod
-    def of(cls, version: int, trials: tuple[Round, Round], gain: Gain | None) -> Self:
+    def of(cls, version: int, trials: tuple[Round, Round], gain: ExpectedGain | None) -> Self:
         now, then = trials
         states = {one.state for one in trials}
         return cls(
@@ -121,10 +134,10 @@ class VersionView(BaseModel):
     made_at: Instant
     decided_at: Instant | None
     decided_by: str | None
-    preview: Preview | None
+    preview: ReleasePreview | None
 
     @classmethod
-    def of(cls, version: Version) -> Self:
+    def of(cls, version: WeightVersion) -> Self:
         return cls(
             **version.model_dump(exclude={"estimate"}),
             estimate=EstimateView.of(version.estimate),
@@ -146,24 +159,24 @@ class LearningView(BaseModel):
     enough: int
     batch: int
     outcomes: int
-    bands: dict[Asked, dict[Band, int] | None]
+    bands: dict[OutcomeField, dict[Band, int] | None]
     latest: EstimateView | None
     versions: list[VersionView]
 
     @classmethod
-    def of(cls, programme: Programme, state: Learning | None) -> Self:
-        found = state or Learning(programme_id=programme.programme_id)
-        weights, least = programme.settings.matching.weights, max(BATCH, programme.settings.care.min_group)
+    def of(cls, programme: Programme, state: ProgrammeLearning | None) -> Self:
+        found = state or ProgrammeLearning(programme_id=programme.programme_id)
+        weights, least = programme.settings.matching.weights, max(MIN_BATCH_OUTCOMES, programme.settings.care.min_group)
         return cls(
             programme_id=programme.programme_id,
             learning=programme.settings.matching.learning,
             weights=weights,
-            in_use=found.in_use(weights),
+            in_use=found.find_version_in_use(weights),
             before_learning=found.start,
-            enough=ENOUGH,
+            enough=MIN_OUTCOMES,
             batch=least,
             outcomes=found.outcomes,
-            bands={asked: _whole(found.bands.get(asked, {}), least) for asked in ASKED},
+            bands={asked: _whole(found.bands.get(asked, {}), least) for asked in OUTCOME_FIELDS},
             latest=EstimateView.of(found.latest) if found.latest else None,
             versions=[VersionView.of(one) for one in reversed(found.versions)],
         )
@@ -187,10 +200,10 @@ async def start_preview(id: str, version: int, command: CoordinatorCommand, matc
     programme = await _managed_programme(command.principal, id, matcher)
     learning.require_on(programme)
     weights, wanted = programme.settings.matching.weights, await _load_version(id, version, matcher)
-    weight_versions.still_proposed(wanted, weights)
+    weight_versions.require_proposed(wanted, weights)
     trials = await learning.preview(programme, wanted, command.op, matcher)
     await _update_learning(
-        id, command.op, matcher, lambda state: weight_versions.preview(state, version, weights, trials)
+        id, command.op, matcher, lambda state: weight_versions.record_preview(state, version, weights, trials)
     )
     return PreviewView.of(version, await learning.trials_of(trials, matcher), None)
 
@@ -214,10 +227,10 @@ async def release_version(id: str, version: int, command: CoordinatorCommand, ma
     moment = matcher.clock.moment()
     looked_at = await _load_computed_preview(id, version, matcher)
 
-    def decide(state: Learning) -> weight_versions.Decision | None:
-        if version and state.version(version).state == "proposed":
+    def decide(state: ProgrammeLearning) -> weight_versions.Decision | None:
+        if version and state.find_version(version).state == "proposed":
             learning.require_on(programme)
-        return weight_versions.release(state, version, weights, by, moment, seen=looked_at)
+        return weight_versions.start_release(state, version, weights, by, moment, seen=looked_at)
 
     state = await _update_learning(id, command.op, matcher, decide)
     if state.releasing is not None and state.releasing.version == version:
@@ -231,7 +244,9 @@ async def release_version(id: str, version: int, command: CoordinatorCommand, ma
 async def dismiss_version(id: str, version: int, command: CoordinatorCommand, matcher: MatcherContext) -> LearningView:
     await _managed_programme(command.principal, id, matcher)
     by, now = command.principal.member_id, matcher.clock.now()
-    await _update_learning(id, command.op, matcher, lambda state: weight_versions.dismiss(state, version, by, now))
+    await _update_learning(
+        id, command.op, matcher, lambda state: weight_versions.dismiss_version(state, version, by, now)
+    )
     return await _view(id, matcher)
 
 
@@ -244,17 +259,17 @@ async def _view(id: str, matcher: Matcher) -> LearningView:
     return LearningView.of((await matcher.programmes.load(id)).state, stored.state if stored is not None else None)
 
 
-async def _update_learning(id: str, op: Op, matcher: Matcher, decide: LearningDecision) -> Learning:
+async def _update_learning(id: str, op: Op, matcher: Matcher, decide: LearningDecision) -> ProgrammeLearning:
     saved = await matcher.learning.update(id, op, lambda state: decide(learning.known(state)))
     return learning.known(saved.state)
 
 
-async def _load_version(id: str, version: int, matcher: Matcher) -> Version:
+async def _load_version(id: str, version: int, matcher: Matcher) -> WeightVersion:
     stored = await matcher.learning.get(id)
-    return learning.known(stored.state if stored is not None else None).version(version)
+    return learning.known(stored.state if stored is not None else None).find_version(version)
 
 
-async def _load_computed_preview(id: str, version: int, matcher: Matcher) -> Preview | None:
+async def _load_computed_preview(id: str, version: int, matcher: Matcher) -> ReleasePreview | None:
     """The preview of a version, if both of its trials are computed. Version 0 has none."""
     preview = (await _load_version(id, version, matcher)).preview if version else None
     if preview is None or not learning.computed(await learning.trials_of(preview, matcher)):

@@ -10,11 +10,10 @@ from pydantic import BaseModel
 
 from chassis.web.http import Page, RequestBody, build_page
 from contracts.envelope import Instant
-from contracts.errors import NotFound
 from contracts.pairings import PairingStateName
 from contracts.profiles import Side
 from services.matcher.dependencies import CoordinatorCommand, CoordinatorPrincipal, MatcherContext, Paging
-from services.matcher.domain.fit.rules import WORDS, Rule
+from services.matcher.domain.fit.rules import REASON_TEXTS, Rule
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.pairing import Pairing
 from services.matcher.pairings.views import PairingView
@@ -24,13 +23,13 @@ router = APIRouter(tags=["conflicts"])
 
 
 class DecisionBody(RequestBody):
-    """They go on all the same, or it ends, like any other and without blame."""
+    """The pairing goes on all the same, or it ends like any other, without blame."""
 
     decision: Literal["keep", "end"]
 
 
 class ConflictView(BaseModel):
-    """``ends_at``: when it ends by itself, where the programme says so and nobody decides otherwise."""
+    """``ends_at``: when the conflict ends the pairing, where the programme says so and nobody decides otherwise."""
 
     pairing_id: str
     state: PairingStateName
@@ -50,7 +49,7 @@ class ConflictView(BaseModel):
                 "state": pairing.state,
                 "members": {"senior": pairing.plan.senior.member_id, "junior": pairing.plan.junior.member_id},
                 "rules": conflict.rules,
-                "words": [WORDS[rule] for rule in conflict.rules],
+                "words": [REASON_TEXTS[rule] for rule in conflict.rules],
                 "since": conflict.since,
                 "ends_at": conflict.ends_at,
             }
@@ -61,13 +60,14 @@ class ConflictView(BaseModel):
 async def list_conflicts(
     id: str, principal: CoordinatorPrincipal, paging: Paging, matcher: MatcherContext
 ) -> Page[ConflictView]:
-    """What nobody has decided on yet."""
+    """Conflicts on which nobody has decided yet."""
     await programme_for(principal, id, "run_rounds", matcher)
-    found = matcher.pairings.page_of_conflicts(id, limit=paging.fetch_limit, after=paging.after)
-    items, after = await build_page(found, paging, lambda stored: stored.id)
-    pairs = [{one.state.plan.senior.member_id, one.state.plan.junior.member_id} for one in items]
-    shown = await not_in_conflict(principal, pairs, matcher)
-    return Page(items=[ConflictView.of(one.state) for one, ok in zip(items, shown, strict=True) if ok], next=after)
+    page = matcher.pairings.page_of_conflicts(id, limit=paging.fetch_limit, after=paging.after)
+    items, after = await build_page(page, paging, lambda stored: stored.id)
+    pairs = [{stored.state.plan.senior.member_id, stored.state.plan.junior.member_id} for stored in items]
+    allowed = await not_in_conflict(principal, pairs, matcher)
+    views = [ConflictView.of(stored.state) for stored, is_allowed in zip(items, allowed, strict=True) if is_allowed]
+    return Page(items=views, next=after)
 
 
 @router.post("/pairings/{id}/conflict")
@@ -76,10 +76,7 @@ async def decide_conflict(
 ) -> PairingView:
     await pairing_for(command.principal, id, "decide_conflict", matcher)
     moment = matcher.clock.moment()
-
-    def decide(state: Pairing | None) -> pairings.Decision | None:
-        if state is None or state.gone:
-            raise NotFound("pairing")
-        return pairings.decide_conflict(state, body.decision, moment)
-
-    return PairingView.seen_by((await matcher.pairings.update(id, command.op, decide)).require_state(), None)
+    saved = await matcher.pairings.update_existing(
+        id, command.op, lambda pairing: pairings.decide_conflict(pairing, body.decision, moment)
+    )
+    return PairingView.seen_by(saved.require_state(), None)

@@ -11,7 +11,7 @@ from chassis.web.http import (
     set_etag,
 )
 from services.matcher.dependencies import MatcherContext
-from services.matcher.domain.pairings.seat_ledger import Ledger
+from services.matcher.domain.pairings.seat_ledger import SeatLedger
 from services.matcher.pairings.views import LedgerView
 from services.matcher.permissions import not_in_conflict
 
@@ -28,7 +28,7 @@ async def get_ledger(
     if "admin" not in principal.roles and principal.member_id != member_id:
         raise not_found("ledger")
     stored = await matcher.ledgers.get(member_id)
-    ledger = stored.state if stored else Ledger(member_id=member_id)
+    ledger = stored.state if stored else SeatLedger(member_id=member_id)
     if principal.member_id != member_id:
         people = {member_id, *(seat.partner for seat in ledger.held.values())}
         if not all(await not_in_conflict(principal, [people], matcher)):

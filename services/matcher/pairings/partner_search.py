@@ -1,4 +1,4 @@
-"""Partners for one person: the pool names the best, the ledgers and the profiles have the last word."""
+"""The best partners for one member. The replica names candidates; the ledgers and the profiles decide."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -10,27 +10,19 @@ from contracts.profiles import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.context import Matcher
-from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.reasons import reasons
+from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.fit.score import Fit, fit, focus
+from services.matcher.domain.fit.score import select_focus
 from services.matcher.domain.programmes.programme import Programme
+from services.matcher.domain.receipts.receipt import RunnerUp, Selection
+from services.matcher.pairings.eligibility import Couple, assess, present_member
 
-MORE = 10  # looked up beyond those that are wanted, since some may be taken or away by now
-
-
-@dataclass(frozen=True)
-class Couple:
-    """Two members with the sides that they would have, and how they fit."""
-
-    senior: Member
-    junior: Member
-    fit: Fit
+SPARE_CANDIDATES = 10  # looked up beyond the limit, since some may be taken or absent by now
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One partner on a shortlist, with the reasons for the one who asks."""
+    """One possible partner, with the reasons for the member who searches. ``side``: of the partner."""
 
     partner: ProfileChanged
     side: Side
@@ -43,88 +35,78 @@ class Choice:
         return self.couple.fit.score
 
 
-async def partners(
+async def find_partners(
     programme: Programme,
     me: Member,
     limit: int,
     matcher: Matcher,
     *,
     promised: Mapping[str, int] | None = None,
-    but: Collection[str] = (),
+    excluded: Collection[str] = (),
 ) -> list[Choice]:
-    """The best who are free now, the best first; nobody who was ever proposed to them, and none of ``but``.
+    """The best partners who are free now, best first, without anybody who was ever proposed to the member.
 
-    ``promised``: places that are not to be counted as free. Raises a problem while not everybody is known.
+    ``promised``: seats by member that do not count as free. Raises a problem (503) while the replica is incomplete.
     """
     settings, today = programme.settings, matcher.clock.now().date()
     promised = promised or {}
-    earlier = matcher.partners.earlier(me.id)
-    looked_at = {*but, *earlier}
-    found: list[Choice] = []
-    while len(found) < limit:
-        wanted = limit - len(found) + MORE
+    checked = {*excluded, *matcher.partners.earlier(me.id)}
+    choices: list[Choice] = []
+    while len(choices) < limit:
+        batch = limit - len(choices) + SPARE_CANDIDATES
         async with matcher.partners.lock:
             index = matcher.partners.index(programme)
             candidates = await asyncio.to_thread(
-                index.best_partners, me, settings, today, wanted, promised_seats=promised, excluded=looked_at
+                index.best_partners, me, settings, today, batch, promised_seats=promised, excluded=checked
             )
-        profiles = await matcher.members.get_many([one.id for one in candidates])
-        places = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
-        for one in candidates:
-            looked_at.add(one.id)
-            other = rules.enrolled(profiles[one.id], programme.programme_id) if one.id in profiles else None
-            if other is None or places.get(one.id, 0) <= promised.get(one.id, 0):
+        profiles = await matcher.members.get_many([candidate.id for candidate in candidates])
+        seats = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
+        for candidate in candidates:
+            checked.add(candidate.id)
+            other = present_member(profiles.get(candidate.id), programme.programme_id, settings, today)
+            if other is None or seats.get(candidate.id, 0) <= promised.get(candidate.id, 0):
                 continue
-            if rules.absent(other.profile, programme.programme_id, settings, today) is not None:
-                continue
-            senior, junior = (other, me) if one.side == "senior" else (me, other)
-            couple = possible(senior, junior, settings, matcher.taxonomy, today)
+            senior, junior = (other, me) if candidate.side == "senior" else (me, other)
+            couple = assess(senior, junior, settings, matcher.taxonomy, today)
             if couple is not None:
-                found.append(_choice(couple, one.side, settings, matcher.taxonomy, today))
-        if len(candidates) < wanted:
+                choices.append(_build_choice(couple, candidate.side, settings, matcher.taxonomy, today))
+        if len(candidates) < batch:
             break
-    return sorted(found, key=lambda choice: (-choice.score, choice.partner.member_id))[:limit]
+    return sorted(choices, key=lambda choice: (-choice.score, choice.partner.member_id))[:limit]
 
 
-def possible(
-    senior: Member,
-    junior: Member,
-    settings: ProgrammeSettings,
-    taxonomy: Taxonomy,
-    on: date,
-    earlier: Collection[str] = (),
-) -> Couple | None:
-    """The two on these sides, if the rules, private ones too, and the floors allow it.
-
-    ``earlier``: whom the senior was ever proposed to.
-    """
-    if senior.enrolment.side == "junior" or junior.enrolment.side == "senior":
-        return None
-    if rules.broken(senior, junior, settings, on, earlier):
-        return None
-    parts = fit(senior, junior, settings, taxonomy, on)
-    return None if parts.falls_short(settings) else Couple(senior, junior, parts)
-
-
-def _choice(couple: Couple, side: Side, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> Choice:
-    """``side``: of the partner."""
+def _build_choice(couple: Couple, side: Side, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> Choice:
     senior, junior = couple.senior.profile, couple.junior.profile
-    why = reasons(senior, junior, settings, taxonomy, on)["junior" if side == "senior" else "senior"]
-    about = focus(senior, junior, settings.matching.benefit, taxonomy)
-    return Choice(senior if side == "senior" else junior, side, couple, why, about)
+    texts = build_reasons(senior, junior, settings, taxonomy, on)["junior" if side == "senior" else "senior"]
+    topics = select_focus(senior, junior, settings.matching.benefit, taxonomy)
+    return Choice(senior if side == "senior" else junior, side, couple, texts, topics)
 
 
-async def runner_up(
-    programme: Programme, me: Member, side: Side, but: str, matcher: Matcher
-) -> tuple[str, float] | None:
-    """Whom ``me`` could have had as ``side`` instead of ``but``, of those who are free, and with which score.
+async def find_runners_up(programme: Programme, couple: Couple, matcher: Matcher, *, overridden: bool) -> Selection:
+    """The best free alternative of each side when somebody chose this couple.
 
-    It is as if nobody had private wishes, so it tells nothing of them. None also while not everybody is known.
+    Private wishes play no part: the alternatives and their scores are the same as if nobody had any, so they reveal
+    none. ``overridden``: a coordinator chose; the cost is then the loss of the side that could have done better.
     """
+    senior, junior, score = couple.senior, couple.junior, couple.fit.score
+    best = {
+        "senior": await _find_runner_up(programme, senior, "junior", junior.id, matcher),
+        "junior": await _find_runner_up(programme, junior, "senior", senior.id, matcher),
+    }
+    runners_up = {side: runner_up for side, runner_up in best.items() if runner_up is not None}
+    highest = max((runner_up.score for runner_up in runners_up.values()), default=score)
+    cost = max(0.0, highest - score) if overridden else None
+    return Selection.model_validate({"runner_up": runners_up, "override_cost": cost})
+
+
+async def _find_runner_up(
+    programme: Programme, me: Member, side: Side, chosen: str, matcher: Matcher
+) -> RunnerUp | None:
+    """The best free partner of ``me`` on ``side`` other than ``chosen``. None while the replica is incomplete."""
     if not matcher.partners.complete:
         return None
     settings, today = programme.settings, matcher.clock.now().date()
-    passed_over = {but, *matcher.partners.earlier(me.id)}
+    excluded = {chosen, *matcher.partners.earlier(me.id)}
     async with matcher.partners.lock:
         index = matcher.partners.index(programme)
         candidates = await asyncio.to_thread(
@@ -132,11 +114,12 @@ async def runner_up(
             me,
             settings,
             today,
-            MORE,
-            excluded=passed_over,
+            SPARE_CANDIDATES,
+            excluded=excluded,
             sides=[side],
             with_private_wishes=False,
         )
-    profiles = await matcher.members.get_many([one.id for one in candidates])
-    places = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
-    return next(((one.id, one.score) for one in candidates if one.id in places), None)
+    profiles = await matcher.members.get_many([candidate.id for candidate in candidates])
+    seats = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
+    best = next((candidate for candidate in candidates if candidate.id in seats), None)
+    return RunnerUp(member_id=best.id, score=best.score) if best is not None else None

@@ -1,322 +1,307 @@
-"""Choosing a partner oneself: the shortlist, a request by name, and its acceptance."""
+"""Pairs that people choose: a member's shortlist, requests by name and their acceptance, and direct proposals."""
 
 from collections.abc import Sequence
-from datetime import date
 
 from chassis.core.commands import Op
 from chassis.core.ids import derived_id
 from chassis.storage.aggregates import KeyReused, Stored
+from contracts.envelope import Envelope
 from contracts.errors import CommandRejected, NotFound
 from contracts.pairings import Origin
 from contracts.profiles import ProfileChanged, Side
-from contracts.programmes import ProgrammeSettings
-from contracts.taxonomy import Taxonomy
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.reasons import reasons
+from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.fit.score import fit, focus
+from services.matcher.domain.fit.score import compute_fit, select_focus
 from services.matcher.domain.pairings import request as requests
-from services.matcher.domain.pairings.pairing import RUNNING, UNSEEN, Pairing, Plan
-from services.matcher.domain.pairings.participants import participant
-from services.matcher.domain.pairings.request import Request
-from services.matcher.domain.pairings.seat_ledger import free_places
+from services.matcher.domain.pairings.pairing import (
+    RUNNING_STATES,
+    UNPUBLISHED_STATES,
+    Pairing,
+    PairingPlan,
+    build_participant,
+)
+from services.matcher.domain.pairings.request import PartnerRequest
+from services.matcher.domain.pairings.seat_ledger import count_free_seats
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.pairings import reservation
-from services.matcher.pairings.alternatives import chosen_among_the_free
-from services.matcher.pairings.partner_search import Choice, Couple, partners, possible
+from services.matcher.pairings.eligibility import (
+    Couple,
+    assess,
+    assess_either_way,
+    earlier_partners,
+    present_member,
+)
+from services.matcher.pairings.partner_search import Choice, find_partners, find_runners_up
 
 NOT_POSSIBLE = CommandRejected("not_possible", "The rules of this programme do not allow this pair.")
 NOT_AVAILABLE = CommandRejected("not_available", "This person cannot be asked at the moment.")
 
 
-def pairing_of(request_id: str) -> str:
+def pairing_id_of(request_id: str) -> str:
     """The id of the pairing that a request may become."""
     return derived_id("pairing", "request", request_id)
 
 
-async def shortlist(programme: Programme, me: str, limit: int, matcher: Matcher) -> list[Choice]:
-    """The best partners who are free now, the best first. Raises ``CommandRejected``."""
-    own = await _myself(programme, me, matcher)
-    return await partners(programme, own, limit, matcher)
+async def find_shortlist(programme: Programme, me: str, limit: int, matcher: Matcher) -> list[Choice]:
+    """The best partners who are free now, best first. Raises ``CommandRejected``."""
+    own = await _load_chooser(programme, me, matcher)
+    return await find_partners(programme, own, limit, matcher)
 
 
-async def ask(programme: Programme, me: str, partner: str, op: Op, matcher: Matcher) -> Stored[Request]:
-    """Ask somebody by name. Raises ``CommandRejected``, but never because they would avoid ``me``."""
+async def create_request(
+    programme: Programme, me: str, partner: str, op: Op, matcher: Matcher
+) -> Stored[PartnerRequest]:
+    """Ask a member by name. Raises ``CommandRejected``, but not because the member would rather not be paired."""
     request_id = derived_id("request", op.key)
-    made = await matcher.requests.get(request_id)
-    if made is not None:
-        if made.state.state == "erased":
+    existing = await matcher.requests.get(request_id)
+    if existing is not None:
+        if existing.state.state == "erased":
             raise NotFound("request")
-        if made.state.asked != partner:
+        if existing.state.asked != partner:
             raise KeyReused("this idempotency key was used for another request")
-        return made
-    own = await _myself(programme, me, matcher)
-    if partner in own.profile.avoid:
-        raise CommandRejected("rather_not", "You have said that you would rather not be paired with this person.")
-    profile = await matcher.members.get(partner)
-    other = rules.enrolled(profile, programme.programme_id) if profile else None
-    today = matcher.clock.now().date()
-    if other is None or rules.absent(other.profile, programme.programme_id, programme.settings, today) is not None:
-        raise NOT_AVAILABLE
-    places = await matcher.ledgers.free_seats([own.profile, other.profile], programme.programme_id)
-    if me not in places:
-        raise CommandRejected("no_seat", "All your places are taken.")
-    if partner not in places:
-        raise NOT_AVAILABLE
-    earlier = await matcher.pairings.earlier_pairs(of=[me])
-    couple = _couple(own, other, programme.settings, matcher.taxonomy, today, earlier)
-    if couple is None:
-        raise NOT_POSSIBLE
-    now = matcher.clock.now()
-    if any(_again(known.state, request_id, programme, partner) for known in await matcher.requests.of_member(me)):
-        raise CommandRejected("already_asked", "You have asked this person before.")
+        return existing
+    couple = await _assess_request(programme, me, partner, matcher)
+    moment = matcher.clock.moment()
+    for stored in await matcher.requests.of_member(me):
+        if _is_repeated(stored.state, request_id, programme, partner):
+            raise CommandRejected("already_asked", "You have asked this person before.")
     side: Side = "senior" if couple.senior.id == me else "junior"
+    other = couple.junior if side == "senior" else couple.senior
     days = programme.settings.matching.answer_within_working_days
+    hidden = me in other.profile.avoid
     saved = await matcher.requests.update(
         request_id,
         op,
-        lambda state: requests.ask(
-            state,
-            request_id,
-            programme.programme_id,
-            (me, partner),
-            side,
-            days,
-            now,
-            hidden=me in other.profile.avoid,
+        lambda state: requests.open_request(
+            state, request_id, programme.programme_id, (me, partner), side, days, moment.now, hidden=hidden
         ),
     )
-    await _forget_the_erased(request_id, (me, partner), matcher)
+    await _forget_erased(request_id, (me, partner), matcher)
     return Stored(request_id, saved.require_state(), saved.version)
 
 
-async def _forget_the_erased(request_id: str, people: tuple[str, str], matcher: Matcher) -> None:
-    """Whoever writes about people looks afterwards who is gone: their erasure may have looked before."""
-    for id, stored in (await matcher.ledgers.get_many(people)).items():
-        if stored.state.erasing:
-            await matcher.requests.update(
-                request_id,
-                Op.once(),
-                lambda state: requests.forget(state, id) if state else None,  # noqa: B023 - used at once
-            )
-            raise NotFound("member of this programme")
-
-
-def _again(known: Request, request_id: str, programme: Programme, partner: str) -> bool:
-    """Whether this is another request to somebody who has been asked and has not said yes: nobody is asked twice."""
-    same = known.asked == partner and known.programme_id == programme.programme_id
-    return same and known.request_id != request_id and known.state in ("open", "lapsed")
-
-
-async def accept(request_id: str, me: str, matcher: Matcher) -> tuple[Request, Pairing]:
-    """Form the pairing if both have a seat and the rules allow it. Raises ``CommandRejected``; then it stays open."""
-    stored = await matcher.requests.get(request_id)
-    now = matcher.clock.now()
-    known = stored.state if stored else None
-    if known is not None and known.asked == me and known.state == "accepted" and known.pairing_id is not None:
-        formed = await matcher.pairings.get(known.pairing_id)
-        if formed is not None:
-            return known, formed.state
-    request = requests.open_for(known, me, now)
-    programme = (await matcher.programmes.load(request.programme_id)).state
-    plan = await _plan_of(request, programme, matcher)
-    outcome = (await reservation.reserve(matcher, [plan], agreed=True))[plan.pairing_id]
-    if isinstance(outcome, CommandRejected):
-        raise outcome
-    saved = await matcher.requests.update(
-        request_id, Op.once(), lambda state: requests.accepted(state, plan.pairing_id) if state else None
-    )
-    return saved.require_state(), outcome
-
-
-async def look_again(found: Sequence[Request], programme: Programme, matcher: Matcher) -> list[str]:
-    """Let lapse what can no longer come about; returns the ids of those that are to be looked at once more.
-
-    They are being accepted at this moment, the database does not know all yet that was said of the two, or a place that
-    is wanted may be given back any moment.
-    """
-    people = sorted({id for one in found for id in (one.asker, one.asked)})
-    waits = await matcher.partners.ahead_of(matcher.members, people)
-    profiles = await matcher.members.get_many(people)
-    ledgers = {id: stored.state for id, stored in (await matcher.ledgers.get_many(people)).items()}
-    places = free_places(ledgers, profiles.values(), programme.programme_id)
-    waits |= await reservation.in_doubt(matcher, [ledger for id, ledger in ledgers.items() if id not in places])
-    pairings = await matcher.pairings.get_many([pairing_of(one.request_id) for one in found])
-    later: list[str] = []
-    for one in found:
-        pairing = pairings.get(pairing_of(one.request_id))
-        if waits.intersection((one.asker, one.asked)) or (pairing and pairing.state.state == "reserving"):
-            later.append(one.request_id)
-            continue
-        formed = pairing.id if pairing is not None and pairing.state.state in RUNNING else None
-        both = profiles.get(one.asker), profiles.get(one.asked)
-        may = places.keys() >= {one.asker, one.asked} and _still_possible(one, both, programme, matcher)
-        rather_not = [
-            me is not None and other in me.avoid for me, other in zip(both, (one.asked, one.asker), strict=True)
-        ]
-
-        def decide(state: Request | None) -> requests.Decision | None:
-            if state is None:
-                return None
-            if formed is not None and state.state == "open":  # noqa: B023 - used at once, as the others are
-                return requests.accepted(state, formed)  # noqa: B023
-            return requests.looked_at_again(
-                state,
-                possible=may,  # noqa: B023
-                asker_would_rather_not=rather_not[0],  # noqa: B023
-                asked_would_rather_not=rather_not[1],  # noqa: B023
-            )
-
-        await matcher.requests.update(one.request_id, Op.once(), decide)
-    return later
-
-
-def _still_possible(
-    request: Request, both: tuple[ProfileChanged | None, ProfileChanged | None], programme: Programme, matcher: Matcher
-) -> bool:
-    """Whether the two, asker and asked, are there, and no rule that anybody may know of forbids the pair."""
+async def _assess_request(programme: Programme, me: str, partner: str, matcher: Matcher) -> Couple:
+    """The two on the sides that fit better. Raises ``CommandRejected``."""
+    own = await _load_chooser(programme, me, matcher)
+    if partner in own.profile.avoid:
+        raise CommandRejected("rather_not", "You have said that you would rather not be paired with this person.")
     today = matcher.clock.now().date()
-    people = [rules.enrolled(one, programme.programme_id) if one is not None else None for one in both]
-    asker, asked = people
+    profile = await matcher.members.get(partner)
+    other = present_member(profile, programme.programme_id, programme.settings, today)
+    if other is None:
+        raise NOT_AVAILABLE
+    seats = await matcher.ledgers.free_seats([own.profile, other.profile], programme.programme_id)
+    if me not in seats:
+        raise CommandRejected("no_seat", "All your places are taken.")
+    if partner not in seats:
+        raise NOT_AVAILABLE
+    earlier = await matcher.pairings.earlier_pairs(of=[me])
+    couple = assess_either_way(own, other, programme.settings, matcher.taxonomy, today, earlier)
+    if couple is None:
+        raise NOT_POSSIBLE
+    return couple
+
+
+async def _forget_erased(request_id: str, members: tuple[str, str], matcher: Matcher) -> None:
+    """Forget the request if an erasure of either began before it was saved. Raises ``NotFound`` then."""
+    erasing = await matcher.ledgers.erasing_among(members)
+    for member_id in erasing:
+        await forget_in_request(request_id, member_id, matcher)
+    if erasing:
+        raise NotFound("member of this programme")
+
+
+async def forget_in_request(request_id: str, member_id: str, matcher: Matcher, cause: Envelope | None = None) -> None:
+    await matcher.requests.update(
+        request_id,
+        Op.once(),
+        lambda request: requests.erase_member(request, member_id) if request else None,
+        cause=cause,
+    )
+
+
+def _is_repeated(request: PartnerRequest, request_id: str, programme: Programme, partner: str) -> bool:
+    """Whether this is an earlier request to the same member that was not accepted. Nobody is asked twice."""
+    same = request.asked == partner and request.programme_id == programme.programme_id
+    return same and request.request_id != request_id and request.state in ("open", "lapsed")
+
+
+async def accept_request(request_id: str, me: str, matcher: Matcher) -> tuple[PartnerRequest, Pairing]:
+    """Form the pairing, if both have a free seat and the rules still allow it.
+
+    Raises ``CommandRejected``; the request then stays open.
+    """
+    stored = await matcher.requests.get(request_id)
+    existing = stored.state if stored else None
+    if existing is not None and existing.asked == me and existing.state == "accepted" and existing.pairing_id:
+        formed = await matcher.pairings.get(existing.pairing_id)
+        if formed is not None:
+            return existing, formed.state
+    request = requests.require_open_request(existing, me, matcher.clock.now())
+    programme = (await matcher.programmes.load(request.programme_id)).state
+    plan = await _plan_of_request(request, programme, matcher)
+    pairing = await reservation.reserve_pair(matcher, plan, agreed=True)
+    saved = await matcher.requests.update(
+        request_id, Op.once(), lambda state: requests.accept_request(state, plan.pairing_id) if state else None
+    )
+    return saved.require_state(), pairing
+
+
+async def recheck_requests(batch: Sequence[PartnerRequest], programme: Programme, matcher: Matcher) -> list[str]:
+    """Let requests lapse that can no longer succeed; returns the ids of those to check again.
+
+    A request is checked again if it is being accepted at this moment, if the database is behind the replica for one
+    of the two, or if a seat that it needs may be given back at any moment.
+    """
+    members = sorted({id for request in batch for id in (request.asker, request.asked)})
+    unsettled = await matcher.partners.ahead_of(matcher.members, members)
+    profiles = await matcher.members.get_many(members)
+    ledgers = {id: stored.state for id, stored in (await matcher.ledgers.get_many(members)).items()}
+    seats = count_free_seats(ledgers, profiles.values(), programme.programme_id)
+    full = [ledger for id, ledger in ledgers.items() if id not in seats]
+    unsettled |= await reservation.members_in_doubt(matcher.pairings, full)
+    pairings = await matcher.pairings.get_many([pairing_id_of(request.request_id) for request in batch])
+    postponed: list[str] = []
+    for request in batch:
+        stored = pairings.get(pairing_id_of(request.request_id))
+        pairing = stored.state if stored is not None else None
+        both = profiles.get(request.asker), profiles.get(request.asked)
+        if unsettled.intersection((request.asker, request.asked)) or (pairing and pairing.state == "reserving"):
+            postponed.append(request.request_id)
+            continue
+        have_seats = seats.keys() >= {request.asker, request.asked}
+        possible = have_seats and _is_still_possible(request, both, programme, matcher)
+        await _recheck_request(request, pairing, both, possible, matcher)
+    return postponed
+
+
+async def _recheck_request(
+    request: PartnerRequest,
+    pairing: Pairing | None,
+    both: tuple[ProfileChanged | None, ProfileChanged | None],
+    possible: bool,
+    matcher: Matcher,
+) -> None:
+    """Save what follows for one request. ``both``: the profiles of the member who asks, and of the other."""
+    asker, asked = both
+    formed = pairing is not None and pairing.state in RUNNING_STATES
+
+    def decide(state: PartnerRequest | None) -> requests.Decision | None:
+        if state is None:
+            return None
+        if formed and state.state == "open":
+            return requests.accept_request(state, pairing_id_of(request.request_id))
+        return requests.reassess_request(
+            state,
+            possible=possible,
+            asker_would_rather_not=asker is not None and request.asked in asker.avoid,
+            asked_would_rather_not=asked is not None and request.asker in asked.avoid,
+        )
+
+    await matcher.requests.update(request.request_id, Op.once(), decide)
+
+
+def _is_still_possible(
+    request: PartnerRequest,
+    both: tuple[ProfileChanged | None, ProfileChanged | None],
+    programme: Programme,
+    matcher: Matcher,
+) -> bool:
+    """Whether both are present, and no rule that everybody may know forbids the pair."""
+    settings, today = programme.settings, matcher.clock.now().date()
+    asker, asked = [present_member(profile, programme.programme_id, settings, today) for profile in both]
     if programme.state != "open" or asker is None or asked is None:
-        return False
-    if any(rules.absent(one.profile, programme.programme_id, programme.settings, today) for one in (asker, asked)):
         return False
     senior, junior = (asker, asked) if request.asker_side == "senior" else (asked, asker)
     earlier = matcher.partners.earlier(senior.id)
-    return not rules.shown(rules.broken(senior, junior, programme.settings, today, earlier))
-
-
-async def put_together(programme: Programme, senior_id: str, junior_id: str, op: Op, matcher: Matcher) -> Pairing:
-    """A coordinator proposes two people to each other. Raises ``CommandRejected``, in the same words for every rule."""
-    pairing_id = derived_id("pairing", "coordinator", op.key)
-    return await propose(programme, (senior_id, junior_id), pairing_id, "coordinator", matcher)
+    return not rules.drop_private_rules(rules.find_broken_rules(senior, junior, settings, today, earlier))
 
 
 async def propose(
     programme: Programme, pair: tuple[str, str], pairing_id: str, origin: Origin, matcher: Matcher
 ) -> Pairing:
-    """Ask two people, senior and junior, if all still holds. Raises ``CommandRejected``, the same text for every rule.
+    """Propose a senior and a junior to each other. Raises ``CommandRejected``, with one text for every rule.
 
-    Repeated under the same ``pairing_id`` it proposes nothing twice; for another pair it raises ``KeyReused``.
+    It may be repeated with the same ``pairing_id``; for another pair it then raises ``KeyReused``.
     """
     senior_id, junior_id = pair
-    known = await matcher.pairings.get(pairing_id)
-    if known is not None and known.state.state not in UNSEEN:
-        if (known.state.plan.senior.member_id, known.state.plan.junior.member_id) != (senior_id, junior_id):
+    existing = await matcher.pairings.get(pairing_id)
+    if existing is not None and existing.state.state not in UNPUBLISHED_STATES:
+        if (existing.state.plan.senior.member_id, existing.state.plan.junior.member_id) != pair:
             raise KeyReused("this idempotency key was used for another pair")
-        return known.state
+        return existing.state
     profiles = await matcher.members.get_many([senior_id, junior_id])
     today = matcher.clock.now().date()
     senior, junior = (
-        rules.enrolled(profiles[id], programme.programme_id) if id in profiles else None
-        for id in (senior_id, junior_id)
+        rules.find_enrolled_member(profiles[id], programme.programme_id) if id in profiles else None for id in pair
     )
     if senior is None or junior is None:
         raise NotFound("member of this programme")
-    for one in (senior, junior):
-        absent = rules.absent(one.profile, programme.programme_id, programme.settings, today)
+    for member in (senior, junior):
+        absent = rules.find_absence_reason(member.profile, programme.programme_id, programme.settings, today)
         if absent is not None:
-            raise CommandRejected(absent, rules.WORDS[absent])
-    earlier = _others(await matcher.pairings.earlier_pairs(of=[senior_id]), senior_id)
-    couple = possible(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
+            raise CommandRejected(absent, rules.REASON_TEXTS[absent])
+    earlier = earlier_partners(await matcher.pairings.earlier_pairs(of=[senior_id]), senior_id)
+    couple = assess(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
     if couple is None:
         raise NOT_POSSIBLE
-    plan = await _plan(pairing_id, programme, couple, origin, matcher)
-    outcome = (await reservation.reserve(matcher, [plan]))[plan.pairing_id]
-    if isinstance(outcome, CommandRejected):
-        raise outcome
-    return outcome
+    return await reservation.reserve_pair(matcher, await _plan(pairing_id, programme, couple, origin, matcher))
 
 
-async def _myself(programme: Programme, me: str, matcher: Matcher) -> Member:
+async def _load_chooser(programme: Programme, me: str, matcher: Matcher) -> Member:
+    """The member who chooses a partner. Raises ``CommandRejected`` where members do not choose, or this one cannot."""
     if programme.state != "open" or not programme.settings.matching.shortlist:
         raise CommandRejected("no_shortlist", "In this programme partners are proposed by the coordinators.")
     profile = await matcher.members.get(me)
-    own = rules.enrolled(profile, programme.programme_id) if profile else None
+    own = rules.find_enrolled_member(profile, programme.programme_id) if profile else None
     if profile is None or own is None:
         raise CommandRejected("not_enrolled", "You do not take part in this programme.")
-    absent = rules.absent(profile, programme.programme_id, programme.settings, matcher.clock.now().date())
+    absent = rules.find_absence_reason(profile, programme.programme_id, programme.settings, matcher.clock.now().date())
     if absent is not None:
         raise CommandRejected(absent, "Finish signing up, or wait until you are back, to choose a partner.")
     return own
 
 
-async def _plan_of(request: Request, programme: Programme, matcher: Matcher) -> Plan:
+async def _plan_of_request(request: PartnerRequest, programme: Programme, matcher: Matcher) -> PairingPlan:
+    """The plan of the pairing that the request becomes. Raises ``CommandRejected`` if it is no longer possible."""
+    settings, today = programme.settings, matcher.clock.now().date()
     profiles = await matcher.members.get_many([request.asker, request.asked])
-    today = matcher.clock.now().date()
-    people = [
-        rules.enrolled(profiles[id], programme.programme_id) if id in profiles else None
+    asker, asked = [
+        present_member(profiles.get(id), programme.programme_id, settings, today)
         for id in (request.asker, request.asked)
     ]
-    if programme.state != "open" or any(
-        one is None or rules.absent(one.profile, programme.programme_id, programme.settings, today) for one in people
-    ):
-        raise reservation.OVER
-    asker, asked = people
-    assert asker is not None, "both are enrolled"
-    assert asked is not None, "both are enrolled"
-    pairing_id = pairing_of(request.request_id)
-    known = await matcher.pairings.get(pairing_id)
-    if known is not None and known.state.state not in UNSEEN:
-        return known.state.plan
+    if programme.state != "open" or asker is None or asked is None:
+        raise reservation.NO_LONGER_POSSIBLE
+    pairing_id = pairing_id_of(request.request_id)
+    existing = await matcher.pairings.get(pairing_id)
+    if existing is not None and existing.state.state not in UNPUBLISHED_STATES:
+        return existing.state.plan
     senior, junior = (asker, asked) if request.asker_side == "senior" else (asked, asker)
-    earlier = await matcher.pairings.earlier_pairs(of=[request.asker])
-    if rules.broken(senior, junior, programme.settings, today, _others(earlier, senior.id)):
-        raise reservation.OVER
-    found = fit(senior, junior, programme.settings, matcher.taxonomy, today)
-    plan = await _plan(pairing_id, programme, Couple(senior, junior, found), "request", matcher)
+    earlier = earlier_partners(await matcher.pairings.earlier_pairs(of=[request.asker]), senior.id)
+    if rules.find_broken_rules(senior, junior, settings, today, earlier):
+        raise reservation.NO_LONGER_POSSIBLE
+    couple = Couple(senior, junior, compute_fit(senior, junior, settings, matcher.taxonomy, today))
+    plan = await _plan(pairing_id, programme, couple, "request", matcher)
     return plan.model_copy(update={"request_id": request.request_id})
 
 
-def _couple(
-    one: Member,
-    other: Member,
-    settings: ProgrammeSettings,
-    taxonomy: Taxonomy,
-    on: date,
-    earlier: set[tuple[str, str]],
-) -> Couple | None:
-    """The better way round in which ``one`` and ``other`` may be paired, whoever would rather not; None if neither."""
-    found: list[Couple] = []
-    for senior, junior in ((one, other), (other, one)):
-        if senior.enrolment.side == "junior" or junior.enrolment.side == "senior":
-            continue
-        again = _others(earlier, senior.id)
-        parts = fit(senior, junior, settings, taxonomy, on)
-        if not rules.shown(rules.broken(senior, junior, settings, on, again)) and not parts.falls_short(settings):
-            found.append(Couple(senior, junior, parts))
-    return max(found, key=lambda couple: couple.fit.score, default=None)
-
-
-def _others(pairs: set[tuple[str, str]], of: str) -> list[str]:
-    """Who stands in a pair with this member."""
-    return [id for pair in pairs if of in pair for id in pair if id != of]
-
-
-async def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> Plan:
+async def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> PairingPlan:
     senior, junior = couple.senior.profile, couple.junior.profile
-    settings, on = programme.settings, matcher.clock.now().date()
-    why = reasons(senior, junior, settings, matcher.taxonomy, on)
-    return Plan(
+    settings, today = programme.settings, matcher.clock.now().date()
+    texts = build_reasons(senior, junior, settings, matcher.taxonomy, today)
+    return PairingPlan(
         pairing_id=pairing_id,
         programme_id=programme.programme_id,
         programme_version=programme.settings_version,
         origin=origin,
-        senior=participant(senior, "senior"),
-        junior=participant(junior, "junior"),
-        focus=focus(senior, junior, settings.matching.benefit, matcher.taxonomy),
-        reasons={side: tuple(texts) for side, texts in why.items()},
+        senior=build_participant(senior, "senior"),
+        junior=build_participant(junior, "junior"),
+        focus=select_focus(senior, junior, settings.matching.benefit, matcher.taxonomy),
+        reasons={side: tuple(sentences) for side, sentences in texts.items()},
         fit=couple.fit,
         answer_within_working_days=settings.matching.answer_within_working_days,
         duration_months=settings.meetings.duration_months,
-        chosen=await chosen_among_the_free(
-            programme,
-            couple.senior,
-            couple.junior,
-            couple.fit.score,
-            matcher,
-            overridden=origin == "coordinator",
-        ),
+        chosen=await find_runners_up(programme, couple, matcher, overridden=origin == "coordinator"),
     )

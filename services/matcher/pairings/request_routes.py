@@ -13,7 +13,7 @@ from chassis.web.http import (
 from contracts.errors import NotFound
 from services.matcher.dependencies import MatcherContext, MemberCommand, MemberPrincipal
 from services.matcher.domain.pairings import request as requests
-from services.matcher.domain.pairings.request import Request
+from services.matcher.domain.pairings.request import PartnerRequest
 from services.matcher.pairings import proposals
 from services.matcher.pairings.views import AcceptedView, ChoiceView, PairingView, RequestView
 from services.matcher.permissions import myself
@@ -30,8 +30,8 @@ async def get_shortlist(
     id: str, principal: MemberPrincipal, matcher: MatcherContext, limit: Annotated[int, Query(ge=1, le=20)] = 10
 ) -> Page[ChoiceView]:
     programme = (await matcher.programmes.load(id)).state
-    found = await proposals.shortlist(programme, myself(principal), limit, matcher)
-    return Page(items=[ChoiceView.of(choice, matcher.taxonomy) for choice in found])
+    choices = await proposals.find_shortlist(programme, myself(principal), limit, matcher)
+    return Page(items=[ChoiceView.of(choice, matcher.taxonomy) for choice in choices])
 
 
 @router.post("/programmes/{id}/requests", status_code=201)
@@ -39,7 +39,7 @@ async def create_request(
     id: str, body: AskBody, command: MemberCommand, response: Response, matcher: MatcherContext
 ) -> RequestView:
     programme = (await matcher.programmes.load(id)).state
-    stored = await proposals.ask(programme, myself(command.principal), body.partner, command.op, matcher)
+    stored = await proposals.create_request(programme, myself(command.principal), body.partner, command.op, matcher)
     response.headers["Location"] = f"/requests/{stored.id}"
     return RequestView.of(stored.state)
 
@@ -47,14 +47,14 @@ async def create_request(
 @router.get("/requests")
 async def list_requests(principal: MemberPrincipal, matcher: MatcherContext) -> Page[RequestView]:
     me = myself(principal)
-    found = [stored.state for stored in await matcher.requests.of_member(me)]
-    return Page(items=[RequestView.of(request) for request in found if _seen_by(request, me)])
+    sent_or_received = [stored.state for stored in await matcher.requests.of_member(me)]
+    return Page(items=[RequestView.of(request) for request in sent_or_received if _is_visible(request, me)])
 
 
 @router.get("/requests/{id}")
 async def get_request(id: str, principal: MemberPrincipal, matcher: MatcherContext) -> RequestView:
     stored = await matcher.requests.get(id)
-    if stored is None or not _seen_by(stored.state, myself(principal)):
+    if stored is None or not _is_visible(stored.state, myself(principal)):
         raise not_found("request")
     return RequestView.of(stored.state)
 
@@ -62,10 +62,8 @@ async def get_request(id: str, principal: MemberPrincipal, matcher: MatcherConte
 @router.post("/requests/{id}/accept")
 async def accept_request(id: str, command: MemberCommand, matcher: MatcherContext) -> AcceptedView:
     me = myself(command.principal)
-    request, pairing = await proposals.accept(id, me, matcher)
-    stored = await matcher.pairings.get(pairing.id)
-    assert stored is not None, "it was saved just now"
-    view = PairingView.seen_by(stored.state, stored.state.side_of(me))
+    request, pairing = await proposals.accept_request(id, me, matcher)
+    view = PairingView.seen_by(pairing, pairing.side_of(me))
     return AcceptedView(request=RequestView.of(request), pairing=view)
 
 
@@ -73,7 +71,7 @@ async def accept_request(id: str, command: MemberCommand, matcher: MatcherContex
 async def decline_request(id: str, command: MemberCommand, matcher: MatcherContext) -> RequestView:
     me, now = myself(command.principal), matcher.clock.now()
     saved = await matcher.requests.update(
-        id, command.op, lambda state: requests.declined(requests.open_for(state, me, now))
+        id, command.op, lambda state: requests.decline_request(requests.require_open_request(state, me, now))
     )
     return RequestView.of(saved.require_state())
 
@@ -82,15 +80,15 @@ async def decline_request(id: str, command: MemberCommand, matcher: MatcherConte
 async def withdraw_request(id: str, command: MemberCommand, matcher: MatcherContext) -> RequestView:
     me = myself(command.principal)
 
-    def decide(state: Request | None) -> requests.Decision | None:
+    def decide(state: PartnerRequest | None) -> requests.Decision | None:
         if state is None or state.asker != me:
             raise NotFound("request")
-        return requests.withdrawn(state)
+        return requests.withdraw_request(state)
 
     return RequestView.of((await matcher.requests.update(id, command.op, decide)).require_state())
 
 
-def _seen_by(request: Request, me: str) -> bool:
+def _is_visible(request: PartnerRequest, me: str) -> bool:
     if request.state == "erased":
         return False
     return request.asker == me or (request.asked == me and not request.hidden)

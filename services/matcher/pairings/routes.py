@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from fastapi import APIRouter, Query, Response
 from pydantic import Field, model_validator
 
+from chassis.core.ids import derived_id
 from chassis.storage.aggregates import Stored
 from chassis.web.http import (
     Command,
@@ -16,7 +17,7 @@ from chassis.web.http import (
     RequestBody,
     build_page,
 )
-from contracts.errors import CommandRejected, NotFound
+from contracts.errors import CommandRejected
 from contracts.pairings import DeclineReason, PairingStateName
 from contracts.profiles import Side
 from services.matcher.context import Matcher
@@ -30,7 +31,7 @@ from services.matcher.dependencies import (
 )
 from services.matcher.domain.access_policy import Action
 from services.matcher.domain.pairings import pairing as pairings
-from services.matcher.domain.pairings.pairing import Charter, Pairing
+from services.matcher.domain.pairings.pairing import Pairing, PairingCharter
 from services.matcher.pairings import proposals
 from services.matcher.pairings.views import PairingView
 from services.matcher.permissions import myself, not_in_conflict, pairing_for, programme_for
@@ -90,8 +91,8 @@ async def list_pairings(
     round_id: str | None = None,
     mine: Annotated[bool, Query(description="Own pairings only, also for coordinators and admins.")] = False,
 ) -> Page[PairingView]:
-    member_id = await _whose(principal, programme_id, mine, matcher)
-    found = matcher.pairings.page(
+    member_id = await _filter_member(principal, programme_id, mine, matcher)
+    pages = matcher.pairings.page(
         member_id=member_id,
         programme_id=programme_id,
         state=state,
@@ -99,8 +100,8 @@ async def list_pairings(
         limit=paging.fetch_limit,
         after=paging.after,
     )
-    items, after = await build_page(found, paging, lambda stored: stored.id)
-    return Page(items=await _visible(items, principal, matcher), next=after)
+    items, after = await build_page(pages, paging, lambda stored: stored.id)
+    return Page(items=await _view_allowed(items, principal, matcher), next=after)
 
 
 @router.get("/pairings/{id}")
@@ -117,20 +118,20 @@ async def answer_proposal(id: str, body: AnswerBody, command: MemberCommand, mat
         command,
         "answer",
         matcher,
-        lambda pairing, side: pairings.answer(pairing, _own(side), body.answer, body.reason, moment),
+        lambda pairing, side: pairings.record_answer(pairing, _require_side(side), body.answer, body.reason, moment),
     )
 
 
 @router.post("/pairings/{id}/charter")
 async def sign_charter(id: str, body: CharterBody, command: MemberCommand, matcher: MatcherContext) -> PairingView:
-    text = None if body.agree else Charter(**body.model_dump(exclude={"agree"}))
+    text = None if body.agree else PairingCharter(**body.model_dump(exclude={"agree"}))
     moment = matcher.clock.moment()
     return await _update_pairing(
         id,
         command,
         "charter",
         matcher,
-        lambda pairing, side: pairings.sign(pairing, _own(side), text, moment),
+        lambda pairing, side: pairings.sign_charter(pairing, _require_side(side), text, moment),
     )
 
 
@@ -138,14 +139,16 @@ async def sign_charter(id: str, body: CharterBody, command: MemberCommand, match
 async def pause_pairing(id: str, body: PauseBody, command: UserCommand, matcher: MatcherContext) -> PairingView:
     moment = matcher.clock.moment()
     return await _update_pairing(
-        id, command, "pause", matcher, lambda pairing, _: pairings.pause(pairing, body.until, moment)
+        id, command, "pause", matcher, lambda pairing, _: pairings.pause_pairing(pairing, body.until, moment)
     )
 
 
 @router.post("/pairings/{id}/resume")
 async def resume_pairing(id: str, command: UserCommand, matcher: MatcherContext) -> PairingView:
     moment = matcher.clock.moment()
-    return await _update_pairing(id, command, "resume", matcher, lambda pairing, _: pairings.resume(pairing, moment))
+    return await _update_pairing(
+        id, command, "resume", matcher, lambda pairing, _: pairings.resume_pairing(pairing, moment)
+    )
 
 
 @router.post("/pairings/{id}/renew")
@@ -156,14 +159,14 @@ async def renew_pairing(id: str, body: RenewBody, command: MemberCommand, matche
         command,
         "renew",
         matcher,
-        lambda pairing, side: pairings.renew(pairing, _own(side), body.months, moment),
+        lambda pairing, side: pairings.request_renewal(pairing, _require_side(side), body.months, moment),
     )
 
 
 @router.post("/pairings/{id}/end")
 async def end_pairing(id: str, command: UserCommand, matcher: MatcherContext) -> PairingView:
     moment = matcher.clock.moment()
-    return await _update_pairing(id, command, "end", matcher, lambda pairing, _: pairings.end(pairing, moment))
+    return await _update_pairing(id, command, "end", matcher, lambda pairing, _: pairings.end_pairing(pairing, moment))
 
 
 @router.post("/programmes/{id}/pairings", status_code=201)
@@ -175,11 +178,10 @@ async def propose_pairing(
         raise CommandRejected("programme_not_open", "People are paired in open programmes only.")
     if not all(await not_in_conflict(command.principal, [{body.senior, body.junior}], matcher)):
         raise CommandRejected("own_line", "You or your own line would take part; another coordinator may do it.")
-    made = await proposals.put_together(programme, body.senior, body.junior, command.op, matcher)
-    stored = await matcher.pairings.get(made.id)
-    assert stored is not None, "it was saved just now"
-    response.headers["Location"] = f"/pairings/{made.id}"
-    return PairingView.seen_by(stored.state, None)
+    pairing_id = derived_id("pairing", "coordinator", command.op.key)
+    pairing = await proposals.propose(programme, (body.senior, body.junior), pairing_id, "coordinator", matcher)
+    response.headers["Location"] = f"/pairings/{pairing.id}"
+    return PairingView.seen_by(pairing, None)
 
 
 async def _update_pairing(
@@ -190,16 +192,12 @@ async def _update_pairing(
         raise Problem(412, "A pairing has no ETag; repeat a request by its Idempotency-Key.", code="no_etag")
     side = stored.state.side_of(command.principal.member_id)
 
-    def decide_existing(state: Pairing | None) -> pairings.Decision | None:
-        if state is None or state.gone:
-            raise NotFound("pairing")
-        return decide(state, side)
-
-    return PairingView.seen_by((await matcher.pairings.update(id, command.op, decide_existing)).require_state(), side)
+    saved = await matcher.pairings.update_existing(id, command.op, lambda pairing: decide(pairing, side))
+    return PairingView.seen_by(saved.require_state(), side)
 
 
-async def _whose(principal: Principal, programme_id: str | None, mine: bool, matcher: Matcher) -> str | None:
-    """Whose pairings to list: one member's own, or (None) all that there are."""
+async def _filter_member(principal: Principal, programme_id: str | None, mine: bool, matcher: Matcher) -> str | None:
+    """The member whose pairings to list; None for all members."""
     if not mine and "admin" in principal.roles:
         return None
     if not mine and "coordinator" in principal.roles:
@@ -211,18 +209,18 @@ async def _whose(principal: Principal, programme_id: str | None, mine: bool, mat
     return myself(principal)
 
 
-async def _visible(found: list[Stored[Pairing]], principal: Principal, matcher: Matcher) -> list[PairingView]:
-    """Own pairings, and others' where there is no conflict."""
-    pairs = [{stored.state.plan.senior.member_id, stored.state.plan.junior.member_id} for stored in found]
-    free = await not_in_conflict(principal, pairs, matcher)
-    sides = [stored.state.side_of(principal.member_id) for stored in found]
+async def _view_allowed(page: list[Stored[Pairing]], principal: Principal, matcher: Matcher) -> list[PairingView]:
+    """The caller's own pairings, and others' where the caller is in no conflict with the two."""
+    pairs = [{stored.state.plan.senior.member_id, stored.state.plan.junior.member_id} for stored in page]
+    allowed = await not_in_conflict(principal, pairs, matcher)
+    sides = [stored.state.side_of(principal.member_id) for stored in page]
     return [
         PairingView.seen_by(stored.state, side)
-        for stored, side, ok in zip(found, sides, free, strict=True)
-        if ok or side is not None
+        for stored, side, is_allowed in zip(page, sides, allowed, strict=True)
+        if is_allowed or side is not None
     ]
 
 
-def _own(side: Side | None) -> Side:
+def _require_side(side: Side | None) -> Side:
     assert side is not None, "only participants get here"
     return side

@@ -8,9 +8,9 @@ from contracts.envelope import Instant
 from contracts.pairings import DeclineReason, Focus, PairingState
 from contracts.profiles import Side
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.pairings.pairing import Pairing, fields
-from services.matcher.domain.pairings.request import Request
-from services.matcher.domain.pairings.seat_ledger import Ledger
+from services.matcher.domain.pairings.pairing import Pairing, to_public_fields
+from services.matcher.domain.pairings.request import PartnerRequest
+from services.matcher.domain.pairings.seat_ledger import SeatLedger
 from services.matcher.pairings.partner_search import Choice
 
 
@@ -57,7 +57,7 @@ class PairingView(PairingState):
 
     @classmethod
     def seen_by(cls, pairing: Pairing, side: Side | None) -> Self:
-        return cls(**fields(pairing), you=_you(pairing, side) if side else None)
+        return cls(**to_public_fields(pairing), you=_you(pairing, side) if side else None)
 
 
 def _you(pairing: Pairing, side: Side) -> You:
@@ -113,7 +113,7 @@ class RequestView(BaseModel):
     pairing_id: str | None
 
     @classmethod
-    def of(cls, request: Request) -> Self:
+    def of(cls, request: PartnerRequest) -> Self:
         return cls.model_validate(request.model_dump())
 
 
@@ -139,7 +139,7 @@ class LedgerView(BaseModel):
     version: int
 
     @classmethod
-    def of(cls, ledger: Ledger, version: int) -> Self:
+    def of(cls, ledger: SeatLedger, version: int) -> Self:
         held = [HeldSeat(pairing_id=id, **seat.model_dump()) for id, seat in ledger.held.items()]
         return cls(
             member_id=ledger.member_id, capacity=ledger.capacity, closed=ledger.closed, held=held, version=version

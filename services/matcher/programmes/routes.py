@@ -50,7 +50,7 @@ async def create_programme(
         raise forbidden("Coordinators create the programmes that they were named for; admins create any.")
     moment = matcher.clock.moment()
     saved = await matcher.programmes.update(
-        id, command.op, lambda state: programmes.create(state, id, body.settings, moment)
+        id, command.op, lambda state: programmes.create_programme(state, id, body.settings, moment)
     )
     set_etag(response, saved.version)
     response.headers["Location"] = f"/programmes/{id}"
@@ -76,7 +76,9 @@ async def change_settings(
     id: str, body: ProgrammeSettings, command: CoordinatorCommand, response: Response, matcher: MatcherContext
 ) -> ProgrammeView:
     moment = matcher.clock.moment()
-    return await _update_programme(id, command, response, matcher, lambda state: programmes.change(state, body, moment))
+    return await _update_programme(
+        id, command, response, matcher, lambda state: programmes.change_settings(state, body, moment)
+    )
 
 
 @router.post("/programmes/{id}/open")
@@ -84,7 +86,9 @@ async def open_programme(
     id: str, command: CoordinatorCommand, response: Response, matcher: MatcherContext
 ) -> ProgrammeView:
     moment = matcher.clock.moment()
-    return await _update_programme(id, command, response, matcher, lambda state: programmes.open_(state, moment))
+    return await _update_programme(
+        id, command, response, matcher, lambda state: programmes.open_programme(state, moment)
+    )
 
 
 @router.post("/programmes/{id}/close")
@@ -92,7 +96,9 @@ async def close_programme(
     id: str, command: CoordinatorCommand, response: Response, matcher: MatcherContext
 ) -> ProgrammeView:
     moment = matcher.clock.moment()
-    return await _update_programme(id, command, response, matcher, lambda state: programmes.close(state, moment))
+    return await _update_programme(
+        id, command, response, matcher, lambda state: programmes.close_programme(state, moment)
+    )
 
 
 async def _update_programme(

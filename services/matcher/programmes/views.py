@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from contracts.envelope import Instant
 from contracts.programmes import ProgrammeSettings
-from services.matcher.domain.programmes.programme import Programme, public
+from services.matcher.domain.programmes.programme import Programme, to_public_event
 
 
 class ProgrammeView(BaseModel):
@@ -21,4 +21,4 @@ class ProgrammeView(BaseModel):
 
     @classmethod
     def of(cls, programme: Programme) -> Self:
-        return cls.model_validate(public(programme).model_dump())
+        return cls.model_validate(to_public_event(programme).model_dump())

@@ -15,8 +15,8 @@ from services.matcher.context import Matcher
 from services.matcher.dependencies import MatcherContext, UserPrincipal
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.receipts import receipt as receipts
-from services.matcher.domain.receipts.explanation import CHECKS, how, parts
-from services.matcher.domain.receipts.receipt import SIDES, Check, Hashes, Receipt
+from services.matcher.domain.receipts.explanation import CHECK_TEXTS, explain_factors, explain_origin
+from services.matcher.domain.receipts.receipt import SIDES, InputHashes, Receipt, VerificationCheck
 from services.matcher.permissions import not_in_conflict, pairing_for
 
 router = APIRouter(tags=["receipts"])
@@ -38,9 +38,9 @@ class OwnReceiptView(BaseModel):
             receipt_id=receipt.receipt_id,
             pairing_id=receipt.pairing_id,
             made_at=receipt.made_at,
-            how=how(receipt.origin, to_the_two=True),
+            how=explain_origin(receipt.origin, to_the_two=True),
             reasons=list(receipt.reasons[side]),
-            parts=list(parts(receipt, side)),
+            parts=list(explain_factors(receipt, side)),
         )
 
 
@@ -76,22 +76,22 @@ class ReceiptView(BaseModel):
     seed: int | None
     runner_up: dict[Side, RunnerUpView]
     override_cost: float | None
-    hashes: Hashes
+    hashes: InputHashes
 
 
 class VerificationView(BaseModel):
     """What came of computing it again.
 
-    ``changed_since``: whether what matching sees of each side is another today; left out for the two themselves, who
-    would learn of each other's changes.
+    ``changed_since``: whether what matching sees of each side is another today; left out for the two themselves,
+    who would learn of each other's changes.
     """
 
     receipt_id: str
     pairing_id: str
     verified: bool
-    agrees: list[Check]
-    differs: list[Check]
-    unknown: list[Check]
+    agrees: list[VerificationCheck]
+    differs: list[VerificationCheck]
+    unknown: list[VerificationCheck]
     words: list[str]
     changed_since: dict[Side, bool] | None
 
@@ -114,13 +114,13 @@ async def get_receipt(id: str, principal: UserPrincipal, matcher: MatcherContext
 @router.get("/receipts/{id}/verification")
 async def verify_receipt(id: str, principal: UserPrincipal, matcher: MatcherContext) -> VerificationView:
     receipt, side = await _load_receipt(id, principal, matcher)
-    found = receipts.verify(receipt, matcher.taxonomy)
+    found = receipts.verify_receipt(receipt, matcher.taxonomy)
     now = await matcher.members.get_many(list(receipt.members.values()))
-    changed = {one: receipts.changed_since(receipt, one, now.get(receipt.members[one])) for one in SIDES}
+    changed = {one: receipts.has_profile_changed(receipt, one, now.get(receipt.members[one])) for one in SIDES}
     return VerificationView(
         receipt_id=receipt.receipt_id,
         pairing_id=receipt.pairing_id,
-        verified=found.verified,
+        verified=found.is_verified,
         agrees=list(found.agrees),
         differs=list(found.differs),
         unknown=list(found.unknown),
@@ -146,13 +146,13 @@ async def _shown(
 ) -> ReceiptView | OwnReceiptView:
     if side is not None:
         return OwnReceiptView.of(receipt, side)
-    inputs = receipts.read(receipt)
+    inputs = receipts.read_inputs(receipt)
     matching = inputs.settings.matching if inputs else None
     return ReceiptView(
         **receipt.model_dump(include={"receipt_id", "pairing_id", "programme_id", "programme_version", "origin"}),
         round_id=receipt.round_id,
         made_at=receipt.made_at,
-        how=how(receipt.origin, to_the_two=False),
+        how=explain_origin(receipt.origin, to_the_two=False),
         algorithm=receipt.algorithm,
         weights=matching.weights if matching else None,
         floors=matching.floors if matching else None,
@@ -182,4 +182,4 @@ def _words(found: receipts.Verification) -> list[str]:
         (found.differs, "Not the same is"),
         (found.unknown, "This could not be computed again:"),
     ]
-    return [f"{words} {', '.join(CHECKS[check] for check in checks)}." for checks, words in said if checks]
+    return [f"{words} {', '.join(CHECK_TEXTS[check] for check in checks)}." for checks, words in said if checks]

@@ -13,7 +13,7 @@ from services.matcher.dependencies import (
     MatcherContext,
     Paging,
 )
-from services.matcher.domain.access_policy import may, to_programme
+from services.matcher.domain.access_policy import is_allowed, relation_to_programme
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.permissions import coordinates, not_in_conflict, programme_for
@@ -83,7 +83,7 @@ async def _waiting(
     some: list[Suggestion], programme: Programme, principal: Principal, matcher: Matcher
 ) -> list[WaitingView]:
     """Those in which neither whoever asks nor their line takes part; an open one only while it is possible."""
-    may = await not_in_conflict(principal, [set(one.both) for one in some], matcher)
+    may = await not_in_conflict(principal, [set(one.members) for one in some], matcher)
     pairs = await shown(some, programme, matcher)
     return [
         WaitingView.of(one, pair if one.state == "open" else None, matcher.taxonomy)
@@ -97,7 +97,7 @@ async def _theirs(id: str, principal: Principal, matcher: Matcher) -> None:
     one = await found(id, matcher)
     programme = await matcher.programmes.get(one.programme_id)
     theirs = coordinates(principal, one.programme_id, programme.state if programme else None)
-    if not may(to_programme(principal.roles, coordinates=theirs), "run_rounds"):
+    if not is_allowed(relation_to_programme(principal.roles, coordinates=theirs), "run_rounds"):
         raise NotFound("suggestion")
-    if not all(await not_in_conflict(principal, [set(one.both)], matcher)):
+    if not all(await not_in_conflict(principal, [set(one.members)], matcher)):
         raise NotFound("suggestion")

@@ -18,16 +18,17 @@ from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged, Side
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.reasons import reasons
+from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.fit.score import focus
+from services.matcher.domain.fit.score import select_focus
 from services.matcher.domain.pairings.pairing import Pairing
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rolling import programme_claim as watches
 from services.matcher.domain.rolling import suggestion as suggested
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.pairings import proposals
-from services.matcher.pairings.partner_search import Couple, partners, possible
+from services.matcher.pairings.eligibility import Couple, assess
+from services.matcher.pairings.partner_search import find_partners
 
 PAGE = 200  # people looked up together
 LOOKED_AT = 400  # of those who wait, for one answer
@@ -72,18 +73,18 @@ class Standing:
     def add(self, one: Suggestion) -> None:
         if one.state == "open":
             self.open[one.suggestion_id] = one
-        for me, other in (one.both, one.both[::-1]):
+        for me, other in (one.members, one.members[::-1]):
             self.partners.setdefault(me, set()).add(other)
 
     def drop(self, one: Suggestion) -> None:
         """It lapsed: the two may be suggested to each other again."""
         self.open.pop(one.suggestion_id, None)
-        for me, other in (one.both, one.both[::-1]):
+        for me, other in (one.members, one.members[::-1]):
             self.partners.get(me, set()).discard(other)
 
     def promised(self) -> Counter[str]:
         """How many places of each are spoken for by open suggestions."""
-        return Counter(id for one in self.open.values() for id in one.both)
+        return Counter(id for one in self.open.values() for id in one.members)
 
     def named(self, member_id: str) -> Collection[str]:
         """With whom the member was put together already, or not to be."""
@@ -113,8 +114,10 @@ async def free_again(programme: Programme, limit: int, matcher: Matcher) -> list
         profiles = await matcher.members.get_many(ids)
         places = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
         for id in ids:
-            member = rules.enrolled(profiles[id], programme.programme_id) if id in places else None
-            if member is None or rules.absent(member.profile, programme.programme_id, programme.settings, today):
+            member = rules.find_enrolled_member(profiles[id], programme.programme_id) if id in places else None
+            if member is None or rules.find_absence_reason(
+                member.profile, programme.programme_id, programme.settings, today
+            ):
                 continue
             at = since[id]
             found.append(Free(member, places[id], None if at != at else datetime.fromtimestamp(at, UTC)))
@@ -135,7 +138,7 @@ async def suggestions(programme: Programme, limit: int, matcher: Matcher) -> lis
             break
         if one.places <= promised[me.id]:
             continue  # was suggested to somebody whose turn came before
-        best = await partners(programme, me, 1, matcher, promised=promised, but=standing.named(me.id))
+        best = await find_partners(programme, me, 1, matcher, promised=promised, excluded=standing.named(me.id))
         if best:
             found.append(pair_of(best[0].couple, programme, matcher))
             promised.update([me.id, best[0].partner.member_id])
@@ -144,14 +147,14 @@ async def suggestions(programme: Programme, limit: int, matcher: Matcher) -> lis
 
 def pair_of(couple: Couple, programme: Programme, matcher: Matcher) -> Pair:
     senior, junior, settings = couple.senior.profile, couple.junior.profile, programme.settings
-    why = reasons(senior, junior, settings, matcher.taxonomy, matcher.clock.now().date())
-    about = focus(senior, junior, settings.matching.benefit, matcher.taxonomy)
+    why = build_reasons(senior, junior, settings, matcher.taxonomy, matcher.clock.now().date())
+    about = select_focus(senior, junior, settings.matching.benefit, matcher.taxonomy)
     return Pair(senior, junior, {side: tuple(texts) for side, texts in why.items()}, about)
 
 
 async def shown(waiting: Sequence[Suggestion], programme: Programme, matcher: Matcher) -> list[Pair | None]:
     """Each with its reasons as they are today; None where it is no longer possible and is about to lapse."""
-    profiles = await matcher.members.get_many([id for one in waiting for id in one.both])
+    profiles = await matcher.members.get_many([id for one in waiting for id in one.members])
     couples = [couple_of(one, profiles, programme, matcher) for one in waiting]
     return [pair_of(couple, programme, matcher) if couple is not None else None for couple in couples]
 
@@ -161,27 +164,35 @@ def couple_of(
 ) -> Couple | None:
     """The two of a suggestion as they are now; None where they can no longer be brought together."""
     today = matcher.clock.now().date()
-    both = [rules.enrolled(profiles[id], programme.programme_id) if id in profiles else None for id in one.both]
+    both = [
+        rules.find_enrolled_member(profiles[id], programme.programme_id) if id in profiles else None
+        for id in one.members
+    ]
     senior, junior = both
     if senior is None or junior is None:
         return None
-    if any(rules.absent(it.profile, programme.programme_id, programme.settings, today) for it in (senior, junior)):
+    if any(
+        rules.find_absence_reason(it.profile, programme.programme_id, programme.settings, today)
+        for it in (senior, junior)
+    ):
         return None
     earlier = matcher.partners.earlier(one.senior)
-    return possible(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
+    return assess(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
 
 
 async def release(id: str, op: Op, matcher: Matcher) -> tuple[Suggestion, Pairing]:
     """Ask the two. Raises ``CommandRejected`` where it is no longer possible; it stays open, and lapses by itself."""
     one = await found(id, matcher)
-    suggested.to_release(one)
+    suggested.require_releasable(one)
     programme = (await matcher.programmes.load(one.programme_id)).state
     if programme.state != "open":
         raise CommandRejected("programme_not_open", "People are paired in open programmes only.")
-    pairing = await proposals.propose(programme, one.both, pairing_of(one.programme_id, *one.both), "rolling", matcher)
+    pairing = await proposals.propose(
+        programme, one.members, pairing_of(one.programme_id, *one.members), "rolling", matcher
+    )
     machine = matcher.clock.machine_now()
     saved = await matcher.suggestions.update(
-        id, op, lambda state: suggested.released(state, pairing.id, machine) if state else None
+        id, op, lambda state: suggested.release_suggestion(state, pairing.id, machine) if state else None
     )
     await notify_worker(Stored(id, saved.require_state(), saved.version), matcher)
     return saved.require_state(), pairing
@@ -194,7 +205,7 @@ async def dismiss(id: str, op: Op, matcher: Matcher) -> Suggestion:
     def decide(state: Suggestion | None) -> suggested.Decision | None:
         if state is None or state.state == "erased":
             raise NotFound("suggestion")
-        return suggested.dismissed(state, machine)
+        return suggested.dismiss_suggestion(state, machine)
 
     saved = await matcher.suggestions.update(id, op, decide)
     await notify_worker(Stored(id, saved.require_state(), saved.version), matcher)
@@ -214,8 +225,10 @@ async def notify_worker(stored: Stored[Suggestion], matcher: Matcher) -> None:
     if stored.state.lease is None:
         return
     id = stored.state.programme_id
-    await matcher.claims.update(id, Op.once(), lambda state: watches.stir(state, id))
-    await matcher.suggestions.update(stored.id, Op.once(), lambda state: suggested.told(state) if state else None)
+    await matcher.claims.update(id, Op.once(), lambda state: watches.mark_changed(state, id))
+    await matcher.suggestions.update(
+        stored.id, Op.once(), lambda state: suggested.acknowledge_decision(state) if state else None
+    )
 
 
 async def forget_the_erased(id: str, people: tuple[str, str], matcher: Matcher) -> None:
@@ -225,5 +238,5 @@ async def forget_the_erased(id: str, people: tuple[str, str], matcher: Matcher) 
             await matcher.suggestions.update(
                 id,
                 Op.once(),
-                lambda state: suggested.forget(state, member) if state else None,  # noqa: B023 - used at once
+                lambda state: suggested.erase_member(state, member) if state else None,  # noqa: B023 - used at once
             )

@@ -19,15 +19,15 @@ from chassis.observability.telemetry import safe_message
 from contracts.errors import CommandRejected
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
-from services.matcher.domain.pairings.pairing import UNSEEN
-from services.matcher.domain.pairings.seat_ledger import Ledger, room
+from services.matcher.domain.pairings.pairing import UNPUBLISHED_STATES
+from services.matcher.domain.pairings.seat_ledger import SeatLedger, compute_seat_limits
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rolling import programme_claim as watches
 from services.matcher.domain.rolling import suggestion as suggested
-from services.matcher.domain.rolling.programme_claim import Watch
+from services.matcher.domain.rolling.programme_claim import ProgrammeClaim
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.pairings import proposals
-from services.matcher.pairings.partner_search import Choice, partners
+from services.matcher.pairings.partner_search import Choice, find_partners
 from services.matcher.rolling.suggestions import Standing, couple_of, forget_the_erased, pairing_of, suggestion_id
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ async def _claim(kept: dict[str, Keeping], matcher: Matcher) -> None:
         saved = await matcher.claims.update(
             stored.id,
             Op.once(),
-            lambda state: watches.claim(state, holder, machine),  # noqa: B023 - used at once
+            lambda state: watches.take_claim(state, holder, machine),  # noqa: B023 - used at once
         )
         if saved.changed:
             kept[stored.id] = Keeping(stored.id, holder)
@@ -128,7 +128,7 @@ async def turn(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> 
     machine = matcher.clock.machine_now()
     watch = (
         await matcher.claims.update(
-            keeping.programme_id, Op.once(), lambda state: watches.renew(state, keeping.holder, machine)
+            keeping.programme_id, Op.once(), lambda state: watches.renew_claim(state, keeping.holder, machine)
         )
     ).state
     if watch is None or watch.holder != keeping.holder:
@@ -158,7 +158,7 @@ def _rolling(programme: Programme) -> bool:
 async def _give_back(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher, stirred: int | None = None) -> None:
     _drop(keeping, kept, matcher)
     await matcher.claims.update(
-        keeping.programme_id, Op.once(), lambda state: watches.give_back(state, keeping.holder, stirred=stirred)
+        keeping.programme_id, Op.once(), lambda state: watches.release_claim(state, keeping.holder, stirred=stirred)
     )
 
 
@@ -167,7 +167,7 @@ def _drop(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> None:
     matcher.partners.unsubscribe(keeping.programme_id)
 
 
-async def _look_around(keeping: Keeping, programme: Programme, watch: Watch, matcher: Matcher) -> None:
+async def _look_around(keeping: Keeping, programme: Programme, watch: ProgrammeClaim, matcher: Matcher) -> None:
     """What concerns everybody: other rules, another day, a decision of a coordinator."""
     today = matcher.clock.now().date()
     seen = (programme.settings_version, programme.state, today)
@@ -175,11 +175,11 @@ async def _look_around(keeping: Keeping, programme: Programme, watch: Watch, mat
         before, keeping.stirred = keeping.standing, watch.stirred
         keeping.standing = Standing.of(await matcher.suggestions.standing_in(keeping.programme_id))
         gone = before.open.keys() - keeping.standing.open.keys()
-        keeping.todo.update(id for one in gone for id in before.open[one].both)
+        keeping.todo.update(id for one in gone for id in before.open[one].members)
     if keeping.seen != seen:
         keeping.seen = seen
         matcher.partners.mark_changed(
-            keeping.programme_id, [id for one in keeping.standing.open.values() for id in one.both]
+            keeping.programme_id, [id for one in keeping.standing.open.values() for id in one.members]
         )
         keeping.doubtful = [stored.id for stored in await matcher.requests.open_in(keeping.programme_id)]
         async with matcher.partners.lock:
@@ -205,11 +205,11 @@ async def _look_at_requests(keeping: Keeping, programme: Programme, news: Sequen
     if not now:
         return
     found = [stored.state for stored in (await matcher.requests.get_many(now)).values()]
-    keeping.doubtful += await proposals.look_again(found, programme, matcher)
+    keeping.doubtful += await proposals.recheck_requests(found, programme, matcher)
 
 
 async def _look_at_suggestions(keeping: Keeping, programme: Programme, news: Sequence[str], matcher: Matcher) -> None:
-    concerned = [one for one in keeping.standing.open.values() if not set(news).isdisjoint(one.both)]
+    concerned = [one for one in keeping.standing.open.values() if not set(news).isdisjoint(one.members)]
     await _lapse_what_is_over(keeping, concerned, programme, matcher)
 
 
@@ -222,34 +222,38 @@ async def _lapse_what_is_over(
     """
     if not some:
         return
-    people = sorted({id for one in some for id in one.both})
+    people = sorted({id for one in some for id in one.members})
     profiles = await matcher.members.get_many(people)
     places = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
     promised = keeping.standing.promised()
     for one in sorted(some, key=lambda one: (one.made_at, one.suggestion_id), reverse=True):
-        roomy = all(places.get(id, 0) >= promised[id] for id in one.both)
+        roomy = all(places.get(id, 0) >= promised[id] for id in one.members)
         if roomy and _rolling(programme) and couple_of(one, profiles, programme, matcher) is not None:
             continue
-        promised.subtract(one.both)
+        promised.subtract(one.members)
         await _lapse(keeping, one, matcher)
 
 
 async def _lapse(keeping: Keeping, one: Suggestion, matcher: Matcher) -> None:
     """A pairing that it became before a crash came makes it a released one."""
-    pairing = await matcher.pairings.get(pairing_of(one.programme_id, *one.both))
-    became = pairing.id if pairing is not None and pairing.state.state not in UNSEEN else None
+    pairing = await matcher.pairings.get(pairing_of(one.programme_id, *one.members))
+    became = pairing.id if pairing is not None and pairing.state.state not in UNPUBLISHED_STATES else None
     machine = matcher.clock.machine_now()
 
     def decide(state: Suggestion | None) -> suggested.Decision | None:
         if state is None:
             return None
-        return suggested.lapsed(state) if became is None else suggested.released(state, became, machine)
+        return (
+            suggested.lapse_suggestion(state)
+            if became is None
+            else suggested.release_suggestion(state, became, machine)
+        )
 
     saved = await matcher.suggestions.update(one.suggestion_id, Op.once(), decide)
     keeping.standing.drop(one)
     if saved.state is not None and saved.state.state != "lapsed":
         keeping.standing.add(saved.state)
-    keeping.todo.update(one.both)
+    keeping.todo.update(one.members)
 
 
 async def _suggest(keeping: Keeping, programme: Programme, matcher: Matcher) -> bool:
@@ -279,17 +283,23 @@ async def _look_for(id: str, keeping: Keeping, programme: Programme, matcher: Ma
     if id in await matcher.partners.ahead_of(matcher.members, [id]):
         return False
     profile = await matcher.members.get(id)
-    me = rules.enrolled(profile, programme.programme_id) if profile is not None else None
+    me = rules.find_enrolled_member(profile, programme.programme_id) if profile is not None else None
     today = matcher.clock.now().date()
-    if me is None or rules.absent(me.profile, programme.programme_id, programme.settings, today) is not None:
+    if (
+        me is None
+        or rules.find_absence_reason(me.profile, programme.programme_id, programme.settings, today) is not None
+    ):
         return True
     stored = await matcher.ledgers.get(id)
-    ledger = stored.state if stored is not None else Ledger(member_id=id)
+    ledger = stored.state if stored is not None else SeatLedger(member_id=id)
     promised = keeping.standing.promised()
-    places = ledger.free(room(me.profile, programme.programme_id), programme.programme_id) - promised[id]
+    places = (
+        ledger.count_free(compute_seat_limits(me.profile, programme.programme_id), programme.programme_id)
+        - promised[id]
+    )
     if places <= 0:
         return all(matcher.partners.is_live(pairing_id) for pairing_id in ledger.held)
-    best = await partners(programme, me, places, matcher, promised=promised, but=keeping.standing.named(id))
+    best = await find_partners(programme, me, places, matcher, promised=promised, excluded=keeping.standing.named(id))
     for choice in best:
         await _bring_together(choice, keeping, programme, matcher)
     return True
@@ -307,7 +317,7 @@ async def _bring_together(choice: Choice, keeping: Keeping, programme: Programme
         return
     id, now = suggestion_id(programme_id, *pair), matcher.clock.now()
     saved = await matcher.suggestions.update(
-        id, Op.once(), lambda state: suggested.suggest(state, id, programme_id, pair, now)
+        id, Op.once(), lambda state: suggested.open_suggestion(state, id, programme_id, pair, now)
     )
     keeping.standing.add(saved.require_state())
     await forget_the_erased(id, pair, matcher)

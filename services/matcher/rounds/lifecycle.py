@@ -16,12 +16,11 @@ from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.score import Fit, fit
-from services.matcher.domain.pairings.pairing import Plan
-from services.matcher.domain.pairings.participants import participant
-from services.matcher.domain.receipts.receipt import SIDES, Chosen, RunnerUp
+from services.matcher.domain.fit.score import Fit, compute_fit
+from services.matcher.domain.pairings.pairing import PairingPlan, build_participant
+from services.matcher.domain.receipts.receipt import SIDES, RunnerUp, Selection
 from services.matcher.domain.rounds import round as rounds
-from services.matcher.domain.rounds.round import Progress, Round, Totals, result_id
+from services.matcher.domain.rounds.round import Round, RoundProgress, RoundTotals, result_id
 from services.matcher.pairings import reservation
 from services.matcher.solver.client import UnsolvableRound
 
@@ -43,7 +42,7 @@ async def when_a_round_lease_expires(stored: Stored[Round], matcher: Matcher) ->
 
 async def _claim(round_id: str, matcher: Matcher) -> None:
     machine = matcher.clock.machine_now()
-    claimed = await matcher.rounds.update(round_id, Op.once(), lambda state: rounds.claim(_known(state), machine))
+    claimed = await matcher.rounds.update(round_id, Op.once(), lambda state: rounds.claim_run(_known(state), machine))
     if not claimed.changed:
         return
     round = claimed.require_state()
@@ -57,10 +56,10 @@ async def _claim(round_id: str, matcher: Matcher) -> None:
 async def compute(round: Round, matcher: Matcher) -> None:
     """Have it computed and stored; then the round waits for its review."""
 
-    async def alive(progress: Progress) -> bool:
+    async def alive(progress: RoundProgress) -> bool:
         return await _advance(round, matcher, progress)
 
-    if not await alive(Progress(stage="reading")):
+    if not await alive(RoundProgress(stage="reading")):
         return
     try:
         totals = await matcher.solver.run(round, matcher.clock.now(), alive)
@@ -83,10 +82,10 @@ async def _tidy(round: Round, matcher: Matcher, *, counts: bool) -> None:
         await documents.delete(others)
 
 
-async def _computed(round: Round, totals: Totals, matcher: Matcher) -> bool:
+async def _computed(round: Round, totals: RoundTotals, matcher: Matcher) -> bool:
     moment = matcher.clock.moment()
     saved = await matcher.rounds.update(
-        round.round_id, Op.once(), lambda state: rounds.computed(_known(state), round.run, totals, moment)
+        round.round_id, Op.once(), lambda state: rounds.complete_computation(_known(state), round.run, totals, moment)
     )
     return saved.changed
 
@@ -94,7 +93,7 @@ async def _computed(round: Round, totals: Totals, matcher: Matcher) -> bool:
 async def _fail(round: Round, why: str, matcher: Matcher) -> None:
     moment = matcher.clock.moment()
     await matcher.rounds.update(
-        round.round_id, Op.once(), lambda state: rounds.failed(_known(state), round.run, why, moment)
+        round.round_id, Op.once(), lambda state: rounds.fail_computation(_known(state), round.run, why, moment)
     )
 
 
@@ -112,7 +111,7 @@ async def _signs_of_life(round: Round, matcher: Matcher) -> None:
     """Until this run is overtaken."""
     wanted = True
     while wanted:
-        await asyncio.sleep(rounds.LEASE.total_seconds() / 3)
+        await asyncio.sleep(rounds.ROUND_LEASE.total_seconds() / 3)
         wanted = await _still_at_it(round, matcher)
 
 
@@ -120,7 +119,7 @@ async def _still_at_it(round: Round, matcher: Matcher) -> bool:
     """Renew the lease and nothing else; False when this run was overtaken."""
     recorded_at = matcher.clock.machine_now()
     return await matcher.rounds.renew_lease(
-        round.round_id, lambda state: rounds.still_at_it(state, round.run, recorded_at)
+        round.round_id, lambda state: rounds.extend_lease(state, round.run, recorded_at)
     )
 
 
@@ -137,15 +136,15 @@ async def _publish(round: Round, matcher: Matcher) -> None:
             return
     moment = matcher.clock.moment()
     await matcher.rounds.update(
-        round.round_id, Op.once(), lambda state: rounds.published(_known(state), round.run, moment)
+        round.round_id, Op.once(), lambda state: rounds.complete_publication(_known(state), round.run, moment)
     )
 
 
-async def _advance(round: Round, matcher: Matcher, progress: Progress) -> bool:
+async def _advance(round: Round, matcher: Matcher, progress: RoundProgress) -> bool:
     """Give a sign of life; False when this run is not wanted any longer."""
     machine = matcher.clock.machine_now()
     saved = await matcher.rounds.update(
-        round.round_id, Op.once(), lambda state: rounds.advance(_known(state), round.run, progress, machine)
+        round.round_id, Op.once(), lambda state: rounds.record_progress(_known(state), round.run, progress, machine)
     )
     return saved.changed
 
@@ -155,7 +154,7 @@ async def _published_up_to(round: Round, cursor: str, proposed: int, withdrawn: 
     saved = await matcher.rounds.update(
         round.round_id,
         Op.once(),
-        lambda state: rounds.published_up_to(_known(state), round.run, cursor, proposed, withdrawn, machine),
+        lambda state: rounds.record_published_batch(_known(state), round.run, cursor, proposed, withdrawn, machine),
     )
     return saved.changed
 
@@ -191,10 +190,10 @@ async def _noted(page: Sequence[Document], outcomes: Mapping[str, reservation.Ou
     return len(ids[None])
 
 
-async def _reserved(plans: Sequence[Plan], matcher: Matcher) -> dict[str, reservation.Outcome]:
+async def _reserved(plans: Sequence[PairingPlan], matcher: Matcher) -> dict[str, reservation.Outcome]:
     """What a crash left half-way the sweep may give up while it is tried again here: then it is begun afresh."""
     outcomes = await reservation.reserve(matcher, plans)
-    overtaken = [plan for plan in plans if outcomes[plan.pairing_id] is reservation.OVER]
+    overtaken = [plan for plan in plans if outcomes[plan.pairing_id] is reservation.NO_LONGER_POSSIBLE]
     return {**outcomes, **await reservation.reserve(matcher, overtaken)}
 
 
@@ -213,27 +212,27 @@ def _impossible(
     for profile in (senior, junior):
         if profile is None:
             return CommandRejected("gone", "One of them takes part no longer.")
-        if (absent := rules.absent(profile, round.programme_id, round.settings, today)) is not None:
-            return CommandRejected(absent, rules.WORDS[absent])
-    s = rules.enrolled(senior, round.programme_id) if senior else None
-    j = rules.enrolled(junior, round.programme_id) if junior else None
+        if (absent := rules.find_absence_reason(profile, round.programme_id, round.settings, today)) is not None:
+            return CommandRejected(absent, rules.REASON_TEXTS[absent])
+    s = rules.find_enrolled_member(senior, round.programme_id) if senior else None
+    j = rules.find_enrolled_member(junior, round.programme_id) if junior else None
     assert s is not None, "who is not absent is enrolled"
     assert j is not None, "who is not absent is enrolled"
     again = [j.id] if {(s.id, j.id), (j.id, s.id)} & earlier else []
-    broken = rules.broken(s, j, round.settings, today, again)
-    short = fit(s, j, round.settings, matcher.taxonomy, today).falls_short(round.settings)
-    return reservation.OVER if broken or short else None
+    broken = rules.find_broken_rules(s, j, round.settings, today, again)
+    short = compute_fit(s, j, round.settings, matcher.taxonomy, today).find_shortfalls(round.settings)
+    return reservation.NO_LONGER_POSSIBLE if broken or short else None
 
 
-def _plan(round: Round, found: Document, senior: ProfileChanged, junior: ProfileChanged) -> Plan:
-    return Plan(
+def _plan(round: Round, found: Document, senior: ProfileChanged, junior: ProfileChanged) -> PairingPlan:
+    return PairingPlan(
         pairing_id=found["pairing_id"],
         programme_id=round.programme_id,
         programme_version=round.programme_version,
         origin="round",
         round_id=round.round_id,
-        senior=participant(senior, "senior"),
-        junior=participant(junior, "junior"),
+        senior=build_participant(senior, "senior"),
+        junior=build_participant(junior, "junior"),
         focus=tuple(Focus.model_validate(one) for one in found["focus"]),
         reasons=found["reasons"],
         fit=Fit.model_validate(found["fit"]),
@@ -243,12 +242,12 @@ def _plan(round: Round, found: Document, senior: ProfileChanged, junior: Profile
     )
 
 
-def _chosen(round: Round, found: Document) -> Chosen:
+def _chosen(round: Round, found: Document) -> Selection:
     """How the pair came about: what the solver says of it, or what the change by hand has cost."""
     pair = (found["senior"], found["junior"])
-    by_hand = next((one for one in round.adjustments if one.holds and one.kept and pair in one.pairs), None)
+    by_hand = next((one for one in round.adjustments if one.is_wanted and one.kept and pair in one.pairs), None)
     ups = {side: up for side in SIDES if (up := found.get(f"runner_up_of_{side}")) is not None}
-    return Chosen(
+    return Selection(
         seed=round.seed,
         probability=found.get("probability"),
         runner_up={side: RunnerUp.model_validate(up) for side, up in ups.items()},

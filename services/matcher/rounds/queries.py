@@ -7,10 +7,10 @@ from chassis.web.http import Principal
 from contracts.errors import CommandRejected, NotFound
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.score import Fit, fit
+from services.matcher.domain.fit.score import Fit, compute_fit
 from services.matcher.domain.rounds.adjustment import Adjustment, Pair
 from services.matcher.domain.rounds.round import Round, number, result_id
-from services.matcher.domain.rounds.summary import Paired
+from services.matcher.domain.rounds.summary import RoundPair
 from services.matcher.engine.unmatched import member_text
 from services.matcher.permissions import not_in_conflict
 
@@ -37,7 +37,7 @@ async def check(round: Round, wanted: Adjustment, instead_of: Sequence[Pair], wh
         of = {"result": result_id(round.round_id, round.result), "senior": senior, "junior": junior, "shown": True}
         if not await matcher.proposals.count(of):
             raise CommandRejected("not_paired", "Both pairs that are swapped must stand in this round.")
-    if wanted.holds:
+    if wanted.is_wanted:
         earlier = await matcher.pairings.earlier_pairs(of=wanted.members)
         for pair in wanted.pairs:
             await _check_pair(round, pair, earlier, matcher)
@@ -49,20 +49,20 @@ async def _check_pair(round: Round, pair: Pair, earlier: set[Pair], matcher: Mat
     both = []
     for id, side in zip(pair, ("senior", "junior"), strict=True):
         profile = profiles.get(id)
-        member = rules.enrolled(profile, round.programme_id) if profile else None
+        member = rules.find_enrolled_member(profile, round.programme_id) if profile else None
         if profile is None or member is None:
-            raise CommandRejected("not_enrolled", rules.WORDS["not_enrolled"])
-        if (absent := rules.absent(profile, round.programme_id, round.settings, today)) is not None:
-            raise CommandRejected(absent, rules.WORDS[absent])
+            raise CommandRejected("not_enrolled", rules.REASON_TEXTS["not_enrolled"])
+        if (absent := rules.find_absence_reason(profile, round.programme_id, round.settings, today)) is not None:
+            raise CommandRejected(absent, rules.REASON_TEXTS[absent])
         if member.enrolment.side not in (side, "either"):
             raise CommandRejected("other_side", f"Who is to be the {side} takes part on the other side.")
         both.append(member)
     senior, junior = both
     again = [junior.id] if {pair, pair[::-1]} & earlier else []
-    broken = rules.shown(rules.broken(senior, junior, round.settings, today, again))
+    broken = rules.drop_private_rules(rules.find_broken_rules(senior, junior, round.settings, today, again))
     if broken:
-        raise CommandRejected(broken[0], " ".join(rules.WORDS[rule] for rule in broken))
-    if fit(senior, junior, round.settings, matcher.taxonomy, today).falls_short(round.settings):
+        raise CommandRejected(broken[0], " ".join(rules.REASON_TEXTS[rule] for rule in broken))
+    if compute_fit(senior, junior, round.settings, matcher.taxonomy, today).find_shortfalls(round.settings):
         raise CommandRejected("too_little", SHORT)
 
 
@@ -72,7 +72,7 @@ async def why_not(programme_id: str, me: str, matcher: Matcher) -> tuple[Round |
     Raises ``NotFound`` for a programme in which they do not take part.
     """
     profile = await matcher.members.get(me)
-    if profile is None or rules.enrolled(profile, programme_id) is None:
+    if profile is None or rules.find_enrolled_member(profile, programme_id) is None:
         raise NotFound("programme")
     published = [
         found.state async for found in matcher.rounds.find({"programme_id": programme_id, "state": "published"})
@@ -86,15 +86,15 @@ async def why_not(programme_id: str, me: str, matcher: Matcher) -> tuple[Round |
     return round, {"code": found["code"], "text": member_text(found["code"])}
 
 
-async def pairs_of(round: Round, matcher: Matcher) -> list[Paired]:
+async def pairs_of(round: Round, matcher: Matcher) -> list[RoundPair]:
     """All pairs of a computed round."""
-    found: list[Paired] = []
+    found: list[RoundPair] = []
     result = result_id(round.round_id, round.result)
     shown = {"senior": 1, "junior": 1, "fit": 1, "shown": 1}
     for page in chunks([f"{result}/{number(n)}" for n in range(round.places)], PAGE):
         documents = matcher.proposals.collection.find({"_id": {"$in": list(page)}}, shown)
         found += [
-            Paired(document["senior"], document["junior"], Fit.model_construct(**document["fit"]))
+            RoundPair(document["senior"], document["junior"], Fit.model_construct(**document["fit"]))
             async for document in documents
             if document["shown"]
         ]

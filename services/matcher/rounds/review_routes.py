@@ -103,7 +103,7 @@ async def add_adjustment(
     round = await load_round(id, command.principal, matcher)
     wanted, instead_of = body.made(derived_id("adjustment", command.op.key))
     await check(round, wanted, instead_of, command.principal, matcher)
-    after = await update_round(id, command.op, matcher, lambda state: rounds.adjust(state, wanted))
+    after = await update_round(id, command.op, matcher, lambda state: rounds.add_adjustment(state, wanted))
     stands = next((one for one in after.adjustments if one.adjustment_id == wanted.adjustment_id), wanted)
     return AdjustmentView.of(stands)
 
@@ -116,7 +116,9 @@ async def undo_adjustment(id: str, adjustment: str, command: CoordinatorCommand,
         members = []
     if not members:
         raise CommandRejected("adjustment_unknown", "There is no such change in this round.")
-    return RoundView.of(await update_round(id, command.op, matcher, lambda state: rounds.undo(state, adjustment)))
+    return RoundView.of(
+        await update_round(id, command.op, matcher, lambda state: rounds.undo_adjustment(state, adjustment))
+    )
 
 
 @router.post("/rounds/{id}/resolve", status_code=202)
@@ -124,7 +126,9 @@ async def resolve_round(id: str, body: ResolveBody, command: CoordinatorCommand,
     """Solve it again with all changes by hand."""
     await load_round(id, command.principal, matcher)
     moment = matcher.clock.moment()
-    after = await update_round(id, command.op, matcher, lambda state: rounds.resolve(state, moment, whole=body.whole))
+    after = await update_round(
+        id, command.op, matcher, lambda state: rounds.request_resolve(state, moment, whole=body.whole)
+    )
     take_up(id, matcher)
     return RoundView.of(after)
 

@@ -13,7 +13,7 @@ from chassis.web.http import Page, Principal, RequestBody, build_page
 from contracts.errors import CommandRejected, NotFound
 from services.matcher.context import Matcher
 from services.matcher.dependencies import CoordinatorCommand, CoordinatorPrincipal, MatcherContext, Paging
-from services.matcher.domain.programmes.settings_override import settings_with
+from services.matcher.domain.programmes.settings_override import override_settings
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Round
 from services.matcher.pairings.views import FocusView
@@ -52,13 +52,13 @@ async def start_round(
         raise CommandRejected(
             "round_already_running", "Another round of this programme is being computed or published."
         )
-    settings = programme.settings if body.trial is None else settings_with(programme.settings, body.trial)
+    settings = programme.settings if body.trial is None else override_settings(programme.settings, body.trial)
     moment = matcher.clock.moment()
     about = programme.programme_id, programme.settings_version, programme.state, settings
     saved = await matcher.rounds.update(
         round_id,
         command.op,
-        lambda state: rounds.start(state, round_id, about, body.seed, moment, trial=body.trial is not None),
+        lambda state: rounds.start_round(state, round_id, about, body.seed, moment, trial=body.trial is not None),
     )
     take_up(round_id, matcher)
     response.headers["Location"] = f"/rounds/{round_id}"
@@ -108,7 +108,7 @@ async def publish_round(id: str, command: CoordinatorCommand, matcher: MatcherCo
     if programme.state != "open":
         raise CommandRejected("programme_not_open", "Rounds are published in open programmes only.")
     moment = matcher.clock.moment()
-    released = await update_round(id, command.op, matcher, lambda state: rounds.publish(state, moment))
+    released = await update_round(id, command.op, matcher, lambda state: rounds.start_publication(state, moment))
     take_up(id, matcher)
     return RoundView.of(released)
 
@@ -117,7 +117,7 @@ async def publish_round(id: str, command: CoordinatorCommand, matcher: MatcherCo
 async def discard_round(id: str, command: CoordinatorCommand, matcher: MatcherContext) -> RoundView:
     await load_round(id, command.principal, matcher)
     moment = matcher.clock.moment()
-    after = await update_round(id, command.op, matcher, lambda state: rounds.discard(state, moment))
+    after = await update_round(id, command.op, matcher, lambda state: rounds.discard_round(state, moment))
     matcher.solver.cancel(id)
     return RoundView.of(after)
 
@@ -127,7 +127,7 @@ async def cancel_round(id: str, command: CoordinatorCommand, matcher: MatcherCon
     """Stop computing within a moment; an earlier result of the round stands again."""
     await load_round(id, command.principal, matcher)
     moment = matcher.clock.moment()
-    after = await update_round(id, command.op, matcher, lambda state: rounds.cancel(state, moment))
+    after = await update_round(id, command.op, matcher, lambda state: rounds.cancel_computation(state, moment))
     matcher.solver.cancel(id)
     return RoundView.of(after)
 

@@ -12,8 +12,15 @@ from contracts.profiles import Side
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.rounds.adjustment import Adjustment
-from services.matcher.domain.rounds.round import Progress, Round
-from services.matcher.domain.rounds.summary import Comparison, Coverage, Difference, Relief, Summary, Why
+from services.matcher.domain.rounds.round import Round, RoundProgress
+from services.matcher.domain.rounds.summary import (
+    DepartmentCoverage,
+    MemberDifference,
+    RoundComparison,
+    RoundSummary,
+    RuleRelaxation,
+    UnmatchedReason,
+)
 from services.matcher.pairings.views import FocusView
 
 NOTHING = 1e-6  # differences of fit below this are rounding
@@ -31,7 +38,7 @@ class RoundView(BaseModel):
     programme_version: int
     state: str
     seed: int
-    progress: Progress
+    progress: RoundProgress
     seniors: int
     juniors: int
     pairs: int
@@ -113,13 +120,13 @@ class SummaryView(RoundView):
     """A round in figures. The worst pairs are without those of the line of whoever asks."""
 
     settings_used: ProgrammeSettings
-    coverage: tuple[Coverage, ...]
-    reasons: tuple[Why, ...]
-    relaxations: tuple[Relief, ...]
+    coverage: tuple[DepartmentCoverage, ...]
+    reasons: tuple[UnmatchedReason, ...]
+    relaxations: tuple[RuleRelaxation, ...]
     worst: list[ProposalView]
 
     @classmethod
-    def of_summary(cls, round: Round, summary: Summary, worst: list[ProposalView]) -> Self:
+    def of_summary(cls, round: Round, summary: RoundSummary, worst: list[ProposalView]) -> Self:
         figures = summary.model_dump(exclude={"worst"})
         return cls(**RoundView.of(round).model_dump(), settings_used=round.settings, **figures, worst=worst)
 
@@ -168,7 +175,7 @@ class DifferenceView(BaseModel):
     partners_after: tuple[str, ...]
 
     @classmethod
-    def of(cls, found: Difference) -> Self:
+    def of(cls, found: MemberDifference) -> Self:
         return cls(**asdict(found), gain=found.gain)
 
 
@@ -193,7 +200,9 @@ class ComparisonView(BaseModel):
     next: str | None
 
     @classmethod
-    def of(cls, first: Round, other: Round, found: Comparison, items: list[DifferenceView], next: str | None) -> Self:
+    def of(
+        cls, first: Round, other: Round, found: RoundComparison, items: list[DifferenceView], next: str | None
+    ) -> Self:
         return cls(
             first=first.round_id,
             other=other.round_id,

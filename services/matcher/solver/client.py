@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from contracts.envelope import Instant
-from services.matcher.domain.rounds.round import Progress, Round, Totals
+from services.matcher.domain.rounds.round import Round, RoundProgress, RoundTotals
 
 HEARTBEAT_INTERVAL_S = 2.0  # seconds between two signs of life
 KEEP_WARM_S = 600.0  # seconds for which a process remembers what it read
@@ -23,7 +23,7 @@ MAX_MESSAGE_BYTES = 1_000_000  # bytes of one message
 PROJECT_ROOT = Path(__file__).parents[3]
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
-Heartbeat = Callable[[Progress], Awaitable[bool]]
+Heartbeat = Callable[[RoundProgress], Awaitable[bool]]
 
 
 class SolverDied(Exception):
@@ -51,8 +51,8 @@ class SolverJob(_Message):
 class SolverReport(_Message):
     """What the worker says: how far it is, or its totals, or why it cannot."""
 
-    progress: Progress | None = None
-    totals: Totals | None = None
+    progress: RoundProgress | None = None
+    totals: RoundTotals | None = None
     failed: str | None = None
 
 
@@ -65,13 +65,13 @@ class Solver:
         self._worker: _Worker | None = None
         self._cooling: asyncio.TimerHandle | None = None
 
-    async def run(self, round: Round, now: Instant, alive: Heartbeat) -> Totals | None:
+    async def run(self, round: Round, now: Instant, alive: Heartbeat) -> RoundTotals | None:
         """The totals once all is written; None when ``alive`` said by False that it is not wanted any longer.
 
         ``alive`` is called at every stage and every few seconds. Raises ``SolverDied`` and ``Unanswerable``.
         """
         while not await _within(self._free, HEARTBEAT_INTERVAL_S):
-            if not await alive(Progress(stage="waiting")):
+            if not await alive(RoundProgress(stage="waiting")):
                 return None
         try:
             worker = await self._at_work(round)
@@ -119,8 +119,8 @@ class Solver:
         self._worker.round_id = round.round_id
         return self._worker
 
-    async def _followed(self, worker: "_Worker", alive: Heartbeat) -> Totals | None:
-        newest, told = Progress(), 0.0
+    async def _followed(self, worker: "_Worker", alive: Heartbeat) -> RoundTotals | None:
+        newest, told = RoundProgress(), 0.0
         now = asyncio.get_running_loop().time
         reading = asyncio.create_task(worker.heard())
         try:

@@ -1,8 +1,8 @@
 """A round from the store to the store: read, solve or repair, write. It runs in the worker's process.
 
 Proposals are numbered, the best first, and kept under the number of the run that solved them. A repair leaves what was
-solved where it is, hides what it replaces (``shown``), and adds what it makes under further numbers; so whatever is
-undone comes back as it was.
+solved where it is, hides what it replaces (``shown``), and adds what it makes under further numbers; so
+whatever is undone comes back as it was.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,13 +14,13 @@ from chassis.storage.mongo import Collection, Document, Documents, chunks
 from contracts.pairings import Focus
 from contracts.profiles import Side
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit.reasons import reasons
-from services.matcher.domain.fit.rules import Member, enrolled
-from services.matcher.domain.fit.score import Fit, fit, focus
+from services.matcher.domain.fit.reasons import build_reasons
+from services.matcher.domain.fit.rules import Member, find_enrolled_member
+from services.matcher.domain.fit.score import Fit, compute_fit, select_focus
 from services.matcher.domain.receipts.receipt import SIDES
-from services.matcher.domain.rounds.adjustment import Effect, Pair
-from services.matcher.domain.rounds.round import Round, Totals, number, result_id
-from services.matcher.domain.rounds.summary import Seat, summary
+from services.matcher.domain.rounds.adjustment import AdjustmentEffect, Pair
+from services.matcher.domain.rounds.round import Round, RoundTotals, number, result_id
+from services.matcher.domain.rounds.summary import RoundParticipant, summarise_round
 from services.matcher.engine.local_repair import LocalRepair, StandingPairs
 from services.matcher.engine.solve import Match, MatchingProblem, MatchingResult, solve
 from services.matcher.engine.unmatched import UnmatchedMember
@@ -110,7 +110,7 @@ class SolverCache:
 
 async def compute_round(
     round: Round, now: datetime, shelves: SolverCollections, memory: SolverCache, hear: ProgressCallback
-) -> Totals:
+) -> RoundTotals:
     """Do what the round asks for, and return its totals once everything is stored."""
     known, memory.cached = memory.cached, None  # what is cut off half way is not to be trusted
     if round.whole:
@@ -124,7 +124,7 @@ async def compute_round(
     await _summarise(known, shown, shelves)
     scores = [placed.score for placed in shown.values()]
     matched = {member for pair in shown for member in pair}
-    return Totals(
+    return RoundTotals(
         seniors=len(known.seniors),
         juniors=len(known.juniors),
         pairs=len(shown),
@@ -182,7 +182,7 @@ def _known(result: str, asked: MatchingProblem, answer: MatchingResult) -> Cache
 async def _read_again(round: Round, now: datetime, shelves: SolverCollections, hear: ProgressCallback) -> CachedResult:
     """The result as it is stored, where another process has solved it, and everybody in it as they are now."""
     asked = await load_problem(round, now, shelves.input, lambda done, total: hear("reading", done, total))
-    everybody = {profile.member_id: enrolled(profile, round.programme_id) for profile in asked.profiles}
+    everybody = {profile.member_id: find_enrolled_member(profile, round.programme_id) for profile in asked.profiles}
     people = {id: member for id, member in everybody.items() if member is not None}
     result = result_id(round.round_id, round.result)
     pairs: dict[Pair, NumberedPair] = {}
@@ -226,7 +226,7 @@ async def _read_again(round: Round, now: datetime, shelves: SolverCollections, h
 
 async def _repaired(
     round: Round, known: CachedResult, shelves: SolverCollections, taxonomy: Taxonomy, hear: ProgressCallback
-) -> tuple[Effect, ...]:
+) -> tuple[AdjustmentEffect, ...]:
     """Apply the adjustments to what was solved, and bring the store up to date with the outcome."""
     wanted = [one for one in round.adjustments if one.state != "undone"]
     if not wanted and not known.made and not known.hidden:
@@ -258,9 +258,9 @@ async def _bring_pairs_up_to_date(
     for senior, junior in sorted(pairs - known.pairs.keys() - known.made.keys()):
         s, j = known.seniors[senior], known.juniors[junior]
         settings, on = known.problem.settings, known.problem.on
-        parts = fit(s, j, settings, taxonomy, on)
-        why = reasons(s.profile, j.profile, settings, taxonomy, on)
-        about = focus(s.profile, j.profile, settings.matching.benefit, taxonomy)
+        parts = compute_fit(s, j, settings, taxonomy, on)
+        why = build_reasons(s.profile, j.profile, settings, taxonomy, on)
+        about = select_focus(s.profile, j.profile, settings.matching.benefit, taxonomy)
         documents.append(_proposal(round, known.result, known.places, (s, j), parts, why, about, solved=False))
         known.made[senior, junior] = NumberedPair(known.places, parts.score)
         known.places += 1
@@ -297,7 +297,7 @@ async def _summarise(known: CachedResult, shown: Mapping[Pair, NumberedPair], sh
     matched = {member for pair in shown for member in pair}
     left = {**dict.fromkeys(known.late, UnmatchedReason("changed_by_hand")), **known.left}
     seats = (
-        Seat(
+        RoundParticipant(
             side=side,
             department_id=member.profile.department_id,
             matched=member.id in matched,
@@ -306,7 +306,7 @@ async def _summarise(known: CachedResult, shown: Mapping[Pair, NumberedPair], sh
         )
         for side, member in known.people()
     )
-    found = summary(seats, {number(placed.place): placed.score for placed in shown.values()})
+    found = summarise_round(seats, {number(placed.place): placed.score for placed in shown.values()})
     await shelves.summaries.put({**found.model_dump(mode="json"), "_id": known.result})
 
 

@@ -12,10 +12,10 @@ from typing import TypeVar
 from chassis.storage.mongo import Collection, chunks
 from contracts.profiles import ProfileChanged
 from services.matcher.domain.fit import rules
-from services.matcher.domain.pairings.pairing import UNSEEN
-from services.matcher.domain.pairings.seat_ledger import Ledger, room
+from services.matcher.domain.pairings.pairing import UNPUBLISHED_STATES
+from services.matcher.domain.pairings.seat_ledger import SeatLedger, compute_seat_limits
 from services.matcher.domain.rounds.round import Round
-from services.matcher.domain.rounds.waiting_priority import Last, came, priority
+from services.matcher.domain.rounds.waiting_priority import LastPairing, classify_result, compute_waiting_priority
 from services.matcher.engine.solve import MatchingProblem
 
 MEMBERS_PER_PAGE = 500  # people in one request
@@ -49,15 +49,19 @@ async def load_problem(round: Round, now: datetime, books: InputCollections, hea
             if document["grave"]:
                 continue
             profile = share.interned(ProfileChanged.model_validate(document))
-            free = ledgers.get(profile.member_id, Ledger(member_id=profile.member_id)).free(
-                room(profile, programme), programme
+            free = ledgers.get(profile.member_id, SeatLedger(member_id=profile.member_id)).count_free(
+                compute_seat_limits(profile, programme), programme
             )
-            member = rules.enrolled(profile, programme)
-            if free <= 0 or member is None or rules.absent(profile, programme, round.settings, on) is not None:
+            member = rules.find_enrolled_member(profile, programme)
+            if (
+                free <= 0
+                or member is None
+                or rules.find_absence_reason(profile, programme, round.settings, on) is not None
+            ):
                 continue
             profiles.append(profile)
             places[profile.member_id] = free
-            urgent = priority(member.enrolment.waiting_since, history.last.get(profile.member_id), now)
+            urgent = compute_waiting_priority(member.enrolment.waiting_since, history.last.get(profile.member_id), now)
             if urgent > 0:
                 waiting[profile.member_id] = urgent
         heard(min(len(places), len(ids)), len(ids))
@@ -100,7 +104,7 @@ class _History:
     """Pairs that were ever proposed, in any programme, and how each member's last one in this programme came out."""
 
     earlier: set[tuple[str, str]]
-    last: dict[str, Last]
+    last: dict[str, LastPairing]
 
 
 async def _history(programme_id: str, pairings: Collection) -> _History:
@@ -113,13 +117,14 @@ async def _history(programme_id: str, pairings: Collection) -> _History:
         "happened_at": 1,
     }
     found = _History(set(), {})
-    async for document in pairings.find({"state": {"$nin": list(UNSEEN)}, "gone": False}, shown):
+    async for document in pairings.find({"state": {"$nin": list(UNPUBLISHED_STATES)}, "gone": False}, shown):
         plan = document["plan"]
         both = (str(plan["senior"]["member_id"]), str(plan["junior"]["member_id"]))
         found.earlier.add(both)
         if plan["programme_id"] == programme_id and document["state"] in ("ended", "lapsed"):
-            last = Last(
-                datetime.fromisoformat(document["happened_at"]), came(document["state"], document.get("end_kind"))
+            last = LastPairing(
+                datetime.fromisoformat(document["happened_at"]),
+                classify_result(document["state"], document.get("end_kind")),
             )
             for member in both:
                 if member not in found.last or found.last[member].at < last.at:
@@ -127,7 +132,7 @@ async def _history(programme_id: str, pairings: Collection) -> _History:
     return found
 
 
-async def _ledgers(ids: Iterable[str], ledgers: Collection) -> dict[str, Ledger]:
+async def _ledgers(ids: Iterable[str], ledgers: Collection) -> dict[str, SeatLedger]:
     shown = {"member_id": 1, "closed": 1, "held": 1}
     found = ledgers.find({"_id": {"$in": list(ids)}}, shown)
-    return {document["_id"]: Ledger.model_validate(document) async for document in found}
+    return {document["_id"]: SeatLedger.model_validate(document) async for document in found}

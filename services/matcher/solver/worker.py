@@ -20,7 +20,7 @@ from chassis.gc_tuning import set_collected_aside
 from chassis.observability import logs
 from chassis.storage.mongo import Mongo, is_transient
 from contracts.taxonomy import load
-from services.matcher.domain.rounds.round import Progress
+from services.matcher.domain.rounds.round import RoundProgress
 from services.matcher.solver.client import SolverJob, SolverReport
 from services.matcher.solver.compute import SolverCache, SolverCollections, compute_round
 
@@ -59,7 +59,7 @@ async def _done(job: SolverJob, memory: SolverCache, say: Callable[[SolverReport
             SolverCollections.of(mongo.collection),
             memory,
             lambda stage, done, total: say(
-                SolverReport(progress=Progress.model_validate({"stage": stage, "done": done, "total": total}))
+                SolverReport(progress=RoundProgress.model_validate({"stage": stage, "done": done, "total": total}))
             ),
         )
     except Exception as error:

@@ -7,9 +7,9 @@ from chassis.core.commands import Op
 from chassis.storage.aggregates import Aggregates, SaveResult, Stored
 from contracts.errors import NotFound
 from contracts.profiles import ProfileChanged
-from services.matcher.domain.pairings.pairing import LIVE, UNSEEN, Decision, Pairing
-from services.matcher.domain.pairings.request import Request
-from services.matcher.domain.pairings.seat_ledger import Ledger, free_places
+from services.matcher.domain.pairings.pairing import LIVE_STATES, UNPUBLISHED_STATES, Decision, Pairing
+from services.matcher.domain.pairings.request import PartnerRequest
+from services.matcher.domain.pairings.seat_ledger import SeatLedger, count_free_seats
 
 
 class PairingStore(Aggregates[Pairing]):
@@ -29,7 +29,7 @@ class PairingStore(Aggregates[Pairing]):
         self, *, except_round: str | None = None, of: Iterable[str] | None = None
     ) -> set[tuple[str, str]]:
         """Pairs (senior, junior) that were ever proposed, in any programme; ``of``: pairs of these members only."""
-        filter: dict[str, Any] = {"state": {"$nin": list(UNSEEN)}, "gone": False}
+        filter: dict[str, Any] = {"state": {"$nin": list(UNPUBLISHED_STATES)}, "gone": False}
         if of is not None:
             filter.update(_with_members(list(of)))
         pairs: set[tuple[str, str]] = set()
@@ -55,7 +55,7 @@ class PairingStore(Aggregates[Pairing]):
         after: str | None,
     ) -> AsyncIterator[Stored[Pairing]]:
         """Visible pairings, in the order of their ids."""
-        filter: dict[str, Any] = {"gone": False, "state": state or {"$nin": list(UNSEEN)}}
+        filter: dict[str, Any] = {"gone": False, "state": state or {"$nin": list(UNPUBLISHED_STATES)}}
         if programme_id is not None:
             filter["plan.programme_id"] = programme_id
         if round_id is not None:
@@ -67,18 +67,18 @@ class PairingStore(Aggregates[Pairing]):
     def page_of_conflicts(self, programme_id: str, *, limit: int, after: str | None) -> AsyncIterator[Stored[Pairing]]:
         """Pairings with a conflict on which nobody has decided, in the order of their ids."""
         return self.find(
-            {"plan.programme_id": programme_id, "conflict.kept": False, "state": {"$in": sorted(LIVE)}},
+            {"plan.programme_id": programme_id, "conflict.kept": False, "state": {"$in": sorted(LIVE_STATES)}},
             limit=limit,
             after=after,
         )
 
 
-class RequestStore(Aggregates[Request]):
-    async def of_member(self, member_id: str) -> list[Stored[Request]]:
+class RequestStore(Aggregates[PartnerRequest]):
+    async def of_member(self, member_id: str) -> list[Stored[PartnerRequest]]:
         """Requests that a member sent or received."""
         return [stored async for stored in self.find({"$or": [{"asker": member_id}, {"asked": member_id}]})]
 
-    async def open_in(self, programme_id: str, of: Sequence[str] | None = None) -> list[Stored[Request]]:
+    async def open_in(self, programme_id: str, of: Sequence[str] | None = None) -> list[Stored[PartnerRequest]]:
         """Unanswered requests; ``of``: requests of these members only."""
         filter: dict[str, Any] = {"programme_id": programme_id, "state": "open"}
         if of is not None:
@@ -86,13 +86,13 @@ class RequestStore(Aggregates[Request]):
         return [stored async for stored in self.find(filter)]
 
 
-class LedgerStore(Aggregates[Ledger]):
+class LedgerStore(Aggregates[SeatLedger]):
     """One ledger of seats for each member, under the member's id."""
 
     async def free_seats(self, profiles: Sequence[ProfileChanged], programme_id: str) -> dict[str, int]:
         """Free seats in the programme by member id, without members that have none."""
         ledgers = await self.get_many([profile.member_id for profile in profiles])
-        return free_places({id: stored.state for id, stored in ledgers.items()}, profiles, programme_id)
+        return count_free_seats({id: stored.state for id, stored in ledgers.items()}, profiles, programme_id)
 
     async def erasing_among(self, members: Sequence[str]) -> list[str]:
         """Members whose erasure has begun.

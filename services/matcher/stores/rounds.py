@@ -11,7 +11,7 @@ from contracts.errors import InvalidCommand, NotFound
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.rounds.adjustment import Pair
 from services.matcher.domain.rounds.round import Decision, Round, number, result_id
-from services.matcher.domain.rounds.summary import Comparison, Paired, Summary, compare
+from services.matcher.domain.rounds.summary import RoundComparison, RoundPair, RoundSummary, compare_rounds
 
 PAIR_BATCH = 1000  # proposals read by one request
 MAX_COMPARISONS = 2
@@ -64,21 +64,21 @@ class ProposalStore(Documents):
                     yield documents[id]
             position = end
 
-    async def pairs_of(self, round: Round) -> list[Paired]:
+    async def pairs_of(self, round: Round) -> list[RoundPair]:
         """All pairs of a computed round."""
-        pairs: list[Paired] = []
+        pairs: list[RoundPair] = []
         result = result_id(round.round_id, round.result)
         fields = {"senior": 1, "junior": 1, "fit": 1, "shown": 1}
         for ids in chunks([f"{result}/{number(rank)}" for rank in range(round.places)], PAIR_BATCH):
             documents = self.collection.find({"_id": {"$in": list(ids)}}, fields)
             pairs += [
-                Paired(document["senior"], document["junior"], Fit.model_construct(**document["fit"]))
+                RoundPair(document["senior"], document["junior"], Fit.model_construct(**document["fit"]))
                 async for document in documents
                 if document["shown"]
             ]
         return pairs
 
-    async def worst(self, round: Round, summary: Summary) -> list[Document]:
+    async def worst(self, round: Round, summary: RoundSummary) -> list[Document]:
         """The proposals that the summary names as the worst, in its order."""
         result = result_id(round.round_id, round.result)
         ids = [f"{result}/{number}" for number in summary.worst]
@@ -119,22 +119,22 @@ class UnmatchedStore(Documents):
 
 
 class SummaryStore(Documents):
-    async def of_round(self, round: Round) -> Summary:
+    async def of_round(self, round: Round) -> RoundSummary:
         """Counts and the worst pairs of the round's current result; empty before there is one."""
-        return Summary.model_validate(await self.get(result_id(round.round_id, round.result)) or {})
+        return RoundSummary.model_validate(await self.get(result_id(round.round_id, round.result)) or {})
 
 
 class ComparisonCache:
     """Recent comparisons of two rounds, so that the pages of a long one are computed once."""
 
     def __init__(self) -> None:
-        self._comparisons: OrderedDict[tuple[object, ...], Comparison] = OrderedDict()
+        self._comparisons: OrderedDict[tuple[object, ...], RoundComparison] = OrderedDict()
 
-    async def get(self, first: Round, other: Round, proposals: ProposalStore) -> Comparison:
+    async def get(self, first: Round, other: Round, proposals: ProposalStore) -> RoundComparison:
         key = (_version_of(first), _version_of(other))
         if key not in self._comparisons:
             pairs = await proposals.pairs_of(first), await proposals.pairs_of(other)
-            self._comparisons[key] = await asyncio.to_thread(compare, *pairs, first.settings)
+            self._comparisons[key] = await asyncio.to_thread(compare_rounds, *pairs, first.settings)
             while len(self._comparisons) > MAX_COMPARISONS:
                 self._comparisons.popitem(last=False)
         return self._comparisons[key]

@@ -1,15 +1,16 @@
-"""A notification: the one record of what one cause means to one reader for one purpose.
+"""A notification: the one record of what one cause means to one recipient for one purpose.
 
     held -> sending -> sent | failed           held -> suppressed           held -> sent (inbox)
 
-``due`` (business time) is when it is to be said, ``lease`` (machine time) when to try next: the hand-over has several
-steps, and a crash may come between. Before each hand-over the attempt is written down (``claim``), so that
+``due`` (business time) is when to send it. ``lease`` (machine time) is when to try next: sending has several steps,
+and a crash may come between them. Each attempt is recorded before it is made (``_claim``), so that
 
-* two replicas never hand over the same attempt: the claim is one operation, and only who made it sends;
-* a crash after the hand-over leaves an attempt *in doubt*: nobody knows whether it arrived. It is made again once, with
+* two replicas never make the same attempt: the claim is one operation, and only the replica that made it sends;
+* a crash after the mail left leaves an attempt *in doubt*: nobody knows whether it arrived. It is repeated once, with
   the same Message-ID, and never a third time.
 
-Nothing here names a person or quotes a text: words are made from templates when somebody reads or a mail leaves.
+A notification contains no name and no text. The text is rendered from templates when somebody reads it or a mail is
+sent.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from typing import Literal
 
 from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
+from contracts.moment import Moment
 from contracts.notifications import NotificationEvent, NotificationFailed, NotificationSent, NotificationSuppressed
 from contracts.profiles import ContactChanged, Side
 from contracts.programmes import Care
@@ -27,20 +29,23 @@ from services.notifier.domain.quiet_hours import QuietHours, next_open_time, tim
 from services.notifier.domain.recipient import ChannelPreference, QuietHoursPreference
 
 Channel = Literal["email", "inbox"]
+FinalState = Literal["sent", "failed", "suppressed"]
 Reason = Literal[
     "outdated", "not_needed", "left", "gone", "away", "wish", "cap", "no_contact", "no_address", "address_refused",
     "address_malformed", "message_refused", "sender_refused", "undelivered", "outcome_unknown",
 ]  # fmt: skip
 
-CLAIM_LEASE = timedelta(minutes=3)  # longer than one hand-over may take
-FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=15), timedelta(hours=1)
-MAX_ATTEMPTS = 12  # about six hours
-CONTACT_FIRST, CONTACT_LONGEST = timedelta(seconds=1), timedelta(minutes=5)
-CONTACT_PATIENCE = timedelta(hours=24)  # a contact may come so much later than the first word about its member
+CLAIM_LEASE = timedelta(minutes=3)  # longer than one attempt may take (``mail.ATTEMPT_TIMEOUT_S``)
+FIRST_RETRY_DELAY, MAX_RETRY_DELAY = timedelta(seconds=15), timedelta(hours=1)
+MAX_ATTEMPTS = 12  # over about six hours
+MAX_DOUBTS = 1  # attempts in doubt that are repeated
+FIRST_CONTACT_DELAY, MAX_CONTACT_DELAY = timedelta(seconds=1), timedelta(minutes=5)
+MAX_DOUBLINGS = 12  # keeps the power of two small; the delay is capped long before
+CONTACT_PATIENCE = timedelta(hours=24)  # a contact may arrive this much later than the first event about its member
 
 
 class NotificationDetails(FrozenModel):
-    """What it is about: ids, codes and times."""
+    """What the notification refers to: ids, codes and times. ``of_member``: the member whose assistant gets it."""
 
     pairing_id: str | None = None
     programme_id: str | None = None
@@ -52,7 +57,7 @@ class NotificationDetails(FrozenModel):
     end_kind: str | None = None
     checkin_id: str | None = None
     facts: tuple[str, ...] = ()
-    of_member: str | None = None  # whose assistant is told
+    of_member: str | None = None
 
 
 class Notification(FrozenModel):
@@ -94,7 +99,10 @@ Decision = tuple[Notification, Sequence[OutgoingEvent]]
 
 @dataclass(frozen=True)
 class DeliveryContext:
-    """What is known of the reader and the matter at the moment of sending. ``gone``: erased; nobody is to be told."""
+    """What is known of the recipient and the subject at the moment of sending.
+
+    ``is_erased``: the member is erased or about to be, so nobody may be notified.
+    """
 
     contact: ContactChanged | None
     is_erased: bool
@@ -106,6 +114,8 @@ class DeliveryContext:
 
 @dataclass(frozen=True)
 class Suppress:
+    """Do not send it. ``is_published``: whether an event says so."""
+
     reason: Reason
     is_published: bool = True
 
@@ -117,7 +127,7 @@ class Fail:
 
 @dataclass(frozen=True)
 class WaitUntil:
-    """Business time. ``shown``: what is certain to be said stands in the inbox meanwhile."""
+    """Wait until this business time. ``in_inbox``: a notification that is certain to be sent is shown meanwhile."""
 
     due: datetime
     in_inbox: bool = True
@@ -125,7 +135,7 @@ class WaitUntil:
 
 @dataclass(frozen=True)
 class WaitForContact:
-    """Its topic is another one, and may be behind."""
+    """The contact comes on another topic, which may be behind."""
 
 
 @dataclass(frozen=True)
@@ -136,43 +146,50 @@ class Deliver:
 Verdict = Suppress | Fail | WaitUntil | WaitForContact | Deliver
 
 
-def open_notification(known: Notification | None, new: Notification, now: datetime) -> Decision | None:
-    """Record it, once. What is too old to be worth saying is recorded as that, and no event claims anything of it:
-    a rebuilt notifier does not know what was said before."""
-    if known is not None:
+def open_notification(current: Notification | None, new: Notification, now: datetime) -> Decision | None:
+    """Record it once.
+
+    One that is too old to be worth sending is recorded as outdated, without an event: a rebuilt notifier does not know
+    what was sent before.
+    """
+    if current is not None:
         return None
     if now > new.useful_until:
-        return _ended(new, "suppressed", "outdated"), []
+        return _with_final_state(new, "suppressed", "outdated"), []
     return new, []
 
 
-def decide_delivery(note: Notification, found: DeliveryContext, now: datetime, machine: datetime) -> Verdict:
-    """What is to become of it now."""
-    row = note.row
-    if found.is_erased:
+def decide_delivery(notification: Notification, context: DeliveryContext, moment: Moment) -> Verdict:
+    """What to do with it now."""
+    row = notification.row
+    if context.is_erased:
         return Suppress("gone", is_published=False)
-    if not row.only_if(found.facts):
+    if not row.only_if(context.facts):
         return Suppress("not_needed", is_published=False)
-    if now > note.useful_until:
-        return Suppress("outdated") if not note.attempts else Fail("undelivered")
-    contact = found.contact
+    if moment.now > notification.useful_until:
+        return Suppress("outdated") if not notification.attempts else Fail("undelivered")
+    contact = context.contact
     if contact is None:
-        return WaitForContact() if machine - note.created_at < CONTACT_PATIENCE else Suppress("no_contact")
+        is_early = moment.recorded_at - notification.created_at < CONTACT_PATIENCE
+        return WaitForContact() if is_early else Suppress("no_contact")
     if contact.employment == "left":
         return Suppress("left")
-    if row.kind != "essential" and _is_away(contact, now):
+    if row.kind != "essential" and _is_away(contact, moment.now):
         return Suppress("away")
-    channel = _channel(row, contact, found.channels)
+    channel = _channel(row, contact, context.channels)
     if not isinstance(channel, str):
         return channel
-    opening = next_open_time(now, time_zone_of(contact.time_zone), _quiet(found))
-    return Deliver(channel) if opening <= now else WaitUntil(opening)
+    quiet = effective_quiet_hours(context.care, context.hours)
+    open_time = next_open_time(moment.now, time_zone_of(contact.time_zone), quiet)
+    return Deliver(channel) if open_time <= moment.now else WaitUntil(open_time)
 
 
-def apply_private_fact(note: Notification, verdict: Verdict, facts: SendingFacts) -> Verdict:
-    """What of it reaches the reader: nothing where a private fact says so. To be asked after everything else, so that
-    nothing else depends on that fact."""
-    if note.row.unless is None or not note.row.unless(facts):
+def apply_private_fact(notification: Notification, verdict: Verdict, facts: SendingFacts) -> Verdict:
+    """Deliver nothing where a private fact makes it unnecessary.
+
+    Call this after every other decision, so that no other decision depends on the private fact.
+    """
+    if notification.row.unless is None or not notification.row.unless(facts):
         return verdict
     match verdict:
         case Deliver():
@@ -182,10 +199,10 @@ def apply_private_fact(note: Notification, verdict: Verdict, facts: SendingFacts
     return verdict
 
 
-def _channel(row: CatalogueRow, contact: ContactChanged, wants: ChannelPreference) -> Channel | Suppress | Fail:
-    if row.kind != "note" and wants.email and "email" in contact.channels and contact.email:
+def _channel(row: CatalogueRow, contact: ContactChanged, channels: ChannelPreference) -> Channel | Suppress | Fail:
+    if row.kind != "note" and channels.email and "email" in contact.channels and contact.email:
         return "email"
-    if not wants.inbox and row.kind != "essential":
+    if not channels.inbox and row.kind != "essential":
         return Suppress("wish")
     if contact.channels == ("email",) and not contact.email:
         return Fail("no_address")
@@ -195,116 +212,109 @@ def _channel(row: CatalogueRow, contact: ContactChanged, wants: ChannelPreferenc
 def _is_away(contact: ContactChanged, now: datetime) -> bool:
     today = now.astimezone(time_zone_of(contact.time_zone)).date()
     return contact.employment == "on_leave" or any(
-        one.since <= today and (one.until is None or today <= one.until) for one in contact.away
+        absence.since <= today and (absence.until is None or today <= absence.until) for absence in contact.away
     )
 
 
-def _quiet(found: DeliveryContext) -> QuietHours:
-    return effective_quiet_hours(found.care, found.hours)
-
-
 def effective_quiet_hours(care: Care, hours: QuietHoursPreference | None) -> QuietHours:
-    """The reader's own, otherwise the programme's."""
+    """The recipient's own quiet hours, or else the programme's."""
     if hours is not None:
         return QuietHours(hours.from_hour, hours.until_hour)
     return QuietHours(care.quiet_from_hour, care.quiet_until_hour)
 
 
 def apply_verdict(
-    known: Notification | None, seen: Notification, verdict: Verdict, now: datetime, machine: datetime
+    current: Notification | None, judged: Notification, verdict: Verdict, moment: Moment
 ) -> Decision | None:
-    """Do as was judged, if it is still as it was when it was judged."""
-    if known is None or known.is_finished or (known.due, known.lease) != (seen.due, seen.lease):
+    """Carry out the verdict. Does nothing if the notification has changed since it was ``judged``."""
+    if current is None or current.is_finished or (current.due, current.lease) != (judged.due, judged.lease):
         return None
     match verdict:
-        case Suppress(_, told) if known.in_doubt:
-            return _finished(known, "failed", "outcome_unknown", now, machine, told=told)
-        case Suppress(reason, told):
-            return _finished(known, "suppressed", reason, now, machine, told=told)
+        case Suppress(_, is_published) if current.in_doubt:
+            return _finish(current, "failed", "outcome_unknown", moment, is_published=is_published)
+        case Suppress(reason, is_published):
+            return _finish(current, "suppressed", reason, moment, is_published=is_published)
         case Fail(reason):
-            return _finished(known, "failed", reason, now, machine)
-        case WaitUntil(due, shown):
-            # An inbox wakes nobody, so it shows at night what is certain to be said; a nudge may still meet the cap.
-            seen_already = _shown(known, now) if shown and known.row.kind != "nudge" else known
-            return seen_already.model_copy(update={"state": "held", "due": due, "lease": None}), []
+            return _finish(current, "failed", reason, moment)
+        case WaitUntil(due, in_inbox):
+            # An inbox wakes nobody, so it may show at night what is certain to be sent. A nudge may still meet the cap.
+            is_certain = in_inbox and current.row.kind != "nudge"
+            waiting = _show_in_inbox(current, moment.now) if is_certain else current
+            return waiting.model_copy(update={"state": "held", "due": due, "lease": None}), []
         case WaitForContact():
-            wait = min(CONTACT_FIRST * 2 ** min(known.contact_tries, 12), CONTACT_LONGEST)
-            tries = known.contact_tries + 1
-            return known.model_copy(update={"contact_tries": tries, "due": None, "lease": machine + wait}), []
+            delay = min(FIRST_CONTACT_DELAY * 2 ** min(current.contact_tries, MAX_DOUBLINGS), MAX_CONTACT_DELAY)
+            lease = moment.recorded_at + delay
+            tries = current.contact_tries + 1
+            return current.model_copy(update={"contact_tries": tries, "due": None, "lease": lease}), []
         case Deliver("inbox"):
-            return _finished(_shown(known, now), "sent", None, now, machine)
+            return _finish(_show_in_inbox(current, moment.now), "sent", None, moment)
         case Deliver("email"):
-            return _claim(known, now, machine)
+            return _claim(current, moment)
     raise AssertionError("every verdict has its consequence")
 
 
-def _claim(known: Notification, now: datetime, machine: datetime) -> Decision:
-    """Write down that an attempt is being made. One in doubt is made again once; then its outcome stays unknown."""
-    doubts = known.doubts + known.in_doubt
-    shown = _shown(known, now)
-    if doubts > 1:
-        return _finished(shown.model_copy(update={"channel": "email"}), "failed", "outcome_unknown", now, machine)
+def _claim(current: Notification, moment: Moment) -> Decision:
+    """Record that an attempt is being made. One in doubt is repeated once; after that its outcome stays unknown."""
+    doubts = current.doubts + current.in_doubt
+    shown = _show_in_inbox(current, moment.now)
+    if doubts > MAX_DOUBTS:
+        return _finish(shown.model_copy(update={"channel": "email"}), "failed", "outcome_unknown", moment)
     return shown.model_copy(
         update={
             "state": "sending",
             "channel": "email",
-            "attempts": known.attempts + 1,
+            "attempts": current.attempts + 1,
             "doubts": doubts,
             "in_doubt": True,
-            "said_at": now,
+            "said_at": moment.now,
             "due": None,
-            "lease": machine + CLAIM_LEASE,
+            "lease": moment.recorded_at + CLAIM_LEASE,
         }
     ), []
 
 
-def record_acceptance(known: Notification | None, attempt: int, machine: datetime) -> Decision | None:
-    """The server took it over; said when the attempt was made."""
-    if known is None or not _is_attempt(known, attempt):
+def record_acceptance(current: Notification | None, attempt: int, recorded_at: datetime) -> Decision | None:
+    """The server accepted the mail. The event carries the time of the attempt."""
+    if current is None or not _is_attempt(current, attempt):
         return None
-    return _finished(known, "sent", None, known.said_at or known.happened_at, machine)
+    return _finish(current, "sent", None, Moment(current.said_at or current.happened_at, recorded_at))
 
 
-def record_rejection(
-    known: Notification | None, attempt: int, reason: Reason, now: datetime, machine: datetime
-) -> Decision | None:
-    """The server will not take it, now or later."""
-    if known is None or not _is_attempt(known, attempt):
+def record_rejection(current: Notification | None, attempt: int, reason: Reason, moment: Moment) -> Decision | None:
+    """The server will never accept the mail."""
+    if current is None or not _is_attempt(current, attempt):
         return None
-    return _finished(known, "failed", reason, now, machine)
+    return _finish(current, "failed", reason, moment)
 
 
-def record_deferral(
-    known: Notification | None, attempt: int, *, in_doubt: bool, now: datetime, machine: datetime
-) -> Decision | None:
-    """It may go better later. ``in_doubt``: the connection broke when the server may have taken it over."""
-    if known is None or not _is_attempt(known, attempt):
+def record_deferral(current: Notification | None, attempt: int, *, in_doubt: bool, moment: Moment) -> Decision | None:
+    """A later attempt may succeed. ``in_doubt``: the connection broke when the server may have accepted the mail."""
+    if current is None or not _is_attempt(current, attempt):
         return None
-    if known.attempts >= MAX_ATTEMPTS:
-        return _finished(known, "failed", "undelivered", now, machine)
-    wait = min(FIRST_RETRY * 2 ** (known.attempts - 1), LONGEST_RETRY)
-    return known.model_copy(update={"in_doubt": in_doubt, "lease": machine + wait}), []
+    if current.attempts >= MAX_ATTEMPTS:
+        return _finish(current, "failed", "undelivered", moment)
+    delay = min(FIRST_RETRY_DELAY * 2 ** (current.attempts - 1), MAX_RETRY_DELAY)
+    return current.model_copy(update={"in_doubt": in_doubt, "lease": moment.recorded_at + delay}), []
 
 
-def _is_attempt(known: Notification, attempt: int) -> bool:
-    return known.state == "sending" and known.attempts == attempt
+def _is_attempt(current: Notification, attempt: int) -> bool:
+    return current.state == "sending" and current.attempts == attempt
 
 
-def mark_read(known: Notification, now: datetime) -> Decision | None:
-    """The reader has seen it."""
-    return None if known.read_at is not None else (known.model_copy(update={"read_at": now}), [])
+def mark_read(current: Notification, now: datetime) -> Decision | None:
+    return None if current.read_at is not None else (current.model_copy(update={"read_at": now}), [])
 
 
-def forget(known: Notification | None) -> Decision | None:
-    """Nothing says any longer whom it was for, or what about."""
-    if known is None or (known.member_id is None and known.about == NotificationDetails()):
+def forget(current: Notification | None) -> Decision | None:
+    """Erase the recipient and the details. No event is published."""
+    if current is None or (current.member_id is None and current.about == NotificationDetails()):
         return None
-    state, reason = (known.state, known.reason) if known.is_finished else ("suppressed", "gone")
-    return known.model_copy(
+    state, reason = (current.state, current.reason) if current.is_finished else ("suppressed", "gone")
+    return current.model_copy(
         update={
             "member_id": None,
             "about": NotificationDetails(),
-            "cause_id": known.notification_id,
+            "cause_id": current.notification_id,
             "state": state,
             "reason": reason,
             "due": None,
@@ -314,29 +324,30 @@ def forget(known: Notification | None) -> Decision | None:
     ), []
 
 
-def _shown(note: Notification, now: datetime) -> Notification:
-    if note.shown_at is not None:
-        return note
+def _show_in_inbox(notification: Notification, now: datetime) -> Notification:
+    if notification.shown_at is not None:
+        return notification
     newest_first = 2**53 - int(now.timestamp() * 1000)
-    return note.model_copy(update={"shown_at": now, "order": f"{newest_first:016d}-{note.notification_id}"})
+    order = f"{newest_first:016d}-{notification.notification_id}"
+    return notification.model_copy(update={"shown_at": now, "order": order})
 
 
-def _ended(note: Notification, state: Literal["sent", "failed", "suppressed"], reason: Reason | None) -> Notification:
+def _with_final_state(notification: Notification, state: FinalState, reason: Reason | None) -> Notification:
     changes = {"state": state, "reason": reason, "in_doubt": False, "due": None, "lease": None}
-    return note.model_copy(update=changes)
+    return notification.model_copy(update=changes)
 
 
-def _finished(
-    note: Notification,
-    state: Literal["sent", "failed", "suppressed"],
+def _finish(
+    notification: Notification,
+    state: FinalState,
     reason: Reason | None,
-    now: datetime,
-    machine: datetime,
+    moment: Moment,
     *,
-    told: bool = True,
+    is_published: bool = True,
 ) -> Decision:
-    after = _ended(note, state, reason).model_copy(update={"said_at": now})
-    return after, [_event(after, now, machine)] if told and after.member_id and after.row.is_public else []
+    finished = _with_final_state(notification, state, reason).model_copy(update={"said_at": moment.now})
+    is_public = is_published and finished.member_id and finished.row.is_public
+    return finished, [_event(finished, moment)] if is_public else []
 
 
 _EVENTS: dict[str, type[NotificationEvent]] = {
@@ -346,17 +357,17 @@ _EVENTS: dict[str, type[NotificationEvent]] = {
 }
 
 
-def _event(note: Notification, now: datetime, machine: datetime) -> NotificationEvent:
-    """What everybody may know."""
-    assert note.member_id is not None
-    return _EVENTS[note.state](
-        notification_id=note.notification_id,
-        member_id=note.member_id,
-        purpose=note.purpose,
-        channel=note.channel,
-        cause_id=note.cause_id,
-        pairing_id=note.about.pairing_id,
-        programme_id=note.about.programme_id,
-        happened_at=now,
-        recorded_at=machine,
+def _event(notification: Notification, moment: Moment) -> NotificationEvent:
+    """The public part of what happened: no reason and no address."""
+    assert notification.member_id is not None
+    return _EVENTS[notification.state](
+        notification_id=notification.notification_id,
+        member_id=notification.member_id,
+        purpose=notification.purpose,
+        channel=notification.channel,
+        cause_id=notification.cause_id,
+        pairing_id=notification.about.pairing_id,
+        programme_id=notification.about.programme_id,
+        happened_at=moment.now,
+        recorded_at=moment.recorded_at,
     )

@@ -1,7 +1,7 @@
-"""Quiet hours and working days, by the reader's own clock.
+"""Quiet hours and working days, by the recipient's own clock.
 
-A night on which clocks are put forward or back is as long as it is: hours are compared on the wall clock, and the next
-morning is computed there and only then turned into UTC.
+Hours are compared on the wall clock. The next morning is computed on the wall clock too, and only then converted to
+UTC. So a night in which the clocks change is as long as it really is.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ SATURDAY = 5
 
 @dataclass(frozen=True)
 class QuietHours:
-    """Whole hours of the wall clock, ``from_hour`` included and ``until_hour`` not; the same twice: never quiet."""
+    """Whole hours of the wall clock: ``from_hour`` is quiet, ``until_hour`` is not. Equal hours mean never quiet."""
 
     from_hour: int
     until_hour: int
@@ -25,7 +25,7 @@ class QuietHours:
 
 
 def time_zone_of(name: str | None) -> tzinfo:
-    """The reader's time zone; UTC where none is known, or no such zone exists."""
+    """The recipient's time zone; UTC when it is unknown or does not exist."""
     if name is None:
         return UTC
     try:
@@ -44,10 +44,10 @@ def next_open_time(at: datetime, zone: tzinfo, quiet: QuietHours) -> datetime:
         return at
     today = at.astimezone(zone).date()
     for days in (0, 1, 2):
-        morning = _wall(today + timedelta(days=days), quiet.until_hour, zone)
+        morning = _wall_clock_hour(today + timedelta(days=days), quiet.until_hour, zone)
         if morning > at and not is_quiet(morning, zone, quiet):
             return morning
-    raise AssertionError("every night has a morning")
+    raise AssertionError("every night ends within two days")
 
 
 def add_working_days(start: datetime, days: int) -> datetime:
@@ -60,10 +60,10 @@ def add_working_days(start: datetime, days: int) -> datetime:
 
 
 def start_of_day(day: date) -> datetime:
-    """The day's beginning in UTC: from then on, quiet hours decide."""
+    """Midnight in UTC. Quiet hours then decide when the recipient's morning begins."""
     return datetime.combine(day, time(), UTC)
 
 
-def _wall(day: date, hour: int, zone: tzinfo) -> datetime:
-    """That hour on the wall clock, in UTC; one that the clocks jump over is the moment after the jump."""
+def _wall_clock_hour(day: date, hour: int, zone: tzinfo) -> datetime:
+    """This hour on the wall clock, in UTC. An hour that the clocks skip becomes the moment after the change."""
     return datetime.combine(day, time(hour), zone).astimezone(UTC)

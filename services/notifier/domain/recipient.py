@@ -1,6 +1,7 @@
-"""A reader: what they wish to be told and when, and how many messages reached them within a week.
+"""A recipient: their preferences, and how many e-mails they received within the last week.
 
-One aggregate for each reader, so that two messages decided at the same moment cannot both take the last place.
+There is one aggregate for each recipient, so that two notifications decided at the same moment cannot both take the
+last weekly slot.
 """
 
 from collections.abc import Sequence
@@ -18,28 +19,31 @@ WEEK = timedelta(days=7)
 
 
 class ChannelPreference(FrozenModel):
-    """Where a reader wants to be told of one purpose."""
+    """Through which channels a recipient wants one purpose."""
 
     email: bool = True
     inbox: bool = True
 
 
 class QuietHoursPreference(FrozenModel):
-    """A reader's own quiet hours, by their own clock; the same hour twice: none."""
+    """A recipient's own quiet hours, by their own clock. Equal hours mean none."""
 
     from_hour: Annotated[int, Field(ge=0, le=23)]
     until_hour: Annotated[int, Field(ge=0, le=23)]
 
 
 class WeeklySlot(FrozenModel):
-    """One of the week's places, taken by a message when it is handed over."""
+    """One of the e-mails that a recipient may get within a week; taken when a notification is sent."""
 
     notification_id: str
     at: Instant
 
 
 class Recipient(FrozenModel):
-    """``wishes``: what they said by purpose; of others, the table decides."""
+    """``wishes``: the channels by purpose. A purpose without an entry uses every channel of the catalogue.
+
+    ``places``: the weekly slots taken lately.
+    """
 
     member_id: str
     wishes: dict[str, ChannelPreference] = Field(default_factory=dict)
@@ -56,58 +60,65 @@ Decision = tuple[Recipient, Sequence[OutgoingEvent]]
 
 
 def set_preferences(
-    known: Recipient | None, member_id: str, wishes: dict[str, ChannelPreference], hours: QuietHoursPreference | None
+    current: Recipient | None,
+    member_id: str,
+    channels: dict[str, ChannelPreference],
+    hours: QuietHoursPreference | None,
 ) -> Decision:
-    """Their own wishes, whole. Raises ``Refused`` for an unknown purpose, or to be left out of what asks them."""
-    for purpose, channels in wishes.items():
+    """Replace all preferences.
+
+    Raises ``InvalidCommand`` for an unknown purpose, or when an essential purpose would not reach the inbox.
+    """
+    for purpose, preference in channels.items():
         row = ROW_BY_PURPOSE.get(purpose)
         if row is None:
-            raise InvalidCommand("unknown_purpose", "There is no message of this purpose.")
-        if row.kind == "essential" and not channels.inbox:
-            raise InvalidCommand("inbox_is_needed", "What waits for your answer always stands in your inbox.")
-    reader = known or Recipient(member_id=member_id)
-    return reader.model_copy(update={"wishes": wishes, "hours": hours}), []
+            raise InvalidCommand("unknown_purpose", "There is no message with this purpose.")
+        if row.kind == "essential" and not preference.inbox:
+            raise InvalidCommand("inbox_is_needed", "Messages that need your answer always appear in your inbox.")
+    recipient = current or Recipient(member_id=member_id)
+    return recipient.model_copy(update={"wishes": channels, "hours": hours}), []
 
 
 def take_weekly_slot(
-    known: Recipient | None, member_id: str, notification_id: str, kind: Kind, cap: int, now: datetime
+    current: Recipient | None, member_id: str, notification_id: str, kind: Kind, cap: int, now: datetime
 ) -> Decision | None:
-    """Take one of the week's ``cap`` places, or move the one that this message has to ``now``; None: none is free.
+    """Take one of the ``cap`` slots of the week, or move the slot of this notification to ``now``.
 
-    What asks nothing leaves one place free for what does.
+    Returns None when no slot is free. A nudge leaves one slot free for essential notifications.
     """
-    reader = known or Recipient(member_id=member_id)
-    others = _others(reader, notification_id, now)
-    if len(others) >= _most(kind, cap):
+    recipient = current or Recipient(member_id=member_id)
+    others = _slots_of_others(recipient, notification_id, now)
+    if len(others) >= _max_slots(kind, cap):
         return None
-    return reader.model_copy(update={"places": (*others, WeeklySlot(notification_id=notification_id, at=now))}), []
+    slot = WeeklySlot(notification_id=notification_id, at=now)
+    return recipient.model_copy(update={"places": (*others, slot)}), []
 
 
-def next_free_slot(reader: Recipient | None, notification_id: str, kind: Kind, cap: int, now: datetime) -> datetime:
-    """When the next place is free: a week after the message that stands in the way, and not before."""
-    others = sorted(place.at for place in _others(reader, notification_id, now)) if reader else []
-    too_many = len(others) - _most(kind, cap)
-    return others[too_many] + WEEK if too_many >= 0 else now
+def next_free_slot(recipient: Recipient | None, notification_id: str, kind: Kind, cap: int, now: datetime) -> datetime:
+    """When the next slot becomes free: a week after the notification that blocks it, and never before ``now``."""
+    others = sorted(slot.at for slot in _slots_of_others(recipient, notification_id, now)) if recipient else []
+    surplus = len(others) - _max_slots(kind, cap)
+    return others[surplus] + WEEK if surplus >= 0 else now
 
 
-def release_weekly_slot(known: Recipient | None, notification_id: str) -> Decision | None:
-    """The message was not handed over after all."""
-    if known is None or all(place.notification_id != notification_id for place in known.places):
+def release_weekly_slot(current: Recipient | None, notification_id: str) -> Decision | None:
+    """Free the slot again: the server rejected the mail."""
+    if current is None or all(slot.notification_id != notification_id for slot in current.places):
         return None
-    kept = tuple(place for place in known.places if place.notification_id != notification_id)
-    return known.model_copy(update={"places": kept}), []
+    remaining = tuple(slot for slot in current.places if slot.notification_id != notification_id)
+    return current.model_copy(update={"places": remaining}), []
 
 
-def forget(known: Recipient | None) -> Decision | None:
-    """Nothing of an erased reader stays but that there was one."""
-    if known is None or not known.member_id:
+def forget(current: Recipient | None) -> Decision | None:
+    """Erase the recipient. Only the fact that there was one remains."""
+    if current is None or not current.member_id:
         return None
     return Recipient(member_id=""), []
 
 
-def _others(reader: Recipient, notification_id: str, now: datetime) -> list[WeeklySlot]:
-    return [place for place in reader.places if place.notification_id != notification_id and now - place.at < WEEK]
+def _slots_of_others(recipient: Recipient, notification_id: str, now: datetime) -> list[WeeklySlot]:
+    return [slot for slot in recipient.places if slot.notification_id != notification_id and now - slot.at < WEEK]
 
 
-def _most(kind: Kind, cap: int) -> int:
+def _max_slots(kind: Kind, cap: int) -> int:
     return cap if kind == "essential" else max(1, cap - 1)

@@ -1,4 +1,4 @@
-"""Every record has its effect, in order of its key, or lies among the dead letters; nothing is lost."""
+"""Every record takes effect, in order of its key, or becomes a dead letter. Nothing is lost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ from chassis.messaging import dead_letters
 from chassis.messaging.consumer import PermanentFailure
 from chassis.storage.mongo import ConnectionFailure
 from contracts.envelope import EventData
-from tests.chassis.fake_consumer import Listener, listener
+from tests.chassis.fake_consumer import FakeConsumer, run_fake_consumer
 from tests.chassis.harness import (
     COUNTERS,
     COUNTS,
@@ -18,54 +18,57 @@ from tests.chassis.harness import (
     ChassisHarness,
     Counted,
     CounterChanged,
-    envelope,
+    build_envelope,
     eventually,
 )
 
 
-async def tell(toys: ChassisHarness, by: Listener, event: EventData, sequence: int, id: str) -> None:
-    headers = envelope(type(event), event.key(), sequence, id).headers()
-    await by.producer.deliver(
-        type(event).TOPIC.full_name(toys.prefix),
+async def publish_event(harness: ChassisHarness, fake: FakeConsumer, event: EventData, sequence: int, id: str) -> None:
+    headers = build_envelope(type(event), event.key(), sequence, id).headers()
+    await fake.producer.deliver(
+        type(event).TOPIC.full_name(harness.prefix),
         key=event.key().encode(),
         value=event.model_dump_json().encode(),
         headers=headers,
     )
 
 
-async def count(toys: ChassisHarness, by: Listener, key: str, n: int) -> None:
-    await tell(toys, by, Counted(counter_id=key, by=n, value=n), n, f"{key}-{n}")
+async def publish_count(harness: ChassisHarness, fake: FakeConsumer, key: str, n: int) -> None:
+    await publish_event(harness, fake, Counted(counter_id=key, by=n, value=n), n, f"{key}-{n}")
 
 
-def failing(error: Exception, *ids: str, times: int = 10_000) -> Callable[[str], Awaitable[None]]:
-    left = dict.fromkeys(ids, times)
+def fail_for(error: Exception, *ids: str, times: int = 10_000) -> Callable[[str], Awaitable[None]]:
+    remaining = dict.fromkeys(ids, times)
 
     async def fail(id: str) -> None:
-        if left.get(id, 0) > 0:
-            left[id] -= 1
+        if remaining.get(id, 0) > 0:
+            remaining[id] -= 1
             raise error
 
     return fail
 
 
-async def codes(toys: ChassisHarness) -> list[str]:
-    return sorted(letter.code for letter in await dead_letters.list_dead_letters(toys.connection, toys.prefix, SERVICE))
+async def dead_letter_codes(harness: ChassisHarness) -> list[str]:
+    return sorted(
+        dead_letter.code
+        for dead_letter in await dead_letters.list_dead_letters(harness.connection, harness.prefix, SERVICE)
+    )
 
 
-async def poison(toys: ChassisHarness, it: Listener) -> list[str]:
-    """One record of each kind that cannot be processed; returns the codes under which they are put aside."""
-    counts, counters = toys.prefix + COUNTS.name, toys.prefix + COUNTERS.name
+async def publish_poison(harness: ChassisHarness, fake: FakeConsumer) -> list[str]:
+    """Publish one record of each kind that cannot be processed; returns the codes of the expected dead letters."""
+    counts, counters = harness.prefix + COUNTS.name, harness.prefix + COUNTERS.name
     good = b'{"counter_id":"p","by":1,"value":1}'
-    headers = envelope(Counted, "p", 1, "poison").headers()
-    await it.producer.deliver(counts, key=b"p", value=b"{not json", headers=headers)
-    await it.producer.deliver(counts, key=b"p", value=b"\xff\xfe", headers=headers)
-    await it.producer.deliver(counts, key=b"p", value=b'{"counter_id":"p","by":"Maria"}', headers=headers)
+    headers = build_envelope(Counted, "p", 1, "poison").headers()
+    await fake.producer.deliver(counts, key=b"p", value=b"{not json", headers=headers)
+    await fake.producer.deliver(counts, key=b"p", value=b"\xff\xfe", headers=headers)
+    await fake.producer.deliver(counts, key=b"p", value=b'{"counter_id":"p","by":"Maria"}', headers=headers)
     bad = [(name, b"\xff\xfe" if name == "ce_id" else value) for name, value in headers]
-    await it.producer.deliver(counts, key=b"p", value=good, headers=bad)
-    await it.producer.deliver(counts, key=b"p", value=None, headers=headers)
-    await it.producer.deliver(counts, key=b"p", value=good, headers=[])
-    await it.producer.deliver(counts, key=None, value=good, headers=[h for h in headers if h[0] != "ce_sequence"])
-    await it.producer.deliver(counters, key=b"p", value=good, headers=headers)
+    await fake.producer.deliver(counts, key=b"p", value=good, headers=bad)
+    await fake.producer.deliver(counts, key=b"p", value=None, headers=headers)
+    await fake.producer.deliver(counts, key=b"p", value=good, headers=[])
+    await fake.producer.deliver(counts, key=None, value=good, headers=[h for h in headers if h[0] != "ce_sequence"])
+    await fake.producer.deliver(counters, key=b"p", value=good, headers=headers)
     return sorted(
         [
             "not_json",
@@ -81,254 +84,265 @@ async def poison(toys: ChassisHarness, it: Listener) -> list[str]:
 
 
 class TestConsumerOrder:
-    async def test_one_key_stays_in_order_and_keys_run_concurrently(self, toys: ChassisHarness) -> None:
-        async with listener(toys, started=False) as alone:
+    async def test_one_key_stays_in_order_and_keys_run_concurrently(self, harness: ChassisHarness) -> None:
+        async with run_fake_consumer(harness, started=False) as producing:
             for n in range(1, 21):
                 for key in "abcde":
-                    await count(toys, alone, key, n)
-        async with listener(toys) as it:
+                    await publish_count(harness, producing, key, n)
+        async with run_fake_consumer(harness) as fake:
             both = asyncio.Event()
 
-            async def meet(id: str) -> None:
-                if it.ears.at_work > 1:
+            async def wait_for_another_key(id: str) -> None:
+                if fake.service.active > 1:
                     both.set()
-                await asyncio.wait_for(both.wait(), 10)  # the first waits for another key; nobody would come otherwise
+                await asyncio.wait_for(both.wait(), 10)  # the first handler waits until another key is handled too
 
-            it.ears.fails = meet
-            await eventually(lambda: len(it.ears.heard) == 100, "all hundred are heard")
+            fake.service.before_handling = wait_for_another_key
+            await eventually(lambda: len(fake.service.handled) == 100, "all hundred events are handled")
             for key in "abcde":
-                assert [n for k, n in it.ears.heard if k == key] == list(range(1, 21))
-            assert it.ears.most_at_work > 1
+                assert [n for k, n in fake.service.handled if k == key] == list(range(1, 21))
+            assert fake.service.max_active > 1
 
 
 class TestConsumerRetry:
-    async def test_transient_failure_is_retried_without_loss(self, toys: ChassisHarness) -> None:
-        async with listener(toys) as it:
-            it.ears.fails = failing(ConnectionFailure("away"), "a-2", times=3)
+    async def test_transient_failure_is_retried_without_loss(self, harness: ChassisHarness) -> None:
+        async with run_fake_consumer(harness) as fake:
+            fake.service.before_handling = fail_for(ConnectionFailure("away"), "a-2", times=3)
             for n in range(1, 6):
-                await count(toys, it, "a", n)
-            await eventually(lambda: len(it.ears.heard) >= 5, "all five are heard")
-            assert list(dict.fromkeys(n for _, n in it.ears.heard)) == [1, 2, 3, 4, 5]
-            assert await codes(toys) == []
+                await publish_count(harness, fake, "a", n)
+            await eventually(lambda: len(fake.service.handled) >= 5, "all five events are handled")
+            assert list(dict.fromkeys(n for _, n in fake.service.handled)) == [1, 2, 3, 4, 5]
+            assert await dead_letter_codes(harness) == []
 
-    async def test_batch_is_rewound_when_the_retry_budget_is_spent(self, toys: ChassisHarness) -> None:
-        async with listener(toys, patience=0.1) as it:
-            it.ears.fails = failing(ConnectionFailure("away"), "b-2", times=6)
+    async def test_batch_is_rewound_when_the_retry_budget_is_spent(self, harness: ChassisHarness) -> None:
+        async with run_fake_consumer(harness, retry_budget_s=0.1) as fake:
+            fake.service.before_handling = fail_for(ConnectionFailure("away"), "b-2", times=6)
             for n in range(1, 6):
                 for key in "abc":
-                    await count(toys, it, key, n)
-            await eventually(lambda: len(set(it.ears.events)) == 15, "all fifteen are heard")
-            assert list(dict.fromkeys(n for k, n in it.ears.heard if k == "b")) == [1, 2, 3, 4, 5]
-            assert await codes(toys) == []
+                    await publish_count(harness, fake, key, n)
+            await eventually(lambda: len(set(fake.service.event_ids)) == 15, "all fifteen events are handled")
+            assert list(dict.fromkeys(n for k, n in fake.service.handled if k == "b")) == [1, 2, 3, 4, 5]
+            assert await dead_letter_codes(harness) == []
 
-    async def test_all_retries_of_a_batch_share_one_deadline(self, toys: ChassisHarness) -> None:
-        async with listener(toys, started=False, patience=0.5) as it:
+    async def test_all_retries_of_a_batch_share_one_deadline(self, harness: ChassisHarness) -> None:
+        async with run_fake_consumer(harness, started=False, retry_budget_s=0.5) as fake:
             for n in range(1, 9):
-                await count(toys, it, "a", n)
-            tried: list[str] = []
+                await publish_count(harness, fake, "a", n)
+            attempts: list[str] = []
 
-            async def slow(id: str) -> None:  # each would succeed, just before its own patience ended
-                tried.append(id)
-                if tried.count(id) < 3:
+            async def slow(id: str) -> None:  # each would succeed within a retry budget of its own
+                attempts.append(id)
+                if attempts.count(id) < 3:
                     raise ConnectionFailure("away")
                 await asyncio.sleep(0.2)
 
-            it.ears.fails = slow
+            fake.service.before_handling = slow
             with pytest.raises(ConnectionFailure):
-                await it.consumer.process(await toys.said(COUNTS))
-            assert len(it.ears.events) < 8
+                await fake.consumer.process(await harness.read_records(COUNTS))
+            assert len(fake.service.event_ids) < 8
 
 
 class TestConsumerCrash:
     async def test_before_commit_leaves_the_record_to_the_successor(
         self,
-        toys: ChassisHarness,
+        harness: ChassisHarness,
     ) -> None:
-        async with listener(toys, instance="one") as first:
-            reached, over = asyncio.Event(), asyncio.Event()
+        async with run_fake_consumer(harness, instance="one") as first:
+            reached, released = asyncio.Event(), asyncio.Event()
 
             async def hang(id: str) -> None:
                 if id == "a-2":
                     reached.set()
-                    await over.wait()
+                    await released.wait()
 
-            await count(toys, first, "a", 1)
-            await eventually(lambda: first.ears.events == ["a-1"], "the first is heard")
-            first.ears.fails = hang
-            await count(toys, first, "b", 1)
-            await count(toys, first, "a", 2)
+            await publish_count(harness, first, "a", 1)
+            await eventually(lambda: first.service.event_ids == ["a-1"], "the first event is handled")
+            first.service.before_handling = hang
+            await publish_count(harness, first, "b", 1)
+            await publish_count(harness, first, "a", 2)
             await asyncio.wait_for(reached.wait(), 20)
-            async with listener(toys, instance="one") as successor:  # the same place in the group, as after a restart
-                await eventually(lambda: "a-2" in successor.ears.events, "the successor hears what was not committed")
-            over.set()
+            async with run_fake_consumer(
+                harness, instance="one"
+            ) as successor:  # the same group member, as after a restart
+                await eventually(
+                    lambda: "a-2" in successor.service.event_ids, "the successor handles the uncommitted record"
+                )
+            released.set()
 
-    async def test_between_projection_and_reaction_keeps_the_reaction(self, toys: ChassisHarness) -> None:
-        async with listener(toys, started=False) as first:
-            await tell(toys, first, CounterChanged(counter_id="a", value=7), 5, "changed")
-            [record] = await toys.said(COUNTERS)
+    async def test_between_projection_and_reaction_keeps_the_reaction(self, harness: ChassisHarness) -> None:
+        async with run_fake_consumer(harness, started=False) as first:
+            await publish_event(harness, first, CounterChanged(counter_id="a", value=7), 5, "changed")
+            [record] = await harness.read_records(COUNTERS)
 
-            class Died(BaseException):
+            class SimulatedCrash(BaseException):
                 pass
 
             async def die(_: str) -> None:
-                raise Died
+                raise SimulatedCrash
 
-            first.ears.fails = die
+            first.service.before_handling = die
             with pytest.raises(BaseExceptionGroup):
                 await first.consumer.process([record])
-            stored = await first.ears.copies.get("a")
+            stored = await first.service.copies.get("a")
             assert stored is not None
             assert stored.value == 7
-            assert first.ears.events == []
-        async with listener(toys) as successor:
+            assert first.service.event_ids == []
+        async with run_fake_consumer(harness) as successor:
             await eventually(
-                lambda: successor.ears.events == ["changed"], "the reaction runs for the redelivered event"
+                lambda: successor.service.event_ids == ["changed"], "the reaction runs for the redelivered event"
             )
 
 
 class TestConsumerCommit:
-    async def test_batch_commits_only_the_partitions_of_its_records(self, toys: ChassisHarness) -> None:
-        async with listener(toys) as it:
-            await count(toys, it, "a", 1)
-            await eventually(lambda: it.ears.events == ["a-1"], "it is heard")
-        admin = AIOKafkaAdminClient(**toys.connection.client_arguments())
+    async def test_batch_commits_only_the_partitions_of_its_records(self, harness: ChassisHarness) -> None:
+        async with run_fake_consumer(harness) as fake:
+            await publish_count(harness, fake, "a", 1)
+            await eventually(lambda: fake.service.event_ids == ["a-1"], "the event is handled")
+        admin = AIOKafkaAdminClient(**harness.connection.client_arguments())
         await admin.start()
         try:
-            committed = await admin.list_consumer_group_offsets(toys.prefix + SERVICE)
+            committed = await admin.list_consumer_group_offsets(harness.prefix + SERVICE)
         finally:
             await admin.close()
-        [record] = await toys.said(COUNTS)
-        assert {(place.topic, place.partition): at.offset for place, at in committed.items()} == {
-            (toys.prefix + COUNTS.name, record.partition): record.offset + 1
+        [record] = await harness.read_records(COUNTS)
+        assert {(partition.topic, partition.partition): at.offset for partition, at in committed.items()} == {
+            (harness.prefix + COUNTS.name, record.partition): record.offset + 1
         }
 
 
 class TestConsumerProjections:
-    async def test_reaction_runs_for_an_event_older_than_the_projection(self, toys: ChassisHarness) -> None:
-        async with listener(toys) as it:
-            await tell(toys, it, CounterChanged(counter_id="a", value=2), 2, "newer")
-            await tell(toys, it, CounterChanged(counter_id="a", value=1), 1, "older")
-            await eventually(lambda: it.ears.events == ["newer", "older"], "both are heard")
-            copied = await it.ears.copies.get("a")
+    async def test_reaction_runs_for_an_event_older_than_the_projection(self, harness: ChassisHarness) -> None:
+        async with run_fake_consumer(harness) as fake:
+            await publish_event(harness, fake, CounterChanged(counter_id="a", value=2), 2, "newer")
+            await publish_event(harness, fake, CounterChanged(counter_id="a", value=1), 1, "older")
+            await eventually(lambda: fake.service.event_ids == ["newer", "older"], "both events are handled")
+            copied = await fake.service.copies.get("a")
             assert copied is not None
             assert copied.value == 2
 
-    async def test_tombstone_leaves_a_grave_and_runs_its_reaction(self, toys: ChassisHarness) -> None:
-        async with listener(toys) as it:
-            await tell(toys, it, CounterChanged(counter_id="a", value=1), 1, "one")
-            await it.producer.deliver(
-                toys.prefix + COUNTERS.name,
+    async def test_tombstone_leaves_a_grave_and_runs_its_reaction(self, harness: ChassisHarness) -> None:
+        async with run_fake_consumer(harness) as fake:
+            await publish_event(harness, fake, CounterChanged(counter_id="a", value=1), 1, "one")
+            await fake.producer.deliver(
+                harness.prefix + COUNTERS.name,
                 key=b"a",
                 value=None,
-                headers=envelope(CounterChanged, "a", 2, "gone").headers(),
+                headers=build_envelope(CounterChanged, "a", 2, "gone").headers(),
             )
-            await tell(toys, it, CounterChanged(counter_id="a", value=1), 1, "one")
-            await eventually(lambda: len(it.ears.heard) == 3, "all three are heard")
-            assert it.ears.heard == [("a", 1), ("a", None), ("a", 1)]
-            assert await it.ears.copies.is_grave("a")
-            assert await it.ears.copies.get("a") is None
+            await publish_event(harness, fake, CounterChanged(counter_id="a", value=1), 1, "one")
+            await eventually(lambda: len(fake.service.handled) == 3, "all three events are handled")
+            assert fake.service.handled == [("a", 1), ("a", None), ("a", 1)]
+            assert await fake.service.copies.is_grave("a")
+            assert await fake.service.copies.get("a") is None
 
     async def test_unwritable_row_makes_one_dead_letter_only(
         self,
-        toys: ChassisHarness,
+        harness: ChassisHarness,
     ) -> None:
-        async with listener(toys, started=False) as it:
-            await tell(toys, it, CounterChanged(counter_id="a", value=2**70), 1, "too large for the store")
-            await tell(toys, it, CounterChanged(counter_id="b", value=1), 1, "fine")
-            await it.consumer.process(await toys.said(COUNTERS))
-            letters = await dead_letters.list_dead_letters(toys.connection, toys.prefix, SERVICE)
-            assert [letter.event_id for letter in letters] == ["too large for the store"]
-            assert it.ears.events == ["fine"]
-            assert await it.ears.copies.get("b") is not None
+        async with run_fake_consumer(harness, started=False) as fake:
+            await publish_event(
+                harness, fake, CounterChanged(counter_id="a", value=2**70), 1, "too large for the store"
+            )
+            await publish_event(harness, fake, CounterChanged(counter_id="b", value=1), 1, "fine")
+            await fake.consumer.process(await harness.read_records(COUNTERS))
+            listed = await dead_letters.list_dead_letters(harness.connection, harness.prefix, SERVICE)
+            assert [dead_letter.event_id for dead_letter in listed] == ["too large for the store"]
+            assert fake.service.event_ids == ["fine"]
+            assert await fake.service.copies.get("b") is not None
 
 
 class TestUnprocessableRecords:
-    async def test_poison_becomes_dead_letters_and_others_are_handled(self, toys: ChassisHarness) -> None:
-        async with listener(toys) as it:
-            await count(toys, it, "p", 1)
-            expected = await poison(toys, it)
-            await count(toys, it, "p", 2)
+    async def test_poison_becomes_dead_letters_and_others_are_handled(self, harness: ChassisHarness) -> None:
+        async with run_fake_consumer(harness) as fake:
+            await publish_count(harness, fake, "p", 1)
+            expected = await publish_poison(harness, fake)
+            await publish_count(harness, fake, "p", 2)
 
-            async def put_aside() -> bool:
-                return await codes(toys) == expected
+            async def are_dead_letters() -> bool:
+                return await dead_letter_codes(harness) == expected
 
-            await eventually(put_aside, f"the dead letters are {expected}")
-            await eventually(lambda: it.ears.heard == [("p", 1), ("p", 2)], "the neighbours are heard")
-            everything = str(await dead_letters.list_dead_letters(toys.connection, toys.prefix, SERVICE))
+            await eventually(are_dead_letters, f"the dead letters are {expected}")
+            await eventually(lambda: fake.service.handled == [("p", 1), ("p", 2)], "the other records are handled")
+            everything = str(await dead_letters.list_dead_letters(harness.connection, harness.prefix, SERVICE))
             assert "Maria" not in everything
-            assert it.health.check_liveness().ok
+            assert fake.health.check_liveness().ok
 
-    async def test_unknown_type_is_skipped(self, toys: ChassisHarness) -> None:
-        class Unheard(Counted):
+    async def test_unknown_type_is_skipped(self, harness: ChassisHarness) -> None:
+        class UnknownEvent(Counted):
             TYPE = "toys.counter.unheard.v1"
 
-        async with listener(toys) as it:
-            await tell(toys, it, Unheard(counter_id="p", by=1, value=1), 1, "unknown")
-            await count(toys, it, "p", 2)
-            await eventually(lambda: it.ears.heard == [("p", 2)], "the one that is known is heard")
-            assert await codes(toys) == []
+        async with run_fake_consumer(harness) as fake:
+            await publish_event(harness, fake, UnknownEvent(counter_id="p", by=1, value=1), 1, "unknown")
+            await publish_count(harness, fake, "p", 2)
+            await eventually(lambda: fake.service.handled == [("p", 2)], "the event of the known type is handled")
+            assert await dead_letter_codes(harness) == []
 
-    async def test_failed_reaction_makes_a_dead_letter_and_continues(self, toys: ChassisHarness) -> None:
+    async def test_failed_reaction_makes_a_dead_letter_and_continues(self, harness: ChassisHarness) -> None:
         """Both a bug and a ``PermanentFailure``."""
-        async with listener(toys) as it:
-            bug, refusal = failing(KeyError("Maria"), "a-1"), failing(PermanentFailure("refused for good"), "a-2")
+        async with run_fake_consumer(harness) as fake:
+            bug, refusal = fail_for(KeyError("Maria"), "a-1"), fail_for(PermanentFailure("refused for good"), "a-2")
 
             async def both(id: str) -> None:
                 await bug(id)
                 await refusal(id)
 
-            it.ears.fails = both
+            fake.service.before_handling = both
             for n in (1, 2, 3):
-                await count(toys, it, "a", n)
-            await eventually(lambda: it.ears.events == ["a-3"], "the third is heard")
-            letters = await dead_letters.list_dead_letters(toys.connection, toys.prefix, SERVICE)
-            assert {(letter.code, letter.event_id) for letter in letters} == {("bug", "a-1"), ("refused", "a-2")}
-            assert not any("Maria" in letter.detail for letter in letters)
+                await publish_count(harness, fake, "a", n)
+            await eventually(lambda: fake.service.event_ids == ["a-3"], "the third event is handled")
+            listed = await dead_letters.list_dead_letters(harness.connection, harness.prefix, SERVICE)
+            assert {(dead_letter.code, dead_letter.event_id) for dead_letter in listed} == {
+                ("bug", "a-1"),
+                ("refused", "a-2"),
+            }
+            assert not any("Maria" in dead_letter.detail for dead_letter in listed)
 
 
 class TestCircuitBreaker:
     async def test_bad_deploy_halts_before_most_records_are_dead_letters(
         self,
-        toys: ChassisHarness,
+        harness: ChassisHarness,
     ) -> None:
         """The consumer reports itself unhealthy, and a fixed version handles the remaining records."""
-        async with listener(toys, started=False) as alone:
-            await asyncio.gather(*(count(toys, alone, f"k{n}", n) for n in range(1, 301)))
-        async with listener(toys) as bad:
+        async with run_fake_consumer(harness, started=False) as producing:
+            await asyncio.gather(*(publish_count(harness, producing, f"k{n}", n) for n in range(1, 301)))
+        async with run_fake_consumer(harness) as broken:
 
             async def always(_: str) -> None:
                 raise KeyError("a bug")
 
-            bad.ears.fails = always
-            await eventually(lambda: not bad.health.check_liveness().ok, "it says that it has stopped")
-            assert len(await codes(toys)) < 60
-        async with listener(toys) as mended:
-            await eventually(lambda: len(set(mended.ears.events)) >= 240, "the mended version hears what is left")
+            broken.service.before_handling = always
+            await eventually(lambda: not broken.health.check_liveness().ok, "the consumer reports that it has stopped")
+            assert len(await dead_letter_codes(harness)) < 60
+        async with run_fake_consumer(harness) as fixed:
+            await eventually(
+                lambda: len(set(fixed.service.event_ids)) >= 240, "the fixed version handles the remaining records"
+            )
 
-    async def test_mostly_failing_batch_makes_no_dead_letters(self, toys: ChassisHarness) -> None:
-        async with listener(toys, started=False) as it:
+    async def test_mostly_failing_batch_makes_no_dead_letters(self, harness: ChassisHarness) -> None:
+        async with run_fake_consumer(harness, started=False) as fake:
             for n in range(1, 301):
-                await count(toys, it, f"k{n}", n)
-            records = await toys.said(COUNTS)
+                await publish_count(harness, fake, f"k{n}", n)
+            records = await harness.read_records(COUNTS)
             records.sort(key=lambda record: int((record.key or b"k0")[1:]))
 
             async def first_ones(id: str) -> None:
                 if int(id.split("-")[1]) <= 199:
-                    raise KeyError("a bug that spares the newest")
+                    raise KeyError("a bug in all but the newest events")
 
-            it.ears.fails = first_ones
-            handling = asyncio.create_task(it.consumer.process(records))
-            await eventually(lambda: not it.health.check_liveness().ok, "it says that it has stopped")
-            it.consumer._closing.set()
+            fake.service.before_handling = first_ones
+            handling = asyncio.create_task(fake.consumer.process(records))
+            await eventually(lambda: not fake.health.check_liveness().ok, "the consumer reports that it has stopped")
+            fake.consumer._closing.set()
             await asyncio.gather(handling, return_exceptions=True)
-            assert await codes(toys) == []
+            assert await dead_letter_codes(harness) == []
 
 
 class TestConsumerLag:
-    async def test_progress_is_reported_to_health(self, toys: ChassisHarness) -> None:
-        async with listener(toys) as it:
+    async def test_progress_is_reported_to_health(self, harness: ChassisHarness) -> None:
+        async with run_fake_consumer(harness) as fake:
             for n in range(1, 4):
-                await count(toys, it, "a", n)
-            await eventually(lambda: len(it.ears.heard) == 3, "all three are heard")
-            await it.consumer.report_lag()
-            assert it.health.check_liveness().ok
+                await publish_count(harness, fake, "a", n)
+            await eventually(lambda: len(fake.service.handled) == 3, "all three events are handled")
+            await fake.consumer.report_lag()
+            assert fake.health.check_liveness().ok

@@ -1,4 +1,4 @@
-"""Reading without a group."""
+"""Reading without a consumer group."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,23 +8,23 @@ from tests.chassis.harness import COUNTS, ChassisHarness
 
 
 class TestReadKey:
-    async def test_reads_all_records_of_one_key_in_order(self, toys: ChassisHarness) -> None:
+    async def test_reads_all_records_of_one_key_in_order(self, harness: ChassisHarness) -> None:
         keys = [f"c{number}" for number in range(20)]
-        producer = Producer(toys.connection)
+        producer = Producer(harness.connection)
         await producer.start()
         try:
             for value in (b"1", b"2"):
                 for key in keys:
-                    await producer.deliver(COUNTS.full_name(toys.prefix), key=key.encode(), value=value, headers=[])
+                    await producer.deliver(COUNTS.full_name(harness.prefix), key=key.encode(), value=value, headers=[])
         finally:
             await producer.stop()
 
         async def values(connection: Connection, key: str, since: datetime | None = None) -> list[bytes | None]:
-            return [one.value async for one in read_key(connection, toys.prefix, COUNTS.name, key, since)]
+            return [record.value async for record in read_key(connection, harness.prefix, COUNTS.name, key, since)]
 
         for key in keys:
-            assert await values(toys.connection, key) == [b"1", b"2"]
-        assert await values(toys.connection, "nobody") == []
+            assert await values(harness.connection, key) == [b"1", b"2"]
+        assert await values(harness.connection, "nobody") == []
         now = datetime.now(UTC)
-        assert await values(toys.connection, "c7", now - timedelta(hours=1)) == [b"1", b"2"]
-        assert await values(toys.connection, "c7", now + timedelta(hours=1)) == []
+        assert await values(harness.connection, "c7", now - timedelta(hours=1)) == [b"1", b"2"]
+        assert await values(harness.connection, "c7", now + timedelta(hours=1)) == []

@@ -1,4 +1,4 @@
-"""What is said of a record that cannot be processed holds nothing of what stood in it."""
+"""A description of an unprocessable record holds none of its data."""
 
 from datetime import UTC, datetime
 from typing import ClassVar
@@ -17,8 +17,8 @@ WHISPERS = Topic("whispers.v1", "time", readers=("toys",))
 NAME = "Kasimira"
 
 
-class Said(EventData):
-    TYPE: ClassVar[str] = "toys.said.v1"
+class NoteWritten(EventData):
+    TYPE: ClassVar[str] = "toys.note_written.v1"
     TOPIC: ClassVar[Topic] = WHISPERS
     KEY: ClassVar[str] = "id"
 
@@ -26,16 +26,16 @@ class Said(EventData):
     by_name: dict[str, int] = Field(default_factory=dict)
 
 
-hearing: HandlerRegistry[None] = HandlerRegistry()
+handlers: HandlerRegistry[None] = HandlerRegistry()
 
 
-@hearing.on(Said)
-async def when_it_is_said_do_nothing(event: ReceivedEvent[Said], context: None) -> None:
-    """Only that the type is known matters here."""
+@handlers.on(NoteWritten)
+async def when_a_note_is_written_do_nothing(event: ReceivedEvent[NoteWritten], context: None) -> None:
+    """Registers the type."""
 
 
-class Kept(Producer):
-    """Keeps what it is to deliver."""
+class RecordingProducer(Producer):
+    """Remembers the last record that it should deliver."""
 
     def __init__(self) -> None:
         super().__init__(Connection("nowhere"))
@@ -47,31 +47,30 @@ class Kept(Producer):
         self.delivered = (topic, key, value, headers)
 
 
-def record(value: bytes, **changed: bytes) -> KafkaRecord:
-    headers = dict(_envelope().headers()) | changed
+def build_record(value: bytes, **changed: bytes) -> KafkaRecord:
+    headers = dict(build_note_envelope().headers()) | changed
     return KafkaRecord(WHISPERS.name, 0, 0, b"one", value, tuple(headers.items()))
 
 
-def _envelope() -> Envelope:
-
-    return Envelope("e-1", Said.TYPE, "/toys", "one", datetime(2026, 3, 2, tzinfo=UTC), 1, "one")
+def build_note_envelope() -> Envelope:
+    return Envelope("e-1", NoteWritten.TYPE, "/toys", "one", datetime(2026, 3, 2, tzinfo=UTC), 1, "one")
 
 
 class TestNoPersonalData:
     def test_name_in_place_of_a_field_is_not_repeated(self) -> None:
-        poison = read_record(record(b'{"id":"one","by_name":{"%s Held":"many"}}' % NAME.encode()), hearing)
+        poison = read_record(build_record(b'{"id":"one","by_name":{"%s Held":"many"}}' % NAME.encode()), handlers)
         assert isinstance(poison, PoisonRecord)
         assert poison.code == "bad_data"
         assert NAME not in poison.detail
 
     async def test_pointer_repeats_only_headers_that_are_ids(self) -> None:
-        producer = Kept()
-        letters = DeadLetters(producer, Connection("nowhere"), "toys", "t.", [WHISPERS], Clock())
-        said = record(b"{", ce_id=f"{NAME} Held".encode(), ce_type=b"kasimira@held.example")
-        await letters.send(said, "not_json", "")
+        producer = RecordingProducer()
+        dead_letters = DeadLetters(producer, Connection("nowhere"), "toys", "t.", [WHISPERS], Clock())
+        unreadable = build_record(b"{", ce_id=f"{NAME} Held".encode(), ce_type=b"kasimira@held.example")
+        await dead_letters.send(unreadable, "not_json", "")
         assert NAME.lower() not in str(producer.delivered).lower()
-        await letters.send(record(b"{"), "not_json", "")
+        await dead_letters.send(build_record(b"{"), "not_json", "")
         topic, key, value, headers = producer.delivered
-        kept = dict(headers)
+        sent = dict(headers)
         assert (topic, key, value) == ("t.dead-letters.toys", None, b"")
-        assert (kept["ce_id"], kept["ce_type"]) == (b"e-1", Said.TYPE.encode())
+        assert (sent["ce_id"], sent["ce_type"]) == (b"e-1", NoteWritten.TYPE.encode())

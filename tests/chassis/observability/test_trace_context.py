@@ -1,4 +1,4 @@
-"""Each human action and all that follows from it is one trace; what comes later points back to it."""
+"""A human action and its consequences are one trace. Later follow-ups have a link back to it."""
 
 import logging
 from collections.abc import Iterator
@@ -8,11 +8,12 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from chassis.core.commands import Op
 from chassis.core.settings import Settings
 from chassis.observability import telemetry
 from chassis.storage.aggregates import Stored
 from chassis.sweeps import Sweep
-from tests.chassis.harness import ChassisHarness, Counter, add, op, set_fields
+from tests.chassis.harness import ChassisHarness, Counter, add, set_fields
 
 
 @pytest.fixture
@@ -25,9 +26,9 @@ def spans() -> Iterator[InMemorySpanExporter]:
     telemetry.shutdown()
 
 
-def named(spans: InMemorySpanExporter, name: str) -> ReadableSpan:
-    (found,) = [span for span in spans.get_finished_spans() if span.name == name]
-    return found
+def find_span(spans: InMemorySpanExporter, name: str) -> ReadableSpan:
+    (match,) = [span for span in spans.get_finished_spans() if span.name == name]
+    return match
 
 
 def trace_of(span: ReadableSpan) -> int:
@@ -35,46 +36,50 @@ def trace_of(span: ReadableSpan) -> int:
     return int(span.context.trace_id)
 
 
-def points_to(span: ReadableSpan) -> list[int]:
+def linked_traces(span: ReadableSpan) -> list[int]:
     return [int(link.context.trace_id) for link in span.links]
 
 
 class TestFollowUpTraces:
-    async def test_unfinished_work_continues_its_trace(self, toys: ChassisHarness, spans: InMemorySpanExporter) -> None:
-        one = await toys.replica()
+    async def test_unfinished_work_continues_its_trace(
+        self, harness: ChassisHarness, spans: InMemorySpanExporter
+    ) -> None:
+        replica = await harness.start_replica()
         with telemetry.span("begin"):
-            await one.counters.update(
-                "c", op("1"), set_fields("c", lease=toys.clock.machine_now() - timedelta(seconds=1))
+            await replica.counters.update(
+                "c", Op("1"), set_fields("c", lease=harness.clock.machine_now() - timedelta(seconds=1))
             )
 
         async def act(stored: Stored[Counter]) -> None:
             with telemetry.span("go on"):
-                await one.counters.update("c", op("2"), set_fields("c", lease=None))
+                await replica.counters.update("c", Op("2"), set_fields("c", lease=None))
 
-        await Sweep(one.counters, act, on="lease").once(toys.clock)
-        assert trace_of(named(spans, "go on")) == trace_of(named(spans, "begin"))
-        assert points_to(named(spans, "go on")) == []
+        await Sweep(replica.counters, act, on="lease").once(harness.clock)
+        assert trace_of(find_span(spans, "go on")) == trace_of(find_span(spans, "begin"))
+        assert linked_traces(find_span(spans, "go on")) == []
 
     async def test_deadline_begins_a_trace_with_a_link_back(
-        self, toys: ChassisHarness, spans: InMemorySpanExporter
+        self, harness: ChassisHarness, spans: InMemorySpanExporter
     ) -> None:
-        one = await toys.replica()
+        replica = await harness.start_replica()
         with telemetry.span("begin"):
-            await one.counters.update("c", op("1"), set_fields("c", due=toys.clock.now() - timedelta(seconds=1)))
+            await replica.counters.update("c", Op("1"), set_fields("c", due=harness.clock.now() - timedelta(seconds=1)))
 
         async def act(stored: Stored[Counter]) -> None:
-            await one.counters.update("c", op("2"), set_fields("c", due=None))
+            await replica.counters.update("c", Op("2"), set_fields("c", due=None))
 
-        await Sweep(one.counters, act).once(toys.clock)
-        due = named(spans, "due counters")
-        assert trace_of(due) != trace_of(named(spans, "begin"))
-        assert set(points_to(due)) == {trace_of(named(spans, "begin"))}
+        await Sweep(replica.counters, act).once(harness.clock)
+        due = find_span(spans, "due counters")
+        assert trace_of(due) != trace_of(find_span(spans, "begin"))
+        assert set(linked_traces(due)) == {trace_of(find_span(spans, "begin"))}
 
-    async def test_action_links_to_the_previous_action(self, toys: ChassisHarness, spans: InMemorySpanExporter) -> None:
-        one = await toys.replica()
+    async def test_action_links_to_the_previous_action(
+        self, harness: ChassisHarness, spans: InMemorySpanExporter
+    ) -> None:
+        replica = await harness.start_replica()
         for name in ("first", "second", "third"):
             with telemetry.span(name):
-                await one.counters.update("c", op(name), add("c", 1))
-        assert points_to(named(spans, "first")) == []
-        assert points_to(named(spans, "second")) == [trace_of(named(spans, "first"))]
-        assert points_to(named(spans, "third")) == [trace_of(named(spans, "second"))]
+                await replica.counters.update("c", Op(name), add("c", 1))
+        assert linked_traces(find_span(spans, "first")) == []
+        assert linked_traces(find_span(spans, "second")) == [trace_of(find_span(spans, "first"))]
+        assert linked_traces(find_span(spans, "third")) == [trace_of(find_span(spans, "second"))]

@@ -8,7 +8,7 @@ from contracts.errors import CommandRejected
 from services.matcher.domain.fit.rules import Rule
 from services.matcher.domain.pairings import conflict as conflicts
 from services.matcher.domain.pairings import pairing as pairings
-from services.matcher.domain.pairings.conflict import GRACE, Conflict, structural
+from services.matcher.domain.pairings.conflict import CONFLICT_GRACE, StructuralConflict, find_structural_conflicts
 from services.matcher.domain.pairings.pairing import Pairing
 from tests.matcher.builders import MOMENT, NOW, TODAY, member, moment_at, person, settings, weekly
 from tests.matcher.domain.test_pairing import done, formed, proposed, types
@@ -19,8 +19,8 @@ JUDGE: tuple[Rule, ...] = ("evaluator",)
 LATER = NOW + timedelta(days=3)
 
 
-def flagged(pairing: Pairing | None = None, course: conflicts.Course = "flag") -> Pairing:
-    return done(pairings.look_again(pairing or formed(), MANAGER, course, NOW))
+def flagged(pairing: Pairing | None = None, course: conflicts.ConflictPolicy = "flag") -> Pairing:
+    return done(pairings.update_conflict(pairing or formed(), MANAGER, course, NOW))
 
 
 def test_only_rules_about_the_organisation_are_looked_at_again() -> None:
@@ -28,48 +28,52 @@ def test_only_rules_about_the_organisation_are_looked_at_again() -> None:
     junior = person(
         "j", "junior", line=("s", "boss"), languages=("de",), availability=weekly((1, 0, 60)), time_zone="UTC"
     )
-    assert structural(member(senior), member(junior), settings(), TODAY) == ("reporting_line",)
+    assert find_structural_conflicts(member(senior), member(junior), settings(), TODAY) == ("reporting_line",)
     elsewhere = junior.model_copy(update={"organisation_id": "daughter", "evaluators": ("s",)})
-    found = structural(member(senior), member(elsewhere), settings(rules__cross_organisation=True), TODAY)
+    found = find_structural_conflicts(
+        member(senior), member(elsewhere), settings(rules__cross_organisation=True), TODAY
+    )
     assert found == ("reporting_line", "evaluator", "not_acknowledged")
 
 
 def test_a_conflict_is_noted_once_and_said_to_nobody() -> None:
-    noted = pairings.look_again(formed(), MANAGER, "flag", NOW)
+    noted = pairings.update_conflict(formed(), MANAGER, "flag", NOW)
     assert types(noted) == []
-    assert done(noted).conflict == Conflict(rules=MANAGER, since=NOW)
+    assert done(noted).conflict == StructuralConflict(rules=MANAGER, since=NOW)
     assert done(noted).state == "formed"
-    assert pairings.look_again(done(noted), MANAGER, "flag", LATER) is None
+    assert pairings.update_conflict(done(noted), MANAGER, "flag", LATER) is None
 
 
 def test_what_goes_away_is_forgotten_and_what_is_added_asks_anew() -> None:
-    assert done(pairings.look_again(flagged(), (), "flag", LATER)).conflict is None
-    more = done(pairings.look_again(flagged(), (*MANAGER, *JUDGE), "flag", LATER)).conflict
-    assert more == Conflict(rules=(*MANAGER, *JUDGE), since=LATER)
-    assert conflicts.after(more, JUDGE, "flag", NOW) == Conflict(rules=JUDGE, since=LATER)
+    assert done(pairings.update_conflict(flagged(), (), "flag", LATER)).conflict is None
+    more = done(pairings.update_conflict(flagged(), (*MANAGER, *JUDGE), "flag", LATER)).conflict
+    assert more == StructuralConflict(rules=(*MANAGER, *JUDGE), since=LATER)
+    assert conflicts.update_conflict(more, JUDGE, "flag", NOW) == StructuralConflict(rules=JUDGE, since=LATER)
 
 
 def test_what_a_person_decided_stands_until_another_rule_is_broken() -> None:
     kept = done(pairings.decide_conflict(flagged(), "keep", moment_at(LATER)))
-    assert kept.conflict == Conflict(rules=MANAGER, since=NOW, kept=True)
+    assert kept.conflict == StructuralConflict(rules=MANAGER, since=NOW, kept=True)
     assert pairings.decide_conflict(kept, "keep", moment_at(LATER)) is None
-    assert pairings.look_again(kept, MANAGER, "end", LATER) is None
-    again = done(pairings.look_again(kept, (*MANAGER, *JUDGE), "flag", LATER)).conflict
+    assert pairings.update_conflict(kept, MANAGER, "end", LATER) is None
+    again = done(pairings.update_conflict(kept, (*MANAGER, *JUDGE), "flag", LATER)).conflict
     assert again is not None
     assert not again.kept
-    gone = done(pairings.look_again(kept, (), "flag", LATER))
-    assert done(pairings.look_again(gone, MANAGER, "flag", LATER)).conflict == Conflict(rules=MANAGER, since=LATER)
+    gone = done(pairings.update_conflict(kept, (), "flag", LATER))
+    assert done(pairings.update_conflict(gone, MANAGER, "flag", LATER)).conflict == StructuralConflict(
+        rules=MANAGER, since=LATER
+    )
 
 
 def test_the_end_that_a_person_decides_is_like_any_other() -> None:
     ended = pairings.decide_conflict(flagged(), "end", moment_at(LATER))
-    plain = pairings.end(formed(), moment_at(LATER))
+    plain = pairings.end_pairing(formed(), moment_at(LATER))
     assert ended == plain
     lapsed = pairings.decide_conflict(flagged(proposed()), "end", moment_at(LATER))
     assert types(lapsed) == ["pairing.lapsed.v1", "pairing.state.v1"]
     for over in (done(ended), done(lapsed)):
         assert over.conflict is None
-        assert pairings.look_again(over, MANAGER, "end", LATER) is None
+        assert pairings.update_conflict(over, MANAGER, "end", LATER) is None
         with pytest.raises(CommandRejected, match="no rule"):
             pairings.decide_conflict(over, "end", moment_at(LATER))
     with pytest.raises(CommandRejected, match="no rule"):
@@ -79,37 +83,40 @@ def test_the_end_that_a_person_decides_is_like_any_other() -> None:
 def test_where_the_programme_says_so_it_ends_after_a_day_unless_somebody_decides_otherwise() -> None:
     ending = flagged(course="end")
     assert ending.conflict is not None
-    assert ending.conflict.ends_at == ending.due == NOW + GRACE
-    assert pairings.due(ending, moment_at(NOW + GRACE - timedelta(seconds=1))) is None
-    assert types(pairings.due(ending, moment_at(NOW + GRACE))) == ["pairing.ended.v1", "pairing.state.v1"]
+    assert ending.conflict.ends_at == ending.due == NOW + CONFLICT_GRACE
+    assert pairings.apply_deadline(ending, moment_at(NOW + CONFLICT_GRACE - timedelta(seconds=1))) is None
+    assert types(pairings.apply_deadline(ending, moment_at(NOW + CONFLICT_GRACE))) == [
+        "pairing.ended.v1",
+        "pairing.state.v1",
+    ]
     for spared in (
         pairings.decide_conflict(ending, "keep", MOMENT),
-        pairings.look_again(ending, (), "end", NOW),
-        pairings.look_again(ending, MANAGER, "flag", NOW),
+        pairings.update_conflict(ending, (), "end", NOW),
+        pairings.update_conflict(ending, MANAGER, "flag", NOW),
     ):
         assert done(spared).due == formed().due
-        assert pairings.due(done(spared), moment_at(NOW + GRACE)) is None
-    more = done(pairings.look_again(ending, (*MANAGER, *JUDGE), "end", NOW + GRACE / 2))
+        assert pairings.apply_deadline(done(spared), moment_at(NOW + CONFLICT_GRACE)) is None
+    more = done(pairings.update_conflict(ending, (*MANAGER, *JUDGE), "end", NOW + CONFLICT_GRACE / 2))
     assert more.due == ending.due, "another rule does not put it off"
 
 
 def test_a_pause_keeps_its_own_end_beside_that_of_a_conflict() -> None:
-    paused = done(pairings.pause(formed(), date(2026, 3, 20), MOMENT))
+    paused = done(pairings.pause_pairing(formed(), date(2026, 3, 20), MOMENT))
     ending = flagged(paused, "end")
-    assert ending.due == NOW + GRACE
-    assert done(pairings.look_again(ending, (), "end", NOW)).due == paused.due
-    resumed = done(pairings.resume(ending, moment_at(NOW + timedelta(hours=1))))
-    assert resumed.due == NOW + GRACE
+    assert ending.due == NOW + CONFLICT_GRACE
+    assert done(pairings.update_conflict(ending, (), "end", NOW)).due == paused.due
+    resumed = done(pairings.resume_pairing(ending, moment_at(NOW + timedelta(hours=1))))
+    assert resumed.due == NOW + CONFLICT_GRACE
 
 
 def test_a_reservation_that_the_organisation_overtakes_is_not_proposed() -> None:
-    begun = done(pairings.begin(None, plan("p", "s", "j"), MOMENT))
-    overtaken = done(pairings.look_again(begun, MANAGER, "flag", NOW))
+    begun = done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT))
+    overtaken = done(pairings.update_conflict(begun, MANAGER, "flag", NOW))
     assert overtaken.due is None
-    assert pairings.propose(overtaken, receipt_for(begun), MOMENT) is None
-    given_up = done(pairings.abandon(overtaken, 1, NOW))
-    assert done(pairings.begin(given_up, plan("p", "s", "j"), MOMENT)).conflict is None
+    assert pairings.propose_pairing(overtaken, receipt_for(begun), MOMENT) is None
+    given_up = done(pairings.abandon_reservation(overtaken, 1, NOW))
+    assert done(pairings.begin_reservation(given_up, plan("p", "s", "j"), MOMENT)).conflict is None
 
 
 def test_nothing_of_it_is_left_when_one_of_the_two_is_forgotten() -> None:
-    assert done(pairings.forget(flagged(), "s", MOMENT)).conflict is None
+    assert done(pairings.erase_member(flagged(), "s", MOMENT)).conflict is None

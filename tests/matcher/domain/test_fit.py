@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 
 from contracts.profiles import Absence, Offer, ProfileChanged, Seek, Style
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.calendar import add_months, add_working_days, free_time, shared_minutes
-from services.matcher.domain.fit.reasons import reasons
-from services.matcher.domain.fit.score import benefit, compatibility, covered, fit, likeness, perspective
+from services.matcher.domain.fit.calendar import add_months, add_working_days, count_shared_minutes, get_free_time
+from services.matcher.domain.fit.reasons import build_reasons
+from services.matcher.domain.fit.score import (
+    compare_styles,
+    compute_benefit,
+    compute_compatibility,
+    compute_fit,
+    compute_perspective,
+    cover_wishes,
+)
 from tests.matcher.builders import (
     NOW,
     PROGRAMME,
@@ -31,7 +38,7 @@ OFFICE_HOURS = weekly(*[(day, 9 * 60, 17 * 60) for day in range(5)])
 
 
 def broken(senior: ProfileChanged, junior: ProfileChanged, **changes: object) -> tuple[str, ...]:
-    return rules.broken(member(senior), member(junior), settings(**changes), TODAY)
+    return rules.find_broken_rules(member(senior), member(junior), settings(**changes), TODAY)
 
 
 def test_two_people_with_nothing_against_them_may_be_paired() -> None:
@@ -79,7 +86,9 @@ def test_regions_of_a_language_understand_each_other() -> None:
 
 
 def test_nobody_is_suggested_to_the_same_person_again() -> None:
-    assert rules.broken(member(SENIOR), member(JUNIOR), settings(), TODAY, earlier=["j"]) == ("earlier_partner",)
+    assert rules.find_broken_rules(member(SENIOR), member(JUNIOR), settings(), TODAY, earlier=["j"]) == (
+        "earlier_partner",
+    )
 
 
 def test_across_organisations_only_when_both_have_acknowledged_the_notice() -> None:
@@ -95,7 +104,7 @@ def test_time_is_compared_across_time_zones() -> None:
     berlin = person("s", time_zone="Europe/Berlin", availability=OFFICE_HOURS)
     new_york = person("j", "junior", time_zone="America/New_York", availability=OFFICE_HOURS)
     tokyo = person("j", "junior", time_zone="Asia/Tokyo", availability=OFFICE_HOURS)
-    assert rules.common_minutes(berlin, new_york, TODAY) == 5 * 2 * 60
+    assert rules.count_common_minutes(berlin, new_york, TODAY) == 5 * 2 * 60
     assert broken(berlin, new_york) == ()
     assert broken(berlin, tokyo) == ("no_common_time",)
 
@@ -103,18 +112,18 @@ def test_time_is_compared_across_time_zones() -> None:
 def test_a_window_that_crosses_the_end_of_the_week_in_utc_is_kept_whole() -> None:
     sunday_night = person("s", time_zone="America/New_York", availability=weekly((6, 18 * 60, 24 * 60)))
     monday_morning = person("j", "junior", time_zone="Europe/Berlin", availability=weekly((0, 0, 6 * 60)))
-    assert rules.common_minutes(sunday_night, monday_morning, TODAY) == 6 * 60
+    assert rules.count_common_minutes(sunday_night, monday_morning, TODAY) == 6 * 60
 
 
 @given(cohorts(most=2))
 def test_shared_time_is_symmetric_and_never_more_than_either_has(
     cohort: tuple[list[ProfileChanged], list[ProfileChanged]],
 ) -> None:
-    times = [time for profile in (*cohort[0], *cohort[1]) if (time := free_time(profile, TODAY)) is not None]
+    times = [time for profile in (*cohort[0], *cohort[1]) if (time := get_free_time(profile, TODAY)) is not None]
     for one in times:
-        own = shared_minutes(one, one)
+        own = count_shared_minutes(one, one)
         for other in times:
-            assert shared_minutes(one, other) == shared_minutes(other, one) <= own <= 7 * 24 * 60
+            assert count_shared_minutes(one, other) == count_shared_minutes(other, one) <= own <= 7 * 24 * 60
 
 
 @pytest.mark.parametrize(
@@ -136,13 +145,15 @@ def test_shared_time_is_symmetric_and_never_more_than_either_has(
     ],
 )
 def test_who_takes_part_today(changes: dict[str, object], why: str | None) -> None:
-    assert rules.absent(person("s", **changes), PROGRAMME, settings(), TODAY) == why  # type: ignore[arg-type]
+    assert rules.find_absence_reason(person("s", **changes), PROGRAMME, settings(), TODAY) == why  # type: ignore[arg-type]
 
 
 def test_a_wish_is_worth_more_the_stronger_it_is_and_the_better_it_is_covered() -> None:
     def gain(priority: int, level: str, topic: str = "generative-ai") -> float:
         offer = Offer.model_validate({"topic": topic, "level": level})
-        return benefit(covered([Seek(topic="generative-ai", priority=priority)], [offer], MARKS, TAXONOMY), MARKS)
+        return compute_benefit(
+            cover_wishes([Seek(topic="generative-ai", priority=priority)], [offer], MARKS, TAXONOMY), MARKS
+        )
 
     assert gain(3, "teach") == pytest.approx(0.8)
     assert gain(3, "teach") > gain(2, "teach") > gain(1, "teach")
@@ -154,21 +165,21 @@ def test_a_wish_is_worth_more_the_stronger_it_is_and_the_better_it_is_covered() 
 def test_further_wishes_have_diminishing_returns() -> None:
     offers = [Offer(topic=topic, level="teach") for topic in ("generative-ai", "negotiation", "budgeting")]
     seeks = [Seek(topic=offer.topic, priority=3) for offer in offers]
-    gains = [benefit(covered(seeks[:n], offers, MARKS, TAXONOMY), MARKS) for n in range(4)]
+    gains = [compute_benefit(cover_wishes(seeks[:n], offers, MARKS, TAXONOMY), MARKS) for n in range(4)]
     steps = [after - before for before, after in pairwise(gains)]
     assert steps == sorted(steps, reverse=True)
     assert gains[-1] < 1
 
 
 def test_the_side_that_gains_less_counts_most() -> None:
-    balanced = fit(
+    balanced = compute_fit(
         member(person("s", seeks={"generative-ai": 2})),
         member(person("j", "junior", seeks={"negotiation": 2})),
         settings(),
         TAXONOMY,
         TODAY,
     )
-    lopsided = fit(
+    lopsided = compute_fit(
         member(person("s", seeks={"generative-ai": 3})),
         member(person("j", "junior", seeks={"negotiation": 1})),
         settings(),
@@ -181,7 +192,7 @@ def test_the_side_that_gains_less_counts_most() -> None:
 
 def test_both_directions_must_clear_the_floor() -> None:
     generous = person("j", "junior", seeks={"budgeting": 3})
-    assert fit(member(SENIOR), member(generous), settings(), TAXONOMY, TODAY).falls_short(settings()) == (
+    assert compute_fit(member(SENIOR), member(generous), settings(), TAXONOMY, TODAY).find_shortfalls(settings()) == (
         "nothing_for_junior",
     )
 
@@ -190,9 +201,11 @@ def test_agreeing_on_nothing_is_below_the_floor_and_skipping_a_statement_costs_n
     one = person("s", style=Style(candour=2, pace=2, change=2, debate=2))
     opposite = person("j", "junior", style=Style(candour=-2, pace=-2, change=-2, debate=-2))
     silent = JUNIOR
-    assert compatibility(one, opposite, settings(), TODAY) == 0
-    assert fit(member(one), member(opposite), settings(), TAXONOMY, TODAY).falls_short(settings()) == ("too_different",)
-    assert compatibility(one, silent, settings(), TODAY) > 0.8
+    assert compute_compatibility(one, opposite, settings(), TODAY) == 0
+    assert compute_fit(member(one), member(opposite), settings(), TAXONOMY, TODAY).find_shortfalls(settings()) == (
+        "too_different",
+    )
+    assert compute_compatibility(one, silent, settings(), TODAY) > 0.8
 
 
 def test_being_still_more_alike_earns_nothing_above_the_plateau() -> None:
@@ -200,14 +213,16 @@ def test_being_still_more_alike_earns_nothing_above_the_plateau() -> None:
     near = Style(candour=1, pace=1, change=0, debate=0)
     one, same = person("s", style=style), person("j", "junior", style=style)
     close = person("j", "junior", style=near)
-    assert likeness(style, style) > likeness(style, near) > 0.8
-    assert compatibility(one, same, settings(), TODAY) == compatibility(one, close, settings(), TODAY)
+    assert compare_styles(style, style) > compare_styles(style, near) > 0.8
+    assert compute_compatibility(one, same, settings(), TODAY) == compute_compatibility(one, close, settings(), TODAY)
 
 
 def test_a_difference_in_perspective_earns_and_what_is_unknown_earns_nothing() -> None:
-    nothing = perspective(person("s", department_id="it"), person("j", "junior", department_id="it"), settings())
-    department = perspective(SENIOR, JUNIOR, settings())
-    more = perspective(
+    nothing = compute_perspective(
+        person("s", department_id="it"), person("j", "junior", department_id="it"), settings()
+    )
+    department = compute_perspective(SENIOR, JUNIOR, settings())
+    more = compute_perspective(
         person("s", site_id="a", discipline_id="x", experience_band=5),
         person("j", "junior", site_id="b", discipline_id="y", experience_band=0),
         settings(),
@@ -221,12 +236,12 @@ def test_every_part_and_the_score_lie_between_0_and_1(
 ) -> None:
     for senior in cohort[0]:
         for junior in cohort[1]:
-            found = fit(member(senior), member(junior), rules_, TAXONOMY, TODAY)  # type: ignore[arg-type]
+            found = compute_fit(member(senior), member(junior), rules_, TAXONOMY, TODAY)  # type: ignore[arg-type]
             assert all(-1e-9 <= part <= 1 + 1e-9 for part in found.model_dump().values())
 
 
 def test_reasons_say_what_each_gains_and_gives() -> None:
-    said = reasons(SENIOR, JUNIOR, settings(), TAXONOMY, TODAY)
+    said = build_reasons(SENIOR, JUNIOR, settings(), TAXONOMY, TODAY)
     assert said["senior"][:2] == [
         "You very much want to learn about Generative AI; your partner uses it every day.",
         "Your partner very much wants to learn about Negotiation; you can teach it.",
@@ -239,7 +254,7 @@ def test_reasons_say_what_each_gains_and_gives() -> None:
 
 
 def test_a_related_topic_is_named_as_such() -> None:
-    said = reasons(SENIOR, person("j", "junior", offers={"prompt-writing": "teach"}), settings(), TAXONOMY, TODAY)
+    said = build_reasons(SENIOR, person("j", "junior", offers={"prompt-writing": "teach"}), settings(), TAXONOMY, TODAY)
     assert "your partner can teach Writing prompts, which is close to it." in said["senior"][0]
 
 
@@ -250,9 +265,11 @@ def test_a_private_rule_never_shows_in_reasons(
     for senior in cohort[0]:
         for junior in cohort[1]:
             one, other = (who.model_copy(update={"avoid": ()}) for who in (senior, junior))
-            without = reasons(one, other, settings(), TAXONOMY, TODAY)
-            assert reasons(senior, junior, settings(), TAXONOMY, TODAY) == without
-            assert "rather_not" not in rules.shown(rules.broken(member(senior), member(junior), settings(), TODAY))
+            without = build_reasons(one, other, settings(), TAXONOMY, TODAY)
+            assert build_reasons(senior, junior, settings(), TAXONOMY, TODAY) == without
+            assert "rather_not" not in rules.drop_private_rules(
+                rules.find_broken_rules(member(senior), member(junior), settings(), TODAY)
+            )
 
 
 def test_ten_working_days_are_two_weeks_and_months_keep_to_their_length() -> None:

@@ -14,12 +14,12 @@ from contracts.pairings import AnswerGiven, PairingEnded, PairingEvent, PairingS
 from contracts.profiles import Side
 from services.matcher.domain.fit.rules import Rule
 from services.matcher.domain.pairings import pairing as pairings
-from services.matcher.domain.pairings.conflict import Course
-from services.matcher.domain.pairings.pairing import Charter, Pairing
+from services.matcher.domain.pairings.conflict import ConflictPolicy
+from services.matcher.domain.pairings.pairing import Pairing, PairingCharter
 from tests.matcher.builders import MOMENT, NOW, moment_at
 from tests.matcher.domain.test_seat_ledger import plan, receipt_for
 
-CHARTER = Charter(goals=("try one new tool a month",), meeting_rhythm="monthly")
+CHARTER = PairingCharter(goals=("try one new tool a month",), meeting_rhythm="monthly")
 
 
 def done(decision: pairings.Decision | None) -> Pairing:
@@ -28,13 +28,13 @@ def done(decision: pairings.Decision | None) -> Pairing:
 
 
 def proposed(*, agreed: bool = False) -> Pairing:
-    begun = done(pairings.begin(None, plan("p", "s", "j"), MOMENT))
-    return done(pairings.propose(begun, receipt_for(begun), MOMENT, agreed=agreed))
+    begun = done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT))
+    return done(pairings.propose_pairing(begun, receipt_for(begun), MOMENT, agreed=agreed))
 
 
 def formed() -> Pairing:
-    once = done(pairings.answer(proposed(), "senior", "accepted", None, MOMENT))
-    return done(pairings.answer(once, "junior", "accepted", None, MOMENT))
+    once = done(pairings.record_answer(proposed(), "senior", "accepted", None, MOMENT))
+    return done(pairings.record_answer(once, "junior", "accepted", None, MOMENT))
 
 
 def types(decision: pairings.Decision | None) -> list[str]:
@@ -45,37 +45,39 @@ def types(decision: pairings.Decision | None) -> list[str]:
 
 
 def test_a_reservation_is_seen_by_nobody_until_it_is_proposed() -> None:
-    begun = pairings.begin(None, plan("p", "s", "j"), MOMENT)
+    begun = pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT)
     assert types(begun) == []
-    assert types(pairings.abandon(done(begun), 1, NOW)) == []
-    assert types(pairings.propose(done(begun), receipt_for(done(begun)), MOMENT)) == [
+    assert types(pairings.abandon_reservation(done(begun), 1, NOW)) == []
+    assert types(pairings.propose_pairing(done(begun), receipt_for(done(begun)), MOMENT)) == [
         "pairing.proposed.v1",
         "pairing.state.v1",
     ]
 
 
 def test_a_reservation_that_was_given_up_is_begun_again_under_the_next_attempt() -> None:
-    given_up = done(pairings.abandon(done(pairings.begin(None, plan("p", "s", "j"), MOMENT)), 1, NOW))
-    again = done(pairings.begin(given_up, plan("p", "s", "j"), MOMENT))
+    given_up = done(
+        pairings.abandon_reservation(done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT)), 1, NOW)
+    )
+    again = done(pairings.begin_reservation(given_up, plan("p", "s", "j"), MOMENT))
     assert again.attempt == 2
-    assert pairings.propose(again, receipt_for(given_up), MOMENT) is None, "the first attempt comes too late"
-    assert pairings.abandon(again, 1, NOW) is None
+    assert pairings.propose_pairing(again, receipt_for(given_up), MOMENT) is None, "the first attempt comes too late"
+    assert pairings.abandon_reservation(again, 1, NOW) is None
 
 
 def test_both_yes_form_it_and_set_its_end() -> None:
-    first = pairings.answer(proposed(), "senior", "accepted", None, MOMENT)
+    first = pairings.record_answer(proposed(), "senior", "accepted", None, MOMENT)
     assert types(first) == ["answer.given.v1"]
-    second = pairings.answer(done(first), "junior", "accepted", None, MOMENT)
+    second = pairings.record_answer(done(first), "junior", "accepted", None, MOMENT)
     assert types(second) == ["answer.given.v1", "pairing.formed.v1", "pairing.state.v1"]
     assert done(second).planned_end == date(2026, 9, 2)
 
 
 def test_a_no_and_an_expiry_look_alike_from_outside() -> None:
-    refused = pairings.answer(proposed(), "junior", "declined", "no_time", MOMENT)
+    refused = pairings.record_answer(proposed(), "junior", "declined", "no_time", MOMENT)
     assert types(refused) == ["answer.given.v1", "pairing.lapsed.v1", "pairing.state.v1"]
     late = proposed().answer_by
     assert late is not None
-    expired = pairings.due(proposed(), moment_at(late))
+    expired = pairings.apply_deadline(proposed(), moment_at(late))
     assert types(expired) == ["pairing.lapsed.v1", "pairing.state.v1"]
 
     def shown(decision: pairings.Decision | None) -> set[str]:
@@ -93,21 +95,21 @@ def done_events(decision: pairings.Decision | None) -> list[OutgoingEvent]:
 
 
 def test_a_yes_may_become_a_no_until_both_said_yes_and_an_answer_again_changes_nothing() -> None:
-    once = done(pairings.answer(proposed(), "senior", "accepted", None, MOMENT))
-    assert pairings.answer(once, "senior", "accepted", None, MOMENT) is None
-    assert done(pairings.answer(once, "senior", "declined", None, MOMENT)).state == "lapsed"
+    once = done(pairings.record_answer(proposed(), "senior", "accepted", None, MOMENT))
+    assert pairings.record_answer(once, "senior", "accepted", None, MOMENT) is None
+    assert done(pairings.record_answer(once, "senior", "declined", None, MOMENT)).state == "lapsed"
     with pytest.raises(CommandRejected, match="no longer open"):
-        pairings.answer(formed(), "senior", "declined", None, MOMENT)
+        pairings.record_answer(formed(), "senior", "declined", None, MOMENT)
 
 
 def test_after_the_deadline_no_answer_counts_even_before_the_sweep_came() -> None:
     with pytest.raises(CommandRejected, match="time to answer is over"):
-        pairings.answer(proposed(), "senior", "accepted", None, moment_at(NOW + timedelta(days=15)))
+        pairings.record_answer(proposed(), "senior", "accepted", None, moment_at(NOW + timedelta(days=15)))
 
 
 def test_a_request_and_its_acceptance_form_it_at_once() -> None:
-    begun = done(pairings.begin(None, plan("p", "s", "j"), MOMENT))
-    assert types(pairings.propose(begun, receipt_for(begun), MOMENT, agreed=True)) == [
+    begun = done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT))
+    assert types(pairings.propose_pairing(begun, receipt_for(begun), MOMENT, agreed=True)) == [
         "pairing.proposed.v1",
         "pairing.state.v1",
         "answer.given.v1",
@@ -118,43 +120,43 @@ def test_a_request_and_its_acceptance_form_it_at_once() -> None:
 
 
 def test_a_charter_needs_both_and_another_text_needs_both_again() -> None:
-    drafted = done(pairings.sign(formed(), "senior", CHARTER, MOMENT))
+    drafted = done(pairings.sign_charter(formed(), "senior", CHARTER, MOMENT))
     assert (drafted.state, drafted.signed) == ("formed", ("senior",))
-    other = Charter(goals=("something else",))
-    redrafted = done(pairings.sign(drafted, "junior", other, MOMENT))
+    other = PairingCharter(goals=("something else",))
+    redrafted = done(pairings.sign_charter(drafted, "junior", other, MOMENT))
     assert redrafted.signed == ("junior",)
-    agreed = pairings.sign(redrafted, "senior", None, MOMENT)
+    agreed = pairings.sign_charter(redrafted, "senior", None, MOMENT)
     assert types(agreed) == ["pairing.chartered.v1", "pairing.state.v1"]
     with pytest.raises(CommandRejected, match="stays between the two"):
-        pairings.sign(formed(), "senior", Charter(goals=("g",), confidential=False), MOMENT)
+        pairings.sign_charter(formed(), "senior", PairingCharter(goals=("g",), confidential=False), MOMENT)
     with pytest.raises(CommandRejected, match="no draft"):
-        pairings.sign(formed(), "senior", None, MOMENT)
+        pairings.sign_charter(formed(), "senior", None, MOMENT)
 
 
 def test_a_pause_keeps_the_seats_and_moves_the_planned_end() -> None:
-    paused = done(pairings.pause(formed(), None, MOMENT))
-    assert paused.live
+    paused = done(pairings.pause_pairing(formed(), None, MOMENT))
+    assert paused.is_live
     later = NOW + timedelta(days=30)
-    resumed = done(pairings.resume(paused, moment_at(later)))
+    resumed = done(pairings.resume_pairing(paused, moment_at(later)))
     assert resumed.state == "formed"
     assert resumed.planned_end == date(2026, 10, 2)
 
 
 def test_a_pause_with_an_end_goes_on_by_itself() -> None:
-    paused = done(pairings.pause(formed(), date(2026, 3, 20), MOMENT))
-    assert pairings.due(paused, moment_at(NOW + timedelta(days=17))) is None
-    assert types(pairings.due(paused, moment_at(NOW + timedelta(days=18)))) == [
+    paused = done(pairings.pause_pairing(formed(), date(2026, 3, 20), MOMENT))
+    assert pairings.apply_deadline(paused, moment_at(NOW + timedelta(days=17))) is None
+    assert types(pairings.apply_deadline(paused, moment_at(NOW + timedelta(days=18)))) == [
         "pairing.resumed.v1",
         "pairing.state.v1",
     ]
     with pytest.raises(CommandRejected, match="later day"):
-        pairings.pause(formed(), NOW.date(), MOMENT)
+        pairings.pause_pairing(formed(), NOW.date(), MOMENT)
 
 
 def test_a_renewal_needs_both_and_the_shorter_wish_counts() -> None:
-    once = pairings.renew(formed(), "senior", 6, MOMENT)
+    once = pairings.request_renewal(formed(), "senior", 6, MOMENT)
     assert types(once) == []
-    both = pairings.renew(done(once), "junior", 3, MOMENT)
+    both = pairings.request_renewal(done(once), "junior", 3, MOMENT)
     assert types(both) == ["pairing.renewed.v1", "pairing.state.v1"]
     assert done(both).planned_end == date(2026, 12, 2)
     assert done(both).renewals == 1
@@ -164,42 +166,44 @@ def test_a_renewal_needs_both_and_the_shorter_wish_counts() -> None:
     ("met", "days", "kind"), [(True, 200, "completed"), (True, 30, "ended_early"), (False, 30, "not_started")]
 )
 def test_how_it_ended_is_a_fact_and_names_nobody(met: bool, days: int, kind: str) -> None:
-    running = done(pairings.have_met(formed())) if met else formed()
-    over = pairings.end(running, moment_at(NOW + timedelta(days=days)))
+    running = done(pairings.record_first_meeting(formed())) if met else formed()
+    over = pairings.end_pairing(running, moment_at(NOW + timedelta(days=days)))
     assert done(over).end_kind == kind
     assert types(over) == ["pairing.ended.v1", "pairing.state.v1"]
-    assert pairings.end(done(over), MOMENT) is None
+    assert pairings.end_pairing(done(over), MOMENT) is None
 
 
 def test_the_planned_end_comes_by_the_clock() -> None:
     running = formed()
     assert running.due == datetime(2026, 9, 2, tzinfo=NOW.tzinfo)
     assert running.due is not None
-    assert done(pairings.due(running, moment_at(running.due))).end_kind == "completed"
+    assert done(pairings.apply_deadline(running, moment_at(running.due))).end_kind == "completed"
 
 
 def test_who_is_forgotten_leaves_a_stub_that_says_nothing() -> None:
-    chartered = done(pairings.sign(done(pairings.sign(formed(), "senior", CHARTER, MOMENT)), "junior", None, MOMENT))
-    decision = pairings.forget(chartered, "j", MOMENT)
+    chartered = done(
+        pairings.sign_charter(done(pairings.sign_charter(formed(), "senior", CHARTER, MOMENT)), "junior", None, MOMENT)
+    )
+    decision = pairings.erase_member(chartered, "j", MOMENT)
     assert types(decision) == ["pairing.ended.v1", "tombstone"]
     stub = done(decision)
     text = stub.model_dump_json()
     assert '"j"' not in text
     assert "try one new tool" not in text
-    assert isinstance(pairings.public(stub), Tombstone)
-    assert pairings.forget(stub, "j", MOMENT) is None
-    assert types(pairings.forget(stub, "s", MOMENT)) == ["tombstone"]
+    assert isinstance(pairings.to_public_event(stub), Tombstone)
+    assert pairings.erase_member(stub, "j", MOMENT) is None
+    assert types(pairings.erase_member(stub, "s", MOMENT)) == ["tombstone"]
 
 
 def test_a_reservation_with_who_is_forgotten_is_never_begun_again() -> None:
-    begun = done(pairings.begin(None, plan("p", "s", "j"), MOMENT))
-    decision = pairings.forget(begun, "s", MOMENT)
+    begun = done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT))
+    decision = pairings.erase_member(begun, "s", MOMENT)
     assert types(decision) == [], "it was never said, so there is nothing to take back"
-    assert pairings.begin(done(decision), plan("p", "s", "j"), MOMENT) is None
+    assert pairings.begin_reservation(done(decision), plan("p", "s", "j"), MOMENT) is None
 
 
 SIDES: st.SearchStrategy[Side] = st.sampled_from(["senior", "junior"])
-COURSES: st.SearchStrategy[Course] = st.sampled_from(["flag", "end"])
+COURSES: st.SearchStrategy[ConflictPolicy] = st.sampled_from(["flag", "end"])
 
 
 class AnyLife(RuleBasedStateMachine):
@@ -218,9 +222,9 @@ class AnyLife(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.now = NOW
-        self.pairing = done(pairings.begin(None, plan("p", "s", "j"), MOMENT))
+        self.pairing = done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT))
         self.told: list[PairingEvent] = []
-        self.apply(pairings.propose(self.pairing, receipt_for(self.pairing), MOMENT))
+        self.apply(pairings.propose_pairing(self.pairing, receipt_for(self.pairing), MOMENT))
 
     def apply(self, decision: pairings.Decision | None) -> None:
         if decision is None:
@@ -243,32 +247,32 @@ class AnyLife(RuleBasedStateMachine):
     @rule(hours=st.integers(1, 24 * 60))
     def wait(self, hours: int) -> None:
         self.now += timedelta(hours=hours)
-        self.attempt(pairings.due)
+        self.attempt(pairings.apply_deadline)
 
     @rule(side=SIDES, answer=st.sampled_from(["accepted", "accepted", "declined"]))
     def answer(self, side: Side, answer: str) -> None:
-        self.attempt(pairings.answer, side, answer, None)
+        self.attempt(pairings.record_answer, side, answer, None)
 
     @rule(side=SIDES, text=st.sampled_from([None, CHARTER]))
-    def sign(self, side: Side, text: Charter | None) -> None:
-        self.attempt(pairings.sign, side, text)
+    def sign(self, side: Side, text: PairingCharter | None) -> None:
+        self.attempt(pairings.sign_charter, side, text)
 
     @rule(days=st.one_of(st.none(), st.integers(-1, 40)))
     def pause(self, days: int | None) -> None:
-        self.attempt(pairings.pause, None if days is None else self.now.date() + timedelta(days=days))
+        self.attempt(pairings.pause_pairing, None if days is None else self.now.date() + timedelta(days=days))
 
     @rule()
     def resume(self) -> None:
-        self.attempt(pairings.resume)
+        self.attempt(pairings.resume_pairing)
 
     @rule(side=SIDES, months=st.integers(1, 6))
     def renew(self, side: Side, months: int) -> None:
-        self.attempt(pairings.renew, side, months)
+        self.attempt(pairings.request_renewal, side, months)
 
     @rule(broken=st.sampled_from([(), ("same_manager",), ("same_manager", "evaluator")]), course=COURSES)
-    def reorganised(self, broken: tuple[Rule, ...], course: Course) -> None:
+    def reorganised(self, broken: tuple[Rule, ...], course: ConflictPolicy) -> None:
         told = len(self.told)
-        self.apply(pairings.look_again(self.pairing, broken, course, self.now))
+        self.apply(pairings.update_conflict(self.pairing, broken, course, self.now))
         assert len(self.told) == told, "nothing tells of it"
 
     @rule()
@@ -278,7 +282,7 @@ class AnyLife(RuleBasedStateMachine):
     @precondition(lambda self: len(self.told) > 3)
     @rule()
     def end(self) -> None:
-        self.attempt(pairings.end)
+        self.attempt(pairings.end_pairing)
 
     @invariant()
     def holds(self) -> None:

@@ -6,25 +6,33 @@ import pytest
 from pydantic import ValidationError
 
 from contracts.errors import CommandRejected, InvalidCommand
-from services.matcher.domain.access_policy import ALLOWED, Action, Relation, in_conflict, may, to_pairing, to_programme
+from services.matcher.domain.access_policy import (
+    ALLOWED_RELATIONS,
+    Action,
+    Relation,
+    has_conflict_of_interest,
+    is_allowed,
+    relation_to_pairing,
+    relation_to_programme,
+)
 from services.matcher.domain.programmes import programme as programmes
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rounds import round as rounds
-from services.matcher.domain.rounds.round import Progress, Round, Totals
+from services.matcher.domain.rounds.round import Round, RoundProgress, RoundTotals
 from tests.matcher.builders import MOMENT, NOW, PROGRAMME, person, settings
 
 
 def programme() -> Programme:
-    return programmes.create(None, PROGRAMME, settings(), MOMENT)[0]
+    return programmes.create_programme(None, PROGRAMME, settings(), MOMENT)[0]
 
 
 def test_settings_have_versions_and_the_same_settings_are_no_change() -> None:
     made = programme()
-    assert programmes.change(made, settings(), MOMENT) is None
-    changed = programmes.change(made, settings(rules__min_level_gap=4), MOMENT)
+    assert programmes.change_settings(made, settings(), MOMENT) is None
+    changed = programmes.change_settings(made, settings(rules__min_level_gap=4), MOMENT)
     assert changed is not None
-    assert programmes.public(changed[0]).version == 2
-    assert changed[1] == [programmes.public(changed[0])]
+    assert programmes.to_public_event(changed[0]).version == 2
+    assert changed[1] == [programmes.to_public_event(changed[0])]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +71,7 @@ def test_settings_have_versions_and_the_same_settings_are_no_change() -> None:
 )
 def test_contradictions_are_refused_in_words(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidCommand, match=words):
-        programmes.check(settings(**changes))
+        programmes.check_settings(settings(**changes))
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -0.1])
@@ -106,20 +114,22 @@ def test_impossible_numbers_never_become_settings(changes: dict[str, Any]) -> No
 
 
 def test_a_programme_opens_and_closes_and_stays_closed() -> None:
-    opened = programmes.open_(programme(), MOMENT)
+    opened = programmes.open_programme(programme(), MOMENT)
     assert opened is not None
-    assert programmes.open_(opened[0], MOMENT) is None
-    closed = programmes.close(opened[0], MOMENT)
+    assert programmes.open_programme(opened[0], MOMENT) is None
+    closed = programmes.close_programme(opened[0], MOMENT)
     assert closed is not None
     with pytest.raises(CommandRejected, match="closed"):
-        programmes.change(closed[0], settings(rules__min_level_gap=4), MOMENT)
+        programmes.change_settings(closed[0], settings(rules__min_level_gap=4), MOMENT)
     with pytest.raises(CommandRejected, match="last day"):
-        programmes.open_(programmes.create(None, "p", settings(ends="2026-01-01"), MOMENT)[0], MOMENT)
+        programmes.open_programme(
+            programmes.create_programme(None, "p", settings(ends="2026-01-01"), MOMENT)[0], MOMENT
+        )
     with pytest.raises(CommandRejected, match="already"):
-        programmes.create(programme(), PROGRAMME, settings(), MOMENT)
+        programmes.create_programme(programme(), PROGRAMME, settings(), MOMENT)
 
 
-TOTALS = Totals(
+TOTALS = RoundTotals(
     seniors=3,
     juniors=2,
     pairs=2,
@@ -133,7 +143,7 @@ TOTALS = Totals(
 
 
 def started() -> Round:
-    decided = rounds.start(None, "r", (PROGRAMME, 1, "open", settings()), 0, MOMENT)
+    decided = rounds.start_round(None, "r", (PROGRAMME, 1, "open", settings()), 0, MOMENT)
     assert decided is not None
     return decided[0]
 
@@ -144,36 +154,36 @@ def after(decision: rounds.Decision | None) -> Round:
 
 
 def test_a_round_is_claimed_by_one_and_taken_over_when_its_lease_has_passed() -> None:
-    first = after(rounds.claim(started(), NOW))
-    assert rounds.claim(first, NOW) is None
-    second = after(rounds.claim(first, NOW + rounds.LEASE))
+    first = after(rounds.claim_run(started(), NOW))
+    assert rounds.claim_run(first, NOW) is None
+    second = after(rounds.claim_run(first, NOW + rounds.ROUND_LEASE))
     assert second.run == 2
-    assert rounds.computed(second, 1, TOTALS, MOMENT) is None, "the first was overtaken"
-    done = rounds.computed(second, 2, TOTALS, MOMENT)
+    assert rounds.complete_computation(second, 1, TOTALS, MOMENT) is None, "the first was overtaken"
+    done = rounds.complete_computation(second, 2, TOTALS, MOMENT)
     assert [type(event).__name__ for event in (done or (None, []))[1]] == ["RoundComputed"]
 
 
 def test_a_published_round_counts_each_stretch_once() -> None:
-    ready = after(rounds.computed(after(rounds.claim(started(), NOW)), 1, TOTALS, MOMENT))
-    going = after(rounds.claim(after(rounds.publish(ready, MOMENT)), NOW))
-    once = after(rounds.published_up_to(going, 2, "000000", 1, 0, NOW))
-    assert rounds.published_up_to(once, 2, "000000", 1, 0, NOW) is None
-    twice = after(rounds.published_up_to(once, 2, "000001", 0, 1, NOW))
+    ready = after(rounds.complete_computation(after(rounds.claim_run(started(), NOW)), 1, TOTALS, MOMENT))
+    going = after(rounds.claim_run(after(rounds.start_publication(ready, MOMENT)), NOW))
+    once = after(rounds.record_published_batch(going, 2, "000000", 1, 0, NOW))
+    assert rounds.record_published_batch(once, 2, "000000", 1, 0, NOW) is None
+    twice = after(rounds.record_published_batch(once, 2, "000001", 0, 1, NOW))
     assert (twice.proposed, twice.withdrawn) == (1, 1)
-    done = rounds.published(twice, 2, MOMENT)
+    done = rounds.complete_publication(twice, 2, MOMENT)
     assert [type(event).__name__ for event in (done or (None, []))[1]] == ["RoundPublished"]
     with pytest.raises(CommandRejected, match="gone out"):
-        rounds.discard(twice, MOMENT)
+        rounds.discard_round(twice, MOMENT)
 
 
 def test_a_discarded_round_tells_its_worker_to_stop() -> None:
-    working = after(rounds.claim(started(), NOW))
-    gone = after(rounds.discard(working, MOMENT))
-    assert rounds.advance(gone, 1, Progress(), NOW) is None
+    working = after(rounds.claim_run(started(), NOW))
+    gone = after(rounds.discard_round(working, MOMENT))
+    assert rounds.record_progress(gone, 1, RoundProgress(), NOW) is None
     with pytest.raises(CommandRejected, match="computed round"):
-        rounds.publish(gone, MOMENT)
+        rounds.start_publication(gone, MOMENT)
     with pytest.raises(CommandRejected, match="open programmes"):
-        rounds.start(None, "r", (PROGRAMME, 1, "draft", settings()), 0, MOMENT)
+        rounds.start_round(None, "r", (PROGRAMME, 1, "draft", settings()), 0, MOMENT)
 
 
 TABLE: dict[Relation, str] = {
@@ -194,8 +204,8 @@ ACTIONS: tuple[Action, ...] = (
 @pytest.mark.parametrize("relation", list(TABLE))
 @pytest.mark.parametrize("action", ACTIONS)
 def test_the_table_cell_by_cell(relation: Relation, action: Action) -> None:
-    assert may(relation, action) == (TABLE[relation].split()[ACTIONS.index(action)] == "yes")
-    assert set(ACTIONS) == set(ALLOWED)
+    assert is_allowed(relation, action) == (TABLE[relation].split()[ACTIONS.index(action)] == "yes")
+    assert set(ACTIONS) == set(ALLOWED_RELATIONS)
 
 
 @pytest.mark.parametrize(
@@ -215,22 +225,22 @@ def test_the_table_cell_by_cell(relation: Relation, action: Action) -> None:
 def test_how_somebody_stands_to_a_pairing(
     member: str | None, roles: set[str], coordinates: bool, conflicted: bool, relation: str
 ) -> None:
-    found = to_pairing(member, roles, coordinates=coordinates, participants={"s", "j"}, conflicted=conflicted)
+    found = relation_to_pairing(member, roles, coordinates=coordinates, participants={"s", "j"}, conflicted=conflicted)
     assert found == relation
 
 
 def test_how_somebody_stands_to_a_programme() -> None:
-    assert to_programme({"coordinator"}, coordinates=True) == "coordinator"
-    assert to_programme({"coordinator"}, coordinates=False) == "stranger"
-    assert to_programme({"admin", "coordinator"}, coordinates=False) == "admin"
-    assert to_programme({"service"}, coordinates=False) == "service"
+    assert relation_to_programme({"coordinator"}, coordinates=True) == "coordinator"
+    assert relation_to_programme({"coordinator"}, coordinates=False) == "stranger"
+    assert relation_to_programme({"admin", "coordinator"}, coordinates=False) == "admin"
+    assert relation_to_programme({"service"}, coordinates=False) == "service"
 
 
 def test_a_coordinators_own_line_is_above_and_below_them() -> None:
     me = person("c", line=("boss",))
     report, boss, colleague = person("j", "junior", line=("c",)), person("boss"), person("x")
-    assert in_conflict("c", me, [report])
-    assert in_conflict("c", me, [boss, colleague])
-    assert not in_conflict("c", me, [colleague])
-    assert in_conflict("c", None, [report])
-    assert not in_conflict(None, None, [report])
+    assert has_conflict_of_interest("c", me, [report])
+    assert has_conflict_of_interest("c", me, [boss, colleague])
+    assert not has_conflict_of_interest("c", me, [colleague])
+    assert has_conflict_of_interest("c", None, [report])
+    assert not has_conflict_of_interest(None, None, [report])

@@ -21,23 +21,29 @@ from contracts.pairings import Participant
 from contracts.privacy import ErasureCompleted
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings import seat_ledger as ledgers
-from services.matcher.domain.pairings.pairing import LIVE, Pairing, Plan
-from services.matcher.domain.pairings.seat_ledger import Ledger, Room, Seat, room
-from services.matcher.domain.receipts.receipt import About, Basis, Known, Receipt, made
-from services.matcher.pairings.reservation import batches
+from services.matcher.domain.pairings.pairing import LIVE_STATES, Pairing, PairingPlan
+from services.matcher.domain.pairings.seat_ledger import Seat, SeatLedger, SeatLimits, compute_seat_limits
+from services.matcher.domain.receipts.receipt import (
+    MatchingBasis,
+    MemberSnapshot,
+    Receipt,
+    ReceiptSubject,
+    issue_receipt,
+)
+from services.matcher.pairings.reservation import split_into_batches
 from tests.matcher.builders import MOMENT, NOW, PROGRAMME, TAXONOMY, TODAY, member, moment_at, person, settings
 
-ONE = Room(total=1, programme=1)
+ONE = SeatLimits(total=1, programme=1)
 SEAT = Seat(attempt=1, partner="b", programme_id=PROGRAMME)
 
 
-def plan(pairing_id: str, senior: str, junior: str) -> Plan:
+def plan(pairing_id: str, senior: str, junior: str) -> PairingPlan:
     def somebody(id: str, side: str) -> Participant:
         return Participant.model_validate(
             {"member_id": id, "side": side, "organisation_id": "acme", "department_id": "it"}
         )
 
-    return Plan(
+    return PairingPlan(
         pairing_id=pairing_id,
         programme_id=PROGRAMME,
         programme_version=1,
@@ -51,20 +57,22 @@ def plan(pairing_id: str, senior: str, junior: str) -> Plan:
 
 def receipt_for(pairing: Pairing) -> Receipt:
     """That of its attempt; the two are like any others."""
-    both = [Known(member(person(id, side)), 1) for id, side in (("s", "senior"), ("j", "junior"))]
-    basis = Basis(PROGRAMME, 1, settings(), TAXONOMY, "0", TODAY)
-    return made(About("r", pairing.id, pairing.attempt, "round"), basis, both[0], both[1], NOW, "salt")
+    both = [MemberSnapshot(member(person(id, side)), 1) for id, side in (("s", "senior"), ("j", "junior"))]
+    basis = MatchingBasis(PROGRAMME, 1, settings(), TAXONOMY, "0", TODAY)
+    return issue_receipt(
+        ReceiptSubject("r", pairing.id, pairing.attempt, "round"), basis, both[0], both[1], NOW, "salt"
+    )
 
 
-def taken(ledger: Ledger | None, pairing_id: str, seat: Seat, places: Room = ONE) -> Ledger:
-    decided = ledgers.take(ledger, "a", pairing_id, seat, places, NOW)
+def taken(ledger: SeatLedger | None, pairing_id: str, seat: Seat, places: SeatLimits = ONE) -> SeatLedger:
+    decided = ledgers.take_seat(ledger, "a", pairing_id, seat, places, NOW)
     assert decided is not None
     return decided[0]
 
 
-def refusal(ledger: Ledger, pairing_id: str, seat: Seat, places: Room = ONE) -> str:
+def refusal(ledger: SeatLedger, pairing_id: str, seat: Seat, places: SeatLimits = ONE) -> str:
     with pytest.raises(CommandRejected) as caught:
-        ledgers.take(ledger, "a", pairing_id, seat, places, NOW)
+        ledgers.take_seat(ledger, "a", pairing_id, seat, places, NOW)
     return caught.value.code
 
 
@@ -72,25 +80,25 @@ def test_the_last_place_is_taken_once() -> None:
     full = taken(None, "ab", SEAT)
     assert full.held == {"ab": SEAT}
     assert refusal(full, "ac", Seat(attempt=1, partner="c", programme_id=PROGRAMME)) == "no_seat"
-    assert ledgers.take(full, "a", "ab", SEAT, ONE, NOW) is None, "the same step again changes nothing"
+    assert ledgers.take_seat(full, "a", "ab", SEAT, ONE, NOW) is None, "the same step again changes nothing"
 
 
 def test_two_people_hold_no_two_seats_for_each_other() -> None:
-    ledger = taken(None, "ab", SEAT, Room(total=5, programme=5))
-    assert refusal(ledger, "another-ab", SEAT, Room(total=5, programme=5)) == "already_partners"
+    ledger = taken(None, "ab", SEAT, SeatLimits(total=5, programme=5))
+    assert refusal(ledger, "another-ab", SEAT, SeatLimits(total=5, programme=5)) == "already_partners"
 
 
 def test_an_older_attempt_neither_takes_nor_frees_what_a_newer_one_holds() -> None:
     newer = taken(taken(None, "ab", SEAT), "ab", SEAT.model_copy(update={"attempt": 2}))
     assert refusal(newer, "ab", SEAT) == "overtaken"
-    assert ledgers.release(newer, "ab", 1) is None
-    freed = ledgers.release(newer, "ab", 2)
+    assert ledgers.release_seat(newer, "ab", 1) is None
+    freed = ledgers.release_seat(newer, "ab", 2)
     assert freed is not None
     assert freed[0].held == {}
 
 
 def test_lowering_a_capacity_ends_nothing_and_lets_nobody_in() -> None:
-    two = Room(total=2, programme=2)
+    two = SeatLimits(total=2, programme=2)
     ledger = taken(taken(None, "ab", SEAT, two), "ac", SEAT.model_copy(update={"partner": "c"}), two)
     assert len(ledger.held) == 2
     assert refusal(ledger, "ad", SEAT.model_copy(update={"partner": "d"}), ONE) == "no_seat"
@@ -102,34 +110,36 @@ def test_places_are_counted_over_all_programmes_and_in_each() -> None:
     profile = profile.model_copy(
         update={"enrolments": (*profile.enrolments, type(profile.enrolments[0]).model_validate(both))}
     )
-    assert room(profile, PROGRAMME) == Room(total=4, programme=2)
-    assert room(profile.model_copy(update={"personal_cap": 1}), PROGRAMME) == Room(total=1, programme=1)
-    assert room(None, PROGRAMME) == Room(total=0, programme=0)
-    elsewhere = taken(None, "ab", SEAT.model_copy(update={"programme_id": "other"}), Room(total=4, programme=2))
-    assert elsewhere.free(Room(total=4, programme=2), PROGRAMME) == 2
-    assert elsewhere.free(Room(total=1, programme=1), PROGRAMME) == 0
+    assert compute_seat_limits(profile, PROGRAMME) == SeatLimits(total=4, programme=2)
+    assert compute_seat_limits(profile.model_copy(update={"personal_cap": 1}), PROGRAMME) == SeatLimits(
+        total=1, programme=1
+    )
+    assert compute_seat_limits(None, PROGRAMME) == SeatLimits(total=0, programme=0)
+    elsewhere = taken(None, "ab", SEAT.model_copy(update={"programme_id": "other"}), SeatLimits(total=4, programme=2))
+    assert elsewhere.count_free(SeatLimits(total=4, programme=2), PROGRAMME) == 2
+    assert elsewhere.count_free(SeatLimits(total=1, programme=1), PROGRAMME) == 0
 
 
 def test_a_closed_ledger_takes_nothing_and_tells_when_all_is_forgotten() -> None:
-    closing = ledgers.close(taken(None, "ab", SEAT), "a", NOW)
+    closing = ledgers.close_ledger(taken(None, "ab", SEAT), "a", NOW)
     assert closing is not None
     assert refusal(closing[0], "ac", SEAT.model_copy(update={"partner": "c"})) == "closed"
-    waiting = ledgers.forgotten(closing[0], clean=True, moment=MOMENT)
+    waiting = ledgers.complete_erasure(closing[0], clean=True, moment=MOMENT)
     assert waiting is not None
     assert waiting[1] == [], "a seat is still held"
-    freed = ledgers.release(closing[0], "ab", 1)
+    freed = ledgers.release_seat(closing[0], "ab", 1)
     assert freed is not None
-    done = ledgers.forgotten(freed[0], clean=True, moment=MOMENT)
+    done = ledgers.complete_erasure(freed[0], clean=True, moment=MOMENT)
     assert done is not None
     assert done[1] == [ErasureCompleted(member_id="a", service="matcher", completed_at=NOW)]
-    assert ledgers.forgotten(done[0], clean=True, moment=MOMENT) is None, "it is said once"
-    assert ledgers.close(done[0], "a", NOW) is None
+    assert ledgers.complete_erasure(done[0], clean=True, moment=MOMENT) is None, "it is said once"
+    assert ledgers.close_ledger(done[0], "a", NOW) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("uvwxyz")), max_size=30))
 def test_in_a_wave_everybody_occurs_once_and_no_plan_is_lost(couples: list[tuple[str, str]]) -> None:
     plans = [plan(f"{n}", senior, junior) for n, (senior, junior) in enumerate(couples)]
-    made = batches(plans)
+    made = split_into_batches(plans)
     for wave in made:
         people = [id for one in wave for id in (one.senior.member_id, one.junior.member_id)]
         assert len(people) == len(set(people))
@@ -147,15 +157,15 @@ class Company:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.room = {id: self._room() for id in "abc"}
-        self.ledgers: dict[str, Ledger] = {}
+        self.ledgers: dict[str, SeatLedger] = {}
         self.pairings: dict[str, Pairing] = {}
         self.running: list[Process] = []
         self.closed: set[str] = set()
         self.held_before: dict[str, int] = {}
 
-    def _room(self) -> Room:
+    def _room(self) -> SeatLimits:
         places = self.chance.randint(1, 2)
-        return Room(total=places, programme=places)
+        return SeatLimits(total=places, programme=places)
 
     def save(self, id: str, decide: Callable[[Pairing | None], pairings.Decision | None]) -> Pairing | None:
         """One atomic save; sometimes its acknowledgement is lost and the same decision is made again."""
@@ -164,7 +174,7 @@ class Company:
                 self.pairings[id] = decided[0]
         return self.pairings.get(id)
 
-    def note(self, id: str, decide: Callable[[Ledger | None], ledgers.Decision | None]) -> bool:
+    def note(self, id: str, decide: Callable[[SeatLedger | None], ledgers.Decision | None]) -> bool:
         for _ in range(2 if self.chance.random() < 0.1 else 1):
             try:
                 decided = decide(self.ledgers.get(id))
@@ -174,8 +184,8 @@ class Company:
                 self.ledgers[id] = decided[0]
         return True
 
-    def reserve(self, of: Plan) -> Process:
-        begun = self.save(of.pairing_id, lambda state: pairings.begin(state, of, MOMENT))
+    def reserve(self, of: PairingPlan) -> Process:
+        begun = self.save(of.pairing_id, lambda state: pairings.begin_reservation(state, of, MOMENT))
         assert begun is not None
         yield
         if begun.state != "reserving":
@@ -185,27 +195,27 @@ class Company:
         for me, other in (both, both[::-1]):
             seat = Seat(attempt=attempt, partner=other, programme_id=PROGRAMME)
             places = self.room[me]
-            seated &= self.note(me, lambda state: ledgers.take(state, me, of.pairing_id, seat, places, NOW))  # noqa: B023
+            seated &= self.note(me, lambda state: ledgers.take_seat(state, me, of.pairing_id, seat, places, NOW))  # noqa: B023
             yield
         if seated:
-            after = self.save(of.pairing_id, lambda state: pairings.propose(state, receipt_for(begun), MOMENT))
+            after = self.save(of.pairing_id, lambda state: pairings.propose_pairing(state, receipt_for(begun), MOMENT))
             yield
             if after is not None and after.state not in ("reserving", "abandoned"):
                 return
         yield from self.give_up(of, attempt)
 
-    def give_up(self, of: Plan, attempt: int) -> Process:
-        after = self.save(of.pairing_id, lambda state: pairings.abandon(state, attempt, NOW))
+    def give_up(self, of: PairingPlan, attempt: int) -> Process:
+        after = self.save(of.pairing_id, lambda state: pairings.abandon_reservation(state, attempt, NOW))
         yield
-        if after is not None and (after.attempt > attempt or after.state not in {"reserving", *LIVE}):
+        if after is not None and (after.attempt > attempt or after.state not in {"reserving", *LIVE_STATES}):
             yield from self.free(of, attempt)
 
-    def free(self, of: Plan, attempt: int) -> Process:
+    def free(self, of: PairingPlan, attempt: int) -> Process:
         for me in (of.senior.member_id, of.junior.member_id):
-            self.note(me, lambda state: ledgers.release(state, of.pairing_id, attempt))
+            self.note(me, lambda state: ledgers.release_seat(state, of.pairing_id, attempt))
             yield
 
-    def sweep(self, of: Plan) -> Process:
+    def sweep(self, of: PairingPlan) -> Process:
         found = self.pairings.get(of.pairing_id)
         yield
         if found is not None and found.state == "reserving":
@@ -220,16 +230,16 @@ class Company:
         for id, attempt in seen.items():
             pairing = self.pairings[id]
             yield
-            if pairing.attempt != attempt or pairing.state not in {"reserving", *LIVE}:
+            if pairing.attempt != attempt or pairing.state not in {"reserving", *LIVE_STATES}:
                 dead[id] = attempt
             unsettled |= pairing.state == "reserving"
-        self.note(me, lambda state: ledgers.audited(state, seen, dead, unsettled, NOW))
+        self.note(me, lambda state: ledgers.apply_audit(state, seen, dead, unsettled, NOW))
 
-    def end(self, of: Plan) -> Process:
+    def end(self, of: PairingPlan) -> Process:
         found = self.pairings.get(of.pairing_id)
-        if found is None or found.state not in LIVE:
+        if found is None or found.state not in LIVE_STATES:
             return
-        after = self.save(of.pairing_id, lambda state: pairings.end(state, MOMENT) if state else None)
+        after = self.save(of.pairing_id, lambda state: pairings.end_pairing(state, MOMENT) if state else None)
         yield
         if after is not None:
             yield from self.free(of, after.attempt)
@@ -240,11 +250,13 @@ class Company:
 
     def erase(self, me: str) -> Process:
         self.closed.add(me)
-        self.note(me, lambda state: ledgers.close(state, me, NOW))
+        self.note(me, lambda state: ledgers.close_ledger(state, me, NOW))
         yield
         for of in self.PLANS:
             if me in (of.senior.member_id, of.junior.member_id) and of.pairing_id in self.pairings:
-                after = self.save(of.pairing_id, lambda state: pairings.forget(state, me, MOMENT) if state else None)
+                after = self.save(
+                    of.pairing_id, lambda state: pairings.erase_member(state, me, MOMENT) if state else None
+                )
                 yield
                 if after is not None:
                     yield from self.free(of, after.attempt)
@@ -277,7 +289,7 @@ class Company:
         live: Counter[str] = Counter()
         couples: Counter[tuple[str, str]] = Counter()
         for id, pairing in self.pairings.items():
-            if pairing.state not in LIVE:
+            if pairing.state not in LIVE_STATES:
                 continue
             both = pairing.plan.senior.member_id, pairing.plan.junior.member_id
             couples[both] += 1
@@ -321,13 +333,13 @@ def test_whatever_happens_nobody_is_above_their_places_and_no_seat_is_lost(seed:
     company.settle()
     for me, ledger in company.ledgers.items():
         for id in ledger.held:
-            assert company.pairings[id].state in LIVE, "no seat is held for nothing"
+            assert company.pairings[id].state in LIVE_STATES, "no seat is held for nothing"
         assert me not in company.closed or not ledger.held, "nobody is paired with who was forgotten"
 
 
 def test_a_reservation_has_a_lease_in_machine_time_and_a_taken_seat_is_audited() -> None:
-    begun = pairings.begin(None, plan("ab", "a", "b"), moment_at(NOW + timedelta(days=100)))
+    begun = pairings.begin_reservation(None, plan("ab", "a", "b"), moment_at(NOW + timedelta(days=100)))
     assert begun is not None
-    assert begun[0].lease == NOW + pairings.LEASE, "business time runs at another speed"
-    assert taken(None, "ab", SEAT).lease == NOW + ledgers.AUDIT
+    assert begun[0].lease == NOW + pairings.RESERVATION_LEASE, "business time runs at another speed"
+    assert taken(None, "ab", SEAT).lease == NOW + ledgers.AUDIT_DELAY
     assert not any(isinstance(event, Tombstone) for event in begun[1])

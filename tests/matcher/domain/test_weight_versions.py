@@ -8,19 +8,25 @@ from contracts.errors import CommandRejected, NotFound
 from contracts.moment import Moment
 from contracts.programmes import Weights
 from services.matcher.domain.learning import weight_versions
-from services.matcher.domain.learning.estimator import Estimate, Gain
-from services.matcher.domain.learning.weight_versions import BATCH, KEPT, Batch, Learning, Preview
+from services.matcher.domain.learning.evidence import ExpectedGain, WeightEstimate
+from services.matcher.domain.learning.weight_versions import (
+    MAX_VERSIONS,
+    MIN_BATCH_OUTCOMES,
+    EvidenceBatch,
+    ProgrammeLearning,
+    ReleasePreview,
+)
 from services.matcher.domain.programmes import programme as programmes
 from services.matcher.domain.programmes.programme import Programme
 from tests.matcher.builders import MOMENT, NOW, PROGRAMME, settings
 
 DEFAULT = Weights()
 FLAT = (0.0, 0.0, 0.0, 0.0)
-TRIALS = Preview(now="r1", then="r2")
+TRIALS = ReleasePreview(now="r1", then="r2")
 
 
-def says(perspective: float, *, clear: bool = True) -> Estimate:
-    return Estimate(
+def says(perspective: float, *, clear: bool = True) -> WeightEstimate:
+    return WeightEstimate(
         outcomes=40,
         refusals=0,
         shares=(0.3, 0.2, 0.2, 0.3),
@@ -29,37 +35,39 @@ def says(perspective: float, *, clear: bool = True) -> Estimate:
         slopes=FLAT,
         covariance=(FLAT, FLAT, FLAT, FLAT),
         weights=Weights(perspective=perspective),
-        gain=Gain(by=0.1, noise=0.01 if clear else 0.1),
+        gain=ExpectedGain(by=0.1, noise=0.01 if clear else 0.1),
     )
 
 
-def learned(state: Learning | None, found: Estimate | None, base: Weights = DEFAULT) -> Learning:
-    batch = Batch(outcomes=40, refusals=0, bands={}, through=NOW)
-    decision = weight_versions.learned(state, PROGRAMME, state.batches if state else 0, batch, found, base, NOW)
+def learned(
+    state: ProgrammeLearning | None, found: WeightEstimate | None, base: Weights = DEFAULT
+) -> ProgrammeLearning:
+    batch = EvidenceBatch(outcomes=40, refusals=0, bands={}, through=NOW)
+    decision = weight_versions.add_batch(state, PROGRAMME, state.batches if state else 0, batch, found, base, NOW)
     assert decision is not None
     return decision[0]
 
 
-def previewed(state: Learning, number: int, weights: Weights = DEFAULT) -> Learning:
-    asked = weight_versions.preview(state, number, weights, TRIALS)
+def previewed(state: ProgrammeLearning, number: int, weights: Weights = DEFAULT) -> ProgrammeLearning:
+    asked = weight_versions.record_preview(state, number, weights, TRIALS)
     assert asked is not None
     return asked[0]
 
 
-def released(state: Learning, number: int, weights: Weights, at: datetime = NOW) -> Learning:
+def released(state: ProgrammeLearning, number: int, weights: Weights, at: datetime = NOW) -> ProgrammeLearning:
     """The release of a version, and the programme's part in it done."""
-    decision = weight_versions.release(state, number, weights, "c1", Moment(now=at, recorded_at=at), seen=TRIALS)
+    decision = weight_versions.start_release(state, number, weights, "c1", Moment(now=at, recorded_at=at), seen=TRIALS)
     assert decision is not None
     releasing = decision[0].releasing
     assert releasing is not None
-    done = weight_versions.released(decision[0], releasing, done=True)
+    done = weight_versions.complete_release(decision[0], releasing, done=True)
     assert done is not None
     return done[0]
 
 
 def programme(weights: Weights = DEFAULT, state: str = "open") -> Programme:
     changed = settings(matching__weights=weights.model_dump())
-    made, _ = programmes.create(None, PROGRAMME, changed, MOMENT)
+    made, _ = programmes.create_programme(None, PROGRAMME, changed, MOMENT)
     return made.model_copy(update={"state": state})
 
 
@@ -70,8 +78,8 @@ def programme(weights: Weights = DEFAULT, state: str = "open") -> Programme:
 def test_a_batch_is_of_at_least_five_or_k_and_of_a_quarter_of_what_is_known(
     *, new: int, known: int, k: int, is_full: bool
 ) -> None:
-    assert weight_versions.full(new, known, k) == is_full
-    assert BATCH == 5
+    assert weight_versions.is_batch_full(new, known, k) == is_full
+    assert MIN_BATCH_OUTCOMES == 5
 
 
 def test_what_is_clear_is_proposed_and_what_is_not_is_only_known() -> None:
@@ -84,15 +92,15 @@ def test_what_is_clear_is_proposed_and_what_is_not_is_only_known() -> None:
 
 def test_a_batch_that_another_replica_took_in_first_is_not_taken_in_again() -> None:
     state = learned(None, says(3.0))
-    batch = Batch(outcomes=40, refusals=0, bands={}, through=NOW)
-    assert weight_versions.learned(state, PROGRAMME, 0, batch, says(3.0), DEFAULT, NOW) is None
+    batch = EvidenceBatch(outcomes=40, refusals=0, bands={}, through=NOW)
+    assert weight_versions.add_batch(state, PROGRAMME, 0, batch, says(3.0), DEFAULT, NOW) is None
 
 
 def test_a_newer_proposal_takes_the_place_of_the_one_before() -> None:
     state = learned(learned(None, says(3.0)), says(3.5))
     assert [(one.version, one.state) for one in state.versions] == [(1, "superseded"), (2, "proposed")]
     with pytest.raises(CommandRejected, match="no longer proposed"):
-        weight_versions.preview(state, 1, DEFAULT, TRIALS)
+        weight_versions.record_preview(state, 1, DEFAULT, TRIALS)
 
 
 def test_what_comes_to_the_weights_in_use_is_no_version() -> None:
@@ -100,55 +108,63 @@ def test_what_comes_to_the_weights_in_use_is_no_version() -> None:
 
 
 def test_a_batch_during_a_release_leaves_what_is_being_released() -> None:
-    decision = weight_versions.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, seen=TRIALS)
+    decision = weight_versions.start_release(
+        previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, seen=TRIALS
+    )
     assert decision is not None
     state = learned(decision[0], says(3.5))
     assert [(one.version, one.state) for one in state.versions] == [(1, "proposed"), (2, "proposed")]
     assert state.releasing is not None
-    done = weight_versions.released(state, state.releasing, done=True)
+    done = weight_versions.complete_release(state, state.releasing, done=True)
     assert done is not None
-    assert done[0].in_use(Weights(perspective=3.0)) == 1
+    assert done[0].find_version_in_use(Weights(perspective=3.0)) == 1
 
 
 def test_a_version_is_released_only_after_a_look_at_who_would_be_matched_differently() -> None:
     state = learned(None, says(3.0))
     with pytest.raises(CommandRejected, match="First look") as refused:
-        weight_versions.release(state, 1, DEFAULT, "c1", MOMENT)
+        weight_versions.start_release(state, 1, DEFAULT, "c1", MOMENT)
     assert refused.value.code == "no_preview"
     with pytest.raises(CommandRejected, match="First look"):
-        weight_versions.release(previewed(state, 1), 1, DEFAULT, "c1", MOMENT, seen=None)
+        weight_versions.start_release(previewed(state, 1), 1, DEFAULT, "c1", MOMENT, seen=None)
     with pytest.raises(CommandRejected, match="First look"):
-        weight_versions.release(previewed(state, 1), 1, DEFAULT, "c1", MOMENT, seen=Preview(now="r0", then="r2"))
+        weight_versions.start_release(
+            previewed(state, 1), 1, DEFAULT, "c1", MOMENT, seen=ReleasePreview(now="r0", then="r2")
+        )
     state = released(previewed(state, 1), 1, DEFAULT)
     [version] = state.versions
     assert (version.state, version.decided_by, version.decided_at) == ("released", "c1", NOW)
-    assert state.in_use(Weights(perspective=3.0)) == 1
+    assert state.find_version_in_use(Weights(perspective=3.0)) == 1
 
 
 def test_a_release_is_an_ordinary_change_of_the_programmes_settings() -> None:
-    decision = weight_versions.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, seen=TRIALS)
+    decision = weight_versions.start_release(
+        previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, seen=TRIALS
+    )
     assert decision is not None
     releasing = decision[0].releasing
     assert releasing is not None
-    changed = weight_versions.weigh(programme(), releasing, MOMENT)
+    changed = weight_versions.apply_weights(programme(), releasing, MOMENT)
     assert changed is not None
     after, [said] = changed
     assert after.settings_version == 2
     assert after.settings.matching.weights == Weights(perspective=3.0)
-    assert said == programmes.public(after)
-    assert weight_versions.weigh(after, releasing, MOMENT) is None, "told twice is told once"
+    assert said == programmes.to_public_event(after)
+    assert weight_versions.apply_weights(after, releasing, MOMENT) is None, "told twice is told once"
     with pytest.raises(CommandRejected, match="closed"):
-        weight_versions.weigh(programme(state="closed"), releasing, MOMENT)
+        weight_versions.apply_weights(programme(state="closed"), releasing, MOMENT)
     with pytest.raises(CommandRejected, match="have changed"):
-        weight_versions.weigh(programme(Weights(perspective=9.0)), releasing, MOMENT)
+        weight_versions.apply_weights(programme(Weights(perspective=9.0)), releasing, MOMENT)
 
 
 def test_a_release_that_the_programme_refused_leaves_the_version_proposed() -> None:
-    decision = weight_versions.release(previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, seen=TRIALS)
+    decision = weight_versions.start_release(
+        previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, seen=TRIALS
+    )
     assert decision is not None
     releasing = decision[0].releasing
     assert releasing is not None
-    after = weight_versions.released(decision[0], releasing, done=False)
+    after = weight_versions.complete_release(decision[0], releasing, done=False)
     assert after is not None
     assert (after[0].releasing, after[0].lease, after[0].versions[0].state) == (None, None, "proposed")
 
@@ -156,74 +172,84 @@ def test_a_release_that_the_programme_refused_leaves_the_version_proposed() -> N
 def test_a_version_made_from_other_weights_than_those_in_use_cannot_be_released() -> None:
     state = previewed(learned(None, says(3.0)), 1)
     with pytest.raises(CommandRejected, match="have changed"):
-        weight_versions.release(state, 1, Weights(perspective=9.0), None, MOMENT)
+        weight_versions.start_release(state, 1, Weights(perspective=9.0), None, MOMENT)
 
 
 def test_an_earlier_version_and_the_weights_before_any_learning_can_be_released_again() -> None:
     first, second = Weights(perspective=3.0), Weights(perspective=4.0)
     state = released(previewed(learned(None, says(3.0)), 1), 1, DEFAULT)
     state = released(previewed(learned(state, says(4.0), first), 2, first), 2, first, NOW + timedelta(1))
-    assert (state.in_use(second), state.in_use(first), state.in_use(DEFAULT)) == (2, 1, 0)
-    assert state.in_use(Weights(perspective=9.0)) is None
+    assert (
+        state.find_version_in_use(second),
+        state.find_version_in_use(first),
+        state.find_version_in_use(DEFAULT),
+    ) == (2, 1, 0)
+    assert state.find_version_in_use(Weights(perspective=9.0)) is None
     for number, weights in ((1, first), (0, DEFAULT)):
-        decision = weight_versions.release(state, number, second, "c2", MOMENT)
+        decision = weight_versions.start_release(state, number, second, "c2", MOMENT)
         assert decision is not None
         assert decision[0].releasing is not None
         assert decision[0].releasing.weights == weights
-    assert weight_versions.release(state, 2, second, "c2", MOMENT) is None, "it is in use"
+    assert weight_versions.start_release(state, 2, second, "c2", MOMENT) is None, "it is in use"
 
 
 def test_before_anything_was_learned_there_is_nothing_to_go_back_to() -> None:
-    nothing = Learning(programme_id=PROGRAMME)
+    nothing = ProgrammeLearning(programme_id=PROGRAMME)
     with pytest.raises(CommandRejected, match="Nothing has been learned"):
-        weight_versions.release(nothing, 0, DEFAULT, None, MOMENT)
+        weight_versions.start_release(nothing, 0, DEFAULT, None, MOMENT)
     with pytest.raises(NotFound):
-        weight_versions.release(nothing, 7, DEFAULT, None, MOMENT)
+        weight_versions.start_release(nothing, 7, DEFAULT, None, MOMENT)
     with pytest.raises(CommandRejected, match="before any learning"):
-        weight_versions.dismiss(nothing, 0, None, NOW)
+        weight_versions.dismiss_version(nothing, 0, None, NOW)
 
 
 def test_what_is_dismissed_is_not_released_and_what_is_released_is_not_dismissed() -> None:
     state = previewed(learned(None, says(3.0)), 1)
-    dismissed = weight_versions.dismiss(state, 1, "c1", NOW)
+    dismissed = weight_versions.dismiss_version(state, 1, "c1", NOW)
     assert dismissed is not None
-    assert weight_versions.dismiss(dismissed[0], 1, "c1", NOW) is None
+    assert weight_versions.dismiss_version(dismissed[0], 1, "c1", NOW) is None
     with pytest.raises(CommandRejected, match="no longer proposed"):
-        weight_versions.release(dismissed[0], 1, DEFAULT, None, MOMENT)
+        weight_versions.start_release(dismissed[0], 1, DEFAULT, None, MOMENT)
     with pytest.raises(CommandRejected, match="release an earlier one"):
-        weight_versions.dismiss(released(state, 1, DEFAULT), 1, None, NOW)
+        weight_versions.dismiss_version(released(state, 1, DEFAULT), 1, None, NOW)
 
 
 def test_a_preview_may_be_asked_for_again_since_people_change() -> None:
     state = previewed(learned(None, says(3.0)), 1)
-    assert weight_versions.preview(state, 1, DEFAULT, TRIALS) is None
-    again = weight_versions.preview(state, 1, DEFAULT, Preview(now="r3", then="r4"))
+    assert weight_versions.record_preview(state, 1, DEFAULT, TRIALS) is None
+    again = weight_versions.record_preview(state, 1, DEFAULT, ReleasePreview(now="r3", then="r4"))
     assert again is not None
-    assert again[0].version(1).preview == Preview(now="r3", then="r4")
+    assert again[0].find_version(1).preview == ReleasePreview(now="r3", then="r4")
 
 
 def test_it_is_looked_at_at_midnight_so_that_the_hour_does_not_tell_when_something_was_heard() -> None:
     morning, evening = datetime(2026, 3, 2, 8, tzinfo=UTC), datetime(2026, 3, 2, 23, 59, tzinfo=UTC)
-    dues = [decision[0].due for at in (morning, evening) if (decision := weight_versions.noticed(None, PROGRAMME, at))]
+    dues = [
+        decision[0].due
+        for at in (morning, evening)
+        if (decision := weight_versions.schedule_review(None, PROGRAMME, at))
+    ]
     assert dues == [datetime(2026, 3, 3, tzinfo=UTC)] * 2
-    waiting = Learning(programme_id=PROGRAMME, due=dues[0])
-    assert weight_versions.noticed(waiting, PROGRAMME, evening) is None
-    assert weight_versions.looked(waiting, dues[0] or NOW, more=True)[0].due == datetime(2026, 3, 4, tzinfo=UTC)
-    assert weight_versions.looked(waiting, NOW, more=False)[0].due is None
+    waiting = ProgrammeLearning(programme_id=PROGRAMME, due=dues[0])
+    assert weight_versions.schedule_review(waiting, PROGRAMME, evening) is None
+    assert weight_versions.complete_review(waiting, dues[0] or NOW, more=True)[0].due == datetime(
+        2026, 3, 4, tzinfo=UTC
+    )
+    assert weight_versions.complete_review(waiting, NOW, more=False)[0].due is None
 
 
 def test_whoever_is_forgotten_is_forgotten_here_too() -> None:
     state = released(previewed(learned(None, says(3.0)), 1), 1, DEFAULT)
-    assert weight_versions.forgotten(state, "somebody else") is None
-    after = weight_versions.forgotten(state, "c1")
+    assert weight_versions.erase_member(state, "somebody else") is None
+    after = weight_versions.erase_member(state, "c1")
     assert after is not None
     assert "c1" not in after[0].model_dump_json()
 
 
 def test_the_document_stays_small_and_what_was_in_use_is_kept() -> None:
     state = released(previewed(learned(None, says(3.0)), 1), 1, DEFAULT)
-    for n in range(3 * KEPT):
+    for n in range(3 * MAX_VERSIONS):
         state = learned(state, says(4.0 + n / 100), Weights(perspective=3.0))
-    assert len(state.versions) == KEPT
+    assert len(state.versions) == MAX_VERSIONS
     assert state.versions[0].version == 1
     assert state.start == DEFAULT

@@ -13,7 +13,7 @@ from benchmarks import cohort as made_up
 from contracts.profiles import ProfileChanged
 from contracts.programmes import Draw, Fairness, ProgrammeSettings
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.score import fit
+from services.matcher.domain.fit.score import compute_fit
 from services.matcher.engine.assignment import InfeasibleAssignment, PricedAssignment, assign, assign_with_prices
 from services.matcher.engine.candidates import Edges, find_candidates
 from services.matcher.engine.fairness import improve_fairness
@@ -107,17 +107,17 @@ def test_held_pairs_stay_together_where_no_rule_is_in_the_way_and_forbidden_ones
     answer = solve(question([*cohort[0], *cohort[1]], rules_, locked_pairs=locked, forbidden_pairs=apart), TAXONOMY)
     for match in answer.matches:
         pair = (match.senior.id, match.junior.id)
-        assert rules.broken(match.senior, match.junior, rules_, TODAY) == ()
-        assert match.is_locked or (pair not in apart and not match.fit.falls_short(rules_))
+        assert rules.find_broken_rules(match.senior, match.junior, rules_, TODAY) == ()
+        assert match.is_locked or (pair not in apart and not match.fit.find_shortfalls(rules_))
         assert not match.is_locked or pair in locked
-        assert match.fit.score == pytest.approx(fit(match.senior, match.junior, rules_, TAXONOMY, TODAY).score)
+        assert match.fit.score == pytest.approx(compute_fit(match.senior, match.junior, rules_, TAXONOMY, TODAY).score)
     if len(locked) == 1:
         known = {one.member_id: one for one in (*cohort[0], *cohort[1])}
-        senior, junior = (rules.enrolled(known[id], PROGRAMME) for id in locked[0])
+        senior, junior = (rules.find_enrolled_member(known[id], PROGRAMME) for id in locked[0])
         assert senior is not None
         assert junior is not None
         assert (locked[0] in {(m.senior.id, m.junior.id) for m in answer.matches if m.is_locked}) == (
-            not rules.broken(senior, junior, rules_, TODAY)
+            not rules.find_broken_rules(senior, junior, rules_, TODAY)
         )
 
 

@@ -13,8 +13,15 @@ from contracts.errors import CommandRejected
 from contracts.profiles import ProfileChanged
 from contracts.programmes import Draw, Fairness, ProgrammeSettings
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.score import fit
-from services.matcher.domain.rounds.adjustment import Adjustment, Effect, Pair, carried_out, undone, with_one_more
+from services.matcher.domain.fit.score import compute_fit
+from services.matcher.domain.rounds.adjustment import (
+    Adjustment,
+    AdjustmentEffect,
+    Pair,
+    append_adjustment,
+    apply_effects,
+    remove_adjustment,
+)
 from services.matcher.engine.local_repair import LocalRepair, StandingPairs
 from services.matcher.engine.solve import MatchingProblem, solve
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, person, settings
@@ -54,7 +61,7 @@ def forbid(*pair: str) -> Adjustment:
     return Adjustment(adjustment_id="-".join(("forbid", *pair)), kind="forbid", pairs=(pair,))  # type: ignore[arg-type]
 
 
-def repaired(asked: MatchingProblem, *adjustments: Adjustment) -> tuple[Mapping[Pair, float], list[Effect]]:
+def repaired(asked: MatchingProblem, *adjustments: Adjustment) -> tuple[Mapping[Pair, float], list[AdjustmentEffect]]:
     repairs = LocalRepair(asked, solved(asked), TAXONOMY)
     effects = [repairs.apply(one) for one in adjustments]
     return repairs.pairs, effects
@@ -80,11 +87,11 @@ def test_whatever_is_changed_no_rule_is_broken_no_place_exceeded_and_what_is_kep
     assert all(taken[member] <= asked.free_seats[member] for member in taken)
     for senior, junior in pairs:
         s, j = start.seniors[senior], start.juniors[junior]
-        assert rules.broken(s, j, rules_, TODAY) == ()
-        assert fit(s, j, rules_, TAXONOMY, TODAY).falls_short(rules_) == ()
-        assert pairs[senior, junior] == pytest.approx(fit(s, j, rules_, TAXONOMY, TODAY).score, abs=1e-6)
+        assert rules.find_broken_rules(s, j, rules_, TODAY) == ()
+        assert compute_fit(s, j, rules_, TAXONOMY, TODAY).find_shortfalls(rules_) == ()
+        assert pairs[senior, junior] == pytest.approx(compute_fit(s, j, rules_, TAXONOMY, TODAY).score, abs=1e-6)
     for one, effect in zip(wanted, effects, strict=True):
-        if one.holds:
+        if one.is_wanted:
             assert effect.kept == (one.pairs[0] in pairs)
         else:
             assert effect.kept
@@ -133,13 +140,13 @@ def _others(member: str, pairs: set[Pair]) -> list[str]:
 
 
 def test_contradicting_changes_are_refused_and_undone_ones_leave_with_the_next_result() -> None:
-    known = with_one_more((), lock("s", "j"))
+    known = append_adjustment((), lock("s", "j"))
     with pytest.raises(CommandRejected, match="held together already"):
-        with_one_more(known, forbid("s", "j"))
-    assert undone(known, "lock-s-j") == ()
-    in_force = carried_out(known, [Effect(adjustment_id="lock-s-j", kept=True, cost=0.1)])
+        append_adjustment(known, forbid("s", "j"))
+    assert remove_adjustment(known, "lock-s-j") == ()
+    in_force = apply_effects(known, [AdjustmentEffect(adjustment_id="lock-s-j", kept=True, cost=0.1)])
     assert (in_force[0].state, in_force[0].kept, in_force[0].cost) == ("in_force", True, 0.1)
-    leaving = undone(in_force, "lock-s-j")
+    leaving = remove_adjustment(in_force, "lock-s-j")
     assert leaving[0].state == "undone"
-    assert with_one_more(leaving, forbid("s", "j"))[-1].kind == "forbid"
-    assert carried_out(leaving, []) == ()
+    assert append_adjustment(leaving, forbid("s", "j"))[-1].kind == "forbid"
+    assert apply_effects(leaving, []) == ()

@@ -13,9 +13,9 @@ from contracts.profiles import Absence, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.pairings.seat_ledger import Ledger, Seat, room
+from services.matcher.domain.pairings.seat_ledger import Seat, SeatLedger, compute_seat_limits
 from services.matcher.engine.partner_index import PartnerIndex, wait_state
-from services.matcher.pairings.partner_search import possible
+from services.matcher.pairings.eligibility import assess
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, profiles, settings
 
 Held = dict[str, int]
@@ -34,13 +34,15 @@ def crowd_of(
 
 
 def tell(crowd: PartnerIndex, profile: ProfileChanged) -> None:
-    crowd.upsert(member(profile), room(profile, PROGRAMME))
+    crowd.upsert(member(profile), compute_seat_limits(profile, PROGRAMME))
 
 
 def free(profile: ProfileChanged, held: Held) -> int:
     numbers = range(held.get(profile.member_id, 0))
     seats = {str(n): Seat(attempt=1, partner=str(n), programme_id=PROGRAMME) for n in numbers}
-    return Ledger(member_id=profile.member_id, held=seats).free(room(profile, PROGRAMME), PROGRAMME)
+    return SeatLedger(member_id=profile.member_id, held=seats).count_free(
+        compute_seat_limits(profile, PROGRAMME), PROGRAMME
+    )
 
 
 def truth(
@@ -50,10 +52,10 @@ def truth(
     found: dict[str, float] = {}
     for profile in people:
         other = member(profile)
-        if other.id == me.id or rules.absent(profile, PROGRAMME, rule, on) or free(profile, held) <= 0:
+        if other.id == me.id or rules.find_absence_reason(profile, PROGRAMME, rule, on) or free(profile, held) <= 0:
             continue
         for pair in ((me, other), (other, me)):
-            couple = possible(*pair, rule, TAXONOMY, on)
+            couple = assess(*pair, rule, TAXONOMY, on)
             if couple is not None:
                 found[other.id] = max(couple.fit.score, found.get(other.id, 0))
     return found
@@ -111,7 +113,7 @@ def test_the_best_are_those_that_rules_fit_and_ledger_name(
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
         for one in found:
             other = next(member(profile) for profile in people if profile.member_id == one.id)
-            couple = possible(*((other, me) if one.side == "senior" else (me, other)), rule, TAXONOMY, on)
+            couple = assess(*((other, me) if one.side == "senior" else (me, other)), rule, TAXONOMY, on)
             assert couple is not None
             assert couple.fit.score == pytest.approx(one.score, abs=1e-6)
 

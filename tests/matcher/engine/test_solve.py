@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from contracts.profiles import ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.score import fit
+from services.matcher.domain.fit.score import compute_fit
 from services.matcher.engine.assignment import assign, split_sides
 from services.matcher.engine.candidates import Edges
 from services.matcher.engine.solve import MatchingProblem, MatchingResult, solve
@@ -57,11 +57,11 @@ def test_the_fast_form_equals_the_readable_one(cohort: Cohort, rules_: Programme
     for s, senior in enumerate(seniors):
         for j, junior in enumerate(juniors):
             known = [junior.id] if again and s == j == 0 else []
-            scalar = fit(senior, junior, rules_, TAXONOMY, TODAY)
+            scalar = compute_fit(senior, junior, rules_, TAXONOMY, TODAY)
             assert {rule for rule, mask in block.broken.items() if mask[s, j]} == set(
-                rules.broken(senior, junior, rules_, TODAY, known)
+                rules.find_broken_rules(senior, junior, rules_, TODAY, known)
             )
-            assert {short for short, mask in block.short.items() if mask[s, j]} == set(scalar.falls_short(rules_))
+            assert {short for short, mask in block.short.items() if mask[s, j]} == set(scalar.find_shortfalls(rules_))
             assert block.score[s, j] == pytest.approx(scalar.score, abs=1e-6)
             assert block.senior_benefit[s, j] == pytest.approx(scalar.senior_benefit, abs=1e-6)
             assert block.junior_benefit[s, j] == pytest.approx(scalar.junior_benefit, abs=1e-6)
@@ -113,8 +113,8 @@ def test_no_hard_rule_is_broken_no_floor_missed_no_place_exceeded(
         answer = solve(question(people, rules_, seed=seed), TAXONOMY)
     taken: dict[str, int] = {}
     for match in answer.matches:
-        assert rules.broken(match.senior, match.junior, rules_, TODAY) == ()
-        assert match.fit.falls_short(rules_) == ()
+        assert rules.find_broken_rules(match.senior, match.junior, rules_, TODAY) == ()
+        assert match.fit.find_shortfalls(rules_) == ()
         for id in (match.senior.id, match.junior.id):
             taken[id] = taken.get(id, 0) + 1
     assert all(taken.get(one.member_id, 0) <= one.enrolments[0].capacity for one in people)
@@ -171,8 +171,8 @@ def test_the_reason_of_everybody_left_over_is_true(cohort: Cohort, rules_: Progr
         possible = [
             couple
             for couple in couples
-            if not rules.shown(rules.broken(*couple, rules_, TODAY))
-            and not fit(*couple, rules_, TAXONOMY, TODAY).falls_short(rules_)
+            if not rules.drop_private_rules(rules.find_broken_rules(*couple, rules_, TODAY))
+            and not compute_fit(*couple, rules_, TAXONOMY, TODAY).find_shortfalls(rules_)
         ]
         assert (left.code == "places_taken") == bool(possible)
 

@@ -17,7 +17,7 @@ from contracts.profiles import Availability, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.fit.score import fit
+from services.matcher.domain.fit.score import compute_fit
 from services.matcher.engine import unmatched
 from services.matcher.engine.assignment import assign, edge_gains
 from services.matcher.engine.candidates import Edges
@@ -133,8 +133,8 @@ class Force:
         self.left = {one.member.id for one in left_over}
         self.seniors, self.juniors = ([member(one) for one in side] for side in cohort)
         couples = list(product(self.seniors, self.juniors))
-        self.score = {(s.id, j.id): fit(s, j, rules_, TAXONOMY, TODAY).score for s, j in couples}
-        self.apart = {(s.id, j.id) for s, j in couples if "rather_not" in rules.broken(s, j, rules_, TODAY)}
+        self.score = {(s.id, j.id): compute_fit(s, j, rules_, TAXONOMY, TODAY).score for s, j in couples}
+        self.apart = {(s.id, j.id) for s, j in couples if "rather_not" in rules.find_broken_rules(s, j, rules_, TODAY)}
         self.suiting = suiting(cohort, rules_)
         self.possible = self.suiting - self.apart
         self._suiting_after: dict[frozenset[tuple[RelaxableRule, float]], set[Pair]] = {}
@@ -214,8 +214,8 @@ def suiting(cohort: Cohort, rules_: ProgrammeSettings) -> set[Pair]:
     return {
         (s.id, j.id)
         for s, j in product(*([member(one) for one in side] for side in cohort))
-        if not rules.shown(rules.broken(s, j, rules_, TODAY))
-        and not fit(s, j, rules_, TAXONOMY, TODAY).falls_short(rules_)
+        if not rules.drop_private_rules(rules.find_broken_rules(s, j, rules_, TODAY))
+        and not compute_fit(s, j, rules_, TAXONOMY, TODAY).find_shortfalls(rules_)
     }
 
 
@@ -313,8 +313,8 @@ def funnel(left: UnmatchedMember, cohort: Cohort, rules_: ProgrammeSettings) -> 
 def against(left: UnmatchedMember, one: Member, rules_: ProgrammeSettings) -> set[str]:
     """All that excludes this pair, seen by who is left over."""
     senior, junior = (left.member, one) if left.side == "senior" else (one, left.member)
-    found: set[str] = set(rules.shown(rules.broken(senior, junior, rules_, TODAY)))
-    short = fit(senior, junior, rules_, TAXONOMY, TODAY).falls_short(rules_)
+    found: set[str] = set(rules.drop_private_rules(rules.find_broken_rules(senior, junior, rules_, TODAY)))
+    short = compute_fit(senior, junior, rules_, TAXONOMY, TODAY).find_shortfalls(rules_)
     mine = f"nothing_for_{left.side}"
     words = {"too_different": "too_different", mine: "nothing_to_learn"}
     return found | {words.get(code, "nothing_to_give") for code in short}

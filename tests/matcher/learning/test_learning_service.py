@@ -13,7 +13,7 @@ from contracts.envelope import Envelope, source_of
 from contracts.feedback import Band, OutcomeRecorded
 from contracts.programmes import PROGRAMMES, ProgrammeSettings, Weights
 from services.matcher.domain.learning import weight_versions
-from services.matcher.domain.learning.weight_versions import Releasing
+from services.matcher.domain.learning.weight_versions import PendingRelease
 from services.matcher.learning import commands
 from tests.matcher.builders import PROGRAMME, person, settings
 from tests.matcher.harness import World
@@ -269,10 +269,10 @@ async def test_a_release_that_was_cut_short_is_finished_by_the_sweep(company: Wo
     matcher = company.replicas[0].matcher
     moment = matcher.clock.moment()
     weights = Weights(perspective=3.0)
-    half = weight_versions.Learning(
+    half = weight_versions.ProgrammeLearning(
         programme_id=PROGRAMME,
         start=Weights(),
-        releasing=Releasing(version=0, base=Weights(), weights=weights, by=None, at=moment.now),
+        releasing=PendingRelease(version=0, base=Weights(), weights=weights, by=None, at=moment.now),
         lease=moment.recorded_at,
     )
     await matcher.learning.update(PROGRAMME, Op("half"), lambda _: (half, []))

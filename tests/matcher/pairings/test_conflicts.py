@@ -187,15 +187,15 @@ async def test_whoever_notes_something_older_last_looks_once_more(
     await company.open_programme()
     pairing_id = await running(company)
     matcher = company.replicas[0].matcher
-    real: Callable[..., Awaitable[Any]] = conflicts._broken
+    real: Callable[..., Awaitable[Any]] = conflicts._find_broken_rules
     stale: list[Any] = [(("same_manager",), "flag")]
 
     async def reading(*arguments: Any) -> Any:
         found = await real(*arguments)
         return stale.pop() if stale else found
 
-    monkeypatch.setattr(conflicts, "_broken", reading)
-    await conflicts.look_at(pairing_id, matcher)
+    monkeypatch.setattr(conflicts, "_find_broken_rules", reading)
+    await conflicts.check_pairing(pairing_id, matcher)
     assert stale == []
     assert await listed(company) == []
 
@@ -293,7 +293,7 @@ async def test_who_comes_under_the_other_while_seats_are_taken_is_not_proposed(
 ) -> None:
     await company.open_programme()
     await company.people(person("s"), person("j", "junior"))
-    real = reservation._take
+    real = reservation._take_seats
 
     async def reorganised() -> None:
         await company.people(person("s", line=("j",)))
@@ -306,7 +306,7 @@ async def test_who_comes_under_the_other_while_seats_are_taken_is_not_proposed(
             await reorganised()
         return refused
 
-    monkeypatch.setattr(reservation, "_take", taking)
+    monkeypatch.setattr(reservation, "_take_seats", taking)
     body = {"senior": "s", "junior": "j"}
     answer = await company.replicas[0].ask("admin", "POST", f"/programmes/{PROGRAMME}/pairings", body)
     assert (answer.status_code, answer.json()["code"]) == (409, "no_longer_possible")

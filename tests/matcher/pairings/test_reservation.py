@@ -38,7 +38,7 @@ def after_taking(monkeypatch: pytest.MonkeyPatch) -> list[Then]:
     """What happens, one after the other, each time that both seats were taken; leases are short."""
     monkeypatch.setattr(pairings, "LEASE", timedelta(seconds=1))
     happens: list[Then] = []
-    real: Take = reservation._take
+    real: Take = reservation._take_seats
 
     async def take(*arguments: Any) -> Mapping[str, CommandRejected]:
         refused = await real(*arguments)
@@ -46,7 +46,7 @@ def after_taking(monkeypatch: pytest.MonkeyPatch) -> list[Then]:
             await happens.pop(0)()
         return refused
 
-    monkeypatch.setattr(reservation, "_take", take)
+    monkeypatch.setattr(reservation, "_take_seats", take)
     return happens
 
 
@@ -141,16 +141,16 @@ async def test_a_request_waits_while_a_place_is_held_by_an_attempt_that_is_under
     programme = (await matcher.programmes.load(PROGRAMME)).state
     [stored] = await matcher.requests.open_in(PROGRAMME)
     other = stored.state.model_copy(update={"request_id": new_id()})
-    assert await proposals.look_again([other], programme, matcher) == [other.request_id]
+    assert await proposals.recheck_requests([other], programme, matcher) == [other.request_id]
     pairing = await only(company)
     now = matcher.clock.machine_now()
     dead = await matcher.pairings.update(
-        pairing.plan.pairing_id, Op("dead"), lambda state: pairings.abandon(state, pairing.attempt, now)
+        pairing.plan.pairing_id, Op("dead"), lambda state: pairings.abandon_reservation(state, pairing.attempt, now)
     )
     assert dead.require_state().state == "abandoned"
-    assert await proposals.look_again([stored.state], programme, matcher) == [request]
-    await reservation.free(matcher, pairing.plan.pairing_id, pairing.attempt, ["s", "j"])
-    assert await proposals.look_again([stored.state], programme, matcher) == []
+    assert await proposals.recheck_requests([stored.state], programme, matcher) == [request]
+    await reservation.free_seats(matcher.ledgers, pairing.plan.pairing_id, pairing.attempt, ["s", "j"])
+    assert await proposals.recheck_requests([stored.state], programme, matcher) == []
     assert await say_yes(company, request) == (200, "")
 
 

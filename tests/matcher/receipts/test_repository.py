@@ -13,7 +13,8 @@ from contracts.pairings import PAIRINGS
 from contracts.privacy import PRIVACY
 from contracts.profiles import ProfileChanged
 from services.matcher.domain.pairings import pairing as pairings
-from services.matcher.domain.receipts.receipt import Chosen, RunnerUp
+from services.matcher.domain.receipts.receipt import RunnerUp, Selection
+from services.matcher.pairings import reservation
 from services.matcher.pairings.reservation import reserve
 from services.matcher.receipts import repository
 from tests.matcher.builders import PROGRAMME, person, settings
@@ -201,7 +202,7 @@ async def test_a_crash_after_the_receipt_and_before_the_proposal_leaves_neither(
     company: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pairings, "LEASE", timedelta(seconds=1))
-    real = repository.keep
+    real = repository.write_receipts
     died: list[bool] = []
 
     async def dying(*arguments: Any) -> Any:
@@ -211,7 +212,7 @@ async def test_a_crash_after_the_receipt_and_before_the_proposal_leaves_neither(
             raise ConnectionError("the process ends after the receipt was written")
         return found
 
-    monkeypatch.setattr(repository, "keep", dying)
+    monkeypatch.setattr(reservation, "write_receipts", dying)
     await company.open_programme()
     await company.people(person("s"), person("j", "junior"))
     body = {"senior": "s", "junior": "j"}
@@ -236,11 +237,11 @@ async def test_two_processes_on_the_same_attempt_propose_under_the_receipt_that_
     await company.open_programme()
     await company.people(person("s"), person("j", "junior"))
     matcher, same = company.replicas[0].matcher, plan("p", "s", "j").model_copy(update={"origin": "coordinator"})
-    one = await repository.keep(matcher, [same], {"p": 1})
+    one = await repository.write_receipts(matcher, [same], {"p": 1})
     await company.people(person("s", offers={"negotiation": "explain"}))
-    other = await repository.keep((await company.second()).matcher, [same], {"p": 1})
+    other = await repository.write_receipts((await company.second()).matcher, [same], {"p": 1})
     assert one == other
-    again = await repository.keep(matcher, [same], {"p": 2})
+    again = await repository.write_receipts(matcher, [same], {"p": 2})
     assert again["p"].fit != one["p"].fit
 
 
@@ -264,7 +265,7 @@ async def test_a_receipt_that_comes_after_the_erasure_of_a_runner_up_does_not_na
     await company.open_programme()
     await company.people(person("s"), person("j", "junior"), person("third", "junior"))
     await forgotten(company, "third")
-    chosen = Chosen(runner_up={"senior": RunnerUp(member_id="third", score=0.5)})
+    chosen = Selection(runner_up={"senior": RunnerUp(member_id="third", score=0.5)})
     late = plan("late", "s", "j").model_copy(update={"origin": "coordinator", "chosen": chosen})
     outcome = (await reserve(company.replicas[0].matcher, [late]))["late"]
     assert isinstance(outcome, pairings.Pairing)

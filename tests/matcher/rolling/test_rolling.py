@@ -12,7 +12,7 @@ from chassis.storage.mongo import ConnectionFailure
 from contracts.profiles import Absence, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from services.matcher.context import Matcher
-from services.matcher.domain.pairings.pairing import LIVE
+from services.matcher.domain.pairings.pairing import LIVE_STATES
 from services.matcher.domain.rolling import programme_claim as watches
 from services.matcher.rolling import worker
 from services.matcher.rolling.worker import Keeping
@@ -55,7 +55,7 @@ async def _waits(company: World, number: int) -> bool:
 
 async def paired(company: World) -> Couples:
     """Whoever holds a seat for whom."""
-    found = company.replicas[0].matcher.pairings.find({"state": {"$in": sorted(LIVE)}})
+    found = company.replicas[0].matcher.pairings.find({"state": {"$in": sorted(LIVE_STATES)}})
     return sorted([(one.state.plan.senior.member_id, one.state.plan.junior.member_id) async for one in found])
 
 

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from services.matcher.domain.rounds.round import Progress
+from services.matcher.domain.rounds.round import RoundProgress
 from services.matcher.solver import client
 from services.matcher.solver.client import Solver, SolverDied, SolverReport, UnsolvableRound
 
@@ -24,13 +24,13 @@ class Talkative:
 
 
 def reading(done: int) -> SolverReport:
-    return SolverReport(progress=Progress(stage="reading", done=done, total=9))
+    return SolverReport(progress=RoundProgress(stage="reading", done=done, total=9))
 
 
 def followed(worker: Talkative, *, wanted: bool = True) -> list[int]:
     told: list[int] = []
 
-    async def alive(progress: Progress) -> bool:
+    async def alive(progress: RoundProgress) -> bool:
         told.append(progress.done)
         return wanted
 

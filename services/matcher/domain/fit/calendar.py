@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from contracts.profiles import ProfileChanged, Window
 
-WEEK = 7 * 24 * 60
+WEEK_MINUTES = 7 * 24 * 60
 SATURDAY = 5
 
-Stretch = tuple[int, int]  # minutes of the week in UTC, start < end, Monday 00:00 is 0
+MinuteRange = tuple[int, int]  # minutes of the week in UTC, start < end, Monday 00:00 is 0
 
 
 def add_working_days(start: datetime, days: int) -> datetime:
@@ -29,26 +29,26 @@ def add_months(start: date, months: int) -> date:
     return date(start.year + year, month + 1, min(start.day, monthrange(start.year + year, month + 1)[1]))
 
 
-def free_time(member: ProfileChanged, on: date) -> tuple[Stretch, ...] | None:
+def get_free_time(member: ProfileChanged, on: date) -> tuple[MinuteRange, ...] | None:
     """The member's weekly time in UTC, as the clocks stand on ``on``; None where they have not said it."""
     said = member.availability
     if said.kind != "weekly" or not said.windows or member.time_zone is None:
         return None
-    offset = utc_offset(member.time_zone, on)
-    return None if offset is None else in_utc(said.windows, offset)
+    offset = get_utc_offset(member.time_zone, on)
+    return None if offset is None else convert_to_utc(said.windows, offset)
 
 
 @lru_cache(4096)
-def in_utc(windows: tuple[Window, ...], offset: int) -> tuple[Stretch, ...]:
+def convert_to_utc(windows: tuple[Window, ...], offset: int) -> tuple[MinuteRange, ...]:
     """Local windows as disjoint, sorted stretches of the UTC week; ``offset`` in minutes east of UTC."""
-    pieces: list[Stretch] = []
+    pieces: list[MinuteRange] = []
     for window in windows:
         if window.end <= window.start:
             continue
-        start = (window.weekday * 1440 + window.start - offset) % WEEK
+        start = (window.weekday * 1440 + window.start - offset) % WEEK_MINUTES
         end = start + window.end - window.start
-        pieces += [(start, min(end, WEEK))] + ([(0, end - WEEK)] if end > WEEK else [])
-    merged: list[Stretch] = []
+        pieces += [(start, min(end, WEEK_MINUTES))] + ([(0, end - WEEK_MINUTES)] if end > WEEK_MINUTES else [])
+    merged: list[MinuteRange] = []
     for start, end in sorted(pieces):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
@@ -57,13 +57,13 @@ def in_utc(windows: tuple[Window, ...], offset: int) -> tuple[Stretch, ...]:
     return tuple(merged)
 
 
-def shared_minutes(one: Sequence[Stretch], other: Sequence[Stretch]) -> int:
+def count_shared_minutes(one: Sequence[MinuteRange], other: Sequence[MinuteRange]) -> int:
     """Minutes of the week in which both are free."""
     return sum(max(0, min(a[1], b[1]) - max(a[0], b[0])) for a in one for b in other)
 
 
 @lru_cache(4096)
-def utc_offset(zone: str, on: date) -> int | None:
+def get_utc_offset(zone: str, on: date) -> int | None:
     """Minutes east of UTC at noon; None for a zone that nobody knows."""
     try:
         offset = datetime(on.year, on.month, on.day, 12, tzinfo=ZoneInfo(zone)).utcoffset()

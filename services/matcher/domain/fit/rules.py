@@ -11,7 +11,7 @@ from typing import Literal
 
 from contracts.profiles import Enrolment, ProfileChanged
 from contracts.programmes import ProgrammeSettings
-from services.matcher.domain.fit.calendar import free_time, shared_minutes
+from services.matcher.domain.fit.calendar import count_shared_minutes, get_free_time
 
 Rule = Literal[
     "same_person",
@@ -27,9 +27,9 @@ Rule = Literal[
     "no_common_time",
     "rather_not",
 ]
-PRIVATE: frozenset[Rule] = frozenset({"rather_not"})
+PRIVATE_RULES: frozenset[Rule] = frozenset({"rather_not"})
 
-Absent = Literal[
+AbsenceReason = Literal[
     "not_enrolled",
     "not_ready",
     "organisation_not_included",
@@ -39,7 +39,7 @@ Absent = Literal[
     "no_capacity",
 ]
 
-WORDS: dict[str, str] = {
+REASON_TEXTS: dict[str, str] = {
     "same_person": "It would be the same person twice.",
     "level_gap": "The programme asks for a greater gap in seniority.",
     "level_gap_too_great": "The programme asks for a smaller gap in seniority.",
@@ -73,27 +73,29 @@ class Member:
         return self.profile.member_id
 
 
-def enrolled(profile: ProfileChanged, programme_id: str) -> Member | None:
+def find_enrolled_member(profile: ProfileChanged, programme_id: str) -> Member | None:
     """The member with the enrolment in this programme; the last one counts if there should be several."""
     found = [enrolment for enrolment in profile.enrolments if enrolment.programme_id == programme_id]
     return Member(profile, found[-1]) if found else None
 
 
-def capacity(profile: ProfileChanged, programme_id: str) -> int:
+def get_capacity(profile: ProfileChanged, programme_id: str) -> int:
     """How many pairings the member takes on in this programme."""
-    member = enrolled(profile, programme_id)
+    member = find_enrolled_member(profile, programme_id)
     if member is None or member.enrolment.state != "ready" or profile.employment != "active":
         return 0
     return member.enrolment.capacity
 
 
-def absent(profile: ProfileChanged, programme_id: str, settings: ProgrammeSettings, today: date) -> Absent | None:
+def find_absence_reason(
+    profile: ProfileChanged, programme_id: str, settings: ProgrammeSettings, today: date
+) -> AbsenceReason | None:
     """Why the member cannot be proposed to anybody today; None if they can."""
-    return missing(enrolled(profile, programme_id), settings, today)
+    return find_member_absence_reason(find_enrolled_member(profile, programme_id), settings, today)
 
 
-def missing(member: Member | None, settings: ProgrammeSettings, today: date) -> Absent | None:
-    """The same, of whom ``enrolled`` found."""
+def find_member_absence_reason(member: Member | None, settings: ProgrammeSettings, today: date) -> AbsenceReason | None:
+    """The same, of whom ``find_enrolled_member`` found."""
     if member is None or member.enrolment.state == "left":
         return "not_enrolled"
     profile = member.profile
@@ -112,7 +114,7 @@ def missing(member: Member | None, settings: ProgrammeSettings, today: date) -> 
     return None
 
 
-def broken(
+def find_broken_rules(
     senior: Member, junior: Member, settings: ProgrammeSettings, on: date, earlier: Iterable[str] = ()
 ) -> tuple[Rule, ...]:
     """The hard rules that this pair breaks, private ones too; empty if it may be proposed.
@@ -123,7 +125,7 @@ def broken(
     found: list[Rule] = []
     if s.member_id == j.member_id:
         found.append("same_person")
-    found += _levels(s, j, settings)
+    found += _find_level_rules(s, j, settings)
     if s.member_id in j.line[: rules.line_depth] or j.member_id in s.line[: rules.line_depth]:
         found.append("reporting_line")
     if rules.exclude_same_manager and s.line[:1] and s.line[:1] == j.line[:1]:
@@ -132,11 +134,11 @@ def broken(
         found.append("evaluator")
     if j.member_id in set(earlier):
         found.append("earlier_partner")
-    found += _organisations(senior, junior, settings)
-    mine, theirs = spoken(s), spoken(j)
+    found += _find_organisation_rules(senior, junior, settings)
+    mine, theirs = get_spoken_languages(s), get_spoken_languages(j)
     if mine and theirs and not mine & theirs:
         found.append("no_common_language")
-    minutes = common_minutes(s, j, on)
+    minutes = count_common_minutes(s, j, on)
     if minutes is not None and minutes < rules.min_overlap_minutes:
         found.append("no_common_time")
     if s.member_id in j.avoid or j.member_id in s.avoid:
@@ -144,23 +146,23 @@ def broken(
     return tuple(found)
 
 
-def shown(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+def drop_private_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """Without the private ones."""
-    return tuple(rule for rule in rules if rule not in PRIVATE)
+    return tuple(rule for rule in rules if rule not in PRIVATE_RULES)
 
 
-def spoken(profile: ProfileChanged) -> frozenset[str]:
+def get_spoken_languages(profile: ProfileChanged) -> frozenset[str]:
     """Languages without region: ``en-GB`` and ``en-US`` understand each other."""
     return frozenset(tag.split("-")[0].lower() for tag in profile.languages)
 
 
-def common_minutes(senior: ProfileChanged, junior: ProfileChanged, on: date) -> int | None:
+def count_common_minutes(senior: ProfileChanged, junior: ProfileChanged, on: date) -> int | None:
     """Free minutes a week that they share; None where either has not said theirs."""
-    one, other = free_time(senior, on), free_time(junior, on)
-    return None if one is None or other is None else shared_minutes(one, other)
+    one, other = get_free_time(senior, on), get_free_time(junior, on)
+    return None if one is None or other is None else count_shared_minutes(one, other)
 
 
-def _levels(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings) -> list[Rule]:
+def _find_level_rules(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings) -> list[Rule]:
     if senior.level is None or junior.level is None:
         return []
     gap, most = senior.level - junior.level, settings.rules.max_level_gap
@@ -169,7 +171,7 @@ def _levels(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeS
     return ["level_gap_too_great"] if most is not None and gap > most else []
 
 
-def _organisations(senior: Member, junior: Member, settings: ProgrammeSettings) -> list[Rule]:
+def _find_organisation_rules(senior: Member, junior: Member, settings: ProgrammeSettings) -> list[Rule]:
     if senior.profile.organisation_id == junior.profile.organisation_id:
         return []
     if not settings.rules.cross_organisation:

@@ -16,15 +16,15 @@ from contracts.programmes import Benefit, Depths, ProgrammeSettings, Weights
 from contracts.programmes import Perspective as Worth
 from contracts.programmes import Wishes as Marks
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit.rules import Member, common_minutes, spoken
+from services.matcher.domain.fit.rules import Member, count_common_minutes, get_spoken_languages
 
-PLACES = ("department", "site", "discipline")
-DIMENSIONS = ("candour", "pace", "change", "debate")
-UNKNOWN = 0.75  # what an unanswered part counts: as much as two people usually have in common
-MAX_FOCUS = 3  # topics of one direction that a pairing is about
-MAX_BAND = 5  # of years of experience
+POSITION_FIELDS = ("department", "site", "discipline")
+STYLE_DIMENSIONS = ("candour", "pace", "change", "debate")
+UNANSWERED_SHARE = 0.75  # what an unanswered part counts: as much as two people usually have in common
+MAX_FOCUS_TOPICS = 3  # topics of one direction that a pairing is about
+MAX_EXPERIENCE_BAND = 5  # of years of experience
 
-Short = Literal["nothing_for_senior", "nothing_for_junior", "too_different"]
+Shortfall = Literal["nothing_for_senior", "nothing_for_junior", "too_different"]
 
 
 class Fit(FrozenModel):
@@ -36,21 +36,21 @@ class Fit(FrozenModel):
     compatibility: float
     perspective: float
 
-    def falls_short(self, settings: ProgrammeSettings) -> tuple[Short, ...]:
+    def find_shortfalls(self, settings: ProgrammeSettings) -> tuple[Shortfall, ...]:
         """The floors that this pair does not reach."""
         floors = settings.matching.floors
-        found: list[Short] = []
-        if not reaches(self.senior_benefit, floors.benefit):
+        found: list[Shortfall] = []
+        if not clears_floor(self.senior_benefit, floors.benefit):
             found.append("nothing_for_senior")
-        if not reaches(self.junior_benefit, floors.benefit):
+        if not clears_floor(self.junior_benefit, floors.benefit):
             found.append("nothing_for_junior")
-        if not reaches(self.compatibility, floors.compatibility):
+        if not clears_floor(self.compatibility, floors.compatibility):
             found.append("too_different")
         return tuple(found)
 
 
 @dataclass(frozen=True)
-class Covered:
+class CoveredWish:
     """A wish and the best offer for it.
 
     ``share`` is how much of the wish the offer covers, ``worth`` the same times the worth of its priority; from 0 to 1.
@@ -62,21 +62,21 @@ class Covered:
     worth: float
 
 
-def reaches(value: float, floor: float) -> bool:
+def clears_floor(value: float, floor: float) -> bool:
     """Whether a part clears its floor. A benefit of nothing never does; rounding noise decides nothing."""
     return value > 0 and value >= floor - 1e-6
 
 
-def fit(senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> Fit:
+def compute_fit(senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> Fit:
     """The fit of a pair that breaks no hard rule."""
     s, j = senior.profile, junior.profile
     marks = settings.matching.benefit
-    for_senior = benefit(covered(s.seeks, j.offers, marks, taxonomy), marks)
-    for_junior = benefit(covered(j.seeks, s.offers, marks, taxonomy), marks)
-    together = compatibility(s, j, settings, on)
-    views = perspective(s, j, settings)
+    for_senior = compute_benefit(cover_wishes(s.seeks, j.offers, marks, taxonomy), marks)
+    for_junior = compute_benefit(cover_wishes(j.seeks, s.offers, marks, taxonomy), marks)
+    together = compute_compatibility(s, j, settings, on)
+    views = compute_perspective(s, j, settings)
     return Fit(
-        score=score(min(for_senior, for_junior), max(for_senior, for_junior), together, views, settings),
+        score=combine_parts(min(for_senior, for_junior), max(for_senior, for_junior), together, views, settings),
         senior_benefit=for_senior,
         junior_benefit=for_junior,
         compatibility=together,
@@ -84,20 +84,20 @@ def fit(senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: T
     )
 
 
-def score(lower: float, higher: float, together: float, views: float, settings: ProgrammeSettings) -> float:
+def combine_parts(lower: float, higher: float, together: float, views: float, settings: ProgrammeSettings) -> float:
     """The weighted mean of the parts."""
     w = settings.matching.weights
     return (
         w.lower_benefit * lower + w.higher_benefit * higher + w.compatibility * together + w.perspective * views
-    ) / total_weight(w)
+    ) / sum_weights(w)
 
 
-def total_weight(weights: Weights) -> float:
+def sum_weights(weights: Weights) -> float:
     """What all parts of the score weigh together; more than 0 in every programme."""
     return weights.lower_benefit + weights.higher_benefit + weights.compatibility + weights.perspective
 
 
-def wishes(seeks: Sequence[Seek]) -> tuple[Seek, ...]:
+def select_wishes(seeks: Sequence[Seek]) -> tuple[Seek, ...]:
     """One for each topic, the strongest, in the order of the topics."""
     strongest: dict[str, Seek] = {}
     for seek in seeks:
@@ -106,31 +106,36 @@ def wishes(seeks: Sequence[Seek]) -> tuple[Seek, ...]:
     return tuple(strongest[topic] for topic in sorted(strongest))
 
 
-def covered(seeks: Sequence[Seek], offers: Sequence[Offer], marks: Benefit, taxonomy: Taxonomy) -> tuple[Covered, ...]:
+def cover_wishes(
+    seeks: Sequence[Seek], offers: Sequence[Offer], marks: Benefit, taxonomy: Taxonomy
+) -> tuple[CoveredWish, ...]:
     """For each wish that is covered at all, the offer that covers it best; related topics earn part marks."""
     found = []
-    for seek in wishes(seeks):
+    for seek in select_wishes(seeks):
         share, best = max(
-            ((depth(offer.level, marks.depths) * taxonomy.related(offer.topic, seek.topic), offer) for offer in offers),
+            (
+                (get_depth_share(offer.level, marks.depths) * taxonomy.related(offer.topic, seek.topic), offer)
+                for offer in offers
+            ),
             key=lambda candidate: (candidate[0], candidate[1].topic),
             default=(0.0, None),
         )
         if best is not None and share > 0:
-            found.append(Covered(seek, best, share, priority(seek.priority, marks.wishes) * share))
+            found.append(CoveredWish(seek, best, share, get_priority_worth(seek.priority, marks.wishes) * share))
     return tuple(found)
 
 
-def depth(level: Depth, depths: Depths) -> float:
+def get_depth_share(level: Depth, depths: Depths) -> float:
     """How much of a wish an offer of this kind covers."""
     return {"explain": depths.explain, "use": depths.use, "teach": depths.teach}[level]
 
 
-def priority(number: int, wishes: Marks) -> float:
+def get_priority_worth(number: int, wishes: Marks) -> float:
     """How much a wish of this priority is worth once it is covered."""
     return (wishes.weak, wishes.medium, wishes.strong)[number - 1]
 
 
-def benefit(wishes_covered: Sequence[Covered], marks: Benefit) -> float:
+def compute_benefit(wishes_covered: Sequence[CoveredWish], marks: Benefit) -> float:
     """What a side gains, with diminishing returns: 1 - product of (1 - first wish x worth)."""
     left = 1.0
     for one in wishes_covered:
@@ -138,51 +143,55 @@ def benefit(wishes_covered: Sequence[Covered], marks: Benefit) -> float:
     return 1 - left
 
 
-def compatibility(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings, on: date) -> float:
+def compute_compatibility(
+    senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings, on: date
+) -> float:
     """How easily they will get on: likeness of style up to a plateau, scaled by language and common time."""
     ease = settings.matching.ease
-    both = spoken(senior), spoken(junior)
-    language = UNKNOWN if not both[0] or not both[1] else float(bool(both[0] & both[1]))
-    minutes = common_minutes(senior, junior, on)
-    time = UNKNOWN if minutes is None else min(1.0, minutes / ample_minutes(settings))
+    both = get_spoken_languages(senior), get_spoken_languages(junior)
+    language = UNANSWERED_SHARE if not both[0] or not both[1] else float(bool(both[0] & both[1]))
+    minutes = count_common_minutes(senior, junior, on)
+    time = UNANSWERED_SHARE if minutes is None else min(1.0, minutes / get_ample_minutes(settings))
     scale = (ease.style + ease.language * language + ease.time * time) / (ease.style + ease.language + ease.time)
-    return min(1.0, likeness(senior.style, junior.style) / ease.plateau) * scale
+    return min(1.0, compare_styles(senior.style, junior.style) / ease.plateau) * scale
 
 
-def ample_minutes(settings: ProgrammeSettings) -> int:
+def get_ample_minutes(settings: ProgrammeSettings) -> int:
     """Common time from which more earns nothing: never less than what the rules ask for."""
     return max(settings.matching.ease.ample_minutes, settings.rules.min_overlap_minutes)
 
 
-def likeness(one: Style, other: Style) -> float:
-    """Mean over the dimensions, 1 for the same answer and 0 for opposite ones; a skipped one counts ``UNKNOWN``."""
+def compare_styles(one: Style, other: Style) -> float:
+    """Mean over the dimensions, 1 for the same answer and 0 for opposite ones; a skipped one counts
+    ``UNANSWERED_SHARE``.
+    """
     total = 0.0
-    for dimension in DIMENSIONS:
+    for dimension in STYLE_DIMENSIONS:
         a, b = getattr(one, dimension), getattr(other, dimension)
-        total += UNKNOWN if a is None or b is None else 1 - abs(a - b) / 4
-    return total / len(DIMENSIONS)
+        total += UNANSWERED_SHARE if a is None or b is None else 1 - abs(a - b) / 4
+    return total / len(STYLE_DIMENSIONS)
 
 
-def perspective(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings) -> float:
+def compute_perspective(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings) -> float:
     """What their places in the organisation earn; it never costs, and what is unknown earns nothing."""
     worth = settings.matching.perspective
     earned = 0.0
-    for place, (one, other) in places(senior, junior).items():
+    for place, (one, other) in get_positions(senior, junior).items():
         if one is not None and other is not None:
             earned += getattr(worth.same if one == other else worth.different, place)
     if senior.experience_band is not None and junior.experience_band is not None:
-        earned += worth.experience * max(0, senior.experience_band - junior.experience_band) / MAX_BAND
+        earned += worth.experience * max(0, senior.experience_band - junior.experience_band) / MAX_EXPERIENCE_BAND
     if senior.level is not None and junior.level is not None:
-        earned += of_gap(senior.level - junior.level, worth)
+        earned += get_gap_worth(senior.level - junior.level, worth)
     return earned
 
 
-def of_gap(levels: int, worth: Worth) -> float:
+def get_gap_worth(levels: int, worth: Worth) -> float:
     """What so many levels between two people earn."""
     return next((gap.worth for gap in worth.gaps if gap.levels == levels), 0.0)
 
 
-def places(
+def get_positions(
     senior: ProfileChanged, junior: ProfileChanged
 ) -> dict[Literal["department", "site", "discipline"], tuple[str | None, str | None]]:
     """Where each of the two stands."""
@@ -193,22 +202,26 @@ def places(
     }
 
 
-def differences(senior: ProfileChanged, junior: ProfileChanged) -> tuple[str, ...]:
+def find_differences(senior: ProfileChanged, junior: ProfileChanged) -> tuple[str, ...]:
     """Which of department, site and discipline are known of both and differ."""
-    return tuple(what for what, (a, b) in places(senior, junior).items() if a is not None and b is not None and a != b)
-
-
-def focus(senior: ProfileChanged, junior: ProfileChanged, marks: Benefit, taxonomy: Taxonomy) -> tuple[Focus, ...]:
-    """What the pairing is about: the topics that count most, of both directions."""
-    of: dict[Side, tuple[Covered, ...]] = {
-        "junior": covered(senior.seeks, junior.offers, marks, taxonomy),
-        "senior": covered(junior.seeks, senior.offers, marks, taxonomy),
-    }
     return tuple(
-        Focus(topic_id=one.seek.topic, from_side=side) for side, found in of.items() for one in strongest(found)
+        what for what, (a, b) in get_positions(senior, junior).items() if a is not None and b is not None and a != b
     )
 
 
-def strongest(found: Sequence[Covered]) -> list[Covered]:
+def select_focus(
+    senior: ProfileChanged, junior: ProfileChanged, marks: Benefit, taxonomy: Taxonomy
+) -> tuple[Focus, ...]:
+    """What the pairing is about: the topics that count most, of both directions."""
+    of: dict[Side, tuple[CoveredWish, ...]] = {
+        "junior": cover_wishes(senior.seeks, junior.offers, marks, taxonomy),
+        "senior": cover_wishes(junior.seeks, senior.offers, marks, taxonomy),
+    }
+    return tuple(
+        Focus(topic_id=one.seek.topic, from_side=side) for side, found in of.items() for one in select_strongest(found)
+    )
+
+
+def select_strongest(found: Sequence[CoveredWish]) -> list[CoveredWish]:
     """The few that are worth most."""
-    return sorted(found, key=lambda one: (-one.worth, one.seek.topic))[:MAX_FOCUS]
+    return sorted(found, key=lambda one: (-one.worth, one.seek.topic))[:MAX_FOCUS_TOPICS]

@@ -2,9 +2,9 @@
 
     proposed -> released (again and again: an earlier one may be released anew)      proposed -> superseded, dismissed
 
-Evidence comes in by whole batches only, each of at least ``BATCH`` outcomes, and whatever is shown depends on whole
-batches alone: as long as one is not full, nothing here differs by what somebody answered. Five pairings are of at least
-five people, since two people are never paired twice. Nothing here says whose outcomes they were.
+Evidence comes in by whole batches only, each of at least ``MIN_BATCH_OUTCOMES`` outcomes, and whatever is shown depends
+on whole batches alone: as long as one is not full, nothing here differs by what somebody answered. Five pairings are of
+at least five people, since two people are never paired twice. Nothing here says whose outcomes they were.
 """
 
 from collections.abc import Sequence
@@ -19,42 +19,42 @@ from contracts.errors import CommandRejected, NotFound
 from contracts.feedback import Band
 from contracts.moment import Moment
 from contracts.programmes import Weights
-from services.matcher.domain.learning.estimator import Asked, Estimate
+from services.matcher.domain.learning.evidence import OutcomeField, WeightEstimate
 from services.matcher.domain.programmes import programme as programmes
 from services.matcher.domain.programmes.programme import Programme
 
-BATCH = 5  # outcomes that come in together at least, and people that a figure is of at least
-GROWTH = 0.25  # of the outcomes that are in, so many must be new before they are looked at again
-LEASE = timedelta(seconds=30)  # machine time after which somebody else finishes a release
-KEPT = 20  # versions; older ones that are not in use are forgotten
+MIN_BATCH_OUTCOMES = 5  # outcomes that come in together at least, and people that a figure is of at least
+MIN_EVIDENCE_GROWTH = 0.25  # of the outcomes that are in, so many must be new before they are looked at again
+RELEASE_LEASE = timedelta(seconds=30)  # machine time after which somebody else finishes a release
+MAX_VERSIONS = 20  # versions; older ones that are not in use are forgotten
 ERASED = "erased"  # stands for whoever was forgotten
 
 
-class Preview(FrozenModel):
+class ReleasePreview(FrozenModel):
     """Two trials by their ids: everybody who is free, matched with the weights in use, and with the proposed ones."""
 
     now: str
     then: str
 
 
-class Version(FrozenModel):
+class WeightVersion(FrozenModel):
     """Weights that the outcomes speak for; ``base`` are those that were in use when it was made."""
 
     version: int
     state: Literal["proposed", "released", "superseded", "dismissed"]
     base: Weights
-    estimate: Estimate
+    estimate: WeightEstimate
     made_at: Instant
     decided_at: Instant | None = None
     decided_by: str | None = None
-    preview: Preview | None = None
+    preview: ReleasePreview | None = None
 
     @property
     def weights(self) -> Weights:
         return self.estimate.weights
 
 
-class Releasing(FrozenModel):
+class PendingRelease(FrozenModel):
     """A release that the programme has not been told of yet; ``version`` 0: the weights before any learning."""
 
     version: int
@@ -64,16 +64,16 @@ class Releasing(FrozenModel):
     at: Instant
 
 
-class Batch(FrozenModel):
-    """All evidence there is, once at least ``BATCH`` outcomes of it are new."""
+class EvidenceBatch(FrozenModel):
+    """All evidence there is, once at least ``MIN_BATCH_OUTCOMES`` outcomes of it are new."""
 
     outcomes: int
     refusals: int
-    bands: dict[Asked, dict[Band, int]]
+    bands: dict[OutcomeField, dict[Band, int]]
     through: Instant
 
 
-class Learning(FrozenModel):
+class ProgrammeLearning(FrozenModel):
     """``through``: outcomes heard until then are in. ``latest``: what the last batch said, whether clear or not."""
 
     programme_id: str
@@ -81,16 +81,16 @@ class Learning(FrozenModel):
     through: Instant | None = None
     outcomes: int = 0
     refusals: int = 0
-    bands: dict[Asked, dict[Band, int]] = Field(default_factory=dict)
-    latest: Estimate | None = None
+    bands: dict[OutcomeField, dict[Band, int]] = Field(default_factory=dict)
+    latest: WeightEstimate | None = None
     start: Weights | None = None
     made: int = 0
-    versions: tuple[Version, ...] = ()
-    releasing: Releasing | None = None
+    versions: tuple[WeightVersion, ...] = ()
+    releasing: PendingRelease | None = None
     due: Instant | None = None
     lease: Instant | None = None
 
-    def version(self, number: int) -> Version:
+    def find_version(self, number: int) -> WeightVersion:
         """Raises ``NotFound``, and ``CommandRejected`` for 0, which nobody proposed."""
         if number == 0:
             raise CommandRejected(
@@ -101,7 +101,7 @@ class Learning(FrozenModel):
             raise NotFound("version")
         return found
 
-    def in_use(self, weights: Weights) -> int | None:
+    def find_version_in_use(self, weights: Weights) -> int | None:
         """The version that set these weights; 0 for those before any learning, None where a person chose others."""
         released = [one for one in self.versions if one.state == "released" and one.weights == weights]
         if released:
@@ -109,39 +109,39 @@ class Learning(FrozenModel):
         return 0 if self.start is None or weights == self.start else None
 
 
-Decision = tuple[Learning, Sequence[OutgoingEvent]]
+Decision = tuple[ProgrammeLearning, Sequence[OutgoingEvent]]
 
 
-def noticed(learning: Learning | None, programme_id: str, now: datetime) -> Decision | None:
+def schedule_review(learning: ProgrammeLearning | None, programme_id: str, now: datetime) -> Decision | None:
     """There is something to look at, at the next midnight: not so many hours after it came, which would tell when."""
     if learning is not None and learning.due is not None:
         return None
-    return (learning or Learning(programme_id=programme_id)).model_copy(update={"due": midnight_after(now)}), []
+    return (learning or ProgrammeLearning(programme_id=programme_id)).model_copy(update={"due": next_midnight(now)}), []
 
 
-def looked(learning: Learning, now: datetime, *, more: bool) -> Decision:
+def complete_review(learning: ProgrammeLearning, now: datetime, *, more: bool) -> Decision:
     """It was looked at; ``more``: there is evidence left that is to be looked at again."""
-    return learning.model_copy(update={"due": midnight_after(now) if more else None}), []
+    return learning.model_copy(update={"due": next_midnight(now) if more else None}), []
 
 
-def midnight_after(now: datetime) -> datetime:
+def next_midnight(now: datetime) -> datetime:
     return datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), time(0), UTC)
 
 
-def full(new_outcomes: int, known: int, k: int = BATCH) -> bool:
+def is_batch_full(new_outcomes: int, known: int, k: int = MIN_BATCH_OUTCOMES) -> bool:
     """Whether so many new outcomes are a batch, beside those known; ``k`` is the programme's smallest group.
 
     Who looks again after every few outcomes finds in chance what they look for: evidence has to grow by a share.
     """
-    return new_outcomes >= max(BATCH, k, GROWTH * known)
+    return new_outcomes >= max(MIN_BATCH_OUTCOMES, k, MIN_EVIDENCE_GROWTH * known)
 
 
-def learned(
-    learning: Learning | None,
+def add_batch(
+    learning: ProgrammeLearning | None,
     programme_id: str,
     batches: int,
-    batch: Batch,
-    found: Estimate | None,
+    batch: EvidenceBatch,
+    found: WeightEstimate | None,
     base: Weights,
     now: datetime,
 ) -> Decision | None:
@@ -150,11 +150,11 @@ def learned(
     ``batches``: how many there were when the evidence was read; None where another came first. ``found`` None: there is
     too little evidence yet.
     """
-    learning = learning or Learning(programme_id=programme_id)
+    learning = learning or ProgrammeLearning(programme_id=programme_id)
     if learning.batches != batches:
         return None
     after = learning.model_copy(update={**dict(batch), "batches": batches + 1, "latest": found})
-    if found is None or not found.clear or found.weights == base:
+    if found is None or not found.is_clear or found.weights == base:
         return after, []
     under_way = learning.releasing.version if learning.releasing is not None else None
     before = [
@@ -163,29 +163,31 @@ def learned(
         else one
         for one in learning.versions
     ]
-    made = Version(version=learning.made + 1, state="proposed", base=base, estimate=found, made_at=now)
-    versions = _kept([*before, made])
-    start = base if learning.in_use(base) is None else learning.start or base
+    made = WeightVersion(version=learning.made + 1, state="proposed", base=base, estimate=found, made_at=now)
+    versions = _limit_versions([*before, made])
+    start = base if learning.find_version_in_use(base) is None else learning.start or base
     return after.model_copy(update={"versions": versions, "made": made.version, "start": start}), []
 
 
-def preview(learning: Learning, number: int, weights: Weights, trials: Preview) -> Decision | None:
+def record_preview(
+    learning: ProgrammeLearning, number: int, weights: Weights, trials: ReleasePreview
+) -> Decision | None:
     """These trials show who would be matched differently; again, since people change. ``weights`` are those in use."""
-    version = learning.version(number)
-    still_proposed(version, weights)
+    version = learning.find_version(number)
+    require_proposed(version, weights)
     if version.preview == trials:
         return None
-    return _with(learning, version.model_copy(update={"preview": trials})), []
+    return _replace_version(learning, version.model_copy(update={"preview": trials})), []
 
 
-def release(
-    learning: Learning,
+def start_release(
+    learning: ProgrammeLearning,
     number: int,
     weights: Weights,
     by: str | None,
     moment: Moment,
     *,
-    seen: Preview | None = None,
+    seen: ReleasePreview | None = None,
 ) -> Decision | None:
     """A person decides to use this version, or one that was in use before: 0 is what was there before any learning.
 
@@ -201,45 +203,45 @@ def release(
         if wanted is None:
             raise CommandRejected("nothing_learned", "Nothing has been learned yet, so there is nothing to go back to.")
     else:
-        version = learning.version(number)
+        version = learning.find_version(number)
         wanted = version.weights
         if version.state != "released":
-            still_proposed(version, weights)
+            require_proposed(version, weights)
             if version.preview is None or version.preview != seen:
                 raise CommandRejected(
                     "no_preview", "First look at who would be matched differently: ask for its preview."
                 )
     if wanted == weights:
         return None
-    releasing = Releasing(version=number, base=weights, weights=wanted, by=by, at=moment.now)
-    return learning.model_copy(update={"releasing": releasing, "lease": moment.recorded_at + LEASE}), []
+    releasing = PendingRelease(version=number, base=weights, weights=wanted, by=by, at=moment.now)
+    return learning.model_copy(update={"releasing": releasing, "lease": moment.recorded_at + RELEASE_LEASE}), []
 
 
-def weigh(programme: Programme, releasing: Releasing, moment: Moment) -> programmes.Decision | None:
+def apply_weights(programme: Programme, releasing: PendingRelease, moment: Moment) -> programmes.Decision | None:
     """The programme with the weights of a release; an ordinary change of its settings. None where it has them."""
     if programme.settings.matching.weights == releasing.weights:
         return None
     if programme.settings.matching.weights != releasing.base:
-        raise _other_weights()
+        raise _weights_changed()
     matching = programme.settings.matching.model_copy(update={"weights": releasing.weights})
     settings = programme.settings.model_copy(update={"matching": matching})
-    return programmes.change(programme, settings, moment)
+    return programmes.change_settings(programme, settings, moment)
 
 
-def released(learning: Learning, releasing: Releasing, *, done: bool) -> Decision | None:
+def complete_release(learning: ProgrammeLearning, releasing: PendingRelease, *, done: bool) -> Decision | None:
     """The programme has the weights; or, not ``done``, it cannot have them any longer. None where that is noted."""
     if learning.releasing != releasing:
         return None
     after = learning.model_copy(update={"releasing": None, "lease": None})
     if done and releasing.version:
         decided = {"state": "released", "decided_at": releasing.at, "decided_by": releasing.by}
-        after = _with(after, learning.version(releasing.version).model_copy(update=decided))
+        after = _replace_version(after, learning.find_version(releasing.version).model_copy(update=decided))
     return after, []
 
 
-def dismiss(learning: Learning, number: int, by: str | None, now: datetime) -> Decision | None:
+def dismiss_version(learning: ProgrammeLearning, number: int, by: str | None, now: datetime) -> Decision | None:
     """A person decides against a proposed version; the evidence stays."""
-    version = learning.version(number)
+    version = learning.find_version(number)
     if version.state == "dismissed":
         return None
     if version.state != "proposed":
@@ -249,10 +251,10 @@ def dismiss(learning: Learning, number: int, by: str | None, now: datetime) -> D
     if learning.releasing is not None and learning.releasing.version == number:
         raise CommandRejected("release_under_way", "This version is being released at this moment.")
     decided = {"state": "dismissed", "decided_at": now, "decided_by": by}
-    return _with(learning, version.model_copy(update=decided)), []
+    return _replace_version(learning, version.model_copy(update=decided)), []
 
 
-def forgotten(learning: Learning, member_id: str) -> Decision | None:
+def erase_member(learning: ProgrammeLearning, member_id: str) -> Decision | None:
     """Without the name of whoever decided about versions."""
     versions = tuple(
         one.model_copy(update={"decided_by": ERASED}) if one.decided_by == member_id else one
@@ -266,27 +268,27 @@ def forgotten(learning: Learning, member_id: str) -> Decision | None:
     return learning.model_copy(update={"versions": versions, "releasing": releasing}), []
 
 
-def still_proposed(version: Version, weights: Weights) -> None:
+def require_proposed(version: WeightVersion, weights: Weights) -> None:
     """Raises ``CommandRejected`` where it is not, or was made from other weights than those in use."""
     if version.state != "proposed":
         raise CommandRejected("not_proposed", "This version is no longer proposed.")
     if version.base != weights:
-        raise _other_weights()
+        raise _weights_changed()
 
 
-def _other_weights() -> CommandRejected:
+def _weights_changed() -> CommandRejected:
     return CommandRejected(
         "weights_changed", "The programme's weights have changed since this was made; the next batch makes a new one."
     )
 
 
-def _with(learning: Learning, version: Version) -> Learning:
+def _replace_version(learning: ProgrammeLearning, version: WeightVersion) -> ProgrammeLearning:
     versions = tuple(version if one.version == version.version else one for one in learning.versions)
     return learning.model_copy(update={"versions": versions})
 
 
-def _kept(versions: Sequence[Version]) -> tuple[Version, ...]:
+def _limit_versions(versions: Sequence[WeightVersion]) -> tuple[WeightVersion, ...]:
     """The newest ones, and of the older ones those that were in use."""
     spare = [one for one in versions if one.state in ("superseded", "dismissed")]
-    gone = {one.version for one in spare[: max(0, len(versions) - KEPT)]}
+    gone = {one.version for one in spare[: max(0, len(versions) - MAX_VERSIONS)]}
     return tuple(one for one in versions if one.version not in gone)

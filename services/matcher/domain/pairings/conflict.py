@@ -11,19 +11,19 @@ from typing import Literal
 from contracts.base import FrozenModel
 from contracts.envelope import Instant
 from contracts.programmes import ProgrammeSettings
-from services.matcher.domain.fit.rules import Member, Rule, broken
+from services.matcher.domain.fit.rules import Member, Rule, find_broken_rules
 
-STRUCTURAL: frozenset[Rule] = frozenset(
+STRUCTURAL_RULES: frozenset[Rule] = frozenset(
     {"reporting_line", "same_manager", "evaluator", "other_organisation", "not_acknowledged"}
 )
-GRACE = timedelta(days=1)
+CONFLICT_GRACE = timedelta(days=1)
 """Business time until a conflict ends a pairing where the programme says so. Two who move on the same night arrive one
 after the other, and what stands between the two records must end nothing."""
 
-Course = Literal["flag", "end"]
+ConflictPolicy = Literal["flag", "end"]
 
 
-class Conflict(FrozenModel):
+class StructuralConflict(FrozenModel):
     """The rules that a pairing is in conflict with, since when (business time), and what is to come of it.
 
     ``ends_at``: when it ends the pairing by itself; None where a person is to decide, or has decided. ``kept``: whoever
@@ -36,21 +36,25 @@ class Conflict(FrozenModel):
     kept: bool = False
 
 
-def structural(senior: Member, junior: Member, settings: ProgrammeSettings, on: date) -> tuple[Rule, ...]:
+def find_structural_conflicts(
+    senior: Member, junior: Member, settings: ProgrammeSettings, on: date
+) -> tuple[Rule, ...]:
     """The rules about the organisation that these two break today."""
-    return tuple(rule for rule in broken(senior, junior, settings, on) if rule in STRUCTURAL)
+    return tuple(rule for rule in find_broken_rules(senior, junior, settings, on) if rule in STRUCTURAL_RULES)
 
 
-def after(before: Conflict | None, rules: tuple[Rule, ...], course: Course, now: datetime) -> Conflict | None:
+def update_conflict(
+    before: StructuralConflict | None, rules: tuple[Rule, ...], course: ConflictPolicy, now: datetime
+) -> StructuralConflict | None:
     """What stands once it is known which rules are broken now."""
     if not rules:
         return None
     known = before is not None and set(rules) <= set(before.rules)
     kept = before is not None and known and before.kept
-    ends_at = None if kept or course == "flag" else (before and before.ends_at) or now + GRACE
-    return Conflict(rules=rules, since=before.since if before and known else now, ends_at=ends_at, kept=kept)
+    ends_at = None if kept or course == "flag" else (before and before.ends_at) or now + CONFLICT_GRACE
+    return StructuralConflict(rules=rules, since=before.since if before and known else now, ends_at=ends_at, kept=kept)
 
 
-def keep(conflict: Conflict) -> Conflict:
+def keep_pairing(conflict: StructuralConflict) -> StructuralConflict:
     """The two go on, by the decision of a person."""
     return conflict.model_copy(update={"kept": True, "ends_at": None})

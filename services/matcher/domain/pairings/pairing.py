@@ -37,24 +37,24 @@ from contracts.pairings import (
     PairingStateName,
     Participant,
 )
-from contracts.profiles import Side
+from contracts.profiles import ProfileChanged, Side
 from services.matcher.domain.fit.calendar import add_months, add_working_days
 from services.matcher.domain.fit.rules import Rule
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.pairings import conflict as conflicts
-from services.matcher.domain.pairings.conflict import Conflict, Course
-from services.matcher.domain.receipts.receipt import Chosen, Receipt
+from services.matcher.domain.pairings.conflict import ConflictPolicy, StructuralConflict
+from services.matcher.domain.receipts.receipt import Receipt, Selection
 
-LEASE = timedelta(seconds=30)  # machine time that a reservation may take before it is given up
+RESERVATION_LEASE = timedelta(seconds=30)  # machine time that a reservation may take before it is given up
 ERASED = "erased"  # stands in a stub for whoever was forgotten
-LIVE = frozenset({"proposed", "formed", "chartered", "paused"})
-RUNNING = frozenset({"formed", "chartered", "paused"})
-UNSEEN = ("reserving", "abandoned")  # nobody was ever told of these
+LIVE_STATES = frozenset({"proposed", "formed", "chartered", "paused"})
+RUNNING_STATES = frozenset({"formed", "chartered", "paused"})
+UNPUBLISHED_STATES = ("reserving", "abandoned")  # nobody was ever told of these
 
-StateName = PairingStateName | Literal["reserving", "abandoned"]
+InternalStateName = PairingStateName | Literal["reserving", "abandoned"]
 
 
-class Answer(FrozenModel):
+class ProposalAnswer(FrozenModel):
     """What one side said to the proposal; nobody else ever sees it."""
 
     answer: Literal["accepted", "declined"]
@@ -62,7 +62,7 @@ class Answer(FrozenModel):
     at: Instant
 
 
-class Charter(FrozenModel):
+class PairingCharter(FrozenModel):
     """What the two agree on."""
 
     goals: tuple[str, ...]
@@ -70,7 +70,7 @@ class Charter(FrozenModel):
     confidential: bool = True
 
 
-class Plan(FrozenModel):
+class PairingPlan(FrozenModel):
     """Everything that is fixed before the seats are taken.
 
     ``chosen`` goes into the receipt and is not kept here: it names others, who may ask to be forgotten.
@@ -90,14 +90,14 @@ class Plan(FrozenModel):
     round_id: str | None = None
     request_id: str | None = None
     predecessor_id: str | None = None
-    chosen: Chosen | None = Field(None, exclude=True)
+    chosen: Selection | None = Field(None, exclude=True)
 
 
 class Pairing(FrozenModel):
     """A pairing with what only its two sides may see."""
 
-    plan: Plan
-    state: StateName
+    plan: PairingPlan
+    state: InternalStateName
     attempt: int
     receipt_id: str | None = None
     previous_state: PairingStateName | None = None
@@ -105,9 +105,9 @@ class Pairing(FrozenModel):
     recorded_at: Instant
     proposed_at: Instant | None = None
     answer_by: Instant | None = None
-    answers: dict[Side, Answer] = Field(default_factory=dict)
+    answers: dict[Side, ProposalAnswer] = Field(default_factory=dict)
     formed_at: Instant | None = None
-    charter: Charter | None = None
+    charter: PairingCharter | None = None
     signed: tuple[Side, ...] = ()
     charter_at: Instant | None = None
     met: bool = False
@@ -119,7 +119,7 @@ class Pairing(FrozenModel):
     renewals: int = 0
     ended_at: Instant | None = None
     end_kind: Literal["completed", "ended_early", "not_started"] | None = None
-    conflict: Conflict | None = None
+    conflict: StructuralConflict | None = None
     gone: bool = False
     due: Instant | None = None
     lease: Instant | None = None
@@ -129,9 +129,9 @@ class Pairing(FrozenModel):
         return self.plan.pairing_id
 
     @property
-    def live(self) -> bool:
+    def is_live(self) -> bool:
         """Holds its seats."""
-        return self.state in LIVE
+        return self.state in LIVE_STATES
 
     def side_of(self, member_id: str | None) -> Side | None:
         if member_id is None or member_id == ERASED:
@@ -144,14 +144,24 @@ class Pairing(FrozenModel):
 Decision = tuple[Pairing, Sequence[OutgoingEvent]]
 
 
-def public(pairing: Pairing) -> OutgoingEvent:
+def build_participant(profile: ProfileChanged, side: Side) -> Participant:
+    """A member's part in a pairing, as its events name it."""
+    return Participant(
+        member_id=profile.member_id,
+        side=side,
+        organisation_id=profile.organisation_id,
+        department_id=profile.department_id,
+    )
+
+
+def to_public_event(pairing: Pairing) -> OutgoingEvent:
     """The current state as ``pairing-states`` tells it."""
     if pairing.gone:
         return Tombstone(PairingState, pairing.id)
-    return PairingState(**fields(pairing))
+    return PairingState(**to_public_fields(pairing))
 
 
-def fields(pairing: Pairing) -> dict[str, Any]:
+def to_public_fields(pairing: Pairing) -> dict[str, Any]:
     """The fields that all pairing events share."""
     plan = pairing.plan
     return {
@@ -180,7 +190,7 @@ def fields(pairing: Pairing) -> dict[str, Any]:
     }
 
 
-def begin(pairing: Pairing | None, plan: Plan, moment: Moment) -> Decision | None:
+def begin_reservation(pairing: Pairing | None, plan: PairingPlan, moment: Moment) -> Decision | None:
     """Start to reserve seats, again after an attempt that was abandoned. None: under way, or past this."""
     if pairing is not None and (pairing.state != "abandoned" or pairing.gone):
         return None
@@ -190,19 +200,21 @@ def begin(pairing: Pairing | None, plan: Plan, moment: Moment) -> Decision | Non
         attempt=pairing.attempt + 1 if pairing else 1,
         happened_at=moment.now,
         recorded_at=moment.recorded_at,
-        lease=moment.recorded_at + LEASE,
+        lease=moment.recorded_at + RESERVATION_LEASE,
     )
     return after, []
 
 
-def abandon(pairing: Pairing | None, attempt: int, recorded_at: datetime) -> Decision | None:
+def abandon_reservation(pairing: Pairing | None, attempt: int, recorded_at: datetime) -> Decision | None:
     """Give up a reservation. None where this attempt is no longer reserving."""
     if pairing is None or pairing.state != "reserving" or pairing.attempt != attempt:
         return None
     return pairing.model_copy(update={"state": "abandoned", "recorded_at": recorded_at, "lease": None}), []
 
 
-def propose(pairing: Pairing | None, receipt: Receipt, moment: Moment, *, agreed: bool = False) -> Decision | None:
+def propose_pairing(
+    pairing: Pairing | None, receipt: Receipt, moment: Moment, *, agreed: bool = False
+) -> Decision | None:
     """Both seats are held: ask both, or form it at once where both have ``agreed`` by a request and its acceptance.
 
     What the two are told is what the receipt of this attempt says. None where that attempt is no longer reserving, or
@@ -212,7 +224,7 @@ def propose(pairing: Pairing | None, receipt: Receipt, moment: Moment, *, agreed
         return None
     answer_by = add_working_days(moment.now, pairing.plan.answer_within_working_days)
     told = {"fit": receipt.fit, "reasons": receipt.reasons, "focus": receipt.focus}
-    proposed, said = _moved(
+    proposed, said = _change_state(
         pairing.model_copy(update={"plan": pairing.plan.model_copy(update=told), "receipt_id": receipt.receipt_id}),
         PairingProposed,
         moment,
@@ -226,14 +238,14 @@ def propose(pairing: Pairing | None, receipt: Receipt, moment: Moment, *, agreed
     both: list[OutgoingEvent] = list(said)
     after = proposed
     for side in ("senior", "junior"):
-        decision = answer(after, side, "accepted", None, moment)
+        decision = record_answer(after, side, "accepted", None, moment)
         assert decision is not None, "a fresh proposal has no answer yet"
         after = decision[0]
         both += decision[1]
     return after, both
 
 
-def answer(
+def record_answer(
     pairing: Pairing,
     side: Side,
     given: Literal["accepted", "declined"],
@@ -248,7 +260,7 @@ def answer(
         raise CommandRejected("not_proposed", "This suggestion is no longer open.")
     if pairing.answer_by is not None and moment.now > pairing.answer_by:
         raise CommandRejected("too_late", "The time to answer is over.")
-    answers = {**pairing.answers, side: Answer(answer=given, reason=reason, at=moment.now)}
+    answers = {**pairing.answers, side: ProposalAnswer(answer=given, reason=reason, at=moment.now)}
     told = AnswerGiven(
         pairing_id=pairing.id,
         programme_id=pairing.plan.programme_id,
@@ -260,11 +272,11 @@ def answer(
     )
     answered = pairing.model_copy(update={"answers": answers})
     if given == "declined":
-        after, said = _lapsed(answered, moment)
+        after, said = _lapse(answered, moment)
         return after, [told, *said]
     if len(answers) < 2:
         return answered, [told]
-    formed, said = _moved(
+    formed, said = _change_state(
         answered,
         PairingFormed,
         moment,
@@ -275,7 +287,7 @@ def answer(
     return formed, [told, *said]
 
 
-def sign(pairing: Pairing, side: Side, charter: Charter | None, moment: Moment) -> Decision | None:
+def sign_charter(pairing: Pairing, side: Side, charter: PairingCharter | None, moment: Moment) -> Decision | None:
     """Agree to ``charter``, or to the one that stands. Another text is a new draft, to which the other has to agree."""
     if pairing.state not in ("formed", "chartered"):
         raise CommandRejected("wrong_state", "Only a running pairing has a charter.")
@@ -291,10 +303,10 @@ def sign(pairing: Pairing, side: Side, charter: Charter | None, moment: Moment) 
     after = pairing.model_copy(update={"charter": text, "signed": signed})
     if len(signed) < 2 or pairing.state == "chartered":
         return after, []
-    return _moved(after, PairingChartered, moment, state="chartered", charter_at=moment.now)
+    return _change_state(after, PairingChartered, moment, state="chartered", charter_at=moment.now)
 
 
-def pause(pairing: Pairing, until: date | None, moment: Moment) -> Decision | None:
+def pause_pairing(pairing: Pairing, until: date | None, moment: Moment) -> Decision | None:
     """Put it on hold; the seats stay. With ``until`` it goes on by itself on that day."""
     if pairing.state == "paused":
         return None
@@ -302,18 +314,18 @@ def pause(pairing: Pairing, until: date | None, moment: Moment) -> Decision | No
         raise CommandRejected("wrong_state", "Only a running pairing can be paused.")
     if until is not None and until <= moment.now.date():
         raise CommandRejected("in_the_past", "A pause ends on a later day.")
-    return _moved(
+    return _change_state(
         pairing,
         PairingPaused,
         moment,
         state="paused",
         paused_at=moment.now,
         before_pause=pairing.state,
-        pause_until=_morning(until) if until else None,
+        pause_until=_start_of_day(until) if until else None,
     )
 
 
-def resume(pairing: Pairing, moment: Moment) -> Decision | None:
+def resume_pairing(pairing: Pairing, moment: Moment) -> Decision | None:
     """Go on; the planned end moves by the days of the pause."""
     if pairing.state in ("formed", "chartered"):
         return None
@@ -321,7 +333,7 @@ def resume(pairing: Pairing, moment: Moment) -> Decision | None:
         raise CommandRejected("wrong_state", "Only a paused pairing can go on.")
     days = (moment.now - pairing.paused_at).days if pairing.paused_at else 0
     end = pairing.planned_end + timedelta(days=days) if pairing.planned_end else None
-    return _moved(
+    return _change_state(
         pairing,
         PairingResumed,
         moment,
@@ -332,16 +344,16 @@ def resume(pairing: Pairing, moment: Moment) -> Decision | None:
     )
 
 
-def renew(pairing: Pairing, side: Side, months: int, moment: Moment) -> Decision | None:
+def request_renewal(pairing: Pairing, side: Side, months: int, moment: Moment) -> Decision | None:
     """One side wishes to go on for longer; when both do, the planned end moves by the shorter of the two wishes."""
-    if pairing.state not in RUNNING or pairing.planned_end is None:
+    if pairing.state not in RUNNING_STATES or pairing.planned_end is None:
         raise CommandRejected("wrong_state", "Only a running pairing can be renewed.")
     if pairing.wish_to_renew.get(side) == months:
         return None
     wishes = {**pairing.wish_to_renew, side: months}
     if len(wishes) < 2:
         return pairing.model_copy(update={"wish_to_renew": wishes}), []
-    return _moved(
+    return _change_state(
         pairing,
         PairingRenewed,
         moment,
@@ -351,30 +363,34 @@ def renew(pairing: Pairing, side: Side, months: int, moment: Moment) -> Decision
     )
 
 
-def end(pairing: Pairing, moment: Moment) -> Decision | None:
+def end_pairing(pairing: Pairing, moment: Moment) -> Decision | None:
     """Finish it, without blame and without asking who or why; a proposal lapses. None where it is over."""
     if pairing.state == "proposed":
-        return _lapsed(pairing, moment)
+        return _lapse(pairing, moment)
     if pairing.state == "reserving":
-        return abandon(pairing, pairing.attempt, moment.recorded_at)
-    if pairing.state not in RUNNING:
+        return abandon_reservation(pairing, pairing.attempt, moment.recorded_at)
+    if pairing.state not in RUNNING_STATES:
         return None
     over = pairing.planned_end is not None and moment.now.date() >= pairing.planned_end
     kind = "completed" if over else "ended_early" if pairing.met else "not_started"
-    return _moved(pairing, PairingEnded, moment, state="ended", ended_at=moment.now, end_kind=kind, conflict=None)
+    return _change_state(
+        pairing, PairingEnded, moment, state="ended", ended_at=moment.now, end_kind=kind, conflict=None
+    )
 
 
-def look_again(pairing: Pairing, broken: tuple[Rule, ...], course: Course, now: datetime) -> Decision | None:
+def update_conflict(
+    pairing: Pairing, broken: tuple[Rule, ...], course: ConflictPolicy, now: datetime
+) -> Decision | None:
     """Note which rules about the organisation the two break by now, or that they break none any longer.
 
     A reservation that breaks one is not proposed. No event tells of it. None where it is known, or all is over.
     """
-    if not pairing.live and pairing.state != "reserving":
+    if not pairing.is_live and pairing.state != "reserving":
         return None
-    conflict = conflicts.after(pairing.conflict, broken, course, now)
+    conflict = conflicts.update_conflict(pairing.conflict, broken, course, now)
     if conflict == pairing.conflict:
         return None
-    return _with_conflict(pairing, conflict), []
+    return _set_conflict(pairing, conflict), []
 
 
 def decide_conflict(pairing: Pairing, decision: Literal["keep", "end"], moment: Moment) -> Decision | None:
@@ -382,18 +398,18 @@ def decide_conflict(pairing: Pairing, decision: Literal["keep", "end"], moment: 
     if pairing.conflict is None:
         raise CommandRejected("no_conflict", "These two break no rule about the organisation.")
     if decision == "end":
-        return end(pairing, moment)
-    return None if pairing.conflict.kept else (_with_conflict(pairing, conflicts.keep(pairing.conflict)), [])
+        return end_pairing(pairing, moment)
+    return None if pairing.conflict.kept else (_set_conflict(pairing, conflicts.keep_pairing(pairing.conflict)), [])
 
 
-def have_met(pairing: Pairing) -> Decision | None:
+def record_first_meeting(pairing: Pairing) -> Decision | None:
     """They have met at least once; needed to tell an early end from one that never started."""
     if pairing.met or pairing.gone:
         return None
     return pairing.model_copy(update={"met": True}), []
 
 
-def due(pairing: Pairing, moment: Moment) -> Decision | None:
+def apply_deadline(pairing: Pairing, moment: Moment) -> Decision | None:
     """What the clock decides: an unanswered proposal lapses, a pause ends, a planned end is reached.
 
     Also a conflict ends what it stands against, where the programme says so and nobody has decided otherwise.
@@ -401,17 +417,17 @@ def due(pairing: Pairing, moment: Moment) -> Decision | None:
     if pairing.due is None or pairing.due > moment.now:
         return None
     if pairing.conflict is not None and pairing.conflict.ends_at is not None and pairing.conflict.ends_at <= moment.now:
-        return end(pairing, moment)
+        return end_pairing(pairing, moment)
     if pairing.state == "proposed":
-        return _lapsed(pairing, moment)
+        return _lapse(pairing, moment)
     if pairing.state == "paused":
-        return resume(pairing, moment)
-    if pairing.state in RUNNING:
-        return end(pairing, moment)
+        return resume_pairing(pairing, moment)
+    if pairing.state in RUNNING_STATES:
+        return end_pairing(pairing, moment)
     return pairing.model_copy(update={"due": None}), []
 
 
-def forget(pairing: Pairing, member_id: str, moment: Moment) -> Decision | None:
+def erase_member(pairing: Pairing, member_id: str, moment: Moment) -> Decision | None:
     """One of its members is to be forgotten: end it, and leave a stub that no longer says with whom or about what.
 
     The end is still told on ``pairings`` with both ids, since that topic names them already and others free their own
@@ -422,8 +438,8 @@ def forget(pairing: Pairing, member_id: str, moment: Moment) -> Decision | None:
         return None
     said: list[OutgoingEvent] = []
     after = pairing
-    if pairing.live or pairing.state == "reserving":
-        decision = end(pairing, moment)
+    if pairing.is_live or pairing.state == "reserving":
+        decision = end_pairing(pairing, moment)
         assert decision is not None, "what is live can be ended"
         after, events = decision
         said = [event for event in events if not isinstance(event, PairingState)]
@@ -442,38 +458,38 @@ def forget(pairing: Pairing, member_id: str, moment: Moment) -> Decision | None:
     return after.model_copy(update={**emptied, "plan": plan, "gone": True, "due": None, "lease": None}), said
 
 
-def _lapsed(pairing: Pairing, moment: Moment) -> Decision:
-    return _moved(pairing, PairingLapsed, moment, state="lapsed", conflict=None)
+def _lapse(pairing: Pairing, moment: Moment) -> Decision:
+    return _change_state(pairing, PairingLapsed, moment, state="lapsed", conflict=None)
 
 
-def _with_conflict(pairing: Pairing, conflict: Conflict | None) -> Pairing:
+def _set_conflict(pairing: Pairing, conflict: StructuralConflict | None) -> Pairing:
     after = pairing.model_copy(update={"conflict": conflict})
-    return after.model_copy(update={"due": _next(after)})
+    return after.model_copy(update={"due": _next_deadline(after)})
 
 
-def _moved(pairing: Pairing, event: type[PairingEvent], moment: Moment, **changes: Any) -> Decision:
+def _change_state(pairing: Pairing, event: type[PairingEvent], moment: Moment, **changes: Any) -> Decision:
     """The pairing after ``changes``, with its event and its current state; its next ``due`` follows from both."""
     was = pairing.state if pairing.state not in ("reserving", "abandoned") else None
     after = pairing.model_copy(
         update={"previous_state": was, "happened_at": moment.now, "recorded_at": moment.recorded_at, **changes}
     )
-    after = after.model_copy(update={"due": _next(after)})
-    return after, [event(**fields(after)), PairingState(**fields(after))]
+    after = after.model_copy(update={"due": _next_deadline(after)})
+    return after, [event(**to_public_fields(after)), PairingState(**to_public_fields(after))]
 
 
-def _next(pairing: Pairing) -> datetime | None:
+def _next_deadline(pairing: Pairing) -> datetime | None:
     """When the clock has something to decide."""
-    ends_at = pairing.conflict.ends_at if pairing.conflict and pairing.live else None
-    return min((at for at in (_ordinarily(pairing), ends_at) if at is not None), default=None)
+    ends_at = pairing.conflict.ends_at if pairing.conflict and pairing.is_live else None
+    return min((at for at in (_next_regular_deadline(pairing), ends_at) if at is not None), default=None)
 
 
-def _ordinarily(pairing: Pairing) -> datetime | None:
+def _next_regular_deadline(pairing: Pairing) -> datetime | None:
     if pairing.state == "proposed":
         return pairing.answer_by
     if pairing.state in ("formed", "chartered") and pairing.planned_end is not None:
-        return _morning(pairing.planned_end)
+        return _start_of_day(pairing.planned_end)
     return pairing.pause_until if pairing.state == "paused" else None
 
 
-def _morning(day: date) -> datetime:
+def _start_of_day(day: date) -> datetime:
     return datetime.combine(day, time(0), UTC)

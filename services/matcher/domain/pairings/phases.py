@@ -14,7 +14,7 @@ from contracts.feedback import SessionHeld
 from contracts.pairings import PairingChartered, PairingEnded, PairingEvent, PairingFormed, PairingLapsed
 
 
-class Phase(NamedTuple):
+class PairingPhase(NamedTuple):
     """``whole``: all of the life, which closes last."""
 
     name: str
@@ -23,26 +23,26 @@ class Phase(NamedTuple):
     whole: bool = False
 
 
-def closed_by(event: PairingEvent, paused_at: datetime | None) -> list[Phase]:
+def find_closed_phases(event: PairingEvent, paused_at: datetime | None) -> list[PairingPhase]:
     """What is over with this event; ``paused_at``: since when it was on hold, which no event says."""
     now = event.happened_at
     phases = []
     if event.previous_state == "paused" and paused_at is not None and paused_at <= now:
-        phases.append(Phase("paused", paused_at, now))
+        phases.append(PairingPhase("paused", paused_at, now))
     if isinstance(event, PairingFormed | PairingLapsed):
-        phases.append(Phase("proposed", event.proposed_at, now))
+        phases.append(PairingPhase("proposed", event.proposed_at, now))
     if isinstance(event, PairingEnded) and event.charter_at is not None:
-        phases.append(Phase("chartered", event.charter_at, now))
+        phases.append(PairingPhase("chartered", event.charter_at, now))
     elif isinstance(event, PairingChartered | PairingEnded) and event.formed_at is not None:
-        phases.append(Phase("formed", event.formed_at, now))
+        phases.append(PairingPhase("formed", event.formed_at, now))
     if isinstance(event, PairingLapsed | PairingEnded):
-        phases.append(Phase("pairing", event.proposed_at, now, whole=True))
+        phases.append(PairingPhase("pairing", event.proposed_at, now, whole=True))
     return phases
 
 
-def met(event: SessionHeld, formed_at: datetime | None) -> list[Phase]:
+def find_first_meeting_phase(event: SessionHeld, formed_at: datetime | None) -> list[PairingPhase]:
     """The time until they first met is over with the first meeting that is told of."""
     first = event.first_held_at
     if event.sessions_held != 1 or first is None or formed_at is None:
         return []
-    return [Phase("until they met", formed_at, max(first, formed_at))]
+    return [PairingPhase("until they met", formed_at, max(first, formed_at))]

@@ -18,7 +18,7 @@ from contracts.profiles import Side
 from services.matcher.domain.fit.calendar import add_working_days
 
 
-class Request(FrozenModel):
+class PartnerRequest(FrozenModel):
     """Who asked whom; a refusal and an expiry are both ``lapsed``."""
 
     request_id: str
@@ -35,11 +35,11 @@ class Request(FrozenModel):
     lease: Instant | None = None
 
 
-Decision = tuple[Request, Sequence[OutgoingEvent]]
+Decision = tuple[PartnerRequest, Sequence[OutgoingEvent]]
 
 
-def ask(
-    existing: Request | None,
+def open_request(
+    existing: PartnerRequest | None,
     request_id: str,
     programme_id: str,
     people: tuple[str, str],
@@ -53,7 +53,7 @@ def ask(
     if existing is not None:
         return None
     answer_by = add_working_days(now, working_days)
-    made = Request(
+    made = PartnerRequest(
         request_id=request_id,
         programme_id=programme_id,
         asker=people[0],
@@ -68,7 +68,7 @@ def ask(
     return made, []
 
 
-def open_for(request: Request | None, member_id: str, now: datetime) -> Request:
+def require_open_request(request: PartnerRequest | None, member_id: str, now: datetime) -> PartnerRequest:
     """The request as one that ``member_id`` may answer now. Raises ``CommandRejected``."""
     if request is None or request.asked != member_id or request.hidden:
         raise NotFound("request")
@@ -77,29 +77,29 @@ def open_for(request: Request | None, member_id: str, now: datetime) -> Request:
     return request
 
 
-def accepted(request: Request, pairing_id: str) -> Decision | None:
+def accept_request(request: PartnerRequest, pairing_id: str) -> Decision | None:
     """Both seats were taken, and the pairing has formed."""
     if request.state == "accepted":
         return None
-    return _closed(request, state="accepted", pairing_id=pairing_id)
+    return _close(request, state="accepted", pairing_id=pairing_id)
 
 
-def declined(request: Request) -> Decision | None:
+def decline_request(request: PartnerRequest) -> Decision | None:
     """Who was asked says no; the asker sees that it lapsed."""
-    return _closed(request, state="lapsed") if request.state == "open" else None
+    return _close(request, state="lapsed") if request.state == "open" else None
 
 
-def withdrawn(request: Request) -> Decision | None:
+def withdraw_request(request: PartnerRequest) -> Decision | None:
     """Who asked thinks otherwise."""
     if request.state == "withdrawn":
         return None
     if request.state != "open":
         raise CommandRejected("not_open", "This request is no longer open.")
-    return _closed(request, state="withdrawn")
+    return _close(request, state="withdrawn")
 
 
-def looked_at_again(
-    request: Request, *, possible: bool, asker_would_rather_not: bool, asked_would_rather_not: bool
+def reassess_request(
+    request: PartnerRequest, *, possible: bool, asker_would_rather_not: bool, asked_would_rather_not: bool
 ) -> Decision | None:
     """Something has changed about one of the two.
 
@@ -111,24 +111,24 @@ def looked_at_again(
     if request.state != "open":
         return None
     if not possible or asker_would_rather_not:
-        return _closed(request, state="lapsed")
+        return _close(request, state="lapsed")
     if asked_would_rather_not and not request.hidden:
         return request.model_copy(update={"hidden": True}), []
     return None
 
 
-def due(request: Request, now: datetime) -> Decision | None:
+def lapse_if_due(request: PartnerRequest, now: datetime) -> Decision | None:
     """An unanswered request lapses."""
     if request.due is None or request.due > now:
         return None
-    return _closed(request, state="lapsed") if request.state == "open" else _closed(request)
+    return _close(request, state="lapsed") if request.state == "open" else _close(request)
 
 
-def forget(request: Request, member_id: str) -> Decision | None:
+def erase_member(request: PartnerRequest, member_id: str) -> Decision | None:
     """One of the two is to be forgotten."""
     names = {side: "erased" for side in ("asker", "asked") if getattr(request, side) == member_id}
-    return _closed(request, state="erased", **names) if names else None
+    return _close(request, state="erased", **names) if names else None
 
 
-def _closed(request: Request, **changes: Any) -> Decision:
+def _close(request: PartnerRequest, **changes: Any) -> Decision:
     return request.model_copy(update={**changes, "due": None}), []

@@ -16,10 +16,12 @@ from contracts.errors import CommandRejected
 from contracts.moment import Moment
 from contracts.privacy import ErasureCompleted
 from contracts.profiles import ProfileChanged
-from services.matcher.domain.fit.rules import capacity
+from services.matcher.domain.fit.rules import get_capacity
 
-AUDIT = timedelta(minutes=2)  # machine time after a take until the ledger is compared with the pairings that hold it
-RETRY = timedelta(seconds=15)  # machine time until an unfinished erasure is taken up again
+AUDIT_DELAY = timedelta(
+    minutes=2
+)  # machine time after a take until the ledger is compared with the pairings that hold it
+ERASURE_RETRY = timedelta(seconds=15)  # machine time until an unfinished erasure is taken up again
 
 
 class Seat(FrozenModel):
@@ -30,14 +32,14 @@ class Seat(FrozenModel):
     programme_id: str
 
 
-class Room(FrozenModel):
+class SeatLimits(FrozenModel):
     """How many places a member has: over all programmes, and in the one that is asked for."""
 
     total: int
     programme: int
 
 
-class Ledger(FrozenModel):
+class SeatLedger(FrozenModel):
     """Invariant: ``held`` grows only while it is below the room known at that moment, and never when closed."""
 
     member_id: str
@@ -49,7 +51,7 @@ class Ledger(FrozenModel):
     due: Instant | None = None
     lease: Instant | None = None
 
-    def free(self, room: Room, programme_id: str) -> int:
+    def count_free(self, room: SeatLimits, programme_id: str) -> int:
         """Places still free in the programme."""
         if self.closed:
             return 0
@@ -57,34 +59,36 @@ class Ledger(FrozenModel):
         return max(0, min(room.total - len(self.held), room.programme - here))
 
 
-Decision = tuple[Ledger, Sequence[OutgoingEvent]]
+Decision = tuple[SeatLedger, Sequence[OutgoingEvent]]
 
 
-def room(profile: ProfileChanged | None, programme_id: str) -> Room:
+def compute_seat_limits(profile: ProfileChanged | None, programme_id: str) -> SeatLimits:
     """The places that a profile grants; none without one."""
     if profile is None:
-        return Room(total=0, programme=0)
-    total = sum(capacity(profile, id) for id in {enrolment.programme_id for enrolment in profile.enrolments})
+        return SeatLimits(total=0, programme=0)
+    total = sum(get_capacity(profile, id) for id in {enrolment.programme_id for enrolment in profile.enrolments})
     if profile.personal_cap is not None:
         total = min(total, profile.personal_cap)
-    return Room(total=total, programme=min(total, capacity(profile, programme_id)))
+    return SeatLimits(total=total, programme=min(total, get_capacity(profile, programme_id)))
 
 
-def free_places(ledgers: Mapping[str, Ledger], profiles: Iterable[ProfileChanged], programme_id: str) -> dict[str, int]:
+def count_free_seats(
+    ledgers: Mapping[str, SeatLedger], profiles: Iterable[ProfileChanged], programme_id: str
+) -> dict[str, int]:
     """Places that are free in the programme, of those who have any."""
     places: dict[str, int] = {}
     for profile in profiles:
-        ledger = ledgers.get(profile.member_id) or Ledger(member_id=profile.member_id)
-        if (free := ledger.free(room(profile, programme_id), programme_id)) > 0:
+        ledger = ledgers.get(profile.member_id) or SeatLedger(member_id=profile.member_id)
+        if (free := ledger.count_free(compute_seat_limits(profile, programme_id), programme_id)) > 0:
             places[profile.member_id] = free
     return places
 
 
-def take(
-    ledger: Ledger | None, member_id: str, pairing_id: str, seat: Seat, places: Room, recorded_at: datetime
+def take_seat(
+    ledger: SeatLedger | None, member_id: str, pairing_id: str, seat: Seat, places: SeatLimits, recorded_at: datetime
 ) -> Decision | None:
     """Hold a place for a pairing's attempt; None where it is held already. Raises ``CommandRejected``."""
-    ledger = ledger or Ledger(member_id=member_id)
+    ledger = ledger or SeatLedger(member_id=member_id)
     mine = ledger.held.get(pairing_id)
     if mine is not None and mine.attempt == seat.attempt:
         return None
@@ -95,19 +99,19 @@ def take(
     others = {id: other for id, other in ledger.held.items() if id != pairing_id}
     if any(other.partner == seat.partner for other in others.values()):
         raise CommandRejected("already_partners", "These two are partners, or suggested to each other, already.")
-    if mine is None and ledger.free(places, seat.programme_id) <= 0:
+    if mine is None and ledger.count_free(places, seat.programme_id) <= 0:
         raise CommandRejected("no_seat", "All places of this member are taken.")
     after = ledger.model_copy(
         update={
             "capacity": places.total,
             "held": {**others, pairing_id: seat},
-            "lease": ledger.lease or recorded_at + AUDIT,
+            "lease": ledger.lease or recorded_at + AUDIT_DELAY,
         }
     )
     return after, []
 
 
-def release(ledger: Ledger | None, pairing_id: str, attempt: int) -> Decision | None:
+def release_seat(ledger: SeatLedger | None, pairing_id: str, attempt: int) -> Decision | None:
     """Give back what this attempt holds; None where it holds nothing."""
     if ledger is None or pairing_id not in ledger.held or ledger.held[pairing_id].attempt != attempt:
         return None
@@ -115,8 +119,8 @@ def release(ledger: Ledger | None, pairing_id: str, attempt: int) -> Decision | 
     return ledger.model_copy(update={"held": held}), []
 
 
-def audited(
-    ledger: Ledger | None, seen: Mapping[str, int], dead: Mapping[str, int], unsettled: bool, recorded_at: datetime
+def apply_audit(
+    ledger: SeatLedger | None, seen: Mapping[str, int], dead: Mapping[str, int], unsettled: bool, recorded_at: datetime
 ) -> Decision | None:
     """Free the seats of ``dead`` attempts (by pairing). The next audit follows while any reservation is unsettled.
 
@@ -126,26 +130,26 @@ def audited(
         return None
     held = {id: seat for id, seat in ledger.held.items() if dead.get(id) != seat.attempt}
     again = unsettled or any(seen.get(id) != seat.attempt for id, seat in held.items())
-    lease = recorded_at + AUDIT if again else None
+    lease = recorded_at + AUDIT_DELAY if again else None
     return ledger.model_copy(update={"held": held, "lease": lease}), []
 
 
-def close(ledger: Ledger | None, member_id: str, recorded_at: datetime) -> Decision | None:
+def close_ledger(ledger: SeatLedger | None, member_id: str, recorded_at: datetime) -> Decision | None:
     """Begin an erasure: nothing is taken from now on. None where it had begun or is done."""
     if ledger is not None and ledger.erasing:
         return None
-    ledger = ledger or Ledger(member_id=member_id)
+    ledger = ledger or SeatLedger(member_id=member_id)
     after = ledger.model_copy(
-        update={"closed": True, "erasing": True, "capacity": 0, "lease": recorded_at + RETRY, "erased_at": None}
+        update={"closed": True, "erasing": True, "capacity": 0, "lease": recorded_at + ERASURE_RETRY, "erased_at": None}
     )
     return after, []
 
 
-def forgotten(ledger: Ledger | None, clean: bool, moment: Moment) -> Decision | None:
+def complete_erasure(ledger: SeatLedger | None, clean: bool, moment: Moment) -> Decision | None:
     """Complete an erasure when nothing is left (``clean``) and no seat is held; otherwise it is tried again later."""
     if ledger is None or not ledger.erasing or ledger.erased_at is not None:
         return None
     if not clean or ledger.held:
-        return ledger.model_copy(update={"lease": moment.recorded_at + RETRY}), []
+        return ledger.model_copy(update={"lease": moment.recorded_at + ERASURE_RETRY}), []
     done = ErasureCompleted(member_id=ledger.member_id, service="matcher", completed_at=moment.now)
     return ledger.model_copy(update={"erased_at": moment.now, "lease": None}), [done]

@@ -9,10 +9,10 @@ from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected, InvalidCommand
 from contracts.moment import Moment
 from contracts.programmes import Matching, ProgrammeChanged, ProgrammeSettings
-from services.matcher.domain.fit.score import PLACES, total_weight
+from services.matcher.domain.fit.score import POSITION_FIELDS, sum_weights
 
-CONTRADICTORY = "contradictory_settings"
-_LANGUAGE = re.compile(r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
+CONTRADICTORY_SETTINGS = "contradictory_settings"
+_LANGUAGE_TAG = re.compile(r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
 
 
 class Programme(FrozenModel):
@@ -31,7 +31,7 @@ class Programme(FrozenModel):
 Decision = tuple[Programme, Sequence[OutgoingEvent]]
 
 
-def public(programme: Programme) -> ProgrammeChanged:
+def to_public_event(programme: Programme) -> ProgrammeChanged:
     """All of it, as it is told to everybody."""
     return ProgrammeChanged(
         programme_id=programme.programme_id,
@@ -43,11 +43,13 @@ def public(programme: Programme) -> ProgrammeChanged:
     )
 
 
-def create(existing: Programme | None, programme_id: str, settings: ProgrammeSettings, moment: Moment) -> Decision:
+def create_programme(
+    existing: Programme | None, programme_id: str, settings: ProgrammeSettings, moment: Moment
+) -> Decision:
     """A new programme, in draft."""
     if existing is not None:
         raise CommandRejected("programme_exists", "There is a programme with this id already.")
-    check(settings)
+    check_settings(settings)
     programme = Programme(
         programme_id=programme_id,
         settings_version=1,
@@ -56,37 +58,39 @@ def create(existing: Programme | None, programme_id: str, settings: ProgrammeSet
         happened_at=moment.now,
         recorded_at=moment.recorded_at,
     )
-    return programme, [public(programme)]
+    return programme, [to_public_event(programme)]
 
 
-def change(programme: Programme, settings: ProgrammeSettings, moment: Moment) -> Decision | None:
+def change_settings(programme: Programme, settings: ProgrammeSettings, moment: Moment) -> Decision | None:
     """Other settings, under the next version; running pairings keep what was agreed with them."""
     if programme.state == "closed":
         raise CommandRejected("programme_closed", "This programme is closed.")
-    check(settings)
+    check_settings(settings)
     if settings == programme.settings:
         return None
-    return _said(programme, {"settings": settings, "settings_version": programme.settings_version + 1}, moment)
+    return _change_and_publish(
+        programme, {"settings": settings, "settings_version": programme.settings_version + 1}, moment
+    )
 
 
-def open_(programme: Programme, moment: Moment) -> Decision | None:
+def open_programme(programme: Programme, moment: Moment) -> Decision | None:
     """From now on rounds can be run and partners asked for."""
     if programme.state == "open":
         return None
     ends = programme.settings.ends
     if ends is not None and ends <= moment.now.date():
         raise CommandRejected("already_over", "This programme's last day has passed; change its dates first.")
-    return _said(programme, {"state": "open"}, moment)
+    return _change_and_publish(programme, {"state": "open"}, moment)
 
 
-def close(programme: Programme, moment: Moment) -> Decision | None:
+def close_programme(programme: Programme, moment: Moment) -> Decision | None:
     """No new pairings; those that run go on to their end."""
     if programme.state == "closed":
         return None
-    return _said(programme, {"state": "closed"}, moment)
+    return _change_and_publish(programme, {"state": "closed"}, moment)
 
 
-def check(settings: ProgrammeSettings) -> None:
+def check_settings(settings: ProgrammeSettings) -> None:
     """Raises ``CommandRejected`` with every contradiction in words, all at once."""
     rules, meetings, care = settings.rules, settings.meetings, settings.care
     wrong = [
@@ -96,7 +100,7 @@ def check(settings: ProgrammeSettings) -> None:
                 rules.max_level_gap is not None and rules.max_level_gap < rules.min_level_gap,
                 "The greatest gap in seniority that is allowed is smaller than the least one.",
             ),
-            *_contradictions_of_the_fit(settings.matching),
+            *_find_matching_contradictions(settings.matching),
             (
                 settings.starts is not None and settings.ends is not None and settings.ends <= settings.starts,
                 "The programme would end before it starts.",
@@ -113,7 +117,7 @@ def check(settings: ProgrammeSettings) -> None:
                 "Pairs across organisations are allowed, but there is only one organisation.",
             ),
             (
-                not all(_LANGUAGE.match(tag) for tag in settings.labels),
+                not all(_LANGUAGE_TAG.match(tag) for tag in settings.labels),
                 "The labels are given by language, such as en or de-AT.",
             ),
             (
@@ -124,18 +128,18 @@ def check(settings: ProgrammeSettings) -> None:
         if found
     ]
     if wrong:
-        raise InvalidCommand(CONTRADICTORY, " ".join(wrong))
+        raise InvalidCommand(CONTRADICTORY_SETTINGS, " ".join(wrong))
 
 
-def _contradictions_of_the_fit(matching: Matching) -> tuple[tuple[bool, str], ...]:
+def _find_matching_contradictions(matching: Matching) -> tuple[tuple[bool, str], ...]:
     weights, ease, worth, gain = matching.weights, matching.ease, matching.perspective, matching.benefit
     most = gain.first_wish * max(gain.wishes.model_dump().values()) * max(gain.depths.model_dump().values())
-    places = [max(getattr(worth.same, place), getattr(worth.different, place)) for place in PLACES]
+    places = [max(getattr(worth.same, place), getattr(worth.different, place)) for place in POSITION_FIELDS]
     views = sum(places) + worth.experience + max((gap.worth for gap in worth.gaps), default=0.0)
     gaps = [gap.levels for gap in worth.gaps]
     return (
         (
-            total_weight(weights) <= 0,
+            sum_weights(weights) <= 0,
             "The weights of the fit sum to 0, so no pair is better than another.",
         ),
         (
@@ -160,6 +164,6 @@ def _contradictions_of_the_fit(matching: Matching) -> tuple[tuple[bool, str], ..
     )
 
 
-def _said(programme: Programme, changes: dict[str, object], moment: Moment) -> Decision:
+def _change_and_publish(programme: Programme, changes: dict[str, object], moment: Moment) -> Decision:
     after = programme.model_copy(update={**changes, "happened_at": moment.now, "recorded_at": moment.recorded_at})
-    return after, [public(after)]
+    return after, [to_public_event(after)]

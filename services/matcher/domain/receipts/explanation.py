@@ -8,22 +8,22 @@ from collections.abc import Mapping
 
 from contracts.pairings import Origin
 from contracts.profiles import Side
-from services.matcher.domain.receipts.receipt import Check, Receipt
+from services.matcher.domain.receipts.receipt import Receipt, VerificationCheck
 
-FOR_THE_TWO: Mapping[Origin, str] = {
+ORIGIN_TEXTS_FOR_PARTICIPANTS: Mapping[Origin, str] = {
     "round": "Everybody who was ready was looked at together, and pairs were made so that all of them together fit as "
     "well as they can. Where several would have been equally good, a draw decided.",
     "rolling": "You both had a place free, and fitted well among those who had one at the time.",
     "request": "One of you asked the other by name.",
     "coordinator": "Whoever coordinates the programme thought that you would go well together.",
 }
-FOR_COORDINATORS: Mapping[Origin, str] = {
+ORIGIN_TEXTS_FOR_COORDINATORS: Mapping[Origin, str] = {
     "round": "In a round: everybody who was ready was looked at together.",
     "rolling": "Between rounds: both had a place free.",
     "request": "One of them asked the other by name.",
     "coordinator": "Put together by whoever coordinates the programme.",
 }
-CHECKS: Mapping[Check, str] = {
+CHECK_TEXTS: Mapping[VerificationCheck, str] = {
     "inputs": "what it was computed from",
     "senior": "the senior's profile",
     "junior": "the junior's profile",
@@ -33,19 +33,20 @@ CHECKS: Mapping[Check, str] = {
     "fit": "the fit in all its parts",
     "reasons": "the reasons",
 }
-MUCH, SOME = 0.6, 0.35  # from which benefit on it is called so
+GREAT_DEAL_BENEFIT, GOOD_PART_BENEFIT = 0.6, 0.35  # from which benefit on it is called so
 
 
-def how(origin: Origin, *, to_the_two: bool) -> str:
-    return (FOR_THE_TWO if to_the_two else FOR_COORDINATORS)[origin]
+def explain_origin(origin: Origin, *, to_the_two: bool) -> str:
+    return (ORIGIN_TEXTS_FOR_PARTICIPANTS if to_the_two else ORIGIN_TEXTS_FOR_COORDINATORS)[origin]
 
 
-def parts(receipt: Receipt, side: Side) -> tuple[str, ...]:
+def explain_factors(receipt: Receipt, side: Side) -> tuple[str, ...]:
     """What counted, for one of the two."""
     fit = receipt.fit
     mine, theirs = (fit.senior_benefit, fit.junior_benefit)[:: 1 if side == "senior" else -1]
+    received, given = _describe_amount(mine), _describe_amount(theirs)
     gain = (
-        f"Your partner can give you {_amount(mine)} of what you want to learn, and you can give {_amount(theirs)} of "
+        f"Your partner can give you {received} of what you want to learn, and you can give {given} of "
         "what your partner wants to learn. What the one gets who gains less counted most."
     )
     ease = (
@@ -56,5 +57,11 @@ def parts(receipt: Receipt, side: Side) -> tuple[str, ...]:
     return gain, ease, views
 
 
-def _amount(benefit: float) -> str:
-    return "a great deal" if benefit >= MUCH else "a good part" if benefit >= SOME else "something"
+def _describe_amount(benefit: float) -> str:
+    return (
+        "a great deal"
+        if benefit >= GREAT_DEAL_BENEFIT
+        else "a good part"
+        if benefit >= GOOD_PART_BENEFIT
+        else "something"
+    )

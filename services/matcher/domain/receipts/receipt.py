@@ -22,15 +22,15 @@ from contracts.pairings import Focus, Origin
 from contracts.profiles import Enrolment, ProfileChanged, Side
 from contracts.programmes import Labels, Matching, ProgrammeSettings, Rules
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit.reasons import reasons
+from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.fit.score import Fit, fit, focus
+from services.matcher.domain.fit.score import Fit, compute_fit, select_focus
 
-ALGORITHM = "1"  # raised whenever the same inputs would give another fit, focus or reason
-NOISE = 1e-9  # between two computations of the same figure on different machines
-MILLIONTH = 1e-6  # as near as the fit that a round computes for many pairs at once comes to that of one pair
+ALGORITHM_VERSION = "1"  # raised whenever the same inputs would give another fit, focus or reason
+FLOAT_TOLERANCE = 1e-9  # between two computations of the same figure on different machines
+FLOAT32_TOLERANCE = 1e-6  # as near as the fit that a round computes for many pairs at once comes to that of one pair
 
-SEEN = {
+VISIBLE_FIELDS = {
     "member_id",
     "organisation_id",
     "department_id",
@@ -49,8 +49,8 @@ SEEN = {
 
 SIDES: tuple[Side, Side] = ("senior", "junior")
 
-Check = Literal["inputs", "senior", "junior", "settings", "taxonomy", "algorithm", "fit", "reasons"]
-CHECKS: tuple[Check, ...] = get_args(Check)
+VerificationCheck = Literal["inputs", "senior", "junior", "settings", "taxonomy", "algorithm", "fit", "reasons"]
+VERIFICATION_CHECKS: tuple[VerificationCheck, ...] = get_args(VerificationCheck)
 
 
 class RunnerUp(FrozenModel):
@@ -60,7 +60,7 @@ class RunnerUp(FrozenModel):
     score: float
 
 
-class Chosen(FrozenModel):
+class Selection(FrozenModel):
     """How a pair was chosen among others; what does not apply to its origin is left out.
 
     ``probability``: with which the draw among near-equals took it, under ``seed``. ``override_cost``: the fit that was
@@ -73,7 +73,7 @@ class Chosen(FrozenModel):
     override_cost: float | None = None
 
 
-class Hashes(FrozenModel):
+class InputHashes(FrozenModel):
     """SHA-256, in hexadecimal, of the text of all inputs and of its parts."""
 
     inputs: str
@@ -91,7 +91,7 @@ class MatchingSettings(FrozenModel):
     matching: Matching
 
 
-class Inputs(FrozenModel):
+class MatchInputs(FrozenModel):
     """All that fit and reasons depend on, but for the taxonomy, which is named by its hash."""
 
     algorithm: str
@@ -107,9 +107,9 @@ class Inputs(FrozenModel):
 class Receipt(FrozenModel):
     """One for each attempt to propose a pair.
 
-    ``inputs``: the canonical JSON of ``Inputs``. ``sequences``: which records of ``profiles.v1`` the two profiles were,
-    for whoever runs the system; shown to nobody, since a private wish moves them too. ``chosen_with``: the fit by which
-    a round chose the pair, where a profile has changed before it was published.
+    ``inputs``: the canonical JSON of ``MatchInputs``. ``sequences``: which records of ``profiles.v1`` the two profiles
+    were, for whoever runs the system; shown to nobody, since a private wish moves them too. ``chosen_with``: the fit by
+    which a round chose the pair, where a profile has changed before it was published.
     """
 
     receipt_id: str
@@ -124,16 +124,16 @@ class Receipt(FrozenModel):
     algorithm: str
     inputs: str
     sequences: dict[Side, int]
-    hashes: Hashes
+    hashes: InputHashes
     fit: Fit
     reasons: dict[Side, tuple[str, ...]]
     focus: tuple[Focus, ...]
     chosen_with: Fit | None = None
-    chosen: Chosen = Field(default_factory=Chosen)
+    chosen: Selection = Field(default_factory=Selection)
 
 
 @dataclass(frozen=True)
-class About:
+class ReceiptSubject:
     """What a receipt is for."""
 
     receipt_id: str
@@ -144,8 +144,8 @@ class About:
 
 
 @dataclass(frozen=True)
-class Basis:
-    """What a match is computed with; ``taxonomy_hash`` is ``hash_of_taxonomy``, worked out once for many."""
+class MatchingBasis:
+    """What a match is computed with; ``taxonomy_hash`` is ``hash_taxonomy``, worked out once for many."""
 
     programme_id: str
     programme_version: int
@@ -156,7 +156,7 @@ class Basis:
 
 
 @dataclass(frozen=True)
-class Known:
+class MemberSnapshot:
     """Somebody as matching knew them; ``sequence`` is that of the profile's record."""
 
     member: Member
@@ -167,12 +167,12 @@ class Known:
 class Verification:
     """What recomputing a receipt showed. What could not be recomputed stands in ``unknown``."""
 
-    agrees: tuple[Check, ...]
-    differs: tuple[Check, ...]
-    unknown: tuple[Check, ...]
+    agrees: tuple[VerificationCheck, ...]
+    differs: tuple[VerificationCheck, ...]
+    unknown: tuple[VerificationCheck, ...]
 
     @property
-    def verified(self) -> bool:
+    def is_verified(self) -> bool:
         """Its inputs are as they were, and give what it says.
 
         That algorithm or taxonomy are others by now takes nothing from that; where they change the result, this shows.
@@ -180,23 +180,26 @@ class Verification:
         return not self.unknown and not set(self.differs) - {"algorithm", "taxonomy"}
 
 
-def made(
-    about: About,
-    basis: Basis,
-    senior: Known,
-    junior: Known,
+def issue_receipt(
+    about: ReceiptSubject,
+    basis: MatchingBasis,
+    senior: MemberSnapshot,
+    junior: MemberSnapshot,
     made_at: Instant,
     salt: str,
     *,
     chosen_with: Fit | None = None,
-    chosen: Chosen | None = None,
+    chosen: Selection | None = None,
 ) -> Receipt:
     """The receipt of a proposal of these two. ``salt``: as random as an id, and drawn for this receipt alone."""
     settings = basis.settings.model_dump(mode="json", include=set(MatchingSettings.model_fields))
-    profiles: dict[str, JsonValue] = {"senior": seen(senior.member.profile), "junior": seen(junior.member.profile)}
-    text = canonical(
+    profiles: dict[str, JsonValue] = {
+        "senior": select_visible_fields(senior.member.profile),
+        "junior": select_visible_fields(junior.member.profile),
+    }
+    text = to_canonical_json(
         {
-            "algorithm": ALGORITHM,
+            "algorithm": ALGORITHM_VERSION,
             "on": basis.on.isoformat(),
             "programme_id": basis.programme_id,
             "programme_version": basis.programme_version,
@@ -206,7 +209,7 @@ def made(
             "salt": salt,
         }
     )
-    found = _computed(senior.member, junior.member, basis.settings, basis.taxonomy, basis.on)
+    found = _compute_match(senior.member, junior.member, basis.settings, basis.taxonomy, basis.on)
     return Receipt(
         receipt_id=about.receipt_id,
         pairing_id=about.pairing_id,
@@ -217,124 +220,140 @@ def made(
         round_id=about.round_id,
         members={"senior": senior.member.id, "junior": junior.member.id},
         made_at=made_at,
-        algorithm=ALGORITHM,
+        algorithm=ALGORITHM_VERSION,
         inputs=text,
         sequences={"senior": senior.sequence, "junior": junior.sequence},
-        hashes=Hashes(
-            inputs=hash_of(text),
-            senior=salted(profiles["senior"], salt),
-            junior=salted(profiles["junior"], salt),
-            settings=salted(settings, salt),
+        hashes=InputHashes(
+            inputs=hash_text(text),
+            senior=hash_salted(profiles["senior"], salt),
+            junior=hash_salted(profiles["junior"], salt),
+            settings=hash_salted(settings, salt),
             taxonomy=basis.taxonomy_hash,
         ),
         fit=found.fit,
         reasons=found.reasons,
         focus=found.focus,
-        chosen_with=None if chosen_with is None or same(chosen_with, found.fit, MILLIONTH) else chosen_with,
-        chosen=chosen or Chosen(),
+        chosen_with=None
+        if chosen_with is None or fits_agree(chosen_with, found.fit, FLOAT32_TOLERANCE)
+        else chosen_with,
+        chosen=chosen or Selection(),
     )
 
 
-def verify(receipt: Receipt, taxonomy: Taxonomy) -> Verification:
+def verify_receipt(receipt: Receipt, taxonomy: Taxonomy) -> Verification:
     """Compute everything again from the inputs that were kept, with the taxonomy and the algorithm of today.
 
     Inputs that are not what they were are not computed with: what would have come of them stays unknown.
     """
-    if hash_of(receipt.inputs) != receipt.hashes.inputs:
-        return Verification((), ("inputs",), CHECKS[1:])
-    inputs = read(receipt)
+    if hash_text(receipt.inputs) != receipt.hashes.inputs:
+        return Verification((), ("inputs",), VERIFICATION_CHECKS[1:])
+    inputs = read_inputs(receipt)
     if inputs is None:
-        return Verification(("inputs",), (), CHECKS[1:])
+        return Verification(("inputs",), (), VERIFICATION_CHECKS[1:])
     raw = json.loads(receipt.inputs)
-    found = _computed(_member(inputs, "senior"), _member(inputs, "junior"), _settings(inputs), taxonomy, inputs.on)
-    held: dict[Check, bool] = {
+    found = _compute_match(
+        _rebuild_member(inputs, "senior"),
+        _rebuild_member(inputs, "junior"),
+        _rebuild_settings(inputs),
+        taxonomy,
+        inputs.on,
+    )
+    held: dict[VerificationCheck, bool] = {
         "inputs": True,
-        "senior": salted(raw["profiles"]["senior"], inputs.salt) == receipt.hashes.senior,
-        "junior": salted(raw["profiles"]["junior"], inputs.salt) == receipt.hashes.junior,
-        "settings": salted(raw["settings"], inputs.salt) == receipt.hashes.settings,
-        "taxonomy": hash_of_taxonomy(taxonomy) == receipt.hashes.taxonomy == inputs.taxonomy,
-        "algorithm": receipt.algorithm == inputs.algorithm == ALGORITHM,
-        "fit": same(found.fit, receipt.fit),
+        "senior": hash_salted(raw["profiles"]["senior"], inputs.salt) == receipt.hashes.senior,
+        "junior": hash_salted(raw["profiles"]["junior"], inputs.salt) == receipt.hashes.junior,
+        "settings": hash_salted(raw["settings"], inputs.salt) == receipt.hashes.settings,
+        "taxonomy": hash_taxonomy(taxonomy) == receipt.hashes.taxonomy == inputs.taxonomy,
+        "algorithm": receipt.algorithm == inputs.algorithm == ALGORITHM_VERSION,
+        "fit": fits_agree(found.fit, receipt.fit),
         "reasons": found.reasons == receipt.reasons and found.focus == receipt.focus,
     }
     return Verification(
-        tuple(check for check in CHECKS if held[check]), tuple(check for check in CHECKS if not held[check]), ()
+        tuple(check for check in VERIFICATION_CHECKS if held[check]),
+        tuple(check for check in VERIFICATION_CHECKS if not held[check]),
+        (),
     )
 
 
-def changed_since(receipt: Receipt, side: Side, now: ProfileChanged | None) -> bool:
+def has_profile_changed(receipt: Receipt, side: Side, now: ProfileChanged | None) -> bool:
     """Whether what matching sees of a side is another by now.
 
     It compares contents and not the numbers of records: a private wish is a new record too, and must not show.
     """
-    inputs = read(receipt)
-    return inputs is None or now is None or salted(seen(now), inputs.salt) != getattr(receipt.hashes, side)
+    inputs = read_inputs(receipt)
+    return (
+        inputs is None
+        or now is None
+        or hash_salted(select_visible_fields(now), inputs.salt) != getattr(receipt.hashes, side)
+    )
 
 
-def read(receipt: Receipt) -> Inputs | None:
+def read_inputs(receipt: Receipt) -> MatchInputs | None:
     """Its inputs; None where the text is none that this version can read."""
     try:
-        return Inputs.model_validate_json(receipt.inputs)
+        return MatchInputs.model_validate_json(receipt.inputs)
     except ValueError:
         return None
 
 
-def without(receipt: Receipt, member_id: str) -> Receipt:
+def drop_runner_up(receipt: Receipt, member_id: str) -> Receipt:
     """As it stands when somebody who was only a runner-up is forgotten: nothing names them or came from them."""
     others = {side: one for side, one in receipt.chosen.runner_up.items() if one.member_id != member_id}
     return receipt.model_copy(update={"chosen": receipt.chosen.model_copy(update={"runner_up": others})})
 
 
-def seen(profile: ProfileChanged) -> dict[str, JsonValue]:
+def select_visible_fields(profile: ProfileChanged) -> dict[str, JsonValue]:
     """What matching sees of a profile, with everything private left out."""
-    return profile.model_dump(mode="json", include=SEEN)
+    return profile.model_dump(mode="json", include=VISIBLE_FIELDS)
 
 
-def same(one: Fit, other: Fit, within: float = NOISE) -> bool:
+def fits_agree(one: Fit, other: Fit, within: float = FLOAT_TOLERANCE) -> bool:
     """Whether no figure of two fits is further apart than ``within``: a machine's arithmetic, if not told otherwise."""
     figures: Mapping[str, float] = other.model_dump()
     return all(math.isclose(value, figures[name], abs_tol=within) for name, value in one.model_dump().items())
 
 
-def canonical(value: JsonValue) -> str:
+def to_canonical_json(value: JsonValue) -> str:
     """The one text of a JSON value: keys sorted, nothing between the signs. Raises ``ValueError`` for NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def hash_of(text: str) -> str:
+def hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def salted(value: JsonValue, salt: str) -> str:
-    return hash_of(canonical({"salt": salt, "value": value}))
+def hash_salted(value: JsonValue, salt: str) -> str:
+    return hash_text(to_canonical_json({"salt": salt, "value": value}))
 
 
-def hash_of_taxonomy(taxonomy: Taxonomy) -> str:
-    return hash_of(canonical(taxonomy.model_dump(mode="json")))
+def hash_taxonomy(taxonomy: Taxonomy) -> str:
+    return hash_text(to_canonical_json(taxonomy.model_dump(mode="json")))
 
 
 @dataclass(frozen=True)
-class _Computed:
+class _MatchResult:
     fit: Fit
     reasons: dict[Side, tuple[str, ...]]
     focus: tuple[Focus, ...]
 
 
-def _computed(senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> _Computed:
-    why = reasons(senior.profile, junior.profile, settings, taxonomy, on)
-    return _Computed(
-        fit(senior, junior, settings, taxonomy, on),
+def _compute_match(
+    senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date
+) -> _MatchResult:
+    why = build_reasons(senior.profile, junior.profile, settings, taxonomy, on)
+    return _MatchResult(
+        compute_fit(senior, junior, settings, taxonomy, on),
         {side: tuple(texts) for side, texts in why.items()},
-        focus(senior.profile, junior.profile, settings.matching.benefit, taxonomy),
+        select_focus(senior.profile, junior.profile, settings.matching.benefit, taxonomy),
     )
 
 
-def _member(inputs: Inputs, side: Side) -> Member:
+def _rebuild_member(inputs: MatchInputs, side: Side) -> Member:
     enrolment = Enrolment(programme_id=inputs.programme_id, side=side, state="ready")
     return Member(inputs.profiles[side], enrolment)
 
 
-def _settings(inputs: Inputs) -> ProgrammeSettings:
+def _rebuild_settings(inputs: MatchInputs) -> ProgrammeSettings:
     """With what decides no match left empty."""
     return ProgrammeSettings(
         labels={"en": Labels(name="-")},

@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 
-LEASE = timedelta(seconds=10)  # machine time for which a claim holds ...
-RENEWED = timedelta(seconds=8)  # ... renewed as soon as less than this is left
+CLAIM_LEASE = timedelta(seconds=10)  # machine time for which a claim holds ...
+RENEWAL_THRESHOLD = timedelta(seconds=8)  # ... renewed as soon as less than this is left
 
 
-class Watch(FrozenModel):
+class ProgrammeClaim(FrozenModel):
     """``active``: there may be something to look after. ``holder``: the claim under which somebody does."""
 
     programme_id: str
@@ -26,31 +26,35 @@ class Watch(FrozenModel):
     lease: Instant | None = None
 
 
-Decision = tuple[Watch, Sequence[OutgoingEvent]]
+Decision = tuple[ProgrammeClaim, Sequence[OutgoingEvent]]
 
 
-def stir(watch: Watch | None, programme_id: str) -> Decision:
+def mark_changed(watch: ProgrammeClaim | None, programme_id: str) -> Decision:
     """Something has changed that the holder would not hear of otherwise."""
     if watch is None:
-        return Watch(programme_id=programme_id), []
+        return ProgrammeClaim(programme_id=programme_id), []
     return watch.model_copy(update={"active": True, "stirred": watch.stirred + 1}), []
 
 
-def claim(watch: Watch | None, holder: str, recorded_at: datetime) -> Decision | None:
+def take_claim(watch: ProgrammeClaim | None, holder: str, recorded_at: datetime) -> Decision | None:
     """Take it over, where nobody holds it or whoever did has not been heard of for too long."""
     if watch is None or not watch.active or (watch.lease is not None and watch.lease > recorded_at):
         return None
-    return watch.model_copy(update={"holder": holder, "lease": recorded_at + LEASE}), []
+    return watch.model_copy(update={"holder": holder, "lease": recorded_at + CLAIM_LEASE}), []
 
 
-def renew(watch: Watch | None, holder: str, recorded_at: datetime) -> Decision | None:
+def renew_claim(watch: ProgrammeClaim | None, holder: str, recorded_at: datetime) -> Decision | None:
     """Go on holding it. None where somebody else has taken it over, and where it was renewed just now."""
-    if watch is None or watch.holder != holder or (watch.lease is not None and watch.lease > recorded_at + RENEWED):
+    if (
+        watch is None
+        or watch.holder != holder
+        or (watch.lease is not None and watch.lease > recorded_at + RENEWAL_THRESHOLD)
+    ):
         return None
-    return watch.model_copy(update={"lease": recorded_at + LEASE}), []
+    return watch.model_copy(update={"lease": recorded_at + CLAIM_LEASE}), []
 
 
-def give_back(watch: Watch | None, holder: str, *, stirred: int | None = None) -> Decision | None:
+def release_claim(watch: ProgrammeClaim | None, holder: str, *, stirred: int | None = None) -> Decision | None:
     """Hold it no longer, so that another may at once.
 
     ``stirred``: as it was when it was seen that there is nothing to look after; if that is still so, nobody needs to.

@@ -17,7 +17,7 @@ from contracts.errors import CommandRejected
 
 ERASED = "erased"  # stands for whoever was forgotten
 
-StateName = Literal["open", "released", "dismissed", "lapsed", "erased"]
+SuggestionState = Literal["open", "released", "dismissed", "lapsed", "erased"]
 
 
 class Suggestion(FrozenModel):
@@ -31,21 +31,21 @@ class Suggestion(FrozenModel):
     programme_id: str
     senior: str
     junior: str
-    state: StateName
+    state: SuggestionState
     made_at: Instant
     pairing_id: str | None = None
     due: Instant | None = None
     lease: Instant | None = None
 
     @property
-    def both(self) -> tuple[str, str]:
+    def members(self) -> tuple[str, str]:
         return self.senior, self.junior
 
 
 Decision = tuple[Suggestion, Sequence[OutgoingEvent]]
 
 
-def suggest(
+def open_suggestion(
     existing: Suggestion | None, suggestion_id: str, programme_id: str, pair: tuple[str, str], now: datetime
 ) -> Decision | None:
     """``pair``: senior and junior. None where it is open already, or where somebody has decided on it."""
@@ -63,43 +63,43 @@ def suggest(
     return made, []
 
 
-def to_release(suggestion: Suggestion) -> None:
+def require_releasable(suggestion: Suggestion) -> None:
     """Raises ``CommandRejected`` where it can be released no longer."""
     if suggestion.state not in ("open", "released"):
         raise CommandRejected("not_open", "This suggestion is no longer open.")
 
 
-def released(suggestion: Suggestion, pairing_id: str, recorded_at: datetime) -> Decision | None:
+def release_suggestion(suggestion: Suggestion, pairing_id: str, recorded_at: datetime) -> Decision | None:
     """The two have been asked. That is so also where it lapsed at the same moment."""
     if suggestion.state in ("released", "erased"):
         return None
-    return _closed(suggestion, state="released", pairing_id=pairing_id, lease=recorded_at)
+    return _close(suggestion, state="released", pairing_id=pairing_id, lease=recorded_at)
 
 
-def dismissed(suggestion: Suggestion, recorded_at: datetime) -> Decision | None:
+def dismiss_suggestion(suggestion: Suggestion, recorded_at: datetime) -> Decision | None:
     """A coordinator thinks otherwise; the two are never suggested to each other again. Raises ``CommandRejected``."""
     if suggestion.state == "dismissed":
         return None
     if suggestion.state != "open":
         raise CommandRejected("not_open", "This suggestion is no longer open.")
-    return _closed(suggestion, state="dismissed", lease=recorded_at)
+    return _close(suggestion, state="dismissed", lease=recorded_at)
 
 
-def told(suggestion: Suggestion) -> Decision | None:
+def acknowledge_decision(suggestion: Suggestion) -> Decision | None:
     """Whoever looks after the programme knows of the decision."""
-    return _closed(suggestion, lease=None) if suggestion.lease is not None else None
+    return _close(suggestion, lease=None) if suggestion.lease is not None else None
 
 
-def lapsed(suggestion: Suggestion) -> Decision | None:
+def lapse_suggestion(suggestion: Suggestion) -> Decision | None:
     """It is no longer possible."""
-    return _closed(suggestion, state="lapsed") if suggestion.state == "open" else None
+    return _close(suggestion, state="lapsed") if suggestion.state == "open" else None
 
 
-def forget(suggestion: Suggestion, member_id: str) -> Decision | None:
+def erase_member(suggestion: Suggestion, member_id: str) -> Decision | None:
     """One of the two is to be forgotten."""
     names = {side: ERASED for side in ("senior", "junior") if getattr(suggestion, side) == member_id}
-    return _closed(suggestion, state="erased", **names) if names else None
+    return _close(suggestion, state="erased", **names) if names else None
 
 
-def _closed(suggestion: Suggestion, **changes: Any) -> Decision:
+def _close(suggestion: Suggestion, **changes: Any) -> Decision:
     return suggestion.model_copy(update=changes), []

@@ -9,7 +9,7 @@ from typing import Literal
 from contracts.base import FrozenModel
 from contracts.errors import CommandRejected
 
-MOST = 200  # adjustments of one round; they stand in its document
+MAX_ADJUSTMENTS = 200  # adjustments of one round; they stand in its document
 
 Pair = tuple[str, str]  # (senior, junior)
 
@@ -33,12 +33,12 @@ class Adjustment(FrozenModel):
         return frozenset(member for pair in self.pairs for member in pair)
 
     @property
-    def holds(self) -> bool:
+    def is_wanted(self) -> bool:
         """Whether its pairs are to be, rather than not."""
         return self.kind != "forbid"
 
 
-class Effect(FrozenModel):
+class AdjustmentEffect(FrozenModel):
     """What became of one adjustment when the round was solved."""
 
     adjustment_id: str
@@ -46,22 +46,22 @@ class Effect(FrozenModel):
     cost: float
 
 
-def with_one_more(known: Sequence[Adjustment], wanted: Adjustment) -> tuple[Adjustment, ...]:
+def append_adjustment(known: Sequence[Adjustment], wanted: Adjustment) -> tuple[Adjustment, ...]:
     """Raises ``CommandRejected`` where it contradicts what stands, or there are too many."""
-    if len(known) >= MOST:
+    if len(known) >= MAX_ADJUSTMENTS:
         raise CommandRejected(
-            "too_many_adjustments", f"One round takes {MOST} changes by hand; change the settings instead."
+            "too_many_adjustments", f"One round takes {MAX_ADJUSTMENTS} changes by hand; change the settings instead."
         )
     standing = {frozenset(pair): one for one in known if one.state != "undone" for pair in one.pairs}
     for pair in wanted.pairs:
         other = standing.get(frozenset(pair))
         if other is not None:
-            said = "held together" if other.holds else "kept apart"
+            said = "held together" if other.is_wanted else "kept apart"
             raise CommandRejected("adjusted_already", f"These two are {said} already; undo that first.")
     return (*known, wanted)
 
 
-def undone(known: Sequence[Adjustment], adjustment_id: str) -> tuple[Adjustment, ...]:
+def remove_adjustment(known: Sequence[Adjustment], adjustment_id: str) -> tuple[Adjustment, ...]:
     """Without the one, or with it marked where the result still shows it."""
     kept = []
     for one in known:
@@ -72,7 +72,7 @@ def undone(known: Sequence[Adjustment], adjustment_id: str) -> tuple[Adjustment,
     return tuple(kept)
 
 
-def carried_out(known: Sequence[Adjustment], effects: Iterable[Effect]) -> tuple[Adjustment, ...]:
+def apply_effects(known: Sequence[Adjustment], effects: Iterable[AdjustmentEffect]) -> tuple[Adjustment, ...]:
     """What stands after a result: undone ones are gone, the others have had their effect."""
     by_id = {effect.adjustment_id: effect for effect in effects}
     return tuple(

@@ -15,17 +15,23 @@ from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected, NotFound
 from contracts.moment import Moment
 from contracts.programmes import ProgrammeSettings, RoundComputed, RoundPublished
-from services.matcher.domain.rounds.adjustment import Adjustment, Effect, carried_out, undone, with_one_more
+from services.matcher.domain.rounds.adjustment import (
+    Adjustment,
+    AdjustmentEffect,
+    append_adjustment,
+    apply_effects,
+    remove_adjustment,
+)
 
-LEASE = timedelta(seconds=30)  # without a sign of life for so long, somebody else takes the work up
+ROUND_LEASE = timedelta(seconds=30)  # without a sign of life for so long, somebody else takes the work up
 
-Stage = Literal["waiting", "reading", "scoring", "solving", "repairing", "writing", "proposing", "done"]
+RoundStage = Literal["waiting", "reading", "scoring", "solving", "repairing", "writing", "proposing", "done"]
 
 
-class Progress(FrozenModel):
+class RoundProgress(FrozenModel):
     """How far the current work is."""
 
-    stage: Stage = "waiting"
+    stage: RoundStage = "waiting"
     done: int = 0
     total: int = 0
 
@@ -43,7 +49,7 @@ class Round(FrozenModel):
     run: int = 0
     tries: int = 0  # runs since somebody last asked for a result
     whole: bool = True  # whether the next result is computed from the beginning
-    progress: Progress = Progress()
+    progress: RoundProgress = RoundProgress()
     seniors: int = 0
     juniors: int = 0
     pairs: int = 0
@@ -70,7 +76,7 @@ class Round(FrozenModel):
     lease: Instant | None = None
 
 
-class Totals(FrozenModel):
+class RoundTotals(FrozenModel):
     """What came out of the computation."""
 
     seniors: int
@@ -84,13 +90,13 @@ class Totals(FrozenModel):
     places: int
     optimum: float = 0
     bound: float | None = None
-    effects: tuple[Effect, ...] = ()
+    effects: tuple[AdjustmentEffect, ...] = ()
 
 
 Decision = tuple[Round, Sequence[OutgoingEvent]]
 
 
-def start(
+def start_round(
     existing: Round | None,
     round_id: str,
     programme: tuple[str, int, str, ProgrammeSettings],
@@ -121,103 +127,109 @@ def start(
     return made, []
 
 
-def claim(round: Round, recorded_at: datetime) -> Decision | None:
+def claim_run(round: Round, recorded_at: datetime) -> Decision | None:
     """Take up the work; None where somebody is at it, or there is none."""
     if round.state not in ("computing", "publishing") or round.lease is None or round.lease > recorded_at:
         return None
     # What a crash has left of a repair is half of each: the next try begins from the beginning.
     changes = {"run": round.run + 1, "tries": round.tries + 1, "whole": round.whole or round.tries > 0}
-    return round.model_copy(update={**changes, "lease": recorded_at + LEASE}), []
+    return round.model_copy(update={**changes, "lease": recorded_at + ROUND_LEASE}), []
 
 
-def advance(round: Round, run: int, progress: Progress, recorded_at: datetime) -> Decision | None:
+def record_progress(round: Round, run: int, progress: RoundProgress, recorded_at: datetime) -> Decision | None:
     """A sign of life of ``run``. None: it was overtaken, or the round was discarded."""
     if round.run != run or round.state not in ("computing", "publishing"):
         return None
-    return round.model_copy(update={"progress": progress, "lease": recorded_at + LEASE}), []
+    return round.model_copy(update={"progress": progress, "lease": recorded_at + ROUND_LEASE}), []
 
 
-def still_at_it(round: Round, run: int, recorded_at: datetime) -> datetime | None:
+def extend_lease(round: Round, run: int, recorded_at: datetime) -> datetime | None:
     """The new lease of ``run`` in the middle of a step, which has no progress to report. None: it was overtaken."""
     if round.run != run or round.state not in ("computing", "publishing"):
         return None
-    return recorded_at + LEASE
+    return recorded_at + ROUND_LEASE
 
 
-def computed(round: Round, run: int, totals: Totals, moment: Moment) -> Decision | None:
+def complete_computation(round: Round, run: int, totals: RoundTotals, moment: Moment) -> Decision | None:
     """The result is stored and waits for a coordinator. None: ``run`` was overtaken."""
     if round.run != run or round.state != "computing":
         return None
-    after = _at(
+    after = _change(
         round,
         moment,
         **totals.model_dump(exclude={"effects"}),
-        **_adjusted(carried_out(round.adjustments, totals.effects)),
+        **_adjustment_fields(apply_effects(round.adjustments, totals.effects)),
         state="computed",
         result=run if round.whole else round.result,
         computed_at=moment.now,
         lease=None,
-        progress=Progress(stage="done", done=totals.pairs, total=totals.pairs),
+        progress=RoundProgress(stage="done", done=totals.pairs, total=totals.pairs),
     )
-    return after, [RoundComputed(**_fields(after))] if round.whole and not round.trial else []
+    return after, [RoundComputed(**_public_fields(after))] if round.whole and not round.trial else []
 
 
-def adjust(round: Round, adjustment: Adjustment) -> Decision | None:
+def add_adjustment(round: Round, adjustment: Adjustment) -> Decision | None:
     """Note what a coordinator wants otherwise; it takes effect when the round is solved again."""
-    _reviewed(round)
+    _require_review(round)
     if any(one.adjustment_id == adjustment.adjustment_id for one in round.adjustments):
         return None
-    return round.model_copy(update=_adjusted(with_one_more(round.adjustments, adjustment))), []
+    return round.model_copy(update=_adjustment_fields(append_adjustment(round.adjustments, adjustment))), []
 
 
-def undo(round: Round, adjustment_id: str) -> Decision | None:
+def undo_adjustment(round: Round, adjustment_id: str) -> Decision | None:
     """Take one back; what it has changed already changes when the round is solved again."""
-    _reviewed(round)
+    _require_review(round)
     if all(one.adjustment_id != adjustment_id for one in round.adjustments):
         raise NotFound("adjustment")
-    return round.model_copy(update=_adjusted(undone(round.adjustments, adjustment_id))), []
+    return round.model_copy(update=_adjustment_fields(remove_adjustment(round.adjustments, adjustment_id))), []
 
 
-def resolve(round: Round, moment: Moment, *, whole: bool) -> Decision | None:
+def request_resolve(round: Round, moment: Moment, *, whole: bool) -> Decision | None:
     """Ask for another result, with all adjustments. None where that is under way, or nothing has changed."""
     if round.state == "computing" and round.result:
         return None
-    _reviewed(round)
+    _require_review(round)
     if not whole and all(one.state == "in_force" for one in round.adjustments):
         return None
-    changes = {"state": "computing", "whole": whole, "tries": 0, "progress": Progress(), "lease": moment.recorded_at}
-    return _at(round, moment, **changes), []
+    changes = {
+        "state": "computing",
+        "whole": whole,
+        "tries": 0,
+        "progress": RoundProgress(),
+        "lease": moment.recorded_at,
+    }
+    return _change(round, moment, **changes), []
 
 
-def cancel(round: Round, moment: Moment) -> Decision | None:
+def cancel_computation(round: Round, moment: Moment) -> Decision | None:
     """Stop computing: the earlier result stands again, and a round that has none is discarded."""
     if round.state == "discarded":
         return None
     if round.state != "computing":
         raise CommandRejected("not_computing", "Nothing is being computed.")
     if not round.result:
-        return discard(round, moment)
+        return discard_round(round, moment)
     if not round.whole:
         raise CommandRejected("nearly_done", "A repair takes a moment only; wait for it.")
-    progress = Progress(stage="done", done=round.pairs, total=round.pairs)
-    return _at(round, moment, state="computed", lease=None, progress=progress), []
+    progress = RoundProgress(stage="done", done=round.pairs, total=round.pairs)
+    return _change(round, moment, state="computed", lease=None, progress=progress), []
 
 
-def forget(round: Round, member_id: str) -> Decision | None:
+def erase_member(round: Round, member_id: str) -> Decision | None:
     """Drop every adjustment that names somebody who is to be forgotten; None where none does."""
     kept = tuple(one for one in round.adjustments if member_id not in one.members)
-    return None if kept == round.adjustments else (round.model_copy(update=_adjusted(kept)), [])
+    return None if kept == round.adjustments else (round.model_copy(update=_adjustment_fields(kept)), [])
 
 
-def failed(round: Round, run: int, why: str, moment: Moment) -> Decision | None:
+def fail_computation(round: Round, run: int, why: str, moment: Moment) -> Decision | None:
     """It cannot be computed, and trying again would not help."""
     if round.run != run or round.state != "computing":
         return None
     state = "computed" if round.result else "failed"  # an earlier result stands
-    return _at(round, moment, state=state, why=why, lease=None), []
+    return _change(round, moment, state=state, why=why, lease=None), []
 
 
-def publish(round: Round, moment: Moment) -> Decision | None:
+def start_publication(round: Round, moment: Moment) -> Decision | None:
     """Release it: from now on its proposals go out. None where that has begun."""
     if round.state in ("publishing", "published"):
         return None
@@ -231,20 +243,20 @@ def publish(round: Round, moment: Moment) -> Decision | None:
         raise CommandRejected(
             "not_resolved", "It was changed by hand since it was solved: solve it again, or undo that."
         )
-    progress = Progress(stage="proposing", done=0, total=round.pairs)
-    return _at(round, moment, state="publishing", lease=moment.recorded_at, progress=progress), []
+    progress = RoundProgress(stage="proposing", done=0, total=round.pairs)
+    return _change(round, moment, state="publishing", lease=moment.recorded_at, progress=progress), []
 
 
-def discard(round: Round, moment: Moment) -> Decision | None:
+def discard_round(round: Round, moment: Moment) -> Decision | None:
     """Throw it away; also one that is still being computed."""
     if round.state == "discarded":
         return None
     if round.state not in ("computing", "computed", "failed"):
         raise CommandRejected("round_not_ready", "This round's proposals have gone out.")
-    return _at(round, moment, state="discarded", lease=None), []
+    return _change(round, moment, state="discarded", lease=None), []
 
 
-def published_up_to(
+def record_published_batch(
     round: Round, run: int, cursor: str, proposed: int, withdrawn: int, recorded_at: datetime
 ) -> Decision | None:
     """A stretch of proposals has gone out: ``proposed`` and ``withdrawn`` are the numbers of this stretch."""
@@ -255,22 +267,22 @@ def published_up_to(
         "cursor": cursor,
         "proposed": round.proposed + proposed,
         "withdrawn": round.withdrawn + withdrawn,
-        "progress": Progress(stage="proposing", done=done, total=round.pairs),
-        "lease": recorded_at + LEASE,
+        "progress": RoundProgress(stage="proposing", done=done, total=round.pairs),
+        "lease": recorded_at + ROUND_LEASE,
     }
     return round.model_copy(update=changes), []
 
 
-def published(round: Round, run: int, moment: Moment) -> Decision | None:
+def complete_publication(round: Round, run: int, moment: Moment) -> Decision | None:
     """All have gone out."""
     if round.run != run or round.state != "publishing":
         return None
-    progress = Progress(stage="done", done=round.pairs, total=round.pairs)
-    after = _at(round, moment, state="published", published_at=moment.now, lease=None, progress=progress)
-    return after, [RoundPublished(**_fields(after))]
+    progress = RoundProgress(stage="done", done=round.pairs, total=round.pairs)
+    after = _change(round, moment, state="published", published_at=moment.now, lease=None, progress=progress)
+    return after, [RoundPublished(**_public_fields(after))]
 
 
-def _adjusted(adjustments: tuple[Adjustment, ...]) -> dict[str, Any]:
+def _adjustment_fields(adjustments: tuple[Adjustment, ...]) -> dict[str, Any]:
     named = {member for one in adjustments for member in one.members}
     return {"adjustments": adjustments, "named": tuple(sorted(named))}
 
@@ -285,16 +297,16 @@ def number(place: int) -> str:
     return f"{place:06d}"
 
 
-def _reviewed(round: Round) -> None:
+def _require_review(round: Round) -> None:
     if round.state != "computed":
         raise CommandRejected("round_not_ready", "Only a computed round that was not published yet can be changed.")
 
 
-def _at(round: Round, moment: Moment, **changes: Any) -> Round:
+def _change(round: Round, moment: Moment, **changes: Any) -> Round:
     return round.model_copy(update={"happened_at": moment.now, "recorded_at": moment.recorded_at, **changes})
 
 
-def _fields(round: Round) -> dict[str, Any]:
+def _public_fields(round: Round) -> dict[str, Any]:
     names = (
         "round_id",
         "programme_id",

@@ -8,15 +8,15 @@ from typing import TypeVar
 from contracts.base import FrozenModel
 from contracts.profiles import Side
 from contracts.programmes import ProgrammeSettings
-from services.matcher.domain.fit.score import Fit, score
+from services.matcher.domain.fit.score import Fit, combine_parts
 
-WORST = 20  # pairs with the lowest fit that are shown
+MAX_WORST_PAIRS = 20  # pairs with the lowest fit that are shown
 
 
 K = TypeVar("K")
 
 
-class Coverage(FrozenModel):
+class DepartmentCoverage(FrozenModel):
     """How many of a department's people on one side have a partner."""
 
     department_id: str
@@ -25,7 +25,7 @@ class Coverage(FrozenModel):
     matched: int
 
 
-class Why(FrozenModel):
+class UnmatchedReason(FrozenModel):
     """How many are left over for one reason."""
 
     side: Side
@@ -33,7 +33,7 @@ class Why(FrozenModel):
     people: int
 
 
-class Relief(FrozenModel):
+class RuleRelaxation(FrozenModel):
     """One change of a rule that would give somebody a partner, and how many people it would, each by themselves."""
 
     rule: str
@@ -42,17 +42,17 @@ class Relief(FrozenModel):
     people: int
 
 
-class Summary(FrozenModel):
+class RoundSummary(FrozenModel):
     """``worst``: the numbers of the proposals with the lowest fit, the lowest first."""
 
-    coverage: tuple[Coverage, ...] = ()
-    reasons: tuple[Why, ...] = ()
-    relaxations: tuple[Relief, ...] = ()
+    coverage: tuple[DepartmentCoverage, ...] = ()
+    reasons: tuple[UnmatchedReason, ...] = ()
+    relaxations: tuple[RuleRelaxation, ...] = ()
     worst: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Seat:
+class RoundParticipant:
     """Somebody who takes part in a round, as far as a summary needs it. ``relaxation``: rule, by how much, in words."""
 
     side: Side
@@ -62,7 +62,7 @@ class Seat:
     relaxation: tuple[str, float, str] | None = None
 
 
-def summary(seats: Iterable[Seat], scores: Mapping[str, float]) -> Summary:
+def summarise_round(seats: Iterable[RoundParticipant], scores: Mapping[str, float]) -> RoundSummary:
     """``scores``: the fit of each proposal by its number."""
     people: Counter[tuple[str, Side]] = Counter()
     matched: Counter[tuple[str, Side]] = Counter()
@@ -76,23 +76,23 @@ def summary(seats: Iterable[Seat], scores: Mapping[str, float]) -> Summary:
             reasons[seat.side, seat.code] += 1
         if not seat.matched and seat.relaxation is not None:
             relaxations[seat.relaxation] += 1
-    return Summary(
+    return RoundSummary(
         coverage=tuple(
-            Coverage(
+            DepartmentCoverage(
                 department_id=department, side=side, people=people[department, side], matched=matched[department, side]
             )
             for department, side in sorted(people)
         ),
-        reasons=tuple(Why(side=side, code=code, people=n) for (side, code), n in _most_first(reasons)),
+        reasons=tuple(UnmatchedReason(side=side, code=code, people=n) for (side, code), n in _sort_by_count(reasons)),
         relaxations=tuple(
-            Relief(rule=rule, by=by, text=text, people=n) for (rule, by, text), n in _most_first(relaxations)
+            RuleRelaxation(rule=rule, by=by, text=text, people=n) for (rule, by, text), n in _sort_by_count(relaxations)
         ),
-        worst=tuple(sorted(scores, key=lambda number: (scores[number], number))[:WORST]),
+        worst=tuple(sorted(scores, key=lambda number: (scores[number], number))[:MAX_WORST_PAIRS]),
     )
 
 
 @dataclass(frozen=True)
-class Paired:
+class RoundPair:
     """One pair of a round."""
 
     senior: str
@@ -101,7 +101,7 @@ class Paired:
 
 
 @dataclass(frozen=True)
-class Difference:
+class MemberDifference:
     """What another round means for one person.
 
     ``before`` and ``after``: the fit of all their pairs together in the first and in the other round, both judged by
@@ -121,31 +121,35 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RoundComparison:
     """Everybody who has another partner, or whose pair another fit; who loses most first.
 
     ``totals``: the fit of all pairs of each round, judged by the settings of the first.
     """
 
-    differences: Sequence[Difference]
+    differences: Sequence[MemberDifference]
     totals: tuple[float, float]
     pairs: tuple[int, int]
     in_common: int
     lowest: tuple[float | None, float | None]
 
 
-def compare(first: Sequence[Paired], other: Sequence[Paired], settings: ProgrammeSettings) -> Comparison:
+def compare_rounds(
+    first: Sequence[RoundPair], other: Sequence[RoundPair], settings: ProgrammeSettings
+) -> RoundComparison:
     """Both rounds by one yardstick: ``settings``, those of the first."""
-    one, two = _by_person(first, settings), _by_person(other, settings)
+    one, two = _group_by_member(first, settings), _group_by_member(other, settings)
     differences = []
     for side, member in sorted(one.keys() | two.keys()):
         had, has = one.get((side, member), {}), two.get((side, member), {})
-        found = Difference(member, side, sum(had.values()), sum(has.values()), tuple(sorted(had)), tuple(sorted(has)))
+        found = MemberDifference(
+            member, side, sum(had.values()), sum(has.values()), tuple(sorted(had)), tuple(sorted(has))
+        )
         if found.partners_before != found.partners_after:
             differences.append(found)
     differences.sort(key=lambda found: (found.gain, found.side, found.member_id))
-    scores = tuple([judged(pair.fit, settings) for pair in pairs] for pairs in (first, other))
-    return Comparison(
+    scores = tuple([rescore(pair.fit, settings) for pair in pairs] for pairs in (first, other))
+    return RoundComparison(
         differences=differences,
         totals=(sum(scores[0]), sum(scores[1])),
         pairs=(len(first), len(other)),
@@ -154,20 +158,22 @@ def compare(first: Sequence[Paired], other: Sequence[Paired], settings: Programm
     )
 
 
-def judged(fit: Fit, settings: ProgrammeSettings) -> float:
+def rescore(fit: Fit, settings: ProgrammeSettings) -> float:
     """The same parts, put together by other settings."""
     both = (fit.senior_benefit, fit.junior_benefit)
-    return score(min(both), max(both), fit.compatibility, fit.perspective, settings)
+    return combine_parts(min(both), max(both), fit.compatibility, fit.perspective, settings)
 
 
-def _by_person(pairs: Sequence[Paired], settings: ProgrammeSettings) -> dict[tuple[Side, str], dict[str, float]]:
+def _group_by_member(
+    pairs: Sequence[RoundPair], settings: ProgrammeSettings
+) -> dict[tuple[Side, str], dict[str, float]]:
     found: dict[tuple[Side, str], dict[str, float]] = defaultdict(dict)
     for pair in pairs:
-        worth = judged(pair.fit, settings)
+        worth = rescore(pair.fit, settings)
         found["senior", pair.senior][pair.junior] = worth
         found["junior", pair.junior][pair.senior] = worth
     return found
 
 
-def _most_first(counts: Counter[K]) -> list[tuple[K, int]]:
+def _sort_by_count(counts: Counter[K]) -> list[tuple[K, int]]:
     return sorted(counts.items(), key=lambda found: (-found[1], str(found[0])))
