@@ -1,9 +1,9 @@
-"""A store in memory that does what the real one does with the few operations that the chassis and services use.
+"""An in-memory store that behaves like the real one for the operations that the chassis and the services use.
 
-Any other operation, operator or option raises, so that nothing is tested against a guess.
-`test_memory_store.py` runs the same operations here and on the real store. Documents are encoded as BSON: unsupported
-values are refused, times are cut to milliseconds, and callers hold no reference into the store. Each operation is
-atomic; before a write, others may run, so what was read may be outdated.
+Any other operation, operator or option raises, so that no test relies on a guess. `test_memory_store.py` runs the same
+operations here and on the real store. Documents are encoded as BSON: unsupported values are rejected, times are cut to
+milliseconds, and callers get copies. Each operation is atomic. Other tasks may run before a write, so a document that
+was read may be outdated.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from pymongo import ReplaceOne, UpdateOne
 from chassis.storage.mongo import DUPLICATE_KEY, BulkWriteError, Collection, Document, DuplicateKeyError, Filter
 
 COMPARED = (str, int, datetime)
-TIMES = ("due", "lease", "outbox_since")  # as provisioned in the chassis: what the sweeps look for
+TIME_FIELDS = ("due", "lease", "outbox_since")  # the indexed fields of the sweeps
 
-Test: TypeAlias = Callable[[Mapping[str, Any]], bool]
+Predicate: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
 _CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
 _MISSING = object()
 
 
 class NotSupportedInMemory(NotImplementedError):
-    """The store in memory does not know this; add it together with its comparison to the real store."""
+    """The in-memory store does not support this. Add it together with its comparison to the real store."""
 
 
 class MemoryStore:
@@ -43,14 +43,14 @@ class MemoryStore:
 
 
 class MemoryCollection:
-    """``earliest`` tells when a sweep would find something."""
+    """One collection. ``earliest`` gives the next time at which a sweep would find a document."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._stored: dict[Any, bytes] = {}
-        self._read: dict[Any, Document] = {}  # some of them decoded, to be searched; never handed out
-        self._times: dict[str, list[tuple[datetime, Any]]] = {field: [] for field in TIMES}
-        self._places: dict[Any, list[tuple[str, datetime]]] = {}  # where in those lists each document stands
+        self._decoded: dict[Any, Document] = {}  # a cache for searches; never handed out
+        self._times: dict[str, list[tuple[datetime, Any]]] = {field: [] for field in TIME_FIELDS}
+        self._entries: dict[Any, list[tuple[str, datetime]]] = {}  # by id: its entries in those lists
 
     def earliest(self, field: str) -> datetime | None:
         """The earliest time in this field of any document."""
@@ -58,8 +58,8 @@ class MemoryCollection:
         return times[0][0] if times else None
 
     async def find_one(self, filter: Filter) -> Document | None:
-        found = next(iter(self._matching(filter)), _MISSING)
-        return None if found is _MISSING else self._copy(found)
+        ids = next(iter(self._matching(filter)), _MISSING)
+        return None if ids is _MISSING else self._copy(ids)
 
     def find(self, filter: Filter, fields: Mapping[str, int] | None = None) -> "MemoryCursor":
         return MemoryCursor(self, filter, fields)
@@ -87,7 +87,7 @@ class MemoryCollection:
 
     async def update_one(self, filter: Filter, change: Mapping[str, Any]) -> SimpleNamespace:
         await asyncio.sleep(0)
-        return SimpleNamespace(matched_count=self._update(filter, change, most=1))
+        return SimpleNamespace(matched_count=self._update(filter, change, limit=1))
 
     async def update_many(self, filter: Filter, change: Mapping[str, Any]) -> SimpleNamespace:
         await asyncio.sleep(0)
@@ -96,53 +96,53 @@ class MemoryCollection:
     async def bulk_write(
         self, operations: Iterable[ReplaceOne[Document] | UpdateOne], *, ordered: bool
     ) -> SimpleNamespace:
-        """``matched_count`` leaves out what was inserted by an upsert, as the driver's does."""
+        """``matched_count`` excludes documents inserted by an upsert, like the driver's."""
         _unordered(ordered)
         await asyncio.sleep(0)
         matched = 0
-        for one in operations:
-            if isinstance(one, UpdateOne):
-                matched += self._update(one._filter, cast("Document", one._doc), most=1)
-            elif isinstance(one, ReplaceOne):
-                matched += self._replace(one._filter, cast("Document", one._doc), bool(one._upsert))
+        for item in operations:
+            if isinstance(item, UpdateOne):
+                matched += self._update(item._filter, cast("Document", item._doc), limit=1)
+            elif isinstance(item, ReplaceOne):
+                matched += self._replace(item._filter, cast("Document", item._doc), bool(item._upsert))
             else:
-                raise NotSupportedInMemory(type(one).__name__)
+                raise NotSupportedInMemory(type(item).__name__)
         return SimpleNamespace(matched_count=matched)
 
     async def delete_many(self, filter: Filter) -> SimpleNamespace:
         await asyncio.sleep(0)
-        found = list(self._matching(filter))
-        for id in found:
+        ids = list(self._matching(filter))
+        for id in ids:
             self._drop(id)
-        return SimpleNamespace(deleted_count=len(found))
+        return SimpleNamespace(deleted_count=len(ids))
 
     def _matching(self, filter: Filter) -> Iterable[Any]:
-        """The ids of what the filter finds."""
-        found, rest = self._looked_up(filter)
+        """The ids of the matching documents."""
+        ids, rest = self._use_index(filter)
         if not rest:
-            return found
+            return ids
         finds = compile_filter(rest)
-        return (id for id in found if finds(self._seen(id)))
+        return (id for id in ids if finds(self._decode(id)))
 
-    def _looked_up(self, filter: Filter) -> tuple[list[Any], Filter]:
-        """The ids that an index finds, and what of the filter is still to be asked."""
+    def _use_index(self, filter: Filter) -> tuple[list[Any], Filter]:
+        """The ids that an index finds, and the remaining filter."""
         id = filter.get("_id", _MISSING)
         if isinstance(id, str):
             return [id] if id in self._stored else [], _without(filter, "_id")
         if isinstance(id, Mapping) and list(id) == ["$in"]:
-            return [one for one in dict.fromkeys(id["$in"]) if one in self._stored], _without(filter, "_id")
-        for field in TIMES:
-            wanted = filter.get(field)
-            if isinstance(wanted, Mapping) and list(wanted) == ["$lte"]:
+            return [item for item in dict.fromkeys(id["$in"]) if item in self._stored], _without(filter, "_id")
+        for field in TIME_FIELDS:
+            expected = filter.get(field)
+            if isinstance(expected, Mapping) and list(expected) == ["$lte"]:
                 times = self._times[field]
-                found = times[: bisect_right(times, wanted["$lte"], key=_time_of)]
-                return [one for _, one in found], _without(filter, field)
+                ids = times[: bisect_right(times, expected["$lte"], key=_time_of)]
+                return [item for _, item in ids], _without(filter, field)
         return list(self._stored), filter
 
-    def _seen(self, id: Any) -> Document:
-        if id not in self._read:
-            self._read[id] = self._copy(id)
-        return self._read[id]
+    def _decode(self, id: Any) -> Document:
+        if id not in self._decoded:
+            self._decoded[id] = self._copy(id)
+        return self._decoded[id]
 
     def _copy(self, id: Any) -> Document:
         return bson.decode(self._stored[id], _CODEC)
@@ -150,54 +150,54 @@ class MemoryCollection:
     def _insert(self, document: Document) -> bool:
         if document["_id"] in self._stored:
             return False
-        self._keep(document)
+        self._store(document)
         return True
 
     def _replace(self, filter: Filter, document: Document, upsert: bool) -> int:
-        found = next(iter(self._matching(filter)), _MISSING)
-        if found is _MISSING:
+        ids = next(iter(self._matching(filter)), _MISSING)
+        if ids is _MISSING:
             if upsert and not self._insert(document):
                 raise DuplicateKeyError("the _id exists", DUPLICATE_KEY)
             return 0
-        if found != document["_id"]:
+        if ids != document["_id"]:
             raise NotSupportedInMemory("replacing under another _id")
-        self._keep(document)
+        self._store(document)
         return 1
 
-    def _update(self, filter: Filter, change: Mapping[str, Any], most: int | None = None) -> int:
+    def _update(self, filter: Filter, change: Mapping[str, Any], limit: int | None = None) -> int:
         if unknown := set(change) - {"$set", "$pull", "$unset"}:
             raise NotSupportedInMemory(f"update operators {sorted(unknown)}")
-        found = list(self._matching(filter))[:most]
-        for id in found:
+        ids = list(self._matching(filter))[:limit]
+        for id in ids:
             after = self._copy(id)
             for name, value in change.get("$set", {}).items():
-                after[_plain(name)] = value
+                after[_top_level_field(name)] = value
             for name, condition in change.get("$pull", {}).items():
-                after[_plain(name)] = [item for item in after.get(name, []) if not matches(item, condition)]
+                after[_top_level_field(name)] = [item for item in after.get(name, []) if not matches(item, condition)]
             for name in change.get("$unset", {}):
                 _unset(after, name)
-            self._keep(after)
-        return len(found)
+            self._store(after)
+        return len(ids)
 
-    def _keep(self, document: Document) -> None:
+    def _store(self, document: Document) -> None:
         id = document["_id"]
         self._drop(id)
         self._stored[id] = bson.encode(document)
-        places = [(field, _as_stored(at)) for field in TIMES if isinstance(at := document.get(field), datetime)]
-        for field, at in places:
+        entries = [(field, _as_stored(at)) for field in TIME_FIELDS if isinstance(at := document.get(field), datetime)]
+        for field, at in entries:
             insort(self._times[field], (at, id))
-        self._places[id] = places
+        self._entries[id] = entries
 
     def _drop(self, id: Any) -> None:
         self._stored.pop(id, None)
-        self._read.pop(id, None)
-        for field, at in self._places.pop(id, ()):
+        self._decoded.pop(id, None)
+        for field, at in self._entries.pop(id, ()):
             times = self._times[field]
             del times[bisect_left(times, (at, id))]
 
 
 class MemoryCursor:
-    """What is found when it is first asked for something."""
+    """A cursor that searches at its first use."""
 
     def __init__(self, collection: MemoryCollection, filter: Filter, fields: Mapping[str, int] | None) -> None:
         self._collection, self._filter, self._fields = collection, filter, fields
@@ -211,49 +211,49 @@ class MemoryCursor:
         self._order = [name for name, _ in order]
         return self
 
-    def limit(self, most: int) -> "MemoryCursor":
-        self._most = most or None  # 0 is all, as in the driver
+    def limit(self, limit: int) -> "MemoryCursor":
+        self._most = limit or None  # 0 is all, as in the driver
         return self
 
     async def __aiter__(self) -> AsyncIterator[Document]:
-        found = [self._collection._copy(id) for id in self._collection._matching(self._filter)]
+        ids = [self._collection._copy(id) for id in self._collection._matching(self._filter)]
         if self._order:
-            found.sort(key=lambda document: [_rank(document.get(name)) for name in self._order])
-        for document in found[: self._most]:
+            ids.sort(key=lambda document: [_rank(document.get(name)) for name in self._order])
+        for document in ids[: self._most]:
             yield document if self._fields is None else _projected(document, self._fields)
 
 
 def matches(document: Mapping[str, Any], filter: Filter) -> bool:
-    """Whether the document is one that the filter finds."""
+    """Whether the filter matches the document."""
     return compile_filter(filter)(document)
 
 
-def compile_filter(filter: Filter) -> Test:
-    """Whether a document is one that the filter finds; made once for many documents."""
-    tests = [_clause(name, wanted) for name, wanted in filter.items()]
+def compile_filter(filter: Filter) -> Predicate:
+    """Compile a filter to a predicate, once for many documents."""
+    tests = [_clause(name, expected) for name, expected in filter.items()]
     return tests[0] if len(tests) == 1 else lambda document: all(test(document) for test in tests)
 
 
-def _clause(name: str, wanted: Any) -> Test:
+def _clause(name: str, expected: Any) -> Predicate:
     if name == "$or":
-        some = [compile_filter(one) for one in wanted]
+        some = [compile_filter(item) for item in expected]
         return lambda document: any(test(document) for test in some)
     if name == "$and":
-        every = [compile_filter(one) for one in wanted]
+        every = [compile_filter(item) for item in expected]
         return lambda document: all(test(document) for test in every)
     if name.startswith("$"):
         raise NotSupportedInMemory(name)
     path = name.split(".")
-    if not isinstance(wanted, Mapping):
-        return lambda document: _equals(list(_reached(document, path)), wanted)
-    operators = list(wanted.items())
+    if not isinstance(expected, Mapping):
+        return lambda document: _equals(list(_values_at(document, path)), expected)
+    operators = list(expected.items())
     return lambda document: all(
-        _holds(list(_reached(document, path)), operator, operand) for operator, operand in operators
+        _holds(list(_values_at(document, path)), operator, operand) for operator, operand in operators
     )
 
 
-def _reached(value: Any, path: Sequence[str]) -> Iterable[Any]:
-    """What stands at the path, and where a list stands on the way or there, each of its elements too."""
+def _values_at(value: Any, path: Sequence[str]) -> Iterable[Any]:
+    """The values at a path. For a list on the path or at its end, also each of its elements."""
     while path and isinstance(value, dict) and not path[0].isdigit():
         value, path = value.get(path[0], _MISSING), path[1:]
     if not path:
@@ -261,42 +261,42 @@ def _reached(value: Any, path: Sequence[str]) -> Iterable[Any]:
         if isinstance(value, list):
             yield from value
     elif isinstance(value, list):
-        for one in value:
-            yield from _reached(one, path) if isinstance(one, Mapping) else ()
+        for item in value:
+            yield from _values_at(item, path) if isinstance(item, Mapping) else ()
     elif path[0].isdigit():
-        raise NotSupportedInMemory("a place in a list")
+        raise NotSupportedInMemory("an index into a list")
     else:
-        yield from _reached(value.get(path[0], _MISSING) if isinstance(value, Mapping) else _MISSING, path[1:])
+        yield from _values_at(value.get(path[0], _MISSING) if isinstance(value, Mapping) else _MISSING, path[1:])
 
 
-def _equals(values: Sequence[Any], wanted: Any) -> bool:
-    if isinstance(wanted, Mapping):
+def _equals(values: Sequence[Any], expected: Any) -> bool:
+    if isinstance(expected, Mapping):
         raise NotSupportedInMemory("equality of documents")
-    if wanted is None:
+    if expected is None:
         if len(values) != 1:
             raise NotSupportedInMemory("null in or below a list")
         return values[0] is None or values[0] is _MISSING
-    return any(_kind(value) is _kind(wanted) and value == wanted for value in values)
+    return any(_kind(value) is _kind(expected) and value == expected for value in values)
 
 
 def _holds(values: Sequence[Any], operator: str, operand: Any) -> bool:
     match operator:
         case "$in":
-            return any(_equals(values, one) for one in operand)
+            return any(_equals(values, item) for item in operand)
         case "$nin":
-            return not any(_equals(values, one) for one in operand)
+            return not any(_equals(values, item) for item in operand)
         case "$ne":
             return not _equals(values, operand)
         case "$elemMatch":
             lists = [value for value in values if isinstance(value, list)]
-            return any(isinstance(one, Mapping) and matches(one, operand) for value in lists for one in value)
+            return any(isinstance(item, Mapping) and matches(item, operand) for value in lists for item in value)
         case "$gt" | "$gte" | "$lt" | "$lte":
             return any(_compares(value, operator, operand) for value in values)
     raise NotSupportedInMemory(operator)
 
 
 def _compares(value: Any, operator: str, operand: Any) -> bool:
-    """Values of another type are neither smaller nor greater."""
+    """Compare values of the same type; values of different types do not match."""
     if _kind(operand) not in COMPARED:
         raise NotSupportedInMemory(f"{operator} with {type(operand).__name__}")
     if _kind(value) is not _kind(operand):
@@ -312,7 +312,7 @@ def _compares(value: Any, operator: str, operand: Any) -> bool:
 
 
 def _rank(value: Any) -> tuple[int, Any]:
-    """Null and what is absent come first."""
+    """A sort key: null and absent values come first."""
     if value is None:
         return (0, 0)
     if _kind(value) not in COMPARED:
@@ -321,17 +321,17 @@ def _rank(value: Any) -> tuple[int, Any]:
 
 
 def _kind(value: Any) -> type:
-    """What may equal or be compared: long whole numbers have a type of their own in BSON, and truth is no number."""
+    """The type for comparison. In BSON, long integers are a type of their own, and a boolean is not a number."""
     return int if isinstance(value, int) and not isinstance(value, bool) else type(value)
 
 
 def _projected(document: Document, fields: Mapping[str, int]) -> Document:
-    """The ``_id`` and these fields; a dotted one within what it is in."""
-    shown: Document = {"_id": document["_id"]}
-    for name, wanted in fields.items():
-        if wanted != 1:
+    """The ``_id`` and these fields; a dotted field stays within its parent document."""
+    projected: Document = {"_id": document["_id"]}
+    for name, expected in fields.items():
+        if expected != 1:
             raise NotSupportedInMemory("a projection that leaves out")
-        source, target = document, shown
+        source, target = document, projected
         *above, last = name.split(".")
         for step in above:
             if not isinstance(source.get(step), dict):
@@ -339,11 +339,11 @@ def _projected(document: Document, fields: Mapping[str, int]) -> Document:
             source, target = source[step], target.setdefault(step, {})
         if last in source:
             target[last] = source[last]
-    return shown
+    return projected
 
 
 def _without(filter: Filter, field: str) -> Filter:
-    return {name: wanted for name, wanted in filter.items() if name != field}
+    return {name: expected for name, expected in filter.items() if name != field}
 
 
 def _unset(document: Document, name: str) -> None:
@@ -353,7 +353,7 @@ def _unset(document: Document, name: str) -> None:
     document.pop(last, None)
 
 
-def _plain(name: str) -> str:
+def _top_level_field(name: str) -> str:
     if "." in name:
         raise NotSupportedInMemory("changing a field within a field")
     return name

@@ -1,9 +1,9 @@
-"""The protocol under random schedules: the real aggregates, relay and guardian over a store and a broker in memory.
+"""Random schedules of the protocol: the real aggregates, relay and guardian on an in-memory store and broker.
 
-Time is virtual: every step of the store and the broker takes a random time, so that a seed is a schedule; some steps
-take longer than a lease. A connection breaks before a write, after it, or before a write that is applied late all the
-same. A replica crashes between any two steps and is started again. Only the operations that the code under test uses
-exist here; `tests/chassis/test_simulation.py` and `test_memory.py` hold them against the real store.
+Time is virtual. Every step of the store and the broker takes a random time, so a seed determines a schedule. Some steps
+take longer than a lease. A connection breaks before a write, after it, or before a write that is still applied later. A
+replica crashes between any two steps and is started again. Only the operations that the code under test uses exist
+here; `test_simulation.py` and `test_memory_store.py` compare them with the real store.
 """
 
 import asyncio
@@ -30,38 +30,38 @@ from contracts.envelope import OutgoingEvent
 from tests.chassis.harness import COUNTERS, COUNTS, SERVICE, Counter, add, counter_event, erase
 from tests.chassis.memory_store import matches
 
-BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+START_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 WORK_LEASE = timedelta(seconds=20)
 
 
-class _Instant(selectors.DefaultSelector):
-    """Never waits: the loop's clock is moved on instead."""
+class _VirtualSelector(selectors.DefaultSelector):
+    """Never waits: moves the loop's clock forward instead."""
 
-    moved = 0.0
+    seconds = 0.0
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout:
-            self.moved += timeout
+            self.seconds += timeout
         return super().select(0)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        self._instant = _Instant()
-        super().__init__(self._instant)
+        self._selector = _VirtualSelector()
+        super().__init__(self._selector)
 
     def time(self) -> float:
-        return self._instant.moved
+        return self._selector.seconds
 
 
 class VirtualClock(Clock):
     def machine_now(self) -> datetime:
-        return BEGINNING + timedelta(seconds=asyncio.get_running_loop().time())
+        return START_TIME + timedelta(seconds=asyncio.get_running_loop().time())
 
 
 @dataclass
-class Chance:
-    """What may happen at each step; ``calm`` once the faults are over."""
+class FaultSchedule:
+    """Random delays and faults of each step; with ``calm`` there are no faults."""
 
     random: random.Random
     calm: bool = False
@@ -70,49 +70,49 @@ class Chance:
         stall = not self.calm and self.random.random() < 0.03
         await asyncio.sleep(self.random.uniform(1, 60) if stall else self.random.uniform(0.001, 0.05))
 
-    def fault(self, likely: float) -> bool:
-        return not self.calm and self.random.random() < likely
+    def fails(self, probability: float) -> bool:
+        return not self.calm and self.random.random() < probability
 
 
-class MemoryCollection:
-    """One collection as one replica reaches it; ``documents`` is what all share."""
+class FaultyCollection:
+    """The collection as one replica sees it. ``documents`` is shared by all replicas."""
 
     name = "counters"
 
-    def __init__(self, documents: dict[str, Document], chance: Chance) -> None:
+    def __init__(self, documents: dict[str, Document], faults: FaultSchedule) -> None:
         self._documents = documents
-        self._chance = chance
+        self._faults = faults
 
     async def _write(self, apply: Any) -> Any:
-        """Apply a write at some moment, or lose the connection before, after, or in between."""
-        await self._chance.step()
-        if self._chance.fault(0.06):
-            if self._chance.fault(0.5):  # it is still under way, and is applied later than anybody thinks
-                later = self._chance.random.uniform(0.01, 5)
-                asyncio.get_running_loop().call_later(later, self._quietly, apply)
+        """Apply a write after a random time, or lose the connection before it or after it."""
+        await self._faults.step()
+        if self._faults.fails(0.06):
+            if self._faults.fails(0.5):  # the write is still under way, and is applied later
+                later = self._faults.random.uniform(0.01, 5)
+                asyncio.get_running_loop().call_later(later, self._apply_if_new, apply)
             raise ConnectionFailure("lost before")
         result = apply()
-        await self._chance.step()
-        if self._chance.fault(0.06):
+        await self._faults.step()
+        if self._faults.fails(0.06):
             raise ConnectionFailure("lost after")
         return result
 
     @staticmethod
-    def _quietly(apply: Any) -> None:
+    def _apply_if_new(apply: Any) -> None:
         try:
             apply()
         except DuplicateKeyError:
             return
 
     async def find_one(self, filter: Mapping[str, Any]) -> Document | None:
-        await self._chance.step()
-        found = [d for d in self._documents.values() if matches(d, filter)]
-        result = copy.deepcopy(found[0]) if found else None
-        await self._chance.step()
+        await self._faults.step()
+        matching = [d for d in self._documents.values() if matches(d, filter)]
+        result = copy.deepcopy(matching[0]) if matching else None
+        await self._faults.step()
         return result
 
-    def find(self, filter: Mapping[str, Any], _fields: object = None) -> "MemoryCursor":
-        return MemoryCursor(self, filter)
+    def find(self, filter: Mapping[str, Any], _fields: object = None) -> "FaultyCursor":
+        return FaultyCursor(self, filter)
 
     async def insert_one(self, document: Document) -> None:
         document = copy.deepcopy(document)
@@ -146,49 +146,49 @@ class MemoryCollection:
         return await self._write(apply)
 
     def _replace(self, filter: Mapping[str, Any], document: Document) -> SimpleNamespace:
-        found = [d for d in self._documents.values() if matches(d, filter)]
-        if found:
+        matching = [d for d in self._documents.values() if matches(d, filter)]
+        if matching:
             self._documents[document["_id"]] = copy.deepcopy(document)
-        return SimpleNamespace(matched_count=len(found[:1]))
+        return SimpleNamespace(matched_count=len(matching[:1]))
 
     def _update(self, filter: Mapping[str, Any], change: Mapping[str, Any]) -> SimpleNamespace:
-        found = [d for d in self._documents.values() if matches(d, filter)][:1]
-        for document in found:
+        matching = [d for d in self._documents.values() if matches(d, filter)][:1]
+        for document in matching:
             for name, value in change.get("$set", {}).items():
                 document[name] = copy.deepcopy(value)
             for name, condition in change.get("$pull", {}).items():
                 document[name] = [item for item in document[name] if not matches(item, condition)]
         assert set(change) <= {"$set", "$pull"}
-        return SimpleNamespace(matched_count=len(found))
+        return SimpleNamespace(matched_count=len(matching))
 
 
-class MemoryCursor:
-    def __init__(self, collection: MemoryCollection, filter: Mapping[str, Any]) -> None:
+class FaultyCursor:
+    def __init__(self, collection: FaultyCollection, filter: Mapping[str, Any]) -> None:
         self._collection, self._filter = collection, filter
         self._by = "_id"
         self._limit = 0
 
-    def sort(self, field: str, direction: int) -> "MemoryCursor":
+    def sort(self, field: str, direction: int) -> "FaultyCursor":
         assert direction == 1
         self._by = field
         return self
 
-    def limit(self, limit: int) -> "MemoryCursor":
+    def limit(self, limit: int) -> "FaultyCursor":
         self._limit = limit
         return self
 
     async def __aiter__(self) -> AsyncIterator[Document]:
-        await self._collection._chance.step()
-        found = [copy.deepcopy(d) for d in self._collection._documents.values() if matches(d, self._filter)]
-        found.sort(key=lambda document: document[self._by])
-        for document in found[: self._limit or None]:
+        await self._collection._faults.step()
+        matching = [copy.deepcopy(d) for d in self._collection._documents.values() if matches(d, self._filter)]
+        matching.sort(key=lambda document: document[self._by])
+        for document in matching[: self._limit or None]:
             yield document
-            await self._collection._chance.step()
+            await self._collection._faults.step()
 
 
 @dataclass(frozen=True)
-class Line:
-    """One record of the log."""
+class LogRecord:
+    """One record of the in-memory broker."""
 
     topic: str
     key: str
@@ -204,49 +204,49 @@ class Line:
         return int(dict(self.headers)["ce_sequence"])
 
 
-class MemoryProducer:
-    """Keeps the order of what one replica sends, as an idempotent producer does; a crash loses what is under way."""
+class FaultyProducer:
+    """Keeps the order of one replica's records, like an idempotent producer. A crash loses the records under way."""
 
-    def __init__(self, log: list[Line], chance: Chance) -> None:
-        self._log, self._chance = log, chance
-        self._queue: asyncio.Queue[tuple[Line, asyncio.Future[None]]] = asyncio.Queue()
+    def __init__(self, log: list[LogRecord], faults: FaultSchedule) -> None:
+        self._log, self._faults = log, faults
+        self._queue: asyncio.Queue[tuple[LogRecord, asyncio.Future[None]]] = asyncio.Queue()
 
     async def send(
         self, topic: str, *, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]]
     ) -> "asyncio.Future[None]":
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((Line(topic, key.decode(), value, tuple(headers)), future))
+        self._queue.put_nowait((LogRecord(topic, key.decode(), value, tuple(headers)), future))
         return future
 
     async def deliver(self, topic: str, **record: Any) -> None:
         await (await self.send(topic, **record))
 
     async def renew(self) -> None:
-        await self._chance.step()
+        await self._faults.step()
 
     async def run(self) -> None:
         while True:
-            line, future = await self._queue.get()
-            await self._chance.step()
-            self._log.append(line)
-            await self._chance.step()
+            record, future = await self._queue.get()
+            await self._faults.step()
+            self._log.append(record)
+            await self._faults.step()
             if not future.done():
                 future.set_result(None)
 
 
 @dataclass
-class Process:
-    """One replica: crashes as a whole, with all of its tasks."""
+class SimulatedProcess:
+    """One replica. A crash cancels all of its tasks."""
 
-    world: "Simulation"
+    simulation: "Simulation"
     tasks: list["asyncio.Task[Any]"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        chance, clock = self.world.chance, VirtualClock()
-        self.producer = MemoryProducer(self.world.log, chance)
+        faults, clock = self.simulation.faults, VirtualClock()
+        self.producer = FaultyProducer(self.simulation.log, faults)
         self.relay = Relay(self.producer, SERVICE, "", clock)
         self.counters: Aggregates[Counter] = Aggregates(
-            cast("Collection", MemoryCollection(self.world.documents, chance)),
+            cast("Collection", FaultyCollection(self.simulation.documents, faults)),
             Counter,
             SERVICE,
             self.relay,
@@ -276,39 +276,38 @@ class Process:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(self.world.chance.random.uniform(1, 10))
+            await asyncio.sleep(self.simulation.faults.random.uniform(1, 10))
             try:
                 await self.relay.sweep(self.counters)
             except ConnectionFailure:
                 continue
 
     async def _guard(self) -> None:
-        place = 0
+        position = 0
         while True:
-            await asyncio.sleep(self.world.chance.random.uniform(0.1, 3))
-            for line in self.world.log[place:]:
-                if line.topic == COUNTERS.name:
-                    record = SimpleNamespace(key=line.key.encode(), value=line.value, headers=line.headers)
-                    self.guardian.observe(cast("RawRecord", record))
-            place = len(self.world.log)
+            await asyncio.sleep(self.simulation.faults.random.uniform(0.1, 3))
+            for record in self.simulation.log[position:]:
+                if record.topic == COUNTERS.name:
+                    raw = SimpleNamespace(key=record.key.encode(), value=record.value, headers=record.headers)
+                    self.guardian.observe(cast("RawRecord", raw))
+            position = len(self.simulation.log)
             await self.guardian.republish_outdated()
 
 
 class Simulation:
-    """Some replicas, clients that retry what they are not sure of, and then the calm after the faults."""
+    """Some replicas and clients under faults, then a calm time. A client retries every unconfirmed operation."""
 
     def __init__(self, seed: int) -> None:
-        self.chance = Chance(random.Random(seed))
+        self.faults = FaultSchedule(random.Random(seed))
         self.documents: dict[str, Document] = {}
-        self.log: list[Line] = []
-        self.done: dict[
-            tuple[str, int], bool
-        ] = {}  # (counter, amount): whether the client was told that it was applied
-        self.processes: list[Process] = []
+        self.log: list[LogRecord] = []
+        # By counter and amount: whether the client got the response that the amount was added.
+        self.confirmed: dict[tuple[str, int], bool] = {}
+        self.processes: list[SimulatedProcess] = []
 
     async def run(self) -> None:
-        choice = self.chance.random
-        self.processes = [Process(self) for _ in range(choice.randint(1, 3))]
+        choice = self.faults.random
+        self.processes = [SimulatedProcess(self) for _ in range(choice.randint(1, 3))]
         ids = ["a", "b"][: choice.randint(1, 2)]
         clients = [asyncio.create_task(self._client(choice.choice(ids), n)) for n in range(1, choice.randint(4, 9))]
         if choice.random() < 0.5:
@@ -318,73 +317,73 @@ class Simulation:
         await asyncio.gather(*clients)
         crashes.cancel()
         await asyncio.gather(crashes, return_exceptions=True)
-        self.chance.calm = True
-        await self._rest()
+        self.faults.calm = True
+        await self._wait_until_quiet()
         for process in self.processes:
             await process.crash()
 
-    async def _rest(self) -> None:
-        """Until nothing waits and nothing more is said."""
+    async def _wait_until_quiet(self) -> None:
+        """Wait until all outboxes are empty and nothing more is published."""
         for _ in range(60):
             before = len(self.log)
             await asyncio.sleep(40)  # longer than a lease and any round of the guardian
             if len(self.log) == before and not any(document["outbox"] for document in self.documents.values()):
                 return
-        raise AssertionError("it does not come to rest")
+        raise AssertionError("the system does not come to rest")
 
     async def _crashes(self) -> None:
         while True:
-            await asyncio.sleep(self.chance.random.uniform(0.05, 20))
-            n = self.chance.random.randrange(len(self.processes))
-            dead, self.processes[n] = self.processes[n], Process(self)
+            await asyncio.sleep(self.faults.random.uniform(0.05, 20))
+            n = self.faults.random.randrange(len(self.processes))
+            dead, self.processes[n] = self.processes[n], SimulatedProcess(self)
             await dead.crash()
 
     async def _client(self, id: str, amount: int) -> None:
-        await asyncio.sleep(self.chance.random.uniform(0, 3))
-        applied = await self._insist(id, Op(f"add {amount}", "body", "command"), add(id, amount))
-        self.done[(id, amount)] = applied
+        await asyncio.sleep(self.faults.random.uniform(0, 3))
+        applied = await self._send_command(id, Op(f"add {amount}", "body", "command"), add(id, amount))
+        self.confirmed[(id, amount)] = applied
 
     async def _eraser(self, id: str) -> None:
-        await asyncio.sleep(self.chance.random.uniform(0, 5))
-        await self._insist(id, Op("erase", "body", "command"), erase(id))
+        await asyncio.sleep(self.faults.random.uniform(0, 5))
+        await self._send_command(id, Op("erase", "body", "command"), erase(id))
 
     async def _worker(self, id: str) -> None:
-        """A service's own long work: claims the lease, makes many steps and renewals, and lets the lease go."""
-        await asyncio.sleep(self.chance.random.uniform(0, 5))
+        """A long task of a service: claims the lease, makes many steps and renewals, and releases the lease."""
+        await asyncio.sleep(self.faults.random.uniform(0, 5))
         claimed = await self._until_answered(lambda counters: counters.update(id, Op.once(), _claim))
         run = claimed.state.run if claimed.state else 0
-        for _ in range(self.chance.random.randint(0, RECENT_OPERATIONS + 8)):
-            if self.chance.random.random() < 0.3:
+        for _ in range(self.faults.random.randint(0, RECENT_OPERATIONS + 8)):
+            if self.faults.random.random() < 0.3:
                 await self._until_answered(
-                    lambda counters: counters.renew_lease(id, lambda counter: _renewed(counter, run))
+                    lambda counters: counters.renew_lease(id, lambda counter: _renew(counter, run))
                 )
             else:
                 await self._until_answered(lambda counters: counters.update(id, Op.once(), _step))
-        # A claim whose crashed process could not say so has taken a later run: whoever ends, ends all of them.
+        # A claim of a crashed process may have started a later run without an answer. The end closes every run.
         await self._until_answered(lambda counters: counters.update(id, Op.once(), _end))
 
     async def _until_answered(self, call: Callable[[Aggregates[Counter]], Coroutine[Any, Any, Any]]) -> Any:
-        """Make the call again, at any replica, until there is an answer."""
+        """Repeat the call, at any replica, until there is an answer."""
         while True:
-            process = self.chance.random.choice(self.processes)
-            asking = process.start(call(process.counters))
+            process = self.faults.random.choice(self.processes)
+            call_task = process.start(call(process.counters))
             try:
-                return await asyncio.shield(asking)
+                return await asyncio.shield(call_task)
             except (asyncio.CancelledError, ConnectionFailure, TooBusy):
-                await asyncio.sleep(self.chance.random.uniform(0.1, 2))
+                await asyncio.sleep(self.faults.random.uniform(0.1, 2))
 
-    async def _insist(self, id: str, op: Op, decide: Any) -> bool:
-        """As a client does: again until there is an answer; now and then once more, even much later."""
+    async def _send_command(self, id: str, op: Op, decide: Any) -> bool:
+        """Behave like a client: repeat until there is an answer, and sometimes once more, even much later."""
         while True:
             saved = await self._until_answered(lambda counters: counters.update(id, op, decide))
-            if self.chance.random.random() < 0.7:
+            if self.faults.random.random() < 0.7:
                 return bool(saved.changed or saved.repeated)
-            if self.chance.random.random() < 0.3:
-                await asyncio.sleep(self.chance.random.uniform(1, 60))
+            if self.faults.random.random() < 0.3:
+                await asyncio.sleep(self.faults.random.uniform(1, 60))
 
 
 def _machine_time() -> datetime:
-    return BEGINNING + timedelta(seconds=asyncio.get_running_loop().time())
+    return START_TIME + timedelta(seconds=asyncio.get_running_loop().time())
 
 
 def _claim(counter: Counter | None) -> tuple[Counter, list[OutgoingEvent]] | None:
@@ -393,7 +392,7 @@ def _claim(counter: Counter | None) -> tuple[Counter, list[OutgoingEvent]] | Non
     return counter.model_copy(update={"run": counter.run + 1, "lease": _machine_time() + WORK_LEASE}), []
 
 
-def _renewed(counter: Counter, run: int) -> datetime | None:
+def _renew(counter: Counter, run: int) -> datetime | None:
     return _machine_time() + WORK_LEASE if counter.run == run else None
 
 
@@ -405,17 +404,19 @@ def _end(counter: Counter | None) -> tuple[Counter, list[OutgoingEvent]] | None:
     return None if counter is None else (counter.model_copy(update={"run": counter.run + 1, "lease": None}), [])
 
 
-def topics_of(log: Iterable[Line], key: str) -> tuple[list[Line], list[Line]]:
-    """What was said of one counter on the compacted topic, and on the other."""
-    mine = [line for line in log if line.key == key]
-    return [line for line in mine if line.topic == COUNTERS.name], [line for line in mine if line.topic == COUNTS.name]
+def records_of(log: Iterable[LogRecord], key: str) -> tuple[list[LogRecord], list[LogRecord]]:
+    """The records of one counter on the compacted topic, and on the other topic."""
+    records = [record for record in log if record.key == key]
+    return [record for record in records if record.topic == COUNTERS.name], [
+        record for record in records if record.topic == COUNTS.name
+    ]
 
 
 def simulate(seed: int) -> Simulation:
     loop = VirtualLoop()
     try:
-        made = Simulation(seed)
-        loop.run_until_complete(made.run())
-        return made
+        simulation = Simulation(seed)
+        loop.run_until_complete(simulation.run())
+        return simulation
     finally:
         loop.close()

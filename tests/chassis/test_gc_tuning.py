@@ -1,4 +1,4 @@
-"""A full collection looks at what came since the last one; once in a while, at everything."""
+"""A full collection examines only objects created since the last one; once an hour, all objects."""
 
 import asyncio
 import gc
@@ -12,15 +12,15 @@ from chassis import gc_tuning
 from chassis.gc_tuning import run_gc_tuning, set_collected_aside
 
 
-class Somebody:
-    """In a circle of one, so that no last reference to it ever goes away."""
+class SelfReference:
+    """An object that refers to itself, so that only a collection can free it."""
 
     def __init__(self) -> None:
-        self.me = self
+        self.reference = self
 
 
 @contextmanager
-def running() -> Iterator["asyncio.Task[None]"]:
+def run_tuning() -> Iterator["asyncio.Task[None]"]:
     task = asyncio.create_task(run_gc_tuning())
     try:
         yield task
@@ -28,49 +28,49 @@ def running() -> Iterator["asyncio.Task[None]"]:
         task.cancel()
 
 
-async def begun() -> None:
-    """Until the task has taken its first step."""
+async def wait_for_start() -> None:
+    """Wait until the task has taken its first step."""
     await asyncio.sleep(0)
 
 
 class TestSetAside:
     async def test_survivors_are_skipped_by_the_next_full_collection(self) -> None:
-        with running():
-            await begun()
-            somebody = Somebody()
-            assert any(one is somebody for one in gc.get_objects())
+        with run_tuning():
+            await wait_for_start()
+            cycle = SelfReference()
+            assert any(tracked is cycle for tracked in gc.get_objects())
             gc.collect()
-            assert not any(one is somebody for one in gc.get_objects())
+            assert not any(tracked is cycle for tracked in gc.get_objects())
 
     def test_afterwards_all_objects_are_collected_again(self) -> None:
-        somebody = Somebody()
+        cycle = SelfReference()
         with set_collected_aside():
             gc.collect()
-        assert any(one is somebody for one in gc.get_objects())
+        assert any(tracked is cycle for tracked in gc.get_objects())
 
     async def test_unreachable_cycle_is_freed_by_the_hourly_collection(
         self,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        with running() as task:
-            await begun()
-            somebody = Somebody()
-            known = weakref.ref(somebody)
+        with run_tuning() as task:
+            await wait_for_start()
+            cycle = SelfReference()
+            reference = weakref.ref(cycle)
             gc.collect()
-            del somebody
+            del cycle
             gc.collect()
-            assert known() is not None
+            assert reference() is not None
             task.cancel()
             await asyncio.wait({task})
         monkeypatch.setattr(gc_tuning, "FULL_COLLECTION_INTERVAL_S", 0)
-        with running():
-            await begun()
-            await begun()
-            assert known() is None
+        with run_tuning():
+            await wait_for_start()
+            await wait_for_start()
+            assert reference() is None
 
     async def test_nothing_stays_set_aside_after_the_end(self) -> None:
-        with running() as task:
-            await begun()
+        with run_tuning() as task:
+            await wait_for_start()
             assert gc.get_freeze_count() > 0
         await asyncio.wait({task})
         assert gc.get_freeze_count() == 0

@@ -1,4 +1,4 @@
-"""The store in memory does what the real one does, operation by operation."""
+"""The in-memory store behaves like the real store, operation by operation."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -85,52 +85,52 @@ CHANGES: list[Callable[[Collection], Awaitable[Any]]] = [
 ]
 
 
-async def everything(store: Collection) -> list[Document]:
+async def read_all(store: Collection) -> list[Document]:
     return [document async for document in store.find({}).sort("_id", 1)]
 
 
-async def fresh(store: Collection) -> Collection:
+async def reset(store: Collection) -> Collection:
     await store.delete_many({})
     await store.insert_many([dict(document) for document in DOCUMENTS], ordered=False)
     return store
 
 
-async def outcome(change: Callable[[Collection], Awaitable[Any]], store: Collection) -> tuple[Any, list[Document]]:
-    """What the operation told, and what it left."""
-    told: Any
+async def apply(change: Callable[[Collection], Awaitable[Any]], store: Collection) -> tuple[Any, list[Document]]:
+    """The result of an operation, and the documents after it."""
+    result_summary: Any
     try:
         result = await change(store)
     except DuplicateKeyError:
-        told = "exists"
+        result_summary = "exists"
     except BulkWriteError as error:
-        told = [(one["index"], one["code"]) for one in error.details["writeErrors"]]
+        result_summary = [(document["index"], document["code"]) for document in error.details["writeErrors"]]
     else:
-        told = getattr(result, "matched_count", None)
-        told = getattr(result, "deleted_count", None) if told is None else told
-    return told, await everything(store)
+        result_summary = getattr(result, "matched_count", None)
+        result_summary = getattr(result, "deleted_count", None) if result_summary is None else result_summary
+    return result_summary, await read_all(store)
 
 
 class TestMemoryStore:
     async def test_behaves_like_the_real_store(self, servers: stack.Endpoints, prefix: str) -> None:
         mongo = Mongo(servers.mongo, prefix.removesuffix("."))
         real, memory = mongo.collection("documents"), cast("Collection", MemoryCollection("documents"))
-        await fresh(real)
-        await fresh(memory)
-        assert await everything(memory) == await everything(real)
+        await reset(real)
+        await reset(memory)
+        assert await read_all(memory) == await read_all(real)
         for filter in FILTERS:
-            found = {document["_id"] async for document in real.find(filter)}
-            assert {document["_id"] async for document in memory.find(filter)} == found, filter
-            assert await memory.count_documents(filter) == len(found), filter
-            one = await memory.find_one(filter)
-            assert (one is None) == (not found), filter
+            expected_ids = {document["_id"] async for document in real.find(filter)}
+            assert {document["_id"] async for document in memory.find(filter)} == expected_ids, filter
+            assert await memory.count_documents(filter) == len(expected_ids), filter
+            document = await memory.find_one(filter)
+            assert (document is None) == (not expected_ids), filter
         orders: list[list[tuple[str, int]]] = [[("due", 1), ("_id", 1)], [("name", 1), ("_id", 1)], [("version", 1)]]
         for order in orders:
             for limit in (0, 3):
                 expected = [document["_id"] async for document in real.find({}).sort(order).limit(limit)]
                 assert [document["_id"] async for document in memory.find({}).sort(order).limit(limit)] == expected
-        shown = {"version": 1, "held.s1": 1}
-        assert [one async for one in memory.find({"_id": "a"}, shown)] == [
-            one async for one in real.find({"_id": "a"}, shown)
+        fields = {"version": 1, "held.s1": 1}
+        assert [document async for document in memory.find({"_id": "a"}, fields)] == [
+            document async for document in real.find({"_id": "a"}, fields)
         ]
         for after in (None, "b"):
             expected = [
@@ -139,7 +139,7 @@ class TestMemoryStore:
             paged = find_page(memory, {"open": True}, sort="_id", limit=2, after=after)
             assert [document["_id"] async for document in paged] == expected
         for number, change in enumerate(CHANGES):
-            assert await outcome(change, await fresh(memory)) == await outcome(change, await fresh(real)), number
+            assert await apply(change, await reset(memory)) == await apply(change, await reset(real)), number
         mongo.close()
 
     @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ class TestMemoryStore:
         [{"name": {"$regex": "x"}}, {"tags.0": "red"}, {"held": {"s1": "m1"}}, {"people.id": None}, {"$nor": []}],
     )
     async def test_unsupported_operations_raise(self, filter: dict[str, Any]) -> None:
-        memory = await fresh(cast("Collection", MemoryCollection("memory")))
+        memory = await reset(cast("Collection", MemoryCollection("memory")))
         with pytest.raises(NotSupportedInMemory):
             [document async for document in memory.find(filter)]
         with pytest.raises(NotSupportedInMemory):
@@ -156,10 +156,10 @@ class TestMemoryStore:
             memory.find({}).sort("name", -1)
 
     async def test_returned_documents_are_copies(self) -> None:
-        memory = await fresh(cast("Collection", MemoryCollection("memory")))
-        found = await memory.find_one({"_id": "a"})
-        assert found is not None
-        found["tags"].append("green")
+        memory = await reset(cast("Collection", MemoryCollection("memory")))
+        expected_ids = await memory.find_one({"_id": "a"})
+        assert expected_ids is not None
+        expected_ids["tags"].append("green")
         again = await memory.find_one({"_id": "a"})
         assert again is not None
         assert again["tags"] == ["red", "blue"]

@@ -1,4 +1,4 @@
-"""The frame of a service: what it keeps running, and how it lets go."""
+"""The runtime of a service: how it supervises its tasks, and how it shuts down."""
 
 import asyncio
 import contextlib
@@ -24,17 +24,17 @@ class TestTaskSupervision:
         assert runs == [0, 1]
 
     async def test_task_that_fails_during_shutdown_is_not_restarted(self) -> None:
-        begun = asyncio.Event()
+        started = asyncio.Event()
 
         async def work() -> None:
-            begun.set()
+            started.set()
             try:
                 await asyncio.Event().wait()
             finally:
                 raise ConnectionError("the store is gone")
 
         running = asyncio.create_task(_supervise("work", work))
-        await begun.wait()
+        await started.wait()
         running.cancel()
         done, _ = await asyncio.wait({running}, timeout=20)
         assert done == {running}
@@ -43,33 +43,33 @@ class TestTaskSupervision:
 class TestServiceShutdown:
     async def test_swallowed_cancellation_is_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(service, "CANCEL_TIMEOUT_S", 0.01)
-        begun, swallowed = asyncio.Event(), asyncio.Event()
+        started, swallowed = asyncio.Event(), asyncio.Event()
 
         async def work() -> None:
-            begun.set()
+            started.set()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
             swallowed.set()
             await asyncio.Event().wait()
 
         running = asyncio.create_task(work())
-        await begun.wait()
+        await started.wait()
         async with asyncio.timeout(20):
             await _cancel_all([running])
         assert swallowed.is_set()
         assert running.cancelled()
 
     async def test_wait_for_a_server_ends_despite_swallowed_cancellation(self) -> None:
-        begun = asyncio.Event()
+        started = asyncio.Event()
 
         async def attempt() -> None:
-            begun.set()
+            started.set()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
-            raise ConnectionError("nobody listens there")
+            raise ConnectionError("no server listens there")
 
         waiting = asyncio.create_task(_wait_for(Health(lambda: datetime.now(UTC)), "kafka", attempt))
-        await begun.wait()
+        await started.wait()
         waiting.cancel()
         done, _ = await asyncio.wait({waiting}, timeout=20)
         assert done == {waiting}

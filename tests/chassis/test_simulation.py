@@ -1,6 +1,6 @@
-"""Nothing lost, nothing applied twice, the last word right: thousands of random schedules on the real code.
+"""Random schedules on the real code: nothing is lost, nothing is applied twice, and the last records are right.
 
-A failing seed is printed; ``simulate(seed)`` plays it again.
+A failing seed is printed; ``simulate(seed)`` repeats it.
 """
 
 import json
@@ -12,35 +12,35 @@ import pytest
 from chassis.storage.outbox import published_field
 from tests.chassis.harness import COUNTERS, ChassisHarness, Counter
 from tests.chassis.memory_store import matches
-from tests.chassis.simulation import Simulation, simulate, topics_of
+from tests.chassis.simulation import Simulation, records_of, simulate
 
-SEEDS, PER_TEST = 1000, 100
+SEEDS, SEEDS_PER_TEST = 1000, 100
 
 
-def check(end: Simulation) -> list[str]:
+def find_violations(end: Simulation) -> list[str]:
     problems: list[str] = []
     for id, document in end.documents.items():
         counter = Counter.model_validate(document)
-        states, counts = topics_of(end.log, id)
+        states, counts = records_of(end.log, id)
         added = list(counter.added)
-        said = [json.loads(line.value or b"{}")["by"] for line in counts]
+        published = [json.loads(line.value or b"{}")["by"] for line in counts]
         first = {line.id: line.sequence for line in reversed(counts)}
-        places = {line.id: n for n, line in reversed(list(enumerate(counts)))}
-        in_order = [first[id] for id in sorted(places, key=lambda id: places[id])]
-        told = {amount for (of, amount), applied in end.done.items() if of == id and applied}
+        positions = {line.id: n for n, line in reversed(list(enumerate(counts)))}
+        in_order = [first[id] for id in sorted(positions, key=lambda id: positions[id])]
+        acknowledged = {amount for (of, amount), applied in end.confirmed.items() if of == id and applied}
         last = document["said"][published_field(COUNTERS.name)]
         rules = {
             "an operation was applied twice": len(added) == len(set(added)),
-            "a client was told of a success that is not there": told <= set(added),
-            "a client was told of no success that is there": set(added) <= told,
-            "an event was lost, or said without a save": set(said) == set(added),
+            "a client got a success that was not applied": acknowledged <= set(added),
+            "a client got no success that was applied": set(added) <= acknowledged,
+            "an event was lost, or published without a save": set(published) == set(added),
             "one event has two ids": len(first) == len(added),
-            "first words are out of order": in_order == sorted(in_order),
+            "first publications are out of order": in_order == sorted(in_order),
             "two events of one id differ": len({(line.id, line.value) for line in counts}) == len(first),
             "the outbox is not empty": not document["outbox"] and document["outbox_since"] is None,
             "a renewal brought back the lease of work that had ended": document["lease"] is None,
-            "the last word has not the last sequence": states[-1].sequence == last["sequence"],
-            "the last word is outdated": (states[-1].value is None) == counter.gone
+            "the last record does not have the last sequence": states[-1].sequence == last["sequence"],
+            "the last record is outdated": (states[-1].value is None) == counter.gone
             and (counter.gone or json.loads(states[-1].value or b"{}")["value"] == counter.value),
         }
         problems += [f"{id}: {rule}" for rule, holds in rules.items() if not holds]
@@ -48,11 +48,11 @@ def check(end: Simulation) -> list[str]:
 
 
 class TestRandomSchedules:
-    @pytest.mark.parametrize("first", range(0, SEEDS, PER_TEST))
+    @pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_PER_TEST))
     def test_no_schedule_loses_doubles_or_outdates_anything(self, first: int, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.CRITICAL)
-        for seed in range(first, first + PER_TEST):
-            problems = list(check(simulate(seed)))
+        for seed in range(first, first + SEEDS_PER_TEST):
+            problems = list(find_violations(simulate(seed)))
             assert not problems, f"seed {seed}: {problems}"
 
 

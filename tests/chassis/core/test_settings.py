@@ -1,4 +1,4 @@
-"""A wrong setting stops the process with a line that says which and what to do, and never repeats a secret."""
+"""A wrong setting stops the process. The message names the setting and the remedy, and never repeats a secret."""
 
 import importlib
 import importlib.util
@@ -14,23 +14,25 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         monkeypatch.delenv(name)
 
 
 def _models() -> list[type[BaseSettings]]:
-    """The chassis' settings, and those that a service has of its own."""
-    found: list[type[BaseSettings]] = [Settings]
+    """The settings of the chassis, and those of single services."""
+    models: list[type[BaseSettings]] = [Settings]
     for folder in sorted((ROOT / "services").iterdir()):
         if (folder / "settings.py").exists():
             module = importlib.import_module(f"services.{folder.name}.settings")
-            found += [
-                one
-                for one in vars(module).values()
-                if isinstance(one, type) and issubclass(one, BaseSettings) and one.__module__ == module.__name__
+            models += [
+                member
+                for member in vars(module).values()
+                if isinstance(member, type)
+                and issubclass(member, BaseSettings)
+                and member.__module__ == module.__name__
             ]
-    return found
+    return models
 
 
 def _after_head(text: str) -> str:
@@ -60,7 +62,7 @@ class TestSettingsDefaults:
 
 class TestWrongSettings:
     @pytest.mark.parametrize(
-        ("variable", "value", "said"),
+        ("variable", "value", "expected"),
         [
             ("VICEVERSA_TOPIC_PREFIX", "no-dot-at-its-end", "VICEVERSA_TOPIC_PREFIX"),
             ("VICEVERSA_REPLICATION", "many", "VICEVERSA_REPLICATION"),
@@ -75,15 +77,15 @@ class TestWrongSettings:
         ],
     )
     def test_error_names_the_variable_but_not_its_value(
-        self, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+        self, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
     ) -> None:
         monkeypatch.setenv(variable, value)
-        with pytest.raises(SettingsError) as caught:
+        with pytest.raises(SettingsError) as raised:
             load_settings("alpha")
-        text = str(caught.value)
-        assert said in text
+        text = str(raised.value)
+        assert expected in text
         assert "opensesame" not in text
-        assert caught.value.__cause__ is None, "pydantic's own error would show what was given"
+        assert raised.value.__cause__ is None, "pydantic's own error would show the value"
 
     def test_all_errors_are_reported_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VICEVERSA_REPLICATION", "many")
@@ -120,6 +122,6 @@ class TestEnvExample:
         text = (ROOT / ".env.example").read_text(encoding="utf-8")
         for model in _models():
             assert all(info.description for info in model.model_fields.values()), (
-                f"{model} has a setting without meaning"
+                f"{model} has a setting without a description"
             )
             assert _after_head(render_env_example(model)) in text, "run: python -m chassis.core.settings > .env.example"

@@ -1,4 +1,4 @@
-"""Health is progress, not being up."""
+"""Health means progress, not only a running process."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,8 +7,8 @@ import pytest
 from chassis.observability.health import STALE_REPORT_AFTER, STALLED_AFTER, Health
 
 
-class Watch:
-    """A clock that the test moves."""
+class ManualClock:
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.time = datetime(2026, 3, 1, tzinfo=UTC)
@@ -21,16 +21,16 @@ class Watch:
 
 
 @pytest.fixture
-def watch() -> Watch:
-    return Watch()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
-def follow(
-    health: Health, watch: Watch, steps: list[tuple[int, int]], every: timedelta = STALE_REPORT_AFTER / 2
+def report_each(
+    health: Health, clock: ManualClock, steps: list[tuple[int, int]], interval: timedelta = STALE_REPORT_AFTER / 2
 ) -> None:
-    """Tell (position, end) of one partition again and again."""
+    """Report each (position, end) of one partition, at intervals."""
     for position, end in steps:
-        watch.wait(every)
+        clock.wait(interval)
         health.report_progress("events/0", position, end)
 
 
@@ -38,48 +38,48 @@ STEPS = int(STALLED_AFTER / (STALE_REPORT_AFTER / 2)) + 2
 
 
 class TestLiveness:
-    def test_standing_still_with_growing_lag_is_not_live(self, watch: Watch) -> None:
-        health = Health(watch)
-        follow(health, watch, [(7, 8 + n) for n in range(STEPS)])
+    def test_standing_still_with_growing_lag_is_not_live(self, clock: ManualClock) -> None:
+        health = Health(clock)
+        report_each(health, clock, [(7, 8 + n) for n in range(STEPS)])
         report = health.check_liveness()
         assert not report.ok
         assert [check.name for check in report.checks if not check.ok] == ["events/0"]
 
-    def test_live_again_after_the_first_progress(self, watch: Watch) -> None:
-        health = Health(watch)
-        follow(health, watch, [(7, 8 + n) for n in range(STEPS)])
+    def test_live_again_after_the_first_progress(self, clock: ManualClock) -> None:
+        health = Health(clock)
+        report_each(health, clock, [(7, 8 + n) for n in range(STEPS)])
         health.report_progress("events/0", 8, 100)
         assert health.check_liveness().ok
 
-    def test_slow_progress_is_progress(self, watch: Watch) -> None:
-        health = Health(watch)
-        follow(health, watch, [(n, 1000 * n) for n in range(1, STEPS)])
+    def test_slow_progress_is_progress(self, clock: ManualClock) -> None:
+        health = Health(clock)
+        report_each(health, clock, [(n, 1000 * n) for n in range(1, STEPS)])
         assert health.check_liveness().ok
 
-    def test_nothing_to_do_does_not_count_as_standing_still(self, watch: Watch) -> None:
-        health = Health(watch)
-        follow(health, watch, [(7, 7)] * STEPS)
+    def test_nothing_to_do_does_not_count_as_standing_still(self, clock: ManualClock) -> None:
+        health = Health(clock)
+        report_each(health, clock, [(7, 7)] * STEPS)
         assert health.check_liveness().ok
         health.report_progress("events/0", 7, 9)
-        assert health.check_liveness().ok, "the window begins when there is something to do"
+        assert health.check_liveness().ok, "the period starts with the first record to handle"
 
-    def test_constant_lag_does_not_count(self, watch: Watch) -> None:
-        health = Health(watch)
-        follow(health, watch, [(7, 9)] * STEPS)
+    def test_constant_lag_does_not_count(self, clock: ManualClock) -> None:
+        health = Health(clock)
+        report_each(health, clock, [(7, 9)] * STEPS)
         assert health.check_liveness().ok
 
-    def test_partition_of_another_replica_is_ignored(self, watch: Watch) -> None:
-        health = Health(watch)
-        follow(health, watch, [(7, 8 + n) for n in range(3)])
-        watch.wait(STALLED_AFTER)
+    def test_partition_of_another_replica_is_ignored(self, clock: ManualClock) -> None:
+        health = Health(clock)
+        report_each(health, clock, [(7, 8 + n) for n in range(3)])
+        clock.wait(STALLED_AFTER)
         assert health.check_liveness().ok
         health.report_progress("events/0", 7, 5000)
-        assert health.check_liveness().ok, "it came back: its window begins anew"
+        assert health.check_liveness().ok, "it came back: its period starts again"
 
-    def test_standing_still_does_not_count_without_a_server(self, watch: Watch) -> None:
-        health = Health(watch)
+    def test_standing_still_does_not_count_without_a_server(self, clock: ManualClock) -> None:
+        health = Health(clock)
         for n in range(STEPS):
-            watch.wait(STALE_REPORT_AFTER / 2)
+            clock.wait(STALE_REPORT_AFTER / 2)
             health.report_dependency("mongodb", ok=False, detail="out of reach")
             health.report_progress("events/0", 7, 8 + n)
         assert health.check_liveness().ok
@@ -87,8 +87,8 @@ class TestLiveness:
 
 
 class TestReadiness:
-    def test_ready_only_when_every_server_has_been_reached(self, watch: Watch) -> None:
-        health = Health(watch)
+    def test_ready_only_when_every_server_has_been_reached(self, clock: ManualClock) -> None:
+        health = Health(clock)
         assert not health.check_readiness().ok
         for name in ("mongodb", "kafka", "consumer"):
             assert not health.check_readiness().ok
@@ -97,8 +97,8 @@ class TestReadiness:
         health.report_dependency("kafka", ok=False)
         assert not health.check_readiness().ok
 
-    def test_halted_process_is_neither_live_nor_ready(self, watch: Watch) -> None:
-        health = Health(watch, servers=())
+    def test_halted_process_is_neither_live_nor_ready(self, clock: ManualClock) -> None:
+        health = Health(clock, servers=())
         assert health.check_readiness().ok
         health.report_failure("most records fail")
         assert not health.check_liveness().ok

@@ -1,4 +1,4 @@
-"""Traces that run unbroken, and nothing personal in spans, logs or figures."""
+"""Traces run unbroken, and spans, logs and metrics hold no personal data."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from chassis.core.settings import Settings
 from chassis.observability import logs, metrics, telemetry
 from chassis.observability.health import Health
 from chassis.storage.aggregates import TooBusy
-from chassis.web import dev_tokens as local
+from chassis.web import dev_tokens
 from chassis.web.http import allow, create_app
 from contracts.envelope import Envelope
 
@@ -32,12 +32,12 @@ SECRET = "maria.silva@example.com"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-class Person(BaseModel):
+class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     age_in_role: int
 
 
-class Refused(Exception):
+class CodedError(Exception):
     code = "full"
 
 
@@ -54,9 +54,9 @@ def envelope(traceparent: str | None = None) -> Envelope:
     )
 
 
-def invalid() -> Exception:
+def validation_error() -> Exception:
     try:
-        Person.model_validate({"age_in_role": SECRET, SECRET: 1})
+        StrictModel.model_validate({"age_in_role": SECRET, SECRET: 1})
     except ValueError as error:
         return error
     raise AssertionError
@@ -73,8 +73,8 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 
 @pytest.fixture
-def written() -> Iterator[io.StringIO]:
-    """What the process writes to its log."""
+def log_output() -> Iterator[io.StringIO]:
+    """The log output of the process."""
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
     stream = io.StringIO()
@@ -84,7 +84,7 @@ def written() -> Iterator[io.StringIO]:
     root.setLevel(level)
 
 
-def only(exporter: InMemorySpanExporter) -> ReadableSpan:
+def get_only_span(exporter: InMemorySpanExporter) -> ReadableSpan:
     (span,) = exporter.get_finished_spans()
     return span
 
@@ -139,7 +139,7 @@ class TestTraceContext:
     def test_spans_follow_the_messaging_conventions(self, spans: InMemorySpanExporter) -> None:
         with telemetry.process_span("mentoring.things.v1", envelope(TRACE), 3, 17):
             pass
-        span = only(spans)
+        span = get_only_span(spans)
         assert (span.name, span.kind) == ("process mentoring.things.v1", SpanKind.CONSUMER)
         assert dict(span.attributes or {}) == {
             "messaging.system": "kafka",
@@ -167,7 +167,7 @@ class TestTraceContext:
     def test_unreadable_context_is_ignored(self, spans: InMemorySpanExporter, broken: str) -> None:
         with telemetry.use_context(broken), telemetry.span("work"):
             pass
-        assert only(spans).parent is None
+        assert get_only_span(spans).parent is None
 
     def test_stored_context_is_current_only_within_its_block(self) -> None:
         with telemetry.use_context(TRACE):
@@ -203,11 +203,11 @@ class TestTraceContext:
 
 class TestErrorRedaction:
     @pytest.mark.parametrize(
-        ("error", "told"),
+        ("error", "expected"),
         [
             (ValueError(SECRET), "ValueError"),
             (KeyError(SECRET), "KeyError"),
-            (Refused(SECRET), "Refused: full"),
+            (CodedError(SECRET), "CodedError: full"),
             (DuplicateKeyError(SECRET, 11000, {"keyValue": {"email": SECRET}}), "DuplicateKeyError"),
             (FileNotFoundError(2, "No such file or directory", SECRET), "FileNotFoundError: No such file or directory"),
             (smtplib.SMTPRecipientsRefused({SECRET: (550, b"unknown")}), "SMTPRecipientsRefused"),
@@ -217,31 +217,31 @@ class TestErrorRedaction:
             (TooBusy("too many"), "TooBusy: too many"),
         ],
     )
-    def test_error_shows_its_type_and_only_safe_text(self, error: Exception, told: str) -> None:
-        assert safe_message(error).startswith(told)
+    def test_error_shows_its_type_and_only_safe_text(self, error: Exception, expected: str) -> None:
+        assert safe_message(error).startswith(expected)
         assert SECRET not in safe_message(error)
 
     def test_invalid_input_is_shown_by_location_and_type(self) -> None:
-        assert safe_message(invalid()) == "ValidationError: age_in_role: int_parsing; *: extra_forbidden"
+        assert safe_message(validation_error()) == "ValidationError: age_in_role: int_parsing; *: extra_forbidden"
 
     def test_no_input_reaches_a_span(self, spans: InMemorySpanExporter) -> None:
         with pytest.raises(ValueError, match="age_in_role"), telemetry.process_span("t", envelope(), 0, 0) as span:  # noqa: PT012
-            error = invalid()
+            error = validation_error()
             telemetry.record_failure(span, error)
             raise error
-        failed = only(spans)
+        failed = get_only_span(spans)
         assert SECRET not in failed.to_json()
         assert failed.status.status_code is StatusCode.ERROR
         assert (failed.attributes or {})["error.type"] == "ValidationError"
         assert [event.name for event in failed.events] == ["exception"]
 
-    def test_no_input_reaches_the_log(self, written: io.StringIO) -> None:
+    def test_no_input_reaches_the_log(self, log_output: io.StringIO) -> None:
         log = logging.getLogger("services.alpha")
         try:
-            raise RuntimeError(SECRET) from invalid()
+            raise RuntimeError(SECRET) from validation_error()
         except RuntimeError as error:
             log.exception("it failed: %s", error, extra={"topic": "t", "email": SECRET})  # noqa: TRY401
-        text = written.getvalue()
+        text = log_output.getvalue()
         assert SECRET not in text
         entry = json.loads(text)
         assert entry["message"] == "it failed: RuntimeError"
@@ -253,34 +253,34 @@ class TestErrorRedaction:
 
 
 class TestJsonLogs:
-    def test_line_is_json_with_the_trace(self, written: io.StringIO) -> None:
+    def test_line_is_json_with_the_trace(self, log_output: io.StringIO) -> None:
         with telemetry.use_context(TRACE):
             logging.getLogger("chassis.x").info("moved %d of %d", 1, 2, extra={"count": 2})
-        entry = json.loads(written.getvalue())
+        entry = json.loads(log_output.getvalue())
         assert entry["message"] == "moved 1 of 2"
         assert (entry["level"], entry["service"], entry["instance"], entry["count"]) == ("INFO", "alpha", "alpha-0", 2)
         assert entry["trace_id"] in TRACE
         assert datetime.fromisoformat(entry["time"]).tzinfo is not None
 
-    def test_service_may_allow_more_fields(self, written: io.StringIO) -> None:
+    def test_service_may_allow_more_fields(self, log_output: io.StringIO) -> None:
         logs.allow_fields("thing_id")
         logging.getLogger("services.alpha").info("moved", extra={"thing_id": "t-1"})
-        assert json.loads(written.getvalue())["thing_id"] == "t-1"
+        assert json.loads(log_output.getvalue())["thing_id"] == "t-1"
 
-    def test_lost_task_is_logged_by_its_first_line(self, written: io.StringIO) -> None:
+    def test_lost_task_is_logged_by_its_first_line(self, log_output: io.StringIO) -> None:
         logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: <Task %s>", SECRET)
-        assert SECRET not in written.getvalue()
-        assert json.loads(written.getvalue())["message"] == "Task exception was never retrieved"
+        assert SECRET not in log_output.getvalue()
+        assert json.loads(log_output.getvalue())["message"] == "Task exception was never retrieved"
 
-    def test_other_libraries_log_from_warning_on(self, written: io.StringIO) -> None:
+    def test_other_libraries_log_from_warning_on(self, log_output: io.StringIO) -> None:
         logging.getLogger("some.library").info("chatter")
-        assert written.getvalue() == ""
+        assert log_output.getvalue() == ""
 
 
 class TestRequestSpans:
     @pytest.fixture
     def data(self, tmp_path: Path) -> Path:
-        (tmp_path / "jwks.json").write_text(json.dumps(local.public_jwks(tmp_path)))
+        (tmp_path / "jwks.json").write_text(json.dumps(dev_tokens.public_jwks(tmp_path)))
         return tmp_path
 
     @pytest.fixture
@@ -290,20 +290,20 @@ class TestRequestSpans:
         @router.get("/{id}", dependencies=[allow("admin")])
         async def thing(id: str) -> dict[str, str | None]:
             if id == "bad":
-                raise invalid()
+                raise validation_error()
             return {"traceparent": telemetry.current_traceparent()}
 
         settings = Settings(jwks_url=(data / "jwks.json").as_uri())
         app = create_app("alpha", settings, routers=[router], health=Health(lambda: datetime.now(UTC)))
-        headers = {"Authorization": f"Bearer {local.issue_token(data, None, ['admin'])}"}
+        headers = {"Authorization": f"Bearer {dev_tokens.issue_token(data, None, ['admin'])}"}
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://test", headers=headers
         ) as client:
             yield client
 
     async def test_span_is_named_after_the_route(self, spans: InMemorySpanExporter, client: httpx.AsyncClient) -> None:
-        answer = await client.get(f"/things/{SECRET}", params={"q": SECRET}, headers={"traceparent": TRACE})
-        span = only(spans)
+        response = await client.get(f"/things/{SECRET}", params={"q": SECRET}, headers={"traceparent": TRACE})
+        span = get_only_span(spans)
         assert (span.name, span.kind) == ("GET /things/{id}", SpanKind.SERVER)
         assert dict(span.attributes or {}) == {
             "http.request.method": "GET",
@@ -312,23 +312,25 @@ class TestRequestSpans:
             "url.scheme": "http",
         }
         assert f"{trace_of(span):032x}-{parent_of(span):016x}" in TRACE
-        assert f"{id_of(span):016x}" in answer.json()["traceparent"], "what it does is inside of its trace"
+        assert f"{id_of(span):016x}" in response.json()["traceparent"], (
+            "the endpoint runs inside of the request's trace"
+        )
         assert SECRET not in span.to_json()
 
     async def test_unhandled_error_shows_its_input_nowhere(
-        self, spans: InMemorySpanExporter, client: httpx.AsyncClient, written: io.StringIO
+        self, spans: InMemorySpanExporter, client: httpx.AsyncClient, log_output: io.StringIO
     ) -> None:
-        answer = await client.get("/things/bad")
-        span = only(spans)
-        assert answer.status_code == 500
-        assert answer.json()["trace"] == json.loads(written.getvalue())["trace_id"]
+        response = await client.get("/things/bad")
+        span = get_only_span(spans)
+        assert response.status_code == 500
+        assert response.json()["trace"] == json.loads(log_output.getvalue())["trace_id"]
         assert (span.attributes or {})["error.type"] == "ValidationError"
-        for text in (answer.text, written.getvalue(), span.to_json()):
+        for text in (response.text, log_output.getvalue(), span.to_json()):
             assert SECRET not in text
 
     async def test_unknown_path_has_no_route(self, spans: InMemorySpanExporter, client: httpx.AsyncClient) -> None:
         await client.get(f"/{SECRET}")
-        assert only(spans).name == "GET"
+        assert get_only_span(spans).name == "GET"
         assert SECRET not in metrics.render_metrics().decode()
 
     async def test_health_is_not_traced(self, spans: InMemorySpanExporter, client: httpx.AsyncClient) -> None:

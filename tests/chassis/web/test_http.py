@@ -17,7 +17,7 @@ from chassis.core.settings import Settings
 from chassis.observability.health import Health
 from chassis.storage.aggregates import KeyReused, TooBusy, VersionConflict
 from chassis.storage.mongo import ConnectionFailure
-from chassis.web import dev_tokens as local
+from chassis.web import dev_tokens
 from chassis.web.http import (
     Command,
     OpenRoute,
@@ -36,7 +36,7 @@ from contracts.errors import CommandRejected
 SECRET = "maria.silva@example.com"
 
 
-class Wish(BaseModel):
+class ThingChange(BaseModel):
     size: Annotated[int, Field(ge=1, le=5)] = 1
     note: str = ""
     marks: dict[str, int] = {}
@@ -72,16 +72,16 @@ def routes() -> APIRouter:
     async def things(
         paging: Annotated[PageRequest, Depends()], principal: Annotated[Principal, allow("admin")]
     ) -> Page[int]:
-        async def found() -> AsyncIterator[int]:
+        async def numbers() -> AsyncIterator[int]:
             start = int(paging.after or 0)
             for number in range(start + 1, min(start + paging.fetch_limit, 5) + 1):
                 yield number
 
-        items, following = await build_page(found(), paging, str)
+        items, following = await build_page(numbers(), paging, str)
         return Page(items=items, next=following)
 
     @router.post("/{id}/wish")
-    async def wish(id: str, wish: Wish, command: Annotated[Command, command("admin")]) -> dict[str, Any]:
+    async def change(id: str, change: ThingChange, command: Annotated[Command, command("admin")]) -> dict[str, Any]:
         return {"op": command.op.key, "request": command.op.request, "expect": command.expect}
 
     @router.post("/upload")
@@ -91,9 +91,9 @@ def routes() -> APIRouter:
             size += len(part)
         return {"size": size, "op": command.op.key}
 
-    @router.post("/fail/{how}", dependencies=[allow("admin")])
-    async def fail(how: str) -> None:
-        raise ERRORS[how]
+    @router.post("/fail/{name}", dependencies=[allow("admin")])
+    async def fail(name: str) -> None:
+        raise ERRORS[name]
 
     return router
 
@@ -108,18 +108,18 @@ def health() -> Health:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    (tmp_path / "jwks.json").write_text(json.dumps(local.public_jwks(tmp_path)))
+    (tmp_path / "jwks.json").write_text(json.dumps(dev_tokens.public_jwks(tmp_path)))
     return tmp_path
 
 
-def make(data: Path, *routers: APIRouter, **more: Any) -> FastAPI:
-    chosen = settings(jwks_url=(data / "jwks.json").as_uri(), **more)
-    return create_app("alpha", chosen, routers=routers or (routes(),), health=health())
+def build_app(data: Path, *routers: APIRouter, **more: Any) -> FastAPI:
+    app_settings = settings(jwks_url=(data / "jwks.json").as_uri(), **more)
+    return create_app("alpha", app_settings, routers=routers or (routes(),), health=health())
 
 
 @asynccontextmanager
-async def asking(app: FastAPI, data: Path, *roles: str) -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"Authorization": f"Bearer {local.issue_token(data, 'm-1', roles)}"} if roles else {}
+async def open_client(app: FastAPI, data: Path, *roles: str) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {dev_tokens.issue_token(data, 'm-1', roles)}"} if roles else {}
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
         yield client
@@ -127,18 +127,18 @@ async def asking(app: FastAPI, data: Path, *roles: str) -> AsyncIterator[httpx.A
 
 @pytest.fixture
 async def admin(data: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with asking(make(data), data, "admin") as client:
+    async with open_client(build_app(data), data, "admin") as client:
         yield client
 
 
-def problem(answer: httpx.Response, status: int, code: str | None) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: dict[str, Any] = answer.json()
+def check_problem(response: httpx.Response, status: int, code: str | None) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
     assert body["status"] == status
     assert body.get("code") == code
     assert body["title"]
-    assert SECRET not in answer.text
+    assert SECRET not in response.text
     return body
 
 
@@ -151,7 +151,7 @@ class TestRoutePermissions:
 
         outer.include_router(inner)
         with pytest.raises(OpenRoute, match="GET /outer/open"):
-            make(data, outer)
+            build_app(data, outer)
 
     def test_router_may_declare_roles_for_all_its_routes(self, data: Path) -> None:
         router = APIRouter(dependencies=[allow("admin")])
@@ -159,23 +159,23 @@ class TestRoutePermissions:
         @router.get("/guarded")
         async def guarded() -> None: ...
 
-        make(data, router)
+        build_app(data, router)
 
     def test_at_least_one_role_is_required(self) -> None:
         with pytest.raises(ValueError, match="at least one role"):
             allow()
 
     async def test_missing_token(self, data: Path) -> None:
-        async with asking(make(data), data) as client:
-            answer = await client.get("/things/1")
-            problem(answer, 401, "token_missing")
-            assert answer.headers["www-authenticate"] == "Bearer"
+        async with open_client(build_app(data), data) as client:
+            response = await client.get("/things/1")
+            check_problem(response, 401, "token_missing")
+            assert response.headers["www-authenticate"] == "Bearer"
 
     async def test_invalid_token(self, data: Path) -> None:
-        async with asking(make(data), data) as client:
-            answer = await client.get("/things/1", headers={"Authorization": f"Bearer {SECRET}"})
-            problem(answer, 401, "token_invalid")
-            assert "invalid_token" in answer.headers["www-authenticate"]
+        async with open_client(build_app(data), data) as client:
+            response = await client.get("/things/1", headers={"Authorization": f"Bearer {SECRET}"})
+            check_problem(response, 401, "token_invalid")
+            assert "invalid_token" in response.headers["www-authenticate"]
 
     @pytest.mark.parametrize(
         ("role", "path", "status"),
@@ -189,19 +189,19 @@ class TestRoutePermissions:
         ],
     )
     async def test_role_decides_about_access(self, data: Path, role: str, path: str, status: int) -> None:
-        async with asking(make(data), data, role) as client:
+        async with open_client(build_app(data), data, role) as client:
             assert (await client.get(path)).status_code == status
 
     async def test_unreachable_issuer_is_a_503(self, data: Path) -> None:
-        app = make(data)
+        app = build_app(data)
         (data / "jwks.json").unlink()
-        async with asking(app, data, "admin") as client:
-            answer = await client.get("/things/1")
-            problem(answer, 503, "issuer_unreachable")
-            assert answer.headers["retry-after"]
+        async with open_client(app, data, "admin") as client:
+            response = await client.get("/things/1")
+            check_problem(response, 503, "issuer_unreachable")
+            assert response.headers["retry-after"]
 
     async def test_health_metrics_and_description_are_open(self, data: Path) -> None:
-        async with asking(make(data), data) as client:
+        async with open_client(build_app(data), data) as client:
             assert (await client.get("/health/live")).json()["status"] == "ok"
             assert (await client.get("/health/ready")).status_code == 503
             assert "viceversa_http_request_seconds" in (await client.get("/metrics")).text
@@ -214,7 +214,7 @@ class TestRoutePermissions:
 
 class TestProblemDocuments:
     @pytest.mark.parametrize(
-        ("how", "status", "code"),
+        ("name", "status", "code"),
         [
             ("key_reused", 422, "key_reused"),
             ("stale", 412, "stale"),
@@ -225,19 +225,21 @@ class TestProblemDocuments:
             ("internal", 500, "internal"),
         ],
     )
-    async def test_each_error_has_its_problem(self, admin: httpx.AsyncClient, how: str, status: int, code: str) -> None:
-        answer = await admin.post(f"/things/fail/{how}")
-        problem(answer, status, code)
-        assert ("retry-after" in answer.headers) == (status == 503)
+    async def test_each_error_has_its_problem(
+        self, admin: httpx.AsyncClient, name: str, status: int, code: str
+    ) -> None:
+        response = await admin.post(f"/things/fail/{name}")
+        check_problem(response, status, code)
+        assert ("retry-after" in response.headers) == (status == 503)
 
     async def test_message_of_a_command_error_is_shown(self, admin: httpx.AsyncClient) -> None:
         assert (await admin.post("/things/fail/refused")).json()["detail"] == "All seats are taken."
 
     async def test_unknown_path_and_wrong_method(self, admin: httpx.AsyncClient) -> None:
-        problem(await admin.get(f"/nowhere/{SECRET}"), 404, "not_found")
-        answer = await admin.delete("/things/1")
-        problem(answer, 405, "method_not_allowed")
-        assert answer.headers["allow"] == "GET"
+        check_problem(await admin.get(f"/nowhere/{SECRET}"), 404, "not_found")
+        response = await admin.delete("/things/1")
+        check_problem(response, 405, "method_not_allowed")
+        assert response.headers["allow"] == "GET"
 
     @pytest.mark.parametrize(
         ("body", "location", "message"),
@@ -251,28 +253,28 @@ class TestProblemDocuments:
     async def test_invalid_field_is_named_without_its_value(
         self, admin: httpx.AsyncClient, body: dict[str, Any], location: str, message: str
     ) -> None:
-        (error,) = problem(await admin.post("/things/1/wish", json=body), 422, "invalid")["errors"]
+        (error,) = check_problem(await admin.post("/things/1/wish", json=body), 422, "invalid")["errors"]
         assert error["location"] == location
         assert message in error["message"]
 
     async def test_body_that_is_not_json(self, admin: httpx.AsyncClient) -> None:
         headers = {"Content-Type": "application/json"}
-        problem(await admin.post("/things/1/wish", content=f"{{{SECRET}", headers=headers), 422, "invalid")
+        check_problem(await admin.post("/things/1/wish", content=f"{{{SECRET}", headers=headers), 422, "invalid")
 
     async def test_responses_have_security_headers(self, admin: httpx.AsyncClient) -> None:
-        answer = await admin.get("/things/1")
-        assert answer.headers["cache-control"] == "no-store"
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        response = await admin.get("/things/1")
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in response.headers["content-security-policy"]
 
 
 class TestIdempotencyKeys:
     async def ask(self, client: httpx.AsyncClient, size: int = 1, path: str = "/things/1/wish", **headers: str) -> Any:
-        answer = await client.post(
+        response = await client.post(
             path, json={"size": size}, headers={name.replace("_", "-"): value for name, value in headers.items()}
         )
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        assert response.status_code == 200, response.text
+        return response.json()
 
     async def test_same_key_is_the_same_operation(self, admin: httpx.AsyncClient) -> None:
         first = await self.ask(admin, idempotency_key="k-1")
@@ -284,7 +286,7 @@ class TestIdempotencyKeys:
     async def test_key_counts_for_one_person_and_one_path(self, admin: httpx.AsyncClient, data: Path) -> None:
         first = await self.ask(admin, idempotency_key="k-1")
         assert (await self.ask(admin, 1, "/things/2/wish", idempotency_key="k-1"))["op"] != first["op"]
-        admin.headers["Authorization"] = f"Bearer {local.issue_token(data, 'm-2', ['admin'])}"
+        admin.headers["Authorization"] = f"Bearer {dev_tokens.issue_token(data, 'm-2', ['admin'])}"
         assert (await self.ask(admin, idempotency_key="k-1"))["op"] != first["op"]
 
     async def test_without_a_key_each_request_is_an_operation(self, admin: httpx.AsyncClient) -> None:
@@ -292,7 +294,7 @@ class TestIdempotencyKeys:
 
     @pytest.mark.parametrize("key", ["", "two words", "x" * 256])
     async def test_invalid_key_is_rejected(self, admin: httpx.AsyncClient, key: str) -> None:
-        problem(await admin.post("/things/1/wish", json={}, headers={"Idempotency-Key": key}), 422, "invalid")
+        check_problem(await admin.post("/things/1/wish", json={}, headers={"Idempotency-Key": key}), 422, "invalid")
 
     @pytest.mark.parametrize(
         ("header", "value", "expect"),
@@ -316,7 +318,7 @@ class TestIdempotencyKeys:
 
 class TestRequestLimits:
     async def test_announced_size_above_the_limit(self, admin: httpx.AsyncClient) -> None:
-        problem(await admin.post("/things/1/wish", json={"note": "x" * 2000}), 413, "too_large")
+        check_problem(await admin.post("/things/1/wish", json={"note": "x" * 2000}), 413, "too_large")
 
     async def test_received_size_above_the_limit(self, admin: httpx.AsyncClient) -> None:
         async def parts() -> AsyncIterator[bytes]:
@@ -324,7 +326,7 @@ class TestRequestLimits:
                 yield b" " * 300
 
         headers = {"Content-Type": "application/json"}
-        problem(await admin.post("/things/1/wish", content=parts(), headers=headers), 413, "too_large")
+        check_problem(await admin.post("/things/1/wish", content=parts(), headers=headers), 413, "too_large")
 
     async def test_upload_has_its_own_limit(self, admin: httpx.AsyncClient) -> None:
         assert (await admin.post("/things/upload", content=b"x" * 4000)).json()["size"] == 4000
@@ -333,8 +335,8 @@ class TestRequestLimits:
             for _ in range(5):
                 yield b"x" * 1000
 
-        problem(await admin.post("/things/upload", content=b"x" * 5000), 413, "too_large")
-        problem(await admin.post("/things/upload", content=parts()), 413, "too_large")
+        check_problem(await admin.post("/things/upload", content=b"x" * 5000), 413, "too_large")
+        check_problem(await admin.post("/things/upload", content=parts()), 413, "too_large")
 
     async def test_requests_above_the_maximum_get_a_503(self, data: Path) -> None:
         router = APIRouter()
@@ -345,12 +347,12 @@ class TestRequestLimits:
             arrived.set()
             await leave.wait()
 
-        async with asking(make(data, router, max_requests=1), data, "admin") as client:
+        async with open_client(build_app(data, router, max_requests=1), data, "admin") as client:
             first = asyncio.create_task(client.get("/slow"))
             await arrived.wait()
-            answer = await client.get("/slow")
-            problem(answer, 503, "overloaded")
-            assert answer.headers["retry-after"]
+            response = await client.get("/slow")
+            check_problem(response, 503, "overloaded")
+            assert response.headers["retry-after"]
             assert (await client.get("/health/live")).status_code == 200
             leave.set()
             assert (await first).status_code == 200
@@ -367,4 +369,4 @@ class TestPaging:
 
     @pytest.mark.parametrize("limit", ["0", "201", "many"])
     async def test_page_size_is_limited(self, admin: httpx.AsyncClient, limit: str) -> None:
-        problem(await admin.get("/things", params={"limit": limit}), 422, "invalid")
+        check_problem(await admin.get("/things", params={"limit": limit}), 422, "invalid")
