@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 
 from chassis.web.dev_tokens import issue_token
 from cli import local_stack
-from cli.installation import SERVICES, Addresses
+from cli.installation import Addresses
+from contracts.catalogue import SERVICES
 from deploy.local import process
 
 COLUMNS = (

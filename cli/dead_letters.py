@@ -9,7 +9,8 @@ import typer
 from chassis.core.connection import Connection
 from cli.connections import kafka_connection, run_with_kafka
 from cli.console import CommandGroup, Failure, print_json, print_line, print_table, progress_bar
-from cli.installation import DEFAULT_DATA, SERVICES, DataOption, JsonOption, load_addresses
+from cli.installation import DEFAULT_DATA, DataOption, JsonOption, load_addresses
+from contracts.catalogue import SERVICES
 
 if TYPE_CHECKING:
     from chassis.messaging.dead_letters import DeadLetter

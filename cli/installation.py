@@ -13,10 +13,10 @@ import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cli.console import Failure
+from contracts.catalogue import SERVICES
 
 ISSUER, MAIL = "issuer", "mail"
-SERVICES = ("profiles", "matcher", "notifier", "feedback")
-DEFAULT_PORTS: Mapping[str, int] = {ISSUER: 8100, "profiles": 8101, "matcher": 8102, "notifier": 8103, "feedback": 8104}
+DEFAULT_PORTS: Mapping[str, int] = {ISSUER: 8100} | {name: port for port, name in enumerate(SERVICES, 8101)}
 DEFAULT_KAFKA, DEFAULT_MONGO = "127.0.0.1:9092", "mongodb://127.0.0.1:27017"
 DEFAULT_PREFIX = "mentoring."
 DEFAULT_MAIL_PORT = 1025

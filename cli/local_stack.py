@@ -22,7 +22,8 @@ import httpx
 from cli import installation
 from cli.connections import provision_all_topics
 from cli.console import Failure
-from cli.installation import ISSUER, MAIL, SERVICES, Addresses
+from cli.installation import ISSUER, MAIL, Addresses
+from contracts.catalogue import SERVICES
 from deploy.local import mail, ports, process, stack
 
 SERVERS = ("kafka", "store")

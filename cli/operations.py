@@ -10,7 +10,8 @@ import typer
 from cli import connections
 from cli.connections import provision_all_topics
 from cli.console import FAILED, Failure, print_json, print_line, spinner
-from cli.installation import DEFAULT_DATA, SERVICES, DataOption, JsonOption, load_addresses
+from cli.installation import DEFAULT_DATA, DataOption, JsonOption, load_addresses
+from contracts.catalogue import SERVICES
 
 
 def register(app: typer.Typer) -> None:

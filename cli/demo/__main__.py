@@ -23,6 +23,7 @@ from cli.demo.event_ticker import EventTicker
 from cli.demo.http_client import open_services
 from cli.demo.subscriber import Subscriber, SubscriberFailed, Witness
 from cli.installation import DEFAULT_DATA, Addresses
+from contracts.catalogue import SERVICES
 
 _DEMO_MARK = "demo"
 """A file in the data folder that says: made by the demo, and its to remove."""
@@ -182,7 +183,7 @@ def _print_hints(data: Path, addresses: Addresses, ending: acts.DemoResult) -> N
         ("all pairings, over HTTP", listed),
         ("the coordinator's token", f"{command} token --as {ending.coordinator.external_id}{option}"),
         ("the mails that were sent", str(local_stack.maildir(data) / "new")),
-        ("the APIs", ", ".join(f"{urls[name]}/docs" for name in installation.SERVICES)),
+        ("the APIs", ", ".join(f"{urls[name]}/docs" for name in SERVICES)),
         ("figures", f"{urls['matcher']}/metrics"),
         ("the events, as another system", f"{subscriber} {sys.executable} examples/subscriber.py"),
         ("topics", f"{addresses.prefix}pairings.v1, {addresses.prefix}pairing-states.v1 at {addresses.kafka}"),

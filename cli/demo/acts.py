@@ -26,8 +26,8 @@ from cli.demo.scripted_events import ScriptedEvents
 from cli.demo.simulated_members import SimulatedMembers
 from cli.demo.subscriber import OPEN_TOPICS, RESTRICTED_TOPICS, Subscriber
 from cli.demo.summary import FinalCounts, find_disagreements
-from cli.installation import SERVICES
 from cli.sample.generate import FOLDER
+from contracts.catalogue import SERVICES
 
 PROGRAMME = "fresh-eyes"
 BEGINS_AT = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)

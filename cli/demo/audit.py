@@ -10,7 +10,7 @@ from typing import Any
 
 from chassis.storage.mongo import Document, Mongo
 from cli import connections, local_stack
-from cli.installation import SERVICES
+from contracts.catalogue import SERVICES
 
 _PUBLIC_STATES = ("proposed", "lapsed", "formed", "chartered", "paused", "ended")
 

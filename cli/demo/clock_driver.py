@@ -14,7 +14,7 @@ from cli.demo.http_client import DemoServices
 from cli.demo.simulated_members import SimulatedMembers
 from cli.demo.speed_control import choose_speed
 from cli.demo.subscriber import Subscriber, Witness
-from cli.installation import SERVICES
+from contracts.catalogue import SERVICES
 
 _TICK_S = 0.1
 _CHECK_EVERY_S = 0.7

@@ -9,8 +9,8 @@ from typing import Any
 
 from cli.demo.audit import Audit
 from cli.demo.subscriber import Witness
+from contracts.catalogue import SERVICES
 
-SERVICES = 4
 _AUDIT_FIELDS = (
     "members", "enrolled", "rounds", "proposed", "lapsed", "formed", "chartered", "sessions_held", "checkins",
     "partner_changes", "ended",
@@ -65,7 +65,11 @@ def find_disagreements(counted: FinalCounts, witness: Witness) -> list[str]:
         ),
         ("mails in the Maildir", found.mails_sent, found.mails_sent if found.mails is None else found.mails),
         ("erasures asked for", counted.erased, seen("erasure.requested")),
-        ("confirmations of erasure", counted.erased * SERVICES, witness.event_counts["mentoring.erasure.completed.v1"]),
+        (
+            "confirmations of erasure",
+            counted.erased * len(SERVICES),
+            witness.event_counts["mentoring.erasure.completed.v1"],
+        ),
     )
     said = [
         f"{what}: the services say {here}, the subscriber saw {there}" for what, here, there in pairs if here != there

@@ -9,7 +9,10 @@ from chassis.storage.projections import Projection
 from contracts.profiles import ProfileChanged
 from contracts.taxonomy import Taxonomy
 from services.matcher.background_tasks import BackgroundTasks
+from services.matcher.domain.fit.eligibility import MatchingTerms
+from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rolling.programme_claim import ProgrammeClaim
+from services.matcher.domain.rounds.round import Round
 from services.matcher.partner_replica import PartnerReplica
 from services.matcher.solver.client import Solver
 from services.matcher.stores.learning import LearningStore
@@ -44,3 +47,7 @@ class Matcher:
     solver: Solver
     tasks: BackgroundTasks
     comparisons: ComparisonCache = field(default_factory=ComparisonCache)
+
+    def current_terms(self, source: Programme | Round) -> MatchingTerms:
+        """The terms that pairs of the programme, or of the round, are assessed by today."""
+        return MatchingTerms(source.programme_id, source.settings, self.taxonomy, self.clock.now().date())

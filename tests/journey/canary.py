@@ -10,7 +10,8 @@ import bson
 import httpx
 
 from chassis.web.dev_tokens import issue_token
-from cli.installation import ISSUER, SERVICES
+from cli.installation import ISSUER
+from contracts.catalogue import SERVICES
 from contracts.pairings import AnswerGiven
 from contracts.profiles import ContactChanged, ProfileChanged
 from tests.journey.conditions import wait_until

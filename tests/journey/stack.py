@@ -22,7 +22,8 @@ import cli.local_stack
 from chassis.core.clocks import Clock
 from chassis.web.dev_tokens import issue_token
 from cli import installation
-from cli.installation import ISSUER, MAIL, SERVICES, Addresses
+from cli.installation import ISSUER, MAIL, Addresses
+from contracts.catalogue import SERVICES
 from deploy.local import ports, process, stack
 from services.feedback import handlers as feedback
 from services.matcher import handlers as matcher

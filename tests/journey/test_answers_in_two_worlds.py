@@ -13,8 +13,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.installation import SERVICES
-from contracts.catalogue import TOPICS
+from contracts.catalogue import SERVICES, TOPICS
 from tests.journey.conditions import wait_until
 from tests.journey.people import JourneyPerson, Json, Members, Side, a_programme, admin, ok
 from tests.journey.stack import Stack

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chassis.web.dev_tokens import ALGORITHM, issue_token, load_signing_key, public_jwk
-from cli.installation import ISSUER, SERVICES
+from cli.installation import ISSUER
+from contracts.catalogue import SERVICES
 from tests.journey.actors import REASON, A, Actors, B, C, assemble, body_of
 from tests.journey.conditions import wait_until
 from tests.journey.people import Json, ok

@@ -14,9 +14,8 @@ from chassis.core.ids import new_id
 from chassis.messaging.dead_letters import DeadLetter, DeadLetters, list_dead_letters
 from chassis.messaging.kafka import Producer, read_record
 from chassis.messaging.subscriptions import HandlerRegistry
-from cli.installation import SERVICES
 from cli.main import app
-from contracts.catalogue import EVENTS, TOPICS
+from contracts.catalogue import EVENTS, SERVICES, TOPICS
 from contracts.envelope import EventData, Topic
 from contracts.examples import examples
 from contracts.pairings import PairingState

@@ -10,12 +10,12 @@ from contracts.profiles import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.context import Matcher
+from services.matcher.domain.fit.eligibility import EligiblePair, assess
 from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import select_focus
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.receipts.receipt import RunnerUp, Selection
-from services.matcher.pairings.eligibility import Couple, assess, present_member
 
 SPARE_CANDIDATES = 10  # looked up beyond the limit, since some may be taken or absent by now
 
@@ -26,7 +26,7 @@ class Choice:
 
     partner: ProfileChanged
     side: Side
-    couple: Couple
+    couple: EligiblePair
     reasons: Sequence[str]
     focus: tuple[Focus, ...]
 
@@ -49,6 +49,7 @@ async def find_partners(
     ``promised``: seats by member that do not count as free. Raises a problem (503) while the replica is incomplete.
     """
     settings, today = programme.settings, matcher.clock.now().date()
+    terms = matcher.current_terms(programme)
     promised = promised or {}
     checked = {*excluded, *matcher.partners.earlier(me.id)}
     choices: list[Choice] = []
@@ -63,11 +64,11 @@ async def find_partners(
         seats = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
         for candidate in candidates:
             checked.add(candidate.id)
-            other = present_member(profiles.get(candidate.id), programme.programme_id, settings, today)
+            other = profiles.get(candidate.id)
             if other is None or seats.get(candidate.id, 0) <= promised.get(candidate.id, 0):
                 continue
-            senior, junior = (other, me) if candidate.side == "senior" else (me, other)
-            couple = assess(senior, junior, settings, matcher.taxonomy, today)
+            senior, junior = (other, me.profile) if candidate.side == "senior" else (me.profile, other)
+            couple = assess(senior, junior, terms).find_pair()
             if couple is not None:
                 choices.append(_build_choice(couple, candidate.side, settings, matcher.taxonomy, today))
         if len(candidates) < batch:
@@ -75,14 +76,18 @@ async def find_partners(
     return sorted(choices, key=lambda choice: (-choice.score, choice.partner.member_id))[:limit]
 
 
-def _build_choice(couple: Couple, side: Side, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> Choice:
+def _build_choice(
+    couple: EligiblePair, side: Side, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date
+) -> Choice:
     senior, junior = couple.senior.profile, couple.junior.profile
     texts = build_reasons(senior, junior, settings, taxonomy, on)["junior" if side == "senior" else "senior"]
     topics = select_focus(senior, junior, settings.matching.benefit, taxonomy)
     return Choice(senior if side == "senior" else junior, side, couple, texts, topics)
 
 
-async def find_runners_up(programme: Programme, couple: Couple, matcher: Matcher, *, overridden: bool) -> Selection:
+async def find_runners_up(
+    programme: Programme, couple: EligiblePair, matcher: Matcher, *, overridden: bool
+) -> Selection:
     """The best free alternative of each side when somebody chose this couple.
 
     Private wishes play no part: the alternatives and their scores are the same as if nobody had any, so they reveal

@@ -11,9 +11,15 @@ from contracts.pairings import Origin
 from contracts.profiles import ProfileChanged, Side
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
+from services.matcher.domain.fit.eligibility import (
+    EligiblePair,
+    assess,
+    assess_either_way,
+    list_earlier_partners,
+)
 from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.rules import Member
-from services.matcher.domain.fit.score import compute_fit, select_focus
+from services.matcher.domain.fit.score import select_focus
 from services.matcher.domain.pairings import request as requests
 from services.matcher.domain.pairings.pairing import (
     RUNNING_STATES,
@@ -26,13 +32,6 @@ from services.matcher.domain.pairings.request import PartnerRequest
 from services.matcher.domain.pairings.seat_ledger import count_free_seats
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.pairings import reservation
-from services.matcher.pairings.eligibility import (
-    Couple,
-    assess,
-    assess_either_way,
-    earlier_partners,
-    present_member,
-)
 from services.matcher.pairings.partner_search import Choice, find_partners, find_runners_up
 
 NOT_POSSIBLE = CommandRejected("not_possible", "The rules of this programme do not allow this pair.")
@@ -82,23 +81,22 @@ async def create_request(
     return Stored(request_id, saved.require_state(), saved.version)
 
 
-async def _assess_request(programme: Programme, me: str, partner: str, matcher: Matcher) -> Couple:
+async def _assess_request(programme: Programme, me: str, partner: str, matcher: Matcher) -> EligiblePair:
     """The two on the sides that fit better. Raises ``CommandRejected``."""
     own = await _load_chooser(programme, me, matcher)
     if partner in own.profile.avoid:
         raise CommandRejected("rather_not", "You have said that you would rather not be paired with this person.")
     today = matcher.clock.now().date()
-    profile = await matcher.members.get(partner)
-    other = present_member(profile, programme.programme_id, programme.settings, today)
-    if other is None:
+    other = await matcher.members.get(partner)
+    if other is None or rules.find_absence_reason(other, programme.programme_id, programme.settings, today) is not None:
         raise NOT_AVAILABLE
-    seats = await matcher.ledgers.free_seats([own.profile, other.profile], programme.programme_id)
+    seats = await matcher.ledgers.free_seats([own.profile, other], programme.programme_id)
     if me not in seats:
         raise CommandRejected("no_seat", "All your places are taken.")
     if partner not in seats:
         raise NOT_AVAILABLE
     earlier = await matcher.pairings.earlier_pairs(of=[me])
-    couple = assess_either_way(own, other, programme.settings, matcher.taxonomy, today, earlier)
+    couple = assess_either_way(own.profile, other, matcher.current_terms(programme), earlier)
     if couple is None:
         raise NOT_POSSIBLE
     return couple
@@ -210,13 +208,12 @@ def _is_still_possible(
     matcher: Matcher,
 ) -> bool:
     """Whether both are present, and no rule that everybody may know forbids the pair."""
-    settings, today = programme.settings, matcher.clock.now().date()
-    asker, asked = [present_member(profile, programme.programme_id, settings, today) for profile in both]
-    if programme.state != "open" or asker is None or asked is None:
+    if programme.state != "open":
         return False
-    senior, junior = (asker, asked) if request.asker_side == "senior" else (asked, asker)
-    earlier = matcher.partners.earlier(senior.id)
-    return not rules.drop_private_rules(rules.find_broken_rules(senior, junior, settings, today, earlier))
+    senior, junior = both if request.asker_side == "senior" else both[::-1]
+    earlier = matcher.partners.earlier(senior.member_id) if senior is not None else ()
+    eligibility = assess(senior, junior, matcher.current_terms(programme), earlier)
+    return eligibility.members is not None and not eligibility.broken_rules
 
 
 async def propose(
@@ -233,18 +230,13 @@ async def propose(
             raise KeyReused("this idempotency key was used for another pair")
         return existing.state
     profiles = await matcher.members.get_many([senior_id, junior_id])
-    today = matcher.clock.now().date()
-    senior, junior = (
-        rules.find_enrolled_member(profiles[id], programme.programme_id) if id in profiles else None for id in pair
-    )
-    if senior is None or junior is None:
+    earlier = list_earlier_partners(await matcher.pairings.earlier_pairs(of=[senior_id]), senior_id)
+    eligibility = assess(profiles.get(senior_id), profiles.get(junior_id), matcher.current_terms(programme), earlier)
+    if eligibility.senior.member is None or eligibility.junior.member is None:
         raise NotFound("member of this programme")
-    for member in (senior, junior):
-        absent = rules.find_absence_reason(member.profile, programme.programme_id, programme.settings, today)
-        if absent is not None:
-            raise CommandRejected(absent, rules.REASON_TEXTS[absent])
-    earlier = earlier_partners(await matcher.pairings.earlier_pairs(of=[senior_id]), senior_id)
-    couple = assess(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
+    if eligibility.absence is not None:
+        raise CommandRejected(eligibility.absence, rules.REASON_TEXTS[eligibility.absence])
+    couple = eligibility.find_pair()
     if couple is None:
         raise NOT_POSSIBLE
     return await reservation.reserve_pair(matcher, await _plan(pairing_id, programme, couple, origin, matcher))
@@ -266,28 +258,28 @@ async def _load_chooser(programme: Programme, me: str, matcher: Matcher) -> Memb
 
 async def _plan_of_request(request: PartnerRequest, programme: Programme, matcher: Matcher) -> PairingPlan:
     """The plan of the pairing that the request becomes. Raises ``CommandRejected`` if it is no longer possible."""
-    settings, today = programme.settings, matcher.clock.now().date()
     profiles = await matcher.members.get_many([request.asker, request.asked])
-    asker, asked = [
-        present_member(profiles.get(id), programme.programme_id, settings, today)
-        for id in (request.asker, request.asked)
-    ]
-    if programme.state != "open" or asker is None or asked is None:
+    both = profiles.get(request.asker), profiles.get(request.asked)
+    senior, junior = both if request.asker_side == "senior" else both[::-1]
+    proposed = await matcher.pairings.earlier_pairs(of=[request.asker])
+    earlier = list_earlier_partners(proposed, senior.member_id) if senior is not None else ()
+    eligibility = assess(senior, junior, matcher.current_terms(programme), earlier)
+    if programme.state != "open" or eligibility.members is None or eligibility.fit is None:
         raise reservation.NO_LONGER_POSSIBLE
     pairing_id = pairing_id_of(request.request_id)
     existing = await matcher.pairings.get(pairing_id)
     if existing is not None and existing.state.state not in UNPUBLISHED_STATES:
         return existing.state.plan
-    senior, junior = (asker, asked) if request.asker_side == "senior" else (asked, asker)
-    earlier = earlier_partners(await matcher.pairings.earlier_pairs(of=[request.asker]), senior.id)
-    if rules.find_broken_rules(senior, junior, settings, today, earlier):
+    if eligibility.breaks_rule:
         raise reservation.NO_LONGER_POSSIBLE
-    couple = Couple(senior, junior, compute_fit(senior, junior, settings, matcher.taxonomy, today))
+    couple = EligiblePair(*eligibility.members, eligibility.fit)
     plan = await _plan(pairing_id, programme, couple, "request", matcher)
     return plan.model_copy(update={"request_id": request.request_id})
 
 
-async def _plan(pairing_id: str, programme: Programme, couple: Couple, origin: Origin, matcher: Matcher) -> PairingPlan:
+async def _plan(
+    pairing_id: str, programme: Programme, couple: EligiblePair, origin: Origin, matcher: Matcher
+) -> PairingPlan:
     senior, junior = couple.senior.profile, couple.junior.profile
     settings, today = programme.settings, matcher.clock.now().date()
     texts = build_reasons(senior, junior, settings, matcher.taxonomy, today)

@@ -18,6 +18,7 @@ from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged, Side
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
+from services.matcher.domain.fit.eligibility import EligiblePair, assess
 from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import select_focus
@@ -27,7 +28,6 @@ from services.matcher.domain.rolling import programme_claim as watches
 from services.matcher.domain.rolling import suggestion as suggested
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.pairings import proposals
-from services.matcher.pairings.eligibility import Couple, assess
 from services.matcher.pairings.partner_search import find_partners
 
 PAGE = 200  # people looked up together
@@ -145,7 +145,7 @@ async def suggestions(programme: Programme, limit: int, matcher: Matcher) -> lis
     return found
 
 
-def pair_of(couple: Couple, programme: Programme, matcher: Matcher) -> Pair:
+def pair_of(couple: EligiblePair, programme: Programme, matcher: Matcher) -> Pair:
     senior, junior, settings = couple.senior.profile, couple.junior.profile, programme.settings
     why = build_reasons(senior, junior, settings, matcher.taxonomy, matcher.clock.now().date())
     about = select_focus(senior, junior, settings.matching.benefit, matcher.taxonomy)
@@ -161,23 +161,11 @@ async def shown(waiting: Sequence[Suggestion], programme: Programme, matcher: Ma
 
 def couple_of(
     one: Suggestion, profiles: Mapping[str, ProfileChanged], programme: Programme, matcher: Matcher
-) -> Couple | None:
+) -> EligiblePair | None:
     """The two of a suggestion as they are now; None where they can no longer be brought together."""
-    today = matcher.clock.now().date()
-    both = [
-        rules.find_enrolled_member(profiles[id], programme.programme_id) if id in profiles else None
-        for id in one.members
-    ]
-    senior, junior = both
-    if senior is None or junior is None:
-        return None
-    if any(
-        rules.find_absence_reason(it.profile, programme.programme_id, programme.settings, today)
-        for it in (senior, junior)
-    ):
-        return None
     earlier = matcher.partners.earlier(one.senior)
-    return assess(senior, junior, programme.settings, matcher.taxonomy, today, earlier)
+    eligibility = assess(profiles.get(one.senior), profiles.get(one.junior), matcher.current_terms(programme), earlier)
+    return eligibility.find_pair()
 
 
 async def release(id: str, op: Op, matcher: Matcher) -> tuple[Suggestion, Pairing]:

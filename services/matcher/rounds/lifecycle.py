@@ -16,7 +16,8 @@ from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.score import Fit, compute_fit
+from services.matcher.domain.fit.eligibility import assess
+from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.pairings.pairing import PairingPlan, build_participant
 from services.matcher.domain.receipts.receipt import SIDES, RunnerUp, Selection
 from services.matcher.domain.rounds import round as rounds
@@ -208,20 +209,15 @@ def _impossible(
 
     What concerns both is told in one sentence for every rule, private ones too: nothing shows which it was.
     """
-    today = matcher.clock.now().date()
-    for profile in (senior, junior):
+    both = {(senior.member_id, junior.member_id), (junior.member_id, senior.member_id)} if senior and junior else set()
+    again = [junior.member_id] if junior is not None and both & earlier else []
+    eligibility = assess(senior, junior, matcher.current_terms(round), again)
+    for profile, candidate in ((senior, eligibility.senior), (junior, eligibility.junior)):
         if profile is None:
             return CommandRejected("gone", "One of them takes part no longer.")
-        if (absent := rules.find_absence_reason(profile, round.programme_id, round.settings, today)) is not None:
-            return CommandRejected(absent, rules.REASON_TEXTS[absent])
-    s = rules.find_enrolled_member(senior, round.programme_id) if senior else None
-    j = rules.find_enrolled_member(junior, round.programme_id) if junior else None
-    assert s is not None, "who is not absent is enrolled"
-    assert j is not None, "who is not absent is enrolled"
-    again = [j.id] if {(s.id, j.id), (j.id, s.id)} & earlier else []
-    broken = rules.find_broken_rules(s, j, round.settings, today, again)
-    short = compute_fit(s, j, round.settings, matcher.taxonomy, today).find_shortfalls(round.settings)
-    return reservation.NO_LONGER_POSSIBLE if broken or short else None
+        if candidate.absence is not None:
+            return CommandRejected(candidate.absence, rules.REASON_TEXTS[candidate.absence])
+    return reservation.NO_LONGER_POSSIBLE if eligibility.breaks_rule or eligibility.shortfalls else None
 
 
 def _plan(round: Round, found: Document, senior: ProfileChanged, junior: ProfileChanged) -> PairingPlan:

@@ -7,7 +7,8 @@ from chassis.web.http import Principal
 from contracts.errors import CommandRejected, NotFound
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.score import Fit, compute_fit
+from services.matcher.domain.fit.eligibility import assess
+from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.rounds.adjustment import Adjustment, Pair
 from services.matcher.domain.rounds.round import Round, number, result_id
 from services.matcher.domain.rounds.summary import RoundPair
@@ -45,24 +46,17 @@ async def check(round: Round, wanted: Adjustment, instead_of: Sequence[Pair], wh
 
 async def _check_pair(round: Round, pair: Pair, earlier: set[Pair], matcher: Matcher) -> None:
     profiles = await matcher.members.get_many(pair)
-    today = matcher.clock.now().date()
-    both = []
-    for id, side in zip(pair, ("senior", "junior"), strict=True):
-        profile = profiles.get(id)
-        member = rules.find_enrolled_member(profile, round.programme_id) if profile else None
-        if profile is None or member is None:
-            raise CommandRejected("not_enrolled", rules.REASON_TEXTS["not_enrolled"])
-        if (absent := rules.find_absence_reason(profile, round.programme_id, round.settings, today)) is not None:
-            raise CommandRejected(absent, rules.REASON_TEXTS[absent])
-        if member.enrolment.side not in (side, "either"):
-            raise CommandRejected("other_side", f"Who is to be the {side} takes part on the other side.")
-        both.append(member)
-    senior, junior = both
-    again = [junior.id] if {pair, pair[::-1]} & earlier else []
-    broken = rules.drop_private_rules(rules.find_broken_rules(senior, junior, round.settings, today, again))
-    if broken:
+    terms = matcher.current_terms(round)
+    again = [pair[1]] if {pair, pair[::-1]} & earlier else []
+    eligibility = assess(profiles.get(pair[0]), profiles.get(pair[1]), terms, again)
+    for candidate in (eligibility.senior, eligibility.junior):
+        if candidate.absence is not None:
+            raise CommandRejected(candidate.absence, rules.REASON_TEXTS[candidate.absence])
+        if not candidate.takes_side:
+            raise CommandRejected("other_side", f"Who is to be the {candidate.side} takes part on the other side.")
+    if broken := eligibility.broken_rules:
         raise CommandRejected(broken[0], " ".join(rules.REASON_TEXTS[rule] for rule in broken))
-    if compute_fit(senior, junior, round.settings, matcher.taxonomy, today).find_shortfalls(round.settings):
+    if eligibility.shortfalls:
         raise CommandRejected("too_little", SHORT)
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from contracts.profiles import Absence, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit import rules
+from services.matcher.domain.fit.eligibility import MatchingTerms, assess_present
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.pairings.seat_ledger import Seat, SeatLedger, compute_seat_limits
 from services.matcher.engine.partner_index import PartnerIndex, wait_state
-from services.matcher.pairings.eligibility import assess
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, profiles, settings
 
 Held = dict[str, int]
@@ -55,7 +55,7 @@ def truth(
         if other.id == me.id or rules.find_absence_reason(profile, PROGRAMME, rule, on) or free(profile, held) <= 0:
             continue
         for pair in ((me, other), (other, me)):
-            couple = assess(*pair, rule, TAXONOMY, on)
+            couple = assess_present(*pair, MatchingTerms(PROGRAMME, rule, TAXONOMY, on)).find_pair()
             if couple is not None:
                 found[other.id] = max(couple.fit.score, found.get(other.id, 0))
     return found
@@ -113,7 +113,8 @@ def test_the_best_are_those_that_rules_fit_and_ledger_name(
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
         for one in found:
             other = next(member(profile) for profile in people if profile.member_id == one.id)
-            couple = assess(*((other, me) if one.side == "senior" else (me, other)), rule, TAXONOMY, on)
+            both = (other, me) if one.side == "senior" else (me, other)
+            couple = assess_present(*both, MatchingTerms(PROGRAMME, rule, TAXONOMY, on)).find_pair()
             assert couple is not None
             assert couple.fit.score == pytest.approx(one.score, abs=1e-6)
 
