@@ -14,8 +14,9 @@ from chassis.service import Chassis, ServiceDefinition
 from chassis.web.authentication import Principal, TokenVerifier
 from chassis.web.http import create_app
 from contracts.envelope import Envelope, EventData, Tombstone, source_of
+from tests.patience import patience
 
-LONGEST = 60.0  # seconds that anything may take here
+LIMIT_S = patience(20)
 
 
 class Desk:
@@ -60,7 +61,7 @@ def app_of(chassis: Chassis, parts: ServiceDefinition[Any]) -> FastAPI:
 
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service", timeout=LONGEST)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service", timeout=LIMIT_S)
 
 
 async def say(producer: Producer, prefix: str, event: EventData | Tombstone, service: str, sequence: int) -> None:
@@ -81,7 +82,7 @@ async def say(producer: Producer, prefix: str, event: EventData | Tombstone, ser
     await (await producer.send(topic, key=key.encode(), value=value, headers=envelope.headers()))
 
 
-async def until(there: Callable[[], Awaitable[bool]], longest: float = LONGEST) -> None:
+async def until(there: Callable[[], Awaitable[bool]], longest: float = LIMIT_S) -> None:
     """Wait for a condition; fails when it does not come."""
     async with asyncio.timeout(longest):
         while not await there():  # noqa: ASYNC110 - what is waited for is in another process

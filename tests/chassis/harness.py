@@ -35,6 +35,7 @@ from contracts.envelope import (
     retries_of,
     source_of,
 )
+from tests.patience import patience
 
 SERVICE = "toys"
 COUNTERS = Topic("counters.v1", "compact", partitions=3)
@@ -332,15 +333,16 @@ def outbox_is_empty(harness: ChassisHarness, id: str) -> Callable[[], Awaitable[
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[bool]] | Callable[[], bool], description: str, seconds: float = 20.0
+    condition: Callable[[], Awaitable[bool]] | Callable[[], bool], description: str, seconds: float = 5.0
 ) -> None:
-    """Wait until the condition holds; fails with ``description`` when it does not hold in time."""
+    """Wait until the condition holds; fails with ``description`` when it does not hold within ``patience(seconds)``."""
+    limit = patience(seconds)
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(limit):
             while True:
                 holds = condition()
                 if holds if isinstance(holds, bool) else await holds:
                     return
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        raise AssertionError(f"in {seconds:g} s this did not happen: {description}") from None
+        raise AssertionError(f"in {limit:g} s this did not happen: {description}") from None

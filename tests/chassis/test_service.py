@@ -9,6 +9,7 @@ import pytest
 from chassis import service
 from chassis.observability.health import Health
 from chassis.service import _cancel_all, _supervise, _wait_for
+from tests.patience import patience
 
 
 class TestTaskSupervision:
@@ -36,7 +37,7 @@ class TestTaskSupervision:
         running = asyncio.create_task(_supervise("work", work))
         await started.wait()
         running.cancel()
-        done, _ = await asyncio.wait({running}, timeout=20)
+        done, _ = await asyncio.wait({running}, timeout=patience(5))
         assert done == {running}
 
 
@@ -54,7 +55,7 @@ class TestServiceShutdown:
 
         running = asyncio.create_task(work())
         await started.wait()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patience(5)):
             await _cancel_all([running])
         assert swallowed.is_set()
         assert running.cancelled()
@@ -71,6 +72,6 @@ class TestServiceShutdown:
         waiting = asyncio.create_task(_wait_for(Health(lambda: datetime.now(UTC)), "kafka", attempt))
         await started.wait()
         waiting.cancel()
-        done, _ = await asyncio.wait({waiting}, timeout=20)
+        done, _ = await asyncio.wait({waiting}, timeout=patience(5))
         assert done == {waiting}
         assert waiting.cancelled()

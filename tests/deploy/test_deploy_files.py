@@ -25,6 +25,7 @@ from cli.installation import DEFAULT_PORTS
 from contracts.catalogue import SERVICES
 from deploy.local.jars import ROOTS
 from services.notifier.settings import MailSettings
+from tests.patience import patience
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -263,7 +264,9 @@ def checked(tool: str, advice: str, *arguments: str) -> None:
     program = shutil.which(tool)
     if program is None:
         pytest.skip(f"{tool} is not installed ({advice})")
-    done = subprocess.run([program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=patience(10), check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from deploy.local import ports, process
 from deploy.local.errors import ServerError
+from tests.patience import patience
 
 SLEEPER = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(600)"]
 LISTENER = [
@@ -35,7 +36,7 @@ STUBBORN = [
 ]
 
 
-def eventually(happened: Callable[[], object], seconds: float = 20) -> None:
+def eventually(happened: Callable[[], object], seconds: float = patience(5)) -> None:
     until = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < until, "it did not happen in time"
@@ -136,7 +137,9 @@ def interrupted(*args, **kwargs):
 subprocess.Popen = interrupted
 process.spawn("sleeper", {SLEEPER!r}, pathlib.Path({str(tmp_path)!r}))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=patience(10)
+    )
     try:
         assert "KeyboardInterrupt" in done.stderr
         assert process.alive("sleeper", tmp_path)

@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pymongo import MongoClient
 
 from deploy.local import health, ports, process, stack
+from tests.patience import patience
 
 T = TypeVar("T")
 pytestmark = pytest.mark.usefixtures("no_external_servers")
@@ -43,7 +44,7 @@ def leftovers(data: Path) -> list[psutil.Process]:
     ]
 
 
-def eventually(happened: Callable[[], object], seconds: float = 60) -> None:
+def eventually(happened: Callable[[], object], seconds: float = patience(10)) -> None:
     until = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < until, "it did not happen in time"

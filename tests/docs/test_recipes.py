@@ -123,7 +123,7 @@ class TestListOfServices:
 
     @pytest.mark.parametrize("service", SERVICES)
     def test_a_service_listens_where_the_commands_look_for_it(self, service: str) -> None:
-        assert import_module(f"services.{service}.__main__").PORT == DEFAULT_PORTS[service]
+        assert DEFAULT_PORTS[service] == import_module(f"services.{service}.__main__").PORT
 
     def test_every_folder_of_services_is_a_service(self) -> None:
         folders = {path.parent.name for path in (ROOT / "services").glob("*/__main__.py")}

@@ -4,22 +4,28 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from tests.patience import patience
+
 T = TypeVar("T")
 
-PATIENCE_S = 60.0
+QUIET_MACHINE_S = 20.0
 _PAUSE_S = 0.03
 _LONGEST_PAUSE_S = 0.5
-"""What is waited for needs the processor more than the one who waits."""
+"""A long pause leaves the processor to the work that is waited for."""
 
 
-def wait_until(condition: Callable[[], T | None], what: str, seconds: float = PATIENCE_S) -> T:
-    """What ``condition`` gives as soon as that is true; raises ``TimeoutError`` naming ``what`` if it never is."""
-    until = time.monotonic() + seconds
+def wait_until(condition: Callable[[], T | None], what: str, seconds: float = QUIET_MACHINE_S) -> T:
+    """Return the first true value of ``condition``.
+
+    ``seconds``: the need of a quiet machine; the limit is ``patience(seconds)``. Raises ``TimeoutError``.
+    """
+    limit = patience(seconds)
+    until = time.monotonic() + limit
     pause = _PAUSE_S
     while True:
         if value := condition():
             return value
         if time.monotonic() > until:
-            raise TimeoutError(f"after {seconds:.0f} s still not: {what} (last: {value!r})")
+            raise TimeoutError(f"after {limit:.0f} s still not: {what} (last: {value!r})")
         time.sleep(pause)
         pause = min(1.3 * pause, _LONGEST_PAUSE_S)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import httpx
 
-from tests.journey.conditions import PATIENCE_S, wait_until
+from tests.journey.conditions import QUIET_MACHINE_S, wait_until
 from tests.journey.stack import Stack
 
 Json = dict[str, Any]
@@ -152,7 +152,7 @@ class Members:
         ok(self.coordinator().post(f"/rounds/{round_id}/publish"))
         return self.round_when(round_id, "published")
 
-    def round_when(self, round_id: str, state: str, seconds: float = PATIENCE_S) -> Json:
+    def round_when(self, round_id: str, state: str, seconds: float = QUIET_MACHINE_S) -> Json:
         """The round as soon as it has this state; one that failed fails the test with its own words."""
 
         def reached() -> Json | None:
@@ -205,7 +205,7 @@ def begin_import(estate: Stack, content: bytes, key: str | None = None) -> str:
     return str(ok(answer)["import_id"])
 
 
-def imported(estate: Stack, import_id: str, seconds: float = PATIENCE_S) -> Json:
+def imported(estate: Stack, import_id: str, seconds: float = QUIET_MACHINE_S) -> Json:
     """The import, when it has ended well."""
 
     def done() -> Json | None:

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.patience import patience
+
 
 @dataclass(frozen=True)
 class Span:
@@ -35,10 +37,10 @@ class Collector:
     raw: list[bytes] = field(default_factory=list)
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
-    def wait_for(self, finder: "Finder", seconds: float = 30.0) -> list[Span]:
+    def wait_for(self, finder: "Finder", seconds: float = 10.0) -> list[Span]:
         """The spans that ``found`` picks, as soon as it picks any; raises ``TimeoutError`` if it never does."""
         with self.arrived:
-            if not self.arrived.wait_for(lambda: bool(finder(self.spans)), seconds):
+            if not self.arrived.wait_for(lambda: bool(finder(self.spans)), patience(seconds)):
                 raise TimeoutError(f"no such span among {sorted({f'{s.service}: {s.name}' for s in self.spans})}")
             return finder(self.spans)
 

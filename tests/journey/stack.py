@@ -188,11 +188,11 @@ class Stack:
 
     # -- rest ------------------------------------------------------------------------------------------------------
 
-    def settle(self, seconds: float = 60.0) -> None:
+    def settle(self, seconds: float = 20.0) -> None:
         """Wait until nothing is on its way: every outbox is empty, and every group has read its topics to the end."""
         wait_until(self._at_rest, "every outbox empty and every topic read", seconds)
 
-    def rest(self, seconds: float = 60.0) -> None:
+    def rest(self, seconds: float = 20.0) -> None:
         """The same, and nothing that is due waits any longer, in business or machine time; no mail is half-way out."""
         wait_until(lambda: not self._overdue() and self._at_rest() and not self._overdue(), "nothing is due", seconds)
 
@@ -204,7 +204,7 @@ class Stack:
                 return True
         return bool(self.database("notifier")["notifications"].find_one({"state": "sending"}, {"_id": 1}))
 
-    def published(self, service: str, seconds: float = 60.0) -> None:
+    def published(self, service: str, seconds: float = 20.0) -> None:
         """Wait until a service has nothing left to say."""
         wait_until(lambda: not self._waiting((service,)), f"every outbox of {service} empty", seconds)
 

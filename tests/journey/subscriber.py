@@ -97,7 +97,7 @@ class OtherSystem:
         self._stopping.set()
         self._thread.join(10)
 
-    def caught_up(self, seconds: float = 30.0) -> None:
+    def caught_up(self, seconds: float = 10.0) -> None:
         """Wait until it has read everything that is on its topics now. Raises ``NotUnderstood``."""
         wait_until(lambda: self._behind() == 0, "the other system has read all there is", seconds)
 

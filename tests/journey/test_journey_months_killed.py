@@ -29,13 +29,14 @@ from tests.journey.people import Json, Members, a_programme, cohort, ok, partner
 from tests.journey.stack import Stack
 from tests.journey.subscriber import OtherSystem, SubscriberEvent
 from tests.notifier.smtp_server import DROP, OK, VANISH, ScriptedSmtpHandler, scripted_smtp_server
+from tests.patience import patience
 
 PROGRAMME = "killmonths"
 PAIRS = 6
 ACTS = 8
 """Of each pair while services die."""
 
-LONG_S = 120.0
+LONG_S = 30.0
 DAY = timedelta(days=1)
 Act = Callable[[], object]
 
@@ -189,7 +190,7 @@ def acting(members: Members, pairs: list[Json]) -> Iterator[Callable[[], None]]:
         while done.acquire(blocking=False):
             """What was done before does not count."""
         begin.release(PAIRS * ACTS // parts)
-        until = monotonic() + 2 * LONG_S
+        until = monotonic() + patience(2 * LONG_S)
         while not done.acquire(timeout=1):
             assert monotonic() < until
             for life in lives:
@@ -201,7 +202,7 @@ def acting(members: Members, pairs: list[Json]) -> Iterator[Callable[[], None]]:
         try:
             yield go
             for life in lives:
-                life.result(LONG_S)
+                life.result(patience(LONG_S))
         finally:
             begin.release(PAIRS * ACTS)  # whoever still waits for the next part
 

@@ -35,6 +35,7 @@ from tests.journey.people import (
 )
 from tests.journey.stack import Stack
 from tests.journey.subscriber import OtherSystem
+from tests.patience import patience
 
 MANY = 1000
 PAIRS = 24
@@ -178,7 +179,7 @@ class TestStart:
                 lambda: log.read_text().count("waiting for mongodb") >= 2, "it says what it waits for, and tries again"
             )
             lonely.send_signal(signal.SIGTERM)
-            assert lonely.wait(8) == 0
+            assert lonely.wait(patience(8)) == 0
         assert "stopped" in log.read_text()
         assert "Traceback" not in log.read_text()
 
@@ -228,7 +229,7 @@ def kill_and_restart(estate: Stack, name: str) -> None:
     assert pid is not None
     children = psutil.Process(pid).children(recursive=True)
     estate.kill(name)
-    _, left = psutil.wait_procs(children, timeout=20)
+    _, left = psutil.wait_procs(children, timeout=patience(5))
     assert not left, f"{name} left {left} behind"
     estate.release_claims(name)
     estate.restart(name)

@@ -257,4 +257,4 @@ def compact(estate: Stack) -> None:
         return not any(words_in(content) for _, _, content in on_topics(estate, PROFILES.name, CONTACTS.name))
 
     with cleaning_often(estate), configured(estate, PROFILES, **soon), configured(estate, CONTACTS, **soon):
-        wait_until(clean, "the broker has dropped what was erased", 90)
+        wait_until(clean, "the broker has dropped what was erased", 30)

@@ -193,7 +193,7 @@ class TestTraces:
                     sent.setdefault(event, set()).add(f"00-{span.trace_id}-{span.span_id}-01")
             return all(record.text("ce_id") in sent for record in since(began, records))
 
-        wait_until(all_spans_are_here, "a send span of every record", 20)
+        wait_until(all_spans_are_here, "a send span of every record", 10)
         assert since(began, records)
         for record in since(began, records):
             assert record.text("traceparent") in sent[record.text("ce_id")]

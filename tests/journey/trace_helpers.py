@@ -33,7 +33,7 @@ class Leg:
 
     def has(self, *chains: str) -> None:
         for chain in chains:
-            wait_until(partial(self.chain, chain), f"{chain}; only {sorted(map(self._name, self.spans()))}", 30)
+            wait_until(partial(self.chain, chain), f"{chain}; only {sorted(map(self._name, self.spans()))}", 10)
 
     def of_events(self, kind: int) -> list[Span]:
         return [span for span in self.spans() if span.kind == kind]
@@ -84,7 +84,7 @@ class PairingTraces:
     def has(self, *chains: str) -> None:
         """In any trace that tells of this pairing."""
         for chain in chains:
-            wait_until(partial(self._has, chain), f"{chain} in a trace of the pairing", 30)
+            wait_until(partial(self._has, chain), f"{chain} in a trace of the pairing", 10)
 
     def traces(self) -> list[str]:
         """All that tell of the pairing, in the order in which they began; not that of its phases."""

@@ -17,6 +17,7 @@ from services.matcher.domain.rounds import round as rounds
 from services.matcher.pairings import proposals, reservation
 from tests.matcher.builders import PROGRAMME, person, settings
 from tests.matcher.harness import World
+from tests.patience import patience
 from tests.processes import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -203,6 +204,6 @@ async def test_a_capacity_lowered_between_the_steps_ends_nothing(company: World,
 
 
 async def until_told(company: World, type: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patience(5)):
         while type not in await types_on(company, PAIRINGS):  # noqa: ASYNC110 - another process' topic
             await asyncio.sleep(0.05)

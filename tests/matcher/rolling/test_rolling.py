@@ -18,6 +18,7 @@ from services.matcher.rolling import worker
 from services.matcher.rolling.worker import Keeping
 from tests.matcher.builders import NOW, PROGRAMME, person, settings
 from tests.matcher.harness import Replica, World
+from tests.patience import patience
 from tests.processes import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -218,7 +219,7 @@ async def test_whoever_looks_after_programmes_can_leave_although_the_store_is_go
         leaving = asyncio.create_task(
             worker._hand_over({PROGRAMME: Keeping(PROGRAMME, "whoever")}, company.replicas[0].matcher)
         )
-        done, _ = await asyncio.wait({leaving}, timeout=20)
+        done, _ = await asyncio.wait({leaving}, timeout=patience(5))
         assert done == {leaving}
         assert leaving.exception() is None
 
