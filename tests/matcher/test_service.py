@@ -236,9 +236,9 @@ async def test_what_changed_since_the_round_was_computed_is_looked_at_again(comp
 async def test_a_crash_while_publishing_loses_no_proposal_and_sends_none_twice(
     company: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "STRETCH", 2)
+    monkeypatch.setattr(lifecycle, "PUBLISH_BATCH", 2)
     crashed: list[str] = []
-    real = lifecycle._published_up_to
+    real = lifecycle._save_cursor
 
     async def crashing(*arguments: Any) -> bool:
         if len(crashed) < 2:
@@ -246,7 +246,7 @@ async def test_a_crash_while_publishing_loses_no_proposal_and_sends_none_twice(
             raise ConnectionError("the process dies after the proposals went out, before the cursor was saved")
         return await real(*arguments)
 
-    monkeypatch.setattr(lifecycle, "_published_up_to", crashing)
+    monkeypatch.setattr(lifecycle, "_save_cursor", crashing)
     await company.open_programme()
     await company.people(*(person(f"s{n}") for n in range(5)), *(person(f"j{n}", "junior") for n in range(5)))
     await company.second()

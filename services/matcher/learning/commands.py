@@ -39,7 +39,7 @@ from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Round
 from services.matcher.domain.rounds.summary import RoundPair
 from services.matcher.engine import weight_estimator
-from services.matcher.rounds.lifecycle import take_up
+from services.matcher.rounds.lifecycle import start_work
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ async def preview(programme: Programme, version: WeightVersion, op: Op, matcher:
     for id, settings in zip(ids, (programme.settings, then), strict=True):
         about = programme.programme_id, programme.settings_version, programme.state, settings
         await matcher.rounds.update(id, op, _begun(id, about, moment))
-        take_up(id, matcher)
+        start_work(id, matcher)
     return ReleasePreview(now=ids[0], then=ids[1])
 
 

@@ -1,12 +1,13 @@
-"""What happens to a round behind the scenes: it is computed in a worker process, and published stretch by stretch.
+"""The work on a round after the request: a worker process computes it, and it is published batch by batch.
 
-Both are driven by the round's lease: whoever claims it goes on where it stands. A run that was overtaken finds that its
-saves no longer apply, and stops.
+The round's lease drives both: the process that claims it continues from the stored state. A run that was overtaken by
+another one sees that its saves no longer apply, and stops.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from chassis.core.commands import Op
 from chassis.storage.aggregates import Stored
@@ -24,193 +25,188 @@ from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Round, RoundProgress, RoundTotals, result_id
 from services.matcher.pairings import reservation
 from services.matcher.solver.client import UnsolvableRound
+from services.matcher.stores.rounds import ProposalStore, RoundStore
 
 log = logging.getLogger(__name__)
 
-STRETCH = 100  # proposals that go out between two saves of the cursor; others are answered in between
-RUNS = 5  # attempts at a computation that keeps dying
+PUBLISH_BATCH = 100  # proposals between two saves of the cursor; other requests are served in between
+MAX_RUNS = 5  # attempts at a computation during which the process dies
 
 
-def take_up(round_id: str, matcher: Matcher) -> None:
-    """Begin at once with what was asked for just now; the sweep would find it too, a little later."""
-    matcher.tasks.start("taking up a round", _claim(round_id, matcher))
+def start_work(round_id: str, matcher: Matcher) -> None:
+    """Work on a round at once. The sweep would find it too, a little later."""
+    matcher.tasks.start("taking up a round", _claim_and_work(round_id, matcher))
 
 
 async def when_a_round_lease_expires(stored: Stored[Round], matcher: Matcher) -> None:
-    """The work goes on beside the sweep."""
-    await _claim(stored.id, matcher)
+    """Continue the work in a background task, beside the sweep."""
+    await _claim_and_work(stored.id, matcher)
 
 
-async def _claim(round_id: str, matcher: Matcher) -> None:
-    machine = matcher.clock.machine_now()
-    claimed = await matcher.rounds.update(round_id, Op.once(), lambda state: rounds.claim_run(_known(state), machine))
+async def _claim_and_work(round_id: str, matcher: Matcher) -> None:
+    recorded_at = matcher.clock.machine_now()
+    claimed = await matcher.rounds.update_existing(
+        round_id, Op.once(), lambda round: rounds.claim_run(round, recorded_at)
+    )
     if not claimed.changed:
         return
     round = claimed.require_state()
-    if round.state == "computing" and round.tries > RUNS:
+    if round.state == "computing" and round.tries > MAX_RUNS:
         await _fail(round, "It was begun several times and never finished; look at the service's memory.", matcher)
-        return
-    work = compute if round.state == "computing" else publish
-    matcher.tasks.start(f"{work.__name__} of a round", work(round, matcher))
+    elif round.state == "computing":
+        matcher.tasks.start("compute of a round", compute(round, matcher))
+    else:
+        matcher.tasks.start("publish of a round", publish(round, matcher))
 
 
 async def compute(round: Round, matcher: Matcher) -> None:
-    """Have it computed and stored; then the round waits for its review."""
+    """Compute and store the result; the round then waits for its review."""
 
-    async def alive(progress: RoundProgress) -> bool:
-        return await _advance(round, matcher, progress)
+    async def record_progress(progress: RoundProgress) -> bool:
+        recorded_at = matcher.clock.machine_now()
+        return await _update(
+            matcher.rounds, round, lambda state: rounds.record_progress(state, round.run, progress, recorded_at)
+        )
 
-    if not await alive(RoundProgress(stage="reading")):
+    if not await record_progress(RoundProgress(stage="reading")):
         return
     try:
-        totals = await matcher.solver.run(round, matcher.clock.now(), alive)
+        totals = await matcher.solver.run(round, matcher.clock.now(), record_progress)
     except UnsolvableRound:
         log.exception("a round cannot be computed", extra={"round": round.round_id})
         await _fail(round, "It cannot be computed; the service's log says more.", matcher)
         return
-    counts = totals is not None and await _computed(round, totals, matcher)
+    is_current = totals is not None and await _complete(round, totals, matcher)
     if round.whole:
-        await _tidy(round, matcher, counts=counts)
+        await _delete_other_results(round, matcher, is_current=is_current)
 
 
-async def _tidy(round: Round, matcher: Matcher, *, counts: bool) -> None:
-    """Of a round's results only the one that counts is kept: this run's, or those before it."""
-    mine = result_id(round.round_id, round.run)
-    if counts and round.run == 1:
+async def _update(store: RoundStore, round: Round, decide: Callable[[Round], rounds.Decision | None]) -> bool:
+    """Save a step of a run. Returns False when the step no longer applies, since another run overtook this one."""
+    return (await store.update_existing(round.round_id, Op.once(), decide)).changed
+
+
+async def _complete(round: Round, totals: RoundTotals, matcher: Matcher) -> bool:
+    moment = matcher.clock.moment()
+    return await _update(
+        matcher.rounds, round, lambda state: rounds.complete_computation(state, round.run, totals, moment)
+    )
+
+
+async def _fail(round: Round, reason: str, matcher: Matcher) -> None:
+    moment = matcher.clock.moment()
+    await _update(matcher.rounds, round, lambda state: rounds.fail_computation(state, round.run, reason, moment))
+
+
+async def _delete_other_results(round: Round, matcher: Matcher, *, is_current: bool) -> None:
+    """Keep one result of the round: that of this run if it is the current one, otherwise the earlier one."""
+    own = result_id(round.round_id, round.run)
+    if is_current and round.run == 1:
         return
-    others = {"round_id": round.round_id, "result": {"$ne": mine} if counts else mine}
+    others = {"round_id": round.round_id, "result": {"$ne": own} if is_current else own}
     for documents in (matcher.proposals, matcher.unmatched):
         await documents.delete(others)
 
 
-async def _computed(round: Round, totals: RoundTotals, matcher: Matcher) -> bool:
-    moment = matcher.clock.moment()
-    saved = await matcher.rounds.update(
-        round.round_id, Op.once(), lambda state: rounds.complete_computation(_known(state), round.run, totals, moment)
-    )
-    return saved.changed
-
-
-async def _fail(round: Round, why: str, matcher: Matcher) -> None:
-    moment = matcher.clock.moment()
-    await matcher.rounds.update(
-        round.round_id, Op.once(), lambda state: rounds.fail_computation(_known(state), round.run, why, moment)
-    )
-
-
 async def publish(round: Round, matcher: Matcher) -> None:
-    """Send out what has not gone out yet; a stretch may take longer than a lease, so signs of life go on beside it."""
-    living = asyncio.create_task(_signs_of_life(round, matcher))
+    """Propose all pairs that were not proposed yet. A batch may outlast the lease, so it is renewed meanwhile."""
+    renewal = asyncio.create_task(_keep_lease(round, matcher))
     try:
-        await _publish(round, matcher)
+        await _publish_batches(round, matcher)
     finally:
-        living.cancel()
-        await asyncio.gather(living, return_exceptions=True)
+        renewal.cancel()
+        await asyncio.gather(renewal, return_exceptions=True)
 
 
-async def _signs_of_life(round: Round, matcher: Matcher) -> None:
-    """Until this run is overtaken."""
-    wanted = True
-    while wanted:
+async def _keep_lease(round: Round, matcher: Matcher) -> None:
+    """Renew the lease and nothing else, until this run is overtaken."""
+    renewed = True
+    while renewed:
         await asyncio.sleep(rounds.ROUND_LEASE.total_seconds() / 3)
-        wanted = await _still_at_it(round, matcher)
+        recorded_at = matcher.clock.machine_now()
+        renewed = await _renew_lease(round, recorded_at, matcher.rounds)
 
 
-async def _still_at_it(round: Round, matcher: Matcher) -> bool:
-    """Renew the lease and nothing else; False when this run was overtaken."""
-    recorded_at = matcher.clock.machine_now()
-    return await matcher.rounds.renew_lease(
-        round.round_id, lambda state: rounds.extend_lease(state, round.run, recorded_at)
-    )
+async def _renew_lease(round: Round, recorded_at: datetime, store: RoundStore) -> bool:
+    return await store.renew_lease(round.round_id, lambda state: rounds.extend_lease(state, round.run, recorded_at))
 
 
-async def _publish(round: Round, matcher: Matcher) -> None:
+async def _publish_batches(round: Round, matcher: Matcher) -> None:
     cursor = round.cursor
     earlier = await matcher.pairings.earlier_pairs(except_round=round.round_id)
     while True:
-        page = [found async for found in matcher.proposals.page(round, limit=STRETCH, after=cursor)]
-        if not page:
+        page = matcher.proposals.page(round, limit=PUBLISH_BATCH, after=cursor)
+        proposals = [document async for document in page]
+        if not proposals:
             break
-        proposed = await _publish_stretch(round, page, earlier, matcher)
-        cursor = page[-1]["place"]
-        if not await _published_up_to(round, cursor, proposed, len(page) - proposed, matcher):
+        proposed = await _publish_batch(round, proposals, earlier, matcher)
+        cursor = proposals[-1]["place"]
+        if not await _save_cursor(round, cursor, proposed, len(proposals) - proposed, matcher):
             return
     moment = matcher.clock.moment()
-    await matcher.rounds.update(
-        round.round_id, Op.once(), lambda state: rounds.complete_publication(_known(state), round.run, moment)
+    await _update(matcher.rounds, round, lambda state: rounds.complete_publication(state, round.run, moment))
+
+
+async def _save_cursor(round: Round, cursor: str, proposed: int, withdrawn: int, matcher: Matcher) -> bool:
+    recorded_at = matcher.clock.machine_now()
+    return await _update(
+        matcher.rounds,
+        round,
+        lambda state: rounds.record_published_batch(state, round.run, cursor, proposed, withdrawn, recorded_at),
     )
 
 
-async def _advance(round: Round, matcher: Matcher, progress: RoundProgress) -> bool:
-    """Give a sign of life; False when this run is not wanted any longer."""
-    machine = matcher.clock.machine_now()
-    saved = await matcher.rounds.update(
-        round.round_id, Op.once(), lambda state: rounds.record_progress(_known(state), round.run, progress, machine)
-    )
-    return saved.changed
-
-
-async def _published_up_to(round: Round, cursor: str, proposed: int, withdrawn: int, matcher: Matcher) -> bool:
-    machine = matcher.clock.machine_now()
-    saved = await matcher.rounds.update(
-        round.round_id,
-        Op.once(),
-        lambda state: rounds.record_published_batch(_known(state), round.run, cursor, proposed, withdrawn, machine),
-    )
-    return saved.changed
-
-
-async def _publish_stretch(
-    round: Round, page: Sequence[Document], earlier: set[tuple[str, str]], matcher: Matcher
+async def _publish_batch(
+    round: Round, proposals: Sequence[Document], earlier: set[tuple[str, str]], matcher: Matcher
 ) -> int:
-    """Check each again, reserve and propose; returns how many have been proposed."""
-    members = [id for found in page for id in (found["senior"], found["junior"])]
-    profiles = await matcher.members.get_many(members)
+    """Check each pair again, reserve the seats and propose it. Returns the number of proposed pairs."""
+    profiles = await matcher.members.get_many([id for pair in proposals for id in (pair["senior"], pair["junior"])])
     outcomes: dict[str, reservation.Outcome] = {}
     plans = []
-    for found in page:
-        senior, junior = profiles.get(found["senior"]), profiles.get(found["junior"])
-        why = _impossible(round, senior, junior, earlier, matcher)
-        if why is not None:
-            outcomes[found["pairing_id"]] = why
+    for proposal in proposals:
+        senior, junior = profiles.get(proposal["senior"]), profiles.get(proposal["junior"])
+        rejection = _find_rejection(round, senior, junior, earlier, matcher)
+        if rejection is not None:
+            outcomes[proposal["pairing_id"]] = rejection
         elif senior is not None and junior is not None:
-            plans.append(_plan(round, found, senior, junior))
-    outcomes |= await _reserved(plans, matcher)
-    return await _noted(page, outcomes, matcher)
+            plans.append(_plan(round, proposal, senior, junior))
+    outcomes |= await _reserve_all(plans, matcher)
+    return await _save_outcomes(proposals, outcomes, matcher.proposals)
 
 
-async def _noted(page: Sequence[Document], outcomes: Mapping[str, reservation.Outcome], matcher: Matcher) -> int:
-    """Write down what has become of each; a proposal that an erasure has removed meanwhile does not come back."""
-    ids: dict[str | None, list[str]] = {None: []}
-    for found in page:
-        outcome = outcomes[found["pairing_id"]]
-        ids.setdefault(outcome.detail if isinstance(outcome, CommandRejected) else None, []).append(found["_id"])
-    for why, these in ids.items():
-        state = "proposed" if why is None else "withdrawn"
-        await matcher.proposals.collection.update_many({"_id": {"$in": these}}, {"$set": {"state": state, "why": why}})
+async def _save_outcomes(
+    proposals: Sequence[Document], outcomes: Mapping[str, reservation.Outcome], store: ProposalStore
+) -> int:
+    """Returns the number of proposed pairs."""
+    ids: dict[str | None, list[str]] = {None: []}  # by the reason against the pair; None: it was proposed
+    for proposal in proposals:
+        outcome = outcomes[proposal["pairing_id"]]
+        ids.setdefault(outcome.detail if isinstance(outcome, CommandRejected) else None, []).append(proposal["_id"])
+    for reason, batch in ids.items():
+        await store.set_state(batch, "proposed" if reason is None else "withdrawn", reason)
     return len(ids[None])
 
 
-async def _reserved(plans: Sequence[PairingPlan], matcher: Matcher) -> dict[str, reservation.Outcome]:
-    """What a crash left half-way the sweep may give up while it is tried again here: then it is begun afresh."""
+async def _reserve_all(plans: Sequence[PairingPlan], matcher: Matcher) -> dict[str, reservation.Outcome]:
+    """Reserve each pair, and once more where the sweep has abandoned an attempt that a crash had left half-way."""
     outcomes = await reservation.reserve(matcher, plans)
     overtaken = [plan for plan in plans if outcomes[plan.pairing_id] is reservation.NO_LONGER_POSSIBLE]
     return {**outcomes, **await reservation.reserve(matcher, overtaken)}
 
 
-def _impossible(
+def _find_rejection(
     round: Round,
     senior: ProfileChanged | None,
     junior: ProfileChanged | None,
     earlier: set[tuple[str, str]],
     matcher: Matcher,
 ) -> CommandRejected | None:
-    """Why a pair of this round may not be proposed any longer.
+    """Why a pair of this round may no longer be proposed; None where it may.
 
-    What concerns both is told in one sentence for every rule, private ones too: nothing shows which it was.
+    All rules about the pair, also private ones, have the same text: it does not reveal which rule it was.
     """
-    both = {(senior.member_id, junior.member_id), (junior.member_id, senior.member_id)} if senior and junior else set()
-    again = [junior.member_id] if junior is not None and both & earlier else []
+    pair = (senior.member_id, junior.member_id) if senior and junior else None
+    again = [pair[1]] if pair is not None and {pair, pair[::-1]} & earlier else []
     eligibility = assess(senior, junior, matcher.current_terms(round), again)
     for profile, candidate in ((senior, eligibility.senior), (junior, eligibility.junior)):
         if profile is None:
@@ -220,37 +216,34 @@ def _impossible(
     return reservation.NO_LONGER_POSSIBLE if eligibility.breaks_rule or eligibility.shortfalls else None
 
 
-def _plan(round: Round, found: Document, senior: ProfileChanged, junior: ProfileChanged) -> PairingPlan:
+def _plan(round: Round, proposal: Document, senior: ProfileChanged, junior: ProfileChanged) -> PairingPlan:
     return PairingPlan(
-        pairing_id=found["pairing_id"],
+        pairing_id=proposal["pairing_id"],
         programme_id=round.programme_id,
         programme_version=round.programme_version,
         origin="round",
         round_id=round.round_id,
         senior=build_participant(senior, "senior"),
         junior=build_participant(junior, "junior"),
-        focus=tuple(Focus.model_validate(one) for one in found["focus"]),
-        reasons=found["reasons"],
-        fit=Fit.model_validate(found["fit"]),
-        chosen=_chosen(round, found),
+        focus=tuple(Focus.model_validate(topic) for topic in proposal["focus"]),
+        reasons=proposal["reasons"],
+        fit=Fit.model_validate(proposal["fit"]),
+        chosen=_selection(round, proposal),
         answer_within_working_days=round.settings.matching.answer_within_working_days,
         duration_months=round.settings.meetings.duration_months,
     )
 
 
-def _chosen(round: Round, found: Document) -> Selection:
-    """How the pair came about: what the solver says of it, or what the change by hand has cost."""
-    pair = (found["senior"], found["junior"])
-    by_hand = next((one for one in round.adjustments if one.is_wanted and one.kept and pair in one.pairs), None)
-    ups = {side: up for side in SIDES if (up := found.get(f"runner_up_of_{side}")) is not None}
+def _selection(round: Round, proposal: Document) -> Selection:
+    """How the pair was selected: figures of the solver, or the cost of the change by hand."""
+    pair = (proposal["senior"], proposal["junior"])
+    by_hand = next(
+        (change for change in round.adjustments if change.is_wanted and change.kept and pair in change.pairs), None
+    )
+    runners_up = {side: value for side in SIDES if (value := proposal.get(f"runner_up_of_{side}")) is not None}
     return Selection(
         seed=round.seed,
-        probability=found.get("probability"),
-        runner_up={side: RunnerUp.model_validate(up) for side, up in ups.items()},
+        probability=proposal.get("probability"),
+        runner_up={side: RunnerUp.model_validate(value) for side, value in runners_up.items()},
         override_cost=by_hand.cost if by_hand else None,
     )
-
-
-def _known(state: Round | None) -> Round:
-    assert state is not None, "a round that is worked on exists"
-    return state

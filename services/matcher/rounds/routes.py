@@ -10,7 +10,7 @@ from chassis.core.commands import Op
 from chassis.core.ids import derived_id
 from chassis.storage.mongo import Document
 from chassis.web.http import Page, Principal, RequestBody, build_page
-from contracts.errors import CommandRejected, NotFound
+from contracts.errors import CommandRejected
 from services.matcher.context import Matcher
 from services.matcher.dependencies import CoordinatorCommand, CoordinatorPrincipal, MatcherContext, Paging
 from services.matcher.domain.programmes.settings_override import override_settings
@@ -18,7 +18,7 @@ from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Round
 from services.matcher.pairings.views import FocusView
 from services.matcher.permissions import not_in_conflict, programme_for
-from services.matcher.rounds.lifecycle import take_up
+from services.matcher.rounds.lifecycle import start_work
 from services.matcher.rounds.views import (
     LeftOverView,
     ProposalView,
@@ -32,7 +32,7 @@ RoundDecision = Callable[[Round], rounds.Decision | None]
 
 
 class NewRound(RequestBody):
-    """``trial``: settings that are to differ, such as ``{"matching": {"weights": {"perspective": 0}}}``.
+    """``trial``: settings that differ from the programme's, such as ``{"matching": {"weights": {"perspective": 0}}}``.
 
     A trial is computed like any other round, compared, and never published.
     """
@@ -60,7 +60,7 @@ async def start_round(
         command.op,
         lambda state: rounds.start_round(state, round_id, about, body.seed, moment, trial=body.trial is not None),
     )
-    take_up(round_id, matcher)
+    start_work(round_id, matcher)
     response.headers["Location"] = f"/rounds/{round_id}"
     return RoundView.of(saved.require_state())
 
@@ -70,8 +70,8 @@ async def list_rounds(
     id: str, principal: CoordinatorPrincipal, paging: Paging, matcher: MatcherContext
 ) -> Page[RoundView]:
     await programme_for(principal, id, "run_rounds", matcher)
-    found = matcher.rounds.find({"programme_id": id}, limit=paging.fetch_limit, after=paging.after)
-    items, after = await build_page(found, paging, lambda stored: stored.id)
+    page = matcher.rounds.find({"programme_id": id}, limit=paging.fetch_limit, after=paging.after)
+    items, after = await build_page(page, paging, lambda stored: stored.id)
     return Page(items=[RoundView.of(stored.state) for stored in items], next=after)
 
 
@@ -85,8 +85,8 @@ async def list_proposals(
     id: str, principal: CoordinatorPrincipal, paging: Paging, matcher: MatcherContext
 ) -> Page[ProposalView]:
     round = await load_round(id, principal, matcher)
-    found = matcher.proposals.page(round, limit=paging.fetch_limit, after=paging.after)
-    items, after = await build_page(found, paging, lambda document: str(document["place"]))
+    page = matcher.proposals.page(round, limit=paging.fetch_limit, after=paging.after)
+    items, after = await build_page(page, paging, lambda document: str(document["place"]))
     return Page(items=await view_proposals(items, principal, matcher), next=after)
 
 
@@ -94,10 +94,10 @@ async def list_proposals(
 async def list_unmatched(
     id: str, principal: CoordinatorPrincipal, paging: Paging, matcher: MatcherContext
 ) -> Page[LeftOverView]:
-    """Who has no partner, why, and which rule relaxed by how much would give them one."""
+    """Members without a partner, the reason, and by how much which rule would have to be relaxed."""
     round = await load_round(id, principal, matcher)
-    found = matcher.unmatched.page(round, limit=paging.fetch_limit, after=paging.after)
-    items, after = await build_page(found, paging, lambda document: str(document["member_id"]))
+    page = matcher.unmatched.page(round, limit=paging.fetch_limit, after=paging.after)
+    items, after = await build_page(page, paging, lambda document: str(document["member_id"]))
     return Page(items=[LeftOverView.of(document) for document in items], next=after)
 
 
@@ -109,7 +109,7 @@ async def publish_round(id: str, command: CoordinatorCommand, matcher: MatcherCo
         raise CommandRejected("programme_not_open", "Rounds are published in open programmes only.")
     moment = matcher.clock.moment()
     released = await update_round(id, command.op, matcher, lambda state: rounds.start_publication(state, moment))
-    take_up(id, matcher)
+    start_work(id, matcher)
     return RoundView.of(released)
 
 
@@ -124,7 +124,7 @@ async def discard_round(id: str, command: CoordinatorCommand, matcher: MatcherCo
 
 @router.post("/rounds/{id}/cancel")
 async def cancel_round(id: str, command: CoordinatorCommand, matcher: MatcherContext) -> RoundView:
-    """Stop computing within a moment; an earlier result of the round stands again."""
+    """Stop the computation at once. An earlier result of the round becomes the current one again."""
     await load_round(id, command.principal, matcher)
     moment = matcher.clock.moment()
     after = await update_round(id, command.op, matcher, lambda state: rounds.cancel_computation(state, moment))
@@ -140,42 +140,26 @@ async def load_round(id: str, principal: Principal, matcher: Matcher) -> Round:
 
 
 async def update_round(id: str, op: Op, matcher: Matcher, decide: RoundDecision) -> Round:
-    """Apply a decision to a round that exists. Raises ``NotFound``."""
-
-    def decide_existing(state: Round | None) -> rounds.Decision | None:
-        if state is None:
-            raise NotFound("round")
-        return decide(state)
-
-    return (await matcher.rounds.update(id, op, decide_existing)).require_state()
+    return (await matcher.rounds.update_existing(id, op, decide)).require_state()
 
 
 async def view_proposals(documents: list[Document], principal: Principal, matcher: Matcher) -> list[ProposalView]:
-    """Those in which neither whoever asks nor their line takes part."""
-    pairs = [{found["senior"], found["junior"]} for found in documents]
-    free = await not_in_conflict(principal, pairs, matcher)
+    """Views of the proposals in which neither the caller nor the caller's line takes part."""
+    pairs = [{proposal["senior"], proposal["junior"]} for proposal in documents]
+    allowed = await not_in_conflict(principal, pairs, matcher)
     profiles = await matcher.members.get_many(sorted(set().union(*pairs)))
-
-    def member(id: str) -> ProposedMember:
-        profile = profiles.get(id)
-        return ProposedMember(
-            member_id=id,
-            department_id=profile.department_id if profile else None,
-            site_id=profile.site_id if profile else None,
-        )
-
     return [
         ProposalView(
-            pairing_id=found["pairing_id"],
-            place=found["place"],
-            senior=member(found["senior"]),
-            junior=member(found["junior"]),
-            fit=found["fit"],
-            reasons=found["reasons"],
-            focus=[FocusView(**one, name=matcher.taxonomy.name(one["topic_id"])) for one in found["focus"]],
-            state=found["state"],
-            why=found["why"],
+            pairing_id=proposal["pairing_id"],
+            place=proposal["place"],
+            senior=ProposedMember.of(proposal["senior"], profiles.get(proposal["senior"])),
+            junior=ProposedMember.of(proposal["junior"], profiles.get(proposal["junior"])),
+            fit=proposal["fit"],
+            reasons=proposal["reasons"],
+            focus=[FocusView(**topic, name=matcher.taxonomy.name(topic["topic_id"])) for topic in proposal["focus"]],
+            state=proposal["state"],
+            why=proposal["why"],
         )
-        for found, shown in zip(documents, free, strict=True)
-        if shown
+        for proposal, is_allowed in zip(documents, allowed, strict=True)
+        if is_allowed
     ]

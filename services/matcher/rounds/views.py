@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from chassis.storage.mongo import Document
 from contracts.envelope import Instant
-from contracts.profiles import Side
+from contracts.profiles import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.rounds.adjustment import Adjustment
@@ -23,7 +23,7 @@ from services.matcher.domain.rounds.summary import (
 )
 from services.matcher.pairings.views import FocusView
 
-NOTHING = 1e-6  # differences of fit below this are rounding
+ROUNDING = 1e-6  # a difference of fit below this is a rounding error
 
 
 class RoundView(BaseModel):
@@ -60,16 +60,24 @@ class RoundView(BaseModel):
 
     @classmethod
     def of(cls, round: Round) -> Self:
-        changes = [one.state for one in round.adjustments]
-        known = round.model_dump(exclude={"adjustments"})
+        changes = [adjustment.state for adjustment in round.adjustments]
+        fields = round.model_dump(exclude={"adjustments"})
         open_ = sum(state != "in_force" for state in changes)
-        return cls.model_validate({**known, "changes": len(changes), "unresolved": open_})
+        return cls.model_validate({**fields, "changes": len(changes), "unresolved": open_})
 
 
 class ProposedMember(BaseModel):
     member_id: str
     department_id: str | None
     site_id: str | None
+
+    @classmethod
+    def of(cls, member_id: str, profile: ProfileChanged | None) -> Self:
+        return cls(
+            member_id=member_id,
+            department_id=profile.department_id if profile else None,
+            site_id=profile.site_id if profile else None,
+        )
 
 
 class ProposalView(BaseModel):
@@ -94,14 +102,14 @@ class RelaxedView(BaseModel):
 
 
 class RelaxationView(RelaxedView):
-    """The change that would have given somebody a partner: of one rule, or of two where one would not do."""
+    """The change that would give a member a partner: of one rule, or of two where one is not enough."""
 
     text: str
     also: RelaxedView | None = None
 
 
 class LeftOverView(BaseModel):
-    """Somebody without a partner in a round, and why."""
+    """A member without a partner in a round, and the reason."""
 
     member_id: str
     side: Side
@@ -117,7 +125,7 @@ class LeftOverView(BaseModel):
 
 
 class SummaryView(RoundView):
-    """A round in figures. The worst pairs are without those of the line of whoever asks."""
+    """A round in figures. The worst pairs are listed without those of the caller's line."""
 
     settings_used: ProgrammeSettings
     coverage: tuple[DepartmentCoverage, ...]
@@ -132,7 +140,7 @@ class SummaryView(RoundView):
 
 
 class AdjustmentView(BaseModel):
-    """One change by hand. ``kept``: whether it came about; None until the round is solved with it.
+    """One change by hand. ``kept``: whether it took effect; None until the round is solved with it.
 
     ``cost``: what the round's total fit has lost by it, after everybody else was paired as well as that allows.
     """
@@ -147,10 +155,10 @@ class AdjustmentView(BaseModel):
 
     @classmethod
     def of(cls, adjustment: Adjustment) -> Self:
-        return cls(**adjustment.model_dump(), text=_became(adjustment))
+        return cls(**adjustment.model_dump(), text=_describe_effect(adjustment))
 
 
-def _became(adjustment: Adjustment) -> str:
+def _describe_effect(adjustment: Adjustment) -> str:
     if adjustment.state == "new":
         return "It takes effect when the round is solved again."
     if adjustment.state == "undone":
@@ -158,13 +166,13 @@ def _became(adjustment: Adjustment) -> str:
     if not adjustment.kept:
         return "It did not come about: the places were needed otherwise, or somebody could not be paired like this."
     cost = adjustment.cost or 0.0
-    if abs(cost) < NOTHING:
+    if abs(cost) < ROUNDING:
         return "It came about, and costs nothing."
     return f"It came about; the total fit is {abs(cost):.3f} {'lower' if cost > 0 else 'higher'}."
 
 
 class DifferenceView(BaseModel):
-    """What the other round means for one person: the fit of all their pairs in each, by the settings of the first."""
+    """One member in both rounds: the total fit of the member's pairs in each, by the settings of the first round."""
 
     member_id: str
     side: Side
@@ -175,14 +183,14 @@ class DifferenceView(BaseModel):
     partners_after: tuple[str, ...]
 
     @classmethod
-    def of(cls, found: MemberDifference) -> Self:
-        return cls(**asdict(found), gain=found.gain)
+    def of(cls, difference: MemberDifference) -> Self:
+        return cls(**asdict(difference), gain=difference.gain)
 
 
 class ComparisonView(BaseModel):
-    """Two rounds by one yardstick, the settings of the first; items are people with other partners, losers first.
+    """Two rounds compared by the settings of the first. Items are members with other partners, losers first.
 
-    Named pairs of the line of whoever asks are left out of the items, not of the counts.
+    The items leave out members of the caller's line; the counts include them.
     """
 
     first: str
@@ -201,27 +209,27 @@ class ComparisonView(BaseModel):
 
     @classmethod
     def of(
-        cls, first: Round, other: Round, found: RoundComparison, items: list[DifferenceView], next: str | None
+        cls, first: Round, other: Round, comparison: RoundComparison, items: list[DifferenceView], next: str | None
     ) -> Self:
         return cls(
             first=first.round_id,
             other=other.round_id,
             yardstick=f"the settings of {first.round_id}",
-            pairs=found.pairs,
-            pairs_in_common=found.in_common,
-            total_fit=found.totals,
+            pairs=comparison.pairs,
+            pairs_in_common=comparison.in_common,
+            total_fit=comparison.totals,
             total_fit_as_computed=(first.total_fit, other.total_fit),
-            lowest_fit=found.lowest,
-            people_with_other_partners=len(found.differences),
-            gain=sum(one.gain > NOTHING for one in found.differences),
-            lose=sum(one.gain < -NOTHING for one in found.differences),
+            lowest_fit=comparison.lowest,
+            people_with_other_partners=len(comparison.differences),
+            gain=sum(entry.gain > ROUNDING for entry in comparison.differences),
+            lose=sum(entry.gain < -ROUNDING for entry in comparison.differences),
             items=items,
             next=next,
         )
 
 
 class WhyNotView(BaseModel):
-    """Why the last published round left a member over, as far as they may know: never who else wished what."""
+    """Why the last published round left a member without a partner. It never reveals the wishes of others."""
 
     programme_id: str
     round_id: str | None
@@ -230,10 +238,10 @@ class WhyNotView(BaseModel):
     text: str
 
     @classmethod
-    def of(cls, programme_id: str, round: Round | None, found: Mapping[str, object]) -> Self:
+    def of(cls, programme_id: str, round: Round | None, explanation: Mapping[str, object]) -> Self:
         return cls.model_validate(
             {
-                **found,
+                **explanation,
                 "programme_id": programme_id,
                 "round_id": round.round_id if round else None,
                 "published_at": round.published_at if round else None,
