@@ -1,4 +1,4 @@
-"""`round lock`, `forbid`, `swap` and `undo`: what a coordinator changes in a round by hand before it is published."""
+"""`round lock`, `forbid`, `swap` and `undo`: manual changes of a round before it is published."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +11,8 @@ from cli.console import Failure, print_json, print_line
 from cli.installation import DEFAULT_DATA, DataOption, JsonOption
 from cli.rounds import RoundArgument
 
-SeniorArgument = Annotated[str, typer.Argument(help="A senior of the round: the member id, or what it ends in.")]
-JuniorArgument = Annotated[str, typer.Argument(help="A junior of the round: the member id, or what it ends in.")]
+SeniorArgument = Annotated[str, typer.Argument(help="A senior of the round: the member id, or its last characters.")]
+JuniorArgument = Annotated[str, typer.Argument(help="A junior of the round: the member id, or its last characters.")]
 
 _MEMBER_ID_CHARS = 36  # characters of a member id
 
@@ -29,7 +29,9 @@ def lock(
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Hold two together in a computed round. It takes effect with `round resolve`, which tells what it costs.
+    """Keep two people together in a computed round.
+
+    `round resolve` applies the change and shows its cost.
 
     [bold]Example[/]
 
@@ -45,7 +47,9 @@ def forbid(
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Keep two apart in a computed round. It takes effect with `round resolve`, which tells what it costs.
+    """Keep two people apart in a computed round.
+
+    `round resolve` applies the change and shows its cost.
 
     [bold]Example[/]
 
@@ -63,7 +67,7 @@ def swap(
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Let two pairs of a computed round change partners: each senior gets the other's junior.
+    """Swap the partners of two pairs in a computed round: each senior gets the other's junior.
 
     [bold]Example[/]
 
@@ -74,57 +78,59 @@ def swap(
 
 def undo(
     round_: RoundArgument,
-    change: Annotated[str, typer.Argument(metavar="CHANGE", help="The id of a lock, forbid or swap: `round show`.")],
+    change: Annotated[
+        str, typer.Argument(metavar="CHANGE", help="The id of a lock, forbid or swap, as `round show` prints it.")
+    ],
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Take back a lock, forbid or swap. What it changed comes back with `round resolve`.
+    """Undo a lock, forbid or swap. `round resolve` then restores the pairs.
 
     [bold]Example[/]
 
       viceversa round undo 0192... 5b1c...
     """
     with connections.open_service(data, "matcher") as matcher:
-        found = matcher.post(f"/rounds/{round_}/adjustments/{change}/undo")
+        result = matcher.post(f"/rounds/{round_}/adjustments/{change}/undo")
     if json:
-        print_json(found)
+        print_json(result)
     else:
-        print_line(f"Undone. {found['unresolved']} changes wait for: viceversa round resolve {round_}")
+        print_line(f"Undone. {result['unresolved']} changes are pending. Apply: viceversa round resolve {round_}")
 
 
 def _post_adjustment(data: Path, round_: str, kind: str, *pairs: tuple[str, str], json: bool) -> None:
     with connections.open_service(data, "matcher") as matcher:
-        meant = _resolve_member_ids(matcher, round_, {member for pair in pairs for member in pair})
-        two = [{"senior": meant[senior], "junior": meant[junior]} for senior, junior in pairs]
-        body = {"kind": kind, **({"swap": two} if kind == "swap" else {"pair": two[0]})}
-        found = matcher.post(f"/rounds/{round_}/adjustments", body)
+        ids = _resolve_member_ids(matcher, round_, {member for pair in pairs for member in pair})
+        bodies = [{"senior": ids[senior], "junior": ids[junior]} for senior, junior in pairs]
+        body = {"kind": kind, **({"swap": bodies} if kind == "swap" else {"pair": bodies[0]})}
+        result = matcher.post(f"/rounds/{round_}/adjustments", body)
     if json:
-        print_json(found)
+        print_json(result)
     else:
-        print_line(f"Noted as {found['adjustment_id']}. {found['text']}\nDo that: viceversa round resolve {round_}")
+        print_line(f"Saved as {result['adjustment_id']}. {result['text']}\nApply it: viceversa round resolve {round_}")
 
 
-def _resolve_member_ids(matcher: ServiceClient, round_: str, written: set[str]) -> dict[str, str]:
-    """The whole id of everybody who is named by its end, as `round show` prints it.
+def _resolve_member_ids(matcher: ServiceClient, round_: str, arguments: set[str]) -> dict[str, str]:
+    """Argument -> full member id. An argument may be the last characters of an id, as `round show` prints them.
 
-    Raises ``Failure`` for an end that nobody in the round has, or more than one.
+    Raises ``Failure`` for an ending that no member of the round has, or several have.
     """
-    ends = {end for end in written if len(end) < _MEMBER_ID_CHARS}
-    there = _load_members(matcher, round_) if ends else set()
-    meant = {whole: whole for whole in written - ends}
-    for end in sorted(ends):
-        found = [member for member in there if member.endswith(end)]
-        if not found:
+    endings = {ending for ending in arguments if len(ending) < _MEMBER_ID_CHARS}
+    members = _load_members(matcher, round_) if endings else set()
+    ids = {full_id: full_id for full_id in arguments - endings}
+    for ending in sorted(endings):
+        matches = [member for member in members if member.endswith(ending)]
+        if not matches:
             raise Failure(
-                f"Nobody whom you see in this round has a member id that ends in {end}.",
-                f"Who is in it: viceversa round show {round_} --proposals 500 --unmatched 500",
+                f"No member of this round whom you may see has an id that ends in {ending}.",
+                f"List the members: viceversa round show {round_} --proposals 500 --unmatched 500",
             )
-        if len(found) > 1:
+        if len(matches) > 1:
             raise Failure(
-                f"{len(found)} people of this round have a member id that ends in {end}.", "Write more of it."
+                f"{len(matches)} people of this round have a member id that ends in {ending}.", "Write more of it."
             )
-        meant[end] = found[0]
-    return meant
+        ids[ending] = matches[0]
+    return ids
 
 
 def _load_members(matcher: ServiceClient, round_: str) -> set[str]:
@@ -133,4 +139,4 @@ def _load_members(matcher: ServiceClient, round_: str) -> set[str]:
         for pair in matcher.list_items(f"/rounds/{round_}/proposals")
         for side in ("senior", "junior")
     }
-    return paired | {one["member_id"] for one in matcher.list_items(f"/rounds/{round_}/unmatched")}
+    return paired | {member["member_id"] for member in matcher.list_items(f"/rounds/{round_}/unmatched")}

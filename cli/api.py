@@ -1,4 +1,4 @@
-"""The services over HTTP, as one person sees them."""
+"""The services over HTTP, with the token of one caller."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class ServiceResponse:
     status: int
     body: Any
     version: str | None
-    """The entity tag: what `If-Match` wants."""
+    """The entity tag, for `If-Match`."""
 
 
 class ServiceClient:
-    """One service. Every problem that it answers with becomes a ``Failure`` that says what the service said."""
+    """A client of one service. Every problem response becomes a ``Failure`` with the service's explanation."""
 
     def __init__(self, name: str, url: str, token: str | None = None) -> None:
         self._name = name
@@ -34,7 +34,7 @@ class ServiceClient:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._client.close()
 
@@ -42,15 +42,15 @@ class ServiceClient:
         return self.call("GET", path, query=query).body
 
     def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
-        """``key`` makes the command safe to repeat: the same key does it once."""
+        """``key`` makes the command safe to repeat: the service runs it once for each key."""
         return self.call("POST", path, body=body, headers={"Idempotency-Key": key} if key else {}).body
 
     def list_items(self, path: str, **query: str | int) -> Iterator[Any]:
-        """Every item of a list, page by page."""
+        """All items of a list, read page by page."""
         after: str | None = None
         while True:
-            asked = {**query, "limit": _PAGE_ITEMS, **({"after": after} if after else {})}
-            page = self.get(path, **asked)
+            parameters = {**query, "limit": _PAGE_ITEMS, **({"after": after} if after else {})}
+            page = self.get(path, **parameters)
             yield from page["items"]
             after = page.get("next")
             if not after:
@@ -73,7 +73,7 @@ class ServiceClient:
         except httpx.ConnectError as error:
             raise Failure(
                 f"Nothing answers at {self._url} ({self._name}).",
-                "Start everything with `viceversa up`, or say where it runs with --data or "
+                "Start everything with `viceversa up`, or name its address with --data or "
                 f"VICEVERSA_{self._name.upper()}_URL.",
                 code=NOT_RUNNING,
             ) from error
@@ -88,16 +88,16 @@ class ServiceClient:
 
 
 def build_failure(name: str, response: httpx.Response) -> Failure:
-    """What a problem answer (RFC 9457) says, as a failure."""
+    """Turn a problem response (RFC 9457) into a failure."""
     try:
         problem = response.json()
-        said = ": ".join(str(problem[part]) for part in ("title", "detail") if problem.get(part))
+        reason = ": ".join(str(problem[part]) for part in ("title", "detail") if problem.get(part))
     except (ValueError, AttributeError, TypeError):
-        said = response.text[:300]
+        reason = response.text[:300]
     advice = {
-        401: "The token is missing, wrong or too old: `viceversa token` prints a new one.",
-        403: "This needs another role; see `viceversa token --help`.",
-        404: "Check the id: lists show them, such as `viceversa pairings` and `viceversa round list PROGRAMME`.",
-        503: "It is busy just now; try again in a moment.",
+        401: "The token is missing, invalid or expired. `viceversa token` prints a new one.",
+        403: "This command needs another role. See `viceversa token --help`.",
+        404: "Check the id. Lists show ids, such as `viceversa pairings` and `viceversa round list PROGRAMME`.",
+        503: "The service is busy. Try again in a moment.",
     }.get(response.status_code, "")
-    return Failure(f"{name} refused ({response.status_code}): {said or response.reason_phrase}", advice, code=REFUSED)
+    return Failure(f"{name} refused ({response.status_code}): {reason or response.reason_phrase}", advice, code=REFUSED)

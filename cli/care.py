@@ -1,4 +1,4 @@
-"""`care`: what waits for a coordinator this week, on one screen."""
+"""`care`: the tasks of a coordinator for this week, on one screen."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -15,7 +15,7 @@ from cli.member_names import MemberNames
 from cli.programmes import ProgrammeArgument
 
 _MAX_FREE = 200
-"""The matcher tells of no more at once."""
+"""The matcher lists at most this many people at once."""
 
 
 def register(app: typer.Typer) -> None:
@@ -24,15 +24,16 @@ def register(app: typer.Typer) -> None:
 
 def care(
     programme: ProgrammeArgument,
-    limit: Annotated[int, typer.Option(help="Of each kind, show at most so many.", min=1)] = 10,
+    limit: Annotated[int, typer.Option(help="Show at most this many items of each kind.", min=1)] = 10,
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Show a coordinator's Monday: who would like some help, what is to be decided, which answers are due, who waits.
+    """Show a coordinator's Monday list: pairs that may need help, open decisions, pending answers, waiting people.
 
-    Pairs that would like some help are found by facts alone: no meeting planned or held in time, nothing planned for
-    two weeks, two in a row called off or missed. What anybody answered in a check-in plays no part, and who of a pair
-    has not answered a proposal yet is not shown. Pairs of your own line are left out; somebody else looks after those.
+    Pairs that may need help are found by facts alone: no meeting planned or held in time, nothing planned for two
+    weeks, or two meetings in a row cancelled or missed. Answers in check-ins are never used. The list does not show
+    which of the two has not answered a proposal yet. Pairs of your own reporting line are left out; another coordinator
+    sees them.
 
     [bold]Examples[/]
 
@@ -40,74 +41,78 @@ def care(
 
       viceversa care fresh-eyes --json | jq -r '.would_like_help[].pairing_id'
 
-      viceversa pairing ID                 # what happened so far
+      viceversa pairing ID                 # the history of a pairing
     """
     with (
-        spinner("Looking"),
+        spinner("Reading the lists"),
         connections.open_service(data, "feedback") as feedback,
         connections.open_service(data, "matcher") as matcher,
     ):
         pairs = list(feedback.list_items(f"/programmes/{programme}/care", help_wanted="true"))
-        asked = matcher.list_items("/pairings", programme_id=programme, state="proposed")
-        due = sorted(asked, key=lambda one: str(one["answer_by"]))
-        clashes = list(matcher.list_items(f"/programmes/{programme}/conflicts"))
+        proposed = matcher.list_items("/pairings", programme_id=programme, state="proposed")
+        due = sorted(proposed, key=lambda pairing: str(pairing["answer_by"]))
+        conflicts_ = list(matcher.list_items(f"/programmes/{programme}/conflicts"))
         free = matcher.get(f"/programmes/{programme}/free", limit=_MAX_FREE)["items"]
     if json:
-        told = {"would_like_help": pairs, "conflicts": clashes, "answers_due": due, "waiting": free}
-        print_json({"programme_id": programme, **told})
+        sections = {"would_like_help": pairs, "conflicts": conflicts_, "answers_due": due, "waiting": free}
+        print_json({"programme_id": programme, **sections})
         return
     with connections.open_service(data, "profiles") as profiles:
-        print_care(pairs, clashes, due, free, limit, MemberNames(profiles))
+        print_care(pairs, conflicts_, due, free, limit, MemberNames(profiles))
 
 
 def print_care(
     pairs: Sequence[Mapping[str, Any]],
-    clashes: Sequence[Mapping[str, Any]],
+    conflicts_: Sequence[Mapping[str, Any]],
     due: Sequence[Mapping[str, Any]],
     free: Sequence[Mapping[str, Any]],
     limit: int,
     names: MemberNames,
 ) -> None:
-    _print_heading("Pairs that would like some help", pairs, limit)
+    _print_heading("Pairs that may need help", pairs, limit)
     if pairs:
         rows = [
             (
-                names.join(one["members"][side] for side in ("senior", "junior")),
-                join_words([FACT_TEXTS[fact] for fact in one["facts"]]),
-                one["sessions_held"],
-                one["pairing_id"],
+                names.join(item["members"][side] for side in ("senior", "junior")),
+                join_words([FACT_TEXTS[fact] for fact in item["facts"]]),
+                item["sessions_held"],
+                item["pairing_id"],
             )
-            for one in islice(pairs, limit)
+            for item in islice(pairs, limit)
         ]
         print_table("  who", "why", ">met", "=pairing", rows=rows)
-    _print_heading("Pairs that break a rule since the organisation has changed", clashes, limit)
-    if clashes:
-        conflicts.print_conflicts(clashes[:limit], names)
-        print_line("\n  Decide about one: viceversa conflict ID keep, or end")
-    _print_heading("Pairs that were asked and may still answer", due, limit)
+    _print_heading("Pairs that break a rule after a change in the organisation", conflicts_, limit)
+    if conflicts_:
+        conflicts.print_conflicts(conflicts_[:limit], names)
+        print_line("\n  Decide about a pair: viceversa conflict ID keep, or end")
+    _print_heading("Pairs whose answers are pending", due, limit)
     if due:
         rows_due = [
             (
-                names.join(person["member_id"] for person in one["participants"]),
-                format_day(datetime.fromisoformat(one["answer_by"])),
-                one["pairing_id"],
+                names.join(person["member_id"] for person in item["participants"]),
+                format_day(datetime.fromisoformat(item["answer_by"])),
+                item["pairing_id"],
             )
-            for one in islice(due, limit)
+            for item in islice(due, limit)
         ]
         print_table("  who", "until", "=pairing", rows=rows_due)
-    _print_heading("People who wait for a partner, the longest first", free, limit)
+    _print_heading("People who wait for a partner, longest wait first", free, limit)
     if free:
         rows_free = [
-            (names.name_or_id(one["member_id"]), one["side"], one["department_id"], one["days_waiting"], one["places"])
-            for one in islice(free, limit)
+            (
+                names.name_or_id(item["member_id"]),
+                item["side"],
+                item["department_id"],
+                item["days_waiting"],
+                item["places"],
+            )
+            for item in islice(free, limit)
         ]
         print_table("  who", "side", "department", ">days", ">places", rows=rows_free)
-        print_line(
-            "\n  Who could go together: viceversa round compute PROGRAMME, or the matcher's suggestions (see its API)."
-        )
+        print_line("\n  Find partners: viceversa round compute PROGRAMME, or the matcher's suggestions (see its API).")
 
 
-def _print_heading(title: str, found: Sequence[Any], limit: int) -> None:
-    more = " or more" if len(found) == _MAX_FREE else ""
-    shown = f" [dim](the first {limit} are shown; --limit shows more)[/]" if len(found) > limit else ""
-    print_line(f"\n[bold]{title}: {len(found)}{more}[/]{shown}")
+def _print_heading(title: str, items: Sequence[Any], limit: int) -> None:
+    more = " or more" if len(items) == _MAX_FREE else ""
+    hint = f" [dim](first {limit} shown; --limit shows more)[/]" if len(items) > limit else ""
+    print_line(f"\n[bold]{title}: {len(items)}{more}[/]{hint}")

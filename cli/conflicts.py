@@ -1,4 +1,4 @@
-"""`conflicts`: pairs between whom the organisation has come to stand; `conflict`: what is to become of one."""
+"""`conflicts`: pairs that break a rule after a change in the organisation; `conflict`: the decision about one pair."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -20,37 +20,40 @@ def register(app: typer.Typer) -> None:
 
 
 def conflicts(programme: ProgrammeArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
-    """List the pairs that break a rule since the organisation has changed: line, manager, evaluators, organisation.
+    """List the pairs that break a rule after a change in the organisation.
 
-    They are told nothing of it, and nothing ends by itself unless the programme says so (rules.on_conflict). Pairs of
-    your own line are left out; somebody else decides about those.
+    The rules are about the reporting line, a common manager, evaluators and the organisation. The pair is not informed,
+    and nothing ends automatically unless the programme requires it (rules.on_conflict). Pairs of your own reporting
+    line are left out; another coordinator decides about them.
 
     [bold]Examples[/]
 
       viceversa conflicts fresh-eyes
 
-      viceversa conflict ID keep           # they go on all the same
+      viceversa conflict ID keep           # the pair continues
     """
     with connections.open_service(data, "matcher") as matcher:
-        found = list(matcher.list_items(f"/programmes/{programme}/conflicts"))
+        items = list(matcher.list_items(f"/programmes/{programme}/conflicts"))
     if json:
-        print_json(found)
-    elif not found:
+        print_json(items)
+    elif not items:
         print_line("No pair breaks a rule about the organisation.")
     else:
         with connections.open_service(data, "profiles") as profiles:
-            print_conflicts(found, MemberNames(profiles))
+            print_conflicts(items, MemberNames(profiles))
 
 
 def conflict(
     pairing_id: Annotated[str, typer.Argument(metavar="ID", help="The pairing's id, as `conflicts` shows it.")],
-    decision: Annotated[Literal["keep", "end"], typer.Argument(help="Whether they go on all the same, or it ends.")],
+    decision: Annotated[
+        Literal["keep", "end"], typer.Argument(help="Whether the pair continues, or the pairing ends.")
+    ],
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Decide about a pair that breaks a rule since the organisation has changed. An end is like any other.
+    """Decide about a pair that breaks a rule after a change in the organisation. The end is like any other end.
 
-    Talk to the two before you end it: all that they will read is that it is finished.
+    Talk to both before you end it: their message says only that the pairing is finished.
 
     [bold]Examples[/]
 
@@ -59,23 +62,23 @@ def conflict(
       viceversa conflict 0192... end
     """
     with connections.open_service(data, "matcher") as matcher:
-        found = matcher.post(f"/pairings/{pairing_id}/conflict", {"decision": decision})
+        result = matcher.post(f"/pairings/{pairing_id}/conflict", {"decision": decision})
     if json:
-        print_json(found)
+        print_json(result)
     else:
-        print_line("They go on; it is not listed any longer." if decision == "keep" else "It is finished.")
+        print_line("The pair continues and is no longer listed." if decision == "keep" else "The pairing is finished.")
 
 
-def print_conflicts(found: Sequence[Mapping[str, Any]], names: MemberNames) -> None:
-    """One line for each pair."""
+def print_conflicts(items: Sequence[Mapping[str, Any]], names: MemberNames) -> None:
+    """Print one line for each pair."""
     rows = [
         (
-            names.join(one["members"][side] for side in ("senior", "junior")),
-            " ".join(one["words"]),
-            format_day(datetime.fromisoformat(one["since"])),
-            format_day(datetime.fromisoformat(one["ends_at"])) if one["ends_at"] else "when somebody decides",
-            one["pairing_id"],
+            names.join(item["members"][side] for side in ("senior", "junior")),
+            " ".join(item["words"]),
+            format_day(datetime.fromisoformat(item["since"])),
+            format_day(datetime.fromisoformat(item["ends_at"])) if item["ends_at"] else "when somebody decides",
+            item["pairing_id"],
         )
-        for one in found
+        for item in items
     ]
     print_table("  who", "why", "since", "ends", "=pairing", rows=rows)

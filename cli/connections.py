@@ -1,4 +1,4 @@
-"""How the commands reach Kafka, MongoDB and the services: settings of the environment, and what `up` wrote down."""
+"""How the commands reach Kafka, MongoDB and the services: environment variables, and the addresses saved by `up`."""
 
 import asyncio
 import os
@@ -37,24 +37,26 @@ def kafka_connection(data: Path) -> Connection:
 def open_database(data: Path, service: str) -> "Mongo":
     from chassis.storage.mongo import Mongo
 
-    chosen = load_addresses(data)
-    named = load_settings().model_copy(update={"topic_prefix": chosen.prefix})
-    return Mongo(chosen.mongo, named.database_name(service))
+    addresses = load_addresses(data)
+    settings = load_settings().model_copy(update={"topic_prefix": addresses.prefix})
+    return Mongo(addresses.mongo, settings.database_name(service))
 
 
 def open_service(data: Path, name: str) -> ServiceClient:
-    """A service, asked as `VICEVERSA_TOKEN` says, or else as the local administrator."""
-    chosen = load_addresses(data)
-    return ServiceClient(name, chosen.urls[name], os.environ.get("VICEVERSA_TOKEN") or issue_admin_token(data, chosen))
+    """A client of a service, with the token in `VICEVERSA_TOKEN`, or else as the local administrator."""
+    addresses = load_addresses(data)
+    return ServiceClient(
+        name, addresses.urls[name], os.environ.get("VICEVERSA_TOKEN") or issue_admin_token(data, addresses)
+    )
 
 
-def issue_admin_token(data: Path, chosen: Addresses) -> str:
-    return issue_local_token(data, chosen, None, ["admin"], subject="viceversa-cli")
+def issue_admin_token(data: Path, addresses: Addresses) -> str:
+    return issue_local_token(data, addresses, None, ["admin"], subject="viceversa-cli")
 
 
 def issue_local_token(
     data: Path,
-    chosen: Addresses,
+    addresses: Addresses,
     member_id: str | None,
     roles: Iterable[str],
     programmes: Iterable[str] = (),
@@ -62,47 +64,51 @@ def issue_local_token(
     *,
     subject: str | None = None,
 ) -> str:
-    """A token of the local issuer. Raises ``Failure`` where its key is not here."""
+    """A token of the local issuer. Raises ``Failure`` when the issuer's key is not in the data folder."""
     if not (data / "issuer" / "key.pem").exists():
         raise Failure(
-            f"There is no issuer under {data}, so no token can be made here.",
+            f"There is no issuer in {data}, so no token can be issued here.",
             "Start one with `viceversa up`, name its folder with --data, or set VICEVERSA_TOKEN to a token of your own "
             "identity provider.",
         )
-    found = load_settings()
+    settings = load_settings()
     return issue_token(
         data, member_id, roles, programmes, lifetime,
-        subject=subject, issuer=chosen.urls[ISSUER], audience=found.audience,
+        subject=subject, issuer=addresses.urls[ISSUER], audience=settings.audience,
     )  # fmt: skip
 
 
-def provision_all_topics(chosen: Addresses) -> list[str]:
-    """Creates every topic that is missing, and returns their names. Raises ``Failure``."""
+def provision_all_topics(addresses: Addresses) -> list[str]:
+    """Create every missing topic and return the names of the created ones. Raises ``Failure``."""
     from chassis.messaging.provisioning import ProvisioningError, provision_topics
     from contracts.catalogue import SERVICE_TOPICS, TOPICS
 
-    found = load_settings()
-    reach = replace(found.connection(), servers=chosen.kafka)
-    making = provision_topics(
-        reach, [*TOPICS, *SERVICE_TOPICS], chosen.prefix, replication=found.replication, min_in_sync=found.min_in_sync
+    settings = load_settings()
+    kafka = replace(settings.connection(), servers=addresses.kafka)
+    provisioning = provision_topics(
+        kafka,
+        [*TOPICS, *SERVICE_TOPICS],
+        addresses.prefix,
+        replication=settings.replication,
+        min_in_sync=settings.min_in_sync,
     )
     try:
-        return run_with_kafka(making)
+        return run_with_kafka(provisioning)
     except ProvisioningError as error:
         raise Failure(str(error)) from error
 
 
 def run_with_kafka(work: Coroutine[Any, Any, T]) -> T:
-    """What was read there or done. Raises ``Failure`` when Kafka is out of reach."""
+    """Run work that uses Kafka and return its result. Raises ``Failure`` when Kafka cannot be reached."""
     from aiokafka.errors import KafkaError
 
     try:
         return asyncio.run(work)
     except (OSError, KafkaError) as error:
-        said = f"Kafka cannot be reached: {type(error).__name__}."
-        raise Failure(said, "Is it up? `viceversa status` tells.", code=NOT_RUNNING) from error
+        message = f"Kafka cannot be reached: {type(error).__name__}."
+        raise Failure(message, "Check whether it runs: `viceversa status`.", code=NOT_RUNNING) from error
 
 
 def redact_password(address: str) -> str:
-    """As it may be shown: a connection string without user and password."""
+    """The connection string without user and password, for display."""
     return re.sub(r"//[^/]*@", "//", address)

@@ -1,7 +1,7 @@
-"""What the commands say: results on standard output, everything else on standard error.
+"""The output of the commands: results on standard output, everything else on standard error.
 
-A script that reads standard output gets only what it asked for. Colours and moving bars appear on a terminal alone, and
-never with `NO_COLOR` set.
+So a script that reads standard output gets only the result. Colours and progress bars appear only on a terminal, and
+never when `NO_COLOR` is set.
 """
 
 import json
@@ -27,10 +27,10 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 FAILED, NOT_RUNNING, REFUSED, INTERRUPTED = 1, 3, 4, 130
-"""Exit codes. 2 is typer's own, for a command that was not understood."""
+"""Exit codes. Typer itself uses 2 for a command that it does not understand."""
 
 _WIDTH_WITHOUT_TERMINAL = 250
-"""Columns where no terminal says how many there are: a file or a pipe has room."""
+"""Columns when the output is a file or a pipe, which have no width of their own."""
 
 out = Console(
     highlight=False,
@@ -41,7 +41,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Failure(Exception):
-    """A command cannot do what it was asked to; ``advice`` says what the person can do about it."""
+    """A command cannot do its work. ``advice`` tells the person what they can do about it."""
 
     def __init__(self, message: str, advice: str = "", *, code: int = FAILED) -> None:
         super().__init__(message)
@@ -74,39 +74,41 @@ def print_failure(message: str, advice: str = "") -> None:
 
 
 def print_note(message: str) -> None:
-    """A remark on the way: standard error."""
+    """Print a remark to standard error."""
     err.print(f"[dim]{escape(message)}[/]")
 
 
 def print_line(message: str) -> None:
-    """A line of the result, in rich's markup."""
+    """Print a line of the result, in rich's markup."""
     out.print(message)
 
 
 def print_json(value: Any) -> None:
-    """The result as one JSON document, for a script."""
+    """Print the result as one JSON document, for a script."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
     sys.stdout.flush()
 
 
 def print_table(*columns: str, rows: Iterable[Iterable[object]], title: str | None = None) -> None:
-    """A plain table. A column whose name begins with ``>`` is set to the right, one with ``=`` is never broken."""
-    made = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    """Print a plain table. A column name with ``>`` first is aligned right; one with ``=`` first is never wrapped."""
+    rich_table = Table(
+        title=title, title_justify="left", box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0)
+    )
     for column in columns:
-        made.add_column(
+        rich_table.add_column(
             column.lstrip(">="),
             justify="right" if column.startswith(">") else "left",
             no_wrap=column.startswith("="),
             overflow="fold",
         )
     for row in rows:
-        made.add_row(*(escape("-" if cell is None else str(cell)) for cell in row))
-    out.print(made)
+        rich_table.add_row(*(escape("-" if cell is None else str(cell)) for cell in row))
+    out.print(rich_table)
 
 
 @contextmanager
 def spinner(what: str) -> Iterator[None]:
-    """A spinner on a terminal, one line elsewhere."""
+    """Show a spinner on a terminal, or one line elsewhere."""
     if not err.is_terminal:
         print_note(f"{what} ...")
         yield
@@ -116,7 +118,7 @@ def spinner(what: str) -> Iterator[None]:
 
 
 def progress_bar(*columns: ProgressColumn) -> Progress:
-    """Progress on standard error, of counted work unless ``columns`` say otherwise; nothing where no terminal is."""
+    """A progress bar on standard error, by default for counted work. It is shown only on a terminal."""
     counted = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -1,4 +1,4 @@
-"""`contracts`: the documents that other systems read, made from the models and compared with what was promised."""
+"""`contracts`: the documents for other systems, written from the models and checked against the released shapes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,9 @@ from cli.installation import JsonOption
 
 app = typer.Typer(name="contracts", cls=CommandGroup, no_args_is_help=True)
 
-FolderOption = Annotated[Path | None, typer.Option("--folder", help="Where the documents lie; contracts/ without it.")]
+FolderOption = Annotated[
+    Path | None, typer.Option("--folder", help="The folder of the documents. Default: contracts/.")
+]
 
 
 @app.callback()
@@ -22,13 +24,13 @@ def explain() -> None:
 def export(folder: FolderOption = None, json: JsonOption = False) -> None:
     """Write a JSON Schema for each event type, and the AsyncAPI document, from the models.
 
-    Nothing is written where nothing changed. Commit what was.
+    Only changed documents are written. Commit them.
 
     [bold]Examples[/]
 
       viceversa contracts export
 
-      viceversa contracts export --folder /tmp/schemas    # for a system that wants them without our code
+      viceversa contracts export --folder /tmp/schemas    # for a system that uses them without our code
     """
     from contracts.export import FOLDER, export
 
@@ -36,14 +38,14 @@ def export(folder: FolderOption = None, json: JsonOption = False) -> None:
     if json:
         print_json(changed)
     else:
-        print_line("\n".join(changed) or "All documents are as the models say; nothing was written.")
+        print_line("\n".join(changed) or "All documents agree with the models; nothing was written.")
 
 
 @app.command()
 def check(folder: FolderOption = None, json: JsonOption = False) -> None:
-    """Check that the documents are what the models say, and that no promise to subscribers is broken.
+    """Check that the documents agree with the models, and that every released shape still holds.
 
-    Exit code 1 when something differs; every difference is named.
+    Exit code 1 when something differs. Every difference is printed.
 
     [bold]Example[/]
 
@@ -58,11 +60,12 @@ def check(folder: FolderOption = None, json: JsonOption = False) -> None:
     else:
         print_line(
             "\n".join([*outdated, *broken])
-            or "The documents are as the models say, and every released shape still holds."
+            or "The documents agree with the models, and every released shape still holds."
         )
     if broken:
         raise Failure(
-            "A released type was changed.", "Add optional fields only; for anything else publish a .v2 type beside it."
+            "A released event type has an incompatible change.",
+            "Add only optional fields. For anything else, publish a .v2 type beside it.",
         )
     if outdated:
-        raise Failure("The documents are older than the models.", "`viceversa contracts export` writes them anew.")
+        raise Failure("The documents are older than the models.", "Write them again: `viceversa contracts export`.")

@@ -1,4 +1,4 @@
-"""`dead-letters`: what a service could not process, for a person to look at and to try again."""
+"""`dead-letters`: records that a service could not process, to be inspected and replayed by a person."""
 
 from collections.abc import Coroutine
 from dataclasses import asdict
@@ -22,22 +22,25 @@ T = TypeVar("T")
 
 _SHOWN_BYTES = 4000
 
-ServiceArgument = Annotated[str, typer.Argument(help=f"Whose: {', '.join(SERVICES)}.")]
-PositionArgument = Annotated[str, typer.Argument(help="Which one: its place, such as 3-17, as `list` shows it.")]
+ServiceArgument = Annotated[str, typer.Argument(help=f"The service: {', '.join(SERVICES)}.")]
+PositionArgument = Annotated[
+    str, typer.Argument(help="The position of the dead letter, such as 3-17, as `list` shows it.")
+]
 
 
 @app.callback()
 def explain() -> None:
-    """Look at what a service could not process, and let it try again.
+    """Inspect the records that a service could not process, and replay them.
 
-    A record lands here when trying again by itself would never help: it is unreadable, breaks its schema, or met a bug.
-    Nothing behind it waits. Mend the cause, then replay; a replay goes to that one service only, and is safe to repeat.
+    A record becomes a dead letter when automatic retries cannot help: it is unreadable, violates its schema, or hit a
+    bug. Later records do not wait for it. Fix the cause, then replay. A replay goes only to that service, and is safe
+    to repeat.
     """
 
 
 @app.command("list")
 def list_(
-    service: Annotated[str | None, typer.Argument(help=f"One of {', '.join(SERVICES)}; all without it.")] = None,
+    service: Annotated[str | None, typer.Argument(help=f"One of {', '.join(SERVICES)}. Default: all.")] = None,
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
@@ -52,27 +55,30 @@ def list_(
     from chassis.messaging.dead_letters import list_dead_letters
 
     prefix = load_addresses(data).prefix
-    found: dict[str, list[DeadLetter]] = {}
+    by_service: dict[str, list[DeadLetter]] = {}
     for name in [_require_service(service)] if service else SERVICES:
-        found[name] = _run(list_dead_letters(kafka_connection(data), prefix, name))
-    rows = [(name, one) for name, all_of_it in found.items() for one in all_of_it]
+        by_service[name] = _run(list_dead_letters(kafka_connection(data), prefix, name))
+    rows = [(name, letter) for name, letters in by_service.items() for letter in letters]
     if json:
-        print_json([{"service": name, **_as_fields(one)} for name, one in rows])
+        print_json([{"service": name, **_as_fields(letter)} for name, letter in rows])
     elif not rows:
         print_line("No dead letters.")
     else:
-        cells = [(name, one.position, one.at, one.code, one.type, _format_origin(one)) for name, one in rows]
-        print_table("service", "place", "at", "code", "type", "from", rows=cells)
-        print_line("\nOne of them in full: viceversa dead-letters show SERVICE PLACE")
+        cells = [
+            (name, letter.position, letter.at, letter.code, letter.type, _format_origin(letter))
+            for name, letter in rows
+        ]
+        print_table("service", "position", "at", "code", "type", "from", rows=cells)
+        print_line("\nShow one: viceversa dead-letters show SERVICE POSITION")
 
 
 @app.command()
 def show(
-    service: ServiceArgument, place: PositionArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False
+    service: ServiceArgument, position: PositionArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False
 ) -> None:
-    """Show one dead letter: where it came from, why it failed, its headers and its value.
+    """Show one dead letter: its origin, the reason of the failure, its headers and its value.
 
-    A record of a restricted topic shows no value: only a pointer to it is kept here.
+    A record of a restricted topic has no value here: the dead letter holds only a pointer to it.
 
     [bold]Example[/]
 
@@ -80,13 +86,13 @@ def show(
     """
     from chassis.messaging.dead_letters import read_dead_letter
 
-    found, record = _run(
-        read_dead_letter(kafka_connection(data), load_addresses(data).prefix, _require_service(service), place)
+    letter, record = _run(
+        read_dead_letter(kafka_connection(data), load_addresses(data).prefix, _require_service(service), position)
     )
     if json:
-        print_json({**_as_fields(found), "headers": _decode_headers(record), "value": _decode_value(record)})
+        print_json({**_as_fields(letter), "headers": _decode_headers(record), "value": _decode_value(record)})
         return
-    print_table("field", "value", rows=[*_as_fields(found).items(), *_decode_headers(record).items()])
+    print_table("field", "value", rows=[*_as_fields(letter).items(), *_decode_headers(record).items()])
     print_line("")
     typer.echo(_decode_value(record) or "(no value here)")
 
@@ -94,11 +100,11 @@ def show(
 @app.command("replay")
 def replay_(
     service: ServiceArgument,
-    place: Annotated[str | None, typer.Argument(help="Which one; or --all.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every dead letter of this service.")] = False,
+    position: Annotated[str | None, typer.Argument(help="The position of the dead letter, or use --all.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Replay every dead letter of this service.")] = False,
     data: DataOption = DEFAULT_DATA,
 ) -> None:
-    """Let the service try again. The letter itself stays until its time is over.
+    """Let the service process dead letters again. A dead letter itself stays until its retention ends.
 
     [bold]Examples[/]
 
@@ -108,40 +114,40 @@ def replay_(
     """
     from chassis.messaging.dead_letters import list_dead_letters
 
-    if all_ == (place is not None):
-        raise typer.BadParameter("name one place, such as 3-17, or say --all")
-    prefix, reach, name = load_addresses(data).prefix, kafka_connection(data), _require_service(service)
-    places = [place] if place else [one.position for one in _run(list_dead_letters(reach, prefix, name))]
-    _run(_replay_all(reach, prefix, name, places))
-    print_line(f"{len(places)} handed to {name} again.")
+    if all_ == (position is not None):
+        raise typer.BadParameter("give one position, such as 3-17, or --all")
+    prefix, kafka, name = load_addresses(data).prefix, kafka_connection(data), _require_service(service)
+    positions = [position] if position else [letter.position for letter in _run(list_dead_letters(kafka, prefix, name))]
+    _run(_replay_all(kafka, prefix, name, positions))
+    print_line(f"{len(positions)} sent to {name} again.")
 
 
-async def _replay_all(reach: Connection, prefix: str, service: str, places: list[str]) -> None:
+async def _replay_all(kafka: Connection, prefix: str, service: str, positions: list[str]) -> None:
     from chassis.messaging.dead_letters import replay_dead_letter
     from chassis.messaging.kafka import Producer
 
-    producer = Producer(reach)
+    producer = Producer(kafka)
     await producer.start()
     try:
         with progress_bar() as progress:
-            for place in progress.track(places, description="Replaying"):
-                await replay_dead_letter(producer, reach, prefix, service, place)
+            for position in progress.track(positions, description="Replaying"):
+                await replay_dead_letter(producer, kafka, prefix, service, position)
     finally:
         await producer.stop()
 
 
 def _require_service(service: str) -> str:
     if service not in SERVICES:
-        raise typer.BadParameter(f"{service!r} is no service; the services are {', '.join(SERVICES)}")
+        raise typer.BadParameter(f"there is no service {service!r}; the services are {', '.join(SERVICES)}")
     return service
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """The result; what the chassis reports as missing becomes a message."""
+    """Run work that uses Kafka. A ``LookupError`` of the chassis becomes a ``Failure``."""
     try:
         return run_with_kafka(work)
     except LookupError as error:
-        raise Failure(str(error), "`viceversa dead-letters list` shows what there is.") from error
+        raise Failure(str(error), "List the dead letters: `viceversa dead-letters list`.") from error
 
 
 def _as_fields(letter: "DeadLetter") -> dict[str, object]:
@@ -150,8 +156,8 @@ def _as_fields(letter: "DeadLetter") -> dict[str, object]:
     return {"place": fields.pop("position"), **fields}
 
 
-def _format_origin(one: "DeadLetter") -> str:
-    return f"{one.topic} {one.partition}-{one.offset}"
+def _format_origin(letter: "DeadLetter") -> str:
+    return f"{letter.topic} {letter.partition}-{letter.offset}"
 
 
 def _decode_headers(record: "KafkaRecord") -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Words that several commands say in the same way."""
+"""Texts and formats that several commands share."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -10,19 +10,19 @@ FACT_TEXTS: Mapping[str, str] = {
     "two_cancellations_in_a_row": "two meetings in a row were called off",
     "two_missed_in_a_row": "two meetings in a row did not take place",
 }
-"""Why somebody offers help, in words."""
+"""The facts for which a pair is offered help, in words."""
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
-def format_day(when: date) -> str:
-    """Such as ``Tue 17 March 2026``; of a moment, its day in UTC."""
-    return f"{when:%a} {when.day} {when:%B %Y}"
+def format_day(date_: date) -> str:
+    """A date such as ``Tue 17 March 2026``. For a time, its date in UTC."""
+    return f"{date_:%a} {date_.day} {date_:%B %Y}"
 
 
-def join_words(words: Sequence[str]) -> str:
-    """One, two and three."""
-    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+def join_words(parts: Sequence[str]) -> str:
+    """Join as in "one, two and three"."""
+    return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)
 
 
 def format_ordinal(number: int) -> str:

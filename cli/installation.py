@@ -1,7 +1,7 @@
-"""Where everything is: the data folder, and under it `addresses.json`, by which the commands find what `up` started.
+"""The addresses of an installation. `up` saves them in `addresses.json` in the data folder, and the commands read them.
 
-Without that file the usual addresses of this machine count, as `docker compose up` gives them. A variable of the
-environment, such as `VICEVERSA_MATCHER_URL`, counts more than both: so the same commands work on any installation.
+Without that file, the default addresses on this machine are used, which are those of `docker compose up`. Environment
+variables such as `VICEVERSA_MATCHER_URL` override both, so the same commands work with any installation.
 """
 
 import os
@@ -24,15 +24,15 @@ DEFAULT_MAIL_PORT = 1025
 DataOption = Annotated[
     Path,
     typer.Option(
-        "--data", envvar="VICEVERSA_DATA", help="The folder with everything of this installation.", show_default=True
+        "--data", envvar="VICEVERSA_DATA", help="The folder with all data of this installation.", show_default=True
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON, for a script.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for a script.")]
 DEFAULT_DATA = Path(".viceversa")
 
 
 class Addresses(BaseModel):
-    """Of one installation; ``urls`` by the name of the process, without a slash at the end."""
+    """The addresses of one installation. ``urls``: process name -> URL without a slash at the end."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,16 +42,16 @@ class Addresses(BaseModel):
     urls: Mapping[str, str] = {name: f"http://127.0.0.1:{port}" for name, port in DEFAULT_PORTS.items()}
     mail_port: int = DEFAULT_MAIL_PORT
     clock: Path | None = None
-    """The file of business time; None where business time is machine time."""
+    """The file of business time; None when business time is machine time."""
 
 
 def load_addresses(data: Path) -> Addresses:
-    """Raises ``Failure`` when the file cannot be read."""
+    """The saved or default addresses, overridden by environment variables. Raises ``Failure`` for a bad file."""
     return _apply_environment(read_addresses(data) or Addresses())
 
 
 def read_addresses(data: Path) -> Addresses | None:
-    """What the last `up` wrote, or None."""
+    """The addresses saved by the last `up`, or None."""
     file = data / "addresses.json"
     try:
         return Addresses.model_validate_json(file.read_text(encoding="utf-8"))
@@ -61,27 +61,27 @@ def read_addresses(data: Path) -> Addresses | None:
         raise Failure(f"{file} cannot be read.", f"Remove it and run `viceversa up` again. ({error})") from error
 
 
-def write_addresses(data: Path, chosen: Addresses) -> None:
+def write_addresses(data: Path, addresses: Addresses) -> None:
     data.mkdir(parents=True, exist_ok=True)
     fresh = data / "addresses.json.new"
     fresh.touch(mode=0o600)  # a connection string may hold a password
-    fresh.write_text(chosen.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    fresh.write_text(addresses.model_dump_json(indent=2) + "\n", encoding="utf-8")
     fresh.replace(data / "addresses.json")
 
 
 def _variable_name(name: str) -> str:
-    """The issuer's address is a setting of the services as well, and must be exactly what its tokens say."""
+    """The environment variable for a process. The issuer's is also a setting of the services, and is in its tokens."""
     return "VICEVERSA_ISSUER" if name == ISSUER else f"VICEVERSA_{name.upper()}_URL"
 
 
-def _apply_environment(found: Addresses) -> Addresses:
-    urls = {name: os.environ.get(_variable_name(name), url) for name, url in found.urls.items()}
+def _apply_environment(addresses: Addresses) -> Addresses:
+    urls = {name: os.environ.get(_variable_name(name), url) for name, url in addresses.urls.items()}
     urls |= {name: url.rstrip("/") for name, url in urls.items() if name != ISSUER}
-    return found.model_copy(
+    return addresses.model_copy(
         update={
-            "kafka": os.environ.get("VICEVERSA_KAFKA", found.kafka),
-            "mongo": os.environ.get("VICEVERSA_MONGO", found.mongo),
-            "prefix": os.environ.get("VICEVERSA_TOPIC_PREFIX", found.prefix),
+            "kafka": os.environ.get("VICEVERSA_KAFKA", addresses.kafka),
+            "mongo": os.environ.get("VICEVERSA_MONGO", addresses.mongo),
+            "prefix": os.environ.get("VICEVERSA_TOPIC_PREFIX", addresses.prefix),
             "urls": urls,
         }
     )

@@ -1,4 +1,4 @@
-"""`learning`: what outcomes say about a programme's weights, and releasing it. Nothing changes but by a person."""
+"""`learning`: the weights of a programme that its outcomes suggest. Only a person can release new weights."""
 
 import time
 from typing import Annotated, Any
@@ -12,16 +12,20 @@ from cli.installation import DEFAULT_DATA, DataOption, JsonOption
 
 app = typer.Typer(name="learning", cls=CommandGroup, no_args_is_help=True)
 
-ProgrammeArgument = Annotated[str, typer.Argument(metavar="PROGRAMME", help="Its id, as `programme list` shows it.")]
-VersionArgument = Annotated[int, typer.Argument(metavar="VERSION", help="Its number, as `learning show` shows it.")]
+ProgrammeArgument = Annotated[
+    str, typer.Argument(metavar="PROGRAMME", help="The id of the programme, as `programme list` shows it.")
+]
+VersionArgument = Annotated[
+    int, typer.Argument(metavar="VERSION", help="The number of the version, as `learning show` shows it.")
+]
 UndoArgument = Annotated[
-    int, typer.Argument(metavar="VERSION", help="Its number; an earlier one, or 0 for the weights before any learning.")
+    int, typer.Argument(metavar="VERSION", help="The number of the version, or 0 for the weights before any learning.")
 ]
 
 _POLL_S = 0.2
 _WEIGHT_TEXTS = {
-    "lower_benefit": "what the side that gains less gains",
-    "higher_benefit": "what the other side gains",
+    "lower_benefit": "the benefit of the side that gains less",
+    "higher_benefit": "the benefit of the side that gains more",
     "compatibility": "how easily they get on",
     "perspective": "how different their views are",
 }
@@ -29,28 +33,28 @@ _WEIGHT_TEXTS = {
 
 @app.callback()
 def explain() -> None:
-    """Let the outcomes of pairings speak about the weights of the fit. It proposes; a person releases.
+    """Learn the weights of the fit from the outcomes of pairings. The matcher proposes, a person releases.
 
-    Off by default: the setting matching.learning of the programme switches it on, and from then on outcomes are kept
-    as numbers, without the people. From 30 outcomes on, a version is proposed when what they say is clear.
+    Learning is off by default. The programme's setting matching.learning switches it on; from then on, outcomes are
+    stored as numbers, without the people. From 30 outcomes on, a version is proposed when the evidence is clear.
 
     [bold]From a proposal to its use, and back[/]
 
       viceversa learning show PROGRAMME
 
-      viceversa learning preview PROGRAMME 1     # who would be matched differently
+      viceversa learning preview PROGRAMME 1     # shows who would be matched differently
 
       viceversa learning release PROGRAMME 1
 
-      viceversa learning release PROGRAMME 0     # undo: the weights before any learning
+      viceversa learning release PROGRAMME 0     # undo: uses the weights before any learning
     """
 
 
 @app.command()
 def show(programme: ProgrammeArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
-    """Show the weights in use, where the outcomes point, and every version.
+    """Show the weights in use, the weights that the outcomes suggest, and every version.
 
-    Evidence comes in by batches of at least five outcomes, so that nothing here tells of one pairing.
+    Outcomes arrive in batches of at least five, so that nothing here reveals a single pairing.
 
     [bold]Examples[/]
 
@@ -59,32 +63,33 @@ def show(programme: ProgrammeArgument, data: DataOption = DEFAULT_DATA, json: Js
       viceversa learning show fresh-eyes --json | jq .latest
     """
     with connections.open_service(data, "matcher") as matcher:
-        found = matcher.get(f"/programmes/{programme}/learning")
-    _print_learning(found, json)
+        learning = matcher.get(f"/programmes/{programme}/learning")
+    _print_learning(learning, json)
 
 
 @app.command()
 def propose(programme: ProgrammeArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
-    """Compute now what all outcomes say, instead of at the next midnight. Refused until enough of them are new.
+    """Estimate the weights from all outcomes now, instead of at the next midnight. Refused without enough new ones.
 
-    A version is proposed only when its gain is beyond what chance would often show.
+    A version is proposed only when its gain is larger than chance would often produce.
 
     [bold]Example[/]
 
       viceversa learning propose fresh-eyes
     """
     with connections.open_service(data, "matcher") as matcher:
-        found = matcher.post(f"/programmes/{programme}/learning/proposals")
-    _print_learning(found, json)
+        learning = matcher.post(f"/programmes/{programme}/learning/proposals")
+    _print_learning(learning, json)
 
 
 @app.command()
 def preview(
     programme: ProgrammeArgument, version: VersionArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False
 ) -> None:
-    """Match everybody who is free with the weights in use and with these, as two trials. Nobody is asked.
+    """Match all free people twice, with the weights in use and with this version, as two trials. Nobody is asked.
 
-    A version can be released only after this. Who would have another partner: round compare, with the two trials.
+    A version can be released only after its preview. `round compare` with the two trials shows who would have another
+    partner.
 
     [bold]Examples[/]
 
@@ -92,18 +97,18 @@ def preview(
 
       viceversa learning preview fresh-eyes 1 --json | jq .gain
     """
-    place = f"/programmes/{programme}/learning/{version}/preview"
+    path = f"/programmes/{programme}/learning/{version}/preview"
     with connections.open_service(data, "matcher") as matcher:
-        matcher.post(place)
-        seen = _await_preview(matcher, place)
-        compared = matcher.get(seen["compare"], limit=1) if seen["state"] == "computed" else None
+        matcher.post(path)
+        current = _await_preview(matcher, path)
+        comparison = matcher.get(current["compare"], limit=1) if current["state"] == "computed" else None
     if json:
-        print_json(seen)
-    elif compared is None:
-        print_line("It cannot be computed; the matcher's log says more.")
+        print_json(current)
+    elif comparison is None:
+        print_line("The preview could not be computed. See the matcher's log.")
     else:
-        _print_preview(programme, seen, compared)
-    if compared is None:
+        _print_preview(programme, current, comparison)
+    if comparison is None:
         raise typer.Exit(FAILED)
 
 
@@ -111,9 +116,9 @@ def preview(
 def release(
     programme: ProgrammeArgument, version: UndoArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False
 ) -> None:
-    """Use the weights of a version from now on, as a new version of the programme's settings. Undo by an earlier one.
+    """Use the weights of a version from now on, as a new version of the programme's settings.
 
-    Running pairings and rounds that are computed already keep theirs.
+    To undo, release an earlier version. Running pairings and computed rounds keep their weights.
 
     [bold]Examples[/]
 
@@ -130,7 +135,7 @@ def release(
 def dismiss(
     programme: ProgrammeArgument, version: VersionArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False
 ) -> None:
-    """Decide against a proposed version. The evidence stays, and a later batch may propose another.
+    """Reject a proposed version. The evidence stays, and a later batch may propose another version.
 
     [bold]Example[/]
 
@@ -141,87 +146,87 @@ def dismiss(
 
 def _post_decision(data: Any, programme: str, version: int, verb: str, json: bool) -> None:
     with connections.open_service(data, "matcher") as matcher:
-        found = matcher.post(f"/programmes/{programme}/learning/{version}/{verb}")
-    _print_learning(found, json)
+        learning = matcher.post(f"/programmes/{programme}/learning/{version}/{verb}")
+    _print_learning(learning, json)
 
 
-def _print_learning(found: Any, json: bool) -> None:
+def _print_learning(learning: Any, json: bool) -> None:
     if json:
-        print_json(found)
+        print_json(learning)
         return
-    state = "on" if found["learning"] else "off"
-    print_line(f"Learning of [bold]{found['programme_id']}[/] is {state}. {_describe_weights_in_use(found)}")
-    print_line(f"{found['outcomes']} outcomes are in, of {found['enough']} that it needs.")
-    if found["latest"] is not None:
+    state = "on" if learning["learning"] else "off"
+    print_line(f"Learning of [bold]{learning['programme_id']}[/] is {state}. {_describe_weights_in_use(learning)}")
+    print_line(f"{learning['outcomes']} outcomes are available; {learning['enough']} are needed.")
+    if learning["latest"] is not None:
         print_line("")
-        _print_estimate(found["weights"], found["latest"])
-    if found["versions"]:
+        _print_estimate(learning["weights"], learning["latest"])
+    if learning["versions"]:
         print_line("")
-        _print_versions(found["programme_id"], found["versions"])
+        _print_versions(learning["programme_id"], learning["versions"])
 
 
 def _print_estimate(weights: Any, latest: Any) -> None:
-    whole = sum(weights.values())
+    total = sum(weights.values())
     rows = [
         (
-            _WEIGHT_TEXTS[part],
-            f"{weights[part] / whole:.2f}",
-            f"{one['share']:.2f}",
-            f"{one['low']:.2f} to {one['high']:.2f}",
+            _WEIGHT_TEXTS[weight],
+            f"{weights[weight] / total:.2f}",
+            f"{estimate['share']:.2f}",
+            f"{estimate['low']:.2f} to {estimate['high']:.2f}",
         )
-        for part, one in latest["points_to"].items()
+        for weight, estimate in latest["points_to"].items()
     ]
-    print_table("weight", ">in use", ">outcomes point to", ">nine in ten", rows=rows, title="Shares of the whole")
+    print_table("weight", ">in use", ">suggested", ">90 % range", rows=rows, title="Shares of the total weight")
     if not latest["clear"]:
-        print_line("That is no clear gain over the weights in use: nothing to change.")
+        print_line("There is no clear gain over the weights in use, so nothing is proposed.")
 
 
 def _print_versions(programme: str, versions: list[Any]) -> None:
     rows = [
         (
-            one["version"],
-            one["state"],
-            one["estimate"]["outcomes"],
-            _format_gain(one["estimate"]["gain"]),
-            one["made_at"],
+            version["version"],
+            version["state"],
+            version["estimate"]["outcomes"],
+            _format_gain(version["estimate"]["gain"]),
+            version["made_at"],
         )
-        for one in versions
+        for version in versions
     ]
-    print_table("=version", "state", ">outcomes", ">gain", "made", rows=rows, title="Versions")
+    print_table("=version", "state", ">outcomes", ">gain", "created", rows=rows, title="Versions")
     if versions[0]["state"] == "proposed":
         print_line(
             f"\nWho would be matched differently: viceversa learning preview {programme} {versions[0]['version']}"
         )
 
 
-def _print_preview(programme: str, seen: Any, compared: Any) -> None:
+def _print_preview(programme: str, preview_: Any, comparison: Any) -> None:
     print_line(
-        f"Of those who are free now: {seen['pairs_now']} pairs with the weights in use, {seen['pairs_then']} with "
-        f"these, {compared['pairs_in_common']} the same; {compared['people_with_other_partners']} people would have "
-        "somebody else."
+        f"Of the people who are free now: {preview_['pairs_now']} pairs with the weights in use, "
+        f"{preview_['pairs_then']} with these, {comparison['pairs_in_common']} the same; "
+        f"{comparison['people_with_other_partners']} people would have another partner."
     )
-    if seen["gain"] is not None:
-        print_line(f"Their mean outcome, from 0 to 1, is expected to change by {_format_gain(seen['gain'])}.")
+    if preview_["gain"] is not None:
+        print_line(f"The expected change of their mean outcome (0 to 1) is {_format_gain(preview_['gain'])}.")
     else:
-        print_line("Nobody who is free would be matched, so what it changes shows in a later round.")
-    print_line(f"\nWho: viceversa round compare {seen['now']} {seen['then']}")
-    print_line(f"Use these weights: viceversa learning release {programme} {seen['version']}")
+        print_line("No free person would be matched now, so a difference shows only in a later round.")
+    print_line(f"\nSee who: viceversa round compare {preview_['now']} {preview_['then']}")
+    print_line(f"Use these weights: viceversa learning release {programme} {preview_['version']}")
 
 
-def _await_preview(matcher: ServiceClient, place: str) -> Any:
+def _await_preview(matcher: ServiceClient, path: str) -> Any:
     with progress_bar() as progress:
         progress.add_task("Matching with both", total=None)
         while True:
-            seen = matcher.get(place)
-            if seen["state"] != "computing":
-                return seen
+            current = matcher.get(path)
+            if current["state"] != "computing":
+                return current
             time.sleep(_POLL_S)
 
 
-def _describe_weights_in_use(found: Any) -> str:
-    if found["in_use"] is None:
-        return "The weights in use were set by a person since."
-    return f"Version {found['in_use']} is in use." if found["in_use"] else "The weights in use come from no learning."
+def _describe_weights_in_use(learning: Any) -> str:
+    if learning["in_use"] is None:
+        return "A person has changed the weights since."
+    return f"Version {learning['in_use']} is in use." if learning["in_use"] else "The weights in use were not learned."
 
 
 def _format_gain(gain: Any) -> str:

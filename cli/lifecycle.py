@@ -1,8 +1,7 @@
-"""`up`, `down`, `status`: everything on this machine, and how it fares."""
+"""`up`, `down`, `status`: start, stop and check everything on this machine."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,16 +21,16 @@ def up(
     data: DataOption = DEFAULT_DATA,
     clock: Annotated[
         Path | None,
-        typer.Option(help="A file of business time that all processes share; for demonstrations and tests."),
+        typer.Option(help="A file with the business time of all processes, for demonstrations and tests."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Start Kafka, the store, a catcher of mail, an issuer of tokens and the four services, here and now.
+    """Start Kafka, the store, a mail catcher, a token issuer and the four services on this machine.
 
-    The first start fetches Kafka and the store (some 50 MB, once). What already runs is used as it is, so the
-    command may be repeated. Everything goes on when the terminal is closed, until `viceversa down`.
+    The first start downloads Kafka and the store (some 50 MB, once). Processes that already run are used as they are,
+    so the command may be repeated. Everything runs until `viceversa down`, also when the terminal is closed.
 
-    With VICEVERSA_KAFKA or VICEVERSA_MONGO set, those servers are used and none is started in their place.
+    When VICEVERSA_KAFKA or VICEVERSA_MONGO is set, that server is used instead of a local one.
 
     [bold]Examples[/]
 
@@ -43,16 +42,16 @@ def up(
     """
     local_stack.exit_on_sigterm()
     print_note("Starting Kafka, the store and the services ...")
-    chosen = local_stack.start(data, print_note, clock=clock)
+    addresses = local_stack.start(data, print_note, clock=clock)
     if json:
-        print_json({**chosen.model_dump(mode="json"), "mongo": redact_password(chosen.mongo)})
+        print_json({**addresses.model_dump(mode="json"), "mongo": redact_password(addresses.mongo)})
         return
-    print_line("[bold green]Everything runs.[/]")
-    _show_addresses(chosen, data)
+    print_line("[bold green]Everything is running.[/]")
+    _show_addresses(addresses, data)
 
 
 def down(data: DataOption = DEFAULT_DATA) -> None:
-    """Stop everything that `up` started, gracefully. All data stays; `up` goes on where it was.
+    """Stop everything that `up` started, gracefully. All data stays, and `up` continues with it.
 
     [bold]Example[/]
 
@@ -60,27 +59,28 @@ def down(data: DataOption = DEFAULT_DATA) -> None:
     """
     with spinner("Stopping"):
         stopped = local_stack.stop(data, print_note)
-    print_line(f"Stopped {len(stopped)} processes." if stopped else "Nothing ran.")
+    print_line(f"Stopped {len(stopped)} processes." if stopped else "Nothing was running.")
 
 
 def status(
     exact: Annotated[
-        bool, typer.Option("--exact", help="Also count people and pairs one by one, in each state; takes a while.")
+        bool, typer.Option("--exact", help="Also count all people and pairs in each state. This is slow.")
     ] = False,
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Show what runs, whether it is well, how far behind it is, and how far the pairs have come.
+    """Show the state and the lag of all processes, and the progress of the pairs.
 
-    [bold]not read yet[/] and [bold]not published yet[/] are events on their way; they should fall to 0 within seconds.
-    [bold]overdue[/] is what should have been acted on half a minute ago or more: a deadline that passed, or work that
-    was left unfinished. It is named below, by kind; the service's log says why. [bold]dead letters[/]: see
+    [bold]not read yet[/] and [bold]not published yet[/] count events in transit. They should fall to 0 within seconds.
+    [bold]overdue[/] counts deadlines and unfinished work that should have been handled at least half a minute ago. They
+    are listed below the table by kind; the log of the service shows the reason. [bold]dead letters[/]: see
     `viceversa dead-letters list`.
 
-    [bold]pairs[/] counts each pair in every step that it reached, in programmes that you may see. A number so small
-    that it would tell of single people is not shown; `--exact` counts what an administrator may list anyway.
+    [bold]pairs[/] counts each pair in every step that it has reached, in the programmes that you may see. A number that
+    is so small that it could reveal single people is not shown. `--exact` counts everything that an administrator may
+    list.
 
-    Exit code 3 when something is not ready, so that a script can wait for it.
+    Exit code 3 when a process is not ready, so that a script can wait for it.
 
     [bold]Examples[/]
 
@@ -92,44 +92,20 @@ def status(
 
       until viceversa status >/dev/null; do sleep 1; done
     """
-    from cli import status as figures
+    from cli.status import load_report, print_report  # its parser of metrics is slow to import
 
-    chosen = load_addresses(data)
-    servers = figures.check_servers(data, chosen)
-    services = local_stack.check_health(data, chosen)
-    measured = {name: figures.read_figures(chosen.urls[name]) for name in chosen.urls if name != "issuer"}
-    well = all(server.trouble is None for server in servers) and all(service.ready for service in services)
-    funnels, messages = figures.load_progress(data) if well else (None, None)
-    counted = None
-    if exact:
-        with spinner("Counting"):
-            counted = figures.count_exactly(data)
+    report = load_report(data, load_addresses(data), exact=exact)
     if json:
-        found: dict[str, Any] = {
-            "servers": [{**asdict(server), "address": redact_password(server.address or "")} for server in servers],
-            "services": [
-                {**asdict(service), "figures": asdict(known) if (known := measured.get(service.name)) else None}
-                for service in services
-            ],
-            "funnel": {one.programme_id: {"k": one.k, "steps": one.steps} for one in funnels or ()},
-            "messages": messages,
-            **({"exact": counted} if counted is not None else {}),
-        }
-        print_json(found)
+        print_json(report.to_json())
     else:
-        figures.print_processes(servers, services, measured)
-        figures.print_funnels(funnels or ())
-        if messages is not None:
-            figures.print_message_counts(messages)
-        if counted is not None:
-            figures.print_exact_counts(counted)
-    if not well:
+        print_report(report)
+    if not report.is_ready:
         raise typer.Exit(NOT_RUNNING)
 
 
-def _show_addresses(chosen: Addresses, data: Path) -> None:
-    rows = [("kafka", chosen.kafka, ""), ("store", redact_password(chosen.mongo), "")]
-    rows += [(name, url, "" if name == ISSUER else f"{url}/docs") for name, url in chosen.urls.items()]
+def _show_addresses(addresses: Addresses, data: Path) -> None:
+    rows = [("kafka", addresses.kafka, ""), ("store", redact_password(addresses.mongo), "")]
+    rows += [(name, url, "" if name == ISSUER else f"{url}/docs") for name, url in addresses.urls.items()]
     rows.append((MAIL, str(local_stack.maildir(data)), ""))
-    print_table("what", "where", "its API", rows=rows)
+    print_table("process", "address", "API", rows=rows)
     print_line(f"\nLogs: {data / 'logs'}. Next: viceversa status, viceversa import FILE, viceversa token --as admin.")

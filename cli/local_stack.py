@@ -1,8 +1,7 @@
-"""Everything that runs on this machine: Kafka, the store, the mail catcher, the issuer and the four services, as
-detached processes.
+"""Starts and stops Kafka, the store, the mail catcher, the issuer and the four services as detached processes.
 
-`start` and `stop` are what `viceversa up` and `down`, the demo and the tests stand on. What already runs under the data
-folder is used as it is; what a failed start began is stopped again.
+`viceversa up` and `down`, the demo and the tests use `start` and `stop`. Processes that already run for the data folder
+are used as they are. When a start fails, the processes that it has started are stopped again.
 """
 
 import os
@@ -36,7 +35,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ProcessHealth:
-    """Of one process, as `status` shows it. ``detail`` names what is missing when it is not ready."""
+    """The state of one process, as `status` shows it. ``detail`` names the reason when it is not ready."""
 
     name: str
     url: str | None
@@ -46,9 +45,9 @@ class ProcessHealth:
 
 
 def start(data: Path, report: Report, *, clock: Path | None = None, prefix: str | None = None) -> Addresses:
-    """Returns when everything answers. ``clock`` and ``prefix`` are remembered for the next start.
+    """Start everything and return when all processes answer. ``clock`` and ``prefix`` are saved for the next start.
 
-    Raises ``Failure`` or ``ServerError`` that says what did not answer, and why.
+    Raises ``Failure`` or ``ServerError``, which name the process that did not answer, and the reason.
     """
     data = data.absolute()
     before = installation.read_addresses(data) or Addresses()
@@ -56,7 +55,7 @@ def start(data: Path, report: Report, *, clock: Path | None = None, prefix: str 
     with _stop_started_on_failure(data) as started:
         running = stack.start(data, kafka_port=kafka_port, mongo_port=mongo_port, report=report)
         started.extend(running.started)
-        chosen = Addresses(
+        addresses = Addresses(
             kafka=running.endpoints.kafka,
             mongo=running.endpoints.mongo,
             prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or prefix or before.prefix,
@@ -64,18 +63,18 @@ def start(data: Path, report: Report, *, clock: Path | None = None, prefix: str 
             clock=clock.absolute() if clock else before.clock,
             mail_port=_choose_mail_port(data, before, report),
         )
-        installation.write_addresses(data, chosen)
-        provision_all_topics(chosen)
-        _launch_mail(data, chosen, started)
-        _launch(data, chosen, (ISSUER,), started)
-        _await_ready(data, chosen, (ISSUER,), report)
-        _launch(data, chosen, SERVICES, started)
-        _await_ready(data, chosen, SERVICES, report)
-    return chosen
+        installation.write_addresses(data, addresses)
+        provision_all_topics(addresses)
+        _launch_mail(data, addresses, started)
+        _launch(data, addresses, (ISSUER,), started)
+        _await_ready(data, addresses, (ISSUER,), report)
+        _launch(data, addresses, SERVICES, started)
+        _await_ready(data, addresses, SERVICES, report)
+    return addresses
 
 
 def exit_on_sigterm() -> None:
-    """From now on SIGTERM ends this process as an exception does, so that a start that is under way is undone."""
+    """Make SIGTERM raise ``SystemExit``, so that a start in progress is undone."""
 
     def leave(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
@@ -84,69 +83,71 @@ def exit_on_sigterm() -> None:
 
 
 def stop(data: Path, report: Report) -> list[str]:
-    """Stops everything gracefully, the servers last, and returns the names of what ran."""
+    """Stop everything gracefully, the servers last, and return the names of the processes that ran."""
     data = data.absolute()
     if not data.is_dir():
         return []
     return _stop_processes(data, (*SERVICES, ISSUER, MAIL), report) + list(stack.stop(data, report=report))
 
 
-def check_health(data: Path, chosen: Addresses) -> list[ProcessHealth]:
-    """Of the issuer and the services, asked at the same time."""
-    with ThreadPoolExecutor(len(chosen.urls)) as together:
-        return list(together.map(lambda name: _check_process(data.absolute(), name, chosen.urls[name]), chosen.urls))
+def check_health(data: Path, addresses: Addresses) -> list[ProcessHealth]:
+    """The state of the issuer and the services, all checked at the same time."""
+    with ThreadPoolExecutor(len(addresses.urls)) as together:
+        return list(
+            together.map(lambda name: _check_process(data.absolute(), name, addresses.urls[name]), addresses.urls)
+        )
 
 
 def log_file(data: Path, name: str) -> Path:
     return data.absolute() / "logs" / f"{name}.log"
 
 
-def process_environment(data: Path, chosen: Addresses, name: str) -> dict[str, str | None]:
-    """What a process of the estate is told beside this process's own environment."""
+def process_environment(data: Path, addresses: Addresses, name: str) -> dict[str, str | None]:
+    """The environment variables of a process, in addition to those of this process."""
     return {
-        "VICEVERSA_KAFKA": chosen.kafka,
-        "VICEVERSA_MONGO": chosen.mongo,
+        "VICEVERSA_KAFKA": addresses.kafka,
+        "VICEVERSA_MONGO": addresses.mongo,
         "VICEVERSA_MONGO_PROFILE": _store_profile(),
-        "VICEVERSA_TOPIC_PREFIX": chosen.prefix,
+        "VICEVERSA_TOPIC_PREFIX": addresses.prefix,
         "VICEVERSA_HTTP_HOST": _LOOPBACK,
-        "VICEVERSA_HTTP_PORT": str(_port_of(chosen.urls[name])),
-        "VICEVERSA_ISSUER": chosen.urls[ISSUER],
-        "VICEVERSA_CLOCK": str(chosen.clock) if chosen.clock else None,
+        "VICEVERSA_HTTP_PORT": str(_port_of(addresses.urls[name])),
+        "VICEVERSA_ISSUER": addresses.urls[ISSUER],
+        "VICEVERSA_CLOCK": str(addresses.clock) if addresses.clock else None,
         "VICEVERSA_HMAC_KEY": os.environ.get("VICEVERSA_HMAC_KEY") or _load_hmac_key(data),
         "VICEVERSA_DATA": str(data),
-        **_mail_settings(chosen),
+        **_mail_settings(addresses),
     }
 
 
 def _store_profile() -> str | None:
-    """The embedded store's, unless another server was named for this installation."""
-    named = os.environ.get("VICEVERSA_MONGO_PROFILE")
-    return named if named or os.environ.get("VICEVERSA_MONGO") else "embedded"
+    """The profile of the embedded store, unless the environment names another profile or server."""
+    configured = os.environ.get("VICEVERSA_MONGO_PROFILE")
+    return configured if configured or os.environ.get("VICEVERSA_MONGO") else "embedded"
 
 
 def maildir(data: Path) -> Path:
-    """Where the mail of this installation lies, unless a server was named for it."""
+    """The folder with the mails of this installation, unless a mail server is configured."""
     return data.absolute() / "mail"
 
 
 def keeps_mail_local() -> bool:
-    """Whether mail stays on this machine: this process's environment names no server for it."""
+    """Whether mail stays on this machine, because the environment names no mail server."""
     return not os.environ.get("VICEVERSA_NOTIFIER_SMTP_HOST")
 
 
-def _mail_settings(chosen: Addresses) -> dict[str, str | None]:
-    """The mail catcher's place, unless this process's environment names a server."""
+def _mail_settings(addresses: Addresses) -> dict[str, str | None]:
+    """The address of the mail catcher, unless the environment names a mail server."""
     if not keeps_mail_local():
         return {}
     return {
         "VICEVERSA_NOTIFIER_SMTP_HOST": mail.HOST,
-        "VICEVERSA_NOTIFIER_SMTP_PORT": str(chosen.mail_port),
-        "VICEVERSA_NOTIFIER_LINK_BASE": chosen.urls["matcher"],
+        "VICEVERSA_NOTIFIER_SMTP_PORT": str(addresses.mail_port),
+        "VICEVERSA_NOTIFIER_LINK_BASE": addresses.urls["matcher"],
     }
 
 
 def _load_hmac_key(data: Path) -> str:
-    """This installation's key for what is remembered of erased people; drawn once, readable for its owner alone."""
+    """This installation's HMAC key for external ids. It is created once, and only its owner can read it."""
     file = data / "hmac.key"
     if not file.exists():
         file.touch(mode=0o600)
@@ -155,7 +156,7 @@ def _load_hmac_key(data: Path) -> str:
 
 
 def _choose_urls(data: Path, before: Addresses, report: Report) -> dict[str, str]:
-    """Of each process: where it runs, where it ran before, or a free place when that one is taken."""
+    """The URL of each process: with its current or former port, or with a free port when that one is taken."""
     urls: dict[str, str] = {}
     for name, url in before.urls.items():
         port = _port_of(url)
@@ -168,7 +169,7 @@ def _choose_urls(data: Path, before: Addresses, report: Report) -> dict[str, str
 
 
 def _choose_mail_port(data: Path, before: Addresses, report: Report) -> int:
-    """Where the catcher listens or listened, or a free place when that one is taken."""
+    """The current or former port of the mail catcher, or a free port when that one is taken."""
     if process.alive(MAIL, data) or ports.is_free(before.mail_port):
         return before.mail_port
     free = ports.any_free()
@@ -176,41 +177,41 @@ def _choose_mail_port(data: Path, before: Addresses, report: Report) -> int:
     return free
 
 
-def _launch_mail(data: Path, chosen: Addresses, started: list[str]) -> None:
-    """Start the catcher and wait until it answers: what is sent before would have to be tried again."""
+def _launch_mail(data: Path, addresses: Addresses, started: list[str]) -> None:
+    """Start the mail catcher and wait until it answers, because mails sent before that would need a retry."""
     if not process.alive(MAIL, data):
-        arguments = ["--maildir", str(maildir(data)), "--port", str(chosen.mail_port)]
+        arguments = ["--maildir", str(maildir(data)), "--port", str(addresses.mail_port)]
         process.spawn(MAIL, [sys.executable, "-m", "deploy.local.mail", *arguments], data)
         started.append(MAIL)
     until = time.monotonic() + _READY_WITHIN_S
-    while not mail.answers(chosen.mail_port):
+    while not mail.answers(addresses.mail_port):
         if process.alive(MAIL, data) is None or time.monotonic() > until:
             raise Failure(*_failure_texts(data, f"{MAIL} does not answer", MAIL))
         time.sleep(_PAUSE_S)
 
 
-def _launch(data: Path, chosen: Addresses, names: Sequence[str], started: list[str]) -> None:
+def _launch(data: Path, addresses: Addresses, names: Sequence[str], started: list[str]) -> None:
     for name in names:
         if process.alive(name, data):
             continue
         module = "chassis.web.dev_issuer" if name == ISSUER else f"services.{name}"
-        process.spawn(name, [sys.executable, "-m", module], data, process_environment(data, chosen, name))
+        process.spawn(name, [sys.executable, "-m", module], data, process_environment(data, addresses, name))
         started.append(name)
 
 
-def _await_ready(data: Path, chosen: Addresses, names: Sequence[str], report: Report) -> None:
+def _await_ready(data: Path, addresses: Addresses, names: Sequence[str], report: Report) -> None:
     until = time.monotonic() + _READY_WITHIN_S
     waiting = list(names)
     while waiting:
         for name in list(waiting):
-            found = _check_process(data, name, chosen.urls[name])
-            if found.ready:
+            health = _check_process(data, name, addresses.urls[name])
+            if health.ready:
                 waiting.remove(name)
-                report(f"{name} is ready on {chosen.urls[name]}.")
-            elif found.pid is None:
+                report(f"{name} is ready on {addresses.urls[name]}.")
+            elif health.pid is None:
                 raise Failure(*_failure_texts(data, f"{name} ended while it was starting", name))
             elif time.monotonic() > until:
-                problem = f"{name} was not ready within {_READY_WITHIN_S:.0f} s ({found.detail})"
+                problem = f"{name} was not ready within {_READY_WITHIN_S:.0f} s ({health.detail})"
                 raise Failure(*_failure_texts(data, problem, name))
         if waiting:
             time.sleep(_PAUSE_S)
@@ -222,8 +223,8 @@ def _failure_texts(data: Path, problem: str, name: str) -> tuple[str, str]:
 
 
 def _check_process(data: Path, name: str, url: str) -> ProcessHealth:
-    found = process.alive(name, data)
-    pid = found.pid if found else None
+    running = process.alive(name, data)
+    pid = running.pid if running else None
     try:
         answer = httpx.get(f"{url}/health/ready", timeout=3, trust_env=False)
     except httpx.HTTPError as error:
@@ -232,7 +233,7 @@ def _check_process(data: Path, name: str, url: str) -> ProcessHealth:
 
 
 def _describe_readiness(answer: httpx.Response) -> str:
-    """What a health answer says is missing, in a line."""
+    """The failing checks of a health response, in one line."""
     if answer.status_code == httpx.codes.OK:
         return "ready"
     try:
@@ -254,13 +255,15 @@ def _stop_processes(data: Path, names: Sequence[str], report: Report) -> list[st
 def _port_of(address: str) -> int:
     port = urlsplit(address if "://" in address else f"//{address}").port
     if port is None:
-        raise Failure(f"{address} names no port.", "Correct it, or remove addresses.json from the data folder.")
+        raise Failure(
+            f"The address {address} has no port.", "Correct it, or remove addresses.json from the data folder."
+        )
     return port
 
 
 @contextmanager
 def _stop_started_on_failure(data: Path) -> Iterator[list[str]]:
-    """Yields the list that collects what was started; after any exception those are stopped, the servers last."""
+    """Yield a list for the names of started processes. After any exception they are stopped, the servers last."""
     started: list[str] = []
     try:
         yield started
@@ -276,4 +279,4 @@ def _stop_started_on_failure(data: Path) -> Iterator[list[str]]:
 
 
 def _discard_report(_message: str) -> None:
-    """For where there is nobody to tell."""
+    """A report for callers that need none."""

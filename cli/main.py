@@ -1,4 +1,4 @@
-"""`viceversa`: what a person types. Every command explains itself: `viceversa COMMAND --help`."""
+"""The command `viceversa`. Every subcommand explains itself: `viceversa COMMAND --help`."""
 
 import typer
 
@@ -40,14 +40,14 @@ app = typer.Typer(
 
     [bold]And then:[/]
 
-      viceversa status               # what runs, what lags, how far it is
+      viceversa status               # processes, lag, and the progress of the pairs
       viceversa care PROGRAMME       # the coordinator's Monday list
-      viceversa pairing ID           # one pairing's story in words
+      viceversa pairing ID           # the history of one pairing in words
 
-    [bold]To see all of it at once[/], with a made-up company: ./scripts/demo
+    [bold]To see everything at once[/], with a made-up company: ./scripts/demo
     """,
     epilog="""Exit codes: 0 done, 1 failed, 2 not understood, 3 not running, 4 refused by a service, 130 interrupted.
-    [bold]--json[/] prints the result for a script; NO_COLOR is respected; VICEVERSA_DATA is the default of --data.""",
+    [bold]--json[/] prints the result for a script. NO_COLOR is respected. VICEVERSA_DATA is the default of --data.""",
 )
 
 lifecycle.register(app)

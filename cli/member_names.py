@@ -1,4 +1,4 @@
-"""Names of members, as far as whoever asks may see them."""
+"""The names of members, as far as the caller may see them."""
 
 from collections.abc import Iterable
 
@@ -8,14 +8,14 @@ from cli.formatting import join_words
 
 
 class MemberNames:
-    """Each is asked for once."""
+    """Looks up each name once."""
 
     def __init__(self, profiles: ServiceClient) -> None:
         self._profiles = profiles
         self._names: dict[str, str | None] = {}
 
     def find(self, member_id: str) -> str | None:
-        """None for whoever may not be seen, or exists no longer."""
+        """The name; None when the caller may not see the member, or the member no longer exists."""
         if member_id not in self._names:
             try:
                 self._names[member_id] = str(self._profiles.get(f"/members/{member_id}")["name"])
@@ -24,7 +24,7 @@ class MemberNames:
         return self._names[member_id]
 
     def name_or_id(self, member_id: str) -> str:
-        """The id where there is no name to be told."""
+        """The name, or the id when there is no visible name."""
         return self.find(member_id) or member_id
 
     def join(self, members: Iterable[str]) -> str:

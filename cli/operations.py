@@ -1,4 +1,4 @@
-"""`provision` and `restored`: what an operator does before the first start, and after a disaster."""
+"""`provision` and `restored`: tasks of an operator before the first start, and after a disaster."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ def register(app: typer.Typer) -> None:
 
 
 def provision(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
-    """Create every topic that is missing. What exists is checked and left as it is.
+    """Create every missing topic. Existing topics are checked and not changed.
 
-    Services create their own at their start as well; this makes all of them before any service runs, with
-    VICEVERSA_REPLICATION and VICEVERSA_MIN_IN_SYNC as they should be in production (3 and 2).
+    Each service also creates its own topics when it starts. This command creates all topics before any service runs.
+    In production, set VICEVERSA_REPLICATION to 3 and VICEVERSA_MIN_IN_SYNC to 2.
 
     [bold]Example[/]
 
@@ -39,15 +39,17 @@ def provision(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None
 
 def restored(
     services: Annotated[
-        list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Whose database was restored; all without it.")
+        list[str] | None,
+        typer.Argument(metavar="[SERVICE]...", help="The services whose databases were restored. Default: all."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     data: DataOption = DEFAULT_DATA,
 ) -> None:
-    """Say that a database was restored from a backup, before its service starts again.
+    """Prepare a database that was restored from a backup, before its service starts again.
 
-    A restored database has forgotten some events that others have heard. Its next ones must count as newer than those:
-    this begins a new epoch of sequence numbers. Stop the service first, restore, run this, then start it.
+    A restored database lacks some events that other services have already received. Its next events must count as newer
+    than those, so this command begins a new epoch of sequence numbers. Stop the service, restore the database, run this
+    command, then start the service.
 
     [bold]Example[/]
 
@@ -56,11 +58,11 @@ def restored(
     names = services or list(SERVICES)
     unknown = [name for name in names if name not in SERVICES]
     if unknown:
-        raise typer.BadParameter(f"{', '.join(unknown)}: no service; the services are {', '.join(SERVICES)}")
-    if not yes and not typer.confirm(f"Was the database of {', '.join(names)} restored, and is it stopped?"):
+        raise typer.BadParameter(f"there is no service {', '.join(unknown)}; the services are {', '.join(SERVICES)}")
+    if not yes and not typer.confirm(f"Was the database of {', '.join(names)} restored, and is the service stopped?"):
         raise typer.Exit(FAILED)
     for name, epoch in asyncio.run(_begin_epochs(data, names)).items():
-        print_line(f"{name}: epoch {epoch} begins with its next start.")
+        print_line(f"{name}: epoch {epoch} begins at its next start.")
 
 
 async def _begin_epochs(data: Path, names: Sequence[str]) -> dict[str, int]:

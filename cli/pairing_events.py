@@ -1,4 +1,4 @@
-"""Reads a pairing's events from Kafka, without a group: nobody who works there notices."""
+"""Reads the events of a pairing from Kafka. It uses no consumer group, so it does not affect any consumer."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
@@ -14,37 +14,37 @@ from contracts.notifications import NOTIFICATIONS, NotificationEvent
 from contracts.pairings import PAIRINGS, PairingEvent
 
 _MAX_CLOCK_SKEW = timedelta(hours=1)
-"""So far may the clocks of two machines be apart; what was written earlier cannot be about this pairing."""
+"""Largest difference between the clocks of two machines. Records older than this cannot be about the pairing."""
 
 
 async def read_pairing_events(
     connection: Connection, prefix: str, pairing_id: str, readers: Sequence[str], report: Callable[[str], None]
 ) -> list[ReadEvent]:
-    """All that was said of a pairing, in no order.
+    """All events about a pairing, in no particular order.
 
-    ``readers``: members to whom messages about it may have gone; messages to others, such as assistants, are left out.
-    Each topic is read in the one partition that has the key, from the pairing's first event on. Where that one is not
-    found, something else than the services wrote the topic (a mirror with other partitions), and all of it is read.
+    ``readers``: the members who may have received messages about it. Messages to others, such as assistants, are left
+    out. Each topic is read only in the partition of its key, from the pairing's first event on. When no event is there,
+    the topic was written by something else (a mirror with other partitions), and the whole topics are read.
     """
-    found = await _select_events(pairing_id, read_key(connection, prefix, PAIRINGS.name, pairing_id))
-    if not found:
-        report("Its events are not where our producers put them; reading the whole topics, which may take a while ...")
+    events = await _select_events(pairing_id, read_key(connection, prefix, PAIRINGS.name, pairing_id))
+    if not events:
+        report("The events are not in the expected partitions. Reading the whole topics, which may take a while ...")
         for topic in (PAIRINGS, FEEDBACK, NOTIFICATIONS):
-            found += await _select_events(pairing_id, read_topic(connection, prefix, topic.name))
-        return found
-    since = min(one.data.recorded_at for one in found) - _MAX_CLOCK_SKEW
-    found += await _select_events(pairing_id, read_key(connection, prefix, FEEDBACK.name, pairing_id, since))
+            events += await _select_events(pairing_id, read_topic(connection, prefix, topic.name))
+        return events
+    since = min(event.data.recorded_at for event in events) - _MAX_CLOCK_SKEW
+    events += await _select_events(pairing_id, read_key(connection, prefix, FEEDBACK.name, pairing_id, since))
     for reader in readers:
-        found += await _select_events(pairing_id, read_key(connection, prefix, NOTIFICATIONS.name, reader, since))
-    return found
+        events += await _select_events(pairing_id, read_key(connection, prefix, NOTIFICATIONS.name, reader, since))
+    return events
 
 
 async def _select_events(pairing_id: str, records: AsyncIterator[KafkaRecord]) -> list[ReadEvent]:
-    return [told async for record in records if (told := _parse_event(record, pairing_id)) is not None]
+    return [event async for record in records if (event := _parse_event(record, pairing_id)) is not None]
 
 
 def _parse_event(record: KafkaRecord, pairing_id: str) -> ReadEvent | None:
-    """None for what is about something else, of a type that is not known, or unreadable."""
+    """The event of a record; None when it is about something else, of an unknown type, or unreadable."""
     if record.value is None or pairing_id.encode() not in record.value:
         return None
     try:

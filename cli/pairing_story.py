@@ -1,8 +1,8 @@
-"""A pairing's story in words, from its events.
+"""The history of a pairing in words, built from its events.
 
-``story`` takes what was read of ``pairings.v1``, ``feedback.v1`` and ``notifications.v1``, in any order and more than
-once, and returns what happened by business time: one step for each thing that happened, with who was told of it folded
-in. It says no more than these events do: that somebody answered, never what; that a pairing ended, never by whom.
+``build_story`` takes events of ``pairings.v1``, ``feedback.v1`` and ``notifications.v1``, in any order and possibly
+repeated. It returns one step for each thing that happened, by business time, with the messages that it caused. The
+story reveals no more than the events: that somebody answered, but not what; that a pairing ended, but not by whom.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,25 +41,25 @@ from contracts.pairings import (
 StoryEvent: TypeAlias = PairingEvent | FeedbackEvent | NotificationEvent
 
 _END_TEXTS = {
-    "completed": "The time that they had planned is over: completed.",
-    "ended_early": "They finished.",
+    "completed": "Completed: the planned time is over.",
+    "ended_early": "They finished early.",
     "not_started": "It ended before they had met.",
 }
 _TRACEPARENT_PARTS = 4
 _CHANNEL_TEXTS = {"email": "by e-mail", "inbox": "in the inbox", "chat": "by chat"}
 _DELAYED_PURPOSES = {"half_way": "Half of their time is over."}
-"""Said long after the event that is named as its cause: a step of its own."""
+"""Messages that are sent long after the event that caused them, with their texts. Each is a step of its own."""
 _OTHER_READERS = {
-    "pair_needs_a_person": "whoever coordinates",
+    "pair_needs_a_person": "the coordinator",
     "meeting_time": "an assistant",
     "meeting_time_off": "an assistant",
 }
-"""Purposes whose readers are not the two."""
+"""Purposes of messages to people outside the pair, with the role of these readers."""
 
 
 @dataclass(frozen=True)
 class ReadEvent:
-    """One event as it was read. ``trace_id``: of the leg that it belongs to."""
+    """One event as it was read. ``trace_id`` is the trace in which it happened."""
 
     id: str
     data: StoryEvent
@@ -73,7 +73,7 @@ class ReadEvent:
 
 @dataclass(frozen=True)
 class MessageResult:
-    """What became of one message to one reader."""
+    """The result of one message to one reader."""
 
     at: datetime
     type: str
@@ -85,7 +85,7 @@ class MessageResult:
 
 @dataclass(frozen=True)
 class StoryStep:
-    """One thing that happened. ``events``: the ids of those that it is made from, the first one's time and trace."""
+    """One thing that happened. ``events``: ids of the events behind it; time and trace are those of the first one."""
 
     at: datetime
     type: str
@@ -96,7 +96,7 @@ class StoryStep:
     messages_text: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """For a script."""
+        """The step as JSON data, for a script."""
         return {
             "time": iso(self.at),
             "type": self.type,
@@ -106,32 +106,32 @@ class StoryStep:
             "told": self.messages_text or None,
             "messages": [
                 {
-                    "time": iso(one.at),
-                    "type": one.type,
-                    "purpose": one.purpose,
-                    "channel": one.channel,
-                    "member_id": one.member_id,
-                    "trace_id": one.trace_id,
+                    "time": iso(message.at),
+                    "type": message.type,
+                    "purpose": message.purpose,
+                    "channel": message.channel,
+                    "member_id": message.member_id,
+                    "trace_id": message.trace_id,
                 }
-                for one in self.messages
+                for message in self.messages
             ],
         }
 
 
 def build_story(events: Iterable[ReadEvent], names: Mapping[str, str]) -> list[StoryStep]:
-    """What happened, in order of business time. ``names``: of members, as far as they may be told."""
-    known = list({one.id: one for one in events}.values())
-    known.sort(key=lambda one: (one.data.happened_at, one.data.recorded_at, one.id))
-    teller = _Narrator(names, _group_checkins_due(known))
-    steps = [step for one in known if (step := teller.build_step(one)) is not None]
-    return _attach_messages(steps, [one for one in known if isinstance(one.data, NotificationEvent)], teller)
+    """The steps in order of business time. ``names``: member id -> name, for the visible members."""
+    distinct = list({event.id: event for event in events}.values())
+    distinct.sort(key=lambda event: (event.data.happened_at, event.data.recorded_at, event.id))
+    narrator = _Narrator(names, _group_checkins_due(distinct))
+    steps = [step for event in distinct if (step := narrator.build_step(event)) is not None]
+    return _attach_messages(steps, [event for event in distinct if isinstance(event.data, NotificationEvent)], narrator)
 
 
 @dataclass
 class _Narrator:
-    """Puts one event after the other into words, and remembers what later words depend on.
+    """Turns one event after the other into words, and stores the facts on which later texts depend.
 
-    ``asked``: for each check-in, the events that asked for it; one step tells of them all.
+    ``checkins_due``: milestone -> the events that asked for this check-in. One step covers all of them.
     """
 
     names: Mapping[str, str]
@@ -140,148 +140,167 @@ class _Narrator:
     meetings: dict[str, SessionEvent] = field(default_factory=dict)
     answered_milestones: set[str] = field(default_factory=set)
 
-    def build_step(self, one: ReadEvent) -> StoryStep | None:
-        """None where there is nothing to tell, or another step tells of it."""
-        words, events = self._describe(one), [one.id]
-        if isinstance(one.data, CheckinDue):
-            events = [other.id for other in self.checkins_due[one.data.milestone]]
-        return StoryStep(one.data.happened_at, one.data.TYPE, words, one.trace_id, tuple(events)) if words else None
+    def build_step(self, event: ReadEvent) -> StoryStep | None:
+        """The step for an event; None when it needs no step, or another step covers it."""
+        text, events = self._describe(event), [event.id]
+        if isinstance(event.data, CheckinDue):
+            events = [other.id for other in self.checkins_due[event.data.milestone]]
+        return StoryStep(event.data.happened_at, event.data.TYPE, text, event.trace_id, tuple(events)) if text else None
 
-    def _describe(self, one: ReadEvent) -> str | None:
-        match one.data:
+    def _describe(self, event: ReadEvent) -> str | None:
+        match event.data:
             case PairingEvent() as data:
                 self.participants = tuple(person.member_id for person in data.participants)
                 return self._describe_pairing(data)
             case SessionEvent() as data:
-                words = self._describe_meeting(data)
+                text = self._describe_meeting(data)
                 self.meetings[data.session.session_id] = data
-                return words
+                return text
             case CheckinEvent() as data:
-                return self._describe_checkin(one.id, data)
+                return self._describe_checkin(event.id, data)
             case ContactNeeded(facts=facts):
                 return f"Help was offered, because {join_words([FACT_TEXTS[fact] for fact in facts])}."
             case PartnerChangeRequested():
-                return "Another partner was wished for; by which of the two is told to nobody."
+                return "Another partner was requested. Nobody is told by which of the two."
         return None
 
     def _describe_pairing(self, data: PairingEvent) -> str | None:
         match data:
             case PairingProposed():
-                how = {"request": ", as one of them had asked", "coordinator": ", by whoever coordinates"}
+                how = {"request": ", at the request of one of them", "coordinator": ", by the coordinator"}
                 by = how.get(data.origin, "")
                 return f"Proposed to {self._name_both()}{by}; they may answer until {format_day(data.answer_by)}."
             case PairingLapsed():
-                return "It did not come about: not everybody said yes in time."
+                return "It was not formed: not both accepted in time."
             case PairingFormed():
                 return (
-                    f"Both said yes. Planned until {format_day(data.planned_end)}."
+                    f"Both accepted. Planned until {format_day(data.planned_end)}."
                     if data.planned_end
-                    else "Both said yes."
+                    else "Both accepted."
                 )
             case PairingChartered():
                 return "They agreed on goals, dates and confidentiality."
             case PairingPaused():
                 return "On hold for a while."
             case PairingResumed():
-                return "They go on."
+                return "They continue."
             case PairingRenewed():
                 until = f" until {format_day(data.planned_end)}" if data.planned_end else ""
-                return f"They go on{until}, as both wished."
+                return f"They continue{until}, as both wanted."
             case PairingEnded():
                 return _END_TEXTS.get(data.end_kind or "", "It ended.")
         return None
 
     def _describe_meeting(self, data: SessionEvent) -> str:
-        before, when = self.meetings.get(data.session.session_id), format_day(data.session.starts_at)
+        before, date_text = self.meetings.get(data.session.session_id), format_day(data.session.starts_at)
         match data:
             case SessionScheduled() if before is not None:
-                return f"The meeting of {format_day(before.session.starts_at)} was moved to {when}."
+                return f"The meeting of {format_day(before.session.starts_at)} was moved to {date_text}."
             case SessionScheduled():
                 first = not self.meetings and not data.sessions_held
-                return f"{'First' if first else 'Next'} meeting planned for {when}."
+                return f"{'First' if first else 'Next'} meeting planned for {date_text}."
             case SessionHeld():
-                on = "" if data.session.starts_at.date() == data.happened_at.date() else f", on {when}"
+                date_suffix = "" if data.session.starts_at.date() == data.happened_at.date() else f", on {date_text}"
                 after_all = " after all" if isinstance(before, SessionMissed | SessionCancelled) else ""
-                return f"They met{after_all}, for the {format_ordinal(data.sessions_held)} time{on}."
+                return f"They met{after_all}, for the {format_ordinal(data.sessions_held)} time{date_suffix}."
             case SessionCancelled():
-                return f"The meeting of {when} was called off."
-        return f"Nobody came to the meeting of {when}, or not both; it had not been called off."
+                return f"The meeting of {date_text} was called off."
+        return f"Nobody came to the meeting of {date_text}, or not both; it had not been called off."
 
     def _describe_checkin(self, id: str, data: CheckinEvent) -> str | None:
-        when = _milestone_text(data.milestone)
+        milestone = _milestone_text(data.milestone)
         if isinstance(data, CheckinCompleted):
             who = "The other one" if data.milestone in self.answered_milestones else "One of the two"
             self.answered_milestones.add(data.milestone)
-            return f"{who} has answered how it goes ({when})."
-        asked = self.checkins_due[data.milestone]
-        if asked[0].id != id:
+            return f"{who} has answered the check-in ({milestone})."
+        due_events = self.checkins_due[data.milestone]
+        if due_events[0].id != id:
             return None
-        sides = {one.data.side for one in asked if isinstance(one.data, CheckinEvent)}
-        return f"{'Both were' if len(sides) > 1 else 'One of the two was'} asked how it goes ({when})."
+        sides = {event.data.side for event in due_events if isinstance(event.data, CheckinEvent)}
+        return f"{'Both were' if len(sides) > 1 else 'One of the two was'} asked for a check-in ({milestone})."
 
     def _name_both(self) -> str:
-        known = [self.names[id] for id in self.participants if id in self.names]
-        return join_words(known) if len(known) == len(self.participants) else "both"
+        names = [self.names[id] for id in self.participants if id in self.names]
+        return join_words(names) if len(names) == len(self.participants) else "both"
 
     def describe_messages(self, messages: Sequence[MessageResult]) -> str:
-        """Who was told, and how; of what was left out on purpose nothing is said."""
-        said = [one for one in messages if one.type == NotificationSent.TYPE]
-        failed = [one for one in messages if one.type == NotificationFailed.TYPE]
-        channels = list(dict.fromkeys(one.channel for one in said))
+        """The readers and channels of the messages. Suppressed messages are not mentioned."""
+        sent = [message for message in messages if message.type == NotificationSent.TYPE]
+        failed = [message for message in messages if message.type == NotificationFailed.TYPE]
+        channels = list(dict.fromkeys(message.channel for message in sent))
         parts = [
-            f"{self._describe_readers(said, channel)} told {_CHANNEL_TEXTS.get(channel, channel)}"
+            f"{self._describe_readers(sent, channel)} told {_CHANNEL_TEXTS.get(channel, channel)}"
             for channel in channels
         ]
         if failed:
             parts.append(f"a message to {join_words(self._name_readers(failed))} did not arrive")
         return "; ".join(parts)
 
-    def _describe_readers(self, said: Sequence[MessageResult], channel: str) -> str:
-        found = self._name_readers([one for one in said if one.channel == channel])
-        return f"{join_words(found)} {'was' if len(found) == 1 and found != ['both'] else 'were'}"
+    def _describe_readers(self, sent: Sequence[MessageResult], channel: str) -> str:
+        readers = self._name_readers([message for message in sent if message.channel == channel])
+        return f"{join_words(readers)} {'was' if len(readers) == 1 and readers != ['both'] else 'were'}"
 
     def _name_readers(self, messages: Sequence[MessageResult]) -> list[str]:
-        """In words: both, one of them by name, or somebody else by their part in it."""
-        own = list(dict.fromkeys(one.member_id for one in messages if one.purpose not in _OTHER_READERS))
-        others = list(dict.fromkeys(_OTHER_READERS[one.purpose] for one in messages if one.purpose in _OTHER_READERS))
-        if len(own) > 1:
+        """The readers in words: both, one of them by name, or somebody else by role."""
+        members = list(
+            dict.fromkeys(message.member_id for message in messages if message.purpose not in _OTHER_READERS)
+        )
+        others = list(
+            dict.fromkeys(_OTHER_READERS[message.purpose] for message in messages if message.purpose in _OTHER_READERS)
+        )
+        if len(members) > 1:
             return ["both", *others]
-        return [*(self.names.get(id, "one of the two") for id in own), *others]
+        return [*(self.names.get(id, "one of the two") for id in members), *others]
 
 
-def _group_checkins_due(known: Iterable[ReadEvent]) -> Mapping[str, Sequence[ReadEvent]]:
-    found: dict[str, list[ReadEvent]] = {}
-    for one in known:
-        if isinstance(one.data, CheckinDue):
-            found.setdefault(one.data.milestone, []).append(one)
-    return found
+def _group_checkins_due(events: Iterable[ReadEvent]) -> Mapping[str, Sequence[ReadEvent]]:
+    by_milestone: dict[str, list[ReadEvent]] = {}
+    for event in events:
+        if isinstance(event.data, CheckinDue):
+            by_milestone.setdefault(event.data.milestone, []).append(event)
+    return by_milestone
 
 
-def _attach_messages(steps: Sequence[StoryStep], messages: Sequence[ReadEvent], teller: _Narrator) -> list[StoryStep]:
-    """Each message with the step that caused it; one that has a time, or whose cause is gone, as a step of its own."""
+def _attach_messages(
+    steps: Sequence[StoryStep], notifications: Sequence[ReadEvent], narrator: _Narrator
+) -> list[StoryStep]:
+    """Add each message to the step that caused it.
+
+    A delayed message, or one whose cause is not among the steps, becomes a step of its own.
+    """
     caused: dict[str, list[MessageResult]] = {}
-    alone: dict[tuple[str, str], list[tuple[ReadEvent, MessageResult]]] = {}
-    of = {id: step.events[0] for step in steps for id in step.events}
-    for one in messages:
-        data = one.data
+    separate: dict[tuple[str, str], list[tuple[ReadEvent, MessageResult]]] = {}
+    step_of = {id: step.events[0] for step in steps for id in step.events}
+    for event in notifications:
+        data = event.data
         assert isinstance(data, NotificationEvent)
-        told = MessageResult(data.happened_at, data.TYPE, data.purpose, data.channel, data.member_id, one.trace_id)
-        if data.purpose not in _DELAYED_PURPOSES and data.cause_id in of:
-            caused.setdefault(of[data.cause_id], []).append(told)
+        message = MessageResult(data.happened_at, data.TYPE, data.purpose, data.channel, data.member_id, event.trace_id)
+        if data.purpose not in _DELAYED_PURPOSES and data.cause_id in step_of:
+            caused.setdefault(step_of[data.cause_id], []).append(message)
         else:
-            alone.setdefault((data.cause_id, data.purpose), []).append((one, told))
-    found = [
-        replace(step, messages=tuple(told), messages_text=teller.describe_messages(told))
+            separate.setdefault((data.cause_id, data.purpose), []).append((event, message))
+    result = [
+        replace(step, messages=tuple(message), messages_text=narrator.describe_messages(message))
         for step in steps
-        for told in [caused.get(step.events[0], [])]
+        for message in [caused.get(step.events[0], [])]
     ]
-    for (_, purpose), group in alone.items():
-        first, those = group[0][0], tuple(one for _, one in group)
-        words = _DELAYED_PURPOSES.get(purpose, f"A message: {purpose.replace('_', ' ')}.")
-        ids = tuple(one.id for one, _ in group)
-        said = those[0]
-        found.append(StoryStep(said.at, said.type, words, first.trace_id, ids, those, teller.describe_messages(those)))
-    return sorted(found, key=lambda step: step.at)
+    for (_, purpose), group in separate.items():
+        first, group_messages = group[0][0], tuple(event for _, event in group)
+        text = _DELAYED_PURPOSES.get(purpose, f"A message: {purpose.replace('_', ' ')}.")
+        ids = tuple(event.id for event, _ in group)
+        first_message = group_messages[0]
+        result.append(
+            StoryStep(
+                first_message.at,
+                first_message.type,
+                text,
+                first.trace_id,
+                ids,
+                group_messages,
+                narrator.describe_messages(group_messages),
+            )
+        )
+    return sorted(result, key=lambda step: step.at)
 
 
 def _milestone_text(name: str) -> str:

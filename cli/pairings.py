@@ -1,4 +1,4 @@
-"""`pairing`: one pairing and its story; `pairings`: all of them."""
+"""`pairing`: one pairing and its history; `pairings`: a list of pairings."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 _TIME_FIELDS = ("proposed_at", "answer_by", "formed_at", "charter_at", "planned_end", "ended_at")
 _STATE_TEXTS = {
     "proposed": "is proposed to both",
-    "lapsed": "did not come about",
-    "formed": "runs",
-    "chartered": "runs, with goals that both agreed to",
+    "lapsed": "was not formed",
+    "formed": "is running",
+    "chartered": "is running, with goals agreed by both",
     "paused": "is on hold",
-    "ended": "is over",
+    "ended": "has ended",
 }
 
 
@@ -34,21 +34,23 @@ def register(app: typer.Typer) -> None:
 
 
 def pairing(
-    pairing_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, as events and `pairings` show it.")],
+    pairing_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The id of the pairing, as events and `pairings` show it.")
+    ],
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Tell the story of one pairing in words, from its events.
+    """Show the history of one pairing in words, from its events.
 
-    One line for each step by the programme's own time: proposed, both said yes, meetings, check-ins, help, the end; who
-    was told of it; and behind it the id of the trace in which it happened, for Jaeger or the logs. That somebody
-    answered a check-in is told, never what; who said no, or who ended it, is told to nobody.
+    Each step is one line, by the programme's own time: proposal, acceptance, meetings, check-ins, help, the end. It
+    also names who was informed, and the id of the trace in which it happened, for Jaeger or the logs. The history shows
+    that a check-in was answered, but not the answer. It never shows who declined, or who ended the pairing.
 
-    Before that, how the match was made: for one of the two their reasons, for whoever coordinates the figures too
-    (viceversa receipt show ID has all of it).
+    Before that, it explains how the match was made: a member of the pair sees their own reasons, a coordinator also the
+    figures (all details: viceversa receipt show ID).
 
-    Whether you may see it is asked of the matcher, and names of profiles; the events come from Kafka. Where Kafka is
-    out of reach, what the matcher says stands alone (and in --json the story is null).
+    The matcher decides whether you may see the pairing, and profiles provides the names. The events come from Kafka.
+    When Kafka cannot be reached, only the matcher's data is shown (and in --json the story is null).
 
     [bold]Examples[/]
 
@@ -57,43 +59,46 @@ def pairing(
       viceversa pairing 0192... --json | jq -r '.story[] | .time + " " + .words'
     """
     with connections.open_service(data, "matcher") as matcher:
-        found = matcher.get(f"/pairings/{pairing_id}")
-        settings = _load_programme_settings(matcher, found)
-        receipt = receipts.load_receipt(matcher, found)
-    readers = [*(one["member_id"] for one in found["participants"]), *settings.get("coordinators", ())]
-    names = _load_names(data, found)
-    steps = _load_story(data, found, readers, names)
+        pairing_ = matcher.get(f"/pairings/{pairing_id}")
+        settings = _load_programme_settings(matcher, pairing_)
+        receipt = receipts.load_receipt(matcher, pairing_)
+    readers = [
+        *(participant["member_id"] for participant in pairing_["participants"]),
+        *settings.get("coordinators", ()),
+    ]
+    names = _load_names(data, pairing_)
+    steps = _load_story(data, pairing_, readers, names)
     if json:
-        told = None if steps is None else [step.to_json() for step in steps]
-        print_json({**found, "receipt": receipt, "story": told})
+        story = None if steps is None else [step.to_json() for step in steps]
+        print_json({**pairing_, "receipt": receipt, "story": story})
         return
-    _print_pairing(found, names, settings.get("labels") or {})
+    _print_pairing(pairing_, names, settings.get("labels") or {})
     if receipt is not None:
         with connections.open_service(data, "profiles") as profiles:
             receipts.print_explanation(receipt, MemberNames(profiles))
     if steps is None:
         print_table(
-            "when", "", rows=[(name.removesuffix("_at"), found[name]) for name in _TIME_FIELDS if found.get(name)]
+            "when", "", rows=[(name.removesuffix("_at"), pairing_[name]) for name in _TIME_FIELDS if pairing_.get(name)]
         )
     else:
         print_story(steps)
 
 
 def print_story(steps: "Sequence[StoryStep]") -> None:
-    """One line for each step, with who was told and its trace behind it."""
+    """Print one line for each step, with the informed people and the trace id."""
     print_line("")
     for step in steps:
-        told = (
+        messages = (
             f" [dim]{escape(step.messages_text[:1].upper() + step.messages_text[1:])}.[/]" if step.messages_text else ""
         )
         trace = f"  [dim]trace {step.trace_id}[/]" if step.trace_id else ""
-        print_line(f"  [dim]{step.at:%a %d %b %Y}[/]  {escape(step.words)}{told}{trace}")
+        print_line(f"  [dim]{step.at:%a %d %b %Y}[/]  {escape(step.words)}{messages}{trace}")
 
 
 def pairings(
-    programme: Annotated[str | None, typer.Option(help="Only of this programme.")] = None,
-    state: Annotated[str | None, typer.Option(help="Only in this state, such as formed.")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
+    programme: Annotated[str | None, typer.Option(help="Only pairings of this programme.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only pairings in this state, such as formed.")] = None,
+    limit: Annotated[int, typer.Option(help="List at most this many.", min=1)] = 50,
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
@@ -106,70 +111,77 @@ def pairings(
       viceversa pairings --programme fresh-eyes --limit 1000 --json
     """
     query = {name: value for name, value in (("programme_id", programme), ("state", state)) if value}
-    found: list[Any] = []
+    items: list[Any] = []
     with connections.open_service(data, "matcher") as matcher:
-        for one in matcher.list_items("/pairings", **query):
-            found.append(one)
-            if len(found) == limit:
+        for item in matcher.list_items("/pairings", **query):
+            items.append(item)
+            if len(items) == limit:
                 break
     if json:
-        print_json(found)
-    elif not found:
-        print_line("No pairings yet: viceversa round compute PROGRAMME, then viceversa round publish ROUND")
+        print_json(items)
+    elif not items:
+        print_line("No pairings yet. Run: viceversa round compute PROGRAMME, then viceversa round publish ROUND")
     else:
-        rows = [(one["pairing_id"], one["state"], one["origin"], one["proposed_at"], one["formed_at"]) for one in found]
+        rows = [
+            (item["pairing_id"], item["state"], item["origin"], item["proposed_at"], item["formed_at"])
+            for item in items
+        ]
         print_table("=id", "state", "origin", "proposed", "formed", rows=rows)
 
 
 def _load_story(
-    data: Path, found: Mapping[str, Any], readers: Sequence[str], names: Mapping[str, str]
+    data: Path, pairing_: Mapping[str, Any], readers: Sequence[str], names: Mapping[str, str]
 ) -> "list[StoryStep] | None":
-    """None where the events cannot be read, which is said."""
+    """The steps of the story; None, after a message, when the events cannot be read."""
     from cli.pairing_events import read_pairing_events  # with Kafka and all contracts, which no other command needs
     from cli.pairing_story import build_story
 
-    reading = read_pairing_events(
+    reading_events = read_pairing_events(
         connections.kafka_connection(data),
         load_addresses(data).prefix,
-        found["pairing_id"],
+        pairing_["pairing_id"],
         list(dict.fromkeys(readers)),
         print_note,
     )
     try:
-        with spinner("Reading its events"):
-            events = run_with_kafka(reading)
+        with spinner("Reading the events of the pairing"):
+            events = run_with_kafka(reading_events)
     except (Failure, LookupError) as error:
-        print_failure(str(error), "What follows is what the matcher says of it.")
+        print_failure(str(error), "The following comes from the matcher alone.")
         return None
     return build_story(events, names)
 
 
-def _print_pairing(found: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[str, Any]) -> None:
-    """``labels``: how the programme calls itself and its sides, by language."""
-    called: Mapping[str, str] = labels.get("en") or next(iter(labels.values()), {})
-    programme = called.get("name") or found["programme_id"]
-    print_line(f"Pairing [bold]{found['pairing_id']}[/] of {escape(programme)} {_STATE_TEXTS[found['state']]}.")
+def _print_pairing(pairing_: Mapping[str, Any], names: Mapping[str, str], labels: Mapping[str, Any]) -> None:
+    """``labels``: the names of the programme and its sides, by language."""
+    own_labels: Mapping[str, str] = labels.get("en") or next(iter(labels.values()), {})
+    programme = own_labels.get("name") or pairing_["programme_id"]
+    print_line(f"Pairing [bold]{pairing_['pairing_id']}[/] of {escape(programme)} {_STATE_TEXTS[pairing_['state']]}.")
     rows = [
-        (called.get(one["side"]) or one["side"], names.get(one["member_id"], one["member_id"]), one["department_id"])
-        for one in found["participants"]
+        (
+            own_labels.get(item["side"]) or item["side"],
+            names.get(item["member_id"], item["member_id"]),
+            item["department_id"],
+        )
+        for item in pairing_["participants"]
     ]
-    print_table("part", "who", "department", rows=rows)
+    print_table("side", "name", "department", rows=rows)
     for side in ("senior", "junior"):
-        if topics := [one["topic_id"] for one in found["focus"] if one["from_side"] == side]:
-            print_line(f"  from the {escape(called.get(side) or side)}: {', '.join(topics)}")
+        if topics := [item["topic_id"] for item in pairing_["focus"] if item["from_side"] == side]:
+            print_line(f"  from the {escape(own_labels.get(side) or side)}: {', '.join(topics)}")
 
 
-def _load_names(data: Path, found: Mapping[str, Any]) -> dict[str, str]:
-    """Of the two, as far as whoever asks may see them and they still exist."""
+def _load_names(data: Path, pairing_: Mapping[str, Any]) -> dict[str, str]:
+    """The names of both members, as far as the caller may see them and they still exist."""
     with connections.open_service(data, "profiles") as profiles:
         names = MemberNames(profiles)
-        members = [one["member_id"] for one in found["participants"]]
+        members = [participant["member_id"] for participant in pairing_["participants"]]
         return {member: name for member in members if (name := names.find(member)) is not None}
 
 
-def _load_programme_settings(matcher: ServiceClient, found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of its programme; empty where whoever asks may not see it."""
+def _load_programme_settings(matcher: ServiceClient, pairing_: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the pairing's programme; empty when the caller may not see it."""
     try:
-        return dict(matcher.get(f"/programmes/{found['programme_id']}")["settings"])
+        return dict(matcher.get(f"/programmes/{pairing_['programme_id']}")["settings"])
     except Failure:
         return {}

@@ -1,4 +1,4 @@
-"""`import` and `token`: people come in, and act as themselves."""
+"""`import` and `token`: import people, and act as one of them."""
 
 import time
 from collections.abc import Iterator
@@ -26,21 +26,22 @@ def register(app: typer.Typer) -> None:
 
 def import_(
     file: Annotated[Path | None, typer.Argument(help="The CSV file, UTF-8, with a header row.", dir_okay=False)] = None,
-    source: Annotated[str, typer.Option(help="Which system the external ids are of.")] = "hr",
+    source: Annotated[str, typer.Option(help="The system that issued the external ids.")] = "hr",
     release: Annotated[
-        str | None, typer.Option(help="The id of an import that waits for a person's release; without FILE.")
+        str | None, typer.Option(help="The id of an import that waits for a release. Use it without FILE.")
     ] = None,
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Import people from a CSV file of the HR system.
 
-    Needed columns: external_id, name, organisation, department, level (1 to 20). Known ones beside them: email, site,
+    Required columns: external_id, name, organisation, department, level (1 to 20). Optional columns: email, site,
     discipline, manager and evaluators (external ids), employment (active, on_leave, leaving, left), employed_until,
     locale, time_zone, languages, programme (an invitation), side, capacity, experience, offers, seeks.
 
-    Every wrong row is named with its line; the good ones are imported. What a person entered is never overwritten, a
-    missing row is no leaver, and the same file may be imported again. Exit code 1 when a row was refused.
+    Every bad row is reported with its line, and the good rows are imported. An import never overwrites data that a
+    person entered. A person who is missing from the file has not left. The same file may be imported again. Exit code 1
+    when a row was refused.
 
     [bold]Examples[/]
 
@@ -48,15 +49,15 @@ def import_(
 
       viceversa import nightly.csv --source workday --json
 
-      viceversa import --release 0192...    # one that would touch many running pairings waits for this
+      viceversa import --release 0192...    # for an import that would touch many running pairings
     """
     if (file is None) == (release is None):
-        raise typer.BadParameter("name a FILE, or an import with --release")
+        raise typer.BadParameter("give either a FILE, or an import with --release")
     with connections.open_service(data, "profiles") as profiles:
-        begun = (
+        started = (
             profiles.post(f"/imports/{release}/release") if release else _upload(profiles, _require_file(file), source)
         )
-        done = _await_import(profiles, begun)
+        done = _await_import(profiles, started)
         errors = (
             list(profiles.list_items(f"/imports/{done['import_id']}/errors"))
             if done["failed"] or done["remarks"]
@@ -72,7 +73,7 @@ def import_(
 
 def _require_file(file: Path | None) -> Path:
     if file is None or not file.is_file():
-        raise Failure(f"There is no file {file}.", "Check the path; a sample is cli/sample/people.csv.")
+        raise Failure(f"There is no file {file}.", "Check the path. A sample file is cli/sample/people.csv.")
     return file
 
 
@@ -90,15 +91,15 @@ def _upload(profiles: ServiceClient, file: Path, source: str) -> Any:
         ).body
 
 
-def _await_import(profiles: ServiceClient, begun: Any) -> Any:
-    """The import once it needs no waiting for any longer."""
+def _await_import(profiles: ServiceClient, started: Any) -> Any:
+    """Wait until the import has ended or waits for a release, and return it."""
     with progress_bar() as progress:
         task = progress.add_task("Importing", total=None)
-        current = begun
+        current = started
         while current["state"] in ("received", "running"):
             _update_progress(progress, task, current)
             time.sleep(_POLL_S)
-            current = profiles.get(f"/imports/{begun['import_id']}")
+            current = profiles.get(f"/imports/{started['import_id']}")
         _update_progress(progress, task, current)
         return current
 
@@ -107,47 +108,51 @@ def _update_progress(progress: Progress, task: TaskID, current: Any) -> None:
     progress.update(task, total=current["total"], completed=current["rows"])
 
 
-def _print_import(done: Any, errors: list[Any]) -> None:
-    if done["state"] == "failed":
-        print_line(f"[bold red]The import failed:[/] {done['failure']}")
-    elif done["state"] == "waiting_for_release":
+def _print_import(result: Any, errors: list[Any]) -> None:
+    if result["state"] == "failed":
+        print_line(f"[bold red]The import failed:[/] {result['failure']}")
+    elif result["state"] == "waiting_for_release":
         print_line(
-            f"[bold yellow]The import waits for a release:[/] it would touch {done['touched_pairings']} of "
-            f"{done['running_pairings']} running pairings.\nLook at the file again, then: "
-            f"viceversa import --release {done['import_id']}"
+            f"[bold yellow]The import waits for a release:[/] it would touch {result['touched_pairings']} of "
+            f"{result['running_pairings']} running pairings.\nCheck the file again, then run: "
+            f"viceversa import --release {result['import_id']}"
         )
     print_line(
-        f"{done['rows']} rows: [bold]{done['created']} created[/], {done['changed']} changed, "
-        f"{done['unchanged']} unchanged, {done['failed']} refused, {done['remarks']} remarks."
+        f"{result['rows']} rows: [bold]{result['created']} created[/], {result['changed']} changed, "
+        f"{result['unchanged']} unchanged, {result['failed']} refused, {result['remarks']} remarks."
     )
     if errors:
         shown = errors[:_MAX_ERRORS_SHOWN]
         rows = [
-            (one["line"], "refused" if one["refused"] else "remark", one["column"], one["message"]) for one in shown
+            (error["line"], "refused" if error["refused"] else "remark", error["column"], error["message"])
+            for error in shown
         ]
-        print_table(">line", "", "column", "what", rows=rows)
+        print_table(">line", "", "column", "problem", rows=rows)
         if len(errors) > len(shown):
             print_note(f"and {len(errors) - len(shown)} more; --json shows all")
 
 
 def token(
     as_: Annotated[
-        str, typer.Option("--as", metavar="NAME_OR_ID", help="admin, service, or a person: name, e-mail or any id.")
+        str,
+        typer.Option(
+            "--as", metavar="NAME_OR_ID", help="admin, service, or a person: a name, an e-mail address or an id."
+        ),
     ],
     coordinates: Annotated[
         list[str] | None,
         typer.Option(
-            "--coordinates", metavar="PROGRAMME", help="Also as coordinator of this programme; may be repeated."
+            "--coordinates", metavar="PROGRAMME", help="Also act as coordinator of this programme. May be repeated."
         ),
     ] = None,
-    hours: Annotated[float, typer.Option(help="How long it counts.", min=0.01, max=24 * 30)] = 1.0,
+    hours: Annotated[float, typer.Option(help="The lifetime of the token in hours.", min=0.01, max=24 * 30)] = 1.0,
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Print a token of the local issuer, to act as somebody; for trying out, tests and the demo.
+    """Print a token of the local issuer, to act as somebody. It is meant for trials, tests and the demo.
 
-    A person is also a coordinator of the programmes whose settings name them so. Only who may read the data folder can
-    make tokens; a real installation has its own identity provider, and this issuer opens nothing there.
+    A person also becomes a coordinator of the programmes whose settings name them. Only users who can read the data
+    folder can issue tokens. A real installation has its own identity provider and does not accept these tokens.
 
     [bold]Examples[/]
 
@@ -157,7 +162,7 @@ def token(
 
       curl -H "Authorization: Bearer $(viceversa token --as E32645)" http://127.0.0.1:8101/members/me
     """
-    chosen = load_addresses(data)
+    addresses = load_addresses(data)
     programmes = list(coordinates or [])
     member: str | None = None
     if as_ in ("admin", "service"):
@@ -167,48 +172,48 @@ def token(
         programmes += _load_coordinated_programmes(data, member)
         roles = ["member"]
     roles += ["coordinator"] if programmes else []
-    made = connections.issue_local_token(
-        data, chosen, member, roles, programmes, timedelta(hours=hours), subject=None if member else as_
+    new_token = connections.issue_local_token(
+        data, addresses, member, roles, programmes, timedelta(hours=hours), subject=None if member else as_
     )
     if json:
-        print_json({"token": made, "member_id": member, "roles": roles, "programmes": programmes})
+        print_json({"token": new_token, "member_id": member, "roles": roles, "programmes": programmes})
     else:
-        typer.echo(made)
+        typer.echo(new_token)
 
 
-def find_person(data: Path, wanted: str) -> Any:
-    """The one person who is meant. Raises ``Failure`` when it is nobody, or several."""
+def find_person(data: Path, name_or_id: str) -> Any:
+    """The person with this id, e-mail address or name. Raises ``Failure`` for no match or several."""
     with connections.open_service(data, "profiles") as profiles:
-        for query in ({"external_id": wanted}, {"email": wanted}, {"name": wanted}):
+        for query in ({"external_id": name_or_id}, {"email": name_or_id}, {"name": name_or_id}):
             people = profiles.get("/members", limit=50, **query)["items"]
-            exact = [one for one in people if wanted.casefold() == one["name"].casefold()]
+            exact = [person for person in people if name_or_id.casefold() == person["name"].casefold()]
             if people := exact or people:
-                return _require_one(people, wanted)
+                return _require_one(people, name_or_id)
         try:
-            return profiles.get(f"/members/{wanted}")
+            return profiles.get(f"/members/{name_or_id}")
         except Failure as failure:
             raise Failure(
-                f"Nobody here is called {wanted!r}, and nobody has that id or e-mail.",
+                f"There is no person with the name, id or e-mail address {name_or_id!r}.",
                 "Import people first (`viceversa import FILE`), or use a part of the name.",
                 code=failure.code,
             ) from failure
 
 
-def _require_one(people: list[Any], wanted: str) -> Any:
+def _require_one(people: list[Any], name_or_id: str) -> Any:
     if len(people) == 1:
         return people[0]
-    some = "\n".join(f"  {one['name']}: {_display_id(one)}" for one in people[:10])
-    raise Failure(f"{len(people)} people fit {wanted!r}:\n{some}", "Use the id of one of them.")
+    candidates = "\n".join(f"  {person['name']}: {_display_id(person)}" for person in people[:10])
+    raise Failure(f"{len(people)} people match {name_or_id!r}:\n{candidates}", "Use the id of one of them.")
 
 
 def _display_id(person: Any) -> str:
-    return next((one["id"] for one in person["external_ids"]), str(person["member_id"]))
+    return next((external_id["id"] for external_id in person["external_ids"]), str(person["member_id"]))
 
 
 def _load_coordinated_programmes(data: Path, member: str | None) -> list[str]:
     with connections.open_service(data, "matcher") as matcher:
         return [
-            str(one["programme_id"])
-            for one in matcher.list_items("/programmes")
-            if member in one["settings"].get("coordinators", ())
+            str(programme["programme_id"])
+            for programme in matcher.list_items("/programmes")
+            if member in programme["settings"].get("coordinators", ())
         ]

@@ -1,4 +1,4 @@
-"""`programme`: the rules by which people are brought together, and whether it is open."""
+"""`programme`: mentoring programmes with their settings and state."""
 
 import json as jsonlib
 from pathlib import Path
@@ -12,26 +12,28 @@ from cli.installation import DEFAULT_DATA, DataOption, JsonOption
 
 app = typer.Typer(name="programme", cls=CommandGroup, no_args_is_help=True)
 
-ProgrammeArgument = Annotated[str, typer.Argument(metavar="PROGRAMME", help="Its id.")]
+ProgrammeArgument = Annotated[str, typer.Argument(metavar="PROGRAMME", help="The id of the programme.")]
 
 
 @app.callback()
 def explain() -> None:
-    """Create, open, close and look at programmes."""
+    """Create, open, close and show programmes."""
 
 
 @app.command()
 def create(
     file: Annotated[Path, typer.Argument(help="A JSON file with the settings.", exists=True, dir_okay=False)],
-    id_: Annotated[str | None, typer.Option("--id", help="Its id, such as fresh-eyes-2026; drawn when absent.")] = None,
+    id_: Annotated[
+        str | None, typer.Option("--id", help="The id, such as fresh-eyes-2026. Default: a generated one.")
+    ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open it at once, so that people can join.")] = False,
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Create a programme from a file of settings.
+    """Create a programme from a settings file.
 
-    Required are labels (a name for each language), organisations and confidential_contact; all else has defaults.
-    A complete example is cli/sample/programme.json.
+    Required settings: labels (a name for each language), organisations and confidential_contact. All others have
+    defaults. A complete example is cli/sample/programme.json.
 
     [bold]Examples[/]
 
@@ -42,17 +44,17 @@ def create(
     try:
         settings = jsonlib.loads(file.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, ValueError) as error:
-        raise Failure(f"{file} is no JSON: {error}") from error
+        raise Failure(f"{file} is not valid JSON: {error}") from error
     with connections.open_service(data, "matcher") as matcher:
-        made = matcher.post("/programmes", {"settings": settings, **({"programme_id": id_} if id_ else {})})
+        programme = matcher.post("/programmes", {"settings": settings, **({"programme_id": id_} if id_ else {})})
         if open_:
-            made = matcher.post(f"/programmes/{made['programme_id']}/open")
+            programme = matcher.post(f"/programmes/{programme['programme_id']}/open")
     if json:
-        print_json(made)
+        print_json(programme)
     else:
-        print_line(f"Programme [bold]{made['programme_id']}[/] is {made['state']}.")
-        if made["state"] == "draft":
-            print_line(f"People can join once it is open: viceversa programme open {made['programme_id']}")
+        print_line(f"Programme [bold]{programme['programme_id']}[/] is {programme['state']}.")
+        if programme["state"] == "draft":
+            print_line(f"Open it, so that people can join: viceversa programme open {programme['programme_id']}")
 
 
 @app.command("list")
@@ -64,13 +66,16 @@ def list_(data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
       viceversa programme list
     """
     with connections.open_service(data, "matcher") as matcher:
-        found = list(matcher.list_items("/programmes"))
+        programmes = list(matcher.list_items("/programmes"))
     if json:
-        print_json(found)
-    elif not found:
-        print_line("No programmes yet: viceversa programme create FILE")
+        print_json(programmes)
+    elif not programmes:
+        print_line("No programmes yet. Create one: viceversa programme create FILE")
     else:
-        rows = [(one["programme_id"], _display_name(one), one["state"], one["version"]) for one in found]
+        rows = [
+            (programme["programme_id"], _display_name(programme), programme["state"], programme["version"])
+            for programme in programmes
+        ]
         print_table("=id", "name", "state", ">version", rows=rows)
 
 
@@ -83,12 +88,11 @@ def show(programme: ProgrammeArgument, data: DataOption = DEFAULT_DATA, json: Js
       viceversa programme show fresh-eyes
     """
     with connections.open_service(data, "matcher") as matcher:
-        found = matcher.get(f"/programmes/{programme}")
+        current = matcher.get(f"/programmes/{programme}")
     if not json:
-        print_line(
-            f"[bold]{_display_name(found)}[/] ({found['programme_id']}), {found['state']}, version {found['version']}\n"
-        )
-    print_json(found if json else found["settings"])
+        state = f"{current['state']}, version {current['version']}"
+        print_line(f"[bold]{_display_name(current)}[/] ({current['programme_id']}), {state}\n")
+    print_json(current if json else current["settings"])
 
 
 @app.command("open")
@@ -99,7 +103,7 @@ def open_(programme: ProgrammeArgument, data: DataOption = DEFAULT_DATA) -> None
 
 @app.command()
 def close(programme: ProgrammeArgument, data: DataOption = DEFAULT_DATA) -> None:
-    """Close a programme: nobody joins any longer; running pairings go on."""
+    """Close a programme: nobody can join any longer, and running pairings continue."""
     _change_state(data, programme, "close")
 
 

@@ -1,4 +1,4 @@
-"""`suggestion`: who could be brought together next, in programmes that are matched as people come and go."""
+"""`suggestion`: suggested pairs in programmes with rolling matching; `shortlist`: possible partners of a member."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,32 +11,36 @@ from cli.installation import DEFAULT_DATA, DataOption, JsonOption, load_addresse
 
 app = typer.Typer(name="suggestion", cls=CommandGroup, no_args_is_help=True)
 
-SuggestionArgument = Annotated[str, typer.Argument(metavar="SUGGESTION", help="Its id, as `suggestion list` shows it.")]
+SuggestionArgument = Annotated[
+    str, typer.Argument(metavar="SUGGESTION", help="The id of the suggestion, as `suggestion list` shows it.")
+]
 
 
 @app.callback()
 def explain() -> None:
-    """What waits for a coordinator in a programme whose matching mode is rolling.
+    """Decide about suggested pairs in a programme whose matching mode is rolling.
 
-    Whoever comes, changes or is free again is suggested to the best partner within seconds. Nobody is told before a
-    person releases it; then the two are asked. Where the programme's release is automatic they are asked at once, and
-    nothing waits here.
+    When a person joins, changes or becomes free, the best partner is suggested within seconds. Nobody is informed until
+    a coordinator releases the suggestion; then both are asked. In a programme with automatic release both are asked at
+    once, and this list stays empty.
     """
 
 
 @app.command("list")
 def list_(
-    programme: Annotated[str, typer.Argument(metavar="PROGRAMME", help="Its id, as `programme list` shows it.")],
+    programme: Annotated[
+        str, typer.Argument(metavar="PROGRAMME", help="The id of the programme, as `programme list` shows it.")
+    ],
     state: Annotated[
-        Literal["open", "released", "dismissed"], typer.Option(help="Those that wait, or those decided on.")
+        Literal["open", "released", "dismissed"], typer.Option(help="The state: open ones wait for a decision.")
     ] = "open",
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """List who could be brought together, and what it would be about.
+    """List the suggested pairs with their topics.
 
-    What is no longer possible has lapsed and is not shown. Pairs in which the coordinator's own line takes part are
-    left out.
+    Suggestions that are no longer possible have lapsed and are not shown. Pairs with people of the coordinator's own
+    reporting line are left out.
 
     [bold]Examples[/]
 
@@ -45,50 +49,57 @@ def list_(
       viceversa suggestion list fresh-eyes --json | jq -r '.[].reasons.junior[]'
     """
     with connections.open_service(data, "matcher") as matcher:
-        found = list(matcher.list_items(f"/programmes/{programme}/suggestions", state=state))
+        suggestions = list(matcher.list_items(f"/programmes/{programme}/suggestions", state=state))
     if json:
-        print_json(found)
-    elif not found:
-        print_line(f"No suggestions are {state}." if state != "open" else "Nobody waits for a decision just now.")
+        print_json(suggestions)
+    elif not suggestions:
+        print_line(f"No suggestions are {state}." if state != "open" else "No suggestion waits for a decision.")
     else:
         rows = [
-            (one["suggestion_id"], one["senior"], one["junior"], _topic_names(one), one["made_at"]) for one in found
+            (
+                suggestion["suggestion_id"],
+                suggestion["senior"],
+                suggestion["junior"],
+                _topic_names(suggestion),
+                suggestion["made_at"],
+            )
+            for suggestion in suggestions
         ]
         print_table("=id", "senior", "junior", "about", "since", rows=rows)
         if state == "open":
-            print_line("\nAsk the two: viceversa suggestion release ID; or not: viceversa suggestion dismiss ID")
+            print_line("\nAsk both: viceversa suggestion release ID. Reject: viceversa suggestion dismiss ID")
 
 
 @app.command()
 def release(suggestion: SuggestionArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
-    """Ask the two. Every rule and every place is checked once more, and a seat is held for them until they answer.
+    """Ask both people. All rules and seats are checked again, and a seat is held for each of them until they answer.
 
     [bold]Example[/]
 
       viceversa suggestion release 7c1d...
     """
     with connections.open_service(data, "matcher") as matcher:
-        found = matcher.post(f"/suggestions/{suggestion}/release")
+        result = matcher.post(f"/suggestions/{suggestion}/release")
     if json:
-        print_json(found)
+        print_json(result)
     else:
-        print_line(f"The two have been asked: viceversa pairing {found['pairing_id']}")
+        print_line(f"Both have been asked. See: viceversa pairing {result['pairing_id']}")
 
 
 @app.command()
 def dismiss(suggestion: SuggestionArgument, data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
-    """Decide against it. The two are never suggested to each other again, and both go on with somebody else.
+    """Reject a suggestion. The two are never suggested to each other again; each may get another suggestion.
 
     [bold]Example[/]
 
       viceversa suggestion dismiss 7c1d...
     """
     with connections.open_service(data, "matcher") as matcher:
-        found = matcher.post(f"/suggestions/{suggestion}/dismiss")
+        result = matcher.post(f"/suggestions/{suggestion}/dismiss")
     if json:
-        print_json(found)
+        print_json(result)
     else:
-        print_line("Dismissed. Nobody was told of it.")
+        print_line("Dismissed. Nobody was informed.")
 
 
 def register(app: typer.Typer) -> None:
@@ -96,31 +107,33 @@ def register(app: typer.Typer) -> None:
 
 
 def shortlist(
-    programme: Annotated[str, typer.Argument(metavar="PROGRAMME", help="Its id, as `programme list` shows it.")],
-    member: Annotated[str, typer.Option("--as", metavar="MEMBER", help="The member who would choose.")],
-    limit: Annotated[int, typer.Option(help="How many, the best first.", min=1, max=20)] = 10,
+    programme: Annotated[
+        str, typer.Argument(metavar="PROGRAMME", help="The id of the programme, as `programme list` shows it.")
+    ],
+    member: Annotated[str, typer.Option("--as", metavar="MEMBER", help="The member who chooses.")],
+    limit: Annotated[int, typer.Option(help="Number of people to show, best first.", min=1, max=20)] = 10,
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Show whom a member could ask to be their partner, the best first, with the reasons that they see.
+    """Show whom a member could ask to be their partner, best first, with the reasons that the member sees.
 
-    For programmes that let members choose; needs the local issuer, since it asks as that member.
+    It works in programmes where members choose. It needs the local issuer, because it asks as that member.
 
     [bold]Example[/]
 
       viceversa shortlist fresh-eyes --as 0192...
     """
-    chosen = load_addresses(data)
-    token = connections.issue_local_token(data, chosen, member, ["member"])
-    with ServiceClient("matcher", chosen.urls["matcher"], token) as matcher:
-        found = matcher.get(f"/programmes/{programme}/shortlist", limit=limit)["items"]
+    addresses = load_addresses(data)
+    token = connections.issue_local_token(data, addresses, member, ["member"])
+    with ServiceClient("matcher", addresses.urls["matcher"], token) as matcher:
+        candidates = matcher.get(f"/programmes/{programme}/shortlist", limit=limit)["items"]
     if json:
-        print_json(found)
-    elif not found:
-        print_line("Nobody who would fit is free just now.")
-    for place, one in enumerate([] if json else found, start=1):
-        print_line(f"{place}. [bold]{one['member_id']}[/], as {one['side']}")
-        for reason in one["reasons"]:
+        print_json(candidates)
+    elif not candidates:
+        print_line("No suitable person is free at the moment.")
+    for rank, candidate in enumerate([] if json else candidates, start=1):
+        print_line(f"{rank}. [bold]{candidate['member_id']}[/], as {candidate['side']}")
+        for reason in candidate["reasons"]:
             print_line(f"   {reason}")
 
 

@@ -46,13 +46,15 @@ def demo(
     """
     local_stack.exit_on_sigterm()
     data = data.absolute()
-    began = time.monotonic()
+    started_monotonic = time.monotonic()
     _prepare_folder(data)
     clock = Clock(data / "clock.jsonl")
     clock.set_speed(0, acts.BEGINS_AT)
     with _running_stack(data) as addresses:
         try:
-            summary = asyncio.run(_run_demo(data, addresses, clock, people=people, stay=not exit_, began=began))
+            summary = asyncio.run(
+                _run_demo(data, addresses, clock, people=people, stay=not exit_, started_monotonic=started_monotonic)
+            )
         except asyncio.CancelledError as cancelled:
             raise SystemExit(128 + signal.SIGTERM) from cancelled
     if exit_:
@@ -61,17 +63,19 @@ def demo(
 
 
 async def _run_demo(
-    data: Path, addresses: Addresses, clock: Clock, *, people: int | None, stay: bool, began: float
+    data: Path, addresses: Addresses, clock: Clock, *, people: int | None, stay: bool, started_monotonic: float
 ) -> dict[str, object]:
-    playing = asyncio.current_task()
-    assert playing is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
-    stream = EventTicker()
-    subscriber = Subscriber(addresses.kafka, addresses.prefix, stream.show)
+    demo_task = asyncio.current_task()
+    assert demo_task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, demo_task.cancel)
+    ticker = EventTicker()
+    subscriber = Subscriber(addresses.kafka, addresses.prefix, ticker.show)
     subscriber.start()
     try:
         async with open_services(data, addresses) as services:
-            ending = await acts.run_story(acts.DemoContext(data, services, clock, subscriber, stream, began, people))
+            result = await acts.run_story(
+                acts.DemoContext(data, services, clock, subscriber, ticker, started_monotonic, people)
+            )
         await asyncio.to_thread(subscriber.stop)
     except SubscriberFailed as error:
         raise Failure(f"The subscriber failed: {error}") from error
@@ -79,31 +83,31 @@ async def _run_demo(
         raise _first_error(group) from group
     finally:
         await asyncio.to_thread(subscriber.close)
-    _print_result(ending, subscriber.witness, time.monotonic() - began)
-    if ending.disagreements:
-        raise Failure("The services and the subscriber do not agree:\n  " + "\n  ".join(ending.disagreements))
+    _print_result(result, subscriber.witness, time.monotonic() - started_monotonic)
+    if result.disagreements:
+        raise Failure("The services and the subscriber do not agree:\n  " + "\n  ".join(result.disagreements))
     print_line("\n[bold]The story of one of them, from its events[/]")
-    await asyncio.to_thread(pairings.pairing, ending.richest_pairing_id, data, json=False)
-    summary = ending.counts.to_json(subscriber.witness)
+    await asyncio.to_thread(pairings.pairing, result.richest_pairing_id, data, json=False)
+    summary = result.counts.to_json(subscriber.witness)
     if stay:
         clock.set_speed(1)
-        _print_hints(data, addresses, ending)
+        _print_hints(data, addresses, result)
         await _wait_for_stop()
     return summary
 
 
 async def _wait_for_stop() -> None:
     """Until Ctrl-C or SIGTERM, which are the ordinary end here."""
-    told = asyncio.Event()
+    stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    await told.wait()
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await stopping.wait()
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The first error of several that came at once; the others rarely say anything else."""
-    found = group.exceptions[0]
-    return _first_error(found) if isinstance(found, BaseExceptionGroup) else found
+    error = group.exceptions[0]
+    return _first_error(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _prepare_folder(data: Path) -> None:
@@ -142,46 +146,46 @@ def _choose_prefix(data: Path) -> str | None:
     return f"demo-{secrets.token_hex(4)}."
 
 
-def _print_result(ending: acts.DemoResult, witness: Witness, seconds: float) -> None:
-    counted, found = ending.counts, ending.counts.audit
+def _print_result(result: acts.DemoResult, witness: Witness, seconds: float) -> None:
+    counts, audit = result.counts, result.counts.audit
     print_line(f"\n[bold]What became of it[/]  [dim]in {seconds:.0f} s[/]")
     print_table(
         "", ">people or pairs",
         rows=[
-            ("people imported", found.members + counted.erased),
-            ("take part", found.enrolled),
-            ("pairs asked", found.proposed),
-            ("lapsed: refused or forgotten, nobody is told which", found.lapsed),
-            ("formed", found.formed),
-            ("agreed on goals and dates", found.chartered),
-            ("meetings held", found.sessions_held),
-            ("check-ins answered", found.checkins),
-            ("wished for another partner", found.partner_changes),
-            ("over: finished as planned, or before", found.ended),
-            ("messages sent", found.notifications_sent),
-            ("of them by mail", found.mails_sent),
+            ("people imported", audit.members + counts.erased),
+            ("take part", audit.enrolled),
+            ("pairs asked", audit.proposed),
+            ("lapsed: refused or forgotten, nobody is told which", audit.lapsed),
+            ("formed", audit.formed),
+            ("agreed on goals and dates", audit.chartered),
+            ("meetings held", audit.sessions_held),
+            ("check-ins answered", audit.checkins),
+            ("wished for another partner", audit.partner_changes),
+            ("over: finished as planned, or before", audit.ended),
+            ("messages sent", audit.notifications_sent),
+            ("of them by mail", audit.mails_sent),
             ("pairs that went with a person who was forgotten", len(witness.erased_pairings)),
-            ("people forgotten, in every service", counted.erased),
-            ("dead letters", counted.dead_letters),
+            ("people forgotten, in every service", counts.erased),
+            ("dead letters", counts.dead_letters),
         ],
     )  # fmt: skip
-    if not ending.disagreements:
+    if not result.disagreements:
         print_line("[green]The services and the independent subscriber agree on every figure.[/]")
 
 
-def _print_hints(data: Path, addresses: Addresses, ending: acts.DemoResult) -> None:
+def _print_hints(data: Path, addresses: Addresses, result: acts.DemoResult) -> None:
     command = f"{Path(sys.executable).parent / 'viceversa'}"
     option = "" if data == DEFAULT_DATA.absolute() else f" --data {data}"
     urls = addresses.urls
     subscriber = f"VICEVERSA_KAFKA={addresses.kafka} VICEVERSA_TOPIC_PREFIX={addresses.prefix}"
-    listed = f'curl -s -H "Authorization: Bearer $({command} token --as admin{option})" {urls["matcher"]}/pairings'
+    curl = f'curl -s -H "Authorization: Bearer $({command} token --as admin{option})" {urls["matcher"]}/pairings'
     print_line("\n[bold]Everything still runs. Look around:[/]")
     rows = [
         ("how it all is", f"{command} status{option}"),
-        ("one pairing", f"{command} pairing {ending.richest_pairing_id}{option}"),
-        ("the first round", f"{command} round show {ending.round_id}{option}"),
-        ("all pairings, over HTTP", listed),
-        ("the coordinator's token", f"{command} token --as {ending.coordinator.external_id}{option}"),
+        ("one pairing", f"{command} pairing {result.richest_pairing_id}{option}"),
+        ("the first round", f"{command} round show {result.round_id}{option}"),
+        ("all pairings, over HTTP", curl),
+        ("the coordinator's token", f"{command} token --as {result.coordinator.external_id}{option}"),
         ("the mails that were sent", str(local_stack.maildir(data) / "new")),
         ("the APIs", ", ".join(f"{urls[name]}/docs" for name in SERVICES)),
         ("figures", f"{urls['matcher']}/metrics"),
@@ -189,9 +193,9 @@ def _print_hints(data: Path, addresses: Addresses, ending: acts.DemoResult) -> N
         ("topics", f"{addresses.prefix}pairings.v1, {addresses.prefix}pairing-states.v1 at {addresses.kafka}"),
         ("logs", str(data / "logs")),
     ]  # fmt: skip
-    for what, where in rows:
+    for what, hint in rows:
         out.print(f"  [dim]{what:30}[/] ", end="")
-        out.print(where, markup=False)
+        out.print(hint, markup=False)
     print_line("\nCtrl-C stops everything.")
 
 

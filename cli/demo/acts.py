@@ -94,80 +94,82 @@ class DemoResult:
     round_id: str
 
 
-async def run_story(stage: DemoContext) -> DemoResult:
-    crowd, coordinator = await import_company(stage)
-    chair = stage.services.coordinator(coordinator.member_id, PROGRAMME)
-    await open_programme(stage, chair, coordinator)
-    await let_people_join(stage, chair, crowd)
-    lives = SimulatedMembers(crowd, stage.clock, load_programme_settings()["meetings"]["planned"])
-    stage.subscriber.add_listener(lives.receive)
-    first = await run_round(stage, chair, 1)
-    await run_months(stage, lives, coordinator, chair)
-    return await conclude(stage, coordinator, first)
+async def run_story(context: DemoContext) -> DemoResult:
+    personas, coordinator = await import_company(context)
+    chair = context.services.coordinator(coordinator.member_id, PROGRAMME)
+    await open_programme(context, chair, coordinator)
+    await let_people_join(context, chair, personas)
+    members = SimulatedMembers(personas, context.clock, load_programme_settings()["meetings"]["planned"])
+    context.subscriber.add_listener(members.receive)
+    first_round = await run_round(context, chair, 1)
+    await run_months(context, members, coordinator, chair)
+    return await conclude(context, coordinator, first_round)
 
 
 def load_programme_settings() -> dict[str, Any]:
     """Of the programme."""
-    found: dict[str, Any] = json.loads((FOLDER / "programme.json").read_text(encoding="utf-8"))
-    return found
+    settings: dict[str, Any] = json.loads((FOLDER / "programme.json").read_text(encoding="utf-8"))
+    return settings
 
 
-async def import_company(stage: DemoContext) -> tuple[Personas, Persona]:
+async def import_company(context: DemoContext) -> tuple[Personas, Persona]:
     """HR's file comes in. Everybody, and who is going to coordinate."""
-    await stage.begin_act("HR hands over its file of people")
-    hr = stage.services.admin()
+    await context.begin_act("HR hands over its file of people")
+    admin = context.services.admin()
     rows = (FOLDER / "people.csv").read_bytes().splitlines(keepends=True)
-    file = b"".join(rows if stage.people_limit is None else rows[: stage.people_limit + 1])
+    file = b"".join(rows if context.people_limit is None else rows[: context.people_limit + 1])
     with progress_bar() as progress:
         task = progress.add_task("Importing", total=None)
-        done = await import_file(hr, file, lambda now: progress.update(task, total=now["total"], completed=now["rows"]))
-    if done["failed"]:
-        raise Failure(f"The import of the sample did not go well: {done}")
-    members = [one async for one in hr.list_items("profiles", "/members")]
-    departments, sites = ({one[name] for one in members} for name in ("department_id", "site_id"))
+        result = await import_file(
+            admin, file, lambda current: progress.update(task, total=current["total"], completed=current["rows"])
+        )
+    if result["failed"]:
+        raise Failure(f"The import of the sample did not go well: {result}")
+    members = [member async for member in admin.list_items("profiles", "/members")]
+    departments, sites = ({member[name] for member in members} for name in ("department_id", "site_id"))
     print_line(
-        f"  {done['rows']} people, in {len(departments)} departments on {len(sites)} sites. "
+        f"  {result['rows']} people, in {len(departments)} departments on {len(sites)} sites. "
         "Importing is not joining: nobody takes part yet."
     )
-    crowd = Personas(stage.services, members)
-    return crowd, crowd.by_member_id[_choose_coordinator(members)["member_id"]]
+    personas = Personas(context.services, members)
+    return personas, personas.by_member_id[_choose_coordinator(members)["member_id"]]
 
 
 def _choose_coordinator(members: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The head of people, or else of another department; the same one in every run."""
 
-    def suits(one: Mapping[str, Any]) -> tuple[object, ...]:
-        ids = sorted(known["id"] for known in one["external_ids"])
-        return one["department_id"] == "people", one["manager"] is not None, one["level"], ids
+    def rank(member: Mapping[str, Any]) -> tuple[object, ...]:
+        ids = sorted(external_id["id"] for external_id in member["external_ids"])
+        return member["department_id"] == "people", member["manager"] is not None, member["level"], ids
 
-    return max(members, key=suits)
+    return max(members, key=rank)
 
 
-async def open_programme(stage: DemoContext, chair: DemoCaller, coordinator: Persona) -> None:
-    await stage.begin_act(f"{coordinator.name} is going to coordinate, and opens a programme")
-    wanted = {**load_programme_settings(), "coordinators": [coordinator.member_id]}
-    await chair.post("matcher", "/programmes", {"programme_id": PROGRAMME, "settings": wanted})
+async def open_programme(context: DemoContext, chair: DemoCaller, coordinator: Persona) -> None:
+    await context.begin_act(f"{coordinator.name} is going to coordinate, and opens a programme")
+    body = {**load_programme_settings(), "coordinators": [coordinator.member_id]}
+    await chair.post("matcher", "/programmes", {"programme_id": PROGRAMME, "settings": body})
     await chair.post("matcher", f"/programmes/{PROGRAMME}/open")
-    print_line(f"  Fresh Eyes: {wanted['purpose']}")
+    print_line(f"  Fresh Eyes: {body['purpose']}")
 
 
-async def let_people_join(stage: DemoContext, chair: DemoCaller, crowd: Personas) -> None:
-    joining = crowd.joining_personas()
-    await stage.begin_act(f"{len(joining)} people join: what I offer, what I seek, how I like to work")
-    await stage.wait_until("profiles knows that the programme is open", _programme_is_known(stage, joining[0]))
+async def let_people_join(context: DemoContext, chair: DemoCaller, personas: Personas) -> None:
+    candidates = personas.joining_personas()
+    await context.begin_act(f"{len(candidates)} people join: what I offer, what I seek, how I like to work")
+    await context.wait_until("profiles knows that the programme is open", _programme_is_known(context, candidates[0]))
     with progress_bar() as progress:
-        task = progress.add_task("Joining", total=len(joining))
-        await crowd.join(PROGRAMME, "1", lambda: progress.advance(task))
-    ready = [one async for one in chair.list_items("profiles", "/members", programme=PROGRAMME, state="ready")]
+        task = progress.add_task("Joining", total=len(candidates))
+        await personas.join(PROGRAMME, "1", lambda: progress.advance(task))
+    ready = [member async for member in chair.list_items("profiles", "/members", programme=PROGRAMME, state="ready")]
     print_line(f"  {len(ready)} are ready to be matched.")
-    await stage.wait_until("the matcher has heard of everybody", _matcher_has_all_profiles(stage))
+    await context.wait_until("the matcher has heard of everybody", _matcher_has_all_profiles(context))
 
 
-def _programme_is_known(stage: DemoContext, human: Persona) -> Callable[[], Awaitable[bool]]:
+def _programme_is_known(context: DemoContext, persona: Persona) -> Callable[[], Awaitable[bool]]:
     """Joining a programme that profiles has not heard of yet is refused, as it should be."""
 
     async def holds() -> bool:
-        me = stage.services.member(human.member_id)
+        me = context.services.member(persona.member_id)
         try:
             await me.put("profiles", f"/members/me/enrolments/{PROGRAMME}", {"notice": "1"})
         except RequestRefused as refusal:
@@ -179,7 +181,7 @@ def _programme_is_known(stage: DemoContext, human: Persona) -> Callable[[], Awai
     return holds
 
 
-def _matcher_has_all_profiles(stage: DemoContext) -> Callable[[], Awaitable[bool]]:
+def _matcher_has_all_profiles(context: DemoContext) -> Callable[[], Awaitable[bool]]:
     """Every profile that was said has been handled by the matcher, as its own figures tell.
 
     It counts since it started; when it was started again meanwhile, its lag must be nothing for a while instead.
@@ -189,55 +191,58 @@ def _matcher_has_all_profiles(stage: DemoContext) -> Callable[[], Awaitable[bool
     async def holds() -> bool:
         nonlocal quiet_since
         figures: Counter[str] = Counter()
-        for sample in await stage.services.read_metrics("matcher"):
+        for sample in await context.services.read_metrics("matcher"):
             if sample.labels.get("topic") == "profiles.v1":
                 figures[sample.name] += int(sample.value)
-        if figures["viceversa_consumer_lag"] or await asyncio.to_thread(stage.subscriber.count_unread, ["profiles.v1"]):
+        if figures["viceversa_consumer_lag"] or await asyncio.to_thread(
+            context.subscriber.count_unread, ["profiles.v1"]
+        ):
             quiet_since = time.monotonic()
             return False
         handled = figures["viceversa_events_handled_total"]
         return (
-            handled >= len(stage.subscriber.witness.ids["profiles.v1"]) or time.monotonic() - quiet_since > _QUIET_FOR_S
+            handled >= len(context.subscriber.witness.ids["profiles.v1"])
+            or time.monotonic() - quiet_since > _QUIET_FOR_S
         )
 
     return holds
 
 
-async def run_round(stage: DemoContext, chair: DemoCaller, number: int) -> str:
+async def run_round(context: DemoContext, chair: DemoCaller, number: int) -> str:
     """Computed, reviewed and published by the coordinator; the id."""
-    again = (
+    title = (
         "A round is computed"
         if number == 1
         else "The next round: whoever is still waiting, and never the same partner twice"
     )
-    await stage.begin_act(again)
-    found = await chair.post("matcher", f"/programmes/{PROGRAMME}/rounds", {"seed": number})
-    round_id = str(found["round_id"])
-    found = await _await_round(stage, chair, found, "computing")
+    await context.begin_act(title)
+    round_ = await chair.post("matcher", f"/programmes/{PROGRAMME}/rounds", {"seed": number})
+    round_id = str(round_["round_id"])
+    round_ = await _await_round(context, chair, round_, "computing")
     print_line(
-        f"  {found['seniors']} seniors, {found['juniors']} juniors: [bold]{found['pairs']} pairs[/]; "
-        f"{found['unmatched_seniors']} seniors and {found['unmatched_juniors']} juniors are left over."
+        f"  {round_['seniors']} seniors, {round_['juniors']} juniors: [bold]{round_['pairs']} pairs[/]; "
+        f"{round_['unmatched_seniors']} seniors and {round_['unmatched_juniors']} juniors are left over."
     )
     await _print_review(chair, round_id)
-    await stage.begin_act("Published: everybody in it is asked")
+    await context.begin_act("Published: everybody in it is asked")
     await chair.post("matcher", f"/rounds/{round_id}/publish")
-    found = await _await_round(stage, chair, found, "publishing")
-    if found["state"] != "published":
-        raise Failure(f"The round was not published but is {found['state']}: {found.get('why')}")
+    round_ = await _await_round(context, chair, round_, "publishing")
+    if round_["state"] != "published":
+        raise Failure(f"The round was not published but is {round_['state']}: {round_.get('why')}")
     return round_id
 
 
 async def _await_round(
-    stage: DemoContext, chair: DemoCaller, begun: Mapping[str, Any], state: str
+    context: DemoContext, chair: DemoCaller, started: Mapping[str, Any], state: str
 ) -> Mapping[str, Any]:
     """The round once it is in that state no longer."""
     current: dict[str, Any] = {}
 
     async def holds() -> bool:
-        current.update(await chair.get("matcher", f"/rounds/{begun['round_id']}"))
+        current.update(await chair.get("matcher", f"/rounds/{started['round_id']}"))
         return current["state"] not in (state, "computed" if state == "publishing" else "")
 
-    await stage.wait_until(f"the round {begun['round_id']} is {state} no longer", holds)
+    await context.wait_until(f"the round {started['round_id']} is {state} no longer", holds)
     if current["state"] == "failed":
         raise Failure(f"The round failed: {current.get('why')}")
     return current
@@ -246,63 +251,63 @@ async def _await_round(
 async def _print_review(chair: DemoCaller, round_id: str) -> None:
     """What a coordinator reads before releasing it: why these two, and why nobody for somebody."""
     best = await chair.get("matcher", f"/rounds/{round_id}/proposals", limit=2)
-    for one in best["items"]:
-        sides = " with ".join(one[side]["department_id"] for side in ("senior", "junior"))
-        print_line(f"  [dim]why[/] {sides}, fit {one['fit']['score']:.2f}")
+    for item in best["items"]:
+        sides = " with ".join(item[side]["department_id"] for side in ("senior", "junior"))
+        print_line(f"  [dim]why[/] {sides}, fit {item['fit']['score']:.2f}")
         for side in ("senior", "junior"):
-            print_line(f"      [dim]{side}:[/] {escape(' '.join(one['reasons'][side][:_REASONS_SHOWN]))}")
-    left = await chair.get("matcher", f"/rounds/{round_id}/unmatched", limit=2)
-    for one in left["items"]:
-        print_line(f"  [dim]why not[/] a {one['side']} of {one['department_id']}: {escape(one['text'])}")
+            print_line(f"      [dim]{side}:[/] {escape(' '.join(item['reasons'][side][:_REASONS_SHOWN]))}")
+    unmatched = await chair.get("matcher", f"/rounds/{round_id}/unmatched", limit=2)
+    for item in unmatched["items"]:
+        print_line(f"  [dim]why not[/] a {item['side']} of {item['department_id']}: {escape(item['text'])}")
 
 
-async def run_months(stage: DemoContext, lives: SimulatedMembers, coordinator: Persona, chair: DemoCaller) -> None:
+async def run_months(context: DemoContext, members: SimulatedMembers, coordinator: Persona, chair: DemoCaller) -> None:
     """From the first proposals to the last questions, with a second round on the way."""
-    ScriptedEvents(stage.services, lives, PROGRAMME, coordinator, chair).plan(BEGINS_AT, LAST_MONDAY_AT)
-    months = ClockDriver(stage.services, stage.clock, stage.subscriber, stage.ticker, lives)
-    await stage.begin_act("They are asked, by mail. From here on the months pass, a day and more in each second")
-    await months.run_until(SECOND_ROUND_AT)
-    await run_round(stage, chair, 2)
-    await months.run_until(ENDS_AT)
-    await stage.wait_until("nothing waits in the services any more", months.is_idle)
-    await stage.begin_act("Half a year has passed")
-    actions = ", ".join(f"{number} {action}" for action, number in lives.action_counts.most_common())
+    ScriptedEvents(context.services, members, PROGRAMME, coordinator, chair).plan(BEGINS_AT, LAST_MONDAY_AT)
+    driver = ClockDriver(context.services, context.clock, context.subscriber, context.ticker, members)
+    await context.begin_act("They are asked, by mail. From here on the months pass, a day and more in each second")
+    await driver.run_until(SECOND_ROUND_AT)
+    await run_round(context, chair, 2)
+    await driver.run_until(ENDS_AT)
+    await context.wait_until("nothing waits in the services any more", driver.is_idle)
+    await context.begin_act("Half a year has passed")
+    actions = ", ".join(f"{number} {action}" for action, number in members.action_counts.most_common())
     print_line(f"  [dim]What people did: {actions}.[/]")
 
 
-async def conclude(stage: DemoContext, coordinator: Persona, round_id: str) -> DemoResult:
+async def conclude(context: DemoContext, coordinator: Persona, round_id: str) -> DemoResult:
     """Waits until the subscriber has seen everything, counts, and compares."""
-    counted: FinalCounts
+    counts: FinalCounts
 
     async def agree() -> bool:
-        nonlocal counted
-        if await asyncio.to_thread(stage.subscriber.count_unread, (*OPEN_TOPICS, *RESTRICTED_TOPICS)):
+        nonlocal counts
+        if await asyncio.to_thread(context.subscriber.count_unread, (*OPEN_TOPICS, *RESTRICTED_TOPICS)):
             return False
-        counted = await count_everything(stage)
-        return not find_disagreements(counted, stage.subscriber.witness)
+        counts = await count_everything(context)
+        return not find_disagreements(counts, context.subscriber.witness)
 
     try:
         async with asyncio.timeout(_AGREE_WITHIN_S):
-            await stage.wait_until("the services and the subscriber agree", agree)
+            await context.wait_until("the services and the subscriber agree", agree)
     except TimeoutError:
-        counted = await count_everything(stage)
-    stage.ticker.pause()
-    witness = stage.subscriber.witness
+        counts = await count_everything(context)
+    context.ticker.pause()
+    witness = context.subscriber.witness
     return DemoResult(
-        counted, find_disagreements(counted, witness), coordinator, witness.find_richest_pairing(), round_id
+        counts, find_disagreements(counts, witness), coordinator, witness.find_richest_pairing(), round_id
     )
 
 
-async def count_everything(stage: DemoContext) -> FinalCounts:
+async def count_everything(context: DemoContext) -> FinalCounts:
     """Everything, just now."""
-    reach, prefix = connections.kafka_connection(stage.data), stage.services.addresses.prefix
-    letters = [await dead_letters.count_dead_letters(reach, prefix, service) for service in SERVICES]
-    return FinalCounts(await read_audit(stage.data), await _count_erased(stage), sum(letters))
+    kafka, prefix = connections.kafka_connection(context.data), context.services.addresses.prefix
+    dead_letter_counts = [await dead_letters.count_dead_letters(kafka, prefix, service) for service in SERVICES]
+    return FinalCounts(await read_audit(context.data), await _count_erased(context), sum(dead_letter_counts))
 
 
-async def _count_erased(stage: DemoContext) -> int:
+async def _count_erased(context: DemoContext) -> int:
     """Of the people whose erasure the subscriber heard of, how many the service says are erased everywhere."""
-    admin = stage.services.admin()
-    asked = stage.subscriber.witness.subjects_by_type.get("mentoring.erasure.requested.v1", set())
-    answers = [await admin.get("profiles", f"/erasures/{member}") for member in sorted(asked)]
-    return sum(bool(one["done"]) for one in answers)
+    admin = context.services.admin()
+    requested = context.subscriber.witness.subjects_by_type.get("mentoring.erasure.requested.v1", set())
+    answers = [await admin.get("profiles", f"/erasures/{member}") for member in sorted(requested)]
+    return sum(bool(answer["done"]) for answer in answers)

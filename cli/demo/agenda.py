@@ -24,10 +24,10 @@ class Agenda(Generic[T]):
 
     def pop_due(self, now: datetime) -> list[T]:
         """Takes out everything whose time has come."""
-        found = []
+        intentions = []
         while self._heap and self._heap[0][0] <= now:
-            found.append(heappop(self._heap)[2])
-        return found
+            intentions.append(heappop(self._heap)[2])
+        return intentions
 
     def next_at(self) -> datetime | None:
         """When the first of them is due, or was."""

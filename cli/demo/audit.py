@@ -54,42 +54,47 @@ async def read_audit(data: Path) -> Audit:
 async def _read_databases(data: Path, databases: Mapping[str, Mongo]) -> Audit:
     persons = await _find_all(databases["profiles"], "persons", {"hr": {"$ne": None}})
     pairings = [
-        one
-        for one in await _find_all(databases["matcher"], "pairings", {"gone": False})
-        if one["state"] in _PUBLIC_STATES
+        document
+        for document in await _find_all(databases["matcher"], "pairings", {"gone": False})
+        if document["state"] in _PUBLIC_STATES
     ]
     rounds = await _find_all(databases["matcher"], "rounds", {"state": "published"})
-    known = {one["_id"] for one in pairings}
-    courses = [one for one in await _find_all(databases["feedback"], "courses", {}) if one["_id"] in known]
+    pairing_ids = {document["_id"] for document in pairings}
+    followups = [
+        document for document in await _find_all(databases["feedback"], "courses", {}) if document["_id"] in pairing_ids
+    ]
     notes = await _find_all(databases["notifier"], "notifications", {"state": "sent"})
     return Audit(
         members=len(persons),
-        enrolled=sum(any(at["state"] in ("enrolled", "ready") for at in one["enrolments"]) for one in persons),
+        enrolled=sum(
+            any(enrolment["state"] in ("enrolled", "ready") for enrolment in document["enrolments"])
+            for document in persons
+        ),
         rounds=len(rounds),
         proposed=len(pairings),
-        lapsed=sum(one["state"] == "lapsed" for one in pairings),
-        formed=sum(one["formed_at"] is not None for one in pairings),
-        chartered=sum(one["charter_at"] is not None for one in pairings),
-        ended=sum(one["state"] == "ended" for one in pairings),
-        sessions_held=sum(meeting["state"] == "held" for one in courses for meeting in one["sessions"]),
-        checkins=sum(asked["completed_at"] is not None for one in courses for asked in one["checkins"]),
-        partner_changes=sum(one["partner_change_at"] is not None for one in courses),
+        lapsed=sum(document["state"] == "lapsed" for document in pairings),
+        formed=sum(document["formed_at"] is not None for document in pairings),
+        chartered=sum(document["charter_at"] is not None for document in pairings),
+        ended=sum(document["state"] == "ended" for document in pairings),
+        sessions_held=sum(meeting["state"] == "held" for document in followups for meeting in document["sessions"]),
+        checkins=sum(checkin["completed_at"] is not None for document in followups for checkin in document["checkins"]),
+        partner_changes=sum(document["partner_change_at"] is not None for document in followups),
         notifications_sent=len(notes),
-        states=Counter(str(one["state"]) for one in pairings),
-        published_notifications=sum(one["sequence"] > 0 for one in notes),
-        mails_sent=sum(one["channel"] == "email" for one in notes),
+        states=Counter(str(document["state"]) for document in pairings),
+        published_notifications=sum(document["sequence"] > 0 for document in notes),
+        mails_sent=sum(document["channel"] == "email" for document in notes),
         mails=await asyncio.to_thread(_count_mails, local_stack.maildir(data))
         if local_stack.keeps_mail_local()
         else None,
     )
 
 
-async def _find_all(database: Mongo, collection: str, wanted: Document) -> list[Any]:
-    return [document async for document in database.collection(collection).find(wanted, {"outbox": 0, "recent": 0})]
+async def _find_all(database: Mongo, collection: str, filter: Document) -> list[Any]:
+    return [document async for document in database.collection(collection).find(filter, {"outbox": 0, "recent": 0})]
 
 
 def _count_mails(folder: Path) -> int:
     """By Message-ID and recipient, as the catcher keeps them."""
     parser = BytesHeaderParser()
-    found = [parser.parsebytes(file.read_bytes()) for file in (folder / "new").glob("*")]
-    return len({(str(mail["Message-ID"]), str(mail["To"])) for mail in found})
+    mails = [parser.parsebytes(file.read_bytes()) for file in (folder / "new").glob("*")]
+    return len({(str(mail["Message-ID"]), str(mail["To"])) for mail in mails})

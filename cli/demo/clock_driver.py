@@ -37,14 +37,19 @@ class ClockDriver:
     """Runs business time no faster than people and services keep up."""
 
     def __init__(
-        self, web: DemoServices, clock: Clock, subscriber: Subscriber, stream: EventTicker, lives: SimulatedMembers
+        self,
+        services: DemoServices,
+        clock: Clock,
+        subscriber: Subscriber,
+        ticker: EventTicker,
+        members: SimulatedMembers,
     ) -> None:
         self._services, self._clock, self._subscriber, self._ticker, self._members = (
-            web,
+            services,
             clock,
             subscriber,
-            stream,
-            lives,
+            ticker,
+            members,
         )
         self._backlog = 0.0
         self._checked_monotonic = 0.0
@@ -60,8 +65,8 @@ class ClockDriver:
             while self._clock.now() < end:
                 await self._run_tick(end)
                 now = self._clock.now()
-                said = f"{now:%d %B %Y}  {format_progress(self._subscriber.witness)}"
-                progress.update(task, completed=(now - begin).total_seconds(), description=said)
+                description = f"{now:%d %B %Y}  {format_progress(self._subscriber.witness)}"
+                progress.update(task, completed=(now - begin).total_seconds(), description=description)
                 self._print_month(now)
         self._clock.set_speed(0)
         while await self._members.perform_due():
@@ -104,7 +109,7 @@ class ClockDriver:
 
 def format_progress(witness: Witness) -> str:
     """How far everybody has come, in a line."""
-    seen: Counter[str] = witness.event_counts
+    counts: Counter[str] = witness.event_counts
     return ", ".join(
-        f"{seen[f'mentoring.{kind}.v1']} {name}" for name, kind in _COUNTED_EVENTS if seen[f"mentoring.{kind}.v1"]
+        f"{counts[f'mentoring.{kind}.v1']} {name}" for name, kind in _COUNTED_EVENTS if counts[f"mentoring.{kind}.v1"]
     )

@@ -25,15 +25,15 @@ class EventTicker:
         self._shown: Counter[str] = Counter()
         self._more: Counter[str] = Counter()
 
-    def show(self, seen: SeenEvent) -> None:
-        if seen.topic not in _SHOWN_TOPICS or seen.data is None:
+    def show(self, event: SeenEvent) -> None:
+        if event.topic not in _SHOWN_TOPICS or event.data is None:
             return
         with self._lock:
-            if self._shown[seen.type] >= _SHOWN_PER_TYPE:
-                self._more[seen.type] += 1
+            if self._shown[event.type] >= _SHOWN_PER_TYPE:
+                self._more[event.type] += 1
                 return
-            self._shown[seen.type] += 1
-            out.print(_format_line(seen, seen.data))
+            self._shown[event.type] += 1
+            out.print(_format_line(event, event.data))
 
     def pause(self) -> None:
         """Tells how many were not shown, and shows the next ones in full again."""
@@ -45,32 +45,32 @@ class EventTicker:
             self._more.clear()
 
 
-def _format_line(seen: SeenEvent, data: Mapping[str, Any]) -> str:
-    kind = _short_type(seen.type)
+def _format_line(event: SeenEvent, data: Mapping[str, Any]) -> str:
+    kind = _short_type(event.type)
     when = datetime.fromisoformat(data["happened_at"]) if "happened_at" in data else None
     colour = _COLOURS.get(kind.rpartition(".")[2], "blue")
-    at = when.strftime("%a %d %b %Y %H:%M") if when else ""
-    return f"  [dim]{at:21}[/] [{colour}]{kind:18}[/] {escape(_describe_event(seen, data))}"
+    time_text = when.strftime("%a %d %b %Y %H:%M") if when else ""
+    return f"  [dim]{time_text:21}[/] [{colour}]{kind:18}[/] {escape(_describe_event(event, data))}"
 
 
-def _describe_event(seen: SeenEvent, data: Mapping[str, Any]) -> str:
-    name = seen.subject[-6:]
-    match seen.topic:
+def _describe_event(event: SeenEvent, data: Mapping[str, Any]) -> str:
+    short_id = event.subject[-6:]
+    match event.topic:
         case "pairings.v1":
-            sides = {one["side"]: one["department_id"] for one in data["participants"]}
-            return f"{name}  {sides.get('senior')} with {sides.get('junior')}: {_format_topics(data['focus'])}"
+            sides = {participant["side"]: participant["department_id"] for participant in data["participants"]}
+            return f"{short_id}  {sides.get('senior')} with {sides.get('junior')}: {_format_topics(data['focus'])}"
         case "rounds.v1":
-            return f"{name}  {data['seniors']} seniors, {data['juniors']} juniors, {data['pairs']} pairs"
+            return f"{short_id}  {data['seniors']} seniors, {data['juniors']} juniors, {data['pairs']} pairs"
         case "programmes.v1":
-            return f"{seen.subject}  {data['state']}, version {data['version']}"
+            return f"{event.subject}  {data['state']}, version {data['version']}"
         case "feedback.v1":
-            return f"{name}  {_describe_followup(data)}"
+            return f"{short_id}  {_describe_followup(data)}"
         case "notifications.v1":
-            return f"{name}  {data['purpose']} by {data['channel']}"
+            return f"{short_id}  {data['purpose']} by {data['channel']}"
         case "privacy.v1":
             return f"member {data['member_id'][-6:]} {data.get('service', '')}"
         case _:
-            return name
+            return short_id
 
 
 def _describe_followup(data: Mapping[str, Any]) -> str:
@@ -85,13 +85,13 @@ def _describe_followup(data: Mapping[str, Any]) -> str:
 
 def _format_topics(focus: Sequence[Mapping[str, Any]]) -> str:
     """A few from each side."""
-    few = [
-        one
+    shown = [
+        topic
         for side in ("senior", "junior")
-        for one in [one for one in focus if one["from_side"] == side][:_TOPICS_PER_SIDE]
+        for topic in [topic for topic in focus if topic["from_side"] == side][:_TOPICS_PER_SIDE]
     ]
-    more = f" and {len(focus) - len(few)} more" if len(few) < len(focus) else ""
-    return ", ".join(_format_topic(one) for one in few) + more
+    more = f" and {len(focus) - len(shown)} more" if len(shown) < len(focus) else ""
+    return ", ".join(_format_topic(topic) for topic in shown) + more
 
 
 def _format_topic(focus: Mapping[str, Any]) -> str:

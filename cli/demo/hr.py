@@ -11,21 +11,21 @@ _POLL_S = 0.15
 
 
 async def import_file(
-    hr: DemoCaller, file: bytes, watch: Callable[[dict[str, Any]], None] | None = None
+    hr: DemoCaller, file: bytes, on_progress: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any]:
     """Returns when it is done; where it would touch many pairings a person releases it first. Raises ``Failure``.
 
     ``watch`` is told of every look at it.
     """
-    found: dict[str, Any] = await hr.send_content("profiles", "/imports?source=hr", file, "text/csv")
-    place = f"/imports/{found['import_id']}"
-    while found["state"] != "done":
-        if found["state"] == "failed":
-            raise Failure(f"HR's file was not taken: {found['failure']}")
-        if found["state"] == "waiting_for_release":
-            await hr.post("profiles", f"{place}/release")
+    current: dict[str, Any] = await hr.send_content("profiles", "/imports?source=hr", file, "text/csv")
+    path = f"/imports/{current['import_id']}"
+    while current["state"] != "done":
+        if current["state"] == "failed":
+            raise Failure(f"HR's file was not taken: {current['failure']}")
+        if current["state"] == "waiting_for_release":
+            await hr.post("profiles", f"{path}/release")
         await asyncio.sleep(_POLL_S)
-        found = await hr.get("profiles", place)
-        if watch is not None:
-            watch(found)
-    return found
+        current = await hr.get("profiles", path)
+        if on_progress is not None:
+            on_progress(current)
+    return current

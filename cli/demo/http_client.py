@@ -37,8 +37,8 @@ class RequestRefused(Failure):
 class DemoServices:
     """All services, for everybody in the demo. Every command has an Idempotency-Key, so trying again does it once."""
 
-    def __init__(self, data: Path, chosen: Addresses) -> None:
-        self.addresses = chosen
+    def __init__(self, data: Path, addresses: Addresses) -> None:
+        self.addresses = addresses
         self._data = data
         self._client = httpx.AsyncClient(timeout=30, trust_env=False)
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
@@ -57,14 +57,14 @@ class DemoServices:
         return DemoCaller(self, None, ("admin",), ())
 
     def get_token(self, member_id: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]) -> str:
-        name = "|".join([member_id or "demo", *roles, *programmes])
-        made, at = self._tokens.get(name, ("", 0.0))
-        if not made or time.monotonic() - at > _TOKEN_REUSE_S:
-            made = connections.issue_local_token(
+        key = "|".join([member_id or "demo", *roles, *programmes])
+        token, issued_at = self._tokens.get(key, ("", 0.0))
+        if not token or time.monotonic() - issued_at > _TOKEN_REUSE_S:
+            token = connections.issue_local_token(
                 self._data, self.addresses, member_id, roles, programmes, subject=member_id or "viceversa-demo"
             )
-            self._tokens[name] = (made, time.monotonic())
-        return made
+            self._tokens[key] = (token, time.monotonic())
+        return token
 
     async def read_metrics(self, service: str) -> list[Sample]:
         """What its `/metrics` says now."""
@@ -80,11 +80,11 @@ class DemoServices:
                     response = await self._client.request(method, url, headers=dict(headers), **body)
                     if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                         return response
-                    why = f"is busy: {response.text[:200]}"
+                    problem = f"is busy: {response.text[:200]}"
                 except httpx.TransportError as error:
-                    why = f"does not answer ({type(error).__name__})"
+                    problem = f"does not answer ({type(error).__name__})"
                 if time.monotonic() > until:
-                    raise Failure(f"{url} {why}.", "Its log, under the data folder, says more.")
+                    raise Failure(f"{url} {problem}.", "Its log, under the data folder, says more.")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _MAX_PAUSE_S)
 
@@ -116,8 +116,8 @@ class DemoCaller:
         after: str | None = None
         while True:
             page = await self.get(service, path, **query, limit=_PAGE_ITEMS, **({"after": after} if after else {}))
-            for one in page["items"]:
-                yield one
+            for item in page["items"]:
+                yield item
             after = page.get("next")
             if not after:
                 return
@@ -135,12 +135,12 @@ class DemoCaller:
 
 
 @asynccontextmanager
-async def open_services(data: Path, chosen: Addresses) -> AsyncIterator[DemoServices]:
-    made = DemoServices(data, chosen)
+async def open_services(data: Path, addresses: Addresses) -> AsyncIterator[DemoServices]:
+    services = DemoServices(data, addresses)
     try:
-        yield made
+        yield services
     finally:
-        await made.close()
+        await services.close()
 
 
 def _problem_code(response: httpx.Response) -> str:

@@ -24,13 +24,13 @@ class Persona:
 
     @property
     def traits(self) -> HiddenTraits:
-        found = self.wish["hidden"]
+        hidden = self.wish["hidden"]
         return HiddenTraits(
-            tuple(found["taste"]),
-            tuple(found["comes_across"]),
-            frozenset(found["drawn_to"]),
-            found["busy"],
-            found["forgetful"],
+            tuple(hidden["taste"]),
+            tuple(hidden["comes_across"]),
+            frozenset(hidden["drawn_to"]),
+            hidden["busy"],
+            hidden["forgetful"],
         )
 
 
@@ -42,34 +42,34 @@ class Personas:
         self._web = web
         self.by_member_id: dict[str, Persona] = {}
         for member in members:
-            for known in member["external_ids"]:
-                if known["id"] in wishes:
-                    human = Persona(known["id"], member["member_id"], member["name"], wishes[known["id"]])
-                    self.by_member_id[human.member_id] = human
-        self._ids = {human.external_id: human.member_id for human in self.by_member_id.values()}
+            for external_id in member["external_ids"]:
+                if external_id["id"] in wishes:
+                    persona = Persona(external_id["id"], member["member_id"], member["name"], wishes[external_id["id"]])
+                    self.by_member_id[persona.member_id] = persona
+        self._ids = {persona.external_id: persona.member_id for persona in self.by_member_id.values()}
 
-    def caller_of(self, human: Persona) -> DemoCaller:
-        return self._web.member(human.member_id)
+    def caller_of(self, persona: Persona) -> DemoCaller:
+        return self._web.member(persona.member_id)
 
     def joining_personas(self) -> list[Persona]:
-        return [human for human in self.by_member_id.values() if human.wish["joins"]]
+        return [persona for persona in self.by_member_id.values() if persona.wish["joins"]]
 
     async def join(self, programme: str, notice: str, done: Callable[[], None]) -> None:
         """Everybody who wants to take part enters what they offer, seek and like, and enrols."""
 
-        async def one(human: Persona) -> None:
-            await self._join(human, programme, notice)
+        async def join_one(persona: Persona) -> None:
+            await self._join(persona, programme, notice)
             done()
 
         async with asyncio.TaskGroup() as group:
-            for human in self.joining_personas():
-                group.create_task(one(human))
+            for persona in self.joining_personas():
+                group.create_task(join_one(persona))
 
-    async def _join(self, human: Persona, programme: str, notice: str) -> None:
-        me, wish = self.caller_of(human), human.wish
+    async def _join(self, persona: Persona, programme: str, notice: str) -> None:
+        me, wish = self.caller_of(persona), persona.wish
         await me.put("profiles", "/members/me/entered", {name: wish[name] for name in _ENTERED_FIELDS})
         await me.put("profiles", "/members/me/statements", {"language": "en", "answers": wish["statements"]})
-        if avoided := [self._ids[one] for one in wish["avoid"] if one in self._ids]:
+        if avoided := [self._ids[external_id] for external_id in wish["avoid"] if external_id in self._ids]:
             await me.put("profiles", "/members/me/avoid", {"members": avoided})
-        place = {"side": wish["side"], "capacity": wish["capacity"], "notice": notice}
-        await me.put("profiles", f"/members/me/enrolments/{programme}", place)
+        participation = {"side": wish["side"], "capacity": wish["capacity"], "notice": notice}
+        await me.put("profiles", f"/members/me/enrolments/{programme}", participation)

@@ -38,10 +38,10 @@ def compute_liking(me: HiddenTraits, partner: HiddenTraits, topics: Collection[s
 
 
 def decide_answer(
-    me: HiddenTraits, partner: HiddenTraits, topics: Collection[str], chance: Random
+    me: HiddenTraits, partner: HiddenTraits, topics: Collection[str], random: Random
 ) -> tuple[ProposalAnswer, DeclineReason | None]:
     """What ``me`` says to a partner and the topics of the pairing. ``chance`` only decides who forgets."""
-    if chance.random() < me.forgetful:
+    if random.random() < me.forgetful:
         return "forget", None
     return decide_without_forgetting(me, partner, topics)
 
@@ -50,17 +50,17 @@ def decide_without_forgetting(
     me: HiddenTraits, partner: HiddenTraits, topics: Collection[str]
 ) -> tuple[Literal["accept", "decline"], DeclineReason | None]:
     """The same of whoever does not forget."""
-    liked = compute_liking(me, partner, topics)
-    if liked - _BUSYNESS * me.busy >= _ACCEPT_THRESHOLD:
+    liking = compute_liking(me, partner, topics)
+    if liking - _BUSYNESS * me.busy >= _ACCEPT_THRESHOLD:
         return "accept", None
-    if liked >= _ACCEPT_THRESHOLD:
+    if liking >= _ACCEPT_THRESHOLD:
         return "decline", "no_time"
     return "decline", "prefer_somebody_else" if me.drawn_to.intersection(topics) else "topics_do_not_fit"
 
 
-def decide_meeting(senior: HiddenTraits, junior: HiddenTraits, chance: Random) -> MeetingOutcome:
+def decide_meeting(senior: HiddenTraits, junior: HiddenTraits, random: Random) -> MeetingOutcome:
     """What becomes of a date that the two have made."""
-    drawn = chance.random()
+    drawn = random.random()
     missed = 0.02 + 0.1 * (senior.forgetful + junior.forgetful) / 2
     cancelled = missed + 0.05 + 0.1 * (senior.busy + junior.busy) / 2
     if drawn < missed:
@@ -70,18 +70,18 @@ def decide_meeting(senior: HiddenTraits, junior: HiddenTraits, chance: Random) -
     return "moved" if drawn < cancelled + 0.08 else "held"
 
 
-def rate_meeting(me: HiddenTraits, partner: HiddenTraits, topics: Collection[str], chance: Random) -> int:
+def rate_meeting(me: HiddenTraits, partner: HiddenTraits, topics: Collection[str], random: Random) -> int:
     """Whether a meeting was worth one's time, from 1 to 5."""
-    return _to_rating(3.4 + compute_liking(me, partner, topics) + chance.uniform(-0.8, 0.8))
+    return _to_rating(3.4 + compute_liking(me, partner, topics) + random.uniform(-0.8, 0.8))
 
 
-def answer_checkin(items: Collection[str], liked: float, months: float, chance: Random) -> dict[str, int | None]:
+def answer_checkin(items: Collection[str], liking: float, months: float, random: Random) -> dict[str, int | None]:
     """Answers to a check-in; some are left out. Whoever likes whom they meet speaks and listens better with time."""
     given: dict[str, int | None] = {}
     for item in sorted(items):
-        good = 2.9 + 0.5 * liked + (0.25 * months if liked > 0 else 0.05 * months) + chance.uniform(-0.9, 0.9)
+        good = 2.9 + 0.5 * liking + (0.25 * months if liking > 0 else 0.05 * months) + random.uniform(-0.9, 0.9)
         rated = _to_rating(good)
-        given[item] = None if chance.random() < 0.05 else _MAX_RATING + 1 - rated if item in _REVERSED_ITEMS else rated
+        given[item] = None if random.random() < 0.05 else _MAX_RATING + 1 - rated if item in _REVERSED_ITEMS else rated
     return given
 
 

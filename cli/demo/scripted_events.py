@@ -24,21 +24,21 @@ class ScriptedEvents:
     """Written into the people's diary. Who it happens to is drawn from whoever is paired by then."""
 
     def __init__(
-        self, web: DemoServices, lives: SimulatedMembers, programme: str, coordinator: Persona, chair: DemoCaller
+        self, services: DemoServices, members: SimulatedMembers, programme: str, coordinator: Persona, chair: DemoCaller
     ) -> None:
-        self._web, self._lives, self._programme, self._chair = web, lives, programme, chair
+        self._web, self._lives, self._programme, self._chair = services, members, programme, chair
         self._spared = {coordinator.member_id}
 
     def plan(self, begins: datetime, mondays_until: datetime) -> None:
-        turns: tuple[tuple[float, Callable[[], Awaitable[None]]], ...] = (
+        events: tuple[tuple[float, Callable[[], Awaitable[None]]], ...] = (
             (30.3, self._name_an_assistant),
             (58.3, self._erase_somebody),
             (75.3, self._leave_the_programme),
             (92.9, self._import_nightly_file),
             (131.3, self._erase_somebody),
         )
-        for days, act in turns:
-            self._lives.plan(begins + days * DAY, "company", act)
+        for days, action in events:
+            self._lives.plan(begins + days * DAY, "company", action)
         monday = begins + 35.1 * DAY
         while monday < mondays_until:
             self._lives.plan(monday, "coordinator", self._release_suggestions)
@@ -47,10 +47,12 @@ class ScriptedEvents:
     async def _release_suggestions(self) -> None:
         """Whom would help, and who is free: the coordinator brings some of them together."""
         care = await self._chair.get("feedback", f"/programmes/{self._programme}/care", help_wanted="true")
-        found = await self._chair.post("matcher", f"/programmes/{self._programme}/suggestions?limit={_MAX_SUGGESTIONS}")
+        suggestions = await self._chair.post(
+            "matcher", f"/programmes/{self._programme}/suggestions?limit={_MAX_SUGGESTIONS}"
+        )
         self._lives.action_counts["offered help to a pair"] += len(care["items"])
-        for one in found["items"]:
-            pair = {side: one[side] for side in ("senior", "junior")}
+        for suggestion in suggestions["items"]:
+            pair = {side: suggestion[side] for side in ("senior", "junior")}
             try:
                 await self._chair.post("matcher", f"/programmes/{self._programme}/pairings", pair)
             except RequestRefused as refusal:
@@ -81,11 +83,10 @@ class ScriptedEvents:
     async def _import_nightly_file(self) -> None:
         """HR's file tells who has left the company."""
         leaving = self._choose_paired(3)
-        self._spared |= {one.member_id for one in leaving}
-        print_line(
-            f"  [dim]HR's nightly file: {escape(', '.join(one.name for one in leaving))} have left the company.[/]"
-        )
-        await import_file(self._web.admin(), _build_leavers_file({one.external_id for one in leaving}))
+        self._spared |= {person.member_id for person in leaving}
+        names = escape(", ".join(person.name for person in leaving))
+        print_line(f"  [dim]HR's nightly file: {names} have left the company.[/]")
+        await import_file(self._web.admin(), _build_leavers_file({person.external_id for person in leaving}))
 
     def _choose_paired(self, number: int) -> list[Persona]:
         """So many people of running pairings, of different pairings."""
@@ -108,10 +109,10 @@ def _sort_key(pair: SimulatedPair) -> tuple[str, str]:
 def _build_leavers_file(leaving: set[str]) -> bytes:
     """Their rows of HR's file, as of people who have left."""
     header, *rows = (FOLDER / "people.csv").read_text(encoding="utf-8").splitlines()
-    place = header.split(",").index("employment")
-    found = [header]
+    column = header.split(",").index("employment")
+    lines = [header]
     for row in rows:
         cells = row.split(",")
         if cells[0] in leaving:
-            found.append(",".join([*cells[:place], "left", *cells[place + 1 :]]))
-    return ("\n".join(found) + "\n").encode()
+            lines.append(",".join([*cells[:column], "left", *cells[column + 1 :]]))
+    return ("\n".join(lines) + "\n").encode()

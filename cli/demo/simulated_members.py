@@ -75,8 +75,8 @@ class SimulatedPair:
     def on_side(self, side: str) -> tuple[Persona, Persona]:
         return self.each_with_partner()[0 if side == "senior" else 1]
 
-    def choose_one(self, chance: Random) -> Persona:
-        return chance.choice((self.senior, self.junior))
+    def choose_one(self, random: Random) -> Persona:
+        return random.choice((self.senior, self.junior))
 
     def lower_liking(self) -> float:
         """How much the less enthusiastic of the two is drawn to it."""
@@ -89,11 +89,11 @@ class SimulatedPair:
 class SimulatedMembers:
     """Everybody's, from the first proposal on. ``hear`` may be called from any thread."""
 
-    def __init__(self, crowd: Personas, clock: Clock, planned: int) -> None:
+    def __init__(self, personas: Personas, clock: Clock, planned: int) -> None:
         """``planned``: meetings of each pairing."""
         self.pairs: dict[str, SimulatedPair] = {}
         self.action_counts: Counter[str] = Counter()
-        self._personas, self._clock = crowd, clock
+        self._personas, self._clock = personas, clock
         self._planned_meetings = planned
         self._agenda: Agenda[Intention] = Agenda()
         self._inbox: SimpleQueue[SeenEvent] = SimpleQueue()
@@ -116,12 +116,12 @@ class SimulatedMembers:
     def member_count(self) -> int:
         return len(self._personas.by_member_id)
 
-    def receive(self, seen: SeenEvent) -> None:
-        if seen.type in self._reactions:
-            self._inbox.put(seen)
+    def receive(self, event: SeenEvent) -> None:
+        if event.type in self._reactions:
+            self._inbox.put(event)
 
-    def plan(self, at: datetime, of: str, act: Action) -> None:
-        self._agenda.add(at, Intention(of, act))
+    def plan(self, at: datetime, subject: str, action: Action) -> None:
+        self._agenda.add(at, Intention(subject, action))
 
     def next_action_at(self) -> datetime | None:
         """When somebody is next to do something, or was to have done it."""
@@ -131,83 +131,83 @@ class SimulatedMembers:
     async def perform_due(self) -> int:
         """Do what is to be done by now; how much that was."""
         self._process_inbox()
-        of: dict[str, list[Action]] = defaultdict(list)
+        actions_by_subject: dict[str, list[Action]] = defaultdict(list)
         for intention in self._agenda.pop_due(self._clock.now()):
-            of[intention.subject].append(intention.action)
+            actions_by_subject[intention.subject].append(intention.action)
         async with asyncio.TaskGroup() as group:
-            for acts in of.values():
-                group.create_task(_perform_in_order(acts))
-        return sum(map(len, of.values()))
+            for actions in actions_by_subject.values():
+                group.create_task(_perform_in_order(actions))
+        return sum(map(len, actions_by_subject.values()))
 
     def _process_inbox(self) -> None:
         while True:
             try:
-                seen = self._inbox.get_nowait()
+                event = self._inbox.get_nowait()
             except Empty:
                 return
-            if seen.data is not None and (pair := self._find_pair(seen.data)) is not None:
-                if seen.topic == "feedback.v1":
-                    pair.has_date = bool(seen.data["next_session_at"])
-                self._reactions[seen.type](pair, seen.data)
+            if event.data is not None and (pair := self._find_pair(event.data)) is not None:
+                if event.topic == "feedback.v1":
+                    pair.has_date = bool(event.data["next_session_at"])
+                self._reactions[event.type](pair, event.data)
 
     def _find_pair(self, data: Mapping[str, Any]) -> SimulatedPair | None:
         id = data["pairing_id"]
         if id not in self.pairs and "participants" in data:
-            of = {one["side"]: self._personas.by_member_id[one["member_id"]] for one in data["participants"]}
-            topics = frozenset(one["topic_id"] for one in data["focus"])
-            self.pairs[id] = SimulatedPair(id, of["senior"], of["junior"], topics)
+            personas = {item["side"]: self._personas.by_member_id[item["member_id"]] for item in data["participants"]}
+            topics = frozenset(item["topic_id"] for item in data["focus"])
+            self.pairs[id] = SimulatedPair(id, personas["senior"], personas["junior"], topics)
         return self.pairs.get(id)
 
     # -- what they hear, and what they intend then -----------------------------------------------------------------
 
     def _when_proposed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
-        asked, until = _parse_time(data["proposed_at"]), _parse_time(data["answer_by"])
+        proposed, until = _parse_time(data["proposed_at"]), _parse_time(data["answer_by"])
         for me, partner in pair.each_with_partner():
-            chance = pair.random_for(f"answer {me.external_id}")
-            choice, reason = decide_answer(me.traits, partner.traits, pair.topics, chance)
-            at = asked + chance.uniform(0.2, 5) * DAY * (1 + me.traits.busy)
+            random = pair.random_for(f"answer {me.external_id}")
+            choice, reason = decide_answer(me.traits, partner.traits, pair.topics, random)
+            at = proposed + random.uniform(0.2, 5) * DAY * (1 + me.traits.busy)
             if choice == "forget":
-                if chance.random() < 0.5:
+                if random.random() < 0.5:
                     continue  # for good
                 choice, reason = decide_without_forgetting(me.traits, partner.traits, pair.topics)
-                at = until - chance.uniform(1.5, 3.5) * DAY  # reminded by then, and in time on a slow machine too
-            said = {"answer": "accepted"} if choice == "accept" else {"answer": "declined", "reason": reason}
-            self._plan_request(at, pair, me, "matcher", "POST", "answer", said, said["answer"] or "")
+                at = until - random.uniform(1.5, 3.5) * DAY  # reminded by then, and in time on a slow machine too
+            body = {"answer": "accepted"} if choice == "accept" else {"answer": "declined", "reason": reason}
+            self._plan_request(at, pair, me, "matcher", "POST", "answer", body, body["answer"] or "")
 
     def _when_formed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
         formed = pair.formed_at = _parse_time(data["formed_at"])
         self._when_state_changes(pair, data)
-        chance = pair.random_for("beginning")
-        drafted = formed + chance.uniform(0.5, 6) * DAY
-        if chance.random() > 0.3 * pair.senior.traits.forgetful:
+        random = pair.random_for("beginning")
+        drafted = formed + random.uniform(0.5, 6) * DAY
+        if random.random() > 0.3 * pair.senior.traits.forgetful:
             goals = sorted(pair.topics)[:3] or ["See with other eyes"]
             draft = {"goals": goals, "meeting_rhythm": "monthly", "confidential": True}
             self._plan_request(drafted, pair, pair.senior, "matcher", "POST", "charter", draft, "charter written")
-            if chance.random() > 0.3 * pair.junior.traits.forgetful:
-                agreed = drafted + chance.uniform(0.5, 4) * DAY
+            if random.random() > 0.3 * pair.junior.traits.forgetful:
+                agreed = drafted + random.uniform(0.5, 4) * DAY
                 self._plan_request(
                     agreed, pair, pair.junior, "matcher", "POST", "charter", {"agree": True}, "charter agreed"
                 )
-        if chance.random() > 0.08:
-            self._book(pair, formed + chance.uniform(1, 8) * DAY * (1 + pair.senior.traits.busy / 2))
+        if random.random() > 0.08:
+            self._book(pair, formed + random.uniform(1, 8) * DAY * (1 + pair.senior.traits.busy / 2))
         self._maybe_plan_end(pair, formed)
         for me, _ in pair.each_with_partner():
             self._maybe_plan_absence(pair, me, formed)
 
     def _maybe_plan_absence(self, pair: SimulatedPair, me: Persona, formed: datetime) -> None:
         """Two or three weeks, for which the pairing is on hold."""
-        chance = pair.random_for(f"away {me.external_id}")
-        if chance.random() > 0.06:
+        random = pair.random_for(f"away {me.external_id}")
+        if random.random() > 0.06:
             return
-        since = formed + chance.uniform(25, 90) * DAY
-        until = since + chance.uniform(9, 20) * DAY
+        since = formed + random.uniform(25, 90) * DAY
+        until = since + random.uniform(9, 20) * DAY
 
-        async def act() -> None:
+        async def announce() -> None:
             away = [{"since": since.date().isoformat(), "until": until.date().isoformat()}]
             await self._personas.caller_of(me).put("profiles", "/members/me/away", {"away": away})
             self.action_counts["told when they are away"] += 1
 
-        self.plan(since - 3 * DAY, me.member_id, act)
+        self.plan(since - 3 * DAY, me.member_id, announce)
         self._plan_request(
             since, pair, me, "matcher", "POST", "pause", {"until": until.date().isoformat()}, "put it on hold"
         )
@@ -215,14 +215,14 @@ class SimulatedMembers:
 
     def _maybe_plan_end(self, pair: SimulatedPair, formed: datetime) -> None:
         """Some would rather go on with somebody else, and some change their minds altogether."""
-        chance = pair.random_for("second thoughts")
-        if chance.random() < 0.16 - 0.12 * pair.lower_liking():
-            at = formed + chance.uniform(30, 75) * DAY
-            who = pair.choose_one(chance)
+        random = pair.random_for("second thoughts")
+        if random.random() < 0.16 - 0.12 * pair.lower_liking():
+            at = formed + random.uniform(30, 75) * DAY
+            who = pair.choose_one(random)
             self._plan_request(at, pair, who, "feedback", "POST", "partner-change", {}, "another partner wished")
-        elif chance.random() < 0.06:
-            at = formed + chance.uniform(20, 110) * DAY
-            who = pair.choose_one(chance)
+        elif random.random() < 0.06:
+            at = formed + random.uniform(20, 110) * DAY
+            who = pair.choose_one(random)
             self._plan_request(at, pair, who, "matcher", "POST", "end", {}, "ended by one of them")
 
     def _when_state_changes(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
@@ -231,10 +231,10 @@ class SimulatedMembers:
         if planned is None or planned == pair.planned_end or not pair.is_running:
             return
         first, pair.planned_end = pair.planned_end is None, planned
-        chance = pair.random_for("going on")
-        if first and pair.lower_liking() > 0.3 and chance.random() < 0.6:
+        random = pair.random_for("going on")
+        if first and pair.lower_liking() > 0.3 and random.random() < 0.6:
             for me, _ in pair.each_with_partner():
-                at = planned - chance.uniform(5, 12) * DAY
+                at = planned - random.uniform(5, 12) * DAY
                 self._plan_request(at, pair, me, "matcher", "POST", "renew", {"months": 3}, "wished to go on")
 
     def _when_resumed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
@@ -247,32 +247,32 @@ class SimulatedMembers:
     def _when_meeting_scheduled(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
         session, starts = data["session"]["session_id"], _parse_time(data["session"]["starts_at"])
         pair.dates += 1
-        chance = pair.random_for(f"date {pair.dates}")
-        who = pair.choose_one(chance)
-        what = decide_meeting(pair.senior.traits, pair.junior.traits, chance)
+        random = pair.random_for(f"date {pair.dates}")
+        who = pair.choose_one(random)
+        outcome = decide_meeting(pair.senior.traits, pair.junior.traits, random)
         path = f"sessions/{session}"
-        if what == "held":
+        if outcome == "held":
             for me, partner in pair.each_with_partner():
-                if chance.random() < me.traits.forgetful:
+                if random.random() < me.traits.forgetful:
                     continue
-                at = starts + timedelta(hours=1) + chance.uniform(0, 1.5) * DAY
-                said = {"met": True, "worth": rate_meeting(me.traits, partner.traits, pair.topics, chance)}
-                self._plan_request(at, pair, me, "feedback", "PUT", f"{path}/pulse", said, "said that they met")
-            self._maybe_note_idea(pair, starts, chance)
-        elif what == "missed":
+                at = starts + timedelta(hours=1) + random.uniform(0, 1.5) * DAY
+                body = {"met": True, "worth": rate_meeting(me.traits, partner.traits, pair.topics, random)}
+                self._plan_request(at, pair, me, "feedback", "PUT", f"{path}/pulse", body, "said that they met")
+            self._maybe_note_idea(pair, starts, random)
+        elif outcome == "missed":
             self._plan_request(
                 starts + DAY / 4, pair, who, "feedback", "POST", f"{path}/missed", {}, "said nobody came"
             )
-        elif what == "cancelled":
+        elif outcome == "cancelled":
             self._plan_request(
                 starts - DAY, pair, who, "feedback", "POST", f"{path}/cancel", {}, "called a meeting off"
             )
         else:
-            later = {"starts_at": _format_time(starts + chance.uniform(2, 6) * DAY)}
-            self._plan_request(starts - DAY, pair, pair.senior, "feedback", "PUT", path, later, "moved a meeting")
+            moved = {"starts_at": _format_time(starts + random.uniform(2, 6) * DAY)}
+            self._plan_request(starts - DAY, pair, pair.senior, "feedback", "PUT", path, moved, "moved a meeting")
 
-    def _maybe_note_idea(self, pair: SimulatedPair, met: datetime, chance: Random) -> None:
-        if chance.random() < 0.15:
+    def _maybe_note_idea(self, pair: SimulatedPair, met: datetime, random: Random) -> None:
+        if random.random() < 0.15:
             noted = {"text": f"Try {min(pair.topics, default='it')} on a real task together."}
             self._plan_request(met + DAY, pair, pair.junior, "feedback", "POST", "ideas", noted, "noted an idea")
 
@@ -281,56 +281,56 @@ class SimulatedMembers:
         if pair.meetings_held >= self._planned_meetings or not pair.is_running or pair.has_date:
             return
         met = _parse_time(data["session"]["starts_at"])
-        chance = pair.random_for(f"after meeting {pair.meetings_held}")
-        if chance.random() < 0.75:
-            self._book(pair, met + chance.uniform(1, 8) * DAY, ahead=chance.uniform(14, 22))
-        elif chance.random() < 0.8:  # in their own calendars, and noted afterwards
-            at = met + chance.uniform(20, 33) * DAY
+        random = pair.random_for(f"after meeting {pair.meetings_held}")
+        if random.random() < 0.75:
+            self._book(pair, met + random.uniform(1, 8) * DAY, ahead=random.uniform(14, 22))
+        elif random.random() < 0.8:  # in their own calendars, and noted afterwards
+            at = met + random.uniform(20, 33) * DAY
             noted = {"starts_at": _format_time(at), "held": True}
-            who = pair.choose_one(chance)
+            who = pair.choose_one(random)
             self._plan_request(at + DAY / 3, pair, who, "feedback", "POST", "sessions", noted, "said that they met")
 
     def _when_meeting_failed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
         if pair.is_running and not pair.has_date:
-            chance = pair.random_for(f"instead of date {pair.dates}")
-            self._book(pair, _parse_time(data["happened_at"]) + chance.uniform(1, 6) * DAY)
+            random = pair.random_for(f"instead of date {pair.dates}")
+            self._book(pair, _parse_time(data["happened_at"]) + random.uniform(1, 6) * DAY)
 
     def _when_help_offered(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
         """The mail helps about half of them."""
-        chance = pair.random_for(f"help {pair.dates} {pair.meetings_held}")
-        if pair.is_running and not pair.has_date and chance.random() < 0.5:
-            self._book(pair, _parse_time(data["happened_at"]) + chance.uniform(0.5, 4) * DAY)
+        random = pair.random_for(f"help {pair.dates} {pair.meetings_held}")
+        if pair.is_running and not pair.has_date and random.random() < 0.5:
+            self._book(pair, _parse_time(data["happened_at"]) + random.uniform(0.5, 4) * DAY)
 
     def _when_checkin_due(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
         me, partner = pair.on_side(data["side"])
         milestone = data["milestone"]
-        chance = pair.random_for(f"{milestone} {me.external_id}")
-        if chance.random() < 0.1 + me.traits.forgetful:
+        random = pair.random_for(f"{milestone} {me.external_id}")
+        if random.random() < 0.1 + me.traits.forgetful:
             return
         due = _parse_time(data["due_at"])
         months = (due - (pair.formed_at or due)) / (30 * DAY)
-        asked = _FIRST_CHECKIN_ITEMS if milestone == "day_0" else _LATER_CHECKIN_ITEMS
-        said = {
-            "answers": answer_checkin(asked, compute_liking(me.traits, partner.traits, pair.topics), months, chance),
-            "call_me": milestone != "day_0" and chance.random() < 0.02,
+        items = _FIRST_CHECKIN_ITEMS if milestone == "day_0" else _LATER_CHECKIN_ITEMS
+        body = {
+            "answers": answer_checkin(items, compute_liking(me.traits, partner.traits, pair.topics), months, random),
+            "call_me": milestone != "day_0" and random.random() < 0.02,
         }
-        at = due + chance.uniform(0.2, 6) * DAY
-        self._plan_request(at, pair, me, "feedback", "PUT", f"checkins/{milestone}", said, "answered a check-in")
+        at = due + random.uniform(0.2, 6) * DAY
+        self._plan_request(at, pair, me, "feedback", "PUT", f"checkins/{milestone}", body, "answered a check-in")
 
     # -- doing it --------------------------------------------------------------------------------------------------
 
     def _book(self, pair: SimulatedPair, at: datetime, *, ahead: float | None = None) -> None:
         """The one who books gives the next meeting a date."""
         pair.dates += 1
-        chance = pair.random_for(f"booking {pair.dates}")
-        days = ahead if ahead is not None else chance.uniform(2, 8)
+        random = pair.random_for(f"booking {pair.dates}")
+        days = ahead if ahead is not None else random.uniform(2, 8)
 
-        async def act() -> None:
-            starts = (self._clock.now() + days * DAY).replace(hour=chance.randint(9, 15), minute=0, second=0)
-            said = {"starts_at": _format_time(starts)}
-            await self._try_request(pair, pair.senior, "feedback", "POST", "sessions", said, "gave a meeting a date")
+        async def book() -> None:
+            starts = (self._clock.now() + days * DAY).replace(hour=random.randint(9, 15), minute=0, second=0)
+            body = {"starts_at": _format_time(starts)}
+            await self._try_request(pair, pair.senior, "feedback", "POST", "sessions", body, "gave a meeting a date")
 
-        self.plan(at, pair.pairing_id, act)
+        self.plan(at, pair.pairing_id, book)
 
     def _plan_request(
         self,
@@ -340,33 +340,40 @@ class SimulatedMembers:
         service: str,
         method: str,
         path: str,
-        said: Mapping[str, Any],
-        what: str,
+        body: Mapping[str, Any],
+        description: str,
     ) -> None:
-        self.plan(at, pair.pairing_id, lambda: self._try_request(pair, me, service, method, path, said, what))
+        self.plan(at, pair.pairing_id, lambda: self._try_request(pair, me, service, method, path, body, description))
 
     async def _try_request(
-        self, pair: SimulatedPair, me: Persona, service: str, method: str, path: str, said: Mapping[str, Any], what: str
+        self,
+        pair: SimulatedPair,
+        me: Persona,
+        service: str,
+        method: str,
+        path: str,
+        body: Mapping[str, Any],
+        description: str,
     ) -> None:
         """What can no longer be done is let go; a service that has not heard of it yet is asked again a day later."""
         try:
-            await self._personas.caller_of(me).send_json(method, service, f"/pairings/{pair.pairing_id}/{path}", said)
+            await self._personas.caller_of(me).send_json(method, service, f"/pairings/{pair.pairing_id}/{path}", body)
         except RequestRefused as refusal:
             if refusal.reason not in _EXPECTED_REFUSALS:
                 raise
-            again = f"{path} {me.external_id}"
-            pair.tries[again] += 1
-            if refusal.reason in ("not_found", "no_charter", "not_yet") and pair.tries[again] < _MAX_TRIES:
-                self._plan_request(self._clock.now() + DAY, pair, me, service, method, path, said, what)
+            key = f"{path} {me.external_id}"
+            pair.tries[key] += 1
+            if refusal.reason in ("not_found", "no_charter", "not_yet") and pair.tries[key] < _MAX_TRIES:
+                self._plan_request(self._clock.now() + DAY, pair, me, service, method, path, body, description)
             else:
                 self.action_counts["came too late"] += 1
         else:
-            self.action_counts[what] += 1
+            self.action_counts[description] += 1
 
 
-async def _perform_in_order(acts: list[Action]) -> None:
-    for act in acts:
-        await act()
+async def _perform_in_order(actions: list[Action]) -> None:
+    for action in actions:
+        await action()
 
 
 def _parse_time(text: str) -> datetime:

@@ -23,17 +23,17 @@ def full_speed(people: int) -> float:
 
 
 def choose_speed(
-    people: int, now: datetime, looked: datetime, waiting: float, oldest: datetime | None
+    people: int, now: datetime, checked_at: datetime, backlog: float, next_action_at: datetime | None
 ) -> tuple[float, datetime]:
     """The speed, and where time stands still. The clock keeps that end: on a busy machine nobody would in time.
 
     ``looked``: when ``waiting`` pieces of work were seen in the services; ``oldest``: when somebody is next to do
     something, or was to have done it. All by business time.
     """
-    until = looked + timedelta(seconds=UNCHECKED_S * full_speed(people))
-    if oldest is not None:
-        until = min(until, oldest + MAX_DELAY)
-    if until <= now or waiting >= HIGH_BACKLOG:
+    until = checked_at + timedelta(seconds=UNCHECKED_S * full_speed(people))
+    if next_action_at is not None:
+        until = min(until, next_action_at + MAX_DELAY)
+    if until <= now or backlog >= HIGH_BACKLOG:
         return 0.0, now
-    keeps_up = waiting <= LOW_BACKLOG and (oldest is None or now <= oldest + FULL_SPEED_DELAY)
+    keeps_up = backlog <= LOW_BACKLOG and (next_action_at is None or now <= next_action_at + FULL_SPEED_DELAY)
     return full_speed(people) if keeps_up else full_speed(people) / 3, until

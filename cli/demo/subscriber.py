@@ -80,24 +80,24 @@ class Witness:
     answered_checkins: dict[str, str] = field(default_factory=dict)
     """The pairing of each check-in that was answered."""
 
-    def record(self, seen: SeenEvent) -> bool:
+    def record(self, event: SeenEvent) -> bool:
         """False when it was seen before."""
-        if seen.id in self.ids[seen.topic]:
+        if event.id in self.ids[event.topic]:
             return False
-        self.ids[seen.topic].add(seen.id)
-        self.event_counts[seen.type] += 1
-        self.subjects_by_type[seen.type].add(seen.subject)
-        if seen.data is not None and "session" in seen.data:
-            session = seen.data["session"]
-            self.sessions[session["session_id"]] = (seen.subject, session["state"])
-        if seen.data is not None and seen.type == "mentoring.checkin.completed.v1":
-            self.answered_checkins[seen.data["checkin_id"]] = seen.subject
-        if seen.topic == "pairing-states.v1":
-            if seen.data is None:
-                self.states.pop(seen.subject, None)
-                self.erased_pairings.add(seen.subject)
+        self.ids[event.topic].add(event.id)
+        self.event_counts[event.type] += 1
+        self.subjects_by_type[event.type].add(event.subject)
+        if event.data is not None and "session" in event.data:
+            session = event.data["session"]
+            self.sessions[session["session_id"]] = (event.subject, session["state"])
+        if event.data is not None and event.type == "mentoring.checkin.completed.v1":
+            self.answered_checkins[event.data["checkin_id"]] = event.subject
+        if event.topic == "pairing-states.v1":
+            if event.data is None:
+                self.states.pop(event.subject, None)
+                self.erased_pairings.add(event.subject)
             else:
-                self.states[seen.subject] = str(seen.data["state"])
+                self.states[event.subject] = str(event.data["state"])
         return True
 
     def count_meetings(self, state: str) -> int:
@@ -171,11 +171,12 @@ class Subscriber:
         names = [self._prefix + topic for topic in topics]
         try:
             described = self._admin.list_topics(timeout=_ANSWER_WITHIN_S).topics
-            places = [TopicPartition(name, number) for name in names for number in described[name].partitions]
-            ends = self._admin.list_offsets({place: OffsetSpec.latest() for place in places})  # type: ignore[no-untyped-call]
+            partitions = [TopicPartition(name, number) for name in names for number in described[name].partitions]
+            ends = self._admin.list_offsets({partition: OffsetSpec.latest() for partition in partitions})  # type: ignore[no-untyped-call]
             return sum(
-                int(end.result(_ANSWER_WITHIN_S).offset) - self._next_offsets.get((place.topic, place.partition), 0)
-                for place, end in ends.items()
+                int(end.result(_ANSWER_WITHIN_S).offset)
+                - self._next_offsets.get((partition.topic, partition.partition), 0)
+                for partition, end in ends.items()
             )
         except KafkaException as error:
             if error.args[0].code() not in _TRANSIENT_ERRORS:
@@ -197,10 +198,10 @@ class Subscriber:
             if error.code() in _TRANSIENT_ERRORS:
                 return
             raise KafkaException(error)
-        seen = parse_event(message, self._prefix)
-        if self.witness.record(seen):
+        event = parse_event(message, self._prefix)
+        if self.witness.record(event):
             for listener in self._listeners:
-                listener(seen)
+                listener(event)
         self._next_offsets[str(message.topic()), int(message.partition() or 0)] = int(message.offset() or 0) + 1
 
 

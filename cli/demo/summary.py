@@ -39,44 +39,48 @@ class FinalCounts:
         }
 
 
-def find_disagreements(counted: FinalCounts, witness: Witness) -> list[str]:
+def find_disagreements(counts: FinalCounts, witness: Witness) -> list[str]:
     """A sentence for each figure on which the services and the subscriber differ; empty when all agree."""
-    found, gone = counted.audit, witness.erased_pairings
+    audit, erased = counts.audit, witness.erased_pairings
 
-    def seen(kind: str) -> int:
+    def count_seen(kind: str) -> int:
         """Aggregates, without pairings that went with somebody who was erased: no service knows them any longer."""
-        return len(witness.subjects_by_type.get(f"mentoring.{kind}.v1", set()) - gone)
+        return len(witness.subjects_by_type.get(f"mentoring.{kind}.v1", set()) - erased)
 
     pairs = (
-        ("people, erased ones included", found.members + counted.erased, seen("profile.changed")),
-        ("rounds published", found.rounds, seen("round.published")),
-        ("pairings proposed", found.proposed, seen("pairing.proposed")),
-        ("pairings that lapsed", found.lapsed, seen("pairing.lapsed")),
-        ("pairings that formed", found.formed, seen("pairing.formed")),
-        ("pairings with a charter", found.chartered, seen("pairing.chartered")),
-        ("pairings that ended", found.ended, seen("pairing.ended")),
-        ("meetings held", found.sessions_held, witness.count_meetings("held")),
-        ("check-ins completed", found.checkins, witness.count_answered_checkins()),
-        ("wishes for another partner", found.partner_changes, seen("partner.change.requested")),
+        ("people, erased ones included", audit.members + counts.erased, count_seen("profile.changed")),
+        ("rounds published", audit.rounds, count_seen("round.published")),
+        ("pairings proposed", audit.proposed, count_seen("pairing.proposed")),
+        ("pairings that lapsed", audit.lapsed, count_seen("pairing.lapsed")),
+        ("pairings that formed", audit.formed, count_seen("pairing.formed")),
+        ("pairings with a charter", audit.chartered, count_seen("pairing.chartered")),
+        ("pairings that ended", audit.ended, count_seen("pairing.ended")),
+        ("meetings held", audit.sessions_held, witness.count_meetings("held")),
+        ("check-ins completed", audit.checkins, witness.count_answered_checkins()),
+        ("wishes for another partner", audit.partner_changes, count_seen("partner.change.requested")),
         (
             "messages sent that events tell of",
-            found.published_notifications,
+            audit.published_notifications,
             len(witness.subjects_by_type["mentoring.notification.sent.v1"]),
         ),
-        ("mails in the Maildir", found.mails_sent, found.mails_sent if found.mails is None else found.mails),
-        ("erasures asked for", counted.erased, seen("erasure.requested")),
+        ("mails in the Maildir", audit.mails_sent, audit.mails_sent if audit.mails is None else audit.mails),
+        ("erasures asked for", counts.erased, count_seen("erasure.requested")),
         (
             "confirmations of erasure",
-            counted.erased * len(SERVICES),
+            counts.erased * len(SERVICES),
             witness.event_counts["mentoring.erasure.completed.v1"],
         ),
     )
-    said = [
-        f"{what}: the services say {here}, the subscriber saw {there}" for what, here, there in pairs if here != there
+    differences = [
+        f"{what}: the services say {in_services}, the subscriber saw {in_events}"
+        for what, in_services, in_events in pairs
+        if in_services != in_events
     ]
     states = Counter(witness.states.values())
-    if states != Counter(found.states):
-        said.append(f"states of pairings: the services say {dict(found.states)}, the compacted topic {dict(states)}")
-    if counted.dead_letters:
-        said.append(f"{counted.dead_letters} dead letters: see `viceversa dead-letters list`")
-    return said
+    if states != Counter(audit.states):
+        differences.append(
+            f"states of pairings: the services say {dict(audit.states)}, the compacted topic {dict(states)}"
+        )
+    if counts.dead_letters:
+        differences.append(f"{counts.dead_letters} dead letters: see `viceversa dead-letters list`")
+    return differences

@@ -48,11 +48,11 @@ def build_people_csv(everybody: list[Worker]) -> str:
     return text.getvalue()
 
 
-def build_wishes_json(chance: SeededRandom, everybody: list[Worker]) -> str:
+def build_wishes_json(random: SeededRandom, everybody: list[Worker]) -> str:
     """One line for each person, so that a difference can be read."""
     lines = []
     for worker in everybody:
-        wishes = generate_wishes(chance, worker, everybody)
+        wishes = generate_wishes(random, worker, everybody)
         lines.append(f" {json.dumps(worker.external_id)}: {json.dumps(wishes, ensure_ascii=False)}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
 

@@ -39,8 +39,8 @@ class Worker:
 class _UniqueNames:
     """Hands out names and employee numbers that nobody else has."""
 
-    def __init__(self, chance: SeededRandom) -> None:
-        self._chance = chance
+    def __init__(self, random: SeededRandom) -> None:
+        self._chance = random
         self._names: set[str] = set()
         self._numbers: set[int] = set()
 
@@ -65,26 +65,26 @@ class _UniqueNames:
                 return f"E{number}"
 
 
-def generate_workforce(chance: SeededRandom) -> list[Worker]:
+def generate_workforce(random: SeededRandom) -> list[Worker]:
     """Everybody, from the top down: a manager always comes before those who report to them."""
-    register = _UniqueNames(chance)
+    register = _UniqueNames(random)
     office = DEPARTMENTS[0]
-    chief = _hire(chance, register, MAIN, office, 0, 20, SITES[0], None)
+    chief = _hire(random, register, MAIN, office, 0, 20, SITES[0], None)
     everybody = [chief]
     for department in DEPARTMENTS:
-        everybody += _staff_department(chance, register, MAIN, department, department.people, department.sites, chief)
+        everybody += _staff_department(random, register, MAIN, department, department.people, department.sites, chief)
     by_id = {department.id: department for department in DEPARTMENTS}
     leeds = next(site for site in SITES if site.id == SISTER_SITE)
-    director = _hire(chance, register, SISTER, by_id["field-service"], 0, 19, leeds, None)
+    director = _hire(random, register, SISTER, by_id["field-service"], 0, 19, leeds, None)
     everybody.append(director)
     for name, people in SISTER_DEPARTMENTS:
-        everybody += _staff_department(chance, register, SISTER, by_id[name], people, (SISTER_SITE,), director)
-    _add_circumstances(chance, everybody)
+        everybody += _staff_department(random, register, SISTER, by_id[name], people, (SISTER_SITE,), director)
+    _add_circumstances(random, everybody)
     return everybody
 
 
 def _staff_department(
-    chance: SeededRandom,
+    random: SeededRandom,
     register: _UniqueNames,
     organisation: str,
     department: Department,
@@ -95,21 +95,23 @@ def _staff_department(
     sites = [(site, site.people) for site in SITES if site.id in site_ids]
     counts = [1, *(people // span for span in _REPORTS_PER_MANAGER[1:])]
     counts.append(people - sum(counts))
-    above, staff = [top], []
+    managers, staff = [top], []
     for (layer, low, high), number in zip(_LAYERS, counts, strict=True):
         hired = []
         for _ in range(number):
-            site = chance.choose_weighted(sites)
-            near = [boss for boss in above if boss.site is site] or above
-            level = chance.integer(low, high)
-            hired.append(_hire(chance, register, organisation, department, layer, level, site, chance.choose(near)))
+            site = random.choose_weighted(sites)
+            local_managers = [manager for manager in managers if manager.site is site] or managers
+            level = random.integer(low, high)
+            hired.append(
+                _hire(random, register, organisation, department, layer, level, site, random.choose(local_managers))
+            )
         staff += hired
-        above = hired or above
+        managers = hired or managers
     return staff
 
 
 def _hire(
-    chance: SeededRandom,
+    random: SeededRandom,
     register: _UniqueNames,
     organisation: str,
     department: Department,
@@ -126,34 +128,38 @@ def _hire(
         layer=layer,
         level=level,
         site=site,
-        discipline=chance.choose(department.disciplines),
+        discipline=random.choose(department.disciplines),
         manager=manager,
-        shift=layer >= 4 and chance.is_true(department.shifts),
+        shift=layer >= 4 and random.is_true(department.shifts),
     )
 
 
-def _add_circumstances(chance: SeededRandom, everybody: list[Worker]) -> None:
+def _add_circumstances(random: SeededRandom, everybody: list[Worker]) -> None:
     """Addresses, second evaluators, leave and leaving."""
     experienced = [worker for worker in everybody if worker.level >= 12]
     for worker in everybody:
-        if not (worker.shift and chance.is_true(_SHARE_WITHOUT_EMAIL)):
+        if not (worker.shift and random.is_true(_SHARE_WITHOUT_EMAIL)):
             worker.email = _email_address(worker)
-        if worker.layer >= 3 and chance.is_true(0.06):
-            others = [
-                boss for boss in experienced if boss.organisation == worker.organisation and boss is not worker.manager
+        if worker.layer >= 3 and random.is_true(0.06):
+            candidates = [
+                manager
+                for manager in experienced
+                if manager.organisation == worker.organisation and manager is not worker.manager
             ]
-            worker.evaluators = chance.sample(others, chance.integer(1, 2))
+            worker.evaluators = random.sample(candidates, random.integer(1, 2))
         if worker.layer < 2:
             continue
-        fate = chance.uniform()
-        if fate < 0.03:
+        draw = random.uniform()
+        if draw < 0.03:
             worker.employment = "on_leave"
-        elif fate < 0.05:
+        elif draw < 0.05:
             worker.employment = "leaving"
-            worker.employed_until = f"2026-{chance.integer(4, 9):02d}-{chance.integer(1, 28):02d}"
+            worker.employed_until = f"2026-{random.integer(4, 9):02d}-{random.integer(1, 28):02d}"
 
 
 def _email_address(worker: Worker) -> str:
     plain = unicodedata.normalize("NFKD", worker.name.translate(str.maketrans("đĐłŁıøØ", "dDlLioO")))
-    letters = "".join(letter for letter in plain.lower().replace(" ", ".") if letter.isascii() and letter != "'")
-    return f"{letters}@{worker.organisation}.example"
+    local_part = "".join(
+        character for character in plain.lower().replace(" ", ".") if character.isascii() and character != "'"
+    )
+    return f"{local_part}@{worker.organisation}.example"

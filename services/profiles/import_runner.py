@@ -146,7 +146,9 @@ class _ImportRun:
         touched = imports.count_touched_pairings(pairings, await self._find_touched(survey, watched_rows))
         await self._save_step(
             f"survey/{self._import.released_by or ''}",
-            lambda now, machine: imports.record_survey(now, survey.row_count, len(pairings), touched, machine),
+            lambda current, recorded_at: imports.record_survey(
+                current, survey.row_count, len(pairings), touched, recorded_at
+            ),
         )
         if self._import.state == "waiting_for_release":
             return
@@ -246,7 +248,9 @@ class _ImportRun:
             cursor, previous_cursor = batch[-1].line, self._import.cursor
             await self._save_step(
                 f"rows/{cursor}",
-                lambda now, machine, c=cursor, t=tally: imports.advance_cursor(now, c, t, machine),  # type: ignore[misc]
+                lambda current, recorded_at, line=cursor, counts=tally: imports.advance_cursor(
+                    current, line, counts, recorded_at
+                ),  # type: ignore[misc]
                 cursor=previous_cursor,
             )
 

@@ -1,4 +1,4 @@
-"""A command as a person types it."""
+"""Runs commands as a person types them."""
 
 import json
 from collections.abc import Callable
@@ -17,19 +17,19 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `viceversa WORDS`; without --data, the data folder is an empty one of the test's own."""
+    """Runs `viceversa ARGUMENTS`. Without --data, the data folder is an empty folder of the test."""
     monkeypatch.setenv("VICEVERSA_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("VICEVERSA_TOKEN", raising=False)
 
-    def typed(*words: str) -> Result:
-        return CliRunner().invoke(app, list(words))
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(app, list(arguments))
 
-    return typed
+    return invoke
 
 
 def fake_service(name: str, answer: Callable[[httpx.Request], httpx.Response]) -> ServiceClient:
-    """A service that answers by this function, without a server."""
+    """A client whose requests are answered by this function, without a server."""
     api = ServiceClient(name, f"http://{name}")
     api._client = httpx.Client(transport=httpx.MockTransport(answer), base_url=f"http://{name}")
     return api

@@ -1,4 +1,4 @@
-"""The coordinator's Monday list: facts in words, names as far as they may be seen, on one screen."""
+"""The coordinator's Monday list: facts in words, visible names, on one screen."""
 
 import httpx
 import pytest
@@ -13,14 +13,14 @@ PAIR = {
     "facts": ["no_first_meeting_booked", "two_cancellations_in_a_row"],
     "sessions_held": 0,
 }
-CLASH = {
+CONFLICT = {
     "pairing_id": "p3",
     "members": {"senior": "anouk", "junior": "selin"},
     "words": ["Both report to the same manager."],
     "since": "2026-03-02T09:00:00.000Z",
     "ends_at": None,
 }
-ASKED = {
+PENDING = {
     "pairing_id": "p2",
     "answer_by": "2026-03-16T09:00:00.000Z",
     "participants": [{"member_id": "anouk", "side": "senior"}, {"member_id": "gone", "side": "junior"}],
@@ -29,7 +29,7 @@ ASKED = {
 
 @pytest.fixture
 def names() -> MemberNames:
-    """Profiles in which one person may not be seen."""
+    """Names from a profiles service that hides one person."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         member = request.url.path.rpartition("/")[2]
@@ -38,41 +38,40 @@ def names() -> MemberNames:
     return MemberNames(fake_service("profiles", answer))
 
 
-def free(number: int) -> list[dict[str, object]]:
+def waiting_people(count: int) -> list[dict[str, object]]:
     return [
-        {"member_id": f"m{one}", "side": "junior", "department_id": "sales", "places": 1, "days_waiting": 40 - one}
-        for one in range(number)
+        {"member_id": f"m{index}", "side": "junior", "department_id": "sales", "places": 1, "days_waiting": 40 - index}
+        for index in range(count)
     ]
 
 
-def test_facts_stand_there_in_words_and_names_as_far_as_they_may_be_seen(
-    names: MemberNames, capsys: pytest.CaptureFixture[str]
-) -> None:
-    print_care([PAIR], [CLASH], [ASKED], free(2), 10, names)
-    shown = capsys.readouterr().out
-    assert "Anouk and Selin" in shown
-    assert "no first meeting was planned in time and two meetings in a row were called off" in shown
-    assert "Anouk and gone" in shown
-    assert "Both report to the same manager." in shown
-    assert "when somebody decides" in shown
-    assert "Mon 16 March 2026" in shown
-    assert "People who wait for a partner, the longest first: 2" in shown
+class TestCareList:
+    def test_facts_and_visible_names_are_shown_in_words(
+        self, names: MemberNames, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        print_care([PAIR], [CONFLICT], [PENDING], waiting_people(2), 10, names)
+        shown = capsys.readouterr().out
+        assert "Anouk and Selin" in shown
+        assert "no first meeting was planned in time and two meetings in a row were called off" in shown
+        assert "Anouk and gone" in shown
+        assert "Both report to the same manager." in shown
+        assert "when somebody decides" in shown
+        assert "Mon 16 March 2026" in shown
+        assert "People who wait for a partner, longest wait first: 2" in shown
 
+    def test_the_list_fits_a_screen_and_says_what_it_omits(
+        self, names: MemberNames, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        print_care([PAIR] * 30, [CONFLICT] * 30, [PENDING] * 30, waiting_people(200), 5, names)
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) < 40
+        assert any("200 or more" in line and "first 5 shown" in line for line in lines)
 
-def test_it_stays_on_one_screen_and_says_what_it_leaves_out(
-    names: MemberNames, capsys: pytest.CaptureFixture[str]
-) -> None:
-    print_care([PAIR] * 30, [CLASH] * 30, [ASKED] * 30, free(200), 5, names)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) < 40
-    assert any("200 or more" in line and "the first 5 are shown" in line for line in lines)
-
-
-def test_nothing_to_do_is_said_in_a_few_lines(names: MemberNames, capsys: pytest.CaptureFixture[str]) -> None:
-    print_care([], [], [], [], 10, names)
-    assert [line for line in capsys.readouterr().out.splitlines() if line] == [
-        "Pairs that would like some help: 0",
-        "Pairs that break a rule since the organisation has changed: 0",
-        "Pairs that were asked and may still answer: 0",
-        "People who wait for a partner, the longest first: 0",
-    ]
+    def test_an_empty_list_takes_a_few_lines(self, names: MemberNames, capsys: pytest.CaptureFixture[str]) -> None:
+        print_care([], [], [], [], 10, names)
+        assert [line for line in capsys.readouterr().out.splitlines() if line] == [
+            "Pairs that may need help: 0",
+            "Pairs that break a rule after a change in the organisation: 0",
+            "Pairs whose answers are pending: 0",
+            "People who wait for a partner, longest wait first: 0",
+        ]

@@ -1,4 +1,4 @@
-"""The whole demo as its users run it, with fewer people: real servers, real processes, and figures that agree."""
+"""The whole demo with fewer people, on real servers and with real processes. Its figures must agree."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from deploy.local.stack import Endpoints
 
 PEOPLE = 90
 WITHIN_S = 600
-PROMISED = (
+PROMISED_FIGURES = (
     "members", "enrolled", "rounds", "proposed", "lapsed", "formed", "chartered", "sessions_held", "checkins",
     "partner_changes", "ended", "erased", "notifications_sent", "mails", "events_by_topic",
 )  # fmt: skip
@@ -28,39 +28,41 @@ def environment(servers: Endpoints, prefix: str) -> dict[str, str]:
     }
 
 
-def test_the_demo_ends_with_figures_that_agree_and_leaves_nothing_running(
-    servers: Endpoints, prefix: str, tmp_path: Path
-) -> None:
-    data = tmp_path / "demo"
-    done = subprocess.run(
-        [sys.executable, "-m", "cli.demo", "--exit", "--people", str(PEOPLE), "--data", str(data)],
-        env=environment(servers, prefix), capture_output=True, text=True, timeout=WITHIN_S, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert process.names(data) == []
+class TestDemo:
+    def test_its_figures_agree_and_nothing_is_left_running(
+        self, servers: Endpoints, prefix: str, tmp_path: Path
+    ) -> None:
+        data = tmp_path / "demo"
+        result = subprocess.run(
+            [sys.executable, "-m", "cli.demo", "--exit", "--people", str(PEOPLE), "--data", str(data)],
+            env=environment(servers, prefix), capture_output=True, text=True, timeout=WITHIN_S, check=False,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+        assert process.names(data) == []
 
-    figures = json.loads(done.stdout.splitlines()[-1])
-    events = figures["events_by_type"]
-    assert [name for name in PROMISED if not figures[name]] == []
-    assert figures["members"] + figures["erased"] == PEOPLE
-    assert figures["proposed"] + figures["pairings_erased"] == events["mentoring.pairing.proposed.v1"]
-    assert figures["chartered"] <= figures["formed"] <= figures["proposed"] - figures["lapsed"]
-    assert "proposed" not in figures["pairings_by_state"], "every deadline has passed"
-    assert (figures["rounds"], figures["erased"], figures["dead_letters"]) == (2, 2, 0)
-    assert figures["notifications_sent"] >= events["mentoring.notification.sent.v1"] > 0
-    assert sum(events.values()) == sum(figures["events_by_topic"].values())
-    left = {"mentoring.pairing.paused.v1", "mentoring.pairing.renewed.v1", "mentoring.outcome.recorded.v1"} - set(
-        events
-    )
-    assert not left, "people are away, go on, and come to an end"
+        figures = json.loads(result.stdout.splitlines()[-1])
+        events = figures["events_by_type"]
+        assert [name for name in PROMISED_FIGURES if not figures[name]] == []
+        assert figures["members"] + figures["erased"] == PEOPLE
+        assert figures["proposed"] + figures["pairings_erased"] == events["mentoring.pairing.proposed.v1"]
+        assert figures["chartered"] <= figures["formed"] <= figures["proposed"] - figures["lapsed"]
+        assert "proposed" not in figures["pairings_by_state"], "all deadlines have passed"
+        assert (figures["rounds"], figures["erased"], figures["dead_letters"]) == (2, 2, 0)
+        assert figures["notifications_sent"] >= events["mentoring.notification.sent.v1"] > 0
+        assert sum(events.values()) == sum(figures["events_by_topic"].values())
+        missing = {
+            "mentoring.pairing.paused.v1",
+            "mentoring.pairing.renewed.v1",
+            "mentoring.outcome.recorded.v1",
+        } - set(events)
+        assert not missing, "some pairings are paused, renewed, and recorded with an outcome"
 
-
-def test_it_never_empties_a_folder_that_is_not_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "precious").write_text("mine")
-    done = subprocess.run(
-        [sys.executable, "-m", "cli.demo", "--exit", "--data", str(tmp_path)],
-        capture_output=True, text=True, timeout=WITHIN_S, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "not the demo's" in done.stderr
-    assert (tmp_path / "precious").read_text() == "mine"
+    def test_a_folder_of_somebody_else_is_never_emptied(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "precious").write_text("mine")
+        result = subprocess.run(
+            [sys.executable, "-m", "cli.demo", "--exit", "--data", str(tmp_path)],
+            capture_output=True, text=True, timeout=WITHIN_S, check=False,
+        )  # fmt: skip
+        assert result.returncode == 1
+        assert "not the demo's" in result.stderr
+        assert (tmp_path / "precious").read_text() == "mine"

@@ -1,4 +1,4 @@
-"""`viceversa learning`: what it shows of weights and versions, and what it asks of the matcher."""
+"""`viceversa learning`: its output about weights and versions, and its requests to the matcher."""
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ ESTIMATE = {
     "gain": {"by": 0.021, "noise": 0.006},
     "clear": True,
 }
-SEEN = {
+LEARNING = {
     "programme_id": "fresh-eyes",
     "learning": True,
     "weights": WEIGHTS,
@@ -35,58 +35,59 @@ PREVIEW = {
     "gain": {"by": 0.018, "noise": 0.007},
     "compare": "/rounds/r1/compare/r2",
 }
-COMPARED = {"pairs_in_common": 7, "people_with_other_partners": 10}
+COMPARISON = {"pairs_in_common": 7, "people_with_other_partners": 10}
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """A matcher that has learned; what it was asked. Its preview is there at the second look."""
-    seen: list[tuple[str, str]] = []
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """A matcher with learned weights; returns its requests. The preview is ready at the second request."""
+    requests: list[tuple[str, str]] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        seen.append((request.method, request.url.path))
+        requests.append((request.method, request.url.path))
         if request.method == "GET" and request.url.path.endswith("/preview"):
-            state = "computed" if seen.count(seen[-1]) > 1 else "computing"
+            state = "computed" if requests.count(requests[-1]) > 1 else "computing"
             return httpx.Response(200, json={**PREVIEW, "state": state})
         if request.url.path.startswith("/rounds"):
-            return httpx.Response(200, json=COMPARED)
-        return httpx.Response(200, json=SEEN)
+            return httpx.Response(200, json=COMPARISON)
+        return httpx.Response(200, json=LEARNING)
 
     monkeypatch.setattr(connections, "open_service", lambda *_: fake_service("matcher", answer))
-    return seen
+    return requests
 
 
-def test_show_tells_weights_where_outcomes_point_and_what_to_do_next(run: Run, asked: list[tuple[str, str]]) -> None:
-    shown = run("learning", "show", "fresh-eyes").stdout
-    assert "64 outcomes are in, of 30 that it needs" in shown
-    assert "how different their views are" in shown
-    assert "0.15 to 0.35" in shown
-    assert "viceversa learning preview fresh-eyes 1" in shown
-    assert asked == [("GET", "/programmes/fresh-eyes/learning")]
-    assert parse_json(run("learning", "show", "fresh-eyes", "--json")) == SEEN
+class TestLearningCommands:
+    def test_show_prints_weights_and_the_next_step(self, run: Run, requests: list[tuple[str, str]]) -> None:
+        output = run("learning", "show", "fresh-eyes").stdout
+        assert "64 outcomes are available; 30 are needed" in output
+        assert "how different their views are" in output
+        assert "0.15 to 0.35" in output
+        assert "viceversa learning preview fresh-eyes 1" in output
+        assert requests == [("GET", "/programmes/fresh-eyes/learning")]
+        assert parse_json(run("learning", "show", "fresh-eyes", "--json")) == LEARNING
 
+    def test_preview_waits_and_prints_the_differences(self, run: Run, requests: list[tuple[str, str]]) -> None:
+        output = run("learning", "preview", "fresh-eyes", "1").stdout
+        assert "12 pairs with the weights in use, 12 with these, 7 the same" in output
+        assert "10 people would have another partner" in output
+        assert "+0.018 ± 0.007" in output
+        assert "viceversa round compare r1 r2" in output
+        assert requests[0] == ("POST", "/programmes/fresh-eyes/learning/1/preview")
+        assert requests[-1] == ("GET", "/rounds/r1/compare/r2")
+        assert parse_json(run("learning", "preview", "fresh-eyes", "1", "--json"))["gain"] == PREVIEW["gain"]
 
-def test_preview_waits_and_shows_who_would_be_matched_differently(run: Run, asked: list[tuple[str, str]]) -> None:
-    shown = run("learning", "preview", "fresh-eyes", "1").stdout
-    assert "12 pairs with the weights in use, 12 with these, 7 the same" in shown
-    assert "10 people would have somebody else" in shown
-    assert "+0.018 ± 0.007" in shown
-    assert "viceversa round compare r1 r2" in shown
-    assert asked[0] == ("POST", "/programmes/fresh-eyes/learning/1/preview")
-    assert asked[-1] == ("GET", "/rounds/r1/compare/r2")
-    assert parse_json(run("learning", "preview", "fresh-eyes", "1", "--json"))["gain"] == PREVIEW["gain"]
-
-
-@pytest.mark.parametrize(
-    ("words", "path"),
-    [
-        (("propose", "fresh-eyes"), "proposals"),
-        (("release", "fresh-eyes", "1"), "1/release"),
-        (("release", "fresh-eyes", "0"), "0/release"),
-        (("dismiss", "fresh-eyes", "1"), "1/dismiss"),
-    ],
-    ids=" ".join,
-)
-def test_a_decision_is_one_request(run: Run, asked: list[tuple[str, str]], words: tuple[str, ...], path: str) -> None:
-    assert run("learning", *words).exit_code == 0
-    assert asked == [("POST", f"/programmes/fresh-eyes/learning/{path}")]
+    @pytest.mark.parametrize(
+        ("arguments", "path"),
+        [
+            (("propose", "fresh-eyes"), "proposals"),
+            (("release", "fresh-eyes", "1"), "1/release"),
+            (("release", "fresh-eyes", "0"), "0/release"),
+            (("dismiss", "fresh-eyes", "1"), "1/dismiss"),
+        ],
+        ids=" ".join,
+    )
+    def test_a_decision_is_one_request(
+        self, run: Run, requests: list[tuple[str, str]], arguments: tuple[str, ...], path: str
+    ) -> None:
+        assert run("learning", *arguments).exit_code == 0
+        assert requests == [("POST", f"/programmes/fresh-eyes/learning/{path}")]

@@ -1,4 +1,4 @@
-"""A pairing's events are found on real topics among others, wherever they lie and whatever else lies there."""
+"""Reading the events of a pairing from real topics that hold other events as well."""
 
 import asyncio
 from collections.abc import Iterable
@@ -18,8 +18,8 @@ from contracts.pairings import PairingFormed, PairingProposed
 from deploy.local.stack import Endpoints
 from tests.cli.conftest import Run
 
-KINDS = (PairingProposed, PairingFormed, SessionHeld, ContactNeeded, NotificationSent)
-OTHERS = 20
+EVENT_TYPES = (PairingProposed, PairingFormed, SessionHeld, ContactNeeded, NotificationSent)
+OTHER_PAIRINGS = 20
 _PARTITIONS = 12
 
 
@@ -34,55 +34,55 @@ def example(kind: type[EventData], **changes: Any) -> EventData:
     return examples()[kind].model_copy(update=changes)
 
 
-MINE = [example(kind) for kind in KINDS]
-PAIRING, READER = MINE[0].key(), MINE[-1].key()
+EVENTS = [example(kind) for kind in EVENT_TYPES]
+PAIRING, READER = EVENTS[0].key(), EVENTS[-1].key()
 
 
-def said(servers: Endpoints, prefix: str, events: Iterable[EventData], *, elsewhere: bool = False) -> None:
-    """Publishes them where our producers do, or each in the next partition."""
+def publish(servers: Endpoints, prefix: str, events: Iterable[EventData], *, shift_partition: bool = False) -> None:
+    """Publish the events to the partitions of our producers, or each to the next partition."""
 
-    async def say() -> None:
+    async def send() -> None:
         producer = AIOKafkaProducer(bootstrap_servers=servers.kafka)
         await producer.start()
         try:
             for event in events:
                 key = event.key().encode()
-                place = DefaultPartitioner()(key, range(_PARTITIONS), [])
+                partition = DefaultPartitioner()(key, range(_PARTITIONS), [])
                 await producer.send_and_wait(
                     event.TOPIC.full_name(prefix),
                     key=key,
                     value=event.model_dump_json().encode(),
                     headers=envelope_of(event).headers(),
-                    partition=(place + elsewhere) % _PARTITIONS,
+                    partition=(partition + shift_partition) % _PARTITIONS,
                 )
             await producer.send_and_wait(PairingProposed.TOPIC.full_name(prefix), key=PAIRING.encode(), value=b"{}")
         finally:
             await producer.stop()
 
-    asyncio.run(say())
+    asyncio.run(send())
 
 
-def found(servers: Endpoints, prefix: str) -> tuple[list[EventData], list[str]]:
-    """What is found, and what was reported on the way."""
+def read_events(servers: Endpoints, prefix: str) -> tuple[list[EventData], list[str]]:
+    """The events that were found, and the reports on the way."""
     reported: list[str] = []
     reading = read_pairing_events(Connection(servers.kafka), prefix, PAIRING, [READER], reported.append)
-    return [one.data for one in asyncio.run(reading)], reported
+    return [event.data for event in asyncio.run(reading)], reported
 
 
-def test_in_the_partition_of_its_key_and_of_its_readers(servers: Endpoints, prefix: str) -> None:
-    others = [example(kind, pairing_id=f"other-{number}") for kind in KINDS for number in range(OTHERS)]
-    said(servers, prefix, [*others, *MINE])
-    assert found(servers, prefix) == (MINE, [])
+class TestPairingEvents:
+    def test_events_are_read_from_their_partitions(self, servers: Endpoints, prefix: str) -> None:
+        others = [
+            example(kind, pairing_id=f"other-{number}") for kind in EVENT_TYPES for number in range(OTHER_PAIRINGS)
+        ]
+        publish(servers, prefix, [*others, *EVENTS])
+        assert read_events(servers, prefix) == (EVENTS, [])
 
+    def test_mirrored_topics_are_read_as_a_whole(self, servers: Endpoints, prefix: str) -> None:
+        """A mirror may use other partitions. A report says that reading takes longer."""
+        publish(servers, prefix, [*EVENTS, example(SessionHeld, pairing_id="other")], shift_partition=True)
+        events, reported = read_events(servers, prefix)
+        assert events == EVENTS
+        assert len(reported) == 1
 
-def test_where_something_else_wrote_the_topics_all_of_them_are_read_and_that_is_said(
-    servers: Endpoints, prefix: str
-) -> None:
-    said(servers, prefix, [*MINE, example(SessionHeld, pairing_id="other")], elsewhere=True)
-    events, reported = found(servers, prefix)
-    assert events == MINE
-    assert len(reported) == 1
-
-
-def test_of_a_pairing_that_nobody_spoke_of_nothing_is_found(servers: Endpoints, prefix: str) -> None:
-    assert found(servers, prefix)[0] == []
+    def test_an_unknown_pairing_has_no_events(self, servers: Endpoints, prefix: str) -> None:
+        assert read_events(servers, prefix)[0] == []

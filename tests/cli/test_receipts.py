@@ -1,4 +1,4 @@
-"""How a match was made, as it is told on the command line: words for the two, figures for whoever coordinates."""
+"""The explanation of a match on the command line: words for the pair, figures for a coordinator."""
 
 from typing import Any
 
@@ -45,8 +45,8 @@ FULL: dict[str, Any] = {
 
 def matcher(answers: dict[str, Any]) -> ServiceClient:
     def answer(request: httpx.Request) -> httpx.Response:
-        found = answers.get(request.url.path)
-        return httpx.Response(404) if found is None else httpx.Response(200, json=found)
+        body = answers.get(request.url.path)
+        return httpx.Response(404) if body is None else httpx.Response(200, json=body)
 
     return fake_service("matcher", answer)
 
@@ -56,56 +56,60 @@ def names() -> MemberNames:
     return MemberNames(matcher({"/members/third": {"name": "Third Person"}}))
 
 
-def test_one_of_the_two_reads_words_and_no_figure(names: MemberNames, capsys: pytest.CaptureFixture[str]) -> None:
-    print_explanation(OWN, names)
-    print_details(OWN)
-    shown = capsys.readouterr().out
-    for words in (OWN["how"], *OWN["reasons"], *OWN["parts"]):
-        assert words in shown
-    assert "Fit" not in shown
-    assert "sha" not in shown
+class TestReceiptTexts:
+    def test_a_member_of_the_pair_sees_no_figures(self, names: MemberNames, capsys: pytest.CaptureFixture[str]) -> None:
+        print_explanation(OWN, names)
+        print_details(OWN)
+        output = capsys.readouterr().out
+        for text in (OWN["how"], *OWN["reasons"], *OWN["parts"]):
+            assert text in output
+        assert "Fit" not in output
+        assert "sha" not in output
+
+    def test_a_coordinator_sees_figures_and_second_choices(self, names: MemberNames) -> None:
+        first, *others = describe_figures(FULL, names)
+        assert first.startswith("Fit 0.61: benefit of the senior 0.50, benefit of the junior 0.55,")
+        assert others == [
+            "The seed 7 decided between pairs of about equal fit.",
+            "Second choice of the senior: Third Person, with 0.60.",
+            "Second choice of the junior: a person of your own reporting line, with 0.58.",
+            "Cost of choosing this pair by hand: 0.02.",
+        ]
+
+    def test_lines_that_do_not_apply_are_left_out(self, names: MemberNames) -> None:
+        plain = {**FULL, "seed": None, "runner_up": {}, "override_cost": None}
+        assert len(describe_figures(plain, names)) == 1
+        changed = {**plain, "chosen_with": {**FULL["fit"], "score": 0.55}}
+        assert describe_figures(changed, names)[1].startswith("The round chose it with a fit of 0.55;")
+
+    def test_reasons_weights_and_hashes_are_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_details(FULL)
+        output = capsys.readouterr().out
+        assert "Reasons for the junior:\n  You want to know." in output
+        assert "version 3 of the settings of fresh-eyes" in output
+        assert "the side that gains less" in output
+        assert "abc" in output
 
 
-def test_whoever_coordinates_reads_what_counted_and_whom_each_could_have_had(names: MemberNames) -> None:
-    first, *others = describe_figures(FULL, names)
-    assert first.startswith("Fit 0.61: what the senior gains 0.50, what the junior gains 0.55,")
-    assert others == [
-        "Between pairs that fit about equally well the seed 7 decided.",
-        "Second choice of the senior: Third Person, with 0.60.",
-        "Second choice of the junior: somebody of your own line, with 0.58.",
-        "What was given up by choosing this pair by hand: 0.02.",
-    ]
+class TestReceiptVerification:
+    @pytest.mark.parametrize(("verified", "code"), [(True, 0), (False, 1)])
+    def test_a_failed_verification_ends_with_1(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch, verified: bool, code: int
+    ) -> None:
+        verification = {
+            "verified": verified,
+            "words": ["Not the same is the reasons."],
+            "changed_since": {"senior": True},
+        }
+        monkeypatch.setattr(
+            connections, "open_service", lambda *_: matcher({"/receipts/r1/verification": verification})
+        )
+        result = run("receipt", "verify", "r1")
+        assert result.exit_code == code
+        assert ("It verifies." in result.stdout) is verified
+        assert "Not the same is the reasons." in result.stdout
+        assert "The senior's profile has changed since." in result.stdout
 
-
-def test_what_does_not_apply_is_not_told(names: MemberNames) -> None:
-    plain = {**FULL, "seed": None, "runner_up": {}, "override_cost": None}
-    assert len(describe_figures(plain, names)) == 1
-    changed = {**plain, "chosen_with": {**FULL["fit"], "score": 0.55}}
-    assert describe_figures(changed, names)[1].startswith("The round chose it with a fit of 0.55;")
-
-
-def test_reasons_weights_and_hashes_are_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
-    print_details(FULL)
-    shown = capsys.readouterr().out
-    assert "Reasons for the junior:\n  You want to know." in shown
-    assert "version 3 of the settings of fresh-eyes" in shown
-    assert "the side that gains less" in shown
-    assert "abc" in shown
-
-
-@pytest.mark.parametrize(("verified", "code"), [(True, 0), (False, 1)])
-def test_verify_ends_with_1_where_it_does_not(
-    run: Run, monkeypatch: pytest.MonkeyPatch, verified: bool, code: int
-) -> None:
-    found = {"verified": verified, "words": ["Not the same is the reasons."], "changed_since": {"senior": True}}
-    monkeypatch.setattr(connections, "open_service", lambda *_: matcher({"/receipts/r1/verification": found}))
-    result = run("receipt", "verify", "r1")
-    assert result.exit_code == code
-    assert ("It verifies." in result.stdout) is verified
-    assert "Not the same is the reasons." in result.stdout
-    assert "The senior's profile is another today." in result.stdout
-
-
-def test_the_two_are_not_told_of_each_others_changes(capsys: pytest.CaptureFixture[str]) -> None:
-    print_verification({"verified": True, "words": [], "changed_since": None})
-    assert capsys.readouterr().out == "It verifies.\n"
+    def test_members_do_not_see_each_others_changes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_verification({"verified": True, "words": [], "changed_since": None})
+        assert capsys.readouterr().out == "It verifies.\n"

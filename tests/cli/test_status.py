@@ -1,4 +1,4 @@
-"""What `status` makes of a service's figures and of a programme's report."""
+"""How `status` shows the metrics of a service and the report of a programme."""
 
 import pytest
 
@@ -25,44 +25,43 @@ viceversa_notifications_ended_created{purpose="partners",channel="email",state="
 """
 
 
-def test_figures_are_summed_up_and_what_is_overdue_is_named_by_aggregate_and_kind() -> None:
-    assert status.parse_figures(METRICS) == ServiceFigures(
-        lag=5,
-        oldest_s=1.3,
-        overdue=4,
-        overdue_by={"pairings due": 3, "rounds lease": 1},
-        business={"notifications_ended_total partners email sent none": 7},
-    )
+class TestServiceFigures:
+    def test_metrics_are_summed_and_overdue_kinds_named(self) -> None:
+        assert status.parse_figures(METRICS) == ServiceFigures(
+            lag=5,
+            oldest_s=1.3,
+            overdue=4,
+            overdue_by={"pairings due": 3, "rounds lease": 1},
+            business={"notifications_ended_total partners email sent none": 7},
+        )
+
+    def test_overdue_items_are_shown_in_words(self, capsys: pytest.CaptureFixture[str]) -> None:
+        status.print_processes([], [], {"matcher": status.parse_figures(METRICS), "feedback": None})
+        output = capsys.readouterr().out
+        assert "overdue in matcher: 3 pairings whose time has come" in output
+        assert "overdue in matcher: 1 rounds left unfinished" in output
 
 
-def test_what_is_overdue_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
-    status.print_processes([], [], {"matcher": status.parse_figures(METRICS), "feedback": None})
-    shown = capsys.readouterr().out
-    assert "overdue in matcher: 3 pairings whose time has come" in shown
-    assert "overdue in matcher: 1 rounds left unfinished" in shown
+class TestPairFunnels:
+    def test_a_number_too_small_to_publish_is_not_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
+        status.print_funnels(
+            [PairFunnel("fresh-eyes", 5, {**dict.fromkeys(STEP_TEXTS, 0), "proposed": 12, "lapsed": None})]
+        )
+        lines = capsys.readouterr().out.splitlines()
+        assert next(line for line in lines if line.startswith("proposed")).split()[-1] == "12"
+        assert next(line for line in lines if line.startswith("did not come about")).endswith("fewer than 5")
 
+    def test_many_programmes_are_shown_in_several_tables(self, capsys: pytest.CaptureFixture[str]) -> None:
+        status.print_funnels([PairFunnel(f"p{number}", 5, dict.fromkeys(STEP_TEXTS, number)) for number in range(6)])
+        assert capsys.readouterr().out.count("pairs  ") == 2
 
-def test_a_number_too_small_to_be_told_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    status.print_funnels(
-        [PairFunnel("fresh-eyes", 5, {**dict.fromkeys(STEP_TEXTS, 0), "proposed": 12, "lapsed": None})]
-    )
-    lines = capsys.readouterr().out.splitlines()
-    assert next(line for line in lines if line.startswith("proposed")).split()[-1] == "12"
-    assert next(line for line in lines if line.startswith("did not come about")).endswith("fewer than 5")
+    def test_a_refusal_is_left_out_but_no_answer_is_an_error(self) -> None:
+        def refused(_path: str) -> None:
+            raise Failure("not yours", code=REFUSED)
 
+        def silent(_path: str) -> None:
+            raise Failure("nothing answers")
 
-def test_many_programmes_stand_in_several_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    status.print_funnels([PairFunnel(f"p{number}", 5, dict.fromkeys(STEP_TEXTS, number)) for number in range(6)])
-    assert capsys.readouterr().out.count("pairs  ") == 2
-
-
-def test_what_is_refused_is_left_out_and_what_does_not_answer_is_not() -> None:
-    def refused(_path: str) -> None:
-        raise Failure("not yours", code=REFUSED)
-
-    def silent(_path: str) -> None:
-        raise Failure("nothing answers")
-
-    assert status._get_unless_refused(refused, "/x") is None
-    with pytest.raises(Failure):
-        status._get_unless_refused(silent, "/x")
+        assert status._get_unless_refused(refused, "/x") is None
+        with pytest.raises(Failure):
+            status._get_unless_refused(silent, "/x")

@@ -1,4 +1,4 @@
-"""The demo's own check: it agrees when all is well, and says what differs when it is not."""
+"""The demo's comparison of its figures: it names every figure that differs."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,7 @@ from cli.demo.audit import Audit
 from cli.demo.subscriber import SeenEvent, Witness
 from cli.demo.summary import FinalCounts, find_disagreements
 
-COUNTED = FinalCounts(
+COUNTS = FinalCounts(
     Audit(
         members=2, enrolled=2, rounds=1, proposed=2, lapsed=1, formed=1, chartered=0, ended=0, sessions_held=1,
         checkins=1, partner_changes=0, notifications_sent=1, states={"lapsed": 1, "formed": 1},
@@ -23,8 +23,8 @@ MEETING = {"session": {"session_id": "s", "state": "held"}}
 
 @pytest.fixture
 def witness() -> Witness:
-    """Two people, a round, two pairings: one lapsed; of the other they met and one answered a check-in."""
-    seen = Witness()
+    """Two people, a round and two pairings. One pairing lapsed; the other had a meeting and an answered check-in."""
+    witness = Witness()
     for number, (topic, kind, subject, data) in enumerate(
         [
             ("profiles.v1", "profile.changed", "anna", None),
@@ -42,61 +42,59 @@ def witness() -> Witness:
             ("notifications.v1", "notification.sent", "n", {}),
         ]
     ):
-        seen.record(SeenEvent(topic, f"mentoring.{kind}.v1", f"e{number}", subject, data))
-    return seen
+        witness.record(SeenEvent(topic, f"mentoring.{kind}.v1", f"e{number}", subject, data))
+    return witness
 
 
-def but(**figures: Any) -> FinalCounts:
-    return replace(COUNTED, audit=replace(COUNTED.audit, **figures))
+def counts_with(**figures: Any) -> FinalCounts:
+    return replace(COUNTS, audit=replace(COUNTS.audit, **figures))
 
 
-def test_they_agree_when_the_subscriber_saw_what_the_services_say(witness: Witness) -> None:
-    assert find_disagreements(COUNTED, witness) == []
+class TestDisagreements:
+    def test_equal_figures_agree(self, witness: Witness) -> None:
+        assert find_disagreements(COUNTS, witness) == []
+
+    def test_a_pairing_of_an_erased_person_is_not_counted(self, witness: Witness) -> None:
+        witness.record(SeenEvent("pairing-states.v1", "mentoring.pairing.state.v1", "tomb", "q", None))
+        assert (
+            find_disagreements(
+                counts_with(proposed=1, formed=0, sessions_held=0, checkins=0, states={"lapsed": 1}), witness
+            )
+            == []
+        )
+
+    @pytest.mark.parametrize(
+        "figure",
+        [
+            "members", "rounds", "proposed", "lapsed", "formed", "chartered", "ended", "sessions_held", "checkins",
+            "partner_changes", "published_notifications", "mails_sent", "mails",
+        ],
+    )  # fmt: skip
+    def test_any_different_figure_is_named(self, witness: Witness, figure: str) -> None:
+        assert find_disagreements(counts_with(**{figure: getattr(COUNTS.audit, figure) + 1}), witness)
+
+    def test_an_unconfirmed_erasure_and_a_dead_letter_are_named(self, witness: Witness) -> None:
+        assert find_disagreements(replace(COUNTS, erased=1), witness)
+        assert find_disagreements(replace(COUNTS, dead_letters=1), witness)
+
+    def test_mails_are_not_counted_with_a_configured_server(self, witness: Witness) -> None:
+        assert find_disagreements(counts_with(mails=None), witness) == []
+
+    def test_a_lost_event_is_noticed(self, witness: Witness) -> None:
+        witness.subjects_by_type["mentoring.pairing.formed.v1"].clear()
+        assert any("formed" in line for line in find_disagreements(COUNTS, witness))
+
+    def test_a_stale_state_on_the_compacted_topic_is_noticed(self, witness: Witness) -> None:
+        witness.states["q"] = "proposed"
+        assert any("compacted" in line for line in find_disagreements(COUNTS, witness))
 
 
-def test_a_pairing_that_went_with_an_erased_person_is_counted_by_nobody(witness: Witness) -> None:
-    witness.record(SeenEvent("pairing-states.v1", "mentoring.pairing.state.v1", "tomb", "q", None))
-    assert (
-        find_disagreements(but(proposed=1, formed=0, sessions_held=0, checkins=0, states={"lapsed": 1}), witness) == []
-    )
+class TestWitness:
+    def test_an_event_that_arrives_twice_counts_once(self, witness: Witness) -> None:
+        assert not witness.record(SeenEvent("rounds.v1", "mentoring.round.published.v1", "e2", "r", {}))
+        assert find_disagreements(COUNTS, witness) == []
 
-
-@pytest.mark.parametrize(
-    "figure",
-    [
-        "members", "rounds", "proposed", "lapsed", "formed", "chartered", "ended", "sessions_held", "checkins",
-        "partner_changes", "published_notifications", "mails_sent", "mails",
-    ],
-)  # fmt: skip
-def test_any_figure_that_differs_is_named(witness: Witness, figure: str) -> None:
-    assert find_disagreements(but(**{figure: getattr(COUNTED.audit, figure) + 1}), witness)
-
-
-def test_an_erasure_that_not_every_service_confirmed_and_a_dead_letter_are_named(witness: Witness) -> None:
-    assert find_disagreements(replace(COUNTED, erased=1), witness)
-    assert find_disagreements(replace(COUNTED, dead_letters=1), witness)
-
-
-def test_where_mail_goes_to_a_named_server_nobody_looks_for_it_here(witness: Witness) -> None:
-    assert find_disagreements(but(mails=None), witness) == []
-
-
-def test_a_lost_event_is_noticed(witness: Witness) -> None:
-    witness.subjects_by_type["mentoring.pairing.formed.v1"].clear()
-    assert any("formed" in line for line in find_disagreements(COUNTED, witness))
-
-
-def test_a_stale_state_on_the_compacted_topic_is_noticed(witness: Witness) -> None:
-    witness.states["q"] = "proposed"
-    assert any("compacted" in line for line in find_disagreements(COUNTED, witness))
-
-
-def test_an_event_that_arrives_twice_counts_once(witness: Witness) -> None:
-    assert not witness.record(SeenEvent("rounds.v1", "mentoring.round.published.v1", "e2", "r", {}))
-    assert find_disagreements(COUNTED, witness) == []
-
-
-def test_the_pairing_with_most_to_tell_is_one_that_is_still_known(witness: Witness) -> None:
-    assert witness.find_richest_pairing() == "q"
-    witness.record(SeenEvent("pairing-states.v1", "mentoring.pairing.state.v1", "tomb", "q", None))
-    assert witness.find_richest_pairing() == "p"
+    def test_the_richest_pairing_still_exists(self, witness: Witness) -> None:
+        assert witness.find_richest_pairing() == "q"
+        witness.record(SeenEvent("pairing-states.v1", "mentoring.pairing.state.v1", "tomb", "q", None))
+        assert witness.find_richest_pairing() == "p"

@@ -279,9 +279,9 @@ class TestErasureDecision:
         assert people.complete_own_erasure(completed, LATER) is None
 
     def test_reports_of_an_erased_manager_move_up(self) -> None:
-        place = OrgPosition(manager="boss", line=("boss", "top"), evaluators=("boss", "x"))
+        position = OrgPosition(manager="boss", line=("boss", "top"), evaluators=("boss", "x"))
         person = imported_person().model_copy(
-            update={"place": place, "avoid": ("boss", "y"), "contact": ContactWishes(delegates=("boss",))}
+            update={"place": position, "avoid": ("boss", "y"), "contact": ContactWishes(delegates=("boss",))}
         )
         updated = people.remove_mentions(person, "boss", "top")
         assert updated.place == OrgPosition(manager="top", line=("top",), evaluators=("x",))

@@ -28,12 +28,12 @@ def find_circles(manager_of: Mapping[K, K | None]) -> dict[K, tuple[K, ...]]:
     Linear in the number of people: each person is visited once.
     """
     circles: dict[K, tuple[K, ...]] = {}
-    seen: set[K] = set()
+    visited: set[K] = set()
     for start in manager_of:
         path: dict[K, int] = {}
         current: K | None = start
-        while current is not None and current not in seen:
-            seen.add(current)
+        while current is not None and current not in visited:
+            visited.add(current)
             path[current] = len(path)
             current = manager_of.get(current)
         if current is not None and current in path:

@@ -252,7 +252,7 @@ def apply_hr_record(
     person: Person | None,
     member_id: str,
     hr: HrRecord,
-    place: OrgPosition,
+    position: OrgPosition,
     invitation: Invitation | None,
     programmes: Programmes,
     now: datetime,
@@ -271,7 +271,7 @@ def apply_hr_record(
         update={
             "hr": hr,
             "external_ids": ids if hr.external_id in ids else (*ids, hr.external_id),
-            "place": place,
+            "place": position,
         }
     )
     if invitation is not None and after.enrolment_in(invitation.programme_id) is None:
@@ -375,9 +375,9 @@ def _with_enrolment(person: Person, enrolment: ProgrammeEnrolment) -> Person:
     )
 
 
-def replace_position(person: Person, place: OrgPosition) -> Person:
+def replace_position(person: Person, position: OrgPosition) -> Person:
     """Set another position in the organisation, after somebody above has moved."""
-    return person.model_copy(update={"place": place})
+    return person.model_copy(update={"place": position})
 
 
 def erase_person(person: Person | None, hash_ref: Callable[[str], str], moment: Moment) -> Decision:
@@ -436,7 +436,7 @@ def remove_mentions(person: Person, erased_id: str, heir: str | None) -> Person:
     manager = heir if person.place.manager == erased_id else person.place.manager
     above = (heir if member == erased_id else member for member in person.place.line)
     line = tuple(dict.fromkeys(member for member in above if member is not None and member != person.member_id))
-    place = person.place.model_copy(
+    position = person.place.model_copy(
         update={
             "manager": None if manager == person.member_id else manager,
             "line": line,
@@ -446,7 +446,7 @@ def remove_mentions(person: Person, erased_id: str, heir: str | None) -> Person:
     delegates = keep_others(person.contact.delegates)
     return person.model_copy(
         update={
-            "place": place,
+            "place": position,
             "avoid": keep_others(person.avoid),
             "contact": person.contact.model_copy(update={"delegates": delegates}),
         }
