@@ -1,9 +1,9 @@
-"""Python's full collections, kept short however much a service remembers.
+"""Keeps Python's full garbage collections short, however many objects a service holds.
 
-A full collection looks at every object that lives, while nothing else can be done: with a hundred thousand people in
-memory that is half a second, again and again. Whatever has survived one is set aside, so that the next looks at what
-came since; what is freed by its last reference going away is freed as ever. Once an hour, and when it ends, everything
-is looked at again, for the sake of circles that nobody refers to any longer.
+A full collection visits every living object and blocks everything else: with a hundred thousand people in memory it
+takes half a second, again and again. Objects that survive one are frozen, so the next one visits only newer objects.
+Reference counting frees frozen objects as before. Once an hour, and when the tuning ends, all objects are visited
+again, to free reference cycles that nothing refers to any longer.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-FULL_COLLECTION_INTERVAL_S = 3600.0  # seconds from one look at everything to the next
+FULL_COLLECTION_INTERVAL_S = 3600.0  # seconds between two collections of all objects
 
 
 @contextmanager
 def set_collected_aside() -> Iterator[None]:
-    """For as long as this lasts."""
+    """Freeze the survivors of each full collection while this context is open."""
     gc.callbacks.append(_set_aside)
     try:
         yield
@@ -26,7 +26,7 @@ def set_collected_aside() -> Iterator[None]:
 
 
 async def run_gc_tuning() -> None:
-    """For as long as a service runs; ends by being cancelled."""
+    """Keep full collections short until this task is cancelled."""
     with set_collected_aside():
         while True:
             gc.unfreeze()

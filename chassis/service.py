@@ -1,8 +1,9 @@
 """The frame of every service: start, wait for the servers, run, stop.
 
-A service's ``__main__`` says ``run("name", build)``; ``build`` makes its parts from the ``Chassis``. HTTP answers from
-the first moment (health says what is missing); everything else begins when MongoDB and Kafka are there, and is started
-again when it fails. SIGTERM and Ctrl-C stop cleanly: requests and the batch in hand are finished.
+The ``__main__`` of a service calls ``run("name", build, port)``; ``build`` makes a ``ServiceDefinition`` from the
+``Chassis``. HTTP answers from the start, and the health report names what is missing. Everything else begins when
+MongoDB and Kafka answer, and is started again when it fails. SIGTERM and Ctrl-C stop the service cleanly: open requests
+and the current batch are finished.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import uvicorn
@@ -48,16 +50,16 @@ A = TypeVar("A", bound=Aggregates[Any])
 D = TypeVar("D", bound=Documents)
 E = TypeVar("E", bound=EventData)
 
-FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 5.0  # seconds between attempts to reach the servers
-WATCH_INTERVAL_S = 2.0  # seconds between looks at lag and at the servers
-DRAIN_TIMEOUT_S = 10.0  # seconds that the relay may take for the last events
-CANCEL_TIMEOUT_S = 10.0  # seconds after which a task that goes on is told again to end
-PING_TIMEOUT_S = 5.0  # seconds in which a server that is well answers
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.5, 5.0  # seconds before the next attempt: doubled each time, up to the maximum
+WATCH_INTERVAL_S = 2.0  # seconds between two checks of the servers and of the lag
+DRAIN_TIMEOUT_S = 10.0  # seconds in which the relay publishes the last events at a stop
+CANCEL_TIMEOUT_S = 10.0  # seconds after which a task that still runs is cancelled again
+PING_TIMEOUT_S = 5.0  # seconds in which a healthy server answers
 
 
 @dataclass
 class ServiceDefinition(Generic[C]):
-    """What a service is made of. ``says``: the topics that it publishes on."""
+    """The parts of a service. ``publishes``: its topics. ``problems``: the HTTP status of each of its errors."""
 
     context: C
     handlers: HandlerRegistry[C]
@@ -68,7 +70,7 @@ class ServiceDefinition(Generic[C]):
 
 
 class Chassis:
-    """What ``build`` makes a service from: its collections, clock and settings."""
+    """The collections, clock and settings from which ``build`` makes a service."""
 
     def __init__(self, service: str, settings: Settings) -> None:
         self.service = service
@@ -152,11 +154,11 @@ class Chassis:
 
 
 def run(service: str, build: Callable[[Chassis], ServiceDefinition[Any]], port: int) -> None:
-    """Run a service until it is told to stop. Ends the process with 2 when a setting is wrong."""
+    """Run a service until a signal stops it. Ends the process with status 2 when a setting is wrong."""
     try:
         settings = load_settings(service, default_port=port)
         telemetry.configure(service, settings)
-        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:  # uvloop, where there is one
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:  # uvloop where it is installed
             runner.run(_serve(Chassis(service, settings), build))
     except SettingsError as error:
         sys.stderr.write(f"{service} cannot start:\n{error}\n")
@@ -166,20 +168,20 @@ def run(service: str, build: Callable[[Chassis], ServiceDefinition[Any]], port: 
 
 
 async def _serve(chassis: Chassis, build: Callable[[Chassis], ServiceDefinition[Any]]) -> None:
-    parts = build(chassis)
+    definition = build(chassis)
     app = create_app(
         chassis.service,
         chassis.settings,
-        routers=parts.routers,
+        routers=definition.routers,
         health=chassis.health,
-        context=parts.context,
+        context=definition.context,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with _http(app, chassis.settings):
-        await _until(stop, _run(chassis, parts))
+        await _until(stop, _run(chassis, definition))
     log.info("stopped")
 
 
@@ -206,7 +208,7 @@ async def _http(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """Raises ``SettingsError`` where the address cannot be had."""
+    """Raises ``SettingsError`` when the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
@@ -221,11 +223,11 @@ def _listener(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # signals are the service's own business
+        yield  # the service handles signals itself
 
 
 async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
-    """Do the work until it ends or stop is set."""
+    """Do the work until it ends, or until ``stop`` is set; then cancel it."""
     working = asyncio.ensure_future(work)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -236,37 +238,28 @@ async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
         await working
 
 
-async def _run(chassis: Chassis, parts: ServiceDefinition[Any]) -> None:
+async def _run(chassis: Chassis, definition: ServiceDefinition[Any]) -> None:
     settings = chassis.settings
-    heard = [*parts.handlers.topics(), *parts.publishes, dead_letters_of(chassis.service), retries_of(chassis.service)]
+    own_topics = (dead_letters_of(chassis.service), retries_of(chassis.service))
+    topics = [*definition.handlers.topics(), *definition.publishes, *own_topics]
     await _wait_for(chassis.health, "mongodb", chassis.prepare_database)
-    await _wait_for(chassis.health, "kafka", lambda: chassis.prepare_topics(list(dict.fromkeys(heard))))
+    await _wait_for(chassis.health, "kafka", lambda: chassis.prepare_topics(list(dict.fromkeys(topics))))
     await _wait_for(chassis.health, "kafka", chassis.producer.start)
-    letters = DeadLetters(
-        chassis.producer, settings.connection(), chassis.service, settings.topic_prefix, heard, chassis.clock
+    dead_letters = DeadLetters(
+        chassis.producer, settings.connection(), chassis.service, settings.topic_prefix, topics, chassis.clock
     )
     consumer = Consumer(
         chassis.service,
-        parts.handlers,
-        parts.context,
-        letters,
+        definition.handlers,
+        definition.context,
+        dead_letters,
         chassis.health,
         connection=settings.connection(),
         prefix=settings.topic_prefix,
         group=settings.consumer_group(chassis.service),
         instance=settings.instance_name(chassis.service),
     )
-    tasks = [
-        asyncio.create_task(_supervise(name, task))
-        for name, task in [
-            ("garbage", run_gc_tuning),
-            ("relay", chassis.relay.run),
-            *((f"relay sweep {a.name}", _bind(run_relay_sweep, chassis.relay, a)) for a in chassis.all_aggregates()),
-            *((f"sweep {s.aggregates.name} {s.on}", _bind(run_sweep, s, chassis.clock)) for s in parts.sweeps),
-            *((f"guardian {g.topic.name}", g.run) for g in chassis.guardians()),
-            *((f"background {n}", work) for n, work in enumerate(parts.background)),
-        ]
-    ]
+    tasks = [asyncio.create_task(_supervise(name, work)) for name, work in _background_work(chassis, definition)]
     try:
         await _wait_for(chassis.health, "consumer", consumer.start)
         log.info("ready")
@@ -275,28 +268,38 @@ async def _run(chassis: Chassis, parts: ServiceDefinition[Any]) -> None:
         await _shutdown(chassis, consumer, tasks)
 
 
-def _bind(function: Callable[..., Awaitable[None]], *arguments: Any) -> Callable[[], Awaitable[None]]:
-    return lambda: function(*arguments)
+def _background_work(
+    chassis: Chassis, definition: ServiceDefinition[Any]
+) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+    """What runs beside HTTP and the consumer, each with its name for the log."""
+    return [
+        ("garbage collection", run_gc_tuning),
+        ("relay", chassis.relay.run),
+        *((f"relay sweep {a.name}", partial(run_relay_sweep, chassis.relay, a)) for a in chassis.all_aggregates()),
+        *((f"sweep {s.aggregates.name} {s.on}", partial(run_sweep, s, chassis.clock)) for s in definition.sweeps),
+        *((f"guardian {g.topic.name}", g.run) for g in chassis.guardians()),
+        *((f"background {n}", work) for n, work in enumerate(definition.background)),
+    ]
 
 
 async def _shutdown(chassis: Chassis, consumer: Consumer[Any], tasks: Sequence["asyncio.Task[None]"]) -> None:
-    """Finish the batch in hand, publish what was saved, let go of everything."""
+    """Finish the current batch, publish the saved events, and close every connection."""
     await consumer.stop()
     try:
         async with asyncio.timeout(DRAIN_TIMEOUT_S):
             await chassis.relay.wait_until_idle()
     except TimeoutError:
-        log.warning("not everything is published yet; it lies in the outboxes and is published at the next start")
+        log.warning("some events are not published yet; they stay in the outboxes and are published at the next start")
     await _cancel_all(tasks)
     await chassis.producer.stop()
     chassis.mongo.close()
 
 
 async def _cancel_all(tasks: Sequence["asyncio.Task[None]"]) -> None:
-    """Cancel them until they are over.
+    """Cancel the tasks until all have ended.
 
-    Once may not be enough: before Python 3.12 ``asyncio.wait_for``, which libraries use, swallows a cancellation that
-    comes in the moment in which it is done.
+    One cancellation may not be enough: before Python 3.12 ``asyncio.wait_for``, which libraries use, swallows a
+    cancellation that arrives at the moment in which it completes.
     """
     pending = set(tasks)
     while pending:
@@ -306,23 +309,23 @@ async def _cancel_all(tasks: Sequence["asyncio.Task[None]"]) -> None:
 
 
 def _stopping() -> bool:
-    """Whether this task was cancelled, even if something on the way has swallowed that (see ``_end``)."""
-    me = asyncio.current_task()
-    return me is not None and me.cancelling() > 0
+    """Whether this task was cancelled, even if a library swallowed the cancellation (see ``_cancel_all``)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _wait_for(health: Health, name: str, attempt: Callable[[], Awaitable[None]]) -> None:
-    """Try until it succeeds, saying what is waited for."""
-    wait = FIRST_BACKOFF_S
-    while not _stopping():
+    """Try until it succeeds; health and log name the dependency and the reason meanwhile."""
+    for wait in _backoffs():
+        if _stopping():
+            break
         try:
             await attempt()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
+        except Exception as error:  # noqa: BLE001 - any error is reported and tried again
             reason = telemetry.safe_message(error)
             health.report_dependency(name, ok=False, detail=reason)
             log.warning("waiting for %s: %s; trying again in %.1f s", name, reason, wait)
             await asyncio.sleep(wait)
-            wait = min(wait * 2, MAX_BACKOFF_S)
         else:
             health.report_dependency(name, ok=True)
             return
@@ -330,12 +333,11 @@ async def _wait_for(health: Health, name: str, attempt: Callable[[], Awaitable[N
 
 
 async def _supervise(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run a task of the frame for ever: when it fails, say so and start it again.
+    """Run a task of the frame, and start it again whenever it fails.
 
-    What fails in taking leave, once it was cancelled, is over all the same.
+    A task that fails after it was cancelled is not started again.
     """
-    wait = FIRST_BACKOFF_S
-    while True:
+    for wait in _backoffs():
         try:
             await work()
             return
@@ -345,23 +347,30 @@ async def _supervise(name: str, work: Callable[[], Awaitable[None]]) -> None:
                 return
             log.exception("%s failed; starting it again in %.1f s", name, wait)
         await asyncio.sleep(wait)
+
+
+def _backoffs() -> Iterator[float]:
+    """Seconds to wait after each failure, without end."""
+    wait = FIRST_BACKOFF_S
+    while True:
+        yield wait
         wait = min(wait * 2, MAX_BACKOFF_S)
 
 
 async def _watch(chassis: Chassis, consumer: Consumer[Any]) -> None:
-    """Look at the servers and at the lag until the service is stopped."""
+    """Check the servers and the consumer's lag until the service is stopped."""
     while not _stopping():
         try:
             async with asyncio.timeout(PING_TIMEOUT_S):
                 await chassis.mongo.ping()
             chassis.health.report_dependency("mongodb", ok=True)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
+        except Exception as error:  # noqa: BLE001 - any error is reported and tried again
             chassis.health.report_dependency("mongodb", ok=False, detail=telemetry.safe_message(error))
         try:
             async with asyncio.timeout(PING_TIMEOUT_S):
                 await chassis.producer.ping()
             chassis.health.report_dependency("kafka", ok=True)
             await consumer.report_lag()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is said and tried again
+        except Exception as error:  # noqa: BLE001 - any error is reported and tried again
             chassis.health.report_dependency("kafka", ok=False, detail=telemetry.safe_message(error))
         await asyncio.sleep(WATCH_INTERVAL_S)

@@ -1,11 +1,13 @@
-"""Sweeps: whatever must happen after a save, and is no reaction to an event, has its time in the document itself.
+"""Sweeps: follow-ups at a given time, which is stored in the document itself.
 
-``due`` (business time) and ``lease`` (machine time) are indexed scalars of an aggregate; a sweep finds those that have
-passed and calls the service, which must move them on by an update. There are no timers that a crash could forget.
+``due`` (business time) and ``lease`` (machine time) are indexed fields of an aggregate. A sweep finds the documents
+whose time has passed and calls the service, which must move the time on by an update. There are no timers that a crash
+could lose.
 
-A sweep searches seldom, so that it takes no more than a few per cent of the time: a server without secondary indexes
-scans the collection. Each search looks ahead until the next one, and what this process saves meanwhile is at hand too,
-so that all of it has its turn in its own time. The rest is what others left behind.
+A sweep searches seldom, since a store without secondary indexes scans the collection (see
+``chassis.storage.store_profile``). Each search looks ahead until the next one. Its finds, and the times that this
+process saves meanwhile, wait in the queue of the aggregates, so that each is followed up at its own time. The searches
+themselves find what other processes left behind.
 """
 
 import asyncio
@@ -29,25 +31,23 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=AggregateState)
 
-MIN_INTERVAL_S = 0.25  # seconds between two searches
-USUAL_INTERVAL_S = 1.0  # the same as long as business time goes no further than the last one looked ahead
-RELAY_INTERVAL_S = 2.0  # the same for the outboxes: only a crash leaves something there, and its lease runs for longer
-FAILURE_PAUSE_S = 1.0  # seconds of rest after a sweep that failed
-CLOCK_TICK_S = 0.05  # seconds between two looks at the clock while something is at hand
-SPEED_CHANGES = 20  # changes of the speed of business time, by which a search looks ahead
-SEARCH_PAGE = 500  # documents in one page
-CONCURRENT_ACTIONS = 16
-OVERDUE_AFTER = timedelta(
-    seconds=30
-)  # of machine time: a sweep comes round long before, unless it fails or falls behind
+MIN_INTERVAL_S = 0.25  # seconds between two searches, at least
+USUAL_INTERVAL_S = 1.0  # the same, while business time has not passed the horizon of the last search
+RELAY_INTERVAL_S = 2.0  # the same for outboxes: only a crash leaves events there, and their lease is longer
+FAILURE_PAUSE_S = 1.0  # seconds after a sweep that failed
+CLOCK_TICK_S = 0.05  # seconds between two looks at the clock while the queue is not empty
+SPEED_CHANGES = 20  # latest segments of business time whose highest speed decides how far a search looks ahead
+SEARCH_PAGE = 500  # documents in one page of a search
+CONCURRENT_ACTIONS = 16  # follow-ups of one sweep that run side by side
+OVERDUE_AFTER = timedelta(seconds=30)  # of machine time; later only if a sweep fails or falls behind
 
 
 @dataclass(frozen=True)
 class Sweep(Generic[S]):
-    """Calls ``act`` for each aggregate whose ``on`` has passed.
+    """Calls ``act`` for each aggregate whose time in field ``on`` has passed.
 
-    ``act`` must be safe to repeat and must move ``on`` on, by an update whose operation is named after the slot. An
-    ``act`` that raises is tried again in the next sweep; it never keeps others from their turn.
+    ``act`` must be repeatable. It must move that time on by an update whose operation key contains the old time. If
+    ``act`` raises, the next search tries again; the follow-ups of other aggregates are not affected.
     """
 
     aggregates: Aggregates[S]
@@ -55,18 +55,18 @@ class Sweep(Generic[S]):
     on: Follow = "due"
 
     async def once(self, clock: Clock) -> int:
-        """Act on all that has passed; returns how many there were."""
+        """Search once and act on every time that has passed; returns their number."""
         return (await self.search(clock)).found
 
     async def search(self, clock: Clock, ahead: float = 0.0) -> "SearchStatistics":
-        """Act on all that has passed, page by page, each once: what fails is passed over until the next time.
+        """Act on every time that has passed, page by page, each once; a failed one waits for the next search.
 
-        What passes within the next ``ahead`` seconds, as fast as business time has run lately, is then at hand.
+        Times within the next ``ahead`` seconds, at the highest recent speed of business time, are queued.
         """
         now = self._now(clock)
-        until = now + timedelta(seconds=ahead * (_fastest(clock) if self.on == "due" else 1.0))
-        at_hand = self.aggregates.due_queues[self.on]
-        at_hand.horizon = until  # before the search, which may miss what is saved meanwhile
+        until = now + timedelta(seconds=ahead * (_highest_speed(clock) if self.on == "due" else 1.0))
+        queue = self.aggregates.due_queues[self.on]
+        queue.horizon = until  # before the search, which may miss what is saved meanwhile
         found, overdue, searching = 0, 0, 0.0
         after: Document | None = None
         while True:
@@ -75,7 +75,7 @@ class Sweep(Generic[S]):
             searching += time.monotonic() - started
             passed = [document for document in page if document[self.on] <= now]
             for document in page[len(passed) :]:
-                at_hand.push(document["_id"], document[self.on])
+                queue.push(document["_id"], document[self.on])
             found += len(passed)
             overdue += self._overdue(passed, now, clock)
             metrics.set_due(self.aggregates.name, self.on, found)
@@ -86,7 +86,7 @@ class Sweep(Generic[S]):
             after = page[-1]
 
     async def act_on_queue(self, clock: Clock) -> int:
-        """Act on what is at hand and has passed, the earliest first; returns how many there were."""
+        """Act on the queued times that have passed, the earliest first; returns their number."""
         now = self._now(clock)
         if not (ids := self.aggregates.due_queues[self.on].pop_due(now, SEARCH_PAGE)):
             return 0
@@ -97,7 +97,7 @@ class Sweep(Generic[S]):
         return len(passed)
 
     def behind(self, clock: Clock) -> bool:
-        """Whether time has gone further than the last search looked ahead."""
+        """Whether time has passed the horizon of the last search."""
         until = self.aggregates.due_queues[self.on].horizon
         return until is None or self._now(clock) > until
 
@@ -114,29 +114,29 @@ class Sweep(Generic[S]):
         return [document async for document in cursor]
 
     def _overdue(self, page: list[Document], now: datetime, clock: Clock) -> int:
-        """How many have waited for long since their time, by machine time: business time may run fast, or jump."""
+        """The number of documents that have waited long, by machine time: business time may run fast, or jump."""
         then = clock.machine_now() - OVERDUE_AFTER
         passed = clock.timeline().business_time(then) if self.on == "due" else then
-        # Where a file of business time began within that while, it was machine time before, which may be later.
+        # If business time began to differ only within this interval, the earlier instant may lie after ``now``.
         return 0 if passed > now else sum(document[self.on] <= passed for document in page)
 
     async def _act_on(self, documents: list[Document]) -> None:
-        places = asyncio.Semaphore(CONCURRENT_ACTIONS)
-        await asyncio.gather(*(self._act(document, places) for document in documents))
+        slots = asyncio.Semaphore(CONCURRENT_ACTIONS)
+        await asyncio.gather(*(self._act(document, slots) for document in documents))
 
-    async def _act(self, document: Document, places: asyncio.Semaphore) -> None:
-        async with places:
+    async def _act(self, document: Document, slots: asyncio.Semaphore) -> None:
+        async with slots:
             try:
                 with self._trace_of(document):
                     await self.act(self.aggregates.stored(document))
             except Exception:
                 log.exception(
-                    "a follow-up failed; it is tried again",
+                    "a follow-up failed; it is repeated",
                     extra={"collection": self.aggregates.name, "on": self.on},
                 )
 
     def _trace_of(self, document: Document) -> AbstractContextManager[object]:
-        """Unfinished work goes on in the trace that began it; a deadline begins one, which points back."""
+        """Unfinished work continues its trace; a deadline begins a new trace, which links back to it."""
         if self.on == "lease":
             return use_context(document.get("leg"))
         return span(f"due {self.aggregates.name}", links=[document.get("leg")])
@@ -144,15 +144,15 @@ class Sweep(Generic[S]):
 
 @dataclass(frozen=True)
 class SearchStatistics:
-    """What a search found to have passed, and the seconds that it took, without acting on it."""
+    """``found``: times that had passed. ``searching``: seconds that the search took, without the actions."""
 
     found: int
     searching: float
 
 
 async def run_sweep(sweep: Sweep[Any], clock: Clock) -> None:
-    """Sweep again and again until cancelled."""
-    at_hand, rest = sweep.aggregates.due_queues[sweep.on], MIN_INTERVAL_S
+    """Sweep until cancelled."""
+    queue, rest = sweep.aggregates.due_queues[sweep.on], MIN_INTERVAL_S
     while True:
         try:
             rest = rest_after(await sweep.search(clock, 2 * max(rest, USUAL_INTERVAL_S)), sweep.aggregates.profile)
@@ -161,14 +161,14 @@ async def run_sweep(sweep: Sweep[Any], clock: Clock) -> None:
                 rested < USUAL_INTERVAL_S and not sweep.behind(clock)
             ):
                 if not await sweep.act_on_queue(clock):
-                    await at_hand.wait(CLOCK_TICK_S if at_hand else MIN_INTERVAL_S)
+                    await queue.wait(CLOCK_TICK_S if queue else MIN_INTERVAL_S)
         except PyMongoError:
-            log.exception("a sweep failed; it is tried again")
+            log.exception("a sweep failed; it is repeated")
             await asyncio.sleep(FAILURE_PAUSE_S)
 
 
 async def run_relay_sweep(relay: Relay, aggregates: Aggregates[Any]) -> None:
-    """Let the relay pick up, again and again, what a crash left in the outboxes."""
+    """Let the relay publish, until cancelled, the events that a crash left in the outboxes."""
     while True:
         try:
             started = time.monotonic()
@@ -177,7 +177,7 @@ async def run_relay_sweep(relay: Relay, aggregates: Aggregates[Any]) -> None:
                 RELAY_INTERVAL_S, rest_after(SearchStatistics(found, time.monotonic() - started), aggregates.profile)
             )
         except PyMongoError:
-            log.exception("a sweep failed; it is tried again")
+            log.exception("a sweep failed; it is repeated")
             rest = FAILURE_PAUSE_S
         await asyncio.sleep(rest)
 
@@ -187,6 +187,6 @@ def rest_after(search: SearchStatistics, profile: StoreProfile) -> float:
     return min(max(MIN_INTERVAL_S, search.searching * profile.rest_ratio), profile.max_rest_s)
 
 
-def _fastest(clock: Clock) -> float:
-    """How fast business time has run lately, at most."""
+def _highest_speed(clock: Clock) -> float:
+    """The highest recent speed of business time."""
     return max((segment.speed for segment in clock.timeline().segments[-SPEED_CHANGES:]), default=1.0)

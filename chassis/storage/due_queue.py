@@ -1,6 +1,6 @@
-"""What is soon to be followed up, by id: what this process saved, and what its last search saw ahead.
+"""The follow-ups of the near future, by id: those that this process saved, and those that its last search saw ahead.
 
-It saves a search, and nothing depends on it: what is not here, or is lost with the process, the next search finds.
+The queue only saves searches. An entry that is missing, or is lost with the process, is found by the next search.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 
 
 class DueQueue:
-    """Of one kind of follow-up. ``note`` keeps what falls due by ``until``; what comes later, a later search sees."""
+    """A queue for one kind of follow-up. ``push`` accepts times up to ``horizon``; a later search finds later ones."""
 
     def __init__(self) -> None:
         self.horizon: datetime | None = None
@@ -26,14 +26,14 @@ class DueQueue:
             self._more.set()
 
     def pop_due(self, now: datetime, most: int) -> list[str]:
-        """Those whose time has come, each once, the earliest first; some of them stay when they are too many."""
-        found: dict[str, None] = {}
-        while self._heap and self._heap[0][0] <= now and len(found) < most:
-            found[heappop(self._heap)[1]] = None
-        return list(found)
+        """Remove up to ``most`` ids whose time has come, each once, the earliest first."""
+        ids: dict[str, None] = {}
+        while self._heap and self._heap[0][0] <= now and len(ids) < most:
+            ids[heappop(self._heap)[1]] = None
+        return list(ids)
 
     async def wait(self, seconds: float) -> None:
-        """Until something is noted, but no longer than this."""
+        """Wait until an entry is pushed, but no longer than this."""
         self._more.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):

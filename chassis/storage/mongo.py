@@ -33,7 +33,7 @@ T = TypeVar("T")
 LOOKUP_BATCH = 1000  # ids in one query
 DUPLICATE_KEY = 11000
 
-# After these nobody knows whether a write took place; whoever tries again must recognise what was done.
+# After these errors it is unknown whether the write took place; a repetition must recognise a write that did.
 LOST_ACKNOWLEDGEMENT = (ConnectionFailure, WriteConcernError, ExecutionTimeout)
 
 __all__ = [
@@ -58,7 +58,7 @@ __all__ = [
 
 
 class Mongo:
-    """One service's database."""
+    """The database of one service."""
 
     def __init__(self, url: str, database: str, profile: StoreProfile = MONGODB) -> None:
         self.profile = profile
@@ -69,10 +69,10 @@ class Mongo:
             tz_aware=True,
             retryWrites=False,
             serverSelectionTimeoutMS=5_000,
-            # Also how long the driver's own heartbeat waits, before it gives up every connection that is in use: a
-            # store that is busy with bulk writes answers it late.
+            # The driver's own heartbeat waits so long too, before it gives up every open connection: a store that is
+            # busy with bulk writes answers the heartbeat late.
             connectTimeoutMS=20_000,
-            socketTimeoutMS=30_000,  # a server that hangs is a lost connection, and that is recognised and tried again
+            socketTimeoutMS=30_000,  # a server that hangs counts as a lost connection, which is repeated
             appname="viceversa",
         )
         self._database: AsyncIOMotorDatabase[Document] = self._client.get_database(
@@ -105,9 +105,9 @@ class Mongo:
 
 
 class BatchedLookup:
-    """Single documents by their ids. Those that are asked for in one turn of the event loop come by one query.
+    """Reads single documents by id. All lookups within one turn of the event loop are one query.
 
-    Nothing is kept: whoever asks gets what was stored after they asked. A document may be handed to several.
+    Nothing is cached: every lookup reads after it was made. Several lookups may share one document.
     """
 
     def __init__(self, collection: Collection) -> None:
@@ -115,22 +115,22 @@ class BatchedLookup:
         self._loader: DataLoader[str, Document | None] | None = None
 
     async def get(self, id: str) -> Document | None:
-        if self._loader is None:  # it belongs to the loop that runs
+        if self._loader is None:  # a loader belongs to the running event loop
             self._loader = DataLoader(self._read, cache=False, max_batch_size=LOOKUP_BATCH)
         return await self._loader.load(id)
 
     async def _read(self, ids: list[str]) -> list[Document | None]:
-        wanted = list(dict.fromkeys(ids))
-        if len(wanted) == 1:
-            return [await self._collection.find_one({"_id": wanted[0]})] * len(ids)
-        found = await find_by_id(self._collection, wanted)
-        return [found.get(id) for id in ids]
+        distinct = list(dict.fromkeys(ids))
+        if len(distinct) == 1:
+            return [await self._collection.find_one({"_id": distinct[0]})] * len(ids)
+        documents = await find_by_id(self._collection, distinct)
+        return [documents.get(id) for id in ids]
 
 
 class Documents:
-    """Plain documents beside the aggregates, each written whole: chunks of an upload, proposals of a round, receipts.
+    """Plain documents beside the aggregates, each written whole: parts of an upload, proposals of a round, receipts.
 
-    They have no events and no outbox. Writes are repeatable: the same document under the same ``_id`` twice is once.
+    They have no events and no outbox. Writes are repeatable: the same document with the same ``_id`` is stored once.
     """
 
     def __init__(self, collection: Collection, profile: StoreProfile = MONGODB) -> None:
@@ -139,11 +139,11 @@ class Documents:
         self._by_id = BatchedLookup(collection)
 
     async def put(self, document: Document) -> None:
-        """Insert, or replace what has the same ``_id``."""
+        """Insert the document, or replace the one with the same ``_id``."""
         await self.collection.replace_one({"_id": document["_id"]}, document, upsert=True)
 
     async def put_many(self, documents: Sequence[Document]) -> None:
-        """Insert all; those that exist already are replaced."""
+        """Insert all documents; replace those that exist."""
         for chunk in chunks(documents, self.profile.bulk_operations):
             missed = await insert_missing(self.collection, chunk)
             if missed:
@@ -152,7 +152,7 @@ class Documents:
                 )
 
     async def add_many(self, documents: Sequence[Document]) -> list[Document]:
-        """Insert those that are not there yet; returns the others, which stay as they stand."""
+        """Insert the documents that do not exist; returns the others, whose stored versions are unchanged."""
         existing: list[Document] = []
         for chunk in chunks(documents, self.profile.bulk_operations):
             existing += await insert_missing(self.collection, chunk)
@@ -173,7 +173,7 @@ class Documents:
         return await self.collection.count_documents(filter)
 
     async def unset(self, filter: Filter, field: str) -> None:
-        """Take one field, named with dots where it lies deeper, out of every document that matches."""
+        """Remove one field from every document that matches; dots name a nested field."""
         await self.collection.update_many(filter, {"$unset": {field: ""}})
 
     async def delete(self, filter: Filter) -> int:
@@ -181,7 +181,7 @@ class Documents:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again may help: the servers were out of reach, slow, or without a majority."""
+    """Whether a repetition may succeed: the servers were out of reach, slow, or without a majority."""
     if isinstance(error, BulkWriteError):
         details = error.details or {}
         return bool(details.get("writeConcernErrors")) and not details.get("writeErrors")
@@ -197,18 +197,18 @@ def chunks(items: Sequence[T], size: int = LOOKUP_BATCH) -> list[Sequence[T]]:
 async def find_by_id(
     collection: Collection, ids: Sequence[str], fields: Mapping[str, int] | None = None
 ) -> dict[str, Document]:
-    """Those of these documents that are there, whole or with these fields alone."""
-    found: dict[str, Document] = {}
+    """The documents that exist, by id; ``fields`` limits them to these fields."""
+    documents: dict[str, Document] = {}
     for chunk in chunks(ids):
         async for document in collection.find({"_id": {"$in": list(chunk)}}, fields):
-            found[document["_id"]] = document
-    return found
+            documents[document["_id"]] = document
+    return documents
 
 
 async def find_page(
     collection: Collection, filter: Filter, *, sort: str, limit: int, after: str | None
 ) -> AsyncIterator[Document]:
-    """Documents in ascending order of ``sort``, those whose value is greater than ``after``; ``limit`` 0 is all."""
+    """Documents in ascending order of ``sort`` whose value is greater than ``after``; ``limit`` 0 means all."""
     narrowed: Document = dict(filter)
     if after is not None:
         narrowed = {"$and": [narrowed, {sort: {"$gt": after}}]} if narrowed else {sort: {"$gt": after}}
@@ -217,9 +217,9 @@ async def find_page(
 
 
 async def insert_missing(collection: Collection, documents: Sequence[Document]) -> list[Document]:
-    """Insert in one go, in no promised order; returns those whose key existed already. Any other error is raised.
+    """Insert with one command, in no guaranteed order; returns the documents whose key existed. Raises other errors.
 
-    They go by their keys, so that neighbours meet in the index: random ids and hashes would touch a page of it each.
+    They are sorted by key, so that neighbours share pages of the index: random ids would touch one page each.
     """
     documents = sorted(documents, key=lambda document: str(document["_id"]))
     try:

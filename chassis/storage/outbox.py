@@ -1,4 +1,4 @@
-"""Events as they wait in a document's outbox: made in the save, published by the relay, said again by the guardian."""
+"""The events in a document's outbox: made in the save, published by the relay, published again by the guardian."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,32 +9,32 @@ from chassis.core.ids import new_id
 from chassis.observability.telemetry import current_traceparent
 from contracts.envelope import Envelope, OutgoingEvent, Tombstone, Topic, source_of
 
-# Room for headers and framing beside key and value: every header's length is bounded by its contract. A record that the
-# broker refuses would poison the idempotent producer for every later one of its partition, so the size is checked
-# before anything is saved.
+# Room for headers and framing beside key and value; the contract bounds the length of every header. A record that the
+# broker refuses would block the idempotent producer for every later record of its partition, so the size is checked
+# before the save.
 FRAMING_BYTES = 4096
 
 Entry = dict[str, Any]
 
 
 class EventTooLarge(ValueError):
-    """An event would be larger than its topic takes; nothing was saved."""
+    """An event is larger than its topic allows; nothing was saved."""
 
 
 @dataclass
 class Draft:
-    """What is drawn once for an update, however often it is decided again: time, cause, trace and event ids."""
+    """Drawn once for an update, however often it is decided again: time, cause and event ids."""
 
     service: str
     time: datetime
     cause: Envelope | None = None
     _ids: list[str] = field(default_factory=list)
 
-    def entries(self, said: Sequence[OutgoingEvent], sequence: int) -> list[Entry]:
-        """The outbox entries for ``said``, numbered after ``sequence``. Raises ``TooLarge``."""
-        while len(self._ids) < len(said):
+    def entries(self, events: Sequence[OutgoingEvent], sequence: int) -> list[Entry]:
+        """The outbox entries for ``events``, numbered after ``sequence``. Raises ``EventTooLarge``."""
+        while len(self._ids) < len(events):
             self._ids.append(new_id())
-        return [self._entry(event, self._ids[n], sequence + n + 1) for n, event in enumerate(said)]
+        return [self._entry(event, self._ids[n], sequence + n + 1) for n, event in enumerate(events)]
 
     def _entry(self, event: OutgoingEvent, id: str, sequence: int) -> Entry:
         kind = event.type if isinstance(event, Tombstone) else type(event)
@@ -65,7 +65,7 @@ def _check_size(entry: Entry, topic: Topic) -> None:
 
 
 def envelope(entry: Entry, service: str) -> Envelope:
-    """The envelope of a waiting event."""
+    """The envelope of an event in an outbox."""
     return Envelope(
         id=entry["id"],
         type=entry["type"],
@@ -85,20 +85,20 @@ def value(entry: Entry) -> bytes | None:
 
 
 def merged(waiting: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
-    """Both in order; of a compacted topic's key only the newest, since it makes the older ones worthless."""
+    """Both in order; of each key of a compacted topic only the newest, which replaces all older ones."""
     result: list[Entry] = []
     newest: set[tuple[str, str]] = set()
     for entry in reversed([*waiting, *new]):
-        place = (entry["topic"], entry["key"])
-        if entry.get("compacted") and place in newest:
+        address = (entry["topic"], entry["key"])
+        if entry.get("compacted") and address in newest:
             continue
-        newest.add(place)
+        newest.add(address)
         result.append(entry)
     return result[::-1]
 
 
 def published_after(before: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, Any]:
-    """What was last said on each compacted topic: ``{field: {sequence, id}}``, for the guardian."""
+    """The last event published on each compacted topic, for the guardian: ``{field: {sequence, id}}``."""
     after = dict(before)
     for entry in entries:
         if entry.get("compacted"):
@@ -107,11 +107,11 @@ def published_after(before: Mapping[str, Any], entries: Sequence[Entry]) -> dict
 
 
 def published_field(topic: str) -> str:
-    """A topic's name as a field name of a document: without dots."""
+    """A topic's name as a field name of a document, without dots."""
     return topic.replace(".", "_")
 
 
-def republished_entry(said: OutgoingEvent, id: str, sequence: int, service: str, time: datetime) -> Entry:
-    """The entry that says once more, with the same id and sequence, what was said before."""
+def republished_entry(event: OutgoingEvent, id: str, sequence: int, service: str, time: datetime) -> Entry:
+    """The entry that publishes an event again, with its first id and sequence."""
     draft = Draft(service, time, None, [id])
-    return draft.entries([said], sequence - 1)[0]
+    return draft.entries([event], sequence - 1)[0]

@@ -1,8 +1,8 @@
-"""Projections: what a service keeps of another's aggregates, fed by one topic each.
+"""Projections: a service's copies of another service's aggregates, each fed by one topic.
 
-The load-bearing invariant: a row is written only by a higher sequence than the one it holds, by equality on the
-sequence that was read. A tombstone leaves a *grave*, a row with nothing but its sequence, so that nothing older can
-rise again. The guard protects this write and nothing else: reactions always run.
+The load-bearing invariant: a row is replaced only by a record with a higher sequence, by equality on the sequence that
+was read. A tombstone leaves a *grave*, a row with nothing but its sequence, so that no older record can bring the row
+back. The guard protects this write alone: reactions always run.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ from contracts.envelope import EPOCH
 
 M = TypeVar("M", bound=BaseModel)
 
-MAX_ATTEMPTS = 20
-FIRST_SEQUENCES = 2  # sequences with which an aggregate begins to speak: its first save says at most two events
-GUARD_FIELDS = frozenset({"_id", "sequence", "grave"})  # fields of a row that are the guard's
+MAX_ATTEMPTS = 20  # writes of one part before giving up against other writers
+FIRST_SEQUENCES = 2  # the first sequences of an aggregate: its first save publishes at most two events
+GUARD_FIELDS = frozenset({"_id", "sequence", "grave"})  # fields of a row that belong to the guard
 NOT_A_GRAVE: Filter = {"grave": False}
 
 
 class Contended(Exception):
-    """Others kept writing the same rows; the batch is to be tried again."""
+    """Other writers kept changing the same rows; the batch must be repeated."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ProjectionRow:
 
 @dataclass(frozen=True)
 class Numbered(Generic[M]):
-    """What is known of one aggregate, with the sequence of the record that told it."""
+    """The copy of one aggregate, with the sequence of its record."""
 
     data: M
     sequence: int
@@ -71,10 +71,10 @@ class Projection(Generic[M]):
         return self._data(document) if document and not document["grave"] else None
 
     async def get_many(self, ids: Sequence[str]) -> dict[str, M]:
-        return {id: one.data for id, one in (await self.numbered(ids)).items()}
+        return {id: numbered.data for id, numbered in (await self.numbered(ids)).items()}
 
     async def numbered(self, ids: Sequence[str]) -> dict[str, Numbered[M]]:
-        """Those that there are, each with its sequence."""
+        """The copies that exist, by id, each with its sequence."""
         return {
             id: Numbered(self._data(document), document["sequence"])
             for id, document in (await find_by_id(self.collection, ids)).items()
@@ -82,9 +82,9 @@ class Projection(Generic[M]):
         }
 
     async def sequences(self, ids: Sequence[str]) -> dict[str, int]:
-        """How far each of these is known; graves too. Who has not been heard of is left out."""
-        found = await find_by_id(self.collection, ids, {"sequence": 1})
-        return {id: document["sequence"] for id, document in found.items()}
+        """The sequence of each row, graves included; ids without a row are left out."""
+        documents = await find_by_id(self.collection, ids, {"sequence": 1})
+        return {id: document["sequence"] for id, document in documents.items()}
 
     async def find(
         self, filter: Filter, *, sort: str = "_id", limit: int = 0, after: str | None = None
@@ -102,17 +102,17 @@ class Projection(Generic[M]):
         return bool(document and document["grave"])
 
     async def apply(self, rows: Sequence[ProjectionRow]) -> int:
-        """Write each row whose sequence is higher than what is stored; returns how many were written.
+        """Write each row whose sequence is higher than the stored one; returns the number of rows written.
 
-        Raises ``Contended`` after many tries against other writers, and the driver's errors.
+        Raises ``Contended`` after many attempts against other writers, and the driver's errors.
         """
         newest: dict[str, ProjectionRow] = {}
         for row in rows:
             if row.id not in newest or row.sequence > newest[row.id].sequence:
                 newest[row.id] = row
-        by_key = sorted(newest.values(), key=lambda row: row.id)  # each part touches pages of its own
+        by_key = sorted(newest.values(), key=lambda row: row.id)  # each part touches its own pages of the index
         parts = [self._apply_chunk(chunk) for chunk in chunks(by_key, self.profile.projection_batch)]
-        # All have ended before an error is raised, so that nothing is still being written when it is tried again.
+        # All parts end before an error is raised, so that no part still writes while the batch is repeated.
         results = await asyncio.gather(*parts, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -120,32 +120,32 @@ class Projection(Generic[M]):
         return sum(cast("list[int]", results))
 
     async def bury(self, filter: Filter) -> None:
-        """Leave graves in place of these rows, where a reader is to forget what the topic goes on saying.
+        """Replace these rows with graves, for a topic that keeps records which the service must forget.
 
-        Something newer still rises.
+        A record with a higher sequence still brings the row back.
         """
         async for document in self.collection.find({**filter, **NOT_A_GRAVE}):
-            known = ProjectionRow(document["_id"], document["sequence"], None)
-            await self.collection.replace_one({"_id": known.id, "sequence": known.sequence}, _document(known))
+            grave = ProjectionRow(document["_id"], document["sequence"], None)
+            await self.collection.replace_one({"_id": grave.id, "sequence": grave.sequence}, _document(grave))
 
     async def _apply_chunk(self, rows: Sequence[ProjectionRow]) -> int:
         before = await self._sequences([row for row in rows if not _is_first(row)])
-        wanted = [row for row in rows if row.sequence > before.get(row.id, -1)]
-        written = len(wanted)
+        newer = [row for row in rows if row.sequence > before.get(row.id, -1)]
+        written = len(newer)
         for _ in range(MAX_ATTEMPTS):
-            if not wanted:
+            if not newer:
                 return written
-            doubtful = await self._write(wanted, before)
+            doubtful = await self._write(newer, before)
             before = await self._sequences(doubtful)
-            wanted = [row for row in doubtful if row.sequence > before.get(row.id, -1)]
-            written -= len(doubtful) - len(wanted)
-        raise Contended(f"{self.collection.name}: {len(wanted)} rows are being written by others")
+            newer = [row for row in doubtful if row.sequence > before.get(row.id, -1)]
+            written -= len(doubtful) - len(newer)
+        raise Contended(f"{self.collection.name}: {len(newer)} rows are being written by others")
 
     async def _sequences(self, rows: Sequence[ProjectionRow]) -> dict[str, int]:
         return await self.sequences([row.id for row in rows])
 
     async def _write(self, rows: Sequence[ProjectionRow], before: dict[str, int]) -> list[ProjectionRow]:
-        """Returns the rows of which it is not certain that this very write stored them."""
+        """Returns the rows of which it is not certain that this write stored them."""
         new = {row.id: row for row in rows if row.id not in before}
         old = [row for row in rows if row.id in before]
         doubtful: list[ProjectionRow] = []
@@ -165,7 +165,7 @@ class Projection(Generic[M]):
 
 
 def _is_first(row: ProjectionRow) -> bool:
-    """Whether it is probably the first that is heard of its aggregate, so that looking before inserting is in vain."""
+    """Whether the row is probably the first record of its aggregate, so that a lookup before the insert is useless."""
     return row.sequence % EPOCH <= FIRST_SEQUENCES
 
 
