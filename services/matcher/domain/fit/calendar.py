@@ -31,25 +31,25 @@ def add_months(start: date, months: int) -> date:
 
 def get_free_time(member: ProfileChanged, on: date) -> tuple[MinuteRange, ...] | None:
     """The member's weekly time in UTC, as the clocks stand on ``on``; None where they have not said it."""
-    said = member.availability
-    if said.kind != "weekly" or not said.windows or member.time_zone is None:
+    availability = member.availability
+    if availability.kind != "weekly" or not availability.windows or member.time_zone is None:
         return None
     offset = get_utc_offset(member.time_zone, on)
-    return None if offset is None else convert_to_utc(said.windows, offset)
+    return None if offset is None else convert_to_utc(availability.windows, offset)
 
 
 @lru_cache(4096)
 def convert_to_utc(windows: tuple[Window, ...], offset: int) -> tuple[MinuteRange, ...]:
     """Local windows as disjoint, sorted stretches of the UTC week; ``offset`` in minutes east of UTC."""
-    pieces: list[MinuteRange] = []
+    ranges: list[MinuteRange] = []
     for window in windows:
         if window.end <= window.start:
             continue
         start = (window.weekday * 1440 + window.start - offset) % WEEK_MINUTES
         end = start + window.end - window.start
-        pieces += [(start, min(end, WEEK_MINUTES))] + ([(0, end - WEEK_MINUTES)] if end > WEEK_MINUTES else [])
+        ranges += [(start, min(end, WEEK_MINUTES))] + ([(0, end - WEEK_MINUTES)] if end > WEEK_MINUTES else [])
     merged: list[MinuteRange] = []
-    for start, end in sorted(pieces):
+    for start, end in sorted(ranges):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
@@ -57,16 +57,16 @@ def convert_to_utc(windows: tuple[Window, ...], offset: int) -> tuple[MinuteRang
     return tuple(merged)
 
 
-def count_shared_minutes(one: Sequence[MinuteRange], other: Sequence[MinuteRange]) -> int:
+def count_shared_minutes(first: Sequence[MinuteRange], second: Sequence[MinuteRange]) -> int:
     """Minutes of the week in which both are free."""
-    return sum(max(0, min(a[1], b[1]) - max(a[0], b[0])) for a in one for b in other)
+    return sum(max(0, min(a[1], b[1]) - max(a[0], b[0])) for a in first for b in second)
 
 
 @lru_cache(4096)
-def get_utc_offset(zone: str, on: date) -> int | None:
+def get_utc_offset(time_zone: str, on: date) -> int | None:
     """Minutes east of UTC at noon; None for a zone that nobody knows."""
     try:
-        offset = datetime(on.year, on.month, on.day, 12, tzinfo=ZoneInfo(zone)).utcoffset()
+        offset = datetime(on.year, on.month, on.day, 12, tzinfo=ZoneInfo(time_zone)).utcoffset()
     except (ZoneInfoNotFoundError, ValueError):
         return None
     return None if offset is None else int(offset.total_seconds() // 60)

@@ -28,31 +28,35 @@ def build_reasons(
     marks = settings.matching.benefit
     for_senior = select_strongest(cover_wishes(senior.seeks, junior.offers, marks, taxonomy))
     for_junior = select_strongest(cover_wishes(junior.seeks, senior.offers, marks, taxonomy))
-    shared = _describe_common_ground(senior, junior, settings, on)
+    common = _describe_common_ground(senior, junior, settings, on)
     return {
-        "senior": [_describe_gain(one, taxonomy) for one in for_senior]
-        + [_describe_gift(one, taxonomy) for one in for_junior]
-        + shared,
-        "junior": [_describe_gain(one, taxonomy) for one in for_junior]
-        + [_describe_gift(one, taxonomy) for one in for_senior]
-        + shared,
+        "senior": [_describe_gain(wish, taxonomy) for wish in for_senior]
+        + [_describe_gift(wish, taxonomy) for wish in for_junior]
+        + common,
+        "junior": [_describe_gain(wish, taxonomy) for wish in for_junior]
+        + [_describe_gift(wish, taxonomy) for wish in for_senior]
+        + common,
     }
 
 
-def _describe_gain(one: CoveredWish, taxonomy: Taxonomy) -> str:
-    wish, offer = taxonomy.name(one.seek.topic), taxonomy.name(one.offer.topic)
-    strength = "You very much want" if one.seek.priority == 3 else "You want"
-    what = "it" if one.offer.topic == one.seek.topic else f"{offer}, which is close to it"
-    end = " every day" if one.offer.level == "use" else ""
-    return f"{strength} to learn about {wish}; your partner {_partner_verb(one.offer.level)} {what}{end}."
+def _describe_gain(covered: CoveredWish, taxonomy: Taxonomy) -> str:
+    wish_name, offer_name = taxonomy.name(covered.seek.topic), taxonomy.name(covered.offer.topic)
+    strength = "You very much want" if covered.seek.priority == 3 else "You want"
+    subject = "it" if covered.offer.topic == covered.seek.topic else f"{offer_name}, which is close to it"
+    ending = " every day" if covered.offer.level == "use" else ""
+    return (
+        f"{strength} to learn about {wish_name}; your partner {_partner_verb(covered.offer.level)} {subject}{ending}."
+    )
 
 
-def _describe_gift(one: CoveredWish, taxonomy: Taxonomy) -> str:
-    wish, offer = taxonomy.name(one.seek.topic), taxonomy.name(one.offer.topic)
-    strength = "very much wants" if one.seek.priority == 3 else "wants"
-    what = "it" if one.offer.topic == one.seek.topic else f"{offer}, which is close to it"
-    end = " every day" if one.offer.level == "use" else ""
-    return f"Your partner {strength} to learn about {wish}; you {OFFER_VERBS[one.offer.level]} {what}{end}."
+def _describe_gift(covered: CoveredWish, taxonomy: Taxonomy) -> str:
+    wish_name, offer_name = taxonomy.name(covered.seek.topic), taxonomy.name(covered.offer.topic)
+    strength = "very much wants" if covered.seek.priority == 3 else "wants"
+    subject = "it" if covered.offer.topic == covered.seek.topic else f"{offer_name}, which is close to it"
+    ending = " every day" if covered.offer.level == "use" else ""
+    return (
+        f"Your partner {strength} to learn about {wish_name}; you {OFFER_VERBS[covered.offer.level]} {subject}{ending}."
+    )
 
 
 def _partner_verb(level: str) -> str:
@@ -62,20 +66,20 @@ def _partner_verb(level: str) -> str:
 def _describe_common_ground(
     senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings, on: date
 ) -> list[str]:
-    said = []
-    if both := get_spoken_languages(senior) & get_spoken_languages(junior):
-        said.append(f"You have {len(both)} language{'s' if len(both) > 1 else ''} in common.")
+    sentences = []
+    if languages := get_spoken_languages(senior) & get_spoken_languages(junior):
+        sentences.append(f"You have {len(languages)} language{'s' if len(languages) > 1 else ''} in common.")
     minutes = count_common_minutes(senior, junior, on)
     if minutes is not None:
-        said.append(f"You share {minutes / 60:.1f} free hours a week.".replace(".0 ", " "))
+        sentences.append(f"You share {minutes / 60:.1f} free hours a week.".replace(".0 ", " "))
     if compare_styles(senior.style, junior.style) >= settings.matching.ease.plateau:
-        said.append("What you both said about how you like to think and work goes well together.")
-    if places := find_differences(senior, junior):
-        said.append(f"You bring different views: not the same {_join_names(places)}.")
+        sentences.append("What you both said about how you like to think and work goes well together.")
+    if differing := find_differences(senior, junior):
+        sentences.append(f"You bring different views: not the same {_join_names(differing)}.")
     if senior.level is not None and junior.level is not None:
-        said.append(f"There are {senior.level - junior.level} levels between you.")
-    return said
+        sentences.append(f"There are {senior.level - junior.level} levels between you.")
+    return sentences
 
 
-def _join_names(words: tuple[str, ...]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+def _join_names(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

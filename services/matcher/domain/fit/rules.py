@@ -75,8 +75,8 @@ class Member:
 
 def find_enrolled_member(profile: ProfileChanged, programme_id: str) -> Member | None:
     """The member with the enrolment in this programme; the last one counts if there should be several."""
-    found = [enrolment for enrolment in profile.enrolments if enrolment.programme_id == programme_id]
-    return Member(profile, found[-1]) if found else None
+    enrolments = [enrolment for enrolment in profile.enrolments if enrolment.programme_id == programme_id]
+    return Member(profile, enrolments[-1]) if enrolments else None
 
 
 def get_capacity(profile: ProfileChanged, programme_id: str) -> int:
@@ -122,28 +122,28 @@ def find_broken_rules(
     ``earlier``: whom the senior has been suggested to, or worked with, before.
     """
     s, j, rules = senior.profile, junior.profile, settings.rules
-    found: list[Rule] = []
+    broken: list[Rule] = []
     if s.member_id == j.member_id:
-        found.append("same_person")
-    found += _find_level_rules(s, j, settings)
+        broken.append("same_person")
+    broken += _find_level_rules(s, j, settings)
     if s.member_id in j.line[: rules.line_depth] or j.member_id in s.line[: rules.line_depth]:
-        found.append("reporting_line")
+        broken.append("reporting_line")
     if rules.exclude_same_manager and s.line[:1] and s.line[:1] == j.line[:1]:
-        found.append("same_manager")
+        broken.append("same_manager")
     if s.member_id in j.evaluators or j.member_id in s.evaluators:
-        found.append("evaluator")
+        broken.append("evaluator")
     if j.member_id in set(earlier):
-        found.append("earlier_partner")
-    found += _find_organisation_rules(senior, junior, settings)
-    mine, theirs = get_spoken_languages(s), get_spoken_languages(j)
-    if mine and theirs and not mine & theirs:
-        found.append("no_common_language")
+        broken.append("earlier_partner")
+    broken += _find_organisation_rules(senior, junior, settings)
+    senior_languages, junior_languages = get_spoken_languages(s), get_spoken_languages(j)
+    if senior_languages and junior_languages and not senior_languages & junior_languages:
+        broken.append("no_common_language")
     minutes = count_common_minutes(s, j, on)
     if minutes is not None and minutes < rules.min_overlap_minutes:
-        found.append("no_common_time")
+        broken.append("no_common_time")
     if s.member_id in j.avoid or j.member_id in s.avoid:
-        found.append("rather_not")
-    return tuple(found)
+        broken.append("rather_not")
+    return tuple(broken)
 
 
 def drop_private_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
@@ -158,17 +158,17 @@ def get_spoken_languages(profile: ProfileChanged) -> frozenset[str]:
 
 def count_common_minutes(senior: ProfileChanged, junior: ProfileChanged, on: date) -> int | None:
     """Free minutes a week that they share; None where either has not said theirs."""
-    one, other = get_free_time(senior, on), get_free_time(junior, on)
-    return None if one is None or other is None else count_shared_minutes(one, other)
+    senior_time, junior_time = get_free_time(senior, on), get_free_time(junior, on)
+    return None if senior_time is None or junior_time is None else count_shared_minutes(senior_time, junior_time)
 
 
 def _find_level_rules(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings) -> list[Rule]:
     if senior.level is None or junior.level is None:
         return []
-    gap, most = senior.level - junior.level, settings.rules.max_level_gap
+    gap, max_gap = senior.level - junior.level, settings.rules.max_level_gap
     if gap < settings.rules.min_level_gap:
         return ["level_gap"]
-    return ["level_gap_too_great"] if most is not None and gap > most else []
+    return ["level_gap_too_great"] if max_gap is not None and gap > max_gap else []
 
 
 def _find_organisation_rules(senior: Member, junior: Member, settings: ProgrammeSettings) -> list[Rule]:
@@ -176,5 +176,5 @@ def _find_organisation_rules(senior: Member, junior: Member, settings: Programme
         return []
     if not settings.rules.cross_organisation:
         return ["other_organisation"]
-    both = senior.enrolment.confidentiality_acknowledged and junior.enrolment.confidentiality_acknowledged
-    return [] if both else ["not_acknowledged"]
+    both_acknowledged = senior.enrolment.confidentiality_acknowledged and junior.enrolment.confidentiality_acknowledged
+    return [] if both_acknowledged else ["not_acknowledged"]

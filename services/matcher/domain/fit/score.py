@@ -39,14 +39,14 @@ class Fit(FrozenModel):
     def find_shortfalls(self, settings: ProgrammeSettings) -> tuple[Shortfall, ...]:
         """The floors that this pair does not reach."""
         floors = settings.matching.floors
-        found: list[Shortfall] = []
+        shortfalls: list[Shortfall] = []
         if not clears_floor(self.senior_benefit, floors.benefit):
-            found.append("nothing_for_senior")
+            shortfalls.append("nothing_for_senior")
         if not clears_floor(self.junior_benefit, floors.benefit):
-            found.append("nothing_for_junior")
+            shortfalls.append("nothing_for_junior")
         if not clears_floor(self.compatibility, floors.compatibility):
-            found.append("too_different")
-        return tuple(found)
+            shortfalls.append("too_different")
+        return tuple(shortfalls)
 
 
 @dataclass(frozen=True)
@@ -73,22 +73,22 @@ def compute_fit(senior: Member, junior: Member, settings: ProgrammeSettings, tax
     marks = settings.matching.benefit
     for_senior = compute_benefit(cover_wishes(s.seeks, j.offers, marks, taxonomy), marks)
     for_junior = compute_benefit(cover_wishes(j.seeks, s.offers, marks, taxonomy), marks)
-    together = compute_compatibility(s, j, settings, on)
-    views = compute_perspective(s, j, settings)
+    ease = compute_compatibility(s, j, settings, on)
+    difference = compute_perspective(s, j, settings)
     return Fit(
-        score=combine_parts(min(for_senior, for_junior), max(for_senior, for_junior), together, views, settings),
+        score=combine_parts(min(for_senior, for_junior), max(for_senior, for_junior), ease, difference, settings),
         senior_benefit=for_senior,
         junior_benefit=for_junior,
-        compatibility=together,
-        perspective=views,
+        compatibility=ease,
+        perspective=difference,
     )
 
 
-def combine_parts(lower: float, higher: float, together: float, views: float, settings: ProgrammeSettings) -> float:
+def combine_parts(lower: float, higher: float, ease: float, difference: float, settings: ProgrammeSettings) -> float:
     """The weighted mean of the parts."""
     w = settings.matching.weights
     return (
-        w.lower_benefit * lower + w.higher_benefit * higher + w.compatibility * together + w.perspective * views
+        w.lower_benefit * lower + w.higher_benefit * higher + w.compatibility * ease + w.perspective * difference
     ) / sum_weights(w)
 
 
@@ -110,9 +110,9 @@ def cover_wishes(
     seeks: Sequence[Seek], offers: Sequence[Offer], marks: Benefit, taxonomy: Taxonomy
 ) -> tuple[CoveredWish, ...]:
     """For each wish that is covered at all, the offer that covers it best; related topics earn part marks."""
-    found = []
+    covered = []
     for seek in select_wishes(seeks):
-        share, best = max(
+        share, best_offer = max(
             (
                 (get_depth_share(offer.level, marks.depths) * taxonomy.related(offer.topic, seek.topic), offer)
                 for offer in offers
@@ -120,9 +120,11 @@ def cover_wishes(
             key=lambda candidate: (candidate[0], candidate[1].topic),
             default=(0.0, None),
         )
-        if best is not None and share > 0:
-            found.append(CoveredWish(seek, best, share, get_priority_worth(seek.priority, marks.wishes) * share))
-    return tuple(found)
+        if best_offer is not None and share > 0:
+            covered.append(
+                CoveredWish(seek, best_offer, share, get_priority_worth(seek.priority, marks.wishes) * share)
+            )
+    return tuple(covered)
 
 
 def get_depth_share(level: Depth, depths: Depths) -> float:
@@ -130,17 +132,17 @@ def get_depth_share(level: Depth, depths: Depths) -> float:
     return {"explain": depths.explain, "use": depths.use, "teach": depths.teach}[level]
 
 
-def get_priority_worth(number: int, wishes: Marks) -> float:
+def get_priority_worth(priority: int, worths: Marks) -> float:
     """How much a wish of this priority is worth once it is covered."""
-    return (wishes.weak, wishes.medium, wishes.strong)[number - 1]
+    return (worths.weak, worths.medium, worths.strong)[priority - 1]
 
 
-def compute_benefit(wishes_covered: Sequence[CoveredWish], marks: Benefit) -> float:
+def compute_benefit(covered: Sequence[CoveredWish], marks: Benefit) -> float:
     """What a side gains, with diminishing returns: 1 - product of (1 - first wish x worth)."""
-    left = 1.0
-    for one in wishes_covered:
-        left *= 1 - marks.first_wish * one.worth
-    return 1 - left
+    uncovered = 1.0
+    for wish in covered:
+        uncovered *= 1 - marks.first_wish * wish.worth
+    return 1 - uncovered
 
 
 def compute_compatibility(
@@ -148,11 +150,15 @@ def compute_compatibility(
 ) -> float:
     """How easily they will get on: likeness of style up to a plateau, scaled by language and common time."""
     ease = settings.matching.ease
-    both = get_spoken_languages(senior), get_spoken_languages(junior)
-    language = UNANSWERED_SHARE if not both[0] or not both[1] else float(bool(both[0] & both[1]))
+    languages = get_spoken_languages(senior), get_spoken_languages(junior)
+    language_share = (
+        UNANSWERED_SHARE if not languages[0] or not languages[1] else float(bool(languages[0] & languages[1]))
+    )
     minutes = count_common_minutes(senior, junior, on)
-    time = UNANSWERED_SHARE if minutes is None else min(1.0, minutes / get_ample_minutes(settings))
-    scale = (ease.style + ease.language * language + ease.time * time) / (ease.style + ease.language + ease.time)
+    time_share = UNANSWERED_SHARE if minutes is None else min(1.0, minutes / get_ample_minutes(settings))
+    scale = (ease.style + ease.language * language_share + ease.time * time_share) / (
+        ease.style + ease.language + ease.time
+    )
     return min(1.0, compare_styles(senior.style, junior.style) / ease.plateau) * scale
 
 
@@ -161,28 +167,32 @@ def get_ample_minutes(settings: ProgrammeSettings) -> int:
     return max(settings.matching.ease.ample_minutes, settings.rules.min_overlap_minutes)
 
 
-def compare_styles(one: Style, other: Style) -> float:
+def compare_styles(first: Style, second: Style) -> float:
     """Mean over the dimensions, 1 for the same answer and 0 for opposite ones; a skipped one counts
     ``UNANSWERED_SHARE``.
     """
     total = 0.0
     for dimension in STYLE_DIMENSIONS:
-        a, b = getattr(one, dimension), getattr(other, dimension)
+        a, b = getattr(first, dimension), getattr(second, dimension)
         total += UNANSWERED_SHARE if a is None or b is None else 1 - abs(a - b) / 4
     return total / len(STYLE_DIMENSIONS)
 
 
 def compute_perspective(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings) -> float:
     """What their places in the organisation earn; it never costs, and what is unknown earns nothing."""
-    worth = settings.matching.perspective
+    settings_worth = settings.matching.perspective
     earned = 0.0
-    for place, (one, other) in get_positions(senior, junior).items():
-        if one is not None and other is not None:
-            earned += getattr(worth.same if one == other else worth.different, place)
+    for position, (senior_value, junior_value) in get_positions(senior, junior).items():
+        if senior_value is not None and junior_value is not None:
+            earned += getattr(
+                settings_worth.same if senior_value == junior_value else settings_worth.different, position
+            )
     if senior.experience_band is not None and junior.experience_band is not None:
-        earned += worth.experience * max(0, senior.experience_band - junior.experience_band) / MAX_EXPERIENCE_BAND
+        earned += (
+            settings_worth.experience * max(0, senior.experience_band - junior.experience_band) / MAX_EXPERIENCE_BAND
+        )
     if senior.level is not None and junior.level is not None:
-        earned += get_gap_worth(senior.level - junior.level, worth)
+        earned += get_gap_worth(senior.level - junior.level, settings_worth)
     return earned
 
 
@@ -205,7 +215,9 @@ def get_positions(
 def find_differences(senior: ProfileChanged, junior: ProfileChanged) -> tuple[str, ...]:
     """Which of department, site and discipline are known of both and differ."""
     return tuple(
-        what for what, (a, b) in get_positions(senior, junior).items() if a is not None and b is not None and a != b
+        position
+        for position, (a, b) in get_positions(senior, junior).items()
+        if a is not None and b is not None and a != b
     )
 
 
@@ -213,15 +225,17 @@ def select_focus(
     senior: ProfileChanged, junior: ProfileChanged, marks: Benefit, taxonomy: Taxonomy
 ) -> tuple[Focus, ...]:
     """What the pairing is about: the topics that count most, of both directions."""
-    of: dict[Side, tuple[CoveredWish, ...]] = {
+    covered_by_side: dict[Side, tuple[CoveredWish, ...]] = {
         "junior": cover_wishes(senior.seeks, junior.offers, marks, taxonomy),
         "senior": cover_wishes(junior.seeks, senior.offers, marks, taxonomy),
     }
     return tuple(
-        Focus(topic_id=one.seek.topic, from_side=side) for side, found in of.items() for one in select_strongest(found)
+        Focus(topic_id=wish.seek.topic, from_side=side)
+        for side, covered in covered_by_side.items()
+        for wish in select_strongest(covered)
     )
 
 
-def select_strongest(found: Sequence[CoveredWish]) -> list[CoveredWish]:
+def select_strongest(covered: Sequence[CoveredWish]) -> list[CoveredWish]:
     """The few that are worth most."""
-    return sorted(found, key=lambda one: (-one.worth, one.seek.topic))[:MAX_FOCUS_TOPICS]
+    return sorted(covered, key=lambda wish: (-wish.worth, wish.seek.topic))[:MAX_FOCUS_TOPICS]
