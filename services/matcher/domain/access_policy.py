@@ -79,5 +79,7 @@ def has_conflict_of_interest(
     """Whether one of ``others`` is in the line of ``member_id``, above or below, or is them."""
     if member_id is None:
         return False
-    mine = {member_id, *(own.line if own else ()), *(own.evaluators if own else ())}
-    return any(other.member_id in mine or member_id in other.line or member_id in other.evaluators for other in others)
+    own_line = {member_id, *(own.line if own else ()), *(own.evaluators if own else ())}
+    return any(
+        other.member_id in own_line or member_id in other.line or member_id in other.evaluators for other in others
+    )

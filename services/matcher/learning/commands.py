@@ -191,7 +191,7 @@ async def finish_release(programme_id: str, releasing: PendingRelease, matcher: 
     await matcher.learning.update(
         programme_id,
         Op(f"released/{releasing.version}/{stored_instant(releasing.at)}"),
-        lambda state: weight_versions.complete_release(known(state), releasing, done=refused is None),
+        lambda state: weight_versions.complete_release(known(state), releasing, succeeded=refused is None),
     )
     return refused
 

@@ -230,7 +230,7 @@ async def release_version(id: str, version: int, command: CoordinatorCommand, ma
     def decide(state: ProgrammeLearning) -> weight_versions.Decision | None:
         if version and state.find_version(version).state == "proposed":
             learning.require_on(programme)
-        return weight_versions.start_release(state, version, weights, by, moment, seen=looked_at)
+        return weight_versions.start_release(state, version, weights, by, moment, reviewed=looked_at)
 
     state = await _update_learning(id, command.op, matcher, decide)
     if state.releasing is not None and state.releasing.version == version:

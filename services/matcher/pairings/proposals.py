@@ -193,9 +193,9 @@ async def _recheck_request(
             return requests.accept_request(state, pairing_id_of(request.request_id))
         return requests.reassess_request(
             state,
-            possible=possible,
-            asker_would_rather_not=asker is not None and request.asked in asker.avoid,
-            asked_would_rather_not=asked is not None and request.asker in asked.avoid,
+            is_possible=possible,
+            asker_avoids=asker is not None and request.asked in asker.avoid,
+            asked_avoids=asked is not None and request.asker in asked.avoid,
         )
 
     await matcher.requests.update(request.request_id, Op.once(), decide)

@@ -124,15 +124,15 @@ def test_a_closed_ledger_takes_nothing_and_tells_when_all_is_forgotten() -> None
     closing = ledgers.close_ledger(taken(None, "ab", SEAT), "a", NOW)
     assert closing is not None
     assert refusal(closing[0], "ac", SEAT.model_copy(update={"partner": "c"})) == "closed"
-    waiting = ledgers.complete_erasure(closing[0], clean=True, moment=MOMENT)
+    waiting = ledgers.complete_erasure(closing[0], is_clean=True, moment=MOMENT)
     assert waiting is not None
     assert waiting[1] == [], "a seat is still held"
     freed = ledgers.release_seat(closing[0], "ab", 1)
     assert freed is not None
-    done = ledgers.complete_erasure(freed[0], clean=True, moment=MOMENT)
+    done = ledgers.complete_erasure(freed[0], is_clean=True, moment=MOMENT)
     assert done is not None
     assert done[1] == [ErasureCompleted(member_id="a", service="matcher", completed_at=NOW)]
-    assert ledgers.complete_erasure(done[0], clean=True, moment=MOMENT) is None, "it is said once"
+    assert ledgers.complete_erasure(done[0], is_clean=True, moment=MOMENT) is None, "it is said once"
     assert ledgers.close_ledger(done[0], "a", NOW) is None
 
 

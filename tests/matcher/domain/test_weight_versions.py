@@ -56,11 +56,13 @@ def previewed(state: ProgrammeLearning, number: int, weights: Weights = DEFAULT)
 
 def released(state: ProgrammeLearning, number: int, weights: Weights, at: datetime = NOW) -> ProgrammeLearning:
     """The release of a version, and the programme's part in it done."""
-    decision = weight_versions.start_release(state, number, weights, "c1", Moment(now=at, recorded_at=at), seen=TRIALS)
+    decision = weight_versions.start_release(
+        state, number, weights, "c1", Moment(now=at, recorded_at=at), reviewed=TRIALS
+    )
     assert decision is not None
     releasing = decision[0].releasing
     assert releasing is not None
-    done = weight_versions.complete_release(decision[0], releasing, done=True)
+    done = weight_versions.complete_release(decision[0], releasing, succeeded=True)
     assert done is not None
     return done[0]
 
@@ -109,13 +111,13 @@ def test_what_comes_to_the_weights_in_use_is_no_version() -> None:
 
 def test_a_batch_during_a_release_leaves_what_is_being_released() -> None:
     decision = weight_versions.start_release(
-        previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, seen=TRIALS
+        previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, reviewed=TRIALS
     )
     assert decision is not None
     state = learned(decision[0], says(3.5))
     assert [(one.version, one.state) for one in state.versions] == [(1, "proposed"), (2, "proposed")]
     assert state.releasing is not None
-    done = weight_versions.complete_release(state, state.releasing, done=True)
+    done = weight_versions.complete_release(state, state.releasing, succeeded=True)
     assert done is not None
     assert done[0].find_version_in_use(Weights(perspective=3.0)) == 1
 
@@ -126,10 +128,10 @@ def test_a_version_is_released_only_after_a_look_at_who_would_be_matched_differe
         weight_versions.start_release(state, 1, DEFAULT, "c1", MOMENT)
     assert refused.value.code == "no_preview"
     with pytest.raises(CommandRejected, match="First look"):
-        weight_versions.start_release(previewed(state, 1), 1, DEFAULT, "c1", MOMENT, seen=None)
+        weight_versions.start_release(previewed(state, 1), 1, DEFAULT, "c1", MOMENT, reviewed=None)
     with pytest.raises(CommandRejected, match="First look"):
         weight_versions.start_release(
-            previewed(state, 1), 1, DEFAULT, "c1", MOMENT, seen=ReleasePreview(now="r0", then="r2")
+            previewed(state, 1), 1, DEFAULT, "c1", MOMENT, reviewed=ReleasePreview(now="r0", then="r2")
         )
     state = released(previewed(state, 1), 1, DEFAULT)
     [version] = state.versions
@@ -139,7 +141,7 @@ def test_a_version_is_released_only_after_a_look_at_who_would_be_matched_differe
 
 def test_a_release_is_an_ordinary_change_of_the_programmes_settings() -> None:
     decision = weight_versions.start_release(
-        previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, seen=TRIALS
+        previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, reviewed=TRIALS
     )
     assert decision is not None
     releasing = decision[0].releasing
@@ -159,12 +161,12 @@ def test_a_release_is_an_ordinary_change_of_the_programmes_settings() -> None:
 
 def test_a_release_that_the_programme_refused_leaves_the_version_proposed() -> None:
     decision = weight_versions.start_release(
-        previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, seen=TRIALS
+        previewed(learned(None, says(3.0)), 1), 1, DEFAULT, None, MOMENT, reviewed=TRIALS
     )
     assert decision is not None
     releasing = decision[0].releasing
     assert releasing is not None
-    after = weight_versions.complete_release(decision[0], releasing, done=False)
+    after = weight_versions.complete_release(decision[0], releasing, succeeded=False)
     assert after is not None
     assert (after[0].releasing, after[0].lease, after[0].versions[0].state) == (None, None, "proposed")
 

@@ -85,7 +85,7 @@ def extract_parts(fit: Fit) -> PartValues:
 
 def example_from_outcome(fit: Fit, outcome: OutcomeRecorded, round_id: str | None) -> OutcomeExample | None:
     """None where nothing is known of how it went."""
-    bands: dict[OutcomeField, Band] = {asked: getattr(outcome, asked) for asked in OUTCOME_FIELDS}
+    bands: dict[OutcomeField, Band] = {field: getattr(outcome, field) for field in OUTCOME_FIELDS}
     example = OutcomeExample(parts=extract_parts(fit), bands=bands, round_id=round_id or "")
     return example if example.known_worths else None
 
@@ -99,8 +99,8 @@ def example_from_refusal(fit: Fit, reason: DeclineReason | None, round_id: str |
 
 def count_bands(examples: Sequence[OutcomeExample]) -> dict[OutcomeField, dict[Band, int]]:
     """How often each band came, of each thing that outcomes tell."""
-    found: dict[OutcomeField, Counter[Band]] = {asked: Counter() for asked in OUTCOME_FIELDS}
+    counts: dict[OutcomeField, Counter[Band]] = {field: Counter() for field in OUTCOME_FIELDS}
     for example in examples:
-        for asked, band in (example.bands or {}).items():
-            found[asked][band] += 1
-    return {asked: dict(bands) for asked, bands in found.items()}
+        for field, band in (example.bands or {}).items():
+            counts[field][band] += 1
+    return {field: dict(bands) for field, bands in counts.items()}

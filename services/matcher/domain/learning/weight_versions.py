@@ -96,16 +96,16 @@ class ProgrammeLearning(FrozenModel):
             raise CommandRejected(
                 "not_proposed", "0 stands for the weights before any learning; it can be released alone."
             )
-        found = next((one for one in self.versions if one.version == number), None)
-        if found is None:
+        version = next((candidate for candidate in self.versions if candidate.version == number), None)
+        if version is None:
             raise NotFound("version")
-        return found
+        return version
 
     def find_version_in_use(self, weights: Weights) -> int | None:
         """The version that set these weights; 0 for those before any learning, None where a person chose others."""
-        released = [one for one in self.versions if one.state == "released" and one.weights == weights]
+        released = [version for version in self.versions if version.state == "released" and version.weights == weights]
         if released:
-            return max(released, key=lambda one: one.decided_at or one.made_at).version
+            return max(released, key=lambda version: version.decided_at or version.made_at).version
         return 0 if self.start is None or weights == self.start else None
 
 
@@ -128,12 +128,12 @@ def next_midnight(now: datetime) -> datetime:
     return datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), time(0), UTC)
 
 
-def is_batch_full(new_outcomes: int, known: int, k: int = MIN_BATCH_OUTCOMES) -> bool:
+def is_batch_full(new_outcomes: int, earlier_outcomes: int, min_group: int = MIN_BATCH_OUTCOMES) -> bool:
     """Whether so many new outcomes are a batch, beside those known; ``k`` is the programme's smallest group.
 
     Who looks again after every few outcomes finds in chance what they look for: evidence has to grow by a share.
     """
-    return new_outcomes >= max(MIN_BATCH_OUTCOMES, k, MIN_EVIDENCE_GROWTH * known)
+    return new_outcomes >= max(MIN_BATCH_OUTCOMES, min_group, MIN_EVIDENCE_GROWTH * earlier_outcomes)
 
 
 def add_batch(
@@ -141,7 +141,7 @@ def add_batch(
     programme_id: str,
     batches: int,
     batch: EvidenceBatch,
-    found: WeightEstimate | None,
+    estimate: WeightEstimate | None,
     base: Weights,
     now: datetime,
 ) -> Decision | None:
@@ -153,31 +153,31 @@ def add_batch(
     learning = learning or ProgrammeLearning(programme_id=programme_id)
     if learning.batches != batches:
         return None
-    after = learning.model_copy(update={**dict(batch), "batches": batches + 1, "latest": found})
-    if found is None or not found.is_clear or found.weights == base:
+    after = learning.model_copy(update={**dict(batch), "batches": batches + 1, "latest": estimate})
+    if estimate is None or not estimate.is_clear or estimate.weights == base:
         return after, []
     under_way = learning.releasing.version if learning.releasing is not None else None
-    before = [
-        one.model_copy(update={"state": "superseded", "decided_at": now})
-        if one.state == "proposed" and one.version != under_way
-        else one
-        for one in learning.versions
+    earlier_versions = [
+        version.model_copy(update={"state": "superseded", "decided_at": now})
+        if version.state == "proposed" and version.version != under_way
+        else version
+        for version in learning.versions
     ]
-    made = WeightVersion(version=learning.made + 1, state="proposed", base=base, estimate=found, made_at=now)
-    versions = _limit_versions([*before, made])
+    proposed = WeightVersion(version=learning.made + 1, state="proposed", base=base, estimate=estimate, made_at=now)
+    versions = _limit_versions([*earlier_versions, proposed])
     start = base if learning.find_version_in_use(base) is None else learning.start or base
-    return after.model_copy(update={"versions": versions, "made": made.version, "start": start}), []
+    return after.model_copy(update={"versions": versions, "made": proposed.version, "start": start}), []
 
 
 def record_preview(
-    learning: ProgrammeLearning, number: int, weights: Weights, trials: ReleasePreview
+    learning: ProgrammeLearning, number: int, weights: Weights, preview: ReleasePreview
 ) -> Decision | None:
     """These trials show who would be matched differently; again, since people change. ``weights`` are those in use."""
     version = learning.find_version(number)
     require_proposed(version, weights)
-    if version.preview == trials:
+    if version.preview == preview:
         return None
-    return _replace_version(learning, version.model_copy(update={"preview": trials})), []
+    return _replace_version(learning, version.model_copy(update={"preview": preview})), []
 
 
 def start_release(
@@ -187,7 +187,7 @@ def start_release(
     by: str | None,
     moment: Moment,
     *,
-    seen: ReleasePreview | None = None,
+    reviewed: ReleasePreview | None = None,
 ) -> Decision | None:
     """A person decides to use this version, or one that was in use before: 0 is what was there before any learning.
 
@@ -199,43 +199,43 @@ def start_release(
             return None
         raise CommandRejected("release_under_way", "Another version is being released at this moment.")
     if number == 0:
-        wanted = learning.start
-        if wanted is None:
+        target = learning.start
+        if target is None:
             raise CommandRejected("nothing_learned", "Nothing has been learned yet, so there is nothing to go back to.")
     else:
         version = learning.find_version(number)
-        wanted = version.weights
+        target = version.weights
         if version.state != "released":
             require_proposed(version, weights)
-            if version.preview is None or version.preview != seen:
+            if version.preview is None or version.preview != reviewed:
                 raise CommandRejected(
                     "no_preview", "First look at who would be matched differently: ask for its preview."
                 )
-    if wanted == weights:
+    if target == weights:
         return None
-    releasing = PendingRelease(version=number, base=weights, weights=wanted, by=by, at=moment.now)
-    return learning.model_copy(update={"releasing": releasing, "lease": moment.recorded_at + RELEASE_LEASE}), []
+    pending = PendingRelease(version=number, base=weights, weights=target, by=by, at=moment.now)
+    return learning.model_copy(update={"releasing": pending, "lease": moment.recorded_at + RELEASE_LEASE}), []
 
 
-def apply_weights(programme: Programme, releasing: PendingRelease, moment: Moment) -> programmes.Decision | None:
+def apply_weights(programme: Programme, pending: PendingRelease, moment: Moment) -> programmes.Decision | None:
     """The programme with the weights of a release; an ordinary change of its settings. None where it has them."""
-    if programme.settings.matching.weights == releasing.weights:
+    if programme.settings.matching.weights == pending.weights:
         return None
-    if programme.settings.matching.weights != releasing.base:
+    if programme.settings.matching.weights != pending.base:
         raise _weights_changed()
-    matching = programme.settings.matching.model_copy(update={"weights": releasing.weights})
+    matching = programme.settings.matching.model_copy(update={"weights": pending.weights})
     settings = programme.settings.model_copy(update={"matching": matching})
     return programmes.change_settings(programme, settings, moment)
 
 
-def complete_release(learning: ProgrammeLearning, releasing: PendingRelease, *, done: bool) -> Decision | None:
+def complete_release(learning: ProgrammeLearning, pending: PendingRelease, *, succeeded: bool) -> Decision | None:
     """The programme has the weights; or, not ``done``, it cannot have them any longer. None where that is noted."""
-    if learning.releasing != releasing:
+    if learning.releasing != pending:
         return None
     after = learning.model_copy(update={"releasing": None, "lease": None})
-    if done and releasing.version:
-        decided = {"state": "released", "decided_at": releasing.at, "decided_by": releasing.by}
-        after = _replace_version(after, learning.find_version(releasing.version).model_copy(update=decided))
+    if succeeded and pending.version:
+        decided = {"state": "released", "decided_at": pending.at, "decided_by": pending.by}
+        after = _replace_version(after, learning.find_version(pending.version).model_copy(update=decided))
     return after, []
 
 
@@ -257,8 +257,8 @@ def dismiss_version(learning: ProgrammeLearning, number: int, by: str | None, no
 def erase_member(learning: ProgrammeLearning, member_id: str) -> Decision | None:
     """Without the name of whoever decided about versions."""
     versions = tuple(
-        one.model_copy(update={"decided_by": ERASED}) if one.decided_by == member_id else one
-        for one in learning.versions
+        version.model_copy(update={"decided_by": ERASED}) if version.decided_by == member_id else version
+        for version in learning.versions
     )
     releasing = learning.releasing
     if releasing is not None and releasing.by == member_id:
@@ -283,12 +283,12 @@ def _weights_changed() -> CommandRejected:
 
 
 def _replace_version(learning: ProgrammeLearning, version: WeightVersion) -> ProgrammeLearning:
-    versions = tuple(version if one.version == version.version else one for one in learning.versions)
+    versions = tuple(version if existing.version == version.version else existing for existing in learning.versions)
     return learning.model_copy(update={"versions": versions})
 
 
 def _limit_versions(versions: Sequence[WeightVersion]) -> tuple[WeightVersion, ...]:
     """The newest ones, and of the older ones those that were in use."""
-    spare = [one for one in versions if one.state in ("superseded", "dismissed")]
-    gone = {one.version for one in spare[: max(0, len(versions) - MAX_VERSIONS)]}
-    return tuple(one for one in versions if one.version not in gone)
+    droppable = [version for version in versions if version.state in ("superseded", "dismissed")]
+    dropped = {version.version for version in droppable[: max(0, len(versions) - MAX_VERSIONS)]}
+    return tuple(version for version in versions if version.version not in dropped)

@@ -44,15 +44,17 @@ def find_structural_conflicts(
 
 
 def update_conflict(
-    before: StructuralConflict | None, rules: tuple[Rule, ...], course: ConflictPolicy, now: datetime
+    previous: StructuralConflict | None, rules: tuple[Rule, ...], course: ConflictPolicy, now: datetime
 ) -> StructuralConflict | None:
     """What stands once it is known which rules are broken now."""
     if not rules:
         return None
-    known = before is not None and set(rules) <= set(before.rules)
-    kept = before is not None and known and before.kept
-    ends_at = None if kept or course == "flag" else (before and before.ends_at) or now + CONFLICT_GRACE
-    return StructuralConflict(rules=rules, since=before.since if before and known else now, ends_at=ends_at, kept=kept)
+    is_known = previous is not None and set(rules) <= set(previous.rules)
+    kept = previous is not None and is_known and previous.kept
+    ends_at = None if kept or course == "flag" else (previous and previous.ends_at) or now + CONFLICT_GRACE
+    return StructuralConflict(
+        rules=rules, since=previous.since if previous and is_known else now, ends_at=ends_at, kept=kept
+    )
 
 
 def keep_pairing(conflict: StructuralConflict) -> StructuralConflict:

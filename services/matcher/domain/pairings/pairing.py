@@ -223,9 +223,11 @@ def propose_pairing(
     if pairing is None or pairing.state != "reserving" or pairing.attempt != receipt.attempt or pairing.conflict:
         return None
     answer_by = add_working_days(moment.now, pairing.plan.answer_within_working_days)
-    told = {"fit": receipt.fit, "reasons": receipt.reasons, "focus": receipt.focus}
-    proposed, said = _change_state(
-        pairing.model_copy(update={"plan": pairing.plan.model_copy(update=told), "receipt_id": receipt.receipt_id}),
+    receipt_fields = {"fit": receipt.fit, "reasons": receipt.reasons, "focus": receipt.focus}
+    proposed, events = _change_state(
+        pairing.model_copy(
+            update={"plan": pairing.plan.model_copy(update=receipt_fields), "receipt_id": receipt.receipt_id}
+        ),
         PairingProposed,
         moment,
         state="proposed",
@@ -234,49 +236,49 @@ def propose_pairing(
         lease=None,
     )
     if not agreed:
-        return proposed, said
-    both: list[OutgoingEvent] = list(said)
+        return proposed, events
+    events_of_both: list[OutgoingEvent] = list(events)
     after = proposed
     for side in ("senior", "junior"):
         decision = record_answer(after, side, "accepted", None, moment)
         assert decision is not None, "a fresh proposal has no answer yet"
         after = decision[0]
-        both += decision[1]
-    return after, both
+        events_of_both += decision[1]
+    return after, events_of_both
 
 
 def record_answer(
     pairing: Pairing,
     side: Side,
-    given: Literal["accepted", "declined"],
+    response: Literal["accepted", "declined"],
     reason: DeclineReason | None,
     moment: Moment,
 ) -> Decision | None:
     """One side's answer: both yes forms the pairing, a no lets it lapse. A yes may become a no until both said yes."""
     before = pairing.answers.get(side)
-    if before is not None and before.answer == given:
+    if before is not None and before.answer == response:
         return None
     if pairing.state != "proposed":
         raise CommandRejected("not_proposed", "This suggestion is no longer open.")
     if pairing.answer_by is not None and moment.now > pairing.answer_by:
         raise CommandRejected("too_late", "The time to answer is over.")
-    answers = {**pairing.answers, side: ProposalAnswer(answer=given, reason=reason, at=moment.now)}
-    told = AnswerGiven(
+    answers = {**pairing.answers, side: ProposalAnswer(answer=response, reason=reason, at=moment.now)}
+    answer_event = AnswerGiven(
         pairing_id=pairing.id,
         programme_id=pairing.plan.programme_id,
         side=side,
-        answer=given,
+        answer=response,
         reason=reason,
         happened_at=moment.now,
         recorded_at=moment.recorded_at,
     )
     answered = pairing.model_copy(update={"answers": answers})
-    if given == "declined":
-        after, said = _lapse(answered, moment)
-        return after, [told, *said]
+    if response == "declined":
+        after, events = _lapse(answered, moment)
+        return after, [answer_event, *events]
     if len(answers) < 2:
-        return answered, [told]
-    formed, said = _change_state(
+        return answered, [answer_event]
+    formed, events = _change_state(
         answered,
         PairingFormed,
         moment,
@@ -284,7 +286,7 @@ def record_answer(
         formed_at=moment.now,
         planned_end=add_months(moment.now.date(), pairing.plan.duration_months),
     )
-    return formed, [told, *said]
+    return formed, [answer_event, *events]
 
 
 def sign_charter(pairing: Pairing, side: Side, charter: PairingCharter | None, moment: Moment) -> Decision | None:
@@ -296,9 +298,9 @@ def sign_charter(pairing: Pairing, side: Side, charter: PairingCharter | None, m
         raise CommandRejected("no_charter", "There is no draft to agree to yet.")
     if not text.confidential:
         raise CommandRejected("not_confidential", "What is said stays between the two; both have to agree to that.")
-    same = text == pairing.charter
-    signed: tuple[Side, ...] = tuple(sorted({*(pairing.signed if same else ()), side}))
-    if same and signed == pairing.signed:
+    is_unchanged = text == pairing.charter
+    signed: tuple[Side, ...] = tuple(sorted({*(pairing.signed if is_unchanged else ()), side}))
+    if is_unchanged and signed == pairing.signed:
         return None
     after = pairing.model_copy(update={"charter": text, "signed": signed})
     if len(signed) < 2 or pairing.state == "chartered":
@@ -371,8 +373,8 @@ def end_pairing(pairing: Pairing, moment: Moment) -> Decision | None:
         return abandon_reservation(pairing, pairing.attempt, moment.recorded_at)
     if pairing.state not in RUNNING_STATES:
         return None
-    over = pairing.planned_end is not None and moment.now.date() >= pairing.planned_end
-    kind = "completed" if over else "ended_early" if pairing.met else "not_started"
+    is_over = pairing.planned_end is not None and moment.now.date() >= pairing.planned_end
+    kind = "completed" if is_over else "ended_early" if pairing.met else "not_started"
     return _change_state(
         pairing, PairingEnded, moment, state="ended", ended_at=moment.now, end_kind=kind, conflict=None
     )
@@ -436,18 +438,18 @@ def erase_member(pairing: Pairing, member_id: str, moment: Moment) -> Decision |
     side = pairing.side_of(member_id)
     if side is None:
         return None
-    said: list[OutgoingEvent] = []
+    events: list[OutgoingEvent] = []
     after = pairing
     if pairing.is_live or pairing.state == "reserving":
         decision = end_pairing(pairing, moment)
         assert decision is not None, "what is live can be ended"
-        after, events = decision
-        said = [event for event in events if not isinstance(event, PairingState)]
+        after, end_events = decision
+        events = [event for event in end_events if not isinstance(event, PairingState)]
     if after.state != "abandoned":
-        said.append(Tombstone(PairingState, pairing.id))
-    nobody = Participant(member_id=ERASED, side=side, organisation_id=ERASED, department_id=ERASED)
-    plan = after.plan.model_copy(update={side: nobody, "reasons": {}, "focus": (), "fit": None})
-    emptied: dict[str, Any] = {
+        events.append(Tombstone(PairingState, pairing.id))
+    erased_participant = Participant(member_id=ERASED, side=side, organisation_id=ERASED, department_id=ERASED)
+    plan = after.plan.model_copy(update={side: erased_participant, "reasons": {}, "focus": (), "fit": None})
+    cleared_fields: dict[str, Any] = {
         "receipt_id": None,
         "conflict": None,
         "answers": {},
@@ -455,7 +457,7 @@ def erase_member(pairing: Pairing, member_id: str, moment: Moment) -> Decision |
         "signed": (),
         "wish_to_renew": {},
     }
-    return after.model_copy(update={**emptied, "plan": plan, "gone": True, "due": None, "lease": None}), said
+    return after.model_copy(update={**cleared_fields, "plan": plan, "gone": True, "due": None, "lease": None}), events
 
 
 def _lapse(pairing: Pairing, moment: Moment) -> Decision:
@@ -469,9 +471,14 @@ def _set_conflict(pairing: Pairing, conflict: StructuralConflict | None) -> Pair
 
 def _change_state(pairing: Pairing, event: type[PairingEvent], moment: Moment, **changes: Any) -> Decision:
     """The pairing after ``changes``, with its event and its current state; its next ``due`` follows from both."""
-    was = pairing.state if pairing.state not in ("reserving", "abandoned") else None
+    previous_state = pairing.state if pairing.state not in ("reserving", "abandoned") else None
     after = pairing.model_copy(
-        update={"previous_state": was, "happened_at": moment.now, "recorded_at": moment.recorded_at, **changes}
+        update={
+            "previous_state": previous_state,
+            "happened_at": moment.now,
+            "recorded_at": moment.recorded_at,
+            **changes,
+        }
     )
     after = after.model_copy(update={"due": _next_deadline(after)})
     return after, [event(**to_public_fields(after)), PairingState(**to_public_fields(after))]

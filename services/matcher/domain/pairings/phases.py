@@ -42,7 +42,7 @@ def find_closed_phases(event: PairingEvent, paused_at: datetime | None) -> list[
 
 def find_first_meeting_phase(event: SessionHeld, formed_at: datetime | None) -> list[PairingPhase]:
     """The time until they first met is over with the first meeting that is told of."""
-    first = event.first_held_at
-    if event.sessions_held != 1 or first is None or formed_at is None:
+    first_held_at = event.first_held_at
+    if event.sessions_held != 1 or first_held_at is None or formed_at is None:
         return []
-    return [PairingPhase("until they met", formed_at, max(first, formed_at))]
+    return [PairingPhase("until they met", formed_at, max(first_held_at, formed_at))]

@@ -42,7 +42,7 @@ def open_request(
     existing: PartnerRequest | None,
     request_id: str,
     programme_id: str,
-    people: tuple[str, str],
+    members: tuple[str, str],
     asker_side: Side,
     working_days: int,
     now: datetime,
@@ -53,11 +53,11 @@ def open_request(
     if existing is not None:
         return None
     answer_by = add_working_days(now, working_days)
-    made = PartnerRequest(
+    request = PartnerRequest(
         request_id=request_id,
         programme_id=programme_id,
-        asker=people[0],
-        asked=people[1],
+        asker=members[0],
+        asked=members[1],
         asker_side=asker_side,
         state="open",
         asked_at=now,
@@ -65,7 +65,7 @@ def open_request(
         hidden=hidden,
         due=answer_by,
     )
-    return made, []
+    return request, []
 
 
 def require_open_request(request: PartnerRequest | None, member_id: str, now: datetime) -> PartnerRequest:
@@ -99,7 +99,7 @@ def withdraw_request(request: PartnerRequest) -> Decision | None:
 
 
 def reassess_request(
-    request: PartnerRequest, *, possible: bool, asker_would_rather_not: bool, asked_would_rather_not: bool
+    request: PartnerRequest, *, is_possible: bool, asker_avoids: bool, asked_avoids: bool
 ) -> Decision | None:
     """Something has changed about one of the two.
 
@@ -110,9 +110,9 @@ def reassess_request(
     """
     if request.state != "open":
         return None
-    if not possible or asker_would_rather_not:
+    if not is_possible or asker_avoids:
         return _close(request, state="lapsed")
-    if asked_would_rather_not and not request.hidden:
+    if asked_avoids and not request.hidden:
         return request.model_copy(update={"hidden": True}), []
     return None
 

@@ -51,12 +51,12 @@ class SeatLedger(FrozenModel):
     due: Instant | None = None
     lease: Instant | None = None
 
-    def count_free(self, room: SeatLimits, programme_id: str) -> int:
+    def count_free(self, limits: SeatLimits, programme_id: str) -> int:
         """Places still free in the programme."""
         if self.closed:
             return 0
-        here = sum(seat.programme_id == programme_id for seat in self.held.values())
-        return max(0, min(room.total - len(self.held), room.programme - here))
+        held_here = sum(seat.programme_id == programme_id for seat in self.held.values())
+        return max(0, min(limits.total - len(self.held), limits.programme - held_here))
 
 
 Decision = tuple[SeatLedger, Sequence[OutgoingEvent]]
@@ -76,34 +76,34 @@ def count_free_seats(
     ledgers: Mapping[str, SeatLedger], profiles: Iterable[ProfileChanged], programme_id: str
 ) -> dict[str, int]:
     """Places that are free in the programme, of those who have any."""
-    places: dict[str, int] = {}
+    free_by_member: dict[str, int] = {}
     for profile in profiles:
         ledger = ledgers.get(profile.member_id) or SeatLedger(member_id=profile.member_id)
         if (free := ledger.count_free(compute_seat_limits(profile, programme_id), programme_id)) > 0:
-            places[profile.member_id] = free
-    return places
+            free_by_member[profile.member_id] = free
+    return free_by_member
 
 
 def take_seat(
-    ledger: SeatLedger | None, member_id: str, pairing_id: str, seat: Seat, places: SeatLimits, recorded_at: datetime
+    ledger: SeatLedger | None, member_id: str, pairing_id: str, seat: Seat, limits: SeatLimits, recorded_at: datetime
 ) -> Decision | None:
     """Hold a place for a pairing's attempt; None where it is held already. Raises ``CommandRejected``."""
     ledger = ledger or SeatLedger(member_id=member_id)
-    mine = ledger.held.get(pairing_id)
-    if mine is not None and mine.attempt == seat.attempt:
+    own_seat = ledger.held.get(pairing_id)
+    if own_seat is not None and own_seat.attempt == seat.attempt:
         return None
-    if mine is not None and mine.attempt > seat.attempt:
+    if own_seat is not None and own_seat.attempt > seat.attempt:
         raise CommandRejected("overtaken", "A newer attempt at this pairing is under way.")
     if ledger.closed:
         raise CommandRejected("closed", "This member takes part no longer.")
     others = {id: other for id, other in ledger.held.items() if id != pairing_id}
     if any(other.partner == seat.partner for other in others.values()):
         raise CommandRejected("already_partners", "These two are partners, or suggested to each other, already.")
-    if mine is None and ledger.count_free(places, seat.programme_id) <= 0:
+    if own_seat is None and ledger.count_free(limits, seat.programme_id) <= 0:
         raise CommandRejected("no_seat", "All places of this member are taken.")
     after = ledger.model_copy(
         update={
-            "capacity": places.total,
+            "capacity": limits.total,
             "held": {**others, pairing_id: seat},
             "lease": ledger.lease or recorded_at + AUDIT_DELAY,
         }
@@ -120,7 +120,11 @@ def release_seat(ledger: SeatLedger | None, pairing_id: str, attempt: int) -> De
 
 
 def apply_audit(
-    ledger: SeatLedger | None, seen: Mapping[str, int], dead: Mapping[str, int], unsettled: bool, recorded_at: datetime
+    ledger: SeatLedger | None,
+    checked: Mapping[str, int],
+    dead_attempts: Mapping[str, int],
+    has_unsettled: bool,
+    recorded_at: datetime,
 ) -> Decision | None:
     """Free the seats of ``dead`` attempts (by pairing). The next audit follows while any reservation is unsettled.
 
@@ -128,9 +132,9 @@ def apply_audit(
     """
     if ledger is None:
         return None
-    held = {id: seat for id, seat in ledger.held.items() if dead.get(id) != seat.attempt}
-    again = unsettled or any(seen.get(id) != seat.attempt for id, seat in held.items())
-    lease = recorded_at + AUDIT_DELAY if again else None
+    held = {id: seat for id, seat in ledger.held.items() if dead_attempts.get(id) != seat.attempt}
+    needs_audit = has_unsettled or any(checked.get(id) != seat.attempt for id, seat in held.items())
+    lease = recorded_at + AUDIT_DELAY if needs_audit else None
     return ledger.model_copy(update={"held": held, "lease": lease}), []
 
 
@@ -145,11 +149,11 @@ def close_ledger(ledger: SeatLedger | None, member_id: str, recorded_at: datetim
     return after, []
 
 
-def complete_erasure(ledger: SeatLedger | None, clean: bool, moment: Moment) -> Decision | None:
+def complete_erasure(ledger: SeatLedger | None, is_clean: bool, moment: Moment) -> Decision | None:
     """Complete an erasure when nothing is left (``clean``) and no seat is held; otherwise it is tried again later."""
     if ledger is None or not ledger.erasing or ledger.erased_at is not None:
         return None
-    if not clean or ledger.held:
+    if not is_clean or ledger.held:
         return ledger.model_copy(update={"lease": moment.recorded_at + ERASURE_RETRY}), []
-    done = ErasureCompleted(member_id=ledger.member_id, service="matcher", completed_at=moment.now)
-    return ledger.model_copy(update={"erased_at": moment.now, "lease": None}), [done]
+    completed = ErasureCompleted(member_id=ledger.member_id, service="matcher", completed_at=moment.now)
+    return ledger.model_copy(update={"erased_at": moment.now, "lease": None}), [completed]

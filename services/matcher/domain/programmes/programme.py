@@ -93,9 +93,9 @@ def close_programme(programme: Programme, moment: Moment) -> Decision | None:
 def check_settings(settings: ProgrammeSettings) -> None:
     """Raises ``CommandRejected`` with every contradiction in words, all at once."""
     rules, meetings, care = settings.rules, settings.meetings, settings.care
-    wrong = [
-        words
-        for found, words in (
+    texts = [
+        text
+        for is_wrong, text in (
             (
                 rules.max_level_gap is not None and rules.max_level_gap < rules.min_level_gap,
                 "The greatest gap in seniority that is allowed is smaller than the least one.",
@@ -125,18 +125,23 @@ def check_settings(settings: ProgrammeSettings) -> None:
                 "Raw answers would be kept for longer than everything else.",
             ),
         )
-        if found
+        if is_wrong
     ]
-    if wrong:
-        raise InvalidCommand(CONTRADICTORY_SETTINGS, " ".join(wrong))
+    if texts:
+        raise InvalidCommand(CONTRADICTORY_SETTINGS, " ".join(texts))
 
 
 def _find_matching_contradictions(matching: Matching) -> tuple[tuple[bool, str], ...]:
-    weights, ease, worth, gain = matching.weights, matching.ease, matching.perspective, matching.benefit
-    most = gain.first_wish * max(gain.wishes.model_dump().values()) * max(gain.depths.model_dump().values())
-    places = [max(getattr(worth.same, place), getattr(worth.different, place)) for place in POSITION_FIELDS]
-    views = sum(places) + worth.experience + max((gap.worth for gap in worth.gaps), default=0.0)
-    gaps = [gap.levels for gap in worth.gaps]
+    weights, ease, perspective, benefit = matching.weights, matching.ease, matching.perspective, matching.benefit
+    max_worth = (
+        benefit.first_wish * max(benefit.wishes.model_dump().values()) * max(benefit.depths.model_dump().values())
+    )
+    positions = [
+        max(getattr(perspective.same, position), getattr(perspective.different, position))
+        for position in POSITION_FIELDS
+    ]
+    total = sum(positions) + perspective.experience + max((gap.worth for gap in perspective.gaps), default=0.0)
+    gaps = [gap.levels for gap in perspective.gaps]
     return (
         (
             sum_weights(weights) <= 0,
@@ -146,7 +151,7 @@ def _find_matching_contradictions(matching: Matching) -> tuple[tuple[bool, str],
             weights.lower_benefit + weights.higher_benefit <= 0,
             "What the two gain has no weight at all; then it is no mentoring.",
         ),
-        (most <= 0, "No wish can be covered: a mark of the benefit is 0 for every wish or every offer."),
+        (max_worth <= 0, "No wish can be covered: a mark of the benefit is 0 for every wish or every offer."),
         (
             matching.floors.benefit >= 1,
             "Nobody can reach a floor of 1 for the benefit.",
@@ -155,7 +160,7 @@ def _find_matching_contradictions(matching: Matching) -> tuple[tuple[bool, str],
             ease.style + ease.language + ease.time <= 0,
             "The parts of the compatibility sum to 0, so nobody can reach any.",
         ),
-        (views > 1 + 1e-9, f"A pair could earn {views:.2f} for its perspective; all together may be 1 at most."),
+        (total > 1 + 1e-9, f"A pair could earn {total:.2f} for its perspective; all together may be 1 at most."),
         (len(set(gaps)) != len(gaps), "A gap in seniority occurs twice."),
         (
             bool(gaps) and max(gaps) < 0,

@@ -15,23 +15,23 @@ def override_settings(settings: ProgrammeSettings, changes: Mapping[str, JsonVal
     """``changes`` as they stand in the settings, with no more than what is to differ. Raises ``InvalidCommand``."""
     if unknown := sorted(changes.keys() - set(OVERRIDABLE_SETTINGS)):
         raise InvalidCommand("unknown_setting", f"A trial changes rules and matching, not {', '.join(unknown)}.")
-    made = settings.model_dump(mode="json")
-    _apply_changes(made, changes, ())
+    document = settings.model_dump(mode="json")
+    _apply_changes(document, changes, ())
     try:
-        after = ProgrammeSettings.model_validate(made)
+        overridden = ProgrammeSettings.model_validate(document)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise InvalidCommand(CONTRADICTORY_SETTINGS, f"These settings are not possible: {wrong}.") from error
-    check_settings(after)
-    return after
+        texts = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+        raise InvalidCommand(CONTRADICTORY_SETTINGS, f"These settings are not possible: {texts}.") from error
+    check_settings(overridden)
+    return overridden
 
 
-def _apply_changes(made: dict[str, JsonValue], changes: Mapping[str, JsonValue], path: tuple[str, ...]) -> None:
+def _apply_changes(document: dict[str, JsonValue], changes: Mapping[str, JsonValue], path: tuple[str, ...]) -> None:
     for name, value in changes.items():
-        known = made.get(name)
-        if name not in made:
+        current = document.get(name)
+        if name not in document:
             raise InvalidCommand("unknown_setting", f"There is no setting {'.'.join((*path, name))}.")
-        if isinstance(known, dict) and isinstance(value, dict):
-            _apply_changes(known, value, (*path, name))
+        if isinstance(current, dict) and isinstance(value, dict):
+            _apply_changes(current, value, (*path, name))
         else:
-            made[name] = value
+            document[name] = value

@@ -43,18 +43,18 @@ def explain_origin(origin: Origin, *, to_the_two: bool) -> str:
 def explain_factors(receipt: Receipt, side: Side) -> tuple[str, ...]:
     """What counted, for one of the two."""
     fit = receipt.fit
-    mine, theirs = (fit.senior_benefit, fit.junior_benefit)[:: 1 if side == "senior" else -1]
-    received, given = _describe_amount(mine), _describe_amount(theirs)
+    own_benefit, partner_benefit = (fit.senior_benefit, fit.junior_benefit)[:: 1 if side == "senior" else -1]
+    received, given = _describe_amount(own_benefit), _describe_amount(partner_benefit)
     gain = (
         f"Your partner can give you {received} of what you want to learn, and you can give {given} of "
         "what your partner wants to learn. What the one gets who gains less counted most."
     )
-    ease = (
+    compatibility = (
         "How you both like to think and work, your languages and your free time counted; single answers are shown to "
         "nobody."
     )
-    views = "That you look at things from different places in the organisation never counts against a match."
-    return gain, ease, views
+    perspective = "That you look at things from different places in the organisation never counts against a match."
+    return gain, compatibility, perspective
 
 
 def _describe_amount(benefit: float) -> str:

@@ -181,7 +181,7 @@ class Verification:
 
 
 def issue_receipt(
-    about: ReceiptSubject,
+    subject: ReceiptSubject,
     basis: MatchingBasis,
     senior: MemberSnapshot,
     junior: MemberSnapshot,
@@ -209,15 +209,15 @@ def issue_receipt(
             "salt": salt,
         }
     )
-    found = _compute_match(senior.member, junior.member, basis.settings, basis.taxonomy, basis.on)
+    match = _compute_match(senior.member, junior.member, basis.settings, basis.taxonomy, basis.on)
     return Receipt(
-        receipt_id=about.receipt_id,
-        pairing_id=about.pairing_id,
-        attempt=about.attempt,
+        receipt_id=subject.receipt_id,
+        pairing_id=subject.pairing_id,
+        attempt=subject.attempt,
         programme_id=basis.programme_id,
         programme_version=basis.programme_version,
-        origin=about.origin,
-        round_id=about.round_id,
+        origin=subject.origin,
+        round_id=subject.round_id,
         members={"senior": senior.member.id, "junior": junior.member.id},
         made_at=made_at,
         algorithm=ALGORITHM_VERSION,
@@ -230,11 +230,11 @@ def issue_receipt(
             settings=hash_salted(settings, salt),
             taxonomy=basis.taxonomy_hash,
         ),
-        fit=found.fit,
-        reasons=found.reasons,
-        focus=found.focus,
+        fit=match.fit,
+        reasons=match.reasons,
+        focus=match.focus,
         chosen_with=None
-        if chosen_with is None or fits_agree(chosen_with, found.fit, FLOAT32_TOLERANCE)
+        if chosen_with is None or fits_agree(chosen_with, match.fit, FLOAT32_TOLERANCE)
         else chosen_with,
         chosen=chosen or Selection(),
     )
@@ -251,31 +251,31 @@ def verify_receipt(receipt: Receipt, taxonomy: Taxonomy) -> Verification:
     if inputs is None:
         return Verification(("inputs",), (), VERIFICATION_CHECKS[1:])
     raw = json.loads(receipt.inputs)
-    found = _compute_match(
+    match = _compute_match(
         _rebuild_member(inputs, "senior"),
         _rebuild_member(inputs, "junior"),
         _rebuild_settings(inputs),
         taxonomy,
         inputs.on,
     )
-    held: dict[VerificationCheck, bool] = {
+    results: dict[VerificationCheck, bool] = {
         "inputs": True,
         "senior": hash_salted(raw["profiles"]["senior"], inputs.salt) == receipt.hashes.senior,
         "junior": hash_salted(raw["profiles"]["junior"], inputs.salt) == receipt.hashes.junior,
         "settings": hash_salted(raw["settings"], inputs.salt) == receipt.hashes.settings,
         "taxonomy": hash_taxonomy(taxonomy) == receipt.hashes.taxonomy == inputs.taxonomy,
         "algorithm": receipt.algorithm == inputs.algorithm == ALGORITHM_VERSION,
-        "fit": fits_agree(found.fit, receipt.fit),
-        "reasons": found.reasons == receipt.reasons and found.focus == receipt.focus,
+        "fit": fits_agree(match.fit, receipt.fit),
+        "reasons": match.reasons == receipt.reasons and match.focus == receipt.focus,
     }
     return Verification(
-        tuple(check for check in VERIFICATION_CHECKS if held[check]),
-        tuple(check for check in VERIFICATION_CHECKS if not held[check]),
+        tuple(check for check in VERIFICATION_CHECKS if results[check]),
+        tuple(check for check in VERIFICATION_CHECKS if not results[check]),
         (),
     )
 
 
-def has_profile_changed(receipt: Receipt, side: Side, now: ProfileChanged | None) -> bool:
+def has_profile_changed(receipt: Receipt, side: Side, profile: ProfileChanged | None) -> bool:
     """Whether what matching sees of a side is another by now.
 
     It compares contents and not the numbers of records: a private wish is a new record too, and must not show.
@@ -283,8 +283,8 @@ def has_profile_changed(receipt: Receipt, side: Side, now: ProfileChanged | None
     inputs = read_inputs(receipt)
     return (
         inputs is None
-        or now is None
-        or hash_salted(select_visible_fields(now), inputs.salt) != getattr(receipt.hashes, side)
+        or profile is None
+        or hash_salted(select_visible_fields(profile), inputs.salt) != getattr(receipt.hashes, side)
     )
 
 
@@ -298,8 +298,10 @@ def read_inputs(receipt: Receipt) -> MatchInputs | None:
 
 def drop_runner_up(receipt: Receipt, member_id: str) -> Receipt:
     """As it stands when somebody who was only a runner-up is forgotten: nothing names them or came from them."""
-    others = {side: one for side, one in receipt.chosen.runner_up.items() if one.member_id != member_id}
-    return receipt.model_copy(update={"chosen": receipt.chosen.model_copy(update={"runner_up": others})})
+    remaining = {
+        side: runner_up for side, runner_up in receipt.chosen.runner_up.items() if runner_up.member_id != member_id
+    }
+    return receipt.model_copy(update={"chosen": receipt.chosen.model_copy(update={"runner_up": remaining})})
 
 
 def select_visible_fields(profile: ProfileChanged) -> dict[str, JsonValue]:
@@ -307,10 +309,10 @@ def select_visible_fields(profile: ProfileChanged) -> dict[str, JsonValue]:
     return profile.model_dump(mode="json", include=VISIBLE_FIELDS)
 
 
-def fits_agree(one: Fit, other: Fit, within: float = FLOAT_TOLERANCE) -> bool:
+def fits_agree(first: Fit, second: Fit, within: float = FLOAT_TOLERANCE) -> bool:
     """Whether no figure of two fits is further apart than ``within``: a machine's arithmetic, if not told otherwise."""
-    figures: Mapping[str, float] = other.model_dump()
-    return all(math.isclose(value, figures[name], abs_tol=within) for name, value in one.model_dump().items())
+    figures: Mapping[str, float] = second.model_dump()
+    return all(math.isclose(value, figures[name], abs_tol=within) for name, value in first.model_dump().items())
 
 
 def to_canonical_json(value: JsonValue) -> str:
@@ -340,10 +342,10 @@ class _MatchResult:
 def _compute_match(
     senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date
 ) -> _MatchResult:
-    why = build_reasons(senior.profile, junior.profile, settings, taxonomy, on)
+    texts = build_reasons(senior.profile, junior.profile, settings, taxonomy, on)
     return _MatchResult(
         compute_fit(senior, junior, settings, taxonomy, on),
-        {side: tuple(texts) for side, texts in why.items()},
+        {side: tuple(sentences) for side, sentences in texts.items()},
         select_focus(senior.profile, junior.profile, settings.matching.benefit, taxonomy),
     )
 

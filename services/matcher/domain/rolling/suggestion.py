@@ -52,7 +52,7 @@ def open_suggestion(
     if existing is not None and existing.state != "lapsed":
         return None
     senior, junior = pair
-    made = Suggestion(
+    suggestion = Suggestion(
         suggestion_id=suggestion_id,
         programme_id=programme_id,
         senior=senior,
@@ -60,7 +60,7 @@ def open_suggestion(
         state="open",
         made_at=now,
     )
-    return made, []
+    return suggestion, []
 
 
 def require_releasable(suggestion: Suggestion) -> None:

@@ -46,37 +46,39 @@ class AdjustmentEffect(FrozenModel):
     cost: float
 
 
-def append_adjustment(known: Sequence[Adjustment], wanted: Adjustment) -> tuple[Adjustment, ...]:
+def append_adjustment(adjustments: Sequence[Adjustment], adjustment: Adjustment) -> tuple[Adjustment, ...]:
     """Raises ``CommandRejected`` where it contradicts what stands, or there are too many."""
-    if len(known) >= MAX_ADJUSTMENTS:
+    if len(adjustments) >= MAX_ADJUSTMENTS:
         raise CommandRejected(
             "too_many_adjustments", f"One round takes {MAX_ADJUSTMENTS} changes by hand; change the settings instead."
         )
-    standing = {frozenset(pair): one for one in known if one.state != "undone" for pair in one.pairs}
-    for pair in wanted.pairs:
-        other = standing.get(frozenset(pair))
-        if other is not None:
-            said = "held together" if other.is_wanted else "kept apart"
-            raise CommandRejected("adjusted_already", f"These two are {said} already; undo that first.")
-    return (*known, wanted)
+    standing = {
+        frozenset(pair): existing for existing in adjustments if existing.state != "undone" for pair in existing.pairs
+    }
+    for pair in adjustment.pairs:
+        conflicting = standing.get(frozenset(pair))
+        if conflicting is not None:
+            effect = "held together" if conflicting.is_wanted else "kept apart"
+            raise CommandRejected("adjusted_already", f"These two are {effect} already; undo that first.")
+    return (*adjustments, adjustment)
 
 
-def remove_adjustment(known: Sequence[Adjustment], adjustment_id: str) -> tuple[Adjustment, ...]:
+def remove_adjustment(adjustments: Sequence[Adjustment], adjustment_id: str) -> tuple[Adjustment, ...]:
     """Without the one, or with it marked where the result still shows it."""
-    kept = []
-    for one in known:
-        if one.adjustment_id != adjustment_id:
-            kept.append(one)
-        elif one.state != "new":
-            kept.append(one.model_copy(update={"state": "undone"}))
-    return tuple(kept)
+    remaining = []
+    for adjustment in adjustments:
+        if adjustment.adjustment_id != adjustment_id:
+            remaining.append(adjustment)
+        elif adjustment.state != "new":
+            remaining.append(adjustment.model_copy(update={"state": "undone"}))
+    return tuple(remaining)
 
 
-def apply_effects(known: Sequence[Adjustment], effects: Iterable[AdjustmentEffect]) -> tuple[Adjustment, ...]:
+def apply_effects(adjustments: Sequence[Adjustment], effects: Iterable[AdjustmentEffect]) -> tuple[Adjustment, ...]:
     """What stands after a result: undone ones are gone, the others have had their effect."""
     by_id = {effect.adjustment_id: effect for effect in effects}
     return tuple(
-        one.model_copy(update={"state": "in_force", "kept": effect.kept, "cost": effect.cost})
-        for one in known
-        if one.state != "undone" and (effect := by_id.get(one.adjustment_id)) is not None
+        adjustment.model_copy(update={"state": "in_force", "kept": effect.kept, "cost": effect.cost})
+        for adjustment in adjustments
+        if adjustment.state != "undone" and (effect := by_id.get(adjustment.adjustment_id)) is not None
     )

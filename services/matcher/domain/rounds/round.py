@@ -111,7 +111,7 @@ def start_round(
     programme_id, version, state, settings = programme
     if state != "open":
         raise CommandRejected("programme_not_open", "Rounds run in open programmes only.")
-    made = Round(
+    round = Round(
         round_id=round_id,
         programme_id=programme_id,
         programme_version=version,
@@ -124,7 +124,7 @@ def start_round(
         recorded_at=moment.recorded_at,
         lease=moment.recorded_at,
     )
-    return made, []
+    return round, []
 
 
 def claim_run(round: Round, recorded_at: datetime) -> Decision | None:
@@ -171,7 +171,7 @@ def complete_computation(round: Round, run: int, totals: RoundTotals, moment: Mo
 def add_adjustment(round: Round, adjustment: Adjustment) -> Decision | None:
     """Note what a coordinator wants otherwise; it takes effect when the round is solved again."""
     _require_review(round)
-    if any(one.adjustment_id == adjustment.adjustment_id for one in round.adjustments):
+    if any(existing.adjustment_id == adjustment.adjustment_id for existing in round.adjustments):
         return None
     return round.model_copy(update=_adjustment_fields(append_adjustment(round.adjustments, adjustment))), []
 
@@ -179,7 +179,7 @@ def add_adjustment(round: Round, adjustment: Adjustment) -> Decision | None:
 def undo_adjustment(round: Round, adjustment_id: str) -> Decision | None:
     """Take one back; what it has changed already changes when the round is solved again."""
     _require_review(round)
-    if all(one.adjustment_id != adjustment_id for one in round.adjustments):
+    if all(adjustment.adjustment_id != adjustment_id for adjustment in round.adjustments):
         raise NotFound("adjustment")
     return round.model_copy(update=_adjustment_fields(remove_adjustment(round.adjustments, adjustment_id))), []
 
@@ -189,7 +189,7 @@ def request_resolve(round: Round, moment: Moment, *, whole: bool) -> Decision | 
     if round.state == "computing" and round.result:
         return None
     _require_review(round)
-    if not whole and all(one.state == "in_force" for one in round.adjustments):
+    if not whole and all(adjustment.state == "in_force" for adjustment in round.adjustments):
         return None
     changes = {
         "state": "computing",
@@ -217,8 +217,8 @@ def cancel_computation(round: Round, moment: Moment) -> Decision | None:
 
 def erase_member(round: Round, member_id: str) -> Decision | None:
     """Drop every adjustment that names somebody who is to be forgotten; None where none does."""
-    kept = tuple(one for one in round.adjustments if member_id not in one.members)
-    return None if kept == round.adjustments else (round.model_copy(update=_adjustment_fields(kept)), [])
+    remaining = tuple(adjustment for adjustment in round.adjustments if member_id not in adjustment.members)
+    return None if remaining == round.adjustments else (round.model_copy(update=_adjustment_fields(remaining)), [])
 
 
 def fail_computation(round: Round, run: int, why: str, moment: Moment) -> Decision | None:
@@ -239,7 +239,7 @@ def start_publication(round: Round, moment: Moment) -> Decision | None:
         raise CommandRejected(
             "trial_round", "This is a trial under other settings; change the programme and run a round."
         )
-    if any(one.state != "in_force" for one in round.adjustments):
+    if any(adjustment.state != "in_force" for adjustment in round.adjustments):
         raise CommandRejected(
             "not_resolved", "It was changed by hand since it was solved: solve it again, or undo that."
         )
@@ -283,8 +283,8 @@ def complete_publication(round: Round, run: int, moment: Moment) -> Decision | N
 
 
 def _adjustment_fields(adjustments: tuple[Adjustment, ...]) -> dict[str, Any]:
-    named = {member for one in adjustments for member in one.members}
-    return {"adjustments": adjustments, "named": tuple(sorted(named))}
+    members = {member for adjustment in adjustments for member in adjustment.members}
+    return {"adjustments": adjustments, "named": tuple(sorted(members))}
 
 
 def result_id(round_id: str, run: int) -> str:

@@ -62,20 +62,20 @@ class RoundParticipant:
     relaxation: tuple[str, float, str] | None = None
 
 
-def summarise_round(seats: Iterable[RoundParticipant], scores: Mapping[str, float]) -> RoundSummary:
+def summarise_round(participants: Iterable[RoundParticipant], scores: Mapping[str, float]) -> RoundSummary:
     """``scores``: the fit of each proposal by its number."""
     people: Counter[tuple[str, Side]] = Counter()
     matched: Counter[tuple[str, Side]] = Counter()
     reasons: Counter[tuple[Side, str]] = Counter()
     relaxations: Counter[tuple[str, float, str]] = Counter()
-    for seat in seats:
-        place = (seat.department_id, seat.side)
-        people[place] += 1
-        matched[place] += seat.matched
-        if not seat.matched and seat.code is not None:
-            reasons[seat.side, seat.code] += 1
-        if not seat.matched and seat.relaxation is not None:
-            relaxations[seat.relaxation] += 1
+    for participant in participants:
+        group = (participant.department_id, participant.side)
+        people[group] += 1
+        matched[group] += participant.matched
+        if not participant.matched and participant.code is not None:
+            reasons[participant.side, participant.code] += 1
+        if not participant.matched and participant.relaxation is not None:
+            relaxations[participant.relaxation] += 1
     return RoundSummary(
         coverage=tuple(
             DepartmentCoverage(
@@ -83,9 +83,12 @@ def summarise_round(seats: Iterable[RoundParticipant], scores: Mapping[str, floa
             )
             for department, side in sorted(people)
         ),
-        reasons=tuple(UnmatchedReason(side=side, code=code, people=n) for (side, code), n in _sort_by_count(reasons)),
+        reasons=tuple(
+            UnmatchedReason(side=side, code=code, people=count) for (side, code), count in _sort_by_count(reasons)
+        ),
         relaxations=tuple(
-            RuleRelaxation(rule=rule, by=by, text=text, people=n) for (rule, by, text), n in _sort_by_count(relaxations)
+            RuleRelaxation(rule=rule, by=by, text=text, people=count)
+            for (rule, by, text), count in _sort_by_count(relaxations)
         ),
         worst=tuple(sorted(scores, key=lambda number: (scores[number], number))[:MAX_WORST_PAIRS]),
     )
@@ -138,16 +141,16 @@ def compare_rounds(
     first: Sequence[RoundPair], other: Sequence[RoundPair], settings: ProgrammeSettings
 ) -> RoundComparison:
     """Both rounds by one yardstick: ``settings``, those of the first."""
-    one, two = _group_by_member(first, settings), _group_by_member(other, settings)
+    pairs_before, pairs_after = _group_by_member(first, settings), _group_by_member(other, settings)
     differences = []
-    for side, member in sorted(one.keys() | two.keys()):
-        had, has = one.get((side, member), {}), two.get((side, member), {})
-        found = MemberDifference(
-            member, side, sum(had.values()), sum(has.values()), tuple(sorted(had)), tuple(sorted(has))
+    for side, member in sorted(pairs_before.keys() | pairs_after.keys()):
+        before, after = pairs_before.get((side, member), {}), pairs_after.get((side, member), {})
+        difference = MemberDifference(
+            member, side, sum(before.values()), sum(after.values()), tuple(sorted(before)), tuple(sorted(after))
         )
-        if found.partners_before != found.partners_after:
-            differences.append(found)
-    differences.sort(key=lambda found: (found.gain, found.side, found.member_id))
+        if difference.partners_before != difference.partners_after:
+            differences.append(difference)
+    differences.sort(key=lambda difference: (difference.gain, difference.side, difference.member_id))
     scores = tuple([rescore(pair.fit, settings) for pair in pairs] for pairs in (first, other))
     return RoundComparison(
         differences=differences,
@@ -160,20 +163,20 @@ def compare_rounds(
 
 def rescore(fit: Fit, settings: ProgrammeSettings) -> float:
     """The same parts, put together by other settings."""
-    both = (fit.senior_benefit, fit.junior_benefit)
-    return combine_parts(min(both), max(both), fit.compatibility, fit.perspective, settings)
+    benefits = (fit.senior_benefit, fit.junior_benefit)
+    return combine_parts(min(benefits), max(benefits), fit.compatibility, fit.perspective, settings)
 
 
 def _group_by_member(
     pairs: Sequence[RoundPair], settings: ProgrammeSettings
 ) -> dict[tuple[Side, str], dict[str, float]]:
-    found: dict[tuple[Side, str], dict[str, float]] = defaultdict(dict)
+    fits: dict[tuple[Side, str], dict[str, float]] = defaultdict(dict)
     for pair in pairs:
-        worth = rescore(pair.fit, settings)
-        found["senior", pair.senior][pair.junior] = worth
-        found["junior", pair.junior][pair.senior] = worth
-    return found
+        fit = rescore(pair.fit, settings)
+        fits["senior", pair.senior][pair.junior] = fit
+        fits["junior", pair.junior][pair.senior] = fit
+    return fits
 
 
 def _sort_by_count(counts: Counter[K]) -> list[tuple[K, int]]:
-    return sorted(counts.items(), key=lambda found: (-found[1], str(found[0])))
+    return sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))

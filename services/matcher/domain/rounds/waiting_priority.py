@@ -34,5 +34,5 @@ def compute_waiting_priority(waiting_since: datetime | None, last: LastPairing |
     times = [at for at in (waiting_since, last.at if last else None) if at is not None]
     if not times:
         return 0.0
-    waited = min(1.0, max(0.0, (now - max(times)).total_seconds() / 86_400 / FULL_WAIT_DAYS))
-    return max(waited, MIN_PRIORITY_AFTER_FAILURE) if last is not None and last.came == "to_nothing" else waited
+    share = min(1.0, max(0.0, (now - max(times)).total_seconds() / 86_400 / FULL_WAIT_DAYS))
+    return max(share, MIN_PRIORITY_AFTER_FAILURE) if last is not None and last.came == "to_nothing" else share
