@@ -1,9 +1,9 @@
-"""Feedback: how pairings go, and the care for them. It advises and decides nothing.
+"""Feedback: follows how pairings go and offers help. It advises and decides nothing.
 
-Owns: the course of each pairing (meetings, check-ins with their private answers, ideas), released figures, and who is
-being forgotten here.
-Hears: ``profile.changed`` (time zone and line alone), ``programme.changed``, all of ``pairings.v1`` from ``formed`` on,
-``pairing.state``, ``erasure.requested``.
-Says: ``session.scheduled / held / cancelled / missed``, ``checkin.due / completed``, ``contact.needed``,
+Owns: the follow-up of each pairing (meetings, check-ins with their private answers, ideas), the anonymous statistics,
+and erasures in this service.
+Subscribes to: ``profile.changed`` (time zone and line only), ``programme.changed``, all of ``pairings.v1`` from
+``formed`` on, ``pairing.state``, ``erasure.requested``.
+Publishes: ``session.scheduled / held / cancelled / missed``, ``checkin.due / completed``, ``contact.needed``,
 ``partner.change.requested``, ``outcome.recorded``, ``erasure.completed``.
 """

@@ -9,14 +9,13 @@ from contracts.feedback import FEEDBACK, OUTCOMES
 from contracts.pairings import PairingState
 from contracts.privacy import PRIVACY
 from contracts.programmes import ProgrammeChanged
+from services.feedback import programme_routes, routes
 from services.feedback.domain.anonymous_statistics import Cell
 from services.feedback.domain.colleague import Colleague
 from services.feedback.domain.followup import PairingFollowup
 from services.feedback.domain.questions import load_questions
 from services.feedback.handlers import registry, see_whether_all_is_forgotten, when_a_followup_is_due_update_it
-from services.feedback.programme_routes import call_routes, programme_routes
 from services.feedback.report_batches import finish_batch, resume_followup
-from services.feedback.routes import checkin_routes, routes, session_routes, wish_routes
 from services.feedback.store import Feedback
 
 PORT = 8104
@@ -37,14 +36,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Feedback]:
     return ServiceDefinition(
         context=feedback,
         handlers=registry,
-        routers=[
-            routes(feedback),
-            session_routes(feedback),
-            checkin_routes(feedback),
-            wish_routes(feedback),
-            programme_routes(feedback),
-            call_routes(feedback),
-        ],
+        routers=[routes.router, programme_routes.router],
         publishes=[FEEDBACK, OUTCOMES, PRIVACY],
         sweeps=[
             Sweep(feedback.followups, partial(when_a_followup_is_due_update_it, feedback=feedback), on="due"),

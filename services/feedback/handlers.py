@@ -1,4 +1,4 @@
-"""What feedback hears, and what follows from it."""
+"""What feedback does when an event arrives, and when a follow-up becomes due."""
 
 from functools import partial
 
@@ -33,48 +33,48 @@ registry.project(Colleague, lambda feedback: feedback.members)
 
 
 @registry.on(PairingFormed)
-async def when_a_pairing_is_formed_begin_to_care(event: ReceivedEvent[PairingFormed], feedback: Feedback) -> None:
-    await _follow(event.envelope, event.data, feedback, "when_a_pairing_is_formed_begin_to_care")
+async def when_a_pairing_forms_start_its_followup(event: ReceivedEvent[PairingFormed], feedback: Feedback) -> None:
+    await _update_followup(event.envelope, event.data, feedback, "when_a_pairing_is_formed_begin_to_care")
 
 
 @registry.on(PairingChartered, PairingPaused, PairingResumed, PairingRenewed)
-async def when_a_pairing_moves_on_go_along(event: ReceivedEvent[PairingEvent], feedback: Feedback) -> None:
-    """On hold nothing is due; the days of a pause move every deadline that was still to come."""
-    await _follow(event.envelope, event.data, feedback, "when_a_pairing_moves_on_go_along")
+async def when_a_pairing_changes_update_its_followup(event: ReceivedEvent[PairingEvent], feedback: Feedback) -> None:
+    """Nothing is due while a pairing is on hold. The days of a pause move every deadline that is still to come."""
+    await _update_followup(event.envelope, event.data, feedback, "when_a_pairing_moves_on_go_along")
 
 
 @registry.on(PairingEnded)
-async def when_a_pairing_ends_ask_how_it_was(event: ReceivedEvent[PairingEnded], feedback: Feedback) -> None:
-    await _follow(event.envelope, event.data, feedback, "when_a_pairing_ends_ask_how_it_was")
+async def when_a_pairing_ends_ask_the_last_questions(event: ReceivedEvent[PairingEnded], feedback: Feedback) -> None:
+    await _update_followup(event.envelope, event.data, feedback, "when_a_pairing_ends_ask_how_it_was")
 
 
-async def _follow(envelope: Envelope, pairing: PairingEvent, feedback: Feedback, name: str) -> None:
-    """Whoever was asked to be forgotten is not taken up again by news that comes late."""
-    members = {one.side: one.member_id for one in pairing.participants}
-    known = await feedback.followups.get(pairing.pairing_id)
-    if known is None and await feedback.erasures.get_many(list(members.values())):
+async def _update_followup(envelope: Envelope, event: PairingEvent, feedback: Feedback, op_name: str) -> None:
+    """Apply the event. A late event starts no follow-up for a member whose erasure was requested."""
+    members = {participant.side: participant.member_id for participant in event.participants}
+    stored = await feedback.followups.get(event.pairing_id)
+    if stored is None and await feedback.erasures.get_many(list(members.values())):
         return
     zones = await feedback.time_zones_of(members)
-    programme = await feedback.programmes.get(pairing.programme_id)
-    now, machine = feedback.clock.now(), feedback.clock.machine_now()
+    programme = await feedback.programmes.get(event.programme_id)
+    moment = feedback.clock.moment()
 
-    def decide(course: PairingFollowup | None) -> Decision | None:
-        followed = apply_pairing_event(course, pairing, envelope.sequence, zones, now, machine)
-        return followup_rules.follow_up(followup_rules.with_terms(followed, programme), now, machine)
+    def decide(followup: PairingFollowup | None) -> Decision | None:
+        applied = apply_pairing_event(followup, event, envelope.sequence, zones, moment)
+        return followup_rules.follow_up(followup_rules.with_terms(applied, programme), moment)
 
-    await feedback.followups.update(pairing.pairing_id, Op.handling(envelope, name), decide, cause=envelope)
+    await feedback.followups.update(event.pairing_id, Op.handling(envelope, op_name), decide, cause=envelope)
 
 
 async def when_a_followup_is_due_update_it(stored: Stored[PairingFollowup], feedback: Feedback) -> None:
-    """Somebody is asked, a deadline has passed, half of the time is over, something is to be deleted."""
-    now, machine = feedback.clock.now(), feedback.clock.machine_now()
+    """A question is due, a deadline has passed, half of the time is over, or data is to be deleted."""
+    moment = feedback.clock.moment()
     zones = await feedback.time_zones_of(stored.state.members)
-    retired = await feedback.followups.update(
+    saved = await feedback.followups.update(
         stored.id,
         Op(f"due/{stored_instant(stored.state.due)}"),
-        lambda course: followup_rules.follow_up(followup_rules.update_zones(course, zones), now, machine),
+        lambda followup: followup_rules.follow_up(followup_rules.update_zones(followup, zones), moment),
     )
-    if retired.state is not None and retired.state.gone:
+    if saved.state is not None and saved.state.gone:
         await feedback.contributions.delete({"pairing_id": stored.id})
 
 

@@ -1,4 +1,6 @@
-"""Applies the table of ``domain.access`` to whoever asks."""
+"""Applies the table of ``domain.access_policy`` to the caller of an endpoint."""
+
+from collections.abc import Sequence
 
 from chassis.storage.aggregates import Stored
 from chassis.web.http import Principal, forbidden, not_found
@@ -10,35 +12,38 @@ from services.feedback.store import Feedback
 
 
 def is_coordinator_of(principal: Principal, programme_id: str, programme: ProgrammeChanged | None) -> bool:
-    """Whether the programme is one of theirs, by their token or by its settings."""
-    named = programme is not None and principal.member_id in programme.settings.coordinators
-    return "coordinator" in principal.roles and (programme_id in principal.programmes or named)
+    """Whether the caller coordinates the programme, by their token or by its settings."""
+    is_named = programme is not None and principal.member_id in programme.settings.coordinators
+    return "coordinator" in principal.roles and (programme_id in principal.programmes or is_named)
 
 
 async def programme_for(principal: Principal, programme_id: str, feedback: Feedback) -> ProgrammeChanged:
-    """The programme, for its coordinators and for admins. Raises a problem."""
+    """The programme, for its coordinators and for admins. Raises a problem for anybody else."""
     programme = await feedback.programmes.get(programme_id)
     if "admin" not in principal.roles and not is_coordinator_of(principal, programme_id, programme):
-        raise forbidden("This is for the coordinators of the programme.")
+        raise forbidden("Only the coordinators of the programme can see this.")
     if programme is None:
         raise not_found("programme")
     return programme
 
 
 async def programme_of_contact(principal: Principal, programme_id: str, feedback: Feedback) -> ProgrammeChanged:
-    """The programme, for whoever signs in as its confidential contact, and nobody who runs it. Raises a problem."""
+    """The programme, for its confidential contact, who must not run it. Raises a problem for anybody else."""
     programme = await feedback.programmes.get(programme_id)
     if programme is None or principal.subject != programme.settings.confidential_contact:
-        raise forbidden("This is for the confidential contact alone.")
+        raise forbidden("Only the confidential contact can see this.")
     if principal.roles & {"coordinator", "admin"} or principal.member_id in programme.settings.coordinators:
-        raise forbidden("Who runs a programme cannot be its confidential contact.")
+        raise forbidden("A person who runs a programme cannot be its confidential contact.")
     return programme
 
 
 async def followup_for(
     principal: Principal, pairing_id: str, action: Action, feedback: Feedback
 ) -> tuple[Stored[PairingFollowup], Side | None]:
-    """The course and the side of whoever asks, if they may do this; others do not learn that it exists."""
+    """The follow-up and the caller's side, if the caller may do this.
+
+    Raises ``not_found`` for callers who may not know that the pairing exists, and otherwise ``forbidden``.
+    """
     stored = await feedback.followups.get(pairing_id)
     if stored is None or stored.state.gone:
         raise not_found("pairing")
@@ -46,37 +51,38 @@ async def followup_for(
     if not is_allowed(relation, "see_facts"):
         raise not_found("pairing")
     if not is_allowed(relation, action):
-        raise forbidden("This is for the two of the pairing.")
+        raise forbidden("Only the two people in this pairing can do this.")
     return stored, stored.state.side_of(principal.member_id)
 
 
 async def exclude_conflicts(
-    principal: Principal, courses: list[PairingFollowup], feedback: Feedback
+    principal: Principal, followups: Sequence[PairingFollowup], feedback: Feedback
 ) -> list[PairingFollowup]:
-    """Those in which neither whoever asks nor their line takes part."""
+    """The follow-ups in which neither the caller nor anybody in the caller's line takes part."""
     if principal.member_id is None:
-        return courses
-    people = {member for course in courses for member in course.members.values()}
-    profiles = await feedback.members.get_many(sorted({principal.member_id, *people}))
-    own = profiles.get(principal.member_id)
+        return list(followups)
+    members = {member for followup in followups for member in followup.members.values()}
+    profiles = await feedback.members.get_many(sorted({principal.member_id, *members}))
+    profile = profiles.get(principal.member_id)
     return [
-        course
-        for course in courses
-        if principal.member_id not in course.members.values()
+        followup
+        for followup in followups
+        if principal.member_id not in followup.members.values()
         and not has_conflict(
-            principal.member_id, own, [profiles[one] for one in course.members.values() if one in profiles]
+            principal.member_id,
+            profile,
+            [profiles[member] for member in followup.members.values() if member in profiles],
         )
     ]
 
 
-async def _relation_to(principal: Principal, course: PairingFollowup, feedback: Feedback) -> Relation:
-    programme = await feedback.programmes.get(course.programme_id)
-    members = list(course.members.values())
-    conflicted = not await exclude_conflicts(principal, [course], feedback)
+async def _relation_to(principal: Principal, followup: PairingFollowup, feedback: Feedback) -> Relation:
+    programme = await feedback.programmes.get(followup.programme_id)
+    is_conflicted = not await exclude_conflicts(principal, [followup], feedback)
     return relation_to_pairing(
         principal.member_id,
         principal.roles,
-        coordinates=is_coordinator_of(principal, course.programme_id, programme),
-        participants=members,
-        conflicted=conflicted,
+        coordinates=is_coordinator_of(principal, followup.programme_id, programme),
+        participants=list(followup.members.values()),
+        conflicted=is_conflicted,
     )

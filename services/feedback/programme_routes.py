@@ -1,10 +1,16 @@
-"""What those see who look after a programme, facts and figures; and whom the confidential contact is to call."""
+"""Endpoints for the people who run a programme, and for its confidential contact."""
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Depends
-
-from chassis.web.http import Command, Page, PageRequest, Principal, allow, build_page, command
+from chassis.web.http import Page, Principal, build_page
+from services.feedback.dependencies import (
+    ContactCommand,
+    ContactPrincipal,
+    CoordinatorPrincipal,
+    FeedbackContext,
+    Language,
+    Paging,
+)
 from services.feedback.domain import followup_rules
 from services.feedback.domain.anonymous_statistics import (
     CHANGE_ITEMS,
@@ -18,88 +24,81 @@ from services.feedback.domain.followup import SIDES, Decision, PairingFollowup, 
 from services.feedback.domain.questions import DEFAULT_LANGUAGE, nearest_language
 from services.feedback.permissions import exclude_conflicts, programme_for, programme_of_contact
 from services.feedback.report_batches import cell_id
-from services.feedback.routes import Language
 from services.feedback.store import Feedback
 from services.feedback.views import CallView, CareView, ReportView, StatisticView
 
-Manager = Annotated[Principal, allow("coordinator", "admin")]
-Contact = Annotated[Principal, allow("member", "service")]
-Calling = Annotated[Command, command("member", "service")]
+router = APIRouter()
 
 
-def programme_routes(feedback: Feedback) -> APIRouter:
-    """The pairings that need a person, and the report."""
-    router = APIRouter(tags=["programmes"])
-
-    @router.get("/programmes/{id}/care")
-    async def care(
-        id: str, principal: Manager, paging: Annotated[PageRequest, Depends()], help_wanted: bool = False
-    ) -> Page[CareView]:
-        """Pairings that are not over, by facts alone; ``help_wanted``: of each page only those that would like some."""
-        await programme_for(principal, id, feedback)
-        found = feedback.followups_in(id, limit=paging.fetch_limit, after=paging.after)
-        items, after = await build_page(found, paging, lambda stored: stored.id)
-        shown = await exclude_conflicts(principal, [stored.state for stored in items], feedback)
-        now = feedback.clock.now()
-        views = [CareView.of(course, now) for course in shown]
-        return Page(items=[one for one in views if one.facts or not help_wanted], next=after)
-
-    @router.get("/programmes/{id}/report")
-    async def report(id: str, principal: Manager, language: Language = DEFAULT_LANGUAGE) -> ReportView:
-        """Released figures: each of at least k people, and changed only by at least k more."""
-        programme = await programme_for(principal, id, feedback)
-        k = max(MIN_K, programme.settings.care.min_group)
-        funnel = await feedback.funnel(id, feedback.clock.now())
-        ids = [cell_id(id, key) for key in _keys(Terms.of(programme.settings))]
-        cells = await feedback.cells.get_many(ids)
-        figures = [
-            StatisticView.of(cells[one].state, feedback.questions, nearest_language(language))
-            for one in ids
-            if one in cells
-        ]
-        return ReportView(
-            programme_id=id,
-            k=k,
-            funnel={step: count if count == 0 or count >= k else None for step, count in funnel.items()},
-            figures=[one for one in figures if one.n],
-        )
-
-    return router
+@router.get("/programmes/{id}/care", tags=["programmes"])
+async def get_programme_care(
+    id: str, principal: CoordinatorPrincipal, feedback: FeedbackContext, paging: Paging, help_wanted: bool = False
+) -> Page[CareView]:
+    """Pairings that are not over, by facts only. ``help_wanted``: of each page, only pairings that need help."""
+    await programme_for(principal, id, feedback)
+    matching = feedback.followups_in(id, limit=paging.fetch_limit, after=paging.after)
+    items, next_key = await build_page(matching, paging, lambda stored: stored.id)
+    visible = await exclude_conflicts(principal, [stored.state for stored in items], feedback)
+    now = feedback.clock.now()
+    views = [CareView.of(followup, now) for followup in visible]
+    return Page(items=[view for view in views if view.facts or not help_wanted], next=next_key)
 
 
-def call_routes(feedback: Feedback) -> APIRouter:
-    """Whom the confidential contact is to call; for them alone."""
-    router = APIRouter(tags=["calls"])
-
-    @router.get("/programmes/{id}/calls")
-    async def calls(id: str, principal: Contact) -> Page[CallView]:
-        await programme_of_contact(principal, id, feedback)
-        courses = [stored.state async for stored in feedback.followups_with_calls(id)]
-        found = [
-            CallView(member_id=course.members[side], asked_at=at)
-            for course in await exclude_conflicts(principal, courses, feedback)
-            for side, at in course.calls.items()
-        ]
-        return Page(items=sorted(found, key=lambda call: call.asked_at))
-
-    @router.post("/programmes/{id}/calls/{member}/done")
-    async def done(id: str, member: str, asked: Calling) -> Page[CallView]:
-        await programme_of_contact(asked.principal, id, feedback)
-        now, machine = feedback.clock.now(), feedback.clock.machine_now()
-
-        def called(course: PairingFollowup | None) -> Decision | None:
-            side = course.side_of(member) if course is not None else None
-            return followup_rules.follow_up(followup_rules.mark_called(course, side), now, machine) if side else None
-
-        async for stored in feedback.followups_with_calls(id):
-            if member in stored.state.members.values():
-                await feedback.followups.update(stored.id, asked.op, called)
-        return await calls(id, asked.principal)
-
-    return router
+@router.get("/programmes/{id}/report", tags=["programmes"])
+async def get_report(
+    id: str, principal: CoordinatorPrincipal, feedback: FeedbackContext, language: Language = DEFAULT_LANGUAGE
+) -> ReportView:
+    """The released statistics. Each covers at least k people and changes only when at least k more are added."""
+    programme = await programme_for(principal, id, feedback)
+    k = max(MIN_K, programme.settings.care.min_group)
+    funnel = await feedback.funnel(id, feedback.clock.now())
+    ids = [cell_id(id, key) for key in _cell_keys(Terms.of(programme.settings))]
+    cells = await feedback.cells.get_many(ids)
+    tag = nearest_language(language)
+    statistics = [StatisticView.of(cells[id].state, feedback.questions, tag) for id in ids if id in cells]
+    return ReportView(
+        programme_id=id,
+        k=k,
+        funnel={step: count if count == 0 or count >= k else None for step, count in funnel.items()},
+        figures=[statistic for statistic in statistics if statistic.n],
+    )
 
 
-def _keys(terms: Terms) -> list[str]:
+@router.get("/programmes/{id}/calls", tags=["calls"])
+async def get_calls(id: str, principal: ContactPrincipal, feedback: FeedbackContext) -> Page[CallView]:
+    """The members who would like a call from the confidential contact. For the confidential contact only."""
+    await programme_of_contact(principal, id, feedback)
+    return await _call_views(id, principal, feedback)
+
+
+@router.post("/programmes/{id}/calls/{member}/done", tags=["calls"])
+async def mark_called(id: str, member: str, command: ContactCommand, feedback: FeedbackContext) -> Page[CallView]:
+    """Record that the confidential contact has called the member."""
+    await programme_of_contact(command.principal, id, feedback)
+    moment = feedback.clock.moment()
+
+    def decide(followup: PairingFollowup | None) -> Decision | None:
+        side = followup.side_of(member) if followup is not None else None
+        return followup_rules.follow_up(followup_rules.mark_called(followup, side), moment) if side else None
+
+    async for stored in feedback.followups_with_calls(id):
+        if member in stored.state.members.values():
+            await feedback.followups.update(stored.id, command.op, decide)
+    return await _call_views(id, command.principal, feedback)
+
+
+async def _call_views(programme_id: str, principal: Principal, feedback: Feedback) -> Page[CallView]:
+    """The calls of all pairings in which the caller has no conflict, the oldest first."""
+    followups = [stored.state async for stored in feedback.followups_with_calls(programme_id)]
+    calls = [
+        CallView(member_id=followup.members[side], asked_at=asked_at)
+        for followup in await exclude_conflicts(principal, followups, feedback)
+        for side, asked_at in followup.calls.items()
+    ]
+    return Page(items=sorted(calls, key=lambda call: call.asked_at))
+
+
+def _cell_keys(terms: Terms) -> list[str]:
     milestones = [f"day_{day}" for day in terms.checkin_days] + [END_MILESTONE]
     changes = [
         change_cell_name(item, milestone, side) for item in CHANGE_ITEMS for milestone in milestones for side in SIDES

@@ -1,7 +1,7 @@
-"""Work of several steps that a crash may cut short: begin the care, add to the figures, release them, delete.
+"""Work in several steps that a crash may interrupt: set terms, collect and release statistics, erase a member.
 
-Each step may be done again. A batch is merged into its cell by one write that names the contributions it took; they are
-marked after it, and no other batch comes before that is done.
+Each step can be repeated. One write merges a batch into its cell and names the contributions that it took. They are
+marked after it, and no other batch is merged before that.
 """
 
 from collections.abc import Iterable
@@ -14,56 +14,54 @@ from services.feedback.domain import anonymous_statistics, followup_rules
 from services.feedback.domain.anonymous_statistics import (
     FIRST_MEETING,
     MET_EARLY,
+    MIN_K,
     Cell,
     Contribution,
     parse_change_cell,
 )
 from services.feedback.domain.checkins import answer_change
-from services.feedback.domain.followup import ERASED, SIDES, PairingFollowup, Terms, remove_counted_keys
+from services.feedback.domain.followup import ERASED, SIDES, Decision, PairingFollowup, Terms, remove_counted_keys
 from services.feedback.store import Feedback
 
-LOOK_AGAIN = timedelta(seconds=2)  # machine time; for a programme that was not heard of yet
+PROGRAMME_RETRY_DELAY = timedelta(seconds=2)  # machine time; for a programme that has not arrived yet
 
 
 async def resume_followup(stored: Stored[PairingFollowup], feedback: Feedback) -> None:
-    """``Sweep`` calls it for a course that has something left to do."""
+    """Called by a ``Sweep`` for each follow-up with work left to do."""
     if stored.state.terms is None:
-        await _begin(stored, feedback)
+        await _set_terms(stored, feedback)
     else:
-        await _add_to_figures(stored, feedback)
+        await _collect_statistics(stored, feedback)
 
 
 async def finish_batch(stored: Stored[Cell], feedback: Feedback) -> None:
-    """``Sweep`` calls it for a cell whose last batch was not marked."""
+    """Mark the contributions of the last batch. Called by a ``Sweep`` for each cell where a crash left this undone."""
     ids = stored.state.taking
     await feedback.mark_contributions_taken(ids)
-    await feedback.cells.update(
-        stored.id,
-        Op(f"batch/{stored.state.batches}/taken"),
-        lambda cell: anonymous_statistics.mark_batch_taken(cell, ids),
-    )
+    op = Op(f"batch/{stored.state.batches}/taken")
+    await feedback.cells.update(stored.id, op, lambda cell: anonymous_statistics.mark_batch_taken(cell, ids))
 
 
 async def release_statistic(programme_id: str, key: str, feedback: Feedback) -> None:
-    """Merge what waits for one figure, if it is of enough people."""
+    """Merge the waiting contributions of one cell if they come from enough people."""
     id = cell_id(programme_id, key)
     stored = await feedback.cells.get(id)
     if stored is not None and stored.state.taking:
         await finish_batch(stored, feedback)
         stored = await feedback.cells.get(id)
     batches = stored.state.batches if stored is not None else 0
-    waiting = await _waiting(id, feedback)
+    contributions = await _waiting_contributions(id, feedback)
     programme = await feedback.programmes.get(programme_id)
-    k = programme.settings.care.min_group if programme is not None else anonymous_statistics.MIN_K
-    if not anonymous_statistics.is_large_enough(waiting, k):
+    k = programme.settings.care.min_group if programme is not None else MIN_K
+    if not anonymous_statistics.is_large_enough(contributions, k):
         return
-    asked = await _asked(programme_id, key, feedback)
-    now, machine = feedback.clock.now(), feedback.clock.machine_now()
+    asked = await _count_possible_values(programme_id, key, feedback)
+    moment = feedback.clock.moment()
     saved = await feedback.cells.update(
         id,
         Op(f"batch/{batches}"),
         lambda cell: anonymous_statistics.merge_batch(
-            cell, programme_id, key, waiting, k, asked, batches, now, machine
+            cell, programme_id, key, contributions, k, asked, batches, moment
         ),
     )
     if saved.changed and saved.state is not None:
@@ -71,15 +69,16 @@ async def release_statistic(programme_id: str, key: str, feedback: Feedback) -> 
 
 
 async def forget(member_id: str, feedback: Feedback) -> None:
-    """Everything that is kept of somebody, but what the tombstones of other topics take."""
-    now, machine = feedback.clock.now(), feedback.clock.machine_now()
+    """Erase what is stored about a member, except for what the tombstones of other topics delete."""
+    moment = feedback.clock.moment()
     await feedback.contributions.delete({"members": member_id})
-    courses = [stored async for stored in feedback.followups_of(member_id)]
-    for stored in courses:
+    op = Op(f"forget/{derived_id('forgotten', member_id)}")
+    followups = [stored async for stored in feedback.followups_of(member_id)]
+    for stored in followups:
         await feedback.followups.update(
             stored.id,
-            Op(f"forget/{derived_id('forgotten', member_id)}"),
-            lambda course: followup_rules.remove_member_and_follow_up(course, member_id, now, machine),
+            op,
+            lambda followup: followup_rules.remove_member_and_follow_up(followup, member_id, moment),
         )
 
 
@@ -87,73 +86,73 @@ def cell_id(programme_id: str, key: str) -> str:
     return derived_id("cell", programme_id, key)
 
 
-async def _begin(stored: Stored[PairingFollowup], feedback: Feedback) -> None:
+async def _set_terms(stored: Stored[PairingFollowup], feedback: Feedback) -> None:
     programme = await feedback.programmes.get(stored.state.programme_id)
-    now, machine = feedback.clock.now(), feedback.clock.machine_now()
-    op = Op(f"lease/{stored_instant(stored.state.lease)}/begin")
-    if programme is None:
-        later = {"lease": machine + LOOK_AGAIN}
-        await feedback.followups.update(
-            stored.id, op, lambda course: (course.model_copy(update=later), []) if course else None
-        )
-        return
-    terms = Terms.of(programme.settings)
-    await feedback.followups.update(
-        stored.id, op, lambda course: followup_rules.follow_up(followup_rules.set_terms(course, terms), now, machine)
-    )
+    moment = feedback.clock.moment()
+
+    def decide(followup: PairingFollowup | None) -> Decision | None:
+        if programme is None:
+            retry_at = moment.recorded_at + PROGRAMME_RETRY_DELAY
+            return (followup.model_copy(update={"lease": retry_at}), []) if followup else None
+        terms = Terms.of(programme.settings)
+        return followup_rules.follow_up(followup_rules.set_terms(followup, terms), moment)
+
+    await feedback.followups.update(stored.id, Op(f"lease/{stored_instant(stored.state.lease)}/begin"), decide)
 
 
-async def _add_to_figures(stored: Stored[PairingFollowup], feedback: Feedback) -> None:
-    course, keys = stored.state, stored.state.to_count
+async def _collect_statistics(stored: Stored[PairingFollowup], feedback: Feedback) -> None:
+    followup, keys = stored.state, stored.state.to_count
     for key in keys:
-        members = _members(course, key)
+        members = _members_behind(followup, key)
         if ERASED not in members:
-            await feedback.add_contribution(cell_id(course.programme_id, key), course.pairing_id, key, members)
+            await feedback.add_contribution(cell_id(followup.programme_id, key), followup.pairing_id, key, members)
     for key in keys:
-        await release_statistic(course.programme_id, key, feedback)
-    now, machine = feedback.clock.now(), feedback.clock.machine_now()
+        await release_statistic(followup.programme_id, key, feedback)
+    moment = feedback.clock.moment()
     await feedback.followups.update(
         stored.id,
-        Op(f"lease/{stored_instant(course.lease)}/{','.join(keys)}"),
-        lambda known: followup_rules.follow_up(remove_counted_keys(known, keys), now, machine),
+        Op(f"lease/{stored_instant(followup.lease)}/{','.join(keys)}"),
+        lambda current: followup_rules.follow_up(remove_counted_keys(current, keys), moment),
     )
 
 
-async def _waiting(cell: str, feedback: Feedback) -> list[Contribution]:
-    """What waits and has a value; whoever cannot say, or whose answers were deleted, adds none."""
-    documents = [found async for found in feedback.contributions.find({"cell": cell, "taken": False})]
-    courses = await feedback.followups.get_many([found["pairing_id"] for found in documents])
-    found = []
+async def _waiting_contributions(cell: str, feedback: Feedback) -> list[Contribution]:
+    """The contributions that have a value. "Cannot say" and deleted answers have none."""
+    documents = [document async for document in feedback.contributions.find({"cell": cell, "taken": False})]
+    followups = await feedback.followups.get_many([document["pairing_id"] for document in documents])
+    contributions = []
     for document in documents:
-        stored = courses.get(document["pairing_id"])
+        stored = followups.get(document["pairing_id"])
         value = _value(stored.state, document["key"], feedback) if stored is not None else None
         if value is not None:
-            found.append(Contribution(id=document["_id"], members=tuple(document["members"]), value=value))
-    return found
+            members = tuple(document["members"])
+            contributions.append(Contribution(id=document["_id"], members=members, value=value))
+    return contributions
 
 
-def _value(course: PairingFollowup, key: str, feedback: Feedback) -> int | None:
+def _value(followup: PairingFollowup, key: str, feedback: Feedback) -> int | None:
     if key == MET_EARLY:
-        return None if course.met_by_day_30 is None else int(course.met_by_day_30)
+        return None if followup.met_by_day_30 is None else int(followup.met_by_day_30)
     if key == FIRST_MEETING:
-        held = course.held_meetings()
-        return max(0, (held[0].starts_at - course.formed_at).days) if held else None
+        held = followup.held_meetings()
+        return max(0, (held[0].starts_at - followup.formed_at).days) if held else None
     parts = parse_change_cell(key)
-    return None if parts is None else answer_change(course, feedback.questions, *parts)
+    return None if parts is None else answer_change(followup, feedback.questions, *parts)
 
 
-def _members(course: PairingFollowup, key: str) -> tuple[str, ...]:
+def _members_behind(followup: PairingFollowup, key: str) -> tuple[str, ...]:
+    """The members whom the value is about: one side for a change, otherwise both."""
     parts = parse_change_cell(key)
     sides: Iterable[str] = SIDES if parts is None else (parts[2],)
-    return tuple(member for side, member in course.members.items() if side in sides)
+    return tuple(member for side, member in followup.members.items() if side in sides)
 
 
-async def _asked(programme_id: str, key: str, feedback: Feedback) -> int:
-    """Of how many there could be a value."""
+async def _count_possible_values(programme_id: str, key: str, feedback: Feedback) -> int:
+    """The number of pairings that could have a value."""
     parts = parse_change_cell(key)
-    of: dict[str, object] = {"programme_id": programme_id}
+    query: dict[str, object] = {"programme_id": programme_id}
     if parts is not None:
-        of["asked_for"] = f"{parts[1]}:{parts[2]}"
+        query["asked_for"] = f"{parts[1]}:{parts[2]}"
     elif key == MET_EARLY:
-        of["met_by_day_30"] = {"$ne": None}
-    return await feedback.followups.count(of)
+        query["met_by_day_30"] = {"$ne": None}
+    return await feedback.followups.count(query)

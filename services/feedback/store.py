@@ -1,4 +1,4 @@
-"""What feedback keeps, and the questions it asks of it."""
+"""What feedback stores, and the queries on it."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from chassis.erasure import Erasure
 from chassis.storage.aggregates import Aggregates, Stored, stored_instant
 from chassis.storage.mongo import Document, Documents, insert_missing
 from chassis.storage.projections import Projection
-from contracts.errors import NotFound
 from contracts.pairings import PairingState
 from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
@@ -24,10 +23,10 @@ from services.feedback.domain.questions import Questions
 
 @dataclass(frozen=True)
 class Feedback:
-    """The service's context: its collections and clock.
+    """The context of the service: its collections, its questions and its clock.
 
-    ``contributions`` are values that wait to be merged into a figure: which pairing and side, never the value, which is
-    read from the course when enough have come.
+    ``contributions`` wait to be merged into a cell. Each names a pairing and its members but not the value, which is
+    read from the follow-up when there are enough contributions.
     """
 
     followups: Aggregates[PairingFollowup]
@@ -40,15 +39,8 @@ class Feedback:
     questions: Questions
     clock: Clock
 
-    async def programme(self, id: str) -> ProgrammeChanged:
-        """Raises ``NotFound``."""
-        found = await self.programmes.get(id)
-        if found is None:
-            raise NotFound("programme")
-        return found
-
     async def time_zones_of(self, members: dict[Side, str]) -> dict[Side, str]:
-        """The time zones that are known of the two."""
+        """The known time zones of the two members."""
         profiles = await self.members.get_many(list(members.values()))
         return {
             side: zone
@@ -64,38 +56,38 @@ class Feedback:
     def followups_in(
         self, programme_id: str, *, limit: int, after: str | None
     ) -> AsyncIterator[Stored[PairingFollowup]]:
-        """Pairings that are not over, in the order of their ids."""
-        wanted = {"programme_id": programme_id, "gone": False, "state": {"$ne": "ended"}}
-        return self.followups.find(wanted, limit=limit, after=after)
+        """Follow-ups of pairings that are not over, in the order of their ids."""
+        query = {"programme_id": programme_id, "gone": False, "state": {"$ne": "ended"}}
+        return self.followups.find(query, limit=limit, after=after)
 
     def followups_with_calls(self, programme_id: str) -> AsyncIterator[Stored[PairingFollowup]]:
-        either = [{f"calls.{side}": {"$gt": ""}} for side in SIDES]
-        return self.followups.find({"programme_id": programme_id, "$or": either})
+        has_call = [{f"calls.{side}": {"$gt": ""}} for side in SIDES]
+        return self.followups.find({"programme_id": programme_id, "$or": has_call})
 
     def pairings_of(self, member_id: str, *, limit: int, after: str | None) -> AsyncIterator[PairingState]:
         return self.pairings.find({"participants.member_id": member_id}, limit=limit, after=after)
 
     async def funnel(self, programme_id: str, now: datetime) -> dict[str, int]:
-        """How many pairings came how far; each is counted in every step that it reached."""
-        of = {"programme_id": programme_id}
-        lately = stored_instant(now - timedelta(days=ACTIVE_DAYS))
-        met_lately = {"sessions": {"$elemMatch": {"state": "held", "starts_at": {"$gte": lately}}}}
-        heard, cared = self.pairings.count, self.followups.count
+        """The number of pairings by step. A pairing counts in every step that it reached."""
+        base = {"programme_id": programme_id}
+        since = stored_instant(now - timedelta(days=ACTIVE_DAYS))
+        has_met_lately = {"sessions": {"$elemMatch": {"state": "held", "starts_at": {"$gte": since}}}}
+        count_pairings, count_followups = self.pairings.count, self.followups.count
         return {
-            "proposed": await heard(of),
-            "lapsed": await heard({**of, "state": "lapsed"}),
-            "formed": await heard({**of, "formed_at": {"$ne": None}}),
-            "chartered": await heard({**of, "charter_at": {"$ne": None}}),
-            "met": await cared({**of, "first_meeting_counted": True}),
-            "active": await cared({**of, "state": {"$in": ["formed", "chartered"]}, **met_lately}),
-            "paused": await heard({**of, "state": "paused"}),
-            "completed": await heard({**of, "state": "ended", "end_kind": "completed"}),
-            "ended_early": await heard({**of, "state": "ended", "end_kind": "ended_early"}),
-            "not_started": await heard({**of, "state": "ended", "end_kind": "not_started"}),
+            "proposed": await count_pairings(base),
+            "lapsed": await count_pairings({**base, "state": "lapsed"}),
+            "formed": await count_pairings({**base, "formed_at": {"$ne": None}}),
+            "chartered": await count_pairings({**base, "charter_at": {"$ne": None}}),
+            "met": await count_followups({**base, "first_meeting_counted": True}),
+            "active": await count_followups({**base, "state": {"$in": ["formed", "chartered"]}, **has_met_lately}),
+            "paused": await count_pairings({**base, "state": "paused"}),
+            "completed": await count_pairings({**base, "state": "ended", "end_kind": "completed"}),
+            "ended_early": await count_pairings({**base, "state": "ended", "end_kind": "ended_early"}),
+            "not_started": await count_pairings({**base, "state": "ended", "end_kind": "not_started"}),
         }
 
     async def add_contribution(self, cell_id: str, pairing_id: str, key: str, members: tuple[str, ...]) -> None:
-        """Note once that a pairing has something for a cell; what is noted already stays as it is, taken or not."""
+        """Record once that a pairing has a value for a cell. An existing contribution stays as it is, taken or not."""
         document: Document = {
             "_id": derived_id("contribution", cell_id, pairing_id),
             "cell": cell_id,
@@ -107,11 +99,11 @@ class Feedback:
         await insert_missing(self.contributions.collection, [document])
 
     async def mark_contributions_taken(self, ids: tuple[str, ...]) -> None:
-        """Those that still exist: what was deleted meanwhile must not come back."""
+        """Mark the contributions that still exist. One that was deleted meanwhile must not come back."""
         await self.contributions.collection.update_many({"_id": {"$in": list(ids)}}, {"$set": {"taken": True}})
 
     async def holds(self, member_id: str) -> bool:
-        """Whether anything of this member is still kept."""
+        """Whether anything about this member is still stored."""
         return (
             await self.pairings.count({"participants.member_id": member_id}) > 0
             or await self.followups.count(_taking_part(member_id)) > 0

@@ -1,14 +1,15 @@
-"""What HTTP shows of a course, to whom it may be shown.
+"""What the HTTP API of feedback returns and accepts.
 
-``CareView`` is for the two, their coordinators and admins: made from the facts alone. ``CheckinView`` is for the one
+``CareView`` is for the two, their coordinators and admins, and contains facts only. ``CheckinView`` is for the person
 who answered.
 """
 
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from chassis.web.http import RequestBody
 from contracts.envelope import Instant
 from contracts.feedback import Session
 from contracts.profiles import Side
@@ -24,12 +25,12 @@ from services.feedback.domain.facts import (
     is_warming_up,
     mid_point,
 )
-from services.feedback.domain.followup import Checkin, Fact, PairingFollowup, event_fields
-from services.feedback.domain.questions import Questions, translate
+from services.feedback.domain.followup import Checkin, Fact, PairingFollowup, public_facts
+from services.feedback.domain.questions import Questions, Rating, translate
 
 
 class MilestonesView(BaseModel):
-    """The dates that every pairing has; when each was reached, or None."""
+    """The dates of a pairing: when each is due or was reached. None: not known or not reached."""
 
     first_meeting_booked_by: Instant | None
     first_meeting_held_by: Instant | None
@@ -41,14 +42,14 @@ class MilestonesView(BaseModel):
 
 
 class IdeasView(BaseModel):
-    """How many there are, and the words of those that both agreed to tell."""
+    """The number of ideas, and the texts that both agreed to share."""
 
     count: int
     shared: list[str]
 
 
 class CareView(BaseModel):
-    """How a pairing goes, by facts alone: dates, counts, and whether somebody should offer help."""
+    """How a pairing goes, by facts only: dates, counts, and whether somebody should offer help."""
 
     pairing_id: str
     programme_id: str
@@ -66,27 +67,27 @@ class CareView(BaseModel):
     ideas: IdeasView
 
     @classmethod
-    def of(cls, course: PairingFollowup, now: datetime) -> Self:
-        shared = event_fields(course, now, now)
-        held = course.held_meetings()
+    def of(cls, followup: PairingFollowup, now: datetime) -> Self:
+        shared = public_facts(followup, now)
+        held = followup.held_meetings()
         return cls(
             **{name: shared[name] for name in shared if name in cls.model_fields},
-            members=course.members,
-            state=care_state(course, now),
-            facts=list(current_facts(course, now)),
-            sessions=[one.public() for one in course.sessions],
+            members=followup.members,
+            state=care_state(followup, now),
+            facts=list(current_facts(followup, now)),
+            sessions=[meeting.to_session() for meeting in followup.sessions],
             milestones=MilestonesView(
-                first_meeting_booked_by=booking_deadline(course) if course.terms else None,
-                first_meeting_held_by=first_meeting_deadline(course) if course.terms else None,
+                first_meeting_booked_by=booking_deadline(followup) if followup.terms else None,
+                first_meeting_held_by=first_meeting_deadline(followup) if followup.terms else None,
                 first_held_at=held[0].starts_at if held else None,
-                mid_point=mid_point(course),
-                mid_point_reached_at=course.mid_point_at,
-                planned_end=course.planned_end,
-                ended_at=course.ended_at,
+                mid_point=mid_point(followup),
+                mid_point_reached_at=followup.mid_point_at,
+                planned_end=followup.planned_end,
+                ended_at=followup.ended_at,
             ),
             ideas=IdeasView(
-                count=len(course.ideas),
-                shared=[one.text for one in course.ideas if one.agreed and one.text is not None],
+                count=len(followup.ideas),
+                shared=[idea.text for idea in followup.ideas if idea.agreed and idea.text is not None],
             ),
         )
 
@@ -97,7 +98,7 @@ class QuestionView(BaseModel):
 
 
 class QuestionsView(BaseModel):
-    """What is asked, in one language."""
+    """The questions of a check-in, in one language."""
 
     version: str
     language: str
@@ -121,7 +122,7 @@ class QuestionsView(BaseModel):
 
 
 class CheckinView(BaseModel):
-    """One's own check-in: the questions, one's own answers, and what is said to them. For nobody else."""
+    """The caller's own check-in: the questions, their answers and the advice. Nobody else may see it."""
 
     pairing_id: str
     milestone: str
@@ -137,33 +138,33 @@ class CheckinView(BaseModel):
     @classmethod
     def of(
         cls,
-        course: PairingFollowup,
+        followup: PairingFollowup,
         checkin: Checkin,
         questions: Questions,
         language: str,
         contact: str | None,
         now: datetime,
     ) -> Self:
-        given = course.answers.get(checkin.checkin_id)
+        answer_set = followup.answers.get(checkin.checkin_id)
         asked = questions.items_at(checkin.milestone)
         return cls(
-            pairing_id=course.pairing_id,
+            pairing_id=followup.pairing_id,
             milestone=checkin.milestone,
             due_at=checkin.due_at,
-            open=is_open(course, checkin, now),
+            open=is_open(followup, checkin, now),
             completed=checkin.completed_at is not None,
-            version=given.version if given else questions.version,
+            version=answer_set.version if answer_set else questions.version,
             questions=[QuestionView(id=item.id, text=item.text(language)) for item in asked],
-            answers=given.answers if given else None,
-            call_me=checkin.side in course.calls,
-            advice=advice_for(questions, given.answers, language, contact, warming_up=is_warming_up(course, now))
-            if given
+            answers=answer_set.answers if answer_set else None,
+            call_me=checkin.side in followup.calls,
+            advice=advice_for(questions, answer_set.answers, language, contact, warming_up=is_warming_up(followup, now))
+            if answer_set
             else [],
         )
 
 
 class IdeaView(BaseModel):
-    """An idea as the two see it; ``mine``: it is yours, and the other one may agree that its words are told."""
+    """An idea as the two see it. ``mine``: the caller recorded it, and the other side may agree to share its text."""
 
     idea_id: str
     text: str | None
@@ -172,22 +173,22 @@ class IdeaView(BaseModel):
     at: Instant
 
     @classmethod
-    def all_of(cls, course: PairingFollowup, side: Side) -> list[Self]:
+    def all_of(cls, followup: PairingFollowup, side: Side) -> list[Self]:
         return [
-            cls(idea_id=one.idea_id, text=one.text, mine=one.by == side, agreed=one.agreed, at=one.at)
-            for one in course.ideas
+            cls(idea_id=idea.idea_id, text=idea.text, mine=idea.by == side, agreed=idea.agreed, at=idea.at)
+            for idea in followup.ideas
         ]
 
 
 class CallView(BaseModel):
-    """Somebody would like to be called; about what is theirs to say."""
+    """A member would like to be called by the confidential contact. The reason is not asked."""
 
     member_id: str
     asked_at: Instant
 
 
 class StatisticView(BaseModel):
-    """A released figure: ``n`` values of ``asked`` that there could be. More is better in ``mean_change``."""
+    """A released statistic: ``n`` values of ``asked`` possible ones. In ``mean_change`` more is better."""
 
     name: str
     n: int
@@ -220,7 +221,7 @@ class StatisticView(BaseModel):
 
 
 class ReportView(BaseModel):
-    """What may be said of a programme: counts of pairings (None below k), and released figures of at least k people."""
+    """The report of a programme: counts of pairings (None below k), and released statistics of at least k people."""
 
     programme_id: str
     k: int
@@ -230,3 +231,36 @@ class ReportView(BaseModel):
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 2)
+
+
+class SessionBody(RequestBody):
+    """A meeting with a date. ``held``: it has taken place already, whether or not it was scheduled here."""
+
+    starts_at: Instant
+    held: bool = False
+
+
+class MoveBody(RequestBody):
+    """The new date of a meeting."""
+
+    starts_at: Instant
+
+
+class PulseBody(RequestBody):
+    """Whether they met, and whether it was worth the time. None means "cannot say"."""
+
+    met: bool
+    worth: Rating | None = None
+
+
+class AnswersBody(RequestBody):
+    """The answers by the number of the question. None or absent means "cannot say"."""
+
+    answers: dict[Annotated[str, Field(max_length=8)], Rating | None] = Field(default_factory=dict, max_length=20)
+    call_me: bool = False
+
+
+class IdeaBody(RequestBody):
+    """The text of an idea. Without a text, only the number of ideas grows."""
+
+    text: Annotated[str, Field(min_length=1, max_length=500)] | None = None

@@ -7,6 +7,7 @@ from typing import Any
 
 from contracts.envelope import OutgoingEvent
 from contracts.feedback import FeedbackEvent, OutcomeRecorded
+from contracts.moment import Moment
 from contracts.pairings import (
     PairingEnded,
     PairingEvent,
@@ -103,6 +104,10 @@ class SimulatedPairing:
         self.receive(PairingFormed, "formed")
 
     @property
+    def moment(self) -> Moment:
+        return Moment(now=self.now, recorded_at=RECORDED_AT)
+
+    @property
     def followup(self) -> PairingFollowup:
         assert self.state is not None
         return self.state
@@ -112,7 +117,7 @@ class SimulatedPairing:
         self.sequence += 1
         end = {"planned_end": self.planned_end}
         event = pairing(kind, self.now, formed_at=self.formed_at, state=state, **(end | changes))
-        followed = apply_pairing_event(self.state, event, self.sequence, self.zones, self.now, RECORDED_AT)
+        followed = apply_pairing_event(self.state, event, self.sequence, self.zones, self.moment)
         self._take(followup_rules.with_terms(followed, self.programme))
 
     def pause(self) -> None:
@@ -135,33 +140,33 @@ class SimulatedPairing:
     def advance_days(self, days: float) -> None:
         self.advance_to(self.now + timedelta(days=days))
 
-    def apply(self, decide: Callable[[PairingFollowup, datetime, datetime], Decision | None]) -> None:
-        self._take(decide(self.followup, self.now, RECORDED_AT))
+    def apply(self, decide: Callable[[PairingFollowup, Moment], Decision | None]) -> None:
+        self._take(decide(self.followup, self.moment))
 
     def schedule(self, in_days: float, id: str = "", side: Side = "senior") -> str:
         id = id or f"session-{len(self.followup.sessions)}"
         at = self.now + timedelta(days=in_days)
-        self.apply(lambda course, now, machine: sessions.schedule(course, side, id, at, now, machine))
+        self.apply(lambda followup, moment: sessions.schedule(followup, side, id, at, moment))
         return id
 
     def cancel(self, id: str) -> None:
-        self.apply(lambda course, now, machine: sessions.cancel(course, id, now, machine))
+        self.apply(lambda followup, moment: sessions.cancel(followup, id, moment))
 
     def miss(self, id: str) -> None:
-        self.apply(lambda course, now, machine: sessions.report_outcome(course, id, "missed", now, machine))
+        self.apply(lambda followup, moment: sessions.report_outcome(followup, id, "missed", moment))
 
     def hold(self, id: str | None = None) -> None:
         """They met just now, with a date or without one."""
         if id is not None:
-            self.apply(lambda course, now, machine: sessions.report_outcome(course, id, "held", now, machine))
+            self.apply(lambda followup, moment: sessions.report_outcome(followup, id, "held", moment))
         else:
             fresh = f"session-{len(self.followup.sessions)}"
-            self.apply(lambda course, now, machine: sessions.record_held(course, fresh, now, now, machine))
+            self.apply(lambda followup, moment: sessions.record_held(followup, fresh, moment.now, moment))
 
     def answer(self, side: Side, milestone: str, answers: dict[str, int | None], *, call_me: bool = False) -> None:
         self.apply(
-            lambda course, now, machine: checkins.record_answers(
-                course, side, milestone, answers, QUESTIONS, now, machine, call_me=call_me
+            lambda followup, moment: checkins.record_answers(
+                followup, side, milestone, answers, QUESTIONS, moment, call_me=call_me
             )
         )
 
@@ -179,7 +184,7 @@ class SimulatedPairing:
         return [at for at, name in self.event_times if name == type]
 
     def _take(self, decision: Decision | None) -> None:
-        settled = followup_rules.follow_up(decision, self.now, RECORDED_AT)
+        settled = followup_rules.follow_up(decision, self.moment)
         if settled is None:
             return
         self.state, events = settled

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.moment import Moment
 from services.feedback.domain.anonymous_statistics import (
     Cell,
     Contribution,
@@ -14,6 +15,7 @@ from services.feedback.domain.anonymous_statistics import (
 )
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
+MOMENT = Moment(now=NOW, recorded_at=NOW)
 
 people = st.sampled_from([f"m{n}" for n in range(14)])
 values = st.integers(-4, 4)
@@ -42,7 +44,7 @@ def test_between_any_two_releases_lie_no_answers_or_those_of_at_least_k_people(
         elif what == "is forgotten":
             waiting = [one for one in waiting if who not in one.members]
         else:
-            decision = merge_batch(cell, "p1", "1:day_30:junior", waiting, k, 0, cell.batches if cell else 0, NOW, NOW)
+            decision = merge_batch(cell, "p1", "1:day_30:junior", waiting, k, 0, cell.batches if cell else 0, MOMENT)
             assert (decision is not None) == (len({one.members for one in waiting}) >= max(k, 5))
             if decision is None:
                 continue
@@ -74,15 +76,15 @@ def test_answers_of_few_people_who_answered_often_are_of_few_people() -> None:
 
 
 def test_a_batch_is_merged_once_whoever_else_tries() -> None:
-    decision = merge_batch(None, "p1", "x", five(), 5, 9, 0, NOW, NOW)
+    decision = merge_batch(None, "p1", "x", five(), 5, 9, 0, MOMENT)
     assert decision is not None
     cell = decision[0]
     assert (cell.n, cell.mean, cell.asked, cell.lease) == (5, 1.0, 9, NOW)
-    assert merge_batch(cell, "p1", "x", five(5), 5, 9, 0, NOW, NOW) is None, "another batch came first"
-    assert merge_batch(cell, "p1", "x", five(5), 5, 9, 1, NOW, NOW) is None, "the last one is not marked yet"
+    assert merge_batch(cell, "p1", "x", five(5), 5, 9, 0, MOMENT) is None, "another batch came first"
+    assert merge_batch(cell, "p1", "x", five(5), 5, 9, 1, MOMENT) is None, "the last one is not marked yet"
     assert mark_batch_taken(cell, ("something else",)) is None
     done = mark_batch_taken(cell, cell.taking)
     assert done is not None
-    again = merge_batch(done[0], "p1", "x", five(5), 5, 9, 1, NOW, NOW)
+    again = merge_batch(done[0], "p1", "x", five(5), 5, 9, 1, MOMENT)
     assert again is not None
     assert (again[0].n, again[0].quantile(0.5), again[0].quantile(0.9)) == (10, 1, 3)

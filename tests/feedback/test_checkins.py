@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import CommandRejected, InvalidCommand, NotFound
+from contracts.moment import Moment
 from contracts.pairings import PairingFormed
 from contracts.profiles import Side
 from services.feedback.domain import followup_rules, sessions
@@ -18,7 +19,7 @@ from services.feedback.domain.checkins import answer_change, find_checkin
 from services.feedback.domain.followup import ERASED, Decision, PairingFollowup, remove_member
 from services.feedback.domain.questions import nearest_language
 from services.feedback.views import CareView
-from tests.feedback.followups import JUNIOR, QUESTIONS, RECORDED_AT, SimulatedPairing, programme
+from tests.feedback.followups import JUNIOR, QUESTIONS, SimulatedPairing, programme
 
 ITEMS = [item.id for item in QUESTIONS.items]
 SIDES: tuple[Side, Side] = ("senior", "junior")
@@ -207,7 +208,7 @@ def test_of_somebody_who_is_forgotten_nothing_is_left_and_nothing_comes_back() -
     life = met()
     life.answer("junior", "day_0", {"1": 1}, call_me=True)
     life.answer("senior", "day_0", {"1": 5})
-    life.apply(lambda course, now, _: remove_member(course, JUNIOR, now))
+    life.apply(lambda followup, moment: remove_member(followup, JUNIOR, moment.now))
     left = life.followup.model_dump_json()
     assert JUNIOR not in left
     assert "day_0.junior" not in left
@@ -229,12 +230,8 @@ def test_older_news_of_a_pairing_changes_nothing() -> None:
     assert life.followup == before
 
 
-def pulse_of(
-    side: Side, session: str, mark: int | None
-) -> Callable[[PairingFollowup, datetime, datetime], Decision | None]:
-    return lambda course, now, machine: sessions.record_pulse(
-        course, side, session, mark, met=True, now=now, recorded_at=machine
-    )
+def pulse_of(side: Side, session: str, mark: int | None) -> Callable[[PairingFollowup, Moment], Decision | None]:
+    return lambda followup, moment: sessions.record_pulse(followup, side, session, mark, met=True, moment=moment)
 
 
 rating = st.one_of(st.none(), st.integers(1, 5))
@@ -297,4 +294,4 @@ def test_no_event_has_a_field_that_an_answer_could_stand_in() -> None:
     names = {name for event in life.feedback_events() for name in event.model_dump()}
     assert not names & {"answers", "advice", "score", "worth", "text", "call_me"}
     assert find_checkin(life.followup, "junior", "day_0").completed_at is not None
-    assert followup_rules.follow_up(None, life.now, RECORDED_AT) is None
+    assert followup_rules.follow_up(None, life.moment) is None

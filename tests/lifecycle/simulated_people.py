@@ -18,7 +18,7 @@ from contracts.envelope import Tombstone
 from contracts.privacy import ErasureRequested
 from contracts.profiles import Absence, ContactChanged, Enrolment, Offer, ProfileChanged, Seek, Side, Style, TakingPart
 from contracts.programmes import Labels, Matching, Meetings, ProgrammeSettings, Rules
-from services.feedback.routes import AnswersBody, MoveBody, PulseBody, SessionBody
+from services.feedback.views import AnswersBody, MoveBody, PulseBody, SessionBody
 from services.matcher.pairings.request_routes import AskBody
 from services.matcher.pairings.routes import AnswerBody, CharterBody, PairBody, PauseBody, RenewBody
 from services.matcher.programmes.routes import NewProgramme

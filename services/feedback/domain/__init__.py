@@ -1,7 +1,8 @@
-"""How pairings go, and the care for them: pure decisions.
+"""How pairings go, and the help they get. Pure decisions without input or output.
 
-``course`` is one pairing from its forming to the last of it; ``sessions`` its meetings, ``facts`` what can be said of
-it without anybody's answers, ``checkins`` the private answers to ``questions``, ``advice`` what is said to the one who
-answered, ``caring`` what follows from a change or the clock, ``figures`` what may be said of many, ``calendar`` days as
-people live them, ``access`` who may do what, ``erasure`` forgetting somebody.
+``followup`` is one pairing from its formation to the deletion of its data. ``sessions`` holds its meetings, ``facts``
+what is known without anybody's answers, ``checkins`` the private answers to ``questions``, and ``advice`` what a person
+reads after their own answers. ``followup_rules`` applies what follows from a change or from the clock.
+``anonymous_statistics`` computes statistics over many people. ``calendar`` counts days, ``access_policy`` says who may
+do what, and ``colleague`` is the part of a profile that this service stores.
 """

@@ -1,7 +1,7 @@
-"""Who may do what with a pairing's course: one table.
+"""Who may do what with the follow-up of a pairing, in one table.
 
-Nobody but the one who answered is in the row of an answer. A *conflicted* coordinator or admin takes part in the
-pairing, or has one of the two in their own line.
+Only the person who answered may see an answer. A *conflicted* coordinator or admin takes part in the pairing, or has
+one of the two in their own line.
 """
 
 from collections.abc import Collection
@@ -23,7 +23,7 @@ ALLOWED: dict[Action, frozenset[Relation]] = {
 
 
 def is_allowed(relation: Relation, action: Action) -> bool:
-    """Whether who stands in this relation may do this; everything else is denied."""
+    """Whether somebody in this relation may do this. Everything that the table does not name is denied."""
     return relation in ALLOWED[action]
 
 
@@ -35,7 +35,7 @@ def relation_to_pairing(
     participants: Collection[str],
     conflicted: bool,
 ) -> Relation:
-    """How somebody stands to a pairing; ``coordinates``: its programme is one of theirs."""
+    """The relation of a person to a pairing. ``coordinates``: they coordinate its programme."""
     if member_id is not None and member_id in participants:
         return "participant"
     if "coordinator" in roles and coordinates:
@@ -43,9 +43,11 @@ def relation_to_pairing(
     return "admin" if "admin" in roles and not conflicted else "stranger"
 
 
-def has_conflict(member_id: str | None, own: Colleague | None, others: Collection[Colleague]) -> bool:
-    """Whether one of ``others`` is in the line of ``member_id``, above or below, or is them."""
+def has_conflict(member_id: str | None, profile: Colleague | None, others: Collection[Colleague]) -> bool:
+    """Whether one of ``others`` is the member, or is in the member's line, above or below."""
     if member_id is None:
         return False
-    mine = {member_id, *(own.line if own else ()), *(own.evaluators if own else ())}
-    return any(other.member_id in mine or member_id in other.line or member_id in other.evaluators for other in others)
+    own_line = {member_id, *(profile.line if profile else ()), *(profile.evaluators if profile else ())}
+    return any(
+        other.member_id in own_line or member_id in other.line or member_id in other.evaluators for other in others
+    )

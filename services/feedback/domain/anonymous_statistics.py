@@ -1,26 +1,26 @@
-"""What may be said of many: figures that never tell of one.
+"""Statistics over many people that reveal nothing about one person.
 
-A *cell* is one figure of one programme. Values come into it in batches, each of at least k different people, and a
-released cell changes only by a whole batch: whoever compares two releases learns of no group smaller than k. No two
-cells hold the same answers, there are no totals over cells, and nothing is ever taken out again: what was merged says
-nothing of anybody. k is the programme's ``min_group``, never below 5.
+A *cell* is one statistic of one programme. Values enter it in batches, each from at least k different people, and a
+released cell changes by whole batches only. So a comparison of two releases shows no group smaller than k. No two cells
+hold the same answers, there are no totals over cells, and nothing is ever taken out again: a merged value identifies
+nobody. k is the programme's ``min_group``, and never below ``MIN_K``.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from statistics import fmean
 
 from pydantic import Field
 
 from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
+from contracts.moment import Moment
 from contracts.profiles import Side
 
-MIN_K = 5  # the floor; a programme may ask for more
-NEVER = 10_000  # sorts the end behind every day
+MIN_K = 5  # people; a programme may ask for more
+END_RANK = 10_000  # sorts the end of a pairing after every day
 
 CHANGE_ITEMS: Mapping[str, bool] = {"1": True, "3": False, "4": False}
-"""The items whose change is told, each on its own, and whether they are asked on day 0 (a test compares the data):
+"""The items whose change is a statistic, and whether they are asked on day 0 (a test compares this with the questions):
 confidence (1), and being heard (3, 4)."""
 
 MET_EARLY = "met_by_day_30"
@@ -28,7 +28,11 @@ FIRST_MEETING = "days_to_first_meeting"
 
 
 class Cell(FrozenModel):
-    """One figure: how often each value came. ``taking`` are the contributions of the batch that is being merged."""
+    """One statistic: how often each value occurred.
+
+    ``taking``: the ids of the contributions in the batch that is being merged. ``asked``: how many values there could
+    be.
+    """
 
     programme_id: str
     name: str
@@ -49,17 +53,17 @@ class Cell(FrozenModel):
         return fmean(self.values, weights=self.values.values()) if self.values else None
 
     def quantile(self, share: float) -> int | None:
-        """The smallest value that at least ``share`` of all do not exceed."""
-        seen = 0
+        """The smallest value that at least ``share`` of all values do not exceed."""
+        count = 0
         for value in sorted(self.values):
-            seen += self.values[value]
-            if seen >= share * self.n:
+            count += self.values[value]
+            if count >= share * self.n:
                 return value
         return None
 
 
 class Contribution(FrozenModel):
-    """One value that waits for others; ``members`` are the people it is about."""
+    """One value that waits for others. ``members`` are the people it is about."""
 
     id: str
     members: tuple[str, ...]
@@ -70,62 +74,62 @@ Decision = tuple[Cell, Sequence[OutgoingEvent]]
 
 
 def change_cell_name(item: str, milestone: str, side: Side) -> str:
-    """The name of the cell that holds the change of one item up to a milestone, of one side."""
+    """The name of the cell for the change of one item up to a milestone, for one side."""
     return f"{item}:{milestone}:{side}"
 
 
 def parse_change_cell(cell: str) -> tuple[str, str, Side] | None:
-    """Item, milestone and side of such a cell; None for the others."""
+    """Item, milestone and side of such a cell; None for other cells."""
     item, _, rest = cell.partition(":")
     milestone, _, side = rest.partition(":")
     return (item, milestone, "senior" if side == "senior" else "junior") if rest else None
 
 
 def milestone_rank(milestone: str) -> int:
-    """Milestones in their order."""
-    return NEVER if milestone == "end" else int(milestone.removeprefix("day_"))
+    """A number that sorts milestones by time."""
+    return END_RANK if milestone == "end" else int(milestone.removeprefix("day_"))
 
 
-def is_large_enough(waiting: Sequence[Contribution], k: int) -> bool:
-    """Whether these are of at least k different people."""
-    return len({member for one in waiting for member in one.members}) >= max(k, MIN_K)
+def is_large_enough(contributions: Sequence[Contribution], k: int) -> bool:
+    """Whether the contributions come from at least k different people."""
+    return len({member for contribution in contributions for member in contribution.members}) >= max(k, MIN_K)
 
 
 def merge_batch(
     cell: Cell | None,
     programme_id: str,
     name: str,
-    waiting: Sequence[Contribution],
+    contributions: Sequence[Contribution],
     k: int,
     asked: int,
     batches: int,
-    now: datetime,
-    recorded_at: datetime,
+    moment: Moment,
 ) -> Decision | None:
-    """The cell with all that waits, if it is of enough people; ``batches``: how many the caller saw merged before.
+    """Merge all waiting contributions into the cell if they come from enough people.
 
-    None where it is of too few, or another batch came first.
+    ``batches`` is the number of merged batches that the caller saw. Returns None when there are too few people, when
+    another batch came first, or when the contributions of the last batch are not marked yet.
     """
     before = cell or Cell(programme_id=programme_id, name=name)
-    if before.batches != batches or before.taking or not is_large_enough(waiting, k):
+    if before.batches != batches or before.taking or not is_large_enough(contributions, k):
         return None
     values = dict(before.values)
-    for one in waiting:
-        values[one.value] = values.get(one.value, 0) + 1
+    for contribution in contributions:
+        values[contribution.value] = values.get(contribution.value, 0) + 1
     return before.model_copy(
         update={
             "values": values,
             "asked": max(asked, sum(values.values())),
             "batches": batches + 1,
-            "released_at": now,
-            "taking": tuple(one.id for one in waiting),
-            "lease": recorded_at,
+            "released_at": moment.now,
+            "taking": tuple(contribution.id for contribution in contributions),
+            "lease": moment.recorded_at,
         }
     ), []
 
 
 def mark_batch_taken(cell: Cell | None, ids: Sequence[str]) -> Decision | None:
-    """The contributions of the last batch are marked; the next one may come."""
+    """The contributions of the last batch are marked as taken, so the next batch may come."""
     if cell is None or cell.taking != tuple(ids):
         return None
     return cell.model_copy(update={"taking": (), "lease": None}), []

@@ -1,7 +1,7 @@
 """Check-ins: who is asked when, and what they answered.
 
-One check-in of a side is open at a time: from the morning it is due until the next one is, or for thirty days. Days on
-hold are not counted. The last one comes with the end, when the two have met at all.
+Each side has at most one open check-in. It is open from the morning on which it is due until the next one is due, and
+for thirty days at most. Days on hold do not count. The last check-in comes with the end if the two have ever met.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from contracts.envelope import OutgoingEvent
 from contracts.errors import CommandRejected, NotFound
 from contracts.feedback import CheckinCompleted, CheckinDue
+from contracts.moment import Moment
 from contracts.profiles import Side
 from services.feedback.domain.anonymous_statistics import CHANGE_ITEMS, change_cell_name, milestone_rank
 from services.feedback.domain.calendar import morning_of
@@ -22,150 +23,156 @@ END_MILESTONE = "end"
 
 
 class PlannedCheckin(NamedTuple):
-    """A check-in that is still to come."""
+    """A check-in that is still to come. The order of the fields sorts by time."""
 
     due_at: datetime
     milestone: str
     side: Side
 
 
-def upcoming_checkins(course: PairingFollowup) -> list[PlannedCheckin]:
-    """What is still to be asked, the next one first; only of a running pairing are the days known."""
-    if course.terms is None or not course.is_running:
+def upcoming_checkins(followup: PairingFollowup) -> list[PlannedCheckin]:
+    """The check-ins still to come, the next one first. Empty unless the pairing is running: else no day is certain."""
+    if followup.terms is None or not followup.is_running:
         return []
-    found = []
+    planned = []
     for side in SIDES:
-        asked = [milestone_rank(one.milestone) for one in course.checkins if one.side == side]
-        last = max(asked, default=-1)
-        found += [
-            PlannedCheckin(_due(course, side, day), f"day_{day}", side)
-            for day in course.terms.checkin_days
-            if day > last
+        asked_days = [milestone_rank(checkin.milestone) for checkin in followup.checkins if checkin.side == side]
+        last_day = max(asked_days, default=-1)
+        planned += [
+            PlannedCheckin(_due_at(followup, side, day), f"day_{day}", side)
+            for day in followup.terms.checkin_days
+            if day > last_day
         ]
-    return sorted(found)
+    return sorted(planned)
 
 
-def ask_due_checkins(course: PairingFollowup, now: datetime, recorded_at: datetime) -> Decision:
-    """Ask each side what is due. Where several came due at once, only the latest: nobody is asked about long ago."""
-    said: list[OutgoingEvent] = []
+def ask_due_checkins(followup: PairingFollowup, moment: Moment) -> Decision:
+    """Ask each side what is due. Of several that are due at once only the latest is asked, to avoid old questions."""
+    events: list[OutgoingEvent] = []
     for side in SIDES:
-        due = [one for one in upcoming_checkins(course) if one.side == side and one.due_at <= now]
+        due = [
+            planned for planned in upcoming_checkins(followup) if planned.side == side and planned.due_at <= moment.now
+        ]
         if due:
-            course, event = _asked(course, due[-1], now, recorded_at)
-            said.append(event)
-    return course, said
+            followup, event = _ask(followup, due[-1], moment)
+            events.append(event)
+    return followup, events
 
 
-def ask_final_checkins(course: PairingFollowup, now: datetime, recorded_at: datetime) -> Decision:
-    """The last check-in of each side, once; not where the two have never met."""
-    said: list[OutgoingEvent] = []
-    if not course.held_meetings() or any(one.milestone == END_MILESTONE for one in course.checkins):
-        return course, said
+def ask_final_checkins(followup: PairingFollowup, moment: Moment) -> Decision:
+    """Ask each side for the last time, once. Nobody is asked when the two have never met."""
+    events: list[OutgoingEvent] = []
+    if not followup.held_meetings() or any(checkin.milestone == END_MILESTONE for checkin in followup.checkins):
+        return followup, events
     for side in SIDES:
-        course, event = _asked(course, PlannedCheckin(course.ended_at or now, END_MILESTONE, side), now, recorded_at)
-        said.append(event)
-    return course, said
+        planned = PlannedCheckin(followup.ended_at or moment.now, END_MILESTONE, side)
+        followup, event = _ask(followup, planned, moment)
+        events.append(event)
+    return followup, events
 
 
 def record_answers(
-    course: PairingFollowup,
+    followup: PairingFollowup,
     side: Side,
     milestone: str,
     answers: Mapping[str, int | None],
     questions: Questions,
-    now: datetime,
-    recorded_at: datetime,
+    moment: Moment,
     *,
     call_me: bool = False,
 ) -> Decision | None:
-    """Keep one side's answers, for nobody but them. The first time it is said that they answered; what, never."""
-    checkin = find_checkin(course, side, milestone)
-    if not is_open(course, checkin, now):
-        raise CommandRejected("closed", "This check-in is closed; the next one will come.")
-    given = AnswerSet(version=questions.version, answers=questions.validate_answers(milestone, answers), at=now)
-    before = course.answers.get(checkin.checkin_id)
-    calls = {other: at for other, at in course.calls.items() if other != side or call_me}
+    """Store one side's answers, which only that side can read.
+
+    The first time, an event says that this side has answered. No event ever contains an answer.
+    """
+    checkin = find_checkin(followup, side, milestone)
+    if not is_open(followup, checkin, moment.now):
+        raise CommandRejected("closed", "This check-in is closed. You can answer the next one.")
+    valid = questions.validate_answers(milestone, answers)
+    answer_set = AnswerSet(version=questions.version, answers=valid, at=moment.now)
+    before = followup.answers.get(checkin.checkin_id)
+    calls = {other: at for other, at in followup.calls.items() if other != side or call_me}
     if call_me:
-        calls.setdefault(side, now)
-    if before is not None and before.answers == given.answers and calls == course.calls:
+        calls.setdefault(side, moment.now)
+    if before is not None and before.answers == answer_set.answers and calls == followup.calls:
         return None
-    after = course.model_copy(update={"answers": {**course.answers, checkin.checkin_id: given}, "calls": calls})
+    all_answers = {**followup.answers, checkin.checkin_id: answer_set}
+    after = followup.model_copy(update={"answers": all_answers, "calls": calls})
     if checkin.completed_at is not None:
         return after, []
-    done = checkin.model_copy(update={"completed_at": now})
+    completed = checkin.model_copy(update={"completed_at": moment.now})
     after = after.model_copy(
         update={
-            "checkins": tuple(done if one is checkin else one for one in after.checkins),
-            "to_count": (*after.to_count, *_to_count(after, done)),
+            "checkins": tuple(completed if other is checkin else other for other in after.checkins),
+            "to_count": (*after.to_count, *_cells_to_count(after, completed)),
         }
     )
-    return after, [CheckinCompleted(**_event(after, done, now, recorded_at))]
+    return after, [CheckinCompleted(**_checkin_fields(after, completed, moment))]
 
 
-def find_checkin(course: PairingFollowup, side: Side, milestone: str) -> Checkin:
+def find_checkin(followup: PairingFollowup, side: Side, milestone: str) -> Checkin:
     """Raises ``NotFound``."""
-    for one in course.checkins:
-        if (one.side, one.milestone) == (side, milestone):
-            return one
+    for checkin in followup.checkins:
+        if (checkin.side, checkin.milestone) == (side, milestone):
+            return checkin
     raise NotFound("check-in")
 
 
-def is_open(course: PairingFollowup, checkin: Checkin, now: datetime) -> bool:
+def is_open(followup: PairingFollowup, checkin: Checkin, now: datetime) -> bool:
     """Whether it may still be answered, or its answers changed."""
-    if course.gone or course.answers_deleted_at is not None:
+    if followup.gone or followup.answers_deleted_at is not None:
         return False
-    last = [one for one in course.checkins if one.side == checkin.side][-1]
-    return checkin.checkin_id == last.checkin_id and now <= checkin.due_at + OPEN_FOR
+    latest = [other for other in followup.checkins if other.side == checkin.side][-1]
+    return checkin.checkin_id == latest.checkin_id and now <= checkin.due_at + OPEN_FOR
 
 
-def answer_change(course: PairingFollowup, questions: Questions, item: str, milestone: str, side: Side) -> int | None:
-    """By how much one side's answer to ``item`` differs from their first one, more being better; None: not known."""
-    since = _baseline(course, questions, item)
-    ids = {one.milestone: one.checkin_id for one in course.checkins if one.side == side}
+def answer_change(followup: PairingFollowup, questions: Questions, item: str, milestone: str, side: Side) -> int | None:
+    """One side's coded answer to ``item`` at the milestone minus their first one. None when one of them is missing."""
+    baseline = _first_milestone(followup, is_baseline=questions.by_id[item].baseline)
+    ids = {checkin.milestone: checkin.checkin_id for checkin in followup.checkins if checkin.side == side}
     coded = []
-    for name in (since, milestone):
-        given = course.answers.get(ids.get(name or "", ""))
-        coded.append(questions.by_id[item].coded_answer(given.answers.get(item)) if given is not None else None)
+    for name in (baseline, milestone):
+        answer_set = followup.answers.get(ids.get(name or "", ""))
+        answer = answer_set.answers.get(item) if answer_set is not None else None
+        coded.append(questions.by_id[item].coded_answer(answer))
     first, last = coded
     return None if first is None or last is None else last - first
 
 
-def latest_answer(course: PairingFollowup, side: Side, item: str) -> int | None:
-    """One side's latest answer to ``item``."""
-    for checkin in reversed(course.checkins):
-        given = course.answers.get(checkin.checkin_id)
-        if checkin.side == side and given is not None and given.answers.get(item) is not None:
-            return given.answers[item]
+def latest_answer(followup: PairingFollowup, side: Side, item: str) -> int | None:
+    """One side's latest answer to ``item``, not coded."""
+    for checkin in reversed(followup.checkins):
+        answer_set = followup.answers.get(checkin.checkin_id)
+        if checkin.side == side and answer_set is not None and answer_set.answers.get(item) is not None:
+            return answer_set.answers[item]
     return None
 
 
-def _due(course: PairingFollowup, side: Side, day: int) -> datetime:
+def _due_at(followup: PairingFollowup, side: Side, day: int) -> datetime:
     if day == 0:
-        return course.formed_at
-    return morning_of(course.formed_at, day, course.zones.get(side, "UTC"), course.pause_spans)
+        return followup.formed_at
+    return morning_of(followup.formed_at, day, followup.zones.get(side, "UTC"), followup.pause_spans)
 
 
-def _asked(
-    course: PairingFollowup, planned: PlannedCheckin, now: datetime, recorded_at: datetime
-) -> tuple[PairingFollowup, OutgoingEvent]:
-    made = Checkin(
-        checkin_id=f"{course.pairing_id}.{planned.milestone}.{planned.side}",
+def _ask(followup: PairingFollowup, planned: PlannedCheckin, moment: Moment) -> tuple[PairingFollowup, OutgoingEvent]:
+    checkin = Checkin(
+        checkin_id=f"{followup.pairing_id}.{planned.milestone}.{planned.side}",
         milestone=planned.milestone,
         side=planned.side,
         due_at=planned.due_at,
     )
-    after = course.model_copy(
+    after = followup.model_copy(
         update={
-            "checkins": (*course.checkins, made),
-            "asked_for": (*course.asked_for, f"{made.milestone}:{made.side}"),
+            "checkins": (*followup.checkins, checkin),
+            "asked_for": (*followup.asked_for, f"{checkin.milestone}:{checkin.side}"),
         }
     )
-    return after, CheckinDue(**_event(after, made, now, recorded_at))
+    return after, CheckinDue(**_checkin_fields(after, checkin, moment))
 
 
-def _event(course: PairingFollowup, checkin: Checkin, now: datetime, recorded_at: datetime) -> dict[str, Any]:
+def _checkin_fields(followup: PairingFollowup, checkin: Checkin, moment: Moment) -> dict[str, Any]:
     return {
-        **event_fields(course, now, recorded_at),
+        **event_fields(followup, moment),
         "checkin_id": checkin.checkin_id,
         "side": checkin.side,
         "milestone": checkin.milestone,
@@ -173,23 +180,23 @@ def _event(course: PairingFollowup, checkin: Checkin, now: datetime, recorded_at
     }
 
 
-def _to_count(course: PairingFollowup, done: Checkin) -> list[str]:
-    """The figures that this may add to: those whose first answer was given at an earlier check-in."""
-    completed = {one.milestone for one in course.checkins if one.side == done.side and one.completed_at is not None}
-    found = []
-    for item, baseline in CHANGE_ITEMS.items():
-        since = _since(course, baseline=baseline)
-        if since in completed and since != done.milestone:
-            found.append(change_cell_name(item, done.milestone, done.side))
-    return found
+def _cells_to_count(followup: PairingFollowup, completed: Checkin) -> list[str]:
+    """The cells that this check-in may add to: those whose first answer was given at an earlier check-in."""
+    milestones = {
+        checkin.milestone
+        for checkin in followup.checkins
+        if checkin.side == completed.side and checkin.completed_at is not None
+    }
+    cells = []
+    for item, is_baseline in CHANGE_ITEMS.items():
+        first = _first_milestone(followup, is_baseline=is_baseline)
+        if first in milestones and first != completed.milestone:
+            cells.append(change_cell_name(item, completed.milestone, completed.side))
+    return cells
 
 
-def _baseline(course: PairingFollowup, questions: Questions, item: str) -> str | None:
-    return _since(course, baseline=questions.by_id[item].baseline)
-
-
-def _since(course: PairingFollowup, *, baseline: bool) -> str | None:
-    """The milestone of the first answer: day 0, or for what is about the partner the first one after it."""
-    days = course.terms.checkin_days if course.terms is not None else ()
-    first = [day for day in days if (day == 0) == baseline]
-    return f"day_{first[0]}" if first else None
+def _first_milestone(followup: PairingFollowup, *, is_baseline: bool) -> str | None:
+    """The milestone of the first answer: day 0, or the first one after it for items about the partner."""
+    days = followup.terms.checkin_days if followup.terms is not None else ()
+    candidates = [day for day in days if (day == 0) == is_baseline]
+    return f"day_{candidates[0]}" if candidates else None

@@ -1,4 +1,4 @@
-"""What feedback keeps of a profile: where somebody's day begins, and in whose line they stand. Nothing else."""
+"""The part of a profile that feedback stores: the time zone and the line, nothing else."""
 
 from typing import ClassVar
 
@@ -7,7 +7,7 @@ from contracts.profiles import PROFILES, MemberId, ProfileChanged
 
 
 class Colleague(EventData):
-    """``profile.changed`` as feedback reads it: style, wishes and private rules are not even stored here."""
+    """``profile.changed`` as feedback reads it. Style, wishes and private rules are never stored in this service."""
 
     TYPE: ClassVar[str] = ProfileChanged.TYPE
     TOPIC: ClassVar[Topic] = PROFILES

@@ -1,8 +1,9 @@
-"""The course of one pairing: its meetings, what each side was asked, and what the clock brings.
+"""The follow-up of one pairing: its meetings, what each side was asked, and what becomes due with time.
 
-Everything public of it is a count or a date. What somebody answered is in ``answers`` and ``pulses``, enters no event,
-and decides neither what is said nor when: the same course with other answers says the same events at the same moments
-and is due at the same time. (``outcome.recorded``, on its restricted topic, is the one exception, after the end.)
+The public part consists of counts and dates. Answers are stored in ``answers`` and ``pulses``. They are in no event,
+and they decide neither what is published nor when: the same follow-up with other answers publishes the same events at
+the same moments and is due at the same time. The one exception is ``outcome.recorded``, after the end, on its
+restricted topic.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,15 +15,17 @@ from pydantic import Field
 from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.feedback import Session, SessionCancelled
+from contracts.moment import Moment
 from contracts.pairings import PairingEvent
 from contracts.profiles import Side
 from contracts.programmes import ProgrammeSettings
 
-ERASED = "erased"  # stands for whoever was forgotten
+ERASED = "erased"  # replaces the id of an erased member
 SIDES: tuple[Side, Side] = ("senior", "junior")
 RUNNING_STATES = frozenset({"formed", "chartered"})
-MAX_SESSIONS = 300
-MAX_IDEAS = 100
+MAX_SESSIONS = 300  # of one pairing
+MAX_IDEAS = 100  # of one pairing
+PAUSE_MERGE_WINDOW = timedelta(days=1)  # a pause that begins so soon after another one continues it
 
 SessionState = Literal["scheduled", "held", "cancelled", "missed"]
 Fact = Literal[
@@ -35,7 +38,11 @@ Fact = Literal[
 
 
 class Terms(FrozenModel):
-    """What the programme's settings were when the pairing formed; later changes are for later pairings."""
+    """The programme's settings when the pairing formed. Later changes apply to later pairings.
+
+    ``first_booked_by`` and ``first_held_by`` are working days after the start. ``planned`` is the number of meetings.
+    ``raw_answers_months`` and ``months`` say how long after the end answers and everything else are retention.
+    """
 
     checkin_days: tuple[int, ...]
     warm_up_days: int
@@ -48,7 +55,7 @@ class Terms(FrozenModel):
 
     @classmethod
     def of(cls, settings: ProgrammeSettings) -> "Terms":
-        meetings, care, kept = settings.meetings, settings.care, settings.retention
+        meetings, care, retention = settings.meetings, settings.care, settings.retention
         return cls(
             checkin_days=tuple(sorted(set(care.checkin_days))),
             warm_up_days=care.warm_up_days,
@@ -56,25 +63,25 @@ class Terms(FrozenModel):
             first_held_by=meetings.first_held_by_working_day,
             planned=meetings.planned,
             booked_by=meetings.booked_by,
-            raw_answers_months=min(kept.raw_answers_months, kept.months),
-            months=kept.months,
+            raw_answers_months=min(retention.raw_answers_months, retention.months),
+            months=retention.months,
         )
 
 
 class Meeting(FrozenModel):
-    """One meeting, as ``contracts.feedback.Session`` tells it; ``changed_at`` is when its state was last reported."""
+    """One meeting. ``changed_at`` is when its state was last reported."""
 
     session_id: str
     state: SessionState
     starts_at: Instant
     changed_at: Instant
 
-    def public(self) -> Session:
+    def to_session(self) -> Session:
         return Session(session_id=self.session_id, state=self.state, starts_at=self.starts_at)
 
 
 class Checkin(FrozenModel):
-    """One side was asked; whether it has answered, never what."""
+    """A check-in of one side: that it was asked and whether it has answered, but no answer."""
 
     checkin_id: str
     milestone: str
@@ -84,7 +91,7 @@ class Checkin(FrozenModel):
 
 
 class AnswerSet(FrozenModel):
-    """What one side answered to one check-in; None is "cannot say". ``version`` is that of the questions."""
+    """One side's answers to one check-in. None means "cannot say". ``version`` is the version of the questions."""
 
     version: str
     answers: dict[str, int | None]
@@ -92,7 +99,7 @@ class AnswerSet(FrozenModel):
 
 
 class Pulse(FrozenModel):
-    """Whether a meeting was worth one side's time."""
+    """One side's rating of a meeting: whether it was worth the time. None means "cannot say"."""
 
     session_id: str
     side: Side
@@ -100,7 +107,7 @@ class Pulse(FrozenModel):
 
 
 class Idea(FrozenModel):
-    """An idea that came out of a meeting; its words are for others only when both agree."""
+    """An idea from a meeting. Others may read its text only after both sides agreed."""
 
     idea_id: str
     by: Side
@@ -110,14 +117,19 @@ class Idea(FrozenModel):
 
 
 class PauseInterval(FrozenModel):
-    """A pause."""
+    """A pause. ``until`` is None while the pairing is on hold."""
 
     since: Instant
     until: Instant | None = None
 
 
 class PairingFollowup(FrozenModel):
-    """One pairing as feedback knows it. ``to_count`` are the figures to which it has something new to add."""
+    """One pairing as feedback stores it.
+
+    ``followed``: the sequence of the last applied event. ``told``: the facts of the last ``contact.needed``.
+    ``to_count``: the cells to which this pairing has a new value to add. ``calls``: who would like to be called, since
+    when. ``gone``: a member was erased, or the time of retention is over.
+    """
 
     pairing_id: str
     programme_id: str
@@ -157,7 +169,7 @@ class PairingFollowup(FrozenModel):
 
     @property
     def pause_spans(self) -> list[tuple[datetime, datetime | None]]:
-        return [(stop.since, stop.until) for stop in self.pauses]
+        return [(pause.since, pause.until) for pause in self.pauses]
 
     @property
     def both_zones(self) -> tuple[str, ...]:
@@ -169,148 +181,154 @@ class PairingFollowup(FrozenModel):
         return next((side for side, member in self.members.items() if member == member_id), None)
 
     def held_meetings(self) -> list[Meeting]:
-        """Meetings that took place, the first one first."""
-        return sorted((one for one in self.sessions if one.state == "held"), key=lambda one: one.starts_at)
+        """Meetings that took place, the earliest first."""
+        held = (meeting for meeting in self.sessions if meeting.state == "held")
+        return sorted(held, key=lambda meeting: meeting.starts_at)
 
     def upcoming_meetings(self, now: datetime) -> list[Meeting]:
-        """Meetings that have a date that is still to come, the next one first."""
-        found = [one for one in self.sessions if one.state == "scheduled" and one.starts_at > now]
-        return sorted(found, key=lambda one: one.starts_at)
+        """Scheduled meetings that are still to come, the next one first."""
+        upcoming = (meeting for meeting in self.sessions if meeting.state == "scheduled" and meeting.starts_at > now)
+        return sorted(upcoming, key=lambda meeting: meeting.starts_at)
 
 
 Decision = tuple[PairingFollowup, Sequence[OutgoingEvent]]
 
 
-def event_fields(course: PairingFollowup, now: datetime, recorded_at: datetime) -> dict[str, Any]:
-    """What all events of a course share: counts and dates."""
-    held, ahead = course.held_meetings(), course.upcoming_meetings(now)
-    states = [one.state for one in course.sessions]
+def public_facts(followup: PairingFollowup, now: datetime) -> dict[str, Any]:
+    """The counts and dates that everybody may see: the common fields of all events, but for the event's own times."""
+    held, upcoming = followup.held_meetings(), followup.upcoming_meetings(now)
+    states = [meeting.state for meeting in followup.sessions]
     return {
-        "pairing_id": course.pairing_id,
-        "programme_id": course.programme_id,
-        "happened_at": now,
-        "recorded_at": recorded_at,
+        "pairing_id": followup.pairing_id,
+        "programme_id": followup.programme_id,
         "sessions_held": len(held),
         "sessions_scheduled": states.count("scheduled"),
         "sessions_cancelled": states.count("cancelled"),
         "sessions_missed": states.count("missed"),
-        "checkins_completed": sum(one.completed_at is not None for one in course.checkins),
+        "checkins_completed": sum(checkin.completed_at is not None for checkin in followup.checkins),
         "first_held_at": held[0].starts_at if held else None,
         "last_held_at": held[-1].starts_at if held else None,
-        "next_session_at": ahead[0].starts_at if ahead else None,
+        "next_session_at": upcoming[0].starts_at if upcoming else None,
     }
 
 
+def event_fields(followup: PairingFollowup, moment: Moment) -> dict[str, Any]:
+    """The common fields of all events about a follow-up."""
+    times = {"happened_at": moment.now, "recorded_at": moment.recorded_at}
+    return {**public_facts(followup, moment.now), **times}
+
+
 def apply_pairing_event(
-    course: PairingFollowup | None,
-    pairing: PairingEvent,
+    followup: PairingFollowup | None,
+    event: PairingEvent,
     sequence: int,
     zones: Mapping[Side, str],
-    now: datetime,
-    recorded_at: datetime,
+    moment: Moment,
 ) -> Decision | None:
-    """What the matcher said of the pairing: begin when it has formed, hold when it pauses, close when it ends.
+    """Apply an event of the matcher: start when the pairing has formed, hold when it pauses, close when it ends.
 
-    ``sequence`` orders what one pairing said; older news changes nothing. The two are taken from the first event alone,
-    so nothing that is heard late brings back somebody who was forgotten.
+    ``sequence`` orders the events of one pairing; an older event changes nothing. The two members are taken from the
+    first event only, so a late event cannot bring back somebody who was erased.
     """
-    if pairing.formed_at is None or (course is None and pairing.state not in (*RUNNING_STATES, "paused")):
+    if event.formed_at is None or (followup is None and event.state not in (*RUNNING_STATES, "paused")):
         return None
-    if course is not None and (course.gone or sequence <= course.followed):
+    if followup is not None and (followup.gone or sequence <= followup.followed):
         return None
-    if course is None:
-        course = PairingFollowup(
-            pairing_id=pairing.pairing_id,
-            programme_id=pairing.programme_id,
-            members={one.side: one.member_id for one in pairing.participants},
+    if followup is None:
+        followup = PairingFollowup(
+            pairing_id=event.pairing_id,
+            programme_id=event.programme_id,
+            members={participant.side: participant.member_id for participant in event.participants},
             zones=dict(zones),
             state="formed",
             followed=sequence,
-            formed_at=pairing.formed_at,
+            formed_at=event.formed_at,
         )
-    if pairing.state not in ("formed", "chartered", "paused", "ended"):
+    if event.state not in ("formed", "chartered", "paused", "ended"):
         return None
-    end = pairing.planned_end
-    after = course.model_copy(
+    end = event.planned_end
+    after = followup.model_copy(
         update={
-            "state": pairing.state,
+            "state": event.state,
             "followed": sequence,
-            "charter_at": pairing.charter_at,
+            "charter_at": event.charter_at,
             "planned_end": datetime.combine(end, time(0), UTC) if end else None,
-            "pauses": _pauses(course, pairing),
-            "ended_at": pairing.ended_at,
-            "end_kind": pairing.end_kind,
+            "pauses": _pauses_after(followup, event),
+            "ended_at": event.ended_at,
+            "end_kind": event.end_kind,
         }
     )
-    if after.state != "ended" or course.state == "ended":
+    if after.state != "ended" or followup.state == "ended":
         return after, []
-    return _called_off(after, now, recorded_at)
+    return _cancel_upcoming_meetings(after, moment)
 
 
-def _pauses(course: PairingFollowup, pairing: PairingEvent) -> tuple[PauseInterval, ...]:
-    """The stops so far; one that begins within a day of the last one's end goes on with that one."""
-    running = bool(course.pauses) and course.pauses[-1].until is None
-    if pairing.state == "paused":
-        if running:
-            return course.pauses
-        last = course.pauses[-1] if course.pauses else None
-        if last is not None and last.until is not None and pairing.happened_at - last.until < timedelta(days=1):
-            return (*course.pauses[:-1], PauseInterval(since=last.since))
-        return (*course.pauses, PauseInterval(since=pairing.happened_at))
-    if not running:
-        return course.pauses
-    return (*course.pauses[:-1], PauseInterval(since=course.pauses[-1].since, until=pairing.happened_at))
+def _pauses_after(followup: PairingFollowup, event: PairingEvent) -> tuple[PauseInterval, ...]:
+    """The pauses including this event. A pause that begins within a day of the last one's end continues that one."""
+    pauses = followup.pauses
+    last = pauses[-1] if pauses else None
+    is_on_hold = last is not None and last.until is None
+    if event.state == "paused":
+        if is_on_hold:
+            return pauses
+        if last is not None and last.until is not None and event.happened_at - last.until < PAUSE_MERGE_WINDOW:
+            return (*pauses[:-1], PauseInterval(since=last.since))
+        return (*pauses, PauseInterval(since=event.happened_at))
+    if last is None or not is_on_hold:
+        return pauses
+    return (*pauses[:-1], PauseInterval(since=last.since, until=event.happened_at))
 
 
-def _called_off(course: PairingFollowup, now: datetime, recorded_at: datetime) -> Decision:
-    """The pairing is over: what still had a date does not take place."""
-    ahead = {one.session_id for one in course.upcoming_meetings(now)}
-    said: list[OutgoingEvent] = []
-    for one in course.sessions:
-        if one.session_id in ahead:
-            off = one.model_copy(update={"state": "cancelled", "changed_at": now})
-            course = with_meeting(course, off)
-            said.append(SessionCancelled(session=off.public(), **event_fields(course, now, recorded_at)))
-    return course, said
+def _cancel_upcoming_meetings(followup: PairingFollowup, moment: Moment) -> Decision:
+    """The pairing is over, so its scheduled meetings do not take place."""
+    upcoming = {meeting.session_id for meeting in followup.upcoming_meetings(moment.now)}
+    events: list[OutgoingEvent] = []
+    for meeting in followup.sessions:
+        if meeting.session_id in upcoming:
+            cancelled = meeting.model_copy(update={"state": "cancelled", "changed_at": moment.now})
+            followup = with_meeting(followup, cancelled)
+            events.append(SessionCancelled(session=cancelled.to_session(), **event_fields(followup, moment)))
+    return followup, events
 
 
-def with_meeting(course: PairingFollowup, meeting: Meeting) -> PairingFollowup:
-    """With this meeting new, or in the place of what it was before."""
-    others = [one for one in course.sessions if one.session_id != meeting.session_id]
-    return course.model_copy(update={"sessions": tuple(sorted([*others, meeting], key=lambda one: one.starts_at))})
+def with_meeting(followup: PairingFollowup, meeting: Meeting) -> PairingFollowup:
+    """Add the meeting, or replace the meeting with the same id."""
+    others = [other for other in followup.sessions if other.session_id != meeting.session_id]
+    sessions = sorted([*others, meeting], key=lambda meeting: meeting.starts_at)
+    return followup.model_copy(update={"sessions": tuple(sessions)})
 
 
-def remove_counted_keys(course: PairingFollowup | None, keys: Sequence[str]) -> Decision | None:
-    """These figures have what was new."""
-    if course is None or not set(keys) & set(course.to_count):
+def remove_counted_keys(followup: PairingFollowup | None, keys: Sequence[str]) -> Decision | None:
+    """The cells named by ``keys`` have received the new values."""
+    if followup is None or not set(keys) & set(followup.to_count):
         return None
-    left = tuple(key for key in course.to_count if key not in keys)
-    return course.model_copy(update={"to_count": left, "lease": None}), []
+    remaining = tuple(key for key in followup.to_count if key not in keys)
+    return followup.model_copy(update={"to_count": remaining, "lease": None}), []
 
 
-def remove_member(course: PairingFollowup | None, member_id: str, now: datetime) -> Decision | None:
-    """Without this member, their answers, ideas and meetings; the other's own answers stay theirs.
+def remove_member(followup: PairingFollowup | None, member_id: str, now: datetime) -> Decision | None:
+    """Delete the member, their answers and ideas, and the meetings. The other side's answers stay.
 
-    A pairing of which one is forgotten is over, also if its end is heard only later: nothing of it is due any more but
-    the deletion of what is left.
+    The pairing of an erased member is over, even if its end arrives only later. Nothing more becomes due but the
+    deletion of the rest.
     """
-    side = course.side_of(member_id) if course is not None else None
-    if course is None or side is None:
+    side = followup.side_of(member_id) if followup is not None else None
+    if followup is None or side is None:
         return None
-    mine = {one.checkin_id for one in course.checkins if one.side == side}
-    return course.model_copy(
+    own_checkins = {checkin.checkin_id for checkin in followup.checkins if checkin.side == side}
+    return followup.model_copy(
         update={
-            "members": {**course.members, side: ERASED},
-            "zones": {other: zone for other, zone in course.zones.items() if other != side},
+            "members": {**followup.members, side: ERASED},
+            "zones": {other: zone for other, zone in followup.zones.items() if other != side},
             "sessions": (),
-            "pulses": tuple(pulse for pulse in course.pulses if pulse.side != side),
-            "checkins": tuple(one for one in course.checkins if one.side != side),
-            "answers": {id: given for id, given in course.answers.items() if id not in mine},
-            "ideas": tuple(idea.model_copy(update={"text": None, "agreed": False}) for idea in course.ideas),
-            "calls": {other: at for other, at in course.calls.items() if other != side},
-            "to_count": tuple(key for key in course.to_count if not key.endswith(f":{side}")),
+            "pulses": tuple(pulse for pulse in followup.pulses if pulse.side != side),
+            "checkins": tuple(checkin for checkin in followup.checkins if checkin.side != side),
+            "answers": {id: answers for id, answers in followup.answers.items() if id not in own_checkins},
+            "ideas": tuple(idea.model_copy(update={"text": None, "agreed": False}) for idea in followup.ideas),
+            "calls": {other: at for other, at in followup.calls.items() if other != side},
+            "to_count": tuple(key for key in followup.to_count if not key.endswith(f":{side}")),
             "state": "ended",
-            "ended_at": course.ended_at or now,
+            "ended_at": followup.ended_at or now,
             "gone": True,
         }
     ), []

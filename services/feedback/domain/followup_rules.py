@@ -1,20 +1,21 @@
-"""What follows from a change or from the clock: ask, notice, mark, record, delete; and when to look again.
+"""What follows from a change or from the clock: ask, notice, measure, record and delete; and when to check again.
 
-``settled`` is applied after every decision and whenever ``due`` has passed. What it does never depends on what somebody
-answered (but for the bands of ``outcome.recorded``), so neither events nor their moments give an answer away.
+``follow_up`` is applied after every decision and whenever ``due`` has passed. What it does never depends on anybody's
+answers (except for the bands of ``outcome.recorded``), so neither events nor their times reveal an answer.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from contracts.envelope import OutgoingEvent
 from contracts.errors import CommandRejected
 from contracts.feedback import Band, ContactNeeded, OutcomeRecorded, PartnerChangeRequested
+from contracts.moment import Moment
 from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
 from services.feedback.domain.anonymous_statistics import FIRST_MEETING, MET_EARLY
 from services.feedback.domain.calendar import add_months
 from services.feedback.domain.checkins import (
+    END_MILESTONE,
     OPEN_FOR,
     ask_due_checkins,
     ask_final_checkins,
@@ -31,195 +32,207 @@ from services.feedback.domain.facts import (
 )
 from services.feedback.domain.followup import ERASED, Decision, PairingFollowup, Terms, event_fields, remove_member
 
-LEARNED, ENJOYED = "5", "7"  # the items from which the outcome's bands are made
-FEW, MANY = 1 / 3, 3 / 4  # of the meetings that were planned
+LEARNED_ITEM, ENJOYED_ITEM = "5", "7"  # the items behind the bands of the outcome
+MIDDLE_SHARE, HIGH_SHARE = 1 / 3, 3 / 4  # of the planned meetings: the lower bounds of two bands
+MIDDLE_RATING = 3
+AFTER_CLOSING = timedelta(milliseconds=1)  # a check-in is still open at the last moment of ``OPEN_FOR``
 
 
-def follow_up(decision: Decision | None, now: datetime, recorded_at: datetime) -> Decision | None:
-    """The decision with all that follows from it now."""
+def follow_up(decision: Decision | None, moment: Moment) -> Decision | None:
+    """The decision with everything that follows from it now."""
     if decision is None:
         return None
-    course, said = decision
-    course, more = _followed_up(course, now, recorded_at)
-    waits = course.terms is None or bool(course.to_count)
-    lease = (course.lease or recorded_at) if waits and not (course.gone and not course.to_count) else None
-    return course.model_copy(update={"due": _next(course, now), "lease": lease}), [*said, *more]
+    followup, events = decision
+    followup, more_events = _consequences(followup, moment)
+    has_work = followup.terms is None or bool(followup.to_count)
+    is_retired = followup.gone and not followup.to_count
+    lease = (followup.lease or moment.recorded_at) if has_work and not is_retired else None
+    changes = {"due": _next_due(followup, moment.now), "lease": lease}
+    return followup.model_copy(update=changes), [*events, *more_events]
 
 
-def set_terms(course: PairingFollowup | None, terms: Terms) -> Decision | None:
-    """Its programme is known: care begins."""
-    if course is None or course.terms is not None:
+def set_terms(followup: PairingFollowup | None, terms: Terms) -> Decision | None:
+    """The programme has arrived, so the follow-up begins."""
+    if followup is None or followup.terms is not None:
         return None
-    return course.model_copy(update={"terms": terms, "lease": None}), []
+    return followup.model_copy(update={"terms": terms, "lease": None}), []
 
 
 def with_terms(decision: Decision | None, programme: ProgrammeChanged | None) -> Decision | None:
-    """With the programme's terms, where both the course and the programme are known by now."""
+    """The decision with the programme's terms, if the programme has arrived and the terms are not set yet."""
     if decision is None or programme is None or decision[0].terms is not None:
         return decision
-    return decision[0].model_copy(update={"terms": Terms.of(programme.settings)}), decision[1]
+    followup, events = decision
+    return followup.model_copy(update={"terms": Terms.of(programme.settings)}), events
 
 
-def update_zones(course: PairingFollowup | None, zones: Mapping[Side, str]) -> Decision | None:
-    """Where the two live now: their days may begin at another time than when they began."""
-    if course is None:
+def update_zones(followup: PairingFollowup | None, zones: Mapping[Side, str]) -> Decision | None:
+    """Use the members' current time zones: their days may begin at another time than before."""
+    if followup is None:
         return None
-    if course.gone or course.state == "ended":
-        return course, []
-    return course.model_copy(update={"zones": {**course.zones, **zones}}), []
+    if followup.gone or followup.state == "ended":
+        return followup, []
+    return followup.model_copy(update={"zones": {**followup.zones, **zones}}), []
 
 
-def remove_member_and_follow_up(
-    course: PairingFollowup | None, member_id: str, now: datetime, recorded_at: datetime
-) -> Decision | None:
-    return follow_up(remove_member(course, member_id, now), now, recorded_at)
+def remove_member_and_follow_up(followup: PairingFollowup | None, member_id: str, moment: Moment) -> Decision | None:
+    return follow_up(remove_member(followup, member_id, moment.now), moment)
 
 
-def request_partner_change(course: PairingFollowup, now: datetime, recorded_at: datetime) -> Decision | None:
-    """Somebody would like to go on with somebody else. Which of the two is not said, and not even kept."""
-    if course.state == "ended" or course.gone:
+def request_partner_change(followup: PairingFollowup, moment: Moment) -> Decision | None:
+    """A member would like another partner. Which of the two it was is neither published nor stored."""
+    if followup.state == "ended" or followup.gone:
         raise CommandRejected("over", "This pairing is over.")
-    if course.partner_change_at is not None:
+    if followup.partner_change_at is not None:
         return None
-    after = course.model_copy(update={"partner_change_at": now})
-    return after, [PartnerChangeRequested(**event_fields(after, now, recorded_at))]
+    after = followup.model_copy(update={"partner_change_at": moment.now})
+    return after, [PartnerChangeRequested(**event_fields(after, moment))]
 
 
-def mark_called(course: PairingFollowup | None, side: Side) -> Decision | None:
-    """The confidential contact has called."""
-    if course is None or side not in course.calls:
+def mark_called(followup: PairingFollowup | None, side: Side) -> Decision | None:
+    """The confidential contact has called this side."""
+    if followup is None or side not in followup.calls:
         return None
-    return course.model_copy(update={"calls": {other: at for other, at in course.calls.items() if other != side}}), []
+    calls = {other: at for other, at in followup.calls.items() if other != side}
+    return followup.model_copy(update={"calls": calls}), []
 
 
-def _followed_up(course: PairingFollowup, now: datetime, recorded_at: datetime) -> Decision:
-    if course.gone or course.terms is None:
-        return _cleared(course, now), []
-    if course.state == "ended":
-        return _wound_up(course, now, recorded_at)
-    course = _marked(course, now)
-    if not course.is_running:
-        return course, []
-    course, said = ask_due_checkins(course, now, recorded_at)
-    found = current_facts(course, now)
-    if set(found) - set(course.told):
-        said = [*said, ContactNeeded(facts=found, **event_fields(course, now, recorded_at))]
-    changes: dict[str, object] = {"told": found}
-    half = mid_point(course)
-    if half is not None and half <= now and course.mid_point_at is None:
+def _consequences(followup: PairingFollowup, moment: Moment) -> Decision:
+    if followup.gone or followup.terms is None:
+        return _delete_expired(followup, moment.now), []
+    if followup.state == "ended":
+        return _wind_up(followup, moment)
+    followup = _measure_first_meeting(followup, moment.now)
+    if not followup.is_running:
+        return followup, []
+    followup, asked_events = ask_due_checkins(followup, moment)
+    events = list(asked_events)
+    facts = current_facts(followup, moment.now)
+    if set(facts) - set(followup.told):
+        events.append(ContactNeeded(facts=facts, **event_fields(followup, moment)))
+    changes: dict[str, object] = {"told": facts}
+    half = mid_point(followup)
+    if half is not None and half <= moment.now and followup.mid_point_at is None:
         changes["mid_point_at"] = half
-    return course.model_copy(update=changes), said
+    return followup.model_copy(update=changes), events
 
 
-def _marked(course: PairingFollowup, now: datetime) -> PairingFollowup:
-    """What is a figure once: the time to the first meeting, and whether it came within thirty days (or before the end).
+def _measure_first_meeting(followup: PairingFollowup, now: datetime) -> PairingFollowup:
+    """Measure two statistics, once each: the time to the first meeting, and whether it came within thirty days.
 
-    Who never met counts there too, so that the figures do not tell only of those who did.
+    Pairings that never met count for the second one too. Otherwise the statistic would describe only those that met.
+    It is measured after thirty days or at the end, and not while the pairing is on hold.
     """
-    held = course.held_meetings()
-    if held and not course.first_meeting_counted:
-        course = course.model_copy(
-            update={"first_meeting_counted": True, "to_count": (*course.to_count, FIRST_MEETING)}
-        )
-    early = early_period_end(course)
-    if course.met_by_day_30 is not None or (course.state != "ended" and (course.state == "paused" or now < early)):
-        return course
-    met = any(one.starts_at < early for one in held)
-    return course.model_copy(update={"met_by_day_30": met, "to_count": (*course.to_count, MET_EARLY)})
+    held = followup.held_meetings()
+    if held and not followup.first_meeting_counted:
+        to_count = (*followup.to_count, FIRST_MEETING)
+        followup = followup.model_copy(update={"first_meeting_counted": True, "to_count": to_count})
+    early_end = early_period_end(followup)
+    is_too_early = followup.state != "ended" and (followup.state == "paused" or now < early_end)
+    if followup.met_by_day_30 is not None or is_too_early:
+        return followup
+    has_met = any(meeting.starts_at < early_end for meeting in held)
+    return followup.model_copy(update={"met_by_day_30": has_met, "to_count": (*followup.to_count, MET_EARLY)})
 
 
-def _wound_up(course: PairingFollowup, now: datetime, recorded_at: datetime) -> Decision:
-    """After the end: the last questions, the outcome once they are answered or closed, and what is to be deleted."""
-    course = _marked(course, now)
-    course, asked = ask_final_checkins(course, now, recorded_at)
-    said: list[OutgoingEvent] = list(asked)
-    if course.outcome_at is None and _outcome_due(course, now):
-        said.append(_outcome(course, now, recorded_at))
-        course = course.model_copy(update={"outcome_at": now})
-    return _cleared(course, now), said
+def _wind_up(followup: PairingFollowup, moment: Moment) -> Decision:
+    """After the end: ask the last questions, record the outcome when they are answered or closed, delete old data."""
+    followup = _measure_first_meeting(followup, moment.now)
+    followup, asked_events = ask_final_checkins(followup, moment)
+    events = list(asked_events)
+    if followup.outcome_at is None and _is_outcome_due(followup, moment.now):
+        events.append(_outcome(followup, moment))
+        followup = followup.model_copy(update={"outcome_at": moment.now})
+    return _delete_expired(followup, moment.now), events
 
 
-def _outcome_due(course: PairingFollowup, now: datetime) -> bool:
-    last = [one for one in course.checkins if one.milestone == "end"]
-    if all(one.completed_at is not None for one in last):
+def _is_outcome_due(followup: PairingFollowup, now: datetime) -> bool:
+    final = [checkin for checkin in followup.checkins if checkin.milestone == END_MILESTONE]
+    if all(checkin.completed_at is not None for checkin in final):
         return True
-    return now >= _closes(course) or now >= _raw_until(course)
+    return now >= _final_checkin_closes(followup) or now >= _answers_expire_at(followup, _terms(followup))
 
 
-def _outcome(course: PairingFollowup, now: datetime, recorded_at: datetime) -> OutcomeRecorded:
+def _outcome(followup: PairingFollowup, moment: Moment) -> OutcomeRecorded:
     return OutcomeRecorded(
-        pairing_id=course.pairing_id,
-        programme_id=course.programme_id,
-        happened_at=now,
-        recorded_at=recorded_at,
-        meetings=_meetings(course),
-        senior_learned=_band(latest_answer(course, "senior", LEARNED)),
-        junior_learned=_band(latest_answer(course, "junior", LEARNED)),
-        senior_enjoyed=_band(latest_answer(course, "senior", ENJOYED)),
-        junior_enjoyed=_band(latest_answer(course, "junior", ENJOYED)),
+        pairing_id=followup.pairing_id,
+        programme_id=followup.programme_id,
+        happened_at=moment.now,
+        recorded_at=moment.recorded_at,
+        meetings=_meetings_band(followup),
+        senior_learned=_answer_band(latest_answer(followup, "senior", LEARNED_ITEM)),
+        junior_learned=_answer_band(latest_answer(followup, "junior", LEARNED_ITEM)),
+        senior_enjoyed=_answer_band(latest_answer(followup, "senior", ENJOYED_ITEM)),
+        junior_enjoyed=_answer_band(latest_answer(followup, "junior", ENJOYED_ITEM)),
     )
 
 
-def _meetings(course: PairingFollowup) -> Band:
-    assert course.terms is not None, "only looked after with its terms"
-    share = len(course.held_meetings()) / course.terms.planned
-    return "high" if share >= MANY else "middle" if share >= FEW else "low"
+def _meetings_band(followup: PairingFollowup) -> Band:
+    share = len(followup.held_meetings()) / _terms(followup).planned
+    return "high" if share >= HIGH_SHARE else "middle" if share >= MIDDLE_SHARE else "low"
 
 
-def _band(answer: int | None) -> Band:
-    return "unknown" if answer is None else "low" if answer <= 2 else "middle" if answer == 3 else "high"
+def _answer_band(answer: int | None) -> Band:
+    if answer is None:
+        return "unknown"
+    return "low" if answer < MIDDLE_RATING else "middle" if answer == MIDDLE_RATING else "high"
 
 
-def _cleared(course: PairingFollowup, now: datetime) -> PairingFollowup:
-    """Raw answers go first, and in the end everything that tells of somebody."""
-    ended, terms = course.ended_at, course.terms
+def _delete_expired(followup: PairingFollowup, now: datetime) -> PairingFollowup:
+    """Delete the raw answers first, and later everything that identifies somebody."""
+    ended, terms = followup.ended_at, followup.terms
     if ended is None or terms is None:
-        return course
-    if course.answers_deleted_at is None and now >= _raw_until(course):
-        course = course.model_copy(update={"answers": {}, "pulses": (), "calls": {}, "answers_deleted_at": now})
-    if now < add_months(ended, terms.months) or set(course.members.values()) == {ERASED}:
-        return course
-    nobody = dict.fromkeys(course.members, ERASED)
+        return followup
+    if followup.answers_deleted_at is None and now >= _answers_expire_at(followup, terms):
+        no_answers: dict[str, object] = {"answers": {}, "pulses": (), "calls": {}, "answers_deleted_at": now}
+        followup = followup.model_copy(update=no_answers)
+    if now < add_months(ended, terms.months) or set(followup.members.values()) == {ERASED}:
+        return followup
+    erased = dict.fromkeys(followup.members, ERASED)
     empty: dict[str, object] = {"zones": {}, "sessions": (), "checkins": (), "ideas": (), "to_count": ()}
-    return course.model_copy(update={**empty, "members": nobody, "gone": True})
+    return followup.model_copy(update={**empty, "members": erased, "gone": True})
 
 
-def _closes(course: PairingFollowup) -> datetime:
-    """When the last check-in closes."""
-    return (course.ended_at or course.formed_at) + OPEN_FOR + timedelta(milliseconds=1)
+def _final_checkin_closes(followup: PairingFollowup) -> datetime:
+    return (followup.ended_at or followup.formed_at) + OPEN_FOR + AFTER_CLOSING
 
 
-def _raw_until(course: PairingFollowup) -> datetime:
-    assert course.terms is not None, "only looked after with its terms"
-    return add_months(course.ended_at or course.formed_at, course.terms.raw_answers_months)
+def _answers_expire_at(followup: PairingFollowup, terms: Terms) -> datetime:
+    return add_months(followup.ended_at or followup.formed_at, terms.raw_answers_months)
 
 
-def _next(course: PairingFollowup, now: datetime) -> datetime | None:
-    """When the clock alone changes something next. On hold nothing is due: the days are known when it goes on."""
-    return min((at for at in _dates(course) if at is not None and at > now), default=None)
+def _next_due(followup: PairingFollowup, now: datetime) -> datetime | None:
+    """When the clock alone changes something next.
+
+    Nothing is due on hold: the dates are computed again when the pairing continues.
+    """
+    return min((at for at in _due_dates(followup) if at is not None and at > now), default=None)
 
 
-def _dates(course: PairingFollowup) -> Iterable[datetime | None]:
-    if course.terms is None:
+def _due_dates(followup: PairingFollowup) -> Iterable[datetime | None]:
+    if followup.terms is None:
         return
-    if course.state == "ended":
-        yield from _last_dates(course)
-    elif course.is_running:
-        coming: Sequence[datetime] = [one.due_at for one in upcoming_checkins(course)]
-        yield from coming
-        yield mid_point(course) if course.mid_point_at is None else None
-        yield early_period_end(course) if course.met_by_day_30 is None else None
-        yield inactivity_deadline(course)
-        if not course.held_meetings():
-            yield booking_deadline(course)
-            yield first_meeting_deadline(course)
+    if followup.state == "ended":
+        yield from _due_dates_after_end(followup, followup.terms)
+    elif followup.is_running:
+        yield from (planned.due_at for planned in upcoming_checkins(followup))
+        yield mid_point(followup) if followup.mid_point_at is None else None
+        yield early_period_end(followup) if followup.met_by_day_30 is None else None
+        yield inactivity_deadline(followup)
+        if not followup.held_meetings():
+            yield booking_deadline(followup)
+            yield first_meeting_deadline(followup)
 
 
-def _last_dates(course: PairingFollowup) -> Iterable[datetime | None]:
-    assert course.terms is not None, "only looked after with its terms"
-    if course.outcome_at is None and not course.gone:
-        yield _closes(course)
-    if course.answers_deleted_at is None:
-        yield _raw_until(course)
-    if course.ended_at is not None:
-        yield add_months(course.ended_at, course.terms.months)
+def _due_dates_after_end(followup: PairingFollowup, terms: Terms) -> Iterable[datetime | None]:
+    if followup.outcome_at is None and not followup.gone:
+        yield _final_checkin_closes(followup)
+    if followup.answers_deleted_at is None:
+        yield _answers_expire_at(followup, terms)
+    if followup.ended_at is not None:
+        yield add_months(followup.ended_at, terms.months)
+
+
+def _terms(followup: PairingFollowup) -> Terms:
+    assert followup.terms is not None, "an outcome is computed with terms only"
+    return followup.terms

@@ -1,7 +1,7 @@
-"""The questions of a check-in: data in ``questions.toml``, versioned, in several languages.
+"""The questions of a check-in: versioned data in ``questions.toml``, in several languages.
 
-An answer is a number from 1 to 5, or None for "cannot say". A *reversed* item is turned round when it is compared, so
-that more is always better. There is no sum and no mean over items: each says something of its own.
+An answer is a number from 1 to 5, or None for "cannot say". A *reversed* item is turned round before it is compared, so
+that more is always better. There is no sum and no mean over items, because each item has its own meaning.
 """
 
 import tomllib
@@ -14,20 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import InvalidCommand
 
-LOWEST, HIGHEST = 1, 5
-LOW = 2  # coded answers up to here bring advice
+MIN_RATING, MAX_RATING = 1, 5
+LOW_RATING = 2  # coded answers up to this bring advice
 DEFAULT_LANGUAGE = "en"
 
-Rating = Annotated[int, Field(ge=LOWEST, le=HIGHEST)]
+Rating = Annotated[int, Field(ge=MIN_RATING, le=MAX_RATING)]
 Translations = Mapping[str, str]
 
 
-class _Data(BaseModel):
+class _QuestionsModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class QuestionItem(_Data):
-    """One statement. ``baseline``: asked on day 0 too; ``care``: whether a low answer brings advice."""
+class QuestionItem(_QuestionsModel):
+    """One statement. ``baseline``: asked on day 0 too. ``care``: whether a low answer brings advice."""
 
     id: str
     en: str
@@ -38,17 +38,17 @@ class QuestionItem(_Data):
     advice: Translations = Field(default_factory=dict)
 
     def coded_answer(self, answer: int | None) -> int | None:
-        """The answer so that more is better."""
+        """The answer on a scale on which more is better."""
         if answer is None:
             return None
-        return LOWEST + HIGHEST - answer if self.reversed else answer
+        return MIN_RATING + MAX_RATING - answer if self.reversed else answer
 
     def text(self, language: str) -> str:
         return self.de if language == "de" else self.en
 
 
-class Questions(_Data):
-    """One version of all that is asked and answered in words."""
+class Questions(_QuestionsModel):
+    """One version of all questions and texts. ``around``: the sentences around the advice."""
 
     version: str
     answers: Mapping[str, int]
@@ -63,29 +63,32 @@ class Questions(_Data):
         return {item.id: item for item in self.items}
 
     def items_at(self, milestone: str) -> tuple[QuestionItem, ...]:
-        """Before they have met only what is about oneself."""
+        """The items of one check-in. Before the two have met, only items about oneself are asked."""
         return tuple(item for item in self.items if item.baseline or milestone != "day_0")
 
     def validate_answers(self, milestone: str, answers: Mapping[str, int | None]) -> dict[str, int | None]:
-        """The answers, where each belongs to a question of this milestone. Raises ``InvalidCommand``."""
-        known = {item.id for item in self.items_at(milestone)}
-        if not set(answers) <= known:
+        """The answer to each item of this milestone.
+
+        Raises ``InvalidCommand`` when there is an answer to another item.
+        """
+        ids = {item.id for item in self.items_at(milestone)}
+        if not set(answers) <= ids:
             raise InvalidCommand("unknown_question", "There is an answer to a question that was not asked.")
-        return {id: answers.get(id) for id in sorted(known)}
+        return {id: answers.get(id) for id in sorted(ids)}
 
 
 def nearest_language(tag: str | None) -> str:
-    """The nearest language that there are words in."""
-    found = (tag or DEFAULT_LANGUAGE).split("-")[0].lower()
-    return found if found in load_questions().scale else DEFAULT_LANGUAGE
+    """The language of a BCP 47 tag if there are texts in it, otherwise English."""
+    language = (tag or DEFAULT_LANGUAGE).split("-")[0].lower()
+    return language if language in load_questions().scale else DEFAULT_LANGUAGE
 
 
-def translate(of: Translations, language: str) -> str:
-    return of.get(language) or of[DEFAULT_LANGUAGE]
+def translate(texts: Translations, language: str) -> str:
+    return texts.get(language) or texts[DEFAULT_LANGUAGE]
 
 
 @cache
 def load_questions() -> Questions:
-    """The questions that are asked now."""
+    """The current version of the questions."""
     text = files("services.feedback").joinpath("questions.toml").read_text(encoding="utf-8")
     return Questions.model_validate(tomllib.loads(text))

@@ -1,10 +1,11 @@
-"""Meetings: scheduled, moved, called off, held (also without ever having had a date), missed."""
+"""Meetings: scheduled, moved, cancelled, held (with or without a date beforehand), missed."""
 
 from datetime import datetime, timedelta
 from typing import Literal
 
 from contracts.errors import CommandRejected, NotFound
 from contracts.feedback import SessionCancelled, SessionEvent, SessionHeld, SessionMissed, SessionScheduled
+from contracts.moment import Moment
 from contracts.profiles import Side
 from services.feedback.domain.followup import (
     MAX_IDEAS,
@@ -19,8 +20,8 @@ from services.feedback.domain.followup import (
     with_meeting,
 )
 
-FARTHEST = timedelta(days=400)  # ahead; beyond it a date is a slip of the finger
-AROUND = timedelta(hours=24)  # held so near to a date is the meeting that had the date
+MAX_LEAD_TIME = timedelta(days=400)  # a date further ahead is a typing error
+SAME_MEETING_WINDOW = timedelta(hours=24)  # a meeting held so near to a date is the meeting with that date
 
 _EVENTS: dict[SessionState, type[SessionEvent]] = {
     "scheduled": SessionScheduled,
@@ -30,145 +31,140 @@ _EVENTS: dict[SessionState, type[SessionEvent]] = {
 }
 
 
-def schedule(
-    course: PairingFollowup, side: Side, session_id: str, starts_at: datetime, now: datetime, recorded_at: datetime
-) -> Decision:
-    """Give a meeting a date; for the side that books in this programme."""
-    _may_book(course, side)
-    _ahead(starts_at, now)
-    _room(course)
-    made = Meeting(session_id=session_id, state="scheduled", starts_at=starts_at, changed_at=now)
-    return _told(course, made, now, recorded_at)
+def schedule(followup: PairingFollowup, side: Side, session_id: str, starts_at: datetime, moment: Moment) -> Decision:
+    """Give a meeting a date; only for the side that books in this programme."""
+    _require_booking_right(followup, side)
+    _require_valid_date(starts_at, moment.now)
+    _require_room(followup)
+    meeting = Meeting(session_id=session_id, state="scheduled", starts_at=starts_at, changed_at=moment.now)
+    return _save(followup, meeting, moment)
 
 
 def move(
-    course: PairingFollowup, side: Side, session_id: str, starts_at: datetime, now: datetime, recorded_at: datetime
+    followup: PairingFollowup, side: Side, session_id: str, starts_at: datetime, moment: Moment
 ) -> Decision | None:
-    """Give it another date; said as scheduled again."""
-    _may_book(course, side)
-    meeting = _meeting(course, session_id)
+    """Give a meeting another date. The event is the same as for a new date."""
+    _require_booking_right(followup, side)
+    meeting = _find_meeting(followup, session_id)
     if meeting.state != "scheduled":
-        raise CommandRejected("not_scheduled", "Only a meeting that has a date can be moved.")
+        raise CommandRejected("not_scheduled", "Only a scheduled meeting can be moved.")
     if meeting.starts_at == starts_at:
         return None
-    _ahead(starts_at, now)
-    return _told(course, meeting.model_copy(update={"starts_at": starts_at, "changed_at": now}), now, recorded_at)
+    _require_valid_date(starts_at, moment.now)
+    return _save(followup, meeting.model_copy(update={"starts_at": starts_at, "changed_at": moment.now}), moment)
 
 
-def cancel(course: PairingFollowup, session_id: str, now: datetime, recorded_at: datetime) -> Decision | None:
-    """Call it off; either side may, and nobody is told which one did."""
-    meeting = _meeting(course, session_id)
+def cancel(followup: PairingFollowup, session_id: str, moment: Moment) -> Decision | None:
+    """Cancel a meeting. Either side may, and nobody is told which side it was."""
+    meeting = _find_meeting(followup, session_id)
     if meeting.state == "cancelled":
         return None
     if meeting.state != "scheduled":
-        raise CommandRejected("not_scheduled", "Only a meeting that has a date can be called off.")
-    return _told(course, meeting.model_copy(update={"state": "cancelled", "changed_at": now}), now, recorded_at)
+        raise CommandRejected("not_scheduled", "Only a scheduled meeting can be cancelled.")
+    return _save(followup, meeting.model_copy(update={"state": "cancelled", "changed_at": moment.now}), moment)
 
 
 def report_outcome(
-    course: PairingFollowup, session_id: str, met: Literal["held", "missed"], now: datetime, recorded_at: datetime
+    followup: PairingFollowup, session_id: str, outcome: Literal["held", "missed"], moment: Moment
 ) -> Decision | None:
-    """What became of a meeting whose time has come. That they met corrects that they did not; never the other way."""
-    meeting = _meeting(course, session_id)
-    if meeting.state == met or (meeting.state == "held" and met == "missed"):
+    """Record the outcome of a meeting whose time has come. "held" corrects "missed", but not the other way round."""
+    meeting = _find_meeting(followup, session_id)
+    if meeting.state == outcome or (meeting.state == "held" and outcome == "missed"):
         return None
-    if meeting.state == "cancelled" and met == "missed":
-        raise CommandRejected("not_scheduled", "It was called off before.")
-    if meeting.starts_at > now:
-        raise CommandRejected("not_yet", "This meeting is still to come.")
-    return _told(course, meeting.model_copy(update={"state": met, "changed_at": now}), now, recorded_at)
+    if meeting.state == "cancelled" and outcome == "missed":
+        raise CommandRejected("not_scheduled", "This meeting was cancelled.")
+    if meeting.starts_at > moment.now:
+        raise CommandRejected("not_yet", "This meeting has not taken place yet.")
+    return _save(followup, meeting.model_copy(update={"state": outcome, "changed_at": moment.now}), moment)
 
 
-def record_held(
-    course: PairingFollowup, session_id: str, at: datetime, now: datetime, recorded_at: datetime
-) -> Decision:
-    """They met, in their own calendars: two taps. Where a date stood within a day of it, that is the one."""
-    if course.state == "ended" or course.gone:
+def record_held(followup: PairingFollowup, session_id: str, at: datetime, moment: Moment) -> Decision:
+    """Record a meeting that took place. If one was scheduled within a day of it, that one becomes the held one."""
+    if followup.state == "ended" or followup.gone:
         raise CommandRejected("over", "This pairing is over.")
-    if at > now:
-        raise CommandRejected("not_yet", "A meeting can be noted once it has taken place.")
-    if at < course.formed_at - AROUND:
+    if at > moment.now:
+        raise CommandRejected("not_yet", "A meeting can be recorded only after it has taken place.")
+    if at < followup.formed_at - SAME_MEETING_WINDOW:
         raise CommandRejected("too_early", "That was before this pairing began.")
-    near = [one for one in course.sessions if one.state in ("scheduled", "missed") and abs(one.starts_at - at) < AROUND]
-    if near:
-        nearest = min(near, key=lambda one: abs(one.starts_at - at))
-        return _told(
-            course, nearest.model_copy(update={"state": "held", "starts_at": at, "changed_at": now}), now, recorded_at
-        )
-    _room(course)
-    return _told(course, Meeting(session_id=session_id, state="held", starts_at=at, changed_at=now), now, recorded_at)
+    nearby = [
+        meeting
+        for meeting in followup.sessions
+        if meeting.state in ("scheduled", "missed") and abs(meeting.starts_at - at) < SAME_MEETING_WINDOW
+    ]
+    if nearby:
+        nearest = min(nearby, key=lambda meeting: abs(meeting.starts_at - at))
+        changes = {"state": "held", "starts_at": at, "changed_at": moment.now}
+        return _save(followup, nearest.model_copy(update=changes), moment)
+    _require_room(followup)
+    meeting = Meeting(session_id=session_id, state="held", starts_at=at, changed_at=moment.now)
+    return _save(followup, meeting, moment)
 
 
 def record_pulse(
-    course: PairingFollowup,
-    side: Side,
-    session_id: str,
-    worth: int | None,
-    *,
-    met: bool,
-    now: datetime,
-    recorded_at: datetime,
+    followup: PairingFollowup, side: Side, session_id: str, worth: int | None, *, met: bool, moment: Moment
 ) -> Decision | None:
-    """After a meeting: did you meet (a fact, told), and was it worth your time (an answer, told to nobody)."""
-    reported = report_outcome(course, session_id, "held" if met else "missed", now, recorded_at)
-    after, said = reported or (course, [])
-    others = tuple(one for one in after.pulses if (one.session_id, one.side) != (session_id, side))
-    mine = Pulse(session_id=session_id, side=side, worth=worth if met else None)
-    if reported is None and mine in course.pulses:
+    """Record whether they met (a public fact) and whether it was worth the time (a private answer)."""
+    reported = report_outcome(followup, session_id, "held" if met else "missed", moment)
+    after, events = reported or (followup, [])
+    others = tuple(pulse for pulse in after.pulses if (pulse.session_id, pulse.side) != (session_id, side))
+    own = Pulse(session_id=session_id, side=side, worth=worth if met else None)
+    if reported is None and own in followup.pulses:
         return None
-    return after.model_copy(update={"pulses": (*others, mine)}), said
+    return after.model_copy(update={"pulses": (*others, own)}), events
 
 
-def record_idea(course: PairingFollowup, side: Side, idea_id: str, text: str | None, now: datetime) -> Decision:
-    """Note that an idea came out of a meeting; its words are seen by the two alone until the other agrees."""
-    if course.gone:
+def record_idea(followup: PairingFollowup, side: Side, idea_id: str, text: str | None, now: datetime) -> Decision:
+    """Record an idea from a meeting. Only the two see its text until the other side agrees."""
+    if followup.gone:
         raise CommandRejected("over", "This pairing is over.")
-    if len(course.ideas) >= MAX_IDEAS:
-        raise CommandRejected("too_many", "So many ideas are noted here that no more can be kept.")
-    return course.model_copy(update={"ideas": (*course.ideas, Idea(idea_id=idea_id, by=side, text=text, at=now))}), []
+    if len(followup.ideas) >= MAX_IDEAS:
+        raise CommandRejected("too_many", "This pairing has the maximum number of ideas.")
+    idea = Idea(idea_id=idea_id, by=side, text=text, at=now)
+    return followup.model_copy(update={"ideas": (*followup.ideas, idea)}), []
 
 
-def agree_to_idea(course: PairingFollowup, side: Side, idea_id: str) -> Decision | None:
-    """The other one agrees that the words of an idea are told."""
-    found = next((one for one in course.ideas if one.idea_id == idea_id), None)
-    if found is None:
+def agree_to_idea(followup: PairingFollowup, side: Side, idea_id: str) -> Decision | None:
+    """The other side agrees that others may read the text of the idea."""
+    idea = next((idea for idea in followup.ideas if idea.idea_id == idea_id), None)
+    if idea is None:
         raise NotFound("idea")
-    if found.by == side:
-        raise CommandRejected("own_idea", "It is for the other one to agree.")
-    if found.agreed:
+    if idea.by == side:
+        raise CommandRejected("own_idea", "Your partner has to agree, not you.")
+    if idea.agreed:
         return None
-    after = tuple(one.model_copy(update={"agreed": True}) if one is found else one for one in course.ideas)
-    return course.model_copy(update={"ideas": after}), []
+    agreed = idea.model_copy(update={"agreed": True})
+    ideas = tuple(agreed if other is idea else other for other in followup.ideas)
+    return followup.model_copy(update={"ideas": ideas}), []
 
 
-def _told(course: PairingFollowup, meeting: Meeting, now: datetime, recorded_at: datetime) -> Decision:
-    after = with_meeting(course, meeting)
-    return after, [_EVENTS[meeting.state](session=meeting.public(), **event_fields(after, now, recorded_at))]
+def _save(followup: PairingFollowup, meeting: Meeting, moment: Moment) -> Decision:
+    after = with_meeting(followup, meeting)
+    return after, [_EVENTS[meeting.state](session=meeting.to_session(), **event_fields(after, moment))]
 
 
-def _meeting(course: PairingFollowup, session_id: str) -> Meeting:
-    if course.state == "ended" or course.gone:
+def _find_meeting(followup: PairingFollowup, session_id: str) -> Meeting:
+    if followup.state == "ended" or followup.gone:
         raise CommandRejected("over", "This pairing is over.")
-    found = next((one for one in course.sessions if one.session_id == session_id), None)
-    if found is None:
-        raise NotFound("meeting")
-    return found
+    for meeting in followup.sessions:
+        if meeting.session_id == session_id:
+            return meeting
+    raise NotFound("meeting")
 
 
-def _may_book(course: PairingFollowup, side: Side) -> None:
-    if not course.is_running:
-        raise CommandRejected("not_running", "Meetings are planned while a pairing is running.")
-    if course.terms is not None and course.terms.booked_by not in (side, "either"):
+def _require_booking_right(followup: PairingFollowup, side: Side) -> None:
+    if not followup.is_running:
+        raise CommandRejected("not_running", "Meetings can be planned only while a pairing is running.")
+    if followup.terms is not None and followup.terms.booked_by not in (side, "either"):
         raise CommandRejected("not_yours_to_book", "In this programme the other side plans the meetings.")
 
 
-def _ahead(starts_at: datetime, now: datetime) -> None:
+def _require_valid_date(starts_at: datetime, now: datetime) -> None:
     if starts_at <= now:
-        raise CommandRejected("in_the_past", "A meeting is planned for a time to come; if you met already, note that.")
-    if starts_at - now > FARTHEST:
+        raise CommandRejected("in_the_past", "A meeting needs a future date. If you have met already, record that.")
+    if starts_at - now > MAX_LEAD_TIME:
         raise CommandRejected("too_far", "That is more than a year from now.")
 
 
-def _room(course: PairingFollowup) -> None:
-    if len(course.sessions) >= MAX_SESSIONS:
-        raise CommandRejected("too_many", "So many meetings are noted here that no more can be kept.")
+def _require_room(followup: PairingFollowup) -> None:
+    if len(followup.sessions) >= MAX_SESSIONS:
+        raise CommandRejected("too_many", "This pairing has the maximum number of meetings.")
