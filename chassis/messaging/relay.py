@@ -222,7 +222,7 @@ class Relay:
                 result = await collection.bulk_write(
                     [_empty_outbox(acknowledged) for acknowledged in chunk], ordered=False
                 )
-                if result.matched_count != len(chunk):  # some were saved again meanwhile
+                if result.matched_count != len(chunk):  # some documents were saved again in between
                     await collection.bulk_write([_remove_ids(acknowledged) for acknowledged in chunk], ordered=False)
 
     async def sweep(self, aggregates: Aggregates[Any], limit: int = SWEEP_LIMIT) -> int:

@@ -3,10 +3,10 @@
 Default deny: the service does not start while a route declares no roles with ``allow`` or ``command``.
 
     @router.get("/things/{id}")
-    async def thing(id: str, principal: Annotated[Principal, allow("member")], response: Response) -> Thing: ...
+    async def get_thing(id: str, principal: Annotated[Principal, allow("member")], response: Response) -> Thing: ...
 
     @router.post("/things/{id}/name")
-    async def rename(id: str, wish: Wish, command: Annotated[Command, command("admin")]) -> Thing:
+    async def rename_thing(id: str, body: NameBody, command: Annotated[Command, command("admin")]) -> Thing:
         saved = await things.update(id, command.op, lambda state: ..., expect=command.expect)
 """
 
@@ -90,7 +90,7 @@ class RoleCheck:
         self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
     ) -> Principal:
         if credentials is None:
-            raise Unauthenticated("token_missing", "This needs a bearer token.")
+            raise Unauthenticated("token_missing", "A bearer token is required.")
         verifier: TokenVerifier = request.app.state.verifier
         principal = await verifier.verify(credentials.credentials)
         if not principal.roles & self.roles:
@@ -119,11 +119,11 @@ def command(*roles: Role, streamed: bool = False) -> Any:
             Header(
                 alias="Idempotency-Key",
                 pattern=r"^[\x21-\x7e]{1,255}$",
-                description="The same key again, within the last operations, gets the same answer again.",
+                description="A repeated key, within the last operations, gets the same response again.",
             ),
         ] = None,
-        if_match: Annotated[str | None, Header(description="Only if this is still the ETag.")] = None,
-        if_none_match: Annotated[str | None, Header(description="`*`: only if there is none yet.")] = None,
+        if_match: Annotated[str | None, Header(description="Change only if this is still the ETag.")] = None,
+        if_none_match: Annotated[str | None, Header(description="`*`: create only if nothing exists yet.")] = None,
     ) -> Command:
         request_hash = hashlib.sha256(request.url.query.encode() + b"\n")
         request_hash.update(request.headers.get("content-digest", "").encode() if streamed else await request.body())
@@ -155,7 +155,7 @@ def set_etag(response: Response, version: int) -> None:
 
 
 class RequestBody(BaseModel):
-    """Base of every JSON body. Unknown fields are refused, and an error never repeats the input."""
+    """Base of every JSON body. Unknown fields are rejected, and an error never repeats the input."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -168,7 +168,7 @@ class PageRequest:
     """
 
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ITEMS, description="Items on this page.")] = DEFAULT_PAGE_ITEMS
-    after: Annotated[str | None, Query(max_length=200, description="`next` of the page before.")] = None
+    after: Annotated[str | None, Query(max_length=200, description="`next` of the previous page.")] = None
 
     @property
     def fetch_limit(self) -> int:

@@ -31,8 +31,8 @@ SCHEMA = {
         "type": {"type": "string", "description": "about:blank: the title explains the status."},
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What is wrong, for people."},
-        "code": {"type": "string", "description": "What is wrong, for programs; stable."},
+        "detail": {"type": "string", "description": "The error, for people."},
+        "code": {"type": "string", "description": "The error, for programs; stable."},
         "trace": {"type": "string", "description": "The trace id of this request, for the operators of the service."},
         "errors": {
             "type": "array",
@@ -81,7 +81,7 @@ def not_found(what: str) -> Problem:
     return Problem(404, f"There is no such {what}.", code="not_found")
 
 
-def forbidden(detail: str = "This is not yours to see or to change.") -> Problem:
+def forbidden(detail: str = "You may not see or change this.") -> Problem:
     return Problem(403, detail, code="forbidden")
 
 
@@ -102,7 +102,7 @@ def unavailable(detail: str, code: str = "busy") -> Problem:
 
 
 def unhandled() -> Problem:
-    return Problem(500, "Something went wrong here; it has been noted.", code="internal")
+    return Problem(500, "An internal error occurred and was logged.", code="internal")
 
 
 def problem_of(error: Exception) -> Problem:
@@ -113,7 +113,9 @@ def problem_of(error: Exception) -> Problem:
         case HTTPException():
             return _from_http_exception(error)
         case RequestValidationError():
-            return Problem(422, "Some of what was sent is not valid.", code="invalid", errors=_field_errors(error))
+            return Problem(
+                422, "Some fields of the request are not valid.", code="invalid", errors=_field_errors(error)
+            )
         case Unauthenticated():
             challenge = "Bearer" if error.code == "token_missing" else 'Bearer error="invalid_token"'
             return Problem(401, str(error), code=error.code, headers={"WWW-Authenticate": challenge})
@@ -123,12 +125,12 @@ def problem_of(error: Exception) -> Problem:
 
 
 _PROBLEM_FACTORIES: Mapping[type[Exception], Callable[[], Problem]] = {
-    KeysUnavailable: lambda: unavailable("Who you are cannot be checked at the moment.", "issuer_unreachable"),
+    KeysUnavailable: lambda: unavailable("Tokens cannot be verified at the moment.", "issuer_unreachable"),
     KeyReused: lambda: Problem(422, "This Idempotency-Key was used for another request.", code="key_reused"),
     VersionConflict: lambda: Problem(412, "This has changed since you read it; read it again.", code="stale"),
-    TooBusy: lambda: unavailable("This is being changed by many at once; try again shortly."),
-    ConnectionFailure: lambda: unavailable("A server that this needs cannot be reached at the moment.", "unavailable"),
-    EventTooLarge: lambda: Problem(413, "This would become larger than it may be.", code="too_large"),
+    TooBusy: lambda: unavailable("Too many requests change this at the same time; try again shortly."),
+    ConnectionFailure: lambda: unavailable("A required server cannot be reached at the moment.", "unavailable"),
+    EventTooLarge: lambda: Problem(413, "The result would exceed a size limit.", code="too_large"),
 }
 
 
@@ -136,9 +138,9 @@ def _from_http_exception(error: HTTPException) -> Problem:
     """The problem for an error of the framework. Its own detail is dropped, since it may quote the request."""
     details = {
         400: "The request cannot be read.",
-        404: "There is nothing here.",
-        405: "This cannot be done here.",
-        413: "The body is larger than it may be.",
+        404: "This path does not exist.",
+        405: "This path does not support the method.",
+        413: "The body exceeds the size limit.",
     }
     codes = {400: "unreadable", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
     return Problem(

@@ -183,7 +183,7 @@ def fail_once(
 
 
 @dataclass
-class Replica:
+class ServiceReplica:
     """One process of the service, with its own producer, relay and view of the collection."""
 
     harness: "ChassisHarness"
@@ -232,13 +232,13 @@ class ChassisHarness:
     mongo: Mongo
     prefix: str
     clock: AdjustableClock
-    replicas: list[Replica] = field(default_factory=list)
+    replicas: list[ServiceReplica] = field(default_factory=list)
 
     @property
     def collection(self) -> Collection:
         return self.mongo.collection("counters")
 
-    async def start_replica(self, *, running: bool = True) -> Replica:
+    async def start_replica(self, *, running: bool = True) -> ServiceReplica:
         producer = Producer(self.connection)
         await producer.start()
         producer_faults, collection_faults = FaultInjector(producer), FaultInjector(self.collection)
@@ -252,7 +252,7 @@ class ChassisHarness:
             {COUNTERS: counter_event},
             EMBEDDED,
         )
-        replica = Replica(self, producer, producer_faults, relay, collection_faults, counters)
+        replica = ServiceReplica(self, producer, producer_faults, relay, collection_faults, counters)
         if running:
             replica.start()
         self.replicas.append(replica)

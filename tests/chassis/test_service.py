@@ -19,7 +19,7 @@ class TestTaskSupervision:
         async def work() -> None:
             runs.append(len(runs))
             if len(runs) == 1:
-                raise ConnectionError("the store is gone")
+                raise ConnectionError("the store is unreachable")
 
         await _supervise("work", work)
         assert runs == [0, 1]
@@ -32,7 +32,7 @@ class TestTaskSupervision:
             try:
                 await asyncio.Event().wait()
             finally:
-                raise ConnectionError("the store is gone")
+                raise ConnectionError("the store is unreachable")
 
         running = asyncio.create_task(_supervise("work", work))
         await started.wait()

@@ -12,7 +12,7 @@ from tests.chassis.harness import (
     COUNTERS,
     ChassisHarness,
     CounterChanged,
-    Replica,
+    ServiceReplica,
     add,
     build_envelope,
     erase,
@@ -22,7 +22,7 @@ from tests.chassis.harness import (
 
 
 @asynccontextmanager
-async def run_guardian(replica: Replica) -> AsyncIterator[Guardian]:
+async def run_guardian(replica: ServiceReplica) -> AsyncIterator[Guardian]:
     guardian = replica.create_guardian()
     task = asyncio.create_task(guardian.run())
     try:

@@ -14,7 +14,7 @@ from tests.chassis.harness import (
     SERVICE,
     ChassisHarness,
     Counter,
-    Replica,
+    ServiceReplica,
     add,
     erase,
     event_ids,
@@ -26,7 +26,7 @@ from tests.chassis.harness import (
 )
 
 
-async def create_counters(harness: ChassisHarness, replica: Replica, *counters: str) -> None:
+async def create_counters(harness: ChassisHarness, replica: ServiceReplica, *counters: str) -> None:
     """Create counters at 1 with empty outboxes, so that the next bulk write is not one of the relay."""
     for id in counters:
         await replica.counters.update(id, Op("first"), add(id, 1))

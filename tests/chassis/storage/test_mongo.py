@@ -21,7 +21,7 @@ class RecordingCollection:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(filter: Any, *fields: Any) -> Any:
             if self.is_broken:
-                raise ConnectionFailure("gone")
+                raise ConnectionFailure("closed")
             self.queries.append((name, filter))
             return getattr(self._inner, name)(filter, *fields)
 
