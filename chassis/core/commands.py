@@ -1,13 +1,13 @@
 """Operation keys: what makes an operation the same one when it is tried again.
 
 An aggregate remembers its last operations (see ``chassis.storage.aggregates``). There are three kinds, and each has
-its own room there, so that one kind never pushes out another:
+its own room there, so that one kind never displaces another:
 
 * ``command``: a client's request. The client may repeat it with the same Idempotency-Key.
 * ``step``: a step of a service whose key is derived from its cause: an event and its handler, or a due time. The event
   may be delivered again, and the sweep may call again.
-* ``once``: a step with a key of its own. Nobody repeats it after the update call; only that call itself does, when the
-  acknowledgement of its write was lost.
+* ``once``: a step with a key of its own. Only the update call itself repeats it, when the acknowledgement of its write
+  was lost.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ OpKind: TypeAlias = Literal["command", "step", "once"]
 class Op:
     """The identity of an operation.
 
-    ``key``: what is compared. ``request``: a hash of the request; the same key with another hash is refused. Keys are
+    ``key`` identifies it. ``request`` is a hash of the request; the same key with another hash is rejected. Keys are
     stored, so the text of a key must never change.
     """
 
@@ -33,7 +33,7 @@ class Op:
 
     @classmethod
     def once(cls) -> "Op":
-        """An operation that nobody tries again after the update call."""
+        """An operation that is never repeated after the update call."""
         return cls(new_id(), kind="once")
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What every service answers: who may, problems that repeat nothing, commands that can be repeated, limits."""
+"""HTTP of every service: permissions, problems that never repeat the input, repeatable commands, limits."""
 
 import asyncio
 import json
@@ -60,42 +60,44 @@ ERRORS: dict[str, Exception] = {
 }
 
 
-def routes() -> APIRouter:
-    router = APIRouter(prefix="/things")
+things = APIRouter(prefix="/things")
 
-    @router.get("/{id}", dependencies=[allow("member", "admin")])
-    async def thing(id: str, response: Response) -> dict[str, str]:
-        set_etag(response, 7)
-        return {"id": id}
 
-    @router.get("")
-    async def things(
-        paging: Annotated[PageRequest, Depends()], principal: Annotated[Principal, allow("admin")]
-    ) -> Page[int]:
-        async def numbers() -> AsyncIterator[int]:
-            start = int(paging.after or 0)
-            for number in range(start + 1, min(start + paging.fetch_limit, 5) + 1):
-                yield number
+@things.get("/{id}", dependencies=[allow("member", "admin")])
+async def get_thing(id: str, response: Response) -> dict[str, str]:
+    set_etag(response, 7)
+    return {"id": id}
 
-        items, following = await build_page(numbers(), paging, str)
-        return Page(items=items, next=following)
 
-    @router.post("/{id}/wish")
-    async def change(id: str, change: ThingChange, command: Annotated[Command, command("admin")]) -> dict[str, Any]:
-        return {"op": command.op.key, "request": command.op.request, "expect": command.expect}
+@things.get("")
+async def list_things(
+    paging: Annotated[PageRequest, Depends()], principal: Annotated[Principal, allow("admin")]
+) -> Page[int]:
+    async def numbers() -> AsyncIterator[int]:
+        start = int(paging.after or 0)
+        for number in range(start + 1, min(start + paging.fetch_limit, 5) + 1):
+            yield number
 
-    @router.post("/upload")
-    async def upload(request: Request, command: Annotated[Command, command("admin", streamed=True)]) -> dict[str, Any]:
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-        return {"size": size, "op": command.op.key}
+    items, following = await build_page(numbers(), paging, str)
+    return Page(items=items, next=following)
 
-    @router.post("/fail/{name}", dependencies=[allow("admin")])
-    async def fail(name: str) -> None:
-        raise ERRORS[name]
 
-    return router
+@things.post("/{id}/change")
+async def change_thing(id: str, change: ThingChange, command: Annotated[Command, command("admin")]) -> dict[str, Any]:
+    return {"op": command.op.key, "request": command.op.request, "expect": command.expect}
+
+
+@things.post("/upload")
+async def upload_file(request: Request, command: Annotated[Command, command("admin", streamed=True)]) -> dict[str, Any]:
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+    return {"size": size, "op": command.op.key}
+
+
+@things.post("/fail/{name}", dependencies=[allow("admin")])
+async def raise_error(name: str) -> None:
+    raise ERRORS[name]
 
 
 def settings(**more: Any) -> Settings:
@@ -114,7 +116,7 @@ def data(tmp_path: Path) -> Path:
 
 def build_app(data: Path, *routers: APIRouter, **more: Any) -> FastAPI:
     app_settings = settings(jwks_url=(data / "jwks.json").as_uri(), **more)
-    return create_app("alpha", app_settings, routers=routers or (routes(),), health=health())
+    return create_app("alpha", app_settings, routers=routers or (things,), health=health())
 
 
 @asynccontextmanager
@@ -253,13 +255,13 @@ class TestProblemDocuments:
     async def test_invalid_field_is_named_without_its_value(
         self, admin: httpx.AsyncClient, body: dict[str, Any], location: str, message: str
     ) -> None:
-        (error,) = check_problem(await admin.post("/things/1/wish", json=body), 422, "invalid")["errors"]
+        (error,) = check_problem(await admin.post("/things/1/change", json=body), 422, "invalid")["errors"]
         assert error["location"] == location
         assert message in error["message"]
 
     async def test_body_that_is_not_json(self, admin: httpx.AsyncClient) -> None:
         headers = {"Content-Type": "application/json"}
-        check_problem(await admin.post("/things/1/wish", content=f"{{{SECRET}", headers=headers), 422, "invalid")
+        check_problem(await admin.post("/things/1/change", content=f"{{{SECRET}", headers=headers), 422, "invalid")
 
     async def test_responses_have_security_headers(self, admin: httpx.AsyncClient) -> None:
         response = await admin.get("/things/1")
@@ -269,7 +271,9 @@ class TestProblemDocuments:
 
 
 class TestIdempotencyKeys:
-    async def ask(self, client: httpx.AsyncClient, size: int = 1, path: str = "/things/1/wish", **headers: str) -> Any:
+    async def ask(
+        self, client: httpx.AsyncClient, size: int = 1, path: str = "/things/1/change", **headers: str
+    ) -> Any:
         response = await client.post(
             path, json={"size": size}, headers={name.replace("_", "-"): value for name, value in headers.items()}
         )
@@ -285,7 +289,7 @@ class TestIdempotencyKeys:
 
     async def test_key_counts_for_one_person_and_one_path(self, admin: httpx.AsyncClient, data: Path) -> None:
         first = await self.ask(admin, idempotency_key="k-1")
-        assert (await self.ask(admin, 1, "/things/2/wish", idempotency_key="k-1"))["op"] != first["op"]
+        assert (await self.ask(admin, 1, "/things/2/change", idempotency_key="k-1"))["op"] != first["op"]
         admin.headers["Authorization"] = f"Bearer {dev_tokens.issue_token(data, 'm-2', ['admin'])}"
         assert (await self.ask(admin, idempotency_key="k-1"))["op"] != first["op"]
 
@@ -294,7 +298,7 @@ class TestIdempotencyKeys:
 
     @pytest.mark.parametrize("key", ["", "two words", "x" * 256])
     async def test_invalid_key_is_rejected(self, admin: httpx.AsyncClient, key: str) -> None:
-        check_problem(await admin.post("/things/1/wish", json={}, headers={"Idempotency-Key": key}), 422, "invalid")
+        check_problem(await admin.post("/things/1/change", json={}, headers={"Idempotency-Key": key}), 422, "invalid")
 
     @pytest.mark.parametrize(
         ("header", "value", "expect"),
@@ -318,7 +322,7 @@ class TestIdempotencyKeys:
 
 class TestRequestLimits:
     async def test_announced_size_above_the_limit(self, admin: httpx.AsyncClient) -> None:
-        check_problem(await admin.post("/things/1/wish", json={"note": "x" * 2000}), 413, "too_large")
+        check_problem(await admin.post("/things/1/change", json={"note": "x" * 2000}), 413, "too_large")
 
     async def test_received_size_above_the_limit(self, admin: httpx.AsyncClient) -> None:
         async def parts() -> AsyncIterator[bytes]:
@@ -326,7 +330,7 @@ class TestRequestLimits:
                 yield b" " * 300
 
         headers = {"Content-Type": "application/json"}
-        check_problem(await admin.post("/things/1/wish", content=parts(), headers=headers), 413, "too_large")
+        check_problem(await admin.post("/things/1/change", content=parts(), headers=headers), 413, "too_large")
 
     async def test_upload_has_its_own_limit(self, admin: httpx.AsyncClient) -> None:
         assert (await admin.post("/things/upload", content=b"x" * 4000)).json()["size"] == 4000
