@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -43,7 +44,7 @@ from chassis.observability.health import Health
 from chassis.observability.telemetry import process_span, record_bulk_processing, record_failure
 from chassis.storage import mongo
 from chassis.storage.aggregates import TooBusy
-from chassis.storage.projections import Contended, ProjectionRow
+from chassis.storage.projections import Contended, Projection, ProjectionRow
 from contracts.envelope import Topic, retries_of
 
 log = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ class Consumer(Generic[C]):
         if origin is None:
             return PoisonRecord(record, "bad_retry", "a retry without its dl-* headers")
         try:
-            original = await self._retry(lambda: self._dead_letters.resolve(record, origin))
+            original = await self._retry(partial(self._dead_letters.resolve, record, origin))
         except LookupError:
             return PoisonRecord(record, "bad_retry", "a retry of a record from a topic that this service does not read")
         return None if original is None else read_record(original, self._handlers)
@@ -201,22 +202,28 @@ class Consumer(Generic[C]):
             by_type.setdefault(event.received.envelope.type, []).append(event)
         failures: list[HandlingFailure] = []
         for name, group in by_type.items():
-            projection = self._handlers.find_projection(name, self._context)
-            if projection is None:
-                continue
-            rows = [_row(event) for event in group]
+            if (projection := self._handlers.find_projection(name, self._context)) is not None:
+                failures += await self._apply(projection, group)
+        return failures
+
+    async def _apply(self, projection: Projection[Any], events: Sequence[ReadableRecord]) -> list[HandlingFailure]:
+        """Write the rows of these events in bulk; when that fails for good, one by one to find the unwritable rows."""
+        rows = [_row(event) for event in events]
+        try:
+            await self._retry(partial(projection.apply, rows))
+        except Exception as error:
+            if is_transient(error):
+                raise
+        else:
+            return []
+        failures: list[HandlingFailure] = []
+        for event, row in zip(events, rows, strict=True):
             try:
-                await self._retry(lambda p=projection, r=rows: p.apply(r))  # type: ignore[misc]
+                await self._retry(partial(projection.apply, [row]))
             except Exception as error:
                 if is_transient(error):
                     raise
-                for event, row in zip(group, rows, strict=True):  # one by one, to find the row that cannot be stored
-                    try:
-                        await self._retry(lambda p=projection, r=row: p.apply([r]))  # type: ignore[misc]
-                    except Exception as row_error:
-                        if is_transient(row_error):
-                            raise
-                        failures.append(_failure(event, row_error))
+                failures.append(_failure(event, error))
         return failures
 
     async def _run_reactions(self, events: Sequence[ReadableRecord]) -> list[HandlingFailure]:
@@ -252,7 +259,7 @@ class Consumer(Generic[C]):
         with process_span(self._prefix + record.topic, envelope, record.partition, record.offset) as span:
             for reaction in self._handlers.find_reactions(event.received):
                 try:
-                    await self._retry(lambda r=reaction: r(event.received, self._context))  # type: ignore[misc]
+                    await self._retry(partial(reaction, event.received, self._context))
                 except Exception as error:
                     record_failure(span, error)
                     if is_transient(error):
@@ -294,7 +301,7 @@ class Consumer(Generic[C]):
             extra={"topic": topic, "code": failure.code, "offset": failure.record.offset},
         )
         await self._retry(
-            lambda: self._dead_letters.send(failure.record, failure.code, failure.detail),
+            partial(self._dead_letters.send, failure.record, failure.code, failure.detail),
             lambda error: is_transient(error) or isinstance(error, KafkaError),
         )
         metrics.count_dead_letter(self._service, topic, failure.code)

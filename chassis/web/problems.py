@@ -176,20 +176,22 @@ def _leaves(value: object) -> list[object]:
 
 def install_handlers(app: FastAPI) -> None:
     """Respond to every error with a problem document. The message of a command error of a domain is sent."""
-
-    async def handle_chassis_error(_: Request, error: Exception) -> JSONResponse:
-        return problem_response(problem_of(error))
-
-    async def handle_command_error(_: Request, error: Exception) -> JSONResponse:
-        status = next(COMMAND_ERROR_STATUS[kind] for kind in type(error).__mro__ if kind in COMMAND_ERROR_STATUS)
-        return problem_response(Problem(status, str(error), code=error_code(error)))
-
-    async def handle_invalid_response(_: Request, error: Exception) -> JSONResponse:
-        log.error("a response does not match its model: %s", type(error).__name__)
-        return problem_response(unhandled())
-
     for kind in (Problem, HTTPException, RequestValidationError, Unauthenticated, *_PROBLEM_FACTORIES):
-        app.add_exception_handler(kind, handle_chassis_error)
+        app.add_exception_handler(kind, _handle_chassis_error)
     for kind in COMMAND_ERROR_STATUS:
-        app.add_exception_handler(kind, handle_command_error)
-    app.add_exception_handler(ResponseValidationError, handle_invalid_response)
+        app.add_exception_handler(kind, _handle_command_error)
+    app.add_exception_handler(ResponseValidationError, _handle_invalid_response)
+
+
+async def _handle_chassis_error(_: Request, error: Exception) -> JSONResponse:
+    return problem_response(problem_of(error))
+
+
+async def _handle_command_error(_: Request, error: Exception) -> JSONResponse:
+    status = next(COMMAND_ERROR_STATUS[kind] for kind in type(error).__mro__ if kind in COMMAND_ERROR_STATUS)
+    return problem_response(Problem(status, str(error), code=error_code(error)))
+
+
+async def _handle_invalid_response(_: Request, error: Exception) -> JSONResponse:
+    log.error("a response does not match its model: %s", type(error).__name__)
+    return problem_response(unhandled())
