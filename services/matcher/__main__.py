@@ -31,7 +31,8 @@ from services.matcher.partner_replica import PartnerReplica, topic_replicas
 from services.matcher.programmes import routes as programme_routes
 from services.matcher.receipts import routes as receipt_routes
 from services.matcher.rolling import routes as suggestion_routes
-from services.matcher.rolling import suggestions, worker
+from services.matcher.rolling import suggestions
+from services.matcher.rolling.worker import RollingWorker
 from services.matcher.rounds import lifecycle, review_routes
 from services.matcher.rounds import routes as round_routes
 from services.matcher.solver.client import Solver
@@ -84,7 +85,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Matcher]:
             matcher.solver.run_until_stopped,
             *(replica.run for replica in replicas),
             partial(partners.keep_fresh, matcher.members),
-            partial(worker.run_worker, matcher),
+            RollingWorker(matcher).run,
         ],
     )
 

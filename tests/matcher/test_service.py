@@ -251,7 +251,7 @@ async def test_a_crash_while_publishing_loses_no_proposal_and_sends_none_twice(
     await company.people(*(person(f"s{n}") for n in range(5)), *(person(f"j{n}", "junior") for n in range(5)))
     await company.second()
     computed = await company.round(publish=False)
-    monkeypatch.setattr(domain_round, "LEASE", timedelta(seconds=2))
+    monkeypatch.setattr(domain_round, "ROUND_LEASE", timedelta(seconds=2))
     await company.replicas[0].do("admin", f"/rounds/{computed['round_id']}/publish")
     done = await company.round_in(f"/rounds/{computed['round_id']}", "published")
     assert crashed == ["000001", "000001"]

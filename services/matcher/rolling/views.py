@@ -10,11 +10,11 @@ from contracts.profiles import Side
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.pairings.views import FocusView
-from services.matcher.rolling.suggestions import Free, Pair
+from services.matcher.rolling.suggestions import FreeMember, SuggestedPair
 
 
 class FreeView(BaseModel):
-    """Somebody with a place free, and for how many days they have been waiting."""
+    """A member with free seats, and the days of waiting."""
 
     member_id: str
     side: Literal["senior", "junior", "either"]
@@ -23,18 +23,18 @@ class FreeView(BaseModel):
     days_waiting: int
 
     @classmethod
-    def of(cls, free: Free, now: datetime) -> Self:
+    def of(cls, free: FreeMember, now: datetime) -> Self:
         return cls(
             member_id=free.member.id,
             side=free.member.enrolment.side,
             department_id=free.member.profile.department_id,
-            places=free.places,
-            days_waiting=free.days(now),
+            places=free.seats,
+            days_waiting=free.days_waiting(now),
         )
 
 
 class SuggestionView(BaseModel):
-    """Two who would fit and were never suggested to each other before; put them together to ask them."""
+    """Two members who fit and were never suggested to each other; propose the pair to ask them."""
 
     senior: str
     junior: str
@@ -42,17 +42,17 @@ class SuggestionView(BaseModel):
     focus: list[FocusView]
 
     @classmethod
-    def of(cls, found: Pair, taxonomy: Taxonomy) -> Self:
+    def of(cls, pair: SuggestedPair, taxonomy: Taxonomy) -> Self:
         return cls(
-            senior=found.senior.member_id,
-            junior=found.junior.member_id,
-            reasons={side: list(texts) for side, texts in found.reasons.items()},
-            focus=[FocusView.of(one, taxonomy) for one in found.focus],
+            senior=pair.senior.member_id,
+            junior=pair.junior.member_id,
+            reasons={side: list(texts) for side, texts in pair.reasons.items()},
+            focus=[FocusView.of(topic, taxonomy) for topic in pair.focus],
         )
 
 
 class WaitingView(BaseModel):
-    """A suggestion that waits for a coordinator, or on which one has decided; then it has no reasons any longer."""
+    """A suggestion that waits for a coordinator, or on which one has decided. Only open ones have reasons."""
 
     suggestion_id: str
     programme_id: str
@@ -65,7 +65,7 @@ class WaitingView(BaseModel):
     focus: list[FocusView]
 
     @classmethod
-    def of(cls, one: Suggestion, pair: Pair | None, taxonomy: Taxonomy) -> Self:
-        why = {side: list(texts) for side, texts in pair.reasons.items()} if pair is not None else {}
+    def of(cls, suggestion: Suggestion, pair: SuggestedPair | None, taxonomy: Taxonomy) -> Self:
+        reasons = {side: list(texts) for side, texts in pair.reasons.items()} if pair is not None else {}
         topics = [FocusView.of(focus, taxonomy) for focus in pair.focus] if pair is not None else []
-        return cls.model_validate({**one.model_dump(), "reasons": why, "focus": topics})
+        return cls.model_validate({**suggestion.model_dump(), "reasons": reasons, "focus": topics})

@@ -1,8 +1,9 @@
-"""Looking after programmes while people come and go: the next suggestion, and what is no longer possible.
+"""The worker of rolling matching: it suggests partners, and lets lapse what is no longer possible.
 
-Each programme is looked after by one replica, under a claim that it renews. The pool tells it about whom something has
-changed; it looks at their state now, never at what changed, so the newest state wins and nothing need be remembered
-over a crash: whoever takes a programme over looks at everybody once. A turn is bounded, whatever has come in.
+Each programme is worked on by one replica of the service, under a claim that the replica renews. The partner replica
+names the members who have changed. The worker reads their state of now, never the change itself, so the newest state
+wins, and nothing has to survive a crash: a replica that takes a programme over checks every member once. One turn is
+bounded, no matter how much has changed.
 """
 
 import asyncio
@@ -15,309 +16,312 @@ from datetime import date
 
 from chassis.core.commands import Op
 from chassis.core.ids import new_id
+from chassis.erasure import write_about
 from chassis.observability.telemetry import safe_message
+from chassis.storage.aggregates import SaveResult
 from contracts.errors import CommandRejected
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
 from services.matcher.domain.pairings.pairing import UNPUBLISHED_STATES
 from services.matcher.domain.pairings.seat_ledger import SeatLedger, compute_seat_limits
 from services.matcher.domain.programmes.programme import Programme
-from services.matcher.domain.rolling import programme_claim as watches
-from services.matcher.domain.rolling import suggestion as suggested
+from services.matcher.domain.rolling import programme_claim as claims
+from services.matcher.domain.rolling import suggestion as suggestions
 from services.matcher.domain.rolling.programme_claim import ProgrammeClaim
 from services.matcher.domain.rolling.suggestion import Suggestion
 from services.matcher.pairings import proposals
 from services.matcher.pairings.partner_search import Choice, find_partners
-from services.matcher.rolling.suggestions import Standing, couple_of, forget_the_erased, pairing_of, suggestion_id
+from services.matcher.rolling.suggestions import (
+    StandingSuggestions,
+    assess_suggestion,
+    forget_in_suggestion,
+    pairing_id_of,
+    suggestion_id_of,
+)
 
 log = logging.getLogger(__name__)
 
-NEWS = 500  # people about whom a turn hears
-REQUESTS = 100  # requests that it looks at again
-LOOKING = 0.5  # seconds in which it looks for partners
-WAITING = 500  # suggestions that may wait for a programme's coordinators; more would only grow old
-TOGETHER = 0.2  # seconds between two turns, so that what changes in one moment is looked at together
-LEAVE = 5.0  # seconds in which claims are given back at the end
-QUIET = 1.0  # seconds of rest where nothing changes: the claim is renewed, and what is unsettled looked at again
+MAX_CHANGED = 500  # changed members in one turn
+MAX_REQUESTS = 100  # requests checked in one turn
+SEARCH_TIME_S = 0.5  # for partners, in one turn
+MAX_OPEN_SUGGESTIONS = 500  # of one programme; more of them would only become outdated
+TURN_PAUSE_S = 0.2  # so that changes that come together are handled together
+RELEASE_TIMEOUT_S = 5.0  # in which claims are released when the service stops
+IDLE_PAUSE_S = 1.0  # without changes; then claims are renewed, and unsettled members are checked again
 
 
 @dataclass
-class Keeping:
-    """A programme that this replica looks after, under the claim ``holder``.
+class ClaimedProgramme:
+    """A programme that this replica works on under the claim of ``holder``.
 
-    ``todo``: for whom to look for a partner; ``unsettled``: for whom to try again, since a seat of theirs is given back
-    or taken at this moment. ``doubtful``: requests to be looked at again. ``seen``: the settings' version, the state
-    and the day under which everybody was looked at.
+    ``members_to_match``: members for whom a partner is searched. ``unsettled``: members to try again later, since one
+    of their seats is taken or given back at this moment. ``requests_to_check``: ids.
+    ``checked_with``: the settings version, the programme's state and the day when every member was last checked.
+    ``stirred``: of the claim, when the suggestions were last read.
     """
 
     programme_id: str
     holder: str
-    todo: set[str] = field(default_factory=set)
+    members_to_match: set[str] = field(default_factory=set)
     unsettled: set[str] = field(default_factory=set)
-    doubtful: list[str] = field(default_factory=list)
-    standing: Standing = field(default_factory=lambda: Standing({}, {}))
-    seen: tuple[int, str, date] | None = None
+    requests_to_check: list[str] = field(default_factory=list)
+    standing: StandingSuggestions = field(default_factory=lambda: StandingSuggestions({}, {}))
+    checked_with: tuple[int, str, date] | None = None
     stirred: int = -1
 
 
-async def run_worker(matcher: Matcher) -> None:
-    """Look after every programme that nobody else looks after; never ends."""
-    await matcher.partners.wait_until_complete()
-    kept: dict[str, Keeping] = {}
-    try:
-        while True:
-            matcher.partners.changed.clear()
-            started = time.monotonic()
-            await _claim(kept, matcher)
-            busy = False
-            for keeping in list(kept.values()):
-                busy |= await _turn_of(keeping, kept, matcher)
-            await _rest(matcher, busy, time.monotonic() - started)
-    finally:
-        await _hand_over(kept, matcher)
+class RollingWorker:
+    def __init__(self, matcher: Matcher) -> None:
+        self._matcher = matcher
+        self._partners = matcher.partners
+        self._claimed: dict[str, ClaimedProgramme] = {}
 
-
-async def _hand_over(kept: dict[str, Keeping], matcher: Matcher) -> None:
-    """Give back every claim, so that another replica goes on at once; what the store does not hear of lapses."""
-    try:
-        async with asyncio.timeout(LEAVE):
-            for keeping in list(kept.values()):
-                await _give_back(keeping, kept, matcher)
-    except Exception as error:  # noqa: BLE001 - leaving must end, whatever state the store is in
-        log.warning("a programme is taken up by others only when its claim has lapsed: %s", safe_message(error))
-
-
-async def _rest(matcher: Matcher, busy: bool, took: float) -> None:
-    """As long as a turn took, so that requests have their share, or with nothing left to do a while; in both cases no
-    longer than until something changes, since who comes now is looked at first."""
-    await asyncio.sleep(TOGETHER)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(min(took, QUIET) if busy else QUIET):
-            await matcher.partners.changed.wait()
-
-
-async def _claim(kept: dict[str, Keeping], matcher: Matcher) -> None:
-    machine = matcher.clock.machine_now()
-    async for stored in matcher.claims.find({"active": True}):
-        lease = stored.state.lease
-        if stored.id in kept or (lease is not None and lease > machine):
-            continue
-        holder = new_id()
-        saved = await matcher.claims.update(
-            stored.id,
-            Op.once(),
-            lambda state: watches.take_claim(state, holder, machine),  # noqa: B023 - used at once
-        )
-        if saved.changed:
-            kept[stored.id] = Keeping(stored.id, holder)
-            matcher.partners.subscribe(stored.id)
-
-
-async def _turn_of(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> bool:
-    """Whether there is more to do. What fails is given back, and taken up anew."""
-    try:
-        return await turn(keeping, kept, matcher)
-    except Exception:
-        log.exception("a programme could not be looked after; it is taken up again", extra={"of": keeping.programme_id})
-        await _give_back(keeping, kept, matcher)
-        return False
-
-
-async def turn(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> bool:
-    """One bounded step; whether there is more to do."""
-    machine = matcher.clock.machine_now()
-    watch = (
-        await matcher.claims.update(
-            keeping.programme_id, Op.once(), lambda state: watches.renew_claim(state, keeping.holder, machine)
-        )
-    ).state
-    if watch is None or watch.holder != keeping.holder:
-        _drop(keeping, kept, matcher)
-        return False
-    programme = (await matcher.programmes.load(keeping.programme_id)).state
-    await _look_around(keeping, programme, watch, matcher)
-    news, others = await _news(keeping, matcher)
-    keeping.todo.update(news)
-    await _look_at_requests(keeping, programme, news, matcher)
-    await _look_at_suggestions(keeping, programme, news, matcher)
-    more = await _suggest(keeping, programme, matcher) if _rolling(programme) else False
-    if not _wanted(programme) and not keeping.doubtful and not keeping.standing.open:
-        await _give_back(keeping, kept, matcher, stirred=watch.stirred)
-    return more or others or bool(keeping.doubtful)
-
-
-def _wanted(programme: Programme) -> bool:
-    """Whether anything happens in it beside rounds."""
-    return programme.state == "open" and (_rolling(programme) or programme.settings.matching.shortlist)
-
-
-def _rolling(programme: Programme) -> bool:
-    return programme.state == "open" and programme.settings.matching.mode == "rolling"
-
-
-async def _give_back(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher, stirred: int | None = None) -> None:
-    _drop(keeping, kept, matcher)
-    await matcher.claims.update(
-        keeping.programme_id, Op.once(), lambda state: watches.release_claim(state, keeping.holder, stirred=stirred)
-    )
-
-
-def _drop(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> None:
-    kept.pop(keeping.programme_id, None)
-    matcher.partners.unsubscribe(keeping.programme_id)
-
-
-async def _look_around(keeping: Keeping, programme: Programme, watch: ProgrammeClaim, matcher: Matcher) -> None:
-    """What concerns everybody: other rules, another day, a decision of a coordinator."""
-    today = matcher.clock.now().date()
-    seen = (programme.settings_version, programme.state, today)
-    if keeping.stirred != watch.stirred:
-        before, keeping.stirred = keeping.standing, watch.stirred
-        keeping.standing = Standing.of(await matcher.suggestions.standing_in(keeping.programme_id))
-        gone = before.open.keys() - keeping.standing.open.keys()
-        keeping.todo.update(id for one in gone for id in before.open[one].members)
-    if keeping.seen != seen:
-        keeping.seen = seen
-        matcher.partners.mark_changed(
-            keeping.programme_id, [id for one in keeping.standing.open.values() for id in one.members]
-        )
-        keeping.doubtful = [stored.id for stored in await matcher.requests.open_in(keeping.programme_id)]
-        async with matcher.partners.lock:
-            keeping.todo.update(matcher.partners.index(programme))
-
-
-async def _news(keeping: Keeping, matcher: Matcher) -> tuple[list[str], bool]:
-    """About whom something has changed, as far as the database knows it too, and whether there are others; those whom
-    the database does not know yet wait until it does."""
-    told = matcher.partners.pop_changed(keeping.programme_id, NEWS)
-    others = matcher.partners.has_changed(keeping.programme_id)
-    late = await matcher.partners.ahead_of(matcher.members, told)
-    matcher.partners.mark_changed(keeping.programme_id, late)
-    return sorted(set(told) - late), others
-
-
-async def _look_at_requests(keeping: Keeping, programme: Programme, news: Sequence[str], matcher: Matcher) -> None:
-    """Requests lapse when one of the two cannot be paired any longer."""
-    known = set(keeping.doubtful)
-    touched = await matcher.requests.open_in(keeping.programme_id, news) if news else []
-    keeping.doubtful += [stored.id for stored in touched if stored.id not in known]
-    now, keeping.doubtful = keeping.doubtful[:REQUESTS], keeping.doubtful[REQUESTS:]
-    if not now:
-        return
-    found = [stored.state for stored in (await matcher.requests.get_many(now)).values()]
-    keeping.doubtful += await proposals.recheck_requests(found, programme, matcher)
-
-
-async def _look_at_suggestions(keeping: Keeping, programme: Programme, news: Sequence[str], matcher: Matcher) -> None:
-    concerned = [one for one in keeping.standing.open.values() if not set(news).isdisjoint(one.members)]
-    await _lapse_what_is_over(keeping, concerned, programme, matcher)
-
-
-async def _lapse_what_is_over(
-    keeping: Keeping, some: Sequence[Suggestion], programme: Programme, matcher: Matcher
-) -> None:
-    """Those of ``some`` that are no longer possible lapse, and both are looked at anew.
-
-    Where somebody has fewer places than suggestions by now, the newest ones go.
-    """
-    if not some:
-        return
-    people = sorted({id for one in some for id in one.members})
-    profiles = await matcher.members.get_many(people)
-    places = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
-    promised = keeping.standing.promised()
-    for one in sorted(some, key=lambda one: (one.made_at, one.suggestion_id), reverse=True):
-        roomy = all(places.get(id, 0) >= promised[id] for id in one.members)
-        if roomy and _rolling(programme) and couple_of(one, profiles, programme, matcher) is not None:
-            continue
-        promised.subtract(one.members)
-        await _lapse(keeping, one, matcher)
-
-
-async def _lapse(keeping: Keeping, one: Suggestion, matcher: Matcher) -> None:
-    """A pairing that it became before a crash came makes it a released one."""
-    pairing = await matcher.pairings.get(pairing_of(one.programme_id, *one.members))
-    became = pairing.id if pairing is not None and pairing.state.state not in UNPUBLISHED_STATES else None
-    machine = matcher.clock.machine_now()
-
-    def decide(state: Suggestion | None) -> suggested.Decision | None:
-        if state is None:
-            return None
-        return (
-            suggested.lapse_suggestion(state)
-            if became is None
-            else suggested.release_suggestion(state, became, machine)
-        )
-
-    saved = await matcher.suggestions.update(one.suggestion_id, Op.once(), decide)
-    keeping.standing.drop(one)
-    if saved.state is not None and saved.state.state != "lapsed":
-        keeping.standing.add(saved.state)
-    keeping.todo.update(one.members)
-
-
-async def _suggest(keeping: Keeping, programme: Programme, matcher: Matcher) -> bool:
-    """Look for partners for some of those whose turn it is; whether others are left for whom to look at once."""
-    if not keeping.todo:
-        keeping.todo, keeping.unsettled = keeping.unsettled, set()
-    if not keeping.todo or len(keeping.standing.open) >= WAITING:
-        return False
-    today = matcher.clock.now().date()
-    until = time.monotonic() + LOOKING
-    promised = keeping.standing.promised()
-    async with matcher.partners.lock:
-        index = matcher.partners.index(programme)
-        turns = await asyncio.to_thread(index.order_by_wait, keeping.todo, programme.settings, today, promised)
-    keeping.todo.intersection_update(turns)
-    for id in turns:
-        if time.monotonic() > until or len(keeping.standing.open) >= WAITING:
-            break
-        keeping.todo.discard(id)
-        if not await _look_for(id, keeping, programme, matcher):
-            keeping.unsettled.add(id)
-    return bool(keeping.todo)
-
-
-async def _look_for(id: str, keeping: Keeping, programme: Programme, matcher: Matcher) -> bool:
-    """Suggest the best partner to somebody, for as many places as they have; False where it is to be tried again."""
-    if id in await matcher.partners.ahead_of(matcher.members, [id]):
-        return False
-    profile = await matcher.members.get(id)
-    me = rules.find_enrolled_member(profile, programme.programme_id) if profile is not None else None
-    today = matcher.clock.now().date()
-    if (
-        me is None
-        or rules.find_absence_reason(me.profile, programme.programme_id, programme.settings, today) is not None
-    ):
-        return True
-    stored = await matcher.ledgers.get(id)
-    ledger = stored.state if stored is not None else SeatLedger(member_id=id)
-    promised = keeping.standing.promised()
-    places = (
-        ledger.count_free(compute_seat_limits(me.profile, programme.programme_id), programme.programme_id)
-        - promised[id]
-    )
-    if places <= 0:
-        return all(matcher.partners.is_live(pairing_id) for pairing_id in ledger.held)
-    best = await find_partners(programme, me, places, matcher, promised=promised, excluded=keeping.standing.named(id))
-    for choice in best:
-        await _bring_together(choice, keeping, programme, matcher)
-    return True
-
-
-async def _bring_together(choice: Choice, keeping: Keeping, programme: Programme, matcher: Matcher) -> None:
-    """By a suggestion that waits for a coordinator or, where the programme says so, by asking the two at once."""
-    programme_id = programme.programme_id
-    pair = choice.couple.senior.id, choice.couple.junior.id
-    if programme.settings.matching.release == "automatic":
+    async def run(self) -> None:
+        """Work on every programme that no other replica works on; never ends."""
+        await self._partners.wait_until_complete()
         try:
-            await proposals.propose(programme, pair, pairing_of(programme_id, *pair), "rolling", matcher)
-        except CommandRejected:  # somebody else was faster, and what they did comes back as news
-            keeping.unsettled.update(pair)
-        return
-    id, now = suggestion_id(programme_id, *pair), matcher.clock.now()
-    saved = await matcher.suggestions.update(
-        id, Op.once(), lambda state: suggested.open_suggestion(state, id, programme_id, pair, now)
-    )
-    keeping.standing.add(saved.require_state())
-    await forget_the_erased(id, pair, matcher)
+            while True:
+                self._partners.changed.clear()
+                started = time.monotonic()
+                await self._claim_programmes()
+                busy = False
+                for work in list(self._claimed.values()):
+                    busy |= await self._try_turn(work)
+                await self._pause(busy, time.monotonic() - started)
+        finally:
+            await self._release_all()
+
+    async def _pause(self, busy: bool, duration_s: float) -> None:
+        """Sleep as long as the last turn took (a fixed pause when idle), waking early on any change.
+
+        Requests to the service get their share of time meanwhile. ``duration_s``: of the last turn.
+        """
+        await asyncio.sleep(TURN_PAUSE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(duration_s, IDLE_PAUSE_S) if busy else IDLE_PAUSE_S):
+                await self._partners.changed.wait()
+
+    async def _claim_programmes(self) -> None:
+        recorded_at = self._matcher.clock.machine_now()
+        async for stored in self._matcher.claims.find({"active": True}):
+            lease = stored.state.lease
+            if stored.id in self._claimed or (lease is not None and lease > recorded_at):
+                continue
+            holder = new_id()
+            saved = await self._matcher.claims.update(
+                stored.id,
+                Op.once(),
+                lambda claim: claims.take_claim(claim, holder, recorded_at),  # noqa: B023 - used at once
+            )
+            if saved.changed:
+                self._claimed[stored.id] = ClaimedProgramme(stored.id, holder)
+                self._partners.subscribe(stored.id)
+
+    async def _release(self, work: ClaimedProgramme, stirred: int | None = None) -> None:
+        self._drop(work)
+        await self._matcher.claims.update(
+            work.programme_id, Op.once(), lambda claim: claims.release_claim(claim, work.holder, stirred=stirred)
+        )
+
+    async def _release_all(self) -> None:
+        """Release every claim, so that another replica continues at once. A claim that is not released expires."""
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                for work in list(self._claimed.values()):
+                    await self._release(work)
+        except Exception as error:  # noqa: BLE001 - the service must stop, whatever state the store is in
+            log.warning("a programme is taken up by others only when its claim has lapsed: %s", safe_message(error))
+
+    def _drop(self, work: ClaimedProgramme) -> None:
+        self._claimed.pop(work.programme_id, None)
+        self._partners.unsubscribe(work.programme_id)
+
+    async def _try_turn(self, work: ClaimedProgramme) -> bool:
+        """Returns whether more is to be done. A programme that fails is released, and claimed again."""
+        try:
+            return await self._turn(work)
+        except Exception:
+            log.exception(
+                "a programme could not be looked after; it is taken up again", extra={"of": work.programme_id}
+            )
+            await self._release(work)
+            return False
+
+    async def _turn(self, work: ClaimedProgramme) -> bool:
+        """Do one bounded step; returns whether more is to be done."""
+        claim = await self._renew_claim(work)
+        if claim is None:
+            self._drop(work)
+            return False
+        programme = (await self._matcher.programmes.load(work.programme_id)).state
+        await self._check_whole_programme(work, programme, claim)
+        changed, has_more_changed = await self._pop_changed(work)
+        work.members_to_match.update(changed)
+        await self._check_requests(work, programme, changed)
+        concerned = [one for one in work.standing.open.values() if not set(changed).isdisjoint(one.members)]
+        await self._check_suggestions(work, concerned, programme)
+        has_more_members = _is_rolling(programme) and await self._suggest(work, programme)
+        if not _needs_worker(programme) and not work.requests_to_check and not work.standing.open:
+            await self._release(work, stirred=claim.stirred)
+        return has_more_members or has_more_changed or bool(work.requests_to_check)
+
+    async def _renew_claim(self, work: ClaimedProgramme) -> ProgrammeClaim | None:
+        """None where another replica holds the claim."""
+        recorded_at = self._matcher.clock.machine_now()
+        saved = await self._matcher.claims.update(
+            work.programme_id, Op.once(), lambda claim: claims.renew_claim(claim, work.holder, recorded_at)
+        )
+        return saved.state if saved.state is not None and saved.state.holder == work.holder else None
+
+    async def _check_whole_programme(self, work: ClaimedProgramme, programme: Programme, claim: ProgrammeClaim) -> None:
+        """Queue every member if the settings, the state or the day have changed. Read new decisions of coordinators."""
+        if work.stirred != claim.stirred:
+            before, work.stirred = work.standing, claim.stirred
+            stored = await self._matcher.suggestions.standing_in(work.programme_id)
+            work.standing = StandingSuggestions.of(stored)
+            closed = before.open.keys() - work.standing.open.keys()
+            work.members_to_match.update(id for suggestion in closed for id in before.open[suggestion].members)
+        today = self._matcher.clock.now().date()
+        current = (programme.settings_version, programme.state, today)
+        if work.checked_with != current:
+            work.checked_with = current
+            suggested = [id for suggestion in work.standing.open.values() for id in suggestion.members]
+            self._partners.mark_changed(work.programme_id, suggested)
+            work.requests_to_check = [stored.id for stored in await self._matcher.requests.open_in(work.programme_id)]
+            async with self._partners.lock:
+                work.members_to_match.update(self._partners.index(programme))
+
+    async def _pop_changed(self, work: ClaimedProgramme) -> tuple[list[str], bool]:
+        """Changed members, and whether more are left. A member waits until the database has the change too."""
+        members = self._partners.pop_changed(work.programme_id, MAX_CHANGED)
+        has_more = self._partners.has_changed(work.programme_id)
+        early = await self._partners.ahead_of(self._matcher.members, members)
+        self._partners.mark_changed(work.programme_id, early)
+        return sorted(set(members) - early), has_more
+
+    async def _check_requests(self, work: ClaimedProgramme, programme: Programme, changed: Sequence[str]) -> None:
+        """Requests lapse when the two can no longer be paired."""
+        queued = set(work.requests_to_check)
+        concerned = await self._matcher.requests.open_in(work.programme_id, changed) if changed else []
+        work.requests_to_check += [stored.id for stored in concerned if stored.id not in queued]
+        batch, work.requests_to_check = work.requests_to_check[:MAX_REQUESTS], work.requests_to_check[MAX_REQUESTS:]
+        if not batch:
+            return
+        requests = [stored.state for stored in (await self._matcher.requests.get_many(batch)).values()]
+        work.requests_to_check += await proposals.recheck_requests(requests, programme, self._matcher)
+
+    async def _check_suggestions(
+        self, work: ClaimedProgramme, batch: Sequence[Suggestion], programme: Programme
+    ) -> None:
+        """Let suggestions lapse that are no longer possible, and match their members again.
+
+        A member with more suggestions than free seats loses the newest ones.
+        """
+        if not batch:
+            return
+        members = sorted({id for suggestion in batch for id in suggestion.members})
+        profiles = await self._matcher.members.get_many(members)
+        seats = await self._matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
+        promised = work.standing.count_promised_seats()
+        for suggestion in sorted(batch, key=lambda each: (each.made_at, each.suggestion_id), reverse=True):
+            have_seats = all(seats.get(id, 0) >= promised[id] for id in suggestion.members)
+            pair = assess_suggestion(suggestion, profiles, programme, self._matcher)
+            if not have_seats or not _is_rolling(programme) or pair is None:
+                promised.subtract(suggestion.members)
+                await self._lapse(work, suggestion)
+
+    async def _lapse(self, work: ClaimedProgramme, suggestion: Suggestion) -> None:
+        """A suggestion that became a pairing just before a crash is released instead."""
+        pairing = await self._matcher.pairings.get(pairing_id_of(suggestion.programme_id, *suggestion.members))
+        proposed = pairing.id if pairing is not None and pairing.state.state not in UNPUBLISHED_STATES else None
+        recorded_at = self._matcher.clock.machine_now()
+
+        def decide(state: Suggestion | None) -> suggestions.Decision | None:
+            if state is None:
+                return None
+            if proposed is None:
+                return suggestions.lapse_suggestion(state)
+            return suggestions.release_suggestion(state, proposed, recorded_at)
+
+        saved = await self._matcher.suggestions.update(suggestion.suggestion_id, Op.once(), decide)
+        work.standing.drop(suggestion)
+        if saved.state is not None and saved.state.state != "lapsed":
+            work.standing.add(saved.state)
+        work.members_to_match.update(suggestion.members)
+
+    async def _suggest(self, work: ClaimedProgramme, programme: Programme) -> bool:
+        """Search partners for queued members, the longest wait first; returns whether members are left."""
+        if not work.members_to_match:
+            work.members_to_match, work.unsettled = work.unsettled, set()
+        if not work.members_to_match or len(work.standing.open) >= MAX_OPEN_SUGGESTIONS:
+            return False
+        today = self._matcher.clock.now().date()
+        deadline = time.monotonic() + SEARCH_TIME_S
+        promised = work.standing.count_promised_seats()
+        async with self._partners.lock:
+            index = self._partners.index(programme)
+            order = await asyncio.to_thread(
+                index.order_by_wait, work.members_to_match, programme.settings, today, promised
+            )
+        work.members_to_match.intersection_update(order)
+        for id in order:
+            if time.monotonic() > deadline or len(work.standing.open) >= MAX_OPEN_SUGGESTIONS:
+                break
+            work.members_to_match.discard(id)
+            if not await self._match_member(id, work, programme):
+                work.unsettled.add(id)
+        return bool(work.members_to_match)
+
+    async def _match_member(self, id: str, work: ClaimedProgramme, programme: Programme) -> bool:
+        """Suggest a partner for every free seat of a member; returns False where it must be tried again."""
+        matcher = self._matcher
+        if id in await self._partners.ahead_of(matcher.members, [id]):
+            return False
+        profile = await matcher.members.get(id)
+        me = rules.find_enrolled_member(profile, programme.programme_id) if profile is not None else None
+        today = matcher.clock.now().date()
+        if me is None or rules.find_member_absence_reason(me, programme.settings, today) is not None:
+            return True
+        stored = await matcher.ledgers.get(id)
+        ledger = stored.state if stored is not None else SeatLedger(member_id=id)
+        promised = work.standing.count_promised_seats()
+        limits = compute_seat_limits(me.profile, programme.programme_id)
+        seats = ledger.count_free(limits, programme.programme_id) - promised[id]
+        if seats <= 0:
+            return all(self._partners.is_live(pairing_id) for pairing_id in ledger.held)
+        excluded = work.standing.partners_of(id)
+        for choice in await find_partners(programme, me, seats, matcher, promised=promised, excluded=excluded):
+            await self._bring_together(choice, work, programme)
+        return True
+
+    async def _bring_together(self, choice: Choice, work: ClaimedProgramme, programme: Programme) -> None:
+        """Suggest the pair to a coordinator or, with automatic release, propose it at once."""
+        pair = choice.couple.senior.id, choice.couple.junior.id
+        if programme.settings.matching.release == "automatic":
+            pairing_id = pairing_id_of(programme.programme_id, *pair)
+            try:
+                await proposals.propose(programme, pair, pairing_id, "rolling", self._matcher)
+            except CommandRejected:  # another process was faster; its change marks the two as changed
+                work.unsettled.update(pair)
+            return
+        saved = await self._save_suggestion(programme.programme_id, pair)
+        work.standing.add(saved.require_state())
+
+    async def _save_suggestion(self, programme_id: str, pair: tuple[str, str]) -> SaveResult[Suggestion]:
+        id, now = suggestion_id_of(programme_id, *pair), self._matcher.clock.now()
+        store = self._matcher.suggestions
+        return await write_about(
+            lambda _: pair,
+            store.update(id, Op.once(), lambda state: suggestions.open_suggestion(state, id, programme_id, pair, now)),
+            find_erased=self._matcher.ledgers.erasing_among,
+            forget=lambda member_id: forget_in_suggestion(store, id, member_id),
+        )
+
+
+def _needs_worker(programme: Programme) -> bool:
+    """Whether partners are chosen or suggested outside rounds."""
+    return programme.state == "open" and (_is_rolling(programme) or programme.settings.matching.shortlist)
+
+
+def _is_rolling(programme: Programme) -> bool:
+    return programme.state == "open" and programme.settings.matching.mode == "rolling"

@@ -37,7 +37,7 @@ async def die() -> None:
 @pytest.fixture
 def after_taking(monkeypatch: pytest.MonkeyPatch) -> list[Then]:
     """What happens, one after the other, each time that both seats were taken; leases are short."""
-    monkeypatch.setattr(pairings, "LEASE", timedelta(seconds=1))
+    monkeypatch.setattr(pairings, "RESERVATION_LEASE", timedelta(seconds=1))
     happens: list[Then] = []
     real: Take = reservation._take_seats
 
@@ -135,7 +135,7 @@ async def test_a_request_waits_while_a_place_is_held_by_an_attempt_that_is_under
 ) -> None:
     """It would lapse for want of a place that is given back a moment later: its own, or that of another pair."""
     request = await asked(company)
-    monkeypatch.setattr(pairings, "LEASE", timedelta(minutes=5))
+    monkeypatch.setattr(pairings, "RESERVATION_LEASE", timedelta(minutes=5))
     after_taking.append(die)
     assert (await say_yes(company, request))[0] >= 500
     matcher = company.replicas[0].matcher
@@ -161,7 +161,7 @@ async def test_a_round_whose_reservations_the_sweep_gives_up_meanwhile_proposes_
     await company.open_programme()
     await company.people(person("s"), person("j", "junior"))
     computed = await company.round(publish=False)
-    monkeypatch.setattr(rounds, "LEASE", timedelta(seconds=2))
+    monkeypatch.setattr(rounds, "ROUND_LEASE", timedelta(seconds=2))
     after_taking += [die, lambda: given_up(company)]
     await company.replicas[0].do("admin", f"/rounds/{computed['round_id']}/publish")
     done = await company.round_in(f"/rounds/{computed['round_id']}", "published")

@@ -201,7 +201,7 @@ async def test_only_who_may_see_a_pairing_sees_how_it_was_made(company: World) -
 async def test_a_crash_after_the_receipt_and_before_the_proposal_leaves_neither(
     company: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pairings, "LEASE", timedelta(seconds=1))
+    monkeypatch.setattr(pairings, "RESERVATION_LEASE", timedelta(seconds=1))
     real = repository.write_receipts
     died: list[bool] = []
 

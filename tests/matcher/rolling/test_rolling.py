@@ -15,7 +15,7 @@ from services.matcher.context import Matcher
 from services.matcher.domain.pairings.pairing import LIVE_STATES
 from services.matcher.domain.rolling import programme_claim as watches
 from services.matcher.rolling import worker
-from services.matcher.rolling.worker import Keeping
+from services.matcher.rolling.worker import ClaimedProgramme, RollingWorker
 from tests.matcher.builders import NOW, PROGRAMME, person, settings
 from tests.matcher.harness import Replica, World
 from tests.patience import patience
@@ -159,13 +159,13 @@ async def test_when_the_one_who_looks_after_a_programme_dies_another_takes_it_ov
     company: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What came after the crash and before the lease was over is not lost, though nobody had written it down."""
-    monkeypatch.setattr(watches, "LEASE", timedelta(seconds=3))
-    monkeypatch.setattr(watches, "RENEWED", timedelta(seconds=2))
+    monkeypatch.setattr(watches, "CLAIM_LEASE", timedelta(seconds=3))
+    monkeypatch.setattr(watches, "RENEWAL_THRESHOLD", timedelta(seconds=2))
     await company.second()
     await company.open_programme(rolling())
     await company.people(person("s"), person("j", "junior"))
     await suggested(company, ("s", "j"))
-    turn = worker.turn
+    turn = RollingWorker._turn
 
     def keeping_watch() -> list[Matcher]:
         return [replica.matcher for replica in company.replicas if replica.matcher.partners.subscribed(PROGRAMME)]
@@ -177,17 +177,17 @@ async def test_when_the_one_who_looks_after_a_programme_dies_another_takes_it_ov
     await until(one_alone)
     [dead] = keeping_watch()
 
-    async def dying(keeping: Keeping, kept: dict[str, Keeping], matcher: Matcher) -> bool:
-        if matcher is dead:
+    async def dying(self: RollingWorker, work: ClaimedProgramme) -> bool:
+        if self._matcher is dead:
             raise ConnectionError("this replica does nothing any longer, and gives nothing back")
-        return await turn(keeping, kept, matcher)
+        return await turn(self, work)
 
     async def nothing(*_: object, **__: object) -> None:
         """A process that has died writes nothing."""
 
     before = await _holder(company)
-    monkeypatch.setattr(worker, "turn", dying)
-    monkeypatch.setattr(worker, "_give_back", nothing)
+    monkeypatch.setattr(RollingWorker, "_turn", dying)
+    monkeypatch.setattr(RollingWorker, "_release", nothing)
     await company.people(person("t"), person("k", "junior"))
     await suggested(company, ("s", "j"), ("t", "k"))
     assert await _holder(company) not in (None, before)
@@ -196,8 +196,10 @@ async def test_when_the_one_who_looks_after_a_programme_dies_another_takes_it_ov
 async def test_nobody_waits_for_the_next_change_because_many_have_come_at_once(
     company: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "NEWS", 1)
-    monkeypatch.setattr(worker, "QUIET", 10.0)  # who is met in the middle of a change is looked at again after it
+    monkeypatch.setattr(worker, "MAX_CHANGED", 1)
+    monkeypatch.setattr(
+        worker, "IDLE_PAUSE_S", 10.0
+    )  # a member met in the middle of a change is checked again after it
     await company.open_programme(rolling())
     pairs = [(f"s{n}", f"j{n}") for n in range(12)]
     await company.people(*(person(id, "junior" if id[0] == "j" else "senior") for pair in pairs for id in pair))
@@ -213,12 +215,12 @@ async def test_whoever_looks_after_programmes_can_leave_although_the_store_is_go
     async def lost(*_: Any) -> None:
         raise ConnectionFailure("nobody listens there")
 
-    monkeypatch.setattr(worker, "LEAVE", 0.01)
+    monkeypatch.setattr(worker, "RELEASE_TIMEOUT_S", 0.01)
     for store in (unheard, lost):
-        monkeypatch.setattr(worker, "_give_back", store)
-        leaving = asyncio.create_task(
-            worker._hand_over({PROGRAMME: Keeping(PROGRAMME, "whoever")}, company.replicas[0].matcher)
-        )
+        monkeypatch.setattr(RollingWorker, "_release", store)
+        stopped = RollingWorker(company.replicas[0].matcher)
+        stopped._claimed[PROGRAMME] = ClaimedProgramme(PROGRAMME, "holder")
+        leaving = asyncio.create_task(stopped._release_all())
         done, _ = await asyncio.wait({leaving}, timeout=patience(5))
         assert done == {leaving}
         assert leaving.exception() is None

@@ -251,7 +251,7 @@ async def test_a_killed_worker_leaves_a_round_that_is_taken_up_again(
     await company.people(*four_and_four())
     first = company.replicas[0]
     with monkeypatch.context() as soon:  # and then as long as ever: on a busy machine a process begins late
-        soon.setattr(domain_round, "LEASE", timedelta(seconds=2))
+        soon.setattr(domain_round, "ROUND_LEASE", timedelta(seconds=2))
         started = await first.do("admin", f"/programmes/{PROGRAMME}/rounds", {})
         await until(lambda: _is(len(begun) == 1))
         begun[0].kill()
