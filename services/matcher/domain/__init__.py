@@ -1,1 +1,1 @@
-"""What the matcher decides, and nothing of how it is stored, sent or asked for."""
+"""The decisions of the matcher, free of storage, messaging, HTTP and numeric libraries."""

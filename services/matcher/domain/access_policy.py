@@ -1,7 +1,7 @@
-"""Who may do what with a pairing and a programme: one table, read cell by cell in its test.
+"""The access policy for pairings and programmes: one table, which a test reads cell by cell.
 
-A *conflicted* coordinator coordinates the programme but takes part in the pairing, or has a participant in their own
-line. A participant of a pairing is a participant, whatever else they are.
+A *conflicted* coordinator coordinates the programme, but takes part in the pairing or has a participant in their own
+line. A participant of a pairing counts as participant, whatever other roles they have.
 """
 
 from collections.abc import Collection
@@ -44,7 +44,7 @@ ALLOWED_RELATIONS: dict[Action, frozenset[Relation]] = {
 
 
 def is_allowed(relation: Relation, action: Action) -> bool:
-    """Whether who stands in this relation may do this; everything else is denied."""
+    """Whether somebody in this relation may do this. Everything that the table does not allow is denied."""
     return relation in ALLOWED_RELATIONS[action]
 
 
@@ -56,7 +56,7 @@ def relation_to_pairing(
     participants: Collection[str],
     conflicted: bool,
 ) -> Relation:
-    """How somebody stands to a pairing; ``coordinates``: its programme is one of theirs."""
+    """The relation of a caller to a pairing. ``coordinates``: the caller coordinates its programme."""
     if member_id is not None and member_id in participants:
         return "participant"
     if "coordinator" in roles and coordinates:
@@ -65,7 +65,7 @@ def relation_to_pairing(
 
 
 def relation_to_programme(roles: Collection[str], *, coordinates: bool) -> Relation:
-    """How somebody stands to a programme."""
+    """The relation of a caller to a programme."""
     if "coordinator" in roles and coordinates:
         return "coordinator"
     if "admin" in roles:
@@ -76,7 +76,7 @@ def relation_to_programme(roles: Collection[str], *, coordinates: bool) -> Relat
 def has_conflict_of_interest(
     member_id: str | None, own: ProfileChanged | None, others: Collection[ProfileChanged]
 ) -> bool:
-    """Whether one of ``others`` is in the line of ``member_id``, above or below, or is them."""
+    """Whether one of ``others`` is the member, or stands above or below them in the line or as evaluator."""
     if member_id is None:
         return False
     own_line = {member_id, *(own.line if own else ()), *(own.evaluators if own else ())}

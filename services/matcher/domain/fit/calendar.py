@@ -11,7 +11,7 @@ from contracts.profiles import ProfileChanged, Window
 WEEK_MINUTES = 7 * 24 * 60
 SATURDAY = 5
 
-MinuteRange = tuple[int, int]  # minutes of the week in UTC, start < end, Monday 00:00 is 0
+MinuteRange = tuple[int, int]  # minutes of the week in UTC; start < end; Monday 00:00 is 0
 
 
 def add_working_days(start: datetime, days: int) -> datetime:
@@ -30,7 +30,7 @@ def add_months(start: date, months: int) -> date:
 
 
 def get_free_time(member: ProfileChanged, on: date) -> tuple[MinuteRange, ...] | None:
-    """The member's weekly time in UTC, as the clocks stand on ``on``; None where they have not said it."""
+    """The weekly free time in UTC, with the offset of the day ``on``; None if the member did not enter it."""
     availability = member.availability
     if availability.kind != "weekly" or not availability.windows or member.time_zone is None:
         return None
@@ -40,7 +40,7 @@ def get_free_time(member: ProfileChanged, on: date) -> tuple[MinuteRange, ...] |
 
 @lru_cache(4096)
 def convert_to_utc(windows: tuple[Window, ...], offset: int) -> tuple[MinuteRange, ...]:
-    """Local windows as disjoint, sorted stretches of the UTC week; ``offset`` in minutes east of UTC."""
+    """Local windows as disjoint, sorted ranges of the UTC week. ``offset``: minutes east of UTC."""
     ranges: list[MinuteRange] = []
     for window in windows:
         if window.end <= window.start:
@@ -58,13 +58,13 @@ def convert_to_utc(windows: tuple[Window, ...], offset: int) -> tuple[MinuteRang
 
 
 def count_shared_minutes(first: Sequence[MinuteRange], second: Sequence[MinuteRange]) -> int:
-    """Minutes of the week in which both are free."""
+    """The minutes of the week in which both are free."""
     return sum(max(0, min(a[1], b[1]) - max(a[0], b[0])) for a in first for b in second)
 
 
 @lru_cache(4096)
 def get_utc_offset(time_zone: str, on: date) -> int | None:
-    """Minutes east of UTC at noon; None for a zone that nobody knows."""
+    """Minutes east of UTC at noon; None for an unknown time zone."""
     try:
         offset = datetime(on.year, on.month, on.day, 12, tzinfo=ZoneInfo(time_zone)).utcoffset()
     except (ZoneInfoNotFoundError, ValueError):

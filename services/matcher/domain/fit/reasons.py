@@ -1,7 +1,6 @@
-"""Why a pair was proposed, in words for each of the two.
+"""The reasons for a pair, as sentences for each of the two.
 
-Nothing private enters: not whom somebody would rather not be paired with, not a single answer about working style, no
-score, no name.
+They reveal nothing private: no wish against a person, no single answer about working style, no score and no name.
 """
 
 from datetime import date
@@ -24,7 +23,7 @@ OFFER_VERBS = {"explain": "can explain", "use": "use", "teach": "can teach"}
 def build_reasons(
     senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date
 ) -> dict[Side, list[str]]:
-    """For each side, what they gain, what they give, and what they share."""
+    """For each side: their gains, their gifts and their common ground."""
     marks = settings.matching.benefit
     for_senior = select_strongest(cover_wishes(senior.seeks, junior.offers, marks, taxonomy))
     for_junior = select_strongest(cover_wishes(junior.seeks, senior.offers, marks, taxonomy))

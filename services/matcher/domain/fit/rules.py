@@ -1,7 +1,7 @@
-"""Who may take part, and which two may never be paired. What is unknown excludes nobody.
+"""Conditions for taking part, and hard rules for pairs. Missing data excludes nobody.
 
-Every rule has a stable code. One of them is private: a person's own list of people they would rather not be paired
-with. It excludes like the others, but no text, count or code that anyone sees may tell that it did.
+Every rule has a stable code. One rule is private: a person's own list of people to avoid. It excludes like the others,
+but no text, count or code may reveal it.
 """
 
 from collections.abc import Iterable
@@ -74,13 +74,13 @@ class Member:
 
 
 def find_enrolled_member(profile: ProfileChanged, programme_id: str) -> Member | None:
-    """The member with the enrolment in this programme; the last one counts if there should be several."""
+    """The member with the enrolment in this programme; with several enrolments, the last one counts."""
     enrolments = [enrolment for enrolment in profile.enrolments if enrolment.programme_id == programme_id]
     return Member(profile, enrolments[-1]) if enrolments else None
 
 
 def get_capacity(profile: ProfileChanged, programme_id: str) -> int:
-    """How many pairings the member takes on in this programme."""
+    """The number of pairings that the member takes on in this programme; 0 unless ready and employed."""
     member = find_enrolled_member(profile, programme_id)
     if member is None or member.enrolment.state != "ready" or profile.employment != "active":
         return 0
@@ -90,12 +90,12 @@ def get_capacity(profile: ProfileChanged, programme_id: str) -> int:
 def find_absence_reason(
     profile: ProfileChanged, programme_id: str, settings: ProgrammeSettings, today: date
 ) -> AbsenceReason | None:
-    """Why the member cannot be proposed to anybody today; None if they can."""
+    """Why the member cannot be proposed today; None if they can."""
     return find_member_absence_reason(find_enrolled_member(profile, programme_id), settings, today)
 
 
 def find_member_absence_reason(member: Member | None, settings: ProgrammeSettings, today: date) -> AbsenceReason | None:
-    """The same, of whom ``find_enrolled_member`` found."""
+    """``find_absence_reason`` for a result of ``find_enrolled_member``."""
     if member is None or member.enrolment.state == "left":
         return "not_enrolled"
     profile = member.profile
@@ -117,9 +117,9 @@ def find_member_absence_reason(member: Member | None, settings: ProgrammeSetting
 def find_broken_rules(
     senior: Member, junior: Member, settings: ProgrammeSettings, on: date, earlier: Iterable[str] = ()
 ) -> tuple[Rule, ...]:
-    """The hard rules that this pair breaks, private ones too; empty if it may be proposed.
+    """The hard rules that this pair breaks, private ones included; empty if the pair may be proposed.
 
-    ``earlier``: whom the senior has been suggested to, or worked with, before.
+    ``earlier``: everybody to whom the senior was proposed before.
     """
     s, j, rules = senior.profile, junior.profile, settings.rules
     broken: list[Rule] = []
@@ -147,17 +147,17 @@ def find_broken_rules(
 
 
 def drop_private_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """Without the private ones."""
+    """The rules that everybody may know."""
     return tuple(rule for rule in rules if rule not in PRIVATE_RULES)
 
 
 def get_spoken_languages(profile: ProfileChanged) -> frozenset[str]:
-    """Languages without region: ``en-GB`` and ``en-US`` understand each other."""
+    """Languages without region, since ``en-GB`` and ``en-US`` understand each other."""
     return frozenset(tag.split("-")[0].lower() for tag in profile.languages)
 
 
 def count_common_minutes(senior: ProfileChanged, junior: ProfileChanged, on: date) -> int | None:
-    """Free minutes a week that they share; None where either has not said theirs."""
+    """The free minutes that they share in a week; None if either did not enter theirs."""
     senior_time, junior_time = get_free_time(senior, on), get_free_time(junior, on)
     return None if senior_time is None or junior_time is None else count_shared_minutes(senior_time, junior_time)
 

@@ -1,7 +1,7 @@
-"""How well a senior and a junior fit: the readable truth that every faster form must equal.
+"""The fit of a senior and a junior: the readable reference that every vectorised form must equal.
 
-First what each side gains from the other, then how easily they will get on, then how different their views are. The
-score is a weighted mean of these, each from 0 to 1; the side that gains less counts most. Hard rules are in ``rules``.
+The score is the weighted mean of four parts, each from 0 to 1: the lower and the higher benefit of the two sides, their
+compatibility, and the difference of their perspectives. The lower benefit counts most. Hard rules are in ``rules``.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ Shortfall = Literal["nothing_for_senior", "nothing_for_junior", "too_different"]
 
 
 class Fit(FrozenModel):
-    """One pair's fit in its parts, each from 0 to 1."""
+    """The fit of one pair and its parts, each from 0 to 1."""
 
     score: float
     senior_benefit: float
@@ -53,7 +53,7 @@ class Fit(FrozenModel):
 class CoveredWish:
     """A wish and the best offer for it.
 
-    ``share`` is how much of the wish the offer covers, ``worth`` the same times the worth of its priority; from 0 to 1.
+    ``share``: how much of the wish the offer covers, from 0 to 1. ``worth``: ``share`` times the worth of the priority.
     """
 
     seek: Seek
@@ -63,12 +63,12 @@ class CoveredWish:
 
 
 def clears_floor(value: float, floor: float) -> bool:
-    """Whether a part clears its floor. A benefit of nothing never does; rounding noise decides nothing."""
+    """Whether a part reaches its floor. A value of 0 never does; a tolerance of 1e-6 absorbs rounding."""
     return value > 0 and value >= floor - 1e-6
 
 
 def compute_fit(senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> Fit:
-    """The fit of a pair that breaks no hard rule."""
+    """The fit of a pair. Hard rules are not checked here."""
     s, j = senior.profile, junior.profile
     marks = settings.matching.benefit
     for_senior = compute_benefit(cover_wishes(s.seeks, j.offers, marks, taxonomy), marks)
@@ -93,12 +93,12 @@ def combine_parts(lower: float, higher: float, ease: float, difference: float, s
 
 
 def sum_weights(weights: Weights) -> float:
-    """What all parts of the score weigh together; more than 0 in every programme."""
+    """The sum of the weights; more than 0 in every valid programme."""
     return weights.lower_benefit + weights.higher_benefit + weights.compatibility + weights.perspective
 
 
 def select_wishes(seeks: Sequence[Seek]) -> tuple[Seek, ...]:
-    """One for each topic, the strongest, in the order of the topics."""
+    """The strongest wish for each topic, sorted by topic."""
     strongest: dict[str, Seek] = {}
     for seek in seeks:
         if seek.topic not in strongest or seek.priority > strongest[seek.topic].priority:
@@ -109,7 +109,7 @@ def select_wishes(seeks: Sequence[Seek]) -> tuple[Seek, ...]:
 def cover_wishes(
     seeks: Sequence[Seek], offers: Sequence[Offer], marks: Benefit, taxonomy: Taxonomy
 ) -> tuple[CoveredWish, ...]:
-    """For each wish that is covered at all, the offer that covers it best; related topics earn part marks."""
+    """For each wish that is covered at all, the offer that covers it best. A related topic covers a part."""
     covered = []
     for seek in select_wishes(seeks):
         share, best_offer = max(
@@ -128,17 +128,17 @@ def cover_wishes(
 
 
 def get_depth_share(level: Depth, depths: Depths) -> float:
-    """How much of a wish an offer of this kind covers."""
+    """The share of a wish that an offer of this depth covers."""
     return {"explain": depths.explain, "use": depths.use, "teach": depths.teach}[level]
 
 
 def get_priority_worth(priority: int, worths: Marks) -> float:
-    """How much a wish of this priority is worth once it is covered."""
+    """The worth of a covered wish of this priority (1 to 3)."""
     return (worths.weak, worths.medium, worths.strong)[priority - 1]
 
 
 def compute_benefit(covered: Sequence[CoveredWish], marks: Benefit) -> float:
-    """What a side gains, with diminishing returns: 1 - product of (1 - first wish x worth)."""
+    """The benefit of one side, with diminishing returns: 1 - product of (1 - first_wish * worth)."""
     uncovered = 1.0
     for wish in covered:
         uncovered *= 1 - marks.first_wish * wish.worth
@@ -148,7 +148,7 @@ def compute_benefit(covered: Sequence[CoveredWish], marks: Benefit) -> float:
 def compute_compatibility(
     senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings, on: date
 ) -> float:
-    """How easily they will get on: likeness of style up to a plateau, scaled by language and common time."""
+    """How easily the two get on: similarity of style up to a plateau, scaled by language and common time."""
     ease = settings.matching.ease
     languages = get_spoken_languages(senior), get_spoken_languages(junior)
     language_share = (
@@ -163,13 +163,14 @@ def compute_compatibility(
 
 
 def get_ample_minutes(settings: ProgrammeSettings) -> int:
-    """Common time from which more earns nothing: never less than what the rules ask for."""
+    """The common minutes from which more earns nothing; at least the minimum that the rules require."""
     return max(settings.matching.ease.ample_minutes, settings.rules.min_overlap_minutes)
 
 
 def compare_styles(first: Style, second: Style) -> float:
-    """Mean over the dimensions, 1 for the same answer and 0 for opposite ones; a skipped one counts
-    ``UNANSWERED_SHARE``.
+    """The similarity of two styles: the mean over all dimensions.
+
+    A dimension counts 1 for equal answers, 0 for opposite ones, and ``UNANSWERED_SHARE`` if either skipped it.
     """
     total = 0.0
     for dimension in STYLE_DIMENSIONS:
@@ -179,7 +180,7 @@ def compare_styles(first: Style, second: Style) -> float:
 
 
 def compute_perspective(senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings) -> float:
-    """What their places in the organisation earn; it never costs, and what is unknown earns nothing."""
+    """The worth of their different positions in the organisation; unknown positions earn 0, none costs."""
     settings_worth = settings.matching.perspective
     earned = 0.0
     for position, (senior_value, junior_value) in get_positions(senior, junior).items():
@@ -197,14 +198,14 @@ def compute_perspective(senior: ProfileChanged, junior: ProfileChanged, settings
 
 
 def get_gap_worth(levels: int, worth: Worth) -> float:
-    """What so many levels between two people earn."""
+    """The worth of a gap of this many levels."""
     return next((gap.worth for gap in worth.gaps if gap.levels == levels), 0.0)
 
 
 def get_positions(
     senior: ProfileChanged, junior: ProfileChanged
 ) -> dict[Literal["department", "site", "discipline"], tuple[str | None, str | None]]:
-    """Where each of the two stands."""
+    """The positions of the senior and of the junior; None where unknown."""
     return {
         "department": (senior.department_id, junior.department_id),
         "site": (senior.site_id, junior.site_id),
@@ -213,7 +214,7 @@ def get_positions(
 
 
 def find_differences(senior: ProfileChanged, junior: ProfileChanged) -> tuple[str, ...]:
-    """Which of department, site and discipline are known of both and differ."""
+    """The positions (department, site, discipline) that are known for both and differ."""
     return tuple(
         position
         for position, (a, b) in get_positions(senior, junior).items()
@@ -224,7 +225,7 @@ def find_differences(senior: ProfileChanged, junior: ProfileChanged) -> tuple[st
 def select_focus(
     senior: ProfileChanged, junior: ProfileChanged, marks: Benefit, taxonomy: Taxonomy
 ) -> tuple[Focus, ...]:
-    """What the pairing is about: the topics that count most, of both directions."""
+    """The topics of the pairing: those of greatest worth, in both directions."""
     covered_by_side: dict[Side, tuple[CoveredWish, ...]] = {
         "junior": cover_wishes(senior.seeks, junior.offers, marks, taxonomy),
         "senior": cover_wishes(junior.seeks, senior.offers, marks, taxonomy),
@@ -237,5 +238,5 @@ def select_focus(
 
 
 def select_strongest(covered: Sequence[CoveredWish]) -> list[CoveredWish]:
-    """The few that are worth most."""
+    """The ``MAX_FOCUS_TOPICS`` of greatest worth."""
     return sorted(covered, key=lambda wish: (-wish.worth, wish.seek.topic))[:MAX_FOCUS_TOPICS]
