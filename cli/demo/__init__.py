@@ -1,5 +1,6 @@
-"""A whole story on real servers: a company joins, a round runs, people answer, pairings form, another system listens.
+"""The demo, on real servers: a company joins, rounds run, people answer, pairings form, another system subscribes.
 
-`python -m cli.demo`. The people in it act through HTTP, each with a token of their own, and answer by preferences that
-only they know. What is counted at the end is counted twice: by asking the services, and by an independent subscriber.
+Start it with `python -m cli.demo`. The simulated people act over HTTP, each with their own token, and decide by
+preferences that only they know. The final figures are counted twice: in the databases, and by an independent
+subscriber.
 """

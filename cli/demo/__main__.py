@@ -26,23 +26,27 @@ from cli.installation import DEFAULT_DATA, Addresses
 from contracts.catalogue import SERVICES
 
 _DEMO_MARK = "demo"
-"""A file in the data folder that says: made by the demo, and its to remove."""
+"""A file in the data folder. It marks a folder that the demo has created and may remove."""
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, pretty_exceptions_show_locals=False)
 
 
 @app.callback(invoke_without_command=True)
 def demo(
-    exit_: Annotated[bool, typer.Option("--exit", help="Stop everything at the end; the last line is JSON.")] = False,
-    data: Annotated[Path, typer.Option(help="Its own folder; what an earlier demo left is removed.")] = DEFAULT_DATA,
-    people: Annotated[int | None, typer.Option(min=60, help="Only so many of the sample, for a quick look.")] = None,
+    exit_: Annotated[bool, typer.Option("--exit", help="Stop everything at the end. The last line is JSON.")] = False,
+    data: Annotated[
+        Path, typer.Option(help="The demo's own folder. Data of an earlier demo is removed.")
+    ] = DEFAULT_DATA,
+    people: Annotated[
+        int | None, typer.Option(min=60, help="Use only this many people of the sample, for a quick look.")
+    ] = None,
 ) -> None:
-    """Half a year of reverse mentoring at a made-up company of four hundred, on real servers, while you watch.
+    """Show half a year of reverse mentoring at a made-up company of four hundred people, on real servers.
 
-    People are imported and join, rounds are computed and published, people answer or forget to, meet, cancel, are away,
-    wish for another partner, leave, are forgotten; they are told by mail, and another system sees all of it as events.
-    It takes a few minutes, and longer on a slow machine. Afterwards it stays up to look around; Ctrl-C ends it, and
-    `viceversa up` with the same --data brings it back.
+    People are imported and join. Rounds are computed and published. People answer or forget to answer, meet, cancel,
+    are absent, request another partner, leave, and ask for erasure. They receive mails, and another system receives
+    everything as events. The demo takes a few minutes, and longer on a slow machine. Afterwards everything keeps
+    running for inspection. Ctrl-C stops it, and `viceversa up` with the same --data starts it again.
     """
     local_stack.exit_on_sigterm()
     data = data.absolute()
@@ -86,7 +90,7 @@ async def _run_demo(
     _print_result(result, subscriber.witness, time.monotonic() - started_monotonic)
     if result.disagreements:
         raise Failure("The services and the subscriber do not agree:\n  " + "\n  ".join(result.disagreements))
-    print_line("\n[bold]The story of one of them, from its events[/]")
+    print_line("\n[bold]The history of one pairing, from its events[/]")
     await asyncio.to_thread(pairings.pairing, result.richest_pairing_id, data, json=False)
     summary = result.counts.to_json(subscriber.witness)
     if stay:
@@ -97,7 +101,7 @@ async def _run_demo(
 
 
 async def _wait_for_stop() -> None:
-    """Until Ctrl-C or SIGTERM, which are the ordinary end here."""
+    """Wait for Ctrl-C or SIGTERM, which are the normal end of the demo."""
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -105,17 +109,17 @@ async def _wait_for_stop() -> None:
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error of several that came at once; the others rarely say anything else."""
+    """The first of several simultaneous errors. The others rarely have another cause."""
     error = group.exceptions[0]
     return _first_error(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _prepare_folder(data: Path) -> None:
-    """An empty folder of the demo's own. Raises ``Failure`` rather than to remove what somebody else put there."""
+    """Make an empty folder for the demo. Raises ``Failure`` when the folder holds data of somebody else."""
     if data.exists() and any(data.iterdir()):
         if not (data / _DEMO_MARK).exists():
             raise Failure(
-                f"{data} holds an installation that is not the demo's.",
+                f"{data} contains data that is not the demo's.",
                 "Give the demo a folder of its own: --data DIR.",
             )
         local_stack.stop(data, print_note)
@@ -126,8 +130,8 @@ def _prepare_folder(data: Path) -> None:
 
 @contextmanager
 def _running_stack(data: Path) -> Iterator[Addresses]:
-    """All of it runs within, and nothing of it afterwards."""
-    print_note("Starting Kafka, the store and the services; the first time, some 50 MB are fetched.")
+    """Run all processes inside the context, and stop them afterwards."""
+    print_note("Starting Kafka, the store and the services. The first start downloads some 50 MB.")
     addresses = local_stack.start(data, print_note, clock=data / "clock.jsonl", prefix=_choose_prefix(data))
     try:
         yield addresses
@@ -138,7 +142,7 @@ def _running_stack(data: Path) -> Iterator[Addresses]:
 
 
 def _choose_prefix(data: Path) -> str | None:
-    """On servers that somebody else runs, names of the demo's own: they may hold anything else."""
+    """A topic prefix of its own on servers that somebody else runs, because they may hold other data."""
     if installation.read_addresses(data) or not (
         os.environ.get("VICEVERSA_KAFKA") or os.environ.get("VICEVERSA_MONGO")
     ):
@@ -148,24 +152,24 @@ def _choose_prefix(data: Path) -> str | None:
 
 def _print_result(result: acts.DemoResult, witness: Witness, seconds: float) -> None:
     counts, audit = result.counts, result.counts.audit
-    print_line(f"\n[bold]What became of it[/]  [dim]in {seconds:.0f} s[/]")
+    print_line(f"\n[bold]Results[/]  [dim]in {seconds:.0f} s[/]")
     print_table(
         "", ">people or pairs",
         rows=[
             ("people imported", audit.members + counts.erased),
-            ("take part", audit.enrolled),
-            ("pairs asked", audit.proposed),
-            ("lapsed: refused or forgotten, nobody is told which", audit.lapsed),
-            ("formed", audit.formed),
-            ("agreed on goals and dates", audit.chartered),
+            ("people enrolled", audit.enrolled),
+            ("pairs proposed", audit.proposed),
+            ("pairs lapsed: declined or expired, nobody is told which", audit.lapsed),
+            ("pairs formed", audit.formed),
+            ("pairs that agreed on goals and dates", audit.chartered),
             ("meetings held", audit.sessions_held),
             ("check-ins answered", audit.checkins),
-            ("wished for another partner", audit.partner_changes),
-            ("over: finished as planned, or before", audit.ended),
+            ("requests for another partner", audit.partner_changes),
+            ("pairs ended, as planned or earlier", audit.ended),
             ("messages sent", audit.notifications_sent),
-            ("of them by mail", audit.mails_sent),
-            ("pairs that went with a person who was forgotten", len(witness.erased_pairings)),
-            ("people forgotten, in every service", counts.erased),
+            ("messages sent by mail", audit.mails_sent),
+            ("pairs removed with an erased person", len(witness.erased_pairings)),
+            ("people erased in every service", counts.erased),
             ("dead letters", counts.dead_letters),
         ],
     )  # fmt: skip
@@ -179,16 +183,16 @@ def _print_hints(data: Path, addresses: Addresses, result: acts.DemoResult) -> N
     urls = addresses.urls
     subscriber = f"VICEVERSA_KAFKA={addresses.kafka} VICEVERSA_TOPIC_PREFIX={addresses.prefix}"
     curl = f'curl -s -H "Authorization: Bearer $({command} token --as admin{option})" {urls["matcher"]}/pairings'
-    print_line("\n[bold]Everything still runs. Look around:[/]")
+    print_line("\n[bold]Everything is still running. Look around:[/]")
     rows = [
-        ("how it all is", f"{command} status{option}"),
+        ("the state of everything", f"{command} status{option}"),
         ("one pairing", f"{command} pairing {result.richest_pairing_id}{option}"),
         ("the first round", f"{command} round show {result.round_id}{option}"),
         ("all pairings, over HTTP", curl),
         ("the coordinator's token", f"{command} token --as {result.coordinator.external_id}{option}"),
         ("the mails that were sent", str(local_stack.maildir(data) / "new")),
         ("the APIs", ", ".join(f"{urls[name]}/docs" for name in SERVICES)),
-        ("figures", f"{urls['matcher']}/metrics"),
+        ("metrics", f"{urls['matcher']}/metrics"),
         ("the events, as another system", f"{subscriber} {sys.executable} examples/subscriber.py"),
         ("topics", f"{addresses.prefix}pairings.v1, {addresses.prefix}pairing-states.v1 at {addresses.kafka}"),
         ("logs", str(data / "logs")),

@@ -1,4 +1,4 @@
-"""The story, act by act: half a year. Business time stands still for what is set up, and runs in between."""
+"""The half year of the demo, act by act. Business time stands still during the preparations and runs in between."""
 
 import asyncio
 import json
@@ -33,22 +33,22 @@ PROGRAMME = "fresh-eyes"
 BEGINS_AT = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 """A Monday morning."""
 SECOND_ROUND_AT = BEGINS_AT + timedelta(days=21)
-"""When the last answers to the first one are in."""
+"""All answers to the first round have arrived by then."""
 LAST_MONDAY_AT = BEGINS_AT + timedelta(days=120)
-"""Nobody is brought together so late that hardly anything could come of it in this story."""
+"""The last Monday with new suggestions. Later pairs would have too little time in this demo."""
 ENDS_AT = BEGINS_AT + timedelta(days=184)
 _POLL_S = 0.15
 _REASONS_SHOWN = 3
 _AGREE_WITHIN_S = 45.0
-"""What is still on its way arrives long before, on a slow machine as well."""
+"""All events in transit arrive within this time, also on a slow machine."""
 _QUIET_FOR_S = 6.0
-"""Longer than services take between two looks at their lag."""
+"""Longer than the interval in which services measure their lag."""
 _WITHIN_S = 180.0
 
 
 @dataclass
 class DemoContext:
-    """What every act needs."""
+    """The objects that every act needs."""
 
     data: Path
     services: DemoServices
@@ -57,12 +57,12 @@ class DemoContext:
     ticker: EventTicker
 
     started_monotonic: float
-    """Of the monotonic clock."""
+    """In seconds of the monotonic clock."""
     people_limit: int | None = None
-    """How many of the sample; all when None. Managers come first in it, so that any beginning is a proper tree."""
+    """Number of people from the sample; None: all. Managers come first in the file, so any beginning is a tree."""
 
     async def begin_act(self, title: str) -> None:
-        """Lets the subscriber show what has happened so far, and begins the next part."""
+        """Wait until the subscriber has shown all events so far, then print the title of the next act."""
         await self.wait_until("the subscriber has seen what happened", self._is_caught_up)
         self.ticker.pause()
         print_line(
@@ -74,18 +74,20 @@ class DemoContext:
         return not await asyncio.to_thread(self.subscriber.count_unread)
 
     async def wait_until(self, what: str, holds: Callable[[], Awaitable[bool]]) -> None:
-        """Raises ``Failure`` naming what it waited for in vain."""
+        """Wait until the condition holds. Raises ``Failure`` naming the condition after ``_WITHIN_S`` seconds."""
         deadline = time.monotonic() + _WITHIN_S
         while not await holds():
             await asyncio.to_thread(self.subscriber.raise_if_failed)
             if time.monotonic() > deadline:
-                raise Failure(f"Waited {_WITHIN_S:.0f} s in vain: {what}.", f"The logs are in {self.data / 'logs'}.")
+                raise Failure(
+                    f"This was not reached within {_WITHIN_S:.0f} s: {what}.", f"The logs are in {self.data / 'logs'}."
+                )
             await asyncio.sleep(_POLL_S)
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """How the story ended. ``story`` is the pairing of which there is most to tell."""
+    """The result of the demo. ``richest_pairing_id`` is the pairing with the most kinds of events."""
 
     counts: FinalCounts
     disagreements: list[str]
@@ -107,14 +109,14 @@ async def run_story(context: DemoContext) -> DemoResult:
 
 
 def load_programme_settings() -> dict[str, Any]:
-    """Of the programme."""
+    """The settings of the sample programme."""
     settings: dict[str, Any] = json.loads((FOLDER / "programme.json").read_text(encoding="utf-8"))
     return settings
 
 
 async def import_company(context: DemoContext) -> tuple[Personas, Persona]:
-    """HR's file comes in. Everybody, and who is going to coordinate."""
-    await context.begin_act("HR hands over its file of people")
+    """Import HR's file. Returns all simulated people and the coordinator."""
+    await context.begin_act("HR delivers its file of people")
     admin = context.services.admin()
     rows = (FOLDER / "people.csv").read_bytes().splitlines(keepends=True)
     file = b"".join(rows if context.people_limit is None else rows[: context.people_limit + 1])
@@ -124,19 +126,19 @@ async def import_company(context: DemoContext) -> tuple[Personas, Persona]:
             admin, file, lambda current: progress.update(task, total=current["total"], completed=current["rows"])
         )
     if result["failed"]:
-        raise Failure(f"The import of the sample did not go well: {result}")
+        raise Failure(f"The import of the sample failed: {result}")
     members = [member async for member in admin.list_items("profiles", "/members")]
     departments, sites = ({member[name] for member in members} for name in ("department_id", "site_id"))
     print_line(
         f"  {result['rows']} people, in {len(departments)} departments on {len(sites)} sites. "
-        "Importing is not joining: nobody takes part yet."
+        "An import enrols nobody: each person decides."
     )
     personas = Personas(context.services, members)
     return personas, personas.by_member_id[_choose_coordinator(members)["member_id"]]
 
 
 def _choose_coordinator(members: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The head of people, or else of another department; the same one in every run."""
+    """The head of the people department, or else of another one. It is the same person in every run."""
 
     def rank(member: Mapping[str, Any]) -> tuple[object, ...]:
         ids = sorted(external_id["id"] for external_id in member["external_ids"])
@@ -146,7 +148,7 @@ def _choose_coordinator(members: Sequence[Mapping[str, Any]]) -> Mapping[str, An
 
 
 async def open_programme(context: DemoContext, chair: DemoCaller, coordinator: Persona) -> None:
-    await context.begin_act(f"{coordinator.name} is going to coordinate, and opens a programme")
+    await context.begin_act(f"{coordinator.name} coordinates, and opens a programme")
     body = {**load_programme_settings(), "coordinators": [coordinator.member_id]}
     await chair.post("matcher", "/programmes", {"programme_id": PROGRAMME, "settings": body})
     await chair.post("matcher", f"/programmes/{PROGRAMME}/open")
@@ -155,18 +157,18 @@ async def open_programme(context: DemoContext, chair: DemoCaller, coordinator: P
 
 async def let_people_join(context: DemoContext, chair: DemoCaller, personas: Personas) -> None:
     candidates = personas.joining_personas()
-    await context.begin_act(f"{len(candidates)} people join: what I offer, what I seek, how I like to work")
+    await context.begin_act(f"{len(candidates)} people join and enter their offers, wishes and way of working")
     await context.wait_until("profiles knows that the programme is open", _programme_is_known(context, candidates[0]))
     with progress_bar() as progress:
         task = progress.add_task("Joining", total=len(candidates))
         await personas.join(PROGRAMME, "1", lambda: progress.advance(task))
     ready = [member async for member in chair.list_items("profiles", "/members", programme=PROGRAMME, state="ready")]
     print_line(f"  {len(ready)} are ready to be matched.")
-    await context.wait_until("the matcher has heard of everybody", _matcher_has_all_profiles(context))
+    await context.wait_until("the matcher has received all profiles", _matcher_has_all_profiles(context))
 
 
 def _programme_is_known(context: DemoContext, persona: Persona) -> Callable[[], Awaitable[bool]]:
-    """Joining a programme that profiles has not heard of yet is refused, as it should be."""
+    """A condition: profiles knows the open programme. Until then it refuses enrolments, as it should."""
 
     async def holds() -> bool:
         me = context.services.member(persona.member_id)
@@ -182,9 +184,9 @@ def _programme_is_known(context: DemoContext, persona: Persona) -> Callable[[], 
 
 
 def _matcher_has_all_profiles(context: DemoContext) -> Callable[[], Awaitable[bool]]:
-    """Every profile that was said has been handled by the matcher, as its own figures tell.
+    """A condition: the matcher has handled every published profile, according to its own metrics.
 
-    It counts since it started; when it was started again meanwhile, its lag must be nothing for a while instead.
+    Its counter begins at its start. After a restart, a lag of 0 for a while counts instead.
     """
     quiet_since = time.monotonic()
 
@@ -209,11 +211,11 @@ def _matcher_has_all_profiles(context: DemoContext) -> Callable[[], Awaitable[bo
 
 
 async def run_round(context: DemoContext, chair: DemoCaller, number: int) -> str:
-    """Computed, reviewed and published by the coordinator; the id."""
+    """The coordinator computes, reviews and publishes a round. Returns the id of the round."""
     title = (
         "A round is computed"
         if number == 1
-        else "The next round: whoever is still waiting, and never the same partner twice"
+        else "The next round, for all who still wait, and never with the same partner again"
     )
     await context.begin_act(title)
     round_ = await chair.post("matcher", f"/programmes/{PROGRAMME}/rounds", {"seed": number})
@@ -221,10 +223,10 @@ async def run_round(context: DemoContext, chair: DemoCaller, number: int) -> str
     round_ = await _await_round(context, chair, round_, "computing")
     print_line(
         f"  {round_['seniors']} seniors, {round_['juniors']} juniors: [bold]{round_['pairs']} pairs[/]; "
-        f"{round_['unmatched_seniors']} seniors and {round_['unmatched_juniors']} juniors are left over."
+        f"{round_['unmatched_seniors']} seniors and {round_['unmatched_juniors']} juniors have no partner."
     )
     await _print_review(chair, round_id)
-    await context.begin_act("Published: everybody in it is asked")
+    await context.begin_act("The round is published: everybody in it is asked")
     await chair.post("matcher", f"/rounds/{round_id}/publish")
     round_ = await _await_round(context, chair, round_, "publishing")
     if round_["state"] != "published":
@@ -235,21 +237,21 @@ async def run_round(context: DemoContext, chair: DemoCaller, number: int) -> str
 async def _await_round(
     context: DemoContext, chair: DemoCaller, started: Mapping[str, Any], state: str
 ) -> Mapping[str, Any]:
-    """The round once it is in that state no longer."""
+    """Wait until the round has left this state, and return it."""
     current: dict[str, Any] = {}
 
     async def holds() -> bool:
         current.update(await chair.get("matcher", f"/rounds/{started['round_id']}"))
         return current["state"] not in (state, "computed" if state == "publishing" else "")
 
-    await context.wait_until(f"the round {started['round_id']} is {state} no longer", holds)
+    await context.wait_until(f"the round {started['round_id']} has left the state {state}", holds)
     if current["state"] == "failed":
         raise Failure(f"The round failed: {current.get('why')}")
     return current
 
 
 async def _print_review(chair: DemoCaller, round_id: str) -> None:
-    """What a coordinator reads before releasing it: why these two, and why nobody for somebody."""
+    """Print what a coordinator reads before publishing: reasons for some pairs, and for some unmatched people."""
     best = await chair.get("matcher", f"/rounds/{round_id}/proposals", limit=2)
     for item in best["items"]:
         sides = " with ".join(item[side]["department_id"] for side in ("senior", "junior"))
@@ -262,21 +264,21 @@ async def _print_review(chair: DemoCaller, round_id: str) -> None:
 
 
 async def run_months(context: DemoContext, members: SimulatedMembers, coordinator: Persona, chair: DemoCaller) -> None:
-    """From the first proposals to the last questions, with a second round on the way."""
+    """Run from the first proposals to the last check-ins, with a second round in between."""
     ScriptedEvents(context.services, members, PROGRAMME, coordinator, chair).plan(BEGINS_AT, LAST_MONDAY_AT)
     driver = ClockDriver(context.services, context.clock, context.subscriber, context.ticker, members)
-    await context.begin_act("They are asked, by mail. From here on the months pass, a day and more in each second")
+    await context.begin_act("They are asked by mail. From now on the months pass, more than a day in each second")
     await driver.run_until(SECOND_ROUND_AT)
     await run_round(context, chair, 2)
     await driver.run_until(ENDS_AT)
-    await context.wait_until("nothing waits in the services any more", driver.is_idle)
+    await context.wait_until("the services have no work left", driver.is_idle)
     await context.begin_act("Half a year has passed")
     actions = ", ".join(f"{number} {action}" for action, number in members.action_counts.most_common())
     print_line(f"  [dim]What people did: {actions}.[/]")
 
 
 async def conclude(context: DemoContext, coordinator: Persona, round_id: str) -> DemoResult:
-    """Waits until the subscriber has seen everything, counts, and compares."""
+    """Wait until the subscriber has read everything, then count and compare."""
     counts: FinalCounts
 
     async def agree() -> bool:
@@ -299,14 +301,14 @@ async def conclude(context: DemoContext, coordinator: Persona, round_id: str) ->
 
 
 async def count_everything(context: DemoContext) -> FinalCounts:
-    """Everything, just now."""
+    """The figures at this moment."""
     kafka, prefix = connections.kafka_connection(context.data), context.services.addresses.prefix
     dead_letter_counts = [await dead_letters.count_dead_letters(kafka, prefix, service) for service in SERVICES]
     return FinalCounts(await read_audit(context.data), await _count_erased(context), sum(dead_letter_counts))
 
 
 async def _count_erased(context: DemoContext) -> int:
-    """Of the people whose erasure the subscriber heard of, how many the service says are erased everywhere."""
+    """Of the people whose erasure request the subscriber saw, the number that profiles reports as fully erased."""
     admin = context.services.admin()
     requested = context.subscriber.witness.subjects_by_type.get("mentoring.erasure.requested.v1", set())
     answers = [await admin.get("profiles", f"/erasures/{member}") for member in sorted(requested)]

@@ -1,4 +1,4 @@
-"""What people intend to do, and at which business time."""
+"""The intentions of the simulated people, by business time."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 @dataclass
 class Agenda(Generic[T]):
-    """Intentions in the order of their times; those of one moment in the order in which they were written down."""
+    """Intentions in the order of their times. Intentions for the same time keep the order in which they were added."""
 
     _heap: list[tuple[datetime, int, T]] = field(default_factory=list)
     _added: int = 0
@@ -23,12 +23,12 @@ class Agenda(Generic[T]):
         self._added += 1
 
     def pop_due(self, now: datetime) -> list[T]:
-        """Takes out everything whose time has come."""
+        """Remove and return all intentions whose time has come."""
         intentions = []
         while self._heap and self._heap[0][0] <= now:
             intentions.append(heappop(self._heap)[2])
         return intentions
 
     def next_at(self) -> datetime | None:
-        """When the first of them is due, or was."""
+        """The time of the first intention, which may be in the past; None when there is none."""
         return self._heap[0][0] if self._heap else None

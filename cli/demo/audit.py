@@ -1,4 +1,4 @@
-"""What lies in the four databases and in the Maildir, read from the side: not what a service says of itself."""
+"""Counts the documents in the four databases and the mails in the Maildir directly, without asking a service."""
 
 import asyncio
 from collections import Counter
@@ -17,8 +17,10 @@ _PUBLIC_STATES = ("proposed", "lapsed", "formed", "chartered", "paused", "ended"
 
 @dataclass(frozen=True)
 class Audit:
-    """Pairings are counted in every step that they reached; ``states`` by the one they are in. What belongs to a
-    pairing of somebody who was erased is not counted: no service knows it any longer.
+    """Counts of stored documents.
+
+    Pairings are counted in every step that they have reached; ``states`` counts them by current state. Data about a
+    pairing of an erased person is not counted, because no service stores it any longer.
     """
 
     members: int
@@ -35,11 +37,11 @@ class Audit:
     notifications_sent: int
     states: Mapping[str, int]
     published_notifications: int
-    """Those messages of which there is an event: not the ones from which something private could be concluded."""
+    """Messages with a public event. Messages that could reveal something private have none."""
     mails_sent: int
-    """Messages that the notifier has handed over by e-mail."""
+    """Messages that the notifier has sent by e-mail."""
     mails: int | None
-    """Different mails in the Maildir; None where mail goes to a server that somebody named."""
+    """Different mails in the Maildir; None when mail goes to a configured server."""
 
 
 async def read_audit(data: Path) -> Audit:
@@ -94,7 +96,7 @@ async def _find_all(database: Mongo, collection: str, filter: Document) -> list[
 
 
 def _count_mails(folder: Path) -> int:
-    """By Message-ID and recipient, as the catcher keeps them."""
+    """The number of mails, by Message-ID and recipient, as the mail catcher stores them."""
     parser = BytesHeaderParser()
     mails = [parser.parsebytes(file.read_bytes()) for file in (folder / "new").glob("*")]
     return len({(str(mail["Message-ID"]), str(mail["To"])) for mail in mails})

@@ -1,4 +1,4 @@
-"""The months: business time runs, people live their lives, and the picture moves."""
+"""Runs business time through the months while the simulated people act, and shows the progress."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from contracts.catalogue import SERVICES
 
 _TICK_S = 0.1
 _CHECK_EVERY_S = 0.7
-"""Between two looks at what waits in the services."""
+"""Seconds between two checks of the services' backlog."""
 _BACKLOG_METRICS = {"viceversa_due", "viceversa_consumer_lag", "viceversa_outbox_waiting"}
 _COUNTED_EVENTS = (
     ("asked", "pairing.proposed"),
@@ -27,14 +27,14 @@ _COUNTED_EVENTS = (
     ("agreed", "pairing.chartered"),
     ("meetings", "session.held"),
     ("check-ins", "checkin.completed"),
-    ("new partner wished", "partner.change.requested"),
-    ("finished", "pairing.ended"),
-    ("told", "notification.sent"),
+    ("partner changes", "partner.change.requested"),
+    ("ended", "pairing.ended"),
+    ("messages", "notification.sent"),
 )
 
 
 class ClockDriver:
-    """Runs business time no faster than people and services keep up."""
+    """Runs business time only as fast as people and services keep up."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class ClockDriver:
         self._month = 0
 
     async def run_until(self, end: datetime) -> None:
-        """Lets time run until then, and stops it. Everybody has done by then what they had intended."""
+        """Run time until ``end`` and stop it. Afterwards everybody has done what they intended until then."""
         begin = self._clock.now()
         columns = (SpinnerColumn(), BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
         with progress_bar(*columns) as progress:
@@ -73,7 +73,7 @@ class ClockDriver:
             await self._check_backlog()
 
     async def is_idle(self) -> bool:
-        """Whether nobody and no service has anything left to do, while time stands still."""
+        """Whether no person and no service has any work left, while time stands still."""
         self._checked_monotonic = 0.0
         await self._check_backlog()
         return not await self._members.perform_due() and not self._backlog
@@ -108,7 +108,7 @@ class ClockDriver:
 
 
 def format_progress(witness: Witness) -> str:
-    """How far everybody has come, in a line."""
+    """The numbers of events so far, in one line."""
     counts: Counter[str] = witness.event_counts
     return ", ".join(
         f"{counts[f'mentoring.{kind}.v1']} {name}" for name, kind in _COUNTED_EVENTS if counts[f"mentoring.{kind}.v1"]

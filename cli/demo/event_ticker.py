@@ -1,4 +1,4 @@
-"""What the subscriber sees, shown as it happens: the first few of each kind in full, the others counted."""
+"""Prints the events that the subscriber receives: the first few of each type in full, the others as a count."""
 
 import threading
 from collections import Counter
@@ -18,7 +18,7 @@ _COLOURS = {"proposed": "cyan", "lapsed": "yellow", "formed": "green", "ended": 
 
 
 class EventTicker:
-    """Prints events; called from the subscriber's thread, while the story prints from its own."""
+    """Prints events. The subscriber's thread calls it while the demo prints from its own thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class EventTicker:
             out.print(_format_line(event, event.data))
 
     def pause(self) -> None:
-        """Tells how many were not shown, and shows the next ones in full again."""
+        """Print the number of events that were not shown, and show the next ones in full again."""
         with self._lock:
             if self._more:
                 more = ", ".join(f"{number} more {_short_type(kind)}" for kind, number in sorted(self._more.items()))
@@ -74,7 +74,7 @@ def _describe_event(event: SeenEvent, data: Mapping[str, Any]) -> str:
 
 
 def _describe_followup(data: Mapping[str, Any]) -> str:
-    """Facts and counts: what anybody said is in no event."""
+    """Facts and counts of a feedback event. No event contains what a person answered."""
     if "session" in data:
         at = datetime.fromisoformat(data["session"]["starts_at"])
         return f"{at:%a %d %b}; so far {data['sessions_held']} held"
@@ -84,7 +84,7 @@ def _describe_followup(data: Mapping[str, Any]) -> str:
 
 
 def _format_topics(focus: Sequence[Mapping[str, Any]]) -> str:
-    """A few from each side."""
+    """A few topics from each side."""
     shown = [
         topic
         for side in ("senior", "junior")
@@ -95,7 +95,7 @@ def _format_topics(focus: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _format_topic(focus: Mapping[str, Any]) -> str:
-    """With an arrow from who knows to who learns; in a pairing the senior stands left."""
+    """A topic with an arrow from the person who knows it to the one who learns it. The senior is on the left."""
     return f"{focus['topic_id']} {'->' if focus['from_side'] == 'senior' else '<-'}"
 
 

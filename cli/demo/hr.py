@@ -1,4 +1,4 @@
-"""HR's file of people, as HR hands it in."""
+"""Imports of HR's file of people."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,15 +13,15 @@ _POLL_S = 0.15
 async def import_file(
     hr: DemoCaller, file: bytes, on_progress: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any]:
-    """Returns when it is done; where it would touch many pairings a person releases it first. Raises ``Failure``.
+    """Import a file and return when it is done. An import that touches many pairings is released. Raises ``Failure``.
 
-    ``watch`` is told of every look at it.
+    ``on_progress`` is called with the import after each poll.
     """
     current: dict[str, Any] = await hr.send_content("profiles", "/imports?source=hr", file, "text/csv")
     path = f"/imports/{current['import_id']}"
     while current["state"] != "done":
         if current["state"] == "failed":
-            raise Failure(f"HR's file was not taken: {current['failure']}")
+            raise Failure(f"HR's file was not imported: {current['failure']}")
         if current["state"] == "waiting_for_release":
             await hr.post("profiles", f"{path}/release")
         await asyncio.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""How the people of the demo reach the services: over HTTP, as themselves, trying again as a good client does."""
+"""HTTP clients of the simulated people: each uses their own token, and retries as a good client does."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from cli.console import Failure
 from cli.installation import Addresses
 
 MAX_CONCURRENT_REQUESTS = 6
-"""Requests under way at the same time: modest, for a machine with two cores."""
+"""Concurrent requests. The number is small, for a machine with two cores."""
 
 _GIVE_UP_AFTER_S = 45.0
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 2.0
@@ -27,7 +27,7 @@ _TOKEN_REUSE_S = 1800.0
 
 
 class RequestRefused(Failure):
-    """A service said no; ``reason`` is its problem's code, such as ``not_proposed``."""
+    """A service refused a request. ``problem_code`` is the code of its problem, such as ``not_proposed``."""
 
     def __init__(self, failure: Failure, problem_code: str) -> None:
         super().__init__(failure.message, failure.advice, code=failure.code)
@@ -35,7 +35,7 @@ class RequestRefused(Failure):
 
 
 class DemoServices:
-    """All services, for everybody in the demo. Every command has an Idempotency-Key, so trying again does it once."""
+    """All services, for all callers in the demo. Every command has an Idempotency-Key, so a retry is safe."""
 
     def __init__(self, data: Path, addresses: Addresses) -> None:
         self.addresses = addresses
@@ -67,12 +67,12 @@ class DemoServices:
         return token
 
     async def read_metrics(self, service: str) -> list[Sample]:
-        """What its `/metrics` says now."""
+        """The current metrics of a service."""
         response = await self.call("GET", f"{self.addresses.urls[service]}/metrics", {})
         return [sample for family in text_string_to_metric_families(response.text) for sample in family.samples]
 
     async def call(self, method: str, url: str, headers: Mapping[str, str], **body: Any) -> httpx.Response:
-        """Tries again while the service is down or busy, up to a limit. Raises ``Failure``."""
+        """Send a request, with retries while the service is down or busy. Raises ``Failure`` after a time limit."""
         until, pause = time.monotonic() + _GIVE_UP_AFTER_S, _FIRST_PAUSE_S
         async with self._slots:
             while True:
@@ -84,13 +84,13 @@ class DemoServices:
                 except httpx.TransportError as error:
                     problem = f"does not answer ({type(error).__name__})"
                 if time.monotonic() > until:
-                    raise Failure(f"{url} {problem}.", "Its log, under the data folder, says more.")
+                    raise Failure(f"{url} {problem}.", "See its log in the data folder.")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _MAX_PAUSE_S)
 
 
 class DemoCaller:
-    """One person, or the administrator, as the services know them by their token."""
+    """One person or the administrator, with their token."""
 
     def __init__(
         self, web: DemoServices, member_id: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The simulated people: each joins through HTTP as themselves. What they want is in `wishes.json`."""
+"""The simulated people. Each joins over HTTP with their own token. Their wishes are in `wishes.json`."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ _ENTERED_FIELDS = ("offers", "seeks", "experience_band", "languages", "availabil
 
 @dataclass(frozen=True)
 class Persona:
-    """One of the sample company, as the demo plays them."""
+    """One simulated person of the sample company."""
 
     external_id: str
     member_id: str
@@ -35,7 +35,7 @@ class Persona:
 
 
 class Personas:
-    """Everybody of the sample who was imported, by member id."""
+    """All imported people of the sample, by member id."""
 
     def __init__(self, web: DemoServices, members: Iterable[Mapping[str, Any]]) -> None:
         wishes = json.loads((FOLDER / "wishes.json").read_text(encoding="utf-8"))
@@ -55,7 +55,7 @@ class Personas:
         return [persona for persona in self.by_member_id.values() if persona.wish["joins"]]
 
     async def join(self, programme: str, notice: str, done: Callable[[], None]) -> None:
-        """Everybody who wants to take part enters what they offer, seek and like, and enrols."""
+        """Let everybody who wants to take part enter their data and enrol. ``done`` is called after each person."""
 
         async def join_one(persona: Persona) -> None:
             await self._join(persona, programme, notice)

@@ -1,7 +1,7 @@
-"""How a simulated person lives: by a taste that only they have, by what draws them, and by how busy they are.
+"""The decisions of a simulated person: by their personal taste, by attractive topics, and by how busy they are.
 
-Nothing here comes from the matcher: neither its score nor its reasons. Everything is decided by who it is and by a
-source of chance that the caller seeds, so that the same people do the same things on every machine.
+Nothing here uses the matcher's score or reasons. Each decision depends only on the person and on a random source that
+the caller seeds, so the same people make the same decisions on every machine.
 """
 
 from collections.abc import Collection
@@ -14,15 +14,15 @@ DeclineReason = Literal["no_time", "topics_do_not_fit", "prefer_somebody_else"]
 MeetingOutcome = Literal["held", "moved", "cancelled", "missed"]
 
 _SYMPATHY, _INTEREST, _BUSYNESS, _ACCEPT_THRESHOLD = 1.0, 0.25, 0.6, -0.45
-"""A person says yes when sympathy + interest - busyness reaches what is needed; about three of four do."""
+"""A person accepts when sympathy + interest - busyness reaches the threshold. About three of four do."""
 _MAX_RATING = 5
 _REVERSED_ITEMS = frozenset({"2", "4", "6", "8"})
-"""Items of a check-in where agreeing is a complaint."""
+"""Items of a check-in for which agreement is a complaint."""
 
 
 @dataclass(frozen=True)
 class HiddenTraits:
-    """Of one person; see `cli.sample.wishes`. ``taste`` and ``comes_across`` have the same length."""
+    """The hidden traits of one person, see `cli.sample.wishes`. ``taste`` and ``comes_across`` have the same length."""
 
     taste: tuple[float, ...]
     comes_across: tuple[float, ...]
@@ -32,7 +32,7 @@ class HiddenTraits:
 
 
 def compute_liking(me: HiddenTraits, partner: HiddenTraits, topics: Collection[str]) -> float:
-    """How much ``me`` is drawn to a partner and the topics of the pairing; around 0."""
+    """How much ``me`` likes a partner and the topics of the pairing. Values are around 0."""
     sympathy = sum(mine * theirs for mine, theirs in zip(me.taste, partner.comes_across, strict=True))
     return _SYMPATHY * sympathy + _INTEREST * len(me.drawn_to.intersection(topics))
 
@@ -40,7 +40,7 @@ def compute_liking(me: HiddenTraits, partner: HiddenTraits, topics: Collection[s
 def decide_answer(
     me: HiddenTraits, partner: HiddenTraits, topics: Collection[str], random: Random
 ) -> tuple[ProposalAnswer, DeclineReason | None]:
-    """What ``me`` says to a partner and the topics of the pairing. ``chance`` only decides who forgets."""
+    """The answer of ``me`` to a proposal. ``random`` decides only whether ``me`` forgets to answer."""
     if random.random() < me.forgetful:
         return "forget", None
     return decide_without_forgetting(me, partner, topics)
@@ -49,7 +49,7 @@ def decide_answer(
 def decide_without_forgetting(
     me: HiddenTraits, partner: HiddenTraits, topics: Collection[str]
 ) -> tuple[Literal["accept", "decline"], DeclineReason | None]:
-    """The same of whoever does not forget."""
+    """The answer of a person who does not forget to answer."""
     liking = compute_liking(me, partner, topics)
     if liking - _BUSYNESS * me.busy >= _ACCEPT_THRESHOLD:
         return "accept", None
@@ -59,7 +59,7 @@ def decide_without_forgetting(
 
 
 def decide_meeting(senior: HiddenTraits, junior: HiddenTraits, random: Random) -> MeetingOutcome:
-    """What becomes of a date that the two have made."""
+    """The outcome of a planned meeting."""
     drawn = random.random()
     missed = 0.02 + 0.1 * (senior.forgetful + junior.forgetful) / 2
     cancelled = missed + 0.05 + 0.1 * (senior.busy + junior.busy) / 2
@@ -71,12 +71,12 @@ def decide_meeting(senior: HiddenTraits, junior: HiddenTraits, random: Random) -
 
 
 def rate_meeting(me: HiddenTraits, partner: HiddenTraits, topics: Collection[str], random: Random) -> int:
-    """Whether a meeting was worth one's time, from 1 to 5."""
+    """The rating of a meeting, from 1 (not worth the time) to 5."""
     return _to_rating(3.4 + compute_liking(me, partner, topics) + random.uniform(-0.8, 0.8))
 
 
 def answer_checkin(items: Collection[str], liking: float, months: float, random: Random) -> dict[str, int | None]:
-    """Answers to a check-in; some are left out. Whoever likes whom they meet speaks and listens better with time."""
+    """Answers to a check-in; some are left out. With a liked partner, the ratings rise with time."""
     given: dict[str, int | None] = {}
     for item in sorted(items):
         good = 2.9 + 0.5 * liking + (0.25 * months if liking > 0 else 0.05 * months) + random.uniform(-0.9, 0.9)

@@ -1,4 +1,4 @@
-"""What happens in the company in these months: Mondays, HR's file, people who leave or want to be forgotten."""
+"""Planned events of the company: Mondays with suggestions, HR's file, people who leave or ask for erasure."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -14,14 +14,14 @@ from cli.demo.simulated_members import DAY, SEED, SimulatedMembers, SimulatedPai
 from cli.sample.generate import FOLDER
 
 _MAX_SUGGESTIONS = 4
-"""Suggestions that the coordinator releases on one Monday."""
+"""Suggestions that the coordinator accepts on one Monday."""
 _EXPECTED_REFUSALS = frozenset(
     {"no_seat", "not_available", "not_possible", "already_partners", "no_longer_possible", "closed"}
 )
 
 
 class ScriptedEvents:
-    """Written into the people's diary. Who it happens to is drawn from whoever is paired by then."""
+    """Adds the events to the people's agenda. The people concerned are drawn from the pairs of that time."""
 
     def __init__(
         self, services: DemoServices, members: SimulatedMembers, programme: str, coordinator: Persona, chair: DemoCaller
@@ -45,7 +45,7 @@ class ScriptedEvents:
             monday += 7 * DAY
 
     async def _release_suggestions(self) -> None:
-        """Whom would help, and who is free: the coordinator brings some of them together."""
+        """Read the care list, then pair some of the free people."""
         care = await self._chair.get("feedback", f"/programmes/{self._programme}/care", help_wanted="true")
         suggestions = await self._chair.post(
             "matcher", f"/programmes/{self._programme}/suggestions?limit={_MAX_SUGGESTIONS}"
@@ -62,7 +62,7 @@ class ScriptedEvents:
                 self._lives.action_counts["suggested by the coordinator"] += 1
 
     async def _name_an_assistant(self) -> None:
-        """Who sees their times, and nothing else."""
+        """Let a person name an assistant, who sees only the times of meetings."""
         head, assistant = self._choose_paired(2)
         await self._web.member(head.member_id).put(
             "profiles", "/members/me/contact", {"delegates": [assistant.member_id]}
@@ -71,7 +71,7 @@ class ScriptedEvents:
     async def _erase_somebody(self) -> None:
         (leaving,) = self._choose_paired(1)
         self._spared.add(leaving.member_id)
-        print_line(f"  [dim]{escape(leaving.name)} asks to be forgotten.[/]")
+        print_line(f"  [dim]{escape(leaving.name)} asks for erasure.[/]")
         await self._web.member(leaving.member_id).post("profiles", "/members/me/erasure")
 
     async def _leave_the_programme(self) -> None:
@@ -81,7 +81,7 @@ class ScriptedEvents:
         await self._web.member(leaving.member_id).post("profiles", f"/members/me/enrolments/{self._programme}/leave")
 
     async def _import_nightly_file(self) -> None:
-        """HR's file tells who has left the company."""
+        """Import HR's file with people who have left the company."""
         leaving = self._choose_paired(3)
         self._spared |= {person.member_id for person in leaving}
         names = escape(", ".join(person.name for person in leaving))
@@ -89,11 +89,11 @@ class ScriptedEvents:
         await import_file(self._web.admin(), _build_leavers_file({person.external_id for person in leaving}))
 
     def _choose_paired(self, number: int) -> list[Persona]:
-        """So many people of running pairings, of different pairings."""
+        """This number of people from running pairings, each of another pairing."""
         running = sorted((pair for pair in self._lives.pairs.values() if self._may_lose(pair)), key=_sort_key)
         if len(running) < number:
             raise Failure(
-                f"The demo has {len(running)} running pairings and needs {number}.", "Play it with more people."
+                f"The demo has {len(running)} running pairings and needs {number}.", "Run it with more people."
             )
         chance = Random(f"{SEED} turn {len(self._spared)}")
         return [pair.choose_one(chance) for pair in chance.sample(running, number)]
@@ -107,7 +107,7 @@ def _sort_key(pair: SimulatedPair) -> tuple[str, str]:
 
 
 def _build_leavers_file(leaving: set[str]) -> bytes:
-    """Their rows of HR's file, as of people who have left."""
+    """Their rows of HR's file, with the employment state ``left``."""
     header, *rows = (FOLDER / "people.csv").read_text(encoding="utf-8").splitlines()
     column = header.split(",").index("employment")
     lines = [header]

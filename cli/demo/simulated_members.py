@@ -1,7 +1,7 @@
-"""How the simulated people live through the months: what they hear makes them intend things, and in time they do them.
+"""The behaviour of the simulated people: events make them plan actions, which they perform when the time comes.
 
-They hear what any subscriber hears, and act over HTTP as themselves. When and what is drawn from who they are, so the
-same people do the same things however fast the machine is.
+They receive the same events as any subscriber, and act over HTTP with their own tokens. Actions and times are drawn
+from random sources seeded by the person, so the same people do the same things on every machine.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _EXPECTED_REFUSALS = frozenset(
         "not_running", "not_scheduled", "not_yet", "over", "too_late", "wrong_state",
     }
 )  # fmt: skip
-"""The other was faster, or things have changed meanwhile: what happens to people every day."""
+"""Refusals that are normal: the partner was faster, or something has changed in the meantime."""
 _FIRST_CHECKIN_ITEMS = ("1", "2")
 _LATER_CHECKIN_ITEMS = ("1", "2", "3", "4", "5", "6", "7", "8")
 _MAX_TRIES = 4
@@ -45,7 +45,7 @@ Action = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Intention:
-    """``of``: the pairing or person that it is about; what concerns the same one is done one after the other."""
+    """A planned action. ``subject``: its pairing or person; actions on the same subject run one after the other."""
 
     subject: str
     action: Action
@@ -53,7 +53,7 @@ class Intention:
 
 @dataclass
 class SimulatedPair:
-    """Two people of a pairing, as they know it."""
+    """Two people of a pairing, and what they know about it."""
 
     pairing_id: str
     senior: Persona
@@ -63,10 +63,10 @@ class SimulatedPair:
     planned_end: datetime | None = None
     is_running: bool = False
     has_date: bool = False
-    """Whether a meeting is still to come."""
+    """Whether a future meeting has a date."""
     meetings_held: int = 0
     dates: int = 0
-    """Times that something was arranged; each draws its own chance."""
+    """Number of arrangements so far. Each one has its own random source."""
     tries: Counter[str] = field(default_factory=Counter)
 
     def each_with_partner(self) -> tuple[tuple[Persona, Persona], tuple[Persona, Persona]]:
@@ -79,7 +79,7 @@ class SimulatedPair:
         return random.choice((self.senior, self.junior))
 
     def lower_liking(self) -> float:
-        """How much the less enthusiastic of the two is drawn to it."""
+        """The lower liking of the two."""
         return min(compute_liking(me.traits, other.traits, self.topics) for me, other in self.each_with_partner())
 
     def random_for(self, what: str) -> Random:
@@ -87,10 +87,10 @@ class SimulatedPair:
 
 
 class SimulatedMembers:
-    """Everybody's, from the first proposal on. ``hear`` may be called from any thread."""
+    """The behaviour of all people from the first proposal on. ``receive`` may be called from any thread."""
 
     def __init__(self, personas: Personas, clock: Clock, planned: int) -> None:
-        """``planned``: meetings of each pairing."""
+        """``planned``: number of meetings of each pairing."""
         self.pairs: dict[str, SimulatedPair] = {}
         self.action_counts: Counter[str] = Counter()
         self._personas, self._clock = personas, clock
@@ -124,12 +124,12 @@ class SimulatedMembers:
         self._agenda.add(at, Intention(subject, action))
 
     def next_action_at(self) -> datetime | None:
-        """When somebody is next to do something, or was to have done it."""
+        """The time of the next planned action, which may be in the past."""
         self._process_inbox()
         return self._agenda.next_at()
 
     async def perform_due(self) -> int:
-        """Do what is to be done by now; how much that was."""
+        """Perform all actions that are due, and return their number."""
         self._process_inbox()
         actions_by_subject: dict[str, list[Action]] = defaultdict(list)
         for intention in self._agenda.pop_due(self._clock.now()):
@@ -158,8 +158,6 @@ class SimulatedMembers:
             self.pairs[id] = SimulatedPair(id, personas["senior"], personas["junior"], topics)
         return self.pairs.get(id)
 
-    # -- what they hear, and what they intend then -----------------------------------------------------------------
-
     def _when_proposed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
         proposed, until = _parse_time(data["proposed_at"]), _parse_time(data["answer_by"])
         for me, partner in pair.each_with_partner():
@@ -168,9 +166,9 @@ class SimulatedMembers:
             at = proposed + random.uniform(0.2, 5) * DAY * (1 + me.traits.busy)
             if choice == "forget":
                 if random.random() < 0.5:
-                    continue  # for good
+                    continue  # they never answer
                 choice, reason = decide_without_forgetting(me.traits, partner.traits, pair.topics)
-                at = until - random.uniform(1.5, 3.5) * DAY  # reminded by then, and in time on a slow machine too
+                at = until - random.uniform(1.5, 3.5) * DAY  # after the reminder, and early enough for a slow machine
             body = {"answer": "accepted"} if choice == "accept" else {"answer": "declined", "reason": reason}
             self._plan_request(at, pair, me, "matcher", "POST", "answer", body, body["answer"] or "")
 
@@ -195,7 +193,7 @@ class SimulatedMembers:
             self._maybe_plan_absence(pair, me, formed)
 
     def _maybe_plan_absence(self, pair: SimulatedPair, me: Persona, formed: datetime) -> None:
-        """Two or three weeks, for which the pairing is on hold."""
+        """Some are absent for two or three weeks, and pause the pairing for that time."""
         random = pair.random_for(f"away {me.external_id}")
         if random.random() > 0.06:
             return
@@ -214,7 +212,7 @@ class SimulatedMembers:
         self._plan_request(until, pair, me, "matcher", "POST", "resume", {}, "went on")
 
     def _maybe_plan_end(self, pair: SimulatedPair, formed: datetime) -> None:
-        """Some would rather go on with somebody else, and some change their minds altogether."""
+        """Some request another partner, and some end the pairing."""
         random = pair.random_for("second thoughts")
         if random.random() < 0.16 - 0.12 * pair.lower_liking():
             at = formed + random.uniform(30, 75) * DAY
@@ -284,7 +282,7 @@ class SimulatedMembers:
         random = pair.random_for(f"after meeting {pair.meetings_held}")
         if random.random() < 0.75:
             self._book(pair, met + random.uniform(1, 8) * DAY, ahead=random.uniform(14, 22))
-        elif random.random() < 0.8:  # in their own calendars, and noted afterwards
+        elif random.random() < 0.8:  # planned outside the system and recorded afterwards
             at = met + random.uniform(20, 33) * DAY
             noted = {"starts_at": _format_time(at), "held": True}
             who = pair.choose_one(random)
@@ -296,7 +294,7 @@ class SimulatedMembers:
             self._book(pair, _parse_time(data["happened_at"]) + random.uniform(1, 6) * DAY)
 
     def _when_help_offered(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
-        """The mail helps about half of them."""
+        """The offer of help makes about half of the pairs book a meeting."""
         random = pair.random_for(f"help {pair.dates} {pair.meetings_held}")
         if pair.is_running and not pair.has_date and random.random() < 0.5:
             self._book(pair, _parse_time(data["happened_at"]) + random.uniform(0.5, 4) * DAY)
@@ -317,10 +315,8 @@ class SimulatedMembers:
         at = due + random.uniform(0.2, 6) * DAY
         self._plan_request(at, pair, me, "feedback", "PUT", f"checkins/{milestone}", body, "answered a check-in")
 
-    # -- doing it --------------------------------------------------------------------------------------------------
-
     def _book(self, pair: SimulatedPair, at: datetime, *, ahead: float | None = None) -> None:
-        """The one who books gives the next meeting a date."""
+        """Let the senior book the next meeting."""
         pair.dates += 1
         random = pair.random_for(f"booking {pair.dates}")
         days = ahead if ahead is not None else random.uniform(2, 8)
@@ -355,7 +351,7 @@ class SimulatedMembers:
         body: Mapping[str, Any],
         description: str,
     ) -> None:
-        """What can no longer be done is let go; a service that has not heard of it yet is asked again a day later."""
+        """Send a request. An expected refusal is ignored; one by a service that lags behind is repeated a day later."""
         try:
             await self._personas.caller_of(me).send_json(method, service, f"/pairings/{pair.pairing_id}/{path}", body)
         except RequestRefused as refusal:

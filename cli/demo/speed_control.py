@@ -1,34 +1,35 @@
-"""How fast business time may run: as fast as people and services keep up with it, so that a slow machine takes longer
-and tells the same story.
+"""Chooses the speed of business time so that people and services keep up.
+
+A slow machine takes longer and has the same story.
 """
 
 from datetime import datetime, timedelta
 
 _SECONDS_PER_DAY = 86400.0
 _MIN_DAYS_PER_S, _MAX_DAYS_PER_S = 2.4, 6.0
-"""Days of business time in a second, at full speed."""
+"""Limits of full speed, in days of business time per second."""
 _PEOPLE_DAYS_PER_S = 500
-"""So many people live one day in a second."""
+"""At full speed, people x days per second."""
 FULL_SPEED_DELAY, MAX_DELAY = timedelta(hours=10), timedelta(hours=30)
-"""By how much business time may be ahead of what people do: at full speed, and at all."""
+"""How far business time may be ahead of the people's actions: at full speed, and at any speed."""
 UNCHECKED_S = 1.0
-"""As much as passes in this time at full speed may pass until the services are looked at again."""
+"""Seconds at full speed that may pass until the services are checked again."""
 LOW_BACKLOG, HIGH_BACKLOG = 40, 160
-"""Pieces of work that wait in the services: events not yet read or published, deadlines that have passed."""
+"""Limits of the backlog in the services: events not yet read or published, and passed deadlines."""
 
 
 def full_speed(people: int) -> float:
-    """Times as fast as machine time while everybody keeps up; faster for fewer people."""
+    """The speed while everybody keeps up, as a multiple of machine time. It is higher for fewer people."""
     return _SECONDS_PER_DAY * min(max(_PEOPLE_DAYS_PER_S / people, _MIN_DAYS_PER_S), _MAX_DAYS_PER_S)
 
 
 def choose_speed(
     people: int, now: datetime, checked_at: datetime, backlog: float, next_action_at: datetime | None
 ) -> tuple[float, datetime]:
-    """The speed, and where time stands still. The clock keeps that end: on a busy machine nobody would in time.
+    """The speed, and the time at which the clock must stop. The clock itself stops there, even on a busy machine.
 
-    ``looked``: when ``waiting`` pieces of work were seen in the services; ``oldest``: when somebody is next to do
-    something, or was to have done it. All by business time.
+    ``checked_at``: when the services had this ``backlog``. ``next_action_at``: the time of the next planned action,
+    which may be in the past. All times are business time.
     """
     until = checked_at + timedelta(seconds=UNCHECKED_S * full_speed(people))
     if next_action_at is not None:

@@ -1,6 +1,6 @@
-"""Another system: it reads the topics with another Kafka client and the CloudEvents SDK, and knows none of our code.
+"""Another system: it reads the topics with another Kafka client and the CloudEvents SDK, and uses none of our code.
 
-It is also the demo's independent witness: what it has seen is compared with what the services say.
+It is also the demo's independent witness: its counts are compared with those of the services.
 """
 
 import json
@@ -27,7 +27,7 @@ OPEN_TOPICS = (
     "privacy.v1",
 )
 RESTRICTED_TOPICS = ("profiles.v1", "contacts.v1", "answers.v1", "outcomes.v1")
-"""A real installation refuses these to other systems; here their events are counted by their headers, never opened."""
+"""A real installation refuses these topics to other systems. Here only the headers of their events are read."""
 
 _TRANSIENT_ERRORS = frozenset(
     {
@@ -42,19 +42,19 @@ _TRANSIENT_ERRORS = frozenset(
         KafkaError._TRANSPORT,
     }
 )
-"""Errors that go by themselves: a leader is being chosen, the broker starts again. The client tries again for us."""
+"""Errors that disappear by themselves, such as a leader election or a broker restart. The client itself retries."""
 
 _POLL_S = 0.2
 _ANSWER_WITHIN_S = 10.0
 
 
 class SubscriberFailed(Exception):
-    """The broker refused, or a record was not the CloudEvent that the documents promise."""
+    """The broker refused access, or a record was not a CloudEvent as documented."""
 
 
 @dataclass(frozen=True)
 class SeenEvent:
-    """One event, as its subscriber understands it. ``data`` is None for a tombstone and on a restricted topic."""
+    """One event. ``data`` is None for a tombstone and on a restricted topic."""
 
     topic: str
     type: str
@@ -65,23 +65,23 @@ class SeenEvent:
 
 @dataclass
 class Witness:
-    """What was seen so far. Counts are of distinct event ids: the same event may arrive more than once."""
+    """The events seen so far. Each event id counts once, because an event may arrive more than once."""
 
     ids: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     event_counts: Counter[str] = field(default_factory=Counter)
     states: dict[str, str] = field(default_factory=dict)
-    """Of each pairing, from `pairing-states.v1` alone."""
+    """State of each pairing, from `pairing-states.v1` alone."""
     erased_pairings: set[str] = field(default_factory=set)
-    """Pairings that a tombstone took away, because one of the two was erased."""
+    """Pairings removed by a tombstone, because one of the two was erased."""
     subjects_by_type: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Ids of the aggregates by the type of event that was seen of them."""
+    """Event type -> ids of the aggregates with such an event."""
     sessions: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Pairing and latest state of each meeting."""
+    """Meeting -> its pairing and latest state."""
     answered_checkins: dict[str, str] = field(default_factory=dict)
-    """The pairing of each check-in that was answered."""
+    """Answered check-in -> its pairing."""
 
     def record(self, event: SeenEvent) -> bool:
-        """False when it was seen before."""
+        """Record an event. False when it was recorded before."""
         if event.id in self.ids[event.topic]:
             return False
         self.ids[event.topic].add(event.id)
@@ -101,15 +101,15 @@ class Witness:
         return True
 
     def count_meetings(self, state: str) -> int:
-        """In this state now, of pairings that are still known."""
+        """The number of meetings in this state, without pairings of erased people."""
         return sum(at == state and pairing not in self.erased_pairings for pairing, at in self.sessions.values())
 
     def count_answered_checkins(self) -> int:
-        """Check-ins that were completed, of pairings that are still known."""
+        """The number of answered check-ins, without pairings of erased people."""
         return sum(pairing not in self.erased_pairings for pairing in self.answered_checkins.values())
 
     def find_richest_pairing(self) -> str:
-        """The pairing that went through most kinds of events, of those that are still known."""
+        """The pairing with the most kinds of events, without pairings of erased people."""
         kinds: Counter[str] = Counter()
         for pairings in self.subjects_by_type.values():
             kinds.update(self.states.keys() & pairings)
@@ -120,7 +120,7 @@ class Witness:
 
 
 class Subscriber:
-    """Reads from the beginning of every topic, in a thread of its own, until it is stopped."""
+    """Reads every topic from the beginning, in its own thread, until it is stopped."""
 
     def __init__(self, servers: str, prefix: str, show: Callable[[SeenEvent], None]) -> None:
         self.witness = Witness()
@@ -140,7 +140,7 @@ class Subscriber:
         )
         self._admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
         self._next_offsets: dict[tuple[str, int], int] = {}
-        """The offset that comes next, by topic and partition."""
+        """Topic and partition -> next offset."""
         self._thread = threading.Thread(target=self._run, name="subscriber", daemon=True)
 
     def start(self) -> None:
@@ -148,16 +148,16 @@ class Subscriber:
         self._thread.start()
 
     def add_listener(self, listener: Callable[[SeenEvent], None]) -> None:
-        """From now on it is told of each event as well, once, from the subscriber's thread."""
+        """Call this listener once for each event from now on, in the subscriber's thread."""
         self._listeners.append(listener)
 
     def stop(self) -> None:
-        """Raises ``SubscriberFailed`` when it had failed on the way."""
+        """Stop reading. Raises ``SubscriberFailed`` when it has failed before."""
         self.close()
         self.raise_if_failed()
 
     def close(self) -> None:
-        """Let go of the broker, whatever happened; harmless when repeated."""
+        """Disconnect from the broker. May be repeated, also after a failure."""
         self._stopping.set()
         self._thread.join(_ANSWER_WITHIN_S)
 
@@ -166,7 +166,7 @@ class Subscriber:
             raise SubscriberFailed(str(self._error)) from self._error
 
     def count_unread(self, topics: Iterable[str] = OPEN_TOPICS) -> int:
-        """How many records of these topics it has not read yet, as the broker counts them."""
+        """The number of unread records of these topics, by the broker's offsets."""
         self.raise_if_failed()
         names = [self._prefix + topic for topic in topics]
         try:
@@ -181,7 +181,7 @@ class Subscriber:
         except KafkaException as error:
             if error.args[0].code() not in _TRANSIENT_ERRORS:
                 raise
-            return 1  # nobody knows just now; ask again
+            return 1  # unknown at the moment; ask again
 
     def _run(self) -> None:
         try:
@@ -206,7 +206,7 @@ class Subscriber:
 
 
 def parse_event(message: Message, prefix: str) -> SeenEvent:
-    """A record as a CloudEvent. Raises ``ValueError`` or ``KeyError`` when it is none."""
+    """Parse a record as a CloudEvent. Raises ``ValueError`` or ``KeyError`` when it is not one."""
     topic = str(message.topic()).removeprefix(prefix)
     pairs = cast("list[tuple[str, bytes]]", message.headers() or [])
     value = b"" if topic in RESTRICTED_TOPICS else message.value() or b""

@@ -1,6 +1,6 @@
-"""The figures at the end, counted twice: as they lie in the databases, and as the independent subscriber saw it happen.
+"""The final figures, counted twice: from the databases, and by the independent subscriber.
 
-The demo fails when the two disagree: it is a check of the whole system, not a show.
+The demo fails when the two disagree, so it is a check of the whole system.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ _AUDIT_FIELDS = (
 
 @dataclass(frozen=True)
 class FinalCounts:
-    """At one moment: the documents, the people whom every service has confirmed to have forgotten, dead letters."""
+    """Figures at one moment: stored documents, people whose erasure every service confirmed, and dead letters."""
 
     audit: Audit
     erased: int
@@ -40,11 +40,11 @@ class FinalCounts:
 
 
 def find_disagreements(counts: FinalCounts, witness: Witness) -> list[str]:
-    """A sentence for each figure on which the services and the subscriber differ; empty when all agree."""
+    """A sentence for each figure on which the services and the subscriber differ. Empty when all agree."""
     audit, erased = counts.audit, witness.erased_pairings
 
     def count_seen(kind: str) -> int:
-        """Aggregates, without pairings that went with somebody who was erased: no service knows them any longer."""
+        """The number of aggregates with such an event, without pairings of erased people, which no service stores."""
         return len(witness.subjects_by_type.get(f"mentoring.{kind}.v1", set()) - erased)
 
     pairs = (
@@ -57,14 +57,14 @@ def find_disagreements(counts: FinalCounts, witness: Witness) -> list[str]:
         ("pairings that ended", audit.ended, count_seen("pairing.ended")),
         ("meetings held", audit.sessions_held, witness.count_meetings("held")),
         ("check-ins completed", audit.checkins, witness.count_answered_checkins()),
-        ("wishes for another partner", audit.partner_changes, count_seen("partner.change.requested")),
+        ("requests for another partner", audit.partner_changes, count_seen("partner.change.requested")),
         (
-            "messages sent that events tell of",
+            "messages sent with a public event",
             audit.published_notifications,
             len(witness.subjects_by_type["mentoring.notification.sent.v1"]),
         ),
         ("mails in the Maildir", audit.mails_sent, audit.mails_sent if audit.mails is None else audit.mails),
-        ("erasures asked for", counts.erased, count_seen("erasure.requested")),
+        ("erasures requested", counts.erased, count_seen("erasure.requested")),
         (
             "confirmations of erasure",
             counts.erased * len(SERVICES),

@@ -1,5 +1,5 @@
-"""A made-up company of four hundred people: the HR file, what each would enter, and a programme for them.
+"""A made-up company of four hundred people: the HR file, the entries of each person, and a programme for them.
 
-`people.csv` and `wishes.json` are written by `python -m cli.sample.generate` and committed. Nobody in them exists; all
-addresses end in `.example`, which can never be anyone's.
+`python -m cli.sample.generate` writes `people.csv` and `wishes.json`, which are committed. None of these people exists.
+All addresses end in `.example`, a domain that nobody can own.
 """

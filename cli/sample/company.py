@@ -1,6 +1,7 @@
-"""The shape of the sample company: sites, departments, grades, and what people there tend to know and to wonder about.
+"""The shape of the sample company: sites, departments, grades, and the usual topics of its people.
 
-Halden makes medical pumps. Halden Care, its small sister, services them in hospitals and is an organisation of its own.
+Halden makes medical pumps. Halden Care, its small sister company, services them in hospitals. It is an organisation of
+its own.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ class Site:
     locale: str
     local_language: str
     people: int
-    """Its share of the company, in parts of all sites' sum."""
+    """The relative size of the site. The share is this number divided by the sum over all sites."""
     cultures: tuple[tuple[str, int], ...]
 
 
@@ -27,7 +28,7 @@ class Department:
     people: int
     disciplines: tuple[str, ...]
     shifts: float
-    """The share of its staff that works in rotating shifts."""
+    """The share of the staff that works in rotating shifts."""
     sites: tuple[str, ...]
     knows: tuple[str, ...]
     """Topics that come with the job."""
@@ -154,11 +155,11 @@ FRESH_TOPICS = (
     "data-visualisation", "collaboration-tools", "remote-work", "youth-culture", "unconscious-bias",
     "generations", "inclusive-language", "climate", "user-experience",
 )  # fmt: skip
-"""What those with fewer years tend to bring, and those with more of them to wonder about."""
+"""Topics that people with fewer years usually offer, and people with more years usually seek."""
 
 SEASONED_TOPICS = (
     "strategy", "leading-teams", "negotiation", "decision-making", "organisational-politics",
     "career-planning", "financial-statements", "executive-presence", "change-management", "networking",
     "conflict", "industry-knowledge", "delegation", "business-cases",
 )  # fmt: skip
-"""What comes with years, and what those with fewer of them tend to wonder about."""
+"""Topics that people with more years usually offer, and people with fewer years usually seek."""

@@ -1,6 +1,6 @@
-"""Writes `people.csv` and `wishes.json`: `python -m cli.sample.generate`, or `--check` to compare with what is there.
+"""Writes `people.csv` and `wishes.json`: `python -m cli.sample.generate`. With `--check` it only compares them.
 
-Deterministic on every Python: see `chance`.
+The output is the same on every Python version, see `seeded_random`.
 """
 
 import csv
@@ -49,7 +49,7 @@ def build_people_csv(everybody: list[Worker]) -> str:
 
 
 def build_wishes_json(random: SeededRandom, everybody: list[Worker]) -> str:
-    """One line for each person, so that a difference can be read."""
+    """One line for each person, so that a diff is readable."""
     lines = []
     for worker in everybody:
         wishes = generate_wishes(random, worker, everybody)
@@ -58,7 +58,7 @@ def build_wishes_json(random: SeededRandom, everybody: list[Worker]) -> str:
 
 
 def generate_files() -> dict[str, str]:
-    """Name and text of each file."""
+    """File name -> text."""
     everybody = generate_workforce(SeededRandom(SEED))
     return {
         "people.csv": build_people_csv(everybody),
@@ -75,7 +75,9 @@ def main(arguments: Sequence[str]) -> int:
         elif path.read_text(encoding="utf-8") != text:
             differing.append(name)
     if differing:
-        sys.stderr.write(f"{', '.join(differing)}: not what the generator writes; run python -m cli.sample.generate\n")
+        sys.stderr.write(
+            f"{', '.join(differing)}: different from the generator's output; run python -m cli.sample.generate\n"
+        )
     return 1 if differing else 0
 
 

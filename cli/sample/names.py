@@ -1,4 +1,4 @@
-"""Given and family names of many cultures, each spelled as its people spell them; put together at random."""
+"""Given and family names of many cultures, in their own spelling. They are combined at random."""
 
 NAMES: dict[str, tuple[str, str]] = {
     "dutch": (
@@ -57,4 +57,4 @@ NAMES: dict[str, tuple[str, str]] = {
 }
 
 ALL_CULTURES = tuple(sorted(NAMES))
-"""Anybody may work anywhere: at each site some names come from all of these."""
+"""At each site, some names come from all cultures."""

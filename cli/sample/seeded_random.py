@@ -1,4 +1,4 @@
-"""All chance of the sample, from `Random.random()` alone: its sequence never changes between versions of Python."""
+"""The random source of the sample. It uses only `Random.random()`, which is the same in every Python version."""
 
 from collections.abc import Sequence
 from random import Random
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class SeededRandom:
-    """Draws, all from `random()` alone."""
+    """Random draws that use only `random()`."""
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
@@ -20,7 +20,7 @@ class SeededRandom:
         return self.uniform() < probability
 
     def integer(self, low: int, high: int) -> int:
-        """A whole number, both ends included."""
+        """A whole number from ``low`` to ``high``, both included."""
         return low + int(self.uniform() * (high - low + 1))
 
     def choose(self, items: Sequence[T]) -> T:
@@ -35,6 +35,6 @@ class SeededRandom:
         return items[-1][0]
 
     def sample(self, items: Sequence[T], number: int) -> list[T]:
-        """`number` different ones, or all there are."""
+        """`number` different items, or all when there are fewer."""
         left = list(items)
         return [left.pop(int(self.uniform() * len(left))) for _ in range(min(number, len(left)))]

@@ -1,7 +1,7 @@
-"""What each person would enter when joining, and what they never tell anyone: by that they answer in the demo.
+"""The entries of each person when they join, and their hidden traits, by which they decide in the demo.
 
-The hidden part is drawn here, from nothing that the matcher computes: a taste in people, a way of coming across,
-topics that really draw them, how busy and how forgetful they are.
+The hidden traits use nothing that the matcher computes: a taste in people, a way of coming across, attractive topics,
+and how busy and how forgetful the person is.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ STATEMENTS = (
     ("change_enjoy", "change_proven"),
     ("debate_lively", "debate_common"),
 )
-"""Each dimension is asked twice, in opposite words."""
+"""Each dimension has two opposite statements."""
 
 _MIN_SENIOR_LEVEL, _MAX_JUNIOR_LEVEL = 11, 9
 _TRAIT_COUNT = 4
-"""Of a hidden taste and of how somebody comes across; what they mean is nobody's business."""
+"""Number of hidden traits in a taste and in how somebody comes across. They have no meaning."""
 
 
 def generate_wishes(random: SeededRandom, worker: Worker, everybody: Sequence[Worker]) -> dict[str, object]:
@@ -56,7 +56,7 @@ def _choose_side(worker: Worker) -> str:
 
 
 def _choose_topics(random: SeededRandom, worker: Worker, side: str) -> tuple[list[str], list[str]]:
-    """What they offer and what they seek; nobody seeks what they offer."""
+    """Topics that the person offers, and topics that they seek. Nobody seeks a topic that they offer."""
     fresh, seasoned = {"senior": (1, 3), "either": (2, 2), "junior": (3, 1)}[side]
     offers = random.sample(worker.department.knows, random.integer(1, 3))
     offers += random.sample(FRESH_TOPICS, fresh) + random.sample(SEASONED_TOPICS, seasoned)
@@ -66,7 +66,7 @@ def _choose_topics(random: SeededRandom, worker: Worker, side: str) -> tuple[lis
 
 
 def _choose_experience_band(random: SeededRandom, worker: Worker) -> int:
-    """A band of years in the field, 0 to 5, that goes roughly with the grade."""
+    """The band of years in the field, 0 to 5. It is roughly proportional to the grade."""
     return max(0, min(5, (worker.level + random.integer(-3, 3)) // 4))
 
 
@@ -92,7 +92,7 @@ def _choose_availability(random: SeededRandom, worker: Worker) -> dict[str, obje
 
 
 def _choose_statement_answers(random: SeededRandom) -> dict[str, int]:
-    """Answers from -2 to 2; now and then one is skipped. Opposite ones mostly, not always, get opposite answers."""
+    """Answers from -2 to 2. A few are skipped. Opposite statements mostly, but not always, get opposite answers."""
     answers: dict[str, int] = {}
     for statement, opposite_statement in STATEMENTS:
         leaning = random.integer(-2, 2)

@@ -1,4 +1,4 @@
-"""Who works at the sample company: a proper tree of reporting lines, from the one at the top down to the shop floor."""
+"""The staff of the sample company, as a tree of reporting lines from the chief down to the shop floor."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from cli.sample.names import ALL_CULTURES, NAMES
 from cli.sample.seeded_random import SeededRandom
 
 _LAYERS = ((1, 17, 18), (2, 14, 16), (3, 11, 13), (4, 8, 10), (5, 1, 7))
-"""Below the one at the top: distance from the top, lowest and highest grade."""
+"""The layers below the chief: distance from the top, lowest and highest grade."""
 _REPORTS_PER_MANAGER = (1, 18, 8, 4)
-"""Of a department's people one is its head, and so many stand to one director, one manager, one team lead."""
+"""A department has one head. The other numbers: people for each director, each manager and each team lead."""
 _SHARE_WITHOUT_EMAIL = 0.29
-"""Of shift workers; elsewhere nobody is without. It comes to about one person in twelve."""
+"""Share of shift workers without an address. Others all have one, so about one person in twelve has none."""
 
 
 @dataclass
 class Worker:
-    """One row of the HR file, with what the wishes are made from."""
+    """One row of the HR file, with the data from which the wishes are generated."""
 
     external_id: str
     name: str
@@ -37,7 +37,7 @@ class Worker:
 
 
 class _UniqueNames:
-    """Hands out names and employee numbers that nobody else has."""
+    """Draws names and employee numbers that are unique."""
 
     def __init__(self, random: SeededRandom) -> None:
         self._chance = random
@@ -66,7 +66,7 @@ class _UniqueNames:
 
 
 def generate_workforce(random: SeededRandom) -> list[Worker]:
-    """Everybody, from the top down: a manager always comes before those who report to them."""
+    """All people from the top down. A manager always comes before their reports."""
     register = _UniqueNames(random)
     office = DEPARTMENTS[0]
     chief = _hire(random, register, MAIN, office, 0, 20, SITES[0], None)
@@ -135,7 +135,7 @@ def _hire(
 
 
 def _add_circumstances(random: SeededRandom, everybody: list[Worker]) -> None:
-    """Addresses, second evaluators, leave and leaving."""
+    """Add e-mail addresses, additional evaluators, leave, and people who are leaving."""
     experienced = [worker for worker in everybody if worker.level >= 12]
     for worker in everybody:
         if not (worker.shift and random.is_true(_SHARE_WITHOUT_EMAIL)):
