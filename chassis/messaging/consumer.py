@@ -35,7 +35,7 @@ from chassis.messaging.records import (
     ReadableRecord,
     ReadResult,
     SkippedRecord,
-    dead_letter_origin,
+    read_dead_letter_origin,
     read_record,
 )
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedTombstone
@@ -118,7 +118,7 @@ class Consumer(Generic[C]):
         self._reported: set[tuple[str, int]] = set()  # topics and partitions whose lag is in the metrics
         self._broker = KafkaBroker(
             connection.servers,
-            security=_security(connection),
+            security=_build_security(connection),
             logger=None,
             apply_types=False,
             consumer_only=True,
@@ -136,7 +136,7 @@ class Consumer(Generic[C]):
             ack_policy=AckPolicy.NACK_ON_ERROR,
             no_reply=True,
             parser=_keep_raw_records,
-            decoder=_raw_records,
+            decoder=_decode_raw_records,
             session_timeout_ms=10_000,
             heartbeat_interval_ms=1_000,
         )
@@ -177,7 +177,7 @@ class Consumer(Generic[C]):
         await self._halt_if_most_fail([id(result.record) in failed for result in results])
         for failure in failures:
             await self._send_dead_letter(failure)
-        self._count(results, failed)
+        self._count_results(results, failed)
 
     async def _read(self, record: KafkaRecord) -> ReadResult | None:
         """Parse a record. A record of the retries topic is first replaced by the record that it stands for.
@@ -186,7 +186,7 @@ class Consumer(Generic[C]):
         """
         if record.topic != self._retries_topic.name:
             return read_record(record, self._handlers)
-        origin = dead_letter_origin(record.headers)
+        origin = read_dead_letter_origin(record.headers)
         if origin is None:
             return PoisonRecord(record, "bad_retry", "a retry without its dl-* headers")
         try:
@@ -208,7 +208,7 @@ class Consumer(Generic[C]):
 
     async def _apply(self, projection: Projection[Any], events: Sequence[ReadableRecord]) -> list[HandlingFailure]:
         """Write the rows of these events in bulk; when that fails for good, one by one to find the unwritable rows."""
-        rows = [_row(event) for event in events]
+        rows = [_build_row(event) for event in events]
         try:
             await self._retry(partial(projection.apply, rows))
         except Exception as error:
@@ -223,7 +223,7 @@ class Consumer(Generic[C]):
             except Exception as error:
                 if is_transient(error):
                     raise
-                failures.append(_failure(event, error))
+                failures.append(_build_failure(event, error))
         return failures
 
     async def _run_reactions(self, events: Sequence[ReadableRecord]) -> list[HandlingFailure]:
@@ -240,7 +240,7 @@ class Consumer(Generic[C]):
         groups = iter(by_key.values())
         failures: list[HandlingFailure] = []
 
-        async def work_off_groups() -> None:
+        async def process_groups() -> None:
             for group in groups:
                 for event in group:
                     if (failure := await self._react_to(event)) is not None:
@@ -249,7 +249,7 @@ class Consumer(Generic[C]):
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(min(CONCURRENT_KEYS, len(by_key))):
-                    tasks.create_task(work_off_groups())
+                    tasks.create_task(process_groups())
         except ExceptionGroup as group_error:
             raise group_error.exceptions[0] from group_error
         return failures
@@ -267,7 +267,7 @@ class Consumer(Generic[C]):
                     log.exception(
                         "a reaction failed for good", extra={"event_type": envelope.type, "event_id": envelope.id}
                     )
-                    return _failure(event, error)
+                    return _build_failure(event, error)
         return None
 
     async def _retry(
@@ -306,7 +306,7 @@ class Consumer(Generic[C]):
         )
         metrics.count_dead_letter(self._service, topic, failure.code)
 
-    def _count(self, results: Sequence[ReadResult], failed: Collection[int]) -> None:
+    def _count_results(self, results: Sequence[ReadResult], failed: Collection[int]) -> None:
         """Count skipped and handled records; ``failed`` holds the ``id()`` of the records that failed."""
         created: dict[tuple[str, str], list[datetime]] = {}
         for result in results:
@@ -356,13 +356,13 @@ def _are_mostly_failures(failed: Collection[bool]) -> bool:
     return sum(failed) >= BREAKER_FAILURES and sum(failed) * 2 > len(failed)
 
 
-def _row(event: ReadableRecord) -> ProjectionRow:
+def _build_row(event: ReadableRecord) -> ProjectionRow:
     received = event.received
     data = None if isinstance(received, ReceivedTombstone) else received.data
     return ProjectionRow(received.envelope.subject, received.envelope.sequence, data)
 
 
-def _failure(event: ReadableRecord, error: Exception) -> HandlingFailure:
+def _build_failure(event: ReadableRecord, error: Exception) -> HandlingFailure:
     if isinstance(error, PermanentFailure):
         return HandlingFailure(event.record, "refused", str(error))
     return HandlingFailure(
@@ -408,11 +408,11 @@ class _BatchPosition:
         self._consumer.seek(partition, offset)
 
 
-async def _raw_records(message: Any) -> list[RawRecord]:
+async def _decode_raw_records(message: Any) -> list[RawRecord]:
     return list(message.raw_records)
 
 
-def _security(connection: Connection) -> BaseSecurity | None:
+def _build_security(connection: Connection) -> BaseSecurity | None:
     """The security settings of the connection in FastStream's form."""
     context = connection.client_arguments().get("ssl_context")
     if not connection.protocol.startswith("SASL"):

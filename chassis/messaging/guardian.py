@@ -18,14 +18,11 @@ record has already been read. This needs a guardian that keeps up; compaction ta
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from typing import Any
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
-from chassis.messaging.kafka import Producer, RawRecord, open_reader, topic_partitions
+from chassis.messaging.kafka import Producer, RawRecord, is_at_end, list_partitions, open_reader
 from chassis.observability import metrics
 from chassis.storage import outbox
 from chassis.storage.aggregates import Aggregates
@@ -72,14 +69,14 @@ class Guardian:
         """Read from the beginning, without end. Raises errors of the connection."""
         name = self.topic.full_name(self._prefix)
         async with open_reader(self._connection, name, min_fetch_bytes=MIN_FETCH_BYTES) as consumer:
-            partitions = topic_partitions(consumer, name)
+            partitions = list_partitions(consumer, name)
             await consumer.seek_to_beginning()
             while True:
                 fetched = await consumer.getmany(*partitions, timeout_ms=POLL_MS, max_records=READ_BATCH)
                 for records in fetched.values():
                     for record in records:
                         self.observe(record)
-                if self._must_check() and await self._at_end(consumer, partitions):
+                if self._must_check() and await is_at_end(consumer, partitions):
                     await self.republish_outdated()
                     self.caught_up.set()
 
@@ -108,10 +105,6 @@ class Guardian:
 
     def _was_at_end_within(self, seconds: float) -> bool:
         return self._at_end_at is not None and time.monotonic() - self._at_end_at < seconds
-
-    async def _at_end(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
-        ends = await consumer.end_offsets(list(partitions))
-        return all([await consumer.position(partition) >= ends[partition] for partition in partitions])
 
     async def republish_outdated(self) -> None:
         """At the end of all partitions: compare the newest records with the documents, and correct outdated ones."""

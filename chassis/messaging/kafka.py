@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -152,14 +152,20 @@ def convert_record(record: RawRecord, prefix: str) -> KafkaRecord:
     )
 
 
-def topic_partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+def list_partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
+
+
+async def is_at_end(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
+    """Whether the consumer has read all of these partitions to their current end."""
+    ends = await consumer.end_offsets(list(partitions))
+    return all([await consumer.position(partition) >= ends[partition] for partition in partitions])
 
 
 async def read_offset_ranges(connection: Connection, prefix: str, topic: str) -> dict[int, tuple[int, int]]:
     """First and next offset of each partition, by its number."""
     async with open_reader(connection, prefix + topic) as consumer:
-        partitions = topic_partitions(consumer, prefix + topic)
+        partitions = list_partitions(consumer, prefix + topic)
         first = await consumer.beginning_offsets(partitions)
         end = await consumer.end_offsets(partitions)
         return {partition.partition: (first[partition], end[partition]) for partition in partitions}
@@ -168,7 +174,7 @@ async def read_offset_ranges(connection: Connection, prefix: str, topic: str) ->
 async def read_topic(connection: Connection, prefix: str, topic: str) -> AsyncIterator[KafkaRecord]:
     """Every record that a topic holds at the start of the call, for each partition in order of offsets."""
     async with open_reader(connection, prefix + topic) as consumer:
-        ends = await consumer.end_offsets(topic_partitions(consumer, prefix + topic))
+        ends = await consumer.end_offsets(list_partitions(consumer, prefix + topic))
         await consumer.seek_to_beginning()
         while any([await consumer.position(partition) < end for partition, end in ends.items() if end]):
             for partition, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
@@ -186,11 +192,11 @@ async def read_key(
     ``since``: skip records written before this machine time.
     """
     async with open_reader(connection, prefix + topic) as consumer:
-        partitions = topic_partitions(consumer, prefix + topic)
+        partitions = list_partitions(consumer, prefix + topic)
         partition = DefaultPartitioner()(key.encode(), partitions, partitions)
         consumer.pause(*(other for other in partitions if other != partition))
         end = (await consumer.end_offsets([partition]))[partition]
-        start = await _offset_since(consumer, partition, since)
+        start = await _find_offset_since(consumer, partition, since)
         if start is None:
             return
         consumer.seek(partition, start)
@@ -201,7 +207,9 @@ async def read_key(
                         yield convert_record(record, prefix)
 
 
-async def _offset_since(consumer: AIOKafkaConsumer, partition: TopicPartition, since: datetime | None) -> int | None:
+async def _find_offset_since(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, since: datetime | None
+) -> int | None:
     """The first offset written at ``since`` or later; None when there is none."""
     if since is None:
         return int((await consumer.beginning_offsets([partition]))[partition])
@@ -214,7 +222,7 @@ async def read_record(
 ) -> KafkaRecord | None:
     """The record at an offset; None when it no longer exists or never did. Raises ``TimeoutError``."""
     async with open_reader(connection, prefix + topic) as consumer:
-        partitions = topic_partitions(consumer, prefix + topic)
+        partitions = list_partitions(consumer, prefix + topic)
         target = TopicPartition(prefix + topic, partition)
         if target not in partitions:
             return None

@@ -96,7 +96,7 @@ def _read_tombstone(record: KafkaRecord, envelope: Envelope, compacted: bool) ->
     )
 
 
-def dead_letter_origin(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int] | None:
+def read_dead_letter_origin(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int] | None:
     """Topic (without prefix), partition and offset of the original of a dead letter or retry; None if not readable."""
     values: Mapping[str, bytes] = dict(headers)
     try:

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.core.connection import Connection
-from chassis.messaging.kafka import convert_record, open_reader, topic_partitions
+from chassis.messaging.kafka import convert_record, is_at_end, list_partitions, open_reader
 from chassis.messaging.records import ReadableRecord, read_record
 from chassis.messaging.subscriptions import HandlerRegistry
 from contracts.envelope import Topic
@@ -63,14 +63,14 @@ class TopicReplica(Generic[C]):
                         await self._run_reactions(record)
                         self._next_offsets[partition] = record.offset + 1
                         await asyncio.sleep(0)  # gives other tasks of this process a turn
-                if not self.caught_up.is_set() and await self._at_end(consumer, partitions):
+                if not self.caught_up.is_set() and await is_at_end(consumer, partitions):
                     self.caught_up.set()
 
     @contextlib.asynccontextmanager
     async def _open_reader(self) -> AsyncIterator[tuple[AIOKafkaConsumer, Sequence[TopicPartition]]]:
         name = self.topic.full_name(self._prefix)
         async with open_reader(self._connection, name) as consumer:
-            partitions = topic_partitions(consumer, name)
+            partitions = list_partitions(consumer, name)
             await consumer.seek_to_beginning()
             for partition, offset in self._next_offsets.items():
                 consumer.seek(partition, offset)
@@ -81,7 +81,3 @@ class TopicReplica(Generic[C]):
         if isinstance(result, ReadableRecord):  # the consumer moves the others to the dead letters
             for reaction in self._handlers.find_reactions(result.received):
                 await reaction(result.received, self._context)
-
-    async def _at_end(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
-        ends = await consumer.end_offsets(list(partitions))
-        return all([await consumer.position(partition) >= ends[partition] for partition in partitions])

@@ -48,7 +48,7 @@ class JsonFormatter(logging.Formatter):
             entry["trace_id"] = trace.format_trace_id(context.trace_id)
             entry["span_id"] = trace.format_span_id(context.span_id)
         for name in sorted(_allowed_fields & record.__dict__.keys()):
-            entry[name] = _loggable(record.__dict__[name])
+            entry[name] = _to_loggable(record.__dict__[name])
         if record.exc_info and record.exc_info[1] is not None:
             entry["error"] = _describe_error(record.exc_info[1])
         return json.dumps(entry, ensure_ascii=False)
@@ -88,7 +88,7 @@ def _redact_arguments(arguments: Any) -> Any:
     return tuple(safe_message(value) if isinstance(value, BaseException) else value for value in arguments)
 
 
-def _loggable(value: object) -> object:
+def _to_loggable(value: object) -> object:
     return value if isinstance(value, int | float | bool) or value is None else str(value)[:200]
 
 

@@ -122,30 +122,32 @@ def shutdown() -> None:
 
 def current_traceparent() -> str | None:
     """The context of the current span as a W3C ``traceparent``, to be stored; None outside of any span."""
-    return _traceparent(trace.get_current_span().get_span_context())
+    return _format_traceparent(trace.get_current_span().get_span_context())
 
 
-def _traceparent(context: SpanContext) -> str | None:
+def _format_traceparent(context: SpanContext) -> str | None:
     if not context.is_valid:
         return None
     # The same text as the propagator's, which costs ten times as much: an import calls this for every event.
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
-def _context(traceparent: str | None) -> otel.Context:
+def _extract_context(traceparent: str | None) -> otel.Context:
     """The context of a stored traceparent. An unreadable one begins a new trace."""
     return _propagator.extract({"traceparent": traceparent} if traceparent else {}, context=otel.Context())
 
 
-def _links(traceparents: Sequence[str | None]) -> list[Link]:
-    contexts = [trace.get_current_span(_context(stored)).get_span_context() for stored in traceparents if stored]
+def _build_links(traceparents: Sequence[str | None]) -> list[Link]:
+    contexts = [
+        trace.get_current_span(_extract_context(stored)).get_span_context() for stored in traceparents if stored
+    ]
     return [Link(context) for context in contexts if context.is_valid]
 
 
 @contextmanager
 def use_context(traceparent: str | None) -> Iterator[None]:
     """Make a stored context the current one."""
-    token = otel.attach(_context(traceparent))
+    token = otel.attach(_extract_context(traceparent))
     try:
         yield
     finally:
@@ -155,7 +157,7 @@ def use_context(traceparent: str | None) -> Iterator[None]:
 def link_current_span(traceparent: str | None) -> None:
     """Link the current span to an earlier trace; does nothing when that is the span's own trace."""
     current = trace.get_current_span()
-    for link in _links([traceparent]):
+    for link in _build_links([traceparent]):
         if current.is_recording() and link.context.trace_id != current.get_span_context().trace_id:
             current.add_link(link.context)
 
@@ -176,7 +178,7 @@ def _span(
         context=parent,
         kind=kind,
         attributes=attributes,
-        links=_links(links),
+        links=_build_links(links),
         record_exception=False,  # the SDK would record the error's own message
         set_status_on_exception=False,
     ) as opened:
@@ -187,7 +189,7 @@ def _span(
             raise
 
 
-def _messaging_attributes(operation: str, topic: str, envelope: Envelope) -> dict[str, str | int | float | bool]:
+def _build_messaging_attributes(operation: str, topic: str, envelope: Envelope) -> dict[str, str | int | float | bool]:
     attributes: dict[str, str | int | float | bool] = {
         "messaging.system": "kafka",
         "messaging.destination.name": topic,
@@ -213,9 +215,9 @@ def send_span(topic: str, envelope: Envelope) -> Iterator[str | None]:
     if not _state.exports:  # a bulk import sends hundreds of thousands; unseen spans would take a third of its time
         yield envelope.traceparent
         return
-    attributes = _messaging_attributes("send", topic, envelope)
-    with _span(f"send {topic}", SpanKind.PRODUCER, attributes, _context(envelope.traceparent)) as opened:
-        yield _traceparent(opened.get_span_context())
+    attributes = _build_messaging_attributes("send", topic, envelope)
+    with _span(f"send {topic}", SpanKind.PRODUCER, attributes, _extract_context(envelope.traceparent)) as opened:
+        yield _format_traceparent(opened.get_span_context())
 
 
 @contextmanager
@@ -225,13 +227,13 @@ def process_span(topic: str, envelope: Envelope, partition: int, offset: int) ->
         with use_context(envelope.traceparent):
             yield trace.INVALID_SPAN
         return
-    attributes = _messaging_attributes("process", topic, envelope) | {
+    attributes = _build_messaging_attributes("process", topic, envelope) | {
         "messaging.destination.partition.id": str(partition),
         "messaging.kafka.offset": offset,
     }
     if _state.consumer_group:
         attributes["messaging.consumer.group.name"] = _state.consumer_group
-    with _span(f"process {topic}", SpanKind.CONSUMER, attributes, _context(envelope.traceparent)) as opened:
+    with _span(f"process {topic}", SpanKind.CONSUMER, attributes, _extract_context(envelope.traceparent)) as opened:
         yield opened
 
 
@@ -246,7 +248,7 @@ def record_bulk_processing(topic: str, envelope: Envelope, partition: int, offse
 def http_span(method: str, scheme: str, traceparent: str | None) -> Iterator[Span]:
     """The span of one HTTP request. Name, route and status are set once they are known (see ``web.middleware``)."""
     attributes = {"http.request.method": method, "url.scheme": scheme}
-    with _span(method, SpanKind.SERVER, attributes, _context(traceparent)) as opened:
+    with _span(method, SpanKind.SERVER, attributes, _extract_context(traceparent)) as opened:
         yield opened
 
 
@@ -292,7 +294,7 @@ def write_lifecycle_span(
     token = _fixed_ids.set((trace_id, root if is_root else _derive_id(8, lifecycle_id, name, start.isoformat())))
     try:
         phase = _state.tracer.start_span(
-            name, context=parent, attributes=attributes or {}, links=_links(links), start_time=_nanoseconds(start)
+            name, context=parent, attributes=attributes or {}, links=_build_links(links), start_time=_nanoseconds(start)
         )
     finally:
         _fixed_ids.reset(token)

@@ -94,7 +94,7 @@ class SigningKeys:
 
     async def _read_keys(self) -> None:
         try:
-            self._keys = usable_keys(await self._fetch_jwks())
+            self._keys = find_usable_keys(await self._fetch_jwks())
             self._read_at = self._monotonic()
         except (httpx.HTTPError, OSError, ValueError) as error:
             log.warning("the issuer's keys cannot be read: %s", error)
@@ -141,11 +141,11 @@ def _parse_json_object(body: bytes) -> Mapping[str, Any]:
     return document
 
 
-def usable_keys(document: Mapping[str, Any]) -> dict[str, tuple[jwt.PyJWK, str]]:
+def find_usable_keys(document: Mapping[str, Any]) -> dict[str, tuple[jwt.PyJWK, str]]:
     """The signature keys of a JWKS by their ``kid``, each with its algorithm. Other keys are skipped."""
     keys: dict[str, tuple[jwt.PyJWK, str]] = {}
     for entry in document.get("keys", []):
-        algorithm = key_algorithm(entry)
+        algorithm = find_algorithm(entry)
         if algorithm is None or not isinstance(entry.get("kid"), str):
             continue
         try:
@@ -155,7 +155,7 @@ def usable_keys(document: Mapping[str, Any]) -> dict[str, tuple[jwt.PyJWK, str]]
     return keys
 
 
-def key_algorithm(key: Mapping[str, Any]) -> str | None:
+def find_algorithm(key: Mapping[str, Any]) -> str | None:
     """The algorithm of a public signature key: RS256, ES256 or EdDSA; None for any other key."""
     if key.get("use", "sig") != "sig":
         return None
@@ -176,7 +176,7 @@ class TokenVerifier:
         if len(token) > MAX_TOKEN_CHARACTERS:
             raise Unauthenticated("token_invalid", "The token is too long.")
         try:
-            kid = _key_id(token)
+            kid = _read_key_id(token)
         except (ValueError, RecursionError):
             raise Unauthenticated("token_invalid", "The token cannot be read.") from None
         key_and_algorithm = await self._keys.find_key(kid) if isinstance(kid, str) else None
@@ -209,7 +209,7 @@ class TokenVerifier:
             raise Unauthenticated("token_invalid", "The token is not valid.") from None
 
 
-def _key_id(token: str) -> object:
+def _read_key_id(token: str) -> object:
     """The ``kid`` in the token's header. No other part of the token is read before its signature is verified.
 
     Raises ``ValueError`` when the header cannot be parsed, and ``RecursionError`` when it is nested too deeply.
@@ -224,14 +224,14 @@ def principal_from_claims(settings: Settings, claims: Mapping[str, Any]) -> Prin
     subject = claims.get("sub")
     if not isinstance(subject, str) or not 0 < len(subject) <= 255:
         raise Unauthenticated("token_invalid", "The token has no subject.")
-    member = _claim(claims, settings.member_claim)
+    member = _find_claim(claims, settings.member_claim)
     member_id = member if isinstance(member, str) and 0 < len(member) <= 128 else None
-    names = _to_strings(_claim(claims, settings.roles_claim))
+    names = _to_strings(_find_claim(claims, settings.roles_claim))
     roles = frozenset(role for role in ROLES if role in names and (role != "member" or member_id is not None))
-    return Principal(subject, member_id, roles, _to_strings(_claim(claims, settings.programmes_claim)))
+    return Principal(subject, member_id, roles, _to_strings(_find_claim(claims, settings.programmes_claim)))
 
 
-def _claim(claims: Mapping[str, Any], name: str) -> object:
+def _find_claim(claims: Mapping[str, Any], name: str) -> object:
     """A claim by its name, which may contain dots, or else by a dotted path into nested objects."""
     if name in claims:
         return claims[name]

@@ -141,7 +141,7 @@ class RequestMiddleware:
                 record_failure(span, error)
             if request.status is not None:
                 raise  # the response has started, so it can only be broken off
-            await problems.problem_response(problems.problem_of(error))(
+            await problems.problem_response(problems.convert_error(error))(
                 request.scope, request.receive, request.send_with_headers
             )
 

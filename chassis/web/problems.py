@@ -105,13 +105,13 @@ def unhandled() -> Problem:
     return Problem(500, "An internal error occurred and was logged.", code="internal")
 
 
-def problem_of(error: Exception) -> Problem:
+def convert_error(error: Exception) -> Problem:
     """The problem for an error of the chassis or the framework."""
     match error:
         case Problem():
             return error
         case HTTPException():
-            return _from_http_exception(error)
+            return _convert_http_exception(error)
         case RequestValidationError():
             return Problem(
                 422, "Some fields of the request are not valid.", code="invalid", errors=_field_errors(error)
@@ -134,7 +134,7 @@ _PROBLEM_FACTORIES: Mapping[type[Exception], Callable[[], Problem]] = {
 }
 
 
-def _from_http_exception(error: HTTPException) -> Problem:
+def _convert_http_exception(error: HTTPException) -> Problem:
     """The problem for an error of the framework. Its own detail is dropped, since it may quote the request."""
     details = {
         400: "The request cannot be read.",
@@ -152,25 +152,25 @@ def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:
     return [
         {
             "location": redacted_location(tuple(detail["loc"])),
-            "message": _without_input(detail["msg"], detail.get("input")),
+            "message": _hide_input(detail["msg"], detail.get("input")),
         }
         for detail in error.errors()[:MAX_FIELD_ERRORS]
     ]
 
 
-def _without_input(message: str, value: object) -> str:
+def _hide_input(message: str, value: object) -> str:
     """The message of a validation error; "is not valid" when it quotes the input, as our own validators may do."""
     message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    texts = [str(leaf) for leaf in _leaves(value)]
+    texts = [str(leaf) for leaf in _collect_leaves(value)]
     return "is not valid" if any(len(text) > 2 and text in message for text in texts) else message
 
 
-def _leaves(value: object) -> list[object]:
+def _collect_leaves(value: object) -> list[object]:
     """All keys and plain values within ``value``."""
     if isinstance(value, Mapping):
-        return [leaf for name, inner in value.items() for leaf in (name, *_leaves(inner))]
+        return [leaf for name, inner in value.items() for leaf in (name, *_collect_leaves(inner))]
     if isinstance(value, list | tuple):
-        return [leaf for inner in value for leaf in _leaves(inner)]
+        return [leaf for inner in value for leaf in _collect_leaves(inner)]
     return [value]
 
 
@@ -184,7 +184,7 @@ def install_handlers(app: FastAPI) -> None:
 
 
 async def _handle_chassis_error(_: Request, error: Exception) -> JSONResponse:
-    return problem_response(problem_of(error))
+    return problem_response(convert_error(error))
 
 
 async def _handle_command_error(_: Request, error: Exception) -> JSONResponse:

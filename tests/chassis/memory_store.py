@@ -73,7 +73,7 @@ class MemoryCollection:
             raise DuplicateKeyError("the _id exists", DUPLICATE_KEY)
 
     async def insert_many(self, documents: Sequence[Document], *, ordered: bool) -> None:
-        _unordered(ordered)
+        _require_unordered(ordered)
         await asyncio.sleep(0)
         errors = [
             {"index": n, "code": DUPLICATE_KEY} for n, document in enumerate(documents) if not self._insert(document)
@@ -97,7 +97,7 @@ class MemoryCollection:
         self, operations: Iterable[ReplaceOne[Document] | UpdateOne], *, ordered: bool
     ) -> SimpleNamespace:
         """``matched_count`` excludes documents inserted by an upsert, like the driver's."""
-        _unordered(ordered)
+        _require_unordered(ordered)
         await asyncio.sleep(0)
         matched = 0
         for item in operations:
@@ -183,7 +183,9 @@ class MemoryCollection:
         id = document["_id"]
         self._drop(id)
         self._stored[id] = bson.encode(document)
-        entries = [(field, _as_stored(at)) for field in TIME_FIELDS if isinstance(at := document.get(field), datetime)]
+        entries = [
+            (field, _truncate_time(at)) for field in TIME_FIELDS if isinstance(at := document.get(field), datetime)
+        ]
         for field, at in entries:
             insort(self._times[field], (at, id))
         self._entries[id] = entries
@@ -220,7 +222,7 @@ class MemoryCursor:
         if self._order:
             ids.sort(key=lambda document: [_rank(document.get(name)) for name in self._order])
         for document in ids[: self._most]:
-            yield document if self._fields is None else _projected(document, self._fields)
+            yield document if self._fields is None else _project(document, self._fields)
 
 
 def matches(document: Mapping[str, Any], filter: Filter) -> bool:
@@ -230,11 +232,11 @@ def matches(document: Mapping[str, Any], filter: Filter) -> bool:
 
 def compile_filter(filter: Filter) -> Predicate:
     """Compile a filter to a predicate, once for many documents."""
-    tests = [_clause(name, expected) for name, expected in filter.items()]
+    tests = [_compile_clause(name, expected) for name, expected in filter.items()]
     return tests[0] if len(tests) == 1 else lambda document: all(test(document) for test in tests)
 
 
-def _clause(name: str, expected: Any) -> Predicate:
+def _compile_clause(name: str, expected: Any) -> Predicate:
     if name == "$or":
         some = [compile_filter(item) for item in expected]
         return lambda document: any(test(document) for test in some)
@@ -248,7 +250,7 @@ def _clause(name: str, expected: Any) -> Predicate:
         return lambda document: _equals(list(_values_at(document, path)), expected)
     operators = list(expected.items())
     return lambda document: all(
-        _holds(list(_values_at(document, path)), operator, operand) for operator, operand in operators
+        _evaluate(list(_values_at(document, path)), operator, operand) for operator, operand in operators
     )
 
 
@@ -279,7 +281,7 @@ def _equals(values: Sequence[Any], expected: Any) -> bool:
     return any(_kind(value) is _kind(expected) and value == expected for value in values)
 
 
-def _holds(values: Sequence[Any], operator: str, operand: Any) -> bool:
+def _evaluate(values: Sequence[Any], operator: str, operand: Any) -> bool:
     match operator:
         case "$in":
             return any(_equals(values, item) for item in operand)
@@ -291,11 +293,11 @@ def _holds(values: Sequence[Any], operator: str, operand: Any) -> bool:
             lists = [value for value in values if isinstance(value, list)]
             return any(isinstance(item, Mapping) and matches(item, operand) for value in lists for item in value)
         case "$gt" | "$gte" | "$lt" | "$lte":
-            return any(_compares(value, operator, operand) for value in values)
+            return any(_compare(value, operator, operand) for value in values)
     raise NotSupportedInMemory(operator)
 
 
-def _compares(value: Any, operator: str, operand: Any) -> bool:
+def _compare(value: Any, operator: str, operand: Any) -> bool:
     """Compare values of the same type; values of different types do not match."""
     if _kind(operand) not in COMPARED:
         raise NotSupportedInMemory(f"{operator} with {type(operand).__name__}")
@@ -325,7 +327,7 @@ def _kind(value: Any) -> type:
     return int if isinstance(value, int) and not isinstance(value, bool) else type(value)
 
 
-def _projected(document: Document, fields: Mapping[str, int]) -> Document:
+def _project(document: Document, fields: Mapping[str, int]) -> Document:
     """The ``_id`` and these fields; a dotted field stays within its parent document."""
     projected: Document = {"_id": document["_id"]}
     for name, expected in fields.items():
@@ -359,12 +361,12 @@ def _top_level_field(name: str) -> str:
     return name
 
 
-def _unordered(ordered: bool) -> None:
+def _require_unordered(ordered: bool) -> None:
     if ordered:
         raise NotSupportedInMemory("ordered writes")
 
 
-def _as_stored(at: datetime) -> datetime:
+def _truncate_time(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(microsecond=at.microsecond // 1000 * 1000)
 
 

@@ -309,11 +309,13 @@ class Simulation:
         choice = self.faults.random
         self.processes = [SimulatedProcess(self) for _ in range(choice.randint(1, 3))]
         ids = ["a", "b"][: choice.randint(1, 2)]
-        clients = [asyncio.create_task(self._client(choice.choice(ids), n)) for n in range(1, choice.randint(4, 9))]
+        clients = [asyncio.create_task(self._run_client(choice.choice(ids), n)) for n in range(1, choice.randint(4, 9))]
         if choice.random() < 0.5:
-            clients.append(asyncio.create_task(self._eraser(choice.choice(ids))))
-        clients += [asyncio.create_task(self._worker(choice.choice(ids))) for _ in range(choice.choice((0, 0, 1, 2)))]
-        crashes = asyncio.create_task(self._crashes())
+            clients.append(asyncio.create_task(self._run_eraser(choice.choice(ids))))
+        clients += [
+            asyncio.create_task(self._run_worker(choice.choice(ids))) for _ in range(choice.choice((0, 0, 1, 2)))
+        ]
+        crashes = asyncio.create_task(self._crash_randomly())
         await asyncio.gather(*clients)
         crashes.cancel()
         await asyncio.gather(crashes, return_exceptions=True)
@@ -331,38 +333,38 @@ class Simulation:
                 return
         raise AssertionError("the system does not come to rest")
 
-    async def _crashes(self) -> None:
+    async def _crash_randomly(self) -> None:
         while True:
             await asyncio.sleep(self.faults.random.uniform(0.05, 20))
             n = self.faults.random.randrange(len(self.processes))
             dead, self.processes[n] = self.processes[n], SimulatedProcess(self)
             await dead.crash()
 
-    async def _client(self, id: str, amount: int) -> None:
+    async def _run_client(self, id: str, amount: int) -> None:
         await asyncio.sleep(self.faults.random.uniform(0, 3))
         applied = await self._send_command(id, Op(f"add {amount}", "body", "command"), add(id, amount))
         self.confirmed[(id, amount)] = applied
 
-    async def _eraser(self, id: str) -> None:
+    async def _run_eraser(self, id: str) -> None:
         await asyncio.sleep(self.faults.random.uniform(0, 5))
         await self._send_command(id, Op("erase", "body", "command"), erase(id))
 
-    async def _worker(self, id: str) -> None:
+    async def _run_worker(self, id: str) -> None:
         """A long task of a service: claims the lease, makes many steps and renewals, and releases the lease."""
         await asyncio.sleep(self.faults.random.uniform(0, 5))
-        claimed = await self._until_answered(lambda counters: counters.update(id, Op.once(), _claim))
+        claimed = await self._call_until_answered(lambda counters: counters.update(id, Op.once(), _claim))
         run = claimed.state.run if claimed.state else 0
         for _ in range(self.faults.random.randint(0, RECENT_OPERATIONS + 8)):
             if self.faults.random.random() < 0.3:
-                await self._until_answered(
+                await self._call_until_answered(
                     lambda counters: counters.renew_lease(id, lambda counter: _renew(counter, run))
                 )
             else:
-                await self._until_answered(lambda counters: counters.update(id, Op.once(), _step))
+                await self._call_until_answered(lambda counters: counters.update(id, Op.once(), _step))
         # A claim of a crashed process may have started a later run without an answer. The end closes every run.
-        await self._until_answered(lambda counters: counters.update(id, Op.once(), _end))
+        await self._call_until_answered(lambda counters: counters.update(id, Op.once(), _end))
 
-    async def _until_answered(self, call: Callable[[Aggregates[Counter]], Coroutine[Any, Any, Any]]) -> Any:
+    async def _call_until_answered(self, call: Callable[[Aggregates[Counter]], Coroutine[Any, Any, Any]]) -> Any:
         """Repeat the call, at any replica, until there is an answer."""
         while True:
             process = self.faults.random.choice(self.processes)
@@ -375,7 +377,7 @@ class Simulation:
     async def _send_command(self, id: str, op: Op, decide: Any) -> bool:
         """Behave like a client: repeat until there is an answer, and sometimes once more, even much later."""
         while True:
-            saved = await self._until_answered(lambda counters: counters.update(id, op, decide))
+            saved = await self._call_until_answered(lambda counters: counters.update(id, op, decide))
             if self.faults.random.random() < 0.7:
                 return bool(saved.changed or saved.repeated)
             if self.faults.random.random() < 0.3:

@@ -71,10 +71,10 @@ class TestMemoryFilters:
             {"_id": {"$in": ["b"]}},
         ]
         for filter in filters:
-            real = {found["_id"] async for found in harness.collection.find(filter)}
+            real = {matched["_id"] async for matched in harness.collection.find(filter)}
             assert real == {document["_id"] for document in documents if matches(document, filter)}, filter
         pulled = await harness.collection.update_one({"_id": "a"}, {"$pull": {"outbox": {"id": {"$in": ["x", "z"]}}}})
         assert pulled.matched_count == 1
-        found = await harness.collection.find_one({"_id": "a"})
-        assert found is not None
-        assert found["outbox"] == [{"id": "y"}]
+        matched = await harness.collection.find_one({"_id": "a"})
+        assert matched is not None
+        assert matched["outbox"] == [{"id": "y"}]

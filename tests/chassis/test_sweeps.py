@@ -69,7 +69,7 @@ async def run_in_background(sweep: Sweep[Counter], clock: Clock) -> AsyncIterato
 
 
 @pytest.fixture
-def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+def rare_searches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let sweeps search only once an hour."""
     monkeypatch.setattr(sweeps, "rest_after", lambda *_: 3600.0)
 
@@ -204,7 +204,7 @@ class TestSweepFailure:
 
 
 class TestDueQueue:
-    @pytest.mark.usefixtures("seldom")
+    @pytest.mark.usefixtures("rare_searches")
     async def test_save_is_followed_up_in_time_without_another_search(
         self,
         harness: ChassisHarness,
@@ -222,7 +222,7 @@ class TestDueQueue:
             )
             assert not replica.counters.due_queues["lease"], "a later follow-up is not kept in memory"
 
-    @pytest.mark.usefixtures("seldom")
+    @pytest.mark.usefixtures("rare_searches")
     async def test_search_looks_ahead_by_the_speed_of_business_time(
         self, harness: ChassisHarness, tmp_path: Path
     ) -> None:

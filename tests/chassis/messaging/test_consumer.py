@@ -130,13 +130,13 @@ class TestConsumerRetry:
                 await publish_count(harness, fake, "a", n)
             attempts: list[str] = []
 
-            async def slow(id: str) -> None:  # each would succeed within a retry budget of its own
+            async def handle_slowly(id: str) -> None:  # each would succeed within a retry budget of its own
                 attempts.append(id)
                 if attempts.count(id) < 3:
                     raise ConnectionFailure("away")
                 await asyncio.sleep(0.2)
 
-            fake.service.before_handling = slow
+            fake.service.before_handling = handle_slowly
             with pytest.raises(ConnectionFailure):
                 await fake.consumer.process(await harness.read_records(COUNTS))
             assert len(fake.service.event_ids) < 8
@@ -282,11 +282,11 @@ class TestUnprocessableRecords:
         async with run_fake_consumer(harness) as fake:
             bug, refusal = fail_for(KeyError("Maria"), "a-1"), fail_for(PermanentFailure("refused for good"), "a-2")
 
-            async def both(id: str) -> None:
+            async def fail_both(id: str) -> None:
                 await bug(id)
                 await refusal(id)
 
-            fake.service.before_handling = both
+            fake.service.before_handling = fail_both
             for n in (1, 2, 3):
                 await publish_count(harness, fake, "a", n)
             await eventually(lambda: fake.service.event_ids == ["a-3"], "the third event is handled")
@@ -308,10 +308,10 @@ class TestCircuitBreaker:
             await asyncio.gather(*(publish_count(harness, producing, f"k{n}", n) for n in range(1, 301)))
         async with run_fake_consumer(harness) as broken:
 
-            async def always(_: str) -> None:
+            async def fail_always(_: str) -> None:
                 raise KeyError("a bug")
 
-            broken.service.before_handling = always
+            broken.service.before_handling = fail_always
             await eventually(lambda: not broken.health.check_liveness().ok, "the consumer reports that it has stopped")
             assert len(await dead_letter_codes(harness)) < 60
         async with run_fake_consumer(harness) as fixed:
@@ -326,11 +326,11 @@ class TestCircuitBreaker:
             records = await harness.read_records(COUNTS)
             records.sort(key=lambda record: int((record.key or b"k0")[1:]))
 
-            async def first_ones(id: str) -> None:
+            async def fail_first(id: str) -> None:
                 if int(id.split("-")[1]) <= 199:
                     raise KeyError("a bug in all but the newest events")
 
-            fake.service.before_handling = first_ones
+            fake.service.before_handling = fail_first
             handling = asyncio.create_task(fake.consumer.process(records))
             await eventually(lambda: not fake.health.check_liveness().ok, "the consumer reports that it has stopped")
             fake.consumer._closing.set()

@@ -162,7 +162,7 @@ class TestNothingToCorrect:
                 end_checks.append("end check")
                 return False
 
-            monkeypatch.setattr(guardian, "_at_end", at_end)
+            monkeypatch.setattr("chassis.messaging.guardian.is_at_end", at_end)
             for n in range(3):
                 await replica.counters.update("c", Op(f"{n}"), add("c", 1))
             await replica.relay.wait_until_idle()
@@ -183,14 +183,14 @@ class TestConcurrentGuardians:
         guardian = alive.create_guardian()
         deliver, raced = guardian._producer.deliver, asyncio.Event()
 
-        async def late(*arguments: object, **named: object) -> None:
+        async def deliver_late(*arguments: object, **named: object) -> None:
             if not raced.is_set():
                 raced.set()
                 await alive.counters.update("c", Op("3"), add("c", 100))
                 await alive.relay.wait_until_idle()
             await deliver(*arguments, **named)  # type: ignore[arg-type]
 
-        guardian._producer.deliver = late  # type: ignore[method-assign]
+        guardian._producer.deliver = deliver_late  # type: ignore[method-assign]
         task = asyncio.create_task(guardian.run())
         try:
             await eventually(lambda: guardian.republished == 2, "its own outdated record is corrected too")

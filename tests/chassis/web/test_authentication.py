@@ -28,7 +28,7 @@ from chassis.web.authentication import (
     SigningKeys,
     TokenVerifier,
     Unauthenticated,
-    key_algorithm,
+    find_algorithm,
 )
 from deploy.local import ports
 
@@ -169,7 +169,7 @@ class TestLocalIssuer:
         assert dev_tokens.public_jwks(tmp_path) == dev_tokens.public_jwks(tmp_path)
 
     def test_published_key_is_public(self, tmp_path: Path) -> None:
-        assert key_algorithm(dev_tokens.public_jwk(dev_tokens.load_signing_key(tmp_path))) == "ES256"
+        assert find_algorithm(dev_tokens.public_jwk(dev_tokens.load_signing_key(tmp_path))) == "ES256"
         assert "d" not in dev_tokens.public_jwk(dev_tokens.load_signing_key(tmp_path))
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104
