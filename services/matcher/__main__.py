@@ -36,7 +36,7 @@ from services.matcher.rolling.worker import RollingWorker
 from services.matcher.rounds import lifecycle, review_routes
 from services.matcher.rounds import routes as round_routes
 from services.matcher.solver.client import Solver
-from services.matcher.stores.learning import LearningStore
+from services.matcher.stores.learning import ExampleStore, LearningStore
 from services.matcher.stores.pairings import LedgerStore, PairingStore, RequestStore
 from services.matcher.stores.programmes import ProgrammeStore
 from services.matcher.stores.receipts import ReceiptStore
@@ -109,7 +109,7 @@ def build_context(chassis: Chassis, partners: PartnerReplica) -> Matcher:
         suggestions=chassis.aggregate_store(SuggestionStore, "suggestions", Suggestion),
         claims=chassis.aggregates("watches", ProgrammeClaim),
         learning=chassis.aggregate_store(LearningStore, "learning", ProgrammeLearning),
-        examples=chassis.documents("examples"),
+        examples=chassis.document_store(ExampleStore, "examples"),
         members=chassis.projection("members", ProfileChanged),
         partners=partners,
         taxonomy=partners.taxonomy,

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 from chassis.core.clocks import Clock
 from chassis.storage.aggregates import Aggregates
-from chassis.storage.mongo import Documents
 from chassis.storage.projections import Projection
 from contracts.profiles import ProfileChanged
 from contracts.taxonomy import Taxonomy
@@ -15,7 +14,7 @@ from services.matcher.domain.rolling.programme_claim import ProgrammeClaim
 from services.matcher.domain.rounds.round import Round
 from services.matcher.partner_replica import PartnerReplica
 from services.matcher.solver.client import Solver
-from services.matcher.stores.learning import LearningStore
+from services.matcher.stores.learning import ExampleStore, LearningStore
 from services.matcher.stores.pairings import LedgerStore, PairingStore, RequestStore
 from services.matcher.stores.programmes import ProgrammeStore
 from services.matcher.stores.receipts import ReceiptStore
@@ -39,7 +38,7 @@ class Matcher:
     suggestions: SuggestionStore
     claims: Aggregates[ProgrammeClaim]
     learning: LearningStore
-    examples: Documents
+    examples: ExampleStore
     members: Projection[ProfileChanged]
     partners: PartnerReplica
     taxonomy: Taxonomy

@@ -1,4 +1,4 @@
-"""What the matcher hears, and what follows from it."""
+"""The events to which the matcher reacts."""
 
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
 from chassis.observability.telemetry import write_lifecycle_span
@@ -30,23 +30,23 @@ registry.project(ProfileChanged, lambda matcher: matcher.members)
 
 
 @registry.on(ProfileChanged)
-async def when_somebody_has_left_end_what_they_have(event: ReceivedEvent[ProfileChanged], matcher: Matcher) -> None:
-    """Without blame. A changed capacity needs no reaction: it is read when a seat is taken; lowering ends nothing.
+async def when_a_member_leaves_end_their_pairings(event: ReceivedEvent[ProfileChanged], matcher: Matcher) -> None:
+    """Nobody is blamed. A changed capacity needs no reaction: it is read when a seat is taken, and ends no pairing.
 
-    What counts is the member's state now: an old event that comes again must not end what came after a return.
+    The member's current profile decides: an old event that comes again must not end pairings made after a return.
     """
-    if not erasure.has_left_something(event.data):
+    if not erasure.has_left_anything(event.data):
         return
     profile = await matcher.members.get(event.data.member_id)
-    if profile is not None and erasure.has_left_something(profile):
-        await erasure.end_what_was_left(profile, matcher, event.envelope)
+    if profile is not None and erasure.has_left_anything(profile):
+        await erasure.end_left_pairings(profile, matcher, event.envelope)
 
 
 @registry.on(ProfileChanged)
-async def when_the_organisation_changes_look_at_running_pairings_again(
+async def when_the_organisation_changes_check_running_pairings(
     event: ReceivedEvent[ProfileChanged], matcher: Matcher
 ) -> None:
-    """What counts is how the two stand today, so an old event that comes again changes nothing."""
+    """The current profiles decide, so an old event that comes again changes nothing."""
     await conflicts.check_pairings_of(event.data.member_id, matcher, event.envelope)
 
 
@@ -59,8 +59,8 @@ async def when_a_pairing_is_over_free_its_seats(event: ReceivedEvent[PairingEven
 
 
 @registry.on(ProgrammeChanged)
-async def when_a_programme_changes_look_after_it(event: ReceivedEvent[ProgrammeChanged], matcher: Matcher) -> None:
-    """Whoever does so gives it back where there is nothing to look after."""
+async def when_a_programme_changes_wake_its_worker(event: ReceivedEvent[ProgrammeChanged], matcher: Matcher) -> None:
+    """The worker releases the programme again where nothing is to be done."""
     programme_id = event.data.programme_id
     await matcher.claims.update(
         programme_id,
@@ -74,20 +74,20 @@ async def when_a_programme_changes_look_after_it(event: ReceivedEvent[ProgrammeC
 async def when_a_pairing_lapses_learn_from_a_reason_that_concerns_fit(
     event: ReceivedEvent[PairingLapsed], matcher: Matcher
 ) -> None:
-    """The reason is in the pairing alone; the event says neither it nor whether there is one."""
+    """The reason stands in the pairing alone; the event does not even reveal whether there is one."""
     stored = await matcher.pairings.get(event.data.pairing_id)
     if stored is not None:
-        await commands.remember_refusal(stored.state, event.data.happened_at, event.envelope, matcher)
+        await commands.record_refusal(stored.state, event.data.happened_at, event.envelope, matcher)
 
 
 @registry.on(OutcomeRecorded)
 async def when_an_outcome_is_recorded_learn_from_it(event: ReceivedEvent[OutcomeRecorded], matcher: Matcher) -> None:
-    await commands.remember_outcome(event.data, event.envelope, matcher)
+    await commands.record_outcome(event.data, event.envelope, matcher)
 
 
 @registry.on(PairingFormed, PairingLapsed, PairingChartered, PairingResumed, PairingEnded)
 async def when_a_phase_of_a_pairing_is_over_trace_it(event: ReceivedEvent[PairingEvent], matcher: Matcher) -> None:
-    """Heard again it is the same span: its ids follow from the pairing and the phase."""
+    """A repeated event gives the same span: its ids are derived from the pairing and the phase."""
     stored = await matcher.pairings.get(event.data.pairing_id) if event.data.previous_state == "paused" else None
     _trace(event.envelope, phases.find_closed_phases(event.data, stored.state.paused_at if stored else None))
 
@@ -99,7 +99,7 @@ async def when_erasure_is_requested_forget_the_member(event: ReceivedEvent[Erasu
 
 @registry.on_tombstone(ProfileChanged)
 async def when_a_profile_is_gone_finish_its_erasure(event: ReceivedTombstone, matcher: Matcher) -> None:
-    """The tombstone may come before or after the request; nothing is said to be forgotten before both have come."""
+    """The tombstone may come before or after the request; the erasure is complete only after both."""
     stored = await matcher.ledgers.get(event.key)
     if stored is not None and stored.state.erasing and stored.state.erased_at is None:
         await erasure.forget(event.key, matcher, event.envelope)
@@ -130,7 +130,7 @@ async def when_a_partner_change_is_requested_end_the_pairing(
 
 
 def _trace(closed_by: Envelope, closed: list[PairingPhase]) -> None:
-    """Into the trace of the pairing's life, pointing to what closed them."""
+    """Add phases to the trace of the pairing's lifecycle, linked to the event that closed them."""
     id = closed_by.correlationid
     for phase in closed:
         write_lifecycle_span(

@@ -1,4 +1,4 @@
-"""Applies the table of ``domain.access`` to whoever asks."""
+"""Applies the access policy of the domain to the caller of an endpoint."""
 
 from chassis.storage.aggregates import Stored
 from chassis.web.http import Principal, forbidden, not_found
@@ -17,13 +17,13 @@ from services.matcher.domain.programmes.programme import Programme
 
 
 def coordinates(principal: Principal, programme_id: str, programme: Programme | None) -> bool:
-    """Whether the programme is one of theirs, by their token or by its settings."""
+    """Whether the caller coordinates the programme, by their token or by its settings."""
     named = programme is not None and principal.member_id in programme.settings.coordinators
     return "coordinator" in principal.roles and (programme_id in principal.programmes or named)
 
 
 async def programme_for(principal: Principal, programme_id: str, action: Action, matcher: Matcher) -> Programme:
-    """The programme, if they may do this with it. Raises a problem."""
+    """The programme, if the caller may do this with it. Raises a problem."""
     programme = (await matcher.programmes.load(programme_id)).state
     relation = relation_to_programme(principal.roles, coordinates=coordinates(principal, programme_id, programme))
     if not is_allowed(relation, action):
@@ -34,7 +34,10 @@ async def programme_for(principal: Principal, programme_id: str, action: Action,
 async def pairing_for(
     principal: Principal, pairing_id: str, action: Action, matcher: Matcher
 ) -> tuple[Stored[Pairing], Relation]:
-    """The pairing, if they may do this with it; who may not even see it learns nothing, not that it exists."""
+    """The pairing and the caller's relation to it, if the caller may do this with it.
+
+    Raises a problem (404) for a caller who may not see the pairing, so that they do not learn that it exists.
+    """
     stored = await matcher.pairings.get(pairing_id)
     if stored is None or stored.state.gone or stored.state.state in UNPUBLISHED_STATES:
         raise not_found("pairing")
@@ -53,15 +56,15 @@ async def relation_to(principal: Principal, pairing: Pairing, matcher: Matcher) 
     if principal.member_id in both:
         return "participant"
     programme = await matcher.programmes.get(plan.programme_id)
-    theirs = coordinates(principal, plan.programme_id, programme.state if programme else None)
-    conflicted = (theirs or "admin" in principal.roles) and await conflict(principal, both, matcher)
+    is_coordinator = coordinates(principal, plan.programme_id, programme.state if programme else None)
+    conflicted = (is_coordinator or "admin" in principal.roles) and await is_in_conflict(principal, both, matcher)
     return relation_to_pairing(
-        principal.member_id, principal.roles, coordinates=theirs, participants=both, conflicted=conflicted
+        principal.member_id, principal.roles, coordinates=is_coordinator, participants=both, conflicted=conflicted
     )
 
 
-async def conflict(principal: Principal, members: set[str], matcher: Matcher) -> bool:
-    """Whether one of ``members`` is in the line of whoever asks."""
+async def is_in_conflict(principal: Principal, members: set[str], matcher: Matcher) -> bool:
+    """Whether one of ``members`` is in the caller's line."""
     if principal.member_id is None:
         return False
     profiles = await matcher.members.get_many([*members, principal.member_id])
@@ -70,7 +73,7 @@ async def conflict(principal: Principal, members: set[str], matcher: Matcher) ->
 
 
 async def not_in_conflict(principal: Principal, pairs: list[set[str]], matcher: Matcher) -> list[bool]:
-    """For each pair of members, whether whoever asks is free of conflict with both."""
+    """For each pair of members, whether the caller is in no conflict with both."""
     if principal.member_id is None:
         return [True for _ in pairs]
     me = principal.member_id
@@ -82,8 +85,8 @@ async def not_in_conflict(principal: Principal, pairs: list[set[str]], matcher: 
     ]
 
 
-def myself(principal: Principal) -> str:
-    """The member who asks."""
+def require_member(principal: Principal) -> str:
+    """The caller's member id. Raises ``NotFound`` for a caller who is no member."""
     if principal.member_id is None:
         raise NotFound("member")
     return principal.member_id

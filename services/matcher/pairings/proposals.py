@@ -33,6 +33,7 @@ from services.matcher.domain.pairings.seat_ledger import count_free_seats
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.pairings import reservation
 from services.matcher.pairings.partner_search import Choice, find_partners, find_runners_up
+from services.matcher.stores.pairings import RequestStore
 
 NOT_POSSIBLE = CommandRejected("not_possible", "The rules of this programme do not allow this pair.")
 NOT_AVAILABLE = CommandRejected("not_available", "This person cannot be asked at the moment.")
@@ -106,13 +107,15 @@ async def _forget_erased(request_id: str, members: tuple[str, str], matcher: Mat
     """Forget the request if an erasure of either began before it was saved. Raises ``NotFound`` then."""
     erasing = await matcher.ledgers.erasing_among(members)
     for member_id in erasing:
-        await forget_in_request(request_id, member_id, matcher)
+        await forget_in_request(matcher.requests, request_id, member_id)
     if erasing:
         raise NotFound("member of this programme")
 
 
-async def forget_in_request(request_id: str, member_id: str, matcher: Matcher, cause: Envelope | None = None) -> None:
-    await matcher.requests.update(
+async def forget_in_request(
+    store: RequestStore, request_id: str, member_id: str, cause: Envelope | None = None
+) -> None:
+    await store.update(
         request_id,
         Op.once(),
         lambda request: requests.erase_member(request, member_id) if request else None,

@@ -16,7 +16,7 @@ from services.matcher.domain.pairings import request as requests
 from services.matcher.domain.pairings.request import PartnerRequest
 from services.matcher.pairings import proposals
 from services.matcher.pairings.views import AcceptedView, ChoiceView, PairingView, RequestView
-from services.matcher.permissions import myself
+from services.matcher.permissions import require_member
 
 router = APIRouter(tags=["requests"])
 
@@ -30,7 +30,7 @@ async def get_shortlist(
     id: str, principal: MemberPrincipal, matcher: MatcherContext, limit: Annotated[int, Query(ge=1, le=20)] = 10
 ) -> Page[ChoiceView]:
     programme = (await matcher.programmes.load(id)).state
-    choices = await proposals.find_shortlist(programme, myself(principal), limit, matcher)
+    choices = await proposals.find_shortlist(programme, require_member(principal), limit, matcher)
     return Page(items=[ChoiceView.of(choice, matcher.taxonomy) for choice in choices])
 
 
@@ -39,14 +39,16 @@ async def create_request(
     id: str, body: AskBody, command: MemberCommand, response: Response, matcher: MatcherContext
 ) -> RequestView:
     programme = (await matcher.programmes.load(id)).state
-    stored = await proposals.create_request(programme, myself(command.principal), body.partner, command.op, matcher)
+    stored = await proposals.create_request(
+        programme, require_member(command.principal), body.partner, command.op, matcher
+    )
     response.headers["Location"] = f"/requests/{stored.id}"
     return RequestView.of(stored.state)
 
 
 @router.get("/requests")
 async def list_requests(principal: MemberPrincipal, matcher: MatcherContext) -> Page[RequestView]:
-    me = myself(principal)
+    me = require_member(principal)
     sent_or_received = [stored.state for stored in await matcher.requests.of_member(me)]
     return Page(items=[RequestView.of(request) for request in sent_or_received if _is_visible(request, me)])
 
@@ -54,14 +56,14 @@ async def list_requests(principal: MemberPrincipal, matcher: MatcherContext) -> 
 @router.get("/requests/{id}")
 async def get_request(id: str, principal: MemberPrincipal, matcher: MatcherContext) -> RequestView:
     stored = await matcher.requests.get(id)
-    if stored is None or not _is_visible(stored.state, myself(principal)):
+    if stored is None or not _is_visible(stored.state, require_member(principal)):
         raise not_found("request")
     return RequestView.of(stored.state)
 
 
 @router.post("/requests/{id}/accept")
 async def accept_request(id: str, command: MemberCommand, matcher: MatcherContext) -> AcceptedView:
-    me = myself(command.principal)
+    me = require_member(command.principal)
     request, pairing = await proposals.accept_request(id, me, matcher)
     view = PairingView.seen_by(pairing, pairing.side_of(me))
     return AcceptedView(request=RequestView.of(request), pairing=view)
@@ -69,7 +71,7 @@ async def accept_request(id: str, command: MemberCommand, matcher: MatcherContex
 
 @router.post("/requests/{id}/decline")
 async def decline_request(id: str, command: MemberCommand, matcher: MatcherContext) -> RequestView:
-    me, now = myself(command.principal), matcher.clock.now()
+    me, now = require_member(command.principal), matcher.clock.now()
     saved = await matcher.requests.update(
         id, command.op, lambda state: requests.decline_request(requests.require_open_request(state, me, now))
     )
@@ -78,7 +80,7 @@ async def decline_request(id: str, command: MemberCommand, matcher: MatcherConte
 
 @router.post("/requests/{id}/withdraw")
 async def withdraw_request(id: str, command: MemberCommand, matcher: MatcherContext) -> RequestView:
-    me = myself(command.principal)
+    me = require_member(command.principal)
 
     def decide(state: PartnerRequest | None) -> requests.Decision | None:
         if state is None or state.asker != me:

@@ -34,7 +34,7 @@ from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.pairing import Pairing, PairingCharter
 from services.matcher.pairings import proposals
 from services.matcher.pairings.views import PairingView
-from services.matcher.permissions import myself, not_in_conflict, pairing_for, programme_for
+from services.matcher.permissions import not_in_conflict, pairing_for, programme_for, require_member
 
 router = APIRouter(tags=["pairings"])
 
@@ -206,7 +206,7 @@ async def _filter_member(principal: Principal, programme_id: str | None, mine: b
             return None
         if principal.member_id is None:
             raise Problem(422, "Say of which programme: ?programme_id=", code="programme_needed")
-    return myself(principal)
+    return require_member(principal)
 
 
 async def _view_allowed(page: list[Stored[Pairing]], principal: Principal, matcher: Matcher) -> list[PairingView]:

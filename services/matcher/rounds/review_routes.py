@@ -17,7 +17,7 @@ from services.matcher.dependencies import (
 )
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.adjustment import Adjustment, Pair
-from services.matcher.permissions import myself, not_in_conflict
+from services.matcher.permissions import not_in_conflict, require_member
 from services.matcher.rounds.lifecycle import start_work
 from services.matcher.rounds.queries import check_adjustment, explain_to_member
 from services.matcher.rounds.routes import load_round, update_round, view_proposals
@@ -154,5 +154,5 @@ async def compare_rounds(
 @router.get("/programmes/{id}/why-not")
 async def explain_unmatched(id: str, principal: MemberPrincipal, matcher: MatcherContext) -> WhyNotView:
     """Why the caller has no partner in the last published round."""
-    round, explanation = await explain_to_member(id, myself(principal), matcher)
+    round, explanation = await explain_to_member(id, require_member(principal), matcher)
     return WhyNotView.of(id, round, explanation)

@@ -175,7 +175,7 @@ async def test_where_it_is_off_nothing_is_kept_and_what_was_kept_goes_when_it_is
     pairs = await pairs_of(company, 6, settings())
     first = company.replicas[0]
     for one in pairs:
-        await commands.remember_outcome(outcome(one), a_cause(), first.matcher)
+        await commands.record_outcome(outcome(one), a_cause(), first.matcher)
     assert (await first.matcher.learning.count({}), await first.matcher.examples.count({})) == (0, 0)
     on = settings(**LEARNS).model_dump(mode="json")
     await first.do("admin", f"/programmes/{PROGRAMME}/settings", on, method="PUT")
