@@ -1,7 +1,7 @@
-"""The best set of pairs: a minimum-cost flow from seniors to juniors over the candidates, and what each place is worth.
+"""The best set of pairs: a minimum-cost flow from seniors to juniors over the candidate edges, and its dual prices.
 
-The total weight is greatest among all sets that exceed nobody's places. The same inputs and seed give the same set, in
-whatever order they come; among near-equal sets (closer than a millionth for each pair) the seed decides.
+The total weight is the greatest among all sets that respect everybody's capacity. The same inputs and seed give the
+same set, in whatever order they come. Among near-equal sets (closer than a millionth for each pair) the seed decides.
 """
 
 from collections.abc import Sequence
@@ -13,64 +13,56 @@ from ortools.graph.python import linear_sum_assignment, min_cost_flow
 from scipy import optimize
 
 from services.matcher.domain.fit.rules import Member
+from services.matcher.engine.arrays import Bools, Float64s, Int64s
 from services.matcher.engine.candidates import Edges
 from services.matcher.engine.dual_prices import extreme_dual_prices
-from services.matcher.engine.member_columns import Bools, Ints
-from services.matcher.engine.vectorised_fit import Floats
 
-UNITS_PER_FIT = 1_000_000  # fit is counted in millionths
-MAX_SPARSITY = 20  # one edge in so many pairs is dense enough for a matrix
-MAX_MATRIX_CELLS = 1_000_000  # ... of so many pairs at most
-TIE_LEVELS = 16  # ... and each of these in parts that the seed deals out
-DEFAULT_LEVEL = 10  # seniority of somebody whose level is unknown, when sides are chosen
+UNITS_PER_FIT = 1_000_000  # the solvers take integers: fit is counted in millionths
+TIE_LEVELS = 16  # each millionth has so many parts, with which the seed breaks ties
+MAX_SPARSITY = 20  # a cohort is dense when it has at least one edge in so many pairs
+MAX_MATRIX_CELLS = 1_000_000  # pairs up to which a dense cohort is solved as a matrix
+DEFAULT_LEVEL = 10  # seniority of a person of unknown level, when sides are chosen
 
 
 class InfeasibleAssignment(Exception):
-    """The solver gave up; by construction this cannot happen for valid capacities."""
+    """The solver found no solution. For valid capacities this cannot happen, unless all seats must be filled."""
 
 
 @dataclass(frozen=True)
 class PricedAssignment:
-    """``chosen``: positions in the edges of the chosen pairs, in order. Prices are in units of weight.
+    """``chosen``: sorted positions of the chosen edges. ``senior_prices`` and ``junior_prices`` are in units of weight.
 
-    ``seniors`` and ``juniors`` together are a solution of the dual problem: an edge that was not chosen never weighs
-    more than both of its prices, and a place that stays empty costs nothing.
+    The prices are a solution of the dual problem: an edge that was not chosen never weighs more than the sum of its two
+    prices, and an empty seat costs nothing.
     """
 
-    chosen: Ints
-    senior_prices: Floats
-    junior_prices: Floats
+    chosen: Int64s
+    senior_prices: Float64s
+    junior_prices: Float64s
 
 
 def assign_with_prices(
-    places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], edges: Edges, seed: int
+    senior_capacities: Sequence[int], junior_capacities: Sequence[int], edges: Edges, seed: int
 ) -> PricedAssignment:
-    """``assign``, with prices."""
-    chosen = assign(places_of_seniors, places_of_juniors, edges, seed)
-    return _priced(places_of_seniors, places_of_juniors, edges, chosen, seed)
-
-
-def _priced(
-    places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], edges: Edges, chosen: Ints, seed: int
-) -> PricedAssignment:
-    taken = np.zeros(len(edges), dtype=np.bool_)
-    taken[chosen] = True
+    """``assign``, with dual prices: the mean of the two extreme solutions of the dual problem."""
+    chosen = assign(senior_capacities, junior_capacities, edges, seed)
+    is_chosen = np.zeros(len(edges), dtype=np.bool_)
+    is_chosen[chosen] = True
     gain = edge_gains(edges, seed)
-    s_full, j_full = (
-        is_saturated(edges.seniors[chosen], places_of_seniors),
-        is_saturated(edges.juniors[chosen], places_of_juniors),
-    )
+    full_seniors = is_saturated(edges.seniors[chosen], senior_capacities)
+    full_juniors = is_saturated(edges.juniors[chosen], junior_capacities)
+    n, m = len(full_seniors), len(full_juniors)
     with ThreadPoolExecutor() as pool:
-        seniors = pool.submit(extreme_dual_prices, edges.seniors, edges.juniors, gain, taken, s_full, len(j_full))
-        juniors = pool.submit(extreme_dual_prices, edges.juniors, edges.seniors, gain, taken, j_full, len(s_full))
-        (s_most, j_least), (j_most, s_least) = seniors.result(), juniors.result()
+        seniors = pool.submit(extreme_dual_prices, edges.seniors, edges.juniors, gain, is_chosen, full_seniors, m)
+        juniors = pool.submit(extreme_dual_prices, edges.juniors, edges.seniors, gain, is_chosen, full_juniors, n)
+        (senior_max, junior_min), (junior_max, senior_min) = seniors.result(), juniors.result()
     unit = UNITS_PER_FIT * TIE_LEVELS
-    return PricedAssignment(chosen, (s_most + s_least) / 2 / unit, (j_most + j_least) / 2 / unit)
+    return PricedAssignment(chosen, (senior_max + senior_min) / 2 / unit, (junior_max + junior_min) / 2 / unit)
 
 
-def is_saturated(partners: Ints, places: Sequence[int] | Ints) -> Bools:
-    """Who has no place left; ``partners``: the person of this side in each chosen pair."""
-    return np.asarray(np.bincount(partners, minlength=len(places)) >= places)
+def is_saturated(partners: Int64s, capacities: Sequence[int] | Int64s) -> Bools:
+    """(people of a side): whether all seats are taken. ``partners``: the person of this side in each chosen pair."""
+    return np.asarray(np.bincount(partners, minlength=len(capacities)) >= capacities)
 
 
 def assign(
@@ -80,33 +72,41 @@ def assign(
     seed: int,
     *,
     fill_all: bool = False,
-) -> Ints:
-    """Positions in ``edges`` of the chosen pairs; ``every_place``: all places are to be taken, whatever it weighs.
+) -> Int64s:
+    """Sorted positions in ``edges`` of the chosen pairs. ``fill_all``: all seats are to be taken, at whatever weight.
 
-    Raises ``Unsolvable`` where that is not possible.
+    Raises ``InfeasibleAssignment`` when that is not possible.
     """
     count = len(edges)
     if not fill_all and _is_dense(senior_capacities, junior_capacities, count):
-        return _assigned(len(senior_capacities), len(junior_capacities), edges, seed)
+        return _assign_by_matrix(len(senior_capacities), len(junior_capacities), edges, seed)
     total = min(sum(senior_capacities), sum(junior_capacities))
     if count == 0 or total == 0:
         return np.zeros(0, dtype=np.int64)
     one_each = {*senior_capacities, *junior_capacities} <= {0, 1}
     if fill_all and one_each and sum(senior_capacities) == sum(junior_capacities):
-        return _matched(senior_capacities, junior_capacities, edges, seed)
+        return _assign_perfectly(senior_capacities, junior_capacities, edges, seed)
+    return _assign_by_flow(senior_capacities, junior_capacities, edges, seed, fill_all=fill_all)
+
+
+def _assign_by_flow(
+    senior_capacities: Sequence[int], junior_capacities: Sequence[int], edges: Edges, seed: int, *, fill_all: bool
+) -> Int64s:
+    """A minimum-cost flow: source, seniors, juniors, sink, and a free arc from source to sink for empty seats."""
+    total = min(sum(senior_capacities), sum(junior_capacities))
     seniors, juniors = len(senior_capacities), len(junior_capacities)
     source, sink = seniors + juniors, seniors + juniors + 1
     flow = min_cost_flow.SimpleMinCostFlow()
     pairs = flow.add_arcs_with_capacity_and_unit_cost(
         edges.seniors.astype(np.int32),
         (edges.juniors + seniors).astype(np.int32),
-        np.ones(count, np.int64),
+        np.ones(len(edges), np.int64),
         -edge_gains(edges, seed),
     )
-    _arcs(flow, np.full(seniors, source), np.arange(seniors), senior_capacities)
-    _arcs(flow, np.arange(seniors, seniors + juniors), np.full(juniors, sink), junior_capacities)
+    _add_free_arcs(flow, np.full(seniors, source), np.arange(seniors), senior_capacities)
+    _add_free_arcs(flow, np.arange(seniors, seniors + juniors), np.full(juniors, sink), junior_capacities)
     if not fill_all:
-        _arcs(flow, np.array([source]), np.array([sink]), [total])  # places that stay empty
+        _add_free_arcs(flow, np.array([source]), np.array([sink]), [total])
     flow.set_node_supply(source, total)
     flow.set_node_supply(sink, -total)
     if (status := flow.solve()) != flow.OPTIMAL:
@@ -114,71 +114,76 @@ def assign(
     return np.nonzero(flow.flows(pairs))[0].astype(np.int64)
 
 
-def _is_dense(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], edges: int) -> bool:
-    """Whether everybody has one place and most pairs are possible, where a flow is slow and a matrix small."""
-    cells = len(places_of_seniors) * len(places_of_juniors)
+def _is_dense(senior_capacities: Sequence[int], junior_capacities: Sequence[int], edges: int) -> bool:
+    """Whether everybody has one seat and most pairs are possible. Then a flow is slow and a matrix is small."""
+    cells = len(senior_capacities) * len(junior_capacities)
     return (
-        edges * MAX_SPARSITY >= cells and cells <= MAX_MATRIX_CELLS and {*places_of_seniors, *places_of_juniors} == {1}
+        edges * MAX_SPARSITY >= cells and cells <= MAX_MATRIX_CELLS and {*senior_capacities, *junior_capacities} == {1}
     )
 
 
-def _assigned(seniors: int, juniors: int, edges: Edges, seed: int) -> Ints:
-    """The same by shortest augmenting paths over all pairs (Crouse 2016); one that cannot be gains nothing."""
+def _assign_by_matrix(seniors: int, juniors: int, edges: Edges, seed: int) -> Int64s:
+    """The same by shortest augmenting paths over all pairs (Crouse 2016). A pair without an edge gains nothing."""
     gain = np.zeros((seniors, juniors))
     gain[edges.seniors, edges.juniors] = np.maximum(0, edge_gains(edges, seed))
-    place = np.full((seniors, juniors), -1)
-    place[edges.seniors, edges.juniors] = np.arange(len(edges))
+    position = np.full((seniors, juniors), -1)
+    position[edges.seniors, edges.juniors] = np.arange(len(edges))
     rows, columns = optimize.linear_sum_assignment(gain, maximize=True)
-    found = place[rows, columns]
-    return np.sort(found[(found >= 0) & (gain[rows, columns] > 0)])
+    chosen = position[rows, columns]
+    return np.sort(chosen[(chosen >= 0) & (gain[rows, columns] > 0)])
 
 
-def _matched(places_of_seniors: Sequence[int], places_of_juniors: Sequence[int], edges: Edges, seed: int) -> Ints:
-    """The same where everybody who has a place, one at most, is to have a partner; a fifth of a flow's time."""
-    there = [np.array(places, dtype=np.bool_) for places in (places_of_seniors, places_of_juniors)]
-    numbers = [np.cumsum(side) - 1 for side in there]
-    some = there[0][edges.seniors] & there[1][edges.juniors]
-    seniors, juniors = numbers[0][edges.seniors], numbers[1][edges.juniors]
+def _assign_perfectly(
+    senior_capacities: Sequence[int], junior_capacities: Sequence[int], edges: Edges, seed: int
+) -> Int64s:
+    """A perfect matching of all people with a seat, where each has one at most. Takes a fifth of a flow's time."""
+    has_seat = [np.array(capacities, dtype=np.bool_) for capacities in (senior_capacities, junior_capacities)]
+    node_of = [np.cumsum(side) - 1 for side in has_seat]
+    usable = has_seat[0][edges.seniors] & has_seat[1][edges.juniors]
+    seniors, juniors = node_of[0][edges.seniors], node_of[1][edges.juniors]
     solver = linear_sum_assignment.SimpleLinearSumAssignment()
-    gain = edge_gains(edges, seed)[some]
-    cost = gain.max(initial=0) - gain  # of mixed signs, it would take some that can be for impossible
-    solver.add_arcs_with_cost(seniors[some].astype(np.int32), juniors[some].astype(np.int32), cost)
-    if solver.num_nodes() < there[0].sum() or solver.solve() != solver.OPTIMAL:  # it knows of those with an edge alone
+    gain = edge_gains(edges, seed)[usable]
+    cost = gain.max(initial=0) - gain  # with costs of mixed signs the solver may call a feasible problem infeasible
+    solver.add_arcs_with_cost(seniors[usable].astype(np.int32), juniors[usable].astype(np.int32), cost)
+    # The solver knows only of people who have an edge.
+    if solver.num_nodes() < has_seat[0].sum() or solver.solve() != solver.OPTIMAL:
         raise InfeasibleAssignment("not everybody can have a partner")
     mates = np.array([solver.right_mate(n) for n in range(solver.num_nodes())])
-    return np.nonzero(some & (mates[seniors] == juniors))[0].astype(np.int64)
+    return np.nonzero(usable & (mates[seniors] == juniors))[0].astype(np.int64)
 
 
-def edge_gains(edges: Edges, seed: int) -> Ints:
-    """What each edge adds to the total that ``assign`` maximises, ``UNIT * TIE`` for each unit of weight."""
+def edge_gains(edges: Edges, seed: int) -> Int64s:
+    """What each edge adds to the total that ``assign`` maximises, ``UNITS_PER_FIT * TIE_LEVELS`` per unit of weight."""
     ties = edges.tie_breakers(seed) % np.uint64(TIE_LEVELS)
     return np.rint(edges.scores * UNITS_PER_FIT).astype(np.int64) * TIE_LEVELS + ties.astype(np.int64)
 
 
 def split_sides(
-    seniors: Sequence[Member], juniors: Sequence[Member], either: Sequence[Member], places: Sequence[int]
+    seniors: Sequence[Member], juniors: Sequence[Member], either: Sequence[Member], seats: Sequence[int]
 ) -> tuple[list[Member], list[Member]]:
-    """Put each of ``either`` on one side: the most senior of them as seniors, so many that both sides have like places.
+    """Put each person of ``either`` on one side, the most senior of them as seniors, so that seats are balanced.
 
-    ``places``: free places of seniors, juniors and either, in this order. Returns both sides in the order of their ids.
+    ``seats``: free seats of seniors, juniors and either, in this order. Returns both sides in the order of their ids.
     """
-    of = dict(zip((m.id for m in (*seniors, *juniors, *either)), places, strict=True))
+    seats_of = dict(zip((m.id for m in (*seniors, *juniors, *either)), seats, strict=True))
     ranked = sorted(
         either, key=lambda m: (-(m.profile.level or DEFAULT_LEVEL), -(m.profile.experience_band or 0), m.id)
     )
-    gap = sum(of[m.id] for m in seniors) - sum(of[m.id] for m in juniors) - sum(of[m.id] for m in ranked)
-    best, chosen = abs(gap), 0
+    gap = sum(seats_of[m.id] for m in seniors) - sum(seats_of[m.id] for m in (*juniors, *ranked))
+    least_gap, split = abs(gap), 0
     for n, member in enumerate(ranked, start=1):
-        gap += 2 * of[member.id]
-        if abs(gap) < best:
-            best, chosen = abs(gap), n
+        gap += 2 * seats_of[member.id]
+        if abs(gap) < least_gap:
+            least_gap, split = abs(gap), n
     return (
-        sorted([*seniors, *ranked[:chosen]], key=lambda m: m.id),
-        sorted([*juniors, *ranked[chosen:]], key=lambda m: m.id),
+        sorted([*seniors, *ranked[:split]], key=lambda m: m.id),
+        sorted([*juniors, *ranked[split:]], key=lambda m: m.id),
     )
 
 
-def _arcs(flow: min_cost_flow.SimpleMinCostFlow, tails: Ints, heads: Ints, capacities: Sequence[int]) -> None:
+def _add_free_arcs(
+    flow: min_cost_flow.SimpleMinCostFlow, tails: Int64s, heads: Int64s, capacities: Sequence[int]
+) -> None:
     flow.add_arcs_with_capacity_and_unit_cost(
         tails.astype(np.int32),
         heads.astype(np.int32),

@@ -1,119 +1,126 @@
-"""What a place is worth: how much of the best total is lost when somebody has one place less.
+"""Dual prices: how much of the best total is lost when a person has one seat less.
 
-That is the greatest price of the place in any solution of the dual problem, so it says whether one more pair would
-change the assignment: a pair of somebody who has nobody is taken, in every best assignment, exactly if it gains more
-than its place is worth. Losing a place sets one partner free, who takes the best of: an empty place, another
-candidate's place (which loses one in turn), or nothing. That is a shortest path; without a better assignment there is
-no negative cycle, so relaxing edges until nothing changes finds it.
+This is the greatest price of the seat in any solution of the dual problem. It tells whether one more pair would change
+the assignment: every best assignment takes a new pair of an unmatched person exactly if its gain exceeds the price of
+the partner's seat.
 
-What is said of those left over must not tell of private wishes, and one of the ways to take that empty place may fall
-away by a wish. So ``steady_prices`` counts, of the people who have nobody, only the second best for each partner.
+Removing a seat frees one partner. The partner takes the best of an empty seat, another person's seat (who loses it in
+turn), or nothing. This is a shortest path in the residual graph. The assignment is optimal, so the graph has no
+negative cycle, and relaxing edges until nothing changes finds the path.
+
+Explanations to unmatched people must not reveal private wishes, but one private wish may remove one way to fill an
+empty seat. Therefore ``privacy_safe_prices`` counts only the second-best unmatched person for each partner.
 """
 
 import numpy as np
 
+from services.matcher.engine.arrays import Bools, Int64s
 from services.matcher.engine.jit import jit_kernel
-from services.matcher.engine.member_columns import Bools, Ints
 
-UNBOUNDED_PRICE = np.iinfo(np.int64).max // 4  # the price of a place that does not exist
+UNBOUNDED_PRICE = np.iinfo(np.int64).max // 4  # the price of a seat that does not exist
 
 
 def extreme_dual_prices(
-    mine: Ints, theirs: Ints, gain: Ints, taken: Bools, full: Bools, others: int
-) -> tuple[Ints, Ints]:
-    """Of all solutions of the dual problem the one with the highest prices on one side, so the lowest on the other.
+    mine: Int64s, theirs: Int64s, gain: Int64s, chosen: Bools, full: Bools, partners: int
+) -> tuple[Int64s, Int64s]:
+    """Of all solutions of the dual problem, the one with the highest prices of my side and the lowest of the other.
 
-    ``mine`` and ``theirs`` are both ends of each edge, ``full`` (mine) who has no place left.
+    ``mine`` and ``theirs`` (edges) are both ends of each edge, ``chosen`` (edges) is the assignment. ``full`` (people
+    of my side): they have no seat left. ``partners``: number of people on the other side.
     """
-    price, asked = np.where(full, UNBOUNDED_PRICE, 0), np.zeros(others, dtype=np.int64)
-    np.minimum.at(price, mine[taken], gain[taken])
-    _settle(mine, theirs, gain, taken, price, asked)
-    return price, asked
+    price, partner_price = np.where(full, UNBOUNDED_PRICE, 0), np.zeros(partners, dtype=np.int64)
+    np.minimum.at(price, mine[chosen], gain[chosen])
+    _relax_prices(mine, theirs, gain, chosen, price, partner_price)
+    return price, partner_price
 
 
 @jit_kernel
-def _settle(mine: Ints, theirs: Ints, gain: Ints, taken: Bools, price: Ints, asked: Ints) -> None:
-    """Shortest paths in the residual graph by Bellman and Ford, with a queue of those whose price fell (Moore 1959).
+def _relax_prices(
+    mine: Int64s, theirs: Int64s, gain: Int64s, chosen: Bools, price: Int64s, partner_price: Int64s
+) -> None:
+    """Shortest paths in the residual graph by Bellman and Ford, with a queue of people whose price fell (Moore 1959).
 
-    What somebody's price falls to, a partner's (``asked``) must rise to make up for on an edge that was not chosen, and
-    then that partner's own partners gain the less from their edge.
+    When a price falls, the partner's price must rise to make up for it on each edge that was not chosen. Then the
+    partner's own partners gain less from their edges.
     """
-    free_from, partners, free_gain = _grouped(mine, theirs, gain, ~taken, len(price))
-    held_from, holders, held_gain = _grouped(theirs, mine, gain, taken, len(asked))
+    free_from, partners, free_gain = _adjacency(mine, theirs, gain, ~chosen, len(price))
+    held_from, holders, held_gain = _adjacency(theirs, mine, gain, chosen, len(partner_price))
     queue = np.arange(len(price))
-    waits = np.ones(len(price), dtype=np.bool_)
+    is_queued = np.ones(len(price), dtype=np.bool_)
     head, count = 0, len(queue)
     while count:
-        m = queue[head]
-        head, count, waits[m] = (head + 1) % len(queue), count - 1, False
-        for n in range(free_from[m], free_from[m + 1]):
-            t = partners[n]
-            wanted = free_gain[n] - price[m]
-            if wanted <= asked[t]:
+        person = queue[head]
+        head, count, is_queued[person] = (head + 1) % len(queue), count - 1, False
+        for n in range(free_from[person], free_from[person + 1]):
+            partner = partners[n]
+            bid = free_gain[n] - price[person]
+            if bid <= partner_price[partner]:
                 continue
-            asked[t] = wanted
-            for k in range(held_from[t], held_from[t + 1]):
-                other = holders[k]
-                if held_gain[k] - wanted < price[other]:
-                    price[other] = held_gain[k] - wanted
-                    if not waits[other]:
-                        queue[(head + count) % len(queue)] = other
-                        count, waits[other] = count + 1, True
+            partner_price[partner] = bid
+            for k in range(held_from[partner], held_from[partner + 1]):
+                holder = holders[k]
+                if held_gain[k] - bid < price[holder]:
+                    price[holder] = held_gain[k] - bid
+                    if not is_queued[holder]:
+                        queue[(head + count) % len(queue)] = holder
+                        count, is_queued[holder] = count + 1, True
 
 
 @jit_kernel
-def _grouped(starts: Ints, ends: Ints, gain: Ints, which: Bools, people: int) -> tuple[Ints, Ints, Ints]:
-    """Some edges by their start: where those of each person begin, the other end of each, and its gain."""
+def _adjacency(
+    starts: Int64s, ends: Int64s, gain: Int64s, selected: Bools, people: int
+) -> tuple[Int64s, Int64s, Int64s]:
+    """The selected edges grouped by start: the offset of each person's edges, the other ends, and the gains."""
     first = np.zeros(people + 1, dtype=np.int64)
     for edge in range(len(starts)):
-        if which[edge]:
+        if selected[edge]:
             first[starts[edge] + 1] += 1
     for person in range(people):
         first[person + 1] += first[person]
-    at = first[:-1].copy()
-    found, gains = np.empty(first[-1], dtype=np.int64), np.empty(first[-1], dtype=np.int64)
+    cursor = first[:-1].copy()
+    other_ends, gains = np.empty(first[-1], dtype=np.int64), np.empty(first[-1], dtype=np.int64)
     for edge in range(len(starts)):
-        if which[edge]:
-            place = at[starts[edge]]
-            found[place], gains[place], at[starts[edge]] = ends[edge], gain[edge], place + 1
-    return first, found, gains
+        if selected[edge]:
+            position = cursor[starts[edge]]
+            other_ends[position], gains[position], cursor[starts[edge]] = ends[edge], gain[edge], position + 1
+    return first, other_ends, gains
 
 
 def privacy_safe_prices(
-    mine: Ints, theirs: Ints, gain: Ints, taken: Bools, private: Bools, full: Bools, others: int
-) -> Ints:
-    """The highest prices on one side, or more, and no other if one edge of somebody who has nobody is ``private``.
+    mine: Int64s, theirs: Int64s, gain: Int64s, chosen: Bools, private: Bools, full: Bools, partners: int
+) -> Int64s:
+    """Upper bounds of the highest prices of my side, which no single ``private`` edge of an unmatched person changes.
 
-    ``private`` (edges): those that only a private wish forbids. Whoever has nobody could take the place of whom a
-    partner loses; here only the second best of all such people does, as if none of these edges were forbidden, or the
-    best of those that are not, if that is less.
+    ``private`` (edges): only a private wish forbids the edge. An unmatched person could fill the seat that a partner
+    loses. Of all unmatched people, only the second best does so here, as if no edge were forbidden. If the best edge
+    that is not private gains less, that edge counts instead.
     """
-    alone = ~full
-    alone[mine[taken]] = False
-    some = alone[mine]
-    instead = _instead(theirs, gain, some, private, others)
-    ends = np.nonzero(instead)[0]
-    kept = ~some & ~private
+    unmatched = ~full
+    unmatched[mine[chosen]] = False
+    of_unmatched = unmatched[mine]
+    replacement_gain = _replacement_gains(theirs, gain, of_unmatched, private, partners)
+    replaceable = np.nonzero(replacement_gain)[0]
+    retained = ~of_unmatched & ~private
     price, _ = extreme_dual_prices(
-        np.concatenate([mine[kept], np.arange(len(full), len(full) + len(ends))]),
-        np.concatenate([theirs[kept], ends]),
-        np.concatenate([gain[kept], instead[ends]]),
-        np.concatenate([taken[kept], np.zeros(len(ends), dtype=np.bool_)]),
-        np.concatenate([full, np.zeros(len(ends), dtype=np.bool_)]),
-        others,
+        np.concatenate([mine[retained], np.arange(len(full), len(full) + len(replaceable))]),
+        np.concatenate([theirs[retained], replaceable]),
+        np.concatenate([gain[retained], replacement_gain[replaceable]]),
+        np.concatenate([chosen[retained], np.zeros(len(replaceable), dtype=np.bool_)]),
+        np.concatenate([full, np.zeros(len(replaceable), dtype=np.bool_)]),
+        partners,
     )
     return price[: len(full)]
 
 
 @jit_kernel
-def _instead(theirs: Ints, gain: Ints, some: Bools, private: Bools, others: int) -> Ints:
-    """For each partner, of ``some`` edges, the second best gain, or the best that is not private, if that is less."""
-    best, second, allowed = np.zeros(others, np.int64), np.zeros(others, np.int64), np.zeros(others, np.int64)
+def _replacement_gains(theirs: Int64s, gain: Int64s, selected: Bools, private: Bools, partners: int) -> Int64s:
+    """(partners): of the selected edges the second-best gain, or the best that is not private, whichever is less."""
+    best, second, public = np.zeros(partners, np.int64), np.zeros(partners, np.int64), np.zeros(partners, np.int64)
     for edge in range(len(theirs)):
-        if some[edge]:
-            t, more = theirs[edge], gain[edge]
-            second[t] = max(second[t], min(best[t], more))
-            best[t] = max(best[t], more)
+        if selected[edge]:
+            partner, edge_gain = theirs[edge], gain[edge]
+            second[partner] = max(second[partner], min(best[partner], edge_gain))
+            best[partner] = max(best[partner], edge_gain)
             if not private[edge]:
-                allowed[t] = max(allowed[t], more)
-    return np.minimum(second, allowed)
+                public[partner] = max(public[partner], edge_gain)
+    return np.minimum(second, public)

@@ -1,9 +1,9 @@
-"""Functions over arrays that numba compiles, for the few loops that would be too slow one numpy step after another.
+"""The decorator of loops over arrays that numba compiles, because one numpy step after another would be too slow.
 
-They are pure like everything here, and may run in threads at the same time. The first call on a machine takes some
-seconds to compile. What was compiled is kept in ``NUMBA_CACHE_DIR``, or else beside the source, until that file
-changes: so one calls no other than those of its own file. Sums keep their order and no operations are fused, so a
-result is the same on every processor.
+A kernel is pure and may run in several threads at the same time. The first call on a machine compiles it, which takes
+some seconds. The compiled code is cached in ``NUMBA_CACHE_DIR``, or beside the source, until that source file changes.
+Changes in another file do not invalidate the cache. Therefore a kernel may only call kernels of its own file.
+Sums keep their order and no operations are fused, so that a result is the same on every processor.
 """
 
 from numba import njit

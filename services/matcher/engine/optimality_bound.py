@@ -1,10 +1,10 @@
-"""The best assignment of a cohort, with a bound that shows how near to the optimum of all pairs it is.
+"""The best assignment of a cohort, with a bound on how far it may be from the optimum over all pairs.
 
-Prices make the proof: the prices of all places, and what any pair that is no candidate would be worth beyond both of
-its prices, bound every assignment from above (weak duality of the transport problem). Where all pairs are candidates,
-the bound is the optimum itself. Otherwise it is found by looking at all pairs of the seniors, or of a seeded sample of
-them, two standard errors above; where it leaves more open than may be, the pairs that exceed their prices by most
-become candidates too.
+The bound comes from weak duality of the transport problem. The dual prices of all seats, plus the positive reduced cost
+of pairs that are no candidates, bound every assignment from above. When all pairs are candidates, the bound is the
+optimum itself. Otherwise the reduced costs are computed over all pairs of the seniors, or over all pairs of a seeded
+sample of seniors plus two standard errors. While the gap is too large, column generation adds the pairs with the
+largest reduced cost to the candidates.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ import numpy as np
 
 from contracts.profiles import Side
 from services.matcher.engine.all_pairs_scan import SCORE_ROUNDING, AllPairsScan
+from services.matcher.engine.arrays import Bools, Float64s, Int64s
 from services.matcher.engine.assignment import (
     TIE_LEVELS,
     UNITS_PER_FIT,
@@ -27,43 +28,43 @@ from services.matcher.engine.assignment import (
 )
 from services.matcher.engine.candidates import CANDIDATES_PER_PERSON, Candidates, Edges, evaluate_pairs
 from services.matcher.engine.dual_prices import UNBOUNDED_PRICE, privacy_safe_prices
-from services.matcher.engine.member_columns import Bools, Ints
-from services.matcher.engine.vectorised_fit import Floats, PairwiseFit
+from services.matcher.engine.vectorised_fit import PairwiseFit
 
-SUFFICIENT_RATIO = 0.999
-EXACT_RATIO = 0.999999  # where all seniors are looked at, so that only rounding is left open
-BOUND_SAMPLE_SENIORS = 960  # seniors on whom the bound is estimated
-MAX_PRICING_ROUNDS = 6  # of adding candidates at most
+SUFFICIENT_RATIO = 0.999  # total / upper bound at which column generation stops
+EXACT_RATIO = 0.999999  # the same when the scan covers all seniors, so that only rounding is left open
+BOUND_SAMPLE_SENIORS = 960  # seniors on whose pairs the bound is estimated
+MAX_PRICING_ROUNDS = 6  # rounds of column generation
 
 
 @dataclass(frozen=True)
 class AssignmentProblem:
-    """Who could be paired: the candidates, and what each senior and junior adds to the weight of any pair of theirs.
+    """The people who can be paired, their capacities, and the bonus that each adds to the weight of any of their pairs.
 
-    ``without`` (sorted keys senior x juniors + junior): pairs that may not be, beside those that private rules forbid.
+    ``senior_capacities`` and ``senior_bonus`` are (seniors,), those of juniors (juniors,). ``excluded_keys``: sorted
+    keys ``senior x juniors + junior`` of pairs that may not be assigned, besides those that private rules forbid.
     """
 
     fit: PairwiseFit
-    senior_capacities: Ints
-    junior_capacities: Ints
-    senior_bonus: Floats
-    junior_bonus: Floats
-    excluded_keys: Ints
+    senior_capacities: Int64s
+    junior_capacities: Int64s
+    senior_bonus: Float64s
+    junior_bonus: Float64s
+    excluded_keys: Int64s
     seed: int
 
     def with_bonus(self, edges: Edges) -> Edges:
-        """What counts in the assignment instead of the fit alone."""
+        """The edges with the weight that the assignment maximises: fit plus both bonuses."""
         bonus = self.senior_bonus[edges.seniors] + self.junior_bonus[edges.juniors]
         return Edges(edges.seniors, edges.juniors, edges.scores + bonus)
 
-    def allowed_edges(self, found: Candidates) -> Edges:
+    def allowed_edges(self, candidates: Candidates) -> Edges:
         """The candidates that may be assigned."""
-        keys = found.edges.seniors * self.fit.shape[1] + found.edges.juniors
-        return found.edges.take(~(found.private | is_in_sorted(keys, self.excluded_keys)))
+        keys = candidates.edges.seniors * self.fit.shape[1] + candidates.edges.juniors
+        return candidates.edges.take(~(candidates.private | is_in_sorted(keys, self.excluded_keys)))
 
     @cached_property
-    def unassignable_keys(self) -> Ints:
-        """Pairs that cannot be assigned, whatever they weigh."""
+    def unassignable_keys(self) -> Int64s:
+        """Keys of all pairs that cannot be assigned, private wishes included."""
         return np.concatenate([self.excluded_keys, self.fit.avoided_pair_keys()])
 
     def capacities(self) -> tuple[list[int], list[int]]:
@@ -72,127 +73,139 @@ class AssignmentProblem:
 
 @dataclass(frozen=True)
 class BoundedAssignment:
-    """The best of the edges (``chosen``, by position); ``open``: by how much that of all pairs might weigh more.
+    """The best assignment of the edges, and how much more the best of all pairs could weigh (``gap``).
 
-    ``added`` (edges): those that are no candidates, but weighed more than their prices.
+    ``chosen``: positions in the edges. ``is_generated`` (edges): column generation added the edge.
     """
 
     edges: Edges
-    chosen: Ints
+    chosen: Int64s
     gap: float
     is_generated: Bools
 
     def without_unused_columns(self) -> "BoundedAssignment":
-        """Without what was added in vain: whether it was depends on prices, and these on private wishes."""
-        kept = ~self.is_generated
-        kept[self.chosen] = True
-        place = np.cumsum(kept) - 1
-        return BoundedAssignment(self.edges.take(kept), place[self.chosen], self.gap, self.is_generated[kept])
+        """The same without generated edges that were not chosen.
+
+        Whether such an edge was generated depends on dual prices, and these depend on private wishes. Explanations
+        must not reveal them.
+        """
+        retained = ~self.is_generated
+        retained[self.chosen] = True
+        position = np.cumsum(retained) - 1
+        return BoundedAssignment(
+            self.edges.take(retained), position[self.chosen], self.gap, self.is_generated[retained]
+        )
 
 
-def solve_with_bound(market: AssignmentProblem, found: Candidates, scan: AllPairsScan | None) -> BoundedAssignment:
-    """Without a ``scan`` the candidates are all pairs that may be."""
-    edges = market.allowed_edges(found)
+def solve_with_bound(
+    problem: AssignmentProblem, candidates: Candidates, scan: AllPairsScan | None
+) -> BoundedAssignment:
+    """The best assignment with its optimality gap. ``scan`` is None when the candidates are all possible pairs."""
+    edges = problem.allowed_edges(candidates)
     if scan is None:
-        chosen = assign(*market.capacities(), market.with_bonus(edges), market.seed)
+        chosen = assign(*problem.capacities(), problem.with_bonus(edges), problem.seed)
         return BoundedAssignment(edges, chosen, 0.0, np.zeros(len(edges), dtype=np.bool_))
-    sample = np.random.default_rng(market.seed).permutation(market.fit.shape[0])[:BOUND_SAMPLE_SENIORS]
-    everybody = len(sample) == market.fit.shape[0]
-    enough, scan_of_some = (EXACT_RATIO, scan) if everybody else (SUFFICIENT_RATIO, AllPairsScan(market.fit, sample))
-    added = np.zeros(len(edges), dtype=np.bool_)
-    for turn in range(MAX_PRICING_ROUNDS + 1):
-        assignment = assign_with_prices(*market.capacities(), market.with_bonus(edges), market.seed)
-        total = float(market.with_bonus(edges).scores[assignment.chosen].sum())
-        more = _price_out(market, scan_of_some, edges, assignment)
-        open_ = more.open(market, len(sample))
-        if total >= enough * (total + open_) or turn == MAX_PRICING_ROUNDS:
+    seniors, juniors = problem.fit.shape
+    sample = np.random.default_rng(problem.seed).permutation(seniors)[:BOUND_SAMPLE_SENIORS]
+    covers_all = len(sample) == seniors
+    ratio, bound_scan = (EXACT_RATIO, scan) if covers_all else (SUFFICIENT_RATIO, AllPairsScan(problem.fit, sample))
+    is_generated = np.zeros(len(edges), dtype=np.bool_)
+    for pricing_round in range(MAX_PRICING_ROUNDS + 1):
+        assignment = assign_with_prices(*problem.capacities(), problem.with_bonus(edges), problem.seed)
+        total = float(problem.with_bonus(edges).scores[assignment.chosen].sum())
+        priced_out = _price_out(problem, bound_scan, edges, assignment)
+        gap = priced_out.gap(problem, len(sample))
+        if total >= ratio * (total + gap) or pricing_round == MAX_PRICING_ROUNDS:
             break
-        if not everybody:
-            more = _price_out(market, scan, edges, assignment)
-        if not len(more.edges):
+        if not covers_all:
+            priced_out = _price_out(problem, scan, edges, assignment)
+        if not len(priced_out.edges):
             break
-        edges, order = _joined(edges, more.edges, market.fit.shape[1])
-        added = np.concatenate([added, np.ones(len(more.edges), dtype=np.bool_)])[order]
-    return BoundedAssignment(edges, assignment.chosen, open_, added)
+        edges, order = _merge_edges(edges, priced_out.edges, juniors)
+        is_generated = np.concatenate([is_generated, np.ones(len(priced_out.edges), dtype=np.bool_)])[order]
+    return BoundedAssignment(edges, assignment.chosen, gap, is_generated)
 
 
-def seat_values(market: AssignmentProblem, found: Candidates, best: BoundedAssignment) -> Mapping[Side, Floats]:
-    """What a place of each member is worth at most in the best assignment, infinite where they have none.
+def seat_values(problem: AssignmentProblem, candidates: Candidates, best: BoundedAssignment) -> Mapping[Side, Float64s]:
+    """The greatest value, in fit, of a seat of each member in the best assignment; infinite for members without seats.
 
-    So somebody left over who gets a new edge to one of them is paired for certain when it weighs more. One private wish
-    of or about somebody left over changes none of it.
+    An unmatched person who gets a new edge is paired for certain if the edge weighs more than the partner's seat. One
+    private wish of or about an unmatched person changes none of these values.
     """
-    keys = found.edges.seniors * market.fit.shape[1] + found.edges.juniors
-    hidden = found.edges.take(found.private & ~is_in_sorted(keys, market.excluded_keys))
+    keys = candidates.edges.seniors * problem.fit.shape[1] + candidates.edges.juniors
+    hidden = candidates.edges.take(candidates.private & ~is_in_sorted(keys, problem.excluded_keys))
     seniors = np.concatenate([best.edges.seniors, hidden.seniors])
     juniors = np.concatenate([best.edges.juniors, hidden.juniors])
     scores = np.concatenate([best.edges.scores, hidden.scores])
-    gain = edge_gains(market.with_bonus(Edges(seniors, juniors, scores)), market.seed)
+    gain = edge_gains(problem.with_bonus(Edges(seniors, juniors, scores)), problem.seed)
     private = np.arange(len(gain)) >= len(best.edges)
-    taken = np.zeros(len(gain), dtype=np.bool_)
-    taken[best.chosen] = True
-    n, m = market.fit.shape
-    s_full, j_full = (
-        is_saturated(seniors[taken], market.senior_capacities),
-        is_saturated(juniors[taken], market.junior_capacities),
-    )
+    chosen = np.zeros(len(gain), dtype=np.bool_)
+    chosen[best.chosen] = True
+    n, m = problem.fit.shape
+    full_seniors = is_saturated(seniors[chosen], problem.senior_capacities)
+    full_juniors = is_saturated(juniors[chosen], problem.junior_capacities)
     with ThreadPoolExecutor() as pool:
-        of_seniors = pool.submit(privacy_safe_prices, seniors, juniors, gain, taken, private, s_full, m)
-        of_juniors = pool.submit(privacy_safe_prices, juniors, seniors, gain, taken, private, j_full, n)
-        most: dict[Side, Ints] = {"senior": of_seniors.result(), "junior": of_juniors.result()}
-    return {
-        side: np.where(price < UNBOUNDED_PRICE, price / (UNITS_PER_FIT * TIE_LEVELS), np.inf)
-        for side, price in most.items()
-    }
+        of_seniors = pool.submit(privacy_safe_prices, seniors, juniors, gain, chosen, private, full_seniors, m)
+        of_juniors = pool.submit(privacy_safe_prices, juniors, seniors, gain, chosen, private, full_juniors, n)
+        prices: dict[Side, Int64s] = {"senior": of_seniors.result(), "junior": of_juniors.result()}
+    unit = UNITS_PER_FIT * TIE_LEVELS
+    return {side: np.where(price < UNBOUNDED_PRICE, price / unit, np.inf) for side, price in prices.items()}
 
 
 @dataclass(frozen=True)
 class _PricedOut:
-    """Pairs that may be, are no candidates, and weigh more than both of their prices: of each person those by most.
+    """Allowed pairs that are no candidates and have a positive reduced cost; of each person those with the largest.
 
-    ``excess`` (seniors): by how much any pair of theirs does at most.
+    ``excess`` (seniors): the largest reduced cost of any pair of the senior.
     """
 
     edges: Edges
-    excess: Floats
+    excess: Float64s
 
-    def open(self, market: AssignmentProblem, sampled: int) -> float:
-        """By how much the prices of all seniors would have to rise, from those looked at, two standard errors above."""
-        excess = self.excess * market.senior_capacities
+    def gap(self, problem: AssignmentProblem, sampled: int) -> float:
+        """How much the prices of all seniors must rise to be dual feasible, from a sample plus two standard errors."""
+        excess = self.excess * problem.senior_capacities
         n, mean = len(excess), excess.sum() / sampled
         spread = np.sqrt(max(0.0, (excess**2).sum() / sampled - mean**2) / sampled) if sampled < n else 0.0
         return float(n * (mean + 2 * spread))
 
 
-def _price_out(market: AssignmentProblem, scan: AllPairsScan, edges: Edges, prices: PricedAssignment) -> _PricedOut:
-    """Of all whom the scan looks at."""
-    m = market.fit.shape[1]
-    least_s, least_j = prices.senior_prices - market.senior_bonus, prices.junior_prices - market.junior_bonus
-    most_places = max(market.senior_capacities.max(initial=0), market.junior_capacities.max(initial=0))
-    many = CANDIDATES_PER_PERSON + int(
-        most_places
-    )  # of who has several places, chosen pairs may weigh more than their prices too
+def _price_out(
+    problem: AssignmentProblem, scan: AllPairsScan, edges: Edges, assignment: PricedAssignment
+) -> _PricedOut:
+    """The pricing step of column generation, over all seniors of the scan.
+
+    A person with several seats may have chosen pairs of positive reduced cost. The scan therefore returns as many more
+    pairs for each person as the greatest capacity.
+    """
+    juniors = problem.fit.shape[1]
+    senior_offsets = assignment.senior_prices - problem.senior_bonus
+    junior_offsets = assignment.junior_prices - problem.junior_bonus
+    capacity = max(problem.senior_capacities.max(initial=0), problem.junior_capacities.max(initial=0))
     keys = scan.best_pairs(
-        many, of_seniors=least_s - SCORE_ROUNDING, of_juniors=least_j, without=market.unassignable_keys
+        CANDIDATES_PER_PERSON + int(capacity),
+        senior_offsets=senior_offsets - SCORE_ROUNDING,
+        junior_offsets=junior_offsets,
+        excluded_keys=problem.unassignable_keys,
     )
-    keys = keys[~is_in_sorted(keys, edges.seniors * m + edges.juniors)]
-    some = market.allowed_edges(evaluate_pairs(market.fit, *np.divmod(keys, m)))
-    over = some.scores - least_s[some.seniors] - least_j[some.juniors]
-    excess = np.zeros(market.fit.shape[0])
-    np.maximum.at(excess, some.seniors, over)
-    return _PricedOut(some.take(over > 0), excess)
+    keys = keys[~is_in_sorted(keys, edges.seniors * juniors + edges.juniors)]
+    allowed = problem.allowed_edges(evaluate_pairs(problem.fit, *np.divmod(keys, juniors)))
+    reduced_cost = allowed.scores - senior_offsets[allowed.seniors] - junior_offsets[allowed.juniors]
+    excess = np.zeros(problem.fit.shape[0])
+    np.maximum.at(excess, allowed.seniors, reduced_cost)
+    return _PricedOut(allowed.take(reduced_cost > 0), excess)
 
 
-def _joined(one: Edges, other: Edges, juniors: int) -> tuple[Edges, Ints]:
-    """All edges in order, and the place that each had among those of one and then the other."""
-    keys = np.concatenate([edges.seniors * juniors + edges.juniors for edges in (one, other)])
+def _merge_edges(first: Edges, second: Edges, juniors: int) -> tuple[Edges, Int64s]:
+    """All edges sorted by key, and the position of each in the concatenation of first and second."""
+    keys = np.concatenate([edges.seniors * juniors + edges.juniors for edges in (first, second)])
     order = np.argsort(keys, kind="stable")
-    return Edges(*np.divmod(keys[order], juniors), np.concatenate([one.scores, other.scores])[order]), order
+    return Edges(*np.divmod(keys[order], juniors), np.concatenate([first.scores, second.scores])[order]), order
 
 
-def is_in_sorted(keys: Ints, known: Ints) -> Bools:
-    """Which keys are known ones, which are in order."""
-    if not len(known):
+def is_in_sorted(keys: Int64s, sorted_keys: Int64s) -> Bools:
+    """(keys): whether ``sorted_keys`` contains the key."""
+    if not len(sorted_keys):
         return np.zeros(len(keys), dtype=np.bool_)
-    place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    return np.asarray(known[place] == keys)
+    position = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
+    return np.asarray(sorted_keys[position] == keys)

@@ -1,7 +1,7 @@
-"""Everybody of one programme, held in memory so that the best partners of one person are found at once.
+"""The members of one programme in memory, so that the best partners of one person are found at once.
 
-A crowd is only as new as what it was told last; whoever offers a partner that it names looks at the ledgers and the
-profiles once more.
+The index is only as recent as the last update. Before a partner from it is proposed, ledgers and profiles must be
+checked again.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 import numpy as np
-import numpy.typing as npt
 
 from contracts.profiles import Absence, Side
 from contracts.programmes import ProgrammeSettings
@@ -17,21 +16,23 @@ from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.calendar import get_utc_offset
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.pairings.seat_ledger import SeatLimits
+from services.matcher.engine.arrays import Bools, Int64s
 from services.matcher.engine.member_columns import MemberColumns, Vocabulary
 from services.matcher.engine.vectorised_fit import PairwiseFit
 
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-
 INITIAL_ROWS = 256
-WRITE_BATCH = 256  # people who are written into the columns at once
-SIDE_BITS = {"senior": 1, "junior": 2, "either": 3}  # bits
-PARTNER_SIDES: dict[str, Sequence[Side]] = {"senior": ["junior"], "junior": ["senior"], "either": ["junior", "senior"]}
+WRITE_BATCH = 256  # members that are written into the columns at once
+SIDE_BITS = {"senior": 1, "junior": 2, "either": 3}
+PARTNER_SIDES: dict[str, Sequence[Side]] = {
+    "senior": ["junior"],
+    "junior": ["senior"],
+    "either": ["junior", "senior"],
+}
 
 
 @dataclass(frozen=True)
 class PartnerCandidate:
-    """Somebody who fits, and the side that they would have."""
+    """A member who fits, and the side that the member would have."""
 
     id: str
     side: Side
@@ -40,126 +41,130 @@ class PartnerCandidate:
 
 @dataclass(frozen=True)
 class WaitState:
-    """Since when somebody waits (a timestamp; NaN: nobody knows), and whether their last pairing came to nothing."""
+    """``since``: start of the wait as a timestamp, NaN if unknown. ``failed``: the last pairing came to nothing."""
 
     since: float = float("nan")
     failed: bool = False
 
 
 def wait_state(waiting_since: datetime | None, over: datetime | None, *, failed: bool) -> WaitState:
-    """From when the wait counts: since they asked to be matched, or since the last pairing was over."""
+    """The wait starts at the request to be matched, or at the end of the last pairing, whichever is later."""
     times = [at.timestamp() for at in (waiting_since, over) if at is not None]
     return WaitState(max(times, default=float("nan")), failed)
 
 
-class _Places:
-    """What decides whether somebody is there and has a place; rows are those of the columns.
+class _Availability:
+    """What decides whether a member is available; rows are those of the columns.
 
-    ``room`` and ``held`` (rows, 2): places and seats taken, over all programmes and in this one.
+    ``seats`` and ``reserved_seats`` (rows, 2): over all programmes, and in this one. ``since`` and ``failed``: as in
+    ``WaitState``.
     """
 
     def __init__(self) -> None:
         self.sides = np.zeros(INITIAL_ROWS, dtype=np.int8)
-        self.ready = np.zeros(INITIAL_ROWS, dtype=np.bool_)
+        self.is_ready = np.zeros(INITIAL_ROWS, dtype=np.bool_)
         self.organisation = np.zeros(INITIAL_ROWS, dtype=np.int32)
-        self.room = np.zeros((INITIAL_ROWS, 2), dtype=np.int16)
-        self.held = np.zeros((INITIAL_ROWS, 2), dtype=np.int16)
+        self.seats = np.zeros((INITIAL_ROWS, 2), dtype=np.int16)
+        self.reserved_seats = np.zeros((INITIAL_ROWS, 2), dtype=np.int16)
         self.since = np.full(INITIAL_ROWS, np.nan)
         self.failed = np.zeros(INITIAL_ROWS, dtype=np.bool_)
 
     def grow(self, rows: int) -> None:
-        """To hold at least so many."""
+        """Make room for at least so many rows."""
         if rows > len(self.sides):
-            self.take(np.arange(len(self.sides)), np.arange(len(self.sides)), max(rows, 2 * len(self.sides)))
+            every_row = np.arange(len(self.sides))
+            self.move(every_row, every_row, max(rows, 2 * len(self.sides)))
 
-    def take(self, rows: Ints, to: Ints, size: int) -> None:
-        """Keep these rows alone, at other places, with room for so many."""
+    def move(self, rows: Int64s, targets: Int64s, size: int) -> None:
+        """Move these rows to the rows ``targets`` of tables with ``size`` rows, and drop all others."""
         for name, old in list(vars(self).items()):
             new = np.full((size, *old.shape[1:]), np.nan if name == "since" else 0, dtype=old.dtype)
-            new[to] = old[rows]
+            new[targets] = old[rows]
             setattr(self, name, new)
 
     def clear(self, row: int) -> None:
-        self.ready[row] = False
-        self.held[row] = 0
+        self.is_ready[row] = False
+        self.reserved_seats[row] = 0
         self.since[row], self.failed[row] = np.nan, False
 
 
 class PartnerIndex:
-    """People come, change and go one by one. Whoever compares them lets it ``settle`` before, and keeps it still
-    meanwhile."""
+    """An index of members that is updated one member at a time.
+
+    Call ``flush`` before a search, and do not update the index during a search.
+    """
 
     def __init__(self, taxonomy: Taxonomy, settings: ProgrammeSettings, on: date) -> None:
         self._taxonomy = taxonomy
         self._columns = MemberColumns(Vocabulary(settings, taxonomy, on))
-        self._places = _Places()
+        self._availability = _Availability()
         self._organisations: dict[str, int] = {}
-        self._dated: dict[str, tuple[date | None, tuple[Absence, ...]]] = {}
-        self._zones: set[str] = set()
-        self._fresh: MemberColumns | None = None  # being made, with what comes meanwhile
-        self._unwritten: dict[str, Member] = {}  # whose rows do not hold yet what was said last
+        self._absences: dict[str, tuple[date | None, tuple[Absence, ...]]] = {}  # (employed until, absences)
+        self._time_zones: set[str] = set()
+        self._rebuilding: MemberColumns | None = None  # columns under construction, which receive updates too
+        self._unwritten: dict[str, Member] = {}  # members whose latest state is not in the columns yet
 
     def __len__(self) -> int:
         return len(self._columns)
 
     def __iter__(self) -> Iterator[str]:
-        """Everybody's id."""
+        """The ids of all members."""
         return iter(self._columns.row_of)
 
     def __contains__(self, id: object) -> bool:
         return id in self._columns.row_of
 
     def upsert(self, member: Member, room: SeatLimits) -> None:
-        """Insert, or replace what was known of the member; what is held and waited for stays."""
+        """Insert or replace the member. Reserved seats and the wait state stay as they are."""
         profile, enrolment = member.profile, member.enrolment
         if profile.time_zone is not None:
-            self._zones.add(profile.time_zone)
+            self._time_zones.add(profile.time_zone)
         row = self._columns.allocate_row(member.id)
         self._unwritten[member.id] = member
         if len(self._unwritten) >= WRITE_BATCH:
             self.flush()
-        self._places.grow(self._columns.rows)
-        self._places.sides[row] = SIDE_BITS[enrolment.side]
-        self._places.ready[row] = enrolment.state == "ready" and profile.employment == "active"
+        self._availability.grow(self._columns.rows)
+        self._availability.sides[row] = SIDE_BITS[enrolment.side]
+        self._availability.is_ready[row] = enrolment.state == "ready" and profile.employment == "active"
         organisation = self._organisations.setdefault(profile.organisation_id, len(self._organisations))
-        self._places.organisation[row] = organisation
-        self._places.room[row] = room.total, room.programme
-        self._dated.pop(member.id, None)
+        self._availability.organisation[row] = organisation
+        self._availability.seats[row] = room.total, room.programme
+        self._absences.pop(member.id, None)
         if profile.employed_until is not None or profile.away:
-            self._dated[member.id] = profile.employed_until, profile.away
+            self._absences[member.id] = profile.employed_until, profile.away
 
     def flush(self) -> None:
-        """Write what was said of people since the last time into the columns, all together."""
+        """Write all updates since the last flush into the columns, in one batch."""
         members = list(self._unwritten.values())
-        for columns in (self._columns, self._fresh):
+        for columns in (self._columns, self._rebuilding):
             if columns is not None:
                 columns.write(members)
         self._unwritten.clear()
 
     def remove(self, id: str) -> None:
-        """Forget the member."""
-        for columns in (self._columns, self._fresh):
+        for columns in (self._columns, self._rebuilding):
             row = columns.row_of.get(id) if columns is not None else None
             if columns is None or row is None:
                 continue
             columns.remove(row)
             if columns is self._columns:
-                self._places.clear(row)
+                self._availability.clear(row)
         self._unwritten.pop(id, None)
-        self._dated.pop(id, None)
+        self._absences.pop(id, None)
 
     def set_reserved_seats(self, id: str, total: int, here: int) -> None:
-        """So many seats are taken, over all programmes and in this one."""
+        """Set the member's reserved seats, over all programmes and in this one. Unknown ids are ignored."""
         if (row := self._columns.row_of.get(id)) is not None:
-            self._places.held[row] = total, here
+            self._availability.reserved_seats[row] = total, here
 
-    def set_wait(self, id: str, waiting: WaitState) -> None:
+    def set_wait(self, id: str, wait: WaitState) -> None:
+        """Set since when the member waits. Unknown ids are ignored."""
         if (row := self._columns.row_of.get(id)) is not None:
-            self._places.since[row], self._places.failed[row] = waiting.since, waiting.failed
+            self._availability.since[row], self._availability.failed[row] = wait.since, wait.failed
 
     def wait_of(self, id: str) -> WaitState:
         row = self._columns.row_of[id]
-        return WaitState(float(self._places.since[row]), bool(self._places.failed[row]))
+        return WaitState(float(self._availability.since[row]), bool(self._availability.failed[row]))
 
     def order_by_wait(
         self,
@@ -168,15 +173,16 @@ class PartnerIndex:
         on: date,
         promised_seats: Mapping[str, int] | None = None,
     ) -> list[str]:
-        """Those of ``ids`` who are free, in the order of their turn; ``promised``: places that are not to be counted.
+        """Those of ``ids`` who are available, in the order of their turn. ``promised_seats``: free seats not to count.
 
-        Whose last pairing came to nothing comes first, then who has waited longest, then who is longest known.
+        Members whose last pairing came to nothing come first, then those who have waited longest, then those who were
+        indexed first.
         """
         row_of = self._columns.row_of
         rows = np.array(sorted(row_of[id] for id in ids if id in row_of), dtype=np.int64)
-        rows = rows[self._available(settings, on, promised_seats or {})[rows]]
-        since = np.nan_to_num(self._places.since[rows], nan=np.inf)
-        order = rows[np.lexsort((since, ~self._places.failed[rows]))]
+        rows = rows[self._is_available(settings, on, promised_seats or {})[rows]]
+        since = np.nan_to_num(self._availability.since[rows], nan=np.inf)
+        order = rows[np.lexsort((since, ~self._availability.failed[rows]))]
         return [id for row in order if (id := self._columns.id_of(int(row))) is not None]
 
     def best_partners(
@@ -191,92 +197,107 @@ class PartnerIndex:
         sides: Sequence[Side] | None = None,
         with_private_wishes: bool = True,
     ) -> list[PartnerCandidate]:
-        """The best partners who are free on this day, the best first, none of ``but``; ties go by id.
+        """The best partners who are available on this day, the best first; ties are ordered by id. O(members).
 
-        ``sides``: those that a partner may have. Without ``wishes`` it is as if nobody had any private ones.
+        ``sides``: the sides that a partner may have. Without private wishes, the result is as if nobody had any.
         """
-        others = self._available(settings, on, promised_seats or {})
+        others = self._is_available(settings, on, promised_seats or {})
         for id in (*excluded, me.id):
             if (row := self._columns.row_of.get(id)) is not None:
                 others[row] = False
-        found: dict[str, PartnerCandidate] = {}
-        mine = MemberColumns(self._columns.words, [me])
+        best: dict[str, PartnerCandidate] = {}
+        mine = MemberColumns(self._columns.vocabulary, [me])
         for side in PARTNER_SIDES[me.enrolment.side] if sides is None else sides:
-            rows = np.flatnonzero(others & ((self._places.sides[: len(others)] & SIDE_BITS[side]) > 0))
-            for candidate in self._best_of(mine, side, rows, settings, limit, wishes=with_private_wishes):
-                known = found.get(candidate.id)
-                if known is None or known.score < candidate.score:
-                    found[candidate.id] = candidate
-        return sorted(found.values(), key=lambda one: (-one.score, one.id))[:limit]
+            rows = np.flatnonzero(others & ((self._availability.sides[: len(others)] & SIDE_BITS[side]) > 0))
+            for candidate in self._best_of_side(
+                mine, side, rows, settings, limit, with_private_wishes=with_private_wishes
+            ):
+                earlier = best.get(candidate.id)
+                if earlier is None or earlier.score < candidate.score:
+                    best[candidate.id] = candidate
+        return _ranked(best.values(), limit)
 
-    def _best_of(
-        self, mine: MemberColumns, side: Side, rows: Ints, settings: ProgrammeSettings, limit: int, *, wishes: bool
+    def _best_of_side(
+        self,
+        mine: MemberColumns,
+        side: Side,
+        rows: Int64s,
+        settings: ProgrammeSettings,
+        limit: int,
+        *,
+        with_private_wishes: bool,
     ) -> list[PartnerCandidate]:
-        """``side``: of the others; ``mine`` holds the one whom they are compared with."""
+        """The best of these rows, who have this side. ``mine`` holds the one member to compare them with."""
         me = np.zeros(1, dtype=np.int64)
         if side == "senior":
             block = PairwiseFit(self._columns, mine, settings).evaluate(rows, me)
         else:
             block = PairwiseFit(mine, self._columns, settings).evaluate(me, rows)
-        scores = np.where(block.feasible() if wishes else block.publicly_feasible(), block.score, 0.0)
-        places = np.flatnonzero(scores > 0)
-        if len(places) > limit:
-            least = -np.partition(-scores[places], limit - 1)[limit - 1]
-            places = places[scores[places] >= least]
-        found = [
+        scores = np.where(block.feasible() if with_private_wishes else block.publicly_feasible(), block.score, 0.0)
+        positions = np.flatnonzero(scores > 0)
+        if len(positions) > limit:
+            least = -np.partition(-scores[positions], limit - 1)[limit - 1]
+            positions = positions[scores[positions] >= least]
+        candidates = [
             PartnerCandidate(id, side, float(scores[n]))
-            for n in places
+            for n in positions
             if (id := self._columns.id_of(int(rows[n]))) is not None
         ]
-        return sorted(found, key=lambda one: (-one.score, one.id))[:limit]
+        return _ranked(candidates, limit)
 
-    def _available(self, settings: ProgrammeSettings, on: date, promised: Mapping[str, int]) -> Bools:
-        """(rows): like ``find_absence_reason``, and with a place free."""
-        size, row_of, places = self._columns.rows, self._columns.row_of, self._places
-        included = [self._organisations[id] for id in settings.organisations if id in self._organisations]
-        left = np.minimum(*(places.room[:size] - places.held[:size]).T)
-        for id, spoken_for in promised.items():
+    def _is_available(self, settings: ProgrammeSettings, on: date, promised_seats: Mapping[str, int]) -> Bools:
+        """(rows): the same as ``find_absence_reason``, and the member has a free seat."""
+        size, row_of, table = self._columns.rows, self._columns.row_of, self._availability
+        organisations = [self._organisations[id] for id in settings.organisations if id in self._organisations]
+        free = np.minimum(*(table.seats[:size] - table.reserved_seats[:size]).T)
+        for id, promised in promised_seats.items():
             if id in row_of:
-                left[row_of[id]] -= spoken_for
-        there: Bools = places.ready[:size] & np.isin(places.organisation[:size], included) & (left > 0)
-        for id, (until, away) in self._dated.items():
-            if _gone(until, away, on):
-                there[row_of[id]] = False
-        return there
+                free[row_of[id]] -= promised
+        is_member = np.isin(table.organisation[:size], organisations)
+        is_available: Bools = table.is_ready[:size] & is_member & (free > 0)
+        for id, (until, away) in self._absences.items():
+            if _is_absent(until, away, on):
+                is_available[row_of[id]] = False
+        return is_available
 
     def is_outdated(self, settings: ProgrammeSettings, on: date) -> bool:
-        """Whether marks have changed, or clocks were changed somewhere, since the columns were made."""
-        words = self._columns.words
-        if settings.matching.benefit != words.benefit_settings:
+        """Whether settings for benefit, or the UTC offset of a time zone, have changed since the columns were made."""
+        vocabulary = self._columns.vocabulary
+        if settings.matching.benefit != vocabulary.benefit_settings:
             return True
-        return any(get_utc_offset(zone, words.on) != get_utc_offset(zone, on) for zone in self._zones)
+        return any(get_utc_offset(zone, vocabulary.on) != get_utc_offset(zone, on) for zone in self._time_zones)
 
     def begin_rebuild(self, settings: ProgrammeSettings, on: date) -> None:
-        """Make columns under these marks and on this day, beside those that are in use until they are complete."""
-        self._fresh = MemberColumns(Vocabulary(settings, self._taxonomy, on))
+        """Start new columns for these settings and this day. The old ones stay in use until ``finish_rebuild``."""
+        self._rebuilding = MemberColumns(Vocabulary(settings, self._taxonomy, on))
 
     def add_to_rebuild(self, members: Sequence[Member]) -> None:
-        """Some of everybody; what has come in meanwhile is newer."""
-        fresh = self._fresh
-        assert fresh is not None, "it has begun"
-        fresh.extend([one for one in members if one.id in self._columns.row_of and one.id not in fresh.row_of])
+        """Add indexed members to the new columns. Members updated since ``begin_rebuild`` are there already."""
+        rebuilding = self._rebuilding
+        assert rebuilding is not None, "begin_rebuild was called"
+        present = self._columns.row_of
+        rebuilding.extend([m for m in members if m.id in present and m.id not in rebuilding.row_of])
 
     def finish_rebuild(self) -> list[str]:
-        """The new columns are in use from now on; returns those of whom they know nothing."""
+        """Use the new columns from now on; returns the ids of indexed members that they lack."""
         self.flush()
-        fresh, old = self._fresh, self._columns
-        assert fresh is not None, "it has begun"
-        kept = [(old.row_of[id], row) for id, row in fresh.row_of.items()]
-        rows = np.array(kept, dtype=np.int64).reshape(-1, 2)
-        self._places.take(rows[:, 0], rows[:, 1], max(INITIAL_ROWS, fresh.rows))
-        missing = [id for id in old.row_of if id not in fresh.row_of]
-        self._columns, self._fresh = fresh, None
+        new, old = self._rebuilding, self._columns
+        assert new is not None, "begin_rebuild was called"
+        moves = [(old.row_of[id], row) for id, row in new.row_of.items()]
+        rows = np.array(moves, dtype=np.int64).reshape(-1, 2)
+        self._availability.move(rows[:, 0], rows[:, 1], max(INITIAL_ROWS, new.rows))
+        missing = [id for id in old.row_of if id not in new.row_of]
+        self._columns, self._rebuilding = new, None
         for id in missing:
-            self._dated.pop(id, None)
+            self._absences.pop(id, None)
         return missing
 
 
-def _gone(until: date | None, away: tuple[Absence, ...], on: date) -> bool:
+def _ranked(candidates: Collection[PartnerCandidate], limit: int) -> list[PartnerCandidate]:
+    return sorted(candidates, key=lambda candidate: (-candidate.score, candidate.id))[:limit]
+
+
+def _is_absent(until: date | None, away: tuple[Absence, ...], on: date) -> bool:
     if until is not None and until <= on:
         return True
     return any(absence.since <= on and (absence.until is None or on <= absence.until) for absence in away)

@@ -1,4 +1,4 @@
-"""A round from end to end: who takes part, who is paired with whom and why, who is left over and why."""
+"""A round from end to end: who takes part, who is paired with whom and why, who stays unmatched and why."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +16,10 @@ from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import Fit, select_focus
+from services.matcher.engine.arrays import Int64s
 from services.matcher.engine.assignment import split_sides
 from services.matcher.engine.candidates import Candidates, Edges, best_two_edges, find_candidates, scan_if_large
 from services.matcher.engine.fairness import improve_fairness
-from services.matcher.engine.member_columns import Ints
 from services.matcher.engine.optimality_bound import (
     AssignmentProblem,
     BoundedAssignment,
@@ -28,32 +28,41 @@ from services.matcher.engine.optimality_bound import (
     solve_with_bound,
 )
 from services.matcher.engine.tie_lottery import LotteryResult, draw_ties
-from services.matcher.engine.unmatched import OptimalAssignment as Assigned
-from services.matcher.engine.unmatched import UnmatchedMember, explain_one_sided, explain_unmatched
+from services.matcher.engine.unmatched import (
+    OptimalAssignment,
+    UnmatchedMember,
+    explain_one_sided,
+    explain_unmatched,
+)
 from services.matcher.engine.vectorised_fit import CohortFit, FitBlock
+
+ProgressReport = Callable[[str, int, int], None]  # stage, done, total
 
 
 @dataclass(frozen=True)
 class MatchingProblem:
-    """All that a round's result depends on."""
+    """All inputs that a round's result depends on.
+
+    ``free_seats``: of each member who has any. ``earlier_pairs``: members who were suggested to each other before.
+    ``locked_pairs``: (senior, junior) that a coordinator holds together. ``forbidden_pairs``: members that a
+    coordinator keeps apart, in either order. ``waiting_priority``: from 0 to 1, of each member who has one.
+    """
 
     programme_id: str
     settings: ProgrammeSettings
     profiles: Sequence[ProfileChanged]
-    free_seats: Mapping[str, int]  # free places of each member who has any
+    free_seats: Mapping[str, int]
     earlier_pairs: Sequence[tuple[str, str]]
     on: date
     seed: int
-    locked_pairs: Sequence[tuple[str, str]] = ()  # (senior, junior) that a coordinator holds together
-    forbidden_pairs: Sequence[tuple[str, str]] = ()  # members that a coordinator keeps apart, either way round
-    waiting_priority: Mapping[str, float] = field(
-        default_factory=dict
-    )  # priority of each member who has one, from 0 to 1
+    locked_pairs: Sequence[tuple[str, str]] = ()
+    forbidden_pairs: Sequence[tuple[str, str]] = ()
+    waiting_priority: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class NextBestPartner:
-    """The best partner that a side could have had instead, and how well they fit."""
+    """The best other partner that a member could have had, and how well they fit."""
 
     member_id: str
     score: float
@@ -61,7 +70,7 @@ class NextBestPartner:
 
 @dataclass(frozen=True)
 class ExplanationContext:
-    """What the words about a pair depend on beside the two."""
+    """What the texts about a pair depend on, besides the two members."""
 
     settings: ProgrammeSettings
     taxonomy: Taxonomy
@@ -70,10 +79,10 @@ class ExplanationContext:
 
 @dataclass(frozen=True)
 class Match:
-    """One proposed pair; its words are made when they are asked for.
+    """One proposed pair. Its texts are made on demand.
 
-    ``probability``: with which the draw among near-equals chose it, given the assignment before the draw.
-    ``runner_up``: of each side, whether their place was taken or not; private rules play no part in it.
+    ``probability``: with which the lottery among near-equals chose the pair, given the assignment before the lottery.
+    ``runners_up``: of each side, whether their seats were taken or not; private rules play no part in it.
     """
 
     senior: Member
@@ -86,22 +95,23 @@ class Match:
 
     @cached_property
     def reasons(self) -> Mapping[Side, Sequence[str]]:
-        known = self.context
-        return build_reasons(self.senior.profile, self.junior.profile, known.settings, known.taxonomy, known.on)
+        context = self.context
+        return build_reasons(self.senior.profile, self.junior.profile, context.settings, context.taxonomy, context.on)
 
     @cached_property
     def focus(self) -> tuple[Focus, ...]:
-        marks = self.context.settings.matching.benefit
-        return select_focus(self.senior.profile, self.junior.profile, marks, self.context.taxonomy)
+        benefit = self.context.settings.matching.benefit
+        return select_focus(self.senior.profile, self.junior.profile, benefit, self.context.taxonomy)
 
 
 @dataclass(frozen=True)
 class MatchingResult:
     """A round's result, the best pairs first.
 
-    ``total``: fit of all pairs; ``optimum``: the same before fairness and the draw; ``bound``: what that of no
-    assignment exceeds (priority counted; by an estimate where only some seniors were looked at), None where nothing was
-    assigned; ``fairness``: what that pass reached.
+    ``seniors`` and ``juniors``: how many took part. ``empty_reason``: why there are no pairs. ``total_fit``: of all
+    pairs. ``optimal_fit``: the same before fairness and the lottery. ``upper_bound``: the total fit of no assignment
+    exceeds it (waiting priority counted; an estimate if only some seniors were scanned), None if nothing was assigned.
+    ``fairness_note``: what that pass reached.
     """
 
     seniors: int
@@ -116,187 +126,215 @@ class MatchingResult:
 
 
 def solve(
-    problem: MatchingProblem, taxonomy: Taxonomy, progress: Callable[[str, int, int], None] = lambda *_: None
+    problem: MatchingProblem, taxonomy: Taxonomy, report_progress: ProgressReport = lambda *_: None
 ) -> MatchingResult:
-    """Who is to be paired with whom. ``progress`` hears the stage, what is done of it and how much there is."""
+    """Match the members. ``report_progress`` receives the stage, what is done of it and how much there is."""
     seniors, juniors = eligible_sides(problem)
     if not seniors or not juniors:
-        why, left = explain_one_sided(seniors, juniors)
-        return MatchingResult(len(seniors), len(juniors), (), left, why)
-    pairs = CohortFit(seniors, juniors, problem.settings, taxonomy, problem.on, problem.earlier_pairs)
-    scan = scan_if_large(pairs)
-    found = find_candidates(pairs, scan, lambda done: progress("scoring", done, len(seniors)))
-    locked = _locked(problem, pairs)
-    market = _market(problem, pairs, locked)
-    progress("solving", 0, len(found.edges))
-    best = solve_with_bound(market, found, scan)
-    del scan  # whose tables take hundreds of megabytes, which others need now
-    before = best.edges.scores[best.chosen]
+        reason, unmatched = explain_one_sided(seniors, juniors)
+        return MatchingResult(len(seniors), len(juniors), (), unmatched, reason)
+    fit = CohortFit(seniors, juniors, problem.settings, taxonomy, problem.on, problem.earlier_pairs)
+    scan = scan_if_large(fit)
+    candidates = find_candidates(fit, scan, lambda done: report_progress("scoring", done, len(seniors)))
+    locked = _locked_rows(problem, fit)
+    assignment_problem = _assignment_problem(problem, fit, locked)
+    report_progress("solving", 0, len(candidates.edges))
+    best = solve_with_bound(assignment_problem, candidates, scan)
+    del scan  # its tables take hundreds of megabytes, which the next steps need
+    scores = best.edges.scores[best.chosen]
     matching = problem.settings.matching
-    with ThreadPoolExecutor(1) as beside:  # who is left over does not depend on what follows
-        told = best.without_unused_columns()
-        leaving = beside.submit(
-            lambda: explain_unmatched(pairs, _before_fairness(problem, market, found, told, locked))
+    with ThreadPoolExecutor(1) as pool:  # the explanations do not depend on fairness and the lottery
+        public = best.without_unused_columns()
+        explaining = pool.submit(
+            lambda: explain_unmatched(fit, _optimal_assignment(problem, assignment_problem, candidates, public, locked))
         )
-        fair = improve_fairness(best.edges, best.chosen, len(seniors), len(juniors), matching.fairness, problem.seed)
-        lot = draw_ties(best.edges, fair.chosen, len(juniors), float(before.sum()), matching.draw, problem.seed)
-        matches = _matches(problem, taxonomy, pairs, found, locked, best.edges.take(lot.chosen), lot)
-        left = leaving.result()
-    held = sum(match.fit.score for match in matches if match.is_locked)
+        fair = improve_fairness(best.edges, best.chosen, *fit.shape, matching.fairness, problem.seed)
+        lottery = draw_ties(best.edges, fair.chosen, len(juniors), float(scores.sum()), matching.draw, problem.seed)
+        chosen = best.edges.take(lottery.chosen)
+        matches = _matches(problem, taxonomy, fit, candidates, locked, chosen, lottery)
+        unmatched = explaining.result()
+    optimal_fit = float(scores.sum()) + sum(match.fit.score for match in matches if match.is_locked)
     return MatchingResult(
         seniors=len(seniors),
         juniors=len(juniors),
         matches=matches,
-        unmatched=left,
+        unmatched=unmatched,
         empty_reason=None if matches else "No two of them can be paired; the reason of each is given.",
         total_fit=sum(match.fit.score for match in matches),
-        optimal_fit=float(before.sum()) + held,
-        upper_bound=float(before.sum()) + held + best.gap if matches else None,
+        optimal_fit=optimal_fit,
+        upper_bound=optimal_fit + best.gap if matches else None,
         fairness_note=fair.note,
     )
 
 
-def _locked(question: MatchingProblem, pairs: CohortFit) -> tuple[tuple[int, int], ...]:
-    """The rows of the held pairs that no rule is in the way of and both have a place for, in the order of their ids."""
-    row, column = pairs.senior_columns.row_of, pairs.junior_columns.row_of
-    places = dict(question.free_seats)
-    kept = []
-    for senior, junior in sorted(set(question.locked_pairs)):
-        if senior not in row or junior not in column or min(places[senior], places[junior]) <= 0:
+def eligible_sides(problem: MatchingProblem) -> tuple[list[Member], list[Member]]:
+    """Seniors and juniors who can be proposed on this day and have a free seat, in the order of their ids."""
+    locked_side = {senior: "senior" for senior, _ in problem.locked_pairs}
+    locked_side |= {junior: "junior" for _, junior in problem.locked_pairs}
+    members: dict[str, list[Member]] = {"senior": [], "junior": [], "either": []}
+    for profile in problem.profiles:
+        member = rules.find_enrolled_member(profile, problem.programme_id)
+        if member is None or problem.free_seats.get(profile.member_id, 0) <= 0:
             continue
-        block = pairs.evaluate(np.array([row[senior]]), np.array([column[junior]]))
+        if rules.find_member_absence_reason(member, problem.settings, problem.on) is None:
+            side: str = member.enrolment.side
+            members[locked_side.get(member.id, side) if side == "either" else side].append(member)
+    seats = [problem.free_seats[m.id] for side in ("senior", "junior", "either") for m in members[side]]
+    return split_sides(members["senior"], members["junior"], members["either"], seats)
+
+
+def _locked_rows(problem: MatchingProblem, fit: CohortFit) -> tuple[tuple[int, int], ...]:
+    """The rows of the locked pairs that break no rule and have a seat on both sides, in the order of their ids."""
+    row_of, column_of = fit.senior_columns.row_of, fit.junior_columns.row_of
+    seats = dict(problem.free_seats)
+    locked = []
+    for senior, junior in sorted(set(problem.locked_pairs)):
+        if senior not in row_of or junior not in column_of or min(seats[senior], seats[junior]) <= 0:
+            continue
+        block = fit.evaluate(np.array([row_of[senior]]), np.array([column_of[junior]]))
         if not any(mask[0] for mask in block.broken.values()):
-            kept.append((row[senior], column[junior]))
-            places[senior] -= 1
-            places[junior] -= 1
-    return tuple(kept)
+            locked.append((row_of[senior], column_of[junior]))
+            seats[senior] -= 1
+            seats[junior] -= 1
+    return tuple(locked)
 
 
-def _market(question: MatchingProblem, pairs: CohortFit, locked: Sequence[tuple[int, int]]) -> AssignmentProblem:
-    row, column = pairs.senior_columns.row_of, pairs.junior_columns.row_of
-    places = [np.array([question.free_seats[m.id] for m in side]) for side in (pairs.seniors, pairs.juniors)]
+def _assignment_problem(
+    problem: MatchingProblem, fit: CohortFit, locked: Sequence[tuple[int, int]]
+) -> AssignmentProblem:
+    """The problem without the locked pairs and the seats that they take."""
+    row_of, column_of = fit.senior_columns.row_of, fit.junior_columns.row_of
+    capacities = [np.array([problem.free_seats[m.id] for m in side]) for side in (fit.seniors, fit.juniors)]
     for s, j in locked:
-        places[0][s] -= 1
-        places[1][j] -= 1
-    weight = question.settings.matching.waiting
-    bonus = [
-        np.array([weight * question.waiting_priority.get(m.id, 0.0) for m in side])
-        for side in (pairs.seniors, pairs.juniors)
-    ]
-    apart = {(row[a], column[b]) for a, b in _either_way(question.forbidden_pairs) if a in row and b in column}
-    keys = np.array(sorted(s * len(pairs.juniors) + j for s, j in {*locked, *apart}), dtype=np.int64)
-    return AssignmentProblem(pairs, places[0], places[1], bonus[0], bonus[1], keys, question.seed)
+        capacities[0][s] -= 1
+        capacities[1][j] -= 1
+    weight, priority = problem.settings.matching.waiting, problem.waiting_priority
+    bonus = [np.array([weight * priority.get(m.id, 0.0) for m in side]) for side in (fit.seniors, fit.juniors)]
+    apart = {
+        (row_of[first], column_of[second])
+        for pair in problem.forbidden_pairs
+        for first, second in (pair, pair[::-1])
+        if first in row_of and second in column_of
+    }
+    keys = np.array(sorted(s * len(fit.juniors) + j for s, j in {*locked, *apart}), dtype=np.int64)
+    return AssignmentProblem(fit, capacities[0], capacities[1], bonus[0], bonus[1], keys, problem.seed)
 
 
-def _either_way(pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-    return {way for one, other in pairs for way in ((one, other), (other, one))}
-
-
-def _before_fairness(
-    question: MatchingProblem,
-    market: AssignmentProblem,
-    found: Candidates,
+def _optimal_assignment(
+    problem: MatchingProblem,
+    assignment_problem: AssignmentProblem,
+    candidates: Candidates,
     best: BoundedAssignment,
     locked: Sequence[tuple[int, int]],
-) -> Assigned:
-    """The best assignment with the held pairs, whose places nobody else can have, for the words of those left over."""
-    m = market.fit.shape[1]
-    open_ = best.edges.seniors * m + best.edges.juniors
-    held = np.array([s * m + j for s, j in locked], dtype=np.int64)
-    closed = found.edges.seniors * m + found.edges.juniors
-    closed = closed[~(is_in_sorted(closed, open_) | np.isin(closed, held))]
-    keys = np.concatenate([open_, held, closed])
-    order = np.argsort(keys, kind="stable")  # made for what stands in order for the most part
-    taken = np.zeros(len(keys), dtype=np.bool_)
-    taken[best.chosen] = True
-    taken[len(open_) : len(open_) + len(held)] = True
-    allowed = order < len(open_) + len(held)
+) -> OptimalAssignment:
+    """The best assignment plus the locked pairs, whose seats nobody else can have, to explain who is unmatched."""
+    m = assignment_problem.fit.shape[1]
+    open_keys = best.edges.seniors * m + best.edges.juniors
+    locked_keys = np.array([s * m + j for s, j in locked], dtype=np.int64)
+    closed_keys = candidates.edges.seniors * m + candidates.edges.juniors
+    closed_keys = closed_keys[~(is_in_sorted(closed_keys, open_keys) | np.isin(closed_keys, locked_keys))]
+    keys = np.concatenate([open_keys, locked_keys, closed_keys])
+    order = np.argsort(keys, kind="stable")  # fast for keys that are mostly sorted
+    allowed_count = len(open_keys) + len(locked_keys)
+    is_chosen = np.zeros(len(keys), dtype=np.bool_)
+    is_chosen[best.chosen] = True
+    is_chosen[len(open_keys) : allowed_count] = True
+    is_allowed = order < allowed_count
     edges = Edges(*np.divmod(keys[order], m), np.zeros(len(keys)))
-    return Assigned(
-        Candidates(edges, ~allowed),
-        np.nonzero(taken[order[allowed]])[0],
-        seat_values(market, found, best),
-        question.forbidden_pairs,
+    return OptimalAssignment(
+        Candidates(edges, ~is_allowed),
+        np.nonzero(is_chosen[order[is_allowed]])[0],
+        seat_values(assignment_problem, candidates, best),
+        problem.forbidden_pairs,
     )
 
 
-def eligible_sides(question: MatchingProblem) -> tuple[list[Member], list[Member]]:
-    """Seniors and juniors who can be proposed today and have a place free, in the order of their ids."""
-    held = {senior: "senior" for senior, _ in question.locked_pairs} | {
-        junior: "junior" for _, junior in question.locked_pairs
-    }
-    found: dict[str, list[Member]] = {"senior": [], "junior": [], "either": []}
-    for profile in question.profiles:
-        member = rules.find_enrolled_member(profile, question.programme_id)
-        if member is None or question.free_seats.get(profile.member_id, 0) <= 0:
-            continue
-        if rules.find_member_absence_reason(member, question.settings, question.on) is None:
-            found[held.get(member.id, "either") if member.enrolment.side == "either" else member.enrolment.side].append(
-                member
-            )
-    places = [question.free_seats[m.id] for side in ("senior", "junior", "either") for m in found[side]]
-    return split_sides(found["senior"], found["junior"], found["either"], places)
-
-
 def _matches(
-    question: MatchingProblem,
+    problem: MatchingProblem,
     taxonomy: Taxonomy,
-    pairs: CohortFit,
-    found: Candidates,
+    fit: CohortFit,
+    candidates: Candidates,
     locked: Sequence[tuple[int, int]],
     chosen: Edges,
-    lot: LotteryResult,
+    lottery: LotteryResult,
 ) -> list[Match]:
-    """The pairs in words' reach, the best first."""
-    held = np.array(locked, dtype=np.int64).reshape(-1, 2)
-    rows, columns = np.concatenate([held[:, 0], chosen.seniors]), np.concatenate([held[:, 1], chosen.juniors])
-    probability = np.concatenate([np.ones(len(held)), lot.probability])
-    block = pairs.evaluate(rows, columns)
+    """The locked and the chosen pairs with all that explains them, the best first."""
+    locked_rows = np.array(locked, dtype=np.int64).reshape(-1, 2)
+    rows = np.concatenate([locked_rows[:, 0], chosen.seniors])
+    columns = np.concatenate([locked_rows[:, 1], chosen.juniors])
+    probability = np.concatenate([np.ones(len(locked)), lottery.probability])
+    block = fit.evaluate(rows, columns)
     order = np.lexsort((columns, rows, -block.score))  # rows are in the order of ids
     rows, columns, probability = rows[order], columns[order], probability[order]
-    edges, (n, m) = found.edges, pairs.shape
-    ups_of_seniors = _runners_up(edges, edges.seniors, edges.juniors, n, rows, columns, pairs.juniors)
-    ups_of_juniors = _runners_up(edges, edges.juniors, edges.seniors, m, columns, rows, pairs.seniors)
-    background = ExplanationContext(question.settings, taxonomy, question.on)
+    edges, (n, m) = candidates.edges, fit.shape
+    for_seniors = _runners_up(edges, edges.seniors, edges.juniors, n, rows, columns, fit.juniors)
+    for_juniors = _runners_up(edges, edges.juniors, edges.seniors, m, columns, rows, fit.seniors)
+    context = ExplanationContext(problem.settings, taxonomy, problem.on)
     return [
-        Match(pairs.seniors[s], pairs.juniors[j], parts, background, likely, _ups(up_of_s, up_of_j), place < len(held))
-        for s, j, parts, likely, up_of_s, up_of_j, place in zip(
+        Match(
+            fit.seniors[s],
+            fit.juniors[j],
+            parts,
+            context,
+            chance,
+            _runners_up_by_side(for_senior, for_junior),
+            position < len(locked),
+        )
+        for s, j, parts, chance, for_senior, for_junior, position in zip(
             rows.tolist(),
             columns.tolist(),
-            _parts(block, order),
+            _fits_in_order(block, order),
             probability.tolist(),
-            ups_of_seniors,
-            ups_of_juniors,
+            for_seniors,
+            for_juniors,
             order.tolist(),
             strict=True,
         )
     ]
 
 
-def _parts(block: FitBlock, order: Ints) -> Iterator[Fit]:
+def _fits_in_order(block: FitBlock, order: Int64s) -> Iterator[Fit]:
     parts = block.score, block.senior_benefit, block.junior_benefit, block.compatibility, block.perspective
-    for score, senior, junior, together, views in zip(*(part[order].tolist() for part in parts), strict=True):
-        yield Fit(score=score, senior_benefit=senior, junior_benefit=junior, compatibility=together, perspective=views)
+    for score, senior, junior, compatibility, perspective in zip(
+        *(part[order].tolist() for part in parts), strict=True
+    ):
+        yield Fit(
+            score=score,
+            senior_benefit=senior,
+            junior_benefit=junior,
+            compatibility=compatibility,
+            perspective=perspective,
+        )
 
 
-def _ups(of_senior: NextBestPartner | None, of_junior: NextBestPartner | None) -> Mapping[Side, NextBestPartner]:
-    ups: dict[Side, NextBestPartner] = {}
-    if of_senior is not None:
-        ups["senior"] = of_senior
-    if of_junior is not None:
-        ups["junior"] = of_junior
-    return ups
+def _runners_up_by_side(
+    for_senior: NextBestPartner | None, for_junior: NextBestPartner | None
+) -> Mapping[Side, NextBestPartner]:
+    by_side: dict[Side, NextBestPartner] = {}
+    if for_senior is not None:
+        by_side["senior"] = for_senior
+    if for_junior is not None:
+        by_side["junior"] = for_junior
+    return by_side
 
 
 def _runners_up(
-    edges: Edges, mine: Ints, theirs: Ints, people: int, who: Ints, partners: Ints, others: Sequence[Member]
+    edges: Edges,
+    mine: Int64s,
+    theirs: Int64s,
+    people: int,
+    members: Int64s,
+    partners: Int64s,
+    others: Sequence[Member],
 ) -> list[NextBestPartner | None]:
-    """The best candidate of each beside the partner; ``mine`` and ``theirs`` are both ends of each edge, ``people`` how
-    many there are of mine."""
-    first, second = best_two_edges(mine, edges.scores, people)
-    ends, scores = np.append(theirs, -1), np.append(edges.scores, 0.0)  # the last stands for nobody
-    best = np.where(ends[first[who]] == partners, second[who], first[who])
+    """(members): the best candidate of each besides the partner.
+
+    ``mine`` and ``theirs`` are both ends of each edge; ``people``: how many there are on my side.
+    """
+    best, second = best_two_edges(mine, edges.scores, people)
+    ends, scores = np.append(theirs, -1), np.append(edges.scores, 0.0)  # position -1 stands for nobody
+    runner_up = np.where(ends[best[members]] == partners, second[members], best[members])
     return [
         None if end < 0 else NextBestPartner(others[end].id, score)
-        for end, score in zip(ends[best].tolist(), scores[best].tolist(), strict=True)
+        for end, score in zip(ends[runner_up].tolist(), scores[runner_up].tolist(), strict=True)
     ]

@@ -1,81 +1,89 @@
-"""A seeded draw among assignments that are as good as equal.
+"""A seeded lottery among near-equal assignments, so that the effect of the weights can be estimated later.
 
-So that one can tell later what the weights do, chance decides where they hardly do: two pairs whose exchange changes
-the total by less than the tolerance, and leaves neither of the new ones worse off than the worse of the old, are
-exchanged or not by the flip of a fair coin. Everybody is in one such exchange at most; so each of its pairs, whichever
-was drawn, had the probability 1/2, and all others 1, given the assignment before.
+Chance decides where the weights hardly do. Two pairs may swap partners when that changes the total by less than the
+tolerance, and leaves neither new pair worse than the worse old one. A fair coin then decides. Each person is in one
+swap at most. So each pair of a swap, whichever was drawn, had probability 1/2, and every other pair had probability 1,
+given the assignment before.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from contracts.programmes import Draw
+from services.matcher.engine.arrays import Bools, Float64s, Int64s
 from services.matcher.engine.candidates import Edges
 from services.matcher.engine.hash_random import splitmix64
-from services.matcher.engine.member_columns import Bools, Ints
-from services.matcher.engine.vectorised_fit import Floats
 
 
 @dataclass(frozen=True)
 class LotteryResult:
-    """``chosen``: positions of the pairs; ``probability``: of each of them, in this order."""
+    """``chosen``: positions of the pairs. ``probability``: of each of them, in this order."""
 
-    chosen: Ints
-    probability: Floats
+    chosen: Int64s
+    probability: Float64s
 
 
-def draw_ties(edges: Edges, chosen: Ints, juniors: int, best_total: float, rules: Draw, seed: int) -> LotteryResult:
-    """Exchange some of the chosen pairs; ``edges`` in the order of (senior, junior)."""
+class _Swap(NamedTuple):
+    """Two chosen edges, the two that would replace them, the loss of total fit, and a random number."""
+
+    old: tuple[int, int]
+    new: tuple[int, int]
+    cost: float
+    random: int
+
+
+def draw_ties(edges: Edges, chosen: Int64s, juniors: int, best_total: float, rules: Draw, seed: int) -> LotteryResult:
+    """Swap partners of some of the chosen pairs by lot; ``edges`` are sorted by (senior, junior)."""
     probability = np.ones(len(edges))
     if rules.tolerance == 0 or len(chosen) < 2:
         return LotteryResult(chosen, probability[chosen])
-    taken = np.zeros(len(edges), dtype=np.bool_)
-    taken[chosen] = True
-    left = rules.max_cost * best_total
-    busy: set[int] = set()
-    for old, new, cost, lot in _exchanges(edges, chosen, taken, juniors, rules.tolerance, seed):
-        if cost > left or not busy.isdisjoint(old):
+    is_chosen = np.zeros(len(edges), dtype=np.bool_)
+    is_chosen[chosen] = True
+    budget = rules.max_cost * best_total
+    drawn: set[int] = set()
+    for swap in _possible_swaps(edges, chosen, is_chosen, juniors, rules.tolerance, seed):
+        if swap.cost > budget or not drawn.isdisjoint(swap.old):
             continue
-        busy.update(old)
-        left -= max(0.0, cost)
-        now = new if lot % 2 else old
-        taken[list(old)] = False
-        taken[list(now)] = True
-        probability[list(now)] = 0.5
-    result = np.nonzero(taken)[0]
-    return LotteryResult(result, probability[result])
+        drawn.update(swap.old)
+        budget -= max(0.0, swap.cost)
+        result = swap.new if swap.random % 2 else swap.old
+        is_chosen[list(swap.old)] = False
+        is_chosen[list(result)] = True
+        probability[list(result)] = 0.5
+    positions = np.nonzero(is_chosen)[0]
+    return LotteryResult(positions, probability[positions])
 
 
-def _exchanges(
-    edges: Edges, chosen: Ints, taken: Bools, juniors: int, tolerance: float, seed: int
-) -> list[tuple[tuple[int, int], tuple[int, int], float, int]]:
-    """Two chosen edges, the two that would take their place, what that costs, and a lot; ordered by the lots.
+def _possible_swaps(
+    edges: Edges, chosen: Int64s, is_chosen: Bools, juniors: int, tolerance: float, seed: int
+) -> list[_Swap]:
+    """The swaps of people with one partner that change the total by less than ``tolerance``, in random order."""
+    seniors, partners, score = edges.seniors, edges.juniors, edges.scores
+    of_senior, of_junior = (_only_chosen_edge(side, chosen) for side in (seniors, partners))
+    new = np.nonzero(~is_chosen & (of_senior[seniors] >= 0) & (of_junior[partners] >= 0))[0]
+    first, second = of_senior[seniors[new]], of_junior[partners[new]]  # the chosen edges of both ends
+    usable = (seniors[first] < seniors[second]) & (score[new] >= np.minimum(score[first], score[second]))
+    usable &= (of_senior[seniors[second]] >= 0) & (of_junior[partners[first]] >= 0)
+    new, first, second = new[usable], first[usable], second[usable]
+    keys = seniors * juniors + partners
+    counterpart_keys = seniors[second] * juniors + partners[first]
+    counterpart = np.minimum(np.searchsorted(keys, counterpart_keys), len(keys) - 1)
+    cost = score[first] + score[second] - score[new] - score[counterpart]
+    is_fair = score[counterpart] >= np.minimum(score[first], score[second])
+    swaps = np.nonzero((keys[counterpart] == counterpart_keys) & (np.abs(cost) < tolerance) & is_fair)[0]
+    random = splitmix64(seed, keys[new])
+    return [
+        _Swap((int(first[n]), int(second[n])), (int(new[n]), int(counterpart[n])), float(cost[n]), int(random[n]))
+        for n in swaps[np.argsort(random[swaps])]
+    ]
 
-    Only people with one partner are exchanged.
-    """
-    seniors, theirs, score = edges.seniors, edges.juniors, edges.scores
-    of_senior, of_junior = (_only(side, chosen) for side in (seniors, theirs))
-    other = np.nonzero(~taken & (of_senior[seniors] >= 0) & (of_junior[theirs] >= 0))[0]
-    one, two = of_senior[seniors[other]], of_junior[theirs[other]]  # the edges of its ends
-    once = (seniors[one] < seniors[two]) & (score[other] >= np.minimum(score[one], score[two]))
-    once &= (of_senior[seniors[two]] >= 0) & (of_junior[theirs[one]] >= 0)
-    other, one, two = other[once], one[once], two[once]
-    keys = seniors * juniors + theirs
-    wanted = seniors[two] * juniors + theirs[one]
-    back = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    cost = score[one] + score[two] - score[other] - score[back]
-    fair = score[back] >= np.minimum(score[one], score[two])
-    good = np.nonzero((keys[back] == wanted) & (np.abs(cost) < tolerance) & fair)[0]
-    lot = splitmix64(seed, keys[other])
-    good = good[np.argsort(lot[good])]
-    return [((int(one[n]), int(two[n])), (int(other[n]), int(back[n])), float(cost[n]), int(lot[n])) for n in good]
 
-
-def _only(side: Ints, chosen: Ints) -> Ints:
-    """The chosen edge of each person who has exactly one, -1 for the others."""
+def _only_chosen_edge(side: Int64s, chosen: Int64s) -> Int64s:
+    """(people): the chosen edge of each person who has exactly one, -1 for the others."""
     people = int(side.max(initial=-1)) + 1
-    found = np.full(people, -1, dtype=np.int64)
-    found[side[chosen]] = chosen
-    found[np.bincount(side[chosen], minlength=people) != 1] = -1
-    return found
+    edge_of = np.full(people, -1, dtype=np.int64)
+    edge_of[side[chosen]] = chosen
+    edge_of[np.bincount(side[chosen], minlength=people) != 1] = -1
+    return edge_of

@@ -1,8 +1,11 @@
-"""Why somebody has no partner in a round, in words for who coordinates and in words for the person.
+"""Explains why a member has no partner in a round, to coordinators and to the member.
 
-A reason is the first step after which nobody of the other side remains, with how many remained before. Private rules
-take no part in it: every reason, count and word is what it would be if nobody had a private wish, and the words are
-chosen so that they are true all the same. What would have helped is in ``relaxing``.
+The reason is the first step (rule or floor) after which nobody of the other side remains, with the number of people who
+remained before it. Private rules take no part: every reason, number and text is as if nobody had a private wish, and
+the texts are worded so that they are true in any case. What would have helped is in ``relaxation``.
+
+Cost: up to ``MAX_FULL_PAIRS`` pairs of unmatched members are all evaluated. Beyond that, the work per round is bounded
+by ``PAIR_BUDGET`` and ``EXACT_PAIR_BUDGET``, and some members get a less exact reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +16,8 @@ import numpy as np
 
 from contracts.profiles import Side
 from services.matcher.domain.fit.rules import PRIVATE_RULES, Member, Rule
+from services.matcher.engine.arrays import Bools, Float64s, Int64s
 from services.matcher.engine.candidates import Candidates
-from services.matcher.engine.member_columns import Bools, Ints
 from services.matcher.engine.relaxation import (
     EFFORT_PER_STEP,
     MIN_GAIN_MARGIN,
@@ -25,16 +28,15 @@ from services.matcher.engine.relaxation import (
     one_seat_more,
     relaxation_steps,
 )
-from services.matcher.engine.vectorised_fit import CohortFit, Floats
+from services.matcher.engine.unmatched_texts import NONE_REMAIN_TEXTS
+from services.matcher.engine.vectorised_fit import CohortFit
 
-MAX_FULL_PAIRS = (
-    10_000_000  # up to so many pairs of those left over, all are looked at; beyond, who has candidates is not
-)
-PAIR_BUDGET = 50_000_000  # pairs that are looked at then, roughly, for the rest of one side
-EXACT_PAIR_BUDGET = 3_000_000  # of these, so many exactly
-NEAREST_PER_PERSON = 256  # people whom rules keep out that are looked at for each person then
-RULE_BATCH = 1_000_000  # pairs looked at together
-EXACT_BATCH = 250_000  # pairs looked at together exactly
+MAX_FULL_PAIRS = 10_000_000  # pairs of one side's unmatched members up to which all are evaluated
+PAIR_BUDGET = 50_000_000  # beyond that: pairs of one side whose rules are evaluated, roughly
+EXACT_PAIR_BUDGET = 3_000_000  # of these, pairs whose fit is evaluated exactly
+NEAREST_PER_PERSON = 256  # people whom rules keep out that are evaluated exactly for each member then
+RULE_BATCH = 1_000_000  # pairs whose rules are evaluated at once
+EXACT_BATCH = 250_000  # pairs whose fit is evaluated exactly at once
 
 ALL_RULES: tuple[Rule, ...] = get_args(Rule)
 RULES = tuple(rule for rule in ALL_RULES if rule != "same_person" and rule not in PRIVATE_RULES)
@@ -42,57 +44,10 @@ NEVER_RELAXED: tuple[Rule, ...] = ("reporting_line", "evaluator", "earlier_partn
 PARTS: tuple[str, ...] = ("nothing_to_learn", "nothing_to_give", "too_different")
 STEPS: tuple[str, ...] = (*RULES, *PARTS)
 
-NONE_REMAIN_TEXTS: Mapping[str, str] = {
-    "level_gap": "nobody has the gap in seniority that the programme asks for",
-    "level_gap_too_great": "the rest are further apart in seniority than the programme asks for",
-    "reporting_line": "the rest are in the same reporting line",
-    "same_manager": "the rest report to the same manager",
-    "evaluator": "the rest judge this person's work or are judged by them",
-    "earlier_partner": "the rest have been suggested before",
-    "other_organisation": "the rest belong to other organisations",
-    "not_acknowledged": "the rest belong to other organisations, and not both have acknowledged the notice for that",
-    "no_common_language": "the rest have no language in common with this person",
-    "no_common_time": "the rest have too little free time in common with this person",
-    "nothing_to_learn": "none of the rest offers enough of what this person wants to learn",
-    "nothing_to_give": "none of the rest wants to learn enough of what this person offers",
-    "too_different": "the rest like to work too differently",
-    "nobody_found": "the search found nobody with whom a pair would keep all rules and reach all floors",
-}
-
-MEMBER_TEXTS: Mapping[str, str] = {
-    "nobody_on_the_other_side": "There was nobody on the other side who was ready and had a place free.",
-    "level_gap": "The programme brings together people who are some levels of seniority apart, and nobody was far "
-    "enough from your level.",
-    "level_gap_too_great": "All who remained are further from your level of seniority than the programme asks for.",
-    "reporting_line": "All who remained are in one reporting line with you, and the programme keeps that apart.",
-    "same_manager": "All who remained report to the same manager as you, and the programme asks for some distance.",
-    "evaluator": "With all who remained, one of you has a say in judging the other's work, and partners should be free "
-    "of that.",
-    "earlier_partner": "All who remained have been suggested to you before. New people may join before the next round.",
-    "other_organisation": "All who remained belong to another organisation, and the programme pairs people within one.",
-    "not_acknowledged": "All who remained belong to another organisation. For such a pair both need to have "
-    "acknowledged the notice for it; in your enrolment you can see whether you have.",
-    "no_common_language": "None of those who remained has named a language that you have named. If you speak others, "
-    "add them to your profile.",
-    "no_common_time": "With those who remained you have too little free time in common. If you can meet at other "
-    "times, add them to your profile.",
-    "nothing_to_learn": "None of those who remained offers enough of what you want to learn. The more topics you name, "
-    "the more there is to find.",
-    "nothing_to_give": "None of those who remained wants to learn enough of what you offer. The more topics you name "
-    "that you can help with, the more there is to find.",
-    "too_different": "Your way of working and that of those who remained are so far apart that a start would be hard.",
-    "nobody_found": "Among those who could take part, nobody was found with whom a pair would be what the programme "
-    "asks of one.",
-    "changed_by_hand": "Single pairs of this round were changed by hand, and nobody who would suit you was left with "
-    "a place free.",
-    "places_taken": "There are people who would suit you, but the round as a whole came out best without a pair for "
-    "you. That is no judgement of you, and the next round begins anew.",
-}
-
 
 @dataclass(frozen=True)
 class UnmatchedMember:
-    """Somebody without a partner, with the reason: ``numbers`` tells how many remained after each step."""
+    """A member without a partner, and the reason. ``counts``: how many people remained after each step."""
 
     member: Member
     side: Side
@@ -104,289 +59,299 @@ class UnmatchedMember:
 
 @dataclass(frozen=True)
 class OptimalAssignment:
-    """The best assignment, before fairness and the draw: these do not change who has a partner.
+    """The best assignment before fairness and the lottery, which do not change who has a partner.
 
-    ``chosen``: positions among the allowed candidates. ``worth``: of a place of each member of a side, in fit.
+    ``chosen``: positions among the allowed candidates. ``seat_values``: of a seat of each member of a side, in fit.
+    ``forbidden_pairs``: members whom a coordinator keeps apart, in either order.
     """
 
     candidates: Candidates
-    chosen: Ints
-    seat_values: Mapping[Side, Floats]
-    forbidden_pairs: Sequence[tuple[str, str]] = ()  # members whom a coordinator keeps apart, either way round
-
-
-def member_text(code: str) -> str:
-    """Why the person has no partner, for nobody's eyes but theirs: no number, and nothing about anybody else."""
-    return MEMBER_TEXTS[code]
+    chosen: Int64s
+    seat_values: Mapping[Side, Float64s]
+    forbidden_pairs: Sequence[tuple[str, str]] = ()
 
 
 def relaxation_outlook(relaxation: Relaxation | None) -> str:
-    """What would have helped, for who coordinates."""
-    return (
-        relaxation.text
-        if relaxation
-        else "No change of one rule, or of two, is known to bring two people within reach."
-    )
+    """What would have helped, for coordinators."""
+    if relaxation:
+        return relaxation.text
+    return "No change of one rule, or of two, is known to bring two people within reach."
 
 
 def explain_one_sided(seniors: Sequence[Member], juniors: Sequence[Member]) -> tuple[str, list[UnmatchedMember]]:
-    """Why a round without seniors or without juniors is empty, and the reason of everybody."""
-    everybody: list[tuple[Side, Member]] = [("senior", m) for m in seniors] + [("junior", m) for m in juniors]
-    if not everybody:
+    """Why a round without seniors or without juniors is empty, and the reason of each member."""
+    members: list[tuple[Side, Member]] = [("senior", m) for m in seniors] + [("junior", m) for m in juniors]
+    if not members:
         return "Nobody is ready and has a place free.", []
-    why = f"There is no {'junior' if seniors else 'senior'} who is ready and has a place free."
-    return why, [
-        UnmatchedMember(member, side, "nobody_on_the_other_side", why, {"people": 0}) for side, member in everybody
-    ]
+    text = f"There is no {'junior' if seniors else 'senior'} who is ready and has a place free."
+    code, counts = "nobody_on_the_other_side", {"people": 0}
+    return text, [UnmatchedMember(member, side, code, text, counts) for side, member in members]
 
 
-def explain_unmatched(pairs: CohortFit, best: OptimalAssignment) -> list[UnmatchedMember]:
-    """Everybody whom ``best`` gives no partner, seniors first, each in the order of their positions."""
-    return [*_Look("senior", pairs, best).reasons(), *_Look("junior", pairs, best).reasons()]
+def explain_unmatched(fit: CohortFit, best: OptimalAssignment) -> list[UnmatchedMember]:
+    """All members to whom ``best`` gives no partner: seniors first, each side in the order of its rows."""
+    return [*_SideExplainer("senior", fit, best).explain(), *_SideExplainer("junior", fit, best).explain()]
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """What is known exactly of some pairs, all arrays (pairs,)."""
+class _PairFacts:
+    """Exact facts about some pairs, all arrays (pairs,).
+
+    ``in_reach``: the pair gains more than the other's seat is worth. ``gap``: levels of seniority between the two.
+    ``lower_benefit``: of the side that gains less.
+    """
 
     broken: Mapping[str, Bools]
-    reach: Bools
-    gap: Floats
-    minutes: Ints
-    lower: Floats
-    together: Floats
+    in_reach: Bools
+    gap: Float64s
+    minutes: Int64s
+    lower_benefit: Float64s
+    compatibility: Float64s
 
     def suits(self) -> Bools:
-        """No rule but a private one excludes them."""
+        """No rule but a private one excludes the pair."""
+        return self._breaks_none(STEPS)
+
+    def can_be_relaxed(self) -> Bools:
+        """No rule excludes the pair that is never relaxed."""
+        return self._breaks_none(NEVER_RELAXED)
+
+    def _breaks_none(self, codes: Sequence[str]) -> Bools:
         excluded = self.broken["same_person"].copy()
-        for code in STEPS:
+        for code in codes:
             excluded |= self.broken[code]
         return ~excluded
 
-    def may_open(self) -> Bools:
-        """No rule excludes them that is never relaxed."""
-        closed = self.broken["same_person"].copy()
-        for code in NEVER_RELAXED:
-            closed |= self.broken[code]
-        return ~closed
-
     @staticmethod
-    def joined(some: "Sequence[_Parts]") -> "_Parts":
-        broken = {code: np.concatenate([one.broken[code] for one in some]) for code in some[0].broken}
-        return _Parts(
+    def concatenate(parts: "Sequence[_PairFacts]") -> "_PairFacts":
+        broken = {code: np.concatenate([part.broken[code] for part in parts]) for code in parts[0].broken}
+        return _PairFacts(
             broken,
-            np.concatenate([one.reach for one in some]),
-            np.concatenate([one.gap for one in some]),
-            np.concatenate([one.minutes for one in some]),
-            np.concatenate([one.lower for one in some]),
-            np.concatenate([one.together for one in some]),
+            np.concatenate([part.in_reach for part in parts]),
+            np.concatenate([part.gap for part in parts]),
+            np.concatenate([part.minutes for part in parts]),
+            np.concatenate([part.lower_benefit for part in parts]),
+            np.concatenate([part.compatibility for part in parts]),
         )
 
-    def take(self, which: Bools) -> "_Parts":
-        broken = {code: mask[which] for code, mask in self.broken.items()}
-        reach, gap, minutes = self.reach[which], self.gap[which], self.minutes[which]
-        return _Parts(broken, reach, gap, minutes, self.lower[which], self.together[which])
+    def take(self, selected: Bools) -> "_PairFacts":
+        broken = {code: mask[selected] for code, mask in self.broken.items()}
+        in_reach, gap, minutes = self.in_reach[selected], self.gap[selected], self.minutes[selected]
+        return _PairFacts(broken, in_reach, gap, minutes, self.lower_benefit[selected], self.compatibility[selected])
 
 
-class _Look:
-    """One side's people who are left over (rows, by position) against all of the other side (columns)."""
+class _SideExplainer:
+    """Evaluates the unmatched members of one side (rows) against all members of the other side (columns)."""
 
-    def __init__(self, side: Side, pairs: CohortFit, best: OptimalAssignment) -> None:
-        self._side, self._pairs = side, pairs
-        ours, theirs = (pairs.seniors, pairs.juniors) if side == "senior" else (pairs.juniors, pairs.seniors)
-        allowed, every = best.candidates.allowed(), best.candidates.edges
+    def __init__(self, side: Side, fit: CohortFit, best: OptimalAssignment) -> None:
+        self._side, self._fit = side, fit
+        ours, theirs = (fit.seniors, fit.juniors) if side == "senior" else (fit.juniors, fit.seniors)
+        allowed, edges = best.candidates.allowed(), best.candidates.edges
         mine = allowed.seniors if side == "senior" else allowed.juniors
-        taken = np.zeros(len(mine), dtype=np.bool_)
-        taken[best.chosen] = True
-        self._ours, self._width = ours, len(theirs)
-        self._left = np.setdiff1d(np.arange(len(ours)), mine[taken])
-        self._free = np.bincount(mine, minlength=len(ours)) > 0
-        self._known = np.bincount(every.seniors if side == "senior" else every.juniors, minlength=len(ours))
-        self._spare = EXACT_PAIR_BUDGET
-        self._forbidden = _keys(best.forbidden_pairs, pairs)
-        self._worth = best.seat_values["junior" if side == "senior" else "senior"]
+        is_chosen = np.zeros(len(mine), dtype=np.bool_)
+        is_chosen[best.chosen] = True
+        self._members, self._width = ours, len(theirs)
+        self._unmatched = np.setdiff1d(np.arange(len(ours)), mine[is_chosen])
+        self._has_allowed_candidate = np.bincount(mine, minlength=len(ours)) > 0
+        self._candidate_count = np.bincount(edges.seniors if side == "senior" else edges.juniors, minlength=len(ours))
+        self._exact_budget = EXACT_PAIR_BUDGET
+        self._forbidden_keys = _keys_of(best.forbidden_pairs, fit)
+        self._seat_values = best.seat_values["junior" if side == "senior" else "senior"]
 
-    def reasons(self) -> list[UnmatchedMember]:
-        found, rows, nearest = dict[int, UnmatchedMember](), self._left, self._width
+    def explain(self) -> list[UnmatchedMember]:
+        explained, rows, nearest = dict[int, UnmatchedMember](), self._unmatched, self._width
         if len(rows) * self._width > MAX_FULL_PAIRS:
             nearest = NEAREST_PER_PERSON
-            known = (self._known[rows] >= MIN_PEOPLE_IN_REACH) & self._free[rows]
-            found |= {row: self._suited(row) for row in rows[known].tolist()}
-            rows = rows[~known]
-            near = self._too_near(rows)
-            found |= zip(rows[near].tolist(), self._of_level(rows[near]), strict=True)
-            rows = rows[~near]
-            looks = PAIR_BUDGET // self._width
-            found |= {row: self._beyond(row) for row in rows[looks:].tolist()}
-            rows = rows[:looks]
+            has_suitors = (self._candidate_count[rows] >= MIN_PEOPLE_IN_REACH) & self._has_allowed_candidate[rows]
+            explained |= {row: self._explain_by_candidates(row) for row in rows[has_suitors].tolist()}
+            rows = rows[~has_suitors]
+            is_level_alone = self._level_excludes_all(rows)
+            explained |= zip(rows[is_level_alone].tolist(), self._explain_by_level(rows[is_level_alone]), strict=True)
+            rows = rows[~is_level_alone]
+            affordable = PAIR_BUDGET // self._width
+            explained |= {row: self._explain_unevaluated(row) for row in rows[affordable:].tolist()}
+            rows = rows[:affordable]
         size = max(1, RULE_BATCH // self._width)
         for start in range(0, len(rows), size):
-            some = rows[start : start + size]
-            found |= zip(some.tolist(), self._looked_at(some, nearest), strict=True)
-        return [found[row] for row in sorted(found)]
+            batch = rows[start : start + size]
+            explained |= zip(batch.tolist(), self._explain_by_evaluation(batch, nearest), strict=True)
+        return [explained[row] for row in sorted(explained)]
 
-    def _suited(self, row: int) -> UnmatchedMember:
-        """Somebody with candidates: enough is known without a look at everybody."""
-        least = int(self._known[row])
-        helped = one_seat_more(least, exact=False) if least >= MIN_PEOPLE_IN_REACH and self._free[row] else None
-        return self._places_taken(row, f"at least {least}", {"people": self._width, "at_least": least}, helped)
+    def _explain_by_candidates(self, row: int) -> UnmatchedMember:
+        """The reason of a member with candidates, which needs no evaluation of the other side."""
+        least = int(self._candidate_count[row])
+        has_suitors = least >= MIN_PEOPLE_IN_REACH and self._has_allowed_candidate[row]
+        relaxation = one_seat_more(least, exact=False) if has_suitors else None
+        counts = {"people": self._width, "at_least": least}
+        return self._seats_taken(row, f"at least {least}", counts, relaxation)
 
-    def _beyond(self, row: int) -> UnmatchedMember:
-        """One of so many that not everybody can be looked at for each of them."""
-        if self._known[row]:
-            return self._suited(row)
+    def _explain_unevaluated(self, row: int) -> UnmatchedMember:
+        """The reason of a member for whom the budget does not allow an evaluation of the other side."""
+        if self._candidate_count[row]:
+            return self._explain_by_candidates(row)
         text = f"Of {self._width} on the other side, {NONE_REMAIN_TEXTS['nobody_found']}."
-        return UnmatchedMember(self._ours[row], self._side, "nobody_found", text, {"people": self._width})
+        return UnmatchedMember(self._members[row], self._side, "nobody_found", text, {"people": self._width})
 
-    def _too_near(self, rows: Ints) -> Bools:
-        """Whose level alone keeps everybody out."""
+    def _level_excludes_all(self, rows: Int64s) -> Bools:
+        """(rows): whether the member's level alone excludes the whole other side."""
         ours, theirs = self._levels()
         if np.isnan(theirs).any():
             return np.zeros(len(rows), dtype=np.bool_)
-        gap: Floats = ours[rows] - theirs.min() if self._side == "senior" else theirs.max() - ours[rows]
-        asked = self._pairs.settings.rules.min_level_gap
-        return np.asarray(gap < asked, dtype=np.bool_)
+        gap: Float64s = ours[rows] - theirs.min() if self._side == "senior" else theirs.max() - ours[rows]
+        return np.asarray(gap < self._fit.settings.rules.min_level_gap, dtype=np.bool_)
 
-    def _of_level(self, rows: Ints) -> list[UnmatchedMember]:
-        """The same nearest few are looked at for all of these: those farthest from them in level."""
+    def _explain_by_level(self, rows: Int64s) -> list[UnmatchedMember]:
+        """The reason of members whose level excludes all. The same few columns, farthest in level, serve them all."""
         _, theirs = self._levels()
-        far = np.lexsort((self._worth, theirs if self._side == "senior" else -theirs))[:NEAREST_PER_PERSON]
-        row = np.repeat(np.arange(len(rows)), len(far))
-        helped = self._helped(row, self._exactly(rows[row], np.tile(far, len(rows))), len(rows))
+        farthest = np.lexsort((self._seat_values, theirs if self._side == "senior" else -theirs))[:NEAREST_PER_PERSON]
+        row = np.repeat(np.arange(len(rows)), len(farthest))
+        facts = self._evaluate(rows[row], np.tile(farthest, len(rows)))
+        relaxations = self._find_relaxations(row, facts, len(rows))
         counts = [("people", self._width), ("level_gap", 0)]
-        return [self._why(one, counts, helped[n]) for n, one in enumerate(rows.tolist())]
+        return [self._reason(member, counts, relaxations[n]) for n, member in enumerate(rows.tolist())]
 
-    def _looked_at(self, rows: Ints, nearest: int) -> list[UnmatchedMember]:
-        broken = self._rules(rows)
-        left = ~broken["same_person"]
-        counts = [("people", left.sum(axis=1))]
+    def _explain_by_evaluation(self, rows: Int64s, nearest: int) -> list[UnmatchedMember]:
+        """The reason of these members, rule by rule. ``nearest``: columns per row that may be relaxed."""
+        broken = self._evaluate_rules(rows)
+        remains = ~broken["same_person"]
+        counts = [("people", remains.sum(axis=1))]
         for code in STEPS[: STEPS.index("no_common_time")]:
             if code in broken:
-                left &= ~broken[code]
-                counts.append((code, left.sum(axis=1)))
-        examined = np.cumsum(left.sum(axis=1)) <= self._spare
-        if not examined.any():
-            return [self._beyond(one) for one in rows.tolist()]
-        look = (left | self._nearly(rows, broken, nearest)) & examined[:, None]
-        self._spare -= int(look.sum()) if nearest < self._width else 0
-        row, column = np.nonzero(look)
-        parts = self._exactly(rows[row], column)
-        remains = left[row, column]
+                remains &= ~broken[code]
+                counts.append((code, remains.sum(axis=1)))
+        is_affordable = np.cumsum(remains.sum(axis=1)) <= self._exact_budget
+        if not is_affordable.any():
+            return [self._explain_unevaluated(row) for row in rows.tolist()]
+        selected = (remains | self._near_misses(rows, broken, nearest)) & is_affordable[:, None]
+        self._exact_budget -= int(selected.sum()) if nearest < self._width else 0
+        row, column = np.nonzero(selected)
+        facts = self._evaluate(rows[row], column)
+        pair_remains = remains[row, column]
         for code in STEPS[STEPS.index("no_common_time") :]:
-            remains &= ~parts.broken[code]
-            counts.append((code, np.bincount(row[remains], minlength=len(rows))))
-        helped = self._helped(row, parts, len(rows))
-        remaining = [[(code, int(count[n])) for code, count in counts] for n in range(len(rows))]
+            pair_remains &= ~facts.broken[code]
+            counts.append((code, np.bincount(row[pair_remains], minlength=len(rows))))
+        relaxations = self._find_relaxations(row, facts, len(rows))
+        counts_of = [[(code, int(count[n])) for code, count in counts] for n in range(len(rows))]
         return [
-            self._why(one, remaining[n], helped[n]) if examined[n] else self._beyond(one)
-            for n, one in enumerate(rows.tolist())
+            self._reason(member, counts_of[n], relaxations[n])
+            if is_affordable[n]
+            else self._explain_unevaluated(member)
+            for n, member in enumerate(rows.tolist())
         ]
 
-    def _nearly(self, rows: Ints, broken: Mapping[str, Bools], nearest: int) -> Bools:
-        """For each row the ``nearest`` columns that rules which can be relaxed keep out, and no other rule."""
-        asked = self._pairs.settings.rules
-        gap = self._gap(rows[:, None], np.arange(self._width)[None, :])
+    def _near_misses(self, rows: Int64s, broken: Mapping[str, Bools], nearest: int) -> Bools:
+        """(rows, columns): the ``nearest`` columns of each row that only rules which can be relaxed keep out."""
+        rules = self._fit.settings.rules
+        gap = self._level_gap(rows[:, None], np.arange(self._width)[None, :])
         none = np.zeros_like(broken["level_gap"])
-        beyond = broken.get("level_gap_too_great", none)
+        too_great = broken.get("level_gap_too_great", none)
         manager = broken.get("same_manager", none)
         organisation = broken.get("other_organisation", none) | broken.get("not_acknowledged", none)
-        level = np.where(broken["level_gap"], asked.min_level_gap - gap, 0)
-        level += np.where(beyond, gap - (asked.max_level_gap or 0), 0)
-        kinds = (broken["level_gap"] | beyond).astype(np.int8) + manager + organisation
-        near: Bools = (kinds > 0) & (kinds <= 2) & (beyond | (level <= asked.min_level_gap)) & ~broken["same_person"]
+        level = np.where(broken["level_gap"], rules.min_level_gap - gap, 0)
+        level += np.where(too_great, gap - (rules.max_level_gap or 0), 0)
+        kinds = (broken["level_gap"] | too_great).astype(np.int8) + manager + organisation
+        is_near: Bools = (kinds > 0) & (kinds <= 2) & ~broken["same_person"]
+        is_near &= too_great | (level <= rules.min_level_gap)
         for code in NEVER_RELAXED:
-            near &= ~broken[code]
+            is_near &= ~broken[code]
         if nearest >= self._width:
-            return near
+            return is_near
         effort = EFFORT_PER_STEP["min_level_gap"] * level + EFFORT_PER_STEP["exclude_same_manager"] * manager
-        effort += EFFORT_PER_STEP["cross_organisation"] * organisation + np.minimum(self._worth, 1)
-        effort[~near] = np.inf
-        last = np.partition(effort, nearest, axis=1)[:, nearest, None]
-        near &= effort < last
-        return near
+        effort += EFFORT_PER_STEP["cross_organisation"] * organisation + np.minimum(self._seat_values, 1)
+        effort[~is_near] = np.inf
+        limit = np.partition(effort, nearest, axis=1)[:, nearest, None]
+        is_near &= effort < limit
+        return is_near
 
-    def _helped(self, row: Ints, parts: _Parts, people: int) -> list[Relaxation | None]:
-        """What would help each: a place for whom enough people suit, a rule for the others."""
-        suits = parts.suits()
+    def _find_relaxations(self, row: Int64s, facts: _PairFacts, people: int) -> list[Relaxation | None]:
+        """What would help each person: a seat if enough people suit, a change of a rule otherwise.
+
+        ``row`` (pairs): the person of each pair, by number from 0.
+        """
+        suits = facts.suits()
         suitors = np.bincount(row[suits], minlength=people)
-        free = np.bincount(row[suits & ~parts.broken["apart"]], minlength=people) > 0
-        full = free & (suitors >= MIN_PEOPLE_IN_REACH)
-        kept = parts.may_open() & ~suits & ~full[row]
-        some = parts.take(kept)
-        far = relaxation_steps(some.broken, some.gap, some.minutes, some.lower, some.together, self._pairs.settings)
-        near = NearMisses(row[kept], far, some.reach, some.broken["apart"])
-        found = least_relaxations(near, people, self._pairs.settings)
-        return [one_seat_more(int(suitors[n]), exact=True) if full[n] else found[n] for n in range(people)]
+        has_free_suitor = np.bincount(row[suits & ~facts.broken["apart"]], minlength=people) > 0
+        needs_seat = has_free_suitor & (suitors >= MIN_PEOPLE_IN_REACH)
+        is_near = facts.can_be_relaxed() & ~suits & ~needs_seat[row]
+        near = facts.take(is_near)
+        steps = relaxation_steps(
+            near.broken, near.gap, near.minutes, near.lower_benefit, near.compatibility, self._fit.settings
+        )
+        near_misses = NearMisses(row[is_near], steps, near.in_reach, near.broken["apart"])
+        relaxations = least_relaxations(near_misses, people, self._fit.settings)
+        return [one_seat_more(int(suitors[n]), exact=True) if needs_seat[n] else relaxations[n] for n in range(people)]
 
-    def _exactly(self, rows: Ints, columns: Ints) -> _Parts:
-        """``rows`` and ``columns`` pair by pair."""
+    def _evaluate(self, rows: Int64s, columns: Int64s) -> _PairFacts:
+        """The facts of these pairs, in batches."""
         starts = range(0, max(1, len(rows)), EXACT_BATCH)
-        found = [self._some_exactly(rows[a : a + EXACT_BATCH], columns[a : a + EXACT_BATCH]) for a in starts]
-        return _Parts.joined(found)
+        return _PairFacts.concatenate(
+            [self._evaluate_batch(rows[a : a + EXACT_BATCH], columns[a : a + EXACT_BATCH]) for a in starts]
+        )
 
-    def _some_exactly(self, rows: Ints, columns: Ints) -> _Parts:
-        seniors, juniors = self._turned(rows, columns)
-        block = self._pairs.evaluate(seniors, juniors)
+    def _evaluate_batch(self, rows: Int64s, columns: Int64s) -> _PairFacts:
+        seniors, juniors = self._as_senior_junior(rows, columns)
+        block = self._fit.evaluate(seniors, juniors)
         none = np.zeros(len(rows), dtype=np.bool_)
         broken: dict[str, Bools] = {rule: block.broken.get(rule, none) for rule in ALL_RULES}
         lacking = block.short["nothing_for_senior"], block.short["nothing_for_junior"]
         learn, give = lacking if self._side == "senior" else lacking[::-1]
         broken |= {"nothing_to_learn": learn, "nothing_to_give": give, "too_different": block.short["too_different"]}
         broken["apart"] = broken.pop("rather_not")
-        if len(self._forbidden):
-            broken["apart"] = broken["apart"] | np.isin(seniors * self._pairs.shape[1] + juniors, self._forbidden)
+        if len(self._forbidden_keys):
+            keys = seniors * self._fit.shape[1] + juniors
+            broken["apart"] = broken["apart"] | np.isin(keys, self._forbidden_keys)
         minutes = np.zeros(len(rows), dtype=np.int64)
-        short = broken["no_common_time"]
-        minutes[short] = self._pairs.common_minutes(seniors[short], juniors[short])
-        lower = np.minimum(block.senior_benefit, block.junior_benefit)
-        reach = np.asarray(block.score > self._worth[columns] + MIN_GAIN_MARGIN)
-        return _Parts(broken, reach, self._gap(rows, columns), minutes, lower, block.compatibility)
+        lacks_time = broken["no_common_time"]
+        minutes[lacks_time] = self._fit.common_minutes(seniors[lacks_time], juniors[lacks_time])
+        lower_benefit = np.minimum(block.senior_benefit, block.junior_benefit)
+        in_reach = np.asarray(block.score > self._seat_values[columns] + MIN_GAIN_MARGIN)
+        gap = self._level_gap(rows, columns)
+        return _PairFacts(broken, in_reach, gap, minutes, lower_benefit, block.compatibility)
 
-    def _rules(self, rows: Ints) -> Mapping[str, Bools]:
+    def _evaluate_rules(self, rows: Int64s) -> Mapping[str, Bools]:
         """(rows, columns): all rules but common time."""
-        seniors, juniors = self._turned(rows[:, None], np.arange(self._width)[None, :])
-        return {str(rule): mask for rule, mask in self._pairs.broken_rules_except_time(seniors, juniors).items()}
+        seniors, juniors = self._as_senior_junior(rows[:, None], np.arange(self._width)[None, :])
+        return {str(rule): mask for rule, mask in self._fit.broken_rules_except_time(seniors, juniors).items()}
 
-    def _turned(self, rows: Ints, columns: Ints) -> tuple[Ints, Ints]:
+    def _as_senior_junior(self, rows: Int64s, columns: Int64s) -> tuple[Int64s, Int64s]:
         return (rows, columns) if self._side == "senior" else (columns, rows)
 
-    def _levels(self) -> tuple[Floats, Floats]:
-        seniors, juniors = (
-            side.level.astype(np.float64) for side in (self._pairs.senior_columns, self._pairs.junior_columns)
-        )
+    def _levels(self) -> tuple[Float64s, Float64s]:
+        """The levels of this side and of the other side."""
+        sides = self._fit.senior_columns, self._fit.junior_columns
+        seniors, juniors = (side.level.astype(np.float64) for side in sides)
         return (seniors, juniors) if self._side == "senior" else (juniors, seniors)
 
-    def _gap(self, rows: Ints, columns: Ints) -> Floats:
-        seniors, juniors = self._turned(rows, columns)
-        return np.asarray(
-            self._pairs.senior_columns.level[seniors] - self._pairs.junior_columns.level[juniors], dtype=np.float64
-        )
+    def _level_gap(self, rows: Int64s, columns: Int64s) -> Float64s:
+        seniors, juniors = self._as_senior_junior(rows, columns)
+        gap = self._fit.senior_columns.level[seniors] - self._fit.junior_columns.level[juniors]
+        return np.asarray(gap, dtype=np.float64)
 
-    def _why(self, row: int, remaining: Sequence[tuple[str, int]], helped: Relaxation | None) -> UnmatchedMember:
-        """``remaining``: how many there are, and how many remain after each step."""
-        (_, everybody), *after_each = remaining
-        numbers, before = {"people": everybody}, everybody
+    def _reason(self, row: int, counts: Sequence[tuple[str, int]], relaxation: Relaxation | None) -> UnmatchedMember:
+        """``counts``: the number of people on the other side, then how many remain after each step."""
+        (_, people), *after_each = counts
+        shown, before = {"people": people}, people
         for code, after in after_each:
             if after == before and code in RULES:
                 continue
-            numbers[f"after_{code}"] = after
+            shown[f"after_{code}"] = after
             if after == 0:
-                known = "" if before == everybody else f", {before} remained"
-                text = f"Of {everybody} on the other side{known}: {NONE_REMAIN_TEXTS[code]}."
-                return UnmatchedMember(self._ours[row], self._side, code, text, numbers, helped)
+                remained = "" if before == people else f", {before} remained"
+                text = f"Of {people} on the other side{remained}: {NONE_REMAIN_TEXTS[code]}."
+                return UnmatchedMember(self._members[row], self._side, code, text, shown, relaxation)
             before = after
-        return self._places_taken(row, str(before), numbers, helped)
+        return self._seats_taken(row, str(before), shown, relaxation)
 
-    def _places_taken(
-        self, row: int, many: str, numbers: Mapping[str, int], helped: Relaxation | None
+    def _seats_taken(
+        self, row: int, suitors: str, counts: Mapping[str, int], relaxation: Relaxation | None
     ) -> UnmatchedMember:
-        text = f"Of {numbers['people']} on the other side, {many} would suit, but the round as a whole came out best"
-        words = f"{text} without a pair for this person."
-        return UnmatchedMember(self._ours[row], self._side, "places_taken", words, numbers, helped)
+        start = f"Of {counts['people']} on the other side, {suitors} would suit, but the round as a whole came out best"
+        text = f"{start} without a pair for this person."
+        return UnmatchedMember(self._members[row], self._side, "places_taken", text, counts, relaxation)
 
 
-def _keys(couples: Sequence[tuple[str, str]], pairs: CohortFit) -> Ints:
-    """These pairs as senior x juniors + junior, by position."""
-    s, j = pairs.senior_columns.row_of, pairs.junior_columns.row_of
+def _keys_of(couples: Sequence[tuple[str, str]], fit: CohortFit) -> Int64s:
+    """Keys ``senior x juniors + junior`` of these pairs of member ids, in either order."""
+    s, j = fit.senior_columns.row_of, fit.junior_columns.row_of
     both = [couple for a, b in couples for couple in ((a, b), (b, a))]
-    return np.array([s[a] * pairs.shape[1] + j[b] for a, b in both if a in s and b in j], dtype=np.int64)
+    return np.array([s[a] * fit.shape[1] + j[b] for a, b in both if a in s and b in j], dtype=np.int64)

@@ -9,7 +9,7 @@ from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.eligibility import assess
 from services.matcher.domain.rounds.adjustment import Adjustment, Pair
 from services.matcher.domain.rounds.round import Round
-from services.matcher.engine.unmatched import member_text
+from services.matcher.engine.unmatched_texts import member_text
 from services.matcher.permissions import not_in_conflict
 
 OWN_LINE = CommandRejected("own_line", "You or your own line would take part; another coordinator may do it.")

@@ -91,7 +91,7 @@ def test_pairs_beyond_two_thresholds_are_found_those_by_most_first(company: Coho
     over = scores - mine - theirs
     some = rng.permutation(n)[:100]
     for scan, rows in ((AllPairsScan(company), np.arange(n)), (AllPairsScan(company, some), np.sort(some))):
-        best = scan.best_pairs(many, of_seniors=mine.ravel(), of_juniors=theirs.ravel())
+        best = scan.best_pairs(many, senior_offsets=mine.ravel(), junior_offsets=theirs.ravel())
         found = np.full((n, m), False)
         found[np.divmod(best, m)] = True
         assert not found[over < -SCORE_ROUNDING].any()

@@ -22,7 +22,7 @@ from services.matcher.engine.candidates import (
     scan_if_large,
 )
 from services.matcher.engine.optimality_bound import BoundedAssignment, solve_with_bound
-from services.matcher.engine.solve import MatchingProblem, _locked, _market, eligible_sides, solve
+from services.matcher.engine.solve import MatchingProblem, _assignment_problem, _locked_rows, eligible_sides, solve
 from services.matcher.engine.vectorised_fit import CohortFit
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, TOPICS, member, person, settings, weekly
 from tests.matcher.large_company import large_round
@@ -41,7 +41,7 @@ class Weighed:
 def weighed(asked: MatchingProblem, *, scanned: bool) -> Weighed:
     pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY, asked.earlier_pairs)
     scan = AllPairsScan(pairs) if scanned else None
-    of = _market(asked, pairs, _locked(asked, pairs))
+    of = _assignment_problem(asked, pairs, _locked_rows(asked, pairs))
     best = solve_with_bound(of, find_candidates(pairs, scan), scan)
     chosen = of.with_bonus(best.edges).take(best.chosen)
     ids = [
@@ -154,10 +154,10 @@ def test_an_estimate_from_some_seniors_leaves_room_for_how_they_differ() -> None
     beyond = optimality_bound._PricedOut(Edges(nobody, nobody, np.zeros(0)), excess)
     of = made_up.question(made_up.cohort(8))
     pairs = CohortFit(*eligible_sides(of), of.settings, TAXONOMY, TODAY)
-    asked = replace(_market(of, pairs, ()), senior_capacities=places)
-    assert beyond.open(asked, 4) == pytest.approx(0.7)
+    asked = replace(_assignment_problem(of, pairs, ()), senior_capacities=places)
+    assert beyond.gap(asked, 4) == pytest.approx(0.7)
     values = np.array([0.1, 0.6])
-    assert beyond.open(asked, 2) == pytest.approx(4 * (values.mean() + 2 * values.std() / np.sqrt(2)))
+    assert beyond.gap(asked, 2) == pytest.approx(4 * (values.mean() + 2 * values.std() / np.sqrt(2)))
 
 
 def test_a_large_round_uses_the_best_candidates_only_and_stays_near_the_optimum() -> None:

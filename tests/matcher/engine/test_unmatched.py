@@ -19,10 +19,10 @@ from services.matcher.domain.fit import rules
 from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import compute_fit
 from services.matcher.engine import unmatched
+from services.matcher.engine.arrays import Bools, Int64s
 from services.matcher.engine.assignment import assign, edge_gains
 from services.matcher.engine.candidates import Edges
 from services.matcher.engine.dual_prices import UNBOUNDED_PRICE, extreme_dual_prices, privacy_safe_prices
-from services.matcher.engine.member_columns import Bools, Ints
 from services.matcher.engine.relaxation import (
     EFFORT_PER_STEP,
     FLOOR_STEP,
@@ -34,13 +34,11 @@ from services.matcher.engine.relaxation import (
 )
 from services.matcher.engine.solve import MatchingProblem, MatchingResult, solve
 from services.matcher.engine.unmatched import (
-    MEMBER_TEXTS,
-    NONE_REMAIN_TEXTS,
     STEPS,
     UnmatchedMember,
-    member_text,
     relaxation_outlook,
 )
+from services.matcher.engine.unmatched_texts import MEMBER_TEXTS, NONE_REMAIN_TEXTS, member_text
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, settings, weekly
 from tests.matcher.large_company import large_round
 
@@ -461,11 +459,11 @@ class Market:
     seniors: list[int]
     juniors: list[int]
     edges: Edges
-    gain: Ints
+    gain: Int64s
     taken: Bools
     full: Bools
 
-    def prices(self, which: Bools) -> Ints:
+    def prices(self, which: Bools) -> Int64s:
         """Of places of juniors, over some of the edges."""
         ends = self.edges.juniors[which], self.edges.seniors[which]
         return extreme_dual_prices(*ends, self.gain[which], self.taken[which], self.full, len(self.seniors))[0]

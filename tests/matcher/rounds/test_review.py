@@ -11,7 +11,7 @@ import pytest
 
 from contracts.profiles import ProfileChanged
 from services.matcher.domain.rounds import round as domain_round
-from services.matcher.engine.unmatched import member_text
+from services.matcher.engine.unmatched_texts import member_text
 from services.matcher.solver import client as solving
 from tests.matcher.builders import PROGRAMME, person, settings
 from tests.matcher.harness import World
