@@ -1,13 +1,13 @@
-"""What outcomes say about the weights of the fit: a regression that leans on the weights in use.
+"""The estimator of the weights of the fit: a regression of outcomes with a prior around the weights in use.
 
-The score is a weighted mean of four parts, so learning it is a regression of how pairings went on the parts that they
-were chosen by. With ``x`` the parts of a pair, ``y`` its outcome from 0 to 1, ``v`` how much evidence it is and ``w``
-the shares of the weights in use, the slopes are the generalised ridge estimate (Hoerl and Kennard 1970) under bounds,
+The score is a weighted mean of four parts, so the weights are learned by a regression of the outcomes on these parts.
+With ``x`` the parts of a pair, ``y`` its outcome from 0 to 1, ``v`` its weight as evidence and ``w`` the shares of the
+weights in use, the slopes are the generalised ridge estimate (Hoerl and Kennard 1970) under bounds,
 
     b = argmin  sum of v (y - b.x)^2  +  s2 / PRIOR_DEVIATION^2 |b - PRIOR_SLOPE w|^2,   b >= 0,
 
-``x`` and ``y`` taken from their means within each round, and ``s2`` the variance of the residuals; it is also the mean
-of the posterior for a normal prior around the weights in use, whose covariance is
+with ``x`` and ``y`` centred within each round, and ``s2`` the variance of the residuals. This is also the mean of the
+posterior for a normal prior around the weights in use, whose covariance is
 
     C = s2 (X'VX + s2 / PRIOR_DEVIATION^2 I)^-1.
 
@@ -15,12 +15,12 @@ New shares lie on the straight line from ``w`` towards ``b / sum(b)``, as far as
 
 The gain is the response to selection by an index (Smith 1936, Hazel 1943), ``b.S w' / sqrt(w'.S w') - b.S w /
 sqrt(w.S w)`` with ``S`` the covariance of the parts, for choosing the better half. It is linear in ``b``, so its noise
-follows from ``C``. Along that line it never falls, whatever ``S``: that the parts vary less among pairs that were
-chosen than among all makes it too small, never wrong in sign. Since the direction was chosen after looking at the data,
-it is clear only beyond Scheffé's bound for all directions at once, not beyond that of one.
+follows from ``C``. Along that line it never falls, whatever ``S``. The parts vary less among chosen pairs than among
+all pairs; this makes the gain too small, never wrong in sign. The direction is chosen after the data are seen, so the
+gain is clear only beyond Scheffé's bound for all directions at once.
 
-Only pairs that were chosen are seen. Choice was by the parts themselves (and by a draw that does not know how a pair
-will go), and a regression on what was chosen by is not biased by the choice: it is only less certain.
+Only chosen pairs are observed. They were chosen by the parts themselves and by a draw that is independent of the
+outcome. A regression on the selecting variables is not biased by the selection, only less certain.
 """
 
 from collections import Counter
@@ -43,63 +43,63 @@ from services.matcher.domain.learning.evidence import (
 )
 
 FloatArray = npt.NDArray[np.float64]
-PRIOR_SLOPE = 1.0  # before any outcome, a pair that fits better by 0.1 is taken to go better by 0.1 ...
-PRIOR_DEVIATION = 0.25  # ... and each part's slope to differ from that by so much, as a standard deviation
-REFUSAL_EVIDENCE = 0.1  # what such a refusal counts beside an outcome of which all is known
-MAX_REFUSAL_SHARE = 0.25  # what all refusals together may count beside all outcomes
-MIN_ROUND_EXAMPLES = 5  # examples that a round needs for a mean of its own; smaller ones share one
-MAX_SHARE_STEP = 0.1  # by so much of the whole may one version change one weight's share
-MIN_SHARE, MAX_SHARE = 0.05, 0.7  # shares that learning leaves every weight at least, and at most
-MIN_VARIANCE = 0.01  # of an outcome; five bands are never more exact than that
+PRIOR_SLOPE = 1.0  # prior: a fit that is higher by 0.1 gives an outcome that is higher by 0.1
+PRIOR_DEVIATION = 0.25  # standard deviation of the prior for the slope of each part
+REFUSAL_EVIDENCE = 0.1  # evidence of a refusal, relative to a complete outcome
+MAX_REFUSAL_SHARE = 0.25  # largest evidence of all refusals, relative to all outcomes
+MIN_ROUND_EXAMPLES = 5  # examples that a round needs for its own mean; smaller rounds share one
+MAX_SHARE_STEP = 0.1  # largest change of one share in one version
+MIN_SHARE, MAX_SHARE = 0.05, 0.7  # bounds of every share that learning sets
+MIN_VARIANCE = 0.01  # of an outcome, limited by the resolution of five bands
 BETTER_HALF_MEAN = 0.798  # mean of the better half of a normal distribution, in standard deviations
 INTERVAL_90_HALF_WIDTH = 1.645  # half the width of an interval of 90 per cent, in standard deviations
-MIN_SLOPE_SUM = 0.05  # slopes that add up to less have no direction
+MIN_SLOPE_SUM = 0.05  # below this sum, the slopes give no direction
 
 
 def estimate_weights(examples: Sequence[OutcomeExample], weights: Weights) -> WeightEstimate:
-    """What the examples say about the weights in use. A weight of 0 was a decision, and stays 0.
+    """Estimate the weights from examples. A weight of 0 was a decision, and stays 0.
 
-    Raises ``CommandRejected`` where fewer than ``MIN_OUTCOMES`` outcomes are known.
+    Raises ``CommandRejected`` if fewer than ``MIN_OUTCOMES`` outcomes are known.
     """
     outcomes = sum(example.bands is not None for example in examples)
     if outcomes < MIN_OUTCOMES:
         raise CommandRejected(
             "too_few_outcomes", f"Fewer than {MIN_OUTCOMES} outcomes are known: too few to learn from."
         )
-    now = compute_shares(weights)
-    used = now > 0
+    current = compute_shares(weights)
+    is_used = current > 0
     x, y, v, groups = _build_regression_data(examples)
-    x = x[:, used]
-    within = _center_within_groups(x, y, v, groups)
-    slopes, covariance = _estimate_posterior(*within, v, now[used], len(set(groups)))
-    towards = slopes / slopes.sum() if slopes.sum() > MIN_SLOPE_SUM else now[used]
-    after = _limit_step(now[used], towards)
-    hundredths = np.maximum(0.01, np.round(after, 2))
-    set_to = np.round(_expand(hundredths, used) * _sum_weights(weights), 2).tolist()
-    spread = _share_deviations(slopes, towards, covariance)
-    low, high = towards - INTERVAL_90_HALF_WIDTH * spread, towards + INTERVAL_90_HALF_WIDTH * spread
+    x = x[:, is_used]
+    centred = _center_within_groups(x, y, v, groups)
+    slopes, covariance = _estimate_posterior(*centred, v, current[is_used], len(set(groups)))
+    target = slopes / slopes.sum() if slopes.sum() > MIN_SLOPE_SUM else current[is_used]
+    updated = _limit_step(current[is_used], target)
+    hundredths = np.maximum(0.01, np.round(updated, 2))
+    new_weights = np.round(_expand(hundredths, is_used) * _sum_weights(weights), 2).tolist()
+    deviations = _share_deviations(slopes, target, covariance)
+    low, high = target - INTERVAL_90_HALF_WIDTH * deviations, target + INTERVAL_90_HALF_WIDTH * deviations
     return WeightEstimate(
         outcomes=outcomes,
         refusals=len(examples) - outcomes,
-        shares=_to_parts(_expand(towards, used)),
-        low=_to_parts(_expand(np.clip(low, 0, 1), used)),
-        high=_to_parts(_expand(np.clip(high, 0, 1), used)),
-        slopes=_to_parts(_expand(slopes, used)),
-        covariance=_expand_square(covariance, used),
-        weights=Weights(**dict(zip(PART_NAMES, set_to, strict=True))),
-        gain=_estimate_gain(slopes, covariance, _parts_covariance(within[0], v), now[used], after),
+        shares=_to_parts(_expand(target, is_used)),
+        low=_to_parts(_expand(np.clip(low, 0, 1), is_used)),
+        high=_to_parts(_expand(np.clip(high, 0, 1), is_used)),
+        slopes=_to_parts(_expand(slopes, is_used)),
+        covariance=_expand_square(covariance, is_used),
+        weights=Weights(**dict(zip(PART_NAMES, new_weights, strict=True))),
+        gain=_estimate_gain(slopes, covariance, _parts_covariance(centred[0], v), current[is_used], updated),
     )
 
 
 def compare_expected_outcomes(estimate: WeightEstimate, now: PartValues, then: PartValues) -> ExpectedGain:
-    """What two sets of pairs are expected to differ by in their mean outcome, from the means of their parts."""
-    moved = np.array(then) - np.array(now)
-    noise = sqrt(max(0.0, float(moved @ np.array(estimate.covariance) @ moved)))
-    return ExpectedGain(by=float(moved @ np.array(estimate.slopes)), noise=noise)
+    """The expected difference in the mean outcome of two sets of pairs, from the means of their parts."""
+    difference = np.array(then) - np.array(now)
+    noise = sqrt(max(0.0, float(difference @ np.array(estimate.covariance) @ difference)))
+    return ExpectedGain(by=float(difference @ np.array(estimate.slopes)), noise=noise)
 
 
 def compute_shares(weights: Weights) -> FloatArray:
-    """(4,) in the order of ``PART_NAMES``; they add up to 1."""
+    """The shares (4,) in the order of ``PART_NAMES``; they add up to 1."""
     return np.array([getattr(weights, part) for part in PART_NAMES], dtype=np.float64) / _sum_weights(weights)
 
 
@@ -108,24 +108,24 @@ def _sum_weights(weights: Weights) -> float:
 
 
 def _build_regression_data(examples: Sequence[OutcomeExample]) -> tuple[FloatArray, FloatArray, FloatArray, list[str]]:
-    """Parts (n, 4), outcomes (n,), evidence (n,), and of each example the group that it is compared within."""
+    """Parts (n, 4), outcomes (n,), evidence (n,), and the comparison group of each example (n)."""
     x = np.array([example.parts for example in examples], dtype=np.float64)
-    known = [example.known_worths for example in examples]
-    y = np.array([sum(one) / len(one) if one else 0.0 for one in known])
-    refused = np.array([example.bands is None for example in examples])
-    v = np.where(refused, REFUSAL_EVIDENCE, np.array([len(one) / len(OUTCOME_FIELDS) for one in known]))
-    of_outcomes, of_refusals = float(v[~refused].sum()), float(v[refused].sum())
+    worths = [example.known_worths for example in examples]
+    y = np.array([sum(example) / len(example) if example else 0.0 for example in worths])
+    is_refusal = np.array([example.bands is None for example in examples])
+    v = np.where(is_refusal, REFUSAL_EVIDENCE, np.array([len(example) / len(OUTCOME_FIELDS) for example in worths]))
+    of_outcomes, of_refusals = float(v[~is_refusal].sum()), float(v[is_refusal].sum())
     if of_refusals > MAX_REFUSAL_SHARE * of_outcomes:
-        v[refused] *= MAX_REFUSAL_SHARE * of_outcomes / of_refusals
+        v[is_refusal] *= MAX_REFUSAL_SHARE * of_outcomes / of_refusals
     sizes = Counter(example.round_id for example in examples)
-    groups = [one.round_id if sizes[one.round_id] >= MIN_ROUND_EXAMPLES else "" for one in examples]
+    groups = [example.round_id if sizes[example.round_id] >= MIN_ROUND_EXAMPLES else "" for example in examples]
     return x, y, v, groups
 
 
 def _center_within_groups(
     x: FloatArray, y: FloatArray, v: FloatArray, groups: Sequence[str]
 ) -> tuple[FloatArray, FloatArray]:
-    """``x`` and ``y`` from their weighted means within each group: rounds differ in much that is no pair's doing."""
+    """Centre ``x`` and ``y`` at the weighted means of each group, since rounds differ for reasons beyond the pairs."""
     x, y = x.copy(), y.copy()
     of = np.array(groups)
     for group in set(groups):
@@ -138,8 +138,8 @@ def _center_within_groups(
 def _estimate_posterior(
     x: FloatArray, y: FloatArray, v: FloatArray, now: FloatArray, groups: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Slopes (p,) and their covariance (p, p); see the formula above."""
-    from scipy.optimize import lsq_linear  # 0.4 s of every start, for a step that few programmes take
+    """Slopes (p,) and their covariance (p, p) by the formula of the module."""
+    from scipy.optimize import lsq_linear  # the import takes 0.4 s, and few programmes need it
 
     root = np.sqrt(v)
     a, b = x * root[:, None], y * root
@@ -154,36 +154,38 @@ def _estimate_posterior(
     return slopes, covariance
 
 
-def _limit_step(now: FloatArray, towards: FloatArray) -> FloatArray:
-    """As far from ``now`` on the straight line ``towards`` as every share stays within its bounds."""
-    least = np.minimum(now, np.maximum(MIN_SHARE, now - MAX_SHARE_STEP))
-    most = np.maximum(now, np.minimum(MAX_SHARE, now + MAX_SHARE_STEP))
-    moved = towards - now
-    room = np.where(moved > 0, most - now, now - least)
-    reach = [room[n] / abs(moved[n]) for n in range(len(now)) if abs(moved[n]) > 1e-12]
-    return np.asarray(now + min([1.0, *reach]) * moved, dtype=np.float64)
+def _limit_step(current: FloatArray, target: FloatArray) -> FloatArray:
+    """The point farthest from ``now`` on the line to ``towards`` at which every share is within its bounds."""
+    lower = np.minimum(current, np.maximum(MIN_SHARE, current - MAX_SHARE_STEP))
+    upper = np.maximum(current, np.minimum(MAX_SHARE, current + MAX_SHARE_STEP))
+    difference = target - current
+    room = np.where(difference > 0, upper - current, current - lower)
+    reach = [room[n] / abs(difference[n]) for n in range(len(current)) if abs(difference[n]) > 1e-12]
+    return np.asarray(current + min([1.0, *reach]) * difference, dtype=np.float64)
 
 
 def _estimate_gain(
     slopes: FloatArray, covariance: FloatArray, spread: FloatArray, now: FloatArray, after: FloatArray
 ) -> ExpectedGain:
-    moved = BETTER_HALF_MEAN * (_selection_response(after, spread) - _selection_response(now, spread))
-    return ExpectedGain(by=float(moved @ slopes), noise=sqrt(max(0.0, float(moved @ covariance @ moved))))
+    difference = BETTER_HALF_MEAN * (_selection_response(after, spread) - _selection_response(now, spread))
+    return ExpectedGain(
+        by=float(difference @ slopes), noise=sqrt(max(0.0, float(difference @ covariance @ difference)))
+    )
 
 
 def _selection_response(shares: FloatArray, spread: FloatArray) -> FloatArray:
-    """By how much the parts rise where pairs are chosen by these shares, for one standard deviation of the index."""
+    """The rise of the parts when pairs are selected by these shares, per standard deviation of the index."""
     deviation = sqrt(max(0.0, float(shares @ spread @ shares)))
     return np.asarray(spread @ shares / deviation if deviation > 0 else np.zeros_like(shares), dtype=np.float64)
 
 
 def _parts_covariance(x: FloatArray, v: FloatArray) -> FloatArray:
-    """Covariance (p, p) of the parts within groups."""
+    """The covariance (p, p) of the parts within groups."""
     return np.asarray((x * v[:, None]).T @ x / v.sum(), dtype=np.float64)
 
 
 def _share_deviations(slopes: FloatArray, shares: FloatArray, covariance: FloatArray) -> FloatArray:
-    """Standard deviations of the shares, by the delta method; of no direction, anything is possible."""
+    """Standard deviations of the shares by the delta method; 1 if the slopes give no direction."""
     whole = float(slopes.sum())
     if whole <= MIN_SLOPE_SUM:
         return np.ones_like(shares)
@@ -191,21 +193,21 @@ def _share_deviations(slopes: FloatArray, shares: FloatArray, covariance: FloatA
     return np.asarray(np.sqrt(np.maximum(0, np.diag(change @ covariance @ change.T))), dtype=np.float64)
 
 
-def _expand(values: FloatArray, used: npt.NDArray[np.bool_]) -> FloatArray:
-    found = np.zeros(len(PART_NAMES))
-    found[used] = values
-    return found
+def _expand(values: FloatArray, is_used: npt.NDArray[np.bool_]) -> FloatArray:
+    expanded = np.zeros(len(PART_NAMES))
+    expanded[is_used] = values
+    return expanded
 
 
 def _to_parts(values: FloatArray) -> PartValues:
-    one, two, three, four = (float(value) for value in values)
-    return one, two, three, four
+    first, second, third, fourth = (float(value) for value in values)
+    return first, second, third, fourth
 
 
 def _expand_square(
-    values: FloatArray, used: npt.NDArray[np.bool_]
+    values: FloatArray, is_used: npt.NDArray[np.bool_]
 ) -> tuple[PartValues, PartValues, PartValues, PartValues]:
-    found = np.zeros((len(PART_NAMES), len(PART_NAMES)))
-    found[np.ix_(used, used)] = values
-    one, two, three, four = (_to_parts(row) for row in found)
-    return one, two, three, four
+    expanded = np.zeros((len(PART_NAMES), len(PART_NAMES)))
+    expanded[np.ix_(is_used, is_used)] = values
+    first, second, third, fourth = (_to_parts(row) for row in expanded)
+    return first, second, third, fourth

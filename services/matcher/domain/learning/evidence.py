@@ -1,4 +1,4 @@
-"""Evidence about the weights of the fit: how pairings went, as numbers without people, and what it says."""
+"""Evidence about the weights of the fit: outcomes of pairings as numbers without people, and the estimate from them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,17 +24,19 @@ OUTCOME_FIELDS: tuple[OutcomeField, ...] = (
 )
 BAND_WORTH: Mapping[Band, float] = {"low": 0.0, "middle": 0.5, "high": 1.0}
 
-MIN_OUTCOMES = 30  # outcomes, below which nothing is said
-REASONS_ABOUT_FIT: frozenset[DeclineReason] = frozenset({"topics_do_not_fit"})  # refusals that say something about fit
-SCHEFFE_BOUND = (
-    2.5  # square root of the 90th percentile of chi-square with 3 degrees of freedom: directions of the shares
-)
+MIN_OUTCOMES = 30  # known outcomes below which nothing is estimated
+REASONS_ABOUT_FIT: frozenset[DeclineReason] = frozenset(
+    {"topics_do_not_fit"}
+)  # reasons of a refusal that concern the fit
+SCHEFFE_BOUND = 2.5
+"""Square root of the 90th percentile of chi-square with 3 degrees of freedom, one for each direction of the shares."""
 
 
 class OutcomeExample(FrozenModel):
-    """One pairing as numbers, without its people. ``bands`` None: it was refused, for a reason that concerns fit.
+    """One pairing as numbers, without its people.
 
-    ``round_id`` is empty where it came from no round. Pairings of one round are compared with each other alone.
+    ``bands`` is None for a pairing that was refused for a reason that concerns the fit. ``round_id`` is empty for a
+    pairing from no round; pairings are compared within their round.
     """
 
     parts: PartValues
@@ -43,22 +45,22 @@ class OutcomeExample(FrozenModel):
 
     @property
     def known_worths(self) -> list[float]:
-        """What is known of its outcome; nothing of a refusal, which had none."""
+        """The known values of its outcome, from 0 to 1; empty for a refusal."""
         return [BAND_WORTH[band] for band in (self.bands or {}).values() if band != "unknown"]
 
 
 class ExpectedGain(FrozenModel):
-    """By how much the mean outcome rises, on its scale from 0 to 1, and the standard deviation of that figure."""
+    """The expected rise of the mean outcome (scale 0 to 1), and its standard deviation ``noise``."""
 
     by: float
     noise: float
 
 
 class WeightEstimate(FrozenModel):
-    """What the outcomes say. Shares, and their intervals of 90 per cent, in the order of ``PART_NAMES``.
+    """The estimate from all evidence. Shares and their 90 per cent intervals are in the order of ``PART_NAMES``.
 
-    ``shares`` is where the outcomes point, before the bounds; ``weights`` what they would be set to, in hundredths of
-    the whole.
+    ``shares``: the direction of the outcomes, before the bounds. ``weights``: the weights to set, in hundredths of the
+    whole.
     """
 
     outcomes: int
@@ -73,32 +75,32 @@ class WeightEstimate(FrozenModel):
 
     @property
     def is_clear(self) -> bool:
-        """Whether the gain is more than chance would often show where there is none."""
+        """Whether the gain exceeds what chance alone would often show."""
         return self.gain.by > SCHEFFE_BOUND * self.gain.noise
 
 
 def extract_parts(fit: Fit) -> PartValues:
-    """What the weights weigh, in the order of ``PART_NAMES``."""
+    """The parts that the weights apply to, in the order of ``PART_NAMES``."""
     benefits = fit.senior_benefit, fit.junior_benefit
     return min(benefits), max(benefits), fit.compatibility, fit.perspective
 
 
 def example_from_outcome(fit: Fit, outcome: OutcomeRecorded, round_id: str | None) -> OutcomeExample | None:
-    """None where nothing is known of how it went."""
+    """The outcome as example; None if nothing is known of it."""
     bands: dict[OutcomeField, Band] = {field: getattr(outcome, field) for field in OUTCOME_FIELDS}
     example = OutcomeExample(parts=extract_parts(fit), bands=bands, round_id=round_id or "")
     return example if example.known_worths else None
 
 
 def example_from_refusal(fit: Fit, reason: DeclineReason | None, round_id: str | None) -> OutcomeExample | None:
-    """None where the reason says nothing about fit."""
+    """The refusal as example; None if its reason does not concern the fit."""
     if reason not in REASONS_ABOUT_FIT:
         return None
     return OutcomeExample(parts=extract_parts(fit), bands=None, round_id=round_id or "")
 
 
 def count_bands(examples: Sequence[OutcomeExample]) -> dict[OutcomeField, dict[Band, int]]:
-    """How often each band came, of each thing that outcomes tell."""
+    """The count of each band, for each field of an outcome."""
     counts: dict[OutcomeField, Counter[Band]] = {field: Counter() for field in OUTCOME_FIELDS}
     for example in examples:
         for field, band in (example.bands or {}).items():

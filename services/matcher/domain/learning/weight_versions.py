@@ -1,10 +1,10 @@
-"""What a programme has learned about its weights: evidence in batches, and versions that a person releases.
+"""The learning of one programme: evidence in batches, and versions of weights that a person releases.
 
     proposed -> released (again and again: an earlier one may be released anew)      proposed -> superseded, dismissed
 
-Evidence comes in by whole batches only, each of at least ``MIN_BATCH_OUTCOMES`` outcomes, and whatever is shown depends
-on whole batches alone: as long as one is not full, nothing here differs by what somebody answered. Five pairings are of
-at least five people, since two people are never paired twice. Nothing here says whose outcomes they were.
+Evidence is added in whole batches of at least ``MIN_BATCH_OUTCOMES`` outcomes, and everything shown depends on whole
+batches alone. So before a batch is full, no single answer changes anything here. Five pairings involve at least five
+people, since two people are never paired twice. Nothing here identifies the people behind an outcome.
 """
 
 from collections.abc import Sequence
@@ -23,22 +23,22 @@ from services.matcher.domain.learning.evidence import OutcomeField, WeightEstima
 from services.matcher.domain.programmes import programme as programmes
 from services.matcher.domain.programmes.programme import Programme
 
-MIN_BATCH_OUTCOMES = 5  # outcomes that come in together at least, and people that a figure is of at least
-MIN_EVIDENCE_GROWTH = 0.25  # of the outcomes that are in, so many must be new before they are looked at again
-RELEASE_LEASE = timedelta(seconds=30)  # machine time after which somebody else finishes a release
-MAX_VERSIONS = 20  # versions; older ones that are not in use are forgotten
-ERASED = "erased"  # stands for whoever was forgotten
+MIN_BATCH_OUTCOMES = 5  # smallest number of outcomes in a batch, and of people behind a figure
+MIN_EVIDENCE_GROWTH = 0.25  # new outcomes per earlier outcome that the next batch needs
+RELEASE_LEASE = timedelta(seconds=30)  # machine time after which another replica finishes a release
+MAX_VERSIONS = 20  # stored versions; older ones that were never used are dropped
+ERASED = "erased"  # replaces the id of an erased member
 
 
 class ReleasePreview(FrozenModel):
-    """Two trials by their ids: everybody who is free, matched with the weights in use, and with the proposed ones."""
+    """The ids of two trial rounds: with the weights in use (``now``) and with the proposed ones (``then``)."""
 
     now: str
     then: str
 
 
 class WeightVersion(FrozenModel):
-    """Weights that the outcomes speak for; ``base`` are those that were in use when it was made."""
+    """Weights that the evidence supports. ``base``: the weights in use when it was made."""
 
     version: int
     state: Literal["proposed", "released", "superseded", "dismissed"]
@@ -55,7 +55,7 @@ class WeightVersion(FrozenModel):
 
 
 class PendingRelease(FrozenModel):
-    """A release that the programme has not been told of yet; ``version`` 0: the weights before any learning."""
+    """A release that the programme has not applied yet. ``version`` 0: the weights before any learning."""
 
     version: int
     base: Weights
@@ -65,7 +65,7 @@ class PendingRelease(FrozenModel):
 
 
 class EvidenceBatch(FrozenModel):
-    """All evidence there is, once at least ``MIN_BATCH_OUTCOMES`` outcomes of it are new."""
+    """All evidence so far, of which at least ``MIN_BATCH_OUTCOMES`` outcomes are new."""
 
     outcomes: int
     refusals: int
@@ -74,7 +74,7 @@ class EvidenceBatch(FrozenModel):
 
 
 class ProgrammeLearning(FrozenModel):
-    """``through``: outcomes heard until then are in. ``latest``: what the last batch said, whether clear or not."""
+    """``through``: outcomes received until then are included. ``latest``: the last estimate, clear or not."""
 
     programme_id: str
     batches: int = 0
@@ -91,7 +91,7 @@ class ProgrammeLearning(FrozenModel):
     lease: Instant | None = None
 
     def find_version(self, number: int) -> WeightVersion:
-        """Raises ``NotFound``, and ``CommandRejected`` for 0, which nobody proposed."""
+        """Raises ``NotFound``, and ``CommandRejected`` for 0, which is no proposed version."""
         if number == 0:
             raise CommandRejected(
                 "not_proposed", "0 stands for the weights before any learning; it can be released alone."
@@ -102,7 +102,7 @@ class ProgrammeLearning(FrozenModel):
         return version
 
     def find_version_in_use(self, weights: Weights) -> int | None:
-        """The version that set these weights; 0 for those before any learning, None where a person chose others."""
+        """The version that set these weights; 0 for those before any learning, None if a person chose others."""
         released = [version for version in self.versions if version.state == "released" and version.weights == weights]
         if released:
             return max(released, key=lambda version: version.decided_at or version.made_at).version
@@ -113,14 +113,14 @@ Decision = tuple[ProgrammeLearning, Sequence[OutgoingEvent]]
 
 
 def schedule_review(learning: ProgrammeLearning | None, programme_id: str, now: datetime) -> Decision | None:
-    """There is something to look at, at the next midnight: not so many hours after it came, which would tell when."""
+    """Schedule a review for the next midnight. A shorter delay would reveal when the outcome came."""
     if learning is not None and learning.due is not None:
         return None
     return (learning or ProgrammeLearning(programme_id=programme_id)).model_copy(update={"due": next_midnight(now)}), []
 
 
 def complete_review(learning: ProgrammeLearning, now: datetime, *, more: bool) -> Decision:
-    """It was looked at; ``more``: there is evidence left that is to be looked at again."""
+    """Complete a review. ``more``: the programme still learns, so review again tomorrow."""
     return learning.model_copy(update={"due": next_midnight(now) if more else None}), []
 
 
@@ -129,9 +129,9 @@ def next_midnight(now: datetime) -> datetime:
 
 
 def is_batch_full(new_outcomes: int, earlier_outcomes: int, min_group: int = MIN_BATCH_OUTCOMES) -> bool:
-    """Whether so many new outcomes are a batch, beside those known; ``k`` is the programme's smallest group.
+    """Whether so many new outcomes fill a batch. ``min_group``: the smallest group that the programme reports on.
 
-    Who looks again after every few outcomes finds in chance what they look for: evidence has to grow by a share.
+    Repeated looks after every few outcomes would find patterns by chance, so the evidence must grow by a share.
     """
     return new_outcomes >= max(MIN_BATCH_OUTCOMES, min_group, MIN_EVIDENCE_GROWTH * earlier_outcomes)
 
@@ -145,10 +145,10 @@ def add_batch(
     base: Weights,
     now: datetime,
 ) -> Decision | None:
-    """A batch came in, and this is what all evidence says now; what it says clearly is proposed.
+    """Add a batch with the estimate from all evidence; a clear estimate is proposed as a new version.
 
-    ``batches``: how many there were when the evidence was read; None where another came first. ``found`` None: there is
-    too little evidence yet.
+    ``batches``: their number when the evidence was read. ``estimate`` is None while there is too little evidence.
+    Returns None if another batch came first.
     """
     learning = learning or ProgrammeLearning(programme_id=programme_id)
     if learning.batches != batches:
@@ -172,7 +172,7 @@ def add_batch(
 def record_preview(
     learning: ProgrammeLearning, number: int, weights: Weights, preview: ReleasePreview
 ) -> Decision | None:
-    """These trials show who would be matched differently; again, since people change. ``weights`` are those in use."""
+    """Record the trials that show who would be matched differently. ``weights``: those in use."""
     version = learning.find_version(number)
     require_proposed(version, weights)
     if version.preview == preview:
@@ -189,10 +189,10 @@ def start_release(
     *,
     reviewed: ReleasePreview | None = None,
 ) -> Decision | None:
-    """A person decides to use this version, or one that was in use before: 0 is what was there before any learning.
+    """A person decides to use this version, or an earlier one; 0 stands for the weights before any learning.
 
-    ``weights`` are those in use; ``seen`` is a preview of which both trials are computed. None where they are this
-    version's, and where its release is under way.
+    ``weights``: those in use. ``reviewed``: a preview whose trials are both computed. None if these weights are in use,
+    or if this release is under way. Raises ``CommandRejected``.
     """
     if learning.releasing is not None:
         if learning.releasing.version == number:
@@ -218,7 +218,7 @@ def start_release(
 
 
 def apply_weights(programme: Programme, pending: PendingRelease, moment: Moment) -> programmes.Decision | None:
-    """The programme with the weights of a release; an ordinary change of its settings. None where it has them."""
+    """Apply the weights of a release, as an ordinary change of settings. None if the programme has them."""
     if programme.settings.matching.weights == pending.weights:
         return None
     if programme.settings.matching.weights != pending.base:
@@ -229,7 +229,7 @@ def apply_weights(programme: Programme, pending: PendingRelease, moment: Moment)
 
 
 def complete_release(learning: ProgrammeLearning, pending: PendingRelease, *, succeeded: bool) -> Decision | None:
-    """The programme has the weights; or, not ``done``, it cannot have them any longer. None where that is noted."""
+    """Complete a release. Not ``succeeded``: the programme rejected the weights. None if that is recorded already."""
     if learning.releasing != pending:
         return None
     after = learning.model_copy(update={"releasing": None, "lease": None})
@@ -240,7 +240,7 @@ def complete_release(learning: ProgrammeLearning, pending: PendingRelease, *, su
 
 
 def dismiss_version(learning: ProgrammeLearning, number: int, by: str | None, now: datetime) -> Decision | None:
-    """A person decides against a proposed version; the evidence stays."""
+    """A person decides against a proposed version; the evidence stays. Raises ``CommandRejected``."""
     version = learning.find_version(number)
     if version.state == "dismissed":
         return None
@@ -255,7 +255,7 @@ def dismiss_version(learning: ProgrammeLearning, number: int, by: str | None, no
 
 
 def erase_member(learning: ProgrammeLearning, member_id: str) -> Decision | None:
-    """Without the name of whoever decided about versions."""
+    """Erase the member's id from the decisions about versions."""
     versions = tuple(
         version.model_copy(update={"decided_by": ERASED}) if version.decided_by == member_id else version
         for version in learning.versions
@@ -269,7 +269,7 @@ def erase_member(learning: ProgrammeLearning, member_id: str) -> Decision | None
 
 
 def require_proposed(version: WeightVersion, weights: Weights) -> None:
-    """Raises ``CommandRejected`` where it is not, or was made from other weights than those in use."""
+    """Raises ``CommandRejected`` if it is not proposed, or was made from weights that are no longer in use."""
     if version.state != "proposed":
         raise CommandRejected("not_proposed", "This version is no longer proposed.")
     if version.base != weights:
@@ -288,7 +288,7 @@ def _replace_version(learning: ProgrammeLearning, version: WeightVersion) -> Pro
 
 
 def _limit_versions(versions: Sequence[WeightVersion]) -> tuple[WeightVersion, ...]:
-    """The newest ones, and of the older ones those that were in use."""
+    """The newest versions, and all older ones that were in use."""
     droppable = [version for version in versions if version.state in ("superseded", "dismissed")]
     dropped = {version.version for version in droppable[: max(0, len(versions) - MAX_VERSIONS)]}
     return tuple(version for version in versions if version.version not in dropped)

@@ -1,8 +1,8 @@
-"""When the organisation changes under a pairing: rules that held when it was made, and no longer do.
+"""Structural conflicts: the organisation changes, and a pairing breaks rules that held when it was formed.
 
-Only what the organisation itself is made of counts: the line, managers, evaluators, organisations. It is a matter for
-a person, or for time where the programme says so. The two are told nothing of it: one might learn of the other's new
-manager before those who are concerned have said so.
+Only the structure of the organisation counts: line, managers, evaluators, organisations. A person decides, or the
+conflict ends the pairing after a delay if the programme says so. The two are not notified, since one could learn of the
+other's new manager before it is announced.
 """
 
 from datetime import date, datetime, timedelta
@@ -17,17 +17,17 @@ STRUCTURAL_RULES: frozenset[Rule] = frozenset(
     {"reporting_line", "same_manager", "evaluator", "other_organisation", "not_acknowledged"}
 )
 CONFLICT_GRACE = timedelta(days=1)
-"""Business time until a conflict ends a pairing where the programme says so. Two who move on the same night arrive one
-after the other, and what stands between the two records must end nothing."""
+"""Business time until a conflict ends a pairing, if the programme says so. When two people move on the same night, the
+records arrive one after the other; the state between them must end nothing."""
 
 ConflictPolicy = Literal["flag", "end"]
 
 
 class StructuralConflict(FrozenModel):
-    """The rules that a pairing is in conflict with, since when (business time), and what is to come of it.
+    """The broken rules, since when (business time), and the consequence.
 
-    ``ends_at``: when it ends the pairing by itself; None where a person is to decide, or has decided. ``kept``: whoever
-    coordinates has decided that the two go on; another rule that is broken later asks anew.
+    ``ends_at``: when the conflict ends the pairing by itself; None if a person decides or has decided. ``kept``: a
+    coordinator decided that the two continue; a further broken rule raises the question again.
     """
 
     rules: tuple[Rule, ...]
@@ -39,14 +39,14 @@ class StructuralConflict(FrozenModel):
 def find_structural_conflicts(
     senior: Member, junior: Member, settings: ProgrammeSettings, on: date
 ) -> tuple[Rule, ...]:
-    """The rules about the organisation that these two break today."""
+    """The structural rules that the two break today."""
     return tuple(rule for rule in find_broken_rules(senior, junior, settings, on) if rule in STRUCTURAL_RULES)
 
 
 def update_conflict(
     previous: StructuralConflict | None, rules: tuple[Rule, ...], course: ConflictPolicy, now: datetime
 ) -> StructuralConflict | None:
-    """What stands once it is known which rules are broken now."""
+    """The conflict that follows from the rules broken now; None if no rule is broken."""
     if not rules:
         return None
     is_known = previous is not None and set(rules) <= set(previous.rules)
@@ -58,5 +58,5 @@ def update_conflict(
 
 
 def keep_pairing(conflict: StructuralConflict) -> StructuralConflict:
-    """The two go on, by the decision of a person."""
+    """The conflict after a person decided that the two continue."""
     return conflict.model_copy(update={"kept": True, "ends_at": None})

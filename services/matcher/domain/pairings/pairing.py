@@ -1,12 +1,12 @@
-"""The life of a pairing.
+"""The life cycle of a pairing.
 
     reserving -> proposed -> formed -> chartered -> ended      paused <-> resumed, renewed: while formed or chartered
         |            |
     abandoned     lapsed
 
-``reserving`` and ``abandoned`` are never seen outside. A refusal, an expiry and the leaving of one side before both
-said yes are all ``lapsed``. Each decision returns the new state with its event and the current state for
-``pairing-states``; None means that there is nothing to do.
+``reserving`` and ``abandoned`` are never published. A refusal, an expiry, and one side leaving before both accepted all
+lead to ``lapsed``. Each decision returns the new state, its event and the current state for ``pairing-states``. None
+means that there is nothing to do.
 """
 
 from collections.abc import Sequence
@@ -45,17 +45,17 @@ from services.matcher.domain.pairings import conflict as conflicts
 from services.matcher.domain.pairings.conflict import ConflictPolicy, StructuralConflict
 from services.matcher.domain.receipts.receipt import Receipt, Selection
 
-RESERVATION_LEASE = timedelta(seconds=30)  # machine time that a reservation may take before it is given up
-ERASED = "erased"  # stands in a stub for whoever was forgotten
+RESERVATION_LEASE = timedelta(seconds=30)  # machine time after which an unfinished reservation is given up
+ERASED = "erased"  # replaces the id of an erased member in a stub
 LIVE_STATES = frozenset({"proposed", "formed", "chartered", "paused"})
 RUNNING_STATES = frozenset({"formed", "chartered", "paused"})
-UNPUBLISHED_STATES = ("reserving", "abandoned")  # nobody was ever told of these
+UNPUBLISHED_STATES = ("reserving", "abandoned")  # states that no event has published
 
 InternalStateName = PairingStateName | Literal["reserving", "abandoned"]
 
 
 class ProposalAnswer(FrozenModel):
-    """What one side said to the proposal; nobody else ever sees it."""
+    """The answer of one side to the proposal. Nobody else ever sees it."""
 
     answer: Literal["accepted", "declined"]
     reason: DeclineReason | None = None
@@ -63,7 +63,7 @@ class ProposalAnswer(FrozenModel):
 
 
 class PairingCharter(FrozenModel):
-    """What the two agree on."""
+    """The agreement of the two."""
 
     goals: tuple[str, ...]
     meeting_rhythm: str = ""
@@ -73,7 +73,7 @@ class PairingCharter(FrozenModel):
 class PairingPlan(FrozenModel):
     """Everything that is fixed before the seats are taken.
 
-    ``chosen`` goes into the receipt and is not kept here: it names others, who may ask to be forgotten.
+    ``chosen`` goes into the receipt and is not stored here, since it names other people, who may ask for erasure.
     """
 
     pairing_id: str
@@ -94,7 +94,7 @@ class PairingPlan(FrozenModel):
 
 
 class Pairing(FrozenModel):
-    """A pairing with what only its two sides may see."""
+    """A pairing, including the data that only its two sides may see."""
 
     plan: PairingPlan
     state: InternalStateName
@@ -111,7 +111,7 @@ class Pairing(FrozenModel):
     signed: tuple[Side, ...] = ()
     charter_at: Instant | None = None
     met: bool = False
-    paused_at: Instant | None = None  # the last time
+    paused_at: Instant | None = None  # start of the latest pause
     before_pause: Literal["formed", "chartered"] | None = None
     pause_until: Instant | None = None
     planned_end: date | None = None
@@ -130,7 +130,7 @@ class Pairing(FrozenModel):
 
     @property
     def is_live(self) -> bool:
-        """Holds its seats."""
+        """Whether it holds its seats."""
         return self.state in LIVE_STATES
 
     def side_of(self, member_id: str | None) -> Side | None:
@@ -145,7 +145,7 @@ Decision = tuple[Pairing, Sequence[OutgoingEvent]]
 
 
 def build_participant(profile: ProfileChanged, side: Side) -> Participant:
-    """A member's part in a pairing, as its events name it."""
+    """The member as participant, as events name them."""
     return Participant(
         member_id=profile.member_id,
         side=side,
@@ -155,7 +155,7 @@ def build_participant(profile: ProfileChanged, side: Side) -> Participant:
 
 
 def to_public_event(pairing: Pairing) -> OutgoingEvent:
-    """The current state as ``pairing-states`` tells it."""
+    """The current state for ``pairing-states``; a tombstone after an erasure."""
     if pairing.gone:
         return Tombstone(PairingState, pairing.id)
     return PairingState(**to_public_fields(pairing))
@@ -191,7 +191,7 @@ def to_public_fields(pairing: Pairing) -> dict[str, Any]:
 
 
 def begin_reservation(pairing: Pairing | None, plan: PairingPlan, moment: Moment) -> Decision | None:
-    """Start to reserve seats, again after an attempt that was abandoned. None: under way, or past this."""
+    """Start a reservation, or another attempt after an abandoned one. None if one is under way or complete."""
     if pairing is not None and (pairing.state != "abandoned" or pairing.gone):
         return None
     after = Pairing(
@@ -206,7 +206,7 @@ def begin_reservation(pairing: Pairing | None, plan: PairingPlan, moment: Moment
 
 
 def abandon_reservation(pairing: Pairing | None, attempt: int, recorded_at: datetime) -> Decision | None:
-    """Give up a reservation. None where this attempt is no longer reserving."""
+    """Give up a reservation. None if this attempt is no longer reserving."""
     if pairing is None or pairing.state != "reserving" or pairing.attempt != attempt:
         return None
     return pairing.model_copy(update={"state": "abandoned", "recorded_at": recorded_at, "lease": None}), []
@@ -215,10 +215,10 @@ def abandon_reservation(pairing: Pairing | None, attempt: int, recorded_at: date
 def propose_pairing(
     pairing: Pairing | None, receipt: Receipt, moment: Moment, *, agreed: bool = False
 ) -> Decision | None:
-    """Both seats are held: ask both, or form it at once where both have ``agreed`` by a request and its acceptance.
+    """Ask both, once both seats are held. If both have ``agreed`` (request and acceptance), form the pairing at once.
 
-    What the two are told is what the receipt of this attempt says. None where that attempt is no longer reserving, or
-    the organisation has changed meanwhile.
+    Fit, reasons and topics come from the receipt of this attempt. None if the attempt is no longer reserving, or if the
+    organisation has changed meanwhile.
     """
     if pairing is None or pairing.state != "reserving" or pairing.attempt != receipt.attempt or pairing.conflict:
         return None
@@ -254,7 +254,10 @@ def record_answer(
     reason: DeclineReason | None,
     moment: Moment,
 ) -> Decision | None:
-    """One side's answer: both yes forms the pairing, a no lets it lapse. A yes may become a no until both said yes."""
+    """Record the answer of one side. Two acceptances form the pairing, a refusal lets it lapse.
+
+    An acceptance may become a refusal until both have accepted. Raises ``CommandRejected``.
+    """
     before = pairing.answers.get(side)
     if before is not None and before.answer == response:
         return None
@@ -290,7 +293,10 @@ def record_answer(
 
 
 def sign_charter(pairing: Pairing, side: Side, charter: PairingCharter | None, moment: Moment) -> Decision | None:
-    """Agree to ``charter``, or to the one that stands. Another text is a new draft, to which the other has to agree."""
+    """Agree to ``charter``, or to the current draft. A new text is a new draft, to which the other side must agree.
+
+    Raises ``CommandRejected``.
+    """
     if pairing.state not in ("formed", "chartered"):
         raise CommandRejected("wrong_state", "Only a running pairing has a charter.")
     text = charter or pairing.charter
@@ -309,7 +315,7 @@ def sign_charter(pairing: Pairing, side: Side, charter: PairingCharter | None, m
 
 
 def pause_pairing(pairing: Pairing, until: date | None, moment: Moment) -> Decision | None:
-    """Put it on hold; the seats stay. With ``until`` it goes on by itself on that day."""
+    """Pause the pairing; its seats stay held. With ``until`` it resumes by itself on that day."""
     if pairing.state == "paused":
         return None
     if pairing.state not in ("formed", "chartered"):
@@ -328,7 +334,7 @@ def pause_pairing(pairing: Pairing, until: date | None, moment: Moment) -> Decis
 
 
 def resume_pairing(pairing: Pairing, moment: Moment) -> Decision | None:
-    """Go on; the planned end moves by the days of the pause."""
+    """Resume the pairing. The planned end moves by the days of the pause."""
     if pairing.state in ("formed", "chartered"):
         return None
     if pairing.state != "paused":
@@ -347,7 +353,7 @@ def resume_pairing(pairing: Pairing, moment: Moment) -> Decision | None:
 
 
 def request_renewal(pairing: Pairing, side: Side, months: int, moment: Moment) -> Decision | None:
-    """One side wishes to go on for longer; when both do, the planned end moves by the shorter of the two wishes."""
+    """Record the wish of one side for more months. Once both wish it, the planned end moves by the shorter wish."""
     if pairing.state not in RUNNING_STATES or pairing.planned_end is None:
         raise CommandRejected("wrong_state", "Only a running pairing can be renewed.")
     if pairing.wish_to_renew.get(side) == months:
@@ -366,7 +372,7 @@ def request_renewal(pairing: Pairing, side: Side, months: int, moment: Moment) -
 
 
 def end_pairing(pairing: Pairing, moment: Moment) -> Decision | None:
-    """Finish it, without blame and without asking who or why; a proposal lapses. None where it is over."""
+    """End the pairing, without recording who ended it or why; a proposal lapses. None if it is over."""
     if pairing.state == "proposed":
         return _lapse(pairing, moment)
     if pairing.state == "reserving":
@@ -383,9 +389,10 @@ def end_pairing(pairing: Pairing, moment: Moment) -> Decision | None:
 def update_conflict(
     pairing: Pairing, broken: tuple[Rule, ...], course: ConflictPolicy, now: datetime
 ) -> Decision | None:
-    """Note which rules about the organisation the two break by now, or that they break none any longer.
+    """Record the structural rules that the two break today; none clears the conflict.
 
-    A reservation that breaks one is not proposed. No event tells of it. None where it is known, or all is over.
+    A reservation with a conflict is not proposed. No event is published. None if nothing changes, or if the pairing is
+    over.
     """
     if not pairing.is_live and pairing.state != "reserving":
         return None
@@ -396,7 +403,10 @@ def update_conflict(
 
 
 def decide_conflict(pairing: Pairing, decision: Literal["keep", "end"], moment: Moment) -> Decision | None:
-    """A person decides whether the two go on all the same. The end is like any other. Raises ``CommandRejected``."""
+    """A person decides whether the two continue despite a conflict; the end is an ordinary one.
+
+    Raises ``CommandRejected`` if there is no conflict.
+    """
     if pairing.conflict is None:
         raise CommandRejected("no_conflict", "These two break no rule about the organisation.")
     if decision == "end":
@@ -405,16 +415,16 @@ def decide_conflict(pairing: Pairing, decision: Literal["keep", "end"], moment: 
 
 
 def record_first_meeting(pairing: Pairing) -> Decision | None:
-    """They have met at least once; needed to tell an early end from one that never started."""
+    """Record that they have met. It distinguishes an early end from a pairing that never started."""
     if pairing.met or pairing.gone:
         return None
     return pairing.model_copy(update={"met": True}), []
 
 
 def apply_deadline(pairing: Pairing, moment: Moment) -> Decision | None:
-    """What the clock decides: an unanswered proposal lapses, a pause ends, a planned end is reached.
+    """Apply a deadline: an unanswered proposal lapses, a pause ends, the planned end is reached.
 
-    Also a conflict ends what it stands against, where the programme says so and nobody has decided otherwise.
+    A conflict whose ``ends_at`` has passed ends the pairing, unless a person has decided to keep it.
     """
     if pairing.due is None or pairing.due > moment.now:
         return None
@@ -430,10 +440,10 @@ def apply_deadline(pairing: Pairing, moment: Moment) -> Decision | None:
 
 
 def erase_member(pairing: Pairing, member_id: str, moment: Moment) -> Decision | None:
-    """One of its members is to be forgotten: end it, and leave a stub that no longer says with whom or about what.
+    """Erase one of its members: end the pairing, and leave a stub without partner and content.
 
-    The end is still told on ``pairings`` with both ids, since that topic names them already and others free their own
-    records by it; ``pairing-states`` gets a tombstone. None where it is a stub already.
+    The end is still published on ``pairings`` with both ids: that topic names them already, and other services free
+    their records by it. ``pairing-states`` gets a tombstone. None if the member is erased already.
     """
     side = pairing.side_of(member_id)
     if side is None:
@@ -470,7 +480,7 @@ def _set_conflict(pairing: Pairing, conflict: StructuralConflict | None) -> Pair
 
 
 def _change_state(pairing: Pairing, event: type[PairingEvent], moment: Moment, **changes: Any) -> Decision:
-    """The pairing after ``changes``, with its event and its current state; its next ``due`` follows from both."""
+    """The pairing after ``changes``, with the event and the current state. ``due`` is computed anew."""
     previous_state = pairing.state if pairing.state not in ("reserving", "abandoned") else None
     after = pairing.model_copy(
         update={
@@ -485,7 +495,7 @@ def _change_state(pairing: Pairing, event: type[PairingEvent], moment: Moment, *
 
 
 def _next_deadline(pairing: Pairing) -> datetime | None:
-    """When the clock has something to decide."""
+    """The business time of the next deadline."""
     ends_at = pairing.conflict.ends_at if pairing.conflict and pairing.is_live else None
     return min((at for at in (_next_regular_deadline(pairing), ends_at) if at is not None), default=None)
 

@@ -1,10 +1,10 @@
-"""A pairing's life in phases, each with its real times, as its events close them.
+"""The phases of a pairing with their real times, as its events close them.
 
     |---- proposed ----|---- formed ----|---------- chartered ----------|
                        |-- until they met --|       |-- paused --|
     |------------------------------ pairing ----------------------------|
 
-Written into the traces they show a life of months on one page. They say what public events say, and nothing more.
+As spans in traces, they show months on one page. They contain the data of public events alone.
 """
 
 from datetime import datetime
@@ -15,7 +15,7 @@ from contracts.pairings import PairingChartered, PairingEnded, PairingEvent, Pai
 
 
 class PairingPhase(NamedTuple):
-    """``whole``: all of the life, which closes last."""
+    """``whole``: the phase that covers the whole pairing and closes last."""
 
     name: str
     since: datetime
@@ -24,7 +24,7 @@ class PairingPhase(NamedTuple):
 
 
 def find_closed_phases(event: PairingEvent, paused_at: datetime | None) -> list[PairingPhase]:
-    """What is over with this event; ``paused_at``: since when it was on hold, which no event says."""
+    """The phases that this event closes. ``paused_at``: the start of the pause, which no event contains."""
     now = event.happened_at
     phases = []
     if event.previous_state == "paused" and paused_at is not None and paused_at <= now:
@@ -41,7 +41,7 @@ def find_closed_phases(event: PairingEvent, paused_at: datetime | None) -> list[
 
 
 def find_first_meeting_phase(event: SessionHeld, formed_at: datetime | None) -> list[PairingPhase]:
-    """The time until they first met is over with the first meeting that is told of."""
+    """The phase until the first meeting, which the first recorded meeting closes."""
     first_held_at = event.first_held_at
     if event.sessions_held != 1 or first_held_at is None or formed_at is None:
         return []

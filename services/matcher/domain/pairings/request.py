@@ -1,10 +1,10 @@
-"""A member asks another by name to be their partner. A request holds no seat; accepting it takes both or is refused.
+"""A member asks another by name to become partners. A request holds no seat; acceptance takes both.
 
-``hidden``: the one who was asked would rather not be paired with the asker. They never see it, and to the asker it
-looks like any request that nobody answered.
+``hidden``: the asked member would rather not be paired with the asker. They never see the request, and to the asker it
+looks like any unanswered request.
 
-It lapses when it can no longer come about: one of the two is away, has left or has no place, or a rule is broken by
-now. Both are told the same, and nothing of why.
+A request lapses when it can no longer succeed: one of the two is away, has left or has no free seat, or a rule is
+broken by now. Both see the same state, without a reason.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from services.matcher.domain.fit.calendar import add_working_days
 
 
 class PartnerRequest(FrozenModel):
-    """Who asked whom; a refusal and an expiry are both ``lapsed``."""
+    """One request. A refusal and an expiry both lead to ``lapsed``."""
 
     request_id: str
     programme_id: str
@@ -49,7 +49,7 @@ def open_request(
     *,
     hidden: bool,
 ) -> Decision | None:
-    """``people``: who asks and who is asked."""
+    """Open a request. ``members``: the asker and the asked. None if it exists already."""
     if existing is not None:
         return None
     answer_by = add_working_days(now, working_days)
@@ -69,7 +69,7 @@ def open_request(
 
 
 def require_open_request(request: PartnerRequest | None, member_id: str, now: datetime) -> PartnerRequest:
-    """The request as one that ``member_id`` may answer now. Raises ``CommandRejected``."""
+    """The request, if ``member_id`` may answer it now. Raises ``NotFound`` or ``CommandRejected``."""
     if request is None or request.asked != member_id or request.hidden:
         raise NotFound("request")
     if request.state != "open" or now > request.answer_by:
@@ -78,19 +78,19 @@ def require_open_request(request: PartnerRequest | None, member_id: str, now: da
 
 
 def accept_request(request: PartnerRequest, pairing_id: str) -> Decision | None:
-    """Both seats were taken, and the pairing has formed."""
+    """Both seats are taken and the pairing has formed."""
     if request.state == "accepted":
         return None
     return _close(request, state="accepted", pairing_id=pairing_id)
 
 
 def decline_request(request: PartnerRequest) -> Decision | None:
-    """Who was asked says no; the asker sees that it lapsed."""
+    """The asked member declines. The asker sees that the request lapsed."""
     return _close(request, state="lapsed") if request.state == "open" else None
 
 
 def withdraw_request(request: PartnerRequest) -> Decision | None:
-    """Who asked thinks otherwise."""
+    """The asker withdraws the request. Raises ``CommandRejected`` if it is no longer open."""
     if request.state == "withdrawn":
         return None
     if request.state != "open":
@@ -101,12 +101,11 @@ def withdraw_request(request: PartnerRequest) -> Decision | None:
 def reassess_request(
     request: PartnerRequest, *, is_possible: bool, asker_avoids: bool, asked_avoids: bool
 ) -> Decision | None:
-    """Something has changed about one of the two.
+    """Reassess an open request after a change of either member.
 
-    ``possible``: by their places, and by every rule that anybody may know of.
-
-    What an asker wishes by now lets it lapse, as if they had no place left. What the one who was asked wishes is never
-    seen by the asker: it waits on, hidden, like one that nobody answers.
+    ``is_possible``: seats and public rules still allow the pair. ``asker_avoids`` and ``asked_avoids``: private wishes
+    against the other. The asker's wish lets the request lapse, as a missing seat would. The wish of the asked member
+    must not show: the request stays open but hidden, like an unanswered one.
     """
     if request.state != "open":
         return None
@@ -118,14 +117,14 @@ def reassess_request(
 
 
 def lapse_if_due(request: PartnerRequest, now: datetime) -> Decision | None:
-    """An unanswered request lapses."""
+    """Let an unanswered request lapse once it is due."""
     if request.due is None or request.due > now:
         return None
     return _close(request, state="lapsed") if request.state == "open" else _close(request)
 
 
 def erase_member(request: PartnerRequest, member_id: str) -> Decision | None:
-    """One of the two is to be forgotten."""
+    """Erase one of the two."""
     names = {side: "erased" for side in ("asker", "asked") if getattr(request, side) == member_id}
     return _close(request, state="erased", **names) if names else None
 

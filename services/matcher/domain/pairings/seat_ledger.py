@@ -1,8 +1,8 @@
-"""Seats: one ledger for each member says which pairings hold a place of theirs.
+"""Seats: one ledger for each member records which pairings hold a seat of theirs.
 
-A pairing takes a seat in both ledgers before it is proposed, each under the number of its attempt, and gives both back
-under the same number. Since attempts only grow and a seat is matched by (pairing, attempt), a late or repeated step
-can neither take twice nor free what a newer attempt holds. Lowering a capacity ends nothing.
+A pairing takes a seat in both ledgers before it is proposed, under the number of its attempt, and gives both back under
+the same number. Attempt numbers only grow, and a seat is matched by (pairing, attempt). So a late or repeated step can
+neither take a seat twice nor free the seat of a newer attempt. Lowering a capacity ends no pairing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,14 +18,12 @@ from contracts.privacy import ErasureCompleted
 from contracts.profiles import ProfileChanged
 from services.matcher.domain.fit.rules import get_capacity
 
-AUDIT_DELAY = timedelta(
-    minutes=2
-)  # machine time after a take until the ledger is compared with the pairings that hold it
-ERASURE_RETRY = timedelta(seconds=15)  # machine time until an unfinished erasure is taken up again
+AUDIT_DELAY = timedelta(minutes=2)  # machine time after a take until the ledger is compared with its pairings
+ERASURE_RETRY = timedelta(seconds=15)  # machine time until an unfinished erasure is retried
 
 
 class Seat(FrozenModel):
-    """A place held by one attempt of a pairing."""
+    """A seat held by one attempt of a pairing."""
 
     attempt: int
     partner: str
@@ -33,14 +31,14 @@ class Seat(FrozenModel):
 
 
 class SeatLimits(FrozenModel):
-    """How many places a member has: over all programmes, and in the one that is asked for."""
+    """The seats of a member: in all programmes together, and in one programme."""
 
     total: int
     programme: int
 
 
 class SeatLedger(FrozenModel):
-    """Invariant: ``held`` grows only while it is below the room known at that moment, and never when closed."""
+    """Invariant: ``held`` grows only while it is below the limits known at that moment, and never when closed."""
 
     member_id: str
     capacity: int = 0
@@ -52,7 +50,7 @@ class SeatLedger(FrozenModel):
     lease: Instant | None = None
 
     def count_free(self, limits: SeatLimits, programme_id: str) -> int:
-        """Places still free in the programme."""
+        """The seats that are still free in the programme."""
         if self.closed:
             return 0
         held_here = sum(seat.programme_id == programme_id for seat in self.held.values())
@@ -63,7 +61,7 @@ Decision = tuple[SeatLedger, Sequence[OutgoingEvent]]
 
 
 def compute_seat_limits(profile: ProfileChanged | None, programme_id: str) -> SeatLimits:
-    """The places that a profile grants; none without one."""
+    """The seats that a profile grants; none without a profile."""
     if profile is None:
         return SeatLimits(total=0, programme=0)
     total = sum(get_capacity(profile, id) for id in {enrolment.programme_id for enrolment in profile.enrolments})
@@ -75,7 +73,7 @@ def compute_seat_limits(profile: ProfileChanged | None, programme_id: str) -> Se
 def count_free_seats(
     ledgers: Mapping[str, SeatLedger], profiles: Iterable[ProfileChanged], programme_id: str
 ) -> dict[str, int]:
-    """Places that are free in the programme, of those who have any."""
+    """The free seats in the programme by member, for members with at least one."""
     free_by_member: dict[str, int] = {}
     for profile in profiles:
         ledger = ledgers.get(profile.member_id) or SeatLedger(member_id=profile.member_id)
@@ -87,7 +85,7 @@ def count_free_seats(
 def take_seat(
     ledger: SeatLedger | None, member_id: str, pairing_id: str, seat: Seat, limits: SeatLimits, recorded_at: datetime
 ) -> Decision | None:
-    """Hold a place for a pairing's attempt; None where it is held already. Raises ``CommandRejected``."""
+    """Hold a seat for the attempt of a pairing; None if it is held already. Raises ``CommandRejected``."""
     ledger = ledger or SeatLedger(member_id=member_id)
     own_seat = ledger.held.get(pairing_id)
     if own_seat is not None and own_seat.attempt == seat.attempt:
@@ -112,7 +110,7 @@ def take_seat(
 
 
 def release_seat(ledger: SeatLedger | None, pairing_id: str, attempt: int) -> Decision | None:
-    """Give back what this attempt holds; None where it holds nothing."""
+    """Give back the seat of this attempt; None if it holds none."""
     if ledger is None or pairing_id not in ledger.held or ledger.held[pairing_id].attempt != attempt:
         return None
     held = {id: seat for id, seat in ledger.held.items() if id != pairing_id}
@@ -126,9 +124,10 @@ def apply_audit(
     has_unsettled: bool,
     recorded_at: datetime,
 ) -> Decision | None:
-    """Free the seats of ``dead`` attempts (by pairing). The next audit follows while any reservation is unsettled.
+    """Free the seats of dead attempts.
 
-    ``seen``: the attempts that were looked at; a seat taken since then calls for another audit.
+    ``checked``: the audited attempts by pairing. ``dead_attempts``: those of them that hold a seat wrongly. Another
+    audit follows if a seat was taken meanwhile, or if ``has_unsettled`` (a reservation is still under way).
     """
     if ledger is None:
         return None
@@ -139,7 +138,7 @@ def apply_audit(
 
 
 def close_ledger(ledger: SeatLedger | None, member_id: str, recorded_at: datetime) -> Decision | None:
-    """Begin an erasure: nothing is taken from now on. None where it had begun or is done."""
+    """Begin an erasure: no seat is taken from now on. None if it has begun or is complete."""
     if ledger is not None and ledger.erasing:
         return None
     ledger = ledger or SeatLedger(member_id=member_id)
@@ -150,7 +149,7 @@ def close_ledger(ledger: SeatLedger | None, member_id: str, recorded_at: datetim
 
 
 def complete_erasure(ledger: SeatLedger | None, is_clean: bool, moment: Moment) -> Decision | None:
-    """Complete an erasure when nothing is left (``clean``) and no seat is held; otherwise it is tried again later."""
+    """Complete an erasure if no data is left (``is_clean``) and no seat is held; otherwise retry it later."""
     if ledger is None or not ledger.erasing or ledger.erased_at is not None:
         return None
     if not is_clean or ledger.held:

@@ -1,4 +1,4 @@
-"""Programmes: their settings, checked as a whole, versioned; draft, open, closed."""
+"""Programmes: draft, open or closed, with versioned settings that are validated as a whole."""
 
 import re
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ Decision = tuple[Programme, Sequence[OutgoingEvent]]
 
 
 def to_public_event(programme: Programme) -> ProgrammeChanged:
-    """All of it, as it is told to everybody."""
+    """The whole state, which is public."""
     return ProgrammeChanged(
         programme_id=programme.programme_id,
         version=programme.settings_version,
@@ -46,7 +46,7 @@ def to_public_event(programme: Programme) -> ProgrammeChanged:
 def create_programme(
     existing: Programme | None, programme_id: str, settings: ProgrammeSettings, moment: Moment
 ) -> Decision:
-    """A new programme, in draft."""
+    """Create a programme in draft. Raises ``CommandRejected`` if the id is taken."""
     if existing is not None:
         raise CommandRejected("programme_exists", "There is a programme with this id already.")
     check_settings(settings)
@@ -62,7 +62,7 @@ def create_programme(
 
 
 def change_settings(programme: Programme, settings: ProgrammeSettings, moment: Moment) -> Decision | None:
-    """Other settings, under the next version; running pairings keep what was agreed with them."""
+    """Set other settings under the next version. Running pairings keep the settings they were formed with."""
     if programme.state == "closed":
         raise CommandRejected("programme_closed", "This programme is closed.")
     check_settings(settings)
@@ -74,7 +74,7 @@ def change_settings(programme: Programme, settings: ProgrammeSettings, moment: M
 
 
 def open_programme(programme: Programme, moment: Moment) -> Decision | None:
-    """From now on rounds can be run and partners asked for."""
+    """Open the programme for rounds and requests. Raises ``CommandRejected`` if its last day has passed."""
     if programme.state == "open":
         return None
     ends = programme.settings.ends
@@ -84,14 +84,14 @@ def open_programme(programme: Programme, moment: Moment) -> Decision | None:
 
 
 def close_programme(programme: Programme, moment: Moment) -> Decision | None:
-    """No new pairings; those that run go on to their end."""
+    """Close the programme: no new pairings start, running ones continue."""
     if programme.state == "closed":
         return None
     return _change_and_publish(programme, {"state": "closed"}, moment)
 
 
 def check_settings(settings: ProgrammeSettings) -> None:
-    """Raises ``CommandRejected`` with every contradiction in words, all at once."""
+    """Raises ``InvalidCommand`` with the texts of all contradictions."""
     rules, meetings, care = settings.rules, settings.meetings, settings.care
     texts = [
         text

@@ -1,4 +1,4 @@
-"""A what-if: the settings of a programme with some of them changed, for a round that is never published."""
+"""Settings of a trial round, which is never published: those of the programme with some values overridden."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,11 @@ from contracts.errors import InvalidCommand
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.programmes.programme import CONTRADICTORY_SETTINGS, check_settings
 
-OVERRIDABLE_SETTINGS = ("rules", "matching")  # what a result depends on
+OVERRIDABLE_SETTINGS = ("rules", "matching")  # the settings that a result depends on
 
 
 def override_settings(settings: ProgrammeSettings, changes: Mapping[str, JsonValue]) -> ProgrammeSettings:
-    """``changes`` as they stand in the settings, with no more than what is to differ. Raises ``InvalidCommand``."""
+    """The settings with ``changes``: a nested mapping of the overridden values alone. Raises ``InvalidCommand``."""
     if unknown := sorted(changes.keys() - set(OVERRIDABLE_SETTINGS)):
         raise InvalidCommand("unknown_setting", f"A trial changes rules and matching, not {', '.join(unknown)}.")
     document = settings.model_dump(mode="json")

@@ -1,7 +1,7 @@
-"""How a match was made, in words: for each of the two, and for whoever coordinates.
+"""Texts that explain how a match was made, for each of the two and for coordinators.
 
-What one of the two reads names nobody and tells nothing of the other that their reasons do not tell. It is the same
-whether or not a draw had a part in it, since whom it was drawn among depends on who would rather not be paired.
+The texts for the two name nobody, and reveal no more about the other than the reasons do. They are the same with and
+without a draw, since the candidates of a draw depend on private wishes.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ CHECK_TEXTS: Mapping[VerificationCheck, str] = {
     "fit": "the fit in all its parts",
     "reasons": "the reasons",
 }
-GREAT_DEAL_BENEFIT, GOOD_PART_BENEFIT = 0.6, 0.35  # from which benefit on it is called so
+GREAT_DEAL_BENEFIT, GOOD_PART_BENEFIT = 0.6, 0.35  # lowest benefit that is described so
 
 
 def explain_origin(origin: Origin, *, to_the_two: bool) -> str:
@@ -41,7 +41,7 @@ def explain_origin(origin: Origin, *, to_the_two: bool) -> str:
 
 
 def explain_factors(receipt: Receipt, side: Side) -> tuple[str, ...]:
-    """What counted, for one of the two."""
+    """The factors of the match, for one of the two."""
     fit = receipt.fit
     own_benefit, partner_benefit = (fit.senior_benefit, fit.junior_benefit)[:: 1 if side == "senior" else -1]
     received, given = _describe_amount(own_benefit), _describe_amount(partner_benefit)

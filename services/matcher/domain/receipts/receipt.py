@@ -1,9 +1,8 @@
-"""The receipt of a proposal: how the pair was chosen, and from what, so that it can be recomputed.
+"""The receipt of a proposal: how the pair was chosen and from which inputs, so that the match can be recomputed.
 
-What the match was computed from is kept as one canonical text, and its hash is that of exactly these bytes: a field
-that a contract gains later changes no receipt. Nothing in it names a third person, neither whom somebody would rather
-not be paired with nor anybody of the line: the rules about these were checked, and are not part of the fit. A salt in
-every hash keeps a single answer from being guessed by trying all of them.
+The inputs are stored as one canonical text, and the hash covers exactly these bytes, so a field that a contract gains
+later changes no receipt. No third person is named, neither from the private lists nor from the line: the rules about
+them were checked, and are not part of the fit. Every hash is salted; otherwise trying all answers would reveal one.
 """
 
 import hashlib
@@ -27,8 +26,8 @@ from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import Fit, compute_fit, select_focus
 
 ALGORITHM_VERSION = "1"  # raised whenever the same inputs would give another fit, focus or reason
-FLOAT_TOLERANCE = 1e-9  # between two computations of the same figure on different machines
-FLOAT32_TOLERANCE = 1e-6  # as near as the fit that a round computes for many pairs at once comes to that of one pair
+FLOAT_TOLERANCE = 1e-9  # tolerance between computations on different machines
+FLOAT32_TOLERANCE = 1e-6  # tolerance between the vectorised fit of a round and the fit of one pair
 
 VISIBLE_FIELDS = {
     "member_id",
@@ -45,7 +44,7 @@ VISIBLE_FIELDS = {
     "availability",
     "style",
 }
-"""What of a profile decides a fit and its reasons. Whatever a profile gains is private until it is named here."""
+"""The profile fields that decide fit and reasons. A new field of a profile is private until it is listed here."""
 
 SIDES: tuple[Side, Side] = ("senior", "junior")
 
@@ -54,17 +53,17 @@ VERIFICATION_CHECKS: tuple[VerificationCheck, ...] = get_args(VerificationCheck)
 
 
 class RunnerUp(FrozenModel):
-    """The best partner that a side could have had instead, found as if nobody had private wishes."""
+    """The best alternative partner of one side, computed as if nobody had private wishes."""
 
     member_id: str
     score: float
 
 
 class Selection(FrozenModel):
-    """How a pair was chosen among others; what does not apply to its origin is left out.
+    """How a pair was selected; fields that do not apply to its origin stay empty.
 
-    ``probability``: with which the draw among near-equals took it, under ``seed``. ``override_cost``: the fit that was
-    given up because a person chose otherwise, on the scale of a score.
+    ``probability``: of this pair in the draw among near-equals, under ``seed``. ``override_cost``: the fit lost because
+    a person chose otherwise, on the scale of a score.
     """
 
     seed: int | None = None
@@ -74,7 +73,7 @@ class Selection(FrozenModel):
 
 
 class InputHashes(FrozenModel):
-    """SHA-256, in hexadecimal, of the text of all inputs and of its parts."""
+    """SHA-256 hashes (hexadecimal) of the text of all inputs and of its parts."""
 
     inputs: str
     senior: str
@@ -84,7 +83,7 @@ class InputHashes(FrozenModel):
 
 
 class MatchingSettings(FrozenModel):
-    """What of a programme's settings decides a match."""
+    """The settings of a programme that decide a match."""
 
     organisations: tuple[str, ...]
     rules: Rules
@@ -92,7 +91,7 @@ class MatchingSettings(FrozenModel):
 
 
 class MatchInputs(FrozenModel):
-    """All that fit and reasons depend on, but for the taxonomy, which is named by its hash."""
+    """Everything that fit and reasons depend on. The taxonomy is given by its hash."""
 
     algorithm: str
     on: date
@@ -134,7 +133,7 @@ class Receipt(FrozenModel):
 
 @dataclass(frozen=True)
 class ReceiptSubject:
-    """What a receipt is for."""
+    """The attempt that a receipt is for."""
 
     receipt_id: str
     pairing_id: str
@@ -145,7 +144,7 @@ class ReceiptSubject:
 
 @dataclass(frozen=True)
 class MatchingBasis:
-    """What a match is computed with; ``taxonomy_hash`` is ``hash_taxonomy``, worked out once for many."""
+    """The common inputs of many matches. ``taxonomy_hash``: the result of ``hash_taxonomy``, computed once."""
 
     programme_id: str
     programme_version: int
@@ -157,7 +156,7 @@ class MatchingBasis:
 
 @dataclass(frozen=True)
 class MemberSnapshot:
-    """Somebody as matching knew them; ``sequence`` is that of the profile's record."""
+    """A member as matching saw them. ``sequence``: the number of the profile record."""
 
     member: Member
     sequence: int
@@ -165,7 +164,7 @@ class MemberSnapshot:
 
 @dataclass(frozen=True)
 class Verification:
-    """What recomputing a receipt showed. What could not be recomputed stands in ``unknown``."""
+    """The result of recomputing a receipt. ``unknown``: checks that could not be recomputed."""
 
     agrees: tuple[VerificationCheck, ...]
     differs: tuple[VerificationCheck, ...]
@@ -173,9 +172,9 @@ class Verification:
 
     @property
     def is_verified(self) -> bool:
-        """Its inputs are as they were, and give what it says.
+        """Whether the inputs are unchanged and still give the recorded result.
 
-        That algorithm or taxonomy are others by now takes nothing from that; where they change the result, this shows.
+        A newer algorithm or taxonomy alone does not matter; if it changes the result, another check differs.
         """
         return not self.unknown and not set(self.differs) - {"algorithm", "taxonomy"}
 
@@ -191,7 +190,7 @@ def issue_receipt(
     chosen_with: Fit | None = None,
     chosen: Selection | None = None,
 ) -> Receipt:
-    """The receipt of a proposal of these two. ``salt``: as random as an id, and drawn for this receipt alone."""
+    """The receipt of a proposal of these two. ``salt``: random, and drawn for this receipt alone."""
     settings = basis.settings.model_dump(mode="json", include=set(MatchingSettings.model_fields))
     profiles: dict[str, JsonValue] = {
         "senior": select_visible_fields(senior.member.profile),
@@ -241,9 +240,9 @@ def issue_receipt(
 
 
 def verify_receipt(receipt: Receipt, taxonomy: Taxonomy) -> Verification:
-    """Compute everything again from the inputs that were kept, with the taxonomy and the algorithm of today.
+    """Recompute the match from the stored inputs, with the current taxonomy and algorithm.
 
-    Inputs that are not what they were are not computed with: what would have come of them stays unknown.
+    If the hash of the inputs differs, nothing is recomputed and the other checks are unknown.
     """
     if hash_text(receipt.inputs) != receipt.hashes.inputs:
         return Verification((), ("inputs",), VERIFICATION_CHECKS[1:])
@@ -276,9 +275,9 @@ def verify_receipt(receipt: Receipt, taxonomy: Taxonomy) -> Verification:
 
 
 def has_profile_changed(receipt: Receipt, side: Side, profile: ProfileChanged | None) -> bool:
-    """Whether what matching sees of a side is another by now.
+    """Whether the visible fields of a side have changed.
 
-    It compares contents and not the numbers of records: a private wish is a new record too, and must not show.
+    It compares contents, not record numbers: a private wish is a new record too, and must not show.
     """
     inputs = read_inputs(receipt)
     return (
@@ -289,7 +288,7 @@ def has_profile_changed(receipt: Receipt, side: Side, profile: ProfileChanged | 
 
 
 def read_inputs(receipt: Receipt) -> MatchInputs | None:
-    """Its inputs; None where the text is none that this version can read."""
+    """The inputs; None if this version cannot read the text."""
     try:
         return MatchInputs.model_validate_json(receipt.inputs)
     except ValueError:
@@ -297,7 +296,7 @@ def read_inputs(receipt: Receipt) -> MatchInputs | None:
 
 
 def drop_runner_up(receipt: Receipt, member_id: str) -> Receipt:
-    """As it stands when somebody who was only a runner-up is forgotten: nothing names them or came from them."""
+    """The receipt after the erasure of a runner-up: nothing names or derives from that member."""
     remaining = {
         side: runner_up for side, runner_up in receipt.chosen.runner_up.items() if runner_up.member_id != member_id
     }
@@ -305,18 +304,18 @@ def drop_runner_up(receipt: Receipt, member_id: str) -> Receipt:
 
 
 def select_visible_fields(profile: ProfileChanged) -> dict[str, JsonValue]:
-    """What matching sees of a profile, with everything private left out."""
+    """The visible fields of a profile, without anything private."""
     return profile.model_dump(mode="json", include=VISIBLE_FIELDS)
 
 
 def fits_agree(first: Fit, second: Fit, within: float = FLOAT_TOLERANCE) -> bool:
-    """Whether no figure of two fits is further apart than ``within``: a machine's arithmetic, if not told otherwise."""
+    """Whether all values of two fits agree within the tolerance; by default that of floating-point arithmetic."""
     figures: Mapping[str, float] = second.model_dump()
     return all(math.isclose(value, figures[name], abs_tol=within) for name, value in first.model_dump().items())
 
 
 def to_canonical_json(value: JsonValue) -> str:
-    """The one text of a JSON value: keys sorted, nothing between the signs. Raises ``ValueError`` for NaN."""
+    """The canonical text of a JSON value: sorted keys, no whitespace. Raises ``ValueError`` for NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -356,7 +355,7 @@ def _rebuild_member(inputs: MatchInputs, side: Side) -> Member:
 
 
 def _rebuild_settings(inputs: MatchInputs) -> ProgrammeSettings:
-    """With what decides no match left empty."""
+    """Programme settings in which the fields that decide no match are placeholders."""
     return ProgrammeSettings(
         labels={"en": Labels(name="-")},
         organisations=inputs.settings.organisations,

@@ -1,8 +1,8 @@
-"""Who looks after a programme that is matched as people come and go: one replica at a time.
+"""The claim on a programme with rolling matching: one replica at a time works on it.
 
-The watch is what survives a crash. It holds no list of who is to be looked at: whoever takes it over looks at everybody
-again. ``stirred`` grows with every change that comes by no topic (a suggestion was dismissed), so that the holder, who
-reads it in every turn, looks at the suggestions again.
+The claim survives a crash. It stores no list of members to check, so a new holder checks all of them again. ``stirred``
+grows with every change that no topic announces, such as a dismissed suggestion. The holder reads it in every turn and
+then checks the suggestions again.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 
-CLAIM_LEASE = timedelta(seconds=10)  # machine time for which a claim holds ...
-RENEWAL_THRESHOLD = timedelta(seconds=8)  # ... renewed as soon as less than this is left
+CLAIM_LEASE = timedelta(seconds=10)  # machine time for which a claim is valid
+RENEWAL_THRESHOLD = timedelta(seconds=8)  # a claim is renewed when less than this is left
 
 
 class ProgrammeClaim(FrozenModel):
-    """``active``: there may be something to look after. ``holder``: the claim under which somebody does."""
+    """``active``: there may be work. ``holder``: the id of the worker that holds the claim."""
 
     programme_id: str
     active: bool = True
@@ -30,21 +30,21 @@ Decision = tuple[ProgrammeClaim, Sequence[OutgoingEvent]]
 
 
 def mark_changed(watch: ProgrammeClaim | None, programme_id: str) -> Decision:
-    """Something has changed that the holder would not hear of otherwise."""
+    """Record a change that no topic announces to the holder."""
     if watch is None:
         return ProgrammeClaim(programme_id=programme_id), []
     return watch.model_copy(update={"active": True, "stirred": watch.stirred + 1}), []
 
 
 def take_claim(watch: ProgrammeClaim | None, holder: str, recorded_at: datetime) -> Decision | None:
-    """Take it over, where nobody holds it or whoever did has not been heard of for too long."""
+    """Take the claim; None if it is not active, or if another holder's lease is still valid."""
     if watch is None or not watch.active or (watch.lease is not None and watch.lease > recorded_at):
         return None
     return watch.model_copy(update={"holder": holder, "lease": recorded_at + CLAIM_LEASE}), []
 
 
 def renew_claim(watch: ProgrammeClaim | None, holder: str, recorded_at: datetime) -> Decision | None:
-    """Go on holding it. None where somebody else has taken it over, and where it was renewed just now."""
+    """Extend the lease. None if another worker took the claim, or if enough time is left."""
     if (
         watch is None
         or watch.holder != holder
@@ -55,9 +55,9 @@ def renew_claim(watch: ProgrammeClaim | None, holder: str, recorded_at: datetime
 
 
 def release_claim(watch: ProgrammeClaim | None, holder: str, *, stirred: int | None = None) -> Decision | None:
-    """Hold it no longer, so that another may at once.
+    """Release the claim, so that another worker can take it at once.
 
-    ``stirred``: as it was when it was seen that there is nothing to look after; if that is still so, nobody needs to.
+    ``stirred``: its value when the holder saw that no work is left. If it is unchanged, the claim becomes inactive.
     """
     if watch is None or watch.holder != holder:
         return None

@@ -1,10 +1,10 @@
-"""Two people who could be brought together, in a programme that is matched as people come and go.
+"""A suggested pair in a programme with rolling matching.
 
     open -> released | dismissed | lapsed      lapsed -> open, when it has become possible again
 
-An open suggestion holds no seat and nobody is told of it: a coordinator releases it, and only then are the two asked.
-There is one for each pair of a programme, so a pair is never suggested twice, whoever looks for partners at the moment;
-what was released or dismissed is never opened again. That it lapsed is said without a reason.
+An open suggestion holds no seat, and the two do not see it: they are asked only when a coordinator releases it. Each
+pair of a programme has one suggestion, so concurrent workers cannot suggest a pair twice. A released or dismissed
+suggestion is never opened again. A lapsed one shows no reason.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected
 
-ERASED = "erased"  # stands for whoever was forgotten
+ERASED = "erased"  # replaces the id of an erased member
 
 SuggestionState = Literal["open", "released", "dismissed", "lapsed", "erased"]
 
 
 class Suggestion(FrozenModel):
-    """Who might be paired with whom.
+    """One suggested pair.
 
-    ``made_at``: business time at which it was opened the last time. ``lease``: a decision of which whoever looks after
-    the programme has not been told.
+    ``made_at``: business time of the latest opening. ``lease``: set while the worker of the programme has not seen the
+    decision.
     """
 
     suggestion_id: str
@@ -48,7 +48,7 @@ Decision = tuple[Suggestion, Sequence[OutgoingEvent]]
 def open_suggestion(
     existing: Suggestion | None, suggestion_id: str, programme_id: str, pair: tuple[str, str], now: datetime
 ) -> Decision | None:
-    """``pair``: senior and junior. None where it is open already, or where somebody has decided on it."""
+    """Open a suggestion for ``pair`` (senior, junior). None if it is open, or if a person has decided on it."""
     if existing is not None and existing.state != "lapsed":
         return None
     senior, junior = pair
@@ -64,20 +64,20 @@ def open_suggestion(
 
 
 def require_releasable(suggestion: Suggestion) -> None:
-    """Raises ``CommandRejected`` where it can be released no longer."""
+    """Raises ``CommandRejected`` if it can no longer be released."""
     if suggestion.state not in ("open", "released"):
         raise CommandRejected("not_open", "This suggestion is no longer open.")
 
 
 def release_suggestion(suggestion: Suggestion, pairing_id: str, recorded_at: datetime) -> Decision | None:
-    """The two have been asked. That is so also where it lapsed at the same moment."""
+    """The two were proposed to each other; this also holds if the suggestion lapsed at the same moment."""
     if suggestion.state in ("released", "erased"):
         return None
     return _close(suggestion, state="released", pairing_id=pairing_id, lease=recorded_at)
 
 
 def dismiss_suggestion(suggestion: Suggestion, recorded_at: datetime) -> Decision | None:
-    """A coordinator thinks otherwise; the two are never suggested to each other again. Raises ``CommandRejected``."""
+    """A coordinator rejects the pair, which is never suggested again. Raises ``CommandRejected``."""
     if suggestion.state == "dismissed":
         return None
     if suggestion.state != "open":
@@ -86,17 +86,17 @@ def dismiss_suggestion(suggestion: Suggestion, recorded_at: datetime) -> Decisio
 
 
 def acknowledge_decision(suggestion: Suggestion) -> Decision | None:
-    """Whoever looks after the programme knows of the decision."""
+    """The worker of the programme has seen the decision."""
     return _close(suggestion, lease=None) if suggestion.lease is not None else None
 
 
 def lapse_suggestion(suggestion: Suggestion) -> Decision | None:
-    """It is no longer possible."""
+    """The pair is no longer possible."""
     return _close(suggestion, state="lapsed") if suggestion.state == "open" else None
 
 
 def erase_member(suggestion: Suggestion, member_id: str) -> Decision | None:
-    """One of the two is to be forgotten."""
+    """Erase one of the two."""
     names = {side: ERASED for side in ("senior", "junior") if getattr(suggestion, side) == member_id}
     return _close(suggestion, state="erased", **names) if names else None
 

@@ -1,6 +1,6 @@
-"""What a coordinator wants otherwise in a computed round: two held together, two kept apart, two pairs swapped.
+"""Adjustments of a computed round by a coordinator: lock a pair, forbid a pair, or swap two pairs.
 
-An adjustment that cannot be has no effect, and nothing tells why: it may be somebody's own wish.
+An impossible adjustment has no effect and shows no reason, since the reason may be a private wish.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,16 +9,16 @@ from typing import Literal
 from contracts.base import FrozenModel
 from contracts.errors import CommandRejected
 
-MAX_ADJUSTMENTS = 200  # adjustments of one round; they stand in its document
+MAX_ADJUSTMENTS = 200  # in one round, since its document stores them
 
 Pair = tuple[str, str]  # (senior, junior)
 
 
 class Adjustment(FrozenModel):
-    """``pairs``: the one that is held or kept apart, or the two that a swap makes.
+    """``pairs``: the locked or forbidden pair, or the two pairs that a swap creates.
 
-    ``state``: *new* until the round is solved with it, *undone* until it is solved without. ``kept``: whether it came
-    about. ``cost``: what the round's total fit has lost by it; below 0 where it has gained.
+    ``state``: *new* until the round is solved with it, *undone* until it is solved without it. ``kept``: whether the
+    result fulfils it. ``cost``: the loss of total fit; below 0 if the adjustment gained.
     """
 
     adjustment_id: str
@@ -34,12 +34,12 @@ class Adjustment(FrozenModel):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether its pairs are to be, rather than not."""
+        """Whether its pairs are required (lock, swap) rather than forbidden."""
         return self.kind != "forbid"
 
 
 class AdjustmentEffect(FrozenModel):
-    """What became of one adjustment when the round was solved."""
+    """The effect of one adjustment on a solved round."""
 
     adjustment_id: str
     kept: bool
@@ -47,7 +47,7 @@ class AdjustmentEffect(FrozenModel):
 
 
 def append_adjustment(adjustments: Sequence[Adjustment], adjustment: Adjustment) -> tuple[Adjustment, ...]:
-    """Raises ``CommandRejected`` where it contradicts what stands, or there are too many."""
+    """Raises ``CommandRejected`` if it contradicts another adjustment, or if there are too many."""
     if len(adjustments) >= MAX_ADJUSTMENTS:
         raise CommandRejected(
             "too_many_adjustments", f"One round takes {MAX_ADJUSTMENTS} changes by hand; change the settings instead."
@@ -64,7 +64,7 @@ def append_adjustment(adjustments: Sequence[Adjustment], adjustment: Adjustment)
 
 
 def remove_adjustment(adjustments: Sequence[Adjustment], adjustment_id: str) -> tuple[Adjustment, ...]:
-    """Without the one, or with it marked where the result still shows it."""
+    """Without this adjustment; if the result contains it already, it is marked *undone* instead."""
     remaining = []
     for adjustment in adjustments:
         if adjustment.adjustment_id != adjustment_id:
@@ -75,7 +75,7 @@ def remove_adjustment(adjustments: Sequence[Adjustment], adjustment_id: str) -> 
 
 
 def apply_effects(adjustments: Sequence[Adjustment], effects: Iterable[AdjustmentEffect]) -> tuple[Adjustment, ...]:
-    """What stands after a result: undone ones are gone, the others have had their effect."""
+    """The adjustments after a result: *undone* ones are dropped, the others carry their effect."""
     by_id = {effect.adjustment_id: effect for effect in effects}
     return tuple(
         adjustment.model_copy(update={"state": "in_force", "kept": effect.kept, "cost": effect.cost})

@@ -1,9 +1,9 @@
 """A round: computed in the background, reviewed by a coordinator, then published or discarded.
 
-The document holds totals, a cursor and a coordinator's changes; proposals and people left over are documents of their
-own. Whoever works on it claims it by moving its lease (machine time) on; a run that was overtaken finds another ``run``
-number and stops. A computed round may be solved again: *whole*, from what everybody has entered by now, or *repaired*
-around what the coordinator has changed. A *trial* is a round under other settings: it is compared and never published.
+The document holds totals, a cursor and the adjustments. Proposals and unmatched people are documents of their own. A
+worker claims the round by extending its lease (machine time). An overtaken run sees another ``run`` number and stops.
+A computed round may be solved again: *whole*, from the current profiles, or *repaired* around the adjustments. A
+*trial* is a round with other settings; it is compared and never published.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ from services.matcher.domain.rounds.adjustment import (
     remove_adjustment,
 )
 
-ROUND_LEASE = timedelta(seconds=30)  # without a sign of life for so long, somebody else takes the work up
+ROUND_LEASE = timedelta(seconds=30)  # machine time without a heartbeat after which another worker takes over
 
 RoundStage = Literal["waiting", "reading", "scoring", "solving", "repairing", "writing", "proposing", "done"]
 
 
 class RoundProgress(FrozenModel):
-    """How far the current work is."""
+    """The progress of the current work."""
 
     stage: RoundStage = "waiting"
     done: int = 0
@@ -37,7 +37,7 @@ class RoundProgress(FrozenModel):
 
 
 class Round(FrozenModel):
-    """Totals of one round."""
+    """One round with its totals."""
 
     round_id: str
     programme_id: str
@@ -47,8 +47,8 @@ class Round(FrozenModel):
     state: Literal["computing", "computed", "publishing", "published", "discarded", "failed"]
     trial: bool = False
     run: int = 0
-    tries: int = 0  # runs since somebody last asked for a result
-    whole: bool = True  # whether the next result is computed from the beginning
+    tries: int = 0  # runs since a result was last requested
+    whole: bool = True  # whether the next result is computed from scratch
     progress: RoundProgress = RoundProgress()
     seniors: int = 0
     juniors: int = 0
@@ -61,9 +61,9 @@ class Round(FrozenModel):
     bound: float | None = None
     why: str | None = None
     adjustments: tuple[Adjustment, ...] = ()
-    named: tuple[str, ...] = ()  # whom the adjustments are about, so that an erasure finds them
-    result: int = 0  # the run whose proposals count
-    places: int = 0  # numbers given to proposals; some of them may stand for none any longer
+    named: tuple[str, ...] = ()  # members of the adjustments, so that an erasure finds them
+    result: int = 0  # the run whose proposals are valid
+    places: int = 0  # highest number of a proposal; some numbers may be unused by now
     cursor: str | None = None
     proposed: int = 0
     withdrawn: int = 0
@@ -77,7 +77,7 @@ class Round(FrozenModel):
 
 
 class RoundTotals(FrozenModel):
-    """What came out of the computation."""
+    """The totals of a computation."""
 
     seniors: int
     juniors: int
@@ -105,7 +105,7 @@ def start_round(
     *,
     trial: bool = False,
 ) -> Decision | None:
-    """Ask for a round; ``programme`` is its id, version, state and the settings to be used."""
+    """Request a round. ``programme``: id, version, state and the settings to use. None if it exists already."""
     if existing is not None:
         return None
     programme_id, version, state, settings = programme
@@ -128,16 +128,16 @@ def start_round(
 
 
 def claim_run(round: Round, recorded_at: datetime) -> Decision | None:
-    """Take up the work; None where somebody is at it, or there is none."""
+    """Claim the work; None if another worker holds it, or if there is none."""
     if round.state not in ("computing", "publishing") or round.lease is None or round.lease > recorded_at:
         return None
-    # What a crash has left of a repair is half of each: the next try begins from the beginning.
+    # A crash may leave a repair half done: the next try starts from scratch.
     changes = {"run": round.run + 1, "tries": round.tries + 1, "whole": round.whole or round.tries > 0}
     return round.model_copy(update={**changes, "lease": recorded_at + ROUND_LEASE}), []
 
 
 def record_progress(round: Round, run: int, progress: RoundProgress, recorded_at: datetime) -> Decision | None:
-    """A sign of life of ``run``. None: it was overtaken, or the round was discarded."""
+    """Record progress and extend the lease. None: the run was overtaken, or the round was discarded."""
     if round.run != run or round.state not in ("computing", "publishing"):
         return None
     return round.model_copy(update={"progress": progress, "lease": recorded_at + ROUND_LEASE}), []
@@ -151,7 +151,7 @@ def extend_lease(round: Round, run: int, recorded_at: datetime) -> datetime | No
 
 
 def complete_computation(round: Round, run: int, totals: RoundTotals, moment: Moment) -> Decision | None:
-    """The result is stored and waits for a coordinator. None: ``run`` was overtaken."""
+    """The result is stored and awaits review. None: the run was overtaken."""
     if round.run != run or round.state != "computing":
         return None
     after = _change(
@@ -169,7 +169,7 @@ def complete_computation(round: Round, run: int, totals: RoundTotals, moment: Mo
 
 
 def add_adjustment(round: Round, adjustment: Adjustment) -> Decision | None:
-    """Note what a coordinator wants otherwise; it takes effect when the round is solved again."""
+    """Add an adjustment; it takes effect when the round is solved again. Raises ``CommandRejected``."""
     _require_review(round)
     if any(existing.adjustment_id == adjustment.adjustment_id for existing in round.adjustments):
         return None
@@ -177,7 +177,7 @@ def add_adjustment(round: Round, adjustment: Adjustment) -> Decision | None:
 
 
 def undo_adjustment(round: Round, adjustment_id: str) -> Decision | None:
-    """Take one back; what it has changed already changes when the round is solved again."""
+    """Undo an adjustment; its effect ends when the round is solved again. Raises ``NotFound``."""
     _require_review(round)
     if all(adjustment.adjustment_id != adjustment_id for adjustment in round.adjustments):
         raise NotFound("adjustment")
@@ -185,7 +185,7 @@ def undo_adjustment(round: Round, adjustment_id: str) -> Decision | None:
 
 
 def request_resolve(round: Round, moment: Moment, *, whole: bool) -> Decision | None:
-    """Ask for another result, with all adjustments. None where that is under way, or nothing has changed."""
+    """Request another result with all adjustments. None if that is under way, or if nothing has changed."""
     if round.state == "computing" and round.result:
         return None
     _require_review(round)
@@ -202,7 +202,7 @@ def request_resolve(round: Round, moment: Moment, *, whole: bool) -> Decision | 
 
 
 def cancel_computation(round: Round, moment: Moment) -> Decision | None:
-    """Stop computing: the earlier result stands again, and a round that has none is discarded."""
+    """Stop computing. The earlier result is valid again; a round without a result is discarded."""
     if round.state == "discarded":
         return None
     if round.state != "computing":
@@ -216,21 +216,21 @@ def cancel_computation(round: Round, moment: Moment) -> Decision | None:
 
 
 def erase_member(round: Round, member_id: str) -> Decision | None:
-    """Drop every adjustment that names somebody who is to be forgotten; None where none does."""
+    """Drop every adjustment that names an erased member; None if there is none."""
     remaining = tuple(adjustment for adjustment in round.adjustments if member_id not in adjustment.members)
     return None if remaining == round.adjustments else (round.model_copy(update=_adjustment_fields(remaining)), [])
 
 
 def fail_computation(round: Round, run: int, why: str, moment: Moment) -> Decision | None:
-    """It cannot be computed, and trying again would not help."""
+    """The round cannot be computed, and a retry would not help."""
     if round.run != run or round.state != "computing":
         return None
-    state = "computed" if round.result else "failed"  # an earlier result stands
+    state = "computed" if round.result else "failed"  # an earlier result stays valid
     return _change(round, moment, state=state, why=why, lease=None), []
 
 
 def start_publication(round: Round, moment: Moment) -> Decision | None:
-    """Release it: from now on its proposals go out. None where that has begun."""
+    """Start to send the proposals. None if that has begun. Raises ``CommandRejected``."""
     if round.state in ("publishing", "published"):
         return None
     if round.state != "computed":
@@ -248,7 +248,7 @@ def start_publication(round: Round, moment: Moment) -> Decision | None:
 
 
 def discard_round(round: Round, moment: Moment) -> Decision | None:
-    """Throw it away; also one that is still being computed."""
+    """Discard the round, even while it is being computed. Raises ``CommandRejected`` once proposals went out."""
     if round.state == "discarded":
         return None
     if round.state not in ("computing", "computed", "failed"):
@@ -259,7 +259,7 @@ def discard_round(round: Round, moment: Moment) -> Decision | None:
 def record_published_batch(
     round: Round, run: int, cursor: str, proposed: int, withdrawn: int, recorded_at: datetime
 ) -> Decision | None:
-    """A stretch of proposals has gone out: ``proposed`` and ``withdrawn`` are the numbers of this stretch."""
+    """A batch of proposals has been sent; ``proposed`` and ``withdrawn`` count this batch alone."""
     if round.run != run or round.state != "publishing" or (round.cursor is not None and cursor <= round.cursor):
         return None
     done = round.proposed + round.withdrawn + proposed + withdrawn
@@ -274,7 +274,7 @@ def record_published_batch(
 
 
 def complete_publication(round: Round, run: int, moment: Moment) -> Decision | None:
-    """All have gone out."""
+    """All proposals have been sent."""
     if round.run != run or round.state != "publishing":
         return None
     progress = RoundProgress(stage="done", done=round.pairs, total=round.pairs)

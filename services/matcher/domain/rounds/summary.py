@@ -1,4 +1,4 @@
-"""What a coordinator looks at before releasing a round: a summary, and how two rounds differ."""
+"""The review of a round before its release: a summary, and the comparison of two rounds."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,14 +10,14 @@ from contracts.profiles import Side
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit.score import Fit, combine_parts
 
-MAX_WORST_PAIRS = 20  # pairs with the lowest fit that are shown
+MAX_WORST_PAIRS = 20  # pairs with the lowest fit in a summary
 
 
 K = TypeVar("K")
 
 
 class DepartmentCoverage(FrozenModel):
-    """How many of a department's people on one side have a partner."""
+    """The people of a department on one side, and how many of them have a partner."""
 
     department_id: str
     side: Side
@@ -26,7 +26,7 @@ class DepartmentCoverage(FrozenModel):
 
 
 class UnmatchedReason(FrozenModel):
-    """How many are left over for one reason."""
+    """The number of unmatched people with one reason."""
 
     side: Side
     code: str
@@ -34,7 +34,7 @@ class UnmatchedReason(FrozenModel):
 
 
 class RuleRelaxation(FrozenModel):
-    """One change of a rule that would give somebody a partner, and how many people it would, each by themselves."""
+    """One relaxation of a rule, and how many unmatched people it would help, each considered alone."""
 
     rule: str
     by: float
@@ -43,7 +43,7 @@ class RuleRelaxation(FrozenModel):
 
 
 class RoundSummary(FrozenModel):
-    """``worst``: the numbers of the proposals with the lowest fit, the lowest first."""
+    """``worst``: the numbers of the proposals with the lowest fit, lowest first."""
 
     coverage: tuple[DepartmentCoverage, ...] = ()
     reasons: tuple[UnmatchedReason, ...] = ()
@@ -53,7 +53,7 @@ class RoundSummary(FrozenModel):
 
 @dataclass(frozen=True)
 class RoundParticipant:
-    """Somebody who takes part in a round, as far as a summary needs it. ``relaxation``: rule, by how much, in words."""
+    """A participant of a round, reduced to the summary's needs. ``relaxation``: rule, amount and text."""
 
     side: Side
     department_id: str
@@ -63,7 +63,7 @@ class RoundParticipant:
 
 
 def summarise_round(participants: Iterable[RoundParticipant], scores: Mapping[str, float]) -> RoundSummary:
-    """``scores``: the fit of each proposal by its number."""
+    """Summarise a round. ``scores``: the fit of each proposal by its number."""
     people: Counter[tuple[str, Side]] = Counter()
     matched: Counter[tuple[str, Side]] = Counter()
     reasons: Counter[tuple[Side, str]] = Counter()
@@ -105,10 +105,10 @@ class RoundPair:
 
 @dataclass(frozen=True)
 class MemberDifference:
-    """What another round means for one person.
+    """The difference between two rounds for one person.
 
-    ``before`` and ``after``: the fit of all their pairs together in the first and in the other round, both judged by
-    the settings of the first; 0 without a partner.
+    ``before`` and ``after``: the sum of the fits of their pairs in the first and in the second round, both by the
+    settings of the first; 0 without a partner.
     """
 
     member_id: str
@@ -125,9 +125,9 @@ class MemberDifference:
 
 @dataclass(frozen=True)
 class RoundComparison:
-    """Everybody who has another partner, or whose pair another fit; who loses most first.
+    """The people whose partners differ between two rounds, largest loss first.
 
-    ``totals``: the fit of all pairs of each round, judged by the settings of the first.
+    ``totals``: the sum of the fits of each round, by the settings of the first.
     """
 
     differences: Sequence[MemberDifference]
@@ -140,7 +140,7 @@ class RoundComparison:
 def compare_rounds(
     first: Sequence[RoundPair], other: Sequence[RoundPair], settings: ProgrammeSettings
 ) -> RoundComparison:
-    """Both rounds by one yardstick: ``settings``, those of the first."""
+    """Compare two rounds by the same ``settings``, those of the first."""
     pairs_before, pairs_after = _group_by_member(first, settings), _group_by_member(other, settings)
     differences = []
     for side, member in sorted(pairs_before.keys() | pairs_after.keys()):
@@ -162,7 +162,7 @@ def compare_rounds(
 
 
 def rescore(fit: Fit, settings: ProgrammeSettings) -> float:
-    """The same parts, put together by other settings."""
+    """The score of the same parts under other settings."""
     benefits = (fit.senior_benefit, fit.junior_benefit)
     return combine_parts(min(benefits), max(benefits), fit.compatibility, fit.perspective, settings)
 

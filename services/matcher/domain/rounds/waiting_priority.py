@@ -1,35 +1,35 @@
-"""How long somebody has waited, as a priority from 0 to 1 that a round may give them.
+"""The waiting priority of a member in a round, from 0 to 1.
 
-Both sides of a pairing that came to nothing count alike: a priority tells nobody who refused.
+Both sides of a failed pairing get the same priority, so that it does not reveal who refused.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-FULL_WAIT_DAYS = 90  # days after which a wait counts in full
-MIN_PRIORITY_AFTER_FAILURE = 0.5  # the least priority of whoever's last pairing came to nothing
+FULL_WAIT_DAYS = 90  # days of waiting that give the full priority
+MIN_PRIORITY_AFTER_FAILURE = 0.5  # lowest priority of a member whose last pairing failed
 
 PairingResult = Literal["to_nothing", "to_its_end"]
 
 
 @dataclass(frozen=True)
 class LastPairing:
-    """How a member's latest pairing of the programme came out, and when (business time)."""
+    """The result of a member's latest pairing in the programme, and its end (business time)."""
 
     at: datetime
     came: PairingResult
 
 
 def classify_result(state: str, end_kind: str | None) -> PairingResult:
-    """What a pairing that is over came to: lapsed, not started and ended early are all nothing."""
+    """The result of a pairing that is over. Lapsed, not started and ended early all count as failed."""
     return "to_its_end" if state == "ended" and end_kind == "completed" else "to_nothing"
 
 
 def compute_waiting_priority(waiting_since: datetime | None, last: LastPairing | None, now: datetime) -> float:
-    """The share of ``FULL_WAIT_DAYS`` that has passed since they are ready or since their last pairing was over.
+    """The time since the member is ready, or since the last pairing ended, as a share of ``FULL_WAIT_DAYS``.
 
-    At least ``MIN_PRIORITY_AFTER_FAILURE`` where that came to nothing. Who never said since when they wait has none.
+    It is at least ``MIN_PRIORITY_AFTER_FAILURE`` after a failed pairing, and 0 if neither time is known.
     """
     times = [at for at in (waiting_since, last.at if last else None) if at is not None]
     if not times:
