@@ -1,4 +1,4 @@
-"""What every test may ask for: real servers, and names of its own on them."""
+"""Fixtures of all tests: real servers, with topics and databases of its own for each test."""
 
 import asyncio
 import os
@@ -19,31 +19,31 @@ process.bind_children()  # a test run that is killed leaves no server behind
 
 os.environ.pop("COLUMNS", None)  # what is printed is as wide as it needs, wherever the tests run
 
-# What numba compiles has no bounds, unless it is asked to have some: here a wrong index is an error and not a crash.
+# Loops that numba compiles check no bounds by default. With bounds, a wrong index is an error and not a crash.
 os.environ["NUMBA_BOUNDSCHECK"] = "1"
 os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "numba")
 
-# How long an example takes depends on what else the machine does; nothing is timed inside a test.
+# The time of an example depends on the load of the machine, and no test measures time.
 hypothesis.settings.register_profile(
     "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("unhurried")
 
 
-ESTATES = {
-    "tests/journey": "an estate",
-    "tests/journey/test_answers_in_two_worlds.py": "an estate apart",
-    "tests/journey/test_poison.py": "an estate apart",
-    "tests/journey/test_privacy.py": "an estate apart",
+STACKS = {
+    "tests/journey": "first stack",
+    "tests/journey/test_answers_in_two_worlds.py": "second stack",
+    "tests/journey/test_poison.py": "second stack",
+    "tests/journey/test_privacy.py": "second stack",
 }
-"""Where files live, by their own name or their folder's.
+"""The shared stack of each file, by the file or its folder.
 
-An estate is four services that go on polling and sweeping until the session ends. Two of each would take half of a
-small machine while nobody asks them anything.
+A stack is four services that poll and sweep until the session ends. Two of each kind would take half of a small machine,
+even without a request.
 """
 LONGEST = (
-    "an estate",
-    "an estate apart",
+    "first stack",
+    "second stack",
     "tests/lifecycle/test_year.py",
     "tests/cli/test_demo.py",
     "tests/matcher/pairings/test_conflicts.py",
@@ -52,37 +52,37 @@ LONGEST = (
     "tests/matcher/rounds/test_review.py",
     "tests/chassis/test_simulation.py",
 )
-"""What takes a minute or more, and so must not be what one process begins when the other is done. All of it is slow."""
+"""Groups of a minute or more. They start first, so that no process starts one when the others are done. All are slow."""
 SLOW = (
     "tests/benchmarks",
     "tests/matcher/engine/test_weight_estimator.py",
     "tests/matcher/engine/test_large_rounds.py",
 )
-"""Files and folders that need no server and still take too long for the fast tier. A single test has a mark instead."""
+"""Files and folders without servers that are too long for the fast tier. A single test gets the mark ``slow`` instead."""
 UNTRACED = ("tests/lifecycle", "tests/chassis/test_simulation.py")
-"""What computes without ever waiting. To trace it for the coverage cost half of its time again."""
+"""Files that compute without waiting. Tracing them for coverage would cost half of their time again."""
 FAST_EXAMPLES = 10
 EXAMPLES_OF_A_TEST = "_hypothesis_internal_use_settings"
 STARTS_SERVERS = frozenset({"running_servers", "no_external_servers"})
-"""A test that asks for one of these, itself or by another fixture, needs servers or starts its own."""
+"""A test that requests one of these fixtures, also through another fixture, needs servers or starts its own."""
 
 
-def stays_with(nodeid: str) -> str:
-    """What a test must not be parted from when there are several processes: its file, or its estate."""
+def group_of(nodeid: str) -> str:
+    """The group of a test that runs in one process: its shared stack, or its file."""
     file = nodeid.partition("::")[0]
-    return ESTATES.get(file) or ESTATES.get(file.rpartition("/")[0]) or file
+    return STACKS.get(file) or STACKS.get(file.rpartition("/")[0]) or file
 
 
-class Together(LoadScopeScheduling):
-    """What stays together goes to one process, in the order of ``LONGEST``. xdist's own groups need an older pytest."""
+class GroupScheduling(LoadScopeScheduling):
+    """A group goes to one process, in the order of ``LONGEST``. The groups of xdist itself need an older pytest."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return stays_with(nodeid)
+        return group_of(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
-    return Together(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    return GroupScheduling(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -90,15 +90,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes longest begins first; within a file the order stays. With --fast, leave out what needs servers."""
+    """Start the longest groups first; keep the order within a file. With --fast, leave out tests that need servers."""
 
-    def place(item: pytest.Item) -> int:
-        group = stays_with(item.nodeid)
+    def rank(item: pytest.Item) -> int:
+        group = group_of(item.nodeid)
         return LONGEST.index(group) if group in LONGEST else len(LONGEST)
 
-    items.sort(key=place)
+    items.sort(key=rank)
     for item in items:
-        if place(item) < len(LONGEST) or item.nodeid.startswith(SLOW):
+        if rank(item) < len(LONGEST) or item.nodeid.startswith(SLOW):
             item.add_marker("slow")
     if config.getoption("--fast"):
         for item in items:
@@ -109,7 +109,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def belongs_to_fast_tier(item: pytest.Item) -> bool:
-    """Fixtures are told from the test's own request, so that no list of tests has to be kept."""
+    """Decide by the fixtures that the test requests, so that no list of tests is needed."""
     fixtures = item.fixturenames if isinstance(item, pytest.Function) else []
     return STARTS_SERVERS.isdisjoint(fixtures) and item.get_closest_marker("slow") is None
 
@@ -127,7 +127,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, b
 
 
 def fewer_examples(item: pytest.Item) -> None:
-    """The fast tier looks at a property in fewer cases. Hypothesis has no public way to say so."""
+    """Try a property with fewer examples in the fast tier. Hypothesis has no public way to do this."""
     test = getattr(item, "obj", None)
     usual: hypothesis.settings | None = getattr(test, EXAMPLES_OF_A_TEST, None)
     if usual is not None and usual.max_examples > FAST_EXAMPLES:

@@ -1,10 +1,10 @@
-"""How long a test waits for something that is sure to come, before it takes the wait for a hang.
+"""Limits that only catch a hang, and one variable that stretches all of them.
 
-Such a limit says nothing about speed: nothing is timed inside a test. A test that passes never waits until its limit,
-so a long one costs nothing. Write `patience(seconds)`, where `seconds` is what a quiet machine needs. The limit is ten
-times that, times VICEVERSA_TEST_PATIENCE: `VICEVERSA_TEST_PATIENCE=5 ./scripts/test` for a slow or shared machine.
+Such a limit says nothing about speed: no test measures time. A passing test never waits until its limit, so a long limit
+costs nothing. Write `patience(seconds)`, where `seconds` is the need of a quiet machine. The limit is ten times that,
+times VICEVERSA_TEST_PATIENCE: `VICEVERSA_TEST_PATIENCE=5 ./scripts/test` for a slow or shared machine.
 
-It is not for times that belong to the behaviour under test: a lease, a pause between two tries, a grace before a kill.
+Do not use it for times of the behaviour under test: a lease, a pause between two tries, a grace before a kill.
 """
 
 import os

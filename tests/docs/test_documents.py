@@ -1,4 +1,4 @@
-"""What the documents say is held against the code: links, commands, routes, files and the tests that they name."""
+"""The documents compared with the code: links, commands, routes, files, and the tests that they name."""
 
 import importlib
 import re
@@ -34,64 +34,46 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
-def test_every_link_leads_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(document)):
-        if "://" in target:
-            continue
-        path, _, anchor = target.partition("#")
-        found = (document.parent / path).resolve() if path else document
-        assert found.exists(), f"{named(document)}: {target}"
-        assert not anchor or anchor in anchors(found), f"{named(document)}: {target}"
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
-def test_every_test_and_script_that_is_named_exists(document: Path) -> None:
-    tests = "\n".join(text_of(path) for path in sorted((ROOT / "tests").rglob("*.py")))
-    for name in re.findall(r"`(?:Test\w+::)?(test_\w+)`", text_of(document)):
-        assert f"def {name}(" in tests, f"{named(document)}: {name}"
-    for script in re.findall(r"\./(scripts/[\w-]+)", text_of(document)):
-        assert (ROOT / script).is_file(), f"{named(document)}: {script}"
-
-
 def commands() -> dict[str, set[str]]:
     """Each command, with groups as `group command`, and its options."""
     from cli.main import app
 
-    found: dict[str, set[str]] = {}
+    options: dict[str, set[str]] = {}
     root = get_command(app)
     for name, command in getattr(root, "commands", {}).items():
-        for inner, one in {"": command, **getattr(command, "commands", {})}.items():
-            found[f"{name} {inner}".strip()] = {option for parameter in one.params for option in parameter.opts}
-    return found
+        for inner, each in {"": command, **getattr(command, "commands", {})}.items():
+            options[f"{name} {inner}".strip()] = {option for parameter in each.params for option in parameter.opts}
+    return options
 
 
-@pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=named)
-def test_every_command_and_option_that_is_named_exists(document: Path) -> None:
-    known = commands()
-    for line in re.findall(r"viceversa ((?:[a-z][a-z-]*)(?: [^\n`#)]*)?)", text_of(document)):
-        words = line.split()
-        command = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
-        assert command in known, line
-        for option in re.findall(r"(?<!\S)--[a-z-]+", line):
-            assert option in {*known[command], "--help"}, f"{command} {option}"
+class TestLinksAndNames:
+    @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+    def test_every_link_leads_to_a_file_and_anchor(self, document: Path) -> None:
+        for target in re.findall(r"\]\(([^)\s]+)\)", text_of(document)):
+            if "://" in target:
+                continue
+            path, _, anchor = target.partition("#")
+            destination = (document.parent / path).resolve() if path else document
+            assert destination.exists(), f"{named(document)}: {target}"
+            assert not anchor or anchor in anchors(destination), f"{named(document)}: {target}"
 
+    @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+    def test_every_named_test_and_script_exists(self, document: Path) -> None:
+        tests = "\n".join(text_of(path) for path in sorted((ROOT / "tests").rglob("*.py")))
+        for name in re.findall(r"`(?:Test\w+::)?(test_\w+)`", text_of(document)):
+            assert f"def {name}(" in tests, f"{named(document)}: {name}"
+        for script in re.findall(r"\./(scripts/[\w-]+)", text_of(document)):
+            assert (ROOT / script).is_file(), f"{named(document)}: {script}"
 
-@pytest.mark.parametrize("page", sorted(DECISIONS.glob("[a-z]*.md")), ids=named)
-def test_a_decision_says_what_was_passed_over_and_when_to_look_again(page: Path) -> None:
-    text = text_of(page)
-    assert len(text.splitlines()) < 50
-    for part in ("**Decided.**", "**Passed over, and why**", "**Look at it again when**"):
-        assert part in text, part
-    assert f"({page.name})" in text_of(DECISIONS / "README.md")
-
-
-def test_chassis_page_names_every_file_and_no_other() -> None:
-    chassis = ROOT / "chassis"
-    page = text_of(ROOT / "docs" / "architecture" / "chassis.md")
-    listed = re.findall(r"^\| `([\w/]+\.py)` \|", page, re.MULTILINE)
-    files = [str(path.relative_to(chassis)) for path in chassis.rglob("*.py") if path.name != "__init__.py"]
-    assert sorted(listed) == sorted(files)
+    @pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=named)
+    def test_every_named_command_and_option_exists(self, document: Path) -> None:
+        options_of = commands()
+        for line in re.findall(r"viceversa ((?:[a-z][a-z-]*)(?: [^\n`#)]*)?)", text_of(document)):
+            words = line.split()
+            command = " ".join(words[:2]) if " ".join(words[:2]) in options_of else words[0]
+            assert command in options_of, line
+            for option in re.findall(r"(?<!\S)--[a-z-]+", line):
+                assert option in {*options_of[command], "--help"}, f"{command} {option}"
 
 
 def routes() -> Iterator[tuple[str, frozenset[str]]]:
@@ -111,10 +93,26 @@ def routes() -> Iterator[tuple[str, frozenset[str]]]:
                 yield f"{method} {route.path}", frozenset(frozenset(ROLES).intersection(*allowed))
 
 
-async def test_the_table_of_who_may_do_what_is_what_the_code_does() -> None:
-    page = text_of(ROOT / "docs" / "architecture" / "access.md")
-    table: dict[str, frozenset[str]] = {}
-    for route, *cells in re.findall(r"^\| `(\w+ /\S+)` \|(.+?)\|(.+?)\|(.+?)\|(.+?)\|$", page, re.MULTILINE):
-        assert route not in table, f"{route} stands there twice"
-        table[route] = frozenset(role for role, cell in zip(ROLES, cells, strict=True) if cell.strip() != "-")
-    assert table == dict(routes())
+class TestPages:
+    @pytest.mark.parametrize("page", sorted(DECISIONS.glob("[a-z]*.md")), ids=named)
+    def test_a_decision_names_alternatives_and_a_revisit_trigger(self, page: Path) -> None:
+        text = text_of(page)
+        assert len(text.splitlines()) < 50
+        for part in ("**Decided.**", "**Passed over, and why**", "**Look at it again when**"):
+            assert part in text, part
+        assert f"({page.name})" in text_of(DECISIONS / "README.md")
+
+    def test_chassis_page_names_every_file_and_no_other(self) -> None:
+        chassis = ROOT / "chassis"
+        page = text_of(ROOT / "docs" / "architecture" / "chassis.md")
+        listed = re.findall(r"^\| `([\w/]+\.py)` \|", page, re.MULTILINE)
+        files = [str(path.relative_to(chassis)) for path in chassis.rglob("*.py") if path.name != "__init__.py"]
+        assert sorted(listed) == sorted(files)
+
+    async def test_access_table_equals_the_routes_of_the_code(self) -> None:
+        page = text_of(ROOT / "docs" / "architecture" / "access.md")
+        table: dict[str, frozenset[str]] = {}
+        for route, *cells in re.findall(r"^\| `(\w+ /\S+)` \|(.+?)\|(.+?)\|(.+?)\|(.+?)\|$", page, re.MULTILINE):
+            assert route not in table, f"{route} stands there twice"
+            table[route] = frozenset(role for role, cell in zip(ROLES, cells, strict=True) if cell.strip() != "-")
+        assert table == dict(routes())
