@@ -2,17 +2,17 @@
 
 A relay that stalled between two steps may publish an old state, or an erased one, after a newer one. Every reader that
 starts later would believe it. The stored document holds in ``said`` which sequence was published last on each compacted
-topic. When the newest record of a key is older than that, the guardian publishes the current state or tombstone again,
-with the same id and sequence. It does so only at the end of the partition, and only while no event for the topic waits
-in the outbox.
+topic. When the newest record of a key is older, the guardian publishes the current state or tombstone again, with the
+same id and sequence. It does so only at the end of the partition, and only while no event for the topic waits in the
+outbox.
 
 A record of another source counts as older than everything. Otherwise compaction would leave only that record.
 
 What always holds: a record that is already right is not republished, so a restart publishes nothing. If the guardian
 itself publishes an old state late, it reads that record like any other and corrects it.
 
-Once the guardian has caught up, it looks at a document only when a record is older than the record before it: a newer
-record has already been read. This needs a guardian that keeps up; compaction takes hours to remove newer records.
+Once the guardian has caught up, it checks a document only when a record is older than the record before it. A newer
+record has already been read then. This needs a guardian that keeps up; compaction takes hours to remove newer records.
 """
 
 import asyncio

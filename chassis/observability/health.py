@@ -1,8 +1,8 @@
 """Health is judged by progress: a process that runs but does nothing is not healthy.
 
-*Live* is false when a restart may help: a consumer stands still while its lag grows although its servers can be
-reached, or a part of the process has stopped itself. *Ready* is false until every server has been reached, and
-whenever one cannot be reached.
+*Live* is false when a restart may help: a part of the process has stopped itself, or a consumer stands still. A
+consumer stands still when its position does not move while its lag grows and its servers can be reached. *Ready* is
+false until every server has been reached, and whenever one cannot be reached.
 """
 
 from collections.abc import Callable, Sequence

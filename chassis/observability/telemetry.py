@@ -1,9 +1,9 @@
 """Traces, by OpenTelemetry's semantic conventions for messaging and HTTP.
 
 The trace of a request runs unbroken through outbox, Kafka and every consumer. The save stores its trace context with
-the event, the relay's *send* span is a child of that context, and each consumer's *process* span is a child of the
-*send* span. An error is recorded by its type and the safe part of its message (see ``error_redaction``), never by its
-full message.
+the event. The relay's *send* span is a child of that context. Each consumer's *process* span is a child of the *send*
+span. An error is recorded by its type and the safe part of its message (see ``error_redaction``), never by its full
+message.
 """
 
 import hashlib

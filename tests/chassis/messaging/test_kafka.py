@@ -25,6 +25,6 @@ class TestReadKey:
         for key in keys:
             assert await values(harness.connection, key) == [b"1", b"2"]
         assert await values(harness.connection, "nobody") == []
-        now = datetime.now(UTC)
-        assert await values(harness.connection, "c7", now - timedelta(hours=1)) == [b"1", b"2"]
-        assert await values(harness.connection, "c7", now + timedelta(hours=1)) == []
+        written_at = datetime.now(UTC)
+        assert await values(harness.connection, "c7", written_at - timedelta(hours=1)) == [b"1", b"2"]
+        assert await values(harness.connection, "c7", written_at + timedelta(hours=1)) == []

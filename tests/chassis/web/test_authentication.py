@@ -103,12 +103,12 @@ def verifier_for(port: int, monotonic: ManualMonotonic, **more: Any) -> TokenVer
 
 
 def claims(port: int, **more: Any) -> dict[str, Any]:
-    now = datetime.now(UTC)
+    issued_at = datetime.now(UTC)
     usual = {
         "iss": f"http://127.0.0.1:{port}",
         "aud": "viceversa",
         "sub": "u-1",
-        "exp": now + timedelta(minutes=5),
+        "exp": issued_at + timedelta(minutes=5),
         "member_id": "m-1",
         "roles": ["member"],
     }
