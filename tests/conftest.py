@@ -38,8 +38,8 @@ STACKS = {
 }
 """The shared stack of each file, by the file or its folder.
 
-A stack is four services that poll and sweep until the session ends. Two of each kind would take half of a small machine,
-even without a request.
+A stack is four services that poll and sweep until the session ends. Two would take half of a small machine, even without
+a request.
 """
 LONGEST = (
     "first stack",
@@ -52,13 +52,13 @@ LONGEST = (
     "tests/matcher/rounds/test_review.py",
     "tests/chassis/test_simulation.py",
 )
-"""Groups of a minute or more. They start first, so that no process starts one when the others are done. All are slow."""
+"""Slow groups, of a minute or more. They start first, so that no process starts one when the others are done."""
 SLOW = (
     "tests/benchmarks",
     "tests/matcher/engine/test_weight_estimator.py",
     "tests/matcher/engine/test_large_rounds.py",
 )
-"""Files and folders without servers that are too long for the fast tier. A single test gets the mark ``slow`` instead."""
+"""Files without servers that are too long for the fast tier. A single test gets the mark ``slow`` instead."""
 UNTRACED = ("tests/lifecycle", "tests/chassis/test_simulation.py")
 """Files that compute without waiting. Tracing them for coverage would cost half of their time again."""
 FAST_EXAMPLES = 10

@@ -1,6 +1,6 @@
 """Limits that only catch a hang, and one variable that stretches all of them.
 
-Such a limit says nothing about speed: no test measures time. A passing test never waits until its limit, so a long limit
+Such a limit says nothing about speed: no test measures time. A passing test never waits until its limit, so a long one
 costs nothing. Write `patience(seconds)`, where `seconds` is the need of a quiet machine. The limit is ten times that,
 times VICEVERSA_TEST_PATIENCE: `VICEVERSA_TEST_PATIENCE=5 ./scripts/test` for a slow or shared machine.
 

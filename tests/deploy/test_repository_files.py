@@ -233,7 +233,7 @@ def test_a_built_wheel_says_that_its_packages_are_typed_and_brings_their_files(t
 
 
 def test_files_that_are_named_in_conftest_exist() -> None:
-    named = {*conftest.SLOW, *conftest.UNTRACED, *conftest.ESTATES, *conftest.LONGEST} - {*conftest.ESTATES.values()}
+    named = {*conftest.SLOW, *conftest.UNTRACED, *conftest.STACKS, *conftest.LONGEST} - {*conftest.STACKS.values()}
     for path in named:
         assert (ROOT / path).exists(), path
 

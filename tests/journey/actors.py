@@ -40,7 +40,7 @@ class Actors:
     to be erased. The pairings ``f1`` (``s4`` with ``j1``), ``f2`` (``s4`` with ``j4``), ``f3`` (``s5`` with ``j5``) and
     ``fb`` (in the other programme) have formed; ``care`` names a meeting and an idea of ``f1``."""
 
-    estate: Stack
+    stack: Stack
     ids: Mapping[str, str]
     pairings: Mapping[str, str]
     rounds: Mapping[str, str]
@@ -52,7 +52,7 @@ class Actors:
     def token(self, who: str | None, *roles: str, programmes: tuple[str, ...] = (), subject: str | None = None) -> str:
         member = self.ids[who] if who else None
         return issue_token(
-            self.estate.data, member, roles, programmes, subject=subject or who, issuer=self.estate.urls[ISSUER]
+            self.stack.data, member, roles, programmes, subject=subject or who, issuer=self.stack.urls[ISSUER]
         )
 
     def api(self, service: str, who: str | None, *roles: str, programmes: tuple[str, ...] = ()) -> httpx.Client:
@@ -60,7 +60,7 @@ class Actors:
         key = (service, subject, roles, programmes)
         if key not in _clients:
             token = self.token(who, *roles, programmes=programmes, subject=subject)
-            _clients[key] = self.estate.api(service, token)
+            _clients[key] = self.stack.api(service, token)
         return _clients[key]
 
     def receipt(self, pairing: str) -> str:
@@ -98,7 +98,7 @@ PEOPLE_OF_A: tuple[tuple[str, Side, str, str], ...] = (
 )
 
 
-def assemble(estate: Stack) -> Actors:
+def assemble(stack: Stack) -> Actors:
     """Everybody imported and joined; one pairing suggested to each two, one round computed in each programme."""
     above = [JourneyPerson(f"AZ-{name.upper()}", "senior", f"{name} Authz", level=18) for name in ("boss", "head")]
     # The seniors have seats for all juniors, so each junior is suggested to several of them, in any order of arrival.
@@ -121,22 +121,22 @@ def assemble(estate: Stack) -> Actors:
         JourneyPerson("AZ-JD", "junior", "jd Authz", department="sales"),
     ]
     for programme in (A, B, C):
-        open_programme(estate, programme, matching={"shortlist": True, "mode": "rolling"})
-    estate.settle()
-    imported(estate, begin_import(estate, csv_of(above)))
+        open_programme(stack, programme, matching={"shortlist": True, "mode": "rolling"})
+    stack.settle()
+    imported(stack, begin_import(stack, csv_of(above)))
     ids: dict[str, str] = {}
     for programme, joined in ((A, in_a), (B, in_b)):
-        imported(estate, begin_import(estate, csv_of(joined, programme)))
-        members_of_programme = ids_of(estate, programme)
+        imported(stack, begin_import(stack, csv_of(joined, programme)))
+        members_of_programme = ids_of(stack, programme)
         ids |= {external.removeprefix("AZ-").lower(): member for external, member in members_of_programme.items()}
-        joining = Members(estate, programme, joined, members_of_programme)
+        joining = Members(stack, programme, joined, members_of_programme)
         for member in members_of_programme.values():
             joining.join(member)
     for name in ("boss", "head"):
-        ids[name] = _id_of(estate, f"AZ-{name.upper()}")
-    estate.settle()
-    cast = Actors(estate, ids, {}, {}, {})
-    cast = Actors(estate, ids, _pairings(cast), _rounds(cast), _requests(cast))
+        ids[name] = _id_of(stack, f"AZ-{name.upper()}")
+    stack.settle()
+    cast = Actors(stack, ids, {}, {}, {})
+    cast = Actors(stack, ids, _pairings(cast), _rounds(cast), _requests(cast))
     for who in ("coordinator", "admin"):
         api = cast.coordinator(A, "profiles") if who == "coordinator" else cast.admin("profiles")
         answer = api.post("/imports", content=csv_of(above), headers={"Content-Type": "text/csv"})
@@ -146,8 +146,8 @@ def assemble(estate: Stack) -> Actors:
     return cast
 
 
-def _id_of(estate: Stack, external_id: str) -> str:
-    admin = estate.api("profiles", estate.token(None, "admin"))
+def _id_of(stack: Stack, external_id: str) -> str:
+    admin = stack.api("profiles", stack.token(None, "admin"))
     return str(ok(admin.get("/members", params={"external_id": external_id}))["items"][0]["member_id"])
 
 
@@ -176,7 +176,7 @@ def _pairings(cast: Actors) -> dict[str, str]:
 
 def _care(cast: Actors) -> dict[str, str]:
     """A meeting that has a date and an idea, both of ``f1`` and by the senior, where feedback has heard of it."""
-    cast.estate.settle()
+    cast.stack.settle()
     path, s4 = f"/pairings/{cast.pairings['f1']}", cast.member("s4", "feedback")
     formed = datetime.fromisoformat(ok(cast.member("s4").get(path))["formed_at"])
     dated = ok(s4.post(f"{path}/sessions", json={"starts_at": (formed + timedelta(days=60)).isoformat()}))

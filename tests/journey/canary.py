@@ -81,8 +81,8 @@ class CanaryLife:
     """Those that were there when all services had reported that they forgot."""
 
     @property
-    def estate(self) -> Stack:
-        return self.members.estate
+    def stack(self) -> Stack:
+        return self.members.stack
 
     def id(self, number: str) -> str:
         return self.members.ids[number]
@@ -114,23 +114,23 @@ def file() -> bytes:
     return (good + "\n".join(rows) + "\n").encode()
 
 
-def live(estate: Stack) -> CanaryLife:
+def live(stack: Stack) -> CanaryLife:
     """From HR's file to the last refusal, with every mistake that one can make on the way."""
-    open_programme(estate, PROGRAMME, matching={"shortlist": True})
-    estate.settle()
-    imported(estate, begin_import(estate, file()))
+    open_programme(stack, PROGRAMME, matching={"shortlist": True})
+    stack.settle()
+    imported(stack, begin_import(stack, file()))
     people = [CANARY, *OTHERS]
-    life = CanaryLife(Members(estate, PROGRAMME, people, ids_of(estate, PROGRAMME)), "")
+    life = CanaryLife(Members(stack, PROGRAMME, people, ids_of(stack, PROGRAMME)), "")
     life.canary = life.id(NUMBER)
     for somebody in people:
         life.members.join(life.id(somebody.external_id))
     speak(life)
-    estate.settle()
+    stack.settle()
     meet(life)
     confide(life)
     err(life)
     poison(life)
-    estate.settle()
+    stack.settle()
     return life
 
 
@@ -176,10 +176,10 @@ def meet(life: CanaryLife) -> None:
 
 def confide(life: CanaryLife) -> None:
     """Meetings, what they were worth, an idea, low answers and the wish to be called; of one pairing to its end."""
-    life.estate.settle()
+    life.stack.settle()
     juniors = {"formed": life.id("CN-J2"), "over": life.id("CN-J6")}
     low = {"answers": {"1": 1, "2": 5}, "call_me": True}
-    now = life.estate.clock.now().isoformat()
+    now = life.stack.clock.now().isoformat()
     for name, junior in juniors.items():
         path = f"/pairings/{life.pairings[name]}"
         for member in (life.canary, junior):
@@ -191,7 +191,7 @@ def confide(life: CanaryLife) -> None:
         ok(life.members.feedback(life.canary).post(f"{path}/ideas", json={"text": IDEA}))
     over = f"/pairings/{life.pairings['over']}"
     ok(life.members.matcher(life.canary).post(f"{over}/end"))
-    life.estate.settle()
+    life.stack.settle()
     last = {"answers": dict.fromkeys("345678", 2), "call_me": True}
     for member in (life.canary, juniors["over"]):
         ok(life.members.feedback(member).put(f"{over}/checkins/end", json=last))
@@ -201,14 +201,14 @@ def confide(life: CanaryLife) -> None:
 
 def err(life: CanaryLife) -> None:
     """Every kind of mistake with the canary's data in it; none of the answers may repeat it."""
-    estate = life.estate
+    stack = life.stack
     named = issue_token(
-        estate.data,
+        stack.data,
         life.canary,
         ("member", "admin", "coordinator"),
         (NAME,),
         subject=ADDRESS,
-        issuer=estate.urls[ISSUER],
+        issuer=stack.urls[ISSUER],
     )
     baggage = {"baggage": f"user={CALLED}", "traceparent": f"00-{CALLED}-01", "User-Agent": DEVICE, "X-User": ADDRESS}
     words: dict[str, Any] = {
@@ -218,7 +218,7 @@ def err(life: CanaryLife) -> None:
         "level": ADDRESS,
     }
     for service in SERVICES:
-        api = estate.api(service, named)
+        api = stack.api(service, named)
         for method, path in (
             ("GET", f"/members/{ADDRESS}"),
             ("GET", f"/members?name={NAME}&limit={NAME}"),
@@ -244,7 +244,7 @@ def err(life: CanaryLife) -> None:
                 sent: dict[str, Any] = {"content": content} if method != "GET" else {}
                 kind = {"Content-Type": "application/json"}
                 life.mistakes.append(api.request(method, path, headers={**baggage, **key, **kind}, **sent))
-    with httpx.Client(base_url=estate.urls["profiles"], trust_env=False) as client:
+    with httpx.Client(base_url=stack.urls["profiles"], trust_env=False) as client:
         for token in (NAME, ADDRESS, named[:-4] + "AAAA"):
             life.mistakes.append(client.get("/members/me", headers={"Authorization": f"Bearer {token}"}))
 
@@ -271,7 +271,7 @@ MORE: Mapping[str, Sequence[tuple[str, str]]] = {
 
 def poison(life: CanaryLife) -> None:
     """On restricted topics, records about the canary that nobody can process; they carry a header of the test's own."""
-    hand, mark = Hand(life.estate), [("by", b"the-test")]
+    hand, mark = Hand(life.stack), [("by", b"the-test")]
     for type in RESTRICTED:
         said = headers(type, life.canary)
         named = [(name, ADDRESS.encode() if name == "ce_id" else value) for name, value in said]
@@ -291,24 +291,24 @@ def words_in(content: bytes) -> set[str]:
     return {word.decode() for word in WORDS if word in lower}
 
 
-def on_topics(estate: Stack, *topics: str) -> Iterator[tuple[str, str, bytes]]:
+def on_topics(stack: Stack, *topics: str) -> Iterator[tuple[str, str, bytes]]:
     """Where, whose, and the bytes of every record, but for those that the test put there itself."""
-    for record in read(estate, *topics):
+    for record in read(stack, *topics):
         if record.header("by") != b"the-test":
             location = f"{record.topic}/{record.partition}-{record.offset}"
             yield location, (record.key or b"").decode("utf-8", "replace"), record.everything()
 
 
-def in_logs(estate: Stack) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(Path(estate.data, "logs").glob("*")):
+def in_logs(stack: Stack) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(Path(stack.data, "logs").glob("*")):
         yield path.name, path.read_bytes()
 
 
-def in_spans(estate: Stack, collector: Collector) -> Iterator[tuple[str, bytes]]:
+def in_spans(stack: Stack, collector: Collector) -> Iterator[tuple[str, bytes]]:
     """Every export, after one of each service that was begun now has arrived."""
     for n, service in enumerate(SERVICES, 1):
         trace = f"{n:032x}"
-        with httpx.Client(base_url=estate.urls[service], trust_env=False) as client:
+        with httpx.Client(base_url=stack.urls[service], trust_env=False) as client:
             client.get("/topics", headers={"traceparent": f"00-{trace}-{n:016x}-01"})
         collector.wait_for(_of_trace(trace))
     yield from ((f"export {n}", body) for n, body in enumerate(list(collector.raw)))
@@ -319,17 +319,17 @@ def _of_trace(trace: str) -> Any:
     return finder
 
 
-def on_pages(estate: Stack) -> Iterator[tuple[str, bytes]]:
+def on_pages(stack: Stack) -> Iterator[tuple[str, bytes]]:
     """What everybody may read."""
     for service in SERVICES:
         for path in ("/metrics", "/health/ready", "/health/live", "/openapi.json"):
-            yield f"{service}{path}", httpx.get(estate.urls[service] + path, trust_env=False).content
+            yield f"{service}{path}", httpx.get(stack.urls[service] + path, trust_env=False).content
 
 
-def in_databases(estate: Stack) -> Iterator[tuple[str, bytes]]:
+def in_databases(stack: Stack) -> Iterator[tuple[str, bytes]]:
     """Every document of every collection, as it is stored."""
     for service in SERVICES:
-        database = estate.database(service)
+        database = stack.database(service)
         for name in sorted(database.list_collection_names()):
             for document in database[name].find():
                 yield f"{service}.{name}", bson.encode(document)
@@ -354,6 +354,6 @@ def erase(life: CanaryLife) -> Json:
         return erasure if erasure["done"] else None
 
     report = wait_until(done, "the erasure reported by every service")
-    life.estate.settle()
-    life.mails = frozenset(life.estate.mails())
+    life.stack.settle()
+    life.mails = frozenset(life.stack.mails())
     return report

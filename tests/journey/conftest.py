@@ -1,4 +1,4 @@
-"""One estate for all journey tests: started once, on names, ports and a business clock of its own.
+"""One stack for all journey tests: started once, on names, ports and a business clock of its own.
 
 Each test makes a programme and people of its own in it (`people.a_programme`), and leaves every process running.
 """
@@ -7,52 +7,52 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.local import stack
-from tests.conftest import stays_with
+from deploy.local.stack import Endpoints
+from tests.conftest import group_of
 from tests.journey.span_collector import Collector, collecting
-from tests.journey.stack import Stack, an_estate
+from tests.journey.stack import Stack, running_stack
 
 
 @pytest.fixture(scope="session")
 def collector() -> Iterator[Collector]:
-    """Where all processes of the estate send their spans."""
+    """Where all processes of the stack send their spans."""
     with collecting() as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def estate(
-    servers: stack.Endpoints, session_prefix: str, collector: Collector, tmp_path_factory: pytest.TempPathFactory
+def stack(
+    servers: Endpoints, session_prefix: str, collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     """Issuer and services as separate processes on real Kafka and a real store."""
-    with an_estate(tmp_path_factory.mktemp("estate"), servers, session_prefix, collector.url) as running:
+    with running_stack(tmp_path_factory.mktemp("stack"), servers, session_prefix, collector.url) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def collector_apart() -> Iterator[Collector]:
-    """Where the processes of the estate apart send their spans."""
+    """Where the processes of the stack apart send their spans."""
     with collecting() as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def estate_apart(
-    servers: stack.Endpoints,
+def second_stack(
+    servers: Endpoints,
     second_session_prefix: str,
     collector_apart: Collector,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
-    """A second estate, for tests that poison topics, force their compaction, and read every byte that there is."""
+    """A second stack, for tests that poison topics, force their compaction, and read every byte that there is."""
     data = tmp_path_factory.mktemp("apart")
-    with an_estate(data, servers, second_session_prefix, collector_apart.url) as running:
+    with running_stack(data, servers, second_session_prefix, collector_apart.url) as running:
         yield running
 
 
 @pytest.hookimpl(trylast=True)  # whatever a test made in it goes first
 def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None) -> None:
-    """An estate whose last test is over is closed at once, so that it takes nothing from what comes after it."""
-    if nextitem is None or stays_with(nextitem.nodeid) != stays_with(item.nodeid):
+    """An stack whose last test is over is closed at once, so that it takes nothing from what comes after it."""
+    if nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid):
         for running in item.funcargs.values():
             if isinstance(running, Stack):
                 running.close()

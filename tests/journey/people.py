@@ -101,7 +101,7 @@ def ok(response: httpx.Response) -> Any:
 class Members:
     """A programme with its people, each acting with a token of their own. ``ids`` are member ids by HR's numbers."""
 
-    estate: Stack
+    stack: Stack
     programme: str
     people: Sequence[JourneyPerson]
     ids: dict[str, str]
@@ -110,19 +110,19 @@ class Members:
         return [self.ids[somebody.external_id] for somebody in self.people if somebody.side == side]
 
     def profiles(self, member: str) -> httpx.Client:
-        return self.estate.api("profiles", _own(self.estate, member))
+        return self.stack.api("profiles", _own(self.stack, member))
 
     def matcher(self, member: str, replica: str = "matcher") -> httpx.Client:
-        return self.estate.api(replica, _own(self.estate, member))
+        return self.stack.api(replica, _own(self.stack, member))
 
     def notifier(self, member: str) -> httpx.Client:
-        return self.estate.api("notifier", _own(self.estate, member))
+        return self.stack.api("notifier", _own(self.stack, member))
 
     def feedback(self, member: str) -> httpx.Client:
-        return self.estate.api("feedback", _own(self.estate, member))
+        return self.stack.api("feedback", _own(self.stack, member))
 
     def coordinator(self, service: str = "matcher") -> httpx.Client:
-        return self.estate.api(service, _coordinating(self.estate, self.programme))
+        return self.stack.api(service, _coordinating(self.stack, self.programme))
 
     # -- what people do --------------------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class Members:
         return dict(ok(self.coordinator().get(f"/pairings/{pairing_id}")))
 
     def ledger(self, member: str) -> Json:
-        return dict(ok(self.estate.api("matcher", admin(self.estate)).get(f"/ledgers/{member}")))
+        return dict(ok(self.stack.api("matcher", admin(self.stack)).get(f"/ledgers/{member}")))
 
 
 def partners(pairing: Json) -> tuple[str, str]:
@@ -192,73 +192,73 @@ def everything(ask: Callable[..., httpx.Response], query: Mapping[str, str]) -> 
         parameters["after"] = page["next"]
 
 
-def open_programme(estate: Stack, programme: str, **changes: Json | list[str]) -> Json:
-    api = estate.api("matcher", admin(estate))
+def open_programme(stack: Stack, programme: str, **changes: Json | list[str]) -> Json:
+    api = stack.api("matcher", admin(stack))
     ok(api.post("/programmes", json={"programme_id": programme, "settings": settings(**changes)}))
     return dict(ok(api.post(f"/programmes/{programme}/open")))
 
 
-def begin_import(estate: Stack, content: bytes, key: str | None = None) -> str:
+def begin_import(stack: Stack, content: bytes, key: str | None = None) -> str:
     """Hand HR's file in; the import's id."""
     headers = {"Content-Type": "text/csv", **({"Idempotency-Key": key} if key else {})}
-    answer = estate.api("profiles", admin(estate)).post("/imports", content=content, headers=headers)
+    answer = stack.api("profiles", admin(stack)).post("/imports", content=content, headers=headers)
     return str(ok(answer)["import_id"])
 
 
-def imported(estate: Stack, import_id: str, seconds: float = QUIET_MACHINE_S) -> Json:
+def imported(stack: Stack, import_id: str, seconds: float = QUIET_MACHINE_S) -> Json:
     """The import, when it has ended well."""
 
     def done() -> Json | None:
-        report: Json = ok(estate.api("profiles", admin(estate)).get(f"/imports/{import_id}"))
+        report: Json = ok(stack.api("profiles", admin(stack)).get(f"/imports/{import_id}"))
         assert report["state"] != "failed", report["failure"]
         return report if report["state"] == "done" else None
 
     return wait_until(done, "the import done", seconds)
 
 
-def ids_of(estate: Stack, programme: str) -> dict[str, str]:
+def ids_of(stack: Stack, programme: str) -> dict[str, str]:
     """Member ids by HR's number, of all who have to do with the programme."""
-    members = everything(partial(estate.api("profiles", admin(estate)).get, "/members"), {"programme": programme})
+    members = everything(partial(stack.api("profiles", admin(stack)).get, "/members"), {"programme": programme})
     return {member["external_ids"][0]["id"]: str(member["member_id"]) for member in members}
 
 
-def a_programme(estate: Stack, programme: str, people: Sequence[JourneyPerson], **changes: Json | list[str]) -> Members:
+def a_programme(stack: Stack, programme: str, people: Sequence[JourneyPerson], **changes: Json | list[str]) -> Members:
     """A programme that is open, whose people are imported, have joined and are ready, as every service knows."""
-    open_programme(estate, programme, **changes)
-    estate.settle()
-    return newcomers(estate, programme, people)
+    open_programme(stack, programme, **changes)
+    stack.settle()
+    return newcomers(stack, programme, people)
 
 
-def newcomers(estate: Stack, programme: str, people: Sequence[JourneyPerson]) -> Members:
+def newcomers(stack: Stack, programme: str, people: Sequence[JourneyPerson]) -> Members:
     """People who come to a programme that is open: imported, joined and ready, as every service knows."""
-    imported(estate, begin_import(estate, csv_of(people, programme)))
+    imported(stack, begin_import(stack, csv_of(people, programme)))
     wanted = {somebody.external_id for somebody in people}
-    ids = {external: id for external, id in ids_of(estate, programme).items() if external in wanted}
-    members = Members(estate, programme, people, ids)
+    ids = {external: id for external, id in ids_of(stack, programme).items() if external in wanted}
+    members = Members(stack, programme, people, ids)
     for id in ids.values():
         members.join(id)
-    estate.settle()
+    stack.settle()
     return members
 
 
-def _own(estate: Stack, member: str) -> str:
-    return _token(estate, member, ("member",), ())
+def _own(stack: Stack, member: str) -> str:
+    return _token(stack, member, ("member",), ())
 
 
-def admin(estate: Stack) -> str:
-    return _token(estate, None, ("admin",), ())
+def admin(stack: Stack) -> str:
+    return _token(stack, None, ("admin",), ())
 
 
-def _coordinating(estate: Stack, programme: str) -> str:
-    return _token(estate, None, ("coordinator",), (programme,))
+def _coordinating(stack: Stack, programme: str) -> str:
+    return _token(stack, None, ("coordinator",), (programme,))
 
 
 _tokens: dict[tuple[str, str | None, tuple[str, ...], tuple[str, ...]], str] = {}
 
 
-def _token(estate: Stack, member: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]) -> str:
+def _token(stack: Stack, member: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]) -> str:
     """Drawn once for each principal: a token is good for an hour, and clients are kept by token."""
-    key = (estate.prefix, member, roles, programmes)
+    key = (stack.prefix, member, roles, programmes)
     if key not in _tokens:
-        _tokens[key] = estate.token(member, *roles, programmes=programmes)
+        _tokens[key] = stack.token(member, *roles, programmes=programmes)
     return _tokens[key]

@@ -1,4 +1,4 @@
-"""The whole estate as real processes, as `viceversa up` starts it: names, ports and a business clock of its own."""
+"""The whole stack as real processes, as `viceversa up` starts it: names, ports and a business clock of its own."""
 
 import os
 import signal
@@ -24,7 +24,8 @@ from chassis.web.dev_tokens import issue_token
 from cli import installation
 from cli.installation import ISSUER, MAIL, Addresses
 from contracts.catalogue import SERVICES
-from deploy.local import ports, process, stack
+from deploy.local import ports, process
+from deploy.local.stack import Endpoints
 from services.feedback import handlers as feedback
 from services.matcher import handlers as matcher
 from services.notifier import handlers as notifier
@@ -55,7 +56,7 @@ class Stack:
     """Everything that runs. Services are named as in `cli.installation`; a further replica has a name of its own."""
 
     data: Path
-    endpoints: stack.Endpoints
+    endpoints: Endpoints
     prefix: str
     telemetry: Mapping[str, str]
     clock: Clock
@@ -112,7 +113,7 @@ class Stack:
         return cli.local_stack.log_file(self.data, name).read_text(encoding="utf-8", errors="replace")
 
     def replica(self, name: str, service: str = "matcher") -> str:
-        """A further process of a service, on a port of its own; its URL. It stops with the estate, or by ``stop``."""
+        """A further process of a service, on a port of its own; its URL. It stops with the stack, or by ``stop``."""
         if name not in self.urls:
             self.urls[name] = f"http://127.0.0.1:{ports.any_free()}"
         url = self.urls[name]
@@ -140,7 +141,7 @@ class Stack:
 
     def addresses(self) -> Addresses:
         addresses = installation.read_addresses(self.data)
-        assert addresses is not None, "the estate has not been started"
+        assert addresses is not None, "the stack has not been started"
         return addresses
 
     # -- speaking to it --------------------------------------------------------------------------------------------
@@ -234,7 +235,7 @@ class Stack:
         return self._admin
 
     def topics(self) -> list[str]:
-        """This estate's topics, by their full names."""
+        """This stack's topics, by their full names."""
         return sorted(name for name in self.admin().list_topics(timeout=10).topics if name.startswith(self.prefix))
 
     def _ends(self) -> dict[tuple[str, int], int]:
@@ -283,8 +284,8 @@ class Stack:
 
 
 @contextmanager
-def an_estate(data: Path, endpoints: stack.Endpoints, prefix: str, otlp: str | None = None) -> Iterator[Stack]:
-    """A whole estate on these servers for as long as the block runs; no process outlives it."""
+def running_stack(data: Path, endpoints: Endpoints, prefix: str, otlp: str | None = None) -> Iterator[Stack]:
+    """A whole stack on these servers for as long as the block runs; no process outlives it."""
     telemetry = {"VICEVERSA_OTLP_ENDPOINT": otlp, "OTEL_BSP_SCHEDULE_DELAY": "200"} if otlp else {}
     urls = {name: f"http://127.0.0.1:{ports.any_free()}" for name in (ISSUER, *SERVICES)}
     mail_port = ports.any_free()
@@ -292,14 +293,14 @@ def an_estate(data: Path, endpoints: stack.Endpoints, prefix: str, otlp: str | N
     installation.write_addresses(
         data, Addresses(kafka=kafka, mongo=mongo, prefix=prefix, urls=urls, mail_port=mail_port)
     )
-    estate = Stack(data, endpoints, prefix, telemetry, Clock(data / "clock.jsonl"), urls)
-    estate.clock.set_speed(1.0, START)
+    stack = Stack(data, endpoints, prefix, telemetry, Clock(data / "clock.jsonl"), urls)
+    stack.clock.set_speed(1.0, START)
     try:
-        estate.start()
-        yield estate
+        stack.start()
+        yield stack
     finally:
-        estate.close()
-        left = [name for name in process.names(data) if (pid := estate.pid(name)) and psutil.pid_exists(pid)]
+        stack.close()
+        left = [name for name in process.names(data) if (pid := stack.pid(name)) and psutil.pid_exists(pid)]
         assert not left, f"still running: {left}"
 
 

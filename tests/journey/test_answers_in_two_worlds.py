@@ -44,16 +44,16 @@ class PairWorld:
 
     def lasts(self, act: Callable[[], object]) -> None:
         """Act, wait for all effects, and record the change of each metric."""
-        before = figures(self.members.estate)
+        before = figures(self.members.stack)
         act()
-        rest(self.members.estate)
-        after = figures(self.members.estate)
+        rest(self.members.stack)
+        after = figures(self.members.stack)
         changed = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
         self.figures.append(changed)
 
 
 @pytest.fixture(scope="module")
-def worlds(estate_apart: Stack) -> tuple[PairWorld, PairWorld]:
+def worlds(second_stack: Stack) -> tuple[PairWorld, PairWorld]:
     sides: tuple[Side, Side] = ("senior", "junior")
     people = [
         JourneyPerson(
@@ -68,23 +68,23 @@ def worlds(estate_apart: Stack) -> tuple[PairWorld, PairWorld]:
         for n in (0, 1)
     ]
     # with room for all, since which of two messages of one moment takes the week's last place is chance
-    members = a_programme(estate_apart, PROGRAMME, people, care={"messages_per_week": 20})
-    rest(estate_apart)
+    members = a_programme(second_stack, PROGRAMME, people, care={"messages_per_week": 20})
+    rest(second_stack)
     first, other = (PairWorld(members, members.ids[f"TW-senior-{n}"], members.ids[f"TW-junior-{n}"]) for n in (0, 1))
     return first, other
 
 
-def rest(estate: Stack) -> None:
+def rest(stack: Stack) -> None:
     """Wait until nothing is on its way and whatever was to be said by now is said."""
-    notes = estate.database("notifier")["notifications"]
+    notes = stack.database("notifier")["notifications"]
 
     def said() -> bool:
-        now = estate.clock.now().strftime("%Y-%m-%dT%H:%M:%S")
+        now = stack.clock.now().strftime("%Y-%m-%dT%H:%M:%S")
         return notes.find_one({"$or": [{"lease": {"$ne": None}}, {"due": {"$ne": None, "$lte": now}}]}) is None
 
-    estate.settle()
+    stack.settle()
     wait_until(said, "everything said that was to be said")
-    estate.settle()
+    stack.settle()
 
 
 def alike(text: str) -> str:
@@ -92,11 +92,11 @@ def alike(text: str) -> str:
     return TIME.sub("TIME", ID.sub("ID", text))
 
 
-def figures(estate: Stack) -> Mapping[str, float]:
+def figures(stack: Stack) -> Mapping[str, float]:
     """What /metrics of every service tells of the business."""
     values: dict[str, float] = {}
     for service in SERVICES:
-        text = httpx.get(f"{estate.urls[service]}/metrics", trust_env=False).text
+        text = httpx.get(f"{stack.urls[service]}/metrics", trust_env=False).text
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 if sample.name.startswith("viceversa_") and not OF_MACHINES.search(sample.name):
@@ -109,7 +109,7 @@ def event_lines(world: PairWorld, topics: Sequence[str] = OPEN) -> list[str]:
     two, in any order, since each message has a life of its own."""
     said, lines, last = [], [], dict.fromkeys(topics, 0)
     mine = {world.pairing.encode(), world.senior.encode(), world.junior.encode()}
-    for record in read(world.members.estate, *topics):
+    for record in read(world.members.stack, *topics):
         if record.value is None or world.pairing.encode() not in record.value + (record.key or b""):
             continue
         type, sequence = (record.header("ce_type") or b"").decode(), int(record.header("ce_sequence") or b"0")
@@ -126,9 +126,9 @@ def event_lines(world: PairWorld, topics: Sequence[str] = OPEN) -> list[str]:
 
 def seen(world: PairWorld, *, partner: Side | None) -> list[str]:
     """What a coordinator and an admin see of the pairing; and everything that the partner of who answered does."""
-    estate, members = world.members.estate, world.members
+    stack, members = world.members.stack, world.members
     pages: list[httpx.Response | str] = []
-    for api in (members.coordinator, lambda service: estate.api(service, admin(estate))):
+    for api in (members.coordinator, lambda service: stack.api(service, admin(stack))):
         pages += [api("matcher").get(world.path), api("feedback").get(f"{world.path}/care")]
         pages += [api("feedback").get(f"{world.path}/checkins")]
         listed = api("matcher").get("/pairings", params={"programme_id": PROGRAMME, "limit": 200})
@@ -163,7 +163,7 @@ def named(answer: httpx.Response) -> str:
 
 def mails(world: PairWorld) -> list[int]:
     """How many each of the two got."""
-    taken = world.members.estate.mails().values()
+    taken = world.members.stack.mails().values()
     number = {world.members.ids[person.external_id]: person.email.encode() for person in world.members.people}
     return [sum(b"<" + number[id] + b">" in mail for mail in taken) for id in (world.senior, world.junior)]
 
@@ -211,7 +211,7 @@ class TestTwoWorlds:
         first, other = worlds
         for world, junior in ((first, other.junior), (other, first.junior)):
             world.pairing = put(world, world.senior, junior)
-        rest(first.members.estate)
+        rest(first.members.stack)
         refusals = ((first, first.senior, "no_time"), (other, first.junior, "prefer_somebody_else"))
         for world, who, reason in refusals:
             refuse = partial(world.members.answer, who, world.pairing, "declined", reason=reason)
@@ -226,20 +226,20 @@ class TestTwoWorlds:
 
     def test_answers_show_nowhere(self, worlds: tuple[PairWorld, PairWorld]) -> None:
         """One junior answers badly and the other well, from the first check-in to the last."""
-        estate = worlds[0].members.estate
+        stack = worlds[0].members.stack
         for world in worlds:
             world.pairing = put(world, world.senior, world.junior)
-        rest(estate)
+        rest(stack)
         for world in worlds:
             for who in (world.senior, world.junior):
                 world.members.answer(who, world.pairing, "accepted")
-        rest(estate)
-        at = estate.clock.now().isoformat()
+        rest(stack)
+        at = stack.clock.now().isoformat()
         for world, rating in zip(worlds, (1, 5), strict=True):
             world.figures.clear()
             world.lasts(partial(begins, world, rating, at))
             ok(world.members.coordinator().post(f"{world.path}/end"))
-            rest(estate)
+            rest(stack)
             world.lasts(partial(closes, world, rating))
         assert all(world.figures[0] for world in worlds)
         same(worlds, partner="senior")
@@ -258,7 +258,7 @@ class TestTwoWorlds:
         for rating in (5, 1, 3):
             answers = {"answers": dict.fromkeys("345678", rating), "call_me": rating == 5}
             ok(world.members.feedback(world.junior).put(f"{world.path}/checkins/end", json=answers))
-        rest(world.members.estate)
+        rest(world.members.stack)
         assert (
             event_lines(world, [*OPEN, *RESTRICTED]),
             seen(world, partner="senior"),

@@ -72,8 +72,8 @@ TABLE = list(table())
 
 
 @pytest.fixture(scope="module")
-def cast(estate: Stack) -> Actors:
-    return assemble(estate)
+def cast(stack: Stack) -> Actors:
+    return assemble(stack)
 
 
 def asker_of(row: AccessRow, role: str, cast: Actors) -> str | None:
@@ -161,10 +161,10 @@ def strangers(row: AccessRow, role: str, cast: Actors) -> set[str]:
     return {cast.pairings["p2"], cast.pairings["pb"]} if role == "member" else {cast.pairings["pb"]}
 
 
-def routes(estate: Stack) -> Iterator[tuple[str, str, str]]:
+def routes(stack: Stack) -> Iterator[tuple[str, str, str]]:
     """What the running services themselves describe: service, method and path."""
     for service in SERVICES:
-        described = httpx.get(f"{estate.urls[service]}/openapi.json", trust_env=False).json()
+        described = httpx.get(f"{stack.urls[service]}/openapi.json", trust_env=False).json()
         for path, methods in described["paths"].items():
             yield from ((service, method.upper(), path) for method in methods if path not in OPEN)
 
@@ -177,7 +177,7 @@ def anonymous() -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def bad_tokens(cast: Actors) -> dict[str, str | None]:
-    data, issuer = cast.estate.data, cast.estate.urls[ISSUER]
+    data, issuer = cast.stack.data, cast.stack.urls[ISSUER]
     good = issue_token(data, cast.ids["s1"], ROLES, (A, B), issuer=issuer)
     claims = jwt.decode(good, options={"verify_signature": False})
     own_kid = public_jwk(load_signing_key(data))["kid"]
@@ -210,14 +210,14 @@ def _with_public_key_as_secret(key: ec.EllipticCurvePrivateKey, kid: str, body: 
 
 @pytest.fixture(scope="module")
 def roleless(cast: Actors) -> Mapping[str, str]:
-    data, issuer = cast.estate.data, cast.estate.urls[ISSUER]
+    data, issuer = cast.stack.data, cast.stack.urls[ISSUER]
     kinds = (("member",), ("Admin", "root", "ADMIN", "admin,"), ())
     return {str(roles): issue_token(data, None, roles, (A, "*"), subject="nobody", issuer=issuer) for roles in kinds}
 
 
 class TestTable:
-    def test_names_every_route_of_every_running_service(self, estate: Stack) -> None:
-        assert set(routes(estate)) == {(row.service, row.method, row.path) for row in TABLE}
+    def test_names_every_route_of_every_running_service(self, stack: Stack) -> None:
+        assert set(routes(stack)) == {(row.service, row.method, row.path) for row in TABLE}
 
     @pytest.mark.parametrize("row", TABLE, ids=str)
     def test_each_role_may_do_what_its_cell_says_and_no_more(self, row: AccessRow, cast: Actors) -> None:
@@ -246,7 +246,7 @@ class TestTable:
             headers = {"X-Roles": "admin", "X-Forwarded-User": "admin", "Content-Type": "application/json"}
             if token is not None:
                 headers["Authorization"] = f"Bearer {token}"
-            url = cast.estate.urls[row.service] + path
+            url = cast.stack.urls[row.service] + path
             answer = anonymous.request(row.method, url, headers=headers, params={"roles": "admin"}, **sent)
             assert answer.status_code == 401, f"{kind}: {answer.status_code}"
             assert set(answer.json()) <= {"type", "title", "status", "detail", "code", "trace"}
@@ -257,7 +257,7 @@ class TestTable:
     ) -> None:
         for roles, token in roleless.items():
             sent = body_of(row.method, row.path, cast, mine=True)
-            answer = cast.estate.api(row.service, token).request(
+            answer = cast.stack.api(row.service, token).request(
                 row.method, filled(row, "admin", cast, mine=True), **sent
             )
             assert answer.status_code == 403, f"{roles}: {answer.status_code} {answer.text}"
@@ -358,9 +358,9 @@ def secretive(cast: Actors) -> Actors:
     ok(cast.member("j2").post(f"/pairings/{fresh}/answer", json={"answer": "accepted"}))
     ok(cast.member("s1").post(f"/pairings/{refusing}/answer", json={"answer": "declined", "reason": REASON}))
     assert before.is_success
-    cast.estate.settle()
+    cast.stack.settle()
     return Actors(
-        cast.estate,
+        cast.stack,
         cast.ids,
         {**cast.pairings, "half": fresh, "refused": refusing},
         cast.rounds,
@@ -376,15 +376,13 @@ def secrets(secretive: Actors) -> Secrets:
     cast, pairing_path = secretive, f"/pairings/{secretive.pairings['f3']}"
     j5 = cast.member("j5", "feedback")
     checkin = ok(j5.put(f"{pairing_path}/checkins/day_0", json={"answers": {"1": 1, "2": 5}, "call_me": True}))
-    held = ok(
-        j5.post(f"{pairing_path}/sessions", json={"starts_at": cast.estate.clock.now().isoformat(), "held": True})
-    )
+    held = ok(j5.post(f"{pairing_path}/sessions", json={"starts_at": cast.stack.clock.now().isoformat(), "held": True}))
     session = held["sessions"][0]["session_id"]
     ok(j5.put(f"{pairing_path}/sessions/{session}/pulse", json={"met": True, "worth": 1}))
     idea = ok(j5.post(f"{pairing_path}/ideas", json={"text": IDEA}))["items"][0]["idea_id"]
     ok(cast.member("j5", "notifier").put("/preferences", json={"quiet_hours": {"from_hour": 3, "until_hour": 4}}))
     messages = {who: ok(cast.member(who, "notifier").get("/inbox"))["items"][0] for who in VICTIMS}
-    cast.estate.settle()
+    cast.stack.settle()
     answered = ('"answers":{"1":1', '"call_me":true', '"worth":')
     written = (INTRO, REASON, "declined", '"candour_plain":2', '"avoid":["', '"from_hour":3', *answered)
     said = (*checkin["advice"], *(message["id"] for message in messages.values()))
@@ -458,7 +456,7 @@ def every_request(secrets: Secrets, *, reading: bool) -> Iterator[Attempt]:
     """Each route that the running services describe, with all ids, by each viewer; what destroys comes last."""
     known_routes = [
         (service, method, path)
-        for service, method, path in routes(secrets.cast.estate)
+        for service, method, path in routes(secrets.cast.stack)
         if (method == "GET") == reading and path not in EVERYBODYS
     ]
     for service, method, path in sorted(known_routes, key=lambda route: route[2].endswith(DESTROYS)):
@@ -517,7 +515,7 @@ class TestSecrets:
             else:
                 assert seen.status_code in (403, 404), viewer
             assert api("feedback").get(f"/programmes/{A}/calls").status_code == 403, viewer
-        contact = cast.estate.api("feedback", cast.token(None, "service", subject="speak-up"))
+        contact = cast.stack.api("feedback", cast.token(None, "service", subject="speak-up"))
         assert [call["member_id"] for call in ok(contact.get(f"/programmes/{A}/calls"))["items"]] == [cast.ids["j5"]]
 
     def test_the_person_reads_all_of_it(self, secrets: Secrets) -> None:
@@ -555,7 +553,7 @@ class TestSecrets:
 
         before = looks()
         ok(cast.member("s3").post(f"{pairing_path}/answer", json={"answer": "accepted"}))
-        cast.estate.settle()
+        cast.stack.settle()
         assert looks() == before
         guessed = watching["the other side"].post(
             f"{pairing_path}/answer", json={"answer": "accepted"}, headers={"If-Match": '"2"'}

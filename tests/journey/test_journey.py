@@ -47,8 +47,8 @@ class JourneyStory:
     told: list[Json] = field(default_factory=list)
 
     @property
-    def estate(self) -> Stack:
-        return self.members.estate
+    def stack(self) -> Stack:
+        return self.members.stack
 
     def a_proposal(self) -> Json:
         """A pairing that was proposed and that no other test has touched."""
@@ -59,7 +59,7 @@ class JourneyStory:
 
     def agreed(self, pairing_id: str, *happened: str) -> Json:
         """The pairing, when everybody says the same of it, and these are the events of its life so far."""
-        self.estate.settle()
+        self.stack.settle()
         self.others.caught_up()
         here = self.members.pairing(pairing_id)
         life = self.others.history(pairing_id)
@@ -68,7 +68,7 @@ class JourneyStory:
             assert said is not None
             assert {name: here[name] for name in said} == said
         for service in ("feedback", "profiles"):
-            document = self.estate.database(service)["pairings"].find_one({"_id": pairing_id})
+            document = self.stack.database(service)["pairings"].find_one({"_id": pairing_id})
             assert document["state"] == here["state"], f"what {service} keeps"
         return here
 
@@ -79,16 +79,16 @@ class JourneyStory:
 
 
 @pytest.fixture(scope="module")
-def others(estate: Stack) -> Iterator[OtherSystem]:
-    with OtherSystem(estate.endpoints.kafka, estate.prefix) as listening:
+def others(stack: Stack) -> Iterator[OtherSystem]:
+    with OtherSystem(stack.endpoints.kafka, stack.prefix) as listening:
         yield listening
 
 
 @pytest.fixture(scope="module")
-def members(estate: Stack) -> Members:
-    company = a_programme(estate, "journey", PEOPLE)
-    imported(estate, begin_import(estate, csv_of([STAYS_AWAY], "journey")))
-    estate.settle()
+def members(stack: Stack) -> Members:
+    company = a_programme(stack, "journey", PEOPLE)
+    imported(stack, begin_import(stack, csv_of([STAYS_AWAY], "journey")))
+    stack.settle()
     return company
 
 
@@ -109,7 +109,7 @@ def months_after(text: str, months: int) -> str:
 
 def release_if_it_waits(story: JourneyStory, import_id: str) -> None:
     """A file that touches more than 5 % of the running pairings waits for a person; here one pairing is more."""
-    api = story.estate.api("profiles", admin(story.estate))
+    api = story.stack.api("profiles", admin(story.stack))
     settled = wait_until(
         lambda: next(
             (s for s in [ok(api.get(f"/imports/{import_id}"))["state"]] if s in ("done", "waiting_for_release")), None
@@ -128,13 +128,13 @@ def erased(answer: Any) -> Json | None:
 class TestJourney:
     def test_hr_file_creates_members_once(self, members: Members) -> None:
         """The same file again changes nothing."""
-        again = imported(members.estate, begin_import(members.estate, csv_of(PEOPLE, "journey")))
+        again = imported(members.stack, begin_import(members.stack, csv_of(PEOPLE, "journey")))
         assert (again["created"], again["changed"], again["unchanged"], again["failed"]) == (0, 0, len(PEOPLE), 0)
-        assert len(ids_of(members.estate, "journey")) == len(PEOPLE) + 1
+        assert len(ids_of(members.stack, "journey")) == len(PEOPLE) + 1
 
     def test_importing_is_not_joining(self, members: Members, round: Json) -> None:
         parameters = {"programme": "journey", "state": "ready"}
-        ready = everything(partial(members.estate.api("profiles", admin(members.estate)).get, "/members"), parameters)
+        ready = everything(partial(members.stack.api("profiles", admin(members.stack)).get, "/members"), parameters)
         assert {member["member_id"] for member in ready} == set(members.ids.values())
         assert (round["seniors"], round["juniors"]) == (9, 9)
 
@@ -143,7 +143,7 @@ class TestJourney:
         assert len(proposals) == round["pairs"] == 9
         assert all(proposal["reasons"]["senior"] and proposal["reasons"]["junior"] for proposal in proposals)
         assert members.pairings() == []
-        members.estate.settle()
+        members.stack.settle()
         others.caught_up()
         assert not [state for state in others.states().values() if state["programme_id"] == "journey"]
 
@@ -229,9 +229,9 @@ class TestJourney:
         row = next(somebody for somebody in PEOPLE if somebody.external_id == leaver)
         text = csv_of([row]).decode().splitlines()
         content = f"{text[0]},employment\n{text[1]},left\n".encode()
-        waiting = begin_import(story.estate, content)
+        waiting = begin_import(story.stack, content)
         release_if_it_waits(story, waiting)
-        assert imported(story.estate, waiting)["changed"] == 1
+        assert imported(story.stack, waiting)["changed"] == 1
         assert story.agreed(pairing["pairing_id"], "proposed", "formed", "ended")["state"] == "ended"
         assert story.holders(pairing) == []
 
@@ -241,10 +241,10 @@ class TestJourney:
         senior, junior = partners(pairing)
         erasure = ok(story.members.profiles(junior).post("/members/me/erasure"))
         assert erasure["member_id"] == junior
-        api = story.estate.api("profiles", admin(story.estate))
+        api = story.stack.api("profiles", admin(story.stack))
         done = wait_until(lambda: erased(api.get(f"/erasures/{junior}")), "every service has forgotten them")
         assert set(done["completed"]) == {"profiles", "matcher", "notifier", "feedback"}
-        story.estate.settle()
+        story.stack.settle()
         story.others.caught_up()
         assert pairing["pairing_id"] not in story.others.states()
         assert story.others.history(pairing["pairing_id"])[-1].type == "mentoring.pairing.ended.v1"
@@ -258,9 +258,9 @@ class TestJourney:
     def test_an_unanswered_proposal_lapses_in_business_time(self, story: JourneyStory) -> None:
         pairing = story.a_proposal()
         story.members.answer(partners(pairing)[0], pairing["pairing_id"], "accepted")
-        story.estate.advance(timedelta(days=13))
+        story.stack.advance(timedelta(days=13))
         assert story.agreed(pairing["pairing_id"], "proposed")["answer_by"] == pairing["answer_by"]
-        story.estate.advance(timedelta(days=2))
+        story.stack.advance(timedelta(days=2))
         wait_until(lambda: story.members.pairing(pairing["pairing_id"])["state"] == "lapsed", "the proposal lapsed")
         story.agreed(pairing["pairing_id"], "proposed", "lapsed")
         assert story.holders(pairing) == []
@@ -268,7 +268,7 @@ class TestJourney:
 
 class TestAnotherSystem:
     def test_pairing_states_alone_tell_the_current_pairs(self, story: JourneyStory) -> None:
-        with OtherSystem(story.estate.endpoints.kafka, story.estate.prefix, ("pairing-states.v1",)) as late:
+        with OtherSystem(story.stack.endpoints.kafka, story.stack.prefix, ("pairing-states.v1",)) as late:
             late.caught_up()
             now = {frozenset(partners(pairing)) for pairing in story.members.pairings() if pairing["state"] in TOGETHER}
             assert late.who_with_whom("journey") == story.others.who_with_whom("journey") == now
@@ -286,7 +286,7 @@ class TestAnotherSystem:
             assert firsts == {of: sorted(numbers) for of, numbers in firsts.items()}
 
     def test_seats_and_pairings_agree_for_everybody(self, story: JourneyStory) -> None:
-        story.estate.settle()
+        story.stack.settle()
         holding = {
             (member, pairing["pairing_id"])
             for pairing in story.members.pairings()

@@ -68,8 +68,8 @@ class MonthsStory:
     """What was acknowledged over HTTP, by the type of the event that must follow."""
 
     @property
-    def estate(self) -> Stack:
-        return self.members.estate
+    def stack(self) -> Stack:
+        return self.members.stack
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -79,9 +79,9 @@ class MonthsStory:
 
     def until(self, moment: datetime) -> None:
         """Move on, when all has happened that was to, and let everything happen that is due by then."""
-        self.estate.rest()
-        self.estate.until(moment)
-        self.estate.rest()
+        self.stack.rest()
+        self.stack.until(moment)
+        self.stack.rest()
 
     def on(self, day: date, hour: int = 9) -> datetime:
         return datetime.combine(day, time(hour), self.begun.tzinfo)
@@ -134,13 +134,13 @@ class MonthsStory:
     def address(self, member: str) -> str:
         if member in self.gone:
             return self.gone[member]
-        api = self.estate.api("notifier", admin(self.estate))
+        api = self.stack.api("notifier", admin(self.stack))
         return str(ok(api.get(f"/contacts/{member}"))["email"])
 
     def post(self) -> dict[str, list[EmailMessage]]:
-        """All mail of the estate, by address."""
+        """All mail of the stack, by address."""
         mails: dict[str, list[EmailMessage]] = defaultdict(list)
-        for file in self.estate.maildir().iterdir():
+        for file in self.stack.maildir().iterdir():
             mail = message_from_bytes(file.read_bytes(), policy=default)
             mails[str(mail["To"].addresses[0].addr_spec)].append(mail)
         return mails
@@ -158,7 +158,7 @@ class MonthsStory:
         return only
 
     def purposes(self) -> dict[str, str]:
-        return {note["_id"]: note["purpose"] for note in self.estate.database("notifier")["notifications"].find()}
+        return {note["_id"]: note["purpose"] for note in self.stack.database("notifier")["notifications"].find()}
 
     def inbox(self, member: str) -> list[Json]:
         return everything(partial(self.members.notifier(member).get, "/inbox"), {})
@@ -194,23 +194,23 @@ def id_of(mail: EmailMessage) -> str:
 
 
 @pytest.fixture(scope="module")
-def others(estate: Stack) -> Iterator[OtherSystem]:
+def others(stack: Stack) -> Iterator[OtherSystem]:
     """Hears also how pairings went, in bands, which other systems may not."""
-    with OtherSystem(estate.endpoints.kafka, estate.prefix, (*MAY_READ, "outcomes.v1")) as listening:
+    with OtherSystem(stack.endpoints.kafka, stack.prefix, (*MAY_READ, "outcomes.v1")) as listening:
         yield listening
 
 
 @pytest.fixture(scope="module")
-def months(estate: Stack, others: OtherSystem) -> MonthsStory:
-    imported(estate, begin_import(estate, csv_of([COORDINATOR])))
-    api = estate.api("profiles", admin(estate))
+def months(stack: Stack, others: OtherSystem) -> MonthsStory:
+    imported(stack, begin_import(stack, csv_of([COORDINATOR])))
+    api = stack.api("profiles", admin(stack))
     coordinator = ok(api.get("/members", params={"external_id": COORDINATOR.external_id}))["items"][0]["member_id"]
     members = a_programme(
-        estate, PROGRAMME, PEOPLE, coordinators=[coordinator], care={"messages_per_week": 21, "min_group": 5}
+        stack, PROGRAMME, PEOPLE, coordinators=[coordinator], care={"messages_per_week": 21, "min_group": 5}
     )
-    now = estate.clock.now()
+    now = stack.clock.now()
     monday = datetime.combine(now.date() + (7 - now.weekday()) * DAY, time(9), now.tzinfo)
-    begun = estate.until(monday)
+    begun = stack.until(monday)
     return MonthsStory(members, others, coordinator, begun)
 
 
@@ -227,11 +227,11 @@ def figures(months: MonthsStory) -> Json:
 class TestMonths:
     def test_each_side_gets_a_proposal_with_its_own_reasons(self, months: MonthsStory) -> None:
         computed = months.members.round()
-        months.estate.rest()
+        months.stack.rest()
         assert months.mailed(months.coordinator) == [{"round_to_review": 1}]
         months.members.publish(computed["round_id"])
         months.pairs = dict(zip(NAMES, months.members.pairings(state="proposed"), strict=True))
-        months.estate.rest()
+        months.stack.rest()
         for name in NAMES:
             for purposes in months.mailed(*months.both(name)):
                 assert purposes == {"proposal": 1}
@@ -245,7 +245,7 @@ class TestMonths:
             months.members.accept_both(months.pairs[name])
         months.members.answer(months.both("lasting")[0], months.id("lasting"), "accepted")
         months.members.answer(months.both("refused")[1], months.id("refused"), "declined", reason="know_each_other")
-        months.estate.rest()
+        months.stack.rest()
         for name in NAMES[1:-1]:
             for purposes in months.mailed(*months.both(name)):
                 assert purposes == {"proposal": 1, "partners": 1, "checkin": 1}
@@ -292,7 +292,7 @@ class TestMonths:
         assert answered == {"proposal": 1}
         assert forgot == {"proposal": 1, "answer_reminder": 1}
         months.members.answer(months.both("lasting")[1], months.id("lasting"), "accepted")
-        months.estate.rest()
+        months.stack.rest()
         assert months.life("lasting") == ["pairing.proposed", "pairing.formed"]
         months.check_in("lasting", "day_0", 2)
 
@@ -300,7 +300,7 @@ class TestMonths:
         senior, junior = months.both("lasting")
         months.move("lasting", senior, "charter", goals=["speak plainly"], meeting_rhythm="monthly")
         assert months.move("lasting", junior, "charter", agree=True)["state"] == "chartered"
-        months.estate.rest()
+        months.stack.rest()
         assert all(months.noted(member)["agreed"] == 1 for member in (senior, junior))
         assert months.life("lasting") == ["pairing.proposed", "pairing.formed", "pairing.chartered"]
 
@@ -317,7 +317,7 @@ class TestMonths:
         months.said["session.scheduled"] += 1
         off = months.meet("lasting", senior, months.day(16, 10))
         months.session("lasting", junior, off, "cancel")
-        months.estate.rest()
+        months.stack.rest()
         assert [short(event) for event in months.events("feedback.v1", "lasting") if ".session." in event.type] == [
             "session.scheduled", "session.scheduled", "session.scheduled", "session.cancelled",
         ]  # fmt: skip
@@ -387,7 +387,7 @@ class TestMonths:
         senior, junior = months.both("changing")
         ok(months.members.feedback(junior).post(f"/pairings/{months.id('changing')}/partner-change", json={}))
         months.said["partner.change.requested"] += 1
-        months.estate.rest()
+        months.stack.rest()
         assert months.life("changing") == ["pairing.proposed", "pairing.formed", "pairing.ended"]
         assert months.pairing("changing")["end_kind"] == "ended_early"
         letters = [months.letter(member, "ended").get_content() for member in (senior, junior)]
@@ -408,14 +408,14 @@ class TestMonths:
         suggested = ok(months.members.coordinator().post(f"{path}/suggestions"))["items"]
         assert {(item["senior"], item["junior"]) for item in suggested} == {(senior, old_junior), (old_senior, junior)}
         before = months.mailed(*free)
-        months.estate.rest()
+        months.stack.rest()
         assert months.mailed(*free) == before, "a suggestion tells nobody"
         body = {"senior": senior, "junior": old_junior}
         months.pairs["second"] = ok(months.members.coordinator().post(f"{path}/pairings", json=body))
-        months.estate.rest()
+        months.stack.rest()
         assert all(purposes["proposal"] == 2 for purposes in months.mailed(senior, old_junior))
         months.members.accept_both(months.pairs["second"])
-        months.estate.rest()
+        months.stack.rest()
         assert [purposes["partners"] for purposes in months.mailed(senior, old_junior)] == [1, 2]
         assert months.life("second") == ["pairing.proposed", "pairing.formed"]
 
@@ -425,8 +425,8 @@ class TestMonths:
         row = next(somebody for somebody in PEOPLE if somebody.external_id == by_id[leaver])
         months.is_silent(leaver)
         head, line = csv_of([row]).decode().splitlines()
-        leaving = begin_import(months.estate, f"{head},employment\n{line},left\n".encode())
-        api = months.estate.api("profiles", admin(months.estate))
+        leaving = begin_import(months.stack, f"{head},employment\n{line},left\n".encode())
+        api = months.stack.api("profiles", admin(months.stack))
         settled = wait_until(
             lambda: next(
                 (
@@ -440,8 +440,8 @@ class TestMonths:
         )
         if settled == "waiting_for_release":
             ok(api.post(f"/imports/{leaving}/release"))
-        imported(months.estate, leaving)
-        months.estate.rest()
+        imported(months.stack, leaving)
+        months.stack.rest()
         assert months.pairing("quiet")["end_kind"] == "not_started"
         assert months.mailed(stays)[0]["ended"] == 1
         assert NEUTRAL in months.letter(stays, "ended").get_content()
@@ -452,12 +452,12 @@ class TestMonths:
         months.gone[erased] = months.address(erased)
         months.is_silent(erased)
         ok(months.members.profiles(erased).post("/members/me/erasure"))
-        api = months.estate.api("profiles", admin(months.estate))
+        api = months.stack.api("profiles", admin(months.stack))
         wait_until(lambda: ok(api.get(f"/erasures/{erased}"))["done"], "every service has forgotten them")
-        months.estate.rest()
+        months.stack.rest()
         assert months.life("parting")[-1] == "pairing.ended"
         assert months.mailed(stays)[0]["ended"] == 1
-        assert not list(months.estate.database("notifier")["notifications"].find({"member_id": erased}))
+        assert not list(months.stack.database("notifier")["notifications"].find({"member_id": erased}))
 
     def test_days_on_hold_move_later_dates(self, months: MonthsStory) -> None:
         months.until(months.day(37))
@@ -480,7 +480,7 @@ class TestMonths:
         planned = date.fromisoformat(months.pairing("lasting")["planned_end"])
         for member in months.both("lasting"):
             months.move("lasting", member, "renew", months=1)
-        months.estate.rest()
+        months.stack.rest()
         assert all(purposes["renewed"] == 1 for purposes in months.mailed(*months.both("lasting")))
         months.until(months.on(planned - 13 * DAY))
         assert not any(purposes["closing_soon"] for purposes in months.mailed(*months.both("lasting")))
@@ -500,7 +500,7 @@ class TestMonths:
             assert "Thank you" in months.letter(member, "ended")["Subject"]
         assert not months.events("outcomes.v1", "lasting")
         months.check_in("lasting", "end", 5)
-        months.estate.rest()
+        months.stack.rest()
         [outcome] = months.events("outcomes.v1", "lasting")
         assert outcome.data is not None
         assert {outcome.data[name] for name in ("senior_learned", "junior_learned", "senior_enjoyed")} == {"high"}
@@ -534,7 +534,7 @@ class TestAfterwards:
         assert len(months.silent) == 2
 
     def test_mail_inbox_records_and_events_agree(self, months: MonthsStory) -> None:
-        collection = months.estate.database("notifier")["notifications"]
+        collection = months.stack.database("notifier")["notifications"]
         ours: Sequence[str] = [*months.members.ids.values(), months.coordinator]
         staying = [member for member in ours if member not in months.gone]
         post = months.post()

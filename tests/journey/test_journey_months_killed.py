@@ -42,7 +42,7 @@ Act = Callable[[], object]
 
 
 class Wavering(mail.Catcher):
-    """Keeps each mail in the estate's Maildir; while ``wavers``, it never says so of those to our people."""
+    """Keeps each mail in the stack's Maildir; while ``wavers``, it never says so of those to our people."""
 
     def __init__(self, maildir: Path) -> None:
         super().__init__(maildir)
@@ -92,9 +92,9 @@ def served_at(port: int) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def wavering(estate: Stack) -> Iterator[tuple[Wavering, dict[str, str]]]:
+def wavering(stack: Stack) -> Iterator[tuple[Wavering, dict[str, str]]]:
     """A server of mail beside the catcher, with the settings that lead notifier there."""
-    catcher, port = Wavering(estate.maildir().parent), ports.any_free()
+    catcher, port = Wavering(stack.maildir().parent), ports.any_free()
     controller = Controller(catcher, hostname=mail.HOST, port=port)
     controller.start()
     yield catcher, served_at(port)
@@ -102,16 +102,16 @@ def wavering(estate: Stack) -> Iterator[tuple[Wavering, dict[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def witness(estate: Stack) -> Iterator[OtherSystem]:
-    with OtherSystem(estate.endpoints.kafka, estate.prefix) as watching:
+def witness(stack: Stack) -> Iterator[OtherSystem]:
+    with OtherSystem(stack.endpoints.kafka, stack.prefix) as watching:
         yield watching
 
 
 @pytest.fixture(scope="module")
-def members(estate: Stack) -> Members:
-    company = a_programme(estate, PROGRAMME, cohort(PROGRAMME, PAIRS, PAIRS), care={"messages_per_week": 21})
-    now = estate.clock.now()
-    estate.until(datetime.combine(now.date() + (7 - now.weekday()) * DAY, time(9), now.tzinfo))
+def members(stack: Stack) -> Members:
+    company = a_programme(stack, PROGRAMME, cohort(PROGRAMME, PAIRS, PAIRS), care={"messages_per_week": 21})
+    now = stack.clock.now()
+    stack.until(datetime.combine(now.date() + (7 - now.weekday()) * DAY, time(9), now.tzinfo))
     return company
 
 
@@ -119,15 +119,15 @@ def members(estate: Stack) -> Members:
 def pairs(members: Members) -> list[Json]:
     """All that formed while feedback died between what it heard and what it does about it."""
     members.publish(members.round()["round_id"])
-    estate = members.estate
+    stack = members.stack
     first, *others = members.pairings(state="proposed")
     formed = [members.accept_both(first)]
-    courses = estate.database("feedback")["courses"]
+    courses = stack.database("feedback")["courses"]
     wait_until(lambda: courses.find_one({"_id": first["pairing_id"]}), "the first one is taken up")
-    die(estate, "feedback")
+    die(stack, "feedback")
     formed += [members.accept_both(pairing) for pairing in others]
-    estate.start()
-    estate.rest(LONG_S)
+    stack.start()
+    stack.rest(LONG_S)
     assert len(formed) == PAIRS
     return formed
 
@@ -137,40 +137,40 @@ def lived(
     members: Members, pairs: list[Json], wavering: tuple[Wavering, dict[str, str]], witness: OtherSystem
 ) -> list[Json]:
     """What the pairs were when all was over: every service has died while they met, answered and were written to."""
-    estate = members.estate
+    stack = members.stack
     catcher, settings = wavering
     with acting(members, pairs) as go:
         for names, more in ((["feedback"], {}), (["notifier"], settings), (["profiles", "matcher"], {})):
             go()
-            die(estate, *names)
-            estate.start(**more)
-    estate.rest(LONG_S)
+            die(stack, *names)
+            stack.start(**more)
+    stack.rest(LONG_S)
     a_month_later(members, pairs, catcher)
     return pairs
 
 
 def a_month_later(members: Members, pairs: list[Json], catcher: Wavering) -> None:
     """The matcher dies before it hears of a wish, feedback while it asks people, notifier with mail half-way out."""
-    estate = members.estate
-    die(estate, "matcher")
+    stack = members.stack
+    die(stack, "matcher")
     ok(members.feedback(partners(pairs[-1])[1]).post(f"/pairings/{pairs[-1]['pairing_id']}/partner-change", json={}))
-    estate.advance(31 * DAY)
-    courses = estate.database("feedback")["courses"]
+    stack.advance(31 * DAY)
+    courses = stack.database("feedback")["courses"]
     query = {"_id": pairs[-1]["pairing_id"], "asked_for": "day_30:senior"}
     wait_until(lambda: courses.find_one(query), "they are asked")
-    die(estate, "feedback")
+    die(stack, "feedback")
     catcher.wavers = True
-    estate.start()
+    stack.start()
     wait_until(lambda: catcher.unsaid >= 3, "some mail is half-way out")
-    die(estate, "notifier")
-    estate.start()
-    estate.rest(LONG_S)
+    die(stack, "notifier")
+    stack.start()
+    stack.rest(LONG_S)
 
 
-def die(estate: Stack, *names: str) -> None:
+def die(stack: Stack, *names: str) -> None:
     for name in names:
-        estate.kill(name)
-        estate.release_claims(name)
+        stack.kill(name)
+        stack.release_claims(name)
 
 
 @contextmanager
@@ -210,7 +210,7 @@ def acting(members: Members, pairs: list[Json]) -> Iterator[Callable[[], None]]:
 def acts(members: Members, pairing: Json) -> Iterator[Act]:
     """Two meetings with a date, one of them called off; one held without; a charter, two check-ins."""
     id, (senior, junior) = pairing["pairing_id"], partners(pairing)
-    now = members.estate.clock.now()
+    now = members.stack.clock.now()
     booking, other = members.feedback(senior), members.feedback(junior)
     sessions_path = f"/pairings/{id}/sessions"
 
@@ -261,26 +261,26 @@ def short(event: SubscriberEvent) -> str:
 @pytest.fixture(scope="module")
 def over(members: Members, lived: list[Json], witness: OtherSystem) -> ScriptedSmtpHandler:
     """A server of mail that refused, put off, vanished and dropped while those that were left came to their end."""
-    estate = members.estate
+    stack = members.stack
     end = date.fromisoformat(members.pairing(lived[0]["pairing_id"])["planned_end"])
-    estate.stop("notifier")
-    with scripted_smtp_server(TowardsUs(estate.maildir().parent)) as (server, port):
+    stack.stop("notifier")
+    with scripted_smtp_server(TowardsUs(stack.maildir().parent)) as (server, port):
         server.recipient_replies.extend(["450 later", "550 never", VANISH])
         server.data_replies.extend(["451 greylisted", DROP])
-        estate.restart("notifier", **served_at(port))
-        estate.until(datetime.combine(end, time(10), estate.clock.now().tzinfo))
-        estate.settle(LONG_S)
-        wait_until(lambda: hurried(estate), "nothing is left to be tried again", LONG_S)
-        estate.rest(LONG_S)
-        estate.stop("notifier")
-    estate.restart("notifier")
+        stack.restart("notifier", **served_at(port))
+        stack.until(datetime.combine(end, time(10), stack.clock.now().tzinfo))
+        stack.settle(LONG_S)
+        wait_until(lambda: hurried(stack), "nothing is left to be tried again", LONG_S)
+        stack.rest(LONG_S)
+        stack.stop("notifier")
+    stack.restart("notifier")
     witness.caught_up()
     return server
 
 
-def hurried(estate: Stack) -> bool:
+def hurried(stack: Stack) -> bool:
     """What waits to be tried again is tried at once; whether there is none. What is being tried has a longer claim."""
-    notes, now = estate.database("notifier")["notifications"], estate.clock.machine_now()
+    notes, now = stack.database("notifier")["notifications"], stack.clock.machine_now()
     put_off = {"state": "sending", "lease": {"$gt": now, "$lte": now + CLAIM_LEASE / 2}}
     notes.update_many(put_off, {"$set": {"lease": now - timedelta(seconds=1)}})
     return not notes.find_one({"state": "sending"})
@@ -313,7 +313,7 @@ class TestKilledMonths:
         sequences = witness.sequences("feedback.v1")
         for pairing in lived:
             id = pairing["pairing_id"]
-            stored = members.estate.database("feedback")["courses"].find_one({"_id": id})
+            stored = members.stack.database("feedback")["courses"].find_one({"_id": id})
             seen = list(dict.fromkeys(sequences["/viceversa/feedback", id]))
             assert seen == list(range(1, stored["sequence"] + 1 - (stored["outcome_at"] is not None)))
             assert all(before < after for before, after in pairwise(seen))
@@ -327,15 +327,15 @@ class TestKilledMonths:
     def test_no_message_left_twice_and_none_was_lost(
         self, members: Members, lived: list[Json], witness: OtherSystem, wavering: tuple[Wavering, dict[str, str]]
     ) -> None:
-        estate, ours = members.estate, set(members.ids.values())
+        stack, ours = members.stack, set(members.ids.values())
         records = {
             record["_id"]: record
-            for record in estate.database("notifier")["notifications"].find({"member_id": {"$in": [*ours]}})
+            for record in stack.database("notifier")["notifications"].find({"member_id": {"$in": [*ours]}})
         }
         sent = {id: record for id, record in records.items() if record["state"] == "sent"}
         assert {record["state"] for record in records.values()} <= {"sent", "suppressed", "held"}
         assert sum(record["doubts"] for record in sent.values()) >= wavering[0].unsaid >= 3
-        left = Counter(id for id, to in letters(estate) if PROGRAMME in to)
+        left = Counter(id for id, to in letters(stack) if PROGRAMME in to)
         assert left == Counter(id for id, record in sent.items() if record["channel"] == "email")
         witness.caught_up()
         notifications = [
@@ -370,7 +370,7 @@ class TestKilledMonths:
     ) -> None:
         """The server refuses, delays and drops. A message that it never accepts is failed."""
         ours = list(members.ids.values())
-        records = list(members.estate.database("notifier")["notifications"].find({"member_id": {"$in": ours}}))
+        records = list(members.stack.database("notifier")["notifications"].find({"member_id": {"$in": ours}}))
         [failed] = [record for record in records if record["state"] == "failed"]
         assert failed["reason"] == "address_refused"
         [failure] = [
@@ -380,14 +380,14 @@ class TestKilledMonths:
         assert (failure["member_id"], failure["channel"]) == (failed["member_id"], "email")
         here = {record["_id"] for record in records if record["state"] == "sent" and record["channel"] == "email"}
         taken = Counter(id.strip("<>").partition("@")[0] for id in over.message_ids())
-        assert set(taken) == here - {id for id, _ in letters(members.estate)}
+        assert set(taken) == here - {id for id, _ in letters(members.stack)}
         assert sorted(taken.values())[-2:] == [1, 2], "the one that was taken without a word came again, once"
         assert sum(
             record["purpose"] == "ended" for record in records if record["_id"] in taken or record is failed
         ) == 2 * (PAIRS - 1)
 
 
-def letters(estate: Stack) -> list[tuple[str, str]]:
-    """Of the mail in the estate's Maildir the part of the Message-ID that notifier chose, and to whom."""
-    read = [message_from_bytes(file.read_bytes(), policy=default) for file in estate.maildir().iterdir()]
+def letters(stack: Stack) -> list[tuple[str, str]]:
+    """Of the mail in the stack's Maildir the part of the Message-ID that notifier chose, and to whom."""
+    read = [message_from_bytes(file.read_bytes(), policy=default) for file in stack.maildir().iterdir()]
     return [(str(mail["Message-ID"]).strip("<>").partition("@")[0], str(mail["To"])) for mail in read]

@@ -16,8 +16,8 @@ from tests.journey.trace_helpers import PairingTraces
 
 
 @pytest.fixture(scope="module")
-def members(estate: Stack) -> Members:
-    return a_programme(estate, "legs", cohort("legs", 1, 1), care={"messages_per_week": 21})
+def members(stack: Stack) -> Members:
+    return a_programme(stack, "legs", cohort("legs", 1, 1), care={"messages_per_week": 21})
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def life(members: Members, collector: Collector) -> PairingTraces:
     text = {"goals": ["to listen"], "meeting_rhythm": "monthly"}
     life.step("draft", company.matcher(senior), "POST", f"{path}/charter", text)
     life.step("agree", company.matcher(junior), "POST", f"{path}/charter", {"agree": True})
-    now = company.estate.clock.now()
+    now = company.stack.clock.now()
     later = {"starts_at": (now + timedelta(days=3)).isoformat()}
     life.step("book", company.feedback(senior), "POST", f"{path}/sessions", later)
     life.step("answer", company.feedback(junior), "PUT", f"{path}/checkins/day_0", {"answers": {"1": 3}})

@@ -18,7 +18,9 @@ import httpx
 import psutil
 import pytest
 
-from deploy.local import ports, process, stack
+from deploy.local import ports, process
+from deploy.local.stack import Running as RunningServers
+from deploy.local.stack import start as start_servers
 from tests.journey.conditions import wait_until
 from tests.journey.people import (
     Json,
@@ -48,15 +50,15 @@ OF_PAIRINGS = ("pairings.v1", "pairing-states.v1", "answers.v1")
 
 
 @pytest.fixture(scope="module")
-def witness(estate: Stack) -> Iterator[OtherSystem]:
+def witness(stack: Stack) -> Iterator[OtherSystem]:
     """Sees every event about pairings, also the answers, which other systems may not read."""
-    with OtherSystem(estate.endpoints.kafka, estate.prefix, (*OF_PAIRINGS, "rounds.v1")) as watching:
+    with OtherSystem(stack.endpoints.kafka, stack.prefix, (*OF_PAIRINGS, "rounds.v1")) as watching:
         yield watching
 
 
 @pytest.fixture(scope="module")
-def members(estate: Stack) -> Members:
-    return a_programme(estate, "kill", cohort("kill", PAIRS, PAIRS))
+def members(stack: Stack) -> Members:
+    return a_programme(stack, "kill", cohort("kill", PAIRS, PAIRS))
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +67,12 @@ def import_id(members: Members) -> str:
 
     The store is watched, since a service that imports on a busy machine may answer when it is done.
     """
-    estate = members.estate
-    open_programme(estate, "kill-import")
-    estate.settle()
-    begun_id = begin_import(estate, csv_of(CROWD, "kill-import"), key=KEY)
-    wait_until(lambda: of_the_crowd(estate, "profiles", "persons"), "some rows are imported")
-    kill_and_restart(estate, "profiles")
+    stack = members.stack
+    open_programme(stack, "kill-import")
+    stack.settle()
+    begun_id = begin_import(stack, csv_of(CROWD, "kill-import"), key=KEY)
+    wait_until(lambda: of_the_crowd(stack, "profiles", "persons"), "some rows are imported")
+    kill_and_restart(stack, "profiles")
     return begun_id
 
 
@@ -79,7 +81,7 @@ def round_id(members: Members, import_id: str) -> str:
     """Of a round that the matcher was killed at, meanwhile."""
     started = ok(members.coordinator().post("/programmes/kill/rounds", json={}))
     assert started["state"] == "computing"
-    kill_and_restart(members.estate, "matcher")
+    kill_and_restart(members.stack, "matcher")
     return str(started["round_id"])
 
 
@@ -89,21 +91,21 @@ def proposed(members: Members, round_id: str) -> list[Json]:
     computed = members.round_when(round_id, "computed", LEASES_S)
     assert computed["pairs"] == PAIRS
     ok(members.coordinator().post(f"/rounds/{round_id}/publish"))
-    kill_and_restart(members.estate, "matcher")
+    kill_and_restart(members.stack, "matcher")
     published = members.round_when(round_id, "published", LEASES_S)
     assert (published["proposed"], published["withdrawn"]) == (PAIRS, 0)
     return members.pairings(state="proposed")
 
 
-def of_the_crowd(estate: Stack, service: str, collection: str) -> int:
-    return int(estate.database(service)[collection].count_documents({"enrolments.programme_id": "kill-import"}))
+def of_the_crowd(stack: Stack, service: str, collection: str) -> int:
+    return int(stack.database(service)[collection].count_documents({"enrolments.programme_id": "kill-import"}))
 
 
 class TestKill:
     def test_a_round_killed_twice_proposes_each_pair_once(
         self, members: Members, proposed: list[Json], witness: OtherSystem
     ) -> None:
-        members.estate.published("matcher", LEASES_S)
+        members.stack.published("matcher", LEASES_S)
         witness.caught_up()
         assert len(proposed) == PAIRS
         assert len({member for pairing in proposed for member in partners(pairing)}) == 2 * PAIRS
@@ -116,15 +118,15 @@ class TestKill:
             "mentoring.round.published.v1": 1,
         }
 
-    def test_a_killed_import_creates_everybody_once(self, estate: Stack, import_id: str, round_id: str) -> None:
-        assert begin_import(estate, csv_of(CROWD, "kill-import"), key=KEY) == import_id
-        done = imported(estate, import_id, LEASES_S)
+    def test_a_killed_import_creates_everybody_once(self, stack: Stack, import_id: str, round_id: str) -> None:
+        assert begin_import(stack, csv_of(CROWD, "kill-import"), key=KEY) == import_id
+        done = imported(stack, import_id, LEASES_S)
         assert (done["rows"], done["created"], done["failed"]) == (MANY, MANY, 0)
-        ids = ids_of(estate, "kill-import")
+        ids = ids_of(stack, "kill-import")
         assert len(set(ids.values())) == MANY
         assert set(ids) == {somebody.external_id for somebody in CROWD}
-        wait_until(lambda: of_the_crowd(estate, "matcher", "members") >= MANY, "the matcher knows everybody", LEASES_S)
-        assert of_the_crowd(estate, "matcher", "members") == MANY
+        wait_until(lambda: of_the_crowd(stack, "matcher", "members") >= MANY, "the matcher knows everybody", LEASES_S)
+        assert of_the_crowd(stack, "matcher", "members") == MANY
 
     def test_answers_under_kills_form_each_pairing_once(
         self, members: Members, proposed: list[Json], witness: OtherSystem
@@ -132,11 +134,11 @@ class TestKill:
         """Every service is killed in turn."""
         with answering(members, proposed[: PAIRS // 2]):
             for name in ("matcher", "feedback", "notifier", "profiles", "matcher"):
-                kill_and_restart(members.estate, name)
+                kill_and_restart(members.stack, name)
         everything_is_as_without_a_kill(members, proposed[: PAIRS // 2], witness)
 
     def test_answers_without_kafka_are_published_on_its_return(
-        self, members: Members, proposed: list[Json], witness: OtherSystem, running_servers: stack.Running
+        self, members: Members, proposed: list[Json], witness: OtherSystem, running_servers: RunningServers
     ) -> None:
         if "kafka" not in running_servers.started:
             pytest.skip("somebody else's Kafka is not ours to kill")
@@ -144,25 +146,25 @@ class TestKill:
             wait_until(lambda: any(answer.done() for answer in answers), "the first answers")
             kill(running_servers.data, "kafka")
             wait_until(lambda: all(answer.done() for answer in answers), "all answers, without Kafka")
-            port = int(members.estate.endpoints.kafka.rpartition(":")[2])
+            port = int(members.stack.endpoints.kafka.rpartition(":")[2])
             with pytest.MonkeyPatch.context() as patch:
                 patch.delenv("VICEVERSA_KAFKA", raising=False)
                 patch.delenv("VICEVERSA_MONGO", raising=False)
-                assert stack.start(running_servers.data, kafka_port=port).endpoints == members.estate.endpoints
+                assert start_servers(running_servers.data, kafka_port=port).endpoints == members.stack.endpoints
         everything_is_as_without_a_kill(members, proposed[PAIRS // 2 :], witness)
 
     def test_every_projection_equals_its_source_afterwards(
         self, members: Members, proposed: list[Json], witness: OtherSystem
     ) -> None:
-        estate = members.estate
-        estate.settle(LEASES_S)
-        persons = states(estate, "profiles", "persons", {"enrolments.programme_id": "kill"})
+        stack = members.stack
+        stack.settle(LEASES_S)
+        persons = states(stack, "profiles", "persons", {"enrolments.programme_id": "kill"})
         assert set(persons) == set(members.ids.values())
-        assert set(estate_ids(estate, "matcher", "members")) >= set(persons)
-        assert set(estate_ids(estate, "notifier", "contacts")) >= set(persons)
-        pairings = states(estate, "matcher", "pairings", {"plan.programme_id": "kill"})
+        assert set(document_ids(stack, "matcher", "members")) >= set(persons)
+        assert set(document_ids(stack, "notifier", "contacts")) >= set(persons)
+        pairings = states(stack, "matcher", "pairings", {"plan.programme_id": "kill"})
         for service in ("feedback", "profiles"):
-            projected = states(estate, service, "pairings", {"programme_id": "kill"})
+            projected = states(stack, service, "pairings", {"programme_id": "kill"})
             assert {id: state["state"] for id, state in projected.items()} == {
                 id: state["state"] for id, state in pairings.items()
             }
@@ -223,16 +225,16 @@ def kill(data: Path, name: str) -> None:
     wait_until(lambda: not running.running, f"{name} gone", 10)
 
 
-def kill_and_restart(estate: Stack, name: str) -> None:
+def kill_and_restart(stack: Stack, name: str) -> None:
     """And nothing that it had started stays behind."""
-    pid = estate.pid(name)
+    pid = stack.pid(name)
     assert pid is not None
     children = psutil.Process(pid).children(recursive=True)
-    estate.kill(name)
+    stack.kill(name)
     _, left = psutil.wait_procs(children, timeout=patience(5))
     assert not left, f"{name} left {left} behind"
-    estate.release_claims(name)
-    estate.restart(name)
+    stack.release_claims(name)
+    stack.restart(name)
 
 
 @contextmanager
@@ -266,7 +268,7 @@ def answering(members: Members, pairings: list[Json]) -> Iterator[list["Future[N
 
 
 def everything_is_as_without_a_kill(members: Members, pairings: list[Json], witness: OtherSystem) -> None:
-    members.estate.settle(LEASES_S)
+    members.stack.settle(LEASES_S)
     witness.caught_up(LEASES_S)
     sequences = {topic: witness.sequences(topic) for topic in OF_PAIRINGS}
     for pairing in pairings:
@@ -277,7 +279,7 @@ def everything_is_as_without_a_kill(members: Members, pairings: list[Json], witn
         answers = [event for event in witness.distinct("answers.v1") if event.subject == id]
         assert Counter(event.data["side"] for event in answers if event.data) == {"senior": 1, "junior": 1}
         seen = {number for topic in OF_PAIRINGS for number in sequences[topic]["/viceversa/matcher", id]}
-        stored = members.estate.database("matcher")["pairings"].find_one({"_id": id})
+        stored = members.stack.database("matcher")["pairings"].find_one({"_id": id})
         superseded = {event.record.sequence + 1 for event in life[:-1]}  # a state that a newer one may have replaced
         assert set(range(1, stored["sequence"] + 1)) - seen <= superseded, "an event is lost"
         assert max(seen) == stored["sequence"]
@@ -287,9 +289,9 @@ def everything_is_as_without_a_kill(members: Members, pairings: list[Json], witn
     assert held == {each["pairing_id"]: 2 for each in pairings}
 
 
-def states(estate: Stack, service: str, collection: str, of: Mapping[str, Any]) -> dict[str, Json]:
-    return {document["_id"]: document for document in estate.database(service)[collection].find(dict(of))}
+def states(stack: Stack, service: str, collection: str, of: Mapping[str, Any]) -> dict[str, Json]:
+    return {document["_id"]: document for document in stack.database(service)[collection].find(dict(of))}
 
 
-def estate_ids(estate: Stack, service: str, collection: str) -> list[str]:
-    return [document["_id"] for document in estate.database(service)[collection].find({}, {"_id": 1})]
+def document_ids(stack: Stack, service: str, collection: str) -> list[str]:
+    return [document["_id"] for document in stack.database(service)[collection].find({}, {"_id": 1})]

@@ -22,14 +22,14 @@ OTHER = "matcher-second"
 
 
 @pytest.fixture(scope="module")
-def members(estate: Stack) -> Iterator[Members]:
-    estate.replica(OTHER)
+def members(stack: Stack) -> Iterator[Members]:
+    stack.replica(OTHER)
     people: list[JourneyPerson] = [
         *cohort("seat", 2 * COUPLES, 0, capacity=TIMES // COUPLES),
         *cohort("seat", 0, TIMES + COUPLES),
     ]
-    yield a_programme(estate, "seats", people, matching={"shortlist": True})
-    estate.stop(OTHER)
+    yield a_programme(stack, "seats", people, matching={"shortlist": True})
+    stack.stop(OTHER)
 
 
 def ask(members: Members, senior: str, junior: str) -> str:
@@ -82,7 +82,7 @@ class TestLastSeat:
         before = live(members, senior)
         assert len(before) > 1
         ok(members.profiles(senior).put("/members/me/enrolments/seats", json={"capacity": 1}))
-        members.estate.settle()
+        members.stack.settle()
         junior = members.of("junior")[TIMES]
         refused = members.matcher(senior).post("/programmes/seats/requests", json={"partner": junior})
         if refused.is_success:
@@ -112,14 +112,14 @@ class TestLastSeat:
                 assert forgotten.result() == 202
         for junior in leaving:
             wait_until(partial(done, members, junior), "every service has forgotten them")
-        members.estate.settle()
+        members.stack.settle()
         assert not [pairing for pairing in live(members) if set(partners(pairing)) & set(leaving)]
         assert not [seat for junior in leaving for seat in members.ledger(junior)["held"]]
         agreed(members)
 
 
 def done(members: Members, member: str) -> bool:
-    return bool(ok(members.estate.api("profiles", admin(members.estate)).get(f"/erasures/{member}"))["done"])
+    return bool(ok(members.stack.api("profiles", admin(members.stack)).get(f"/erasures/{member}"))["done"])
 
 
 def live(members: Members, member: str | None = None) -> list[Json]:
@@ -132,11 +132,11 @@ def live(members: Members, member: str | None = None) -> list[Json]:
 
 def agreed(members: Members) -> None:
     """Ledgers and pairings say the same of every seat, and no reservation is left half-way."""
-    members.estate.settle()
+    members.stack.settle()
     holding = {
         (member, live_pairing["pairing_id"]) for live_pairing in live(members) for member in partners(live_pairing)
     }
-    database = members.estate.database("matcher")
+    database = members.stack.database("matcher")
     member_ids = set(members.ids.values())
     held = {
         (ledger["_id"], pairing)

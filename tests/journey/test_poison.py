@@ -54,13 +54,13 @@ def those_who_hear(topic: Topic) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def estate(estate_apart: Stack) -> Stack:
-    return estate_apart
+def stack(second_stack: Stack) -> Stack:
+    return second_stack
 
 
 @pytest.fixture(scope="module")
-def hand(estate: Stack) -> Hand:
-    return Hand(estate)
+def hand(stack: Stack) -> Hand:
+    return Hand(stack)
 
 
 @dataclass
@@ -91,9 +91,9 @@ class Teller:
         self.tell(before)
 
 
-def put_aside(estate: Stack, service: str, topic: str) -> dict[tuple[int, int], DeadLetter]:
+def put_aside(stack: Stack, service: str, topic: str) -> dict[tuple[int, int], DeadLetter]:
     """A service's dead letters of one topic, by the place where each record lies."""
-    dead_letters = asyncio.run(list_dead_letters(Connection(estate.endpoints.kafka), estate.prefix, service))
+    dead_letters = asyncio.run(list_dead_letters(Connection(stack.endpoints.kafka), stack.prefix, service))
     return {
         (dead_letter.partition, dead_letter.offset): dead_letter
         for dead_letter in dead_letters
@@ -101,8 +101,8 @@ def put_aside(estate: Stack, service: str, topic: str) -> dict[tuple[int, int], 
     }
 
 
-def alive(estate: Stack) -> Sequence[int]:
-    return [httpx.get(f"{estate.urls[name]}/health/live", trust_env=False).status_code for name in SERVICES]
+def alive(stack: Stack) -> Sequence[int]:
+    return [httpx.get(f"{stack.urls[name]}/health/live", trust_env=False).status_code for name in SERVICES]
 
 
 def _expected(bad: Mapping[tuple[int, int], str], *, knows: bool) -> dict[tuple[int, int], str]:
@@ -114,14 +114,14 @@ def _expected(bad: Mapping[tuple[int, int], str], *, knows: bool) -> dict[tuple[
     return {position: code for position, code in seen.items() if code in ("header_not_utf8", "bad_envelope")}
 
 
-async def _put_aside_by_an_old_release(estate: Stack, partition: int, offset: int) -> None:
-    reach = Connection(estate.endpoints.kafka)
-    record = await read_record(reach, estate.prefix, PROFILES.name, partition, offset)
+async def _put_aside_by_an_old_release(stack: Stack, partition: int, offset: int) -> None:
+    reach = Connection(stack.endpoints.kafka)
+    record = await read_record(reach, stack.prefix, PROFILES.name, partition, offset)
     assert record is not None
     producer = Producer(reach)
     await producer.start()
     try:
-        await DeadLetters(producer, reach, "matcher", estate.prefix, TOPICS, Clock()).send(record, "bug", "once")
+        await DeadLetters(producer, reach, "matcher", stack.prefix, TOPICS, Clock()).send(record, "bug", "once")
     finally:
         await producer.stop()
 
@@ -135,18 +135,18 @@ def viceversa(*command: str) -> str:
 class TestPoison:
     @pytest.mark.parametrize("type", heard_types(), ids=lambda type: type.TYPE)
     def test_records_beside_a_poison_record_are_processed(
-        self, type: type[EventData], estate: Stack, hand: Hand
+        self, type: type[EventData], stack: Stack, hand: Hand
     ) -> None:
         topic, teller = type.TOPIC, Teller(hand, type)
         who = those_who_hear(topic)
-        before = {name: figures(estate, name, "viceversa_events_handled") for name in who}
-        skipped = {name: figures(estate, name, "viceversa_events_skipped") for name in who}
+        before = {name: figures(stack, name, "viceversa_events_handled") for name in who}
+        skipped = {name: figures(stack, name, "viceversa_events_skipped") for name in who}
         good = examples()[type].model_dump_json().encode()
         id = new_id()
         usual = headers(type, id)
         broken = [(name, b"\xff\xfe" if name == "ce_subject" else value) for name, value in usual]
         named = [(name, SECRET.encode() if name == "ce_id" else value) for name, value in headers(type, id)]
-        with configured(estate, topic, max_message_bytes=str(LARGE)):
+        with configured(stack, topic, max_message_bytes=str(LARGE)):
             teller.poison("not_json", b'{"name": "%s", ' % SECRET.encode(), usual)
             teller.poison("bad_data", b'{"name": "%s"}' % SECRET.encode(), named)
             teller.poison("header_not_utf8", good, broken)
@@ -158,13 +158,13 @@ class TestPoison:
             teller.poison("unknown", good, headers(type, id, named="mentoring.something.new.v7"))
             if topic.cleanup != "compact":
                 teller.poison("unexpected_tombstone", None, headers(type, id))
-            estate.settle()
-        assert alive(estate) == [200] * len(SERVICES)
+            stack.settle()
+        assert alive(stack) == [200] * len(SERVICES)
         for name in who:
             knows = HEARING[name].find_type(type.TYPE) is not None
             aside = {
                 position: dead_letter
-                for position, dead_letter in put_aside(estate, name, topic.name).items()
+                for position, dead_letter in put_aside(stack, name, topic.name).items()
                 if position in teller.bad
             }
             assert {position: dead_letter.code for position, dead_letter in aside.items()} == _expected(
@@ -175,13 +175,13 @@ class TestPoison:
                 for position, dead_letter in aside.items()
             )
             if knows:
-                handled = figures(estate, name, "viceversa_events_handled")
+                handled = figures(stack, name, "viceversa_events_handled")
                 key = topic.name, type.TYPE
                 assert handled[key] - before[name].get(key, 0) >= teller.good  # more, where a batch came again
-                passed_over = figures(estate, name, "viceversa_events_skipped")
+                passed_over = figures(stack, name, "viceversa_events_skipped")
                 assert passed_over[topic.name, ""] > skipped[name].get((topic.name, ""), 0)
-            assert SECRET not in estate.log(name)
-            for record in read(estate, f"dead-letters.{name}"):
+            assert SECRET not in stack.log(name)
+            for record in read(stack, f"dead-letters.{name}"):
                 if record.header("dl-topic") == topic.name.encode() and topic.restricted:
                     assert SECRET.encode() not in record.everything()
                     assert (record.key, record.value) == (None, b"")
@@ -198,9 +198,9 @@ class TestPoison:
         ids=lambda value: getattr(value, "TYPE", value),
     )
     def test_a_tombstone_erases_and_nothing_older_comes_back(
-        self, type: type[EventData], service: str, collection: str, estate: Stack, hand: Hand
+        self, type: type[EventData], service: str, collection: str, stack: Stack, hand: Hand
     ) -> None:
-        rows = estate.database(service)[collection]
+        rows = stack.database(service)[collection]
         id, old = new_id(), headers(type, "")
         gone = Teller(hand, type).tell()
         Teller(hand, type).tell(id)
@@ -210,51 +210,51 @@ class TestPoison:
         event = examples()[type].model_copy(update={type.KEY: gone})
         late = [(name, gone.encode() if name in ("ce_subject", "ce_correlationid") else value) for name, value in old]
         hand.put(type.TOPIC.name, gone, event.model_dump_json().encode(), late)
-        estate.settle()
+        stack.settle()
         assert set(rows.find_one({"_id": gone})) == {"_id", "sequence", "grave"}
         assert rows.find_one({"_id": id, "grave": False})
 
-    def test_dead_letters_are_listed_shown_and_replayed(self, estate: Stack, hand: Hand) -> None:
+    def test_dead_letters_are_listed_shown_and_replayed(self, stack: Stack, hand: Hand) -> None:
         """The dead letter holds a good record that an older release could not handle."""
         member = new_id()
         event = examples()[ProfileChanged].model_copy(update={"member_id": member})
         partition, offset = hand.put(
             PROFILES.name, member, event.model_dump_json().encode(), headers(ProfileChanged, member)
         )
-        estate.settle()
-        asyncio.run(_put_aside_by_an_old_release(estate, partition, offset))
-        estate.database("matcher")["members"].delete_one({"_id": member})
-        handled = {name: figures(estate, name, "viceversa_events_handled") for name in SERVICES}
+        stack.settle()
+        asyncio.run(_put_aside_by_an_old_release(stack, partition, offset))
+        stack.database("matcher")["members"].delete_one({"_id": member})
+        handled = {name: figures(stack, name, "viceversa_events_handled") for name in SERVICES}
         [position] = [
             dead_letter.position
-            for at, dead_letter in put_aside(estate, "matcher", PROFILES.name).items()
+            for at, dead_letter in put_aside(stack, "matcher", PROFILES.name).items()
             if at == (partition, offset)
         ]
-        data = ["--data", str(estate.data)]
+        data = ["--data", str(stack.data)]
         listed = viceversa("list", "matcher", "--json", *data)
         assert f'"{position}"' in listed
         shown = viceversa("show", "matcher", position, "--json", *data)
         assert '"code": "bug"' in shown
         assert member not in shown
         viceversa("replay", "matcher", position, *data)
-        wait_until(lambda: estate.database("matcher")["members"].find_one({"_id": member}), "the member known again")
-        estate.settle()
+        wait_until(lambda: stack.database("matcher")["members"].find_one({"_id": member}), "the member known again")
+        stack.settle()
         for name in SERVICES:
-            now = figures(estate, name, "viceversa_events_handled")
+            now = figures(stack, name, "viceversa_events_handled")
             again = [count - handled[name].get(key, 0) for key, count in now.items() if key[1] == ProfileChanged.TYPE]
             assert bool(sum(again)) == (name == "matcher"), name
 
-    def test_a_foreign_record_is_never_the_last_of_a_key(self, estate: Stack, hand: Hand) -> None:
+    def test_a_foreign_record_is_never_the_last_of_a_key(self, stack: Stack, hand: Hand) -> None:
         """Compaction would keep it and drop the profile, and whoever reads from the beginning would never know them."""
-        imported(estate, begin_import(estate, csv_of([JourneyPerson("POISON-1", "senior", "Poison One")])))
-        admin = estate.api("profiles", estate.token(None, "admin"))
+        imported(stack, begin_import(stack, csv_of([JourneyPerson("POISON-1", "senior", "Poison One")])))
+        admin = stack.api("profiles", stack.token(None, "admin"))
         [person] = ok(admin.get("/members", params={"external_id": "POISON-1"}))["items"]
         member = person["member_id"]
-        estate.settle()
+        stack.settle()
         hand.put(PROFILES.name, member, b"{not json", [("from", b"somewhere else")])
 
         def last() -> bool:
-            said = [record for record in read(estate, PROFILES.name) if record.key == member.encode()]
+            said = [record for record in read(stack, PROFILES.name) if record.key == member.encode()]
             assert len({record.partition for record in said}) == 1
             return said[-1].header("ce_type") == ProfileChanged.TYPE.encode() and len(said) > 2
 

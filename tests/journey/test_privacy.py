@@ -40,14 +40,14 @@ NAMES = {"zephyrine", "quillfeather", "zippzapp", "zq-canarymail"}
 
 
 @pytest.fixture(scope="module")
-def life(estate_apart: Stack) -> CanaryLife:
-    return live(estate_apart)
+def life(second_stack: Stack) -> CanaryLife:
+    return live(second_stack)
 
 
 @pytest.fixture(scope="module")
 def erased(life: CanaryLife) -> CanaryLife:
     erase(life)
-    compact(life.estate)
+    compact(life.stack)
     return life
 
 
@@ -55,14 +55,14 @@ class TestBeforeErasure:
     def test_name_and_address_are_on_contacts_alone(self, life: CanaryLife) -> None:
         """Other words of the person are on no topic."""
         by_topic: dict[str, set[str]] = {}
-        for location, key, content in on_topics(life.estate):
+        for location, key, content in on_topics(life.stack):
             if words := words_in(content):
                 by_topic[f"{location.partition('/')[0]} of {key}"] = by_topic.get(location, set()) | words
         assert by_topic.keys() == {f"contacts.v1 of {life.canary}"}
         assert by_topic[f"contacts.v1 of {life.canary}"] <= NAMES
 
     def test_private_facts_are_on_restricted_topics_alone(self, life: CanaryLife) -> None:
-        for location, _, content in on_topics(life.estate):
+        for location, _, content in on_topics(life.stack):
             topic = location.partition("/")[0]
             assert not any(word.encode() in content for word in STATEMENTS), location
             if topic != "profiles.v1":
@@ -75,7 +75,7 @@ class TestBeforeErasure:
 
     def test_answers_are_on_no_topic_but_in_bands_at_the_end(self, life: CanaryLife) -> None:
         topics: dict[str, bytes] = {}
-        for location, _, content in on_topics(life.estate):
+        for location, _, content in on_topics(life.stack):
             topic = location.partition("/")[0]
             topics[topic] = topics.get(topic, b"") + content
         assert topics.keys() >= {"feedback.v1", "outcomes.v1", "notifications.v1"}
@@ -87,7 +87,7 @@ class TestBeforeErasure:
             assert topic == "outcomes.v1" or b"_learned" not in content, topic
 
     def test_restricted_dead_letters_hold_a_pointer_alone(self, life: CanaryLife) -> None:
-        letters = [record for record in read(life.estate) if record.topic.startswith("dead-letters.")]
+        letters = [record for record in read(life.stack) if record.topic.startswith("dead-letters.")]
         named = {type.TOPIC.name.encode() for type in RESTRICTED}
         restricted = [record for record in letters if record.header("dl-topic") in named]
         assert {record.header("dl-topic") for record in restricted} == named
@@ -97,10 +97,10 @@ class TestBeforeErasure:
             assert not words_in(letter.everything())
 
     def test_no_log_span_or_page_has_a_word_of_it(self, life: CanaryLife, collector_apart: Collector) -> None:
-        assert found_in(in_logs(life.estate)) == {}
-        assert found_in(in_spans(life.estate, collector_apart)) == {}
-        assert found_in(on_pages(life.estate)) == {}
-        for location, content in [*in_logs(life.estate), *in_spans(life.estate, collector_apart)]:
+        assert found_in(in_logs(life.stack)) == {}
+        assert found_in(in_spans(life.stack, collector_apart)) == {}
+        assert found_in(on_pages(life.stack)) == {}
+        for location, content in [*in_logs(life.stack), *in_spans(life.stack, collector_apart)]:
             assert REASON.encode() not in content, location
             assert b"declined" not in content, location
             for field in ANSWERED:
@@ -115,7 +115,7 @@ class TestBeforeErasure:
                 assert not words, f"{answer.request.method} {answer.request.url.path}: {answer.text}"
 
     def test_databases_hold_the_words_that_they_need_alone(self, life: CanaryLife) -> None:
-        by_database = found_in(in_databases(life.estate))
+        by_database = found_in(in_databases(life.stack))
         assert by_database.keys() <= {"profiles.persons", "notifier.contacts", "matcher.pairings", "feedback.courses"}
         assert by_database["notifier.contacts"] <= NAMES
         assert by_database["matcher.pairings"] == {"pomegranate"}
@@ -124,7 +124,7 @@ class TestBeforeErasure:
 
     def test_reasons_and_answers_are_in_one_document_each(self, life: CanaryLife) -> None:
         """Reasons are in the pairing; answers are in its follow-up."""
-        for location, content in in_databases(life.estate):
+        for location, content in in_databases(life.stack):
             assert location == "matcher.pairings" or REASON.encode() not in content, location
             for field in ("call_me", "pulses", "advice"):
                 assert location == "feedback.courses" or field.encode() not in content, f"{location}: {field}"
@@ -133,7 +133,7 @@ class TestBeforeErasure:
         """The one exception: a mail is written to be read."""
         partners = [ADDRESS, *(f"cn.j{n}@halden.example" for n in range(7))]
         seen_words: set[str] = set()
-        for mail in life.estate.mails().values():
+        for mail in life.stack.mails().values():
             if words := words_in(mail):
                 seen_words |= words
                 assert any(str(message_from_bytes(mail)["To"]).endswith(f"<{address}>") for address in partners)
@@ -141,7 +141,7 @@ class TestBeforeErasure:
         assert seen_words <= NAMES
 
     def test_an_import_report_names_lines_and_nobody(self, life: CanaryLife) -> None:
-        admin = life.estate.api("profiles", life.estate.token(None, "admin"))
+        admin = life.stack.api("profiles", life.stack.token(None, "admin"))
         for report in ok(admin.get("/imports"))["items"]:
             errors = admin.get(f"/imports/{report['import_id']}/errors", params={"limit": 200})
             assert not words_in(errors.content)
@@ -156,14 +156,14 @@ class TestBeforeErasure:
 class TestAfterErasure:
     def test_after_compaction_no_word_is_left_anywhere(self, erased: CanaryLife, collector_apart: Collector) -> None:
         assert {
-            location: words for location, _, content in on_topics(erased.estate) if (words := words_in(content))
+            location: words for location, _, content in on_topics(erased.stack) if (words := words_in(content))
         } == {}
-        assert found_in(in_databases(erased.estate)) == {}
-        assert found_in(in_logs(erased.estate)) == {}
-        assert found_in(in_spans(erased.estate, collector_apart)) == {}
+        assert found_in(in_databases(erased.stack)) == {}
+        assert found_in(in_logs(erased.stack)) == {}
+        assert found_in(in_spans(erased.stack, collector_apart)) == {}
 
     def test_all_four_services_report_completion(self, erased: CanaryLife) -> None:
-        said = [record for record in read(erased.estate, "privacy.v1") if record.key == erased.canary.encode()]
+        said = [record for record in read(erased.stack, "privacy.v1") if record.key == erased.canary.encode()]
         types = [(record.header("ce_type") or b"").decode() for record in said]
         assert types[0] == "mentoring.erasure.requested.v1"
         completed = {record.header("ce_source") for record in said[1:]}
@@ -171,7 +171,7 @@ class TestAfterErasure:
 
     def test_only_stubs_and_graves_are_left(self, erased: CanaryLife) -> None:
         member = erased.canary.encode()
-        holders = {collection for collection, content in in_databases(erased.estate) if member in content}
+        holders = {collection for collection, content in in_databases(erased.stack) if member in content}
         assert holders <= {
             "profiles.persons",
             "matcher.members",
@@ -184,20 +184,20 @@ class TestAfterErasure:
         }
         for collection in ("matcher.members", "notifier.contacts", "feedback.members"):
             service, _, name = collection.partition(".")
-            row = erased.estate.database(service)[name].find_one({"_id": erased.canary})
+            row = erased.stack.database(service)[name].find_one({"_id": erased.canary})
             assert set(row) == {"_id", "sequence", "grave"}
-        for document in erased.estate.database("matcher")["ledgers"].find():
+        for document in erased.stack.database("matcher")["ledgers"].find():
             assert erased.canary not in str(document["held"])
             assert document["_id"] == erased.canary or erased.canary not in str(document)
         for service, name in (("notifier", "readers"), ("notifier", "erasures"), ("feedback", "erasures")):
-            for document in erased.estate.database(service)[name].find({"_id": {"$ne": erased.canary}}):
+            for document in erased.stack.database(service)[name].find({"_id": {"$ne": erased.canary}}):
                 assert erased.canary not in str(document), f"{service}.{name}"
-        reader = erased.estate.database("notifier")["readers"].find_one({"_id": erased.canary})
+        reader = erased.stack.database("notifier")["readers"].find_one({"_id": erased.canary})
         assert (reader["member_id"], reader["wishes"], reader["hours"], reader["places"]) == ("", {}, None, [])
-        stub = erased.estate.database("profiles")["persons"].find_one({"_id": erased.canary})
+        stub = erased.stack.database("profiles")["persons"].find_one({"_id": erased.canary})
         assert (stub["hr"], stub["external_ids"], stub["outbox"]) == (None, [], [])
         assert (stub["erasure"]["keys"], stub["erasure"]["heir"]) == ([], None)
-        others = erased.estate.database("profiles")["persons"].find({"_id": {"$ne": erased.canary}})
+        others = erased.stack.database("profiles")["persons"].find({"_id": {"$ne": erased.canary}})
         assert [document for document in others if erased.canary in str(document)] == []
 
     def test_the_others_see_no_trace_of_them(self, erased: CanaryLife) -> None:
@@ -219,34 +219,34 @@ class TestAfterErasure:
                 assert erased.members.feedback(member).get(f"/pairings/{pairing}/care").status_code == 404
 
     def test_the_nightly_file_does_not_bring_them_back(self, erased: CanaryLife) -> None:
-        done = imported(erased.estate, begin_import(erased.estate, csv_of([CANARY])))
+        done = imported(erased.stack, begin_import(erased.stack, csv_of([CANARY])))
         assert (done["created"], done["changed"]) == (0, 0)
-        erased.estate.settle()
-        admin = erased.estate.api("profiles", erased.estate.token(None, "admin"))
+        erased.stack.settle()
+        admin = erased.stack.api("profiles", erased.stack.token(None, "admin"))
         assert ok(admin.get("/members", params={"external_id": NUMBER}))["items"] == []
         assert admin.get(f"/members/{erased.canary}").status_code == 404
-        assert found_in(in_databases(erased.estate)) == {}
-        assert {location for location, _, content in on_topics(erased.estate) if words_in(content)} == set()
+        assert found_in(in_databases(erased.stack)) == {}
+        assert {location for location, _, content in on_topics(erased.stack) if words_in(content)} == set()
 
     def test_no_mail_comes_to_them_or_about_them(self, erased: CanaryLife) -> None:
         """While business time goes on, and others are reminded of what is open."""
-        erased.estate.advance(timedelta(days=10))
+        erased.stack.advance(timedelta(days=10))
 
         def new() -> list[bytes]:
-            return [mail for name, mail in erased.estate.mails().items() if name not in erased.mails]
+            return [mail for name, mail in erased.stack.mails().items() if name not in erased.mails]
 
         others = b"<cn.boss@halden.example>"
         wait_until(lambda: any(others in mail for mail in new()), "somebody else reminded to answer")
-        erased.estate.settle()
+        erased.stack.settle()
         for mail in new():
             assert not words_in(mail), mail.decode()
-        waiting = erased.estate.database("notifier")["notifications"].count_documents({"member_id": erased.canary})
+        waiting = erased.stack.database("notifier")["notifications"].count_documents({"member_id": erased.canary})
         assert waiting == 0
 
 
-def compact(estate: Stack) -> None:
+def compact(stack: Stack) -> None:
     """Let the broker compact now: short segments, and a record in each partition that closes the last one."""
-    hand = Hand(estate)
+    hand = Hand(stack)
     soon = {"segment_ms": "500", "min_cleanable_dirty_ratio": "0.01", "max_compaction_lag_ms": "1000"}
 
     def clean() -> bool:
@@ -254,7 +254,7 @@ def compact(estate: Stack) -> None:
             for partition in range(topic.partitions):
                 unknown = headers(ProfileChanged, f"filler-{partition}", named="mentoring.filler.v1")
                 hand.put(topic.name, f"filler-{partition}", b"{}", unknown, partition)
-        return not any(words_in(content) for _, _, content in on_topics(estate, PROFILES.name, CONTACTS.name))
+        return not any(words_in(content) for _, _, content in on_topics(stack, PROFILES.name, CONTACTS.name))
 
-    with cleaning_often(estate), configured(estate, PROFILES, **soon), configured(estate, CONTACTS, **soon):
+    with cleaning_often(stack), configured(stack, PROFILES, **soon), configured(stack, CONTACTS, **soon):
         wait_until(clean, "the broker has dropped what was erased", 30)

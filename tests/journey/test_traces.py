@@ -20,7 +20,7 @@ PEOPLE = cohort("traces", 3, 3)
 
 
 @pytest.fixture(scope="module")
-def records(estate: Stack) -> Iterator[OtherSystem]:
+def records(stack: Stack) -> Iterator[OtherSystem]:
     """Every record of every topic, also those that other systems may not read."""
     topics = (
         "profiles.v1",
@@ -31,7 +31,7 @@ def records(estate: Stack) -> Iterator[OtherSystem]:
         "pairing-states.v1",
         "privacy.v1",
     )
-    with OtherSystem(estate.endpoints.kafka, estate.prefix, topics) as reading:
+    with OtherSystem(stack.endpoints.kafka, stack.prefix, topics) as reading:
         yield reading
 
 
@@ -41,8 +41,8 @@ def began() -> datetime:
 
 
 @pytest.fixture(scope="module")
-def members(estate: Stack, began: datetime) -> Members:
-    return a_programme(estate, "traces", PEOPLE)
+def members(stack: Stack, began: datetime) -> Members:
+    return a_programme(stack, "traces", PEOPLE)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def proposed(members: Members) -> list[Json]:
 
 
 @pytest.fixture
-def leg(estate: Stack, collector: Collector) -> Leg:
-    return Leg(collector, estate.prefix)
+def leg(stack: Stack, collector: Collector) -> Leg:
+    return Leg(collector, stack.prefix)
 
 
 class TestTraces:
@@ -138,7 +138,7 @@ class TestTraces:
         )
 
     def test_publishing_a_round_is_one_trace(self, members: Members, leg: Leg) -> None:
-        company = newcomers(members.estate, "traces", cohort("tracestoo", 2, 2))
+        company = newcomers(members.stack, "traces", cohort("tracestoo", 2, 2))
         computing = Leg(leg.collector, leg.prefix)
         computed = act(computing, company.coordinator(), "POST", "/programmes/traces/rounds", {})
         company.round_when(computed["round_id"], "computed")
@@ -152,7 +152,7 @@ class TestTraces:
         )
 
     def test_an_import_and_all_its_effects_are_one_trace(self, members: Members, leg: Leg) -> None:
-        api = members.estate.api("profiles", admin(members.estate))
+        api = members.stack.api("profiles", admin(members.stack))
         content = csv_of(cohort("tracesfile", 1, 1))
         ok(api.post("/imports", content=content, headers={**leg.headers, "Content-Type": "text/csv"}))
         leg.has("profiles: POST /imports", "profiles: send profiles.v1 > matcher: process profiles.v1")
@@ -175,13 +175,13 @@ class TestTraces:
                 assert said["cloudevents.event_type"] in ("mentoring.pairing.paused.v1", "mentoring.pairing.state.v1")
                 assert said["mentoring.pairing.id"] == said["messaging.message.conversation_id"] == pairing_id
             if operation == "process":
-                assert said["messaging.consumer.group.name"] == members.estate.prefix + span.service
+                assert said["messaging.consumer.group.name"] == members.stack.prefix + span.service
                 assert said["messaging.destination.partition.id"].isdigit()
 
     def test_a_records_traceparent_is_the_span_that_sent_it(
         self, members: Members, began: datetime, records: OtherSystem, collector: Collector
     ) -> None:
-        members.estate.settle()
+        members.stack.settle()
         records.caught_up()
         sent: dict[str, set[str]] = {}
 

@@ -72,14 +72,14 @@ class PairingTraces:
 
     def step(self, name: str, client: httpx.Client, method: str, path: str, body: Json | None = None) -> Json:
         """Somebody acts, and all that follows has happened."""
-        leg = self.legs[name] = Leg(self.collector, self.members.estate.prefix)
+        leg = self.legs[name] = Leg(self.collector, self.members.stack.prefix)
         answer = act(leg, client, method, path, body)
-        self.members.estate.rest()
+        self.members.stack.rest()
         return answer
 
     def until(self, moment: datetime) -> None:
-        self.members.estate.until(moment)
-        self.members.estate.rest()
+        self.members.stack.until(moment)
+        self.members.stack.rest()
 
     def has(self, *chains: str) -> None:
         """In any trace that tells of this pairing."""
@@ -110,4 +110,4 @@ class PairingTraces:
         return is_named and span.kind in (PRODUCER, CONSUMER)
 
     def _has(self, chain: str) -> bool:
-        return any(Leg(self.collector, self.members.estate.prefix, trace).chain(chain) for trace in self.traces())
+        return any(Leg(self.collector, self.members.stack.prefix, trace).chain(chain) for trace in self.traces())

@@ -1,4 +1,4 @@
-"""Every byte that lies on the topics of an estate, and records put there by hand."""
+"""The raw records of all topics of a stack, and records that a test writes itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,19 +48,19 @@ class Raw:
         return b"\x00".join(part for part in parts if part is not None)
 
 
-def read(estate: Stack, *topics: str) -> list[Raw]:
+def read(stack: Stack, *topics: str) -> list[Raw]:
     """All records of these topics (of all, where none is named), from the first that is kept to the last."""
     reader = Consumer(
         {
-            "bootstrap.servers": estate.endpoints.kafka,
-            "group.id": f"{estate.prefix}reader-{new_id()}",
+            "bootstrap.servers": stack.endpoints.kafka,
+            "group.id": f"{stack.prefix}reader-{new_id()}",
             "enable.auto.commit": False,
             "enable.partition.eof": False,
             "log_level": 3,
         }
     )
     described = reader.list_topics(timeout=10).topics
-    names = [estate.prefix + topic for topic in topics] or [n for n in described if n.startswith(estate.prefix)]
+    names = [stack.prefix + topic for topic in topics] or [n for n in described if n.startswith(stack.prefix)]
     partitions = [TopicPartition(name, number) for name in names for number in described[name].partitions]
     left: dict[tuple[str, int], int] = {}
     starts: list[TopicPartition] = []
@@ -72,7 +72,7 @@ def read(estate: Stack, *topics: str) -> list[Raw]:
     records: list[Raw] = []
     reader.assign(starts)
     try:
-        wait_until(lambda: _drain(reader, estate.prefix, left, records) or not left, "every topic read to its end")
+        wait_until(lambda: _drain(reader, stack.prefix, left, records) or not left, "every topic read to its end")
     finally:
         reader.close()
     return records
@@ -106,11 +106,11 @@ def _bytes(value: str | bytes | None) -> bytes | None:
 class Hand:
     """Puts records on topics, past everything that a service would check."""
 
-    def __init__(self, estate: Stack) -> None:
-        self._prefix = estate.prefix
+    def __init__(self, stack: Stack) -> None:
+        self._prefix = stack.prefix
         self._producer = Producer(
             {
-                "bootstrap.servers": estate.endpoints.kafka,
+                "bootstrap.servers": stack.endpoints.kafka,
                 "message.max.bytes": 2 * LARGE,
                 "partitioner": "murmur2_random",  # the services' own: a key's records lie together
                 "log_level": 3,
@@ -151,9 +151,9 @@ def headers(type: type[EventData], subject: str, named: str = "") -> Headers:
     return envelope.headers()
 
 
-def figures(estate: Stack, service: str, name: str) -> Mapping[tuple[str, str], float]:
+def figures(stack: Stack, service: str, name: str) -> Mapping[tuple[str, str], float]:
     """A counter of a service by topic and type (or code)."""
-    text = httpx.get(f"{estate.urls[service]}/metrics", trust_env=False).text
+    text = httpx.get(f"{stack.urls[service]}/metrics", trust_env=False).text
     values: dict[tuple[str, str], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -164,47 +164,47 @@ def figures(estate: Stack, service: str, name: str) -> Mapping[tuple[str, str], 
 
 
 @contextmanager
-def configured(estate: Stack, topic: Topic, **settings: str) -> Iterator[None]:
+def configured(stack: Stack, topic: Topic, **settings: str) -> Iterator[None]:
     """Other settings of a topic, for as long as the block runs; underscores stand for dots."""
-    name = topic.full_name(estate.prefix)
+    name = topic.full_name(stack.prefix)
     wanted = {key.replace("_", "."): value for key, value in settings.items()}
-    before = _settings(estate, name)
-    _configure(estate, name, wanted)
+    before = _settings(stack, name)
+    _configure(stack, name, wanted)
     try:
         yield
     finally:
-        _configure(estate, name, {key: before[key] for key in wanted})
+        _configure(stack, name, {key: before[key] for key in wanted})
 
 
-def _settings(estate: Stack, name: str) -> dict[str, str]:
+def _settings(stack: Stack, name: str) -> dict[str, str]:
     resource = ConfigResource(ResourceType.TOPIC, name)
-    [described] = estate.admin().describe_configs([resource]).values()
+    [described] = stack.admin().describe_configs([resource]).values()
     return {key: str(entry.value) for key, entry in described.result(10).items()}
 
 
-def _configure(estate: Stack, name: str, settings: Mapping[str, str]) -> None:
+def _configure(stack: Stack, name: str, settings: Mapping[str, str]) -> None:
     entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in settings.items()]
     resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
-    [altered] = estate.admin().incremental_alter_configs([resource]).values()
+    [altered] = stack.admin().incremental_alter_configs([resource]).values()
     altered.result(10)
 
     def is_applied() -> bool:
-        return settings.items() <= _settings(estate, name).items()
+        return settings.items() <= _settings(stack, name).items()
 
     wait_until(is_applied, f"{name} with {dict(settings)}", 10)
 
 
 @contextmanager
-def cleaning_often(estate: Stack) -> Iterator[None]:
+def cleaning_often(stack: Stack) -> Iterator[None]:
     """The broker looks every half second for what it may compact, in place of every fifteen seconds."""
     name = "log.cleaner.backoff.ms"
     entry = ConfigEntry(name, "500", incremental_operation=AlterConfigOpType.SET)
     usual = ConfigEntry(name, None, incremental_operation=AlterConfigOpType.DELETE)
 
     def set_to(entry: ConfigEntry) -> None:
-        brokers = estate.admin().list_topics(timeout=10).brokers
+        brokers = stack.admin().list_topics(timeout=10).brokers
         every = [ConfigResource(ResourceType.BROKER, str(id), incremental_configs=[entry]) for id in brokers]
-        for altered in estate.admin().incremental_alter_configs(every).values():
+        for altered in stack.admin().incremental_alter_configs(every).values():
             altered.result(10)
 
     set_to(entry)
