@@ -35,7 +35,7 @@ def settings(folder: Path, port: int, controller_port: int) -> dict[str, str]:
         # Tests create and delete thousands of partitions, so their index files must be small and soon unmapped.
         "log.index.size.max.bytes": "1048576",
         "log.segment.delete.delay.ms": "1000",
-        # A change of the cleaner's settings allocates a second buffer before it frees the first. Both must fit the heap.
+        # After a change of its settings, the cleaner briefly has two buffers, and both must fit the heap.
         "log.cleaner.dedupe.buffer.size": "33554432",
     }
 

@@ -87,7 +87,7 @@ class TestClassPath:
 
     def test_without_a_network_the_error_gives_advice(self, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VICEVERSA_MAVEN_REPOSITORY", "http://127.0.0.1:9/")
-        with pytest.raises(ServerError, match=r"(?s)out of reach.*needs the network once"):
+        with pytest.raises(ServerError, match=r"(?s)cannot be reached.*needs the network once"):
             jars.class_path("toy", lock=lock, quiet=True)
 
 
