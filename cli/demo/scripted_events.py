@@ -10,7 +10,7 @@ from cli.console import Failure, print_line
 from cli.demo.hr import import_file
 from cli.demo.http_client import DemoCaller, DemoServices, RequestRefused
 from cli.demo.personas import Persona
-from cli.demo.simulated_members import DAY, SEED, SimulatedMembers, DemoPair
+from cli.demo.simulated_members import DAY, SEED, DemoPair, SimulatedMembers
 from cli.sample.generate import FOLDER
 
 _MAX_SUGGESTIONS = 4
