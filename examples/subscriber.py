@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["cloudevents>=1.11,<2", "confluent-kafka>=2.10"]
 # ///
-"""Knows who is paired with whom, from `pairing-states.v1` alone: the last record of a key is true."""
+"""Keeps the current pairs from `pairing-states.v1` alone: the last record of each key is valid."""
 
 import json
 import os
@@ -11,20 +11,20 @@ from cloudevents.kafka import KafkaMessage, from_binary
 from confluent_kafka import Consumer, KafkaException, Message
 
 PREFIX = os.environ.get("VICEVERSA_TOPIC_PREFIX", "mentoring.")
-TOGETHER = ("formed", "chartered", "paused")
+CURRENT_STATES = ("formed", "chartered", "paused")
 
 
-def learn(message: Message, pairs: dict[str, list[str]]) -> None:
+def apply(message: Message, pairs: dict[str, list[str]]) -> None:
     if error := message.error():
         raise KafkaException(error)
     headers: dict[str, Any] = dict(message.headers() or [])
     record = KafkaMessage(headers, message.key(), message.value() or b"null")
     event = from_binary(record, data_unmarshaller=json.loads)
     if event["type"] != "mentoring.pairing.state.v1":
-        return  # a type that is not known is to be passed over
+        return  # unknown types must be ignored
     pairing, state = event["subject"], event.get_data()
     pairs.pop(pairing, None)
-    if state and state["state"] in TOGETHER:  # no state: a tombstone, the pairing was erased
+    if state and state["state"] in CURRENT_STATES:  # no state: a tombstone of an erased pairing
         pairs[pairing] = [person["member_id"] for person in state["participants"]]
     print(f"{len(pairs)} pairs now. {pairing}: {pairs.get(pairing, 'not together')}", flush=True)
 
@@ -35,7 +35,7 @@ def main() -> None:
             "bootstrap.servers": os.environ.get("VICEVERSA_KAFKA", "127.0.0.1:9092"),
             "group.id": PREFIX + "who-with-whom",
             "auto.offset.reset": "earliest",
-            "enable.auto.commit": False,  # what it knows is in memory, so each start reads from the beginning
+            "enable.auto.commit": False,  # the pairs are in memory, so each start reads from the beginning
         }
     )
     consumer.subscribe([PREFIX + "pairing-states.v1"])
@@ -44,7 +44,7 @@ def main() -> None:
         while True:
             message = consumer.poll(1.0)
             if message is not None:  # `if message` would be false for a tombstone
-                learn(message, pairs)
+                apply(message, pairs)
     except KeyboardInterrupt:
         print("Stopped.")
     finally:

@@ -38,8 +38,8 @@ STACKS = {
 }
 """The shared stack of each file, by the file or its folder.
 
-A stack is four services that poll and sweep until the session ends. Two would take half of a small machine, even without
-a request.
+A stack is four services that poll and sweep until the session ends. Two would take half of a small machine, even
+without a request.
 """
 LONGEST = (
     "first stack",

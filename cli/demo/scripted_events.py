@@ -10,7 +10,7 @@ from cli.console import Failure, print_line
 from cli.demo.hr import import_file
 from cli.demo.http_client import DemoCaller, DemoServices, RequestRefused
 from cli.demo.personas import Persona
-from cli.demo.simulated_members import DAY, SEED, SimulatedMembers, SimulatedPair
+from cli.demo.simulated_members import DAY, SEED, DemoPair, SimulatedMembers
 from cli.sample.generate import FOLDER
 
 _MAX_SUGGESTIONS = 4
@@ -98,11 +98,11 @@ class ScriptedEvents:
         chance = Random(f"{SEED} turn {len(self._spared)}")
         return [pair.choose_one(chance) for pair in chance.sample(running, number)]
 
-    def _may_lose(self, pair: SimulatedPair) -> bool:
+    def _may_lose(self, pair: DemoPair) -> bool:
         return pair.is_running and not {pair.senior.member_id, pair.junior.member_id} & self._spared
 
 
-def _sort_key(pair: SimulatedPair) -> tuple[str, str]:
+def _sort_key(pair: DemoPair) -> tuple[str, str]:
     return pair.senior.external_id, pair.junior.external_id
 
 

@@ -52,7 +52,7 @@ class Intention:
 
 
 @dataclass
-class SimulatedPair:
+class DemoPair:
     """Two people of a pairing, and what they know about it."""
 
     pairing_id: str
@@ -91,13 +91,13 @@ class SimulatedMembers:
 
     def __init__(self, personas: Personas, clock: Clock, planned: int) -> None:
         """``planned``: number of meetings of each pairing."""
-        self.pairs: dict[str, SimulatedPair] = {}
+        self.pairs: dict[str, DemoPair] = {}
         self.action_counts: Counter[str] = Counter()
         self._personas, self._clock = personas, clock
         self._planned_meetings = planned
         self._agenda: Agenda[Intention] = Agenda()
         self._inbox: SimpleQueue[SeenEvent] = SimpleQueue()
-        self._reactions: Mapping[str, Callable[[SimulatedPair, Mapping[str, Any]], None]] = {
+        self._reactions: Mapping[str, Callable[[DemoPair, Mapping[str, Any]], None]] = {
             "mentoring.pairing.proposed.v1": self._when_proposed,
             "mentoring.pairing.formed.v1": self._when_formed,
             "mentoring.pairing.paused.v1": self._when_state_changes,
@@ -150,15 +150,15 @@ class SimulatedMembers:
                     pair.has_date = bool(event.data["next_session_at"])
                 self._reactions[event.type](pair, event.data)
 
-    def _find_pair(self, data: Mapping[str, Any]) -> SimulatedPair | None:
+    def _find_pair(self, data: Mapping[str, Any]) -> DemoPair | None:
         id = data["pairing_id"]
         if id not in self.pairs and "participants" in data:
             personas = {item["side"]: self._personas.by_member_id[item["member_id"]] for item in data["participants"]}
             topics = frozenset(item["topic_id"] for item in data["focus"])
-            self.pairs[id] = SimulatedPair(id, personas["senior"], personas["junior"], topics)
+            self.pairs[id] = DemoPair(id, personas["senior"], personas["junior"], topics)
         return self.pairs.get(id)
 
-    def _when_proposed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+    def _when_proposed(self, pair: DemoPair, data: Mapping[str, Any]) -> None:
         proposed, until = _parse_time(data["proposed_at"]), _parse_time(data["answer_by"])
         for me, partner in pair.each_with_partner():
             random = pair.random_for(f"answer {me.external_id}")
@@ -172,7 +172,7 @@ class SimulatedMembers:
             body = {"answer": "accepted"} if choice == "accept" else {"answer": "declined", "reason": reason}
             self._plan_request(at, pair, me, "matcher", "POST", "answer", body, body["answer"] or "")
 
-    def _when_formed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+    def _when_formed(self, pair: DemoPair, data: Mapping[str, Any]) -> None:
         formed = pair.formed_at = _parse_time(data["formed_at"])
         self._when_state_changes(pair, data)
         random = pair.random_for("beginning")
@@ -192,7 +192,7 @@ class SimulatedMembers:
         for me, _ in pair.each_with_partner():
             self._maybe_plan_absence(pair, me, formed)
 
-    def _maybe_plan_absence(self, pair: SimulatedPair, me: Persona, formed: datetime) -> None:
+    def _maybe_plan_absence(self, pair: DemoPair, me: Persona, formed: datetime) -> None:
         """Some are absent for two or three weeks, and pause the pairing for that time."""
         random = pair.random_for(f"away {me.external_id}")
         if random.random() > 0.06:
@@ -211,7 +211,7 @@ class SimulatedMembers:
         )
         self._plan_request(until, pair, me, "matcher", "POST", "resume", {}, "went on")
 
-    def _maybe_plan_end(self, pair: SimulatedPair, formed: datetime) -> None:
+    def _maybe_plan_end(self, pair: DemoPair, formed: datetime) -> None:
         """Some request another partner, and some end the pairing."""
         random = pair.random_for("second thoughts")
         if random.random() < 0.16 - 0.12 * pair.lower_liking():
@@ -223,7 +223,7 @@ class SimulatedMembers:
             who = pair.choose_one(random)
             self._plan_request(at, pair, who, "matcher", "POST", "end", {}, "ended by one of them")
 
-    def _when_state_changes(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+    def _when_state_changes(self, pair: DemoPair, data: Mapping[str, Any]) -> None:
         pair.is_running = data["state"] in ("formed", "chartered")
         planned = datetime.fromisoformat(f"{data['planned_end']}T00:00:00+00:00") if data["planned_end"] else None
         if planned is None or planned == pair.planned_end or not pair.is_running:
@@ -235,14 +235,14 @@ class SimulatedMembers:
                 at = planned - random.uniform(5, 12) * DAY
                 self._plan_request(at, pair, me, "matcher", "POST", "renew", {"months": 3}, "wished to go on")
 
-    def _when_resumed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+    def _when_resumed(self, pair: DemoPair, data: Mapping[str, Any]) -> None:
         self._when_state_changes(pair, data)
         if not pair.has_date and pair.meetings_held < self._planned_meetings:
             self._book(
                 pair, _parse_time(data["happened_at"]) + pair.random_for(f"back {pair.dates}").uniform(0.5, 4) * DAY
             )
 
-    def _when_meeting_scheduled(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+    def _when_meeting_scheduled(self, pair: DemoPair, data: Mapping[str, Any]) -> None:
         session, starts = data["session"]["session_id"], _parse_time(data["session"]["starts_at"])
         pair.dates += 1
         random = pair.random_for(f"date {pair.dates}")
@@ -269,12 +269,12 @@ class SimulatedMembers:
             moved = {"starts_at": _format_time(starts + random.uniform(2, 6) * DAY)}
             self._plan_request(starts - DAY, pair, pair.senior, "feedback", "PUT", path, moved, "moved a meeting")
 
-    def _maybe_note_idea(self, pair: SimulatedPair, met: datetime, random: Random) -> None:
+    def _maybe_note_idea(self, pair: DemoPair, met: datetime, random: Random) -> None:
         if random.random() < 0.15:
             noted = {"text": f"Try {min(pair.topics, default='it')} on a real task together."}
             self._plan_request(met + DAY, pair, pair.junior, "feedback", "POST", "ideas", noted, "noted an idea")
 
-    def _when_meeting_held(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+    def _when_meeting_held(self, pair: DemoPair, data: Mapping[str, Any]) -> None:
         pair.meetings_held = data["sessions_held"]
         if pair.meetings_held >= self._planned_meetings or not pair.is_running or pair.has_date:
             return
@@ -288,18 +288,18 @@ class SimulatedMembers:
             who = pair.choose_one(random)
             self._plan_request(at + DAY / 3, pair, who, "feedback", "POST", "sessions", noted, "said that they met")
 
-    def _when_meeting_failed(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+    def _when_meeting_failed(self, pair: DemoPair, data: Mapping[str, Any]) -> None:
         if pair.is_running and not pair.has_date:
             random = pair.random_for(f"instead of date {pair.dates}")
             self._book(pair, _parse_time(data["happened_at"]) + random.uniform(1, 6) * DAY)
 
-    def _when_help_offered(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+    def _when_help_offered(self, pair: DemoPair, data: Mapping[str, Any]) -> None:
         """The offer of help makes about half of the pairs book a meeting."""
         random = pair.random_for(f"help {pair.dates} {pair.meetings_held}")
         if pair.is_running and not pair.has_date and random.random() < 0.5:
             self._book(pair, _parse_time(data["happened_at"]) + random.uniform(0.5, 4) * DAY)
 
-    def _when_checkin_due(self, pair: SimulatedPair, data: Mapping[str, Any]) -> None:
+    def _when_checkin_due(self, pair: DemoPair, data: Mapping[str, Any]) -> None:
         me, partner = pair.on_side(data["side"])
         milestone = data["milestone"]
         random = pair.random_for(f"{milestone} {me.external_id}")
@@ -315,7 +315,7 @@ class SimulatedMembers:
         at = due + random.uniform(0.2, 6) * DAY
         self._plan_request(at, pair, me, "feedback", "PUT", f"checkins/{milestone}", body, "answered a check-in")
 
-    def _book(self, pair: SimulatedPair, at: datetime, *, ahead: float | None = None) -> None:
+    def _book(self, pair: DemoPair, at: datetime, *, ahead: float | None = None) -> None:
         """Let the senior book the next meeting."""
         pair.dates += 1
         random = pair.random_for(f"booking {pair.dates}")
@@ -331,7 +331,7 @@ class SimulatedMembers:
     def _plan_request(
         self,
         at: datetime,
-        pair: SimulatedPair,
+        pair: DemoPair,
         me: Persona,
         service: str,
         method: str,
@@ -343,7 +343,7 @@ class SimulatedMembers:
 
     async def _try_request(
         self,
-        pair: SimulatedPair,
+        pair: DemoPair,
         me: Persona,
         service: str,
         method: str,

@@ -1,4 +1,4 @@
-"""`python -m deploy.local up | down | status | lock [--data DIR]`: the servers by hand, for whoever works on them."""
+"""`python -m deploy.local up | down | status | lock [--data DIR]`: start and stop the servers by hand."""
 
 import argparse
 import sys
@@ -10,12 +10,12 @@ from deploy.local import jars, stack
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__)
     parser.add_argument("command", choices=["up", "down", "status", "lock"])
-    parser.add_argument("--data", type=Path, default=Path(".data"), help="where the servers keep everything")
+    parser.add_argument("--data", type=Path, default=Path(".data"), help="the folder with all data of the servers")
     parser.add_argument("--kafka-port", type=int, default=9092)
     parser.add_argument("--mongo-port", type=int, default=27017)
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        return _run(chosen.command, chosen.data, chosen.kafka_port, chosen.mongo_port)
+        return _run(arguments.command, arguments.data, arguments.kafka_port, arguments.mongo_port)
     except stack.ServerError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -25,25 +25,25 @@ def main() -> int:
 
 def _run(command: str, data: Path, kafka_port: int, mongo_port: int) -> int:
     if command == "up":
-        running = stack.start(data, kafka_port=kafka_port, mongo_port=mongo_port, report=_say)
-        _say(
+        running = stack.start(data, kafka_port=kafka_port, mongo_port=mongo_port, report=_print)
+        _print(
             f"export VICEVERSA_KAFKA={running.endpoints.kafka} VICEVERSA_MONGO={running.endpoints.mongo} "
             "VICEVERSA_MONGO_PROFILE=embedded"
         )
     elif command == "down":
-        if not stack.stop(data, report=_say):
-            _say("Nothing ran.")
+        if not stack.stop(data, report=_print):
+            _print("Nothing was running.")
     elif command == "lock":
         jars.write_lock()
     else:
-        found = stack.status(data)
-        for server in found:
-            _say(f"{server.name:6} {server.address or '-':28} pid {server.pid or '-'}  {server.trouble or 'answers'}")
-        return 0 if all(server.trouble is None for server in found) else 3
+        servers = stack.status(data)
+        for server in servers:
+            _print(f"{server.name:6} {server.address or '-':28} pid {server.pid or '-'}  {server.trouble or 'answers'}")
+        return 0 if all(server.trouble is None for server in servers) else 3
     return 0
 
 
-def _say(message: str) -> None:
+def _print(message: str) -> None:
     sys.stdout.write(f"{message}\n")
     sys.stdout.flush()
 

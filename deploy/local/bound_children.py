@@ -1,8 +1,8 @@
-"""Ends the children of a program that is gone: `python -m deploy.local.bound_children`, started by `process` alone.
+"""Ends the children of a program that has ended: `python -m deploy.local.bound_children`, started only by `process`.
 
-Its input is a pipe whose other end only the program holds. Each line is the pid of a child and when that was created.
-The system closes the pipe when the program ends, also by SIGKILL. Then whatever still runs is killed with its session.
-That needs no call that only one system has, and asks nothing of the children, which may be JVMs.
+Its input is a pipe whose other end only that program holds. Each line is the pid of a child and its creation time. The
+system closes the pipe when the program ends, also after SIGKILL. Then every child that still runs is killed with its
+session. This works on every system, and needs no cooperation of the children, which may be JVMs.
 """
 
 import os
@@ -16,7 +16,7 @@ from deploy.local.process import Process
 
 
 def main(lines: Iterable[str]) -> None:
-    """Killed, not asked to stop: a bound child keeps nothing that anybody wants after its parent."""
+    """Kill the children without a stop request: nobody needs the data of a bound child after its parent."""
     for child in [_parsed(line) for line in lines]:
         if child.running:
             with suppress(ProcessLookupError):

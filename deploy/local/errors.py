@@ -2,4 +2,4 @@
 
 
 class ServerError(Exception):
-    """Something about the local servers went wrong; the message says what, and what to do about it."""
+    """A local server failed. The message names the problem and gives advice."""

@@ -1,4 +1,4 @@
-"""Does a server answer in its own protocol? An open port alone proves nothing."""
+"""Checks that a server answers in its own protocol. An open port alone proves nothing."""
 
 import asyncio
 import logging
@@ -12,20 +12,20 @@ from deploy.local.process import Process, tail
 _ATTEMPT_S = 3.0
 _PAUSE_S = 0.1
 
-# Refused connections are what waiting looks like; without a handler they would end up on the person's terminal.
+# While a server starts, connections are refused. Without a handler, these warnings would appear on the terminal.
 logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 
 class UnhealthyError(Exception):
-    """The server did not answer as it should; the message fits in one line."""
+    """The server did not answer correctly. The message fits in one line."""
 
 
 def kafka_answers(bootstrap: str, cluster: str | None = None) -> None:
-    """Raises UnhealthyError unless a broker of that cluster (any, when None) answers a metadata request."""
-    with ThreadPoolExecutor(1) as apart:  # The caller may already be inside an event loop of its own.
-        found = apart.submit(lambda: asyncio.run(_cluster_id(bootstrap))).result()
-    if cluster is not None and found != cluster:
-        raise UnhealthyError(f"another Kafka cluster ({found}) answers on {bootstrap}")
+    """Raise UnhealthyError unless a broker of this cluster (None: any) answers a metadata request."""
+    with ThreadPoolExecutor(1) as executor:  # The caller may already run inside an event loop.
+        cluster_id = executor.submit(lambda: asyncio.run(_cluster_id(bootstrap))).result()
+    if cluster is not None and cluster_id != cluster:
+        raise UnhealthyError(f"another Kafka cluster ({cluster_id}) answers on {bootstrap}")
 
 
 async def _cluster_id(bootstrap: str) -> str:
@@ -47,7 +47,7 @@ async def _cluster_id(bootstrap: str) -> str:
 
 
 def mongo_answers(uri: str) -> None:
-    """Raises UnhealthyError unless the store answers a ping."""
+    """Raise UnhealthyError unless the store answers a ping."""
     from pymongo import MongoClient
     from pymongo.errors import PyMongoError
 
@@ -60,9 +60,10 @@ def mongo_answers(uri: str) -> None:
 
 
 def wait_until(answers: Callable[[], None], deadline: float, process: Process | None = None) -> None:
-    """Asks again until the server answers.
+    """Repeat a check until the server answers.
 
-    Raises ServerError after `deadline` seconds, or at once when its process has ended; with the end of its log.
+    Raises ServerError after `deadline` seconds, or at once when its process has ended. The message has the end of its
+    log.
     """
     until = monotonic() + deadline
     while True:
@@ -75,7 +76,7 @@ def wait_until(answers: Callable[[], None], deadline: float, process: Process | 
         except UnhealthyError as error:
             if monotonic() > until:
                 log = f" Its log ({process.log}) ends:\n{tail(process.log)}" if process else ""
-                raise ServerError(f"Waited {deadline:.0f} s in vain: {error}.{log}") from error
+                raise ServerError(f"Not ready after {deadline:.0f} s: {error}.{log}") from error
         else:
             return
         sleep(_PAUSE_S)

@@ -1,7 +1,7 @@
-"""The servers' jars: named in `jars.lock.toml`, fetched once per user, and their SHA-256 checked at every start.
+"""The servers' jars: listed in `jars.lock.toml`, fetched once per user, with their SHA-256 checked at every start.
 
-jgo fetches but never checks what it fetched, and leaves half a file behind when it is interrupted. So a jar is
-downloaded into a folder of its own, checked, and only then moved to its place in the cache: what lies there is whole.
+jgo downloads files without a check, and leaves a partial file when it is interrupted. So a jar is downloaded into a
+temporary folder, checked, and only then moved to the cache. Every file in the cache is complete.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ class Jar:
 
 
 def cache_dir() -> Path:
-    """Where jars are kept for all checkouts of a user: `VICEVERSA_CACHE`, or the platform's own cache folder."""
+    """The folder with the jars for all checkouts of a user: `VICEVERSA_CACHE`, or the platform's cache folder."""
     if chosen := os.environ.get("VICEVERSA_CACHE"):
         return Path(chosen).expanduser().absolute()
     if sys.platform == "darwin":
@@ -57,8 +57,8 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "viceversa"
 
 
-def locked(server: str, lock: Path = LOCK) -> list[Jar]:
-    """The jars of one server, as committed."""
+def read_lock(server: str, lock: Path = LOCK) -> list[Jar]:
+    """The jars of one server in the committed lock."""
     entries = tomllib.loads(lock.read_text(encoding="utf-8"))[server]["jars"]
     return [_jar(entry["coordinate"], entry["sha256"], entry["bytes"]) for entry in entries]
 
@@ -69,17 +69,17 @@ def _jar(coordinate: str, sha256: str, size: int) -> Jar:
 
 
 def class_path(server: str, *, lock: Path = LOCK, quiet: bool = False) -> list[Path]:
-    """Paths of the server's jars, in the lock's order, each one checked; missing ones are fetched first.
+    """Paths of the server's checked jars, in the order of the lock. Missing jars are fetched first.
 
-    Raises ServerError naming the jar, what was expected and what was found, when one is not what the lock says.
+    Raises ServerError when a jar differs from the lock. The message names the jar, and the expected and actual hash.
     """
-    jars = locked(server, lock)
+    jars = read_lock(server, lock)
     folder = cache_dir() / "jars"
     missing = [jar for jar in jars if not (folder / jar.name).exists()]
     if missing:
         _fetch(missing, folder, title=server, quiet=quiet)
     for jar in jars:
-        _check(jar, folder / jar.name, advice=f"Delete {folder / jar.name} and start again: it will be fetched anew.")
+        _check(jar, folder / jar.name, advice=f"Delete {folder / jar.name} and start again: it will be fetched again.")
     return [folder / jar.name for jar in jars]
 
 
@@ -88,7 +88,7 @@ def _check(jar: Jar, path: Path, *, advice: str) -> None:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
     if actual != jar.sha256:
         raise ServerError(
-            f"{jar.coordinate} is not the jar that deploy/local/jars.lock.toml names, and was not used.\n"
+            f"{jar.coordinate} is not the jar named in deploy/local/jars.lock.toml, and was not used.\n"
             f"  expected sha256 {jar.sha256}\n  actual   sha256 {actual}\n{advice}"
         )
 
@@ -111,8 +111,8 @@ def _fetch(jars: list[Jar], folder: Path, *, title: str, quiet: bool) -> None:
         console=Console(stderr=True),
         disable=quiet,
     )
-    # The context is made outside the threads: importing jgo and trusting the machine's authorities happen once.
-    with _trusting_this_machine(), bar, ThreadPoolExecutor(_PARALLEL_DOWNLOADS) as pool:
+    # The context is entered outside the threads, so that jgo is imported and the certificates are set only once.
+    with _system_certificates(), bar, ThreadPoolExecutor(_PARALLEL_DOWNLOADS) as pool:
         task = bar.add_task(f"Fetching {len(jars)} jars for {title}, once", total=sum(jar.size for jar in jars))
         waiting = {pool.submit(_fetch_one, jar, folder): jar for jar in jars}
         try:
@@ -134,17 +134,19 @@ def _fetch_one(jar: Jar, folder: Path) -> None:
             path = artifact.resolve()
         except requests.RequestException as error:
             raise ServerError(
-                f"Could not fetch {jar.coordinate}: the Maven repository is out of reach ({_short(error)}).\n"
+                f"Could not fetch {jar.coordinate}: the Maven repository cannot be reached ({_error_name(error)}).\n"
                 "The first start needs the network once. Behind a company's mirror, set VICEVERSA_MAVEN_REPOSITORY to "
-                f"its address; without any network, copy {folder} from a machine that has it."
+                f"its address. Without any network, copy {folder} from another machine."
             ) from error
         except RuntimeError as error:
             raise ServerError(
                 f"The Maven repository has no {jar.coordinate}.\n"
-                "If VICEVERSA_MAVEN_REPOSITORY is set, check that it mirrors Maven Central; a proxy may also refuse it."
+                "If VICEVERSA_MAVEN_REPOSITORY is set, check that it mirrors Maven Central. A proxy may also refuse it."
             ) from error
         _check(
-            jar, path, advice="It was fetched just now: a proxy or mirror altered it, or the lock is wrong. Try again."
+            jar,
+            path,
+            advice="It was fetched just now. A proxy or mirror has changed it, or the lock is wrong. Try again.",
         )
         path.replace(folder / jar.name)
 
@@ -163,8 +165,8 @@ def _maven(cache: Path) -> "MavenContext":
 
 
 @contextmanager
-def _trusting_this_machine() -> Iterator[None]:
-    """Within it, TLS trusts the authorities that this machine trusts, a company's own among them."""
+def _system_certificates() -> Iterator[None]:
+    """Inside the context, TLS trusts the certificate authorities of this machine, including a company's own."""
     import truststore
 
     truststore.inject_into_ssl()
@@ -174,14 +176,14 @@ def _trusting_this_machine() -> Iterator[None]:
         truststore.extract_from_ssl()
 
 
-def _short(error: Exception) -> str:
+def _error_name(error: Exception) -> str:
     return type(error).__name__
 
 
 def write_lock(lock: Path = LOCK) -> None:
-    """Resolves ROOTS anew and writes the lock: for whoever moves a server to a new version, and reads the diff."""
+    """Resolve ROOTS again and write the lock. Use it to update a server, and read the diff."""
     lines = ["# Written by `python -m deploy.local lock`; checked at every start. Read the diff before you commit it."]
-    with _trusting_this_machine(), tempfile.TemporaryDirectory() as scratch:
+    with _system_certificates(), tempfile.TemporaryDirectory() as scratch:
         for server, roots in ROOTS.items():
             lines += ["", f"[{server}]", "jars = ["]
             lines += [_lock_line(path, coordinate) for coordinate, path in _resolve(roots, Path(scratch))]
@@ -193,18 +195,18 @@ def _resolve(roots: Iterable[str], scratch: Path) -> list[tuple[str, Path]]:
     from jgo.maven import Dependency
 
     context = _maven(scratch)
-    wanted = []
+    dependencies = []
     for root in roots:
         group, artifact, version = root.split(":")
-        wanted.append(Dependency(context.project(group, artifact).at_version(version).artifact()))
-    inputs, transitive = context.resolver.resolve(wanted)
-    found = {}
+        dependencies.append(Dependency(context.project(group, artifact).at_version(version).artifact()))
+    inputs, transitive = context.resolver.resolve(dependencies)
+    paths = {}
     for dependency in [*inputs, *transitive]:
         item = dependency.artifact
         if item.classifier or item.packaging != "jar":
-            raise ServerError(f"{item} is not a plain jar; the lock has no place for it.")
-        found[f"{item.groupId}:{item.artifactId}:{item.version}"] = item.resolve()
-    return sorted(found.items())
+            raise ServerError(f"{item} is not a plain jar, which the lock cannot describe.")
+        paths[f"{item.groupId}:{item.artifactId}:{item.version}"] = item.resolve()
+    return sorted(paths.items())
 
 
 def _lock_line(path: Path, coordinate: str) -> str:

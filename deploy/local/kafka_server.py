@@ -1,4 +1,4 @@
-"""One Apache Kafka node, broker and controller in one process: its settings, its format step, its command line."""
+"""One Apache Kafka node, with broker and controller in one process: settings, storage format, command line."""
 
 import subprocess
 import uuid
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.local.errors import ServerError
-from deploy.local.java import java_env, java_home, quick_start
+from deploy.local.java import class_sharing_options, java_env, java_home
 from deploy.local.process import changed_environment, tail
 
 _HEAP = ("-Xmx384m", "-XX:TieredStopAtLevel=1")
@@ -15,7 +15,7 @@ _FORMAT_DEADLINE_S = 60
 
 
 def settings(folder: Path, port: int, controller_port: int) -> dict[str, str]:
-    """Loopback only, one replica, topics only by `provision`; small internal topics, since one node hosts them all."""
+    """Settings of the node: loopback only, one replica, small internal topics, no automatic topic creation."""
     return {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -32,10 +32,10 @@ def settings(folder: Path, port: int, controller_port: int) -> dict[str, str]:
         "transaction.state.log.min.isr": "1",
         "transaction.state.log.num.partitions": "4",
         "group.initial.rebalance.delay.ms": "0",
-        # Tests make and delete thousands of partitions: their index files must be small and soon unmapped.
+        # Tests create and delete thousands of partitions, so their index files must be small and soon unmapped.
         "log.index.size.max.bytes": "1048576",
         "log.segment.delete.delay.ms": "1000",
-        # A change of the cleaner's settings makes a second buffer before the first is freed: both must fit the heap.
+        # After a change of its settings, the cleaner briefly has two buffers, and both must fit the heap.
         "log.cleaner.dedupe.buffer.size": "33554432",
     }
 
@@ -43,9 +43,9 @@ def settings(folder: Path, port: int, controller_port: int) -> dict[str, str]:
 def prepare(
     folder: Path, jars: Sequence[Path], port: int, controller_port: int, extra: Mapping[str, str], log: Path
 ) -> list[str]:
-    """Writes the settings, formats the folder when it is new, and returns the command that runs the node.
+    """Write the settings, format a new folder, and return the command that runs the node.
 
-    The cluster's id is drawn once, at the first format.
+    The cluster id is generated once, at the first format.
     """
     folder.mkdir(parents=True, exist_ok=True)
     chosen = {**settings(folder, port, controller_port), **extra}
@@ -57,7 +57,7 @@ def prepare(
 
 
 def cluster_id(folder: Path) -> str:
-    """Which cluster's data lies in the folder, so that a stranger on our port is not taken for it."""
+    """The id of the cluster whose data is in the folder. It distinguishes our broker from another one on its port."""
     lines = (folder / "logs" / "meta.properties").read_text(encoding="utf-8").splitlines()
     return next(line.partition("=")[2] for line in lines if line.startswith("cluster.id="))
 
@@ -66,7 +66,7 @@ def _java(name: str, jars: Sequence[Path]) -> list[str]:
     return [
         str(java_home() / "bin" / "java"),
         *_HEAP,
-        *quick_start(name),
+        *class_sharing_options(name),
         "-Djava.awt.headless=true",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -79,7 +79,7 @@ def _java(name: str, jars: Sequence[Path]) -> list[str]:
 def _format(folder: Path, jars: Sequence[Path], file: Path, log: Path) -> None:
     new_id = (
         urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
-    )  # "-" would look like an option
+    )  # a "-" at the beginning would look like an option
     tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", new_id, "-c", str(file)]
     command = [*_java("kafka-format", jars), *tool]
     log.parent.mkdir(parents=True, exist_ok=True)

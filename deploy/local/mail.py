@@ -1,7 +1,7 @@
-"""The mail catcher of this machine: an SMTP server that takes everything and lets nothing leave.
+"""The mail catcher of this machine: an SMTP server that accepts every mail and forwards none.
 
-Each mail becomes one file of a Maildir. A Message-ID that was taken before is acknowledged and not written again, as a
-mail server should do with a sender that tries again because an acknowledgement was lost.
+Each mail becomes one file of a Maildir. A mail with a known Message-ID is acknowledged and not written again. So a
+sender that retries after a lost acknowledgement creates no second file.
 
     python -m deploy.local.mail --maildir .viceversa/mail --port 1025
 """
@@ -16,16 +16,16 @@ from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # A container's commands import this file and have no server of mail.
+if TYPE_CHECKING:  # In a container the commands import this module, but aiosmtpd is not installed.
     from aiosmtpd.controller import Controller
     from aiosmtpd.smtp import SMTP, Envelope, Session
 
 HOST = "127.0.0.1"
-LARGEST = 10 * 1024 * 1024
+MAX_MAIL_BYTES = 10 * 1024 * 1024
 
 
 class Catcher:
-    """Writes what arrives into a Maildir: complete in ``new/`` or not at all."""
+    """Writes mails into a Maildir: each one is complete in ``new/``, or not there at all."""
 
     def __init__(self, maildir: Path) -> None:
         self._maildir = maildir
@@ -52,14 +52,16 @@ class Catcher:
 
 
 def controller(maildir: Path, port: int) -> "Controller":
-    """The server, not started yet; it listens on the loopback interface alone."""
+    """The server, which is not started yet. It listens only on the loopback interface."""
     from aiosmtpd.controller import Controller
 
-    return Controller(Catcher(maildir), hostname=HOST, port=port, data_size_limit=LARGEST, ident="Viceversa catcher")
+    return Controller(
+        Catcher(maildir), hostname=HOST, port=port, data_size_limit=MAX_MAIL_BYTES, ident="Viceversa catcher"
+    )
 
 
 def answers(port: int) -> bool:
-    """Whether an SMTP server greets there."""
+    """Whether an SMTP server answers on this port."""
     try:
         with socket.create_connection((HOST, port), timeout=1) as connection:
             return connection.recv(3) == b"220"
@@ -69,13 +71,13 @@ def answers(port: int) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.local.mail", description="Catch mail on this machine.")
-    parser.add_argument("--maildir", type=Path, required=True, help="the folder that mail is written to")
+    parser.add_argument("--maildir", type=Path, required=True, help="the folder for the mails")
     parser.add_argument("--port", type=int, default=1025, help="the port to listen on")
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    catcher = controller(chosen.maildir, chosen.port)
+    catcher = controller(arguments.maildir, arguments.port)
     catcher.start()
     stop.wait()
     catcher.stop()

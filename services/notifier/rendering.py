@@ -18,6 +18,7 @@ from contracts import taxonomy
 from contracts.pairings import Focus, PairingEvent
 from contracts.profiles import ContactChanged
 from contracts.programmes import Labels, ProgrammeSettings
+from services.notifier.domain.catalogue import ROW_BY_PURPOSE
 from services.notifier.domain.notification import Notification
 from services.notifier.domain.quiet_hours import time_zone_of
 
@@ -84,14 +85,24 @@ class RenderingContext:
 
 @cache
 def load_languages() -> Mapping[str, LanguageTemplates]:
-    """Every language by its tag. Raises ``ValueError`` for an invalid template file."""
-    return {
-        file.name.removesuffix(".toml"): LanguageTemplates.model_validate(
-            tomllib.loads(file.read_text(encoding="utf-8"))
-        )
-        for file in files("services.notifier").joinpath("templates").iterdir()
-        if file.name.endswith(".toml")
-    }
+    """Every language by its tag.
+
+    Raises ``ValueError`` for an invalid template file, or when its purposes are not those of the catalogue.
+    """
+    languages = {}
+    for file in files("services.notifier").joinpath("templates").iterdir():
+        if file.name.endswith(".toml"):
+            language = LanguageTemplates.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+            check_purposes(file.name, language)
+            languages[file.name.removesuffix(".toml")] = language
+    return languages
+
+
+def check_purposes(file_name: str, language: LanguageTemplates) -> None:
+    """Raise ``ValueError`` unless there is a template for each row of the catalogue, and no other."""
+    different = sorted(ROW_BY_PURPOSE.keys() ^ language.messages.keys())
+    if different:
+        raise ValueError(f"{file_name} and the catalogue differ in these purposes: {', '.join(different)}")
 
 
 def nearest_language(locale: str) -> str:

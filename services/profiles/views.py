@@ -48,7 +48,7 @@ class EnrolmentView(BaseModel):
         )  # fmt: skip
 
 
-class ContactView(BaseModel):
+class ContactDetailsView(BaseModel):
     """How a person is named and reached."""
 
     display_name: str
@@ -58,7 +58,7 @@ class ContactView(BaseModel):
     delegates: tuple[str, ...]
 
     @classmethod
-    def of(cls, person: Person) -> "ContactView":
+    def of(cls, person: Person) -> "ContactDetailsView":
         return cls(
             display_name=person.display_name(),
             channels=person.channels(),
@@ -104,7 +104,7 @@ class MemberView(BaseModel):
     time_zone: str | None
     personal_cap: int | None
     away: tuple[Absence, ...]
-    contact: ContactView
+    contact: ContactDetailsView
     enrolments: list[EnrolmentView]
     private: PrivateView | None = None
 
@@ -140,7 +140,7 @@ class MemberView(BaseModel):
             time_zone=person.time_zone(),
             personal_cap=person.entered.personal_cap,
             away=person.away,
-            contact=ContactView.of(person),
+            contact=ContactDetailsView.of(person),
             enrolments=[
                 EnrolmentView.of(enrolment, person, programmes)
                 for enrolment in person.enrolments

@@ -1,4 +1,4 @@
-"""The example for other systems runs as it stands, on a real broker, and the README shows the very same text."""
+"""The example for other systems runs on a real broker, and the README shows exactly its text."""
 
 import subprocess
 import sys
@@ -25,8 +25,8 @@ EXAMPLE = ROOT / "examples" / "subscriber.py"
 WITHIN_S = 30.0
 
 
-class Running:
-    """The example as a process of its own; what it prints arrives line by line."""
+class ExampleProcess:
+    """Runs the example as a process and reads its output line by line."""
 
     def __init__(self, servers: str, prefix: str) -> None:
         self.process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Running:
         return self._lines.get(timeout=WITHIN_S)
 
     def stop(self) -> None:
-        """As a person does, with Ctrl-C."""
+        """Stop it like a person, with Ctrl-C."""
         self.process.send_signal(SIGINT)
         assert self.process.wait(WITHIN_S) == 0
         self._reader.join(WITHIN_S)
@@ -65,13 +65,13 @@ async def producer(servers: Endpoints, prefix: str) -> AsyncIterator[Producer]:
 
 
 @pytest.fixture
-def running(servers: Endpoints, prefix: str, producer: Producer) -> Iterator[Running]:
-    example = Running(servers.kafka, prefix)
+def running(servers: Endpoints, prefix: str, producer: Producer) -> Iterator[ExampleProcess]:
+    example = ExampleProcess(servers.kafka, prefix)
     yield example
     example.stop()
 
 
-def a_pairing() -> PairingState:
+def example_pairing() -> PairingState:
     example = examples()[PairingState]
     assert isinstance(example, PairingState)
     return example
@@ -96,26 +96,28 @@ async def send(
     )
 
 
-async def test_it_rebuilds_who_is_paired_with_whom(prefix: str, producer: Producer, running: Running) -> None:
-    pairing = a_pairing()
-    members = [person.member_id for person in pairing.participants]
-    together = f"1 pairs now. {pairing.pairing_id}: {members}"
-    apart = f"0 pairs now. {pairing.pairing_id}: not together"
+class TestExampleSubscriber:
+    async def test_it_rebuilds_the_current_pairs(
+        self, prefix: str, producer: Producer, running: ExampleProcess
+    ) -> None:
+        pairing = example_pairing()
+        members = [person.member_id for person in pairing.participants]
+        together = f"1 pairs now. {pairing.pairing_id}: {members}"
+        apart = f"0 pairs now. {pairing.pairing_id}: not together"
 
-    told: list[tuple[PairingStateName | None, str]] = [
-        ("proposed", apart),
-        ("formed", together),
-        ("chartered", together),
-        ("paused", together),
-        ("ended", apart),
-        ("formed", together),
-        (None, apart),
-    ]
-    for number, (state, expected) in enumerate(told):
-        await send(producer, prefix, pairing, number, state)
-        assert running.next_line() == expected
+        cases: list[tuple[PairingStateName | None, str]] = [
+            ("proposed", apart),
+            ("formed", together),
+            ("chartered", together),
+            ("paused", together),
+            ("ended", apart),
+            ("formed", together),
+            (None, apart),
+        ]
+        for number, (state, expected) in enumerate(cases):
+            await send(producer, prefix, pairing, number, state)
+            assert running.next_line() == expected
 
-
-def test_the_readme_shows_the_example_as_it_is() -> None:
-    shown = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"```python\n{EXAMPLE.read_text(encoding='utf-8')}```\n" in shown
+    def test_the_readme_shows_the_exact_text(self) -> None:
+        shown = (ROOT / "README.md").read_text(encoding="utf-8")
+        assert f"```python\n{EXAMPLE.read_text(encoding='utf-8')}```\n" in shown

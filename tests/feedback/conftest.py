@@ -9,6 +9,6 @@ from tests.feedback.harness import FeedbackHarness, running_feedback
 
 @pytest_asyncio.fixture
 async def company(servers: stack.Endpoints, prefix: str, tmp_path: Path) -> AsyncIterator[FeedbackHarness]:
-    """A running feedback that has heard of programme ``p1`` alone."""
-    async with running_feedback(servers, prefix, tmp_path) as made:
-        yield made
+    """A running feedback service that knows only programme ``p1``."""
+    async with running_feedback(servers, prefix, tmp_path) as harness:
+        yield harness

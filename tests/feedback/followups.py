@@ -1,4 +1,4 @@
-"""Pairings as they live: a course, its clock, and everything that it said. Pure; no server."""
+"""Simulated pairings: a follow-up, its clock, and the events that it published. Pure; no server."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,18 +31,18 @@ SENIOR, JUNIOR = "s1", "j1"
 
 def settings(**changes: Any) -> ProgrammeSettings:
     """Valid settings, with dotted changes: ``care__warm_up_days=10``."""
-    made = ProgrammeSettings(
+    values = ProgrammeSettings(
         labels={"en": Labels(name="Reverse mentoring")},
         organisations=("halden",),
         confidential_contact="people-team",
     ).model_dump()
     for path, value in changes.items():
-        place = made
+        target = values
         *above, last = path.split("__")
         for step in above:
-            place = place[step]
-        place[last] = value
-    return ProgrammeSettings.model_validate(made)
+            target = target[step]
+        target[last] = value
+    return ProgrammeSettings.model_validate(values)
 
 
 def programme(**changes: Any) -> ProgrammeChanged:
@@ -64,7 +64,7 @@ def pairing(
     state: str = "formed",
     **changes: Any,
 ) -> PairingEvent:
-    """What the matcher says of the pairing of ``s1`` and ``j1``."""
+    """An event of the matcher about the pairing of ``s1`` and ``j1``."""
     fields: dict[str, Any] = {
         "pairing_id": "pair",
         "state": state,
@@ -87,7 +87,7 @@ def pairing(
 
 @dataclass
 class SimulatedPairing:
-    """A course and its clock. Whatever is due happens at its own moment, as a sweep that is never late would do it."""
+    """A follow-up and its clock. Everything happens exactly when it is due, as with a sweep that is never late."""
 
     formed_at: datetime = MONDAY
     zones: dict[Side, str] = field(default_factory=lambda: dict(BERLIN))
@@ -113,7 +113,7 @@ class SimulatedPairing:
         return self.state
 
     def receive(self, kind: type[PairingEvent], state: str, **changes: Any) -> None:
-        """The matcher says something now."""
+        """Apply an event that the matcher publishes now."""
         self.sequence += 1
         end = {"planned_end": self.planned_end}
         event = pairing(kind, self.now, formed_at=self.formed_at, state=state, **(end | changes))
@@ -130,9 +130,9 @@ class SimulatedPairing:
         self.receive(PairingEnded, "ended", ended_at=self.now, end_kind=kind)
 
     def advance_to(self, at: datetime) -> None:
-        """Time passes."""
+        """Advance the clock, and do what becomes due on the way."""
         while self.followup.due is not None and self.followup.due <= at:
-            assert self.followup.due > self.now, "what was due has happened"
+            assert self.followup.due > self.now, "what was due has been done"
             self.now = self.followup.due
             self._take((self.followup, []))
         self.now = at
@@ -156,7 +156,7 @@ class SimulatedPairing:
         self.apply(lambda followup, moment: sessions.report_outcome(followup, id, "missed", moment))
 
     def hold(self, id: str | None = None) -> None:
-        """They met just now, with a date or without one."""
+        """They met just now, with or without a date."""
         if id is not None:
             self.apply(lambda followup, moment: sessions.report_outcome(followup, id, "held", moment))
         else:
@@ -174,7 +174,7 @@ class SimulatedPairing:
         return [short_type(event) for event in self.events]
 
     def feedback_events(self) -> list[FeedbackEvent]:
-        """All but the outcome, which has a restricted topic of its own."""
+        """All events but the outcome, which has a restricted topic."""
         return [event for event in self.events if isinstance(event, FeedbackEvent)]
 
     def events_of(self, type: str) -> list[Any]:

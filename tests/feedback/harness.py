@@ -1,4 +1,4 @@
-"""Feedback as it runs, on real servers, with the other services' events said by hand."""
+"""A running feedback service on real servers. The test publishes the events of the other services."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ from tests.processes import Asking, app_of, client_of, say, until, until_ready
 
 @dataclass
 class FeedbackHarness(Asking):
-    """One feedback service and what the others say to it."""
+    """One feedback service, and ways to send it events and requests."""
 
     servers: stack.Endpoints
     prefix: str
@@ -52,14 +52,14 @@ class FeedbackHarness(Asking):
     def feedback(self) -> Feedback:
         return self.parts.context
 
-    async def do(self, who: str, method: str, path: str, body: object = None, *, key: str | None = None) -> Any:
-        answer = await self.ask(who, method, path, body, key=key)
+    async def do(self, token: str, method: str, path: str, body: object = None, *, key: str | None = None) -> Any:
+        answer = await self.ask(token, method, path, body, key=key)
         assert answer.status_code in (200, 201), answer.text
         return answer.json()
 
-    async def code(self, who: str, method: str, path: str, body: object = None) -> tuple[int, str]:
-        """The status and code of a refusal."""
-        answer = await self.ask(who, method, path, body)
+    async def code(self, token: str, method: str, path: str, body: object = None) -> tuple[int, str]:
+        """The status and code of a rejected request."""
+        answer = await self.ask(token, method, path, body)
         return answer.status_code, answer.json()["code"]
 
     async def say(self, event: EventData | Tombstone) -> None:
@@ -69,7 +69,7 @@ class FeedbackHarness(Asking):
         await say(self.producer, self.prefix, event, service, self.sequence)
 
     async def events_on(self, topic: Topic) -> list[tuple[str, dict[str, Any] | None]]:
-        """Everything on a topic: type and data, in order of partition and offset."""
+        """All events on a topic: type and data, in the order of partition and offset."""
         connection = Connection(self.servers.kafka)
         return [
             (
@@ -83,20 +83,20 @@ class FeedbackHarness(Asking):
         profile = {"member_id": id, "organisation_id": "halden", "department_id": "it", "time_zone": "Europe/Berlin"}
         await self.say(ProfileChanged.model_validate(profile | changes))
 
-        async def known() -> bool:
+        async def is_stored() -> bool:
             return await self.feedback.members.get(id) is not None
 
-        await until(known)
+        await until(is_stored)
 
     async def pair(self, senior: str, junior: str) -> str:
-        """A pairing of these two that has formed."""
+        """Publish that a pairing of these two has formed, and return its id."""
         id = f"pair-{senior}-{junior}"
         await self._of_pair(PairingFormed, id, senior, junior, "formed")
 
-        async def cared_for() -> bool:
+        async def has_followup() -> bool:
             return await self.feedback.followups.get(id) is not None
 
-        await until(cared_for)
+        await until(has_followup)
         return id
 
     async def end(self, id: str, kind: str = "completed") -> None:
@@ -104,14 +104,14 @@ class FeedbackHarness(Asking):
         now = self.now()
         await self._of_pair(PairingEnded, id, senior, junior, "ended", ended_at=now, end_kind=kind)
 
-        async def over() -> bool:
+        async def has_ended() -> bool:
             stored = await self.feedback.followups.get(id)
             return stored is not None and stored.state.state == "ended"
 
-        await until(over)
+        await until(has_ended)
 
     async def forget(self, id: str) -> None:
-        """What profiles and the matcher say of somebody who is to be forgotten."""
+        """Publish what profiles and the matcher publish when a member is to be erased."""
         pairs = [stored.id async for stored in self.feedback.followups_of(id)]
         await self.say(ErasureRequested(member_id=id, requested_at=self.now()))
         await self.say(Tombstone(ProfileChanged, id))
@@ -122,19 +122,19 @@ class FeedbackHarness(Asking):
         return self.chassis.clock.now()
 
     async def pass_time(self, days: float) -> None:
-        """Let business time jump, and wait until all that came due is done."""
+        """Advance business time, and wait until everything that became due is done."""
         clock = self.chassis.clock
         clock.set_speed(0.0, clock.now() + timedelta(days=days))
         await self.settled()
 
     async def settled(self) -> None:
-        async def nothing_left() -> bool:
-            courses = self.feedback.followups
-            return not await courses.count({"due": {"$lte": self.now()}}) and not await courses.count(
+        async def is_idle() -> bool:
+            followups = self.feedback.followups
+            return not await followups.count({"due": {"$lte": self.now()}}) and not await followups.count(
                 {"lease": {"$ne": None}}
             )
 
-        await until(nothing_left)
+        await until(is_idle)
 
     async def _of_pair(
         self, kind: type[PairingEvent], id: str, senior: str, junior: str, state: str, **changes: Any
@@ -177,19 +177,19 @@ async def running_feedback(servers: stack.Endpoints, prefix: str, folder: Path) 
     client = client_of(app)
     producer = Producer(Connection(servers.kafka))
     await producer.start()
-    living = asyncio.create_task(_run(chassis, parts))
-    made = FeedbackHarness(servers, prefix, chassis, parts, app, client, producer, chassis.clock.now())
+    service_task = asyncio.create_task(_run(chassis, parts))
+    harness = FeedbackHarness(servers, prefix, chassis, parts, app, client, producer, chassis.clock.now())
     try:
         await until_ready(chassis)
-        await made.say(programme())
+        await harness.say(programme())
 
-        async def known() -> bool:
-            return await made.feedback.programmes.get("p1") is not None
+        async def is_stored() -> bool:
+            return await harness.feedback.programmes.get("p1") is not None
 
-        await until(known)
-        yield made
+        await until(is_stored)
+        yield harness
     finally:
-        living.cancel()
-        await asyncio.gather(living, return_exceptions=True)
+        service_task.cancel()
+        await asyncio.gather(service_task, return_exceptions=True)
         await client.aclose()
         await producer.stop()

@@ -1,4 +1,4 @@
-"""Check-ins: who is asked what and when, that it was answered, and never what."""
+"""Check-ins: who is asked what and when, and what others can and cannot see of the answers."""
 
 from collections.abc import Callable
 from datetime import datetime, time
@@ -25,209 +25,210 @@ ITEMS = [item.id for item in QUESTIONS.items]
 SIDES: tuple[Side, Side] = ("senior", "junior")
 
 
-def met() -> SimulatedPairing:
+def pairing_that_met() -> SimulatedPairing:
     life = SimulatedPairing()
     life.advance_days(3)
     life.hold()
     return life
 
 
-def test_both_are_asked_at_once_when_a_pairing_forms_and_then_at_nine_in_their_own_morning() -> None:
-    life = SimulatedPairing(zones={"senior": "America/New_York", "junior": "Asia/Kolkata"})
-    assert [(event.side, event.milestone) for event in life.events_of("checkin.due")] == [
-        ("senior", "day_0"),
-        ("junior", "day_0"),
-    ]
-    life.advance_days(100)
-    later = [event for event in life.events_of("checkin.due") if event.milestone != "day_0"]
-    for event in later:
-        local = event.due_at.astimezone(ZoneInfo(life.zones[event.side]))
-        assert (local.time(), local.weekday() < 5) == (time(9), True)
-        assert event.happened_at == event.due_at
-    assert sorted((event.milestone, event.side) for event in later) == [
-        ("day_30", "junior"),
-        ("day_30", "senior"),
-        ("day_90", "junior"),
-        ("day_90", "senior"),
-    ]
+class TestQuestions:
+    def test_day_0_asks_only_about_oneself(self) -> None:
+        assert [item.id for item in QUESTIONS.items_at("day_0")] == ["1", "2"]
+        assert [item.id for item in QUESTIONS.items_at("end")] == ITEMS == ["1", "2", "3", "4", "5", "6", "7", "8"]
+        assert [item.id for item in QUESTIONS.items if item.reversed] == ["2", "4", "6", "8"]
+        life = SimulatedPairing()
+        with pytest.raises(InvalidCommand):
+            life.answer("junior", "day_0", {"3": 4})
+
+    def test_agree_with_the_items_of_the_statistics(self) -> None:
+        assert dict(CHANGE_ITEMS) == {id: QUESTIONS.by_id[id].baseline for id in ("1", "3", "4")}
+
+    def test_have_texts_without_internal_terms_in_each_language(self) -> None:
+        assert nearest_language("de-AT") == "de"
+        assert nearest_language("tlh") == nearest_language(None) == "en"
+        for language in QUESTIONS.scale:
+            assert set(QUESTIONS.scale[language]) == {"1", "2", "3", "4", "5", "cannot_say"}
+            advice = advice_for(
+                QUESTIONS, dict.fromkeys(ITEMS, 1) | {"2": 5, "4": 5, "8": 5}, language, "Kim", warming_up=False
+            )
+            assert len(advice) == 1 + 7 + 2
+            assert "Kim" in " ".join(advice)
+            for term in ("at risk", "score", "receipt", "ended_early", "{"):
+                assert term not in " ".join(advice)
 
 
-def test_on_day_0_only_what_is_about_oneself_is_asked() -> None:
-    assert [item.id for item in QUESTIONS.items_at("day_0")] == ["1", "2"]
-    assert [item.id for item in QUESTIONS.items_at("end")] == ITEMS == ["1", "2", "3", "4", "5", "6", "7", "8"]
-    assert [item.id for item in QUESTIONS.items if item.reversed] == ["2", "4", "6", "8"]
-    life = SimulatedPairing()
-    with pytest.raises(InvalidCommand):
-        life.answer("junior", "day_0", {"3": 4})
+class TestAdvice:
+    def test_suggests_another_partner_only_after_the_warm_up(self) -> None:
+        answers: dict[str, int | None] = {"3": 1, "4": 5, "6": 5, "7": 4, "8": None}
+        assert low_items(QUESTIONS, answers) == ("3", "4"), "6 is never used for care; 4 and 8 are turned round"
+        early = " ".join(advice_for(QUESTIONS, answers, "en", "Kim", warming_up=True))
+        later = " ".join(advice_for(QUESTIONS, answers, "en", "Kim", warming_up=False))
+        assert "somebody else" not in early
+        assert "somebody else" in later
+        assert "Only you see this" in early
+        assert "Only you see this" in later
+        assert advice_for(QUESTIONS, {"3": 4, "4": 2, "8": None}, "en", "Kim", warming_up=True) == []
 
 
-def test_what_changes_are_told_of_is_as_the_questions_say() -> None:
-    assert dict(CHANGE_ITEMS) == {id: QUESTIONS.by_id[id].baseline for id in ("1", "3", "4")}
+class TestAnswers:
+    def test_may_be_corrected_while_open_and_publish_once(self) -> None:
+        life = SimulatedPairing()
+        life.answer("junior", "day_0", {"1": 2})
+        life.answer("junior", "day_0", {"1": 4, "2": None})
+        assert life.event_types().count("checkin.completed") == 1
+        assert life.followup.answers["pair.day_0.junior"].answers == {"1": 4, "2": None}
+        life.advance_days(31)
+        with pytest.raises(CommandRejected, match="closed"):
+            life.answer("junior", "day_0", {"1": 5})
+        with pytest.raises(NotFound):
+            life.answer("junior", "day_90", {})
+
+    def test_a_requested_call_is_in_no_event(self) -> None:
+        plain, wishing = SimulatedPairing(), SimulatedPairing()
+        plain.answer("junior", "day_0", {"1": 4})
+        wishing.answer("junior", "day_0", {"1": 4}, call_me=True)
+        assert set(wishing.followup.calls) == {"junior"}
+        assert plain.events == wishing.events
+
+    def test_change_is_measured_from_the_first_coded_answer(self) -> None:
+        life = SimulatedPairing()
+        life.answer("junior", "day_0", {"1": 2})
+        life.advance_days(3)
+        life.hold()
+        life.advance_days(30)
+        life.answer("junior", "day_30", {"1": 4, "3": 5, "4": 4})
+        life.advance_days(65)
+        life.answer("junior", "day_90", {"1": 1, "3": 4, "4": 1})
+        changes = {
+            (item, at): answer_change(life.followup, QUESTIONS, item, at, "junior")
+            for item in CHANGE_ITEMS
+            for at in ("day_30", "day_90")
+        }
+        assert changes == {
+            ("1", "day_30"): 2,
+            ("1", "day_90"): -1,
+            ("3", "day_30"): 0,
+            ("3", "day_90"): -1,
+            ("4", "day_30"): 0,
+            ("4", "day_90"): 3,
+        }
+        assert {key for key in life.followup.to_count if ":" in key} == {
+            "1:day_30:junior",
+            "1:day_90:junior",
+            "3:day_90:junior",
+            "4:day_90:junior",
+        }
 
 
-def test_everything_has_words_in_every_language_and_no_word_that_is_ours_alone() -> None:
-    assert nearest_language("de-AT") == "de"
-    assert nearest_language("tlh") == nearest_language(None) == "en"
-    for language in QUESTIONS.scale:
-        assert set(QUESTIONS.scale[language]) == {"1", "2", "3", "4", "5", "cannot_say"}
-        said = advice_for(
-            QUESTIONS, dict.fromkeys(ITEMS, 1) | {"2": 5, "4": 5, "8": 5}, language, "Kim", warming_up=False
+class TestOutcome:
+    def test_is_recorded_after_both_answered_or_a_month(self) -> None:
+        life = pairing_that_met()
+        life.end("ended_early")
+        life.answer("junior", "end", {"5": 1, "7": 3})
+        assert life.events_of("outcome.recorded") == []
+        life.answer("senior", "end", {"5": 5, "7": None})
+        [both] = life.events_of("outcome.recorded")
+        assert (both.junior_learned, both.junior_enjoyed, both.senior_learned, both.senior_enjoyed) == (
+            "low",
+            "middle",
+            "high",
+            "unknown",
         )
-        assert len(said) == 1 + 7 + 2
-        assert "Kim" in " ".join(said)
-        for term in ("at risk", "score", "receipt", "ended_early", "{"):
-            assert term not in " ".join(said)
+        assert both.meetings == "low"
+        silent = pairing_that_met()
+        silent.end()
+        silent.advance_days(29)
+        assert silent.events_of("outcome.recorded") == []
+        silent.advance_days(2)
+        assert len(silent.events_of("outcome.recorded")) == 1
+
+    def test_is_recorded_when_retention_is_shorter_than_a_month(self) -> None:
+        life = SimulatedPairing(
+            programme=programme(retention__raw_answers_months=1, retention__months=1),
+            formed_at=datetime(2026, 2, 2, tzinfo=ZoneInfo("UTC")),
+        )
+        life.hold()
+        life.advance_days(1)
+        life.end()
+        life.answer("junior", "end", {"5": 5})
+        life.advance_days(40)
+        [outcome] = life.events_of("outcome.recorded")
+        assert outcome.junior_learned == "high"
+        assert life.followup.gone
 
 
-def test_an_answer_may_be_corrected_while_it_is_open_and_is_said_once() -> None:
-    life = SimulatedPairing()
-    life.answer("junior", "day_0", {"1": 2})
-    life.answer("junior", "day_0", {"1": 4, "2": None})
-    assert life.event_types().count("checkin.completed") == 1
-    assert life.followup.answers["pair.day_0.junior"].answers == {"1": 4, "2": None}
-    life.advance_days(31)
-    with pytest.raises(CommandRejected, match="closed"):
-        life.answer("junior", "day_0", {"1": 5})
-    with pytest.raises(NotFound):
-        life.answer("junior", "day_90", {})
+class TestDeletion:
+    def test_answers_go_after_three_months_and_the_rest_later(self) -> None:
+        life = pairing_that_met()
+        life.answer("junior", "day_0", {"1": 1}, call_me=True)
+        life.end()
+        life.answer("junior", "end", {"5": 1})
+        life.advance_days(91)
+        assert len(life.followup.answers) == 2
+        life.advance_days(3)
+        assert (life.followup.answers, life.followup.pulses, life.followup.calls) == ({}, (), {})
+        assert life.followup.sessions
+        life.advance_days(300)
+        assert (set(life.followup.members.values()), life.followup.sessions, life.followup.gone) == ({ERASED}, (), True)
+        assert life.followup.due is None
+
+    def test_of_an_erased_member_nothing_stays_or_comes_back(self) -> None:
+        life = pairing_that_met()
+        life.answer("junior", "day_0", {"1": 1}, call_me=True)
+        life.answer("senior", "day_0", {"1": 5})
+        life.apply(lambda followup, moment: remove_member(followup, JUNIOR, moment.now))
+        left = life.followup.model_dump_json()
+        assert JUNIOR not in left
+        assert "day_0.junior" not in left
+        assert (life.followup.sessions, life.followup.calls, life.followup.pulses) == ((), {}, ())
+        assert life.followup.answers["pair.day_0.senior"].answers["1"] == 5
+        published = len(life.events)
+        life.end()
+        life.advance_days(500)
+        assert JUNIOR not in life.followup.model_dump_json()
+        assert (len(life.events), life.followup.answers, life.followup.due) == (published, {}, None)
 
 
-def test_after_the_end_both_are_asked_a_last_time_unless_they_never_met() -> None:
-    life = met()
-    life.end()
-    assert [event.side for event in life.events_of("checkin.due") if event.milestone == "end"] == ["senior", "junior"]
-    never = SimulatedPairing()
-    never.advance_days(9)
-    never.end("not_started")
-    assert [event.milestone for event in never.events_of("checkin.due")] == ["day_0", "day_0"]
+class TestAsking:
+    def test_comes_at_formation_and_then_at_nine_local_time(self) -> None:
+        life = SimulatedPairing(zones={"senior": "America/New_York", "junior": "Asia/Kolkata"})
+        assert [(event.side, event.milestone) for event in life.events_of("checkin.due")] == [
+            ("senior", "day_0"),
+            ("junior", "day_0"),
+        ]
+        life.advance_days(100)
+        later = [event for event in life.events_of("checkin.due") if event.milestone != "day_0"]
+        for event in later:
+            local = event.due_at.astimezone(ZoneInfo(life.zones[event.side]))
+            assert (local.time(), local.weekday() < 5) == (time(9), True)
+            assert event.happened_at == event.due_at
+        assert sorted((event.milestone, event.side) for event in later) == [
+            ("day_30", "junior"),
+            ("day_30", "senior"),
+            ("day_90", "junior"),
+            ("day_90", "senior"),
+        ]
 
+    def test_comes_a_last_time_at_the_end_if_they_met(self) -> None:
+        life = pairing_that_met()
+        life.end()
+        assert [event.side for event in life.events_of("checkin.due") if event.milestone == "end"] == [
+            "senior",
+            "junior",
+        ]
+        never = SimulatedPairing()
+        never.advance_days(9)
+        never.end("not_started")
+        assert [event.milestone for event in never.events_of("checkin.due")] == ["day_0", "day_0"]
 
-def test_low_answers_bring_words_for_that_person_and_in_the_warm_up_never_the_thought_of_somebody_else() -> None:
-    answers: dict[str, int | None] = {"3": 1, "4": 5, "6": 5, "7": 4, "8": None}
-    assert low_items(QUESTIONS, answers) == ("3", "4"), "6 is never used for care; 4 and 8 are turned round"
-    early = " ".join(advice_for(QUESTIONS, answers, "en", "Kim", warming_up=True))
-    later = " ".join(advice_for(QUESTIONS, answers, "en", "Kim", warming_up=False))
-    assert "somebody else" not in early
-    assert "somebody else" in later
-    assert "Only you see this" in early
-    assert "Only you see this" in later
-    assert advice_for(QUESTIONS, {"3": 4, "4": 2, "8": None}, "en", "Kim", warming_up=True) == []
-
-
-def test_the_wish_to_be_called_is_kept_for_the_confidential_contact_and_in_no_event() -> None:
-    plain, wishing = SimulatedPairing(), SimulatedPairing()
-    plain.answer("junior", "day_0", {"1": 4})
-    wishing.answer("junior", "day_0", {"1": 4}, call_me=True)
-    assert set(wishing.followup.calls) == {"junior"}
-    assert plain.events == wishing.events
-
-
-def test_change_is_from_the_first_answer_and_reversed_items_are_turned_round() -> None:
-    life = SimulatedPairing()
-    life.answer("junior", "day_0", {"1": 2})
-    life.advance_days(3)
-    life.hold()
-    life.advance_days(30)
-    life.answer("junior", "day_30", {"1": 4, "3": 5, "4": 4})
-    life.advance_days(65)
-    life.answer("junior", "day_90", {"1": 1, "3": 4, "4": 1})
-    found = {
-        (item, at): answer_change(life.followup, QUESTIONS, item, at, "junior")
-        for item in CHANGE_ITEMS
-        for at in ("day_30", "day_90")
-    }
-    assert found == {
-        ("1", "day_30"): 2,
-        ("1", "day_90"): -1,
-        ("3", "day_30"): 0,
-        ("3", "day_90"): -1,
-        ("4", "day_30"): 0,
-        ("4", "day_90"): 3,
-    }
-    assert {key for key in life.followup.to_count if ":" in key} == {
-        "1:day_30:junior",
-        "1:day_90:junior",
-        "3:day_90:junior",
-        "4:day_90:junior",
-    }
-
-
-def test_bands_are_recorded_when_both_have_answered_or_a_month_has_passed() -> None:
-    life = met()
-    life.end("ended_early")
-    life.answer("junior", "end", {"5": 1, "7": 3})
-    assert life.events_of("outcome.recorded") == []
-    life.answer("senior", "end", {"5": 5, "7": None})
-    [both] = life.events_of("outcome.recorded")
-    assert (both.junior_learned, both.junior_enjoyed, both.senior_learned, both.senior_enjoyed) == (
-        "low",
-        "middle",
-        "high",
-        "unknown",
-    )
-    assert both.meetings == "low"
-    silent = met()
-    silent.end()
-    silent.advance_days(29)
-    assert silent.events_of("outcome.recorded") == []
-    silent.advance_days(2)
-    assert len(silent.events_of("outcome.recorded")) == 1
-
-
-def test_raw_answers_are_deleted_after_three_months_and_in_the_end_everything_else() -> None:
-    life = met()
-    life.answer("junior", "day_0", {"1": 1}, call_me=True)
-    life.end()
-    life.answer("junior", "end", {"5": 1})
-    life.advance_days(91)
-    assert len(life.followup.answers) == 2
-    life.advance_days(3)
-    assert (life.followup.answers, life.followup.pulses, life.followup.calls) == ({}, (), {})
-    assert life.followup.sessions
-    life.advance_days(300)
-    assert (set(life.followup.members.values()), life.followup.sessions, life.followup.gone) == ({ERASED}, (), True)
-    assert life.followup.due is None
-
-
-def test_months_shorter_than_a_check_in_is_open_lose_no_outcome() -> None:
-    life = SimulatedPairing(
-        programme=programme(retention__raw_answers_months=1, retention__months=1),
-        formed_at=datetime(2026, 2, 2, tzinfo=ZoneInfo("UTC")),
-    )
-    life.hold()
-    life.advance_days(1)
-    life.end()
-    life.answer("junior", "end", {"5": 5})
-    life.advance_days(40)
-    [outcome] = life.events_of("outcome.recorded")
-    assert outcome.junior_learned == "high"
-    assert life.followup.gone
-
-
-def test_of_somebody_who_is_forgotten_nothing_is_left_and_nothing_comes_back() -> None:
-    life = met()
-    life.answer("junior", "day_0", {"1": 1}, call_me=True)
-    life.answer("senior", "day_0", {"1": 5})
-    life.apply(lambda followup, moment: remove_member(followup, JUNIOR, moment.now))
-    left = life.followup.model_dump_json()
-    assert JUNIOR not in left
-    assert "day_0.junior" not in left
-    assert (life.followup.sessions, life.followup.calls, life.followup.pulses) == ((), {}, ())
-    assert life.followup.answers["pair.day_0.senior"].answers["1"] == 5
-    said = len(life.events)
-    life.end()
-    life.advance_days(500)
-    assert JUNIOR not in life.followup.model_dump_json()
-    assert (len(life.events), life.followup.answers, life.followup.due) == (said, {}, None)
-
-
-def test_older_news_of_a_pairing_changes_nothing() -> None:
-    life = met()
-    life.end()
-    before = life.followup
-    life.sequence = 0
-    life.receive(PairingFormed, "formed")
-    assert life.followup == before
+    def test_an_older_event_of_the_pairing_changes_nothing(self) -> None:
+        life = pairing_that_met()
+        life.end()
+        before = life.followup
+        life.sequence = 0
+        life.receive(PairingFormed, "formed")
+        assert life.followup == before
 
 
 def pulse_of(side: Side, session: str, mark: int | None) -> Callable[[PairingFollowup, Moment], Decision | None]:
@@ -237,61 +238,63 @@ def pulse_of(side: Side, session: str, mark: int | None) -> Callable[[PairingFol
 rating = st.one_of(st.none(), st.integers(1, 5))
 
 
-@settings(deadline=None, max_examples=80)
-@given(st.data())
-def test_in_two_worlds_that_differ_in_answers_alone_nothing_that_others_see_differs(data: st.DataObject) -> None:
-    """The same acts at the same moments with other answers: the same events, the same facts, due at the same time."""
-    worlds = SimulatedPairing(), SimulatedPairing()
-    for _ in range(data.draw(st.integers(4, 16))):
-        days = data.draw(st.one_of(st.floats(0.1, 3), st.floats(28, 35)))
-        for life in worlds:
-            life.advance_days(days)
-        act = data.draw(st.sampled_from(["answer", "answer", "answer", "answer", "pulse", "met", "schedule", "end"]))
-        side = data.draw(st.sampled_from(SIDES))
-        milestone = [one.milestone for one in worlds[0].followup.checkins if one.side == side][-1]
-        refusals = []
-        for life in worlds:
-            try:
-                if act == "answer":
-                    asked = [item.id for item in QUESTIONS.items_at(milestone)]
-                    said = {id: data.draw(rating) for id in asked}
-                    life.answer(side, milestone, said, call_me=data.draw(st.booleans()))
-                elif act == "pulse" and life.followup.held_meetings():
-                    life.apply(pulse_of(side, life.followup.held_meetings()[-1].session_id, data.draw(rating)))
-                elif act == "met":
-                    life.hold()
-                elif act == "schedule":
-                    life.schedule(10)
-                elif act == "end" and life.followup.state != "ended":
-                    life.end()
-            except CommandRejected as why:
-                refusals.append(why.code)
-        assert len(set(refusals)) <= 1
-        assert len(refusals) in (0, 2)
-        one, other = worlds
-        assert one.event_times == other.event_times
-        assert one.feedback_events() == other.feedback_events()
-        assert (one.followup.due, one.followup.lease, one.followup.to_count) == (
-            other.followup.due,
-            other.followup.lease,
-            other.followup.to_count,
-        )
-        assert CareView.of(one.followup, one.now) == CareView.of(other.followup, other.now)
-        outcomes = [
-            [
-                event.model_dump(exclude={"senior_learned", "junior_learned", "senior_enjoyed", "junior_enjoyed"})
-                for event in life.events_of("outcome.recorded")
+class TestAnswerPrivacy:
+    @settings(deadline=None, max_examples=80)
+    @given(st.data())
+    def test_answers_change_nothing_that_others_can_see(self, data: st.DataObject) -> None:
+        """The same acts at the same times with other answers give the same events, facts and due times."""
+        worlds = SimulatedPairing(), SimulatedPairing()
+        for _ in range(data.draw(st.integers(4, 16))):
+            days = data.draw(st.one_of(st.floats(0.1, 3), st.floats(28, 35)))
+            for life in worlds:
+                life.advance_days(days)
+            act = data.draw(
+                st.sampled_from(["answer", "answer", "answer", "answer", "pulse", "met", "schedule", "end"])
+            )
+            side = data.draw(st.sampled_from(SIDES))
+            milestone = [checkin.milestone for checkin in worlds[0].followup.checkins if checkin.side == side][-1]
+            refusals = []
+            for life in worlds:
+                try:
+                    if act == "answer":
+                        ids = [item.id for item in QUESTIONS.items_at(milestone)]
+                        answers = {id: data.draw(rating) for id in ids}
+                        life.answer(side, milestone, answers, call_me=data.draw(st.booleans()))
+                    elif act == "pulse" and life.followup.held_meetings():
+                        life.apply(pulse_of(side, life.followup.held_meetings()[-1].session_id, data.draw(rating)))
+                    elif act == "met":
+                        life.hold()
+                    elif act == "schedule":
+                        life.schedule(10)
+                    elif act == "end" and life.followup.state != "ended":
+                        life.end()
+                except CommandRejected as rejection:
+                    refusals.append(rejection.code)
+            assert len(set(refusals)) <= 1
+            assert len(refusals) in (0, 2)
+            first, second = worlds
+            assert first.event_times == second.event_times
+            assert first.feedback_events() == second.feedback_events()
+            assert (first.followup.due, first.followup.lease, first.followup.to_count) == (
+                second.followup.due,
+                second.followup.lease,
+                second.followup.to_count,
+            )
+            assert CareView.of(first.followup, first.now) == CareView.of(second.followup, second.now)
+            outcomes = [
+                [
+                    event.model_dump(exclude={"senior_learned", "junior_learned", "senior_enjoyed", "junior_enjoyed"})
+                    for event in life.events_of("outcome.recorded")
+                ]
+                for life in worlds
             ]
-            for life in worlds
-        ]
-        assert outcomes[0] == outcomes[1]
+            assert outcomes[0] == outcomes[1]
 
-
-def test_no_event_has_a_field_that_an_answer_could_stand_in() -> None:
-    life = met()
-    life.answer("junior", "day_0", {"1": 1})
-    life.end()
-    names = {name for event in life.feedback_events() for name in event.model_dump()}
-    assert not names & {"answers", "advice", "score", "worth", "text", "call_me"}
-    assert find_checkin(life.followup, "junior", "day_0").completed_at is not None
-    assert followup_rules.follow_up(None, life.moment) is None
+    def test_no_event_has_a_field_for_an_answer(self) -> None:
+        life = pairing_that_met()
+        life.answer("junior", "day_0", {"1": 1})
+        life.end()
+        names = {name for event in life.feedback_events() for name in event.model_dump()}
+        assert not names & {"answers", "advice", "score", "worth", "text", "call_me"}
+        assert find_checkin(life.followup, "junior", "day_0").completed_at is not None
+        assert followup_rules.follow_up(None, life.moment) is None

@@ -1,4 +1,4 @@
-"""A notifier on a real store, with an SMTP server of its own and clocks that a test sets; a test says the events."""
+"""A notifier on a real store, with its own SMTP server and manual clocks. The test delivers the events."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
 
 
 class ManualClock(Clock):
-    """Both clocks stand until the test moves them; machine time moves with business time."""
+    """Both clocks stand still until the test moves them by the same time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,46 +54,46 @@ class ManualClock(Clock):
 
 @dataclass(frozen=True)
 class _FixedPrincipalVerifier:
-    """Takes every token for this principal's."""
+    """Accepts every token as a token of this principal."""
 
-    who: Principal
+    fixed: Principal
 
     async def verify(self, _token: str) -> Principal:
-        return self.who
+        return self.fixed
 
 
 @dataclass
 class NotifierHarness:
-    """``say`` hands an event to the notifier as its consumer would: first the projection, then the reactions."""
+    """``deliver`` passes an event to the notifier as its consumer would: first the projection, then the handlers."""
 
     chassis: Chassis
     parts: ServiceDefinition[Notifier]
     notifier: Notifier
     clock: ManualClock
     server: ScriptedSmtpHandler
-    said: int = 0
+    delivered: int = 0
 
     async def deliver(self, event: EventData, *, envelope: Envelope | None = None) -> Envelope:
-        self.said += 1
+        self.delivered += 1
         envelope = envelope or Envelope(
-            id=f"e{self.said}",
+            id=f"e{self.delivered}",
             type=event.TYPE,
             source="/viceversa/somebody",
             subject=event.subject(),
             time=self.clock.machine_now(),
-            sequence=self.said,
+            sequence=self.delivered,
             correlationid=event.correlation(),
         )
         projection = self.parts.handlers.find_projection(event.TYPE, self.notifier)
         if projection is not None:
             await projection.apply([ProjectionRow(event.subject(), envelope.sequence, event)])
-        heard = ReceivedEvent(envelope, event)
-        for reaction in self.parts.handlers.find_reactions(heard):
-            await reaction(heard, self.notifier)
+        received = ReceivedEvent(envelope, event)
+        for reaction in self.parts.handlers.find_reactions(received):
+            await reaction(received, self.notifier)
         return envelope
 
     async def settle(self, rounds: int = 3) -> None:
-        """Let every sweep run, so that what follows from what also happens."""
+        """Run every sweep several times, so that consequences of consequences happen too."""
         for _ in range(rounds):
             for sweep in self.parts.sweeps:
                 await sweep.once(self.clock)
@@ -122,7 +122,7 @@ class NotifierHarness:
         return [stored.state async for stored in self.notifier.notifications.find(filter)]
 
     async def published_events(self) -> list[dict[str, object]]:
-        """What lies in the outboxes: nobody takes it out here."""
+        """All events in the outboxes. No relay runs here, so they stay there."""
         return [
             entry
             async for document in self.chassis.mongo.collection("notifications").find({})
@@ -136,7 +136,7 @@ class NotifierHarness:
 
 @contextmanager
 def notifier_harness(servers: stack.Endpoints, prefix: str) -> Iterator[NotifierHarness]:
-    """A notifier whose relay does not run: what it would publish stays where a test can read it."""
+    """A notifier without a running relay: its events stay in the outboxes, where a test can read them."""
     clock = ManualClock()
     with scripted_smtp_server() as (server, port):
         chassis = Chassis("notifier", Settings(mongo=servers.mongo, topic_prefix=prefix))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A real SMTP server that misbehaves as it is told."""
+"""A real SMTP server that fails as its script says."""
 
 import asyncio
 from collections import deque
@@ -14,13 +14,13 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from deploy.local import ports
 
 OK = "250 Ok"
-DROP = "drop"  # take the mail, and break the connection before saying so
+DROP = "drop"  # accept the mail, and break the connection before the reply
 VANISH = "vanish"  # break the connection when a recipient is named
-STALL = "stall"  # never answer
+STALL = "stall"  # never reply
 
 
 class ScriptedSmtpHandler:
-    """Answers each recipient and each text by the next of its scripts, and politely when they are used up."""
+    """Replies to each recipient and each text with the next scripted reply, and with OK when no reply is left."""
 
     def __init__(self) -> None:
         self.recipient_replies: deque[str] = deque()
@@ -30,10 +30,10 @@ class ScriptedSmtpHandler:
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
-        answer = await self._next(self.recipient_replies, server)
-        if answer.startswith("250"):
+        reply = await self._next(self.recipient_replies, server)
+        if reply.startswith("250"):
             envelope.rcpt_tos.append(address)
-        return answer
+        return reply
 
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         if not self.data_replies or self.data_replies[0] in (OK, DROP):
@@ -42,26 +42,26 @@ class ScriptedSmtpHandler:
         return await self._next(self.data_replies, server)
 
     async def _next(self, script: deque[str], server: SMTP) -> str:
-        answer = script.popleft() if script else OK
-        if answer == STALL:
+        reply = script.popleft() if script else OK
+        if reply == STALL:
             await asyncio.Event().wait()
-        if answer in (DROP, VANISH):
+        if reply in (DROP, VANISH):
             assert isinstance(server.transport, asyncio.Transport)
             server.transport.abort()
             return "421 gone"
-        return answer
+        return reply
 
     def message_ids(self) -> list[str]:
         return [str(mail["Message-ID"]) for mail in self.received]
 
 
 @contextmanager
-def scripted_smtp_server(behaviour: ScriptedSmtpHandler | None = None) -> Iterator[tuple[ScriptedSmtpHandler, int]]:
-    """The server's behaviour and its port; it listens until the end of the block."""
-    behaviour, port = behaviour or ScriptedSmtpHandler(), ports.any_free()
-    controller = Controller(behaviour, hostname="127.0.0.1", port=port, enable_SMTPUTF8=False)
+def scripted_smtp_server(handler: ScriptedSmtpHandler | None = None) -> Iterator[tuple[ScriptedSmtpHandler, int]]:
+    """The handler of the server and its port. The server listens until the end of the block."""
+    handler, port = handler or ScriptedSmtpHandler(), ports.any_free()
+    controller = Controller(handler, hostname="127.0.0.1", port=port, enable_SMTPUTF8=False)
     controller.start()
     try:
-        yield behaviour, port
+        yield handler, port
     finally:
         controller.stop()

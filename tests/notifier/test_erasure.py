@@ -1,4 +1,4 @@
-"""Notifier reports an erasure only when no name and no address of the member is left here."""
+"""Notifier reports an erasure only when no name and no address of the member is stored any more."""
 
 from datetime import UTC, datetime
 
@@ -17,32 +17,41 @@ from services.notifier.handlers import when_an_erasure_is_requested_begin_to_for
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 
-async def test_it_waits_for_the_tombstone_of_the_contact(servers: stack.Endpoints, prefix: str) -> None:
-    chassis = Chassis("notifier", Settings(mongo=servers.mongo, topic_prefix=prefix))  # type: ignore[arg-type]
-    parts = build(chassis)
-    notifier = parts.context
-    await chassis.prepare_database()
-    await notifier.contacts.apply([ProjectionRow("m1", 1, ContactChanged(member_id="m1", display_name="Al Ek"))])
-    asked = ErasureRequested(member_id="m1", requested_at=NOW)
-    envelope = Envelope(
-        id="x1", type=asked.TYPE, source="/viceversa/profiles", subject="m1", time=NOW, sequence=3, correlationid="m1"
-    )
-    for _ in range(2):
-        await when_an_erasure_is_requested_begin_to_forget(ReceivedEvent(envelope, asked), notifier)
-    for sweep in parts.sweeps:
-        await sweep.once(chassis.clock)
-    waiting = await notifier.erasures.get("m1")
-    assert waiting is not None
-    assert waiting.state.completed_at is None
-    await notifier.contacts.apply([ProjectionRow("m1", 2, None)])
-    await notifier.erasures.update(
-        "m1", Op("a second goes by"), lambda known: (known.model_copy(update={"lease": NOW}), []) if known else None
-    )
-    for sweep in parts.sweeps:
-        await sweep.once(chassis.clock)
-    done = await notifier.erasures.get("m1")
-    assert done is not None
-    assert done.state.completed_at is not None
-    kept = [document async for document in chassis.mongo.collection("contacts").find({})]
-    assert "Al Ek" not in str(kept)
-    chassis.mongo.close()
+class TestErasure:
+    async def test_waits_for_the_tombstone_of_the_contact(self, servers: stack.Endpoints, prefix: str) -> None:
+        chassis = Chassis("notifier", Settings(mongo=servers.mongo, topic_prefix=prefix))  # type: ignore[arg-type]
+        parts = build(chassis)
+        notifier = parts.context
+        await chassis.prepare_database()
+        await notifier.contacts.apply([ProjectionRow("m1", 1, ContactChanged(member_id="m1", display_name="Al Ek"))])
+        request = ErasureRequested(member_id="m1", requested_at=NOW)
+        envelope = Envelope(
+            id="x1",
+            type=request.TYPE,
+            source="/viceversa/profiles",
+            subject="m1",
+            time=NOW,
+            sequence=3,
+            correlationid="m1",
+        )
+        for _ in range(2):
+            await when_an_erasure_is_requested_begin_to_forget(ReceivedEvent(envelope, request), notifier)
+        for sweep in parts.sweeps:
+            await sweep.once(chassis.clock)
+        waiting = await notifier.erasures.get("m1")
+        assert waiting is not None
+        assert waiting.state.completed_at is None
+        await notifier.contacts.apply([ProjectionRow("m1", 2, None)])
+        await notifier.erasures.update(
+            "m1",
+            Op("a second goes by"),
+            lambda erasure: (erasure.model_copy(update={"lease": NOW}), []) if erasure else None,
+        )
+        for sweep in parts.sweeps:
+            await sweep.once(chassis.clock)
+        done = await notifier.erasures.get("m1")
+        assert done is not None
+        assert done.state.completed_at is not None
+        stored = [document async for document in chassis.mongo.collection("contacts").find({})]
+        assert "Al Ek" not in str(stored)
+        chassis.mongo.close()

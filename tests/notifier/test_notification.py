@@ -1,4 +1,4 @@
-"""One notification from its record to its end, decided purely."""
+"""The decisions about current notification, from its record to its end. Pure; no server."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -12,7 +12,7 @@ from contracts.notifications import NotificationFailed, NotificationSent, Notifi
 from contracts.pairings import PairingProposed
 from contracts.profiles import Absence, ContactChanged
 from contracts.programmes import Care
-from services.notifier.domain import notification as notes
+from services.notifier.domain import notification as notifications
 from services.notifier.domain.catalogue import CATALOGUE, ROW_BY_PURPOSE, SendingFacts
 from services.notifier.domain.notification import (
     CLAIM_LEASE,
@@ -38,7 +38,7 @@ OK = DeliveryContext(
 )
 
 
-def note(purpose: str = "ended", **changes: object) -> Notification:
+def notification(purpose: str = "ended", **changes: object) -> Notification:
     made = Notification(
         notification_id="n1",
         member_id="m1",
@@ -73,241 +73,240 @@ def proposed() -> PairingProposed:
     )
 
 
-def judged(one: Notification, found: DeliveryContext = OK, at: datetime = NOON) -> notes.Verdict:
-    return notes.decide_delivery(one, found, Moment(at, MACHINE))
+def decide(current: Notification, context: DeliveryContext = OK, at: datetime = NOON) -> notifications.Verdict:
+    return notifications.decide_delivery(current, context, Moment(at, MACHINE))
 
 
-def claimed(one: Notification) -> Notification:
-    done = notes.apply_verdict(one, one, Deliver("email"), MOMENT)
+def claim(current: Notification) -> Notification:
+    done = notifications.apply_verdict(current, current, Deliver("email"), MOMENT)
     assert done is not None
     return done[0]
 
 
-def test_the_same_cause_reader_and_purpose_are_recorded_once() -> None:
-    opened = notes.open_notification(None, note(), NOON)
-    assert opened == (note(), [])
-    assert notes.open_notification(opened[0], note(), NOON) is None
+class TestOpen:
+    def test_same_cause_recipient_and_purpose_is_recorded_once(self) -> None:
+        opened = notifications.open_notification(None, notification(), NOON)
+        assert opened == (notification(), [])
+        assert notifications.open_notification(opened[0], notification(), NOON) is None
+
+    def test_outdated_event_is_recorded_and_not_sent(self) -> None:
+        """A rebuilt notifier receives every event again."""
+        done = notifications.open_notification(None, notification(), NOON + timedelta(days=365))
+        assert done is not None
+        assert (done[0].state, done[0].reason, done[0].lease, done[1]) == ("suppressed", "outdated", None, [])
 
 
-def test_what_a_rebuilt_notifier_hears_again_is_recorded_and_not_said() -> None:
-    done = notes.open_notification(None, note(), NOON + timedelta(days=365))
-    assert done is not None
-    assert (done[0].state, done[0].reason, done[0].lease, done[1]) == ("suppressed", "outdated", None, [])
-
-
-@pytest.mark.parametrize(
-    ("changes", "contact", "verdict"),
-    [
-        ({}, {}, Deliver("email")),
-        ({}, {"email": None, "channels": ("inbox",)}, Deliver("inbox")),
-        ({}, {"email": None, "channels": ("email",)}, Fail("no_address")),
-        ({}, {"employment": "left"}, Suppress("left")),
-        ({}, {"employment": "leaving"}, Deliver("email")),
-        ({"channels": ChannelPreference(email=False)}, {}, Deliver("inbox")),
-        ({"is_erased": True}, {}, Suppress("gone", is_published=False)),
-    ],
-)
-def test_the_channel_follows_from_the_contact_and_the_wishes(
-    changes: dict[str, object], contact: dict[str, object], verdict: notes.Verdict
-) -> None:
-    found = replace(OK, contact=AL.model_copy(update=contact), **changes)  # type: ignore[arg-type]
-    assert judged(note(), found) == verdict
-
-
-def test_who_is_away_is_told_what_needs_them_and_spared_the_rest() -> None:
-    away = AL.model_copy(update={"away": (Absence(since=date(2026, 3, 1), until=date(2026, 3, 2)),)})
-    assert judged(note("ended"), replace(OK, contact=away)) == Deliver("email")
-    assert judged(note("renewed"), replace(OK, contact=away)) == Suppress("away")
-    assert judged(note("renewed"), replace(OK, contact=away), NOON + timedelta(days=1)) == Deliver("email")
-
-
-def test_a_wish_against_both_channels_silences_what_asks_nothing() -> None:
-    assert judged(note("renewed"), replace(OK, channels=ChannelPreference(email=False, inbox=False))) == Suppress(
-        "wish"
+class TestDecideDelivery:
+    @pytest.mark.parametrize(
+        ("changes", "contact", "verdict"),
+        [
+            ({}, {}, Deliver("email")),
+            ({}, {"email": None, "channels": ("inbox",)}, Deliver("inbox")),
+            ({}, {"email": None, "channels": ("email",)}, Fail("no_address")),
+            ({}, {"employment": "left"}, Suppress("left")),
+            ({}, {"employment": "leaving"}, Deliver("email")),
+            ({"channels": ChannelPreference(email=False)}, {}, Deliver("inbox")),
+            ({"is_erased": True}, {}, Suppress("gone", is_published=False)),
+        ],
     )
+    def test_channel_follows_from_contact_and_preferences(
+        self, changes: dict[str, object], contact: dict[str, object], verdict: notifications.Verdict
+    ) -> None:
+        context = replace(OK, contact=AL.model_copy(update=contact), **changes)  # type: ignore[arg-type]
+        assert decide(notification(), context) == verdict
+
+    def test_absent_members_get_only_essential_notifications(self) -> None:
+        away = AL.model_copy(update={"away": (Absence(since=date(2026, 3, 1), until=date(2026, 3, 2)),)})
+        assert decide(notification("ended"), replace(OK, contact=away)) == Deliver("email")
+        assert decide(notification("renewed"), replace(OK, contact=away)) == Suppress("away")
+        assert decide(notification("renewed"), replace(OK, contact=away), NOON + timedelta(days=1)) == Deliver("email")
+
+    def test_without_channels_a_nudge_is_suppressed(self) -> None:
+        assert decide(
+            notification("renewed"), replace(OK, channels=ChannelPreference(email=False, inbox=False))
+        ) == Suppress("wish")
+
+    def test_a_note_goes_to_the_inbox_only(self) -> None:
+        assert decide(notification("agreed")) == Deliver("inbox")
+
+    def test_waits_a_limited_time_for_the_contact(self) -> None:
+        nobody = replace(OK, contact=None)
+        assert decide(notification(), nobody) == WaitForContact()
+        machine = MACHINE
+        current = notification()
+        while (verdict := notifications.decide_delivery(current, nobody, Moment(NOON, machine))) == WaitForContact():
+            done = notifications.apply_verdict(current, current, verdict, Moment(NOON, machine))
+            assert done is not None
+            current, events = done
+            assert events == []
+            assert current.lease is not None
+            assert current.lease > machine
+            machine = current.lease
+        assert verdict == Suppress("no_contact")
+        assert machine - MACHINE < CONTACT_PATIENCE + timedelta(minutes=6)
+
+    def test_at_night_waits_for_the_recipients_morning(self) -> None:
+        tokyo = replace(OK, contact=AL.model_copy(update={"time_zone": "Asia/Tokyo"}))
+        assert decide(notification(), tokyo) == WaitUntil(datetime(2026, 3, 2, 23, tzinfo=UTC))
+        assert decide(
+            notification(), replace(tokyo, hours=QuietHoursPreference(from_hour=23, until_hour=5))
+        ) == Deliver("email")
 
 
-def test_a_note_is_never_pushed() -> None:
-    assert judged(note("agreed")) == Deliver("inbox")
+class TestPrivateFacts:
+    def test_an_answer_reminder_publishes_nothing(self) -> None:
+        """No event mentions it, whatever its outcome."""
+        current = notification("answer_reminder")
+        for verdict in (Deliver("inbox"), Suppress("left"), Suppress("no_contact"), Fail("no_address")):
+            done = notifications.apply_verdict(current, current, verdict, MOMENT)
+            assert done is not None
+            assert (done[0].is_finished, done[1]) == (True, [])
+        sent = notifications.record_acceptance(claim(current), 1, MACHINE)
+        refused = notifications.record_rejection(claim(current), 1, "address_refused", MOMENT)
+        assert sent is not None
+        assert refused is not None
+        assert [*sent[1], *refused[1]] == []
 
-
-def test_a_contact_may_come_later_than_the_pairing_but_not_for_ever() -> None:
-    nobody = replace(OK, contact=None)
-    assert judged(note(), nobody) == WaitForContact()
-    machine = MACHINE
-    one = note()
-    while (verdict := notes.decide_delivery(one, nobody, Moment(NOON, machine))) == WaitForContact():
-        done = notes.apply_verdict(one, one, verdict, Moment(NOON, machine))
+    def test_an_answer_changes_only_what_reaches_its_sender(self) -> None:
+        current = notification("answer_reminder")
+        both_facts = [SendingFacts(pairing=proposed(), is_answered=answered) for answered in (False, True)]
+        for at in (NOON, NOON + timedelta(hours=10)):  # by day and by night
+            assert len({decide(current, replace(OK, facts=facts), at) for facts in both_facts}) == 1
+        assert notifications.apply_private_fact(current, Deliver("email"), both_facts[0]) == Deliver("email")
+        assert notifications.apply_private_fact(current, Deliver("email"), both_facts[1]) == Suppress(
+            "not_needed", is_published=False
+        )
+        night = notifications.apply_private_fact(current, WaitUntil(NOON), both_facts[1])
+        done = notifications.apply_verdict(current, current, night, MOMENT)
         assert done is not None
-        one, said = done
-        assert said == []
-        assert one.lease is not None
-        assert one.lease > machine
-        machine = one.lease
-    assert verdict == Suppress("no_contact")
-    assert machine - MACHINE < CONTACT_PATIENCE + timedelta(minutes=6)
+        assert (done[0].due, done[0].shown_at) == (NOON, None)
 
+    def test_all_other_reminders_depend_on_public_facts(self) -> None:
+        """A private fact counts only where a row says so, and then no event mentions the notification."""
+        assert [row.purpose for row in CATALOGUE if row.unless] == ["answer_reminder"]
+        untold = {row.purpose for row in CATALOGUE if not row.is_public}
+        assert untold == {"answer_reminder", "invitation", "welcome", "meeting_time", "meeting_time_off"}
+        for row in CATALOGUE:
+            if row.is_public:
+                for facts in (SendingFacts(), SendingFacts(pairing=proposed())):
+                    assert row.only_if(facts) == row.only_if(replace(facts, is_answered=True)), row.purpose
 
-def test_at_night_it_waits_for_the_readers_own_morning() -> None:
-    tokyo = replace(OK, contact=AL.model_copy(update={"time_zone": "Asia/Tokyo"}))
-    assert judged(note(), tokyo) == WaitUntil(datetime(2026, 3, 2, 23, tzinfo=UTC))
-    assert judged(note(), replace(tokyo, hours=QuietHoursPreference(from_hour=23, until_hour=5))) == Deliver("email")
-
-
-def test_an_attempt_is_claimed_before_it_is_made_and_by_one_alone() -> None:
-    begun = claimed(note())
-    assert (begun.state, begun.attempts, begun.in_doubt, begun.lease) == ("sending", 1, True, MACHINE + CLAIM_LEASE)
-    assert notes.apply_verdict(begun, note(), Deliver("email"), MOMENT) is None
-
-
-def test_accepted_is_sent_once() -> None:
-    begun = claimed(note())
-    done = notes.record_acceptance(begun, 1, MACHINE)
-    assert done is not None
-    sent, said = done
-    assert (sent.state, sent.due, sent.lease) == ("sent", None, None)
-    assert [type(one) for one in said] == [NotificationSent]
-    assert notes.record_acceptance(sent, 1, MACHINE) is None
-
-
-def test_an_attempt_in_doubt_is_made_once_more_and_never_a_third_time() -> None:
-    first = claimed(note())
-    second = claimed(first)
-    assert (second.attempts, second.state) == (2, "sending")
-    third = notes.apply_verdict(second, second, Deliver("email"), MOMENT)
-    assert third is not None
-    assert (third[0].state, third[0].reason, third[0].attempts) == ("failed", "outcome_unknown", 2)
-    assert [type(one) for one in third[1]] == [NotificationFailed]
-
-
-def test_a_server_that_says_later_for_ever_ends_in_failed() -> None:
-    one = note()
-    machine = MACHINE
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        one = claimed(one)
-        done = notes.record_deferral(one, attempt, in_doubt=False, moment=Moment(NOON, machine))
+    def test_reason_of_suppression_is_in_no_event(self) -> None:
+        done = notifications.apply_verdict(notification(), notification(), Suppress("left"), MOMENT)
         assert done is not None
-        assert done[0].lease is None or done[0].lease > machine
-        one = done[0]
-    assert (one.state, one.reason) == ("failed", "undelivered")
+        assert done[0].reason == "left"
+        [event] = done[1]
+        assert isinstance(event, NotificationSuppressed)
+        assert "left" not in event.model_dump_json()
 
-
-def test_an_outcome_of_an_older_attempt_changes_nothing() -> None:
-    second = claimed(claimed(note()))
-    assert notes.record_deferral(second, 1, in_doubt=False, moment=MOMENT) is None
-    assert notes.record_rejection(second, 1, "address_refused", MOMENT) is None
-    done = notes.record_rejection(second, 2, "address_refused", MOMENT)
-    assert done is not None
-    assert (done[0].state, done[0].reason) == ("failed", "address_refused")
-
-
-def test_a_doubt_outlives_a_night_of_waiting() -> None:
-    begun = claimed(note())
-    night = notes.apply_verdict(begun, begun, WaitUntil(NOON + timedelta(hours=9)), MOMENT)
-    assert night is not None
-    assert claimed(night[0]).doubts == 1
-
-
-def test_of_a_reminder_to_answer_nothing_is_said_in_public_whatever_becomes_of_it() -> None:
-    one = note("answer_reminder")
-    for verdict in (Deliver("inbox"), Suppress("left"), Suppress("no_contact"), Fail("no_address")):
-        done = notes.apply_verdict(one, one, verdict, MOMENT)
+    def test_an_erased_notification_names_nobody(self) -> None:
+        done = notifications.forget(claim(notification()))
         assert done is not None
-        assert (done[0].is_finished, done[1]) == (True, [])
-    sent = notes.record_acceptance(claimed(one), 1, MACHINE)
-    refused = notes.record_rejection(claimed(one), 1, "address_refused", MOMENT)
-    assert sent is not None
-    assert refused is not None
-    assert [*sent[1], *refused[1]] == []
+        gone = done[0]
+        assert (gone.member_id, gone.about, gone.state, gone.lease) == (None, NotificationDetails(), "suppressed", None)
+        assert "m1" not in gone.model_dump_json()
+        assert notifications.forget(gone) is None
+        assert notifications.record_acceptance(gone, 1, MACHINE) is None
 
 
-def test_whether_somebody_answered_changes_only_what_reaches_them() -> None:
-    one = note("answer_reminder")
-    facts = [SendingFacts(pairing=proposed(), is_answered=answered) for answered in (False, True)]
-    for at in (NOON, NOON + timedelta(hours=10)):  # by day and by night
-        assert len({judged(one, replace(OK, facts=known), at) for known in facts}) == 1
-    assert notes.apply_private_fact(one, Deliver("email"), facts[0]) == Deliver("email")
-    assert notes.apply_private_fact(one, Deliver("email"), facts[1]) == Suppress("not_needed", is_published=False)
-    night = notes.apply_private_fact(one, WaitUntil(NOON), facts[1])
-    done = notes.apply_verdict(one, one, night, MOMENT)
-    assert done is not None
-    assert (done[0].due, done[0].shown_at) == (NOON, None)
-
-
-def test_every_other_reminder_is_of_what_everybody_may_know() -> None:
-    """Only where a line says so does a private fact count, and then no event tells of it."""
-    assert [row.purpose for row in CATALOGUE if row.unless] == ["answer_reminder"]
-    untold = {row.purpose for row in CATALOGUE if not row.is_public}
-    assert untold == {"answer_reminder", "invitation", "welcome", "meeting_time", "meeting_time_off"}
-    for row in CATALOGUE:
-        if row.is_public:
-            for known in (SendingFacts(), SendingFacts(pairing=proposed())):
-                assert row.only_if(known) == row.only_if(replace(known, is_answered=True)), row.purpose
-
-
-def test_why_something_was_suppressed_is_in_the_record_and_in_no_event() -> None:
-    done = notes.apply_verdict(note(), note(), Suppress("left"), MOMENT)
-    assert done is not None
-    assert done[0].reason == "left"
-    [event] = done[1]
-    assert isinstance(event, NotificationSuppressed)
-    assert "left" not in event.model_dump_json()
-
-
-def test_what_is_forgotten_names_nobody_and_nothing_and_is_not_said() -> None:
-    done = notes.forget(claimed(note()))
-    assert done is not None
-    gone = done[0]
-    assert (gone.member_id, gone.about, gone.state, gone.lease) == (None, NotificationDetails(), "suppressed", None)
-    assert "m1" not in gone.model_dump_json()
-    assert notes.forget(gone) is None
-    assert notes.record_acceptance(gone, 1, MACHINE) is None
-
-
-def test_an_inbox_is_sorted_newest_first() -> None:
-    older = notes.apply_verdict(note("agreed"), note("agreed"), Deliver("inbox"), MOMENT)
-    newer = notes.apply_verdict(
-        note("agreed"), note("agreed"), Deliver("inbox"), Moment(NOON + timedelta(seconds=1), MACHINE)
-    )
-    assert older is not None
-    assert newer is not None
-    assert str(newer[0].order) < str(older[0].order)
+class TestInboxOrder:
+    def test_is_sorted_newest_first(self) -> None:
+        older = notifications.apply_verdict(notification("agreed"), notification("agreed"), Deliver("inbox"), MOMENT)
+        newer = notifications.apply_verdict(
+            notification("agreed"),
+            notification("agreed"),
+            Deliver("inbox"),
+            Moment(NOON + timedelta(seconds=1), MACHINE),
+        )
+        assert older is not None
+        assert newer is not None
+        assert str(newer[0].order) < str(older[0].order)
 
 
 steps = st.lists(st.sampled_from(["say", "accept", "refuse", "later", "doubt", "crash", "night"]), max_size=30)
 
 
-@given(steps)
-def test_whatever_the_server_does_it_is_handed_over_at_most_twice_after_it_may_have_arrived(taken: list[str]) -> None:
-    """``arrivals``: attempts after which the mail may lie with the server."""
-    one, arrivals, ends = note(), 0, 0
-    for step in taken:
-        if step == "say":
-            done = notes.apply_verdict(one, one, Deliver("email"), MOMENT)
-        elif step == "night":
-            done = notes.apply_verdict(one, one, WaitUntil(NOON), MOMENT)
-        elif step in ("crash", "accept", "doubt") and one.state == "sending" and one.in_doubt:
-            arrivals += one.lease == MACHINE + CLAIM_LEASE
-            if step == "accept":
-                done = notes.record_acceptance(one, one.attempts, MACHINE)
-            elif step == "doubt":
-                done = notes.record_deferral(one, one.attempts, in_doubt=True, moment=MOMENT)
+class TestAttempts:
+    def test_an_attempt_is_claimed_once_before_it_is_made(self) -> None:
+        begun = claim(notification())
+        assert (begun.state, begun.attempts, begun.in_doubt, begun.lease) == ("sending", 1, True, MACHINE + CLAIM_LEASE)
+        assert notifications.apply_verdict(begun, notification(), Deliver("email"), MOMENT) is None
+
+    def test_acceptance_is_published_once(self) -> None:
+        begun = claim(notification())
+        done = notifications.record_acceptance(begun, 1, MACHINE)
+        assert done is not None
+        sent, events = done
+        assert (sent.state, sent.due, sent.lease) == ("sent", None, None)
+        assert [type(event) for event in events] == [NotificationSent]
+        assert notifications.record_acceptance(sent, 1, MACHINE) is None
+
+    def test_an_attempt_in_doubt_is_repeated_once(self) -> None:
+        first = claim(notification())
+        second = claim(first)
+        assert (second.attempts, second.state) == (2, "sending")
+        third = notifications.apply_verdict(second, second, Deliver("email"), MOMENT)
+        assert third is not None
+        assert (third[0].state, third[0].reason, third[0].attempts) == ("failed", "outcome_unknown", 2)
+        assert [type(event) for event in third[1]] == [NotificationFailed]
+
+    def test_endless_deferrals_end_as_failed(self) -> None:
+        current = notification()
+        machine = MACHINE
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            current = claim(current)
+            done = notifications.record_deferral(current, attempt, in_doubt=False, moment=Moment(NOON, machine))
+            assert done is not None
+            assert done[0].lease is None or done[0].lease > machine
+            current = done[0]
+        assert (current.state, current.reason) == ("failed", "undelivered")
+
+    def test_outcome_of_an_older_attempt_changes_nothing(self) -> None:
+        second = claim(claim(notification()))
+        assert notifications.record_deferral(second, 1, in_doubt=False, moment=MOMENT) is None
+        assert notifications.record_rejection(second, 1, "address_refused", MOMENT) is None
+        done = notifications.record_rejection(second, 2, "address_refused", MOMENT)
+        assert done is not None
+        assert (done[0].state, done[0].reason) == ("failed", "address_refused")
+
+    def test_doubt_survives_a_night_of_waiting(self) -> None:
+        begun = claim(notification())
+        night = notifications.apply_verdict(begun, begun, WaitUntil(NOON + timedelta(hours=9)), MOMENT)
+        assert night is not None
+        assert claim(night[0]).doubts == 1
+
+    @given(steps)
+    def test_a_mail_that_may_have_arrived_is_repeated_once(self, taken: list[str]) -> None:
+        """``arrivals``: attempts after which the server may have the mail. At most one more follows such an attempt."""
+        current, arrivals, ends = notification(), 0, 0
+        for step in taken:
+            if step == "say":
+                done = notifications.apply_verdict(current, current, Deliver("email"), MOMENT)
+            elif step == "night":
+                done = notifications.apply_verdict(current, current, WaitUntil(NOON), MOMENT)
+            elif step in ("crash", "accept", "doubt") and current.state == "sending" and current.in_doubt:
+                arrivals += current.lease == MACHINE + CLAIM_LEASE
+                if step == "accept":
+                    done = notifications.record_acceptance(current, current.attempts, MACHINE)
+                elif step == "doubt":
+                    done = notifications.record_deferral(current, current.attempts, in_doubt=True, moment=MOMENT)
+                else:
+                    done = notifications.apply_verdict(current, current, Deliver("email"), MOMENT)
+            elif step == "refuse":
+                done = notifications.record_rejection(current, current.attempts, "message_refused", MOMENT)
+            elif step == "later":
+                done = notifications.record_deferral(current, current.attempts, in_doubt=False, moment=MOMENT)
             else:
-                done = notes.apply_verdict(one, one, Deliver("email"), MOMENT)
-        elif step == "refuse":
-            done = notes.record_rejection(one, one.attempts, "message_refused", MOMENT)
-        elif step == "later":
-            done = notes.record_deferral(one, one.attempts, in_doubt=False, moment=MOMENT)
-        else:
-            continue
-        if done is not None:
-            ends += len(done[1])
-            one = done[0]
-    assert one.doubts <= 1
-    assert ends == one.is_finished
+                continue
+            if done is not None:
+                ends += len(done[1])
+                current = done[0]
+        assert current.doubts <= 1
+        assert ends == current.is_finished
 
 
-def test_every_line_of_the_table_is_said_in_one_way() -> None:
-    assert len({row.purpose for row in CATALOGUE}) == len(CATALOGUE)
-    assert all(row.relevant_for > timedelta() for row in CATALOGUE)
-    assert not any(row.kind == "essential" and row.audience in ("assistants", "coordinators") for row in CATALOGUE)
+class TestCatalogueRows:
+    def test_are_unique_and_consistent(self) -> None:
+        assert len({row.purpose for row in CATALOGUE}) == len(CATALOGUE)
+        assert all(row.relevant_for > timedelta() for row in CATALOGUE)
+        assert not any(row.kind == "essential" and row.audience in ("assistants", "coordinators") for row in CATALOGUE)

@@ -1,4 +1,4 @@
-"""Words: every purpose in every language, plain, and with nothing in them that a reader should not see."""
+"""Texts: every purpose in every language, in plain words, without anything that the recipient must not see."""
 
 import re
 from datetime import UTC, date, datetime
@@ -10,7 +10,13 @@ from contracts.profiles import ContactChanged
 from contracts.programmes import Labels, ProgrammeSettings
 from services.notifier.domain.catalogue import CATALOGUE, CatalogueRow
 from services.notifier.domain.notification import Notification, NotificationDetails
-from services.notifier.rendering import RenderingContext, load_languages, nearest_language, render_message
+from services.notifier.rendering import (
+    RenderingContext,
+    check_purposes,
+    load_languages,
+    nearest_language,
+    render_message,
+)
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 INTERNAL = re.compile(
@@ -45,7 +51,7 @@ def contact(id: str, name: str, locale: str = "en") -> ContactChanged:
     return ContactChanged(member_id=id, display_name=name, locale=locale, time_zone="Europe/Berlin")
 
 
-def note(purpose: str, **about: object) -> Notification:
+def notification(purpose: str, **about: object) -> Notification:
     return Notification(
         notification_id="n1",
         member_id="m1",
@@ -70,7 +76,9 @@ def note(purpose: str, **about: object) -> Notification:
     )
 
 
-def matter(locale: str = "en", partner: str | None = "Bo Ny", assisted: str | None = None) -> RenderingContext:
+def rendering_context(
+    locale: str = "en", partner: str | None = "Bo Ny", assisted: str | None = None
+) -> RenderingContext:
     return RenderingContext(
         recipient=contact("m1", "Al Ek", locale),
         partner=contact("m2", partner) if partner else None,
@@ -81,58 +89,66 @@ def matter(locale: str = "en", partner: str | None = "Bo Ny", assisted: str | No
     )
 
 
-@pytest.mark.parametrize("language", sorted(load_languages()))
-@pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: row.purpose)
-def test_every_purpose_has_plain_words_in_every_language(row: CatalogueRow, language: str) -> None:
-    for partner in ("Bo Ny", None):
-        words = render_message(note(row.purpose), matter(language, partner))
-        assert words.language == language
-        assert "Al Ek" in words.text
-        assert "\n" not in words.subject
-        assert words.subject
-        assert not INTERNAL.search(words.subject + words.text)
-        assert "{" not in words.text
+class TestTemplates:
+    @pytest.mark.parametrize("language", sorted(load_languages()))
+    @pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: row.purpose)
+    def test_every_purpose_has_a_plain_text_in_each_language(self, row: CatalogueRow, language: str) -> None:
+        for partner in ("Bo Ny", None):
+            message = render_message(notification(row.purpose), rendering_context(language, partner))
+            assert message.language == language
+            assert "Al Ek" in message.text
+            assert "\n" not in message.subject
+            assert message.subject
+            assert not INTERNAL.search(message.subject + message.text)
+            assert "{" not in message.text
+
+    def test_a_missing_purpose_stops_the_start(self) -> None:
+        english = load_languages()["en"]
+        incomplete = english.model_copy(update={"messages": {"ended": english.messages["ended"]}})
+        with pytest.raises(ValueError, match="proposal_closed"):
+            check_purposes("en.toml", incomplete)
+
+    def test_contain_no_purpose_outside_the_catalogue(self) -> None:
+        for language in load_languages().values():
+            assert set(language.messages) == {row.purpose for row in CATALOGUE}
 
 
-def test_no_language_has_words_for_what_is_never_said() -> None:
-    for language in load_languages().values():
-        assert set(language.messages) == {row.purpose for row in CATALOGUE}
+class TestContent:
+    @pytest.mark.parametrize("purpose", ["proposal", "partners"])
+    def test_names_the_recipients_reasons_for_the_match(self, purpose: str) -> None:
+        text = render_message(notification(purpose), rendering_context()).text
+        assert "From Bo Ny you could learn about: Generative AI." in text
+        assert "You could share what you know about: Negotiation." in text
 
+    def test_a_proposal_links_to_the_answer_and_keeps_no_secret(self) -> None:
+        text = render_message(notification("proposal"), rendering_context()).text
+        assert "https://viceversa.example/pairings/p1" in text
+        assert "nobody is told that it was you" in text
 
-@pytest.mark.parametrize("purpose", ["proposal", "partners"])
-def test_the_reader_s_own_reasons_for_the_match_are_named(purpose: str) -> None:
-    text = render_message(note(purpose), matter()).text
-    assert "From Bo Ny you could learn about: Generative AI." in text
-    assert "You could share what you know about: Negotiation." in text
+    def test_times_are_local_on_the_day_of_a_clock_change(self) -> None:
+        assert (
+            "Sunday, 29 March 2026, 10:00 (CEST)"
+            in render_message(notification("meeting_planned"), rendering_context()).text
+        )
+        assert (
+            "Sonntag, 29. März 2026, 10:00 Uhr (CEST)"
+            in render_message(notification("meeting_planned"), rendering_context("de-AT")).text
+        )
 
+    def test_an_assistant_sees_whose_time_and_when_only(self) -> None:
+        assistant_note = notification("meeting_time", pairing_id=None, side=None, programme_id=None)
+        message = render_message(assistant_note, rendering_context(partner=None, assisted="Cy Om"))
+        assert "Cy Om" in message.text
+        assert "29 March" in message.text
+        for hidden in ("Bo Ny", "p1", "Two Ways", "negotiation", "Negotiation"):
+            assert hidden not in message.subject + message.text
 
-def test_a_proposal_says_how_to_answer_and_keeps_a_no_secret() -> None:
-    text = render_message(note("proposal"), matter()).text
-    assert "https://viceversa.example/pairings/p1" in text
-    assert "nobody is told that it was you" in text
+    def test_names_the_programme_in_the_recipients_language(self) -> None:
+        assert "Beide Wege" in render_message(notification("invitation"), rendering_context("de")).text
+        assert "Two Ways" in render_message(notification("invitation"), rendering_context("fr")).text
+        assert nearest_language("pt_BR") == "en"
 
-
-def test_times_are_the_readers_own_also_on_the_day_the_clocks_change() -> None:
-    assert "Sunday, 29 March 2026, 10:00 (CEST)" in render_message(note("meeting_planned"), matter()).text
-    assert "Sonntag, 29. März 2026, 10:00 Uhr (CEST)" in render_message(note("meeting_planned"), matter("de-AT")).text
-
-
-def test_an_assistant_sees_whose_time_and_when_and_nothing_else() -> None:
-    told = note("meeting_time", pairing_id=None, side=None, programme_id=None)
-    words = render_message(told, matter(partner=None, assisted="Cy Om"))
-    assert "Cy Om" in words.text
-    assert "29 March" in words.text
-    for hidden in ("Bo Ny", "p1", "Two Ways", "negotiation", "Negotiation"):
-        assert hidden not in words.subject + words.text
-
-
-def test_the_programme_has_its_name_in_the_readers_language() -> None:
-    assert "Beide Wege" in render_message(note("invitation"), matter("de")).text
-    assert "Two Ways" in render_message(note("invitation"), matter("fr")).text
-    assert nearest_language("pt_BR") == "en"
-
-
-def test_a_name_cannot_break_a_line() -> None:
-    words = render_message(note("partners"), matter(partner="Bo\r\nBcc: all@example.com"))
-    assert "\n" not in words.subject
-    assert "\nBcc" not in words.text
+    def test_a_name_cannot_break_a_line(self) -> None:
+        message = render_message(notification("partners"), rendering_context(partner="Bo\r\nBcc: all@example.com"))
+        assert "\n" not in message.subject
+        assert "\nBcc" not in message.text

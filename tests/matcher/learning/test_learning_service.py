@@ -102,64 +102,6 @@ async def ready_company(company: World) -> tuple[str, list[Mapping[str, Any]]]:
     return id, [one for one in proposals if one["state"] == "proposed"]
 
 
-async def test_what_outcomes_say_is_proposed_previewed_released_and_undone(company: World) -> None:
-    id, proposals = await ready_company(company)
-    first, place = company.replicas[0], f"/programmes/{id}/learning"
-    assert len(proposals) >= 40
-    ranked = sorted(proposals, key=lambda one: one["fit"]["perspective"])
-    well = {one["pairing_id"] for one in ranked[len(ranked) // 2 :]}
-    outcomes = [outcome(one["pairing_id"], "high" if one["pairing_id"] in well else "low", id) for one in proposals]
-
-    await hear(company, outcomes[:4])
-    early = await first.ask("admin", "POST", f"{place}/proposals")
-    assert (early.status_code, early.json()["code"]) == (409, "too_few_new_outcomes")
-    await hear(company, outcomes[4:8])
-    some = await first.do("admin", f"{place}/proposals")
-    assert (some["outcomes"], some["latest"], some["versions"]) == (8, None, [])
-
-    await hear(company, outcomes[8:])
-    await hear(company, outcomes[:3], kept=0)  # the same events again
-    seen = await first.do("admin", f"{place}/proposals", key="now")
-    again = await first.do("admin", f"{place}/proposals", key="now")
-    assert again == seen
-    [version] = seen["versions"]
-    assert seen["outcomes"] == len(proposals)
-    assert version["state"] == "proposed"
-    assert version["estimate"]["points_to"]["perspective"]["share"] > 0.2
-    assert version["estimate"]["gain"]["by"] > version["estimate"]["gain"]["noise"] > 0
-    assert seen["bands"]["senior_learned"] == {"low": len(outcomes) - len(well), "high": len(well)}
-
-    early = await first.ask("admin", "POST", f"{place}/1/release")
-    assert (early.status_code, early.json()["code"]) == (409, "no_preview")
-    assert (await first.ask("admin", "GET", f"{place}/1/preview")).json()["code"] == "no_preview"
-    await company.people(*cohort.cohort(60, seed=4))  # those of the first cohort have their places taken
-    asked = await first.do("admin", f"{place}/1/preview")
-    early = await first.ask("admin", "POST", f"{place}/1/release")
-    assert early.status_code == 409 or asked["state"] == "computed"
-    preview = await computed(company, f"{place}/1/preview")
-    assert preview["pairs_now"] > 0
-    assert preview["gain"] is not None
-    compared = await first.get("admin", preview["compare"])
-    assert compared["people_with_other_partners"] > 0
-    for trial in (preview["now"], preview["then"]):
-        refused = await first.ask("admin", "POST", f"/rounds/{trial}/publish")
-        assert refused.status_code == 409
-
-    released = await first.do("coordinator:c1:benchmark", f"{place}/1/release")
-    assert released["in_use"] == 1
-    assert released["versions"][0]["decided_by"] == "c1"
-    assert released["weights"] == version["estimate"]["weights"] != Weights().model_dump()
-    programme = await first.get("admin", f"/programmes/{id}")
-    assert (programme["version"], programme["settings"]["matching"]["weights"]) == (2, released["weights"])
-    said = [record for record in await company.heard(PROGRAMMES) if record.key == id.encode()]
-    assert len(said) >= 3  # created, opened, released
-
-    undone = await first.do("admin", f"{place}/0/release")
-    assert (undone["in_use"], undone["weights"]) == (0, Weights().model_dump())
-    once_more = await first.do("admin", f"{place}/1/release")
-    assert (once_more["in_use"], once_more["weights"]) == (1, released["weights"])
-
-
 async def computed(company: World, path: str) -> Mapping[str, Any]:
     found: list[Mapping[str, Any]] = []
 
@@ -171,141 +113,200 @@ async def computed(company: World, path: str) -> Mapping[str, Any]:
     return found[-1]
 
 
-async def test_where_it_is_off_nothing_is_kept_and_what_was_kept_goes_when_it_is_switched_off(company: World) -> None:
-    pairs = await pairs_of(company, 6, settings())
-    first = company.replicas[0]
-    for one in pairs:
-        await commands.record_outcome(outcome(one), a_cause(), first.matcher)
-    assert (await first.matcher.learning.count({}), await first.matcher.examples.count({})) == (0, 0)
-    on = settings(**LEARNS).model_dump(mode="json")
-    await first.do("admin", f"/programmes/{PROGRAMME}/settings", on, method="PUT")
-    await hear(company, [outcome(one) for one in pairs[:3]])
-    off = settings().model_dump(mode="json")
-    await first.do("admin", f"/programmes/{PROGRAMME}/settings", off, method="PUT")
-    refused = await first.ask("admin", "POST", f"{PLACE}/proposals")
-    assert (refused.status_code, refused.json()["code"]) == (409, "learning_off")
-    await at_midnight(company)
-    assert await first.matcher.examples.count({}) == 0
+class TestWeightVersions:
+    async def test_weights_are_proposed_previewed_released_undone(self, company: World) -> None:
+        id, proposals = await ready_company(company)
+        first, place = company.replicas[0], f"/programmes/{id}/learning"
+        assert len(proposals) >= 40
+        ranked = sorted(proposals, key=lambda one: one["fit"]["perspective"])
+        well = {one["pairing_id"] for one in ranked[len(ranked) // 2 :]}
+        outcomes = [outcome(one["pairing_id"], "high" if one["pairing_id"] in well else "low", id) for one in proposals]
 
+        await hear(company, outcomes[:4])
+        early = await first.ask("admin", "POST", f"{place}/proposals")
+        assert (early.status_code, early.json()["code"]) == (409, "too_few_new_outcomes")
+        await hear(company, outcomes[4:8])
+        some = await first.do("admin", f"{place}/proposals")
+        assert (some["outcomes"], some["latest"], some["versions"]) == (8, None, [])
 
-async def test_until_a_batch_is_full_nothing_differs_by_what_anybody_answered(company: World) -> None:
-    """Two worlds: in one they learned and enjoyed it, in the other not; and somebody refused for another reason."""
-    looks: list[Any] = []
-    worlds: tuple[tuple[Band, str], ...] = (("high", "no_time"), ("low", "topics_do_not_fit"))
-    for band, reason in worlds:
-        await company.forget_everything()
-        pairs = await pairs_of(company, 6)
-        first = company.replicas[0]
-        refused = await first.matcher.pairings.get(pairs[5])
-        assert refused is not None
-        body = {"answer": "declined", "reason": reason}
-        await first.do(f"member:{refused.state.plan.senior.member_id}", f"/pairings/{pairs[5]}/answer", body)
-        await hear(company, [outcome(one, band) for one in pairs[:4]], kept=4 + (reason == "topics_do_not_fit"))
-        views = [await first.get("admin", PLACE)]
-        answer = await first.ask("admin", "POST", f"{PLACE}/proposals")
-        views.append((answer.status_code, {**answer.json(), "trace": None}))
-        await at_midnight(company)
-        views.append(await first.get("admin", PLACE))
-        due = [stored.state.due async for stored in first.matcher.learning.find({})]
-        assert all((at.hour, at.minute, at.second) == (0, 0, 0) for at in due if at is not None)
-        looks.append(views)
-    assert looks[0] == looks[1]
-    assert looks[0][0]["outcomes"] == 0
+        await hear(company, outcomes[8:])
+        await hear(company, outcomes[:3], kept=0)  # the same events again
+        seen = await first.do("admin", f"{place}/proposals", key="now")
+        again = await first.do("admin", f"{place}/proposals", key="now")
+        assert again == seen
+        [version] = seen["versions"]
+        assert seen["outcomes"] == len(proposals)
+        assert version["state"] == "proposed"
+        assert version["estimate"]["points_to"]["perspective"]["share"] > 0.2
+        assert version["estimate"]["gain"]["by"] > version["estimate"]["gain"]["noise"] > 0
+        assert seen["bands"]["senior_learned"] == {"low": len(outcomes) - len(well), "high": len(well)}
 
+        early = await first.ask("admin", "POST", f"{place}/1/release")
+        assert (early.status_code, early.json()["code"]) == (409, "no_preview")
+        assert (await first.ask("admin", "GET", f"{place}/1/preview")).json()["code"] == "no_preview"
+        await company.people(*cohort.cohort(60, seed=4))  # those of the first cohort have their places taken
+        asked = await first.do("admin", f"{place}/1/preview")
+        early = await first.ask("admin", "POST", f"{place}/1/release")
+        assert early.status_code == 409 or asked["state"] == "computed"
+        preview = await computed(company, f"{place}/1/preview")
+        assert preview["pairs_now"] > 0
+        assert preview["gain"] is not None
+        compared = await first.get("admin", preview["compare"])
+        assert compared["people_with_other_partners"] > 0
+        for trial in (preview["now"], preview["then"]):
+            refused = await first.ask("admin", "POST", f"/rounds/{trial}/publish")
+            assert refused.status_code == 409
 
-async def test_what_is_of_fewer_than_five_is_not_told(company: World) -> None:
-    pairs = await pairs_of(company, 7)
-    await hear(company, [outcome(one, "high" if n else "low", junior_learned="high") for n, one in enumerate(pairs)])
-    seen = await company.replicas[0].do("admin", f"{PLACE}/proposals")
-    assert seen["outcomes"] == 7
-    assert seen["bands"]["senior_learned"] is None, "one was low, and the others' number would tell of it"
-    assert seen["bands"]["junior_learned"] == {"high": 7}
-    assert "refusal" not in str(seen), "their number would tell a lapse by refusal from one by expiry"
+        released = await first.do("coordinator:c1:benchmark", f"{place}/1/release")
+        assert released["in_use"] == 1
+        assert released["versions"][0]["decided_by"] == "c1"
+        assert released["weights"] == version["estimate"]["weights"] != Weights().model_dump()
+        programme = await first.get("admin", f"/programmes/{id}")
+        assert (programme["version"], programme["settings"]["matching"]["weights"]) == (2, released["weights"])
+        said = [record for record in await company.heard(PROGRAMMES) if record.key == id.encode()]
+        assert len(said) >= 3  # created, opened, released
 
+        undone = await first.do("admin", f"{place}/0/release")
+        assert (undone["in_use"], undone["weights"]) == (0, Weights().model_dump())
+        once_more = await first.do("admin", f"{place}/1/release")
+        assert (once_more["in_use"], once_more["weights"]) == (1, released["weights"])
 
-async def test_a_refusal_is_kept_as_numbers_where_its_reason_concerns_fit_and_else_not_at_all(company: World) -> None:
-    pairs = await pairs_of(company, 2)
-    first = company.replicas[0]
-    for id, reason in zip(pairs, ("prefer_somebody_else", "topics_do_not_fit"), strict=True):
-        stored = await first.matcher.pairings.get(id)
-        assert stored is not None
-        body = {"answer": "declined", "reason": reason}
-        await first.do(f"member:{stored.state.plan.junior.member_id}", f"/pairings/{id}/answer", body)
-    await company.at_rest()
-    [example] = [document async for document in first.matcher.examples.find({})]
-    assert example["_id"] == pairs[1]
-    text = str(example)
-    assert not [who for who in ("s00", "s01", "j00", "j01", "topics", "junior", "senior") if who in text]
-
-
-async def test_whoever_is_forgotten_takes_their_examples_along_and_no_late_outcome_brings_them_back(
-    company: World,
-) -> None:
-    pairs = await pairs_of(company, 3)
-    await hear(company, [outcome(one) for one in pairs])
-    first = company.replicas[0]
-    stored = await first.matcher.pairings.get(pairs[0])
-    assert stored is not None
-    await company.gone(stored.state.plan.junior.member_id)
-    await company.at_rest()
-    assert await first.matcher.examples.count({}) == 2
-    await hear(company, [outcome(pairs[0]), outcome(pairs[1])], kept=0)
-    assert await first.matcher.examples.get(pairs[0]) is None
-
-
-async def test_examples_are_kept_no_longer_than_the_programme_says(company: World) -> None:
-    pairs = await pairs_of(company, 2, settings(**LEARNS, retention__months=3))
-    await hear(company, [outcome(one) for one in pairs])
-    await at_midnight(company)
-    assert await company.replicas[0].matcher.examples.count({}) == 2
-    await company.pass_time(timedelta(days=90))
-    await at_midnight(company)
-    assert await company.replicas[0].matcher.examples.count({}) == 0
-
-
-async def test_a_release_that_was_cut_short_is_finished_by_the_sweep(company: World) -> None:
-    """The version was released and the process died before the programme was told."""
-    await pairs_of(company, 1)
-    matcher = company.replicas[0].matcher
-    moment = matcher.clock.moment()
-    weights = Weights(perspective=3.0)
-    half = weight_versions.ProgrammeLearning(
-        programme_id=PROGRAMME,
-        start=Weights(),
-        releasing=PendingRelease(version=0, base=Weights(), weights=weights, by=None, at=moment.now),
-        lease=moment.recorded_at,
-    )
-    await matcher.learning.update(PROGRAMME, Op("half"), lambda _: (half, []))
-
-    async def done() -> bool:
-        stored = await matcher.learning.get(PROGRAMME)
-        programme = (await matcher.programmes.load(PROGRAMME)).state
-        return (
-            stored is not None
-            and (stored.state.releasing, stored.state.lease) == (None, None)
-            and programme.settings.matching.weights == weights
+    async def test_the_sweep_finishes_an_interrupted_release(self, company: World) -> None:
+        """The version was released and the process died before the programme was told."""
+        await pairs_of(company, 1)
+        matcher = company.replicas[0].matcher
+        moment = matcher.clock.moment()
+        weights = Weights(perspective=3.0)
+        half = weight_versions.ProgrammeLearning(
+            programme_id=PROGRAMME,
+            start=Weights(),
+            releasing=PendingRelease(version=0, base=Weights(), weights=weights, by=None, at=moment.now),
+            lease=moment.recorded_at,
         )
+        await matcher.learning.update(PROGRAMME, Op("half"), lambda _: (half, []))
 
-    await until(done)
+        async def done() -> bool:
+            stored = await matcher.learning.get(PROGRAMME)
+            programme = (await matcher.programmes.load(PROGRAMME)).state
+            return (
+                stored is not None
+                and (stored.state.releasing, stored.state.lease) == (None, None)
+                and programme.settings.matching.weights == weights
+            )
+
+        await until(done)
+
+    async def test_the_daily_review_proposes_and_changes_nothing(self, company: World) -> None:
+        id, proposals = await ready_company(company)
+        ranked = sorted(proposals, key=lambda one: one["fit"]["perspective"])
+        half = len(ranked) // 2
+        await hear(
+            company, [outcome(one["pairing_id"], "low" if n < half else "high", id) for n, one in enumerate(ranked)]
+        )
+        await at_midnight(company)
+        seen = await company.replicas[0].get("admin", f"/programmes/{id}/learning")
+        assert [one["state"] for one in seen["versions"]] == ["proposed"]
+        assert (seen["in_use"], seen["weights"]) == (0, Weights().model_dump())
+        dismissed = await company.replicas[0].do("admin", f"/programmes/{id}/learning/1/dismiss")
+        assert [one["state"] for one in dismissed["versions"]] == ["dismissed"]
+        assert (await company.replicas[0].get("admin", f"/programmes/{id}"))["version"] == 1
+
+    async def test_only_coordinators_of_the_programme_see_it(self, company: World) -> None:
+        await company.open_programme(settings(**LEARNS))
+        first = company.replicas[0]
+        for who, status in (("member:s1", 403), ("coordinator:c:other", 403), (f"coordinator:c:{PROGRAMME}", 200)):
+            assert (await first.ask(who, "GET", PLACE)).status_code == status
+        assert (await first.ask("admin", "GET", "/programmes/unknown/learning")).status_code == 404
 
 
-async def test_by_itself_it_proposes_at_midnight_and_changes_nothing(company: World) -> None:
-    id, proposals = await ready_company(company)
-    ranked = sorted(proposals, key=lambda one: one["fit"]["perspective"])
-    half = len(ranked) // 2
-    await hear(company, [outcome(one["pairing_id"], "low" if n < half else "high", id) for n, one in enumerate(ranked)])
-    await at_midnight(company)
-    seen = await company.replicas[0].get("admin", f"/programmes/{id}/learning")
-    assert [one["state"] for one in seen["versions"]] == ["proposed"]
-    assert (seen["in_use"], seen["weights"]) == (0, Weights().model_dump())
-    dismissed = await company.replicas[0].do("admin", f"/programmes/{id}/learning/1/dismiss")
-    assert [one["state"] for one in dismissed["versions"]] == ["dismissed"]
-    assert (await company.replicas[0].get("admin", f"/programmes/{id}"))["version"] == 1
+class TestExamples:
+    async def test_switching_learning_off_deletes_all_examples(self, company: World) -> None:
+        pairs = await pairs_of(company, 6, settings())
+        first = company.replicas[0]
+        for one in pairs:
+            await commands.record_outcome(outcome(one), a_cause(), first.matcher)
+        assert (await first.matcher.learning.count({}), await first.matcher.examples.count({})) == (0, 0)
+        on = settings(**LEARNS).model_dump(mode="json")
+        await first.do("admin", f"/programmes/{PROGRAMME}/settings", on, method="PUT")
+        await hear(company, [outcome(one) for one in pairs[:3]])
+        off = settings().model_dump(mode="json")
+        await first.do("admin", f"/programmes/{PROGRAMME}/settings", off, method="PUT")
+        refused = await first.ask("admin", "POST", f"{PLACE}/proposals")
+        assert (refused.status_code, refused.json()["code"]) == (409, "learning_off")
+        await at_midnight(company)
+        assert await first.matcher.examples.count({}) == 0
+
+    async def test_only_refusals_about_fit_are_stored_as_numbers(self, company: World) -> None:
+        pairs = await pairs_of(company, 2)
+        first = company.replicas[0]
+        for id, reason in zip(pairs, ("prefer_somebody_else", "topics_do_not_fit"), strict=True):
+            stored = await first.matcher.pairings.get(id)
+            assert stored is not None
+            body = {"answer": "declined", "reason": reason}
+            await first.do(f"member:{stored.state.plan.junior.member_id}", f"/pairings/{id}/answer", body)
+        await company.at_rest()
+        [example] = [document async for document in first.matcher.examples.find({})]
+        assert example["_id"] == pairs[1]
+        text = str(example)
+        assert not [who for who in ("s00", "s01", "j00", "j01", "topics", "junior", "senior") if who in text]
+
+    async def test_an_erasure_deletes_examples_also_late_ones(
+        self,
+        company: World,
+    ) -> None:
+        pairs = await pairs_of(company, 3)
+        await hear(company, [outcome(one) for one in pairs])
+        first = company.replicas[0]
+        stored = await first.matcher.pairings.get(pairs[0])
+        assert stored is not None
+        await company.gone(stored.state.plan.junior.member_id)
+        await company.at_rest()
+        assert await first.matcher.examples.count({}) == 2
+        await hear(company, [outcome(pairs[0]), outcome(pairs[1])], kept=0)
+        assert await first.matcher.examples.get(pairs[0]) is None
+
+    async def test_examples_are_deleted_after_the_retention(self, company: World) -> None:
+        pairs = await pairs_of(company, 2, settings(**LEARNS, retention__months=3))
+        await hear(company, [outcome(one) for one in pairs])
+        await at_midnight(company)
+        assert await company.replicas[0].matcher.examples.count({}) == 2
+        await company.pass_time(timedelta(days=90))
+        await at_midnight(company)
+        assert await company.replicas[0].matcher.examples.count({}) == 0
 
 
-async def test_only_who_coordinates_the_programme_sees_it(company: World) -> None:
-    await company.open_programme(settings(**LEARNS))
-    first = company.replicas[0]
-    for who, status in (("member:s1", 403), ("coordinator:c:other", 403), (f"coordinator:c:{PROGRAMME}", 200)):
-        assert (await first.ask(who, "GET", PLACE)).status_code == status
-    assert (await first.ask("admin", "GET", "/programmes/unknown/learning")).status_code == 404
+class TestLearningPrivacy:
+    async def test_answers_show_nothing_before_a_batch_is_full(self, company: World) -> None:
+        """Two worlds: in one they learned and enjoyed it, in the other not; and somebody refused for another reason."""
+        looks: list[Any] = []
+        worlds: tuple[tuple[Band, str], ...] = (("high", "no_time"), ("low", "topics_do_not_fit"))
+        for band, reason in worlds:
+            await company.forget_everything()
+            pairs = await pairs_of(company, 6)
+            first = company.replicas[0]
+            refused = await first.matcher.pairings.get(pairs[5])
+            assert refused is not None
+            body = {"answer": "declined", "reason": reason}
+            await first.do(f"member:{refused.state.plan.senior.member_id}", f"/pairings/{pairs[5]}/answer", body)
+            await hear(company, [outcome(one, band) for one in pairs[:4]], kept=4 + (reason == "topics_do_not_fit"))
+            views = [await first.get("admin", PLACE)]
+            answer = await first.ask("admin", "POST", f"{PLACE}/proposals")
+            views.append((answer.status_code, {**answer.json(), "trace": None}))
+            await at_midnight(company)
+            views.append(await first.get("admin", PLACE))
+            due = [stored.state.due async for stored in first.matcher.learning.find({})]
+            assert all((at.hour, at.minute, at.second) == (0, 0, 0) for at in due if at is not None)
+            looks.append(views)
+        assert looks[0] == looks[1]
+        assert looks[0][0]["outcomes"] == 0
+
+    async def test_counts_below_five_are_hidden(self, company: World) -> None:
+        pairs = await pairs_of(company, 7)
+        await hear(
+            company, [outcome(one, "high" if n else "low", junior_learned="high") for n, one in enumerate(pairs)]
+        )
+        seen = await company.replicas[0].do("admin", f"{PLACE}/proposals")
+        assert seen["outcomes"] == 7
+        assert seen["bands"]["senior_learned"] is None, "one was low, and the others' number would tell of it"
+        assert seen["bands"]["junior_learned"] == {"high": 7}
+        assert "refusal" not in str(seen), "their number would tell a lapse by refusal from one by expiry"

@@ -61,276 +61,267 @@ async def is_over(company: World, pairing_id: str, state: str = "ended") -> None
     await until(over)
 
 
-@pytest.mark.parametrize(
-    ("changed", "rule"),
-    [
-        ({"line": ("j",)}, "reporting_line"),
-        ({"line": ("boss",)}, "same_manager"),
-        ({"evaluators": ("j",)}, "evaluator"),
-        ({"organisation_id": "daughter"}, "other_organisation"),
-    ],
-)
-async def test_a_change_is_shown_to_whoever_coordinates_until_it_goes_away(
-    company: World, changed: dict[str, Any], rule: str
-) -> None:
-    await company.open_programme()
-    pairing_id = await running(company, junior=person("j", "junior", line=("boss",)))
-    await company.people(person("s", **changed))
-    [found] = await seen(company, 1)
-    assert (found["pairing_id"], found["rules"], found["ends_at"]) == (pairing_id, [rule], None)
-    assert found["members"] == {"senior": "s", "junior": "j"}
-    assert found["words"]
-    assert found["state"] == "formed"
-    await company.people(person("s"))
-    assert await seen(company, 0) == []
-    assert await state_of(company, pairing_id) == "formed"
+class TestConflictDetection:
+    @pytest.mark.parametrize(
+        ("changed", "rule"),
+        [
+            ({"line": ("j",)}, "reporting_line"),
+            ({"line": ("boss",)}, "same_manager"),
+            ({"evaluators": ("j",)}, "evaluator"),
+            ({"organisation_id": "daughter"}, "other_organisation"),
+        ],
+    )
+    async def test_coordinators_see_a_conflict_while_it_lasts(
+        self, company: World, changed: dict[str, Any], rule: str
+    ) -> None:
+        await company.open_programme()
+        pairing_id = await running(company, junior=person("j", "junior", line=("boss",)))
+        await company.people(person("s", **changed))
+        [found] = await seen(company, 1)
+        assert (found["pairing_id"], found["rules"], found["ends_at"]) == (pairing_id, [rule], None)
+        assert found["members"] == {"senior": "s", "junior": "j"}
+        assert found["words"]
+        assert found["state"] == "formed"
+        await company.people(person("s"))
+        assert await seen(company, 0) == []
+        assert await state_of(company, pairing_id) == "formed"
 
+    async def test_a_proposal_is_checked_and_can_still_be_answered(self, company: World) -> None:
+        await company.open_programme()
+        await company.people(person("s"), person("j", "junior"))
+        first = company.replicas[0]
+        made = await first.do("admin", f"/programmes/{PROGRAMME}/pairings", {"senior": "s", "junior": "j"})
+        await company.people(person("s", evaluators=("j",)))
+        [found] = await seen(company, 1)
+        assert found["state"] == "proposed"
+        assert await decide(company, made["pairing_id"], "end") == 200
+        await is_over(company, made["pairing_id"], "lapsed")
 
-async def test_a_proposal_is_looked_at_again_too_and_the_two_may_still_answer(company: World) -> None:
-    await company.open_programme()
-    await company.people(person("s"), person("j", "junior"))
-    first = company.replicas[0]
-    made = await first.do("admin", f"/programmes/{PROGRAMME}/pairings", {"senior": "s", "junior": "j"})
-    await company.people(person("s", evaluators=("j",)))
-    [found] = await seen(company, 1)
-    assert found["state"] == "proposed"
-    assert await decide(company, made["pairing_id"], "end") == 200
-    await is_over(company, made["pairing_id"], "lapsed")
-
-
-async def test_neither_events_nor_what_the_two_see_tell_of_a_conflict_or_of_what_was_decided(company: World) -> None:
-    await company.open_programme()
-    pairing_id = await running(company)
-    first = company.replicas[0]
-
-    async def told() -> bool:
-        return len(await company.heard(PAIRINGS)) == 2
-
-    await until(told)
-    people = ("member:s", "member:j")
-    views = [await first.get(who, f"/pairings/{pairing_id}") for who in people]
-    states = len(await company.heard(PAIRING_STATES))
-    await company.people(person("s", line=("j",)))
-    await seen(company, 1)
-    assert await decide(company, pairing_id, "keep") == 200
-    assert await listed(company) == []
-    assert [await first.get(who, f"/pairings/{pairing_id}") for who in people] == views
-    assert (len(await company.heard(PAIRINGS)), len(await company.heard(PAIRING_STATES))) == (2, states)
-    for who in ("member:s", "member:j"):
-        assert (await first.ask(who, "GET", CONFLICTS)).status_code == 403
-    await decide(company, pairing_id, "end")
-    await is_over(company, pairing_id)
-    views = [await first.get(who, f"/pairings/{pairing_id}") for who in people]
-    assert all("conflict" not in str(view) and "line" not in str(view) for view in views)
-
-
-async def test_what_was_decided_stands_whatever_is_heard_again_and_another_rule_asks_anew(company: World) -> None:
-    await company.open_programme()
-    pairing_id = await running(company)
-    await company.people(person("s", line=("j",)))
-    await seen(company, 1)
-    assert await decide(company, pairing_id, "keep") == 200
-    await company.people(person("s", line=("j",), department_id="another"))
-    await company.people(person("s", line=("j",), evaluators=("j",)))
-    [found] = await seen(company, 1)
-    assert found["rules"] == ["reporting_line", "evaluator"]
-
-
-async def test_an_old_event_that_comes_again_flags_nothing(company: World) -> None:
-    """The reaction runs and looks at how things stand today."""
-    await company.open_programme()
-    pairing_id = await running(company)
-    before = company._sequence
-    await company.people(person("s", line=("j",)))
-    await seen(company, 1)
-    await company.people(person("s"))
-    await seen(company, 0)
-    await say(company.producer, company.prefix, person("s", line=("j",)), "profiles", before + 1)
-    await company.people(person("marker"), person("s", site_id="berlin"))  # behind it on the same key
-    await company.people(person("s", evaluators=("j",)))
-    [found] = await seen(company, 1)
-    assert found["rules"] == ["evaluator"]
-    assert found["pairing_id"] == pairing_id
-
-
-async def test_two_who_change_at_once_are_judged_by_how_both_stand_in_the_end(company: World) -> None:
-    """Many pairs, two replicas: one half ends up under the same manager, the other passes each other by."""
-    pairs = 10
-    await company.open_programme()
-    await company.second()
-    first = company.replicas[0]
-    people = [person(f"s{n}", line=("old",)) for n in range(pairs)]
-    people += [person(f"j{n}", "junior", line=("new",)) for n in range(pairs)]
-    await company.people(*people)
-    for n in range(pairs):
-        await first.do("admin", f"/programmes/{PROGRAMME}/pairings", {"senior": f"s{n}", "junior": f"j{n}"})
-    moved = []
-    for n in range(pairs):
-        senior = person(f"s{n}", line=("new",))
-        junior = person(f"j{n}", "junior", line=("old",) if n % 2 else ("new",), site_id="berlin")
-        moved += [senior, junior] if n % 3 else [junior, senior]
-    await company.people(*moved)
-    together = {f"s{n}" for n in range(pairs) if not n % 2}
-
-    async def settled() -> bool:
-        return {one["members"]["senior"] for one in await listed(company)} == together
-
-    await until(settled)
-    await company.people(*(one.model_copy(update={"site_id": "lyon"}) for one in moved))
-    await until(settled)
-
-
-async def test_whoever_notes_something_older_last_looks_once_more(
-    company: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One has read the old line and stalls; the other has noted that all is well; then the first goes on."""
-    await company.open_programme()
-    pairing_id = await running(company)
-    matcher = company.replicas[0].matcher
-    real: Callable[..., Awaitable[Any]] = conflicts._find_broken_rules
-    stale: list[Any] = [(("same_manager",), "flag")]
-
-    async def reading(*arguments: Any) -> Any:
-        found = await real(*arguments)
-        return stale.pop() if stale else found
-
-    monkeypatch.setattr(conflicts, "_find_broken_rules", reading)
-    await conflicts.check_pairing(pairing_id, matcher)
-    assert stale == []
-    assert await listed(company) == []
-
-
-async def test_where_the_programme_says_so_it_ends_after_a_day_like_any_other(company: World) -> None:
-    await company.open_programme(settings(rules__on_conflict="end"))
-    pairing_id = await running(company)
-    await company.people(person("s", line=("j",)))
-    [found] = await seen(company, 1)
-    assert found["ends_at"] is not None
-    assert await state_of(company, pairing_id) == "formed"
-    await company.pass_time(timedelta(days=1, minutes=1))
-    await is_over(company, pairing_id)
-    assert await listed(company) == []
-
-    async def told() -> bool:
-        events = await company.heard(PAIRINGS)
-        return events[-1].header("ce_type") == "mentoring.pairing.ended.v1" and b"not_started" in (
-            events[-1].value or b""
-        )
-
-    await until(told)
-    ledger = await company.replicas[0].matcher.ledgers.get("s")
-
-    async def free() -> bool:
-        stored = await company.replicas[0].matcher.ledgers.get("s")
-        return stored is not None and not stored.state.held
-
-    assert ledger is not None
-    await until(free)
-
-
-async def test_a_person_or_a_change_of_mind_of_the_programme_comes_before_that_end(company: World) -> None:
-    await company.open_programme(settings(rules__on_conflict="end"))
-    await company.people(person("t"), person("k", "junior"))
-    first = company.replicas[0]
-    kept = await running(company)
-    body = {"senior": "t", "junior": "k"}
-    other = (await first.do("admin", f"/programmes/{PROGRAMME}/pairings", body))["pairing_id"]
-    await company.people(person("s", line=("j",)), person("t", line=("k",)))
-    await seen(company, 2)
-    assert await decide(company, kept, "keep") == 200
-    changed = settings(rules__on_conflict="flag").model_dump(mode="json")
-    await first.do("admin", f"/programmes/{PROGRAMME}/settings", changed, method="PUT")
-    await company.pass_time(timedelta(days=1, minutes=1))
-
-    async def only_flagged() -> bool:
-        return [(one["pairing_id"], one["ends_at"]) for one in await listed(company)] == [(other, None)]
-
-    await until(only_flagged)
-    assert [await state_of(company, id) for id in (kept, other)] == ["formed", "proposed"]
-
-
-async def test_in_a_programme_that_is_closed_it_is_looked_after_all_the_same(company: World) -> None:
-    await company.open_programme()
-    pairing_id = await running(company)
-    await company.replicas[0].do("admin", f"/programmes/{PROGRAMME}/close")
-    await company.people(person("s", line=("j",)))
-    await seen(company, 1)
-    assert await decide(company, pairing_id, "end") == 200
-    await is_over(company, pairing_id)
-    await company.people(person("s", line=("j", "boss")))
-    assert await listed(company) == []
-    assert await decide(company, pairing_id, "keep") == 409
-
-
-async def test_only_coordinators_who_are_not_concerned_see_and_decide(company: World) -> None:
-    await company.open_programme()
-    pairing_id = await running(company)
-    await company.people(person("chief"), person("other"), person("s", line=("chief",)))
-    await company.people(person("j", "junior", line=("chief",)))
-    await seen(company, 1)
-    others = f"coordinator:other:{PROGRAMME}"
-    assert len(await listed(company, others)) == 1
-    for who in (f"coordinator:chief:{PROGRAMME}", "admin:chief", f"coordinator+member:j:{PROGRAMME}"):
-        assert await listed(company, who) == [], who
-    codes = {
-        f"coordinator:chief:{PROGRAMME}": 404,
-        "admin:chief": 404,
-        "coordinator:other:another": 404,
-        f"coordinator+member:j:{PROGRAMME}": 403,
-        "member:s": 403,
-        "service": 403,
-    }
-    for who, code in codes.items():
-        assert await decide(company, pairing_id, "keep", who) == code, who
-    assert (await company.replicas[0].ask("coordinator:other:another", "GET", CONFLICTS)).status_code == 403
-    assert await decide(company, pairing_id, "perhaps", others) == 422
-    assert await decide(company, pairing_id, "keep", others) == 200
-
-
-@pytest.mark.parametrize("heard_before_the_seats", [True, False])
-async def test_who_comes_under_the_other_while_seats_are_taken_is_not_proposed(
-    company: World, monkeypatch: pytest.MonkeyPatch, heard_before_the_seats: bool
-) -> None:
-    await company.open_programme()
-    await company.people(person("s"), person("j", "junior"))
-    real = reservation._take_seats
-
-    async def reorganised() -> None:
+    async def test_a_repeated_old_event_flags_nothing(self, company: World) -> None:
+        """The reaction runs and looks at how things stand today."""
+        await company.open_programme()
+        pairing_id = await running(company)
+        before = company._sequence
         await company.people(person("s", line=("j",)))
+        await seen(company, 1)
+        await company.people(person("s"))
+        await seen(company, 0)
+        await say(company.producer, company.prefix, person("s", line=("j",)), "profiles", before + 1)
+        await company.people(person("marker"), person("s", site_id="berlin"))  # behind it on the same key
+        await company.people(person("s", evaluators=("j",)))
+        [found] = await seen(company, 1)
+        assert found["rules"] == ["evaluator"]
+        assert found["pairing_id"] == pairing_id
 
-    async def taking(*arguments: Any) -> Mapping[str, CommandRejected]:
-        if heard_before_the_seats:
-            await reorganised()
-        refused = await real(*arguments)
-        if not heard_before_the_seats:
-            await reorganised()
-        return refused
+    async def test_two_simultaneous_changes_are_judged_by_their_result(self, company: World) -> None:
+        """Many pairs, two replicas: one half ends up under the same manager, the other passes each other by."""
+        pairs = 10
+        await company.open_programme()
+        await company.second()
+        first = company.replicas[0]
+        people = [person(f"s{n}", line=("old",)) for n in range(pairs)]
+        people += [person(f"j{n}", "junior", line=("new",)) for n in range(pairs)]
+        await company.people(*people)
+        for n in range(pairs):
+            await first.do("admin", f"/programmes/{PROGRAMME}/pairings", {"senior": f"s{n}", "junior": f"j{n}"})
+        moved = []
+        for n in range(pairs):
+            senior = person(f"s{n}", line=("new",))
+            junior = person(f"j{n}", "junior", line=("old",) if n % 2 else ("new",), site_id="berlin")
+            moved += [senior, junior] if n % 3 else [junior, senior]
+        await company.people(*moved)
+        together = {f"s{n}" for n in range(pairs) if not n % 2}
 
-    monkeypatch.setattr(reservation, "_take_seats", taking)
-    body = {"senior": "s", "junior": "j"}
-    answer = await company.replicas[0].ask("admin", "POST", f"/programmes/{PROGRAMME}/pairings", body)
-    assert (answer.status_code, answer.json()["code"]) == (409, "no_longer_possible")
-    assert await company.heard(PAIRINGS) == []
+        async def settled() -> bool:
+            return {one["members"]["senior"] for one in await listed(company)} == together
+
+        await until(settled)
+        await company.people(*(one.model_copy(update={"site_id": "lyon"}) for one in moved))
+        await until(settled)
+
+    async def test_a_writer_with_stale_data_checks_again(self, company: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One has read the old line and stalls; the other has noted that all is well; then the first goes on."""
+        await company.open_programme()
+        pairing_id = await running(company)
+        matcher = company.replicas[0].matcher
+        real: Callable[..., Awaitable[Any]] = conflicts._find_broken_rules
+        stale: list[Any] = [(("same_manager",), "flag")]
+
+        async def reading(*arguments: Any) -> Any:
+            found = await real(*arguments)
+            return stale.pop() if stale else found
+
+        monkeypatch.setattr(conflicts, "_find_broken_rules", reading)
+        await conflicts.check_pairing(pairing_id, matcher)
+        assert stale == []
+        assert await listed(company) == []
+
+    @pytest.mark.parametrize("heard_before_the_seats", [True, False])
+    async def test_a_conflict_during_the_reservation_prevents_a_proposal(
+        self, company: World, monkeypatch: pytest.MonkeyPatch, heard_before_the_seats: bool
+    ) -> None:
+        await company.open_programme()
+        await company.people(person("s"), person("j", "junior"))
+        real = reservation._take_seats
+
+        async def reorganised() -> None:
+            await company.people(person("s", line=("j",)))
+
+        async def taking(*arguments: Any) -> Mapping[str, CommandRejected]:
+            if heard_before_the_seats:
+                await reorganised()
+            refused = await real(*arguments)
+            if not heard_before_the_seats:
+                await reorganised()
+            return refused
+
+        monkeypatch.setattr(reservation, "_take_seats", taking)
+        body = {"senior": "s", "junior": "j"}
+        answer = await company.replicas[0].ask("admin", "POST", f"/programmes/{PROGRAMME}/pairings", body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "no_longer_possible")
+        assert await company.heard(PAIRINGS) == []
+
+    async def test_ledgers_of_many_members_are_read_in_batches(
+        self, company: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A whole company is imported at once, and hardly anybody of it is paired yet."""
+        batches: list[Sequence[str]] = []
+
+        class CountedLookup(BatchedLookup):
+            async def _read(self, ids: list[str]) -> list[Document | None]:
+                batches.append(ids)
+                return await super()._read(ids)
+
+        for replica in company.replicas:
+            ledgers = replica.matcher.ledgers
+            monkeypatch.setattr(ledgers, "_by_id", CountedLookup(ledgers.collection))
+        await company.people(*(person(f"p{n}") for n in range(200)))
+
+        async def all_asked() -> bool:
+            return len(set().union(*batches)) == 200
+
+        await until(all_asked)
+        assert len(batches) < 150
 
 
-async def test_what_people_hold_is_asked_for_many_of_them_at_once(
-    company: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A whole company is imported at once, and hardly anybody of it is paired yet."""
-    batches: list[Sequence[str]] = []
+class TestConflictDecision:
+    async def test_members_and_events_reveal_no_conflict(self, company: World) -> None:
+        await company.open_programme()
+        pairing_id = await running(company)
+        first = company.replicas[0]
 
-    class CountedLookup(BatchedLookup):
-        async def _read(self, ids: list[str]) -> list[Document | None]:
-            batches.append(ids)
-            return await super()._read(ids)
+        async def told() -> bool:
+            return len(await company.heard(PAIRINGS)) == 2
 
-    for replica in company.replicas:
-        ledgers = replica.matcher.ledgers
-        monkeypatch.setattr(ledgers, "_by_id", CountedLookup(ledgers.collection))
-    await company.people(*(person(f"p{n}") for n in range(200)))
+        await until(told)
+        people = ("member:s", "member:j")
+        views = [await first.get(who, f"/pairings/{pairing_id}") for who in people]
+        states = len(await company.heard(PAIRING_STATES))
+        await company.people(person("s", line=("j",)))
+        await seen(company, 1)
+        assert await decide(company, pairing_id, "keep") == 200
+        assert await listed(company) == []
+        assert [await first.get(who, f"/pairings/{pairing_id}") for who in people] == views
+        assert (len(await company.heard(PAIRINGS)), len(await company.heard(PAIRING_STATES))) == (2, states)
+        for who in ("member:s", "member:j"):
+            assert (await first.ask(who, "GET", CONFLICTS)).status_code == 403
+        await decide(company, pairing_id, "end")
+        await is_over(company, pairing_id)
+        views = [await first.get(who, f"/pairings/{pairing_id}") for who in people]
+        assert all("conflict" not in str(view) and "line" not in str(view) for view in views)
 
-    async def all_asked() -> bool:
-        return len(set().union(*batches)) == 200
+    async def test_a_decision_stands_until_another_rule_is_broken(self, company: World) -> None:
+        await company.open_programme()
+        pairing_id = await running(company)
+        await company.people(person("s", line=("j",)))
+        await seen(company, 1)
+        assert await decide(company, pairing_id, "keep") == 200
+        await company.people(person("s", line=("j",), department_id="another"))
+        await company.people(person("s", line=("j",), evaluators=("j",)))
+        [found] = await seen(company, 1)
+        assert found["rules"] == ["reporting_line", "evaluator"]
 
-    await until(all_asked)
-    assert len(batches) < 150
+    async def test_only_unconcerned_coordinators_see_and_decide(self, company: World) -> None:
+        await company.open_programme()
+        pairing_id = await running(company)
+        await company.people(person("chief"), person("other"), person("s", line=("chief",)))
+        await company.people(person("j", "junior", line=("chief",)))
+        await seen(company, 1)
+        others = f"coordinator:other:{PROGRAMME}"
+        assert len(await listed(company, others)) == 1
+        for who in (f"coordinator:chief:{PROGRAMME}", "admin:chief", f"coordinator+member:j:{PROGRAMME}"):
+            assert await listed(company, who) == [], who
+        codes = {
+            f"coordinator:chief:{PROGRAMME}": 404,
+            "admin:chief": 404,
+            "coordinator:other:another": 404,
+            f"coordinator+member:j:{PROGRAMME}": 403,
+            "member:s": 403,
+            "service": 403,
+        }
+        for who, code in codes.items():
+            assert await decide(company, pairing_id, "keep", who) == code, who
+        assert (await company.replicas[0].ask("coordinator:other:another", "GET", CONFLICTS)).status_code == 403
+        assert await decide(company, pairing_id, "perhaps", others) == 422
+        assert await decide(company, pairing_id, "keep", others) == 200
+
+
+class TestConflictEnd:
+    async def test_a_conflict_ends_a_pairing_after_a_day_if_configured(self, company: World) -> None:
+        await company.open_programme(settings(rules__on_conflict="end"))
+        pairing_id = await running(company)
+        await company.people(person("s", line=("j",)))
+        [found] = await seen(company, 1)
+        assert found["ends_at"] is not None
+        assert await state_of(company, pairing_id) == "formed"
+        await company.pass_time(timedelta(days=1, minutes=1))
+        await is_over(company, pairing_id)
+        assert await listed(company) == []
+
+        async def told() -> bool:
+            events = await company.heard(PAIRINGS)
+            return events[-1].header("ce_type") == "mentoring.pairing.ended.v1" and b"not_started" in (
+                events[-1].value or b""
+            )
+
+        await until(told)
+        ledger = await company.replicas[0].matcher.ledgers.get("s")
+
+        async def free() -> bool:
+            stored = await company.replicas[0].matcher.ledgers.get("s")
+            return stored is not None and not stored.state.held
+
+        assert ledger is not None
+        await until(free)
+
+    async def test_a_decision_or_a_new_setting_prevents_that_end(self, company: World) -> None:
+        await company.open_programme(settings(rules__on_conflict="end"))
+        await company.people(person("t"), person("k", "junior"))
+        first = company.replicas[0]
+        kept = await running(company)
+        body = {"senior": "t", "junior": "k"}
+        other = (await first.do("admin", f"/programmes/{PROGRAMME}/pairings", body))["pairing_id"]
+        await company.people(person("s", line=("j",)), person("t", line=("k",)))
+        await seen(company, 2)
+        assert await decide(company, kept, "keep") == 200
+        changed = settings(rules__on_conflict="flag").model_dump(mode="json")
+        await first.do("admin", f"/programmes/{PROGRAMME}/settings", changed, method="PUT")
+        await company.pass_time(timedelta(days=1, minutes=1))
+
+        async def only_flagged() -> bool:
+            return [(one["pairing_id"], one["ends_at"]) for one in await listed(company)] == [(other, None)]
+
+        await until(only_flagged)
+        assert [await state_of(company, id) for id in (kept, other)] == ["formed", "proposed"]
+
+    async def test_conflicts_are_checked_in_closed_programmes_too(self, company: World) -> None:
+        await company.open_programme()
+        pairing_id = await running(company)
+        await company.replicas[0].do("admin", f"/programmes/{PROGRAMME}/close")
+        await company.people(person("s", line=("j",)))
+        await seen(company, 1)
+        assert await decide(company, pairing_id, "end") == 200
+        await is_over(company, pairing_id)
+        await company.people(person("s", line=("j", "boss")))
+        assert await listed(company) == []
+        assert await decide(company, pairing_id, "keep") == 409

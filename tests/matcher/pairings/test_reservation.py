@@ -93,117 +93,114 @@ async def types_on(company: World, topic: Any) -> list[str]:
     return [str(record.header("ce_type")).removeprefix("mentoring.") for record in await company.heard(topic)]
 
 
-async def test_a_reservation_that_died_with_both_seats_is_given_up_and_never_heard_of(
-    company: World, after_taking: list[Then]
-) -> None:
-    request = await asked(company)
-    after_taking.append(die)
-    assert (await say_yes(company, request))[0] >= 500
-    assert await held(company) == {"j": [1], "s": [1]}
-    await given_up(company)
-    await nobody_holds(company)
-    assert await company.heard(PAIRINGS) == []
-    assert await say_yes(company, request) == (200, "")
-    assert await held(company) == {"j": [2], "s": [2]}
-
-
-async def test_a_retry_goes_on_with_the_attempt_that_died(company: World, after_taking: list[Then]) -> None:
-    request = await asked(company)
-    after_taking.append(die)
-    assert (await say_yes(company, request))[0] >= 500
-    assert await say_yes(company, request) == (200, "")
-    assert await held(company) == {"j": [(await only(company)).attempt], "s": [(await only(company)).attempt]}
-    await until_told(company, "pairing.formed.v1")
-    assert await types_on(company, PAIRINGS) == ["pairing.proposed.v1", "pairing.formed.v1"]
-
-
-async def test_a_retry_that_the_sweep_overtakes_is_refused_and_leaves_no_seat_behind(
-    company: World, after_taking: list[Then]
-) -> None:
-    request = await asked(company)
-    after_taking += [die, lambda: given_up(company)]
-    assert (await say_yes(company, request))[0] >= 500
-    assert await say_yes(company, request) == (409, "no_longer_possible")
-    await nobody_holds(company)
-    assert await say_yes(company, request) == (200, "")
-    assert (await only(company)).state == "formed"
-    assert await held(company) == {"j": [2], "s": [2]}
-
-
-async def test_a_request_waits_while_a_place_is_held_by_an_attempt_that_is_under_way_or_dead(
-    company: World, after_taking: list[Then], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It would lapse for want of a place that is given back a moment later: its own, or that of another pair."""
-    request = await asked(company)
-    monkeypatch.setattr(pairings, "RESERVATION_LEASE", timedelta(minutes=5))
-    after_taking.append(die)
-    assert (await say_yes(company, request))[0] >= 500
-    matcher = company.replicas[0].matcher
-    programme = (await matcher.programmes.load(PROGRAMME)).state
-    [stored] = await matcher.requests.open_in(PROGRAMME)
-    other = stored.state.model_copy(update={"request_id": new_id()})
-    assert await proposals.recheck_requests([other], programme, matcher) == [other.request_id]
-    pairing = await only(company)
-    now = matcher.clock.machine_now()
-    dead = await matcher.pairings.update(
-        pairing.plan.pairing_id, Op("dead"), lambda state: pairings.abandon_reservation(state, pairing.attempt, now)
-    )
-    assert dead.require_state().state == "abandoned"
-    assert await proposals.recheck_requests([stored.state], programme, matcher) == [request]
-    await reservation.free_seats(matcher.ledgers, pairing.plan.pairing_id, pairing.attempt, ["s", "j"])
-    assert await proposals.recheck_requests([stored.state], programme, matcher) == []
-    assert await say_yes(company, request) == (200, "")
-
-
-async def test_a_round_whose_reservations_the_sweep_gives_up_meanwhile_proposes_them_all_the_same(
-    company: World, after_taking: list[Then], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await company.open_programme()
-    await company.people(person("s"), person("j", "junior"))
-    computed = await company.round(publish=False)
-    monkeypatch.setattr(rounds, "ROUND_LEASE", timedelta(seconds=2))
-    after_taking += [die, lambda: given_up(company)]
-    await company.replicas[0].do("admin", f"/rounds/{computed['round_id']}/publish")
-    done = await company.round_in(f"/rounds/{computed['round_id']}", "published")
-    assert (done["proposed"], done["withdrawn"]) == (1, 0)
-    attempt = (await only(company)).attempt
-    assert await held(company) == {"j": [attempt], "s": [attempt]}
-
-
-async def test_an_erasure_between_the_steps_of_a_reservation_takes_the_seats_back(
-    company: World, after_taking: list[Then]
-) -> None:
-    request = await asked(company)
-
-    async def forgotten() -> None:
-        await company.gone("j")
-
-        async def told() -> bool:
-            return "erasure.completed.v1" in await types_on(company, PRIVACY)
-
-        await until(told)
-
-    after_taking.append(forgotten)
-    status, _ = await say_yes(company, request)
-    assert status in (404, 409)
-    await nobody_holds(company)
-    assert await company.heard(PAIRINGS) == []
-    assert (await types_on(company, PRIVACY)).count("erasure.completed.v1") == 1
-    assert (await only(company)).side_of("j") is None
-
-
-async def test_a_capacity_lowered_between_the_steps_ends_nothing(company: World, after_taking: list[Then]) -> None:
-    request = await asked(company)
-
-    async def lowered() -> None:
-        await company.people(person("j", "junior", enrolment={"capacity": 0}))
-
-    after_taking.append(lowered)
-    assert await say_yes(company, request) == (200, "")
-    assert await held(company) == {"j": [1], "s": [1]}
-
-
 async def until_told(company: World, type: str) -> None:
     async with asyncio.timeout(patience(5)):
         while type not in await types_on(company, PAIRINGS):  # noqa: ASYNC110 - another process' topic
             await asyncio.sleep(0.05)
+
+
+class TestReservationCrash:
+    async def test_a_dead_reservation_is_abandoned_and_not_published(
+        self, company: World, after_taking: list[Then]
+    ) -> None:
+        request = await asked(company)
+        after_taking.append(die)
+        assert (await say_yes(company, request))[0] >= 500
+        assert await held(company) == {"j": [1], "s": [1]}
+        await given_up(company)
+        await nobody_holds(company)
+        assert await company.heard(PAIRINGS) == []
+        assert await say_yes(company, request) == (200, "")
+        assert await held(company) == {"j": [2], "s": [2]}
+
+    async def test_a_retry_continues_the_dead_attempt(self, company: World, after_taking: list[Then]) -> None:
+        request = await asked(company)
+        after_taking.append(die)
+        assert (await say_yes(company, request))[0] >= 500
+        assert await say_yes(company, request) == (200, "")
+        assert await held(company) == {"j": [(await only(company)).attempt], "s": [(await only(company)).attempt]}
+        await until_told(company, "pairing.formed.v1")
+        assert await types_on(company, PAIRINGS) == ["pairing.proposed.v1", "pairing.formed.v1"]
+
+    async def test_a_retry_overtaken_by_the_sweep_leaves_no_seat(
+        self, company: World, after_taking: list[Then]
+    ) -> None:
+        request = await asked(company)
+        after_taking += [die, lambda: given_up(company)]
+        assert (await say_yes(company, request))[0] >= 500
+        assert await say_yes(company, request) == (409, "no_longer_possible")
+        await nobody_holds(company)
+        assert await say_yes(company, request) == (200, "")
+        assert (await only(company)).state == "formed"
+        assert await held(company) == {"j": [2], "s": [2]}
+
+    async def test_a_request_waits_while_a_seat_is_in_doubt(
+        self, company: World, after_taking: list[Then], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It would lapse for want of a place that is given back a moment later: its own, or that of another pair."""
+        request = await asked(company)
+        monkeypatch.setattr(pairings, "RESERVATION_LEASE", timedelta(minutes=5))
+        after_taking.append(die)
+        assert (await say_yes(company, request))[0] >= 500
+        matcher = company.replicas[0].matcher
+        programme = (await matcher.programmes.load(PROGRAMME)).state
+        [stored] = await matcher.requests.open_in(PROGRAMME)
+        other = stored.state.model_copy(update={"request_id": new_id()})
+        assert await proposals.recheck_requests([other], programme, matcher) == [other.request_id]
+        pairing = await only(company)
+        now = matcher.clock.machine_now()
+        dead = await matcher.pairings.update(
+            pairing.plan.pairing_id, Op("dead"), lambda state: pairings.abandon_reservation(state, pairing.attempt, now)
+        )
+        assert dead.require_state().state == "abandoned"
+        assert await proposals.recheck_requests([stored.state], programme, matcher) == [request]
+        await reservation.free_seats(matcher.ledgers, pairing.plan.pairing_id, pairing.attempt, ["s", "j"])
+        assert await proposals.recheck_requests([stored.state], programme, matcher) == []
+        assert await say_yes(company, request) == (200, "")
+
+    async def test_a_round_reserves_again_what_the_sweep_abandons(
+        self, company: World, after_taking: list[Then], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await company.open_programme()
+        await company.people(person("s"), person("j", "junior"))
+        computed = await company.round(publish=False)
+        monkeypatch.setattr(rounds, "ROUND_LEASE", timedelta(seconds=2))
+        after_taking += [die, lambda: given_up(company)]
+        await company.replicas[0].do("admin", f"/rounds/{computed['round_id']}/publish")
+        done = await company.round_in(f"/rounds/{computed['round_id']}", "published")
+        assert (done["proposed"], done["withdrawn"]) == (1, 0)
+        attempt = (await only(company)).attempt
+        assert await held(company) == {"j": [attempt], "s": [attempt]}
+
+
+class TestReservationRace:
+    async def test_an_erasure_between_the_steps_frees_the_seats(self, company: World, after_taking: list[Then]) -> None:
+        request = await asked(company)
+
+        async def forgotten() -> None:
+            await company.gone("j")
+
+            async def told() -> bool:
+                return "erasure.completed.v1" in await types_on(company, PRIVACY)
+
+            await until(told)
+
+        after_taking.append(forgotten)
+        status, _ = await say_yes(company, request)
+        assert status in (404, 409)
+        await nobody_holds(company)
+        assert await company.heard(PAIRINGS) == []
+        assert (await types_on(company, PRIVACY)).count("erasure.completed.v1") == 1
+        assert (await only(company)).side_of("j") is None
+
+    async def test_a_capacity_lowered_between_the_steps_ends_nothing(
+        self, company: World, after_taking: list[Then]
+    ) -> None:
+        request = await asked(company)
+
+        async def lowered() -> None:
+            await company.people(person("j", "junior", enrolment={"capacity": 0}))
+
+        after_taking.append(lowered)
+        assert await say_yes(company, request) == (200, "")
+        assert await held(company) == {"j": [1], "s": [1]}

@@ -70,217 +70,216 @@ async def forgotten(company: World, member_id: str) -> None:
     await until(done)
 
 
-async def test_a_pair_of_a_round_has_a_receipt_that_verifies_for_everybody_who_may_see_it(company: World) -> None:
-    await company.open_programme()
-    await company.people(person("s"), person("j", "junior"), person("boss", enrolments=[]))
-    await company.round()
-    first = company.replicas[0]
-    [mine] = (await first.get("member:s", "/pairings"))["items"]
-    own, full = [await seen(company, who, mine["pairing_id"]) for who in ("member:s", COORDINATOR)]
-    assert own["receipt_id"] == full["receipt_id"] == mine["receipt_id"]
-    assert own["reasons"] == mine["you"]["reasons"]
-    assert set(own) == {"receipt_id", "pairing_id", "made_at", "how", "reasons", "parts"}
-    assert full["reasons"]["senior"] == own["reasons"]
-    assert full["weights"] == settings().matching.weights.model_dump()
-    assert (full["origin"], full["programme_version"], full["algorithm"]) == ("round", 1, "1")
-    assert full["fit"]["score"] > 0
-    assert full["chosen_with"] is None, "no profile has changed since"
-    for who in ("member:s", "member:j", COORDINATOR, "admin"):
-        found = await verified(company, who, own["receipt_id"])
-        assert found["verified"], found
-        assert found["differs"] == found["unknown"] == []
-        assert (found["changed_since"] is None) == who.startswith("member")
-        assert await seen(company, who, mine["pairing_id"]) == await first.get(who, f"/receipts/{own['receipt_id']}")
-    assert [event["receipt_id"] for event in await told(company, 1)] == [own["receipt_id"]]
+class TestReceiptContent:
+    async def test_the_receipt_of_a_round_verifies_for_every_viewer(self, company: World) -> None:
+        await company.open_programme()
+        await company.people(person("s"), person("j", "junior"), person("boss", enrolments=[]))
+        await company.round()
+        first = company.replicas[0]
+        [mine] = (await first.get("member:s", "/pairings"))["items"]
+        own, full = [await seen(company, who, mine["pairing_id"]) for who in ("member:s", COORDINATOR)]
+        assert own["receipt_id"] == full["receipt_id"] == mine["receipt_id"]
+        assert own["reasons"] == mine["you"]["reasons"]
+        assert set(own) == {"receipt_id", "pairing_id", "made_at", "how", "reasons", "parts"}
+        assert full["reasons"]["senior"] == own["reasons"]
+        assert full["weights"] == settings().matching.weights.model_dump()
+        assert (full["origin"], full["programme_version"], full["algorithm"]) == ("round", 1, "1")
+        assert full["fit"]["score"] > 0
+        assert full["chosen_with"] is None, "no profile has changed since"
+        for who in ("member:s", "member:j", COORDINATOR, "admin"):
+            found = await verified(company, who, own["receipt_id"])
+            assert found["verified"], found
+            assert found["differs"] == found["unknown"] == []
+            assert (found["changed_since"] is None) == who.startswith("member")
+            assert await seen(company, who, mine["pairing_id"]) == await first.get(
+                who, f"/receipts/{own['receipt_id']}"
+            )
+        assert [event["receipt_id"] for event in await told(company, 1)] == [own["receipt_id"]]
+
+    async def test_a_coordinators_pair_has_runners_up_and_a_cost(self, company: World) -> None:
+        await company.open_programme()
+        await company.people(
+            person("s"),
+            person("j", "junior", offers=WEAK),
+            person("best", "junior"),
+            person("unwanted", "junior", offers={"generative-ai": "teach"}, avoid=("s",)),
+            person("report", "junior", offers={"generative-ai": "teach"}, line=("s",)),
+        )
+        full = await seen(company, "admin", await put_together(company))
+        assert full["runner_up"].keys() == {"senior"}
+        second = full["runner_up"]["senior"]
+        assert second["member_id"] == "unwanted", "as if nobody had a private wish; whom a rule excludes is no choice"
+        assert full["override_cost"] == pytest.approx(second["score"] - full["fit"]["score"])
+        assert full["override_cost"] > 0
+        assert full["seed"] is None
+        assert "probability" not in full
+        assert "avoid" not in json.dumps(await kept(company))
+
+    async def test_the_receipt_of_a_request_has_no_cost(self, company: World) -> None:
+        await company.open_programme(settings(matching__shortlist=True))
+        await company.people(
+            person("s"), person("j", "junior"), person("best", "junior", offers={"generative-ai": "teach"})
+        )
+        first = company.replicas[0]
+        asked = await first.do("member:s", f"/programmes/{PROGRAMME}/requests", {"partner": "j"})
+        done = await first.do("member:j", f"/requests/{asked['request_id']}/accept")
+        full = await seen(company, "admin", done["pairing"]["pairing_id"])
+        assert (full["origin"], full["override_cost"]) == ("request", None)
+        assert full["runner_up"]["senior"]["member_id"] == "best"
+        own = await seen(company, "member:j", done["pairing"]["pairing_id"])
+        assert own["how"] == "One of you asked the other by name."
+        assert "best" not in json.dumps(own)
+        assert {event["receipt_id"] for event in await told(company, 2)} == {full["receipt_id"]}
+
+    async def test_changes_before_the_publication_are_included(self, company: World) -> None:
+        await company.open_programme()
+        await company.people(person("s"), person("j", "junior"))
+        computed = await company.round(publish=False)
+        await company.people(person("j", "junior", offers={"generative-ai": "teach"}))
+        first = company.replicas[0]
+        await first.do("admin", f"/rounds/{computed['round_id']}/publish")
+        await company.round_in(f"/rounds/{computed['round_id']}", "published")
+        [mine] = (await first.get("member:s", "/pairings"))["items"]
+        assert "can teach it" in mine["you"]["reasons"][0]
+        full = await seen(company, "admin", mine["pairing_id"])
+        assert full["chosen_with"]["score"] < full["fit"]["score"]
+        assert (await verified(company, "admin", full["receipt_id"]))["verified"]
+
+    async def test_pairs_proposed_together_have_their_own_receipts(self, company: World) -> None:
+        await company.open_programme()
+        people: list[ProfileChanged] = []
+        for n in range(30):
+            people += [person(f"s{n}"), person(f"j{n}", "junior")]
+        await company.people(*people)
+        await company.round()
+        documents = await kept(company)
+        assert len(documents) == len({document["pairing_id"] for document in documents}) == 30
+        found = await asyncio.gather(*(verified(company, "admin", document["_id"]) for document in documents))
+        assert all(one["verified"] for one in found)
 
 
-async def test_a_coordinators_pair_tells_whom_each_could_have_had_and_what_it_cost(company: World) -> None:
-    await company.open_programme()
-    await company.people(
-        person("s"),
-        person("j", "junior", offers=WEAK),
-        person("best", "junior"),
-        person("unwanted", "junior", offers={"generative-ai": "teach"}, avoid=("s",)),
-        person("report", "junior", offers={"generative-ai": "teach"}, line=("s",)),
-    )
-    full = await seen(company, "admin", await put_together(company))
-    assert full["runner_up"].keys() == {"senior"}
-    second = full["runner_up"]["senior"]
-    assert second["member_id"] == "unwanted", "as if nobody had a private wish; whom a rule excludes is no choice"
-    assert full["override_cost"] == pytest.approx(second["score"] - full["fit"]["score"])
-    assert full["override_cost"] > 0
-    assert full["seed"] is None
-    assert "probability" not in full
-    assert "avoid" not in json.dumps(await kept(company))
+class TestStoredReceiptVerification:
+    async def test_changed_profiles_show_but_private_wishes_do_not(self, company: World) -> None:
+        await company.open_programme()
+        await company.people(person("s"), person("j", "junior"))
+        id = (await seen(company, "admin", await put_together(company)))["receipt_id"]
+        await company.people(person("s", avoid=("j",)))
+        assert (await verified(company, "admin", id))["changed_since"] == {"senior": False, "junior": False}
+        await company.people(person("j", "junior", offers={"generative-ai": "explain"}))
+        found = await verified(company, "admin", id)
+        assert found["changed_since"] == {"senior": False, "junior": True}
+        assert found["verified"], "it was made from what was known then"
+
+    async def test_a_changed_document_does_not_verify(self, company: World) -> None:
+        await company.open_programme()
+        await company.people(person("s"), person("j", "junior"))
+        await put_together(company)
+        [document] = await kept(company)
+        forged = {**document, "inputs": document["inputs"].replace('"level":12', '"level":13')}
+        await company.replicas[0].matcher.receipts.put(forged)
+        found = await verified(company, "admin", document["_id"])
+        assert not found["verified"]
+        assert found["differs"] == ["inputs"]
+        assert found["words"][0] == "Not the same is what it was computed from."
+
+    async def test_only_viewers_of_the_pairing_see_its_receipt(self, company: World) -> None:
+        await company.open_programme()
+        await company.people(
+            person("s"),
+            person("j", "junior", offers=WEAK, line=("chief",)),
+            person("best", "junior", line=("boss",)),
+            person("boss"),
+            person("chief"),
+        )
+        pairing_id = await put_together(company)
+        full = await seen(company, "admin", pairing_id)
+        assert full["runner_up"]["senior"]["member_id"] == "best"
+        hidden = await seen(company, COORDINATOR, pairing_id)
+        assert hidden["runner_up"]["senior"] == {**full["runner_up"]["senior"], "member_id": None}, "their own line"
+        first = company.replicas[0]
+        paths = (
+            f"/pairings/{pairing_id}/receipt",
+            f"/receipts/{full['receipt_id']}",
+            f"/receipts/{full['receipt_id']}/verification",
+        )
+        for path in paths:
+            for who in (f"coordinator:chief:{PROGRAMME}", "admin:chief", "member:best", "coordinator:boss:another"):
+                assert (await first.ask(who, "GET", path)).status_code == 404, (who, path)
+            assert (await first.ask("service", "GET", path)).status_code == 403
+        assert (await first.ask("admin", "GET", "/receipts/nowhere")).status_code == 404
 
 
-async def test_a_request_has_a_receipt_too_and_nobody_is_told_what_it_cost(company: World) -> None:
-    await company.open_programme(settings(matching__shortlist=True))
-    await company.people(
-        person("s"), person("j", "junior"), person("best", "junior", offers={"generative-ai": "teach"})
-    )
-    first = company.replicas[0]
-    asked = await first.do("member:s", f"/programmes/{PROGRAMME}/requests", {"partner": "j"})
-    done = await first.do("member:j", f"/requests/{asked['request_id']}/accept")
-    full = await seen(company, "admin", done["pairing"]["pairing_id"])
-    assert (full["origin"], full["override_cost"]) == ("request", None)
-    assert full["runner_up"]["senior"]["member_id"] == "best"
-    own = await seen(company, "member:j", done["pairing"]["pairing_id"])
-    assert own["how"] == "One of you asked the other by name."
-    assert "best" not in json.dumps(own)
-    assert {event["receipt_id"] for event in await told(company, 2)} == {full["receipt_id"]}
+class TestReceiptCrash:
+    async def test_a_crash_before_the_proposal_leaves_no_receipt(
+        self, company: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pairings, "RESERVATION_LEASE", timedelta(seconds=1))
+        real = repository.write_receipts
+        died: list[bool] = []
+
+        async def dying(*arguments: Any) -> Any:
+            found = await real(*arguments)
+            if not died:
+                died.append(True)
+                raise ConnectionError("the process ends after the receipt was written")
+            return found
+
+        monkeypatch.setattr(reservation, "write_receipts", dying)
+        await company.open_programme()
+        await company.people(person("s"), person("j", "junior"))
+        body = {"senior": "s", "junior": "j"}
+        path = f"/programmes/{PROGRAMME}/pairings"
+        assert (await company.replicas[0].ask("admin", "POST", path, body, key="again")).status_code >= 500
+        [orphan] = await kept(company)
+        assert (await company.replicas[0].ask("admin", "GET", f"/receipts/{orphan['_id']}")).status_code == 404
+
+        async def dropped() -> bool:
+            return not await kept(company)
+
+        await until(dropped)
+        assert await company.heard(PAIRINGS) == []
+        made = await company.replicas[0].do("admin", path, body, key="again")
+        [document] = await kept(company)
+        assert (document["attempt"], document["pairing_id"]) == (2, made["pairing_id"])
+
+    async def test_two_processes_share_the_first_receipt(
+        self,
+        company: World,
+    ) -> None:
+        await company.open_programme()
+        await company.people(person("s"), person("j", "junior"))
+        matcher, same = company.replicas[0].matcher, plan("p", "s", "j").model_copy(update={"origin": "coordinator"})
+        one = await repository.write_receipts(matcher, [same], {"p": 1})
+        await company.people(person("s", offers={"negotiation": "explain"}))
+        other = await repository.write_receipts((await company.second()).matcher, [same], {"p": 1})
+        assert one == other
+        again = await repository.write_receipts(matcher, [same], {"p": 2})
+        assert again["p"].fit != one["p"].fit
 
 
-async def test_what_has_changed_between_a_round_and_its_publication_is_what_the_two_are_told(company: World) -> None:
-    await company.open_programme()
-    await company.people(person("s"), person("j", "junior"))
-    computed = await company.round(publish=False)
-    await company.people(person("j", "junior", offers={"generative-ai": "teach"}))
-    first = company.replicas[0]
-    await first.do("admin", f"/rounds/{computed['round_id']}/publish")
-    await company.round_in(f"/rounds/{computed['round_id']}", "published")
-    [mine] = (await first.get("member:s", "/pairings"))["items"]
-    assert "can teach it" in mine["you"]["reasons"][0]
-    full = await seen(company, "admin", mine["pairing_id"])
-    assert full["chosen_with"]["score"] < full["fit"]["score"]
-    assert (await verified(company, "admin", full["receipt_id"]))["verified"]
+class TestReceiptErasure:
+    async def test_an_erased_member_is_gone_also_as_a_runner_up(self, company: World) -> None:
+        await company.open_programme()
+        await company.people(person("s"), person("j", "junior", offers=WEAK), person("best", "junior"), person("t"))
+        pairing_id = await put_together(company)
+        others = await put_together(company, "t", "best")
+        assert (await seen(company, "admin", pairing_id))["runner_up"]["senior"]["member_id"] == "best"
+        await forgotten(company, "best")
+        [left] = await kept(company)
+        assert left["pairing_id"] == pairing_id
+        assert '"best"' not in json.dumps(left)
+        after = await seen(company, "admin", pairing_id)
+        assert after["runner_up"].keys() == {"junior"}
+        assert (await verified(company, "admin", after["receipt_id"]))["verified"]
+        assert (await company.replicas[0].ask("member:t", "GET", f"/pairings/{others}/receipt")).status_code == 404
 
-
-async def test_that_a_profile_has_changed_since_is_told_but_not_that_a_private_wish_has(company: World) -> None:
-    await company.open_programme()
-    await company.people(person("s"), person("j", "junior"))
-    id = (await seen(company, "admin", await put_together(company)))["receipt_id"]
-    await company.people(person("s", avoid=("j",)))
-    assert (await verified(company, "admin", id))["changed_since"] == {"senior": False, "junior": False}
-    await company.people(person("j", "junior", offers={"generative-ai": "explain"}))
-    found = await verified(company, "admin", id)
-    assert found["changed_since"] == {"senior": False, "junior": True}
-    assert found["verified"], "it was made from what was known then"
-
-
-async def test_what_was_changed_in_the_store_does_not_verify(company: World) -> None:
-    await company.open_programme()
-    await company.people(person("s"), person("j", "junior"))
-    await put_together(company)
-    [document] = await kept(company)
-    forged = {**document, "inputs": document["inputs"].replace('"level":12', '"level":13')}
-    await company.replicas[0].matcher.receipts.put(forged)
-    found = await verified(company, "admin", document["_id"])
-    assert not found["verified"]
-    assert found["differs"] == ["inputs"]
-    assert found["words"][0] == "Not the same is what it was computed from."
-
-
-async def test_only_who_may_see_a_pairing_sees_how_it_was_made(company: World) -> None:
-    await company.open_programme()
-    await company.people(
-        person("s"),
-        person("j", "junior", offers=WEAK, line=("chief",)),
-        person("best", "junior", line=("boss",)),
-        person("boss"),
-        person("chief"),
-    )
-    pairing_id = await put_together(company)
-    full = await seen(company, "admin", pairing_id)
-    assert full["runner_up"]["senior"]["member_id"] == "best"
-    hidden = await seen(company, COORDINATOR, pairing_id)
-    assert hidden["runner_up"]["senior"] == {**full["runner_up"]["senior"], "member_id": None}, "their own line"
-    first = company.replicas[0]
-    paths = (
-        f"/pairings/{pairing_id}/receipt",
-        f"/receipts/{full['receipt_id']}",
-        f"/receipts/{full['receipt_id']}/verification",
-    )
-    for path in paths:
-        for who in (f"coordinator:chief:{PROGRAMME}", "admin:chief", "member:best", "coordinator:boss:another"):
-            assert (await first.ask(who, "GET", path)).status_code == 404, (who, path)
-        assert (await first.ask("service", "GET", path)).status_code == 403
-    assert (await first.ask("admin", "GET", "/receipts/nowhere")).status_code == 404
-
-
-async def test_a_crash_after_the_receipt_and_before_the_proposal_leaves_neither(
-    company: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pairings, "RESERVATION_LEASE", timedelta(seconds=1))
-    real = repository.write_receipts
-    died: list[bool] = []
-
-    async def dying(*arguments: Any) -> Any:
-        found = await real(*arguments)
-        if not died:
-            died.append(True)
-            raise ConnectionError("the process ends after the receipt was written")
-        return found
-
-    monkeypatch.setattr(reservation, "write_receipts", dying)
-    await company.open_programme()
-    await company.people(person("s"), person("j", "junior"))
-    body = {"senior": "s", "junior": "j"}
-    path = f"/programmes/{PROGRAMME}/pairings"
-    assert (await company.replicas[0].ask("admin", "POST", path, body, key="again")).status_code >= 500
-    [orphan] = await kept(company)
-    assert (await company.replicas[0].ask("admin", "GET", f"/receipts/{orphan['_id']}")).status_code == 404
-
-    async def dropped() -> bool:
-        return not await kept(company)
-
-    await until(dropped)
-    assert await company.heard(PAIRINGS) == []
-    made = await company.replicas[0].do("admin", path, body, key="again")
-    [document] = await kept(company)
-    assert (document["attempt"], document["pairing_id"]) == (2, made["pairing_id"])
-
-
-async def test_two_processes_on_the_same_attempt_propose_under_the_receipt_that_was_written_first(
-    company: World,
-) -> None:
-    await company.open_programme()
-    await company.people(person("s"), person("j", "junior"))
-    matcher, same = company.replicas[0].matcher, plan("p", "s", "j").model_copy(update={"origin": "coordinator"})
-    one = await repository.write_receipts(matcher, [same], {"p": 1})
-    await company.people(person("s", offers={"negotiation": "explain"}))
-    other = await repository.write_receipts((await company.second()).matcher, [same], {"p": 1})
-    assert one == other
-    again = await repository.write_receipts(matcher, [same], {"p": 2})
-    assert again["p"].fit != one["p"].fit
-
-
-async def test_whoever_is_forgotten_is_gone_from_receipts_also_as_somebody_elses_runner_up(company: World) -> None:
-    await company.open_programme()
-    await company.people(person("s"), person("j", "junior", offers=WEAK), person("best", "junior"), person("t"))
-    pairing_id = await put_together(company)
-    others = await put_together(company, "t", "best")
-    assert (await seen(company, "admin", pairing_id))["runner_up"]["senior"]["member_id"] == "best"
-    await forgotten(company, "best")
-    [left] = await kept(company)
-    assert left["pairing_id"] == pairing_id
-    assert '"best"' not in json.dumps(left)
-    after = await seen(company, "admin", pairing_id)
-    assert after["runner_up"].keys() == {"junior"}
-    assert (await verified(company, "admin", after["receipt_id"]))["verified"]
-    assert (await company.replicas[0].ask("member:t", "GET", f"/pairings/{others}/receipt")).status_code == 404
-
-
-async def test_a_receipt_that_comes_after_the_erasure_of_a_runner_up_does_not_name_them(company: World) -> None:
-    await company.open_programme()
-    await company.people(person("s"), person("j", "junior"), person("third", "junior"))
-    await forgotten(company, "third")
-    chosen = Selection(runner_up={"senior": RunnerUp(member_id="third", score=0.5)})
-    late = plan("late", "s", "j").model_copy(update={"origin": "coordinator", "chosen": chosen})
-    outcome = (await reserve(company.replicas[0].matcher, [late]))["late"]
-    assert isinstance(outcome, pairings.Pairing)
-    [document] = await kept(company)
-    assert "third" not in json.dumps(document)
-
-
-async def test_pairs_that_are_proposed_together_have_each_their_own(company: World) -> None:
-    await company.open_programme()
-    people: list[ProfileChanged] = []
-    for n in range(30):
-        people += [person(f"s{n}"), person(f"j{n}", "junior")]
-    await company.people(*people)
-    await company.round()
-    documents = await kept(company)
-    assert len(documents) == len({document["pairing_id"] for document in documents}) == 30
-    found = await asyncio.gather(*(verified(company, "admin", document["_id"]) for document in documents))
-    assert all(one["verified"] for one in found)
+    async def test_a_later_receipt_does_not_name_an_erased_runner_up(self, company: World) -> None:
+        await company.open_programme()
+        await company.people(person("s"), person("j", "junior"), person("third", "junior"))
+        await forgotten(company, "third")
+        chosen = Selection(runner_up={"senior": RunnerUp(member_id="third", score=0.5)})
+        late = plan("late", "s", "j").model_copy(update={"origin": "coordinator", "chosen": chosen})
+        outcome = (await reserve(company.replicas[0].matcher, [late]))["late"]
+        assert isinstance(outcome, pairings.Pairing)
+        [document] = await kept(company)
+        assert "third" not in json.dumps(document)

@@ -56,252 +56,12 @@ async def resolved(company: World, path: str, *, whole: bool = False) -> list[An
     return found
 
 
-async def test_a_summary_tells_coverage_reasons_and_the_worst_pairs(company: World) -> None:
-    await company.open_programme(EASY)
-    await company.people(*four_and_four(), person("alone", "junior", level=11))
-    round = await company.round(publish=False)
-    first = company.replicas[0]
-    summary = await first.get("admin", f"/rounds/{round['round_id']}/summary")
-    assert (summary["pairs"], summary["seniors"], summary["juniors"]) == (4, 4, 5)
-    assert summary["optimum"] >= summary["total_fit"] - 1e-6 > 0
-    assert summary["coverage"] == [
-        {"department_id": "department-of-juniors", "side": "junior", "people": 5, "matched": 4},
-        {"department_id": "department-of-seniors", "side": "senior", "people": 4, "matched": 4},
-    ]
-    assert summary["reasons"] == [{"side": "junior", "code": "level_gap", "people": 1}]
-    scores = [one["fit"]["score"] for one in summary["worst"]]
-    assert scores == sorted(scores)
-    assert len(scores) == 4
-    [left] = (await first.get("admin", f"/rounds/{round['round_id']}/unmatched"))["items"]
-    assert (left["member_id"], left["code"]) == ("alone", "level_gap")
-
-
-async def test_a_member_learns_why_the_last_published_round_left_them_over(company: World) -> None:
-    await company.open_programme(EASY)
-    await company.people(*four_and_four(), person("alone", "junior", level=11))
-    first = company.replicas[0]
-    path = f"/programmes/{PROGRAMME}/why-not"
-    assert (await first.get("member:alone", path))["code"] == "no_round"
-    await company.round()
-    told = await first.get("member:alone", path)
-    assert (told["code"], told["round_id"] is not None) == ("level_gap", True)
-    assert told["text"] == member_text("level_gap")
-    assert not {"numbers", "relaxation"} & told.keys()
-    assert (await first.get("member:j0", path))["code"] == "not_left_over"
-    assert (await first.ask("member:stranger", "GET", path)).status_code == 404
-
-
-async def test_two_are_held_together_others_kept_apart_and_undoing_it_brings_everything_back(company: World) -> None:
-    await company.open_programme(EASY)
-    await company.people(*four_and_four())
-    path = f"/rounds/{(await company.round(publish=False))['round_id']}"
-    before = await pairs_of(company, path)
-    assert before == {(f"s{n}", f"j{n}") for n in range(4)}
-    locked = await adjust(company, path, "lock", ("s0", "j1"))
-    await adjust(company, path, "forbid", ("s2", "j2"))
-    first = company.replicas[0]
-    refused = await first.ask("admin", "POST", f"{path}/publish", {})
-    assert refused.json()["code"] == "not_resolved"
-    effects = await resolved(company, path)
-    assert [(one["state"], one["kept"]) for one in effects] == [("in_force", True)] * 2
-    assert all(one["cost"] > 0 for one in effects)
-    after = await pairs_of(company, path)
-    assert ("s0", "j1") in after
-    assert ("s2", "j2") not in after
-    assert len(after) == 4
-    round = await first.get("admin", path)
-    assert round["total_fit"] == pytest.approx(round["optimum"] - sum(one["cost"] for one in effects), abs=1e-3)
-    for one in effects:
-        await first.do("admin", f"{path}/adjustments/{one['adjustment_id']}/undo")
-    assert await resolved(company, path) == []
-    assert await pairs_of(company, path) == before
-    assert locked["state"] == "new"
-
-
-async def test_a_swap_is_published_as_it_was_made_whichever_process_solves_it_again(company: World) -> None:
-    await company.open_programme(EASY)
-    await company.people(*four_and_four())
-    path = f"/rounds/{(await company.round(publish=False))['round_id']}"
-    await adjust(company, path, "swap", ("s0", "j0"), ("s1", "j1"))
-    first = company.replicas[0]
-    await first.matcher.solver.stop()  # what the process remembers is gone, as after a restart
-    [swap] = await resolved(company, path)
-    wanted = {("s0", "j1"), ("s1", "j0"), ("s2", "j2"), ("s3", "j3")}
-    assert await pairs_of(company, path) == wanted
-    assert swap["kept"]
-    await resolved(company, path, whole=True)
-    assert await pairs_of(company, path) == wanted
-    await first.do("admin", f"{path}/publish")
-    done = await company.round_in(path, "published")
-    assert (done["proposed"], done["withdrawn"]) == (4, 0)
-    stored = [found async for found in first.matcher.pairings.find({})]
-    assert {(one.state.plan.senior.member_id, one.state.plan.junior.member_id) for one in stored} == wanted
-    late = await first.ask("admin", "POST", f"{path}/adjustments", {"kind": "lock", "pair": _two("s0", "j0")})
-    assert late.json()["code"] == "round_not_ready"
-
-
 def _two(senior: str, junior: str) -> dict[str, str]:
     return {"senior": senior, "junior": junior}
 
 
-async def test_a_public_rule_is_named_and_a_private_one_looks_like_a_place_that_was_needed_otherwise(
-    company: World,
-) -> None:
-    """Two worlds: in one a junior would rather not, in the other the place goes to another pair that is held."""
-    told = []
-    first = company.replicas[0]
-    for world in ("private", "public"):
-        await company.forget_everything()
-        await company.open_programme(EASY)
-        await company.people(*four_and_four(**({"avoid": ("s1",)} if world == "private" else {})))
-        path = f"/rounds/{(await company.round(publish=False))['round_id']}"
-        if world == "public":
-            await adjust(company, path, "lock", ("s2", "j0"))
-        accepted = await first.ask(
-            "admin", "POST", f"{path}/adjustments", {"kind": "lock", "pair": _two("s1", "j0")}, key="k"
-        )
-        assert accepted.status_code == 201
-        effect = (await resolved(company, path))[-1]
-        told.append([{**accepted.json(), "adjustment_id": ""}, {**effect, "adjustment_id": ""}])
-        assert ("s1", "j0") not in await pairs_of(company, path)
-    assert told[0] == told[1]
-    await company.people(person("report", "junior", line=("s3",)))
-    refused = await first.ask("admin", "POST", f"{path}/adjustments", {"kind": "lock", "pair": _two("s3", "report")})
-    assert (refused.status_code, refused.json()["code"]) == (409, "reporting_line")
-
-
-async def test_a_coordinator_changes_nothing_of_their_own_line_and_sees_none_of_it(company: World) -> None:
-    await company.open_programme(EASY)
-    await company.people(*four_and_four(line=("c",)), person("c", level=14))
-    path = f"/rounds/{(await company.round(publish=False))['round_id']}"
-    first = company.replicas[0]
-    for body in (
-        {"kind": "forbid", "pair": _two("s0", "j0")},
-        {"kind": "swap", "swap": [_two("s0", "j0"), _two("s1", "j1")]},
-    ):
-        refused = await first.ask(COORDINATOR, "POST", f"{path}/adjustments", body)
-        assert refused.json()["code"] == "own_line"
-    made = await adjust(company, path, "forbid", ("s0", "j0"))
-    await adjust(company, path, "forbid", ("s1", "j1"), who=COORDINATOR)
-    assert len(await first.get("admin", f"{path}/adjustments")) == 2
-    assert [one["pairs"] for one in await first.get(COORDINATOR, f"{path}/adjustments")] == [[["s1", "j1"]]]
-    undone = await first.ask(COORDINATOR, "POST", f"{path}/adjustments/{made['adjustment_id']}/undo", {})
-    assert undone.json()["code"] == "adjustment_unknown"
-    await resolved(company, path)
-    worst = (await first.get(COORDINATOR, f"{path}/summary"))["worst"]
-    assert "j0" not in {one["junior"]["member_id"] for one in worst}
-    other = (await company.round(publish=False))["round_id"]
-    compared = await first.get(COORDINATOR, f"{path}/compare/{other}")
-    assert compared["people_with_other_partners"] > len(compared["items"])
-    assert "j0" not in {name for one in compared["items"] for name in _named(one)}
-
-
 def _named(one: Any) -> set[str]:
     return {one["member_id"], *one["partners_before"], *one["partners_after"]}
-
-
-async def test_a_trial_is_compared_and_never_published(company: World) -> None:
-    await company.open_programme(EASY)
-    people = four_and_four()
-    people[0] = people[0].model_copy(update={"department_id": "department-of-juniors"})
-    await company.people(*people)
-    first = company.replicas[0]
-    computed = (await company.round(publish=False))["round_id"]
-    wishes = {"matching": {"weights": {"lower_benefit": 0, "higher_benefit": 0.01, "perspective": 100}}}
-    started = await first.do("admin", f"/programmes/{PROGRAMME}/rounds", {"seed": 1, "trial": wishes})
-    trial = await company.round_in(f"/rounds/{started['round_id']}", "computed", "failed")
-    assert trial["trial"]
-    refused = await first.ask("admin", "POST", f"/rounds/{trial['round_id']}/publish", {})
-    assert refused.json()["code"] == "trial_round"
-    found = await first.get("admin", f"/rounds/{computed}/compare/{trial['round_id']}")
-    assert found["total_fit"][0] == pytest.approx(found["total_fit_as_computed"][0])
-    assert found["total_fit"][1] <= found["total_fit"][0] + 1e-6
-    gains = [one["gain"] for one in found["items"]]
-    assert gains == sorted(gains)
-    same = await first.get("admin", f"/rounds/{computed}/compare/{computed}")
-    assert (same["items"], same["pairs_in_common"]) == ([], 4)
-    impossible: list[Any] = [{"care": {}}, {"matching": {"weight": {}}}, {"matching": {"floors": {"benefit": 7}}}]
-    for wrong in impossible:
-        answer = await first.ask("admin", "POST", f"/programmes/{PROGRAMME}/rounds", {"trial": wrong})
-        assert answer.status_code == 422, wrong
-
-
-async def test_a_computation_that_is_cancelled_ends_its_process_and_leaves_nothing(
-    company: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun = await _processes(company, monkeypatch, hold_the_first=True)
-    await company.open_programme(EASY)
-    await company.people(*four_and_four())
-    first = company.replicas[0]
-    started = await first.do("admin", f"/programmes/{PROGRAMME}/rounds", {})
-    path = f"/rounds/{started['round_id']}"
-    await until(lambda: _is(len(begun) == 1))
-    assert (await first.do("admin", f"{path}/cancel"))["state"] == "discarded"
-    await until(lambda: _is(not begun[0].lives()))
-    await first.matcher.tasks.idle()
-    assert (await first.get("admin", path))["state"] == "discarded"
-    assert await first.matcher.proposals.count({}) == 0
-
-
-async def test_a_killed_worker_leaves_a_round_that_is_taken_up_again(
-    company: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun = await _processes(company, monkeypatch, hold_the_first=True)
-    await company.open_programme(EASY)
-    await company.people(*four_and_four())
-    first = company.replicas[0]
-    with monkeypatch.context() as soon:  # and then as long as ever: on a busy machine a process begins late
-        soon.setattr(domain_round, "ROUND_LEASE", timedelta(seconds=2))
-        started = await first.do("admin", f"/programmes/{PROGRAMME}/rounds", {})
-        await until(lambda: _is(len(begun) == 1))
-        begun[0].kill()
-        await until(lambda: _is(len(begun) > 1))
-    done = await company.round_in(f"/rounds/{started['round_id']}", "computed", "failed")
-    assert (done["state"], done["pairs"]) == ("computed", 4)
-
-
-async def test_an_erasure_takes_the_changes_that_name_somebody_with_it(company: World) -> None:
-    await company.open_programme(EASY)
-    await company.people(*four_and_four())
-    path = f"/rounds/{(await company.round(publish=False))['round_id']}"
-    await adjust(company, path, "lock", ("s0", "j1"))
-    await adjust(company, path, "forbid", ("s2", "j2"))
-    await company.gone("j1")
-    first = company.replicas[0]
-
-    async def forgotten() -> bool:
-        return [one["pairs"] for one in await first.get("admin", f"{path}/adjustments")] == [[["s2", "j2"]]]
-
-    await until(forgotten)
-    await resolved(company, path)
-    assert "j1" not in {junior for _, junior in await pairs_of(company, path)}
-
-
-async def test_one_process_computes_one_round_after_the_other(company: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = await _processes(company, monkeypatch)
-    await company.open_programme(EASY)
-    await company.people(*four_and_four())
-    first, second = await company.round(publish=False), await company.round(publish=False)
-    assert (first["pairs"], second["pairs"]) == (4, 4)
-    assert first["round_id"] != second["round_id"]
-    assert len(begun) == 1
-    await company.replicas[0].do("admin", f"/rounds/{first['round_id']}/discard")
-    path = f"/rounds/{second['round_id']}"
-    await adjust(company, path, "forbid", ("s0", "j0"))
-    await resolved(company, path)
-    assert ("s0", "j0") not in await pairs_of(company, path)
-
-
-async def test_a_worker_whose_parent_is_gone_ends() -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.matcher.solver.worker",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    await process.communicate(b"")
-    assert process.returncode == 0
 
 
 async def _processes(
@@ -327,3 +87,242 @@ async def _processes(
 async def _is(condition: bool) -> bool:
     await asyncio.sleep(0)
     return condition
+
+
+class TestReview:
+    async def test_the_summary_has_coverage_reasons_and_worst_pairs(self, company: World) -> None:
+        await company.open_programme(EASY)
+        await company.people(*four_and_four(), person("alone", "junior", level=11))
+        round = await company.round(publish=False)
+        first = company.replicas[0]
+        summary = await first.get("admin", f"/rounds/{round['round_id']}/summary")
+        assert (summary["pairs"], summary["seniors"], summary["juniors"]) == (4, 4, 5)
+        assert summary["optimum"] >= summary["total_fit"] - 1e-6 > 0
+        assert summary["coverage"] == [
+            {"department_id": "department-of-juniors", "side": "junior", "people": 5, "matched": 4},
+            {"department_id": "department-of-seniors", "side": "senior", "people": 4, "matched": 4},
+        ]
+        assert summary["reasons"] == [{"side": "junior", "code": "level_gap", "people": 1}]
+        scores = [one["fit"]["score"] for one in summary["worst"]]
+        assert scores == sorted(scores)
+        assert len(scores) == 4
+        [left] = (await first.get("admin", f"/rounds/{round['round_id']}/unmatched"))["items"]
+        assert (left["member_id"], left["code"]) == ("alone", "level_gap")
+
+    async def test_a_member_learns_why_they_have_no_partner(self, company: World) -> None:
+        await company.open_programme(EASY)
+        await company.people(*four_and_four(), person("alone", "junior", level=11))
+        first = company.replicas[0]
+        path = f"/programmes/{PROGRAMME}/why-not"
+        assert (await first.get("member:alone", path))["code"] == "no_round"
+        await company.round()
+        told = await first.get("member:alone", path)
+        assert (told["code"], told["round_id"] is not None) == ("level_gap", True)
+        assert told["text"] == member_text("level_gap")
+        assert not {"numbers", "relaxation"} & told.keys()
+        assert (await first.get("member:j0", path))["code"] == "not_left_over"
+        assert (await first.ask("member:stranger", "GET", path)).status_code == 404
+
+    async def test_a_trial_is_compared_and_never_published(self, company: World) -> None:
+        await company.open_programme(EASY)
+        people = four_and_four()
+        people[0] = people[0].model_copy(update={"department_id": "department-of-juniors"})
+        await company.people(*people)
+        first = company.replicas[0]
+        computed = (await company.round(publish=False))["round_id"]
+        wishes = {"matching": {"weights": {"lower_benefit": 0, "higher_benefit": 0.01, "perspective": 100}}}
+        started = await first.do("admin", f"/programmes/{PROGRAMME}/rounds", {"seed": 1, "trial": wishes})
+        trial = await company.round_in(f"/rounds/{started['round_id']}", "computed", "failed")
+        assert trial["trial"]
+        refused = await first.ask("admin", "POST", f"/rounds/{trial['round_id']}/publish", {})
+        assert refused.json()["code"] == "trial_round"
+        found = await first.get("admin", f"/rounds/{computed}/compare/{trial['round_id']}")
+        assert found["total_fit"][0] == pytest.approx(found["total_fit_as_computed"][0])
+        assert found["total_fit"][1] <= found["total_fit"][0] + 1e-6
+        gains = [one["gain"] for one in found["items"]]
+        assert gains == sorted(gains)
+        same = await first.get("admin", f"/rounds/{computed}/compare/{computed}")
+        assert (same["items"], same["pairs_in_common"]) == ([], 4)
+        impossible: list[Any] = [{"care": {}}, {"matching": {"weight": {}}}, {"matching": {"floors": {"benefit": 7}}}]
+        for wrong in impossible:
+            answer = await first.ask("admin", "POST", f"/programmes/{PROGRAMME}/rounds", {"trial": wrong})
+            assert answer.status_code == 422, wrong
+
+
+class TestAdjustments:
+    async def test_lock_and_forbid_take_effect_and_can_be_undone(self, company: World) -> None:
+        await company.open_programme(EASY)
+        await company.people(*four_and_four())
+        path = f"/rounds/{(await company.round(publish=False))['round_id']}"
+        before = await pairs_of(company, path)
+        assert before == {(f"s{n}", f"j{n}") for n in range(4)}
+        locked = await adjust(company, path, "lock", ("s0", "j1"))
+        await adjust(company, path, "forbid", ("s2", "j2"))
+        first = company.replicas[0]
+        refused = await first.ask("admin", "POST", f"{path}/publish", {})
+        assert refused.json()["code"] == "not_resolved"
+        effects = await resolved(company, path)
+        assert [(one["state"], one["kept"]) for one in effects] == [("in_force", True)] * 2
+        assert all(one["cost"] > 0 for one in effects)
+        after = await pairs_of(company, path)
+        assert ("s0", "j1") in after
+        assert ("s2", "j2") not in after
+        assert len(after) == 4
+        round = await first.get("admin", path)
+        assert round["total_fit"] == pytest.approx(round["optimum"] - sum(one["cost"] for one in effects), abs=1e-3)
+        for one in effects:
+            await first.do("admin", f"{path}/adjustments/{one['adjustment_id']}/undo")
+        assert await resolved(company, path) == []
+        assert await pairs_of(company, path) == before
+        assert locked["state"] == "new"
+
+    async def test_a_swap_is_published_whichever_process_solves_it(self, company: World) -> None:
+        await company.open_programme(EASY)
+        await company.people(*four_and_four())
+        path = f"/rounds/{(await company.round(publish=False))['round_id']}"
+        await adjust(company, path, "swap", ("s0", "j0"), ("s1", "j1"))
+        first = company.replicas[0]
+        await first.matcher.solver.stop()  # what the process remembers is gone, as after a restart
+        [swap] = await resolved(company, path)
+        wanted = {("s0", "j1"), ("s1", "j0"), ("s2", "j2"), ("s3", "j3")}
+        assert await pairs_of(company, path) == wanted
+        assert swap["kept"]
+        await resolved(company, path, whole=True)
+        assert await pairs_of(company, path) == wanted
+        await first.do("admin", f"{path}/publish")
+        done = await company.round_in(path, "published")
+        assert (done["proposed"], done["withdrawn"]) == (4, 0)
+        stored = [found async for found in first.matcher.pairings.find({})]
+        assert {(one.state.plan.senior.member_id, one.state.plan.junior.member_id) for one in stored} == wanted
+        late = await first.ask("admin", "POST", f"{path}/adjustments", {"kind": "lock", "pair": _two("s0", "j0")})
+        assert late.json()["code"] == "round_not_ready"
+
+    async def test_only_public_rules_are_named(
+        self,
+        company: World,
+    ) -> None:
+        """Two worlds: in one a junior would rather not, in the other the place goes to another pair that is held."""
+        told = []
+        first = company.replicas[0]
+        for world in ("private", "public"):
+            await company.forget_everything()
+            await company.open_programme(EASY)
+            await company.people(*four_and_four(**({"avoid": ("s1",)} if world == "private" else {})))
+            path = f"/rounds/{(await company.round(publish=False))['round_id']}"
+            if world == "public":
+                await adjust(company, path, "lock", ("s2", "j0"))
+            accepted = await first.ask(
+                "admin", "POST", f"{path}/adjustments", {"kind": "lock", "pair": _two("s1", "j0")}, key="k"
+            )
+            assert accepted.status_code == 201
+            effect = (await resolved(company, path))[-1]
+            told.append([{**accepted.json(), "adjustment_id": ""}, {**effect, "adjustment_id": ""}])
+            assert ("s1", "j0") not in await pairs_of(company, path)
+        assert told[0] == told[1]
+        await company.people(person("report", "junior", line=("s3",)))
+        refused = await first.ask(
+            "admin", "POST", f"{path}/adjustments", {"kind": "lock", "pair": _two("s3", "report")}
+        )
+        assert (refused.status_code, refused.json()["code"]) == (409, "reporting_line")
+
+    async def test_a_coordinator_cannot_change_or_see_their_own_line(self, company: World) -> None:
+        await company.open_programme(EASY)
+        await company.people(*four_and_four(line=("c",)), person("c", level=14))
+        path = f"/rounds/{(await company.round(publish=False))['round_id']}"
+        first = company.replicas[0]
+        for body in (
+            {"kind": "forbid", "pair": _two("s0", "j0")},
+            {"kind": "swap", "swap": [_two("s0", "j0"), _two("s1", "j1")]},
+        ):
+            refused = await first.ask(COORDINATOR, "POST", f"{path}/adjustments", body)
+            assert refused.json()["code"] == "own_line"
+        made = await adjust(company, path, "forbid", ("s0", "j0"))
+        await adjust(company, path, "forbid", ("s1", "j1"), who=COORDINATOR)
+        assert len(await first.get("admin", f"{path}/adjustments")) == 2
+        assert [one["pairs"] for one in await first.get(COORDINATOR, f"{path}/adjustments")] == [[["s1", "j1"]]]
+        undone = await first.ask(COORDINATOR, "POST", f"{path}/adjustments/{made['adjustment_id']}/undo", {})
+        assert undone.json()["code"] == "adjustment_unknown"
+        await resolved(company, path)
+        worst = (await first.get(COORDINATOR, f"{path}/summary"))["worst"]
+        assert "j0" not in {one["junior"]["member_id"] for one in worst}
+        other = (await company.round(publish=False))["round_id"]
+        compared = await first.get(COORDINATOR, f"{path}/compare/{other}")
+        assert compared["people_with_other_partners"] > len(compared["items"])
+        assert "j0" not in {name for one in compared["items"] for name in _named(one)}
+
+    async def test_an_erasure_removes_changes_that_name_the_member(self, company: World) -> None:
+        await company.open_programme(EASY)
+        await company.people(*four_and_four())
+        path = f"/rounds/{(await company.round(publish=False))['round_id']}"
+        await adjust(company, path, "lock", ("s0", "j1"))
+        await adjust(company, path, "forbid", ("s2", "j2"))
+        await company.gone("j1")
+        first = company.replicas[0]
+
+        async def forgotten() -> bool:
+            return [one["pairs"] for one in await first.get("admin", f"{path}/adjustments")] == [[["s2", "j2"]]]
+
+        await until(forgotten)
+        await resolved(company, path)
+        assert "j1" not in {junior for _, junior in await pairs_of(company, path)}
+
+
+class TestSolverProcess:
+    async def test_a_cancelled_computation_leaves_nothing(
+        self, company: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun = await _processes(company, monkeypatch, hold_the_first=True)
+        await company.open_programme(EASY)
+        await company.people(*four_and_four())
+        first = company.replicas[0]
+        started = await first.do("admin", f"/programmes/{PROGRAMME}/rounds", {})
+        path = f"/rounds/{started['round_id']}"
+        await until(lambda: _is(len(begun) == 1))
+        assert (await first.do("admin", f"{path}/cancel"))["state"] == "discarded"
+        await until(lambda: _is(not begun[0].lives()))
+        await first.matcher.tasks.idle()
+        assert (await first.get("admin", path))["state"] == "discarded"
+        assert await first.matcher.proposals.count({}) == 0
+
+    async def test_the_round_of_a_killed_worker_is_computed_again(
+        self, company: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun = await _processes(company, monkeypatch, hold_the_first=True)
+        await company.open_programme(EASY)
+        await company.people(*four_and_four())
+        first = company.replicas[0]
+        with monkeypatch.context() as soon:  # and then as long as ever: on a busy machine a process begins late
+            soon.setattr(domain_round, "ROUND_LEASE", timedelta(seconds=2))
+            started = await first.do("admin", f"/programmes/{PROGRAMME}/rounds", {})
+            await until(lambda: _is(len(begun) == 1))
+            begun[0].kill()
+            await until(lambda: _is(len(begun) > 1))
+        done = await company.round_in(f"/rounds/{started['round_id']}", "computed", "failed")
+        assert (done["state"], done["pairs"]) == ("computed", 4)
+
+    async def test_one_process_computes_one_round_after_the_other(
+        self, company: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun = await _processes(company, monkeypatch)
+        await company.open_programme(EASY)
+        await company.people(*four_and_four())
+        first, second = await company.round(publish=False), await company.round(publish=False)
+        assert (first["pairs"], second["pairs"]) == (4, 4)
+        assert first["round_id"] != second["round_id"]
+        assert len(begun) == 1
+        await company.replicas[0].do("admin", f"/rounds/{first['round_id']}/discard")
+        path = f"/rounds/{second['round_id']}"
+        await adjust(company, path, "forbid", ("s0", "j0"))
+        await resolved(company, path)
+        assert ("s0", "j0") not in await pairs_of(company, path)
+
+    async def test_a_worker_without_its_parent_ends(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "services.matcher.solver.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        await process.communicate(b"")
+        assert process.returncode == 0
