@@ -212,8 +212,8 @@ async def estimate_gain(
 
 
 def _mean_parts(pairs: Sequence[RoundPair]) -> PartValues:
-    one, two, three, four = np.mean([evidence.extract_parts(pair.fit) for pair in pairs], axis=0).tolist()
-    return one, two, three, four
+    first, second, third, fourth = np.mean([evidence.extract_parts(pair.fit) for pair in pairs], axis=0).tolist()
+    return first, second, third, fourth
 
 
 async def when_a_release_lease_expires(stored: Stored[ProgrammeLearning], matcher: Matcher) -> None:

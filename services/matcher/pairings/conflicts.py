@@ -53,8 +53,8 @@ async def _find_broken_rules(pairing: Pairing, matcher: Matcher) -> tuple[tuple[
     programme = await matcher.programmes.get(plan.programme_id)
     profiles = await matcher.members.get_many([plan.senior.member_id, plan.junior.member_id])
     senior, junior = (
-        rules.find_enrolled_member(profiles[one.member_id], plan.programme_id) if one.member_id in profiles else None
-        for one in (plan.senior, plan.junior)
+        rules.find_enrolled_member(profiles[id], plan.programme_id) if id in profiles else None
+        for id in (plan.senior.member_id, plan.junior.member_id)
     )
     if programme is None or senior is None or junior is None:
         return None

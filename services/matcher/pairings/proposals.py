@@ -186,7 +186,7 @@ async def _recheck_request(
     matcher: Matcher,
 ) -> None:
     """Save what follows for one request. ``both``: the profiles of the member who asks, and of the other."""
-    asker, asked = both
+    asker, partner = both
     formed = pairing is not None and pairing.state in RUNNING_STATES
 
     def decide(state: PartnerRequest | None) -> requests.Decision | None:
@@ -198,7 +198,7 @@ async def _recheck_request(
             state,
             is_possible=possible,
             asker_avoids=asker is not None and request.asked in asker.avoid,
-            asked_avoids=asked is not None and request.asker in asked.avoid,
+            asked_avoids=partner is not None and request.asker in partner.avoid,
         )
 
     await matcher.requests.update(request.request_id, Op.once(), decide)

@@ -185,11 +185,11 @@ async def when_a_reservation_expires(stored: Stored[Pairing], matcher: Matcher) 
 async def audit_ledger(stored: Stored[SeatLedger], matcher: Matcher) -> None:
     """Free the seats of this ledger that belong to no live attempt."""
     held = stored.state.held
-    found = await matcher.pairings.get_many(list(held))
+    stored_pairings = await matcher.pairings.get_many(list(held))
     dead: dict[str, int] = {}
     unsettled = False
     for id, seat in held.items():
-        pairing = found[id].state if id in found else None
+        pairing = stored_pairings[id].state if id in stored_pairings else None
         if pairing is None or pairing.attempt != seat.attempt or not holds_seats(pairing):
             dead[id] = seat.attempt
         elif pairing.state == "reserving":

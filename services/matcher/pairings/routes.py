@@ -47,14 +47,14 @@ class AnswerBody(RequestBody):
     reason: DeclineReason | None = None
 
     @model_validator(mode="after")
-    def _reason_of_a_refusal(self) -> Self:
+    def _check_reason(self) -> Self:
         if self.reason is not None and self.answer == "accepted":
             raise ValueError("a reason belongs to a refusal")
         return self
 
 
 class CharterBody(RequestBody):
-    """A text to agree on, or ``agree`` to the one that stands."""
+    """A text to agree on, or ``agree`` to the current text."""
 
     goals: tuple[Text, ...] = Field((), max_length=10)
     meeting_rhythm: Annotated[str, Field(max_length=100)] = ""
@@ -62,7 +62,7 @@ class CharterBody(RequestBody):
     agree: bool = False
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _check_text(self) -> Self:
         if bool(self.goals) == self.agree:
             raise ValueError("give goals, or agree to the text that stands")
         return self

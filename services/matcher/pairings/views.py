@@ -27,7 +27,7 @@ class FocusView(BaseModel):
 
 
 class CharterView(BaseModel):
-    """The charter as one side sees it; ``agreed``: have you agreed to this text?"""
+    """The charter as one side sees it. ``agreed``: whether this side has agreed to the text."""
 
     goals: list[str]
     meeting_rhythm: str
@@ -36,7 +36,7 @@ class CharterView(BaseModel):
 
 
 class You(BaseModel):
-    """What only this participant sees; nobody sees the other's."""
+    """The part of a pairing that only this participant sees."""
 
     side: Side
     answer: Literal["accepted", "declined"] | None
@@ -49,8 +49,8 @@ class You(BaseModel):
 class PairingView(PairingState):
     """The public state of a pairing, and a participant's own part in it.
 
-    Without the version of the document, which grows with every answer: it would tell each of the two that the other has
-    answered, before both have.
+    It leaves out the version of the document, which grows with every answer: it would show each of the two that the
+    other one has answered, before both have.
     """
 
     you: You | None = None
@@ -95,12 +95,12 @@ class ChoiceView(BaseModel):
             side=choice.side,
             department_id=choice.partner.department_id,
             reasons=list(choice.reasons),
-            focus=[FocusView.of(one, taxonomy) for one in choice.focus],
+            focus=[FocusView.of(topic, taxonomy) for topic in choice.focus],
         )
 
 
 class RequestView(BaseModel):
-    """A request as both sides see it: that it lapsed says nothing about why."""
+    """A request as both sides see it. A lapsed request does not reveal the reason."""
 
     request_id: str
     programme_id: str
@@ -130,7 +130,7 @@ class HeldSeat(BaseModel):
 
 
 class LedgerView(BaseModel):
-    """A member's seats; ``capacity`` as it was when the last one was taken."""
+    """A member's seats. ``capacity``: when the last seat was taken."""
 
     member_id: str
     capacity: int

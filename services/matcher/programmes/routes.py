@@ -16,7 +16,6 @@ from chassis.web.http import (
     forbidden,
     set_etag,
 )
-from contracts.errors import NotFound
 from contracts.programmes import ProgrammeSettings
 from services.matcher.context import Matcher
 from services.matcher.dependencies import (
@@ -59,8 +58,8 @@ async def create_programme(
 
 @router.get("/programmes", dependencies=[ANY_ROLE])
 async def list_programmes(paging: Paging, matcher: MatcherContext) -> Page[ProgrammeView]:
-    found = matcher.programmes.find({}, limit=paging.fetch_limit, after=paging.after)
-    items, after = await build_page(found, paging, lambda stored: stored.id)
+    page = matcher.programmes.find({}, limit=paging.fetch_limit, after=paging.after)
+    items, after = await build_page(page, paging, lambda stored: stored.id)
     return Page(items=[ProgrammeView.of(stored.state) for stored in items], next=after)
 
 
@@ -105,12 +104,6 @@ async def _update_programme(
     id: str, command: Command, response: Response, matcher: Matcher, decide: ProgrammeDecision
 ) -> ProgrammeView:
     await programme_for(command.principal, id, "manage_programme", matcher)
-
-    def decide_existing(programme: Programme | None) -> programmes.Decision | None:
-        if programme is None:
-            raise NotFound("programme")
-        return decide(programme)
-
-    saved = await matcher.programmes.update(id, command.op, decide_existing, expect=command.expect)
+    saved = await matcher.programmes.update_existing(id, command.op, decide, expect=command.expect)
     set_etag(response, saved.version)
     return ProgrammeView.of(saved.require_state())

@@ -32,7 +32,9 @@ async def write_receipts(
     A pair has no receipt if one of the two no longer takes part, or if the organisation has put the two in conflict
     meanwhile. Call this while both seats are held: every later change of the organisation then reaches this pair too.
     """
-    profiles = await matcher.members.numbered([one.member_id for plan in plans for one in (plan.senior, plan.junior)])
+    profiles = await matcher.members.numbered(
+        [id for plan in plans for id in (plan.senior.member_id, plan.junior.member_id)]
+    )
     bases: dict[str, MatchingBasis] = {}
     written: dict[str, Receipt] = {}
     for plan in plans:
@@ -57,7 +59,7 @@ async def _add(written: Mapping[str, Receipt], receipts: ReceiptStore) -> Mappin
 
 def _runners_up(written: Mapping[str, Receipt]) -> Iterable[str]:
     """The members that receipts name beside the two. A pair of which one is erased is never proposed anyway."""
-    return {one.member_id for receipt in written.values() for one in receipt.chosen.runner_up.values()}
+    return {each.member_id for receipt in written.values() for each in receipt.chosen.runner_up.values()}
 
 
 async def _load_basis(plan: PairingPlan, matcher: Matcher) -> MatchingBasis:

@@ -158,7 +158,7 @@ class RollingWorker:
         changed, has_more_changed = await self._pop_changed(work)
         work.members_to_match.update(changed)
         await self._check_requests(work, programme, changed)
-        concerned = [one for one in work.standing.open.values() if not set(changed).isdisjoint(one.members)]
+        concerned = [each for each in work.standing.open.values() if not set(changed).isdisjoint(each.members)]
         await self._check_suggestions(work, concerned, programme)
         has_more_members = _is_rolling(programme) and await self._suggest(work, programme)
         if not _needs_worker(programme) and not work.requests_to_check and not work.standing.open:
