@@ -110,7 +110,7 @@ class FileSurvey:
             text = f"the managers on these lines manage each other in a circle: {self._describe_circle(member)}"
             issues.append(Issue(row.line, "manager", "manager_loop", text, refused=False))
         elif row.manager is not None and member in self.unresolved:
-            text = "the manager is unknown, or the manager's own row was refused; the person keeps the former manager"
+            text = "the manager is unknown or has a refused row; the person is imported without this manager"
             issues.append(Issue(row.line, "manager", "unknown_manager", text, refused=False))
         if any(self._resolve_ref(evaluator_ref) is None for evaluator_ref in row.evaluators):
             text = "an evaluator is unknown, or the evaluator's own row was refused; the others are imported"
