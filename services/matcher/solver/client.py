@@ -1,9 +1,9 @@
-"""Rounds are computed in a process of their own, so that events and requests keep flowing.
+"""Runs the computation of rounds in a child process, so that events and requests keep flowing.
 
-The process reads, solves and writes by itself (see ``worker``); what crosses the pipe is a job, then signs of progress,
-then totals. It runs at a low priority, one at a time in each replica, and ends when its parent does. After a result it
-stays for a while: it remembers what it read, so that the same round is solved again in a moment, and another round need
-not wait for its start, which takes a second.
+The child reads, solves and writes by itself (see ``worker``). The pipe carries a job, then progress, then totals. The
+child runs at a low priority, one round at a time in each replica, and ends when its parent does. After a result it
+stays alive for a while. It keeps what it read, so that the same round is solved again at once, and another round does
+not wait a second for its start.
 """
 
 import asyncio
@@ -17,13 +17,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from contracts.envelope import Instant
 from services.matcher.domain.rounds.round import Round, RoundProgress, RoundTotals
 
-HEARTBEAT_INTERVAL_S = 2.0  # seconds between two signs of life
-KEEP_WARM_S = 600.0  # seconds for which a process remembers what it read
-MAX_MESSAGE_BYTES = 1_000_000  # bytes of one message
+HEARTBEAT_INTERVAL_S = 2.0
+KEEP_WARM_S = 600.0  # how long an idle process keeps what it read
+MAX_MESSAGE_BYTES = 1_000_000
 PROJECT_ROOT = Path(__file__).parents[3]
+# One thread for each library of linear algebra.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
-Heartbeat = Callable[[RoundProgress], Awaitable[bool]]
+Heartbeat = Callable[[RoundProgress], Awaitable[bool]]  # False: the round is not wanted any longer
 
 
 class SolverDied(Exception):
@@ -31,7 +32,7 @@ class SolverDied(Exception):
 
 
 class UnsolvableRound(Exception):
-    """The worker raised; trying again would not help."""
+    """The worker raised an error; trying again would not help."""
 
 
 class _Message(BaseModel):
@@ -39,7 +40,7 @@ class _Message(BaseModel):
 
 
 class SolverJob(_Message):
-    """What the worker is to do: a round as it was claimed, at ``now`` of business time."""
+    """The worker's task: a round as it was claimed, at ``now`` of business time."""
 
     mongo: str
     database: str
@@ -49,7 +50,7 @@ class SolverJob(_Message):
 
 
 class SolverReport(_Message):
-    """What the worker says: how far it is, or its totals, or why it cannot."""
+    """The worker's message: its progress, or the totals, or the reason of its failure."""
 
     progress: RoundProgress | None = None
     totals: RoundTotals | None = None
@@ -57,78 +58,79 @@ class SolverReport(_Message):
 
 
 class Solver:
-    """Each round in its own process, one at a time. ``mongo`` and ``database``: where the worker finds the store."""
+    """Computes rounds one at a time in a child process. ``mongo`` and ``database``: where the child finds the store."""
 
     def __init__(self, mongo: str, database: str, instance: str) -> None:
         self._mongo, self._database, self._instance = mongo, database, instance
-        self._free = asyncio.Lock()
-        self._worker: _Worker | None = None
-        self._cooling: asyncio.TimerHandle | None = None
+        self._lock = asyncio.Lock()
+        self._worker: _WorkerProcess | None = None
+        self._warm_timer: asyncio.TimerHandle | None = None
 
-    async def run(self, round: Round, now: Instant, alive: Heartbeat) -> RoundTotals | None:
-        """The totals once all is written; None when ``alive`` said by False that it is not wanted any longer.
+    async def run(self, round: Round, now: Instant, heartbeat: Heartbeat) -> RoundTotals | None:
+        """The totals once everything is stored; None when ``heartbeat`` returned False.
 
-        ``alive`` is called at every stage and every few seconds. Raises ``SolverDied`` and ``Unanswerable``.
+        ``heartbeat`` is called at every stage and every few seconds. Raises ``SolverDied`` and ``UnsolvableRound``.
         """
-        while not await _within(self._free, HEARTBEAT_INTERVAL_S):
-            if not await alive(RoundProgress(stage="waiting")):
+        while not await _acquire_within(self._lock, HEARTBEAT_INTERVAL_S):
+            if not await heartbeat(RoundProgress(stage="waiting")):
                 return None
         try:
-            worker = await self._at_work(round)
-            worker.say(
+            worker = await self._worker_for(round)
+            worker.send(
                 SolverJob(mongo=self._mongo, database=self._database, instance=self._instance, round=round, now=now)
             )
-            totals = await self._followed(worker, alive)
+            totals = await self._follow(worker, heartbeat)
             self._keep_warm()
             return totals
         except BaseException:
             await self.stop()
             raise
         finally:
-            self._free.release()
+            self._lock.release()
 
     def cancel(self, round_id: str) -> None:
-        """Stop at once where this replica computes the round; elsewhere its next sign of life ends it."""
+        """Stop at once if this replica computes the round. In another replica its next heartbeat stops it."""
         if self._worker is not None and self._worker.round_id == round_id:
             self._worker.kill()
 
     async def stop(self) -> None:
         """End the process, whatever it does."""
         worker, self._worker = self._worker, None
-        if self._cooling is not None:
-            self._cooling.cancel()
+        if self._warm_timer is not None:
+            self._warm_timer.cancel()
         if worker is not None:
             worker.kill()
-            await worker.ended()
+            await worker.wait_until_ended()
 
     async def run_until_stopped(self) -> None:
-        """Part of the service: when it stops, so does the worker."""
+        """A background task of the service: the worker stops together with it."""
         try:
             await asyncio.Event().wait()
         finally:
             await self.stop()
 
-    async def _at_work(self, round: Round) -> "_Worker":
-        """The process that is there, which may remember this round, or a new one."""
-        if self._cooling is not None:
-            self._cooling.cancel()
-        if self._worker is not None and not self._worker.lives():
+    async def _worker_for(self, round: Round) -> "_WorkerProcess":
+        """The running process, which may have the round in its cache, or a new one."""
+        if self._warm_timer is not None:
+            self._warm_timer.cancel()
+        if self._worker is not None and not self._worker.is_alive():
             await self.stop()
         if self._worker is None:
-            self._worker = await _started()
+            self._worker = await _start_worker()
         self._worker.round_id = round.round_id
         return self._worker
 
-    async def _followed(self, worker: "_Worker", alive: Heartbeat) -> RoundTotals | None:
-        newest, told = RoundProgress(), 0.0
-        now = asyncio.get_running_loop().time
-        reading = asyncio.create_task(worker.heard())
+    async def _follow(self, worker: "_WorkerProcess", heartbeat: Heartbeat) -> RoundTotals | None:
+        """Read the worker's reports until its totals, and call ``heartbeat`` meanwhile."""
+        newest, last_heartbeat = RoundProgress(), 0.0
+        clock = asyncio.get_running_loop().time
+        reading = asyncio.create_task(worker.receive())
         try:
             while True:
                 done, _ = await asyncio.wait({reading}, timeout=HEARTBEAT_INTERVAL_S)
                 report = reading.result() if done else SolverReport(progress=newest)
                 if report is None:
-                    if await alive(newest):
+                    if await heartbeat(newest):
                         raise SolverDied("the solver's process ended without an answer")
                     return None
                 if report.failed is not None:
@@ -137,12 +139,12 @@ class Solver:
                     return report.totals
                 progress = report.progress or newest
                 if done:
-                    reading = asyncio.create_task(worker.heard())
-                if progress.stage != newest.stage or now() - told >= HEARTBEAT_INTERVAL_S:
-                    if not await alive(progress):
+                    reading = asyncio.create_task(worker.receive())
+                if progress.stage != newest.stage or clock() - last_heartbeat >= HEARTBEAT_INTERVAL_S:
+                    if not await heartbeat(progress):
                         await self.stop()
                         return None
-                    told = now()
+                    last_heartbeat = clock()
                 newest = progress
         finally:
             reading.cancel()
@@ -150,44 +152,44 @@ class Solver:
 
     def _keep_warm(self) -> None:
         if self._worker is not None:
-            self._cooling = asyncio.get_running_loop().call_later(KEEP_WARM_S, self._worker.kill)
+            self._warm_timer = asyncio.get_running_loop().call_later(KEEP_WARM_S, self._worker.kill)
 
 
-class _Worker:
-    """One process, and the two ends of its pipes."""
+class _WorkerProcess:
+    """One child process and both of its pipes. ``round_id``: the round that it computes, or computed last."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None, "it was asked for"
-        assert process.stdout is not None, "it was asked for"
-        self.round_id = ""  # that it computes, or computed last
-        self._process, self._to, self._from = process, process.stdin, process.stdout
+        assert process.stdin is not None, "started with a pipe"
+        assert process.stdout is not None, "started with a pipe"
+        self.round_id = ""
+        self._process, self._input, self._output = process, process.stdin, process.stdout
 
-    def say(self, job: SolverJob) -> None:
-        self._to.write(job.model_dump_json().encode() + b"\n")
+    def send(self, job: SolverJob) -> None:
+        self._input.write(job.model_dump_json().encode() + b"\n")
 
-    async def heard(self) -> SolverReport | None:
-        """The next report; None once the process has ended."""
-        line = await self._from.readline()
+    async def receive(self) -> SolverReport | None:
+        """The next report; None once the process has ended. Raises ``SolverDied`` if the message is no report."""
+        line = await self._output.readline()
         if not line.endswith(b"\n"):
             return None
         try:
             return SolverReport.model_validate_json(line)
         except ValidationError as error:
-            raise SolverDied("the solver's process said something else") from error
+            raise SolverDied("the solver's process sent something else than a report") from error
 
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         return self._process.returncode is None
 
     def kill(self) -> None:
-        if self.lives():
+        if self.is_alive():
             self._process.kill()
 
-    async def ended(self) -> None:
-        self._to.close()
+    async def wait_until_ended(self) -> None:
+        self._input.close()
         await self._process.wait()
 
 
-async def _started() -> _Worker:
+async def _start_worker() -> _WorkerProcess:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -198,10 +200,11 @@ async def _started() -> _Worker:
         cwd=PROJECT_ROOT,
         env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")},
     )
-    return _Worker(process)
+    return _WorkerProcess(process)
 
 
-async def _within(lock: asyncio.Lock, seconds: float) -> bool:
+async def _acquire_within(lock: asyncio.Lock, seconds: float) -> bool:
+    """Whether the lock was acquired in time."""
     try:
         async with asyncio.timeout(seconds):
             await lock.acquire()

@@ -1,7 +1,7 @@
-"""What a round's computation reads of the store: everybody who can be proposed, as lean as possible.
+"""Reads the input of a round's computation from the store: all members who can be proposed, in little memory.
 
-Ids first, then pages of whole documents by id: each request is short, so the store answers others in between, and only
-keys are ever listed over everybody.
+Ids are listed first, then whole documents are read in pages by id. Each request is short, so that the store can answer
+others in between, and only keys are ever listed over all members.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,10 +18,10 @@ from services.matcher.domain.rounds.round import Round
 from services.matcher.domain.rounds.waiting_priority import LastPairing, classify_result, compute_waiting_priority
 from services.matcher.engine.solve import MatchingProblem
 
-MEMBERS_PER_PAGE = 500  # people in one request
-V = TypeVar("V")
+MEMBERS_PER_PAGE = 500  # members read in one request
+ValueT = TypeVar("ValueT")
 
-ReadCallback = Callable[[int, int], None]
+ReadCallback = Callable[[int, int], None]  # members read, members in all
 
 
 @dataclass(frozen=True)
@@ -33,82 +33,81 @@ class InputCollections:
     pairings: Collection
 
 
-async def load_problem(round: Round, now: datetime, books: InputCollections, heard: ReadCallback) -> MatchingProblem:
-    """All that the round's result depends on, as of ``now`` (business time). ``heard``: how many have been read."""
+async def load_problem(
+    round: Round, now: datetime, collections: InputCollections, report_read: ReadCallback
+) -> MatchingProblem:
+    """All that the round's result depends on, as of ``now`` (business time)."""
     programme, on = round.programme_id, now.date()
-    wanted = {"enrolments.programme_id": programme, "grave": False}
-    ids = sorted([str(document["_id"]) async for document in books.members.find(wanted, {"_id": 1})])
-    history = await _history(programme, books.pairings)
-    share = ProfileInterner()
+    enrolled = {"enrolments.programme_id": programme, "grave": False}
+    ids = sorted([str(document["_id"]) async for document in collections.members.find(enrolled, {"_id": 1})])
+    history = await _load_history(programme, collections.pairings)
+    interner = ProfileInterner()
     profiles: list[ProfileChanged] = []
-    places: dict[str, int] = {}
-    waiting: dict[str, float] = {}
+    free_seats: dict[str, int] = {}
+    waiting_priority: dict[str, float] = {}
     for page in chunks(ids, MEMBERS_PER_PAGE):
-        ledgers = await _ledgers(page, books.ledgers)
-        async for document in books.members.find({"_id": {"$in": list(page)}}):
+        ledgers = await _load_ledgers(page, collections.ledgers)
+        async for document in collections.members.find({"_id": {"$in": list(page)}}):
             if document["grave"]:
                 continue
-            profile = share.interned(ProfileChanged.model_validate(document))
-            free = ledgers.get(profile.member_id, SeatLedger(member_id=profile.member_id)).count_free(
-                compute_seat_limits(profile, programme), programme
-            )
+            profile = interner.intern(ProfileChanged.model_validate(document))
+            id, limits = profile.member_id, compute_seat_limits(profile, programme)
+            free = ledgers.get(id, SeatLedger(member_id=id)).count_free(limits, programme)
             member = rules.find_enrolled_member(profile, programme)
-            if (
-                free <= 0
-                or member is None
-                or rules.find_absence_reason(profile, programme, round.settings, on) is not None
-            ):
+            if free <= 0 or member is None:
+                continue
+            if rules.find_absence_reason(profile, programme, round.settings, on) is not None:
                 continue
             profiles.append(profile)
-            places[profile.member_id] = free
-            urgent = compute_waiting_priority(member.enrolment.waiting_since, history.last.get(profile.member_id), now)
-            if urgent > 0:
-                waiting[profile.member_id] = urgent
-        heard(min(len(places), len(ids)), len(ids))
+            free_seats[id] = free
+            priority = compute_waiting_priority(member.enrolment.waiting_since, history.last.get(id), now)
+            if priority > 0:
+                waiting_priority[id] = priority
+        report_read(min(len(free_seats), len(ids)), len(ids))
     return MatchingProblem(
         programme_id=programme,
         settings=round.settings,
-        profiles=sorted(profiles, key=lambda one: one.member_id),
-        free_seats=places,
-        earlier_pairs=sorted(pair for pair in history.earlier if pair[0] in places and pair[1] in places),
+        profiles=sorted(profiles, key=lambda profile: profile.member_id),
+        free_seats=free_seats,
+        earlier_pairs=sorted(pair for pair in history.earlier if pair[0] in free_seats and pair[1] in free_seats),
         on=on,
         seed=round.seed,
-        waiting_priority=waiting,
+        waiting_priority=waiting_priority,
     )
 
 
 class ProfileInterner:
-    """Keeps what many profiles have in common once: a hundred thousand of them take a quarter of the memory."""
+    """Shares equal values between profiles: a hundred thousand of them then take a quarter of the memory."""
 
     def __init__(self) -> None:
-        self._known: dict[object, object] = {}
-        self._set = set(ProfileChanged.model_fields)
+        self._values: dict[object, object] = {}
+        self._fields = set(ProfileChanged.model_fields)
 
-    def interned(self, profile: ProfileChanged) -> ProfileChanged:
-        """An equal profile."""
+    def intern(self, profile: ProfileChanged) -> ProfileChanged:
+        """An equal profile, whose values are shared with earlier profiles."""
         values = dict(profile.__dict__)
         for name in ("offers", "seeks", "enrolments", "away"):
-            values[name] = tuple([self._one(value) for value in values[name]])
+            values[name] = tuple([self._share(value) for value in values[name]])
         for name in ("availability", "organisation_id", "department_id", "site_id", "discipline_id", "time_zone"):
-            values[name] = self._one(values[name])
+            values[name] = self._share(values[name])
         for name in ("languages", "line", "enrolments"):
-            values[name] = self._one(values[name])
-        return ProfileChanged.model_construct(_fields_set=self._set, **values)
+            values[name] = self._share(values[name])
+        return ProfileChanged.model_construct(_fields_set=self._fields, **values)
 
-    def _one(self, value: V) -> V:
-        return self._known.setdefault(value, value)  # type: ignore[return-value]
+    def _share(self, value: ValueT) -> ValueT:
+        return self._values.setdefault(value, value)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class _History:
-    """Pairs that were ever proposed, in any programme, and how each member's last one in this programme came out."""
+    """Pairs that were ever proposed in any programme, and each member's last finished pairing in this one."""
 
     earlier: set[tuple[str, str]]
     last: dict[str, LastPairing]
 
 
-async def _history(programme_id: str, pairings: Collection) -> _History:
-    shown = {
+async def _load_history(programme_id: str, pairings: Collection) -> _History:
+    fields = {
         "plan.senior.member_id": 1,
         "plan.junior.member_id": 1,
         "plan.programme_id": 1,
@@ -116,23 +115,22 @@ async def _history(programme_id: str, pairings: Collection) -> _History:
         "end_kind": 1,
         "happened_at": 1,
     }
-    found = _History(set(), {})
-    async for document in pairings.find({"state": {"$nin": list(UNPUBLISHED_STATES)}, "gone": False}, shown):
-        plan = document["plan"]
-        both = (str(plan["senior"]["member_id"]), str(plan["junior"]["member_id"]))
-        found.earlier.add(both)
-        if plan["programme_id"] == programme_id and document["state"] in ("ended", "lapsed"):
-            last = LastPairing(
-                datetime.fromisoformat(document["happened_at"]),
-                classify_result(document["state"], document.get("end_kind")),
-            )
-            for member in both:
-                if member not in found.last or found.last[member].at < last.at:
-                    found.last[member] = last
-    return found
+    history = _History(set(), {})
+    proposed = {"state": {"$nin": list(UNPUBLISHED_STATES)}, "gone": False}
+    async for document in pairings.find(proposed, fields):
+        plan, state = document["plan"], document["state"]
+        pair = (str(plan["senior"]["member_id"]), str(plan["junior"]["member_id"]))
+        history.earlier.add(pair)
+        if plan["programme_id"] == programme_id and state in ("ended", "lapsed"):
+            at = datetime.fromisoformat(document["happened_at"])
+            pairing = LastPairing(at, classify_result(state, document.get("end_kind")))
+            for member in pair:
+                if member not in history.last or history.last[member].at < pairing.at:
+                    history.last[member] = pairing
+    return history
 
 
-async def _ledgers(ids: Iterable[str], ledgers: Collection) -> dict[str, SeatLedger]:
-    shown = {"member_id": 1, "closed": 1, "held": 1}
-    found = ledgers.find({"_id": {"$in": list(ids)}}, shown)
-    return {document["_id"]: SeatLedger.model_validate(document) async for document in found}
+async def _load_ledgers(ids: Iterable[str], ledgers: Collection) -> dict[str, SeatLedger]:
+    fields = {"member_id": 1, "closed": 1, "held": 1}
+    documents = ledgers.find({"_id": {"$in": list(ids)}}, fields)
+    return {document["_id"]: SeatLedger.model_validate(document) async for document in documents}

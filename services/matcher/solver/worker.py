@@ -1,8 +1,8 @@
-"""The process that computes rounds: ``python -m services.matcher.solver.worker``, started by ``solver`` alone.
+"""The process that computes rounds: ``python -m services.matcher.solver.worker``, started by ``client`` alone.
 
-It reads jobs from its input, one a line, and says on its output how far it is and what came out. It is given no less
-than it needs and no more than others leave: its priority is low, its requests to the store are small, and libraries for
-arithmetic have one thread each. When its input ends its parent is gone, and so is it.
+It reads jobs from its standard input, one a line, and writes progress and totals to its standard output. It leaves
+resources to the service: its priority is low, its requests to the store are small, and numeric libraries have one
+thread each. The input ends when the parent process is gone; then this process exits too.
 """
 
 import asyncio
@@ -26,61 +26,60 @@ from services.matcher.solver.compute import SolverCache, SolverCollections, comp
 
 log = logging.getLogger(__name__)
 
-NICE = 10  # what the process gives way by
+NICENESS = 10  # added to the process's nice value: a lower priority than the service
 
-Jobs = queue.SimpleQueue[str]
+JobQueue = queue.SimpleQueue[str]
 
 
 def main() -> None:
-    output = _output_of_our_own()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    os.nice(NICE)
-    jobs: Jobs = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
-    memory = SolverCache(load())
+    output = _reserve_stdout()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    os.nice(NICENESS)
+    jobs: JobQueue = queue.SimpleQueue()
+    threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
+    cache = SolverCache(load())
     while True:
         job = SolverJob.model_validate_json(jobs.get())
         logs.configure("matcher", job.instance, "INFO")
 
-        def say(report: SolverReport) -> None:
+        def send(report: SolverReport) -> None:
             output.write(report.model_dump_json() + "\n")
             output.flush()
 
         with set_collected_aside():
-            asyncio.run(_done(job, memory, say))
+            asyncio.run(_run_job(job, cache, send))
 
 
-async def _done(job: SolverJob, memory: SolverCache, say: Callable[[SolverReport], None]) -> None:
+async def _run_job(job: SolverJob, cache: SolverCache, send: Callable[[SolverReport], None]) -> None:
+    """Compute the job's round. A transient error of the store ends the process, and the round is claimed again."""
     mongo = Mongo(job.mongo, job.database)
+
+    def send_progress(stage: str, done: int, total: int) -> None:
+        progress = RoundProgress.model_validate({"stage": stage, "done": done, "total": total})
+        send(SolverReport(progress=progress))
+
     try:
-        totals = await compute_round(
-            job.round,
-            job.now,
-            SolverCollections.of(mongo.collection),
-            memory,
-            lambda stage, done, total: say(
-                SolverReport(progress=RoundProgress.model_validate({"stage": stage, "done": done, "total": total}))
-            ),
-        )
+        collections = SolverCollections.of(mongo.collection)
+        totals = await compute_round(job.round, job.now, collections, cache, send_progress)
     except Exception as error:
         if is_transient(error):
-            raise  # the process ends, and the round is taken up again
+            raise
         log.exception("a round cannot be computed", extra={"round": job.round.round_id})
-        say(SolverReport(failed=safe_message(error)))
+        send(SolverReport(failed=safe_message(error)))
     else:
-        say(SolverReport(totals=totals))
+        send(SolverReport(totals=totals))
     finally:
         mongo.close()
 
 
-def _listen(jobs: Jobs) -> None:
+def _read_jobs(jobs: JobQueue) -> None:
     for line in sys.stdin:
         jobs.put(line)
     os._exit(0)
 
 
-def _output_of_our_own() -> TextIO:
-    """What is said to the parent, apart from what a library may print."""
+def _reserve_stdout() -> TextIO:
+    """The pipe to the parent. Whatever a library prints goes to standard error instead."""
     output = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return output

@@ -80,7 +80,7 @@ async def _processes(
         begun.append(worker)
         return worker
 
-    monkeypatch.setattr(solving, "_started", started)
+    monkeypatch.setattr(solving, "_start_worker", started)
     return begun
 
 

@@ -18,7 +18,7 @@ class Talkative:
     def __init__(self, *reports: SolverReport) -> None:
         self._reports = list(reports)
 
-    async def heard(self) -> SolverReport | None:
+    async def receive(self) -> SolverReport | None:
         await asyncio.sleep(0)
         return self._reports.pop(0) if self._reports else None
 
@@ -35,7 +35,7 @@ def followed(worker: Talkative, *, wanted: bool = True) -> list[int]:
         return wanted
 
     async def run() -> None:
-        assert await Solver("", "", "")._followed(cast("Any", worker), alive) is None
+        assert await Solver("", "", "")._follow(cast("Any", worker), alive) is None
 
     try:
         asyncio.run(run())

@@ -25,9 +25,9 @@ async def test_who_is_left_over_is_worked_out_once_however_many_people_there_are
     pairs = {(f"s{n}", f"j{n}"): compute.NumberedPair(n, 0.5) for n in range(50)}
     left = Gone({f"s{n}": UnmatchedReason("places_taken") for n in range(50, 60)})
     asked = MatchingProblem(PROGRAMME, settings(), (), {}, (), TODAY, 1)
-    known = CachedResult("round/1", asked, None, 25.0, 25.0, seniors, juniors, pairs, left, places=50)
+    known = CachedResult("round/1", asked, None, 25.0, 25.0, seniors, juniors, pairs, left, proposals=50)
     nothing: Any = None  # is read or written, as nothing changes
     shelves = SolverCollections(nothing, nothing, nothing, nothing)
-    await compute._bring_people_up_to_date(nothing, known, pairs.keys(), shelves)
-    assert (known.helped, known.late) == (set(), set())
+    await compute._update_unmatched(nothing, known, pairs.keys(), shelves)
+    assert (known.newly_matched, known.newly_unmatched) == (set(), set())
     assert left.looks <= 3
