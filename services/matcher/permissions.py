@@ -1,8 +1,10 @@
 """Applies the access policy of the domain to the caller of an endpoint."""
 
 from chassis.storage.aggregates import Stored
+from chassis.storage.projections import Projection
 from chassis.web.http import Principal, forbidden, not_found
 from contracts.errors import NotFound
+from contracts.profiles import ProfileChanged
 from services.matcher.context import Matcher
 from services.matcher.domain.access_policy import (
     Action,
@@ -14,6 +16,7 @@ from services.matcher.domain.access_policy import (
 )
 from services.matcher.domain.pairings.pairing import UNPUBLISHED_STATES, Pairing
 from services.matcher.domain.programmes.programme import Programme
+from services.matcher.stores.programmes import ProgrammeStore
 
 
 def coordinates(principal: Principal, programme_id: str, programme: Programme | None) -> bool:
@@ -22,9 +25,11 @@ def coordinates(principal: Principal, programme_id: str, programme: Programme | 
     return "coordinator" in principal.roles and (programme_id in principal.programmes or named)
 
 
-async def programme_for(principal: Principal, programme_id: str, action: Action, matcher: Matcher) -> Programme:
+async def programme_for(
+    principal: Principal, programme_id: str, action: Action, programmes: ProgrammeStore
+) -> Programme:
     """The programme, if the caller may do this with it. Raises a problem."""
-    programme = (await matcher.programmes.load(programme_id)).state
+    programme = (await programmes.load(programme_id)).state
     relation = relation_to_programme(principal.roles, coordinates=coordinates(principal, programme_id, programme))
     if not is_allowed(relation, action):
         raise forbidden("This is for the coordinators of the programme.")
@@ -57,27 +62,31 @@ async def relation_to(principal: Principal, pairing: Pairing, matcher: Matcher) 
         return "participant"
     programme = await matcher.programmes.get(plan.programme_id)
     is_coordinator = coordinates(principal, plan.programme_id, programme.state if programme else None)
-    conflicted = (is_coordinator or "admin" in principal.roles) and await is_in_conflict(principal, both, matcher)
+    conflicted = (is_coordinator or "admin" in principal.roles) and await is_in_conflict(
+        principal, both, matcher.members
+    )
     return relation_to_pairing(
         principal.member_id, principal.roles, coordinates=is_coordinator, participants=both, conflicted=conflicted
     )
 
 
-async def is_in_conflict(principal: Principal, members: set[str], matcher: Matcher) -> bool:
+async def is_in_conflict(principal: Principal, members: set[str], stored_profiles: Projection[ProfileChanged]) -> bool:
     """Whether one of ``members`` is in the caller's line."""
     if principal.member_id is None:
         return False
-    profiles = await matcher.members.get_many([*members, principal.member_id])
+    profiles = await stored_profiles.get_many([*members, principal.member_id])
     others = [profile for id, profile in profiles.items() if id in members]
     return has_conflict_of_interest(principal.member_id, profiles.get(principal.member_id), others)
 
 
-async def not_in_conflict(principal: Principal, pairs: list[set[str]], matcher: Matcher) -> list[bool]:
+async def not_in_conflict(
+    principal: Principal, pairs: list[set[str]], stored_profiles: Projection[ProfileChanged]
+) -> list[bool]:
     """For each pair of members, whether the caller is in no conflict with both."""
     if principal.member_id is None:
         return [True for _ in pairs]
     me = principal.member_id
-    profiles = await matcher.members.get_many(sorted({me}.union(*pairs)))
+    profiles = await stored_profiles.get_many(sorted({me}.union(*pairs)))
     own = profiles.get(me)
     return [
         me not in pair and not has_conflict_of_interest(me, own, [profiles[id] for id in pair if id in profiles])

@@ -26,6 +26,7 @@ from services.matcher.domain.programmes.programme import Programme
 from services.matcher.learning import commands
 from services.matcher.learning.views import LearningView, PreviewView
 from services.matcher.permissions import programme_for
+from services.matcher.stores.learning import LearningStore
 
 router = APIRouter(tags=["learning"])
 
@@ -49,11 +50,11 @@ async def propose_weights(id: str, command: CoordinatorCommand, matcher: Matcher
 async def start_preview(id: str, version: int, command: CoordinatorCommand, matcher: MatcherContext) -> PreviewView:
     programme = await _managed_programme(command.principal, id, matcher)
     commands.require_learning(programme)
-    weights, proposed = programme.settings.matching.weights, await _load_version(id, version, matcher)
+    weights, proposed = programme.settings.matching.weights, await _load_version(id, version, matcher.learning)
     weight_versions.require_proposed(proposed, weights)
     trials = await commands.start_preview(programme, proposed, command.op, matcher)
     await _update_learning(
-        id, command.op, matcher, lambda state: weight_versions.record_preview(state, version, weights, trials)
+        id, command.op, matcher.learning, lambda state: weight_versions.record_preview(state, version, weights, trials)
     )
     return PreviewView.of(version, await commands.load_trials(trials, matcher.rounds), None)
 
@@ -61,7 +62,7 @@ async def start_preview(id: str, version: int, command: CoordinatorCommand, matc
 @router.get("/programmes/{id}/learning/{version}/preview")
 async def get_preview(id: str, version: int, principal: CoordinatorPrincipal, matcher: MatcherContext) -> PreviewView:
     await _managed_programme(principal, id, matcher)
-    previewed = await _load_version(id, version, matcher)
+    previewed = await _load_version(id, version, matcher.learning)
     if previewed.preview is None:
         raise CommandRejected("no_preview", "There is no preview of this version yet; ask for it.")
     trials = await commands.load_trials(previewed.preview, matcher.rounds)
@@ -82,7 +83,7 @@ async def release_version(id: str, version: int, command: CoordinatorCommand, ma
             commands.require_learning(programme)
         return weight_versions.start_release(state, version, weights, by, moment, reviewed=reviewed)
 
-    state = await _update_learning(id, command.op, matcher, decide)
+    state = await _update_learning(id, command.op, matcher.learning, decide)
     if state.releasing is not None and state.releasing.version == version:
         rejection = await commands.finish_release(id, state.releasing, matcher)
         if rejection is not None:
@@ -95,31 +96,31 @@ async def dismiss_version(id: str, version: int, command: CoordinatorCommand, ma
     await _managed_programme(command.principal, id, matcher)
     by, now = command.principal.member_id, matcher.clock.now()
     await _update_learning(
-        id, command.op, matcher, lambda state: weight_versions.dismiss_version(state, version, by, now)
+        id, command.op, matcher.learning, lambda state: weight_versions.dismiss_version(state, version, by, now)
     )
     return await _view(id, matcher)
 
 
 async def _managed_programme(principal: Principal, id: str, matcher: Matcher) -> Programme:
-    return await programme_for(principal, id, "manage_programme", matcher)
+    return await programme_for(principal, id, "manage_programme", matcher.programmes)
 
 
 async def _view(id: str, matcher: Matcher) -> LearningView:
     return LearningView.of((await matcher.programmes.load(id)).state, await matcher.learning.load(id))
 
 
-async def _update_learning(id: str, op: Op, matcher: Matcher, decide: LearningDecision) -> ProgrammeLearning:
-    saved = await matcher.learning.update(id, op, lambda state: decide(commands.or_empty(state)))
+async def _update_learning(id: str, op: Op, store: LearningStore, decide: LearningDecision) -> ProgrammeLearning:
+    saved = await store.update(id, op, lambda state: decide(commands.or_empty(state)))
     return commands.or_empty(saved.state)
 
 
-async def _load_version(id: str, version: int, matcher: Matcher) -> WeightVersion:
-    return (await matcher.learning.load(id)).find_version(version)
+async def _load_version(id: str, version: int, store: LearningStore) -> WeightVersion:
+    return (await store.load(id)).find_version(version)
 
 
 async def _load_computed_preview(id: str, version: int, matcher: Matcher) -> ReleasePreview | None:
     """The preview of a version, if both of its trials are computed. Version 0 has none."""
-    preview = (await _load_version(id, version, matcher)).preview if version else None
+    preview = (await _load_version(id, version, matcher.learning)).preview if version else None
     if preview is None or not commands.are_computed(await commands.load_trials(preview, matcher.rounds)):
         return None
     return preview

@@ -61,11 +61,11 @@ async def list_conflicts(
     id: str, principal: CoordinatorPrincipal, paging: Paging, matcher: MatcherContext
 ) -> Page[ConflictView]:
     """Conflicts on which nobody has decided yet."""
-    await programme_for(principal, id, "run_rounds", matcher)
+    await programme_for(principal, id, "run_rounds", matcher.programmes)
     page = matcher.pairings.page_of_conflicts(id, limit=paging.fetch_limit, after=paging.after)
     items, after = await build_page(page, paging, lambda stored: stored.id)
     pairs = [{stored.state.plan.senior.member_id, stored.state.plan.junior.member_id} for stored in items]
-    allowed = await not_in_conflict(principal, pairs, matcher)
+    allowed = await not_in_conflict(principal, pairs, matcher.members)
     views = [ConflictView.of(stored.state) for stored, is_allowed in zip(items, allowed, strict=True) if is_allowed]
     return Page(items=views, next=after)
 

@@ -31,7 +31,7 @@ async def get_ledger(
     ledger = stored.state if stored else SeatLedger(member_id=member_id)
     if principal.member_id != member_id:
         people = {member_id, *(seat.partner for seat in ledger.held.values())}
-        if not all(await not_in_conflict(principal, [people], matcher)):
+        if not all(await not_in_conflict(principal, [people], matcher.members)):
             raise not_found("ledger")
     version = stored.version if stored else 0
     set_etag(response, version)

@@ -174,7 +174,7 @@ async def recheck_requests(batch: Sequence[PartnerRequest], programme: Programme
             continue
         have_seats = seats.keys() >= {request.asker, request.asked}
         possible = have_seats and _is_still_possible(request, both, programme, matcher)
-        await _recheck_request(request, pairing, both, possible, matcher)
+        await _recheck_request(request, pairing, both, possible, matcher.requests)
     return postponed
 
 
@@ -183,7 +183,7 @@ async def _recheck_request(
     pairing: Pairing | None,
     both: tuple[ProfileChanged | None, ProfileChanged | None],
     possible: bool,
-    matcher: Matcher,
+    store: RequestStore,
 ) -> None:
     """Save what follows for one request. ``both``: the profiles of the member who asks, and of the other."""
     asker, partner = both
@@ -201,7 +201,7 @@ async def _recheck_request(
             asked_avoids=partner is not None and request.asker in partner.avoid,
         )
 
-    await matcher.requests.update(request.request_id, Op.once(), decide)
+    await store.update(request.request_id, Op.once(), decide)
 
 
 def _is_still_possible(

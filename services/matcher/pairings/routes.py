@@ -173,10 +173,10 @@ async def end_pairing(id: str, command: UserCommand, matcher: MatcherContext) ->
 async def propose_pairing(
     id: str, body: PairBody, command: CoordinatorCommand, response: Response, matcher: MatcherContext
 ) -> PairingView:
-    programme = await programme_for(command.principal, id, "run_rounds", matcher)
+    programme = await programme_for(command.principal, id, "run_rounds", matcher.programmes)
     if programme.state != "open":
         raise CommandRejected("programme_not_open", "People are paired in open programmes only.")
-    if not all(await not_in_conflict(command.principal, [{body.senior, body.junior}], matcher)):
+    if not all(await not_in_conflict(command.principal, [{body.senior, body.junior}], matcher.members)):
         raise CommandRejected("own_line", "You or your own line would take part; another coordinator may do it.")
     pairing_id = derived_id("pairing", "coordinator", command.op.key)
     pairing = await proposals.propose(programme, (body.senior, body.junior), pairing_id, "coordinator", matcher)
@@ -202,7 +202,7 @@ async def _filter_member(principal: Principal, programme_id: str | None, mine: b
         return None
     if not mine and "coordinator" in principal.roles:
         if programme_id is not None:
-            await programme_for(principal, programme_id, "run_rounds", matcher)
+            await programme_for(principal, programme_id, "run_rounds", matcher.programmes)
             return None
         if principal.member_id is None:
             raise Problem(422, "Say of which programme: ?programme_id=", code="programme_needed")
@@ -212,7 +212,7 @@ async def _filter_member(principal: Principal, programme_id: str | None, mine: b
 async def _view_allowed(page: list[Stored[Pairing]], principal: Principal, matcher: Matcher) -> list[PairingView]:
     """The caller's own pairings, and others' where the caller is in no conflict with the two."""
     pairs = [{stored.state.plan.senior.member_id, stored.state.plan.junior.member_id} for stored in page]
-    allowed = await not_in_conflict(principal, pairs, matcher)
+    allowed = await not_in_conflict(principal, pairs, matcher.members)
     sides = [stored.state.side_of(principal.member_id) for stored in page]
     return [
         PairingView.seen_by(stored.state, side)

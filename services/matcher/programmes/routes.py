@@ -103,7 +103,7 @@ async def close_programme(
 async def _update_programme(
     id: str, command: Command, response: Response, matcher: Matcher, decide: ProgrammeDecision
 ) -> ProgrammeView:
-    await programme_for(command.principal, id, "manage_programme", matcher)
+    await programme_for(command.principal, id, "manage_programme", matcher.programmes)
     saved = await matcher.programmes.update_existing(id, command.op, decide, expect=command.expect)
     set_etag(response, saved.version)
     return ProgrammeView.of(saved.require_state())

@@ -89,7 +89,7 @@ async def _view(
 
 async def _view_runners_up(receipt: Receipt, principal: Principal, matcher: Matcher) -> dict[Side, RunnerUpView]:
     runners_up = receipt.chosen.runner_up
-    allowed = await not_in_conflict(principal, [{each.member_id} for each in runners_up.values()], matcher)
+    allowed = await not_in_conflict(principal, [{each.member_id} for each in runners_up.values()], matcher.members)
     return {
         side: RunnerUpView(member_id=runner_up.member_id if is_visible else None, score=runner_up.score)
         for (side, runner_up), is_visible in zip(runners_up.items(), allowed, strict=True)

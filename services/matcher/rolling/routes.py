@@ -32,7 +32,7 @@ async def list_free_members(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Page[FreeView]:
     """Members with a free seat, for example after a change of partner; the longest wait comes first."""
-    programme = await programme_for(principal, id, "run_rounds", matcher)
+    programme = await programme_for(principal, id, "run_rounds", matcher.programmes)
     free = await find_free_members(programme, limit, matcher)
     now = matcher.clock.now()
     return Page(items=[FreeView.of(member, now) for member in free])
@@ -46,10 +46,10 @@ async def compute_suggestions(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Page[SuggestionView]:
     """Pairs computed now and stored nowhere. Nobody is asked before a coordinator proposes the two to each other."""
-    programme = await programme_for(command.principal, id, "run_rounds", matcher)
+    programme = await programme_for(command.principal, id, "run_rounds", matcher.programmes)
     pairs = await suggest_pairs(programme, limit, matcher)
     allowed = await not_in_conflict(
-        command.principal, [{pair.senior.member_id, pair.junior.member_id} for pair in pairs], matcher
+        command.principal, [{pair.senior.member_id, pair.junior.member_id} for pair in pairs], matcher.members
     )
     shown = [pair for pair, is_visible in zip(pairs, allowed, strict=True) if is_visible]
     return Page(items=[SuggestionView.of(pair, matcher.taxonomy) for pair in shown])
@@ -64,7 +64,7 @@ async def list_suggestions(
     state: Literal["open", "released", "dismissed"] = "open",
 ) -> Page[WaitingView]:
     """Suggestions that wait for a coordinator, in programmes that are matched as members come and go."""
-    programme = await programme_for(principal, id, "run_rounds", matcher)
+    programme = await programme_for(principal, id, "run_rounds", matcher.programmes)
     page = matcher.suggestions.find({"programme_id": id, "state": state}, limit=paging.fetch_limit, after=paging.after)
     items, after = await build_page(page, paging, lambda stored: stored.id)
     views = await _view_allowed([stored.state for stored in items], programme, principal, matcher)
@@ -91,7 +91,7 @@ async def _view_allowed(
     stored: list[Suggestion], programme: Programme, principal: Principal, matcher: Matcher
 ) -> list[WaitingView]:
     """Suggestions without the caller and the caller's line; open ones only while they are possible."""
-    allowed = await not_in_conflict(principal, [set(suggestion.members) for suggestion in stored], matcher)
+    allowed = await not_in_conflict(principal, [set(suggestion.members) for suggestion in stored], matcher.members)
     pairs = await describe_suggestions(stored, programme, matcher)
     return [
         WaitingView.of(suggestion, pair if suggestion.state == "open" else None, matcher.taxonomy)
@@ -107,5 +107,5 @@ async def _require_coordinator(id: str, principal: Principal, matcher: Matcher) 
     is_theirs = coordinates(principal, suggestion.programme_id, programme.state if programme else None)
     if not is_allowed(relation_to_programme(principal.roles, coordinates=is_theirs), "run_rounds"):
         raise NotFound("suggestion")
-    if not all(await not_in_conflict(principal, [set(suggestion.members)], matcher)):
+    if not all(await not_in_conflict(principal, [set(suggestion.members)], matcher.members)):
         raise NotFound("suggestion")

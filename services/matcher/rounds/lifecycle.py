@@ -17,7 +17,7 @@ from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged
 from services.matcher.context import Matcher
 from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.eligibility import assess
+from services.matcher.domain.fit.eligibility import MatchingTerms, assess
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.pairings.pairing import PairingPlan, build_participant
 from services.matcher.domain.receipts.receipt import SIDES, RunnerUp, Selection
@@ -161,11 +161,12 @@ async def _publish_batch(
 ) -> int:
     """Check each pair again, reserve the seats and propose it. Returns the number of proposed pairs."""
     profiles = await matcher.members.get_many([id for pair in proposals for id in (pair["senior"], pair["junior"])])
+    terms = matcher.current_terms(round)
     outcomes: dict[str, reservation.Outcome] = {}
     plans = []
     for proposal in proposals:
         senior, junior = profiles.get(proposal["senior"]), profiles.get(proposal["junior"])
-        rejection = _find_rejection(round, senior, junior, earlier, matcher)
+        rejection = _find_rejection(senior, junior, earlier, terms)
         if rejection is not None:
             outcomes[proposal["pairing_id"]] = rejection
         elif senior is not None and junior is not None:
@@ -195,11 +196,10 @@ async def _reserve_all(plans: Sequence[PairingPlan], matcher: Matcher) -> dict[s
 
 
 def _find_rejection(
-    round: Round,
     senior: ProfileChanged | None,
     junior: ProfileChanged | None,
     earlier: set[tuple[str, str]],
-    matcher: Matcher,
+    terms: MatchingTerms,
 ) -> CommandRejected | None:
     """Why a pair of this round may no longer be proposed; None where it may.
 
@@ -207,7 +207,7 @@ def _find_rejection(
     """
     pair = (senior.member_id, junior.member_id) if senior and junior else None
     again = [pair[1]] if pair is not None and {pair, pair[::-1]} & earlier else []
-    eligibility = assess(senior, junior, matcher.current_terms(round), again)
+    eligibility = assess(senior, junior, terms, again)
     for profile, candidate in ((senior, eligibility.senior), (junior, eligibility.junior)):
         if profile is None:
             return CommandRejected("gone", "One of them takes part no longer.")

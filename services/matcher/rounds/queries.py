@@ -30,7 +30,7 @@ async def check_adjustment(
     ``replaced``: the pairs that a swap takes apart.
     """
     pairs = [*adjustment.pairs, *replaced]
-    if not all(await not_in_conflict(principal, [set(pair) for pair in pairs], matcher)):
+    if not all(await not_in_conflict(principal, [set(pair) for pair in pairs], matcher.members)):
         raise OWN_LINE
     for pair in replaced:
         if not await matcher.proposals.contains(round, pair):

@@ -89,7 +89,7 @@ async def list_adjustments(id: str, principal: CoordinatorPrincipal, matcher: Ma
     """Changes by hand, their effect, and their cost."""
     round = await load_round(id, principal, matcher)
     changes = round.adjustments
-    allowed = await not_in_conflict(principal, [set(change.members) for change in changes], matcher)
+    allowed = await not_in_conflict(principal, [set(change.members) for change in changes], matcher.members)
     return [AdjustmentView.of(change) for change, is_allowed in zip(changes, allowed, strict=True) if is_allowed]
 
 
@@ -101,7 +101,7 @@ async def add_adjustment(
     round = await load_round(id, command.principal, matcher)
     adjustment, replaced = body.to_adjustment(derived_id("adjustment", command.op.key))
     await check_adjustment(round, adjustment, replaced, command.principal, matcher)
-    after = await update_round(id, command.op, matcher, lambda state: rounds.add_adjustment(state, adjustment))
+    after = await update_round(id, command.op, matcher.rounds, lambda state: rounds.add_adjustment(state, adjustment))
     stored = [change for change in after.adjustments if change.adjustment_id == adjustment.adjustment_id]
     return AdjustmentView.of(stored[0] if stored else adjustment)
 
@@ -110,12 +110,12 @@ async def add_adjustment(
 async def undo_adjustment(id: str, adjustment: str, command: CoordinatorCommand, matcher: MatcherContext) -> RoundView:
     round = await load_round(id, command.principal, matcher)
     members = [set(change.members) for change in round.adjustments if change.adjustment_id == adjustment]
-    if not all(await not_in_conflict(command.principal, members, matcher)):
+    if not all(await not_in_conflict(command.principal, members, matcher.members)):
         members = []
     if not members:
         raise CommandRejected("adjustment_unknown", "There is no such change in this round.")
     return RoundView.of(
-        await update_round(id, command.op, matcher, lambda state: rounds.undo_adjustment(state, adjustment))
+        await update_round(id, command.op, matcher.rounds, lambda state: rounds.undo_adjustment(state, adjustment))
     )
 
 
@@ -125,7 +125,7 @@ async def resolve_round(id: str, body: ResolveBody, command: CoordinatorCommand,
     await load_round(id, command.principal, matcher)
     moment = matcher.clock.moment()
     after = await update_round(
-        id, command.op, matcher, lambda state: rounds.request_resolve(state, moment, whole=body.whole)
+        id, command.op, matcher.rounds, lambda state: rounds.request_resolve(state, moment, whole=body.whole)
     )
     start_work(id, matcher)
     return RoundView.of(after)
@@ -145,7 +145,7 @@ async def compare_rounds(
     start, end = int(paging.after or 0), int(paging.after or 0) + paging.limit
     page = comparison.differences[start:end]
     allowed = await not_in_conflict(
-        principal, [{entry.member_id, *entry.partners_before, *entry.partners_after} for entry in page], matcher
+        principal, [{entry.member_id, *entry.partners_before, *entry.partners_after} for entry in page], matcher.members
     )
     views = [DifferenceView.of(entry) for entry, is_allowed in zip(page, allowed, strict=True) if is_allowed]
     return ComparisonView.of(first, second, comparison, views, str(end) if end < len(comparison.differences) else None)

@@ -25,6 +25,7 @@ from services.matcher.rounds.views import (
     ProposedMember,
     RoundView,
 )
+from services.matcher.stores.rounds import RoundStore
 
 router = APIRouter(tags=["rounds"])
 
@@ -45,7 +46,7 @@ class NewRound(RequestBody):
 async def start_round(
     id: str, body: NewRound, command: CoordinatorCommand, response: Response, matcher: MatcherContext
 ) -> RoundView:
-    programme = await programme_for(command.principal, id, "run_rounds", matcher)
+    programme = await programme_for(command.principal, id, "run_rounds", matcher.programmes)
     round_id = derived_id("round", command.op.key)
     under_way = {"programme_id": id, "state": {"$in": ["computing", "publishing"]}, "round_id": {"$ne": round_id}}
     if await matcher.rounds.count(under_way):
@@ -69,7 +70,7 @@ async def start_round(
 async def list_rounds(
     id: str, principal: CoordinatorPrincipal, paging: Paging, matcher: MatcherContext
 ) -> Page[RoundView]:
-    await programme_for(principal, id, "run_rounds", matcher)
+    await programme_for(principal, id, "run_rounds", matcher.programmes)
     page = matcher.rounds.find({"programme_id": id}, limit=paging.fetch_limit, after=paging.after)
     items, after = await build_page(page, paging, lambda stored: stored.id)
     return Page(items=[RoundView.of(stored.state) for stored in items], next=after)
@@ -108,7 +109,7 @@ async def publish_round(id: str, command: CoordinatorCommand, matcher: MatcherCo
     if programme.state != "open":
         raise CommandRejected("programme_not_open", "Rounds are published in open programmes only.")
     moment = matcher.clock.moment()
-    released = await update_round(id, command.op, matcher, lambda state: rounds.start_publication(state, moment))
+    released = await update_round(id, command.op, matcher.rounds, lambda state: rounds.start_publication(state, moment))
     start_work(id, matcher)
     return RoundView.of(released)
 
@@ -117,7 +118,7 @@ async def publish_round(id: str, command: CoordinatorCommand, matcher: MatcherCo
 async def discard_round(id: str, command: CoordinatorCommand, matcher: MatcherContext) -> RoundView:
     await load_round(id, command.principal, matcher)
     moment = matcher.clock.moment()
-    after = await update_round(id, command.op, matcher, lambda state: rounds.discard_round(state, moment))
+    after = await update_round(id, command.op, matcher.rounds, lambda state: rounds.discard_round(state, moment))
     matcher.solver.cancel(id)
     return RoundView.of(after)
 
@@ -127,7 +128,7 @@ async def cancel_round(id: str, command: CoordinatorCommand, matcher: MatcherCon
     """Stop the computation at once. An earlier result of the round becomes the current one again."""
     await load_round(id, command.principal, matcher)
     moment = matcher.clock.moment()
-    after = await update_round(id, command.op, matcher, lambda state: rounds.cancel_computation(state, moment))
+    after = await update_round(id, command.op, matcher.rounds, lambda state: rounds.cancel_computation(state, moment))
     matcher.solver.cancel(id)
     return RoundView.of(after)
 
@@ -135,18 +136,18 @@ async def cancel_round(id: str, command: CoordinatorCommand, matcher: MatcherCon
 async def load_round(id: str, principal: Principal, matcher: Matcher) -> Round:
     """The round, if the caller may run rounds of its programme. Raises ``NotFound`` or a problem."""
     round = (await matcher.rounds.load(id)).state
-    await programme_for(principal, round.programme_id, "run_rounds", matcher)
+    await programme_for(principal, round.programme_id, "run_rounds", matcher.programmes)
     return round
 
 
-async def update_round(id: str, op: Op, matcher: Matcher, decide: RoundDecision) -> Round:
-    return (await matcher.rounds.update_existing(id, op, decide)).require_state()
+async def update_round(id: str, op: Op, store: RoundStore, decide: RoundDecision) -> Round:
+    return (await store.update_existing(id, op, decide)).require_state()
 
 
 async def view_proposals(documents: list[Document], principal: Principal, matcher: Matcher) -> list[ProposalView]:
     """Views of the proposals in which neither the caller nor the caller's line takes part."""
     pairs = [{proposal["senior"], proposal["junior"]} for proposal in documents]
-    allowed = await not_in_conflict(principal, pairs, matcher)
+    allowed = await not_in_conflict(principal, pairs, matcher.members)
     profiles = await matcher.members.get_many(sorted(set().union(*pairs)))
     return [
         ProposalView(
