@@ -66,14 +66,14 @@ def _named(one: Any) -> set[str]:
 
 async def _processes(
     company: World, monkeypatch: pytest.MonkeyPatch, *, hold_the_first: bool = False
-) -> list[solving._Worker]:
+) -> list[solving._WorkerProcess]:
     """The workers that are begun from now on; the first may be held, those that follow work."""
     for replica in company.replicas:
         await replica.matcher.solver.stop()
-    begun: list[solving._Worker] = []
-    real = solving._started
+    begun: list[solving._WorkerProcess] = []
+    real = solving._start_worker
 
-    async def started() -> solving._Worker:
+    async def started() -> solving._WorkerProcess:
         worker = await real()
         if hold_the_first and not begun:
             os.kill(worker._process.pid, signal.SIGSTOP)
