@@ -35,14 +35,14 @@ PLAIN = ProgrammeSettings(
 
 def settings(**changes: Any) -> ProgrammeSettings:
     """Valid settings, with dotted changes: ``rules__min_level_gap=3``."""
-    made = PLAIN.model_dump()
+    document = PLAIN.model_dump()
     for path, value in changes.items():
-        place = made
+        section = document
         *above, last = path.split("__")
         for step in above:
-            place = place[step]
-        place[last] = value
-    return ProgrammeSettings.model_validate(made)
+            section = section[step]
+        section[last] = value
+    return ProgrammeSettings.model_validate(document)
 
 
 def person(
@@ -89,8 +89,8 @@ def _windows() -> st.SearchStrategy[Availability]:
     window = st.tuples(st.integers(0, 6), st.integers(0, 22), st.integers(1, 6)).map(
         lambda w: (w[0], w[1] * 60, min(1440, (w[1] + w[2]) * 60 + 17))
     )
-    some = st.lists(window, min_size=1, max_size=4).map(lambda found: weekly(*found))
-    return st.one_of(st.just(Availability()), some, st.just(Availability(kind="rotating")))
+    windows = st.lists(window, min_size=1, max_size=4).map(lambda times: weekly(*times))
+    return st.one_of(st.just(Availability()), windows, st.just(Availability(kind="rotating")))
 
 
 ANSWER = st.one_of(st.none(), st.sampled_from([-2.0, -1.0, -0.5, 0.0, 1.0, 2.0]))
@@ -131,8 +131,8 @@ def _anybody(side: str) -> st.SearchStrategy[ProfileChanged]:
 
 @cache
 def _named(others: tuple[str, ...]) -> st.SearchStrategy[dict[str, tuple[str, ...]]]:
-    some = st.lists(st.sampled_from(others), max_size=2, unique=True).map(tuple)
-    return st.fixed_dictionaries({"line": some, "evaluators": some, "avoid": some}) if others else st.just({})
+    names = st.lists(st.sampled_from(others), max_size=2, unique=True).map(tuple)
+    return st.fixed_dictionaries({"line": names, "evaluators": names, "avoid": names}) if others else st.just({})
 
 
 @st.composite

@@ -19,7 +19,7 @@ from services.matcher.domain.rounds.summary import (
     RoundComparison,
     RoundSummary,
     RuleRelaxation,
-    UnmatchedReason,
+    UnmatchedReasonCount,
 )
 from services.matcher.pairings.views import FocusView
 
@@ -129,7 +129,7 @@ class SummaryView(RoundView):
 
     settings_used: ProgrammeSettings
     coverage: tuple[DepartmentCoverage, ...]
-    reasons: tuple[UnmatchedReason, ...]
+    reasons: tuple[UnmatchedReasonCount, ...]
     relaxations: tuple[RuleRelaxation, ...]
     worst: list[ProposalView]
 

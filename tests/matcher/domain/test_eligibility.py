@@ -20,7 +20,7 @@ def assess_pair(
     return assess(senior or person("s"), junior or person("j", "junior"), terms(**changes))
 
 
-class TestPresence:
+class TestEligibilityPresence:
     def test_a_pair_without_obstacles_is_eligible_with_its_fit(self) -> None:
         eligibility = assess_pair()
         pair = eligibility.find_pair()
@@ -49,7 +49,7 @@ class TestPresence:
         assert eligibility.absence == "not_enrolled"
 
 
-class TestSides:
+class TestEligibilitySides:
     @pytest.mark.parametrize(("side", "takes_side"), [("senior", True), ("either", True), ("junior", False)])
     def test_a_pair_needs_both_on_their_sides(self, side: str, takes_side: bool) -> None:
         eligibility = assess_pair(person("s", enrolment={"side": side}))
@@ -58,7 +58,7 @@ class TestSides:
         assert eligibility.members is not None, "the side is no matter of presence"
 
 
-class TestRules:
+class TestEligibilityRules:
     def test_public_rules_are_named_and_forbid_the_pair(self) -> None:
         eligibility = assess_pair(person("s", evaluators=("j",)))
         assert eligibility.broken_rules == ("evaluator",)
@@ -81,7 +81,7 @@ class TestRules:
         assert eligibility.find_pair(with_private_wishes=False) is not None
 
 
-class TestFloors:
+class TestEligibilityFloors:
     def test_a_pair_below_a_floor_is_not_eligible(self) -> None:
         eligibility = assess_pair(person("s", seeks={}))
         assert eligibility.shortfalls == ("nothing_for_senior",)

@@ -41,238 +41,239 @@ def broken(senior: ProfileChanged, junior: ProfileChanged, **changes: object) ->
     return rules.find_broken_rules(member(senior), member(junior), settings(**changes), TODAY)
 
 
-def test_two_people_with_nothing_against_them_may_be_paired() -> None:
-    assert broken(SENIOR, JUNIOR) == ()
+class TestFitHardRules:
+    def test_pair_without_obstacles_breaks_no_rule(self) -> None:
+        assert broken(SENIOR, JUNIOR) == ()
 
-
-@pytest.mark.parametrize(
-    ("senior", "junior", "rule"),
-    [
-        ({"level": 6}, {"level": 5}, "level_gap"),
-        ({}, {"line": ("a", "b", "s")}, "reporting_line"),
-        ({"line": ("j",)}, {}, "reporting_line"),
-        ({"line": ("boss",)}, {"line": ("boss", "top")}, "same_manager"),
-        ({}, {"evaluators": ("s",)}, "evaluator"),
-        ({"evaluators": ("j",)}, {}, "evaluator"),
-        ({}, {"avoid": ("s",)}, "rather_not"),
-        ({"avoid": ("j",)}, {}, "rather_not"),
-        ({"languages": ("de",)}, {"languages": ("en-GB", "fr")}, "no_common_language"),
-        ({}, {"organisation_id": "daughter"}, "other_organisation"),
-    ],
-)
-def test_each_hard_rule_excludes(senior: dict[str, object], junior: dict[str, object], rule: str) -> None:
-    assert broken(person("s", **senior), person("j", "junior", **junior)) == (rule,)  # type: ignore[arg-type]
-
-
-def test_unknown_excludes_nobody() -> None:
-    assert broken(person("s", level=None), JUNIOR) == ()
-    assert broken(person("s", languages=("de",)), JUNIOR) == ()
-    assert broken(person("s", availability=OFFICE_HOURS), JUNIOR) == (), "no time zone, and the other has said nothing"
-
-
-def test_only_the_line_up_to_the_programmes_depth_counts() -> None:
-    far = person("j", "junior", line=("a", "b", "s"))
-    assert broken(SENIOR, far, rules__line_depth=2) == ()
-    assert broken(SENIOR, far, rules__line_depth=3) == ("reporting_line",)
-
-
-def test_the_same_manager_is_allowed_where_the_programme_says_so() -> None:
-    one, other = person("s", line=("boss",)), person("j", "junior", line=("boss",))
-    assert broken(one, other, rules__exclude_same_manager=False) == ()
-
-
-def test_regions_of_a_language_understand_each_other() -> None:
-    assert broken(person("s", languages=("en-US",)), person("j", "junior", languages=("en-GB",))) == ()
-
-
-def test_nobody_is_suggested_to_the_same_person_again() -> None:
-    assert rules.find_broken_rules(member(SENIOR), member(JUNIOR), settings(), TODAY, earlier=["j"]) == (
-        "earlier_partner",
+    @pytest.mark.parametrize(
+        ("senior", "junior", "rule"),
+        [
+            ({"level": 6}, {"level": 5}, "level_gap"),
+            ({}, {"line": ("a", "b", "s")}, "reporting_line"),
+            ({"line": ("j",)}, {}, "reporting_line"),
+            ({"line": ("boss",)}, {"line": ("boss", "top")}, "same_manager"),
+            ({}, {"evaluators": ("s",)}, "evaluator"),
+            ({"evaluators": ("j",)}, {}, "evaluator"),
+            ({}, {"avoid": ("s",)}, "rather_not"),
+            ({"avoid": ("j",)}, {}, "rather_not"),
+            ({"languages": ("de",)}, {"languages": ("en-GB", "fr")}, "no_common_language"),
+            ({}, {"organisation_id": "daughter"}, "other_organisation"),
+        ],
     )
+    def test_each_hard_rule_excludes(self, senior: dict[str, object], junior: dict[str, object], rule: str) -> None:
+        assert broken(person("s", **senior), person("j", "junior", **junior)) == (rule,)  # type: ignore[arg-type]
 
-
-def test_across_organisations_only_when_both_have_acknowledged_the_notice() -> None:
-    knows = {"confidentiality_acknowledged": True}
-    ours, theirs = person("s", enrolment=knows), person("j", "junior", organisation_id="daughter", enrolment=knows)
-    unaware = person("j", "junior", organisation_id="daughter")
-    assert broken(ours, theirs) == ("other_organisation",)
-    assert broken(ours, theirs, rules__cross_organisation=True) == ()
-    assert broken(ours, unaware, rules__cross_organisation=True) == ("not_acknowledged",)
-
-
-def test_time_is_compared_across_time_zones() -> None:
-    berlin = person("s", time_zone="Europe/Berlin", availability=OFFICE_HOURS)
-    new_york = person("j", "junior", time_zone="America/New_York", availability=OFFICE_HOURS)
-    tokyo = person("j", "junior", time_zone="Asia/Tokyo", availability=OFFICE_HOURS)
-    assert rules.count_common_minutes(berlin, new_york, TODAY) == 5 * 2 * 60
-    assert broken(berlin, new_york) == ()
-    assert broken(berlin, tokyo) == ("no_common_time",)
-
-
-def test_a_window_that_crosses_the_end_of_the_week_in_utc_is_kept_whole() -> None:
-    sunday_night = person("s", time_zone="America/New_York", availability=weekly((6, 18 * 60, 24 * 60)))
-    monday_morning = person("j", "junior", time_zone="Europe/Berlin", availability=weekly((0, 0, 6 * 60)))
-    assert rules.count_common_minutes(sunday_night, monday_morning, TODAY) == 6 * 60
-
-
-@given(cohorts(most=2))
-def test_shared_time_is_symmetric_and_never_more_than_either_has(
-    cohort: tuple[list[ProfileChanged], list[ProfileChanged]],
-) -> None:
-    times = [time for profile in (*cohort[0], *cohort[1]) if (time := get_free_time(profile, TODAY)) is not None]
-    for one in times:
-        own = count_shared_minutes(one, one)
-        for other in times:
-            assert count_shared_minutes(one, other) == count_shared_minutes(other, one) <= own <= 7 * 24 * 60
-
-
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"enrolment": {"state": "invited"}}, "not_ready"),
-        ({"enrolment": {"state": "left"}}, "not_enrolled"),
-        ({"enrolment": {"programme_id": "another"}}, "not_enrolled"),
-        ({"enrolment": {"capacity": 0}}, "no_capacity"),
-        ({"personal_cap": 0}, "no_capacity"),
-        ({"employment": "leaving"}, "leaving"),
-        ({"employment": "on_leave"}, "on_leave"),
-        ({"employed_until": TODAY}, "leaving"),
-        ({"organisation_id": "stranger"}, "organisation_not_included"),
-        ({"away": (Absence(since=date(2026, 2, 1)),)}, "away"),
-        ({"away": (Absence(since=date(2026, 2, 1), until=TODAY),)}, "away"),
-        ({"away": (Absence(since=date(2026, 2, 1), until=date(2026, 3, 1)),)}, None),
-        ({}, None),
-    ],
-)
-def test_who_takes_part_today(changes: dict[str, object], why: str | None) -> None:
-    assert rules.find_absence_reason(person("s", **changes), PROGRAMME, settings(), TODAY) == why  # type: ignore[arg-type]
-
-
-def test_a_wish_is_worth_more_the_stronger_it_is_and_the_better_it_is_covered() -> None:
-    def gain(priority: int, level: str, topic: str = "generative-ai") -> float:
-        offer = Offer.model_validate({"topic": topic, "level": level})
-        return compute_benefit(
-            cover_wishes([Seek(topic="generative-ai", priority=priority)], [offer], MARKS, TAXONOMY), MARKS
+    def test_missing_data_excludes_nobody(self) -> None:
+        assert broken(person("s", level=None), JUNIOR) == ()
+        assert broken(person("s", languages=("de",)), JUNIOR) == ()
+        assert broken(person("s", availability=OFFICE_HOURS), JUNIOR) == (), (
+            "no time zone, and the other has said nothing"
         )
 
-    assert gain(3, "teach") == pytest.approx(0.8)
-    assert gain(3, "teach") > gain(2, "teach") > gain(1, "teach")
-    assert gain(3, "teach") > gain(3, "use") > gain(3, "explain")
-    assert gain(3, "teach") > gain(3, "teach", "prompt-writing") > gain(3, "teach", "machine-learning") > 0
-    assert gain(3, "teach", "negotiation") == 0
+    def test_line_counts_up_to_the_depth_of_the_programme(self) -> None:
+        far = person("j", "junior", line=("a", "b", "s"))
+        assert broken(SENIOR, far, rules__line_depth=2) == ()
+        assert broken(SENIOR, far, rules__line_depth=3) == ("reporting_line",)
+
+    def test_same_manager_is_allowed_by_the_setting(self) -> None:
+        first, other = person("s", line=("boss",)), person("j", "junior", line=("boss",))
+        assert broken(first, other, rules__exclude_same_manager=False) == ()
+
+    def test_regions_of_one_language_understand_each_other(self) -> None:
+        assert broken(person("s", languages=("en-US",)), person("j", "junior", languages=("en-GB",))) == ()
+
+    def test_earlier_partners_are_excluded(self) -> None:
+        assert rules.find_broken_rules(member(SENIOR), member(JUNIOR), settings(), TODAY, earlier=["j"]) == (
+            "earlier_partner",
+        )
+
+    def test_other_organisation_needs_both_acknowledgements(self) -> None:
+        knows = {"confidentiality_acknowledged": True}
+        ours, theirs = person("s", enrolment=knows), person("j", "junior", organisation_id="daughter", enrolment=knows)
+        unaware = person("j", "junior", organisation_id="daughter")
+        assert broken(ours, theirs) == ("other_organisation",)
+        assert broken(ours, theirs, rules__cross_organisation=True) == ()
+        assert broken(ours, unaware, rules__cross_organisation=True) == ("not_acknowledged",)
 
 
-def test_further_wishes_have_diminishing_returns() -> None:
-    offers = [Offer(topic=topic, level="teach") for topic in ("generative-ai", "negotiation", "budgeting")]
-    seeks = [Seek(topic=offer.topic, priority=3) for offer in offers]
-    gains = [compute_benefit(cover_wishes(seeks[:n], offers, MARKS, TAXONOMY), MARKS) for n in range(4)]
-    steps = [after - before for before, after in pairwise(gains)]
-    assert steps == sorted(steps, reverse=True)
-    assert gains[-1] < 1
+class TestFitSharedTime:
+    def test_time_is_compared_across_time_zones(self) -> None:
+        berlin = person("s", time_zone="Europe/Berlin", availability=OFFICE_HOURS)
+        new_york = person("j", "junior", time_zone="America/New_York", availability=OFFICE_HOURS)
+        tokyo = person("j", "junior", time_zone="Asia/Tokyo", availability=OFFICE_HOURS)
+        assert rules.count_common_minutes(berlin, new_york, TODAY) == 5 * 2 * 60
+        assert broken(berlin, new_york) == ()
+        assert broken(berlin, tokyo) == ("no_common_time",)
+
+    def test_window_across_the_end_of_the_utc_week_is_whole(self) -> None:
+        sunday_night = person("s", time_zone="America/New_York", availability=weekly((6, 18 * 60, 24 * 60)))
+        monday_morning = person("j", "junior", time_zone="Europe/Berlin", availability=weekly((0, 0, 6 * 60)))
+        assert rules.count_common_minutes(sunday_night, monday_morning, TODAY) == 6 * 60
+
+    @given(cohorts(most=2))
+    def test_is_symmetric_and_never_exceeds_either_time(
+        self,
+        cohort: tuple[list[ProfileChanged], list[ProfileChanged]],
+    ) -> None:
+        times = [time for profile in (*cohort[0], *cohort[1]) if (time := get_free_time(profile, TODAY)) is not None]
+        for first in times:
+            own = count_shared_minutes(first, first)
+            for other in times:
+                assert count_shared_minutes(first, other) == count_shared_minutes(other, first) <= own <= 7 * 24 * 60
 
 
-def test_the_side_that_gains_less_counts_most() -> None:
-    balanced = compute_fit(
-        member(person("s", seeks={"generative-ai": 2})),
-        member(person("j", "junior", seeks={"negotiation": 2})),
-        settings(),
-        TAXONOMY,
-        TODAY,
+class TestFitPresence:
+    @pytest.mark.parametrize(
+        ("changes", "why"),
+        [
+            ({"enrolment": {"state": "invited"}}, "not_ready"),
+            ({"enrolment": {"state": "left"}}, "not_enrolled"),
+            ({"enrolment": {"programme_id": "another"}}, "not_enrolled"),
+            ({"enrolment": {"capacity": 0}}, "no_capacity"),
+            ({"personal_cap": 0}, "no_capacity"),
+            ({"employment": "leaving"}, "leaving"),
+            ({"employment": "on_leave"}, "on_leave"),
+            ({"employed_until": TODAY}, "leaving"),
+            ({"organisation_id": "stranger"}, "organisation_not_included"),
+            ({"away": (Absence(since=date(2026, 2, 1)),)}, "away"),
+            ({"away": (Absence(since=date(2026, 2, 1), until=TODAY),)}, "away"),
+            ({"away": (Absence(since=date(2026, 2, 1), until=date(2026, 3, 1)),)}, None),
+            ({}, None),
+        ],
     )
-    lopsided = compute_fit(
-        member(person("s", seeks={"generative-ai": 3})),
-        member(person("j", "junior", seeks={"negotiation": 1})),
-        settings(),
-        TAXONOMY,
-        TODAY,
-    )
-    assert lopsided.senior_benefit > balanced.senior_benefit > lopsided.junior_benefit
-    assert balanced.score > lopsided.score
+    def test_absence_reason_of_each_change(self, changes: dict[str, object], why: str | None) -> None:
+        assert rules.find_absence_reason(person("s", **changes), PROGRAMME, settings(), TODAY) == why  # type: ignore[arg-type]
 
 
-def test_both_directions_must_clear_the_floor() -> None:
-    generous = person("j", "junior", seeks={"budgeting": 3})
-    assert compute_fit(member(SENIOR), member(generous), settings(), TAXONOMY, TODAY).find_shortfalls(settings()) == (
-        "nothing_for_junior",
-    )
-
-
-def test_agreeing_on_nothing_is_below_the_floor_and_skipping_a_statement_costs_nothing() -> None:
-    one = person("s", style=Style(candour=2, pace=2, change=2, debate=2))
-    opposite = person("j", "junior", style=Style(candour=-2, pace=-2, change=-2, debate=-2))
-    silent = JUNIOR
-    assert compute_compatibility(one, opposite, settings(), TODAY) == 0
-    assert compute_fit(member(one), member(opposite), settings(), TAXONOMY, TODAY).find_shortfalls(settings()) == (
-        "too_different",
-    )
-    assert compute_compatibility(one, silent, settings(), TODAY) > 0.8
-
-
-def test_being_still_more_alike_earns_nothing_above_the_plateau() -> None:
-    style = Style(candour=1, pace=1, change=1, debate=1)
-    near = Style(candour=1, pace=1, change=0, debate=0)
-    one, same = person("s", style=style), person("j", "junior", style=style)
-    close = person("j", "junior", style=near)
-    assert compare_styles(style, style) > compare_styles(style, near) > 0.8
-    assert compute_compatibility(one, same, settings(), TODAY) == compute_compatibility(one, close, settings(), TODAY)
-
-
-def test_a_difference_in_perspective_earns_and_what_is_unknown_earns_nothing() -> None:
-    nothing = compute_perspective(
-        person("s", department_id="it"), person("j", "junior", department_id="it"), settings()
-    )
-    department = compute_perspective(SENIOR, JUNIOR, settings())
-    more = compute_perspective(
-        person("s", site_id="a", discipline_id="x", experience_band=5),
-        person("j", "junior", site_id="b", discipline_id="y", experience_band=0),
-        settings(),
-    )
-    assert nothing == 0 < department < more == pytest.approx(1)
-
-
-@given(cohorts(most=2), any_settings())
-def test_every_part_and_the_score_lie_between_0_and_1(
-    cohort: tuple[list[ProfileChanged], list[ProfileChanged]], rules_: object
-) -> None:
-    for senior in cohort[0]:
-        for junior in cohort[1]:
-            found = compute_fit(member(senior), member(junior), rules_, TAXONOMY, TODAY)  # type: ignore[arg-type]
-            assert all(-1e-9 <= part <= 1 + 1e-9 for part in found.model_dump().values())
-
-
-def test_reasons_say_what_each_gains_and_gives() -> None:
-    said = build_reasons(SENIOR, JUNIOR, settings(), TAXONOMY, TODAY)
-    assert said["senior"][:2] == [
-        "You very much want to learn about Generative AI; your partner uses it every day.",
-        "Your partner very much wants to learn about Negotiation; you can teach it.",
-    ]
-    assert said["junior"][:2] == [
-        "You very much want to learn about Negotiation; your partner can teach it.",
-        "Your partner very much wants to learn about Generative AI; you use it every day.",
-    ]
-    assert "There are 7 levels between you." in said["senior"]
-
-
-def test_a_related_topic_is_named_as_such() -> None:
-    said = build_reasons(SENIOR, person("j", "junior", offers={"prompt-writing": "teach"}), settings(), TAXONOMY, TODAY)
-    assert "your partner can teach Writing prompts, which is close to it." in said["senior"][0]
-
-
-@given(cohorts(most=2), st.data())
-def test_a_private_rule_never_shows_in_reasons(
-    cohort: tuple[list[ProfileChanged], list[ProfileChanged]], data: st.DataObject
-) -> None:
-    for senior in cohort[0]:
-        for junior in cohort[1]:
-            one, other = (who.model_copy(update={"avoid": ()}) for who in (senior, junior))
-            without = build_reasons(one, other, settings(), TAXONOMY, TODAY)
-            assert build_reasons(senior, junior, settings(), TAXONOMY, TODAY) == without
-            assert "rather_not" not in rules.drop_private_rules(
-                rules.find_broken_rules(member(senior), member(junior), settings(), TODAY)
+class TestFitBenefit:
+    def test_grows_with_priority_and_with_coverage(self) -> None:
+        def gain(priority: int, level: str, topic: str = "generative-ai") -> float:
+            offer = Offer.model_validate({"topic": topic, "level": level})
+            return compute_benefit(
+                cover_wishes([Seek(topic="generative-ai", priority=priority)], [offer], MARKS, TAXONOMY), MARKS
             )
 
+        assert gain(3, "teach") == pytest.approx(0.8)
+        assert gain(3, "teach") > gain(2, "teach") > gain(1, "teach")
+        assert gain(3, "teach") > gain(3, "use") > gain(3, "explain")
+        assert gain(3, "teach") > gain(3, "teach", "prompt-writing") > gain(3, "teach", "machine-learning") > 0
+        assert gain(3, "teach", "negotiation") == 0
 
-def test_ten_working_days_are_two_weeks_and_months_keep_to_their_length() -> None:
-    assert add_working_days(NOW, 10).date() == date(2026, 3, 16)
-    assert add_working_days(NOW.replace(day=6), 1).date() == date(2026, 3, 9), "Friday, then Monday"
-    assert add_months(date(2026, 8, 31), 6) == date(2027, 2, 28)
+    def test_further_wishes_have_diminishing_returns(self) -> None:
+        offers = [Offer(topic=topic, level="teach") for topic in ("generative-ai", "negotiation", "budgeting")]
+        seeks = [Seek(topic=offer.topic, priority=3) for offer in offers]
+        gains = [compute_benefit(cover_wishes(seeks[:n], offers, MARKS, TAXONOMY), MARKS) for n in range(4)]
+        steps = [after - before for before, after in pairwise(gains)]
+        assert steps == sorted(steps, reverse=True)
+        assert gains[-1] < 1
+
+    def test_lower_benefit_counts_most(self) -> None:
+        balanced = compute_fit(
+            member(person("s", seeks={"generative-ai": 2})),
+            member(person("j", "junior", seeks={"negotiation": 2})),
+            settings(),
+            TAXONOMY,
+            TODAY,
+        )
+        lopsided = compute_fit(
+            member(person("s", seeks={"generative-ai": 3})),
+            member(person("j", "junior", seeks={"negotiation": 1})),
+            settings(),
+            TAXONOMY,
+            TODAY,
+        )
+        assert lopsided.senior_benefit > balanced.senior_benefit > lopsided.junior_benefit
+        assert balanced.score > lopsided.score
+
+    def test_both_directions_must_clear_the_floor(self) -> None:
+        generous = person("j", "junior", seeks={"budgeting": 3})
+        assert compute_fit(member(SENIOR), member(generous), settings(), TAXONOMY, TODAY).find_shortfalls(
+            settings()
+        ) == ("nothing_for_junior",)
+
+
+class TestFitCompatibility:
+    def test_disagreement_falls_short_and_skipping_costs_nothing(self) -> None:
+        first = person("s", style=Style(candour=2, pace=2, change=2, debate=2))
+        opposite = person("j", "junior", style=Style(candour=-2, pace=-2, change=-2, debate=-2))
+        silent = JUNIOR
+        assert compute_compatibility(first, opposite, settings(), TODAY) == 0
+        assert compute_fit(member(first), member(opposite), settings(), TAXONOMY, TODAY).find_shortfalls(
+            settings()
+        ) == ("too_different",)
+        assert compute_compatibility(first, silent, settings(), TODAY) > 0.8
+
+    def test_similarity_above_the_plateau_earns_nothing(self) -> None:
+        style = Style(candour=1, pace=1, change=1, debate=1)
+        near = Style(candour=1, pace=1, change=0, debate=0)
+        first, same = person("s", style=style), person("j", "junior", style=style)
+        close = person("j", "junior", style=near)
+        assert compare_styles(style, style) > compare_styles(style, near) > 0.8
+        assert compute_compatibility(first, same, settings(), TODAY) == compute_compatibility(
+            first, close, settings(), TODAY
+        )
+
+
+class TestFitPerspective:
+    def test_differences_earn_and_unknown_positions_do_not(self) -> None:
+        nothing = compute_perspective(
+            person("s", department_id="it"), person("j", "junior", department_id="it"), settings()
+        )
+        department = compute_perspective(SENIOR, JUNIOR, settings())
+        more = compute_perspective(
+            person("s", site_id="a", discipline_id="x", experience_band=5),
+            person("j", "junior", site_id="b", discipline_id="y", experience_band=0),
+            settings(),
+        )
+        assert nothing == 0 < department < more == pytest.approx(1)
+
+
+class TestFitScore:
+    @given(cohorts(most=2), any_settings())
+    def test_all_parts_and_the_score_are_from_0_to_1(
+        self, cohort: tuple[list[ProfileChanged], list[ProfileChanged]], rules_: object
+    ) -> None:
+        for senior in cohort[0]:
+            for junior in cohort[1]:
+                fit = compute_fit(member(senior), member(junior), rules_, TAXONOMY, TODAY)  # type: ignore[arg-type]
+                assert all(-1e-9 <= part <= 1 + 1e-9 for part in fit.model_dump().values())
+
+
+class TestFitReasons:
+    def test_name_gains_and_gifts_of_each_side(self) -> None:
+        reasons_of = build_reasons(SENIOR, JUNIOR, settings(), TAXONOMY, TODAY)
+        assert reasons_of["senior"][:2] == [
+            "You very much want to learn about Generative AI; your partner uses it every day.",
+            "Your partner very much wants to learn about Negotiation; you can teach it.",
+        ]
+        assert reasons_of["junior"][:2] == [
+            "You very much want to learn about Negotiation; your partner can teach it.",
+            "Your partner very much wants to learn about Generative AI; you use it every day.",
+        ]
+        assert "There are 7 levels between you." in reasons_of["senior"]
+
+    def test_related_topic_is_named_as_such(self) -> None:
+        reasons_of = build_reasons(
+            SENIOR, person("j", "junior", offers={"prompt-writing": "teach"}), settings(), TAXONOMY, TODAY
+        )
+        assert "your partner can teach Writing prompts, which is close to it." in reasons_of["senior"][0]
+
+    @given(cohorts(most=2), st.data())
+    def test_private_rule_never_shows(
+        self, cohort: tuple[list[ProfileChanged], list[ProfileChanged]], data: st.DataObject
+    ) -> None:
+        for senior in cohort[0]:
+            for junior in cohort[1]:
+                first, other = (who.model_copy(update={"avoid": ()}) for who in (senior, junior))
+                without = build_reasons(first, other, settings(), TAXONOMY, TODAY)
+                assert build_reasons(senior, junior, settings(), TAXONOMY, TODAY) == without
+                assert "rather_not" not in rules.drop_private_rules(
+                    rules.find_broken_rules(member(senior), member(junior), settings(), TODAY)
+                )
+
+
+class TestFitCalendar:
+    def test_working_days_skip_weekends_and_months_keep_length(self) -> None:
+        assert add_working_days(NOW, 10).date() == date(2026, 3, 16)
+        assert add_working_days(NOW.replace(day=6), 1).date() == date(2026, 3, 9), "Friday, then Monday"
+        assert add_months(date(2026, 8, 31), 6) == date(2027, 2, 28)

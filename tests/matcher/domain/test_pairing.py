@@ -44,49 +44,26 @@ def types(decision: pairings.Decision | None) -> list[str]:
     ]
 
 
-def test_a_reservation_is_seen_by_nobody_until_it_is_proposed() -> None:
-    begun = pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT)
-    assert types(begun) == []
-    assert types(pairings.abandon_reservation(done(begun), 1, NOW)) == []
-    assert types(pairings.propose_pairing(done(begun), receipt_for(done(begun)), MOMENT)) == [
-        "pairing.proposed.v1",
-        "pairing.state.v1",
-    ]
+class TestPairingReservation:
+    def test_publishes_nothing_until_proposed(self) -> None:
+        begun = pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT)
+        assert types(begun) == []
+        assert types(pairings.abandon_reservation(done(begun), 1, NOW)) == []
+        assert types(pairings.propose_pairing(done(begun), receipt_for(done(begun)), MOMENT)) == [
+            "pairing.proposed.v1",
+            "pairing.state.v1",
+        ]
 
-
-def test_a_reservation_that_was_given_up_is_begun_again_under_the_next_attempt() -> None:
-    given_up = done(
-        pairings.abandon_reservation(done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT)), 1, NOW)
-    )
-    again = done(pairings.begin_reservation(given_up, plan("p", "s", "j"), MOMENT))
-    assert again.attempt == 2
-    assert pairings.propose_pairing(again, receipt_for(given_up), MOMENT) is None, "the first attempt comes too late"
-    assert pairings.abandon_reservation(again, 1, NOW) is None
-
-
-def test_both_yes_form_it_and_set_its_end() -> None:
-    first = pairings.record_answer(proposed(), "senior", "accepted", None, MOMENT)
-    assert types(first) == ["answer.given.v1"]
-    second = pairings.record_answer(done(first), "junior", "accepted", None, MOMENT)
-    assert types(second) == ["answer.given.v1", "pairing.formed.v1", "pairing.state.v1"]
-    assert done(second).planned_end == date(2026, 9, 2)
-
-
-def test_a_no_and_an_expiry_look_alike_from_outside() -> None:
-    refused = pairings.record_answer(proposed(), "junior", "declined", "no_time", MOMENT)
-    assert types(refused) == ["answer.given.v1", "pairing.lapsed.v1", "pairing.state.v1"]
-    late = proposed().answer_by
-    assert late is not None
-    expired = pairings.apply_deadline(proposed(), moment_at(late))
-    assert types(expired) == ["pairing.lapsed.v1", "pairing.state.v1"]
-
-    def shown(decision: pairings.Decision | None) -> set[str]:
-        assert decision is not None
-        [event] = [event for event in decision[1] if isinstance(event, PairingState)]
-        return set(event.model_dump(exclude_none=True))
-
-    assert shown(refused) == shown(expired)
-    assert "no_time" not in str([event for event in done_events(refused) if not isinstance(event, AnswerGiven)])
+    def test_retry_uses_the_next_attempt(self) -> None:
+        given_up = done(
+            pairings.abandon_reservation(done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT)), 1, NOW)
+        )
+        again = done(pairings.begin_reservation(given_up, plan("p", "s", "j"), MOMENT))
+        assert again.attempt == 2
+        assert pairings.propose_pairing(again, receipt_for(given_up), MOMENT) is None, (
+            "the first attempt comes too late"
+        )
+        assert pairings.abandon_reservation(again, 1, NOW) is None
 
 
 def done_events(decision: pairings.Decision | None) -> list[OutgoingEvent]:
@@ -94,112 +71,139 @@ def done_events(decision: pairings.Decision | None) -> list[OutgoingEvent]:
     return list(decision[1])
 
 
-def test_a_yes_may_become_a_no_until_both_said_yes_and_an_answer_again_changes_nothing() -> None:
-    once = done(pairings.record_answer(proposed(), "senior", "accepted", None, MOMENT))
-    assert pairings.record_answer(once, "senior", "accepted", None, MOMENT) is None
-    assert done(pairings.record_answer(once, "senior", "declined", None, MOMENT)).state == "lapsed"
-    with pytest.raises(CommandRejected, match="no longer open"):
-        pairings.record_answer(formed(), "senior", "declined", None, MOMENT)
+class TestPairingAnswers:
+    def test_two_acceptances_form_it_and_set_its_end(self) -> None:
+        first = pairings.record_answer(proposed(), "senior", "accepted", None, MOMENT)
+        assert types(first) == ["answer.given.v1"]
+        second = pairings.record_answer(done(first), "junior", "accepted", None, MOMENT)
+        assert types(second) == ["answer.given.v1", "pairing.formed.v1", "pairing.state.v1"]
+        assert done(second).planned_end == date(2026, 9, 2)
+
+    def test_refusal_and_expiry_look_alike_from_outside(self) -> None:
+        refused = pairings.record_answer(proposed(), "junior", "declined", "no_time", MOMENT)
+        assert types(refused) == ["answer.given.v1", "pairing.lapsed.v1", "pairing.state.v1"]
+        late = proposed().answer_by
+        assert late is not None
+        expired = pairings.apply_deadline(proposed(), moment_at(late))
+        assert types(expired) == ["pairing.lapsed.v1", "pairing.state.v1"]
+
+        def shown(decision: pairings.Decision | None) -> set[str]:
+            assert decision is not None
+            [event] = [event for event in decision[1] if isinstance(event, PairingState)]
+            return set(event.model_dump(exclude_none=True))
+
+        assert shown(refused) == shown(expired)
+        assert "no_time" not in str([event for event in done_events(refused) if not isinstance(event, AnswerGiven)])
+
+    def test_acceptance_may_be_revoked_until_both_accepted(self) -> None:
+        """The same answer again changes nothing."""
+        once = done(pairings.record_answer(proposed(), "senior", "accepted", None, MOMENT))
+        assert pairings.record_answer(once, "senior", "accepted", None, MOMENT) is None
+        assert done(pairings.record_answer(once, "senior", "declined", None, MOMENT)).state == "lapsed"
+        with pytest.raises(CommandRejected, match="no longer open"):
+            pairings.record_answer(formed(), "senior", "declined", None, MOMENT)
+
+    def test_late_answer_is_rejected_even_before_the_sweep(self) -> None:
+        with pytest.raises(CommandRejected, match="time to answer is over"):
+            pairings.record_answer(proposed(), "senior", "accepted", None, moment_at(NOW + timedelta(days=15)))
+
+    def test_agreed_request_forms_it_at_once(self) -> None:
+        begun = done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT))
+        assert types(pairings.propose_pairing(begun, receipt_for(begun), MOMENT, agreed=True)) == [
+            "pairing.proposed.v1",
+            "pairing.state.v1",
+            "answer.given.v1",
+            "answer.given.v1",
+            "pairing.formed.v1",
+            "pairing.state.v1",
+        ]
 
 
-def test_after_the_deadline_no_answer_counts_even_before_the_sweep_came() -> None:
-    with pytest.raises(CommandRejected, match="time to answer is over"):
-        pairings.record_answer(proposed(), "senior", "accepted", None, moment_at(NOW + timedelta(days=15)))
+class TestPairingCharter:
+    def test_each_text_needs_both_signatures(self) -> None:
+        drafted = done(pairings.sign_charter(formed(), "senior", CHARTER, MOMENT))
+        assert (drafted.state, drafted.signed) == ("formed", ("senior",))
+        other = PairingCharter(goals=("something else",))
+        redrafted = done(pairings.sign_charter(drafted, "junior", other, MOMENT))
+        assert redrafted.signed == ("junior",)
+        agreed = pairings.sign_charter(redrafted, "senior", None, MOMENT)
+        assert types(agreed) == ["pairing.chartered.v1", "pairing.state.v1"]
+        with pytest.raises(CommandRejected, match="stays between the two"):
+            pairings.sign_charter(formed(), "senior", PairingCharter(goals=("g",), confidential=False), MOMENT)
+        with pytest.raises(CommandRejected, match="no draft"):
+            pairings.sign_charter(formed(), "senior", None, MOMENT)
 
 
-def test_a_request_and_its_acceptance_form_it_at_once() -> None:
-    begun = done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT))
-    assert types(pairings.propose_pairing(begun, receipt_for(begun), MOMENT, agreed=True)) == [
-        "pairing.proposed.v1",
-        "pairing.state.v1",
-        "answer.given.v1",
-        "answer.given.v1",
-        "pairing.formed.v1",
-        "pairing.state.v1",
-    ]
+class TestPairingPause:
+    def test_keeps_the_seats_and_moves_the_planned_end(self) -> None:
+        paused = done(pairings.pause_pairing(formed(), None, MOMENT))
+        assert paused.is_live
+        later = NOW + timedelta(days=30)
+        resumed = done(pairings.resume_pairing(paused, moment_at(later)))
+        assert resumed.state == "formed"
+        assert resumed.planned_end == date(2026, 10, 2)
+
+    def test_pause_with_an_end_resumes_by_itself(self) -> None:
+        paused = done(pairings.pause_pairing(formed(), date(2026, 3, 20), MOMENT))
+        assert pairings.apply_deadline(paused, moment_at(NOW + timedelta(days=17))) is None
+        assert types(pairings.apply_deadline(paused, moment_at(NOW + timedelta(days=18)))) == [
+            "pairing.resumed.v1",
+            "pairing.state.v1",
+        ]
+        with pytest.raises(CommandRejected, match="later day"):
+            pairings.pause_pairing(formed(), NOW.date(), MOMENT)
 
 
-def test_a_charter_needs_both_and_another_text_needs_both_again() -> None:
-    drafted = done(pairings.sign_charter(formed(), "senior", CHARTER, MOMENT))
-    assert (drafted.state, drafted.signed) == ("formed", ("senior",))
-    other = PairingCharter(goals=("something else",))
-    redrafted = done(pairings.sign_charter(drafted, "junior", other, MOMENT))
-    assert redrafted.signed == ("junior",)
-    agreed = pairings.sign_charter(redrafted, "senior", None, MOMENT)
-    assert types(agreed) == ["pairing.chartered.v1", "pairing.state.v1"]
-    with pytest.raises(CommandRejected, match="stays between the two"):
-        pairings.sign_charter(formed(), "senior", PairingCharter(goals=("g",), confidential=False), MOMENT)
-    with pytest.raises(CommandRejected, match="no draft"):
-        pairings.sign_charter(formed(), "senior", None, MOMENT)
+class TestPairingRenewal:
+    def test_needs_both_and_uses_the_shorter_wish(self) -> None:
+        once = pairings.request_renewal(formed(), "senior", 6, MOMENT)
+        assert types(once) == []
+        both = pairings.request_renewal(done(once), "junior", 3, MOMENT)
+        assert types(both) == ["pairing.renewed.v1", "pairing.state.v1"]
+        assert done(both).planned_end == date(2026, 12, 2)
+        assert done(both).renewals == 1
 
 
-def test_a_pause_keeps_the_seats_and_moves_the_planned_end() -> None:
-    paused = done(pairings.pause_pairing(formed(), None, MOMENT))
-    assert paused.is_live
-    later = NOW + timedelta(days=30)
-    resumed = done(pairings.resume_pairing(paused, moment_at(later)))
-    assert resumed.state == "formed"
-    assert resumed.planned_end == date(2026, 10, 2)
-
-
-def test_a_pause_with_an_end_goes_on_by_itself() -> None:
-    paused = done(pairings.pause_pairing(formed(), date(2026, 3, 20), MOMENT))
-    assert pairings.apply_deadline(paused, moment_at(NOW + timedelta(days=17))) is None
-    assert types(pairings.apply_deadline(paused, moment_at(NOW + timedelta(days=18)))) == [
-        "pairing.resumed.v1",
-        "pairing.state.v1",
-    ]
-    with pytest.raises(CommandRejected, match="later day"):
-        pairings.pause_pairing(formed(), NOW.date(), MOMENT)
-
-
-def test_a_renewal_needs_both_and_the_shorter_wish_counts() -> None:
-    once = pairings.request_renewal(formed(), "senior", 6, MOMENT)
-    assert types(once) == []
-    both = pairings.request_renewal(done(once), "junior", 3, MOMENT)
-    assert types(both) == ["pairing.renewed.v1", "pairing.state.v1"]
-    assert done(both).planned_end == date(2026, 12, 2)
-    assert done(both).renewals == 1
-
-
-@pytest.mark.parametrize(
-    ("met", "days", "kind"), [(True, 200, "completed"), (True, 30, "ended_early"), (False, 30, "not_started")]
-)
-def test_how_it_ended_is_a_fact_and_names_nobody(met: bool, days: int, kind: str) -> None:
-    running = done(pairings.record_first_meeting(formed())) if met else formed()
-    over = pairings.end_pairing(running, moment_at(NOW + timedelta(days=days)))
-    assert done(over).end_kind == kind
-    assert types(over) == ["pairing.ended.v1", "pairing.state.v1"]
-    assert pairings.end_pairing(done(over), MOMENT) is None
-
-
-def test_the_planned_end_comes_by_the_clock() -> None:
-    running = formed()
-    assert running.due == datetime(2026, 9, 2, tzinfo=NOW.tzinfo)
-    assert running.due is not None
-    assert done(pairings.apply_deadline(running, moment_at(running.due))).end_kind == "completed"
-
-
-def test_who_is_forgotten_leaves_a_stub_that_says_nothing() -> None:
-    chartered = done(
-        pairings.sign_charter(done(pairings.sign_charter(formed(), "senior", CHARTER, MOMENT)), "junior", None, MOMENT)
+class TestPairingEnd:
+    @pytest.mark.parametrize(
+        ("met", "days", "kind"), [(True, 200, "completed"), (True, 30, "ended_early"), (False, 30, "not_started")]
     )
-    decision = pairings.erase_member(chartered, "j", MOMENT)
-    assert types(decision) == ["pairing.ended.v1", "tombstone"]
-    stub = done(decision)
-    text = stub.model_dump_json()
-    assert '"j"' not in text
-    assert "try one new tool" not in text
-    assert isinstance(pairings.to_public_event(stub), Tombstone)
-    assert pairings.erase_member(stub, "j", MOMENT) is None
-    assert types(pairings.erase_member(stub, "s", MOMENT)) == ["tombstone"]
+    def test_end_kind_is_a_fact_and_names_nobody(self, met: bool, days: int, kind: str) -> None:
+        running = done(pairings.record_first_meeting(formed())) if met else formed()
+        over = pairings.end_pairing(running, moment_at(NOW + timedelta(days=days)))
+        assert done(over).end_kind == kind
+        assert types(over) == ["pairing.ended.v1", "pairing.state.v1"]
+        assert pairings.end_pairing(done(over), MOMENT) is None
+
+    def test_planned_end_is_applied_by_the_clock(self) -> None:
+        running = formed()
+        assert running.due == datetime(2026, 9, 2, tzinfo=NOW.tzinfo)
+        assert running.due is not None
+        assert done(pairings.apply_deadline(running, moment_at(running.due))).end_kind == "completed"
 
 
-def test_a_reservation_with_who_is_forgotten_is_never_begun_again() -> None:
-    begun = done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT))
-    decision = pairings.erase_member(begun, "s", MOMENT)
-    assert types(decision) == [], "it was never said, so there is nothing to take back"
-    assert pairings.begin_reservation(done(decision), plan("p", "s", "j"), MOMENT) is None
+class TestPairingErasure:
+    def test_leaves_a_stub_without_content(self) -> None:
+        chartered = done(
+            pairings.sign_charter(
+                done(pairings.sign_charter(formed(), "senior", CHARTER, MOMENT)), "junior", None, MOMENT
+            )
+        )
+        decision = pairings.erase_member(chartered, "j", MOMENT)
+        assert types(decision) == ["pairing.ended.v1", "tombstone"]
+        stub = done(decision)
+        text = stub.model_dump_json()
+        assert '"j"' not in text
+        assert "try one new tool" not in text
+        assert isinstance(pairings.to_public_event(stub), Tombstone)
+        assert pairings.erase_member(stub, "j", MOMENT) is None
+        assert types(pairings.erase_member(stub, "s", MOMENT)) == ["tombstone"]
+
+    def test_reservation_of_an_erased_member_never_restarts(self) -> None:
+        begun = done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT))
+        decision = pairings.erase_member(begun, "s", MOMENT)
+        assert types(decision) == [], "it was never said, so there is nothing to take back"
+        assert pairings.begin_reservation(done(decision), plan("p", "s", "j"), MOMENT) is None
 
 
 SIDES: st.SearchStrategy[Side] = st.sampled_from(["senior", "junior"])
@@ -304,9 +308,10 @@ class AnyLife(RuleBasedStateMachine):
 TestAnyLife = AnyLife.TestCase
 
 
-@given(SIDES)
-def test_each_side_is_found_by_its_member(side: Side) -> None:
-    pairing = formed()
-    assert pairing.side_of({"senior": "s", "junior": "j"}[side]) == side
-    assert pairing.side_of("somebody else") is None
-    assert pairing.side_of(None) is None
+class TestPairingSides:
+    @given(SIDES)
+    def test_side_of_each_member(self, side: Side) -> None:
+        pairing = formed()
+        assert pairing.side_of({"senior": "s", "junior": "j"}[side]) == side
+        assert pairing.side_of("somebody else") is None
+        assert pairing.side_of(None) is None

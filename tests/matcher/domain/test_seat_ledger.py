@@ -64,86 +64,76 @@ def receipt_for(pairing: Pairing) -> Receipt:
     )
 
 
-def taken(ledger: SeatLedger | None, pairing_id: str, seat: Seat, places: SeatLimits = ONE) -> SeatLedger:
-    decided = ledgers.take_seat(ledger, "a", pairing_id, seat, places, NOW)
+def taken(ledger: SeatLedger | None, pairing_id: str, seat: Seat, limits: SeatLimits = ONE) -> SeatLedger:
+    decided = ledgers.take_seat(ledger, "a", pairing_id, seat, limits, NOW)
     assert decided is not None
     return decided[0]
 
 
-def refusal(ledger: SeatLedger, pairing_id: str, seat: Seat, places: SeatLimits = ONE) -> str:
+def refusal(ledger: SeatLedger, pairing_id: str, seat: Seat, limits: SeatLimits = ONE) -> str:
     with pytest.raises(CommandRejected) as caught:
-        ledgers.take_seat(ledger, "a", pairing_id, seat, places, NOW)
+        ledgers.take_seat(ledger, "a", pairing_id, seat, limits, NOW)
     return caught.value.code
 
 
-def test_the_last_place_is_taken_once() -> None:
-    full = taken(None, "ab", SEAT)
-    assert full.held == {"ab": SEAT}
-    assert refusal(full, "ac", Seat(attempt=1, partner="c", programme_id=PROGRAMME)) == "no_seat"
-    assert ledgers.take_seat(full, "a", "ab", SEAT, ONE, NOW) is None, "the same step again changes nothing"
+class TestSeatTaking:
+    def test_last_seat_is_taken_once(self) -> None:
+        full = taken(None, "ab", SEAT)
+        assert full.held == {"ab": SEAT}
+        assert refusal(full, "ac", Seat(attempt=1, partner="c", programme_id=PROGRAMME)) == "no_seat"
+        assert ledgers.take_seat(full, "a", "ab", SEAT, ONE, NOW) is None, "the same step again changes nothing"
+
+    def test_same_partner_holds_no_second_seat(self) -> None:
+        ledger = taken(None, "ab", SEAT, SeatLimits(total=5, programme=5))
+        assert refusal(ledger, "another-ab", SEAT, SeatLimits(total=5, programme=5)) == "already_partners"
+
+    def test_older_attempt_neither_takes_nor_frees_a_newer_seat(self) -> None:
+        newer = taken(taken(None, "ab", SEAT), "ab", SEAT.model_copy(update={"attempt": 2}))
+        assert refusal(newer, "ab", SEAT) == "overtaken"
+        assert ledgers.release_seat(newer, "ab", 1) is None
+        freed = ledgers.release_seat(newer, "ab", 2)
+        assert freed is not None
+        assert freed[0].held == {}
+
+    def test_lower_capacity_keeps_seats_and_admits_nobody(self) -> None:
+        two = SeatLimits(total=2, programme=2)
+        ledger = taken(taken(None, "ab", SEAT, two), "ac", SEAT.model_copy(update={"partner": "c"}), two)
+        assert len(ledger.held) == 2
+        assert refusal(ledger, "ad", SEAT.model_copy(update={"partner": "d"}), ONE) == "no_seat"
+
+    def test_limits_count_in_total_and_for_each_programme(self) -> None:
+        both = {"programme_id": "other", "side": "senior", "state": "ready", "capacity": 2}
+        profile = person("a", enrolment={"capacity": 2})
+        profile = profile.model_copy(
+            update={"enrolments": (*profile.enrolments, type(profile.enrolments[0]).model_validate(both))}
+        )
+        assert compute_seat_limits(profile, PROGRAMME) == SeatLimits(total=4, programme=2)
+        assert compute_seat_limits(profile.model_copy(update={"personal_cap": 1}), PROGRAMME) == SeatLimits(
+            total=1, programme=1
+        )
+        assert compute_seat_limits(None, PROGRAMME) == SeatLimits(total=0, programme=0)
+        elsewhere = taken(
+            None, "ab", SEAT.model_copy(update={"programme_id": "other"}), SeatLimits(total=4, programme=2)
+        )
+        assert elsewhere.count_free(SeatLimits(total=4, programme=2), PROGRAMME) == 2
+        assert elsewhere.count_free(SeatLimits(total=1, programme=1), PROGRAMME) == 0
 
 
-def test_two_people_hold_no_two_seats_for_each_other() -> None:
-    ledger = taken(None, "ab", SEAT, SeatLimits(total=5, programme=5))
-    assert refusal(ledger, "another-ab", SEAT, SeatLimits(total=5, programme=5)) == "already_partners"
-
-
-def test_an_older_attempt_neither_takes_nor_frees_what_a_newer_one_holds() -> None:
-    newer = taken(taken(None, "ab", SEAT), "ab", SEAT.model_copy(update={"attempt": 2}))
-    assert refusal(newer, "ab", SEAT) == "overtaken"
-    assert ledgers.release_seat(newer, "ab", 1) is None
-    freed = ledgers.release_seat(newer, "ab", 2)
-    assert freed is not None
-    assert freed[0].held == {}
-
-
-def test_lowering_a_capacity_ends_nothing_and_lets_nobody_in() -> None:
-    two = SeatLimits(total=2, programme=2)
-    ledger = taken(taken(None, "ab", SEAT, two), "ac", SEAT.model_copy(update={"partner": "c"}), two)
-    assert len(ledger.held) == 2
-    assert refusal(ledger, "ad", SEAT.model_copy(update={"partner": "d"}), ONE) == "no_seat"
-
-
-def test_places_are_counted_over_all_programmes_and_in_each() -> None:
-    both = {"programme_id": "other", "side": "senior", "state": "ready", "capacity": 2}
-    profile = person("a", enrolment={"capacity": 2})
-    profile = profile.model_copy(
-        update={"enrolments": (*profile.enrolments, type(profile.enrolments[0]).model_validate(both))}
-    )
-    assert compute_seat_limits(profile, PROGRAMME) == SeatLimits(total=4, programme=2)
-    assert compute_seat_limits(profile.model_copy(update={"personal_cap": 1}), PROGRAMME) == SeatLimits(
-        total=1, programme=1
-    )
-    assert compute_seat_limits(None, PROGRAMME) == SeatLimits(total=0, programme=0)
-    elsewhere = taken(None, "ab", SEAT.model_copy(update={"programme_id": "other"}), SeatLimits(total=4, programme=2))
-    assert elsewhere.count_free(SeatLimits(total=4, programme=2), PROGRAMME) == 2
-    assert elsewhere.count_free(SeatLimits(total=1, programme=1), PROGRAMME) == 0
-
-
-def test_a_closed_ledger_takes_nothing_and_tells_when_all_is_forgotten() -> None:
-    closing = ledgers.close_ledger(taken(None, "ab", SEAT), "a", NOW)
-    assert closing is not None
-    assert refusal(closing[0], "ac", SEAT.model_copy(update={"partner": "c"})) == "closed"
-    waiting = ledgers.complete_erasure(closing[0], is_clean=True, moment=MOMENT)
-    assert waiting is not None
-    assert waiting[1] == [], "a seat is still held"
-    freed = ledgers.release_seat(closing[0], "ab", 1)
-    assert freed is not None
-    done = ledgers.complete_erasure(freed[0], is_clean=True, moment=MOMENT)
-    assert done is not None
-    assert done[1] == [ErasureCompleted(member_id="a", service="matcher", completed_at=NOW)]
-    assert ledgers.complete_erasure(done[0], is_clean=True, moment=MOMENT) is None, "it is said once"
-    assert ledgers.close_ledger(done[0], "a", NOW) is None
-
-
-@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("uvwxyz")), max_size=30))
-def test_in_a_wave_everybody_occurs_once_and_no_plan_is_lost(couples: list[tuple[str, str]]) -> None:
-    plans = [plan(f"{n}", senior, junior) for n, (senior, junior) in enumerate(couples)]
-    made = split_into_batches(plans)
-    for wave in made:
-        people = [id for one in wave for id in (one.senior.member_id, one.junior.member_id)]
-        assert len(people) == len(set(people))
-    assert sorted(one.pairing_id for wave in made for one in wave) == sorted(one.pairing_id for one in plans)
+class TestSeatErasure:
+    def test_closed_ledger_takes_nothing_and_reports_completion(self) -> None:
+        closing = ledgers.close_ledger(taken(None, "ab", SEAT), "a", NOW)
+        assert closing is not None
+        assert refusal(closing[0], "ac", SEAT.model_copy(update={"partner": "c"})) == "closed"
+        waiting = ledgers.complete_erasure(closing[0], is_clean=True, moment=MOMENT)
+        assert waiting is not None
+        assert waiting[1] == [], "a seat is still held"
+        freed = ledgers.release_seat(closing[0], "ab", 1)
+        assert freed is not None
+        done = ledgers.complete_erasure(freed[0], is_clean=True, moment=MOMENT)
+        assert done is not None
+        assert done[1] == [ErasureCompleted(member_id="a", service="matcher", completed_at=NOW)]
+        assert ledgers.complete_erasure(done[0], is_clean=True, moment=MOMENT) is None, "it is said once"
+        assert ledgers.close_ledger(done[0], "a", NOW) is None
 
 
 Process = Iterator[None]
@@ -164,8 +154,8 @@ class Company:
         self.held_before: dict[str, int] = {}
 
     def _room(self) -> SeatLimits:
-        places = self.chance.randint(1, 2)
-        return SeatLimits(total=places, programme=places)
+        limits = self.chance.randint(1, 2)
+        return SeatLimits(total=limits, programme=limits)
 
     def save(self, id: str, decide: Callable[[Pairing | None], pairings.Decision | None]) -> Pairing | None:
         """One atomic save; sometimes its acknowledgement is lost and the same decision is made again."""
@@ -194,8 +184,8 @@ class Company:
         seated = True
         for me, other in (both, both[::-1]):
             seat = Seat(attempt=attempt, partner=other, programme_id=PROGRAMME)
-            places = self.room[me]
-            seated &= self.note(me, lambda state: ledgers.take_seat(state, me, of.pairing_id, seat, places, NOW))  # noqa: B023
+            limits = self.room[me]
+            seated &= self.note(me, lambda state: ledgers.take_seat(state, me, of.pairing_id, seat, limits, NOW))  # noqa: B023
             yield
         if seated:
             after = self.save(of.pairing_id, lambda state: pairings.propose_pairing(state, receipt_for(begun), MOMENT))
@@ -216,10 +206,10 @@ class Company:
             yield
 
     def sweep(self, of: PairingPlan) -> Process:
-        found = self.pairings.get(of.pairing_id)
+        stored = self.pairings.get(of.pairing_id)
         yield
-        if found is not None and found.state == "reserving":
-            yield from self.give_up(of, found.attempt)
+        if stored is not None and stored.state == "reserving":
+            yield from self.give_up(of, stored.attempt)
 
     def audit(self, me: str) -> Process:
         ledger = self.ledgers.get(me)
@@ -236,8 +226,8 @@ class Company:
         self.note(me, lambda state: ledgers.apply_audit(state, seen, dead, unsettled, NOW))
 
     def end(self, of: PairingPlan) -> Process:
-        found = self.pairings.get(of.pairing_id)
-        if found is None or found.state not in LIVE_STATES:
+        stored = self.pairings.get(of.pairing_id)
+        if stored is None or stored.state not in LIVE_STATES:
             return
         after = self.save(of.pairing_id, lambda state: pairings.end_pairing(state, MOMENT) if state else None)
         yield
@@ -263,11 +253,11 @@ class Company:
         yield from self.audit(me)
 
     def begin_something(self) -> None:
-        some, who, x = self.chance.choice(self.PLANS), self.chance.choice("abc"), self.chance.random()
+        pair, who, x = self.chance.choice(self.PLANS), self.chance.choice("abc"), self.chance.random()
         for limit, process in (
-            (0.25, self.reserve(some)),
-            (0.33, self.sweep(some)),
-            (0.38, self.end(some)),
+            (0.25, self.reserve(pair)),
+            (0.33, self.sweep(pair)),
+            (0.38, self.end(pair)),
             (0.42, self.audit(who)),
             (0.44, self.change_capacity(who)),
             (0.443, self.erase(who)),
@@ -323,23 +313,34 @@ class Company:
         self.check()
 
 
-@run_with(max_examples=300)
-@given(st.integers(0, 2**32), st.integers(60, 160))
-def test_whatever_happens_nobody_is_above_their_places_and_no_seat_is_lost(seed: int, steps: int) -> None:
-    company = Company(seed)
-    for _ in range(steps):
-        company.begin_something()
-        company.step()
-    company.settle()
-    for me, ledger in company.ledgers.items():
-        for id in ledger.held:
-            assert company.pairings[id].state in LIVE_STATES, "no seat is held for nothing"
-        assert me not in company.closed or not ledger.held, "nobody is paired with who was forgotten"
+class TestSeatReservations:
+    @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("uvwxyz")), max_size=30))
+    def test_batch_has_each_member_once_and_loses_no_plan(self, couples: list[tuple[str, str]]) -> None:
+        plans = [plan(f"{n}", senior, junior) for n, (senior, junior) in enumerate(couples)]
+        made = split_into_batches(plans)
+        for wave in made:
+            people = [id for group in wave for id in (group.senior.member_id, group.junior.member_id)]
+            assert len(people) == len(set(people))
+        assert sorted(group.pairing_id for wave in made for group in wave) == sorted(
+            group.pairing_id for group in plans
+        )
 
+    @run_with(max_examples=300)
+    @given(st.integers(0, 2**32), st.integers(60, 160))
+    def test_random_histories_respect_limits_and_lose_no_seat(self, seed: int, steps: int) -> None:
+        company = Company(seed)
+        for _ in range(steps):
+            company.begin_something()
+            company.step()
+        company.settle()
+        for me, ledger in company.ledgers.items():
+            for id in ledger.held:
+                assert company.pairings[id].state in LIVE_STATES, "no seat is held for nothing"
+            assert me not in company.closed or not ledger.held, "nobody is paired with who was forgotten"
 
-def test_a_reservation_has_a_lease_in_machine_time_and_a_taken_seat_is_audited() -> None:
-    begun = pairings.begin_reservation(None, plan("ab", "a", "b"), moment_at(NOW + timedelta(days=100)))
-    assert begun is not None
-    assert begun[0].lease == NOW + pairings.RESERVATION_LEASE, "business time runs at another speed"
-    assert taken(None, "ab", SEAT).lease == NOW + ledgers.AUDIT_DELAY
-    assert not any(isinstance(event, Tombstone) for event in begun[1])
+    def test_lease_is_machine_time_and_taken_seat_is_audited(self) -> None:
+        begun = pairings.begin_reservation(None, plan("ab", "a", "b"), moment_at(NOW + timedelta(days=100)))
+        assert begun is not None
+        assert begun[0].lease == NOW + pairings.RESERVATION_LEASE, "business time runs at another speed"
+        assert taken(None, "ab", SEAT).lease == NOW + ledgers.AUDIT_DELAY
+        assert not any(isinstance(event, Tombstone) for event in begun[1])

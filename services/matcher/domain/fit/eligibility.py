@@ -107,10 +107,18 @@ def assess(
 
     ``earlier``: everybody whom the senior was proposed to before.
     """
-    one, other = _assess_person(senior, "senior", terms), _assess_person(junior, "junior", terms)
-    if one.member is None or other.member is None or one.absence or other.absence:
-        return Eligibility(one, other)
-    return assess_present(one.member, other.member, terms, earlier)
+    senior_candidate, junior_candidate = (
+        _assess_person(senior, "senior", terms),
+        _assess_person(junior, "junior", terms),
+    )
+    if (
+        senior_candidate.member is None
+        or junior_candidate.member is None
+        or senior_candidate.absence
+        or junior_candidate.absence
+    ):
+        return Eligibility(senior_candidate, junior_candidate)
+    return assess_present(senior_candidate.member, junior_candidate.member, terms, earlier)
 
 
 def assess_present(senior: Member, junior: Member, terms: MatchingTerms, earlier: Collection[str] = ()) -> Eligibility:
@@ -128,7 +136,7 @@ def assess_present(senior: Member, junior: Member, terms: MatchingTerms, earlier
 
 
 def assess_either_way(
-    one: ProfileChanged, other: ProfileChanged, terms: MatchingTerms, earlier: Collection[tuple[str, str]]
+    first: ProfileChanged, second: ProfileChanged, terms: MatchingTerms, earlier: Collection[tuple[str, str]]
 ) -> EligiblePair | None:
     """The better of both assignments of sides, private wishes aside; None if neither is eligible.
 
@@ -138,7 +146,7 @@ def assess_either_way(
         assess(senior, junior, terms, list_earlier_partners(earlier, senior.member_id)).find_pair(
             with_private_wishes=False
         )
-        for senior, junior in ((one, other), (other, one))
+        for senior, junior in ((first, second), (second, first))
     )
     return max((pair for pair in eligible if pair is not None), key=lambda pair: pair.fit.score, default=None)
 

@@ -50,10 +50,10 @@ def update_conflict(
     if not rules:
         return None
     is_known = previous is not None and set(rules) <= set(previous.rules)
-    kept = previous is not None and is_known and previous.kept
-    ends_at = None if kept or course == "flag" else (previous and previous.ends_at) or now + CONFLICT_GRACE
+    is_kept = previous is not None and is_known and previous.kept
+    ends_at = None if is_kept or course == "flag" else (previous and previous.ends_at) or now + CONFLICT_GRACE
     return StructuralConflict(
-        rules=rules, since=previous.since if previous and is_known else now, ends_at=ends_at, kept=kept
+        rules=rules, since=previous.since if previous and is_known else now, ends_at=ends_at, kept=is_kept
     )
 
 

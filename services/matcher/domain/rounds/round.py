@@ -292,9 +292,9 @@ def result_id(round_id: str, run: int) -> str:
     return f"{round_id}/{run}"
 
 
-def number(place: int) -> str:
+def number(rank: int) -> str:
     """A proposal's place in its result, as text that sorts like the number."""
-    return f"{place:06d}"
+    return f"{rank:06d}"
 
 
 def _require_review(round: Round) -> None:

@@ -25,7 +25,7 @@ class DepartmentCoverage(FrozenModel):
     matched: int
 
 
-class UnmatchedReason(FrozenModel):
+class UnmatchedReasonCount(FrozenModel):
     """The number of unmatched people with one reason."""
 
     side: Side
@@ -46,7 +46,7 @@ class RoundSummary(FrozenModel):
     """``worst``: the numbers of the proposals with the lowest fit, lowest first."""
 
     coverage: tuple[DepartmentCoverage, ...] = ()
-    reasons: tuple[UnmatchedReason, ...] = ()
+    reasons: tuple[UnmatchedReasonCount, ...] = ()
     relaxations: tuple[RuleRelaxation, ...] = ()
     worst: tuple[str, ...] = ()
 
@@ -84,7 +84,7 @@ def summarise_round(participants: Iterable[RoundParticipant], scores: Mapping[st
             for department, side in sorted(people)
         ),
         reasons=tuple(
-            UnmatchedReason(side=side, code=code, people=count) for (side, code), count in _sort_by_count(reasons)
+            UnmatchedReasonCount(side=side, code=code, people=count) for (side, code), count in _sort_by_count(reasons)
         ),
         relaxations=tuple(
             RuleRelaxation(rule=rule, by=by, text=text, people=count)
