@@ -14,7 +14,7 @@ from services.feedback.domain.anonymous_statistics import Cell
 from services.feedback.domain.colleague import Colleague
 from services.feedback.domain.followup import PairingFollowup
 from services.feedback.domain.questions import load_questions
-from services.feedback.handlers import registry, see_whether_all_is_forgotten, when_a_followup_is_due_update_it
+from services.feedback.handlers import advance_erasure, registry, when_a_followup_is_due_update_it
 from services.feedback.report_batches import finish_batch, resume_followup
 from services.feedback.store import Feedback
 
@@ -42,7 +42,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Feedback]:
             Sweep(feedback.followups, partial(when_a_followup_is_due_update_it, feedback=feedback), on="due"),
             Sweep(feedback.followups, partial(resume_followup, feedback=feedback), on="lease"),
             Sweep(feedback.cells, partial(finish_batch, feedback=feedback), on="lease"),
-            Sweep(feedback.erasures, partial(see_whether_all_is_forgotten, feedback=feedback), on="lease"),
+            Sweep(feedback.erasures, partial(advance_erasure, feedback=feedback), on="lease"),
         ],
     )
 

@@ -79,20 +79,18 @@ async def when_a_followup_is_due_update_it(stored: Stored[PairingFollowup], feed
 
 
 @registry.on(ErasureRequested)
-async def when_an_erasure_is_requested_begin_to_forget(
-    event: ReceivedEvent[ErasureRequested], feedback: Feedback
-) -> None:
-    """The tombstones of their pairings and profile come on other topics, in their own time; a sweep looks for them."""
+async def when_an_erasure_is_requested_begin_it(event: ReceivedEvent[ErasureRequested], feedback: Feedback) -> None:
+    """The tombstones of the pairings and the profile come later, on other topics. A sweep checks for them."""
     op = event.op("when_an_erasure_is_requested_begin_to_forget")
     await erasure.begin(event, op, feedback.erasures, feedback.clock)
 
 
-async def see_whether_all_is_forgotten(stored: Stored[Erasure], feedback: Feedback) -> None:
-    """``Sweep`` calls it until nothing is held of the member, and that is reported."""
+async def advance_erasure(stored: Stored[Erasure], feedback: Feedback) -> None:
+    """Called by a ``Sweep`` until nothing about the member is stored, and this is reported."""
     await erasure.advance(
         stored,
         feedback.erasures,
         feedback.clock,
-        forget=partial(report_batches.forget, feedback=feedback),
+        forget=partial(report_batches.erase_member, feedback=feedback),
         holds_anything=feedback.holds,
     )

@@ -55,20 +55,20 @@ async def release_statistic(programme_id: str, key: str, feedback: Feedback) -> 
     k = programme.settings.care.min_group if programme is not None else MIN_K
     if not anonymous_statistics.is_large_enough(contributions, k):
         return
-    asked = await _count_possible_values(programme_id, key, feedback)
+    possible_values = await _count_possible_values(programme_id, key, feedback)
     moment = feedback.clock.moment()
     saved = await feedback.cells.update(
         id,
         Op(f"batch/{batches}"),
         lambda cell: anonymous_statistics.merge_batch(
-            cell, programme_id, key, contributions, k, asked, batches, moment
+            cell, programme_id, key, contributions, k, possible_values, batches, moment
         ),
     )
     if saved.changed and saved.state is not None:
         await finish_batch(Stored(id, saved.state, saved.version), feedback)
 
 
-async def forget(member_id: str, feedback: Feedback) -> None:
+async def erase_member(member_id: str, feedback: Feedback) -> None:
     """Erase what is stored about a member, except for what the tombstones of other topics delete."""
     moment = feedback.clock.moment()
     await feedback.contributions.delete({"members": member_id})

@@ -146,7 +146,7 @@ class CheckinView(BaseModel):
         now: datetime,
     ) -> Self:
         answer_set = followup.answers.get(checkin.checkin_id)
-        asked = questions.items_at(checkin.milestone)
+        items = questions.items_at(checkin.milestone)
         return cls(
             pairing_id=followup.pairing_id,
             milestone=checkin.milestone,
@@ -154,7 +154,7 @@ class CheckinView(BaseModel):
             open=is_open(followup, checkin, now),
             completed=checkin.completed_at is not None,
             version=answer_set.version if answer_set else questions.version,
-            questions=[QuestionView(id=item.id, text=item.text(language)) for item in asked],
+            questions=[QuestionView(id=item.id, text=item.text(language)) for item in items],
             answers=answer_set.answers if answer_set else None,
             call_me=checkin.side in followup.calls,
             advice=advice_for(questions, answer_set.answers, language, contact, warming_up=is_warming_up(followup, now))

@@ -17,7 +17,7 @@ from services.notifier.create import retry_postponed
 from services.notifier.domain.notification import Notification
 from services.notifier.domain.postponed import PostponedEvent
 from services.notifier.domain.recipient import Recipient
-from services.notifier.handlers import registry, see_whether_all_is_forgotten
+from services.notifier.handlers import advance_erasure, registry
 from services.notifier.mail import Mailer
 from services.notifier.rendering import load_languages
 from services.notifier.sending import send_due_notification
@@ -54,7 +54,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Notifier]:
             Sweep(notifier.notifications, send, on="due"),
             Sweep(notifier.notifications, send, on="lease"),
             Sweep(notifier.postponed_events, partial(retry_postponed, notifier=notifier), on="lease"),
-            Sweep(notifier.erasures, partial(see_whether_all_is_forgotten, notifier=notifier), on="lease"),
+            Sweep(notifier.erasures, partial(advance_erasure, notifier=notifier), on="lease"),
         ],
     )
 

@@ -1,4 +1,4 @@
-"""Erasing what notifier keeps of a member. Each step can be repeated; a sweep does until nothing is left."""
+"""Erases what notifier stores about a member. A sweep repeats the steps until nothing is left."""
 
 from chassis.core.commands import Op
 from chassis.storage.aggregates import Change
@@ -7,16 +7,18 @@ from services.notifier.domain import notification, recipient
 from services.notifier.store import Notifier
 
 
-async def forget(member_id: str, slot: str, notifier: Notifier) -> None:
-    """Wishes, places, whose partner they were, and every notification to them or about their times.
+async def erase_member(member_id: str, slot: str, notifier: Notifier) -> None:
+    """Erase preferences and weekly slots, pairings, and every notification to the member or about their meetings.
 
-    Raises what a single one of them raised: the sweep comes back.
+    Raises the first error of a single notification; the sweep then tries again.
     """
     op = Op(f"forget/{slot}")
-    await notifier.recipients.update(member_id, op, recipient.forget)
-    await notifier.forget_pairings_of(member_id)
-    ids = [stored.id async for stored in notifier.all_about(member_id)]
+    await notifier.recipients.update(member_id, op, recipient.erase_recipient)
+    await notifier.delete_pairings_of(member_id)
+    ids = [stored.id async for stored in notifier.notifications_about(member_id)]
     for chunk in chunks(ids):
-        for done in await notifier.notifications.update_many([Change(id, op, notification.forget) for id in chunk]):
-            if isinstance(done, Exception):
-                raise done
+        for result in await notifier.notifications.update_many(
+            [Change(id, op, notification.erase_notification) for id in chunk]
+        ):
+            if isinstance(result, Exception):
+                raise result

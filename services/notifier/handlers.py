@@ -22,7 +22,7 @@ from services.notifier.create import (
     create_or_postpone,
 )
 from services.notifier.domain.catalogue import CATALOGUE, CatalogueRow, event_types
-from services.notifier.erasure import forget
+from services.notifier.erasure import erase_member
 from services.notifier.store import Notifier, answer_key, completion_key
 
 Handler = Callable[[ReceivedEvent[Any], Notifier], Awaitable[None]]
@@ -76,7 +76,7 @@ async def when_a_pairing_changes_remove_erased_members(event: ReceivedEvent[Pair
     """An event that follows from an erasure, such as the end, must not bring back who was whose partner."""
     members = [participant.member_id for participant in event.data.participants]
     for erased in await notifier.erasures.get_many(members):
-        await notifier.forget_pairings_of(erased)
+        await notifier.delete_pairings_of(erased)
 
 
 @registry.on(AnswerGiven)
@@ -91,20 +91,18 @@ async def when_a_checkin_is_completed_stop_asking(event: ReceivedEvent[CheckinCo
 
 
 @registry.on(ErasureRequested)
-async def when_an_erasure_is_requested_begin_to_forget(
-    event: ReceivedEvent[ErasureRequested], notifier: Notifier
-) -> None:
-    """The tombstone that erases the contact comes on another topic, in its own time; a sweep looks for it."""
+async def when_an_erasure_is_requested_begin_it(event: ReceivedEvent[ErasureRequested], notifier: Notifier) -> None:
+    """The tombstone that deletes the contact comes later, on another topic. A sweep checks for it."""
     op = event.op("when_an_erasure_is_requested_begin_to_forget")
     await erasure.begin(event, op, notifier.erasures, notifier.clock)
 
 
-async def see_whether_all_is_forgotten(stored: Stored[Erasure], notifier: Notifier) -> None:
-    """``Sweep`` calls it until nothing is held of the member, and that is reported."""
+async def advance_erasure(stored: Stored[Erasure], notifier: Notifier) -> None:
+    """Called by a ``Sweep`` until nothing about the member is stored, and this is reported."""
     await erasure.advance(
         stored,
         notifier.erasures,
         notifier.clock,
-        forget=partial(forget, slot=str(stored_instant(stored.state.lease)), notifier=notifier),
+        forget=partial(erase_member, slot=str(stored_instant(stored.state.lease)), notifier=notifier),
         holds_anything=notifier.holds,
     )

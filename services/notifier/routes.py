@@ -74,7 +74,7 @@ async def replace_preferences(
 ) -> PreferencesView:
     """Replace all preferences. Messages that need an answer always appear in the inbox."""
     member_id = _member_id(command.principal)
-    if await notifier.is_gone(member_id):
+    if await notifier.is_erased(member_id):
         raise not_found("member")
     saved = await notifier.recipients.update(
         member_id,

@@ -50,7 +50,7 @@ async def send_due_notification(stored: Stored[Notification], notifier: Notifier
     """Move one notification on or finish it. Called by a ``Sweep`` when ``due`` or ``lease`` has passed."""
     notification, slot = stored.state, _slot(stored.state)
     if notification.member_id is None:
-        await notifier.notifications.update(stored.id, Op(slot), notifications.forget)
+        await notifier.notifications.update(stored.id, Op(slot), notifications.erase_notification)
         return
     loaded = await _load_input(notification, notification.member_id, notifier)
     moment = notifier.clock.moment()
@@ -65,7 +65,7 @@ async def send_due_notification(stored: Stored[Notification], notifier: Notifier
         notifier,
     )
     if loaded.context.is_erased:
-        await notifier.notifications.update(stored.id, Op(f"{slot}/forget"), notifications.forget)
+        await notifier.notifications.update(stored.id, Op(f"{slot}/forget"), notifications.erase_notification)
     elif saved.changed and not saved.repeated and saved.require_state().state == "sending":
         assert loaded.context.contact is not None, "a mail needs a contact"
         await _send_mail(saved.require_state(), loaded.context.contact, loaded, notifier)
@@ -191,7 +191,7 @@ async def load_rendering_context(
 async def _load_input(notification: Notification, member_id: str, notifier: Notifier) -> DeliveryInput:
     contact, is_erased, programme, stored, facts = await asyncio.gather(
         notifier.contacts.get(member_id),
-        notifier.is_gone(member_id),
+        notifier.is_erased(member_id),
         _get(notifier.programmes, notification.about.programme_id),
         notifier.recipients.get(member_id),
         _load_facts(notification, notifier),

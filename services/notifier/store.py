@@ -50,16 +50,16 @@ class Notifier:
             return True
         return await self.notifications.count(_notifications_about(member_id)) > 0
 
-    async def is_gone(self, member_id: str) -> bool:
+    async def is_erased(self, member_id: str) -> bool:
         """Whether this member is erased or about to be erased."""
         erasure, grave = await asyncio.gather(self.erasures.get(member_id), self.contacts.is_grave(member_id))
         return erasure is not None or grave
 
-    async def forget_pairings_of(self, member_id: str) -> None:
+    async def delete_pairings_of(self, member_id: str) -> None:
         """Delete the member's pairings from the projection. Their topic keeps everything and has no tombstones."""
         await self.pairings.bury(_pairings_with(member_id))
 
-    def all_about(self, member_id: str) -> AsyncIterator[Stored[Notification]]:
+    def notifications_about(self, member_id: str) -> AsyncIterator[Stored[Notification]]:
         """Every notification to a member, or to assistants about the member's meetings."""
         return self.notifications.find(_notifications_about(member_id))
 

@@ -12,7 +12,7 @@ from contracts.privacy import ErasureRequested
 from contracts.profiles import ContactChanged
 from deploy.local import stack
 from services.notifier.__main__ import build
-from services.notifier.handlers import when_an_erasure_is_requested_begin_to_forget
+from services.notifier.handlers import when_an_erasure_is_requested_begin_it
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -35,7 +35,7 @@ class TestErasure:
             correlationid="m1",
         )
         for _ in range(2):
-            await when_an_erasure_is_requested_begin_to_forget(ReceivedEvent(envelope, request), notifier)
+            await when_an_erasure_is_requested_begin_it(ReceivedEvent(envelope, request), notifier)
         for sweep in parts.sweeps:
             await sweep.once(chassis.clock)
         waiting = await notifier.erasures.get("m1")

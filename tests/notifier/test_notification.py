@@ -200,12 +200,12 @@ class TestPrivateFacts:
         assert "left" not in event.model_dump_json()
 
     def test_an_erased_notification_names_nobody(self) -> None:
-        done = notifications.forget(claim(notification()))
+        done = notifications.erase_notification(claim(notification()))
         assert done is not None
         gone = done[0]
         assert (gone.member_id, gone.about, gone.state, gone.lease) == (None, NotificationDetails(), "suppressed", None)
         assert "m1" not in gone.model_dump_json()
-        assert notifications.forget(gone) is None
+        assert notifications.erase_notification(gone) is None
         assert notifications.record_acceptance(gone, 1, MACHINE) is None
 
 

@@ -13,7 +13,7 @@ from services.notifier.domain.recipient import (
     ChannelPreference,
     QuietHoursPreference,
     Recipient,
-    forget,
+    erase_recipient,
     next_free_slot,
     release_weekly_slot,
     set_preferences,
@@ -100,7 +100,7 @@ class TestErasedRecipient:
         recipient, _ = set_preferences(
             None, "m1", {"ended": ChannelPreference(email=False)}, QuietHoursPreference(from_hour=22, until_hour=6)
         )
-        forgotten = forget(recipient)
-        assert forgotten is not None
-        assert forgotten[0] == Recipient(member_id="")
-        assert forget(forgotten[0]) is None
+        erased = erase_recipient(recipient)
+        assert erased is not None
+        assert erased[0] == Recipient(member_id="")
+        assert erase_recipient(erased[0]) is None

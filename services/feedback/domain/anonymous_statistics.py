@@ -101,14 +101,15 @@ def merge_batch(
     name: str,
     contributions: Sequence[Contribution],
     k: int,
-    asked: int,
+    possible_values: int,
     batches: int,
     moment: Moment,
 ) -> Decision | None:
     """Merge all waiting contributions into the cell if they come from enough people.
 
-    ``batches`` is the number of merged batches that the caller saw. Returns None when there are too few people, when
-    another batch came first, or when the contributions of the last batch are not marked yet.
+    ``batches`` is the number of merged batches that the caller saw. ``possible_values`` is how many values there could
+    be. Returns None when there are too few people, when another batch came first, or when the contributions of the last
+    batch are not marked yet.
     """
     before = cell or Cell(programme_id=programme_id, name=name)
     if before.batches != batches or before.taking or not is_large_enough(contributions, k):
@@ -119,7 +120,7 @@ def merge_batch(
     return before.model_copy(
         update={
             "values": values,
-            "asked": max(asked, sum(values.values())),
+            "asked": max(possible_values, sum(values.values())),
             "batches": batches + 1,
             "released_at": moment.now,
             "taking": tuple(contribution.id for contribution in contributions),

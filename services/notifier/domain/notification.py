@@ -305,7 +305,7 @@ def mark_read(current: Notification, now: datetime) -> Decision | None:
     return None if current.read_at is not None else (current.model_copy(update={"read_at": now}), [])
 
 
-def forget(current: Notification | None) -> Decision | None:
+def erase_notification(current: Notification | None) -> Decision | None:
     """Erase the recipient and the details. No event is published."""
     if current is None or (current.member_id is None and current.about == NotificationDetails()):
         return None

@@ -109,7 +109,7 @@ def release_weekly_slot(current: Recipient | None, notification_id: str) -> Deci
     return current.model_copy(update={"places": remaining}), []
 
 
-def forget(current: Recipient | None) -> Decision | None:
+def erase_recipient(current: Recipient | None) -> Decision | None:
     """Erase the recipient. Only the fact that there was one remains."""
     if current is None or not current.member_id:
         return None
