@@ -7,7 +7,14 @@ from chassis.core.ids import derived_id
 from chassis.storage.aggregates import Change, Stored, stored_instant
 from contracts.envelope import OutgoingEvent
 from contracts.errors import CommandRejected
-from services.profiles.domain.person import Decision, Person, change_person, complete_own_erasure, remove_mentions
+from services.profiles.domain.person import (
+    Decision,
+    Person,
+    change_person,
+    complete_own_erasure,
+    refresh_person,
+    remove_mentions,
+)
 from services.profiles.import_runner import finish_import
 from services.profiles.store import LIVING, Profiles
 
@@ -20,7 +27,7 @@ async def end_employment(stored: Stored[Person], profiles: Profiles) -> None:
     await profiles.persons.update(
         stored.id,
         Op(f"due/{stored_instant(stored.state.due)}/end_employment"),
-        lambda person: change_person(person, lambda same: same, programmes, now),
+        lambda person: refresh_person(person, programmes, now),
     )
 
 
@@ -84,9 +91,9 @@ async def resolve_topics_again(profiles: Profiles) -> None:
     programmes, now = await profiles.all_programmes(), profiles.clock.now()
     waiting = [stored async for stored in profiles.persons.find({**LIVING, "topics.unknown": {"$ne": []}})]
     for stored in waiting:
-        if change_person(stored.state, lambda same: same, programmes, now) is not None:
+        if refresh_person(stored.state, programmes, now) is not None:
             await profiles.persons.update(
                 stored.id,
                 Op(f"taxonomy/{stored.version}"),
-                lambda person: change_person(person, lambda same: same, programmes, now),
+                lambda person: refresh_person(person, programmes, now),
             )

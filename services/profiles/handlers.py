@@ -7,7 +7,7 @@ from contracts.errors import CommandRejected
 from contracts.pairings import PairingState
 from contracts.privacy import ErasureCompleted
 from contracts.programmes import ProgrammeChanged
-from services.profiles.domain.person import change_person, record_completed_erasure
+from services.profiles.domain.person import record_completed_erasure, refresh_person
 from services.profiles.store import LIVING, Profiles
 
 registry: HandlerRegistry[Profiles] = HandlerRegistry()
@@ -24,7 +24,7 @@ async def when_a_programme_changes_see_who_is_ready(event: ReceivedEvent[Program
     op = event.op("when_a_programme_changes_see_who_is_ready")
     for chunk in chunks(ids):
         results = await profiles.persons.update_many(
-            [Change(id, op, lambda person: change_person(person, lambda same: same, programmes, now)) for id in chunk],
+            [Change(id, op, lambda person: refresh_person(person, programmes, now)) for id in chunk],
             cause=event.envelope,
         )
         for result in results:

@@ -288,6 +288,11 @@ def change_person(
     return derive_consequences(living, change(living), programmes, now)
 
 
+def refresh_person(person: Person | None, programmes: Programmes, now: datetime) -> Decision:
+    """Derive the consequences again, without another change. Raises ``NotFound`` when there is no living person."""
+    return change_person(person, lambda living: living, programmes, now)
+
+
 def require_living(person: Person | None) -> Person:
     """The person. Raises ``NotFound`` when they do not exist or were erased."""
     if person is None or person.hr is None:
