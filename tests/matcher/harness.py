@@ -1,4 +1,4 @@
-"""The matcher as it runs, on real servers: one or two replicas, and the other services' events by hand."""
+"""The matcher on real servers, with one or two replicas. The events of other services are published by hand."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -70,7 +70,7 @@ class World:
     _sequence: int = 0
 
     async def at_rest(self) -> None:
-        """All that was said is handled, and so is what followed from it."""
+        """Wait until all published events, and all that follow from them, are handled."""
 
         async def nothing_new() -> bool:
             before = await self._ends()
@@ -78,28 +78,28 @@ class World:
                 await replica.matcher.tasks.idle()
                 await replica.chassis.relay.wait_until_idle()
             committed = await self.admin.list_consumer_group_offsets(f"{self.prefix}matcher")
-            handled = {place: at.offset for place, at in committed.items() if place in before}
+            handled = {partition: offset.offset for partition, offset in committed.items() if partition in before}
             return handled == before == await self._ends()
 
         await until(nothing_new)
 
     async def _ends(self) -> Mapping[TopicPartition, int]:
-        """Where those partitions end in which there is anything."""
+        """The end offset of every partition that is not empty."""
         topics = self.replicas[0].parts.handlers.topics()
-        found = await self.reader.end_offsets(
+        offsets = await self.reader.end_offsets(
             [
                 TopicPartition(topic.full_name(self.prefix), number)
                 for topic in topics
                 for number in range(topic.partitions)
             ]
         )
-        return {place: end for place, end in found.items() if end}
+        return {partition: end for partition, end in offsets.items() if end}
 
     async def forget_everything(self) -> None:
-        """Begin anew: nothing is under way, the collections are empty, and what was said before is not heard."""
+        """Start anew: wait until idle, empty all collections, and ignore all earlier events."""
         await self.at_rest()
         matcher = self.replicas[0].matcher
-        for kept in (
+        for store in (
             matcher.programmes,
             matcher.rounds,
             matcher.pairings,
@@ -107,12 +107,12 @@ class World:
             matcher.requests,
             matcher.learning,
         ):
-            await kept.collection.delete_many({})
-        for looked_after in (matcher.suggestions, matcher.claims):
-            await looked_after.collection.delete_many({})
+            await store.collection.delete_many({})
+        for rolling_store in (matcher.suggestions, matcher.claims):
+            await rolling_store.collection.delete_many({})
         for replica in self.replicas:
             replica.matcher.partners.clear()
-        for other in (
+        for documents in (
             matcher.members,
             matcher.proposals,
             matcher.unmatched,
@@ -120,45 +120,45 @@ class World:
             matcher.receipts,
             matcher.examples,
         ):
-            await other.collection.delete_many({})
+            await documents.collection.delete_many({})
         self.since = datetime.now(UTC)
 
     async def second(self) -> Replica:
-        """The other replica, started when it is first asked for."""
+        """The second replica, started on first use."""
         return self.replicas[1] if len(self.replicas) > 1 else await self.replica()
 
     async def replica(self) -> Replica:
-        """Start one more, and wait until it hears."""
-        named = f"matcher-{len(self.replicas)}"
-        chassis = Chassis("matcher", self._settings(named))
+        """Start one more replica, and wait until it consumes events."""
+        name = f"matcher-{len(self.replicas)}"
+        chassis = Chassis("matcher", self._settings(name))
         parts = build(chassis)
         client = client_of(app_of(chassis, parts))
-        made = Replica(chassis, parts, client)
-        made.living = asyncio.create_task(_run(chassis, parts))
-        self.replicas.append(made)
+        replica = Replica(chassis, parts, client)
+        replica.living = asyncio.create_task(_run(chassis, parts))
+        self.replicas.append(replica)
         await until_ready(chassis)
-        for event in made.matcher.partners.sources:
+        for event in replica.matcher.partners.sources:
             await event.wait()
-        return made
+        return replica
 
     async def people(self, *profiles: ProfileChanged) -> None:
-        """Say these profiles, and wait until every replica's database has them."""
+        """Publish these profiles, and wait until every replica and the database have them."""
         last: dict[str, int] = {}
         for profile in profiles:
             await self.say(profile)
             last[profile.member_id] = self._sequence
         members = self.replicas[0].matcher.members
-        wanted = {profile.member_id: profile for profile in profiles}
+        expected = {profile.member_id: profile for profile in profiles}
 
         async def there() -> bool:
             pools = [replica.matcher.partners for replica in self.replicas]
-            known = all(pool.sequence(id) == last[id] for pool in pools for id in wanted)
-            return known and await members.get_many(list(wanted)) == wanted
+            are_seen = all(pool.sequence(id) == last[id] for pool in pools for id in expected)
+            return are_seen and await members.get_many(list(expected)) == expected
 
         await until(there)
 
     async def gone(self, member_id: str) -> None:
-        """What profiles says of somebody who is to be forgotten."""
+        """Publish the events of profiles for the erasure of a member."""
         await self.say(ErasureRequested(member_id=member_id, requested_at=datetime.now(UTC)))
         await self.say(Tombstone(ProfileChanged, member_id))
 
@@ -170,13 +170,13 @@ class World:
         await say(self.producer, self.prefix, event, service, self._sequence)
 
     async def heard(self, topic: Topic) -> list[KafkaRecord]:
-        """Everything that was said on a topic in this test, in order of partition and offset."""
+        """All records of a topic since the start of this test, by partition and offset."""
         connection, since = Connection(self.servers.kafka), iso(self.since)
-        found = [record async for record in read_topic(connection, self.prefix, topic.name)]
-        return [record for record in found if str(record.header("ce_time")) >= since]
+        records = [record async for record in read_topic(connection, self.prefix, topic.name)]
+        return [record for record in records if str(record.header("ce_time")) >= since]
 
     async def pass_time(self, by: timedelta) -> None:
-        """Let business time jump."""
+        """Move business time forward."""
         clock = self.replicas[0].chassis.clock
         clock.set_speed(1.0, clock.now() + by)
 
@@ -199,14 +199,14 @@ class World:
         return await self.round_in(path, "published")
 
     async def round_in(self, path: str, *states: str) -> Mapping[str, Any]:
-        found: list[Mapping[str, Any]] = []
+        rounds: list[Mapping[str, Any]] = []
 
         async def there() -> bool:
-            found.append(await self.replicas[0].get("admin", path))
-            return found[-1]["state"] in states
+            rounds.append(await self.replicas[0].get("admin", path))
+            return rounds[-1]["state"] in states
 
         await until(there)
-        return found[-1]
+        return rounds[-1]
 
     def _settings(self, instance: str) -> Settings:
         return Settings(
@@ -228,10 +228,10 @@ async def world(servers: stack.Endpoints, prefix: str, folder: Path) -> AsyncIte
         AIOKafkaAdminClient(**connection.client_arguments()),
     )
     await asyncio.gather(producer.start(), reader.start(), admin.start())
-    made = World(servers, prefix, folder, producer, reader, admin)
+    world = World(servers, prefix, folder, producer, reader, admin)
     try:
-        await made.replica()
-        yield made
+        await world.replica()
+        yield world
     finally:
-        await asyncio.gather(*(replica.stop() for replica in made.replicas))
+        await asyncio.gather(*(replica.stop() for replica in world.replicas))
         await asyncio.gather(producer.stop(), reader.stop(), admin.close())

@@ -234,8 +234,8 @@ class AnyLife(RuleBasedStateMachine):
         if decision is None:
             return
         self.pairing = decision[0]
-        told = [event for event in decision[1] if isinstance(event, PairingEvent)]
-        for event, state in zip(told[::2], told[1::2], strict=True):
+        pairing_events = [event for event in decision[1] if isinstance(event, PairingEvent)]
+        for event, state in zip(pairing_events[::2], pairing_events[1::2], strict=True):
             assert isinstance(state, PairingState)
             assert event.model_dump() == state.model_dump()
             assert event.state in self.ALLOWED[event.previous_state]
@@ -275,9 +275,9 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule(broken=st.sampled_from([(), ("same_manager",), ("same_manager", "evaluator")]), course=COURSES)
     def reorganised(self, broken: tuple[Rule, ...], course: ConflictPolicy) -> None:
-        told = len(self.told)
+        published_before = len(self.told)
         self.apply(pairings.update_conflict(self.pairing, broken, course, self.now))
-        assert len(self.told) == told, "nothing tells of it"
+        assert len(self.told) == published_before, "nothing tells of it"
 
     @rule()
     def kept(self) -> None:

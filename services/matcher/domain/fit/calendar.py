@@ -1,10 +1,11 @@
 """Working days, months, and the weekly time that two people share."""
 
-from calendar import monthrange
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from dateutil.relativedelta import relativedelta
 
 from contracts.profiles import ProfileChanged, Window
 
@@ -25,8 +26,7 @@ def add_working_days(start: datetime, days: int) -> datetime:
 
 def add_months(start: date, months: int) -> date:
     """The same day of the month, or the last one of a shorter month."""
-    year, month = divmod(start.month - 1 + months, 12)
-    return date(start.year + year, month + 1, min(start.day, monthrange(start.year + year, month + 1)[1]))
+    return start + relativedelta(months=months)
 
 
 def get_free_time(member: ProfileChanged, on: date) -> tuple[MinuteRange, ...] | None:
