@@ -169,7 +169,7 @@ def write_project(folder: Path, version: str, changelog: str = CHANGELOG) -> Pat
     return folder
 
 
-class TestReleases:
+class TestVersionReleases:
     @pytest.mark.parametrize(
         ("version", "expected"), [("1.10.0", "### Services\n\n- One thing."), ("1.1.0", "- Another thing.")]
     )
