@@ -279,7 +279,7 @@ class TestSolverProcess:
         path = f"/rounds/{started['round_id']}"
         await until(lambda: _is(len(begun) == 1))
         assert (await first.do("admin", f"{path}/cancel"))["state"] == "discarded"
-        await until(lambda: _is(not begun[0].lives()))
+        await until(lambda: _is(not begun[0].is_alive()))
         await first.matcher.tasks.idle()
         assert (await first.get("admin", path))["state"] == "discarded"
         assert await first.matcher.proposals.count({}) == 0
