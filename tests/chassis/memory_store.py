@@ -17,7 +17,15 @@ import bson
 from bson.codec_options import CodecOptions
 from pymongo import ReplaceOne, UpdateOne
 
-from chassis.storage.mongo import DUPLICATE_KEY, BulkWriteError, Collection, Document, DuplicateKeyError, Filter
+from chassis.storage.mongo import (
+    DUPLICATE_KEY,
+    MONGODB,
+    BulkWriteError,
+    Collection,
+    Document,
+    DuplicateKeyError,
+    Filter,
+)
 
 COMPARED = (str, int, datetime)
 TIME_FIELDS = ("due", "lease", "outbox_since")  # the indexed fields of the sweeps
@@ -36,6 +44,7 @@ class MemoryStore:
     """One service's database, as ``chassis.storage.mongo.Mongo`` gives it."""
 
     def __init__(self) -> None:
+        self.profile = MONGODB
         self.collections: dict[str, MemoryCollection] = {}
 
     def collection(self, name: str) -> Collection:
