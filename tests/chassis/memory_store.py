@@ -19,13 +19,13 @@ from pymongo import ReplaceOne, UpdateOne
 
 from chassis.storage.mongo import (
     DUPLICATE_KEY,
-    MONGODB,
     BulkWriteError,
     Collection,
     Document,
     DuplicateKeyError,
     Filter,
 )
+from chassis.storage.store_profile import MONGODB
 
 COMPARED = (str, int, datetime)
 TIME_FIELDS = ("due", "lease", "outbox_since")  # the indexed fields of the sweeps
