@@ -1,4 +1,4 @@
-"""The organisation changes while pairs meet: seen by whoever coordinates, by nobody else, and decided by a person."""
+"""Conflicts after a change of the organisation: only coordinators see them, and a person decides."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta

@@ -55,7 +55,7 @@ async def _waits(company: World, number: int) -> bool:
 
 
 async def paired(company: World) -> Couples:
-    """Whoever holds a seat for whom."""
+    """The pairs that hold seats."""
     found = company.replicas[0].matcher.pairings.find({"state": {"$in": sorted(LIVE_STATES)}})
     return sorted([(one.state.plan.senior.member_id, one.state.plan.junior.member_id) async for one in found])
 
@@ -203,7 +203,7 @@ class TestWorker:
             return [replica.matcher for replica in company.replicas if replica.matcher.partners.subscribed(PROGRAMME)]
 
         async def one_alone() -> bool:
-            """On a busy machine a claim may be lost to the other; whoever lost it notices in their next turn."""
+            """On a busy machine a claim may be lost to the other replica; the loser notices in its next turn."""
             return len(keeping_watch()) == 1
 
         await until(one_alone)

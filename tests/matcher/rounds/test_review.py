@@ -23,7 +23,7 @@ COORDINATOR = f"coordinator:c:{PROGRAMME}"
 
 
 def four_and_four(**of_j0: Any) -> list[ProfileChanged]:
-    """Four seniors and four juniors who all could; whoever has the same number fits best."""
+    """Four seniors and four juniors: every pair is possible, and equal numbers fit best."""
     topics = ("negotiation", "budgeting", "leadership", "generative-ai")
     people = []
     for n, topic in enumerate(topics):
