@@ -51,7 +51,7 @@ async def pairing_for(
         raise not_found("pairing")
     if not is_allowed(relation, action):
         coordinating = is_allowed("coordinator", action)
-        raise forbidden(f"This is for {'whoever coordinates' if coordinating else 'the two of the pairing'}.")
+        raise forbidden(f"This is for {'coordinators' if coordinating else 'the two of the pairing'}.")
     return stored, relation
 
 

@@ -1,4 +1,4 @@
-"""The matcher among its neighbours: what it does when people leave, are forgotten, disagree, or crash it half way."""
+"""The running matcher: seats, privacy, publication, requests and commands, also after crashes and erasures."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Learning on real servers: outcomes heard, batches, versions previewed and released; what nobody can tell by it."""
+"""Learning on real servers: outcomes, batches, versions that are previewed and released, and what stays private."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta

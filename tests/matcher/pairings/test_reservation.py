@@ -1,4 +1,4 @@
-"""A reservation that is cut off or overtaken between its steps, on the real service: no seat is taken for nothing."""
+"""Reservations that crash or are overtaken between their steps, on the running service: no seat stays taken."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping

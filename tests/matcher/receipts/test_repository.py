@@ -1,4 +1,4 @@
-"""Receipts on the running service: one for every proposal, whatever crashed, shown to whom it may be, and forgotten."""
+"""Receipts on the running service: one for every proposal, also after a crash; access, verification and erasure."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Programmes that are matched as people come and go: suggestions, their release, and what lets them lapse."""
+"""Rolling matching: suggestions, their release, the reasons for which they lapse, and the worker."""
 
 import asyncio
 from collections import Counter
