@@ -36,34 +36,32 @@ def members(mentor: Servant, mentee: Servant) -> tuple[Member, Member]:
     return Member(senior, senior.enrolments[0]), Member(junior, junior.enrolments[0])
 
 
-@given(MENTORS, MENTEES)
-def test_a_pair_is_excluded_where_theirs_is_and_its_fit_is_its_points(mentor: Servant, mentee: Servant) -> None:
-    senior, junior = members(mentor, mentee)
-    settings = theirs.programme()
-    worth = theirs.points(mentor, mentee)
-    assert (worth is None) == bool(rules.find_broken_rules(senior, junior, settings, theirs.TODAY))
-    if worth is not None:
-        fitting = compute_fit(senior, junior, settings, load(), theirs.TODAY)
-        assert fitting.find_shortfalls(settings) == ()
-        assert fitting.score == pytest.approx(worth / 32, abs=1e-12)
-        assert theirs.fit_of(worth) == pytest.approx(worth / 32, abs=1e-12)
+class TestMentorMatchRules:
+    @given(MENTORS, MENTEES)
+    def test_exclusions_and_points_agree(self, mentor: Servant, mentee: Servant) -> None:
+        senior, junior = members(mentor, mentee)
+        settings = theirs.programme()
+        worth = theirs.points(mentor, mentee)
+        assert (worth is None) == bool(rules.find_broken_rules(senior, junior, settings, theirs.TODAY))
+        if worth is not None:
+            fitting = compute_fit(senior, junior, settings, load(), theirs.TODAY)
+            assert fitting.find_shortfalls(settings) == ()
+            assert fitting.score == pytest.approx(worth / 32, abs=1e-12)
+            assert theirs.fit_of(worth) == pytest.approx(worth / 32, abs=1e-12)
 
+    def test_every_score_occurs(self) -> None:
+        mentors, mentees = theirs.servants(200, seed=7)
+        worths = {theirs.points(mentor, mentee) for mentor in mentors for mentee in mentees}
+        assert worths == {None, 4, 7, 8, 9, 11, 12, 13, 16}
 
-def test_every_worth_occurs() -> None:
-    mentors, mentees = theirs.servants(200, seed=7)
-    worths = {theirs.points(mentor, mentee) for mentor in mentors for mentee in mentees}
-    assert worths == {None, 4, 7, 8, 9, 11, 12, 13, 16}
+    def test_programme_is_valid(self) -> None:
+        programme.check_settings(theirs.programme())
 
-
-def test_the_programme_is_one_that_a_coordinator_could_save() -> None:
-    programme.check_settings(theirs.programme())
-
-
-def test_a_round_reaches_the_best_total_of_points() -> None:
-    mentors, mentees = theirs.servants(12, seed=3)
-    answer = solve(theirs.question(mentors, mentees), load())
-    scipy = pytest.importorskip("scipy.optimize")
-    worths = [[theirs.points(mentor, mentee) or 0 for mentee in mentees] for mentor in mentors]
-    rows, columns = scipy.linear_sum_assignment(worths, maximize=True)
-    best = sum(worths[s][j] for s, j in zip(rows, columns, strict=True))
-    assert answer.total_fit == pytest.approx(theirs.fit_of(best), abs=1e-4)
+    def test_round_reaches_the_best_total_of_points(self) -> None:
+        mentors, mentees = theirs.servants(12, seed=3)
+        answer = solve(theirs.question(mentors, mentees), load())
+        scipy = pytest.importorskip("scipy.optimize")
+        worths = [[theirs.points(mentor, mentee) or 0 for mentee in mentees] for mentor in mentors]
+        rows, columns = scipy.linear_sum_assignment(worths, maximize=True)
+        best = sum(worths[s][j] for s, j in zip(rows, columns, strict=True))
+        assert answer.total_fit == pytest.approx(theirs.fit_of(best), abs=1e-4)

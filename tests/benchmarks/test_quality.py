@@ -38,63 +38,61 @@ def brute_blocking(everything: Everything, pairs: list[tuple[int, int]]) -> int:
     return found
 
 
-@given(cohorts())
-def test_blocking_pairs_are_those_in_which_both_would_gain(cohort: tuple[Everything, list[tuple[int, int]]]) -> None:
-    everything, pairs = cohort
-    assert quality.judged(everything, pairs)["blocking_pairs"] == brute_blocking(everything, pairs)
+class TestQuality:
+    @given(cohorts())
+    def test_blocking_pairs_would_gain_on_both_sides(self, cohort: tuple[Everything, list[tuple[int, int]]]) -> None:
+        everything, pairs = cohort
+        assert quality.judged(everything, pairs)["blocking_pairs"] == brute_blocking(everything, pairs)
 
+    @given(cohorts())
+    def test_counts_of_blocks_equal_the_whole(self, cohort: tuple[Everything, list[tuple[int, int]]]) -> None:
+        everything, pairs = cohort
+        whole = quality.judged(everything, pairs)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(quality, "CELLS", 2)
+            assert quality.judged(everything, pairs) == whole
 
-@given(cohorts())
-def test_blocks_count_as_the_whole(cohort: tuple[Everything, list[tuple[int, int]]]) -> None:
-    everything, pairs = cohort
-    whole = quality.judged(everything, pairs)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quality, "CELLS", 2)
-        assert quality.judged(everything, pairs) == whole
+    @given(cohorts())
+    def test_greedy_leaves_no_better_pair(
+        self,
+        cohort: tuple[Everything, list[tuple[int, int]]],
+    ) -> None:
+        scores = cohort[0].scores
+        seniors, juniors = np.nonzero(scores > 0)
+        made = quality.greedy(seniors, juniors, scores[seniors, juniors])
+        fit_of_senior = {s: scores[s, j] for s, j in made}
+        fit_of_junior = {j: scores[s, j] for s, j in made}
+        assert len(fit_of_senior) == len(fit_of_junior) == len(made)
+        for s, j in zip(seniors.tolist(), juniors.tolist(), strict=True):
+            assert max(fit_of_senior.get(s, 0), fit_of_junior.get(j, 0)) >= scores[s, j]
 
+    @given(cohorts())
+    def test_preference_lists_are_sorted_and_complete(self, cohort: tuple[Everything, list[tuple[int, int]]]) -> None:
+        everything = cohort[0]
+        lists = quality.likings(everything)
+        for s, liked in enumerate(lists["seniors"]):
+            assert set(liked) == set(np.nonzero(everything.scores[s] > 0)[0].tolist())
+            assert sorted(liked, key=lambda j: -everything.for_seniors[s, j]) == liked
+        for j, liked in enumerate(lists["juniors"]):
+            assert set(liked) == set(np.nonzero(everything.scores[:, j] > 0)[0].tolist())
+            assert sorted(liked, key=lambda s: -everything.for_juniors[s, j]) == liked
 
-@given(cohorts())
-def test_greedy_leaves_no_better_candidate_to_two_who_could_take_it(
-    cohort: tuple[Everything, list[tuple[int, int]]],
-) -> None:
-    scores = cohort[0].scores
-    seniors, juniors = np.nonzero(scores > 0)
-    made = quality.greedy(seniors, juniors, scores[seniors, juniors])
-    fit_of_senior = {s: scores[s, j] for s, j in made}
-    fit_of_junior = {j: scores[s, j] for s, j in made}
-    assert len(fit_of_senior) == len(fit_of_junior) == len(made)
-    for s, j in zip(seniors.tolist(), juniors.tolist(), strict=True):
-        assert max(fit_of_senior.get(s, 0), fit_of_junior.get(j, 0)) >= scores[s, j]
+    def test_worst_are_a_twentieth_and_at_least_one(self) -> None:
+        fits = np.arange(1, 41) / 40
+        assert quality.of_fits(fits) == {"total_fit": 20.5, "worst_pair": 0.025, "mean_of_worst_5_percent": 0.0375}
+        assert quality.of_fits(np.array([0.5, 0.25]))["mean_of_worst_5_percent"] == 0.25
+        assert quality.of_fits(np.zeros(0))["total_fit"] == 0
 
+    def test_impossible_pair_counts_nothing(self) -> None:
+        scores = np.array([[0.5, 0.0], [0.25, 0.5]], dtype=np.float32)
+        everything = Everything(scores, scores, scores)
+        figures = quality.judged(everything, [(0, 1), (1, 0)])
+        assert (figures["pairs"], figures["total_fit"], figures["share_matched"]) == (1, 0.25, 0.5)
+        assert (
+            figures["blocking_pairs"] == 2
+        )  # the first two, who are alone; and the second two, who gain more together
 
-@given(cohorts())
-def test_everybody_lists_whom_they_may_have_the_dearest_first(cohort: tuple[Everything, list[tuple[int, int]]]) -> None:
-    everything = cohort[0]
-    lists = quality.likings(everything)
-    for s, liked in enumerate(lists["seniors"]):
-        assert set(liked) == set(np.nonzero(everything.scores[s] > 0)[0].tolist())
-        assert sorted(liked, key=lambda j: -everything.for_seniors[s, j]) == liked
-    for j, liked in enumerate(lists["juniors"]):
-        assert set(liked) == set(np.nonzero(everything.scores[:, j] > 0)[0].tolist())
-        assert sorted(liked, key=lambda s: -everything.for_juniors[s, j]) == liked
-
-
-def test_the_worst_are_one_in_twenty_and_at_least_one() -> None:
-    fits = np.arange(1, 41) / 40
-    assert quality.of_fits(fits) == {"total_fit": 20.5, "worst_pair": 0.025, "mean_of_worst_5_percent": 0.0375}
-    assert quality.of_fits(np.array([0.5, 0.25]))["mean_of_worst_5_percent"] == 0.25
-    assert quality.of_fits(np.zeros(0))["total_fit"] == 0
-
-
-def test_a_pair_that_may_not_be_counts_nothing() -> None:
-    scores = np.array([[0.5, 0.0], [0.25, 0.5]], dtype=np.float32)
-    everything = Everything(scores, scores, scores)
-    figures = quality.judged(everything, [(0, 1), (1, 0)])
-    assert (figures["pairs"], figures["total_fit"], figures["share_matched"]) == (1, 0.25, 0.5)
-    assert figures["blocking_pairs"] == 2  # the first two, who are alone; and the second two, who gain more together
-
-
-def test_nobody_has_two_partners() -> None:
-    ones = np.ones((2, 2), dtype=np.float32)
-    with pytest.raises(ValueError, match="two partners"):
-        quality.judged(Everything(ones, ones, ones), [(0, 0), (0, 1)])
+    def test_nobody_has_two_partners(self) -> None:
+        ones = np.ones((2, 2), dtype=np.float32)
+        with pytest.raises(ValueError, match="two partners"):
+            quality.judged(Everything(ones, ones, ones), [(0, 0), (0, 1)])

@@ -39,99 +39,97 @@ def company() -> CohortFit:
     return CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
 
 
-@run_with(max_examples=150, deadline=None)
-@given(cohorts(most=6), any_settings())
-def test_all_pairs_of_a_few_people_are_found_under_any_settings(
-    cohort: tuple[list[ProfileChanged], list[ProfileChanged]], under: ProgrammeSettings
-) -> None:
-    seniors, juniors = [member(one) for one in cohort[0]], [member(one) for one in cohort[1]]
-    assume(seniors and juniors)
-    pairs = CohortFit(seniors, juniors, under, TAXONOMY, TODAY)
-    scores = scores_of(pairs)
-    found = np.zeros(scores.size, dtype=np.bool_)
-    found[AllPairsScan(pairs).best_pairs(len(juniors) + len(seniors))] = True
-    missed = (scores > SCORE_ROUNDING) & ~found.reshape(scores.shape)
-    assert not missed.any()
-    broken = pairs.evaluate_block(np.arange(pairs.shape[0]), np.arange(pairs.shape[1])).broken
-    for name, mask in broken.items():
-        assert name in LATER or not mask.ravel()[found].any()
+class TestAllPairsScan:
+    @run_with(max_examples=150, deadline=None)
+    @given(cohorts(most=6), any_settings())
+    def test_small_cohorts_are_found_under_any_settings(
+        self, cohort: tuple[list[ProfileChanged], list[ProfileChanged]], under: ProgrammeSettings
+    ) -> None:
+        seniors, juniors = [member(one) for one in cohort[0]], [member(one) for one in cohort[1]]
+        assume(seniors and juniors)
+        pairs = CohortFit(seniors, juniors, under, TAXONOMY, TODAY)
+        scores = scores_of(pairs)
+        found = np.zeros(scores.size, dtype=np.bool_)
+        found[AllPairsScan(pairs).best_pairs(len(juniors) + len(seniors))] = True
+        missed = (scores > SCORE_ROUNDING) & ~found.reshape(scores.shape)
+        assert not missed.any()
+        broken = pairs.evaluate_block(np.arange(pairs.shape[0]), np.arange(pairs.shape[1])).broken
+        for name, mask in broken.items():
+            assert name in LATER or not mask.ravel()[found].any()
+
+    @pytest.mark.parametrize("many", [1, 7, 30])
+    @pytest.mark.parametrize("floor", [0.0, 0.15])
+    def test_best_pairs_equal_those_of_exact_scores(self, company: CohortFit, many: int, floor: float) -> None:
+        floors = company.settings.matching.floors.model_copy(update={"benefit": floor})
+        matching = company.settings.matching.model_copy(update={"floors": floors})
+        under = company.settings.model_copy(update={"matching": matching})
+        company = CohortFit(company.seniors, company.juniors, under, TAXONOMY, TODAY)
+        scores = scores_of(company)
+        found = np.zeros(scores.shape, dtype=np.bool_)
+        keys = AllPairsScan(company).best_pairs(many)
+        found[np.divmod(keys, scores.shape[1])] = True
+        assert (np.diff(keys) > 0).all()
+        for side, theirs in ((scores, found), (scores.T, found.T)):
+            least = -np.partition(-side, many - 1, axis=1)[:, many - 1, None]
+            wanted = (side > least + SCORE_ROUNDING) & (side > SCORE_ROUNDING)
+            assert not (wanted & ~theirs).any()
+            assert (theirs & (side > 0)).sum(axis=1).min() >= np.minimum(
+                many, (side > SCORE_ROUNDING).sum(axis=1)
+            ).min()
+
+    def test_threads_and_tiles_change_nothing(self, company: CohortFit, monkeypatch: pytest.MonkeyPatch) -> None:
+        expected = AllPairsScan(company).best_pairs(20)
+        monkeypatch.setattr(scanning, "SCAN_THREADS", 5)
+        monkeypatch.setattr(scanning, "TILE_WIDTH", 97)
+        assert np.array_equal(AllPairsScan(company).best_pairs(20), expected)
+
+    @pytest.mark.parametrize("many", [4, 1300])
+    def test_offsets_rank_by_reduced_cost(self, company: CohortFit, many: int) -> None:
+        scores, rng = scores_of(company), np.random.default_rng(5)
+        n, m = scores.shape
+        mine, theirs = rng.uniform(0.2, 0.5, (n, 1)), rng.uniform(0.2, 0.5, (1, m))
+        over = scores - mine - theirs
+        some = rng.permutation(n)[:100]
+        for scan, rows in ((AllPairsScan(company), np.arange(n)), (AllPairsScan(company, some), np.sort(some))):
+            best = scan.best_pairs(many, senior_offsets=mine.ravel(), junior_offsets=theirs.ravel())
+            found = np.full((n, m), False)
+            found[np.divmod(best, m)] = True
+            assert not found[over < -SCORE_ROUNDING].any()
+            assert found.sum() == found[rows].sum() > 0
+            least = np.sort(over[rows])[:, -many, None] if many < m else 0
+            assert found[rows][over[rows] > np.maximum(least, 0) + SCORE_ROUNDING].all()
+
+    def test_equal_scores_are_spread_over_partners(self) -> None:
+        offers, seeks = {"python": "teach"}, {"python": 2}
+        seniors = [member(person(f"s{n}", "senior", offers=offers, seeks=seeks)) for n in range(200)]
+        juniors = [member(person(f"j{n}", "junior", offers=offers, seeks=seeks)) for n in range(200)]
+        pairs = CohortFit(seniors, juniors, settings(), TAXONOMY, TODAY)
+        mine, theirs = np.divmod(AllPairsScan(pairs).best_pairs(5), 200)
+        for people in (mine, theirs):
+            assert 5 <= np.bincount(people).min() <= np.bincount(people).max() <= 40
+
+    def test_progress_ends_with_all_seniors(self, company: CohortFit) -> None:
+        told: list[int] = []
+        hear: Callable[[int], None] = told.append
+        AllPairsScan(company).best_pairs(3, hear)
+        assert told == sorted(told)
+        assert told[-1] == company.shape[0]
 
 
-@pytest.mark.parametrize("many", [1, 7, 30])
-@pytest.mark.parametrize("floor", [0.0, 0.15])
-def test_the_best_of_each_person_are_those_of_a_look_at_every_pair(company: CohortFit, many: int, floor: float) -> None:
-    floors = company.settings.matching.floors.model_copy(update={"benefit": floor})
-    matching = company.settings.matching.model_copy(update={"floors": floors})
-    under = company.settings.model_copy(update={"matching": matching})
-    company = CohortFit(company.seniors, company.juniors, under, TAXONOMY, TODAY)
-    scores = scores_of(company)
-    found = np.zeros(scores.shape, dtype=np.bool_)
-    keys = AllPairsScan(company).best_pairs(many)
-    found[np.divmod(keys, scores.shape[1])] = True
-    assert (np.diff(keys) > 0).all()
-    for side, theirs in ((scores, found), (scores.T, found.T)):
-        least = -np.partition(-side, many - 1, axis=1)[:, many - 1, None]
-        wanted = (side > least + SCORE_ROUNDING) & (side > SCORE_ROUNDING)
-        assert not (wanted & ~theirs).any()
-        assert (theirs & (side > 0)).sum(axis=1).min() >= np.minimum(many, (side > SCORE_ROUNDING).sum(axis=1)).min()
+class TestHeaps:
+    @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 2**29)), min_size=1))
+    def test_key_holds_score_and_partner(self, keys: list[tuple[int, int, int]]) -> None:
+        whose, who, steps = np.array(keys).T
+        scores = (steps / 2**28).astype(np.float32)
+        made = np.array([_key(score, int(w), int(o)) for score, w, o in zip(scores, who, whose, strict=True)])
+        assert (decode_partners(made, whose) == who).all()
+        assert (made >> 32 == scores.astype(np.float64) * 2**28).all()
 
-
-def test_which_thread_looks_at_which_tile_changes_nothing(company: CohortFit, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = AllPairsScan(company).best_pairs(20)
-    monkeypatch.setattr(scanning, "SCAN_THREADS", 5)
-    monkeypatch.setattr(scanning, "TILE_WIDTH", 97)
-    assert np.array_equal(AllPairsScan(company).best_pairs(20), expected)
-
-
-@pytest.mark.parametrize("many", [4, 1300])
-def test_pairs_beyond_two_thresholds_are_found_those_by_most_first(company: CohortFit, many: int) -> None:
-    scores, rng = scores_of(company), np.random.default_rng(5)
-    n, m = scores.shape
-    mine, theirs = rng.uniform(0.2, 0.5, (n, 1)), rng.uniform(0.2, 0.5, (1, m))
-    over = scores - mine - theirs
-    some = rng.permutation(n)[:100]
-    for scan, rows in ((AllPairsScan(company), np.arange(n)), (AllPairsScan(company, some), np.sort(some))):
-        best = scan.best_pairs(many, senior_offsets=mine.ravel(), junior_offsets=theirs.ravel())
-        found = np.full((n, m), False)
-        found[np.divmod(best, m)] = True
-        assert not found[over < -SCORE_ROUNDING].any()
-        assert found.sum() == found[rows].sum() > 0
-        least = np.sort(over[rows])[:, -many, None] if many < m else 0
-        assert found[rows][over[rows] > np.maximum(least, 0) + SCORE_ROUNDING].all()
-
-
-def test_of_many_who_score_the_same_not_everybody_keeps_the_same_few() -> None:
-    offers, seeks = {"python": "teach"}, {"python": 2}
-    seniors = [member(person(f"s{n}", "senior", offers=offers, seeks=seeks)) for n in range(200)]
-    juniors = [member(person(f"j{n}", "junior", offers=offers, seeks=seeks)) for n in range(200)]
-    pairs = CohortFit(seniors, juniors, settings(), TAXONOMY, TODAY)
-    mine, theirs = np.divmod(AllPairsScan(pairs).best_pairs(5), 200)
-    for people in (mine, theirs):
-        assert 5 <= np.bincount(people).min() <= np.bincount(people).max() <= 40
-
-
-@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 2**29)), min_size=1))
-def test_a_key_tells_who_it_is_and_holds_the_score_above_that(keys: list[tuple[int, int, int]]) -> None:
-    whose, who, steps = np.array(keys).T
-    scores = (steps / 2**28).astype(np.float32)
-    made = np.array([_key(score, int(w), int(o)) for score, w, o in zip(scores, who, whose, strict=True)])
-    assert (decode_partners(made, whose) == who).all()
-    assert (made >> 32 == scores.astype(np.float64) * 2**28).all()
-
-
-def test_progress_ends_with_everybody(company: CohortFit) -> None:
-    told: list[int] = []
-    hear: Callable[[int], None] = told.append
-    AllPairsScan(company).best_pairs(3, hear)
-    assert told == sorted(told)
-    assert told[-1] == company.shape[0]
-
-
-@given(st.lists(st.integers(1, 50), max_size=12), st.lists(st.integers(1, 50), max_size=12), st.integers(1, 6))
-def test_merged_heaps_hold_the_greatest_of_both(one: list[int], other: list[int], size: int) -> None:
-    heaps = [np.zeros((1, size), dtype=np.int64) for _ in range(2)]
-    for heap, keys in zip(heaps, (one, other), strict=True):
-        for key in keys:
-            merge_heaps(heap, np.array([[key]]))
-    merge_heaps(heaps[0], heaps[1])
-    assert sorted(heaps[0][0]) == sorted([*one, *other, *[0] * size])[-size:]
+    @given(st.lists(st.integers(1, 50), max_size=12), st.lists(st.integers(1, 50), max_size=12), st.integers(1, 6))
+    def test_merged_heaps_hold_the_greatest_keys(self, one: list[int], other: list[int], size: int) -> None:
+        heaps = [np.zeros((1, size), dtype=np.int64) for _ in range(2)]
+        for heap, keys in zip(heaps, (one, other), strict=True):
+            for key in keys:
+                merge_heaps(heap, np.array([[key]]))
+        merge_heaps(heaps[0], heaps[1])
+        assert sorted(heaps[0][0]) == sorted([*one, *other, *[0] * size])[-size:]

@@ -53,105 +53,31 @@ def edges_of(edges: Sequence[tuple[int, int, float]]) -> Edges:
     return Edges(np.array(s, np.int64), np.array(j, np.int64), np.array(score, np.float64))
 
 
-@given(markets())
-def test_prices_prove_the_optimum(market: tuple[list[int], list[int], Edges]) -> None:
-    seniors, juniors, edges = market
-    found: PricedAssignment = assign_with_prices(seniors, juniors, edges, 0)
-    best = float(edges.scores[found.chosen].sum())
-    over = edges.scores - found.senior_prices[edges.seniors] - found.junior_prices[edges.juniors]
-    taken = np.isin(np.arange(len(edges)), found.chosen)
-    assert (over[~taken] < 1e-5).all()
-    worth = sum(p * price for p, price in zip(seniors, found.senior_prices.tolist(), strict=True) if p)
-    worth += sum(p * price for p, price in zip(juniors, found.junior_prices.tolist(), strict=True) if p)
-    assert worth + np.maximum(0, over[taken]).sum() == pytest.approx(best, abs=1e-4)
+class TestFairness:
+    @given(markets(), st.sampled_from([0.0, 0.02, 0.3]))
+    def test_everybody_stays_paired_within_the_cost(
+        self, market: tuple[list[int], list[int], Edges], cost: float
+    ) -> None:
+        seniors, juniors, edges = market
+        chosen = assign(seniors, juniors, edges, 0)
+        assume(len(chosen))
+        fair = improve_fairness(edges, chosen, len(seniors), len(juniors), Fairness(max_cost=cost, worst=0.3), 0)
+        for side in (edges.seniors, edges.juniors):
+            assert sorted(side[fair.chosen]) == sorted(side[chosen])
+        before, after = edges.scores[chosen], edges.scores[fair.chosen]
+        assert after.sum() >= before.sum() * (1 - cost) - 1e-9
+        count = max(1, int(len(before) * 0.3))
+        assert np.sort(after)[:count].sum() >= np.sort(before)[:count].sum() - 1e-9
 
-
-def test_a_made_up_company_gets_what_scipy_finds_on_all_scores_and_the_bound_is_no_lower() -> None:
-    asked = made_up.question(made_up.cohort(300))
-    answer = solve(asked, TAXONOMY)
-    seniors, juniors = eligible_sides(asked)
-    pairs = CohortFit(seniors, juniors, asked.settings, TAXONOMY, TODAY)
-    block = pairs.evaluate_block(np.arange(len(seniors)), np.arange(len(juniors)))
-    scores = np.where(block.feasible(), block.score, 0)
-    best = scores[linear_sum_assignment(scores, maximize=True)].sum()
-    assert answer.optimal_fit == pytest.approx(best, abs=1e-3)
-    assert answer.upper_bound is not None
-    assert answer.upper_bound >= answer.optimal_fit - 1e-9
-
-
-def test_a_large_company_is_solved_near_the_optimum_of_all_pairs_and_says_how_near() -> None:
-    asked = made_up.question(made_up.cohort(2400))
-    answer = solve(asked, TAXONOMY)
-    seniors, juniors = eligible_sides(asked)
-    pairs = CohortFit(seniors, juniors, asked.settings, TAXONOMY, TODAY)
-    scores = np.zeros(pairs.shape)
-    for row in np.array_split(np.arange(len(seniors)), 8):
-        block = pairs.evaluate_block(row, np.arange(len(juniors)))
-        scores[row] = np.where(block.feasible(), block.score, 0)
-    best = scores[linear_sum_assignment(scores, maximize=True)].sum()
-    assert answer.upper_bound is not None
-    assert 0.999 * best <= answer.optimal_fit <= best + 1e-3
-    assert best <= answer.upper_bound * (1 + 1e-4)
-    assert answer.optimal_fit >= 0.998 * answer.upper_bound
-
-
-@FEWER
-@given(cohorts(most=4), any_settings(), st.data())
-def test_held_pairs_stay_together_where_no_rule_is_in_the_way_and_forbidden_ones_apart(
-    cohort: Cohort, rules_: ProgrammeSettings, data: st.DataObject
-) -> None:
-    assume(cohort[0] and cohort[1])
-    every = [(s.member_id, j.member_id) for s in cohort[0] for j in cohort[1]]
-    locked = data.draw(st.lists(st.sampled_from(every), max_size=2, unique=True))
-    apart = data.draw(st.lists(st.sampled_from(every), max_size=3, unique=True))
-    answer = solve(question([*cohort[0], *cohort[1]], rules_, locked_pairs=locked, forbidden_pairs=apart), TAXONOMY)
-    for match in answer.matches:
-        pair = (match.senior.id, match.junior.id)
-        assert rules.find_broken_rules(match.senior, match.junior, rules_, TODAY) == ()
-        assert match.is_locked or (pair not in apart and not match.fit.find_shortfalls(rules_))
-        assert not match.is_locked or pair in locked
-        assert match.fit.score == pytest.approx(compute_fit(match.senior, match.junior, rules_, TAXONOMY, TODAY).score)
-    if len(locked) == 1:
-        known = {one.member_id: one for one in (*cohort[0], *cohort[1])}
-        senior, junior = (rules.find_enrolled_member(known[id], PROGRAMME) for id in locked[0])
-        assert senior is not None
-        assert junior is not None
-        assert (locked[0] in {(m.senior.id, m.junior.id) for m in answer.matches if m.is_locked}) == (
-            not rules.find_broken_rules(senior, junior, rules_, TODAY)
-        )
-
-
-def test_who_has_waited_comes_first_among_those_who_fit_nearly_as_well() -> None:
-    people = [person("s"), person("j1", "junior"), person("j2", "junior", offers={"generative-ai": "teach"})]
-    assert pairs_of(solve(question(people), TAXONOMY)) == {("s", "j2")}
-    assert pairs_of(solve(question(people, waiting_priority={"j1": 1.0}), TAXONOMY)) == {("s", "j1")}
-    unmoved = settings(matching__waiting=0.0)
-    assert pairs_of(solve(question(people, unmoved, waiting_priority={"j1": 1.0}), TAXONOMY)) == {("s", "j2")}
-
-
-@given(markets(), st.sampled_from([0.0, 0.02, 0.3]))
-def test_fairness_keeps_everybody_paired_costs_no_more_than_it_may_and_never_harms_the_worst(
-    market: tuple[list[int], list[int], Edges], cost: float
-) -> None:
-    seniors, juniors, edges = market
-    chosen = assign(seniors, juniors, edges, 0)
-    assume(len(chosen))
-    fair = improve_fairness(edges, chosen, len(seniors), len(juniors), Fairness(max_cost=cost, worst=0.3), 0)
-    for side in (edges.seniors, edges.juniors):
-        assert sorted(side[fair.chosen]) == sorted(side[chosen])
-    before, after = edges.scores[chosen], edges.scores[fair.chosen]
-    assert after.sum() >= before.sum() * (1 - cost) - 1e-9
-    count = max(1, int(len(before) * 0.3))
-    assert np.sort(after)[:count].sum() >= np.sort(before)[:count].sum() - 1e-9
-
-
-def test_fairness_raises_the_worst_pairs_of_a_company_by_a_twentieth_for_a_fiftieth_or_says_why_not() -> None:
-    answer = solve(made_up.question(made_up.cohort(1000)), TAXONOMY)
-    assert answer.total_fit >= answer.optimal_fit * (1 - 0.02 - 0.001)
-    assert "worst pairs rose by" in answer.fairness_note
-    none = solve(made_up.question(made_up.cohort(1000), _without_fairness()), TAXONOMY)
-    worst = [np.sort([match.fit.score for match in one.matches])[: len(one.matches) // 20] for one in (answer, none)]
-    assert worst[0].mean() >= 1.05 * worst[1].mean() or "at most" in answer.fairness_note
+    def test_worst_pairs_rise_clearly_or_the_note_says_why(self) -> None:
+        answer = solve(made_up.question(made_up.cohort(1000)), TAXONOMY)
+        assert answer.total_fit >= answer.optimal_fit * (1 - 0.02 - 0.001)
+        assert "worst pairs rose by" in answer.fairness_note
+        none = solve(made_up.question(made_up.cohort(1000), _without_fairness()), TAXONOMY)
+        worst = [
+            np.sort([match.fit.score for match in one.matches])[: len(one.matches) // 20] for one in (answer, none)
+        ]
+        assert worst[0].mean() >= 1.05 * worst[1].mean() or "at most" in answer.fairness_note
 
 
 def _without_fairness() -> ProgrammeSettings:
@@ -160,113 +86,103 @@ def _without_fairness() -> ProgrammeSettings:
     return plain.model_copy(update={"matching": matching})
 
 
-def test_the_draw_exchanges_near_equals_half_of_the_time_and_says_so() -> None:
-    edges = edges_of([(0, 0, 0.6), (0, 1, 0.6005), (1, 0, 0.6), (1, 1, 0.6), (2, 2, 0.9)])
-    chosen = np.array([1, 2, 4])
-    outcomes = []
-    for seed in range(200):
-        found = draw_ties(edges, chosen, 3, 100.0, Draw(), seed)
-        assert found.probability.tolist() == [0.5, 0.5, 1.0]
-        outcomes.append(found.chosen.tolist() == [0, 3, 4])
-    assert 70 < sum(outcomes) < 130
-    assert draw_ties(edges, chosen, 3, 100.0, Draw(tolerance=0.0), 1).chosen.tolist() == [1, 2, 4]
-
-
 ALIKE = edges_of([(0, 0, 0.01), (0, 1, 0.01), (1, 0, 0.01), (1, 1, 0.01)])
 
 
-@example(market=([1, 2], [1, 2], ALIKE), seed=1)  # an exchange would end in a pair that there is already
-@given(markets(), st.integers(0, 50))
-def test_the_draw_costs_next_to_nothing_and_exceeds_no_place(
-    market: tuple[list[int], list[int], Edges], seed: int
-) -> None:
-    seniors, juniors, edges = market
-    chosen = assign(seniors, juniors, edges, 0)
-    best = float(edges.scores[chosen].sum())
-    found = draw_ties(edges, chosen, len(juniors), best, Draw(tolerance=0.05, max_cost=0.001), seed)
-    for side in (edges.seniors, edges.juniors):
-        assert sorted(side[found.chosen]) == sorted(side[chosen])
-    assert edges.scores[found.chosen].sum() >= best * 0.999 - 1e-9
+class TestTieLottery:
+    def test_near_equals_are_swapped_half_of_the_time(self) -> None:
+        edges = edges_of([(0, 0, 0.6), (0, 1, 0.6005), (1, 0, 0.6), (1, 1, 0.6), (2, 2, 0.9)])
+        chosen = np.array([1, 2, 4])
+        outcomes = []
+        for seed in range(200):
+            found = draw_ties(edges, chosen, 3, 100.0, Draw(), seed)
+            assert found.probability.tolist() == [0.5, 0.5, 1.0]
+            outcomes.append(found.chosen.tolist() == [0, 3, 4])
+        assert 70 < sum(outcomes) < 130
+        assert draw_ties(edges, chosen, 3, 100.0, Draw(tolerance=0.0), 1).chosen.tolist() == [1, 2, 4]
+
+    @example(market=([1, 2], [1, 2], ALIKE), seed=1)  # an exchange would end in a pair that there is already
+    @given(markets(), st.integers(0, 50))
+    def test_lottery_keeps_the_cost_and_the_capacities(
+        self, market: tuple[list[int], list[int], Edges], seed: int
+    ) -> None:
+        seniors, juniors, edges = market
+        chosen = assign(seniors, juniors, edges, 0)
+        best = float(edges.scores[chosen].sum())
+        found = draw_ties(edges, chosen, len(juniors), best, Draw(tolerance=0.05, max_cost=0.001), seed)
+        for side in (edges.seniors, edges.juniors):
+            assert sorted(side[found.chosen]) == sorted(side[chosen])
+        assert edges.scores[found.chosen].sum() >= best * 0.999 - 1e-9
 
 
-@FEWER
-@given(cohorts(most=4), st.data())
-def test_candidates_and_runners_up_do_not_depend_on_private_rules(cohort: Cohort, data: st.DataObject) -> None:
-    assume(cohort[0] and cohort[1])
-    people = [*cohort[0], *cohort[1]]
-    who, whom = data.draw(st.permutations([data.draw(st.sampled_from(side)) for side in cohort]))
-    wish = who.model_copy(update={"avoid": (*who.avoid, whom.member_id)})
-    other = [wish if one is who else one for one in people]
-    one_world, other_world = solve(question(people), TAXONOMY), solve(question(other), TAXONOMY)
-    ups = {(m.senior.id, m.junior.id): m.runners_up for m in one_world.matches}
-    for match in other_world.matches:
-        pair = (match.senior.id, match.junior.id)
-        assert ups.get(pair, match.runners_up) == match.runners_up
-    open_ = [
-        find_candidates(CohortFit(*eligible_sides(question(world)), settings(), TAXONOMY, TODAY), None).edges
-        for world in (people, other)
-    ]
-    assert open_[0].scores.tolist() == open_[1].scores.tolist()
+class TestRunnersUp:
+    @FEWER
+    @given(cohorts(most=4), st.data())
+    def test_private_rules_change_no_runner_up(self, cohort: Cohort, data: st.DataObject) -> None:
+        assume(cohort[0] and cohort[1])
+        people = [*cohort[0], *cohort[1]]
+        who, whom = data.draw(st.permutations([data.draw(st.sampled_from(side)) for side in cohort]))
+        wish = who.model_copy(update={"avoid": (*who.avoid, whom.member_id)})
+        other = [wish if one is who else one for one in people]
+        one_world, other_world = solve(question(people), TAXONOMY), solve(question(other), TAXONOMY)
+        ups = {(m.senior.id, m.junior.id): m.runners_up for m in one_world.matches}
+        for match in other_world.matches:
+            pair = (match.senior.id, match.junior.id)
+            assert ups.get(pair, match.runners_up) == match.runners_up
+        open_ = [
+            find_candidates(CohortFit(*eligible_sides(question(world)), settings(), TAXONOMY, TODAY), None).edges
+            for world in (people, other)
+        ]
+        assert open_[0].scores.tolist() == open_[1].scores.tolist()
+
+    def test_runner_up_is_the_best_other_candidate(self) -> None:
+        people = [
+            person("s"),
+            person("s2"),
+            person("j1", "junior"),
+            person("j2", "junior", offers={"generative-ai": "teach"}),
+        ]
+        answer = solve(question(people), TAXONOMY)
+        for match in answer.matches:
+            up = match.runners_up
+            assert {up["senior"].member_id, match.junior.id} == {"j1", "j2"}
+            assert {up["junior"].member_id, match.senior.id} == {"s", "s2"}
 
 
-def test_the_runner_up_is_the_best_other_candidate_whether_taken_or_not() -> None:
-    people = [
-        person("s"),
-        person("s2"),
-        person("j1", "junior"),
-        person("j2", "junior", offers={"generative-ai": "teach"}),
-    ]
-    answer = solve(question(people), TAXONOMY)
-    for match in answer.matches:
-        up = match.runners_up
-        assert {up["senior"].member_id, match.junior.id} == {"j1", "j2"}
-        assert {up["junior"].member_id, match.senior.id} == {"s", "s2"}
+class TestMemberColumns:
+    def test_changed_rows_compare_like_new_columns(self) -> None:
+        people = [member(one) for one in made_up.cohort(60)]
+        seniors, juniors = people[:30], people[30:]
+        words = Vocabulary(settings(), TAXONOMY, TODAY)
+        one, other = MemberColumns(words, seniors), MemberColumns(words, juniors[1:])
+        odd = person("odd", "junior", time_zone="Asia/Kathmandu", availability=weekly((2, 8 * 60 + 1, 9 * 60 + 4)))
+        row = other.add(member(odd))
+        other.remove(row)
+        assert other.add(juniors[0]) == row
+        other.write([juniors[0]])
+        grown = PairwiseFit(one, other, settings()).evaluate_block(np.arange(30), np.arange(30))
+        fresh = CohortFit(seniors, [*juniors[1:], juniors[0]], settings(), TAXONOMY, TODAY).evaluate_block(
+            np.arange(30), np.arange(30)
+        )
+        assert grown.score == pytest.approx(fresh.score, abs=1e-9)
+        for rule, mask in fresh.broken.items():
+            assert (grown.broken[rule] == mask).all()
+        with pytest.raises(ValueError, match="has a row already"):
+            other.add(juniors[0])
 
+    def test_adding_a_member_does_not_read_the_others(self) -> None:
+        class Unread(dict[str, int]):
+            """Raises when all of it is gone through."""
 
-def test_a_round_in_which_nobody_can_be_paired_is_empty_and_says_why() -> None:
-    alone = solve(question([person("s")]), TAXONOMY)
-    blocked = solve(question([person("s", level=1), person("j", "junior", level=20)]), TAXONOMY)
-    full = solve(question([person("s", enrolment={"capacity": 0}), person("j", "junior")]), TAXONOMY)
-    for answer in (alone, blocked, full):
-        assert not answer.matches
-        assert answer.empty_reason
-        assert (answer.total_fit, answer.upper_bound) == (0.0, None)
+            def __iter__(self) -> Iterator[str]:
+                raise AssertionError("everybody was looked at")
 
+            keys = items = values = __iter__  # type: ignore[assignment]
 
-def test_any_member_of_a_large_company_can_be_replaced_removed_and_compared_as_if_new() -> None:
-    people = [member(one) for one in made_up.cohort(60)]
-    seniors, juniors = people[:30], people[30:]
-    words = Vocabulary(settings(), TAXONOMY, TODAY)
-    one, other = MemberColumns(words, seniors), MemberColumns(words, juniors[1:])
-    odd = person("odd", "junior", time_zone="Asia/Kathmandu", availability=weekly((2, 8 * 60 + 1, 9 * 60 + 4)))
-    row = other.add(member(odd))
-    other.remove(row)
-    assert other.add(juniors[0]) == row
-    other.write([juniors[0]])
-    grown = PairwiseFit(one, other, settings()).evaluate_block(np.arange(30), np.arange(30))
-    fresh = CohortFit(seniors, [*juniors[1:], juniors[0]], settings(), TAXONOMY, TODAY).evaluate_block(
-        np.arange(30), np.arange(30)
-    )
-    assert grown.score == pytest.approx(fresh.score, abs=1e-9)
-    for rule, mask in fresh.broken.items():
-        assert (grown.broken[rule] == mask).all()
-    with pytest.raises(ValueError, match="has a row already"):
-        other.add(juniors[0])
-
-
-def test_whoever_comes_is_added_without_a_look_at_everybody_else() -> None:
-    class Unread(dict[str, int]):
-        """Raises when all of it is gone through."""
-
-        def __iter__(self) -> Iterator[str]:
-            raise AssertionError("everybody was looked at")
-
-        keys = items = values = __iter__  # type: ignore[assignment]
-
-    people = [member(one) for one in made_up.cohort(20)]
-    columns = MemberColumns(Vocabulary(settings(), TAXONOMY, TODAY), people[1:])
-    columns.row_of = Unread(columns.row_of)
-    columns.remove(columns.add(people[0]))
+        people = [member(one) for one in made_up.cohort(20)]
+        columns = MemberColumns(Vocabulary(settings(), TAXONOMY, TODAY), people[1:])
+        columns.row_of = Unread(columns.row_of)
+        columns.remove(columns.add(people[0]))
 
 
 @st.composite
@@ -281,25 +197,109 @@ def markets_of_one_place(draw: st.DrawFn) -> tuple[list[int], list[int], Edges]:
     return draw(st.permutations(there)), draw(st.permutations(there)), Edges(rows, columns, np.array(scores))
 
 
-@given(markets_of_one_place())
-def test_everybody_with_one_place_is_matched_as_a_flow_would_or_it_is_said_to_be_impossible(
-    market: tuple[list[int], list[int], Edges],
-) -> None:
-    seniors, juniors, edges = market
-    two = [*seniors, 2], [*juniors, 2]  # a flow decides where somebody has two places
-    n = len(seniors)
-    aside = Edges(
-        np.append(edges.seniors, [n, n, n + 1]),
-        np.append(edges.juniors, [n, n + 1, n]),
-        np.append(edges.scores, [0.0, 0.0, 0.0]),
-    )
-    try:
-        expected = assign([*two[0], 1], [*two[1], 1], aside, 1, fill_all=True)
-    except InfeasibleAssignment:
-        with pytest.raises(InfeasibleAssignment):
-            assign(seniors, juniors, edges, 1, fill_all=True)
-        return
-    found = assign(seniors, juniors, edges, 1, fill_all=True)
-    assert edges.scores[found].sum() == pytest.approx(aside.scores[expected].sum())
-    for side, places in ((edges.seniors, seniors), (edges.juniors, juniors)):
-        assert np.bincount(side[found], minlength=n).tolist() == places
+class TestOptimum:
+    @given(markets())
+    def test_dual_prices_prove_the_optimum(self, market: tuple[list[int], list[int], Edges]) -> None:
+        seniors, juniors, edges = market
+        found: PricedAssignment = assign_with_prices(seniors, juniors, edges, 0)
+        best = float(edges.scores[found.chosen].sum())
+        over = edges.scores - found.senior_prices[edges.seniors] - found.junior_prices[edges.juniors]
+        taken = np.isin(np.arange(len(edges)), found.chosen)
+        assert (over[~taken] < 1e-5).all()
+        worth = sum(p * price for p, price in zip(seniors, found.senior_prices.tolist(), strict=True) if p)
+        worth += sum(p * price for p, price in zip(juniors, found.junior_prices.tolist(), strict=True) if p)
+        assert worth + np.maximum(0, over[taken]).sum() == pytest.approx(best, abs=1e-4)
+
+    def test_total_equals_that_of_scipy_within_the_bound(self) -> None:
+        asked = made_up.question(made_up.cohort(300))
+        answer = solve(asked, TAXONOMY)
+        seniors, juniors = eligible_sides(asked)
+        pairs = CohortFit(seniors, juniors, asked.settings, TAXONOMY, TODAY)
+        block = pairs.evaluate_block(np.arange(len(seniors)), np.arange(len(juniors)))
+        scores = np.where(block.feasible(), block.score, 0)
+        best = scores[linear_sum_assignment(scores, maximize=True)].sum()
+        assert answer.optimal_fit == pytest.approx(best, abs=1e-3)
+        assert answer.upper_bound is not None
+        assert answer.upper_bound >= answer.optimal_fit - 1e-9
+
+    def test_large_company_is_near_its_upper_bound(self) -> None:
+        asked = made_up.question(made_up.cohort(2400))
+        answer = solve(asked, TAXONOMY)
+        seniors, juniors = eligible_sides(asked)
+        pairs = CohortFit(seniors, juniors, asked.settings, TAXONOMY, TODAY)
+        scores = np.zeros(pairs.shape)
+        for row in np.array_split(np.arange(len(seniors)), 8):
+            block = pairs.evaluate_block(row, np.arange(len(juniors)))
+            scores[row] = np.where(block.feasible(), block.score, 0)
+        best = scores[linear_sum_assignment(scores, maximize=True)].sum()
+        assert answer.upper_bound is not None
+        assert 0.999 * best <= answer.optimal_fit <= best + 1e-3
+        assert best <= answer.upper_bound * (1 + 1e-4)
+        assert answer.optimal_fit >= 0.998 * answer.upper_bound
+
+    @FEWER
+    @given(cohorts(most=4), any_settings(), st.data())
+    def test_locked_pairs_stay_and_forbidden_pairs_do_not_form(
+        self, cohort: Cohort, rules_: ProgrammeSettings, data: st.DataObject
+    ) -> None:
+        assume(cohort[0] and cohort[1])
+        every = [(s.member_id, j.member_id) for s in cohort[0] for j in cohort[1]]
+        locked = data.draw(st.lists(st.sampled_from(every), max_size=2, unique=True))
+        apart = data.draw(st.lists(st.sampled_from(every), max_size=3, unique=True))
+        answer = solve(question([*cohort[0], *cohort[1]], rules_, locked_pairs=locked, forbidden_pairs=apart), TAXONOMY)
+        for match in answer.matches:
+            pair = (match.senior.id, match.junior.id)
+            assert rules.find_broken_rules(match.senior, match.junior, rules_, TODAY) == ()
+            assert match.is_locked or (pair not in apart and not match.fit.find_shortfalls(rules_))
+            assert not match.is_locked or pair in locked
+            assert match.fit.score == pytest.approx(
+                compute_fit(match.senior, match.junior, rules_, TAXONOMY, TODAY).score
+            )
+        if len(locked) == 1:
+            known = {one.member_id: one for one in (*cohort[0], *cohort[1])}
+            senior, junior = (rules.find_enrolled_member(known[id], PROGRAMME) for id in locked[0])
+            assert senior is not None
+            assert junior is not None
+            assert (locked[0] in {(m.senior.id, m.junior.id) for m in answer.matches if m.is_locked}) == (
+                not rules.find_broken_rules(senior, junior, rules_, TODAY)
+            )
+
+    def test_waiting_priority_decides_between_near_equals(self) -> None:
+        people = [person("s"), person("j1", "junior"), person("j2", "junior", offers={"generative-ai": "teach"})]
+        assert pairs_of(solve(question(people), TAXONOMY)) == {("s", "j2")}
+        assert pairs_of(solve(question(people, waiting_priority={"j1": 1.0}), TAXONOMY)) == {("s", "j1")}
+        unmoved = settings(matching__waiting=0.0)
+        assert pairs_of(solve(question(people, unmoved, waiting_priority={"j1": 1.0}), TAXONOMY)) == {("s", "j2")}
+
+    def test_empty_round_gives_its_reason(self) -> None:
+        alone = solve(question([person("s")]), TAXONOMY)
+        blocked = solve(question([person("s", level=1), person("j", "junior", level=20)]), TAXONOMY)
+        full = solve(question([person("s", enrolment={"capacity": 0}), person("j", "junior")]), TAXONOMY)
+        for answer in (alone, blocked, full):
+            assert not answer.matches
+            assert answer.empty_reason
+            assert (answer.total_fit, answer.upper_bound) == (0.0, None)
+
+    @given(markets_of_one_place())
+    def test_perfect_matching_equals_the_flow_or_is_infeasible(
+        self,
+        market: tuple[list[int], list[int], Edges],
+    ) -> None:
+        seniors, juniors, edges = market
+        two = [*seniors, 2], [*juniors, 2]  # a flow decides where somebody has two places
+        n = len(seniors)
+        aside = Edges(
+            np.append(edges.seniors, [n, n, n + 1]),
+            np.append(edges.juniors, [n, n + 1, n]),
+            np.append(edges.scores, [0.0, 0.0, 0.0]),
+        )
+        try:
+            expected = assign([*two[0], 1], [*two[1], 1], aside, 1, fill_all=True)
+        except InfeasibleAssignment:
+            with pytest.raises(InfeasibleAssignment):
+                assign(seniors, juniors, edges, 1, fill_all=True)
+            return
+        found = assign(seniors, juniors, edges, 1, fill_all=True)
+        assert edges.scores[found].sum() == pytest.approx(aside.scores[expected].sum())
+        for side, places in ((edges.seniors, seniors), (edges.juniors, juniors)):
+            assert np.bincount(side[found], minlength=n).tolist() == places

@@ -100,168 +100,168 @@ def companies() -> list[MatchingProblem]:
     return [asked for asked in map(company, range(300)) if all(eligible_sides(asked))]
 
 
-def test_a_scanned_round_is_as_good_as_one_whose_pairs_are_all_candidates() -> None:
-    several = added = 0
-    for asked in companies():
-        best = weighed(asked, scanned=False)
-        with large_round():
-            scanned = weighed(asked, scanned=True)
-        assert scanned.weight == pytest.approx(best.weight, abs=1e-4)
-        assert 0 <= scanned.open <= 1e-4
-        assert not {*asked.forbidden_pairs, *asked.earlier_pairs, *asked.locked_pairs} & {*scanned.pairs}
-        assert len({*scanned.pairs}) == len(scanned.pairs)
-        several += len(best.pairs) > 1
-        added += scanned.added > 0
-    assert several > 200
-    assert added > 100
+class TestBound:
+    def test_bound_holds_without_pricing_rounds(self) -> None:
+        short = 0
+        for asked in companies():
+            best = weighed(asked, scanned=False).weight
+            with large_round(turns=0):
+                scanned = weighed(asked, scanned=True)
+            assert scanned.weight - 1e-4 <= best <= scanned.weight + scanned.open + 1e-4
+            short += scanned.weight < best - 1e-3
+        assert short > 30
+
+    def test_sampled_bound_adds_two_standard_errors(self) -> None:
+        excess, places = np.array([0.1, 0.3, 0.0, 0.0]), np.array([1, 2, 1, 1])
+        nobody = np.zeros(0, dtype=np.int64)
+        beyond = optimality_bound._PricedOut(Edges(nobody, nobody, np.zeros(0)), excess)
+        of = made_up.question(made_up.cohort(8))
+        pairs = CohortFit(*eligible_sides(of), of.settings, TAXONOMY, TODAY)
+        asked = replace(_assignment_problem(of, pairs, ()), senior_capacities=places)
+        assert beyond.gap(asked, 4) == pytest.approx(0.7)
+        values = np.array([0.1, 0.6])
+        assert beyond.gap(asked, 2) == pytest.approx(4 * (values.mean() + 2 * values.std() / np.sqrt(2)))
 
 
-def test_without_a_step_more_the_bound_is_no_lower_than_the_best_of_all_pairs() -> None:
-    short = 0
-    for asked in companies():
-        best = weighed(asked, scanned=False).weight
-        with large_round(turns=0):
-            scanned = weighed(asked, scanned=True)
-        assert scanned.weight - 1e-4 <= best <= scanned.weight + scanned.open + 1e-4
-        short += scanned.weight < best - 1e-3
-    assert short > 30
+class TestColumnGeneration:
+    def test_scanned_round_equals_the_exhaustive_one(self) -> None:
+        several = added = 0
+        for asked in companies():
+            best = weighed(asked, scanned=False)
+            with large_round():
+                scanned = weighed(asked, scanned=True)
+            assert scanned.weight == pytest.approx(best.weight, abs=1e-4)
+            assert 0 <= scanned.open <= 1e-4
+            assert not {*asked.forbidden_pairs, *asked.earlier_pairs, *asked.locked_pairs} & {*scanned.pairs}
+            assert len({*scanned.pairs}) == len(scanned.pairs)
+            several += len(best.pairs) > 1
+            added += scanned.added > 0
+        assert several > 200
+        assert added > 100
 
+    @pytest.mark.parametrize("why", ["earlier", "forbidden", "avoid"])
+    def test_excluded_best_partners_are_replaced_by_the_next(self, why: str) -> None:
+        asked = made_up.question(made_up.cohort(800, seed=2))
+        pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
+        block = pairs.evaluate_block(np.arange(400), np.arange(400))
+        best = np.argsort(-np.where(block.publicly_feasible(), block.score, 0), axis=1)[:, :40]
+        apart = {
+            senior.id: tuple(pairs.juniors[j].id for j in mine)
+            for senior, mine in zip(pairs.seniors, best, strict=True)
+        }
+        barred = [(senior, junior) for senior, juniors in apart.items() for junior in juniors]
+        if why == "avoid":
+            profiles = [one.model_copy(update={"avoid": apart.get(one.member_id, ())}) for one in asked.profiles]
+            asked = replace(asked, profiles=profiles)
+        else:
+            asked = replace(asked, earlier_pairs=barred) if why == "earlier" else replace(asked, forbidden_pairs=barred)
+        scanned = weighed(asked, scanned=True)
+        assert scanned.weight == pytest.approx(weighed(asked, scanned=False).weight, abs=1e-3)
+        assert scanned.open <= 1e-3
+        assert not {*barred} & {*scanned.pairs}
 
-@pytest.mark.parametrize("why", ["earlier", "forbidden", "avoid"])
-def test_who_may_not_have_any_of_their_forty_best_partners_has_the_best_of_the_others(why: str) -> None:
-    asked = made_up.question(made_up.cohort(800, seed=2))
-    pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
-    block = pairs.evaluate_block(np.arange(400), np.arange(400))
-    best = np.argsort(-np.where(block.publicly_feasible(), block.score, 0), axis=1)[:, :40]
-    apart = {
-        senior.id: tuple(pairs.juniors[j].id for j in mine) for senior, mine in zip(pairs.seniors, best, strict=True)
-    }
-    barred = [(senior, junior) for senior, juniors in apart.items() for junior in juniors]
-    if why == "avoid":
-        profiles = [one.model_copy(update={"avoid": apart.get(one.member_id, ())}) for one in asked.profiles]
-        asked = replace(asked, profiles=profiles)
-    else:
-        asked = replace(asked, earlier_pairs=barred) if why == "earlier" else replace(asked, forbidden_pairs=barred)
-    scanned = weighed(asked, scanned=True)
-    assert scanned.weight == pytest.approx(weighed(asked, scanned=False).weight, abs=1e-3)
-    assert scanned.open <= 1e-3
-    assert not {*barred} & {*scanned.pairs}
+    def test_full_scan_reaches_the_optimum(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        asked = made_up.question(made_up.cohort(1400, seed=5))
+        scanned = solve(asked, TAXONOMY)
+        monkeypatch.setattr(candidates_of, "MAX_EXHAUSTIVE_PAIRS", 10**9)
+        best = solve(asked, TAXONOMY)
+        assert scanned.optimal_fit == pytest.approx(best.optimal_fit, abs=2e-6 * len(best.matches))
+        assert scanned.upper_bound == pytest.approx(scanned.optimal_fit, abs=2e-6 * len(best.matches))
+        told = [
+            [(left.member.id, left.code, left.text, left.counts) for left in answer.unmatched]
+            for answer in (scanned, best)
+        ]
+        assert told[0] == told[1]
 
+    @pytest.mark.parametrize("sampled", [200, 960])
+    def test_pricing_rounds_find_contested_partners(self, sampled: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(optimality_bound, "BOUND_SAMPLE_SENIORS", sampled)
+        monkeypatch.setattr(optimality_bound, "CANDIDATES_PER_PERSON", 4)
+        monkeypatch.setattr(candidates_of, "CANDIDATES_PER_PERSON", 4)
+        steps: list[int] = []
 
-def test_an_estimate_from_some_seniors_leaves_room_for_how_they_differ() -> None:
-    excess, places = np.array([0.1, 0.3, 0.0, 0.0]), np.array([1, 2, 1, 1])
-    nobody = np.zeros(0, dtype=np.int64)
-    beyond = optimality_bound._PricedOut(Edges(nobody, nobody, np.zeros(0)), excess)
-    of = made_up.question(made_up.cohort(8))
-    pairs = CohortFit(*eligible_sides(of), of.settings, TAXONOMY, TODAY)
-    asked = replace(_assignment_problem(of, pairs, ()), senior_capacities=places)
-    assert beyond.gap(asked, 4) == pytest.approx(0.7)
-    values = np.array([0.1, 0.6])
-    assert beyond.gap(asked, 2) == pytest.approx(4 * (values.mean() + 2 * values.std() / np.sqrt(2)))
+        def step(seniors: Sequence[int], juniors: Sequence[int], edges: Edges, seed: int) -> PricedAssignment:
+            steps.append(len(edges))
+            return assign_with_prices(seniors, juniors, edges, seed)
 
-
-def test_a_large_round_uses_the_best_candidates_only_and_stays_near_the_optimum() -> None:
-    rng = np.random.default_rng(4)
-    topics = sorted(topic.id for topic in TAXONOMY.topics)[:60]
-
-    def somebody(n: int, side: str) -> ProfileChanged:
-        offers, seeks = rng.choice(topics, 4, replace=False), rng.choice(topics, 4, replace=False)
-        return person(
-            f"{side}{n}",
-            side,
-            offers={str(topic): "teach" for topic in offers},
-            seeks={str(topic): 2 for topic in seeks},
-        )
-
-    seniors = [member(somebody(n, "senior")) for n in range(1100)]
-    juniors = [member(somebody(n, "junior")) for n in range(1000)]
-    pairs = CohortFit(seniors, juniors, settings(), TAXONOMY, TODAY)
-    edges = find_candidates(pairs, scan_if_large(pairs)).allowed()
-    block = pairs.evaluate_block(np.arange(1100), np.arange(1000))
-    everything = np.where(block.feasible(), block.score, 0)
-    s, j = np.nonzero(everything)
-    assert len(edges.scores) < len(s)
-    ones = [1] * 1100, [1] * 1000
-    some = edges.scores[assign(*ones, edges, 0)].sum()
-    best = everything[s, j][assign(*ones, Edges(s, j, everything[s, j]), 0)].sum()
-    assert some >= 0.999 * best
-
-
-def test_a_round_in_which_all_seniors_can_be_looked_at_is_the_best_of_all_pairs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked = made_up.question(made_up.cohort(1400, seed=5))
-    scanned = solve(asked, TAXONOMY)
-    monkeypatch.setattr(candidates_of, "MAX_EXHAUSTIVE_PAIRS", 10**9)
-    best = solve(asked, TAXONOMY)
-    assert scanned.optimal_fit == pytest.approx(best.optimal_fit, abs=2e-6 * len(best.matches))
-    assert scanned.upper_bound == pytest.approx(scanned.optimal_fit, abs=2e-6 * len(best.matches))
-    told = [
-        [(left.member.id, left.code, left.text, left.counts) for left in answer.unmatched] for answer in (scanned, best)
-    ]
-    assert told[0] == told[1]
-
-
-@pytest.mark.parametrize("sampled", [200, 960])
-def test_where_few_are_the_best_partners_of_too_many_the_others_are_found_step_by_step(
-    sampled: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(optimality_bound, "BOUND_SAMPLE_SENIORS", sampled)
-    monkeypatch.setattr(optimality_bound, "CANDIDATES_PER_PERSON", 4)
-    monkeypatch.setattr(candidates_of, "CANDIDATES_PER_PERSON", 4)
-    steps: list[int] = []
-
-    def step(seniors: Sequence[int], juniors: Sequence[int], edges: Edges, seed: int) -> PricedAssignment:
-        steps.append(len(edges))
-        return assign_with_prices(seniors, juniors, edges, seed)
-
-    monkeypatch.setattr(optimality_bound, "assign_with_prices", step)
-    asked = mentor_match_rules.question(*mentor_match_rules.servants(900, seed=1))
-    answer = solve(asked, TAXONOMY)
-    pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
-    block = pairs.evaluate_block(np.arange(900), np.arange(900))
-    everything = np.where(block.feasible(), block.score, 0)
-    s, j = np.nonzero(everything)
-    best = everything[s, j][assign([1] * 900, [1] * 900, Edges(s, j, everything[s, j]), 0)].sum()
-    assert 2 <= len(steps) <= optimality_bound.MAX_PRICING_ROUNDS
-    assert max(steps) < len(s) / 10
-    assert answer.upper_bound is not None
-    assert (
-        optimality_bound.SUFFICIENT_RATIO * best - 1e-3
-        <= answer.optimal_fit
-        <= best + 1e-3
-        <= answer.upper_bound + 2e-3
-    )
-
-
-def test_what_was_added_in_vain_is_not_told_of() -> None:
-    ends = np.arange(5)
-    added = np.array([False, True, False, True, False])
-    told = BoundedAssignment(Edges(ends, ends, ends / 5), np.array([3, 4]), 0.1, added).without_unused_columns()
-    assert told.edges.seniors.tolist() == [0, 2, 3, 4]
-    assert told.edges.seniors[told.chosen].tolist() == [3, 4]
-    assert told.gap == 0.1
-
-
-def test_whoever_is_hard_to_suit_keeps_more_candidates_of_a_large_round_for_fairness_to_choose_from() -> None:
-    asked = made_up.question(made_up.cohort(2400))
-    pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
-    edges = find_candidates(pairs, scan_if_large(pairs)).edges
-    for group in (edges.seniors, edges.juniors):
-        kept = np.bincount(group)
-        best = np.zeros(len(kept))
-        np.maximum.at(best, group, edges.scores)
-        hard = (kept > 0) & (best <= np.quantile(best[kept > 0], HARD_TO_SUIT_SHARE))
-        assert np.median(kept[hard]) >= 1.5 * CANDIDATES_PER_PERSON
-
-
-def test_of_partners_who_are_equal_each_person_keeps_others_and_no_more_than_of_unequal_ones() -> None:
-    seniors = [member(person(f"s{n}")) for n in range(400)]
-    juniors = [member(person(f"j{n}", "junior")) for n in range(400)]
-    pairs = CohortFit(seniors, juniors, settings(), TAXONOMY, TODAY)
-    edges = find_candidates(pairs, scan_if_large(pairs)).edges
-    assert len(edges) < 400 * 3 * CANDIDATES_PER_PERSON
-    for people in (edges.seniors, edges.juniors):
+        monkeypatch.setattr(optimality_bound, "assign_with_prices", step)
+        asked = mentor_match_rules.question(*mentor_match_rules.servants(900, seed=1))
+        answer = solve(asked, TAXONOMY)
+        pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
+        block = pairs.evaluate_block(np.arange(900), np.arange(900))
+        everything = np.where(block.feasible(), block.score, 0)
+        s, j = np.nonzero(everything)
+        best = everything[s, j][assign([1] * 900, [1] * 900, Edges(s, j, everything[s, j]), 0)].sum()
+        assert 2 <= len(steps) <= optimality_bound.MAX_PRICING_ROUNDS
+        assert max(steps) < len(s) / 10
+        assert answer.upper_bound is not None
         assert (
-            CANDIDATES_PER_PERSON <= np.bincount(people).min() <= np.bincount(people).max() < 8 * CANDIDATES_PER_PERSON
+            optimality_bound.SUFFICIENT_RATIO * best - 1e-3
+            <= answer.optimal_fit
+            <= best + 1e-3
+            <= answer.upper_bound + 2e-3
         )
+
+    def test_unused_columns_are_not_explained(self) -> None:
+        ends = np.arange(5)
+        added = np.array([False, True, False, True, False])
+        told = BoundedAssignment(Edges(ends, ends, ends / 5), np.array([3, 4]), 0.1, added).without_unused_columns()
+        assert told.edges.seniors.tolist() == [0, 2, 3, 4]
+        assert told.edges.seniors[told.chosen].tolist() == [3, 4]
+        assert told.gap == 0.1
+
+
+class TestCandidates:
+    def test_few_candidates_stay_near_the_optimum(self) -> None:
+        rng = np.random.default_rng(4)
+        topics = sorted(topic.id for topic in TAXONOMY.topics)[:60]
+
+        def somebody(n: int, side: str) -> ProfileChanged:
+            offers, seeks = rng.choice(topics, 4, replace=False), rng.choice(topics, 4, replace=False)
+            return person(
+                f"{side}{n}",
+                side,
+                offers={str(topic): "teach" for topic in offers},
+                seeks={str(topic): 2 for topic in seeks},
+            )
+
+        seniors = [member(somebody(n, "senior")) for n in range(1100)]
+        juniors = [member(somebody(n, "junior")) for n in range(1000)]
+        pairs = CohortFit(seniors, juniors, settings(), TAXONOMY, TODAY)
+        edges = find_candidates(pairs, scan_if_large(pairs)).allowed()
+        block = pairs.evaluate_block(np.arange(1100), np.arange(1000))
+        everything = np.where(block.feasible(), block.score, 0)
+        s, j = np.nonzero(everything)
+        assert len(edges.scores) < len(s)
+        ones = [1] * 1100, [1] * 1000
+        some = edges.scores[assign(*ones, edges, 0)].sum()
+        best = everything[s, j][assign(*ones, Edges(s, j, everything[s, j]), 0)].sum()
+        assert some >= 0.999 * best
+
+    def test_hard_to_suit_members_keep_more_candidates(self) -> None:
+        asked = made_up.question(made_up.cohort(2400))
+        pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
+        edges = find_candidates(pairs, scan_if_large(pairs)).edges
+        for group in (edges.seniors, edges.juniors):
+            kept = np.bincount(group)
+            best = np.zeros(len(kept))
+            np.maximum.at(best, group, edges.scores)
+            hard = (kept > 0) & (best <= np.quantile(best[kept > 0], HARD_TO_SUIT_SHARE))
+            assert np.median(kept[hard]) >= 1.5 * CANDIDATES_PER_PERSON
+
+    def test_equal_partners_are_spread_over_people(self) -> None:
+        seniors = [member(person(f"s{n}")) for n in range(400)]
+        juniors = [member(person(f"j{n}", "junior")) for n in range(400)]
+        pairs = CohortFit(seniors, juniors, settings(), TAXONOMY, TODAY)
+        edges = find_candidates(pairs, scan_if_large(pairs)).edges
+        assert len(edges) < 400 * 3 * CANDIDATES_PER_PERSON
+        for people in (edges.seniors, edges.juniors):
+            assert (
+                CANDIDATES_PER_PERSON
+                <= np.bincount(people).min()
+                <= np.bincount(people).max()
+                < 8 * CANDIDATES_PER_PERSON
+            )

@@ -67,86 +67,85 @@ def repaired(asked: MatchingProblem, *adjustments: Adjustment) -> tuple[Mapping[
     return repairs.pairs, effects
 
 
-@run_with(max_examples=60)
-@given(cohorts(most=4), any_settings(), st.data())
-def test_whatever_is_changed_no_rule_is_broken_no_place_exceeded_and_what_is_kept_is_kept(
-    cohort: Cohort, rules_: ProgrammeSettings, data: st.DataObject
-) -> None:
-    assume(cohort[0] and cohort[1])
-    asked = question([*cohort[0], *cohort[1]], rules_)
-    start = solved(asked)
-    drawn = st.tuples(
-        st.sampled_from([one.member_id for one in cohort[0]]), st.sampled_from([one.member_id for one in cohort[1]])
-    )
-    wanted = [
-        data.draw(st.sampled_from((lock, forbid)))(*pair)
-        for pair in data.draw(st.lists(drawn, unique=True, max_size=4))
-    ]
-    pairs, effects = repaired(asked, *wanted)
-    taken = Counter(member for pair in pairs for member in pair)
-    assert all(taken[member] <= asked.free_seats[member] for member in taken)
-    for senior, junior in pairs:
-        s, j = start.seniors[senior], start.juniors[junior]
-        assert rules.find_broken_rules(s, j, rules_, TODAY) == ()
-        assert compute_fit(s, j, rules_, TAXONOMY, TODAY).find_shortfalls(rules_) == ()
-        assert pairs[senior, junior] == pytest.approx(compute_fit(s, j, rules_, TAXONOMY, TODAY).score, abs=1e-6)
-    for one, effect in zip(wanted, effects, strict=True):
-        if one.is_wanted:
-            assert effect.kept == (one.pairs[0] in pairs)
-        else:
-            assert effect.kept
-            assert one.pairs[0] not in pairs
-    total = sum(start.pairs.values())
-    assert sum(pairs.values()) == pytest.approx(total - sum(effect.cost for effect in effects), abs=1e-4)
-
-
-def test_what_only_a_private_wish_forbids_does_not_come_about_and_looks_like_a_place_that_was_taken() -> None:
-    people = [person("s"), person("t"), person("j", "junior", avoid=("s",)), person("k", "junior")]
-    pairs, [by_wish] = repaired(question(people), lock("s", "j"))
-    assert ("s", "j") not in pairs
-    _, [_, by_place] = repaired(
-        question([*people[:2], person("j", "junior"), people[3]]), lock("t", "j"), lock("s", "j")
-    )
-    assert (by_wish.kept, by_wish.cost) == (by_place.kept, by_place.cost) == (False, 0.0)
-
-
-def test_a_change_costs_what_the_total_has_lost_and_moves_nobody_else() -> None:
-    people = cohort.cohort(400, seed=3)
-    asked = cohort.question(people, BEST_TOTAL)
-    start = solved(asked)
-    (senior, junior), *_ = start.pairs
-    pairs, [effect] = repaired(asked, forbid(senior, junior))
-    assert effect.cost == pytest.approx(sum(start.pairs.values()) - sum(pairs.values()), abs=1e-6)
-    assert effect.cost > -1e-6
-    assert len(start.pairs.keys() - pairs.keys()) < len(start.pairs) / 10
-
-
-def test_a_repair_is_nearly_as_good_as_solving_everything_again() -> None:
-    people = cohort.cohort(600, seed=5)
-    asked = cohort.question(people, BEST_TOTAL)
-    start = solved(asked)
-    ordered = sorted(start.pairs)
-    wanted = [forbid(*pair) for pair in ordered[:3]]
-    pairs, effects = repaired(asked, *wanted)
-    assert all(effect.kept for effect in effects)
-    apart = {one.pairs[0] for one in wanted}
-    blocked = [one.model_copy(update={"avoid": tuple({*one.avoid, *_others(one.member_id, apart)})}) for one in people]
-    again = solve(cohort.question(blocked, BEST_TOTAL), TAXONOMY)
-    assert sum(pairs.values()) >= 0.999 * again.total_fit
-
-
 def _others(member: str, pairs: set[Pair]) -> list[str]:
     return [other for pair in pairs if member in pair for other in pair if other != member]
 
 
-def test_contradicting_changes_are_refused_and_undone_ones_leave_with_the_next_result() -> None:
-    known = append_adjustment((), lock("s", "j"))
-    with pytest.raises(CommandRejected, match="held together already"):
-        append_adjustment(known, forbid("s", "j"))
-    assert remove_adjustment(known, "lock-s-j") == ()
-    in_force = apply_effects(known, [AdjustmentEffect(adjustment_id="lock-s-j", kept=True, cost=0.1)])
-    assert (in_force[0].state, in_force[0].kept, in_force[0].cost) == ("in_force", True, 0.1)
-    leaving = remove_adjustment(in_force, "lock-s-j")
-    assert leaving[0].state == "undone"
-    assert append_adjustment(leaving, forbid("s", "j"))[-1].kind == "forbid"
-    assert apply_effects(leaving, []) == ()
+class TestLocalRepair:
+    @run_with(max_examples=60)
+    @given(cohorts(most=4), any_settings(), st.data())
+    def test_rules_capacities_and_locked_pairs_hold(
+        self, cohort: Cohort, rules_: ProgrammeSettings, data: st.DataObject
+    ) -> None:
+        assume(cohort[0] and cohort[1])
+        asked = question([*cohort[0], *cohort[1]], rules_)
+        start = solved(asked)
+        drawn = st.tuples(
+            st.sampled_from([one.member_id for one in cohort[0]]), st.sampled_from([one.member_id for one in cohort[1]])
+        )
+        wanted = [
+            data.draw(st.sampled_from((lock, forbid)))(*pair)
+            for pair in data.draw(st.lists(drawn, unique=True, max_size=4))
+        ]
+        pairs, effects = repaired(asked, *wanted)
+        taken = Counter(member for pair in pairs for member in pair)
+        assert all(taken[member] <= asked.free_seats[member] for member in taken)
+        for senior, junior in pairs:
+            s, j = start.seniors[senior], start.juniors[junior]
+            assert rules.find_broken_rules(s, j, rules_, TODAY) == ()
+            assert compute_fit(s, j, rules_, TAXONOMY, TODAY).find_shortfalls(rules_) == ()
+            assert pairs[senior, junior] == pytest.approx(compute_fit(s, j, rules_, TAXONOMY, TODAY).score, abs=1e-6)
+        for one, effect in zip(wanted, effects, strict=True):
+            if one.is_wanted:
+                assert effect.kept == (one.pairs[0] in pairs)
+            else:
+                assert effect.kept
+                assert one.pairs[0] not in pairs
+        total = sum(start.pairs.values())
+        assert sum(pairs.values()) == pytest.approx(total - sum(effect.cost for effect in effects), abs=1e-4)
+
+    def test_private_wish_looks_like_a_taken_seat(self) -> None:
+        people = [person("s"), person("t"), person("j", "junior", avoid=("s",)), person("k", "junior")]
+        pairs, [by_wish] = repaired(question(people), lock("s", "j"))
+        assert ("s", "j") not in pairs
+        _, [_, by_place] = repaired(
+            question([*people[:2], person("j", "junior"), people[3]]), lock("t", "j"), lock("s", "j")
+        )
+        assert (by_wish.kept, by_wish.cost) == (by_place.kept, by_place.cost) == (False, 0.0)
+
+    def test_cost_is_the_loss_and_nobody_else_moves(self) -> None:
+        people = cohort.cohort(400, seed=3)
+        asked = cohort.question(people, BEST_TOTAL)
+        start = solved(asked)
+        (senior, junior), *_ = start.pairs
+        pairs, [effect] = repaired(asked, forbid(senior, junior))
+        assert effect.cost == pytest.approx(sum(start.pairs.values()) - sum(pairs.values()), abs=1e-6)
+        assert effect.cost > -1e-6
+        assert len(start.pairs.keys() - pairs.keys()) < len(start.pairs) / 10
+
+    def test_repair_is_nearly_as_good_as_solving_again(self) -> None:
+        people = cohort.cohort(600, seed=5)
+        asked = cohort.question(people, BEST_TOTAL)
+        start = solved(asked)
+        ordered = sorted(start.pairs)
+        wanted = [forbid(*pair) for pair in ordered[:3]]
+        pairs, effects = repaired(asked, *wanted)
+        assert all(effect.kept for effect in effects)
+        apart = {one.pairs[0] for one in wanted}
+        blocked = [
+            one.model_copy(update={"avoid": tuple({*one.avoid, *_others(one.member_id, apart)})}) for one in people
+        ]
+        again = solve(cohort.question(blocked, BEST_TOTAL), TAXONOMY)
+        assert sum(pairs.values()) >= 0.999 * again.total_fit
+
+    def test_contradictions_are_refused_and_undone_ones_vanish(self) -> None:
+        known = append_adjustment((), lock("s", "j"))
+        with pytest.raises(CommandRejected, match="held together already"):
+            append_adjustment(known, forbid("s", "j"))
+        assert remove_adjustment(known, "lock-s-j") == ()
+        in_force = apply_effects(known, [AdjustmentEffect(adjustment_id="lock-s-j", kept=True, cost=0.1)])
+        assert (in_force[0].state, in_force[0].kept, in_force[0].cost) == ("in_force", True, 0.1)
+        leaving = remove_adjustment(in_force, "lock-s-j")
+        assert leaving[0].state == "undone"
+        assert append_adjustment(leaving, forbid("s", "j"))[-1].kind == "forbid"
+        assert apply_effects(leaving, []) == ()

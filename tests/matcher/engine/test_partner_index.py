@@ -98,83 +98,80 @@ def companies(draw: st.DrawFn) -> tuple[list[ProfileChanged], Held]:
     return people, {one.member_id: draw(SEATS) for one in people}
 
 
-@run_with(max_examples=80, deadline=None)
-@given(companies(), any_settings(), st.integers(0, 3))
-def test_the_best_are_those_that_rules_fit_and_ledger_name(
-    company: tuple[list[ProfileChanged], Held], rule: ProgrammeSettings, days: int
-) -> None:
-    people, held = company
-    on = TODAY + timedelta(days=days)
-    crowd = crowd_of(people, held, rule)
-    for me in map(member, people):
-        wanted = truth(me, people, held, rule, on)
-        found = crowd.best_partners(me, rule, on, len(people))
-        assert {one.id: one.score for one in found} == pytest.approx(wanted, abs=1e-6)
-        assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
-        for one in found:
-            other = next(member(profile) for profile in people if profile.member_id == one.id)
-            both = (other, me) if one.side == "senior" else (me, other)
-            couple = assess_present(*both, MatchingTerms(PROGRAMME, rule, TAXONOMY, on)).find_pair()
-            assert couple is not None
-            assert couple.fit.score == pytest.approx(one.score, abs=1e-6)
+class TestPartnerIndex:
+    @run_with(max_examples=80, deadline=None)
+    @given(companies(), any_settings(), st.integers(0, 3))
+    def test_best_partners_follow_rules_fit_and_ledger(
+        self, company: tuple[list[ProfileChanged], Held], rule: ProgrammeSettings, days: int
+    ) -> None:
+        people, held = company
+        on = TODAY + timedelta(days=days)
+        crowd = crowd_of(people, held, rule)
+        for me in map(member, people):
+            wanted = truth(me, people, held, rule, on)
+            found = crowd.best_partners(me, rule, on, len(people))
+            assert {one.id: one.score for one in found} == pytest.approx(wanted, abs=1e-6)
+            assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+            for one in found:
+                other = next(member(profile) for profile in people if profile.member_id == one.id)
+                both = (other, me) if one.side == "senior" else (me, other)
+                couple = assess_present(*both, MatchingTerms(PROGRAMME, rule, TAXONOMY, on)).find_pair()
+                assert couple is not None
+                assert couple.fit.score == pytest.approx(one.score, abs=1e-6)
 
+    @run_with(max_examples=60, deadline=None)
+    @given(cohorts(most=4), st.data())
+    def test_updates_equal_a_fresh_index(
+        self, cohort: tuple[list[ProfileChanged], list[ProfileChanged]], data: st.DataObject
+    ) -> None:
+        people = {one.member_id: one for side in cohort for one in side}
+        crowd, names = crowd_of([]), sorted(people)
+        now: dict[str, ProfileChanged] = {}
+        for _ in range(data.draw(st.integers(0, 12))):
+            if not names:
+                break
+            id = data.draw(st.sampled_from(names))
+            if data.draw(st.booleans()):
+                other = data.draw(profiles(people[id].enrolments[0].side, id, ()))
+                now[id] = data.draw(st.sampled_from([people[id], other]))
+                tell(crowd, now[id])
+            else:
+                now.pop(id, None)
+                crowd.remove(id)
+            if data.draw(st.booleans()):
+                crowd.flush()
+        crowd.flush()
+        anew = crowd_of(list(now.values()))
+        assert sorted(crowd) == sorted(anew)
+        for me in map(member, people.values()):
+            found, wanted = (
+                {one.id: one.score for one in some.best_partners(me, settings(), TODAY, 9)} for some in (crowd, anew)
+            )
+            assert found == pytest.approx(wanted, abs=1e-6)
 
-@run_with(max_examples=60, deadline=None)
-@given(cohorts(most=4), st.data())
-def test_who_comes_changes_and_goes_leaves_the_crowd_as_if_it_were_begun_anew(
-    cohort: tuple[list[ProfileChanged], list[ProfileChanged]], data: st.DataObject
-) -> None:
-    people = {one.member_id: one for side in cohort for one in side}
-    crowd, names = crowd_of([]), sorted(people)
-    now: dict[str, ProfileChanged] = {}
-    for _ in range(data.draw(st.integers(0, 12))):
-        if not names:
-            break
-        id = data.draw(st.sampled_from(names))
-        if data.draw(st.booleans()):
-            other = data.draw(profiles(people[id].enrolments[0].side, id, ()))
-            now[id] = data.draw(st.sampled_from([people[id], other]))
-            tell(crowd, now[id])
-        else:
-            now.pop(id, None)
-            crowd.remove(id)
-        if data.draw(st.booleans()):
-            crowd.flush()
-    crowd.flush()
-    anew = crowd_of(list(now.values()))
-    assert sorted(crowd) == sorted(anew)
-    for me in map(member, people.values()):
-        found, wanted = (
-            {one.id: one.score for one in some.best_partners(me, settings(), TODAY, 9)} for some in (crowd, anew)
-        )
-        assert found == pytest.approx(wanted, abs=1e-6)
+    def test_promised_or_excluded_members_are_not_offered(self) -> None:
+        crowd = crowd_of([person("s", enrolment={"capacity": 2}), person("t"), person("j", "junior")])
+        me = member(person("j", "junior"))
 
+        def offered(**options: object) -> list[str]:
+            return [one.id for one in crowd.best_partners(me, settings(), TODAY, 9, **options)]  # type: ignore[arg-type]
 
-def test_what_is_promised_or_named_is_not_offered() -> None:
-    crowd = crowd_of([person("s", enrolment={"capacity": 2}), person("t"), person("j", "junior")])
-    me = member(person("j", "junior"))
+        assert offered() == ["s", "t"]
+        assert offered(promised_seats={"s": 1, "t": 1}) == ["s"]
+        assert offered(excluded=["s"]) == ["t"]
 
-    def offered(**options: object) -> list[str]:
-        return [one.id for one in crowd.best_partners(me, settings(), TODAY, 9, **options)]  # type: ignore[arg-type]
+    def test_failed_pairings_come_first_then_longest_waits(self) -> None:
+        crowd = crowd_of([person(id) for id in ("new", "old", "unknown", "failed")])
+        begin = datetime(2026, 1, 1, tzinfo=UTC)
+        crowd.set_wait("new", wait_state(begin + timedelta(days=9), None, failed=False))
+        crowd.set_wait("old", wait_state(begin, begin + timedelta(days=2), failed=False))
+        crowd.set_wait("failed", wait_state(begin, begin + timedelta(days=30), failed=True))
+        assert crowd.order_by_wait(list(crowd), settings(), TODAY) == ["failed", "old", "new", "unknown"]
+        assert crowd.order_by_wait(["unknown", "new"], settings(), TODAY, {"new": 1}) == ["unknown"]
 
-    assert offered() == ["s", "t"]
-    assert offered(promised_seats={"s": 1, "t": 1}) == ["s"]
-    assert offered(excluded=["s"]) == ["t"]
-
-
-def test_whose_last_pairing_came_to_nothing_comes_first_then_who_waits_longest() -> None:
-    crowd = crowd_of([person(id) for id in ("new", "old", "unknown", "failed")])
-    begin = datetime(2026, 1, 1, tzinfo=UTC)
-    crowd.set_wait("new", wait_state(begin + timedelta(days=9), None, failed=False))
-    crowd.set_wait("old", wait_state(begin, begin + timedelta(days=2), failed=False))
-    crowd.set_wait("failed", wait_state(begin, begin + timedelta(days=30), failed=True))
-    assert crowd.order_by_wait(list(crowd), settings(), TODAY) == ["failed", "old", "new", "unknown"]
-    assert crowd.order_by_wait(["unknown", "new"], settings(), TODAY, {"new": 1}) == ["unknown"]
-
-
-def test_a_row_that_was_freed_keeps_nothing_of_who_had_it() -> None:
-    crowd = crowd_of([person("s"), person("j", "junior")], {"s": 1})
-    crowd.remove("s")
-    tell(crowd, person("t"))
-    crowd.flush()
-    assert [one.id for one in crowd.best_partners(member(person("j", "junior")), settings(), TODAY, 9)] == ["t"]
+    def test_reused_row_keeps_no_earlier_state(self) -> None:
+        crowd = crowd_of([person("s"), person("j", "junior")], {"s": 1})
+        crowd.remove("s")
+        tell(crowd, person("t"))
+        crowd.flush()
+        assert [one.id for one in crowd.best_partners(member(person("j", "junior")), settings(), TODAY, 9)] == ["t"]

@@ -28,23 +28,24 @@ def told_of_the_left_over(answer: MatchingResult) -> dict[str, object]:
     return {one.member.id: (one.side, one.code, one.text, dict(one.counts)) for one in answer.unmatched}
 
 
-@pytest.mark.parametrize("large", [False, True])
-@run_with(max_examples=100, deadline=None)
-@given(cohorts(most=4), st.data())
-def test_that_somebody_would_rather_not_shows_in_no_reason_number_or_code(
-    large: bool, cohort: Cohort, data: st.DataObject
-) -> None:
-    people = [*cohort[0], *cohort[1]]
-    assume(cohort[0] and cohort[1])
-    who, whom = data.draw(st.permutations([data.draw(st.sampled_from(side)) for side in cohort]))
-    wish = who.model_copy(update={"avoid": (*who.avoid, whom.member_id)})
-    with large_round() if large else nullcontext():
-        one, other = solved(people), solved([wish if person is who else person for person in people])
-    assert (one.seniors, one.juniors) == (other.seniors, other.juniors)
-    pairs, left = told_of_pairs(one), told_of_the_left_over(one)
-    for pair, told in told_of_pairs(other).items():
-        assert pairs.get(pair, told) == told
-    for member, why in told_of_the_left_over(other).items():
-        assert left.get(member, why) == why
-    if not any({who.member_id, whom.member_id} == set(pair) for pair in pairs):
-        assert other.total_fit == pytest.approx(one.total_fit)
+class TestPrivateRules:
+    @pytest.mark.parametrize("large", [False, True])
+    @run_with(max_examples=100, deadline=None)
+    @given(cohorts(most=4), st.data())
+    def test_private_wish_shows_in_no_reason_count_or_code(
+        self, large: bool, cohort: Cohort, data: st.DataObject
+    ) -> None:
+        people = [*cohort[0], *cohort[1]]
+        assume(cohort[0] and cohort[1])
+        who, whom = data.draw(st.permutations([data.draw(st.sampled_from(side)) for side in cohort]))
+        wish = who.model_copy(update={"avoid": (*who.avoid, whom.member_id)})
+        with large_round() if large else nullcontext():
+            one, other = solved(people), solved([wish if person is who else person for person in people])
+        assert (one.seniors, one.juniors) == (other.seniors, other.juniors)
+        pairs, left = told_of_pairs(one), told_of_the_left_over(one)
+        for pair, told in told_of_pairs(other).items():
+            assert pairs.get(pair, told) == told
+        for member, why in told_of_the_left_over(other).items():
+            assert left.get(member, why) == why
+        if not any({who.member_id, whom.member_id} == set(pair) for pair in pairs):
+            assert other.total_fit == pytest.approx(one.total_fit)

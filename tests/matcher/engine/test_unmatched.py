@@ -282,22 +282,6 @@ def _acknowledged(one: ProfileChanged) -> ProfileChanged:
 # ---------------------------------------------------------------- reasons
 
 
-@MANY
-@given(st.one_of(near_misses(), cohorts(most=4)), st.one_of(strict_settings(), any_settings()))
-def test_every_reason_and_every_count_is_true(cohort: Cohort, rules_: ProgrammeSettings) -> None:
-    assume(cohort[0] and cohort[1])
-    for left in solved([*cohort[0], *cohort[1]], rules_).unmatched:
-        others, count = funnel(left, cohort, rules_)
-        assert dict(left.counts).items() <= count.items()
-        assert (left.code == "places_taken") == bool(others)
-        if not others:
-            before, after = list(left.counts.values())[-2:]
-            assert (list(left.counts)[-1], after) == (f"after_{left.code}", 0)
-            assert before > 0
-            assert f"Of {count['people']} on the other side" in left.text
-            assert NONE_REMAIN_TEXTS[left.code] in left.text
-
-
 def funnel(left: UnmatchedMember, cohort: Cohort, rules_: ProgrammeSettings) -> tuple[list[Member], dict[str, int]]:
     """Who suits, and how many remain after each step."""
     remaining = [member(one) for one in cohort[left.side == "senior"]]
@@ -321,18 +305,6 @@ def against(left: UnmatchedMember, one: Member, rules_: ProgrammeSettings) -> se
 # ---------------------------------------------------------------- relaxations
 
 
-@MANY
-@given(near_misses(), strict_settings(), st.integers(0, 3), st.booleans())
-def test_the_change_that_is_named_gives_a_partner_in_every_best_round(
-    cohort: Cohort, rules_: ProgrammeSettings, seed: int, large: bool
-) -> None:
-    with large_round() if large else nullcontext():
-        left_over = solved([*cohort[0], *cohort[1]], rules_).unmatched
-    force = Force(cohort, rules_, left_over)
-    for left in left_over:
-        assert helped(left, force, seed)
-
-
 def helped(left: UnmatchedMember, force: Force, seed: int) -> bool:
     """Whether this person has a partner when the round is solved again with the change, where one is named."""
     if left.relaxation is None:
@@ -345,67 +317,49 @@ def helped(left: UnmatchedMember, force: Force, seed: int) -> bool:
     return any(id in pair for pair in chosen)
 
 
-@MANY
-@given(near_misses(), strict_settings())
-def test_no_smaller_change_would_do_for_two_people_in_reach(cohort: Cohort, rules_: ProgrammeSettings) -> None:
-    left_over = solved([*cohort[0], *cohort[1]], rules_).unmatched
-    force = Force(cohort, rules_, left_over)
-    for left in left_over:
-        id, relaxation = left.member.id, left.relaxation
-        if len(force.of(id, force.suiting)) >= MIN_PEOPLE_IN_REACH and force.of(id, force.possible):
-            assert relaxation is not None
-            assert (relaxation.rule, relaxation.amount) == ("capacity", 1)
-            continue
-        one = min(force.efforts(id, 1), default=None)
-        least = one if one is not None else min(force.efforts(id, 2), default=None)
-        assert (relaxation and effort(relaxation)) == least
-        if relaxation:
-            assert (relaxation.second is None) == (one is not None)
-
-
 # ---------------------------------------------------------------- private wishes
 
 
-@MANY
-@given(near_misses(), strict_settings(), st.booleans(), st.data())
-def test_a_wish_of_or_about_somebody_left_over_changes_nothing_that_is_said_of_anybody(
-    cohort: Cohort, rules_: ProgrammeSettings, large: bool, data: st.DataObject
-) -> None:
-    """Two worlds that differ in one wish: whose wish it is, or who is meant, has no partner in either."""
-    people = [one.model_copy(update={"avoid": ()}) for one in (*cohort[0], *cohort[1])]
-    with large_round() if large else nullcontext():
-        plain = solved(people, rules_)
-        assume(plain.unmatched)
-    left = data.draw(st.sampled_from(plain.unmatched))
-    other = data.draw(st.sampled_from(cohort[left.side == "senior"])).member_id
-    who, whom = data.draw(st.permutations([left.member.id, other]))
-    wish = [one.model_copy(update={"avoid": (whom,)}) if one.member_id == who else one for one in people]
-    with large_round() if large else nullcontext():
-        secret = solved(wish, rules_)
-    assume(pairs_of(secret) == pairs_of(plain))
-    assert told(secret) == told(plain)
+class TestPrivateWishes:
+    @MANY
+    @given(near_misses(), strict_settings(), st.booleans(), st.data())
+    def test_wish_of_an_unmatched_member_changes_no_explanation(
+        self, cohort: Cohort, rules_: ProgrammeSettings, large: bool, data: st.DataObject
+    ) -> None:
+        """Two worlds that differ in one wish: whose wish it is, or who is meant, has no partner in either."""
+        people = [one.model_copy(update={"avoid": ()}) for one in (*cohort[0], *cohort[1])]
+        with large_round() if large else nullcontext():
+            plain = solved(people, rules_)
+            assume(plain.unmatched)
+        left = data.draw(st.sampled_from(plain.unmatched))
+        other = data.draw(st.sampled_from(cohort[left.side == "senior"])).member_id
+        who, whom = data.draw(st.permutations([left.member.id, other]))
+        wish = [one.model_copy(update={"avoid": (whom,)}) if one.member_id == who else one for one in people]
+        with large_round() if large else nullcontext():
+            secret = solved(wish, rules_)
+        assume(pairs_of(secret) == pairs_of(plain))
+        assert told(secret) == told(plain)
 
+    def test_wish_without_replacement_changes_no_explanation(self) -> None:
+        """Both juniors suit the senior of their company; the one who is left over would rather not, so the other is needed.
 
-def test_a_wish_that_leaves_nobody_to_step_in_changes_nothing_that_is_said_of_others() -> None:
-    """Both juniors suit the senior of their company; the one who is left over would rather not, so the other is needed.
-
-    The senior of another company could have either but for a rule, and the places of both are worth the same in words.
-    """
-    people = [
-        person("s0", organisation_id="acme"),
-        person("s1", organisation_id="daughter"),
-        *(person(id, "junior", organisation_id="acme") for id in ("j0", "j1")),
-    ]
-    plain = solved(people, settings())
-    (left,) = (one.member.id for one in plain.unmatched if one.side == "junior")
-    wish = [one.model_copy(update={"avoid": ("s0",)}) if one.member_id == left else one for one in people]
-    secret = solved(wish, settings())
-    assert pairs_of(secret) == pairs_of(plain)
-    assert told(secret) == told(plain)
-    more = solved([*people, person("j2", "junior", organisation_id="acme")], settings())
-    (named,) = (one.relaxation for one in more.unmatched if one.member.id == "s1")
-    assert named is not None
-    assert named.rule == "cross_organisation"
+        The senior of another company could have either but for a rule, and the places of both are worth the same in words.
+        """
+        people = [
+            person("s0", organisation_id="acme"),
+            person("s1", organisation_id="daughter"),
+            *(person(id, "junior", organisation_id="acme") for id in ("j0", "j1")),
+        ]
+        plain = solved(people, settings())
+        (left,) = (one.member.id for one in plain.unmatched if one.side == "junior")
+        wish = [one.model_copy(update={"avoid": ("s0",)}) if one.member_id == left else one for one in people]
+        secret = solved(wish, settings())
+        assert pairs_of(secret) == pairs_of(plain)
+        assert told(secret) == told(plain)
+        more = solved([*people, person("j2", "junior", organisation_id="acme")], settings())
+        (named,) = (one.relaxation for one in more.unmatched if one.member.id == "s1")
+        assert named is not None
+        assert named.rule == "cross_organisation"
 
 
 def pairs_of(answer: MatchingResult) -> list[Pair]:
@@ -414,39 +368,6 @@ def pairs_of(answer: MatchingResult) -> list[Pair]:
 
 def told(answer: MatchingResult) -> dict[str, object]:
     return {one.member.id: (one.code, one.text, dict(one.counts), one.relaxation) for one in answer.unmatched}
-
-
-def test_a_change_that_only_a_private_wish_spoils_is_not_named() -> None:
-    """Both who are one level too near keep their distance from the senior: a gap of 1 would bring nobody."""
-    people = [
-        person("s", level=7, avoid=("j1", "j2")),
-        person("j1", "junior", level=6),
-        person("j2", "junior", level=6),
-    ]
-    open_ = [person("s", level=7), *people[1:]]
-    (left,) = [one for one in solved(open_, settings()).unmatched if one.member.id == "s"]
-    assert left.relaxation is not None
-    assert (left.relaxation.rule, left.relaxation.amount) == ("min_level_gap", 1)
-    (left,) = [one for one in solved(people, settings()).unmatched if one.member.id == "s"]
-    assert left.relaxation is None
-    further = [*people, person("j3", "junior", level=7)]
-    (left,) = [one for one in solved(further, settings()).unmatched if one.member.id == "s"]
-    assert left.relaxation is not None
-    assert left.relaxation.amount == 2
-    assert "3 people more would suit" in left.relaxation.text
-
-
-def test_whom_a_coordinator_keeps_apart_no_change_brings_together() -> None:
-    people = [person("s", level=7), person("j1", "junior", level=6), person("j2", "junior", level=6)]
-
-    def named(*forbidden: Pair) -> Relaxation | None:
-        places = {one.member_id: 1 for one in people}
-        asked = MatchingProblem(PROGRAMME, settings(), people, places, [], TODAY, 0, forbidden_pairs=forbidden)
-        (left,) = [one for one in solve(asked, TAXONOMY).unmatched if one.member.id == "s"]
-        return left.relaxation
-
-    assert named() == named(("s", "j1")) != named(("s", "j1"), ("j2", "s"))
-    assert named(("s", "j1"), ("j2", "s")) is None
 
 
 # ---------------------------------------------------------------- what a place is worth
@@ -487,31 +408,31 @@ def markets(draw: st.DrawFn) -> Market:
     return Market(seniors, juniors, edges, edge_gains(edges, 5), taken, full)
 
 
-@MANY
-@given(markets())
-def test_a_place_is_worth_what_the_total_loses_without_it(market: Market) -> None:
-    found = market.prices(np.ones_like(market.taken))
-    for j, places in enumerate(market.juniors):
-        if places == 0:
-            assert found[j] == UNBOUNDED_PRICE
-            continue
-        fewer = [count - (n == j) for n, count in enumerate(market.juniors)]
-        left = assign(market.seniors, fewer, market.edges, 5)
-        assert found[j] == market.gain[market.taken].sum() - market.gain[left].sum()
+class TestSeatValues:
+    @MANY
+    @given(markets())
+    def test_seat_value_is_the_loss_without_the_seat(self, market: Market) -> None:
+        found = market.prices(np.ones_like(market.taken))
+        for j, places in enumerate(market.juniors):
+            if places == 0:
+                assert found[j] == UNBOUNDED_PRICE
+                continue
+            fewer = [count - (n == j) for n, count in enumerate(market.juniors)]
+            left = assign(market.seniors, fewer, market.edges, 5)
+            assert found[j] == market.gain[market.taken].sum() - market.gain[left].sum()
 
-
-@MANY
-@given(markets())
-def test_no_edge_of_somebody_left_over_moves_a_steady_price_and_none_is_too_low(market: Market) -> None:
-    private = np.zeros_like(market.taken)
-    steady = market.steady_prices(private)
-    assert (steady >= market.prices(~private)).all()
-    ends = market.edges.juniors
-    for one in np.nonzero(~market.full[ends] & ~np.isin(ends, ends[market.taken]))[0].tolist():
-        private[one] = True
-        assert market.steady_prices(private) == steady
+    @MANY
+    @given(markets())
+    def test_privacy_safe_prices_ignore_single_edges(self, market: Market) -> None:
+        private = np.zeros_like(market.taken)
+        steady = market.steady_prices(private)
         assert (steady >= market.prices(~private)).all()
-        private[one] = False
+        ends = market.edges.juniors
+        for one in np.nonzero(~market.full[ends] & ~np.isin(ends, ends[market.taken]))[0].tolist():
+            private[one] = True
+            assert market.steady_prices(private) == steady
+            assert (steady >= market.prices(~private)).all()
+            private[one] = False
 
 
 # ---------------------------------------------------------------- words
@@ -522,135 +443,210 @@ FAR = {"style": {"candour": 2.0, "pace": 2.0, "change": 2.0, "debate": 2.0}}
 NEAR = {"style": {"candour": -2.0, "pace": -2.0, "change": -2.0, "debate": 1.0}}
 
 
-@pytest.mark.parametrize(
-    ("senior", "junior", "change", "text"),
-    [
-        ({"level": 6}, {}, {}, "a gap of 1 level instead of 2"),
-        ({"level": 5}, {}, {}, "a gap of 0 levels instead of 2"),
-        ({}, {}, {"rules__max_level_gap": 4}, "a gap of up to 7 levels instead of 4"),
-        (
-            {"availability": weekly((0, 540, 600))},
-            {"availability": weekly((0, 560, 700))},
-            {},
-            "30 minutes of common time a week instead of 60",
-        ),
-        (
-            {"offers": {"negotiation": "explain"}},
-            {},
-            {"matching__floors__benefit": 0.55},
-            "a floor of 0.45 instead of 0.55 for what each side gains",
-        ),
-        (FAR, NEAR, {}, "a floor of 0.20 instead of 0.25 for how well two people get on"),
-        (MANAGER, MANAGER, {}, "pairs under the same manager allowed"),
-        (
-            {"organisation_id": "daughter"},
-            {},
-            {},
-            "pairs of different organisations allowed, and the notice for them acknowledged by both",
-        ),
-        (
-            {"organisation_id": "daughter"},
-            {},
-            {"rules__cross_organisation": True},
-            "the notice for pairs of different organisations acknowledged by both",
-        ),
-        (
-            {"level": 6, **MANAGER},
-            MANAGER,
-            {},
-            "a gap of 1 level instead of 2 and pairs under the same manager allowed",
-        ),
-    ],
-)
-def test_a_change_is_told_in_plain_words(
-    senior: dict[str, Any], junior: dict[str, Any], change: dict[str, Any], text: str
-) -> None:
-    zone: dict[str, Any] = {"time_zone": "Europe/Berlin"}
-    people = [person("s", **senior, **zone), *(person(f"j{n}", "junior", **junior, **zone) for n in range(2))]
-    (left,) = [one for one in solved(people, settings(**change)).unmatched if one.side == "senior"]
-    assert left.relaxation is not None
-    assert left.relaxation.change == text
-    assert (
-        relaxation_outlook(left.relaxation)
-        == f"With {text}, 2 people more would suit, and this person would have a partner."
+class TestRelaxations:
+    @MANY
+    @given(near_misses(), strict_settings(), st.integers(0, 3), st.booleans())
+    def test_named_change_gives_a_partner_in_every_optimum(
+        self, cohort: Cohort, rules_: ProgrammeSettings, seed: int, large: bool
+    ) -> None:
+        with large_round() if large else nullcontext():
+            left_over = solved([*cohort[0], *cohort[1]], rules_).unmatched
+        force = Force(cohort, rules_, left_over)
+        for left in left_over:
+            assert helped(left, force, seed)
+
+    @MANY
+    @given(near_misses(), strict_settings())
+    def test_no_smaller_change_reaches_two_people(self, cohort: Cohort, rules_: ProgrammeSettings) -> None:
+        left_over = solved([*cohort[0], *cohort[1]], rules_).unmatched
+        force = Force(cohort, rules_, left_over)
+        for left in left_over:
+            id, relaxation = left.member.id, left.relaxation
+            if len(force.of(id, force.suiting)) >= MIN_PEOPLE_IN_REACH and force.of(id, force.possible):
+                assert relaxation is not None
+                assert (relaxation.rule, relaxation.amount) == ("capacity", 1)
+                continue
+            one = min(force.efforts(id, 1), default=None)
+            least = one if one is not None else min(force.efforts(id, 2), default=None)
+            assert (relaxation and effort(relaxation)) == least
+            if relaxation:
+                assert (relaxation.second is None) == (one is not None)
+
+    def test_change_that_a_private_wish_spoils_is_not_named(self) -> None:
+        """Both who are one level too near keep their distance from the senior: a gap of 1 would bring nobody."""
+        people = [
+            person("s", level=7, avoid=("j1", "j2")),
+            person("j1", "junior", level=6),
+            person("j2", "junior", level=6),
+        ]
+        open_ = [person("s", level=7), *people[1:]]
+        (left,) = [one for one in solved(open_, settings()).unmatched if one.member.id == "s"]
+        assert left.relaxation is not None
+        assert (left.relaxation.rule, left.relaxation.amount) == ("min_level_gap", 1)
+        (left,) = [one for one in solved(people, settings()).unmatched if one.member.id == "s"]
+        assert left.relaxation is None
+        further = [*people, person("j3", "junior", level=7)]
+        (left,) = [one for one in solved(further, settings()).unmatched if one.member.id == "s"]
+        assert left.relaxation is not None
+        assert left.relaxation.amount == 2
+        assert "3 people more would suit" in left.relaxation.text
+
+    def test_no_change_joins_a_forbidden_pair(self) -> None:
+        people = [person("s", level=7), person("j1", "junior", level=6), person("j2", "junior", level=6)]
+
+        def named(*forbidden: Pair) -> Relaxation | None:
+            places = {one.member_id: 1 for one in people}
+            asked = MatchingProblem(PROGRAMME, settings(), people, places, [], TODAY, 0, forbidden_pairs=forbidden)
+            (left,) = [one for one in solve(asked, TAXONOMY).unmatched if one.member.id == "s"]
+            return left.relaxation
+
+        assert named() == named(("s", "j1")) != named(("s", "j1"), ("j2", "s"))
+        assert named(("s", "j1"), ("j2", "s")) is None
+
+    @pytest.mark.parametrize(
+        ("senior", "junior", "change", "text"),
+        [
+            ({"level": 6}, {}, {}, "a gap of 1 level instead of 2"),
+            ({"level": 5}, {}, {}, "a gap of 0 levels instead of 2"),
+            ({}, {}, {"rules__max_level_gap": 4}, "a gap of up to 7 levels instead of 4"),
+            (
+                {"availability": weekly((0, 540, 600))},
+                {"availability": weekly((0, 560, 700))},
+                {},
+                "30 minutes of common time a week instead of 60",
+            ),
+            (
+                {"offers": {"negotiation": "explain"}},
+                {},
+                {"matching__floors__benefit": 0.55},
+                "a floor of 0.45 instead of 0.55 for what each side gains",
+            ),
+            (FAR, NEAR, {}, "a floor of 0.20 instead of 0.25 for how well two people get on"),
+            (MANAGER, MANAGER, {}, "pairs under the same manager allowed"),
+            (
+                {"organisation_id": "daughter"},
+                {},
+                {},
+                "pairs of different organisations allowed, and the notice for them acknowledged by both",
+            ),
+            (
+                {"organisation_id": "daughter"},
+                {},
+                {"rules__cross_organisation": True},
+                "the notice for pairs of different organisations acknowledged by both",
+            ),
+            (
+                {"level": 6, **MANAGER},
+                MANAGER,
+                {},
+                "a gap of 1 level instead of 2 and pairs under the same manager allowed",
+            ),
+        ],
     )
+    def test_change_is_described_in_plain_words(
+        self, senior: dict[str, Any], junior: dict[str, Any], change: dict[str, Any], text: str
+    ) -> None:
+        zone: dict[str, Any] = {"time_zone": "Europe/Berlin"}
+        people = [person("s", **senior, **zone), *(person(f"j{n}", "junior", **junior, **zone) for n in range(2))]
+        (left,) = [one for one in solved(people, settings(**change)).unmatched if one.side == "senior"]
+        assert left.relaxation is not None
+        assert left.relaxation.change == text
+        assert (
+            relaxation_outlook(left.relaxation)
+            == f"With {text}, 2 people more would suit, and this person would have a partner."
+        )
 
+    def test_one_seat_more_is_named_when_seats_are_few(self) -> None:
+        crowd = [person(f"s{n}") for n in range(3)] + [person(f"j{n}", "junior") for n in range(2)]
+        (left,) = solved(crowd, settings()).unmatched
+        assert left.text == (
+            "Of 2 on the other side, 2 would suit, but the round as a whole came out best without a pair for this person."
+        )
+        assert relaxation_outlook(left.relaxation) == (
+            "With a place more at one of the 2 people who would suit, kept for this person, they would be a pair."
+        )
 
-def test_where_places_are_too_few_one_more_is_named() -> None:
-    crowd = [person(f"s{n}") for n in range(3)] + [person(f"j{n}", "junior") for n in range(2)]
-    (left,) = solved(crowd, settings()).unmatched
-    assert left.text == (
-        "Of 2 on the other side, 2 would suit, but the round as a whole came out best without a pair for this person."
+    @pytest.mark.parametrize(
+        "change",
+        [{"line": ("s",)}, {"evaluators": ("s",)}, {"languages": ("fr",)}, {"offers": {"negotiation": "teach"}}],
     )
-    assert relaxation_outlook(left.relaxation) == (
-        "With a place more at one of the 2 people who would suit, kept for this person, they would be a pair."
-    )
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"line": ("s",)}, {"evaluators": ("s",)}, {"languages": ("fr",)}, {"offers": {"negotiation": "teach"}}],
-)
-def test_what_protects_people_and_what_no_rule_can_change_is_never_relaxed(change: dict[str, Any]) -> None:
-    people = [person("s", languages=("en",)), *(person(f"j{n}", "junior", **change) for n in range(3))]
-    (left,) = [one for one in solved(people, settings()).unmatched if one.side == "senior"]
-    assert left.relaxation is None
-    assert relaxation_outlook(None) == "No change of one rule, or of two, is known to bring two people within reach."
-
-
-def test_everybody_can_be_told_why_without_a_number_or_a_word_about_anybody_else() -> None:
-    assert {*STEPS, "places_taken", "nobody_found", "nobody_on_the_other_side"} <= MEMBER_TEXTS.keys()
-    for code in MEMBER_TEXTS:
-        words = member_text(code)
-        assert not any(letter.isdigit() for letter in words)
-        assert words.endswith(".")
-        assert not {"code", "floor", "score", "weight", "optimum", "edge"} & set(words.lower().split())
+    def test_protective_rules_and_languages_are_never_relaxed(self, change: dict[str, Any]) -> None:
+        people = [person("s", languages=("en",)), *(person(f"j{n}", "junior", **change) for n in range(3))]
+        (left,) = [one for one in solved(people, settings()).unmatched if one.side == "senior"]
+        assert left.relaxation is None
+        assert (
+            relaxation_outlook(None) == "No change of one rule, or of two, is known to bring two people within reach."
+        )
 
 
 # ---------------------------------------------------------------- many people
 
 
-def test_in_a_large_round_who_has_candidates_is_told_so_without_a_look_at_everybody(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    people = [person(f"s{n}") for n in range(6)] + [person(f"j{n}", "junior") for n in range(3)]
-    people.append(person("far", level=6))
-    small = {one.member.id: one for one in solved(people, settings()).unmatched}
-    monkeypatch.setattr(unmatched, "MAX_FULL_PAIRS", 1)
-    large = {one.member.id: one for one in solved(people, settings()).unmatched}
-    assert small.keys() == large.keys()
-    assert large["far"] == small["far"]
-    for id in large.keys() - {"far"}:
-        assert (large[id].code, large[id].relaxation is not None) == ("places_taken", True)
-        assert large[id].text.startswith("Of 3 on the other side, at least 3 would suit")
-        assert dict(large[id].counts) == {"people": 3, "at_least": 3}
+class TestUnmatchedReasons:
+    @MANY
+    @given(st.one_of(near_misses(), cohorts(most=4)), st.one_of(strict_settings(), any_settings()))
+    def test_every_reason_and_count_is_true(self, cohort: Cohort, rules_: ProgrammeSettings) -> None:
+        assume(cohort[0] and cohort[1])
+        for left in solved([*cohort[0], *cohort[1]], rules_).unmatched:
+            others, count = funnel(left, cohort, rules_)
+            assert dict(left.counts).items() <= count.items()
+            assert (left.code == "places_taken") == bool(others)
+            if not others:
+                before, after = list(left.counts.values())[-2:]
+                assert (list(left.counts)[-1], after) == (f"after_{left.code}", 0)
+                assert before > 0
+                assert f"Of {count['people']} on the other side" in left.text
+                assert NONE_REMAIN_TEXTS[left.code] in left.text
 
+    def test_member_texts_hold_no_number_and_no_other_person(self) -> None:
+        assert {*STEPS, "places_taken", "nobody_found", "nobody_on_the_other_side"} <= MEMBER_TEXTS.keys()
+        for code in MEMBER_TEXTS:
+            words = member_text(code)
+            assert not any(letter.isdigit() for letter in words)
+            assert words.endswith(".")
+            assert not {"code", "floor", "score", "weight", "optimum", "edge"} & set(words.lower().split())
 
-@MANY
-@given(
-    near_misses(),
-    strict_settings(),
-    st.sampled_from([1, 2, 256]),
-    st.sampled_from([0, 1000]),
-    st.sampled_from([4, 1000]),
-)
-def test_what_is_said_in_a_large_round_is_true_as_well(
-    cohort: Cohort, rules_: ProgrammeSettings, nearest: int, looks: int, exactly: int
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "MAX_FULL_PAIRS": 0,
-            "NEAREST_PER_PERSON": nearest,
-            "PAIR_BUDGET": looks,
-            "EXACT_PAIR_BUDGET": exactly,
-        }.items():
-            patch.setattr(unmatched, name, value)
-        answer = solved([*cohort[0], *cohort[1]], rules_)
-    force = Force(cohort, rules_, answer.unmatched)
-    for left in answer.unmatched:
-        assert helped(left, force, seed=0)
-        others, count = funnel(left, cohort, rules_)
-        known = dict(left.counts)
-        assert known.pop("at_least", 0) <= len(others)
-        assert known.items() <= count.items()
-        assert (left.code == "places_taken") == bool(others)
+    def test_members_with_candidates_need_no_full_evaluation(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        people = [person(f"s{n}") for n in range(6)] + [person(f"j{n}", "junior") for n in range(3)]
+        people.append(person("far", level=6))
+        small = {one.member.id: one for one in solved(people, settings()).unmatched}
+        monkeypatch.setattr(unmatched, "MAX_FULL_PAIRS", 1)
+        large = {one.member.id: one for one in solved(people, settings()).unmatched}
+        assert small.keys() == large.keys()
+        assert large["far"] == small["far"]
+        for id in large.keys() - {"far"}:
+            assert (large[id].code, large[id].relaxation is not None) == ("places_taken", True)
+            assert large[id].text.startswith("Of 3 on the other side, at least 3 would suit")
+            assert dict(large[id].counts) == {"people": 3, "at_least": 3}
+
+    @MANY
+    @given(
+        near_misses(),
+        strict_settings(),
+        st.sampled_from([1, 2, 256]),
+        st.sampled_from([0, 1000]),
+        st.sampled_from([4, 1000]),
+    )
+    def test_reasons_of_large_rounds_are_true(
+        self, cohort: Cohort, rules_: ProgrammeSettings, nearest: int, looks: int, exactly: int
+    ) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {
+                "MAX_FULL_PAIRS": 0,
+                "NEAREST_PER_PERSON": nearest,
+                "PAIR_BUDGET": looks,
+                "EXACT_PAIR_BUDGET": exactly,
+            }.items():
+                patch.setattr(unmatched, name, value)
+            answer = solved([*cohort[0], *cohort[1]], rules_)
+        force = Force(cohort, rules_, answer.unmatched)
+        for left in answer.unmatched:
+            assert helped(left, force, seed=0)
+            others, count = funnel(left, cohort, rules_)
+            known = dict(left.counts)
+            assert known.pop("at_least", 0) <= len(others)
+            assert known.items() <= count.items()
+            assert (left.code == "places_taken") == bool(others)

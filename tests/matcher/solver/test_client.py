@@ -44,16 +44,15 @@ def followed(worker: Talkative, *, wanted: bool = True) -> list[int]:
     return told
 
 
-def test_signs_of_life_go_on_however_often_the_process_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "HEARTBEAT_INTERVAL_S", 0)
-    assert followed(Talkative(reading(1), reading(2), reading(3), SolverReport(failed="no")))[-1] == -1
-    assert set(followed(Talkative(reading(1), reading(2), reading(3), SolverReport(failed="no")))) >= {1, 2, 3}
+class TestFollow:
+    def test_heartbeats_go_on_however_often_reports_come(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(client, "HEARTBEAT_INTERVAL_S", 0)
+        assert followed(Talkative(reading(1), reading(2), reading(3), SolverReport(failed="no")))[-1] == -1
+        assert set(followed(Talkative(reading(1), reading(2), reading(3), SolverReport(failed="no")))) >= {1, 2, 3}
 
+    def test_unwanted_round_ends_without_an_error(self) -> None:
+        assert followed(Talkative(reading(1), reading(2)), wanted=False) == [1]
+        assert followed(Talkative(), wanted=False) == [0]
 
-def test_a_round_that_is_not_wanted_any_longer_ends_without_an_error() -> None:
-    assert followed(Talkative(reading(1), reading(2)), wanted=False) == [1]
-    assert followed(Talkative(), wanted=False) == [0]
-
-
-def test_a_process_that_ends_without_an_answer_is_said_to_have_died() -> None:
-    assert followed(Talkative(reading(1)))[-1] == -2
+    def test_process_without_an_answer_has_died(self) -> None:
+        assert followed(Talkative(reading(1)))[-1] == -2
