@@ -40,7 +40,7 @@ def run(name: str, scale: float) -> dict[str, Any]:
         return asyncio.run(module.measure(running, scale))
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "cores": os.cpu_count(),
@@ -68,28 +68,28 @@ def main() -> int:
 
 def keep(results: list[dict[str, Any]], scale: float) -> None:
     """Write the results beside those of the other benchmarks."""
-    kept: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    retained: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for result in results:
-        kept[result["name"]] = {
+        retained[result["name"]] = {
             **result,
-            "machine": machine(),
+            "machine": describe_machine(),
             "at": datetime.now(UTC).date().isoformat(),
             "command": f"python -m benchmarks {result['name']} --keep" + (f" --scale {scale}" if scale != 1 else ""),
         }
-    RESULTS.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    PAGE.write_text(page(kept), encoding="utf-8")
+    RESULTS.write_text(json.dumps(retained, indent=2) + "\n", encoding="utf-8")
+    PAGE.write_text(page(retained), encoding="utf-8")
 
 
-def page(kept: dict[str, Any]) -> str:
+def page(retained: dict[str, Any]) -> str:
     lines = [
         "# Results",
         "",
         "Made by the commands below; ratios within one run are what counts, not absolute figures.",
     ]
     for name, meaning in MEANING.items():
-        if name not in kept:
+        if name not in retained:
             continue
-        result = kept[name]
+        result = retained[name]
         figures = {k: v for k, v in result.items() if k not in ("name", "machine", "at", "command")}
         lines += ["", f"## {name}", "", (meaning or "").strip(), ""]
         lines += [f"`{result['command']}`, {result['at']}, {json.dumps(result['machine'])}", ""]

@@ -79,11 +79,11 @@ async def _measured(desk: Desk, members: Any, count: int) -> dict[str, Any]:
     memory = _Memory(desk.estate)
     started = time.perf_counter()
     computing = asyncio.create_task(_round(desk, "busy-all", memory.look))
-    heard = asyncio.create_task(_changes(desk, members, changing, computing.done))
+    events = asyncio.create_task(_changes(desk, members, changing, computing.done))
     busy = await _asked(desk, computing.done)
     round = await computing
     computed_s = time.perf_counter() - started
-    delays = await heard
+    delays = await events
     stayed = await _group(desk.estate) == group
 
     repaired_s = await _repaired(desk, round["round_id"])
@@ -114,7 +114,7 @@ async def _inhabit(desk: Desk, members: Any, programme: str, people: list[Profil
     await desk.ask("POST", "/programmes", {"programme_id": programme, "settings": settings})
     await desk.ask("POST", f"/programmes/{programme}/open")
     for start in range(0, len(people), WRITTEN):
-        await members.insert_many([_row(one, programme) for one in people[start : start + WRITTEN]], ordered=False)
+        await members.insert_many([_row(item, programme) for item in people[start : start + WRITTEN]], ordered=False)
 
 
 def _row(profile: ProfileChanged, programme: str) -> dict[str, Any]:
@@ -144,7 +144,7 @@ async def _asked(desk: Desk, done: Callable[[], bool]) -> list[float]:
     begin, taken = time.perf_counter(), list[float]()
     waiting: set[asyncio.Task[None]] = set()
 
-    async def one(due: float) -> None:
+    async def item(due: float) -> None:
         await desk.ask("GET", "/pairings?programme_id=busy-small&limit=20")
         taken.append(time.perf_counter() - due)
 
@@ -152,7 +152,7 @@ async def _asked(desk: Desk, done: Callable[[], bool]) -> list[float]:
     while not done():
         due = begin + number * EVERY_S
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        waiting.add(task := asyncio.create_task(one(due)))
+        waiting.add(task := asyncio.create_task(item(due)))
         task.add_done_callback(waiting.discard)
         number += 1
     await asyncio.gather(*waiting)
@@ -208,7 +208,7 @@ async def _published(desk: Desk, round_id: str) -> Mapping[str, Any]:
     released = await desk.ask("POST", f"/rounds/{round_id}/publish")
     few = min(FEW, released["pairs"])
     round = await _until(
-        desk, round_id, lambda one: one["proposed"] + one["withdrawn"] >= few or one["state"] == "published"
+        desk, round_id, lambda item: item["proposed"] + item["withdrawn"] >= few or item["state"] == "published"
     )
     seconds = time.perf_counter() - begin
     out = round["proposed"] + round["withdrawn"]

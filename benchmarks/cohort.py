@@ -43,8 +43,8 @@ def question(
     people: Sequence[ProfileChanged], rules: ProgrammeSettings | None = None, seed: int = 1
 ) -> MatchingProblem:
     """A round for all of them, everybody with the places that their enrolment says."""
-    places = {one.member_id: one.enrolments[0].capacity for one in people}
-    return MatchingProblem(PROGRAMME, rules or settings(), people, places, (), TODAY, seed)
+    seats = {item.member_id: item.enrolments[0].capacity for item in people}
+    return MatchingProblem(PROGRAMME, rules or settings(), people, seats, (), TODAY, seed)
 
 
 def cohort(people: int, seed: int = 1, two_places: float = 0.0) -> list[ProfileChanged]:
@@ -60,9 +60,9 @@ def cohort(people: int, seed: int = 1, two_places: float = 0.0) -> list[ProfileC
     made = []
     for n, id in enumerate(ids):
         side, other = ("senior", "junior") if _side(n, people) == "senior" else ("junior", "senior")
-        department, known = departments[at[n]]
+        department, existing = departments[at[n]]
         site = rng.choice(SITES)
-        offered = list(dict.fromkeys([*rng.sample(known, _EACH // 2), *_some(rng, topics, popular[other])]))[:_EACH]
+        offered = list(dict.fromkeys([*rng.sample(existing, _EACH // 2), *_some(rng, topics, popular[other])]))[:_EACH]
         sought = [topic for topic in _some(rng, topics, popular[side]) if topic not in offered][:_EACH]
         avoided = rng.choice(ids) if rng.random() < _AVOIDING else id
         made.append(
@@ -114,8 +114,8 @@ def _lines(ids: Sequence[str], levels: Sequence[int], at: Sequence[int]) -> list
         staff.setdefault(at[n], []).append(n)
     above: list[tuple[str, ...]] = [()] * len(ids)
     for people in staff.values():
-        for place, n in enumerate(people[1:]):
-            boss = people[place // _SPAN]
+        for position, n in enumerate(people[1:]):
+            boss = people[position // _SPAN]
             above[n] = (ids[boss], *above[boss])[:3]
     return above
 
@@ -126,9 +126,9 @@ def _languages(rng: Random, site: Site) -> tuple[str, ...]:
 
 
 def _availability(rng: Random) -> Availability:
-    said = rng.random()
-    if said >= _WEEKLY:
-        return Availability(kind="rotating" if said < _ROTATING else "by_arrangement")
+    answer = rng.random()
+    if answer >= _WEEKLY:
+        return Availability(kind="rotating" if answer < _ROTATING else "by_arrangement")
     windows = []
     for day in sorted(rng.sample(range(5), rng.randint(2, 5))):
         start = 30 * rng.randint(16, 28)

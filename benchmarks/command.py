@@ -71,9 +71,9 @@ async def import_people(client: httpx.AsyncClient, estate: Estate, count: int) -
     answer = await client.post(f"{url}/imports", content=people(count), headers=headers)
     answer.raise_for_status()
     await finished(client, url, answer.json()["import_id"], headers)
-    found = await client.get(f"{url}/members", params={"limit": min(count, 200)}, headers=headers)
-    found.raise_for_status()
-    return [member["member_id"] for member in found.json()["items"]]
+    result = await client.get(f"{url}/members", params={"limit": min(count, 200)}, headers=headers)
+    result.raise_for_status()
+    return [member["member_id"] for member in result.json()["items"]]
 
 
 async def finished(client: httpx.AsyncClient, url: str, import_id: str, headers: dict[str, str]) -> dict[str, Any]:
@@ -116,8 +116,8 @@ async def _reading(estate: Estate, topic: Topic) -> AsyncIterator[AIOKafkaConsum
     )
     await consumer.start()
     await consumer.seek_to_end()
-    for place in consumer.assignment():
-        await consumer.position(place)
+    for position in consumer.assignment():
+        await consumer.position(position)
     try:
         yield consumer
     finally:
@@ -146,7 +146,7 @@ async def _floor(estate: Estate, member: str, client: httpx.AsyncClient) -> Asyn
     try:
         async with _reading(estate, FLOOR_TOPIC) as consumer:
 
-            async def one(number: int) -> float:
+            async def item(number: int) -> float:
                 start = time.perf_counter()
                 (await client.post(url, json={"away": [{"since": "2027-01-01"}]}, headers=headers)).raise_for_status()
                 where = {"_id": "a", "version": number}
@@ -155,7 +155,7 @@ async def _floor(estate: Estate, member: str, client: httpx.AsyncClient) -> Asyn
                 await consumer.getone()
                 return time.perf_counter() - start
 
-            yield one
+            yield item
     finally:
         await producer.stop()
         mongo.close()

@@ -67,10 +67,10 @@ def greedy(question: MatchingProblem) -> Result:
     start = perf_counter()
     pairs = _pairs(question)
     edges = find_candidates(pairs, scan_if_large(pairs)).allowed()
-    found = perf_counter()
+    result = perf_counter()
     made = quality.greedy(edges.seniors, edges.juniors, edges.scores)
     end = perf_counter()
-    return Result(made, end - start, {"seconds_of_candidates": round(found - start, 3)})
+    return Result(made, end - start, {"seconds_of_candidates": round(result - start, 3)})
 
 
 def mentor_match(question: MatchingProblem, everything: Everything) -> Result:
@@ -78,10 +78,10 @@ def mentor_match(question: MatchingProblem, everything: Everything) -> Result:
     seniors, juniors = eligible_sides(question)
     told = {
         "mentors": [
-            _told(one.profile) | {"excluded": np.nonzero(row <= 0)[0].tolist()}
-            for one, row in zip(seniors, everything.scores, strict=True)
+            _told(item.profile) | {"excluded": np.nonzero(row <= 0)[0].tolist()}
+            for item, row in zip(seniors, everything.scores, strict=True)
         ],
-        "mentees": [_told(one.profile) for one in juniors],
+        "mentees": [_told(item.profile) for item in juniors],
         "rules": [
             ["excluded is disqualified"],
             ["mentee's among mentor's", "wish", "offers", WISHED],
@@ -121,21 +121,21 @@ def blocking_of_some(question: MatchingProblem, answer: MatchingResult, seniors:
         senior_has[senior_at[match.senior.id]] = match.fit.senior_benefit
         junior_has[junior_at[match.junior.id]] = match.fit.junior_benefit
     chosen = np.unique(np.linspace(0, pairs.shape[0] - 1, min(seniors, pairs.shape[0])).astype(np.int64))
-    found = 0
+    result = 0
     for rows in quality.blocks(len(chosen), pairs.shape[1]):
         block = pairs.evaluate_block(chosen[rows], np.arange(pairs.shape[1]))
-        found += quality.blocking(
+        result += quality.blocking(
             Everything(np.where(block.feasible(), block.score, 0), block.senior_benefit, block.junior_benefit),
             senior_has[chosen[rows]],
             junior_has,
         )
-    return found / len(chosen)
+    return result / len(chosen)
 
 
 def positions(question: MatchingProblem) -> tuple[Mapping[str, int], Mapping[str, int]]:
     """Where each senior and each junior stands in every matcher's arrays."""
     seniors, juniors = eligible_sides(question)
-    return {one.id: n for n, one in enumerate(seniors)}, {one.id: n for n, one in enumerate(juniors)}
+    return {item.id: n for n, item in enumerate(seniors)}, {item.id: n for n, item in enumerate(juniors)}
 
 
 def undrawn(question: MatchingProblem) -> MatchingProblem:

@@ -31,15 +31,15 @@ def main() -> None:
         question = mentor_match_rules.question(*mentor_match_rules.servants(people // 2, seed=1))
     else:
         question = cohort.question(cohort.cohort(people))
-    some = replace(question, profiles=question.profiles[:: max(1, people // WARM)])
-    solve(some, load())  # libraries, and what numba has compiled, are loaded once
+    selection = replace(question, profiles=question.profiles[:: max(1, people // WARM)])
+    solve(selection, load())  # libraries, and what numba has compiled, are loaded once
     before = _memory("VmRSS")
     start, cpu = perf_counter(), process_time()
     with set_collected_aside():  # as in the process that computes rounds
         answer = solve(question, load(), lambda stage, done, of: _progress(people, stage, done, of))
     seconds, cpu_seconds = perf_counter() - start, process_time() - cpu
     peak = _memory("VmHWM")
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "people": people,
         "seconds": round(seconds, 3),
         "cpu_seconds": round(cpu_seconds, 3),
@@ -52,7 +52,7 @@ def main() -> None:
         "left_over": len(answer.unmatched),
         "blocking_pairs_per_person": round(competitors.blocking_of_some(question, answer, LOOKED_AT), 3),
     }
-    json.dump(told, sys.stdout)
+    json.dump(reported, sys.stdout)
 
 
 def _progress(people: int, stage: str, done: int, of: int) -> None:

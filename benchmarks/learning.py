@@ -95,8 +95,8 @@ class Cohort:
         """The parts (pairs, 4) of the pairs with the greatest total fit."""
         score = np.where(self.possible, self.parts @ compute_shares(weights), -1.0)
         rows, columns = linear_sum_assignment(score, maximize=True)
-        found: Floats = self.parts[rows, columns][self.possible[rows, columns]]
-        return found
+        result: Floats = self.parts[rows, columns][self.possible[rows, columns]]
+        return result
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Story:
 
 
 def cohort_of(people: int, seed: int, taxonomy: Taxonomy) -> Cohort:
-    members = [Member(one, one.enrolments[0]) for one in cohort(people, seed)]
+    members = [Member(item, item.enrolments[0]) for item in cohort(people, seed)]
     half = people // 2
     pairs = CohortFit(members[:half], members[half:], settings(), taxonomy, TODAY)
     block = pairs.evaluate_block(np.arange(half), np.arange(people - half))
@@ -126,42 +126,42 @@ def cohorts_of(company: int, cohorts: int, people: int) -> list[Cohort]:
 
 def live(cohorts: Sequence[Cohort], hidden: Hidden, seed: int) -> Story:
     """Match cohort after cohort, learning in between; every new version that learning finds is released."""
-    weights, released, known, new = DEFAULT, 0, 0, 0
+    weights, released, existing, new = DEFAULT, 0, 0, 0
     examples: list[OutcomeExample] = []
     learning, default, best = [], [], []
     truth = Weights(**dict(zip(PART_NAMES, hidden.shares, strict=True)))
-    for n, one in enumerate(cohorts):
-        pairs = one.matched(weights)
+    for n, item in enumerate(cohorts):
+        pairs = item.matched(weights)
         learning.append(float(hidden.worth(pairs).mean()))
-        default.append(float(hidden.worth(one.matched(DEFAULT)).mean()))
-        best.append(float(hidden.worth(one.matched(truth)).mean()))
-        for example in heard(pairs, hidden, np.random.default_rng([seed, n]), f"round-{n}"):
+        default.append(float(hidden.worth(item.matched(DEFAULT)).mean()))
+        best.append(float(hidden.worth(item.matched(truth)).mean()))
+        for example in events(pairs, hidden, np.random.default_rng([seed, n]), f"round-{n}"):
             examples.append(example)
             new += example.bands is not None
-            if not is_batch_full(new, known) or new + known < MIN_OUTCOMES:
+            if not is_batch_full(new, existing) or new + existing < MIN_OUTCOMES:
                 continue
-            known, new = known + new, 0
-            found = estimate_weights(examples, weights)
-            if found.is_clear:
-                weights, released = found.weights, released + 1
+            existing, new = existing + new, 0
+            result = estimate_weights(examples, weights)
+            if result.is_clear:
+                weights, released = result.weights, released + 1
     return Story(learning, default, best, released)
 
 
-def heard(pairs: Floats, hidden: Hidden, rng: np.random.Generator, round_id: str) -> Iterator[OutcomeExample]:
+def events(pairs: Floats, hidden: Hidden, rng: np.random.Generator, round_id: str) -> Iterator[OutcomeExample]:
     """What is heard of these pairings after their end, or of their refusal."""
     worth = hidden.worth(pairs)
     went = 0.5 + hidden.told * (worth - worth.mean()) + PAIR_NOISE * rng.standard_normal(len(pairs))
-    said = went[:, None] + ANSWER_NOISE * rng.standard_normal((len(pairs), len(OUTCOME_FIELDS)))
-    silent = rng.random(said.shape) < UNKNOWN + hidden.silence * (said < 1 / 3)
+    answer = went[:, None] + ANSWER_NOISE * rng.standard_normal((len(pairs), len(OUTCOME_FIELDS)))
+    silent = rng.random(answer.shape) < UNKNOWN + hidden.silence * (answer < 1 / 3)
     silent[:, 0] = False  # that they met is known without asking
     refused = rng.random(len(pairs)) < hidden.refusing * (1 - pairs[:, 0]) ** 2
-    for parts, values, unknown, no in zip(pairs, said, silent, refused, strict=True):
+    for parts, values, unknown, no in zip(pairs, answer, silent, refused, strict=True):
         bands = {
-            asked: _band(value, unknown=bool(lost))
-            for asked, value, lost in zip(OUTCOME_FIELDS, values, unknown, strict=True)
+            problem: _band(value, unknown=bool(lost))
+            for problem, value, lost in zip(OUTCOME_FIELDS, values, unknown, strict=True)
         }
-        one, two, three, four = (float(part) for part in parts)
-        yield OutcomeExample(parts=(one, two, three, four), bands=None if no else bands, round_id=round_id)
+        item, two, three, four = (float(part) for part in parts)
+        yield OutcomeExample(parts=(item, two, three, four), bands=None if no else bands, round_id=round_id)
 
 
 def _band(value: float, *, unknown: bool) -> Band:
@@ -175,17 +175,17 @@ def measure(scale: float = 1.0) -> dict[str, Any]:
         cohorts = cohorts_of(company, COHORTS, PEOPLE)
         for name, hidden in WORLDS.items():
             stories[name].append(live(cohorts, hidden, company))
-    worlds = {name: summed_up(found) for name, found in stories.items()}
+    worlds = {name: summed_up(result) for name, result in stories.items()}
     gained = all(worlds[name]["gain"] > 2 * worlds[name]["standard_error"] for name in TO_GAIN)
-    kept = all(one["gain"] >= -max(2 * one["standard_error"], SMALL) for one in worlds.values())
+    retained = all(item["gain"] >= -max(2 * item["standard_error"], SMALL) for item in worlds.values())
     return {
         "name": "learning",
         "companies": companies,
         "cohorts": COHORTS,
         "pairs_in_a_cohort": PEOPLE // 2,
         "worlds": worlds,
-        "goals": {"gains where there is something to learn": gained, "loses nowhere more than the noise": kept},
-        "met": gained and kept,
+        "goals": {"gains where there is something to learn": gained, "loses nowhere more than the noise": retained},
+        "met": gained and retained,
     }
 
 

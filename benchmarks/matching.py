@@ -103,7 +103,7 @@ def figures(parts: dict[str, Any]) -> dict[str, float]:
 def exponent(growth: list[dict[str, Any]]) -> float:
     """The power of the number of people with which time grew over the last tenfold."""
     last = growth[-1]
-    first = next(one for one in growth if 10 * one["people"] >= last["people"])
+    first = next(item for item in growth if 10 * item["people"] >= last["people"])
     return round(math.log(last["seconds"] / first["seconds"]) / math.log(last["people"] / first["people"]), 3)
 
 
@@ -119,16 +119,16 @@ def side_by_side(each: int) -> dict[str, Any]:
         "mentor-match": lambda: competitors.mentor_match(question, everything),
         "matching": lambda: competitors.stable_marriage(everything),
     }
-    told: dict[str, Any] = {"seniors": each, "juniors": each}
+    reported: dict[str, Any] = {"seniors": each, "juniors": each}
     for name, matcher in matchers.items():
         say(f"{each} x {each}: {name}")
         try:
             result = matcher()
         except peers.Missing as missing:
-            told[name] = {"left_out": str(missing)}
+            reported[name] = {"left_out": str(missing)}
             continue
-        told[name] = shown(result) | quality.judged(everything, result.pairs)
-    return told
+        reported[name] = shown(result) | quality.judged(everything, result.pairs)
+    return reported
 
 
 def under_their_rules(each: int) -> dict[str, Any]:
@@ -136,26 +136,26 @@ def under_their_rules(each: int) -> dict[str, Any]:
     mentors, mentees = mentor_match_rules.servants(each, seed=1)
     question = mentor_match_rules.question(mentors, mentees)
     say(f"{each} x {each} by mentor-match's rules")
-    told: dict[str, Any] = {"mentors": each, "mentees": each}
-    asked = {
-        "mentors": [one.told() for one in mentors],
-        "mentees": [one.told() for one in mentees],
+    reported: dict[str, Any] = {"mentors": each, "mentees": each}
+    problem = {
+        "mentors": [item.reported() for item in mentors],
+        "mentees": [item.reported() for item in mentees],
         "rules": mentor_match_rules.AS_TOLD,
     }
     mine = again(question)
-    told["ours"] = shown(mine) | in_points(mine, mentors, mentees)
+    reported["ours"] = shown(mine) | in_points(mine, mentors, mentees)
     try:
-        answer = peers.ask(peers.MENTOR_MATCH, asked)
+        answer = peers.ask(peers.MENTOR_MATCH, problem)
     except peers.Missing as missing:
-        return told | {"mentor-match": {"left_out": str(missing)}}
+        return reported | {"mentor-match": {"left_out": str(missing)}}
     result = Result(answer.pairs, answer.seconds)
     judged = in_points(result, mentors, mentees)
     if judged["points"] != answer.told["points"]:
         raise RuntimeError(
             f"mentor-match counts {answer.told['points']} points where our reading of its rules has {judged}"
         )
-    told["mentor-match"] = shown(result) | judged
-    return told | {"times_faster": round(result.seconds / mine.seconds, 1)}
+    reported["mentor-match"] = shown(result) | judged
+    return reported | {"times_faster": round(result.seconds / mine.seconds, 1)}
 
 
 def in_points(
@@ -183,17 +183,17 @@ def large(each: int) -> dict[str, Any]:
         results[name] = matcher()
     say(f"{each} x {each}: judging")
     everything = competitors.judge(question)
-    told = {name: shown(result) | quality.judged(everything, result.pairs) for name, result in results.items()}
-    best, optimum = told["ours, best total"], told["dense + scipy"]["total_fit"]
+    reported = {name: shown(result) | quality.judged(everything, result.pairs) for name, result in results.items()}
+    best, optimum = reported["ours, best total"], reported["dense + scipy"]["total_fit"]
     against = {
         "seniors": each,
         "juniors": each,
-        **told,
+        **reported,
         "times_faster": round(results["dense + scipy"].seconds / results["ours"].seconds, 1),
         "share_of_the_optimum": round(best["total_fit"] / optimum, 6),
-        "share_of_the_optimum_after_fairness_and_draw": round(told["ours"]["total_fit"] / optimum, 6),
+        "share_of_the_optimum_after_fairness_and_draw": round(reported["ours"]["total_fit"] / optimum, 6),
     }
-    return {"against_dense": against, "fairness": fairness(best, told["ours, no draw"])}
+    return {"against_dense": against, "fairness": fairness(best, reported["ours, no draw"])}
 
 
 def fairness(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
@@ -228,8 +228,8 @@ def grown(people: int, *kind: str) -> dict[str, Any]:
         timeout=PATIENCE,
         check=True,
     )
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    reported: dict[str, Any] = json.loads(done.stdout)
+    return reported
 
 
 def shown(result: Result) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Servant:
     profession: str
     characteristics: tuple[str, ...]
 
-    def told(self) -> dict[str, Any]:
+    def reported(self) -> dict[str, Any]:
         return {
             "grade": self.grade,
             "organisation": self.organisation,
@@ -93,7 +93,7 @@ def servants(each: int, seed: int) -> tuple[list[Servant], list[Servant]]:
     """So many made-up mentors and mentees."""
     rng = Random(seed)
 
-    def one(lowest: int, highest: int, characteristics: int) -> Servant:
+    def item(lowest: int, highest: int, characteristics: int) -> Servant:
         return Servant(
             grade=rng.randint(lowest, highest),
             organisation=f"organisation-{rng.randrange(25)}",
@@ -101,7 +101,7 @@ def servants(each: int, seed: int) -> tuple[list[Servant], list[Servant]]:
             characteristics=tuple(f"characteristic-{n}" for n in rng.sample(range(8), characteristics)),
         )
 
-    return [one(2, 6, 2) for _ in range(each)], [one(0, 4, 1) for _ in range(each)]
+    return [item(2, 6, 2) for _ in range(each)], [item(0, 4, 1) for _ in range(each)]
 
 
 def points(mentor: Servant, mentee: Servant) -> int | None:
@@ -148,10 +148,10 @@ def programme() -> ProgrammeSettings:
 
 def question(mentors: Sequence[Servant], mentees: Sequence[Servant], seed: int = 1) -> MatchingProblem:
     """Their people as a round of ours."""
-    people = [profile(one, "senior", f"mentor-{n:06d}") for n, one in enumerate(mentors)]
-    people += [profile(one, "junior", f"mentee-{n:06d}") for n, one in enumerate(mentees)]
-    places = {one.member_id: 1 for one in people}
-    return MatchingProblem(PROGRAMME, programme(), people, places, (), TODAY, seed)
+    people = [profile(item, "senior", f"mentor-{n:06d}") for n, item in enumerate(mentors)]
+    people += [profile(item, "junior", f"mentee-{n:06d}") for n, item in enumerate(mentees)]
+    seats = {item.member_id: 1 for item in people}
+    return MatchingProblem(PROGRAMME, programme(), people, seats, (), TODAY, seed)
 
 
 def profile(servant: Servant, side: Literal["senior", "junior"], id: str) -> ProfileChanged:

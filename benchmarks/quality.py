@@ -112,5 +112,5 @@ def likings(everything: Everything) -> Mapping[str, list[list[int]]]:
 
 def _dearest_first(gain: Floats, may: npt.NDArray[np.bool_]) -> list[int]:
     order = np.argsort(-gain, kind="stable")
-    found: list[int] = order[may[order]].tolist()
-    return found
+    result: list[int] = order[may[order]].tolist()
+    return result

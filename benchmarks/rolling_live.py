@@ -59,7 +59,7 @@ class _Silent:
 
 async def measure(estate: Estate, scale: float = 1.0) -> dict[str, Any]:
     count = max(1_000, int(PEOPLE * scale))
-    people = [_open(one) for one in cohort(count + SURPLUS)]  # seniors first
+    people = [_open(item) for item in cohort(count + SURPLUS)]  # seniors first
     there, newcomers = people[:count], people[count : count + TIMES]
     mongo = Mongo(f"{estate.addresses.mongo}/?w=majority&journal=true", estate.database("matcher"))
     async with (
@@ -69,24 +69,24 @@ async def measure(estate: Estate, scale: float = 1.0) -> dict[str, Any]:
         stage = _Stage(estate, client, producer, mongo)
         before = stage.memory()
         await stage.programme("cohort")
-        heard = await stage.say_all(there)
+        events = await stage.say_all(there)
         memory = stage.memory() - before
-        juniors = [one for one in there if _side(one) == "junior"]
-        shortlists = await stage.shortlists([one.member_id for one in juniors[:SHORTLISTS]])
+        juniors = [item for item in there if _side(item) == "junior"]
+        shortlists = await stage.shortlists([item.member_id for item in juniors[:SHORTLISTS]])
         couples = await stage.pair_up(there)
         await stage.programme("rolling")
         await stage.until_suggested(FREE_JUNIORS)
-        came = [await stage.newcomer(one) for one in newcomers]
+        came = [await stage.newcomer(item) for item in newcomers]
         freed = [await stage.ended(*couple) for couple in couples[:TIMES]]
         storm = asyncio.create_task(stage.say_all(there[: len(there) // 10]))
-        stormy = await stage.shortlists([one.member_id for one in juniors[-SHORTLISTS - TIMES : -TIMES]])
+        stormy = await stage.shortlists([item.member_id for item in juniors[-SHORTLISTS - TIMES : -TIMES]])
         await storm
     mongo.close()
     slowest = max(*came, *freed)
     return {
         "name": "live",
         "people": count,
-        "heard_in_seconds": round(heard, 1),
+        "heard_in_seconds": round(events, 1),
         "memory_mb": round(memory),
         "shortlist_ms": _ms(shortlists),
         "shortlist_ms_in_a_storm": _ms(stormy),
@@ -128,13 +128,13 @@ class _Stage:
         """Say these profiles; seconds until the matcher's database has heard all of them."""
         started = time.monotonic()
         before = self._sequence
-        await asyncio.gather(*[await self._say(one, "profiles") for one in people])
+        await asyncio.gather(*[await self._say(item, "profiles") for item in people])
         members = self._mongo.collection("members")
 
-        async def heard() -> bool:
+        async def events() -> bool:
             return await members.count_documents({"sequence": {"$gt": before}}) == len(people)
 
-        await _until(heard, pause=0.5)
+        await _until(events, pause=0.5)
         return time.monotonic() - started
 
     async def shortlists(self, members: Sequence[str]) -> list[float]:
@@ -156,20 +156,20 @@ class _Stage:
 
     async def pair_up(self, people: Sequence[ProfileChanged]) -> list[tuple[str, str, str]]:
         """Give nearly everybody a partner; the pairings with their senior and junior."""
-        seniors = [one for one in people if _side(one) == "senior"]
-        juniors = [one for one in people if _side(one) == "junior"][FREE_JUNIORS:]
+        seniors = [item for item in people if _side(item) == "senior"]
+        juniors = [item for item in people if _side(item) == "junior"][FREE_JUNIORS:]
         formed = [_formed(senior, junior) for senior, junior in zip(seniors, juniors, strict=False)]  # seniors are left
         clock = Clock()
-        kept: Aggregates[Pairing] = Aggregates(
+        retained: Aggregates[Pairing] = Aggregates(
             self._mongo.collection("pairings"), Pairing, "matcher", _Silent(), clock, profile=EMBEDDED
         )
         ledgers: Aggregates[SeatLedger] = Aggregates(
             self._mongo.collection("ledgers"), SeatLedger, "matcher", _Silent(), clock, profile=EMBEDDED
         )
-        await kept.update_many([_as_it_is(one.id, one) for one in formed])
-        await ledgers.update_many([_as_it_is(ledger.member_id, ledger) for one in formed for ledger in _ledgers(one)])
-        await asyncio.gather(*[await self._say(pairings.to_public_event(one), "matcher") for one in formed])
-        return [(one.id, one.plan.senior.member_id, one.plan.junior.member_id) for one in formed]
+        await retained.update_many([_as_it_is(item.id, item) for item in formed])
+        await ledgers.update_many([_as_it_is(ledger.member_id, ledger) for item in formed for ledger in _ledgers(item)])
+        await asyncio.gather(*[await self._say(pairings.to_public_event(item), "matcher") for item in formed])
+        return [(item.id, item.plan.senior.member_id, item.plan.junior.member_id) for item in formed]
 
     async def until_suggested(self, number: int) -> None:
         """Wait until whoever was free has been looked at."""

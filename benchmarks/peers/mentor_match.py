@@ -26,28 +26,28 @@ RULES: dict[str, Callable[..., Any]] = {
     "gap": lambda gap, points: rl.Grade(gap, operator.eq, {True: points, False: 0}),
     "same": lambda what, points: rl.Equivalent(what, {True: points, False: 0}),
     "differs": lambda what, points: rl.Equivalent(what, {True: 0, False: points}),
-    "mentee's among mentor's": lambda one, many, points: rl.Generic(
-        {True: points, False: 0}, lambda match: getattr(match.mentee, one) in getattr(match.mentor, many)
+    "mentee's among mentor's": lambda item, many, points: rl.Generic(
+        {True: points, False: 0}, lambda match: getattr(match.mentee, item) in getattr(match.mentor, many)
     ),
-    "mentor's among mentee's": lambda one, many, points: rl.Generic(
-        {True: points, False: 0}, lambda match: getattr(match.mentor, one) in getattr(match.mentee, many)
+    "mentor's among mentee's": lambda item, many, points: rl.Generic(
+        {True: points, False: 0}, lambda match: getattr(match.mentor, item) in getattr(match.mentee, many)
     ),
     "unmatched": rl.UnmatchedBonus,
 }
 
 
-def person(kind: type, number: int, said: dict[str, Any]) -> Any:
-    made = kind(email=f"{kind.__name__}-{number}", grade=said["grade"])
+def person(kind: type, number: int, answer: dict[str, Any]) -> Any:
+    made = kind(email=f"{kind.__name__}-{number}", grade=answer["grade"])
     made.number = number
-    for name, value in said.items():
+    for name, value in answer.items():
         setattr(made, name, frozenset(value) if isinstance(value, list) else value)
     return made
 
 
 def main() -> None:
     question = json.load(sys.stdin)
-    mentors = [person(Mentor, n, said) for n, said in enumerate(question["mentors"])]
-    mentees = [person(Mentee, n, said) for n, said in enumerate(question["mentees"])]
+    mentors = [person(Mentor, n, answer) for n, answer in enumerate(question["mentors"])]
+    mentees = [person(Mentee, n, answer) for n, answer in enumerate(question["mentees"])]
     rules = [RULES[kind](*rest) for kind, *rest in question["rules"]]
     start = perf_counter()
     process.process_data(mentors, mentees, [rules])

@@ -30,16 +30,16 @@ class TestMatchingBenchmark:
     @given(st.integers(0, 1000))
     @settings(max_examples=5)
     def test_all_matchers_are_judged_by_the_same_fit(self, seed: int) -> None:
-        asked = question(cohort(24, seed))
-        everything = competitors.judge(asked)
-        seniors, juniors = eligible_sides(asked)
+        problem = question(cohort(24, seed))
+        everything = competitors.judge(problem)
+        seniors, juniors = eligible_sides(problem)
         assert everything.scores.shape == (len(seniors), len(juniors))
         for s, senior in enumerate(seniors):
             for j, junior in enumerate(juniors):
-                fitting = compute_fit(senior, junior, asked.settings, load(), asked.on)
+                fitting = compute_fit(senior, junior, problem.settings, load(), problem.on)
                 may = not rules.find_broken_rules(
-                    senior, junior, asked.settings, asked.on
-                ) and not fitting.find_shortfalls(asked.settings)
+                    senior, junior, problem.settings, problem.on
+                ) and not fitting.find_shortfalls(problem.settings)
                 assert (everything.scores[s, j] > 0) == may
                 if may:
                     assert everything.scores[s, j] == pytest.approx(fitting.score, abs=1e-6)
@@ -47,19 +47,19 @@ class TestMatchingBenchmark:
                     assert everything.for_juniors[s, j] == pytest.approx(fitting.junior_benefit, abs=1e-6)
 
     def test_dense_optimum_equals_ours_before_fairness(self) -> None:
-        asked = question(cohort(120, seed=4))
-        everything = competitors.judge(asked)
-        dense = quality.judged(everything, competitors.dense(asked).pairs)
-        best = quality.judged(everything, competitors.ours(competitors.plainly(asked)).pairs)
-        greedy = quality.judged(everything, competitors.greedy(asked).pairs)
+        problem = question(cohort(120, seed=4))
+        everything = competitors.judge(problem)
+        dense = quality.judged(everything, competitors.dense(problem).pairs)
+        best = quality.judged(everything, competitors.ours(competitors.plainly(problem)).pairs)
+        greedy = quality.judged(everything, competitors.greedy(problem).pairs)
         assert best["total_fit"] == pytest.approx(dense["total_fit"], abs=1e-3)
         assert 0 < greedy["total_fit"] <= dense["total_fit"]
 
     def test_blocking_pairs_of_all_seniors_are_complete(self) -> None:
-        asked = question(cohort(120, seed=5))
-        answer = solve(asked, load())
-        counted = quality.judged(competitors.judge(asked), competitors.ours(asked).pairs)["blocking_pairs"]
-        assert competitors.blocking_of_some(asked, answer, 1000) == pytest.approx(counted / answer.seniors)
+        problem = question(cohort(120, seed=5))
+        answer = solve(problem, load())
+        counted = quality.judged(competitors.judge(problem), competitors.ours(problem).pairs)["blocking_pairs"]
+        assert competitors.blocking_of_some(problem, answer, 1000) == pytest.approx(counted / answer.seniors)
 
     def test_growth_is_the_exponent_of_the_last_decade(self) -> None:
         growth = [

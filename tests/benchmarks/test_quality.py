@@ -23,19 +23,19 @@ def cohorts(draw: st.DrawFn) -> tuple[Everything, list[tuple[int, int]]]:
     order = [(s, j) for s, j in np.argwhere(may).tolist() if draw(st.booleans())]
     pairs: list[tuple[int, int]] = []
     for s, j in order:
-        if all(s != one and j != other for one, other in pairs):
+        if all(s != item and j != other for item, other in pairs):
             pairs.append((s, j))
     return Everything(scores, for_seniors, for_juniors), pairs
 
 
 def brute_blocking(everything: Everything, pairs: list[tuple[int, int]]) -> int:
     partner_of_senior, partner_of_junior = dict(pairs), {j: s for s, j in pairs}
-    found = 0
+    result = 0
     for s, j in np.argwhere(everything.scores > 0).tolist():
         has = everything.for_seniors[s, partner_of_senior[s]] if s in partner_of_senior else 0
         theirs = everything.for_juniors[partner_of_junior[j], j] if j in partner_of_junior else 0
-        found += bool(everything.for_seniors[s, j] > has and everything.for_juniors[s, j] > theirs)
-    return found
+        result += bool(everything.for_seniors[s, j] > has and everything.for_juniors[s, j] > theirs)
+    return result
 
 
 class TestQuality:

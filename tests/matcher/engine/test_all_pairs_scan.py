@@ -35,8 +35,8 @@ def scores_of(pairs: CohortFit) -> Scores:
 
 @pytest.fixture(scope="module")
 def company() -> CohortFit:
-    asked = made_up.question(made_up.cohort(2600, seed=3))
-    return CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
+    problem = made_up.question(made_up.cohort(2600, seed=3))
+    return CohortFit(*eligible_sides(problem), problem.settings, TAXONOMY, TODAY)
 
 
 class TestAllPairsScan:
@@ -45,17 +45,17 @@ class TestAllPairsScan:
     def test_small_cohorts_are_found_under_any_settings(
         self, cohort: tuple[list[ProfileChanged], list[ProfileChanged]], under: ProgrammeSettings
     ) -> None:
-        seniors, juniors = [member(one) for one in cohort[0]], [member(one) for one in cohort[1]]
+        seniors, juniors = [member(item) for item in cohort[0]], [member(item) for item in cohort[1]]
         assume(seniors and juniors)
         pairs = CohortFit(seniors, juniors, under, TAXONOMY, TODAY)
         scores = scores_of(pairs)
-        found = np.zeros(scores.size, dtype=np.bool_)
-        found[AllPairsScan(pairs).best_pairs(len(juniors) + len(seniors))] = True
-        missed = (scores > SCORE_ROUNDING) & ~found.reshape(scores.shape)
+        result = np.zeros(scores.size, dtype=np.bool_)
+        result[AllPairsScan(pairs).best_pairs(len(juniors) + len(seniors))] = True
+        missed = (scores > SCORE_ROUNDING) & ~result.reshape(scores.shape)
         assert not missed.any()
         broken = pairs.evaluate_block(np.arange(pairs.shape[0]), np.arange(pairs.shape[1])).broken
         for name, mask in broken.items():
-            assert name in LATER or not mask.ravel()[found].any()
+            assert name in LATER or not mask.ravel()[result].any()
 
     @pytest.mark.parametrize("many", [1, 7, 30])
     @pytest.mark.parametrize("floor", [0.0, 0.15])
@@ -65,14 +65,14 @@ class TestAllPairsScan:
         under = company.settings.model_copy(update={"matching": matching})
         company = CohortFit(company.seniors, company.juniors, under, TAXONOMY, TODAY)
         scores = scores_of(company)
-        found = np.zeros(scores.shape, dtype=np.bool_)
+        result = np.zeros(scores.shape, dtype=np.bool_)
         keys = AllPairsScan(company).best_pairs(many)
-        found[np.divmod(keys, scores.shape[1])] = True
+        result[np.divmod(keys, scores.shape[1])] = True
         assert (np.diff(keys) > 0).all()
-        for side, theirs in ((scores, found), (scores.T, found.T)):
+        for side, theirs in ((scores, result), (scores.T, result.T)):
             least = -np.partition(-side, many - 1, axis=1)[:, many - 1, None]
-            wanted = (side > least + SCORE_ROUNDING) & (side > SCORE_ROUNDING)
-            assert not (wanted & ~theirs).any()
+            required = (side > least + SCORE_ROUNDING) & (side > SCORE_ROUNDING)
+            assert not (required & ~theirs).any()
             assert (theirs & (side > 0)).sum(axis=1).min() >= np.minimum(
                 many, (side > SCORE_ROUNDING).sum(axis=1)
             ).min()
@@ -89,15 +89,18 @@ class TestAllPairsScan:
         n, m = scores.shape
         mine, theirs = rng.uniform(0.2, 0.5, (n, 1)), rng.uniform(0.2, 0.5, (1, m))
         over = scores - mine - theirs
-        some = rng.permutation(n)[:100]
-        for scan, rows in ((AllPairsScan(company), np.arange(n)), (AllPairsScan(company, some), np.sort(some))):
+        selection = rng.permutation(n)[:100]
+        for scan, rows in (
+            (AllPairsScan(company), np.arange(n)),
+            (AllPairsScan(company, selection), np.sort(selection)),
+        ):
             best = scan.best_pairs(many, senior_offsets=mine.ravel(), junior_offsets=theirs.ravel())
-            found = np.full((n, m), False)
-            found[np.divmod(best, m)] = True
-            assert not found[over < -SCORE_ROUNDING].any()
-            assert found.sum() == found[rows].sum() > 0
+            result = np.full((n, m), False)
+            result[np.divmod(best, m)] = True
+            assert not result[over < -SCORE_ROUNDING].any()
+            assert result.sum() == result[rows].sum() > 0
             least = np.sort(over[rows])[:, -many, None] if many < m else 0
-            assert found[rows][over[rows] > np.maximum(least, 0) + SCORE_ROUNDING].all()
+            assert result[rows][over[rows] > np.maximum(least, 0) + SCORE_ROUNDING].all()
 
     def test_equal_scores_are_spread_over_partners(self) -> None:
         offers, seeks = {"python": "teach"}, {"python": 2}
@@ -109,11 +112,11 @@ class TestAllPairsScan:
             assert 5 <= np.bincount(people).min() <= np.bincount(people).max() <= 40
 
     def test_progress_ends_with_all_seniors(self, company: CohortFit) -> None:
-        told: list[int] = []
-        hear: Callable[[int], None] = told.append
+        reported: list[int] = []
+        hear: Callable[[int], None] = reported.append
         AllPairsScan(company).best_pairs(3, hear)
-        assert told == sorted(told)
-        assert told[-1] == company.shape[0]
+        assert reported == sorted(reported)
+        assert reported[-1] == company.shape[0]
 
 
 class TestHeaps:
@@ -126,10 +129,10 @@ class TestHeaps:
         assert (made >> 32 == scores.astype(np.float64) * 2**28).all()
 
     @given(st.lists(st.integers(1, 50), max_size=12), st.lists(st.integers(1, 50), max_size=12), st.integers(1, 6))
-    def test_merged_heaps_hold_the_greatest_keys(self, one: list[int], other: list[int], size: int) -> None:
+    def test_merged_heaps_hold_the_greatest_keys(self, item: list[int], other: list[int], size: int) -> None:
         heaps = [np.zeros((1, size), dtype=np.int64) for _ in range(2)]
-        for heap, keys in zip(heaps, (one, other), strict=True):
+        for heap, keys in zip(heaps, (item, other), strict=True):
             for key in keys:
                 merge_heaps(heap, np.array([[key]]))
         merge_heaps(heaps[0], heaps[1])
-        assert sorted(heaps[0][0]) == sorted([*one, *other, *[0] * size])[-size:]
+        assert sorted(heaps[0][0]) == sorted([*item, *other, *[0] * size])[-size:]

@@ -30,8 +30,8 @@ FEWER = run_with(max_examples=30, deadline=None, suppress_health_check=[HealthCh
 def question(
     people: Sequence[ProfileChanged], under: ProgrammeSettings | None = None, **more: object
 ) -> MatchingProblem:
-    places = {one.member_id: one.enrolments[-1].capacity for one in people}
-    return MatchingProblem(PROGRAMME, under or settings(), people, places, (), TODAY, 3, **more)  # type: ignore[arg-type]
+    seats = {item.member_id: item.enrolments[-1].capacity for item in people}
+    return MatchingProblem(PROGRAMME, under or settings(), people, seats, (), TODAY, 3, **more)  # type: ignore[arg-type]
 
 
 def pairs_of(answer: MatchingResult) -> set[tuple[str, str]]:
@@ -43,9 +43,9 @@ def markets(draw: st.DrawFn) -> tuple[list[int], list[int], Edges]:
     seniors = draw(st.lists(st.integers(0, 2), min_size=1, max_size=5))
     juniors = draw(st.lists(st.integers(0, 2), min_size=1, max_size=5))
     every = [(s, j) for s in range(len(seniors)) for j in range(len(juniors))]
-    some = sorted(draw(st.lists(st.sampled_from(every), unique=True, max_size=14)))
-    scores = [draw(st.integers(1, 100)) / 100 for _ in some]
-    return seniors, juniors, edges_of([(s, j, score) for (s, j), score in zip(some, scores, strict=True)])
+    selection = sorted(draw(st.lists(st.sampled_from(every), unique=True, max_size=14)))
+    scores = [draw(st.integers(1, 100)) / 100 for _ in selection]
+    return seniors, juniors, edges_of([(s, j, score) for (s, j), score in zip(selection, scores, strict=True)])
 
 
 def edges_of(edges: Sequence[tuple[int, int, float]]) -> Edges:
@@ -75,7 +75,7 @@ class TestFairness:
         assert "worst pairs rose by" in answer.fairness_note
         none = solve(made_up.question(made_up.cohort(1000), _without_fairness()), TAXONOMY)
         worst = [
-            np.sort([match.fit.score for match in one.matches])[: len(one.matches) // 20] for one in (answer, none)
+            np.sort([match.fit.score for match in item.matches])[: len(item.matches) // 20] for item in (answer, none)
         ]
         assert worst[0].mean() >= 1.05 * worst[1].mean() or "at most" in answer.fairness_note
 
@@ -95,9 +95,9 @@ class TestTieLottery:
         chosen = np.array([1, 2, 4])
         outcomes = []
         for seed in range(200):
-            found = draw_ties(edges, chosen, 3, 100.0, Draw(), seed)
-            assert found.probability.tolist() == [0.5, 0.5, 1.0]
-            outcomes.append(found.chosen.tolist() == [0, 3, 4])
+            result = draw_ties(edges, chosen, 3, 100.0, Draw(), seed)
+            assert result.probability.tolist() == [0.5, 0.5, 1.0]
+            outcomes.append(result.chosen.tolist() == [0, 3, 4])
         assert 70 < sum(outcomes) < 130
         assert draw_ties(edges, chosen, 3, 100.0, Draw(tolerance=0.0), 1).chosen.tolist() == [1, 2, 4]
 
@@ -109,10 +109,10 @@ class TestTieLottery:
         seniors, juniors, edges = market
         chosen = assign(seniors, juniors, edges, 0)
         best = float(edges.scores[chosen].sum())
-        found = draw_ties(edges, chosen, len(juniors), best, Draw(tolerance=0.05, max_cost=0.001), seed)
+        result = draw_ties(edges, chosen, len(juniors), best, Draw(tolerance=0.05, max_cost=0.001), seed)
         for side in (edges.seniors, edges.juniors):
-            assert sorted(side[found.chosen]) == sorted(side[chosen])
-        assert edges.scores[found.chosen].sum() >= best * 0.999 - 1e-9
+            assert sorted(side[result.chosen]) == sorted(side[chosen])
+        assert edges.scores[result.chosen].sum() >= best * 0.999 - 1e-9
 
 
 class TestRunnersUp:
@@ -123,7 +123,7 @@ class TestRunnersUp:
         people = [*cohort[0], *cohort[1]]
         who, whom = data.draw(st.permutations([data.draw(st.sampled_from(side)) for side in cohort]))
         wish = who.model_copy(update={"avoid": (*who.avoid, whom.member_id)})
-        other = [wish if one is who else one for one in people]
+        other = [wish if item is who else item for item in people]
         one_world, other_world = solve(question(people), TAXONOMY), solve(question(other), TAXONOMY)
         ups = {(m.senior.id, m.junior.id): m.runners_up for m in one_world.matches}
         for match in other_world.matches:
@@ -151,16 +151,16 @@ class TestRunnersUp:
 
 class TestMemberColumns:
     def test_changed_rows_compare_like_new_columns(self) -> None:
-        people = [member(one) for one in made_up.cohort(60)]
+        people = [member(item) for item in made_up.cohort(60)]
         seniors, juniors = people[:30], people[30:]
         words = Vocabulary(settings(), TAXONOMY, TODAY)
-        one, other = MemberColumns(words, seniors), MemberColumns(words, juniors[1:])
+        item, other = MemberColumns(words, seniors), MemberColumns(words, juniors[1:])
         odd = person("odd", "junior", time_zone="Asia/Kathmandu", availability=weekly((2, 8 * 60 + 1, 9 * 60 + 4)))
         row = other.add(member(odd))
         other.remove(row)
         assert other.add(juniors[0]) == row
         other.write([juniors[0]])
-        grown = PairwiseFit(one, other, settings()).evaluate_block(np.arange(30), np.arange(30))
+        grown = PairwiseFit(item, other, settings()).evaluate_block(np.arange(30), np.arange(30))
         fresh = CohortFit(seniors, [*juniors[1:], juniors[0]], settings(), TAXONOMY, TODAY).evaluate_block(
             np.arange(30), np.arange(30)
         )
@@ -179,7 +179,7 @@ class TestMemberColumns:
 
             keys = items = values = __iter__  # type: ignore[assignment]
 
-        people = [member(one) for one in made_up.cohort(20)]
+        people = [member(item) for item in made_up.cohort(20)]
         columns = MemberColumns(Vocabulary(settings(), TAXONOMY, TODAY), people[1:])
         columns.row_of = Unread(columns.row_of)
         columns.remove(columns.add(people[0]))
@@ -189,11 +189,11 @@ class TestMemberColumns:
 def markets_of_one_place(draw: st.DrawFn) -> tuple[list[int], list[int], Edges]:
     n = draw(st.integers(1, 5))
     every = [(s, j) for s in range(n) for j in range(n)]
-    some = sorted(draw(st.lists(st.sampled_from(every), unique=True, min_size=1)))
-    scores = [draw(st.integers(-100, 100)) / 100 for _ in some]
-    rows, columns = np.array([s for s, _ in some]), np.array([j for _, j in some])
+    selection = sorted(draw(st.lists(st.sampled_from(every), unique=True, min_size=1)))
+    scores = [draw(st.integers(-100, 100)) / 100 for _ in selection]
+    rows, columns = np.array([s for s, _ in selection]), np.array([j for _, j in selection])
     taking = draw(st.integers(1, n))
-    there = [int(place < taking) for place in range(n)]
+    there = [int(position < taking) for position in range(n)]
     return draw(st.permutations(there)), draw(st.permutations(there)), Edges(rows, columns, np.array(scores))
 
 
@@ -201,20 +201,20 @@ class TestOptimum:
     @given(markets())
     def test_dual_prices_prove_the_optimum(self, market: tuple[list[int], list[int], Edges]) -> None:
         seniors, juniors, edges = market
-        found: PricedAssignment = assign_with_prices(seniors, juniors, edges, 0)
-        best = float(edges.scores[found.chosen].sum())
-        over = edges.scores - found.senior_prices[edges.seniors] - found.junior_prices[edges.juniors]
-        taken = np.isin(np.arange(len(edges)), found.chosen)
+        result: PricedAssignment = assign_with_prices(seniors, juniors, edges, 0)
+        best = float(edges.scores[result.chosen].sum())
+        over = edges.scores - result.senior_prices[edges.seniors] - result.junior_prices[edges.juniors]
+        taken = np.isin(np.arange(len(edges)), result.chosen)
         assert (over[~taken] < 1e-5).all()
-        worth = sum(p * price for p, price in zip(seniors, found.senior_prices.tolist(), strict=True) if p)
-        worth += sum(p * price for p, price in zip(juniors, found.junior_prices.tolist(), strict=True) if p)
+        worth = sum(p * price for p, price in zip(seniors, result.senior_prices.tolist(), strict=True) if p)
+        worth += sum(p * price for p, price in zip(juniors, result.junior_prices.tolist(), strict=True) if p)
         assert worth + np.maximum(0, over[taken]).sum() == pytest.approx(best, abs=1e-4)
 
     def test_total_equals_that_of_scipy_within_the_bound(self) -> None:
-        asked = made_up.question(made_up.cohort(300))
-        answer = solve(asked, TAXONOMY)
-        seniors, juniors = eligible_sides(asked)
-        pairs = CohortFit(seniors, juniors, asked.settings, TAXONOMY, TODAY)
+        problem = made_up.question(made_up.cohort(300))
+        answer = solve(problem, TAXONOMY)
+        seniors, juniors = eligible_sides(problem)
+        pairs = CohortFit(seniors, juniors, problem.settings, TAXONOMY, TODAY)
         block = pairs.evaluate_block(np.arange(len(seniors)), np.arange(len(juniors)))
         scores = np.where(block.feasible(), block.score, 0)
         best = scores[linear_sum_assignment(scores, maximize=True)].sum()
@@ -223,10 +223,10 @@ class TestOptimum:
         assert answer.upper_bound >= answer.optimal_fit - 1e-9
 
     def test_large_company_is_near_its_upper_bound(self) -> None:
-        asked = made_up.question(made_up.cohort(2400))
-        answer = solve(asked, TAXONOMY)
-        seniors, juniors = eligible_sides(asked)
-        pairs = CohortFit(seniors, juniors, asked.settings, TAXONOMY, TODAY)
+        problem = made_up.question(made_up.cohort(2400))
+        answer = solve(problem, TAXONOMY)
+        seniors, juniors = eligible_sides(problem)
+        pairs = CohortFit(seniors, juniors, problem.settings, TAXONOMY, TODAY)
         scores = np.zeros(pairs.shape)
         for row in np.array_split(np.arange(len(seniors)), 8):
             block = pairs.evaluate_block(row, np.arange(len(juniors)))
@@ -256,8 +256,8 @@ class TestOptimum:
                 compute_fit(match.senior, match.junior, rules_, TAXONOMY, TODAY).score
             )
         if len(locked) == 1:
-            known = {one.member_id: one for one in (*cohort[0], *cohort[1])}
-            senior, junior = (rules.find_enrolled_member(known[id], PROGRAMME) for id in locked[0])
+            existing = {item.member_id: item for item in (*cohort[0], *cohort[1])}
+            senior, junior = (rules.find_enrolled_member(existing[id], PROGRAMME) for id in locked[0])
             assert senior is not None
             assert junior is not None
             assert (locked[0] in {(m.senior.id, m.junior.id) for m in answer.matches if m.is_locked}) == (
@@ -299,7 +299,7 @@ class TestOptimum:
             with pytest.raises(InfeasibleAssignment):
                 assign(seniors, juniors, edges, 1, fill_all=True)
             return
-        found = assign(seniors, juniors, edges, 1, fill_all=True)
-        assert edges.scores[found].sum() == pytest.approx(aside.scores[expected].sum())
-        for side, places in ((edges.seniors, seniors), (edges.juniors, juniors)):
-            assert np.bincount(side[found], minlength=n).tolist() == places
+        result = assign(seniors, juniors, edges, 1, fill_all=True)
+        assert edges.scores[result].sum() == pytest.approx(aside.scores[expected].sum())
+        for side, seats in ((edges.seniors, seniors), (edges.juniors, juniors)):
+            assert np.bincount(side[result], minlength=n).tolist() == seats

@@ -38,10 +38,10 @@ class Weighed:
     pairs: list[tuple[str, str]]
 
 
-def weighed(asked: MatchingProblem, *, scanned: bool) -> Weighed:
-    pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY, asked.earlier_pairs)
+def weighed(problem: MatchingProblem, *, scanned: bool) -> Weighed:
+    pairs = CohortFit(*eligible_sides(problem), problem.settings, TAXONOMY, TODAY, problem.earlier_pairs)
     scan = AllPairsScan(pairs) if scanned else None
-    of = _assignment_problem(asked, pairs, _locked_rows(asked, pairs))
+    of = _assignment_problem(problem, pairs, _locked_rows(problem, pairs))
     best = solve_with_bound(of, find_candidates(pairs, scan), scan)
     chosen = of.with_bonus(best.edges).take(best.chosen)
     ids = [
@@ -73,9 +73,9 @@ def company(seed: int) -> MatchingProblem:
     seniors = [somebody("senior", n) for n in range(rng.randint(2, 12))]
     juniors = [somebody("junior", n) for n in range(rng.randint(2, 12))]
     people = [
-        one.model_copy(update={"avoid": (rng.choice(others).member_id,)}) if rng.random() < 0.2 else one
-        for some, others in ((seniors, juniors), (juniors, seniors))
-        for one in some
+        item.model_copy(update={"avoid": (rng.choice(others).member_id,)}) if rng.random() < 0.2 else item
+        for selection, others in ((seniors, juniors), (juniors, seniors))
+        for item in selection
     ]
 
     def some_pairs(most: int) -> list[tuple[str, str]]:
@@ -86,53 +86,53 @@ def company(seed: int) -> MatchingProblem:
         PROGRAMME,
         settings(matching__waiting=rng.choice([0, 0.1, 1.0]), rules__min_level_gap=rng.choice([0, 2, 3])),
         people,
-        {one.member_id: rng.choice([0, 1, 1, 1, 2, 3]) for one in people},
+        {item.member_id: rng.choice([0, 1, 1, 1, 2, 3]) for item in people},
         some_pairs(6),
         TODAY,
         seed,
         locked_pairs=some_pairs(2),
         forbidden_pairs=some_pairs(5),
-        waiting_priority={one.member_id: rng.random() for one in people if rng.random() < 0.5},
+        waiting_priority={item.member_id: rng.random() for item in people if rng.random() < 0.5},
     )
 
 
 def companies() -> list[MatchingProblem]:
-    return [asked for asked in map(company, range(300)) if all(eligible_sides(asked))]
+    return [problem for problem in map(company, range(300)) if all(eligible_sides(problem))]
 
 
 class TestBound:
     def test_bound_holds_without_pricing_rounds(self) -> None:
         short = 0
-        for asked in companies():
-            best = weighed(asked, scanned=False).weight
+        for problem in companies():
+            best = weighed(problem, scanned=False).weight
             with large_round(turns=0):
-                scanned = weighed(asked, scanned=True)
+                scanned = weighed(problem, scanned=True)
             assert scanned.weight - 1e-4 <= best <= scanned.weight + scanned.open + 1e-4
             short += scanned.weight < best - 1e-3
         assert short > 30
 
     def test_sampled_bound_adds_two_standard_errors(self) -> None:
-        excess, places = np.array([0.1, 0.3, 0.0, 0.0]), np.array([1, 2, 1, 1])
+        excess, seats = np.array([0.1, 0.3, 0.0, 0.0]), np.array([1, 2, 1, 1])
         nobody = np.zeros(0, dtype=np.int64)
         beyond = optimality_bound._PricedOut(Edges(nobody, nobody, np.zeros(0)), excess)
         of = made_up.question(made_up.cohort(8))
         pairs = CohortFit(*eligible_sides(of), of.settings, TAXONOMY, TODAY)
-        asked = replace(_assignment_problem(of, pairs, ()), senior_capacities=places)
-        assert beyond.gap(asked, 4) == pytest.approx(0.7)
+        problem = replace(_assignment_problem(of, pairs, ()), senior_capacities=seats)
+        assert beyond.gap(problem, 4) == pytest.approx(0.7)
         values = np.array([0.1, 0.6])
-        assert beyond.gap(asked, 2) == pytest.approx(4 * (values.mean() + 2 * values.std() / np.sqrt(2)))
+        assert beyond.gap(problem, 2) == pytest.approx(4 * (values.mean() + 2 * values.std() / np.sqrt(2)))
 
 
 class TestColumnGeneration:
     def test_scanned_round_equals_the_exhaustive_one(self) -> None:
         several = added = 0
-        for asked in companies():
-            best = weighed(asked, scanned=False)
+        for problem in companies():
+            best = weighed(problem, scanned=False)
             with large_round():
-                scanned = weighed(asked, scanned=True)
+                scanned = weighed(problem, scanned=True)
             assert scanned.weight == pytest.approx(best.weight, abs=1e-4)
             assert 0 <= scanned.open <= 1e-4
-            assert not {*asked.forbidden_pairs, *asked.earlier_pairs, *asked.locked_pairs} & {*scanned.pairs}
+            assert not {*problem.forbidden_pairs, *problem.earlier_pairs, *problem.locked_pairs} & {*scanned.pairs}
             assert len({*scanned.pairs}) == len(scanned.pairs)
             several += len(best.pairs) > 1
             added += scanned.added > 0
@@ -141,8 +141,8 @@ class TestColumnGeneration:
 
     @pytest.mark.parametrize("why", ["earlier", "forbidden", "avoid"])
     def test_excluded_best_partners_are_replaced_by_the_next(self, why: str) -> None:
-        asked = made_up.question(made_up.cohort(800, seed=2))
-        pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
+        problem = made_up.question(made_up.cohort(800, seed=2))
+        pairs = CohortFit(*eligible_sides(problem), problem.settings, TAXONOMY, TODAY)
         block = pairs.evaluate_block(np.arange(400), np.arange(400))
         best = np.argsort(-np.where(block.publicly_feasible(), block.score, 0), axis=1)[:, :40]
         apart = {
@@ -151,12 +151,14 @@ class TestColumnGeneration:
         }
         barred = [(senior, junior) for senior, juniors in apart.items() for junior in juniors]
         if why == "avoid":
-            profiles = [one.model_copy(update={"avoid": apart.get(one.member_id, ())}) for one in asked.profiles]
-            asked = replace(asked, profiles=profiles)
+            profiles = [item.model_copy(update={"avoid": apart.get(item.member_id, ())}) for item in problem.profiles]
+            problem = replace(problem, profiles=profiles)
         else:
-            asked = replace(asked, earlier_pairs=barred) if why == "earlier" else replace(asked, forbidden_pairs=barred)
-        scanned = weighed(asked, scanned=True)
-        assert scanned.weight == pytest.approx(weighed(asked, scanned=False).weight, abs=1e-3)
+            problem = (
+                replace(problem, earlier_pairs=barred) if why == "earlier" else replace(problem, forbidden_pairs=barred)
+            )
+        scanned = weighed(problem, scanned=True)
+        assert scanned.weight == pytest.approx(weighed(problem, scanned=False).weight, abs=1e-3)
         assert scanned.open <= 1e-3
         assert not {*barred} & {*scanned.pairs}
 
@@ -164,17 +166,17 @@ class TestColumnGeneration:
         self,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        asked = made_up.question(made_up.cohort(1400, seed=5))
-        scanned = solve(asked, TAXONOMY)
+        problem = made_up.question(made_up.cohort(1400, seed=5))
+        scanned = solve(problem, TAXONOMY)
         monkeypatch.setattr(candidates_of, "MAX_EXHAUSTIVE_PAIRS", 10**9)
-        best = solve(asked, TAXONOMY)
+        best = solve(problem, TAXONOMY)
         assert scanned.optimal_fit == pytest.approx(best.optimal_fit, abs=2e-6 * len(best.matches))
         assert scanned.upper_bound == pytest.approx(scanned.optimal_fit, abs=2e-6 * len(best.matches))
-        told = [
+        reported = [
             [(left.member.id, left.code, left.text, left.counts) for left in answer.unmatched]
             for answer in (scanned, best)
         ]
-        assert told[0] == told[1]
+        assert reported[0] == reported[1]
 
     @pytest.mark.parametrize("sampled", [200, 960])
     def test_pricing_rounds_find_contested_partners(self, sampled: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,9 +190,9 @@ class TestColumnGeneration:
             return assign_with_prices(seniors, juniors, edges, seed)
 
         monkeypatch.setattr(optimality_bound, "assign_with_prices", step)
-        asked = mentor_match_rules.question(*mentor_match_rules.servants(900, seed=1))
-        answer = solve(asked, TAXONOMY)
-        pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
+        problem = mentor_match_rules.question(*mentor_match_rules.servants(900, seed=1))
+        answer = solve(problem, TAXONOMY)
+        pairs = CohortFit(*eligible_sides(problem), problem.settings, TAXONOMY, TODAY)
         block = pairs.evaluate_block(np.arange(900), np.arange(900))
         everything = np.where(block.feasible(), block.score, 0)
         s, j = np.nonzero(everything)
@@ -208,10 +210,10 @@ class TestColumnGeneration:
     def test_unused_columns_are_not_explained(self) -> None:
         ends = np.arange(5)
         added = np.array([False, True, False, True, False])
-        told = BoundedAssignment(Edges(ends, ends, ends / 5), np.array([3, 4]), 0.1, added).without_unused_columns()
-        assert told.edges.seniors.tolist() == [0, 2, 3, 4]
-        assert told.edges.seniors[told.chosen].tolist() == [3, 4]
-        assert told.gap == 0.1
+        reported = BoundedAssignment(Edges(ends, ends, ends / 5), np.array([3, 4]), 0.1, added).without_unused_columns()
+        assert reported.edges.seniors.tolist() == [0, 2, 3, 4]
+        assert reported.edges.seniors[reported.chosen].tolist() == [3, 4]
+        assert reported.gap == 0.1
 
 
 class TestCandidates:
@@ -237,20 +239,20 @@ class TestCandidates:
         s, j = np.nonzero(everything)
         assert len(edges.scores) < len(s)
         ones = [1] * 1100, [1] * 1000
-        some = edges.scores[assign(*ones, edges, 0)].sum()
+        selection = edges.scores[assign(*ones, edges, 0)].sum()
         best = everything[s, j][assign(*ones, Edges(s, j, everything[s, j]), 0)].sum()
-        assert some >= 0.999 * best
+        assert selection >= 0.999 * best
 
     def test_hard_to_suit_members_keep_more_candidates(self) -> None:
-        asked = made_up.question(made_up.cohort(2400))
-        pairs = CohortFit(*eligible_sides(asked), asked.settings, TAXONOMY, TODAY)
+        problem = made_up.question(made_up.cohort(2400))
+        pairs = CohortFit(*eligible_sides(problem), problem.settings, TAXONOMY, TODAY)
         edges = find_candidates(pairs, scan_if_large(pairs)).edges
         for group in (edges.seniors, edges.juniors):
-            kept = np.bincount(group)
-            best = np.zeros(len(kept))
+            retained = np.bincount(group)
+            best = np.zeros(len(retained))
             np.maximum.at(best, group, edges.scores)
-            hard = (kept > 0) & (best <= np.quantile(best[kept > 0], HARD_TO_SUIT_SHARE))
-            assert np.median(kept[hard]) >= 1.5 * CANDIDATES_PER_PERSON
+            hard = (retained > 0) & (best <= np.quantile(best[retained > 0], HARD_TO_SUIT_SHARE))
+            assert np.median(retained[hard]) >= 1.5 * CANDIDATES_PER_PERSON
 
     def test_equal_partners_are_spread_over_people(self) -> None:
         seniors = [member(person(f"s{n}")) for n in range(400)]

@@ -40,17 +40,19 @@ BEST_TOTAL = _for_the_best_total()
 
 
 def question(people: list[ProfileChanged], with_settings: ProgrammeSettings | None = None) -> MatchingProblem:
-    places = {one.member_id: one.enrolments[-1].capacity for one in people}
-    return MatchingProblem(PROGRAMME, with_settings or settings(), people, places, (), TODAY, 0)
+    seats = {item.member_id: item.enrolments[-1].capacity for item in people}
+    return MatchingProblem(PROGRAMME, with_settings or settings(), people, seats, (), TODAY, 0)
 
 
-def solved(asked: MatchingProblem) -> StandingPairs:
-    answer = solve(asked, TAXONOMY)
-    seniors = {one.senior.id: one.senior for one in answer.matches}
-    juniors = {one.junior.id: one.junior for one in answer.matches}
+def solved(problem: MatchingProblem) -> StandingPairs:
+    answer = solve(problem, TAXONOMY)
+    seniors = {item.senior.id: item.senior for item in answer.matches}
+    juniors = {item.junior.id: item.junior for item in answer.matches}
     for left in answer.unmatched:
         (seniors if left.side == "senior" else juniors)[left.member.id] = left.member
-    return StandingPairs(seniors, juniors, {(one.senior.id, one.junior.id): one.fit.score for one in answer.matches})
+    return StandingPairs(
+        seniors, juniors, {(item.senior.id, item.junior.id): item.fit.score for item in answer.matches}
+    )
 
 
 def lock(*pair: str) -> Adjustment:
@@ -61,9 +63,9 @@ def forbid(*pair: str) -> Adjustment:
     return Adjustment(adjustment_id="-".join(("forbid", *pair)), kind="forbid", pairs=(pair,))  # type: ignore[arg-type]
 
 
-def repaired(asked: MatchingProblem, *adjustments: Adjustment) -> tuple[Mapping[Pair, float], list[AdjustmentEffect]]:
-    repairs = LocalRepair(asked, solved(asked), TAXONOMY)
-    effects = [repairs.apply(one) for one in adjustments]
+def repaired(problem: MatchingProblem, *adjustments: Adjustment) -> tuple[Mapping[Pair, float], list[AdjustmentEffect]]:
+    repairs = LocalRepair(problem, solved(problem), TAXONOMY)
+    effects = [repairs.apply(item) for item in adjustments]
     return repairs.pairs, effects
 
 
@@ -78,29 +80,30 @@ class TestLocalRepair:
         self, cohort: Cohort, rules_: ProgrammeSettings, data: st.DataObject
     ) -> None:
         assume(cohort[0] and cohort[1])
-        asked = question([*cohort[0], *cohort[1]], rules_)
-        start = solved(asked)
+        problem = question([*cohort[0], *cohort[1]], rules_)
+        start = solved(problem)
         drawn = st.tuples(
-            st.sampled_from([one.member_id for one in cohort[0]]), st.sampled_from([one.member_id for one in cohort[1]])
+            st.sampled_from([item.member_id for item in cohort[0]]),
+            st.sampled_from([item.member_id for item in cohort[1]]),
         )
-        wanted = [
+        expected = [
             data.draw(st.sampled_from((lock, forbid)))(*pair)
             for pair in data.draw(st.lists(drawn, unique=True, max_size=4))
         ]
-        pairs, effects = repaired(asked, *wanted)
+        pairs, effects = repaired(problem, *expected)
         taken = Counter(member for pair in pairs for member in pair)
-        assert all(taken[member] <= asked.free_seats[member] for member in taken)
+        assert all(taken[member] <= problem.free_seats[member] for member in taken)
         for senior, junior in pairs:
             s, j = start.seniors[senior], start.juniors[junior]
             assert rules.find_broken_rules(s, j, rules_, TODAY) == ()
             assert compute_fit(s, j, rules_, TAXONOMY, TODAY).find_shortfalls(rules_) == ()
             assert pairs[senior, junior] == pytest.approx(compute_fit(s, j, rules_, TAXONOMY, TODAY).score, abs=1e-6)
-        for one, effect in zip(wanted, effects, strict=True):
-            if one.is_wanted:
-                assert effect.kept == (one.pairs[0] in pairs)
+        for item, effect in zip(expected, effects, strict=True):
+            if item.is_wanted:
+                assert effect.kept == (item.pairs[0] in pairs)
             else:
                 assert effect.kept
-                assert one.pairs[0] not in pairs
+                assert item.pairs[0] not in pairs
         total = sum(start.pairs.values())
         assert sum(pairs.values()) == pytest.approx(total - sum(effect.cost for effect in effects), abs=1e-4)
 
@@ -115,35 +118,35 @@ class TestLocalRepair:
 
     def test_cost_is_the_loss_and_nobody_else_moves(self) -> None:
         people = cohort.cohort(400, seed=3)
-        asked = cohort.question(people, BEST_TOTAL)
-        start = solved(asked)
+        problem = cohort.question(people, BEST_TOTAL)
+        start = solved(problem)
         (senior, junior), *_ = start.pairs
-        pairs, [effect] = repaired(asked, forbid(senior, junior))
+        pairs, [effect] = repaired(problem, forbid(senior, junior))
         assert effect.cost == pytest.approx(sum(start.pairs.values()) - sum(pairs.values()), abs=1e-6)
         assert effect.cost > -1e-6
         assert len(start.pairs.keys() - pairs.keys()) < len(start.pairs) / 10
 
     def test_repair_is_nearly_as_good_as_solving_again(self) -> None:
         people = cohort.cohort(600, seed=5)
-        asked = cohort.question(people, BEST_TOTAL)
-        start = solved(asked)
+        problem = cohort.question(people, BEST_TOTAL)
+        start = solved(problem)
         ordered = sorted(start.pairs)
-        wanted = [forbid(*pair) for pair in ordered[:3]]
-        pairs, effects = repaired(asked, *wanted)
+        expected = [forbid(*pair) for pair in ordered[:3]]
+        pairs, effects = repaired(problem, *expected)
         assert all(effect.kept for effect in effects)
-        apart = {one.pairs[0] for one in wanted}
+        apart = {item.pairs[0] for item in expected}
         blocked = [
-            one.model_copy(update={"avoid": tuple({*one.avoid, *_others(one.member_id, apart)})}) for one in people
+            item.model_copy(update={"avoid": tuple({*item.avoid, *_others(item.member_id, apart)})}) for item in people
         ]
         again = solve(cohort.question(blocked, BEST_TOTAL), TAXONOMY)
         assert sum(pairs.values()) >= 0.999 * again.total_fit
 
     def test_contradictions_are_refused_and_undone_ones_vanish(self) -> None:
-        known = append_adjustment((), lock("s", "j"))
+        existing = append_adjustment((), lock("s", "j"))
         with pytest.raises(CommandRejected, match="held together already"):
-            append_adjustment(known, forbid("s", "j"))
-        assert remove_adjustment(known, "lock-s-j") == ()
-        in_force = apply_effects(known, [AdjustmentEffect(adjustment_id="lock-s-j", kept=True, cost=0.1)])
+            append_adjustment(existing, forbid("s", "j"))
+        assert remove_adjustment(existing, "lock-s-j") == ()
+        in_force = apply_effects(existing, [AdjustmentEffect(adjustment_id="lock-s-j", kept=True, cost=0.1)])
         assert (in_force[0].state, in_force[0].kept, in_force[0].cost) == ("in_force", True, 0.1)
         leaving = remove_adjustment(in_force, "lock-s-j")
         assert leaving[0].state == "undone"

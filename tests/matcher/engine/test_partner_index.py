@@ -25,8 +25,8 @@ def crowd_of(
     people: list[ProfileChanged], held: Held | None = None, marks: ProgrammeSettings | None = None
 ) -> PartnerIndex:
     crowd = PartnerIndex(TAXONOMY, marks or settings(), TODAY)
-    for one in people:
-        tell(crowd, one)
+    for item in people:
+        tell(crowd, item)
     for id, seats in (held or {}).items():
         crowd.set_reserved_seats(id, seats, seats)
     crowd.flush()
@@ -49,7 +49,7 @@ def truth(
     me: Member, people: list[ProfileChanged], held: Held, rule: ProgrammeSettings, on: date = TODAY
 ) -> dict[str, float]:
     """Whoever is there, has a place and may be paired with ``me``, with the score of the better way round."""
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     for profile in people:
         other = member(profile)
         if other.id == me.id or rules.find_absence_reason(profile, PROGRAMME, rule, on) or free(profile, held) <= 0:
@@ -57,14 +57,14 @@ def truth(
         for pair in ((me, other), (other, me)):
             couple = assess_present(*pair, MatchingTerms(PROGRAMME, rule, TAXONOMY, on)).find_pair()
             if couple is not None:
-                found[other.id] = max(couple.fit.score, found.get(other.id, 0))
-    return found
+                result[other.id] = max(couple.fit.score, result.get(other.id, 0))
+    return result
 
 
 @cache
 def changes(side: str) -> st.SearchStrategy[dict[str, Any]]:
     """Which side, which state, and whether somebody is away, on leave or about to go."""
-    away = st.tuples(st.integers(-2, 2), st.sampled_from([None, 0, 3])).map(lambda found: (_absence(*found),))
+    away = st.tuples(st.integers(-2, 2), st.sampled_from([None, 0, 3])).map(lambda result: (_absence(*result),))
     return st.fixed_dictionaries(
         {
             "side": st.sampled_from([side, "either"]),
@@ -90,12 +90,12 @@ def companies(draw: st.DrawFn) -> tuple[list[ProfileChanged], Held]:
     """People who may be away, on leave, on either side, and hold seats."""
     seniors, juniors = draw(cohorts(most=4))
     people = []
-    for one in [*seniors, *juniors]:
-        changed = dict(draw(changes(one.enrolments[0].side)))
+    for item in [*seniors, *juniors]:
+        changed = dict(draw(changes(item.enrolments[0].side)))
         update = {"side": changed.pop("side"), "state": changed.pop("state")}
-        enrolment = one.enrolments[0].model_copy(update=update)
-        people.append(one.model_copy(update={**changed, "enrolments": (enrolment,)}))
-    return people, {one.member_id: draw(SEATS) for one in people}
+        enrolment = item.enrolments[0].model_copy(update=update)
+        people.append(item.model_copy(update={**changed, "enrolments": (enrolment,)}))
+    return people, {item.member_id: draw(SEATS) for item in people}
 
 
 class TestPartnerIndex:
@@ -108,23 +108,23 @@ class TestPartnerIndex:
         on = TODAY + timedelta(days=days)
         crowd = crowd_of(people, held, rule)
         for me in map(member, people):
-            wanted = truth(me, people, held, rule, on)
-            found = crowd.best_partners(me, rule, on, len(people))
-            assert {one.id: one.score for one in found} == pytest.approx(wanted, abs=1e-6)
-            assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
-            for one in found:
-                other = next(member(profile) for profile in people if profile.member_id == one.id)
-                both = (other, me) if one.side == "senior" else (me, other)
+            expected = truth(me, people, held, rule, on)
+            result = crowd.best_partners(me, rule, on, len(people))
+            assert {item.id: item.score for item in result} == pytest.approx(expected, abs=1e-6)
+            assert [item.score for item in result] == sorted((item.score for item in result), reverse=True)
+            for item in result:
+                other = next(member(profile) for profile in people if profile.member_id == item.id)
+                both = (other, me) if item.side == "senior" else (me, other)
                 couple = assess_present(*both, MatchingTerms(PROGRAMME, rule, TAXONOMY, on)).find_pair()
                 assert couple is not None
-                assert couple.fit.score == pytest.approx(one.score, abs=1e-6)
+                assert couple.fit.score == pytest.approx(item.score, abs=1e-6)
 
     @run_with(max_examples=60, deadline=None)
     @given(cohorts(most=4), st.data())
     def test_updates_equal_a_fresh_index(
         self, cohort: tuple[list[ProfileChanged], list[ProfileChanged]], data: st.DataObject
     ) -> None:
-        people = {one.member_id: one for side in cohort for one in side}
+        people = {item.member_id: item for side in cohort for item in side}
         crowd, names = crowd_of([]), sorted(people)
         now: dict[str, ProfileChanged] = {}
         for _ in range(data.draw(st.integers(0, 12))):
@@ -144,17 +144,18 @@ class TestPartnerIndex:
         anew = crowd_of(list(now.values()))
         assert sorted(crowd) == sorted(anew)
         for me in map(member, people.values()):
-            found, wanted = (
-                {one.id: one.score for one in some.best_partners(me, settings(), TODAY, 9)} for some in (crowd, anew)
+            result, expected = (
+                {item.id: item.score for item in selection.best_partners(me, settings(), TODAY, 9)}
+                for selection in (crowd, anew)
             )
-            assert found == pytest.approx(wanted, abs=1e-6)
+            assert result == pytest.approx(expected, abs=1e-6)
 
     def test_promised_or_excluded_members_are_not_offered(self) -> None:
         crowd = crowd_of([person("s", enrolment={"capacity": 2}), person("t"), person("j", "junior")])
         me = member(person("j", "junior"))
 
         def offered(**options: object) -> list[str]:
-            return [one.id for one in crowd.best_partners(me, settings(), TODAY, 9, **options)]  # type: ignore[arg-type]
+            return [item.id for item in crowd.best_partners(me, settings(), TODAY, 9, **options)]  # type: ignore[arg-type]
 
         assert offered() == ["s", "t"]
         assert offered(promised_seats={"s": 1, "t": 1}) == ["s"]
@@ -174,4 +175,4 @@ class TestPartnerIndex:
         crowd.remove("s")
         tell(crowd, person("t"))
         crowd.flush()
-        assert [one.id for one in crowd.best_partners(member(person("j", "junior")), settings(), TODAY, 9)] == ["t"]
+        assert [item.id for item in crowd.best_partners(member(person("j", "junior")), settings(), TODAY, 9)] == ["t"]

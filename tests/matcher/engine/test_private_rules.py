@@ -16,16 +16,16 @@ Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
 
 
 def solved(people: list[ProfileChanged]) -> MatchingResult:
-    places = {one.member_id: one.enrolments[-1].capacity for one in people}
-    return solve(MatchingProblem(PROGRAMME, settings(), people, places, [], TODAY, 0), TAXONOMY)
+    seats = {item.member_id: item.enrolments[-1].capacity for item in people}
+    return solve(MatchingProblem(PROGRAMME, settings(), people, seats, [], TODAY, 0), TAXONOMY)
 
 
 def told_of_pairs(answer: MatchingResult) -> dict[tuple[str, str], object]:
-    return {(one.senior.id, one.junior.id): (one.fit, dict(one.reasons), one.focus) for one in answer.matches}
+    return {(item.senior.id, item.junior.id): (item.fit, dict(item.reasons), item.focus) for item in answer.matches}
 
 
 def told_of_the_left_over(answer: MatchingResult) -> dict[str, object]:
-    return {one.member.id: (one.side, one.code, one.text, dict(one.counts)) for one in answer.unmatched}
+    return {item.member.id: (item.side, item.code, item.text, dict(item.counts)) for item in answer.unmatched}
 
 
 class TestPrivateRules:
@@ -40,12 +40,12 @@ class TestPrivateRules:
         who, whom = data.draw(st.permutations([data.draw(st.sampled_from(side)) for side in cohort]))
         wish = who.model_copy(update={"avoid": (*who.avoid, whom.member_id)})
         with large_round() if large else nullcontext():
-            one, other = solved(people), solved([wish if person is who else person for person in people])
-        assert (one.seniors, one.juniors) == (other.seniors, other.juniors)
-        pairs, left = told_of_pairs(one), told_of_the_left_over(one)
-        for pair, told in told_of_pairs(other).items():
-            assert pairs.get(pair, told) == told
+            item, other = solved(people), solved([wish if person is who else person for person in people])
+        assert (item.seniors, item.juniors) == (other.seniors, other.juniors)
+        pairs, left = told_of_pairs(item), told_of_the_left_over(item)
+        for pair, reported in told_of_pairs(other).items():
+            assert pairs.get(pair, reported) == reported
         for member, why in told_of_the_left_over(other).items():
             assert left.get(member, why) == why
         if not any({who.member_id, whom.member_id} == set(pair) for pair in pairs):
-            assert other.total_fit == pytest.approx(one.total_fit)
+            assert other.total_fit == pytest.approx(item.total_fit)

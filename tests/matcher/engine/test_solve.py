@@ -33,13 +33,13 @@ def question(
     people: list[ProfileChanged],
     with_settings: ProgrammeSettings | None = None,
     *,
-    places: dict[str, int] | None = None,
+    seats: dict[str, int] | None = None,
     earlier: list[tuple[str, str]] | None = None,
     seed: int = 0,
     on: date = TODAY,
 ) -> MatchingProblem:
-    known = {one.member_id: one.enrolments[-1].capacity for one in people}
-    return MatchingProblem(PROGRAMME, with_settings or settings(), people, places or known, earlier or [], on, seed)
+    existing = {item.member_id: item.enrolments[-1].capacity for item in people}
+    return MatchingProblem(PROGRAMME, with_settings or settings(), people, seats or existing, earlier or [], on, seed)
 
 
 def pairs_of(answer: MatchingResult) -> list[tuple[str, str]]:
@@ -62,9 +62,9 @@ class TestReasons:
     @FEWER
     @given(cohorts(most=4), any_settings())
     def test_private_rule_shows_in_no_reason(self, cohort: Cohort, rules_: ProgrammeSettings) -> None:
-        """Two worlds that differ in private rules alone give each person left over in both the same code, and no other."""
+        """Two cohorts that differ only in private rules give each member who is unmatched in both the same code."""
         people = [*cohort[0], *cohort[1]]
-        open_ = [one.model_copy(update={"avoid": ()}) for one in people]
+        open_ = [item.model_copy(update={"avoid": ()}) for item in people]
         private = {left.member.id: left for left in solve(question(people, rules_), TAXONOMY).unmatched}
         plain = {left.member.id: left for left in solve(question(open_, rules_), TAXONOMY).unmatched}
         for id, left in private.items():
@@ -80,8 +80,8 @@ class TestReasons:
             answer = solve(question(people, rules_), TAXONOMY)
         assume(cohort[0] and cohort[1])
         for left in answer.unmatched:
-            others = [member(one) for one in cohort[1 if left.side == "senior" else 0]]
-            couples = [(left.member, one) if left.side == "senior" else (one, left.member) for one in others]
+            others = [member(item) for item in cohort[1 if left.side == "senior" else 0]]
+            couples = [(left.member, item) if left.side == "senior" else (item, left.member) for item in others]
             possible = [
                 couple
                 for couple in couples
@@ -112,7 +112,7 @@ class TestReasons:
         alone = solve(question([person("s")]), TAXONOMY)
         assert alone.empty_reason == "There is no junior who is ready and has a place free."
         assert [left.code for left in alone.unmatched] == ["nobody_on_the_other_side"]
-        full = solve(question([person("s"), person("j", "junior")], places={"s": 0, "j": 1}), TAXONOMY)
+        full = solve(question([person("s"), person("j", "junior")], seats={"s": 0, "j": 1}), TAXONOMY)
         assert full.matches == ()
 
 
@@ -133,17 +133,17 @@ class TestSolve:
     @FEWER
     @given(cohorts(most=4), any_settings(), st.booleans())
     def test_vectorised_fit_equals_the_scalar_fit(self, cohort: Cohort, rules_: ProgrammeSettings, again: bool) -> None:
-        seniors, juniors = [member(one) for one in cohort[0]], [member(one) for one in cohort[1]]
+        seniors, juniors = [member(item) for item in cohort[0]], [member(item) for item in cohort[1]]
         assume(seniors and juniors)
         earlier = [(juniors[0].id, seniors[0].id)] if again else []
         pairs = CohortFit(seniors, juniors, rules_, TAXONOMY, TODAY, earlier)
         block = pairs.evaluate_block(np.arange(len(seniors)), np.arange(len(juniors)))
         for s, senior in enumerate(seniors):
             for j, junior in enumerate(juniors):
-                known = [junior.id] if again and s == j == 0 else []
+                existing = [junior.id] if again and s == j == 0 else []
                 scalar = compute_fit(senior, junior, rules_, TAXONOMY, TODAY)
                 assert {rule for rule, mask in block.broken.items() if mask[s, j]} == set(
-                    rules.find_broken_rules(senior, junior, rules_, TODAY, known)
+                    rules.find_broken_rules(senior, junior, rules_, TODAY, existing)
                 )
                 assert {short for short, mask in block.short.items() if mask[s, j]} == set(
                     scalar.find_shortfalls(rules_)
@@ -161,18 +161,18 @@ class TestSolve:
     )
     def test_assignment_is_optimal(self, seniors: list[int], juniors: list[int], data: st.DataObject) -> None:
         every = [(s, j) for s in range(len(seniors)) for j in range(len(juniors))]
-        some = data.draw(st.lists(st.sampled_from(every), unique=True, max_size=9))
-        edges = [(s, j, data.draw(st.integers(1, 1000)) / 1000) for s, j in sorted(some)]
+        selection = data.draw(st.lists(st.sampled_from(every), unique=True, max_size=9))
+        edges = [(s, j, data.draw(st.integers(1, 1000)) / 1000) for s, j in sorted(selection)]
         arrays = Edges(
             np.array([s for s, _, _ in edges], np.int64),
             np.array([j for _, j, _ in edges], np.int64),
             np.array([score for _, _, score in edges]),
         )
         chosen = [edges[n] for n in assign(seniors, juniors, arrays, seed=7)]
-        for n, places in enumerate(seniors):
-            assert sum(s == n for s, _, _ in chosen) <= places
-        for n, places in enumerate(juniors):
-            assert sum(j == n for _, j, _ in chosen) <= places
+        for n, seats in enumerate(seniors):
+            assert sum(s == n for s, _, _ in chosen) <= seats
+        for n, seats in enumerate(juniors):
+            assert sum(j == n for _, j, _ in chosen) <= seats
         assert sum(score for _, _, score in chosen) == pytest.approx(best_by_force(seniors, juniors, edges), abs=1e-4)
 
     @FEWER
@@ -189,8 +189,8 @@ class TestSolve:
             assert match.fit.find_shortfalls(rules_) == ()
             for id in (match.senior.id, match.junior.id):
                 taken[id] = taken.get(id, 0) + 1
-        assert all(taken.get(one.member_id, 0) <= one.enrolments[0].capacity for one in people)
-        assert {left.member.id for left in answer.unmatched} == {one.member_id for one in people} - taken.keys()
+        assert all(taken.get(item.member_id, 0) <= item.enrolments[0].capacity for item in people)
+        assert {left.member.id for left in answer.unmatched} == {item.member_id for item in people} - taken.keys()
 
     @FEWER
     @given(cohorts(), any_settings(), st.randoms(use_true_random=False), st.integers(0, 3))
@@ -229,12 +229,12 @@ class TestSolve:
         juniors = [member(person("j", "junior"))]
         either = [member(person(f"e{level}", "either", level=level)) for level in (9, 4, 7, 15)]
         left, right = split_sides(seniors, juniors, either, [1] * 8)
-        assert [one.id for one in left] == ["e15", "s0", "s1", "s2"]
-        assert [one.id for one in right] == ["e4", "e7", "e9", "j"]
+        assert [item.id for item in left] == ["e15", "s0", "s1", "s2"]
+        assert [item.id for item in right] == ["e4", "e7", "e9", "j"]
 
     def test_large_round_is_the_same_in_every_process(self) -> None:
         """In another process, sets and dictionaries of words are gone through in another order."""
-        found = {
+        result = {
             subprocess.run(
                 [sys.executable, "-c", CANDIDATES],
                 env={**os.environ, "PYTHONHASHSEED": seed},
@@ -244,5 +244,5 @@ class TestSolve:
             ).stdout
             for seed in ("1", "4")
         }
-        assert len(found) == 1
-        assert found != {""}
+        assert len(result) == 1
+        assert result != {""}

@@ -49,7 +49,7 @@ def outcome(**bands: Band) -> OutcomeRecorded:
 def heard(number: int, hidden: Hidden, seed: int = 1, round_id: str = "r") -> list[OutcomeExample]:
     """Outcomes of so many pairs, whose parts vary as freely as parts can."""
     rng = np.random.default_rng(seed)
-    return list(benchmark.heard(rng.uniform(0.2, 1.0, (number, 4)), hidden, rng, round_id))
+    return list(benchmark.events(rng.uniform(0.2, 1.0, (number, 4)), hidden, rng, round_id))
 
 
 class TestEstimatorEstimate:
@@ -88,7 +88,7 @@ class TestEstimatorEstimate:
         score = everybody @ compute_shares(DEFAULT)
         chosen = everybody[score > np.quantile(score, 0.9)]
         hidden = Hidden((0.1, 0.1, 0.2, 0.6))
-        estimate = estimate_weights(list(benchmark.heard(chosen, hidden, rng, "r")), DEFAULT)
+        estimate = estimate_weights(list(benchmark.events(chosen, hidden, rng, "r")), DEFAULT)
         assert np.allclose(estimate.shares, hidden.shares, atol=0.08)
 
     def test_better_year_for_all_changes_no_weight(self) -> None:

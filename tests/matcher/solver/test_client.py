@@ -27,12 +27,12 @@ def reading(done: int) -> SolverReport:
     return SolverReport(progress=RoundProgress(stage="reading", done=done, total=9))
 
 
-def followed(worker: Talkative, *, wanted: bool = True) -> list[int]:
-    told: list[int] = []
+def followed(worker: Talkative, *, expected: bool = True) -> list[int]:
+    reported: list[int] = []
 
     async def alive(progress: RoundProgress) -> bool:
-        told.append(progress.done)
-        return wanted
+        reported.append(progress.done)
+        return expected
 
     async def run() -> None:
         assert await Solver("", "", "")._follow(cast("Any", worker), alive) is None
@@ -40,8 +40,8 @@ def followed(worker: Talkative, *, wanted: bool = True) -> list[int]:
     try:
         asyncio.run(run())
     except (UnsolvableRound, SolverDied) as error:
-        told.append(-1 if isinstance(error, UnsolvableRound) else -2)
-    return told
+        reported.append(-1 if isinstance(error, UnsolvableRound) else -2)
+    return reported
 
 
 class TestFollow:
@@ -51,8 +51,8 @@ class TestFollow:
         assert set(followed(Talkative(reading(1), reading(2), reading(3), SolverReport(failed="no")))) >= {1, 2, 3}
 
     def test_unwanted_round_ends_without_an_error(self) -> None:
-        assert followed(Talkative(reading(1), reading(2)), wanted=False) == [1]
-        assert followed(Talkative(), wanted=False) == [0]
+        assert followed(Talkative(reading(1), reading(2)), expected=False) == [1]
+        assert followed(Talkative(), expected=False) == [0]
 
     def test_process_without_an_answer_has_died(self) -> None:
         assert followed(Talkative(reading(1)))[-1] == -2

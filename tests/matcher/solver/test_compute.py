@@ -25,10 +25,10 @@ class TestRepairCost:
         juniors = {f"j{n}": member(person(f"j{n}", "junior")) for n in range(50)}
         pairs = {(f"s{n}", f"j{n}"): compute.NumberedPair(n, 0.5) for n in range(50)}
         left = Gone({f"s{n}": UnmatchedReason("places_taken") for n in range(50, 60)})
-        asked = MatchingProblem(PROGRAMME, settings(), (), {}, (), TODAY, 1)
-        known = CachedResult("round/1", asked, None, 25.0, 25.0, seniors, juniors, pairs, left, proposals=50)
+        problem = MatchingProblem(PROGRAMME, settings(), (), {}, (), TODAY, 1)
+        existing = CachedResult("round/1", problem, None, 25.0, 25.0, seniors, juniors, pairs, left, proposals=50)
         nothing: Any = None  # is read or written, as nothing changes
         shelves = SolverCollections(nothing, nothing, nothing, nothing)
-        await compute._update_unmatched(nothing, known, pairs.keys(), shelves)
-        assert (known.newly_matched, known.newly_unmatched) == (set(), set())
+        await compute._update_unmatched(nothing, existing, pairs.keys(), shelves)
+        assert (existing.newly_matched, existing.newly_unmatched) == (set(), set())
         assert left.looks <= 3
