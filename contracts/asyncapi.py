@@ -1,7 +1,7 @@
-"""The AsyncAPI 3.0 document: every topic, every message, and what a subscriber may rely on.
+"""The AsyncAPI 3.0 document: every topic, every message, and the guarantees to a subscriber.
 
-The official parser does not follow ``$defs`` and reads ``discriminator`` as a name, so all schemas stand under
-``#/components/schemas``, and a discriminator is left out.
+All schemas stand under ``#/components/schemas``, because the official parser does not follow ``$defs``. The
+discriminator is removed, because the parser reads it as a name.
 """
 
 from typing import Any
@@ -18,22 +18,22 @@ Json = dict[str, JsonValue]
 VERSION = "1.0.0"  # of the document; event types carry their own version in their names
 RETENTION_MS = 90 * 24 * 60 * 60 * 1000
 RULES = """\
-What happens to mentoring pairs, as CloudEvents 1.0 in Kafka's binary mode: the attributes are the record's headers \
-(`ce_...`, UTF-8), the record's value is the event's data alone, as JSON.
+The events of mentoring pairs, as CloudEvents 1.0 in Kafka's binary mode. The attributes are headers of the record \
+(`ce_...`, UTF-8). The value of the record is the data of the event alone, as JSON.
 
-A subscriber may rely on this, and on no more:
+These are the guarantees to a subscriber, and there are no others:
 
-- **Order holds for one key of one topic only.** Between keys, and between topics, there is none.
+- **Order holds for one key of one topic only.** There is no order between keys or between topics.
 - **Gaps in offsets are normal**: transactions, compaction and retention leave them. Do not count offsets.
 - **At least once**: the same event may arrive again, with the same `ce_id`. Remember the ids, or the highest \
-`ce_sequence` for each `ce_source`, `ce_subject` and topic, and leave out what is not newer.
+`ce_sequence` for each `ce_source`, `ce_subject` and topic, and ignore events that are not newer.
 - **`ce_sequence` grows** for each `ce_source` and `ce_subject`, with gaps. It has 20 digits: compare it as text.
-- **Ignore what you do not know**: an unknown event type, field or header is no error. Optional fields may be added \
-to a type at any time; anything else comes as a new type, `.v2`, beside the old one for a while.
+- **Ignore unknown types, fields and headers**: they are no error. Optional fields may be added to a type at any time. \
+Any other change comes as a new type, `.v2`, beside the old one for a while.
 - **Every event carries the whole public state** of its aggregate, so the newest one brings you up to date.
-- **The last record of a key in `pairing-states.v1` is the truth** about that pairing; start with it.
-- **A tombstone** (all headers, no value) on a compacted topic says that what the key names is gone: erase your copy.\
- It stays for 30 days; after a longer absence, drop your copy and read the topic from its beginning.
+- **The last record of a key in `pairing-states.v1` is the current state** of that pairing; start with it.
+- **A tombstone** (all headers, no value) on a compacted topic means that the aggregate of the key is gone: erase your \
+copy. It stays for 30 days; after a longer absence, drop your copy and read the topic from its beginning.
 - Times are UTC with milliseconds. `happened_at` is business time, `recorded_at` and `ce_time` are machine time.
 """
 CLEANUP_TEXT: dict[Cleanup, str] = {
@@ -44,7 +44,7 @@ CLEANUP_TEXT: dict[Cleanup, str] = {
 
 
 class Untitled(GenerateJsonSchema):
-    """JSON Schema without a title for each field, which would only repeat its name."""
+    """Generates JSON Schema without titles of fields, which would only repeat their names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         return False
@@ -95,7 +95,7 @@ def _readers(topic: Topic) -> str:
 
 
 def _key(topic: Topic) -> str:
-    return _types(topic)[0].KEY if topic in TOPICS else "as it came"
+    return _types(topic)[0].KEY if topic in TOPICS else "the key of the failed record"
 
 
 def _channel(topic: Topic) -> Json:
@@ -105,9 +105,8 @@ def _channel(topic: Topic) -> Json:
     }
     if topic.cleanup != "compact":
         config["retention.ms"] = RETENTION_MS if topic.cleanup == "time" else -1
-    text = (
-        f"Key: {_key(topic)}. {CLEANUP_TEXT[topic.cleanup]} {topic.partitions} partitions, for good. {_readers(topic)}"
-    )
+    partitions = f"{topic.partitions} partitions; the number never changes."
+    text = f"Key: {_key(topic)}. {CLEANUP_TEXT[topic.cleanup]} {partitions} {_readers(topic)}"
     return {
         "address": "{prefix}" + topic.name,
         "description": text,
@@ -126,7 +125,7 @@ def _operation(topic: Topic) -> Json:
     return {
         "action": "send",
         "channel": {"$ref": channel},
-        "summary": f"Viceversa says on {topic.name} what happened; subscribe to it to hear.",
+        "summary": f"Viceversa publishes its events on {topic.name}; subscribe to receive them.",
         "messages": [{"$ref": f"{channel}/messages/{name}"} for name in _message_names(topic)],
     }
 
@@ -140,8 +139,8 @@ def _messages() -> Json:
     messages["FailedRecord"] = {
         "title": "A record that could not be processed",
         "description": (
-            "The bytes of the record as it came, or only where it stands when its topic is restricted; the `dl-` "
-            "headers say where it came from and what went wrong."
+            "The unchanged bytes of the record, or only its position if its topic is restricted. The `dl-` headers "
+            "name its origin and the error."
         ),
         "contentType": "application/octet-stream",
     }
@@ -186,7 +185,7 @@ def _tombstone(event: type[EventData]) -> Json:
     return {
         **_base(event),
         "title": f"{event.__name__}, gone",
-        "summary": f"What {event.KEY} names is gone for good: erase it. All headers, no value.",
+        "summary": f"The aggregate named by {event.KEY} is gone for good: erase it. All headers, no value.",
         "payload": {"type": "null"},
     }
 
@@ -215,13 +214,13 @@ def _headers() -> Json:
         "ce_specversion": "1.0",
         "ce_id": "the event's id; the same when it is delivered again",
         "ce_type": "the event's type with its version",
-        "ce_source": "the service that says it",
-        "ce_subject": "the aggregate that it is about",
+        "ce_source": "the service that publishes the event",
+        "ce_subject": "the aggregate of the event",
         "ce_time": "machine time, UTC",
         "ce_dataschema": "URN of the JSON Schema of the data",
-        "ce_sequence": "grows for each source and subject, with gaps; 20 digits, compare as text",
-        "ce_correlationid": "the pairing's or member's life that it belongs to",
-        "ce_causationid": "id of the event that it follows from",
+        "ce_sequence": "grows for each source and subject, with gaps; 20 digits, to be compared as text",
+        "ce_correlationid": "the pairing or member whose history the event belongs to",
+        "ce_causationid": "id of the event that caused this one",
         "traceparent": "W3C trace context",
         "content-type": "application/json",
     }

@@ -1,4 +1,4 @@
-"""Every topic and every event type, in one place."""
+"""The catalogue: every service, every topic and every event type."""
 
 from contracts import feedback, notifications, pairings, privacy, profiles, programmes
 from contracts.envelope import EventData, Topic, dead_letters_of, retries_of

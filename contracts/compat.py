@@ -1,7 +1,7 @@
-"""Keeps the promise to subscribers: a type never changes, but for optional fields that are added.
+"""Keeps the promise to subscribers: a released type never changes, except that optional fields are added.
 
-``contracts/released/<type>/<n>.json`` holds every shape of a type that was ever published, with records of it.
-A shape is never overwritten; ``release`` adds the shapes of new types and of types that gained optional fields.
+``contracts/released/<type>/<n>.json`` holds every shape of a type that was ever published, with sample records.
+A shape is never overwritten. ``release`` adds the shapes of new types and of types that gained optional fields.
 """
 
 import json
@@ -20,7 +20,7 @@ Schema = dict[str, Any]
 _ANNOTATIONS = {"$schema", "$id", "$defs", "title", "description", "examples", "deprecated"}
 _TIGHTER_WHEN_HIGHER = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"}
 _TIGHTER_WHEN_LOWER = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"}
-_WALKED = {"properties", "required", "items", "additionalProperties", "anyOf", "enum", "const", "default"}
+_COMPARED_IN_STEPS = {"properties", "required", "items", "additionalProperties", "anyOf", "enum", "const", "default"}
 
 
 class Breaking(Exception):
@@ -28,22 +28,22 @@ class Breaking(Exception):
 
 
 def breaking_changes(old: Schema, new: Schema) -> list[str]:
-    """What in ``new`` breaks somebody who relies on ``old``; a sentence each.
+    """The changes from ``old`` to ``new`` that break a reader or a writer; one sentence each.
 
     Two directions are protected, since a topic holds records of both shapes and readers of both live side by side:
 
     - *New readers, old records* (replay, kept topics): a field newly required, a value taken out of an enumeration, a
-      tighter limit, another type, another default (it would change what an old record means).
+      tighter limit, another type, another default (it would change the meaning of an old record).
     - *Old readers, new records* (other systems, updated later or never): a field removed or renamed, a field that was
       always there made optional, a value added to an enumeration, a looser limit, another type.
 
-    Texts may change, and optional fields may be added: an old reader ignores them, and an old record leaves them out.
+    Descriptions may change. Optional fields may be added: old readers ignore them, and old records lack them.
     """
-    return list(_Comparison(old, new).compare(old, new, "data", frozenset()))
+    return list(_SchemaComparison(old, new).compare(old, new, "data", frozenset()))
 
 
-class _Comparison:
-    """Walks two schemas side by side, each with its own ``$defs``."""
+class _SchemaComparison:
+    """Compares two schemas step by step; each has its own ``$defs``."""
 
     def __init__(self, old: Schema, new: Schema) -> None:
         self._old_root, self._new_root = old, new
@@ -59,7 +59,7 @@ class _Comparison:
         yield from _limits(old, new, at)
         yield from self._fields(old, new, at, seen)
         yield from self._inner(old, new, at, seen)
-        if not _default_kept(old.get("default"), new.get("default")) or ("default" in old) != ("default" in new):
+        if not _is_same_default(old.get("default"), new.get("default")) or ("default" in old) != ("default" in new):
             yield f"{at}: the default changed, so records without it would change their meaning"
 
     def _fields(self, old: Schema, new: Schema, at: str, seen: frozenset[tuple[str, str]]) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _values(old: Schema, new: Schema, at: str) -> Iterator[str]:
 
 
 def _limits(old: Schema, new: Schema, at: str) -> Iterator[str]:
-    keywords = sorted((set(old) | set(new)) - _ANNOTATIONS - _WALKED)
+    keywords = sorted((set(old) | set(new)) - _ANNOTATIONS - _COMPARED_IN_STEPS)
     for keyword in keywords:
         before, after = old.get(keyword), new.get(keyword)
         if before != after:
@@ -133,38 +133,38 @@ def _verb(keyword: str, before: Any, after: Any) -> str:
     return "tightened" if (after > before) == (keyword in _TIGHTER_WHEN_HIGHER) else "loosened"
 
 
-def _default_kept(before: Any, after: Any) -> bool:
-    """The same default; that of an inner object may gain fields, as the object may."""
+def _is_same_default(before: Any, after: Any) -> bool:
+    """Whether the defaults are equal; the default of an object may gain fields, as the object may."""
     if isinstance(before, dict) and isinstance(after, dict):
-        return all(name in after and _default_kept(value, after[name]) for name, value in before.items())
+        return all(name in after and _is_same_default(value, after[name]) for name, value in before.items())
     return type(before) is type(after) and bool(before == after)
 
 
 def check(folder: Path = RELEASED) -> list[str]:
-    """What is wrong between the models and what was released; a sentence each.
+    """The conflicts between the models and the released shapes; one sentence each.
 
-    Every type is released; every released shape is still kept; every released record is still read.
+    Every type must be released, and the models must accept every released shape and every released record.
     """
-    found: list[str] = []
-    found.extend(f"{event.TYPE}: not released" for event in EVENTS if not list((folder / event.TYPE).glob("*.json")))
+    problems: list[str] = []
+    problems.extend(f"{event.TYPE}: not released" for event in EVENTS if not list((folder / event.TYPE).glob("*.json")))
     for path in shapes(folder):
         name = path.parent.name
         event = BY_TYPE.get(name)
         if event is None:
-            found.append(f"{name}: was released, and is in the catalogue no more")
+            problems.append(f"{name}: was released, and is no longer in the catalogue")
             continue
         shape = json.loads(path.read_text(encoding="utf-8"))
-        found.extend(f"{name}: {change}" for change in breaking_changes(shape["schema"], schema_of(event)))
-        found.extend(f"{name}: {path.name}: {error}" for error in _unread(event, shape["records"]))
-    return found
+        problems.extend(f"{name}: {change}" for change in breaking_changes(shape["schema"], schema_of(event)))
+        problems.extend(f"{name}: {path.name}: {error}" for error in _unreadable_records(event, shape["records"]))
+    return problems
 
 
 def shapes(folder: Path = RELEASED) -> list[Path]:
-    """Every released shape."""
+    """The files of all released shapes, by type and number."""
     return sorted(folder.glob("*/*.json"), key=lambda path: (path.parent.name, int(path.stem)))
 
 
-def _unread(event: type[EventData], records: list[dict[str, Any]]) -> Iterator[str]:
+def _unreadable_records(event: type[EventData], records: list[dict[str, Any]]) -> Iterator[str]:
     for record in records:
         try:
             envelope = Envelope.from_headers([(name, text.encode()) for name, text in record["headers"].items()])
@@ -177,19 +177,19 @@ def _unread(event: type[EventData], records: list[dict[str, Any]]) -> Iterator[s
 
 
 def release(folder: Path = RELEASED) -> list[Path]:
-    """Keep the shape of each type that is new, or that gained optional fields, and name the new files.
+    """Write the shape of each type that is new, or that gained optional fields; returns the new files.
 
-    Raises ``Breaking`` when a released type was changed otherwise; nothing is written then, and no file ever replaced.
+    Raises ``Breaking``, and writes nothing, if a released type was changed in another way. No file is ever replaced.
     """
     if broken := [line for line in check(folder) if not line.endswith(": not released")]:
         raise Breaking("; ".join(broken))
     written: list[Path] = []
     for event in EVENTS:
-        kept = [path for path in shapes(folder) if path.parent.name == event.TYPE]
+        released = [path for path in shapes(folder) if path.parent.name == event.TYPE]
         schema = schema_of(event)
-        if any(_same(json.loads(path.read_text(encoding="utf-8"))["schema"], schema) for path in kept):
+        if any(_same(json.loads(path.read_text(encoding="utf-8"))["schema"], schema) for path in released):
             continue
-        numbers = [int(path.stem) for path in kept]
+        numbers = [int(path.stem) for path in released]
         path = folder / event.TYPE / f"{max(numbers, default=0) + 1}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
@@ -199,7 +199,7 @@ def release(folder: Path = RELEASED) -> list[Path]:
 
 
 def _same(old: Schema, new: Schema) -> bool:
-    """Neither adds a field to the other; texts do not count."""
+    """Whether neither schema adds a field to the other; descriptions do not count."""
     return not breaking_changes(old, new) and not breaking_changes(new, old)
 
 

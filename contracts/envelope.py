@@ -1,11 +1,11 @@
-"""The envelope around every event: CloudEvents 1.0 in Kafka's binary mode.
+"""The envelope of every event: CloudEvents 1.0 in Kafka's binary mode.
 
-An event is its data alone in the record's value, and everything else in headers. A *tombstone* has the same headers
-and no value: the aggregate named by the key is gone for good.
+The value of a record holds the data of the event alone; everything else is in headers. A *tombstone* has the same
+headers and no value: the aggregate named by the key is gone for good.
 
-What a subscriber may rely on: order holds for one key of one topic only; ``ce_sequence`` grows for each event of one
-``(ce_source, ce_subject)``, with gaps; the same ``ce_id`` may arrive more than once; unknown types and fields are to
-be ignored.
+Guarantees to a subscriber: order holds for one key of one topic only; ``ce_sequence`` grows for each event of one
+``(ce_source, ce_subject)``, with gaps; the same ``ce_id`` may arrive more than once. Subscribers must ignore unknown
+types and fields.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, PlainSeri
 from contracts.base import FrozenModel
 
 CONTENT_TYPE = "application/json"
-SEQUENCE_DIGITS = 20  # zero padded, so that the text sorts as the number does (CloudEvents extension "sequence")
+SEQUENCE_DIGITS = 20  # zero padded, so that texts sort like numbers (CloudEvents extension "sequence")
 EPOCH = 2**40  # sequences of one epoch; a restored backup begins the next one
 
 
@@ -38,11 +38,11 @@ def iso(value: datetime) -> str:
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(iso, return_type=str, when_used="json")]
-"""A point in time, in UTC; in JSON ``2026-03-01T09:30:00.000Z``. A time without a zone is refused, and what is finer
-than a millisecond is dropped, so that a value equals what was written of it."""
+"""A point in time in UTC; in JSON ``2026-03-01T09:30:00.000Z``. A time without a zone is refused. Digits below one
+millisecond are dropped, so that a value equals its stored form."""
 
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\s@]+$")]
-"""An id or a code. Neither white space nor ``@``: no sentence, full name or address passes for one."""
+"""An id or a code. White space and ``@`` are refused, so that no sentence, full name or address passes for an id."""
 
 Tag = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$")]
 """A BCP 47 language tag or the IANA name of a time zone."""
@@ -52,11 +52,11 @@ Cleanup = Literal["compact", "time", "keep"]
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic by its logical name; ``prefix + name`` is what the broker knows.
+    """A topic by its logical name; the broker knows it as ``prefix + name``.
 
     ``cleanup``: *compact* keeps the newest record of each key, *time* keeps 90 days, *keep* keeps everything.
     ``readers``: the consumer groups that may read a restricted topic; empty means anyone.
-    ``max_bytes``: the largest record that it takes.
+    ``max_bytes``: the largest record.
     """
 
     name: str
@@ -74,12 +74,12 @@ class Topic:
 
 
 def dead_letters_of(service: str) -> Topic:
-    """Where ``service`` puts what it could not process; 64 KiB above the largest source, for the ``dl-*`` headers."""
+    """The topic of records that ``service`` could not process; 64 KiB larger than its sources, for ``dl-*`` headers."""
     return Topic(f"dead-letters.{service}", "time", max_bytes=1_000_000 + 64 * 1024)
 
 
 def retries_of(service: str) -> Topic:
-    """What ``service``, and nobody else, is to try again."""
+    """The topic of records that ``service`` alone must process again."""
     return Topic(f"retries.{service}", "time", max_bytes=1_000_000 + 64 * 1024)
 
 
@@ -87,16 +87,16 @@ _TRACED_AS: dict[str, str] = {}
 
 
 def traced_as(event_type: str) -> str | None:
-    """The span attribute for the correlation of this type's events; None where there is none."""
+    """The span attribute for the correlation id of this type's events; None if it has none."""
     return _TRACED_AS.get(event_type)
 
 
 class EventData(FrozenModel):
-    """The data of one event type: the whole public state of its aggregate, and what happened.
+    """The data of one event type: what happened, with the whole public state of the aggregate.
 
-    A subclass names its ``TYPE`` (for example ``mentoring.pairing.formed.v1``), the ``TOPIC`` it is published on, and
-    which fields are the record's key (that decides the order), the CloudEvents subject (the aggregate) and the
-    correlation (the life that it belongs to: a pairing's or a member's).
+    A subclass declares its ``TYPE`` (for example ``mentoring.pairing.formed.v1``), its ``TOPIC``, and three fields:
+    ``KEY`` is the key of the record and decides the order, ``SUBJECT`` is the CloudEvents subject (the aggregate), and
+    ``CORRELATION`` names the pairing or member whose history the event belongs to.
     """
 
     TYPE: ClassVar[str]
@@ -105,7 +105,7 @@ class EventData(FrozenModel):
     SUBJECT: ClassVar[str | None] = None
     CORRELATION: ClassVar[str | None] = None
     TRACED_AS: ClassVar[str | None] = None
-    """The span attribute under which the correlation is found in traces."""
+    """The span attribute that carries the correlation id in traces."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
@@ -125,7 +125,7 @@ class EventData(FrozenModel):
 
 @dataclass(frozen=True)
 class Tombstone:
-    """Says on a compacted topic that the aggregate ``key`` is gone; ``type`` is the type whose state it ends."""
+    """Publishes on a compacted topic that the aggregate ``key`` is gone; ``type`` is the event type of its state."""
 
     type: type[EventData]
     key: str
@@ -138,7 +138,7 @@ OutgoingEvent = EventData | Tombstone
 class Envelope:
     """The attributes of one CloudEvent, without its data.
 
-    What is read from a record is validated (``from_headers``); what we write ourselves is not validated again.
+    Attributes that are read from a record are validated (``from_headers``); our own are not validated again.
     """
 
     id: Annotated[str, Field(min_length=1, max_length=64)]
@@ -177,24 +177,24 @@ class Envelope:
     def from_headers(cls, headers: Sequence[tuple[str, bytes]]) -> "Envelope":
         """Read the attributes from a record's headers; unknown headers are ignored.
 
-        Raises ``ValueError`` (pydantic's ``ValidationError`` is one) when a required one is missing or malformed, also
-        when a header that matters is not UTF-8.
+        Raises ``ValueError`` (pydantic's ``ValidationError`` is one) if a required header is missing or malformed, or
+        if one of these headers is not UTF-8.
         """
-        found: Mapping[str, bytes] = dict(headers)
+        by_name: Mapping[str, bytes] = dict(headers)
         attributes: dict[str, str] = {}
-        if found.get("ce_specversion") != b"1.0":
+        if by_name.get("ce_specversion") != b"1.0":
             raise ValueError("ce_specversion is missing or not 1.0")
         for name in ("id", "type", "source", "subject", "time", "sequence", "correlationid", "causationid"):
-            if (value := found.get(f"ce_{name}")) is not None:
+            if (value := by_name.get(f"ce_{name}")) is not None:
                 attributes[name] = value.decode("utf-8")
-        if (parent := found.get("traceparent")) is not None:
+        if (parent := by_name.get("traceparent")) is not None:
             attributes["traceparent"] = parent.decode("utf-8")
-        if not (found.get("ce_sequence") or b"").isdigit():  # a header may be null
+        if not (by_name.get("ce_sequence") or b"").isdigit():  # a header may be null
             raise ValueError("ce_sequence is missing or not a number")
         return _ENVELOPE.validate_python((attributes,))[0]
 
 
-# Errors must not repeat what was read, and pydantic takes that from the outermost type, which a dataclass cannot say.
+# Errors must not repeat their input. Pydantic reads that option from the outermost type; a dataclass cannot set it.
 _ENVELOPE = TypeAdapter(tuple[Envelope], config=ConfigDict(hide_input_in_errors=True))
 
 

@@ -1,4 +1,4 @@
-"""One example of every event, for the documents and what is kept of released shapes. The people are invented."""
+"""One example of every event, for the documents and for the released shapes. The people are invented."""
 
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -13,7 +13,7 @@ _SENIOR = "0195a1c4-0000-7000-8000-00000000a001"
 _JUNIOR = "0195a1c4-0000-7000-8000-00000000b002"
 _PAIRING = "0195a1c4-0000-7000-8000-00000000c003"
 _ROUND = "0195a1c4-0000-7000-8000-00000000d004"
-_SAID_BY: dict[str, str] = {
+_SOURCE_BY_TOPIC: dict[str, str] = {
     "profiles.v1": "profiles",
     "contacts.v1": "profiles",
     "privacy.v1": "profiles",
@@ -197,17 +197,17 @@ def _rows() -> dict[type[EventData], dict[str, Any]]:
 
 @cache
 def examples() -> dict[type[EventData], EventData]:
-    """One event of every type of the catalogue, in its order."""
+    """One event of every type, in the order of the catalogue."""
     rows = _rows()
     return {event: event.model_validate(rows[event]) for event in EVENTS}
 
 
 def envelope_of(event: EventData) -> Envelope:
-    """An envelope such as the event would travel in."""
+    """A plausible envelope for the event."""
     return Envelope(
         id="0195a1c4-0000-7000-8000-00000001500c",
         type=event.TYPE,
-        source=source_of(_SAID_BY.get(event.TOPIC.name, "matcher")),
+        source=source_of(_SOURCE_BY_TOPIC.get(event.TOPIC.name, "matcher")),
         subject=event.subject(),
         time=_NOW + timedelta(milliseconds=12),
         sequence=7,
@@ -216,5 +216,5 @@ def envelope_of(event: EventData) -> Envelope:
 
 
 def headers_of(event: EventData) -> dict[str, str]:
-    """The example's headers as text."""
+    """The headers of the example as text."""
     return {name: value.decode() for name, value in envelope_of(event).headers()}

@@ -1,6 +1,6 @@
 """Feedback (facts only) and outcomes (restricted, in bands).
 
-That a check-in was completed is a fact; what was answered is nobody's business and is in no event.
+The completion of a check-in is a fact; the answers are private and are in no event.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -20,7 +20,7 @@ Band = Literal["low", "middle", "high", "unknown"]
 
 
 class Session(FrozenModel):
-    """One meeting; ``held`` without ever having been ``scheduled`` is normal."""
+    """One meeting. A meeting may be ``held`` that was never ``scheduled``."""
 
     session_id: Id
     state: Literal["scheduled", "held", "cancelled", "missed"]
@@ -28,7 +28,7 @@ class Session(FrozenModel):
 
 
 class FeedbackEvent(EventData):
-    """What is publicly known about how a pairing goes: counts and dates."""
+    """The public facts about the course of a pairing: counts and dates."""
 
     TOPIC: ClassVar[Topic] = FEEDBACK
     KEY: ClassVar[str] = "pairing_id"
@@ -53,25 +53,25 @@ class SessionEvent(FeedbackEvent):
 
 
 class SessionScheduled(SessionEvent):
-    """A meeting has a date; also when it was moved."""
+    """A meeting has a date, or has a new date."""
 
     TYPE: ClassVar[str] = "mentoring.session.scheduled.v1"
 
 
 class SessionHeld(SessionEvent):
-    """They met."""
+    """A meeting took place."""
 
     TYPE: ClassVar[str] = "mentoring.session.held.v1"
 
 
 class SessionCancelled(SessionEvent):
-    """A meeting was called off; by whom is not said."""
+    """A meeting was called off. The event does not name who called it off."""
 
     TYPE: ClassVar[str] = "mentoring.session.cancelled.v1"
 
 
 class SessionMissed(SessionEvent):
-    """A meeting did not take place, and nobody had called it off."""
+    """A meeting did not take place, and was not called off before."""
 
     TYPE: ClassVar[str] = "mentoring.session.missed.v1"
 
@@ -84,19 +84,19 @@ class CheckinEvent(FeedbackEvent):
 
 
 class CheckinDue(CheckinEvent):
-    """One side is asked how it goes."""
+    """One side is asked for its feedback."""
 
     TYPE: ClassVar[str] = "mentoring.checkin.due.v1"
 
 
 class CheckinCompleted(CheckinEvent):
-    """One side answered: that, never what."""
+    """One side has answered a check-in. The event never contains the answer."""
 
     TYPE: ClassVar[str] = "mentoring.checkin.completed.v1"
 
 
 class ContactNeeded(FeedbackEvent):
-    """The facts say that this pairing would like some help. Facts about meetings only, never about answers."""
+    """The facts suggest that this pairing needs help. They are facts about meetings only, never about answers."""
 
     TYPE: ClassVar[str] = "mentoring.contact.needed.v1"
 
@@ -113,13 +113,13 @@ class ContactNeeded(FeedbackEvent):
 
 
 class PartnerChangeRequested(FeedbackEvent):
-    """Somebody would like another partner; which side is not said."""
+    """One side asks for another partner. The event does not name the side."""
 
     TYPE: ClassVar[str] = "mentoring.partner.change.requested.v1"
 
 
 class OutcomeRecorded(EventData):
-    """How a pairing went, in bands, after its end. Restricted: for the matcher's learning alone."""
+    """The outcome of a pairing after its end, in bands. Restricted: only the matcher reads it, to learn."""
 
     TYPE: ClassVar[str] = "mentoring.outcome.recorded.v1"
     TOPIC: ClassVar[Topic] = OUTCOMES

@@ -1,4 +1,4 @@
-"""Events about messages: what became of each message to one recipient. No address and no text is in them."""
+"""Events about notifications: the fate of each message to one recipient. They contain no address and no text."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -11,7 +11,7 @@ NOTIFICATIONS = Topic("notifications.v1", "time")
 
 
 class NotificationEvent(EventData):
-    """What became of one message to one reader: its kind and channel; no address, no body."""
+    """The fate of one message to one recipient: its purpose and channel, no address and no text."""
 
     TOPIC: ClassVar[Topic] = NOTIFICATIONS
     KEY: ClassVar[str] = "member_id"
@@ -19,9 +19,9 @@ class NotificationEvent(EventData):
 
     notification_id: Id
     member_id: MemberId
-    purpose: Annotated[str, Field(max_length=64, pattern=r"^[a-z][a-z0-9_.-]*$", description="what kind of message")]
+    purpose: Annotated[str, Field(max_length=64, pattern=r"^[a-z][a-z0-9_.-]*$", description="the kind of message")]
     channel: Literal["email", "inbox", "chat"]
-    cause_id: Id = Field(description="id of the event that it is about")
+    cause_id: Id = Field(description="id of the event that caused the message")
     pairing_id: Id | None = None
     programme_id: Id | None = None
     happened_at: Instant
@@ -29,18 +29,18 @@ class NotificationEvent(EventData):
 
 
 class NotificationSent(NotificationEvent):
-    """Handed over to its channel."""
+    """The message was handed over to its channel."""
 
     TYPE: ClassVar[str] = "mentoring.notification.sent.v1"
 
 
 class NotificationFailed(NotificationEvent):
-    """Given up after its retries. Why is in the notifier's own records and figures."""
+    """The message was given up after its retries. The notifier's own records and metrics contain the reason."""
 
     TYPE: ClassVar[str] = "mentoring.notification.failed.v1"
 
 
 class NotificationSuppressed(NotificationEvent):
-    """Not sent, on purpose. Why is nobody's business: the reader's wish, an absence, a departure, or a cap."""
+    """The message was not sent, on purpose. The reason stays private: a wish, an absence, a departure, or a cap."""
 
     TYPE: ClassVar[str] = "mentoring.notification.suppressed.v1"

@@ -1,8 +1,8 @@
-"""The life of a pairing: what other systems subscribe to.
+"""The life of a pairing: the events to which other systems subscribe.
 
-Each event carries the whole public state, so any single one brings a subscriber up to date; ``pairing-states.v1`` is
-compacted and tells a late subscriber the current state of every pairing. A refusal and an expiry are both ``lapsed``:
-who refused is nobody's business.
+Each event carries the whole public state, so any single event brings a subscriber up to date. ``pairing-states.v1`` is
+compacted and gives a late subscriber the current state of every pairing. A refusal and an expiry are both ``lapsed``,
+so that nobody learns who refused.
 """
 
 from datetime import date
@@ -34,14 +34,14 @@ class Participant(FrozenModel):
 
 
 class Focus(FrozenModel):
-    """A topic that the pairing is about; ``from_side`` is the side that has the knowledge."""
+    """A topic of the pairing; ``from_side`` is the side that has the knowledge."""
 
     topic_id: Id
     from_side: Side
 
 
 class PairingEvent(EventData):
-    """The public state of a pairing. No score, no name, no answerer, no reason for leaving."""
+    """The public state of a pairing. It contains no score, no name, no side that answered, no reason for leaving."""
 
     TOPIC: ClassVar[Topic] = PAIRINGS
     KEY: ClassVar[str] = "pairing_id"
@@ -56,7 +56,9 @@ class PairingEvent(EventData):
     programme_version: Annotated[int, Field(ge=1)]
     round_id: Id | None = None
     origin: Origin
-    participants: tuple[Participant, ...] = Field(min_length=2, description="two today; a list, since groups may come")
+    participants: tuple[Participant, ...] = Field(
+        min_length=2, description="two members today; a list, because groups may follow"
+    )
     focus: tuple[Focus, ...] = ()
     cross_organisation: bool = False
     proposed_at: Instant
@@ -72,62 +74,62 @@ class PairingEvent(EventData):
 
 
 class PairingProposed(PairingEvent):
-    """Both were asked; a seat is held for them until ``answer_by``."""
+    """Both members are asked; a seat is held for each of them until ``answer_by``."""
 
     TYPE: ClassVar[str] = "mentoring.pairing.proposed.v1"
 
 
 class PairingLapsed(PairingEvent):
-    """It will not come about: not everybody said yes in time."""
+    """The pairing will not form: not both members accepted in time."""
 
     TYPE: ClassVar[str] = "mentoring.pairing.lapsed.v1"
 
 
 class PairingFormed(PairingEvent):
-    """Both said yes."""
+    """Both members accepted."""
 
     TYPE: ClassVar[str] = "mentoring.pairing.formed.v1"
 
 
 class PairingChartered(PairingEvent):
-    """Both agreed on goals, dates and confidentiality."""
+    """Both members agreed on goals, dates and confidentiality."""
 
     TYPE: ClassVar[str] = "mentoring.pairing.chartered.v1"
 
 
 class PairingPaused(PairingEvent):
-    """On hold, for example while somebody is away; the seats stay theirs."""
+    """The pairing is on hold, for example during an absence; its seats stay taken."""
 
     TYPE: ClassVar[str] = "mentoring.pairing.paused.v1"
 
 
 class PairingResumed(PairingEvent):
-    """Going on after a pause."""
+    """The pairing continues after a pause."""
 
     TYPE: ClassVar[str] = "mentoring.pairing.resumed.v1"
 
 
 class PairingRenewed(PairingEvent):
-    """Going on beyond its planned end, by both sides' wish."""
+    """The pairing continues beyond its planned end, as both sides wish."""
 
     TYPE: ClassVar[str] = "mentoring.pairing.renewed.v1"
 
 
 class PairingEnded(PairingEvent):
-    """Over; its seats are free again. Ending is without blame, and nobody is named."""
+    """The pairing is over and its seats are free again. An end carries no blame, and nobody is named."""
 
     TYPE: ClassVar[str] = "mentoring.pairing.ended.v1"
 
 
 class PairingState(PairingEvent):
-    """The current state, for whoever starts late: the last record of a key is the truth."""
+    """The current state, for subscribers that start late: the last record of a key is the current one."""
 
     TYPE: ClassVar[str] = "mentoring.pairing.state.v1"
     TOPIC: ClassVar[Topic] = PAIRING_STATES
 
 
 class AnswerGiven(EventData):
-    """One side answered a proposal. Restricted: the matcher says it, and nobody but the notifier reads it."""
+    """One side answered a proposal. Restricted: the matcher publishes it, and only the notifier reads it."""
 
     TYPE: ClassVar[str] = "mentoring.answer.given.v1"
     TOPIC: ClassVar[Topic] = ANSWERS

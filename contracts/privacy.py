@@ -9,7 +9,7 @@ PRIVACY = Topic("privacy.v1", "keep")
 
 
 class ErasureRequested(EventData):
-    """A member is to be forgotten everywhere; every service answers with ``erasure.completed``."""
+    """Every service must forget this member; each answers with ``erasure.completed``."""
 
     TYPE: ClassVar[str] = "mentoring.erasure.requested.v1"
     TOPIC: ClassVar[Topic] = PRIVACY
@@ -20,7 +20,7 @@ class ErasureRequested(EventData):
 
 
 class ErasureCompleted(EventData):
-    """One service holds nothing of this member any longer."""
+    """One service no longer holds any data of this member."""
 
     TYPE: ClassVar[str] = "mentoring.erasure.completed.v1"
     TOPIC: ClassVar[Topic] = PRIVACY

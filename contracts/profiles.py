@@ -11,7 +11,7 @@ from contracts.envelope import EventData, Id, Instant, Tag, Topic
 PROFILES = Topic("profiles.v1", "compact", readers=("matcher", "feedback"))
 CONTACTS = Topic("contacts.v1", "compact", readers=("notifier",))
 
-MemberId = Annotated[Id, Field(description="Random, never reused; says nothing.")]
+MemberId = Annotated[Id, Field(description="Random and never reused; reveals nothing about the member.")]
 Level = Annotated[int, Field(ge=1, le=20, description="Seniority, normalised over all grade schemes; 20 is highest.")]
 Side = Literal["senior", "junior"]
 Depth = Literal["explain", "use", "teach"]
@@ -20,21 +20,21 @@ Leaning = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 
 
 class Offer(FrozenModel):
-    """A topic that somebody can help with: can explain it, uses it, or can teach it."""
+    """A topic with which the member can help: can explain it, uses it, or can teach it."""
 
     topic: Id
     level: Depth = "use"
 
 
 class Seek(FrozenModel):
-    """A topic that somebody wants to learn about; priority 3 is the strongest wish."""
+    """A topic that the member wants to learn about; priority 3 is the strongest wish."""
 
     topic: Id
     priority: Annotated[int, Field(ge=1, le=3)] = 2
 
 
 class Window(FrozenModel):
-    """A weekly stretch of local time, minutes since midnight, ``start < end``; weekday 0 is Monday."""
+    """A weekly interval of local time in minutes since midnight, ``start < end``; weekday 0 is Monday."""
 
     weekday: Annotated[int, Field(ge=0, le=6)]
     start: Annotated[int, Field(ge=0, lt=1440)]
@@ -42,23 +42,23 @@ class Window(FrozenModel):
 
 
 class Availability(FrozenModel):
-    """When somebody can meet. ``rotating`` (shifts) and ``by_arrangement`` never exclude anybody."""
+    """The times at which the member can meet. ``rotating`` (shifts) and ``by_arrangement`` never exclude anybody."""
 
     kind: Literal["weekly", "rotating", "by_arrangement"] = "by_arrangement"
     windows: tuple[Window, ...] = ()
 
 
 class Absence(FrozenModel):
-    """Days away, both included; no reason is ever asked. Without ``until`` it is open-ended."""
+    """An absence, both days included; its reason is never asked. Without ``until`` it has no planned end."""
 
     since: date
     until: date | None = None
 
 
 class Style(FrozenModel):
-    """How somebody likes to think and work, each from -2 to +2: half the difference of two opposite statements.
+    """The style of thinking and working, each value from -2 to +2: half the difference of two opposite statements.
 
-    Absent where a statement was skipped; absence never counts against anybody.
+    A value is absent if a statement was skipped; an absent value never counts against anybody.
     """
 
     candour: Leaning | None = None
@@ -68,20 +68,20 @@ class Style(FrozenModel):
 
 
 class Enrolment(FrozenModel):
-    """Taking part in one programme."""
+    """The participation in one programme."""
 
     programme_id: Id
     side: Literal["senior", "junior", "either"]
     capacity: Annotated[int, Field(ge=0, le=20)] = 1
     state: Literal["invited", "enrolled", "ready", "left"]
     confidentiality_acknowledged: bool = Field(
-        False, description="Has acknowledged the notice for pairings that cross organisations."
+        False, description="Whether the member has acknowledged the notice for pairings across organisations."
     )
     waiting_since: Instant | None = None
 
 
 class ProfileChanged(EventData):
-    """A member's profile, whole: what matching needs and nothing more. No name, no address, no free text."""
+    """The whole profile of a member, as far as matching needs it. It contains no name, no address and no free text."""
 
     TYPE: ClassVar[str] = "mentoring.profile.changed.v1"
     TOPIC: ClassVar[Topic] = PROFILES
@@ -107,16 +107,18 @@ class ProfileChanged(EventData):
     availability: Availability = Availability()
     meeting_mode: Mode = "either"
     style: Style = Style()
-    avoid: tuple[MemberId, ...] = Field((), description="Private: not to be paired with these. Never shown to anyone.")
+    avoid: tuple[MemberId, ...] = Field(
+        (), description="Private: members with whom this one is never paired. Never shown to anyone."
+    )
     away: tuple[Absence, ...] = ()
     personal_cap: Annotated[int, Field(ge=0, le=20)] | None = Field(
-        None, description="At most so many pairings over all programmes."
+        None, description="The maximum of pairings over all programmes."
     )
     enrolments: tuple[Enrolment, ...] = ()
 
 
 class TakingPart(FrozenModel):
-    """How far somebody is with one programme, and since when (business time)."""
+    """The state of a member in one programme, and since when (business time)."""
 
     programme_id: Id
     state: Literal["invited", "enrolled", "ready", "left"]
@@ -124,7 +126,7 @@ class TakingPart(FrozenModel):
 
 
 class ContactChanged(EventData):
-    """How and when to reach a member. The only event with a name or an address; its topic is restricted."""
+    """How and when a member is reached. The only event with a name or an address; its topic is restricted."""
 
     TYPE: ClassVar[str] = "mentoring.contact.changed.v1"
     TOPIC: ClassVar[Topic] = CONTACTS
@@ -136,9 +138,9 @@ class ContactChanged(EventData):
     channels: tuple[Literal["email", "inbox", "chat"], ...] = ("inbox",)
     locale: Tag = "en"
     time_zone: Tag | None = None
-    delegates: tuple[MemberId, ...] = Field((), description="An assistant sees times, nothing else.")
+    delegates: tuple[MemberId, ...] = Field((), description="Assistants; they see times and nothing else.")
     employment: Literal["active", "on_leave", "leaving", "left"] = Field(
-        "active", description="Who has left is not written to."
+        "active", description="Members who have left receive no messages."
     )
     away: tuple[Absence, ...] = ()
     taking_part: tuple[TakingPart, ...] = ()

@@ -1,6 +1,6 @@
-"""Programmes, whole and versioned, and the rounds in which a cohort is matched.
+"""Programmes with all their settings, and the rounds in which a cohort is matched.
 
-Every number that a company would want to change is a setting here, with the default of the field.
+Every number that a company may want to change is a setting here. The default of the field applies without it.
 """
 
 from datetime import date
@@ -20,7 +20,7 @@ Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class Labels(FrozenModel):
-    """What the programme and its two sides are called in one language ("senior" and "junior" may offend)."""
+    """The names of the programme and its two sides in one language ("senior" and "junior" may offend)."""
 
     name: Annotated[str, Field(min_length=1, max_length=120)]
     senior: Annotated[str, Field(min_length=1, max_length=60)] = "senior"
@@ -37,33 +37,33 @@ class Rules(FrozenModel):
     cross_organisation: bool = False
     default_capacity: Annotated[int, Field(ge=0, le=20)] = 1
     min_overlap_minutes: Annotated[int, Field(ge=0, le=2400)] = Field(
-        60, description="Weekly time both have free; applies only where both have said theirs."
+        60, description="Minutes a week that both have free; applies only if both have stated their times."
     )
     on_conflict: Literal["flag", "end"] = Field(
         "flag",
-        description="what becomes of a running pairing when the organisation changes and it breaks a rule about line, "
-        "manager, evaluators or organisation: a person decides, or it ends after a day",
+        description="what happens to a running pairing that breaks a rule about line, manager, evaluators or "
+        "organisation after a change of the organisation: a person decides, or it ends after a day",
     )
 
 
 class Floors(FrozenModel):
-    """What each part of the fit must reach, on a scale from 0 to 1."""
+    """The minimum of each part of the fit, on a scale from 0 to 1."""
 
     benefit: Share = Field(0.15, description="in each direction")
-    compatibility: Share = Field(0.25, description="below it two people agree on nothing")
+    compatibility: Share = Field(0.25, description="below it, two people agree on nothing")
 
 
 class Weights(FrozenModel):
-    """How the parts of the fit are put together. They are normalised, so only their proportions count."""
+    """The weights of the parts of the fit. They are normalised, so only their proportions count."""
 
-    lower_benefit: Weight = Field(4.0, description="the side that gains less: it counts most")
+    lower_benefit: Weight = Field(4.0, description="the benefit of the side that gains less; it counts most")
     higher_benefit: Weight = 2.0
     compatibility: Weight = 2.0
     perspective: Weight = 2.0
 
 
 class Depths(FrozenModel):
-    """How much of a wish each kind of offer covers."""
+    """The share of a wish that each kind of offer covers."""
 
     explain: Share = 0.6
     use: Share = 0.8
@@ -71,7 +71,7 @@ class Depths(FrozenModel):
 
 
 class Wishes(FrozenModel):
-    """How much a covered wish is worth, by its priority."""
+    """The value of a covered wish, by its priority."""
 
     weak: Share = Field(0.4, description="priority 1")
     medium: Share = Field(0.7, description="priority 2")
@@ -79,31 +79,31 @@ class Wishes(FrozenModel):
 
 
 class Benefit(FrozenModel):
-    """What somebody gains from a partner's offers."""
+    """The benefit of a member from the offers of a partner."""
 
     depths: Depths = Depths()
     wishes: Wishes = Wishes()
     first_wish: Share = Field(
-        0.8, description="what one strong wish, fully covered, is worth; every further one is a share of what is left"
+        0.8, description="value of one strong wish, fully covered; every further wish adds a share of the rest"
     )
 
 
 class Compatibility(FrozenModel):
-    """How easily two people get on. ``style``, ``language`` and ``time`` count by their proportions."""
+    """How easily two people work together. ``style``, ``language`` and ``time`` count by their proportions."""
 
-    style: Weight = Field(0.7, description="what likeness of style alone gives")
-    language: Weight = Field(0.15, description="a language in common, where it is known")
-    time: Weight = Field(0.15, description="free time in common, where it is known")
+    style: Weight = Field(0.7, description="weight of similar styles")
+    language: Weight = Field(0.15, description="weight of a common language, if both are known")
+    time: Weight = Field(0.15, description="weight of common free time, if both are known")
     plateau: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
-        0.8, description="likeness of style from which being even more alike earns nothing"
+        0.8, description="similarity of styles above which more similarity adds nothing"
     )
     ample_minutes: Annotated[int, Field(ge=1, le=10080)] = Field(
-        240, description="common free time a week from which more earns nothing"
+        240, description="common free minutes a week above which more time adds nothing"
     )
 
 
 class Places(FrozenModel):
-    """What each of two people's places in the organisation earns, where both are known."""
+    """The values for each kind of position in the organisation, if those of both members are known."""
 
     department: Share = 0.0
     site: Share = 0.0
@@ -111,43 +111,47 @@ class Places(FrozenModel):
 
 
 class GapWorth(FrozenModel):
-    """What exactly so many levels of seniority between two people earn."""
+    """The value of exactly this difference in levels of seniority."""
 
     levels: Annotated[int, Field(ge=-19, le=19)]
     worth: Share
 
 
 class Perspective(FrozenModel):
-    """What different views earn; all that one pair can earn may not exceed 1."""
+    """The value of different views; the maximum for one pair may not exceed 1."""
 
-    different: Places = Field(Places(department=0.35, site=0.25, discipline=0.25), description="by not being the same")
-    same: Places = Field(Places(), description="by being the same")
-    experience: Share = Field(
-        0.15, description="by the greatest gap in years of experience; smaller ones in proportion"
+    different: Places = Field(
+        Places(department=0.35, site=0.25, discipline=0.25), description="for different positions"
     )
-    gaps: tuple[GapWorth, ...] = Field((), max_length=39, description="by the gap in seniority; none earns by default")
+    same: Places = Field(Places(), description="for equal positions")
+    experience: Share = Field(
+        0.15, description="for the greatest difference in years of experience; smaller ones in proportion"
+    )
+    gaps: tuple[GapWorth, ...] = Field(
+        (), max_length=39, description="for the difference in seniority; none has a value by default"
+    )
 
 
 class Fairness(FrozenModel):
-    """How far the best total gives way to those who are worst off."""
+    """How much of the best total is given up for the pairs that are worst off."""
 
-    max_cost: Share = Field(0.02, description="share of the best total that raising the worst pairs may cost")
+    max_cost: Share = Field(0.02, description="share of the best total that improving the worst pairs may cost")
     worst: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
         0.05, description="share of the pairs that count as the worst ones"
     )
 
 
 class Draw(FrozenModel):
-    """Chance among assignments that are as good as equal, so that what the weights do can be judged later."""
+    """The random choice among nearly equal assignments, so that the effect of the weights can be measured later."""
 
-    tolerance: Share = Field(0.002, description="difference in fit of two swapped pairs that counts as none")
+    tolerance: Share = Field(0.002, description="difference in fit of two swapped pairs that counts as zero")
     max_cost: Annotated[float, Field(ge=0, le=0.001, allow_inf_nan=False)] = Field(
-        0.0005, description="share of the best total that all of it may cost"
+        0.0005, description="share of the best total that all random choices together may cost"
     )
 
 
 class Matching(FrozenModel):
-    """How pairs come about."""
+    """How pairs are formed."""
 
     mode: Literal["cohort", "rolling"] = "cohort"
     release: Literal["coordinator", "automatic"] = "coordinator"
@@ -157,13 +161,13 @@ class Matching(FrozenModel):
     floors: Floors = Floors()
     weights: Weights = Weights()
     benefit: Benefit = Benefit()
-    ease: Compatibility = Field(Compatibility(), description="what compatibility is made of")
+    ease: Compatibility = Field(Compatibility(), description="the parts of compatibility")
     perspective: Perspective = Perspective()
     fairness: Fairness = Fairness()
     draw: Draw = Draw()
     waiting: Share = Field(
         0.1,
-        description="what the longest wait, or a pairing that failed, adds to somebody's fit when a round is solved",
+        description="added to the fit of a member in a round for the longest wait, or for a pairing that failed",
     )
 
 
@@ -180,7 +184,7 @@ class Meetings(FrozenModel):
 
 
 class Care(FrozenModel):
-    """How a pairing is looked after. ``min_group`` (k) may be raised, never lowered below 5."""
+    """How a pairing is supported. ``min_group`` (k) may be raised, never lowered below 5."""
 
     checkin_days: tuple[Annotated[int, Field(ge=0, le=1100)], ...] = (0, 30, 90)
     warm_up_days: Annotated[int, Field(ge=0, le=365)] = 45
@@ -198,14 +202,14 @@ class Retention(FrozenModel):
 
 
 class ProgrammeSettings(FrozenModel):
-    """All that a coordinator decides about a programme."""
+    """All settings of a programme; coordinators decide them."""
 
     labels: dict[Tag, Labels] = Field(min_length=1, description="by BCP 47 language tag")
     purpose: Annotated[str, Field(max_length=500)] = ""
     organisations: tuple[Id, ...] = Field(min_length=1)
     coordinators: tuple[MemberId, ...] = ()
     confidential_contact: Annotated[str, Field(min_length=1, max_length=320)] = Field(
-        description="whom anybody can turn to, outside every senior's line; a function, not a private address"
+        description="a contact for everybody, outside the line of every senior; a function, not a private address"
     )
     notice: Id = Field("1", description="version of the privacy notice that members have seen")
     starts: date | None = None
@@ -218,7 +222,7 @@ class ProgrammeSettings(FrozenModel):
 
 
 class ProgrammeChanged(EventData):
-    """A programme with all its settings; ``version`` grows with every change of them."""
+    """A programme with all its settings; every change of them increases ``version``."""
 
     TYPE: ClassVar[str] = "mentoring.programme.changed.v1"
     TOPIC: ClassVar[Topic] = PROGRAMMES
@@ -233,7 +237,7 @@ class ProgrammeChanged(EventData):
 
 
 class RoundEvent(EventData):
-    """A round's totals: how many people, how many pairs. Never who, never a score."""
+    """The totals of a round: numbers of people and pairs. It names nobody and contains no score."""
 
     TOPIC: ClassVar[Topic] = ROUNDS
     KEY: ClassVar[str] = "round_id"
@@ -246,7 +250,9 @@ class RoundEvent(EventData):
     juniors: Annotated[int, Field(ge=0)]
     pairs: Annotated[int, Field(ge=0)]
     proposed: Annotated[int, Field(ge=0)] = 0
-    withdrawn: Annotated[int, Field(ge=0)] = Field(0, description="no longer possible when it was published")
+    withdrawn: Annotated[int, Field(ge=0)] = Field(
+        0, description="pairs that were no longer possible when the round was published"
+    )
     unmatched_seniors: Annotated[int, Field(ge=0)] = 0
     unmatched_juniors: Annotated[int, Field(ge=0)] = 0
     happened_at: Instant
@@ -254,12 +260,12 @@ class RoundEvent(EventData):
 
 
 class RoundComputed(RoundEvent):
-    """A round was solved and waits for a coordinator's review."""
+    """A round was computed and waits for the review of a coordinator."""
 
     TYPE: ClassVar[str] = "mentoring.round.computed.v1"
 
 
 class RoundPublished(RoundEvent):
-    """A coordinator released a round, and all its proposals have gone out."""
+    """A coordinator released a round, and all its proposals were sent."""
 
     TYPE: ClassVar[str] = "mentoring.round.published.v1"

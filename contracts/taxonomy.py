@@ -1,6 +1,6 @@
-"""The topics that people offer and seek: a small tree with names and other words for the same thing.
+"""The topics that people offer and seek: a small tree with names and synonyms.
 
-Profiles maps what people type to it; the matcher gives part marks for related topics and names them in its reasons.
+Profiles maps typed words to topics. The matcher counts a related topic in part, and names topics in its reasons.
 """
 
 import tomllib
@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PARENT = 0.5  # one of the two topics contains the other
-SIBLING = 0.3  # both belong to the same topic
+SIBLING = 0.3  # both have the same parent topic
 
 TopicId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 
@@ -30,7 +30,7 @@ class SubjectTopic(BaseModel):
 
 
 class Taxonomy(BaseModel):
-    """All topics. Raises ``ValueError`` when an id or a word occurs twice, or a parent is unknown or in a circle."""
+    """All topics. Raises ``ValueError`` if an id or a word occurs twice, or a parent is unknown or in a cycle."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,28 +58,28 @@ class Taxonomy(BaseModel):
 
     @cached_property
     def by_word(self) -> Mapping[str, str]:
-        """Topic ids by every word for them, as ``resolve`` compares them."""
+        """Topic ids by each of their words, in the form that ``resolve`` compares."""
         return _words(self.topics)
 
     def name(self, id: str) -> str:
-        """The topic's name; of an unknown topic, its id in words."""
+        """The name of the topic; for an unknown topic, its id as words."""
         topic = self.by_id.get(id)
         return topic.name if topic else id.replace("-", " ")
 
     def resolve(self, text: str) -> str | None:
-        """The topic that ``text`` (an id, a name or an alias, in any case) stands for; None if it is unknown."""
+        """The topic of ``text``: an id, a name or an alias, in any case. None if it is unknown."""
         return self.by_word.get(_word(text))
 
     @cached_property
     def near(self) -> Mapping[str, Mapping[str, float]]:
-        """Of each topic those that are ``related`` to it, and how much."""
+        """For each topic the topics that are ``related`` to it, with the degree."""
         return {
             topic: {other: share for other in self.by_id if (share := self.related(topic, other)) > 0}
             for topic in self.by_id
         }
 
     def related(self, a: str, b: str) -> float:
-        """How much knowing ``a`` helps who asks for ``b``, from 0 to 1; symmetric."""
+        """How much knowledge of ``a`` helps a member who seeks ``b``, from 0 to 1; symmetric."""
         if a == b:
             return 1.0
         topics = self.by_id
@@ -94,7 +94,7 @@ class Taxonomy(BaseModel):
 
 
 def _word(text: str) -> str:
-    """``text`` as it is compared: one case, hyphens as spaces, single spaces."""
+    """``text`` in the form that is compared: one case, hyphens as spaces, single spaces."""
     folded = unicodedata.normalize("NFKC", text).casefold().replace("-", " ").replace("_", " ")
     return " ".join(folded.split())
 
@@ -110,7 +110,7 @@ def _words(topics: tuple[SubjectTopic, ...]) -> dict[str, str]:
 
 @cache
 def load() -> Taxonomy:
-    """The taxonomy that comes with the product."""
+    """The taxonomy that is part of the product."""
     with files("contracts").joinpath("topics.toml").open("rb") as file:
         return Taxonomy.model_validate(tomllib.load(file))
 

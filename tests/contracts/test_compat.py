@@ -152,6 +152,6 @@ def test_the_check_names_what_is_missing_unknown_or_unread(tmp_path: Path) -> No
     path = tmp_path / PairingFormed.TYPE / "1.json"
     path.write_text(json.dumps({"schema": schema_of(PairingFormed), "records": [record]}))
     assert [line.split(": ")[1] for line in compat.check(tmp_path)] == [
-        "was released, and is in the catalogue no more",
+        "was released, and is no longer in the catalogue",
         "1.json",
     ]
