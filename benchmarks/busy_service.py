@@ -40,7 +40,7 @@ Rows = AsyncIOMotorClient[dict[str, Any]]
 
 
 @dataclass
-class Desk:
+class RequestDesk:
     """Speaks to one estate as an admin."""
 
     estate: Estate
@@ -61,12 +61,12 @@ async def measure(estate: Estate, scale: float = 1.0) -> dict[str, Any]:
     mongo: Rows = AsyncIOMotorClient(estate.addresses.mongo)
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
-            return await _measured(Desk(estate, client), mongo[estate.database("matcher")]["members"], count)
+            return await _measured(RequestDesk(estate, client), mongo[estate.database("matcher")]["members"], count)
     finally:
         mongo.close()
 
 
-async def _measured(desk: Desk, members: Any, count: int) -> dict[str, Any]:
+async def _measured(desk: RequestDesk, members: Any, count: int) -> dict[str, Any]:
     changing = await import_people(desk.client, desk.estate, 10)
     await _inhabit(desk, members, "busy-small", cohort.cohort(SMALL, seed=2))
     await _inhabit(desk, members, "busy-all", cohort.cohort(count))
@@ -74,13 +74,13 @@ async def _measured(desk: Desk, members: Any, count: int) -> dict[str, Any]:
     await desk.ask("POST", f"/rounds/{small['round_id']}/publish")
     await _until(desk, small["round_id"], lambda round: round["state"] == "published")
 
-    idle = await _asked(desk, _after(IDLE_S))
+    idle = await _measure_requests(desk, _after(IDLE_S))
     group = await _group(desk.estate)
     memory = _Memory(desk.estate)
     started = time.perf_counter()
     computing = asyncio.create_task(_round(desk, "busy-all", memory.look))
     events = asyncio.create_task(_changes(desk, members, changing, computing.done))
-    busy = await _asked(desk, computing.done)
+    busy = await _measure_requests(desk, computing.done)
     round = await computing
     computed_s = time.perf_counter() - started
     delays = await events
@@ -108,7 +108,7 @@ async def _measured(desk: Desk, members: Any, count: int) -> dict[str, Any]:
     }
 
 
-async def _inhabit(desk: Desk, members: Any, programme: str, people: list[ProfileChanged]) -> None:
+async def _inhabit(desk: RequestDesk, members: Any, programme: str, people: list[ProfileChanged]) -> None:
     """A programme, and its people as the projection keeps them."""
     settings = cohort.settings().model_dump(mode="json")
     await desk.ask("POST", "/programmes", {"programme_id": programme, "settings": settings})
@@ -124,13 +124,13 @@ def _row(profile: ProfileChanged, programme: str) -> dict[str, Any]:
     return {**row, "_id": profile.member_id, "sequence": 1, "grave": False}
 
 
-async def _round(desk: Desk, programme: str, look: Callable[[], None] = lambda: None) -> Any:
+async def _round(desk: RequestDesk, programme: str, look: Callable[[], None] = lambda: None) -> Any:
     started = await desk.ask("POST", f"/programmes/{programme}/rounds", {"seed": 1})
     return await _until(desk, started["round_id"], lambda round: round["state"] != "computing", look)
 
 
 async def _until(
-    desk: Desk, round_id: str, there: Callable[[Any], bool], look: Callable[[], None] = lambda: None
+    desk: RequestDesk, round_id: str, there: Callable[[Any], bool], look: Callable[[], None] = lambda: None
 ) -> Any:
     async with asyncio.timeout(LONGEST_S):
         while not there(round := await desk.ask("GET", f"/rounds/{round_id}")):
@@ -139,7 +139,7 @@ async def _until(
         return round
 
 
-async def _asked(desk: Desk, done: Callable[[], bool]) -> list[float]:
+async def _measure_requests(desk: RequestDesk, done: Callable[[], bool]) -> list[float]:
     """Seconds until each answer, counted from when it should have been asked; asked at a steady pace until ``done``."""
     begin, taken = time.perf_counter(), list[float]()
     waiting: set[asyncio.Task[None]] = set()
@@ -164,7 +164,7 @@ def _after(seconds: float) -> Callable[[], bool]:
     return lambda: time.perf_counter() > end
 
 
-async def _changes(desk: Desk, members: Any, people: list[str], done: Callable[[], bool]) -> list[float]:
+async def _changes(desk: RequestDesk, members: Any, people: list[str], done: Callable[[], bool]) -> list[float]:
     """Seconds from each change of a profile until it stands in the matcher's projection."""
     delays: list[float] = []
     number = 0
@@ -192,7 +192,7 @@ async def _group(estate: Estate) -> list[str]:
         await admin.close()
 
 
-async def _repaired(desk: Desk, round_id: str) -> float:
+async def _repaired(desk: RequestDesk, round_id: str) -> float:
     """Seconds from asking for the round without one of its pairs until that is stored."""
     [pair] = (await desk.ask("GET", f"/rounds/{round_id}/proposals?limit=1"))["items"]
     two = {side: pair[side]["member_id"] for side in ("senior", "junior")}
@@ -203,7 +203,7 @@ async def _repaired(desk: Desk, round_id: str) -> float:
     return time.perf_counter() - begin
 
 
-async def _published(desk: Desk, round_id: str) -> Mapping[str, Any]:
+async def _published(desk: RequestDesk, round_id: str) -> Mapping[str, Any]:
     begin = time.perf_counter()
     released = await desk.ask("POST", f"/rounds/{round_id}/publish")
     few = min(FEW, released["pairs"])

@@ -22,7 +22,7 @@ TODAY = date(2026, 3, 2)
 _EACH = 6  # topics offered, and as many sought
 _SPAN = 8  # people who report to one manager
 _DEPARTMENT = 400  # people in a department
-_KNOWN = 12  # topics that come with a department's jobs
+_TOPICS_PER_DEPARTMENT = 12  # topics that come with a department's jobs
 _LEVELS = {"senior": (9, 20), "junior": (1, 9)}
 _LEANINGS = [n / 2 for n in range(-4, 5)]
 _SKIPPED = 0.1  # statements about style
@@ -52,7 +52,9 @@ def cohort(people: int, seed: int = 1, two_places: float = 0.0) -> list[ProfileC
     rng = Random(seed)
     topics = sorted(topic.id for topic in load().topics)
     popular = {"senior": _popularity(rng, topics, FRESH_TOPICS), "junior": _popularity(rng, topics, SEASONED_TOPICS)}
-    departments = [(f"department-{n}", rng.sample(topics, _KNOWN)) for n in range(max(4, people // _DEPARTMENT))]
+    departments = [
+        (f"department-{n}", rng.sample(topics, _TOPICS_PER_DEPARTMENT)) for n in range(max(4, people // _DEPARTMENT))
+    ]
     ids = [f"{n:06d}-{rng.getrandbits(32):08x}" for n in range(people)]
     levels = [rng.randint(*_LEVELS[_side(n, people)]) for n in range(people)]
     at = [rng.randrange(len(departments)) for _ in ids]

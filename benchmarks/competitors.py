@@ -76,12 +76,12 @@ def greedy(question: MatchingProblem) -> Result:
 def mentor_match(question: MatchingProblem, everything: Everything) -> Result:
     """By rules of its own kinds that come closest to what our people say of themselves. Raises ``peers.Missing``."""
     seniors, juniors = eligible_sides(question)
-    told = {
+    request = {
         "mentors": [
-            _told(item.profile) | {"excluded": np.nonzero(row <= 0)[0].tolist()}
+            _request_of(item.profile) | {"excluded": np.nonzero(row <= 0)[0].tolist()}
             for item, row in zip(seniors, everything.scores, strict=True)
         ],
-        "mentees": [_told(item.profile) for item in juniors],
+        "mentees": [_request_of(item.profile) for item in juniors],
         "rules": [
             ["excluded is disqualified"],
             ["mentee's among mentor's", "wish", "offers", WISHED],
@@ -90,7 +90,7 @@ def mentor_match(question: MatchingProblem, everything: Everything) -> Result:
             ["unmatched", MATCHED],
         ],
     }
-    answer = peers.ask(peers.MENTOR_MATCH, told)
+    answer = peers.ask(peers.MENTOR_MATCH, request)
     return Result(answer.pairs, answer.seconds)
 
 
@@ -164,7 +164,7 @@ def _blocks(pairs: CohortFit) -> Iterator[tuple[slice, FitBlock]]:
         yield rows, pairs.evaluate_block(np.arange(rows.start, rows.stop), everybody)
 
 
-def _told(profile: ProfileChanged) -> dict[str, Any]:
+def _request_of(profile: ProfileChanged) -> dict[str, Any]:
     """What mentor-match can compare: a grade, the first of the strongest wishes, what is offered, a department."""
     wish = max(profile.seeks, key=lambda seek: seek.priority, default=None)
     return {

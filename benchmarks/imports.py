@@ -24,7 +24,7 @@ PEOPLE = 100_000
 CHUNK = 1000
 OWNED = (("profiles", "persons"), ("profiles", "keys"))
 PROJECTED = (("matcher", "members"), ("notifier", "contacts"), ("feedback", "members"))
-KEPT = (*OWNED, *PROJECTED)
+COLLECTIONS = (*OWNED, *PROJECTED)
 
 
 async def measure(estate: Estate, scale: float = 1.0) -> dict[str, Any]:
@@ -38,7 +38,9 @@ async def measure(estate: Estate, scale: float = 1.0) -> dict[str, Any]:
             await asyncio.sleep(0.2)
     projected = time.perf_counter() - start
     memory = estate.peak_memory()
-    inserting = {f"{service}.{name}": await _insert_again(mongo, estate, service, name) for service, name in KEPT}
+    inserting = {
+        f"{service}.{name}": await _insert_again(mongo, estate, service, name) for service, name in COLLECTIONS
+    }
     producing = await _produce_again(estate)
     mongo.close()
     floor = sum(inserting.values()) + producing

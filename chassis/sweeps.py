@@ -67,7 +67,7 @@ class Sweep(Generic[S]):
         until = now + timedelta(seconds=ahead * (_highest_speed(clock) if self.on == "due" else 1.0))
         queue = self.aggregates.due_queues[self.on]
         queue.horizon = until  # before the search, which may miss what is saved meanwhile
-        found, overdue, searching = 0, 0, 0.0
+        result, overdue, searching = 0, 0, 0.0
         after: Document | None = None
         while True:
             started = time.monotonic()
@@ -76,13 +76,13 @@ class Sweep(Generic[S]):
             passed = [document for document in page if document[self.on] <= now]
             for document in page[len(passed) :]:
                 queue.push(document["_id"], document[self.on])
-            found += len(passed)
+            result += len(passed)
             overdue += self._overdue(passed, now, clock)
-            metrics.set_due(self.aggregates.name, self.on, found)
+            metrics.set_due(self.aggregates.name, self.on, result)
             metrics.set_overdue(self.aggregates.name, self.on, overdue)
             await self._act_on(passed)
             if len(page) < SEARCH_PAGE:
-                return SearchStatistics(found, searching)
+                return SearchStatistics(result, searching)
             after = page[-1]
 
     async def act_on_queue(self, clock: Clock) -> int:
@@ -90,8 +90,8 @@ class Sweep(Generic[S]):
         now = self._now(clock)
         if not (ids := self.aggregates.due_queues[self.on].pop_due(now, SEARCH_PAGE)):
             return 0
-        found = (await self.aggregates.documents(ids)).values()
-        passed = [document for document in found if document[self.on] is not None and document[self.on] <= now]
+        result = (await self.aggregates.documents(ids)).values()
+        passed = [document for document in result if document[self.on] is not None and document[self.on] <= now]
         metrics.set_due(self.aggregates.name, self.on, len(passed))
         await self._act_on(sorted(passed, key=lambda document: document[self.on]))
         return len(passed)
@@ -172,9 +172,9 @@ async def run_relay_sweep(relay: Relay, aggregates: Aggregates[Any]) -> None:
     while True:
         try:
             started = time.monotonic()
-            found = await relay.sweep(aggregates)
+            result = await relay.sweep(aggregates)
             rest = max(
-                RELAY_INTERVAL_S, rest_after(SearchStatistics(found, time.monotonic() - started), aggregates.profile)
+                RELAY_INTERVAL_S, rest_after(SearchStatistics(result, time.monotonic() - started), aggregates.profile)
             )
         except PyMongoError:
             log.exception("a sweep failed; it is repeated")

@@ -59,19 +59,19 @@ def ask(peer: Peer, question: dict[str, Any]) -> Answer:
     )
     if done.returncode != 0:
         raise RuntimeError(f"{peer.name} failed: {done.stderr[-2000:]}")
-    told = json.loads(done.stdout)
-    return Answer([(s, j) for s, j in told.pop("pairs")], told.pop("seconds"), told)
+    answer = json.loads(done.stdout)
+    return Answer([(s, j) for s, j in answer.pop("pairs")], answer.pop("seconds"), answer)
 
 
 def _environment(peer: Peer) -> Path:
     """The environment's Python. It is made under another name first, so that a half-made one is never used."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "viceversa" / "benchmarks"
     pins = "+".join(pin.replace("==", "-") for pin in peer.pins)
-    place = home / f"{pins}-{sysconfig.get_python_version()}"
-    python = place / "bin" / "python"
+    path = home / f"{pins}-{sysconfig.get_python_version()}"
+    python = path / "bin" / "python"
     if not python.exists():
         home.mkdir(parents=True, exist_ok=True)
-        _run(peer, sys.executable, "-m", "venv", "--clear", place)
+        _run(peer, sys.executable, "-m", "venv", "--clear", path)
         try:
             _run(peer, python, "-m", "pip", "install", "--quiet", "--no-deps", *peer.pins)
         except Missing:
@@ -84,5 +84,5 @@ def _run(peer: Peer, *command: str | Path) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALLATION)
     except (OSError, subprocess.SubprocessError) as error:
-        told = getattr(error, "stderr", None) or str(error)
-        raise Missing(f"{peer.name} cannot be installed: {str(told).strip()[-300:]}") from error
+        answer = getattr(error, "stderr", None) or str(error)
+        raise Missing(f"{peer.name} cannot be installed: {str(answer).strip()[-300:]}") from error

@@ -53,19 +53,19 @@ def _fits(kind: Any) -> Callable[[Any], Any]:
 
 
 def _limits(metadata: Any) -> Mapping[str, Any]:
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for entry in metadata:
         if isinstance(entry, FieldInfo):
-            found |= _limits(entry.metadata)
+            result |= _limits(entry.metadata)
         elif isinstance(entry, GroupedMetadata):
-            found |= _limits(list(entry))
+            result |= _limits(list(entry))
         elif isinstance(entry, BaseMetadata):
-            found |= {
+            result |= {
                 name: getattr(entry, name)
                 for name in ("ge", "le", "gt", "lt", "min_length", "max_length")
                 if hasattr(entry, name)
             }
-    return found
+    return result
 
 
 def _of(kind: Any, limits: Mapping[str, Any]) -> st.SearchStrategy[Any]:

@@ -107,11 +107,11 @@ def test_key_subject_and_correlation_are_fields(event: type[EventData]) -> None:
 
 
 def test_no_field_can_hold_free_text_unless_it_was_argued() -> None:
-    found = {name for event in EVENTS for name in free_texts(event)}
-    assert found == set(ARGUED)
+    result = {name for event in EVENTS for name in free_texts(event)}
+    assert result == set(ARGUED)
 
 
-def test_only_the_restricted_contact_event_holds_a_name_or_an_address() -> None:
+def test_only_contact_events_hold_a_name_or_an_address() -> None:
     holders = {
         event.__name__ for event in EVENTS if any("email" in name or "display" in name for name in free_texts(event))
     }
@@ -141,8 +141,8 @@ def test_the_walk_finds_free_text_wherever_it_hides() -> None:
 def free_texts(model: type[BaseModel]) -> Iterator[str]:
     for name, info in model.model_fields.items():
         whole = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
-        for found in _texts(whole, closed=False):
-            yield f"{model.__name__}.{name}" if found == "here" else found
+        for result in _texts(whole, closed=False):
+            yield f"{model.__name__}.{name}" if result == "here" else result
 
 
 def field_names(model: type[BaseModel]) -> Iterator[str]:

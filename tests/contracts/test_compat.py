@@ -34,13 +34,13 @@ def _changed(path: str, value: Any) -> dict[str, Any]:
     """``OLD`` with one thing set; ``None`` takes it out."""
     new = deepcopy(OLD)
     *parents, last = path.split("/")
-    place = new
+    new_position = new
     for name in parents:
-        place = place[name]
+        new_position = new_position[name]
     if value is None:
-        del place[last]
+        del new_position[last]
     else:
-        place[last] = value
+        new_position[last] = value
     return new
 
 
@@ -110,12 +110,12 @@ def test_every_released_record_is_read_and_written_again(path: Path) -> None:
         assert _as_far_as(record["data"], data) == record["data"]
 
 
-def _as_far_as(known: Any, data: Any) -> Any:
+def _as_far_as(expected: Any, data: Any) -> Any:
     """``data`` without the optional fields that it has gained since ``known``, at any depth."""
-    if isinstance(known, dict) and isinstance(data, dict):
-        return {name: _as_far_as(known[name], value) for name, value in data.items() if name in known}
-    if isinstance(known, list) and isinstance(data, list) and len(known) == len(data):
-        return [_as_far_as(*pair) for pair in zip(known, data, strict=True)]
+    if isinstance(expected, dict) and isinstance(data, dict):
+        return {name: _as_far_as(expected[name], value) for name, value in data.items() if name in expected}
+    if isinstance(expected, list) and isinstance(data, list) and len(expected) == len(data):
+        return [_as_far_as(*pair) for pair in zip(expected, data, strict=True)]
     return data
 
 

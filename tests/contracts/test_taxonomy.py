@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from contracts.taxonomy import PARENT, SIBLING, SubjectTopic, Taxonomy, load, related, resolve
 
 
-def test_a_topic_is_found_by_its_id_its_name_and_its_aliases_in_any_case() -> None:
+def test_id_name_and_aliases_resolve_in_any_case() -> None:
     assert resolve("generative-ai") == resolve("Generative  AI") == resolve("ChatGPT") == "generative-ai"
     assert resolve("DATA & AI") == "data-ai"
     assert resolve("underwater basket weaving") is None

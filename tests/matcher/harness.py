@@ -169,7 +169,7 @@ class World:
         assert service == "profiles" or issubclass(kind, FeedbackEvent | OutcomeRecorded)
         await say(self.producer, self.prefix, event, service, self._sequence)
 
-    async def heard(self, topic: Topic) -> list[KafkaRecord]:
+    async def read_topic(self, topic: Topic) -> list[KafkaRecord]:
         """All records of a topic since the start of this test, by partition and offset."""
         connection, since = Connection(self.servers.kafka), iso(self.since)
         records = [record async for record in read_topic(connection, self.prefix, topic.name)]

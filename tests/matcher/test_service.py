@@ -57,7 +57,7 @@ async def is_over(company: World, pairing_id: str, state: str, *members: str) ->
 
 
 async def types_on(company: World, topic: Any) -> list[str]:
-    return [str(record.header("ce_type")).removeprefix("mentoring.") for record in await company.heard(topic)]
+    return [str(record.header("ce_type")).removeprefix("mentoring.") for record in await company.read_topic(topic)]
 
 
 class TestSeats:
@@ -69,19 +69,19 @@ class TestSeats:
             *(person(f"j{n}", "junior") for n in range(times)),
             *(person(f"{side}{n}") for n in range(times) for side in ("a", "b")),
         )
-        one, two = company.replicas[0], await company.second()
-        places = asyncio.Semaphore(8)
+        item, two = company.replicas[0], await company.second()
+        slots = asyncio.Semaphore(8)
 
         async def contest(n: int) -> list[int]:
-            async with places:
-                asked = [
-                    await one.do(f"member:{side}{n}", f"/programmes/{PROGRAMME}/requests", {"partner": f"j{n}"})
+            async with slots:
+                request_body = [
+                    await item.do(f"member:{side}{n}", f"/programmes/{PROGRAMME}/requests", {"partner": f"j{n}"})
                     for side in ("a", "b")
                 ]
                 answers = await asyncio.gather(
                     *(
                         replica.ask(f"member:j{n}", "POST", f"/requests/{request['request_id']}/accept")
-                        for replica, request in zip((one, two), asked, strict=True)
+                        for replica, request in zip((item, two), request_body, strict=True)
                     )
                 )
                 for answer in answers:
@@ -92,7 +92,7 @@ class TestSeats:
 
         outcomes = await asyncio.gather(*(contest(n) for n in range(times)))
         assert all(outcome in ([200, 409], [409, 409]) for outcome in outcomes)
-        live = [stored.state async for stored in one.matcher.pairings.find({"state": "formed"})]
+        live = [stored.state async for stored in item.matcher.pairings.find({"state": "formed"})]
         juniors = [pairing.plan.junior.member_id for pairing in live]
         assert len(juniors) == len(set(juniors)) == sum(200 in outcome for outcome in outcomes)
 
@@ -114,7 +114,7 @@ class TestSeats:
         pairing_id = await formed(company)
         await company.say(person("s", employment="left"))
         await is_over(company, pairing_id, "ended", "s", "j")
-        assert b'"end_kind":"not_started"' in ((await company.heard(PAIRINGS))[-1].value or b"")
+        assert b'"end_kind":"not_started"' in ((await company.read_topic(PAIRINGS))[-1].value or b"")
 
 
 class TestPrivacy:
@@ -136,7 +136,7 @@ class TestPrivacy:
         for who in ("member:boss", "coordinator:boss:another", "service"):
             assert (await first.ask(who, "GET", path)).status_code in (403, 404)
         await is_over(company, mine["pairing_id"], "lapsed", "s", "j")
-        events = [record.value for topic in (PAIRINGS, PAIRING_STATES) for record in await company.heard(topic)]
+        events = [record.value for topic in (PAIRINGS, PAIRING_STATES) for record in await company.read_topic(topic)]
         assert not any(b"no_time" in value or b"declined" in value for value in events if value)
 
     async def test_an_erased_member_is_gone_and_reported_once(self, company: World) -> None:
@@ -146,14 +146,14 @@ class TestPrivacy:
         await company.round(publish=False)
         await company.gone("j")
 
-        async def told() -> bool:
+        async def is_published() -> bool:
             return "erasure.completed.v1" in await types_on(company, PRIVACY)
 
-        await until(told)
+        await until(is_published)
         assert await types_on(company, PRIVACY) == ["erasure.requested.v1", "erasure.completed.v1"]
         await is_over(company, pairing_id, "ended", "s", "j")
         assert "pairing.ended.v1" in await types_on(company, PAIRINGS)
-        assert (await company.heard(PAIRING_STATES))[-1].value is None
+        assert (await company.read_topic(PAIRING_STATES))[-1].value is None
         matcher = company.replicas[0].matcher
         for collection in (
             matcher.pairings.collection,
@@ -191,7 +191,7 @@ class TestPrivacy:
         await formed(company, "s", "j")
         await formed(company, "t", "k")
         seen = (await first.get(coordinator, f"/pairings?programme_id={PROGRAMME}"))["items"]
-        assert [{one["member_id"] for one in pairing["participants"]} for pairing in seen] == [{"t", "k"}]
+        assert [{item["member_id"] for item in pairing["participants"]} for pairing in seen] == [{"t", "k"}]
         everything = (await first.get("admin", f"/pairings?programme_id={PROGRAMME}"))["items"]
         hidden = next(pairing for pairing in everything if pairing not in seen)
         assert (await first.ask(coordinator, "GET", f"/pairings/{hidden['pairing_id']}")).status_code == 404
@@ -235,7 +235,7 @@ class TestPartnerChange:
         await is_over(company, pairing_id, "ended", "s", "j")
         await company.pass_time(timedelta(days=3))
         free = (await first.get("admin", f"/programmes/{PROGRAMME}/free"))["items"]
-        assert [(one["member_id"], one["days_waiting"]) for one in free] == [("s", 3), ("j", 3)]
+        assert [(item["member_id"], item["days_waiting"]) for item in free] == [("s", 3), ("j", 3)]
         path = f"/programmes/{PROGRAMME}/suggestions"
         assert (await first.do("admin", path))["items"] == []
         await company.people(person("t"))
@@ -296,7 +296,7 @@ class TestPublication:
 
         await until(all_told)
         assert (await types_on(company, ROUNDS)) == ["round.computed.v1", "round.published.v1"]
-        assert len({record.header("ce_id") for record in await company.heard(PAIRINGS)}) == 5
+        assert len({record.header("ce_id") for record in await company.read_topic(PAIRINGS)}) == 5
 
     async def test_an_empty_round_explains_itself(self, company: World) -> None:
         await company.open_programme()
@@ -316,29 +316,33 @@ class TestRequests:
             person("s"), person("j1", "junior"), person("j2", "junior", avoid=("s",)), person("j3", "junior")
         )
         first = company.replicas[0]
-        asked = {
+        request_body = {
             partner: await first.do("member:s", f"/programmes/{PROGRAMME}/requests", {"partner": partner})
             for partner in ("j1", "j2")
         }
         plain, hidden = (
-            {name: value for name, value in asked[partner].items() if name not in ("request_id", "asked", "asked_at")}
+            {
+                name: value
+                for name, value in request_body[partner].items()
+                if name not in ("request_id", "asked", "asked_at")
+            }
             for partner in ("j1", "j2")
         )
         assert plain.keys() == hidden.keys()
         assert hidden["state"] == plain["state"] == "open"
         assert len((await first.get("member:s", "/requests"))["items"]) == 2
         assert (await first.get("member:j2", "/requests"))["items"] == []
-        request = f"/requests/{asked['j2']['request_id']}"
+        request = f"/requests/{request_body['j2']['request_id']}"
         assert (await first.ask("member:j2", "GET", request)).status_code == 404
         assert (await first.ask("member:j2", "POST", f"{request}/accept")).status_code == 404
         shortlist = (await first.get("member:s", f"/programmes/{PROGRAMME}/shortlist"))["items"]
         assert {choice["member_id"] for choice in shortlist} == {"j1", "j3"}
         assert "score" not in str(shortlist)
-        await first.do("member:j1", f"/requests/{asked['j1']['request_id']}/decline")
+        await first.do("member:j1", f"/requests/{request_body['j1']['request_id']}/decline")
         await company.pass_time(timedelta(days=20))
 
         async def both_lapsed() -> bool:
-            return {one["state"] for one in (await first.get("member:s", "/requests"))["items"]} == {"lapsed"}
+            return {item["state"] for item in (await first.get("member:s", "/requests"))["items"]} == {"lapsed"}
 
         await until(both_lapsed)
 
@@ -346,15 +350,15 @@ class TestRequests:
         await company.open_programme(settings(**CHOICE))
         await company.people(person("s"), person("j", "junior"))
         first = company.replicas[0]
-        asked = await first.do("member:j", f"/programmes/{PROGRAMME}/requests", {"partner": "s"})
-        assert asked["asker_side"] == "junior"
-        done = await first.do("member:s", f"/requests/{asked['request_id']}/accept")
+        request = await first.do("member:j", f"/programmes/{PROGRAMME}/requests", {"partner": "s"})
+        assert request["asker_side"] == "junior"
+        done = await first.do("member:s", f"/requests/{request['request_id']}/accept")
         assert (done["request"]["state"], done["pairing"]["state"], done["pairing"]["origin"]) == (
             "accepted",
             "formed",
             "request",
         )
-        again = await first.do("member:s", f"/requests/{asked['request_id']}/accept")
+        again = await first.do("member:s", f"/requests/{request['request_id']}/accept")
         assert again["pairing"]["pairing_id"] == done["pairing"]["pairing_id"]
 
     async def test_members_choose_only_where_the_programme_allows_it(self, company: World) -> None:

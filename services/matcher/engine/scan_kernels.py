@@ -23,7 +23,7 @@ IntOrArray = TypeVar("IntOrArray", int, Int64s)
 SENIORS_PER_GROUP = 64
 _JUNIORS_PER_BLOCK = 16  # juniors whose unmet shares are transposed at once
 _BELOW_FLOOR_PENALTY = np.float32(1e9)  # score penalty for a benefit below its floor, per unit of missing benefit
-_ZERO, _ONE = np.float32(0), np.float32(1)
+_ZERO, _UNIT = np.float32(0), np.float32(1)
 _SCORE_STEPS = np.float32(2**28)  # steps of a score in a key; float32 scores are no finer, except near 0
 _LOW_32_BITS = 2**32 - 1
 _KNUTH_MULTIPLIER = 0x9E3779B1  # multiplicative hashing of neighbouring numbers (Knuth 1998, 6.4)
@@ -216,11 +216,11 @@ def _fill_open_shares(coverage: Float32s, wishes: WishLists, open_: Float32s) ->
         block = min(_JUNIORS_PER_BLOCK, width - start)
         for n in range(block):
             left = block_open[n]
-            left[:] = _ONE
+            left[:] = _UNIT
             for k in range(wishes.first[start + n], wishes.first[start + n + 1]):
                 covers, worth = coverage[wishes.topics[k]], wishes.worths[k]
                 for i in range(SENIORS_PER_GROUP):
-                    left[i] *= _ONE - worth * covers[i]
+                    left[i] *= _UNIT - worth * covers[i]
         for i in range(SENIORS_PER_GROUP):
             for n in range(block):
                 open_[i, start + n] = block_open[n, i]
@@ -243,11 +243,11 @@ def _fill_row(
     """
     width = len(theirs)
     mine, similarity, score = row.open, row.similarity, row.score
-    mine[:] = _ONE
+    mine[:] = _UNIT
     for k in range(seniors.wishes.first[r], seniors.wishes.first[r + 1]):
         covers, worth = tile.coverage[seniors.wishes.topics[k]], seniors.wishes.worths[k]
         for c in range(width):
-            mine[c] *= _ONE - worth * covers[c]
+            mine[c] *= _UNIT - worth * covers[c]
     similarity[:] = _ZERO
     _add_rows(tile.styles, seniors.styles[r], similarity)
     for c in range(width):
@@ -256,7 +256,7 @@ def _fill_row(
     ease = tile.ease[seniors.ease[r]]
     for c in range(width):
         greater = max(mine[c], theirs[c])
-        similarity[c] = min(_ONE, similarity[c])
+        similarity[c] = min(_UNIT, similarity[c])
         score[c] += terms.compatibility * similarity[c] * ease[c]
         score[c] -= terms.higher * (mine[c] + theirs[c]) + terms.excess * greater
         score[c] -= _BELOW_FLOOR_PENALTY * max(_ZERO, greater - terms.max_open)

@@ -317,10 +317,10 @@ def _benefit_of_all(
     return np.asarray(-np.expm1(np.ascontiguousarray(sums.T) if is_transposed else sums), dtype=np.float64)
 
 
-def _have_common_bit(one: Bits, rows: Int64s, other: Bits, columns: Int64s) -> Bools:
+def _have_common_bit(first: Bits, rows: Int64s, other: Bits, columns: Int64s) -> Bools:
     """Whether the two share a bit. The sides may differ in words: nobody shares a language that only one side knows."""
     common: Bools = np.zeros(np.broadcast_shapes(rows.shape, columns.shape), dtype=np.bool_)
-    for mine, theirs in zip(one, other, strict=False):
+    for mine, theirs in zip(first, other, strict=False):
         common |= (mine[rows] & theirs[columns]) != 0
     return common
 

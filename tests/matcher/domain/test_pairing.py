@@ -280,7 +280,7 @@ class AnyLife(RuleBasedStateMachine):
         assert len(self.told) == published_before, "nothing tells of it"
 
     @rule()
-    def kept(self) -> None:
+    def check_invariants(self) -> None:
         self.attempt(pairings.decide_conflict, "keep")
 
     @precondition(lambda self: len(self.told) > 3)

@@ -33,7 +33,7 @@ from services.matcher.domain.receipts.receipt import (
 from services.matcher.pairings.reservation import split_into_batches
 from tests.matcher.builders import MOMENT, NOW, PROGRAMME, TAXONOMY, TODAY, member, moment_at, person, settings
 
-ONE = SeatLimits(total=1, programme=1)
+SINGLE = SeatLimits(total=1, programme=1)
 SEAT = Seat(attempt=1, partner="b", programme_id=PROGRAMME)
 
 
@@ -64,13 +64,13 @@ def receipt_for(pairing: Pairing) -> Receipt:
     )
 
 
-def taken(ledger: SeatLedger | None, pairing_id: str, seat: Seat, limits: SeatLimits = ONE) -> SeatLedger:
+def taken(ledger: SeatLedger | None, pairing_id: str, seat: Seat, limits: SeatLimits = SINGLE) -> SeatLedger:
     decided = ledgers.take_seat(ledger, "a", pairing_id, seat, limits, NOW)
     assert decided is not None
     return decided[0]
 
 
-def refusal(ledger: SeatLedger, pairing_id: str, seat: Seat, limits: SeatLimits = ONE) -> str:
+def refusal(ledger: SeatLedger, pairing_id: str, seat: Seat, limits: SeatLimits = SINGLE) -> str:
     with pytest.raises(CommandRejected) as caught:
         ledgers.take_seat(ledger, "a", pairing_id, seat, limits, NOW)
     return caught.value.code
@@ -81,7 +81,7 @@ class TestSeatTaking:
         full = taken(None, "ab", SEAT)
         assert full.held == {"ab": SEAT}
         assert refusal(full, "ac", Seat(attempt=1, partner="c", programme_id=PROGRAMME)) == "no_seat"
-        assert ledgers.take_seat(full, "a", "ab", SEAT, ONE, NOW) is None, "the same step again changes nothing"
+        assert ledgers.take_seat(full, "a", "ab", SEAT, SINGLE, NOW) is None, "the same step again changes nothing"
 
     def test_same_partner_holds_no_second_seat(self) -> None:
         ledger = taken(None, "ab", SEAT, SeatLimits(total=5, programme=5))
@@ -99,7 +99,7 @@ class TestSeatTaking:
         two = SeatLimits(total=2, programme=2)
         ledger = taken(taken(None, "ab", SEAT, two), "ac", SEAT.model_copy(update={"partner": "c"}), two)
         assert len(ledger.held) == 2
-        assert refusal(ledger, "ad", SEAT.model_copy(update={"partner": "d"}), ONE) == "no_seat"
+        assert refusal(ledger, "ad", SEAT.model_copy(update={"partner": "d"}), SINGLE) == "no_seat"
 
     def test_limits_count_in_total_and_for_each_programme(self) -> None:
         both = {"programme_id": "other", "side": "senior", "state": "ready", "capacity": 2}

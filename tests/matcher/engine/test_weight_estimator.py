@@ -46,7 +46,7 @@ def outcome(**bands: Band) -> OutcomeRecorded:
     )
 
 
-def heard(number: int, hidden: Hidden, seed: int = 1, round_id: str = "r") -> list[OutcomeExample]:
+def observed_outcomes(number: int, hidden: Hidden, seed: int = 1, round_id: str = "r") -> list[OutcomeExample]:
     """Outcomes of so many pairs, whose parts vary as freely as parts can."""
     rng = np.random.default_rng(seed)
     return list(benchmark.events(rng.uniform(0.2, 1.0, (number, 4)), hidden, rng, round_id))
@@ -55,7 +55,7 @@ def heard(number: int, hidden: Hidden, seed: int = 1, round_id: str = "r") -> li
 class TestEstimatorEstimate:
     def test_many_outcomes_reveal_the_true_preferences(self) -> None:
         hidden = Hidden((0.1, 0.1, 0.2, 0.6))
-        estimate = estimate_weights(heard(3000, hidden), DEFAULT)
+        estimate = estimate_weights(observed_outcomes(3000, hidden), DEFAULT)
         assert np.allclose(estimate.shares, hidden.shares, atol=0.06)
         assert all(
             low - 0.01 <= true <= high + 0.01
@@ -68,7 +68,7 @@ class TestEstimatorEstimate:
     def test_intervals_cover_the_truth_nine_times_in_ten(self) -> None:
         hits = []
         for seed in range(60):
-            estimate = estimate_weights(heard(400, Hidden((0.25, 0.25, 0.2, 0.3)), seed), DEFAULT)
+            estimate = estimate_weights(observed_outcomes(400, Hidden((0.25, 0.25, 0.2, 0.3)), seed), DEFAULT)
             hits += [
                 low <= true <= high
                 for low, true, high in zip(estimate.low, (0.25, 0.25, 0.2, 0.3), estimate.high, strict=True)
@@ -77,7 +77,10 @@ class TestEstimatorEstimate:
 
     def test_more_evidence_moves_it_further(self) -> None:
         hidden = Hidden((0.1, 0.1, 0.2, 0.6))
-        few, many = estimate_weights(heard(40, hidden), DEFAULT), estimate_weights(heard(2000, hidden), DEFAULT)
+        few, many = (
+            estimate_weights(observed_outcomes(40, hidden), DEFAULT),
+            estimate_weights(observed_outcomes(2000, hidden), DEFAULT),
+        )
         now = compute_shares(DEFAULT)
         assert np.abs(np.array(few.shares) - now).sum() < np.abs(np.array(many.shares) - now).sum()
 
@@ -105,11 +108,14 @@ class TestEstimatorEstimate:
         assert not estimate_weights(examples, DEFAULT).is_clear
 
     def test_chance_alone_is_rarely_proposed(self) -> None:
-        clear = [estimate_weights(heard(300, Hidden(SAME, told=0.0), seed), DEFAULT).is_clear for seed in range(100)]
+        clear = [
+            estimate_weights(observed_outcomes(300, Hidden(SAME, told=0.0), seed), DEFAULT).is_clear
+            for seed in range(100)
+        ]
         assert sum(clear) <= 10
 
     def test_refusals_count_at_most_a_quarter_of_outcomes(self) -> None:
-        outcomes = heard(60, Hidden(SAME))
+        outcomes = observed_outcomes(60, Hidden(SAME))
         refusal = OutcomeExample(parts=(0.2, 0.9, 0.9, 0.9), bands=None, round_id="r")
         few, many = (
             estimate_weights([*outcomes, *[refusal] * 300], DEFAULT),
@@ -127,7 +133,7 @@ class TestEstimatorEstimate:
         self, hidden: Hidden, seed: int, number: int, others: tuple[float, float, float]
     ) -> None:
         weights = Weights(**dict(zip(PART_NAMES, (4.0, *others), strict=True)))
-        estimate = estimate_weights(heard(number, Hidden(hidden.shares, told=hidden.told), seed), weights)
+        estimate = estimate_weights(observed_outcomes(number, Hidden(hidden.shares, told=hidden.told), seed), weights)
         before, after = compute_shares(weights), compute_shares(estimate.weights)
         assert np.all(np.abs(after - before) <= MAX_SHARE_STEP + 0.01)
         assert np.all(after[before == 0] == 0)
@@ -148,7 +154,7 @@ class TestEstimatorEstimate:
         assert estimate.weights == DEFAULT
 
     def test_order_of_examples_does_not_matter(self) -> None:
-        examples = heard(100, WORLDS["perspective matters most"])
+        examples = observed_outcomes(100, WORLDS["perspective matters most"])
         assert estimate_weights(examples, DEFAULT).weights == estimate_weights(examples[::-1], DEFAULT).weights
 
 
@@ -178,7 +184,7 @@ class TestEstimatorExamples:
         assert (example_from_refusal(FIT, reason, None) is not None) == counts
 
     def test_needs_thirty_outcomes_besides_refusals(self) -> None:
-        few = heard(MIN_OUTCOMES - 1, WORLDS["perspective matters most"])
+        few = observed_outcomes(MIN_OUTCOMES - 1, WORLDS["perspective matters most"])
         refusal = example_from_refusal(FIT, "topics_do_not_fit", "r")
         assert refusal is not None
         with pytest.raises(CommandRejected, match="Fewer than 30 outcomes"):
@@ -198,7 +204,7 @@ class TestEstimatorExamples:
 
 class TestEstimatorGain:
     def test_expected_difference_comes_with_its_noise(self) -> None:
-        estimate = estimate_weights(heard(1000, Hidden((0.1, 0.1, 0.2, 0.6))), DEFAULT)
+        estimate = estimate_weights(observed_outcomes(1000, Hidden((0.1, 0.1, 0.2, 0.6))), DEFAULT)
         now: PartValues = (0.5, 0.6, 0.7, 0.5)
         more: PartValues = (0.5, 0.6, 0.7, 0.6)
         gain = compare_expected_outcomes(estimate, now, more)

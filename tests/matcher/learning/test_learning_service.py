@@ -22,7 +22,7 @@ from tests.processes import until
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LEARNS = {"matching__learning": True}
-PLACE = f"/programmes/{PROGRAMME}/learning"
+PATH = f"/programmes/{PROGRAMME}/learning"
 
 
 def outcome(pairing_id: str, band: Band = "high", programme_id: str = PROGRAMME, **bands: Band) -> OutcomeRecorded:
@@ -52,14 +52,14 @@ def a_cause() -> Envelope:
     )
 
 
-async def hear(company: World, outcomes: Sequence[OutcomeRecorded], *, kept: int | None = None) -> None:
+async def hear(company: World, outcomes: Sequence[OutcomeRecorded], *, remaining: int | None = None) -> None:
     """Say these outcomes; of each there is an example then, unless ``kept`` says of how many."""
     matcher = company.replicas[0].matcher
     before = await matcher.examples.count({})
-    for one in outcomes:
-        await company.say(one)
+    for item in outcomes:
+        await company.say(item)
     await company.at_rest()
-    assert await matcher.examples.count({}) == before + (len(outcomes) if kept is None else kept)
+    assert await matcher.examples.count({}) == before + (len(outcomes) if remaining is None else remaining)
 
 
 async def pairs_of(company: World, number: int, with_settings: ProgrammeSettings | None = None) -> list[str]:
@@ -69,11 +69,11 @@ async def pairs_of(company: World, number: int, with_settings: ProgrammeSettings
         *(person(f"s{n:02d}") for n in range(number)), *(person(f"j{n:02d}", "junior") for n in range(number))
     )
     round = await company.round()
-    found = [
+    result = [
         stored.id async for stored in company.replicas[0].matcher.pairings.find({"plan.round_id": round["round_id"]})
     ]
-    assert len(found) == number
-    return found
+    assert len(result) == number
+    return result
 
 
 async def at_midnight(company: World) -> None:
@@ -99,40 +99,42 @@ async def ready_company(company: World) -> tuple[str, list[Mapping[str, Any]]]:
     round = await company.round(programme_id=id)
     path = f"/rounds/{round['round_id']}/proposals?limit=200"
     proposals = (await company.replicas[0].get("admin", path))["items"]
-    return id, [one for one in proposals if one["state"] == "proposed"]
+    return id, [item for item in proposals if item["state"] == "proposed"]
 
 
 async def computed(company: World, path: str) -> Mapping[str, Any]:
-    found: list[Mapping[str, Any]] = []
+    result: list[Mapping[str, Any]] = []
 
     async def there() -> bool:
-        found.append(await company.replicas[0].get("admin", path))
-        return bool(found[-1]["state"] == "computed")
+        result.append(await company.replicas[0].get("admin", path))
+        return bool(result[-1]["state"] == "computed")
 
     await until(there)
-    return found[-1]
+    return result[-1]
 
 
 class TestWeightVersions:
     async def test_weights_are_proposed_previewed_released_undone(self, company: World) -> None:
         id, proposals = await ready_company(company)
-        first, place = company.replicas[0], f"/programmes/{id}/learning"
+        first, path = company.replicas[0], f"/programmes/{id}/learning"
         assert len(proposals) >= 40
-        ranked = sorted(proposals, key=lambda one: one["fit"]["perspective"])
-        well = {one["pairing_id"] for one in ranked[len(ranked) // 2 :]}
-        outcomes = [outcome(one["pairing_id"], "high" if one["pairing_id"] in well else "low", id) for one in proposals]
+        ranked = sorted(proposals, key=lambda item: item["fit"]["perspective"])
+        well = {item["pairing_id"] for item in ranked[len(ranked) // 2 :]}
+        outcomes = [
+            outcome(item["pairing_id"], "high" if item["pairing_id"] in well else "low", id) for item in proposals
+        ]
 
         await hear(company, outcomes[:4])
-        early = await first.ask("admin", "POST", f"{place}/proposals")
+        early = await first.ask("admin", "POST", f"{path}/proposals")
         assert (early.status_code, early.json()["code"]) == (409, "too_few_new_outcomes")
         await hear(company, outcomes[4:8])
-        some = await first.do("admin", f"{place}/proposals")
+        some = await first.do("admin", f"{path}/proposals")
         assert (some["outcomes"], some["latest"], some["versions"]) == (8, None, [])
 
         await hear(company, outcomes[8:])
-        await hear(company, outcomes[:3], kept=0)  # the same events again
-        seen = await first.do("admin", f"{place}/proposals", key="now")
-        again = await first.do("admin", f"{place}/proposals", key="now")
+        await hear(company, outcomes[:3], remaining=0)  # the same events again
+        seen = await first.do("admin", f"{path}/proposals", key="now")
+        again = await first.do("admin", f"{path}/proposals", key="now")
         assert again == seen
         [version] = seen["versions"]
         assert seen["outcomes"] == len(proposals)
@@ -141,14 +143,14 @@ class TestWeightVersions:
         assert version["estimate"]["gain"]["by"] > version["estimate"]["gain"]["noise"] > 0
         assert seen["bands"]["senior_learned"] == {"low": len(outcomes) - len(well), "high": len(well)}
 
-        early = await first.ask("admin", "POST", f"{place}/1/release")
+        early = await first.ask("admin", "POST", f"{path}/1/release")
         assert (early.status_code, early.json()["code"]) == (409, "no_preview")
-        assert (await first.ask("admin", "GET", f"{place}/1/preview")).json()["code"] == "no_preview"
+        assert (await first.ask("admin", "GET", f"{path}/1/preview")).json()["code"] == "no_preview"
         await company.people(*cohort.cohort(60, seed=4))  # those of the first cohort have their places taken
-        asked = await first.do("admin", f"{place}/1/preview")
-        early = await first.ask("admin", "POST", f"{place}/1/release")
-        assert early.status_code == 409 or asked["state"] == "computed"
-        preview = await computed(company, f"{place}/1/preview")
+        request = await first.do("admin", f"{path}/1/preview")
+        early = await first.ask("admin", "POST", f"{path}/1/release")
+        assert early.status_code == 409 or request["state"] == "computed"
+        preview = await computed(company, f"{path}/1/preview")
         assert preview["pairs_now"] > 0
         assert preview["gain"] is not None
         compared = await first.get("admin", preview["compare"])
@@ -157,18 +159,18 @@ class TestWeightVersions:
             refused = await first.ask("admin", "POST", f"/rounds/{trial}/publish")
             assert refused.status_code == 409
 
-        released = await first.do("coordinator:c1:benchmark", f"{place}/1/release")
+        released = await first.do("coordinator:c1:benchmark", f"{path}/1/release")
         assert released["in_use"] == 1
         assert released["versions"][0]["decided_by"] == "c1"
         assert released["weights"] == version["estimate"]["weights"] != Weights().model_dump()
         programme = await first.get("admin", f"/programmes/{id}")
         assert (programme["version"], programme["settings"]["matching"]["weights"]) == (2, released["weights"])
-        said = [record for record in await company.heard(PROGRAMMES) if record.key == id.encode()]
+        said = [record for record in await company.read_topic(PROGRAMMES) if record.key == id.encode()]
         assert len(said) >= 3  # created, opened, released
 
-        undone = await first.do("admin", f"{place}/0/release")
+        undone = await first.do("admin", f"{path}/0/release")
         assert (undone["in_use"], undone["weights"]) == (0, Weights().model_dump())
-        once_more = await first.do("admin", f"{place}/1/release")
+        once_more = await first.do("admin", f"{path}/1/release")
         assert (once_more["in_use"], once_more["weights"]) == (1, released["weights"])
 
     async def test_the_sweep_finishes_an_interrupted_release(self, company: World) -> None:
@@ -198,24 +200,24 @@ class TestWeightVersions:
 
     async def test_the_daily_review_proposes_and_changes_nothing(self, company: World) -> None:
         id, proposals = await ready_company(company)
-        ranked = sorted(proposals, key=lambda one: one["fit"]["perspective"])
+        ranked = sorted(proposals, key=lambda item: item["fit"]["perspective"])
         half = len(ranked) // 2
         await hear(
-            company, [outcome(one["pairing_id"], "low" if n < half else "high", id) for n, one in enumerate(ranked)]
+            company, [outcome(item["pairing_id"], "low" if n < half else "high", id) for n, item in enumerate(ranked)]
         )
         await at_midnight(company)
         seen = await company.replicas[0].get("admin", f"/programmes/{id}/learning")
-        assert [one["state"] for one in seen["versions"]] == ["proposed"]
+        assert [item["state"] for item in seen["versions"]] == ["proposed"]
         assert (seen["in_use"], seen["weights"]) == (0, Weights().model_dump())
         dismissed = await company.replicas[0].do("admin", f"/programmes/{id}/learning/1/dismiss")
-        assert [one["state"] for one in dismissed["versions"]] == ["dismissed"]
+        assert [item["state"] for item in dismissed["versions"]] == ["dismissed"]
         assert (await company.replicas[0].get("admin", f"/programmes/{id}"))["version"] == 1
 
     async def test_only_coordinators_of_the_programme_see_it(self, company: World) -> None:
         await company.open_programme(settings(**LEARNS))
         first = company.replicas[0]
         for who, status in (("member:s1", 403), ("coordinator:c:other", 403), (f"coordinator:c:{PROGRAMME}", 200)):
-            assert (await first.ask(who, "GET", PLACE)).status_code == status
+            assert (await first.ask(who, "GET", PATH)).status_code == status
         assert (await first.ask("admin", "GET", "/programmes/unknown/learning")).status_code == 404
 
 
@@ -223,15 +225,15 @@ class TestExamples:
     async def test_switching_learning_off_deletes_all_examples(self, company: World) -> None:
         pairs = await pairs_of(company, 6, settings())
         first = company.replicas[0]
-        for one in pairs:
-            await commands.record_outcome(outcome(one), a_cause(), first.matcher)
+        for item in pairs:
+            await commands.record_outcome(outcome(item), a_cause(), first.matcher)
         assert (await first.matcher.learning.count({}), await first.matcher.examples.count({})) == (0, 0)
         on = settings(**LEARNS).model_dump(mode="json")
         await first.do("admin", f"/programmes/{PROGRAMME}/settings", on, method="PUT")
-        await hear(company, [outcome(one) for one in pairs[:3]])
+        await hear(company, [outcome(item) for item in pairs[:3]])
         off = settings().model_dump(mode="json")
         await first.do("admin", f"/programmes/{PROGRAMME}/settings", off, method="PUT")
-        refused = await first.ask("admin", "POST", f"{PLACE}/proposals")
+        refused = await first.ask("admin", "POST", f"{PATH}/proposals")
         assert (refused.status_code, refused.json()["code"]) == (409, "learning_off")
         await at_midnight(company)
         assert await first.matcher.examples.count({}) == 0
@@ -255,19 +257,19 @@ class TestExamples:
         company: World,
     ) -> None:
         pairs = await pairs_of(company, 3)
-        await hear(company, [outcome(one) for one in pairs])
+        await hear(company, [outcome(item) for item in pairs])
         first = company.replicas[0]
         stored = await first.matcher.pairings.get(pairs[0])
         assert stored is not None
         await company.gone(stored.state.plan.junior.member_id)
         await company.at_rest()
         assert await first.matcher.examples.count({}) == 2
-        await hear(company, [outcome(pairs[0]), outcome(pairs[1])], kept=0)
+        await hear(company, [outcome(pairs[0]), outcome(pairs[1])], remaining=0)
         assert await first.matcher.examples.get(pairs[0]) is None
 
     async def test_examples_are_deleted_after_the_retention(self, company: World) -> None:
         pairs = await pairs_of(company, 2, settings(**LEARNS, retention__months=3))
-        await hear(company, [outcome(one) for one in pairs])
+        await hear(company, [outcome(item) for item in pairs])
         await at_midnight(company)
         assert await company.replicas[0].matcher.examples.count({}) == 2
         await company.pass_time(timedelta(days=90))
@@ -288,12 +290,14 @@ class TestLearningPrivacy:
             assert refused is not None
             body = {"answer": "declined", "reason": reason}
             await first.do(f"member:{refused.state.plan.senior.member_id}", f"/pairings/{pairs[5]}/answer", body)
-            await hear(company, [outcome(one, band) for one in pairs[:4]], kept=4 + (reason == "topics_do_not_fit"))
-            views = [await first.get("admin", PLACE)]
-            answer = await first.ask("admin", "POST", f"{PLACE}/proposals")
+            await hear(
+                company, [outcome(item, band) for item in pairs[:4]], remaining=4 + (reason == "topics_do_not_fit")
+            )
+            views = [await first.get("admin", PATH)]
+            answer = await first.ask("admin", "POST", f"{PATH}/proposals")
             views.append((answer.status_code, {**answer.json(), "trace": None}))
             await at_midnight(company)
-            views.append(await first.get("admin", PLACE))
+            views.append(await first.get("admin", PATH))
             due = [stored.state.due async for stored in first.matcher.learning.find({})]
             assert all((at.hour, at.minute, at.second) == (0, 0, 0) for at in due if at is not None)
             looks.append(views)
@@ -303,9 +307,9 @@ class TestLearningPrivacy:
     async def test_counts_below_five_are_hidden(self, company: World) -> None:
         pairs = await pairs_of(company, 7)
         await hear(
-            company, [outcome(one, "high" if n else "low", junior_learned="high") for n, one in enumerate(pairs)]
+            company, [outcome(item, "high" if n else "low", junior_learned="high") for n, item in enumerate(pairs)]
         )
-        seen = await company.replicas[0].do("admin", f"{PLACE}/proposals")
+        seen = await company.replicas[0].do("admin", f"{PATH}/proposals")
         assert seen["outcomes"] == 7
         assert seen["bands"]["senior_learned"] is None, "one was low, and the others' number would tell of it"
         assert seen["bands"]["junior_learned"] == {"high": 7}

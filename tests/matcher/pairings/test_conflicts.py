@@ -21,8 +21,8 @@ CONFLICTS = f"/programmes/{PROGRAMME}/conflicts"
 
 
 async def listed(company: World, who: str = "admin") -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = (await company.replicas[0].get(who, CONFLICTS))["items"]
-    return found
+    result: list[Mapping[str, Any]] = (await company.replicas[0].get(who, CONFLICTS))["items"]
+    return result
 
 
 async def seen(company: World, count: int) -> list[Mapping[str, Any]]:
@@ -77,11 +77,11 @@ class TestConflictDetection:
         await company.open_programme()
         pairing_id = await running(company, junior=person("j", "junior", line=("boss",)))
         await company.people(person("s", **changed))
-        [found] = await seen(company, 1)
-        assert (found["pairing_id"], found["rules"], found["ends_at"]) == (pairing_id, [rule], None)
-        assert found["members"] == {"senior": "s", "junior": "j"}
-        assert found["words"]
-        assert found["state"] == "formed"
+        [result] = await seen(company, 1)
+        assert (result["pairing_id"], result["rules"], result["ends_at"]) == (pairing_id, [rule], None)
+        assert result["members"] == {"senior": "s", "junior": "j"}
+        assert result["words"]
+        assert result["state"] == "formed"
         await company.people(person("s"))
         assert await seen(company, 0) == []
         assert await state_of(company, pairing_id) == "formed"
@@ -92,8 +92,8 @@ class TestConflictDetection:
         first = company.replicas[0]
         made = await first.do("admin", f"/programmes/{PROGRAMME}/pairings", {"senior": "s", "junior": "j"})
         await company.people(person("s", evaluators=("j",)))
-        [found] = await seen(company, 1)
-        assert found["state"] == "proposed"
+        [result] = await seen(company, 1)
+        assert result["state"] == "proposed"
         assert await decide(company, made["pairing_id"], "end") == 200
         await is_over(company, made["pairing_id"], "lapsed")
 
@@ -109,9 +109,9 @@ class TestConflictDetection:
         await say(company.producer, company.prefix, person("s", line=("j",)), "profiles", before + 1)
         await company.people(person("marker"), person("s", site_id="berlin"))  # behind it on the same key
         await company.people(person("s", evaluators=("j",)))
-        [found] = await seen(company, 1)
-        assert found["rules"] == ["evaluator"]
-        assert found["pairing_id"] == pairing_id
+        [result] = await seen(company, 1)
+        assert result["rules"] == ["evaluator"]
+        assert result["pairing_id"] == pairing_id
 
     async def test_two_simultaneous_changes_are_judged_by_their_result(self, company: World) -> None:
         """Many pairs, two replicas: one half ends up under the same manager, the other passes each other by."""
@@ -133,10 +133,10 @@ class TestConflictDetection:
         together = {f"s{n}" for n in range(pairs) if not n % 2}
 
         async def settled() -> bool:
-            return {one["members"]["senior"] for one in await listed(company)} == together
+            return {item["members"]["senior"] for item in await listed(company)} == together
 
         await until(settled)
-        await company.people(*(one.model_copy(update={"site_id": "lyon"}) for one in moved))
+        await company.people(*(entry.model_copy(update={"site_id": "lyon"}) for entry in moved))
         await until(settled)
 
     async def test_a_writer_with_stale_data_checks_again(self, company: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +148,8 @@ class TestConflictDetection:
         stale: list[Any] = [(("same_manager",), "flag")]
 
         async def reading(*arguments: Any) -> Any:
-            found = await real(*arguments)
-            return stale.pop() if stale else found
+            result = await real(*arguments)
+            return stale.pop() if stale else result
 
         monkeypatch.setattr(conflicts, "_find_broken_rules", reading)
         await conflicts.check_pairing(pairing_id, matcher)
@@ -179,7 +179,7 @@ class TestConflictDetection:
         body = {"senior": "s", "junior": "j"}
         answer = await company.replicas[0].ask("admin", "POST", f"/programmes/{PROGRAMME}/pairings", body)
         assert (answer.status_code, answer.json()["code"]) == (409, "no_longer_possible")
-        assert await company.heard(PAIRINGS) == []
+        assert await company.read_topic(PAIRINGS) == []
 
     async def test_ledgers_of_many_members_are_read_in_batches(
         self, company: World, monkeypatch: pytest.MonkeyPatch
@@ -210,19 +210,19 @@ class TestConflictDecision:
         pairing_id = await running(company)
         first = company.replicas[0]
 
-        async def told() -> bool:
-            return len(await company.heard(PAIRINGS)) == 2
+        async def is_published() -> bool:
+            return len(await company.read_topic(PAIRINGS)) == 2
 
-        await until(told)
+        await until(is_published)
         people = ("member:s", "member:j")
         views = [await first.get(who, f"/pairings/{pairing_id}") for who in people]
-        states = len(await company.heard(PAIRING_STATES))
+        states = len(await company.read_topic(PAIRING_STATES))
         await company.people(person("s", line=("j",)))
         await seen(company, 1)
         assert await decide(company, pairing_id, "keep") == 200
         assert await listed(company) == []
         assert [await first.get(who, f"/pairings/{pairing_id}") for who in people] == views
-        assert (len(await company.heard(PAIRINGS)), len(await company.heard(PAIRING_STATES))) == (2, states)
+        assert (len(await company.read_topic(PAIRINGS)), len(await company.read_topic(PAIRING_STATES))) == (2, states)
         for who in ("member:s", "member:j"):
             assert (await first.ask(who, "GET", CONFLICTS)).status_code == 403
         await decide(company, pairing_id, "end")
@@ -238,8 +238,8 @@ class TestConflictDecision:
         assert await decide(company, pairing_id, "keep") == 200
         await company.people(person("s", line=("j",), department_id="another"))
         await company.people(person("s", line=("j",), evaluators=("j",)))
-        [found] = await seen(company, 1)
-        assert found["rules"] == ["reporting_line", "evaluator"]
+        [result] = await seen(company, 1)
+        assert result["rules"] == ["reporting_line", "evaluator"]
 
     async def test_only_unconcerned_coordinators_see_and_decide(self, company: World) -> None:
         await company.open_programme()
@@ -271,20 +271,20 @@ class TestConflictEnd:
         await company.open_programme(settings(rules__on_conflict="end"))
         pairing_id = await running(company)
         await company.people(person("s", line=("j",)))
-        [found] = await seen(company, 1)
-        assert found["ends_at"] is not None
+        [result] = await seen(company, 1)
+        assert result["ends_at"] is not None
         assert await state_of(company, pairing_id) == "formed"
         await company.pass_time(timedelta(days=1, minutes=1))
         await is_over(company, pairing_id)
         assert await listed(company) == []
 
-        async def told() -> bool:
-            events = await company.heard(PAIRINGS)
+        async def is_published() -> bool:
+            events = await company.read_topic(PAIRINGS)
             return events[-1].header("ce_type") == "mentoring.pairing.ended.v1" and b"not_started" in (
                 events[-1].value or b""
             )
 
-        await until(told)
+        await until(is_published)
         ledger = await company.replicas[0].matcher.ledgers.get("s")
 
         async def free() -> bool:
@@ -298,21 +298,21 @@ class TestConflictEnd:
         await company.open_programme(settings(rules__on_conflict="end"))
         await company.people(person("t"), person("k", "junior"))
         first = company.replicas[0]
-        kept = await running(company)
+        stored = await running(company)
         body = {"senior": "t", "junior": "k"}
         other = (await first.do("admin", f"/programmes/{PROGRAMME}/pairings", body))["pairing_id"]
         await company.people(person("s", line=("j",)), person("t", line=("k",)))
         await seen(company, 2)
-        assert await decide(company, kept, "keep") == 200
+        assert await decide(company, stored, "keep") == 200
         changed = settings(rules__on_conflict="flag").model_dump(mode="json")
         await first.do("admin", f"/programmes/{PROGRAMME}/settings", changed, method="PUT")
         await company.pass_time(timedelta(days=1, minutes=1))
 
         async def only_flagged() -> bool:
-            return [(one["pairing_id"], one["ends_at"]) for one in await listed(company)] == [(other, None)]
+            return [(item["pairing_id"], item["ends_at"]) for item in await listed(company)] == [(other, None)]
 
         await until(only_flagged)
-        assert [await state_of(company, id) for id in (kept, other)] == ["formed", "proposed"]
+        assert [await state_of(company, id) for id in (stored, other)] == ["formed", "proposed"]
 
     async def test_conflicts_are_checked_in_closed_programmes_too(self, company: World) -> None:
         await company.open_programme()

@@ -28,11 +28,11 @@ class TestPairingJourney:
         assert formed["state"] == "formed"
         assert formed["planned_end"] is not None
 
-        async def told() -> bool:
-            types = [record.header("ce_type") for record in await company.heard(PAIRINGS)]
+        async def is_published() -> bool:
+            types = [record.header("ce_type") for record in await company.read_topic(PAIRINGS)]
             return types == ["mentoring.pairing.proposed.v1", "mentoring.pairing.formed.v1"]
 
-        await until(told)
-        assert len(await company.heard(ANSWERS)) == 2
-        assert len(await company.heard(PAIRING_STATES)) >= 1
+        await until(is_published)
+        assert len(await company.read_topic(ANSWERS)) == 2
+        assert len(await company.read_topic(PAIRING_STATES)) >= 1
         assert (await first.get("admin", "/ledgers/s"))["held"][0]["programme_id"] == PROGRAMME

@@ -51,7 +51,7 @@ def after_taking(monkeypatch: pytest.MonkeyPatch) -> list[Then]:
     return happens
 
 
-async def asked(company: World) -> str:
+async def send_request(company: World) -> str:
     """The senior has asked the junior, who may say yes."""
     await company.open_programme(settings(matching__shortlist=True))
     await company.people(person("s"), person("j", "junior"))
@@ -71,8 +71,8 @@ async def only(company: World) -> pairings.Pairing:
 
 async def held(company: World) -> dict[str, list[int]]:
     """The attempts that hold a seat, of each member."""
-    found = await company.replicas[0].matcher.ledgers.get_many(["s", "j"])
-    return {id: [seat.attempt for seat in found[id].state.held.values()] for id in sorted(found)}
+    result = await company.replicas[0].matcher.ledgers.get_many(["s", "j"])
+    return {id: [seat.attempt for seat in result[id].state.held.values()] for id in sorted(result)}
 
 
 async def given_up(company: World) -> None:
@@ -90,7 +90,7 @@ async def nobody_holds(company: World) -> None:
 
 
 async def types_on(company: World, topic: Any) -> list[str]:
-    return [str(record.header("ce_type")).removeprefix("mentoring.") for record in await company.heard(topic)]
+    return [str(record.header("ce_type")).removeprefix("mentoring.") for record in await company.read_topic(topic)]
 
 
 async def until_told(company: World, type: str) -> None:
@@ -103,18 +103,18 @@ class TestReservationCrash:
     async def test_a_dead_reservation_is_abandoned_and_not_published(
         self, company: World, after_taking: list[Then]
     ) -> None:
-        request = await asked(company)
+        request = await send_request(company)
         after_taking.append(die)
         assert (await say_yes(company, request))[0] >= 500
         assert await held(company) == {"j": [1], "s": [1]}
         await given_up(company)
         await nobody_holds(company)
-        assert await company.heard(PAIRINGS) == []
+        assert await company.read_topic(PAIRINGS) == []
         assert await say_yes(company, request) == (200, "")
         assert await held(company) == {"j": [2], "s": [2]}
 
     async def test_a_retry_continues_the_dead_attempt(self, company: World, after_taking: list[Then]) -> None:
-        request = await asked(company)
+        request = await send_request(company)
         after_taking.append(die)
         assert (await say_yes(company, request))[0] >= 500
         assert await say_yes(company, request) == (200, "")
@@ -125,7 +125,7 @@ class TestReservationCrash:
     async def test_a_retry_overtaken_by_the_sweep_leaves_no_seat(
         self, company: World, after_taking: list[Then]
     ) -> None:
-        request = await asked(company)
+        request = await send_request(company)
         after_taking += [die, lambda: given_up(company)]
         assert (await say_yes(company, request))[0] >= 500
         assert await say_yes(company, request) == (409, "no_longer_possible")
@@ -138,7 +138,7 @@ class TestReservationCrash:
         self, company: World, after_taking: list[Then], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It would lapse for want of a place that is given back a moment later: its own, or that of another pair."""
-        request = await asked(company)
+        request = await send_request(company)
         monkeypatch.setattr(pairings, "RESERVATION_LEASE", timedelta(minutes=5))
         after_taking.append(die)
         assert (await say_yes(company, request))[0] >= 500
@@ -175,28 +175,28 @@ class TestReservationCrash:
 
 class TestReservationRace:
     async def test_an_erasure_between_the_steps_frees_the_seats(self, company: World, after_taking: list[Then]) -> None:
-        request = await asked(company)
+        request = await send_request(company)
 
         async def forgotten() -> None:
             await company.gone("j")
 
-            async def told() -> bool:
+            async def is_published() -> bool:
                 return "erasure.completed.v1" in await types_on(company, PRIVACY)
 
-            await until(told)
+            await until(is_published)
 
         after_taking.append(forgotten)
         status, _ = await say_yes(company, request)
         assert status in (404, 409)
         await nobody_holds(company)
-        assert await company.heard(PAIRINGS) == []
+        assert await company.read_topic(PAIRINGS) == []
         assert (await types_on(company, PRIVACY)).count("erasure.completed.v1") == 1
         assert (await only(company)).side_of("j") is None
 
     async def test_a_capacity_lowered_between_the_steps_ends_nothing(
         self, company: World, after_taking: list[Then]
     ) -> None:
-        request = await asked(company)
+        request = await send_request(company)
 
         async def lowered() -> None:
             await company.people(person("j", "junior", enrolment={"capacity": 0}))

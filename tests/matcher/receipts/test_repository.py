@@ -35,28 +35,28 @@ async def put_together(company: World, senior: str = "s", junior: str = "j") -> 
     return str(made["pairing_id"])
 
 
-async def kept(company: World) -> list[Document]:
+async def stored_receipts(company: World) -> list[Document]:
     return [document async for document in company.replicas[0].matcher.receipts.find({})]
 
 
 async def seen(company: World, who: str, pairing_id: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = await company.replicas[0].get(who, f"/pairings/{pairing_id}/receipt")
-    return found
+    result: Mapping[str, Any] = await company.replicas[0].get(who, f"/pairings/{pairing_id}/receipt")
+    return result
 
 
 async def verified(company: World, who: str, receipt_id: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = await company.replicas[0].get(who, f"/receipts/{receipt_id}/verification")
-    return found
+    result: Mapping[str, Any] = await company.replicas[0].get(who, f"/receipts/{receipt_id}/verification")
+    return result
 
 
-async def told(company: World, count: int) -> list[Mapping[str, Any]]:
+async def published_events(company: World, count: int) -> list[Mapping[str, Any]]:
     """What ``pairings`` says, once it has said so much."""
 
     async def all_of_it() -> bool:
-        return len(await company.heard(PAIRINGS)) >= count
+        return len(await company.read_topic(PAIRINGS)) >= count
 
     await until(all_of_it)
-    return [json.loads(record.value or b"{}") for record in await company.heard(PAIRINGS)]
+    return [json.loads(record.value or b"{}") for record in await company.read_topic(PAIRINGS)]
 
 
 async def forgotten(company: World, member_id: str) -> None:
@@ -64,7 +64,7 @@ async def forgotten(company: World, member_id: str) -> None:
 
     async def done() -> bool:
         return any(
-            record.header("ce_type") == "mentoring.erasure.completed.v1" for record in await company.heard(PRIVACY)
+            record.header("ce_type") == "mentoring.erasure.completed.v1" for record in await company.read_topic(PRIVACY)
         )
 
     await until(done)
@@ -87,14 +87,14 @@ class TestReceiptContent:
         assert full["fit"]["score"] > 0
         assert full["chosen_with"] is None, "no profile has changed since"
         for who in ("member:s", "member:j", COORDINATOR, "admin"):
-            found = await verified(company, who, own["receipt_id"])
-            assert found["verified"], found
-            assert found["differs"] == found["unknown"] == []
-            assert (found["changed_since"] is None) == who.startswith("member")
+            result = await verified(company, who, own["receipt_id"])
+            assert result["verified"], result
+            assert result["differs"] == result["unknown"] == []
+            assert (result["changed_since"] is None) == who.startswith("member")
             assert await seen(company, who, mine["pairing_id"]) == await first.get(
                 who, f"/receipts/{own['receipt_id']}"
             )
-        assert [event["receipt_id"] for event in await told(company, 1)] == [own["receipt_id"]]
+        assert [event["receipt_id"] for event in await published_events(company, 1)] == [own["receipt_id"]]
 
     async def test_a_coordinators_pair_has_runners_up_and_a_cost(self, company: World) -> None:
         await company.open_programme()
@@ -113,7 +113,7 @@ class TestReceiptContent:
         assert full["override_cost"] > 0
         assert full["seed"] is None
         assert "probability" not in full
-        assert "avoid" not in json.dumps(await kept(company))
+        assert "avoid" not in json.dumps(await stored_receipts(company))
 
     async def test_the_receipt_of_a_request_has_no_cost(self, company: World) -> None:
         await company.open_programme(settings(matching__shortlist=True))
@@ -121,15 +121,15 @@ class TestReceiptContent:
             person("s"), person("j", "junior"), person("best", "junior", offers={"generative-ai": "teach"})
         )
         first = company.replicas[0]
-        asked = await first.do("member:s", f"/programmes/{PROGRAMME}/requests", {"partner": "j"})
-        done = await first.do("member:j", f"/requests/{asked['request_id']}/accept")
+        request = await first.do("member:s", f"/programmes/{PROGRAMME}/requests", {"partner": "j"})
+        done = await first.do("member:j", f"/requests/{request['request_id']}/accept")
         full = await seen(company, "admin", done["pairing"]["pairing_id"])
         assert (full["origin"], full["override_cost"]) == ("request", None)
         assert full["runner_up"]["senior"]["member_id"] == "best"
         own = await seen(company, "member:j", done["pairing"]["pairing_id"])
         assert own["how"] == "One of you asked the other by name."
         assert "best" not in json.dumps(own)
-        assert {event["receipt_id"] for event in await told(company, 2)} == {full["receipt_id"]}
+        assert {event["receipt_id"] for event in await published_events(company, 2)} == {full["receipt_id"]}
 
     async def test_changes_before_the_publication_are_included(self, company: World) -> None:
         await company.open_programme()
@@ -152,10 +152,10 @@ class TestReceiptContent:
             people += [person(f"s{n}"), person(f"j{n}", "junior")]
         await company.people(*people)
         await company.round()
-        documents = await kept(company)
+        documents = await stored_receipts(company)
         assert len(documents) == len({document["pairing_id"] for document in documents}) == 30
-        found = await asyncio.gather(*(verified(company, "admin", document["_id"]) for document in documents))
-        assert all(one["verified"] for one in found)
+        result = await asyncio.gather(*(verified(company, "admin", document["_id"]) for document in documents))
+        assert all(item["verified"] for item in result)
 
 
 class TestStoredReceiptVerification:
@@ -166,21 +166,21 @@ class TestStoredReceiptVerification:
         await company.people(person("s", avoid=("j",)))
         assert (await verified(company, "admin", id))["changed_since"] == {"senior": False, "junior": False}
         await company.people(person("j", "junior", offers={"generative-ai": "explain"}))
-        found = await verified(company, "admin", id)
-        assert found["changed_since"] == {"senior": False, "junior": True}
-        assert found["verified"], "it was made from what was known then"
+        result = await verified(company, "admin", id)
+        assert result["changed_since"] == {"senior": False, "junior": True}
+        assert result["verified"], "it was made from what was known then"
 
     async def test_a_changed_document_does_not_verify(self, company: World) -> None:
         await company.open_programme()
         await company.people(person("s"), person("j", "junior"))
         await put_together(company)
-        [document] = await kept(company)
+        [document] = await stored_receipts(company)
         forged = {**document, "inputs": document["inputs"].replace('"level":12', '"level":13')}
         await company.replicas[0].matcher.receipts.put(forged)
-        found = await verified(company, "admin", document["_id"])
-        assert not found["verified"]
-        assert found["differs"] == ["inputs"]
-        assert found["words"][0] == "Not the same is what it was computed from."
+        result = await verified(company, "admin", document["_id"])
+        assert not result["verified"]
+        assert result["differs"] == ["inputs"]
+        assert result["words"][0] == "Not the same is what it was computed from."
 
     async def test_only_viewers_of_the_pairing_see_its_receipt(self, company: World) -> None:
         await company.open_programme()
@@ -218,11 +218,11 @@ class TestReceiptCrash:
         died: list[bool] = []
 
         async def dying(*arguments: Any) -> Any:
-            found = await real(*arguments)
+            result = await real(*arguments)
             if not died:
                 died.append(True)
                 raise ConnectionError("the process ends after the receipt was written")
-            return found
+            return result
 
         monkeypatch.setattr(reservation, "write_receipts", dying)
         await company.open_programme()
@@ -230,16 +230,16 @@ class TestReceiptCrash:
         body = {"senior": "s", "junior": "j"}
         path = f"/programmes/{PROGRAMME}/pairings"
         assert (await company.replicas[0].ask("admin", "POST", path, body, key="again")).status_code >= 500
-        [orphan] = await kept(company)
+        [orphan] = await stored_receipts(company)
         assert (await company.replicas[0].ask("admin", "GET", f"/receipts/{orphan['_id']}")).status_code == 404
 
         async def dropped() -> bool:
-            return not await kept(company)
+            return not await stored_receipts(company)
 
         await until(dropped)
-        assert await company.heard(PAIRINGS) == []
+        assert await company.read_topic(PAIRINGS) == []
         made = await company.replicas[0].do("admin", path, body, key="again")
-        [document] = await kept(company)
+        [document] = await stored_receipts(company)
         assert (document["attempt"], document["pairing_id"]) == (2, made["pairing_id"])
 
     async def test_two_processes_share_the_first_receipt(
@@ -249,12 +249,12 @@ class TestReceiptCrash:
         await company.open_programme()
         await company.people(person("s"), person("j", "junior"))
         matcher, same = company.replicas[0].matcher, plan("p", "s", "j").model_copy(update={"origin": "coordinator"})
-        one = await repository.write_receipts(matcher, [same], {"p": 1})
+        item = await repository.write_receipts(matcher, [same], {"p": 1})
         await company.people(person("s", offers={"negotiation": "explain"}))
         other = await repository.write_receipts((await company.second()).matcher, [same], {"p": 1})
-        assert one == other
+        assert item == other
         again = await repository.write_receipts(matcher, [same], {"p": 2})
-        assert again["p"].fit != one["p"].fit
+        assert again["p"].fit != item["p"].fit
 
 
 class TestReceiptErasure:
@@ -265,7 +265,7 @@ class TestReceiptErasure:
         others = await put_together(company, "t", "best")
         assert (await seen(company, "admin", pairing_id))["runner_up"]["senior"]["member_id"] == "best"
         await forgotten(company, "best")
-        [left] = await kept(company)
+        [left] = await stored_receipts(company)
         assert left["pairing_id"] == pairing_id
         assert '"best"' not in json.dumps(left)
         after = await seen(company, "admin", pairing_id)
@@ -281,5 +281,5 @@ class TestReceiptErasure:
         late = plan("late", "s", "j").model_copy(update={"origin": "coordinator", "chosen": chosen})
         outcome = (await reserve(company.replicas[0].matcher, [late]))["late"]
         assert isinstance(outcome, pairings.Pairing)
-        [document] = await kept(company)
+        [document] = await stored_receipts(company)
         assert "third" not in json.dumps(document)

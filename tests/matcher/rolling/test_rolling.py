@@ -23,7 +23,7 @@ from tests.processes import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PLACE = f"/programmes/{PROGRAMME}"
+PATH = f"/programmes/{PROGRAMME}"
 Couples = list[tuple[str, str]]
 
 
@@ -32,8 +32,8 @@ def rolling(**changes: Any) -> ProgrammeSettings:
 
 
 async def waiting(company: World, replica: Replica | None = None) -> Couples:
-    found = (await (replica or company.replicas[0]).get("admin", f"{PLACE}/suggestions"))["items"]
-    return sorted((one["senior"], one["junior"]) for one in found)
+    result = (await (replica or company.replicas[0]).get("admin", f"{PATH}/suggestions"))["items"]
+    return sorted((item["senior"], item["junior"]) for item in result)
 
 
 async def suggested(company: World, *couples: tuple[str, str]) -> None:
@@ -46,8 +46,8 @@ async def suggested(company: World, *couples: tuple[str, str]) -> None:
 
 
 async def suggestion_of(company: World, senior: str) -> str:
-    found = (await company.replicas[0].get("admin", f"{PLACE}/suggestions"))["items"]
-    return next(str(one["suggestion_id"]) for one in found if one["senior"] == senior)
+    result = (await company.replicas[0].get("admin", f"{PATH}/suggestions"))["items"]
+    return next(str(item["suggestion_id"]) for item in result if item["senior"] == senior)
 
 
 async def _waits(company: World, number: int) -> bool:
@@ -56,8 +56,8 @@ async def _waits(company: World, number: int) -> bool:
 
 async def paired(company: World) -> Couples:
     """The pairs that hold seats."""
-    found = company.replicas[0].matcher.pairings.find({"state": {"$in": sorted(LIVE_STATES)}})
-    return sorted([(one.state.plan.senior.member_id, one.state.plan.junior.member_id) async for one in found])
+    result = company.replicas[0].matcher.pairings.find({"state": {"$in": sorted(LIVE_STATES)}})
+    return sorted([(item.state.plan.senior.member_id, item.state.plan.junior.member_id) async for item in result])
 
 
 async def settled(company: World, there: Callable[[Couples], bool]) -> Couples:
@@ -84,7 +84,7 @@ class TestSuggestions:
         await company.people(person("s"), person("t", seeks={"data-analysis": 1}), person("j", "junior"))
         await suggested(company, ("s", "j"))
         assert await paired(company) == [], "a suggestion asks nobody"
-        [shown] = (await first.get("admin", f"{PLACE}/suggestions"))["items"]
+        [shown] = (await first.get("admin", f"{PATH}/suggestions"))["items"]
         assert shown["reasons"]["junior"]
         assert "score" not in str(shown)
         released = await first.do("admin", f"/suggestions/{shown['suggestion_id']}/release")
@@ -109,7 +109,7 @@ class TestSuggestions:
         await until(lambda: _waits(company, 1))
         await company.people(person("u"))
         await until(lambda: _waits(company, 2))
-        assert {one for couple in await waiting(company) for one in couple} == {"t", "u", "j", "k"}
+        assert {item for couple in await waiting(company) for item in couple} == {"t", "u", "j", "k"}
 
     async def test_a_suggestion_lapses_when_it_becomes_impossible(self, company: World) -> None:
         await company.open_programme(rolling())
@@ -136,12 +136,12 @@ class TestSuggestions:
             *(person(f"s{n}", enrolment={"capacity": 2}) for n in range(3)),
             *(person(f"j{n}", "junior") for n in range(9)),
         )
-        found = await settled(company, lambda couples: len(couples) == 6)
-        assert Counter(senior for senior, _ in found) == {f"s{n}": 2 for n in range(3)}
-        assert max(Counter(junior for _, junior in found).values()) == 1
+        result = await settled(company, lambda couples: len(couples) == 6)
+        assert Counter(senior for senior, _ in result) == {f"s{n}": 2 for n in range(3)}
+        assert max(Counter(junior for _, junior in result).values()) == 1
         await company.people(person("s0", enrolment={"capacity": 4}))
-        found = await settled(company, lambda couples: len(couples) == 8)
-        assert Counter(senior for senior, _ in found)["s0"] == 4
+        result = await settled(company, lambda couples: len(couples) == 8)
+        assert Counter(senior for senior, _ in result)["s0"] == 4
         assert await waiting(company) == []
 
     async def test_after_a_pairing_both_get_new_suggestions(self, company: World) -> None:
@@ -149,11 +149,11 @@ class TestSuggestions:
         await company.open_programme(rolling(matching__release="automatic"))
         await company.people(person("s"), person("j", "junior"))
         await settled(company, lambda couples: couples == [("s", "j")])
-        [one] = (await first.get("member:s", "/pairings"))["items"]
+        [item] = (await first.get("member:s", "/pairings"))["items"]
         await company.people(person("t"), person("k", "junior"))
         await settled(company, lambda couples: couples == [("s", "j"), ("t", "k")])
         [two] = (await first.get("member:t", "/pairings"))["items"]
-        for member, pairing in (("j", one), ("k", two)):
+        for member, pairing in (("j", item), ("k", two)):
             path = f"/pairings/{pairing['pairing_id']}/answer"
             await first.do(f"member:{member}", path, {"answer": "declined"})
         await settled(company, lambda couples: couples == [("s", "k"), ("t", "j")])
@@ -164,8 +164,8 @@ class TestSuggestions:
         await company.open_programme(rolling())
         await company.people(*(person(f"s{n}") for n in range(4)), *(person(f"j{n}", "junior") for n in range(6)))
         await until(lambda: _waits(company, 4))
-        found = (await first.get("admin", f"{PLACE}/suggestions"))["items"]
-        await asyncio.gather(*(first.do("admin", f"/suggestions/{one['suggestion_id']}/release") for one in found))
+        result = (await first.get("admin", f"{PATH}/suggestions"))["items"]
+        await asyncio.gather(*(first.do("admin", f"/suggestions/{item['suggestion_id']}/release") for item in result))
         couples = await paired(company)
         assert len({senior for senior, _ in couples}) == len({junior for _, junior in couples}) == 4
         assert await waiting(company) == []
@@ -175,13 +175,13 @@ class TestSuggestions:
         await company.open_programme(rolling())
         await company.people(person("s", line=("boss",)), person("boss", level=20), person("j", "junior"))
         await until(lambda: _waits(company, 1))
-        id = (await first.get("admin", f"{PLACE}/suggestions"))["items"][0]["suggestion_id"]
+        id = (await first.get("admin", f"{PATH}/suggestions"))["items"][0]["suggestion_id"]
         for who, status in (("member:j", 403), ("service", 403), ("coordinator:x:other", 404)):
             for act in ("release", "dismiss"):
                 assert (await first.ask(who, "POST", f"/suggestions/{id}/{act}")).status_code == status
-        assert (await first.ask("coordinator:x:other", "GET", f"{PLACE}/suggestions")).status_code == 403
+        assert (await first.ask("coordinator:x:other", "GET", f"{PATH}/suggestions")).status_code == 403
         own_line = f"coordinator:{(await waiting(company))[0][1]}:{PROGRAMME}"
-        assert (await first.get(own_line, f"{PLACE}/suggestions"))["items"] == []
+        assert (await first.get(own_line, f"{PATH}/suggestions"))["items"] == []
         assert (await first.ask(own_line, "POST", f"/suggestions/{id}/release")).status_code == 404
         await first.do(f"coordinator:x:{PROGRAMME}", f"/suggestions/{id}/dismiss")
 
@@ -260,16 +260,16 @@ class TestRequestRecheck:
         await company.open_programme(settings(matching__shortlist=True))
         people = [person(f"s{n}") for n in range(4)]
         await company.people(*people, *(person(f"j{n}", "junior") for n in range(4)))
-        asked = {
-            n: (await first.do(f"member:s{n}", f"{PLACE}/requests", {"partner": f"j{n}"}))["request_id"]
+        request = {
+            n: (await first.do(f"member:s{n}", f"{PATH}/requests", {"partner": f"j{n}"}))["request_id"]
             for n in range(4)
         }
 
         async def states(who: str = "s") -> list[str]:
-            return [(await first.get(f"member:{who}{n}", f"/requests/{asked[n]}"))["state"] for n in range(4)]
+            return [(await first.get(f"member:{who}{n}", f"/requests/{request[n]}"))["state"] for n in range(4)]
 
         assert await states() == ["open"] * 4
-        await first.do("admin", f"{PLACE}/pairings", {"senior": "s3", "junior": "j0"})  # no place left for 0 and 3
+        await first.do("admin", f"{PATH}/pairings", {"senior": "s3", "junior": "j0"})  # no place left for 0 and 3
         await company.people(away("s1"), person("j2", "junior", line=("s2",)))
 
         async def all_lapsed() -> bool:
@@ -277,54 +277,54 @@ class TestRequestRecheck:
 
         await until(all_lapsed)
         assert await states("j") == ["lapsed"] * 4
-        seen = [await first.get(f"member:j{n}", f"/requests/{asked[n]}") for n in range(4)]
-        assert len({tuple(sorted(one)) for one in seen}) == 1
-        refused = await first.ask("member:j1", "POST", f"/requests/{asked[1]}/accept")
+        seen = [await first.get(f"member:j{n}", f"/requests/{request[n]}") for n in range(4)]
+        assert len({tuple(sorted(item)) for item in seen}) == 1
+        refused = await first.ask("member:j1", "POST", f"/requests/{request[1]}/accept")
         assert (refused.status_code, refused.json()["code"]) == (409, "not_open")
 
     async def test_a_new_private_wish_looks_like_no_answer(self, company: World) -> None:
         first = company.replicas[0]
         await company.open_programme(settings(matching__shortlist=True))
         await company.people(person("s"), person("t"), person("j", "junior"))
-        asked = {
-            who: (await first.do(f"member:{who}", f"{PLACE}/requests", {"partner": "j"}))["request_id"] for who in "st"
+        request = {
+            who: (await first.do(f"member:{who}", f"{PATH}/requests", {"partner": "j"}))["request_id"] for who in "st"
         }
         await company.people(person("j", "junior", avoid=("s",)))
 
         async def hidden() -> bool:
-            return (await first.ask("member:j", "GET", f"/requests/{asked['s']}")).status_code == 404
+            return (await first.ask("member:j", "GET", f"/requests/{request['s']}")).status_code == 404
 
         await until(hidden)
-        one, other = [await first.get(f"member:{who}", f"/requests/{asked[who]}") for who in "st"]
-        told = ("request_id", "asker", "asked_at", "answer_by")
-        assert {name: value for name, value in one.items() if name not in told} == {
-            name: value for name, value in other.items() if name not in told
+        item, other = [await first.get(f"member:{who}", f"/requests/{request[who]}") for who in "st"]
+        answer = ("request_id", "asker", "asked_at", "answer_by")
+        assert {name: value for name, value in item.items() if name not in answer} == {
+            name: value for name, value in other.items() if name not in answer
         }
 
 
 class TestSuggestionPrivacy:
     async def test_a_private_wish_shows_only_in_who_is_suggested(self, company: World) -> None:
         """Two worlds: in the second the junior would rather not be paired with the senior who fits best."""
-        told: list[dict[str, Any]] = []
+        published: list[dict[str, Any]] = []
         for avoid in ((), ("s",)):
             await company.forget_everything()
             await company.open_programme(rolling(matching__shortlist=True))
             await company.people(person("s"), person("t"), person("j", "junior", avoid=avoid), person("k", "junior"))
             await until(lambda: _waits(company, 2))
             [of_j] = [
-                one
-                for one in (await company.replicas[0].get("admin", f"{PLACE}/suggestions"))["items"]
-                if one["junior"] == "j"
+                item
+                for item in (await company.replicas[0].get("admin", f"{PATH}/suggestions"))["items"]
+                if item["junior"] == "j"
             ]
             of_j.pop("suggestion_id"), of_j.pop("made_at")
             assert of_j.pop("senior") != "s" or not avoid
-            told.append(of_j)
+            published.append(of_j)
             if avoid:
                 answer = await company.replicas[0].ask(
-                    "admin", "POST", f"{PLACE}/pairings", {"senior": "s", "junior": "j"}
+                    "admin", "POST", f"{PATH}/pairings", {"senior": "s", "junior": "j"}
                 )
                 assert (answer.status_code, answer.json()["code"]) == (409, "not_possible")
-        assert told[0] == told[1]
+        assert published[0] == published[1]
 
     async def test_an_erased_member_stands_in_no_suggestion(self, company: World) -> None:
         await company.open_programme(rolling())

@@ -38,8 +38,8 @@ EASY = settings(matching__floors__benefit=0.01, matching__floors__compatibility=
 
 
 async def pairs_of(company: World, path: str, who: str = "admin") -> set[tuple[str, str]]:
-    found = (await company.replicas[0].get(who, f"{path}/proposals?limit=200"))["items"]
-    return {(one["senior"]["member_id"], one["junior"]["member_id"]) for one in found}
+    result = (await company.replicas[0].get(who, f"{path}/proposals?limit=200"))["items"]
+    return {(item["senior"]["member_id"], item["junior"]["member_id"]) for item in result}
 
 
 async def adjust(company: World, path: str, kind: str, *pairs: tuple[str, str], who: str = "admin") -> Any:
@@ -52,16 +52,16 @@ async def resolved(company: World, path: str, *, whole: bool = False) -> list[An
     """What became of each change."""
     await company.replicas[0].do("admin", f"{path}/resolve", {"whole": whole})
     assert (await company.round_in(path, "computed", "failed"))["state"] == "computed"
-    found: list[Any] = await company.replicas[0].get("admin", f"{path}/adjustments")
-    return found
+    result: list[Any] = await company.replicas[0].get("admin", f"{path}/adjustments")
+    return result
 
 
 def _two(senior: str, junior: str) -> dict[str, str]:
     return {"senior": senior, "junior": junior}
 
 
-def _named(one: Any) -> set[str]:
-    return {one["member_id"], *one["partners_before"], *one["partners_after"]}
+def _named(adjustment: Any) -> set[str]:
+    return {adjustment["member_id"], *adjustment["partners_before"], *adjustment["partners_after"]}
 
 
 async def _processes(
@@ -103,7 +103,7 @@ class TestReview:
             {"department_id": "department-of-seniors", "side": "senior", "people": 4, "matched": 4},
         ]
         assert summary["reasons"] == [{"side": "junior", "code": "level_gap", "people": 1}]
-        scores = [one["fit"]["score"] for one in summary["worst"]]
+        scores = [item["fit"]["score"] for item in summary["worst"]]
         assert scores == sorted(scores)
         assert len(scores) == 4
         [left] = (await first.get("admin", f"/rounds/{round['round_id']}/unmatched"))["items"]
@@ -116,10 +116,10 @@ class TestReview:
         path = f"/programmes/{PROGRAMME}/why-not"
         assert (await first.get("member:alone", path))["code"] == "no_round"
         await company.round()
-        told = await first.get("member:alone", path)
-        assert (told["code"], told["round_id"] is not None) == ("level_gap", True)
-        assert told["text"] == member_text("level_gap")
-        assert not {"numbers", "relaxation"} & told.keys()
+        answer = await first.get("member:alone", path)
+        assert (answer["code"], answer["round_id"] is not None) == ("level_gap", True)
+        assert answer["text"] == member_text("level_gap")
+        assert not {"numbers", "relaxation"} & answer.keys()
         assert (await first.get("member:j0", path))["code"] == "not_left_over"
         assert (await first.ask("member:stranger", "GET", path)).status_code == 404
 
@@ -136,10 +136,10 @@ class TestReview:
         assert trial["trial"]
         refused = await first.ask("admin", "POST", f"/rounds/{trial['round_id']}/publish", {})
         assert refused.json()["code"] == "trial_round"
-        found = await first.get("admin", f"/rounds/{computed}/compare/{trial['round_id']}")
-        assert found["total_fit"][0] == pytest.approx(found["total_fit_as_computed"][0])
-        assert found["total_fit"][1] <= found["total_fit"][0] + 1e-6
-        gains = [one["gain"] for one in found["items"]]
+        result = await first.get("admin", f"/rounds/{computed}/compare/{trial['round_id']}")
+        assert result["total_fit"][0] == pytest.approx(result["total_fit_as_computed"][0])
+        assert result["total_fit"][1] <= result["total_fit"][0] + 1e-6
+        gains = [item["gain"] for item in result["items"]]
         assert gains == sorted(gains)
         same = await first.get("admin", f"/rounds/{computed}/compare/{computed}")
         assert (same["items"], same["pairs_in_common"]) == ([], 4)
@@ -162,16 +162,16 @@ class TestAdjustments:
         refused = await first.ask("admin", "POST", f"{path}/publish", {})
         assert refused.json()["code"] == "not_resolved"
         effects = await resolved(company, path)
-        assert [(one["state"], one["kept"]) for one in effects] == [("in_force", True)] * 2
-        assert all(one["cost"] > 0 for one in effects)
+        assert [(item["state"], item["kept"]) for item in effects] == [("in_force", True)] * 2
+        assert all(item["cost"] > 0 for item in effects)
         after = await pairs_of(company, path)
         assert ("s0", "j1") in after
         assert ("s2", "j2") not in after
         assert len(after) == 4
         round = await first.get("admin", path)
-        assert round["total_fit"] == pytest.approx(round["optimum"] - sum(one["cost"] for one in effects), abs=1e-3)
-        for one in effects:
-            await first.do("admin", f"{path}/adjustments/{one['adjustment_id']}/undo")
+        assert round["total_fit"] == pytest.approx(round["optimum"] - sum(item["cost"] for item in effects), abs=1e-3)
+        for item in effects:
+            await first.do("admin", f"{path}/adjustments/{item['adjustment_id']}/undo")
         assert await resolved(company, path) == []
         assert await pairs_of(company, path) == before
         assert locked["state"] == "new"
@@ -192,8 +192,8 @@ class TestAdjustments:
         await first.do("admin", f"{path}/publish")
         done = await company.round_in(path, "published")
         assert (done["proposed"], done["withdrawn"]) == (4, 0)
-        stored = [found async for found in first.matcher.pairings.find({})]
-        assert {(one.state.plan.senior.member_id, one.state.plan.junior.member_id) for one in stored} == wanted
+        stored = [result async for result in first.matcher.pairings.find({})]
+        assert {(item.state.plan.senior.member_id, item.state.plan.junior.member_id) for item in stored} == wanted
         late = await first.ask("admin", "POST", f"{path}/adjustments", {"kind": "lock", "pair": _two("s0", "j0")})
         assert late.json()["code"] == "round_not_ready"
 
@@ -202,7 +202,7 @@ class TestAdjustments:
         company: World,
     ) -> None:
         """Two worlds: in one a junior would rather not, in the other the place goes to another pair that is held."""
-        told = []
+        answer = []
         first = company.replicas[0]
         for world in ("private", "public"):
             await company.forget_everything()
@@ -216,9 +216,9 @@ class TestAdjustments:
             )
             assert accepted.status_code == 201
             effect = (await resolved(company, path))[-1]
-            told.append([{**accepted.json(), "adjustment_id": ""}, {**effect, "adjustment_id": ""}])
+            answer.append([{**accepted.json(), "adjustment_id": ""}, {**effect, "adjustment_id": ""}])
             assert ("s1", "j0") not in await pairs_of(company, path)
-        assert told[0] == told[1]
+        assert answer[0] == answer[1]
         await company.people(person("report", "junior", line=("s3",)))
         refused = await first.ask(
             "admin", "POST", f"{path}/adjustments", {"kind": "lock", "pair": _two("s3", "report")}
@@ -239,16 +239,16 @@ class TestAdjustments:
         made = await adjust(company, path, "forbid", ("s0", "j0"))
         await adjust(company, path, "forbid", ("s1", "j1"), who=COORDINATOR)
         assert len(await first.get("admin", f"{path}/adjustments")) == 2
-        assert [one["pairs"] for one in await first.get(COORDINATOR, f"{path}/adjustments")] == [[["s1", "j1"]]]
+        assert [item["pairs"] for item in await first.get(COORDINATOR, f"{path}/adjustments")] == [[["s1", "j1"]]]
         undone = await first.ask(COORDINATOR, "POST", f"{path}/adjustments/{made['adjustment_id']}/undo", {})
         assert undone.json()["code"] == "adjustment_unknown"
         await resolved(company, path)
         worst = (await first.get(COORDINATOR, f"{path}/summary"))["worst"]
-        assert "j0" not in {one["junior"]["member_id"] for one in worst}
+        assert "j0" not in {item["junior"]["member_id"] for item in worst}
         other = (await company.round(publish=False))["round_id"]
         compared = await first.get(COORDINATOR, f"{path}/compare/{other}")
         assert compared["people_with_other_partners"] > len(compared["items"])
-        assert "j0" not in {name for one in compared["items"] for name in _named(one)}
+        assert "j0" not in {name for item in compared["items"] for name in _named(item)}
 
     async def test_an_erasure_removes_changes_that_name_the_member(self, company: World) -> None:
         await company.open_programme(EASY)
@@ -260,7 +260,7 @@ class TestAdjustments:
         first = company.replicas[0]
 
         async def forgotten() -> bool:
-            return [one["pairs"] for one in await first.get("admin", f"{path}/adjustments")] == [[["s2", "j2"]]]
+            return [item["pairs"] for item in await first.get("admin", f"{path}/adjustments")] == [[["s2", "j2"]]]
 
         await until(forgotten)
         await resolved(company, path)
