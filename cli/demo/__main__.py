@@ -24,6 +24,7 @@ from cli.demo.http_client import open_services
 from cli.demo.subscriber import Subscriber, SubscriberFailed, Witness
 from cli.installation import DEFAULT_DATA, Addresses
 from contracts.catalogue import SERVICES
+from deploy.local import process
 
 _DEMO_MARK = "demo"
 """A file in the data folder. It marks a folder that the demo has created and may remove."""
@@ -48,6 +49,8 @@ def demo(
     everything as events. The demo takes a few minutes, and longer on a slow machine. Afterwards everything keeps
     running for inspection. Ctrl-C stops it, and `viceversa up` with the same --data starts it again.
     """
+    if exit_:
+        process.bind_children()
     local_stack.exit_on_sigterm()
     data = data.absolute()
     started_monotonic = time.monotonic()
