@@ -113,7 +113,7 @@ def judge(question: MatchingProblem) -> Everything:
 
 
 def blocking_of_some(question: MatchingProblem, answer: MatchingResult, seniors: int) -> float:
-    """Blocking pairs for each senior, of so many seniors evenly spread, with whomever on the other side."""
+    """Blocking pairs for each senior, over an even sample of seniors and all juniors."""
     pairs = _pairs(question)
     senior_at, junior_at = positions(question)
     senior_has, junior_has = np.zeros(pairs.shape[0]), np.zeros(pairs.shape[1])

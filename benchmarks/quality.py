@@ -99,7 +99,7 @@ def greedy(seniors: Ints, juniors: Ints, scores: npt.NDArray[np.floating]) -> li
 
 
 def likings(everything: Everything) -> Mapping[str, list[list[int]]]:
-    """For each person the positions of all whom they may be paired with, whoever gives them most first."""
+    """For each person, the positions of all allowed partners, the greatest benefit first."""
     sides = {
         "seniors": (everything.for_seniors, everything.scores > 0),
         "juniors": (everything.for_juniors.T, everything.scores.T > 0),

@@ -172,7 +172,7 @@ class _Stage:
         return [(item.id, item.plan.senior.member_id, item.plan.junior.member_id) for item in formed]
 
     async def until_suggested(self, number: int) -> None:
-        """Wait until whoever was free has been looked at."""
+        """Wait until every free member has been checked."""
         suggestions = self._mongo.collection("suggestions")
 
         async def all_of_them() -> bool:

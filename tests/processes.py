@@ -33,7 +33,7 @@ class Desk:
 
 
 class Asking:
-    """Speaks to a service's API as whoever a token of ``Desk`` names."""
+    """Speaks to a service's API as the person whom a token of ``Desk`` names."""
 
     client: httpx.AsyncClient
 

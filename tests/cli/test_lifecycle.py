@@ -144,7 +144,7 @@ def check_story(run: Run, addresses: Addresses, monkeypatch: pytest.MonkeyPatch)
     assert result.exit_code == 0
     assert "Fresh Eyes" in result.stdout
     assert "fresh-eyed partner" in result.stdout, "sides have the names that the programme gives them"
-    assert "How this match was made: Put together by whoever coordinates the programme." in result.stdout
+    assert "How this match was made: Put together by the coordinator of the programme." in result.stdout
     receipt = pairing["receipt"]["receipt_id"]
     assert receipt in result.stdout
     assert parse_json(run("receipt", "show", receipt, "--json")) == pairing["receipt"]

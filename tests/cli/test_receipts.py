@@ -25,7 +25,7 @@ FULL: dict[str, Any] = {
     "programme_id": "fresh-eyes",
     "programme_version": 3,
     "algorithm": "1",
-    "how": "In a round: everybody who was ready was looked at together.",
+    "how": "In a round: all members who were ready were matched together.",
     "weights": WEIGHTS,
     "fit": {
         "score": 0.61,

@@ -1,4 +1,4 @@
-"""The people of the authorization tests: two programmes, their pairings, and whoever has no business there.
+"""The people of the authorization tests: two programmes, their pairings, and people without any rights there.
 
 A third programme, of the same coordinator as the first, is there to be opened, closed and run through rounds.
 """
@@ -199,7 +199,7 @@ def _suggestions(cast: Actors) -> dict[str, str]:
     def both_have_some() -> bool:
         return len(open_in(A, "x1")) > 1 and bool(open_in(B, "jd"))
 
-    wait_until(both_have_some, "suggestions for whoever is free")
+    wait_until(both_have_some, "suggestions for the free members")
     release, dismiss, *_ = open_in(A, "x1")
     return {"release": release, "dismiss": dismiss, "elsewhere": open_in(B, "jd")[0]}
 

@@ -151,7 +151,7 @@ class Stack:
         return issue_token(self.data, member_id, roles or ("member",), programmes, issuer=self.urls[ISSUER])
 
     def api(self, service: str, token: str) -> httpx.Client:
-        """A client of one service for whoever the token is of."""
+        """A client of one service, for the owner of the token."""
         client = self._clients.get((service, token))
         if client is None:
             client = self._clients[service, token] = httpx.Client(

@@ -331,7 +331,7 @@ VICTIMS = ("j5", "s1")
 
 @dataclass(frozen=True)
 class Secrets:
-    """``words``: what only whoever wrote it may read, or gets to read; ``idea``: what the two of a pairing may."""
+    """``words``: texts for their author alone; ``idea``: a text for the two of a pairing."""
 
     cast: Actors
     session: str

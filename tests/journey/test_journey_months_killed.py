@@ -204,7 +204,7 @@ def acting(members: Members, pairs: list[Json]) -> Iterator[Callable[[], None]]:
             for life in lives:
                 life.result(patience(LONG_S))
         finally:
-            begin.release(PAIRS * ACTS)  # whoever still waits for the next part
+            begin.release(PAIRS * ACTS)  # for threads that still wait for the next part
 
 
 def acts(members: Members, pairing: Json) -> Iterator[Act]:

@@ -1,4 +1,4 @@
-"""Nobody has more partners than places, whoever says yes at the same moment, on two replicas of the matcher."""
+"""Nobody exceeds their capacity, also with two acceptances at the same moment on two replicas of the matcher."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -245,7 +245,7 @@ class TestPoison:
             assert bool(sum(again)) == (name == "matcher"), name
 
     def test_a_foreign_record_is_never_the_last_of_a_key(self, stack: Stack, hand: Hand) -> None:
-        """Compaction would keep it and drop the profile, and whoever reads from the beginning would never know them."""
+        """Compaction would keep it and drop the profile: a reader from the beginning would never see the member."""
         imported(stack, begin_import(stack, csv_of([JourneyPerson("POISON-1", "senior", "Poison One")])))
         admin = stack.api("profiles", stack.token(None, "admin"))
         [person] = ok(admin.get("/members", params={"external_id": "POISON-1"}))["items"]

@@ -410,7 +410,7 @@ class TestMessages:
         post, by_reader = year.company.post, defaultdict(list)
         for attempt in year.company.post.attempts:
             by_reader[attempt.letter.to].append(attempt.at)
-        for stored_note in year.notes.values():  # whoever has answered takes the place of the reminder all the same
+        for stored_note in year.notes.values():  # the answered side takes the slot of the reminder too
             if (
                 stored_note.row.unless is not None
                 and stored_note.reason == "not_needed"

@@ -280,7 +280,7 @@ class AnyLife(RuleBasedStateMachine):
         assert len(self.told) == published_before, "nothing tells of it"
 
     @rule()
-    def check_invariants(self) -> None:
+    def state_is_consistent(self) -> None:
         self.attempt(pairings.decide_conflict, "keep")
 
     @precondition(lambda self: len(self.told) > 3)

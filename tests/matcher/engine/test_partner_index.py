@@ -48,7 +48,7 @@ def free(profile: ProfileChanged, held: Held) -> int:
 def truth(
     me: Member, people: list[ProfileChanged], held: Held, rule: ProgrammeSettings, on: date = TODAY
 ) -> dict[str, float]:
-    """Whoever is there, has a place and may be paired with ``me``, with the score of the better way round."""
+    """Present members with a free seat who may be paired with ``me``, with the score of the better order."""
     result: dict[str, float] = {}
     for profile in people:
         other = member(profile)

@@ -11,17 +11,17 @@ from contracts.profiles import Side
 from services.matcher.domain.receipts.receipt import Receipt, VerificationCheck
 
 ORIGIN_TEXTS_FOR_PARTICIPANTS: Mapping[Origin, str] = {
-    "round": "Everybody who was ready was looked at together, and pairs were made so that all of them together fit as "
-    "well as they can. Where several would have been equally good, a draw decided.",
-    "rolling": "You both had a place free, and fitted well among those who had one at the time.",
+    "round": "All members who were ready were matched together, so that all pairs together fit as well as possible. "
+    "Between equally good pairs, a draw decided.",
+    "rolling": "You both had a free seat, and your fit was good among the members with a free seat at that time.",
     "request": "One of you asked the other by name.",
-    "coordinator": "Whoever coordinates the programme thought that you would go well together.",
+    "coordinator": "The coordinator of the programme thought that you would fit well together.",
 }
 ORIGIN_TEXTS_FOR_COORDINATORS: Mapping[Origin, str] = {
-    "round": "In a round: everybody who was ready was looked at together.",
-    "rolling": "Between rounds: both had a place free.",
+    "round": "In a round: all members who were ready were matched together.",
+    "rolling": "Between rounds: both had a free seat.",
     "request": "One of them asked the other by name.",
-    "coordinator": "Put together by whoever coordinates the programme.",
+    "coordinator": "Put together by the coordinator of the programme.",
 }
 CHECK_TEXTS: Mapping[VerificationCheck, str] = {
     "inputs": "what it was computed from",
@@ -47,13 +47,12 @@ def explain_factors(receipt: Receipt, side: Side) -> tuple[str, ...]:
     received, given = _describe_amount(own_benefit), _describe_amount(partner_benefit)
     gain = (
         f"Your partner can give you {received} of what you want to learn, and you can give {given} of "
-        "what your partner wants to learn. What the one gets who gains less counted most."
+        "what your partner wants to learn. The lower of the two gains counted most."
     )
     compatibility = (
-        "How you both like to think and work, your languages and your free time counted; single answers are shown to "
-        "nobody."
+        "Your ways of thinking and working, your languages and your free time counted. Nobody sees single answers."
     )
-    perspective = "That you look at things from different places in the organisation never counts against a match."
+    perspective = "Different positions in the organisation never count against a match."
     return gain, compatibility, perspective
 
 

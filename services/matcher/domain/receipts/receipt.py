@@ -107,7 +107,7 @@ class Receipt(FrozenModel):
     """One for each attempt to propose a pair.
 
     ``inputs``: the canonical JSON of ``MatchInputs``. ``sequences``: which records of ``profiles.v1`` the two profiles
-    were, for whoever runs the system; shown to nobody, since a private wish moves them too. ``chosen_with``: the fit by
+    were, for operators; shown to nobody, since a private wish moves them too. ``chosen_with``: the fit by
     which a round chose the pair, where a profile has changed before it was published.
     """
 
