@@ -271,7 +271,7 @@ async def _run(chassis: Chassis, definition: ServiceDefinition[Any]) -> None:
 def _background_work(
     chassis: Chassis, definition: ServiceDefinition[Any]
 ) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
-    """What runs beside HTTP and the consumer, each with its name for the log."""
+    """The tasks beside HTTP and the consumer, each with its name for the log."""
     return [
         ("garbage collection", run_gc_tuning),
         ("relay", chassis.relay.run),

@@ -78,7 +78,7 @@ class State(BaseModel):
 
 
 class AggregateState(Protocol):
-    """What can be stored as an aggregate: a ``State``, or a domain's own pydantic model with the same two times."""
+    """The interface of an aggregate's state: a ``State``, or a domain's own pydantic model with the same two times."""
 
     @property
     def due(self) -> datetime | None: ...
@@ -120,7 +120,7 @@ class Stored(Generic[S]):
 
 @dataclass(frozen=True)
 class SaveResult(Generic[S]):
-    """What an update did. ``repeated``: this operation had been applied before, and ``answer`` is its first answer."""
+    """The result of an update. ``repeated``: the operation was applied before, and ``answer`` is its first answer."""
 
     id: str
     state: S | None
@@ -441,7 +441,7 @@ class Aggregates(Generic[S]):
 
 @dataclass(frozen=True)
 class _Attempt(Generic[S]):
-    """What is drawn once for all attempts of one update: event ids and machine time."""
+    """Values drawn once for all attempts of one update: event ids and machine time."""
 
     change: Change[S]
     draft: outbox.Draft

@@ -1,4 +1,4 @@
-"""What differs between stores: indexes, batch sizes and how much rest a search needs.
+"""The differences between stores: indexes, batch sizes and how much rest a search needs.
 
 The protocol is the same on every store, and so are the documents: a service may change its profile at any start. An
 index that another profile has made stays and does no harm. Only the local stack sets ``EMBEDDED``.

@@ -1,4 +1,4 @@
-"""What feedback does when an event arrives, and when a follow-up becomes due."""
+"""Reactions of feedback to events, and to follow-ups that become due."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What feedback stores, and the queries on it."""
+"""The collections of feedback, and their queries."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

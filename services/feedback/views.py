@@ -1,4 +1,4 @@
-"""What the HTTP API of feedback returns and accepts.
+"""Bodies and responses of feedback's HTTP API.
 
 ``CareView`` is for the two, their coordinators and admins, and contains facts only. ``CheckinView`` is for the person
 who answered.

@@ -1,4 +1,4 @@
-"""What notifier does when an event arrives. Notifications are registered from the rows of the catalogue."""
+"""Reactions of notifier to events. The rows of the catalogue register the notifications."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial

@@ -23,7 +23,7 @@ import aiosmtplib
 from services.notifier.domain.notification import Reason
 from services.notifier.settings import MailSettings
 
-# What the standard library raises for an invalid address: its own errors, and failures of its parser (as for "al@[").
+# Errors of the standard library for an invalid address: its own errors, and failures of its parser (as for "al@[").
 ADDRESS_ERRORS = (MessageError, ValueError, IndexError, AttributeError)
 PERMANENT_FAILURE_CODE = 500  # the lowest SMTP reply code that is final
 ATTEMPT_TIMEOUT_S = 120  # for all steps of one attempt; shorter than CLAIM_LEASE, or another attempt would begin

@@ -61,7 +61,7 @@ class LanguageTemplates(BaseModel):
 
 @dataclass(frozen=True)
 class RenderedMessage:
-    """What the recipient sees. ``language`` is the language of the text."""
+    """The text for the recipient. ``language`` is its language."""
 
     subject: str
     text: str

@@ -88,7 +88,7 @@ async def replace_preferences(
 
 @router.get("/contacts/{member}")
 async def get_contact(member: str, principal: MemberOrAdmin, notifier: NotifierContext) -> ContactView:
-    """What notifier stores about a member; ``me`` is the caller. For the member and for admins."""
+    """The contact that notifier stores for a member; ``me`` is the caller. For the member and for admins."""
     member_id = principal.member_id if member == "me" else member
     if member_id is None or (member_id != principal.member_id and "admin" not in principal.roles):
         raise forbidden()

@@ -38,7 +38,7 @@ _ENDED = BusinessCounter(
 
 @dataclass(frozen=True)
 class DeliveryInput:
-    """What was loaded for one notification. ``cap``: the weekly slots of its recipient."""
+    """The data for one notification. ``cap``: the weekly slots of its recipient."""
 
     member_id: str
     context: DeliveryContext
@@ -179,7 +179,7 @@ async def load_rendering_context(
     pairing: PairingEvent | None,
     notifier: Notifier,
 ) -> RenderingContext:
-    """What a notification is rendered from. For an assistant it contains neither a partner nor a topic."""
+    """The data that a notification is rendered from. For an assistant it has neither partner nor topic."""
     about = notification.about
     member_ids = [participant.member_id for participant in pairing.participants] if pairing else []
     partner_ids = [id for id in member_ids if id != notification.member_id]

@@ -1,4 +1,4 @@
-"""What notifier stores: contacts, copies of programmes and pairings, notifications and recipients."""
+"""The collections of notifier: contacts, copies of programmes and pairings, notifications and recipients."""
 
 import asyncio
 from collections.abc import AsyncIterator

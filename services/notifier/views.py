@@ -1,4 +1,4 @@
-"""What the HTTP API of notifier returns and accepts."""
+"""Bodies and responses of notifier's HTTP API."""
 
 from typing import Literal, Self
 

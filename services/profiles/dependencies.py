@@ -1,4 +1,4 @@
-"""What the endpoints of profiles can ask FastAPI for."""
+"""Dependencies of the endpoints of profiles, for FastAPI."""
 
 from typing import Annotated
 

@@ -122,7 +122,7 @@ async def show_import(
 async def list_import_errors(
     import_id: str, profiles: ProfilesContext, principal: ImportReader, paging: Paging
 ) -> Page[IssueView]:
-    """What is wrong with the file, in the order of its lines."""
+    """The errors and remarks of the file, in the order of its lines."""
     await _load_visible(profiles, import_id, principal)
     results = profiles.import_errors.find({"import_id": import_id}, limit=paging.fetch_limit, after=paging.after)
     entries, after = await build_page(results, paging, lambda entry: str(entry["_id"]))

@@ -69,7 +69,7 @@ class ContactDetailsView(BaseModel):
 
 
 class PrivateView(BaseModel):
-    """What only the person themselves may see."""
+    """Data that only the person themselves may see."""
 
     intro: str | None
     avoid: tuple[str, ...]

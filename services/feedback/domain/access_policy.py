@@ -1,4 +1,4 @@
-"""Who may do what with the follow-up of a pairing, in one table.
+"""The rights on the follow-up of a pairing, by role, in one table.
 
 Only the person who answered may see an answer. A *conflicted* coordinator or admin takes part in the pairing, or has
 one of the two in their own line.

@@ -1,4 +1,4 @@
-"""What is known about a pairing without anybody's answers, and when it changes by itself.
+"""Facts about a pairing that need no answers, and the times at which they change by themselves.
 
 The rules that predict failure: no first meeting booked or held in time, nothing scheduled for two weeks after the last
 meeting, two cancellations or two missed meetings in a row. They apply from the first day. The warm-up concerns answers

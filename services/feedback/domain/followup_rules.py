@@ -1,4 +1,4 @@
-"""What follows from a change or from the clock: ask, notice, measure, record and delete; and when to check again.
+"""The effects of a change or of the clock: ask, notice, measure, record, delete; and when to check again.
 
 ``follow_up`` is applied after every decision and whenever ``due`` has passed. What it does never depends on anybody's
 answers (except for the bands of ``outcome.recorded``), so neither events nor their times reveal an answer.

@@ -313,7 +313,7 @@ def _group_equal(parts: Sequence[npt.NDArray[np.generic]]) -> tuple[Int64s, Int6
 
 
 def _position_features(fit: PairwiseFit, order: Int64s) -> list[_Feature]:
-    """What different positions in the organisation earn, and the hard rules that hold between groups of people."""
+    """The reward for different positions in the organisation, and the hard rules between groups of people."""
     s, weights = fit.senior_columns, fit.settings.matching.weights
     weight = weights.perspective / sum_weights(weights)
 

@@ -153,7 +153,7 @@ def _assign_perfectly(
 
 
 def edge_gains(edges: Edges, seed: int) -> Int64s:
-    """What each edge adds to the total that ``assign`` maximises, ``UNITS_PER_FIT * TIE_LEVELS`` per unit of weight."""
+    """The weight of each edge in the total of ``assign``, ``UNITS_PER_FIT * TIE_LEVELS`` per unit of weight."""
     ties = edges.tie_breakers(seed) % np.uint64(TIE_LEVELS)
     return np.rint(edges.scores * UNITS_PER_FIT).astype(np.int64) * TIE_LEVELS + ties.astype(np.int64)
 

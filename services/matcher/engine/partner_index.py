@@ -54,7 +54,7 @@ def wait_state(waiting_since: datetime | None, over: datetime | None, *, failed:
 
 
 class _Availability:
-    """What decides whether a member is available; rows are those of the columns.
+    """The availability of members; rows are those of the columns.
 
     ``seats`` and ``reserved_seats`` (rows, 2): over all programmes, and in this one. ``since`` and ``failed``: as in
     ``WaitState``.

@@ -70,7 +70,7 @@ class NextBestPartner:
 
 @dataclass(frozen=True)
 class ExplanationContext:
-    """What the texts about a pair depend on, besides the two members."""
+    """The inputs of the texts about a pair, besides the two members."""
 
     settings: ProgrammeSettings
     taxonomy: Taxonomy

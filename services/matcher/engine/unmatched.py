@@ -72,7 +72,7 @@ class OptimalAssignment:
 
 
 def relaxation_outlook(relaxation: Relaxation | None) -> str:
-    """What would have helped, for coordinators."""
+    """The change that would have helped, for coordinators."""
     if relaxation:
         return relaxation.text
     return "No change of one rule, or of two, is known to bring two people within reach."
@@ -264,7 +264,7 @@ class _SideExplainer:
         return is_near
 
     def _find_relaxations(self, row: Int64s, facts: _PairFacts, people: int) -> list[Relaxation | None]:
-        """What would help each person: a seat if enough people suit, a change of a rule otherwise.
+        """The help for each person: a seat if enough people suit, a change of a rule otherwise.
 
         ``row`` (pairs): the person of each pair, by number from 0.
         """

@@ -149,14 +149,14 @@ class PairwiseFit:
         return np.asarray((ease.style + ease.language * language + ease.time * time) / total, dtype=np.float64)
 
     def perspective_score(self, rows: Int64s, columns: Int64s) -> Float64s:
-        """What the different positions of the two in the organisation earn."""
+        """The reward for different positions of the two in the organisation."""
         return sum(
             (self.attribute_score(n, rows, columns) for n in range(len(POSITION_FIELDS))),
             self.experience_score(rows, columns) + self.level_gap_score(rows, columns),
         )
 
     def attribute_score(self, attribute: int, rows: Int64s, columns: Int64s) -> Float64s:
-        """What one attribute earns: department, site or discipline, by index."""
+        """The reward for one attribute: department, site or discipline, by index."""
         worth, name = self.settings.matching.perspective, POSITION_FIELDS[attribute]
         mine, theirs = (
             self.senior_columns.attributes[attribute][rows],
@@ -282,7 +282,7 @@ def _pack_couple(a: int, b: int) -> int:
 
 
 def _benefit(seeker: MemberColumns, seekers: Int64s, giver: MemberColumns, givers: Int64s) -> Float64s:
-    """What each seeker gains: 1 - product over the wishes of (1 - worth x coverage)."""
+    """The gain of each seeker: 1 - product over the wishes of (1 - worth x coverage)."""
     if seekers.size * givers.size >= _MIN_BULK_PAIRS and seekers.ndim == 2:
         is_transposed = seekers.shape[0] == 1
         return _benefit_of_all(seeker, seekers.ravel(), giver, givers.ravel(), is_transposed=is_transposed)

@@ -49,7 +49,7 @@ class GainView(BaseModel):
 
 
 class EstimateView(BaseModel):
-    """Where the outcomes point, and whether that is clear. ``outcomes``: their number in this estimate.
+    """The direction of the outcomes, and whether it is clear. ``outcomes``: their number in this estimate.
 
     The number of refusals is not shown. Between two batches it would reveal whether a pairing lapsed by refusal.
     """
@@ -126,7 +126,7 @@ class VersionView(BaseModel):
 
 
 class LearningView(BaseModel):
-    """What the programme has learned from whole batches of at least ``batch`` outcomes each.
+    """The results of learning from whole batches of at least ``batch`` outcomes each.
 
     ``in_use``: the version that set the weights in use; 0 for those before any learning, None where a person set them.
     ``bands``: None for a question with a band of fewer than ``batch`` pairings.

@@ -103,7 +103,7 @@ class CachedResult:
 
 @dataclass
 class SolverCache:
-    """What the process keeps between two jobs: the members and the result of one round, as they were read."""
+    """The data that the process keeps between two jobs: the members and the result of one round, as they were read."""
 
     taxonomy: Taxonomy
     cached: CachedResult | None = None

@@ -9,12 +9,12 @@ from services.matcher.domain.learning.weight_versions import ProgrammeLearning
 
 class LearningStore(Aggregates[ProgrammeLearning]):
     async def load(self, programme_id: str) -> ProgrammeLearning:
-        """What the programme has learned; an empty state where nothing was learned yet."""
+        """The learning state of the programme; empty before the first outcome."""
         stored = await self.get(programme_id)
         return stored.state if stored is not None else ProgrammeLearning(programme_id=programme_id)
 
     def decided_by(self, member_id: str) -> AsyncIterator[Stored[ProgrammeLearning]]:
-        """Where the member has decided on a version, or releases one."""
+        """The learning states in which the member has decided on a version, or releases one."""
         return self.find({"$or": [{"versions.decided_by": member_id}, {"releasing.by": member_id}]})
 
 

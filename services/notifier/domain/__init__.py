@@ -1,4 +1,4 @@
-"""What is sent to whom, and when. Pure decisions without input or output.
+"""Messages, their recipients and their times. Pure decisions without input or output.
 
 ``catalogue`` lists every notification in one table; ``notification`` is the life of one notification; ``recipient``
 holds preferences and weekly slots; ``quiet_hours`` computes nights and working days; ``postponed`` holds events that

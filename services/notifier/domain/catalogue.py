@@ -59,7 +59,7 @@ DEFAULT_BOOKING_DEADLINE = 10  # working days; used when the programme's setting
 
 @dataclass(frozen=True)
 class SendingFacts:
-    """What is known at the moment of sending. ``is_answered`` and ``is_completed`` are about the recipient's side."""
+    """The facts at the moment of sending. ``is_answered`` and ``is_completed`` are about the recipient's side."""
 
     pairing: PairingEvent | None = None
     feedback: FeedbackEvent | None = None

@@ -45,7 +45,7 @@ CONTACT_PATIENCE = timedelta(hours=24)  # a contact may arrive this much later t
 
 
 class NotificationDetails(FrozenModel):
-    """What the notification refers to: ids, codes and times. ``of_member``: the member whose assistant gets it."""
+    """The subject of the notification: ids, codes and times. ``of_member``: the member whose assistant gets it."""
 
     pairing_id: str | None = None
     programme_id: str | None = None
@@ -99,7 +99,7 @@ Decision = tuple[Notification, Sequence[OutgoingEvent]]
 
 @dataclass(frozen=True)
 class DeliveryContext:
-    """What is known of the recipient and the subject at the moment of sending.
+    """The facts about recipient and subject at the moment of sending.
 
     ``is_erased``: the member is erased or about to be, so nobody may be notified.
     """
@@ -160,7 +160,7 @@ def open_notification(current: Notification | None, new: Notification, now: date
 
 
 def decide_delivery(notification: Notification, context: DeliveryContext, moment: Moment) -> Verdict:
-    """What to do with it now."""
+    """The next step of the notification."""
     row = notification.row
     if context.is_erased:
         return Suppress("gone", is_published=False)

@@ -72,7 +72,7 @@ class Invitation(FrozenModel):
 
 
 class ParticipationWish(FrozenModel):
-    """What a person states about their participation; sending it enrols them. An absent field stays as it is."""
+    """A person's statement about their participation; it enrols them. An absent field stays as it is."""
 
     side: EitherSide | None = None
     capacity: Capacity | None = None

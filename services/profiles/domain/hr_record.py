@@ -83,7 +83,7 @@ class HrRecord(FrozenModel):
 
 
 class Entered(FrozenModel):
-    """What a person states about themselves. None means "not stated yet", an empty list means "none"."""
+    """A person's statements about themselves. None means "not stated yet", an empty list means "none"."""
 
     offers: tuple[OfferEntry, ...] | None = Field(None, max_length=MAX_TOPICS)
     seeks: tuple[SeekEntry, ...] | None = Field(None, max_length=MAX_TOPICS)

@@ -96,7 +96,7 @@ class Person(ProfilesState):
     erasure: PersonErasure | None = None
 
     def offer_words(self) -> tuple[OfferEntry, ...]:
-        """What the person entered, or HR's suggestion while they have entered nothing."""
+        """The person's own entries, or HR's suggestion while there are none."""
         if self.entered.offers is not None:
             return self.entered.offers
         return self.hr.suggested.offers if self.hr else ()

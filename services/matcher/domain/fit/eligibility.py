@@ -26,7 +26,7 @@ from services.matcher.domain.fit.score import Fit, Shortfall, compute_fit
 
 @dataclass(frozen=True)
 class MatchingTerms:
-    """What the pairs of one programme are assessed by on one day."""
+    """The terms by which pairs of one programme are assessed on one day."""
 
     programme_id: str
     settings: ProgrammeSettings

@@ -288,7 +288,7 @@ def _adjustment_fields(adjustments: tuple[Adjustment, ...]) -> dict[str, Any]:
 
 
 def result_id(round_id: str, run: int) -> str:
-    """What a result of a round is kept under."""
+    """The id under which a result of a round is stored."""
     return f"{round_id}/{run}"
 
 
