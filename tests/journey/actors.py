@@ -99,7 +99,7 @@ PEOPLE_OF_A: tuple[tuple[str, Side, str, str], ...] = (
 
 
 def assemble(stack: Stack) -> Actors:
-    """Everybody imported and joined; one pairing suggested to each two, one round computed in each programme."""
+    """Import and enrol everybody, suggest pairings, and compute one round in each programme."""
     above = [JourneyPerson(f"AZ-{name.upper()}", "senior", f"{name} Authz", level=18) for name in ("boss", "head")]
     # The seniors have seats for all juniors, so each junior is suggested to several of them, in any order of arrival.
     in_a = [
@@ -175,7 +175,7 @@ def _pairings(cast: Actors) -> dict[str, str]:
 
 
 def _care(cast: Actors) -> dict[str, str]:
-    """A meeting that has a date and an idea, both of ``f1`` and by the senior, where feedback has heard of it."""
+    """A scheduled meeting and an idea of ``f1``, both by the senior, after feedback has read the pairing."""
     cast.stack.settle()
     path, s4 = f"/pairings/{cast.pairings['f1']}", cast.member("s4", "feedback")
     formed = datetime.fromisoformat(ok(cast.member("s4").get(path))["formed_at"])
@@ -190,7 +190,7 @@ def _care(cast: Actors) -> dict[str, str]:
 
 
 def _suggestions(cast: Actors) -> dict[str, str]:
-    """One to release and one to dismiss, for somebody who leaves later, and one of the other programme."""
+    """One suggestion to release, one to dismiss (for a member who leaves later), and one of the other programme."""
 
     def open_in(programme: str, *juniors: str) -> list[str]:
         items = ok(cast.admin().get(f"/programmes/{programme}/suggestions"))["items"]
@@ -205,7 +205,7 @@ def _suggestions(cast: Actors) -> dict[str, str]:
 
 
 def _message(cast: Actors, who: str) -> str:
-    """What notifier tells them of their pairing, once it has."""
+    """Inbox items of a member about their pairing; waits until there are some."""
     inbox = cast.member(who, "notifier")
     wait_until(lambda: bool(ok(inbox.get("/inbox"))["items"]), f"a message for {who}")
     return str(ok(inbox.get("/inbox"))["items"][0]["id"])
@@ -227,7 +227,7 @@ def _requests(cast: Actors) -> dict[str, str]:
 
 
 def body_of(method: str, path: str, cast: Actors, *, mine: bool) -> dict[str, Any]:
-    """What to send with a request, so that nothing but who asks can be wrong with it."""
+    """A valid body for a request, so that only the caller can be wrong."""
     bodies: dict[str, Any] = {
         "PUT /members/{member}/entered": {"offers": [{"topic": "generative-ai"}], "seeks": [{"topic": "leadership"}]},
         "PUT /members/{member}/statements": {"answers": {"candour_plain": 2}},

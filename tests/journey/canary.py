@@ -1,4 +1,4 @@
-"""Somebody whose every word is like no other, so that a word of theirs is found wherever it lies."""
+"""A member whose every word is unique, so that a search finds each copy of it."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ INTRO, TOPIC, GOAL = "whistling marmalade intro", "xylocanaryology", "pomegranat
 IDEA = "kumquat desk swap"
 NUMBER, DEVICE = "CANARYNUMBER-4711", "canarydevice"
 RESTRICTED = (ProfileChanged, ContactChanged, AnswerGiven)
-"""A type of each restricted topic that a service hears."""
+"""One event type of each restricted topic that a service reads."""
 REASON = "know_each_other"
 STATEMENTS = ("candour_plain", "candour_gentle", "pace_try", "debate_common")
 WORDS = tuple(
@@ -54,9 +54,9 @@ WORDS = tuple(
         DEVICE,
     )
 )
-"""What nobody but the canary writes, in lower case."""
+"""The words that only the canary writes, in lower case."""
 ANSWERED = ('"answers"', '"call_me"', '"calls"', '"worth"', '"pulses"', '"advice"', '"text"')
-"""The fields in which an answer, a wish to be called, a pulse, advice or an idea would stand."""
+"""The fields that would hold an answer, a call request, a pulse, advice or an idea."""
 
 CANARY = JourneyPerson(NUMBER, "senior", NAME, department="legal", email=ADDRESS, capacity=5)
 OTHERS = [
@@ -70,15 +70,14 @@ OTHERS = [
 
 @dataclass
 class CanaryLife:
-    """The canary among others; ``pairings`` by what became of them, ``answers`` everything that HTTP ever answered
-    to a mistake."""
+    """The canary among others. ``pairings``: by their end; ``answers``: every HTTP response to a mistake."""
 
     members: Members
     canary: str
     pairings: dict[str, str] = field(default_factory=dict)
     mistakes: list[httpx.Response] = field(default_factory=list)
     mails: frozenset[str] = frozenset()
-    """Those that were there when all services had reported that they forgot."""
+    """The completions that existed when all services had reported."""
 
     @property
     def stack(self) -> Stack:
@@ -89,7 +88,7 @@ class CanaryLife:
 
 
 def file() -> bytes:
-    """HR's file: the canary, the others, and rows that are wrong and name the canary."""
+    """HR's file: the canary, the others, and invalid rows that name the canary."""
     good = csv_of([CANARY, *OTHERS], PROGRAMME).decode()
     columns = good.splitlines()[0].split(",")
 
@@ -115,7 +114,7 @@ def file() -> bytes:
 
 
 def live(stack: Stack) -> CanaryLife:
-    """From HR's file to the last refusal, with every mistake that one can make on the way."""
+    """The life from HR's file to the last refusal, with every possible mistake on the way."""
     open_programme(stack, PROGRAMME, matching={"shortlist": True})
     stack.settle()
     imported(stack, begin_import(stack, file()))
@@ -149,7 +148,7 @@ def speak(life: CanaryLife) -> None:
 
 
 def meet(life: CanaryLife) -> None:
-    """Refusing, being refused, forming and writing a charter, asking and being asked."""
+    """Refusals of both sides, a formed pairing with a charter, requests of both sides."""
     coordinator, members = life.members.coordinator(), life.members
 
     def put(junior: str, senior: str = life.canary) -> str:
@@ -175,7 +174,7 @@ def meet(life: CanaryLife) -> None:
 
 
 def confide(life: CanaryLife) -> None:
-    """Meetings, what they were worth, an idea, low answers and the wish to be called; of one pairing to its end."""
+    """Meetings, pulses, an idea, low answers and a call request, in one pairing until its end."""
     life.stack.settle()
     juniors = {"formed": life.id("CN-J2"), "over": life.id("CN-J6")}
     low = {"answers": {"1": 1, "2": 5}, "call_me": True}
@@ -200,7 +199,7 @@ def confide(life: CanaryLife) -> None:
 
 
 def err(life: CanaryLife) -> None:
-    """Every kind of mistake with the canary's data in it; none of the answers may repeat it."""
+    """Every kind of invalid request with the canary's data; no response may repeat the data."""
     stack = life.stack
     named = issue_token(
         stack.data,
@@ -266,11 +265,11 @@ MORE: Mapping[str, Sequence[tuple[str, str]]] = {
         ("GET", f"/programmes/{NAME}/report"),
     ),
 }
-"""Mistakes that one can make with one service alone."""
+"""Invalid requests to one service alone."""
 
 
 def poison(life: CanaryLife) -> None:
-    """On restricted topics, records about the canary that nobody can process; they carry a header of the test's own."""
+    """Unprocessable records about the canary on restricted topics; they carry a header of the test."""
     hand, mark = Hand(life.stack), [("by", b"the-test")]
     for type in RESTRICTED:
         said = headers(type, life.canary)
@@ -283,7 +282,7 @@ def poison(life: CanaryLife) -> None:
             hand.put(type.TOPIC.name, "poison-" + life.canary, value, [*with_headers, *mark])
 
 
-# -- where words may lie ---------------------------------------------------------------------------------------------
+# -- possible locations of words --------------------------------------------------------------------------------------
 
 
 def words_in(content: bytes) -> set[str]:
@@ -292,7 +291,7 @@ def words_in(content: bytes) -> set[str]:
 
 
 def on_topics(stack: Stack, *topics: str) -> Iterator[tuple[str, str, bytes]]:
-    """Where, whose, and the bytes of every record, but for those that the test put there itself."""
+    """Location, key and bytes of every record, without the records of the test itself."""
     for record in read(stack, *topics):
         if record.header("by") != b"the-test":
             location = f"{record.topic}/{record.partition}-{record.offset}"
@@ -305,7 +304,7 @@ def in_logs(stack: Stack) -> Iterator[tuple[str, bytes]]:
 
 
 def in_spans(stack: Stack, collector: Collector) -> Iterator[tuple[str, bytes]]:
-    """Every export, after one of each service that was begun now has arrived."""
+    """Every span export, after each service has sent one more."""
     for n, service in enumerate(SERVICES, 1):
         trace = f"{n:032x}"
         with httpx.Client(base_url=stack.urls[service], trust_env=False) as client:
@@ -320,7 +319,7 @@ def _of_trace(trace: str) -> Any:
 
 
 def on_pages(stack: Stack) -> Iterator[tuple[str, bytes]]:
-    """What everybody may read."""
+    """Pages that everybody may read."""
     for service in SERVICES:
         for path in ("/metrics", "/health/ready", "/health/live", "/openapi.json"):
             yield f"{service}{path}", httpx.get(stack.urls[service] + path, trust_env=False).content
@@ -336,7 +335,7 @@ def in_databases(stack: Stack) -> Iterator[tuple[str, bytes]]:
 
 
 def found_in(contents: Iterable[tuple[str, bytes]]) -> dict[str, set[str]]:
-    """By place, the canary's words that lie there."""
+    """The canary's words, by location."""
     by_location: dict[str, set[str]] = {}
     for location, content in contents:
         if words := words_in(content):
@@ -345,7 +344,7 @@ def found_in(contents: Iterable[tuple[str, bytes]]) -> dict[str, set[str]]:
 
 
 def erase(life: CanaryLife) -> Json:
-    """The canary asks to be forgotten; returns when all services have reported that they are."""
+    """Request the erasure of the canary; return when all services have reported completion."""
     me = life.members.profiles(life.canary)
     ok(me.post("/members/me/erasure"))
 

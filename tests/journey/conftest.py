@@ -15,7 +15,7 @@ from tests.journey.stack import Stack, running_stack
 
 @pytest.fixture(scope="session")
 def collector() -> Iterator[Collector]:
-    """Where all processes of the stack send their spans."""
+    """The receiver of all spans of the first stack."""
     with collecting() as made:
         yield made
 
@@ -31,7 +31,7 @@ def stack(
 
 @pytest.fixture(scope="session")
 def collector_apart() -> Iterator[Collector]:
-    """Where the processes of the stack apart send their spans."""
+    """The receiver of all spans of the second stack."""
     with collecting() as made:
         yield made
 
@@ -43,15 +43,15 @@ def second_stack(
     collector_apart: Collector,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
-    """A second stack, for tests that poison topics, force their compaction, and read every byte that there is."""
+    """A second stack, for tests that poison topics, force compaction, and read every byte."""
     data = tmp_path_factory.mktemp("apart")
     with running_stack(data, servers, second_session_prefix, collector_apart.url) as running:
         yield running
 
 
-@pytest.hookimpl(trylast=True)  # whatever a test made in it goes first
+@pytest.hookimpl(trylast=True)  # objects of the tests end first
 def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None) -> None:
-    """An stack whose last test is over is closed at once, so that it takes nothing from what comes after it."""
+    """Close a stack right after its last test, so that it costs later tests nothing."""
     if nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid):
         for running in item.funcargs.values():
             if isinstance(running, Stack):

@@ -124,10 +124,10 @@ class Members:
     def coordinator(self, service: str = "matcher") -> httpx.Client:
         return self.stack.api(service, _coordinating(self.stack, self.programme))
 
-    # -- what people do --------------------------------------------------------------------------------------------
+    # -- acts of members --------------------------------------------------------------------------------------------
 
     def join(self, member: str) -> Json:
-        """See the notice and enrol; what HR knew of offers and wishes makes them ready."""
+        """Accept the notice and enrol; HR's offers and wishes make the member ready."""
         seen = {"notice": "1", "briefed": True}
         return dict(ok(self.profiles(member).put(f"/members/me/enrolments/{self.programme}", json=seen)))
 
@@ -135,13 +135,13 @@ class Members:
         return dict(ok(self.matcher(member).post(f"/pairings/{pairing_id}/answer", json={"answer": answer, **more})))
 
     def accept_both(self, pairing: Json) -> Json:
-        """Both say yes; the pairing as it is then."""
+        """Both accept; return the pairing."""
         answered: Json = {}
         for member in partners(pairing):
             answered = self.answer(member, pairing["pairing_id"], "accepted")
         return answered
 
-    # -- what a coordinator does -----------------------------------------------------------------------------------
+    # -- acts of a coordinator -----------------------------------------------------------------------------------
 
     def round(self) -> Json:
         """Compute a round and wait for it."""
@@ -153,7 +153,7 @@ class Members:
         return self.round_when(round_id, "published")
 
     def round_when(self, round_id: str, state: str, seconds: float = QUIET_MACHINE_S) -> Json:
-        """The round as soon as it has this state; one that failed fails the test with its own words."""
+        """Wait for this state of the round; a failed round fails the test with its reason."""
 
         def reached() -> Json | None:
             current: Json = ok(self.coordinator().get(f"/rounds/{round_id}"))
@@ -163,7 +163,7 @@ class Members:
         return wait_until(reached, f"the round {state}", seconds)
 
     def pairings(self, **query: str) -> list[Json]:
-        """All that the matcher shows the coordinator."""
+        """All pairings that the coordinator can see."""
         parameters = {"programme_id": self.programme, **query}
         return everything(partial(self.coordinator().get, "/pairings"), parameters)
 
@@ -199,14 +199,14 @@ def open_programme(stack: Stack, programme: str, **changes: Json | list[str]) ->
 
 
 def begin_import(stack: Stack, content: bytes, key: str | None = None) -> str:
-    """Hand HR's file in; the import's id."""
+    """Upload HR's file; return the id of the import."""
     headers = {"Content-Type": "text/csv", **({"Idempotency-Key": key} if key else {})}
     answer = stack.api("profiles", admin(stack)).post("/imports", content=content, headers=headers)
     return str(ok(answer)["import_id"])
 
 
 def imported(stack: Stack, import_id: str, seconds: float = QUIET_MACHINE_S) -> Json:
-    """The import, when it has ended well."""
+    """Wait for the success of an import."""
 
     def done() -> Json | None:
         report: Json = ok(stack.api("profiles", admin(stack)).get(f"/imports/{import_id}"))
@@ -217,20 +217,20 @@ def imported(stack: Stack, import_id: str, seconds: float = QUIET_MACHINE_S) -> 
 
 
 def ids_of(stack: Stack, programme: str) -> dict[str, str]:
-    """Member ids by HR's number, of all who have to do with the programme."""
+    """Member ids by HR's number, for everybody in the programme."""
     members = everything(partial(stack.api("profiles", admin(stack)).get, "/members"), {"programme": programme})
     return {member["external_ids"][0]["id"]: str(member["member_id"]) for member in members}
 
 
 def a_programme(stack: Stack, programme: str, people: Sequence[JourneyPerson], **changes: Json | list[str]) -> Members:
-    """A programme that is open, whose people are imported, have joined and are ready, as every service knows."""
+    """An open programme whose people are imported, enrolled and ready, in every service."""
     open_programme(stack, programme, **changes)
     stack.settle()
     return newcomers(stack, programme, people)
 
 
 def newcomers(stack: Stack, programme: str, people: Sequence[JourneyPerson]) -> Members:
-    """People who come to a programme that is open: imported, joined and ready, as every service knows."""
+    """New people of an open programme: imported, enrolled and ready, in every service."""
     imported(stack, begin_import(stack, csv_of(people, programme)))
     wanted = {somebody.external_id for somebody in people}
     ids = {external: id for external, id in ids_of(stack, programme).items() if external in wanted}
@@ -257,7 +257,7 @@ _tokens: dict[tuple[str, str | None, tuple[str, ...], tuple[str, ...]], str] = {
 
 
 def _token(stack: Stack, member: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]) -> str:
-    """Drawn once for each principal: a token is good for an hour, and clients are kept by token."""
+    """One token for each principal: it is valid for an hour, and clients are cached by token."""
     key = (stack.prefix, member, roles, programmes)
     if key not in _tokens:
         _tokens[key] = stack.token(member, *roles, programmes=programmes)

@@ -30,7 +30,7 @@ class Span:
 
 @dataclass
 class Collector:
-    """Where spans arrive. ``raw`` holds every body as it came, decompressed."""
+    """The received spans. ``raw`` holds every body, decompressed."""
 
     url: str
     spans: list[Span] = field(default_factory=list)
@@ -38,14 +38,14 @@ class Collector:
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
     def wait_for(self, finder: "Finder", seconds: float = 10.0) -> list[Span]:
-        """The spans that ``found`` picks, as soon as it picks any; raises ``TimeoutError`` if it never does."""
+        """Wait until ``finder`` picks some spans, and return them. Raises ``TimeoutError``."""
         with self.arrived:
             if not self.arrived.wait_for(lambda: bool(finder(self.spans)), patience(seconds)):
                 raise TimeoutError(f"no such span among {sorted({f'{s.service}: {s.name}' for s in self.spans})}")
             return finder(self.spans)
 
     def edges(self) -> set[tuple[str, str]]:
-        """Which service's span is the direct parent of which other service's span."""
+        """Pairs of services: the first has a span that is the direct parent of a span of the second."""
         with self.arrived:
             by_id = {(span.trace_id, span.span_id): span for span in self.spans}
             return {
@@ -56,7 +56,7 @@ class Collector:
 
 
 class Finder:
-    """A question about spans: ``Finder(service="matcher", name="process x")``; absent means any."""
+    """A filter of spans: ``Finder(service="matcher", name="process x")``; absent means any."""
 
     def __init__(self, **wanted: str | int) -> None:
         self._wanted = wanted
@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the test's output is for the test."""
+        """Print nothing: the output belongs to the test."""
 
 
 def _spans(request: ExportTraceServiceRequest) -> Iterator[Span]:

@@ -48,12 +48,12 @@ TOPICS_READ = {
 
 _ANSWER_WITHIN_S = 30.0
 _TLS = ssl.create_default_context()
-"""Never needed here, and made once, since every client of httpx would make its own, which takes long."""
+"""One shared TLS context: every client of httpx would otherwise create its own, which is slow."""
 
 
 @dataclass
 class Stack:
-    """Everything that runs. Services are named as in `cli.installation`; a further replica has a name of its own."""
+    """All running processes. Services are named as in `cli.installation`; each replica has its own name."""
 
     data: Path
     endpoints: Endpoints
@@ -70,7 +70,7 @@ class Stack:
     # -- its processes ---------------------------------------------------------------------------------------------
 
     def start(self, **more: str) -> None:
-        """Start what does not run, and return when all of it is ready. ``more`` stands in its environment."""
+        """Start missing services, and return when all are ready. ``more``: additional environment variables."""
         with self._surroundings(more):
             chosen = cli.local_stack.start(self.data, _silent, clock=self.data / "clock.jsonl")
         self.urls |= chosen.urls
@@ -83,15 +83,15 @@ class Stack:
         wait_until(lambda: not running.running, f"{name} gone", 10)
 
     def restart(self, name: str, **more: str) -> None:
-        """Start a service again, after it was killed or stopped; ``more`` stands in its environment."""
+        """Start a service again after a kill or stop. ``more``: additional environment variables."""
         if name in self._replicas:
             self.replica(name)
         else:
             self.start(**more)
 
     def release_claims(self, service: str) -> None:
-        """What a dead process had claimed is free at once, as it would be by itself within three minutes: machine time
-        cannot be moved on."""
+        """Free the claims of a dead process. They would expire within three minutes of machine time, which no test
+        can advance."""
         assert self.pid(service) is None, f"{service} runs, and needs its claims"
         passed, database = self.clock.machine_now() - timedelta(seconds=1), self.database(service)
         for name in database.list_collection_names():
@@ -135,7 +135,7 @@ class Stack:
             client.close()
         if self._mongo is not None:
             self._mongo.close()
-        self._admin = None  # it would go on looking for a broker that has stopped
+        self._admin = None  # it would keep searching for a stopped broker
         for name in [*sorted(self._replicas), *SERVICES, ISSUER, MAIL]:
             process.stop(name, self.data)
 
@@ -159,16 +159,16 @@ class Stack:
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=_ANSWER_WITHIN_S,
                 trust_env=False,
-                transport=self._connections,  # shared: a connection for everybody would be hundreds
+                transport=self._connections,  # shared, since one connection for each person would be hundreds
             )
         return client
 
     def maildir(self) -> Path:
-        """Where the mail catcher writes."""
+        """The folder of the mail catcher."""
         return cli.local_stack.maildir(self.data) / "new"
 
     def database(self, service: str) -> Any:
-        """What a service keeps, for a look from the side."""
+        """The database of a service, for direct queries."""
         if self._mongo is None:
             self._mongo = MongoClient(self.endpoints.mongo, serverSelectionTimeoutMS=5000)
         return self._mongo[self.prefix.replace(".", "_") + service]
@@ -194,7 +194,7 @@ class Stack:
         wait_until(self._at_rest, "every outbox empty and every topic read", seconds)
 
     def rest(self, seconds: float = 20.0) -> None:
-        """The same, and nothing that is due waits any longer, in business or machine time; no mail is half-way out."""
+        """The same, and also no due work is left on either clock, and no mail is being sent."""
         wait_until(lambda: not self._overdue() and self._at_rest() and not self._overdue(), "nothing is due", seconds)
 
     def _overdue(self) -> bool:
@@ -206,7 +206,7 @@ class Stack:
         return bool(self.database("notifier")["notifications"].find_one({"state": "sending"}, {"_id": 1}))
 
     def published(self, service: str, seconds: float = 20.0) -> None:
-        """Wait until a service has nothing left to say."""
+        """Wait until the outboxes of a service are empty."""
         wait_until(lambda: not self._waiting((service,)), f"every outbox of {service} empty", seconds)
 
     def _at_rest(self) -> bool:
@@ -216,9 +216,9 @@ class Stack:
             ends = self._ends()
             if not self._read_to(ends) or self._waiting():
                 return False
-            return self._ends() == ends  # what left an outbox between the looks would be at an end by now
+            return self._ends() == ends  # an event that left an outbox between the two checks has arrived by now
         except (TimeoutError, KafkaException):
-            self._admin = None  # one that knew a broker which was killed may never find its successor
+            self._admin = None  # a client of a killed broker may never find its successor
             return False
 
     def _waiting(self, services: Sequence[str] = SERVICES) -> bool:
@@ -272,7 +272,7 @@ class Stack:
 
     @contextmanager
     def _surroundings(self, more: Mapping[str, str]) -> Iterator[None]:
-        """What `viceversa up` would read from a person's environment."""
+        """The environment that `viceversa up` would read."""
         with pytest.MonkeyPatch.context() as patch:
             for name in [name for name in os.environ if name.startswith("VICEVERSA_")]:
                 patch.delenv(name)
@@ -285,7 +285,7 @@ class Stack:
 
 @contextmanager
 def running_stack(data: Path, endpoints: Endpoints, prefix: str, otlp: str | None = None) -> Iterator[Stack]:
-    """A whole stack on these servers for as long as the block runs; no process outlives it."""
+    """A whole stack on these servers, for the duration of the block; no process outlives it."""
     telemetry = {"VICEVERSA_OTLP_ENDPOINT": otlp, "OTEL_BSP_SCHEDULE_DELAY": "200"} if otlp else {}
     urls = {name: f"http://127.0.0.1:{ports.any_free()}" for name in (ISSUER, *SERVICES)}
     mail_port = ports.any_free()
@@ -305,4 +305,4 @@ def running_stack(data: Path, endpoints: Endpoints, prefix: str, otlp: str | Non
 
 
 def _silent(_message: str) -> None:
-    """What is started is not told to the test's reader."""
+    """Print nothing about started processes."""

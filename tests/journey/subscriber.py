@@ -101,18 +101,18 @@ class OtherSystem:
         """Wait until it has read everything that is on its topics now. Raises ``NotUnderstood``."""
         wait_until(lambda: self._behind() == 0, "the other system has read all there is", seconds)
 
-    # -- what it knows ---------------------------------------------------------------------------------------------
+    # -- its knowledge ---------------------------------------------------------------------------------------------
 
     def distinct(self, topic: str) -> list[SubscriberEvent]:
         """The topic's events in order of arrival, each once: the same id may come again."""
         return list({event.id: event for event in self.events if event.record.topic == topic}.values())
 
     def history(self, pairing_id: str) -> list[SubscriberEvent]:
-        """What happened to a pairing, in order."""
+        """The events of a pairing, in order."""
         return [event for event in self.distinct("pairings.v1") if event.subject == pairing_id]
 
     def states(self) -> dict[str, Mapping[str, Any]]:
-        """Of each pairing, from ``pairing-states.v1`` alone: the last record of a key is the truth."""
+        """The state of each pairing, from the last record of each key of ``pairing-states.v1``."""
         states: dict[str, Mapping[str, Any]] = {}
         for event in list(self.events):
             if event.record.topic != "pairing-states.v1":
@@ -177,7 +177,7 @@ class OtherSystem:
 
 
 def understood(message: Message, prefix: str) -> SubscriberEvent:
-    """By the CloudEvents SDK, and valid by the schema that its ``dataschema`` names. Raises what is wrong with it."""
+    """Read by the CloudEvents SDK, and validate by the schema of its ``dataschema``. Raises ``NotUnderstood``."""
     headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
     key, value = message.key() or b"", message.value()
     event: CloudEvent = from_binary(

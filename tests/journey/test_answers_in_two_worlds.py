@@ -1,7 +1,7 @@
-"""Two worlds on running services that differ in one thing alone: who refused, or what somebody answered.
+"""Two worlds on running services that differ only in the side of a refusal, or in the answers of one person.
 
-Whatever anybody else can see or hear is the same in both: records of every open topic with their order and gaps, what
-a coordinator, an admin and the partner are shown and told, mails, and figures.
+Everything that others can observe must be equal: records of every open topic with their order and gaps, views of
+coordinator, admin and partner, messages, mails and metrics.
 """
 
 import re
@@ -25,12 +25,12 @@ RESTRICTED = [topic.name for topic in TOPICS if topic.readers]
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|\+00:00)")
 OF_MACHINES = re.compile("seconds|lag|outbox|due|retried|republished|created")
-"""Figures that tell how a machine was doing."""
+"""Metrics about the state of the machine."""
 
 
 @dataclass
 class PairWorld:
-    """One of the two. Their people are alike in all that HR and they themselves say."""
+    """One of the two worlds. Their people have equal HR data and equal entries."""
 
     members: Members
     senior: str
@@ -67,7 +67,7 @@ def worlds(second_stack: Stack) -> tuple[PairWorld, PairWorld]:
         for side, department in zip(sides, ("finance", "sales"), strict=True)
         for n in (0, 1)
     ]
-    # with room for all, since which of two messages of one moment takes the week's last place is chance
+    # a high limit: the order of two messages of one moment is random
     members = a_programme(second_stack, PROGRAMME, people, care={"messages_per_week": 20})
     rest(second_stack)
     first, other = (PairWorld(members, members.ids[f"TW-senior-{n}"], members.ids[f"TW-junior-{n}"]) for n in (0, 1))
@@ -75,7 +75,7 @@ def worlds(second_stack: Stack) -> tuple[PairWorld, PairWorld]:
 
 
 def rest(stack: Stack) -> None:
-    """Wait until nothing is on its way and whatever was to be said by now is said."""
+    """Wait until all messages of this moment are sent and all events are processed."""
     notes = stack.database("notifier")["notifications"]
 
     def said() -> bool:
@@ -88,12 +88,12 @@ def rest(stack: Stack) -> None:
 
 
 def alike(text: str) -> str:
-    """Without ids and times, which differ always."""
+    """Remove ids and times, which always differ."""
     return TIME.sub("TIME", ID.sub("ID", text))
 
 
 def figures(stack: Stack) -> Mapping[str, float]:
-    """What /metrics of every service tells of the business."""
+    """The business metrics of every service."""
     values: dict[str, float] = {}
     for service in SERVICES:
         text = httpx.get(f"{stack.urls[service]}/metrics", trust_env=False).text
@@ -105,8 +105,8 @@ def figures(stack: Stack) -> Mapping[str, float]:
 
 
 def event_lines(world: PairWorld, topics: Sequence[str] = OPEN) -> list[str]:
-    """Every record about the pairing, in its order on its topic and with the gaps before it; and what was told to the
-    two, in any order, since each message has a life of its own."""
+    """Every record about the pairing, in the order of its topic, with the gaps before it. Messages have any order,
+    since each is its own aggregate."""
     said, lines, last = [], [], dict.fromkeys(topics, 0)
     mine = {world.pairing.encode(), world.senior.encode(), world.junior.encode()}
     for record in read(world.members.stack, *topics):
@@ -125,7 +125,7 @@ def event_lines(world: PairWorld, topics: Sequence[str] = OPEN) -> list[str]:
 
 
 def seen(world: PairWorld, *, partner: Side | None) -> list[str]:
-    """What a coordinator and an admin see of the pairing; and everything that the partner of who answered does."""
+    """The views of a coordinator and an admin on the pairing, and all views of the answering member's partner."""
     stack, members = world.members.stack, world.members
     pages: list[httpx.Response | str] = []
     for api in (members.coordinator, lambda service: stack.api(service, admin(stack))):
@@ -162,7 +162,7 @@ def named(answer: httpx.Response) -> str:
 
 
 def mails(world: PairWorld) -> list[int]:
-    """How many each of the two got."""
+    """The number of mails to each of the two."""
     taken = world.members.stack.mails().values()
     number = {world.members.ids[person.external_id]: person.email.encode() for person in world.members.people}
     return [sum(b"<" + number[id] + b">" in mail for mail in taken) for id in (world.senior, world.junior)]
@@ -197,7 +197,7 @@ def begins(world: PairWorld, rating: int, at: str) -> None:
 
 
 def closes(world: PairWorld, rating: int) -> None:
-    """Both answer, since an outcome follows when both have; the senior in both worlds the same."""
+    """Both sides answer, since an outcome needs both; the senior's answers are equal in both worlds."""
     for id, given in ((world.senior, 3), (world.junior, rating)):
         answers = {"answers": dict.fromkeys("345678", given), "call_me": given == 1}
         ok(world.members.feedback(id).put(f"{world.path}/checkins/end", json=answers))

@@ -39,7 +39,7 @@ MEANT = {
     "invites to theirs": "all",
     "the contact": "-",
 }
-"""What a cell comes to here; the words that narrow it further have tests of their own."""
+"""The simple meaning of a cell; further restrictions have tests of their own."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def cast(stack: Stack) -> Actors:
 
 
 def asker_of(row: AccessRow, role: str, cast: Actors) -> str | None:
-    """Whose token is used; a member for whom this route has something of their own, that nobody else misses."""
+    """The owner of the token: a member with an own object for this route, which no other test needs."""
     if role != "member":
         return None
     by_request = {"accept": "s3", "decline": "s2", "withdraw": "s1"}
@@ -89,7 +89,7 @@ def asker_of(row: AccessRow, role: str, cast: Actors) -> str | None:
 
 
 def filled(row: AccessRow, role: str, cast: Actors, *, mine: bool) -> str:
-    """The path with something that is theirs, or with something that is not."""
+    """The path with an own object of the caller, or with a foreign one."""
     asker = asker_of(row, role, cast)
     erased = {"member": "x2"}.get(role, "x3")
     if row.path.endswith("/erasure") or row.path.startswith("/erasures"):
@@ -133,7 +133,7 @@ def call(row: AccessRow, role: str, cast: Actors, *, mine: bool) -> httpx.Respon
 
 
 def allowed(answer: httpx.Response) -> bool:
-    """It was done, or could not be done now: either way they may. 422 would be a mistake of this test."""
+    """Done, or not possible now: both mean *allowed*. 422 would be an error of this test."""
     assert answer.status_code != 422, answer.text
     assert answer.status_code < 500, answer.text
     return answer.is_success or answer.status_code == 409
@@ -145,11 +145,11 @@ def refused(answer: httpx.Response) -> bool:
 
 LISTS = {"GET /members", "GET /imports", "GET /pairings", "GET /requests", "GET /checkins", "GET /inbox"}
 ABOUT_THE_ASKER = {"GET /inbox/unread", "GET /preferences", "PUT /preferences"}
-"""Nobody else can be named in these."""
+"""Routes that can name no other person."""
 
 
 def strangers(row: AccessRow, role: str, cast: Actors) -> set[str]:
-    """What must not stand in a list that is narrowed to who asks."""
+    """Ids that a narrowed list must not contain."""
     if str(row) == "GET /members":
         return {f'"member_id":"{cast.ids[who]}"' for who in ("sb", "jb")}
     if str(row) == "GET /imports":
@@ -162,7 +162,7 @@ def strangers(row: AccessRow, role: str, cast: Actors) -> set[str]:
 
 
 def routes(stack: Stack) -> Iterator[tuple[str, str, str]]:
-    """What the running services themselves describe: service, method and path."""
+    """The routes that the running services describe: service, method and path."""
     for service in SERVICES:
         described = httpx.get(f"{stack.urls[service]}/openapi.json", trust_env=False).json()
         for path, methods in described["paths"].items():
@@ -201,7 +201,7 @@ def bad_tokens(cast: Actors) -> dict[str, str | None]:
 
 
 def _with_public_key_as_secret(key: ec.EllipticCurvePrivateKey, kid: str, body: str) -> str:
-    """By hand, since the library refuses to make such a token."""
+    """Built by hand, since the library refuses such a token."""
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     header = base64.urlsafe_b64encode(json.dumps({"alg": "HS256", "typ": "JWT", "kid": kid}).encode()).rstrip(b"=")
     signature = hmac.digest(pem, header + b"." + body.encode(), "sha256")
@@ -263,7 +263,7 @@ class TestTable:
             assert answer.status_code == 403, f"{roles}: {answer.status_code} {answer.text}"
 
 
-# -- coordinators and admins who are not disinterested ---------------------------------------------------------------
+# -- coordinators and admins with a conflict of interest ---------------------------------------------------------------
 
 
 def seen(api: httpx.Client, pairing: str) -> int:
@@ -322,7 +322,7 @@ class TestCoordinators:
         assert ok(api.get("/members", params={"programme": B, "state": "invited"}))["items"] == []
 
 
-# -- what only the person knows --------------------------------------------------------------------------------------
+# -- facts that only one person may know ------------------------------------------------------------------------------
 
 INTRO, IDEA = "quixotic zeppelins delight me", "a marzipan lift"
 VICTIMS = ("j5", "s1")
@@ -372,7 +372,7 @@ def secretive(cast: Actors) -> Actors:
 
 @pytest.fixture(scope="module")
 def secrets(secretive: Actors) -> Secrets:
-    """``j5`` tells in a check-in and after a meeting how it goes, would like to be called, and has an idea."""
+    """``j5`` answers a check-in and a pulse, requests a call, and records an idea."""
     cast, pairing_path = secretive, f"/pairings/{secretive.pairings['f3']}"
     j5 = cast.member("j5", "feedback")
     checkin = ok(j5.put(f"{pairing_path}/checkins/day_0", json={"answers": {"1": 1, "2": 5}, "call_me": True}))
@@ -396,7 +396,7 @@ def _pair(cast: Actors, senior: str, junior: str) -> dict[str, str]:
 
 
 def viewers(cast: Actors) -> dict[str, Callable[[str], httpx.Client]]:
-    """Everybody but ``j5`` and ``s1``, who have the secrets."""
+    """Everybody except ``j5`` and ``s1``, the owners of the secrets."""
     return {
         "the senior": lambda service: cast.member("s5", service),
         "the senior, who coordinates": lambda service: cast.coordinator(A, service, who="s5"),
@@ -418,7 +418,7 @@ def viewers(cast: Actors) -> dict[str, Callable[[str], httpx.Client]]:
 
 
 def filled_paths(path: str, secrets: Secrets) -> list[str]:
-    """The path with every id that somebody could put there."""
+    """The path, filled with every possible id."""
     cast = secrets.cast
     ids: dict[str, Sequence[str]] = {
         "/programmes": (A,),
@@ -448,12 +448,12 @@ def filled_paths(path: str, secrets: Secrets) -> list[str]:
 
 Attempt = tuple[str, str, str, str, httpx.Client, Mapping[str, Any]]
 EVERYBODYS = {"/topics", "/statements", "/questions"}
-"""Nobody's, and the same for all."""
+"""Shared pages without personal data."""
 QUERY: Mapping[str, str | int] = {"programme": A, "programme_id": A, "limit": 20}
 
 
 def every_request(secrets: Secrets, *, reading: bool) -> Iterator[Attempt]:
-    """Each route that the running services describe, with all ids, by each viewer; what destroys comes last."""
+    """Each described route, with all ids, by each viewer; destructive routes come last."""
     known_routes = [
         (service, method, path)
         for service, method, path in routes(secrets.cast.stack)
@@ -476,12 +476,12 @@ COMMANDING = {
     "an admin",
     "another system",
 }
-"""One of each kind: what they may do takes its time."""
+"""One viewer of each kind, since allowed requests take time."""
 DESTROYS = ("/end", "/cancel", "/discard", "/close", "/leave", "/erasure")
 
 
 def try_all(secrets: Secrets, *, reading: bool) -> dict[int, int]:
-    """Ask all of it; how often each status came. An answer with somebody's secret in it fails the test."""
+    """Send all requests and count the statuses. A response that contains a secret fails the test."""
 
     def ask(request: Attempt) -> int:
         viewer, method, path, filled, api, sent = request
@@ -532,7 +532,7 @@ class TestSecrets:
                 ("j5", "notifier", "/preferences"),
             )
         )
-        assert [word for word in (*secrets.words, IDEA) if word not in read] == ['"worth":']  # which nobody reads again
+        assert [word for word in (*secrets.words, IDEA) if word not in read] == ['"worth":']  # no later test reads it
 
     def test_one_answer_shows_nothing_to_the_other_side(self, cast: Actors) -> None:
         pair = ok(cast.coordinator(A).post(f"/programmes/{A}/pairings", json=_pair(cast, "s3", "j3")))
@@ -576,6 +576,6 @@ class TestSecrets:
         assert (again.status_code, again.json()["code"]) == (409, "already_asked")
 
     def test_no_answer_to_any_command_tells_it_either(self, secrets: Secrets) -> None:
-        """The last one here: some of these commands are granted, and end or erase what the others needed."""
+        """Runs last: some of these commands are allowed, and end or erase objects that other tests need."""
         statuses = try_all(secrets, reading=False)
         assert statuses[403] + statuses[404] > sum(statuses.values()) / 2

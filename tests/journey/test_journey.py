@@ -40,7 +40,7 @@ RHYTHM = "every second purple thursday"
 
 @dataclass
 class JourneyStory:
-    """One programme's people, and the other system that listens."""
+    """The people of one programme, and an independent subscriber."""
 
     members: Members
     others: OtherSystem
@@ -51,14 +51,14 @@ class JourneyStory:
         return self.members.stack
 
     def a_proposal(self) -> Json:
-        """A pairing that was proposed and that no other test has touched."""
+        """A proposed pairing that no other test uses."""
         return self.told.pop()
 
     def a_formed(self) -> Json:
         return self.members.accept_both(self.a_proposal())
 
     def agreed(self, pairing_id: str, *happened: str) -> Json:
-        """The pairing, when everybody says the same of it, and these are the events of its life so far."""
+        """The pairing, after all services agree on it and these are its events so far."""
         self.stack.settle()
         self.others.caught_up()
         here = self.members.pairing(pairing_id)
@@ -73,7 +73,7 @@ class JourneyStory:
         return here
 
     def holders(self, pairing: Json) -> list[str]:
-        """Which of the two hold a seat for it."""
+        """The members who hold a seat for it."""
         held = {member: self.members.ledger(member)["held"] for member in partners(pairing)}
         return [member for member in held if pairing["pairing_id"] in {seat["pairing_id"] for seat in held[member]}]
 
@@ -108,7 +108,7 @@ def months_after(text: str, months: int) -> str:
 
 
 def release_if_it_waits(story: JourneyStory, import_id: str) -> None:
-    """A file that touches more than 5 % of the running pairings waits for a person; here one pairing is more."""
+    """A file that touches more than 5 % of the running pairings waits for release; one pairing is more here."""
     api = story.stack.api("profiles", admin(story.stack))
     settled = wait_until(
         lambda: next(

@@ -1,4 +1,4 @@
-"""One pairing from its proposal to the last word about it, as its traces show it across all services.
+"""The traces of one pairing, from its proposal to its last event, across all services.
 
 A chain is written ``service: span > service: span``; each span in it is the direct parent of the next.
 """
@@ -22,7 +22,7 @@ def members(stack: Stack) -> Members:
 
 @pytest.fixture(scope="module")
 def life(members: Members, collector: Collector) -> PairingTraces:
-    """A coordinator puts two together; they agree, meet, take a break, are asked, part, and say how it was."""
+    """A coordinator pairs two members; they agree, meet, pause, answer check-ins, end, and answer again."""
     company, life = members, PairingTraces(members, collector)
     senior, junior = *company.of("senior"), *company.of("junior")
     body = {"senior": senior, "junior": junior}
@@ -55,7 +55,7 @@ def names(life: PairingTraces, trace: str) -> list[str]:
 
 class TestLegs:
     def test_a_transition_reaches_every_service_that_reacts(self, life: PairingTraces) -> None:
-        """The matcher's word to notifier and feedback, and what notifier then says of each message."""
+        """The matcher's events to notifier and feedback, and the notifier's event for each message."""
         pairings = "matcher: send pairings.v1"
         life.legs["put together"].has(
             f"matcher: POST /programmes/{{id}}/pairings > {pairings} > notifier: process pairings.v1"

@@ -1,4 +1,4 @@
-"""Records that cannot be processed, on every topic that a service hears: put aside or passed over, neighbours heard."""
+"""Unprocessable records on every topic: they are dead-lettered or skipped, and their neighbours are processed."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ SECRET = "Kasimira Heldenreich"
 
 
 def heard_types() -> list[type[EventData]]:
-    """One type of each topic that is heard; two of privacy, where services hear different ones."""
+    """One type of each topic that is read; two of privacy, where services read different ones."""
     chosen: dict[str, type[EventData]] = {}
     for event in EVENTS:
         if any(hearing.find_type(event.TYPE) for hearing in HEARING.values()):
@@ -65,7 +65,7 @@ def hand(stack: Stack) -> Hand:
 
 @dataclass
 class Teller:
-    """Puts good records of one type on its topic, and between them bad ones; remembers where those lie."""
+    """Writes good records of one type, and bad ones between them; remembers the positions of the bad ones."""
 
     hand: Hand
     type: type[EventData]
@@ -77,7 +77,7 @@ class Teller:
         return self.type.TOPIC.name
 
     def tell(self, key: str | None = None) -> str:
-        """A good record, of somebody or something that nobody else speaks of."""
+        """A good record about an object that no other record names."""
         id = key or new_id()
         event = examples()[self.type].model_copy(update={self.type.KEY: id})
         self.hand.put(self.topic, id, event.model_dump_json().encode(), headers(self.type, id))
@@ -92,7 +92,7 @@ class Teller:
 
 
 def put_aside(stack: Stack, service: str, topic: str) -> dict[tuple[int, int], DeadLetter]:
-    """A service's dead letters of one topic, by the place where each record lies."""
+    """A service's dead letters of one topic, by the position of the original record."""
     dead_letters = asyncio.run(list_dead_letters(Connection(stack.endpoints.kafka), stack.prefix, service))
     return {
         (dead_letter.partition, dead_letter.offset): dead_letter
@@ -106,7 +106,7 @@ def alive(stack: Stack) -> Sequence[int]:
 
 
 def _expected(bad: Mapping[tuple[int, int], str], *, knows: bool) -> dict[tuple[int, int], str]:
-    """The code under which each is put aside; of a type that is not theirs, services see only what headers say."""
+    """The expected code of each dead letter; of a foreign type, services read only the headers."""
     codes = {"too much": "bad_data"}
     seen = {position: codes.get(kind, kind) for position, kind in bad.items() if kind != "unknown"}
     if knows:
@@ -177,7 +177,9 @@ class TestPoison:
             if knows:
                 handled = figures(stack, name, "viceversa_events_handled")
                 key = topic.name, type.TYPE
-                assert handled[key] - before[name].get(key, 0) >= teller.good  # more, where a batch came again
+                assert (
+                    handled[key] - before[name].get(key, 0) >= teller.good
+                )  # more than one, where a batch was delivered again
                 passed_over = figures(stack, name, "viceversa_events_skipped")
                 assert passed_over[topic.name, ""] > skipped[name].get((topic.name, ""), 0)
             assert SECRET not in stack.log(name)

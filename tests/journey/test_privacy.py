@@ -1,6 +1,6 @@
-"""Every byte of every topic, log, span, page and database is read for the words of one person.
+"""Every byte of every topic, log, span, page and database is searched for the words of one person.
 
-Before their erasure the words lie only where the design lets them; after it, and after compaction, nowhere.
+Before their erasure, the words are only where the design allows them; after it, and after compaction, nowhere.
 """
 
 from datetime import timedelta
@@ -146,11 +146,11 @@ class TestBeforeErasure:
             errors = admin.get(f"/imports/{report['import_id']}/errors", params={"limit": 200})
             assert not words_in(errors.content)
             if report["failed"]:
-                first = 2 + len([CANARY, *OTHERS])  # after the columns' names and those who are as they should be
+                first = 2 + len([CANARY, *OTHERS])  # after the header and the valid rows
                 assert {issue["line"] for issue in ok(errors)["items"]} >= set(range(first, first + 6))
 
 
-# -- being forgotten -------------------------------------------------------------------------------------------------
+# -- erasure -------------------------------------------------------------------------------------------------
 
 
 class TestAfterErasure:
@@ -245,7 +245,7 @@ class TestAfterErasure:
 
 
 def compact(stack: Stack) -> None:
-    """Let the broker compact now: short segments, and a record in each partition that closes the last one."""
+    """Make the broker compact now: short segments, and one more record in each partition to close the last one."""
     hand = Hand(stack)
     soon = {"segment_ms": "500", "min_cleanable_dirty_ratio": "0.01", "max_compaction_lag_ms": "1000"}
 

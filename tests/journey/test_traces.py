@@ -168,7 +168,9 @@ class TestTraces:
             assert said["messaging.system"] == "kafka"
             assert said["messaging.operation.type"] == said["messaging.operation.name"] == operation
             assert said["messaging.message.id"] == said["cloudevents.event_id"]
-            if said["cloudevents.event_source"] == "/viceversa/notifier":  # the two are told of it, in the same trace
+            if (
+                said["cloudevents.event_source"] == "/viceversa/notifier"
+            ):  # both get a message about it, in the same trace
                 assert said["cloudevents.event_type"].startswith("mentoring.notification.")
             else:
                 assert said["cloudevents.event_source"] == "/viceversa/matcher"
@@ -200,6 +202,6 @@ class TestTraces:
 
 
 def since(began: datetime, records: OtherSystem) -> list[SubscriberRecord]:
-    """Records of these tests: what a killed process had not exported yet has no spans."""
+    """Only the records of these tests: spans that a killed process had not exported are missing."""
     records_since = [event.record for event in records.events]
     return [record for record in records_since if datetime.fromisoformat(record.text("ce_time")) >= began]

@@ -17,7 +17,7 @@ PRODUCER, CONSUMER = 4, 5
 
 @dataclass
 class Leg:
-    """One human action and all that follows. Its trace id is drawn here, as by a browser that traces too."""
+    """One human action and all its effects. The trace id is drawn here, like that of a tracing browser."""
 
     collector: Collector
     prefix: str
@@ -39,7 +39,7 @@ class Leg:
         return [span for span in self.spans() if span.kind == kind]
 
     def chain(self, chain: str) -> list[Span] | None:
-        """The spans of the chain, if they are there; a first one that answers a request is the caller's child."""
+        """The spans of the chain, if they exist; a first span that answers a request is a child of the caller's."""
         inner = ("send", "process", "due")
         names = chain.split(" > ")
         parents: list[str] | None = [self.caller] if not names[0].split(": ")[1].startswith(inner) else None
@@ -63,7 +63,7 @@ def act(leg: Leg, client: httpx.Client, method: str, path: str, body: Json | Non
 
 @dataclass
 class PairingTraces:
-    """One pairing from proposal to end, each step a leg of its own; those that a deadline began have no caller."""
+    """One pairing from proposal to end. Each step is a leg; legs that a deadline began have no caller."""
 
     members: Members
     collector: Collector
@@ -71,7 +71,7 @@ class PairingTraces:
     legs: dict[str, Leg] = field(default_factory=dict)
 
     def step(self, name: str, client: httpx.Client, method: str, path: str, body: Json | None = None) -> Json:
-        """Somebody acts, and all that follows has happened."""
+        """Act, and wait for all effects."""
         leg = self.legs[name] = Leg(self.collector, self.members.stack.prefix)
         answer = act(leg, client, method, path, body)
         self.members.stack.rest()
@@ -82,12 +82,12 @@ class PairingTraces:
         self.members.stack.rest()
 
     def has(self, *chains: str) -> None:
-        """In any trace that tells of this pairing."""
+        """In any trace about this pairing."""
         for chain in chains:
             wait_until(partial(self._has, chain), f"{chain} in a trace of the pairing", 10)
 
     def traces(self) -> list[str]:
-        """All that tell of the pairing, in the order in which they began; not that of its phases."""
+        """All traces about the pairing in the order of their start, without its lifecycle trace."""
         began: dict[str, int] = {}
         for span in self.spans():
             began[span.trace_id] = min(span.start, began.get(span.trace_id, span.start))
@@ -95,7 +95,7 @@ class PairingTraces:
 
     def spans(self) -> list[Span]:
         about = {span.trace_id for span in list(self.collector.spans) if self._is_told_in(span)}
-        about |= {leg.trace_id for leg in self.legs.values()}  # one side's draft of a charter tells nobody
+        about |= {leg.trace_id for leg in self.legs.values()}  # the draft of one side reaches nobody
         return [span for span in list(self.collector.spans) if span.trace_id in about]
 
     def phases(self) -> list[Span]:

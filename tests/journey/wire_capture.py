@@ -31,7 +31,7 @@ _sequence = count(EPOCH // 2)
 
 @dataclass(frozen=True)
 class Raw:
-    """One record as it lies there; ``topic`` is without the prefix."""
+    """One stored record; ``topic`` is without the prefix."""
 
     topic: str
     partition: int
@@ -49,7 +49,7 @@ class Raw:
 
 
 def read(stack: Stack, *topics: str) -> list[Raw]:
-    """All records of these topics (of all, where none is named), from the first that is kept to the last."""
+    """All retained records of these topics, or of all topics."""
     reader = Consumer(
         {
             "bootstrap.servers": stack.endpoints.kafka,
@@ -104,7 +104,7 @@ def _bytes(value: str | bytes | None) -> bytes | None:
 
 
 class Hand:
-    """Puts records on topics, past everything that a service would check."""
+    """Writes records to topics, without the checks of a service."""
 
     def __init__(self, stack: Stack) -> None:
         self._prefix = stack.prefix
@@ -112,7 +112,7 @@ class Hand:
             {
                 "bootstrap.servers": stack.endpoints.kafka,
                 "message.max.bytes": 2 * LARGE,
-                "partitioner": "murmur2_random",  # the services' own: a key's records lie together
+                "partitioner": "murmur2_random",  # the services' partitioner: records of one key share a partition
                 "log_level": 3,
             }
         )
@@ -120,7 +120,7 @@ class Hand:
     def put(
         self, topic: str, key: str | bytes | None, value: bytes | None, headers: Headers, partition: int | None = None
     ) -> tuple[int, int]:
-        """Returns partition and offset, when the broker has it."""
+        """Return partition and offset, after the acknowledgement."""
         done: list[Any] = []
         where: dict[str, Any] = {} if partition is None else {"partition": partition}
         self._producer.produce(
@@ -137,7 +137,7 @@ class Hand:
 
 
 def headers(type: type[EventData], subject: str, named: str = "") -> Headers:
-    """As the owning service would write them, newer than anything that it has said; ``named``: as another type."""
+    """Headers of the owning service, newer than all its records; ``named``: as another type."""
     owner = {"profiles.v1": "profiles", "contacts.v1": "profiles", "privacy.v1": "profiles", "feedback.v1": "feedback"}
     envelope = Envelope(
         id=new_id(),
@@ -165,7 +165,7 @@ def figures(stack: Stack, service: str, name: str) -> Mapping[tuple[str, str], f
 
 @contextmanager
 def configured(stack: Stack, topic: Topic, **settings: str) -> Iterator[None]:
-    """Other settings of a topic, for as long as the block runs; underscores stand for dots."""
+    """Other settings of a topic for the duration of the block; underscores stand for dots."""
     name = topic.full_name(stack.prefix)
     wanted = {key.replace("_", "."): value for key, value in settings.items()}
     before = _settings(stack, name)
@@ -196,7 +196,7 @@ def _configure(stack: Stack, name: str, settings: Mapping[str, str]) -> None:
 
 @contextmanager
 def cleaning_often(stack: Stack) -> Iterator[None]:
-    """The broker looks every half second for what it may compact, in place of every fifteen seconds."""
+    """The broker's cleaner runs every half second instead of every fifteen seconds."""
     name = "log.cleaner.backoff.ms"
     entry = ConfigEntry(name, "500", incremental_operation=AlterConfigOpType.SET)
     usual = ConfigEntry(name, None, incremental_operation=AlterConfigOpType.DELETE)

@@ -86,14 +86,14 @@ class LoggedEvent:
 
 @dataclass(frozen=True)
 class Arrived:
-    """A letter, and when it came to the mail server."""
+    """A mail, and its arrival at the mail server."""
 
     at: datetime
     letter: OutgoingMail
 
 
 class Post:
-    """The mail server: mostly it takes what comes. ``doubtful``: it did not say in the end whether it took it."""
+    """The mail server; it usually accepts. ``doubtful``: it gave no final reply."""
 
     def __init__(self, clock: Clock, chance: random.Random) -> None:
         self._clock, self._chance = clock, chance
@@ -170,7 +170,7 @@ class _InMemory(Chassis):
 
 
 class _NoLetters:
-    """Nothing may fail for good in this company."""
+    """No permanent failure may occur in this company."""
 
     async def send(self, record: KafkaRecord, code: str, detail: str) -> None:
         raise AssertionError(f"a dead letter: {record.topic} {code} {detail}")
@@ -178,7 +178,7 @@ class _NoLetters:
 
 @dataclass
 class Service:
-    """One of the three, with what is on its way to it."""
+    """One of the three services, with the records on their way to it."""
 
     chassis: _InMemory
     parts: ServiceDefinition[Any]
@@ -192,7 +192,7 @@ class Service:
         self.topics = {topic.name for topic in self.parts.handlers.topics()}
 
     def earliest(self) -> datetime | None:
-        """When a sweep would find something."""
+        """The times at which a sweep would find work."""
         times = (_documents(sweep.aggregates).earliest(sweep.on) for sweep in self.parts.sweeps)
         return min((at for at in times if at is not None), default=None)
 
@@ -250,7 +250,7 @@ class InMemoryPlatform:
     async def ask(
         self, service: str, route: str, who: str, roles: Sequence[Role] = ("member",), **arguments: Any
     ) -> Any:
-        """What the route answers; None where it refuses. ``who`` is the member; the arguments are the route's own."""
+        """The response of the route; None where it refuses. ``who``: the member; arguments are those of the route."""
         principal = Principal(who, who, frozenset(roles), frozenset())
         command = Command(Op(f"{who}/{route}/{next(self._numbers)}", kind="command"), None, principal)
         endpoint = self.services[service].routes[route]
@@ -266,7 +266,7 @@ class InMemoryPlatform:
             return None
 
     def say(self, event: EventData | Tombstone) -> None:
-        """What profiles says; it is the one service that is not here."""
+        """An event of profiles, the one service that is missing here."""
         kind = event.type if isinstance(event, Tombstone) else type(event)
         subject = event.key if isinstance(event, Tombstone) else event.subject()
         self._said[subject] += 1
@@ -299,7 +299,7 @@ class InMemoryPlatform:
             listen(said)
 
     def _follow(self, said: LoggedEvent) -> None:
-        """What the matcher's readers without a group hear, they hear at once."""
+        """The topic replicas of the matcher read every record at once."""
         partners, kind = self.matcher.partners, said.envelope.type
         if kind == ProfileChanged.TYPE and said.value is None:
             partners.drop(said.envelope.subject, said.envelope.sequence)
@@ -333,7 +333,7 @@ class InMemoryPlatform:
         self.clock.at = end
 
     def _coming(self) -> list[datetime]:
-        """When somebody next does or hears something."""
+        """The time of the next act or delivery."""
         times = [service.coming[0][0] for service in self.services.values() if service.coming]
         return [*times, self._actions[0][0]] if self._actions else times
 
@@ -352,7 +352,7 @@ class InMemoryPlatform:
         await self._settle()
 
     async def _settle(self) -> None:
-        """Until all that was said has been published, and what reaches a service now has been heard."""
+        """Wait until all events are published and all arrived events are processed."""
         while True:
             await self.matcher.tasks.idle()
             for service in self.services.values():

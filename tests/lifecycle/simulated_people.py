@@ -1,4 +1,4 @@
-"""Three hundred people and a coordinator, who live by chance: all that they do is drawn from one seed.
+"""Three hundred people and a coordinator who act at random, from one seed.
 
 They answer, decline or forget, meet, cancel, miss and pause, are away or on leave, leave the programme or the company,
 ask to be forgotten or for somebody else, choose a partner themselves, renew, and read mail in several zones or not at
@@ -43,7 +43,7 @@ CLOCKS_CHANGE: dict[str, tuple[datetime, ...]] = {
     "America/Havana": (datetime(2026, 3, 8, 0, 15, tzinfo=UTC), datetime(2026, 11, 1, 0, 15, tzinfo=UTC)),
     "America/Santiago": (datetime(2026, 9, 6, 0, 15, tzinfo=UTC), datetime(2026, 4, 4, 23, 15, tzinfo=UTC)),
 }
-"""What the clocks on the wall jump over, and what they show twice; here as if the zone were UTC."""
+"""The local hours that are skipped, and the ones that occur twice; written as if the zone were UTC."""
 CRAFTS = ("negotiation", "budgeting", "leadership", "conflict", "public-speaking")
 NEWS = ("generative-ai", "prompt-writing", "large-language-models", "data-visualisation", "social-media")
 WEEK = timedelta(days=7)
@@ -54,7 +54,7 @@ Doing = Callable[[], Coroutine[Any, Any, Any]]
 
 @dataclass
 class SimulatedPerson:
-    """As HR and they themselves would have it now. ``capacities``: since when they take on how many."""
+    """The current data by HR and by themselves. ``capacities``: each capacity and its start."""
 
     id: str
     side: Side
@@ -71,7 +71,7 @@ class SimulatedPerson:
     capacity: int = 1
     employment: str = "active"
     away: tuple[Absence, ...] = ()
-    away_since: datetime | None = None  # when they said so
+    away_since: datetime | None = None  # time of the change
     state: str = "none"
     since: datetime | None = None
     capacities: list[tuple[datetime, int]] = field(default_factory=list)
@@ -121,7 +121,7 @@ class SimulatedPerson:
 
 
 def settings() -> ProgrammeSettings:
-    """The defaults of the field, but that members may also choose a partner themselves."""
+    """The default settings, except that members may also choose a partner themselves."""
     return ProgrammeSettings(
         labels={"en": Labels(name="Two Ways")},
         organisations=(ORGANISATION,),
@@ -134,7 +134,7 @@ def settings() -> ProgrammeSettings:
 
 
 class People:
-    """Sets everything going in a company, and reacts to what is said there."""
+    """Starts all activity in a company, and reacts to its events."""
 
     def __init__(self, company: InMemoryPlatform, begin: datetime, end: datetime) -> None:
         self.company, self.begin, self.end = company, begin, end
@@ -242,7 +242,7 @@ class People:
     def _some_day(self) -> datetime:
         return self.begin + DAY * self.chance.uniform(12, 350)
 
-    # What befalls one person.
+    # Events in the life of one person.
 
     async def _becomes(self, person: SimulatedPerson, **changes: Any) -> None:
         if not person.here:
@@ -295,7 +295,7 @@ class People:
         for pair in self.chance.sample(theirs, min(16, len(theirs))):
             await pair.give_this_date(starts)
 
-    # What those who coordinate do.
+    # Acts of coordinators.
 
     async def _coordinate(self, route: str, **arguments: Any) -> Any:
         return await self.company.ask("matcher", route, "boss", ("admin",), **arguments)
@@ -332,7 +332,7 @@ class People:
                 lambda: self._ask("matcher", f"POST /requests/{{id}}/{verb}", partner, id=made.request_id),
             )
 
-    # What the two of a pairing do.
+    # Acts of the two of a pairing.
 
     def _hear(self, said: LoggedEvent) -> None:
         if said.value is None:
@@ -387,7 +387,7 @@ class People:
 
         self.company.do(self.company.clock.now() + DAY * min(self.chance.expovariate(1 / 5), 25), answer)
 
-    # How anybody does anything.
+    # Execution of acts.
 
     async def _ask(self, service: str, route: str, person: SimulatedPerson, **arguments: Any) -> Any:
         if person.here and person.employment != "on_leave":
@@ -425,7 +425,7 @@ class People:
 
 @dataclass
 class SimulatedPair:
-    """Two who said yes, and what becomes of it."""
+    """Two members who accepted, and their later acts."""
 
     people: People
     id: str
@@ -529,7 +529,7 @@ class SimulatedPair:
         self.people.company.do(starts + 2 * DAY, self._think_of_the_next)
 
     def _take_date(self, session: str, starts: datetime) -> None:
-        """They meet, and one or both say so."""
+        """They meet, and one or both report it."""
         self.met += 1
         for person in (self.senior, self.junior)[: self.chance.randint(1, 2)]:
             body = PulseBody(met=True, worth=self.chance.choice((None, 2, 4, 5)))

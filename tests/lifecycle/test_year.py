@@ -1,8 +1,8 @@
 """A year of three hundred people through the real rules of matcher, feedback and notifier.
 
-The year is lived once (see `company.py` and `people.py`); each test asks one thing of all that was said and sent. What
-should have happened is worked out here from the events alone, in other words than the services': a day begins with the
-first minute that has its date, whatever the clocks do.
+The year is simulated once (see `in_memory_platform.py` and `simulated_people.py`); each test checks one property of all
+events and messages. The expectations are derived from the events alone, by other code than the services': a day begins
+with the first minute that has its date, also when clocks change.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ MINUTE = timedelta(minutes=1)
 SIDES = ("senior", "junior")
 
 UNUSED: dict[str, str] = {}
-"""Lines of the table that this year does not use, and why."""
+"""Rows of the catalogue that this year does not use, with the reason."""
 
 ON_EVENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "round.computed": (("round_to_review", "coordinators"),),
@@ -64,7 +64,7 @@ ON_EVENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "checkin.due": (("checkin", "side"), ("checkin_reminder", "side")),
     "contact.needed": (("help_offered", "both"), ("pair_needs_a_person", "coordinators")),
 }
-"""Who is to be told what, by event; the senior books in this programme."""
+"""The expected messages and recipients of each event; the senior books in this programme."""
 ON_EACH_END = ("half_way", "closing_soon")  # once for each planned end that a running pairing has come to have
 MOVING = ("pairing.formed", "pairing.chartered", "pairing.resumed", "pairing.renewed")
 
@@ -86,7 +86,7 @@ class YearEvent:
 
 @dataclass(frozen=True)
 class ExpectedMessage:
-    """One message that is due to somebody."""
+    """One expected message to one recipient."""
 
     cause: str
     reader: str
@@ -101,7 +101,7 @@ class ExpectedMessage:
 
 @dataclass
 class Year:
-    """All that was said and sent."""
+    """All events and messages of the year."""
 
     company: InMemoryPlatform
     people: People
@@ -122,7 +122,7 @@ class Year:
 
     @cached_property
     def due(self) -> dict[str, ExpectedMessage]:
-        """Each message that should have been, by its id; what is said once for several events belongs to the first."""
+        """Each expected message by its id; a message for several events belongs to the first."""
         due: dict[str, ExpectedMessage] = {}
         for message in expected_messages(self):
             due.setdefault(message.id, message)
@@ -133,7 +133,7 @@ class Year:
         return {event.pairing: list(members_of(event).values()) for event in self.of("pairing.proposed")}
 
     def two_of(self, event: YearEvent) -> list[str]:
-        """The two of the pairing that it is about, if it is about one."""
+        """Both members of the pairing of the event, if there is one."""
         return self._pairs.get(event.data.get("pairing_id", ""), [])
 
     def of(self, *types: str) -> list[YearEvent]:
@@ -156,7 +156,7 @@ class Year:
         return (person.zone or "UTC") if person is not None else "Europe/Berlin"
 
     def quiet(self, id: str, at: datetime) -> bool:
-        """Whether it is one of the reader's quiet hours, by the clock on their wall."""
+        """Whether it is a quiet hour in the recipient's local time."""
         person, hour = self.person(id), at.astimezone(ZoneInfo(self.zone(id))).hour
         start, until = SETTINGS.care.quiet_from_hour, SETTINGS.care.quiet_until_hour
         if person is not None and person.hours is not None and person.hours_since and at >= person.hours_since:
@@ -164,7 +164,7 @@ class Year:
         return hour >= start or hour < until
 
     def gone_at(self, id: str) -> datetime | None:
-        """When the notifier has heard that somebody left the company, or is to be forgotten."""
+        """The time at which the notifier read of a departure or an erasure."""
         person = self.person(id)
         if person is None or person.here:
             return None
@@ -175,7 +175,7 @@ class Year:
         )
 
     def is_going(self, id: str, by: datetime) -> bool:
-        """Whether by then they have left, the programme or the company, or are to be forgotten."""
+        """Whether the member has left the programme or the company by then, or is being erased."""
         person = self.person(id)
         assert person is not None
         left = person.state == "left" and person.since is not None and person.since <= by
@@ -220,10 +220,10 @@ class _Errors(logging.Handler):
         self.found.append(f"{record.getMessage()} {record.exc_info[1] if record.exc_info else ''}")
 
 
-# What happened at all.
+# The events of the year.
 
 
-# Who is told what.
+# Messages and recipients.
 
 
 def expected_messages(year: Year) -> Iterator[ExpectedMessage]:
@@ -294,11 +294,11 @@ class TestYear:
         assert not used & set(UNUSED)
 
 
-# When they are told.
+# Times of messages.
 
 
 def _when(year: Year, note: Notification) -> datetime | None:
-    """The moment that its line names for it."""
+    """The time that the row of the catalogue gives."""
     return _moment(note.purpose, year.due[note.notification_id].event)
 
 
@@ -309,7 +309,7 @@ def _moment(purpose: str, event: YearEvent) -> datetime | None:
 
 
 def leaves(year: Year, reader: str, ready: datetime) -> datetime:
-    """The first sweep from then on, or the first after the night into which that falls."""
+    """The first sweep from then on, or the first after the quiet hours that contain it."""
     at = first_sweep(ready)
     while year.quiet(reader, at):  # sweep by sweep: nothing is known here of how long a night is
         at += SWEEP
@@ -434,7 +434,7 @@ class TestMessages:
 
     @pytest.mark.parametrize("zone", CLOCKS_CHANGE)
     def test_a_mail_due_in_a_clock_change_waits_for_morning(self, year: Year, zone: str) -> None:
-        """That it leaves with the first sweep of the morning holds for all mail; here, that there was such mail."""
+        """Another test shows that mail leaves with the first morning sweep; this one shows that such mail exists."""
         for night in CLOCKS_CHANGE[zone]:
             hour = night.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
             arrived = [
@@ -492,7 +492,7 @@ def working_day_over(formed: datetime, days: int, zones: list[str], stops: list[
 
 
 def stops_of(events: list[YearEvent]) -> list[tuple[datetime, datetime]]:
-    """When it was on hold; a pause that was never lifted lasts to the end."""
+    """The intervals on hold; a pause that was never lifted lasts to the end."""
     stops: list[tuple[datetime, datetime]] = []
     since: datetime | None = None
     for event in events:
