@@ -1,11 +1,13 @@
 """Creates notifications from events: one record for each catalogue row and each member of its audience."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from chassis.core.commands import Op
 from chassis.core.ids import derived_id
+from chassis.erasure import write_about
 from chassis.storage.aggregates import Change, Decide, Stored, stored_instant
 from chassis.storage.mongo import LOOKUP_BATCH
 from contracts.envelope import Envelope
@@ -16,6 +18,7 @@ from contracts.programmes import ProgrammeChanged, ProgrammeSettings, RoundCompu
 from services.notifier.domain.catalogue import CatalogueRow, event_types, rows_for, rows_for_member_state
 from services.notifier.domain.notification import Notification, NotificationDetails, open_notification
 from services.notifier.domain.postponed import PostponedEvent, postpone, record_retry
+from services.notifier.erasure import erase_notifications
 from services.notifier.store import Notifier
 
 NotifiableEvent = PairingEvent | FeedbackEvent | RoundComputed
@@ -117,6 +120,23 @@ def _member_state_notifications(contact: ContactChanged, open_ids: set[str], not
 
 
 async def _record(notifications: Sequence[Notification], envelope: Envelope, notifier: Notifier) -> None:
+    """Store new notifications, but none of an erased member, also when the erasure begins during the write."""
+    await write_about(
+        _members_of,
+        _write(notifications, envelope, notifier),
+        find_erased=notifier.erasures.get_many,
+        forget=partial(erase_notifications, slot=f"late/{envelope.id}", notifier=notifier),
+    )
+
+
+def _members_of(notifications: Sequence[Notification]) -> Iterator[str]:
+    for notification in notifications:
+        yield from filter(None, (notification.member_id, notification.about.of_member))
+
+
+async def _write(
+    notifications: Sequence[Notification], envelope: Envelope, notifier: Notifier
+) -> Sequence[Notification]:
     now = notifier.clock.now()
     member_ids = [notification.member_id for notification in notifications if notification.member_id]
     erased = await notifier.erasures.get_many(member_ids)
@@ -132,6 +152,7 @@ async def _record(notifications: Sequence[Notification], envelope: Envelope, not
     for result in await notifier.notifications.update_many(changes, cause=envelope):
         if isinstance(result, Exception):
             raise result
+    return notifications
 
 
 def _open(notification: Notification, now: datetime) -> Decide[Notification]:

@@ -15,6 +15,12 @@ async def erase_member(member_id: str, slot: str, notifier: Notifier) -> None:
     op = Op(f"forget/{slot}")
     await notifier.recipients.update(member_id, op, recipient.erase_recipient)
     await notifier.delete_pairings_of(member_id)
+    await erase_notifications(member_id, slot, notifier)
+
+
+async def erase_notifications(member_id: str, slot: str, notifier: Notifier) -> None:
+    """Erase every notification to the member or about their meetings. Raises the first error of a single one."""
+    op = Op(f"forget/{slot}")
     ids = [stored.id async for stored in notifier.notifications_about(member_id)]
     for chunk in chunks(ids):
         for result in await notifier.notifications.update_many(

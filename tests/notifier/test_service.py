@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -373,6 +374,29 @@ class TestAudience:
         ]
         assert "'m1'" not in str([{**document, "recent": None} for document in stored])
         assert "Name of m1" not in str(stored)
+
+    async def test_a_notification_written_during_an_erasure_is_erased(
+        self, notifier: NotifierHarness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The erasure begins and completes after the lookup of erased members, and before the write."""
+        await notifier.add_members("m1", "m2")
+        notifications = notifier.notifier.notifications
+        write = notifications.update_many
+
+        async def erase_first(*arguments: Any, **options: Any) -> Any:
+            monkeypatch.setattr(notifications, "update_many", write)
+            await notifier.deliver(ErasureRequested(member_id="m1", requested_at=NOON))
+            await notifier.notifier.contacts.apply([ProjectionRow("m1", 10_000, None)])
+            await notifier.settle()
+            return await write(*arguments, **options)
+
+        monkeypatch.setattr(notifications, "update_many", erase_first)
+        await notifier.deliver(pairing())
+        erasure = await notifier.notifier.erasures.get("m1")
+        assert erasure is not None
+        assert erasure.state.completed_at is not None
+        assert [note async for note in notifier.notifier.notifications_about("m1")] == []
+        assert [note async for note in notifier.notifier.notifications_about("m2")] != []
 
 
 class TestRecords:
