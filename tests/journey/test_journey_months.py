@@ -45,7 +45,7 @@ COORDINATOR = JourneyPerson(
 NAMES = ("lasting", "changing", "pausing", "quiet", "parting", "refused")
 DAY = timedelta(days=1)
 OPENLY = {"proposal", "proposal_closed", "partners", "agreed", "checkin", "paused", "resumed", "renewed", "ended"}
-"""What events tell of by its own name and id, beside other purposes."""
+"""Purposes whose events state them by name and id."""
 
 JOINING = "invitation"
 NEUTRAL = "Nobody is to blame, and nobody needs a reason."
@@ -53,7 +53,7 @@ NEUTRAL = "Nobody is to blame, and nobody needs a reason."
 
 @dataclass
 class MonthsStory:
-    """The programme, from ``begun`` on, a Monday at nine. ``pairs`` by name; of the rest, what was found on the way."""
+    """The programme since ``begun``, a Monday at nine; ``pairs`` by name; the other fields collect observations."""
 
     members: Members
     others: OtherSystem
@@ -61,11 +61,11 @@ class MonthsStory:
     begun: datetime
     pairs: dict[str, Json] = field(default_factory=dict)
     silent: dict[str, int] = field(default_factory=dict)
-    """How much mail those had who left or were erased, and will have for ever."""
+    """The final number of mails of each member who left or was erased."""
     gone: dict[str, str] = field(default_factory=dict)
-    """Addresses of those whom no contact names any longer."""
+    """Addresses of members whose contact was deleted."""
     said: Counter[str] = field(default_factory=Counter)
-    """What was acknowledged over HTTP, by the type of the event that must follow."""
+    """Acknowledged HTTP requests, by the type of the event that must follow."""
 
     @property
     def stack(self) -> Stack:
@@ -74,11 +74,11 @@ class MonthsStory:
     # -- time ------------------------------------------------------------------------------------------------------
 
     def day(self, number: int, hour: int = 9) -> datetime:
-        """That many days after the beginning."""
+        """The time on the given day after the beginning."""
         return self.begun + number * DAY + timedelta(hours=hour - 9)
 
     def until(self, moment: datetime) -> None:
-        """Move on, when all has happened that was to, and let everything happen that is due by then."""
+        """Wait until no work is left, advance to this time, and process all work that is due by then."""
         self.stack.rest()
         self.stack.until(moment)
         self.stack.rest()
@@ -86,13 +86,13 @@ class MonthsStory:
     def on(self, day: date, hour: int = 9) -> datetime:
         return datetime.combine(day, time(hour), self.begun.tzinfo)
 
-    # -- what the two of a pair do ---------------------------------------------------------------------------------
+    # -- acts of the members of a pair ------------------------------------------------------------------------------
 
     def id(self, name: str) -> str:
         return str(self.pairs[name]["pairing_id"])
 
     def both(self, name: str) -> tuple[str, str]:
-        """The senior, the junior."""
+        """The senior and the junior."""
         return partners(self.pairs[name])
 
     def pairing(self, name: str) -> Json:
@@ -102,7 +102,7 @@ class MonthsStory:
         return dict(ok(self.members.matcher(member).post(f"/pairings/{self.id(name)}/{what}", json=body)))
 
     def meet(self, name: str, member: str, starts_at: datetime, *, held: bool = False) -> str:
-        """Note a meeting; its id."""
+        """Report a meeting, and return its id."""
         before = {session["session_id"] for session in self.care(name)["sessions"]}
         body = {"starts_at": starts_at.isoformat(), "held": held}
         view = ok(self.members.feedback(member).post(f"/pairings/{self.id(name)}/sessions", json=body))
@@ -114,7 +114,7 @@ class MonthsStory:
         self.said[f"session.{what if what != 'cancel' else 'cancelled'}"] += 1
 
     def check_in(self, name: str, milestone: str, answer: int = 4) -> None:
-        """Both answer, each their own."""
+        """Both members answer a check-in, each with own answers."""
         for member in self.both(name):
             self.answer(name, member, milestone, answer)
 
@@ -129,7 +129,7 @@ class MonthsStory:
     def care(self, name: str) -> Json:
         return dict(ok(self.members.coordinator("feedback").get(f"/pairings/{self.id(name)}/care")))
 
-    # -- what people are told --------------------------------------------------------------------------------------
+    # -- mail and inbox -------------------------------------------------------------------------------------------
 
     def address(self, member: str) -> str:
         if member in self.gone:
@@ -146,13 +146,13 @@ class MonthsStory:
         return mails
 
     def mailed(self, *members: str) -> list[Counter[str]]:
-        """How many mails of each purpose lie in the Maildir for each of these, since they joined."""
+        """For each of these members, the number of mails of each purpose in the Maildir, without invitations."""
         post, purposes = self.post(), self.purposes()
         counts = [Counter(purposes[id_of(mail)] for mail in post[self.address(member)]) for member in members]
         return [counter - Counter({JOINING: counter[JOINING]}) for counter in counts]
 
     def letter(self, member: str, purpose: str) -> EmailMessage:
-        """The one mail of that purpose to somebody, whole."""
+        """The only mail of this purpose to this member, complete."""
         purposes = self.purposes()
         [only] = [mail for mail in self.post()[self.address(member)] if purposes[id_of(mail)] == purpose]
         return only
@@ -166,10 +166,10 @@ class MonthsStory:
     def noted(self, member: str) -> Counter[str]:
         return Counter(item["purpose"] for item in self.inbox(member))
 
-    # -- what others hear ------------------------------------------------------------------------------------------
+    # -- published events ---------------------------------------------------------------------------------------
 
     def events(self, topic: str, name: str | None = None) -> list[SubscriberEvent]:
-        """The events of a topic that are about one of the pairs, or about any of the programme."""
+        """The events of a topic about one of the pairs, or about any pair of the programme."""
         self.others.caught_up()
         events = [event for event in self.others.distinct(topic) if event.data]
         if name is not None:
@@ -177,11 +177,11 @@ class MonthsStory:
         return [event for event in events if event.data and event.data.get("programme_id") == PROGRAMME]
 
     def life(self, name: str) -> list[str]:
-        """What happened to a pair, in order, in the words of its events."""
+        """The history of a pair in order, as the short types of its events."""
         return [short(event) for event in self.events("pairings.v1", name)]
 
     def is_silent(self, member: str) -> None:
-        """From now on nobody writes to this one any longer."""
+        """From now on this member must receive no mail."""
         self.silent[member] = len(self.post()[self.address(member)])
 
 
@@ -195,7 +195,7 @@ def id_of(mail: EmailMessage) -> str:
 
 @pytest.fixture(scope="module")
 def others(stack: Stack) -> Iterator[OtherSystem]:
-    """Hears also how pairings went, in bands, which other systems may not."""
+    """A subscriber that may also read outcomes in bands, which is forbidden to other systems."""
     with OtherSystem(stack.endpoints.kafka, stack.prefix, (*MAY_READ, "outcomes.v1")) as listening:
         yield listening
 
@@ -286,7 +286,7 @@ class TestMonths:
         assert (senior["booking_reminder"], junior["booking_reminder"]) == (1, 0)
 
     def test_only_the_silent_side_is_reminded(self, months: MonthsStory) -> None:
-        """Their acceptance still counts."""
+        """The acceptance of the other side still counts."""
         months.until(months.day(10))
         answered, forgot = months.mailed(*months.both("lasting"))
         assert answered == {"proposal": 1}
@@ -334,7 +334,7 @@ class TestMonths:
             assert f"{months.day(15):%-d %B}" in months.letter(member, "meeting_soon")["Subject"]
 
     def test_a_missing_first_meeting_is_noticed(self, months: MonthsStory) -> None:
-        """A coordinator is told of it."""
+        """A coordinator is informed."""
         assert not [event for event in months.events("feedback.v1") if "contact.needed" in event.type]
         months.until(months.day(15, 11))
         [needed] = [event for event in months.events("feedback.v1") if "contact.needed" in event.type]
@@ -364,12 +364,12 @@ class TestMonths:
         assert days.days in (
             6,
             7,
-        )  # from day 20 at nine to day 27: at midnight, or when a sweep finds that it has begun
+        )  # from day 20 at nine to day 27: at midnight, or at the first sweep afterwards
         for member, purposes in zip(months.both("pausing"), months.mailed(*months.both("pausing")), strict=True):
             assert (months.noted(member)["paused"], purposes["resumed"]) == (1, 1)
 
     def test_day_30_asks_each_side_and_releases_first_figures(self, months: MonthsStory) -> None:
-        """The first figures are of at least k people."""
+        """The first figures cover at least k people."""
         months.until(months.day(31))
         names = {name for name in NAMES for purposes in months.mailed(*months.both(name)) if purposes["checkin"] > 1}
         assert names == {"changing", "quiet", "parting"}
@@ -409,7 +409,7 @@ class TestMonths:
         assert {(item["senior"], item["junior"]) for item in suggested} == {(senior, old_junior), (old_senior, junior)}
         before = months.mailed(*free)
         months.stack.rest()
-        assert months.mailed(*free) == before, "a suggestion tells nobody"
+        assert months.mailed(*free) == before, "a suggestion sends no message"
         body = {"senior": senior, "junior": old_junior}
         months.pairs["second"] = ok(months.members.coordinator().post(f"{path}/pairings", json=body))
         months.stack.rest()
@@ -514,10 +514,12 @@ class TestMonths:
         assert unanswered.data["senior_learned"] == "unknown"
         report = figures(months)
         assert all(count is None or count == 0 or count >= 5 for count in report["funnel"].values())
-        assert report["funnel"]["proposed"] == 6  # seven, and one that was erased
+        assert report["funnel"]["proposed"] == 6  # seven proposals without the erased one
         named = {figure["name"]: figure for figure in report["figures"]}
         assert named["days_to_first_meeting"]["n"] >= 3
-        assert not [name for name in named if name.startswith(("1:", "3:", "4:"))], "of too few people"
+        assert not [name for name in named if name.startswith(("1:", "3:", "4:"))], (
+            "the figures would cover too few people"
+        )
 
 
 class TestAfterwards:

@@ -42,7 +42,10 @@ Act = Callable[[], object]
 
 
 class Wavering(mail.Catcher):
-    """Keeps each mail in the stack's Maildir; while ``wavers``, it never says so of those to our people."""
+    """A mail server that stores each mail in the stack's Maildir.
+
+    While ``wavers`` is set, it does not confirm mail to the members of this test.
+    """
 
     def __init__(self, maildir: Path) -> None:
         super().__init__(maildir)
@@ -58,7 +61,7 @@ class Wavering(mail.Catcher):
 
 
 class TowardsUs(ScriptedSmtpHandler):
-    """Wayward towards our people; to all others a catcher like any other."""
+    """A mail server with scripted errors for the members of this test. For all others it is a normal catcher."""
 
     def __init__(self, maildir: Path) -> None:
         super().__init__()
@@ -83,7 +86,7 @@ def is_ours(envelope: Envelope) -> bool:
 
 
 def served_at(port: int) -> dict[str, str]:
-    """Settings that lead notifier to a server of mail on this port, and let it be patient there."""
+    """Settings for notifier: the mail server on this port, and a long timeout."""
     return {
         "VICEVERSA_NOTIFIER_SMTP_HOST": mail.HOST,
         "VICEVERSA_NOTIFIER_SMTP_PORT": str(port),
@@ -93,7 +96,7 @@ def served_at(port: int) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def wavering(stack: Stack) -> Iterator[tuple[Wavering, dict[str, str]]]:
-    """A server of mail beside the catcher, with the settings that lead notifier there."""
+    """A mail server beside the catcher, and the settings with which notifier uses it."""
     catcher, port = Wavering(stack.maildir().parent), ports.any_free()
     controller = Controller(catcher, hostname=mail.HOST, port=port)
     controller.start()
@@ -117,7 +120,7 @@ def members(stack: Stack) -> Members:
 
 @pytest.fixture(scope="module")
 def pairs(members: Members) -> list[Json]:
-    """All that formed while feedback died between what it heard and what it does about it."""
+    """Pairings that formed while feedback died between reading their events and reacting to them."""
     members.publish(members.round()["round_id"])
     stack = members.stack
     first, *others = members.pairings(state="proposed")
@@ -136,7 +139,7 @@ def pairs(members: Members) -> list[Json]:
 def lived(
     members: Members, pairs: list[Json], wavering: tuple[Wavering, dict[str, str]], witness: OtherSystem
 ) -> list[Json]:
-    """What the pairs were when all was over: every service has died while they met, answered and were written to."""
+    """The pairings after every service has died during their meetings, answers and mails."""
     stack = members.stack
     catcher, settings = wavering
     with acting(members, pairs) as go:
@@ -175,8 +178,11 @@ def die(stack: Stack, *names: str) -> None:
 
 @contextmanager
 def acting(members: Members, pairs: list[Json]) -> Iterator[Callable[[], None]]:
-    """Everybody does what people do, each with as many tries as it takes. The next part begins when the block says so,
-    which goes on as soon as some of it is done; all is done at its end."""
+    """All members act, and repeat each act until it succeeds.
+
+    Each call of ``go`` starts the next part, and returns when some of its acts are done. All acts are done at the end
+    of the block.
+    """
     begin, done = threading.Semaphore(0), threading.Semaphore(0)
     parts = 3
 
@@ -188,14 +194,14 @@ def acting(members: Members, pairs: list[Json]) -> Iterator[Callable[[], None]]:
 
     def go() -> None:
         while done.acquire(blocking=False):
-            """What was done before does not count."""
+            """Acts that were done earlier do not count."""
         begin.release(PAIRS * ACTS // parts)
         until = monotonic() + patience(2 * LONG_S)
         while not done.acquire(timeout=1):
             assert monotonic() < until
             for life in lives:
                 if life.done():
-                    life.result()  # says why nothing is done any longer
+                    life.result()  # raises the error that stopped the acts
 
     with ThreadPoolExecutor(PAIRS) as pool:
         lives = [pool.submit(live, pairing) for pairing in pairs]
@@ -208,7 +214,7 @@ def acting(members: Members, pairs: list[Json]) -> Iterator[Callable[[], None]]:
 
 
 def acts(members: Members, pairing: Json) -> Iterator[Act]:
-    """Two meetings with a date, one of them called off; one held without; a charter, two check-ins."""
+    """Two meetings with a date, one of them cancelled; one meeting without a date; a charter; two check-ins."""
     id, (senior, junior) = pairing["pairing_id"], partners(pairing)
     now = members.stack.clock.now()
     booking, other = members.feedback(senior), members.feedback(junior)
@@ -234,7 +240,7 @@ def acts(members: Members, pairing: Json) -> Iterator[Act]:
 
 
 def insist(api: httpx.Client, method: str, path: str, body: Json | None = None, key: str | None = None) -> Json:
-    """Ask until there is an answer, always by the same key."""
+    """Repeat the request with the same key until there is a response."""
     last_answer = ""
 
     def answered() -> Json | None:
@@ -260,7 +266,7 @@ def short(event: SubscriberEvent) -> str:
 
 @pytest.fixture(scope="module")
 def over(members: Members, lived: list[Json], witness: OtherSystem) -> ScriptedSmtpHandler:
-    """A server of mail that refused, put off, vanished and dropped while those that were left came to their end."""
+    """The mail server after the end of all pairings: it has rejected, deferred, disconnected and dropped mail."""
     stack = members.stack
     end = date.fromisoformat(members.pairing(lived[0]["pairing_id"])["planned_end"])
     stack.stop("notifier")
@@ -279,7 +285,7 @@ def over(members: Members, lived: list[Json], witness: OtherSystem) -> ScriptedS
 
 
 def hurried(stack: Stack) -> bool:
-    """What waits to be tried again is tried at once; whether there is none. What is being tried has a longer claim."""
+    """Retry all deferred messages now, and return whether none is left. A message in delivery has a longer claim."""
     notes, now = stack.database("notifier")["notifications"], stack.clock.machine_now()
     put_off = {"state": "sending", "lease": {"$gt": now, "$lte": now + CLAIM_LEASE / 2}}
     notes.update_many(put_off, {"$set": {"lease": now - timedelta(seconds=1)}})
@@ -381,13 +387,13 @@ class TestKilledMonths:
         here = {record["_id"] for record in records if record["state"] == "sent" and record["channel"] == "email"}
         taken = Counter(id.strip("<>").partition("@")[0] for id in over.message_ids())
         assert set(taken) == here - {id for id, _ in letters(members.stack)}
-        assert sorted(taken.values())[-2:] == [1, 2], "the one that was taken without a word came again, once"
+        assert sorted(taken.values())[-2:] == [1, 2], "the mail without a confirmation was sent again, once"
         assert sum(
             record["purpose"] == "ended" for record in records if record["_id"] in taken or record is failed
         ) == 2 * (PAIRS - 1)
 
 
 def letters(stack: Stack) -> list[tuple[str, str]]:
-    """Of the mail in the stack's Maildir the part of the Message-ID that notifier chose, and to whom."""
+    """For each mail in the Maildir: the part of the Message-ID that notifier chose, and the recipient."""
     read = [message_from_bytes(file.read_bytes(), policy=default) for file in stack.maildir().iterdir()]
     return [(str(mail["Message-ID"]).strip("<>").partition("@")[0], str(mail["To"])) for mail in read]

@@ -51,7 +51,7 @@ OF_PAIRINGS = ("pairings.v1", "pairing-states.v1", "answers.v1")
 
 @pytest.fixture(scope="module")
 def witness(stack: Stack) -> Iterator[OtherSystem]:
-    """Sees every event about pairings, also the answers, which other systems may not read."""
+    """A subscriber to all events about pairings, including the answers, which other systems may not read."""
     with OtherSystem(stack.endpoints.kafka, stack.prefix, (*OF_PAIRINGS, "rounds.v1")) as watching:
         yield watching
 
@@ -63,9 +63,10 @@ def members(stack: Stack) -> Members:
 
 @pytest.fixture(scope="module")
 def import_id(members: Members) -> str:
-    """Of a file that profiles was killed at, half-way. What is claimed by the dead is free again after a while only.
+    """The id of an import during which profiles was killed.
 
-    The store is watched, since a service that imports on a busy machine may answer when it is done.
+    Claims of a dead process become free only after some time. The store is watched, because a service that imports on a
+    busy machine may respond only at the end.
     """
     stack = members.stack
     open_programme(stack, "kill-import")
@@ -78,7 +79,7 @@ def import_id(members: Members) -> str:
 
 @pytest.fixture(scope="module")
 def round_id(members: Members, import_id: str) -> str:
-    """Of a round that the matcher was killed at, meanwhile."""
+    """The id of a round during whose computation the matcher was killed."""
     started = ok(members.coordinator().post("/programmes/kill/rounds", json={}))
     assert started["state"] == "computing"
     kill_and_restart(members.stack, "matcher")
@@ -87,7 +88,7 @@ def round_id(members: Members, import_id: str) -> str:
 
 @pytest.fixture(scope="module")
 def proposed(members: Members, round_id: str) -> list[Json]:
-    """What the round proposes whose computation and whose publication were both cut off."""
+    """The proposals of a round whose computation and publication were both interrupted."""
     computed = members.round_when(round_id, "computed", LEASES_S)
     assert computed["pairs"] == PAIRS
     ok(members.coordinator().post(f"/rounds/{round_id}/publish"))
@@ -141,7 +142,7 @@ class TestKill:
         self, members: Members, proposed: list[Json], witness: OtherSystem, running_servers: RunningServers
     ) -> None:
         if "kafka" not in running_servers.started:
-            pytest.skip("somebody else's Kafka is not ours to kill")
+            pytest.skip("Kafka was not started by this test, so it must not be killed")
         with answering(members, proposed[PAIRS // 2 :]) as answers:
             wait_until(lambda: any(answer.done() for answer in answers), "the first answers")
             kill(running_servers.data, "kafka")
@@ -175,7 +176,7 @@ class TestKill:
 
 class TestStart:
     def test_a_lone_service_names_what_it_waits_for(self, tmp_path: Path) -> None:
-        """It stops when it is told to."""
+        """The service also stops on request."""
         with a_lonely_matcher(tmp_path, port=ports.any_free()) as (lonely, log):
             wait_until(
                 lambda: log.read_text().count("waiting for mongodb") >= 2, "it says what it waits for, and tries again"
@@ -200,7 +201,7 @@ class TestStart:
 
 @contextmanager
 def a_lonely_matcher(folder: Path, port: int) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
-    """`python -m services.matcher` where neither Kafka nor a store runs."""
+    """Run `python -m services.matcher` without Kafka and without a store."""
     log = folder / "matcher.log"
     nowhere = {
         "VICEVERSA_KAFKA": f"127.0.0.1:{ports.any_free()}",
@@ -226,7 +227,7 @@ def kill(data: Path, name: str) -> None:
 
 
 def kill_and_restart(stack: Stack, name: str) -> None:
-    """And nothing that it had started stays behind."""
+    """Kill and restart the services. No child process may remain."""
     pid = stack.pid(name)
     assert pid is not None
     children = psutil.Process(pid).children(recursive=True)
@@ -239,7 +240,10 @@ def kill_and_restart(stack: Stack, name: str) -> None:
 
 @contextmanager
 def answering(members: Members, pairings: list[Json]) -> Iterator[list["Future[None]"]]:
-    """Everybody of these says yes, each with as many tries as it takes, while the block runs and until all have."""
+    """All these members accept during the block, and repeat each request until it succeeds.
+
+    The block ends when all have accepted.
+    """
     people = [(member, pairing["pairing_id"]) for pairing in pairings for member in partners(pairing)]
     Random(7).shuffle(people)
     gate = threading.Semaphore(1)
@@ -247,7 +251,7 @@ def answering(members: Members, pairings: list[Json]) -> Iterator[list["Future[N
     def insist(member: str, pairing_id: str) -> None:
         def said() -> bool:
             try:
-                with gate:  # one after the other, so that they are still at it when the next service dies
+                with gate:  # one by one, so that answers are still open when the next service dies
                     answer = members.matcher(member).post(
                         f"/pairings/{pairing_id}/answer",
                         json={"answer": "accepted"},
@@ -280,8 +284,8 @@ def everything_is_as_without_a_kill(members: Members, pairings: list[Json], witn
         assert Counter(event.data["side"] for event in answers if event.data) == {"senior": 1, "junior": 1}
         seen = {number for topic in OF_PAIRINGS for number in sequences[topic]["/viceversa/matcher", id]}
         stored = members.stack.database("matcher")["pairings"].find_one({"_id": id})
-        superseded = {event.record.sequence + 1 for event in life[:-1]}  # a state that a newer one may have replaced
-        assert set(range(1, stored["sequence"] + 1)) - seen <= superseded, "an event is lost"
+        superseded = {event.record.sequence + 1 for event in life[:-1]}  # a newer state may have replaced this state
+        assert set(range(1, stored["sequence"] + 1)) - seen <= superseded, "an event was lost"
         assert max(seen) == stored["sequence"]
     held = Counter(
         seat["pairing_id"] for each in pairings for member in partners(each) for seat in members.ledger(member)["held"]
