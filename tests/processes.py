@@ -1,4 +1,4 @@
-"""What tests of one running service share: who asks it, how an event is said by hand, and waiting for what follows."""
+"""Helpers for tests of one running service: callers, events published by hand, and waiting for results."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ LIMIT_S = patience(20)
 
 
 class Desk:
-    """Believes a token that names ``role[:member[:programme]]``; what tokens are is the chassis' own test."""
+    """Accept a token of the form ``role[:member[:programme]]``. The tests of the chassis cover real tokens."""
 
     async def verify(self, token: str) -> Principal:
         role, member, programmes, *_ = [*token.split(":"), "", ""]
@@ -33,7 +33,7 @@ class Desk:
 
 
 class Asking:
-    """Speaks to a service's API as the person whom a token of ``Desk`` names."""
+    """Client of a service's API for the person whom a token of ``Desk`` names."""
 
     client: httpx.AsyncClient
 
@@ -65,7 +65,7 @@ def client_of(app: FastAPI) -> httpx.AsyncClient:
 
 
 async def say(producer: Producer, prefix: str, event: EventData | Tombstone, service: str, sequence: int) -> None:
-    """As ``service`` would say it; acknowledged when this returns."""
+    """Publish an event in the name of ``service``. The broker has acknowledged it when this returns."""
     kind = event.type if isinstance(event, Tombstone) else type(event)
     key = event.key if isinstance(event, Tombstone) else event.key()
     envelope = Envelope(
@@ -83,9 +83,9 @@ async def say(producer: Producer, prefix: str, event: EventData | Tombstone, ser
 
 
 async def until(there: Callable[[], Awaitable[bool]], longest: float = LIMIT_S) -> None:
-    """Wait for a condition; fails when it does not come."""
+    """Wait for a condition. Fails when the condition does not become true in time."""
     async with asyncio.timeout(longest):
-        while not await there():  # noqa: ASYNC110 - what is waited for is in another process
+        while not await there():  # noqa: ASYNC110 - the awaited change happens in another process
             await asyncio.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""Check-ins: who is asked what and when, and what others can and cannot see of the answers."""
+"""Check-ins: their questions, recipients and times, and the visibility of the answers."""
 
 from collections.abc import Callable
 from datetime import datetime, time
@@ -61,7 +61,7 @@ class TestQuestions:
 class TestAdvice:
     def test_suggests_another_partner_only_after_the_warm_up(self) -> None:
         answers: dict[str, int | None] = {"3": 1, "4": 5, "6": 5, "7": 4, "8": None}
-        assert low_items(QUESTIONS, answers) == ("3", "4"), "6 is never used for care; 4 and 8 are turned round"
+        assert low_items(QUESTIONS, answers) == ("3", "4"), "6 is never used for care; 4 and 8 are reversed"
         early = " ".join(advice_for(QUESTIONS, answers, "en", "Kim", warming_up=True))
         later = " ".join(advice_for(QUESTIONS, answers, "en", "Kim", warming_up=False))
         assert "somebody else" not in early

@@ -1,4 +1,4 @@
-"""Feedback with its neighbours, over HTTP and Kafka: what people do, what is published, and what stays private."""
+"""Feedback on real servers, over HTTP and Kafka: actions of members, published events, and privacy."""
 
 import itertools
 from datetime import timedelta

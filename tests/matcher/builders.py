@@ -1,4 +1,4 @@
-"""People for the tests of the matcher: a few by hand, and any by hypothesis."""
+"""Members for the tests of the matcher: some built by hand, and random ones by hypothesis."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -54,7 +54,7 @@ def person(
     enrolment: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> ProfileChanged:
-    """Somebody who is ready; seniors offer negotiation and seek generative AI, juniors the other way round."""
+    """A profile that is ready. Seniors offer negotiation and seek generative AI; juniors do the opposite."""
     senior = side == "senior"
     if offers is None:
         offers = {"negotiation": "teach"} if senior else {"generative-ai": "use"}
@@ -96,7 +96,7 @@ def _windows() -> st.SearchStrategy[Availability]:
 ANSWER = st.one_of(st.none(), st.sampled_from([-2.0, -1.0, -0.5, 0.0, 1.0, 2.0]))
 
 
-@cache  # hypothesis looks through each strategy once, which takes longer than to draw from it
+@cache  # hypothesis validates each strategy once, and this takes longer than a draw
 def _anybody(side: str) -> st.SearchStrategy[ProfileChanged]:
     return st.builds(
         ProfileChanged,
@@ -148,7 +148,7 @@ def _size(most: int) -> st.SearchStrategy[int]:
 
 @st.composite
 def cohorts(draw: st.DrawFn, most: int = 6) -> tuple[list[ProfileChanged], list[ProfileChanged]]:
-    """Seniors and juniors who may know of each other."""
+    """Seniors and juniors whose profiles may refer to each other."""
     seniors = [f"s{n}" for n in range(draw(_size(most)))]
     juniors = [f"j{n}" for n in range(draw(_size(most)))]
     named = _named((*seniors, *juniors, "elsewhere"))
@@ -160,7 +160,7 @@ def cohorts(draw: st.DrawFn, most: int = 6) -> tuple[list[ProfileChanged], list[
 
 
 def any_settings() -> st.SearchStrategy[ProgrammeSettings]:
-    """Settings that let pairs through more or less easily."""
+    """Settings that are more or less strict."""
     return st.builds(
         settings,
         rules__min_level_gap=st.integers(0, 6),

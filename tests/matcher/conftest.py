@@ -18,6 +18,6 @@ async def running(
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def company(running: World) -> World:
-    """A running matcher that knows nobody yet."""
+    """A running matcher without any members yet."""
     await running.forget_everything()
     return running

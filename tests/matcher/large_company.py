@@ -1,4 +1,4 @@
-"""What only large rounds do, done with a few people."""
+"""The algorithm of large rounds, forced on a small number of people."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from services.matcher.engine import candidates, optimality_bound
 
 @contextmanager
 def large_round(turns: int = 99) -> Iterator[None]:
-    """Candidates are the best of each person alone, and more are added in so many turns, as prices ask for them."""
+    """Start with the best candidates of each person; add more by prices for the given number of turns."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "MAX_EXHAUSTIVE_PAIRS", 0)
         patch.setattr(candidates, "CANDIDATES_PER_PERSON", 1)

@@ -38,7 +38,7 @@ async def held_by(company: World, member_id: str) -> int:
 
 
 async def formed(company: World, senior: str = "s", junior: str = "j") -> str:
-    """A pairing of these two that has formed."""
+    """Return a formed pairing of these two members."""
     first = company.replicas[0]
     made = await first.do("admin", f"/programmes/{PROGRAMME}/pairings", {"senior": senior, "junior": junior})
     for who in (senior, junior):
@@ -47,7 +47,7 @@ async def formed(company: World, senior: str = "s", junior: str = "j") -> str:
 
 
 async def is_over(company: World, pairing_id: str, state: str, *members: str) -> None:
-    """Wait until it is, and its seats are free."""
+    """Wait until the pairing has ended and its seats are free."""
 
     async def over() -> bool:
         free = [not await held_by(company, member) for member in members]
@@ -62,7 +62,7 @@ async def types_on(company: World, topic: Any) -> list[str]:
 
 class TestSeats:
     async def test_two_replicas_cannot_take_one_seat_twice(self, company: World) -> None:
-        """There are never more pairings than seats, and the second is refused. The journey repeats it 200 times."""
+        """The second reservation is refused. The journey test repeats this 200 times."""
         times = 20
         await company.open_programme(settings(**CHOICE))
         await company.people(
@@ -106,7 +106,7 @@ class TestSeats:
         await company.pass_time(timedelta(days=2))
         await is_over(company, pairing["pairing_id"], "lapsed", "s", "j")
         again = await company.round()
-        assert again["pairs"] == 0, "nobody is suggested to the same person again"
+        assert again["pairs"] == 0, "no pair is suggested twice"
 
     async def test_a_leaver_ends_their_pairings_without_blame(self, company: World) -> None:
         await company.open_programme()
@@ -170,7 +170,7 @@ class TestPrivacy:
         assert answer.status_code in (404, 409)
 
     async def test_a_plan_after_an_erasure_leaves_no_trace(self, company: World) -> None:
-        """The erasure has looked through everything; a proposal that was prepared before it is only reserved now."""
+        """The erasure has finished its search. A proposal prepared before it is reserved only afterwards."""
         await company.open_programme()
         await company.people(person("s"), person("j", "junior"))
         matcher = company.replicas[0].matcher
@@ -265,7 +265,7 @@ class TestPublication:
         assert (done["proposed"], done["withdrawn"]) == (1, 2)
         after = (await first.get("admin", f"{path}/proposals"))["items"]
         assert [proposal["state"] for proposal in after] == ["withdrawn", "withdrawn", "proposed"]
-        assert after[0]["why"] == after[1]["why"], "a private rule looks like any other"
+        assert after[0]["why"] == after[1]["why"], "a private rule is indistinguishable from any other rule"
 
     async def test_a_crash_loses_no_proposal_and_sends_none_twice(
         self, company: World, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""When the organisation changes under a pairing: what is noted, what goes away, and what ends it."""
+"""Conflicts after a change of the organisation: how they are recorded, disappear, and end a pairing."""
 
 from datetime import date, timedelta
 
@@ -85,7 +85,7 @@ class TestConflictAutomaticEnd:
             assert done(spared).due == formed().due
             assert pairings.apply_deadline(done(spared), moment_at(NOW + CONFLICT_GRACE)) is None
         more = done(pairings.update_conflict(ending, (*MANAGER, *JUDGE), "end", NOW + CONFLICT_GRACE / 2))
-        assert more.due == ending.due, "another rule does not put it off"
+        assert more.due == ending.due, "another broken rule does not delay the end"
 
     def test_pause_keeps_its_own_end_beside_the_conflict(self) -> None:
         paused = done(pairings.pause_pairing(formed(), date(2026, 3, 20), MOMENT))

@@ -55,7 +55,7 @@ class TestEligibilitySides:
         eligibility = assess_pair(person("s", enrolment={"side": side}))
         assert eligibility.senior.takes_side is takes_side
         assert (eligibility.find_pair() is not None) is takes_side
-        assert eligibility.members is not None, "the side is no matter of presence"
+        assert eligibility.members is not None, "presence does not depend on the side"
 
 
 class TestEligibilityRules:

@@ -1,4 +1,4 @@
-"""Who fits whom: the hard rules one by one, what each side gains, how they get on, and the words for it."""
+"""The fit of two members: each hard rule, the benefit for each side, compatibility, and the texts of the reasons."""
 
 from datetime import date
 from itertools import pairwise
@@ -67,7 +67,7 @@ class TestFitHardRules:
         assert broken(person("s", level=None), JUNIOR) == ()
         assert broken(person("s", languages=("de",)), JUNIOR) == ()
         assert broken(person("s", availability=OFFICE_HOURS), JUNIOR) == (), (
-            "no time zone, and the other has said nothing"
+            "one time zone is missing, and the other member has no entry"
         )
 
     def test_line_counts_up_to_the_depth_of_the_programme(self) -> None:

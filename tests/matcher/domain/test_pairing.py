@@ -1,4 +1,4 @@
-"""The life of a pairing, step by step, and any sequence of steps."""
+"""The life of a pairing: each transition alone, and random sequences of transitions."""
 
 from datetime import date, datetime, timedelta
 from typing import Any, ClassVar
@@ -60,9 +60,7 @@ class TestPairingReservation:
         )
         again = done(pairings.begin_reservation(given_up, plan("p", "s", "j"), MOMENT))
         assert again.attempt == 2
-        assert pairings.propose_pairing(again, receipt_for(given_up), MOMENT) is None, (
-            "the first attempt comes too late"
-        )
+        assert pairings.propose_pairing(again, receipt_for(given_up), MOMENT) is None, "the first attempt is outdated"
         assert pairings.abandon_reservation(again, 1, NOW) is None
 
 
@@ -202,7 +200,7 @@ class TestPairingErasure:
     def test_reservation_of_an_erased_member_never_restarts(self) -> None:
         begun = done(pairings.begin_reservation(None, plan("p", "s", "j"), MOMENT))
         decision = pairings.erase_member(begun, "s", MOMENT)
-        assert types(decision) == [], "it was never said, so there is nothing to take back"
+        assert types(decision) == [], "the proposal was never published, so no event withdraws it"
         assert pairings.begin_reservation(done(decision), plan("p", "s", "j"), MOMENT) is None
 
 
@@ -211,7 +209,7 @@ COURSES: st.SearchStrategy[ConflictPolicy] = st.sampled_from(["flag", "end"])
 
 
 class AnyLife(RuleBasedStateMachine):
-    """Any steps in any order: states follow each other as they may, and each event tells the state it leads to."""
+    """Random transitions in any order. Only allowed states follow each other, and each event states the new state."""
 
     ALLOWED: ClassVar[dict[str | None, set[str]]] = {
         None: {"proposed"},
@@ -277,7 +275,7 @@ class AnyLife(RuleBasedStateMachine):
     def reorganised(self, broken: tuple[Rule, ...], course: ConflictPolicy) -> None:
         published_before = len(self.told)
         self.apply(pairings.update_conflict(self.pairing, broken, course, self.now))
-        assert len(self.told) == published_before, "nothing tells of it"
+        assert len(self.told) == published_before, "no event was published"
 
     @rule()
     def state_is_consistent(self) -> None:
@@ -292,17 +290,17 @@ class AnyLife(RuleBasedStateMachine):
     def holds(self) -> None:
         pairing = self.pairing
         if pairing.state in ("lapsed", "ended"):
-            assert pairing.due is None, "what is over waits for nothing"
+            assert pairing.due is None, "an ended pairing has no deadline"
             assert pairing.conflict is None
         elif pairing.conflict is not None and pairing.conflict.ends_at is not None:
             assert pairing.due is not None
             assert pairing.due <= pairing.conflict.ends_at
         if pairing.state in ("proposed", "formed", "chartered"):
-            assert pairing.due is not None, "the clock brings the next step"
+            assert pairing.due is not None, "an open pairing has a deadline"
         if pairing.formed_at is not None:
             assert {answer.answer for answer in pairing.answers.values()} == {"accepted"}
             assert len(pairing.answers) == 2
-        assert not any(isinstance(event, PairingEnded) for event in self.told[:-1]), "an end is the end"
+        assert not any(isinstance(event, PairingEnded) for event in self.told[:-1]), "no event follows the end"
 
 
 TestAnyLife = AnyLife.TestCase

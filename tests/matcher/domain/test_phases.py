@@ -14,7 +14,7 @@ DAY = timedelta(days=1)
 
 
 def phases(decision: pairings.Decision | None, before: Pairing) -> list[PairingPhase]:
-    """What the events of a decision close."""
+    """Return the phases that the events of a decision close."""
     assert decision is not None
     events = [event for event in decision[1] if isinstance(event, PairingEvent) and ".state" not in event.TYPE]
     return [phase for event in events for phase in find_closed_phases(event, before.paused_at)]

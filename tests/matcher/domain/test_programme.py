@@ -1,4 +1,4 @@
-"""Programmes, their settings as a whole, and who may do what."""
+"""Programmes, their complete settings, and permissions by role."""
 
 from typing import Any
 
@@ -158,7 +158,9 @@ class TestRoundLifecycle:
         assert rounds.claim_run(first, NOW) is None
         second = after(rounds.claim_run(first, NOW + rounds.ROUND_LEASE))
         assert second.run == 2
-        assert rounds.complete_computation(second, 1, TOTALS, MOMENT) is None, "the first was overtaken"
+        assert rounds.complete_computation(second, 1, TOTALS, MOMENT) is None, (
+            "a newer computation has replaced the first"
+        )
         done = rounds.complete_computation(second, 2, TOTALS, MOMENT)
         assert [type(event).__name__ for event in (done or (None, []))[1]] == ["RoundComputed"]
 

@@ -1,4 +1,4 @@
-"""A receipt can be recomputed from what it keeps, notices every change of that, and tells of no private wish."""
+"""A receipt can be recomputed from its own data, detects every change of them, and reveals no private wish."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,7 @@ PAIRS = st.tuples(profiles("senior", "s", OTHERS), profiles("junior", "j", OTHER
 
 class TestReceiptRecomputation:
     def test_stored_receipt_of_this_algorithm_still_verifies(self) -> None:
-        """If this fails, the same inputs give another result: raise ``ALGORITHM_VERSION`` and keep a new receipt."""
+        """On failure the same inputs give another result: raise ``ALGORITHM_VERSION`` and store a new receipt."""
         stored = Receipt.model_validate_json((Path(__file__).parent / "kept_receipt.json").read_text())
         verification = verify_receipt(stored, TAXONOMY)
         assert verification.is_verified
@@ -189,7 +189,7 @@ class TestReceiptIssue:
         assert receipt(*pair, chosen_with=before).chosen_with == before
 
     def test_stored_plan_has_no_selection(self) -> None:
-        """A runner-up who is forgotten stands in the receipt alone."""
+        """Only the receipt names a runner-up, so that erasing the runner-up changes only the receipt."""
         chosen = Selection(runner_up={"senior": RunnerUp(member_id="third", score=0.5)})
         stored = plan("p", "s", "j").model_copy(update={"chosen": chosen})
         assert "third" not in stored.model_dump_json()

@@ -1,8 +1,8 @@
-"""Seats: the ledger's rules one by one, and the whole reservation under every interleaving that chance finds.
+"""Seats: each rule of the ledger, and the whole reservation under random interleavings.
 
 The simulation runs reservations, retries, sweeps, audits, endings, changes of capacity and erasures step by step in
-random order, lets processes die between any two steps, and repeats steps whose acknowledgement was lost. It drives the
-real decisions of ``domain.ledger`` and ``domain.pairing``.
+random order. It lets processes die between any two steps, and repeats steps whose acknowledgement was lost. It drives
+the real decisions of ``domain.ledger`` and ``domain.pairing``.
 """
 
 import random
@@ -56,7 +56,7 @@ def plan(pairing_id: str, senior: str, junior: str) -> PairingPlan:
 
 
 def receipt_for(pairing: Pairing) -> Receipt:
-    """That of its attempt; the two are like any others."""
+    """A receipt for the pairing's current attempt; its members are arbitrary."""
     both = [MemberSnapshot(member(person(id, side)), 1) for id, side in (("s", "senior"), ("j", "junior"))]
     basis = MatchingBasis(PROGRAMME, 1, settings(), TAXONOMY, "0", TODAY)
     return issue_receipt(
@@ -81,7 +81,7 @@ class TestSeatTaking:
         full = taken(None, "ab", SEAT)
         assert full.held == {"ab": SEAT}
         assert refusal(full, "ac", Seat(attempt=1, partner="c", programme_id=PROGRAMME)) == "no_seat"
-        assert ledgers.take_seat(full, "a", "ab", SEAT, SINGLE, NOW) is None, "the same step again changes nothing"
+        assert ledgers.take_seat(full, "a", "ab", SEAT, SINGLE, NOW) is None, "a repeated step changes nothing"
 
     def test_same_partner_holds_no_second_seat(self) -> None:
         ledger = taken(None, "ab", SEAT, SeatLimits(total=5, programme=5))
@@ -132,7 +132,7 @@ class TestSeatErasure:
         done = ledgers.complete_erasure(freed[0], is_clean=True, moment=MOMENT)
         assert done is not None
         assert done[1] == [ErasureCompleted(member_id="a", service="matcher", completed_at=NOW)]
-        assert ledgers.complete_erasure(done[0], is_clean=True, moment=MOMENT) is None, "it is said once"
+        assert ledgers.complete_erasure(done[0], is_clean=True, moment=MOMENT) is None, "completion is published once"
         assert ledgers.close_ledger(done[0], "a", NOW) is None
 
 
@@ -291,13 +291,13 @@ class Company:
         for me, ledger in self.ledgers.items():
             before = self.held_before.get(me, 0)
             assert len(ledger.held) <= max(before, self.room[me].total, 2)
-            assert len(ledger.held) <= before or not ledger.closed, "a closed ledger takes nothing"
+            assert len(ledger.held) <= before or not ledger.closed, "a closed ledger accepts no seat"
             assert live[me] <= len(ledger.held)
             self.held_before[me] = len(ledger.held)
-        assert all(count == 1 for count in couples.values()), "two people are paired once"
+        assert all(count == 1 for count in couples.values()), "two members have at most one pairing"
 
     def settle(self) -> None:
-        """What the leases bring sooner or later."""
+        """Run everything that the leases start sooner or later."""
         while self.running:
             self.step()
         for _ in range(3):
@@ -335,12 +335,12 @@ class TestSeatReservations:
         company.settle()
         for me, ledger in company.ledgers.items():
             for id in ledger.held:
-                assert company.pairings[id].state in LIVE_STATES, "no seat is held for nothing"
-            assert me not in company.closed or not ledger.held, "nobody is paired with who was forgotten"
+                assert company.pairings[id].state in LIVE_STATES, "each held seat belongs to a live pairing"
+            assert me not in company.closed or not ledger.held, "an erased member holds no seat"
 
     def test_lease_is_machine_time_and_taken_seat_is_audited(self) -> None:
         begun = pairings.begin_reservation(None, plan("ab", "a", "b"), moment_at(NOW + timedelta(days=100)))
         assert begun is not None
-        assert begun[0].lease == NOW + pairings.RESERVATION_LEASE, "business time runs at another speed"
+        assert begun[0].lease == NOW + pairings.RESERVATION_LEASE, "leases use machine time, not business time"
         assert taken(None, "ab", SEAT).lease == NOW + ledgers.AUDIT_DELAY
         assert not any(isinstance(event, Tombstone) for event in begun[1])

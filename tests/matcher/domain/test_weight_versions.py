@@ -1,4 +1,4 @@
-"""Versions of the weights: whole batches in, proposed, previewed, released by a person, undone."""
+"""Versions of the weights: complete batches, proposal, preview, release by a coordinator, and undo."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -55,7 +55,7 @@ def previewed(state: ProgrammeLearning, number: int, weights: Weights = DEFAULT)
 
 
 def released(state: ProgrammeLearning, number: int, weights: Weights, at: datetime = NOW) -> ProgrammeLearning:
-    """The release of a version, and the programme's part in it done."""
+    """Return the released version, after the programme has applied it."""
     decision = weight_versions.start_release(
         state, number, weights, "c1", Moment(now=at, recorded_at=at), reviewed=TRIALS
     )
@@ -150,7 +150,7 @@ class TestWeightVersionRelease:
         assert after.settings_version == 2
         assert after.settings.matching.weights == Weights(perspective=3.0)
         assert event == programmes.to_public_event(after)
-        assert weight_versions.apply_weights(after, releasing, MOMENT) is None, "told twice is told once"
+        assert weight_versions.apply_weights(after, releasing, MOMENT) is None, "a repeated event changes nothing"
         with pytest.raises(CommandRejected, match="closed"):
             weight_versions.apply_weights(programme(state="closed"), releasing, MOMENT)
         with pytest.raises(CommandRejected, match="have changed"):
@@ -187,7 +187,7 @@ class TestWeightVersionRelease:
             assert decision is not None
             assert decision[0].releasing is not None
             assert decision[0].releasing.weights == weights
-        assert weight_versions.start_release(state, 2, second, "c2", MOMENT) is None, "it is in use"
+        assert weight_versions.start_release(state, 2, second, "c2", MOMENT) is None, "the version is in use"
 
     def test_nothing_to_restore_before_any_learning(self) -> None:
         nothing = ProgrammeLearning(programme_id=PROGRAMME)

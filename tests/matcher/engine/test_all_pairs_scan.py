@@ -1,4 +1,4 @@
-"""The scan of a large market finds what a look at every single pair would find, but for private wishes."""
+"""The scan of a large market finds the same as a check of every pair, apart from private wishes."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ LATER = ("rather_not",)
 
 
 def scores_of(pairs: CohortFit) -> Scores:
-    """The fit of every pair that no rule excludes but those that are looked at later; 0 of the others."""
+    """The fit of every pair that no rule excludes, without the rules in ``LATER``; 0 for excluded pairs."""
     block = pairs.evaluate_block(np.arange(pairs.shape[0]), np.arange(pairs.shape[1]))
     excluded = np.zeros(pairs.shape, dtype=np.bool_)
     for name, mask in [*block.broken.items(), *block.short.items()]:

@@ -1,4 +1,4 @@
-"""What a round does beside the optimum: held and forbidden pairs, priority, fairness, the draw, runners-up, prices."""
+"""A round besides its optimum: fixed and forbidden pairs, priority, fairness, draw, runners-up, prices."""
 
 from collections.abc import Iterator, Sequence
 
@@ -101,7 +101,7 @@ class TestTieLottery:
         assert 70 < sum(outcomes) < 130
         assert draw_ties(edges, chosen, 3, 100.0, Draw(tolerance=0.0), 1).chosen.tolist() == [1, 2, 4]
 
-    @example(market=([1, 2], [1, 2], ALIKE), seed=1)  # an exchange would end in a pair that there is already
+    @example(market=([1, 2], [1, 2], ALIKE), seed=1)  # the exchange would produce a pair that already exists
     @given(markets(), st.integers(0, 50))
     def test_lottery_keeps_the_cost_and_the_capacities(
         self, market: tuple[list[int], list[int], Edges], seed: int
@@ -172,10 +172,10 @@ class TestMemberColumns:
 
     def test_adding_a_member_does_not_read_the_others(self) -> None:
         class Unread(dict[str, int]):
-            """Raises when all of it is gone through."""
+            """A collection that raises an error when a caller iterates over all of it."""
 
             def __iter__(self) -> Iterator[str]:
-                raise AssertionError("everybody was looked at")
+                raise AssertionError("the whole collection was read")
 
             keys = items = values = __iter__  # type: ignore[assignment]
 
@@ -286,7 +286,7 @@ class TestOptimum:
         market: tuple[list[int], list[int], Edges],
     ) -> None:
         seniors, juniors, edges = market
-        two = [*seniors, 2], [*juniors, 2]  # a flow decides where somebody has two places
+        two = [*seniors, 2], [*juniors, 2]  # a flow solver is used when a member has two seats
         n = len(seniors)
         aside = Edges(
             np.append(edges.seniors, [n, n, n + 1]),

@@ -1,4 +1,4 @@
-"""Rounds too large for all their pairs to be candidates: as good as if they were, or it is said how near."""
+"""Rounds too large to consider all pairs: the result is optimal, or its distance from the optimum is stated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from tests.matcher.large_company import large_round
 
 @dataclass(frozen=True)
 class Weighed:
-    """The best of a round as it is solved, priority counted."""
+    """The best total of a round as it is solved, including priority."""
 
     weight: float
     open: float
@@ -52,7 +52,7 @@ def weighed(problem: MatchingProblem, *, scanned: bool) -> Weighed:
 
 
 def company(seed: int) -> MatchingProblem:
-    """A few people of whom most could be paired, with all that can be in the way."""
+    """A few people with every possible obstacle; most of them could be paired."""
     rng = Random(seed)
 
     def somebody(side: str, n: int) -> ProfileChanged:

@@ -1,4 +1,4 @@
-"""A result that was changed by hand: mended around the change, never against a rule, and undone without a trace."""
+"""Repair of a result after a manual change: local, within all rules, and completely reversible."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ Cohort = tuple[list[ProfileChanged], list[ProfileChanged]]
 
 
 def _for_the_best_total() -> ProgrammeSettings:
-    """Without what gives some of it away: then a change by hand can only cost."""
+    """Settings without features that reduce the total. With them a manual change can only lower it."""
     plain = cohort.settings()
     unmoved = {"fairness": Fairness(max_cost=0.0), "draw": Draw(tolerance=0.0)}
     return plain.model_copy(update={"matching": plain.matching.model_copy(update=unmoved)})

@@ -1,4 +1,4 @@
-"""The crowd against the readable truth: the same partners as rules, fit and ledger would name one by one."""
+"""The partner index compared with a plain reference: rules, fit and ledger must give the same partners one by one."""
 
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -67,7 +67,7 @@ def truth(
 
 @cache
 def changes(side: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Which side, which state, and whether somebody is away, on leave or about to go."""
+    """Random changes of side, state, absence, leave and planned departure."""
     away = st.tuples(st.integers(-2, 2), st.sampled_from([None, 0, 3])).map(lambda result: (_absence(*result),))
     return st.fixed_dictionaries(
         {

@@ -1,4 +1,4 @@
-"""Two worlds that differ in one private wish: nothing tells them apart but who is paired with whom."""
+"""Two worlds that differ in one private wish. They may differ in their pairs, and in nothing else."""
 
 from contextlib import nullcontext
 

@@ -1,4 +1,4 @@
-"""A round's result: the best total within all rules and places, and a true reason for everybody left over."""
+"""The result of a round: the best total within rules and capacities, and a true reason for each unmatched member."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def pairs_of(answer: MatchingResult) -> list[tuple[str, str]]:
 
 
 def best_by_force(seniors: list[int], juniors: list[int], edges: list[tuple[int, int, float]]) -> float:
-    """The best total over all subsets of the candidates that exceed nobody's places."""
+    """The best total over all subsets of the candidates that exceed no member's capacity."""
     best = 0.0
     for count in range(len(edges) + 1):
         for chosen in combinations(edges, count):
@@ -233,7 +233,7 @@ class TestSolve:
         assert [item.id for item in right] == ["e4", "e7", "e9", "j"]
 
     def test_large_round_is_the_same_in_every_process(self) -> None:
-        """In another process, sets and dictionaries of words are gone through in another order."""
+        """Another process iterates over sets and dictionaries of strings in another order."""
         result = {
             subprocess.run(
                 [sys.executable, "-c", CANDIDATES],

@@ -1,4 +1,4 @@
-"""Nobody is left without a partner for a reason that is not true, or told of a change that would not have helped."""
+"""Each reason for an unmatched member is true, and each suggested change would have helped."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -61,7 +61,7 @@ def solved(people: list[ProfileChanged], with_settings: ProgrammeSettings, seed:
     return solve(MatchingProblem(PROGRAMME, with_settings, people, seats, [], TODAY, seed), TAXONOMY)
 
 
-# ---------------------------------------------------------------- people whom a rule keeps apart by a little
+# ---------------------------------------------------------------- pairs that narrowly fail a rule
 
 
 def _somebody(side: str) -> st.SearchStrategy[dict[str, Any]]:
@@ -93,7 +93,7 @@ NEAR_MISSES = st.tuples(
 
 
 def near_misses() -> st.SearchStrategy[Cohort]:
-    """Up to four seniors and five juniors, of whom many would be a pair but for one rule or two."""
+    """Up to four seniors and five juniors. Many of them would be a pair without one or two rules."""
     return NEAR_MISSES.map(_of_some)
 
 
@@ -126,7 +126,7 @@ def strict_settings() -> st.SearchStrategy[ProgrammeSettings]:
 
 
 class Force:
-    """A small round by the readable definitions alone, solved again and again with some pairs let in."""
+    """A small round by the plain definitions alone, solved again for each set of additional pairs."""
 
     def __init__(self, cohort: Cohort, rules_: ProgrammeSettings, left_over: Sequence[UnmatchedMember]) -> None:
         self.cohort, self.settings = cohort, rules_
@@ -146,7 +146,7 @@ class Force:
         return {pair for pair in pairs if id in pair}
 
     def let_in(self, id: str, change: Mapping[RelaxableRule, float]) -> set[Pair]:
-        """Pairs of this person that would suit after the change, and do not now."""
+        """Pairs of this person that are unsuitable now and would suit after the change."""
         made = frozenset(change.items())
         if made not in self._suiting_after:
             open_ = "cross_organisation" in change
@@ -155,7 +155,10 @@ class Force:
         return self.of(id, self._suiting_after[made] - self.suiting)
 
     def chosen(self, pairs: set[Pair], seed: int = 0, kept_for: str = "") -> list[Pair]:
-        """The best assignment over ``pairs``; ``kept_for`` finds one more place with everybody, for nobody else."""
+        """The best assignment over ``pairs``.
+
+        ``kept_for`` gets one more seat with every partner, reserved for this member.
+        """
         seats = {item.id: item.enrolment.capacity for item in (*self.seniors, *self.juniors)}
         order = sorted(pairs)
         ends: list[Pair] = [
@@ -180,10 +183,11 @@ class Force:
         return self._in_reach[pair, id]
 
     def _comes_about(self, pair: Pair, id: str) -> bool:
-        """Whether the pair comes about if it alone is let in, and for others the second best of those left over.
+        """Whether this additional pair raises the best total, when the other members lose as little as possible.
 
-        Of who has nobody on the side of the other one, each partner finds one: the second best whom no rule excludes,
-        or the best whom no private wish excludes either, if that is less. Near-equals decide nothing here.
+        Each partner on the member's side gets a substitute for the unmatched members of the other side. Its score is
+        that of the second best whom no rule excludes, or of the best whom no private wish excludes either, if that is
+        lower. Near-equal totals are not judged here.
         """
         theirs = 1 if pair[0] == id else 0
         retained = {item for item in self.possible if item[theirs] not in self.left}
@@ -203,7 +207,7 @@ class Force:
         return len(near) >= MIN_PEOPLE_IN_REACH and bool(set(near) - self.apart)
 
     def efforts(self, id: str, together: int) -> Iterator[int]:
-        """What each change of so many rules gives up that would help."""
+        """For each helpful change of the given number of rules: the effort that it costs."""
         for names in combinations(EFFORT_PER_STEP, together):
             for far in product(*(range(1, most(name, self.settings) + 1) for name in names)):
                 change = {name: by(name, n, self.settings) for name, n in zip(names, far, strict=True)}
@@ -212,7 +216,7 @@ class Force:
 
 
 def suiting(cohort: Cohort, rules_: ProgrammeSettings) -> set[Pair]:
-    """Pairs that nothing but a private rule excludes."""
+    """Pairs that no rule excludes; private rules are ignored."""
     return {
         (s.id, j.id)
         for s, j in product(*([member(item) for item in side] for side in cohort))
@@ -222,7 +226,7 @@ def suiting(cohort: Cohort, rules_: ProgrammeSettings) -> set[Pair]:
 
 
 def most(rule: RelaxableRule, rules_: ProgrammeSettings) -> int:
-    """In how many steps a rule is gone altogether."""
+    """The number of steps after which a rule has no effect."""
     floors = rules_.matching.floors
     whole: dict[RelaxableRule, float] = {
         "min_level_gap": rules_.rules.min_level_gap,
@@ -237,7 +241,7 @@ def most(rule: RelaxableRule, rules_: ProgrammeSettings) -> int:
 
 
 def by(rule: RelaxableRule, steps: int, rules_: ProgrammeSettings) -> float:
-    """So many steps in the rule's own unit, and never below 0."""
+    """The change of the rule after this number of steps, in its own unit; never more than the rule's value."""
     floors = rules_.matching.floors
     match rule:
         case "min_overlap_minutes":
@@ -287,7 +291,7 @@ def _acknowledged(item: ProfileChanged) -> ProfileChanged:
 
 
 def funnel(left: UnmatchedMember, cohort: Cohort, rules_: ProgrammeSettings) -> tuple[list[Member], dict[str, int]]:
-    """Who suits, and how many remain after each step."""
+    """The number of suitable partners that remain after each step."""
     remaining = [member(item) for item in cohort[left.side == "senior"]]
     count = {"people": len(remaining)}
     for code in STEPS:
@@ -297,7 +301,7 @@ def funnel(left: UnmatchedMember, cohort: Cohort, rules_: ProgrammeSettings) -> 
 
 
 def against(left: UnmatchedMember, item: Member, rules_: ProgrammeSettings) -> set[str]:
-    """All that excludes this pair, seen by who is left over."""
+    """All rules that exclude this pair, from the view of the unmatched member."""
     senior, junior = (left.member, item) if left.side == "senior" else (item, left.member)
     result: set[str] = set(hard_rules.drop_private_rules(hard_rules.find_broken_rules(senior, junior, rules_, TODAY)))
     short = compute_fit(senior, junior, rules_, TAXONOMY, TODAY).find_shortfalls(rules_)
@@ -310,7 +314,7 @@ def against(left: UnmatchedMember, item: Member, rules_: ProgrammeSettings) -> s
 
 
 def helped(left: UnmatchedMember, force: Force, seed: int) -> bool:
-    """Whether this person has a partner when the round is solved again with the change, where one is named."""
+    """Whether this person gets a partner when the round is solved again with the named change."""
     if left.relaxation is None:
         return True
     id = left.member.id
@@ -330,7 +334,7 @@ class TestPrivateWishes:
     def test_wish_of_an_unmatched_member_changes_no_explanation(
         self, cohort: Cohort, rules_: ProgrammeSettings, large: bool, data: st.DataObject
     ) -> None:
-        """Two worlds that differ in one wish: whose wish it is, or who is meant, has no partner in either."""
+        """Two worlds differ in one wish. Its author or its subject has no partner in either world."""
         people = [item.model_copy(update={"avoid": ()}) for item in (*cohort[0], *cohort[1])]
         with large_round() if large else nullcontext():
             plain = solved(people, rules_)
@@ -345,9 +349,10 @@ class TestPrivateWishes:
         assert reported(secret) == reported(plain)
 
     def test_wish_without_replacement_changes_no_explanation(self) -> None:
-        """Both juniors suit the senior of their company; the unmatched junior would rather not, so the other is needed.
+        """Both juniors suit the senior of their company.
 
-        The senior of another company could have either but for a rule. The texts value both juniors' seats equally.
+        The unmatched junior has a wish against that senior, so the other junior is needed. A rule excludes both for the
+        senior of another company. The texts value both juniors' seats equally.
         """
         people = [
             person("s0", organisation_id="acme"),
@@ -374,12 +379,12 @@ def reported(answer: MatchingResult) -> dict[str, object]:
     return {item.member.id: (item.code, item.text, dict(item.counts), item.relaxation) for item in answer.unmatched}
 
 
-# ---------------------------------------------------------------- what a place is worth
+# ---------------------------------------------------------------- the value of a seat
 
 
 @dataclass(frozen=True)
 class Market:
-    """Places of both sides, edges between them with their gain, and which of them the best assignment takes."""
+    """Seats of both sides, edges between them with their gain, and the edges of the best assignment."""
 
     seniors: list[int]
     juniors: list[int]
@@ -389,7 +394,7 @@ class Market:
     full: Bools
 
     def prices(self, which: Bools) -> Int64s:
-        """Of places of juniors, over some of the edges."""
+        """Prices of the juniors' seats, over a subset of the edges."""
         ends = self.edges.juniors[which], self.edges.seniors[which]
         return extreme_dual_prices(*ends, self.gain[which], self.taken[which], self.full, len(self.seniors))[0]
 
@@ -439,7 +444,7 @@ class TestSeatValues:
             private[item] = False
 
 
-# ---------------------------------------------------------------- words
+# ---------------------------------------------------------------- texts
 
 
 MANAGER = {"line": ("boss",)}
@@ -477,7 +482,7 @@ class TestRelaxations:
                 assert (relaxation.second is None) == (item is not None)
 
     def test_change_that_a_private_wish_spoils_is_not_named(self) -> None:
-        """Both who are one level too near keep their distance from the senior: a gap of 1 would bring nobody."""
+        """Both juniors who miss the gap by one level avoid the senior. A gap of 1 would help nobody."""
         people = [
             person("s", level=7, avoid=("j1", "j2")),
             person("j1", "junior", level=6),
@@ -584,7 +589,7 @@ class TestRelaxations:
         )
 
 
-# ---------------------------------------------------------------- many people
+# ---------------------------------------------------------------- large rounds
 
 
 class TestUnmatchedReasons:

@@ -1,4 +1,4 @@
-"""What outcomes say about the weights: where they point, how surely, and when they say nothing."""
+"""Estimation of weights from outcomes: direction, certainty, and the cases without a result."""
 
 from datetime import UTC, datetime
 
@@ -47,7 +47,7 @@ def outcome(**bands: Band) -> OutcomeRecorded:
 
 
 def observed_outcomes(number: int, hidden: Hidden, seed: int = 1, round_id: str = "r") -> list[OutcomeExample]:
-    """Outcomes of so many pairs, whose parts vary as freely as parts can."""
+    """Return outcomes of the given number of pairs, whose score parts vary independently."""
     rng = np.random.default_rng(seed)
     return list(benchmark.events(rng.uniform(0.2, 1.0, (number, 4)), hidden, rng, round_id))
 
@@ -85,7 +85,7 @@ class TestEstimatorEstimate:
         assert np.abs(np.array(few.shares) - now).sum() < np.abs(np.array(many.shares) - now).sum()
 
     def test_selection_by_score_does_not_bias_it(self) -> None:
-        """Only pairs above a score are seen, which ties the parts to each other; the slopes stay what they are."""
+        """Only pairs above a score are observed, which correlates the parts. The slopes must not change."""
         rng = np.random.default_rng(5)
         everybody = rng.uniform(0.2, 1.0, (40_000, 4))
         score = everybody @ compute_shares(DEFAULT)
@@ -95,7 +95,10 @@ class TestEstimatorEstimate:
         assert np.allclose(estimate.shares, hidden.shares, atol=0.08)
 
     def test_better_year_for_all_changes_no_weight(self) -> None:
-        """The second round had more of one part and went better, for other reasons; pairs of one round are compared."""
+        """The second round had more of one part and better outcomes, for other reasons.
+
+        Only pairs of the same round are compared.
+        """
         rng = np.random.default_rng(7)
         before = rng.uniform(0.2, 0.7, (200, 4))
         after = before + np.array([0, 0, 0, 0.3])
@@ -166,7 +169,7 @@ class TestEstimatorExamples:
         assert example is not None
         assert example.parts == (0.4, 0.7, 0.8, 0.6)
         assert example.known_worths == [1.0, 0.5, 0.0]
-        assert example_from_outcome(FIT, outcome(), "r1") is None, "of which nothing is known"
+        assert example_from_outcome(FIT, outcome(), "r1") is None, "there is no evidence about this part"
 
     @pytest.mark.parametrize(
         ("reason", "counts"),

@@ -1,4 +1,4 @@
-"""Learning on real servers: outcomes, batches, versions that are previewed and released, and what stays private."""
+"""Learning on real servers: outcomes, batches, previewed and released versions, and privacy."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -53,7 +53,7 @@ def a_cause() -> Envelope:
 
 
 async def hear(company: World, outcomes: Sequence[OutcomeRecorded], *, remaining: int | None = None) -> None:
-    """Say these outcomes; of each there is an example then, unless ``kept`` says of how many."""
+    """Publish these outcomes. Each one becomes an example, unless ``remaining`` gives their number."""
     matcher = company.replicas[0].matcher
     before = await matcher.examples.count({})
     for item in outcomes:
@@ -63,7 +63,7 @@ async def hear(company: World, outcomes: Sequence[OutcomeRecorded], *, remaining
 
 
 async def pairs_of(company: World, number: int, with_settings: ProgrammeSettings | None = None) -> list[str]:
-    """So many pairs that were proposed to each other in a round."""
+    """Return the given number of pairs that one round has proposed."""
     await company.open_programme(with_settings or settings(**LEARNS))
     await company.people(
         *(person(f"s{n:02d}") for n in range(number)), *(person(f"j{n:02d}", "junior") for n in range(number))
@@ -77,7 +77,7 @@ async def pairs_of(company: World, number: int, with_settings: ProgrammeSettings
 
 
 async def at_midnight(company: World) -> None:
-    """The next midnight has come and what it brought is done."""
+    """Advance to the next midnight, and wait until its work is done."""
     matcher = company.replicas[0].matcher
     before = {stored.id: stored.state.due async for stored in matcher.learning.find({})}
     await company.pass_time(timedelta(days=1))
@@ -90,7 +90,7 @@ async def at_midnight(company: World) -> None:
 
 
 async def ready_company(company: World) -> tuple[str, list[Mapping[str, Any]]]:
-    """A made-up company whose programme learns, matched once: the programme and its proposals."""
+    """A generated company whose programme learns, after one round: the programme and its proposals."""
     id, plain = cohort.PROGRAMME, cohort.settings()
     matching = plain.matching.model_copy(update={"learning": True})
     await company.open_programme(plain.model_copy(update={"matching": matching}), id)
@@ -146,7 +146,7 @@ class TestWeightVersions:
         early = await first.ask("admin", "POST", f"{path}/1/release")
         assert (early.status_code, early.json()["code"]) == (409, "no_preview")
         assert (await first.ask("admin", "GET", f"{path}/1/preview")).json()["code"] == "no_preview"
-        await company.people(*cohort.cohort(60, seed=4))  # those of the first cohort have their places taken
+        await company.people(*cohort.cohort(60, seed=4))  # the seats of the first cohort are taken
         request = await first.do("admin", f"{path}/1/preview")
         early = await first.ask("admin", "POST", f"{path}/1/release")
         assert early.status_code == 409 or request["state"] == "computed"
@@ -174,7 +174,7 @@ class TestWeightVersions:
         assert (once_more["in_use"], once_more["weights"]) == (1, released["weights"])
 
     async def test_the_sweep_finishes_an_interrupted_release(self, company: World) -> None:
-        """The version was released and the process died before the programme was told."""
+        """The process died after the version was released and before the programme was updated."""
         await pairs_of(company, 1)
         matcher = company.replicas[0].matcher
         moment = matcher.clock.moment()
@@ -279,7 +279,7 @@ class TestExamples:
 
 class TestLearningPrivacy:
     async def test_answers_show_nothing_before_a_batch_is_full(self, company: World) -> None:
-        """Two worlds: in one they learned and enjoyed it, in the other not; and somebody refused for another reason."""
+        """Two worlds: good answers in one, bad answers in the other, and another reason for a refusal."""
         looks: list[Any] = []
         worlds: tuple[tuple[Band, str], ...] = (("high", "no_time"), ("low", "topics_do_not_fit"))
         for band, reason in worlds:
@@ -311,6 +311,6 @@ class TestLearningPrivacy:
         )
         seen = await company.replicas[0].do("admin", f"{PATH}/proposals")
         assert seen["outcomes"] == 7
-        assert seen["bands"]["senior_learned"] is None, "one was low, and the others' number would tell of it"
+        assert seen["bands"]["senior_learned"] is None, "one answer was low; the number of the others would reveal it"
         assert seen["bands"]["junior_learned"] == {"high": 7}
-        assert "refusal" not in str(seen), "their number would tell a lapse by refusal from one by expiry"
+        assert "refusal" not in str(seen), "the number would distinguish lapse by refusal from lapse by expiry"

@@ -1,4 +1,4 @@
-"""Conflicts after a change of the organisation: only coordinators see them, and a person decides."""
+"""Conflicts after a change of the organisation: only coordinators see them, and a coordinator decides."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -26,7 +26,7 @@ async def listed(company: World, who: str = "admin") -> list[Mapping[str, Any]]:
 
 
 async def seen(company: World, count: int) -> list[Mapping[str, Any]]:
-    """What is listed, once it is so many."""
+    """Wait until the list has ``count`` conflicts, and return it."""
 
     async def so_many() -> bool:
         return len(await listed(company)) == count
@@ -36,7 +36,7 @@ async def seen(company: World, count: int) -> list[Mapping[str, Any]]:
 
 
 async def running(company: World, senior: ProfileChanged | None = None, junior: ProfileChanged | None = None) -> str:
-    """A pairing of two that has formed."""
+    """Return a formed pairing of two members."""
     await company.people(senior or person("s"), junior or person("j", "junior"))
     first = company.replicas[0]
     made = await first.do("admin", f"/programmes/{PROGRAMME}/pairings", {"senior": "s", "junior": "j"})
@@ -98,7 +98,7 @@ class TestConflictDetection:
         await is_over(company, made["pairing_id"], "lapsed")
 
     async def test_a_repeated_old_event_flags_nothing(self, company: World) -> None:
-        """The reaction runs and looks at how things stand today."""
+        """The reaction runs again and reads the current state, not the state in the event."""
         await company.open_programme()
         pairing_id = await running(company)
         before = company._sequence
@@ -107,14 +107,17 @@ class TestConflictDetection:
         await company.people(person("s"))
         await seen(company, 0)
         await say(company.producer, company.prefix, person("s", line=("j",)), "profiles", before + 1)
-        await company.people(person("marker"), person("s", site_id="berlin"))  # behind it on the same key
+        await company.people(person("marker"), person("s", site_id="berlin"))  # after the old event, with the same key
         await company.people(person("s", evaluators=("j",)))
         [result] = await seen(company, 1)
         assert result["rules"] == ["evaluator"]
         assert result["pairing_id"] == pairing_id
 
     async def test_two_simultaneous_changes_are_judged_by_their_result(self, company: World) -> None:
-        """Many pairs, two replicas: one half ends up under the same manager, the other passes each other by."""
+        """Many pairs, two replicas.
+
+        Half of the pairs end up under the same manager; in the others both members change sides.
+        """
         pairs = 10
         await company.open_programme()
         await company.second()
@@ -140,7 +143,10 @@ class TestConflictDetection:
         await until(settled)
 
     async def test_a_writer_with_stale_data_checks_again(self, company: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """One has read the old line and stalls; the other has noted that all is well; then the first goes on."""
+        """One writer has read the old line and stalls.
+
+        Another writer records that no conflict exists. Then the first continues.
+        """
         await company.open_programme()
         pairing_id = await running(company)
         matcher = company.replicas[0].matcher
@@ -184,7 +190,7 @@ class TestConflictDetection:
     async def test_ledgers_of_many_members_are_read_in_batches(
         self, company: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A whole company is imported at once, and hardly anybody of it is paired yet."""
+        """A whole company is imported at once, and hardly any member has a pairing yet."""
         batches: list[Sequence[str]] = []
 
         class CountedLookup(BatchedLookup):

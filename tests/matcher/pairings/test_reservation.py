@@ -1,4 +1,4 @@
-"""Reservations that crash or are overtaken between their steps, on the running service: no seat stays taken."""
+"""Reservations that crash or are overtaken between their steps, on the running service. No seat stays reserved."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,16 +27,16 @@ Then = Callable[[], Awaitable[None]]
 
 
 class Died(ConnectionError):
-    """The process ends here."""
+    """The simulated end of the process."""
 
 
 async def die() -> None:
-    raise Died("after both seats were taken, before anything was proposed")
+    raise Died("after both seats were taken, before the proposal")
 
 
 @pytest.fixture
 def after_taking(monkeypatch: pytest.MonkeyPatch) -> list[Then]:
-    """What happens, one after the other, each time that both seats were taken; leases are short."""
+    """Actions to run, one after each successful reservation of both seats. Leases are shortened."""
     monkeypatch.setattr(pairings, "RESERVATION_LEASE", timedelta(seconds=1))
     happens: list[Then] = []
     real: Take = reservation._take_seats
@@ -52,7 +52,7 @@ def after_taking(monkeypatch: pytest.MonkeyPatch) -> list[Then]:
 
 
 async def send_request(company: World) -> str:
-    """The senior has asked the junior, who may say yes."""
+    """The senior has requested the junior, who can accept. Return the pairing."""
     await company.open_programme(settings(matching__shortlist=True))
     await company.people(person("s"), person("j", "junior"))
     made = await company.replicas[0].do("member:s", f"/programmes/{PROGRAMME}/requests", {"partner": "j"})
@@ -70,7 +70,7 @@ async def only(company: World) -> pairings.Pairing:
 
 
 async def held(company: World) -> dict[str, list[int]]:
-    """The attempts that hold a seat, of each member."""
+    """The attempts that hold a seat, for each member."""
     result = await company.replicas[0].matcher.ledgers.get_many(["s", "j"])
     return {id: [seat.attempt for seat in result[id].state.held.values()] for id in sorted(result)}
 
@@ -137,7 +137,10 @@ class TestReservationCrash:
     async def test_a_request_waits_while_a_seat_is_in_doubt(
         self, company: World, after_taking: list[Then], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It would lapse for want of a place that is given back a moment later: its own, or that of another pair."""
+        """Without this the request would lapse for lack of a seat that is released a moment later.
+
+        The seat may belong to its own reservation or to another pair's.
+        """
         request = await send_request(company)
         monkeypatch.setattr(pairings, "RESERVATION_LEASE", timedelta(minutes=5))
         after_taking.append(die)

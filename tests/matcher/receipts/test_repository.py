@@ -25,7 +25,7 @@ from tests.processes import until
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 COORDINATOR = f"coordinator:boss:{PROGRAMME}"
-WEAK = {"generative-ai": "explain"}  # what makes a junior the second choice
+WEAK = {"generative-ai": "explain"}  # this makes a junior the second choice
 
 
 async def put_together(company: World, senior: str = "s", junior: str = "j") -> str:
@@ -50,7 +50,7 @@ async def verified(company: World, who: str, receipt_id: str) -> Mapping[str, An
 
 
 async def published_events(company: World, count: int) -> list[Mapping[str, Any]]:
-    """What ``pairings`` says, once it has said so much."""
+    """Wait until ``pairings`` holds the given number of events, and return them."""
 
     async def all_of_it() -> bool:
         return len(await company.read_topic(PAIRINGS)) >= count
@@ -85,7 +85,7 @@ class TestReceiptContent:
         assert full["weights"] == settings().matching.weights.model_dump()
         assert (full["origin"], full["programme_version"], full["algorithm"]) == ("round", 1, "1")
         assert full["fit"]["score"] > 0
-        assert full["chosen_with"] is None, "no profile has changed since"
+        assert full["chosen_with"] is None, "no profile has changed since the proposal"
         for who in ("member:s", "member:j", COORDINATOR, "admin"):
             result = await verified(company, who, own["receipt_id"])
             assert result["verified"], result
@@ -108,7 +108,9 @@ class TestReceiptContent:
         full = await seen(company, "admin", await put_together(company))
         assert full["runner_up"].keys() == {"senior"}
         second = full["runner_up"]["senior"]
-        assert second["member_id"] == "unwanted", "as if nobody had a private wish; whom a rule excludes is no choice"
+        assert second["member_id"] == "unwanted", (
+            "private wishes are ignored; members excluded by a rule are no candidates"
+        )
         assert full["override_cost"] == pytest.approx(second["score"] - full["fit"]["score"])
         assert full["override_cost"] > 0
         assert full["seed"] is None
@@ -168,7 +170,7 @@ class TestStoredReceiptVerification:
         await company.people(person("j", "junior", offers={"generative-ai": "explain"}))
         result = await verified(company, "admin", id)
         assert result["changed_since"] == {"senior": False, "junior": True}
-        assert result["verified"], "it was made from what was known then"
+        assert result["verified"], "the receipt uses the data of the time of the proposal"
 
     async def test_a_changed_document_does_not_verify(self, company: World) -> None:
         await company.open_programme()
@@ -195,7 +197,9 @@ class TestStoredReceiptVerification:
         full = await seen(company, "admin", pairing_id)
         assert full["runner_up"]["senior"]["member_id"] == "best"
         hidden = await seen(company, COORDINATOR, pairing_id)
-        assert hidden["runner_up"]["senior"] == {**full["runner_up"]["senior"], "member_id": None}, "their own line"
+        assert hidden["runner_up"]["senior"] == {**full["runner_up"]["senior"], "member_id": None}, (
+            "conflict of interest: own reporting line"
+        )
         first = company.replicas[0]
         paths = (
             f"/pairings/{pairing_id}/receipt",

@@ -37,7 +37,7 @@ async def waiting(company: World, replica: Replica | None = None) -> Couples:
 
 
 async def suggested(company: World, *couples: tuple[str, str]) -> None:
-    """Wait until exactly these wait for a coordinator."""
+    """Wait until exactly these suggestions wait for a coordinator."""
 
     async def there() -> bool:
         return await waiting(company) == sorted(couples)
@@ -55,7 +55,7 @@ async def _waits(company: World, number: int) -> bool:
 
 
 async def paired(company: World) -> Couples:
-    """The pairs that hold seats."""
+    """Return the pairs that hold seats."""
     result = company.replicas[0].matcher.pairings.find({"state": {"$in": sorted(LIVE_STATES)}})
     return sorted([(item.state.plan.senior.member_id, item.state.plan.junior.member_id) async for item in result])
 
@@ -83,7 +83,7 @@ class TestSuggestions:
         await company.open_programme(rolling())
         await company.people(person("s"), person("t", seeks={"data-analysis": 1}), person("j", "junior"))
         await suggested(company, ("s", "j"))
-        assert await paired(company) == [], "a suggestion asks nobody"
+        assert await paired(company) == [], "a suggestion takes no seat and sends no proposal"
         [shown] = (await first.get("admin", f"{PATH}/suggestions"))["items"]
         assert shown["reasons"]["junior"]
         assert "score" not in str(shown)
@@ -129,7 +129,7 @@ class TestSuggestions:
         self,
         company: World,
     ) -> None:
-        """A whole company comes at once, with two replicas that could both look after it."""
+        """A whole company joins at once. Two replicas could both process the programme."""
         await company.second()
         await company.open_programme(rolling(matching__release="automatic"))
         await company.people(
@@ -159,7 +159,7 @@ class TestSuggestions:
         await settled(company, lambda couples: couples == [("s", "k"), ("t", "j")])
 
     async def test_nobody_is_promised_more_seats_than_they_have(self, company: World) -> None:
-        """Everybody comes at once; all suggestions can be released at once."""
+        """All members join at once; all suggestions can be released at once."""
         first = company.replicas[0]
         await company.open_programme(rolling())
         await company.people(*(person(f"s{n}") for n in range(4)), *(person(f"j{n}", "junior") for n in range(6)))
@@ -190,7 +190,7 @@ class TestWorker:
     async def test_another_replica_continues_after_a_crash(
         self, company: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What came after the crash and before the lease was over is not lost, though nobody had written it down."""
+        """A change between the crash and the end of the lease is not lost, although no process had recorded it."""
         monkeypatch.setattr(watches, "CLAIM_LEASE", timedelta(seconds=3))
         monkeypatch.setattr(watches, "RENEWAL_THRESHOLD", timedelta(seconds=2))
         await company.second()
@@ -203,7 +203,7 @@ class TestWorker:
             return [replica.matcher for replica in company.replicas if replica.matcher.partners.subscribed(PROGRAMME)]
 
         async def one_alone() -> bool:
-            """On a busy machine a claim may be lost to the other replica; the loser notices in its next turn."""
+            """On a busy machine a claim may pass to the other replica. The loser notices this in its next turn."""
             return len(keeping_watch()) == 1
 
         await until(one_alone)
@@ -211,11 +211,11 @@ class TestWorker:
 
         async def dying(self: RollingWorker, work: ClaimedProgramme) -> bool:
             if self._matcher is dead:
-                raise ConnectionError("this replica does nothing any longer, and gives nothing back")
+                raise ConnectionError("this replica has stopped and keeps its claim")
             return await turn(self, work)
 
         async def nothing(*_: object, **__: object) -> None:
-            """A process that has died writes nothing."""
+            """Write nothing, like a dead process."""
 
         before = await _holder(company)
         monkeypatch.setattr(RollingWorker, "_turn", dying)
@@ -241,7 +241,7 @@ class TestWorker:
             await asyncio.Event().wait()
 
         async def lost(*_: Any) -> None:
-            raise ConnectionFailure("nobody listens there")
+            raise ConnectionFailure("no server at this address")
 
         monkeypatch.setattr(worker, "RELEASE_TIMEOUT_S", 0.01)
         for store in (unheard, lost):
@@ -269,7 +269,7 @@ class TestRequestRecheck:
             return [(await first.get(f"member:{who}{n}", f"/requests/{request[n]}"))["state"] for n in range(4)]
 
         assert await states() == ["open"] * 4
-        await first.do("admin", f"{PATH}/pairings", {"senior": "s3", "junior": "j0"})  # no place left for 0 and 3
+        await first.do("admin", f"{PATH}/pairings", {"senior": "s3", "junior": "j0"})  # no seat left for 0 and 3
         await company.people(away("s1"), person("j2", "junior", line=("s2",)))
 
         async def all_lapsed() -> bool:
@@ -304,7 +304,7 @@ class TestRequestRecheck:
 
 class TestSuggestionPrivacy:
     async def test_a_private_wish_shows_only_in_who_is_suggested(self, company: World) -> None:
-        """Two worlds: in the second the junior would rather not be paired with the senior who fits best."""
+        """Two worlds: in the second the junior has a private wish against the best senior."""
         published: list[dict[str, Any]] = []
         for avoid in ((), ("s",)):
             await company.forget_everything()

@@ -1,4 +1,4 @@
-"""A round as its coordinator lives it: looked at in figures, changed by hand, compared, cancelled, and who may what."""
+"""A round as its coordinator uses it: figures, manual changes, comparison, cancellation, and permissions."""
 
 import asyncio
 import os
@@ -49,7 +49,7 @@ async def adjust(company: World, path: str, kind: str, *pairs: tuple[str, str], 
 
 
 async def resolved(company: World, path: str, *, whole: bool = False) -> list[Any]:
-    """What became of each change."""
+    """Resolve the round, and return its adjustments with their results."""
     await company.replicas[0].do("admin", f"{path}/resolve", {"whole": whole})
     assert (await company.round_in(path, "computed", "failed"))["state"] == "computed"
     result: list[Any] = await company.replicas[0].get("admin", f"{path}/adjustments")
@@ -67,7 +67,7 @@ def _named(adjustment: Any) -> set[str]:
 async def _processes(
     company: World, monkeypatch: pytest.MonkeyPatch, *, hold_the_first: bool = False
 ) -> list[solving._WorkerProcess]:
-    """The workers that are begun from now on; the first may be held, those that follow work."""
+    """Return a list of all workers that start from now on. The first may be stopped; later ones run."""
     for replica in company.replicas:
         await replica.matcher.solver.stop()
     begun: list[solving._WorkerProcess] = []
@@ -182,7 +182,7 @@ class TestAdjustments:
         path = f"/rounds/{(await company.round(publish=False))['round_id']}"
         await adjust(company, path, "swap", ("s0", "j0"), ("s1", "j1"))
         first = company.replicas[0]
-        await first.matcher.solver.stop()  # what the process remembers is gone, as after a restart
+        await first.matcher.solver.stop()  # the process has lost its memory, as after a restart
         [swap] = await resolved(company, path)
         wanted = {("s0", "j1"), ("s1", "j0"), ("s2", "j2"), ("s3", "j3")}
         assert await pairs_of(company, path) == wanted
@@ -201,7 +201,7 @@ class TestAdjustments:
         self,
         company: World,
     ) -> None:
-        """Two worlds: in one a junior would rather not, in the other the place goes to another pair that is held."""
+        """Two worlds. In one a junior has a private wish; in the other a fixed pair takes the seat."""
         answer = []
         first = company.replicas[0]
         for world in ("private", "public"):
@@ -291,7 +291,7 @@ class TestSolverProcess:
         await company.open_programme(EASY)
         await company.people(*four_and_four())
         first = company.replicas[0]
-        with monkeypatch.context() as soon:  # and then as long as ever: on a busy machine a process begins late
+        with monkeypatch.context() as soon:  # then the usual wait: on a busy machine a process starts late
             soon.setattr(domain_round, "ROUND_LEASE", timedelta(seconds=2))
             started = await first.do("admin", f"/programmes/{PROGRAMME}/rounds", {})
             await until(lambda: _is(len(begun) == 1))

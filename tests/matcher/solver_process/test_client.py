@@ -1,4 +1,4 @@
-"""What the service does while a process of its own computes: it listens, and says that the round is being worked on."""
+"""The service stays responsive during a computation in another process, and reports the round as in progress."""
 
 import asyncio
 from typing import Any, cast
@@ -11,7 +11,7 @@ from services.matcher.solver_process.client import Solver, SolverDied, SolverRep
 
 
 class Talkative:
-    """A process that says one thing after the other, and then nothing more."""
+    """A process that sends the given messages one by one, and then stays silent."""
 
     round_id = "r"
 

@@ -1,4 +1,4 @@
-"""What a repair of a round does with the people of all of it."""
+"""The cost of a round's repair in reads of the whole membership."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.matcher.builders import PROGRAMME, TODAY, member, person, settings
 
 
 class Gone(dict[str, UnmatchedReason]):
-    """Counts how often somebody goes through all of it."""
+    """A collection that counts its complete iterations."""
 
     looks = 0
 
@@ -20,7 +20,7 @@ class Gone(dict[str, UnmatchedReason]):
 
 class TestRepairCost:
     async def test_unmatched_members_are_computed_once(self) -> None:
-        """A set of everybody for each person: with 100,000 a repair took 200 seconds."""
+        """One set of all members for each person would be slow: with 100,000 people a repair took 200 seconds."""
         seniors = {f"s{n}": member(person(f"s{n}")) for n in range(60)}
         juniors = {f"j{n}": member(person(f"j{n}", "junior")) for n in range(50)}
         pairs = {(f"s{n}", f"j{n}"): compute.NumberedPair(n, 0.5) for n in range(50)}
