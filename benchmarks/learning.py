@@ -28,7 +28,7 @@ from benchmarks.cohort import TODAY, cohort, settings
 from contracts.feedback import Band
 from contracts.programmes import Weights
 from contracts.taxonomy import Taxonomy, load
-from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.learning.evidence import (
     MIN_OUTCOMES,
     OUTCOME_FIELDS,

@@ -30,7 +30,7 @@ from contracts.envelope import Envelope, EventData, source_of
 from contracts.profiles import ProfileChanged
 from contracts.taxonomy import load
 from deploy.local import process
-from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.fit.score import compute_fit
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.pairing import Pairing, PairingPlan, build_participant

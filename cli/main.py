@@ -9,13 +9,13 @@ from cli import (
     contracts,
     dead_letters,
     learning,
-    lifecycle,
-    operations,
     pairings,
     people,
     programmes,
+    provisioning,
     receipts,
     rounds,
+    start_stop,
     suggestions,
 )
 from cli.console import CommandGroup
@@ -50,7 +50,7 @@ app = typer.Typer(
     [bold]--json[/] prints the result for a script. NO_COLOR is respected. VICEVERSA_DATA is the default of --data.""",
 )
 
-lifecycle.register(app)
+start_stop.register(app)
 people.register(app)
 app.add_typer(programmes.app)
 adjustments.register(rounds.app)
@@ -64,7 +64,7 @@ care.register(app)
 conflicts.register(app)
 app.add_typer(dead_letters.app)
 app.add_typer(contracts.app)
-operations.register(app)
+provisioning.register(app)
 
 if __name__ == "__main__":
     app()

@@ -35,7 +35,7 @@ from services.matcher.rolling import suggestions
 from services.matcher.rolling.worker import RollingWorker
 from services.matcher.rounds import lifecycle, review_routes
 from services.matcher.rounds import routes as round_routes
-from services.matcher.solver.client import Solver
+from services.matcher.solver_process.client import Solver
 from services.matcher.stores.learning import ExampleStore, LearningStore
 from services.matcher.stores.pairings import LedgerStore, PairingStore, RequestStore
 from services.matcher.stores.programmes import ProgrammeStore

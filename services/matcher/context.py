@@ -13,7 +13,7 @@ from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rolling.programme_claim import ProgrammeClaim
 from services.matcher.domain.rounds.round import Round
 from services.matcher.partner_replica import PartnerReplica
-from services.matcher.solver.client import Solver
+from services.matcher.solver_process.client import Solver
 from services.matcher.stores.learning import ExampleStore, LearningStore
 from services.matcher.stores.pairings import LedgerStore, PairingStore, RequestStore
 from services.matcher.stores.programmes import ProgrammeStore

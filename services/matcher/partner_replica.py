@@ -23,8 +23,8 @@ from contracts.pairings import PAIRING_STATES, PairingState
 from contracts.profiles import PROFILES, ProfileChanged
 from contracts.programmes import PROGRAMMES, ProgrammeChanged, ProgrammeSettings
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.fit import hard_rules
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.pairings.pairing import LIVE_STATES
 from services.matcher.domain.pairings.seat_ledger import compute_seat_limits
 from services.matcher.domain.programmes.programme import Programme
@@ -156,7 +156,7 @@ class PartnerReplica:
             index.begin_rebuild(self._settings[programme_id], self._clock.now().date())
         batch: list[Member] = []
         async for profile in members.find({"enrolments.programme_id": programme_id}):
-            if (member := rules.find_enrolled_member(profile, programme_id)) is not None:
+            if (member := hard_rules.find_enrolled_member(profile, programme_id)) is not None:
                 batch.append(member)
             if len(batch) == PROFILE_BATCH:
                 async with self.lock:
@@ -201,7 +201,7 @@ class PartnerReplica:
             if (index := self._index_of(programme_id)) is not None:
                 index.remove(profile.member_id)
         for programme_id in record.waiting_since:
-            member = rules.find_enrolled_member(profile, programme_id)
+            member = hard_rules.find_enrolled_member(profile, programme_id)
             index = self._index_of(programme_id)
             if member is not None and index is not None:
                 index.upsert(member, compute_seat_limits(profile, programme_id))

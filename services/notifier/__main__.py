@@ -14,8 +14,8 @@ from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged
 from services.notifier import routes
 from services.notifier.create import retry_postponed
+from services.notifier.domain.early_events import PostponedEvent
 from services.notifier.domain.notification import Notification
-from services.notifier.domain.postponed import PostponedEvent
 from services.notifier.domain.recipient import Recipient
 from services.notifier.handlers import advance_erasure, registry
 from services.notifier.mail import Mailer

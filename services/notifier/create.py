@@ -1,4 +1,4 @@
-"""Creates notifications from events: one record for each catalogue row and each member of its audience."""
+"""Creates notifications from events: one record for each schedule row and each member of its audience."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from contracts.feedback import CheckinDue, ContactNeeded, FeedbackEvent, Session
 from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged, ProgrammeSettings, RoundComputed
-from services.notifier.domain.catalogue import CatalogueRow, event_types, rows_for, rows_for_member_state
+from services.notifier.domain.early_events import PostponedEvent, postpone, record_retry
 from services.notifier.domain.notification import Notification, NotificationDetails, open_notification
-from services.notifier.domain.postponed import PostponedEvent, postpone, record_retry
+from services.notifier.domain.notification_schedule import ScheduleRow, event_types, rows_for, rows_for_member_state
 from services.notifier.erasure import erase_notifications
 from services.notifier.store import Notifier
 
@@ -160,7 +160,7 @@ def _open(notification: Notification, now: datetime) -> Decide[Notification]:
 
 
 def _new_notification(
-    row: CatalogueRow,
+    row: ScheduleRow,
     recipient: AudienceMember,
     cause: str,
     happened_at: datetime,
@@ -182,7 +182,7 @@ def _new_notification(
     )
 
 
-def _cause_id(row: CatalogueRow, envelope: Envelope, event: NotifiableEvent) -> str | None:
+def _cause_id(row: ScheduleRow, envelope: Envelope, event: NotifiableEvent) -> str | None:
     """The event; or the planned end, for a row that is created once per end. None when there is no planned end."""
     if not row.once_per_end:
         return envelope.id
@@ -205,7 +205,7 @@ async def _pairing_of(event: NotifiableEvent, notifier: Notifier) -> PairingEven
 
 
 async def _audience(
-    row: CatalogueRow,
+    row: ScheduleRow,
     event: NotifiableEvent,
     pairing: PairingEvent | None,
     programme: ProgrammeSettings | None,
@@ -226,7 +226,7 @@ async def _audience(
     ]
 
 
-def _concerns_side(row: CatalogueRow, event: NotifiableEvent, side: str, programme: ProgrammeSettings | None) -> bool:
+def _concerns_side(row: ScheduleRow, event: NotifiableEvent, side: str, programme: ProgrammeSettings | None) -> bool:
     if row.audience == "the side asked":
         return isinstance(event, CheckinDue) and event.side == side
     if row.audience == "who books":

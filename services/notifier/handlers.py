@@ -1,4 +1,4 @@
-"""Reactions of notifier to events. The rows of the catalogue register the notifications."""
+"""Reactions of notifier to events. The rows of the schedule register the notifications."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -21,7 +21,7 @@ from services.notifier.create import (
     create_for_programme,
     create_or_postpone,
 )
-from services.notifier.domain.catalogue import CATALOGUE, CatalogueRow, event_types
+from services.notifier.domain.notification_schedule import SCHEDULE, ScheduleRow, event_types
 from services.notifier.erasure import erase_member
 from services.notifier.store import Notifier, answer_key, completion_key
 
@@ -62,13 +62,13 @@ def handler_of(event_type: type[EventData]) -> Handler:
     raise TypeError(f"no handler creates notifications from {event_type.TYPE}")
 
 
-def register_catalogue(handlers: HandlerRegistry[Notifier], catalogue: Sequence[CatalogueRow]) -> None:
+def register_schedule(handlers: HandlerRegistry[Notifier], schedule: Sequence[ScheduleRow]) -> None:
     """Register a handler for each event type that a row names, so that a row is all that a notification needs."""
-    for event_type in event_types(catalogue):
+    for event_type in event_types(schedule):
         handlers.on(event_type)(handler_of(event_type))
 
 
-register_catalogue(registry, CATALOGUE)
+register_schedule(registry, SCHEDULE)
 
 
 @registry.on(*PAIRING_EVENTS)

@@ -18,8 +18,8 @@ from contracts import taxonomy
 from contracts.pairings import Focus, PairingEvent
 from contracts.profiles import ContactChanged
 from contracts.programmes import Labels, ProgrammeSettings
-from services.notifier.domain.catalogue import ROW_BY_PURPOSE
 from services.notifier.domain.notification import Notification
+from services.notifier.domain.notification_schedule import ROW_BY_PURPOSE
 from services.notifier.domain.quiet_hours import time_zone_of
 
 DEFAULT_LANGUAGE = "en"
@@ -87,7 +87,7 @@ class RenderingContext:
 def load_languages() -> Mapping[str, LanguageTemplates]:
     """Every language by its tag.
 
-    Raises ``ValueError`` for an invalid template file, or when its purposes are not those of the catalogue.
+    Raises ``ValueError`` for an invalid template file, or when its purposes are not those of the schedule.
     """
     languages = {}
     for file in files("services.notifier").joinpath("templates").iterdir():
@@ -99,10 +99,10 @@ def load_languages() -> Mapping[str, LanguageTemplates]:
 
 
 def check_purposes(file_name: str, language: LanguageTemplates) -> None:
-    """Raise ``ValueError`` unless there is a template for each row of the catalogue, and no other."""
+    """Raise ``ValueError`` unless there is a template for each row of the schedule, and no other."""
     different = sorted(ROW_BY_PURPOSE.keys() ^ language.messages.keys())
     if different:
-        raise ValueError(f"{file_name} and the catalogue differ in these purposes: {', '.join(different)}")
+        raise ValueError(f"{file_name} and the schedule differ in these purposes: {', '.join(different)}")
 
 
 def nearest_language(locale: str) -> str:

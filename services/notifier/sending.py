@@ -20,8 +20,8 @@ from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged
 from contracts.programmes import Care, ProgrammeSettings
 from services.notifier.domain import notification as notifications
-from services.notifier.domain.catalogue import SendingFacts
 from services.notifier.domain.notification import Deliver, DeliveryContext, Notification, Verdict
+from services.notifier.domain.notification_schedule import SendingFacts
 from services.notifier.domain.recipient import Recipient, next_free_slot, release_weekly_slot, take_weekly_slot
 from services.notifier.mail import DeliveryInDoubt, MailDeferred, MailRejected, OutgoingMail
 from services.notifier.rendering import RenderingContext, render_message

@@ -13,8 +13,8 @@ from contracts.feedback import FeedbackEvent
 from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged, Side
 from contracts.programmes import ProgrammeChanged
+from services.notifier.domain.early_events import PostponedEvent
 from services.notifier.domain.notification import Notification
-from services.notifier.domain.postponed import PostponedEvent
 from services.notifier.domain.recipient import Recipient
 from services.notifier.mail import Mailer
 

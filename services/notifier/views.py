@@ -8,8 +8,8 @@ from chassis.web.http import RequestBody
 from contracts.envelope import Instant
 from contracts.profiles import ContactChanged
 from contracts.programmes import Care
-from services.notifier.domain.catalogue import CATALOGUE, Kind
 from services.notifier.domain.notification import Notification, effective_quiet_hours
+from services.notifier.domain.notification_schedule import SCHEDULE, Kind
 from services.notifier.domain.recipient import ChannelPreference, QuietHoursPreference, Recipient
 from services.notifier.rendering import RenderedMessage
 
@@ -109,7 +109,7 @@ class PreferencesView(BaseModel):
                     inbox=recipient.channels_for(row.purpose).inbox,
                     needed=row.kind == "essential",
                 )
-                for row in CATALOGUE
+                for row in SCHEDULE
             ],
             quiet_hours=recipient.hours,
             usual_hours=QuietHoursPreference(from_hour=usual.from_hour, until_hour=usual.until_hour),
@@ -118,9 +118,9 @@ class PreferencesView(BaseModel):
 
 
 class PreferencesBody(RequestBody):
-    """All preferences at once. A purpose that is not named uses every channel of the catalogue."""
+    """All preferences at once. A purpose that is not named uses every channel of the schedule."""
 
-    wishes: dict[str, ChannelPreference] = Field(default_factory=dict, max_length=len(CATALOGUE))
+    wishes: dict[str, ChannelPreference] = Field(default_factory=dict, max_length=len(SCHEDULE))
     quiet_hours: QuietHoursPreference | None = None
 
 

@@ -8,7 +8,7 @@ from contracts.pairings import PairingState
 from contracts.privacy import PRIVACY
 from contracts.profiles import CONTACTS, PROFILES
 from contracts.programmes import ProgrammeChanged
-from services.profiles import deadlines, import_routes, import_runner, routes
+from services.profiles import due_work, import_routes, import_runner, routes
 from services.profiles.domain.imports import HrImport
 from services.profiles.domain.person import Person, public_contact, public_profile
 from services.profiles.handlers import registry
@@ -37,11 +37,11 @@ def build(chassis: Chassis) -> ServiceDefinition[Profiles]:
         routers=[routes.router, import_routes.router],
         publishes=[PROFILES, CONTACTS, PRIVACY],
         sweeps=[
-            Sweep(profiles.persons, partial(deadlines.end_employment, profiles=profiles), on="due"),
-            Sweep(profiles.persons, partial(deadlines.forget_erased_person, profiles=profiles), on="lease"),
+            Sweep(profiles.persons, partial(due_work.end_employment, profiles=profiles), on="due"),
+            Sweep(profiles.persons, partial(due_work.forget_erased_person, profiles=profiles), on="lease"),
             Sweep(profiles.imports, partial(import_runner.drive_import, profiles=profiles), on="lease"),
         ],
-        background=[partial(deadlines.resolve_topics_again, profiles)],
+        background=[partial(due_work.resolve_topics_again, profiles)],
     )
 
 

@@ -23,10 +23,13 @@ from chassis.storage.mongo import chunks
 from contracts.envelope import OutgoingEvent
 from contracts.errors import CommandRejected
 from services.profiles.domain import imports
-from services.profiles.domain.csv_records import CsvRecord, CsvSplitter
+from services.profiles.domain.csv_splitter import CsvRecord, CsvSplitter
 from services.profiles.domain.enrolment import Invitation, Programmes
 from services.profiles.domain.file_survey import FileSurvey
-from services.profiles.domain.import_rows import (
+from services.profiles.domain.imports import HrImport, RowCounts
+from services.profiles.domain.line import MAX_LINE_LENGTH, find_circles, reporting_line
+from services.profiles.domain.person import Decision, Person, apply_hr_record, change_person, replace_position
+from services.profiles.domain.row_parser import (
     OPTIONAL_COLUMNS,
     REQUIRED_COLUMNS,
     ImportRow,
@@ -35,9 +38,6 @@ from services.profiles.domain.import_rows import (
     is_blank,
     read_header,
 )
-from services.profiles.domain.imports import HrImport, RowCounts
-from services.profiles.domain.line import MAX_LINE_LENGTH, find_circles, reporting_line
-from services.profiles.domain.person import Decision, Person, apply_hr_record, change_person, replace_position
 from services.profiles.store import LIVING, Hierarchy, Profiles
 
 BATCH_ROWS = 1000  # rows that are applied between two saves of the cursor

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks import competitors, matching, peers, quality
 from benchmarks.cohort import cohort, question
 from contracts.taxonomy import load
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.fit.score import compute_fit
 from services.matcher.engine.solve import eligible_sides, solve
 
@@ -37,7 +37,7 @@ class TestMatchingBenchmark:
         for s, senior in enumerate(seniors):
             for j, junior in enumerate(juniors):
                 fitting = compute_fit(senior, junior, problem.settings, load(), problem.on)
-                may = not rules.find_broken_rules(
+                may = not hard_rules.find_broken_rules(
                     senior, junior, problem.settings, problem.on
                 ) and not fitting.find_shortfalls(problem.settings)
                 assert (everything.scores[s, j] > 0) == may

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from benchmarks import mentor_match_rules as theirs
 from benchmarks.mentor_match_rules import Servant
 from contracts.taxonomy import load
-from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.fit import hard_rules
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.fit.score import compute_fit
 from services.matcher.domain.programmes import programme
 from services.matcher.engine.solve import solve
@@ -42,7 +42,7 @@ class TestMentorMatchRules:
         senior, junior = members(mentor, mentee)
         settings = theirs.programme()
         worth = theirs.points(mentor, mentee)
-        assert (worth is None) == bool(rules.find_broken_rules(senior, junior, settings, theirs.TODAY))
+        assert (worth is None) == bool(hard_rules.find_broken_rules(senior, junior, settings, theirs.TODAY))
         if worth is not None:
             fitting = compute_fit(senior, junior, settings, load(), theirs.TODAY)
             assert fitting.find_shortfalls(settings) == ()

@@ -11,7 +11,7 @@ import yaml
 
 from cli.installation import DEFAULT_PORTS
 from contracts.catalogue import SERVICES
-from services.notifier.domain.catalogue import CATALOGUE
+from services.notifier.domain.notification_schedule import SCHEDULE
 
 ROOT = Path(__file__).parents[2]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -132,11 +132,11 @@ class TestListOfServices:
 
 class TestRecipeOfANotification:
     def test_names_every_file_that_lists_the_notifications(self) -> None:
-        purposes = {row.purpose for row in CATALOGUE}
+        purposes = {row.purpose for row in SCHEDULE}
         lists = [
             path
             for path, text in source_files()
             if len(purposes & {word for _, word in words(text)}) >= MOST_PURPOSES * len(purposes)
         ]
-        assert "services/notifier/domain/catalogue.py" in lists
+        assert "services/notifier/domain/notification_schedule.py" in lists
         assert missing_paths(lists, section("A notification.")) == []

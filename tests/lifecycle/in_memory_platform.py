@@ -44,8 +44,8 @@ from services.feedback.store import Feedback
 from services.matcher.__main__ import build as build_matcher
 from services.matcher.context import Matcher
 from services.matcher.domain.rounds.round import Round, RoundProgress, RoundTotals
-from services.matcher.solver.client import Heartbeat, Solver
-from services.matcher.solver.compute import SolverCache, SolverCollections, compute_round
+from services.matcher.solver_process.client import Heartbeat, Solver
+from services.matcher.solver_process.compute import SolverCache, SolverCollections, compute_round
 from services.notifier.__main__ import build as build_notifier
 from services.notifier.mail import DeliveryInDoubt, MailDeferred, Mailer, MailRejected, OutgoingMail
 from services.notifier.store import Notifier

@@ -23,8 +23,8 @@ import uuid_utils
 
 from chassis.core.ids import derived_id
 from contracts.programmes import ProgrammeSettings
-from services.notifier.domain.catalogue import ROW_BY_PURPOSE
 from services.notifier.domain.notification import Notification
+from services.notifier.domain.notification_schedule import ROW_BY_PURPOSE
 from tests.lifecycle.in_memory_platform import LATEST, SWEEP, Arrived, InMemoryPlatform, first_sweep
 from tests.lifecycle.simulated_people import (
     CLOCKS_CHANGE,
@@ -45,7 +45,7 @@ MINUTE = timedelta(minutes=1)
 SIDES = ("senior", "junior")
 
 UNUSED: dict[str, str] = {}
-"""Rows of the catalogue that this year does not use, with the reason."""
+"""Rows of the schedule that this year does not use, with the reason."""
 
 ON_EVENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "round.computed": (("round_to_review", "coordinators"),),
@@ -288,7 +288,7 @@ class TestYear:
                 assert await aggregates.count({"outbox_since": {"$ne": None}}) == 0
         assert set(year.company.post.troubles) == {"later", "refused", "in doubt"}
 
-    def test_every_row_of_the_catalogue_is_used(self, year: Year) -> None:
+    def test_every_row_of_the_schedule_is_used(self, year: Year) -> None:
         used = {note.purpose for note in year.notes.values() if note.state == "sent"}
         assert used | set(UNUSED) == set(ROW_BY_PURPOSE)
         assert not used & set(UNUSED)
@@ -298,7 +298,7 @@ class TestYear:
 
 
 def _when(year: Year, note: Notification) -> datetime | None:
-    """The time that the row of the catalogue gives."""
+    """The time that the row of the schedule gives."""
     return _moment(note.purpose, year.due[note.notification_id].event)
 
 

@@ -11,7 +11,7 @@ from contracts.moment import Moment
 from contracts.profiles import Availability, Enrolment, Offer, ProfileChanged, Seek, Style, Window
 from contracts.programmes import GapWorth, Labels, Perspective, Places, ProgrammeSettings
 from contracts.taxonomy import load
-from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.fit.hard_rules import Member
 
 PROGRAMME = "reverse-2026"
 TODAY = date(2026, 3, 2)

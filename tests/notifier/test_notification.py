@@ -13,7 +13,6 @@ from contracts.pairings import PairingProposed
 from contracts.profiles import Absence, ContactChanged
 from contracts.programmes import Care
 from services.notifier.domain import notification as notifications
-from services.notifier.domain.catalogue import CATALOGUE, ROW_BY_PURPOSE, SendingFacts
 from services.notifier.domain.notification import (
     CLAIM_LEASE,
     CONTACT_PATIENCE,
@@ -27,6 +26,7 @@ from services.notifier.domain.notification import (
     WaitForContact,
     WaitUntil,
 )
+from services.notifier.domain.notification_schedule import ROW_BY_PURPOSE, SCHEDULE, SendingFacts
 from services.notifier.domain.recipient import ChannelPreference, QuietHoursPreference
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -183,10 +183,10 @@ class TestPrivateFacts:
 
     def test_all_other_reminders_depend_on_public_facts(self) -> None:
         """A private fact counts only where a row says so, and then no event mentions the notification."""
-        assert [row.purpose for row in CATALOGUE if row.unless] == ["answer_reminder"]
-        untold = {row.purpose for row in CATALOGUE if not row.is_public}
+        assert [row.purpose for row in SCHEDULE if row.unless] == ["answer_reminder"]
+        untold = {row.purpose for row in SCHEDULE if not row.is_public}
         assert untold == {"answer_reminder", "invitation", "welcome", "meeting_time", "meeting_time_off"}
-        for row in CATALOGUE:
+        for row in SCHEDULE:
             if row.is_public:
                 for facts in (SendingFacts(), SendingFacts(pairing=proposed())):
                     assert row.only_if(facts) == row.only_if(replace(facts, is_answered=True)), row.purpose
@@ -305,8 +305,8 @@ class TestAttempts:
         assert ends == current.is_finished
 
 
-class TestCatalogueRows:
+class TestScheduleRows:
     def test_are_unique_and_consistent(self) -> None:
-        assert len({row.purpose for row in CATALOGUE}) == len(CATALOGUE)
-        assert all(row.relevant_for > timedelta() for row in CATALOGUE)
-        assert not any(row.kind == "essential" and row.audience in ("assistants", "coordinators") for row in CATALOGUE)
+        assert len({row.purpose for row in SCHEDULE}) == len(SCHEDULE)
+        assert all(row.relevant_for > timedelta() for row in SCHEDULE)
+        assert not any(row.kind == "essential" and row.audience in ("assistants", "coordinators") for row in SCHEDULE)

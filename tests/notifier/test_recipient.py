@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import InvalidCommand
-from services.notifier.domain.catalogue import Kind
+from services.notifier.domain.notification_schedule import Kind
 from services.notifier.domain.recipient import (
     WEEK,
     ChannelPreference,

@@ -8,8 +8,8 @@ import pytest
 from contracts.pairings import Focus, PairingFormed, Participant
 from contracts.profiles import ContactChanged
 from contracts.programmes import Labels, ProgrammeSettings
-from services.notifier.domain.catalogue import CATALOGUE, CatalogueRow
 from services.notifier.domain.notification import Notification, NotificationDetails
+from services.notifier.domain.notification_schedule import SCHEDULE, ScheduleRow
 from services.notifier.rendering import (
     RenderingContext,
     check_purposes,
@@ -91,8 +91,8 @@ def rendering_context(
 
 class TestTemplates:
     @pytest.mark.parametrize("language", sorted(load_languages()))
-    @pytest.mark.parametrize("row", CATALOGUE, ids=lambda row: row.purpose)
-    def test_every_purpose_has_a_plain_text_in_each_language(self, row: CatalogueRow, language: str) -> None:
+    @pytest.mark.parametrize("row", SCHEDULE, ids=lambda row: row.purpose)
+    def test_every_purpose_has_a_plain_text_in_each_language(self, row: ScheduleRow, language: str) -> None:
         for partner in ("Bo Ny", None):
             message = render_message(notification(row.purpose), rendering_context(language, partner))
             assert message.language == language
@@ -108,9 +108,9 @@ class TestTemplates:
         with pytest.raises(ValueError, match="proposal_closed"):
             check_purposes("en.toml", incomplete)
 
-    def test_contain_no_purpose_outside_the_catalogue(self) -> None:
+    def test_contain_no_purpose_outside_the_schedule(self) -> None:
         for language in load_languages().values():
-            assert set(language.messages) == {row.purpose for row in CATALOGUE}
+            assert set(language.messages) == {row.purpose for row in SCHEDULE}
 
 
 class TestContent:

@@ -12,7 +12,7 @@ import numpy as np
 from ortools.graph.python import linear_sum_assignment, min_cost_flow
 from scipy import optimize
 
-from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.engine.arrays import Bools, Float64s, Int64s
 from services.matcher.engine.candidates import Edges
 from services.matcher.engine.dual_prices import extreme_dual_prices

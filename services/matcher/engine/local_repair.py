@@ -15,7 +15,7 @@ import numpy as np
 
 from contracts.profiles import Side
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.rounds.adjustment import Adjustment, AdjustmentEffect, Pair
 from services.matcher.engine.arrays import Float64s
 from services.matcher.engine.assignment import assign

@@ -24,7 +24,7 @@ from contracts.profiles import Depth, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.calendar import WEEK_MINUTES, get_utc_offset
-from services.matcher.domain.fit.rules import Member, get_spoken_languages
+from services.matcher.domain.fit.hard_rules import Member, get_spoken_languages
 from services.matcher.domain.fit.score import POSITION_FIELDS, STYLE_DIMENSIONS, get_depth_share, get_priority_worth
 from services.matcher.engine.arrays import Bits, Bools, Codes, Float32s, Int64s
 

@@ -14,7 +14,7 @@ from contracts.profiles import Absence, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.calendar import get_utc_offset
-from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.pairings.seat_ledger import SeatLimits
 from services.matcher.engine.arrays import Bools, Int64s
 from services.matcher.engine.member_columns import MemberColumns, Vocabulary

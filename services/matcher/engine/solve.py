@@ -12,9 +12,9 @@ from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.fit.reasons import build_reasons
-from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import Fit, select_focus
 from services.matcher.engine.arrays import Int64s
 from services.matcher.engine.assignment import split_sides
@@ -173,10 +173,10 @@ def eligible_sides(problem: MatchingProblem) -> tuple[list[Member], list[Member]
     locked_side |= {junior: "junior" for _, junior in problem.locked_pairs}
     members: dict[str, list[Member]] = {"senior": [], "junior": [], "either": []}
     for profile in problem.profiles:
-        member = rules.find_enrolled_member(profile, problem.programme_id)
+        member = hard_rules.find_enrolled_member(profile, problem.programme_id)
         if member is None or problem.free_seats.get(profile.member_id, 0) <= 0:
             continue
-        if rules.find_member_absence_reason(member, problem.settings, problem.on) is None:
+        if hard_rules.find_member_absence_reason(member, problem.settings, problem.on) is None:
             side: str = member.enrolment.side
             members[locked_side.get(member.id, side) if side == "either" else side].append(member)
     seats = [problem.free_seats[m.id] for side in ("senior", "junior", "either") for m in members[side]]

@@ -15,7 +15,7 @@ from typing import get_args
 import numpy as np
 
 from contracts.profiles import Side
-from services.matcher.domain.fit.rules import PRIVATE_RULES, Member, Rule
+from services.matcher.domain.fit.hard_rules import PRIVATE_RULES, Member, Rule
 from services.matcher.engine.arrays import Bools, Float64s, Int64s
 from services.matcher.engine.candidates import Candidates
 from services.matcher.engine.relaxation import (

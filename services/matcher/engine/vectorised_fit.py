@@ -14,7 +14,7 @@ from scipy import sparse
 
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit.rules import Member, Rule
+from services.matcher.domain.fit.hard_rules import Member, Rule
 from services.matcher.domain.fit.score import (
     MAX_EXPERIENCE_BAND,
     POSITION_FIELDS,

@@ -13,7 +13,7 @@ from contracts.envelope import Instant
 from contracts.pairings import PairingStateName
 from contracts.profiles import Side
 from services.matcher.dependencies import CoordinatorCommand, CoordinatorPrincipal, MatcherContext, Paging
-from services.matcher.domain.fit.rules import REASON_TEXTS, Rule
+from services.matcher.domain.fit.hard_rules import REASON_TEXTS, Rule
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.pairing import Pairing
 from services.matcher.pairings.views import PairingView

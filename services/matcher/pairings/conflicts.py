@@ -3,8 +3,8 @@
 from chassis.core.commands import Op
 from contracts.envelope import Envelope
 from services.matcher.context import Matcher
-from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.rules import Rule
+from services.matcher.domain.fit import hard_rules
+from services.matcher.domain.fit.hard_rules import Rule
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.conflict import ConflictPolicy, find_structural_conflicts
 from services.matcher.domain.pairings.pairing import Pairing
@@ -53,7 +53,7 @@ async def _find_broken_rules(pairing: Pairing, matcher: Matcher) -> tuple[tuple[
     programme = await matcher.programmes.get(plan.programme_id)
     profiles = await matcher.members.get_many([plan.senior.member_id, plan.junior.member_id])
     senior, junior = (
-        rules.find_enrolled_member(profiles[id], plan.programme_id) if id in profiles else None
+        hard_rules.find_enrolled_member(profiles[id], plan.programme_id) if id in profiles else None
         for id in (plan.senior.member_id, plan.junior.member_id)
     )
     if programme is None or senior is None or junior is None:

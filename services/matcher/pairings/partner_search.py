@@ -11,8 +11,8 @@ from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.context import Matcher
 from services.matcher.domain.fit.eligibility import EligiblePair, assess
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.fit.reasons import build_reasons
-from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import select_focus
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.receipts.receipt import RunnerUp, Selection

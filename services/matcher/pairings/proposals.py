@@ -10,15 +10,15 @@ from contracts.errors import CommandRejected, NotFound
 from contracts.pairings import Origin
 from contracts.profiles import ProfileChanged, Side
 from services.matcher.context import Matcher
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.fit.eligibility import (
     EligiblePair,
     assess,
     assess_either_way,
     list_earlier_partners,
 )
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.fit.reasons import build_reasons
-from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import select_focus
 from services.matcher.domain.pairings import request as requests
 from services.matcher.domain.pairings.pairing import (
@@ -89,7 +89,10 @@ async def _assess_request(programme: Programme, me: str, partner: str, matcher: 
         raise CommandRejected("rather_not", "You have said that you would rather not be paired with this person.")
     today = matcher.clock.now().date()
     other = await matcher.members.get(partner)
-    if other is None or rules.find_absence_reason(other, programme.programme_id, programme.settings, today) is not None:
+    if (
+        other is None
+        or hard_rules.find_absence_reason(other, programme.programme_id, programme.settings, today) is not None
+    ):
         raise NOT_AVAILABLE
     seats = await matcher.ledgers.free_seats([own.profile, other], programme.programme_id)
     if me not in seats:
@@ -238,7 +241,7 @@ async def propose(
     if eligibility.senior.member is None or eligibility.junior.member is None:
         raise NotFound("member of this programme")
     if eligibility.absence is not None:
-        raise CommandRejected(eligibility.absence, rules.REASON_TEXTS[eligibility.absence])
+        raise CommandRejected(eligibility.absence, hard_rules.REASON_TEXTS[eligibility.absence])
     couple = eligibility.find_pair()
     if couple is None:
         raise NOT_POSSIBLE
@@ -250,10 +253,12 @@ async def _load_chooser(programme: Programme, me: str, matcher: Matcher) -> Memb
     if programme.state != "open" or not programme.settings.matching.shortlist:
         raise CommandRejected("no_shortlist", "In this programme partners are proposed by the coordinators.")
     profile = await matcher.members.get(me)
-    own = rules.find_enrolled_member(profile, programme.programme_id) if profile else None
+    own = hard_rules.find_enrolled_member(profile, programme.programme_id) if profile else None
     if profile is None or own is None:
         raise CommandRejected("not_enrolled", "You do not take part in this programme.")
-    absent = rules.find_absence_reason(profile, programme.programme_id, programme.settings, matcher.clock.now().date())
+    absent = hard_rules.find_absence_reason(
+        profile, programme.programme_id, programme.settings, matcher.clock.now().date()
+    )
     if absent is not None:
         raise CommandRejected(absent, "Finish signing up, or wait until you are back, to choose a partner.")
     return own

@@ -12,7 +12,7 @@ from chassis.erasure import write_about
 from chassis.storage.projections import Numbered
 from contracts.profiles import ProfileChanged
 from services.matcher.context import Matcher
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.pairings.conflict import find_structural_conflicts
 from services.matcher.domain.pairings.pairing import PairingPlan
 from services.matcher.domain.receipts import receipt as receipts
@@ -107,5 +107,5 @@ def _build_receipt(
 
 
 def _enrolled(profile: Numbered[ProfileChanged] | None, programme_id: str) -> MemberSnapshot | None:
-    member = rules.find_enrolled_member(profile.data, programme_id) if profile else None
+    member = hard_rules.find_enrolled_member(profile.data, programme_id) if profile else None
     return MemberSnapshot(member, profile.sequence) if profile and member else None

@@ -19,10 +19,10 @@ from contracts.errors import CommandRejected, NotFound
 from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged, Side
 from services.matcher.context import Matcher
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.fit.eligibility import EligiblePair, assess
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.fit.reasons import build_reasons
-from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import select_focus
 from services.matcher.domain.programmes.programme import Programme
 from services.matcher.domain.rolling import programme_claim as claims
@@ -119,8 +119,8 @@ async def find_free_members(programme: Programme, limit: int, matcher: Matcher) 
         profiles = await matcher.members.get_many(ids)
         seats = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)
         for id in ids:
-            member = rules.find_enrolled_member(profiles[id], programme.programme_id) if id in seats else None
-            if member is None or rules.find_absence_reason(
+            member = hard_rules.find_enrolled_member(profiles[id], programme.programme_id) if id in seats else None
+            if member is None or hard_rules.find_absence_reason(
                 member.profile, programme.programme_id, programme.settings, today
             ):
                 continue

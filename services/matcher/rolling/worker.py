@@ -21,7 +21,7 @@ from chassis.observability.telemetry import safe_message
 from chassis.storage.aggregates import SaveResult
 from contracts.errors import CommandRejected
 from services.matcher.context import Matcher
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.pairings.pairing import UNPUBLISHED_STATES
 from services.matcher.domain.pairings.seat_ledger import SeatLedger, compute_seat_limits
 from services.matcher.domain.programmes.programme import Programme
@@ -278,9 +278,9 @@ class RollingWorker:
         if id in await self._partners.ahead_of(matcher.members, [id]):
             return False
         profile = await matcher.members.get(id)
-        me = rules.find_enrolled_member(profile, programme.programme_id) if profile is not None else None
+        me = hard_rules.find_enrolled_member(profile, programme.programme_id) if profile is not None else None
         today = matcher.clock.now().date()
-        if me is None or rules.find_member_absence_reason(me, programme.settings, today) is not None:
+        if me is None or hard_rules.find_member_absence_reason(me, programme.settings, today) is not None:
             return True
         stored = await matcher.ledgers.get(id)
         ledger = stored.state if stored is not None else SeatLedger(member_id=id)

@@ -16,7 +16,7 @@ from contracts.errors import CommandRejected
 from contracts.pairings import Focus
 from contracts.profiles import ProfileChanged
 from services.matcher.context import Matcher
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.fit.eligibility import MatchingTerms, assess
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.pairings.pairing import PairingPlan, build_participant
@@ -24,7 +24,7 @@ from services.matcher.domain.receipts.receipt import SIDES, RunnerUp, Selection
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.domain.rounds.round import Round, RoundProgress, RoundTotals, result_id
 from services.matcher.pairings import reservation
-from services.matcher.solver.client import UnsolvableRound
+from services.matcher.solver_process.client import UnsolvableRound
 from services.matcher.stores.rounds import ProposalStore, RoundStore
 
 log = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ def _find_rejection(
         if profile is None:
             return CommandRejected("gone", "One of them takes part no longer.")
         if candidate.absence is not None:
-            return CommandRejected(candidate.absence, rules.REASON_TEXTS[candidate.absence])
+            return CommandRejected(candidate.absence, hard_rules.REASON_TEXTS[candidate.absence])
     return reservation.NO_LONGER_POSSIBLE if eligibility.breaks_rule or eligibility.shortfalls else None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from chassis.web.http import Principal
 from contracts.errors import CommandRejected, NotFound
 from services.matcher.context import Matcher
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.fit.eligibility import assess
 from services.matcher.domain.rounds.adjustment import Adjustment, Pair
 from services.matcher.domain.rounds.round import Round
@@ -48,11 +48,11 @@ async def _check_pair(round: Round, pair: Pair, earlier: set[Pair], matcher: Mat
     eligibility = assess(profiles.get(senior_id), profiles.get(junior_id), matcher.current_terms(round), again)
     for candidate in (eligibility.senior, eligibility.junior):
         if candidate.absence is not None:
-            raise CommandRejected(candidate.absence, rules.REASON_TEXTS[candidate.absence])
+            raise CommandRejected(candidate.absence, hard_rules.REASON_TEXTS[candidate.absence])
         if not candidate.takes_side:
             raise CommandRejected("other_side", f"The {candidate.side} of this pair takes part on the other side.")
     if broken := eligibility.broken_rules:
-        raise CommandRejected(broken[0], " ".join(rules.REASON_TEXTS[rule] for rule in broken))
+        raise CommandRejected(broken[0], " ".join(hard_rules.REASON_TEXTS[rule] for rule in broken))
     if eligibility.shortfalls:
         raise CommandRejected("too_little", POOR_FIT)
 
@@ -63,7 +63,7 @@ async def explain_to_member(programme_id: str, me: str, matcher: Matcher) -> tup
     Raises ``NotFound`` for a programme in which the member does not take part.
     """
     profile = await matcher.members.get(me)
-    if profile is None or rules.find_enrolled_member(profile, programme_id) is None:
+    if profile is None or hard_rules.find_enrolled_member(profile, programme_id) is None:
         raise NotFound("programme")
     round = await matcher.rounds.last_published(programme_id)
     if round is None:

@@ -24,7 +24,7 @@ from contracts.moment import Moment
 from contracts.notifications import NotificationEvent, NotificationFailed, NotificationSent, NotificationSuppressed
 from contracts.profiles import ContactChanged, Side
 from contracts.programmes import Care
-from services.notifier.domain.catalogue import ROW_BY_PURPOSE, CatalogueRow, SendingFacts
+from services.notifier.domain.notification_schedule import ROW_BY_PURPOSE, ScheduleRow, SendingFacts
 from services.notifier.domain.quiet_hours import QuietHours, next_open_time, time_zone_of
 from services.notifier.domain.recipient import ChannelPreference, QuietHoursPreference
 
@@ -86,7 +86,7 @@ class Notification(FrozenModel):
     lease: Instant | None = None
 
     @property
-    def row(self) -> CatalogueRow:
+    def row(self) -> ScheduleRow:
         return ROW_BY_PURPOSE[self.purpose]
 
     @property
@@ -199,7 +199,7 @@ def apply_private_fact(notification: Notification, verdict: Verdict, facts: Send
     return verdict
 
 
-def _channel(row: CatalogueRow, contact: ContactChanged, channels: ChannelPreference) -> Channel | Suppress | Fail:
+def _channel(row: ScheduleRow, contact: ContactChanged, channels: ChannelPreference) -> Channel | Suppress | Fail:
     if row.kind != "note" and channels.email and "email" in contact.channels and contact.email:
         return "email"
     if not channels.inbox and row.kind != "essential":

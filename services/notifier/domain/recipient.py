@@ -13,7 +13,7 @@ from pydantic import Field
 from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import InvalidCommand
-from services.notifier.domain.catalogue import ROW_BY_PURPOSE, Kind
+from services.notifier.domain.notification_schedule import ROW_BY_PURPOSE, Kind
 
 WEEK = timedelta(days=7)
 
@@ -40,7 +40,7 @@ class WeeklySlot(FrozenModel):
 
 
 class Recipient(FrozenModel):
-    """``wishes``: the channels by purpose. A purpose without an entry uses every channel of the catalogue.
+    """``wishes``: the channels by purpose. A purpose without an entry uses every channel of the schedule.
 
     ``places``: the weekly slots taken lately.
     """

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from services.profiles.domain.import_rows import FileHeader, ImportRow, Issue
 from services.profiles.domain.line import find_circles, reporting_line
 from services.profiles.domain.person import OrgPosition, Person
+from services.profiles.domain.row_parser import FileHeader, ImportRow, Issue
 
 MAX_LINES_NAMED = 5  # lines named of a circle of managers
 

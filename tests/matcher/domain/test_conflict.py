@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import pytest
 
 from contracts.errors import CommandRejected
-from services.matcher.domain.fit.rules import Rule
+from services.matcher.domain.fit.hard_rules import Rule
 from services.matcher.domain.pairings import conflict as conflicts
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.conflict import CONFLICT_GRACE, StructuralConflict, find_structural_conflicts

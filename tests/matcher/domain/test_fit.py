@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.profiles import Absence, Offer, ProfileChanged, Seek, Style
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.fit.calendar import add_months, add_working_days, count_shared_minutes, get_free_time
 from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.score import (
@@ -38,7 +38,7 @@ OFFICE_HOURS = weekly(*[(day, 9 * 60, 17 * 60) for day in range(5)])
 
 
 def broken(senior: ProfileChanged, junior: ProfileChanged, **changes: object) -> tuple[str, ...]:
-    return rules.find_broken_rules(member(senior), member(junior), settings(**changes), TODAY)
+    return hard_rules.find_broken_rules(member(senior), member(junior), settings(**changes), TODAY)
 
 
 class TestFitHardRules:
@@ -83,7 +83,7 @@ class TestFitHardRules:
         assert broken(person("s", languages=("en-US",)), person("j", "junior", languages=("en-GB",))) == ()
 
     def test_earlier_partners_are_excluded(self) -> None:
-        assert rules.find_broken_rules(member(SENIOR), member(JUNIOR), settings(), TODAY, earlier=["j"]) == (
+        assert hard_rules.find_broken_rules(member(SENIOR), member(JUNIOR), settings(), TODAY, earlier=["j"]) == (
             "earlier_partner",
         )
 
@@ -101,14 +101,14 @@ class TestFitSharedTime:
         berlin = person("s", time_zone="Europe/Berlin", availability=OFFICE_HOURS)
         new_york = person("j", "junior", time_zone="America/New_York", availability=OFFICE_HOURS)
         tokyo = person("j", "junior", time_zone="Asia/Tokyo", availability=OFFICE_HOURS)
-        assert rules.count_common_minutes(berlin, new_york, TODAY) == 5 * 2 * 60
+        assert hard_rules.count_common_minutes(berlin, new_york, TODAY) == 5 * 2 * 60
         assert broken(berlin, new_york) == ()
         assert broken(berlin, tokyo) == ("no_common_time",)
 
     def test_window_across_the_end_of_the_utc_week_is_whole(self) -> None:
         sunday_night = person("s", time_zone="America/New_York", availability=weekly((6, 18 * 60, 24 * 60)))
         monday_morning = person("j", "junior", time_zone="Europe/Berlin", availability=weekly((0, 0, 6 * 60)))
-        assert rules.count_common_minutes(sunday_night, monday_morning, TODAY) == 6 * 60
+        assert hard_rules.count_common_minutes(sunday_night, monday_morning, TODAY) == 6 * 60
 
     @given(cohorts(most=2))
     def test_is_symmetric_and_never_exceeds_either_time(
@@ -142,7 +142,7 @@ class TestFitPresence:
         ],
     )
     def test_absence_reason_of_each_change(self, changes: dict[str, object], why: str | None) -> None:
-        assert rules.find_absence_reason(person("s", **changes), PROGRAMME, settings(), TODAY) == why  # type: ignore[arg-type]
+        assert hard_rules.find_absence_reason(person("s", **changes), PROGRAMME, settings(), TODAY) == why  # type: ignore[arg-type]
 
 
 class TestFitBenefit:
@@ -267,8 +267,8 @@ class TestFitReasons:
                 first, other = (who.model_copy(update={"avoid": ()}) for who in (senior, junior))
                 without = build_reasons(first, other, settings(), TAXONOMY, TODAY)
                 assert build_reasons(senior, junior, settings(), TAXONOMY, TODAY) == without
-                assert "rather_not" not in rules.drop_private_rules(
-                    rules.find_broken_rules(member(senior), member(junior), settings(), TODAY)
+                assert "rather_not" not in hard_rules.drop_private_rules(
+                    hard_rules.find_broken_rules(member(senior), member(junior), settings(), TODAY)
                 )
 
 

@@ -12,7 +12,7 @@ from contracts.envelope import OutgoingEvent, Tombstone
 from contracts.errors import CommandRejected
 from contracts.pairings import AnswerGiven, PairingEnded, PairingEvent, PairingState
 from contracts.profiles import Side
-from services.matcher.domain.fit.rules import Rule
+from services.matcher.domain.fit.hard_rules import Rule
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.conflict import ConflictPolicy
 from services.matcher.domain.pairings.pairing import Pairing, PairingCharter

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from benchmarks import cohort as made_up
 from contracts.profiles import ProfileChanged
 from contracts.programmes import Draw, Fairness, ProgrammeSettings
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.fit.score import compute_fit
 from services.matcher.engine.assignment import InfeasibleAssignment, PricedAssignment, assign, assign_with_prices
 from services.matcher.engine.candidates import Edges, find_candidates
@@ -249,7 +249,7 @@ class TestOptimum:
         answer = solve(question([*cohort[0], *cohort[1]], rules_, locked_pairs=locked, forbidden_pairs=apart), TAXONOMY)
         for match in answer.matches:
             pair = (match.senior.id, match.junior.id)
-            assert rules.find_broken_rules(match.senior, match.junior, rules_, TODAY) == ()
+            assert hard_rules.find_broken_rules(match.senior, match.junior, rules_, TODAY) == ()
             assert match.is_locked or (pair not in apart and not match.fit.find_shortfalls(rules_))
             assert not match.is_locked or pair in locked
             assert match.fit.score == pytest.approx(
@@ -257,11 +257,11 @@ class TestOptimum:
             )
         if len(locked) == 1:
             existing = {item.member_id: item for item in (*cohort[0], *cohort[1])}
-            senior, junior = (rules.find_enrolled_member(existing[id], PROGRAMME) for id in locked[0])
+            senior, junior = (hard_rules.find_enrolled_member(existing[id], PROGRAMME) for id in locked[0])
             assert senior is not None
             assert junior is not None
             assert (locked[0] in {(m.senior.id, m.junior.id) for m in answer.matches if m.is_locked}) == (
-                not rules.find_broken_rules(senior, junior, rules_, TODAY)
+                not hard_rules.find_broken_rules(senior, junior, rules_, TODAY)
             )
 
     def test_waiting_priority_decides_between_near_equals(self) -> None:

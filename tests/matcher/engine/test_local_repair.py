@@ -12,7 +12,7 @@ from benchmarks import cohort
 from contracts.errors import CommandRejected
 from contracts.profiles import ProfileChanged
 from contracts.programmes import Draw, Fairness, ProgrammeSettings
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.fit.score import compute_fit
 from services.matcher.domain.rounds.adjustment import (
     Adjustment,
@@ -95,7 +95,7 @@ class TestLocalRepair:
         assert all(taken[member] <= problem.free_seats[member] for member in taken)
         for senior, junior in pairs:
             s, j = start.seniors[senior], start.juniors[junior]
-            assert rules.find_broken_rules(s, j, rules_, TODAY) == ()
+            assert hard_rules.find_broken_rules(s, j, rules_, TODAY) == ()
             assert compute_fit(s, j, rules_, TAXONOMY, TODAY).find_shortfalls(rules_) == ()
             assert pairs[senior, junior] == pytest.approx(compute_fit(s, j, rules_, TAXONOMY, TODAY).score, abs=1e-6)
         for item, effect in zip(expected, effects, strict=True):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from contracts.profiles import Absence, ProfileChanged
 from contracts.programmes import ProgrammeSettings
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.fit.eligibility import MatchingTerms, assess_present
-from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.pairings.seat_ledger import Seat, SeatLedger, compute_seat_limits
 from services.matcher.engine.partner_index import PartnerIndex, wait_state
 from tests.matcher.builders import PROGRAMME, TAXONOMY, TODAY, any_settings, cohorts, member, person, profiles, settings
@@ -52,7 +52,11 @@ def truth(
     result: dict[str, float] = {}
     for profile in people:
         other = member(profile)
-        if other.id == me.id or rules.find_absence_reason(profile, PROGRAMME, rule, on) or free(profile, held) <= 0:
+        if (
+            other.id == me.id
+            or hard_rules.find_absence_reason(profile, PROGRAMME, rule, on)
+            or free(profile, held) <= 0
+        ):
             continue
         for pair in ((me, other), (other, me)):
             couple = assess_present(*pair, MatchingTerms(PROGRAMME, rule, TAXONOMY, on)).find_pair()

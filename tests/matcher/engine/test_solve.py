@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from contracts.profiles import ProfileChanged
 from contracts.programmes import ProgrammeSettings
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.fit.score import compute_fit
 from services.matcher.engine.assignment import assign, split_sides
 from services.matcher.engine.candidates import Edges
@@ -85,7 +85,7 @@ class TestReasons:
             possible = [
                 couple
                 for couple in couples
-                if not rules.drop_private_rules(rules.find_broken_rules(*couple, rules_, TODAY))
+                if not hard_rules.drop_private_rules(hard_rules.find_broken_rules(*couple, rules_, TODAY))
                 and not compute_fit(*couple, rules_, TAXONOMY, TODAY).find_shortfalls(rules_)
             ]
             assert (left.code == "places_taken") == bool(possible)
@@ -143,7 +143,7 @@ class TestSolve:
                 existing = [junior.id] if again and s == j == 0 else []
                 scalar = compute_fit(senior, junior, rules_, TAXONOMY, TODAY)
                 assert {rule for rule, mask in block.broken.items() if mask[s, j]} == set(
-                    rules.find_broken_rules(senior, junior, rules_, TODAY, existing)
+                    hard_rules.find_broken_rules(senior, junior, rules_, TODAY, existing)
                 )
                 assert {short for short, mask in block.short.items() if mask[s, j]} == set(
                     scalar.find_shortfalls(rules_)
@@ -185,7 +185,7 @@ class TestSolve:
             answer = solve(question(people, rules_, seed=seed), TAXONOMY)
         taken: dict[str, int] = {}
         for match in answer.matches:
-            assert rules.find_broken_rules(match.senior, match.junior, rules_, TODAY) == ()
+            assert hard_rules.find_broken_rules(match.senior, match.junior, rules_, TODAY) == ()
             assert match.fit.find_shortfalls(rules_) == ()
             for id in (match.senior.id, match.junior.id):
                 taken[id] = taken.get(id, 0) + 1

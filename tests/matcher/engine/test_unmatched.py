@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from contracts.profiles import Availability, ProfileChanged
 from contracts.programmes import ProgrammeSettings
-from services.matcher.domain.fit import rules
-from services.matcher.domain.fit.rules import Member
+from services.matcher.domain.fit import hard_rules
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.fit.score import compute_fit
 from services.matcher.engine import unmatched
 from services.matcher.engine.arrays import Bools, Int64s
@@ -134,7 +134,9 @@ class Force:
         self.seniors, self.juniors = ([member(item) for item in side] for side in cohort)
         couples = list(product(self.seniors, self.juniors))
         self.score = {(s.id, j.id): compute_fit(s, j, rules_, TAXONOMY, TODAY).score for s, j in couples}
-        self.apart = {(s.id, j.id) for s, j in couples if "rather_not" in rules.find_broken_rules(s, j, rules_, TODAY)}
+        self.apart = {
+            (s.id, j.id) for s, j in couples if "rather_not" in hard_rules.find_broken_rules(s, j, rules_, TODAY)
+        }
         self.suiting = suiting(cohort, rules_)
         self.possible = self.suiting - self.apart
         self._suiting_after: dict[frozenset[tuple[RelaxableRule, float]], set[Pair]] = {}
@@ -218,7 +220,7 @@ def suiting(cohort: Cohort, rules_: ProgrammeSettings) -> set[Pair]:
     return {
         (s.id, j.id)
         for s, j in product(*([member(item) for item in side] for side in cohort))
-        if not rules.drop_private_rules(rules.find_broken_rules(s, j, rules_, TODAY))
+        if not hard_rules.drop_private_rules(hard_rules.find_broken_rules(s, j, rules_, TODAY))
         and not compute_fit(s, j, rules_, TAXONOMY, TODAY).find_shortfalls(rules_)
     }
 
@@ -301,7 +303,7 @@ def funnel(left: UnmatchedMember, cohort: Cohort, rules_: ProgrammeSettings) -> 
 def against(left: UnmatchedMember, item: Member, rules_: ProgrammeSettings) -> set[str]:
     """All rules that exclude this pair, from the view of the unmatched member."""
     senior, junior = (left.member, item) if left.side == "senior" else (item, left.member)
-    result: set[str] = set(rules.drop_private_rules(rules.find_broken_rules(senior, junior, rules_, TODAY)))
+    result: set[str] = set(hard_rules.drop_private_rules(hard_rules.find_broken_rules(senior, junior, rules_, TODAY)))
     short = compute_fit(senior, junior, rules_, TAXONOMY, TODAY).find_shortfalls(rules_)
     mine = f"nothing_for_{left.side}"
     words = {"too_different": "too_different", mine: "nothing_to_learn"}

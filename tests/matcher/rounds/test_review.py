@@ -12,7 +12,7 @@ import pytest
 from contracts.profiles import ProfileChanged
 from services.matcher.domain.rounds import round as domain_round
 from services.matcher.engine.unmatched_texts import member_text
-from services.matcher.solver import client as solving
+from services.matcher.solver_process import client as solving
 from tests.matcher.builders import PROGRAMME, person, settings
 from tests.matcher.harness import World
 from tests.processes import until
@@ -320,7 +320,7 @@ class TestSolverProcess:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "services.matcher.solver.worker",
+            "services.matcher.solver_process.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )

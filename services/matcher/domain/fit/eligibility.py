@@ -11,7 +11,7 @@ from datetime import date
 from contracts.profiles import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit.rules import (
+from services.matcher.domain.fit.hard_rules import (
     PRIVATE_RULES,
     AbsenceReason,
     Member,

@@ -8,7 +8,7 @@ from datetime import date
 from contracts.profiles import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit.rules import count_common_minutes, get_spoken_languages
+from services.matcher.domain.fit.hard_rules import count_common_minutes, get_spoken_languages
 from services.matcher.domain.fit.score import (
     CoveredWish,
     compare_styles,

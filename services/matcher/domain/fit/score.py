@@ -16,7 +16,7 @@ from contracts.programmes import Benefit, Depths, ProgrammeSettings, Weights
 from contracts.programmes import Perspective as Worth
 from contracts.programmes import Wishes as Marks
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit.rules import Member, count_common_minutes, get_spoken_languages
+from services.matcher.domain.fit.hard_rules import Member, count_common_minutes, get_spoken_languages
 
 POSITION_FIELDS = ("department", "site", "discipline")
 STYLE_DIMENSIONS = ("candour", "pace", "change", "debate")

@@ -11,7 +11,7 @@ from typing import Literal
 from contracts.base import FrozenModel
 from contracts.envelope import Instant
 from contracts.programmes import ProgrammeSettings
-from services.matcher.domain.fit.rules import Member, Rule, find_broken_rules
+from services.matcher.domain.fit.hard_rules import Member, Rule, find_broken_rules
 
 STRUCTURAL_RULES: frozenset[Rule] = frozenset(
     {"reporting_line", "same_manager", "evaluator", "other_organisation", "not_acknowledged"}

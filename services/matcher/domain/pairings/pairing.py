@@ -39,7 +39,7 @@ from contracts.pairings import (
 )
 from contracts.profiles import ProfileChanged, Side
 from services.matcher.domain.fit.calendar import add_months, add_working_days
-from services.matcher.domain.fit.rules import Rule
+from services.matcher.domain.fit.hard_rules import Rule
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.pairings import conflict as conflicts
 from services.matcher.domain.pairings.conflict import ConflictPolicy, StructuralConflict

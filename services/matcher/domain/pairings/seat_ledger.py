@@ -16,7 +16,7 @@ from contracts.errors import CommandRejected
 from contracts.moment import Moment
 from contracts.privacy import ErasureCompleted
 from contracts.profiles import ProfileChanged
-from services.matcher.domain.fit.rules import get_capacity
+from services.matcher.domain.fit.hard_rules import get_capacity
 
 AUDIT_DELAY = timedelta(minutes=2)  # machine time after a take until the ledger is compared with its pairings
 ERASURE_RETRY = timedelta(seconds=15)  # machine time until an unfinished erasure is retried

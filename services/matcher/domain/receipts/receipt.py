@@ -21,8 +21,8 @@ from contracts.pairings import Focus, Origin
 from contracts.profiles import Enrolment, ProfileChanged, Side
 from contracts.programmes import Labels, Matching, ProgrammeSettings, Rules
 from contracts.taxonomy import Taxonomy
+from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.fit.reasons import build_reasons
-from services.matcher.domain.fit.rules import Member
 from services.matcher.domain.fit.score import Fit, compute_fit, select_focus
 
 ALGORITHM_VERSION = "1"  # raised whenever the same inputs would give another fit, focus or reason

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.profiles.domain.csv_records import CsvRecord, CsvSplitter
-from services.profiles.domain.import_rows import (
+from services.profiles.domain.csv_splitter import CsvRecord, CsvSplitter
+from services.profiles.domain.row_parser import (
     OPTIONAL_COLUMNS,
     REQUIRED_COLUMNS,
     ImportRow,

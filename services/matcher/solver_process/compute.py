@@ -14,8 +14,8 @@ from chassis.storage.mongo import Collection, Document, Documents, chunks
 from contracts.pairings import Focus
 from contracts.profiles import Side
 from contracts.taxonomy import Taxonomy
+from services.matcher.domain.fit.hard_rules import Member, find_enrolled_member
 from services.matcher.domain.fit.reasons import build_reasons
-from services.matcher.domain.fit.rules import Member, find_enrolled_member
 from services.matcher.domain.fit.score import Fit, compute_fit, select_focus
 from services.matcher.domain.receipts.receipt import SIDES
 from services.matcher.domain.rounds.adjustment import AdjustmentEffect, Pair
@@ -24,7 +24,7 @@ from services.matcher.domain.rounds.summary import RoundParticipant, summarise_r
 from services.matcher.engine.local_repair import LocalRepair, StandingPairs
 from services.matcher.engine.solve import Match, MatchingProblem, MatchingResult, solve
 from services.matcher.engine.unmatched import UnmatchedMember
-from services.matcher.solver.load_input import InputCollections, load_problem
+from services.matcher.solver_process.load_input import InputCollections, load_problem
 
 WRITE_BATCH = 500  # documents in one request
 CHANGED_BY_HAND_TEXT = (

@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from typing import Final, TypeVar, cast, get_args
 
 from contracts.profiles import Depth
-from services.profiles.domain.csv_records import CsvRecord
+from services.profiles.domain.csv_splitter import CsvRecord
 from services.profiles.domain.enrolment import EitherSide, Invitation
 from services.profiles.domain.hr_record import (
     EmploymentState,

@@ -1,4 +1,4 @@
-"""The process that computes rounds: ``python -m services.matcher.solver.worker``, started by ``client`` alone.
+"""The process that computes rounds: ``python -m services.matcher.solver_process.worker``, started by ``client`` alone.
 
 It reads jobs from its standard input, one a line, and writes progress and totals to its standard output. It leaves
 resources to the service: its priority is low, its requests to the store are small, and numeric libraries have one
@@ -21,8 +21,8 @@ from chassis.observability import logs
 from chassis.storage.mongo import Mongo, is_transient
 from contracts.taxonomy import load
 from services.matcher.domain.rounds.round import RoundProgress
-from services.matcher.solver.client import SolverJob, SolverReport
-from services.matcher.solver.compute import SolverCache, SolverCollections, compute_round
+from services.matcher.solver_process.client import SolverJob, SolverReport
+from services.matcher.solver_process.compute import SolverCache, SolverCollections, compute_round
 
 log = logging.getLogger(__name__)
 

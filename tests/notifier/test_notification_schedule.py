@@ -1,4 +1,4 @@
-"""The rows of the catalogue are the only declaration of a notification: handlers and texts follow from them."""
+"""The rows of the schedule are the only declaration of a notification: handlers and texts follow from them."""
 
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -9,8 +9,8 @@ from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
 from contracts.envelope import Envelope, EventData
 from contracts.feedback import PartnerChangeRequested
 from contracts.privacy import ErasureRequested
-from services.notifier.domain.catalogue import CATALOGUE, DAY, CatalogueRow, event_types
-from services.notifier.handlers import handler_of, register_catalogue, registry
+from services.notifier.domain.notification_schedule import DAY, SCHEDULE, ScheduleRow, event_types
+from services.notifier.handlers import handler_of, register_schedule, registry
 from services.notifier.store import Notifier
 
 
@@ -34,14 +34,14 @@ class TestRegistration:
 
     def test_a_new_row_is_enough_for_a_new_notification(self) -> None:
         handlers: HandlerRegistry[Notifier] = HandlerRegistry()
-        row = CatalogueRow("new_purpose", (PartnerChangeRequested,), "both", "nudge", DAY)
-        register_catalogue(handlers, (*CATALOGUE, row))
+        row = ScheduleRow("new_purpose", (PartnerChangeRequested,), "both", "nudge", DAY)
+        register_schedule(handlers, (*SCHEDULE, row))
         assert handlers_for(handlers, PartnerChangeRequested) == [handler_of(PartnerChangeRequested)]
 
     def test_a_row_for_an_unsupported_event_stops_the_start(self) -> None:
-        row = CatalogueRow("new_purpose", (ErasureRequested,), "both", "nudge", DAY)
+        row = ScheduleRow("new_purpose", (ErasureRequested,), "both", "nudge", DAY)
         with pytest.raises(TypeError, match=r"erasure\.requested"):
-            register_catalogue(HandlerRegistry(), (row,))
+            register_schedule(HandlerRegistry(), (row,))
 
     def test_every_row_for_a_member_names_the_state_reached(self) -> None:
-        assert all((row.audience == "the member") == (row.member_state is not None) for row in CATALOGUE)
+        assert all((row.audience == "the member") == (row.member_state is not None) for row in SCHEDULE)

@@ -3,8 +3,8 @@
 from typing import Any
 
 from services.matcher.engine.solve import MatchingProblem
-from services.matcher.solver import compute
-from services.matcher.solver.compute import CachedResult, SolverCollections, UnmatchedReason
+from services.matcher.solver_process import compute
+from services.matcher.solver_process.compute import CachedResult, SolverCollections, UnmatchedReason
 from tests.matcher.builders import PROGRAMME, TODAY, member, person, settings
 
 

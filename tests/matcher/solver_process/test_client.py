@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 
 from services.matcher.domain.rounds.round import RoundProgress
-from services.matcher.solver import client
-from services.matcher.solver.client import Solver, SolverDied, SolverReport, UnsolvableRound
+from services.matcher.solver_process import client
+from services.matcher.solver_process.client import Solver, SolverDied, SolverReport, UnsolvableRound
 
 
 class Talkative:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from chassis.storage.mongo import Collection, chunks
 from contracts.profiles import ProfileChanged
-from services.matcher.domain.fit import rules
+from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.pairings.pairing import UNPUBLISHED_STATES
 from services.matcher.domain.pairings.seat_ledger import SeatLedger, compute_seat_limits
 from services.matcher.domain.rounds.round import Round
@@ -53,10 +53,10 @@ async def load_problem(
             profile = interner.intern(ProfileChanged.model_validate(document))
             id, limits = profile.member_id, compute_seat_limits(profile, programme)
             free = ledgers.get(id, SeatLedger(member_id=id)).count_free(limits, programme)
-            member = rules.find_enrolled_member(profile, programme)
+            member = hard_rules.find_enrolled_member(profile, programme)
             if free <= 0 or member is None:
                 continue
-            if rules.find_absence_reason(profile, programme, round.settings, on) is not None:
+            if hard_rules.find_absence_reason(profile, programme, round.settings, on) is not None:
                 continue
             profiles.append(profile)
             free_seats[id] = free

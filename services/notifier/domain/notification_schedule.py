@@ -1,4 +1,4 @@
-"""The notification catalogue: who is notified of what, and when. One row declares one notification.
+"""The notification schedule: who is notified of what, and when. One row declares one notification.
 
 A row is the only declaration: handlers are registered from its ``events`` (see ``services.notifier.handlers``). Its
 texts stand in ``templates/<language>.toml`` under its purpose.
@@ -159,7 +159,7 @@ def is_end_unchanged(facts: SendingFacts) -> bool:
 
 
 @dataclass(frozen=True)
-class CatalogueRow:
+class ScheduleRow:
     """One notification.
 
     ``events``: each of these creates it, once for each member of the audience.
@@ -200,68 +200,68 @@ _JOINING = (ContactChanged, ProgrammeChanged)
 _RUNNING = (PairingFormed, PairingChartered, PairingResumed, PairingRenewed)
 
 # fmt: off
-CATALOGUE: tuple[CatalogueRow, ...] = (
+SCHEDULE: tuple[ScheduleRow, ...] = (
     # joining
-    CatalogueRow("invitation",          _JOINING,            "the member",     "nudge",     30 * DAY,
+    ScheduleRow("invitation",          _JOINING,            "the member",     "nudge",     30 * DAY,
                  member_state="invited"),
-    CatalogueRow("welcome",             _JOINING,            "the member",     "note",      30 * DAY,
+    ScheduleRow("welcome",             _JOINING,            "the member",     "note",      30 * DAY,
                  member_state="ready"),
-    CatalogueRow("round_to_review",     (RoundComputed,),    "coordinators",   "nudge",     14 * DAY),
+    ScheduleRow("round_to_review",     (RoundComputed,),    "coordinators",   "nudge",     14 * DAY),
     # a proposal
-    CatalogueRow("proposal",            (PairingProposed,),  "both",           "essential", 60 * DAY,
+    ScheduleRow("proposal",            (PairingProposed,),  "both",           "essential", 60 * DAY,
                  only_if=is_awaiting_answers),
-    CatalogueRow("answer_reminder",     (PairingProposed,),  "both",           "essential", 30 * DAY,
+    ScheduleRow("answer_reminder",     (PairingProposed,),  "both",           "essential", 30 * DAY,
                  two_thirds_into_answer_period, is_awaiting_answers, unless=has_answered),
-    CatalogueRow("proposal_closed",     (PairingLapsed,),    "both",           "nudge",     14 * DAY),
+    ScheduleRow("proposal_closed",     (PairingLapsed,),    "both",           "nudge",     14 * DAY),
     # the beginning
-    CatalogueRow("partners",            (PairingFormed,),    "both",           "essential", 30 * DAY,
+    ScheduleRow("partners",            (PairingFormed,),    "both",           "essential", 30 * DAY,
                  only_if=is_not_ended),
-    CatalogueRow("charter_reminder",    (PairingFormed,),    "both",           "nudge",     14 * DAY,
+    ScheduleRow("charter_reminder",    (PairingFormed,),    "both",           "nudge",     14 * DAY,
                  five_working_days_later, has_no_charter),
-    CatalogueRow("booking_reminder",    (PairingFormed,),    "who books",      "nudge",     14 * DAY,
+    ScheduleRow("booking_reminder",    (PairingFormed,),    "who books",      "nudge",     14 * DAY,
                  half_way_to_booking_deadline, has_no_meeting),
-    CatalogueRow("agreed",              (PairingChartered,), "both",           "note",      14 * DAY),
+    ScheduleRow("agreed",              (PairingChartered,), "both",           "note",      14 * DAY),
     # meetings
-    CatalogueRow("meeting_planned",     (SessionScheduled,), "both",           "note",      7 * DAY),
-    CatalogueRow("meeting_time",        (SessionScheduled,), "assistants",     "nudge",     7 * DAY),
-    CatalogueRow("meeting_soon",        (SessionScheduled,), "both",           "nudge",     DAY,
+    ScheduleRow("meeting_planned",     (SessionScheduled,), "both",           "note",      7 * DAY),
+    ScheduleRow("meeting_time",        (SessionScheduled,), "assistants",     "nudge",     7 * DAY),
+    ScheduleRow("meeting_soon",        (SessionScheduled,), "both",           "nudge",     DAY,
                  one_day_before, is_meeting_unchanged),
-    CatalogueRow("meeting_off",         (SessionCancelled,), "both",           "nudge",     7 * DAY),
-    CatalogueRow("meeting_time_off",    (SessionCancelled,), "assistants",     "nudge",     7 * DAY),
-    CatalogueRow("meeting_missed",      (SessionMissed,),    "both",           "nudge",     7 * DAY),
-    CatalogueRow("meeting_held",        (SessionHeld,),      "both",           "note",      7 * DAY),
+    ScheduleRow("meeting_off",         (SessionCancelled,), "both",           "nudge",     7 * DAY),
+    ScheduleRow("meeting_time_off",    (SessionCancelled,), "assistants",     "nudge",     7 * DAY),
+    ScheduleRow("meeting_missed",      (SessionMissed,),    "both",           "nudge",     7 * DAY),
+    ScheduleRow("meeting_held",        (SessionHeld,),      "both",           "note",      7 * DAY),
     # check-ins and help
-    CatalogueRow("checkin",             (CheckinDue,),       "the side asked", "essential", 21 * DAY,
+    ScheduleRow("checkin",             (CheckinDue,),       "the side asked", "essential", 21 * DAY,
                  only_if=is_checkin_open),
-    CatalogueRow("checkin_reminder",    (CheckinDue,),       "the side asked", "nudge",     14 * DAY,
+    ScheduleRow("checkin_reminder",    (CheckinDue,),       "the side asked", "nudge",     14 * DAY,
                  five_working_days_later, is_checkin_open),
-    CatalogueRow("help_offered",        (ContactNeeded,),    "both",           "nudge",     14 * DAY,
+    ScheduleRow("help_offered",        (ContactNeeded,),    "both",           "nudge",     14 * DAY,
                  only_if=is_running),
-    CatalogueRow("pair_needs_a_person", (ContactNeeded,),    "coordinators",   "nudge",     14 * DAY),
+    ScheduleRow("pair_needs_a_person", (ContactNeeded,),    "coordinators",   "nudge",     14 * DAY),
     # pauses, renewals and the end
-    CatalogueRow("paused",              (PairingPaused,),    "both",           "note",      14 * DAY),
-    CatalogueRow("resumed",             (PairingResumed,),   "both",           "nudge",     14 * DAY),
-    CatalogueRow("renewed",             (PairingRenewed,),   "both",           "nudge",     14 * DAY),
-    CatalogueRow("half_way",            _RUNNING,            "both",           "note",      21 * DAY,
+    ScheduleRow("paused",              (PairingPaused,),    "both",           "note",      14 * DAY),
+    ScheduleRow("resumed",             (PairingResumed,),   "both",           "nudge",     14 * DAY),
+    ScheduleRow("renewed",             (PairingRenewed,),   "both",           "nudge",     14 * DAY),
+    ScheduleRow("half_way",            _RUNNING,            "both",           "note",      21 * DAY,
                  half_way_to_end, is_end_unchanged, once_per_end=True),
-    CatalogueRow("closing_soon",        _RUNNING,            "both",           "nudge",     14 * DAY,
+    ScheduleRow("closing_soon",        _RUNNING,            "both",           "nudge",     14 * DAY,
                  two_weeks_before_end, is_end_unchanged, once_per_end=True),
-    CatalogueRow("ended",               (PairingEnded,),     "both",           "essential", 30 * DAY),
+    ScheduleRow("ended",               (PairingEnded,),     "both",           "essential", 30 * DAY),
 )
 # fmt: on
 
-ROW_BY_PURPOSE: Mapping[str, CatalogueRow] = {row.purpose: row for row in CATALOGUE}
+ROW_BY_PURPOSE: Mapping[str, ScheduleRow] = {row.purpose: row for row in SCHEDULE}
 
 
-def event_types(catalogue: Sequence[CatalogueRow] = CATALOGUE) -> Iterator[type[EventData]]:
+def event_types(schedule: Sequence[ScheduleRow] = SCHEDULE) -> Iterator[type[EventData]]:
     """Every event type that creates a notification, once, in the order of the rows."""
-    yield from dict.fromkeys(event_type for row in catalogue for event_type in row.events)
+    yield from dict.fromkeys(event_type for row in schedule for event_type in row.events)
 
 
-def rows_for(event_type: type[EventData]) -> tuple[CatalogueRow, ...]:
-    return tuple(row for row in CATALOGUE if event_type in row.events)
+def rows_for(event_type: type[EventData]) -> tuple[ScheduleRow, ...]:
+    return tuple(row for row in SCHEDULE if event_type in row.events)
 
 
-def rows_for_member_state(state: str) -> tuple[CatalogueRow, ...]:
+def rows_for_member_state(state: str) -> tuple[ScheduleRow, ...]:
     """The rows that tell members that they have reached this state in a programme."""
-    return tuple(row for row in CATALOGUE if row.member_state == state)
+    return tuple(row for row in SCHEDULE if row.member_state == state)

@@ -193,7 +193,7 @@ async def _start_worker() -> _WorkerProcess:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "services.matcher.solver.worker",
+        "services.matcher.solver_process.worker",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=MAX_MESSAGE_BYTES,
