@@ -1,6 +1,6 @@
-"""The people of the authorization tests: two programmes, their pairings, and people without any rights there.
+"""The people of the authorization tests: two programmes, their pairings, and people without rights in them.
 
-A third programme, of the same coordinator as the first, is there to be opened, closed and run through rounds.
+A third programme has the same coordinator as the first. Tests open it, close it and run rounds in it.
 """
 
 from collections.abc import Mapping
@@ -99,7 +99,7 @@ PEOPLE_OF_A: tuple[tuple[str, Side, str, str], ...] = (
 
 
 def assemble(stack: Stack) -> Actors:
-    """Import and enrol everybody, suggest pairings, and compute one round in each programme."""
+    """Import and enrol all members, suggest pairings, and compute one round in each programme."""
     above = [JourneyPerson(f"AZ-{name.upper()}", "senior", f"{name} Authz", level=18) for name in ("boss", "head")]
     # The seniors have seats for all juniors, so each junior is suggested to several of them, in any order of arrival.
     in_a = [

@@ -1,4 +1,4 @@
-"""A member whose every word is unique, so that a search finds each copy of it."""
+"""A member whose every text is unique, so that a search finds each copy of it."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -70,7 +70,7 @@ OTHERS = [
 
 @dataclass
 class CanaryLife:
-    """The canary among others. ``pairings``: by their end; ``answers``: every HTTP response to a mistake."""
+    """The canary among other members. ``pairings``: by their end; ``answers``: every HTTP response to a mistake."""
 
     members: Members
     canary: str
@@ -114,7 +114,7 @@ def file() -> bytes:
 
 
 def live(stack: Stack) -> CanaryLife:
-    """The life from HR's file to the last refusal, with every possible mistake on the way."""
+    """The life from HR's file to the last refusal, including every possible mistake."""
     open_programme(stack, PROGRAMME, matching={"shortlist": True})
     stack.settle()
     imported(stack, begin_import(stack, file()))
@@ -141,7 +141,7 @@ def speak(life: CanaryLife) -> None:
     ok(me.put("/members/me/statements", json={"answers": answers}))
     ok(me.put("/members/me/contact", json={"display_name": CALLED, "channels": ["email", "inbox"]}))
     ok(me.put("/members/me/avoid", json={"members": [life.id("CN-J5")]}))
-    for number in ("CN-J0", "CN-J1"):  # mentioned by others, too
+    for number in ("CN-J0", "CN-J1"):  # other members mention the canary, too
         other = life.members.profiles(life.id(number))
         ok(other.put("/members/me/contact", json={"delegates": [life.canary]}))
     ok(life.members.profiles(life.id("CN-J4")).put("/members/me/avoid", json={"members": [life.canary]}))
@@ -282,7 +282,7 @@ def poison(life: CanaryLife) -> None:
             hand.put(type.TOPIC.name, "poison-" + life.canary, value, [*with_headers, *mark])
 
 
-# -- possible locations of words --------------------------------------------------------------------------------------
+# -- possible locations of texts --------------------------------------------------------------------------------------
 
 
 def words_in(content: bytes) -> set[str]:
@@ -335,7 +335,7 @@ def in_databases(stack: Stack) -> Iterator[tuple[str, bytes]]:
 
 
 def found_in(contents: Iterable[tuple[str, bytes]]) -> dict[str, set[str]]:
-    """The canary's words, by location."""
+    """The canary's texts, by location."""
     by_location: dict[str, set[str]] = {}
     for location, content in contents:
         if words := words_in(content):

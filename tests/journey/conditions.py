@@ -17,7 +17,7 @@ _LONGEST_PAUSE_S = 0.5
 def wait_until(condition: Callable[[], T | None], what: str, seconds: float = QUIET_MACHINE_S) -> T:
     """Return the first true value of ``condition``.
 
-    ``seconds``: the need of a quiet machine; the limit is ``patience(seconds)``. Raises ``TimeoutError``.
+    ``seconds`` is the time that an idle machine needs; the limit is ``patience(seconds)``. Raises ``TimeoutError``.
     """
     limit = patience(seconds)
     until = time.monotonic() + limit

@@ -1,6 +1,7 @@
-"""One stack for all journey tests: started once, on names, ports and a business clock of its own.
+"""One stack for all journey tests.
 
-Each test makes a programme and people of its own in it (`people.a_programme`), and leaves every process running.
+It starts once, with its own names, ports and business clock. Each test creates its own programme and members in it
+(`people.a_programme`), and leaves every process running.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""People of the journey: HR's file about them, and what they do over HTTP."""
+"""People of the journey: HR's file with their data, and their actions over HTTP."""
 
 import csv
 import io
@@ -54,7 +54,10 @@ class JourneyPerson:
 
 
 def cohort(mark: str, seniors: int, juniors: int, *, capacity: int = 1) -> list[JourneyPerson]:
-    """People who fit each other, in different departments; ``mark`` begins their HR numbers and keeps them apart."""
+    """People who fit each other, in different departments.
+
+    ``mark`` is the prefix of their HR numbers and keeps cohorts apart.
+    """
     wanted: list[tuple[Side, int]] = [("senior", n) for n in range(seniors)] + [("junior", n) for n in range(juniors)]
     return [
         JourneyPerson(
@@ -79,7 +82,7 @@ def csv_of(people: Iterable[JourneyPerson], programme: str | None = None) -> byt
 
 
 def settings(**changes: Json | list[str]) -> Json:
-    """A programme's settings that let everybody of a ``cohort`` meet; ``changes`` by section, such as ``matching``."""
+    """A programme's settings that exclude no member of a ``cohort``; ``changes`` by section, such as ``matching``."""
     return {
         "labels": {"en": {"name": "Fresh Eyes", "senior": "experienced partner", "junior": "fresh-eyed partner"}},
         "organisations": ["halden"],
@@ -90,7 +93,7 @@ def settings(**changes: Json | list[str]) -> Json:
 
 
 def ok(response: httpx.Response) -> Any:
-    """The answer's body; an answer that is an error fails the test with its own words."""
+    """The body of the response. An error response fails the test with its text."""
     assert response.is_success, (
         f"{response.request.method} {response.request.url}: {response.status_code} {response.text}"
     )
@@ -99,7 +102,7 @@ def ok(response: httpx.Response) -> Any:
 
 @dataclass
 class Members:
-    """A programme with its people, each acting with a token of their own. ``ids`` are member ids by HR's numbers."""
+    """A programme with its members, each with their own token. ``ids`` are member ids by HR's numbers."""
 
     stack: Stack
     programme: str

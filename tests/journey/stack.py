@@ -102,7 +102,7 @@ class Stack:
             database[name].update_many({"lease": {"$gt": passed}}, {"$set": {"lease": passed}})
 
     def stop(self, name: str) -> None:
-        """Ask it to stop, and wait until it has."""
+        """Request the process to stop, and wait until it has ended."""
         process.stop(name, self.data)
 
     def pid(self, name: str) -> int | None:
@@ -113,7 +113,10 @@ class Stack:
         return cli.local_stack.log_file(self.data, name).read_text(encoding="utf-8", errors="replace")
 
     def replica(self, name: str, service: str = "matcher") -> str:
-        """A further process of a service, on a port of its own; its URL. It stops with the stack, or by ``stop``."""
+        """Start one more process of a service, on its own port, and return its URL.
+
+        It stops with the stack, or by ``stop``.
+        """
         if name not in self.urls:
             self.urls[name] = f"http://127.0.0.1:{ports.any_free()}"
         url = self.urls[name]
@@ -144,10 +147,13 @@ class Stack:
         assert addresses is not None, "the stack has not been started"
         return addresses
 
-    # -- speaking to it --------------------------------------------------------------------------------------------
+    # -- clients and data -----------------------------------------------------------------------------------------
 
     def token(self, member_id: str | None = None, *roles: str, programmes: tuple[str, ...] = ()) -> str:
-        """For a member, a coordinator of ``programmes``, or anybody with these roles; a member where none is named."""
+        """A token for a member, a coordinator of ``programmes``, or a person with these roles.
+
+        The default is a member.
+        """
         return issue_token(self.data, member_id, roles or ("member",), programmes, issuer=self.urls[ISSUER])
 
     def api(self, service: str, token: str) -> httpx.Client:
@@ -180,21 +186,21 @@ class Stack:
     # -- time ------------------------------------------------------------------------------------------------------
 
     def advance(self, by: timedelta) -> datetime:
-        """Move business time on, for every process; the new time."""
+        """Advance business time for every process, and return the new time."""
         return self.clock.set_speed(1.0, self.clock.now() + by).business
 
     def until(self, moment: datetime) -> datetime:
-        """Move business time on to this moment."""
+        """Advance business time to this moment."""
         return self.clock.set_speed(1.0, moment).business
 
-    # -- rest ------------------------------------------------------------------------------------------------------
+    # -- idle -----------------------------------------------------------------------------------------------------
 
     def settle(self, seconds: float = 20.0) -> None:
-        """Wait until nothing is on its way: every outbox is empty, and every group has read its topics to the end."""
+        """Wait until no event is in transit: every outbox is empty, and every group has read its topics to the end."""
         wait_until(self._at_rest, "every outbox empty and every topic read", seconds)
 
     def rest(self, seconds: float = 20.0) -> None:
-        """The same, and also no due work is left on either clock, and no mail is being sent."""
+        """Like ``settle``; in addition, no work is due on either clock, and no mail is being sent."""
         wait_until(lambda: not self._overdue() and self._at_rest() and not self._overdue(), "nothing is due", seconds)
 
     def _overdue(self) -> bool:

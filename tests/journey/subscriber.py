@@ -1,4 +1,4 @@
-"""Another system: it reads with confluent-kafka and the CloudEvents SDK, and knows of us only the published schemas."""
+"""Another system: it reads with confluent-kafka and the CloudEvents SDK, and uses only the published schemas."""
 
 import json
 import threading
@@ -35,7 +35,7 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class SubscriberRecord:
-    """A record as it lies on its topic; ``topic`` is without the prefix."""
+    """A record as stored on its topic; ``topic`` is without the prefix."""
 
     topic: str
     key: str
@@ -52,7 +52,7 @@ class SubscriberRecord:
 
 @dataclass(frozen=True)
 class SubscriberEvent:
-    """A record that was understood; ``data`` is None for a tombstone."""
+    """A valid event; ``data`` is None for a tombstone."""
 
     record: SubscriberRecord
     type: str
@@ -66,7 +66,7 @@ class NotUnderstood(Exception):
 
 
 class OtherSystem:
-    """Reads the given topics from their beginning, in a thread of its own, until it is stopped."""
+    """Reads the given topics from their beginning, in its own thread, until it is stopped."""
 
     def __init__(self, servers: str, prefix: str, topics: tuple[str, ...] = MAY_READ) -> None:
         self.events: list[SubscriberEvent] = []
@@ -98,10 +98,10 @@ class OtherSystem:
         self._thread.join(10)
 
     def caught_up(self, seconds: float = 10.0) -> None:
-        """Wait until it has read everything that is on its topics now. Raises ``NotUnderstood``."""
+        """Wait until all current records of its topics are read. Raises ``NotUnderstood``."""
         wait_until(lambda: self._behind() == 0, "the other system has read all there is", seconds)
 
-    # -- its knowledge ---------------------------------------------------------------------------------------------
+    # -- received data -----------------------------------------------------------------------------------------
 
     def distinct(self, topic: str) -> list[SubscriberEvent]:
         """The topic's events in order of arrival, each once: the same id may come again."""
@@ -162,7 +162,7 @@ class OtherSystem:
             while not self._stopping.is_set():
                 for message in self._consumer.consume(num_messages=500, timeout=_POLL_S):
                     self._read(message)
-        except Exception as error:  # noqa: BLE001 - told by caught_up, in the test's own thread
+        except Exception as error:  # noqa: BLE001 - caught_up raises it in the test's own thread
             self._trouble = error
         finally:
             self._consumer.close()

@@ -1,7 +1,7 @@
 """Two worlds on running services that differ only in the side of a refusal, or in the answers of one person.
 
-Everything that others can observe must be equal: records of every open topic with their order and gaps, views of
-coordinator, admin and partner, messages, mails and metrics.
+All observable data must be equal: records of every open topic with their order and gaps, views of coordinator, admin
+and partner, messages, mails and metrics.
 """
 
 import re
@@ -30,7 +30,7 @@ OF_MACHINES = re.compile("seconds|lag|outbox|due|retried|republished|created")
 
 @dataclass
 class PairWorld:
-    """One of the two worlds. Their people have equal HR data and equal entries."""
+    """One of the two worlds. Their members have equal HR data and equal entries."""
 
     members: Members
     senior: str
@@ -105,8 +105,10 @@ def figures(stack: Stack) -> Mapping[str, float]:
 
 
 def event_lines(world: PairWorld, topics: Sequence[str] = OPEN) -> list[str]:
-    """Every record about the pairing, in the order of its topic, with the gaps before it. Messages have any order,
-    since each is its own aggregate."""
+    """Every record about the pairing, in the order of its topic, with the gaps before it.
+
+    Messages have no fixed order, because each is its own aggregate.
+    """
     said, lines, last = [], [], dict.fromkeys(topics, 0)
     mine = {world.pairing.encode(), world.senior.encode(), world.junior.encode()}
     for record in read(world.members.stack, *topics):
@@ -162,7 +164,7 @@ def named(answer: httpx.Response) -> str:
 
 
 def mails(world: PairWorld) -> list[int]:
-    """The number of mails to each of the two."""
+    """The number of mails to each member of the pair."""
     taken = world.members.stack.mails().values()
     number = {world.members.ids[person.external_id]: person.email.encode() for person in world.members.people}
     return [sum(b"<" + number[id] + b">" in mail for mail in taken) for id in (world.senior, world.junior)]
@@ -197,7 +199,7 @@ def begins(world: PairWorld, rating: int, at: str) -> None:
 
 
 def closes(world: PairWorld, rating: int) -> None:
-    """Both sides answer, since an outcome needs both; the senior's answers are equal in both worlds."""
+    """Both sides answer, because an outcome needs both. The senior's answers are equal in both worlds."""
     for id, given in ((world.senior, 3), (world.junior, rating)):
         answers = {"answers": dict.fromkeys("345678", given), "call_me": given == 1}
         ok(world.members.feedback(id).put(f"{world.path}/checkins/end", json=answers))
@@ -225,7 +227,7 @@ class TestTwoWorlds:
         assert event_lines(crossed[0], RESTRICTED) != event_lines(crossed[1], RESTRICTED), "the worlds do differ"
 
     def test_answers_show_nowhere(self, worlds: tuple[PairWorld, PairWorld]) -> None:
-        """One junior answers badly and the other well, from the first check-in to the last."""
+        """One junior gives low answers and the other high ones, from the first check-in to the last."""
         stack = worlds[0].members.stack
         for world in worlds:
             world.pairing = put(world, world.senior, world.junior)
@@ -245,7 +247,7 @@ class TestTwoWorlds:
         same(worlds, partner="senior")
         own = [world.members.feedback(world.junior).get(f"{world.path}/checkins").text for world in worlds]
         assert alike(own[0]) != alike(own[1]), "the worlds do differ"
-        assert event_lines(worlds[0], RESTRICTED) != event_lines(worlds[1], RESTRICTED), "also in their outcomes"
+        assert event_lines(worlds[0], RESTRICTED) != event_lines(worlds[1], RESTRICTED), "the outcomes differ, too"
         first_report = report(worlds[0])
         assert "'figures': []" in first_report
 

@@ -54,7 +54,7 @@ class AccessRow:
 
 
 def table() -> Iterator[AccessRow]:
-    """The rows of the table "Who may do what"."""
+    """The rows of the table "Who may do what" in the document."""
     text = Path("docs/architecture/access.md").read_text(encoding="utf-8")
     service = ""
     for line in text.partition("| method and path | member")[2].splitlines()[2:]:
@@ -89,7 +89,7 @@ def asker_of(row: AccessRow, role: str, cast: Actors) -> str | None:
 
 
 def filled(row: AccessRow, role: str, cast: Actors, *, mine: bool) -> str:
-    """The path with an own object of the caller, or with a foreign one."""
+    """The path with the id of an object; the object belongs to the caller or to another member."""
     asker = asker_of(row, role, cast)
     erased = {"member": "x2"}.get(role, "x3")
     if row.path.endswith("/erasure") or row.path.startswith("/erasures"):
@@ -133,7 +133,10 @@ def call(row: AccessRow, role: str, cast: Actors, *, mine: bool) -> httpx.Respon
 
 
 def allowed(answer: httpx.Response) -> bool:
-    """Done, or not possible now: both mean *allowed*. 422 would be an error of this test."""
+    """Whether the caller has the permission.
+
+    The action succeeded, or it is impossible at this moment. 422 would be an error of this test.
+    """
     assert answer.status_code != 422, answer.text
     assert answer.status_code < 500, answer.text
     return answer.is_success or answer.status_code == 409
@@ -201,7 +204,7 @@ def bad_tokens(cast: Actors) -> dict[str, str | None]:
 
 
 def _with_public_key_as_secret(key: ec.EllipticCurvePrivateKey, kid: str, body: str) -> str:
-    """Built by hand, since the library refuses such a token."""
+    """A token signed by hand, because the library refuses to create it."""
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     header = base64.urlsafe_b64encode(json.dumps({"alg": "HS256", "typ": "JWT", "kid": kid}).encode()).rstrip(b"=")
     signature = hmac.digest(pem, header + b"." + body.encode(), "sha256")
@@ -310,7 +313,7 @@ class TestCoordinators:
         assert people.get(f"/members/{cast.ids['s1']}").status_code == 404
 
     def test_other_programmes_are_invisible(self, cast: Actors) -> None:
-        """Neither their people nor the enrolments in them are shown."""
+        """A coordinator sees neither their members nor their enrolments."""
         api = cast.coordinator(A, "profiles")
         assert ok(api.get("/members", params={"programme": B}))["items"] == []
         assert ok(api.get("/members", params={"name": "sb Authz"}))["items"] == []
@@ -331,7 +334,7 @@ VICTIMS = ("j5", "s1")
 
 @dataclass(frozen=True)
 class Secrets:
-    """``words``: texts for their author alone; ``idea``: a text for the two of a pairing."""
+    """``words``: texts for their author alone; ``idea``: a text for both members of a pairing."""
 
     cast: Actors
     session: str
@@ -346,7 +349,7 @@ class Secrets:
 
 @pytest.fixture(scope="module")
 def secretive(cast: Actors) -> Actors:
-    """``s1`` has written private things and refuses a pairing with ``j2``, who has said yes to another."""
+    """``s1`` has written private texts and refuses a pairing with ``j2``, who has accepted another one."""
     s1 = cast.member("s1", "profiles")
     entered = {"offers": [{"topic": "leadership", "level": "use"}], "seeks": [{"topic": "generative-ai"}]}
     ok(s1.put("/members/me/entered", json={**entered, "intro": INTRO}))
@@ -453,7 +456,7 @@ QUERY: Mapping[str, str | int] = {"programme": A, "programme_id": A, "limit": 20
 
 
 def every_request(secrets: Secrets, *, reading: bool) -> Iterator[Attempt]:
-    """Each described route, with all ids, by each viewer; destructive routes come last."""
+    """Each described route, with all ids, for each viewer; destructive routes come last."""
     known_routes = [
         (service, method, path)
         for service, method, path in routes(secrets.cast.stack)
@@ -576,6 +579,6 @@ class TestSecrets:
         assert (again.status_code, again.json()["code"]) == (409, "already_asked")
 
     def test_no_answer_to_any_command_tells_it_either(self, secrets: Secrets) -> None:
-        """Runs last: some of these commands are allowed, and end or erase objects that other tests need."""
+        """Runs last, because some of these commands are allowed. They end or erase objects that other tests need."""
         statuses = try_all(secrets, reading=False)
         assert statuses[403] + statuses[404] > sum(statuses.values()) / 2

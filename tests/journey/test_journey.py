@@ -1,6 +1,6 @@
-"""A programme from HR's file to the end of a pairing, by services in processes of their own, as others see it.
+"""A programme from HR's file to the end of a pairing, with each service in its own process, as other systems see it.
 
-After each step the matcher's API, the pairing's events, `pairing-states` and what other services keep must agree.
+After each step the matcher's API, the pairing's events, `pairing-states` and the data of other services must agree.
 """
 
 import json
@@ -58,7 +58,7 @@ class JourneyStory:
         return self.members.accept_both(self.a_proposal())
 
     def agreed(self, pairing_id: str, *happened: str) -> Json:
-        """The pairing, after all services agree on it and these are its events so far."""
+        """Check that all services agree on the pairing and that these are its events so far; return the pairing."""
         self.stack.settle()
         self.others.caught_up()
         here = self.members.pairing(pairing_id)
@@ -73,7 +73,7 @@ class JourneyStory:
         return here
 
     def holders(self, pairing: Json) -> list[str]:
-        """The members who hold a seat for it."""
+        """The members who hold a seat for the pairing."""
         held = {member: self.members.ledger(member)["held"] for member in partners(pairing)}
         return [member for member in held if pairing["pairing_id"] in {seat["pairing_id"] for seat in held[member]}]
 
@@ -108,7 +108,10 @@ def months_after(text: str, months: int) -> str:
 
 
 def release_if_it_waits(story: JourneyStory, import_id: str) -> None:
-    """A file that touches more than 5 % of the running pairings waits for release; one pairing is more here."""
+    """Release an import that waits.
+
+    It waits when it affects more than 5 % of the running pairings, and one pairing exceeds that here.
+    """
     api = story.stack.api("profiles", admin(story.stack))
     settled = wait_until(
         lambda: next(
@@ -159,7 +162,7 @@ class TestJourney:
         assert [(said["proposed"], said["withdrawn"]) for said in mine] == [(9, 0)]
 
     def test_two_acceptances_form_a_pairing(self, story: JourneyStory) -> None:
-        """One acceptance alone shows to nobody."""
+        """A single acceptance is visible to no other person."""
         pairing = story.a_proposal()
         senior, junior = partners(pairing)
         story.members.answer(senior, pairing["pairing_id"], "accepted")
@@ -222,7 +225,7 @@ class TestJourney:
         assert story.holders(pairing) == []
 
     def test_leaving_the_company_ends_the_pairing(self, story: JourneyStory) -> None:
-        """HR's file tells of the departure."""
+        """HR's file reports the departure."""
         pairing = story.a_formed()
         by_id = {id: external for external, id in story.members.ids.items()}
         leaver = by_id[partners(pairing)[1]]

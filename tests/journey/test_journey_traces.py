@@ -99,9 +99,9 @@ class TestLegs:
         )
 
     def test_each_leg_links_to_the_one_before(self, life: PairingTraces) -> None:
-        """From the end of a pairing back to its proposal."""
+        """The links lead from the end of a pairing back to its proposal."""
         traces = life.traces()
-        assert len(traces) >= len(life.legs) + 2, "with those that a deadline began"
+        assert len(traces) >= len(life.legs) + 2, "includes the legs that a deadline started"
         assert traces[0] == life.legs["put together"].trace_id
         pointed: dict[str, set[str]] = {trace: set() for trace in traces}
         for span in life.spans():

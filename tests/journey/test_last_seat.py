@@ -1,4 +1,4 @@
-"""Nobody exceeds their capacity, also with two acceptances at the same moment on two replicas of the matcher."""
+"""No member exceeds their capacity, even with two acceptances at the same moment on two replicas of the matcher."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ def ask(members: Members, senior: str, junior: str) -> str:
 
 
 def accept_both_at_once(members: Members, junior: str, requests: Sequence[str]) -> list[httpx.Response]:
-    """The junior says yes to both in the same moment, to each on another replica."""
+    """The junior accepts both proposals at the same moment, each on another replica."""
     together = Barrier(2)
 
     def accept(request: str, replica: str) -> httpx.Response:
@@ -69,13 +69,13 @@ class TestLastSeat:
             assert (winner.status_code, loser.status_code) == (200, 409)
             assert winner.json()["pairing"]["state"] == "formed"
             why = loser.json()["code"], loser.json()["detail"]
-            lapsed = ("not_open", "This request is no longer open.")  # by a reaction, since the place was taken
+            lapsed = ("not_open", "This request is no longer open.")  # by a reaction, because the seat was taken
             assert why in (("no_seat", "All places of this member are taken."), lapsed)
         agreed(members)
         taken = Counter(partners(pairing)[1] for pairing in live(members))
         assert taken == Counter(dict.fromkeys(juniors, 1))
         winners = Counter(str(pair[0].status_code) for pair in answers)
-        assert set(winners) == {"200", "409"}, "each replica won some"
+        assert set(winners) == {"200", "409"}, "each replica won at least once"
 
     def test_a_lower_capacity_ends_nothing_and_admits_nobody(self, members: Members) -> None:
         senior = members.of("senior")[0]
@@ -131,7 +131,7 @@ def live(members: Members, member: str | None = None) -> list[Json]:
 
 
 def agreed(members: Members) -> None:
-    """Ledgers and pairings say the same of every seat, and no reservation is left half-way."""
+    """Ledgers and pairings agree about every seat, and no reservation is incomplete."""
     members.stack.settle()
     holding = {
         (member, live_pairing["pairing_id"]) for live_pairing in live(members) for member in partners(live_pairing)

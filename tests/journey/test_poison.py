@@ -41,7 +41,7 @@ SECRET = "Kasimira Heldenreich"
 
 
 def heard_types() -> list[type[EventData]]:
-    """One type of each topic that is read; two of privacy, where services read different ones."""
+    """One type of each topic that a service reads; two types of privacy, because services read different ones."""
     chosen: dict[str, type[EventData]] = {}
     for event in EVENTS:
         if any(hearing.find_type(event.TYPE) for hearing in HEARING.values()):
@@ -65,7 +65,7 @@ def hand(stack: Stack) -> Hand:
 
 @dataclass
 class Teller:
-    """Writes good records of one type, and bad ones between them; remembers the positions of the bad ones."""
+    """Writes good records of one type with bad ones between them, and remembers the positions of the bad ones."""
 
     hand: Hand
     type: type[EventData]
@@ -77,7 +77,7 @@ class Teller:
         return self.type.TOPIC.name
 
     def tell(self, key: str | None = None) -> str:
-        """A good record about an object that no other record names."""
+        """Write a good record about an object that no other record names."""
         id = key or new_id()
         event = examples()[self.type].model_copy(update={self.type.KEY: id})
         self.hand.put(self.topic, id, event.model_dump_json().encode(), headers(self.type, id))
@@ -85,7 +85,7 @@ class Teller:
         return id
 
     def poison(self, kind: str, value: bytes | None, headers: Headers) -> None:
-        """A bad record in the middle of good ones."""
+        """Write a bad record in the middle of good ones."""
         before = self.tell()
         self.bad[self.hand.put(self.topic, before, value, headers)] = kind
         self.tell(before)
@@ -179,7 +179,7 @@ class TestPoison:
                 key = topic.name, type.TYPE
                 assert (
                     handled[key] - before[name].get(key, 0) >= teller.good
-                )  # more than one, where a batch was delivered again
+                )  # more than one if a batch was delivered again
                 passed_over = figures(stack, name, "viceversa_events_skipped")
                 assert passed_over[topic.name, ""] > skipped[name].get((topic.name, ""), 0)
             assert SECRET not in stack.log(name)
@@ -217,7 +217,7 @@ class TestPoison:
         assert rows.find_one({"_id": id, "grave": False})
 
     def test_dead_letters_are_listed_shown_and_replayed(self, stack: Stack, hand: Hand) -> None:
-        """The dead letter holds a good record that an older release could not handle."""
+        """The dead letter holds a good record that an older release could not process."""
         member = new_id()
         event = examples()[ProfileChanged].model_copy(update={"member_id": member})
         partition, offset = hand.put(
@@ -247,7 +247,7 @@ class TestPoison:
             assert bool(sum(again)) == (name == "matcher"), name
 
     def test_a_foreign_record_is_never_the_last_of_a_key(self, stack: Stack, hand: Hand) -> None:
-        """Compaction would keep it and drop the profile: a reader from the beginning would never see the member."""
+        """Compaction would keep it and drop the profile. A new reader would then never see the member."""
         imported(stack, begin_import(stack, csv_of([JourneyPerson("POISON-1", "senior", "Poison One")])))
         admin = stack.api("profiles", stack.token(None, "admin"))
         [person] = ok(admin.get("/members", params={"external_id": "POISON-1"}))["items"]

@@ -1,6 +1,7 @@
-"""Every byte of every topic, log, span, page and database is searched for the words of one person.
+"""Every byte of every topic, log, span, page and database is searched for the texts of one member.
 
-Before their erasure, the words are only where the design allows them; after it, and after compaction, nowhere.
+Before the erasure they appear only in the places that the design allows. After erasure and compaction they appear
+nowhere.
 """
 
 from datetime import timedelta
@@ -53,7 +54,7 @@ def erased(life: CanaryLife) -> CanaryLife:
 
 class TestBeforeErasure:
     def test_name_and_address_are_on_contacts_alone(self, life: CanaryLife) -> None:
-        """Other words of the person are on no topic."""
+        """Other texts of the member are on no topic."""
         by_topic: dict[str, set[str]] = {}
         for location, key, content in on_topics(life.stack):
             if words := words_in(content):
@@ -130,7 +131,7 @@ class TestBeforeErasure:
                 assert location == "feedback.courses" or field.encode() not in content, f"{location}: {field}"
 
     def test_mails_hold_the_names_of_the_two_alone(self, life: CanaryLife) -> None:
-        """The one exception: a mail is written to be read."""
+        """Mails are the one exception, because people read them."""
         partners = [ADDRESS, *(f"cn.j{n}@halden.example" for n in range(7))]
         seen_words: set[str] = set()
         for mail in life.stack.mails().values():
@@ -229,7 +230,7 @@ class TestAfterErasure:
         assert {location for location, _, content in on_topics(erased.stack) if words_in(content)} == set()
 
     def test_no_mail_comes_to_them_or_about_them(self, erased: CanaryLife) -> None:
-        """While business time goes on, and others are reminded of what is open."""
+        """Business time advances, and other members receive their reminders."""
         erased.stack.advance(timedelta(days=10))
 
         def new() -> list[bytes]:

@@ -1,7 +1,7 @@
-"""One request's trace runs unbroken from HTTP through outbox and Kafka into every service that hears of it.
+"""The trace of one request is unbroken, from HTTP through outbox and Kafka into every service that reads its events.
 
 A chain is written ``service: span > service: span``; each span in it is the direct parent of the next. A service that
-hears more is one line more here.
+reads more events needs one more line here.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ PEOPLE = cohort("traces", 3, 3)
 
 @pytest.fixture(scope="module")
 def records(stack: Stack) -> Iterator[OtherSystem]:
-    """Every record of every topic, also those that other systems may not read."""
+    """Every record of every topic, including topics that other systems may not read."""
     topics = (
         "profiles.v1",
         "contacts.v1",
@@ -202,6 +202,6 @@ class TestTraces:
 
 
 def since(began: datetime, records: OtherSystem) -> list[SubscriberRecord]:
-    """Only the records of these tests: spans that a killed process had not exported are missing."""
+    """Only the records of these tests, because a killed process loses the spans that it had not exported."""
     records_since = [event.record for event in records.events]
     return [record for record in records_since if datetime.fromisoformat(record.text("ce_time")) >= began]

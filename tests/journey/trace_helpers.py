@@ -1,4 +1,4 @@
-"""Traces as a caller and the collector see them: one human action and all that follows, and a pairing's whole life."""
+"""Traces from the view of a caller and a collector: one action with all its effects, and a pairing's whole life."""
 
 import secrets
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ PRODUCER, CONSUMER = 4, 5
 
 @dataclass
 class Leg:
-    """One human action and all its effects. The trace id is drawn here, like that of a tracing browser."""
+    """One human action and all its effects. The trace id is created here, as by a tracing browser."""
 
     collector: Collector
     prefix: str
@@ -39,7 +39,10 @@ class Leg:
         return [span for span in self.spans() if span.kind == kind]
 
     def chain(self, chain: str) -> list[Span] | None:
-        """The spans of the chain, if they exist; a first span that answers a request is a child of the caller's."""
+        """The spans of the chain, if they exist.
+
+        A first span that answers a request is a child of the caller's span.
+        """
         inner = ("send", "process", "due")
         names = chain.split(" > ")
         parents: list[str] | None = [self.caller] if not names[0].split(": ")[1].startswith(inner) else None
@@ -63,7 +66,7 @@ def act(leg: Leg, client: httpx.Client, method: str, path: str, body: Json | Non
 
 @dataclass
 class PairingTraces:
-    """One pairing from proposal to end. Each step is a leg; legs that a deadline began have no caller."""
+    """One pairing from proposal to end. Each step is a leg; legs that a deadline started have no caller."""
 
     members: Members
     collector: Collector
@@ -82,7 +85,7 @@ class PairingTraces:
         self.members.stack.rest()
 
     def has(self, *chains: str) -> None:
-        """In any trace about this pairing."""
+        """Wait for these chains in any trace about this pairing."""
         for chain in chains:
             wait_until(partial(self._has, chain), f"{chain} in a trace of the pairing", 10)
 
@@ -95,7 +98,7 @@ class PairingTraces:
 
     def spans(self) -> list[Span]:
         about = {span.trace_id for span in list(self.collector.spans) if self._is_told_in(span)}
-        about |= {leg.trace_id for leg in self.legs.values()}  # the draft of one side reaches nobody
+        about |= {leg.trace_id for leg in self.legs.values()}  # no service reads the draft of one side
         return [span for span in list(self.collector.spans) if span.trace_id in about]
 
     def phases(self) -> list[Span]:

@@ -104,7 +104,7 @@ def _bytes(value: str | bytes | None) -> bytes | None:
 
 
 class Hand:
-    """Writes records to topics, without the checks of a service."""
+    """Writes records to topics without the checks of a service."""
 
     def __init__(self, stack: Stack) -> None:
         self._prefix = stack.prefix
