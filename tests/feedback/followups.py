@@ -130,9 +130,9 @@ class SimulatedPairing:
         self.receive(PairingEnded, "ended", ended_at=self.now, end_kind=kind)
 
     def advance_to(self, at: datetime) -> None:
-        """Advance the clock, and do what becomes due on the way."""
+        """Advance the clock, and do all work that becomes due meanwhile."""
         while self.followup.due is not None and self.followup.due <= at:
-            assert self.followup.due > self.now, "what was due has been done"
+            assert self.followup.due > self.now, "all due work is done"
             self.now = self.followup.due
             self._take((self.followup, []))
         self.now = at
@@ -156,7 +156,7 @@ class SimulatedPairing:
         self.apply(lambda followup, moment: sessions.report_outcome(followup, id, "missed", moment))
 
     def hold(self, id: str | None = None) -> None:
-        """They met just now, with or without a date."""
+        """Report a meeting that took place just now, with or without a date."""
         if id is not None:
             self.apply(lambda followup, moment: sessions.report_outcome(followup, id, "held", moment))
         else:

@@ -32,7 +32,7 @@ steps = st.lists(
 class TestReleases:
     @given(steps, st.integers(0, 9))
     def test_differ_by_nobody_or_at_least_k_people(self, story: list[tuple[str, str, int]], k: int) -> None:
-        """For any sequence of answers, erasures and releases: the difference is about k people or about nobody."""
+        """After any answers, erasures and releases, two releases differ by no person or by at least k people."""
         waiting: list[Contribution] = []
         cell: Cell | None = None
         released: list[tuple[dict[int, int], int]] = [({}, 0)]

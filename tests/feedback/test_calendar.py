@@ -1,4 +1,4 @@
-"""Deadlines in local days, without weekends and pauses, also in the nights in which the clocks change."""
+"""Deadlines in local days, without weekends and pauses, also in nights with a clock change."""
 
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -57,7 +57,7 @@ class TestDeadline:
     def test_leaves_the_given_number_of_working_days(
         self, data: st.DataObject, start: datetime, zone: str, days: int
     ) -> None:
-        """Days that a pause touched do not count."""
+        """Days with a pause do not count."""
         held_up = data.draw(pauses(start))
         end = working_day_ends(start, days, [zone], held_up)
         paused_days = {

@@ -1,4 +1,4 @@
-"""The follow-up of a pairing by facts only, over simulated months."""
+"""The follow-up of a pairing by its facts, over simulated months."""
 
 import contextlib
 from collections import Counter
@@ -109,7 +109,7 @@ class TestFirstMeeting:
 
 class TestInactivity:
     def test_is_noticed_once_and_again_after_an_improvement(self) -> None:
-        """Two weeks without a date after the last meeting."""
+        """The case: no new date for two weeks after the last meeting."""
         life = SimulatedPairing()
         life.advance_days(7)
         life.hold()
@@ -263,7 +263,7 @@ class TestPartnerChange:
 
 
 def act_randomly(data: st.DataObject, life: SimulatedPairing) -> None:
-    """A random act of the two; it may be rejected."""
+    """A random action of one of the two members; it may be rejected."""
     dated = [meeting.session_id for meeting in life.followup.sessions if meeting.state == "scheduled"]
     match data.draw(st.sampled_from(["schedule", "met", "missed", "cancel", "pause", "resume", "wait"])):
         case "schedule":
@@ -286,7 +286,7 @@ class TestFacts:
     def test_exactly_the_current_facts_have_been_published(
         self, data: st.DataObject, start: datetime, zone: str
     ) -> None:
-        """After each random act in a year the current facts have been published, and nothing was due twice."""
+        """After each random action in a year the current facts have been published, and no item was due twice."""
         life = SimulatedPairing(start, {"senior": zone, "junior": "Europe/Berlin"})
         for _ in range(data.draw(st.integers(1, 25))):
             life.advance_days(data.draw(st.floats(0.01, 25)))

@@ -18,7 +18,7 @@ async def types_on(company: FeedbackHarness, topic: Any = FEEDBACK) -> list[str]
 
 
 async def events_of_type(company: FeedbackHarness, type: str, topic: Any = FEEDBACK) -> list[dict[str, Any]]:
-    """Wait until there is an event of this type, and return all of them."""
+    """Wait until an event of this type exists, and return all events of this type."""
 
     async def there() -> bool:
         return type in await types_on(company, topic)

@@ -220,7 +220,7 @@ def imported(stack: Stack, import_id: str, seconds: float = QUIET_MACHINE_S) -> 
 
 
 def ids_of(stack: Stack, programme: str) -> dict[str, str]:
-    """Member ids by HR's number, for everybody in the programme."""
+    """Member ids by HR's number, for all members of the programme."""
     members = everything(partial(stack.api("profiles", admin(stack)).get, "/members"), {"programme": programme})
     return {member["external_ids"][0]["id"]: str(member["member_id"]) for member in members}
 

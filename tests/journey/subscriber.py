@@ -124,7 +124,7 @@ class OtherSystem:
         return states
 
     def who_with_whom(self, programme: str) -> set[frozenset[str]]:
-        """The pairs of a programme that are together now, from ``pairing-states.v1`` alone."""
+        """The current pairs of a programme, from ``pairing-states.v1`` alone."""
         return {
             frozenset(participant["member_id"] for participant in state["participants"])
             for state in self.states().values()

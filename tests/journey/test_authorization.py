@@ -399,7 +399,7 @@ def _pair(cast: Actors, senior: str, junior: str) -> dict[str, str]:
 
 
 def viewers(cast: Actors) -> dict[str, Callable[[str], httpx.Client]]:
-    """Everybody except ``j5`` and ``s1``, the owners of the secrets."""
+    """All users except ``j5`` and ``s1``, the owners of the secrets."""
     return {
         "the senior": lambda service: cast.member("s5", service),
         "the senior, who coordinates": lambda service: cast.coordinator(A, service, who="s5"),

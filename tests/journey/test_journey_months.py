@@ -1,9 +1,9 @@
-"""The months after the first yes: one small programme lives its whole life, and business time is moved on.
+"""The months after the first acceptance: the whole life of one small programme, while business time advances.
 
-Six pairs, called by what happens to them. *lasting* begins late, meets, is renewed and comes to its planned end;
-*changing* asks for somebody else; *pausing* takes a break; *quiet* never meets, and then one of the two leaves the
-company; *parting* ends because one of the two is erased; *refused* never begins. After each step the people's mail and
-inbox are what the table of purposes says; in the end mail, inbox, the notifier's records and its events agree.
+Six pairs are named by their history. *lasting* begins late, meets, is renewed and reaches its planned end; *changing*
+requests another partner; *pausing* takes a break. *quiet* never meets, and then one member leaves the company;
+*parting* ends because one member is erased; *refused* never begins. After each step mail and inbox match the table of
+purposes. In the end mail, inbox, the notifier's records and its events agree.
 """
 
 from collections import Counter, defaultdict
@@ -382,7 +382,7 @@ class TestMonths:
         assert not [figure for figure in report["figures"] if figure["name"].startswith("1:")]
 
     def test_a_partner_change_ends_the_pairing_without_blame(self, months: MonthsStory) -> None:
-        """Nobody learns who asked for it."""
+        """No other person learns who requested the change."""
         months.until(months.day(33))
         senior, junior = months.both("changing")
         ok(months.members.feedback(junior).post(f"/pairings/{months.id('changing')}/partner-change", json={}))

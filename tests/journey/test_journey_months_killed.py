@@ -1,7 +1,7 @@
-"""`kill -9` in the months after the first yes, at moments of each service's work: nothing is lost or said twice.
+"""`kill -9` in the months after the first acceptance: no data is lost, and no message is sent twice.
 
-Whatever the moment, what was acknowledged over HTTP is what an independent consumer counts, everybody holds their own
-seat alone, each message leaves once, and deadlines that come later are kept.
+Each service is killed at several moments of its work. An independent consumer counts exactly the facts that were
+acknowledged over HTTP. Each member holds only their own seat, each message is sent once, and later deadlines are kept.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from tests.patience import patience
 PROGRAMME = "killmonths"
 PAIRS = 6
 ACTS = 8
-"""Of each pair while services die."""
+"""The number of acts of each pair while services die."""
 
 LONG_S = 30.0
 DAY = timedelta(days=1)
@@ -153,7 +153,7 @@ def lived(
 
 
 def a_month_later(members: Members, pairs: list[Json], catcher: Wavering) -> None:
-    """The matcher dies before it hears of a wish, feedback while it asks people, notifier with mail half-way out."""
+    """The matcher dies before it reads a request, feedback while it sends questions, notifier during a delivery."""
     stack = members.stack
     die(stack, "matcher")
     ok(members.feedback(partners(pairs[-1])[1]).post(f"/pairings/{pairs[-1]['pairing_id']}/partner-change", json={}))

@@ -1,9 +1,9 @@
-"""Matcher, feedback and notifier, real and whole, over a store, a log and a clock in memory.
+"""Matcher, feedback and notifier, complete, with an in-memory store, log and clock.
 
-Nothing of the services is replaced: their parts come from their own `build`, events pass through the real relay, are
-read from their bytes by the real consumer, and sweeps find what is due. Time goes from one thing that happens to the
-next. Sweeps come every ten minutes, at minutes at which nothing falls due by itself; one that would find nothing is
-left out. Each topic reaches each service in its own time, some of it late, and now and then a batch comes twice.
+No part of the services is replaced. Their parts come from their own `build`, events pass through the real relay, the
+real consumer reads their bytes, and sweeps find due work. Time advances from one event to the next. Sweeps run every
+ten minutes, at minutes without any deadline; a sweep without work is skipped. Each topic reaches each service with its
+own delay, and sometimes late. Sometimes a batch arrives twice.
 """
 
 import asyncio
@@ -53,15 +53,15 @@ from tests.chassis.memory_store import MemoryCollection, MemoryStore
 
 SWEEP = timedelta(minutes=10)
 OFFSET = timedelta(minutes=3)  # no deadline and no quiet hour falls on such a minute
-LATEST = timedelta(minutes=25)  # that a topic may be behind
-LATE, TWICE = 0.04, 0.01  # how often a record comes late, a batch twice
+LATEST = timedelta(minutes=25)  # the greatest delay of a topic
+LATE, TWICE = 0.04, 0.01  # probabilities of a late record and of a repeated batch
 REFUSALS = (CommandRejected, Problem)
 
 Action = Callable[[], Awaitable[None]]
 
 
 class Hands(Clock):
-    """Both clocks are one, as they are where no file of business time is configured."""
+    """Both clocks are the same, as without a configured file of business time."""
 
     def __init__(self, at: datetime) -> None:
         super().__init__()
@@ -86,18 +86,18 @@ class LoggedEvent:
 
 @dataclass(frozen=True)
 class Arrived:
-    """A mail, and its arrival at the mail server."""
+    """A mail, and the time of its arrival at the mail server."""
 
     at: datetime
     letter: OutgoingMail
 
 
 class Post:
-    """The mail server; it usually accepts. ``doubtful``: it gave no final reply."""
+    """The mail server; it usually accepts. ``doubtful``: mails without a final reply."""
 
     def __init__(self, clock: Clock, chance: random.Random) -> None:
         self._clock, self._chance = clock, chance
-        self.attempts: list[Arrived] = []  # also those that failed: each takes one of the week's places
+        self.attempts: list[Arrived] = []  # including failed attempts: each counts towards the weekly limit
         self.arrived: list[Arrived] = []
         self.troubles: Counter[str] = Counter()
         self.put_off: set[str] = set()
@@ -124,7 +124,7 @@ class Post:
 
 
 class SolvesHere(Solver):
-    """The same computation, not in a process of its own."""
+    """The same computation, in this process instead of a separate one."""
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__("", "", "")
@@ -138,7 +138,7 @@ class SolvesHere(Solver):
 
 
 class _Wire:
-    """The broker, as the relay of one service reaches it."""
+    """The broker, from the view of one service's relay."""
 
     def __init__(self, company: "InMemoryPlatform") -> None:
         self._company = company
@@ -152,7 +152,7 @@ class _Wire:
         return done
 
     async def renew(self) -> None:
-        raise AssertionError("nothing is refused here")
+        raise AssertionError("this broker refuses no record")
 
 
 class _InMemory(Chassis):
@@ -185,20 +185,23 @@ class Service:
     consumer: Consumer[Any]
     routes: Mapping[str, Callable[..., Awaitable[Any]]]
     coming: list[tuple[datetime, int, KafkaRecord]] = field(default_factory=list)
-    reaches: dict[str, datetime] = field(default_factory=dict)  # by topic: when its latest record does
+    reaches: dict[str, datetime] = field(default_factory=dict)  # by topic: the arrival time of its latest record
     heard: dict[str, datetime] = field(default_factory=dict)  # by event id
 
     def __post_init__(self) -> None:
         self.topics = {topic.name for topic in self.parts.handlers.topics()}
 
     def earliest(self) -> datetime | None:
-        """The times at which a sweep would find work."""
+        """The times at which a sweep would find due work."""
         times = (_documents(sweep.aggregates).earliest(sweep.on) for sweep in self.parts.sweeps)
         return min((at for at in times if at is not None), default=None)
 
 
 class InMemoryPlatform:
-    """``do`` something at some time; ``live`` until the end. ``listeners`` hear every record as it is appended."""
+    """``do`` schedules an action; ``live`` runs until the end.
+
+    ``listeners`` receive every record when it is appended.
+    """
 
     def __init__(self, begin: datetime, chance: random.Random) -> None:
         self.clock = Hands(begin)
@@ -250,11 +253,14 @@ class InMemoryPlatform:
     async def ask(
         self, service: str, route: str, who: str, roles: Sequence[Role] = ("member",), **arguments: Any
     ) -> Any:
-        """The response of the route; None where it refuses. ``who``: the member; arguments are those of the route."""
+        """Call the route and return its response, or None if the service refuses.
+
+        ``who``: the member; other arguments are those of the route.
+        """
         principal = Principal(who, who, frozenset(roles), frozenset())
         command = Command(Op(f"{who}/{route}/{next(self._numbers)}", kind="command"), None, principal)
         endpoint = self.services[service].routes[route]
-        context = self.services[service].parts.context  # endpoints name it after their service
+        context = self.services[service].parts.context  # endpoints name the parameter after their service
         given = {"asked": command, "command": command, "principal": principal, service: context, **arguments}
         wanted = endpoint.__code__.co_varnames[: endpoint.__code__.co_argcount]
         if "response" in wanted:
@@ -266,7 +272,7 @@ class InMemoryPlatform:
             return None
 
     def say(self, event: EventData | Tombstone) -> None:
-        """An event of profiles, the one service that is missing here."""
+        """Publish an event of profiles, the only service that is missing here."""
         kind = event.type if isinstance(event, Tombstone) else type(event)
         subject = event.key if isinstance(event, Tombstone) else event.subject()
         self._said[subject] += 1
@@ -338,7 +344,7 @@ class InMemoryPlatform:
         return [*times, self._actions[0][0]] if self._actions else times
 
     def _next_sweep(self) -> list[datetime]:
-        """The first sweep that would find something; empty where none would."""
+        """The time of the first sweep with work; empty if no sweep would find any."""
         times = [at for service in self.services.values() if (at := service.earliest()) is not None]
         return [max(first_sweep(max(min(times), self.clock.at)), self._swept + SWEEP)] if times else []
 
@@ -375,7 +381,7 @@ class InMemoryPlatform:
 
 
 def first_sweep(at: datetime) -> datetime:
-    """The first sweep that comes at this time or after it."""
+    """The first sweep at this time or later."""
     origin = datetime(2026, 1, 1, tzinfo=UTC) + OFFSET
     return origin + -((origin - at) // SWEEP) * SWEEP
 

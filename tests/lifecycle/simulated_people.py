@@ -1,8 +1,9 @@
 """Three hundred people and a coordinator who act at random, from one seed.
 
-They answer, decline or forget, meet, cancel, miss and pause, are away or on leave, leave the programme or the company,
-ask to be forgotten or for somebody else, choose a partner themselves, renew, and read mail in several zones or not at
-all. They know nothing of the rules; what they may not do is refused, as it would be by a page on their screen.
+They answer, decline or forget; they meet, cancel, miss and pause. They are absent or on leave, and leave the programme
+or the company. They request erasure or another partner, choose a partner themselves, and renew. They read mail in
+several time zones or not at all. They do not know the rules. The services refuse forbidden actions, as they refuse them
+on a page.
 """
 
 import json
@@ -54,7 +55,7 @@ Doing = Callable[[], Coroutine[Any, Any, Any]]
 
 @dataclass
 class SimulatedPerson:
-    """The current data by HR and by themselves. ``capacities``: each capacity and its start."""
+    """The current data, as HR and the person entered them. ``capacities``: each capacity and its start."""
 
     id: str
     side: Side
@@ -141,7 +142,7 @@ class People:
         self.chance = random.Random(company.chance.random())
         self.members = {person.id: person for person in (self._person(n) for n in range(PEOPLE))}
         self.asked_for_another: dict[str, tuple[str, str]] = {}
-        self.unanswered: set[tuple[str, Side]] = set()  # who never meant to answer
+        self.unanswered: set[tuple[str, Side]] = set()  # the person never intended to answer
         self.pairs: dict[str, SimulatedPair] = {}
         company.listeners.append(self._hear)
 
@@ -167,7 +168,7 @@ class People:
         )
 
     async def begin_year(self) -> None:
-        """The programme opens; people are invited and sign up; the year's turns of fate are drawn."""
+        """Open the programme, invite people, let them sign up, and draw the random events of the year."""
         company = self.company
         for id in (*COORDINATORS, *ASSISTANTS):
             company.say(
@@ -207,7 +208,7 @@ class People:
     def _sign_up(self, person: SimulatedPerson, joins: datetime) -> None:
         self.company.do(joins, partial(self._becomes, person, state="invited"))
         if self.chance.random() < 0.35:
-            return  # invited, and never says anything
+            return  # invited, but never answers
         if self.chance.random() < 0.2:
             self._at(
                 person, joins + DAY * self.chance.uniform(0, 0.7), partial(self._becomes, person, state="enrolled")
@@ -215,7 +216,7 @@ class People:
         self._at(person, joins + DAY * self.chance.uniform(0.8, 1.5), partial(self._becomes, person, state="ready"))
 
     def _fates(self) -> None:
-        """Each befalls some at a time of their own."""
+        """Draw random events, each for some members at a random time."""
         some = list(self.members.values())
         self.chance.shuffle(some)
         draw = iter(some)
@@ -242,7 +243,7 @@ class People:
     def _some_day(self) -> datetime:
         return self.begin + DAY * self.chance.uniform(12, 350)
 
-    # Events in the life of one person.
+    # Events for one person.
 
     async def _becomes(self, person: SimulatedPerson, **changes: Any) -> None:
         if not person.here:
@@ -280,7 +281,7 @@ class People:
         self.company.do(person.erased_at + timedelta(seconds=self.chance.choice((0, 1, 900))), tombstones)
 
     async def _wish(self, person: SimulatedPerson) -> None:
-        """Own hours, and some things not by mail."""
+        """Set own quiet hours, and switch off some purposes by mail or completely."""
         wishes = {"meeting_soon": ChannelPreference(email=False)} if self.chance.random() < 0.5 else {}
         if self.chance.random() < 0.2:
             wishes["half_way"] = ChannelPreference(email=False, inbox=False)
@@ -289,13 +290,13 @@ class People:
             person.hours_since = self.company.clock.now()
 
     async def _meet_after_the_night(self, zone: str, night: datetime) -> None:
-        """Some have a meeting a day after the hour that is missing or comes twice: their reminder falls on it."""
+        """Some pairs meet one day after the missing or repeated hour, so their reminder is due in that hour."""
         starts = night.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC) + DAY
         theirs = [pair for pair in self.pairs.values() if zone in (pair.senior.zone, pair.junior.zone)]
         for pair in self.chance.sample(theirs, min(16, len(theirs))):
             await pair.give_this_date(starts)
 
-    # Acts of coordinators.
+    # Actions of coordinators.
 
     async def _coordinate(self, route: str, **arguments: Any) -> Any:
         return await self.company.ask("matcher", route, "boss", ("admin",), **arguments)
@@ -316,7 +317,7 @@ class People:
             await self._coordinate("POST /programmes/{id}/pairings", id=PROGRAMME, body=body)
 
     async def _choose(self, person: SimulatedPerson) -> None:
-        """Ask the first of the shortlist, who says yes, no or nothing."""
+        """Request the first member of the shortlist, who accepts, declines or does not answer."""
         shown = await self._ask("matcher", "GET /programmes/{id}/shortlist", person, id=PROGRAMME, limit=3)
         if shown is None or not shown.items:
             return
@@ -332,7 +333,7 @@ class People:
                 lambda: self._ask("matcher", f"POST /requests/{{id}}/{verb}", partner, id=made.request_id),
             )
 
-    # Acts of the two of a pairing.
+    # Actions of the members of a pairing.
 
     def _hear(self, said: LoggedEvent) -> None:
         if said.value is None:
@@ -387,7 +388,7 @@ class People:
 
         self.company.do(self.company.clock.now() + DAY * min(self.chance.expovariate(1 / 5), 25), answer)
 
-    # Execution of acts.
+    # Execution of actions.
 
     async def _ask(self, service: str, route: str, person: SimulatedPerson, **arguments: Any) -> Any:
         if person.here and person.employment != "on_leave":
@@ -404,7 +405,7 @@ class People:
         since: datetime | None = None,
         **arguments: Any,
     ) -> datetime:
-        """So many days from now the person does this; returns when."""
+        """Let the person do this after the given number of days, and return the time."""
         at = self._awake(person, (since or self.company.clock.now()) + DAY * days)
         self.company.do(at, lambda: self._ask(service, route, person, **arguments))
         return at
@@ -413,7 +414,7 @@ class People:
         self.company.do(self._awake(person, at), doing)
 
     def _awake(self, person: SimulatedPerson, at: datetime) -> datetime:
-        """The same time, or during the person's next day."""
+        """The same time if the person is awake, or else a time during the person's next day."""
         local = at.astimezone(ZoneInfo(person.zone or "UTC"))
         if 8 <= local.hour < 20:
             return at
@@ -425,7 +426,7 @@ class People:
 
 @dataclass
 class SimulatedPair:
-    """Two members who accepted, and their later acts."""
+    """Two members who accepted, and their later actions."""
 
     people: People
     id: str
@@ -439,7 +440,7 @@ class SimulatedPair:
 
     def begin(self) -> None:
         draw = self.chance.random()
-        if draw > 0.1:  # others never think of it
+        if draw > 0.1:  # other pairs never do it
             self._book(self.chance.uniform(0.5, 8) if draw > 0.25 else self.chance.uniform(9, 45))
         elif self.chance.random() < 0.7:
             self._may(self._either(), self.chance.uniform(40, 80), "matcher", "POST /pairings/{id}/end")
@@ -483,7 +484,7 @@ class SimulatedPair:
             self.people.asked_for_another[self.id] = (self.senior.id, self.junior.id)
 
     def _book(self, days: float) -> None:
-        """In so many days the senior gives the next meeting a date, or they just meet."""
+        """After the given number of days the senior books the next meeting, or both meet without a date."""
         self.people._at(self.senior, self._now() + DAY * days, self._give_a_date)
 
     async def _give_a_date(self) -> None:
@@ -499,7 +500,7 @@ class SimulatedPair:
         view = await self.people._ask("feedback", "POST /pairings/{id}/sessions", self.senior, id=self.id, body=body)
         if view is None:
             if self.chance.random() < 0.8:
-                self._book(self.chance.uniform(3, 12))  # perhaps on hold; they think of it again
+                self._book(self.chance.uniform(3, 12))  # perhaps on hold; they try again
             return
         session = next(item for item in view.sessions if item.starts_at == body.starts_at and item.state == "scheduled")
         self._becomes_of(session.session_id, starts)

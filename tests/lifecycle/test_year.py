@@ -1,8 +1,8 @@
-"""A year of three hundred people through the real rules of matcher, feedback and notifier.
+"""A year of three hundred people with the real rules of matcher, feedback and notifier.
 
-The year is simulated once (see `in_memory_platform.py` and `simulated_people.py`); each test checks one property of all
-events and messages. The expectations are derived from the events alone, by other code than the services': a day begins
-with the first minute that has its date, also when clocks change.
+The year is simulated once (see `in_memory_platform.py` and `simulated_people.py`). Each test checks one property of all
+events and messages. The expectations use the events alone, and other code than the services. A day begins with the
+first minute of its date, also when clocks change.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ ON_EVENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "contact.needed": (("help_offered", "both"), ("pair_needs_a_person", "coordinators")),
 }
 """The expected messages and recipients of each event; the senior books in this programme."""
-ON_EACH_END = ("half_way", "closing_soon")  # once for each planned end that a running pairing has come to have
+ON_EACH_END = ("half_way", "closing_soon")  # once for each planned end that a running pairing has had
 MOVING = ("pairing.formed", "pairing.chartered", "pairing.resumed", "pairing.renewed")
 
 
@@ -133,7 +133,7 @@ class Year:
         return {event.pairing: list(members_of(event).values()) for event in self.of("pairing.proposed")}
 
     def two_of(self, event: YearEvent) -> list[str]:
-        """Both members of the pairing of the event, if there is one."""
+        """Both members of the event's pairing, if there is one."""
         return self._pairs.get(event.data.get("pairing_id", ""), [])
 
     def of(self, *types: str) -> list[YearEvent]:
@@ -156,7 +156,7 @@ class Year:
         return (person.zone or "UTC") if person is not None else "Europe/Berlin"
 
     def quiet(self, id: str, at: datetime) -> bool:
-        """Whether it is a quiet hour in the recipient's local time."""
+        """Whether this time is a quiet hour in the recipient's local time."""
         person, hour = self.person(id), at.astimezone(ZoneInfo(self.zone(id))).hour
         start, until = SETTINGS.care.quiet_from_hour, SETTINGS.care.quiet_until_hour
         if person is not None and person.hours is not None and person.hours_since and at >= person.hours_since:
@@ -175,7 +175,7 @@ class Year:
         )
 
     def is_going(self, id: str, by: datetime) -> bool:
-        """Whether the member has left the programme or the company by then, or is being erased."""
+        """Whether the member has left the programme or the company by this time, or is being erased."""
         person = self.person(id)
         assert person is not None
         left = person.state == "left" and person.since is not None and person.since <= by
@@ -191,7 +191,7 @@ def year() -> Iterator[Year]:
     with pytest.MonkeyPatch.context() as patch:
         drawn = random.Random(20260105)
         draw = lambda: UUID(int=drawn.getrandbits(128))  # noqa: E731
-        patch.setattr(uuid_utils, "uuid7", draw)  # so that a seed is a year
+        patch.setattr(uuid_utils, "uuid7", draw)  # the same seed gives the same year
         yield asyncio.run(lived(seed=5))
 
 
@@ -227,7 +227,7 @@ class _Errors(logging.Handler):
 
 
 def expected_messages(year: Year) -> Iterator[ExpectedMessage]:
-    """Every message of the year, from the events alone."""
+    """Every message of the year, derived from the events alone."""
     pairs = {event.pairing: members_of(event) for event in year.of("pairing.proposed")}
     for event in year.events:
         for purpose, readers in ON_EVENTS.get(event.type, ()):
@@ -309,9 +309,9 @@ def _moment(purpose: str, event: YearEvent) -> datetime | None:
 
 
 def leaves(year: Year, reader: str, ready: datetime) -> datetime:
-    """The first sweep from then on, or the first after the quiet hours that contain it."""
+    """The first sweep at this time or later that is outside quiet hours."""
     at = first_sweep(ready)
-    while year.quiet(reader, at):  # sweep by sweep: nothing is known here of how long a night is
+    while year.quiet(reader, at):  # sweep by sweep, without an assumption about the length of a night
         at += SWEEP
     return at
 
@@ -326,12 +326,12 @@ class TestMessages:
             message = due[id]
             before = (
                 message.event.type == "contact.changed" and message.at < opened
-            )  # nobody is invited before it opens
+            )  # no invitation before the programme opens
             of_pair = [year.person(member) for member in year.two_of(message.event)]
             forgotten = any(person is not None and person.erased_at is not None for person in of_pair)
             unheard = message.at > END - LATEST
             moment = _moment(message.purpose, message.event) if ROW_BY_PURPOSE[message.purpose].once_per_end else None
-            passed = moment is not None and moment < message.at  # it was said by the end that was planned before
+            passed = moment is not None and moment < message.at  # an earlier planned end has already caused the message
             assert before or unheard or forgotten or passed or year.gone_at(message.reader) is not None, message
         for id, note in year.notes.items():
             assert note.purpose == due[id].purpose
@@ -365,7 +365,7 @@ class TestMessages:
             for copy in copies:
                 assert not year.quiet(reader, copy.at), (year.notes[id], copy.at)
             nights += year.quiet(reader, year.notes[id].created_at)
-        assert nights > 300  # so many were held over a night
+        assert nights > 300  # the number of messages delayed over a night
 
     def test_no_seven_days_exceed_the_programmes_mail_limit(self, year: Year) -> None:
         by_reader: dict[str, list[datetime]] = defaultdict(list)
@@ -406,11 +406,11 @@ class TestMessages:
         assert away > 20
 
     def test_each_mail_leaves_with_the_first_allowed_sweep(self, year: Year) -> None:
-        """Later only where the week was full, or the mail server had not taken it at first."""
+        """It leaves later only if the weekly limit was reached or the mail server had deferred it."""
         post, by_reader = year.company.post, defaultdict(list)
         for attempt in year.company.post.attempts:
             by_reader[attempt.letter.to].append(attempt.at)
-        for stored_note in year.notes.values():  # the answered side takes the slot of the reminder too
+        for stored_note in year.notes.values():  # the answered side also uses the reminder's slot
             if (
                 stored_note.row.unless is not None
                 and stored_note.reason == "not_needed"
@@ -459,7 +459,7 @@ def working_days_between(start: datetime, end: datetime) -> int:
 
 @cache
 def first_moment(day: date, zone: str) -> datetime:
-    """The first minute in which a calendar on the wall shows this day or a later one."""
+    """The first minute in which the local calendar shows this day or a later one."""
     at = datetime.combine(day, datetime.min.time(), UTC) - timedelta(hours=15)
     while at.astimezone(ZoneInfo(zone)).date() < day:
         at += 30 * MINUTE
@@ -469,7 +469,7 @@ def first_moment(day: date, zone: str) -> datetime:
 
 
 def lost_days(stops: list[tuple[datetime, datetime]], zone: str) -> set[date]:
-    """Each day on which the pairing was on hold, if only for an hour."""
+    """Each day on which the pairing was on hold, even if only for an hour."""
     days: set[date] = set()
     for since, until in stops:
         day = since.astimezone(ZoneInfo(zone)).date()
@@ -480,7 +480,7 @@ def lost_days(stops: list[tuple[datetime, datetime]], zone: str) -> set[date]:
 
 
 def working_day_over(formed: datetime, days: int, zones: list[str], stops: list[tuple[datetime, datetime]]) -> datetime:
-    """The moment at which so many working days are over for both."""
+    """The time at which the given number of working days is over for both members."""
     ends = []
     for zone in zones:
         day, lost, left = formed.astimezone(ZoneInfo(zone)).date(), lost_days(stops, zone), days
@@ -492,7 +492,7 @@ def working_day_over(formed: datetime, days: int, zones: list[str], stops: list[
 
 
 def stops_of(events: list[YearEvent]) -> list[tuple[datetime, datetime]]:
-    """The intervals on hold; a pause that was never lifted lasts to the end."""
+    """The intervals on hold. A pause without an end lasts until the end of the year."""
     stops: list[tuple[datetime, datetime]] = []
     since: datetime | None = None
     for event in events:
@@ -505,7 +505,7 @@ def stops_of(events: list[YearEvent]) -> list[tuple[datetime, datetime]]:
 
 
 def asked_at(formed: datetime, days: int, zone: str, stops: list[tuple[datetime, datetime]]) -> datetime:
-    """Nine o'clock on the wall, so many days later, or on the working day that follows."""
+    """Nine o'clock local time after the given number of days, on that day or on the next working day."""
     day, lost = formed.astimezone(ZoneInfo(zone)).date(), lost_days(stops, zone)
     while days:
         day += DAY
@@ -520,7 +520,7 @@ def asked_at(formed: datetime, days: int, zone: str, stops: list[tuple[datetime,
 
 class TestDeadlines:
     def test_an_unanswered_proposal_is_reminded_exactly_once(self, year: Year) -> None:
-        """Two thirds into its time."""
+        """The reminder is due after two thirds of the proposal's time."""
         answers = {(event.pairing, event.data["side"]): event for event in reversed(year.of("answer.given"))}
         over = {event.pairing: event for event in reversed(year.of("pairing.formed", "pairing.lapsed"))}
         reminded = 0
@@ -538,7 +538,7 @@ class TestDeadlines:
                 person = year.person(member)
                 assert person is not None
                 if any(abs(at - due) < LATEST + SWEEP for at in ends) or person.erased_at or year.gone_at(member):
-                    continue  # a matter of minutes, or of another test
+                    continue  # too close in time to decide here, or covered by another test
                 note = year.notes[id]
                 if min(ends, default=END) < due:
                     assert (note.state, note.shown_at) == ("suppressed", None)
@@ -548,7 +548,7 @@ class TestDeadlines:
         assert reminded > 30
 
     def test_an_unanswered_proposal_lapses_after_its_time(self, year: Year) -> None:
-        """With the first sweep after it, and never before."""
+        """It lapses with the first sweep after its deadline, and never before."""
         over = {event.pairing: event for event in reversed(year.of("pairing.formed", "pairing.lapsed"))}
         declined = {event.pairing: event.at for event in year.of("answer.given") if event.data["answer"] == "declined"}
         lapsed = 0
@@ -572,7 +572,10 @@ class TestDeadlines:
         self,
         year: Year,
     ) -> None:
-        """Booked by the end of working day 10, held by that of day 20, in the later of the two zones, pauses aside."""
+        """It must be booked by the end of working day 10 and held by the end of working day 20.
+
+        The later of the two time zones counts; pauses do not count.
+        """
         lives = year.by_pairing("pairing.formed", "pairing.paused", "pairing.resumed", "pairing.ended")
         meetings = year.by_pairing("session.scheduled", "session.held", "session.missed", "session.cancelled")
         needed = year.by_pairing("contact.needed")
@@ -608,7 +611,7 @@ class TestDeadlines:
         assert noticed["no_first_meeting_held", True] >= 3  # moved by a pause
 
     def test_each_milestone_asks_each_side_once(self, year: Year) -> None:
-        """In the morning of a working day."""
+        """The questions come in the morning of a working day."""
         counts = Counter(
             (event.pairing, event.data["side"], event.data["milestone"]) for event in year.of("checkin.due")
         )
@@ -688,7 +691,7 @@ class TestPairs:
             for senior, two in separated.items()
             if set(two) & set(members_of(event).values()) and event.at > ended[senior].at
         ]
-        assert len(again) > 3  # and most of them go on with somebody else
+        assert len(again) > 3  # most of them continue with another partner
 
     def test_everything_is_about_the_one_programme(self, year: Year) -> None:
         assert {event.data["programme_id"] for event in year.events if "programme_id" in event.data} <= {
