@@ -99,7 +99,7 @@ class OtherSystem:
 
     def caught_up(self, seconds: float = 10.0) -> None:
         """Wait until all current records of its topics are read. Raises ``NotUnderstood``."""
-        wait_until(lambda: self._behind() == 0, "the other system has read all there is", seconds)
+        wait_until(lambda: self._behind() == 0, "all records read by the other system", seconds)
 
     # -- received data -----------------------------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ def rest(stack: Stack) -> None:
         return notes.find_one({"$or": [{"lease": {"$ne": None}}, {"due": {"$ne": None, "$lte": now}}]}) is None
 
     stack.settle()
-    wait_until(said, "everything said that was to be said")
+    wait_until(said, "all due messages sent")
     stack.settle()
 
 

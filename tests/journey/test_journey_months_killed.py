@@ -126,7 +126,7 @@ def pairs(members: Members) -> list[Json]:
     first, *others = members.pairings(state="proposed")
     formed = [members.accept_both(first)]
     courses = stack.database("feedback")["courses"]
-    wait_until(lambda: courses.find_one({"_id": first["pairing_id"]}), "the first one is taken up")
+    wait_until(lambda: courses.find_one({"_id": first["pairing_id"]}), "the first pairing read by feedback")
     die(stack, "feedback")
     formed += [members.accept_both(pairing) for pairing in others]
     stack.start()
@@ -160,11 +160,11 @@ def a_month_later(members: Members, pairs: list[Json], catcher: Wavering) -> Non
     stack.advance(31 * DAY)
     courses = stack.database("feedback")["courses"]
     query = {"_id": pairs[-1]["pairing_id"], "asked_for": "day_30:senior"}
-    wait_until(lambda: courses.find_one(query), "they are asked")
+    wait_until(lambda: courses.find_one(query), "the check-in questions sent")
     die(stack, "feedback")
     catcher.wavers = True
     stack.start()
-    wait_until(lambda: catcher.unsaid >= 3, "some mail is half-way out")
+    wait_until(lambda: catcher.unsaid >= 3, "three mails without a confirmation")
     die(stack, "notifier")
     stack.start()
     stack.rest(LONG_S)
@@ -276,7 +276,7 @@ def over(members: Members, lived: list[Json], witness: OtherSystem) -> ScriptedS
         stack.restart("notifier", **served_at(port))
         stack.until(datetime.combine(end, time(10), stack.clock.now().tzinfo))
         stack.settle(LONG_S)
-        wait_until(lambda: hurried(stack), "nothing is left to be tried again", LONG_S)
+        wait_until(lambda: hurried(stack), "no deferred message left", LONG_S)
         stack.rest(LONG_S)
         stack.stop("notifier")
     stack.restart("notifier")

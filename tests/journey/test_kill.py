@@ -126,7 +126,9 @@ class TestKill:
         ids = ids_of(stack, "kill-import")
         assert len(set(ids.values())) == MANY
         assert set(ids) == {somebody.external_id for somebody in CROWD}
-        wait_until(lambda: of_the_crowd(stack, "matcher", "members") >= MANY, "the matcher knows everybody", LEASES_S)
+        wait_until(
+            lambda: of_the_crowd(stack, "matcher", "members") >= MANY, "all members known to the matcher", LEASES_S
+        )
         assert of_the_crowd(stack, "matcher", "members") == MANY
 
     def test_answers_under_kills_form_each_pairing_once(

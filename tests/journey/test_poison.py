@@ -206,7 +206,7 @@ class TestPoison:
         id, old = new_id(), headers(type, "")
         gone = Teller(hand, type).tell()
         Teller(hand, type).tell(id)
-        wait_until(lambda: rows.find_one({"_id": id, "grave": False}), "the neighbour kept")
+        wait_until(lambda: rows.find_one({"_id": id, "grave": False}), "the neighbour stored")
         hand.put(type.TOPIC.name, gone, None, headers(type, gone))
         wait_until(lambda: rows.find_one({"_id": gone, "grave": True}), "a grave")
         event = examples()[type].model_copy(update={type.KEY: gone})
@@ -239,7 +239,7 @@ class TestPoison:
         assert '"code": "bug"' in shown
         assert member not in shown
         viceversa("replay", "matcher", position, *data)
-        wait_until(lambda: stack.database("matcher")["members"].find_one({"_id": member}), "the member known again")
+        wait_until(lambda: stack.database("matcher")["members"].find_one({"_id": member}), "the member stored again")
         stack.settle()
         for name in SERVICES:
             now = figures(stack, name, "viceversa_events_handled")
@@ -260,4 +260,4 @@ class TestPoison:
             assert len({record.partition for record in said}) == 1
             return said[-1].header("ce_type") == ProfileChanged.TYPE.encode() and len(said) > 2
 
-        wait_until(last, "the profile said again")
+        wait_until(last, "the profile published again")

@@ -237,7 +237,7 @@ class TestAfterErasure:
             return [mail for name, mail in erased.stack.mails().items() if name not in erased.mails]
 
         others = b"<cn.boss@halden.example>"
-        wait_until(lambda: any(others in mail for mail in new()), "somebody else reminded to answer")
+        wait_until(lambda: any(others in mail for mail in new()), "another member reminded to answer")
         erased.stack.settle()
         for mail in new():
             assert not words_in(mail), mail.decode()
@@ -258,4 +258,4 @@ def compact(stack: Stack) -> None:
         return not any(words_in(content) for _, _, content in on_topics(stack, PROFILES.name, CONTACTS.name))
 
     with cleaning_often(stack), configured(stack, PROFILES, **soon), configured(stack, CONTACTS, **soon):
-        wait_until(clean, "the broker has dropped what was erased", 30)
+        wait_until(clean, "the erased records removed by the broker", 30)
