@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def keep(results: list[dict[str, Any]], scale: float) -> None:
-    """Write the results beside those of the other benchmarks."""
+    """Write the results into the file, beside those of other benchmarks."""
     retained: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for result in results:
         retained[result["name"]] = {

@@ -1,4 +1,4 @@
-"""The floor of one command's HTTP part: a POST that checks its token, as ours does, and does nothing else."""
+"""The floor of a command's HTTP part: a POST that checks its token like ours, and does nothing else."""
 
 import json
 import sys

@@ -1,9 +1,9 @@
 """(k) The matcher while a round of a whole company is computed in it.
 
-People stand in the matcher's projection of a running installation; the round is asked for over HTTP. `GET /pairings` is
-asked at a steady pace, idle and during the round, and timed from the moment at which it should have been asked.
-Meanwhile members change their profiles: the matcher must hear of each, and stay the member of its group that it was.
-Then one pair is forbidden and the round solved again, and it is published as far as a few thousand proposals.
+The people are in the matcher's projection of a running installation, and the round is requested over HTTP. `GET
+/pairings` is called at a steady pace, idle and during the round, and timed from its planned start. Meanwhile members
+change their profiles: the matcher must process each change and keep its membership of the consumer group. Then one
+pair is forbidden and the round is solved again, and a few thousand proposals of it are published.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ from contracts.profiles import ProfileChanged
 from deploy.local import process
 
 GOAL = 5.0
-GOAL_AGAIN = 0.1  # of the time for the whole round, for solving it again around one change
+GOAL_AGAIN = 0.1  # share of the whole round's time, for solving it again around one change
 PEOPLE = 100_000
-SMALL = 400  # people of another programme, whose pairings are what is listed
-EVERY_S = 0.05  # between two questions
+SMALL = 400  # people of another programme, whose pairings are listed
+EVERY_S = 0.05  # between two requests
 IDLE_S = 30.0
 CHANGE_EVERY_S = 1.0  # between two changes of a profile
 FEW = 3_000  # proposals whose publication is timed
 WRITTEN = 1_000  # documents in one insert
-LONGEST_S = 900.0  # for anything
+LONGEST_S = 900.0  # limit of any wait
 
 Rows = AsyncIOMotorClient[dict[str, Any]]
 
@@ -140,7 +140,7 @@ async def _until(
 
 
 async def _measure_requests(desk: RequestDesk, done: Callable[[], bool]) -> list[float]:
-    """Seconds until each answer, counted from when it should have been asked; asked at a steady pace until ``done``."""
+    """Seconds until each response, from its planned start, at a steady pace until ``done``."""
     begin, taken = time.perf_counter(), list[float]()
     waiting: set[asyncio.Task[None]] = set()
 
@@ -182,7 +182,7 @@ async def _changes(desk: RequestDesk, members: Any, people: list[str], done: Cal
 
 
 async def _group(estate: Estate) -> list[str]:
-    """Who is in the matcher's consumer group: a member that was thrown out comes back under another id."""
+    """The members of the matcher's consumer group; an expelled member returns under another id."""
     admin = AIOKafkaAdminClient(bootstrap_servers=estate.addresses.kafka)
     await admin.start()
     try:
@@ -193,7 +193,7 @@ async def _group(estate: Estate) -> list[str]:
 
 
 async def _repaired(desk: RequestDesk, round_id: str) -> float:
-    """Seconds from asking for the round without one of its pairs until that is stored."""
+    """Seconds from the request to solve without one pair until the result is stored."""
     [pair] = (await desk.ask("GET", f"/rounds/{round_id}/proposals?limit=1"))["items"]
     two = {side: pair[side]["member_id"] for side in ("senior", "junior")}
     await desk.ask("POST", f"/rounds/{round_id}/adjustments", {"kind": "forbid", "pair": two})
@@ -216,7 +216,7 @@ async def _published(desk: RequestDesk, round_id: str) -> Mapping[str, Any]:
 
 
 class _Memory:
-    """The most that the process which computes has held, in MB, as the kernel counted it."""
+    """Peak memory of the computing process in MB, by the kernel."""
 
     def __init__(self, estate: Estate) -> None:
         alive = process.alive("matcher", estate.data)

@@ -1,7 +1,7 @@
-"""A made-up company of any size, fast and the same for the same seed: what benchmarks and large tests match.
+"""A made-up company of any size, for benchmarks and large tests; fast, and equal for equal seeds.
 
-As in a real one, topics are unevenly popular, departments know different things, sites speak different languages, and
-some have left a question open. Half of the people are seniors.
+As in a real company, topics are unevenly popular, departments know different topics, sites speak different languages,
+and some people skip a question. Half of the people are seniors.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _TOPICS_PER_DEPARTMENT = 12  # topics that come with a department's jobs
 _LEVELS = {"senior": (9, 20), "junior": (1, 9)}
 _LEANINGS = [n / 2 for n in range(-4, 5)]
 _SKIPPED = 0.1  # statements about style
-_WEEKLY, _ROTATING = 0.6, 0.75  # who has said their hours, and, above, who works in shifts
+_WEEKLY, _ROTATING = 0.6, 0.75  # shares of people with stated hours and, above, of shift workers
 _AVOIDING = 0.04
 
 
@@ -42,13 +42,13 @@ def settings() -> ProgrammeSettings:
 def question(
     people: Sequence[ProfileChanged], rules: ProgrammeSettings | None = None, seed: int = 1
 ) -> MatchingProblem:
-    """A round for all of them, everybody with the places that their enrolment says."""
+    """A round for all of them, with the capacities of their enrolments."""
     seats = {item.member_id: item.enrolments[0].capacity for item in people}
     return MatchingProblem(PROGRAMME, rules or settings(), people, seats, (), TODAY, seed)
 
 
 def cohort(people: int, seed: int = 1, two_places: float = 0.0) -> list[ProfileChanged]:
-    """So many profiles, seniors first; ``two_places``: the share of seniors who take on two partners."""
+    """Profiles, seniors first; ``two_places``: the share of seniors with two seats."""
     rng = Random(seed)
     topics = sorted(topic.id for topic in load().topics)
     popular = {"senior": _popularity(rng, topics, FRESH_TOPICS), "junior": _popularity(rng, topics, SEASONED_TOPICS)}

@@ -1,4 +1,4 @@
-"""The matchers that are set side by side: each answers a round with pairs by position of senior and junior, and a time.
+"""The compared matchers: each returns pairs, by position of senior and junior, and its time.
 
 The people, and who may be paired with whom, are the same for all of them. What the seconds include:
 
@@ -33,7 +33,7 @@ WISHED, DIFFERENT, MATCHED = 5, 3, 1  # mentor-match's points, where it matches 
 
 @dataclass(frozen=True)
 class Result:
-    """What one matcher made of a round."""
+    """The result of one matcher for a round."""
 
     pairs: Sequence[tuple[int, int]]
     seconds: float
@@ -101,7 +101,7 @@ def stable_marriage(everything: Everything) -> Result:
 
 
 def judge(question: MatchingProblem) -> Everything:
-    """All pairs of a round, for judging what was made of it."""
+    """All pairs of a round, to judge a result."""
     pairs = _pairs(question)
     scores, for_seniors, for_juniors = (np.zeros(pairs.shape, dtype=np.float32) for _ in range(3))
     for rows, block in _blocks(pairs):
@@ -133,7 +133,7 @@ def blocking_of_some(question: MatchingProblem, answer: MatchingResult, seniors:
 
 
 def positions(question: MatchingProblem) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """Where each senior and each junior stands in every matcher's arrays."""
+    """The position of each senior and each junior in the arrays of every matcher."""
     seniors, juniors = eligible_sides(question)
     return {item.id: n for n, item in enumerate(seniors)}, {item.id: n for n, item in enumerate(juniors)}
 
@@ -144,7 +144,7 @@ def undrawn(question: MatchingProblem) -> MatchingProblem:
 
 
 def plainly(question: MatchingProblem) -> MatchingProblem:
-    """The same round for the best total: neither a fairness pass nor a draw gives up some of it."""
+    """The same round for the best total, without fairness pass and draw."""
     return _with(question, draw=Draw(tolerance=0), fairness=Fairness(max_cost=0))
 
 
@@ -165,7 +165,7 @@ def _blocks(pairs: CohortFit) -> Iterator[tuple[slice, FitBlock]]:
 
 
 def _request_of(profile: ProfileChanged) -> dict[str, Any]:
-    """What mentor-match can compare: a grade, the first of the strongest wishes, what is offered, a department."""
+    """The attributes for mentor-match: grade, first of the strongest wishes, offer, department."""
     wish = max(profile.seeks, key=lambda seek: seek.priority, default=None)
     return {
         "grade": profile.level or 0,

@@ -1,4 +1,4 @@
-"""What every benchmark stands on: servers, names of its own, and the arithmetic of ratios."""
+"""The base of every benchmark: servers, its own names on them, and the arithmetic of ratios."""
 
 import statistics
 import uuid
@@ -17,7 +17,7 @@ from deploy.local import ports, process, stack
 
 @dataclass(frozen=True)
 class Ground:
-    """Servers, and a prefix under which this benchmark's topics and databases stand."""
+    """Servers, and the prefix of this benchmark's topics and databases."""
 
     endpoints: stack.Endpoints
     prefix: str
@@ -32,7 +32,7 @@ class Ground:
 
 @contextmanager
 def ground() -> Iterator[Ground]:
-    """Servers of the benchmark's own, or those that VICEVERSA_KAFKA and VICEVERSA_MONGO name."""
+    """The benchmark's own servers, or those of VICEVERSA_KAFKA and VICEVERSA_MONGO."""
     process.bind_children()
     with (
         TemporaryDirectory(prefix="viceversa-benchmark-") as folder,
@@ -62,7 +62,7 @@ async def database(ground: Ground, name: str) -> AsyncIterator[Mongo]:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which ``share`` of the values lie (nearest rank)."""
+    """The percentile ``share`` of the values, by nearest rank."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 

@@ -1,4 +1,4 @@
-"""Learning from outcomes, against never changing the weights, where it is known what truly makes a pairing go well.
+"""Learning from outcomes against constant weights, in made-up companies whose true weights are known.
 
 Made-up companies run one cohort after the other. How a pairing goes follows hidden weights of the four parts of the fit
 and chance; of that, the matcher sees bands, some of them unknown. Whenever a batch of outcomes is full, the learning
@@ -54,7 +54,7 @@ DEFAULT = Weights()
 
 @dataclass(frozen=True)
 class Hidden:
-    """What truly counts, and how much of it is heard.
+    """The true weights, and how much of them the outcomes show.
 
     ``shares`` of the parts in what a pairing is worth; ``told``: how much its outcome rises with that; ``silence``:
     how much rarer those answer whose pairing went badly; ``refusing``: how often a senior says that the topics do not
@@ -67,7 +67,7 @@ class Hidden:
     refusing: float = 0.0
 
     def worth(self, parts: Floats) -> Floats:
-        """(..., 4) to (...): what pairs are truly worth, but for a constant."""
+        """(..., 4) to (...): the true value of pairs, up to a constant."""
         return np.asarray(parts @ np.array(self.shares), dtype=np.float64)
 
 
@@ -148,12 +148,12 @@ def live(cohorts: Sequence[Cohort], hidden: Hidden, seed: int) -> Story:
 
 
 def events(pairs: Floats, hidden: Hidden, rng: np.random.Generator, round_id: str) -> Iterator[OutcomeExample]:
-    """What is heard of these pairings after their end, or of their refusal."""
+    """The observed outcomes of these pairings, or of their refusals."""
     worth = hidden.worth(pairs)
     went = 0.5 + hidden.told * (worth - worth.mean()) + PAIR_NOISE * rng.standard_normal(len(pairs))
     answer = went[:, None] + ANSWER_NOISE * rng.standard_normal((len(pairs), len(OUTCOME_FIELDS)))
     silent = rng.random(answer.shape) < UNKNOWN + hidden.silence * (answer < 1 / 3)
-    silent[:, 0] = False  # that they met is known without asking
+    silent[:, 0] = False  # meetings are known without an answer
     refused = rng.random(len(pairs)) < hidden.refusing * (1 - pairs[:, 0]) ** 2
     for parts, values, unknown, no in zip(pairs, answer, silent, refused, strict=True):
         bands = {

@@ -37,7 +37,7 @@ SMALL, LARGE = 800, 10_000  # people on each side
 SIZES = (1_000, 3_000, 10_000, 20_000, 50_000, 100_000)  # people in all
 SIZES_ALIKE = (10_000, 100_000)
 TURNS = 5
-PATIENCE = 1200  # seconds for one size
+PATIENCE = 1200  # limit in seconds for one size
 GOALS = {
     "times_faster_than_mentor_match": 300.0,
     "points_over_those_of_mentor_match": 1.0,
@@ -77,7 +77,7 @@ def meets(name: str, value: float) -> bool:
 
 
 def figures(parts: dict[str, Any]) -> dict[str, float]:
-    """What there is a goal for, of all that was measured."""
+    """The measured values that have a goal."""
     largest, dense, fairness = parts["growth"][-1], parts["against_dense"], parts["fairness"]
     reached = {
         "times_faster_than_dense": dense["times_faster"],
@@ -197,7 +197,7 @@ def large(each: int) -> dict[str, Any]:
 
 
 def fairness(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
-    """What the pass changed."""
+    """The changes of the fairness pass."""
     worst = "mean_of_worst_5_percent"
     return {
         "worst_5_percent_before": before[worst],

@@ -55,7 +55,7 @@ CHARACTERISTIC = 4
 MATCHED = 1
 
 PERSPECTIVE = 15  # points that a full perspective stands for; no pair earns more by gap and profession
-FIRST_WISH = 0.5  # so much a strong wish is worth: CHARACTERISTIC points
+FIRST_WISH = 0.5  # the value of a strong wish: CHARACTERISTIC points
 COMMON_WISH = 1 / 17  # the common topic's worth to each side; twice it, over what it leaves, is MATCHED points
 PER_POINT = (1 - COMMON_WISH) * FIRST_WISH / CHARACTERISTIC
 
@@ -105,7 +105,7 @@ def servants(each: int, seed: int) -> tuple[list[Servant], list[Servant]]:
 
 
 def points(mentor: Servant, mentee: Servant) -> int | None:
-    """What the pair is worth by their rules; None where it is disqualified."""
+    """The points of the pair by their rules; None where it is disqualified."""
     gap = mentor.grade - mentee.grade
     if mentor.organisation == mentee.organisation or gap not in GAPS:
         return None

@@ -67,7 +67,7 @@ def profile(number: int) -> ProfileChanged:
 
 def records(count: int) -> list[tuple[bytes, bytes, list[tuple[str, bytes]]]]:
     made = []
-    for sequence in (1, 3):  # as profiles numbers them: the first save says the profile and the contact
+    for sequence in (1, 3):  # like profiles: the first save publishes the profile and the contact
         for number in range(count // 2):
             data = profile(number)
             envelope = Envelope(

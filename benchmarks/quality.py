@@ -20,7 +20,7 @@ NOISE = 1e-6  # a gain by less is rounding
 
 @dataclass(frozen=True)
 class Everything:
-    """What every pair of one cohort is worth, to the programme and to each of the two; everybody has one place."""
+    """The value of every pair of a cohort, to the programme and to each of the two; everybody has one seat."""
 
     scores: Floats
     for_seniors: Floats
@@ -57,7 +57,7 @@ def of_fits(fits: npt.NDArray[np.float64]) -> dict[str, float]:
 
 
 def gains(everything: Everything, made: Ints) -> tuple[Floats, Floats]:
-    """What each senior and each junior gains from their partner; nothing where they have none."""
+    """The gain of each senior and each junior from their partner; 0 without one."""
     of_seniors, of_juniors = (np.zeros(size, dtype=np.float32) for size in everything.scores.shape)
     of_seniors[made[:, 0]] = everything.for_seniors[made[:, 0], made[:, 1]]
     of_juniors[made[:, 1]] = everything.for_juniors[made[:, 0], made[:, 1]]

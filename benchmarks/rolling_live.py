@@ -1,9 +1,9 @@
-"""How fast a member sees whom they could ask, and how soon who comes, or is free again, is suggested to somebody.
+"""The time to a shortlist, and from a new or free member to their suggestion.
 
-100,000 people, by Kafka as the profiles service says them. First everybody is free, and members ask for their shortlist
-over HTTP, one after the other. Then nearly everybody gets a partner, the programme is matched as people come and go and
-newcomers are said one by one, until each is suggested; the same for people whose pairing is ended. At last a tenth of
-all profiles is said anew, as a nightly file would, while shortlists are asked for.
+100,000 people arrive on Kafka like events of the profiles service. First everybody is free, and members request their
+shortlist over HTTP, one after the other. Then nearly everybody gets a partner, and newcomers of a rolling programme are
+published one by one, until each is suggested; the same for members whose pairing ended. At last a tenth of all profiles
+is published again, like after a nightly file, while shortlists are requested.
 """
 
 import asyncio
@@ -44,11 +44,11 @@ FREE_JUNIORS = 50
 SURPLUS = 300  # seniors more than juniors, so that some are free for everybody who comes
 TIMES = 20  # newcomers, and pairings that are ended
 POLL = 0.02  # seconds
-PATIENCE = 900.0  # seconds that anything may take
+PATIENCE = 900.0  # limit of any wait, in seconds
 
 
 class _Silent:
-    """Nothing is published of what the benchmark writes by itself."""
+    """A publisher that publishes nothing, for the benchmark's own writes."""
 
     def push(self, aggregates: Aggregates[Any], documents: Sequence[Document]) -> None:  # noqa: ARG002
         assert not any(document["outbox"] for document in documents)
@@ -97,7 +97,7 @@ async def measure(estate: Estate, scale: float = 1.0) -> dict[str, Any]:
 
 
 class _Stage:
-    """The running matcher, and what is said and asked around it."""
+    """The running matcher, with the events and requests around it."""
 
     def __init__(self, estate: Estate, client: httpx.AsyncClient, producer: Producer, mongo: Mongo) -> None:
         self._estate = estate
@@ -125,7 +125,7 @@ class _Stage:
             await self._done("PUT", f"/programmes/{PROGRAMME}/settings", rules)
 
     async def say_all(self, people: Sequence[ProfileChanged]) -> float:
-        """Say these profiles; seconds until the matcher's database has heard all of them."""
+        """Publish these profiles; seconds until all are in the matcher's database."""
         started = time.monotonic()
         before = self._sequence
         await asyncio.gather(*[await self._say(item, "profiles") for item in people])

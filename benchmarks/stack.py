@@ -38,14 +38,14 @@ class Estate:
         return self.addresses.urls[service]
 
     def token(self, member_id: str | None, *roles: str) -> str:
-        """Good for an hour."""
+        """A token for an hour."""
         return issue_token(self.data, member_id, roles, issuer=self.addresses.urls["issuer"])
 
     def database(self, service: str) -> str:
         return self.addresses.prefix.replace(".", "_") + service
 
     def peak_memory(self) -> dict[str, float]:
-        """Of each service's process, in MB, as the kernel counted it."""
+        """Peak memory of each service's process in MB, by the kernel."""
         return {name: round(_peak(alive.pid), 1) for name in SERVICES if (alive := process.alive(name, self.data))}
 
 
