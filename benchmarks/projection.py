@@ -27,10 +27,11 @@ from chassis.core.clocks import Clock
 from chassis.core.ids import new_id
 from chassis.messaging.consumer import Consumer
 from chassis.messaging.dead_letters import DeadLetters
-from chassis.messaging.provisioning import provision_indexes, provision_topics
+from chassis.messaging.provisioning import provision_topics
 from chassis.messaging.records import KafkaRecord
 from chassis.messaging.subscriptions import HandlerRegistry
 from chassis.observability.health import Health
+from chassis.storage.indexes import provision_indexes
 from chassis.storage.projections import Projection
 from contracts.envelope import Envelope, dead_letters_of, retries_of, source_of
 from contracts.profiles import PROFILES, Enrolment, Offer, ProfileChanged, Seek, Style

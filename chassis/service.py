@@ -29,13 +29,14 @@ from chassis.messaging.consumer import Consumer
 from chassis.messaging.dead_letters import DeadLetters
 from chassis.messaging.guardian import Guardian
 from chassis.messaging.kafka import Producer
-from chassis.messaging.provisioning import provision_indexes, provision_topics
+from chassis.messaging.provisioning import provision_topics
 from chassis.messaging.relay import Relay
 from chassis.messaging.subscriptions import HandlerRegistry
 from chassis.observability import telemetry
 from chassis.observability.health import Health
 from chassis.storage.aggregates import Aggregates, AggregateState
-from chassis.storage.mongo import Documents, Mongo
+from chassis.storage.indexes import provision_indexes
+from chassis.storage.mongo import Documents, Index, Mongo
 from chassis.storage.projections import Projection
 from chassis.storage.store_profile import PROFILES
 from chassis.sweeps import Sweep, run_relay_sweep, run_sweep
@@ -82,15 +83,20 @@ class Chassis:
         self.relay = Relay(self.producer, service, settings.topic_prefix, self.clock)
         self._aggregates: dict[str, Aggregates[Any]] = {}
         self._projections: list[str] = []
+        self._indexes: dict[str, Sequence[Index]] = {}
 
     def aggregates(
-        self, name: str, model: type[S], publishes: Mapping[Topic, Callable[[S], OutgoingEvent]] | None = None
+        self,
+        name: str,
+        model: type[S],
+        publishes: Mapping[Topic, Callable[[S], OutgoingEvent]] | None = None,
+        indexes: Sequence[Index] = (),
     ) -> Aggregates[S]:
         """A collection of aggregates; ``publishes`` maps each compacted topic to the event that carries the state.
 
-        The key of those topics must be the aggregate's id.
+        The key of those topics must be the aggregate's id. ``indexes`` serve the queries of the service.
         """
-        return self.aggregate_store(Aggregates[S], name, model, publishes)
+        return self.aggregate_store(Aggregates[S], name, model, publishes, indexes)
 
     def aggregate_store(
         self,
@@ -98,23 +104,27 @@ class Chassis:
         name: str,
         model: type[S],
         publishes: Mapping[Topic, Callable[[S], OutgoingEvent]] | None = None,
+        indexes: Sequence[Index] = (),
     ) -> A:
         """Like ``aggregates``, for a service's own subclass with the queries of this collection."""
         aggregates = store(
             self.mongo.collection(name), model, self.service, self.relay, self.clock, publishes, self.mongo.profile
         )
         self._aggregates[name] = aggregates
+        self._indexes[name] = indexes
         return aggregates
 
-    def projection(self, name: str, model: type[E]) -> Projection[E]:
+    def projection(self, name: str, model: type[E], indexes: Sequence[Index] = ()) -> Projection[E]:
         self._projections.append(name)
+        self._indexes[name] = indexes
         return Projection(self.mongo.collection(name), model, self.mongo.profile)
 
-    def documents(self, name: str) -> Documents:
-        return self.document_store(Documents, name)
+    def documents(self, name: str, indexes: Sequence[Index] = ()) -> Documents:
+        return self.document_store(Documents, name, indexes)
 
-    def document_store(self, store: type[D], name: str) -> D:
+    def document_store(self, store: type[D], name: str, indexes: Sequence[Index] = ()) -> D:
         """Like ``documents``, for a service's own subclass with the queries of this collection."""
+        self._indexes[name] = indexes
         return store(self.mongo.collection(name), self.mongo.profile)
 
     def all_aggregates(self) -> list[Aggregates[Any]]:
@@ -123,7 +133,7 @@ class Chassis:
     async def prepare_database(self) -> None:
         """Create the indexes and read the epoch; raises the driver's errors."""
         await self.mongo.ping()
-        await provision_indexes(self.mongo, list(self._aggregates), self._projections)
+        await provision_indexes(self.mongo, list(self._aggregates), self._projections, self._indexes)
         epoch = await self.documents("chassis").get("epoch")
         for aggregates in self._aggregates.values():
             aggregates.begin_epoch((epoch or {"value": 0})["value"] * EPOCH)

@@ -1,4 +1,4 @@
-"""Creates the topics and indexes that a service needs. Existing ones are checked and not changed."""
+"""Creates the topics that a service needs. Existing ones are checked and not changed."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,6 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from chassis.core.connection import Connection
-from chassis.storage.mongo import Mongo
 from contracts.envelope import Topic
 
 RETENTION = timedelta(days=90)  # topics with clean-up "time"
@@ -112,17 +111,3 @@ async def _describe_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> 
         if description["error_code"]
     }
     raise ProvisioningError(f"the broker cannot describe these topics: {unknown}")
-
-
-async def provision_indexes(mongo: Mongo, aggregates: Iterable[str], projections: Iterable[str]) -> None:
-    """Create the indexes that the protocol needs for speed.
-
-    Single fields serve the sweeps. Where the store's profile asks for them, unique pairs serve a compare-and-swap.
-    """
-    for name in aggregates:
-        if mongo.profile.has_version_indexes:
-            await mongo.ensure_index(name, ["_id", "version"], unique=True)
-        for field in ("outbox_since", "due", "lease"):
-            await mongo.ensure_index(name, [field])
-    for name in projections if mongo.profile.has_version_indexes else ():
-        await mongo.ensure_index(name, ["_id", "sequence"], unique=True)

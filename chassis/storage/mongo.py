@@ -27,6 +27,8 @@ from chassis.storage.store_profile import MONGODB, StoreProfile
 Document: TypeAlias = dict[str, Any]
 Filter: TypeAlias = Mapping[str, Any]
 Collection: TypeAlias = AsyncIOMotorCollection[Document]
+Index: TypeAlias = tuple[str, ...]
+"""The fields of an index, in their order. A service names the indexes of its collections beside its queries."""
 
 T = TypeVar("T")
 
@@ -47,6 +49,7 @@ __all__ = [
     "Documents",
     "DuplicateKeyError",
     "Filter",
+    "Index",
     "Mongo",
     "PyMongoError",
     "chunks",

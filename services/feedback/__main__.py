@@ -16,18 +16,18 @@ from services.feedback.domain.followup import PairingFollowup
 from services.feedback.domain.questions import load_questions
 from services.feedback.handlers import advance_erasure, registry, when_a_followup_is_due_update_it
 from services.feedback.report_batches import finish_batch, resume_followup
-from services.feedback.store import Feedback
+from services.feedback.store import CONTRIBUTION_INDEXES, FOLLOWUP_INDEXES, PAIRING_INDEXES, Feedback
 
 PORT = 8104
 
 
 def build(chassis: Chassis) -> ServiceDefinition[Feedback]:
     feedback = Feedback(
-        followups=chassis.aggregates("courses", PairingFollowup),
+        followups=chassis.aggregates("courses", PairingFollowup, indexes=FOLLOWUP_INDEXES),
         cells=chassis.aggregates("cells", Cell),
         erasures=chassis.aggregates("erasures", Erasure),
-        contributions=chassis.documents("contributions"),
-        pairings=chassis.projection("pairings", PairingState),
+        contributions=chassis.documents("contributions", CONTRIBUTION_INDEXES),
+        pairings=chassis.projection("pairings", PairingState, PAIRING_INDEXES),
         programmes=chassis.projection("programmes", ProgrammeChanged),
         members=chassis.projection("members", Colleague),
         questions=load_questions(),

@@ -9,16 +9,25 @@ from chassis.core.clocks import Clock
 from chassis.core.ids import derived_id
 from chassis.erasure import Erasure
 from chassis.storage.aggregates import Aggregates, Stored, stored_instant
-from chassis.storage.mongo import Document, Documents, insert_missing
+from chassis.storage.mongo import Document, Documents, Index, insert_missing
 from chassis.storage.projections import Projection
 from contracts.pairings import PairingState
 from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
 from services.feedback.domain.anonymous_statistics import Cell
+from services.feedback.domain.care_facts import ACTIVE_DAYS
 from services.feedback.domain.colleague import Colleague
-from services.feedback.domain.facts import ACTIVE_DAYS
 from services.feedback.domain.followup import SIDES, PairingFollowup
 from services.feedback.domain.questions import Questions
+
+FOLLOWUP_INDEXES: list[Index] = [
+    *((f"members.{side}",) for side in SIDES),
+    ("programme_id", "_id"),
+    ("programme_id", "asked_for"),
+    ("programme_id", "met_by_day_30"),
+]
+CONTRIBUTION_INDEXES: list[Index] = [("cell", "taken"), ("members",), ("pairing_id",)]
+PAIRING_INDEXES: list[Index] = [("participants.member_id", "_id"), ("programme_id", "state", "end_kind")]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from contracts.feedback import Session
 from contracts.profiles import Side
 from services.feedback.domain.advice import advice_for
 from services.feedback.domain.anonymous_statistics import FIRST_MEETING, MET_EARLY, Cell, parse_change_cell
-from services.feedback.domain.checkins import is_open
-from services.feedback.domain.facts import (
+from services.feedback.domain.care_facts import (
     CareState,
     booking_deadline,
     care_state,
@@ -25,6 +24,7 @@ from services.feedback.domain.facts import (
     is_warming_up,
     mid_point,
 )
+from services.feedback.domain.checkins import is_open
 from services.feedback.domain.followup import Checkin, Fact, PairingFollowup, public_facts
 from services.feedback.domain.questions import Questions, Rating, translate
 

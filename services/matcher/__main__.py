@@ -11,7 +11,7 @@ from contracts.programmes import PROGRAMMES, ROUNDS
 from contracts.taxonomy import load
 from services.matcher import erasure
 from services.matcher.background_tasks import BackgroundTasks
-from services.matcher.context import Matcher
+from services.matcher.context import MEMBER_INDEXES, Matcher
 from services.matcher.domain.learning.weight_versions import ProgrammeLearning
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.pairings.pairing import Pairing
@@ -36,12 +36,20 @@ from services.matcher.rolling.worker import RollingWorker
 from services.matcher.rounds import lifecycle, review_routes
 from services.matcher.rounds import routes as round_routes
 from services.matcher.solver_process.client import Solver
-from services.matcher.stores.learning import ExampleStore, LearningStore
-from services.matcher.stores.pairings import LedgerStore, PairingStore, RequestStore
+from services.matcher.stores.learning import EXAMPLE_INDEXES, LEARNING_INDEXES, ExampleStore, LearningStore
+from services.matcher.stores.pairings import PAIRING_INDEXES, REQUEST_INDEXES, LedgerStore, PairingStore, RequestStore
 from services.matcher.stores.programmes import ProgrammeStore
-from services.matcher.stores.receipts import ReceiptStore
-from services.matcher.stores.rolling import SuggestionStore
-from services.matcher.stores.rounds import ProposalStore, RoundStore, SummaryStore, UnmatchedStore
+from services.matcher.stores.receipts import RECEIPT_INDEXES, ReceiptStore
+from services.matcher.stores.rolling import SUGGESTION_INDEXES, SuggestionStore
+from services.matcher.stores.rounds import (
+    PROPOSAL_INDEXES,
+    ROUND_INDEXES,
+    UNMATCHED_INDEXES,
+    ProposalStore,
+    RoundStore,
+    SummaryStore,
+    UnmatchedStore,
+)
 
 PORT = 8102
 ROUTERS = [
@@ -96,21 +104,25 @@ def build_context(chassis: Chassis, partners: PartnerReplica) -> Matcher:
         programmes=chassis.aggregate_store(
             ProgrammeStore, "programmes", Programme, publishes={PROGRAMMES: programmes.to_public_event}
         ),
-        rounds=chassis.aggregate_store(RoundStore, "rounds", Round),
-        proposals=chassis.document_store(ProposalStore, "proposals"),
-        unmatched=chassis.document_store(UnmatchedStore, "left_over"),
+        rounds=chassis.aggregate_store(RoundStore, "rounds", Round, indexes=ROUND_INDEXES),
+        proposals=chassis.document_store(ProposalStore, "proposals", PROPOSAL_INDEXES),
+        unmatched=chassis.document_store(UnmatchedStore, "left_over", UNMATCHED_INDEXES),
         summaries=chassis.document_store(SummaryStore, "summaries"),
         pairings=chassis.aggregate_store(
-            PairingStore, "pairings", Pairing, publishes={PAIRING_STATES: pairings.to_public_event}
+            PairingStore,
+            "pairings",
+            Pairing,
+            publishes={PAIRING_STATES: pairings.to_public_event},
+            indexes=PAIRING_INDEXES,
         ),
-        requests=chassis.aggregate_store(RequestStore, "requests", PartnerRequest),
+        requests=chassis.aggregate_store(RequestStore, "requests", PartnerRequest, indexes=REQUEST_INDEXES),
         ledgers=chassis.aggregate_store(LedgerStore, "ledgers", SeatLedger),
-        receipts=chassis.document_store(ReceiptStore, "receipts"),
-        suggestions=chassis.aggregate_store(SuggestionStore, "suggestions", Suggestion),
+        receipts=chassis.document_store(ReceiptStore, "receipts", RECEIPT_INDEXES),
+        suggestions=chassis.aggregate_store(SuggestionStore, "suggestions", Suggestion, indexes=SUGGESTION_INDEXES),
         claims=chassis.aggregates("watches", ProgrammeClaim),
-        learning=chassis.aggregate_store(LearningStore, "learning", ProgrammeLearning),
-        examples=chassis.document_store(ExampleStore, "examples"),
-        members=chassis.projection("members", ProfileChanged),
+        learning=chassis.aggregate_store(LearningStore, "learning", ProgrammeLearning, indexes=LEARNING_INDEXES),
+        examples=chassis.document_store(ExampleStore, "examples", EXAMPLE_INDEXES),
+        members=chassis.projection("members", ProfileChanged, MEMBER_INDEXES),
         partners=partners,
         taxonomy=partners.taxonomy,
         clock=chassis.clock,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from chassis.core.clocks import Clock
 from chassis.storage.aggregates import Aggregates
+from chassis.storage.mongo import Index
 from chassis.storage.projections import Projection
 from contracts.profiles import ProfileChanged
 from contracts.taxonomy import Taxonomy
@@ -20,6 +21,8 @@ from services.matcher.stores.programmes import ProgrammeStore
 from services.matcher.stores.receipts import ReceiptStore
 from services.matcher.stores.rolling import SuggestionStore
 from services.matcher.stores.rounds import ComparisonCache, ProposalStore, RoundStore, SummaryStore, UnmatchedStore
+
+MEMBER_INDEXES: list[Index] = [("enrolments.programme_id",)]
 
 
 @dataclass

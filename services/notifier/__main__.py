@@ -22,7 +22,7 @@ from services.notifier.mail import Mailer
 from services.notifier.rendering import load_languages
 from services.notifier.sending import send_due_notification
 from services.notifier.settings import MailSettings
-from services.notifier.store import Notifier
+from services.notifier.store import CONTACT_INDEXES, NOTIFICATION_INDEXES, PAIRING_INDEXES, Notifier
 
 PORT = 8103
 
@@ -31,12 +31,12 @@ def build(chassis: Chassis) -> ServiceDefinition[Notifier]:
     load_languages()  # an invalid template file stops the start
     mail = load_section(MailSettings)
     notifier = Notifier(
-        contacts=chassis.projection("contacts", ContactChanged),
+        contacts=chassis.projection("contacts", ContactChanged, CONTACT_INDEXES),
         programmes=chassis.projection("programmes", ProgrammeChanged),
-        pairings=chassis.projection("pairings", PairingEvent),
+        pairings=chassis.projection("pairings", PairingEvent, PAIRING_INDEXES),
         feedback=chassis.projection("feedback", FeedbackEvent),
         done=chassis.documents("done"),
-        notifications=chassis.aggregates("notifications", Notification),
+        notifications=chassis.aggregates("notifications", Notification, indexes=NOTIFICATION_INDEXES),
         recipients=chassis.aggregates("readers", Recipient),
         postponed_events=chassis.aggregates("waiting", PostponedEvent),
         erasures=chassis.aggregates("erasures", Erasure),

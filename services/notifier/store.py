@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from chassis.core.clocks import Clock
 from chassis.erasure import Erasure
 from chassis.storage.aggregates import Aggregates, Stored
-from chassis.storage.mongo import Documents
+from chassis.storage.mongo import Documents, Index
 from chassis.storage.projections import Projection
 from contracts.feedback import FeedbackEvent
 from contracts.pairings import PairingEvent
@@ -17,6 +17,10 @@ from services.notifier.domain.early_events import PostponedEvent
 from services.notifier.domain.notification import Notification
 from services.notifier.domain.recipient import Recipient
 from services.notifier.mail import Mailer
+
+CONTACT_INDEXES: list[Index] = [("delegates",), ("taking_part.programme_id",)]
+PAIRING_INDEXES: list[Index] = [("participants.member_id",)]
+NOTIFICATION_INDEXES: list[Index] = [("member_id", "order"), ("about.of_member",), ("state", "due")]
 
 
 @dataclass(frozen=True)

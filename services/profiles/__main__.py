@@ -12,7 +12,16 @@ from services.profiles import due_work, import_routes, import_runner, routes
 from services.profiles.domain.imports import HrImport
 from services.profiles.domain.person import Person, public_contact, public_profile
 from services.profiles.handlers import registry
-from services.profiles.store import ExternalIdKeys, Profiles, Uploads
+from services.profiles.store import (
+    IMPORT_ERROR_INDEXES,
+    IMPORT_INDEXES,
+    PAIRING_INDEXES,
+    PERSON_INDEXES,
+    UPLOAD_INDEXES,
+    ExternalIdKeys,
+    Profiles,
+    Uploads,
+)
 
 PORT = 8101
 
@@ -22,13 +31,15 @@ def build(chassis: Chassis) -> ServiceDefinition[Profiles]:
         chassis.documents("keys"), chassis.documents("settings"), chassis.settings.required_hmac_key()
     )
     profiles = Profiles(
-        persons=chassis.aggregates("persons", Person, publishes={PROFILES: public_profile, CONTACTS: public_contact}),
-        imports=chassis.aggregates("imports", HrImport),
+        persons=chassis.aggregates(
+            "persons", Person, publishes={PROFILES: public_profile, CONTACTS: public_contact}, indexes=PERSON_INDEXES
+        ),
+        imports=chassis.aggregates("imports", HrImport, indexes=IMPORT_INDEXES),
         programmes=chassis.projection("programmes", ProgrammeChanged),
-        pairings=chassis.projection("pairings", PairingState),
+        pairings=chassis.projection("pairings", PairingState, PAIRING_INDEXES),
         keys=keys,
-        uploads=Uploads(chassis.documents("uploads")),
-        import_errors=chassis.documents("import_errors"),
+        uploads=Uploads(chassis.documents("uploads", UPLOAD_INDEXES)),
+        import_errors=chassis.documents("import_errors", IMPORT_ERROR_INDEXES),
         clock=chassis.clock,
     )
     return ServiceDefinition(

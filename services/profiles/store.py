@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from chassis.core.clocks import Clock
 from chassis.storage.aggregates import Aggregates, Stored
-from chassis.storage.mongo import Documents, chunks, insert_missing
+from chassis.storage.mongo import Documents, Index, chunks, insert_missing
 from chassis.storage.projections import Projection
 from contracts.pairings import PairingState
 from contracts.programmes import ProgrammeChanged
@@ -18,6 +18,16 @@ from services.profiles.domain.hr_record import ExternalId
 from services.profiles.domain.imports import HrImport
 from services.profiles.domain.person import Person
 
+MENTIONING_FIELDS = ("place.manager", "place.line", "place.evaluators", "avoid", "contact.delegates")
+PERSON_INDEXES: list[Index] = [
+    ("hr.email",),
+    ("enrolments.programme_id", "enrolments.state"),
+    *((field,) for field in MENTIONING_FIELDS),
+]
+IMPORT_INDEXES: list[Index] = [("state",), ("source", "received_at")]
+IMPORT_ERROR_INDEXES: list[Index] = [("import_id", "_id")]
+UPLOAD_INDEXES: list[Index] = [("upload_id",), ("at",)]
+PAIRING_INDEXES: list[Index] = [("state",)]
 RUNNING_STATES = ("formed", "chartered", "paused")
 LIVING: Mapping[str, Any] = {"hr": {"$ne": None}}
 
@@ -176,8 +186,8 @@ class Profiles:
 
     async def find_mentioning(self, member_id: str) -> list[Stored[Person]]:
         """The people whose record names this member."""
-        fields = ("place.manager", "place.line", "place.evaluators", "avoid", "contact.delegates")
-        return [stored async for stored in self.persons.find({"$or": [{field: member_id} for field in fields]})]
+        mentions = [{field: member_id} for field in MENTIONING_FIELDS]
+        return [stored async for stored in self.persons.find({"$or": mentions})]
 
     async def load_hierarchy(self) -> "Hierarchy":
         """The reporting lines of all living people. Only the fields needed for this are read."""

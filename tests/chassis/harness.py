@@ -19,10 +19,11 @@ from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
 from chassis.messaging.guardian import Guardian
 from chassis.messaging.kafka import Producer, read_topic
-from chassis.messaging.provisioning import provision_indexes, provision_topics
+from chassis.messaging.provisioning import provision_topics
 from chassis.messaging.records import KafkaRecord
 from chassis.messaging.relay import RecordSender, Relay
 from chassis.storage.aggregates import Aggregates, Decide, State
+from chassis.storage.indexes import provision_indexes
 from chassis.storage.mongo import Collection, Document, Mongo
 from chassis.storage.store_profile import EMBEDDED
 from contracts.envelope import (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from contracts.errors import CommandRejected
 from contracts.pairings import PairingFormed
 from contracts.profiles import Side
-from services.feedback.domain.facts import care_state, current_facts, is_active
+from services.feedback.domain.care_facts import care_state, current_facts, is_active
 from services.feedback.domain.followup_rules import request_partner_change
 from tests.feedback.followups import MONDAY, SimulatedPairing, programme
 

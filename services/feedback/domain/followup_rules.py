@@ -14,6 +14,14 @@ from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
 from services.feedback.domain.anonymous_statistics import FIRST_MEETING, MET_EARLY
 from services.feedback.domain.calendar import add_months
+from services.feedback.domain.care_facts import (
+    booking_deadline,
+    current_facts,
+    early_period_end,
+    first_meeting_deadline,
+    inactivity_deadline,
+    mid_point,
+)
 from services.feedback.domain.checkins import (
     END_MILESTONE,
     OPEN_FOR,
@@ -21,14 +29,6 @@ from services.feedback.domain.checkins import (
     ask_final_checkins,
     latest_answer,
     upcoming_checkins,
-)
-from services.feedback.domain.facts import (
-    booking_deadline,
-    current_facts,
-    early_period_end,
-    first_meeting_deadline,
-    inactivity_deadline,
-    mid_point,
 )
 from services.feedback.domain.followup import ERASED, Decision, PairingFollowup, Terms, event_fields, remove_member
 

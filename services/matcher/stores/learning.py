@@ -3,8 +3,11 @@
 from collections.abc import AsyncIterator
 
 from chassis.storage.aggregates import Aggregates, Stored
-from chassis.storage.mongo import Document, Documents
+from chassis.storage.mongo import Document, Documents, Index
 from services.matcher.domain.learning.weight_versions import ProgrammeLearning
+
+LEARNING_INDEXES: list[Index] = [("versions.decided_by",), ("releasing.by",)]
+EXAMPLE_INDEXES: list[Index] = [("programme_id",)]
 
 
 class LearningStore(Aggregates[ProgrammeLearning]):

@@ -5,11 +5,20 @@ from typing import Any
 
 from chassis.core.commands import Op
 from chassis.storage.aggregates import Aggregates, SaveResult, Stored
+from chassis.storage.mongo import Index
 from contracts.errors import NotFound
 from contracts.profiles import ProfileChanged
 from services.matcher.domain.pairings.pairing import LIVE_STATES, UNPUBLISHED_STATES, Decision, Pairing
 from services.matcher.domain.pairings.request import PartnerRequest
 from services.matcher.domain.pairings.seat_ledger import SeatLedger, count_free_seats
+
+PAIRING_INDEXES: list[Index] = [
+    ("plan.senior.member_id",),
+    ("plan.junior.member_id",),
+    ("plan.programme_id", "_id"),
+    ("plan.round_id", "_id"),
+]
+REQUEST_INDEXES: list[Index] = [("asker",), ("asked",), ("programme_id", "state")]
 
 
 class PairingStore(Aggregates[Pairing]):

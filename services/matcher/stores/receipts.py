@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 
-from chassis.storage.mongo import Document, Documents
+from chassis.storage.mongo import Document, Documents, Index
 from contracts.errors import NotFound
 from services.matcher.domain.receipts.receipt import SIDES, Receipt
+
+RECEIPT_INDEXES: list[Index] = [
+    *((f"members.{side}",) for side in SIDES),
+    *((f"chosen.runner_up.{side}.member_id",) for side in SIDES),
+]
 
 
 class ReceiptStore(Documents):

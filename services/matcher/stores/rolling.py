@@ -1,8 +1,11 @@
 """Stored suggestions of pairs."""
 
 from chassis.storage.aggregates import Aggregates, Stored
+from chassis.storage.mongo import Index
 from contracts.errors import NotFound
 from services.matcher.domain.rolling.suggestion import Suggestion
+
+SUGGESTION_INDEXES: list[Index] = [("programme_id", "state", "_id"), ("senior",), ("junior",)]
 
 
 class SuggestionStore(Aggregates[Suggestion]):

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from chassis.core.commands import Op
 from chassis.storage.aggregates import Aggregates, SaveResult, Stored
-from chassis.storage.mongo import Document, Documents, chunks
+from chassis.storage.mongo import Document, Documents, Index, chunks
 from contracts.errors import InvalidCommand, NotFound
 from services.matcher.domain.fit.score import Fit
 from services.matcher.domain.rounds.adjustment import Pair
@@ -15,6 +15,16 @@ from services.matcher.domain.rounds.summary import RoundComparison, RoundPair, R
 
 PAIR_BATCH = 1000  # proposals read by one request
 MAX_COMPARISONS = 2
+ROUND_INDEXES: list[Index] = [("programme_id", "state"), ("programme_id", "_id")]
+PROPOSAL_INDEXES: list[Index] = [
+    ("result", "senior"),
+    ("round_id",),
+    ("senior",),
+    ("junior",),
+    ("runner_up_of_senior.member_id",),
+    ("runner_up_of_junior.member_id",),
+]
+UNMATCHED_INDEXES: list[Index] = [("result", "member_id"), ("round_id",), ("member_id",)]
 
 
 class RoundStore(Aggregates[Round]):

@@ -1,4 +1,4 @@
-"""Topics and indexes are created once. An existing topic that differs from its contract is rejected."""
+"""Topics are created once. An existing topic that differs from its contract is rejected."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from chassis.messaging.provisioning import ProvisioningError, provision_indexes, provision_topics, topic_configuration
+from chassis.messaging.provisioning import ProvisioningError, provision_topics, topic_configuration
 from contracts.envelope import Topic
 from tests.chassis.harness import COUNTERS, COUNTS, TOPICS, ChassisHarness
 
@@ -47,11 +47,3 @@ class TestProvisionTopics:
     async def test_error_names_the_topic_that_the_broker_rejects(self, harness: ChassisHarness) -> None:
         with pytest.raises(ProvisioningError, match="no good name"):
             await provision(harness, Topic("no good name", "time", partitions=1))
-
-
-class TestProvisionIndexes:
-    async def test_indexes_can_be_created_twice(self, harness: ChassisHarness) -> None:
-        for _ in range(2):
-            await provision_indexes(harness.mongo, ["counters"], ["copies"])
-        indexes = await harness.collection.index_information()
-        assert any(index["key"] == [("_id", 1), ("version", 1)] and index.get("unique") for index in indexes.values())

@@ -8,10 +8,9 @@ import pytest
 from chassis.core.clocks import Clock
 from chassis.core.commands import Op
 from chassis.core.settings import Settings
-from chassis.messaging.provisioning import provision_indexes
 from chassis.service import Chassis
 from chassis.storage.aggregates import Aggregates, Change, SaveResult
-from chassis.storage.mongo import Collection, Document, Documents, Mongo
+from chassis.storage.mongo import Collection, Document, Documents
 from chassis.storage.projections import Projection, ProjectionRow
 from chassis.storage.store_profile import EMBEDDED, MONGODB, PROFILES, StoreProfile
 from chassis.sweeps import MIN_INTERVAL_S, SearchStatistics, rest_after
@@ -95,28 +94,6 @@ class TestRest:
         assert rest_after(slow, EMBEDDED) == pytest.approx(12.0)
         assert rest_after(slow, MONGODB) == pytest.approx(0.4)
         assert rest_after(SearchStatistics(found=0, searching=0.001), MONGODB) == MIN_INTERVAL_S
-
-
-class IndexRecorder:
-    """Records the indexes that are asked for, as ``Mongo`` would create them."""
-
-    def __init__(self, profile: StoreProfile) -> None:
-        self.profile = profile
-        self.indexes: list[tuple[str, tuple[str, ...]]] = []
-
-    async def ensure_index(self, collection: str, fields: Sequence[str], *, unique: bool = False) -> None:
-        assert unique == (len(fields) > 1)
-        self.indexes.append((collection, tuple(fields)))
-
-
-class TestIndexes:
-    async def test_only_the_embedded_store_gets_version_indexes(self) -> None:
-        sweeps = [("counters", (field,)) for field in ("outbox_since", "due", "lease")]
-        pairs = [("counters", ("_id", "version")), ("copies", ("_id", "sequence"))]
-        for profile, expected in ((MONGODB, sweeps), (EMBEDDED, [*sweeps, *pairs])):
-            mongo = IndexRecorder(profile)
-            await provision_indexes(cast("Mongo", mongo), ["counters"], ["copies"])
-            assert sorted(mongo.indexes) == sorted(expected)
 
 
 class TestSetting:
