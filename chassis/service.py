@@ -10,20 +10,17 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from uvicorn.loops.auto import auto_loop_factory
 
 from chassis.core.clocks import Clock
-from chassis.core.settings import PREFIX, Settings, SettingsError, load_settings
+from chassis.core.settings import Settings, SettingsError, load_settings
 from chassis.gc_tuning import run_gc_tuning
 from chassis.messaging.consumer import Consumer
 from chassis.messaging.dead_letters import DeadLetters
@@ -41,6 +38,7 @@ from chassis.storage.projections import Projection
 from chassis.storage.store_profile import PROFILES
 from chassis.sweeps import Sweep, run_relay_sweep, run_sweep
 from chassis.web.http import create_app
+from chassis.web.server import serve_http
 from contracts.envelope import EPOCH, EventData, OutgoingEvent, Topic, dead_letters_of, retries_of
 
 log = logging.getLogger(__name__)
@@ -190,50 +188,9 @@ async def _serve(chassis: Chassis, build: Callable[[Chassis], ServiceDefinition[
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with _http(app, chassis.settings):
+    async with serve_http(app, chassis.settings.http_host, chassis.settings.port()):
         await _until(stop, _run(chassis, definition))
     log.info("stopped")
-
-
-@asynccontextmanager
-async def _http(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
-    listener = _listener(settings.http_host, settings.port())
-    server = _Server(
-        uvicorn.Config(
-            app,
-            host=settings.http_host,
-            port=settings.port(),
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=10,
-            server_header=False,
-        )
-    )
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await serving
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    """Raises ``SettingsError`` when the address cannot be used."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        reason = (error.strerror or "there is no such address").partition(" (")[0]
-        raise SettingsError(
-            f"  {PREFIX}HTTP_PORT: cannot listen on {host}:{port}: {reason}. "
-            "Stop what listens there, or choose another port."
-        ) from error
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield  # the service handles signals itself
 
 
 async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:

@@ -18,6 +18,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from chassis.core.settings import SettingsError, is_loopback, load_settings
 from chassis.observability import logs
 from chassis.web.dev_tokens import ALGORITHM, ISSUER, load_signing_key, public_jwks
+from chassis.web.server import KEEP_ALIVE_TIMEOUT_S
 
 DEFAULT_PORT = 8100
 
@@ -70,7 +71,14 @@ def serve_issuer(data_folder: Path, host: str, port: int, issuer: str) -> None:
     """Serve until the process is stopped. Raises ``NotLoopback``."""
     if not is_loopback(host):
         raise NotLoopback("the local issuer listens on this machine's loopback only; use a real one for anything else")
-    uvicorn.run(create_issuer(data_folder, issuer), host=host, port=port, log_config=None, access_log=False)
+    uvicorn.run(
+        create_issuer(data_folder, issuer),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_TIMEOUT_S,
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
