@@ -40,7 +40,6 @@ from chassis.observability.telemetry import current_traceparent, link_current_sp
 from chassis.storage import outbox
 from chassis.storage.due_queue import DueQueue
 from chassis.storage.mongo import (
-    LOST_ACKNOWLEDGEMENT,
     BatchedLookup,
     Collection,
     Document,
@@ -51,12 +50,14 @@ from chassis.storage.mongo import (
     find_by_id,
     find_page,
     insert_missing,
+    is_transient,
 )
 from chassis.storage.store_profile import MONGODB, StoreProfile
 from contracts.envelope import Envelope, Instant, OutgoingEvent, Tombstone, Topic, iso
 
 RECENT_OPERATIONS = 32  # operations of each kind that a document remembers
 MAX_ATTEMPTS = 12  # decisions before an update gives up against faster writers
+SAVE_TIMEOUT_S = 10.0  # seconds after which a change gives up; the lock of its aggregate is held no longer
 MAX_OUTBOX = 100  # events waiting in one document; beyond it, commands are refused until the relay has caught up
 PROTOCOL_FIELDS = frozenset(  # fields of the document that belong to the protocol
     {"_id", "version", "sequence", "outbox", "outbox_since", "relay_until", "recent", "said", "leg"}
@@ -228,40 +229,53 @@ class Aggregates(Generic[S]):
 
         ``expect``: the version that the caller saw (0: none yet). ``cause``: the event that led here. An exception of
         ``decide`` passes through and nothing is saved. Raises ``KeyReused``, ``VersionConflict``, ``TooBusy``,
-        ``outbox.EventTooLarge``.
+        ``outbox.EventTooLarge``, and ``TimeoutError`` when the store does not answer in time: then it is unknown
+        whether the change was saved, and a repetition with the same operation finds out.
         """
         attempt = _Attempt(Change(id, op, decide, answer), outbox.Draft(self.service, self._clock.machine_now(), cause))
         lost: PyMongoError | None = None
-        async with self._lock(id):
+        async with asyncio.timeout(SAVE_TIMEOUT_S), self._lock(id):
             for turn in range(MAX_ATTEMPTS):
                 try:
-                    document = await self._by_id.get(id)
-                    if (repeat := self._find_repeat(document, attempt.change)) is not None:
-                        self._push_waiting(document)
-                        return repeat
-                    _check_version(document, expect)
-                    decision = self._decide(document, attempt)
-                    if decision is None:
-                        return self._unchanged(id, document)
-                    after, state = decision
-                    if await self._save(document, after):
-                        link_current_span(document.get("leg") if document else None)
-                        self._hand_over([after])
-                        return _saved(after, state)
+                    result = await self._try_update(attempt, expect)
+                except PyMongoError as error:
+                    if not is_transient(error):
+                        raise
+                    lost = error  # it may have been saved: the next load recognises it
+                else:
+                    if result is not None:
+                        return result
                     lost = None
-                except LOST_ACKNOWLEDGEMENT as error:  # it may have been saved: the next load recognises it
-                    lost = error
                 await _pause(turn, lost)
         raise lost or TooBusy("this is being changed by many others at the moment; try again")
+
+    async def _try_update(self, attempt: "_Attempt[S]", expect: int | None) -> SaveResult[S] | None:
+        """Load, decide, save. None when another writer was faster."""
+        id = attempt.change.id
+        document = await self._by_id.get(id)
+        if (repeat := self._find_repeat(document, attempt.change)) is not None:
+            self._push_waiting(document)
+            return repeat
+        _check_version(document, expect)
+        decision = self._decide(document, attempt)
+        if decision is None:
+            return self._unchanged(id, document)
+        after, state = decision
+        if not await self._save(document, after):
+            return None
+        link_current_span(document.get("leg") if document else None)
+        self._hand_over([after])
+        return _saved(after, state)
 
     async def renew_lease(self, id: str, renew: Callable[[S], datetime | None]) -> bool:
         """Extend the lease of work that this process holds; returns whether it still holds it.
 
         ``renew`` gives the new lease, or None if the state says that the work belongs to another or is over. A lease
-        is never shortened, and a document without a lease gets none. Raises ``TooBusy`` and the driver's errors.
+        is never shortened, and a document without a lease gets none. Raises ``TooBusy``, ``TimeoutError`` and the
+        driver's errors.
         """
         lost: PyMongoError | None = None
-        async with self._lock(id):
+        async with asyncio.timeout(SAVE_TIMEOUT_S), self._lock(id):
             for turn in range(MAX_ATTEMPTS):
                 try:
                     document = await self._by_id.get(id)
@@ -273,8 +287,10 @@ class Aggregates(Generic[S]):
                     if until <= document["lease"] or await self._extend(document, until):
                         return True
                     lost = None
-                except LOST_ACKNOWLEDGEMENT as error:  # if it was applied, the next load sees the new lease
-                    lost = error
+                except PyMongoError as error:
+                    if not is_transient(error):
+                        raise
+                    lost = error  # if it was applied, the next load sees the new lease
                 await _pause(turn, lost)
         raise lost or TooBusy("this is being changed by many others at the moment; try again")
 

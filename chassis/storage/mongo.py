@@ -16,6 +16,7 @@ from pymongo.errors import (
     ConnectionFailure,
     DuplicateKeyError,
     ExecutionTimeout,
+    OperationFailure,
     PyMongoError,
     WriteConcernError,
 )
@@ -35,12 +36,16 @@ T = TypeVar("T")
 LOOKUP_BATCH = 1000  # ids in one query
 DUPLICATE_KEY = 11000
 
-# After these errors it is unknown whether the write took place; a repetition must recognise a write that did.
-LOST_ACKNOWLEDGEMENT = (ConnectionFailure, WriteConcernError, ExecutionTimeout)
+# Errors that pass by themselves: a server stops or steps down, a majority or a cursor is lost, a limit is reached. The
+# names are in MongoDB's error_codes.yml; 16500 is the rate limit of Cosmos DB. The driver keeps a shorter list.
+TRANSIENT_CODES = frozenset(
+    {6, 7, 24, 43, 89, 91, 112, 133, 134, 150, 189, 237, 262, 391, 462, 9001, 10058, 10107}
+    | {11600, 11601, 11602, 13388, 13435, 13436, 14031, 16500}
+)
+TRANSIENT_LABELS = ("RetryableWriteError", "RetryableError", "SystemOverloadedError", "TransientTransactionError")
 
 __all__ = [
     "LOOKUP_BATCH",
-    "LOST_ACKNOWLEDGEMENT",
     "BatchedLookup",
     "BulkWriteError",
     "Collection",
@@ -184,12 +189,23 @@ class Documents:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a repetition may succeed: the servers were out of reach, slow, or without a majority."""
+    """Whether a repetition may succeed: the servers were out of reach, slow, overloaded, or without a majority.
+
+    After such an error of a write it is unknown whether the write took place. A repetition must recognise a write that
+    did.
+    """
+    if not isinstance(error, PyMongoError):
+        return False
     if isinstance(error, BulkWriteError):
         details = error.details or {}
-        return bool(details.get("writeConcernErrors")) and not details.get("writeErrors")
-    return isinstance(error, LOST_ACKNOWLEDGEMENT) or (
-        isinstance(error, PyMongoError) and error.has_error_label("RetryableWriteError")
+        write_errors = details.get("writeErrors", [])
+        return bool(write_errors or details.get("writeConcernErrors")) and all(
+            entry.get("code") in TRANSIENT_CODES for entry in write_errors
+        )
+    return (
+        isinstance(error, ConnectionFailure | WriteConcernError | ExecutionTimeout)
+        or (isinstance(error, OperationFailure) and error.code in TRANSIENT_CODES)
+        or any(error.has_error_label(label) for label in TRANSIENT_LABELS)
     )
 
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from chassis.core.error_redaction import error_code, redacted_location
 from chassis.storage.aggregates import KeyReused, TooBusy, VersionConflict
-from chassis.storage.mongo import ConnectionFailure
+from chassis.storage.mongo import PyMongoError, is_transient
 from chassis.storage.outbox import EventTooLarge
 from chassis.web.authentication import KeysUnavailable, Unauthenticated
 from contracts.errors import CommandRejected, InvalidCommand, NotFound
@@ -119,6 +119,8 @@ def convert_error(error: Exception) -> Problem:
         case Unauthenticated():
             challenge = "Bearer" if error.code == "token_missing" else 'Bearer error="invalid_token"'
             return Problem(401, str(error), code=error.code, headers={"WWW-Authenticate": challenge})
+        case PyMongoError() if is_transient(error):
+            return unavailable("A required server cannot be reached at the moment.", "unavailable")
         case _:
             factories = (factory for kind, factory in _PROBLEM_FACTORIES.items() if isinstance(error, kind))
             return next(factories, unhandled)()
@@ -129,7 +131,9 @@ _PROBLEM_FACTORIES: Mapping[type[Exception], Callable[[], Problem]] = {
     KeyReused: lambda: Problem(422, "This Idempotency-Key was used for another request.", code="key_reused"),
     VersionConflict: lambda: Problem(412, "This has changed since you read it; read it again.", code="stale"),
     TooBusy: lambda: unavailable("Too many requests change this at the same time; try again shortly."),
-    ConnectionFailure: lambda: unavailable("A required server cannot be reached at the moment.", "unavailable"),
+    TimeoutError: lambda: unavailable(
+        "The store did not answer in time. Repeat the request with the same Idempotency-Key.", "unavailable"
+    ),
     EventTooLarge: lambda: Problem(413, "The result would exceed a size limit.", code="too_large"),
 }
 
@@ -180,10 +184,17 @@ def install_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _handle_chassis_error)
     for kind in COMMAND_ERROR_STATUS:
         app.add_exception_handler(kind, _handle_command_error)
+    app.add_exception_handler(PyMongoError, _handle_store_error)
     app.add_exception_handler(ResponseValidationError, _handle_invalid_response)
 
 
 async def _handle_chassis_error(_: Request, error: Exception) -> JSONResponse:
+    return problem_response(convert_error(error))
+
+
+async def _handle_store_error(_: Request, error: Exception) -> JSONResponse:
+    if not is_transient(error):
+        raise error  # the middleware logs it
     return problem_response(convert_error(error))
 
 

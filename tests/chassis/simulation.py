@@ -371,7 +371,7 @@ class Simulation:
             call_task = process.start(call(process.counters))
             try:
                 return await asyncio.shield(call_task)
-            except (asyncio.CancelledError, ConnectionFailure, TooBusy):
+            except (asyncio.CancelledError, ConnectionFailure, TooBusy, TimeoutError):
                 await asyncio.sleep(self.faults.random.uniform(0.1, 2))
 
     async def _send_command(self, id: str, op: Op, decide: Any) -> bool:

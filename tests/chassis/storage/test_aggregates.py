@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+from pymongo.errors import OperationFailure, PyMongoError
 
 from chassis.core.commands import Op
+from chassis.storage import aggregates
 from chassis.storage.aggregates import Aggregates, Change, KeyReused, SaveResult, State, TooBusy, VersionConflict
 from chassis.storage.mongo import BulkWriteError, ConnectionFailure
 from chassis.storage.outbox import EventTooLarge
@@ -64,12 +66,32 @@ class TestLostAcknowledgement:
         await eventually(outbox_is_empty(harness, "c"), "the outbox is emptied")
         assert len(set(event_ids(await harness.read_records(COUNTS, "c")))) == 2
 
-    async def test_save_that_was_not_applied_is_repeated(self, harness: ChassisHarness) -> None:
+    @pytest.mark.parametrize("error", [ConnectionFailure("lost"), OperationFailure("too long", 262)], ids=repr)
+    async def test_save_that_was_not_applied_is_repeated(self, harness: ChassisHarness, error: PyMongoError) -> None:
         replica = await harness.start_replica()
         await replica.counters.update("c", Op("first"), add("c", 1))
-        replica.collection_faults.before["replace_one"] = fail_once(ConnectionFailure("lost"))
+        replica.collection_faults.before["replace_one"] = fail_once(error)
         saved = await replica.counters.update("c", Op("mine"), add("c", 10))
         assert not saved.repeated
+        assert (await harness.read_counter("c")).added == (1, 10)
+
+    async def test_store_that_hangs_ends_the_update_and_frees_its_lock(
+        self, harness: ChassisHarness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The write may still arrive. The repetition finds out, and nothing is applied twice."""
+        replica = await harness.start_replica()
+        await replica.counters.update("c", Op("first"), add("c", 1))
+
+        async def hang() -> None:
+            await asyncio.Event().wait()
+
+        replica.collection_faults.after["replace_one"] = hang  # applied, and never acknowledged
+        monkeypatch.setattr(aggregates, "SAVE_TIMEOUT_S", 0.3)
+        with pytest.raises(TimeoutError):
+            await replica.counters.update("c", Op("mine"), add("c", 10))
+        del replica.collection_faults.after["replace_one"]
+        monkeypatch.setattr(aggregates, "SAVE_TIMEOUT_S", 60.0)
+        assert (await replica.counters.update("c", Op("mine"), add("c", 10))).repeated
         assert (await harness.read_counter("c")).added == (1, 10)
 
     async def test_applied_insert_counts_once(

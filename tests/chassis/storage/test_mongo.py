@@ -4,9 +4,19 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+import motor.frameworks.asyncio
 import pytest
+from pymongo.errors import CursorNotFound, OperationFailure, PyMongoError, WriteConcernError
 
-from chassis.storage.mongo import BatchedLookup, Collection, ConnectionFailure
+from chassis.storage.mongo import (
+    TRANSIENT_CODES,
+    BatchedLookup,
+    BulkWriteError,
+    Collection,
+    ConnectionFailure,
+    DuplicateKeyError,
+    is_transient,
+)
 from tests.chassis.harness import ChassisHarness
 
 
@@ -77,3 +87,44 @@ class TestBatchedLookup:
         cancelled.cancel()
         assert await other == {"_id": "b", "value": 1}
         assert cancelled.cancelled()
+
+
+OVERLOADED = OperationFailure("slow down", 2, {"errorLabels": ["SystemOverloadedError"]})
+
+
+class TestIsTransient:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ConnectionFailure("away"),
+            CursorNotFound("the server was restarted", 43),
+            WriteConcernError("no majority", 64),
+            BulkWriteError({"writeErrors": [{"code": 91}], "writeConcernErrors": []}),
+            BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": 64}]}),
+            OVERLOADED,
+            *(OperationFailure("for a while", code) for code in sorted(TRANSIENT_CODES)),
+        ],
+        ids=lambda error: f"{type(error).__name__} {getattr(error, 'code', '')}",
+    )
+    def test_errors_that_pass_by_themselves_are_transient(self, error: PyMongoError) -> None:
+        assert is_transient(error)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ValueError("not of the store"),
+            OperationFailure("the query is wrong", 2),
+            OperationFailure("not allowed", 13),
+            DuplicateKeyError("exists", 11000),
+            BulkWriteError({"writeErrors": [{"code": 91}, {"code": 121}], "writeConcernErrors": []}),
+            BulkWriteError({"writeErrors": [], "writeConcernErrors": []}),
+        ],
+        ids=lambda error: f"{type(error).__name__} {getattr(error, 'code', '')}",
+    )
+    def test_other_errors_are_permanent(self, error: Exception) -> None:
+        assert not is_transient(error)
+
+
+def test_the_driver_has_a_thread_for_each_connection() -> None:
+    """Its default, five for each processor, lets ten slow calls stop a process on a small machine."""
+    assert motor.frameworks.asyncio._EXECUTOR._max_workers == 100

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from pydantic import BaseModel, Field, field_validator
+from pymongo.errors import OperationFailure
 
 from chassis.core.settings import Settings
 from chassis.observability.health import Health
@@ -54,6 +55,9 @@ ERRORS: dict[str, Exception] = {
     "stale": VersionConflict(SECRET),
     "busy": TooBusy(SECRET),
     "unavailable": ConnectionFailure(SECRET),
+    "slow": TimeoutError(SECRET),
+    "stepped_down": OperationFailure(SECRET, 189),
+    "wrong_query": OperationFailure(SECRET, 2),
     "refused": CommandRejected("full", "All seats are taken."),
     "problem": Problem(409, "Not now.", code="later"),
     "internal": RuntimeError(SECRET),
@@ -222,6 +226,9 @@ class TestProblemDocuments:
             ("stale", 412, "stale"),
             ("busy", 503, "busy"),
             ("unavailable", 503, "unavailable"),
+            ("slow", 503, "unavailable"),
+            ("stepped_down", 503, "unavailable"),
+            ("wrong_query", 500, "internal"),
             ("refused", 409, "full"),
             ("problem", 409, "later"),
             ("internal", 500, "internal"),
