@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from chassis.core.settings import load_section
 from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
 from contracts.pairings import PairingState
@@ -12,6 +13,7 @@ from services.profiles import due_work, import_routes, import_runner, routes
 from services.profiles.domain.imports import HrImport
 from services.profiles.domain.person import Person, public_contact, public_profile
 from services.profiles.handlers import registry
+from services.profiles.settings import ProfilesSettings
 from services.profiles.store import (
     IMPORT_ERROR_INDEXES,
     IMPORT_INDEXES,
@@ -26,7 +28,8 @@ from services.profiles.store import (
 PORT = 8101
 
 
-def build(chassis: Chassis) -> ServiceDefinition[Profiles]:
+def build(chassis: Chassis, settings: ProfilesSettings | None = None) -> ServiceDefinition[Profiles]:
+    """``settings``: the ones of the environment, if none are given."""
     keys = ExternalIdKeys(
         chassis.documents("keys"), chassis.documents("settings"), chassis.settings.required_hmac_key()
     )
@@ -41,6 +44,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Profiles]:
         uploads=Uploads(chassis.documents("uploads", UPLOAD_INDEXES)),
         import_errors=chassis.documents("import_errors", IMPORT_ERROR_INDEXES),
         clock=chassis.clock,
+        settings=settings or load_section(ProfilesSettings),
     )
     return ServiceDefinition(
         context=profiles,

@@ -4,7 +4,8 @@ A member reaches only their own data. In a path, ``me`` stands for the caller's 
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Literal, TypeAlias
 
@@ -18,12 +19,21 @@ from contracts.profiles import Absence, MemberId
 from contracts.taxonomy import load
 from services.profiles.dependencies import ANY_ROLE, MemberCommand, Paging, ProfilesContext
 from services.profiles.domain import person as people
+from services.profiles.domain.access_policy import relation_to_member
 from services.profiles.domain.enrolment import Invitation, ParticipationWish, Programmes
 from services.profiles.domain.hr_record import ContactWishes, Entered, ExternalId, external_ref
 from services.profiles.domain.person import MAX_ABSENCES, MAX_AVOIDED, Person
 from services.profiles.domain.style import STATEMENT_TEXTS, Statement, StatementAnswers
-from services.profiles.store import LIVING, Profiles, build_member_filter
-from services.profiles.views import ErasureView, MemberView, TopicView, UnknownTopicView
+from services.profiles.permissions import find_coordinated
+from services.profiles.store import LIVING, Profiles, build_member_filter, build_participant_filter
+from services.profiles.views import (
+    ErasureView,
+    InvitationView,
+    MemberView,
+    ParticipantView,
+    TopicView,
+    UnknownTopicView,
+)
 
 MIN_PEOPLE_SHOWN = 5  # people; words that fewer people wrote could reveal who they are, so only an admin sees them
 MAX_UNKNOWN_TOPICS = 1000  # items; enough to see what the taxonomy lacks
@@ -60,39 +70,28 @@ def require_own_id(member: str, principal: Principal) -> str:
     return principal.member_id
 
 
-def may_see(person: Person, principal: Principal) -> bool:
-    """Whether the caller may see this person.
-
-    Admins and services see everybody, coordinators see the people of their programmes, members see themselves.
-    """
-    if principal.roles & {"admin", "service"} or person.member_id == principal.member_id:
-        return True
-    programmes = {enrolment.programme_id for enrolment in person.enrolments}
-    return "coordinator" in principal.roles and bool(programmes & principal.programmes)
-
-
-def render_member(person: Person, programmes: Programmes, principal: Principal) -> MemberView:
-    """The person as the caller may see them. A coordinator sees enrolments in their own programmes only."""
-    is_self = person.member_id == principal.member_id
-    sees_everything = is_self or principal.roles & {"admin", "service"}
-    return MemberView.of(
-        person, programmes, is_self=is_self, visible_programmes=None if sees_everything else principal.programmes
-    )
+def render_member(person: Person, programmes: Programmes, principal: Principal) -> MemberView | ParticipantView | None:
+    """The person as the caller may see them; None when the caller may not see them at all."""
+    coordinated = find_coordinated(principal, programmes)
+    relation = relation_to_member(person, principal.member_id, principal.roles, coordinated)
+    if relation == "stranger":
+        return None
+    if relation == "coordinator":
+        return ParticipantView.of(person, programmes, coordinated)
+    return MemberView.of(person, programmes, is_self=relation == "self")
 
 
-async def _load_visible(profiles: Profiles, member: str, principal: Principal) -> tuple[Person, int]:
-    """The person and their version. Answers 404 when the caller may not see them, as when they do not exist."""
-    id = principal.member_id if member == "me" else member
-    stored = await profiles.persons.get(id) if id else None
-    if stored is None or stored.state.hr is None or not may_see(stored.state, principal):
-        raise not_found("member")
-    return stored.state, stored.version
+def _render_all(
+    persons: Iterable[Person], programmes: Programmes, principal: Principal
+) -> list[MemberView | ParticipantView]:
+    views = (render_member(person, programmes, principal) for person in persons)
+    return [view for view in views if view is not None]
 
 
-async def _change_member(
+async def _change_own_data(
     profiles: Profiles, id: str, command: Command, change: PersonChange, response: Response
 ) -> MemberView:
-    """Apply one change to a living person and return the person as they are afterwards."""
+    """Apply a person's own change and return the person as they are afterwards."""
     programmes, now = await profiles.all_programmes(), profiles.clock.now()
     saved = await profiles.persons.update(
         id,
@@ -101,7 +100,7 @@ async def _change_member(
         expect=command.expect,
     )
     set_etag(response, saved.version)
-    return render_member(people.require_living(saved.state), programmes, command.principal)
+    return MemberView.of(people.require_living(saved.state), programmes, is_self=True)
 
 
 @router.get("/members")
@@ -115,30 +114,29 @@ async def find_members(
     email: Annotated[str | None, Query(max_length=320)] = None,
     programme: Annotated[str | None, Query(max_length=64)] = None,
     state: Literal["invited", "enrolled", "ready", "left"] | None = None,
-) -> Page[MemberView]:
+) -> Page[MemberView | ParticipantView]:
+    """Find people. A coordinator finds the people who take part in their programmes, by what they see of them."""
     programmes = await profiles.all_programmes()
-    if external_id is not None:
-        visible = await _find_by_external_id(profiles, external_ref(source, external_id), principal)
-        return Page(items=[render_member(person, programmes, principal) for person in visible])
-    sees_everybody = bool(principal.roles & {"admin", "service"})
-    if not sees_everybody and programme is not None and programme not in principal.programmes:
-        return Page(items=[])
-    filter = build_member_filter(
-        name=name,
-        email=email,
-        programmes=None if sees_everybody else principal.programmes,
-        programme=programme,
-        state=state,
-    )
+    if principal.roles & {"admin", "service"}:
+        if external_id is not None:
+            persons = await _find_by_external_id(profiles, external_ref(source, external_id))
+            return Page(items=_render_all(persons, programmes, principal))
+        filter = build_member_filter(name=name, email=email, programme=programme, state=state)
+    else:
+        if external_id is not None or email is not None:
+            raise forbidden("Only an admin finds people by their external id or e-mail address.")
+        filter = build_participant_filter(
+            find_coordinated(principal, programmes), name=name, programme=programme, state=state
+        )
     results = profiles.persons.find(filter, limit=paging.fetch_limit, after=paging.after)
-    persons, after = await build_page(results, paging, lambda stored: stored.id)
-    return Page(items=[render_member(stored.state, programmes, principal) for stored in persons], next=after)
+    stored_persons, after = await build_page(results, paging, lambda stored: stored.id)
+    return Page(items=_render_all([stored.state for stored in stored_persons], programmes, principal), next=after)
 
 
-async def _find_by_external_id(profiles: Profiles, ref: str, principal: Principal) -> list[Person]:
+async def _find_by_external_id(profiles: Profiles, ref: str) -> list[Person]:
     members = await profiles.keys.find_members([ref])
     persons = await profiles.persons.get_many(list(members.values()))
-    return [stored.state for stored in persons.values() if stored.state.hr and may_see(stored.state, principal)]
+    return [stored.state for stored in persons.values() if stored.state.hr]
 
 
 @router.get("/members/{member}")
@@ -147,10 +145,21 @@ async def show_member(
     profiles: ProfilesContext,
     principal: Annotated[Principal, allow("member", "coordinator", "admin", "service")],
     response: Response,
-) -> MemberView:
-    person, version = await _load_visible(profiles, member, principal)
-    set_etag(response, version)
-    return render_member(person, await profiles.all_programmes(), principal)
+) -> MemberView | ParticipantView:
+    """Answers 404 when the caller may not see the person, as when they do not exist.
+
+    Only the person gets the ETag: it counts every save, and would tell others that something private has changed.
+    """
+    id = principal.member_id if member == "me" else member
+    stored = await profiles.persons.get(id) if id else None
+    view = (
+        render_member(stored.state, await profiles.all_programmes(), principal) if stored and stored.state.hr else None
+    )
+    if stored is None or view is None:
+        raise not_found("member")
+    if stored.id == principal.member_id:
+        set_etag(response, stored.version)
+    return view
 
 
 @router.put("/members/{member}/entered")
@@ -159,7 +168,7 @@ async def put_entered(
 ) -> MemberView:
     """Replace everything that a person says about themselves. For an absent field, HR's suggestion counts."""
     id = require_own_id(member, command.principal)
-    return await _change_member(
+    return await _change_own_data(
         profiles, id, command, lambda person, _, __: people.replace_entered(person, body), response
     )
 
@@ -171,7 +180,7 @@ async def put_statements(
     """Only the person sees the answers. Matching sees the four dimensions."""
     answers = StatementAnswers(language=body.language, answers=body.answers)
     id = require_own_id(member, command.principal)
-    return await _change_member(
+    return await _change_own_data(
         profiles, id, command, lambda person, _, now: people.replace_statements(person, answers, now), response
     )
 
@@ -181,7 +190,7 @@ async def put_contact(
     member: str, body: ContactWishes, profiles: ProfilesContext, command: MemberCommand, response: Response
 ) -> MemberView:
     id = require_own_id(member, command.principal)
-    return await _change_member(
+    return await _change_own_data(
         profiles, id, command, lambda person, _, __: people.replace_contact(person, body), response
     )
 
@@ -192,7 +201,7 @@ async def put_absences(
 ) -> MemberView:
     """Replace the absences. No reason is asked for."""
     id = require_own_id(member, command.principal)
-    return await _change_member(
+    return await _change_own_data(
         profiles, id, command, lambda person, _, __: people.replace_absences(person, body.away), response
     )
 
@@ -209,7 +218,7 @@ async def put_avoided(
     persons = await profiles.persons.get_many(list(set(body.members)))
     if any(avoided not in persons or persons[avoided].state.hr is None for avoided in body.members):
         raise NotFound("member", code="unknown_member", detail="one of these people is not known here")
-    return await _change_member(
+    return await _change_own_data(
         profiles, id, command, lambda person, _, __: people.replace_avoided(person, body.members), response
     )
 
@@ -235,7 +244,7 @@ async def put_enrolment(
     def change(person: Person, programmes: Programmes, now: datetime) -> Person:
         return people.take_part_in(person, programme, body, programmes, now)
 
-    return await _change_member(profiles, id, command, change, response)
+    return await _change_own_data(profiles, id, command, change, response)
 
 
 @router.post("/members/{member}/enrolments/{programme}/leave")
@@ -243,7 +252,7 @@ async def leave_programme(
     member: str, programme: str, profiles: ProfilesContext, command: MemberCommand, response: Response
 ) -> MemberView:
     id = require_own_id(member, command.principal)
-    return await _change_member(
+    return await _change_own_data(
         profiles, id, command, lambda person, _, now: people.leave_programme(person, programme, now), response
     )
 
@@ -255,35 +264,54 @@ async def invite_member(
     body: InvitationBody,
     profiles: ProfilesContext,
     command: Annotated[Command, command("coordinator", "admin", "service")],
-    response: Response,
-) -> MemberView:
-    """Invite a person. Neither an import nor an invitation enrols anybody: the person decides."""
-    principal = command.principal
-    if not principal.roles & {"admin", "service"} and programme not in principal.programmes:
-        raise forbidden("This programme is coordinated by others.")
-    invitation = Invitation(programme_id=programme, side=body.side, capacity=body.capacity)
+) -> InvitationView:
+    """Invite a person. Neither an import nor an invitation enrols anybody: the person decides.
 
-    def change(person: Person, programmes: Programmes, now: datetime) -> Person:
+    To a coordinator the answer is the same for everybody, so that it does not tell who exists, takes part or has left.
+    """
+    principal, programmes = command.principal, await profiles.all_programmes()
+    is_admin = "admin" in principal.roles
+    sources = profiles.settings.sources_of(principal.subject, principal.roles)
+    if not is_admin and not sources and programme not in find_coordinated(principal, programmes):
+        raise forbidden("This programme is coordinated by others.")
+    if programme not in programmes:
+        raise NotFound("programme", code="unknown_programme", detail="there is no such programme")
+    invitation, now = Invitation(programme_id=programme, side=body.side, capacity=body.capacity), profiles.clock.now()
+
+    def change(person: Person) -> Person:
         return people.invite_person(person, invitation, programmes, now)
 
-    return await _change_member(profiles, member, command, change, response)
+    # A coordinator's key is not compared with its request, and no version is: both would tell that the person exists.
+    op = command.op if is_admin else replace(command.op, request="")
+    try:
+        await profiles.persons.update(member, op, lambda person: people.change_person(person, change, programmes, now))
+    except NotFound:
+        if is_admin:
+            raise
+    return InvitationView(member_id=member, programme_id=programme, side=body.side, capacity=body.capacity)
 
 
 @router.post("/members/{member}/external-ids")
 async def add_external_id(
-    member: Id,
-    body: ExternalId,
-    profiles: ProfilesContext,
-    command: Annotated[Command, command("admin", "service")],
-    response: Response,
+    member: Id, body: ExternalId, profiles: ProfilesContext, command: Annotated[Command, command("admin")]
 ) -> MemberView:
-    """Add the id that another HR system uses for this person. From then on the rows of that system are leading."""
-    await _load_visible(profiles, member, command.principal)
+    """Add the id that another HR system uses for this person. From then on the rows of that system are leading.
+
+    Only an admin does this: it decides which source may overwrite the data of the other.
+    """
+    stored = await profiles.persons.get(member)
+    people.require_living(stored.state if stored else None)
     if not await profiles.keys.assign(body, member):
         raise CommandRejected("taken", "this external id belongs to another person")
-    return await _change_member(
-        profiles, member, command, lambda person, _, __: people.add_external_id(person, body), response
+    programmes, now = await profiles.all_programmes(), profiles.clock.now()
+    saved = await profiles.persons.update(
+        member,
+        command.op,
+        lambda person: people.change_person(
+            person, lambda living: people.add_external_id(living, body), programmes, now
+        ),
     )
+    return MemberView.of(people.require_living(saved.state), programmes, is_self=False)
 
 
 @router.post("/members/{member}/erasure", status_code=202)
@@ -295,7 +323,10 @@ async def erase_member(
     id = member if is_admin_request else require_own_id(member, command.principal)
     hash_ref, moment = await profiles.keys.hasher(), profiles.clock.moment()
     saved = await profiles.persons.update(
-        id, command.op, lambda person: people.erase_person(person, hash_ref, moment), expect=command.expect
+        id,
+        command.op,
+        lambda person: people.erase_person(person, hash_ref, moment),
+        expect=None if is_admin_request else command.expect,  # only the person knows the version
     )
     return ErasureView.of(saved.require_state())
 

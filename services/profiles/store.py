@@ -14,9 +14,11 @@ from chassis.storage.mongo import Documents, Index, chunks, insert_missing
 from chassis.storage.projections import Projection
 from contracts.pairings import PairingState
 from contracts.programmes import ProgrammeChanged
+from services.profiles.domain.access_policy import TAKING_PART
 from services.profiles.domain.hr_record import ExternalId
 from services.profiles.domain.imports import HrImport
 from services.profiles.domain.person import Person
+from services.profiles.settings import ProfilesSettings
 
 MENTIONING_FIELDS = ("place.manager", "place.line", "place.evaluators", "avoid", "contact.delegates")
 PERSON_INDEXES: list[Index] = [
@@ -168,6 +170,7 @@ class Profiles:
     uploads: Uploads
     import_errors: Documents
     clock: Clock
+    settings: ProfilesSettings
 
     async def all_programmes(self) -> dict[str, ProgrammeChanged]:
         """All programmes by id. They are few, and every change of a person needs the programmes of that person."""
@@ -215,29 +218,46 @@ class Hierarchy:
 
 
 def build_member_filter(
-    *,
-    name: str | None = None,
-    email: str | None = None,
-    programmes: Iterable[str] | None = None,
-    programme: str | None = None,
-    state: str | None = None,
+    *, name: str | None = None, email: str | None = None, programme: str | None = None, state: str | None = None
 ) -> dict[str, Any]:
-    """A MongoDB filter on living people. ``programmes`` limits it to what the caller coordinates; None: no limit."""
+    """A MongoDB filter on living people, for callers who may see everybody."""
     conditions: list[dict[str, Any]] = [dict(LIVING)]
     if name is not None:
-        conditions.append({"hr.name": {"$regex": re.escape(name), "$options": "i"}})
+        conditions.append({"hr.name": _containing(name)})
     if email is not None:
         conditions.append({"hr.email": email.strip().lower()})
-    if programmes is not None:
-        conditions.append(
-            _enrolment_filter({programme_id for programme_id in programmes if programme in (None, programme_id)}, state)
-        )
-    elif programme is not None or state is not None:
+    if programme is not None or state is not None:
         conditions.append(_enrolment_filter({programme} if programme is not None else None, state))
     return {"$and": conditions}
 
 
+def build_participant_filter(
+    coordinated: Collection[str], *, name: str | None = None, programme: str | None = None, state: str | None = None
+) -> dict[str, Any]:
+    """A MongoDB filter on the people who take part in these programmes, for their coordinators.
+
+    It asks only for what these callers may see, so that a search tells nothing else.
+    """
+    visible = {programme_id for programme_id in coordinated if programme in (None, programme_id)}
+    states = [shown for shown in TAKING_PART if state in (None, shown)]
+    conditions: list[dict[str, Any]] = [
+        dict(LIVING),
+        {"enrolments": {"$elemMatch": {"programme_id": {"$in": sorted(visible)}, "state": {"$in": states}}}},
+    ]
+    if name is not None:
+        shown_name = [
+            {"contact.display_name": _containing(name)},
+            {"contact.display_name": None, "hr.name": _containing(name)},
+        ]
+        conditions.append({"$or": shown_name})
+    return {"$and": conditions}
+
+
+def _containing(text: str) -> dict[str, str]:
+    return {"$regex": re.escape(text), "$options": "i"}
+
+
 def _enrolment_filter(programmes: Collection[str] | None, state: str | None) -> dict[str, Any]:
-    """A condition: enrolled in one of these programmes (None: in any), and in this state (None: in any)."""
+    """A condition: an enrolment in one of these programmes (None: in any), and in this state (None: in any)."""
     enrolment: dict[str, Any] = {} if programmes is None else {"programme_id": {"$in": sorted(programmes)}}
     return {"enrolments": {"$elemMatch": enrolment | ({"state": state} if state is not None else {})}}

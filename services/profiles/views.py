@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from contracts.catalogue import SERVICES
 from contracts.envelope import Instant
 from contracts.profiles import Absence, Availability, Offer, Seek, Style
+from services.profiles.domain.access_policy import TAKING_PART
 from services.profiles.domain.enrolment import ProgrammeEnrolment, Programmes, SeenNotice, missing_requirements
 from services.profiles.domain.hr_record import ExternalId
 from services.profiles.domain.imports import HrImport
@@ -77,8 +78,71 @@ class PrivateView(BaseModel):
     style: Style
 
 
+class ParticipationView(BaseModel):
+    """An enrolment as the coordinators of its programme see it."""
+
+    programme_id: str
+    side: str
+    capacity: int
+    state: str
+    missing: tuple[str, ...]
+    confidentiality_acknowledged: bool
+    briefed_at: Instant | None
+    waiting_since: Instant | None
+
+    @classmethod
+    def of(cls, enrolment: ProgrammeEnrolment, person: Person, programmes: Programmes) -> "ParticipationView":
+        full = EnrolmentView.of(enrolment, person, programmes)
+        return cls(**full.model_dump(include=set(cls.model_fields)))
+
+
+class ParticipantView(BaseModel):
+    """A person who takes part, as the coordinators of the programme see them: what the task needs and no more.
+
+    ``name`` is the name under which the person wants to be shown. ``offers`` and ``seeks`` are what the person has
+    entered, and not what HR suggests for them.
+    """
+
+    member_id: str
+    name: str
+    organisation_id: str
+    department_id: str
+    site_id: str | None
+    offers: tuple[Offer, ...]
+    seeks: tuple[Seek, ...]
+    enrolments: list[ParticipationView]
+
+    @classmethod
+    def of(cls, person: Person, programmes: Programmes, coordinated: Container[str]) -> "ParticipantView":
+        hr = person.hr
+        assert hr is not None, "an erased person is not shown"
+        return cls(
+            member_id=person.member_id,
+            name=person.display_name(),
+            organisation_id=hr.organisation_id,
+            department_id=hr.department_id,
+            site_id=hr.site_id,
+            offers=person.topics.offers if person.entered.offers is not None else (),
+            seeks=person.topics.seeks if person.entered.seeks is not None else (),
+            enrolments=[
+                ParticipationView.of(enrolment, person, programmes)
+                for enrolment in person.enrolments
+                if enrolment.programme_id in coordinated and enrolment.state in TAKING_PART
+            ],
+        )
+
+
+class InvitationView(BaseModel):
+    """An invitation as it was sent. It tells nothing about the person: not even whether they exist."""
+
+    member_id: str
+    programme_id: str
+    side: str
+    capacity: int | None
+
+
 class MemberView(BaseModel):
-    """A person. ``private`` is present only when the person themselves asks."""
+    """A person, whole. ``private`` is present only when the person themselves asks."""
 
     member_id: str
     external_ids: tuple[ExternalId, ...]
@@ -109,10 +173,7 @@ class MemberView(BaseModel):
     private: PrivateView | None = None
 
     @classmethod
-    def of(
-        cls, person: Person, programmes: Programmes, *, is_self: bool, visible_programmes: Container[str] | None = None
-    ) -> "MemberView":
-        """``visible_programmes``: the programmes whose enrolments the reader may see; None: all of them."""
+    def of(cls, person: Person, programmes: Programmes, *, is_self: bool) -> "MemberView":
         hr = person.hr
         assert hr is not None, "an erased person is not shown"
         return cls(
@@ -141,11 +202,7 @@ class MemberView(BaseModel):
             personal_cap=person.entered.personal_cap,
             away=person.away,
             contact=ContactDetailsView.of(person),
-            enrolments=[
-                EnrolmentView.of(enrolment, person, programmes)
-                for enrolment in person.enrolments
-                if visible_programmes is None or enrolment.programme_id in visible_programmes
-            ],
+            enrolments=[EnrolmentView.of(enrolment, person, programmes) for enrolment in person.enrolments],
             private=_private_view(person) if is_self else None,
         )
 

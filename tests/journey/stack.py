@@ -284,6 +284,7 @@ class Stack:
                 patch.delenv(name)
             patch.setenv("VICEVERSA_KAFKA", self.endpoints.kafka)
             patch.setenv("VICEVERSA_MONGO", self.endpoints.mongo)
+            patch.setenv("VICEVERSA_PROFILES_SOURCES", '{"hr": ["service"]}')
             for name, value in {**self.telemetry, **more}.items():
                 patch.setenv(name, value)
             yield

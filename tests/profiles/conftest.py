@@ -131,11 +131,24 @@ class ProfilesHarness:
             assert projection is not None
             await projection.apply([ProjectionRow(event.key(), sequence, event)])
 
-    async def publish_programme(self, programme_id: str = "p1", *, notice: str = "1", state: str = "open") -> None:
-        await self.project_events(programme(programme_id, notice=notice, state=state, now=self.chassis.clock.now()))
+    async def publish_programme(
+        self,
+        programme_id: str = "p1",
+        *,
+        notice: str = "1",
+        state: str = "open",
+        coordinators: tuple[str, ...] = (),
+        sequence: int = 1,
+    ) -> None:
+        changed = programme(
+            programme_id, notice=notice, state=state, coordinators=coordinators, now=self.chassis.clock.now()
+        )
+        await self.project_events(changed, sequence=sequence)
 
 
-def programme(programme_id: str, *, now: Any, notice: str = "1", state: Any = "open") -> ProgrammeChanged:
+def programme(
+    programme_id: str, *, now: Any, notice: str = "1", state: Any = "open", coordinators: tuple[str, ...] = ()
+) -> ProgrammeChanged:
     return ProgrammeChanged(
         programme_id=programme_id,
         version=1,
@@ -145,6 +158,7 @@ def programme(programme_id: str, *, now: Any, notice: str = "1", state: Any = "o
             organisations=("halden",),
             confidential_contact="ombuds",
             notice=notice,
+            coordinators=coordinators,
         ),
         happened_at=now,
         recorded_at=now,
