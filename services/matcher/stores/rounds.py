@@ -15,7 +15,7 @@ from services.matcher.domain.rounds.summary import RoundComparison, RoundPair, R
 
 PAIR_BATCH = 1000  # proposals read by one request
 MAX_COMPARISONS = 2
-ROUND_INDEXES: list[Index] = [("programme_id", "state"), ("programme_id", "_id")]
+ROUND_INDEXES: list[Index] = [("programme_id", "state"), ("programme_id", "_id"), ("named",)]
 PROPOSAL_INDEXES: list[Index] = [
     ("result", "senior"),
     ("round_id",),
