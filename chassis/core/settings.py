@@ -9,19 +9,29 @@ from difflib import get_close_matches
 from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis.core.connection import Connection
+from chassis.core.token_settings import (
+    ACCESS_TOKEN_TYPE,
+    ASYMMETRIC_ALGORITHMS,
+    parse_claim_path,
+    parse_claim_values,
+    parse_names,
+    parse_role_map,
+    parse_token_type,
+)
 
 PREFIX = "VICEVERSA_"
 MIN_TYPO_SIMILARITY = 0.8  # an unknown variable that is this similar to a setting counts as a typing error
 
 M = TypeVar("M", bound=BaseSettings)
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_names)]
 
 
 class SettingsError(Exception):
@@ -95,11 +105,42 @@ class Settings(SettingsSection):
         description="Where the issuer's keys are: https:, file:, or http: on this machine. Without it, as the issuer's "
         "discovery document says.",
     )
+    token_algorithms: Names = Field(
+        ASYMMETRIC_ALGORITHMS,
+        description="The signature algorithms that count, separated by commas. The key must allow them too; HMAC and "
+        "`none` never count.",
+    )
+    token_types: Names = Field(
+        (ACCESS_TOKEN_TYPE,),
+        description="The `typ` in the header of an access token, separated by commas: at+jwt is RFC 9068. `JWT`, and "
+        f"`none` for no `typ`, do not tell it from an ID token: then {PREFIX}ACCESS_TOKEN_CLAIMS must.",
+    )
+    access_token_claims: str = Field(
+        "",
+        description="What the claims of every token must be, separated by commas: typ=Bearer, azp=portal|app, or scp "
+        "alone for any value. Choose claims that an ID token of your provider does not have.",
+    )
+    id_token_claims: Names = Field(
+        ("nonce", "at_hash", "c_hash", "s_hash"),
+        description="Claims that only an ID token has, separated by commas: a token with one of them is refused.",
+    )
     member_claim: str = Field(
-        "member_id", min_length=1, description="The claim with the member's id; a dotted path reaches into objects."
+        "member_id",
+        min_length=1,
+        description="The claim with the member's id; a dotted path reaches into objects. A dot within a name is "
+        "written \\., as in resource_access.my\\.client.id; /resource_access/my.client/id says the same.",
     )
     roles_claim: str = Field(
         "roles", min_length=1, description="The claim with the roles, e.g. realm_access.roles; a list or a text."
+    )
+    role_map: str = Field(
+        "",
+        description="The provider's names of roles or groups, each with our role: "
+        "viceversa-admins=admin,/groups/hr=coordinator; or a JSON object, for names with commas. Then no other name "
+        "gives a role.",
+    )
+    role_prefix: str = Field(
+        "", description="What our roles begin with at the provider, e.g. ROLE_. Then names without it give no role."
     )
     programmes_claim: str = Field(
         "programmes",
@@ -139,6 +180,38 @@ class Settings(SettingsSection):
     def _check_url(cls, value: str | None) -> str | None:
         if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
             raise ValueError("must be a URL that begins with http:// or https://")
+        return value
+
+    @field_validator("token_algorithms")
+    @classmethod
+    def _check_algorithms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not set(value) <= set(ASYMMETRIC_ALGORITHMS):
+            raise ValueError(f"must be one or more of {', '.join(ASYMMETRIC_ALGORITHMS)}")
+        return value
+
+    @field_validator("token_types")
+    @classmethod
+    def _to_short_types(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("must name at least one type")
+        return tuple(parse_token_type(name) for name in value)
+
+    @field_validator("member_claim", "roles_claim", "programmes_claim")
+    @classmethod
+    def _check_claim_path(cls, value: str) -> str:
+        parse_claim_path(value)
+        return value
+
+    @field_validator("access_token_claims")
+    @classmethod
+    def _check_claim_values(cls, value: str) -> str:
+        parse_claim_values(value)
+        return value
+
+    @field_validator("role_map")
+    @classmethod
+    def _check_role_map(cls, value: str) -> str:
+        parse_role_map(value)
         return value
 
     @field_validator("mongo")
@@ -181,6 +254,11 @@ class Settings(SettingsSection):
             )
         if self.min_in_sync > self.replication:
             raise ValueError(f"{PREFIX}MIN_IN_SYNC cannot be more than {PREFIX}REPLICATION")
+        if set(self.token_types) != {ACCESS_TOKEN_TYPE} and not parse_claim_values(self.access_token_claims):
+            raise ValueError(
+                f"{PREFIX}TOKEN_TYPES has more than {ACCESS_TOKEN_TYPE}, so ID tokens would pass; set "
+                f"{PREFIX}ACCESS_TOKEN_CLAIMS to claims that only access tokens have, such as typ=Bearer or azp=CLIENT"
+            )
         parts = urlsplit(self.issuer)
         if self.jwks_url is None and parts.scheme != "https" and not is_loopback(parts.hostname):
             raise ValueError(
@@ -292,6 +370,8 @@ def _default_text(info: FieldInfo) -> str:
         value = value.get_secret_value()  # a default is not a secret
     if isinstance(value, Enum):
         value = value.value
+    if isinstance(value, tuple):
+        value = ",".join(value)
     return "" if value is None or info.is_required() else str(value)
 
 

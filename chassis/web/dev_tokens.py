@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from chassis.core.ids import new_id
+from chassis.core.token_settings import ACCESS_TOKEN_TYPE
 
 ISSUER = "http://127.0.0.1:8100"
 AUDIENCE = "viceversa"
 DEFAULT_LIFETIME = timedelta(hours=1)
 ALGORITHM = "ES256"
+CLIENT = "viceversa-local"
 
 
 def issue_token(
@@ -36,13 +38,14 @@ def issue_token(
     issuer: str = ISSUER,
     audience: str = AUDIENCE,
 ) -> str:
-    """A token signed with the key in the data folder. Without ``subject``, the member is the subject."""
+    """An access token (RFC 9068) signed with the key in the data folder. Without ``subject``, the member is it."""
     key = load_signing_key(data_folder)
     issued_at = datetime.now(UTC)
     claims: dict[str, object] = {
         "iss": issuer,
         "aud": audience,
         "sub": subject or member_id or "local",
+        "client_id": CLIENT,
         "iat": issued_at,
         "nbf": issued_at,
         "exp": issued_at + lifetime,
@@ -52,7 +55,8 @@ def issue_token(
     }
     if member_id is not None:
         claims["member_id"] = member_id
-    return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": public_jwk(key)["kid"]})
+    header = {"typ": ACCESS_TOKEN_TYPE, "kid": public_jwk(key)["kid"]}
+    return jwt.encode(claims, key, algorithm=ALGORITHM, headers=header)
 
 
 def load_signing_key(data_folder: Path) -> ec.EllipticCurvePrivateKey:

@@ -15,7 +15,8 @@ from chassis.core.error_redaction import error_code, redacted_location
 from chassis.storage.aggregates import KeyReused, TooBusy, VersionConflict
 from chassis.storage.mongo import PyMongoError, is_transient
 from chassis.storage.outbox import EventTooLarge
-from chassis.web.authentication import KeysUnavailable, Unauthenticated
+from chassis.web.authentication import Unauthenticated
+from chassis.web.signing_keys import KeysUnavailable
 from contracts.errors import CommandRejected, InvalidCommand, NotFound
 
 log = logging.getLogger(__name__)

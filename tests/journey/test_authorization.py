@@ -184,7 +184,8 @@ def bad_tokens(cast: Actors) -> dict[str, str | None]:
     data, issuer = cast.stack.data, cast.stack.urls[ISSUER]
     good = issue_token(data, cast.ids["s1"], ROLES, (A, B), issuer=issuer)
     claims = jwt.decode(good, options={"verify_signature": False})
-    own_kid = public_jwk(load_signing_key(data))["kid"]
+    own_key = load_signing_key(data)
+    own_kid = public_jwk(own_key)["kid"]
     other_key = ec.generate_private_key(ec.SECP256R1())
     header, body, signature = good.split(".")
     raised = base64.urlsafe_b64encode(json.dumps({**claims, "roles": ["admin"]}).encode()).rstrip(b"=").decode()
@@ -200,6 +201,10 @@ def bad_tokens(cast: Actors) -> dict[str, str | None]:
         ),
         "signed with our public key as a secret": _with_public_key_as_secret(load_signing_key(data), own_kid, body),
         "raised after it was signed": f"{header}.{raised}.{signature}",
+        "an ID token": jwt.encode({**claims, "nonce": "n"}, own_key, algorithm=ALGORITHM, headers={"kid": own_kid}),
+        "an ID token under the type of an access token": jwt.encode(
+            {**claims, "nonce": "n"}, own_key, algorithm=ALGORITHM, headers={"typ": "at+jwt", "kid": own_kid}
+        ),
         "without a key's name": jwt.encode(claims, other_key, algorithm=ALGORITHM),
     }
 

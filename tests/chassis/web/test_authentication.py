@@ -1,133 +1,40 @@
 """Verification of tokens, with real issuers over real HTTP."""
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import json
 import stat
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
-import uvicorn
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from fastapi import FastAPI
-from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
+from jwt.algorithms import OKPAlgorithm
 
-from chassis.core.settings import Settings
 from chassis.web import dev_issuer, dev_tokens
-from chassis.web.authentication import (
+from chassis.web.authentication import Principal
+from chassis.web.signing_keys import (
     FIRST_READ_RETRY_S,
     MAX_KEY_AGE_S,
     REREAD_INTERVAL_S,
     KeysUnavailable,
-    Principal,
-    SigningKeys,
-    TokenVerifier,
-    Unauthenticated,
-    find_algorithm,
+    read_key,
 )
-from deploy.local import ports
-
-
-class ManualMonotonic:
-    """A monotonic clock in seconds, which a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-class CountingIssuer:
-    """An OIDC issuer that counts how often its keys are read."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.keys: list[dict[str, Any]] = []
-        self.reads = 0
-        self.app = FastAPI()
-        self.app.get("/.well-known/openid-configuration")(self._discovery)
-        self.app.get("/jwks")(self._jwks)
-
-    def _discovery(self) -> dict[str, Any]:
-        return {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"}
-
-    def _jwks(self) -> dict[str, Any]:
-        self.reads += 1
-        return {"keys": self.keys}
-
-
-@asynccontextmanager
-async def serve(app: FastAPI, port: int) -> AsyncIterator[None]:
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
-    server.capture_signals = _no_signals  # type: ignore[method-assign]
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.wait({task}, timeout=0.01)
-        assert not task.done()
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
-
-
-def _no_signals() -> Any:
-    import contextlib
-
-    return contextlib.nullcontext()
-
-
-@pytest.fixture
-def port() -> int:
-    return ports.any_free()
-
-
-@pytest.fixture
-def monotonic() -> ManualMonotonic:
-    return ManualMonotonic()
-
-
-def settings_for(port: int, **more: Any) -> Settings:
-    return Settings(issuer=f"http://127.0.0.1:{port}", **more)
-
-
-def verifier_for(port: int, monotonic: ManualMonotonic, **more: Any) -> TokenVerifier:
-    settings = settings_for(port, **more)
-    return TokenVerifier(settings, SigningKeys(settings, monotonic))
-
-
-def claims(port: int, **more: Any) -> dict[str, Any]:
-    issued_at = datetime.now(UTC)
-    usual = {
-        "iss": f"http://127.0.0.1:{port}",
-        "aud": "viceversa",
-        "sub": "u-1",
-        "exp": issued_at + timedelta(minutes=5),
-        "member_id": "m-1",
-        "roles": ["member"],
-    }
-    return {name: value for name, value in (usual | more).items() if value is not None}
-
-
-RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-RSA_JWK = {**RSAAlgorithm.to_jwk(RSA.public_key(), as_dict=True), "kid": "r1", "use": "sig", "alg": "RS256"}
-RSA_PEM = RSA.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def sign(content: dict[str, Any], kid: str = "r1", algorithm: str = "RS256", key: Any = RSA) -> str:
-    return jwt.encode(content, key, algorithm=algorithm, headers={"kid": kid})
-
-
-async def rejection_code(verifier: TokenVerifier, token: str) -> str:
-    with pytest.raises(Unauthenticated) as raised:
-        await verifier.verify(token)
-    return raised.value.code
+from tests.chassis.web.issuer import (
+    RSA_JWK,
+    RSA_PEM,
+    CountingIssuer,
+    ManualMonotonic,
+    claims,
+    rejection_code,
+    serve,
+    sign,
+    verifier_for,
+)
 
 
 class TestLocalIssuer:
@@ -169,21 +76,13 @@ class TestLocalIssuer:
         assert dev_tokens.public_jwks(tmp_path) == dev_tokens.public_jwks(tmp_path)
 
     def test_published_key_is_public(self, tmp_path: Path) -> None:
-        assert find_algorithm(dev_tokens.public_jwk(dev_tokens.load_signing_key(tmp_path))) == "ES256"
+        assert read_key(dev_tokens.public_jwk(dev_tokens.load_signing_key(tmp_path))).algorithms == {"ES256"}
         assert "d" not in dev_tokens.public_jwk(dev_tokens.load_signing_key(tmp_path))
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104
     def test_listens_on_loopback_only(self, tmp_path: Path, host: str) -> None:
         with pytest.raises(dev_issuer.NotLoopback):
             dev_issuer.serve_issuer(tmp_path, host, 1, dev_tokens.ISSUER)
-
-
-@pytest.fixture
-async def provider(port: int) -> AsyncIterator[CountingIssuer]:
-    issuer = CountingIssuer(f"http://127.0.0.1:{port}")
-    issuer.keys = [RSA_JWK]
-    async with serve(issuer.app, port):
-        yield issuer
 
 
 @pytest.mark.usefixtures("provider")
@@ -193,10 +92,6 @@ class TestRejectedTokens:
         assert await rejection_code(verifier_for(port, monotonic), token) == "token_invalid"
 
     async def test_public_key_used_as_a_shared_secret(self, port: int, monotonic: ManualMonotonic) -> None:
-        import base64
-        import hashlib
-        import hmac
-
         def part(content: bytes) -> bytes:
             return base64.urlsafe_b64encode(content).rstrip(b"=")
 
