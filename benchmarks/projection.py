@@ -170,7 +170,7 @@ async def per_message(ground: Ground, count: int) -> float:
     """The peer: FastStream the plain way, at least once."""
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(ground.endpoints.mongo)
     collection = client[ground.database("peer")]["members"]
-    broker = KafkaBroker(ground.endpoints.kafka, logger=None)
+    broker = KafkaBroker(ground.connection.bootstrap_servers, logger=None)
     done = Countdown(count)
 
     @broker.subscriber(

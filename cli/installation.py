@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from chassis.core.connection import split_servers
 from cli.console import Failure
 from contracts.catalogue import SERVICES
 
@@ -74,12 +75,23 @@ def _variable_name(name: str) -> str:
     return "VICEVERSA_ISSUER" if name == ISSUER else f"VICEVERSA_{name.upper()}_URL"
 
 
+def _read_servers(variable: str) -> str | None:
+    """The bootstrap servers of an environment variable, without blanks; None when it is not set."""
+    value = os.environ.get(variable)
+    if not value:
+        return None
+    try:
+        return ",".join(split_servers(value))
+    except ValueError as error:
+        raise Failure(f"{variable} {error}.", "An example: kafka-1:9092,kafka-2:9092") from error
+
+
 def _apply_environment(addresses: Addresses) -> Addresses:
     urls = {name: os.environ.get(_variable_name(name), url) for name, url in addresses.urls.items()}
     urls |= {name: url.rstrip("/") for name, url in urls.items() if name != ISSUER}
     return addresses.model_copy(
         update={
-            "kafka": os.environ.get("VICEVERSA_KAFKA", addresses.kafka),
+            "kafka": _read_servers("VICEVERSA_KAFKA") or addresses.kafka,
             "mongo": os.environ.get("VICEVERSA_MONGO", addresses.mongo),
             "prefix": os.environ.get("VICEVERSA_TOPIC_PREFIX", addresses.prefix),
             "urls": urls,

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from chassis.core.connection import split_servers
 from cli import installation
 from cli.connections import provision_all_topics
 from cli.console import Failure
@@ -51,12 +52,13 @@ def start(data: Path, report: Report, *, clock: Path | None = None, prefix: str 
     """
     data = data.absolute()
     before = installation.read_addresses(data) or Addresses()
-    kafka_port, mongo_port = _port_of(before.kafka), _port_of(before.mongo)
+    kafka_port = _own_port(before.kafka, installation.DEFAULT_KAFKA)
+    mongo_port = _own_port(before.mongo, installation.DEFAULT_MONGO)
     with _stop_started_on_failure(data) as started:
         running = stack.start(data, kafka_port=kafka_port, mongo_port=mongo_port, report=report)
         started.extend(running.started)
         addresses = Addresses(
-            kafka=running.endpoints.kafka,
+            kafka=",".join(split_servers(running.endpoints.kafka)),
             mongo=running.endpoints.mongo,
             prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or prefix or before.prefix,
             urls=_choose_urls(data, before, report),
@@ -259,6 +261,17 @@ def _port_of(address: str) -> int:
             f"The address {address} has no port.", "Correct it, or remove addresses.json from the data folder."
         )
     return port
+
+
+def _own_port(address: str, default: str) -> int:
+    """The port of a server that `up` has started before; the default one if the address is somebody else's.
+
+    The address of an external server may be a list of servers, or a name without a port.
+    """
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    if "," in parts.netloc or parts.hostname != _LOOPBACK:
+        return _port_of(default)
+    return _port_of(address)
 
 
 @contextmanager

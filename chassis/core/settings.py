@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from chassis.core.connection import Connection
+from chassis.core.connection import Connection, split_servers
 from chassis.core.token_settings import (
     ACCESS_TOKEN_TYPE,
     ASYMMETRIC_ALGORITHMS,
@@ -58,7 +58,11 @@ class SettingsSection(BaseSettings):
 class Settings(SettingsSection):
     """The settings of every service. The description of a field is its text in ``.env.example``."""
 
-    kafka: str = Field("127.0.0.1:9092", min_length=1, description="Kafka's bootstrap servers, host:port,host:port.")
+    kafka: str = Field(
+        "127.0.0.1:9092",
+        min_length=1,
+        description="Kafka's bootstrap servers: host:port, or several with commas between.",
+    )
     kafka_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="Kafka's security protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."
     )
@@ -174,6 +178,11 @@ class Settings(SettingsSection):
     max_requests: int = Field(
         200, ge=1, description="Requests answered at the same time; requests beyond that get a 503."
     )
+
+    @field_validator("kafka")
+    @classmethod
+    def _check_servers(cls, value: str) -> str:
+        return ",".join(split_servers(value))
 
     @field_validator("issuer", "otlp_endpoint")
     @classmethod

@@ -117,7 +117,7 @@ class Consumer(Generic[C]):
         self._handled: dict[tuple[str, int], int] = {}  # by topic and partition: the next offset to be handled
         self._reported: set[tuple[str, int]] = set()  # topics and partitions whose lag is in the metrics
         self._broker = KafkaBroker(
-            connection.servers,
+            connection.bootstrap_servers,
             security=_build_security(connection),
             logger=None,
             apply_types=False,

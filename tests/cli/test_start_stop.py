@@ -27,8 +27,11 @@ E3,Cy Moreau,halden,sales,no level,,,
 
 @pytest.fixture
 def data(run: Run, tmp_path: Path, servers: Endpoints, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A data folder that uses the session's servers with names of its own. Its processes are stopped at the end."""
-    monkeypatch.setenv("VICEVERSA_KAFKA", servers.kafka)
+    """A data folder that uses the session's servers with names of its own. Its processes are stopped at the end.
+
+    Two bootstrap servers are named, and one of them is down.
+    """
+    monkeypatch.setenv("VICEVERSA_KAFKA", f"127.0.0.1:{ports.any_free()}, {servers.kafka}")
     monkeypatch.setenv("VICEVERSA_MONGO", servers.mongo)
     monkeypatch.setenv("VICEVERSA_TOPIC_PREFIX", prefix)
     folder = tmp_path / "data"

@@ -18,6 +18,7 @@ from chassis.messaging.provisioning import provision_topics
 from contracts.envelope import Envelope, source_of
 from contracts.examples import examples
 from contracts.pairings import PAIRING_STATES, PairingState, PairingStateName
+from deploy.local import ports
 from deploy.local.stack import Endpoints
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +67,7 @@ async def producer(servers: Endpoints, prefix: str) -> AsyncIterator[Producer]:
 
 @pytest.fixture
 def running(servers: Endpoints, prefix: str, producer: Producer) -> Iterator[ExampleProcess]:
-    example = ExampleProcess(servers.kafka, prefix)
+    example = ExampleProcess(f"127.0.0.1:{ports.any_free()}, {servers.kafka}", prefix)  # the first one is down
     yield example
     example.stop()
 

@@ -60,11 +60,31 @@ class TestSettingsDefaults:
         assert load_settings("alpha", default_port=8107).port() == 9000
 
 
+class TestBootstrapServers:
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("kafka-1:9092,kafka-2:9093", ["kafka-1:9092", "kafka-2:9093"]),
+            (" kafka-1:9092 ,\tkafka-2:9092,", ["kafka-1:9092", "kafka-2:9092"]),
+            ("[::1]:9092,[2001:db8::7]:9093", ["[::1]:9092", "[2001:db8::7]:9093"]),
+            ("kafka", ["kafka"]),
+        ],
+    )
+    def test_list_is_split(self, monkeypatch: pytest.MonkeyPatch, value: str, expected: list[str]) -> None:
+        monkeypatch.setenv("VICEVERSA_KAFKA", value)
+        assert load_settings("alpha").connection().client_arguments()["bootstrap_servers"] == expected
+
+
 class TestWrongSettings:
     @pytest.mark.parametrize(
         ("variable", "value", "expected"),
         [
             ("VICEVERSA_TOPIC_PREFIX", "no-dot-at-its-end", "VICEVERSA_TOPIC_PREFIX"),
+            ("VICEVERSA_KAFKA", " , ", "at least one server"),
+            ("VICEVERSA_KAFKA", "PLAINTEXT://kafka:9092", "must be host:port"),
+            ("VICEVERSA_KAFKA", "kafka-1:9092,maria:opensesame@kafka-2:9092", "must be host:port"),
+            ("VICEVERSA_KAFKA", "kafka-1:9092 kafka-2:9092", "must be host:port"),
+            ("VICEVERSA_KAFKA", "kafka:many", "must be host:port"),
             ("VICEVERSA_REPLICATION", "many", "VICEVERSA_REPLICATION"),
             ("VICEVERSA_MONGO", "postgres://maria:opensesame@host", "must begin with mongodb://"),
             ("VICEVERSA_HMAC_KEY", "opensesame", "32 characters"),

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from chassis.core.connection import Connection
 from chassis.messaging import dead_letters
 from chassis.messaging.consumer import PermanentFailure
 from chassis.storage.mongo import ConnectionFailure
 from contracts.envelope import EventData
+from deploy.local import ports
 from tests.chassis.fake_consumer import FakeConsumer, run_fake_consumer
 from tests.chassis.harness import (
     COUNTERS,
@@ -102,6 +104,15 @@ class TestConsumerOrder:
             for key in "abcde":
                 assert [n for k, n in fake.service.handled if k == key] == list(range(1, 21))
             assert fake.service.max_active > 1
+
+
+class TestBootstrapServers:
+    async def test_consumer_starts_while_one_of_them_is_down(self, harness: ChassisHarness) -> None:
+        down = f"127.0.0.1:{ports.any_free()}"
+        harness.connection = Connection(f"{down}, {harness.connection.servers}")
+        async with run_fake_consumer(harness) as fake:
+            await publish_count(harness, fake, "a", 1)
+            await eventually(lambda: fake.service.handled == [("a", 1)], "the event is handled")
 
 
 class TestConsumerRetry:
