@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from cli import connections
 from cli.api import ServiceClient
@@ -107,7 +108,9 @@ def _post_adjustment(data: Path, round_: str, kind: str, *pairs: tuple[str, str]
     if json:
         print_json(result)
     else:
-        print_line(f"Saved as {result['adjustment_id']}. {result['text']}\nApply it: viceversa round resolve {round_}")
+        print_line(
+            f"Saved as {result['adjustment_id']}. {escape(result['text'])}\nApply it: viceversa round resolve {round_}"
+        )
 
 
 def _resolve_member_ids(matcher: ServiceClient, round_: str, arguments: set[str]) -> dict[str, str]:

@@ -4,7 +4,6 @@ So a script that reads standard output gets only the result. Colours and progres
 never when `NO_COLOR` is set.
 """
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -23,8 +22,11 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from typer.core import TyperGroup
+
+from contracts.text import escape_unsafe, safe_json
 
 FAILED, NOT_RUNNING, REFUSED, INTERRUPTED = 1, 3, 4, 130
 """Exit codes. Typer itself uses 2 for a command that it does not understand."""
@@ -32,12 +34,25 @@ FAILED, NOT_RUNNING, REFUSED, INTERRUPTED = 1, 3, 4, 130
 _WIDTH_WITHOUT_TERMINAL = 250
 """Columns when the output is a file or a pipe, which have no width of their own."""
 
-out = Console(
+
+class SafeConsole(Console):
+    """A console on which no text of another system can steer the terminal.
+
+    Everything that is printed passes ``render``: lines, tables, progress, also what rich has made of markup. What rich
+    itself sends to the terminal are control segments and styles, which stay.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(escape_unsafe(segment.text), segment.style)
+
+
+out = SafeConsole(
     highlight=False,
     soft_wrap=True,
     width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_WITHOUT_TERMINAL,
 )
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Failure(Exception):
@@ -85,7 +100,12 @@ def print_line(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print the result as one JSON document, for a script."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    print_text(safe_json(value, indent=2))
+
+
+def print_text(text: str) -> None:
+    """Print a result as it is, for a script: no markup, no wrapping. Unsafe characters are escaped here too."""
+    sys.stdout.write(escape_unsafe(text) + "\n")
     sys.stdout.flush()
 
 

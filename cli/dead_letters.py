@@ -8,7 +8,7 @@ import typer
 
 from chassis.core.connection import Connection
 from cli.connections import kafka_connection, run_with_kafka
-from cli.console import CommandGroup, Failure, print_json, print_line, print_table, progress_bar
+from cli.console import CommandGroup, Failure, print_json, print_line, print_table, print_text, progress_bar
 from cli.installation import DEFAULT_DATA, DataOption, JsonOption, load_addresses
 from contracts.catalogue import SERVICES
 
@@ -94,7 +94,7 @@ def show(
         return
     print_table("field", "value", rows=[*_as_fields(letter).items(), *_decode_headers(record).items()])
     print_line("")
-    typer.echo(_decode_value(record) or "(no value here)")
+    print_text(_decode_value(record) or "(no value here)")
 
 
 @app.command("replay")

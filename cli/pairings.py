@@ -168,7 +168,7 @@ def _print_pairing(pairing_: Mapping[str, Any], names: Mapping[str, str], labels
     print_table("side", "name", "department", rows=rows)
     for side in ("senior", "junior"):
         if topics := [item["topic_id"] for item in pairing_["focus"] if item["from_side"] == side]:
-            print_line(f"  from the {escape(own_labels.get(side) or side)}: {', '.join(topics)}")
+            print_line(f"  from the {escape(own_labels.get(side) or side)}: {escape(', '.join(topics))}")
 
 
 def _load_names(data: Path, pairing_: Mapping[str, Any]) -> dict[str, str]:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from cli import connections
 from cli.api import ServiceClient
-from cli.console import FAILED, Failure, print_json, print_line, print_note, print_table, progress_bar
+from cli.console import FAILED, Failure, print_json, print_line, print_note, print_table, print_text, progress_bar
 from cli.installation import DEFAULT_DATA, DataOption, JsonOption, load_addresses
 
 _POLL_S = 0.2
@@ -110,7 +111,7 @@ def _update_progress(progress: Progress, task: TaskID, current: Any) -> None:
 
 def _print_import(result: Any, errors: list[Any]) -> None:
     if result["state"] == "failed":
-        print_line(f"[bold red]The import failed:[/] {result['failure']}")
+        print_line(f"[bold red]The import failed:[/] {escape(result['failure'])}")
     elif result["state"] == "waiting_for_release":
         print_line(
             f"[bold yellow]The import waits for a release:[/] it would touch {result['touched_pairings']} of "
@@ -178,7 +179,7 @@ def token(
     if json:
         print_json({"token": new_token, "member_id": member, "roles": roles, "programmes": programmes})
     else:
-        typer.echo(new_token)
+        print_text(new_token)
 
 
 def find_person(data: Path, name_or_id: str) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from cli import connections
 from cli.console import CommandGroup, Failure, print_json, print_line, print_table
@@ -91,7 +92,7 @@ def show(programme: ProgrammeArgument, data: DataOption = DEFAULT_DATA, json: Js
         current = matcher.get(f"/programmes/{programme}")
     if not json:
         state = f"{current['state']}, version {current['version']}"
-        print_line(f"[bold]{_display_name(current)}[/] ({current['programme_id']}), {state}\n")
+        print_line(f"[bold]{escape(_display_name(current))}[/] ({current['programme_id']}), {state}\n")
     print_json(current if json else current["settings"])
 
 

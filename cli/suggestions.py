@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
 
 from cli import connections
 from cli.api import ServiceClient
@@ -134,7 +135,7 @@ def shortlist(
     for rank, candidate in enumerate([] if json else candidates, start=1):
         print_line(f"{rank}. [bold]{candidate['member_id']}[/], as {candidate['side']}")
         for reason in candidate["reasons"]:
-            print_line(f"   {reason}")
+            print_line(f"   {escape(reason)}")
 
 
 def _topic_names(suggestion: Any) -> str:

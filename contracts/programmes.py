@@ -11,6 +11,7 @@ from pydantic import Field
 from contracts.base import FrozenModel
 from contracts.envelope import EventData, Id, Instant, Tag, Topic
 from contracts.profiles import MemberId
+from contracts.text import SEVERAL_LINES
 
 PROGRAMMES = Topic("programmes.v1", "compact", partitions=3)
 ROUNDS = Topic("rounds.v1", "time", partitions=3)
@@ -205,7 +206,7 @@ class ProgrammeSettings(FrozenModel):
     """All settings of a programme; coordinators decide them."""
 
     labels: dict[Tag, Labels] = Field(min_length=1, description="by BCP 47 language tag")
-    purpose: Annotated[str, Field(max_length=500)] = ""
+    purpose: Annotated[str, Field(max_length=500), SEVERAL_LINES] = ""
     organisations: tuple[Id, ...] = Field(min_length=1)
     coordinators: tuple[MemberId, ...] = ()
     confidential_contact: Annotated[str, Field(min_length=1, max_length=320)] = Field(

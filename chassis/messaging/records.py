@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from chassis.core.error_redaction import validation_locations
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
 from contracts.envelope import Envelope
+from contracts.text import MAX_NAME_CHARACTERS, find_fault
 
 ORIGIN_HEADERS = ("dl-topic", "dl-partition", "dl-offset")
 
@@ -71,6 +72,8 @@ def read_record(record: KafkaRecord, handlers: HandlerRegistry[Any]) -> ReadResu
         return PoisonRecord(record, "bad_envelope", validation_locations(error))
     except ValueError as error:
         return PoisonRecord(record, "bad_envelope", str(error))
+    if not _is_safe(record.key, envelope):
+        return PoisonRecord(record, "unsafe_text", "the key or a header holds characters that no id has")
     type = handlers.find_type(envelope.type)
     if type is None:
         return SkippedRecord(record, envelope.type)
@@ -86,6 +89,13 @@ def read_record(record: KafkaRecord, handlers: HandlerRegistry[Any]) -> ReadResu
     except ValueError:
         return PoisonRecord(record, "bad_data", f"{envelope.type}: the value cannot be read")
     return ReadableRecord(record, ReceivedEvent(envelope, data))
+
+
+def _is_safe(key: bytes | None, envelope: Envelope) -> bool:
+    """Whether the key and the attributes are plain text. They become ids of documents, log fields and headers."""
+    attributes = (envelope.id, envelope.type, envelope.source, envelope.subject, envelope.correlationid)
+    optional = (envelope.causationid, envelope.traceparent, (key or b"").decode("utf-8", "replace"))
+    return not any(text and find_fault(text, max_characters=MAX_NAME_CHARACTERS) for text in attributes + optional)
 
 
 def _read_tombstone(record: KafkaRecord, envelope: Envelope, compacted: bool) -> ReadResult:

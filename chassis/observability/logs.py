@@ -4,7 +4,6 @@ Beside the message, only fields of an allow-list are written. An exception is wr
 message and its stack (see ``error_redaction``). Messages of other libraries are cut to their first line.
 """
 
-import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any, TextIO
 from opentelemetry import trace
 
 from chassis.core.error_redaction import cause_chain, safe_message, stack_frames
+from contracts.text import safe_json
 
 OWN_LOGGERS = ("chassis", "services", "contracts", "cli", "deploy", "__main__")
 MAX_MESSAGE_CHARACTERS = 1000
@@ -51,7 +51,7 @@ class JsonFormatter(logging.Formatter):
             entry[name] = _to_loggable(record.__dict__[name])
         if record.exc_info and record.exc_info[1] is not None:
             entry["error"] = _describe_error(record.exc_info[1])
-        return json.dumps(entry, ensure_ascii=False)
+        return safe_json(entry)
 
 
 def configure(service: str, instance: str, level: str, stream: TextIO | None = None) -> None:

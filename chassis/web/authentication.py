@@ -16,6 +16,7 @@ from chassis.core.settings import PREFIX, Settings
 from chassis.core.token_settings import parse_claim_path, parse_role_map
 from chassis.web.access_tokens import NotAnAccessToken, StrictJwt, check_access_token, find_claim, read_header
 from chassis.web.signing_keys import SigningKey, SigningKeys
+from contracts.text import FAULT_MESSAGES, find_fault, walk_leaves
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ CLOCK_LEEWAY_S = 30.0  # by which the clocks of issuer and service may differ
 MAX_TOKEN_CHARACTERS = 16 * 1024
 MAX_SUBJECT_CHARACTERS = 255  # OpenID Connect Core, section 2
 MAX_MEMBER_CHARACTERS = 128
-UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Unicode's categories of characters that nobody sees
+INVISIBLE = "Cf"  # Unicode's category of characters that nobody sees, such as a joiner
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def principal_from_claims(settings: Settings, claims: Mapping[str, Any]) -> Prin
     member_id = find_claim(claims, settings.member_claim)
     if member_id is not None and not (isinstance(member_id, str) and _is_id(member_id, MAX_MEMBER_CHARACTERS)):
         raise Unauthenticated("token_invalid", f"The claim of {PREFIX}MEMBER_CLAIM is not the id of a member.")
+    _require_safe_names(claims, settings)
     roles = find_roles(settings, find_claim(claims, settings.roles_claim))
     return Principal(
         subject,
@@ -151,7 +153,16 @@ def find_roles(settings: Settings, claim: object) -> frozenset[Role]:
 
 
 def _is_id(text: str, max_characters: int) -> bool:
-    return 0 < len(text) <= max_characters and not any(unicodedata.category(sign) in UNPRINTABLE for sign in text)
+    is_visible = not any(unicodedata.category(sign) == INVISIBLE for sign in text)
+    return text != "" and find_fault(text, max_characters=max_characters) is None and is_visible
+
+
+def _require_safe_names(claims: Mapping[str, Any], settings: Settings) -> None:
+    """Refuse a token whose roles or programmes hold unsafe text (see ``contracts.text``)."""
+    for name in (settings.roles_claim, settings.programmes_claim):
+        for _, leaf, _ in walk_leaves(find_claim(claims, name)):
+            if isinstance(leaf, str) and (fault := find_fault(leaf)) is not None:
+                raise Unauthenticated("token_invalid", f"A claim of the token {FAULT_MESSAGES[fault]}.")
 
 
 def _to_strings(value: object) -> frozenset[str]:

@@ -15,6 +15,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response, Security
 from fastapi.dependencies.models import Dependant
@@ -31,6 +32,7 @@ from chassis.web import problems as _problems
 from chassis.web.authentication import Principal, Role, TokenVerifier, Unauthenticated
 from chassis.web.middleware import RequestMiddleware, RouteTable
 from chassis.web.problems import Problem, forbidden, not_found
+from chassis.web.text_border import check_body
 
 __all__ = [
     "Command",
@@ -48,6 +50,7 @@ __all__ = [
     "not_found",
     "service_context",
     "set_etag",
+    "set_location",
 ]
 
 PUBLIC_PATHS = frozenset(
@@ -154,6 +157,11 @@ def set_etag(response: Response, version: int) -> None:
     response.headers["ETag"] = f'"{version}"'
 
 
+def set_location(response: Response, *segments: str) -> None:
+    """Send the path of what was created. Each segment is quoted: an id may hold any letter, a header may not."""
+    response.headers["Location"] = "".join(f"/{quote(segment, safe='')}" for segment in segments)
+
+
 class RequestBody(BaseModel):
     """Base of every JSON body. Unknown fields are rejected, and an error never repeats the input."""
 
@@ -219,6 +227,7 @@ def create_app(
         redoc_url=None,
         responses={"default": _problems.RESPONSE, 422: _problems.RESPONSE},
         separate_input_output_schemas=False,
+        dependencies=[Depends(check_body)],
     )
     app.state.context = context
     app.state.verifier = verifier or TokenVerifier(settings)

@@ -17,6 +17,7 @@ from chassis.core.settings import Settings
 from chassis.observability import metrics
 from chassis.observability.telemetry import http_span, is_failed, record_failure
 from chassis.web import problems
+from chassis.web.text_border import find_unsafe_request
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +133,9 @@ class RequestMiddleware:
 
     async def _respond(self, request: _RequestInProgress, span: Span | None) -> None:
         try:
+            if (unsafe := find_unsafe_request(request.scope)) is not None:
+                await problems.problem_response(unsafe)(request.scope, request.receive, request.send_with_headers)
+                return
             await self._app(request.scope, request.receive_within_limit, request.send_with_headers)
         except ClientDisconnect:
             return  # the client is gone

@@ -1,7 +1,6 @@
 """`python -m cli.demo`, which `./scripts/demo` calls."""
 
 import asyncio
-import json
 import os
 import secrets
 import shutil
@@ -17,13 +16,14 @@ import typer
 
 from chassis.core.clocks import Clock
 from cli import installation, local_stack, pairings
-from cli.console import CommandGroup, Failure, out, print_line, print_note, print_table
+from cli.console import CommandGroup, Failure, out, print_line, print_note, print_table, print_text
 from cli.demo import acts
 from cli.demo.event_ticker import EventTicker
 from cli.demo.http_client import open_services
 from cli.demo.subscriber import Subscriber, SubscriberFailed, Witness
 from cli.installation import DEFAULT_DATA, Addresses
 from contracts.catalogue import SERVICES
+from contracts.text import safe_json
 from deploy.local import process
 
 _DEMO_MARK = "demo"
@@ -65,8 +65,7 @@ def demo(
         except asyncio.CancelledError as cancelled:
             raise SystemExit(128 + signal.SIGTERM) from cancelled
     if exit_:
-        sys.stdout.write(json.dumps(summary) + "\n")
-        sys.stdout.flush()
+        print_text(safe_json(summary))
 
 
 async def _run_demo(

@@ -152,7 +152,7 @@ async def open_programme(context: DemoContext, chair: DemoCaller, coordinator: P
     body = {**load_programme_settings(), "coordinators": [coordinator.member_id]}
     await chair.post("matcher", "/programmes", {"programme_id": PROGRAMME, "settings": body})
     await chair.post("matcher", f"/programmes/{PROGRAMME}/open")
-    print_line(f"  Fresh Eyes: {body['purpose']}")
+    print_line(f"  Fresh Eyes: {escape(body['purpose'])}")
 
 
 async def let_people_join(context: DemoContext, chair: DemoCaller, personas: Personas) -> None:

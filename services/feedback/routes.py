@@ -5,7 +5,7 @@ from datetime import datetime
 from fastapi import APIRouter, Response
 
 from chassis.core.ids import derived_id
-from chassis.web.http import Command, Page, build_page, forbidden
+from chassis.web.http import Command, Page, build_page, forbidden, set_location
 from contracts.pairings import PairingState
 from contracts.profiles import Side
 from services.feedback.commands import ParticipantDecision, change_followup
@@ -77,7 +77,7 @@ async def create_session(
             lambda followup, _, moment: sessions.record_held(followup, session, body.starts_at, moment),
             feedback,
         )
-    response.headers["Location"] = f"/pairings/{id}/sessions/{session}"
+    set_location(response, "pairings", id, "sessions", session)
     return await _change_meetings(
         id,
         command,

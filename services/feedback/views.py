@@ -13,6 +13,7 @@ from chassis.web.http import RequestBody
 from contracts.envelope import Instant
 from contracts.feedback import Session
 from contracts.profiles import Side
+from contracts.text import SEVERAL_LINES
 from services.feedback.domain.advice import advice_for
 from services.feedback.domain.anonymous_statistics import FIRST_MEETING, MET_EARLY, Cell, parse_change_cell
 from services.feedback.domain.care_facts import (
@@ -263,4 +264,4 @@ class AnswersBody(RequestBody):
 class IdeaBody(RequestBody):
     """The text of an idea. Without a text, only the number of ideas grows."""
 
-    text: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    text: Annotated[str, Field(min_length=1, max_length=500), SEVERAL_LINES] | None = None

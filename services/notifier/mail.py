@@ -20,6 +20,7 @@ from email.utils import format_datetime
 
 import aiosmtplib
 
+from contracts.text import find_fault, plain_line
 from services.notifier.domain.notification import Reason
 from services.notifier.settings import MailSettings
 
@@ -126,12 +127,14 @@ class Mailer:
 
     def _message_bytes(self, mail: OutgoingMail) -> bytes:
         message = EmailMessage(policy=SMTP_POLICY.clone(utf8=not mail.to.isascii()))
+        if find_fault(mail.to) is not None:
+            raise MailRejected("address_malformed")
         try:
             message["From"] = Address("Viceversa", addr_spec=self._settings.smtp_sender)
-            message["To"] = Address(_on_one_line(mail.name), addr_spec=mail.to)
+            message["To"] = Address(plain_line(mail.name), addr_spec=mail.to)
         except ADDRESS_ERRORS:
             raise MailRejected("address_malformed") from None
-        message["Subject"] = _on_one_line(mail.subject)
+        message["Subject"] = plain_line(mail.subject)
         message["Date"] = format_datetime(mail.at)
         message["Message-ID"] = f"<{mail.id}@{self._domain}>"
         message["Content-Language"] = mail.language
@@ -163,7 +166,3 @@ async def _close(client: aiosmtplib.SMTP) -> None:
 
 def _error_for(code: int, reason: Reason) -> MailRejected | MailDeferred:
     return MailRejected(reason) if code >= PERMANENT_FAILURE_CODE else MailDeferred(f"reply {code}")
-
-
-def _on_one_line(text: str) -> str:
-    return " ".join(text.split())

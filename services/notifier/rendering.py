@@ -18,6 +18,7 @@ from contracts import taxonomy
 from contracts.pairings import Focus, PairingEvent
 from contracts.profiles import ContactChanged
 from contracts.programmes import Labels, ProgrammeSettings
+from contracts.text import plain_line
 from services.notifier.domain.notification import Notification
 from services.notifier.domain.notification_schedule import ROW_BY_PURPOSE
 from services.notifier.domain.quiet_hours import time_zone_of
@@ -122,7 +123,14 @@ def render_message(notification: Notification, context: RenderingContext) -> Ren
 
 
 # Plain text, never HTML: a name is written as it is, and no template comes from a person.
-_ENVIRONMENT = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
+# Each value is printed on one line, without characters that could steer a mail program or a terminal.
+_ENVIRONMENT = Environment(
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    autoescape=False,  # noqa: S701
+    finalize=lambda value: plain_line(value) if isinstance(value, str) else value,
+)
 
 
 @cache
@@ -139,9 +147,9 @@ def _placeholder_values(
     base = context.link_base.rstrip("/")
     planned_end = datetime.fromisoformat(about.planned_end) if about.planned_end else None
     return {
-        "name": _printable(context.recipient.display_name),
-        "partner": _printable(context.partner.display_name) if context.partner else language.partner,
-        "assisted": _printable(context.assisted.display_name) if context.assisted else language.partner,
+        "name": context.recipient.display_name,
+        "partner": context.partner.display_name if context.partner else language.partner,
+        "assisted": context.assisted.display_name if context.assisted else language.partner,
         "programme": labels.name if labels else language.programme,
         "learns": _topic_names(context.pairing, lambda focus: focus.from_side != about.side),
         "shares": _topic_names(context.pairing, lambda focus: focus.from_side == about.side),
@@ -183,8 +191,3 @@ def _format_time(at: datetime, zone: tzinfo, language: LanguageTemplates) -> str
     local = at.astimezone(zone)
     zone_name = local.tzname() or "UTC"
     return language.dates.time.format(day=_format_day(at, zone, language), time=f"{local:%H:%M}", zone=zone_name)
-
-
-def _printable(name: str) -> str:
-    """The name on one line, without unprintable characters."""
-    return " ".join("".join(character if character.isprintable() else " " for character in name).split())

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from chassis.core.ids import derived_id, new_id
 from chassis.storage.aggregates import Stored, stored_instant
-from chassis.web.http import Command, Page, Principal, build_page, command, not_found, set_etag
+from chassis.web.http import Command, Page, Principal, build_page, command, not_found, set_etag, set_location
 from services.profiles.dependencies import ImportReader, Paging, ProfilesContext
 from services.profiles.domain import imports
 from services.profiles.domain.imports import HrImport
@@ -96,7 +96,7 @@ async def upload_file(
         raise
     if saved.require_state().upload_id != file.id:  # a repeated upload: the file that was received first is used
         await file.discard()
-    response.headers["Location"] = f"/imports/{import_id}"
+    set_location(response, "imports", import_id)
     return ImportView.of(saved.require_state())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from contracts.text import find_fault
 from deploy.local import mail as catcher
 from deploy.local import ports
 from services.notifier.mail import DeliveryInDoubt, MailDeferred, Mailer, MailRejected, OutgoingMail
@@ -124,3 +125,20 @@ class TestSettings:
         assert MailSettings(smtp_host="mail", smtp_security="plain").smtp_host == "mail"
         with pytest.raises(ValueError, match="SMTP_PASSWORD"):
             MailSettings(smtp_username="viceversa")
+
+
+class TestTextBorder:
+    @pytest.mark.parametrize(
+        "text", ["\x9b2J", "\u202egnp.exe", "a\r\nBcc: x@y.example", "a\u2028b", "a\x85b", "\x00", "\ufffe"]
+    )
+    async def test_no_header_carries_unsafe_text(self, server: tuple[ScriptedSmtpHandler, Mailer], text: str) -> None:
+        await server[1].send(outgoing_mail(name=f"Al {text} Ek", subject=f"For {text} you"))
+        headers = dict(server[0].received[-1].items())
+        assert not any(find_fault(str(value)) for value in headers.values())
+        assert "Bcc" not in headers
+
+    @pytest.mark.parametrize("address", ["al\u202e@example.com", "al\x9b@example.com", "al@exam\x00ple.com"])
+    async def test_unsafe_address_is_rejected(self, address: str) -> None:
+        with pytest.raises(MailRejected) as refused:
+            await Mailer(MailSettings(smtp_port=ports.any_free())).send(outgoing_mail(to=address))
+        assert refused.value.reason == "address_malformed"

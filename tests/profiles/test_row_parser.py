@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from contracts.text import find_fault
 from services.profiles.domain.csv_splitter import CsvRecord, CsvSplitter
 from services.profiles.domain.row_parser import (
     OPTIONAL_COLUMNS,
@@ -170,3 +171,33 @@ class TestRecordSplitting:
         reader = RowReader(read_header(records[0]))
         for record in records[1:]:
             reader.read(record)
+
+
+class TestTextBorder:
+    @pytest.mark.parametrize(
+        "text", ["Al\x9bEk", "Al\u202eEk", "Al\u2028Ek", "Al\x85Ek", "Al\tEk", "Al\ufffeEk", "Al\x00Ek"]
+    )
+    @pytest.mark.parametrize("column", ["external_id", "name", "department", "email", "manager", "offers"])
+    def test_unsafe_text_refuses_its_row(self, column: str, text: str) -> None:
+        cells = {"external_id": "e1", "name": "Al", "organisation": "o", "department": "d", "level": "3"} | {
+            column: text
+        }
+        issues = parse_line(",".join(cells), ",".join(cells.values()))
+        assert isinstance(issues, list)
+        assert {issue.column for issue in issues} == {column}
+        assert not any(text in issue.message for issue in issues)
+
+    def test_joiners_inside_words_stay(self) -> None:
+        name = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+        assert parse_good_row("external_id,name,organisation,department,level", f"e1,{name},o,d,3").hr.name == name
+
+    @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
+    def test_any_cell_gives_a_safe_name_or_an_issue(self, text: str) -> None:
+        stream = io.StringIO()
+        csv.writer(stream).writerows(
+            [["external_id", "name", "organisation", "department", "level"], ["e1", text, "o", "d", "3"]]
+        )
+        records = split_records(stream.getvalue().encode())
+        reader = RowReader(read_header(records[0]))
+        for row in map(reader.read, records[1:]):
+            assert isinstance(row, list) or not find_fault(row.hr.name)

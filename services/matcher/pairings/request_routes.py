@@ -9,6 +9,7 @@ from chassis.web.http import (
     Page,
     RequestBody,
     not_found,
+    set_location,
 )
 from contracts.errors import NotFound
 from services.matcher.dependencies import MatcherContext, MemberCommand, MemberPrincipal
@@ -42,7 +43,7 @@ async def create_request(
     stored = await proposals.create_request(
         programme, require_member(command.principal), body.partner, command.op, matcher
     )
-    response.headers["Location"] = f"/requests/{stored.id}"
+    set_location(response, "requests", stored.id)
     return RequestView.of(stored.state)
 
 

@@ -16,10 +16,12 @@ from chassis.web.http import (
     Problem,
     RequestBody,
     build_page,
+    set_location,
 )
 from contracts.errors import CommandRejected
 from contracts.pairings import DeclineReason, PairingStateName
 from contracts.profiles import Side
+from contracts.text import SEVERAL_LINES
 from services.matcher.context import Matcher
 from services.matcher.dependencies import (
     CoordinatorCommand,
@@ -39,7 +41,7 @@ from services.matcher.permissions import not_in_conflict, pairing_for, programme
 router = APIRouter(tags=["pairings"])
 
 PairingDecision = Callable[[Pairing, Side | None], pairings.Decision | None]
-Text = Annotated[str, Field(min_length=1, max_length=300)]
+Text = Annotated[str, Field(min_length=1, max_length=300), SEVERAL_LINES]
 
 
 class AnswerBody(RequestBody):
@@ -180,7 +182,7 @@ async def propose_pairing(
         raise CommandRejected("own_line", "You or your own line would take part; another coordinator may do it.")
     pairing_id = derived_id("pairing", "coordinator", command.op.key)
     pairing = await proposals.propose(programme, (body.senior, body.junior), pairing_id, "coordinator", matcher)
-    response.headers["Location"] = f"/pairings/{pairing.id}"
+    set_location(response, "pairings", pairing.id)
     return PairingView.seen_by(pairing, None)
 
 

@@ -15,6 +15,7 @@ from chassis.web.http import (
     build_page,
     forbidden,
     set_etag,
+    set_location,
 )
 from contracts.programmes import ProgrammeSettings
 from services.matcher.context import Matcher
@@ -52,7 +53,7 @@ async def create_programme(
         id, command.op, lambda state: programmes.create_programme(state, id, body.settings, moment)
     )
     set_etag(response, saved.version)
-    response.headers["Location"] = f"/programmes/{id}"
+    set_location(response, "programmes", id)
     return ProgrammeView.of(saved.require_state())
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 from chassis.core.commands import Op
 from chassis.core.ids import derived_id
 from chassis.storage.mongo import Document
-from chassis.web.http import Page, Principal, RequestBody, build_page
+from chassis.web.http import Page, Principal, RequestBody, build_page, set_location
 from contracts.errors import CommandRejected
 from services.matcher.context import Matcher
 from services.matcher.dependencies import CoordinatorCommand, CoordinatorPrincipal, MatcherContext, Paging
@@ -62,7 +62,7 @@ async def start_round(
         lambda state: rounds.start_round(state, round_id, about, body.seed, moment, trial=body.trial is not None),
     )
     start_work(round_id, matcher)
-    response.headers["Location"] = f"/rounds/{round_id}"
+    set_location(response, "rounds", round_id)
     return RoundView.of(saved.require_state())
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from contracts import envelope
 from contracts.base import FrozenModel
 from contracts.profiles import Availability, Level, MemberId, Mode
+from contracts.text import SEVERAL_LINES
 from services.profiles.domain.enrolment import Capacity
 from services.profiles.domain.topics import MAX_TOPICS, OfferEntry, SeekEntry
 
@@ -91,7 +92,7 @@ class Entered(FrozenModel):
     languages: tuple[Language, ...] | None = Field(None, max_length=20)
     availability: Availability | None = None
     meeting_mode: Mode | None = None
-    intro: Annotated[str, Field(max_length=280)] | None = Field(None, description="for the partner only")
+    intro: Annotated[str, Field(max_length=280), SEVERAL_LINES] | None = Field(None, description="for the partner only")
     personal_cap: Capacity | None = None
 
 

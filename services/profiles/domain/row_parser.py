@@ -7,13 +7,14 @@ field, because they are stored longer than the person.
 
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, lru_cache
 from typing import Final, TypeVar, cast, get_args
 
 from contracts.profiles import Depth
+from contracts.text import FAULT_MESSAGES, Fault, find_fault
 from services.profiles.domain.csv_splitter import CsvRecord
 from services.profiles.domain.enrolment import EitherSide, Invitation
 from services.profiles.domain.hr_record import (
@@ -36,7 +37,7 @@ OPTIONAL_COLUMNS: Final = (
 MAX_FIELD_CHARS = 4000
 CACHED_TEXTS = 4096  # parsed texts that recur in many rows and identify nobody: departments, languages, topics
 FORMULA_PREFIXES = ("=", "+", "@", "-")  # a spreadsheet would run a cell that begins like this
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_FAULT_CODES: Final[Mapping[Fault, str]] = {"control": "control_character", "line_break": "control_character"}
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 
@@ -243,8 +244,8 @@ class _RowParser:
                 raise MalformedField(
                     "", "too_long", f"the field is longer than the limit of {MAX_FIELD_CHARS} characters"
                 )
-            if _CONTROL.search(text):
-                raise MalformedField("", "control_character", "the field contains a control character")
+            if (fault := find_fault(text)) is not None:
+                raise MalformedField("", _FAULT_CODES.get(fault, "unsafe_text"), f"the field {FAULT_MESSAGES[fault]}")
             return read(text)
         except MalformedField as error:
             self.issues.append(Issue(self.line, column, error.code, error.message))

@@ -1,8 +1,12 @@
 """A description of an unprocessable record holds none of its data."""
 
+import dataclasses
 from datetime import UTC, datetime
 from typing import ClassVar
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field
 
 from chassis.core.clocks import Clock
@@ -12,6 +16,7 @@ from chassis.messaging.kafka import Producer
 from chassis.messaging.records import KafkaRecord, PoisonRecord, read_record
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
 from contracts.envelope import Envelope, EventData, Topic
+from contracts.text import find_fault
 
 WHISPERS = Topic("whispers.v1", "time", readers=("toys",))
 NAME = "Kasimira"
@@ -74,3 +79,31 @@ class TestNoPersonalData:
         sent = dict(headers)
         assert (topic, key, value) == ("t.dead-letters.toys", None, b"")
         assert (sent["ce_id"], sent["ce_type"]) == (b"e-1", NoteWritten.TYPE.encode())
+
+
+class TestTextBorder:
+    @pytest.mark.parametrize("name", ["ce_id", "ce_type", "ce_source", "ce_subject", "ce_correlationid", "traceparent"])
+    @pytest.mark.parametrize("text", ["\x1f", "a\x00b", "\x1b[2J", "\x9b2J", "\u202egnp", "a\nb", "\ufffe"])
+    def test_unsafe_header_makes_a_record_poison(self, name: str, text: str) -> None:
+        poison = read_record(build_record(b'{"id":"one"}', **{name: text.encode()}), handlers)
+        assert isinstance(poison, PoisonRecord)
+        assert poison.code == "unsafe_text"
+        assert text not in poison.detail
+
+    def test_unsafe_key_makes_a_record_poison(self) -> None:
+        poison = read_record(dataclasses.replace(build_record(b'{"id":"one"}'), key=b"o\x1bne"), handlers)
+        assert isinstance(poison, PoisonRecord)
+        assert poison.code == "unsafe_text"
+
+    @given(
+        st.dictionaries(st.sampled_from(["ce_id", "ce_type", "ce_source", "ce_subject"]), st.binary(max_size=12)),
+        st.none() | st.binary(max_size=12),
+        st.none() | st.binary(max_size=30),
+    )
+    def test_no_bytes_make_reading_fail(
+        self, headers: dict[str, bytes], key: bytes | None, value: bytes | None
+    ) -> None:
+        record = dataclasses.replace(build_record(b"", **headers), key=key, value=value)
+        result = read_record(record, handlers)
+        if not isinstance(result, PoisonRecord):
+            assert not find_fault((key or b"").decode("utf-8", "replace"))
