@@ -2,8 +2,9 @@
 
 The ``__main__`` of a service calls ``run("name", build, port)``; ``build`` makes a ``ServiceDefinition`` from the
 ``Chassis``. HTTP answers from the start, and the health report names what is missing. Everything else begins when
-MongoDB and Kafka answer, and is started again when it fails. SIGTERM and Ctrl-C stop the service cleanly: open requests
-and the current batch are finished.
+MongoDB and Kafka answer, and is started again when it fails. SIGTERM and Ctrl-C stop the service in order: it reports
+itself not ready, answers on for the time of ``drain_s``, finishes open requests, then the current batch, and closes its
+connections at last. A second signal cuts the waiting short.
 """
 
 import asyncio
@@ -11,7 +12,8 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -164,7 +166,7 @@ class Chassis:
 def run(service: str, build: Callable[[Chassis], ServiceDefinition[Any]], port: int) -> None:
     """Run a service until a signal stops it. Ends the process with status 2 when a setting is wrong."""
     try:
-        settings = load_settings(service, default_port=port)
+        settings = load_settings(default_port=port)
         telemetry.configure(service, settings)
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:  # uvloop where it is installed
             runner.run(_serve(Chassis(service, settings), build))
@@ -184,25 +186,46 @@ async def _serve(chassis: Chassis, build: Callable[[Chassis], ServiceDefinition[
         health=chassis.health,
         context=definition.context,
     )
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def stop_or_hurry() -> None:
+        (hurry if stop.is_set() else stop).set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with serve_http(app, chassis.settings.http_host, chassis.settings.port()):
-        await _until(stop, _run(chassis, definition))
+        loop.add_signal_handler(number, stop_or_hurry)
+    # HTTP ends before the work does: an open request still needs the database and the producer.
+    async with (
+        _cancelled_at_end(_run(chassis, definition)) as work,
+        serve_http(app, chassis.settings.http_host, chassis.settings.port()),
+    ):
+        await _wait_for_any(stop.wait(), work)
+        if not work.done():
+            chassis.health.begin_drain()
+            log.info("not ready any more; requests are answered for %.1f s", chassis.settings.drain_s)
+            await _wait_for_any(hurry.wait(), work, timeout_s=chassis.settings.drain_s)
     log.info("stopped")
 
 
-async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
-    """Do the work until it ends, or until ``stop`` is set; then cancel it."""
-    working = asyncio.ensure_future(work)
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not working.done():
-        working.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await working
+@asynccontextmanager
+async def _cancelled_at_end(work: Coroutine[Any, Any, None]) -> AsyncIterator["asyncio.Task[None]"]:
+    """Run the work beside the block, and cancel it at the block's end. Raises the error of the work."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _wait_for_any(
+    event: Coroutine[Any, Any, object], work: "asyncio.Task[None]", timeout_s: float | None = None
+) -> None:
+    """Wait until the event happens, the work ends, or the time is over."""
+    happening = asyncio.ensure_future(event)
+    await asyncio.wait({happening, work}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    happening.cancel()
 
 
 async def _run(chassis: Chassis, definition: ServiceDefinition[Any]) -> None:
@@ -224,7 +247,7 @@ async def _run(chassis: Chassis, definition: ServiceDefinition[Any]) -> None:
         connection=settings.connection(),
         prefix=settings.topic_prefix,
         group=settings.consumer_group(chassis.service),
-        instance=settings.instance_name(chassis.service),
+        instance=settings.instance,
     )
     tasks = [asyncio.create_task(_supervise(name, work)) for name, work in _background_work(chassis, definition)]
     try:

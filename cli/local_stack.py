@@ -111,6 +111,8 @@ def process_environment(data: Path, addresses: Addresses, name: str) -> dict[str
         "VICEVERSA_MONGO": addresses.mongo,
         "VICEVERSA_MONGO_PROFILE": _store_profile(),
         "VICEVERSA_TOPIC_PREFIX": addresses.prefix,
+        "VICEVERSA_INSTANCE": os.environ.get("VICEVERSA_INSTANCE") or f"{name}-0",
+        "VICEVERSA_DRAIN_S": os.environ.get("VICEVERSA_DRAIN_S") or "0",  # no load balancer is in front
         "VICEVERSA_HTTP_HOST": _LOOPBACK,
         "VICEVERSA_HTTP_PORT": str(_port_of(addresses.urls[name])),
         "VICEVERSA_ISSUER": addresses.urls[ISSUER],

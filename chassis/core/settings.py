@@ -4,6 +4,7 @@ An error names the variable and the remedy. It never repeats the value, which ma
 """
 
 import os
+import socket
 from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import Enum
@@ -96,6 +97,13 @@ class Settings(SettingsSection):
         le=9,
         description="Replicas that must hold a record before it is acknowledged: 1 on one broker, 2 in production.",
     )
+    drain_s: float = Field(
+        5.0,
+        ge=0,
+        le=300,
+        description="Seconds between SIGTERM and the end of HTTP. Meanwhile the service is not ready and still answers,"
+        " so that load balancers send their requests elsewhere.",
+    )
     http_host: str = Field("127.0.0.1", min_length=1, description="The address to listen on; 0.0.0.0 in a container.")
     http_port: int | None = Field(
         None, ge=1, le=65535, description="The port to listen on; without it, the service's default port."
@@ -166,7 +174,8 @@ class Settings(SettingsSection):
     instance: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="This replica's stable name, unique in its service; without it, the service's name and -0.",
+        description="This replica's stable name, unique in its service: it keeps its partitions over a restart. "
+        "Without it, host, service and process name the replica, and it leaves its consumer group when it stops.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The lowest level that is logged: DEBUG, INFO, WARNING or ERROR."
@@ -298,8 +307,8 @@ class Settings(SettingsSection):
         return self.topic_prefix + service
 
     def instance_name(self, service: str) -> str:
-        """The stable name of this replica: its static membership in the consumer group."""
-        return self.instance or f"{service}-0"
+        """The name of this replica in logs and traces. ``instance`` alone makes it a static member of its group."""
+        return self.instance or f"{socket.gethostname()}-{service}-{os.getpid()}"
 
     def port(self) -> int:
         if self.http_port is None:
@@ -313,18 +322,16 @@ class Settings(SettingsSection):
         return self.hmac_key.get_secret_value().encode()
 
 
-def load_settings(service: str, default_port: int | None = None) -> Settings:
+def load_settings(default_port: int | None = None) -> Settings:
     """The settings of this process. Raises ``SettingsError``, also for a variable that looks like a typing error.
 
-    Without other settings, the port is ``default_port`` and the instance is the first one of ``service``.
+    Without another setting, the port is ``default_port``.
     """
     typos = _find_typos(os.environ)
     if typos:
         raise SettingsError("\n".join(typos))
     settings = load_section(Settings)
-    return settings.model_copy(
-        update={"http_port": settings.http_port or default_port, "instance": settings.instance_name(service)}
-    )
+    return settings.model_copy(update={"http_port": settings.http_port or default_port})
 
 
 def load_section(model: type[M]) -> M:

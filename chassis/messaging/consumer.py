@@ -19,7 +19,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
@@ -59,6 +59,8 @@ MAX_BACKOFF_S = 5.0  # between two retries
 BREAKER_WINDOW = 100  # last records that the circuit breaker considers
 BREAKER_FAILURES = 20  # this many failures among them, and more than half, stop the consumer
 SHUTDOWN_TIMEOUT_S = 15.0  # for the batch in hand
+REBALANCE_TIMEOUT_S = 20.0  # without a partition for so long, a replica has no place in its group
+REJOIN_WINDOW_S, MAX_REJOINS = 30.0, 10  # a replica that joins more often within the window is thrown out each time
 
 
 class PermanentFailure(Exception):
@@ -86,7 +88,11 @@ class HandlingFailure:
 
 
 class Consumer(Generic[C]):
-    """Consumes all topics of one service's handlers, and its retries topic, for one replica."""
+    """Consumes all topics of one service's handlers, and its retries topic, for one replica.
+
+    ``instance``: the stable name of this replica in the group, or None. A named member keeps its partitions over a
+    restart. A member without a name leaves the group when it stops.
+    """
 
     def __init__(
         self,
@@ -99,7 +105,7 @@ class Consumer(Generic[C]):
         connection: Connection,
         prefix: str,
         group: str,
-        instance: str,
+        instance: str | None,
         retry_budget_s: float = RETRY_BUDGET_S,
     ) -> None:
         self._service = service
@@ -116,6 +122,8 @@ class Consumer(Generic[C]):
         self._deadline = 0.0  # monotonic seconds at which the retries of the current batch end
         self._handled: dict[tuple[str, int], int] = {}  # by topic and partition: the next offset to be handled
         self._reported: set[tuple[str, int]] = set()  # topics and partitions whose lag is in the metrics
+        self._assigned_at = 0.0  # monotonic seconds at which partitions were last assigned
+        self._joins = _JoinRecorder()
         self._broker = KafkaBroker(
             connection.bootstrap_servers,
             security=_build_security(connection),
@@ -137,6 +145,7 @@ class Consumer(Generic[C]):
             no_reply=True,
             parser=_keep_raw_records,
             decoder=_decode_raw_records,
+            listener=self._joins,
             session_timeout_ms=10_000,
             heartbeat_interval_ms=1_000,
         )
@@ -147,6 +156,7 @@ class Consumer(Generic[C]):
 
     async def start(self) -> None:
         await self._broker.start()
+        self._assigned_at = time.monotonic()
 
     async def stop(self) -> None:
         self._closing.set()
@@ -335,6 +345,7 @@ class Consumer(Generic[C]):
         if consumer is None:
             return
         assigned = consumer.assignment()
+        self._report_membership(is_member=bool(assigned))
         current = {(partition.topic, partition.partition) for partition in assigned}
         for topic, number in self._reported - current:  # another replica goes on from there
             metrics.clear_lag(self._service, topic.removeprefix(self._prefix), number)
@@ -350,6 +361,37 @@ class Consumer(Generic[C]):
             topic = partition.topic.removeprefix(self._prefix)
             metrics.set_lag(self._service, topic, partition.partition, max(0, end - position))
             self._health.report_progress(f"{topic}/{partition.partition}", position, end)
+
+    def _report_membership(self, *, is_member: bool) -> None:
+        """Report a replica without a place in its group as not ready; a usual rebalance is no reason.
+
+        Two replicas of one name throw each other out for ever, and the client reports no error.
+        """
+        if is_member:
+            self._assigned_at = time.monotonic()
+        detail = ""
+        if self._joins.count_recent() > MAX_REJOINS:
+            detail = "this replica is thrown out of its group again and again: does another one have the same "
+            detail += "VICEVERSA_INSTANCE?"
+        elif time.monotonic() - self._assigned_at >= REBALANCE_TIMEOUT_S:
+            detail = "no partition is left for this replica: there are more replicas than partitions"
+        self._health.report_dependency("consumer", ok=not detail, detail=detail)
+
+
+class _JoinRecorder(ConsumerRebalanceListener):
+    """Remembers when partitions were last assigned to this replica."""
+
+    def __init__(self) -> None:
+        self._joined_at: deque[float] = deque(maxlen=MAX_REJOINS + 1)
+
+    async def on_partitions_revoked(self, _: Collection[TopicPartition]) -> None: ...
+
+    async def on_partitions_assigned(self, _: Collection[TopicPartition]) -> None:
+        self._joined_at.append(time.monotonic())
+
+    def count_recent(self) -> int:
+        since = time.monotonic() - REJOIN_WINDOW_S
+        return sum(joined_at >= since for joined_at in self._joined_at)
 
 
 def _are_mostly_failures(failed: Collection[bool]) -> bool:

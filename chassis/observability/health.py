@@ -59,6 +59,11 @@ class Health:
         self._dependencies = {name: HealthCheck(name, ok=False, detail="not reached yet") for name in servers}
         self._partitions: dict[str, _PartitionProgress] = {}
         self._failure: str | None = None
+        self._is_draining = False
+
+    def begin_drain(self) -> None:
+        """From now on the service is not ready, since it is about to stop."""
+        self._is_draining = True
 
     def report_dependency(self, name: str, *, ok: bool, detail: str = "") -> None:
         """Report whether a server can be reached. While it cannot, no consumer counts as standing still."""
@@ -97,6 +102,6 @@ class Health:
         return HealthReport(tuple(checks))
 
     def check_readiness(self) -> HealthReport:
-        return HealthReport(
-            (*self._dependencies.values(), *(check for check in self.check_liveness().checks if not check.ok))
-        )
+        drain = [HealthCheck("running", ok=False, detail="about to stop")] if self._is_draining else []
+        failures = (check for check in self.check_liveness().checks if not check.ok)
+        return HealthReport((*self._dependencies.values(), *failures, *drain))

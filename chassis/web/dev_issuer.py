@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.write_keys.write_text(json.dumps(public_jwks(options.data)), encoding="utf-8")
         return
     try:
-        settings = load_settings("issuer")
+        settings = load_settings()
         logs.configure("issuer", settings.instance_name("issuer"), settings.log_level)
         port = settings.http_port or urlsplit(settings.issuer).port or DEFAULT_PORT
         serve_issuer(options.data, settings.http_host, port, settings.issuer)

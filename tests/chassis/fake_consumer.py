@@ -87,7 +87,7 @@ class FakeConsumer:
 
 @asynccontextmanager
 async def run_fake_consumer(
-    harness: ChassisHarness, *, started: bool = True, instance: str = "one", retry_budget_s: float = 2.0
+    harness: ChassisHarness, *, started: bool = True, instance: str | None = "one", retry_budget_s: float = 2.0
 ) -> AsyncIterator[FakeConsumer]:
     """Run one replica of the fake service. Without ``started``, Kafka is left out and a test calls ``process``."""
     producer = Producer(harness.connection)

@@ -112,10 +112,10 @@ class Stack:
     def log(self, name: str) -> str:
         return cli.local_stack.log_file(self.data, name).read_text(encoding="utf-8", errors="replace")
 
-    def replica(self, name: str, service: str = "matcher") -> str:
+    def replica(self, name: str, service: str = "matcher", **more: str) -> str:
         """Start one more process of a service, on its own port, and return its URL.
 
-        It stops with the stack, or by ``stop``.
+        It stops with the stack, or by ``stop``. ``more``: additional environment variables.
         """
         if name not in self.urls:
             self.urls[name] = f"http://127.0.0.1:{ports.any_free()}"
@@ -128,9 +128,9 @@ class Stack:
                 name,
                 [sys.executable, "-m", f"services.{service}"],
                 self.data,
-                {**surroundings, **self.telemetry, **own},
+                {**surroundings, **self.telemetry, **own, **more},
             )
-        wait_until(lambda: self._ready(url), f"{name} ready")
+        wait_until(lambda: self.is_ready(url), f"{name} ready")
         return url
 
     def close(self) -> None:
@@ -270,7 +270,7 @@ class Stack:
                 return False
         return True
 
-    def _ready(self, url: str) -> bool:
+    def is_ready(self, url: str) -> bool:
         try:
             return httpx.get(f"{url}/health/ready", timeout=3, trust_env=False).status_code == httpx.codes.OK
         except httpx.HTTPError:

@@ -27,7 +27,7 @@ from services.matcher.domain.rounds.round import Round
 from services.notifier.__main__ import build as build_notifier
 from services.notifier.store import Notifier
 from services.profiles.__main__ import build as build_profiles
-from services.profiles.store import LIVING, Profiles, build_member_filter
+from services.profiles.store import LIVING, Profiles, build_member_filter, build_participant_filter
 from tests.production.second_store import run_second_store
 
 NOW = datetime(2027, 1, 4, 9, tzinfo=UTC)
@@ -179,7 +179,7 @@ def profiles_queries(p: Profiles) -> list[Awaitable[object]]:
         consume(p.import_errors.find({"import_id": "i"}, limit=50, after="x")),
         consume(p.persons.find({**LIVING, "enrolments.programme_id": "p"})),
         consume(p.persons.find(build_member_filter(email="a@example.org"), limit=50)),
-        consume(p.persons.find(build_member_filter(programmes=["p"], state="ready"), limit=50)),
+        consume(p.persons.find(build_participant_filter(["p"], state="ready"), limit=50)),
     ]
 
 

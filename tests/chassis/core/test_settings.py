@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -41,15 +42,16 @@ def _after_head(text: str) -> str:
 
 class TestSettingsDefaults:
     def test_one_machine_needs_no_settings(self) -> None:
-        settings = load_settings("alpha", default_port=8107)
+        settings = load_settings(default_port=8107)
         assert settings.connection().servers == "127.0.0.1:9092"
         assert settings.mongo_url() == "mongodb://127.0.0.1:27017"
         assert settings.port() == 8107
-        assert settings.instance_name("alpha") == "alpha-0"
+        assert settings.instance is None
+        assert settings.instance_name("alpha") == f"{socket.gethostname()}-alpha-{os.getpid()}"
 
     def test_prefix_starts_names_of_groups_and_databases(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VICEVERSA_TOPIC_PREFIX", "t0123abcd.")
-        settings = load_settings("alpha")
+        settings = load_settings()
         assert (settings.consumer_group("alpha"), settings.database_name("alpha")) == (
             "t0123abcd.alpha",
             "t0123abcd_alpha",
@@ -57,7 +59,7 @@ class TestSettingsDefaults:
 
     def test_configured_port_overrides_the_default_port(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VICEVERSA_HTTP_PORT", "9000")
-        assert load_settings("alpha", default_port=8107).port() == 9000
+        assert load_settings(default_port=8107).port() == 9000
 
 
 class TestBootstrapServers:
@@ -101,7 +103,7 @@ class TestWrongSettings:
     ) -> None:
         monkeypatch.setenv(variable, value)
         with pytest.raises(SettingsError) as raised:
-            load_settings("alpha")
+            load_settings()
         text = str(raised.value)
         assert expected in text
         assert "opensesame" not in text
@@ -111,28 +113,28 @@ class TestWrongSettings:
         monkeypatch.setenv("VICEVERSA_REPLICATION", "many")
         monkeypatch.setenv("VICEVERSA_HTTP_PORT", "-1")
         with pytest.raises(SettingsError, match=r"VICEVERSA_REPLICATION.*\n.*VICEVERSA_HTTP_PORT"):
-            load_settings("alpha")
+            load_settings()
 
     def test_misspelt_variable_is_rejected(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VICEVERSA_TOPIC_PREFFIX", "t0123abcd.")
         with pytest.raises(SettingsError, match="Did you mean VICEVERSA_TOPIC_PREFIX"):
-            load_settings("alpha")
+            load_settings()
 
     @pytest.mark.parametrize("variable", ["DATA", "CACHE", "PYTHON", "MAVEN_REPOSITORY", "MATCHER_URL", "ISSUER_URL"])
     def test_variables_of_other_tools_are_ignored(self, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
         monkeypatch.setenv(PREFIX + variable, "whatever")
-        load_settings("alpha")
+        load_settings()
 
     def test_missing_hmac_key_is_reported(self) -> None:
         with pytest.raises(SettingsError, match="VICEVERSA_HMAC_KEY"):
-            load_settings("alpha").required_hmac_key()
+            load_settings().required_hmac_key()
 
 
 class TestSettingsSecrets:
     def test_secrets_are_not_in_the_repr(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VICEVERSA_MONGO", "mongodb://maria:opensesame@host")
         monkeypatch.setenv("VICEVERSA_KAFKA_PASSWORD", "opensesame")
-        settings = load_settings("alpha")
+        settings = load_settings()
         assert "opensesame" not in repr(settings)
         assert "opensesame" not in repr(settings.connection())
 

@@ -7,6 +7,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from chassis.core.connection import Connection
+from chassis.messaging import consumer as consumer_module
 from chassis.messaging import dead_letters
 from chassis.messaging.consumer import PermanentFailure
 from chassis.storage.mongo import ConnectionFailure
@@ -151,6 +152,43 @@ class TestConsumerRetry:
             with pytest.raises(ConnectionFailure):
                 await fake.consumer.process(await harness.read_records(COUNTS))
             assert len(fake.service.event_ids) < 8
+
+
+class TestMembership:
+    @staticmethod
+    def is_member(fake: FakeConsumer) -> bool:
+        checks = fake.health.check_readiness().checks
+        return all(check.ok for check in checks if check.name == "consumer")
+
+    async def test_of_two_replicas_with_one_name_one_is_not_ready(
+        self, harness: ChassisHarness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They throw each other out of the group. Kafka's client says nothing of it."""
+        monkeypatch.setattr(consumer_module, "MAX_REJOINS", 3)
+        async with (
+            run_fake_consumer(harness, instance="one") as first,
+            run_fake_consumer(harness, instance="one") as other,
+        ):
+
+            async def has_an_outcast() -> bool:
+                for fake in (first, other):
+                    await fake.consumer.report_lag()
+                return not (self.is_member(first) and self.is_member(other))
+
+            await eventually(has_an_outcast, "one of them has no place in the group")
+
+    async def test_replicas_without_a_name_share_the_partitions(self, harness: ChassisHarness) -> None:
+        async with (
+            run_fake_consumer(harness, instance=None) as first,
+            run_fake_consumer(harness, instance=None) as other,
+        ):
+
+            async def both_are_members() -> bool:
+                for fake in (first, other):
+                    await fake.consumer.report_lag()
+                return self.is_member(first) and self.is_member(other)
+
+            await eventually(both_are_members, "both have partitions")
 
 
 class TestConsumerCrash:
