@@ -30,6 +30,11 @@ class Ground:
         return f"{self.prefix.rstrip('.')}_{name}"
 
 
+def own_prefix() -> str:
+    """A prefix that no installation has, for the topics, groups and databases of one run."""
+    return f"b{uuid.uuid4().hex[:8]}."
+
+
 @contextmanager
 def ground() -> Iterator[Ground]:
     """The benchmark's own servers, or those of VICEVERSA_KAFKA and VICEVERSA_MONGO."""
@@ -38,7 +43,7 @@ def ground() -> Iterator[Ground]:
         TemporaryDirectory(prefix="viceversa-benchmark-") as folder,
         stack.start(Path(folder), kafka_port=ports.any_free(), mongo_port=ports.any_free()) as running,
     ):
-        yield Ground(running.endpoints, f"b{uuid.uuid4().hex[:8]}.")
+        yield Ground(running.endpoints, own_prefix())
 
 
 @asynccontextmanager

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.environment import own_prefix
 from chassis.web.dev_tokens import issue_token
 from cli import local_stack
 from cli.installation import Addresses
@@ -51,7 +53,12 @@ class Estate:
 
 @contextmanager
 def running() -> Iterator[Estate]:
+    """All processes on servers of their own, or on those of VICEVERSA_KAFKA and VICEVERSA_MONGO.
+
+    Topics, groups and databases have names of their own: an installation on the same servers is never touched.
+    """
     process.bind_children()
+    os.environ["VICEVERSA_TOPIC_PREFIX"] = own_prefix()
     with TemporaryDirectory(prefix="viceversa-benchmark-") as folder:
         data = Path(folder)
         addresses = local_stack.start(data, _silent)

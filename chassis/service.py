@@ -12,6 +12,7 @@ import contextlib
 import logging
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,10 +30,12 @@ from chassis.messaging.dead_letters import DeadLetters
 from chassis.messaging.guardian import Guardian
 from chassis.messaging.kafka import Producer
 from chassis.messaging.provisioning import provision_topics
+from chassis.messaging.reachability import start_producer
 from chassis.messaging.relay import Relay
 from chassis.messaging.subscriptions import HandlerRegistry
 from chassis.observability import telemetry
 from chassis.observability.health import Health
+from chassis.observability.logs import REPEAT_INTERVAL_S
 from chassis.storage.aggregates import Aggregates, AggregateState
 from chassis.storage.indexes import provision_indexes
 from chassis.storage.mongo import Documents, Index, Mongo
@@ -233,8 +236,8 @@ async def _run(chassis: Chassis, definition: ServiceDefinition[Any]) -> None:
     own_topics = (dead_letters_of(chassis.service), retries_of(chassis.service))
     topics = [*definition.handlers.topics(), *definition.publishes, *own_topics]
     await _wait_for(chassis.health, "mongodb", chassis.prepare_database)
+    await _wait_for(chassis.health, "kafka", partial(start_producer, chassis.producer, settings.connection()))
     await _wait_for(chassis.health, "kafka", lambda: chassis.prepare_topics(list(dict.fromkeys(topics))))
-    await _wait_for(chassis.health, "kafka", chassis.producer.start)
     dead_letters = DeadLetters(
         chassis.producer, settings.connection(), chassis.service, settings.topic_prefix, topics, chassis.clock
     )
@@ -305,7 +308,11 @@ def _stopping() -> bool:
 
 
 async def _wait_for(health: Health, name: str, attempt: Callable[[], Awaitable[None]]) -> None:
-    """Try until it succeeds; health and log name the dependency and the reason meanwhile."""
+    """Try until it succeeds; health and log name the dependency and the reason meanwhile.
+
+    The same reason is logged once a minute.
+    """
+    logged_at: dict[str, float] = {}
     for wait in _backoffs():
         if _stopping():
             break
@@ -314,7 +321,9 @@ async def _wait_for(health: Health, name: str, attempt: Callable[[], Awaitable[N
         except Exception as error:  # noqa: BLE001 - any error is reported and tried again
             reason = telemetry.safe_message(error)
             health.report_dependency(name, ok=False, detail=reason)
-            log.warning("waiting for %s: %s; trying again in %.1f s", name, reason, wait)
+            if time.monotonic() - logged_at.get(reason, float("-inf")) >= REPEAT_INTERVAL_S:
+                logged_at = {reason: time.monotonic()}
+                log.warning("waiting for %s: %s; trying again until it answers", name, reason)
             await asyncio.sleep(wait)
         else:
             health.report_dependency(name, ok=True)

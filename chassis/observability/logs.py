@@ -1,12 +1,15 @@
 """Logs: one JSON line for each record, with the trace id. They never hold a name, an address or a person's text.
 
 Beside the message, only fields of an allow-list are written. An exception is written as its type, the safe part of its
-message and its stack (see ``error_redaction``). Messages of other libraries are cut to their first line.
+message and its stack (see ``error_redaction``). Messages of other libraries are cut to their first line. The same
+message of another library is written once a minute: a client whose broker is down repeats it hundreds of times.
 """
 
 import logging
 import sys
-from collections.abc import Mapping
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -17,6 +20,8 @@ from contracts.text import safe_json
 
 OWN_LOGGERS = ("chassis", "services", "contracts", "cli", "deploy", "__main__")
 MAX_MESSAGE_CHARACTERS = 1000
+REPEAT_INTERVAL_S = 60.0  # in which the same message of another library is written once
+MAX_REMEMBERED_MESSAGES = 500
 _allowed_fields = {
     "attempt", "clock", "code", "collection", "correlation_id", "count", "duration", "event_id", "event_type", "group",
     "method", "offset", "on", "partition", "route", "seconds", "status", "topic",
@@ -54,10 +59,36 @@ class JsonFormatter(logging.Formatter):
         return safe_json(entry)
 
 
+class RepeatFilter(logging.Filter):
+    """Lets the same message of another library pass once in an interval, with the number of those held back.
+
+    Messages are the same when their logger and their text before formatting are.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._messages: OrderedDict[tuple[str, int, str], tuple[float, int]] = OrderedDict()  # passed at, held back
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] in OWN_LOGGERS:
+            return True
+        key, now = (record.name, record.levelno, str(record.msg)), self._monotonic()
+        passed_at, held_back = self._messages.pop(key, (float("-inf"), 0))
+        passes = now - passed_at >= REPEAT_INTERVAL_S
+        self._messages[key] = (now, 0) if passes else (passed_at, held_back + 1)
+        if len(self._messages) > MAX_REMEMBERED_MESSAGES:
+            self._messages.popitem(last=False)
+        if passes and held_back:
+            record.count = held_back  # one of the allowed fields
+        return passes
+
+
 def configure(service: str, instance: str, level: str, stream: TextIO | None = None) -> None:
     """Let all loggers of the process write JSON to ``stream`` (stderr). Other libraries log from WARNING on."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter(service, instance))
+    handler.addFilter(RepeatFilter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)

@@ -267,6 +267,27 @@ class TestJsonLogs:
         logging.getLogger("services.alpha").info("moved", extra={"thing_id": "t-1"})
         assert json.loads(log_output.getvalue())["thing_id"] == "t-1"
 
+    def test_repeated_message_of_a_library_is_written_once_a_minute(self) -> None:
+        """The next one tells how many were held back. Our own messages all pass."""
+        seconds = 0.0
+        repeats = logs.RepeatFilter(lambda: seconds)
+
+        def passes(name: str, text: str, *arguments: object) -> bool:
+            record = logging.makeLogRecord({"name": name, "levelno": logging.ERROR, "msg": text, "args": arguments})
+            return repeats.filter(record) and record.__dict__.get("count", 0) in (0, 98)
+
+        assert [passes("aiokafka.conn", "Unable to connect to %s", node) for node in range(99)].count(True) == 1
+        assert passes("aiokafka.conn", "another message")
+        assert all(passes("chassis.service", "waiting") for _ in range(5))
+        seconds = logs.REPEAT_INTERVAL_S
+        assert passes("aiokafka.conn", "Unable to connect to %s", 7)
+
+    def test_memory_for_messages_is_bounded(self) -> None:
+        repeats = logs.RepeatFilter()
+        for number in range(2 * logs.MAX_REMEMBERED_MESSAGES):
+            assert repeats.filter(logging.makeLogRecord({"name": "library", "msg": f"message {number}"}))
+        assert len(repeats._messages) == logs.MAX_REMEMBERED_MESSAGES
+
     def test_lost_task_is_logged_by_its_first_line(self, log_output: io.StringIO) -> None:
         logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: <Task %s>", SECRET)
         assert SECRET not in log_output.getvalue()

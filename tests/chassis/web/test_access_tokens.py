@@ -122,9 +122,9 @@ class TestProviders:
     def test_other_types_need_a_telling_claim(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VICEVERSA_TOKEN_TYPES", "at+jwt,JWT")
         with pytest.raises(Exception, match="VICEVERSA_ACCESS_TOKEN_CLAIMS"):
-            load_settings("alpha")
+            load_settings()
         monkeypatch.setenv("VICEVERSA_ACCESS_TOKEN_CLAIMS", "typ=Bearer")
-        assert load_settings("alpha").token_types == ("at+jwt", "jwt")
+        assert load_settings().token_types == ("at+jwt", "jwt")
 
 
 class TestStrictTokens:
