@@ -74,7 +74,7 @@ class TestBootstrapServers:
     )
     def test_list_is_split(self, monkeypatch: pytest.MonkeyPatch, value: str, expected: list[str]) -> None:
         monkeypatch.setenv("VICEVERSA_KAFKA", value)
-        assert load_settings("alpha").connection().client_arguments()["bootstrap_servers"] == expected
+        assert load_settings().connection().client_arguments()["bootstrap_servers"] == expected
 
 
 class TestWrongSettings:
