@@ -20,15 +20,19 @@ LIMIT_S = patience(20)
 
 
 class Desk:
-    """Accept a token of the form ``role[:member[:programme]]``. The tests of the chassis cover real tokens."""
+    """Accept a token of the form ``role[:member[:programmes[:undeclared]]]``.
+
+    An account without member is declared, but with a fourth part. The tests of the chassis cover real tokens.
+    """
 
     async def verify(self, token: str) -> Principal:
-        role, member, programmes, *_ = [*token.split(":"), "", ""]
+        role, member, programmes, undeclared, *_ = [*token.split(":"), "", "", ""]
         return Principal(
             subject=member or role,
             member_id=member or None,
             roles=cast("Any", frozenset(role.split("+"))),
             programmes=frozenset(programmes.split(",")) - {""},
+            no_member=not member and not undeclared,
         )
 
 

@@ -159,6 +159,15 @@ class Settings(SettingsSection):
         min_length=1,
         description="The claim with the ids of the programmes that a coordinator looks after.",
     )
+    no_member_claim: str = Field(
+        "no_member",
+        min_length=1,
+        description="The claim that says, with true, that no member is behind an account. Without member id, only "
+        "such accounts see single pairings.",
+    )
+    no_member_subjects: Names = Field(
+        (), description="The `sub` of accounts behind which no member is, separated by commas; as the claim says it."
+    )
     hmac_key: SecretStr | None = Field(
         None,
         description="The key under which identifiers of erased people are kept as an HMAC, so that an import does not "
@@ -214,7 +223,7 @@ class Settings(SettingsSection):
             raise ValueError("must name at least one type")
         return tuple(parse_token_type(name) for name in value)
 
-    @field_validator("member_claim", "roles_claim", "programmes_claim")
+    @field_validator("member_claim", "roles_claim", "programmes_claim", "no_member_claim")
     @classmethod
     def _check_claim_path(cls, value: str) -> str:
         parse_claim_path(value)

@@ -34,13 +34,23 @@ INVISIBLE = "Cf"  # Unicode's category of characters that nobody sees, such as a
 class Principal:
     """The authenticated caller. ``programmes``: the ids of the programmes that a coordinator looks after.
 
-    The role ``member`` is present only with a ``member_id``, so a route for members may rely on it.
+    The role ``member`` is present only with a ``member_id``, so a route for members may rely on it. ``no_member``: the
+    operator declares that no member is behind this account.
     """
 
     subject: str
     member_id: str | None
     roles: frozenset[Role]
     programmes: frozenset[str]
+    no_member: bool = False
+
+    @property
+    def is_known_person(self) -> bool:
+        """Whether it is known which member is behind the account, or that none is.
+
+        Otherwise nobody can tell whether the caller takes part in a pairing, or has one of the two in their line.
+        """
+        return self.member_id is not None or self.no_member
 
 
 class Unauthenticated(Exception):
@@ -123,7 +133,14 @@ def principal_from_claims(settings: Settings, claims: Mapping[str, Any]) -> Prin
         member_id,
         roles if member_id is not None else roles - {"member"},
         _to_strings(find_claim(claims, settings.programmes_claim)),
+        no_member=member_id is None and _is_declared(settings, subject, claims),
     )
+
+
+def _is_declared(settings: Settings, subject: str, claims: Mapping[str, Any]) -> bool:
+    """Whether the operator says that no member is behind the account. Providers may send the claim as a text."""
+    declared = find_claim(claims, settings.no_member_claim)
+    return declared is True or declared == "true" or subject in settings.no_member_subjects
 
 
 def _check_complete(settings: Settings, claims: Mapping[str, Any]) -> None:

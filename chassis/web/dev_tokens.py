@@ -37,8 +37,12 @@ def issue_token(
     subject: str | None = None,
     issuer: str = ISSUER,
     audience: str = AUDIENCE,
+    no_member: bool = True,
 ) -> str:
-    """An access token (RFC 9068) signed with the key in the data folder. Without ``subject``, the member is it."""
+    """An access token (RFC 9068) signed with the key in the data folder. Without ``subject``, the member is it.
+
+    ``no_member``: a token without member declares that no member is behind it.
+    """
     key = load_signing_key(data_folder)
     issued_at = datetime.now(UTC)
     claims: dict[str, object] = {
@@ -55,6 +59,8 @@ def issue_token(
     }
     if member_id is not None:
         claims["member_id"] = member_id
+    elif no_member:
+        claims["no_member"] = True
     header = {"typ": ACCESS_TOKEN_TYPE, "kid": public_jwk(key)["kid"]}
     return jwt.encode(claims, key, algorithm=ALGORITHM, headers=header)
 

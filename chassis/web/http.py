@@ -31,7 +31,7 @@ from chassis.observability.health import Health, HealthReport
 from chassis.web import problems as _problems
 from chassis.web.authentication import Principal, Role, TokenVerifier, Unauthenticated
 from chassis.web.middleware import RequestMiddleware, RouteTable
-from chassis.web.problems import Problem, forbidden, not_found
+from chassis.web.problems import Problem, forbidden, not_found, undeclared_account
 from chassis.web.text_border import check_body
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "create_app",
     "forbidden",
     "not_found",
+    "require_known_person",
     "service_context",
     "set_etag",
     "set_location",
@@ -135,6 +136,16 @@ def command(*roles: Role, streamed: bool = False) -> Any:
 
     build_command.streamed = streamed  # type: ignore[attr-defined]
     return Depends(build_command)
+
+
+def require_known_person(principal: Principal) -> None:
+    """For everything that tells of single pairings, of their people, or of what one person did or said.
+
+    Conflict of interest holds for the person, whatever account they use. Raises a problem for an account of which
+    nobody knows who is behind it.
+    """
+    if not principal.is_known_person:
+        raise undeclared_account()
 
 
 def _require_roles(roles: tuple[Role, ...]) -> frozenset[Role]:

@@ -86,6 +86,17 @@ def forbidden(detail: str = "You may not see or change this.") -> Problem:
     return Problem(403, detail, code="forbidden")
 
 
+def undeclared_account() -> Problem:
+    """For an account with rights, of which nobody knows whether a member is behind it."""
+    return Problem(
+        403,
+        "This account names no member, so nobody can tell whether this person takes part here. The operator binds the "
+        "account to its member (VICEVERSA_MEMBER_CLAIM), or declares that no member is behind it "
+        "(VICEVERSA_NO_MEMBER_SUBJECTS or VICEVERSA_NO_MEMBER_CLAIM).",
+        code="undeclared_account",
+    )
+
+
 def problem_response(problem: Problem) -> JSONResponse:
     body: dict[str, object] = {"type": "about:blank", "title": problem.title, "status": problem.status}
     if problem.detail:

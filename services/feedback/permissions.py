@@ -1,9 +1,13 @@
-"""Applies the table of ``domain.access_policy`` to the caller of an endpoint."""
+"""Applies the table of ``domain.access_policy`` to the caller of an endpoint.
+
+Whatever tells of single pairings passes ``followup_for`` or ``exclude_conflicts``: they refuse an account of which
+nobody knows who is behind it.
+"""
 
 from collections.abc import Sequence
 
 from chassis.storage.aggregates import Stored
-from chassis.web.http import Principal, forbidden, not_found
+from chassis.web.http import Principal, forbidden, not_found, require_known_person
 from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
 from services.feedback.domain.access_policy import Action, Relation, has_conflict, is_allowed, relation_to_pairing
@@ -44,6 +48,7 @@ async def followup_for(
 
     Raises ``not_found`` for callers who may not know that the pairing exists, and otherwise ``forbidden``.
     """
+    require_known_person(principal)
     stored = await feedback.followups.get(pairing_id)
     if stored is None or stored.state.gone:
         raise not_found("pairing")
@@ -58,21 +63,22 @@ async def followup_for(
 async def exclude_conflicts(
     principal: Principal, followups: Sequence[PairingFollowup], feedback: Feedback
 ) -> list[PairingFollowup]:
-    """The follow-ups in which neither the caller nor anybody in the caller's line takes part."""
-    if principal.member_id is None:
-        return list(followups)
-    members = {member for followup in followups for member in followup.members.values()}
-    profiles = await feedback.members.get_many(sorted({principal.member_id, *members}))
-    profile = profiles.get(principal.member_id)
+    """The follow-ups in which neither the caller nor anybody in the caller's line takes part. Raises a problem."""
+    allowed = await not_in_conflict(principal, [set(followup.members.values()) for followup in followups], feedback)
+    return [followup for followup, is_allowed in zip(followups, allowed, strict=True) if is_allowed]
+
+
+async def not_in_conflict(principal: Principal, pairs: Sequence[set[str]], feedback: Feedback) -> list[bool]:
+    """For each pair of members, whether the caller is in no conflict with both. Raises a problem."""
+    require_known_person(principal)
+    me = principal.member_id
+    if me is None:
+        return [True for _ in pairs]
+    profiles = await feedback.members.get_many(sorted({me}.union(*pairs)))
+    own = profiles.get(me)
     return [
-        followup
-        for followup in followups
-        if principal.member_id not in followup.members.values()
-        and not has_conflict(
-            principal.member_id,
-            profile,
-            [profiles[member] for member in followup.members.values() if member in profiles],
-        )
+        me not in pair and not has_conflict(me, own, [profiles[member] for member in pair if member in profiles])
+        for pair in pairs
     ]
 
 

@@ -22,7 +22,7 @@ from services.feedback.dependencies import (
 from services.feedback.domain import checkins, followup_rules, sessions
 from services.feedback.domain.followup import PairingFollowup
 from services.feedback.domain.questions import DEFAULT_LANGUAGE, nearest_language
-from services.feedback.permissions import followup_for
+from services.feedback.permissions import followup_for, not_in_conflict
 from services.feedback.store import Feedback
 from services.feedback.views import (
     AnswersBody,
@@ -43,12 +43,19 @@ router = APIRouter()
 async def get_member_pairings(
     member: str, principal: MemberOrAdmin, feedback: FeedbackContext, paging: Paging
 ) -> Page[PairingState]:
-    """The pairings of a member that feedback stores; ``me`` is the caller. For the member and for admins."""
+    """The pairings of a member that feedback stores; ``me`` is the caller. For the member and for admins.
+
+    An admin sees none in which they, or somebody in their line, take part.
+    """
     member_id = principal.member_id if member == "me" else member
     if member_id is None or (member_id != principal.member_id and "admin" not in principal.roles):
         raise forbidden()
     matching = feedback.pairings_of(member_id, limit=paging.fetch_limit, after=paging.after)
     items, next_key = await build_page(matching, paging, lambda pairing: pairing.pairing_id)
+    if member_id != principal.member_id:
+        pairs = [{participant.member_id for participant in pairing.participants} for pairing in items]
+        allowed = await not_in_conflict(principal, pairs, feedback)
+        items = [pairing for pairing, is_allowed in zip(items, allowed, strict=True) if is_allowed]
     return Page(items=items, next=next_key)
 
 

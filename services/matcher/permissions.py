@@ -1,8 +1,12 @@
-"""Applies the access policy of the domain to the caller of an endpoint."""
+"""Applies the access policy of the domain to the caller of an endpoint.
+
+Whatever tells of single pairings passes ``pairing_for``, ``not_in_conflict`` or ``require_known_person``. They refuse
+an account of which nobody knows who is behind it.
+"""
 
 from chassis.storage.aggregates import Stored
 from chassis.storage.projections import Projection
-from chassis.web.http import Principal, forbidden, not_found
+from chassis.web.http import Principal, forbidden, not_found, require_known_person
 from contracts.errors import NotFound
 from contracts.profiles import ProfileChanged
 from services.matcher.context import Matcher
@@ -41,8 +45,10 @@ async def pairing_for(
 ) -> tuple[Stored[Pairing], Relation]:
     """The pairing and the caller's relation to it, if the caller may do this with it.
 
-    Raises a problem (404) for a caller who may not see the pairing, so that they do not learn that it exists.
+    Raises a problem: 404 for a caller who may not see the pairing, so that they do not learn that it exists; 403 for an
+    undeclared account.
     """
+    require_known_person(principal)
     stored = await matcher.pairings.get(pairing_id)
     if stored is None or stored.state.gone or stored.state.state in UNPUBLISHED_STATES:
         raise not_found("pairing")
@@ -82,7 +88,8 @@ async def is_in_conflict(principal: Principal, members: set[str], stored_profile
 async def not_in_conflict(
     principal: Principal, pairs: list[set[str]], stored_profiles: Projection[ProfileChanged]
 ) -> list[bool]:
-    """For each pair of members, whether the caller is in no conflict with both."""
+    """For each pair of members, whether the caller is in no conflict with both. Raises a problem: see above."""
+    require_known_person(principal)
     if principal.member_id is None:
         return [True for _ in pairs]
     me = principal.member_id

@@ -49,10 +49,23 @@ class Actors:
     care: dict[str, str] = field(default_factory=dict)
     suggestions: dict[str, str] = field(default_factory=dict)
 
-    def token(self, who: str | None, *roles: str, programmes: tuple[str, ...] = (), subject: str | None = None) -> str:
-        member = self.ids[who] if who else None
+    def token(
+        self,
+        who: str | None,
+        *roles: str,
+        programmes: tuple[str, ...] = (),
+        subject: str | None = None,
+        no_member: bool = True,
+    ) -> str:
+        """Without ``who``, the token declares that no member is behind it, if ``no_member`` says so."""
         return issue_token(
-            self.stack.data, member, roles, programmes, subject=subject or who, issuer=self.stack.urls[ISSUER]
+            self.stack.data,
+            self.ids[who] if who else None,
+            roles,
+            programmes,
+            subject=subject or who,
+            issuer=self.stack.urls[ISSUER],
+            no_member=no_member,
         )
 
     def api(self, service: str, who: str | None, *roles: str, programmes: tuple[str, ...] = ()) -> httpx.Client:

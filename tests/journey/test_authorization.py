@@ -272,6 +272,47 @@ class TestTable:
             assert answer.status_code == 403, f"{roles}: {answer.status_code} {answer.text}"
 
 
+# -- accounts of which nobody knows who is behind them -----------------------------------------------------------------
+
+ABOUT_SINGLE_PAIRINGS = {
+    "GET /rounds/{id}/proposals", "GET /rounds/{id}/unmatched", "GET /rounds/{id}/summary",
+    "GET /rounds/{id}/compare/{other}", "GET /rounds/{id}/adjustments", "POST /rounds/{id}/adjustments",
+    "POST /rounds/{id}/adjustments/{adjustment}/undo", "GET /programmes/{id}/free", "POST /programmes/{id}/suggestions",
+    "GET /programmes/{id}/suggestions", "POST /suggestions/{id}/release", "POST /suggestions/{id}/dismiss",
+    "GET /pairings", "GET /pairings/{id}", "GET /pairings/{id}/receipt", "GET /receipts/{id}",
+    "GET /receipts/{id}/verification", "POST /pairings/{id}/pause", "POST /pairings/{id}/resume",
+    "POST /pairings/{id}/end", "POST /pairings/{id}/conflict", "GET /programmes/{id}/conflicts",
+    "POST /programmes/{id}/pairings", "GET /ledgers/{member_id}", "GET /members/{member}/pairings",
+    "GET /pairings/{id}/care", "GET /programmes/{id}/care",
+}  # fmt: skip
+
+
+class TestUndeclaredAccounts:
+    """The person behind them may take part in the pairing, under another account."""
+
+    @pytest.mark.parametrize("row", [row for row in TABLE if row.service in ("matcher", "feedback")], ids=str)
+    def test_see_no_single_pairing(self, row: AccessRow, cast: Actors) -> None:
+        is_about_pairings = str(row) in ABOUT_SINGLE_PAIRINGS
+        for role in ("coordinator", "admin"):
+            if row.cells[role] == "-" or not (is_about_pairings or row.method == "GET"):
+                continue
+            token = cast.token(None, role, programmes=(A, C), subject=f"undeclared-{role}", no_member=False)
+            answer = cast.stack.api(row.service, token).request(
+                row.method,
+                filled(row, role, cast, mine=True),
+                params={"programme_id": A} if str(row) == "GET /pairings" else None,
+                **body_of(row.method, row.path, cast, mine=True),
+            )
+            if is_about_pairings:
+                assert (answer.status_code, answer.json()["code"]) == (403, "undeclared_account"), f"{role}: {answer}"
+                assert "VICEVERSA_NO_MEMBER" in answer.json()["detail"]
+            named = [who for who, member in cast.ids.items() if f'"{member}"' in answer.text]
+            assert not named, f"{role}: {named}"
+
+    def test_every_described_route_is_known(self) -> None:
+        assert {str(row) for row in TABLE} >= ABOUT_SINGLE_PAIRINGS
+
+
 # -- coordinators and admins with a conflict of interest ---------------------------------------------------------------
 
 
@@ -296,6 +337,10 @@ class TestCoordinators:
             assert boss.post(f"/pairings/{p2}/{act}", json=body).status_code == 403
         if role == "admin":
             assert [boss.get(f"/ledgers/{cast.ids[who]}").status_code for who in ("j1", "jb")] == [404, 200]
+            stored = cast.admin("feedback", who="boss").get(f"/members/{cast.ids['s4']}/pairings")
+            assert {pairing["pairing_id"] for pairing in ok(stored)["items"]} & {
+                cast.pairings[name] for name in ("p1", "f1", "f2")
+            } == {cast.pairings["f2"]}
         own_line = {"senior": cast.ids["s3"], "junior": cast.ids["j1"]}
         answer = boss.post(f"/programmes/{A}/pairings", json=own_line)
         assert (answer.status_code, answer.json()["code"]) == (409, "own_line")

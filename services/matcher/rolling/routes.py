@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from chassis.web.http import Page, Principal, build_page
+from chassis.web.http import Page, Principal, build_page, require_known_person
 from contracts.errors import NotFound
 from services.matcher.context import Matcher
 from services.matcher.dependencies import (
@@ -32,6 +32,7 @@ async def list_free_members(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Page[FreeView]:
     """Members with a free seat, for example after a change of partner; the longest wait comes first."""
+    require_known_person(principal)
     programme = await programme_for(principal, id, "run_rounds", matcher.programmes)
     free = await find_free_members(programme, limit, matcher)
     now = matcher.clock.now()

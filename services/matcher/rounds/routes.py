@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 from chassis.core.commands import Op
 from chassis.core.ids import derived_id
 from chassis.storage.mongo import Document
-from chassis.web.http import Page, Principal, RequestBody, build_page, set_location
+from chassis.web.http import Page, Principal, RequestBody, build_page, require_known_person, set_location
 from contracts.errors import CommandRejected
 from services.matcher.context import Matcher
 from services.matcher.dependencies import CoordinatorCommand, CoordinatorPrincipal, MatcherContext, Paging
@@ -96,6 +96,7 @@ async def list_unmatched(
     id: str, principal: CoordinatorPrincipal, paging: Paging, matcher: MatcherContext
 ) -> Page[LeftOverView]:
     """Members without a partner, the reason, and by how much which rule would have to be relaxed."""
+    require_known_person(principal)
     round = await load_round(id, principal, matcher)
     page = matcher.unmatched.page(round, limit=paging.fetch_limit, after=paging.after)
     items, after = await build_page(page, paging, lambda document: str(document["member_id"]))

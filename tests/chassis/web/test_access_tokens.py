@@ -271,6 +271,25 @@ class TestRoleNames:
         with pytest.raises(ValueError, match="token_algorithms"):
             Settings.model_validate({"token_algorithms": value})
 
+    async def test_account_without_member_is_declared(self, tmp_path: Path) -> None:
+        """By a claim or by a setting. A member id is stronger than both."""
+        subjects = {"no_member_subjects": "u-0, u-1"}
+        for claims, more, declared in (
+            ({}, {}, False),
+            ({"no_member": True}, {}, True),
+            ({"no_member": "true"}, {}, True),
+            ({"no_member": 1}, {}, False),
+            ({"no_member": "yes"}, {}, False),
+            ({"no_member": [True]}, {}, False),
+            ({}, subjects, True),
+            ({"sub": "u-2"}, subjects, False),
+            ({"apart": {"is.robot": True}}, {"no_member_claim": "/apart/is.robot"}, True),
+            ({"no_member": True, "member_id": "m-1"}, subjects, False),
+        ):
+            principal = await verifier(tmp_path, **more).verify(token_of(claims))
+            assert principal.no_member == declared
+            assert principal.is_known_person == (declared or "member_id" in claims)
+
     async def test_too_many_groups_are_an_error(self, tmp_path: Path) -> None:
         overage = {
             "_claim_names": {"groups": "src1"},
