@@ -301,8 +301,12 @@ def await_round(matcher: ServiceClient, started: Any, while_in: tuple[str, ...],
         current = started
         while current["state"] in while_in:
             stage = current["progress"]
+            stalled = " (no progress for a minute; the machine may be busy)" if stage.get("stalled") else ""
             progress.update(
-                task, description=f"{what}: {stage['stage']}", total=stage["total"] or None, completed=stage["done"]
+                task,
+                description=f"{what}: {stage['stage']}{stalled}",
+                total=stage["total"] or None,
+                completed=stage["done"],
             )
             time.sleep(_POLL_S)
             current = matcher.get(f"/rounds/{started['round_id']}")

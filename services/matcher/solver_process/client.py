@@ -7,6 +7,7 @@ not wait a second for its start.
 """
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -18,11 +19,14 @@ from contracts.envelope import Instant
 from services.matcher.domain.rounds.round import Round, RoundProgress, RoundTotals
 
 HEARTBEAT_INTERVAL_S = 2.0
+STALLED_AFTER_S = 60.0  # without a report: the longest stage of a large round takes about half of that
 KEEP_WARM_S = 600.0  # how long an idle process keeps what it read
 MAX_MESSAGE_BYTES = 1_000_000
 PROJECT_ROOT = Path(__file__).parents[3]
 # One thread for each library of linear algebra.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+log = logging.getLogger(__name__)
 
 Heartbeat = Callable[[RoundProgress], Awaitable[bool]]  # False: the round is not wanted any longer
 
@@ -124,6 +128,7 @@ class Solver:
         """Read the worker's reports until its totals, and call ``heartbeat`` meanwhile."""
         newest, last_heartbeat = RoundProgress(), 0.0
         clock = asyncio.get_running_loop().time
+        reported_at = clock()
         reading = asyncio.create_task(worker.receive())
         try:
             while True:
@@ -139,7 +144,13 @@ class Solver:
                     return report.totals
                 progress = report.progress or newest
                 if done:
+                    reported_at = clock()
                     reading = asyncio.create_task(worker.receive())
+                elif clock() - reported_at >= STALLED_AFTER_S and not progress.stalled:
+                    log.warning(
+                        "the solver has reported nothing for %.0f s; has the machine time for it?", STALLED_AFTER_S
+                    )
+                    progress = progress.model_copy(update={"stalled": True})
                 if progress.stage != newest.stage or clock() - last_heartbeat >= HEARTBEAT_INTERVAL_S:
                     if not await heartbeat(progress):
                         await self.stop()

@@ -26,7 +26,9 @@ from services.matcher.solver_process.compute import SolverCache, SolverCollectio
 
 log = logging.getLogger(__name__)
 
-NICENESS = 10  # added to the process's nice value: a lower priority than the service
+# Added to the process's nice value. Services that want the processor too leave it a third of their share; with 10 it
+# would be a tenth, and on a busy machine a round stood still.
+NICENESS = 5
 
 JobQueue = queue.SimpleQueue[str]
 

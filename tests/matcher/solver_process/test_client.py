@@ -54,5 +54,26 @@ class TestFollow:
         assert followed(Talkative(reading(1), reading(2)), expected=False) == [1]
         assert followed(Talkative(), expected=False) == [0]
 
+    def test_process_that_gets_no_time_is_reported_as_stalled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(client, "HEARTBEAT_INTERVAL_S", 0.01)
+        monkeypatch.setattr(client, "STALLED_AFTER_S", 0.05)
+        stalled: list[bool] = []
+
+        class Starved(Talkative):
+            async def receive(self) -> SolverReport | None:
+                await asyncio.Event().wait()
+                return None
+
+        async def until_stalled(progress: RoundProgress) -> bool:
+            stalled.append(progress.stalled)
+            return not progress.stalled
+
+        async def run() -> None:
+            assert await Solver("", "", "")._follow(cast("Any", Starved()), until_stalled) is None
+
+        asyncio.run(run())
+        assert stalled[-1]
+        assert not stalled[0]
+
     def test_process_without_an_answer_has_died(self) -> None:
         assert followed(Talkative(reading(1)))[-1] == -2

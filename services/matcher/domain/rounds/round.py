@@ -29,11 +29,12 @@ RoundStage = Literal["waiting", "reading", "scoring", "solving", "repairing", "w
 
 
 class RoundProgress(FrozenModel):
-    """The progress of the current work."""
+    """The progress of the current work. ``stalled``: it has not moved for a while, as on an overloaded machine."""
 
     stage: RoundStage = "waiting"
     done: int = 0
     total: int = 0
+    stalled: bool = False
 
 
 class Round(FrozenModel):
