@@ -200,7 +200,7 @@ async def _serve(chassis: Chassis, build: Callable[[Chassis], ServiceDefinition[
     # HTTP ends before the work does: an open request still needs the database and the producer.
     async with (
         _cancelled_at_end(_run(chassis, definition)) as work,
-        serve_http(app, chassis.settings.http_host, chassis.settings.port()),
+        serve_http(app, chassis.settings, chassis.settings.http_host, chassis.settings.port()),
     ):
         await _wait_for_any(stop.wait(), work)
         if not work.done():

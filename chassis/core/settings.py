@@ -194,7 +194,53 @@ class Settings(SettingsSection):
         64 * 1024 * 1024, ge=1024, description="The largest file in a request that uploads one."
     )
     max_requests: int = Field(
-        200, ge=1, description="Requests answered at the same time; requests beyond that get a 503."
+        200, ge=1, le=10_000, description="Requests answered at the same time; requests beyond that get a 503."
+    )
+    max_requests_per_client: int = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="Requests of one caller answered at the same time; requests beyond that get a 429.",
+    )
+    max_connections: int = Field(
+        1000,
+        ge=10,
+        le=100_000,
+        description="Open connections, more than VICEVERSA_MAX_REQUESTS. Beyond that, the one that has waited longest "
+        "is closed, first of those without an accepted token.",
+    )
+    max_header_bytes: int = Field(
+        32 * 1024, ge=4096, le=1024 * 1024, description="All headers of a request together; larger ones get a 431."
+    )
+    max_url_bytes: int = Field(
+        8 * 1024, ge=1024, le=64 * 1024, description="The longest path with its query; a longer one gets a 414."
+    )
+    header_timeout_s: float = Field(
+        10.0, ge=0.1, le=600, description="Seconds in which the headers of a request must arrive; then it gets a 408."
+    )
+    body_timeout_s: float = Field(
+        20.0,
+        ge=0.1,
+        le=600,
+        description="Seconds to wait for a body, besides those that its size takes at VICEVERSA_MIN_BYTES_PER_S; a "
+        "slower client gets a 408.",
+    )
+    min_bytes_per_s: int = Field(
+        8 * 1024, ge=1, le=1024 * 1024, description="The slowest client whose large bodies and answers are waited for."
+    )
+    send_timeout_s: float = Field(
+        20.0,
+        ge=0.1,
+        le=600,
+        description="Seconds in which a client must read an answer, besides those that its size takes at "
+        "VICEVERSA_MIN_BYTES_PER_S; then its connection is closed.",
+    )
+    hsts_max_age_s: int = Field(
+        0,
+        ge=0,
+        le=63_072_000,
+        description="The max-age of Strict-Transport-Security, e.g. 31536000. Set it where TLS ends in front of the "
+        "service; 0 sends no such header.",
     )
 
     @field_validator("kafka")
@@ -286,6 +332,8 @@ class Settings(SettingsSection):
                 f"{PREFIX}TOKEN_TYPES has more than {ACCESS_TOKEN_TYPE}, so ID tokens would pass; set "
                 f"{PREFIX}ACCESS_TOKEN_CLAIMS to claims that only access tokens have, such as typ=Bearer or azp=CLIENT"
             )
+        if self.max_connections <= self.max_requests:
+            raise ValueError(f"{PREFIX}MAX_CONNECTIONS must be more than {PREFIX}MAX_REQUESTS")
         parts = urlsplit(self.issuer)
         if self.jwks_url is None and parts.scheme != "https" and not is_loopback(parts.hostname):
             raise ValueError(

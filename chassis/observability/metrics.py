@@ -19,6 +19,11 @@ _SERVICE_TOPIC = ("service", "topic")
 _requests = Histogram(
     "viceversa_http_request_seconds", "Duration of requests.", ("service", "method", "route", "status")
 )
+_refused = Counter(
+    "viceversa_http_refused",
+    "Connections ended before the application saw a request, or its answer was read.",
+    ("reason",),
+)
 _handled = Counter("viceversa_events_handled", "Events whose effects are done.", (*_SERVICE_TOPIC, "type"))
 _age = Histogram(
     "viceversa_event_age_seconds",
@@ -51,6 +56,10 @@ _overdue = Gauge(
 
 def observe_request(service: str, method: str, route: str, status: int, seconds: float) -> None:
     _requests.labels(service, method, route, str(status)).observe(seconds)
+
+
+def count_refused_connection(reason: str) -> None:
+    _refused.labels(reason).inc()
 
 
 def count_handled(service: str, topic: str, type: str, created: Sequence[datetime]) -> None:

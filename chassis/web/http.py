@@ -29,8 +29,9 @@ from chassis.core.settings import Settings
 from chassis.observability import metrics
 from chassis.observability.health import Health, HealthReport
 from chassis.web import problems as _problems
+from chassis.web.admission import Admission, RouteRule, RouteTable
 from chassis.web.authentication import Principal, Role, TokenVerifier, Unauthenticated
-from chassis.web.middleware import RequestMiddleware, RouteTable
+from chassis.web.middleware import RequestMiddleware
 from chassis.web.problems import Problem, forbidden, not_found, undeclared_account
 from chassis.web.text_border import check_body
 
@@ -85,7 +86,10 @@ class Command:
 
 
 class RoleCheck:
-    """A dependency that returns the principal if it has one of ``roles``."""
+    """A dependency that returns the principal if it has one of ``roles``.
+
+    The middleware has verified the token before the body was received; ``_bearer`` describes that in OpenAPI.
+    """
 
     def __init__(self, roles: frozenset[Role]) -> None:
         self.roles = roles
@@ -93,10 +97,9 @@ class RoleCheck:
     async def __call__(
         self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
     ) -> Principal:
-        if credentials is None:
+        principal: Principal | None = getattr(request.state, "principal", None)
+        if credentials is None or principal is None:
             raise Unauthenticated("token_missing", "A bearer token is required.")
-        verifier: TokenVerifier = request.app.state.verifier
-        principal = await verifier.verify(credentials.credentials)
         if not principal.roles & self.roles:
             raise forbidden("Your role does not allow this.")
         return principal
@@ -239,24 +242,30 @@ def create_app(
         responses={"default": _problems.RESPONSE, 422: _problems.RESPONSE},
         separate_input_output_schemas=False,
         dependencies=[Depends(check_body)],
+        redirect_slashes=False,  # its Location would be made from the Host header, which the caller chooses
     )
     app.state.context = context
-    app.state.verifier = verifier or TokenVerifier(settings)
     _problems.install_handlers(app)
     app.state.health = health
     app.include_router(_operations)
     for router in routers:
         app.include_router(router)
+    admission = Admission(_collect_rules(app), verifier or TokenVerifier(settings), settings)
+    app.add_middleware(RequestMiddleware, service=service, settings=settings, admission=admission)
+    return app
+
+
+def _collect_rules(app: FastAPI) -> RouteTable:
+    """The rules of all routes. Raises ``OpenRoute``."""
     routes = RouteTable()
-    routes.register(app)
     for route in iter_route_contexts(app.routes):
         calls = list(dependency_calls(route.dependant)) if hasattr(route, "dependant") else []
-        if route.path not in PUBLIC_PATHS and not any(isinstance(call, RoleCheck) for call in calls):
+        role_sets = tuple(call.roles for call in calls if isinstance(call, RoleCheck))
+        if route.path not in PUBLIC_PATHS and not role_sets:
             raise OpenRoute(f"{', '.join(sorted(route.methods or ()))} {route.path} declares no roles: allow(...)")
-        if route.endpoint is not None and any(getattr(call, "streamed", False) for call in calls):
-            routes.uploads.add(route.endpoint)
-    app.add_middleware(RequestMiddleware, service=service, settings=settings, routes=routes)
-    return app
+        is_upload = any(getattr(call, "streamed", False) for call in calls)
+        routes.rules.append(RouteRule(route.path or "", role_sets, is_upload, route.matches))
+    return routes
 
 
 def dependency_calls(dependant: Dependant) -> Iterator[object]:

@@ -1,12 +1,11 @@
-"""The middleware around every request: span and metrics, limits, headers, and the response to unhandled errors."""
+"""The middleware around every request: span and metrics, admission, limits, headers, and unhandled errors."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
-from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
 from opentelemetry.trace import Span, StatusCode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -17,35 +16,19 @@ from chassis.core.settings import Settings
 from chassis.observability import metrics
 from chassis.observability.telemetry import http_span, is_failed, record_failure
 from chassis.web import problems
+from chassis.web.admission import Admission, RouteRule
+from chassis.web.authentication import Unauthenticated
+from chassis.web.connections import CONNECTION_EXTENSION
+from chassis.web.headers import CONTENT_SECURITY_POLICY, security_headers
+from chassis.web.signing_keys import KeysUnavailable
 from chassis.web.text_border import find_unsafe_request
 
 log = logging.getLogger(__name__)
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-UNLIMITED_PATHS = ("/health/", "/metrics")  # an overloaded service still reports its health
+UNTRACED_PATHS = ("/health/", "/metrics")
+MAX_DROPPED_BYTES = 64 * 1024  # of a body that nobody reads; with more of it, the connection is closed
 DOCS_PATH = "/docs"
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
-
-
-@dataclass
-class RouteTable:
-    """The path template of each endpoint, and the endpoints with the larger size limit.
-
-    The middleware knows the endpoint of a request only after routing.
-    """
-
-    templates: dict[Callable[..., object], str] = field(default_factory=dict)
-    uploads: set[Callable[..., object]] = field(default_factory=set)
-
-    def register(self, app: FastAPI) -> None:
-        for route in iter_route_contexts(app.routes):
-            if route.endpoint is not None and route.path is not None:
-                self.templates.setdefault(route.endpoint, route.path)
 
 
 @dataclass
@@ -55,99 +38,139 @@ class _RequestInProgress:
     scope: Scope
     receive: Receive
     send: Send
-    routes: RouteTable
     settings: Settings
+    rule: RouteRule | None
     received_bytes: int = 0
+    waited_s: float = 0.0
+    is_body_complete: bool = False
     status: int | None = None
+    headers: Headers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.headers = Headers(scope=self.scope)
 
     @property
     def route(self) -> str | None:
-        return self.routes.templates.get(self.scope.get("endpoint"))  # type: ignore[arg-type]
+        return self.rule.template if self.rule is not None else None
 
     def body_limit(self) -> int:
-        is_upload = self.scope.get("endpoint") in self.routes.uploads
+        is_upload = self.rule is not None and self.rule.is_upload
         return self.settings.max_upload_bytes if is_upload else self.settings.max_body_bytes
 
-    async def receive_within_limit(self) -> Message:
+    async def receive_within_limits(self) -> Message:
         """Receive the next part of the body.
 
-        Raises a 413 as soon as the announced or received size is above the route's limit.
+        Raises a 413 as soon as the announced or received size is above the route's limit, and a 408 when the client
+        sends too slowly. Only the time in which the application waits for the client counts.
         """
+        if self.is_body_complete:
+            return await self.receive()  # the next message comes when the client leaves
         if self.received_bytes == 0:
-            announced = Headers(scope=self.scope).get("content-length", "")
+            announced = self.headers.get("content-length", "")
             if announced.isdecimal() and int(announced) > self.body_limit():
                 raise HTTPException(413)
-        message = await self.receive()
+        message = await self._receive_in_time()
         if message["type"] == "http.request":
             self.received_bytes += len(message.get("body", b""))
+            self.is_body_complete = not message.get("more_body", False)
             if self.received_bytes > self.body_limit():
                 raise HTTPException(413)
         return message
+
+    async def _receive_in_time(self) -> Message:
+        allowed_s = self.settings.body_timeout_s + self.received_bytes / self.settings.min_bytes_per_s
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(allowed_s - self.waited_s):
+                return await self.receive()
+        except TimeoutError:
+            raise HTTPException(408) from None
+        finally:
+            self.waited_s += time.monotonic() - started
 
     async def send_with_headers(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            for name, value in SECURITY_HEADERS.items():
-                if not (name == "Content-Security-Policy" and self.scope["path"] == DOCS_PATH):
+            for name, value in security_headers(self.settings).items():
+                if not (name == CONTENT_SECURITY_POLICY and self.scope["path"] == DOCS_PATH):
                     headers.setdefault(name, value)
-            if self.status == 413:
-                headers["Connection"] = "close"  # the rest of the body is not read
+            if self._must_close():
+                headers["Connection"] = "close"
         await self.send(message)
+
+    def _must_close(self) -> bool:
+        """Whether the connection ends with this response: a body is on its way that nobody will read.
+
+        A small rest is read and dropped by the server, and the connection goes on.
+        """
+        if self.is_body_complete:
+            return False
+        if self.status == HTTPStatus.REQUEST_TIMEOUT or "transfer-encoding" in self.headers or "expect" in self.headers:
+            return True
+        announced = self.headers.get("content-length", "0")
+        return not announced.isdecimal() or int(announced) - self.received_bytes > MAX_DROPPED_BYTES
 
 
 class RequestMiddleware:
     """ASGI middleware, outside of all others."""
 
-    def __init__(self, app: ASGIApp, service: str, settings: Settings, routes: RouteTable) -> None:
+    def __init__(self, app: ASGIApp, service: str, settings: Settings, admission: Admission) -> None:
         self._app = app
         self._service = service
         self._settings = settings
-        self._routes = routes
-        self._in_flight = 0
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        method = scope["method"] if scope["method"] in METHODS else "_OTHER"
-        request = _RequestInProgress(scope, receive, send, self._routes, self._settings)
-        if scope["path"].startswith(UNLIMITED_PATHS):
-            await self._respond(request, None)
+        rule, is_allowed = self._admission.find_rule(scope)
+        request = _RequestInProgress(scope, receive, send, self._settings, rule)
+        if scope["path"].startswith(UNTRACED_PATHS):
+            await self._respond(request, None, is_allowed=is_allowed)
             return
+        method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         started = time.perf_counter()
-        with http_span(method, scope["scheme"], Headers(scope=scope).get("traceparent")) as span:
-            if self._in_flight >= self._settings.max_requests:
-                problem = problems.unavailable("Too many requests at the same time; try again shortly.", "overloaded")
-                await problems.problem_response(problem)(scope, receive, request.send_with_headers)
-            else:
-                self._in_flight += 1
-                try:
-                    await self._respond(request, span)
-                finally:
-                    self._in_flight -= 1
+        with http_span(method, scope["scheme"], request.headers.get("traceparent")) as span:
+            await self._respond(request, span, is_allowed=is_allowed)
             self._describe(span, method, request)
         metrics.observe_request(
             self._service, method, request.route or "none", request.status or 499, time.perf_counter() - started
         )
 
-    async def _respond(self, request: _RequestInProgress, span: Span | None) -> None:
+    async def _respond(self, request: _RequestInProgress, span: Span | None, *, is_allowed: bool) -> None:
         try:
             if (unsafe := find_unsafe_request(request.scope)) is not None:
-                await problems.problem_response(unsafe)(request.scope, request.receive, request.send_with_headers)
-                return
-            await self._app(request.scope, request.receive_within_limit, request.send_with_headers)
+                await self._refuse(request, unsafe)
+            elif request.rule is not None and request.rule.role_sets and is_allowed:
+                await self._respond_to_caller(request, request.rule)
+            else:
+                await self._app(request.scope, request.receive_within_limits, request.send_with_headers)
         except ClientDisconnect:
             return  # the client is gone
+        except (Unauthenticated, KeysUnavailable, problems.Problem) as refusal:
+            await self._refuse(request, refusal)
         except Exception as error:
             log.exception("a request failed", extra={"route": request.route or "none"})
             if span is not None:
                 record_failure(span, error)
             if request.status is not None:
                 raise  # the response has started, so it can only be broken off
-            await problems.problem_response(problems.convert_error(error))(
-                request.scope, request.receive, request.send_with_headers
-            )
+            await self._refuse(request, error)
+
+    async def _respond_to_caller(self, request: _RequestInProgress, rule: RouteRule) -> None:
+        """Let the application respond, once the caller is known and has a slot. The body is not received before."""
+        principal = await self._admission.authenticate(rule, request.headers)
+        if connection := request.scope.get("extensions", {}).get(CONNECTION_EXTENSION):
+            connection["accept"]()
+        with self._admission.take_slot(principal):
+            request.scope.setdefault("state", {})["principal"] = principal
+            await self._app(request.scope, request.receive_within_limits, request.send_with_headers)
+
+    async def _refuse(self, request: _RequestInProgress, error: Exception) -> None:
+        response = problems.problem_response(problems.convert_error(error))
+        await response(request.scope, request.receive, request.send_with_headers)
 
     def _describe(self, span: Span, method: str, request: _RequestInProgress) -> None:
         if request.route is not None:

@@ -113,6 +113,15 @@ def unavailable(detail: str, code: str = "busy") -> Problem:
     return Problem(503, detail, code=code, headers={"Retry-After": RETRY_AFTER_S})
 
 
+def too_many_requests() -> Problem:
+    return Problem(
+        429,
+        "You have too many requests open at the same time; wait for their answers.",
+        code="too_many_requests",
+        headers={"Retry-After": RETRY_AFTER_S},
+    )
+
+
 def unhandled() -> Problem:
     return Problem(500, "An internal error occurred and was logged.", code="internal")
 
@@ -156,9 +165,20 @@ def _convert_http_exception(error: HTTPException) -> Problem:
         400: "The request cannot be read.",
         404: "This path does not exist.",
         405: "This path does not support the method.",
+        408: "The request did not arrive in time; send it again.",
         413: "The body exceeds the size limit.",
+        414: "The path with its query is too long.",
+        431: "The headers are too large or too many.",
     }
-    codes = {400: "unreadable", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    codes = {
+        400: "unreadable",
+        404: "not_found",
+        405: "method_not_allowed",
+        408: "too_slow",
+        413: "too_large",
+        414: "too_long",
+        431: "headers_too_large",
+    }
     return Problem(
         error.status_code, details.get(error.status_code, ""), code=codes.get(error.status_code), headers=error.headers
     )

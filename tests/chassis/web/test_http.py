@@ -33,6 +33,7 @@ from chassis.web.http import (
     set_etag,
 )
 from contracts.errors import CommandRejected
+from tests.patience import patience
 
 SECRET = "maria.silva@example.com"
 
@@ -349,25 +350,124 @@ class TestRequestLimits:
         check_problem(await admin.post("/things/upload", content=b"x" * 5000), 413, "too_large")
         check_problem(await admin.post("/things/upload", content=parts()), 413, "too_large")
 
-    async def test_requests_above_the_maximum_get_a_503(self, data: Path) -> None:
+    async def test_slow_body_of_a_stranger_takes_no_slot(self, data: Path) -> None:
+        async def endless() -> AsyncIterator[bytes]:
+            while True:
+                yield b" "
+                await asyncio.sleep(0.01)
+
+        app = build_app(data, things, max_requests=1)
+        async with open_client(app, data) as stranger, open_client(app, data, "admin") as admin:
+            slow = asyncio.create_task(stranger.post("/things/1/change", content=endless()))
+            assert (await admin.get("/things/1")).status_code == 200
+            async with asyncio.timeout(patience(10)):
+                assert (await slow).status_code == 401
+
+
+class TestRequestSlots:
+    """A route that waits, so that a test decides how many requests are open."""
+
+    @pytest.fixture
+    def leave(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    @pytest.fixture
+    def router(self, leave: asyncio.Event) -> APIRouter:
         router = APIRouter()
-        arrived, leave = asyncio.Event(), asyncio.Event()
 
         @router.get("/slow", dependencies=[allow("admin")])
         async def slow() -> None:
-            arrived.set()
             await leave.wait()
 
+        @router.get("/fail", dependencies=[allow("admin")])
+        async def fail() -> None:
+            raise RuntimeError(SECRET)
+
+        return router
+
+    async def ask(self, client: httpx.AsyncClient, data: Path, member: str, path: str = "/slow") -> httpx.Response:
+        token = dev_tokens.issue_token(data, member, ["admin"])
+        return await client.get(path, headers={"Authorization": f"Bearer {token}"})
+
+    async def test_requests_above_the_maximum_get_a_503(
+        self, data: Path, router: APIRouter, leave: asyncio.Event
+    ) -> None:
         async with open_client(build_app(data, router, max_requests=1), data, "admin") as client:
-            first = asyncio.create_task(client.get("/slow"))
-            await arrived.wait()
-            response = await client.get("/slow")
-            check_problem(response, 503, "overloaded")
-            assert response.headers["retry-after"]
-            assert (await client.get("/health/live")).status_code == 200
+            first, second = [asyncio.create_task(self.ask(client, data, member)) for member in ("m-1", "m-2")]
+            done, _ = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+            refused = done.pop().result()
+            check_problem(refused, 503, "overloaded")
+            assert refused.headers["retry-after"]
             leave.set()
-            assert (await first).status_code == 200
-            assert (await client.get("/slow")).status_code == 200
+            assert {(await first).status_code, (await second).status_code} == {200, 503}
+            assert (await self.ask(client, data, "m-2")).status_code == 200
+
+    async def test_requests_above_the_share_of_a_client_get_a_429(
+        self, data: Path, router: APIRouter, leave: asyncio.Event
+    ) -> None:
+        app = build_app(data, router, max_requests=5, max_requests_per_client=2)
+        async with open_client(app, data) as client:
+            own = [asyncio.create_task(self.ask(client, data, "m-1")) for _ in range(3)]
+            (refused,), _ = await asyncio.wait(own, return_when=asyncio.FIRST_COMPLETED)
+            check_problem(refused.result(), 429, "too_many_requests")
+            assert refused.result().headers["retry-after"]
+            other = asyncio.create_task(self.ask(client, data, "m-2"))
+            leave.set()
+            assert (await other).status_code == 200
+            assert sorted([(await task).status_code for task in own]) == [200, 200, 429]
+
+    async def test_failed_request_frees_its_slot(self, data: Path, router: APIRouter) -> None:
+        async with open_client(build_app(data, router, max_requests_per_client=1), data) as client:
+            for _ in range(3):
+                assert (await self.ask(client, data, "m-1", "/fail")).status_code == 500
+
+
+class TestHostHeader:
+    @pytest.mark.parametrize("path", ["/things/", "/things/1/", "/openapi.json/", "//things", "/docs/"])
+    async def test_no_answer_repeats_the_host(self, data: Path, path: str) -> None:
+        async with open_client(build_app(data), data, "admin") as client:
+            response = await client.get(path, headers={"Host": "evil.example"})
+            assert "location" not in response.headers
+            assert "evil.example" not in response.text
+
+    @pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/things/1"])
+    async def test_no_page_repeats_the_host(self, data: Path, path: str) -> None:
+        headers = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Prefix": "//evil.example"}
+        async with open_client(build_app(data), data, "admin") as client:
+            response = await client.get(path, headers=headers)
+            assert response.status_code == 200
+            assert "evil.example" not in response.text + str(response.headers)
+
+
+class TestSecurityHeaders:
+    @pytest.mark.parametrize(
+        ("method", "path", "status"),
+        [
+            ("GET", "/things/1", 200),
+            ("HEAD", "/things/1", 405),
+            ("OPTIONS", "/things/1", 405),
+            ("DELETE", "/things/1", 405),
+            ("TRACE", "/things/1", 405),
+            ("GET", "/nowhere", 404),
+            ("HEAD", "/nowhere", 404),
+            ("OPTIONS", "*", 404),
+            ("POST", "/things/fail/internal", 500),
+            ("POST", "/things/fail/busy", 503),
+            ("GET", "/openapi.json", 200),
+        ],
+    )
+    async def test_every_answer_has_them(self, data: Path, method: str, path: str, status: int) -> None:
+        async with open_client(build_app(data, hsts_max_age_s=100), data, "admin") as client:
+            response = await client.request(method, path)
+        assert response.status_code == status
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["referrer-policy"] == "no-referrer"
+        assert response.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert response.headers["strict-transport-security"] == "max-age=100"
+
+    async def test_plain_http_is_not_promised_to_be_https(self, admin: httpx.AsyncClient) -> None:
+        assert "strict-transport-security" not in (await admin.get("/things/1")).headers
 
 
 class TestPaging:
