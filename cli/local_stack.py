@@ -209,11 +209,11 @@ def _await_ready(data: Path, addresses: Addresses, names: Sequence[str], report:
     while waiting:
         for name in list(waiting):
             health = _check_process(data, name, addresses.urls[name])
+            if health.pid is None:  # whatever answers at its address belongs to another installation
+                raise Failure(*_failure_texts(data, f"{name} ended while it was starting", name))
             if health.ready:
                 waiting.remove(name)
                 report(f"{name} is ready on {addresses.urls[name]}.")
-            elif health.pid is None:
-                raise Failure(*_failure_texts(data, f"{name} ended while it was starting", name))
             elif time.monotonic() > until:
                 problem = f"{name} was not ready within {_READY_WITHIN_S:.0f} s ({health.detail})"
                 raise Failure(*_failure_texts(data, problem, name))

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.connections import open_service, redact_password
+from cli.connections import kafka_connection, open_service, redact_password
 from cli.console import REFUSED, Failure, print_line, print_note, print_table, spinner
 from cli.installation import ISSUER, Addresses
 from cli.local_stack import ProcessHealth, check_health
@@ -134,7 +134,7 @@ def check_servers(data: Path, addresses: Addresses) -> list[ServerStatus]:
     if any(server.pid for server in servers):
         return servers
     return [
-        _check_server("kafka", addresses.kafka, lambda: server_health.kafka_answers(addresses.kafka)),
+        _check_server("kafka", addresses.kafka, lambda: server_health.kafka_answers(kafka_connection(data))),
         _check_server("store", addresses.mongo, lambda: server_health.mongo_answers(addresses.mongo)),
     ]
 

@@ -5,6 +5,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from cloudevents.kafka import KafkaMessage, from_binary
@@ -29,10 +30,23 @@ def apply(message: Message, pairs: dict[str, list[str]]) -> None:
     print(f"{len(pairs)} pairs now. {pairing}: {pairs.get(pairing, 'not together')}", flush=True)
 
 
+def security(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings of the services, under the names of this client."""
+    names = {
+        "VICEVERSA_KAFKA_PROTOCOL": "security.protocol",
+        "VICEVERSA_KAFKA_MECHANISM": "sasl.mechanism",
+        "VICEVERSA_KAFKA_USERNAME": "sasl.username",
+        "VICEVERSA_KAFKA_PASSWORD": "sasl.password",
+        "VICEVERSA_KAFKA_CA_FILE": "ssl.ca.location",
+    }
+    return {name: environment[variable] for variable, name in names.items() if variable in environment}
+
+
 def main() -> None:
     consumer = Consumer(
         {
             "bootstrap.servers": os.environ.get("VICEVERSA_KAFKA", "127.0.0.1:9092"),
+            **security(os.environ),
             "group.id": PREFIX + "who-with-whom",
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,  # the pairs are in memory, so each start reads from the beginning

@@ -36,7 +36,8 @@ app = typer.Typer(cls=CommandGroup, add_completion=False, pretty_exceptions_show
 def demo(
     exit_: Annotated[bool, typer.Option("--exit", help="Stop everything at the end. The last line is JSON.")] = False,
     data: Annotated[
-        Path, typer.Option(help="The demo's own folder. Data of an earlier demo is removed.")
+        Path,
+        typer.Option(envvar="VICEVERSA_DATA", help="The demo's own folder. Data of an earlier demo is removed."),
     ] = DEFAULT_DATA,
     people: Annotated[
         int | None, typer.Option(min=60, help="Use only this many people of the sample, for a quick look.")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
 
+from chassis.core.connection import Connection
 from deploy.local.errors import ServerError
 from deploy.local.process import Process, tail
 
@@ -20,19 +21,21 @@ class UnhealthyError(Exception):
     """The server did not answer correctly. The message fits in one line."""
 
 
-def kafka_answers(bootstrap: str, cluster: str | None = None) -> None:
+def kafka_answers(connection: Connection, cluster: str | None = None) -> None:
     """Raise UnhealthyError unless a broker of this cluster (None: any) answers a metadata request."""
+    bootstrap = connection.servers
     with ThreadPoolExecutor(1) as executor:  # The caller may already run inside an event loop.
-        cluster_id = executor.submit(lambda: asyncio.run(_cluster_id(bootstrap))).result()
+        cluster_id = executor.submit(lambda: asyncio.run(_cluster_id(connection))).result()
     if cluster is not None and cluster_id != cluster:
         raise UnhealthyError(f"another Kafka cluster ({cluster_id}) answers on {bootstrap}")
 
 
-async def _cluster_id(bootstrap: str) -> str:
+async def _cluster_id(connection: Connection) -> str:
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(_ATTEMPT_S * 1000))
+    bootstrap = connection.servers
+    admin = AIOKafkaAdminClient(**connection.client_arguments(), request_timeout_ms=int(_ATTEMPT_S * 1000))
     try:
         async with asyncio.timeout(_ATTEMPT_S):
             await admin.start()

@@ -13,12 +13,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from chassis.core.connection import Connection
+from chassis.core.settings import Settings, SettingsError, load_section
 from deploy.local import health, jars, kafka_server, ports, process
 from deploy.local.errors import ServerError
 from deploy.local.java import java_env
@@ -191,7 +193,16 @@ def _check_answers(name: str, address: str, data: Path | None) -> None:
     if name == STORE:
         health.mongo_answers(address)
     else:
-        health.kafka_answers(address, kafka_server.cluster_id(data / KAFKA) if data else None)
+        connection = Connection(address) if data else _external_connection(address)
+        health.kafka_answers(connection, kafka_server.cluster_id(data / KAFKA) if data else None)
+
+
+def _external_connection(address: str) -> Connection:
+    """How to reach the brokers that VICEVERSA_KAFKA names, with the settings of the services. Raises ServerError."""
+    try:
+        return replace(load_section(Settings).connection(), servers=address)
+    except SettingsError as error:
+        raise ServerError(f"Some settings are wrong:\n{error}") from error
 
 
 def _address(name: str, port: int) -> str:

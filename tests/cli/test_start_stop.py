@@ -239,10 +239,19 @@ class TestLifecycle:
     def test_a_failed_start_leaves_no_process(self, run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A port that is taken is replaced before that."""
         monkeypatch.setattr(ports, "is_free", lambda _port: False)
-        monkeypatch.setenv("VICEVERSA_LOG_LEVEL", "LOUD")
+        monkeypatch.setenv("VICEVERSA_PROFILES_SOURCES", "no JSON")
         failed = run("up")
         assert failed.exit_code == 1
         assert "is taken" in failed.stderr
-        assert "VICEVERSA_LOG_LEVEL" in failed.stderr, "the end of the log shows the reason"
+        assert "VICEVERSA_PROFILES_SOURCES" in failed.stderr, "the end of the log shows the reason"
+        assert process.names(data) == []
+
+    def test_a_wrong_setting_is_refused_before_anything_starts(
+        self, run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("VICEVERSA_LOG_LEVEL", "LOUD")
+        failed = run("up")
+        assert failed.exit_code == 1
+        assert "VICEVERSA_LOG_LEVEL" in failed.stderr
         assert process.names(data) == []
         assert os.environ["VICEVERSA_DATA"] == str(data)

@@ -16,6 +16,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pymongo import MongoClient
 
+from chassis.core.connection import Connection
 from deploy.local import health, ports, process, stack
 from tests.patience import patience
 
@@ -149,10 +150,10 @@ class TestExternalServers:
             stack.start(data)
 
     async def test_health_checks_work_inside_an_event_loop(self, servers: stack.Endpoints) -> None:
-        health.kafka_answers(servers.kafka)
+        health.kafka_answers(Connection(servers.kafka))
         health.mongo_answers(servers.mongo)
         with pytest.raises(health.UnhealthyError, match="another Kafka cluster"):
-            health.kafka_answers(servers.kafka, cluster="not-this-one")
+            health.kafka_answers(Connection(servers.kafka), cluster="not-this-one")
 
     async def test_a_test_has_its_own_prefix_of_fixed_length(self, servers: stack.Endpoints, prefix: str) -> None:
         assert len(prefix) == 10
