@@ -235,6 +235,9 @@ class ProgrammeChanged(EventData):
     settings: ProgrammeSettings
     happened_at: Instant
     recorded_at: Instant
+    contact_since: Instant | None = Field(
+        None, description="when an open programme last got another confidential contact; its members are told"
+    )
 
 
 class RoundEvent(EventData):

@@ -11,8 +11,11 @@ from chassis.web.http import Principal, forbidden, not_found, require_known_pers
 from contracts.profiles import Side
 from contracts.programmes import ProgrammeChanged
 from services.feedback.domain.access_policy import Action, Relation, has_conflict, is_allowed, relation_to_pairing
-from services.feedback.domain.followup import PairingFollowup
+from services.feedback.domain.calls import contact_of_call
+from services.feedback.domain.followup import SIDES, PairingFollowup
 from services.feedback.store import Feedback
+
+FOR_THE_CONTACT = "Only the confidential contact can see this."
 
 
 def is_coordinator_of(principal: Principal, programme_id: str, programme: ProgrammeChanged | None) -> bool:
@@ -31,14 +34,35 @@ async def programme_for(principal: Principal, programme_id: str, feedback: Feedb
     return programme
 
 
-async def programme_of_contact(principal: Principal, programme_id: str, feedback: Feedback) -> ProgrammeChanged:
-    """The programme, for its confidential contact, who must not run it. Raises a problem for anybody else."""
+async def calls_for(
+    principal: Principal, programme_id: str, feedback: Feedback
+) -> tuple[ProgrammeChanged, list[PairingFollowup]]:
+    """The programme, and the follow-ups with calls to the caller in which the caller has no conflict.
+
+    For the confidential contact whom the programme names, and for one whom it named when an open call was made. Raises
+    a problem for anybody else, and for whoever runs programmes.
+    """
+    require_known_person(principal)
     programme = await feedback.programmes.get(programme_id)
-    if programme is None or principal.subject != programme.settings.confidential_contact:
-        raise forbidden("Only the confidential contact can see this.")
+    if programme is None:
+        raise forbidden(FOR_THE_CONTACT)
     if principal.roles & {"coordinator", "admin"} or principal.member_id in programme.settings.coordinators:
         raise forbidden("A person who runs a programme cannot be its confidential contact.")
-    return programme
+    followups = await calls_to(principal, programme, feedback)
+    if principal.subject != programme.settings.confidential_contact and not followups:
+        raise forbidden(FOR_THE_CONTACT)
+    return programme, followups
+
+
+async def calls_to(principal: Principal, programme: ProgrammeChanged, feedback: Feedback) -> list[PairingFollowup]:
+    """The follow-ups with calls that belong to the caller, and in which the caller has no conflict."""
+    named = programme.settings.confidential_contact
+    followups = [
+        stored.state
+        async for stored in feedback.followups_with_calls(programme.programme_id)
+        if any(contact_of_call(stored.state, side, named) == principal.subject for side in SIDES)
+    ]
+    return await exclude_conflicts(principal, followups, feedback)
 
 
 async def followup_for(

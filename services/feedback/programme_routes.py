@@ -1,8 +1,11 @@
 """Endpoints for the people who run a programme, and for its confidential contact."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter
 
 from chassis.web.http import Page, Principal, build_page
+from contracts.programmes import ProgrammeChanged
 from services.feedback.dependencies import (
     ContactCommand,
     ContactPrincipal,
@@ -19,12 +22,12 @@ from services.feedback.domain.anonymous_statistics import (
     MIN_K,
     change_cell_name,
 )
+from services.feedback.domain.calls import close_call, contact_of_call
 from services.feedback.domain.checkins import END_MILESTONE
 from services.feedback.domain.followup import SIDES, Decision, PairingFollowup, Terms
 from services.feedback.domain.questions import DEFAULT_LANGUAGE, nearest_language
-from services.feedback.permissions import exclude_conflicts, programme_for, programme_of_contact
+from services.feedback.permissions import calls_for, calls_to, exclude_conflicts, programme_for
 from services.feedback.report_batches import cell_id
-from services.feedback.store import Feedback
 from services.feedback.views import CallView, CareView, ReportView, StatisticView
 
 router = APIRouter()
@@ -66,34 +69,35 @@ async def get_report(
 
 @router.get("/programmes/{id}/calls", tags=["calls"])
 async def get_calls(id: str, principal: ContactPrincipal, feedback: FeedbackContext) -> Page[CallView]:
-    """The members who would like a call from the confidential contact. For the confidential contact only."""
-    await programme_of_contact(principal, id, feedback)
-    return await _call_views(id, principal, feedback)
+    """The members who asked the caller for a call. For the confidential contact to whom they belong only."""
+    return _call_views(*await calls_for(principal, id, feedback), principal)
 
 
 @router.post("/programmes/{id}/calls/{member}/done", tags=["calls"])
 async def mark_called(id: str, member: str, command: ContactCommand, feedback: FeedbackContext) -> Page[CallView]:
     """Record that the confidential contact has called the member."""
-    await programme_of_contact(command.principal, id, feedback)
-    moment = feedback.clock.moment()
+    reader = command.principal.subject
+    programme, followups = await calls_for(command.principal, id, feedback)
+    named, moment = programme.settings.confidential_contact, feedback.clock.moment()
 
     def decide(followup: PairingFollowup | None) -> Decision | None:
         side = followup.side_of(member) if followup is not None else None
-        return followup_rules.follow_up(followup_rules.mark_called(followup, side), moment) if side else None
+        return followup_rules.follow_up(close_call(followup, side, reader, named), moment) if side else None
 
-    async for stored in feedback.followups_with_calls(id):
-        if member in stored.state.members.values():
-            await feedback.followups.update(stored.id, command.op, decide)
-    return await _call_views(id, command.principal, feedback)
+    for followup in followups:
+        if member in followup.members.values():
+            await feedback.followups.update(followup.pairing_id, command.op, decide)
+    return _call_views(programme, await calls_to(command.principal, programme, feedback), command.principal)
 
 
-async def _call_views(programme_id: str, principal: Principal, feedback: Feedback) -> Page[CallView]:
-    """The calls of all pairings in which the caller has no conflict, the oldest first."""
-    followups = [stored.state async for stored in feedback.followups_with_calls(programme_id)]
+def _call_views(programme: ProgrammeChanged, followups: Sequence[PairingFollowup], reader: Principal) -> Page[CallView]:
+    """The calls that belong to the reader, the oldest first."""
+    named = programme.settings.confidential_contact
     calls = [
         CallView(member_id=followup.members[side], asked_at=asked_at)
-        for followup in await exclude_conflicts(principal, followups, feedback)
+        for followup in followups
         for side, asked_at in followup.calls.items()
+        if contact_of_call(followup, side, named) == reader.subject
     ]
     return Page(items=sorted(calls, key=lambda call: call.asked_at))
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from chassis.core.commands import Op
 from chassis.core.ids import derived_id
 from chassis.storage.aggregates import Stored, stored_instant
-from services.feedback.domain import anonymous_statistics, followup_rules
+from services.feedback.domain import anonymous_statistics, calls, followup_rules
 from services.feedback.domain.anonymous_statistics import (
     FIRST_MEETING,
     MET_EARLY,
@@ -79,6 +79,13 @@ async def erase_member(member_id: str, feedback: Feedback) -> None:
             stored.id,
             op,
             lambda followup: followup_rules.remove_member_and_follow_up(followup, member_id, moment),
+        )
+    kept_calls = [stored async for stored in feedback.followups_with_contact(member_id)]
+    for stored in kept_calls:
+        await feedback.followups.update(
+            stored.id,
+            Op(f"forget/{derived_id('forgotten contact', member_id)}"),
+            lambda followup: calls.remove_contact(followup, member_id),
         )
 
 

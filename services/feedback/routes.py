@@ -20,6 +20,8 @@ from services.feedback.dependencies import (
     UserPrincipal,
 )
 from services.feedback.domain import checkins, followup_rules, sessions
+from services.feedback.domain.calls import NOBODY
+from services.feedback.domain.calls import hand_over_call as hand_over
 from services.feedback.domain.followup import PairingFollowup
 from services.feedback.domain.questions import DEFAULT_LANGUAGE, nearest_language
 from services.feedback.permissions import followup_for, not_in_conflict
@@ -28,6 +30,7 @@ from services.feedback.views import (
     AnswersBody,
     CareView,
     CheckinView,
+    HandOverBody,
     IdeaBody,
     IdeaView,
     MoveBody,
@@ -182,18 +185,47 @@ async def answer_checkin(
     language: Language = DEFAULT_LANGUAGE,
 ) -> CheckinView:
     """Answer a check-in. The response contains the answers and advice, for the person who answered only."""
+    contact = await _named_contact(id, feedback)
     followup, side, moment = await change_followup(
         id,
         command,
         "answer",
         lambda followup, side, moment: checkins.record_answers(
-            followup, side, milestone, body.answers, feedback.questions, moment, call_me=body.call_me
+            followup,
+            side,
+            milestone,
+            body.answers,
+            feedback.questions,
+            moment,
+            call_me=body.call_me,
+            contact=contact,
         ),
         feedback,
         is_private=True,
     )
     views = await _checkin_views(followup, side, language, moment.now, feedback)
     return next(view for view in views if view.milestone == milestone)
+
+
+@router.post("/pairings/{id}/call/hand-over", tags=["check-ins"])
+async def hand_over_call(
+    id: str,
+    body: HandOverBody,
+    command: MemberCommand,
+    feedback: FeedbackContext,
+    language: Language = DEFAULT_LANGUAGE,
+) -> Page[CheckinView]:
+    """Give your open call to the contact whom the programme names now. Without this, it stays with the former one."""
+    named = await _named_contact(id, feedback)
+    followup, side, moment = await change_followup(
+        id,
+        command,
+        "answer",
+        lambda followup, side, _: hand_over(followup, side, body.contact, named),
+        feedback,
+        is_private=True,
+    )
+    return Page(items=await _checkin_views(followup, side, language, moment.now, feedback))
 
 
 @router.post("/pairings/{id}/partner-change", tags=["pairings"])
@@ -248,6 +280,13 @@ async def _change_meetings(
 ) -> CareView:
     followup, _, moment = await change_followup(id, command, "meet", decide, feedback, is_private=is_private)
     return CareView.of(followup, moment.now)
+
+
+async def _named_contact(pairing_id: str, feedback: Feedback) -> str:
+    """The confidential contact whom the pairing's programme names now."""
+    stored = await feedback.followups.get(pairing_id)
+    programme = await feedback.programmes.get(stored.state.programme_id) if stored else None
+    return programme.settings.confidential_contact if programme else NOBODY
 
 
 async def _checkin_views(

@@ -22,6 +22,7 @@ from services.feedback.domain.questions import Questions
 
 FOLLOWUP_INDEXES: list[Index] = [
     *((f"members.{side}",) for side in SIDES),
+    *((f"call_contacts.{side}",) for side in SIDES),
     ("programme_id", "_id"),
     ("programme_id", "asked_for"),
     ("programme_id", "met_by_day_30"),
@@ -73,6 +74,9 @@ class Feedback:
         has_call = [{f"calls.{side}": {"$gt": ""}} for side in SIDES]
         return self.followups.find({"programme_id": programme_id, "$or": has_call})
 
+    def followups_with_contact(self, contact: str) -> AsyncIterator[Stored[PairingFollowup]]:
+        return self.followups.find(_keeping_calls(contact))
+
     def pairings_of(self, member_id: str, *, limit: int, after: str | None) -> AsyncIterator[PairingState]:
         return self.pairings.find({"participants.member_id": member_id}, limit=limit, after=after)
 
@@ -116,9 +120,14 @@ class Feedback:
         return (
             await self.pairings.count({"participants.member_id": member_id}) > 0
             or await self.followups.count(_taking_part(member_id)) > 0
+            or await self.followups.count(_keeping_calls(member_id)) > 0
             or await self.contributions.count({"members": member_id}) > 0
             or await self.members.get(member_id) is not None
         )
+
+
+def _keeping_calls(contact: str) -> dict[str, Any]:
+    return {"$or": [{f"call_contacts.{side}": contact} for side in SIDES]}
 
 
 def _taking_part(member_id: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from contracts.profiles import Side
 from contracts.text import SEVERAL_LINES
 from services.feedback.domain.advice import advice_for
 from services.feedback.domain.anonymous_statistics import FIRST_MEETING, MET_EARLY, Cell, parse_change_cell
+from services.feedback.domain.calls import contact_of_call
 from services.feedback.domain.care_facts import (
     CareState,
     booking_deadline,
@@ -123,7 +124,11 @@ class QuestionsView(BaseModel):
 
 
 class CheckinView(BaseModel):
-    """The caller's own check-in: the questions, their answers and the advice. Nobody else may see it."""
+    """The caller's own check-in: the questions, their answers and the advice. Nobody else may see it.
+
+    ``call_contact``: to whom the caller's open call belongs; None without a call, or when this person was erased.
+    ``contact``: whom the programme names now; the caller may hand the call over to them.
+    """
 
     pairing_id: str
     milestone: str
@@ -134,6 +139,8 @@ class CheckinView(BaseModel):
     questions: list[QuestionView]
     answers: dict[str, int | None] | None
     call_me: bool
+    call_contact: str | None
+    contact: str | None
     advice: list[str]
 
     @classmethod
@@ -158,6 +165,8 @@ class CheckinView(BaseModel):
             questions=[QuestionView(id=item.id, text=item.text(language)) for item in items],
             answers=answer_set.answers if answer_set else None,
             call_me=checkin.side in followup.calls,
+            call_contact=contact_of_call(followup, checkin.side, contact or "") or None,
+            contact=contact,
             advice=advice_for(questions, answer_set.answers, language, contact, warming_up=is_warming_up(followup, now))
             if answer_set
             else [],
@@ -259,6 +268,12 @@ class AnswersBody(RequestBody):
 
     answers: dict[Annotated[str, Field(max_length=8)], Rating | None] = Field(default_factory=dict, max_length=20)
     call_me: bool = False
+
+
+class HandOverBody(RequestBody):
+    """The consent to another reader. ``contact``: whom the programme names now, as the caller has read it."""
+
+    contact: Annotated[str, Field(min_length=1, max_length=320)]
 
 
 class IdeaBody(RequestBody):

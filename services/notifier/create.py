@@ -17,7 +17,13 @@ from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged, ProgrammeSettings, RoundComputed
 from services.notifier.domain.early_events import PostponedEvent, postpone, record_retry
 from services.notifier.domain.notification import Notification, NotificationDetails, open_notification
-from services.notifier.domain.notification_schedule import ScheduleRow, event_types, rows_for, rows_for_member_state
+from services.notifier.domain.notification_schedule import (
+    ROW_BY_PURPOSE,
+    ScheduleRow,
+    event_types,
+    rows_for,
+    rows_for_member_state,
+)
 from services.notifier.erasure import erase_notifications
 from services.notifier.store import Notifier
 
@@ -87,19 +93,23 @@ async def create_notifications(envelope: Envelope, event: NotifiableEvent, notif
 
 
 async def create_for_contact(envelope: Envelope, contact: ContactChanged, notifier: Notifier) -> None:
-    """Notify a member of the states that they have reached in open programmes."""
+    """Notify a member of the states that they have reached in open programmes, and of another confidential contact."""
     programmes = await notifier.programmes.get_many([part.programme_id for part in contact.taking_part])
     open_ids = {id for id, programme in programmes.items() if programme.state == "open"}
-    await _record(_member_state_notifications(contact, open_ids, notifier), envelope, notifier)
+    batch = _member_state_notifications(contact, open_ids, notifier)
+    for id in sorted(open_ids):
+        batch += _contact_notifications(contact, programmes[id], notifier)
+    await _record(batch, envelope, notifier)
 
 
 async def create_for_programme(envelope: Envelope, programme: ProgrammeChanged, notifier: Notifier) -> None:
-    """Notify everybody who joined before the programme opened, except for members who were notified before."""
+    """Notify everybody who joined before the programme opened or got another confidential contact, once for each."""
     if programme.state != "open":
         return
     batch: list[Notification] = []
     async for contact in notifier.contacts.find({"taking_part.programme_id": programme.programme_id}):
         batch += _member_state_notifications(contact, {programme.programme_id}, notifier)
+        batch += _contact_notifications(contact, programme, notifier)
         if len(batch) >= LOOKUP_BATCH:
             await _record(batch, envelope, notifier)
             batch = []
@@ -117,6 +127,19 @@ def _member_state_notifications(contact: ContactChanged, open_ids: set[str], not
         for row in rows_for_member_state(part.state):
             notifications.append(_new_notification(row, recipient, cause, part.since, None, notifier))
     return notifications
+
+
+def _contact_notifications(
+    member: ContactChanged, programme: ProgrammeChanged, notifier: Notifier
+) -> list[Notification]:
+    """One for each change of the confidential contact, for all who had joined: also a leaver may wait for a call."""
+    since = programme.contact_since
+    parts = [part for part in member.taking_part if part.programme_id == programme.programme_id]
+    if since is None or not any(part.state != "invited" and (part.since or since) <= since for part in parts):
+        return []
+    recipient = AudienceMember(member.member_id, NotificationDetails(programme_id=programme.programme_id))
+    cause = derived_id("confidential contact", programme.programme_id, since.isoformat())
+    return [_new_notification(ROW_BY_PURPOSE["contact_changed"], recipient, cause, since, None, notifier)]
 
 
 async def _record(notifications: Sequence[Notification], envelope: Envelope, notifier: Notifier) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from contracts.feedback import FEEDBACK, OUTCOMES
 from contracts.privacy import PRIVACY
+from tests.feedback.followups import programme
 from tests.feedback.harness import FeedbackHarness
 from tests.processes import until
 
@@ -242,3 +243,101 @@ class TestConfidentiality:
         await company.end(id)
         assert "'j'" not in str(await feedback.followups.collection.find_one({"_id": id}))
         assert (await company.ask("member:s", "GET", f"/pairings/{id}/care")).status_code == 404
+
+
+async def name_contact(company: FeedbackHarness, contact: str, **changes: Any) -> None:
+    """The programme names another contact, and feedback knows it."""
+    await company.say(programme(confidential_contact=contact, **changes))
+
+    async def is_known() -> bool:
+        stored = await company.feedback.programmes.get("p1")
+        return stored is not None and stored.settings == programme(confidential_contact=contact, **changes).settings
+
+    await until(is_known)
+
+
+async def call_of_junior(company: FeedbackHarness) -> str:
+    """A pairing in which ``j`` asks for a call."""
+    id = await pair_with_manager(company)
+    await company.settled()
+    await company.do("member:j", "PUT", f"/pairings/{id}/checkins/day_0", {"answers": {}, "call_me": True})
+    return id
+
+
+async def callers(company: FeedbackHarness, token: str) -> list[str]:
+    return [item["member_id"] for item in (await company.get(token, CALLS))["items"]]
+
+
+async def contacts_shown(company: FeedbackHarness, token: str, id: str) -> tuple[str | None, str | None]:
+    """Who has the call, and whom the programme names, as the caller reads it."""
+    [checkin] = (await company.get(token, f"/pairings/{id}/checkins"))["items"]
+    return checkin["call_contact"], checkin["contact"]
+
+
+CALLS = "/programmes/p1/calls"
+FORMER, NEW = "service:people-team", "member:new-ear"
+
+
+class TestCalls:
+    async def test_stay_with_the_contact_who_was_asked(self, company: FeedbackHarness) -> None:
+        id = await call_of_junior(company)
+        await name_contact(company, "new-ear")
+        assert (await callers(company, NEW), await callers(company, FORMER)) == ([], ["j"])
+        await company.do(NEW, "POST", f"{CALLS}/j/done")
+        assert await callers(company, FORMER) == ["j"]
+        assert await contacts_shown(company, "member:j", id) == ("people-team", "new-ear")
+        await company.do("member:j", "PUT", f"/pairings/{id}/checkins/day_0", {"answers": CARE, "call_me": True})
+        assert await callers(company, NEW) == []
+
+    async def test_move_when_the_caller_says_to_whom(self, company: FeedbackHarness) -> None:
+        id = await call_of_junior(company)
+        await name_contact(company, "new-ear")
+        path = f"/pairings/{id}/call/hand-over"
+        assert await company.code("member:j", "POST", path, {"contact": "people-team"}) == (409, "contact_changed")
+        assert await company.code("member:s", "POST", path, {"contact": "new-ear"}) == (409, "no_call")
+        for token in (NEW, FORMER, "admin", "coordinator:c:p1"):
+            assert (await company.ask(token, "POST", path, {"contact": "new-ear"})).status_code in (403, 404)
+        assert await callers(company, NEW) == []
+        await company.do("member:j", "POST", path, {"contact": "new-ear"})
+        assert await callers(company, NEW) == ["j"]
+        assert (await company.ask(FORMER, "GET", CALLS)).status_code == 403
+        assert (await company.do(NEW, "POST", f"{CALLS}/j/done"))["items"] == []
+
+    async def test_former_contact_closes_the_last_one(self, company: FeedbackHarness) -> None:
+        await call_of_junior(company)
+        await name_contact(company, "new-ear")
+        assert (await company.do(FORMER, "POST", f"{CALLS}/j/done"))["items"] == []
+        assert (await company.ask(FORMER, "GET", CALLS)).status_code == 403
+
+    async def test_nobody_who_runs_programmes_reads_them(self, company: FeedbackHarness) -> None:
+        await call_of_junior(company)
+        for token in ("coordinator:people-team:p1", "member+coordinator:people-team:p2", "member+admin:people-team"):
+            assert (await company.ask(token, "GET", CALLS)).status_code == 403
+        await name_contact(company, "new-ear", coordinators=["people-team"])
+        assert (await company.ask(FORMER, "GET", CALLS)).status_code == 403
+        await name_contact(company, "service")
+        assert await company.code("service:::undeclared", "GET", CALLS) == (403, "undeclared_account")
+
+    async def test_line_of_a_participant_reads_none(self, company: FeedbackHarness) -> None:
+        """Also when the contact joins the line later, and when the contact is one of the two."""
+        for contact in ("boss", "s", "j"):
+            await name_contact(company, contact)
+            id = await call_of_junior(company) if contact == "boss" else "pair-s-j"
+            hand_over = f"/pairings/{id}/call/hand-over"
+            await company.do("member:j", "POST", hand_over, {"contact": contact})
+            assert await callers(company, f"member:{contact}") == []
+            assert (await company.do(f"member:{contact}", "POST", f"{CALLS}/j/done"))["items"] == []
+            assert (await contacts_shown(company, "member:j", id))[0] == contact
+
+    async def test_erased_contact_leaves_them_to_the_caller(self, company: FeedbackHarness) -> None:
+        await company.person("ear")
+        await name_contact(company, "ear")
+        id = await call_of_junior(company)
+        assert await callers(company, "member:ear") == ["j"]
+        await name_contact(company, "new-ear")
+        await company.forget("ear")
+        await events_of_type(company, "erasure.completed", PRIVACY)
+        assert await contacts_shown(company, "member:j", id) == (None, "new-ear")
+        assert await callers(company, NEW) == []
+        await company.do("member:j", "POST", f"/pairings/{id}/call/hand-over", {"contact": "new-ear"})
+        assert await callers(company, NEW) == ["j"]

@@ -270,6 +270,7 @@ def body_of(method: str, path: str, cast: Actors, *, mine: bool) -> dict[str, An
         "PUT /pairings/{id}/sessions/{session}/pulse": {"met": True, "worth": 4},
         "PUT /pairings/{id}/checkins/{milestone}": {"answers": {"1": 4}},
         "POST /pairings/{id}/ideas": {},
+        "POST /pairings/{id}/call/hand-over": {"contact": "speak-up"},
         "PUT /preferences": {"wishes": {"renewed": {"email": False}}},
     }
     if f"{method} {path}" == "POST /imports":

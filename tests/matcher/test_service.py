@@ -413,3 +413,32 @@ class TestCommands:
         missing = await first.ask("admin", "GET", "/programmes/nowhere")
         assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
         assert (await first.ask("member:s", "POST", "/programmes", {"settings": wrong})).status_code == 403
+
+
+class TestConfidentialContact:
+    async def test_only_an_admin_names_another_one(self, company: World) -> None:
+        await company.open_programme()
+        first, path = company.replicas[0], f"/programmes/{PROGRAMME}/settings"
+        coordinator = f"coordinator:c:{PROGRAMME}"
+        other = settings(confidential_contact="c-second-account").model_dump(mode="json")
+        assert (await first.ask(coordinator, "PUT", path, other)).status_code == 403
+        same = settings(rules__min_level_gap=3).model_dump(mode="json")
+        assert (await first.ask(coordinator, "PUT", path, same)).status_code == 200
+        assert (await first.ask("admin", "PUT", path, other)).status_code == 200
+        stored = await first.matcher.programmes.get(PROGRAMME)
+        assert stored is not None
+        assert stored.state.contact_since == stored.state.happened_at
+
+    async def test_nobody_who_runs_programmes_names_themselves(self, company: World) -> None:
+        await company.open_programme()
+        first, path = company.replicas[0], f"/programmes/{PROGRAMME}/settings"
+        own = settings(confidential_contact="a").model_dump(mode="json")
+        refused = await first.ask("admin:a", "PUT", path, own)
+        assert (refused.status_code, refused.json()["code"]) == (409, "contact_is_caller")
+        new = {"programme_id": "another", "settings": own}
+        for token in ("admin:a", "coordinator:a:another"):
+            refused = await first.ask(token, "POST", "/programmes", new)
+            assert (refused.status_code, refused.json()["code"]) == (409, "contact_is_caller")
+        both = settings(confidential_contact="b", coordinators=["b"]).model_dump(mode="json")
+        refused = await first.ask("admin", "POST", "/programmes", {"settings": both})
+        assert (refused.status_code, refused.json()["code"]) == (422, "contradictory_settings")

@@ -320,6 +320,19 @@ class TestAudience:
         assert len(notifier.server.received) == 1
         assert await notifier.published_events() == []  # only the matcher and feedback may learn who takes part
 
+    async def test_members_are_told_once_of_another_contact(self, notifier: NotifierHarness) -> None:
+        """Those who had joined before, and those who have left: they may wait for a call."""
+        times = {"ready": NOON - DAY, "left": NOON - DAY, "invited": NOON - DAY, "enrolled": NOON + DAY}
+        for state, since in times.items():
+            part = TakingPart(programme_id="g1", state=state, since=since)  # type: ignore[arg-type]
+            await notifier.add_members(state, taking_part=(part,))
+        changed = programme().model_copy(update={"contact_since": NOON})
+        for version in (2, 3):
+            await notifier.deliver(changed.model_copy(update={"version": version}))
+            await notifier.settle()
+        assert await states(notifier, "contact_changed") == {"ready": ("sent", None), "left": ("sent", None)}
+        assert await notifier.published_events() == []
+
     async def test_assistants_see_times_and_nothing_else(self, notifier: NotifierHarness) -> None:
         await notifier.add_members("m1", delegates=("a1",))
         await notifier.add_members("m2", "a1")

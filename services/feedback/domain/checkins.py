@@ -15,6 +15,7 @@ from contracts.moment import Moment
 from contracts.profiles import Side
 from services.feedback.domain.anonymous_statistics import CHANGE_ITEMS, change_cell_name, milestone_rank
 from services.feedback.domain.calendar import morning_of
+from services.feedback.domain.calls import with_call
 from services.feedback.domain.followup import SIDES, AnswerSet, Checkin, Decision, PairingFollowup, event_fields
 from services.feedback.domain.questions import Questions
 
@@ -80,8 +81,9 @@ def record_answers(
     moment: Moment,
     *,
     call_me: bool = False,
+    contact: str = "",
 ) -> Decision | None:
-    """Store one side's answers, which only that side can read.
+    """Store one side's answers, which only that side can read. ``contact``: whom a new call is for.
 
     The first time, an event says that this side has answered. No event ever contains an answer.
     """
@@ -91,13 +93,10 @@ def record_answers(
     valid = questions.validate_answers(milestone, answers)
     answer_set = AnswerSet(version=questions.version, answers=valid, at=moment.now)
     before = followup.answers.get(checkin.checkin_id)
-    calls = {other: at for other, at in followup.calls.items() if other != side or call_me}
-    if call_me:
-        calls.setdefault(side, moment.now)
-    if before is not None and before.answers == answer_set.answers and calls == followup.calls:
+    after = with_call(followup, side, contact, moment.now, call_me=call_me)
+    if before is not None and before.answers == answer_set.answers and after.calls == followup.calls:
         return None
-    all_answers = {**followup.answers, checkin.checkin_id: answer_set}
-    after = followup.model_copy(update={"answers": all_answers, "calls": calls})
+    after = after.model_copy(update={"answers": {**followup.answers, checkin.checkin_id: answer_set}})
     if checkin.completed_at is not None:
         return after, []
     completed = checkin.model_copy(update={"completed_at": moment.now})

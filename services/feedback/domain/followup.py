@@ -128,7 +128,8 @@ class PairingFollowup(FrozenModel):
 
     ``followed``: the sequence of the last applied event. ``told``: the facts of the last ``contact.needed``.
     ``to_count``: the cells to which this pairing has a new value to add. ``calls``: who would like to be called, since
-    when. ``gone``: a member was erased, or the time of retention is over.
+    when, and ``call_contacts`` by whom: a call belongs to the contact named when it was made, until the caller
+    hands it over. ``gone``: a member was erased, or the time of retention is over.
     """
 
     pairing_id: str
@@ -151,6 +152,7 @@ class PairingFollowup(FrozenModel):
     pulses: tuple[Pulse, ...] = ()
     ideas: tuple[Idea, ...] = ()
     calls: dict[Side, Instant] = Field(default_factory=dict)
+    call_contacts: dict[Side, str] = Field(default_factory=dict)
     told: tuple[Fact, ...] = ()
     mid_point_at: Instant | None = None
     first_meeting_counted: bool = False
@@ -326,6 +328,7 @@ def remove_member(followup: PairingFollowup | None, member_id: str, now: datetim
             "answers": {id: answers for id, answers in followup.answers.items() if id not in own_checkins},
             "ideas": tuple(idea.model_copy(update={"text": None, "agreed": False}) for idea in followup.ideas),
             "calls": {other: at for other, at in followup.calls.items() if other != side},
+            "call_contacts": {other: name for other, name in followup.call_contacts.items() if other != side},
             "to_count": tuple(key for key in followup.to_count if not key.endswith(f":{side}")),
             "state": "ended",
             "ended_at": followup.ended_at or now,

@@ -89,14 +89,6 @@ def request_partner_change(followup: PairingFollowup, moment: Moment) -> Decisio
     return after, [PartnerChangeRequested(**event_fields(after, moment))]
 
 
-def mark_called(followup: PairingFollowup | None, side: Side) -> Decision | None:
-    """The confidential contact has called this side."""
-    if followup is None or side not in followup.calls:
-        return None
-    calls = {other: at for other, at in followup.calls.items() if other != side}
-    return followup.model_copy(update={"calls": calls}), []
-
-
 def _consequences(followup: PairingFollowup, moment: Moment) -> Decision:
     if followup.gone or followup.terms is None:
         return _delete_expired(followup, moment.now), []
@@ -184,7 +176,8 @@ def _delete_expired(followup: PairingFollowup, now: datetime) -> PairingFollowup
     if ended is None or terms is None:
         return followup
     if followup.answers_deleted_at is None and now >= _answers_expire_at(followup, terms):
-        no_answers: dict[str, object] = {"answers": {}, "pulses": (), "calls": {}, "answers_deleted_at": now}
+        no_answers: dict[str, object] = {"answers": {}, "pulses": (), "answers_deleted_at": now}
+        no_answers |= {"calls": {}, "call_contacts": {}}
         followup = followup.model_copy(update=no_answers)
     if now < add_months(ended, terms.months) or set(followup.members.values()) == {ERASED}:
         return followup

@@ -17,6 +17,7 @@ from chassis.web.http import (
     set_etag,
     set_location,
 )
+from contracts.errors import CommandRejected
 from contracts.programmes import ProgrammeSettings
 from services.matcher.context import Matcher
 from services.matcher.dependencies import (
@@ -48,6 +49,7 @@ async def create_programme(
     id = body.programme_id or derived_id("programme", command.op.key)
     if "admin" not in command.principal.roles and id not in command.principal.programmes:
         raise forbidden("Coordinators create the programmes that they were named for; admins create any.")
+    _require_other_person(body.settings, command)
     moment = matcher.clock.moment()
     saved = await matcher.programmes.update(
         id, command.op, lambda state: programmes.create_programme(state, id, body.settings, moment)
@@ -75,10 +77,17 @@ async def get_programme(id: str, response: Response, matcher: MatcherContext) ->
 async def change_settings(
     id: str, body: ProgrammeSettings, command: CoordinatorCommand, response: Response, matcher: MatcherContext
 ) -> ProgrammeView:
+    """A member trusts the confidential contact whom the programme names. So only an admin names another one."""
     moment = matcher.clock.moment()
-    return await _update_programme(
-        id, command, response, matcher, lambda state: programmes.change_settings(state, body, moment)
-    )
+
+    def decide(state: Programme) -> programmes.Decision | None:
+        if body.confidential_contact != state.settings.confidential_contact:
+            if "admin" not in command.principal.roles:
+                raise forbidden("Only an admin names another confidential contact.")
+            _require_other_person(body, command)
+        return programmes.change_settings(state, body, moment)
+
+    return await _update_programme(id, command, response, matcher, decide)
 
 
 @router.post("/programmes/{id}/open")
@@ -99,6 +108,12 @@ async def close_programme(
     return await _update_programme(
         id, command, response, matcher, lambda state: programmes.close_programme(state, moment)
     )
+
+
+def _require_other_person(settings: ProgrammeSettings, command: Command) -> None:
+    """Whoever runs programmes cannot name themselves. Raises ``CommandRejected``."""
+    if settings.confidential_contact in (command.principal.subject, command.principal.member_id):
+        raise CommandRejected("contact_is_caller", "You run programmes, so you cannot be the confidential contact.")
 
 
 async def _update_programme(

@@ -49,7 +49,7 @@ from contracts.programmes import ProgrammeChanged, ProgrammeSettings, RoundCompu
 from services.notifier.domain.quiet_hours import add_working_days, start_of_day
 
 Kind = Literal["essential", "nudge", "note"]
-Audience = Literal["the member", "both", "the side asked", "who books", "assistants", "coordinators"]
+Audience = Literal["the member", "all members", "both", "the side asked", "who books", "assistants", "coordinators"]
 
 DAY = timedelta(days=1)
 CLOSING_NOTICE = 14 * DAY  # before the planned end of a pairing
@@ -189,11 +189,11 @@ class ScheduleRow:
     def is_public(self) -> bool:
         """Whether events mention it.
 
-        They mention nothing that depends on a private fact, nothing from a restricted topic (such as who is invited),
-        and not whose assistant somebody is.
+        They mention nothing that depends on a private fact, nothing from a restricted topic (such as who is invited or
+        takes part), and not whose assistant somebody is.
         """
         is_restricted = any(event_type.TOPIC.readers for event_type in self.events)
-        return self.unless is None and self.audience != "assistants" and not is_restricted
+        return self.unless is None and self.audience not in ("assistants", "all members") and not is_restricted
 
 
 _JOINING = (ContactChanged, ProgrammeChanged)
@@ -206,6 +206,7 @@ SCHEDULE: tuple[ScheduleRow, ...] = (
                  member_state="invited"),
     ScheduleRow("welcome",             _JOINING,            "the member",     "note",      30 * DAY,
                  member_state="ready"),
+    ScheduleRow("contact_changed",     (ProgrammeChanged,), "all members",    "essential", 30 * DAY),
     ScheduleRow("round_to_review",     (RoundComputed,),    "coordinators",   "nudge",     14 * DAY),
     # a proposal
     ScheduleRow("proposal",            (PairingProposed,),  "both",           "essential", 60 * DAY,

@@ -112,6 +112,23 @@ class TestProgrammeSettings:
 
 
 class TestProgrammeStates:
+    def test_another_contact_of_an_open_programme_has_a_date(self) -> None:
+        """Nobody takes part in a draft, so nobody is to be told."""
+        other = settings(confidential_contact="other")
+        drafted = programmes.change_settings(programme(), other, MOMENT)
+        assert drafted is not None
+        assert drafted[0].contact_since is None
+        opened = programmes.open_programme(drafted[0], MOMENT)
+        assert opened is not None
+        changed = programmes.change_settings(opened[0], settings(confidential_contact="third"), MOMENT)
+        assert changed is not None
+        assert changed[0].contact_since == MOMENT.now
+        later = programmes.change_settings(
+            changed[0], settings(confidential_contact="third", rules__min_level_gap=4), MOMENT
+        )
+        assert later is not None
+        assert programmes.to_public_event(later[0]).contact_since == MOMENT.now
+
     def test_opens_and_closes_and_stays_closed(self) -> None:
         opened = programmes.open_programme(programme(), MOMENT)
         assert opened is not None

@@ -16,7 +16,7 @@ _LANGUAGE_TAG = re.compile(r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
 
 
 class Programme(FrozenModel):
-    """A programme with its current settings."""
+    """A programme with its current settings. ``contact_since``: when it last got another contact while it was open."""
 
     programme_id: str
     settings_version: int
@@ -24,6 +24,7 @@ class Programme(FrozenModel):
     settings: ProgrammeSettings
     happened_at: Instant
     recorded_at: Instant
+    contact_since: Instant | None = None
     due: Instant | None = None
     lease: Instant | None = None
 
@@ -40,6 +41,7 @@ def to_public_event(programme: Programme) -> ProgrammeChanged:
         settings=programme.settings,
         happened_at=programme.happened_at,
         recorded_at=programme.recorded_at,
+        contact_since=programme.contact_since,
     )
 
 
@@ -68,9 +70,10 @@ def change_settings(programme: Programme, settings: ProgrammeSettings, moment: M
     check_settings(settings)
     if settings == programme.settings:
         return None
-    return _change_and_publish(
-        programme, {"settings": settings, "settings_version": programme.settings_version + 1}, moment
-    )
+    changes: dict[str, object] = {"settings": settings, "settings_version": programme.settings_version + 1}
+    if programme.state == "open" and settings.confidential_contact != programme.settings.confidential_contact:
+        changes["contact_since"] = moment.now
+    return _change_and_publish(programme, changes, moment)
 
 
 def open_programme(programme: Programme, moment: Moment) -> Decision | None:
@@ -108,6 +111,10 @@ def check_settings(settings: ProgrammeSettings) -> None:
             (
                 meetings.first_held_by_working_day < meetings.first_booked_by_working_day,
                 "The first meeting would have to be held before it has to be booked.",
+            ),
+            (
+                settings.confidential_contact in settings.coordinators,
+                "A coordinator cannot be the confidential contact of the programme.",
             ),
             (care.quiet_from_hour == care.quiet_until_hour, "The quiet hours begin and end at the same hour."),
             (len(set(care.checkin_days)) != len(care.checkin_days), "A check-in day occurs twice."),
