@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -43,6 +43,7 @@ from chassis.storage.projections import Projection
 from chassis.storage.store_profile import PROFILES
 from chassis.sweeps import Sweep, run_relay_sweep, run_sweep
 from chassis.web.http import create_app
+from chassis.web.management import create_management_app
 from chassis.web.server import serve_http
 from contracts.envelope import EPOCH, EventData, OutgoingEvent, Topic, dead_letters_of, retries_of
 
@@ -180,13 +181,23 @@ def run(service: str, build: Callable[[Chassis], ServiceDefinition[Any]], port: 
         telemetry.shutdown()
 
 
+def _serve_management(chassis: Chassis) -> AbstractAsyncContextManager[object]:
+    settings = chassis.settings
+    return serve_http(
+        create_management_app(settings, chassis.health),
+        settings,
+        settings.management_host,
+        settings.find_management_port(),
+        "MANAGEMENT_PORT",
+    )
+
+
 async def _serve(chassis: Chassis, build: Callable[[Chassis], ServiceDefinition[Any]]) -> None:
     definition = build(chassis)
     app = create_app(
         chassis.service,
         chassis.settings,
         routers=definition.routers,
-        health=chassis.health,
         context=definition.context,
     )
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -200,6 +211,7 @@ async def _serve(chassis: Chassis, build: Callable[[Chassis], ServiceDefinition[
     # HTTP ends before the work does: an open request still needs the database and the producer.
     async with (
         _cancelled_at_end(_run(chassis, definition)) as work,
+        _serve_management(chassis),
         serve_http(app, chassis.settings, chassis.settings.http_host, chassis.settings.port()),
     ):
         await _wait_for_any(stop.wait(), work)

@@ -13,11 +13,15 @@ import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chassis.core.connection import split_servers
+from chassis.core.settings import MANAGEMENT_PORT_DISTANCE
 from cli.console import Failure
 from contracts.catalogue import SERVICES
 
 ISSUER, MAIL = "issuer", "mail"
 DEFAULT_PORTS: Mapping[str, int] = {ISSUER: 8100} | {name: port for port, name in enumerate(SERVICES, 8101)}
+DEFAULT_MANAGEMENT_PORTS: Mapping[str, int] = {
+    name: DEFAULT_PORTS[name] + MANAGEMENT_PORT_DISTANCE for name in SERVICES
+}
 DEFAULT_KAFKA, DEFAULT_MONGO = "127.0.0.1:9092", "mongodb://127.0.0.1:27017"
 DEFAULT_PREFIX = "mentoring."
 DEFAULT_MAIL_PORT = 1025
@@ -33,7 +37,10 @@ DEFAULT_DATA = Path(".viceversa")
 
 
 class Addresses(BaseModel):
-    """The addresses of one installation. ``urls``: process name -> URL without a slash at the end."""
+    """The addresses of one installation. ``urls``: process name -> URL without a slash at the end.
+
+    ``management_urls``: service -> URL of its metrics and health.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,9 +48,16 @@ class Addresses(BaseModel):
     mongo: str = DEFAULT_MONGO
     prefix: str = DEFAULT_PREFIX
     urls: Mapping[str, str] = {name: f"http://127.0.0.1:{port}" for name, port in DEFAULT_PORTS.items()}
+    management_urls: Mapping[str, str] = {
+        name: f"http://127.0.0.1:{port}" for name, port in DEFAULT_MANAGEMENT_PORTS.items()
+    }
     mail_port: int = DEFAULT_MAIL_PORT
     clock: Path | None = None
     """The file of business time; None when business time is machine time."""
+
+    def health_url(self, name: str) -> str:
+        """Where the health of a process is. The issuer has no management port: it is for one machine alone."""
+        return self.management_urls.get(name, self.urls[name])
 
 
 def load_addresses(data: Path) -> Addresses:
@@ -89,11 +103,16 @@ def _read_servers(variable: str) -> str | None:
 def _apply_environment(addresses: Addresses) -> Addresses:
     urls = {name: os.environ.get(_variable_name(name), url) for name, url in addresses.urls.items()}
     urls |= {name: url.rstrip("/") for name, url in urls.items() if name != ISSUER}
+    management_urls = {
+        name: os.environ.get(f"VICEVERSA_{name.upper()}_MANAGEMENT_URL", url).rstrip("/")
+        for name, url in addresses.management_urls.items()
+    }
     return addresses.model_copy(
         update={
             "kafka": _read_servers("VICEVERSA_KAFKA") or addresses.kafka,
             "mongo": os.environ.get("VICEVERSA_MONGO", addresses.mongo),
             "prefix": os.environ.get("VICEVERSA_TOPIC_PREFIX", addresses.prefix),
             "urls": urls,
+            "management_urls": management_urls,
         }
     )

@@ -9,7 +9,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,7 +61,8 @@ def start(data: Path, report: Report, *, clock: Path | None = None, prefix: str 
             kafka=",".join(split_servers(running.endpoints.kafka)),
             mongo=running.endpoints.mongo,
             prefix=os.environ.get("VICEVERSA_TOPIC_PREFIX") or prefix or before.prefix,
-            urls=_choose_urls(data, before, report),
+            urls=_choose_urls(data, before.urls, report),
+            management_urls=_choose_urls(data, before.management_urls, report, " (management)"),
             clock=clock.absolute() if clock else before.clock,
             mail_port=_choose_mail_port(data, before, report),
         )
@@ -95,9 +96,7 @@ def stop(data: Path, report: Report) -> list[str]:
 def check_health(data: Path, addresses: Addresses) -> list[ProcessHealth]:
     """The state of the issuer and the services, all checked at the same time."""
     with ThreadPoolExecutor(len(addresses.urls)) as together:
-        return list(
-            together.map(lambda name: _check_process(data.absolute(), name, addresses.urls[name]), addresses.urls)
-        )
+        return list(together.map(lambda name: _check_process(data.absolute(), name, addresses), addresses.urls))
 
 
 def log_file(data: Path, name: str) -> Path:
@@ -115,6 +114,7 @@ def process_environment(data: Path, addresses: Addresses, name: str) -> dict[str
         "VICEVERSA_DRAIN_S": os.environ.get("VICEVERSA_DRAIN_S") or "0",  # no load balancer is in front
         "VICEVERSA_HTTP_HOST": _LOOPBACK,
         "VICEVERSA_HTTP_PORT": str(_port_of(addresses.urls[name])),
+        **_management_settings(addresses, name),
         "VICEVERSA_ISSUER": addresses.urls[ISSUER],
         "VICEVERSA_CLOCK": str(addresses.clock) if addresses.clock else None,
         "VICEVERSA_HMAC_KEY": os.environ.get("VICEVERSA_HMAC_KEY") or _load_hmac_key(data),
@@ -150,6 +150,14 @@ def _mail_settings(addresses: Addresses) -> dict[str, str | None]:
     }
 
 
+def _management_settings(addresses: Addresses, name: str) -> dict[str, str | None]:
+    """The management port of a service; nothing for the issuer, which has none."""
+    if name not in addresses.management_urls:
+        return {}
+    port = _port_of(addresses.management_urls[name])
+    return {"VICEVERSA_MANAGEMENT_HOST": _LOOPBACK, "VICEVERSA_MANAGEMENT_PORT": str(port)}
+
+
 def _load_hmac_key(data: Path) -> str:
     """This installation's HMAC key for external ids. It is created once, and only its owner can read it."""
     file = data / "hmac.key"
@@ -159,14 +167,17 @@ def _load_hmac_key(data: Path) -> str:
     return file.read_text(encoding="ascii")
 
 
-def _choose_urls(data: Path, before: Addresses, report: Report) -> dict[str, str]:
-    """The URL of each process: with its current or former port, or with a free port when that one is taken."""
+def _choose_urls(data: Path, before: Mapping[str, str], report: Report, purpose: str = "") -> dict[str, str]:
+    """The URL of each process: with its current or former port, or with a free port when that one is taken.
+
+    ``purpose`` follows the name of a process in the message about another port.
+    """
     urls: dict[str, str] = {}
-    for name, url in before.urls.items():
+    for name, url in before.items():
         port = _port_of(url)
         if not process.alive(name, data) and not ports.is_free(port):
             free = ports.any_free()
-            report(f"Port {port} is taken; {name} gets port {free} instead.")
+            report(f"Port {port} is taken; {name}{purpose} gets port {free} instead.")
             port = free
         urls[name] = f"http://{_LOOPBACK}:{port}"
     return urls
@@ -208,7 +219,7 @@ def _await_ready(data: Path, addresses: Addresses, names: Sequence[str], report:
     waiting = list(names)
     while waiting:
         for name in list(waiting):
-            health = _check_process(data, name, addresses.urls[name])
+            health = _check_process(data, name, addresses)
             if health.pid is None:  # whatever answers at its address belongs to another installation
                 raise Failure(*_failure_texts(data, f"{name} ended while it was starting", name))
             if health.ready:
@@ -226,11 +237,12 @@ def _failure_texts(data: Path, problem: str, name: str) -> tuple[str, str]:
     return f"{problem}.", f"Its log ({log}) ends:\n{process.tail(log)}"
 
 
-def _check_process(data: Path, name: str, url: str) -> ProcessHealth:
+def _check_process(data: Path, name: str, addresses: Addresses) -> ProcessHealth:
+    url = addresses.urls[name]
     running = process.alive(name, data)
     pid = running.pid if running else None
     try:
-        answer = httpx.get(f"{url}/health/ready", timeout=3, trust_env=False)
+        answer = httpx.get(f"{addresses.health_url(name)}/health/ready", timeout=3, trust_env=False)
     except httpx.HTTPError as error:
         return ProcessHealth(name, url, pid, ready=False, detail=f"no answer ({type(error).__name__})")
     return ProcessHealth(name, url, pid, answer.status_code == httpx.codes.OK, _describe_readiness(answer))

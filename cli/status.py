@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cli.connections import kafka_connection, open_service, redact_password
 from cli.console import REFUSED, Failure, print_line, print_note, print_table, spinner
-from cli.installation import ISSUER, Addresses
+from cli.installation import Addresses
 from cli.local_stack import ProcessHealth, check_health
 from deploy.local import health as server_health
 from deploy.local import stack
@@ -109,7 +109,7 @@ def load_report(data: Path, addresses: Addresses, *, exact: bool) -> StatusRepor
     """Read everything that `status` shows. ``exact``: also count all people and pairs, which is slow."""
     servers = check_servers(data, addresses)
     services = check_health(data, addresses)
-    figures = {name: read_figures(url) for name, url in addresses.urls.items() if name != ISSUER}
+    figures = {name: read_figures(url) for name, url in addresses.management_urls.items()}
     is_ready = all(server.trouble is None for server in servers) and all(service.ready for service in services)
     funnels, messages = load_progress(data) if is_ready else (None, None)
     exact_counts = None
@@ -139,10 +139,10 @@ def check_servers(data: Path, addresses: Addresses) -> list[ServerStatus]:
     ]
 
 
-def read_figures(url: str) -> ServiceFigures | None:
+def read_figures(management_url: str) -> ServiceFigures | None:
     """The metrics of a service; None when it does not answer."""
     try:
-        text = httpx.get(f"{url}/metrics", timeout=3, trust_env=False).raise_for_status().text
+        text = httpx.get(f"{management_url}/metrics", timeout=3, trust_env=False).raise_for_status().text
     except httpx.HTTPError:
         return None
     return parse_figures(text)

@@ -58,7 +58,6 @@ def app_of(chassis: Chassis, parts: ServiceDefinition[Any]) -> FastAPI:
         chassis.service,
         chassis.settings,
         routers=parts.routers,
-        health=chassis.health,
         context=parts.context,
         verifier=cast("TokenVerifier", Desk()),
     )

@@ -29,6 +29,8 @@ from chassis.core.token_settings import (
 )
 
 PREFIX = "VICEVERSA_"
+MAX_PORT = 65535
+MANAGEMENT_PORT_DISTANCE = 1000  # between the ports of HTTP and of metrics and health
 MIN_TYPO_SIMILARITY = 0.8  # an unknown variable that is this similar to a setting counts as a typing error
 
 M = TypeVar("M", bound=BaseSettings)
@@ -107,6 +109,15 @@ class Settings(SettingsSection):
     http_host: str = Field("127.0.0.1", min_length=1, description="The address to listen on; 0.0.0.0 in a container.")
     http_port: int | None = Field(
         None, ge=1, le=65535, description="The port to listen on; without it, the service's default port."
+    )
+    management_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="The address of metrics and health, which no user should reach; 0.0.0.0 in a container whose "
+        "management port is reachable for probes and Prometheus alone.",
+    )
+    management_port: int | None = Field(
+        None, ge=1, le=65535, description="The port of metrics and health; without it, the port of HTTP plus 1000."
     )
     issuer: str = Field(
         "http://127.0.0.1:8100", description="The OIDC issuer of the tokens, exactly as in their `iss`."
@@ -371,6 +382,15 @@ class Settings(SettingsSection):
         if self.http_port is None:
             raise LookupError("no port is set, and the process has no default port")
         return self.http_port
+
+    def find_management_port(self) -> int:
+        """The management port. Raises ``SettingsError`` when it follows from no other setting."""
+        port = self.management_port or self.port() + MANAGEMENT_PORT_DISTANCE
+        if port > MAX_PORT:
+            raise SettingsError(
+                f"  {PREFIX}MANAGEMENT_PORT: must be set, since {PREFIX}HTTP_PORT plus 1000 is no port."
+            )
+        return port
 
     def required_hmac_key(self) -> bytes:
         """The HMAC key. Raises ``SettingsError`` when it is missing."""

@@ -1,4 +1,4 @@
-"""HTTP for every service: permissions, repeatable commands, pages, problems, health and metrics.
+"""HTTP for every service: permissions, repeatable commands, pages and problems.
 
 Default deny: the service does not start while a route declares no roles with ``allow`` or ``command``.
 
@@ -19,15 +19,12 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response, Security
 from fastapi.dependencies.models import Dependant
-from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict
 
 from chassis.core.commands import Op, request_op
 from chassis.core.settings import Settings
-from chassis.observability import metrics
-from chassis.observability.health import Health, HealthReport
 from chassis.web import problems as _problems
 from chassis.web.admission import Admission, RouteRule, RouteTable
 from chassis.web.authentication import Principal, Role, TokenVerifier, Unauthenticated
@@ -55,9 +52,7 @@ __all__ = [
     "set_location",
 ]
 
-PUBLIC_PATHS = frozenset(
-    {"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect"}
-)
+PUBLIC_PATHS = frozenset({"/openapi.json", "/docs", "/docs/oauth2-redirect"})
 MAX_PAGE_ITEMS = 200
 DEFAULT_PAGE_ITEMS = 50
 NO_VERSION = -1  # a version that no document has
@@ -227,7 +222,6 @@ def create_app(
     settings: Settings,
     *,
     routers: Sequence[APIRouter],
-    health: Health,
     context: object = None,
     verifier: TokenVerifier | None = None,
 ) -> FastAPI:
@@ -246,8 +240,6 @@ def create_app(
     )
     app.state.context = context
     _problems.install_handlers(app)
-    app.state.health = health
-    app.include_router(_operations)
     for router in routers:
         app.include_router(router)
     admission = Admission(_collect_rules(app), verifier or TokenVerifier(settings), settings)
@@ -273,32 +265,3 @@ def dependency_calls(dependant: Dependant) -> Iterator[object]:
     for dependency in dependant.dependencies:
         yield dependency.call
         yield from dependency_calls(dependency)
-
-
-# The routes for operators and orchestrators. They are open: no token is needed.
-_operations = APIRouter(include_in_schema=False)
-
-
-def _health(request: Request) -> Health:
-    health: Health = request.app.state.health
-    return health
-
-
-@_operations.get("/health/live")
-async def get_liveness(health: Annotated[Health, Depends(_health)]) -> JSONResponse:
-    return _health_response(health.check_liveness())
-
-
-@_operations.get("/health/ready")
-async def get_readiness(health: Annotated[Health, Depends(_health)]) -> JSONResponse:
-    return _health_response(health.check_readiness())
-
-
-@_operations.get("/metrics")
-async def get_metrics() -> Response:
-    return Response(metrics.render_metrics(), media_type=metrics.CONTENT_TYPE)
-
-
-def _health_response(report: HealthReport) -> JSONResponse:
-    checks = {check.name: {"ok": check.ok, "detail": check.detail} for check in report.checks}
-    return JSONResponse({"status": "ok" if report.ok else "failing", "checks": checks}, 200 if report.ok else 503)

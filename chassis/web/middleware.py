@@ -26,7 +26,6 @@ from chassis.web.text_border import find_unsafe_request
 log = logging.getLogger(__name__)
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-UNTRACED_PATHS = ("/health/", "/metrics")
 MAX_DROPPED_BYTES = 64 * 1024  # of a body that nobody reads; with more of it, the connection is closed
 DOCS_PATH = "/docs"
 
@@ -127,9 +126,6 @@ class RequestMiddleware:
             return
         rule, is_allowed = self._admission.find_rule(scope)
         request = _RequestInProgress(scope, receive, send, self._settings, rule)
-        if scope["path"].startswith(UNTRACED_PATHS):
-            await self._respond(request, None, is_allowed=is_allowed)
-            return
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         started = time.perf_counter()
         with http_span(method, scope["scheme"], request.headers.get("traceparent")) as span:

@@ -195,7 +195,7 @@ def _print_hints(data: Path, addresses: Addresses, result: acts.DemoResult) -> N
         ("the coordinator's token", f"{command} token --as {result.coordinator.external_id}{option}"),
         ("the mails that were sent", str(local_stack.maildir(data) / "new")),
         ("the APIs", ", ".join(f"{urls[name]}/docs" for name in SERVICES)),
-        ("metrics", f"{urls['matcher']}/metrics"),
+        ("metrics", f"{addresses.management_urls['matcher']}/metrics"),
         ("the events, as another system", f"{subscriber} {sys.executable} examples/subscriber.py"),
         ("topics", f"{addresses.prefix}pairings.v1, {addresses.prefix}pairing-states.v1 at {addresses.kafka}"),
         ("logs", str(data / "logs")),

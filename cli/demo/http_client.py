@@ -68,7 +68,7 @@ class DemoServices:
 
     async def read_metrics(self, service: str) -> list[Sample]:
         """The current metrics of a service."""
-        response = await self.call("GET", f"{self.addresses.urls[service]}/metrics", {})
+        response = await self.call("GET", f"{self.addresses.management_urls[service]}/metrics", {})
         return [sample for family in text_string_to_metric_families(response.text) for sample in family.samples]
 
     async def call(self, method: str, url: str, headers: Mapping[str, str], **body: Any) -> httpx.Response:

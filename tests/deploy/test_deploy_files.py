@@ -21,7 +21,7 @@ import yaml
 from chassis.core.settings import PREFIX, Settings
 from chassis.web import dev_issuer, dev_tokens
 from chassis.web.authentication import TokenVerifier
-from cli.installation import DEFAULT_PORTS
+from cli.installation import DEFAULT_MANAGEMENT_PORTS, DEFAULT_PORTS
 from contracts.catalogue import SERVICES
 from deploy.local.jars import ROOTS
 from services.notifier.settings import MailSettings
@@ -32,8 +32,10 @@ DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 COMPOSE = ROOT / "compose.yaml"
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 IMAGE_FOLDERS = {"contracts", "chassis", "services", "cli", "deploy/local"}
-COMMAND_VARIABLES = {"VICEVERSA_DATA", *(f"{PREFIX}{name.upper()}_URL" for name in DEFAULT_PORTS)}
-CONTAINER_PORT = 8080
+COMMAND_VARIABLES = {"VICEVERSA_DATA", *(f"{PREFIX}{name.upper()}_URL" for name in DEFAULT_PORTS)} | {
+    f"{PREFIX}{name.upper()}_MANAGEMENT_URL" for name in DEFAULT_MANAGEMENT_PORTS
+}
+CONTAINER_PORT, CONTAINER_MANAGEMENT_PORT = 8080, 9080
 
 
 def read_yaml(path: Path) -> Any:
@@ -117,8 +119,15 @@ class TestComposeFile:
             for port in container.get("ports", []):
                 assert port.startswith("127.0.0.1:"), f"{name} publishes {port}"
         for service in SERVICES:
-            assert containers[service]["ports"] == [f"127.0.0.1:{DEFAULT_PORTS[service]}:{CONTAINER_PORT}"]
-        assert f"VICEVERSA_HTTP_PORT={CONTAINER_PORT}" in DOCKERFILE.read_text(encoding="utf-8")
+            assert containers[service]["ports"] == [
+                f"127.0.0.1:{DEFAULT_PORTS[service]}:{CONTAINER_PORT}",
+                f"127.0.0.1:{DEFAULT_MANAGEMENT_PORTS[service]}:{CONTAINER_MANAGEMENT_PORT}",
+            ]
+        dockerfile = DOCKERFILE.read_text(encoding="utf-8")
+        assert f"VICEVERSA_HTTP_PORT={CONTAINER_PORT}" in dockerfile
+        assert f"VICEVERSA_MANAGEMENT_PORT={CONTAINER_MANAGEMENT_PORT}" in dockerfile
+        assert f"EXPOSE {CONTAINER_PORT} {CONTAINER_MANAGEMENT_PORT}" in dockerfile
+        assert "VICEVERSA_MANAGEMENT_PORT" in dockerfile.split("HEALTHCHECK")[1]
 
     def test_only_issuer_and_commands_have_the_signing_key(self, containers: dict[str, Any]) -> None:
         holders = {
@@ -162,7 +171,7 @@ class TestComposeFile:
             for config in job["static_configs"]
             for target in config["targets"]
         ]
-        assert targets == [f"{service}:{CONTAINER_PORT}" for service in SERVICES]
+        assert targets == [f"{service}:{CONTAINER_MANAGEMENT_PORT}" for service in SERVICES]
         collector = read_yaml(ROOT / "deploy" / "collector.yaml")
         for pipeline in collector["service"]["pipelines"].values():
             for kind, used in pipeline.items():

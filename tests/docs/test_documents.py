@@ -83,7 +83,7 @@ def routes() -> Iterator[tuple[str, frozenset[str]]]:
         chassis = Chassis(service, settings)
         parts = importlib.import_module(f"services.{service}.__main__").build(chassis)
         app = create_app(
-            service, settings, routers=parts.routers, health=chassis.health
+            service, settings, routers=parts.routers
         )  # fmt: skip
         for route in iter_route_contexts(app.routes):
             if route.path in PUBLIC_PATHS:

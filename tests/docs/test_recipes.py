@@ -107,7 +107,7 @@ class TestListOfServices:
 
     def test_prometheus_reads_every_service(self) -> None:
         text = (ROOT / "deploy" / "prometheus.yaml").read_text(encoding="utf-8")
-        assert set(re.findall(r"(\w+):8080", text)) == set(SERVICES)
+        assert set(re.findall(r"(\w+):9080", text)) == set(SERVICES)
 
     def test_import_rules_keep_all_services_apart(self) -> None:
         text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")

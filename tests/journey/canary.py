@@ -319,10 +319,11 @@ def _of_trace(trace: str) -> Any:
 
 
 def on_pages(stack: Stack) -> Iterator[tuple[str, bytes]]:
-    """Pages that everybody may read."""
+    """Pages that need no token: the description of the API, and the management port."""
     for service in SERVICES:
-        for path in ("/metrics", "/health/ready", "/health/live", "/openapi.json"):
-            yield f"{service}{path}", httpx.get(stack.urls[service] + path, trust_env=False).content
+        yield f"{service}/openapi.json", httpx.get(f"{stack.urls[service]}/openapi.json", trust_env=False).content
+        for path in ("/metrics", "/health/ready", "/health/live"):
+            yield f"{service}{path}", httpx.get(stack.management_urls[service] + path, trust_env=False).content
 
 
 def in_databases(stack: Stack) -> Iterator[tuple[str, bytes]]:

@@ -61,6 +61,7 @@ class Stack:
     telemetry: Mapping[str, str]
     clock: Clock
     urls: dict[str, str] = field(default_factory=dict)
+    management_urls: dict[str, str] = field(default_factory=dict)
     _clients: dict[tuple[str, str], httpx.Client] = field(default_factory=dict)
     _connections: httpx.HTTPTransport = field(default_factory=lambda: httpx.HTTPTransport(verify=_TLS, trust_env=False))
     _replicas: set[str] = field(default_factory=set)
@@ -74,6 +75,7 @@ class Stack:
         with self._surroundings(more):
             chosen = cli.local_stack.start(self.data, _silent, clock=self.data / "clock.jsonl")
         self.urls |= chosen.urls
+        self.management_urls |= chosen.management_urls
 
     def kill(self, name: str) -> None:
         """`kill -9`; returns when the process is gone."""
@@ -119,18 +121,23 @@ class Stack:
         """
         if name not in self.urls:
             self.urls[name] = f"http://127.0.0.1:{ports.any_free()}"
+            self.management_urls[name] = f"http://127.0.0.1:{ports.any_free()}"
         url = self.urls[name]
         self._replicas.add(name)
         if not process.alive(name, self.data):
             surroundings = cli.local_stack.process_environment(self.data, self.addresses(), service)
-            own = {"VICEVERSA_HTTP_PORT": url.rpartition(":")[2], "VICEVERSA_INSTANCE": name}
+            own = {
+                "VICEVERSA_HTTP_PORT": url.rpartition(":")[2],
+                "VICEVERSA_MANAGEMENT_PORT": self.management_urls[name].rpartition(":")[2],
+                "VICEVERSA_INSTANCE": name,
+            }
             process.spawn(
                 name,
                 [sys.executable, "-m", f"services.{service}"],
                 self.data,
                 {**surroundings, **self.telemetry, **own, **more},
             )
-        wait_until(lambda: self.is_ready(url), f"{name} ready")
+        wait_until(lambda: self.is_ready(name), f"{name} ready")
         return url
 
     def close(self) -> None:
@@ -270,9 +277,10 @@ class Stack:
                 return False
         return True
 
-    def is_ready(self, url: str) -> bool:
+    def is_ready(self, name: str) -> bool:
         try:
-            return httpx.get(f"{url}/health/ready", timeout=3, trust_env=False).status_code == httpx.codes.OK
+            url = f"{self.management_urls[name]}/health/ready"
+            return httpx.get(url, timeout=3, trust_env=False).status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False
 
@@ -295,12 +303,16 @@ def running_stack(data: Path, endpoints: Endpoints, prefix: str, otlp: str | Non
     """A whole stack on these servers, for the duration of the block; no process outlives it."""
     telemetry = {"VICEVERSA_OTLP_ENDPOINT": otlp, "OTEL_BSP_SCHEDULE_DELAY": "200"} if otlp else {}
     urls = {name: f"http://127.0.0.1:{ports.any_free()}" for name in (ISSUER, *SERVICES)}
+    management_urls = {name: f"http://127.0.0.1:{ports.any_free()}" for name in SERVICES}
     mail_port = ports.any_free()
     kafka, mongo = endpoints.kafka, endpoints.mongo
     installation.write_addresses(
-        data, Addresses(kafka=kafka, mongo=mongo, prefix=prefix, urls=urls, mail_port=mail_port)
+        data,
+        Addresses(
+            kafka=kafka, mongo=mongo, prefix=prefix, urls=urls, management_urls=management_urls, mail_port=mail_port
+        ),
     )
-    stack = Stack(data, endpoints, prefix, telemetry, Clock(data / "clock.jsonl"), urls)
+    stack = Stack(data, endpoints, prefix, telemetry, Clock(data / "clock.jsonl"), urls, management_urls)
     stack.clock.set_speed(1.0, START)
     try:
         stack.start()

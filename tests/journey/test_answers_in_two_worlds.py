@@ -96,7 +96,7 @@ def figures(stack: Stack) -> Mapping[str, float]:
     """The business metrics of every service."""
     values: dict[str, float] = {}
     for service in SERVICES:
-        text = httpx.get(f"{stack.urls[service]}/metrics", trust_env=False).text
+        text = httpx.get(f"{stack.management_urls[service]}/metrics", trust_env=False).text
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 if sample.name.startswith("viceversa_") and not OF_MACHINES.search(sample.name):

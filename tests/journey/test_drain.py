@@ -39,7 +39,7 @@ class TestDrain:
             clients = [pool.submit(ask_until_closed) for _ in range(CLIENTS)]
             all_answered.wait()
             os.kill(running.pid, signal.SIGTERM)
-            wait_until(lambda: not stack.is_ready(url), "the service reports itself not ready")
+            wait_until(lambda: not stack.is_ready("profiles-drained"), "the service reports itself not ready")
             assert httpx.get(f"{url}/members", headers=headers, trust_env=False).status_code == httpx.codes.OK
             answers = [client.result() for client in clients]
         assert {status for statuses in answers for status in statuses} == {httpx.codes.OK}

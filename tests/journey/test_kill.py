@@ -209,6 +209,7 @@ def a_lonely_matcher(folder: Path, port: int) -> Iterator[tuple["subprocess.Pope
         "VICEVERSA_KAFKA": f"127.0.0.1:{ports.any_free()}",
         "VICEVERSA_MONGO": f"mongodb://127.0.0.1:{ports.any_free()}",
         "VICEVERSA_HTTP_PORT": str(port),
+        "VICEVERSA_MANAGEMENT_PORT": str(ports.any_free()),
     }
     with log.open("wb") as out:
         lonely = subprocess.Popen(

@@ -102,7 +102,7 @@ def put_aside(stack: Stack, service: str, topic: str) -> dict[tuple[int, int], D
 
 
 def alive(stack: Stack) -> Sequence[int]:
-    return [httpx.get(f"{stack.urls[name]}/health/live", trust_env=False).status_code for name in SERVICES]
+    return [httpx.get(f"{stack.management_urls[name]}/health/live", trust_env=False).status_code for name in SERVICES]
 
 
 def _expected(bad: Mapping[tuple[int, int], str], *, knows: bool) -> dict[tuple[int, int], str]:

@@ -153,7 +153,7 @@ def headers(type: type[EventData], subject: str, named: str = "") -> Headers:
 
 def figures(stack: Stack, service: str, name: str) -> Mapping[tuple[str, str], float]:
     """A counter of a service by topic and type (or code)."""
-    text = httpx.get(f"{stack.urls[service]}/metrics", trust_env=False).text
+    text = httpx.get(f"{stack.management_urls[service]}/metrics", trust_env=False).text
     values: dict[tuple[str, str], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

@@ -104,7 +104,6 @@ class NotifierHarness:
             "notifier",
             self.chassis.settings,
             routers=self.parts.routers,
-            health=self.chassis.health,
             context=self.parts.context,
             verifier=_FixedPrincipalVerifier(Principal(member or "x", member, frozenset(roles), frozenset())),  # type: ignore[arg-type]
         )

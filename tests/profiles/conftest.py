@@ -65,7 +65,6 @@ class ProfilesHarness:
             "profiles",
             self.settings,
             routers=self.service.routers,
-            health=self.chassis.health,
             context=self.service.context,
             verifier=self.tokens,  # type: ignore[arg-type]
         )

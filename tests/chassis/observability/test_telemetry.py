@@ -22,7 +22,6 @@ from pymongo.errors import DuplicateKeyError, ServerSelectionTimeoutError
 from chassis.core.error_redaction import safe_message
 from chassis.core.settings import Settings
 from chassis.observability import logs, metrics, telemetry
-from chassis.observability.health import Health
 from chassis.storage.aggregates import TooBusy
 from chassis.web import dev_tokens
 from chassis.web.http import allow, create_app
@@ -315,7 +314,7 @@ class TestRequestSpans:
             return {"traceparent": telemetry.current_traceparent()}
 
         settings = Settings(jwks_url=(data / "jwks.json").as_uri())
-        app = create_app("alpha", settings, routers=[router], health=Health(lambda: datetime.now(UTC)))
+        app = create_app("alpha", settings, routers=[router])
         headers = {"Authorization": f"Bearer {dev_tokens.issue_token(data, None, ['admin'])}"}
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://test", headers=headers
@@ -353,10 +352,6 @@ class TestRequestSpans:
         await client.get(f"/{SECRET}")
         assert get_only_span(spans).name == "GET"
         assert SECRET not in metrics.render_metrics().decode()
-
-    async def test_health_is_not_traced(self, spans: InMemorySpanExporter, client: httpx.AsyncClient) -> None:
-        await client.get("/health/live")
-        assert not spans.get_finished_spans()
 
 
 class TestMetrics:

@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from chassis.core.settings import Settings
-from chassis.observability.health import Health
 from chassis.web import connections, dev_tokens
 from chassis.web.http import Command, RequestBody, allow, command, create_app
 from chassis.web.server import serve_http
@@ -115,7 +113,7 @@ def body_of(size: int) -> bytes:
 async def serving(data: Path, **more: Any) -> AsyncIterator[RunningServer]:
     (data / "jwks.json").write_text(json.dumps(dev_tokens.public_jwks(data)))
     settings = Settings(jwks_url=(data / "jwks.json").as_uri(), **more)
-    app = create_app("alpha", settings, routers=[router], health=Health(lambda: datetime.now(UTC), servers=()))
+    app = create_app("alpha", settings, routers=[router])
     port = any_free()
     async with serve_http(app, settings, HOST, port) as server:
         await until(lambda: server.started)

@@ -20,7 +20,6 @@ from chassis.web.authentication import Unauthenticated, principal_from_claims
 from chassis.web.http import Command, Page, RequestBody, allow, command, create_app, set_location
 from chassis.web.text_border import fields_of_several_lines
 from contracts.text import SEVERAL_LINES, find_fault
-from tests.chassis.web.test_http import health
 
 ANY_CHARACTER = st.characters(exclude_categories=())
 ANY_TEXT = st.text(ANY_CHARACTER, max_size=12)
@@ -64,7 +63,7 @@ async def list_stories() -> Page[int]:
 @pytest.fixture
 async def admin(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     (tmp_path / "jwks.json").write_text(json.dumps(dev_tokens.public_jwks(tmp_path)))
-    app = create_app("alpha", Settings(jwks_url=(tmp_path / "jwks.json").as_uri()), routers=(stories,), health=health())
+    app = create_app("alpha", Settings(jwks_url=(tmp_path / "jwks.json").as_uri()), routers=(stories,))
     headers = {"Authorization": f"Bearer {dev_tokens.issue_token(tmp_path, 'm-1', ('admin',))}"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", headers=headers) as client:
         yield client
