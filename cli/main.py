@@ -8,6 +8,7 @@ from cli import (
     conflicts,
     contracts,
     dead_letters,
+    imports,
     learning,
     pairings,
     people,
@@ -52,6 +53,7 @@ app = typer.Typer(
 
 start_stop.register(app)
 people.register(app)
+app.add_typer(imports.app)
 app.add_typer(programmes.app)
 adjustments.register(rounds.app)
 app.add_typer(rounds.app)

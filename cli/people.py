@@ -1,4 +1,4 @@
-"""`import` and `token`: import people, and act as one of them."""
+"""`import`, `invite` and `token`: import people, invite some of them, and act as one of them."""
 
 import time
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ _MAX_ERRORS_SHOWN = 20
 
 def register(app: typer.Typer) -> None:
     app.command("import")(import_)
+    app.command()(invite)
     app.command()(token)
 
 
@@ -34,7 +35,7 @@ def import_(
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Import people from a CSV file of the HR system.
+    """Import people from a CSV file of the HR system. Needs an admin, or a service bound to the source.
 
     Required columns: external_id, name, organisation, department, level (1 to 20). Optional columns: email, site,
     discipline, manager and evaluators (external ids), employment (active, on_leave, leaving, left), employed_until,
@@ -42,7 +43,7 @@ def import_(
 
     Every bad row is reported with its line, and the good rows are imported. An import never overwrites data that a
     person entered. A person who is missing from the file has not left. The same file may be imported again. Exit code 1
-    when a row was refused.
+    when a row was refused, and when rows wait for a release.
 
     [bold]Examples[/]
 
@@ -50,15 +51,17 @@ def import_(
 
       viceversa import nightly.csv --source workday --json
 
-      viceversa import --release 0192...    # for an import that would touch many running pairings
+      viceversa import --release 0192...    # the held rows of another admin's import (`viceversa imports`)
     """
     if (file is None) == (release is None):
         raise typer.BadParameter("give either a FILE, or an import with --release")
     with connections.open_service(data, "profiles") as profiles:
         started = (
-            profiles.post(f"/imports/{release}/release") if release else _upload(profiles, _require_file(file), source)
+            profiles.post(f"/imports/{release}/release")
+            if release
+            else upload(profiles, "/imports", require_file(file), source)
         )
-        done = _await_import(profiles, started)
+        done = await_import(profiles, started)
         errors = (
             list(profiles.list_items(f"/imports/{done['import_id']}/errors"))
             if done["failed"] or done["remarks"]
@@ -67,18 +70,52 @@ def import_(
     if json:
         print_json({**done, "errors": errors})
     else:
-        _print_import(done, errors)
-    if done["state"] == "failed" or done["failed"]:
+        print_import(done, errors)
+    if done["state"] != "done" or done["failed"]:
         raise typer.Exit(FAILED)
 
 
-def _require_file(file: Path | None) -> Path:
+def invite(
+    programme: Annotated[str, typer.Argument(help="The id of the programme.")],
+    file: Annotated[Path, typer.Argument(help="The CSV file with the people to invite.", dir_okay=False)],
+    source: Annotated[str, typer.Option(help="The system that issued the external ids.")] = "hr",
+    data: DataOption = DEFAULT_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Invite people to a programme, from a CSV file.
+
+    Columns: external_id or email, and optionally side (senior, junior, either) and capacity. The people must have been
+    imported before; nothing else of them changes. Each person decides whether to enrol.
+
+    The report names rows that are badly written. It does not tell a coordinator who exists: people become visible when
+    they enrol. An admin also sees the rows that reach nobody.
+
+    [bold]Example[/]
+
+      viceversa invite fresh-eyes invited.csv
+    """
+    with connections.open_service(data, "profiles") as profiles:
+        started = upload(profiles, f"/programmes/{programme}/invitations", require_file(file), source)
+        done = await_import(profiles, started)
+        errors = list(profiles.list_items(f"/imports/{done['import_id']}/errors"))
+    if json:
+        print_json({**done, "errors": errors})
+    else:
+        if done["state"] == "failed":
+            print_line(f"[bold red]Nobody was invited:[/] {done['failure']}")
+        print_line(f"{done['rows']} rows, {done['failed']} of them refused.")
+        print_issues(errors)
+    if done["state"] != "done" or done["failed"]:
+        raise typer.Exit(FAILED)
+
+
+def require_file(file: Path | None) -> Path:
     if file is None or not file.is_file():
         raise Failure(f"There is no file {file}.", "Check the path. A sample file is cli/sample/people.csv.")
     return file
 
 
-def _upload(profiles: ServiceClient, file: Path, source: str) -> Any:
+def upload(profiles: ServiceClient, path: str, file: Path, source: str) -> Any:
     with progress_bar() as progress, file.open("rb") as content:
         task = progress.add_task("Sending", total=file.stat().st_size)
 
@@ -88,11 +125,11 @@ def _upload(profiles: ServiceClient, file: Path, source: str) -> Any:
                 yield part
 
         return profiles.call(
-            "POST", "/imports", query={"source": source}, content=parts(), headers={"Content-Type": "text/csv"}
+            "POST", path, query={"source": source}, content=parts(), headers={"Content-Type": "text/csv"}
         ).body
 
 
-def _await_import(profiles: ServiceClient, started: Any) -> Any:
+def await_import(profiles: ServiceClient, started: Any) -> Any:
     """Wait until the import has ended or waits for a release, and return it."""
     with progress_bar() as progress:
         task = progress.add_task("Importing", total=None)
@@ -109,19 +146,31 @@ def _update_progress(progress: Progress, task: TaskID, current: Any) -> None:
     progress.update(task, total=current["total"], completed=current["rows"])
 
 
-def _print_import(result: Any, errors: list[Any]) -> None:
-    if result["state"] == "failed":
-        print_line(f"[bold red]The import failed:[/] {escape(result['failure'])}")
-    elif result["state"] == "waiting_for_release":
+def print_import(result: Any, errors: list[Any]) -> None:
+    if result["state"] in ("failed", "cancelled"):
+        reason = f" {escape(result['failure'])}" if result["failure"] else ""
         print_line(
-            f"[bold yellow]The import waits for a release:[/] it would touch {result['touched_pairings']} of "
-            f"{result['running_pairings']} running pairings.\nCheck the file again, then run: "
-            f"viceversa import --release {result['import_id']}"
+            f"[bold red]The import {'was cancelled' if result['state'] == 'cancelled' else 'failed:'}[/]{reason}"
+        )
+    elif result["state"] == "waiting_for_release":
+        touched = (
+            f": they touch {result['touched_pairings']} of {result['running_pairings']} running pairings"
+            if result["touched_pairings"] is not None
+            else ""
+        )
+        print_line(
+            f"[bold yellow]Some rows wait for a release{touched}.[/] The other rows are imported.\n"
+            f"The pairs: viceversa imports pairs {result['import_id']}\n"
+            f"Another admin releases them: viceversa imports release {result['import_id']}"
         )
     print_line(
         f"{result['rows']} rows: [bold]{result['created']} created[/], {result['changed']} changed, "
         f"{result['unchanged']} unchanged, {result['failed']} refused, {result['remarks']} remarks."
     )
+    print_issues(errors)
+
+
+def print_issues(errors: list[Any]) -> None:
     if errors:
         shown = errors[:_MAX_ERRORS_SHOWN]
         rows = [

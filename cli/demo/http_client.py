@@ -53,15 +53,17 @@ class DemoServices:
     def coordinator(self, member_id: str, programme: str) -> "DemoCaller":
         return DemoCaller(self, member_id, ("member", "coordinator"), (programme,))
 
-    def admin(self) -> "DemoCaller":
-        return DemoCaller(self, None, ("admin",), ())
+    def admin(self, subject: str = "viceversa-demo") -> "DemoCaller":
+        return DemoCaller(self, None, ("admin",), (), subject)
 
-    def get_token(self, member_id: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]) -> str:
-        key = "|".join([member_id or "demo", *roles, *programmes])
+    def get_token(
+        self, member_id: str | None, roles: tuple[str, ...], programmes: tuple[str, ...], subject: str
+    ) -> str:
+        key = "|".join([member_id or subject, *roles, *programmes])
         token, issued_at = self._tokens.get(key, ("", 0.0))
         if not token or time.monotonic() - issued_at > _TOKEN_REUSE_S:
             token = connections.issue_local_token(
-                self._data, self.addresses, member_id, roles, programmes, subject=member_id or "viceversa-demo"
+                self._data, self.addresses, member_id, roles, programmes, subject=member_id or subject
             )
             self._tokens[key] = (token, time.monotonic())
         return token
@@ -93,9 +95,14 @@ class DemoCaller:
     """One person or the administrator, with their token."""
 
     def __init__(
-        self, web: DemoServices, member_id: str | None, roles: tuple[str, ...], programmes: tuple[str, ...]
+        self,
+        web: DemoServices,
+        member_id: str | None,
+        roles: tuple[str, ...],
+        programmes: tuple[str, ...],
+        subject: str = "viceversa-demo",
     ) -> None:
-        self._web, self._who = web, (member_id, roles, programmes)
+        self.web, self._who = web, (member_id, roles, programmes, subject)
 
     async def get(self, service: str, path: str, **query: str | int) -> Any:
         return await self._call("GET", service, path, params=query)
@@ -123,12 +130,12 @@ class DemoCaller:
                 return
 
     async def _call(self, method: str, service: str, path: str, content_type: str | None = None, **body: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self._web.get_token(*self._who)}"}
+        headers = {"Authorization": f"Bearer {self.web.get_token(*self._who)}"}
         if method != "GET":
             headers["Idempotency-Key"] = new_id()
         if content_type:
             headers["Content-Type"] = content_type
-        response = await self._web.call(method, self._web.addresses.urls[service] + path, headers, **body)
+        response = await self.web.call(method, self.web.addresses.urls[service] + path, headers, **body)
         if response.is_error:
             raise RequestRefused(build_failure(service, response), _problem_code(response))
         return response.json() if response.content else None

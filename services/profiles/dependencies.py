@@ -10,5 +10,5 @@ from services.profiles.store import Profiles
 ProfilesContext = Annotated[Profiles, Depends(service_context)]
 Paging = Annotated[PageRequest, Depends()]
 MemberCommand = Annotated[Command, command("member")]
-ImportReader = Annotated[Principal, allow("coordinator", "admin", "service")]
+ImportUser = Annotated[Principal, allow("coordinator", "admin", "service")]
 ANY_ROLE = allow("member", "coordinator", "admin", "service")

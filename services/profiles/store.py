@@ -16,7 +16,7 @@ from contracts.pairings import PairingState
 from contracts.programmes import ProgrammeChanged
 from services.profiles.domain.access_policy import TAKING_PART
 from services.profiles.domain.hr_record import ExternalId
-from services.profiles.domain.imports import HrImport
+from services.profiles.domain.imports import HrImport, ImportKind
 from services.profiles.domain.person import Person
 from services.profiles.settings import ProfilesSettings
 
@@ -183,8 +183,10 @@ class Profiles:
             pairing.pairing_id: tuple(person.member_id for person in pairing.participants) async for pairing in running
         }
 
-    async def unfinished_imports(self) -> list[Stored[HrImport]]:
-        filter = {"state": {"$in": ["received", "running", "waiting_for_release"]}}
+    async def unfinished_imports(self, kind: ImportKind | None = None) -> list[Stored[HrImport]]:
+        filter: dict[str, Any] = {"state": {"$in": ["received", "running", "waiting_for_release"]}}
+        if kind is not None:  # imports of a former version have no kind: they are files of people
+            filter["kind"] = kind if kind != "people" else {"$in": [kind, None]}
         return [stored async for stored in self.imports.find(filter)]
 
     async def find_mentioning(self, member_id: str) -> list[Stored[Person]]:

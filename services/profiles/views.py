@@ -1,17 +1,18 @@
 """The responses of the HTTP API about people and imports."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
 from datetime import date
+from typing import Final
 
 from pydantic import BaseModel
 
 from contracts.catalogue import SERVICES
 from contracts.envelope import Instant
 from contracts.profiles import Absence, Availability, Offer, Seek, Style
-from services.profiles.domain.access_policy import TAKING_PART
+from services.profiles.domain.access_policy import TAKING_PART, ImportReader
 from services.profiles.domain.enrolment import ProgrammeEnrolment, Programmes, SeenNotice, missing_requirements
 from services.profiles.domain.hr_record import ExternalId
-from services.profiles.domain.imports import HrImport
+from services.profiles.domain.imports import HrImport, queue_before
 from services.profiles.domain.person import Person
 from services.profiles.domain.style import StatementAnswers, derive_style
 
@@ -239,30 +240,74 @@ class ErasureView(BaseModel):
 
 
 class ImportView(BaseModel):
-    """An import: its progress, and the results of its rows."""
+    """An import: its progress, and the results of its rows.
+
+    Who reads decides what it tells. An admin reads everything. A service reads the results of its own rows, and nothing
+    of pairings. A coordinator reads how many rows of their list are well written: whether a row reached a person would
+    tell who exists. What is not told is null.
+    """
 
     import_id: str
+    kind: str
     source: str
+    programme_id: str | None
     state: str
     size: int
     total: int | None
     rows: int
-    created: int
-    changed: int
-    unchanged: int
+    created: int | None
+    changed: int | None
+    unchanged: int | None
     failed: int
-    remarks: int
-    running_pairings: int
-    touched_pairings: int
+    remarks: int | None
+    running_pairings: int | None
+    touched_pairings: int | None
+    held_rows: int | None
+    waits_behind: int | None
+    waits_for: str | None
     received_at: Instant
     finished_at: Instant | None
+    uploaded_by: str | None
     released_by: str | None
+    cancelled_by: str | None
     failure: str | None
 
     @classmethod
-    def of(cls, hr_import: HrImport) -> "ImportView":
-        fields = hr_import.model_dump(include=set(cls.model_fields) - {"rows"})
-        return cls(**fields, **hr_import.tally.model_dump())
+    def of(cls, hr_import: HrImport, reader: ImportReader, queue: Sequence[HrImport]) -> "ImportView":
+        """``queue``: the unfinished imports of people."""
+        before = queue_before(hr_import, queue) if hr_import.state == "received" else None
+        shown = {
+            **hr_import.model_dump(include=set(cls.model_fields) - {"rows"}),
+            **hr_import.tally.model_dump(),
+            "held_rows": len(hr_import.held_lines or ()),
+            "waits_behind": None if before is None else len(before),
+            "waits_for": before[0].import_id if before else None,
+        }
+        return cls(**shown | dict.fromkeys(HIDDEN_IMPORT_FIELDS[reader]))
+
+
+_HIDDEN_FROM_SERVICES = (
+    "running_pairings", "touched_pairings", "held_rows", "waits_for", "uploaded_by", "released_by", "cancelled_by",
+)  # fmt: skip
+HIDDEN_IMPORT_FIELDS: Final[Mapping[ImportReader, tuple[str, ...]]] = {
+    "admin": (),
+    "service": _HIDDEN_FROM_SERVICES,
+    "coordinator": (*_HIDDEN_FROM_SERVICES, "total", "created", "changed", "unchanged", "remarks"),
+}
+
+
+class HeldPairingView(BaseModel):
+    """A running pairing that the held rows of an import touch."""
+
+    pairing_id: str
+    programme_id: str
+    members: list["PairedMemberView"]
+
+
+class PairedMemberView(BaseModel):
+    member_id: str
+    name: str | None
+    side: str
 
 
 class IssueView(BaseModel):

@@ -30,6 +30,7 @@ from tests.journey.stack import Stack
 
 A, B, C = "authz-a", "authz-b", "authz-c"
 REASON = "conflict_of_interest"
+INVITED = b"external_id\nAZ-BOSS\n"
 LATER = "2200-01-01T09:00:00Z"
 
 
@@ -150,10 +151,11 @@ def assemble(stack: Stack) -> Actors:
     stack.settle()
     cast = Actors(stack, ids, {}, {}, {})
     cast = Actors(stack, ids, _pairings(cast), _rounds(cast), _requests(cast))
-    for who in ("coordinator", "admin"):
-        api = cast.coordinator(A, "profiles") if who == "coordinator" else cast.admin("profiles")
-        answer = api.post("/imports", content=csv_of(above), headers={"Content-Type": "text/csv"})
-        cast.imports[who] = ok(answer)["import_id"]
+    csv = {"Content-Type": "text/csv"}
+    invited = cast.coordinator(A, "profiles").post(f"/programmes/{A}/invitations", content=INVITED, headers=csv)
+    cast.imports["coordinator"] = ok(invited)["import_id"]
+    for who, api in (("admin", cast.admin("profiles")), ("service", cast.api("profiles", None, "service"))):
+        cast.imports[who] = ok(api.post("/imports", content=csv_of(above), headers=csv))["import_id"]
     cast.care.update(_care(cast))
     cast.suggestions.update(_suggestions(cast))
     return cast
@@ -275,5 +277,7 @@ def body_of(method: str, path: str, cast: Actors, *, mine: bool) -> dict[str, An
     }
     if f"{method} {path}" == "POST /imports":
         return {"content": csv_of([JourneyPerson("AZ-BOSS", "senior", "Boss Authz", level=18)])}
+    if f"{method} {path}" == "POST /programmes/{programme}/invitations":
+        return {"content": INVITED}
     body = bodies.get(f"{method} {path}")
     return {} if body is None else {"json": body}

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import httpx
 
+from chassis.web.dev_tokens import issue_token
+from cli.installation import ISSUER
 from tests.journey.conditions import QUIET_MACHINE_S, wait_until
 from tests.journey.stack import Stack
 
@@ -250,6 +252,11 @@ def _own(stack: Stack, member: str) -> str:
 
 def admin(stack: Stack) -> str:
     return _token(stack, None, ("admin",), ())
+
+
+def second_admin(stack: Stack) -> str:
+    """Another admin, since nobody releases their own import."""
+    return issue_token(stack.data, None, ("admin",), (), subject="second-admin", issuer=stack.urls[ISSUER])
 
 
 def _coordinating(stack: Stack, programme: str) -> str:

@@ -35,8 +35,9 @@ MEANT = {
     "all, apart": "all",
     "theirs, apart": "theirs",
     "of 5 people or more": "all",
-    "invites to theirs": "all",
     "of HR": "all",
+    "its sources": "theirs",
+    "all, not own": "all",
     "the contact": "-",
 }
 """The simple meaning of a cell; further restrictions have tests of their own."""
@@ -114,8 +115,9 @@ def filled(row: AccessRow, role: str, cast: Actors, *, mine: bool) -> str:
         if row.path.startswith("/suggestions")
         else "",
     }
+    uploader = "service" if role == "service" else "coordinator"
     path = row.path.replace("{programme}", programme)
-    path = path.replace("{version}", "0").replace("{import_id}", cast.imports["coordinator" if mine else "admin"])
+    path = path.replace("{version}", "0").replace("{import_id}", cast.imports[uploader if mine else "admin"])
     path = path.replace("{id}", ids.get("/" + row.path.split("/")[1], "")).replace("{milestone}", "day_0")
     path = path.replace("{notification}", cast.care["message" if mine else "another's message"])
     path = path.replace("{other}", ids["/rounds"]).replace("{adjustment}", "none")
@@ -127,7 +129,9 @@ def call(row: AccessRow, role: str, cast: Actors, *, mine: bool) -> httpx.Respon
     programmes = (A, C) if role == "coordinator" else ()
     api = cast.api(row.service, asker_of(row, role, cast), role, programmes=programmes)
     query = {"programme_id": A if mine else B} if str(row) == "GET /pairings" and role == "coordinator" else None
-    headers = {"Content-Type": "text/csv"} if str(row) == "POST /imports" else None
+    if str(row) == "POST /imports" and not mine:
+        query = {"source": "another"}
+    headers = {"Content-Type": "text/csv"} if str(row) in UPLOADS else None
     sent = body_of(row.method, row.path, cast, mine=mine)
     return api.request(row.method, filled(row, role, cast, mine=mine), params=query, headers=headers, **sent)
 
@@ -146,6 +150,7 @@ def refused(answer: httpx.Response) -> bool:
     return answer.status_code in (403, 404) or answer.json().get("code") == "not_enrolled"
 
 
+UPLOADS = {"POST /imports", "POST /programmes/{programme}/invitations"}
 LISTS = {"GET /members", "GET /imports", "GET /pairings", "GET /requests", "GET /checkins", "GET /inbox"}
 ABOUT_THE_ASKER = {"GET /inbox/unread", "GET /preferences", "PUT /preferences"}
 """Routes that can name no other person."""
@@ -538,7 +543,7 @@ def try_all(secrets: Secrets, *, reading: bool) -> dict[int, int]:
 
     def ask(request: Attempt) -> int:
         viewer, method, path, filled, api, sent = request
-        headers = {"Content-Type": "text/csv"} if path == "/imports" and method == "POST" else None
+        headers = {"Content-Type": "text/csv"} if f"{method} {path}" in UPLOADS else None
         answer = api.request(method, filled, params=QUERY if reading else None, headers=headers, **sent)
         leaks = secrets.found_in(answer.text + str(dict(answer.headers)), viewer.partition(",")[0])
         assert not leaks, f"{viewer}: {method} {filled}: {leaks}"

@@ -28,6 +28,7 @@ from tests.journey.people import (
     imported,
     ok,
     partners,
+    second_admin,
 )
 from tests.journey.stack import Stack
 from tests.journey.subscriber import MAY_READ, TOGETHER, OtherSystem
@@ -120,7 +121,7 @@ def release_if_it_waits(story: JourneyStory, import_id: str) -> None:
         "the import done or waiting",
     )
     if settled == "waiting_for_release":
-        ok(api.post(f"/imports/{import_id}/release"))
+        ok(story.stack.api("profiles", second_admin(story.stack)).post(f"/imports/{import_id}/release"))
 
 
 def erased(answer: Any) -> Json | None:

@@ -33,6 +33,7 @@ from tests.journey.people import (
     imported,
     ok,
     partners,
+    second_admin,
 )
 from tests.journey.stack import Stack
 from tests.journey.subscriber import MAY_READ, OtherSystem, SubscriberEvent
@@ -439,7 +440,7 @@ class TestMonths:
             "the import done or waiting",
         )
         if settled == "waiting_for_release":
-            ok(api.post(f"/imports/{leaving}/release"))
+            ok(months.stack.api("profiles", second_admin(months.stack)).post(f"/imports/{leaving}/release"))
         imported(months.stack, leaving)
         months.stack.rest()
         assert months.pairing("quiet")["end_kind"] == "not_started"

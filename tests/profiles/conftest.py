@@ -21,6 +21,7 @@ from contracts.programmes import Labels, ProgrammeChanged, ProgrammeSettings
 from deploy.local import stack
 from services.profiles.__main__ import build
 from services.profiles.domain.person import Person
+from services.profiles.settings import ProfilesSettings
 from services.profiles.store import Profiles
 
 SIDES: tuple[Side, Side] = ("senior", "junior")
@@ -52,8 +53,12 @@ class ProfilesHarness:
     async def restart(self) -> None:
         self.chassis.mongo.close()
         self.chassis = Chassis("profiles", self.settings)
-        self.service = build(self.chassis)
+        self.service = build(self.chassis, self.profiles.settings)
         await self.chassis.prepare_database()
+
+    def configure(self, **settings: Any) -> None:
+        """Give the service other settings of its own."""
+        self.service = build(self.chassis, ProfilesSettings(**settings))
 
     def client(
         self, *roles: Role, member: str | None = None, programmes: tuple[str, ...] = (), subject: str | None = None
@@ -84,6 +89,11 @@ class ProfilesHarness:
         for aggregates in (self.profiles.persons, self.profiles.imports):
             now = self.chassis.clock.machine_now()
             await aggregates.collection.update_many({"lease": {"$ne": None}}, {"$set": {"lease": now}})
+
+    async def let_run(self, import_id: str) -> dict[str, Any]:
+        """Run everything that is due, and return the import afterwards."""
+        await self.sweep()
+        return await self.load_import(import_id)
 
     async def start_import(self, csv: str | bytes, **query: str) -> str:
         async with self.client("admin") as admin:

@@ -64,6 +64,7 @@ class TestErasedData:
         assert cy.place.line == (al.member_id,)
 
     async def test_a_waiting_import_is_closed_and_its_file_deleted(self, harness: ProfilesHarness) -> None:
+        harness.configure(release_from=1)
         await harness.import_file(FILE)
         pair = [(await harness.member(id)).member_id for id in ("e1", "e3")]
         await harness.project_events(pairing("pair", *pair, now=harness.chassis.clock.now()))

@@ -8,8 +8,10 @@ from collections.abc import Collection
 from typing import Final, Literal
 
 from services.profiles.domain.enrolment import Programmes
+from services.profiles.domain.imports import HrImport
 from services.profiles.domain.person import Person
 
+ImportReader = Literal["admin", "service", "coordinator"]
 Relation = Literal["self", "admin", "service", "coordinator", "stranger"]
 TAKING_PART: Final = ("enrolled", "ready")
 """The states of an enrolment in which the coordinators of its programme see the person."""
@@ -42,3 +44,20 @@ def relation_to_member(
         enrolment.programme_id in coordinated and enrolment.state in TAKING_PART for enrolment in person.enrolments
     )
     return "coordinator" if takes_part else "stranger"
+
+
+def import_reader(
+    hr_import: HrImport, subject: str, roles: Collection[str], coordinated: Collection[str]
+) -> ImportReader | None:
+    """As whom a caller reads this import; None: the caller may not know that it exists.
+
+    Others than admins read what they uploaded themselves: a service HR's files, a coordinator lists of invitations to
+    programmes that they still look after.
+    """
+    if "admin" in roles:
+        return "admin"
+    if hr_import.uploaded_by != subject:
+        return None
+    if hr_import.kind == "people":
+        return "service" if "service" in roles and hr_import.invites_to is None else None
+    return "coordinator" if hr_import.programme_id in coordinated else None

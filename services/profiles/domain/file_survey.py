@@ -7,6 +7,8 @@ from services.profiles.domain.person import OrgPosition, Person
 from services.profiles.domain.row_parser import FileHeader, ImportRow, Issue
 
 MAX_LINES_NAMED = 5  # lines named of a circle of managers
+MAX_UNKNOWN_MANAGERS = 0.1  # share of the rows; more of them mean a wrong column, and would dissolve reporting lines
+MIN_UNKNOWN_MANAGERS = 3  # rows; fewer are typing errors, also in a short file
 
 
 class FileSurvey:
@@ -32,10 +34,15 @@ class FileSurvey:
         self._circles: Mapping[str, Sequence[str]] = {}
 
     @property
-    def failure(self) -> str | None:
-        """The code of the problem that prevents the import of the whole file, or None."""
+    def header_failure(self) -> str | None:
+        """The code of the problem of the header that prevents the import of the whole file, or None."""
         refusing = [issue.code for issue in self.header.issues if issue.refused]
         return refusing[0] if refusing else None
+
+    @property
+    def failure(self) -> str | None:
+        """As ``header_failure``; a file without rows is one, too."""
+        return self.header_failure or (None if self.row_count else "no_rows")
 
     def add_rows(self, rows: Sequence[ImportRow], members: Mapping[str, str | None]) -> None:
         for row in rows:
@@ -68,6 +75,36 @@ class FileSurvey:
         self.unresolved = frozenset(
             member for member in self._manager_ref if member in self._circles or self._manager_of.get(member) is None
         )
+
+    def lines_without_manager(self) -> list[int]:
+        """The lines of rows whose manager nobody knows. A circle of managers is another matter."""
+        return sorted(self.lines[member] for member in self.unresolved if member not in self._circles)
+
+    def lacks_managers(self) -> bool:
+        """Whether so many managers are unknown that the file must be wrong."""
+        unknown = len(self.lines_without_manager())
+        return unknown >= MIN_UNKNOWN_MANAGERS and unknown > self.row_count * MAX_UNKNOWN_MANAGERS
+
+    def manager_issues(self) -> list[Issue]:
+        """The report of a file that ``lacks_managers``."""
+        lines = self.lines_without_manager()
+        text = (
+            f"the managers of {len(lines)} of {self.row_count} rows are unknown, so nothing was imported; write their "
+            "external ids, or leave the column out"
+        )
+        unknown = "nobody has the external id of this manager"
+        return [
+            Issue(1, "manager", "unknown_managers", text),
+            *(Issue(line, "manager", "unknown_manager", unknown) for line in lines),
+        ]
+
+    def keep_managers(self, former: Mapping[str, str | None], persons: Mapping[str, Person]) -> None:
+        """Let these members keep their managers, as if the file did not name them.
+
+        ``former``: member id -> manager. ``persons``: these managers and the managers above them, by member id.
+        """
+        self._add_managers(persons)
+        self._manager_of |= former
 
     def restore_former_managers(self, former: Mapping[str, str | None], persons: Mapping[str, Person]) -> None:
         """Let members without a usable manager keep their former one.

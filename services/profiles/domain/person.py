@@ -243,7 +243,7 @@ def _resolve_topics(person: Person) -> ResolvedTopics:
 
 def _employment_end(hr: HrRecord, employment: EmploymentState) -> datetime | None:
     """The morning after the last day at work, in UTC."""
-    if hr.employed_until is None or employment == "left":
+    if hr.employed_until in (None, date.max) or employment == "left":
         return None
     return datetime.combine(hr.employed_until + timedelta(days=1), time(), UTC)
 

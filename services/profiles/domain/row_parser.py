@@ -8,10 +8,13 @@ field, because they are stored longer than the person.
 import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache, lru_cache
 from typing import Final, TypeVar, cast, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from contracts.profiles import Depth
 from contracts.text import FAULT_MESSAGES, Fault, find_fault
@@ -34,10 +37,14 @@ OPTIONAL_COLUMNS: Final = (
     "source", "email", "site", "discipline", "level_scheme", "manager", "evaluators", "employment", "employed_until",
     "locale", "time_zone", "languages", "programme", "side", "capacity", "experience", "offers", "seeks",
 )  # fmt: skip
+PEOPLE_COLUMNS: Final = (REQUIRED_COLUMNS, OPTIONAL_COLUMNS)
 MAX_FIELD_CHARS = 4000
 CACHED_TEXTS = 4096  # parsed texts that recur in many rows and identify nobody: departments, languages, topics
 FORMULA_PREFIXES = ("=", "+", "@", "-")  # a spreadsheet would run a cell that begins like this
 _FAULT_CODES: Final[Mapping[Fault, str]] = {"control": "control_character", "line_break": "control_character"}
+FIRST_YEAR, LAST_YEAR = 1900, 2199  # of dates; outside, it is a typing error, and later days cannot be counted
+NO_END_DATES = frozenset({date(9999, 12, 31), date(4712, 12, 31), date(2999, 12, 31)})  # "no end" in HR systems
+_BARE_CR = re.compile(rb"\r(?!\n)")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 
@@ -46,13 +53,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """A problem in the file. ``refused``: its row was not imported."""
+    """A problem in the file. ``refused``: its row was not imported. ``admins_only``: it would tell who exists."""
 
     line: int
     column: str
     code: str
     message: str
     refused: bool = True
+    admins_only: bool = False
+
+    def for_admins(self) -> "Issue":
+        return replace(self, refused=False, admins_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +98,16 @@ class FileHeader:
         return tuple(name for name in REQUIRED_COLUMNS if name not in self.names)
 
 
-def read_header(record: CsvRecord) -> FileHeader:
-    """Read the first record. An unknown column is remarked; a missing or repeated one refuses the whole file."""
+def read_header(record: CsvRecord, columns: tuple[Sequence[str], Sequence[str]] = PEOPLE_COLUMNS) -> FileHeader:
+    """Read the first record. ``columns``: the required and the optional ones.
+
+    An unknown column is remarked; a missing or repeated one refuses the whole file.
+    """
     line = record.line
+    required, optional = columns
+    if _BARE_CR.search(record.data):
+        text = "the lines end with CR alone; save the file with line ends LF or CRLF"
+        return FileHeader((), (Issue(line, "", "line_ends", text),))
     if not record.is_complete:
         return FileHeader((), (Issue(line, "", "too_long", "the header row is longer than the limit"),))
     try:
@@ -98,21 +116,19 @@ def read_header(record: CsvRecord) -> FileHeader:
         return FileHeader((), (Issue(line, "", "not_utf8", "the file is not UTF-8"),))
     names = tuple(name.strip().lower() for name in _split_cells(text))
     issues = [
-        Issue(line, name, "missing_column", f"the column {name!r} is missing")
-        for name in REQUIRED_COLUMNS
-        if name not in names
+        Issue(line, name, "missing_column", f"the column {name!r} is missing") for name in required if name not in names
     ]
     issues += [
         Issue(line, name, "repeated_column", f"the column {name!r} occurs more than once")
         for name in dict.fromkeys(names)
-        if name in REQUIRED_COLUMNS + OPTIONAL_COLUMNS and names.count(name) > 1
+        if name in (*required, *optional) and names.count(name) > 1
     ]
     issues += [
         Issue(
             line, f"column {position}", "unknown_column", f"column {position} is unknown and is not read", refused=False
         )
         for position, name in enumerate(names, 1)
-        if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS
+        if name not in (*required, *optional)
     ]
     return FileHeader(names, tuple(issues))
 
@@ -123,22 +139,27 @@ class RowReader:
 
     header: FileHeader
     source: str = "hr"
+    sources: tuple[str, ...] | None = None
+    """The sources whose people the file may change; None: all."""
 
     def read(self, record: CsvRecord) -> ImportRow | list[Issue]:
         """The row, or all of its problems, not only the first one."""
         columns = self.header.names
         try:
-            fields = _split_record(record, columns)
+            fields = split_record(record, columns)
         except MalformedField as error:
             return [Issue(record.line, error.column, error.code, error.message)]
-        return _RowParser(record.line, dict(zip(columns, fields, strict=True)), self.source).parse_row()
+        row = _RowParser(record.line, dict(zip(columns, fields, strict=True)), self.source).parse_row()
+        if isinstance(row, ImportRow) and self.sources is not None and row.hr.external_id.source not in self.sources:
+            return [Issue(record.line, "source", "other_source", "this file may not change people of that source")]
+        return row
 
 
 def is_blank(record: CsvRecord) -> bool:
     return record.is_complete and not record.data.strip(b" \t\r\n,")
 
 
-def _split_record(record: CsvRecord, columns: Sequence[str]) -> list[str]:
+def split_record(record: CsvRecord, columns: Sequence[str]) -> list[str]:
     """The fields of one record, as many as there are columns. Raises ``MalformedField``."""
     if not record.is_complete:
         cells = _split_cells(record.data.decode("latin-1").replace("\n", " "))
@@ -183,8 +204,8 @@ def _find_undecodable_column(data: bytes, columns: Sequence[str]) -> str:
     return columns[0]
 
 
-class _RowParser:
-    """Parses one row and collects all of its problems."""
+class FieldParser:
+    """Parses the fields of one row and collects all of its problems."""
 
     def __init__(self, line: int, fields: dict[str, str], source: str) -> None:
         self.line = line
@@ -193,49 +214,7 @@ class _RowParser:
         self.issues: list[Issue] = []
         self.remarks: list[Issue] = []
 
-    def parse_row(self) -> ImportRow | list[Issue]:
-        optional = self._optional
-        source, external_id = optional("source", _parse_id) or self.source, self._required("external_id", _parse_id)
-        hr = {
-            "name": self._required("name", _parse_name),
-            "email": optional("email", _parse_email),
-            "organisation_id": self._required("organisation", _parse_code),
-            "department_id": self._required("department", _parse_code),
-            "site_id": optional("site", _parse_code),
-            "discipline_id": optional("discipline", _parse_code),
-            "level": self._level(),
-            "employment": optional("employment", _parse_employment) or "active",
-            "employed_until": optional("employed_until", _parse_date),
-            "locale": optional("locale", _parse_language),
-            "time_zone": optional("time_zone", _parse_time_zone),
-        }
-        suggested = {
-            "languages": optional("languages", _parse_languages) or (),
-            "experience_band": optional("experience", _parse_experience_band),
-            "offers": self._topics("offers", _parse_offers),
-            "seeks": self._topics("seeks", _parse_seeks),
-        }
-        manager, evaluators = optional("manager", _parse_id), optional("evaluators", _parse_ids) or ()
-        invitation = self._invitation()
-        if self.issues:
-            return self.issues
-        record = HrRecord.model_validate(
-            hr
-            | {
-                "external_id": ExternalId(source=source, id=external_id),
-                "suggested": HrSuggestions.model_validate(suggested),
-            }
-        )
-        return ImportRow(
-            self.line,
-            record,
-            None if manager is None else external_ref(source, manager),
-            tuple(external_ref(source, evaluator) for evaluator in evaluators),
-            invitation,
-            tuple(self.remarks),
-        )
-
-    def _optional(self, column: str, read: Callable[[str], T]) -> T | None:
+    def optional(self, column: str, read: Callable[[str], T]) -> T | None:
         text = self.fields.get(column)
         if not text or not (text := text.strip()):
             return None
@@ -249,21 +228,75 @@ class _RowParser:
             return read(text)
         except MalformedField as error:
             self.issues.append(Issue(self.line, column, error.code, error.message))
-            return None
+        except ValidationError as error:
+            self.issues.append(Issue(self.line, column, *_describe_invalid(error)))
+        return None
 
-    def _required(self, column: str, read: Callable[[str], str]) -> str:
+    def required(self, column: str, read: Callable[[str], str]) -> str:
         if not self.fields.get(column, "").strip():
             self.issues.append(Issue(self.line, column, "missing", "the field is empty"))
             return ""
-        return self._optional(column, read) or ""
+        return self.optional(column, read) or ""
+
+
+class _RowParser(FieldParser):
+    """Parses one row of HR's file."""
+
+    def parse_row(self) -> ImportRow | list[Issue]:
+        optional = self.optional
+        source, external_id = optional("source", parse_id) or self.source, self.required("external_id", parse_id)
+        hr = {
+            "name": self.required("name", _parse_name),
+            "email": optional("email", parse_email),
+            "organisation_id": self.required("organisation", _parse_code),
+            "department_id": self.required("department", _parse_code),
+            "site_id": optional("site", _parse_code),
+            "discipline_id": optional("discipline", _parse_code),
+            "level": self._level(),
+            "employment": optional("employment", _parse_employment) or "active",
+            "employed_until": optional("employed_until", _parse_last_day),
+            "locale": optional("locale", _parse_language),
+            "time_zone": optional("time_zone", _parse_time_zone),
+        }
+        suggested = {
+            "languages": optional("languages", _parse_languages) or (),
+            "experience_band": optional("experience", _parse_experience_band),
+            "offers": self._topics("offers", _parse_offers),
+            "seeks": self._topics("seeks", _parse_seeks),
+        }
+        manager, evaluators = optional("manager", parse_id), optional("evaluators", _parse_ids) or ()
+        invitation = self._invitation()
+        if self.issues:
+            return self.issues
+        try:
+            record = HrRecord.model_validate(
+                hr
+                | {
+                    "external_id": ExternalId(source=source, id=external_id),
+                    "suggested": HrSuggestions.model_validate(suggested),
+                }
+            )
+        except ValidationError as error:
+            return [
+                Issue(self.line, _COLUMN_OF_FIELD.get(str(detail["loc"][0]), str(detail["loc"][0])), *_text_of(detail))
+                for detail in error.errors(include_input=False, include_url=False)
+            ]
+        return ImportRow(
+            self.line,
+            record,
+            None if manager is None else external_ref(source, manager),
+            tuple(external_ref(source, evaluator) for evaluator in evaluators),
+            invitation,
+            tuple(self.remarks),
+        )
 
     def _level(self) -> Grade | None:
-        scheme = (self._optional("level_scheme", _parse_id) or COMMON_SCALE).casefold()
-        return self._optional("level", lambda text: _parse_grade(scheme, text))
+        scheme = (self.optional("level_scheme", parse_id) or COMMON_SCALE).casefold()
+        return self.optional("level", lambda text: _parse_grade(scheme, text))
 
     def _invitation(self) -> Invitation | None:
-        programme, side = self._optional("programme", _parse_programme_id), self._optional("side", _parse_side)
-        capacity = self._optional("capacity", lambda text: _parse_whole_number(text, 20, "bad_capacity"))
+        programme, side = self.optional("programme", _parse_programme_id), self.optional("side", parse_side)
+        capacity = self.optional("capacity", parse_capacity)
         if programme is None:
             return None
         if self.issues:
@@ -271,7 +304,7 @@ class _RowParser:
         return Invitation(programme_id=programme, side=side or "either", capacity=capacity)
 
     def _topics(self, column: str, read: Callable[[str], tuple[T, ...]]) -> tuple[T, ...]:
-        topics = self._optional(column, read) or ()
+        topics = self.optional(column, read) or ()
         if any(resolve_topic(cast("OfferEntry | SeekEntry", topic).topic) is None for topic in topics):
             self.remarks.append(
                 Issue(
@@ -285,6 +318,28 @@ class _RowParser:
         return topics
 
 
+_COLUMN_OF_FIELD: Final = {
+    "id": "external_id",
+    "organisation_id": "organisation",
+    "department_id": "department",
+    "site_id": "site",
+    "discipline_id": "discipline",
+    "experience_band": "experience",
+}
+"""Field of ``HrRecord``, ``HrSuggestions`` or ``ExternalId`` -> column; the others have the same name."""
+
+
+def _describe_invalid(error: ValidationError) -> tuple[str, str]:
+    """Code and message of a value that the model refuses."""
+    return _text_of(error.errors(include_input=False, include_url=False)[0])
+
+
+def _text_of(detail: ErrorDetails) -> tuple[str, str]:
+    if detail["type"] == "string_too_long":
+        return "too_long", f"the field is longer than the limit of {detail['ctx']['max_length']} characters"
+    return "not_allowed", "the field contains something that is not allowed here"
+
+
 def _require_plain_text(text: str, max_chars: int) -> str:
     if len(text) > max_chars:
         raise MalformedField("", "too_long", f"the field is longer than the limit of {max_chars} characters")
@@ -293,7 +348,7 @@ def _require_plain_text(text: str, max_chars: int) -> str:
     return text
 
 
-def _parse_id(text: str) -> str:
+def parse_id(text: str) -> str:
     return _require_plain_text(text, 64)
 
 
@@ -301,6 +356,8 @@ def _parse_id(text: str) -> str:
 def _parse_code(text: str) -> str:
     """The id of an organisation, department, site or discipline: ``Human Resources`` -> ``human-resources``."""
     code = "-".join(_require_plain_text(text, 64).casefold().split())
+    if len(code) > 64:  # some letters grow, such as ß to ss
+        raise MalformedField("", "too_long", "written in small letters, the field is longer than 64 characters")
     if "@" in code:
         raise MalformedField("", "bad_code", "the value must not contain an @")
     return code
@@ -309,14 +366,14 @@ def _parse_code(text: str) -> str:
 def _parse_programme_id(text: str) -> str:
     if "@" in text or len(text.split()) != 1:
         raise MalformedField("", "bad_code", "the value must be the id of a programme")
-    return _parse_id(text)
+    return parse_id(text)
 
 
 def _parse_name(text: str) -> str:
     return _require_plain_text(text, 200)
 
 
-def _parse_email(text: str) -> str:
+def parse_email(text: str) -> str:
     if not _EMAIL.fullmatch(_require_plain_text(text, 320)):
         raise MalformedField("", "bad_email", "the value is not an e-mail address")
     return text.lower()
@@ -327,7 +384,7 @@ def _split_list(text: str) -> list[str]:
 
 
 def _parse_ids(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_parse_id(part) for part in _split_list(text)))
+    return tuple(dict.fromkeys(parse_id(part) for part in _split_list(text)))
 
 
 def _parse_choice(text: str, choices: Sequence[str], code: str) -> str:
@@ -340,15 +397,22 @@ def _parse_employment(text: str) -> EmploymentState:
     return cast("EmploymentState", _parse_choice(text, get_args(EmploymentState), "bad_employment"))
 
 
-def _parse_side(text: str) -> EitherSide:
+def parse_side(text: str) -> EitherSide:
     return cast("EitherSide", _parse_choice(text, get_args(EitherSide), "bad_side"))
 
 
-def _parse_date(text: str) -> date:
+def _parse_last_day(text: str) -> date | None:
+    """The last day at work; None for the dates by which HR systems say that there is no end."""
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise MalformedField("", "bad_date", "the date must be written like 2026-03-31") from None
+    if day in NO_END_DATES:
+        return None
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
+        text = f"the date is outside the years {FIRST_YEAR} to {LAST_YEAR}; leave it empty if there is no end"
+        raise MalformedField("", "bad_date", text)
+    return day
 
 
 @lru_cache(CACHED_TEXTS)
@@ -373,6 +437,10 @@ def _parse_whole_number(text: str, highest: int, code: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= highest):
         raise MalformedField("", code, f"the value must be a whole number from 0 to {highest}")
     return int(text)
+
+
+def parse_capacity(text: str) -> int:
+    return _parse_whole_number(text, 20, "bad_capacity")
 
 
 def _parse_experience_band(text: str) -> int:
