@@ -18,11 +18,15 @@ SERVERS = ("mongodb", "kafka", "consumer")
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """The result of one check. ``detail`` is for the operator and holds no data."""
+    """The result of one check. ``detail`` is for the operator and holds no data.
+
+    One that is not ``is_decisive`` is shown, and leaves the service healthy: a restart would not help.
+    """
 
     name: str
     ok: bool
     detail: str = ""
+    is_decisive: bool = True
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class HealthReport:
 
     @property
     def ok(self) -> bool:
-        return all(check.ok for check in self.checks)
+        return all(check.ok or not check.is_decisive for check in self.checks)
 
 
 @dataclass
@@ -59,6 +63,7 @@ class Health:
         self._dependencies = {name: HealthCheck(name, ok=False, detail="not reached yet") for name in servers}
         self._partitions: dict[str, _PartitionProgress] = {}
         self._failure: str | None = None
+        self._work: dict[str, HealthCheck] = {}
         self._is_draining = False
 
     def begin_drain(self) -> None:
@@ -72,6 +77,10 @@ class Health:
             since = self._machine_now()
             for partition in self._partitions.values():
                 partition.since, partition.end_at_since = since, partition.end
+
+    def report_work(self, name: str, trouble: str | None) -> None:
+        """Report whether some work stands still. Readiness shows it; the service stays ready."""
+        self._work[name] = HealthCheck(name, ok=trouble is None, detail=trouble or "", is_decisive=False)
 
     def report_progress(self, name: str, position: int, end: int) -> None:
         """Report one partition: ``position`` is the next offset to be handled, ``end`` the end of the partition."""
@@ -104,4 +113,4 @@ class Health:
     def check_readiness(self) -> HealthReport:
         drain = [HealthCheck("running", ok=False, detail="about to stop")] if self._is_draining else []
         failures = (check for check in self.check_liveness().checks if not check.ok)
-        return HealthReport((*self._dependencies.values(), *failures, *drain))
+        return HealthReport((*self._dependencies.values(), *failures, *drain, *self._work.values()))

@@ -9,7 +9,7 @@ from contracts.pairings import PairingState
 from contracts.privacy import PRIVACY
 from contracts.profiles import CONTACTS, PROFILES
 from contracts.programmes import ProgrammeChanged
-from services.profiles import due_work, import_routes, import_runner, routes
+from services.profiles import due_work, import_routes, import_runner, import_watch, routes
 from services.profiles.domain.imports import HrImport
 from services.profiles.domain.person import Person, public_contact, public_profile
 from services.profiles.handlers import registry
@@ -56,7 +56,10 @@ def build(chassis: Chassis, settings: ProfilesSettings | None = None) -> Service
             Sweep(profiles.persons, partial(due_work.forget_erased_person, profiles=profiles), on="lease"),
             Sweep(profiles.imports, partial(import_runner.drive_import, profiles=profiles), on="lease"),
         ],
-        background=[partial(due_work.resolve_topics_again, profiles)],
+        background=[
+            partial(due_work.resolve_topics_again, profiles),
+            partial(import_watch.watch_imports, profiles, chassis.health),
+        ],
     )
 
 

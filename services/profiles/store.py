@@ -26,7 +26,7 @@ PERSON_INDEXES: list[Index] = [
     ("enrolments.programme_id", "enrolments.state"),
     *((field,) for field in MENTIONING_FIELDS),
 ]
-IMPORT_INDEXES: list[Index] = [("state",), ("source", "received_at")]
+IMPORT_INDEXES: list[Index] = [("state",), ("source", "received_at"), ("uploaded_by",)]
 IMPORT_ERROR_INDEXES: list[Index] = [("import_id", "_id")]
 UPLOAD_INDEXES: list[Index] = [("upload_id",), ("at",)]
 PAIRING_INDEXES: list[Index] = [("state",)]

@@ -19,6 +19,7 @@ from pymongo import MongoClient, monitoring
 from chassis.core.settings import Settings
 from chassis.service import Chassis
 from chassis.sweeps import Sweep
+from chassis.web.authentication import Principal
 from services.feedback.__main__ import build as build_feedback
 from services.feedback.store import Feedback
 from services.matcher.__main__ import build as build_matcher
@@ -27,10 +28,12 @@ from services.matcher.domain.rounds.round import Round
 from services.notifier.__main__ import build as build_notifier
 from services.notifier.store import Notifier
 from services.profiles.__main__ import build as build_profiles
+from services.profiles.permissions import build_import_filter
 from services.profiles.store import LIVING, Profiles, build_member_filter, build_participant_filter
 from tests.production.second_store import run_second_store
 
 NOW = datetime(2027, 1, 4, 9, tzinfo=UTC)
+A_SERVICE = Principal("hr-job", None, frozenset({"service"}), frozenset())
 FILTERING_COMMANDS = {"find": "filter", "count": "query", "aggregate": "pipeline"}
 BUILDERS: dict[str, Callable[[Chassis], Any]] = {
     "matcher": build_matcher,
@@ -173,6 +176,11 @@ def profiles_queries(p: Profiles) -> list[Awaitable[object]]:
     return [
         p.find_mentioning("a"),
         p.unfinished_imports(),
+        p.unfinished_imports("people"),
+        consume(p.imports.find(build_import_filter(A_SERVICE, ["p"], unfinished=True), limit=50)),
+        p.imports.count({"source": "hr", "kind": {"$ne": "invitations"}, "received_at": {"$gt": "2027-01-01"}}),
+        consume(p.import_errors.find({"import_id": "i", "admins_only": {"$ne": True}}, limit=50, after="x")),
+        consume(p.persons.find({**LIVING, "hr.email": {"$in": ["a@example.org"]}})),
         p.running_pairings(),
         p.uploads.delete("u"),
         p.uploads.delete_abandoned("2027-01-01", ["u"]),

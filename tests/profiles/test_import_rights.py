@@ -188,7 +188,7 @@ class TestInvitationLists:
             "nobody": "zz@halden.example,,\nyy@halden.example,,\n,b0ss,\n" + bad_rows,
             "the same twice": "al@halden.example,,\n,e1,\n,boss,\n" + bad_rows,
         }
-        answers, known = {}, {}
+        answers, by_admin = {}, {}
         async with harness.client("coordinator", programmes=("p1",)) as coordinator, harness.client("admin") as admin:
             for name, content in lists.items():
                 import_id = (await invite(coordinator, "email,external_id,side\n" + content)).json()["import_id"]
@@ -198,13 +198,13 @@ class TestInvitationLists:
                 for own in ("import_id", "received_at", "finished_at", "size"):
                     del shown[own]
                 answers[name] = (shown, errors)
-                known[name] = [
+                by_admin[name] = [
                     error["line"] for error in (await read_import(admin, import_id))[1] if not error["refused"]
                 ]
             listed = (await coordinator.get("/members")).json()["items"]
         assert answers["everybody"] == answers["nobody"] == answers["the same twice"]
         assert [error["code"] for error in answers["nobody"][1]] == ["missing", "bad_side"]
-        assert known == {"everybody": [], "nobody": [2, 3, 4], "the same twice": []}
+        assert by_admin == {"everybody": [], "nobody": [2, 3, 4], "the same twice": []}
         assert listed == [], "an invitation alone shows nobody"
 
     async def test_a_shared_address_invites_nobody(self, harness: ProfilesHarness, people: dict[str, Person]) -> None:

@@ -211,7 +211,7 @@ class TestEmployment:
     def test_a_returning_employee_must_enrol_again(self) -> None:
         former = changed_person(import_row(ready_person(), employment="left"))
         returned = changed_person(import_row(former, employment="active"))
-        assert (returned.employment, returned.enrolments[0].state) == ("active", "left")
+        assert (returned.employment, returned.enrolments[0].state) == ("active", "invited")
 
 
 class TestPrivateData:

@@ -30,7 +30,10 @@ class SeenNotice(FrozenModel):
 
 
 class ProgrammeEnrolment(FrozenModel):
-    """The participation of one person in one programme."""
+    """The participation of one person in one programme.
+
+    ``left_with_job``: it ended because the employment did. Whoever leaves by themselves is not invited again.
+    """
 
     programme_id: str
     side: EitherSide = "either"
@@ -44,6 +47,7 @@ class ProgrammeEnrolment(FrozenModel):
     invited_at: Instant | None = None
     enrolled_at: Instant | None = None
     left_at: Instant | None = None
+    left_with_job: bool = False
 
     def to_public(self) -> profiles.Enrolment:
         return profiles.Enrolment(
@@ -128,7 +132,9 @@ def update_participation(
         programme_id=programme.programme_id, capacity=programme.settings.rules.default_capacity
     )
     if is_joining:
-        enrolment = enrolment.model_copy(update={"state": "enrolled", "enrolled_at": now, "left_at": None})
+        enrolment = enrolment.model_copy(
+            update={"state": "enrolled", "enrolled_at": now, "left_at": None, "left_with_job": False}
+        )
     return enrolment.model_copy(update=_collect_changes(enrolment, wish, now))
 
 
@@ -155,10 +161,23 @@ def _require_admission(programme: ProgrammeChanged, facts: ReadinessFacts) -> No
         raise CommandRejected("not_employed", "only people who work here can take part")
 
 
-def mark_left(enrolment: ProgrammeEnrolment, now: datetime) -> ProgrammeEnrolment:
+def mark_left(enrolment: ProgrammeEnrolment, now: datetime, *, with_job: bool = False) -> ProgrammeEnrolment:
     if enrolment.state == "left":
         return enrolment
-    return enrolment.model_copy(update={"state": "left", "left_at": now, "waiting_since": None})
+    return enrolment.model_copy(
+        update={"state": "left", "left_at": now, "waiting_since": None, "left_with_job": with_job}
+    )
+
+
+def invite_again(
+    enrolment: ProgrammeEnrolment, programme: ProgrammeChanged | None, now: datetime
+) -> ProgrammeEnrolment:
+    """The invitation of a person who works here again, where their enrolment ended with their former employment."""
+    if not enrolment.left_with_job or enrolment.state != "left" or programme is None or programme.state != "open":
+        return enrolment
+    return enrolment.model_copy(
+        update={"state": "invited", "invited_at": now, "left_at": None, "left_with_job": False, "enrolled_at": None}
+    )
 
 
 def missing_requirements(
@@ -184,7 +203,7 @@ def derive_state(
     if enrolment.state == "left":
         return enrolment
     if not facts.employed:
-        return mark_left(enrolment, now)
+        return mark_left(enrolment, now, with_job=True)
     if enrolment.state == "invited" or programme is None:
         return enrolment
     if missing_requirements(enrolment, programme, facts):

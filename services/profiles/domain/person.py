@@ -26,6 +26,7 @@ from services.profiles.domain.enrolment import (
     ReadinessFacts,
     create_invited,
     derive_state,
+    invite_again,
     mark_left,
     update_participation,
 )
@@ -214,10 +215,13 @@ def derive_consequences(before: Person | None, after: Person, programmes: Progra
         }
     )
     if after.enrolments:
-        facts = after.facts()
+        facts, enrolments = after.facts(), after.enrolments
+        if before is not None and before.employment == "left" and employment != "left":
+            enrolments = tuple(
+                invite_again(enrolment, programmes.get(enrolment.programme_id), now) for enrolment in enrolments
+            )
         enrolments = tuple(
-            derive_state(enrolment, programmes.get(enrolment.programme_id), facts, now)
-            for enrolment in after.enrolments
+            derive_state(enrolment, programmes.get(enrolment.programme_id), facts, now) for enrolment in enrolments
         )
         after = after.model_copy(update={"enrolments": enrolments})
     if before is None:
@@ -274,9 +278,8 @@ def apply_hr_record(
             "place": position,
         }
     )
-    if invitation is not None and after.enrolment_in(invitation.programme_id) is None:
-        invited = create_invited(invitation, programmes, now)
-        after = after.model_copy(update={"enrolments": (*after.enrolments, invited)})
+    if invitation is not None and _can_be_invited(after, invitation, employment_at(hr, now.date())):
+        after = _with_enrolment(after, create_invited(invitation, programmes, now))
     return derive_consequences(person, after, programmes, now)
 
 
@@ -355,12 +358,18 @@ def leave_programme(person: Person, programme_id: str, now: datetime) -> Person:
 
 
 def invite_person(person: Person, invitation: Invitation, programmes: Programmes, now: datetime) -> Person:
-    """Invite the person, unless they were invited before. A person who has left is not invited again."""
+    """Invite the person, unless they were invited before. A person who chose to leave is not invited again."""
     if invitation.programme_id not in programmes:
         raise NotFound("programme", code="unknown_programme", detail="there is no such programme")
-    if person.enrolment_in(invitation.programme_id) is not None:
+    if not _can_be_invited(person, invitation, person.employment):
         return person
     return _with_enrolment(person, create_invited(invitation, programmes, now))
+
+
+def _can_be_invited(person: Person, invitation: Invitation, employment: EmploymentState) -> bool:
+    """Whether the person was never invited, or works here again after the enrolment ended with the employment."""
+    enrolment = person.enrolment_in(invitation.programme_id)
+    return enrolment is None or (enrolment.state == "left" and enrolment.left_with_job and employment != "left")
 
 
 def add_external_id(person: Person, external_id: ExternalId) -> Person:
