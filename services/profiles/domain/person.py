@@ -278,8 +278,8 @@ def apply_hr_record(
             "place": position,
         }
     )
-    if invitation is not None and _can_be_invited(after, invitation, employment_at(hr, now.date())):
-        after = _with_enrolment(after, create_invited(invitation, programmes, now))
+    if invitation is not None:
+        after = _invite(after, invitation, employment_at(hr, now.date()), programmes, now)
     return derive_consequences(person, after, programmes, now)
 
 
@@ -361,15 +361,19 @@ def invite_person(person: Person, invitation: Invitation, programmes: Programmes
     """Invite the person, unless they were invited before. A person who chose to leave is not invited again."""
     if invitation.programme_id not in programmes:
         raise NotFound("programme", code="unknown_programme", detail="there is no such programme")
-    if not _can_be_invited(person, invitation, person.employment):
-        return person
-    return _with_enrolment(person, create_invited(invitation, programmes, now))
+    return _invite(person, invitation, person.employment, programmes, now)
 
 
-def _can_be_invited(person: Person, invitation: Invitation, employment: EmploymentState) -> bool:
-    """Whether the person was never invited, or works here again after the enrolment ended with the employment."""
+def _invite(
+    person: Person, invitation: Invitation, employment: EmploymentState, programmes: Programmes, now: datetime
+) -> Person:
+    """Invite a person for the first time, or one who works here again. An enrolment that ended keeps its answers."""
     enrolment = person.enrolment_in(invitation.programme_id)
-    return enrolment is None or (enrolment.state == "left" and enrolment.left_with_job and employment != "left")
+    if enrolment is None:
+        return _with_enrolment(person, create_invited(invitation, programmes, now))
+    if employment == "left":
+        return person
+    return _with_enrolment(person, invite_again(enrolment, programmes.get(invitation.programme_id), now))
 
 
 def add_external_id(person: Person, external_id: ExternalId) -> Person:
