@@ -19,6 +19,7 @@ from chassis.web.http import (
     command,
     forbidden,
     not_found,
+    require_known_person,
     set_etag,
     set_location,
 )
@@ -143,6 +144,7 @@ async def _receive(
         programme_id=programme_id,
         uploaded_by=principal.subject,
         uploader_member=principal.member_id,
+        has_known_uploader=principal.is_known_person or "admin" not in principal.roles,
         received_at=recorded_at,
         upload_id=file.id,
         chunks=file.pieces,
@@ -213,6 +215,7 @@ async def list_held_pairings(
 
     Left out are pairings in which the caller, or a person of their own line, takes part.
     """
+    require_known_person(principal)
     stored, _ = await _load_visible(profiles, import_id, principal)
     ids = [id for id in stored.state.held_pairings if id > (paging.after or "")]
     shown = ids[: paging.limit]
@@ -225,6 +228,7 @@ async def release_import(
     import_id: str, profiles: ProfilesContext, command: Annotated[Command, command("admin")]
 ) -> ImportView:
     """Let the held rows of an import take effect. This needs another person than the one who uploaded the file."""
+    require_known_person(command.principal)
     stored, _ = await _load_visible(profiles, import_id, command.principal)
     newer_imports = await profiles.imports.count(
         {

@@ -61,11 +61,18 @@ class ProfilesHarness:
         self.service = build(self.chassis, ProfilesSettings(**settings))
 
     def client(
-        self, *roles: Role, member: str | None = None, programmes: tuple[str, ...] = (), subject: str | None = None
+        self,
+        *roles: Role,
+        member: str | None = None,
+        programmes: tuple[str, ...] = (),
+        subject: str | None = None,
+        undeclared: bool = False,
     ) -> httpx.AsyncClient:
-        """A client of the HTTP API as this principal."""
+        """A client of the HTTP API as this principal. ``undeclared``: nobody knows who is behind the account."""
         token = subject or member or "-".join(roles)
-        self.tokens.principals[token] = Principal(token, member, frozenset(roles), frozenset(programmes))
+        self.tokens.principals[token] = Principal(
+            token, member, frozenset(roles), frozenset(programmes), no_member=member is None and not undeclared
+        )
         app = create_app(
             "profiles",
             self.settings,

@@ -250,6 +250,29 @@ class TestSecondPerson:
         result = await harness.let_run(import_id)
         assert (result["state"], result["changed"]) == (("done", 1) if status == 200 else ("waiting_for_release", 0))
 
+    async def test_undeclared_accounts_neither_hold_nor_release(
+        self, harness: ProfilesHarness, people: dict[str, Person]
+    ) -> None:
+        """Nobody knows whether the same person is behind both accounts, or takes part in one of the pairs."""
+        pair = people["e1"].member_id, people["e2"].member_id
+        await harness.project_events(pairing("pair", *pair, now=harness.chassis.clock.now()))
+        async with (
+            harness.client("admin", subject="declared") as declared,
+            harness.client("admin", subject="second") as second,
+            harness.client("admin", subject="undeclared", undeclared=True) as undeclared,
+        ):
+            first = (await declared.post("/imports", content=STOLEN)).json()["import_id"]
+            await harness.sweep()
+            for answer in (
+                await undeclared.post(f"/imports/{first}/release"),
+                await undeclared.get(f"/imports/{first}/pairings"),
+            ):
+                assert (answer.status_code, answer.json()["code"]) == (403, "undeclared_account")
+            other = (await undeclared.post("/imports", content=STOLEN)).json()["import_id"]
+            await harness.sweep()
+            refused = await second.post(f"/imports/{other}/release")
+        assert (refused.status_code, refused.json()["code"]) == (409, "undeclared_upload")
+
     async def test_any_admin_releases_the_file_of_a_service(
         self, harness: ProfilesHarness, people: dict[str, Person]
     ) -> None:

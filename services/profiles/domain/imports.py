@@ -61,7 +61,7 @@ class HrImport(ProfilesState):
     ``sources``: the sources whose people it may change; None: all. ``programme_id``: where a list of invitations
     invites to. ``attempts``: runs since the last progress. ``held_lines``: rows that wait for the release.
     ``held_pairings``: the first pairings that these rows touch. ``invites_to`` was set in a former version, where
-    coordinators sent HR's file.
+    coordinators sent HR's file. ``has_known_uploader``: whether it is known who is behind the account.
     """
 
     import_id: str
@@ -71,6 +71,7 @@ class HrImport(ProfilesState):
     programme_id: str | None = None
     uploaded_by: str
     uploader_member: str | None = None
+    has_known_uploader: bool = True
     received_at: Instant
     upload_id: str
     chunks: Count
@@ -191,6 +192,9 @@ def release_import(
     is_uploader = member_id is not None and member_id == current.uploader_member
     if released_by == current.uploaded_by or is_uploader:
         raise CommandRejected("own_upload", "you uploaded this file; another admin must look at it and release it")
+    if not current.has_known_uploader:
+        text = "nobody knows who is behind the account that uploaded this file; upload it with a declared account"
+        raise CommandRejected("undeclared_upload", text)
     if current.state != "waiting_for_release":
         raise CommandRejected("not_waiting", "this import is not waiting for a release")
     if has_newer:
