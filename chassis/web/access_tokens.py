@@ -101,6 +101,8 @@ def check_access_token(settings: Settings, header: Mapping[str, Any], claims: Ma
         raise NotAnAccessToken("it has a claim that only ID tokens have")
     if "events" in claims:
         raise NotAnAccessToken("it tells of an event, such as a logout")
+    if "cnf" in claims:
+        raise NotAnAccessToken("it is bound to a key (DPoP or mutual TLS), and no service checks the proof")
     for name, values in parse_claim_values(settings.access_token_claims).items():
         if not _has_value(find_claim(claims, name), values):
             raise NotAnAccessToken("a claim is not as VICEVERSA_ACCESS_TOKEN_CLAIMS says")

@@ -1,7 +1,7 @@
 """Applies the access policy of the domain to the caller of an endpoint.
 
-Whatever tells of single pairings passes ``pairing_for``, ``not_in_conflict`` or ``require_known_person``. They refuse
-an account of which nobody knows who is behind it.
+Whatever tells of single pairings passes ``pairing_for`` or ``not_in_conflict``. Both refuse an account of which nobody
+knows who is behind it.
 """
 
 from chassis.storage.aggregates import Stored

@@ -203,6 +203,18 @@ class TestPrivacy:
             await first.ask("coordinator:c:another", "POST", f"/programmes/{PROGRAMME}/rounds", {})
         ).status_code == 403
 
+    async def test_a_coordinator_sees_no_waiting_of_their_own_line(self, company: World) -> None:
+        """A free seat, or no partner, tells what became of a pairing."""
+        await company.open_programme()
+        await company.people(person("s"), person("t", line=("c",)), person("c", level=14))
+        first, round = company.replicas[0], await company.round(publish=False)
+        for path in (f"/programmes/{PROGRAMME}/free", f"/rounds/{round['round_id']}/unmatched"):
+            seen = {
+                token: {item["member_id"] for item in (await first.get(token, path))["items"]}
+                for token in (f"coordinator:c:{PROGRAMME}", "admin:c", "admin")
+            }
+            assert list(seen.values()) == [{"s"}, {"s"}, {"s", "t", "c"}]
+
 
 class TestPartnerChange:
     async def test_meetings_and_partner_changes_update_the_pairing(self, company: World) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from chassis.web.http import Page, Principal, build_page, require_known_person
+from chassis.web.http import Page, Principal, build_page
 from contracts.errors import NotFound
 from services.matcher.context import Matcher
 from services.matcher.dependencies import (
@@ -31,12 +31,16 @@ async def list_free_members(
     matcher: MatcherContext,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Page[FreeView]:
-    """Members with a free seat, for example after a change of partner; the longest wait comes first."""
-    require_known_person(principal)
+    """Members with a free seat, for example after a change of partner; the longest wait comes first.
+
+    The caller and the caller's line are left out: a free seat tells that a pairing has ended.
+    """
     programme = await programme_for(principal, id, "run_rounds", matcher.programmes)
     free = await find_free_members(programme, limit, matcher)
+    allowed = await not_in_conflict(principal, [{member.member.id} for member in free], matcher.members)
     now = matcher.clock.now()
-    return Page(items=[FreeView.of(member, now) for member in free])
+    shown = [member for member, is_visible in zip(free, allowed, strict=True) if is_visible]
+    return Page(items=[FreeView.of(member, now) for member in shown])
 
 
 @router.post("/programmes/{id}/suggestions")

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 from chassis.core.commands import Op
 from chassis.core.ids import derived_id
 from chassis.storage.mongo import Document
-from chassis.web.http import Page, Principal, RequestBody, build_page, require_known_person, set_location
+from chassis.web.http import Page, Principal, RequestBody, build_page, set_location
 from contracts.errors import CommandRejected
 from services.matcher.context import Matcher
 from services.matcher.dependencies import CoordinatorCommand, CoordinatorPrincipal, MatcherContext, Paging
@@ -95,12 +95,16 @@ async def list_proposals(
 async def list_unmatched(
     id: str, principal: CoordinatorPrincipal, paging: Paging, matcher: MatcherContext
 ) -> Page[LeftOverView]:
-    """Members without a partner, the reason, and by how much which rule would have to be relaxed."""
-    require_known_person(principal)
+    """Members without a partner, the reason, and by how much which rule would have to be relaxed.
+
+    The caller and the caller's line are left out.
+    """
     round = await load_round(id, principal, matcher)
     page = matcher.unmatched.page(round, limit=paging.fetch_limit, after=paging.after)
     items, after = await build_page(page, paging, lambda document: str(document["member_id"]))
-    return Page(items=[LeftOverView.of(document) for document in items], next=after)
+    allowed = await not_in_conflict(principal, [{document["member_id"]} for document in items], matcher.members)
+    shown = [document for document, is_visible in zip(items, allowed, strict=True) if is_visible]
+    return Page(items=[LeftOverView.of(document) for document in shown], next=after)
 
 
 @router.post("/rounds/{id}/publish", status_code=202)

@@ -119,6 +119,11 @@ class TestProviders:
         events: dict[str, Any] = {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}
         assert await rejection_code(verifier(tmp_path), token_of(events)) == "not_an_access_token"
 
+    @pytest.mark.parametrize("proof", [{"jkt": "x"}, {"x5t#S256": "x"}])
+    async def test_token_that_is_bound_to_a_key_is_refused(self, tmp_path: Path, proof: dict[str, str]) -> None:
+        """Taken as a bearer token, it would serve whoever has stolen it."""
+        assert await rejection_code(verifier(tmp_path), token_of({"cnf": proof})) == "not_an_access_token"
+
     def test_other_types_need_a_telling_claim(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VICEVERSA_TOKEN_TYPES", "at+jwt,JWT")
         with pytest.raises(Exception, match="VICEVERSA_ACCESS_TOKEN_CLAIMS"):
