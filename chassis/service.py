@@ -29,7 +29,7 @@ from chassis.messaging.consumer import Consumer
 from chassis.messaging.dead_letters import DeadLetters
 from chassis.messaging.guardian import Guardian
 from chassis.messaging.kafka import Producer
-from chassis.messaging.provisioning import provision_topics
+from chassis.messaging.provisioning import find_topics, provision_topics
 from chassis.messaging.reachability import start_producer
 from chassis.messaging.relay import Relay
 from chassis.messaging.subscriptions import HandlerRegistry
@@ -152,6 +152,10 @@ class Chassis:
             min_in_sync=settings.min_in_sync,
         )
 
+    async def find_topics(self, topics: Sequence[Topic]) -> list[Topic]:
+        """Those of the topics that the broker has."""
+        return await find_topics(self.settings.connection(), topics, self.settings.topic_prefix)
+
     def guardians(self) -> list[Guardian]:
         return [
             Guardian(
@@ -246,12 +250,23 @@ async def _wait_for_any(
 async def _run(chassis: Chassis, definition: ServiceDefinition[Any]) -> None:
     settings = chassis.settings
     own_topics = (dead_letters_of(chassis.service), retries_of(chassis.service))
-    topics = [*definition.handlers.topics(), *definition.publishes, *own_topics]
+    topics = list(dict.fromkeys([*definition.handlers.topics(), *definition.publishes, *own_topics]))
+    former: list[Topic] = []
+
+    async def prepare_topics() -> None:
+        await chassis.prepare_topics(topics)
+        former[:] = await chassis.find_topics(definition.handlers.former_topics())
+
     await _wait_for(chassis.health, "mongodb", chassis.prepare_database)
     await _wait_for(chassis.health, "kafka", partial(start_producer, chassis.producer, settings.connection()))
-    await _wait_for(chassis.health, "kafka", lambda: chassis.prepare_topics(list(dict.fromkeys(topics))))
+    await _wait_for(chassis.health, "kafka", prepare_topics)
     dead_letters = DeadLetters(
-        chassis.producer, settings.connection(), chassis.service, settings.topic_prefix, topics, chassis.clock
+        chassis.producer,
+        settings.connection(),
+        chassis.service,
+        settings.topic_prefix,
+        [*topics, *former],
+        chassis.clock,
     )
     consumer = Consumer(
         chassis.service,
@@ -263,6 +278,7 @@ async def _run(chassis: Chassis, definition: ServiceDefinition[Any]) -> None:
         prefix=settings.topic_prefix,
         group=settings.consumer_group(chassis.service),
         instance=settings.instance,
+        former_topics=former,
     )
     tasks = [asyncio.create_task(_supervise(name, work)) for name, work in _background_work(chassis, definition)]
     try:

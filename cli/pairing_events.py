@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from chassis.core.connection import Connection
 from chassis.messaging.kafka import read_key, read_topic
-from chassis.messaging.records import KafkaRecord
+from chassis.messaging.records import KafkaRecord, is_from_its_writer
 from cli.pairing_story import ReadEvent
 from contracts.catalogue import BY_TYPE
 from contracts.envelope import Envelope
@@ -44,13 +44,15 @@ async def _select_events(pairing_id: str, records: AsyncIterator[KafkaRecord]) -
 
 
 def _parse_event(record: KafkaRecord, pairing_id: str) -> ReadEvent | None:
-    """The event of a record; None when it is about something else, of an unknown type, or unreadable."""
+    """The event of a record; None when it is about something else, of an unknown type, unreadable, or foreign."""
     if record.value is None or pairing_id.encode() not in record.value:
         return None
     try:
         envelope = Envelope.from_headers(record.headers)
         kind = BY_TYPE.get(envelope.type)
         if kind is None or not issubclass(kind, PairingEvent | FeedbackEvent | NotificationEvent):
+            return None
+        if not is_from_its_writer(record, kind):
             return None
         data = kind.model_validate_json(record.value)
     except ValueError:

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from contracts.catalogue import EVENTS, SERVICE_TOPICS, TOPICS
-from contracts.envelope import Cleanup, EventData, Topic, schema_urn
+from contracts.envelope import Cleanup, EventData, Topic, schema_urn, source_of
 from contracts.examples import examples, headers_of
 
 Json = dict[str, JsonValue]
@@ -76,7 +76,7 @@ def document() -> Json:
 
 
 def _types(topic: Topic) -> list[type[EventData]]:
-    return [event for event in EVENTS if topic == event.TOPIC]
+    return [event for event in EVENTS if topic in event.topics()]
 
 
 def _message_names(topic: Topic) -> list[str]:
@@ -94,6 +94,12 @@ def _readers(topic: Topic) -> str:
     return "Anyone may read it."
 
 
+def _writers(topic: Topic) -> str:
+    if not topic.writers:
+        return "Only commands of an operator write it. "
+    return f"Only {topic.writers[0]} writes it, with the ce_source {source_of(topic.writers[0])}. "
+
+
 def _key(topic: Topic) -> str:
     return _types(topic)[0].KEY if topic in TOPICS else "the key of the failed record"
 
@@ -106,7 +112,7 @@ def _channel(topic: Topic) -> Json:
     if topic.cleanup != "compact":
         config["retention.ms"] = RETENTION_MS if topic.cleanup == "time" else -1
     partitions = f"{topic.partitions} partitions; the number never changes."
-    text = f"Key: {_key(topic)}. {CLEANUP_TEXT[topic.cleanup]} {partitions} {_readers(topic)}"
+    text = f"Key: {_key(topic)}. {CLEANUP_TEXT[topic.cleanup]} {partitions} {_writers(topic)}{_readers(topic)}"
     return {
         "address": "{prefix}" + topic.name,
         "description": text,
@@ -116,6 +122,7 @@ def _channel(topic: Topic) -> Json:
             "kafka": {"partitions": topic.partitions, "topicConfiguration": config, "bindingVersion": "0.5.0"}
         },
         "x-key": _key(topic),
+        "x-writers": list(topic.writers),
         "x-readers": list(topic.readers),
     }
 

@@ -2,8 +2,9 @@
 
 from contracts import feedback, notifications, pairings, privacy, profiles, programmes
 from contracts.envelope import EventData, Topic, dead_letters_of, retries_of
+from contracts.services import SERVICES as _SERVICES
 
-SERVICES = ("profiles", "matcher", "notifier", "feedback")
+SERVICES = _SERVICES
 
 TOPICS: tuple[Topic, ...] = (
     profiles.PROFILES,
@@ -16,8 +17,12 @@ TOPICS: tuple[Topic, ...] = (
     feedback.FEEDBACK,
     feedback.OUTCOMES,
     notifications.NOTIFICATIONS,
-    privacy.PRIVACY,
+    privacy.ERASURE_REQUESTS,
+    *privacy.ERASURE_COMPLETIONS,
 )
+
+FORMER_TOPICS: tuple[Topic, ...] = (privacy.PRIVACY,)
+"""Topics that only an earlier version wrote. They are read where they exist, and never created."""
 
 SERVICE_TOPICS: tuple[Topic, ...] = tuple(
     topic for service in SERVICES for topic in (dead_letters_of(service), retries_of(service))

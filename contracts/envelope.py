@@ -20,6 +20,9 @@ from contracts.base import FrozenModel
 CONTENT_TYPE = "application/json"
 SEQUENCE_DIGITS = 20  # zero padded, so that texts sort like numbers (CloudEvents extension "sequence")
 EPOCH = 2**40  # sequences of one epoch; a restored backup begins the next one
+MAX_EPOCHS = 2**10  # more backups than any installation restores
+MAX_EVENTS_OF_AN_EPOCH = 2**24  # more events than one aggregate has: one a minute for thirty years
+SOURCE_PREFIX = "/viceversa/"
 
 
 def _utc(value: datetime) -> datetime:
@@ -55,6 +58,8 @@ class Topic:
     """A topic by its logical name; the broker knows it as ``prefix + name``.
 
     ``cleanup``: *compact* keeps the newest record of each key, *time* keeps 90 days, *keep* keeps everything.
+    ``writers``: the services that publish on it, exactly one unless an earlier version wrote it. A record of anybody
+    else is foreign: it has no effect.
     ``readers``: the consumer groups that may read a restricted topic; empty means anyone.
     ``max_bytes``: the largest record.
     """
@@ -62,6 +67,7 @@ class Topic:
     name: str
     cleanup: Cleanup
     partitions: int = 12
+    writers: tuple[str, ...] = ()
     readers: tuple[str, ...] = ()
     max_bytes: int = 1_000_000
 
@@ -75,7 +81,7 @@ class Topic:
 
 def dead_letters_of(service: str) -> Topic:
     """The topic of records that ``service`` could not process; 64 KiB larger than its sources, for ``dl-*`` headers."""
-    return Topic(f"dead-letters.{service}", "time", max_bytes=1_000_000 + 64 * 1024)
+    return Topic(f"dead-letters.{service}", "time", writers=(service,), max_bytes=1_000_000 + 64 * 1024)
 
 
 def retries_of(service: str) -> Topic:
@@ -84,11 +90,18 @@ def retries_of(service: str) -> Topic:
 
 
 _TRACED_AS: dict[str, str] = {}
+_MOVED: "dict[tuple[str, str], type[EventData]]" = {}
 
 
 def traced_as(event_type: str) -> str | None:
     """The span attribute for the correlation id of this type's events; None if it has none."""
     return _TRACED_AS.get(event_type)
+
+
+def current_topic(event_type: str, topic: str, service: str) -> str:
+    """The topic on which ``service`` publishes an event that was saved for ``topic``, perhaps by an earlier version."""
+    moved = _MOVED.get((event_type, topic))
+    return moved.topic_of(service).name if moved else topic
 
 
 class EventData(FrozenModel):
@@ -106,12 +119,30 @@ class EventData(FrozenModel):
     CORRELATION: ClassVar[str | None] = None
     TRACED_AS: ClassVar[str | None] = None
     """The span attribute that carries the correlation id in traces."""
+    FORMER_TOPIC: ClassVar[Topic | None] = None
+    """The topic that an earlier version used. Its records are still read, and nothing is published on it."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if cls.TRACED_AS is not None and "TYPE" in cls.__dict__:
             _TRACED_AS[cls.TYPE] = cls.TRACED_AS
+        if cls.FORMER_TOPIC is not None and "TYPE" in cls.__dict__:
+            _MOVED[cls.TYPE, cls.FORMER_TOPIC.name] = cls
+
+    @classmethod
+    def topic_of(cls, service: str) -> Topic:  # noqa: ARG003 - for subclasses
+        """The topic on which ``service`` publishes this type. Only reports that every service gives differ in it."""
+        return cls.TOPIC
+
+    @classmethod
+    def topics(cls) -> tuple[Topic, ...]:
+        """Every topic on which this type is published."""
+        return (cls.TOPIC,)
+
+    def writer(self) -> str | None:
+        """The service that the data says it is from; None where the data does not say."""
+        return None
 
     def key(self) -> str:
         return str(getattr(self, self.KEY))
@@ -121,6 +152,20 @@ class EventData(FrozenModel):
 
     def correlation(self) -> str:
         return str(getattr(self, self.CORRELATION or self.KEY))
+
+
+def is_plausible(sequence: int) -> bool:
+    """Whether an aggregate can have reached this sequence. Readers refuse others, since a row that took one would
+    refuse every later event of its owner.
+    """
+    epoch, number = divmod(sequence, EPOCH)
+    return 0 <= epoch < MAX_EPOCHS and number <= MAX_EVENTS_OF_AN_EPOCH
+
+
+def repeats_an_attribute(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+    """Whether an attribute is there twice; which of the two counts would depend on the reader."""
+    names = [name for name, _ in headers if name in _ATTRIBUTE_HEADERS]
+    return len(names) != len(set(names))
 
 
 @dataclass(frozen=True)
@@ -184,7 +229,7 @@ class Envelope:
         attributes: dict[str, str] = {}
         if by_name.get("ce_specversion") != b"1.0":
             raise ValueError("ce_specversion is missing or not 1.0")
-        for name in ("id", "type", "source", "subject", "time", "sequence", "correlationid", "causationid"):
+        for name in _ATTRIBUTES:
             if (value := by_name.get(f"ce_{name}")) is not None:
                 attributes[name] = value.decode("utf-8")
         if (parent := by_name.get("traceparent")) is not None:
@@ -193,6 +238,9 @@ class Envelope:
             raise ValueError("ce_sequence is missing or not a number")
         return _ENVELOPE.validate_python((attributes,))[0]
 
+
+_ATTRIBUTES = ("id", "type", "source", "subject", "time", "sequence", "correlationid", "causationid")
+_ATTRIBUTE_HEADERS = frozenset({"ce_specversion", "traceparent", *(f"ce_{name}" for name in _ATTRIBUTES)})
 
 # Errors must not repeat their input. Pydantic reads that option from the outermost type; a dataclass cannot set it.
 _ENVELOPE = TypeAdapter(tuple[Envelope], config=ConfigDict(hide_input_in_errors=True))
@@ -204,4 +252,12 @@ def schema_urn(event_type: str) -> str:
 
 def source_of(service: str) -> str:
     """The ``ce_source`` of a service."""
-    return f"/viceversa/{service}"
+    return SOURCE_PREFIX + service
+
+
+def find_writer(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
+    """The service that a record says it is from, by its ``ce_source``; None if it names no service, or several."""
+    sources = [value for name, value in headers if name == "ce_source"]
+    if len(sources) != 1 or not (sources[0] or b"").startswith(SOURCE_PREFIX.encode()):
+        return None
+    return (sources[0] or b"")[len(SOURCE_PREFIX) :].decode("utf-8", "replace")

@@ -13,14 +13,6 @@ _SENIOR = "0195a1c4-0000-7000-8000-00000000a001"
 _JUNIOR = "0195a1c4-0000-7000-8000-00000000b002"
 _PAIRING = "0195a1c4-0000-7000-8000-00000000c003"
 _ROUND = "0195a1c4-0000-7000-8000-00000000d004"
-_SOURCE_BY_TOPIC: dict[str, str] = {
-    "profiles.v1": "profiles",
-    "contacts.v1": "profiles",
-    "privacy.v1": "profiles",
-    "feedback.v1": "feedback",
-    "outcomes.v1": "feedback",
-    "notifications.v1": "notifier",
-}
 
 
 def _pairing(state: str, previous: str | None = None, **more: Any) -> dict[str, Any]:
@@ -207,7 +199,7 @@ def envelope_of(event: EventData) -> Envelope:
     return Envelope(
         id="0195a1c4-0000-7000-8000-00000001500c",
         type=event.TYPE,
-        source=source_of(_SOURCE_BY_TOPIC.get(event.TOPIC.name, "matcher")),
+        source=source_of(event.writer() or event.TOPIC.writers[0]),
         subject=event.subject(),
         time=_NOW + timedelta(milliseconds=12),
         sequence=7,

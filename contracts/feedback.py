@@ -12,8 +12,8 @@ from contracts.envelope import EventData, Id, Instant, Topic
 from contracts.pairings import TRACED_AS
 from contracts.profiles import Side
 
-FEEDBACK = Topic("feedback.v1", "time")
-OUTCOMES = Topic("outcomes.v1", "time", readers=("matcher",))
+FEEDBACK = Topic("feedback.v1", "time", writers=("feedback",))
+OUTCOMES = Topic("outcomes.v1", "time", writers=("feedback",), readers=("matcher",))
 
 Count = Annotated[int, Field(ge=0)]
 Band = Literal["low", "middle", "high", "unknown"]

@@ -7,7 +7,7 @@ from pydantic import Field
 from contracts.envelope import EventData, Id, Instant, Topic
 from contracts.profiles import MemberId
 
-NOTIFICATIONS = Topic("notifications.v1", "time")
+NOTIFICATIONS = Topic("notifications.v1", "time", writers=("notifier",))
 
 
 class NotificationEvent(EventData):

@@ -14,9 +14,9 @@ from contracts.base import FrozenModel
 from contracts.envelope import EventData, Id, Instant, Topic
 from contracts.profiles import MemberId, Side
 
-PAIRINGS = Topic("pairings.v1", "keep")
-PAIRING_STATES = Topic("pairing-states.v1", "compact")
-ANSWERS = Topic("answers.v1", "time", readers=("notifier",))
+PAIRINGS = Topic("pairings.v1", "keep", writers=("matcher",))
+PAIRING_STATES = Topic("pairing-states.v1", "compact", writers=("matcher",))
+ANSWERS = Topic("answers.v1", "time", writers=("matcher",), readers=("notifier",))
 TRACED_AS = "mentoring.pairing.id"
 
 PairingStateName = Literal["proposed", "lapsed", "formed", "chartered", "paused", "ended"]

@@ -8,8 +8,8 @@ from pydantic import Field
 from contracts.base import FrozenModel
 from contracts.envelope import EventData, Id, Instant, Tag, Topic
 
-PROFILES = Topic("profiles.v1", "compact", readers=("matcher", "feedback"))
-CONTACTS = Topic("contacts.v1", "compact", readers=("notifier",))
+PROFILES = Topic("profiles.v1", "compact", writers=("profiles",), readers=("matcher", "feedback"))
+CONTACTS = Topic("contacts.v1", "compact", writers=("profiles",), readers=("notifier",))
 
 MemberId = Annotated[Id, Field(description="Random and never reused; reveals nothing about the member.")]
 Level = Annotated[int, Field(ge=1, le=20, description="Seniority, normalised over all grade schemes; 20 is highest.")]

@@ -13,8 +13,8 @@ from contracts.envelope import EventData, Id, Instant, Tag, Topic
 from contracts.profiles import MemberId
 from contracts.text import SEVERAL_LINES
 
-PROGRAMMES = Topic("programmes.v1", "compact", partitions=3)
-ROUNDS = Topic("rounds.v1", "time", partitions=3)
+PROGRAMMES = Topic("programmes.v1", "compact", partitions=3, writers=("matcher",))
+ROUNDS = Topic("rounds.v1", "time", partitions=3, writers=("matcher",))
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]

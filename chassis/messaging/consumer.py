@@ -5,8 +5,10 @@ What always holds:
 * A batch is committed only after each of its records had its effect, was skipped as unknown, or was acknowledged as a
   dead letter. A transient failure rewinds the whole batch.
 * The guard of a projection protects only the projection's own write. Reactions run for every event, however old.
-* When most records fail for good, the consumer stops and reports itself unhealthy. So a bad deploy does not empty a
-  topic into the dead letters.
+* A record of anybody but the writer of its topic and type has no effect.
+* When most events fail in the handlers for good, the consumer stops and reports itself unhealthy. So a bad deploy does
+  not empty a topic into the dead letters. Records that cannot be read count for nothing here: anybody who may write to
+  a topic could stop the service with them.
 """
 
 import asyncio
@@ -28,8 +30,10 @@ from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
 from chassis.core.connection import Connection
 from chassis.messaging.dead_letters import DeadLetters
+from chassis.messaging.foreign_records import ForeignRecords
 from chassis.messaging.kafka import RawRecord, convert_record
 from chassis.messaging.records import (
+    ForeignRecord,
     KafkaRecord,
     PoisonRecord,
     ReadableRecord,
@@ -106,16 +110,20 @@ class Consumer(Generic[C]):
         prefix: str,
         group: str,
         instance: str | None,
+        former_topics: Sequence[Topic] = (),
         retry_budget_s: float = RETRY_BUDGET_S,
     ) -> None:
+        """``former_topics``: those topics of an earlier version that the broker still has."""
         self._service = service
         self._handlers = handlers
         self._context = context
         self._dead_letters = dead_letters
         self._health = health
         self._prefix = prefix
+        self._former_topics = former_topics
         self._retry_budget_s = retry_budget_s
         self._retries_topic = retries_of(service)
+        self._foreign = ForeignRecords(service)
         self._recent_failures: deque[bool] = deque(maxlen=BREAKER_WINDOW)
         self._closing = asyncio.Event()
         self._halted = False
@@ -152,7 +160,7 @@ class Consumer(Generic[C]):
         self._subscriber(self._handle_batch)
 
     def topics(self) -> list[Topic]:
-        return [*self._handlers.topics(), self._retries_topic]
+        return [*self._handlers.topics(), *self._former_topics, self._retries_topic]
 
     async def start(self) -> None:
         await self._broker.start()
@@ -184,7 +192,7 @@ class Consumer(Generic[C]):
         skip_reactions = {id(failure.record) for failure in unprojected}
         failures += await self._run_reactions([event for event in events if id(event.record) not in skip_reactions])
         failed = {id(failure.record) for failure in failures}
-        await self._halt_if_most_fail([id(result.record) in failed for result in results])
+        await self._halt_if_most_fail([id(event.record) in failed for event in events])
         for failure in failures:
             await self._send_dead_letter(failure)
         self._count_results(results, failed)
@@ -320,7 +328,9 @@ class Consumer(Generic[C]):
         """Count skipped and handled records; ``failed`` holds the ``id()`` of the records that failed."""
         created: dict[tuple[str, str], list[datetime]] = {}
         for result in results:
-            if isinstance(result, SkippedRecord):
+            if isinstance(result, ForeignRecord):
+                self._foreign.count(result.record.topic)
+            elif isinstance(result, SkippedRecord):
                 metrics.count_skipped(self._service, result.record.topic)
             elif isinstance(result, ReadableRecord) and id(result.record) not in failed:
                 envelope = result.received.envelope

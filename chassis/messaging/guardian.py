@@ -6,7 +6,8 @@ topic. When the newest record of a key is older, the guardian publishes the curr
 same id and sequence. It does so only at the end of the partition, and only while no event for the topic waits in the
 outbox.
 
-A record of another source counts as older than everything. Otherwise compaction would leave only that record.
+A record of another source counts as older than everything. So does a record with a sequence that this service has not
+published: somebody writes in its name. Otherwise compaction would leave only that record.
 
 What always holds: a record that is already right is not republished, so a restart publishes nothing. If the guardian
 itself publishes an old state late, it reads that record like any other and corrects it.
@@ -22,12 +23,13 @@ from typing import Any
 
 from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
+from chassis.messaging.foreign_records import ForeignRecords
 from chassis.messaging.kafka import Producer, RawRecord, is_at_end, list_partitions, open_reader
 from chassis.observability import metrics
 from chassis.storage import outbox
 from chassis.storage.aggregates import Aggregates
 from chassis.storage.mongo import Document, chunks
-from contracts.envelope import Topic, source_of
+from contracts.envelope import Envelope, Topic, find_writer, is_plausible
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ READ_BATCH = 5000  # records
 MIN_FETCH_BYTES = 256 * 1024  # nobody waits for a guardian, so the broker need not wake it for each record
 END_CHECK_INTERVAL_S = 30.0  # between two checks for the end when no key is doubtful
 MAX_TIME_BEHIND_S = 600.0  # since the guardian was last at the end; far below the time that compaction needs
+MAX_JUMP = 10_000  # between two records of a key; a larger one begins an epoch, or is forged
 FOREIGN_SEQUENCE = -1  # older than every published sequence, so that the state of the key is published again
 
 
@@ -58,12 +61,16 @@ class Guardian:
         self._producer = producer
         self._prefix = prefix
         self._clock = clock
-        self._source = source_of(aggregates.service).encode()
+        self._foreign = ForeignRecords(aggregates.service)
         self._newest: dict[str, int] = {}  # by key: the sequence of its last record
         self._doubtful: set[str] = set()  # keys whose document must be checked
         self._at_end_at: float | None = None  # monotonic seconds
         self.caught_up = asyncio.Event()
         self.republished = 0
+
+    @property
+    def remembered_keys(self) -> int:
+        return len(self._newest)
 
     async def run(self) -> None:
         """Read from the beginning, without end. Raises errors of the connection."""
@@ -82,19 +89,24 @@ class Guardian:
 
     def observe(self, record: RawRecord) -> None:
         """Note a record. If its key may be outdated, ``republish_outdated`` will check the document."""
-        headers = dict(record.headers)
-        try:
-            sequence = int(headers["ce_sequence"] or b"")
-        except (KeyError, ValueError):
-            sequence = FOREIGN_SEQUENCE
-        if headers.get("ce_source") != self._source:
-            sequence = FOREIGN_SEQUENCE
+        sequence = self._read_sequence(record)
         if sequence == FOREIGN_SEQUENCE:
-            log.warning("a record of another source is on a topic of this service", extra={"topic": self.topic.name})
+            self._foreign.count(self.topic.name)
         key = (record.key or b"").decode("utf-8", "replace")
-        if not self._keeps_up() or sequence < self._newest.get(key, 0):
+        before = self._newest.get(key, 0)
+        if not self._keeps_up() or not before <= sequence <= before + MAX_JUMP:
             self._doubtful.add(key)
         self._newest[key] = sequence
+
+    def _read_sequence(self, record: RawRecord) -> int:
+        """The sequence of a record of ours; ``FOREIGN_SEQUENCE`` for any other record."""
+        if find_writer(record.headers) != self._aggregates.service:
+            return FOREIGN_SEQUENCE
+        try:
+            sequence = Envelope.from_headers([(name, value or b"") for name, value in record.headers]).sequence
+        except ValueError:
+            return FOREIGN_SEQUENCE
+        return sequence if is_plausible(sequence) else FOREIGN_SEQUENCE
 
     def _keeps_up(self) -> bool:
         return self._was_at_end_within(MAX_TIME_BEHIND_S)
@@ -112,13 +124,17 @@ class Guardian:
         doubtful, self._doubtful = self._doubtful, set()
         for chunk in chunks(sorted(doubtful)):
             cursor = self._aggregates.collection.find({"_id": {"$in": list(chunk)}}, {"said": 1, "outbox": 1})
+            existing = set()
             async for document in cursor:
+                existing.add(document["_id"])
                 await self._check(document)
+            for invented in set(chunk) - existing:  # keys that somebody else made up must not fill the memory
+                self._newest.pop(invented, None)
 
     async def _check(self, document: Document) -> None:
         id = document["_id"]
         last = document["said"].get(outbox.published_field(self.topic.name))
-        if last is None or self._newest[id] >= last["sequence"]:
+        if last is None or self._newest[id] == last["sequence"]:
             return
         if any(entry["topic"] == self.topic.name for entry in document["outbox"]):
             self._doubtful.add(id)  # its relay is about to publish; check again afterwards

@@ -73,6 +73,19 @@ async def provision_topics(
         await admin.close()
 
 
+async def find_topics(connection: Connection, topics: Sequence[Topic], prefix: str) -> list[Topic]:
+    """Those of the topics that the broker has and this user may see."""
+    if not topics:
+        return []
+    admin = AIOKafkaAdminClient(**connection.client_arguments())
+    await admin.start()
+    try:
+        names = set(await admin.list_topics())
+    finally:
+        await admin.close()
+    return [topic for topic in topics if topic.full_name(prefix) in names]
+
+
 async def _check_topics(admin: AIOKafkaAdminClient, names: Sequence[str], by_name: dict[str, Topic]) -> None:
     for description in await _describe_topics(admin, names):
         expected = by_name[description["topic"]].partitions

@@ -1,4 +1,9 @@
-"""Turns Kafka records into events: a record is readable, skipped (an unknown type), or poison (never processable)."""
+"""Turns Kafka records into events.
+
+A record is readable, skipped (an unknown type), poison (of the right writer, and never processable) or foreign. Who
+wrote a record is checked before anything else: a record of anybody but the writer of its topic and type is foreign. It
+has no effect, and is counted.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +13,7 @@ from pydantic import ValidationError
 
 from chassis.core.error_redaction import validation_locations
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent, ReceivedTombstone
-from contracts.envelope import Envelope
+from contracts.envelope import Envelope, EventData, find_writer, is_plausible, repeats_an_attribute
 from contracts.text import MAX_NAME_CHARACTERS, find_fault
 
 ORIGIN_HEADERS = ("dl-topic", "dl-partition", "dl-offset")
@@ -59,11 +64,48 @@ class PoisonRecord:
     detail: str
 
 
-ReadResult = ReadableRecord | SkippedRecord | PoisonRecord
+@dataclass(frozen=True)
+class ForeignRecord:
+    """A record that the writer of its topic and type did not write; it is counted and skipped."""
+
+    record: KafkaRecord
+
+
+ReadResult = ReadableRecord | SkippedRecord | PoisonRecord | ForeignRecord
 
 
 def read_record(record: KafkaRecord, handlers: HandlerRegistry[Any]) -> ReadResult:
-    """Parse one record. Never raises an error for the content of a record."""
+    """Check the writer of one record, then parse it. Never raises an error for the content of a record."""
+    topic, writer = handlers.find_topic(record.topic), find_writer(record.headers)
+    if topic is None or writer not in topic.writers:
+        return ForeignRecord(record)
+    envelope = _read_envelope(record)
+    if isinstance(envelope, PoisonRecord):
+        return envelope
+    type = handlers.find_type(envelope.type)
+    if type is None:
+        return SkippedRecord(record, envelope.type)
+    if not may_write(writer, type):
+        return ForeignRecord(record)
+    if topic not in (type.topic_of(writer), type.FORMER_TOPIC):
+        return PoisonRecord(record, "wrong_topic", f"{envelope.type} does not belong on {record.topic}")
+    if record.value is None:
+        return _read_tombstone(record, envelope, topic.cleanup == "compact")
+    return _read_data(record, record.value, envelope, type, writer)
+
+
+def may_write(writer: str, type: type[EventData]) -> bool:
+    """Whether the service ``writer`` publishes events of this type."""
+    return writer in type.topic_of(writer).writers
+
+
+def is_from_its_writer(record: KafkaRecord, type: type[EventData]) -> bool:
+    """Whether the writer of this topic and type wrote the record, for readers without handlers."""
+    writer = find_writer(record.headers)
+    return writer is not None and may_write(writer, type) and type.topic_of(writer).name == record.topic
+
+
+def _read_envelope(record: KafkaRecord) -> Envelope | PoisonRecord:
     try:
         envelope = Envelope.from_headers(record.headers)
     except UnicodeDecodeError:
@@ -74,20 +116,25 @@ def read_record(record: KafkaRecord, handlers: HandlerRegistry[Any]) -> ReadResu
         return PoisonRecord(record, "bad_envelope", str(error))
     if not _is_safe(record.key, envelope):
         return PoisonRecord(record, "unsafe_text", "the key or a header holds characters that no id has")
-    type = handlers.find_type(envelope.type)
-    if type is None:
-        return SkippedRecord(record, envelope.type)
-    if type.TOPIC.name != record.topic:
-        return PoisonRecord(record, "wrong_topic", f"{envelope.type} does not belong on {record.topic}")
-    if record.value is None:
-        return _read_tombstone(record, envelope, type.TOPIC.cleanup == "compact")
+    if repeats_an_attribute(record.headers):
+        return PoisonRecord(record, "bad_envelope", "an attribute is there twice")
+    if not is_plausible(envelope.sequence):
+        return PoisonRecord(record, "implausible_sequence", "the sequence is far beyond what its source has reached")
+    return envelope
+
+
+def _read_data(record: KafkaRecord, value: bytes, envelope: Envelope, type: type[EventData], writer: str) -> ReadResult:
     try:
-        data = type.model_validate_json(record.value)
+        data = type.model_validate_json(value)
     except ValidationError as error:
         code = "not_json" if error.errors(include_input=False)[0]["type"] == "json_invalid" else "bad_data"
         return PoisonRecord(record, code, validation_locations(error))
     except ValueError:
         return PoisonRecord(record, "bad_data", f"{envelope.type}: the value cannot be read")
+    if data.writer() not in (None, writer):
+        return ForeignRecord(record)
+    if type.TOPIC.cleanup == "compact" and not record.key == envelope.subject.encode() == data.key().encode():
+        return PoisonRecord(record, "wrong_key", f"{envelope.type}: the key or the subject is not that of the data")
     return ReadableRecord(record, ReceivedEvent(envelope, data))
 
 
@@ -101,9 +148,9 @@ def _is_safe(key: bytes | None, envelope: Envelope) -> bool:
 def _read_tombstone(record: KafkaRecord, envelope: Envelope, compacted: bool) -> ReadResult:
     if not compacted:
         return PoisonRecord(record, "unexpected_tombstone", f"{record.topic} is not compacted, so it has no tombstones")
-    return ReadableRecord(
-        record, ReceivedTombstone(envelope, (record.key or b"").decode("utf-8", "replace") or envelope.subject)
-    )
+    if record.key != envelope.subject.encode():
+        return PoisonRecord(record, "wrong_key", f"{envelope.type}: the key of a tombstone is not its subject")
+    return ReadableRecord(record, ReceivedTombstone(envelope, envelope.subject))
 
 
 def read_dead_letter_origin(headers: Sequence[tuple[str, bytes]]) -> tuple[str, int, int] | None:

@@ -28,6 +28,7 @@ from chassis.observability.telemetry import send_span
 from chassis.storage import outbox
 from chassis.storage.aggregates import RELAY_LEASE, Aggregates
 from chassis.storage.mongo import Document, PyMongoError, chunks
+from contracts.envelope import current_topic
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +198,7 @@ class Relay:
         return sent, next(iter(failed.values()), None)
 
     async def _send(self, entry: outbox.Entry) -> "asyncio.Future[Any]":
-        topic = self._prefix + entry["topic"]
+        topic = self._prefix + current_topic(entry["type"], entry["topic"], self._service)
         envelope = outbox.envelope(entry, self._service)
         with send_span(topic, envelope) as traceparent:
             if traceparent != envelope.traceparent:

@@ -43,6 +43,7 @@ class HandlerRegistry(Generic[C]):
 
     def __init__(self) -> None:
         self._types: dict[str, type[EventData]] = {}
+        self._topics: dict[str, Topic] = {}
         self._projections: dict[str, Callable[[C], Projection[Any]]] = {}
         self._reactions: dict[str, list[Reaction[C]]] = {}
         self._tombstone_reactions: dict[str, list[Reaction[C]]] = {}
@@ -89,7 +90,17 @@ class HandlerRegistry(Generic[C]):
         return register
 
     def topics(self) -> list[Topic]:
-        return sorted({type.TOPIC for type in self._types.values()}, key=lambda topic: topic.name)
+        """The topics of all types, without those that only an earlier version wrote."""
+        return sorted({topic for type in self._types.values() for topic in type.topics()}, key=_name_of)
+
+    def former_topics(self) -> list[Topic]:
+        """The topics that an earlier version wrote; an installation that began later has none of them."""
+        former = {type.FORMER_TOPIC for type in self._types.values()}
+        return sorted({topic for topic in former if topic is not None}, key=_name_of)
+
+    def find_topic(self, name: str) -> Topic | None:
+        """The topic of this name, without the prefix, if a handler reads it."""
+        return self._topics.get(name)
 
     def find_type(self, name: str) -> type[EventData] | None:
         return self._types.get(name)
@@ -105,3 +116,10 @@ class HandlerRegistry(Generic[C]):
 
     def _register_type(self, type: type[EventData]) -> None:
         self._types[type.TYPE] = type
+        self._topics |= {topic.name: topic for topic in type.topics()}
+        if type.FORMER_TOPIC is not None:
+            self._topics[type.FORMER_TOPIC.name] = type.FORMER_TOPIC
+
+
+def _name_of(topic: Topic) -> str:
+    return topic.name

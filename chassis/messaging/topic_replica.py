@@ -15,8 +15,9 @@ from typing import Any, Generic, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.core.connection import Connection
+from chassis.messaging.foreign_records import ForeignRecords
 from chassis.messaging.kafka import convert_record, is_at_end, list_partitions, open_reader
-from chassis.messaging.records import ReadableRecord, read_record
+from chassis.messaging.records import ForeignRecord, ReadableRecord, read_record
 from chassis.messaging.subscriptions import HandlerRegistry
 from contracts.envelope import Topic
 
@@ -39,10 +40,12 @@ class TopicReplica(Generic[C]):
         *,
         connection: Connection,
         prefix: str,
+        service: str,
         after: "TopicReplica[C] | None" = None,
     ) -> None:
         """``after``: another replica that must have caught up before this one begins."""
         self.topic = topic
+        self._foreign = ForeignRecords(service)
         self._handlers = handlers
         self._context = context
         self._connection = connection
@@ -78,6 +81,8 @@ class TopicReplica(Generic[C]):
 
     async def _run_reactions(self, record: Any) -> None:
         result = read_record(convert_record(record, self._prefix), self._handlers)
-        if isinstance(result, ReadableRecord):  # the consumer moves the others to the dead letters
+        if isinstance(result, ForeignRecord):
+            self._foreign.count(self.topic.name)
+        elif isinstance(result, ReadableRecord):  # the consumer moves the others to the dead letters
             for reaction in self._handlers.find_reactions(result.received):
                 await reaction(result.received, self._context)

@@ -33,6 +33,9 @@ _age = Histogram(
 )
 _retried = Counter("viceversa_events_retried", "Retries after a transient failure.", ("service",))
 _skipped = Counter("viceversa_events_skipped", "Records of a type unknown to the service.", _SERVICE_TOPIC)
+_foreign = Counter(
+    "viceversa_events_foreign", "Records whose writer does not own the topic; they have no effect.", _SERVICE_TOPIC
+)
 _dead = Counter(
     "viceversa_events_dead_lettered", "Records moved to the dead letters for an operator.", (*_SERVICE_TOPIC, "code")
 )
@@ -76,6 +79,10 @@ def count_retry(service: str) -> None:
 
 def count_skipped(service: str, topic: str) -> None:
     _skipped.labels(service, topic).inc()
+
+
+def count_foreign(service: str, topic: str) -> None:
+    _foreign.labels(service, topic).inc()
 
 
 def count_dead_letter(service: str, topic: str, code: str) -> None:

@@ -38,10 +38,11 @@ class Draft:
 
     def _entry(self, event: OutgoingEvent, id: str, sequence: int) -> Entry:
         kind = event.type if isinstance(event, Tombstone) else type(event)
+        topic = kind.topic_of(self.service)
         key = event.key if isinstance(event, Tombstone) else event.key()
         entry: Entry = {
             "id": id,
-            "topic": kind.TOPIC.name,
+            "topic": topic.name,
             "type": kind.TYPE,
             "key": key,
             "subject": event.key if isinstance(event, Tombstone) else event.subject(),
@@ -52,8 +53,8 @@ class Draft:
             "traceparent": current_traceparent(),
             "data": None if isinstance(event, Tombstone) else event.model_dump_json(),
         }
-        _check_size(entry, kind.TOPIC)
-        if kind.TOPIC.cleanup == "compact":
+        _check_size(entry, topic)
+        if topic.cleanup == "compact":
             entry["compacted"] = True
         return entry
 

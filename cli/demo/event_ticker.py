@@ -10,10 +10,12 @@ from rich.markup import escape
 
 from cli.console import out
 from cli.demo.subscriber import SeenEvent
+from contracts.privacy import ERASURE_COMPLETIONS, ERASURE_REQUESTS
 
 _SHOWN_PER_TYPE = 3
 _TOPICS_PER_SIDE = 2
-_SHOWN_TOPICS = ("pairings.v1", "rounds.v1", "programmes.v1", "privacy.v1", "feedback.v1", "notifications.v1")
+_ABOUT_ERASURE = tuple(topic.name for topic in (ERASURE_REQUESTS, *ERASURE_COMPLETIONS))
+_SHOWN_TOPICS = ("pairings.v1", "rounds.v1", "programmes.v1", "feedback.v1", "notifications.v1", *_ABOUT_ERASURE)
 _COLOURS = {"proposed": "cyan", "lapsed": "yellow", "formed": "green", "ended": "magenta"}
 
 
@@ -67,7 +69,7 @@ def _describe_event(event: SeenEvent, data: Mapping[str, Any]) -> str:
             return f"{short_id}  {_describe_followup(data)}"
         case "notifications.v1":
             return f"{short_id}  {data['purpose']} by {data['channel']}"
-        case "privacy.v1":
+        case topic if topic in _ABOUT_ERASURE:
             return f"member {data['member_id'][-6:]} {data.get('service', '')}"
         case _:
             return short_id

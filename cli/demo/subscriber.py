@@ -17,6 +17,8 @@ from cloudevents.kafka import KafkaMessage, from_binary
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # it is public
 
+from contracts.privacy import ERASURE_COMPLETIONS, ERASURE_REQUESTS
+
 OPEN_TOPICS = (
     "programmes.v1",
     "rounds.v1",
@@ -24,7 +26,7 @@ OPEN_TOPICS = (
     "pairing-states.v1",
     "feedback.v1",
     "notifications.v1",
-    "privacy.v1",
+    *(topic.name for topic in (ERASURE_REQUESTS, *ERASURE_COMPLETIONS)),
 )
 RESTRICTED_TOPICS = ("profiles.v1", "contacts.v1", "answers.v1", "outcomes.v1")
 """A real installation refuses these topics to other systems. Here only the headers of their events are read."""

@@ -7,7 +7,7 @@ from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
 from contracts.feedback import FEEDBACK, OUTCOMES
 from contracts.pairings import PairingState
-from contracts.privacy import PRIVACY
+from contracts.privacy import erasure_completions_of
 from contracts.programmes import ProgrammeChanged
 from services.feedback import programme_routes, routes
 from services.feedback.domain.anonymous_statistics import Cell
@@ -37,7 +37,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Feedback]:
         context=feedback,
         handlers=registry,
         routers=[routes.router, programme_routes.router],
-        publishes=[FEEDBACK, OUTCOMES, PRIVACY],
+        publishes=[FEEDBACK, OUTCOMES, erasure_completions_of("feedback")],
         sweeps=[
             Sweep(feedback.followups, partial(when_a_followup_is_due_update_it, feedback=feedback), on="due"),
             Sweep(feedback.followups, partial(resume_followup, feedback=feedback), on="lease"),

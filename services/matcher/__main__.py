@@ -5,7 +5,7 @@ from functools import partial
 from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
 from contracts.pairings import ANSWERS, PAIRING_STATES, PAIRINGS
-from contracts.privacy import PRIVACY
+from contracts.privacy import erasure_completions_of
 from contracts.profiles import ProfileChanged
 from contracts.programmes import PROGRAMMES, ROUNDS
 from contracts.taxonomy import load
@@ -78,7 +78,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Matcher]:
         context=matcher,
         handlers=registry,
         routers=ROUTERS,
-        publishes=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, PRIVACY],
+        publishes=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, erasure_completions_of("matcher")],
         sweeps=[
             Sweep(matcher.pairings, partial(deadlines.when_a_pairing_is_due, matcher=matcher), on="due"),
             Sweep(matcher.pairings, partial(reservation.when_a_reservation_expires, matcher=matcher), on="lease"),

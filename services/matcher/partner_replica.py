@@ -288,9 +288,13 @@ class PartnerReplica:
 def topic_replicas(partners: PartnerReplica, settings: Settings) -> list[TopicReplica[PartnerReplica]]:
     """The readers that fill the replica. Programmes come first, since members are compared by their settings."""
     connection, prefix = settings.connection(), settings.topic_prefix
-    programmes = TopicReplica(PROGRAMMES, replica_handlers, partners, connection=connection, prefix=prefix)
+    programmes = TopicReplica(
+        PROGRAMMES, replica_handlers, partners, connection=connection, prefix=prefix, service="matcher"
+    )
     others = [
-        TopicReplica(topic, replica_handlers, partners, connection=connection, prefix=prefix, after=programmes)
+        TopicReplica(
+            topic, replica_handlers, partners, connection=connection, prefix=prefix, service="matcher", after=programmes
+        )
         for topic in (PROFILES, PAIRING_STATES)
     ]
     return [programmes, *others]

@@ -9,7 +9,7 @@ from chassis.sweeps import Sweep
 from contracts.feedback import FeedbackEvent
 from contracts.notifications import NOTIFICATIONS
 from contracts.pairings import PairingEvent
-from contracts.privacy import PRIVACY
+from contracts.privacy import erasure_completions_of
 from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged
 from services.notifier import routes
@@ -49,7 +49,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Notifier]:
         context=notifier,
         handlers=registry,
         routers=[routes.router],
-        publishes=[NOTIFICATIONS, PRIVACY],
+        publishes=[NOTIFICATIONS, erasure_completions_of("notifier")],
         sweeps=[
             Sweep(notifier.notifications, send, on="due"),
             Sweep(notifier.notifications, send, on="lease"),

@@ -6,7 +6,7 @@ from chassis.core.settings import load_section
 from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
 from contracts.pairings import PairingState
-from contracts.privacy import PRIVACY
+from contracts.privacy import ERASURE_REQUESTS, erasure_completions_of
 from contracts.profiles import CONTACTS, PROFILES
 from contracts.programmes import ProgrammeChanged
 from services.profiles import due_work, import_routes, import_runner, import_watch, routes
@@ -50,7 +50,7 @@ def build(chassis: Chassis, settings: ProfilesSettings | None = None) -> Service
         context=profiles,
         handlers=registry,
         routers=[routes.router, import_routes.router],
-        publishes=[PROFILES, CONTACTS, PRIVACY],
+        publishes=[PROFILES, CONTACTS, ERASURE_REQUESTS, erasure_completions_of("profiles")],
         sweeps=[
             Sweep(profiles.persons, partial(due_work.end_employment, profiles=profiles), on="due"),
             Sweep(profiles.persons, partial(due_work.forget_erased_person, profiles=profiles), on="lease"),

@@ -39,9 +39,9 @@ from contracts.envelope import (
 from tests.patience import patience
 
 SERVICE = "toys"
-COUNTERS = Topic("counters.v1", "compact", partitions=3)
-COUNTS = Topic("counts.v1", "time", partitions=3)
-WHISPERS = Topic("whispers.v1", "time", partitions=1, readers=("toys",))
+COUNTERS = Topic("counters.v1", "compact", partitions=3, writers=(SERVICE,))
+COUNTS = Topic("counts.v1", "time", partitions=3, writers=(SERVICE,))
+WHISPERS = Topic("whispers.v1", "time", partitions=1, writers=(SERVICE,), readers=("toys",))
 TOPICS = (COUNTERS, COUNTS, WHISPERS, dead_letters_of(SERVICE), retries_of(SERVICE))
 
 

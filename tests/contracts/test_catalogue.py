@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from contracts.catalogue import BY_TYPE, EVENTS, SERVICE_TOPICS, SERVICES, TOPICS
-from contracts.envelope import EventData
+from contracts.catalogue import BY_TYPE, EVENTS, FORMER_TOPICS, SERVICE_TOPICS, SERVICES, TOPICS
+from contracts.envelope import EventData, retries_of
 from contracts.examples import envelope_of, examples
+from contracts.privacy import ErasureCompleted
 
 # name: clean-up, partitions, readers (none: anyone), key, types without "mentoring." and ".v1"
 TABLE: Mapping[str, tuple[str, int, tuple[str, ...], str, str]] = {
@@ -47,7 +48,11 @@ TABLE: Mapping[str, tuple[str, int, tuple[str, ...], str, str]] = {
         "member_id",
         "notification.sent notification.failed notification.suppressed",
     ),
-    "privacy.v1": ("keep", 12, (), "member_id", "erasure.requested erasure.completed"),
+    "erasure-requests.v1": ("keep", 12, (), "member_id", "erasure.requested"),
+    "erasure-completions.profiles.v1": ("keep", 12, (), "member_id", "erasure.completed"),
+    "erasure-completions.matcher.v1": ("keep", 12, (), "member_id", "erasure.completed"),
+    "erasure-completions.notifier.v1": ("keep", 12, (), "member_id", "erasure.completed"),
+    "erasure-completions.feedback.v1": ("keep", 12, (), "member_id", "erasure.completed"),
 }
 
 # Every field that can hold text of somebody's choice, and why it may. A new one fails here until it is argued.
@@ -61,7 +66,7 @@ ARGUED: Mapping[str, str] = {
     "ProgrammeSettings.confidential_contact": "a function, not a person; members must be able to see it",
 }
 # Patterns that leave no room for a sentence, a full name or an address.
-CODES = {r"^[^\s@]+$", r"^[A-Za-z0-9_+/-]+$", r"^[a-z][a-z0-9_.-]*$", r"^(day_[0-9]{1,4}|end)$"}
+CODES = {r"^[a-z][a-z0-9-]*$", r"^[^\s@]+$", r"^[A-Za-z0-9_+/-]+$", r"^[a-z][a-z0-9_.-]*$", r"^(day_[0-9]{1,4}|end)$"}
 
 
 def test_the_topics_are_those_of_the_design() -> None:
@@ -70,10 +75,34 @@ def test_the_topics_are_those_of_the_design() -> None:
 
 def _row(name: str) -> tuple[str, int, tuple[str, ...], str, str]:
     (topic,) = (topic for topic in TOPICS if topic.name == name)
-    events = [event for event in EVENTS if topic == event.TOPIC]
+    events = [event for event in EVENTS if topic in event.topics()]
     (key,) = {event.KEY for event in events}
     said = " ".join(event.TYPE.removeprefix("mentoring.").removesuffix(".v1") for event in events)
     return topic.cleanup, topic.partitions, topic.readers, key, said
+
+
+def test_every_topic_has_one_writer() -> None:
+    assert {topic.name for topic in (*TOPICS, *SERVICE_TOPICS) if len(topic.writers) != 1} == {
+        retries_of(service).name
+        for service in SERVICES  # written by the operator's commands
+    }
+    assert all(set(topic.writers) <= set(SERVICES) for topic in (*TOPICS, *SERVICE_TOPICS, *FORMER_TOPICS))
+
+
+def test_every_type_stands_on_a_topic_of_its_writer() -> None:
+    for event in EVENTS:
+        for topic in event.topics():
+            assert event.topic_of(topic.writers[0]) == topic
+            assert topic in TOPICS
+
+
+def test_a_fifth_service_may_report_an_erasure() -> None:
+    report = {"member_id": "m1", "service": "portal", "completed_at": "2026-03-02T09:30:00Z"}
+    completed = ErasureCompleted.model_validate(report)
+    assert completed.topic_of("portal").name == "erasure-completions.portal.v1"
+    for service in ("Portal of Maria", "", "a" * 65, "portal/../profiles"):
+        with pytest.raises(ValueError, match="service"):
+            ErasureCompleted.model_validate({**report, "service": service})
 
 
 def test_every_service_has_its_dead_letters_and_retries() -> None:

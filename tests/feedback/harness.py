@@ -25,7 +25,7 @@ from contracts.pairings import (
     PairingState,
     Participant,
 )
-from contracts.privacy import PRIVACY, ErasureRequested
+from contracts.privacy import ERASURE_REQUESTS, ErasureRequested
 from contracts.profiles import PROFILES, ProfileChanged
 from deploy.local import stack
 from services.feedback.__main__ import build
@@ -65,7 +65,7 @@ class FeedbackHarness(Asking):
     async def say(self, event: EventData | Tombstone) -> None:
         self.sequence += 1
         kind = event.type if isinstance(event, Tombstone) else type(event)
-        service = "profiles" if kind.TOPIC in (PROFILES, PRIVACY) else "matcher"
+        service = "profiles" if kind.TOPIC in (PROFILES, ERASURE_REQUESTS) else "matcher"
         await say(self.producer, self.prefix, event, service, self.sequence)
 
     async def events_on(self, topic: Topic) -> list[tuple[str, dict[str, Any] | None]]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from contracts.feedback import FEEDBACK, OUTCOMES
-from contracts.privacy import PRIVACY
+from contracts.privacy import erasure_completions_of
 from tests.feedback.followups import programme
 from tests.feedback.harness import FeedbackHarness
 from tests.processes import until
@@ -228,7 +228,7 @@ class TestConfidentiality:
         await company.do("member:s", "POST", f"/pairings/{id}/sessions", noted)
         await company.settled()
         await company.forget("j")
-        [done] = await events_of_type(company, "erasure.completed", PRIVACY)
+        [done] = await events_of_type(company, "erasure.completed", erasure_completions_of("feedback"))
         assert (done["member_id"], done["service"]) == ("j", "feedback")
         feedback = company.feedback
         for collection in (

@@ -25,7 +25,8 @@ MAY_READ = (
     "pairing-states.v1",
     "feedback.v1",
     "notifications.v1",
-    "privacy.v1",
+    "erasure-requests.v1",
+    *(f"erasure-completions.{service}.v1" for service in ("profiles", "matcher", "notifier", "feedback")),
 )
 TOGETHER = frozenset({"formed", "chartered", "paused"})
 

@@ -281,7 +281,7 @@ class TestAnotherSystem:
     def test_understands_every_event_and_their_order(self, story: JourneyStory) -> None:
         story.others.caught_up()
         assert {event.record.topic for event in story.others.events} >= {
-            "programmes.v1", "rounds.v1", "pairings.v1", "pairing-states.v1", "privacy.v1",
+            "programmes.v1", "rounds.v1", "pairings.v1", "pairing-states.v1", "erasure-requests.v1",
         }  # fmt: skip
         for topic in MAY_READ:
             firsts = {

@@ -108,7 +108,7 @@ def alive(stack: Stack) -> Sequence[int]:
 def _expected(bad: Mapping[tuple[int, int], str], *, knows: bool) -> dict[tuple[int, int], str]:
     """The expected code of each dead letter; of a foreign type, services read only the headers."""
     codes = {"too much": "bad_data"}
-    seen = {position: codes.get(kind, kind) for position, kind in bad.items() if kind != "unknown"}
+    seen = {position: codes.get(kind, kind) for position, kind in bad.items() if kind not in ("unknown", "foreign")}
     if knows:
         return seen
     return {position: code for position, code in seen.items() if code in ("header_not_utf8", "bad_envelope")}
@@ -150,7 +150,8 @@ class TestPoison:
             teller.poison("not_json", b'{"name": "%s", ' % SECRET.encode(), usual)
             teller.poison("bad_data", b'{"name": "%s"}' % SECRET.encode(), named)
             teller.poison("header_not_utf8", good, broken)
-            teller.poison("bad_envelope", good, [])
+            teller.poison("foreign", good, [])
+            teller.poison("foreign", good, [(n, b"/viceversa/portal" if n == "ce_source" else v) for n, v in usual])
             teller.poison("bad_envelope", good, [(n, v) for n, v in usual if n != "ce_sequence"])
             teller.poison(
                 "too much", b'{"name": "%s"}' % (SECRET * (LARGE // 2 // len(SECRET))).encode(), headers(type, id)

@@ -164,11 +164,17 @@ class TestAfterErasure:
         assert found_in(in_spans(erased.stack, collector_apart)) == {}
 
     def test_all_four_services_report_completion(self, erased: CanaryLife) -> None:
-        said = [record for record in read(erased.stack, "privacy.v1") if record.key == erased.canary.encode()]
-        types = [(record.header("ce_type") or b"").decode() for record in said]
-        assert types[0] == "mentoring.erasure.requested.v1"
-        completed = {record.header("ce_source") for record in said[1:]}
-        assert completed == {f"/viceversa/{name}".encode() for name in ("profiles", "matcher", "notifier", "feedback")}
+        def said(topic: str) -> set[tuple[bytes | None, bytes | None]]:
+            return {
+                (record.header("ce_type"), record.header("ce_source"))
+                for record in read(erased.stack, topic)
+                if record.key == erased.canary.encode()
+            }
+
+        assert said("erasure-requests.v1") == {(b"mentoring.erasure.requested.v1", b"/viceversa/profiles")}
+        for name in ("profiles", "matcher", "notifier", "feedback"):
+            report = (b"mentoring.erasure.completed.v1", f"/viceversa/{name}".encode())
+            assert said(f"erasure-completions.{name}.v1") == {report}
 
     def test_only_stubs_and_graves_are_left(self, erased: CanaryLife) -> None:
         member = erased.canary.encode()

@@ -29,7 +29,8 @@ def records(stack: Stack) -> Iterator[OtherSystem]:
         "programmes.v1",
         "pairings.v1",
         "pairing-states.v1",
-        "privacy.v1",
+        "erasure-requests.v1",
+        *(f"erasure-completions.{service}.v1" for service in ("profiles", "matcher", "notifier", "feedback")),
     )
     with OtherSystem(stack.endpoints.kafka, stack.prefix, topics) as reading:
         yield reading
@@ -126,15 +127,15 @@ class TestTraces:
         act(leg, members.profiles(partners(proposed[2])[1]), "POST", "/members/me/erasure", None)
         leg.has(
             *(
-                "profiles: POST /members/{member}/erasure > profiles: send privacy.v1"
-                f" > {service}: process privacy.v1"
+                "profiles: POST /members/{member}/erasure > profiles: send erasure-requests.v1"
+                f" > {service}: process erasure-requests.v1"
                 for service in ("matcher", "notifier", "feedback")
             ),
             *(
-                f"{service}: send privacy.v1 > profiles: process privacy.v1"
+                f"{service}: send erasure-completions.{service}.v1 > profiles: process erasure-completions.{service}.v1"
                 for service in ("profiles", "matcher", "notifier", "feedback")
             ),
-            "matcher: process privacy.v1 > matcher: send pairings.v1",
+            "matcher: process erasure-requests.v1 > matcher: send pairings.v1",
         )
 
     def test_publishing_a_round_is_one_trace(self, members: Members, leg: Leg) -> None:

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from chassis.core.ids import new_id
 from contracts.catalogue import SERVICE_TOPICS, TOPICS
 from contracts.envelope import EPOCH, Envelope, EventData, Topic, source_of
+from contracts.examples import examples
 from tests.journey.conditions import wait_until
 from tests.journey.stack import Stack
 
@@ -138,11 +139,10 @@ class Hand:
 
 def headers(type: type[EventData], subject: str, named: str = "") -> Headers:
     """Headers of the owning service, newer than all its records; ``named``: as another type."""
-    owner = {"profiles.v1": "profiles", "contacts.v1": "profiles", "privacy.v1": "profiles", "feedback.v1": "feedback"}
     envelope = Envelope(
         id=new_id(),
         type=named or type.TYPE,
-        source=source_of(owner.get(type.TOPIC.name, "matcher")),
+        source=source_of(examples()[type].writer() or type.TOPIC.writers[0]),
         subject=subject,
         time=datetime.now(UTC),
         sequence=next(_sequence),

@@ -20,7 +20,7 @@ from chassis.messaging.records import KafkaRecord
 from chassis.service import Chassis, ServiceDefinition, _run
 from contracts.envelope import EventData, Tombstone, Topic, iso
 from contracts.feedback import FeedbackEvent, OutcomeRecorded
-from contracts.privacy import PRIVACY, ErasureRequested
+from contracts.privacy import ERASURE_REQUESTS, ErasureRequested
 from contracts.profiles import PROFILES, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from deploy.local import stack
@@ -165,7 +165,7 @@ class World:
     async def say(self, event: EventData | Tombstone) -> None:
         self._sequence += 1
         kind = event.type if isinstance(event, Tombstone) else type(event)
-        service = "profiles" if kind.TOPIC in (PROFILES, PRIVACY) else "feedback"
+        service = "profiles" if kind.TOPIC in (PROFILES, ERASURE_REQUESTS) else "feedback"
         assert service == "profiles" or issubclass(kind, FeedbackEvent | OutcomeRecorded)
         await say(self.producer, self.prefix, event, service, self._sequence)
 

@@ -9,7 +9,7 @@ import pytest
 from contracts.errors import CommandRejected
 from contracts.feedback import PartnerChangeRequested, Session, SessionHeld
 from contracts.pairings import PAIRING_STATES, PAIRINGS
-from contracts.privacy import PRIVACY
+from contracts.privacy import ERASURE_REQUESTS, erasure_completions_of
 from contracts.profiles import ProfileChanged
 from contracts.programmes import ROUNDS
 from services.matcher import erasure
@@ -147,10 +147,11 @@ class TestPrivacy:
         await company.gone("j")
 
         async def is_published() -> bool:
-            return "erasure.completed.v1" in await types_on(company, PRIVACY)
+            return "erasure.completed.v1" in await types_on(company, erasure_completions_of("matcher"))
 
         await until(is_published)
-        assert await types_on(company, PRIVACY) == ["erasure.requested.v1", "erasure.completed.v1"]
+        assert await types_on(company, ERASURE_REQUESTS) == ["erasure.requested.v1"]
+        assert await types_on(company, erasure_completions_of("matcher")) == ["erasure.completed.v1"]
         await is_over(company, pairing_id, "ended", "s", "j")
         assert "pairing.ended.v1" in await types_on(company, PAIRINGS)
         assert (await company.read_topic(PAIRING_STATES))[-1].value is None

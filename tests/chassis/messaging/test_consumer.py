@@ -69,7 +69,7 @@ async def publish_poison(harness: ChassisHarness, fake: FakeConsumer) -> list[st
     bad = [(name, b"\xff\xfe" if name == "ce_id" else value) for name, value in headers]
     await fake.producer.deliver(counts, key=b"p", value=good, headers=bad)
     await fake.producer.deliver(counts, key=b"p", value=None, headers=headers)
-    await fake.producer.deliver(counts, key=b"p", value=good, headers=[])
+    await fake.producer.deliver(counts, key=b"p", value=good, headers=[("ce_source", b"/viceversa/toys")])
     await fake.producer.deliver(counts, key=None, value=good, headers=[h for h in headers if h[0] != "ce_sequence"])
     await fake.producer.deliver(counters, key=b"p", value=good, headers=headers)
     return sorted(
@@ -345,6 +345,56 @@ class TestUnprocessableRecords:
                 ("refused", "a-2"),
             }
             assert not any("Maria" in dead_letter.detail for dead_letter in listed)
+
+
+class TestForgedFloods:
+    @pytest.mark.parametrize("source", [None, b"/viceversa/somebody", b"/viceversa/toys"])
+    async def test_garbage_stops_nothing(self, harness: ChassisHarness, source: bytes | None) -> None:
+        """Records that nobody can read, also in the name of the owner: the service handles everything of its owners."""
+        headers = [] if source is None else [("ce_source", source)]
+        async with run_fake_consumer(harness, started=False) as producing:
+            for n in range(60):
+                await producing.producer.deliver(
+                    COUNTS.full_name(harness.prefix), key=f"g{n}".encode(), value=b"\xff{", headers=headers
+                )
+            await publish_count(harness, producing, "a", 1)
+        async with run_fake_consumer(harness) as fake:
+            await eventually(lambda: fake.service.handled == [("a", 1)], "the owner's event is handled")
+            assert fake.health.check_liveness().ok
+            await publish_count(harness, fake, "a", 2)
+            await eventually(lambda: fake.service.handled == [("a", 1), ("a", 2)], "later events are handled")
+        codes = await dead_letter_codes(harness)
+        assert codes == (["bad_envelope"] * 60 if source == b"/viceversa/toys" else [])
+
+    async def test_implausible_sequence_freezes_no_row(self, harness: ChassisHarness) -> None:
+        async with run_fake_consumer(harness) as fake:
+            for sequence, value in ((2**63 - 2, 666), (2**40 - 1, 667), (3 * 2**40 + 5, 2), (2**62, 668)):
+                event = CounterChanged(counter_id="c", value=value)
+                await publish_event(harness, fake, event, sequence, f"c-{sequence}")
+            await publish_event(harness, fake, CounterChanged(counter_id="c", value=3), 3 * 2**40 + 6, "c-last")
+            await eventually(lambda: fake.service.handled == [("c", 2), ("c", 3)], "the plausible events are handled")
+            copy = await fake.service.copies.get("c")
+            assert copy is not None
+            assert copy.value == 3
+        assert await dead_letter_codes(harness) == ["implausible_sequence"] * 3
+
+    async def test_row_of_another_key_is_not_written(self, harness: ChassisHarness) -> None:
+        """Key, subject and data must name the same aggregate; otherwise a record could replace another row."""
+        async with run_fake_consumer(harness) as fake:
+            headers = build_envelope(CounterChanged, "victim", 9, "c-9").headers()
+            wrong = [
+                (b"victim", b'{"counter_id":"c","value":1}'),
+                (b"c", b'{"counter_id":"victim","value":1}'),
+                (b"c", None),
+            ]
+            for key, value in wrong:
+                await fake.producer.deliver(COUNTERS.full_name(harness.prefix), key=key, value=value, headers=headers)
+
+            async def all_are_aside() -> bool:
+                return await dead_letter_codes(harness) == ["wrong_key"] * 3
+
+            await eventually(all_are_aside, "all three are put aside")
+            assert await fake.service.copies.get("victim") is None
 
 
 class TestCircuitBreaker:

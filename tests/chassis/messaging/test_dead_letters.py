@@ -4,7 +4,7 @@ import pytest
 
 from chassis.messaging import dead_letters
 from chassis.messaging.records import KafkaRecord
-from contracts.envelope import dead_letters_of, retries_of
+from contracts.envelope import dead_letters_of, retries_of, source_of
 from tests.chassis.fake_consumer import FakeConsumer, run_fake_consumer
 from tests.chassis.harness import (
     COUNTERS,
@@ -96,7 +96,8 @@ class TestDeadLetterContent:
 
     async def test_huge_headers_do_not_exceed_the_size_limit(self, harness: ChassisHarness) -> None:
         async with run_fake_consumer(harness, started=False) as fake:
-            headers = ((f"ce_{name}", b"x" * 200_000) for name in ("id", "type", "a", "b", "c", "d"))
+            huge = [(f"ce_{name}", b"x" * 200_000) for name in ("id", "type", "a", "b", "c", "d")]
+            headers = [("ce_source", source_of(SERVICE).encode()), *huge]
             await fake.consumer.process([KafkaRecord(COUNTS.name, 0, 0, b"c", b"{}", tuple(headers))])
             [dead_letter] = await list_dead_letters(harness)
             assert dead_letter.code == "bad_envelope"

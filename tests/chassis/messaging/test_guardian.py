@@ -37,6 +37,35 @@ async def read_last_value(harness: ChassisHarness, key: str) -> bytes | None:
     return (await harness.read_records(COUNTERS, key))[-1].value
 
 
+class TestForgedNewest:
+    @pytest.mark.parametrize("sequence", [2**63 - 2, 2**40 + 7, 20_000])
+    async def test_sequence_that_was_never_published_is_corrected(self, harness: ChassisHarness, sequence: int) -> None:
+        """Somebody writes in the name of the owner: the owner's state stands last again, so compaction keeps it."""
+        replica = await harness.start_replica()
+        await replica.counters.update("c", Op("1"), add("c", 1))
+        await replica.relay.wait_until_idle()
+        right = await read_last_value(harness, "c")
+        async with run_guardian(replica) as guardian:
+            await guardian.caught_up.wait()
+            forged = build_envelope(CounterChanged, "c", sequence, "forged")
+            await replica.producer.deliver(
+                COUNTERS.full_name(harness.prefix),
+                key=b"c",
+                value=b'{"counter_id":"c","value":666}',
+                headers=forged.headers(),
+            )
+            await eventually(lambda: guardian.republished == 1, "the guardian publishes the state again")
+        assert await read_last_value(harness, "c") == right
+
+    async def test_invented_keys_do_not_fill_the_memory(self, harness: ChassisHarness) -> None:
+        replica = await harness.start_replica()
+        for n in range(20):
+            await replica.producer.deliver(COUNTERS.full_name(harness.prefix), key=b"x%d" % n, value=b"{", headers=[])
+        async with run_guardian(replica) as guardian:
+            await guardian.caught_up.wait()
+            assert guardian.remembered_keys == 0
+
+
 class TestOutdatedRecord:
     async def test_old_state_after_a_tombstone_is_followed_by_tombstone(
         self,

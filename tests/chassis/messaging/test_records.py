@@ -13,12 +13,12 @@ from chassis.core.clocks import Clock
 from chassis.core.connection import Connection
 from chassis.messaging.dead_letters import DeadLetters
 from chassis.messaging.kafka import Producer
-from chassis.messaging.records import KafkaRecord, PoisonRecord, read_record
+from chassis.messaging.records import KafkaRecord, PoisonRecord, ReadableRecord, SkippedRecord, read_record
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
-from contracts.envelope import Envelope, EventData, Topic
+from contracts.envelope import Envelope, EventData, Topic, source_of
 from contracts.text import find_fault
 
-WHISPERS = Topic("whispers.v1", "time", readers=("toys",))
+WHISPERS = Topic("whispers.v1", "time", writers=("toys",), readers=("toys",))
 NAME = "Kasimira"
 
 
@@ -58,7 +58,7 @@ def build_record(value: bytes, **changed: bytes) -> KafkaRecord:
 
 
 def build_note_envelope() -> Envelope:
-    return Envelope("e-1", NoteWritten.TYPE, "/toys", "one", datetime(2026, 3, 2, tzinfo=UTC), 1, "one")
+    return Envelope("e-1", NoteWritten.TYPE, source_of("toys"), "one", datetime(2026, 3, 2, tzinfo=UTC), 1, "one")
 
 
 class TestNoPersonalData:
@@ -82,7 +82,7 @@ class TestNoPersonalData:
 
 
 class TestTextBorder:
-    @pytest.mark.parametrize("name", ["ce_id", "ce_type", "ce_source", "ce_subject", "ce_correlationid", "traceparent"])
+    @pytest.mark.parametrize("name", ["ce_id", "ce_type", "ce_subject", "ce_correlationid", "traceparent"])
     @pytest.mark.parametrize("text", ["\x1f", "a\x00b", "\x1b[2J", "\x9b2J", "\u202egnp", "a\nb", "\ufffe"])
     def test_unsafe_header_makes_a_record_poison(self, name: str, text: str) -> None:
         poison = read_record(build_record(b'{"id":"one"}', **{name: text.encode()}), handlers)
@@ -105,5 +105,5 @@ class TestTextBorder:
     ) -> None:
         record = dataclasses.replace(build_record(b"", **headers), key=key, value=value)
         result = read_record(record, handlers)
-        if not isinstance(result, PoisonRecord):
+        if isinstance(result, ReadableRecord | SkippedRecord):
             assert not find_fault((key or b"").decode("utf-8", "replace"))

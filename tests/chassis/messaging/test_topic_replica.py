@@ -37,7 +37,9 @@ async def run_replica(topic_replica: TopicReplica[ReceivedStates]) -> AsyncItera
 def create_replica(
     harness: ChassisHarness, states: ReceivedStates, after: TopicReplica[ReceivedStates] | None = None
 ) -> TopicReplica[ReceivedStates]:
-    return TopicReplica(COUNTERS, handlers, states, connection=harness.connection, prefix=harness.prefix, after=after)
+    return TopicReplica(
+        COUNTERS, handlers, states, connection=harness.connection, prefix=harness.prefix, service="toys", after=after
+    )
 
 
 class TestTopicReplica:

@@ -11,7 +11,7 @@ from chassis.core.commands import Op
 from chassis.core.ids import new_id
 from contracts.errors import CommandRejected
 from contracts.pairings import PAIRINGS
-from contracts.privacy import PRIVACY
+from contracts.privacy import erasure_completions_of
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.rounds import round as rounds
 from services.matcher.pairings import proposals, reservation
@@ -184,7 +184,7 @@ class TestReservationRace:
             await company.gone("j")
 
             async def is_published() -> bool:
-                return "erasure.completed.v1" in await types_on(company, PRIVACY)
+                return "erasure.completed.v1" in await types_on(company, erasure_completions_of("matcher"))
 
             await until(is_published)
 
@@ -193,7 +193,7 @@ class TestReservationRace:
         assert status in (404, 409)
         await nobody_holds(company)
         assert await company.read_topic(PAIRINGS) == []
-        assert (await types_on(company, PRIVACY)).count("erasure.completed.v1") == 1
+        assert (await types_on(company, erasure_completions_of("matcher"))).count("erasure.completed.v1") == 1
         assert (await only(company)).side_of("j") is None
 
     async def test_a_capacity_lowered_between_the_steps_ends_nothing(

@@ -10,7 +10,7 @@ import pytest
 
 from chassis.storage.mongo import Document
 from contracts.pairings import PAIRINGS
-from contracts.privacy import PRIVACY
+from contracts.privacy import erasure_completions_of
 from contracts.profiles import ProfileChanged
 from services.matcher.domain.pairings import pairing as pairings
 from services.matcher.domain.receipts.receipt import RunnerUp, Selection
@@ -63,9 +63,7 @@ async def forgotten(company: World, member_id: str) -> None:
     await company.gone(member_id)
 
     async def done() -> bool:
-        return any(
-            record.header("ce_type") == "mentoring.erasure.completed.v1" for record in await company.read_topic(PRIVACY)
-        )
+        return bool(await company.read_topic(erasure_completions_of("matcher")))
 
     await until(done)
 
