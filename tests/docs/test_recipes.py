@@ -81,7 +81,7 @@ class TestRecipeOfAService:
     def test_names_every_file_that_lists_the_services(self) -> None:
         lists = [path for path, text in source_files() if lists_all(SERVICES, text)]
         declarations = [path for path in lists if not path.startswith(NO_DECLARATIONS)]
-        assert {"contracts/catalogue.py", "compose.yaml", "pyproject.toml"} <= set(declarations)
+        assert {"contracts/services.py", "compose.yaml", "pyproject.toml"} <= set(declarations)
         assert missing_paths(declarations, section("A service.")) == []
 
     def test_names_the_folders_that_every_service_has(self) -> None:

@@ -30,7 +30,7 @@ from chassis.messaging.relay import Relay
 from chassis.observability.health import Health
 from chassis.service import Chassis, ServiceDefinition
 from chassis.storage.aggregates import Aggregates
-from chassis.storage.mongo import Mongo
+from chassis.storage.mongo import Index, Mongo
 from chassis.web.authentication import Role
 from chassis.web.http import Command, Principal, Problem
 from contracts.envelope import Envelope, EventData, Tombstone, source_of
@@ -167,6 +167,7 @@ class _InMemory(Chassis):
         self.relay = Relay(wire, service, settings.topic_prefix, clock)
         self._aggregates: dict[str, Aggregates[Any]] = {}
         self._projections: list[str] = []
+        self._indexes: dict[str, Sequence[Index]] = {}
 
 
 class _NoLetters:

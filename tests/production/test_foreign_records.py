@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -31,17 +32,10 @@ from contracts.privacy import ErasureCompleted, ErasureRequested
 from contracts.profiles import ProfileChanged
 from contracts.programmes import ProgrammeChanged
 from deploy.local.stack import Endpoints
-from services.feedback.handlers import registry as feedback
-from services.matcher.handlers import registry as matcher
 from services.matcher.partner_replica import replica_handlers
-from services.notifier.handlers import registry as notifier
-from services.profiles.handlers import registry as profiles
 
 READERS: Mapping[str, HandlerRegistry[Any]] = {
-    "profiles": profiles,
-    "matcher": matcher,
-    "notifier": notifier,
-    "feedback": feedback,
+    service: import_module(f"services.{service}.handlers").registry for service in SERVICES
 }
 FAR = 2**63 - 2
 
@@ -181,11 +175,11 @@ class TestForgedRecords:
         for topic in (*ErasureCompleted.topics(), ErasureCompleted.FORMER_TOPIC):
             assert topic is not None
             record = forge(ErasureCompleted, source_of("matcher").encode(), topic=topic.name, service="feedback")
-            assert isinstance(read_record(record, profiles), ForeignRecord)
+            assert isinstance(read_record(record, READERS["profiles"]), ForeignRecord)
 
     def test_only_profiles_requests_erasures_on_the_former_topic(self) -> None:
-        for other in ("matcher", "notifier", "feedback"):
+        for other in SERVICES[1:]:
             record = forge(ErasureRequested, source_of(other).encode(), topic="privacy.v1")
-            assert isinstance(read_record(record, matcher), ForeignRecord)
+            assert isinstance(read_record(record, READERS["matcher"]), ForeignRecord)
         mine = forge(ErasureRequested, source_of("profiles").encode(), topic="privacy.v1")
-        assert not isinstance(read_record(mine, matcher), ForeignRecord)
+        assert not isinstance(read_record(mine, READERS["matcher"]), ForeignRecord)
