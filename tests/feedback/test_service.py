@@ -336,7 +336,7 @@ class TestCalls:
         assert await callers(company, "member:ear") == ["j"]
         await name_contact(company, "new-ear")
         await company.forget("ear")
-        await events_of_type(company, "erasure.completed", PRIVACY)
+        await events_of_type(company, "erasure.completed", erasure_completions_of("feedback"))
         assert await contacts_shown(company, "member:j", id) == (None, "new-ear")
         assert await callers(company, NEW) == []
         await company.do("member:j", "POST", f"/pairings/{id}/call/hand-over", {"contact": "new-ear"})
