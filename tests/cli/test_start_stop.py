@@ -59,6 +59,21 @@ def check_import(run: Run, tmp_path: Path) -> None:
     assert (result["created"], result["failed"]) == (2, 1)
     assert [(error["line"], error["column"]) for error in result["errors"] if error["refused"]] == [(4, "level")]
     assert "refused" in run("import", str(file)).stdout
+    check_imports(run, str(result["import_id"]), tmp_path / "invited.csv")
+
+
+def check_imports(run: Run, import_id: str, invited: Path) -> None:
+    listed = parse_json(run("imports", "list", "--json"))
+    assert [item["state"] for item in listed] == ["done", "done"]
+    assert import_id in run("imports", "list").stdout
+    assert "1 refused" in run("imports", "show", import_id).stdout
+    assert parse_json(run("imports", "pairs", import_id, "--json")) == []
+    assert "has ended already" in run("imports", "cancel", import_id).stderr
+    assert "you uploaded this file" in run("imports", "release", import_id).stderr
+    invited.write_text("external_id,side\nE9,senior\nE2,nonsense\n", encoding="utf-8")
+    assert "no such programme" in run("invite", "elsewhere", str(invited)).stderr
+    sent = run("invite", "fresh-eyes", str(invited))
+    assert (sent.exit_code, "2 rows, 1 of them refused" in sent.stdout) == (1, True)
 
 
 def check_tokens(run: Run, addresses: Addresses) -> None:

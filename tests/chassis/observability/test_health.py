@@ -104,3 +104,11 @@ class TestServiceReadiness:
         assert not health.check_liveness().ok
         assert not health.check_readiness().ok
         assert health.check_liveness().checks[0].detail == "most records fail"
+
+    def test_work_that_stands_still_is_shown_and_no_more(self, clock: SteppedClock) -> None:
+        health = Health(clock, servers=())
+        health.report_work("imports", "one makes no progress")
+        report = health.check_readiness()
+        assert (report.ok, [(check.name, check.ok) for check in report.checks]) == (True, [("imports", False)])
+        health.report_work("imports", None)
+        assert all(check.ok for check in health.check_readiness().checks)
