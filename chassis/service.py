@@ -29,7 +29,7 @@ from chassis.messaging.consumer import Consumer
 from chassis.messaging.dead_letters import DeadLetters
 from chassis.messaging.guardian import Guardian
 from chassis.messaging.kafka import Producer
-from chassis.messaging.provisioning import find_topics, provision_topics
+from chassis.messaging.provisioning import find_topics, prepare_topics
 from chassis.messaging.reachability import start_producer
 from chassis.messaging.relay import Relay
 from chassis.messaging.subscriptions import HandlerRegistry
@@ -142,12 +142,14 @@ class Chassis:
         for aggregates in self._aggregates.values():
             aggregates.begin_epoch((epoch or {"value": 0})["value"] * EPOCH)
 
-    async def prepare_topics(self, topics: Sequence[Topic]) -> None:
+    async def prepare_topics(self, reads: Sequence[Topic], writes: Sequence[Topic]) -> None:
         settings = self.settings
-        await provision_topics(
+        await prepare_topics(
             settings.connection(),
-            topics,
+            reads,
+            writes,
             settings.topic_prefix,
+            create=settings.create_topics == "auto",
             replication=settings.replication,
             min_in_sync=settings.min_in_sync,
         )
@@ -249,12 +251,14 @@ async def _wait_for_any(
 
 async def _run(chassis: Chassis, definition: ServiceDefinition[Any]) -> None:
     settings = chassis.settings
-    own_topics = (dead_letters_of(chassis.service), retries_of(chassis.service))
-    topics = list(dict.fromkeys([*definition.handlers.topics(), *definition.publishes, *own_topics]))
+    reads = [*definition.handlers.topics(), retries_of(chassis.service)]
+    reads += [topic for topic in definition.publishes if topic.cleanup == "compact"]  # for the guardian
+    writes = [*definition.publishes, dead_letters_of(chassis.service)]
+    topics = list(dict.fromkeys([*reads, *writes]))
     former: list[Topic] = []
 
     async def prepare_topics() -> None:
-        await chassis.prepare_topics(topics)
+        await chassis.prepare_topics(reads, writes)
         former[:] = await chassis.find_topics(definition.handlers.former_topics())
 
     await _wait_for(chassis.health, "mongodb", chassis.prepare_database)

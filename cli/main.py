@@ -3,6 +3,7 @@
 import typer
 
 from cli import (
+    acls,
     adjustments,
     care,
     conflicts,
@@ -67,6 +68,7 @@ conflicts.register(app)
 app.add_typer(dead_letters.app)
 app.add_typer(contracts.app)
 provisioning.register(app)
+acls.register(app)
 
 if __name__ == "__main__":
     app()

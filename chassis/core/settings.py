@@ -90,6 +90,10 @@ class Settings(SettingsSection):
         pattern=r"^[a-z][a-z0-9_-]{0,30}\.$",
         description="The prefix of the names of topics, consumer groups and databases; ends with a dot.",
     )
+    create_topics: Literal["auto", "no"] = Field(
+        "auto",
+        description="Whether a service creates missing topics: auto, or no where only `viceversa provision` may.",
+    )
     replication: int = Field(
         1, ge=1, le=9, description="Replicas of each topic that provisioning creates: 1 on one broker, 3 in production."
     )

@@ -1,15 +1,21 @@
 """Creates the topics that a service needs. Existing ones are checked and not changed."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from chassis.core.connection import Connection
+from chassis.messaging.topic_rights import NO_ERROR, TopicRights, read_topic_rights
 from contracts.envelope import Topic
 
 RETENTION = timedelta(days=90)  # topics with clean-up "time"
@@ -64,6 +70,11 @@ async def provision_topics(
                 created.append(name)
             elif code == TopicAlreadyExistsError.errno:
                 existing.append(name)
+            elif code in (TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedError.errno):
+                raise ProvisioningError(
+                    f"topic {name} is missing, and CREATE is refused; let a user who may create it run "
+                    "`viceversa provision`"
+                )
             else:
                 raise ProvisioningError(f"topic {name} cannot be created: {for_code(code).__name__} {message or ''}")
         if existing:
@@ -71,6 +82,50 @@ async def provision_topics(
         return created
     finally:
         await admin.close()
+
+
+async def prepare_topics(
+    connection: Connection,
+    reads: Collection[Topic],
+    writes: Collection[Topic],
+    prefix: str,
+    *,
+    create: bool,
+    replication: int,
+    min_in_sync: int,
+) -> None:
+    """Check the topics of a service, and what its user may do with them. With ``create``, create the missing ones.
+
+    Topics that exist need no right but to read and to write. Raises ``ProvisioningError``, which names each topic with
+    the operation that is refused, or says that it is missing.
+    """
+    topics = {topic.full_name(prefix): topic for topic in (*reads, *writes)}
+    admin = AIOKafkaAdminClient(**connection.client_arguments())
+    await admin.start()
+    try:
+        rights = await read_topic_rights(admin, topics)
+        missing = [topics[right.name] for right in rights if right.is_missing]
+        if missing and create:
+            await provision_topics(connection, missing, prefix, replication=replication, min_in_sync=min_in_sync)
+            await _describe_topics(admin, [topic.full_name(prefix) for topic in missing])
+            rights = await read_topic_rights(admin, topics)
+        faults = [fault for right in rights if (fault := _find_fault(right, topics[right.name], reads, writes))]
+        if faults:
+            raise ProvisioningError("; ".join(faults))
+        await _check_topics(admin, list(topics), topics, skip_refused=True)
+    finally:
+        await admin.close()
+
+
+def _find_fault(right: TopicRights, topic: Topic, reads: Collection[Topic], writes: Collection[Topic]) -> str | None:
+    if right.is_missing:
+        return f"topic {right.name} is missing; `viceversa provision` creates it"
+    refused = right.refused_operations(reads=topic in reads, writes=topic in writes)
+    if refused:
+        return f"topic {right.name}: {' and '.join(refused)} refused; `viceversa acls` prints the rules that are needed"
+    if right.error_code != NO_ERROR:
+        return f"topic {right.name}: {for_code(right.error_code).__name__}"
+    return None
 
 
 async def find_topics(connection: Connection, topics: Sequence[Topic], prefix: str) -> list[Topic]:
@@ -86,7 +141,10 @@ async def find_topics(connection: Connection, topics: Sequence[Topic], prefix: s
     return [topic for topic in topics if topic.full_name(prefix) in names]
 
 
-async def _check_topics(admin: AIOKafkaAdminClient, names: Sequence[str], by_name: dict[str, Topic]) -> None:
+async def _check_topics(
+    admin: AIOKafkaAdminClient, names: Sequence[str], by_name: dict[str, Topic], *, skip_refused: bool = False
+) -> None:
+    """``skip_refused``: a user who may not see the settings of a topic does not check them."""
     for description in await _describe_topics(admin, names):
         expected = by_name[description["topic"]].partitions
         if len(description["partitions"]) != expected:
@@ -97,6 +155,8 @@ async def _check_topics(admin: AIOKafkaAdminClient, names: Sequence[str], by_nam
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     for response in await admin.describe_configs(resources):
         for code, message, _, name, entries, *_ in response.resources:
+            if skip_refused and code == TopicAuthorizationFailedError.errno:
+                continue
             if code != 0:
                 raise ProvisioningError(f"topic {name} cannot be described: {for_code(code).__name__} {message or ''}")
             policy = next((entry[1] for entry in entries if entry[0] == "cleanup.policy"), None)

@@ -19,7 +19,6 @@ from contracts.catalogue import EVENTS, SERVICES, TOPICS
 from contracts.envelope import EventData, Topic
 from contracts.examples import examples
 from contracts.pairings import PairingState
-from contracts.privacy import ErasureCompleted
 from contracts.profiles import PROFILES, ContactChanged, ProfileChanged
 from contracts.programmes import ProgrammeChanged
 from services.feedback.handlers import registry as feedback
@@ -41,12 +40,12 @@ SECRET = "Kasimira Heldenreich"
 
 
 def heard_types() -> list[type[EventData]]:
-    """One type of each topic that a service reads; two types of privacy, because services read different ones."""
+    """One type of each topic that a service reads."""
     chosen: dict[str, type[EventData]] = {}
     for event in EVENTS:
         if any(hearing.find_type(event.TYPE) for hearing in HEARING.values()):
             chosen.setdefault(event.TOPIC.name, event)
-    return [*chosen.values(), ErasureCompleted]
+    return list(chosen.values())
 
 
 def those_who_hear(topic: Topic) -> list[str]:
@@ -74,7 +73,7 @@ class Teller:
 
     @property
     def topic(self) -> str:
-        return self.type.TOPIC.name
+        return self.type.topics()[0].name
 
     def tell(self, key: str | None = None) -> str:
         """Write a good record about an object that no other record names."""
@@ -137,7 +136,7 @@ class TestPoison:
     def test_records_beside_a_poison_record_are_processed(
         self, type: type[EventData], stack: Stack, hand: Hand
     ) -> None:
-        topic, teller = type.TOPIC, Teller(hand, type)
+        topic, teller = type.topics()[0], Teller(hand, type)
         who = those_who_hear(topic)
         before = {name: figures(stack, name, "viceversa_events_handled") for name in who}
         skipped = {name: figures(stack, name, "viceversa_events_skipped") for name in who}

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chassis.core.ids import new_id
 from contracts.catalogue import SERVICE_TOPICS, TOPICS
-from contracts.envelope import EPOCH, Envelope, EventData, Topic, source_of
+from contracts.envelope import Envelope, EventData, Topic, source_of
 from contracts.examples import examples
 from tests.journey.conditions import wait_until
 from tests.journey.stack import Stack
@@ -27,7 +27,7 @@ from tests.journey.stack import Stack
 LARGE = 3_000_000
 ALL = {topic.name: topic for topic in (*TOPICS, *SERVICE_TOPICS)}
 Headers = list[tuple[str, bytes]]
-_sequence = count(EPOCH // 2)
+_sequence = count(1_000_000)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class ConfigsResponse:
     resources: list[tuple[Any, ...]]
 
 class AIOKafkaAdminClient:
+    async def _send_request(self, request: Any, node_id: int | None = ...) -> Any: ...  # what the public ones use
     def __init__(
         self,
         *,

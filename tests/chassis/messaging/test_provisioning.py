@@ -6,7 +6,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from chassis.messaging.provisioning import ProvisioningError, provision_topics, topic_configuration
+from chassis.messaging.provisioning import ProvisioningError, prepare_topics, provision_topics, topic_configuration
 from contracts.envelope import Topic
 from tests.chassis.harness import COUNTERS, COUNTS, TOPICS, ChassisHarness
 
@@ -47,3 +47,24 @@ class TestProvisionTopics:
     async def test_error_names_the_topic_that_the_broker_rejects(self, harness: ChassisHarness) -> None:
         with pytest.raises(ProvisioningError, match="no good name"):
             await provision(harness, Topic("no good name", "time", partitions=1))
+
+
+async def prepare(harness: ChassisHarness, *topics: Topic, create: bool) -> None:
+    await prepare_topics(
+        harness.connection, topics, topics, harness.prefix, create=create, replication=1, min_in_sync=1
+    )
+
+
+class TestServiceTopics:
+    async def test_missing_topic_is_named_and_not_created(self, harness: ChassisHarness) -> None:
+        for _ in range(2):
+            with pytest.raises(ProvisioningError, match=r"unlimited\.v1 is missing; `viceversa provision`"):
+                await prepare(harness, *TOPICS, UNLIMITED, create=False)
+
+    async def test_missing_topic_is_created_where_the_setting_says_so(self, harness: ChassisHarness) -> None:
+        await prepare(harness, *TOPICS, UNLIMITED, create=True)
+        await prepare(harness, *TOPICS, UNLIMITED, create=False)
+
+    async def test_topic_that_differs_from_its_contract_is_rejected(self, harness: ChassisHarness) -> None:
+        with pytest.raises(ProvisioningError, match="3 partitions instead of 4"):
+            await prepare(harness, replace(COUNTS, partitions=4), create=True)
