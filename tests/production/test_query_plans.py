@@ -149,6 +149,7 @@ def feedback_queries(f: Feedback) -> list[Awaitable[object]]:
         consume(f.followups_of("a", limit=50, after="x")),
         consume(f.followups_in("p", limit=50, after="x")),
         consume(f.followups_with_calls("p")),
+        consume(f.followups_with_contact("m")),
         consume(f.pairings_of("a", limit=50, after="x")),
         f.funnel("p", NOW),
         f.holds("a"),
