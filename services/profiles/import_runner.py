@@ -291,13 +291,11 @@ class PeopleRun(ImportRun):
         reader = RowReader(survey.header, self.hr_import.source, self.hr_import.sources)
         if self.hr_import.cursor == 0:
             await self.store_issues(survey.header.issues)
-        header_line: int | None = None
+        header_line, applies = None, self.hr_import.line_filter()
         async for records in self.read_batches(COLUMNS):
             header_line = records[0].line if header_line is None else header_line
             first_line = max(header_line, self.hr_import.cursor) + 1
-            batch = [
-                record for record in records if record.line >= first_line and self.hr_import.applies_line(record.line)
-            ]
+            batch = [record for record in records if record.line >= first_line and applies(record.line)]
             if not batch:
                 continue
             await self._apply_batch(survey, reader, batch)

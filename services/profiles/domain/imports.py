@@ -9,7 +9,7 @@ The file is stored in chunks before the upload is acknowledged. ``cursor`` is th
 so that another replica can continue there after a crash. A run that makes no progress is repeated a few times only.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
@@ -97,11 +97,11 @@ class HrImport(ProfilesState):
     def is_unfinished(self) -> bool:
         return self.state in ("received", "running", "waiting_for_release")
 
-    def applies_line(self, line: int) -> bool:
-        """Whether the current run applies this row: before the release all but the held ones, after it only those."""
-        if self.held_lines is None:
-            return True
-        return (line in self.held_lines) == (self.released_by is not None)
+    def line_filter(self) -> Callable[[int], bool]:
+        """Which lines the current run applies: before the release all but the held ones, after it only those."""
+        held = frozenset(self.held_lines or ())
+        is_released = self.held_lines is not None and self.released_by is not None
+        return lambda line: (line in held) == is_released
 
 
 def begin_run(current: HrImport, recorded_at: datetime) -> HrImport:
