@@ -254,23 +254,29 @@ class InMemoryPlatform:
     async def ask(
         self, service: str, route: str, who: str, roles: Sequence[Role] = ("member",), **arguments: Any
     ) -> Any:
-        """Call the route and return its response, or None if the service refuses.
+        """``call`` under a key of its own; returns None if the service refuses."""
+        try:
+            return await self.call(service, route, who, roles, key=f"{next(self._numbers)}", **arguments)
+        except REFUSALS as refusal:
+            self.refusals[f"{route}: {getattr(refusal, 'code', type(refusal).__name__)}"] += 1
+            return None
 
-        ``who``: the member; other arguments are those of the route.
+    async def call(
+        self, service: str, route: str, who: str, roles: Sequence[Role], *, key: str, **arguments: Any
+    ) -> Any:
+        """Call the route and return its response. Raises what the service refuses with.
+
+        ``who``: the member; ``key``: of the operation; other arguments are those of the route.
         """
         principal = Principal(who, who, frozenset(roles), frozenset())
-        command = Command(Op(f"{who}/{route}/{next(self._numbers)}", kind="command"), None, principal)
+        command = Command(Op(f"{who}/{route}/{key}", kind="command"), None, principal)
         endpoint = self.services[service].routes[route]
         context = self.services[service].parts.context  # endpoints name the parameter after their service
         given = {"asked": command, "command": command, "principal": principal, service: context, **arguments}
         wanted = endpoint.__code__.co_varnames[: endpoint.__code__.co_argcount]
         if "response" in wanted:
             given["response"] = Response()
-        try:
-            return await endpoint(**{name: value for name, value in given.items() if name in wanted})
-        except REFUSALS as refusal:
-            self.refusals[f"{route}: {getattr(refusal, 'code', type(refusal).__name__)}"] += 1
-            return None
+        return await endpoint(**{name: value for name, value in given.items() if name in wanted})
 
     def say(self, event: EventData | Tombstone) -> None:
         """Publish an event of profiles, the only service that is missing here."""

@@ -2,7 +2,7 @@
 
 Similarity, perspective, and the hard rules between groups of people are sums of one table row for each feature that
 seniors share. Benefits are products over wishes. So a score differs from that of ``vectorised_fit`` by rounding alone,
-except that private wishes take no part. Both sides are sorted by class, so that groups and tiles without any possible
+Both sides are sorted by class, so that groups and tiles without any possible
 pair are skipped.
 """
 

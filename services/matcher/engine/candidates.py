@@ -1,7 +1,7 @@
 """The candidate pairs of a round: some dozens of the best for each person, without an exact score of every pair.
 
 Up to a hundred thousand pairs, all are evaluated exactly. Beyond that, a scan finds the best of each person by all
-rules but private wishes, and only those pairs are evaluated exactly. See docs/decisions/matching-at-scale.md.
+rules, and only those pairs are evaluated exactly. See docs/decisions/matching-at-scale.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,24 +49,9 @@ class Edges:
         return splitmix64(seed, (self.seniors << _ROW_BITS) | self.juniors)
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """Pairs that break no public rule. ``private`` (edges): a private rule forbids the pair, so it is never assigned.
-
-    Forbidden pairs stay among the candidates. So nothing that is explained about a person's candidates depends on
-    private rules.
-    """
-
-    edges: Edges
-    private: Bools
-
-    def allowed(self) -> Edges:
-        return self.edges.take(~self.private)
-
-
 def find_candidates(
     fit: PairwiseFit, scan: AllPairsScan | None, report_progress: Callable[[int], None] = lambda _: None
-) -> Candidates:
+) -> Edges:
     """The best pairs of each person by the scan, or all possible pairs without a scan.
 
     ``report_progress`` receives the number of seniors that are done.
@@ -87,44 +72,44 @@ def scan_if_large(fit: PairwiseFit) -> AllPairsScan | None:
     return None if n * m <= MAX_EXHAUSTIVE_PAIRS else AllPairsScan(fit)
 
 
-def _evaluate_all(fit: PairwiseFit) -> Candidates:
-    """All pairs that break no public rule."""
+def _evaluate_all(fit: PairwiseFit) -> Edges:
+    """All pairs that break no rule."""
     n, m = fit.shape
     seniors, juniors, size = np.arange(n), np.arange(m), max(1, EVALUATION_BATCH // max(1, m))
     return _evaluate_batches(fit, [(seniors[a : a + size, None], juniors[None, :]) for a in range(0, n, size)])
 
 
-def evaluate_pairs(fit: PairwiseFit, rows: Int64s, columns: Int64s) -> Candidates:
-    """Those of these sorted pairs that break no public rule, with exact scores."""
+def evaluate_pairs(fit: PairwiseFit, rows: Int64s, columns: Int64s) -> Edges:
+    """Those of these sorted pairs that break no rule, with exact scores."""
     starts = range(0, len(rows), EVALUATION_BATCH)
     batches = [(rows[a : a + EVALUATION_BATCH], columns[a : a + EVALUATION_BATCH]) for a in starts]
     return _evaluate_batches(fit, batches)
 
 
-def _evaluate_batches(fit: PairwiseFit, batches: Sequence[tuple[Int64s, Int64s]]) -> Candidates:
-    """The publicly feasible pairs of all batches, in their order. Rows and columns of a batch broadcast."""
+def _evaluate_batches(fit: PairwiseFit, batches: Sequence[tuple[Int64s, Int64s]]) -> Edges:
+    """The feasible pairs of all batches, in their order. Rows and columns of a batch broadcast."""
 
-    def evaluate(batch: tuple[Int64s, Int64s]) -> tuple[Int64s, Int64s, Float64s, Bools]:
+    def evaluate(batch: tuple[Int64s, Int64s]) -> tuple[Int64s, Int64s, Float64s]:
         rows, columns = np.broadcast_arrays(*batch)
         block = fit.evaluate(*batch)
-        feasible = np.nonzero(block.publicly_feasible())
-        return rows[feasible], columns[feasible], block.score[feasible], block.broken["rather_not"][feasible]
+        feasible = np.nonzero(block.feasible())
+        return rows[feasible], columns[feasible], block.score[feasible]
 
-    empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_)
+    empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
     with ThreadPoolExecutor(SCAN_THREADS) as pool:
         parts = [empty, *pool.map(evaluate, batches)]
-    seniors, juniors, scores, private = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Candidates(Edges(seniors, juniors, scores), private)
+    seniors, juniors, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Edges(seniors, juniors, scores)
 
 
-def _keep_best_of_each(candidates: Candidates, per_person: int) -> Candidates:
+def _keep_best_of_each(edges: Edges, per_person: int) -> Edges:
     """The best pairs of each senior and of each junior, and all pairs of people who are hard to suit."""
-    edges, scores = candidates.edges, _scores_without_ties(candidates.edges)
+    scores = _scores_without_ties(edges)
     senior_ranks, junior_ranks = _ranks_of_edges(edges, scores)
     retained = (senior_ranks < per_person) | (junior_ranks < per_person)
     for people, ranks in ((edges.seniors, senior_ranks), (edges.juniors, junior_ranks)):
         retained |= _is_hard_to_suit(people, ranks, scores)
-    return Candidates(edges.take(retained), candidates.private[retained])
+    return edges.take(retained)
 
 
 def _is_hard_to_suit(people: Int64s, ranks: Int64s, scores: Float64s) -> Bools:

@@ -7,9 +7,6 @@ the partner's seat.
 Removing a seat frees one partner. The partner takes the best of an empty seat, another person's seat (who loses it in
 turn), or nothing. This is a shortest path in the residual graph. The assignment is optimal, so the graph has no
 negative cycle, and relaxing edges until nothing changes finds the path.
-
-Explanations to unmatched people must not reveal private wishes, but one private wish may remove one way to fill an
-empty seat. Therefore ``privacy_safe_prices`` counts only the second-best unmatched person for each partner.
 """
 
 import numpy as np
@@ -84,43 +81,3 @@ def _adjacency(
             position = cursor[starts[edge]]
             other_ends[position], gains[position], cursor[starts[edge]] = ends[edge], gain[edge], position + 1
     return first, other_ends, gains
-
-
-def privacy_safe_prices(
-    mine: Int64s, theirs: Int64s, gain: Int64s, chosen: Bools, private: Bools, full: Bools, partners: int
-) -> Int64s:
-    """Upper bounds of the highest prices of my side, which no single ``private`` edge of an unmatched person changes.
-
-    ``private`` (edges): only a private wish forbids the edge. An unmatched person could fill the seat that a partner
-    loses. Of all unmatched people, only the second best does so here, as if no edge were forbidden. If the best edge
-    that is not private gains less, that edge counts instead.
-    """
-    unmatched = ~full
-    unmatched[mine[chosen]] = False
-    of_unmatched = unmatched[mine]
-    replacement_gain = _replacement_gains(theirs, gain, of_unmatched, private, partners)
-    replaceable = np.nonzero(replacement_gain)[0]
-    retained = ~of_unmatched & ~private
-    price, _ = extreme_dual_prices(
-        np.concatenate([mine[retained], np.arange(len(full), len(full) + len(replaceable))]),
-        np.concatenate([theirs[retained], replaceable]),
-        np.concatenate([gain[retained], replacement_gain[replaceable]]),
-        np.concatenate([chosen[retained], np.zeros(len(replaceable), dtype=np.bool_)]),
-        np.concatenate([full, np.zeros(len(replaceable), dtype=np.bool_)]),
-        partners,
-    )
-    return price[: len(full)]
-
-
-@jit_kernel
-def _replacement_gains(theirs: Int64s, gain: Int64s, selected: Bools, private: Bools, partners: int) -> Int64s:
-    """(partners): of the selected edges the second-best gain, or the best that is not private, whichever is less."""
-    best, second, public = np.zeros(partners, np.int64), np.zeros(partners, np.int64), np.zeros(partners, np.int64)
-    for edge in range(len(theirs)):
-        if selected[edge]:
-            partner, edge_gain = theirs[edge], gain[edge]
-            second[partner] = max(second[partner], min(best[partner], edge_gain))
-            best[partner] = max(best[partner], edge_gain)
-            if not private[edge]:
-                public[partner] = max(public[partner], edge_gain)
-    return np.minimum(second, public)

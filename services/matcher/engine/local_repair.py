@@ -82,7 +82,7 @@ class LocalRepair:
         return 0.0 if all(pair in self.pairs for pair in pairs) else self._reassign_around(concerned)
 
     def _can_lock(self, pairs: Sequence[Pair]) -> bool:
-        """Whether all take part, no rule (private ones included) forbids it, and seats remain besides locked pairs."""
+        """Whether all take part, no rule forbids it, and seats remain besides locked pairs."""
         locked_seats = Counter(member for pair in {*self._locked, *pairs} for member in pair)
         if any(seats > self._problem.free_seats.get(member, 0) for member, seats in locked_seats.items()):
             return False

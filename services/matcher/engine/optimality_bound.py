@@ -10,7 +10,6 @@ largest reduced cost to the candidates.
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -26,8 +25,8 @@ from services.matcher.engine.assignment import (
     edge_gains,
     is_saturated,
 )
-from services.matcher.engine.candidates import CANDIDATES_PER_PERSON, Candidates, Edges, evaluate_pairs
-from services.matcher.engine.dual_prices import UNBOUNDED_PRICE, privacy_safe_prices
+from services.matcher.engine.candidates import CANDIDATES_PER_PERSON, Edges, evaluate_pairs
+from services.matcher.engine.dual_prices import UNBOUNDED_PRICE, extreme_dual_prices
 from services.matcher.engine.vectorised_fit import PairwiseFit
 
 SUFFICIENT_RATIO = 0.999  # total / upper bound at which column generation stops
@@ -41,7 +40,7 @@ class AssignmentProblem:
     """The people who can be paired, their capacities, and the bonus that each adds to the weight of any of their pairs.
 
     ``senior_capacities`` and ``senior_bonus`` are (seniors,), those of juniors (juniors,). ``excluded_keys``: sorted
-    keys ``senior x juniors + junior`` of pairs that may not be assigned, besides those that private rules forbid.
+    keys ``senior x juniors + junior`` of pairs that may not be assigned.
     """
 
     fit: PairwiseFit
@@ -57,15 +56,10 @@ class AssignmentProblem:
         bonus = self.senior_bonus[edges.seniors] + self.junior_bonus[edges.juniors]
         return Edges(edges.seniors, edges.juniors, edges.scores + bonus)
 
-    def allowed_edges(self, candidates: Candidates) -> Edges:
+    def allowed_edges(self, candidates: Edges) -> Edges:
         """The candidates that may be assigned."""
-        keys = candidates.edges.seniors * self.fit.shape[1] + candidates.edges.juniors
-        return candidates.edges.take(~(candidates.private | is_in_sorted(keys, self.excluded_keys)))
-
-    @cached_property
-    def unassignable_keys(self) -> Int64s:
-        """Keys of all pairs that cannot be assigned, private wishes included."""
-        return np.concatenate([self.excluded_keys, self.fit.avoided_pair_keys()])
+        keys = candidates.seniors * self.fit.shape[1] + candidates.juniors
+        return candidates.take(~is_in_sorted(keys, self.excluded_keys))
 
     def capacities(self) -> tuple[list[int], list[int]]:
         return self.senior_capacities.tolist(), self.junior_capacities.tolist()
@@ -75,41 +69,24 @@ class AssignmentProblem:
 class BoundedAssignment:
     """The best assignment of the edges, and how much more the best of all pairs could weigh (``gap``).
 
-    ``chosen``: positions in the edges. ``is_generated`` (edges): column generation added the edge.
+    ``chosen``: positions in the edges.
     """
 
     edges: Edges
     chosen: Int64s
     gap: float
-    is_generated: Bools
-
-    def without_unused_columns(self) -> "BoundedAssignment":
-        """The same without generated edges that were not chosen.
-
-        Whether such an edge was generated depends on dual prices, and these depend on private wishes. Explanations
-        must not reveal them.
-        """
-        retained = ~self.is_generated
-        retained[self.chosen] = True
-        position = np.cumsum(retained) - 1
-        return BoundedAssignment(
-            self.edges.take(retained), position[self.chosen], self.gap, self.is_generated[retained]
-        )
 
 
-def solve_with_bound(
-    problem: AssignmentProblem, candidates: Candidates, scan: AllPairsScan | None
-) -> BoundedAssignment:
+def solve_with_bound(problem: AssignmentProblem, candidates: Edges, scan: AllPairsScan | None) -> BoundedAssignment:
     """The best assignment with its optimality gap. ``scan`` is None when the candidates are all possible pairs."""
     edges = problem.allowed_edges(candidates)
     if scan is None:
         chosen = assign(*problem.capacities(), problem.with_bonus(edges), problem.seed)
-        return BoundedAssignment(edges, chosen, 0.0, np.zeros(len(edges), dtype=np.bool_))
+        return BoundedAssignment(edges, chosen, 0.0)
     seniors, juniors = problem.fit.shape
     sample = np.random.default_rng(problem.seed).permutation(seniors)[:BOUND_SAMPLE_SENIORS]
     covers_all = len(sample) == seniors
     ratio, bound_scan = (EXACT_RATIO, scan) if covers_all else (SUFFICIENT_RATIO, AllPairsScan(problem.fit, sample))
-    is_generated = np.zeros(len(edges), dtype=np.bool_)
     for pricing_round in range(MAX_PRICING_ROUNDS + 1):
         assignment = assign_with_prices(*problem.capacities(), problem.with_bonus(edges), problem.seed)
         total = float(problem.with_bonus(edges).scores[assignment.chosen].sum())
@@ -121,33 +98,26 @@ def solve_with_bound(
             priced_out = _price_out(problem, scan, edges, assignment)
         if not len(priced_out.edges):
             break
-        edges, order = _merge_edges(edges, priced_out.edges, juniors)
-        is_generated = np.concatenate([is_generated, np.ones(len(priced_out.edges), dtype=np.bool_)])[order]
-    return BoundedAssignment(edges, assignment.chosen, gap, is_generated)
+        edges = _merge_edges(edges, priced_out.edges, juniors)
+    return BoundedAssignment(edges, assignment.chosen, gap)
 
 
-def seat_values(problem: AssignmentProblem, candidates: Candidates, best: BoundedAssignment) -> Mapping[Side, Float64s]:
+def seat_values(problem: AssignmentProblem, best: BoundedAssignment) -> Mapping[Side, Float64s]:
     """The greatest value, in fit, of a seat of each member in the best assignment; infinite for members without seats.
 
-    An unmatched person who gets a new edge is paired for certain if the edge weighs more than the partner's seat. One
-    private wish of or about an unmatched person changes none of these values.
+    An unmatched person who gets a new edge is paired for certain if the edge weighs more than the partner's seat.
     """
-    keys = candidates.edges.seniors * problem.fit.shape[1] + candidates.edges.juniors
-    hidden = candidates.edges.take(candidates.private & ~is_in_sorted(keys, problem.excluded_keys))
-    seniors = np.concatenate([best.edges.seniors, hidden.seniors])
-    juniors = np.concatenate([best.edges.juniors, hidden.juniors])
-    scores = np.concatenate([best.edges.scores, hidden.scores])
-    gain = edge_gains(problem.with_bonus(Edges(seniors, juniors, scores)), problem.seed)
-    private = np.arange(len(gain)) >= len(best.edges)
-    chosen = np.zeros(len(gain), dtype=np.bool_)
+    edges = best.edges
+    gain = edge_gains(problem.with_bonus(edges), problem.seed)
+    chosen = np.zeros(len(edges), dtype=np.bool_)
     chosen[best.chosen] = True
     n, m = problem.fit.shape
-    full_seniors = is_saturated(seniors[chosen], problem.senior_capacities)
-    full_juniors = is_saturated(juniors[chosen], problem.junior_capacities)
+    full_seniors = is_saturated(edges.seniors[chosen], problem.senior_capacities)
+    full_juniors = is_saturated(edges.juniors[chosen], problem.junior_capacities)
     with ThreadPoolExecutor() as pool:
-        of_seniors = pool.submit(privacy_safe_prices, seniors, juniors, gain, chosen, private, full_seniors, m)
-        of_juniors = pool.submit(privacy_safe_prices, juniors, seniors, gain, chosen, private, full_juniors, n)
-        prices: dict[Side, Int64s] = {"senior": of_seniors.result(), "junior": of_juniors.result()}
+        of_seniors = pool.submit(extreme_dual_prices, edges.seniors, edges.juniors, gain, chosen, full_seniors, m)
+        of_juniors = pool.submit(extreme_dual_prices, edges.juniors, edges.seniors, gain, chosen, full_juniors, n)
+        prices: dict[Side, Int64s] = {"senior": of_seniors.result()[0], "junior": of_juniors.result()[0]}
     unit = UNITS_PER_FIT * TIE_LEVELS
     return {side: np.where(price < UNBOUNDED_PRICE, price / unit, np.inf) for side, price in prices.items()}
 
@@ -186,7 +156,7 @@ def _price_out(
         CANDIDATES_PER_PERSON + int(capacity),
         senior_offsets=senior_offsets - SCORE_ROUNDING,
         junior_offsets=junior_offsets,
-        excluded_keys=problem.unassignable_keys,
+        excluded_keys=problem.excluded_keys,
     )
     keys = keys[~is_in_sorted(keys, edges.seniors * juniors + edges.juniors)]
     allowed = problem.allowed_edges(evaluate_pairs(problem.fit, *np.divmod(keys, juniors)))
@@ -196,11 +166,11 @@ def _price_out(
     return _PricedOut(allowed.take(reduced_cost > 0), excess)
 
 
-def _merge_edges(first: Edges, second: Edges, juniors: int) -> tuple[Edges, Int64s]:
-    """All edges sorted by key, and the position of each in the concatenation of first and second."""
+def _merge_edges(first: Edges, second: Edges, juniors: int) -> Edges:
+    """All edges sorted by key."""
     keys = np.concatenate([edges.seniors * juniors + edges.juniors for edges in (first, second)])
     order = np.argsort(keys, kind="stable")
-    return Edges(*np.divmod(keys[order], juniors), np.concatenate([first.scores, second.scores])[order]), order
+    return Edges(*np.divmod(keys[order], juniors), np.concatenate([first.scores, second.scores])[order])
 
 
 def is_in_sorted(keys: Int64s, sorted_keys: Int64s) -> Bools:

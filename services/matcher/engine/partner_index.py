@@ -195,11 +195,10 @@ class PartnerIndex:
         promised_seats: Mapping[str, int] | None = None,
         excluded: Collection[str] = (),
         sides: Sequence[Side] | None = None,
-        with_private_wishes: bool = True,
     ) -> list[PartnerCandidate]:
         """The best partners who are available on this day, the best first; ties are ordered by id. O(members).
 
-        ``sides``: the sides that a partner may have. Without private wishes, the result is as if nobody had any.
+        ``sides``: the sides that a partner may have.
         """
         others = self._is_available(settings, on, promised_seats or {})
         for id in (*excluded, me.id):
@@ -209,23 +208,14 @@ class PartnerIndex:
         mine = MemberColumns(self._columns.vocabulary, [me])
         for side in PARTNER_SIDES[me.enrolment.side] if sides is None else sides:
             rows = np.flatnonzero(others & ((self._availability.sides[: len(others)] & SIDE_BITS[side]) > 0))
-            for candidate in self._best_of_side(
-                mine, side, rows, settings, limit, with_private_wishes=with_private_wishes
-            ):
+            for candidate in self._best_of_side(mine, side, rows, settings, limit):
                 earlier = best.get(candidate.id)
                 if earlier is None or earlier.score < candidate.score:
                     best[candidate.id] = candidate
         return _ranked(best.values(), limit)
 
     def _best_of_side(
-        self,
-        mine: MemberColumns,
-        side: Side,
-        rows: Int64s,
-        settings: ProgrammeSettings,
-        limit: int,
-        *,
-        with_private_wishes: bool,
+        self, mine: MemberColumns, side: Side, rows: Int64s, settings: ProgrammeSettings, limit: int
     ) -> list[PartnerCandidate]:
         """The best of these rows, who have this side. ``mine`` holds the one member to compare them with."""
         me = np.zeros(1, dtype=np.int64)
@@ -233,7 +223,7 @@ class PartnerIndex:
             block = PairwiseFit(self._columns, mine, settings).evaluate(rows, me)
         else:
             block = PairwiseFit(mine, self._columns, settings).evaluate(me, rows)
-        scores = np.where(block.feasible() if with_private_wishes else block.publicly_feasible(), block.score, 0.0)
+        scores = np.where(block.feasible(), block.score, 0.0)
         positions = np.flatnonzero(scores > 0)
         if len(positions) > limit:
             least = -np.partition(-scores[positions], limit - 1)[limit - 1]

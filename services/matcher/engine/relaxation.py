@@ -2,12 +2,11 @@
 
 A pair that a rule keeps out would certainly come about if it were allowed and gained more than the other's seat is
 worth (``seat_values``): the other person is then *within reach*. A relaxation is named when it lets in two people
-within reach, and at least one of them is kept apart from this person neither by a private rule nor by a coordinator.
-One person would be enough for the truth. With two, no single private wish changes what is said. The number of people
-who *would suit* counts everybody who is let in, as if nobody had a private wish.
+within reach, and no coordinator keeps at least one of them apart from this person. One person would be enough for the
+truth. With two, the text points at no single person. Private wishes play no part in it.
 
-Never relaxed: reporting lines, evaluators, earlier partners and private wishes, which protect people, and languages,
-which no programme can change.
+Never relaxed: reporting lines, evaluators and earlier partners, which protect people, and languages, which no
+programme can change.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +29,7 @@ RelaxableRule = Literal[
     "capacity",
 ]
 
-MIN_PEOPLE_IN_REACH = 2  # so that one private wish never decides what is named
+MIN_PEOPLE_IN_REACH = 2  # so that what is named points at no single person
 # A pair must gain so much more, in fit, than the seat is worth: above what rounding and the lottery can change.
 MIN_GAIN_MARGIN = 1e-5
 OUT_OF_REACH = 10_000  # number of steps that stands for a rule that cannot be relaxed far enough
@@ -75,7 +74,7 @@ class NearMisses:
 
     ``person``: the unmatched person, by number from 0. ``steps``: for each rule 0 if the pair keeps it, and
     ``OUT_OF_REACH`` if relaxing it cannot help. ``in_reach``: the pair gains more than the other's seat is worth.
-    ``apart``: a private rule or a coordinator forbids the pair.
+    ``apart``: a coordinator forbids the pair.
     """
 
     person: Int64s
@@ -136,7 +135,7 @@ def least_relaxations(near: NearMisses, people: int, settings: ProgrammeSettings
 class _RuleExcludedPairs:
     """Pairs that one or two rules exclude.
 
-    ``steps`` (rules, pairs). ``allowed`` (pairs): neither a private rule nor a coordinator forbids the pair.
+    ``steps`` (rules, pairs). ``allowed`` (pairs): no coordinator forbids the pair.
     """
 
     def __init__(self, person: Int64s, steps: Int64s, in_reach: Bools, allowed: Bools) -> None:

@@ -18,7 +18,7 @@ from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.score import Fit, select_focus
 from services.matcher.engine.arrays import Int64s
 from services.matcher.engine.assignment import split_sides
-from services.matcher.engine.candidates import Candidates, Edges, best_two_edges, find_candidates, scan_if_large
+from services.matcher.engine.candidates import Edges, best_two_edges, find_candidates, scan_if_large
 from services.matcher.engine.fairness import improve_fairness
 from services.matcher.engine.optimality_bound import (
     AssignmentProblem,
@@ -46,6 +46,7 @@ class MatchingProblem:
     ``free_seats``: of each member who has any. ``earlier_pairs``: members who were suggested to each other before.
     ``locked_pairs``: (senior, junior) that a coordinator holds together. ``forbidden_pairs``: members that a
     coordinator keeps apart, in either order. ``waiting_priority``: from 0 to 1, of each member who has one.
+    ``lottery_seed``: of the draw among near-equals, which alone heeds private wishes; None: nothing is drawn.
     """
 
     programme_id: str
@@ -58,6 +59,7 @@ class MatchingProblem:
     locked_pairs: Sequence[tuple[str, str]] = ()
     forbidden_pairs: Sequence[tuple[str, str]] = ()
     waiting_priority: Mapping[str, float] = field(default_factory=dict)
+    lottery_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Match:
     """One proposed pair. Its texts are made on demand.
 
     ``probability``: with which the lottery among near-equals chose the pair, given the assignment before the lottery.
-    ``runners_up``: of each side, whether their seats were taken or not; private rules play no part in it.
+    ``runners_up``: of each side, whether their seats were taken or not.
     """
 
     senior: Member
@@ -138,18 +140,17 @@ def solve(
     candidates = find_candidates(fit, scan, lambda done: report_progress("scoring", done, len(seniors)))
     locked = _locked_rows(problem, fit)
     assignment_problem = _assignment_problem(problem, fit, locked)
-    report_progress("solving", 0, len(candidates.edges))
+    report_progress("solving", 0, len(candidates))
     best = solve_with_bound(assignment_problem, candidates, scan)
     del scan  # its tables take hundreds of megabytes, which the next steps need
     scores = best.edges.scores[best.chosen]
     matching = problem.settings.matching
     with ThreadPoolExecutor(1) as pool:  # the explanations do not depend on fairness and the lottery
-        public = best.without_unused_columns()
         explaining = pool.submit(
-            lambda: explain_unmatched(fit, _optimal_assignment(problem, assignment_problem, candidates, public, locked))
+            lambda: explain_unmatched(fit, _optimal_assignment(problem, assignment_problem, candidates, best, locked))
         )
         fair = improve_fairness(best.edges, best.chosen, *fit.shape, matching.fairness, problem.seed)
-        lottery = draw_ties(best.edges, fair.chosen, len(juniors), float(scores.sum()), matching.draw, problem.seed)
+        lottery = _draw(problem, fit, best.edges, fair.chosen, float(scores.sum()))
         chosen = best.edges.take(lottery.chosen)
         matches = _matches(problem, taxonomy, fit, candidates, locked, chosen, lottery)
         unmatched = explaining.result()
@@ -181,6 +182,14 @@ def eligible_sides(problem: MatchingProblem) -> tuple[list[Member], list[Member]
             members[locked_side.get(member.id, side) if side == "either" else side].append(member)
     seats = [problem.free_seats[m.id] for side in ("senior", "junior", "either") for m in members[side]]
     return split_sides(members["senior"], members["junior"], members["either"], seats)
+
+
+def _draw(problem: MatchingProblem, fit: CohortFit, edges: Edges, chosen: Int64s, best_total: float) -> LotteryResult:
+    """The draw among near-equals, and the only place of a round that heeds private wishes."""
+    if problem.lottery_seed is None:
+        return LotteryResult(chosen, np.ones(len(chosen)))
+    rules, unwanted = problem.settings.matching.draw, fit.unwanted_pair_keys()
+    return draw_ties(edges, chosen, fit.shape[1], best_total, rules, problem.lottery_seed, unwanted)
 
 
 def _locked_rows(problem: MatchingProblem, fit: CohortFit) -> tuple[tuple[int, int], ...]:
@@ -223,7 +232,7 @@ def _assignment_problem(
 def _optimal_assignment(
     problem: MatchingProblem,
     assignment_problem: AssignmentProblem,
-    candidates: Candidates,
+    candidates: Edges,
     best: BoundedAssignment,
     locked: Sequence[tuple[int, int]],
 ) -> OptimalAssignment:
@@ -231,7 +240,7 @@ def _optimal_assignment(
     m = assignment_problem.fit.shape[1]
     open_keys = best.edges.seniors * m + best.edges.juniors
     locked_keys = np.array([s * m + j for s, j in locked], dtype=np.int64)
-    closed_keys = candidates.edges.seniors * m + candidates.edges.juniors
+    closed_keys = candidates.seniors * m + candidates.juniors
     closed_keys = closed_keys[~(is_in_sorted(closed_keys, open_keys) | np.isin(closed_keys, locked_keys))]
     keys = np.concatenate([open_keys, locked_keys, closed_keys])
     order = np.argsort(keys, kind="stable")  # fast for keys that are mostly sorted
@@ -242,9 +251,10 @@ def _optimal_assignment(
     is_allowed = order < allowed_count
     edges = Edges(*np.divmod(keys[order], m), np.zeros(len(keys)))
     return OptimalAssignment(
-        Candidates(edges, ~is_allowed),
+        edges,
+        is_allowed,
         np.nonzero(is_chosen[order[is_allowed]])[0],
-        seat_values(assignment_problem, candidates, best),
+        seat_values(assignment_problem, best),
         problem.forbidden_pairs,
     )
 
@@ -253,7 +263,7 @@ def _matches(
     problem: MatchingProblem,
     taxonomy: Taxonomy,
     fit: CohortFit,
-    candidates: Candidates,
+    candidates: Edges,
     locked: Sequence[tuple[int, int]],
     chosen: Edges,
     lottery: LotteryResult,
@@ -266,9 +276,9 @@ def _matches(
     block = fit.evaluate(rows, columns)
     order = np.lexsort((columns, rows, -block.score))  # rows are in the order of ids
     rows, columns, probability = rows[order], columns[order], probability[order]
-    edges, (n, m) = candidates.edges, fit.shape
-    for_seniors = _runners_up(edges, edges.seniors, edges.juniors, n, rows, columns, fit.juniors)
-    for_juniors = _runners_up(edges, edges.juniors, edges.seniors, m, columns, rows, fit.seniors)
+    n, m = fit.shape
+    for_seniors = _runners_up(candidates, candidates.seniors, candidates.juniors, n, rows, columns, fit.juniors)
+    for_juniors = _runners_up(candidates, candidates.juniors, candidates.seniors, m, columns, rows, fit.seniors)
     context = ExplanationContext(problem.settings, taxonomy, problem.on)
     return [
         Match(

@@ -1,8 +1,7 @@
 """Explains why a member has no partner in a round, to coordinators and to the member.
 
 The reason is the first step (rule or floor) after which nobody of the other side remains, with the number of people who
-remained before it. Private rules take no part: every reason, number and text is as if nobody had a private wish, and
-the texts are worded so that they are true in any case. What would have helped is in ``relaxation``.
+remained before it. What would have helped is in ``relaxation``.
 
 Cost: up to ``MAX_FULL_PAIRS`` pairs of unmatched members are all evaluated. Beyond that, the work per round is bounded
 by ``PAIR_BUDGET`` and ``EXACT_PAIR_BUDGET``, and some members get a less exact reason.
@@ -15,9 +14,9 @@ from typing import get_args
 import numpy as np
 
 from contracts.profiles import Side
-from services.matcher.domain.fit.hard_rules import PRIVATE_RULES, Member, Rule
+from services.matcher.domain.fit.hard_rules import Member, Rule
 from services.matcher.engine.arrays import Bools, Float64s, Int64s
-from services.matcher.engine.candidates import Candidates
+from services.matcher.engine.candidates import Edges
 from services.matcher.engine.relaxation import (
     EFFORT_PER_STEP,
     MIN_GAIN_MARGIN,
@@ -39,7 +38,7 @@ RULE_BATCH = 1_000_000  # pairs whose rules are evaluated at once
 EXACT_BATCH = 250_000  # pairs whose fit is evaluated exactly at once
 
 ALL_RULES: tuple[Rule, ...] = get_args(Rule)
-RULES = tuple(rule for rule in ALL_RULES if rule != "same_person" and rule not in PRIVATE_RULES)
+RULES = tuple(rule for rule in ALL_RULES if rule != "same_person")
 NEVER_RELAXED: tuple[Rule, ...] = ("reporting_line", "evaluator", "earlier_partner", "no_common_language")
 PARTS: tuple[str, ...] = ("nothing_to_learn", "nothing_to_give", "too_different")
 STEPS: tuple[str, ...] = (*RULES, *PARTS)
@@ -61,11 +60,13 @@ class UnmatchedMember:
 class OptimalAssignment:
     """The best assignment before fairness and the lottery, which do not change who has a partner.
 
-    ``chosen``: positions among the allowed candidates. ``seat_values``: of a seat of each member of a side, in fit.
-    ``forbidden_pairs``: members whom a coordinator keeps apart, in either order.
+    ``allowed`` (candidates): the pair may be assigned. ``chosen``: positions among the allowed candidates.
+    ``seat_values``: of a seat of each member of a side, in fit. ``forbidden_pairs``: members whom a coordinator keeps
+    apart, in either order.
     """
 
-    candidates: Candidates
+    candidates: Edges
+    allowed: Bools
     chosen: Int64s
     seat_values: Mapping[Side, Float64s]
     forbidden_pairs: Sequence[tuple[str, str]] = ()
@@ -109,7 +110,7 @@ class _PairFacts:
     compatibility: Float64s
 
     def suits(self) -> Bools:
-        """No rule but a private one excludes the pair."""
+        """No rule excludes the pair."""
         return self._breaks_none(STEPS)
 
     def can_be_relaxed(self) -> Bools:
@@ -146,7 +147,7 @@ class _SideExplainer:
     def __init__(self, side: Side, fit: CohortFit, best: OptimalAssignment) -> None:
         self._side, self._fit = side, fit
         ours, theirs = (fit.seniors, fit.juniors) if side == "senior" else (fit.juniors, fit.seniors)
-        allowed, edges = best.candidates.allowed(), best.candidates.edges
+        edges, allowed = best.candidates, best.candidates.take(best.allowed)
         mine = allowed.seniors if side == "senior" else allowed.juniors
         is_chosen = np.zeros(len(mine), dtype=np.bool_)
         is_chosen[best.chosen] = True
@@ -296,10 +297,7 @@ class _SideExplainer:
         lacking = block.short["nothing_for_senior"], block.short["nothing_for_junior"]
         learn, give = lacking if self._side == "senior" else lacking[::-1]
         broken |= {"nothing_to_learn": learn, "nothing_to_give": give, "too_different": block.short["too_different"]}
-        broken["apart"] = broken.pop("rather_not")
-        if len(self._forbidden_keys):
-            keys = seniors * self._fit.shape[1] + juniors
-            broken["apart"] = broken["apart"] | np.isin(keys, self._forbidden_keys)
+        broken["apart"] = np.isin(seniors * self._fit.shape[1] + juniors, self._forbidden_keys)
         minutes = np.zeros(len(rows), dtype=np.int64)
         lacks_time = broken["no_common_time"]
         minutes[lacks_time] = self._fit.common_minutes(seniors[lacks_time], juniors[lacks_time])

@@ -1,6 +1,6 @@
 """The texts for people without a partner: for coordinators with numbers, for the member without.
 
-The keys are the codes of reasons. No text reveals a private rule, and each stays true if there is one.
+The keys are the codes of reasons.
 """
 
 from collections.abc import Mapping

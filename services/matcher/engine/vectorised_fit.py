@@ -49,15 +49,8 @@ class FitBlock:
 
     def feasible(self) -> Bools:
         """Whether the pair keeps all rules and reaches all floors."""
-        return self.publicly_feasible() & ~self.broken["rather_not"]
-
-    def publicly_feasible(self) -> Bools:
-        """The same without private rules, as far as everybody may know."""
         forbidden: Bools = np.zeros(self.score.shape, dtype=np.bool_)
-        for rule, mask in self.broken.items():
-            if rule != "rather_not":
-                forbidden |= mask
-        for mask in self.short.values():
+        for mask in (*self.broken.values(), *self.short.values()):
             forbidden |= mask
         return ~forbidden
 
@@ -215,7 +208,6 @@ class PairwiseFit:
             "evaluator": _is_named(s.evaluators, rows, juniors) | _is_named(j.evaluators, columns, seniors),
             "earlier_partner": self._were_partners(seniors, juniors),
             "no_common_language": self.lacks_common_language(rows, columns),
-            "rather_not": _is_named(s.avoided, rows, juniors) | _is_named(j.avoided, columns, seniors),
             **self.broken_organisation_rules(rows, columns),
         }
         if rules.exclude_same_manager:
@@ -229,8 +221,8 @@ class PairwiseFit:
         people = np.concatenate([first, second]), np.concatenate([second, first])
         return self._keys_of(_rows_of(self.senior_columns, people[0]), _rows_of(self.junior_columns, people[1]))
 
-    def avoided_pair_keys(self) -> Int64s:
-        """Sorted keys of pairs of whom one would rather not be paired with the other."""
+    def unwanted_pair_keys(self) -> Int64s:
+        """Sorted keys of pairs of whom one would rather not be paired with the other: a private wish, and no rule."""
         s, j = self.senior_columns, self.junior_columns
         of_seniors, of_juniors = np.nonzero(s.avoided != NO_CODE), np.nonzero(j.avoided != NO_CODE)
         return self._keys_of(

@@ -90,8 +90,7 @@ async def find_runners_up(
 ) -> Selection:
     """The best free alternative of each side when somebody chose this couple.
 
-    Private wishes play no part: the alternatives and their scores are the same as if nobody had any, so they reveal
-    none. ``overridden``: a coordinator chose; the cost is then the loss of the side that could have done better.
+    ``overridden``: a coordinator chose; the cost is then the loss of the side that could have done better.
     """
     senior, junior, score = couple.senior, couple.junior, couple.fit.score
     best = {
@@ -122,7 +121,6 @@ async def _find_runner_up(
             SPARE_CANDIDATES,
             excluded=excluded,
             sides=[side],
-            with_private_wishes=False,
         )
     profiles = await matcher.members.get_many([candidate.id for candidate in candidates])
     seats = await matcher.ledgers.free_seats(list(profiles.values()), programme.programme_id)

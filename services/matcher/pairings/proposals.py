@@ -18,6 +18,7 @@ from services.matcher.domain.fit.eligibility import (
     list_earlier_partners,
 )
 from services.matcher.domain.fit.hard_rules import Member
+from services.matcher.domain.fit.private_wish import would_rather_not
 from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.score import select_focus
 from services.matcher.domain.pairings import request as requests
@@ -45,9 +46,12 @@ def pairing_id_of(request_id: str) -> str:
 
 
 async def find_shortlist(programme: Programme, me: str, limit: int, matcher: Matcher) -> list[Choice]:
-    """The best partners who are free now, best first. Raises ``CommandRejected``."""
+    """The best partners who are free now, best first, without those whom the member would rather not be paired with.
+
+    Raises ``CommandRejected``.
+    """
     own = await _load_chooser(programme, me, matcher)
-    return await find_partners(programme, own, limit, matcher)
+    return await find_partners(programme, own, limit, matcher, excluded=own.profile.avoid)
 
 
 async def create_request(
@@ -68,14 +72,12 @@ async def create_request(
         if _is_repeated(stored.state, request_id, programme, partner):
             raise CommandRejected("already_asked", "You have asked this person before.")
     side: Side = "senior" if couple.senior.id == me else "junior"
-    other = couple.junior if side == "senior" else couple.senior
     days = programme.settings.matching.answer_within_working_days
-    hidden = me in other.profile.avoid
     saved = await matcher.requests.update(
         request_id,
         op,
         lambda state: requests.open_request(
-            state, request_id, programme.programme_id, (me, partner), side, days, moment.now, hidden=hidden
+            state, request_id, programme.programme_id, (me, partner), side, days, moment.now
         ),
     )
     await _forget_erased(request_id, (me, partner), matcher)
@@ -85,7 +87,7 @@ async def create_request(
 async def _assess_request(programme: Programme, me: str, partner: str, matcher: Matcher) -> EligiblePair:
     """The two on the sides that fit better. Raises ``CommandRejected``."""
     own = await _load_chooser(programme, me, matcher)
-    if partner in own.profile.avoid:
+    if would_rather_not(own.profile, partner):
         raise CommandRejected("rather_not", "You have said that you would rather not be paired with this person.")
     today = matcher.clock.now().date()
     other = await matcher.members.get(partner)
@@ -143,7 +145,7 @@ async def accept_request(request_id: str, me: str, matcher: Matcher) -> tuple[Pa
         formed = await matcher.pairings.get(existing.pairing_id)
         if formed is not None:
             return existing, formed.state
-    request = requests.require_open_request(existing, me, matcher.clock.now())
+    request = requests.require_open_request(existing, me, await matcher.members.get(me), matcher.clock.now())
     programme = (await matcher.programmes.load(request.programme_id)).state
     plan = await _plan_of_request(request, programme, matcher)
     pairing = await reservation.reserve_pair(matcher, plan, agreed=True)
@@ -177,19 +179,14 @@ async def recheck_requests(batch: Sequence[PartnerRequest], programme: Programme
             continue
         have_seats = seats.keys() >= {request.asker, request.asked}
         possible = have_seats and _is_still_possible(request, both, programme, matcher)
-        await _recheck_request(request, pairing, both, possible, matcher.requests)
+        await _recheck_request(request, pairing, matcher.requests, is_possible=possible)
     return postponed
 
 
 async def _recheck_request(
-    request: PartnerRequest,
-    pairing: Pairing | None,
-    both: tuple[ProfileChanged | None, ProfileChanged | None],
-    possible: bool,
-    store: RequestStore,
+    request: PartnerRequest, pairing: Pairing | None, store: RequestStore, *, is_possible: bool
 ) -> None:
-    """Save what follows for one request. ``both``: the profiles of the member who asks, and of the other."""
-    asker, partner = both
+    """Save what follows for one request."""
     formed = pairing is not None and pairing.state in RUNNING_STATES
 
     def decide(state: PartnerRequest | None) -> requests.Decision | None:
@@ -197,12 +194,7 @@ async def _recheck_request(
             return None
         if formed and state.state == "open":
             return requests.accept_request(state, pairing_id_of(request.request_id))
-        return requests.reassess_request(
-            state,
-            is_possible=possible,
-            asker_avoids=asker is not None and request.asked in asker.avoid,
-            asked_avoids=partner is not None and request.asker in partner.avoid,
-        )
+        return requests.reassess_request(state, is_possible=is_possible)
 
     await store.update(request.request_id, Op.once(), decide)
 
@@ -213,7 +205,7 @@ def _is_still_possible(
     programme: Programme,
     matcher: Matcher,
 ) -> bool:
-    """Whether both are present, and no rule that everybody may know forbids the pair."""
+    """Whether both are present, and no rule forbids the pair."""
     if programme.state != "open":
         return False
     senior, junior = both if request.asker_side == "senior" else both[::-1]
@@ -278,7 +270,7 @@ async def _plan_of_request(request: PartnerRequest, programme: Programme, matche
     existing = await matcher.pairings.get(pairing_id)
     if existing is not None and existing.state.state not in UNPUBLISHED_STATES:
         return existing.state.plan
-    if eligibility.breaks_rule:
+    if eligibility.broken_rules:
         raise reservation.NO_LONGER_POSSIBLE
     couple = EligiblePair(*eligibility.members, eligibility.fit)
     plan = await _plan(pairing_id, programme, couple, "request", matcher)

@@ -50,14 +50,17 @@ async def create_request(
 @router.get("/requests")
 async def list_requests(principal: MemberPrincipal, matcher: MatcherContext) -> Page[RequestView]:
     me = require_member(principal)
+    profile = await matcher.members.get(me)
     sent_or_received = [stored.state for stored in await matcher.requests.of_member(me)]
-    return Page(items=[RequestView.of(request) for request in sent_or_received if _is_visible(request, me)])
+    visible = [request for request in sent_or_received if requests.is_visible_to(request, me, profile)]
+    return Page(items=[RequestView.of(request) for request in visible])
 
 
 @router.get("/requests/{id}")
 async def get_request(id: str, principal: MemberPrincipal, matcher: MatcherContext) -> RequestView:
+    me = require_member(principal)
     stored = await matcher.requests.get(id)
-    if stored is None or not _is_visible(stored.state, require_member(principal)):
+    if stored is None or not requests.is_visible_to(stored.state, me, await matcher.members.get(me)):
         raise not_found("request")
     return RequestView.of(stored.state)
 
@@ -73,8 +76,9 @@ async def accept_request(id: str, command: MemberCommand, matcher: MatcherContex
 @router.post("/requests/{id}/decline")
 async def decline_request(id: str, command: MemberCommand, matcher: MatcherContext) -> RequestView:
     me, now = require_member(command.principal), matcher.clock.now()
+    profile = await matcher.members.get(me)
     saved = await matcher.requests.update(
-        id, command.op, lambda state: requests.decline_request(requests.require_open_request(state, me, now))
+        id, command.op, lambda state: requests.decline_request(requests.require_open_request(state, me, profile, now))
     )
     return RequestView.of(saved.require_state())
 
@@ -89,9 +93,3 @@ async def withdraw_request(id: str, command: MemberCommand, matcher: MatcherCont
         return requests.withdraw_request(state)
 
     return RequestView.of((await matcher.requests.update(id, command.op, decide)).require_state())
-
-
-def _is_visible(request: PartnerRequest, me: str) -> bool:
-    if request.state == "erased":
-        return False
-    return request.asker == me or (request.asked == me and not request.hidden)

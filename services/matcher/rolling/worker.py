@@ -83,13 +83,18 @@ class RollingWorker:
             while True:
                 self._partners.changed.clear()
                 started = time.monotonic()
-                await self._claim_programmes()
-                busy = False
-                for work in list(self._claimed.values()):
-                    busy |= await self._try_turn(work)
+                busy = await self.step()
                 await self._pause(busy, time.monotonic() - started)
         finally:
             await self._release_all()
+
+    async def step(self) -> bool:
+        """Claim what is free, and do one turn for each claimed programme; returns whether more is to be done."""
+        await self._claim_programmes()
+        busy = False
+        for work in list(self._claimed.values()):
+            busy |= await self._try_turn(work)
+        return busy
 
     async def _pause(self, busy: bool, duration_s: float) -> None:
         """Sleep as long as the last turn took (a fixed pause when idle), waking early on any change.

@@ -203,7 +203,7 @@ def _find_rejection(
 ) -> CommandRejected | None:
     """Why a pair of this round may no longer be proposed; None where it may.
 
-    All rules about the pair, also private ones, have the same text: it does not reveal which rule it was.
+    All rules about the pair have the same text: it does not reveal which rule it was.
     """
     pair = (senior.member_id, junior.member_id) if senior and junior else None
     again = [pair[1]] if pair is not None and {pair, pair[::-1]} & earlier else []
@@ -213,7 +213,7 @@ def _find_rejection(
             return CommandRejected("gone", "One of them takes part no longer.")
         if candidate.absence is not None:
             return CommandRejected(candidate.absence, hard_rules.REASON_TEXTS[candidate.absence])
-    return reservation.NO_LONGER_POSSIBLE if eligibility.breaks_rule or eligibility.shortfalls else None
+    return reservation.NO_LONGER_POSSIBLE if eligibility.broken_rules or eligibility.shortfalls else None
 
 
 def _plan(round: Round, proposal: Document, senior: ProfileChanged, junior: ProfileChanged) -> PairingPlan:

@@ -24,9 +24,8 @@ POOR_FIT = "At least one of them would gain too little, or they like to work too
 async def check_adjustment(
     round: Round, adjustment: Adjustment, replaced: Sequence[Pair], principal: Principal, matcher: Matcher
 ) -> None:
-    """Raises ``CommandRejected`` where a public rule forbids the change, or the caller may not make it.
+    """Raises ``CommandRejected`` where a rule forbids the change, or the caller may not make it.
 
-    A change that only a private rule forbids passes. It will have no effect, and nothing reveals which rule it was.
     ``replaced``: the pairs that a swap takes apart.
     """
     pairs = [*adjustment.pairs, *replaced]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import Field, JsonValue
 
 from chassis.core.commands import Op
-from chassis.core.ids import derived_id
+from chassis.core.ids import derived_id, new_id
 from chassis.storage.mongo import Document
 from chassis.web.http import Page, Principal, RequestBody, build_page, set_location
 from contracts.errors import CommandRejected
@@ -56,10 +56,11 @@ async def start_round(
     settings = programme.settings if body.trial is None else override_settings(programme.settings, body.trial)
     moment = matcher.clock.moment()
     about = programme.programme_id, programme.settings_version, programme.state, settings
+    lottery, trial = await matcher.rounds.lottery_of(id) or new_id(), body.trial is not None
     saved = await matcher.rounds.update(
         round_id,
         command.op,
-        lambda state: rounds.start_round(state, round_id, about, body.seed, moment, trial=body.trial is not None),
+        lambda state: rounds.start_round(state, round_id, about, body.seed, moment, lottery=lottery, trial=trial),
     )
     start_work(round_id, matcher)
     set_location(response, "rounds", round_id)

@@ -4,6 +4,7 @@ Ids are listed first, then whole documents are read in pages by id. Each request
 others in between, and only keys are ever listed over all members.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,7 +74,15 @@ async def load_problem(
         on=on,
         seed=round.seed,
         waiting_priority=waiting_priority,
+        lottery_seed=_lottery_seed(round),
     )
+
+
+def _lottery_seed(round: Round) -> int | None:
+    """A number that nobody can guess who does not read the store; None for a trial."""
+    if round.trial:
+        return None
+    return int.from_bytes(hashlib.sha256(round.lottery.encode()).digest()[:8]) if round.lottery else round.seed
 
 
 class ProfileInterner:

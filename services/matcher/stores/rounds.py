@@ -45,6 +45,11 @@ class RoundStore(Aggregates[Round]):
 
         return await self.update(id, op, decide_existing)
 
+    async def lottery_of(self, programme_id: str) -> str | None:
+        """The secret of the programme's rounds; None before the first round."""
+        filter = {"programme_id": programme_id, "lottery": {"$gt": ""}}
+        return next(iter([stored.state.lottery async for stored in self.find(filter, limit=1)]), None)
+
     async def last_published(self, programme_id: str) -> Round | None:
         """The round of the programme that was published last."""
         published = [stored.state async for stored in self.find({"programme_id": programme_id, "state": "published"})]

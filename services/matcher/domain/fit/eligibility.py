@@ -1,7 +1,6 @@
 """Whether two people may be paired in a programme today: the one assessment behind every proposal and request.
 
-A caller decides what to tell about it. The private wish of either person ("rather not") excludes a pair, but no caller
-may show that it did. So ``broken_rules`` holds public rules only, and ``has_private_wish`` is for decisions alone.
+A caller decides what to tell about it. Private wishes play no part in it (see ``private_wish``).
 """
 
 from collections.abc import Collection
@@ -12,11 +11,9 @@ from contracts.profiles import ProfileChanged, Side
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.hard_rules import (
-    PRIVATE_RULES,
     AbsenceReason,
     Member,
     Rule,
-    drop_private_rules,
     find_broken_rules,
     find_enrolled_member,
     find_member_absence_reason,
@@ -61,14 +58,12 @@ class Candidate:
 class Eligibility:
     """The result of an assessment. Rules and fit are assessed only when both people are present.
 
-    ``broken_rules``: public rules. ``has_private_wish``: one of the two would rather not be paired with the other.
     ``fit`` is None, and ``shortfalls`` is empty, when one of the two is absent.
     """
 
     senior: Candidate
     junior: Candidate
     broken_rules: tuple[Rule, ...] = ()
-    has_private_wish: bool = False
     fit: Fit | None = None
     shortfalls: tuple[Shortfall, ...] = ()
 
@@ -84,20 +79,11 @@ class Eligibility:
         """Why one of the two cannot be proposed today; that of the senior first."""
         return self.senior.absence or self.junior.absence
 
-    @property
-    def breaks_rule(self) -> bool:
-        """Whether a rule forbids the pair, private wishes included."""
-        return bool(self.broken_rules) or self.has_private_wish
-
-    def find_pair(self, *, with_private_wishes: bool = True) -> EligiblePair | None:
-        """The pair, if both are present on their sides, no rule forbids it and the fit clears the floors.
-
-        ``with_private_wishes`` False assesses the pair as if nobody had private wishes.
-        """
+    def find_pair(self) -> EligiblePair | None:
+        """The pair, if both are present on their sides, no rule forbids it and the fit clears the floors."""
         if self.members is None or self.fit is None or not (self.senior.takes_side and self.junior.takes_side):
             return None
-        is_forbidden = self.breaks_rule if with_private_wishes else bool(self.broken_rules)
-        return None if is_forbidden or self.shortfalls else EligiblePair(*self.members, self.fit)
+        return None if self.broken_rules or self.shortfalls else EligiblePair(*self.members, self.fit)
 
 
 def assess(
@@ -123,13 +109,11 @@ def assess(
 
 def assess_present(senior: Member, junior: Member, terms: MatchingTerms, earlier: Collection[str] = ()) -> Eligibility:
     """Assess two members of whom the caller knows that they can be proposed today."""
-    broken = find_broken_rules(senior, junior, terms.settings, terms.on, earlier)
     fit = compute_fit(senior, junior, terms.settings, terms.taxonomy, terms.on)
     return Eligibility(
         senior=Candidate("senior", senior, None, _takes_side(senior, "senior")),
         junior=Candidate("junior", junior, None, _takes_side(junior, "junior")),
-        broken_rules=drop_private_rules(broken),
-        has_private_wish=not PRIVATE_RULES.isdisjoint(broken),
+        broken_rules=find_broken_rules(senior, junior, terms.settings, terms.on, earlier),
         fit=fit,
         shortfalls=fit.find_shortfalls(terms.settings),
     )
@@ -138,14 +122,12 @@ def assess_present(senior: Member, junior: Member, terms: MatchingTerms, earlier
 def assess_either_way(
     first: ProfileChanged, second: ProfileChanged, terms: MatchingTerms, earlier: Collection[tuple[str, str]]
 ) -> EligiblePair | None:
-    """The better of both assignments of sides, private wishes aside; None if neither is eligible.
+    """The better of both assignments of sides; None if neither is eligible.
 
     ``earlier``: pairs that were ever proposed.
     """
     eligible = (
-        assess(senior, junior, terms, list_earlier_partners(earlier, senior.member_id)).find_pair(
-            with_private_wishes=False
-        )
+        assess(senior, junior, terms, list_earlier_partners(earlier, senior.member_id)).find_pair()
         for senior, junior in ((first, second), (second, first))
     )
     return max((pair for pair in eligible if pair is not None), key=lambda pair: pair.fit.score, default=None)

@@ -1,7 +1,7 @@
 """Conditions for taking part, and hard rules for pairs. Missing data excludes nobody.
 
-Every rule has a stable code. One rule is private: a person's own list of people to avoid. It excludes like the others,
-but no text, count or code may reveal it.
+Every rule has a stable code. A person's private wishes (``avoid``) are no rule: a rule shows in lists, counts, refusals
+and times, and a wish must not. What a wish does stands in ``domain.fit.private_wish``.
 """
 
 from collections.abc import Iterable
@@ -25,9 +25,7 @@ Rule = Literal[
     "not_acknowledged",
     "no_common_language",
     "no_common_time",
-    "rather_not",
 ]
-PRIVATE_RULES: frozenset[Rule] = frozenset({"rather_not"})
 
 AbsenceReason = Literal[
     "not_enrolled",
@@ -117,7 +115,7 @@ def find_member_absence_reason(member: Member | None, settings: ProgrammeSetting
 def find_broken_rules(
     senior: Member, junior: Member, settings: ProgrammeSettings, on: date, earlier: Iterable[str] = ()
 ) -> tuple[Rule, ...]:
-    """The hard rules that this pair breaks, private ones included; empty if the pair may be proposed.
+    """The hard rules that this pair breaks; empty if the pair may be proposed.
 
     ``earlier``: everybody to whom the senior was proposed before.
     """
@@ -141,14 +139,7 @@ def find_broken_rules(
     minutes = count_common_minutes(s, j, on)
     if minutes is not None and minutes < rules.min_overlap_minutes:
         broken.append("no_common_time")
-    if s.member_id in j.avoid or j.member_id in s.avoid:
-        broken.append("rather_not")
     return tuple(broken)
-
-
-def drop_private_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """The rules that everybody may know."""
-    return tuple(rule for rule in rules if rule not in PRIVATE_RULES)
 
 
 def get_spoken_languages(profile: ProfileChanged) -> frozenset[str]:

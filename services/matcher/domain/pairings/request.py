@@ -1,10 +1,10 @@
 """A member asks another by name to become partners. A request holds no seat; acceptance takes both.
 
-``hidden``: the asked member would rather not be paired with the asker. They never see the request, and to the asker it
-looks like any unanswered request.
+A member who would rather not be paired with the asker does not see the request. It stays open, and to the asker it
+looks like any unanswered request. If the member takes the wish back meanwhile, they see it.
 
 A request lapses when it can no longer succeed: one of the two is away, has left or has no free seat, or a rule is
-broken by now. Both see the same state, without a reason.
+broken by now. Both see the same state, without a reason. A wish of the asker takes nothing back: they withdraw.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,9 @@ from typing import Any, Literal
 from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected, NotFound
-from contracts.profiles import Side
+from contracts.profiles import ProfileChanged, Side
 from services.matcher.domain.fit.calendar import add_working_days
+from services.matcher.domain.fit.private_wish import would_rather_not
 
 
 class PartnerRequest(FrozenModel):
@@ -29,7 +30,6 @@ class PartnerRequest(FrozenModel):
     state: Literal["open", "accepted", "lapsed", "withdrawn", "erased"]
     asked_at: Instant
     answer_by: Instant
-    hidden: bool = False
     pairing_id: str | None = None
     due: Instant | None = None
     lease: Instant | None = None
@@ -46,8 +46,6 @@ def open_request(
     asker_side: Side,
     working_days: int,
     now: datetime,
-    *,
-    hidden: bool,
 ) -> Decision | None:
     """Open a request. ``members``: the asker and the asked. None if it exists already."""
     if existing is not None:
@@ -62,15 +60,28 @@ def open_request(
         state="open",
         asked_at=now,
         answer_by=answer_by,
-        hidden=hidden,
         due=answer_by,
     )
     return request, []
 
 
-def require_open_request(request: PartnerRequest | None, member_id: str, now: datetime) -> PartnerRequest:
-    """The request, if ``member_id`` may answer it now. Raises ``NotFound`` or ``CommandRejected``."""
-    if request is None or request.asked != member_id or request.hidden:
+def is_visible_to(request: PartnerRequest, member_id: str, profile: ProfileChanged | None) -> bool:
+    """Whether the member sees this request; ``profile``: theirs. None of its fields depends on who looks."""
+    if request.state == "erased":
+        return False
+    if request.asker == member_id:
+        return True
+    return request.asked == member_id and (request.state == "accepted" or not would_rather_not(profile, request.asker))
+
+
+def require_open_request(
+    request: PartnerRequest | None, member_id: str, profile: ProfileChanged | None, now: datetime
+) -> PartnerRequest:
+    """The request, if ``member_id``, with this ``profile``, may answer it now.
+
+    Raises ``NotFound`` or ``CommandRejected``.
+    """
+    if request is None or request.asked != member_id or not is_visible_to(request, member_id, profile):
         raise NotFound("request")
     if request.state != "open" or now > request.answer_by:
         raise CommandRejected("not_open", "This request is no longer open.")
@@ -98,22 +109,9 @@ def withdraw_request(request: PartnerRequest) -> Decision | None:
     return _close(request, state="withdrawn")
 
 
-def reassess_request(
-    request: PartnerRequest, *, is_possible: bool, asker_avoids: bool, asked_avoids: bool
-) -> Decision | None:
-    """Reassess an open request after a change of either member.
-
-    ``is_possible``: seats and public rules still allow the pair. ``asker_avoids`` and ``asked_avoids``: private wishes
-    against the other. The asker's wish lets the request lapse, as a missing seat would. The wish of the asked member
-    must not show: the request stays open but hidden, like an unanswered one.
-    """
-    if request.state != "open":
-        return None
-    if not is_possible or asker_avoids:
-        return _close(request, state="lapsed")
-    if asked_avoids and not request.hidden:
-        return request.model_copy(update={"hidden": True}), []
-    return None
+def reassess_request(request: PartnerRequest, *, is_possible: bool) -> Decision | None:
+    """Reassess an open request after a change of either member: it lapses where seats or rules no longer allow it."""
+    return _close(request, state="lapsed") if request.state == "open" and not is_possible else None
 
 
 def lapse_if_due(request: PartnerRequest, now: datetime) -> Decision | None:

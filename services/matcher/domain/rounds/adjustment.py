@@ -1,6 +1,6 @@
 """Adjustments of a computed round by a coordinator: lock a pair, forbid a pair, or swap two pairs.
 
-An impossible adjustment has no effect and shows no reason, since the reason may be a private wish.
+An adjustment that has become impossible has no effect and shows no reason.
 """
 
 from collections.abc import Iterable, Sequence

@@ -38,13 +38,18 @@ class RoundProgress(FrozenModel):
 
 
 class Round(FrozenModel):
-    """One round with its totals."""
+    """One round with its totals.
+
+    ``lottery``: a secret from which the draw among near-equals follows; the same for all rounds of a programme, and
+    empty for a trial, which draws nothing.
+    """
 
     round_id: str
     programme_id: str
     programme_version: int
     settings: ProgrammeSettings
     seed: int
+    lottery: str = ""
     state: Literal["computing", "computed", "publishing", "published", "discarded", "failed"]
     trial: bool = False
     run: int = 0
@@ -104,6 +109,7 @@ def start_round(
     seed: int,
     moment: Moment,
     *,
+    lottery: str = "",
     trial: bool = False,
 ) -> Decision | None:
     """Request a round. ``programme``: id, version, state and the settings to use. None if it exists already."""
@@ -118,6 +124,7 @@ def start_round(
         programme_version=version,
         settings=settings,
         seed=seed,
+        lottery="" if trial else lottery,
         trial=trial,
         state="computing",
         started_at=moment.now,
