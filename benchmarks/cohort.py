@@ -44,7 +44,7 @@ def question(
 ) -> MatchingProblem:
     """A round for all of them, with the capacities of their enrolments."""
     seats = {item.member_id: item.enrolments[0].capacity for item in people}
-    return MatchingProblem(PROGRAMME, rules or settings(), people, seats, (), TODAY, seed)
+    return MatchingProblem(PROGRAMME, rules or settings(), people, seats, (), TODAY, seed, lottery_seed=seed)
 
 
 def cohort(people: int, seed: int = 1, two_places: float = 0.0) -> list[ProfileChanged]:

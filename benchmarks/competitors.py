@@ -66,7 +66,7 @@ def dense(question: MatchingProblem) -> Result:
 def greedy(question: MatchingProblem) -> Result:
     start = perf_counter()
     pairs = _pairs(question)
-    edges = find_candidates(pairs, scan_if_large(pairs)).allowed()
+    edges = find_candidates(pairs, scan_if_large(pairs))
     result = perf_counter()
     made = quality.greedy(edges.seniors, edges.juniors, edges.scores)
     end = perf_counter()

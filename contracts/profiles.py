@@ -108,7 +108,7 @@ class ProfileChanged(EventData):
     meeting_mode: Mode = "either"
     style: Style = Style()
     avoid: tuple[MemberId, ...] = Field(
-        (), description="Private: members with whom this one is never paired. Never shown to anyone."
+        (), description="Private: members with whom this one would rather not be paired. Never shown to anyone else."
     )
     away: tuple[Absence, ...] = ()
     personal_cap: Annotated[int, Field(ge=0, le=20)] | None = Field(
@@ -143,4 +143,7 @@ class ContactChanged(EventData):
         "active", description="Members who have left receive no messages."
     )
     away: tuple[Absence, ...] = ()
+    avoid: tuple[MemberId, ...] = Field(
+        (), description="Private: members with whom this one would rather not be paired, and needs no reminder."
+    )
     taking_part: tuple[TakingPart, ...] = ()

@@ -6,7 +6,7 @@ the claim repeats everything. A crash after it leaves the attempt in doubt (see 
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, assert_never
 
 from pydantic import BaseModel
@@ -198,6 +198,7 @@ async def _load_input(notification: Notification, member_id: str, notifier: Noti
     )
     care = programme.settings.care if programme else Care()
     recipient = stored.state if stored else Recipient(member_id=member_id)
+    facts = replace(facts, is_unwanted=_is_unwanted(facts.pairing, contact))
     context = DeliveryContext(
         contact=contact,
         is_erased=is_erased,
@@ -207,6 +208,13 @@ async def _load_input(notification: Notification, member_id: str, notifier: Noti
         facts=facts,
     )
     return DeliveryInput(member_id, context, programme.settings if programme else None, care.messages_per_week)
+
+
+def _is_unwanted(pairing: PairingEvent | None, contact: ContactChanged | None) -> bool:
+    """Whether the recipient would rather not be paired with the other of the two."""
+    if pairing is None or contact is None:
+        return False
+    return any(participant.member_id in contact.avoid for participant in pairing.participants)
 
 
 async def _load_facts(notification: Notification, notifier: Notifier) -> SendingFacts:

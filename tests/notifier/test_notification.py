@@ -167,9 +167,10 @@ class TestPrivateFacts:
         assert refused is not None
         assert [*sent[1], *refused[1]] == []
 
-    def test_an_answer_changes_only_what_reaches_its_sender(self) -> None:
+    @pytest.mark.parametrize("fact", [SendingFacts(is_answered=True), SendingFacts(is_unwanted=True)])
+    def test_a_private_fact_changes_only_what_reaches_the_member(self, fact: SendingFacts) -> None:
         current = notification("answer_reminder")
-        both_facts = [SendingFacts(pairing=proposed(), is_answered=answered) for answered in (False, True)]
+        both_facts = [replace(facts, pairing=proposed()) for facts in (SendingFacts(), fact)]
         for at in (NOON, NOON + timedelta(hours=10)):  # by day and by night
             assert len({decide(current, replace(OK, facts=facts), at) for facts in both_facts}) == 1
         assert notifications.apply_private_fact(current, Deliver("email"), both_facts[0]) == Deliver("email")
@@ -190,7 +191,8 @@ class TestPrivateFacts:
         for row in SCHEDULE:
             if row.is_public:
                 for facts in (SendingFacts(), SendingFacts(pairing=proposed())):
-                    assert row.only_if(facts) == row.only_if(replace(facts, is_answered=True)), row.purpose
+                    private = replace(facts, is_answered=True, is_unwanted=True)
+                    assert row.only_if(facts) == row.only_if(private), row.purpose
 
     def test_reason_of_suppression_is_in_no_event(self) -> None:
         done = notifications.apply_verdict(notification(), notification(), Suppress("left"), MOMENT)

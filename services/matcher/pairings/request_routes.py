@@ -69,7 +69,7 @@ async def get_request(id: str, principal: MemberPrincipal, matcher: MatcherConte
 async def accept_request(id: str, command: MemberCommand, matcher: MatcherContext) -> AcceptedView:
     me = require_member(command.principal)
     request, pairing = await proposals.accept_request(id, me, matcher)
-    view = PairingView.seen_by(pairing, pairing.side_of(me))
+    view = PairingView.seen_by(pairing, pairing.side_of(me), await matcher.members.get(me))
     return AcceptedView(request=RequestView.of(request), pairing=view)
 
 

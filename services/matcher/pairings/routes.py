@@ -20,7 +20,7 @@ from chassis.web.http import (
 )
 from contracts.errors import CommandRejected
 from contracts.pairings import DeclineReason, PairingStateName
-from contracts.profiles import Side
+from contracts.profiles import ProfileChanged, Side
 from contracts.text import SEVERAL_LINES
 from services.matcher.context import Matcher
 from services.matcher.dependencies import (
@@ -109,7 +109,8 @@ async def list_pairings(
 @router.get("/pairings/{id}")
 async def get_pairing(id: str, principal: UserPrincipal, matcher: MatcherContext) -> PairingView:
     pairing = (await pairing_for(principal, id, "see_pairing", matcher))[0].state
-    return PairingView.seen_by(pairing, pairing.side_of(principal.member_id))
+    side = pairing.side_of(principal.member_id)
+    return PairingView.seen_by(pairing, side, await _own_profile(principal, matcher))
 
 
 @router.post("/pairings/{id}/answer")
@@ -195,7 +196,7 @@ async def _update_pairing(
     side = stored.state.side_of(command.principal.member_id)
 
     saved = await matcher.pairings.update_existing(id, command.op, lambda pairing: decide(pairing, side))
-    return PairingView.seen_by(saved.require_state(), side)
+    return PairingView.seen_by(saved.require_state(), side, await _own_profile(command.principal, matcher))
 
 
 async def _filter_member(principal: Principal, programme_id: str | None, mine: bool, matcher: Matcher) -> str | None:
@@ -216,11 +217,16 @@ async def _view_allowed(page: list[Stored[Pairing]], principal: Principal, match
     pairs = [{stored.state.plan.senior.member_id, stored.state.plan.junior.member_id} for stored in page]
     allowed = await not_in_conflict(principal, pairs, matcher.members)
     sides = [stored.state.side_of(principal.member_id) for stored in page]
+    own = await _own_profile(principal, matcher)
     return [
-        PairingView.seen_by(stored.state, side)
+        PairingView.seen_by(stored.state, side, own)
         for stored, side, is_allowed in zip(page, sides, allowed, strict=True)
         if is_allowed or side is not None
     ]
+
+
+async def _own_profile(principal: Principal, matcher: Matcher) -> ProfileChanged | None:
+    return await matcher.members.get(principal.member_id) if principal.member_id is not None else None
 
 
 def _require_side(side: Side | None) -> Side:

@@ -6,8 +6,9 @@ from pydantic import BaseModel
 
 from contracts.envelope import Instant
 from contracts.pairings import DeclineReason, Focus, PairingState
-from contracts.profiles import Side
+from contracts.profiles import ProfileChanged, Side
 from contracts.taxonomy import Taxonomy
+from services.matcher.domain.fit.private_wish import would_rather_not
 from services.matcher.domain.pairings.pairing import Pairing, to_public_fields
 from services.matcher.domain.pairings.request import PartnerRequest
 from services.matcher.domain.pairings.seat_ledger import SeatLedger
@@ -36,7 +37,11 @@ class CharterView(BaseModel):
 
 
 class You(BaseModel):
-    """The part of a pairing that only this participant sees."""
+    """The part of a pairing that only this participant sees.
+
+    ``rather_not``: the participant would rather not be paired with the other. They need not answer: an unanswered
+    proposal lapses in its time, and the other one never learns why. They may answer all the same.
+    """
 
     side: Side
     answer: Literal["accepted", "declined"] | None
@@ -44,6 +49,7 @@ class You(BaseModel):
     reasons: list[str]
     charter: CharterView | None
     wishes_to_renew: bool
+    rather_not: bool
 
 
 class PairingView(PairingState):
@@ -56,12 +62,14 @@ class PairingView(PairingState):
     you: You | None = None
 
     @classmethod
-    def seen_by(cls, pairing: Pairing, side: Side | None) -> Self:
-        return cls(**to_public_fields(pairing), you=_you(pairing, side) if side else None)
+    def seen_by(cls, pairing: Pairing, side: Side | None, own: ProfileChanged | None = None) -> Self:
+        """``side`` and ``own`` profile: of the participant who looks; None for everybody else."""
+        return cls(**to_public_fields(pairing), you=_you(pairing, side, own) if side else None)
 
 
-def _you(pairing: Pairing, side: Side) -> You:
+def _you(pairing: Pairing, side: Side, own: ProfileChanged | None) -> You:
     answer, text = pairing.answers.get(side), pairing.charter
+    partner = pairing.plan.junior if side == "senior" else pairing.plan.senior
     return You(
         side=side,
         answer=answer.answer if answer else None,
@@ -76,6 +84,7 @@ def _you(pairing: Pairing, side: Side) -> You:
         if text
         else None,
         wishes_to_renew=side in pairing.wish_to_renew,
+        rather_not=would_rather_not(own, partner.member_id),
     )
 
 

@@ -59,11 +59,15 @@ DEFAULT_BOOKING_DEADLINE = 10  # working days; used when the programme's setting
 
 @dataclass(frozen=True)
 class SendingFacts:
-    """The facts at the moment of sending. ``is_answered`` and ``is_completed`` are about the recipient's side."""
+    """The facts at the moment of sending. ``is_answered`` and ``is_completed`` are about the recipient's side.
+
+    ``is_unwanted``: the recipient would rather not be paired with the other member of the pairing.
+    """
 
     pairing: PairingEvent | None = None
     feedback: FeedbackEvent | None = None
     is_answered: bool = False
+    is_unwanted: bool = False
     is_completed: bool = False
     starts_at: datetime | None = None
     planned_end: str | None = None
@@ -121,8 +125,9 @@ def is_awaiting_answers(facts: SendingFacts) -> bool:
     return pairing is not None and pairing.state == "proposed" and pairing.origin != "request"
 
 
-def has_answered(facts: SendingFacts) -> bool:
-    return facts.is_answered
+def need_not_answer(facts: SendingFacts) -> bool:
+    """Whether this side has answered, or would rather not be paired with the other and waits until it lapses."""
+    return facts.is_answered or facts.is_unwanted
 
 
 def is_running(facts: SendingFacts) -> bool:
@@ -212,7 +217,7 @@ SCHEDULE: tuple[ScheduleRow, ...] = (
     ScheduleRow("proposal",            (PairingProposed,),  "both",           "essential", 60 * DAY,
                  only_if=is_awaiting_answers),
     ScheduleRow("answer_reminder",     (PairingProposed,),  "both",           "essential", 30 * DAY,
-                 two_thirds_into_answer_period, is_awaiting_answers, unless=has_answered),
+                 two_thirds_into_answer_period, is_awaiting_answers, unless=need_not_answer),
     ScheduleRow("proposal_closed",     (PairingLapsed,),    "both",           "nudge",     14 * DAY),
     # the beginning
     ScheduleRow("partners",            (PairingFormed,),    "both",           "essential", 30 * DAY,

@@ -194,6 +194,7 @@ def public_contact(person: Person) -> OutgoingEvent:
         delegates=person.contact.delegates,
         employment=person.employment,
         away=person.away,
+        avoid=person.avoid,
         taking_part=tuple(enrolment.to_taking_part() for enrolment in person.enrolments),
     )
 

@@ -101,6 +101,20 @@ class TestTieLottery:
         assert 70 < sum(outcomes) < 130
         assert draw_ties(edges, chosen, 3, 100.0, Draw(tolerance=0.0), 1).chosen.tolist() == [1, 2, 4]
 
+    def test_a_private_wish_decides_in_place_of_the_coin(self) -> None:
+        edges = edges_of([(0, 0, 0.6), (0, 1, 0.6005), (1, 0, 0.6), (1, 1, 0.6), (2, 2, 0.9)])
+        chosen = np.array([1, 2, 4])
+        for seed in range(50):
+            for against, expected in ((1, [0, 3, 4]), (3, [1, 2, 4])):  # keys: senior x juniors + junior
+                unwanted = np.array([edges.seniors[against] * 3 + edges.juniors[against]])
+                result = draw_ties(edges, chosen, 3, 100.0, Draw(), seed, unwanted)
+                assert result.chosen.tolist() == expected
+                assert result.probability.tolist() == [0.5, 0.5, 1.0], "the stored figures are those of the coin"
+            both = np.array([edges.seniors[n] * 3 + edges.juniors[n] for n in (0, 1)])
+            plain = draw_ties(edges, chosen, 3, 100.0, Draw(), seed)
+            assert draw_ties(edges, chosen, 3, 100.0, Draw(), seed, both).chosen.tolist() == plain.chosen.tolist()
+        assert draw_ties(edges, chosen, 3, 100.0, Draw(), 1, np.array([8])).chosen.tolist()[2] == 4
+
     @example(market=([1, 2], [1, 2], ALIKE), seed=1)  # the exchange would produce a pair that already exists
     @given(markets(), st.integers(0, 50))
     def test_lottery_keeps_the_cost_and_the_capacities(
@@ -118,7 +132,7 @@ class TestTieLottery:
 class TestRunnersUp:
     @FEWER
     @given(cohorts(most=4), st.data())
-    def test_private_rules_change_no_runner_up(self, cohort: Cohort, data: st.DataObject) -> None:
+    def test_private_wishes_change_no_runner_up(self, cohort: Cohort, data: st.DataObject) -> None:
         assume(cohort[0] and cohort[1])
         people = [*cohort[0], *cohort[1]]
         who, whom = data.draw(st.permutations([data.draw(st.sampled_from(side)) for side in cohort]))
@@ -130,7 +144,7 @@ class TestRunnersUp:
             pair = (match.senior.id, match.junior.id)
             assert ups.get(pair, match.runners_up) == match.runners_up
         open_ = [
-            find_candidates(CohortFit(*eligible_sides(question(world)), settings(), TAXONOMY, TODAY), None).edges
+            find_candidates(CohortFit(*eligible_sides(question(world)), settings(), TAXONOMY, TODAY), None)
             for world in (people, other)
         ]
         assert open_[0].scores.tolist() == open_[1].scores.tolist()

@@ -60,19 +60,6 @@ def best_by_force(seniors: list[int], juniors: list[int], edges: list[tuple[int,
 
 class TestReasons:
     @FEWER
-    @given(cohorts(most=4), any_settings())
-    def test_private_rule_shows_in_no_reason(self, cohort: Cohort, rules_: ProgrammeSettings) -> None:
-        """Two cohorts that differ only in private rules give each member who is unmatched in both the same code."""
-        people = [*cohort[0], *cohort[1]]
-        open_ = [item.model_copy(update={"avoid": ()}) for item in people]
-        private = {left.member.id: left for left in solve(question(people, rules_), TAXONOMY).unmatched}
-        plain = {left.member.id: left for left in solve(question(open_, rules_), TAXONOMY).unmatched}
-        for id, left in private.items():
-            assert left.code in (plain[id].code if id in plain else "places_taken", "places_taken")
-            if id in plain:
-                assert (left.code, left.text, left.counts) == (plain[id].code, plain[id].text, plain[id].counts)
-
-    @FEWER
     @given(cohorts(most=4), any_settings(), st.booleans())
     def test_every_reason_is_true(self, cohort: Cohort, rules_: ProgrammeSettings, large: bool) -> None:
         people = [*cohort[0], *cohort[1]]
@@ -85,7 +72,7 @@ class TestReasons:
             possible = [
                 couple
                 for couple in couples
-                if not hard_rules.drop_private_rules(hard_rules.find_broken_rules(*couple, rules_, TODAY))
+                if not hard_rules.find_broken_rules(*couple, rules_, TODAY)
                 and not compute_fit(*couple, rules_, TAXONOMY, TODAY).find_shortfalls(rules_)
             ]
             assert (left.code == "places_taken") == bool(possible)
@@ -124,7 +111,7 @@ from services.matcher.engine.vectorised_fit import CohortFit
 from services.matcher.engine.solve import eligible_sides
 asked = question(cohort(8000))
 pairs = CohortFit(*eligible_sides(asked), asked.settings, load(), asked.on, ())
-edges = find_candidates(pairs, scan_if_large(pairs)).edges
+edges = find_candidates(pairs, scan_if_large(pairs))
 print(len(edges), (edges.seniors * pairs.shape[1] + edges.juniors).sum(), edges.scores.sum())
 """
 
