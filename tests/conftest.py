@@ -131,7 +131,8 @@ def fewer_examples(item: pytest.Item) -> None:
     test = getattr(item, "obj", None)
     usual: hypothesis.settings | None = getattr(test, EXAMPLES_OF_A_TEST, None)
     if usual is not None and usual.max_examples > FAST_EXAMPLES:
-        setattr(test, EXAMPLES_OF_A_TEST, hypothesis.settings(usual, max_examples=FAST_EXAMPLES))
+        function = getattr(test, "__func__", test)  # a method takes no attributes
+        setattr(function, EXAMPLES_OF_A_TEST, hypothesis.settings(usual, max_examples=FAST_EXAMPLES))
 
 
 @pytest.fixture(scope="session")
