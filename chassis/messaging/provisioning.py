@@ -38,6 +38,8 @@ def topic_configuration(topic: Topic, min_in_sync: int) -> dict[str, str]:
         "min.insync.replicas": str(min_in_sync),
         "unclean.leader.election.enable": "false",
         "message.timestamp.type": "CreateTime",
+        # The broker unpacks what others compress: our client has not every codec, and would stop at such a record.
+        "compression.type": "uncompressed",
     }
     if topic.cleanup == "compact":
         settings["delete.retention.ms"] = str(int(TOMBSTONE_RETENTION.total_seconds() * 1000))

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel
 
 from contracts.catalogue import BY_TYPE, EVENTS, FORMER_TOPICS, SERVICE_TOPICS, SERVICES, TOPICS
-from contracts.envelope import EventData, retries_of
+from contracts.envelope import EventData, current_topic, retries_of
 from contracts.examples import envelope_of, examples
-from contracts.privacy import ErasureCompleted
+from contracts.privacy import ErasureCompleted, ErasureRequested
 
 # name: clean-up, partitions, readers (none: anyone), key, types without "mentoring." and ".v1"
 TABLE: Mapping[str, tuple[str, int, tuple[str, ...], str, str]] = {
@@ -94,6 +94,14 @@ def test_every_type_stands_on_a_topic_of_its_writer() -> None:
         for topic in event.topics():
             assert event.topic_of(topic.writers[0]) == topic
             assert topic in TOPICS
+
+
+def test_an_event_of_a_former_topic_goes_to_the_present_one() -> None:
+    """An earlier version saved it in an outbox, and stopped before it was published."""
+    requested, completed = ErasureRequested.TYPE, ErasureCompleted.TYPE
+    assert current_topic(requested, "privacy.v1", "profiles") == "erasure-requests.v1"
+    assert current_topic(completed, "privacy.v1", "matcher") == "erasure-completions.matcher.v1"
+    assert current_topic("mentoring.pairing.state.v1", "pairing-states.v1", "matcher") == "pairing-states.v1"
 
 
 def test_a_fifth_service_may_report_an_erasure() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from confluent_kafka import Producer as OtherProducer
 
 from chassis.core.connection import Connection
 from chassis.messaging import consumer as consumer_module
@@ -365,6 +366,17 @@ class TestForgedFloods:
             await eventually(lambda: fake.service.handled == [("a", 1), ("a", 2)], "later events are handled")
         codes = await dead_letter_codes(harness)
         assert codes == (["bad_envelope"] * 60 if source == b"/viceversa/toys" else [])
+
+    @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+    async def test_compressed_records_stop_nothing(self, harness: ChassisHarness, codec: str) -> None:
+        async with run_fake_consumer(harness) as fake:
+            other = OtherProducer({"bootstrap.servers": harness.connection.servers, "compression.type": codec})
+            for n in range(30):
+                other.produce(COUNTS.full_name(harness.prefix), b"garbage" * 50, f"g{n}".encode())
+            assert other.flush(30) == 0
+            for n, key in enumerate("abcdef", 1):
+                await publish_count(harness, fake, key, n)
+            await eventually(lambda: len(fake.service.handled) == 6, "the owner's events are handled")
 
     async def test_implausible_sequence_freezes_no_row(self, harness: ChassisHarness) -> None:
         async with run_fake_consumer(harness) as fake:
