@@ -210,9 +210,10 @@ async def put_absences(
 async def put_avoided(
     member: str, body: AvoidedMembersBody, profiles: ProfilesContext, command: MemberCommand, response: Response
 ) -> MemberView:
-    """Replace the list of people with whom this person does not want to be paired.
+    """Replace the list of people with whom this person would rather not be paired.
 
-    Nobody else sees the list, and matching never names it as a reason.
+    Nobody else sees the list, or can tell it. A proposal with such a person may still come; leave it unanswered, and it
+    lapses. What was said before stays: withdraw a request, decline a proposal or end a pairing yourself.
     """
     id = require_own_id(member, command.principal)
     persons = await profiles.persons.get_many(list(set(body.members)))
