@@ -17,7 +17,7 @@ FILE = """external_id,name,organisation,department,level,email,site,discipline,m
 boss,Bo Ss,halden,it,19,boss@halden.example,graz,it,,,,,
 eva,Ev Al,halden,law,15,,,,,,,,
 {rows}"""
-ROW = "{id},{id} Li,halden,it,9,{id}@halden.example,linz,engineering,boss,eva,excel:use,python:2,de\n"
+ROW = "{id},{id} Li,halden,it,9,{id}@halden.example,graz,engineering,boss,eva,excel:use,python:2,de\n"
 STATES = ("stranger", "invited", "enrolled", "left")
 COLUMNS = (
     "the person",
