@@ -75,6 +75,11 @@ class Topic:
     def restricted(self) -> bool:
         return bool(self.readers)
 
+    @property
+    def holds_private_acts(self) -> bool:
+        """Whether each record is one private act of a person at its moment, rather than the newest state."""
+        return self.restricted and self.cleanup != "compact"
+
     def full_name(self, prefix: str) -> str:
         return prefix + self.name
 

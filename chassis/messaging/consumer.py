@@ -123,6 +123,7 @@ class Consumer(Generic[C]):
         self._former_topics = former_topics
         self._retry_budget_s = retry_budget_s
         self._retries_topic = retries_of(service)
+        self._private_topics = {topic.name for topic in self.topics() if topic.holds_private_acts}
         self._foreign = ForeignRecords(service)
         self._recent_failures: deque[bool] = deque(maxlen=BREAKER_WINDOW)
         self._closing = asyncio.Event()
@@ -336,7 +337,7 @@ class Consumer(Generic[C]):
                 envelope = result.received.envelope
                 created.setdefault((result.record.topic, envelope.type), []).append(envelope.time)
         for (topic, type), times in created.items():
-            metrics.count_handled(self._service, topic, type, times)
+            metrics.count_handled(self._service, topic, type, times, is_private=topic in self._private_topics)
 
     async def _halt_if_most_fail(self, failed: Sequence[bool]) -> None:
         recent = deque(self._recent_failures, maxlen=BREAKER_WINDOW)
@@ -369,7 +370,9 @@ class Consumer(Generic[C]):
             if position is None:
                 position = await consumer.position(partition)
             topic = partition.topic.removeprefix(self._prefix)
-            metrics.set_lag(self._service, topic, partition.partition, max(0, end - position))
+            lag = max(0, end - position)
+            is_private = topic in self._private_topics
+            metrics.set_lag(self._service, topic, partition.partition, lag, is_private=is_private)
             self._health.report_progress(f"{topic}/{partition.partition}", position, end)
 
     def _report_membership(self, *, is_member: bool) -> None:

@@ -2,15 +2,23 @@
 
 A person's id is never a label: labels are names of services, topics, types and states. The names of the metrics are
 part of the public interface (dashboards and alerts use them) and do not change.
+
+No figure moves in the moment in which a person acts in private: such observations are held back (see ``HeldBack``).
 """
 
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+RELEASE_INTERVAL_S = 300.0  # between two releases of what is held back
+RELEASE_MINIMUM = 5  # observations that are released together, at least
+MEMBER_COMMAND = "commands of members"  # the route of every request by which a member changes something
 PERSONAL_LABELS = frozenset({"subject", "member", "member_id", "person", "person_id", "name", "email"})
 
 _AGE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
@@ -57,20 +65,65 @@ _overdue = Gauge(
 )  # fmt: skip
 
 
+class HeldBack:
+    """Observations that are shown later and together, so that no figure moves in the moment of a single one.
+
+    They are shown at whole multiples of ``RELEASE_INTERVAL_S``, once ``RELEASE_MINIMUM`` of them wait. Neither
+    depends on when somebody looks. Nothing is lost, except at the end of the process.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._waiting: deque[tuple[float, Callable[[], object]]] = deque()
+
+    def add(self, show: Callable[[], object]) -> None:
+        self.release()
+        self._waiting.append((self._monotonic(), show))
+
+    def release(self) -> None:
+        """Show what has waited until the last release time, if it is enough."""
+        release_time = self._monotonic() // RELEASE_INTERVAL_S * RELEASE_INTERVAL_S
+        if len(self._waiting) < RELEASE_MINIMUM or self._waiting[RELEASE_MINIMUM - 1][0] >= release_time:
+            return
+        while self._waiting and self._waiting[0][0] < release_time:
+            self._waiting.popleft()[1]()
+
+
+_member_commands, _private_events = HeldBack(), HeldBack()
+
+
 def observe_request(service: str, method: str, route: str, status: int, seconds: float) -> None:
     _requests.labels(service, method, route, str(status)).observe(seconds)
+
+
+def observe_member_command(service: str, status: int, seconds: float) -> None:
+    """Like ``observe_request``, for a request by which a member changes something: which one shows nowhere."""
+    _member_commands.add(lambda: observe_request(service, "*", MEMBER_COMMAND, status, seconds))
 
 
 def count_refused_connection(reason: str) -> None:
     _refused.labels(reason).inc()
 
 
-def count_handled(service: str, topic: str, type: str, created: Sequence[datetime]) -> None:
-    """Count events of one type. ``created`` holds the creation time of each of them."""
-    _handled.labels(service, topic, type).inc(len(created))
-    handled_at, age = datetime.now(UTC), _age.labels(service, topic)
-    for time in created:
-        age.observe(max(0.0, (handled_at - time).total_seconds()))
+def count_handled(
+    service: str, topic: str, type: str, created: Sequence[datetime], *, is_private: bool = False
+) -> None:
+    """Count events of one type. ``created`` holds the creation time of each of them.
+
+    ``is_private``: each event is a fact of one person that only few services may read; it is held back.
+    """
+    handled_at = datetime.now(UTC)
+    for created_at in created:
+        age_s = max(0.0, (handled_at - created_at).total_seconds())
+        if is_private:
+            _private_events.add(partial(_count_handled_event, service, topic, type, age_s))
+        else:
+            _count_handled_event(service, topic, type, age_s)
+
+
+def _count_handled_event(service: str, topic: str, type: str, age_s: float) -> None:
+    _handled.labels(service, topic, type).inc()
+    _age.labels(service, topic).observe(age_s)
 
 
 def count_retry(service: str) -> None:
@@ -101,8 +154,9 @@ def set_outbox_size(collection: str, documents: int) -> None:
     _entries.labels(collection).set(documents)
 
 
-def set_lag(service: str, topic: str, partition: int, records: int) -> None:
-    _lag.labels(service, topic, str(partition)).set(records)
+def set_lag(service: str, topic: str, partition: int, records: int, *, is_private: bool = False) -> None:
+    """``is_private``: as in ``count_handled``; the lag shows from ``RELEASE_MINIMUM`` records on."""
+    _lag.labels(service, topic, str(partition)).set(0 if is_private and records < RELEASE_MINIMUM else records)
 
 
 def clear_lag(service: str, topic: str, partition: int) -> None:
@@ -164,4 +218,6 @@ class BusinessCounter:
 
 def render_metrics() -> bytes:
     """The body of ``/metrics``: all metrics in Prometheus' text format."""
+    for held_back in (_member_commands, _private_events):
+        held_back.release()
     return generate_latest(REGISTRY)

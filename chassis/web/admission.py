@@ -21,11 +21,16 @@ from chassis.web.authentication import Principal, Role, TokenVerifier, Unauthent
 
 @dataclass(frozen=True)
 class RouteRule:
-    """What is known of a route before it is called. ``role_sets``: the caller needs a role of each; empty: open."""
+    """What is known of a route before it is called.
+
+    ``role_sets``: the caller needs a role of each; empty: open. ``is_member_command``: a member changes
+    something by it.
+    """
 
     template: str
     role_sets: tuple[frozenset[Role], ...]
     is_upload: bool
+    is_member_command: bool
     matches: Callable[[Scope], tuple[Match, Scope]]
 
 

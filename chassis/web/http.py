@@ -27,7 +27,7 @@ from chassis.core.commands import Op, request_op
 from chassis.core.settings import Settings
 from chassis.web import problems as _problems
 from chassis.web.admission import Admission, RouteRule, RouteTable
-from chassis.web.authentication import Principal, Role, TokenVerifier, Unauthenticated
+from chassis.web.authentication import ROLES, Principal, Role, TokenVerifier, Unauthenticated
 from chassis.web.middleware import RequestMiddleware
 from chassis.web.problems import Problem, forbidden, not_found, undeclared_account
 from chassis.web.text_border import check_body
@@ -256,7 +256,8 @@ def _collect_rules(app: FastAPI) -> RouteTable:
         if route.path not in PUBLIC_PATHS and not role_sets:
             raise OpenRoute(f"{', '.join(sorted(route.methods or ()))} {route.path} declares no roles: allow(...)")
         is_upload = any(getattr(call, "streamed", False) for call in calls)
-        routes.rules.append(RouteRule(route.path or "", role_sets, is_upload, route.matches))
+        is_member_command = "member" in frozenset(ROLES).intersection(*role_sets) and "GET" not in (route.methods or ())
+        routes.rules.append(RouteRule(route.path or "", role_sets, is_upload, is_member_command, route.matches))
     return routes
 
 

@@ -26,6 +26,7 @@ from chassis.web.text_border import find_unsafe_request
 log = logging.getLogger(__name__)
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+CLIENT_LEFT = 499  # the status in the metrics when the client leaves before the answer
 MAX_DROPPED_BYTES = 64 * 1024  # of a body that nobody reads; with more of it, the connection is closed
 DOCS_PATH = "/docs"
 
@@ -131,9 +132,11 @@ class RequestMiddleware:
         with http_span(method, scope["scheme"], request.headers.get("traceparent")) as span:
             await self._respond(request, span, is_allowed=is_allowed)
             self._describe(span, method, request)
-        metrics.observe_request(
-            self._service, method, request.route or "none", request.status or 499, time.perf_counter() - started
-        )
+        status, seconds = request.status or CLIENT_LEFT, time.perf_counter() - started
+        if rule is not None and rule.is_member_command and is_allowed:
+            metrics.observe_member_command(self._service, status, seconds)
+        else:
+            metrics.observe_request(self._service, method, request.route or "none", status, seconds)
 
     async def _respond(self, request: _RequestInProgress, span: Span | None, *, is_allowed: bool) -> None:
         try:

@@ -72,10 +72,13 @@ async def send_due_notification(stored: Stored[Notification], notifier: Notifier
 
 
 async def _save(id: str, op: str, decide: Decide[Notification], notifier: Notifier) -> SaveResult[Notification]:
-    """Save, and count a notification that this finished."""
+    """Save, and count a notification that this finished.
+
+    One that depends on a private fact is not counted: whether it was sent would tell the fact.
+    """
     saved = await notifier.notifications.update(id, Op(op), decide)
     state, is_new = saved.state, saved.changed and not saved.repeated
-    if state is not None and state.is_finished and is_new and state.reason != "not_needed":
+    if state is not None and state.is_finished and is_new and state.row.unless is None:
         _ENDED.increment(purpose=state.purpose, channel=state.channel, state=state.state, reason=state.reason or "none")
     return saved
 

@@ -1,8 +1,9 @@
 """The collections of notifier: contacts, copies of programmes and pairings, notifications and recipients."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from chassis.core.clocks import Clock
 from chassis.erasure import Erasure
@@ -15,6 +16,7 @@ from contracts.profiles import ContactChanged, Side
 from contracts.programmes import ProgrammeChanged
 from services.notifier.domain.early_events import PostponedEvent
 from services.notifier.domain.notification import Notification
+from services.notifier.domain.notification_schedule import SCHEDULE
 from services.notifier.domain.recipient import Recipient
 from services.notifier.mail import Mailer
 
@@ -73,18 +75,22 @@ class Notifier:
         return self.notifications.find(_inbox_filter(member_id, unread=unread), sort="order", limit=limit, after=after)
 
     async def counts(self) -> dict[str, int]:
-        """The number of notifications in each state, without those that were not needed.
+        """The number of notifications in each state, without those that depend on a private fact.
 
         ``later``: due in the future. ``under_way``: being sent, tried again, or waiting for a contact.
         """
-        count = self.notifications.count
+        private = [row.purpose for row in SCHEDULE if row.unless is not None]
+
+        async def count(query: Mapping[str, Any]) -> int:
+            return await self.notifications.count({**query, "purpose": {"$nin": private}})
+
         later = await count({"state": "held", "due": {"$gt": self.clock.now()}})
         return {
             "later": later,
             "under_way": await count({"state": {"$in": ["held", "sending"]}}) - later,
             "sent": await count({"state": "sent"}),
             "failed": await count({"state": "failed"}),
-            "suppressed": await count({"state": "suppressed", "reason": {"$ne": "not_needed"}}),
+            "suppressed": await count({"state": "suppressed"}),
         }
 
     async def unread_count(self, member_id: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chassis.observability import metrics
 from chassis.storage.projections import ProjectionRow
 from contracts.feedback import CheckinCompleted, ContactNeeded, SessionCancelled
 from contracts.notifications import NotificationSent
@@ -70,6 +71,18 @@ class TestProposal:
         assert await states(notifier, "answer_reminder") == {"m1": ("suppressed", "not_needed"), "m2": ("sent", None)}
         assert [note.member_id for note in await notifier.notifications("answer_reminder") if note.shown_at] == ["m2"]
         assert sorted(str(mail["To"]) for mail in notifier.server.received)[1:] == ["Name of m2 <m2@example.com>"] * 2
+
+    async def test_reminder_to_answer_is_in_no_count(self, notifier: NotifierHarness) -> None:
+        """Otherwise the number of reminders tells how many sides had answered."""
+        await notifier.add_members("m1", "m2")
+        await notifier.deliver(pairing())
+        await notifier.deliver(answer("senior"))
+        await notifier.pass_time(12 * DAY)
+        assert ("sent", None) in (await states(notifier, "answer_reminder")).values()
+        async with notifier.client("admin") as admin:
+            counts = (await admin.get("/notifications/counts")).json()
+        assert counts == {"later": 0, "under_way": 0, "sent": 2, "failed": 0, "suppressed": 0}
+        assert "answer_reminder" not in metrics.render_metrics().decode()
 
     @pytest.mark.parametrize("cap", [1, 2, 3])
     @pytest.mark.parametrize("hour", [0, 12])
