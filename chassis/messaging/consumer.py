@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -123,7 +123,6 @@ class Consumer(Generic[C]):
         self._former_topics = former_topics
         self._retry_budget_s = retry_budget_s
         self._retries_topic = retries_of(service)
-        self._private_topics = {topic.name for topic in self.topics() if topic.holds_private_acts}
         self._foreign = ForeignRecords(service)
         self._recent_failures: deque[bool] = deque(maxlen=BREAKER_WINDOW)
         self._closing = asyncio.Event()
@@ -159,6 +158,10 @@ class Consumer(Generic[C]):
             heartbeat_interval_ms=1_000,
         )
         self._subscriber(self._handle_batch)
+
+    @cached_property
+    def _private_topics(self) -> frozenset[str]:
+        return frozenset(topic.name for topic in self.topics() if topic.holds_private_acts)
 
     def topics(self) -> list[Topic]:
         return [*self._handlers.topics(), *self._former_topics, self._retries_topic]
