@@ -4,12 +4,11 @@ from collections.abc import Mapping
 
 from chassis.core.settings import Settings
 
-CONTENT_SECURITY_POLICY = "Content-Security-Policy"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
-    CONTENT_SECURITY_POLICY: "default-src 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 
 

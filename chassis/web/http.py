@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 
 from chassis.core.commands import Op, request_op
 from chassis.core.settings import Settings
+from chassis.web import docs_page
 from chassis.web import problems as _problems
 from chassis.web.admission import Admission, RouteRule, RouteTable
 from chassis.web.authentication import ROLES, Principal, Role, TokenVerifier, Unauthenticated
@@ -52,7 +53,7 @@ __all__ = [
     "set_location",
 ]
 
-PUBLIC_PATHS = frozenset({"/openapi.json", "/docs", "/docs/oauth2-redirect"})
+PUBLIC_PATHS = frozenset({"/openapi.json", *docs_page.PATHS})
 MAX_PAGE_ITEMS = 200
 DEFAULT_PAGE_ITEMS = 50
 NO_VERSION = -1  # a version that no document has
@@ -232,6 +233,7 @@ def create_app(
     """
     app = FastAPI(
         title=f"Viceversa: {service}",
+        docs_url=None,  # ours is chassis.web.docs_page
         redoc_url=None,
         responses={"default": _problems.RESPONSE, 422: _problems.RESPONSE},
         separate_input_output_schemas=False,
@@ -240,7 +242,7 @@ def create_app(
     )
     app.state.context = context
     _problems.install_handlers(app)
-    for router in routers:
+    for router in (docs_page.router, *routers):
         app.include_router(router)
     admission = Admission(_collect_rules(app), verifier or TokenVerifier(settings), settings)
     app.add_middleware(RequestMiddleware, service=service, settings=settings, admission=admission)

@@ -19,7 +19,7 @@ from chassis.web import problems
 from chassis.web.admission import Admission, RouteRule
 from chassis.web.authentication import Unauthenticated
 from chassis.web.connections import CONNECTION_EXTENSION
-from chassis.web.headers import CONTENT_SECURITY_POLICY, security_headers
+from chassis.web.headers import security_headers
 from chassis.web.signing_keys import KeysUnavailable
 from chassis.web.text_border import find_unsafe_request
 
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_LEFT = 499  # the status in the metrics when the client leaves before the answer
 MAX_DROPPED_BYTES = 64 * 1024  # of a body that nobody reads; with more of it, the connection is closed
-DOCS_PATH = "/docs"
 
 
 @dataclass
@@ -93,8 +92,7 @@ class _RequestInProgress:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             for name, value in security_headers(self.settings).items():
-                if not (name == CONTENT_SECURITY_POLICY and self.scope["path"] == DOCS_PATH):
-                    headers.setdefault(name, value)
+                headers.setdefault(name, value)
             if self._must_close():
                 headers["Connection"] = "close"
         await self.send(message)
