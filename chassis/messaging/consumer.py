@@ -42,6 +42,7 @@ from chassis.messaging.records import (
     read_dead_letter_origin,
     read_record,
 )
+from chassis.messaging.safe_consumer import SafeConsumer
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedTombstone
 from chassis.observability import metrics
 from chassis.observability.health import Health
@@ -167,6 +168,9 @@ class Consumer(Generic[C]):
         return [*self._handlers.topics(), *self._former_topics, self._retries_topic]
 
     async def start(self) -> None:
+        await self._broker.connect()
+        config = self._broker.config.broker_config
+        config.builder = partial(SafeConsumer, **config.builder.keywords)  # type: ignore[attr-defined]
         await self._broker.start()
         self._assigned_at = time.monotonic()
 

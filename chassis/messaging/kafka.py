@@ -13,6 +13,7 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from chassis.core.connection import Connection
 from chassis.messaging.records import KafkaRecord
+from chassis.messaging.safe_consumer import SafeConsumer
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ async def open_reader(
     ``min_fetch_bytes``: the broker waits for this many bytes, at most half a second, before it answers.
     Raises ``LookupError`` when the broker has no such topic.
     """
-    consumer = AIOKafkaConsumer(
+    consumer = SafeConsumer(
         topic,
         **connection.client_arguments(),
         enable_auto_commit=False,
