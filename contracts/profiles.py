@@ -34,7 +34,10 @@ class Seek(FrozenModel):
 
 
 class Window(FrozenModel):
-    """A weekly interval of local time in minutes since midnight, ``start < end``; weekday 0 is Monday."""
+    """A weekly interval of local time in minutes since midnight; weekday 0 is Monday.
+
+    ``end < start`` is a time across midnight: it ends on the next day. ``end == start`` is no time.
+    """
 
     weekday: Annotated[int, Field(ge=0, le=6)]
     start: Annotated[int, Field(ge=0, lt=1440)]

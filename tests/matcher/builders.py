@@ -87,7 +87,7 @@ def weekly(*windows: tuple[int, int, int]) -> Availability:
 
 def _windows() -> st.SearchStrategy[Availability]:
     window = st.tuples(st.integers(0, 6), st.integers(0, 22), st.integers(1, 6)).map(
-        lambda w: (w[0], w[1] * 60, min(1440, (w[1] + w[2]) * 60 + 17))
+        lambda w: (w[0], w[1] * 60, ((w[1] + w[2]) * 60 + 16) % 1440 + 1)  # some end on the next day
     )
     windows = st.lists(window, min_size=1, max_size=4).map(lambda times: weekly(*times))
     return st.one_of(st.just(Availability()), windows, st.just(Availability(kind="rotating")))
@@ -114,7 +114,7 @@ def _anybody(side: str) -> st.SearchStrategy[ProfileChanged]:
         seeks=st.lists(st.builds(Seek, topic=st.sampled_from(TOPICS), priority=st.integers(1, 3)), max_size=4).map(
             tuple
         ),
-        languages=st.lists(st.sampled_from(["en", "en-GB", "de", "fr"]), max_size=2).map(tuple),
+        languages=st.lists(st.sampled_from(["en", "en-GB", "eng", "de", "ger", "fr"]), max_size=2).map(tuple),
         time_zone=st.sampled_from([None, "Europe/Berlin", "Asia/Kolkata", "America/New_York", "No/Where"]),
         availability=_windows(),
         style=st.builds(Style, candour=ANSWER, pace=ANSWER, change=ANSWER, debate=ANSWER),

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from contracts.profiles import Depth, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from contracts.taxonomy import Taxonomy
-from services.matcher.domain.fit.calendar import WEEK_MINUTES, get_utc_offset
+from services.matcher.domain.fit.calendar import DAY_MINUTES, WEEK_MINUTES, get_utc_offset, get_window_length
 from services.matcher.domain.fit.hard_rules import Member, get_spoken_languages
 from services.matcher.domain.fit.score import POSITION_FIELDS, STYLE_DIMENSIONS, get_depth_share, get_priority_worth
 from services.matcher.engine.arrays import Bits, Bools, Codes, Float32s, Int64s
@@ -31,7 +31,6 @@ from services.matcher.engine.arrays import Bits, Bools, Codes, Float32s, Int64s
 NO_CODE = -1  # stands for an unknown person or attribute value
 PRIORITIES = 3  # priorities of a wish, from 1
 WORD_BITS = 64
-DAY_MINUTES = 1440
 REPORTING_LINE_DEPTH = 3  # managers above a member that a profile names
 _UNPACK_BATCH_SLOTS = 64_000_000  # weekly slots that are unpacked at once, a byte each
 
@@ -362,10 +361,10 @@ class MemberColumns:
             has_hours[0, n] = True
             own = [
                 windows[
-                    (window.weekday * DAY_MINUTES + window.start - offset) % WEEK_MINUTES, window.end - window.start
+                    (window.weekday * DAY_MINUTES + window.start - offset) % WEEK_MINUTES, get_window_length(window)
                 ]
                 for window in availability.windows
-                if window.end > window.start
+                if get_window_length(window)
             ]
             codes += own
             owners += [n] * len(own)

@@ -80,6 +80,10 @@ class TestFitHardRules:
     def test_regions_of_one_language_understand_each_other(self) -> None:
         assert broken(person("s", languages=("en-US",)), person("j", "junior", languages=("en-GB",))) == ()
 
+    @pytest.mark.parametrize(("first", "other"), [("iw", "he"), ("nb", "no"), ("eng", "en-GB"), ("ger", "deu")])
+    def test_codes_of_one_language_are_one(self, first: str, other: str) -> None:
+        assert broken(person("s", languages=(first,)), person("j", "junior", languages=(other,))) == ()
+
     def test_earlier_partners_are_excluded(self) -> None:
         assert hard_rules.find_broken_rules(member(SENIOR), member(JUNIOR), settings(), TODAY, earlier=["j"]) == (
             "earlier_partner",
@@ -102,6 +106,13 @@ class TestFitSharedTime:
         assert hard_rules.count_common_minutes(berlin, new_york, TODAY) == 5 * 2 * 60
         assert broken(berlin, new_york) == ()
         assert broken(berlin, tokyo) == ("no_common_time",)
+
+    def test_window_across_midnight_ends_on_the_next_day(self) -> None:
+        night = person("s", time_zone="Etc/UTC", availability=weekly((6, 22 * 60, 2 * 60)))  # Sunday to Monday
+        monday = person("j", "junior", time_zone="Etc/UTC", availability=weekly((0, 60, 8 * 60)))
+        assert hard_rules.count_common_minutes(night, night, TODAY) == 4 * 60
+        assert hard_rules.count_common_minutes(night, monday, TODAY) == 60
+        assert hard_rules.count_common_minutes(monday, night, TODAY) == 60
 
     def test_window_across_the_end_of_the_utc_week_is_whole(self) -> None:
         sunday_night = person("s", time_zone="America/New_York", availability=weekly((6, 18 * 60, 24 * 60)))

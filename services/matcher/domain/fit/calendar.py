@@ -9,7 +9,8 @@ from dateutil.relativedelta import relativedelta
 
 from contracts.profiles import ProfileChanged, Window
 
-WEEK_MINUTES = 7 * 24 * 60
+DAY_MINUTES = 24 * 60
+WEEK_MINUTES = 7 * DAY_MINUTES
 SATURDAY = 5
 
 MinuteRange = tuple[int, int]  # minutes of the week in UTC; start < end; Monday 00:00 is 0
@@ -38,15 +39,21 @@ def get_free_time(member: ProfileChanged, on: date) -> tuple[MinuteRange, ...] |
     return None if offset is None else convert_to_utc(availability.windows, offset)
 
 
+def get_window_length(window: Window) -> int:
+    """Minutes. A window that ends before its start ends on the next day; one without length is no time."""
+    return window.end - window.start + (DAY_MINUTES if window.end < window.start else 0)
+
+
 @lru_cache(4096)
 def convert_to_utc(windows: tuple[Window, ...], offset: int) -> tuple[MinuteRange, ...]:
     """Local windows as disjoint, sorted ranges of the UTC week. ``offset``: minutes east of UTC."""
     ranges: list[MinuteRange] = []
     for window in windows:
-        if window.end <= window.start:
+        length = get_window_length(window)
+        if not length:
             continue
-        start = (window.weekday * 1440 + window.start - offset) % WEEK_MINUTES
-        end = start + window.end - window.start
+        start = (window.weekday * DAY_MINUTES + window.start - offset) % WEEK_MINUTES
+        end = start + length
         ranges += [(start, min(end, WEEK_MINUTES))] + ([(0, end - WEEK_MINUTES)] if end > WEEK_MINUTES else [])
     merged: list[MinuteRange] = []
     for start, end in sorted(ranges):

@@ -12,6 +12,7 @@ from typing import Literal
 from contracts.profiles import Enrolment, ProfileChanged
 from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit.calendar import count_shared_minutes, get_free_time
+from services.matcher.domain.fit.language_codes import get_language
 
 Rule = Literal[
     "same_person",
@@ -143,8 +144,8 @@ def find_broken_rules(
 
 
 def get_spoken_languages(profile: ProfileChanged) -> frozenset[str]:
-    """Languages without region, since ``en-GB`` and ``en-US`` understand each other."""
-    return frozenset(tag.split("-")[0].lower() for tag in profile.languages)
+    """Languages without region, since ``en-GB`` and ``en-US`` understand each other; one code for each language."""
+    return frozenset(get_language(tag) for tag in profile.languages)
 
 
 def count_common_minutes(senior: ProfileChanged, junior: ProfileChanged, on: date) -> int | None:
