@@ -16,6 +16,9 @@ from contracts.pairings import PAIRINGS, PairingEvent
 _MAX_CLOCK_SKEW = timedelta(hours=1)
 """Largest difference between the clocks of two machines. Records older than this cannot be about the pairing."""
 
+_PRIVATE_PURPOSES = ("checkin", "checkin_reminder")
+"""Older records tell of these messages too. They show who is asked, and who has not answered yet."""
+
 
 async def read_pairing_events(
     connection: Connection, prefix: str, pairing_id: str, readers: Sequence[str], report: Callable[[str], None]
@@ -56,5 +59,7 @@ def _parse_event(record: KafkaRecord, pairing_id: str) -> ReadEvent | None:
             return None
         data = kind.model_validate_json(record.value)
     except ValueError:
+        return None
+    if isinstance(data, NotificationEvent) and data.purpose in _PRIVATE_PURPOSES:
         return None
     return ReadEvent.of(envelope, data) if data.pairing_id == pairing_id else None

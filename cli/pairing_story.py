@@ -2,7 +2,8 @@
 
 ``build_story`` takes events of ``pairings.v1``, ``feedback.v1`` and ``notifications.v1``, in any order and possibly
 repeated. It returns one step for each thing that happened, by business time, with the messages that it caused. The
-story reveals no more than the events: that somebody answered, but not what; that a pairing ended, but not by whom.
+story reveals no more than these open events: that a pairing ended, but not by whom. It tells of no check-in and of no
+request for another partner, since each of the two would know that it was the other one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +14,8 @@ from typing import Any, TypeAlias
 from cli.formatting import FACT_TEXTS, format_day, format_ordinal, join_words
 from contracts.envelope import Envelope, iso
 from contracts.feedback import (
-    CheckinCompleted,
-    CheckinDue,
-    CheckinEvent,
     ContactNeeded,
     FeedbackEvent,
-    PartnerChangeRequested,
     SessionCancelled,
     SessionEvent,
     SessionHeld,
@@ -122,30 +119,23 @@ def build_story(events: Iterable[ReadEvent], names: Mapping[str, str]) -> list[S
     """The steps in order of business time. ``names``: member id -> name, for the visible members."""
     distinct = list({event.id: event for event in events}.values())
     distinct.sort(key=lambda event: (event.data.happened_at, event.data.recorded_at, event.id))
-    narrator = _Narrator(names, _group_checkins_due(distinct))
+    narrator = _Narrator(names)
     steps = [step for event in distinct if (step := narrator.build_step(event)) is not None]
     return _attach_messages(steps, [event for event in distinct if isinstance(event.data, NotificationEvent)], narrator)
 
 
 @dataclass
 class _Narrator:
-    """Turns one event after the other into words, and stores the facts on which later texts depend.
-
-    ``checkins_due``: milestone -> the events that asked for this check-in. One step covers all of them.
-    """
+    """Turns one event after the other into words, and stores the facts on which later texts depend."""
 
     names: Mapping[str, str]
-    checkins_due: Mapping[str, Sequence[ReadEvent]]
     participants: tuple[str, ...] = ()
     meetings: dict[str, SessionEvent] = field(default_factory=dict)
-    answered_milestones: set[str] = field(default_factory=set)
 
     def build_step(self, event: ReadEvent) -> StoryStep | None:
-        """The step for an event; None when it needs no step, or another step covers it."""
-        text, events = self._describe(event), [event.id]
-        if isinstance(event.data, CheckinDue):
-            events = [other.id for other in self.checkins_due[event.data.milestone]]
-        return StoryStep(event.data.happened_at, event.data.TYPE, text, event.trace_id, tuple(events)) if text else None
+        """The step for an event; None when it needs no step."""
+        text = self._describe(event)
+        return StoryStep(event.data.happened_at, event.data.TYPE, text, event.trace_id, (event.id,)) if text else None
 
     def _describe(self, event: ReadEvent) -> str | None:
         match event.data:
@@ -156,12 +146,8 @@ class _Narrator:
                 text = self._describe_meeting(data)
                 self.meetings[data.session.session_id] = data
                 return text
-            case CheckinEvent() as data:
-                return self._describe_checkin(event.id, data)
             case ContactNeeded(facts=facts):
                 return f"Help was offered, because {join_words([FACT_TEXTS[fact] for fact in facts])}."
-            case PartnerChangeRequested():
-                return "Another partner was requested. Nobody is told by which of the two."
         return None
 
     def _describe_pairing(self, data: PairingEvent) -> str | None:
@@ -207,18 +193,6 @@ class _Narrator:
                 return f"The meeting of {date_text} was called off."
         return f"Nobody came to the meeting of {date_text}, or not both; it had not been called off."
 
-    def _describe_checkin(self, id: str, data: CheckinEvent) -> str | None:
-        milestone = _milestone_text(data.milestone)
-        if isinstance(data, CheckinCompleted):
-            who = "The other one" if data.milestone in self.answered_milestones else "One of the two"
-            self.answered_milestones.add(data.milestone)
-            return f"{who} has answered the check-in ({milestone})."
-        due_events = self.checkins_due[data.milestone]
-        if due_events[0].id != id:
-            return None
-        sides = {event.data.side for event in due_events if isinstance(event.data, CheckinEvent)}
-        return f"{'Both were' if len(sides) > 1 else 'One of the two was'} asked for a check-in ({milestone})."
-
     def _name_both(self) -> str:
         names = [self.names[id] for id in self.participants if id in self.names]
         return join_words(names) if len(names) == len(self.participants) else "both"
@@ -251,14 +225,6 @@ class _Narrator:
         if len(members) > 1:
             return ["both", *others]
         return [*(self.names.get(id, "one of the two") for id in members), *others]
-
-
-def _group_checkins_due(events: Iterable[ReadEvent]) -> Mapping[str, Sequence[ReadEvent]]:
-    by_milestone: dict[str, list[ReadEvent]] = {}
-    for event in events:
-        if isinstance(event.data, CheckinDue):
-            by_milestone.setdefault(event.data.milestone, []).append(event)
-    return by_milestone
 
 
 def _attach_messages(
@@ -301,12 +267,3 @@ def _attach_messages(
             )
         )
     return sorted(result, key=lambda step: step.at)
-
-
-def _milestone_text(name: str) -> str:
-    match name.split("_"):
-        case ["day", "0"]:
-            return "at the beginning"
-        case ["day", number]:
-            return f"after {number} days"
-    return "at the end"

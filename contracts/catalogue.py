@@ -15,6 +15,8 @@ TOPICS: tuple[Topic, ...] = (
     pairings.PAIRING_STATES,
     pairings.ANSWERS,
     feedback.FEEDBACK,
+    feedback.CHECKINS,
+    feedback.PARTNER_CHANGES,
     feedback.OUTCOMES,
     notifications.NOTIFICATIONS,
     privacy.ERASURE_REQUESTS,

@@ -96,6 +96,12 @@ def retries_of(service: str) -> Topic:
 
 _TRACED_AS: dict[str, str] = {}
 _MOVED: "dict[tuple[str, str], type[EventData]]" = {}
+_RESTRICTED_TYPES: set[str] = set()
+
+
+def is_restricted(event_type: str) -> bool:
+    """Whether only named services may read events of this type."""
+    return event_type in _RESTRICTED_TYPES
 
 
 def traced_as(event_type: str) -> str | None:
@@ -132,6 +138,8 @@ class EventData(FrozenModel):
         super().__pydantic_init_subclass__(**kwargs)
         if cls.TRACED_AS is not None and "TYPE" in cls.__dict__:
             _TRACED_AS[cls.TYPE] = cls.TRACED_AS
+        if "TYPE" in cls.__dict__ and cls.TOPIC.restricted:
+            _RESTRICTED_TYPES.add(cls.TYPE)
         if cls.FORMER_TOPIC is not None and "TYPE" in cls.__dict__:
             _MOVED[cls.TYPE, cls.FORMER_TOPIC.name] = cls
 

@@ -50,7 +50,6 @@ def _feedback(**more: Any) -> dict[str, Any]:
         "recorded_at": _NOW + timedelta(milliseconds=12),
         "sessions_held": 2,
         "sessions_scheduled": 3,
-        "checkins_completed": 1,
         "first_held_at": _NOW - timedelta(days=30),
         "last_held_at": _NOW - timedelta(days=9),
         "next_session_at": _NOW + timedelta(days=5),

@@ -1,6 +1,7 @@
-"""Feedback (facts only) and outcomes (restricted, in bands).
+"""Feedback (facts about meetings), and what only one service may read: check-ins, partner changes, outcomes in bands.
 
-The completion of a check-in is a fact; the answers are private and are in no event.
+Of two people each knows what they did themselves. So an event that "one of the two" has answered, or has asked for
+another partner, tells the other one who it was. Such events are on restricted topics, and no open event counts them.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -13,6 +14,8 @@ from contracts.pairings import TRACED_AS
 from contracts.profiles import Side
 
 FEEDBACK = Topic("feedback.v1", "time", writers=("feedback",))
+CHECKINS = Topic("checkins.v1", "time", writers=("feedback",), readers=("notifier",))
+PARTNER_CHANGES = Topic("partner-changes.v1", "time", writers=("feedback",), readers=("matcher",))
 OUTCOMES = Topic("outcomes.v1", "time", writers=("feedback",), readers=("matcher",))
 
 Count = Annotated[int, Field(ge=0)]
@@ -42,7 +45,6 @@ class FeedbackEvent(EventData):
     sessions_scheduled: Count = 0
     sessions_cancelled: Count = 0
     sessions_missed: Count = 0
-    checkins_completed: Count = 0
     first_held_at: Instant | None = None
     last_held_at: Instant | None = None
     next_session_at: Instant | None = None
@@ -77,6 +79,9 @@ class SessionMissed(SessionEvent):
 
 
 class CheckinEvent(FeedbackEvent):
+    TOPIC: ClassVar[Topic] = CHECKINS
+    FORMER_TOPIC: ClassVar[Topic | None] = FEEDBACK
+
     checkin_id: Id
     side: Side
     milestone: Annotated[str, Field(pattern=r"^(day_[0-9]{1,4}|end)$")]
@@ -113,9 +118,11 @@ class ContactNeeded(FeedbackEvent):
 
 
 class PartnerChangeRequested(FeedbackEvent):
-    """One side asks for another partner. The event does not name the side."""
+    """One side asks for another partner. The event does not name the side, and only the matcher reads it."""
 
     TYPE: ClassVar[str] = "mentoring.partner.change.requested.v1"
+    TOPIC: ClassVar[Topic] = PARTNER_CHANGES
+    FORMER_TOPIC: ClassVar[Topic | None] = FEEDBACK
 
 
 class OutcomeRecorded(EventData):

@@ -94,8 +94,8 @@ class HandlerRegistry(Generic[C]):
         return sorted({topic for type in self._types.values() for topic in type.topics()}, key=_name_of)
 
     def former_topics(self) -> list[Topic]:
-        """The topics that an earlier version wrote; an installation that began later has none of them."""
-        former = {type.FORMER_TOPIC for type in self._types.values()}
+        """The topics that only an earlier version wrote; an installation that began later has none of them."""
+        former = {type.FORMER_TOPIC for type in self._types.values()} - {None, *self.topics()}
         return sorted({topic for topic in former if topic is not None}, key=_name_of)
 
     def find_topic(self, name: str) -> Topic | None:

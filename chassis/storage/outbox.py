@@ -7,7 +7,7 @@ from typing import Any
 
 from chassis.core.ids import new_id
 from chassis.observability.telemetry import current_traceparent
-from contracts.envelope import Envelope, OutgoingEvent, Tombstone, Topic, source_of
+from contracts.envelope import Envelope, OutgoingEvent, Tombstone, Topic, is_restricted, source_of
 
 # Room for headers and framing beside key and value; the contract bounds the length of every header. A record that the
 # broker refuses would block the idempotent producer for every later record of its partition, so the size is checked
@@ -49,7 +49,7 @@ class Draft:
             "time": self.time,
             "sequence": sequence,
             "correlationid": event.key if isinstance(event, Tombstone) else event.correlation(),
-            "causationid": self.cause.id if self.cause else None,
+            "causationid": self._visible_cause(kind.TOPIC),
             "traceparent": current_traceparent(),
             "data": None if isinstance(event, Tombstone) else event.model_dump_json(),
         }
@@ -57,6 +57,12 @@ class Draft:
         if topic.cleanup == "compact":
             entry["compacted"] = True
         return entry
+
+    def _visible_cause(self, topic: Topic) -> str | None:
+        """The id of the cause. An open event names no restricted one: that there was one would tell what it was."""
+        if self.cause is None or (is_restricted(self.cause.type) and not topic.restricted):
+            return None
+        return self.cause.id
 
 
 def _check_size(entry: Entry, topic: Topic) -> None:

@@ -14,6 +14,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -235,7 +236,7 @@ def create_app(
         title=f"Viceversa: {service}",
         docs_url=None,  # ours is chassis.web.docs_page
         redoc_url=None,
-        responses={"default": _problems.RESPONSE, 422: _problems.RESPONSE},
+        responses={422: _problems.RESPONSE},  # in place of the framework's own
         separate_input_output_schemas=False,
         dependencies=[Depends(check_body)],
         redirect_slashes=False,  # its Location would be made from the Host header, which the caller chooses
@@ -245,6 +246,7 @@ def create_app(
     for router in (docs_page.router, *routers):
         app.include_router(router)
     admission = Admission(_collect_rules(app), verifier or TokenVerifier(settings), settings)
+    app.openapi = _describe_with_problems(app.openapi)  # type: ignore[method-assign]  # FastAPI's own way
     app.add_middleware(RequestMiddleware, service=service, settings=settings, admission=admission)
     return app
 
@@ -261,6 +263,11 @@ def _collect_rules(app: FastAPI) -> RouteTable:
         is_member_command = "member" in frozenset(ROLES).intersection(*role_sets) and "GET" not in (route.methods or ())
         routes.rules.append(RouteRule(route.path or "", role_sets, is_upload, is_member_command, route.matches))
     return routes
+
+
+def _describe_with_problems(describe: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """The description of the API with the problems that any route may answer. It is built once."""
+    return cache(lambda: _problems.document_problems(describe()))
 
 
 def dependency_calls(dependant: Dependant) -> Iterator[object]:

@@ -46,6 +46,17 @@ SCHEMA = {
     },
 }
 RESPONSE: dict[str, Any] = {"description": "A problem (RFC 9457).", "content": {MEDIA_TYPE: {"schema": SCHEMA}}}
+STATUSES_OF_ANY_REQUEST = (400, 401, 403, 404, 422, 500, 503)  # 404: a path, a query or a body may name an object
+STATUSES_OF_COMMANDS = (409, 412, 413)
+
+
+def document_problems(document: dict[str, Any]) -> dict[str, Any]:
+    """Name in an OpenAPI document the statuses that the chassis may answer, so that no route must repeat them."""
+    for operations in document["paths"].values():
+        for method, operation in operations.items():
+            for status in STATUSES_OF_ANY_REQUEST + (() if method == "get" else STATUSES_OF_COMMANDS):
+                operation["responses"][str(status)] = RESPONSE | {"description": _reason_phrase(status)}
+    return document
 
 
 class Problem(Exception):

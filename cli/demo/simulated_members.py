@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from queue import Empty, SimpleQueue
 from random import Random
 from typing import Any
@@ -36,6 +37,7 @@ _EXPECTED_REFUSALS = frozenset(
     }
 )  # fmt: skip
 """Refusals that are normal: the partner was faster, or something has changed in the meantime."""
+_CHECKIN_DUE = "mentoring.checkin.due.v1"
 _FIRST_CHECKIN_ITEMS = ("1", "2")
 _LATER_CHECKIN_ITEMS = ("1", "2", "3", "4", "5", "6", "7", "8")
 _MAX_TRIES = 4
@@ -68,6 +70,10 @@ class DemoPair:
     dates: int = 0
     """Number of arrangements so far. Each one has its own random source."""
     tries: Counter[str] = field(default_factory=Counter)
+    checkin_visits: int = 0
+    """How often the two looked for open check-ins. Each visit has its own random source."""
+    checkins_decided: set[tuple[str, str]] = field(default_factory=set)
+    """Milestones, each with the person who answered it or forgot it."""
 
     def each_with_partner(self) -> tuple[tuple[Persona, Persona], tuple[Persona, Persona]]:
         return (self.senior, self.junior), (self.junior, self.senior)
@@ -109,7 +115,6 @@ class SimulatedMembers:
             "mentoring.session.cancelled.v1": self._when_meeting_failed,
             "mentoring.session.missed.v1": self._when_meeting_failed,
             "mentoring.contact.needed.v1": self._when_help_offered,
-            "mentoring.checkin.due.v1": self._when_checkin_due,
         }
 
     @property
@@ -117,7 +122,7 @@ class SimulatedMembers:
         return len(self._personas.by_member_id)
 
     def receive(self, event: SeenEvent) -> None:
-        if event.type in self._reactions:
+        if event.type in self._reactions or event.type == _CHECKIN_DUE:
             self._inbox.put(event)
 
     def plan(self, at: datetime, subject: str, action: Action) -> None:
@@ -145,7 +150,9 @@ class SimulatedMembers:
                 event = self._inbox.get_nowait()
             except Empty:
                 return
-            if event.data is not None and (pair := self._find_pair(event.data)) is not None:
+            if event.type == _CHECKIN_DUE and event.subject in self.pairs:
+                self._when_checkins_are_due(self.pairs[event.subject])
+            elif event.data is not None and (pair := self._find_pair(event.data)) is not None:
                 if event.topic == "feedback.v1":
                     pair.has_date = bool(event.data["next_session_at"])
                 self._reactions[event.type](pair, event.data)
@@ -299,21 +306,34 @@ class SimulatedMembers:
         if pair.is_running and not pair.has_date and random.random() < 0.5:
             self._book(pair, _parse_time(data["happened_at"]) + random.uniform(0.5, 4) * DAY)
 
-    def _when_checkin_due(self, pair: DemoPair, data: Mapping[str, Any]) -> None:
-        me, partner = pair.on_side(data["side"])
-        milestone = data["milestone"]
-        random = pair.random_for(f"{milestone} {me.external_id}")
-        if random.random() < 0.1 + me.traits.forgetful:
-            return
-        due = _parse_time(data["due_at"])
-        months = (due - (pair.formed_at or due)) / (30 * DAY)
-        items = _FIRST_CHECKIN_ITEMS if milestone == "day_0" else _LATER_CHECKIN_ITEMS
-        body = {
-            "answers": answer_checkin(items, compute_liking(me.traits, partner.traits, pair.topics), months, random),
-            "call_me": milestone != "day_0" and random.random() < 0.02,
-        }
-        at = due + random.uniform(0.2, 6) * DAY
-        self._plan_request(at, pair, me, "feedback", "PUT", f"checkins/{milestone}", body, "answered a check-in")
+    def _when_checkins_are_due(self, pair: DemoPair) -> None:
+        """The event is on a restricted topic, so its data is not read. Each of the two sees what is asked of them."""
+        for me, partner in pair.each_with_partner():
+            pair.checkin_visits += 1
+            random = pair.random_for(f"visit {pair.checkin_visits} {me.external_id}")
+            at = self._clock.now() + random.uniform(0.2, 6) * DAY
+            self.plan(at, pair.pairing_id, partial(self._answer_open_checkins, pair, me, partner))
+
+    async def _answer_open_checkins(self, pair: DemoPair, me: Persona, partner: Persona) -> None:
+        """Each check-in is decided on once: forgotten, or answered."""
+        open_checkins = await self._personas.caller_of(me).get("feedback", "/checkins")
+        for checkin in open_checkins["items"]:
+            milestone, random = checkin["milestone"], pair.random_for(f"{checkin['milestone']} {me.external_id}")
+            if checkin["pairing_id"] != pair.pairing_id or (milestone, me.external_id) in pair.checkins_decided:
+                continue
+            pair.checkins_decided.add((milestone, me.external_id))
+            if random.random() < 0.1 + me.traits.forgetful:
+                continue
+            due = _parse_time(checkin["due_at"])
+            months = (due - (pair.formed_at or due)) / (30 * DAY)
+            items = _FIRST_CHECKIN_ITEMS if milestone == "day_0" else _LATER_CHECKIN_ITEMS
+            liking = compute_liking(me.traits, partner.traits, pair.topics)
+            body = {
+                "answers": answer_checkin(items, liking, months, random),
+                "call_me": milestone != "day_0" and random.random() < 0.02,
+            }
+            path = f"checkins/{milestone}"
+            await self._try_request(pair, me, "feedback", "PUT", path, body, "answered a check-in")
 
     def _book(self, pair: DemoPair, at: datetime, *, ahead: float | None = None) -> None:
         """Let the senior book the next meeting."""

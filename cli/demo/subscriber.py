@@ -28,7 +28,7 @@ OPEN_TOPICS = (
     "notifications.v1",
     *(topic.name for topic in (ERASURE_REQUESTS, *ERASURE_COMPLETIONS)),
 )
-RESTRICTED_TOPICS = ("profiles.v1", "contacts.v1", "answers.v1", "outcomes.v1")
+RESTRICTED_TOPICS = ("profiles.v1", "contacts.v1", "answers.v1", "checkins.v1", "partner-changes.v1", "outcomes.v1")
 """A real installation refuses these topics to other systems. Here only the headers of their events are read."""
 
 _TRANSIENT_ERRORS = frozenset(
@@ -80,7 +80,7 @@ class Witness:
     sessions: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Meeting -> its pairing and latest state."""
     answered_checkins: dict[str, str] = field(default_factory=dict)
-    """Answered check-in -> its pairing."""
+    """Event that a check-in was answered -> its pairing. Each check-in is answered once."""
 
     def record(self, event: SeenEvent) -> bool:
         """Record an event. False when it was recorded before."""
@@ -92,8 +92,8 @@ class Witness:
         if event.data is not None and "session" in event.data:
             session = event.data["session"]
             self.sessions[session["session_id"]] = (event.subject, session["state"])
-        if event.data is not None and event.type == "mentoring.checkin.completed.v1":
-            self.answered_checkins[event.data["checkin_id"]] = event.subject
+        if event.type == "mentoring.checkin.completed.v1":
+            self.answered_checkins[event.id] = event.subject
         if event.topic == "pairing-states.v1":
             if event.data is None:
                 self.states.pop(event.subject, None)

@@ -63,7 +63,6 @@ class CareView(BaseModel):
     sessions_scheduled: int
     sessions_cancelled: int
     sessions_missed: int
-    checkins_completed: int
     next_session_at: Instant | None
     milestones: MilestonesView
     ideas: IdeasView

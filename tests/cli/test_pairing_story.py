@@ -76,10 +76,6 @@ def meeting(kind: type[SessionEvent], days: float, starts: float, id: str = "m1"
     return feedback(kind, days, session=session, sessions_held=held)
 
 
-def checkin(kind: type[CheckinDue | CheckinCompleted], days: float, side: str, milestone: str = "day_30") -> ReadEvent:
-    return feedback(kind, days, checkin_id=f"{milestone}-{side}", side=side, milestone=milestone, due_at=on_day(days))
-
-
 def message(
     cause: ReadEvent, member: str, purpose: str, days: float, *, channel: str = "email",
     kind: type[NotificationEvent] = NotificationSent,
@@ -95,27 +91,15 @@ def texts(*events: ReadEvent) -> list[str]:
     return [step.words for step in build_story(events, NAMES)]
 
 
-class TestCheckinSteps:
-    def test_a_checkin_is_one_step_and_names_nobody(self) -> None:
-        due = [checkin(CheckinDue, 30, "senior"), checkin(CheckinDue, 30.3, "junior")]
-        answered = [checkin(CheckinCompleted, 31, "junior"), checkin(CheckinCompleted, 33, "senior")]
-        steps = build_story([pairing(PairingProposed, 0), *due, *answered], NAMES)[1:]
-        assert [step.words for step in steps] == [
-            "Both were asked for a check-in (after 30 days).",
-            "One of the two has answered the check-in (after 30 days).",
-            "The other one has answered the check-in (after 30 days).",
-        ]
-        assert steps[0].events == (due[0].id, due[1].id)
-        swapped = [checkin(CheckinCompleted, 31, "senior"), checkin(CheckinCompleted, 33, "junior")]
-        assert texts(*due, *swapped) == texts(*due, *answered)
+class TestPrivateSteps:
+    def test_a_partner_change_reads_like_any_other_end(self) -> None:
+        """Each of the two would know that it was the other one."""
+        ended = pairing(PairingEnded, 81, ended_at=on_day(81), end_kind="ended_early")
+        assert texts(feedback(PartnerChangeRequested, 80), ended) == texts(ended)
 
-    @pytest.mark.parametrize(
-        ("milestone", "when"), [("day_0", "at the beginning"), ("day_90", "after 90 days"), ("end", "at the end")]
-    )
-    def test_each_milestone_has_a_text(self, milestone: str, when: str) -> None:
-        assert texts(checkin(CheckinDue, 1, "senior", milestone)) == [
-            f"One of the two was asked for a check-in ({when})."
-        ]
+    def test_checkins_are_not_told(self) -> None:
+        fields = {"checkin_id": "c", "side": "senior", "milestone": "day_30", "due_at": on_day(30)}
+        assert texts(feedback(CheckinDue, 30, **fields), feedback(CheckinCompleted, 31, **fields)) == []
 
     def test_every_fact_has_a_text(self) -> None:
         allowed = ContactNeeded.model_json_schema()["properties"]["facts"]["items"]["enum"]
@@ -203,7 +187,6 @@ class TestStorySteps:
             pairing(PairingResumed, 50),
             pairing(PairingRenewed, 60, planned_end=date(2026, 12, 5)),
             meeting(SessionHeld, 70, 70, "m3", held=2),
-            feedback(PartnerChangeRequested, 80),
             pairing(PairingEnded, 81, ended_at=on_day(81), end_kind="ended_early"),
         ) == [
             "Proposed to Anouk van Dijk and Selin Çelik; they may answer until Mon 16 March 2026.",
@@ -220,7 +203,6 @@ class TestStorySteps:
             "They continue.",
             "They continue until Sat 5 December 2026, as both wanted.",
             "They met, for the second time.",
-            "Another partner was requested. Nobody is told by which of the two.",
             "They finished early.",
         ]
 

@@ -141,7 +141,7 @@ def open_client(addresses: Addresses, service: str, token: str) -> httpx.Client:
 
 def check_story(run: Run, addresses: Addresses, monkeypatch: pytest.MonkeyPatch) -> None:
     pairing_id = form_pairing(run, addresses)
-    expected_types = ["mentoring.pairing.proposed.v1", "mentoring.pairing.formed.v1", "mentoring.checkin.due.v1"]
+    expected_types = ["mentoring.pairing.proposed.v1", "mentoring.pairing.formed.v1"]
 
     def load_complete_story() -> Any:
         pairing = parse_json(run("pairing", pairing_id, "--json"))

@@ -38,7 +38,7 @@ def witness() -> Witness:
             ("pairing-states.v1", "pairing.state", "q", {"state": "formed"}),
             ("feedback.v1", "session.missed", "q", {"session": {"session_id": "s", "state": "missed"}}),
             ("feedback.v1", "session.held", "q", MEETING),
-            ("feedback.v1", "checkin.completed", "q", {"checkin_id": "c"}),
+            ("checkins.v1", "checkin.completed", "q", None),
             ("notifications.v1", "notification.sent", "n", {}),
         ]
     ):

@@ -35,11 +35,10 @@ TABLE: Mapping[str, tuple[str, int, tuple[str, ...], str, str]] = {
         12,
         (),
         "pairing_id",
-        (
-            "session.scheduled session.held session.cancelled session.missed checkin.due checkin.completed "
-            "contact.needed partner.change.requested"
-        ),
+        ("session.scheduled session.held session.cancelled session.missed contact.needed"),
     ),
+    "checkins.v1": ("time", 12, ("notifier",), "pairing_id", "checkin.due checkin.completed"),
+    "partner-changes.v1": ("time", 12, ("matcher",), "pairing_id", "partner.change.requested"),
     "outcomes.v1": ("time", 12, ("matcher",), "pairing_id", "outcome.recorded"),
     "notifications.v1": (
         "time",

@@ -4,7 +4,7 @@ import itertools
 from datetime import timedelta
 from typing import Any
 
-from contracts.feedback import FEEDBACK, OUTCOMES
+from contracts.feedback import CHECKINS, FEEDBACK, OUTCOMES, PARTNER_CHANGES
 from contracts.privacy import erasure_completions_of
 from tests.feedback.followups import programme
 from tests.feedback.harness import FeedbackHarness
@@ -74,7 +74,7 @@ class TestPairing:
         await company.do("member:s", "POST", idea)
         assert (await company.get("admin", f"/pairings/{id}/care"))["ideas"]["shared"] == ["a lunch for new people"]
         await company.do("member:j", "POST", f"/pairings/{id}/partner-change")
-        [wish] = await events_of_type(company, "partner.change.requested")
+        [wish] = await events_of_type(company, "partner.change.requested", PARTNER_CHANGES)
         assert "side" not in wish
         await company.end(id, "ended_early")
         for member in ("s", "j"):
@@ -182,8 +182,12 @@ class TestConfidentiality:
             await company.do("member:j", "PUT", pulse, {"met": True, "worth": worth})
             await company.settled()
 
+        unanswered = await everything()
+        await company.do("member:j", "PUT", f"/pairings/{id}/checkins/day_0", {"answers": {"1": 1}})
+        await company.settled()
+        assert await everything() == unanswered, "nobody learns that somebody has answered"
         await answers(1, 1, call_me=False)
-        await events_of_type(company, "checkin.completed")
+        await events_of_type(company, "checkin.completed", CHECKINS)
         seen, events = await everything(), await company.events_on(FEEDBACK)
         await answers(5, 5, call_me=True)
         assert await everything() == seen

@@ -66,8 +66,8 @@ class TestLegs:
             life.legs[leg].has(f"{answer} > matcher: send answers.v1 > notifier: process answers.v1")
         life.legs["both yes"].has(
             f"{answer} > {pairings} > notifier: process pairings.v1 > notifier: send notifications.v1",
-            f"{answer} > {pairings} > feedback: process pairings.v1 > feedback: send feedback.v1"
-            " > notifier: process feedback.v1 > notifier: send notifications.v1",
+            f"{answer} > {pairings} > feedback: process pairings.v1 > feedback: send checkins.v1"
+            " > notifier: process checkins.v1",
         )
         life.legs["agree"].has(f"matcher: POST /pairings/{{id}}/charter > {pairings} > feedback: process pairings.v1")
         life.legs["pause"].has(f"matcher: POST /pairings/{{id}}/pause > {pairings} > feedback: process pairings.v1")
@@ -77,15 +77,16 @@ class TestLegs:
         life.legs["book"].has(f"{said} > notifier: process feedback.v1 > notifier: send notifications.v1")
         life.legs["meet"].has(f"{said} > matcher: process feedback.v1", f"{said} > notifier: process feedback.v1")
         life.legs["answer"].has(
-            "feedback: PUT /pairings/{id}/checkins/{milestone} > feedback: send feedback.v1"
-            " > notifier: process feedback.v1"
+            "feedback: PUT /pairings/{id}/checkins/{milestone} > feedback: send checkins.v1"
+            " > notifier: process checkins.v1"
         )
 
     def test_a_partner_change_is_one_trace_of_three_services(self, life: PairingTraces) -> None:
-        ends = "feedback: send feedback.v1 > matcher: process feedback.v1 > matcher: send pairings.v1"
+        asks = "feedback: send partner-changes.v1 > matcher: process partner-changes.v1"
+        ends = f"{asks} > matcher: send pairings.v1"
         life.legs["part"].has(
             f"feedback: POST /pairings/{{id}}/partner-change > {ends} > feedback: process pairings.v1"
-            " > feedback: send feedback.v1 > notifier: process feedback.v1",
+            " > feedback: send checkins.v1 > notifier: process checkins.v1",
             f"{ends} > notifier: process pairings.v1 > notifier: send notifications.v1",
         )
         life.legs["last words"].has("feedback: PUT /pairings/{id}/checkins/{milestone} > feedback: send outcomes.v1")

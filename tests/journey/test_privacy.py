@@ -80,8 +80,15 @@ class TestBeforeErasure:
         for location, _, content in on_topics(life.stack):
             topic = location.partition("/")[0]
             topics[topic] = topics.get(topic, b"") + content
-        assert topics.keys() >= {"feedback.v1", "outcomes.v1", "notifications.v1"}
-        for topic in ("feedback.v1", "outcomes.v1", "notifications.v1", "pairings.v1", "pairing-states.v1"):
+        assert topics.keys() >= {"feedback.v1", "checkins.v1", "outcomes.v1", "notifications.v1"}
+        for topic in (
+            "feedback.v1",
+            "checkins.v1",
+            "outcomes.v1",
+            "notifications.v1",
+            "pairings.v1",
+            "pairing-states.v1",
+        ):
             for field in ANSWERED:
                 assert field.encode() not in topics[topic], f"{topic}: {field}"
         assert b'"junior_learned":"low"' in topics["outcomes.v1"]

@@ -207,7 +207,6 @@ def public_facts(followup: PairingFollowup, now: datetime) -> dict[str, Any]:
         "sessions_scheduled": states.count("scheduled"),
         "sessions_cancelled": states.count("cancelled"),
         "sessions_missed": states.count("missed"),
-        "checkins_completed": sum(checkin.completed_at is not None for checkin in followup.checkins),
         "first_held_at": held[0].starts_at if held else None,
         "last_held_at": held[-1].starts_at if held else None,
         "next_session_at": upcoming[0].starts_at if upcoming else None,

@@ -16,6 +16,7 @@ from chassis.messaging.kafka import Producer
 from chassis.messaging.records import KafkaRecord, PoisonRecord, ReadableRecord, SkippedRecord, read_record
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
 from contracts.envelope import Envelope, EventData, Topic, source_of
+from contracts.feedback import FEEDBACK, PARTNER_CHANGES, PartnerChangeRequested
 from contracts.text import find_fault
 
 WHISPERS = Topic("whispers.v1", "time", writers=("toys",), readers=("toys",))
@@ -107,3 +108,30 @@ class TestTextBorder:
         result = read_record(record, handlers)
         if isinstance(result, ReadableRecord | SkippedRecord):
             assert not find_fault((key or b"").decode("utf-8", "replace"))
+
+
+class TestFormerTopics:
+    """A type that moved to another topic: records of the time before are still read."""
+
+    @pytest.mark.parametrize("topic", [PARTNER_CHANGES, FEEDBACK])
+    def test_a_record_on_the_former_topic_is_read(self, topic: Topic) -> None:
+        registry: HandlerRegistry[None] = HandlerRegistry()
+        registry.on(PartnerChangeRequested)(_ignore)
+        envelope = dataclasses.replace(
+            build_note_envelope(), type=PartnerChangeRequested.TYPE, source=source_of("feedback")
+        )
+        value = (
+            b'{"pairing_id":"one","programme_id":"p","happened_at":"2026-03-02T09:00:00.000Z",'
+            b'"recorded_at":"2026-03-02T09:00:00.000Z","checkins_completed":2}'
+        )
+        record = KafkaRecord(topic.name, 0, 0, b"one", value, tuple(envelope.headers()))
+        assert isinstance(read_record(record, registry), ReadableRecord)
+        assert topic in (*registry.topics(), *registry.former_topics())
+
+    def test_a_record_on_any_other_topic_is_not_read(self) -> None:
+        misplaced = dataclasses.replace(build_record(b'{"id":"one"}'), topic="others.v1")
+        assert not isinstance(read_record(misplaced, handlers), ReadableRecord)
+
+
+async def _ignore(event: ReceivedEvent[PartnerChangeRequested], context: None) -> None:
+    """Reads it, and does nothing."""

@@ -218,6 +218,10 @@ class TestRoutePermissions:
         assert description["paths"]["/things/{id}"]["get"]["security"]
         assert "/metrics" not in description["paths"]
         assert "HTTPValidationError" not in str(description)
+        assert {"400", "401", "403", "404", "422", "503"} <= description["paths"]["/things/{id}"]["get"][
+            "responses"
+        ].keys()
+        assert {"404", "409", "412", "413"} <= description["paths"]["/things/upload"]["post"]["responses"].keys()
 
 
 class TestProblemDocuments:
