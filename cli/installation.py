@@ -16,6 +16,7 @@ from chassis.core.connection import split_servers
 from chassis.core.settings import MANAGEMENT_PORT_DISTANCE
 from cli.console import Failure
 from contracts.catalogue import SERVICES
+from deploy.local import private_files
 
 ISSUER, MAIL = "issuer", "mail"
 DEFAULT_PORTS: Mapping[str, int] = {ISSUER: 8100} | {name: port for port, name in enumerate(SERVICES, 8101)}
@@ -77,11 +78,8 @@ def read_addresses(data: Path) -> Addresses | None:
 
 
 def write_addresses(data: Path, addresses: Addresses) -> None:
-    data.mkdir(parents=True, exist_ok=True)
-    fresh = data / "addresses.json.new"
-    fresh.touch(mode=0o600)  # a connection string may hold a password
-    fresh.write_text(addresses.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    fresh.replace(data / "addresses.json")
+    private_files.make_folder(data)
+    private_files.write_text(data / "addresses.json", addresses.model_dump_json(indent=2) + "\n")
 
 
 def _variable_name(name: str) -> str:

@@ -24,7 +24,7 @@ from cli.connections import provision_all_topics
 from cli.console import Failure
 from cli.installation import ISSUER, MAIL, Addresses
 from contracts.catalogue import SERVICES
-from deploy.local import mail, ports, process, stack
+from deploy.local import mail, ports, private_files, process, stack
 
 SERVERS = ("kafka", "store")
 _READY_WITHIN_S = 120.0
@@ -162,8 +162,8 @@ def _load_hmac_key(data: Path) -> str:
     """This installation's HMAC key for external ids. It is created once, and only its owner can read it."""
     file = data / "hmac.key"
     if not file.exists():
-        file.touch(mode=0o600)
-        file.write_text(secrets.token_hex(32), encoding="ascii")
+        private_files.make_folder(data)
+        private_files.write_text(file, secrets.token_hex(32))
     return file.read_text(encoding="ascii")
 
 

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import Enum
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -18,6 +17,17 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from chassis.core.connection import Connection, split_servers
+from chassis.core.insecure_settings import (
+    REMEDIES,
+    is_development_issuer,
+    is_kafka_insecure,
+    is_loopback,
+    is_mongo_insecure,
+    is_public_key,
+    is_remote,
+    mongo_hosts,
+    parse_allowed,
+)
 from chassis.core.token_settings import (
     ACCESS_TOKEN_TYPE,
     ASYMMETRIC_ALGORITHMS,
@@ -39,15 +49,6 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_names)]
 
 class SettingsError(Exception):
     """Some settings are wrong or missing. The message has a line for each of them."""
-
-
-def is_loopback(host: str | None) -> bool:
-    if host is None:
-        return False
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class SettingsSection(BaseSettings):
@@ -201,6 +202,11 @@ class Settings(SettingsSection):
         description="This replica's stable name, unique in its service: it keeps its partitions over a restart. "
         "Without it, host, service and process name the replica, and it leaves its consumer group when it stops.",
     )
+    allow_insecure: str = Field(
+        "",
+        description="What may be insecure beyond this machine, with commas between: kafka and mongo (connections "
+        "without TLS), hmac_key (a published key), issuer (the development issuer). For networks that you trust.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The lowest level that is logged: DEBUG, INFO, WARNING or ERROR."
     )
@@ -302,6 +308,12 @@ class Settings(SettingsSection):
         parse_role_map(value)
         return value
 
+    @field_validator("allow_insecure")
+    @classmethod
+    def _check_allowed(cls, value: str) -> str:
+        parse_allowed(value)
+        return value
+
     @field_validator("mongo")
     @classmethod
     def _check_mongo_url(cls, value: SecretStr) -> SecretStr:
@@ -349,6 +361,10 @@ class Settings(SettingsSection):
             )
         if self.max_connections <= self.max_requests:
             raise ValueError(f"{PREFIX}MAX_CONNECTIONS must be more than {PREFIX}MAX_REQUESTS")
+        self._refuse_insecure(
+            kafka=is_kafka_insecure(split_servers(self.kafka), self.kafka_protocol),
+            mongo=is_mongo_insecure(self.mongo_url()),
+        )
         parts = urlsplit(self.issuer)
         if self.jwks_url is None and parts.scheme != "https" and not is_loopback(parts.hostname):
             raise ValueError(
@@ -356,6 +372,27 @@ class Settings(SettingsSection):
                 "https: or file: URL of the keys"
             )
         return self
+
+    def _refuse_insecure(self, **observed: bool) -> None:
+        """Raises ``ValueError`` for what was observed and is not allowed."""
+        allowed = parse_allowed(self.allow_insecure)
+        refused = [name for name, is_observed in observed.items() if is_observed and name not in allowed]
+        if refused:
+            raise ValueError(
+                "; ".join(REMEDIES[name] for name in refused)
+                + f". On a network that you trust, set {PREFIX}ALLOW_INSECURE={','.join(sorted({*allowed, *refused}))}"
+            )
+
+    def require_secure_service(self) -> None:
+        """Refuse what a service must not rely on beyond one machine. Raises ``SettingsError``."""
+        hosts = [urlsplit(f"//{server}").hostname for server in split_servers(self.kafka)]
+        if not is_remote([*hosts, *mongo_hosts(self.mongo_url()), self.http_host]):
+            return
+        key = self.hmac_key.get_secret_value() if self.hmac_key else ""
+        try:
+            self._refuse_insecure(hmac_key=is_public_key(key), issuer=is_development_issuer(self.issuer))
+        except ValueError as error:
+            raise SettingsError(f"  {error}") from None
 
     def connection(self) -> Connection:
         """How to reach the Kafka brokers."""
@@ -412,6 +449,7 @@ def load_settings(default_port: int | None = None) -> Settings:
     if typos:
         raise SettingsError("\n".join(typos))
     settings = load_section(Settings)
+    settings.require_secure_service()
     return settings.model_copy(update={"http_port": settings.http_port or default_port})
 
 

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request
 
-from chassis.core.settings import SettingsError, is_loopback, load_settings
+from chassis.core.insecure_settings import is_loopback
+from chassis.core.settings import SettingsError, load_settings
 from chassis.observability import logs
 from chassis.web.dev_tokens import ALGORITHM, ISSUER, load_signing_key, public_jwks
 from chassis.web.server import KEEP_ALIVE_TIMEOUT_S

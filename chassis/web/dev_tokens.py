@@ -77,7 +77,8 @@ def load_signing_key(data_folder: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _create_key(file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.parents[1].mkdir(parents=True, exist_ok=True, mode=0o700)  # of missing folders, only the last gets the mode
+    file.parent.mkdir(exist_ok=True, mode=0o700)
     pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -46,7 +46,18 @@ SCHEMA = {
     },
 }
 RESPONSE: dict[str, Any] = {"description": "A problem (RFC 9457).", "content": {MEDIA_TYPE: {"schema": SCHEMA}}}
-STATUSES_OF_ANY_REQUEST = (400, 401, 403, 404, 422, 500, 503)  # 404: a path, a query or a body may name an object
+STATUSES_OF_ANY_REQUEST = (
+    400,
+    401,
+    403,
+    404,
+    408,
+    422,
+    429,
+    431,
+    500,
+    503,
+)  # 404: a path, a query or a body may name an object
 STATUSES_OF_COMMANDS = (409, 412, 413)
 
 

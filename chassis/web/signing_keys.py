@@ -19,7 +19,8 @@ import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from chassis.core.settings import PREFIX, Settings, is_loopback
+from chassis.core.insecure_settings import is_loopback
+from chassis.core.settings import PREFIX, Settings
 from chassis.core.token_settings import ASYMMETRIC_ALGORITHMS
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from cli.demo.subscriber import Subscriber, SubscriberFailed, Witness
 from cli.installation import DEFAULT_DATA, Addresses
 from contracts.catalogue import SERVICES
 from contracts.text import safe_json
-from deploy.local import process
+from deploy.local import private_files, process
 
 _DEMO_MARK = "demo"
 """A file in the data folder. It marks a folder that the demo has created and may remove."""
@@ -53,6 +53,7 @@ def demo(
     if exit_:
         process.bind_children()
     local_stack.exit_on_sigterm()
+    os.umask(private_files.UMASK)  # the clock and everything else in the folder are for their owner alone
     data = data.absolute()
     started_monotonic = time.monotonic()
     _prepare_folder(data)
@@ -127,8 +128,8 @@ def _prepare_folder(data: Path) -> None:
             )
         local_stack.stop(data, print_note)
         shutil.rmtree(data)
-    data.mkdir(parents=True, exist_ok=True)
-    (data / _DEMO_MARK).touch()
+    private_files.make_folder(data)
+    private_files.write_text(data / _DEMO_MARK, "")
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """One Apache Kafka node, with broker and controller in one process: settings, storage format, command line."""
 
+import os
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from deploy.local import private_files
 from deploy.local.errors import ServerError
 from deploy.local.java import class_sharing_options, java_env, java_home
 from deploy.local.process import changed_environment, tail
@@ -47,10 +49,10 @@ def prepare(
 
     The cluster id is generated once, at the first format.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    private_files.make_folder(folder)
     chosen = {**settings(folder, port, controller_port), **extra}
     file = folder / "server.properties"
-    file.write_text("".join(f"{key}={value}\n" for key, value in chosen.items()), encoding="utf-8")
+    private_files.write_text(file, "".join(f"{key}={value}\n" for key, value in chosen.items()))
     if not (folder / "logs" / "meta.properties").exists():
         _format(folder, jars, file, log)
     return [*_java("kafka", jars), "kafka.Kafka", str(file)]
@@ -82,8 +84,7 @@ def _format(folder: Path, jars: Sequence[Path], file: Path, log: Path) -> None:
     )  # a "-" at the beginning would look like an option
     tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", new_id, "-c", str(file)]
     command = [*_java("kafka-format", jars), *tool]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    with os.fdopen(private_files.open_log(log), "ab") as output:
         try:
             done = subprocess.run(
                 command,
@@ -92,6 +93,7 @@ def _format(folder: Path, jars: Sequence[Path], file: Path, log: Path) -> None:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 timeout=_FORMAT_DEADLINE_S,
+                umask=private_files.UMASK,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:

@@ -16,6 +16,8 @@ from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.local import private_files
+
 if TYPE_CHECKING:  # In a container the commands import this module, but aiosmtpd is not installed.
     from aiosmtpd.controller import Controller
     from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -29,8 +31,9 @@ class Catcher:
 
     def __init__(self, maildir: Path) -> None:
         self._maildir = maildir
+        private_files.make_folder(maildir)
         for part in ("tmp", "new", "cur"):
-            (maildir / part).mkdir(parents=True, exist_ok=True)
+            private_files.make_folder(maildir / part)
 
     async def handle_DATA(self, server: "SMTP", session: "Session", envelope: "Envelope") -> str:  # noqa: N802, ARG002
         content = envelope.content if isinstance(envelope.content, bytes) else b""
@@ -44,7 +47,7 @@ class Catcher:
         if (self._maildir / "new" / name).exists():
             return
         draft = self._maildir / "tmp" / name
-        with draft.open("wb") as file:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, private_files.FILE_MODE), "wb") as file:
             file.write(content.replace(b"\r\n", b"\n"))
             file.flush()
             os.fsync(file.fileno())
@@ -74,6 +77,7 @@ def main() -> None:
     parser.add_argument("--maildir", type=Path, required=True, help="the folder for the mails")
     parser.add_argument("--port", type=int, default=1025, help="the port to listen on")
     arguments = parser.parse_args()
+    os.umask(private_files.UMASK)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from deploy.local import private_files
 from deploy.local.errors import ServerError
 
 GRACE_S = 20.0
@@ -74,8 +75,7 @@ def spawn(
     if running := alive(name, data):
         raise ServerError(f"{name} already runs here (pid {running.pid}); stop it first, or use it.")
     log = data.absolute() / "logs" / f"{name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with signals_held(), log.open("ab") as output:
+    with signals_held(), os.fdopen(private_files.open_log(log), "ab") as output:
         try:
             child = subprocess.Popen(
                 list(argv),
@@ -84,6 +84,7 @@ def spawn(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=private_files.UMASK,
             )
         except OSError as error:
             raise ServerError(f"{name} cannot be started: {error}") from error
@@ -177,10 +178,8 @@ def _pid_file(name: str, data: Path) -> Path:
 
 def _write(process: Process, data: Path) -> None:
     path = _pid_file(process.name, data)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(process), default=str), encoding="utf-8")
-    fresh.replace(path)
+    private_files.make_folder(path.parent)
+    private_files.write_text(path, json.dumps(asdict(process), default=str))
 
 
 def _bind(process: Process) -> None:

@@ -21,7 +21,7 @@ from typing import Self
 
 from chassis.core.connection import Connection
 from chassis.core.settings import Settings, SettingsError, load_section
-from deploy.local import health, jars, kafka_server, ports, process
+from deploy.local import health, jars, kafka_server, ports, private_files, process
 from deploy.local.errors import ServerError
 from deploy.local.java import java_env
 
@@ -216,7 +216,7 @@ def _spawn_kafka(data: Path, settings: Mapping[str, str], port: int) -> process.
 
 
 def _spawn_store(data: Path, commit_ms: int, port: int) -> process.Process:
-    (data / STORE).mkdir(parents=True, exist_ok=True)
+    private_files.make_folder(data / STORE)
     command = [
         sys.executable,
         "-m",
@@ -260,8 +260,10 @@ def _stop_started_on_failure(data: Path) -> Iterator[list[str]]:
 def _exclusive(data: Path) -> Iterator[None]:
     """Let only one start or stop of a data folder run at a time. The system releases the lock of a killed process."""
     try:
-        (data / "run").mkdir(parents=True, exist_ok=True)
-        lock = (data / "run" / ".lock").open("ab")
+        private_files.make_folder(data)
+        private_files.make_folder(data / "run")
+        private_files.restrict(data)
+        lock = os.fdopen(private_files.open_log(data / "run" / ".lock"), "ab")
     except OSError as error:
         raise ServerError(f"Cannot use {data} for the servers' data: {error}. Choose another folder.") from error
     with lock:

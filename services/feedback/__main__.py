@@ -5,7 +5,7 @@ from functools import partial
 from chassis.erasure import Erasure
 from chassis.service import Chassis, ServiceDefinition, run
 from chassis.sweeps import Sweep
-from contracts.feedback import FEEDBACK, OUTCOMES
+from contracts.feedback import CHECKINS, FEEDBACK, OUTCOMES, PARTNER_CHANGES
 from contracts.pairings import PairingState
 from contracts.privacy import erasure_completions_of
 from contracts.programmes import ProgrammeChanged
@@ -37,7 +37,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Feedback]:
         context=feedback,
         handlers=registry,
         routers=[routes.router, programme_routes.router],
-        publishes=[FEEDBACK, OUTCOMES, erasure_completions_of("feedback")],
+        publishes=[FEEDBACK, CHECKINS, PARTNER_CHANGES, OUTCOMES, erasure_completions_of("feedback")],
         sweeps=[
             Sweep(feedback.followups, partial(when_a_followup_is_due_update_it, feedback=feedback), on="due"),
             Sweep(feedback.followups, partial(resume_followup, feedback=feedback), on="lease"),

@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from chassis.core.settings import PREFIX, SettingsSection, is_loopback
+from chassis.core.insecure_settings import is_loopback
+from chassis.core.settings import PREFIX, SettingsSection
 
 
 class MailSettings(SettingsSection):

@@ -14,6 +14,7 @@ from cli.installation import Addresses, read_addresses
 from deploy.local import ports, process
 from deploy.local.stack import Endpoints
 from tests.cli.conftest import Run, parse_json
+from tests.deploy.test_private_files import exposed
 from tests.journey.conditions import wait_until
 
 MONDAY_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -154,9 +155,7 @@ def check_story(run: Run, addresses: Addresses, monkeypatch: pytest.MonkeyPatch)
     pairing = wait_until(load_complete_story, "the whole story with its messages")
     steps = pairing["story"]
     assert steps[0]["words"].startswith("Proposed to Ada Marsden and Bo Marsden, by the coordinator;")
-    assert [step["words"].partition(".")[0] for step in steps[1:]] == [
-        "Both accepted", "Both were asked for a check-in (at the beginning)",
-    ]  # fmt: skip
+    assert [step["words"].partition(".")[0] for step in steps[1:]] == ["Both accepted"]
     assert len({step["trace_id"] for step in steps}) >= 2, "the second acceptance has another trace than the proposal"
     result = run("pairing", pairing_id)
     assert result.exit_code == 0
@@ -246,6 +245,7 @@ class TestLifecycle:
         check_status(run, monkeypatch)
         clock.set_speed(1.0, MONDAY_NOON + timedelta(days=30))
         check_help_offer(run)
+        assert exposed(data) == {}, "the data folder is for its owner alone"
 
         assert "Stopped" in run("down").stdout
         assert process.names(data) == []

@@ -7,13 +7,16 @@ from typing import Any
 
 import schemathesis  # type: ignore[import-not-found]  # it has an environment of its own
 
-KNOWN = json.loads(os.environ.get("FUZZ_IDS", "[]"))
+EXISTING_IDS = json.loads(os.environ.get("FUZZ_IDS", "[]"))
 
 
 @schemathesis.hook  # type: ignore[untyped-decorator]
 def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
     """Put a known id in the place of some drawn ones."""
-    if not path_parameters or not KNOWN:
+    if not path_parameters or not EXISTING_IDS:
         return path_parameters
     chooser = random.Random(repr(path_parameters))
-    return {name: chooser.choice(KNOWN) if chooser.random() < 0.5 else value for name, value in path_parameters.items()}
+    return {
+        name: chooser.choice(EXISTING_IDS) if chooser.random() < 0.5 else value
+        for name, value in path_parameters.items()
+    }

@@ -184,14 +184,15 @@ class TestPrivateFacts:
 
     def test_all_other_reminders_depend_on_public_facts(self) -> None:
         """A private fact counts only where a row says so, and then no event mentions the notification."""
-        assert [row.purpose for row in SCHEDULE if row.unless] == ["answer_reminder"]
+        assert [row.purpose for row in SCHEDULE if row.unless] == ["answer_reminder", "checkin", "checkin_reminder"]
         untold = {row.purpose for row in SCHEDULE if not row.is_public}
         joining = {"invitation", "welcome", "contact_changed"}
-        assert untold == {"answer_reminder", "meeting_time", "meeting_time_off"} | joining
+        checkins, assistants = {"checkin", "checkin_reminder"}, {"meeting_time", "meeting_time_off"}
+        assert untold == {"answer_reminder"} | joining | checkins | assistants
         for row in SCHEDULE:
             if row.is_public:
                 for facts in (SendingFacts(), SendingFacts(pairing=proposed())):
-                    private = replace(facts, is_answered=True, is_unwanted=True)
+                    private = replace(facts, is_answered=True, is_completed=True, is_unwanted=True)
                     assert row.only_if(facts) == row.only_if(private), row.purpose
 
     def test_reason_of_suppression_is_in_no_event(self) -> None:

@@ -154,8 +154,8 @@ def is_meeting_unchanged(facts: SendingFacts) -> bool:
     return is_not_ended(facts) and feedback is not None and feedback.next_session_at == facts.starts_at
 
 
-def is_checkin_open(facts: SendingFacts) -> bool:
-    return not facts.is_completed
+def has_completed_checkin(facts: SendingFacts) -> bool:
+    return facts.is_completed
 
 
 def is_end_unchanged(facts: SendingFacts) -> bool:
@@ -238,9 +238,9 @@ SCHEDULE: tuple[ScheduleRow, ...] = (
     ScheduleRow("meeting_held",        (SessionHeld,),      "both",           "note",      7 * DAY),
     # check-ins and help
     ScheduleRow("checkin",             (CheckinDue,),       "the side asked", "essential", 21 * DAY,
-                 only_if=is_checkin_open),
+                 unless=has_completed_checkin),
     ScheduleRow("checkin_reminder",    (CheckinDue,),       "the side asked", "nudge",     14 * DAY,
-                 five_working_days_later, is_checkin_open),
+                 five_working_days_later, unless=has_completed_checkin),
     ScheduleRow("help_offered",        (ContactNeeded,),    "both",           "nudge",     14 * DAY,
                  only_if=is_running),
     ScheduleRow("pair_needs_a_person", (ContactNeeded,),    "coordinators",   "nudge",     14 * DAY),

@@ -74,6 +74,7 @@ class TestBootstrapServers:
     )
     def test_list_is_split(self, monkeypatch: pytest.MonkeyPatch, value: str, expected: list[str]) -> None:
         monkeypatch.setenv("VICEVERSA_KAFKA", value)
+        monkeypatch.setenv("VICEVERSA_ALLOW_INSECURE", "kafka,issuer")
         assert load_settings().connection().client_arguments()["bootstrap_servers"] == expected
 
 
@@ -132,11 +133,66 @@ class TestWrongSettings:
 
 class TestSettingsSecrets:
     def test_secrets_are_not_in_the_repr(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("VICEVERSA_MONGO", "mongodb://maria:opensesame@host")
+        monkeypatch.setenv("VICEVERSA_MONGO", "mongodb://maria:opensesame@host/?tls=true")
         monkeypatch.setenv("VICEVERSA_KAFKA_PASSWORD", "opensesame")
+        monkeypatch.setenv("VICEVERSA_ISSUER", "https://login.example")
         settings = load_settings()
         assert "opensesame" not in repr(settings)
         assert "opensesame" not in repr(settings.connection())
+
+
+ALL_INTERFACES = "0.0.0.0"  # noqa: S104 - as in a container
+REMOTE_KAFKA = {"KAFKA": "127.0.0.1:9092,kafka-2.example:9092"}
+ENCRYPTED = {"KAFKA": "kafka.example:9093", "KAFKA_PROTOCOL": "SSL", "MONGO": "mongodb+srv://db.example/"}
+OWN = {"ISSUER": "https://login.example", "HMAC_KEY": "k" * 32}
+
+
+class TestInsecureSettings:
+    @pytest.mark.parametrize(
+        ("name", "variables"),
+        [
+            ("kafka", {**OWN, **REMOTE_KAFKA}),
+            ("kafka", {**OWN, "KAFKA": "10.0.0.7:9092"}),
+            ("mongo", {**OWN, "MONGO": "mongodb://db.example:27017"}),
+            ("mongo", {**OWN, "MONGO": "mongodb://u:p@127.0.0.1,db.example/?replicaSet=a"}),
+            ("mongo", {**OWN, "MONGO": "mongodb+srv://db.example/?tls=false"}),
+            ("hmac_key", {**ENCRYPTED, **OWN, "HMAC_KEY": "development-only-0123456789abcdef"}),
+            ("hmac_key", {**OWN, "HTTP_HOST": ALL_INTERFACES, "HMAC_KEY": "development-only-0123456789abcdef"}),
+            ("issuer", {**ENCRYPTED, "HMAC_KEY": "k" * 32}),
+            ("issuer", {"HTTP_HOST": ALL_INTERFACES, "JWKS_URL": "file:///keys/jwks.json"}),
+        ],
+    )
+    def test_beyond_one_machine_it_must_be_allowed_by_name(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, variables: dict[str, str]
+    ) -> None:
+        for variable, value in variables.items():
+            monkeypatch.setenv(PREFIX + variable, value)
+        with pytest.raises(SettingsError, match=f"VICEVERSA_ALLOW_INSECURE={name}"):
+            load_settings()
+        monkeypatch.setenv("VICEVERSA_ALLOW_INSECURE", name)
+        assert load_settings().allow_insecure == name
+
+    @pytest.mark.parametrize(
+        "variables",
+        [
+            {**OWN, **ENCRYPTED},
+            {**OWN, **ENCRYPTED, "HTTP_HOST": ALL_INTERFACES},
+            {**OWN, "MONGO": "mongodb://db.example/?tls=true"},
+            {**OWN, "MONGO": "mongodb://%2Ftmp%2Fmongodb-27017.sock/"},
+            {"HMAC_KEY": "development-only-0123456789abcdef", "KAFKA": "[::1]:9092"},
+        ],
+    )
+    def test_what_is_secure_or_local_needs_no_allowance(
+        self, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+    ) -> None:
+        for variable, value in variables.items():
+            monkeypatch.setenv(PREFIX + variable, value)
+        assert load_settings().allow_insecure == ""
+
+    def test_an_unknown_name_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("VICEVERSA_ALLOW_INSECURE", "kafka,everything")
+        with pytest.raises(SettingsError, match="kafka, mongo, hmac_key, issuer"):
+            load_settings()
 
 
 class TestEnvExample:
