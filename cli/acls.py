@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.console import print_json
+from cli.console import print_json, print_text
 from cli.installation import DEFAULT_DATA, DataOption, JsonOption, load_addresses
 from contracts.access_rules import USERS, AccessRule, access_rules
 
@@ -58,9 +58,9 @@ def acls(
     if json:
         print_json([{**asdict(rule), "principal": _principal_of(rule.user, principals)} for rule in rules])
     elif format_ == "strimzi":
-        typer.echo("".join(render_strimzi(rules, principals)), nl=False)
+        print_text("".join(render_strimzi(rules, principals)).removesuffix("\n"))
     else:
-        typer.echo("\n".join(render_commands(rules, principals)))
+        print_text("\n".join(render_commands(rules, principals)))
 
 
 def render_commands(rules: Iterable[AccessRule], principals: Mapping[str, str]) -> Iterable[str]:
