@@ -200,7 +200,7 @@ class People:
         for zone, nights in CLOCKS_CHANGE.items():
             for night in nights:
                 company.do(night - 2 * DAY, partial(self._meet_after_the_night, zone, night))
-        for _ in range(30):
+        for _ in range(90):
             day = self.begin + self.chance.uniform(10, 330) * DAY
             person = self.chance.choice(list(self.members.values()))
             self._at(person, day, partial(self._choose, person))
