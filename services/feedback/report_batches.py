@@ -53,7 +53,7 @@ async def release_statistic(programme_id: str, key: str, feedback: Feedback) -> 
     contributions = await _waiting_contributions(id, feedback)
     programme = await feedback.programmes.get(programme_id)
     k = programme.settings.care.min_group if programme is not None else MIN_K
-    if not anonymous_statistics.is_large_enough(contributions, k):
+    if not anonymous_statistics.can_be_released(key, contributions, k):
         return
     possible_values = await _count_possible_values(programme_id, key, feedback)
     moment = feedback.clock.moment()

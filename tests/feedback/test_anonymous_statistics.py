@@ -9,7 +9,7 @@ from contracts.moment import Moment
 from services.feedback.domain.anonymous_statistics import (
     Cell,
     Contribution,
-    is_large_enough,
+    can_be_released,
     mark_batch_taken,
     merge_batch,
 )
@@ -46,7 +46,9 @@ class TestReleases:
                 decision = merge_batch(
                     cell, "p1", "1:day_30:junior", waiting, k, 0, cell.batches if cell else 0, MOMENT
                 )
-                assert (decision is not None) == (len({contribution.members for contribution in waiting}) >= max(k, 5))
+                are_enough = len({contribution.members for contribution in waiting}) >= max(k, 5)
+                differ = len({contribution.value for contribution in waiting}) > 1
+                assert (decision is not None) == (are_enough and differ)
                 if decision is None:
                     continue
                 cell = decision[0]
@@ -72,9 +74,17 @@ def five(start: int = 0) -> list[Contribution]:
 class TestBatch:
     def test_counts_people_and_not_answers(self) -> None:
         often = [Contribution(id=f"c{n}", members=("m1" if n % 2 else "m2",), value=1) for n in range(20)]
-        assert not is_large_enough(often, 1)
-        assert is_large_enough(five(), 3), "no programme can ask for fewer than 5"
-        assert not is_large_enough(five(), 6)
+        assert not can_be_released("x", often, 1)
+        assert can_be_released("x", five(), 3), "no programme can ask for fewer than 5"
+        assert not can_be_released("x", five(), 6)
+
+    def test_equal_answers_wait_for_another_one(self) -> None:
+        """Otherwise the mean would tell the answer of each of them. Facts, which are public, need not differ."""
+        equal = [Contribution(id=f"c{n}", members=(f"m{n}",), value=4) for n in range(9)]
+        assert not can_be_released("1:day_30:junior", equal, 5)
+        assert can_be_released("met_by_day_30", equal, 5)
+        other = Contribution(id="other", members=("m9",), value=3)
+        assert can_be_released("1:day_30:junior", [*equal, other], 5)
 
     def test_is_merged_once_by_concurrent_callers(self) -> None:
         decision = merge_batch(None, "p1", "x", five(), 5, 9, 0, MOMENT)

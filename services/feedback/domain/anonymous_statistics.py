@@ -1,9 +1,9 @@
 """Statistics over many people that reveal nothing about one person.
 
-A *cell* is one statistic of one programme. Values enter it in batches, each from at least k different people, and a
-released cell changes by whole batches only. So a comparison of two releases shows no group smaller than k. No two cells
-hold the same answers, there are no totals over cells, and nothing is ever taken out again: a merged value identifies
-nobody. k is the programme's ``min_group``, and never below ``MIN_K``.
+A *cell* is one statistic of one programme. Values enter it in batches, each from at least k different people who do not
+all say the same. A released cell changes by whole batches only. So a comparison of two releases shows no group smaller
+than k, and nobody's answer for certain. No two cells hold the same answers, and there are no totals over cells. Nothing
+is ever taken out again: a merged value identifies nobody. k is the programme's ``min_group``, never below ``MIN_K``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -90,9 +90,14 @@ def milestone_rank(milestone: str) -> int:
     return END_RANK if milestone == "end" else int(milestone.removeprefix("day_"))
 
 
-def is_large_enough(contributions: Sequence[Contribution], k: int) -> bool:
-    """Whether the contributions come from at least k different people."""
-    return len({member for contribution in contributions for member in contribution.members}) >= max(k, MIN_K)
+def can_be_released(name: str, contributions: Sequence[Contribution], k: int) -> bool:
+    """Whether the contributions come from at least k different people, and do not all say the same.
+
+    Equal answers would tell the answer of each of these people. The other cells hold facts, which are public.
+    """
+    people = {member for contribution in contributions for member in contribution.members}
+    values = {contribution.value for contribution in contributions}
+    return len(people) >= max(k, MIN_K) and (len(values) > 1 or parse_change_cell(name) is None)
 
 
 def merge_batch(
@@ -108,11 +113,11 @@ def merge_batch(
     """Merge all waiting contributions into the cell if they come from enough people.
 
     ``batches`` is the number of merged batches that the caller saw. ``possible_values`` is how many values there could
-    be. Returns None when there are too few people, when another batch came first, or when the contributions of the last
-    batch are not marked yet.
+    be. Returns None when there are too few people, or all answers are equal. It returns None too when another batch
+    came first, or when the contributions of the last batch are not marked yet.
     """
     before = cell or Cell(programme_id=programme_id, name=name)
-    if before.batches != batches or before.taking or not is_large_enough(contributions, k):
+    if before.batches != batches or before.taking or not can_be_released(name, contributions, k):
         return None
     values = dict(before.values)
     for contribution in contributions:

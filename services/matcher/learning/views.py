@@ -129,7 +129,7 @@ class LearningView(BaseModel):
     """The results of learning from whole batches of at least ``batch`` outcomes each.
 
     ``in_use``: the version that set the weights in use; 0 for those before any learning, None where a person set them.
-    ``bands``: None for a question with a band of fewer than ``batch`` pairings.
+    ``bands``: None for a question with a band of fewer than ``batch`` pairings, or with one band alone.
     """
 
     programme_id: str
@@ -166,5 +166,8 @@ class LearningView(BaseModel):
 
 
 def _hide_small_bands(bands: Mapping[Band, int], min_count: int) -> dict[Band, int] | None:
-    """All bands; None where one is too small, since the other bands would reveal its count."""
-    return dict(bands) if bands and all(count >= min_count for count in bands.values()) else None
+    """All bands; None where one is too small, since the other bands would reveal its count.
+
+    None too where all pairings are in one band: then the figure would tell the answer of each of them.
+    """
+    return dict(bands) if len(bands) > 1 and all(count >= min_count for count in bands.values()) else None
