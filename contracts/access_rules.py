@@ -25,6 +25,7 @@ SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = {
         pairings.PAIRINGS,
         pairings.PAIRING_STATES,
         feedback.FEEDBACK,
+        feedback.PARTNER_CHANGES,
         feedback.OUTCOMES,
         privacy.ERASURE_REQUESTS,
     ),
@@ -35,6 +36,7 @@ SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = {
         pairings.PAIRINGS,
         pairings.ANSWERS,
         feedback.FEEDBACK,
+        feedback.CHECKINS,
         privacy.ERASURE_REQUESTS,
     ),
     "feedback": (
