@@ -92,7 +92,8 @@ def build_failure(name: str, response: httpx.Response) -> Failure:
     try:
         problem = response.json()
         reason = ": ".join(str(problem[part]) for part in ("title", "detail") if problem.get(part))
-    except (ValueError, AttributeError, TypeError):
+        reason += "".join(f"\n  {error['location']}: {error['message']}" for error in problem.get("errors", ()))
+    except (ValueError, AttributeError, TypeError, KeyError):
         reason = response.text[:300]
     advice = {
         401: "The token is missing, invalid or expired. `viceversa token` prints a new one.",

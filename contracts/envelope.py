@@ -10,10 +10,10 @@ types and fields.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, PlainSerializer, TypeAdapter
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter
 
 from contracts.base import FrozenModel
 
@@ -40,9 +40,36 @@ def iso(value: datetime) -> str:
     return value.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(iso, return_type=str, when_used="json")]
+def _read_day(value: object) -> object:
+    """pydantic would take the text of a number for seconds since 1970."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("must be a date, such as 2026-03-01") from None
+
+
+def _read_instant(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("must be a time with its zone, such as 2026-03-01T09:30:00+01:00") from None
+
+
+Day = Annotated[date, BeforeValidator(_read_day)]
+"""A calendar day; in JSON ``2026-03-01``, and never a number."""
+
+Instant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_read_instant),
+    AfterValidator(_utc),
+    PlainSerializer(iso, return_type=str, when_used="json"),
+]
 """A point in time in UTC; in JSON ``2026-03-01T09:30:00.000Z``. A time without a zone is refused. Digits below one
-millisecond are dropped, so that a value equals its stored form."""
+millisecond are dropped, so that a value equals its stored form. A number is refused."""
 
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\s@]+$")]
 """An id or a code. White space and ``@`` are refused, so that no sentence, full name or address passes for an id."""

@@ -5,13 +5,12 @@ compacted and gives a late subscriber the current state of every pairing. A refu
 so that nobody learns who refused.
 """
 
-from datetime import date
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from contracts.base import FrozenModel
-from contracts.envelope import EventData, Id, Instant, Topic
+from contracts.envelope import Day, EventData, Id, Instant, Topic
 from contracts.profiles import MemberId, Side
 
 PAIRINGS = Topic("pairings.v1", "keep", writers=("matcher",))
@@ -65,7 +64,7 @@ class PairingEvent(EventData):
     answer_by: Instant
     formed_at: Instant | None = None
     charter_at: Instant | None = None
-    planned_end: date | None = None
+    planned_end: Day | None = None
     ended_at: Instant | None = None
     end_kind: Literal["completed", "ended_early", "not_started"] | None = None
     renewals: Annotated[int, Field(ge=0)] = 0

@@ -1,12 +1,11 @@
 """Events about people: the profile that matching needs, and the contact data that the notifier needs."""
 
-from datetime import date
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from contracts.base import FrozenModel
-from contracts.envelope import EventData, Id, Instant, Tag, Topic
+from contracts.envelope import Day, EventData, Id, Instant, Tag, Topic
 
 PROFILES = Topic("profiles.v1", "compact", writers=("profiles",), readers=("matcher", "feedback"))
 CONTACTS = Topic("contacts.v1", "compact", writers=("profiles",), readers=("notifier",))
@@ -54,8 +53,8 @@ class Availability(FrozenModel):
 class Absence(FrozenModel):
     """An absence, both days included; its reason is never asked. Without ``until`` it has no planned end."""
 
-    since: date
-    until: date | None = None
+    since: Day
+    until: Day | None = None
 
 
 class Style(FrozenModel):
@@ -102,7 +101,7 @@ class ProfileChanged(EventData):
     line: tuple[MemberId, ...] = Field((), max_length=3, description="Managers above, nearest first; opaque ids.")
     evaluators: tuple[MemberId, ...] = Field((), description="Others who judge this person's work; opaque ids.")
     employment: Literal["active", "on_leave", "leaving", "left"] = "active"
-    employed_until: date | None = None
+    employed_until: Day | None = None
     offers: tuple[Offer, ...] = ()
     seeks: tuple[Seek, ...] = ()
     languages: tuple[Tag, ...] = Field((), description="BCP 47 tags")

@@ -3,13 +3,12 @@
 Every number that a company may want to change is a setting here. The default of the field applies without it.
 """
 
-from datetime import date
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from contracts.base import FrozenModel
-from contracts.envelope import EventData, Id, Instant, Tag, Topic
+from contracts.envelope import Day, EventData, Id, Instant, Tag, Topic
 from contracts.profiles import MemberId
 from contracts.text import SEVERAL_LINES
 
@@ -213,8 +212,8 @@ class ProgrammeSettings(FrozenModel):
         description="a contact for everybody, outside the line of every senior; a function, not a private address"
     )
     notice: Id = Field("1", description="version of the privacy notice that members have seen")
-    starts: date | None = None
-    ends: date | None = None
+    starts: Day | None = None
+    ends: Day | None = None
     rules: Rules = Rules()
     matching: Matching = Matching()
     meetings: Meetings = Meetings()

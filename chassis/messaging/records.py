@@ -125,7 +125,7 @@ def _read_envelope(record: KafkaRecord) -> Envelope | PoisonRecord:
 
 def _read_data(record: KafkaRecord, value: bytes, envelope: Envelope, type: type[EventData], writer: str) -> ReadResult:
     try:
-        data = type.model_validate_json(value)
+        data = type.model_validate_json(value, strict=True)
     except ValidationError as error:
         code = "not_json" if error.errors(include_input=False)[0]["type"] == "json_invalid" else "bad_data"
         return PoisonRecord(record, code, validation_locations(error))

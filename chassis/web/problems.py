@@ -16,6 +16,7 @@ from chassis.storage.aggregates import KeyReused, TooBusy, VersionConflict
 from chassis.storage.mongo import PyMongoError, is_transient
 from chassis.storage.outbox import EventTooLarge
 from chassis.web.authentication import Unauthenticated
+from chassis.web.field_messages import field_message
 from chassis.web.signing_keys import KeysUnavailable
 from contracts.errors import CommandRejected, InvalidCommand, NotFound
 
@@ -210,7 +211,7 @@ def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:
     return [
         {
             "location": redacted_location(tuple(detail["loc"])),
-            "message": _hide_input(detail["msg"], detail.get("input")),
+            "message": _hide_input(field_message(detail), detail.get("input")),
         }
         for detail in error.errors()[:MAX_FIELD_ERRORS]
     ]
@@ -218,7 +219,6 @@ def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:
 
 def _hide_input(message: str, value: object) -> str:
     """The message of a validation error; "is not valid" when it quotes the input, as our own validators may do."""
-    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     texts = [str(leaf) for leaf in _collect_leaves(value)]
     return "is not valid" if any(len(text) > 2 and text in message for text in texts) else message
 

@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from chassis.core.error_redaction import redacted_location
 from chassis.web.problems import Problem
+from chassis.web.strict_bodies import check_strictly
 from contracts.text import (
     FAULT_MESSAGES,
     MAX_NAME_CHARACTERS,
@@ -52,7 +53,7 @@ def find_unsafe_request(scope: Scope) -> Problem | None:
 
 
 async def check_body(request: Request) -> None:
-    """A dependency of every route. Raises a ``Problem`` with status 422 when its JSON body holds unsafe values."""
+    """A dependency of every route. Refuses with 422 a JSON body with unsafe values, unknown fields or wrong types."""
     field = getattr(request.scope.get("route"), "body_field", None)
     if field is None or not await request.body():
         return
@@ -61,6 +62,7 @@ async def check_body(request: Request) -> None:
     except (ValueError, RecursionError):
         return  # not JSON, which the route itself refuses
     check_json(body, fields_of_several_lines(field.field_info.annotation))
+    check_strictly(field.field_info.annotation, await request.body())
 
 
 def check_json(body: object, fields_in_lines: frozenset[str] = frozenset()) -> None:

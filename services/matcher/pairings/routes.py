@@ -1,7 +1,6 @@
 """Endpoints of pairings: listed, answered, chartered, paused, renewed, ended, and proposed by a coordinator."""
 
 from collections.abc import Callable
-from datetime import date
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Query, Response
@@ -18,6 +17,7 @@ from chassis.web.http import (
     build_page,
     set_location,
 )
+from contracts.envelope import Day
 from contracts.errors import CommandRejected
 from contracts.pairings import DeclineReason, PairingStateName
 from contracts.profiles import ProfileChanged, Side
@@ -71,7 +71,7 @@ class CharterBody(RequestBody):
 
 
 class PauseBody(RequestBody):
-    until: date | None = None
+    until: Day | None = None
 
 
 class RenewBody(RequestBody):

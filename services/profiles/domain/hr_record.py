@@ -1,7 +1,6 @@
 """The parts of a person, each with one owner: HR's record, the person's own entries, and their contact wishes."""
 
 import zoneinfo
-from datetime import date
 from functools import cache
 from typing import Annotated, Literal
 
@@ -9,6 +8,7 @@ from pydantic import Field
 
 from contracts import envelope
 from contracts.base import FrozenModel
+from contracts.envelope import Day
 from contracts.profiles import Availability, Level, MemberId, Mode
 from contracts.text import SEVERAL_LINES
 from services.profiles.domain.enrolment import Capacity
@@ -77,7 +77,7 @@ class HrRecord(FrozenModel):
     discipline_id: envelope.Id | None = None
     level: Grade | None = None
     employment: EmploymentState = "active"
-    employed_until: date | None = None
+    employed_until: Day | None = None
     locale: str | None = None
     time_zone: str | None = None
     suggested: HrSuggestions = HrSuggestions()

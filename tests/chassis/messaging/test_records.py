@@ -1,6 +1,7 @@
 """A description of an unprocessable record holds none of its data."""
 
 import dataclasses
+import json
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -16,7 +17,9 @@ from chassis.messaging.kafka import Producer
 from chassis.messaging.records import KafkaRecord, PoisonRecord, ReadableRecord, SkippedRecord, read_record
 from chassis.messaging.subscriptions import HandlerRegistry, ReceivedEvent
 from contracts.envelope import Envelope, EventData, Topic, source_of
+from contracts.examples import envelope_of, examples
 from contracts.feedback import FEEDBACK, PARTNER_CHANGES, PartnerChangeRequested
+from contracts.profiles import ProfileChanged
 from contracts.text import find_fault
 
 WHISPERS = Topic("whispers.v1", "time", writers=("toys",), readers=("toys",))
@@ -40,6 +43,11 @@ async def when_a_note_is_written_do_nothing(event: ReceivedEvent[NoteWritten], c
     """Registers the type."""
 
 
+@handlers.on(ProfileChanged)
+async def when_a_profile_changes_do_nothing(event: ReceivedEvent[ProfileChanged], context: None) -> None:
+    """Registers the type."""
+
+
 class RecordingProducer(Producer):
     """Remembers the last record that it should deliver."""
 
@@ -56,6 +64,15 @@ class RecordingProducer(Producer):
 def build_record(value: bytes, **changed: bytes) -> KafkaRecord:
     headers = dict(build_note_envelope().headers()) | changed
     return KafkaRecord(WHISPERS.name, 0, 0, b"one", value, tuple(headers.items()))
+
+
+def read_profile(change: dict[str, object]) -> object:
+    example = examples()[ProfileChanged]
+    data = {**example.model_dump(mode="json"), **change}
+    envelope = envelope_of(example)
+    headers = tuple(dict(envelope.headers()).items())
+    key, value = envelope.subject.encode(), json.dumps(data).encode()
+    return read_record(KafkaRecord(ProfileChanged.TOPIC.name, 0, 0, key, value, headers), handlers)
 
 
 def build_note_envelope() -> Envelope:
@@ -80,6 +97,18 @@ class TestNoPersonalData:
         sent = dict(headers)
         assert (topic, key, value) == ("t.dead-letters.toys", None, b"")
         assert (sent["ce_id"], sent["ce_type"]) == (b"e-1", NoteWritten.TYPE.encode())
+
+
+class TestStrictTypes:
+    @pytest.mark.parametrize("change", [
+        {"level": True}, {"level": "7"}, {"level": 7.0}, {"personal_cap": "3"}, {"employed_until": 0},
+        {"employed_until": "0"}, {"member_id": 7}, {"away": [{"since": 1}]},
+    ])  # fmt: skip
+    def test_value_of_another_type_makes_a_record_poison(self, change: dict[str, object]) -> None:
+        assert isinstance(read_profile({}), ReadableRecord)
+        poison = read_profile(change)
+        assert isinstance(poison, PoisonRecord)
+        assert poison.code == "bad_data"
 
 
 class TestTextBorder:
