@@ -146,7 +146,6 @@ def _mail_settings(addresses: Addresses) -> dict[str, str | None]:
     return {
         "VICEVERSA_NOTIFIER_SMTP_HOST": mail.HOST,
         "VICEVERSA_NOTIFIER_SMTP_PORT": str(addresses.mail_port),
-        "VICEVERSA_NOTIFIER_LINK_BASE": addresses.urls["matcher"],
     }
 
 

@@ -10,6 +10,7 @@ legal: words of many languages need them.
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
@@ -34,6 +35,10 @@ _PATTERNS = {fault: re.compile(f"[{characters}]") for fault, characters in _CLAS
 _UNSAFE_IN_LINE = re.compile("[" + "".join(_CLASSES.values()) + "]")
 _UNSAFE_ON_TERMINAL = re.compile("[\r" + "".join(_CLASSES.values()).replace("\t\n\r", "") + "]")
 _UNSAFE_IN_LINES = re.compile("[" + "".join(_CLASSES.values()).replace("\t\n\r", "") + "]")
+_URL = re.compile(r"://|\bwww\.|\b(?:mailto|javascript|data):\S", re.IGNORECASE)
+_LINK = re.compile(
+    r"://|www\.(?=\S)|@|[<>]|\b(?:mailto|tel|javascript|data):(?=\S)|(?<=\w)[.\u3002](?=[^\W\d_]{2,}|\d)", re.IGNORECASE
+)
 FAULT_MESSAGES: Mapping[Fault, str] = {
     "control": "contains a control character",
     "line_break": "contains a line break or a tab, but must be on one line",
@@ -85,6 +90,28 @@ def escape_unsafe(text: str) -> str:
 def plain_line(text: str) -> str:
     """The text on one line, for a mail header: unsafe characters and runs of white space become one blank."""
     return " ".join(_UNSAFE_IN_LINE.sub(" ", text).split())
+
+
+def has_url(name: str) -> bool:
+    """Whether the name contains the address of a web page. Such a name is refused."""
+    return _URL.search(unicodedata.normalize("NFKC", name)) is not None
+
+
+def has_link(name: str) -> bool:
+    """Whether a mail program could make a link of a part of this name. Names of people may look so: ``Dr.Meyer``."""
+    return _LINK.search(unicodedata.normalize("NFKC", name)) is not None
+
+
+def without_links(name: str) -> str:
+    """The name on one line, for a mail to somebody else. Every program shows it as text: no part of it is a link."""
+    return (
+        plain_line(_LINK.sub(_break_link, unicodedata.normalize("NFKC", name))) if has_link(name) else plain_line(name)
+    )
+
+
+def _break_link(match: re.Match[str]) -> str:
+    """A blank in place of the characters that make a link, or after them where they belong to a name."""
+    return " " if match[0] in ("://", "@", "<", ">") else f"{match[0][:-1]}{match[0][-1]} "
 
 
 def safe_json(value: Any, *, indent: int | None = None) -> str:

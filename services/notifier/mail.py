@@ -12,20 +12,15 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from email.errors import MessageError
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP as SMTP_POLICY
-from email.utils import format_datetime
 
 import aiosmtplib
 
-from contracts.text import find_fault, plain_line
+from contracts.email_address import EmailAddress, InvalidAddress, parse_address
+from contracts.text import without_links
 from services.notifier.domain.notification import Reason
+from services.notifier.mail_message import date_value, mailbox, message_bytes, unstructured
 from services.notifier.settings import MailSettings
 
-# Errors of the standard library for an invalid address: its own errors, and failures of its parser (as for "al@[").
-ADDRESS_ERRORS = (MessageError, ValueError, IndexError, AttributeError)
 PERMANENT_FAILURE_CODE = 500  # the lowest SMTP reply code that is final
 ATTEMPT_TIMEOUT_S = 120  # for all steps of one attempt; shorter than CLAIM_LEASE, or another attempt would begin
 QUIT_TIMEOUT_S = 1
@@ -65,19 +60,21 @@ class Mailer:
 
     def __init__(self, settings: MailSettings) -> None:
         self._settings = settings
-        self._domain = settings.smtp_sender.rpartition("@")[2]
+        self._sender = parse_address(settings.smtp_sender)
+        self._domain = self._sender.domain
 
     async def send(self, mail: OutgoingMail) -> None:
         """Return when the server has accepted the mail.
 
         Raises ``MailRejected``, ``MailDeferred`` or ``DeliveryInDoubt``.
         """
-        content = self._message_bytes(mail)
+        recipient = _parse_recipient(mail.to)
+        content = self._message_bytes(mail, recipient)
         client = self._client()
         has_sent_text = False
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
-                await self._open_transaction(client, mail)
+                await self._open_transaction(client, recipient)
                 has_sent_text = True
                 await _send_text(client, content)
         except TimeoutError:
@@ -85,14 +82,14 @@ class Mailer:
         finally:
             await _close(client)
 
-    async def _open_transaction(self, client: aiosmtplib.SMTP, mail: OutgoingMail) -> None:
+    async def _open_transaction(self, client: aiosmtplib.SMTP, recipient: EmailAddress) -> None:
         """Everything before the text. The server has accepted nothing yet, so a failure is never in doubt."""
         settings = self._settings
         try:
             await client.connect()
             if settings.smtp_username is not None and settings.smtp_password is not None:
                 await client.login(settings.smtp_username, settings.smtp_password.get_secret_value())
-            await self._send_addresses(client, mail)
+            await self._send_addresses(client, recipient)
         except (aiosmtplib.SMTPException, OSError) as error:
             raise MailDeferred(type(error).__name__) from None
 
@@ -108,39 +105,41 @@ class Mailer:
             local_hostname=self._domain,
         )
 
-    async def _send_addresses(self, client: aiosmtplib.SMTP, mail: OutgoingMail) -> None:
+    async def _send_addresses(self, client: aiosmtplib.SMTP, recipient: EmailAddress) -> None:
         options = []
-        if not mail.to.isascii():
+        if recipient.needs_smtputf8:
             await client.ehlo()
             if not client.supports_extension("smtputf8"):
-                raise MailRejected("address_refused")
-            options = ["SMTPUTF8", "BODY=8BITMIME"]
+                raise MailRejected("server_lacks_smtputf8")
+            options = ["SMTPUTF8", "BODY=8BITMIME"]  # a server with the one has the other (RFC 6531, 3.1)
         encoding = "utf-8" if options else "ascii"
         try:
-            await client.mail(self._settings.smtp_sender, options=options, encoding=encoding)
+            await client.mail(str(self._sender), options=options, encoding=encoding)
         except aiosmtplib.SMTPSenderRefused as error:
             raise _error_for(error.code, "sender_refused") from None
         try:
-            await client.rcpt(mail.to, encoding=encoding)
+            await client.rcpt(str(recipient), encoding=encoding)
         except aiosmtplib.SMTPRecipientRefused as error:
             raise _error_for(error.code, "address_refused") from None
 
-    def _message_bytes(self, mail: OutgoingMail) -> bytes:
-        message = EmailMessage(policy=SMTP_POLICY.clone(utf8=not mail.to.isascii()))
-        if find_fault(mail.to) is not None:
-            raise MailRejected("address_malformed")
-        try:
-            message["From"] = Address("Viceversa", addr_spec=self._settings.smtp_sender)
-            message["To"] = Address(plain_line(mail.name), addr_spec=mail.to)
-        except ADDRESS_ERRORS:
-            raise MailRejected("address_malformed") from None
-        message["Subject"] = plain_line(mail.subject)
-        message["Date"] = format_datetime(mail.at)
-        message["Message-ID"] = f"<{mail.id}@{self._domain}>"
-        message["Content-Language"] = mail.language
-        message["Auto-Submitted"] = "auto-generated"
-        message.set_content(mail.text)
-        return message.as_bytes()
+    def _message_bytes(self, mail: OutgoingMail, recipient: EmailAddress) -> bytes:
+        headers = [
+            ("From", mailbox("Viceversa", self._sender)),
+            ("To", mailbox(without_links(mail.name), recipient)),
+            ("Subject", unstructured(mail.subject)),
+            ("Date", date_value(mail.at)),
+            ("Message-ID", f"<{mail.id}@{self._domain}>"),
+            ("Content-Language", mail.language),
+            ("Auto-Submitted", "auto-generated"),
+        ]
+        return message_bytes(headers, mail.text)
+
+
+def _parse_recipient(text: str) -> EmailAddress:
+    try:
+        return parse_address(text)
+    except InvalidAddress:
+        raise MailRejected("address_malformed") from None
 
 
 async def _send_text(client: aiosmtplib.SMTP, content: bytes) -> None:

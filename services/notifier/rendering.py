@@ -15,15 +15,14 @@ from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel, ConfigDict
 
 from contracts import taxonomy
+from contracts.message_languages import DEFAULT_LANGUAGE, MESSAGE_LANGUAGES, message_language
 from contracts.pairings import Focus, PairingEvent
 from contracts.profiles import ContactChanged
 from contracts.programmes import Labels, ProgrammeSettings
-from contracts.text import plain_line
+from contracts.text import plain_line, without_links
 from services.notifier.domain.notification import Notification
 from services.notifier.domain.notification_schedule import ROW_BY_PURPOSE
 from services.notifier.domain.quiet_hours import time_zone_of
-
-DEFAULT_LANGUAGE = "en"
 
 
 class MessageTemplate(BaseModel):
@@ -47,12 +46,18 @@ class DateFormats(BaseModel):
 
 
 class LanguageTemplates(BaseModel):
-    """One template file. ``messages`` are by purpose; ``facts`` are phrases by the code of a fact."""
+    """One template file. ``messages`` are by purpose; ``facts`` are phrases by the code of a fact.
+
+    ``partner`` stands for a name that is not known any more. ``no_link`` says where to go when there is no link.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     partner: str
+    partner_dative: str
+    assisted: str
     programme: str
+    no_link: str
     greeting: str
     closing: str
     dates: DateFormats
@@ -81,14 +86,15 @@ class RenderingContext:
     assisted: ContactChanged | None
     pairing: PairingEvent | None
     programme: ProgrammeSettings | None
-    link_base: str
+    link_base: str | None
 
 
 @cache
 def load_languages() -> Mapping[str, LanguageTemplates]:
     """Every language by its tag.
 
-    Raises ``ValueError`` for an invalid template file, or when its purposes are not those of the schedule.
+    Raises ``ValueError`` for an invalid template file, or when its purposes are not those of the schedule. The files
+    are those of ``MESSAGE_LANGUAGES``, no more and no fewer.
     """
     languages = {}
     for file in files("services.notifier").joinpath("templates").iterdir():
@@ -96,6 +102,8 @@ def load_languages() -> Mapping[str, LanguageTemplates]:
             language = LanguageTemplates.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
             check_purposes(file.name, language)
             languages[file.name.removesuffix(".toml")] = language
+    if set(languages) != set(MESSAGE_LANGUAGES):
+        raise ValueError(f"there must be templates for {', '.join(MESSAGE_LANGUAGES)}, and for no other language")
     return languages
 
 
@@ -106,14 +114,8 @@ def check_purposes(file_name: str, language: LanguageTemplates) -> None:
         raise ValueError(f"{file_name} and the schedule differ in these purposes: {', '.join(different)}")
 
 
-def nearest_language(locale: str) -> str:
-    """The recipient's language when there are templates in it, otherwise English."""
-    base = locale.replace("_", "-").partition("-")[0].lower()
-    return base if base in load_languages() else DEFAULT_LANGUAGE
-
-
 def render_message(notification: Notification, context: RenderingContext) -> RenderedMessage:
-    tag = nearest_language(context.recipient.locale)
+    tag = message_language(context.recipient.locale)
     language = load_languages()[tag]
     template = language.messages[notification.purpose]
     values = _placeholder_values(notification, context, tag, language)
@@ -144,17 +146,20 @@ def _placeholder_values(
 ) -> dict[str, object]:
     about, zone = notification.about, time_zone_of(context.recipient.time_zone)
     labels = _labels(context.programme, tag)
-    base = context.link_base.rstrip("/")
+    base = context.link_base.rstrip("/") if context.link_base else None
+    partner, assisted = _name_of(context.partner), _name_of(context.assisted)
     planned_end = datetime.fromisoformat(about.planned_end) if about.planned_end else None
     return {
-        "name": context.recipient.display_name,
-        "partner": context.partner.display_name if context.partner else language.partner,
-        "assisted": context.assisted.display_name if context.assisted else language.partner,
+        "name": _name_of(context.recipient),
+        "partner": partner or language.partner,
+        "partner_dative": partner or language.partner_dative,
+        "is_partner_known": bool(partner),
+        "assisted": assisted or language.assisted,
         "programme": labels.name if labels else language.programme,
         "learns": _topic_names(context.pairing, lambda focus: focus.from_side != about.side),
         "shares": _topic_names(context.pairing, lambda focus: focus.from_side == about.side),
-        "link": f"{base}/pairings/{about.pairing_id}" if about.pairing_id else base,
-        "round_link": f"{base}/rounds/{about.round_id}" if about.round_id else base,
+        "link": _link(base, "pairings", about.pairing_id) or language.no_link,
+        "round_link": _link(base, "rounds", about.round_id) or language.no_link,
         "answer_by": _format_day(about.answer_by, zone, language) if about.answer_by else "",
         "meeting": _format_time(about.starts_at, zone, language) if about.starts_at else "",
         "planned_end": _format_day(planned_end, UTC, language) if planned_end else "",
@@ -162,6 +167,17 @@ def _placeholder_values(
         "facts": [language.facts[fact] for fact in about.facts if fact in language.facts],
         "contact": context.programme.confidential_contact if context.programme else "",
     }
+
+
+def _name_of(contact: ContactChanged | None) -> str:
+    """The name as it may stand in a mail to somebody else; empty where it is unknown or erased."""
+    return without_links(contact.display_name) if contact else ""
+
+
+def _link(base: str | None, kind: str, id: str | None) -> str | None:
+    if base is None:
+        return None
+    return f"{base}/{kind}/{id}" if id else base
 
 
 def _topic_names(pairing: PairingEvent | None, is_included: Callable[[Focus], bool]) -> list[str]:

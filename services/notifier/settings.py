@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from chassis.core.insecure_settings import is_loopback
 from chassis.core.settings import PREFIX, SettingsSection
+from contracts.email_address import parse_address
 
 
 class MailSettings(SettingsSection):
@@ -29,9 +30,20 @@ class MailSettings(SettingsSection):
         "viceversa@localhost", pattern=r"^[^\s@<>]+@[^\s@<>]+$", description="The sender address of all mail."
     )
     smtp_timeout: float = Field(20, gt=0, le=30, description="Seconds that each step with the SMTP server may take.")
-    link_base: str = Field(
-        "http://127.0.0.1:8102", pattern=r"^https?://\S+$", description="The beginning of links to a pairing."
+    link_base: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="The beginning of all links in mails: a place with pages for people, such as "
+        "https://mentoring.example. /pairings/{id} or /rounds/{id} is added. Without it, mails have no links: the "
+        "services' own addresses answer programs, and show no page.",
     )
+
+    @field_validator("smtp_sender")
+    @classmethod
+    def _check_sender(cls, value: str) -> str:
+        if parse_address(value).needs_smtputf8:
+            raise ValueError("the part of the sender's address before the @ must be ASCII: not every server takes more")
+        return value
 
     @model_validator(mode="after")
     def _check_combinations(self) -> "MailSettings":

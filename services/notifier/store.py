@@ -43,7 +43,7 @@ class Notifier:
     erasures: Aggregates[Erasure]
     clock: Clock
     mailer: Mailer
-    link_base: str
+    link_base: str | None
 
     async def holds(self, member_id: str) -> bool:
         """Whether anything about this member is still stored, also as somebody's assistant."""

@@ -26,6 +26,8 @@ class ScriptedSmtpHandler:
         self.recipient_replies: deque[str] = deque()
         self.data_replies: deque[str] = deque()
         self.received: list[Message] = []
+        self.raw: list[bytes] = []
+        self.recipients: list[list[str]] = []
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
@@ -38,6 +40,8 @@ class ScriptedSmtpHandler:
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         if not self.data_replies or self.data_replies[0] in (OK, DROP):
             assert isinstance(envelope.content, bytes)
+            self.raw.append(envelope.content)
+            self.recipients.append(list(envelope.rcpt_tos))
             self.received.append(message_from_bytes(envelope.content, policy=default))
         return await self._next(self.data_replies, server)
 
@@ -56,10 +60,12 @@ class ScriptedSmtpHandler:
 
 
 @contextmanager
-def scripted_smtp_server(handler: ScriptedSmtpHandler | None = None) -> Iterator[tuple[ScriptedSmtpHandler, int]]:
+def scripted_smtp_server(
+    handler: ScriptedSmtpHandler | None = None, *, smtputf8: bool = False
+) -> Iterator[tuple[ScriptedSmtpHandler, int]]:
     """The handler of the server and its port. The server listens until the end of the block."""
     handler, port = handler or ScriptedSmtpHandler(), ports.any_free()
-    controller = Controller(handler, hostname="127.0.0.1", port=port, enable_SMTPUTF8=False)
+    controller = Controller(handler, hostname="127.0.0.1", port=port, enable_SMTPUTF8=smtputf8)
     controller.start()
     try:
         yield handler, port

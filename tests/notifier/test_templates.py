@@ -1,20 +1,22 @@
 """Texts: every purpose in every language, in plain words, without anything that the recipient must not see."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
 
+from contracts.message_languages import find_message_language, message_language
 from contracts.pairings import Focus, PairingFormed, Participant
 from contracts.profiles import ContactChanged
 from contracts.programmes import Labels, ProgrammeSettings
+from contracts.text import has_link, without_links
 from services.notifier.domain.notification import Notification, NotificationDetails
 from services.notifier.domain.notification_schedule import SCHEDULE, ScheduleRow
 from services.notifier.rendering import (
     RenderingContext,
     check_purposes,
     load_languages,
-    nearest_language,
     render_message,
 )
 
@@ -77,7 +79,10 @@ def notification(purpose: str, **about: object) -> Notification:
 
 
 def rendering_context(
-    locale: str = "en", partner: str | None = "Bo Ny", assisted: str | None = None
+    locale: str = "en",
+    partner: str | None = "Bo Ny",
+    assisted: str | None = None,
+    link_base: str | None = "https://viceversa.example/",
 ) -> RenderingContext:
     return RenderingContext(
         recipient=contact("m1", "Al Ek", locale),
@@ -85,7 +90,7 @@ def rendering_context(
         assisted=contact("m3", assisted) if assisted else None,
         pairing=PAIRING,
         programme=SETTINGS,
-        link_base="https://viceversa.example/",
+        link_base=link_base,
     )
 
 
@@ -114,6 +119,27 @@ class TestTemplates:
 
 
 class TestContent:
+    @pytest.mark.parametrize("language", sorted(load_languages()))
+    @pytest.mark.parametrize("row", SCHEDULE, ids=lambda row: row.purpose)
+    def test_without_pages_for_people_there_are_no_links(self, row: ScheduleRow, language: str) -> None:
+        """The services' own addresses show no page, so no mail leads there."""
+        message = render_message(notification(row.purpose), rendering_context(language, link_base=None))
+        assert "http" not in message.text
+        assert "None" not in message.text
+
+    @pytest.mark.parametrize("row", SCHEDULE, ids=lambda row: row.purpose)
+    def test_a_name_that_is_gone_reads_well(self, row: ScheduleRow) -> None:
+        for partner in (None, ""):
+            english = render_message(notification(row.purpose), rendering_context("en", partner))
+            german = render_message(notification(row.purpose), rendering_context("de", partner))
+            assert not re.search(r"your (\w+ )?partner.*your (\w+ )?partner|  |: ?$", english.subject)
+            assert "your partner as your mentoring partner" not in english.text
+            assert not re.search(r"\b(mit|von) Ihr Gegenüber", german.subject + german.text)
+
+    def test_a_reader_without_a_name_is_greeted(self) -> None:
+        context = replace(rendering_context(), recipient=contact("m1", ""))
+        assert render_message(notification("partners"), context).text.startswith("Hello,\n")
+
     @pytest.mark.parametrize("purpose", ["proposal", "partners"])
     def test_names_the_recipients_reasons_for_the_match(self, purpose: str) -> None:
         text = render_message(notification(purpose), rendering_context()).text
@@ -146,7 +172,47 @@ class TestContent:
     def test_names_the_programme_in_the_recipients_language(self) -> None:
         assert "Beide Wege" in render_message(notification("invitation"), rendering_context("de")).text
         assert "Two Ways" in render_message(notification("invitation"), rendering_context("fr")).text
-        assert nearest_language("pt_BR") == "en"
+
+    @pytest.mark.parametrize(
+        ("locale", "language"),
+        [
+            ("de-AT", "de"),
+            ("de_CH", "de"),
+            ("gsw", "de"),
+            ("gsw-CH", "de"),
+            ("deu", "de"),
+            ("lb", "de"),
+            ("EN-gb", "en"),
+        ],
+    )
+    def test_the_nearest_language_is_taken(self, locale: str, language: str) -> None:
+        assert find_message_language(locale) == message_language(locale) == language
+
+    def test_without_a_near_language_messages_are_english(self) -> None:
+        assert [find_message_language(locale) for locale in ("fr", "pt_BR", "zh-Hant")] == [None] * 3
+        assert render_message(notification("invitation"), rendering_context("fr")).language == "en"
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "Eve <eve@evil.example>, pay",
+            "http://evil.example/pay",
+            "www.evil.example",
+            "Open bit.ly/x",
+            "mailto:eve@evil.example",
+            "\uff45vil\uff0eexample",
+        ],
+    )
+    def test_no_name_becomes_a_link(self, name: str) -> None:
+        message = render_message(notification("partners"), rendering_context(partner=name))
+        written = message.text.replace("https://viceversa.example/pairings/p1", "") + message.subject
+        assert not re.search(r"://|@|www\.\S|\w[.]\w", written)
+        assert has_link(name)
+        assert not has_link(without_links(name))
+
+    @pytest.mark.parametrize("name", ["Anna-Maria d.J. O'Brien, Jr.", "J.R.R. Tolkien", "St. John", "Ål Ek"])
+    def test_names_of_people_stay_as_they_are(self, name: str) -> None:
+        assert without_links(name) == name
 
     def test_a_name_cannot_break_a_line(self) -> None:
         message = render_message(notification("partners"), rendering_context(partner="Bo\r\nBcc: all@example.com"))

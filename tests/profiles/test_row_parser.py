@@ -67,7 +67,15 @@ class TestRowParsing:
         assert [(item.topic, item.priority) for item in hr.suggested.seeks] == [("python", 3)]
         assert row.invitation is not None
         assert (row.invitation.programme_id, row.invitation.side, row.invitation.capacity) == ("p1", "senior", 2)
-        assert [(item.column, item.code, item.refused) for item in row.remarks] == [("offers", "unknown_topic", False)]
+        assert [(item.column, item.code, item.refused) for item in row.remarks] == [
+            ("locale", "no_messages_in_language", False),
+            ("offers", "unknown_topic", False),
+        ]
+
+    @pytest.mark.parametrize("locale", ["de-AT", "gsw", "en-GB", "de"])
+    def test_a_locale_with_messages_is_not_remarked(self, locale: str) -> None:
+        header = "external_id,name,organisation,department,level,locale"
+        assert parse_good_row(header, f"e1,Al,halden,it,9,{locale}").remarks == ()
 
     def test_an_empty_level_is_accepted_and_a_bad_one_refused(self) -> None:
         header = "external_id,name,organisation,department,level"
@@ -96,6 +104,8 @@ class TestRowParsing:
             ("manager", "+e1", "formula"),
             ("name", "Al\x00Ek", "control_character"),
             ("name", "x" * 201, "too_long"),
+            ("name", "Pay at https://evil.example", "link_in_name"),
+            ("name", "www.evil.example", "link_in_name"),
             ("offers", ";".join(f"topic {n}" for n in range(31)), "too_many"),
         ],
     )

@@ -32,7 +32,7 @@ Channel = Literal["email", "inbox"]
 FinalState = Literal["sent", "failed", "suppressed"]
 Reason = Literal[
     "outdated", "not_needed", "left", "gone", "away", "wish", "cap", "no_contact", "no_address", "address_refused",
-    "address_malformed", "message_refused", "sender_refused", "undelivered", "outcome_unknown",
+    "address_malformed", "server_lacks_smtputf8", "message_refused", "sender_refused", "undelivered", "outcome_unknown",
 ]  # fmt: skip
 
 CLAIM_LEASE = timedelta(minutes=3)  # longer than one attempt may take (``mail.ATTEMPT_TIMEOUT_S``)

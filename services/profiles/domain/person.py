@@ -17,6 +17,7 @@ from contracts.errors import CommandRejected, NotFound
 from contracts.moment import Moment
 from contracts.privacy import ErasureCompleted, ErasureRequested
 from contracts.profiles import Absence, Availability, ContactChanged, Offer, ProfileChanged, Seek
+from contracts.text import has_url
 from services.profiles.domain.base import ProfilesState
 from services.profiles.domain.enrolment import (
     Invitation,
@@ -319,6 +320,8 @@ def replace_statements(person: Person, statements: StatementAnswers, at: datetim
 def replace_contact(person: Person, contact: ContactWishes) -> Person:
     if person.member_id in contact.delegates:
         raise CommandRejected("own_delegate", "nobody can be their own delegate")
+    if contact.display_name is not None and has_url(contact.display_name):
+        raise CommandRejected("link_in_name", "a name must not contain the address of a web page")
     if contact.time_zone is not None and not is_time_zone(contact.time_zone):
         raise CommandRejected("bad_time_zone", "this is not a time zone such as Europe/Vienna")
     return person.model_copy(update={"contact": contact})

@@ -16,8 +16,9 @@ from typing import Final, TypeVar, cast, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from contracts.message_languages import DEFAULT_LANGUAGE, MESSAGE_LANGUAGE_NAMES, find_message_language
 from contracts.profiles import Depth
-from contracts.text import FAULT_MESSAGES, Fault, find_fault
+from contracts.text import FAULT_MESSAGES, Fault, find_fault, has_url
 from services.profiles.domain.csv_splitter import CsvRecord
 from services.profiles.domain.enrolment import EitherSide, Invitation
 from services.profiles.domain.hr_record import (
@@ -255,7 +256,7 @@ class _RowParser(FieldParser):
             "level": self._level(),
             "employment": optional("employment", _parse_employment) or "active",
             "employed_until": optional("employed_until", _parse_last_day),
-            "locale": optional("locale", _parse_language),
+            "locale": self._locale(),
             "time_zone": optional("time_zone", _parse_time_zone),
         }
         suggested = {
@@ -289,6 +290,15 @@ class _RowParser(FieldParser):
             invitation,
             tuple(self.remarks),
         )
+
+    def _locale(self) -> str | None:
+        locale = self.optional("locale", _parse_language)
+        if locale is not None and find_message_language(locale) is None:
+            text = (
+                f"there are no messages in this language yet; they come in {MESSAGE_LANGUAGE_NAMES[DEFAULT_LANGUAGE]}"
+            )
+            self.remarks.append(Issue(self.line, "locale", "no_messages_in_language", text, refused=False))
+        return locale
 
     def _level(self) -> Grade | None:
         scheme = (self.optional("level_scheme", parse_id) or COMMON_SCALE).casefold()
@@ -370,7 +380,9 @@ def _parse_programme_id(text: str) -> str:
 
 
 def _parse_name(text: str) -> str:
-    return _require_plain_text(text, 200)
+    if has_url(_require_plain_text(text, 200)):
+        raise MalformedField("", "link_in_name", "a name must not contain the address of a web page")
+    return text
 
 
 def parse_email(text: str) -> str:
