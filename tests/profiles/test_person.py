@@ -235,6 +235,25 @@ class TestPrivateData:
         assert isinstance(profile, ProfileChanged)
         assert profile.style == Style(candour=2.0, pace=0.0, change=None, debate=None)
 
+    def test_style_changes_three_times_a_month_at_most(self) -> None:
+        """Whoever could change it at will would find out the answers of others by comparing many matches."""
+
+        def answer(person: Person, value: int, now: datetime = NOW) -> Person:
+            answers: dict[Any, int | None] = {"pace_try": value, "pace_plan": 0}
+            return people.replace_statements(person, StatementAnswers(answers=answers), now)
+
+        person = imported_person()
+        for value in (2, 1, 1, 0):
+            person = answer(person, value)
+        with pytest.raises(CommandRejected, match="You have changed these answers 3 times lately"):
+            answer(person, -1)
+        silent = people.replace_statements(person, StatementAnswers(), NOW)
+        assert silent.statements is not None
+        assert not silent.statements.answers, "to take answers back is always possible"
+        with pytest.raises(CommandRejected):
+            answer(silent, 0)
+        assert answer(silent, -1, NOW + timedelta(days=30)).statements != silent.statements
+
     def test_impossible_entries_are_refused(self) -> None:
         """One cannot avoid or delegate to oneself, end an absence before it begins, or use an unknown time zone."""
         with pytest.raises(CommandRejected):
@@ -329,10 +348,13 @@ def apply_step(person: Person, step: Any, expected: dict[str, Any]) -> Person:
         expected["contact"] = step
         decision = people.change_person(person, lambda living: people.replace_contact(living, step), PROGRAMMES, NOW)
     elif isinstance(step, StatementAnswers):
-        expected["statements"] = step.answers
-        decision = people.change_person(
-            person, lambda living: people.replace_statements(living, step, NOW), PROGRAMMES, NOW
-        )
+        try:
+            decision = people.change_person(
+                person, lambda living: people.replace_statements(living, step, NOW), PROGRAMMES, NOW
+            )
+            expected["statements"] = step.answers
+        except CommandRejected:
+            decision = None
     else:
         try:
             decision = take_part(person, **step.model_dump(exclude_none=True))

@@ -29,7 +29,7 @@ from services.matcher.engine.scan_kernels import (
     merge_heaps,
     update_heaps,
 )
-from services.matcher.engine.vectorised_fit import PairwiseFit
+from services.matcher.engine.vectorised_fit import STYLE_STEPS, PairwiseFit
 
 TILE_WIDTH = 1024  # juniors of a tile, at most
 MAX_CLASSES = 1000  # classes of one side up to which groups and tiles without a possible pair are skipped
@@ -194,6 +194,7 @@ class AllPairsScan:
             np.ascontiguousarray(columns.topic_coverage[:, juniors]),
             self._position_features.scores(juniors),
             self._style_features.scores(juniors),
+            self._fit.style_shares.astype(np.float32),
             np.stack(ease).astype(np.float32),
             has_hours,
             np.ascontiguousarray(columns.free_slots[:, juniors].T),
@@ -215,6 +216,7 @@ def _score_terms(fit: PairwiseFit) -> ScoreTerms:
         np.float32(w.compatibility / total),
         np.float32(min(1 - matching.floors.benefit + SCORE_ROUNDING, 1 - MIN_BENEFIT)),
         np.float32(matching.floors.compatibility - SCORE_ROUNDING),
+        np.float32(STYLE_STEPS),
         np.float32(ease.time / (ease.style + ease.language + ease.time)),
         fit.senior_columns.vocabulary.grid_minutes,
         rules.min_overlap_minutes,
@@ -346,7 +348,7 @@ def _position_features(fit: PairwiseFit, order: Int64s) -> list[_Feature]:
 
 
 def _style_features(fit: PairwiseFit, order: Int64s) -> list[_Feature]:
-    """The similarity of two people in each dimension of style, as a share of the plateau."""
+    """The similarity of two people in each dimension of style."""
 
     def score_dimension(dimension: int) -> FeatureScore:
         return lambda rows, columns: fit.dimension_similarity(dimension, rows, columns)

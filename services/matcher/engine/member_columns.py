@@ -312,7 +312,10 @@ class MemberColumns:
         acknowledged = [member.enrolment.confidentiality_acknowledged for member in members]
         self._has_acknowledged.write(rows, np.array([acknowledged], dtype=np.bool_))
         styles = [p.style for p in profiles]
-        self._style.write(rows, _as_floats([[getattr(style, d) for style in styles] for d in STYLE_DIMENSIONS]))
+        answers = np.array([[getattr(style, d) for style in styles] for d in STYLE_DIMENSIONS], dtype=np.float64)
+        self._style.write(
+            rows, (np.floor(2 * answers + 0.5) / 2).astype(np.float32)
+        )  # halves, as ``round_answer`` says
         self._write_attributes(rows, profiles)
         self._reporting_line.write(rows, _as_code_lists([p.line for p in profiles], vocabulary.people))
         self._evaluators.write(rows, _as_code_lists([p.evaluators for p in profiles], vocabulary.people))

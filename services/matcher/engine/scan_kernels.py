@@ -42,6 +42,7 @@ class ScoreTerms(NamedTuple):
     compatibility: np.float32
     max_open: np.float32  # from the floor of benefit
     min_compatibility: np.float32
+    style_steps: np.float32  # steps of a similarity of styles, by which ``JuniorTile.style_shares`` is read
     time_weight: np.float32  # share of common time in the ease
     grid_minutes: int  # length of a weekly slot
     min_minutes: int  # of common time, that the rule asks for
@@ -93,12 +94,14 @@ class JuniorTile(NamedTuple):
     """Juniors are the last axis of each array, except of ``free_slots`` (juniors, words).
 
     ``positions``, ``styles`` and ``ease`` (rows, juniors): the contribution of a senior's feature with each junior.
+    ``style_shares`` (steps): what each sum of the contributions of style counts.
     """
 
     wishes: WishLists
     coverage: Float32s
     positions: Float32s
     styles: Float32s
+    style_shares: Float32s
     ease: Float32s
     has_hours: Bools
     free_slots: Bits
@@ -242,7 +245,7 @@ def _fill_row(
     ``theirs`` (juniors): the unmet share of each junior's wishes.
     """
     width = len(theirs)
-    mine, similarity, score = row.open, row.similarity, row.score
+    mine, similarity, score, shares = row.open, row.similarity, row.score, tile.style_shares
     mine[:] = _UNIT
     for k in range(seniors.wishes.first[r], seniors.wishes.first[r + 1]):
         covers, worth = tile.coverage[seniors.wishes.topics[k]], seniors.wishes.worths[k]
@@ -256,7 +259,7 @@ def _fill_row(
     ease = tile.ease[seniors.ease[r]]
     for c in range(width):
         greater = max(mine[c], theirs[c])
-        similarity[c] = min(_UNIT, similarity[c])
+        similarity[c] = shares[np.int64(similarity[c] * terms.style_steps)]
         score[c] += terms.compatibility * similarity[c] * ease[c]
         score[c] -= terms.higher * (mine[c] + theirs[c]) + terms.excess * greater
         score[c] -= _BELOW_FLOOR_PENALTY * max(_ZERO, greater - terms.max_open)

@@ -7,6 +7,7 @@ broadcast: a list of pairs, one member against all, or a whole block.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,9 @@ from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.hard_rules import Member, Rule
 from services.matcher.domain.fit.score import (
     MAX_EXPERIENCE_BAND,
+    MIN_STYLE_ANSWERS,
     POSITION_FIELDS,
+    STYLE_BANDS,
     STYLE_DIMENSIONS,
     UNANSWERED_SHARE,
     Shortfall,
@@ -29,6 +32,8 @@ from services.matcher.engine.member_columns import NO_CODE, MemberColumns, Vocab
 
 _MIN_BULK_PAIRS = 10_000  # pairs from which one product over all members is faster than looking up each pair
 _FLOOR_TOLERANCE = 1e-6  # rounding that a value may stay below its floor
+SKIPPED = 16  # more than all dimensions together
+STYLE_STEPS = 8  # of a similarity: answers are halves of a scale of four
 _CODE_BITS = 32  # bits of a person's code in a packed couple
 
 
@@ -124,15 +129,29 @@ class PairwiseFit:
         return slots.astype(np.int64) * self.senior_columns.vocabulary.grid_minutes
 
     def style_similarity(self, rows: Int64s, columns: Int64s) -> Float64s:
-        """Similarity of working styles as a share of the plateau, at most 1."""
+        """What the band of similarity of working styles counts, as a share of the plateau, at most 1."""
         total = sum(self.dimension_similarity(dimension, rows, columns) for dimension in range(len(STYLE_DIMENSIONS)))
-        return np.asarray(np.minimum(1.0, total), dtype=np.float64)
+        return self.style_shares[np.asarray(total * STYLE_STEPS, dtype=np.int64)]
+
+    @cached_property
+    def style_shares(self) -> Float64s:
+        """(sums of ``dimension_similarity`` in steps): what the band of each sum counts, as a share of the plateau."""
+        total = np.arange(len(STYLE_DIMENSIONS) * SKIPPED * STYLE_STEPS + 1) / STYLE_STEPS
+        skipped = np.floor(total / SKIPPED)
+        answered, similarity = len(STYLE_DIMENSIONS) - skipped, total - SKIPPED * skipped
+        share = np.select(
+            [similarity >= begin * answered for begin, _ in STYLE_BANDS], [share for _, share in STYLE_BANDS]
+        )
+        share = np.where(answered < MIN_STYLE_ANSWERS, UNANSWERED_SHARE, share)
+        return np.asarray(np.minimum(1.0, share / self.settings.matching.ease.plateau), dtype=np.float64)
 
     def dimension_similarity(self, dimension: int, rows: Int64s, columns: Int64s) -> Float64s:
-        """The part of the similarity that one dimension adds."""
+        """The similarity in one dimension, from 0 to 1 in eighths; ``SKIPPED`` where either has not answered it.
+
+        So the sum over all dimensions tells both the similarity and how many were skipped.
+        """
         distance = np.abs(self.senior_columns.style[dimension][rows] - self.junior_columns.style[dimension][columns])
-        plateau = len(STYLE_DIMENSIONS) * self.settings.matching.ease.plateau
-        return np.where(np.isnan(distance), UNANSWERED_SHARE / plateau, (1 - distance / 4) / plateau)
+        return np.where(np.isnan(distance), SKIPPED, 1 - distance / 4)
 
     def ease_factor(self, language: Float64s, minutes: Int64s, know_hours: Bools) -> Float64s:
         """The factor from 0 to 1 by which language and common time reduce the similarity."""

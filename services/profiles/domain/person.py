@@ -16,7 +16,7 @@ from contracts.envelope import Instant, OutgoingEvent, Tombstone
 from contracts.errors import CommandRejected, NotFound
 from contracts.moment import Moment
 from contracts.privacy import ErasureCompleted, ErasureRequested
-from contracts.profiles import Absence, Availability, ContactChanged, Offer, ProfileChanged, Seek
+from contracts.profiles import Absence, Availability, ContactChanged, Offer, ProfileChanged, Seek, Style
 from contracts.text import has_url
 from services.profiles.domain.base import ProfilesState
 from services.profiles.domain.enrolment import (
@@ -43,6 +43,8 @@ from services.profiles.domain.hr_record import (
 from services.profiles.domain.style import StatementAnswers, derive_style
 from services.profiles.domain.topics import OfferEntry, SeekEntry, resolve_offers, resolve_seeks, unknown_texts
 
+MAX_STYLE_CHANGES = 3  # in ``STYLE_CHANGE_PERIOD``; enough to correct oneself, too few to try answers out
+STYLE_CHANGE_PERIOD = timedelta(days=30)
 MAX_AVOIDED = 50
 MAX_ABSENCES = 20
 
@@ -90,6 +92,7 @@ class Person(ProfilesState):
     employment: EmploymentState = "active"
     entered: Entered = Entered()
     statements: StatementAnswers | None = None
+    style_changes: tuple[Instant, ...] = ()
     topics: ResolvedTopics = ResolvedTopics()
     contact: ContactWishes = ContactWishes()
     away: tuple[Absence, ...] = ()
@@ -311,10 +314,25 @@ def replace_entered(person: Person, entered: Entered) -> Person:
 
 
 def replace_statements(person: Person, statements: StatementAnswers, at: datetime) -> Person:
-    """Replace the answers to the statements. ``at`` is stored as the time of the last change."""
+    """Replace the answers to the statements. ``at`` is stored as the time of the last change.
+
+    Raises ``CommandRejected`` when the style has changed ``MAX_STYLE_CHANGES`` times lately: a member who tries many
+    answers could find out those of others by comparing matches. To take all answers back is always possible.
+    """
     if person.statements is not None and statements == person.statements.model_copy(update={"at": None}):
         return person
-    return person.model_copy(update={"statements": statements.model_copy(update={"at": at})})
+    changes = tuple(change for change in person.style_changes if at - change < STYLE_CHANGE_PERIOD)
+    style = derive_style(statements)
+    if style not in (derive_style(person.statements), Style()):
+        if len(changes) >= MAX_STYLE_CHANGES:
+            again = (changes[0] + STYLE_CHANGE_PERIOD).date()
+            raise CommandRejected(
+                "statements_changed_too_often",
+                f"You have changed these answers {MAX_STYLE_CHANGES} times lately. You can change them after {again}.",
+            )
+        changes = (*changes, at)
+    answered = statements.model_copy(update={"at": at})
+    return person.model_copy(update={"statements": answered, "style_changes": changes})
 
 
 def replace_contact(person: Person, contact: ContactWishes) -> Person:

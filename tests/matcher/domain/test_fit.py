@@ -1,17 +1,22 @@
 """The fit of two members: each hard rule, the benefit for each side, compatibility, and the texts of the reasons."""
 
+from collections import Counter
 from datetime import date
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from contracts.profiles import Absence, Offer, ProfileChanged, Seek, Style
+from contracts.programmes import ProgrammeSettings
 from services.matcher.domain.fit import hard_rules
 from services.matcher.domain.fit.calendar import add_months, add_working_days, count_shared_minutes, get_free_time
 from services.matcher.domain.fit.reasons import build_reasons
 from services.matcher.domain.fit.score import (
+    STYLE_BANDS,
+    STYLE_DIMENSIONS,
+    UNANSWERED_SHARE,
     compare_styles,
     compute_benefit,
     compute_compatibility,
@@ -217,10 +222,52 @@ class TestFitCompatibility:
         near = Style(candour=1, pace=1, change=0, debate=0)
         first, same = person("s", style=style), person("j", "junior", style=style)
         close = person("j", "junior", style=near)
-        assert compare_styles(style, style) > compare_styles(style, near) > 0.8
+        assert compare_styles(style, style) == compare_styles(style, near) == 1
         assert compute_compatibility(first, same, settings(), TODAY) == compute_compatibility(
             first, close, settings(), TODAY
         )
+
+
+ANSWERS = st.integers(-4, 4).map(lambda half: half / 2)
+STYLES = st.builds(Style, candour=ANSWERS, pace=ANSWERS, change=ANSWERS, debate=ANSWERS)
+
+
+class TestStylePrivacy:
+    """Trials with chosen settings and an accomplice with known answers once recovered all four values exactly."""
+
+    @given(STYLES, STYLES, STYLES, any_settings())
+    def test_everything_rests_on_the_band_alone(
+        self, target: Style, other: Style, accomplice: Style, under: ProgrammeSettings
+    ) -> None:
+        """No weights, parts of compatibility, plateau or floors tell two people of the same band apart."""
+        assume(compare_styles(target, accomplice) == compare_styles(other, accomplice))
+        junior = person("j", "junior", style=accomplice)
+
+        def outcome(style: Style) -> tuple[object, ...]:
+            senior = person("s", style=style)
+            fit = compute_fit(member(senior), member(junior), under, TAXONOMY, TODAY)
+            return fit, fit.find_shortfalls(under), build_reasons(senior, junior, under, TAXONOMY, TODAY)
+
+        assert outcome(target) == outcome(other)
+
+    @given(STYLES, STYLES, st.sampled_from(STYLE_DIMENSIONS), st.sampled_from(STYLE_DIMENSIONS))
+    def test_an_accomplice_isolates_no_dimension_by_skipping(
+        self, target: Style, accomplice: Style, first: str, second: str
+    ) -> None:
+        assume(first != second)
+        silent = accomplice.model_copy(update={first: None, second: None})
+        assert compare_styles(target, silent) == compare_styles(Style(), silent) == UNANSWERED_SHARE
+
+    def test_an_accomplice_with_one_style_learns_a_band(self) -> None:
+        """The attack: one accomplice, any settings. Of the 6561 possible styles a band leaves hundreds at least."""
+        accomplice = Style(candour=2, pace=2, change=2, debate=2)
+        values = [half / 2 for half in range(-4, 5)]
+        counts = Counter(
+            compare_styles(Style(candour=a, pace=b, change=c, debate=d), accomplice)
+            for a, b, c, d in product(values, repeat=4)
+        )
+        assert len(counts) == len(STYLE_BANDS)
+        assert min(counts.values()) > 300
 
 
 class TestFitPerspective:

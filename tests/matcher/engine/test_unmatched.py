@@ -379,7 +379,7 @@ class TestSeatValues:
 
 MANAGER = {"line": ("boss",)}
 FAR = {"style": {"candour": 2.0, "pace": 2.0, "change": 2.0, "debate": 2.0}}
-NEAR = {"style": {"candour": -2.0, "pace": -2.0, "change": -2.0, "debate": 1.0}}
+NEAR = {"style": {"candour": -2.0, "pace": 0.0, "change": 0.0, "debate": -1.0}}
 
 
 class TestRelaxations:
@@ -441,7 +441,12 @@ class TestRelaxations:
                 {"matching__floors__benefit": 0.55},
                 "a floor of 0.45 instead of 0.55 for what each side gains",
             ),
-            (FAR, NEAR, {}, "a floor of 0.20 instead of 0.25 for how well two people get on"),
+            (
+                FAR,
+                NEAR,
+                {"matching__floors__compatibility": 0.55},
+                "a floor of 0.45 instead of 0.55 for how well two people get on",
+            ),
             (MANAGER, MANAGER, {}, "pairs under the same manager allowed"),
             (
                 {"organisation_id": "daughter"},

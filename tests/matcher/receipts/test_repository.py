@@ -81,7 +81,7 @@ class TestReceiptContent:
         assert set(own) == {"receipt_id", "pairing_id", "made_at", "how", "reasons", "parts"}
         assert full["reasons"]["senior"] == own["reasons"]
         assert full["weights"] == settings().matching.weights.model_dump()
-        assert (full["origin"], full["programme_version"], full["algorithm"]) == ("round", 1, "1")
+        assert (full["origin"], full["programme_version"], full["algorithm"]) == ("round", 1, "2")
         assert full["fit"]["score"] > 0
         assert full["chosen_with"] is None, "no profile has changed since the proposal"
         for who in ("member:s", "member:j", COORDINATOR, "admin"):

@@ -11,6 +11,7 @@ from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.hard_rules import count_common_minutes, get_spoken_languages
 from services.matcher.domain.fit.score import (
     CoveredWish,
+    StyleComparison,
     compare_styles,
     cover_wishes,
     find_differences,
@@ -21,13 +22,18 @@ OFFER_VERBS = {"explain": "can explain", "use": "use", "teach": "can teach"}
 
 
 def build_reasons(
-    senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date
+    senior: ProfileChanged,
+    junior: ProfileChanged,
+    settings: ProgrammeSettings,
+    taxonomy: Taxonomy,
+    on: date,
+    compare: StyleComparison = compare_styles,
 ) -> dict[Side, list[str]]:
     """For each side: their gains, their gifts and their common ground."""
     marks = settings.matching.benefit
     for_senior = select_strongest(cover_wishes(senior.seeks, junior.offers, marks, taxonomy))
     for_junior = select_strongest(cover_wishes(junior.seeks, senior.offers, marks, taxonomy))
-    common = _describe_common_ground(senior, junior, settings, on)
+    common = _describe_common_ground(senior, junior, settings, on, compare)
     return {
         "senior": [_describe_gain(wish, taxonomy) for wish in for_senior]
         + [_describe_gift(wish, taxonomy) for wish in for_junior]
@@ -63,7 +69,11 @@ def _partner_verb(level: str) -> str:
 
 
 def _describe_common_ground(
-    senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings, on: date
+    senior: ProfileChanged,
+    junior: ProfileChanged,
+    settings: ProgrammeSettings,
+    on: date,
+    compare: StyleComparison,
 ) -> list[str]:
     sentences = []
     if languages := get_spoken_languages(senior) & get_spoken_languages(junior):
@@ -71,7 +81,7 @@ def _describe_common_ground(
     minutes = count_common_minutes(senior, junior, on)
     if minutes is not None:
         sentences.append(f"You share {minutes / 60:.1f} free hours a week.".replace(".0 ", " "))
-    if compare_styles(senior.style, junior.style) >= settings.matching.ease.plateau:
+    if compare(senior.style, junior.style) >= settings.matching.ease.plateau:
         sentences.append("What you both said about how you like to think and work goes well together.")
     if differing := find_differences(senior, junior):
         sentences.append(f"You bring different views: not the same {_join_names(differing)}.")

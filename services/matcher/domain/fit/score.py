@@ -4,9 +4,10 @@ The score is the weighted mean of four parts, each from 0 to 1: the lower and th
 compatibility, and the difference of their perspectives. The lower benefit counts most. Hard rules are in ``rules``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from math import floor
 from typing import Literal
 
 from contracts.base import FrozenModel
@@ -21,9 +22,14 @@ from services.matcher.domain.fit.hard_rules import Member, count_common_minutes,
 POSITION_FIELDS = ("department", "site", "discipline")
 STYLE_DIMENSIONS = ("candour", "pace", "change", "debate")
 UNANSWERED_SHARE = 0.75  # what an unanswered part counts: as much as two people usually have in common
+MIN_STYLE_ANSWERS = 3  # dimensions that both have answered; with fewer, one single answer could be isolated
+STYLE_BANDS = ((0.75, 1.0), (0.5, 0.75), (0.25, 0.4), (0.0, 0.0))
+"""From which mean similarity a band begins, and what it counts: alike, partly alike, different, opposite. Answers about
+style are private, so everything that rests on them rests on the band alone (docs/architecture/privacy.md)."""
 MAX_FOCUS_TOPICS = 3  # topics of one direction that a pairing is about
 MAX_EXPERIENCE_BAND = 5  # of years of experience
 
+StyleComparison = Callable[[Style, Style], float]
 Shortfall = Literal["nothing_for_senior", "nothing_for_junior", "too_different"]
 
 
@@ -67,13 +73,20 @@ def clears_floor(value: float, floor: float) -> bool:
     return value > 0 and value >= floor - 1e-6
 
 
-def compute_fit(senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date) -> Fit:
-    """The fit of a pair. Hard rules are not checked here."""
+def compute_fit(
+    senior: Member,
+    junior: Member,
+    settings: ProgrammeSettings,
+    taxonomy: Taxonomy,
+    on: date,
+    compare: StyleComparison | None = None,
+) -> Fit:
+    """The fit of a pair. Hard rules are not checked here. ``compare`` replaces ``compare_styles``."""
     s, j = senior.profile, junior.profile
     marks = settings.matching.benefit
     for_senior = compute_benefit(cover_wishes(s.seeks, j.offers, marks, taxonomy), marks)
     for_junior = compute_benefit(cover_wishes(j.seeks, s.offers, marks, taxonomy), marks)
-    ease = compute_compatibility(s, j, settings, on)
+    ease = compute_compatibility(s, j, settings, on, compare)
     difference = compute_perspective(s, j, settings)
     return Fit(
         score=combine_parts(min(for_senior, for_junior), max(for_senior, for_junior), ease, difference, settings),
@@ -146,7 +159,11 @@ def compute_benefit(covered: Sequence[CoveredWish], marks: Benefit) -> float:
 
 
 def compute_compatibility(
-    senior: ProfileChanged, junior: ProfileChanged, settings: ProgrammeSettings, on: date
+    senior: ProfileChanged,
+    junior: ProfileChanged,
+    settings: ProgrammeSettings,
+    on: date,
+    compare: StyleComparison | None = None,
 ) -> float:
     """How easily the two get on: similarity of style up to a plateau, scaled by language and common time."""
     ease = settings.matching.ease
@@ -159,7 +176,7 @@ def compute_compatibility(
     scale = (ease.style + ease.language * language_share + ease.time * time_share) / (
         ease.style + ease.language + ease.time
     )
-    return min(1.0, compare_styles(senior.style, junior.style) / ease.plateau) * scale
+    return min(1.0, (compare or compare_styles)(senior.style, junior.style) / ease.plateau) * scale
 
 
 def get_ample_minutes(settings: ProgrammeSettings) -> int:
@@ -168,10 +185,28 @@ def get_ample_minutes(settings: ProgrammeSettings) -> int:
 
 
 def compare_styles(first: Style, second: Style) -> float:
-    """The similarity of two styles: the mean over all dimensions.
+    """What the similarity of two styles counts: one of the values of ``STYLE_BANDS``.
 
-    A dimension counts 1 for equal answers, 0 for opposite ones, and ``UNANSWERED_SHARE`` if either skipped it.
+    Of the dimensions that both have answered, equal answers count 1 and opposite ones 0; their mean gives the band.
+    With fewer than ``MIN_STYLE_ANSWERS`` such dimensions it is ``UNANSWERED_SHARE``.
     """
+    answers = [(getattr(first, name), getattr(second, name)) for name in STYLE_DIMENSIONS]
+    similarities = [
+        1 - abs(round_answer(a) - round_answer(b)) / 4 for a, b in answers if a is not None and b is not None
+    ]
+    if len(similarities) < MIN_STYLE_ANSWERS:
+        return UNANSWERED_SHARE
+    mean = sum(similarities) / len(similarities)
+    return next(share for begin, share in STYLE_BANDS if mean >= begin)
+
+
+def round_answer(answer: float) -> float:
+    """To the nearest half. The statements give halves only; so sums of similarities are exact in any precision."""
+    return floor(2 * answer + 0.5) / 2
+
+
+def compare_styles_exactly(first: Style, second: Style) -> float:
+    """The similarity in the first algorithm, without bands. It only checks the receipts of that time."""
     total = 0.0
     for dimension in STYLE_DIMENSIONS:
         a, b = getattr(first, dimension), getattr(second, dimension)

@@ -23,9 +23,17 @@ from contracts.programmes import Labels, Matching, ProgrammeSettings, Rules
 from contracts.taxonomy import Taxonomy
 from services.matcher.domain.fit.hard_rules import Member
 from services.matcher.domain.fit.reasons import build_reasons
-from services.matcher.domain.fit.score import Fit, compute_fit, select_focus
+from services.matcher.domain.fit.score import (
+    Fit,
+    StyleComparison,
+    compare_styles,
+    compare_styles_exactly,
+    compute_fit,
+    select_focus,
+)
 
-ALGORITHM_VERSION = "1"  # raised whenever the same inputs would give another fit, focus or reason
+ALGORITHM_VERSION = "2"  # raised whenever the same inputs would give another fit, focus or reason
+_STYLE_COMPARISONS: Mapping[str, StyleComparison] = {"1": compare_styles_exactly, ALGORITHM_VERSION: compare_styles}
 FLOAT_TOLERANCE = 1e-9  # tolerance between computations on different machines
 FLOAT32_TOLERANCE = 1e-6  # tolerance between the vectorised fit of a round and the fit of one pair
 
@@ -208,7 +216,7 @@ def issue_receipt(
             "salt": salt,
         }
     )
-    match = _compute_match(senior.member, junior.member, basis.settings, basis.taxonomy, basis.on)
+    match = _compute_match(senior.member, junior.member, basis.settings, basis.taxonomy, basis.on, ALGORITHM_VERSION)
     return Receipt(
         receipt_id=subject.receipt_id,
         pairing_id=subject.pairing_id,
@@ -240,7 +248,7 @@ def issue_receipt(
 
 
 def verify_receipt(receipt: Receipt, taxonomy: Taxonomy) -> Verification:
-    """Recompute the match from the stored inputs, with the current taxonomy and algorithm.
+    """Recompute the match from the stored inputs, with the current taxonomy and the algorithm of that time.
 
     If the hash of the inputs differs, nothing is recomputed and the other checks are unknown.
     """
@@ -256,6 +264,7 @@ def verify_receipt(receipt: Receipt, taxonomy: Taxonomy) -> Verification:
         _rebuild_settings(inputs),
         taxonomy,
         inputs.on,
+        inputs.algorithm,
     )
     results: dict[VerificationCheck, bool] = {
         "inputs": True,
@@ -263,7 +272,7 @@ def verify_receipt(receipt: Receipt, taxonomy: Taxonomy) -> Verification:
         "junior": hash_salted(raw["profiles"]["junior"], inputs.salt) == receipt.hashes.junior,
         "settings": hash_salted(raw["settings"], inputs.salt) == receipt.hashes.settings,
         "taxonomy": hash_taxonomy(taxonomy) == receipt.hashes.taxonomy == inputs.taxonomy,
-        "algorithm": receipt.algorithm == inputs.algorithm == ALGORITHM_VERSION,
+        "algorithm": receipt.algorithm == inputs.algorithm and inputs.algorithm in _STYLE_COMPARISONS,
         "fit": fits_agree(match.fit, receipt.fit),
         "reasons": match.reasons == receipt.reasons and match.focus == receipt.focus,
     }
@@ -339,11 +348,12 @@ class _MatchResult:
 
 
 def _compute_match(
-    senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date
+    senior: Member, junior: Member, settings: ProgrammeSettings, taxonomy: Taxonomy, on: date, algorithm: str
 ) -> _MatchResult:
-    texts = build_reasons(senior.profile, junior.profile, settings, taxonomy, on)
+    compare = _STYLE_COMPARISONS.get(algorithm, compare_styles)
+    texts = build_reasons(senior.profile, junior.profile, settings, taxonomy, on, compare)
     return _MatchResult(
-        compute_fit(senior, junior, settings, taxonomy, on),
+        compute_fit(senior, junior, settings, taxonomy, on, compare),
         {side: tuple(sentences) for side, sentences in texts.items()},
         select_focus(senior.profile, junior.profile, settings.matching.benefit, taxonomy),
     )
