@@ -15,7 +15,7 @@ from services.feedback.domain.colleague import Colleague
 from services.feedback.domain.followup import PairingFollowup
 from services.feedback.domain.questions import load_questions
 from services.feedback.handlers import advance_erasure, registry, when_a_followup_is_due_update_it
-from services.feedback.report_batches import finish_batch, resume_followup
+from services.feedback.report_batches import finish_batch, release_statistic, resume_followup
 from services.feedback.store import CONTRIBUTION_INDEXES, FOLLOWUP_INDEXES, PAIRING_INDEXES, Feedback
 
 PORT = 8104
@@ -41,6 +41,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Feedback]:
         sweeps=[
             Sweep(feedback.followups, partial(when_a_followup_is_due_update_it, feedback=feedback), on="due"),
             Sweep(feedback.followups, partial(resume_followup, feedback=feedback), on="lease"),
+            Sweep(feedback.cells, partial(release_statistic, feedback=feedback), on="due"),
             Sweep(feedback.cells, partial(finish_batch, feedback=feedback), on="lease"),
             Sweep(feedback.erasures, partial(advance_erasure, feedback=feedback), on="lease"),
         ],

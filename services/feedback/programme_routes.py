@@ -51,7 +51,7 @@ async def get_programme_care(
 async def get_report(
     id: str, principal: CoordinatorPrincipal, feedback: FeedbackContext, language: Language = DEFAULT_LANGUAGE
 ) -> ReportView:
-    """The released statistics. Each covers at least k people and changes only when at least k more are added."""
+    """The released statistics. Each covers at least k people. It changes by at least k more, on Mondays alone."""
     programme = await programme_for(principal, id, feedback)
     k = max(MIN_K, programme.settings.care.min_group)
     funnel = await feedback.funnel(id, feedback.clock.now())

@@ -5,11 +5,12 @@ marked after it, and no other batch is merged before that.
 """
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from chassis.core.commands import Op
 from chassis.core.ids import derived_id
 from chassis.storage.aggregates import Stored, stored_instant
+from contracts.envelope import iso
 from services.feedback.domain import anonymous_statistics, calls, followup_rules
 from services.feedback.domain.anonymous_statistics import (
     FIRST_MEETING,
@@ -42,30 +43,26 @@ async def finish_batch(stored: Stored[Cell], feedback: Feedback) -> None:
     await feedback.cells.update(stored.id, op, lambda cell: anonymous_statistics.mark_batch_taken(cell, ids))
 
 
-async def release_statistic(programme_id: str, key: str, feedback: Feedback) -> None:
-    """Merge the waiting contributions of one cell if they come from enough people."""
-    id = cell_id(programme_id, key)
-    stored = await feedback.cells.get(id)
-    if stored is not None and stored.state.taking:
+async def release_statistic(stored: Stored[Cell], feedback: Feedback) -> None:
+    """Merge what waited before the planned release, if it comes from enough people. Called by a ``Sweep``."""
+    due = stored.state.due
+    if due is None:
+        return
+    if stored.state.taking:
         await finish_batch(stored, feedback)
-        stored = await feedback.cells.get(id)
-    batches = stored.state.batches if stored is not None else 0
-    contributions = await _waiting_contributions(id, feedback)
+    programme_id, key = stored.state.programme_id, stored.state.name
+    contributions = await _waiting_contributions(stored.id, due, feedback)
     programme = await feedback.programmes.get(programme_id)
     k = programme.settings.care.min_group if programme is not None else MIN_K
-    if not anonymous_statistics.can_be_released(key, contributions, k):
-        return
     possible_values = await _count_possible_values(programme_id, key, feedback)
     moment = feedback.clock.moment()
     saved = await feedback.cells.update(
-        id,
-        Op(f"batch/{batches}"),
-        lambda cell: anonymous_statistics.merge_batch(
-            cell, programme_id, key, contributions, k, possible_values, batches, moment
-        ),
+        stored.id,
+        Op(f"release/{stored_instant(due)}"),
+        lambda cell: anonymous_statistics.release_batch(cell, due, contributions, k, possible_values, moment),
     )
-    if saved.changed and saved.state is not None:
-        await finish_batch(Stored(id, saved.state, saved.version), feedback)
+    if saved.changed and saved.state is not None and saved.state.taking:
+        await finish_batch(Stored(stored.id, saved.state, saved.version), feedback)
 
 
 async def erase_member(member_id: str, feedback: Feedback) -> None:
@@ -109,13 +106,11 @@ async def _set_terms(stored: Stored[PairingFollowup], feedback: Feedback) -> Non
 
 async def _collect_statistics(stored: Stored[PairingFollowup], feedback: Feedback) -> None:
     followup, keys = stored.state, stored.state.to_count
+    moment = feedback.clock.moment()
     for key in keys:
         members = _members_behind(followup, key)
         if ERASED not in members:
-            await feedback.add_contribution(cell_id(followup.programme_id, key), followup.pairing_id, key, members)
-    for key in keys:
-        await release_statistic(followup.programme_id, key, feedback)
-    moment = feedback.clock.moment()
+            await _add_contribution(followup, key, members, moment.now, feedback)
     await feedback.followups.update(
         stored.id,
         Op(f"lease/{stored_instant(followup.lease)}/{','.join(keys)}"),
@@ -123,18 +118,32 @@ async def _collect_statistics(stored: Stored[PairingFollowup], feedback: Feedbac
     )
 
 
-async def _waiting_contributions(cell: str, feedback: Feedback) -> list[Contribution]:
-    """The contributions that have a value. "Cannot say" and deleted answers have none."""
-    documents = [document async for document in feedback.contributions.find({"cell": cell, "taken": False})]
+async def _add_contribution(
+    followup: PairingFollowup, key: str, members: tuple[str, ...], now: datetime, feedback: Feedback
+) -> None:
+    programme_id, id = followup.programme_id, cell_id(followup.programme_id, key)
+    await feedback.add_contribution(id, followup.pairing_id, key, members, now)
+    await feedback.cells.update(
+        id,
+        Op(f"plan/{followup.pairing_id}"),
+        lambda cell: anonymous_statistics.schedule_release(cell, programme_id, key, now),
+    )
+
+
+async def _waiting_contributions(cell: str, before: datetime, feedback: Feedback) -> list[Contribution]:
+    """What came before the moment, or in the former version. "Cannot say" and deleted answers have no value."""
+    found = feedback.contributions.find({"cell": cell, "taken": False})
+    documents = [document async for document in found if document.get("at", "") < iso(before)]
     followups = await feedback.followups.get_many([document["pairing_id"] for document in documents])
-    contributions = []
-    for document in documents:
-        stored = followups.get(document["pairing_id"])
-        value = _value(stored.state, document["key"], feedback) if stored is not None else None
-        if value is not None:
-            members = tuple(document["members"])
-            contributions.append(Contribution(id=document["_id"], members=members, value=value))
-    return contributions
+    return [
+        Contribution(
+            id=document["_id"],
+            members=tuple(document["members"]),
+            value=_value(stored.state, document["key"], feedback),
+        )
+        for document in documents
+        if (stored := followups.get(document["pairing_id"])) is not None
+    ]
 
 
 def _value(followup: PairingFollowup, key: str, feedback: Feedback) -> int | None:

@@ -99,7 +99,9 @@ class Feedback:
             "not_started": await count_pairings({**base, "state": "ended", "end_kind": "not_started"}),
         }
 
-    async def add_contribution(self, cell_id: str, pairing_id: str, key: str, members: tuple[str, ...]) -> None:
+    async def add_contribution(
+        self, cell_id: str, pairing_id: str, key: str, members: tuple[str, ...], now: datetime
+    ) -> None:
         """Record once that a pairing has a value for a cell. An existing contribution stays as it is, taken or not."""
         document: Document = {
             "_id": derived_id("contribution", cell_id, pairing_id),
@@ -107,6 +109,7 @@ class Feedback:
             "key": key,
             "pairing_id": pairing_id,
             "members": list(members),
+            "at": stored_instant(now),
             "taken": False,
         }
         await insert_missing(self.contributions.collection, [document])

@@ -15,7 +15,13 @@ from contracts.feedback import Session
 from contracts.profiles import Side
 from contracts.text import SEVERAL_LINES
 from services.feedback.domain.advice import advice_for
-from services.feedback.domain.anonymous_statistics import FIRST_MEETING, MET_EARLY, Cell, parse_change_cell
+from services.feedback.domain.anonymous_statistics import (
+    FIRST_MEETING,
+    MET_EARLY,
+    Cell,
+    ChangeBand,
+    parse_change_cell,
+)
 from services.feedback.domain.calls import contact_of_call
 from services.feedback.domain.care_facts import (
     CareState,
@@ -197,7 +203,11 @@ class CallView(BaseModel):
 
 
 class StatisticView(BaseModel):
-    """A released statistic: ``n`` values of ``asked`` possible ones. In ``mean_change`` more is better."""
+    """A released statistic: of ``n`` check-ins or pairings, of ``asked`` possible ones.
+
+    ``change``: how the answers moved, in bands; None while fewer than k people could say. A mean would tell more than
+    a band: with equal answers, the answer of each.
+    """
 
     name: str
     n: int
@@ -207,7 +217,7 @@ class StatisticView(BaseModel):
     side: Side | None = None
     statement: str | None = None
     until: str | None = None
-    mean_change: float | None = None
+    change: ChangeBand | None = None
     share: float | None = None
     median_days: int | None = None
     p90_days: int | None = None
@@ -219,7 +229,7 @@ class StatisticView(BaseModel):
         if parts is not None:
             item, milestone, side = parts
             text = questions.by_id[item].text(language)
-            own = {"side": side, "statement": text, "until": milestone, "mean_change": _rounded(cell.mean)}
+            own = {"side": side, "statement": text, "until": milestone, "change": cell.change_band}
         elif cell.name == MET_EARLY:
             own = {"share": _rounded(cell.mean)}
         elif cell.name == FIRST_MEETING:

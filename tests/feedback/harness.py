@@ -129,10 +129,9 @@ class FeedbackHarness(Asking):
 
     async def settled(self) -> None:
         async def is_idle() -> bool:
-            followups = self.feedback.followups
-            return not await followups.count({"due": {"$lte": self.now()}}) and not await followups.count(
-                {"lease": {"$ne": None}}
-            )
+            open_work = {"$or": [{"due": {"$lte": self.now()}}, {"lease": {"$ne": None}}]}
+            followups, cells = self.feedback.followups, self.feedback.cells
+            return not await followups.count(open_work) and not await cells.count(open_work)
 
         await until(is_idle)
 

@@ -1,7 +1,7 @@
 """Feedback on real servers, over HTTP and Kafka: actions of members, published events, and privacy."""
 
 import itertools
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from contracts.feedback import CHECKINS, FEEDBACK, OUTCOMES, PARTNER_CHANGES
@@ -129,7 +129,7 @@ class TestProgramme:
         assert (await company.get("coordinator:boss:p1", "/programmes/p1/care"))["items"] == []
         assert (await company.ask("coordinator:c:p2", "GET", "/programmes/p1/care")).status_code == 403
 
-    async def test_a_statistic_is_released_in_batches_of_five_people(
+    async def test_a_statistic_is_released_by_weeks_and_five_people(
         self,
         company: FeedbackHarness,
     ) -> None:
@@ -146,18 +146,20 @@ class TestProgramme:
             report = await company.get("coordinator:c:p1", "/programmes/p1/report")
             return next((item for item in report["figures"] if item["name"] == "1:day_30:junior"), None)
 
-        counts = []
         for n, id in enumerate(pairs):
-            answer = 3 if n % 5 == 0 else 4
+            answer = None if n == 4 else 4
             await company.do(f"member:j{n}", "PUT", f"/pairings/{id}/checkins/day_30", {"answers": {"1": answer}})
-            statistic = await figure()
-            counts.append(statistic["n"] if statistic else 0)
-        assert counts == [0, 0, 0, 0, 5, 5, 5, 5, 5, 10]
+            assert await figure() is None, "the moment of an answer shows nothing"
+            if n == 3:
+                await company.pass_time(7)
+                assert await figure() is None, "too few people"
+        await company.pass_time(7)
         last = await figure()
         assert last is not None
-        assert (last["mean_change"], last["asked"], last["response_rate"]) == (1.8, 10, 1.0)
+        assert (last["change"], last["n"], last["asked"], last["response_rate"]) == ("much_better", 10, 10, 1.0)
+        assert datetime.fromisoformat(last["released_at"]).weekday() == 0
         report = await company.get("admin", "/programmes/p1/report")
-        assert report["funnel"]["met"] == report["funnel"]["active"] == report["funnel"]["formed"] == 10
+        assert report["funnel"]["met"] == report["funnel"]["formed"] == 10
         by_name = {item["name"]: item for item in report["figures"]}
         assert by_name["met_by_day_30"]["share"] == 1.0
         assert by_name["days_to_first_meeting"]["median_days"] == 0

@@ -1,13 +1,18 @@
 """Statistics over many people that reveal nothing about one person.
 
-A *cell* is one statistic of one programme. Values enter it in batches, each from at least k different people who do not
-all say the same. A released cell changes by whole batches only. So a comparison of two releases shows no group smaller
-than k, and nobody's answer for certain. No two cells hold the same answers, and there are no totals over cells. Nothing
-is ever taken out again: a merged value identifies nobody. k is the programme's ``min_group``, never below ``MIN_K``.
+A *cell* is one statistic of one programme. Values enter it in batches, each from at least k different people. A cell
+changes by whole batches only, and at fixed times: in the first moment of a week. Whether a batch enters depends on who
+has answered, never on what they said: "cannot say" counts like every answer. So neither a comparison of two releases
+nor the moment of one tells of a single person. What rests on answers is shown in bands. None of them comes from equal
+answers alone, so a band is nobody's answer for certain. No two cells hold the same answers, and there are no totals
+over cells. Nothing is ever taken out again: a merged value identifies nobody. k is the programme's ``min_group``, never
+below ``MIN_K``.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from statistics import fmean
+from typing import Literal
 
 from pydantic import Field
 
@@ -27,16 +32,28 @@ MET_EARLY = "met_by_day_30"
 FIRST_MEETING = "days_to_first_meeting"
 
 
+ChangeBand = Literal["much_better", "better", "about_the_same", "worse", "much_worse"]
+_BANDS: Sequence[tuple[float, ChangeBand]] = (
+    (0.75, "much_better"),
+    (0.25, "better"),
+    (-0.25, "about_the_same"),
+    (-0.75, "worse"),
+    (-4.0, "much_worse"),
+)
+"""From which mean change, on the scale of five answers, a band begins. Each covers many combinations of answers."""
+
+
 class Cell(FrozenModel):
     """One statistic: how often each value occurred.
 
-    ``taking``: the ids of the contributions in the batch that is being merged. ``asked``: how many values there could
-    be.
+    ``taking``: the ids of the contributions in the batch that is being merged. ``counted``: the contributions merged so
+    far, also those without a value. ``asked``: how many there could be. ``due``: when the next batch may enter.
     """
 
     programme_id: str
     name: str
     values: dict[int, int] = Field(default_factory=dict)
+    counted: int = 0
     asked: int = 0
     batches: int = 0
     released_at: Instant | None = None
@@ -46,6 +63,11 @@ class Cell(FrozenModel):
 
     @property
     def n(self) -> int:
+        """The merged contributions. A cell of the former version counted only those with a value."""
+        return max(self.counted, self._known)
+
+    @property
+    def _known(self) -> int:
         return sum(self.values.values())
 
     @property
@@ -57,17 +79,25 @@ class Cell(FrozenModel):
         count = 0
         for value in sorted(self.values):
             count += self.values[value]
-            if count >= share * self.n:
+            if count >= share * self._known:
                 return value
         return None
 
+    @property
+    def change_band(self) -> ChangeBand | None:
+        """The band of the mean change. None while fewer than ``MIN_K`` contributions have a value."""
+        mean = self.mean
+        if mean is None or self._known < MIN_K:
+            return None
+        return next(band for begin, band in _BANDS if mean >= begin)
+
 
 class Contribution(FrozenModel):
-    """One value that waits for others. ``members`` are the people it is about."""
+    """One value that waits for others; None if the person cannot say. ``members`` are the people it is about."""
 
     id: str
     members: tuple[str, ...]
-    value: int
+    value: int | None
 
 
 Decision = tuple[Cell, Sequence[OutgoingEvent]]
@@ -90,44 +120,56 @@ def milestone_rank(milestone: str) -> int:
     return END_RANK if milestone == "end" else int(milestone.removeprefix("day_"))
 
 
-def can_be_released(name: str, contributions: Sequence[Contribution], k: int) -> bool:
-    """Whether the contributions come from at least k different people, and do not all say the same.
+def next_release(now: datetime) -> datetime:
+    """The first moment of the next week (Monday, UTC), the same for all cells."""
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today + timedelta(days=7 - today.weekday())
 
-    Equal answers would tell the answer of each of these people. The other cells hold facts, which are public.
-    """
+
+def schedule_release(cell: Cell | None, programme_id: str, name: str, now: datetime) -> Decision | None:
+    """Plan the next release; None if one is planned already."""
+    if cell is not None and cell.due is not None:
+        return None
+    before = cell or Cell(programme_id=programme_id, name=name)
+    return before.model_copy(update={"due": next_release(now)}), []
+
+
+def can_be_released(contributions: Sequence[Contribution], k: int) -> bool:
+    """Whether the contributions come from at least k different people, whatever they said."""
     people = {member for contribution in contributions for member in contribution.members}
-    values = {contribution.value for contribution in contributions}
-    return len(people) >= max(k, MIN_K) and (len(values) > 1 or parse_change_cell(name) is None)
+    return len(people) >= max(k, MIN_K)
 
 
-def merge_batch(
+def release_batch(
     cell: Cell | None,
-    programme_id: str,
-    name: str,
+    due: datetime,
     contributions: Sequence[Contribution],
     k: int,
     possible_values: int,
-    batches: int,
     moment: Moment,
 ) -> Decision | None:
-    """Merge all waiting contributions into the cell if they come from enough people.
+    """Merge all waiting contributions into the cell if they come from enough people, and plan the next release.
 
-    ``batches`` is the number of merged batches that the caller saw. ``possible_values`` is how many values there could
-    be. Returns None when there are too few people, or all answers are equal. It returns None too when another batch
-    came first, or when the contributions of the last batch are not marked yet.
+    ``due``: the release that the caller saw. ``possible_values``: how many contributions there could be. Returns None
+    when this release is over, or while the contributions of the last batch are not marked yet.
     """
-    before = cell or Cell(programme_id=programme_id, name=name)
-    if before.batches != batches or before.taking or not can_be_released(name, contributions, k):
+    if cell is None or cell.due != due or cell.taking:
         return None
-    values = dict(before.values)
+    planned = cell.model_copy(update={"due": next_release(moment.now)})
+    if not can_be_released(contributions, k):
+        return planned, []
+    values = dict(cell.values)
     for contribution in contributions:
-        values[contribution.value] = values.get(contribution.value, 0) + 1
-    return before.model_copy(
+        if contribution.value is not None:
+            values[contribution.value] = values.get(contribution.value, 0) + 1
+    counted = cell.n + len(contributions)
+    return planned.model_copy(
         update={
             "values": values,
-            "asked": max(possible_values, sum(values.values())),
-            "batches": batches + 1,
-            "released_at": moment.now,
+            "counted": counted,
+            "asked": max(possible_values, counted),
+            "batches": cell.batches + 1,
+            "released_at": due,
             "taking": tuple(contribution.id for contribution in contributions),
             "lease": moment.recorded_at,
         }
