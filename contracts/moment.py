@@ -1,7 +1,7 @@
-"""The two times of one decision."""
+"""The two times of one decision, and the weeks of figures that show nothing of a single moment."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 
 @dataclass(frozen=True)
@@ -14,3 +14,9 @@ class Moment:
 
     now: datetime
     recorded_at: datetime
+
+
+def next_week(now: datetime) -> datetime:
+    """The first moment of the next week: Monday, 00:00 UTC. Figures about people change at this time alone."""
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today + timedelta(days=7 - today.weekday())

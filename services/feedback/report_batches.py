@@ -132,8 +132,8 @@ async def _add_contribution(
 
 async def _waiting_contributions(cell: str, before: datetime, feedback: Feedback) -> list[Contribution]:
     """What came before the moment, or in the former version. "Cannot say" and deleted answers have no value."""
-    found = feedback.contributions.find({"cell": cell, "taken": False})
-    documents = [document async for document in found if document.get("at", "") < iso(before)]
+    waiting = feedback.contributions.find({"cell": cell, "taken": False})
+    documents = [document async for document in waiting if document.get("at", "") < iso(before)]
     followups = await feedback.followups.get_many([document["pairing_id"] for document in documents])
     return [
         Contribution(

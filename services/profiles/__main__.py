@@ -12,6 +12,7 @@ from contracts.programmes import ProgrammeChanged
 from services.profiles import due_work, import_routes, import_runner, import_watch, routes
 from services.profiles.domain.imports import HrImport
 from services.profiles.domain.person import Person, public_contact, public_profile
+from services.profiles.domain.unknown_topics import UnknownTopics
 from services.profiles.handlers import registry
 from services.profiles.settings import ProfilesSettings
 from services.profiles.store import (
@@ -43,6 +44,7 @@ def build(chassis: Chassis, settings: ProfilesSettings | None = None) -> Service
         keys=keys,
         uploads=Uploads(chassis.documents("uploads", UPLOAD_INDEXES)),
         import_errors=chassis.documents("import_errors", IMPORT_ERROR_INDEXES),
+        unknown_topics=chassis.aggregates("unknown_topics", UnknownTopics),
         clock=chassis.clock,
         settings=settings or load_section(ProfilesSettings),
     )
@@ -54,10 +56,12 @@ def build(chassis: Chassis, settings: ProfilesSettings | None = None) -> Service
         sweeps=[
             Sweep(profiles.persons, partial(due_work.end_employment, profiles=profiles), on="due"),
             Sweep(profiles.persons, partial(due_work.forget_erased_person, profiles=profiles), on="lease"),
+            Sweep(profiles.unknown_topics, partial(due_work.list_unknown_topics, profiles=profiles), on="due"),
             Sweep(profiles.imports, partial(import_runner.drive_import, profiles=profiles), on="lease"),
         ],
         background=[
             partial(due_work.resolve_topics_again, profiles),
+            partial(due_work.plan_unknown_topics, profiles),
             partial(import_watch.watch_imports, profiles, chassis.health),
         ],
     )

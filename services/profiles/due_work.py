@@ -1,4 +1,4 @@
-"""Work that follows a save of a person, at the times stored in the person's own document."""
+"""Work that follows a save, at the times stored in the document of a person or of the weekly list of topics."""
 
 from datetime import timedelta
 
@@ -15,8 +15,9 @@ from services.profiles.domain.person import (
     refresh_person,
     remove_mentions,
 )
+from services.profiles.domain.unknown_topics import UnknownTopics, make_list, plan_list
 from services.profiles.import_runner import finish_import
-from services.profiles.store import LIVING, Profiles
+from services.profiles.store import LIVING, UNKNOWN_TOPICS_ID, Profiles
 
 IMPORT_WAIT = timedelta(seconds=1)
 
@@ -97,3 +98,19 @@ async def resolve_topics_again(profiles: Profiles) -> None:
                 Op(f"taxonomy/{stored.version}"),
                 lambda person: refresh_person(person, programmes, now),
             )
+
+
+async def plan_unknown_topics(profiles: Profiles) -> None:
+    """At the first start of the service: begin the weekly list for coordinators."""
+    now = profiles.clock.now()
+    await profiles.unknown_topics.update(UNKNOWN_TOPICS_ID, Op("plan"), lambda current: plan_list(current, now))
+
+
+async def list_unknown_topics(stored: Stored[UnknownTopics], profiles: Profiles) -> None:
+    """Make the list of a new week. Called by a ``Sweep``."""
+    due, now = stored.state.due, profiles.clock.now()
+    if due is None:
+        return
+    people = await profiles.count_unknown_topics()
+    op = Op(f"week/{stored_instant(due)}")
+    await profiles.unknown_topics.update(stored.id, op, lambda current: make_list(current, due, people, now))

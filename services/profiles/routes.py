@@ -3,7 +3,6 @@
 A member reaches only their own data. In a path, ``me`` stands for the caller's own member id.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
@@ -24,8 +23,9 @@ from services.profiles.domain.enrolment import Invitation, ParticipationWish, Pr
 from services.profiles.domain.hr_record import ContactWishes, Entered, ExternalId, external_ref
 from services.profiles.domain.person import MAX_ABSENCES, MAX_AVOIDED, Person
 from services.profiles.domain.style import STATEMENT_TEXTS, Statement, StatementAnswers
+from services.profiles.domain.unknown_topics import rank_topics
 from services.profiles.permissions import find_coordinated
-from services.profiles.store import LIVING, Profiles, build_member_filter, build_participant_filter
+from services.profiles.store import UNKNOWN_TOPICS_ID, Profiles, build_member_filter, build_participant_filter
 from services.profiles.views import (
     ErasureView,
     InvitationView,
@@ -34,9 +34,6 @@ from services.profiles.views import (
     TopicView,
     UnknownTopicView,
 )
-
-MIN_PEOPLE_SHOWN = 5  # people; words that fewer people wrote could reveal who they are, so only an admin sees them
-MAX_UNKNOWN_TOPICS = 1000  # items; enough to see what the taxonomy lacks
 
 router = APIRouter()
 
@@ -360,12 +357,13 @@ async def search_topics(query: Annotated[str, Query(max_length=80)] = "") -> Pag
 async def list_unknown_topics(
     profiles: ProfilesContext, principal: Annotated[Principal, allow("coordinator", "admin")]
 ) -> Page[UnknownTopicView]:
-    """The texts that people entered and the taxonomy does not know, most frequent first."""
-    people_by_text: Counter[str] = Counter()
-    async for stored in profiles.persons.find({**LIVING, "topics.unknown": {"$ne": []}}):
-        people_by_text.update(set(stored.state.topics.unknown))
-    min_people = 1 if "admin" in principal.roles else MIN_PEOPLE_SHOWN
-    most_frequent = people_by_text.most_common(MAX_UNKNOWN_TOPICS)
-    return Page(
-        items=[UnknownTopicView(words=text, people=count) for text, count in most_frequent if count >= min_people]
-    )
+    """The texts that people entered and the taxonomy does not know, most frequent first.
+
+    An admin sees all of them at once. A coordinator sees those of at least five people, in a list made once a week.
+    """
+    if "admin" in principal.roles:
+        topics = rank_topics(await profiles.count_unknown_topics(), 1)
+    else:
+        released = await profiles.unknown_topics.get(UNKNOWN_TOPICS_ID)
+        topics = released.state.items if released is not None else ()
+    return Page(items=[UnknownTopicView(words=topic.words, people=topic.people) for topic in topics])

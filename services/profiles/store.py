@@ -2,6 +2,7 @@
 
 import hmac
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +19,7 @@ from services.profiles.domain.access_policy import TAKING_PART
 from services.profiles.domain.hr_record import ExternalId
 from services.profiles.domain.imports import HrImport, ImportKind
 from services.profiles.domain.person import Person
+from services.profiles.domain.unknown_topics import UnknownTopics
 from services.profiles.settings import ProfilesSettings
 
 MENTIONING_FIELDS = ("place.manager", "place.line", "place.evaluators", "avoid", "contact.delegates")
@@ -31,6 +33,7 @@ IMPORT_ERROR_INDEXES: list[Index] = [("import_id", "_id")]
 UPLOAD_INDEXES: list[Index] = [("upload_id",), ("at",)]
 PAIRING_INDEXES: list[Index] = [("state",)]
 RUNNING_STATES = ("formed", "chartered", "paused")
+UNKNOWN_TOPICS_ID = "unknown"  # of the only list
 LIVING: Mapping[str, Any] = {"hr": {"$ne": None}}
 
 
@@ -169,6 +172,7 @@ class Profiles:
     keys: ExternalIdKeys
     uploads: Uploads
     import_errors: Documents
+    unknown_topics: Aggregates[UnknownTopics]
     clock: Clock
     settings: ProfilesSettings
 
@@ -188,6 +192,13 @@ class Profiles:
         if kind is not None:  # imports of a former version have no kind: they are files of people
             filter["kind"] = kind if kind != "people" else {"$in": [kind, None]}
         return [stored async for stored in self.imports.find(filter)]
+
+    async def count_unknown_topics(self) -> Mapping[str, int]:
+        """The number of people by each text that they entered and the taxonomy does not know."""
+        people: Counter[str] = Counter()
+        async for stored in self.persons.find({**LIVING, "topics.unknown": {"$ne": []}}):
+            people.update(set(stored.state.topics.unknown))
+        return people
 
     async def find_mentioning(self, member_id: str) -> list[Stored[Person]]:
         """The people whose record names this member."""

@@ -5,13 +5,12 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.moment import Moment
+from contracts.moment import Moment, next_week
 from services.feedback.domain.anonymous_statistics import (
     Cell,
     Contribution,
     can_be_released,
     mark_batch_taken,
-    next_release,
     release_batch,
     schedule_release,
 )
@@ -77,8 +76,8 @@ def planned() -> Cell:
     return decision[0]
 
 
-def release(cell: Cell, waiting: list[Contribution], k: int = 5, asked: int = 0) -> Cell:
-    decision = release_batch(cell, MONDAY, waiting, k, asked, Moment(now=MONDAY, recorded_at=MONDAY))
+def release(cell: Cell, waiting: list[Contribution], k: int = 5, possible: int = 0) -> Cell:
+    decision = release_batch(cell, MONDAY, waiting, k, possible, Moment(now=MONDAY, recorded_at=MONDAY))
     assert decision is not None
     return decision[0]
 
@@ -108,7 +107,7 @@ class TestBatch:
 
     @given(st.datetimes(timezones=st.timezones()))
     def test_releases_are_at_the_same_time_for_everybody(self, now: datetime) -> None:
-        release_at = next_release(now)
+        release_at = next_week(now)
         assert (release_at.weekday(), release_at.hour, release_at.minute) == (0, 0, 0)
         assert timedelta(0) < release_at - now <= timedelta(days=7)
 
@@ -124,7 +123,7 @@ class TestBatch:
         assert Cell(programme_id="p1", name="x", values={4: 5}, counted=9).change_band == "much_better"
 
     def test_is_released_once_by_concurrent_callers(self) -> None:
-        cell = release(planned(), five(), asked=9)
+        cell = release(planned(), five(), possible=9)
         moment = Moment(now=MONDAY, recorded_at=MONDAY)
         assert (cell.n, cell.mean, cell.asked, cell.lease, cell.released_at) == (5, 1.0, 9, MONDAY, MONDAY)
         assert release_batch(cell, MONDAY, five(5), 5, 9, moment) is None, "this release is over"
@@ -133,12 +132,12 @@ class TestBatch:
         assert mark_batch_taken(cell, ("something else",)) is None
         done = mark_batch_taken(again, cell.taking)
         assert done is not None
-        second = release(done[0], five(5), asked=9)
+        second = release(done[0], five(5), possible=9)
         assert (second.n, second.quantile(0.5), second.quantile(0.9)) == (10, 1, 3)
 
     def test_cell_of_the_former_version_counts_its_values(self) -> None:
         former = Cell.model_validate({"programme_id": "p1", "name": "x", "values": {"1": 6}, "asked": 8, "batches": 1})
         planned_again = schedule_release(former, "p1", "x", NOW)
         assert planned_again is not None
-        after = release(planned_again[0], five(), asked=12)
+        after = release(planned_again[0], five(), possible=12)
         assert (former.n, after.n, after.batches) == (6, 11, 2)

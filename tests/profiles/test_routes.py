@@ -5,6 +5,8 @@ import pytest
 
 from chassis.messaging.subscriptions import ReceivedEvent
 from contracts.envelope import Envelope
+from contracts.moment import next_week
+from services.profiles import due_work
 from services.profiles.domain.person import Person
 from services.profiles.handlers import when_a_programme_changes_see_who_is_ready
 from tests.profiles.conftest import ProfilesHarness, programme
@@ -234,3 +236,22 @@ class TestTopicEndpoints:
         async with harness.client("admin") as admin, harness.client("coordinator", programmes=("p1",)) as coordinator:
             assert (await admin.get("/topics/unknown")).json()["items"] == [{"words": "llamas", "people": 1}]
             assert (await coordinator.get("/topics/unknown")).json()["items"] == []
+
+    async def test_unknown_topics_of_five_are_listed_once_a_week(
+        self, harness: ProfilesHarness, people: dict[str, Person]
+    ) -> None:
+        """The moment in which the fifth person enters a word shows nothing."""
+        rows = "".join(f"x{n},Al {n},halden,it,{n + 1},,,\n" for n in range(6))
+        await harness.import_file(FILE.splitlines()[0] + "\n" + rows)
+        await due_work.plan_unknown_topics(harness.profiles)
+        async with harness.client("coordinator", programmes=("p1",)) as coordinator:
+            for n in range(6):
+                member = (await harness.member(f"x{n}")).member_id
+                async with harness.client("member", member=member) as me:
+                    await me.put("/members/me/entered", json={"seeks": [{"topic": "llamas"}]})
+                await harness.sweep()
+                assert (await coordinator.get("/topics/unknown")).json()["items"] == []
+            [planned] = [stored async for stored in harness.profiles.unknown_topics.find({})]
+            assert planned.state.due == next_week(harness.chassis.clock.now())
+            await due_work.list_unknown_topics(planned, harness.profiles)
+            assert (await coordinator.get("/topics/unknown")).json()["items"] == [{"words": "llamas", "people": 5}]

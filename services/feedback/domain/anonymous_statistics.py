@@ -10,7 +10,7 @@ below ``MIN_K``.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from statistics import fmean
 from typing import Literal
 
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
-from contracts.moment import Moment
+from contracts.moment import Moment, next_week
 from contracts.profiles import Side
 
 MIN_K = 5  # people; a programme may ask for more
@@ -64,10 +64,10 @@ class Cell(FrozenModel):
     @property
     def n(self) -> int:
         """The merged contributions. A cell of the former version counted only those with a value."""
-        return max(self.counted, self._known)
+        return max(self.counted, self._with_value)
 
     @property
-    def _known(self) -> int:
+    def _with_value(self) -> int:
         return sum(self.values.values())
 
     @property
@@ -79,7 +79,7 @@ class Cell(FrozenModel):
         count = 0
         for value in sorted(self.values):
             count += self.values[value]
-            if count >= share * self._known:
+            if count >= share * self._with_value:
                 return value
         return None
 
@@ -87,7 +87,7 @@ class Cell(FrozenModel):
     def change_band(self) -> ChangeBand | None:
         """The band of the mean change. None while fewer than ``MIN_K`` contributions have a value."""
         mean = self.mean
-        if mean is None or self._known < MIN_K:
+        if mean is None or self._with_value < MIN_K:
             return None
         return next(band for begin, band in _BANDS if mean >= begin)
 
@@ -120,18 +120,12 @@ def milestone_rank(milestone: str) -> int:
     return END_RANK if milestone == "end" else int(milestone.removeprefix("day_"))
 
 
-def next_release(now: datetime) -> datetime:
-    """The first moment of the next week (Monday, UTC), the same for all cells."""
-    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return today + timedelta(days=7 - today.weekday())
-
-
 def schedule_release(cell: Cell | None, programme_id: str, name: str, now: datetime) -> Decision | None:
     """Plan the next release; None if one is planned already."""
     if cell is not None and cell.due is not None:
         return None
     before = cell or Cell(programme_id=programme_id, name=name)
-    return before.model_copy(update={"due": next_release(now)}), []
+    return before.model_copy(update={"due": next_week(now)}), []
 
 
 def can_be_released(contributions: Sequence[Contribution], k: int) -> bool:
@@ -155,7 +149,7 @@ def release_batch(
     """
     if cell is None or cell.due != due or cell.taking:
         return None
-    planned = cell.model_copy(update={"due": next_release(moment.now)})
+    planned = cell.model_copy(update={"due": next_week(moment.now)})
     if not can_be_released(contributions, k):
         return planned, []
     values = dict(cell.values)
