@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from contracts import feedback, notifications, pairings, privacy, profiles, programmes
+from contracts import feedback, notifications, pairings, privacy, profiles, programmes, requests, unmatched
 from contracts.catalogue import FORMER_TOPICS, SERVICES, TOPICS
 from contracts.envelope import Topic, dead_letters_of, retries_of
 
@@ -35,6 +35,8 @@ SUBSCRIPTIONS: Mapping[str, tuple[Topic, ...]] = {
         programmes.ROUNDS,
         pairings.PAIRINGS,
         pairings.ANSWERS,
+        requests.REQUESTS,
+        unmatched.UNMATCHED,
         feedback.FEEDBACK,
         feedback.CHECKINS,
         privacy.ERASURE_REQUESTS,

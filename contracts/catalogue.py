@@ -1,6 +1,6 @@
 """The catalogue: every service, every topic and every event type."""
 
-from contracts import feedback, notifications, pairings, privacy, profiles, programmes
+from contracts import feedback, notifications, pairings, privacy, profiles, programmes, requests, unmatched
 from contracts.envelope import EventData, Topic, dead_letters_of, retries_of
 from contracts.services import SERVICES as _SERVICES
 
@@ -14,6 +14,8 @@ TOPICS: tuple[Topic, ...] = (
     pairings.PAIRINGS,
     pairings.PAIRING_STATES,
     pairings.ANSWERS,
+    requests.REQUESTS,
+    unmatched.UNMATCHED,
     feedback.FEEDBACK,
     feedback.CHECKINS,
     feedback.PARTNER_CHANGES,
@@ -46,6 +48,11 @@ EVENTS: tuple[type[EventData], ...] = (
     pairings.PairingEnded,
     pairings.PairingState,
     pairings.AnswerGiven,
+    requests.RequestOpened,
+    requests.RequestAccepted,
+    requests.RequestLapsed,
+    requests.RequestWithdrawn,
+    unmatched.MemberUnmatched,
     feedback.SessionScheduled,
     feedback.SessionHeld,
     feedback.SessionCancelled,

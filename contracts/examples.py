@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from contracts import feedback, notifications, pairings, privacy, profiles, programmes
+from contracts import feedback, notifications, pairings, privacy, profiles, programmes, requests, unmatched
 from contracts.catalogue import EVENTS
 from contracts.envelope import Envelope, EventData, source_of
 
@@ -97,6 +97,20 @@ def _round(state: str) -> dict[str, Any]:
     }
 
 
+def _request(state: str) -> dict[str, Any]:
+    return {
+        "request_id": "0195a1c4-0000-7000-8000-00000001600d",
+        "programme_id": "listening-upwards",
+        "state": state,
+        "asker": _JUNIOR,
+        "asked": _SENIOR,
+        "asker_side": "junior",
+        "answer_by": _NOW + timedelta(days=10),
+        "happened_at": _NOW,
+        "recorded_at": _NOW,
+    }
+
+
 def _profile() -> dict[str, Any]:
     return {
         "member_id": _JUNIOR,
@@ -171,6 +185,17 @@ def _rows() -> dict[type[EventData], dict[str, Any]]:
         pairings.PairingEnded: _formed("ended", "chartered", **ended),
         pairings.PairingState: _formed("ended", "chartered", **ended),
         pairings.AnswerGiven: {**answer, "reason": "no_time", **at},
+        requests.RequestOpened: _request("open"),
+        requests.RequestAccepted: _request("accepted"),
+        requests.RequestLapsed: _request("lapsed"),
+        requests.RequestWithdrawn: _request("withdrawn"),
+        unmatched.MemberUnmatched: {
+            "member_id": _JUNIOR,
+            "programme_id": "listening-upwards",
+            "round_id": _ROUND,
+            "code": "no_common_time",
+            **at,
+        },
         feedback.SessionScheduled: _session("scheduled"),
         feedback.SessionHeld: _session("held"),
         feedback.SessionCancelled: _session("cancelled"),

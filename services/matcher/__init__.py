@@ -8,5 +8,5 @@ Handles: ``profile.changed`` (and its tombstone), ``erasure.requested``, ``sessi
 events that close a phase. Every replica reads ``programme.changed``, ``profile.changed`` and ``pairing.state`` whole,
 into its ``PartnerReplica``.
 Publishes: ``programme.changed``, ``round.computed``, ``round.published``, all events of ``pairings.v1``,
-``pairing.state``, ``answer.given``, ``erasure.completed``.
+``pairing.state``, ``answer.given``, ``request.*``, ``member.unmatched``, ``erasure.completed``.
 """

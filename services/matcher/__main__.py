@@ -8,7 +8,9 @@ from contracts.pairings import ANSWERS, PAIRING_STATES, PAIRINGS
 from contracts.privacy import erasure_completions_of
 from contracts.profiles import ProfileChanged
 from contracts.programmes import PROGRAMMES, ROUNDS
+from contracts.requests import REQUESTS
 from contracts.taxonomy import load
+from contracts.unmatched import UNMATCHED
 from services.matcher import erasure
 from services.matcher.background_tasks import BackgroundTasks
 from services.matcher.context import MEMBER_INDEXES, Matcher
@@ -78,7 +80,16 @@ def build(chassis: Chassis) -> ServiceDefinition[Matcher]:
         context=matcher,
         handlers=registry,
         routers=ROUTERS,
-        publishes=[PROGRAMMES, ROUNDS, PAIRINGS, PAIRING_STATES, ANSWERS, erasure_completions_of("matcher")],
+        publishes=[
+            PROGRAMMES,
+            ROUNDS,
+            PAIRINGS,
+            PAIRING_STATES,
+            ANSWERS,
+            REQUESTS,
+            UNMATCHED,
+            erasure_completions_of("matcher"),
+        ],
         sweeps=[
             Sweep(matcher.pairings, partial(deadlines.when_a_pairing_is_due, matcher=matcher), on="due"),
             Sweep(matcher.pairings, partial(reservation.when_a_reservation_expires, matcher=matcher), on="lease"),

@@ -3,6 +3,6 @@
 Owns: notifications and the inbox; each recipient's preferences and weekly slots; how each member is reached, as the
 member and HR said; erasures in this service.
 Subscribes to: ``contact.changed``, ``programme.changed``, ``round.computed``, ``pairing.*``, ``answer.given``,
-``session.*``, ``checkin.*``, ``contact.needed``, ``erasure.requested``.
+``request.*``, ``member.unmatched``, ``session.*``, ``checkin.*``, ``contact.needed``, ``erasure.requested``.
 Publishes: ``notification.sent``, ``notification.failed``, ``notification.suppressed``, ``erasure.completed``.
 """

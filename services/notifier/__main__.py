@@ -12,6 +12,7 @@ from contracts.pairings import PairingEvent
 from contracts.privacy import erasure_completions_of
 from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged
+from contracts.requests import RequestEvent
 from services.notifier import routes
 from services.notifier.create import retry_postponed
 from services.notifier.domain.early_events import PostponedEvent
@@ -22,7 +23,7 @@ from services.notifier.mail import Mailer
 from services.notifier.rendering import load_languages
 from services.notifier.sending import send_due_notification
 from services.notifier.settings import MailSettings
-from services.notifier.store import CONTACT_INDEXES, NOTIFICATION_INDEXES, PAIRING_INDEXES, Notifier
+from services.notifier.store import CONTACT_INDEXES, NOTIFICATION_INDEXES, PAIRING_INDEXES, REQUEST_INDEXES, Notifier
 
 PORT = 8103
 
@@ -34,6 +35,7 @@ def build(chassis: Chassis) -> ServiceDefinition[Notifier]:
         contacts=chassis.projection("contacts", ContactChanged, CONTACT_INDEXES),
         programmes=chassis.projection("programmes", ProgrammeChanged),
         pairings=chassis.projection("pairings", PairingEvent, PAIRING_INDEXES),
+        requests=chassis.projection("requests", RequestEvent, REQUEST_INDEXES),
         feedback=chassis.projection("feedback", FeedbackEvent),
         done=chassis.documents("done"),
         notifications=chassis.aggregates("notifications", Notification, indexes=NOTIFICATION_INDEXES),

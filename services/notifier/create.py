@@ -15,6 +15,8 @@ from contracts.feedback import CheckinDue, ContactNeeded, FeedbackEvent, Session
 from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged, ProgrammeSettings, RoundComputed
+from contracts.requests import RequestEvent
+from contracts.unmatched import MemberUnmatched
 from services.notifier.domain.early_events import PostponedEvent, postpone, record_retry
 from services.notifier.domain.notification import Notification, NotificationDetails, open_notification
 from services.notifier.domain.notification_schedule import (
@@ -27,7 +29,8 @@ from services.notifier.domain.notification_schedule import (
 from services.notifier.erasure import erase_notifications
 from services.notifier.store import Notifier
 
-NotifiableEvent = PairingEvent | FeedbackEvent | RoundComputed
+EventWithoutPairing = RoundComputed | RequestEvent | MemberUnmatched
+NotifiableEvent = PairingEvent | FeedbackEvent | EventWithoutPairing
 
 _NOTIFIABLE_EVENTS: Mapping[str, type[NotifiableEvent]] = {
     event_type.TYPE: event_type for event_type in event_types() if issubclass(event_type, NotifiableEvent)
@@ -78,7 +81,7 @@ async def create_notifications(envelope: Envelope, event: NotifiableEvent, notif
     """
     programme = await _programme_settings(event.programme_id, notifier)
     pairing = await _pairing_of(event, notifier)
-    if programme is None or (pairing is None and not isinstance(event, RoundComputed)):
+    if programme is None or (pairing is None and not isinstance(event, EventWithoutPairing)):
         return isinstance(event, FeedbackEvent) and await notifier.pairings.is_grave(event.pairing_id)
     notifications: list[Notification] = []
     for row in rows_for(type(event)):
@@ -224,7 +227,7 @@ async def _pairing_of(event: NotifiableEvent, notifier: Notifier) -> PairingEven
     """The pairing; None as well when an event of feedback arrives before the matcher's event about the pairing."""
     if isinstance(event, PairingEvent):
         return event
-    return None if isinstance(event, RoundComputed) else await notifier.pairings.get(event.pairing_id)
+    return None if isinstance(event, EventWithoutPairing) else await notifier.pairings.get(event.pairing_id)
 
 
 async def _audience(
@@ -239,6 +242,11 @@ async def _audience(
         coordinators = programme.coordinators if programme else ()
         details = _details(event, None)
         return [AudienceMember(id, details) for id in dict.fromkeys(coordinators) if id not in participants]
+    if isinstance(event, MemberUnmatched):
+        return [AudienceMember(event.member_id, _details(event, None))]
+    if isinstance(event, RequestEvent):
+        recipient = event.asked if row.audience == "who was asked" else event.asker
+        return [AudienceMember(recipient, _details(event, None))]
     assert pairing is not None
     if row.audience == "assistants":
         return await _assistants(event, pairing, notifier)
@@ -274,6 +282,10 @@ def _details(event: NotifiableEvent, side: str | None) -> NotificationDetails:
     details = NotificationDetails.model_validate({"programme_id": event.programme_id, "side": side})
     if isinstance(event, RoundComputed):
         return details.model_copy(update={"round_id": event.round_id})
+    if isinstance(event, MemberUnmatched):
+        return details.model_copy(update={"facts": (event.code,)})
+    if isinstance(event, RequestEvent):
+        return details.model_copy(update={"request_id": event.request_id, "answer_by": event.answer_by})
     changes: dict[str, object] = {"pairing_id": event.pairing_id}
     if isinstance(event, PairingEvent):
         changes |= {

@@ -8,13 +8,14 @@ from services.notifier.store import Notifier
 
 
 async def erase_member(member_id: str, slot: str, notifier: Notifier) -> None:
-    """Erase preferences and weekly slots, pairings, and every notification to the member or about their meetings.
+    """Erase preferences and weekly slots, pairings, requests, and notifications to the member or about their meetings.
 
     Raises the first error of a single notification; the sweep then tries again.
     """
     op = Op(f"forget/{slot}")
     await notifier.recipients.update(member_id, op, recipient.erase_recipient)
     await notifier.delete_pairings_of(member_id)
+    await notifier.delete_requests_of(member_id)
     await erase_notifications(member_id, slot, notifier)
 
 

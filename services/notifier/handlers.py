@@ -15,6 +15,7 @@ from contracts.pairings import PAIRINGS, AnswerGiven, PairingEvent
 from contracts.privacy import ErasureRequested
 from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged
+from contracts.requests import REQUESTS, RequestEvent
 from services.notifier.create import (
     NotifiableEvent,
     create_for_contact,
@@ -29,12 +30,15 @@ Handler = Callable[[ReceivedEvent[Any], Notifier], Awaitable[None]]
 
 PAIRING_EVENTS = tuple(event for event in EVENTS if event.TOPIC == PAIRINGS and issubclass(event, PairingEvent))
 FEEDBACK_EVENTS = tuple(event for event in EVENTS if event.TOPIC == FEEDBACK and issubclass(event, FeedbackEvent))
+REQUEST_EVENTS = tuple(event for event in EVENTS if event.TOPIC == REQUESTS and issubclass(event, RequestEvent))
 
 registry: HandlerRegistry[Notifier] = HandlerRegistry()
 registry.project(ContactChanged, lambda notifier: notifier.contacts)
 registry.project(ProgrammeChanged, lambda notifier: notifier.programmes)
 for _pairing_event in PAIRING_EVENTS:
     registry.project(_pairing_event, lambda notifier: notifier.pairings)
+for _request_event in REQUEST_EVENTS:
+    registry.project(_request_event, lambda notifier: notifier.requests)
 for _feedback_event in FEEDBACK_EVENTS:
     registry.project(_feedback_event, lambda notifier: notifier.feedback)
 
@@ -77,6 +81,13 @@ async def when_a_pairing_changes_remove_erased_members(event: ReceivedEvent[Pair
     members = [participant.member_id for participant in event.data.participants]
     for erased in await notifier.erasures.get_many(members):
         await notifier.delete_pairings_of(erased)
+
+
+@registry.on(*REQUEST_EVENTS)
+async def when_a_request_changes_remove_erased_members(event: ReceivedEvent[RequestEvent], notifier: Notifier) -> None:
+    """An event that was under way when the erasure began must not bring back who asked whom."""
+    for erased in await notifier.erasures.get_many([event.data.asker, event.data.asked]):
+        await notifier.delete_requests_of(erased)
 
 
 @registry.on(AnswerGiven)

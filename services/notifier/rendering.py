@@ -46,7 +46,8 @@ class DateFormats(BaseModel):
 
 
 class LanguageTemplates(BaseModel):
-    """One template file. ``messages`` are by purpose; ``facts`` are phrases by the code of a fact.
+    """One template file. ``messages`` are by purpose; ``facts`` are phrases by the code of a fact,
+    ``unmatched`` are sentences by the code that says why a member has no partner.
 
     ``partner`` stands for a name that is not known any more. ``no_link`` says where to go when there is no link.
     """
@@ -62,6 +63,7 @@ class LanguageTemplates(BaseModel):
     closing: str
     dates: DateFormats
     facts: dict[str, str]
+    unmatched: dict[str, str]
     messages: dict[str, MessageTemplate]
 
 
@@ -159,12 +161,14 @@ def _placeholder_values(
         "learns": _topic_names(context.pairing, lambda focus: focus.from_side != about.side),
         "shares": _topic_names(context.pairing, lambda focus: focus.from_side == about.side),
         "link": _link(base, "pairings", about.pairing_id) or language.no_link,
+        "request_link": _link(base, "requests", about.request_id) or language.no_link,
         "round_link": _link(base, "rounds", about.round_id) or language.no_link,
         "answer_by": _format_day(about.answer_by, zone, language) if about.answer_by else "",
         "meeting": _format_time(about.starts_at, zone, language) if about.starts_at else "",
         "planned_end": _format_day(planned_end, UTC, language) if planned_end else "",
         "end_kind": about.end_kind or "",
         "facts": [language.facts[fact] for fact in about.facts if fact in language.facts],
+        "why_unmatched": next((language.unmatched[code] for code in about.facts if code in language.unmatched), ""),
         "contact": context.programme.confidential_contact if context.programme else "",
     }
 

@@ -19,6 +19,7 @@ from contracts.moment import Moment
 from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged
 from contracts.programmes import Care, ProgrammeSettings
+from contracts.requests import RequestEvent
 from services.notifier.domain import notification as notifications
 from services.notifier.domain.notification import Deliver, DeliveryContext, Notification, Verdict
 from services.notifier.domain.notification_schedule import SendingFacts
@@ -74,11 +75,11 @@ async def send_due_notification(stored: Stored[Notification], notifier: Notifier
 async def _save(id: str, op: str, decide: Decide[Notification], notifier: Notifier) -> SaveResult[Notification]:
     """Save, and count a notification that this finished.
 
-    One that depends on a private fact is not counted: whether it was sent would tell the fact.
+    One that tells a private fact or act is not counted.
     """
     saved = await notifier.notifications.update(id, Op(op), decide)
     state, is_new = saved.state, saved.changed and not saved.repeated
-    if state is not None and state.is_finished and is_new and state.row.unless is None:
+    if state is not None and state.is_finished and is_new and state.row.is_counted:
         _ENDED.increment(purpose=state.purpose, channel=state.channel, state=state.state, reason=state.reason or "none")
     return saved
 
@@ -187,8 +188,15 @@ async def load_rendering_context(
     member_ids = [participant.member_id for participant in pairing.participants] if pairing else []
     partner_ids = [id for id in member_ids if id != notification.member_id]
     partner = await notifier.contacts.get(partner_ids[0]) if partner_ids and about.side else None
+    request = await _get(notifier.requests, about.request_id)
+    if request is not None:
+        partner = await notifier.contacts.get(_other_of(request, notification.member_id))
     assisted = await notifier.contacts.get(about.of_member) if about.of_member else None
     return RenderingContext(contact, partner, assisted, pairing if about.side else None, programme, notifier.link_base)
+
+
+def _other_of(request: RequestEvent, member_id: str | None) -> str:
+    return request.asker if request.asked == member_id else request.asked
 
 
 async def _load_input(notification: Notification, member_id: str, notifier: Notifier) -> DeliveryInput:
@@ -201,7 +209,7 @@ async def _load_input(notification: Notification, member_id: str, notifier: Noti
     )
     care = programme.settings.care if programme else Care()
     recipient = stored.state if stored else Recipient(member_id=member_id)
-    facts = replace(facts, is_unwanted=_is_unwanted(facts.pairing, contact))
+    facts = replace(facts, is_unwanted=_is_unwanted(facts, contact))
     context = DeliveryContext(
         contact=contact,
         is_erased=is_erased,
@@ -213,25 +221,29 @@ async def _load_input(notification: Notification, member_id: str, notifier: Noti
     return DeliveryInput(member_id, context, programme.settings if programme else None, care.messages_per_week)
 
 
-def _is_unwanted(pairing: PairingEvent | None, contact: ContactChanged | None) -> bool:
+def _is_unwanted(facts: SendingFacts, contact: ContactChanged | None) -> bool:
     """Whether the recipient would rather not be paired with the other of the two."""
-    if pairing is None or contact is None:
+    if contact is None:
         return False
-    return any(participant.member_id in contact.avoid for participant in pairing.participants)
+    people = [participant.member_id for participant in facts.pairing.participants] if facts.pairing else []
+    people += [facts.request.asker, facts.request.asked] if facts.request else []
+    return not set(people).isdisjoint(contact.avoid)
 
 
 async def _load_facts(notification: Notification, notifier: Notifier) -> SendingFacts:
     about = notification.about
     answer = answer_key(about.pairing_id, about.side) if about.pairing_id and about.side else None
     completion = completion_key(about.checkin_id) if about.checkin_id else None
-    pairing, feedback, is_answered, is_completed = await asyncio.gather(
+    pairing, request, feedback, is_answered, is_completed = await asyncio.gather(
         _get(notifier.pairings, about.pairing_id),
+        _get(notifier.requests, about.request_id),
         _get(notifier.feedback, about.pairing_id),
         _is_done(answer, notifier),
         _is_done(completion, notifier),
     )
     return SendingFacts(
         pairing=pairing,
+        request=request,
         feedback=feedback,
         is_answered=is_answered,
         is_completed=is_completed,

@@ -14,6 +14,7 @@ from contracts.feedback import FeedbackEvent
 from contracts.pairings import PairingEvent
 from contracts.profiles import ContactChanged, Side
 from contracts.programmes import ProgrammeChanged
+from contracts.requests import RequestEvent
 from services.notifier.domain.early_events import PostponedEvent
 from services.notifier.domain.notification import Notification
 from services.notifier.domain.notification_schedule import SCHEDULE
@@ -22,6 +23,7 @@ from services.notifier.mail import Mailer
 
 CONTACT_INDEXES: list[Index] = [("delegates",), ("taking_part.programme_id",)]
 PAIRING_INDEXES: list[Index] = [("participants.member_id",)]
+REQUEST_INDEXES: list[Index] = [("asker",), ("asked",)]
 NOTIFICATION_INDEXES: list[Index] = [("member_id", "order"), ("about.of_member",), ("state", "due")]
 
 
@@ -35,6 +37,7 @@ class Notifier:
     contacts: Projection[ContactChanged]
     programmes: Projection[ProgrammeChanged]
     pairings: Projection[PairingEvent]
+    requests: Projection[RequestEvent]
     feedback: Projection[FeedbackEvent]
     done: Documents
     notifications: Aggregates[Notification]
@@ -52,7 +55,7 @@ class Notifier:
         recipient = await self.recipients.get(member_id)
         if recipient is not None and recipient.state.member_id:
             return True
-        if await self.pairings.count(_pairings_with(member_id)):
+        if await self.pairings.count(_pairings_with(member_id)) or await self.requests.count(_requests_of(member_id)):
             return True
         return await self.notifications.count(_notifications_about(member_id)) > 0
 
@@ -65,6 +68,9 @@ class Notifier:
         """Delete the member's pairings from the projection. Their topic keeps everything and has no tombstones."""
         await self.pairings.bury(_pairings_with(member_id))
 
+    async def delete_requests_of(self, member_id: str) -> None:
+        await self.requests.bury(_requests_of(member_id))
+
     def notifications_about(self, member_id: str) -> AsyncIterator[Stored[Notification]]:
         """Every notification to a member, or to assistants about the member's meetings."""
         return self.notifications.find(_notifications_about(member_id))
@@ -75,11 +81,11 @@ class Notifier:
         return self.notifications.find(_inbox_filter(member_id, unread=unread), sort="order", limit=limit, after=after)
 
     async def counts(self) -> dict[str, int]:
-        """The number of notifications in each state, without those that depend on a private fact.
+        """The number of notifications in each state, without those that tell a private fact or act.
 
         ``later``: due in the future. ``under_way``: being sent, tried again, or waiting for a contact.
         """
-        private = [row.purpose for row in SCHEDULE if row.unless is not None]
+        private = [row.purpose for row in SCHEDULE if not row.is_counted]
 
         async def count(query: Mapping[str, Any]) -> int:
             return await self.notifications.count({**query, "purpose": {"$nin": private}})
@@ -113,6 +119,10 @@ def completion_key(checkin_id: str) -> str:
 
 def _pairings_with(member_id: str) -> dict[str, object]:
     return {"participants.member_id": member_id}
+
+
+def _requests_of(member_id: str) -> dict[str, object]:
+    return {"$or": [{"asker": member_id}, {"asked": member_id}]}
 
 
 def _notifications_about(member_id: str) -> dict[str, object]:

@@ -30,6 +30,14 @@ TABLE: Mapping[str, tuple[str, int, tuple[str, ...], str, str]] = {
     ),
     "pairing-states.v1": ("compact", 12, (), "pairing_id", "pairing.state"),
     "answers.v1": ("time", 12, ("notifier",), "pairing_id", "answer.given"),
+    "requests.v1": (
+        "time",
+        12,
+        ("notifier",),
+        "request_id",
+        "request.opened request.accepted request.lapsed request.withdrawn",
+    ),
+    "unmatched.v1": ("time", 12, ("notifier",), "member_id", "member.unmatched"),
     "feedback.v1": (
         "time",
         12,

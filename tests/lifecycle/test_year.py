@@ -51,6 +51,10 @@ ON_EVENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "round.computed": (("round_to_review", "coordinators"),),
     "pairing.proposed": (("proposal", "both"), ("answer_reminder", "both")),
     "pairing.lapsed": (("proposal_closed", "both"),),
+    "request.opened": (("request", "asked"),),
+    "request.lapsed": (("request_lapsed", "asker"), ("request_closed", "asked")),
+    "request.withdrawn": (("request_closed", "asked"),),
+    "member.unmatched": (("no_partner", "member_id"),),
     "pairing.formed": (("partners", "both"), ("charter_reminder", "both"), ("booking_reminder", "senior")),
     "pairing.chartered": (("agreed", "both"),),
     "pairing.paused": (("paused", "both"),),
@@ -192,7 +196,7 @@ def year() -> Iterator[Year]:
         drawn = random.Random(20260105)
         draw = lambda: UUID(int=drawn.getrandbits(128))  # noqa: E731
         patch.setattr(uuid_utils, "uuid7", draw)  # the same seed gives the same year
-        yield asyncio.run(lived(seed=5))
+        yield asyncio.run(lived(seed=6))
 
 
 async def lived(seed: int) -> Year:
@@ -250,6 +254,8 @@ def expected_messages(year: Year) -> Iterator[ExpectedMessage]:
 def _readers(year: Year, event: YearEvent, readers: str, pairs: dict[str, dict[str, str]]) -> list[str]:
     if readers == "coordinators":
         return list(COORDINATORS)
+    if readers in ("asked", "asker", "member_id"):
+        return [event.data[readers]]
     two = pairs[event.pairing]
     if readers == "assistants":
         people = [year.person(id) for id in two.values()]

@@ -21,6 +21,7 @@ from contracts.moment import Moment
 from contracts.pairings import PairingEvent, PairingProposed, Participant
 from contracts.profiles import ContactChanged
 from contracts.programmes import Labels, ProgrammeChanged, ProgrammeSettings
+from contracts.requests import RequestEvent, RequestOpened
 from deploy.local import stack
 from services.notifier.__main__ import build
 from services.notifier.domain.notification import Notification
@@ -195,6 +196,25 @@ def pairing(kind: type[PairingEvent] = PairingProposed, id: str = "p1", **change
             "answer_by": NOON + timedelta(days=14),
             "formed_at": NOON if state in ("formed", "ended") else None,
             "planned_end": date(2026, 9, 2) if state in ("formed", "ended") else None,
+            **changes,
+        }
+    )
+
+
+def request(kind: type[RequestEvent] = RequestOpened, **changes: object) -> RequestEvent:
+    """``m1`` asks ``m2``."""
+    state = kind.__name__.removeprefix("Request").lower().replace("opened", "open")
+    return kind.model_validate(
+        {
+            "request_id": "q1",
+            "programme_id": "g1",
+            "state": state,
+            "asker": "m1",
+            "asked": "m2",
+            "asker_side": "senior",
+            "answer_by": NOON + timedelta(days=14),
+            "happened_at": NOON,
+            "recorded_at": NOON,
             **changes,
         }
     )

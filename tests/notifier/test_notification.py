@@ -184,11 +184,18 @@ class TestPrivateFacts:
 
     def test_all_other_reminders_depend_on_public_facts(self) -> None:
         """A private fact counts only where a row says so, and then no event mentions the notification."""
-        assert [row.purpose for row in SCHEDULE if row.unless] == ["answer_reminder", "checkin", "checkin_reminder"]
+        assert [row.purpose for row in SCHEDULE if row.unless] == [
+            "answer_reminder",
+            "request",
+            "request_closed",
+            "checkin",
+            "checkin_reminder",
+        ]
         untold = {row.purpose for row in SCHEDULE if not row.is_public}
         joining = {"invitation", "welcome", "contact_changed"}
         checkins, assistants = {"checkin", "checkin_reminder"}, {"meeting_time", "meeting_time_off"}
-        assert untold == {"answer_reminder"} | joining | checkins | assistants
+        choosing = {"request", "request_closed", "request_lapsed", "no_partner"}
+        assert untold == {"answer_reminder"} | choosing | joining | checkins | assistants
         for row in SCHEDULE:
             if row.is_public:
                 for facts in (SendingFacts(), SendingFacts(pairing=proposed())):

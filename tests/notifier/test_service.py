@@ -22,9 +22,13 @@ from contracts.pairings import (
 )
 from contracts.privacy import ErasureRequested
 from contracts.profiles import TakingPart
+from contracts.requests import RequestAccepted, RequestEvent, RequestLapsed, RequestWithdrawn
+from contracts.unmatched import MemberUnmatched
+from services.matcher.engine.unmatched_texts import MEMBER_TEXTS
 from services.notifier.domain.notification import CLAIM_LEASE
+from services.notifier.rendering import load_languages
 from services.notifier.sending import send_due_notification
-from tests.notifier.harness import NOON, NotifierHarness, checkin, feedback_fields, meeting, pairing, programme
+from tests.notifier.harness import NOON, NotifierHarness, checkin, feedback_fields, meeting, pairing, programme, request
 from tests.notifier.smtp_server import DROP, VANISH
 
 DAY = timedelta(days=1)
@@ -230,6 +234,107 @@ class TestDelivery:
         assert len(notifier.server.message_ids()) == 2
         assert len(set(notifier.server.message_ids())) == 1
         assert (await states(notifier, "proposal"))["m2"] == ("sent", None)
+
+
+class TestRequest:
+    async def test_the_asked_is_told_who_asks(self, notifier: NotifierHarness) -> None:
+        await notifier.deliver(programme())
+        await notifier.add_members("m1", "m2")
+        await notifier.deliver(request())
+        await notifier.settle()
+        [mail] = notifier.server.received
+        assert str(mail["To"]) == "Name of m2 <m2@example.com>"
+        assert mail["Subject"] == "Name of m1 would like to learn with you"
+        assert "Monday, 16 March 2026" in mail.get_payload()
+
+    @pytest.mark.parametrize("kind", [RequestLapsed, RequestWithdrawn, RequestAccepted])
+    async def test_a_closed_request_is_not_announced(self, notifier: NotifierHarness, kind: type[RequestEvent]) -> None:
+        """The asked answers, or the asker withdraws, before the morning of the asked."""
+        await notifier.deliver(programme())
+        await notifier.add_members("m1", "m2")
+        await notifier.deliver(request())
+        await notifier.deliver(request(kind))
+        await notifier.settle()
+        assert await states(notifier, "request") == {"m2": ("suppressed", "not_needed")}
+
+    async def test_the_asker_is_told_when_it_lapses(self, notifier: NotifierHarness) -> None:
+        await notifier.deliver(programme())
+        await notifier.add_members("m1", "m2")
+        await notifier.deliver(request(RequestLapsed))
+        await notifier.settle()
+        [mail] = notifier.server.received
+        assert str(mail["To"]) == "Name of m1 <m1@example.com>"
+        assert "Name of m2" in mail.get_payload()
+        assert await states(notifier, "request_closed") == {"m2": ("sent", None)}, "in the inbox alone"
+
+    async def test_a_wish_hides_the_request_from_its_owner_alone(self, notifier: NotifierHarness) -> None:
+        """For the asker, and for what else is sent and when, it is as if there were no wish."""
+        worlds = []
+        for avoid in ((), ("m1",)):
+            await notifier.add_members("m1")
+            await notifier.add_members("m2", avoid=avoid)
+            id = f"q{len(avoid)}"
+            await notifier.deliver(request(request_id=id))
+            await notifier.settle()
+            await notifier.deliver(request(RequestLapsed, request_id=id))
+            await notifier.settle()
+            notes = [note for note in await notifier.notifications() if note.about.request_id == id]
+            worlds.append({(note.member_id, note.purpose): note.shown_at is not None for note in notes})
+            stored = await notifier.notifier.recipients.get("m2")
+            assert stored is not None
+            assert len(stored.state.places) == len(worlds), "it takes a weekly slot all the same"
+        plain, hidden = worlds
+        assert plain == dict.fromkeys(plain, True)
+        assert hidden == {key: key[0] == "m1" for key in plain}
+        assert [str(mail["To"])[:10] for mail in notifier.server.received].count("Name of m2") == 1
+
+    async def test_is_in_no_event_and_no_count(self, notifier: NotifierHarness) -> None:
+        await notifier.deliver(programme())
+        await notifier.add_members("m1", "m2")
+        await notifier.deliver(request())
+        await notifier.settle()
+        await notifier.deliver(request(RequestLapsed))
+        await notifier.settle()
+        assert await notifier.published_events() == []
+        async with notifier.client("admin") as admin:
+            counts = (await admin.get("/notifications/counts")).json()
+        assert set(counts.values()) == {0}
+        assert 'purpose="request' not in metrics.render_metrics().decode()
+
+    async def test_an_erasure_removes_who_asked(self, notifier: NotifierHarness) -> None:
+        await notifier.deliver(programme())
+        await notifier.add_members("m1", "m2")
+        await notifier.deliver(request())
+        await notifier.settle()
+        await notifier.deliver(ErasureRequested(member_id="m1", requested_at=NOON))
+        await notifier.notifier.contacts.apply([ProjectionRow("m1", 10_000, None)])
+        notifier.clock.move(timedelta(minutes=1))
+        await notifier.settle()
+        await notifier.deliver(request(RequestLapsed))  # it was under way when the erasure began
+        await notifier.settle()
+        assert not await notifier.notifier.holds("m1")
+        async with notifier.client("member", member="m2") as member:
+            items = (await member.get("/inbox")).json()["items"]
+        assert "Name of m1" not in str(items)
+        assert "Somebody would like to learn with you" in str(items)
+
+
+class TestUnmatched:
+    async def test_a_member_is_told_why_and_what_helps(self, notifier: NotifierHarness) -> None:
+        await notifier.deliver(programme())
+        await notifier.add_members("m1", locale="de-AT")
+        fields = {"programme_id": "g1", "round_id": "r1", "happened_at": NOON, "recorded_at": NOON}
+        await notifier.deliver(MemberUnmatched.model_validate({"member_id": "m1", "code": "no_common_time", **fields}))
+        await notifier.settle()
+        [mail] = notifier.server.received
+        text = mail.get_payload(decode=True)
+        assert isinstance(text, bytes)
+        assert "zu wenig gemeinsame freie Zeit" in text.decode()
+        assert await notifier.published_events() == []
+
+    def test_every_reason_has_a_text_in_every_language(self) -> None:
+        for language in load_languages().values():
+            assert language.unmatched.keys() == MEMBER_TEXTS.keys()
 
 
 class TestTiming:

@@ -30,13 +30,13 @@ async def when_a_request_is_due(stored: Stored[PartnerRequest], matcher: Matcher
     """The request lapses, unless its pairing has formed and a crash prevented the save of that here."""
     pairing = await matcher.pairings.get(pairing_id_of(stored.id))
     formed = pairing.id if pairing is not None and pairing.state.state in RUNNING_STATES else None
-    now = matcher.clock.now()
+    moment = matcher.clock.moment()
 
     def decide(request: PartnerRequest | None) -> requests.Decision | None:
         if request is None:
             return None
         if formed is not None and request.state == "open":
-            return requests.accept_request(request, formed)
-        return requests.lapse_if_due(request, now)
+            return requests.accept_request(request, formed, moment)
+        return requests.lapse_if_due(request, moment)
 
     await matcher.requests.update(stored.id, Op(f"due/{stored_instant(stored.state.due)}/lapse"), decide)

@@ -77,7 +77,7 @@ async def create_request(
         request_id,
         op,
         lambda state: requests.open_request(
-            state, request_id, programme.programme_id, (me, partner), side, days, moment.now
+            state, request_id, programme.programme_id, (me, partner), side, days, moment
         ),
     )
     await _forget_erased(request_id, (me, partner), matcher)
@@ -149,8 +149,9 @@ async def accept_request(request_id: str, me: str, matcher: Matcher) -> tuple[Pa
     programme = (await matcher.programmes.load(request.programme_id)).state
     plan = await _plan_of_request(request, programme, matcher)
     pairing = await reservation.reserve_pair(matcher, plan, agreed=True)
+    moment = matcher.clock.moment()
     saved = await matcher.requests.update(
-        request_id, Op.once(), lambda state: requests.accept_request(state, plan.pairing_id) if state else None
+        request_id, Op.once(), lambda state: requests.accept_request(state, plan.pairing_id, moment) if state else None
     )
     return saved.require_state(), pairing
 
@@ -179,24 +180,25 @@ async def recheck_requests(batch: Sequence[PartnerRequest], programme: Programme
             continue
         have_seats = seats.keys() >= {request.asker, request.asked}
         possible = have_seats and _is_still_possible(request, both, programme, matcher)
-        await _recheck_request(request, pairing, matcher.requests, is_possible=possible)
+        await _recheck_request(request, pairing, matcher, is_possible=possible)
     return postponed
 
 
 async def _recheck_request(
-    request: PartnerRequest, pairing: Pairing | None, store: RequestStore, *, is_possible: bool
+    request: PartnerRequest, pairing: Pairing | None, matcher: Matcher, *, is_possible: bool
 ) -> None:
     """Save what follows for one request."""
+    moment = matcher.clock.moment()
     formed = pairing is not None and pairing.state in RUNNING_STATES
 
     def decide(state: PartnerRequest | None) -> requests.Decision | None:
         if state is None:
             return None
         if formed and state.state == "open":
-            return requests.accept_request(state, pairing_id_of(request.request_id))
-        return requests.reassess_request(state, is_possible=is_possible)
+            return requests.accept_request(state, pairing_id_of(request.request_id), moment)
+        return requests.reassess_request(state, moment, is_possible=is_possible)
 
-    await store.update(request.request_id, Op.once(), decide)
+    await matcher.requests.update(request.request_id, Op.once(), decide)
 
 
 def _is_still_possible(

@@ -75,21 +75,23 @@ async def accept_request(id: str, command: MemberCommand, matcher: MatcherContex
 
 @router.post("/requests/{id}/decline")
 async def decline_request(id: str, command: MemberCommand, matcher: MatcherContext) -> RequestView:
-    me, now = require_member(command.principal), matcher.clock.now()
+    me, moment = require_member(command.principal), matcher.clock.moment()
     profile = await matcher.members.get(me)
-    saved = await matcher.requests.update(
-        id, command.op, lambda state: requests.decline_request(requests.require_open_request(state, me, profile, now))
-    )
+
+    def decide(state: PartnerRequest | None) -> requests.Decision | None:
+        return requests.decline_request(requests.require_open_request(state, me, profile, moment.now), moment)
+
+    saved = await matcher.requests.update(id, command.op, decide)
     return RequestView.of(saved.require_state())
 
 
 @router.post("/requests/{id}/withdraw")
 async def withdraw_request(id: str, command: MemberCommand, matcher: MatcherContext) -> RequestView:
-    me = require_member(command.principal)
+    me, moment = require_member(command.principal), matcher.clock.moment()
 
     def decide(state: PartnerRequest | None) -> requests.Decision | None:
         if state is None or state.asker != me:
             raise NotFound("request")
-        return requests.withdraw_request(state)
+        return requests.withdraw_request(state, moment)
 
     return RequestView.of((await matcher.requests.update(id, command.op, decide)).require_state())

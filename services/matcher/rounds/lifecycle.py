@@ -143,8 +143,45 @@ async def _publish_batches(round: Round, matcher: Matcher) -> None:
         cursor = proposals[-1]["place"]
         if not await _save_cursor(round, cursor, proposed, len(proposals) - proposed, matcher):
             return
+    if not await _tell_unmatched(round, matcher):
+        return
     moment = matcher.clock.moment()
     await _update(matcher.rounds, round, lambda state: rounds.complete_publication(state, round.run, moment))
+
+
+async def _tell_unmatched(round: Round, matcher: Matcher) -> bool:
+    """Tell everybody who still waits for a partner. Returns False when another run overtook this one."""
+    cursor = round.told_cursor
+    while True:
+        page = matcher.unmatched.page(round, limit=PUBLISH_BATCH, after=cursor)
+        entries = [document async for document in page]
+        if not entries:
+            return True
+        waiting = await _waiting_among([entry["member_id"] for entry in entries], round, matcher)
+        codes = {entry["member_id"]: entry["code"] for entry in entries if entry["member_id"] in waiting}
+        cursor = entries[-1]["member_id"]
+        if not await _save_told(round, cursor, codes, matcher):
+            return False
+
+
+async def _save_told(round: Round, cursor: str, codes: Mapping[str, str], matcher: Matcher) -> bool:
+    moment = matcher.clock.moment()
+    return await _update(
+        matcher.rounds, round, lambda state: rounds.tell_unmatched(state, round.run, cursor, codes, moment)
+    )
+
+
+async def _waiting_among(members: Sequence[str], round: Round, matcher: Matcher) -> set[str]:
+    """Those who still take part, are there, and have a free place. Others have found a partner since, or are away."""
+    programme_id, today = round.programme_id, matcher.clock.now().date()
+    profiles = await matcher.members.get_many(members)
+    present = [
+        profile
+        for profile in profiles.values()
+        if hard_rules.find_enrolled_member(profile, programme_id) is not None
+        and hard_rules.find_absence_reason(profile, programme_id, round.settings, today) is None
+    ]
+    return set(await matcher.ledgers.free_seats(present, programme_id))
 
 
 async def _save_cursor(round: Round, cursor: str, proposed: int, withdrawn: int, matcher: Matcher) -> bool:

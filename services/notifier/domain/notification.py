@@ -50,6 +50,7 @@ class NotificationDetails(FrozenModel):
     pairing_id: str | None = None
     programme_id: str | None = None
     round_id: str | None = None
+    request_id: str | None = None
     side: Side | None = None
     starts_at: Instant | None = None
     answer_by: Instant | None = None

@@ -13,7 +13,8 @@ Steps without a notification:
 * ``pairing.state``: the ``pairing.*`` events have said it.
 * ``partner.change.requested``: the end of the pairing follows, without blame.
 * ``checkin.completed`` and ``outcome.recorded``: nothing to do for anybody.
-* ``round.published``: each pair gets its proposal.
+* ``round.published``: each pair gets its proposal, and ``member.unmatched`` tells the others.
+* ``request.accepted``: the pairing has formed.
 * Erasure: a member who is to be erased gets no more notifications.
 """
 
@@ -46,10 +47,15 @@ from contracts.pairings import (
 )
 from contracts.profiles import ContactChanged
 from contracts.programmes import ProgrammeChanged, ProgrammeSettings, RoundComputed
+from contracts.requests import RequestEvent, RequestLapsed, RequestOpened, RequestWithdrawn
+from contracts.unmatched import MemberUnmatched
 from services.notifier.domain.quiet_hours import add_working_days, start_of_day
 
 Kind = Literal["essential", "nudge", "note"]
-Audience = Literal["the member", "all members", "both", "the side asked", "who books", "assistants", "coordinators"]
+Audience = Literal[
+    "the member", "all members", "both", "the side asked", "who books", "assistants", "coordinators",
+    "who was asked", "who asks", "the unmatched",
+]  # fmt: skip
 
 DAY = timedelta(days=1)
 CLOSING_NOTICE = 14 * DAY  # before the planned end of a pairing
@@ -61,10 +67,11 @@ DEFAULT_BOOKING_DEADLINE = 10  # working days; used when the programme's setting
 class SendingFacts:
     """The facts at the moment of sending. ``is_answered`` and ``is_completed`` are about the recipient's side.
 
-    ``is_unwanted``: the recipient would rather not be paired with the other member of the pairing.
+    ``is_unwanted``: the recipient would rather not be paired with the other member of the pairing or request.
     """
 
     pairing: PairingEvent | None = None
+    request: RequestEvent | None = None
     feedback: FeedbackEvent | None = None
     is_answered: bool = False
     is_unwanted: bool = False
@@ -128,6 +135,15 @@ def is_awaiting_answers(facts: SendingFacts) -> bool:
 def need_not_answer(facts: SendingFacts) -> bool:
     """Whether this side has answered, or would rather not be paired with the other and waits until it lapses."""
     return facts.is_answered or facts.is_unwanted
+
+
+def is_request_open(facts: SendingFacts) -> bool:
+    return facts.request is not None and facts.request.state == "open"
+
+
+def is_unwanted(facts: SendingFacts) -> bool:
+    """Whether the request is hidden from the recipient, who would rather not be paired with the one who asks."""
+    return facts.is_unwanted
 
 
 def is_running(facts: SendingFacts) -> bool:
@@ -200,6 +216,11 @@ class ScheduleRow:
         is_restricted = any(event_type.TOPIC.readers for event_type in self.events)
         return self.unless is None and self.audience not in ("assistants", "all members") and not is_restricted
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether figures count it: not where it would tell a private fact, or a private act in its moment."""
+        return self.unless is None and not any(event_type.TOPIC.holds_private_acts for event_type in self.events)
+
 
 _JOINING = (ContactChanged, ProgrammeChanged)
 _RUNNING = (PairingFormed, PairingChartered, PairingResumed, PairingRenewed)
@@ -219,6 +240,13 @@ SCHEDULE: tuple[ScheduleRow, ...] = (
     ScheduleRow("answer_reminder",     (PairingProposed,),  "both",           "essential", 30 * DAY,
                  two_thirds_into_answer_period, is_awaiting_answers, unless=need_not_answer),
     ScheduleRow("proposal_closed",     (PairingLapsed,),    "both",           "nudge",     14 * DAY),
+    # choosing a partner, and having none
+    ScheduleRow("request",             (RequestOpened,),    "who was asked",  "essential", 30 * DAY,
+                 only_if=is_request_open, unless=is_unwanted),
+    ScheduleRow("request_closed",      (RequestLapsed, RequestWithdrawn), "who was asked", "note", 14 * DAY,
+                 unless=is_unwanted),
+    ScheduleRow("request_lapsed",      (RequestLapsed,),    "who asks",       "nudge",     14 * DAY),
+    ScheduleRow("no_partner",          (MemberUnmatched,),  "the unmatched",   "nudge",     14 * DAY),
     # the beginning
     ScheduleRow("partners",            (PairingFormed,),    "both",           "essential", 30 * DAY,
                  only_if=is_not_ended),

@@ -1,6 +1,7 @@
 """A round as its coordinator uses it: figures, manual changes, comparison, cancellation, and permissions."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from contracts.profiles import ProfileChanged
+from contracts.unmatched import UNMATCHED
 from services.matcher.domain.rounds import round as domain_round
 from services.matcher.engine.unmatched_texts import member_text
 from services.matcher.solver_process import client as solving
@@ -122,6 +124,8 @@ class TestReview:
         assert not {"numbers", "relaxation"} & answer.keys()
         assert (await first.get("member:j0", path))["code"] == "not_left_over"
         assert (await first.ask("member:stranger", "GET", path)).status_code == 404
+        events = [json.loads(record.value or b"") for record in await company.read_topic(UNMATCHED)]
+        assert [(event["member_id"], event["code"]) for event in events] == [("alone", "level_gap")]
 
     async def test_a_trial_is_compared_and_never_published(self, company: World) -> None:
         await company.open_programme(EASY)

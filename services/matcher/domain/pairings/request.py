@@ -14,7 +14,9 @@ from typing import Any, Literal
 from contracts.base import FrozenModel
 from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected, NotFound
+from contracts.moment import Moment
 from contracts.profiles import ProfileChanged, Side
+from contracts.requests import RequestAccepted, RequestEvent, RequestLapsed, RequestOpened, RequestWithdrawn
 from services.matcher.domain.fit.calendar import add_working_days
 from services.matcher.domain.fit.private_wish import would_rather_not
 
@@ -45,12 +47,12 @@ def open_request(
     members: tuple[str, str],
     asker_side: Side,
     working_days: int,
-    now: datetime,
+    moment: Moment,
 ) -> Decision | None:
     """Open a request. ``members``: the asker and the asked. None if it exists already."""
     if existing is not None:
         return None
-    answer_by = add_working_days(now, working_days)
+    answer_by = add_working_days(moment.now, working_days)
     request = PartnerRequest(
         request_id=request_id,
         programme_id=programme_id,
@@ -58,11 +60,11 @@ def open_request(
         asked=members[1],
         asker_side=asker_side,
         state="open",
-        asked_at=now,
+        asked_at=moment.now,
         answer_by=answer_by,
         due=answer_by,
     )
-    return request, []
+    return request, [_event(RequestOpened, request, moment)]
 
 
 def is_visible_to(request: PartnerRequest, member_id: str, profile: ProfileChanged | None) -> bool:
@@ -88,44 +90,54 @@ def require_open_request(
     return request
 
 
-def accept_request(request: PartnerRequest, pairing_id: str) -> Decision | None:
+def accept_request(request: PartnerRequest, pairing_id: str, moment: Moment) -> Decision | None:
     """Both seats are taken and the pairing has formed."""
     if request.state == "accepted":
         return None
-    return _close(request, state="accepted", pairing_id=pairing_id)
+    return _close(request, RequestAccepted, moment, state="accepted", pairing_id=pairing_id)
 
 
-def decline_request(request: PartnerRequest) -> Decision | None:
+def decline_request(request: PartnerRequest, moment: Moment) -> Decision | None:
     """The asked member declines. The asker sees that the request lapsed."""
-    return _close(request, state="lapsed") if request.state == "open" else None
+    return _lapse(request, moment) if request.state == "open" else None
 
 
-def withdraw_request(request: PartnerRequest) -> Decision | None:
+def withdraw_request(request: PartnerRequest, moment: Moment) -> Decision | None:
     """The asker withdraws the request. Raises ``CommandRejected`` if it is no longer open."""
     if request.state == "withdrawn":
         return None
     if request.state != "open":
         raise CommandRejected("not_open", "This request is no longer open.")
-    return _close(request, state="withdrawn")
+    return _close(request, RequestWithdrawn, moment, state="withdrawn")
 
 
-def reassess_request(request: PartnerRequest, *, is_possible: bool) -> Decision | None:
+def reassess_request(request: PartnerRequest, moment: Moment, *, is_possible: bool) -> Decision | None:
     """Reassess an open request after a change of either member: it lapses where seats or rules no longer allow it."""
-    return _close(request, state="lapsed") if request.state == "open" and not is_possible else None
+    return _lapse(request, moment) if request.state == "open" and not is_possible else None
 
 
-def lapse_if_due(request: PartnerRequest, now: datetime) -> Decision | None:
+def lapse_if_due(request: PartnerRequest, moment: Moment) -> Decision | None:
     """Let an unanswered request lapse once it is due."""
-    if request.due is None or request.due > now:
+    if request.due is None or request.due > moment.now:
         return None
-    return _close(request, state="lapsed") if request.state == "open" else _close(request)
+    return _lapse(request, moment) if request.state == "open" else (request.model_copy(update={"due": None}), [])
 
 
 def erase_member(request: PartnerRequest, member_id: str) -> Decision | None:
     """Erase one of the two."""
     names = {side: "erased" for side in ("asker", "asked") if getattr(request, side) == member_id}
-    return _close(request, state="erased", **names) if names else None
+    return (request.model_copy(update={**names, "state": "erased", "due": None}), []) if names else None
 
 
-def _close(request: PartnerRequest, **changes: Any) -> Decision:
-    return request.model_copy(update={**changes, "due": None}), []
+def _lapse(request: PartnerRequest, moment: Moment) -> Decision:
+    return _close(request, RequestLapsed, moment, state="lapsed")
+
+
+def _close(request: PartnerRequest, event: type[RequestEvent], moment: Moment, **changes: Any) -> Decision:
+    after = request.model_copy(update={**changes, "due": None})
+    return after, [_event(event, after, moment)]
+
+
+def _event(kind: type[RequestEvent], request: PartnerRequest, moment: Moment) -> RequestEvent:
+    fields = {name: getattr(request, name) for name in kind.model_fields if name in PartnerRequest.model_fields}
+    return kind(**fields, happened_at=moment.now, recorded_at=moment.recorded_at)

@@ -6,7 +6,7 @@ A computed round may be solved again: *whole*, from the current profiles, or *re
 *trial* is a round with other settings; it is compared and never published.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from contracts.envelope import Instant, OutgoingEvent
 from contracts.errors import CommandRejected, NotFound
 from contracts.moment import Moment
 from contracts.programmes import ProgrammeSettings, RoundComputed, RoundPublished
+from contracts.unmatched import MemberUnmatched
 from services.matcher.domain.rounds.adjustment import (
     Adjustment,
     AdjustmentEffect,
@@ -71,6 +72,7 @@ class Round(FrozenModel):
     result: int = 0  # the run whose proposals are valid
     places: int = 0  # highest number of a proposal; some numbers may be unused by now
     cursor: str | None = None
+    told_cursor: str | None = None  # the last member without a partner who was told
     proposed: int = 0
     withdrawn: int = 0
     started_at: Instant
@@ -279,6 +281,25 @@ def record_published_batch(
         "lease": recorded_at + ROUND_LEASE,
     }
     return round.model_copy(update=changes), []
+
+
+def tell_unmatched(round: Round, run: int, cursor: str, codes: Mapping[str, str], moment: Moment) -> Decision | None:
+    """Tell a batch of members that they have no partner. ``codes``: why, by member. ``cursor``: the last member."""
+    is_done = round.told_cursor is not None and cursor <= round.told_cursor
+    if round.run != run or round.state != "publishing" or is_done:
+        return None
+    events = [
+        MemberUnmatched(
+            member_id=id,
+            programme_id=round.programme_id,
+            round_id=round.round_id,
+            code=code,
+            happened_at=moment.now,
+            recorded_at=moment.recorded_at,
+        )
+        for id, code in codes.items()
+    ]
+    return round.model_copy(update={"told_cursor": cursor, "lease": moment.recorded_at + ROUND_LEASE}), events
 
 
 def complete_publication(round: Round, run: int, moment: Moment) -> Decision | None:
