@@ -53,13 +53,14 @@ STATUSES_OF_ANY_REQUEST = (
     403,
     404,
     408,
+    409,
     422,
     429,
     431,
     500,
     503,
-)  # 404: a path, a query or a body may name an object
-STATUSES_OF_COMMANDS = (409, 412, 413)
+)  # 404: a path, a query or a body may name an object; 409: its state may not allow what is asked, also in a query
+STATUSES_OF_COMMANDS = (412, 413)
 
 
 def document_problems(document: dict[str, Any]) -> dict[str, Any]:

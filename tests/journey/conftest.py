@@ -10,6 +10,7 @@ import pytest
 
 from deploy.local.stack import Endpoints
 from tests.conftest import group_of
+from tests.journey.actors import Actors, assemble
 from tests.journey.span_collector import Collector, collecting
 from tests.journey.stack import Stack, running_stack
 
@@ -28,6 +29,12 @@ def stack(
     """Issuer and services as separate processes on real Kafka and a real store."""
     with running_stack(tmp_path_factory.mktemp("stack"), servers, session_prefix, collector.url) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def cast(stack: Stack) -> Actors:
+    """The people of the authorization tests, in two programmes. test_access_fields.py reads them before all changes."""
+    return assemble(stack)
 
 
 @pytest.fixture(scope="session")

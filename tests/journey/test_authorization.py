@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,12 +20,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from chassis.web.dev_tokens import ALGORITHM, issue_token, load_signing_key, public_jwk
 from cli.installation import ISSUER
 from contracts.catalogue import SERVICES
-from tests.journey.actors import REASON, A, Actors, B, C, assemble, body_of
+from tests.journey.access_table import ROLES, TABLE, AccessRow
+from tests.journey.actors import REASON, A, Actors, B, C, body_of
 from tests.journey.conditions import wait_until
 from tests.journey.people import Json, ok
 from tests.journey.stack import Stack
 
-ROLES = ("member", "coordinator", "admin", "service")
 MEANT = {
     "-": "-",
     "all": "all",
@@ -41,40 +40,6 @@ MEANT = {
     "the contact": "-",
 }
 """The simple meaning of a cell; further restrictions have tests of their own."""
-
-
-@dataclass(frozen=True)
-class AccessRow:
-    service: str
-    method: str
-    path: str
-    cells: Mapping[str, str]
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path}"
-
-
-def table() -> Iterator[AccessRow]:
-    """The rows of the table "Who may do what" in the document."""
-    text = Path("docs/architecture/access.md").read_text(encoding="utf-8")
-    service = ""
-    for line in text.partition("| method and path | member")[2].splitlines()[2:]:
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if len(cells) != 1 + len(ROLES):
-            return
-        if heading := re.fullmatch(r"\*\*(\w+)\*\*", cells[0]):
-            service = heading[1]
-            continue
-        method, _, path = cells[0].strip("`").partition(" ")
-        yield AccessRow(service, method, path, dict(zip(ROLES, cells[1:], strict=True)))
-
-
-TABLE = list(table())
-
-
-@pytest.fixture(scope="module")
-def cast(stack: Stack) -> Actors:
-    return assemble(stack)
 
 
 def asker_of(row: AccessRow, role: str, cast: Actors) -> str | None:
