@@ -45,6 +45,7 @@ LONGEST = (
     "first stack",
     "second stack",
     "tests/lifecycle/test_year.py",
+    "tests/fuzz/test_fuzz_http.py",
     "tests/cli/test_demo.py",
     "tests/matcher/pairings/test_conflicts.py",
     "tests/matcher/rolling/test_rolling.py",
