@@ -46,6 +46,7 @@ LONGEST = (
     "second stack",
     "tests/lifecycle/test_year.py",
     "tests/fuzz/test_fuzz_http.py",
+    "tests/production/test_lifecycle_under_rules.py",
     "tests/cli/test_demo.py",
     "tests/matcher/pairings/test_conflicts.py",
     "tests/matcher/rolling/test_rolling.py",
