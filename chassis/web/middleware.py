@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -26,6 +27,8 @@ from chassis.web.text_border import find_unsafe_request
 log = logging.getLogger(__name__)
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OWN_DATA = re.compile(r"/members/\{member\}/\w+")
+OWN_DATA_ROUTE = "/members/{member}/{part}"
 CLIENT_LEFT = 499  # the status in the metrics when the client leaves before the answer
 MAX_DROPPED_BYTES = 64 * 1024  # of a body that nobody reads; with more of it, the connection is closed
 
@@ -51,6 +54,15 @@ class _RequestInProgress:
     @property
     def route(self) -> str | None:
         return self.rule.template if self.rule is not None else None
+
+    @property
+    def traced_route(self) -> str | None:
+        """The route as traces and logs name it: one for all changes by which members change their own data.
+
+        Otherwise the trace of a member's act would say that it was a private wish, and by its events whose.
+        """
+        is_own_data = self.rule is not None and self.scope["method"] == "PUT" and OWN_DATA.fullmatch(self.rule.template)
+        return OWN_DATA_ROUTE if is_own_data else self.route
 
     def body_limit(self) -> int:
         is_upload = self.rule is not None and self.rule.is_upload
@@ -149,7 +161,7 @@ class RequestMiddleware:
         except (Unauthenticated, KeysUnavailable, problems.Problem) as refusal:
             await self._refuse(request, refusal)
         except Exception as error:
-            log.exception("a request failed", extra={"route": request.route or "none"})
+            log.exception("a request failed", extra={"route": request.traced_route or "none"})
             if span is not None:
                 record_failure(span, error)
             if request.status is not None:
@@ -170,9 +182,9 @@ class RequestMiddleware:
         await response(request.scope, request.receive, request.send_with_headers)
 
     def _describe(self, span: Span, method: str, request: _RequestInProgress) -> None:
-        if request.route is not None:
-            span.update_name(f"{method} {request.route}")
-            span.set_attribute("http.route", request.route)
+        if request.traced_route is not None:
+            span.update_name(f"{method} {request.traced_route}")
+            span.set_attribute("http.route", request.traced_route)
         if request.status is not None:
             span.set_attribute("http.response.status_code", request.status)
             if request.status >= 500 and not is_failed(span):

@@ -64,7 +64,7 @@ class TestTraces:
             "seeks": [{"topic": "generative-ai", "priority": 3}],
         }
         act(leg, members.profiles(members.of("senior")[0]), "PUT", "/members/me/entered", entered)
-        leg.has("profiles: PUT /members/{member}/entered > profiles: send profiles.v1 > matcher: process profiles.v1")
+        leg.has("profiles: PUT /members/{member}/{part} > profiles: send profiles.v1 > matcher: process profiles.v1")
 
     def test_a_contact_preference_reaches_the_notifier(self, members: Members, leg: Leg) -> None:
         act(
@@ -74,7 +74,7 @@ class TestTraces:
             "/members/me/contact",
             {"display_name": "Senior the First"},
         )
-        leg.has("profiles: PUT /members/{member}/contact > profiles: send contacts.v1 > notifier: process contacts.v1")
+        leg.has("profiles: PUT /members/{member}/{part} > profiles: send contacts.v1 > notifier: process contacts.v1")
 
     def test_new_programme_settings_reach_every_service(self, members: Members, leg: Leg) -> None:
         settings = ok(members.coordinator().get("/programmes/traces"))["settings"]
