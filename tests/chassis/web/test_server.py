@@ -406,7 +406,8 @@ class TestSlowClients:
                 for number in range(self.ATTACKERS)
             ]
             await until(lambda: running.open_connections() >= self.ATTACKERS / 2)
-            limit_s, attacked_s = max(3 * idle_s, self.FLOOR_S), []
+            limit_s = max(3 * idle_s, self.FLOOR_S)
+            attacked_s: list[float] = []
             while len(attacked_s) < self.MAX_ROUNDS and min(attacked_s, default=limit_s) >= limit_s:
                 attacked_s.append(await self.measure_p99(running))
             for task in attack:
